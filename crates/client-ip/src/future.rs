@@ -1,0 +1,53 @@
+//! The answer: the inner one, or that the server told nobody's address.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{Either, Full};
+use pin_project_lite::pin_project;
+
+pin_project! {
+    /// The future of [`ClientIpService`](crate::ClientIpService).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        // `None`: the request came without a peer address.
+        #[pin]
+        inner: Option<F>,
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(crate) fn inner(inner: F) -> Self {
+        Self { inner: Some(inner) }
+    }
+
+    pub(crate) fn no_peer_address() -> Self {
+        Self { inner: None }
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<Either<B, Full<Bytes>>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().inner.as_pin_mut() {
+            Some(inner) => Poll::Ready(Ok(ready!(inner.poll(cx))?.map(Either::Left))),
+            None => Poll::Ready(Ok(no_peer_address())),
+        }
+    }
+}
+
+fn no_peer_address<B>() -> Response<Either<B, Full<Bytes>>> {
+    const MISSING: &str = "no peer address: the server must insert rproxy_client_ip::PeerAddr into each request; \
+        in axum, enable the feature `axum` and serve with into_make_service_with_connect_info::<SocketAddr>()\n";
+    let mut response = Response::new(Either::Right(Full::new(Bytes::from_static(MISSING.as_bytes()))));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

@@ -1,0 +1,138 @@
+//! The decision: from peer and headers to client.
+
+use std::net::IpAddr;
+
+use http::header::{HeaderMap, HeaderName};
+
+use crate::hops;
+use crate::trusted::TrustedProxies;
+
+/// Which header field of a trusted peer names the hops before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// `X-Forwarded-For`, the de-facto list.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239), its `for` parameters.
+    Forwarded,
+    /// One field that holds the client's address alone, such as `CF-Connecting-IP`.
+    Header(HeaderName),
+    /// No field: a trusted peer is the client, too.
+    None,
+}
+
+/// What [`resolve`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    pub(crate) client: IpAddr,
+    /// The hops a trusted peer vouched for, the client first; `None` when the peer is not trusted.
+    pub(crate) hops: Option<Vec<IpAddr>>,
+}
+
+/// Finds the client. `peer` has been folded to IPv4 where it was mapped.
+pub(crate) fn resolve(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxies, source: &Source) -> Resolved {
+    if !trusted.contains(peer) {
+        return Resolved { client: peer, hops: None };
+    }
+    let mut hops = match source {
+        Source::XForwardedFor => {
+            const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+            walk(hops::of_list(headers, &X_FORWARDED_FOR), trusted)
+        }
+        Source::Forwarded => walk(hops::of_forwarded(headers), trusted),
+        Source::Header(name) => walk(hops::of_list(headers, name).take(1), trusted),
+        Source::None => Vec::new(),
+    };
+    hops.reverse();
+    Resolved { client: hops.first().copied().unwrap_or(peer), hops: Some(hops) }
+}
+
+/// The hops from the nearest to the first that is not trusted, which is the client and the last one
+/// to be believed.
+fn walk(nearest_first: impl Iterator<Item = Option<IpAddr>>, trusted: &TrustedProxies) -> Vec<IpAddr> {
+    let mut hops = Vec::new();
+    for hop in nearest_first.take(MAX_HOPS) {
+        let Some(hop) = hop else { break };
+        hops.push(hop);
+        if !trusted.contains(hop) {
+            break;
+        }
+    }
+    hops
+}
+
+/// More hops than any honest chain has; past it the rest is not believed.
+const MAX_HOPS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn xff(lines: &[String]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append("x-forwarded-for", line.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn the_client_is_the_first_hop_from_the_right_that_nobody_vouches_for() {
+        let trusted: TrustedProxies = "10.0.0.0/8, fd00::/8".parse().unwrap();
+        for (peer, line, client, hops) in [
+            ("192.0.2.1", "6.6.6.6", "192.0.2.1", None),
+            ("10.0.0.1", "", "10.0.0.1", Some(&[][..])),
+            ("10.0.0.1", "192.0.2.1", "192.0.2.1", Some(&["192.0.2.1"][..])),
+            ("10.0.0.1", "6.6.6.6, 192.0.2.1", "192.0.2.1", Some(&["192.0.2.1"])),
+            ("10.0.0.1", "192.0.2.1, 10.0.0.2", "192.0.2.1", Some(&["192.0.2.1", "10.0.0.2"])),
+            ("10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3", Some(&["10.0.0.3", "10.0.0.2"])),
+            ("10.0.0.1", "192.0.2.1, garbage, 10.0.0.2", "10.0.0.2", Some(&["10.0.0.2"])),
+            ("fd00::1", "2001:db8::7", "2001:db8::7", Some(&["2001:db8::7"])),
+        ] {
+            let headers = if line.is_empty() { HeaderMap::new() } else { xff(&[line.into()]) };
+            let resolved = resolve(peer.parse().unwrap(), &headers, &trusted, &Source::XForwardedFor);
+            assert_eq!(resolved.client, client.parse::<IpAddr>().unwrap(), "{peer} {line}");
+            let expected = hops.map(|hops| hops.iter().map(|hop| hop.parse().unwrap()).collect::<Vec<IpAddr>>());
+            assert_eq!(resolved.hops, expected, "{peer} {line}");
+        }
+    }
+
+    #[test]
+    fn one_named_header_is_one_hop() {
+        let trusted: TrustedProxies = "cloudflare".parse().unwrap();
+        let source = Source::Header(HeaderName::from_static("cf-connecting-ip"));
+        let mut headers = HeaderMap::new();
+        headers.insert("cf-connecting-ip", "192.0.2.7".parse().unwrap());
+        headers.insert("x-forwarded-for", "6.6.6.6".parse().unwrap());
+        let resolved = resolve("104.16.0.1".parse().unwrap(), &headers, &trusted, &source);
+        assert_eq!(resolved.client, "192.0.2.7".parse::<IpAddr>().unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_to_the_left_of_the_client_never_changes_the_answer(
+            garbage in "[ -~]{0,200}",
+            trusted_hops in proptest::collection::vec(0u8.., 0..10),
+            split in any::<bool>(),
+        ) {
+            let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
+            let mut chain = String::from("192.0.2.33");
+            for hop in &trusted_hops {
+                chain.push_str(&format!(", 10.0.0.{hop}"));
+            }
+            let headers = if split { xff(&[garbage, chain]) } else { xff(&[format!("{garbage},{chain}")]) };
+            let resolved = resolve("10.1.1.1".parse().unwrap(), &headers, &trusted, &Source::XForwardedFor);
+            prop_assert_eq!(resolved.client, "192.0.2.33".parse::<IpAddr>().unwrap());
+            prop_assert_eq!(resolved.hops.unwrap().len(), trusted_hops.len() + 1);
+        }
+
+        #[test]
+        fn an_untrusted_peer_is_the_client_whatever_it_says(line in "[ -~]{0,200}") {
+            let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
+            let resolved = resolve("192.0.2.1".parse().unwrap(), &xff(&[line]), &trusted, &Source::XForwardedFor);
+            prop_assert_eq!(resolved, Resolved { client: "192.0.2.1".parse().unwrap(), hops: None });
+        }
+    }
+}

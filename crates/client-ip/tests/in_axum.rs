@@ -1,0 +1,39 @@
+//! The layer as axum users add it.
+#![cfg(feature = "axum")]
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::routing::get;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use rproxy_client_ip::{ClientIp, ClientIpLayer};
+use tower::ServiceExt;
+
+fn app() -> axum::Router {
+    let whoami = get(async |Extension(ClientIp(ip)): Extension<ClientIp>| ip.to_string());
+    axum::Router::new().route("/", whoami).layer(ClientIpLayer::new("10.0.0.0/8".parse().unwrap()))
+}
+
+async fn text(response: axum::response::Response) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().into()).unwrap()
+}
+
+#[tokio::test]
+async fn connect_info_is_the_peer() {
+    let request = Request::get("/")
+        .extension(ConnectInfo::<SocketAddr>("10.0.0.1:1".parse().unwrap()))
+        .header("x-forwarded-for", "192.0.2.1");
+    let response = app().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(text(response).await, "192.0.2.1");
+}
+
+#[tokio::test]
+async fn without_a_peer_address_the_answer_names_the_missing_piece() {
+    let response = app().oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(text(response).await.contains("into_make_service_with_connect_info"));
+}

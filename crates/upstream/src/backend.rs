@@ -1,0 +1,147 @@
+//! Where a backend is, and what it speaks.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use http::HeaderValue;
+use http::uri::Authority;
+
+/// A backend's address: `127.0.0.1:3000`, `http://app:3000`, `https://app.example`, `h2c://app:50051`
+/// or `unix:/run/app.sock`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    pub(crate) location: Location,
+    pub(crate) protocol: Protocol,
+    /// What stands in `Host` where the request has none.
+    pub(crate) host: HeaderValue,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Location {
+    Tcp { host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+/// What is spoken with a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// HTTP/1.1 in clear.
+    Http1,
+    /// HTTP/1.1 over TLS.
+    Https,
+    /// HTTP/2 in clear, with prior knowledge (RFC 9113 §3.3).
+    H2c,
+}
+
+impl Backend {
+    /// What is spoken.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+}
+
+impl FromStr for Backend {
+    type Err = BackendError;
+
+    fn from_str(text: &str) -> Result<Self, BackendError> {
+        let error = |reason| BackendError { input: text.to_owned(), reason };
+        if let Some(path) = text.strip_prefix("unix:") {
+            if !path.starts_with('/') {
+                return Err(error("the path of a Unix socket starts with /"));
+            }
+            let host = HeaderValue::from_static("localhost");
+            return Ok(Self { location: Location::Unix(path.into()), protocol: Protocol::Http1, host });
+        }
+        let (protocol, rest, default_port) = match text.split_once("://") {
+            None => (Protocol::Http1, text, None),
+            Some(("http", rest)) => (Protocol::Http1, rest, Some(80)),
+            Some(("https", rest)) => (Protocol::Https, rest, Some(443)),
+            Some(("h2c", rest)) => (Protocol::H2c, rest, Some(80)),
+            Some(_) => return Err(error("expected host:port, http://, https://, h2c:// or unix:/path")),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains('/') {
+            return Err(error("a backend has no path: requests keep their own"));
+        }
+        let authority: Authority = rest.parse().map_err(|_| error("not a host and port"))?;
+        if authority.as_str().contains('@') {
+            return Err(error("a backend has no user"));
+        }
+        let port = match authority.port() {
+            Some(port) => port.as_str().parse().map_err(|_| error("the port is not a number up to 65535"))?,
+            None if authority.as_str() != authority.host() => {
+                return Err(error("the port is not a number up to 65535"));
+            }
+            None => default_port.ok_or_else(|| error("the port is missing"))?,
+        };
+        if port == 0 || authority.host().is_empty() {
+            return Err(error("not a host and port"));
+        }
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| error("not a host and port"))?;
+        let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Self { location: Location::Tcp { host: name, port }, protocol, host })
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.protocol {
+            Protocol::Http1 => "http",
+            Protocol::Https => "https",
+            Protocol::H2c => "h2c",
+        };
+        match &self.location {
+            Location::Tcp { host, port } if host.contains(':') => write!(f, "{scheme}://[{host}]:{port}"),
+            Location::Tcp { host, port } => write!(f, "{scheme}://{host}:{port}"),
+            Location::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Text that is no [`Backend`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("bad backend {input:?}: {reason}")]
+pub struct BackendError {
+    input: String,
+    reason: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_parse_to_what_they_mean() {
+        for (text, shown) in [
+            ("127.0.0.1:3000", "http://127.0.0.1:3000"),
+            ("app:3000", "http://app:3000"),
+            ("http://app", "http://app:80"),
+            ("http://app/", "http://app:80"),
+            ("https://app.example", "https://app.example:443"),
+            ("h2c://[::1]:50051", "h2c://[::1]:50051"),
+            ("unix:/run/app.sock", "unix:/run/app.sock"),
+        ] {
+            assert_eq!(text.parse::<Backend>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn errors_name_the_input_and_the_reason() {
+        for (text, reason) in [
+            ("app", "the port is missing"),
+            ("", "not a host and port"),
+            ("http://", "not a host and port"),
+            ("ftp://app", "expected host:port, http://, https://, h2c:// or unix:/path"),
+            ("http://app/base", "a backend has no path: requests keep their own"),
+            ("http://user@app", "a backend has no user"),
+            ("app:99999", "the port is not a number up to 65535"),
+            ("app:0", "not a host and port"),
+            ("unix:app.sock", "the path of a Unix socket starts with /"),
+        ] {
+            let error = text.parse::<Backend>().unwrap_err().to_string();
+            assert_eq!(error, format!("bad backend {text:?}: {reason}"));
+        }
+    }
+}

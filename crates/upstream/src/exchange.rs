@@ -1,0 +1,244 @@
+//! One request, one response: which backend, which connection, and once more where that is safe.
+
+#![expect(clippy::result_large_err, reason = "the error is the request itself, to be tried elsewhere")]
+
+use std::time::Duration;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+
+use crate::backend::Protocol;
+use crate::body::{RequestBody, UpstreamBody};
+use crate::builder::Settings;
+use crate::error::{BoxError, ProxyError, ProxyErrorKind};
+use crate::http1::{Http1, SendError};
+use crate::service::{Link, Worker};
+
+/// Makes the exchange, with the first backend in turn that can be reached.
+pub(crate) async fn exchange<B>(worker: &Worker<B>, request: Request<B>) -> Response<UpstreamBody<B>>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    let upgrade = request.extensions().get::<hyper::ext::Protocol>().is_some();
+    let mut request = request.map(|body| match body.is_end_stream() {
+        true => RequestBody::Empty,
+        false => RequestBody::Whole { body },
+    });
+    let alone = worker.links.len() == 1;
+    let (mut error, mut soonest) = (None, Duration::MAX);
+    for link in worker.turn() {
+        // With nobody else to ask, a backend that failed is asked all the same.
+        if !alone && let Some(down) = link.member.health.down_for() {
+            soonest = soonest.min(down);
+            continue;
+        }
+        let attempt = match (link.member.backend.protocol, upgrade) {
+            (Protocol::H2c, _) => http2(&worker.settings, link, request).await,
+            (_, true) => switch(&worker.settings, link, request).await,
+            (_, false) => http1(&worker.settings, link, request).await,
+        };
+        match attempt {
+            Ok(response) => return response,
+            Err(Attempt { unsent, error: why }) => {
+                error = Some(why.at(&link.member.name));
+                match unsent {
+                    Some(unsent) => request = unsent,
+                    None => break,
+                }
+            }
+        }
+    }
+    error.unwrap_or_else(|| ProxyError::unavailable(soonest)).into_response()
+}
+
+/// An attempt with one backend that failed.
+struct Attempt<B> {
+    /// The request, where nothing of it was sent.
+    unsent: Option<Request<RequestBody<B>>>,
+    error: ProxyError,
+}
+
+impl<B> From<ProxyError> for Attempt<B> {
+    fn from(error: ProxyError) -> Self {
+        Self { unsent: None, error }
+    }
+}
+
+/// Over HTTP/1.1, on a connection that was kept if there is one.
+async fn http1<B>(
+    settings: &Settings,
+    link: &Link<B>,
+    mut request: Request<RequestBody<B>>,
+) -> Result<Response<UpstreamBody<B>>, Attempt<B>>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    to_http1(&mut request, &link.member.backend.host);
+    if let Some(mut connection) = link.http1.take() {
+        let spare = spare(&request);
+        request = match (connection.send(request, settings.timeout).await, spare) {
+            (Ok(response), _) => return finish(response, connection, link),
+            // The backend closed the connection just as it was used: once more, on a new one.
+            (Err(SendError::NotSent(request)), _) => request,
+            (Err(SendError::Ended(_)), Some(spare)) => spare,
+            (Err(SendError::Ended(error)), None) => return Err(terminated(error).into()),
+            (Err(SendError::Failed(error)), _) => return Err(error.into()),
+        };
+    }
+    let socket = match settings.connector.connect(&link.member.backend).await {
+        Ok(socket) => socket,
+        Err(error) => return Err(unreachable(link, request, error)),
+    };
+    link.member.health.succeeded();
+    let mut connection = Http1::handshake(socket).await?;
+    match connection.send(request, settings.timeout).await {
+        Ok(response) => finish(response, connection, link),
+        Err(SendError::NotSent(_)) => Err(ProxyError::new(ProxyErrorKind::ConnectionTerminated).into()),
+        Err(SendError::Ended(error)) => Err(terminated(error).into()),
+        Err(SendError::Failed(error)) => Err(error.into()),
+    }
+}
+
+/// Joins the response and the connection that its body comes from.
+fn finish<B>(
+    mut response: Response<Incoming>,
+    connection: Box<Http1<B>>,
+    link: &Link<B>,
+) -> Result<Response<UpstreamBody<B>>, Attempt<B>>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // Nobody asked: what follows on the connection is not HTTP, or is meant to be taken for it.
+        return Err(ProxyError::new(ProxyErrorKind::HttpProtocolError).into());
+    }
+    one_length(response.headers_mut());
+    Ok(response.map(|incoming| UpstreamBody::http1(incoming, connection, link.http1.clone())))
+}
+
+/// As an HTTP/1.1 upgrade (RFC 9110 §7.8), on a connection that serves nothing else.
+async fn switch<B>(
+    settings: &Settings,
+    link: &Link<B>,
+    mut request: Request<RequestBody<B>>,
+) -> Result<Response<UpstreamBody<B>>, Attempt<B>>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    to_http1(&mut request, &link.member.backend.host);
+    let protocol = request.extensions().get::<hyper::ext::Protocol>();
+    let protocol = protocol.and_then(|protocol| HeaderValue::from_str(protocol.as_str()).ok());
+    let protocol = protocol.ok_or_else(|| ProxyError::new(ProxyErrorKind::HttpRequestError))?;
+    request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    request.headers_mut().insert(UPGRADE, protocol);
+
+    let socket = match settings.connector.connect(&link.member.backend).await {
+        Ok(socket) => socket,
+        Err(error) => return Err(unreachable(link, request, error)),
+    };
+    link.member.health.succeeded();
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(terminated)?;
+    // After a 101 the connection belongs to the tunnel, which outlives this request.
+    tokio::spawn(connection.with_upgrades());
+    match timeout(settings.timeout, sender.send_request(request)).await {
+        Ok(Ok(mut response)) => {
+            one_length(response.headers_mut());
+            Ok(response.map(UpstreamBody::driven))
+        }
+        Ok(Err(error)) => Err(terminated(error).into()),
+        Err(_) => Err(ProxyError::new(ProxyErrorKind::HttpResponseTimeout).into()),
+    }
+}
+
+/// Over the HTTP/2 connection that all requests of the worker share.
+async fn http2<B>(
+    settings: &Settings,
+    link: &Link<B>,
+    mut request: Request<RequestBody<B>>,
+) -> Result<Response<UpstreamBody<B>>, Attempt<B>>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    to_http2(&mut request, &link.member.backend.host).map_err(ProxyError::from)?;
+    let sent = link.http2.send(&settings.connector, &link.member.backend, request, settings.timeout).await;
+    match sent {
+        Ok(response) => {
+            link.member.health.succeeded();
+            Ok(response.map(UpstreamBody::driven))
+        }
+        Err((unsent, error)) => Err(match unsent {
+            Some(request) => unreachable(link, request, error),
+            None => error.into(),
+        }),
+    }
+}
+
+/// No connection: another backend may be tried.
+fn unreachable<B>(link: &Link<B>, request: Request<RequestBody<B>>, error: ProxyError) -> Attempt<B>
+where
+    B: Body + 'static,
+{
+    link.member.health.failed();
+    Attempt { unsent: Some(request), error }
+}
+
+fn terminated(error: hyper::Error) -> ProxyError {
+    ProxyError::caused(ProxyErrorKind::ConnectionTerminated, error)
+}
+
+/// The same request once more, where sending it twice does no harm (RFC 9110 §9.2.2).
+fn spare<B>(request: &Request<RequestBody<B>>) -> Option<Request<RequestBody<B>>> {
+    if !matches!(request.body(), RequestBody::Empty) || !request.method().is_idempotent() {
+        return None;
+    }
+    let mut spare = Request::new(RequestBody::Empty);
+    *spare.method_mut() = request.method().clone();
+    *spare.uri_mut() = request.uri().clone();
+    *spare.headers_mut() = request.headers().clone();
+    Some(spare)
+}
+
+/// RFC 9112 §3.2: origin-form, and one `Host`.
+fn to_http1<B>(request: &mut Request<B>, default_host: &HeaderValue) {
+    *request.version_mut() = Version::HTTP_11;
+    let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if !request.headers().contains_key(HOST) {
+        request.headers_mut().insert(HOST, authority.unwrap_or_else(|| default_host.clone()));
+    }
+    if request.uri().scheme().is_some() {
+        *request.uri_mut() = Uri::from(path_and_query(request.uri()));
+    }
+}
+
+/// RFC 9113 §8.3.1: the authority is a pseudo-header.
+fn to_http2<B>(request: &mut Request<B>, default_host: &HeaderValue) -> Result<(), http::Error> {
+    *request.version_mut() = Version::HTTP_2;
+    let host = request.headers_mut().remove(HOST);
+    let authority = match request.uri().authority() {
+        Some(authority) => authority.clone(),
+        None => Authority::try_from(host.as_ref().unwrap_or(default_host).as_bytes())?,
+    };
+    *request.uri_mut() = Uri::builder()
+        .scheme(Scheme::HTTP)
+        .authority(authority)
+        .path_and_query(path_and_query(request.uri()))
+        .build()?;
+    Ok(())
+}
+
+fn path_and_query(uri: &Uri) -> PathAndQuery {
+    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+}
+
+/// RFC 9112 §6.3: `Transfer-Encoding` overrides `Content-Length`, which then must not be passed on.
+fn one_length(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
+}

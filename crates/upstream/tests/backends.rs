@@ -1,0 +1,332 @@
+//! An upstream before backends of its own that behave in every way they can.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use rproxy_upstream::{ProxyError, ProxyErrorKind, Upstream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt;
+
+type Body = Full<Bytes>;
+
+/// A backend whose every connection is given to `serve`, with its number.
+async fn backend<F>(serve: impl Fn(TcpStream, usize) -> F + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, counter.fetch_add(1, Ordering::SeqCst)));
+        }
+    });
+    (address, connections)
+}
+
+/// Reads up to the end of a request head; `None` at the end of the connection.
+async fn head(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    Some(String::from_utf8(head).unwrap())
+}
+
+async fn answer(stream: &mut TcpStream, text: &str) {
+    stream.write_all(text.as_bytes()).await.unwrap();
+}
+
+fn upstream(address: SocketAddr) -> Upstream<Body> {
+    Upstream::builder().backend(&address.to_string()).unwrap().timeout(Duration::from_secs(5)).build().unwrap()
+}
+
+fn get(path: &str) -> Request<Body> {
+    Request::get(path).header("host", "a.example").body(Body::default()).unwrap()
+}
+
+async fn text(response: http::Response<impl http_body::Body<Data = Bytes, Error: std::fmt::Debug>>) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn connections_are_used_again() {
+    let (address, connections) = backend(async |mut stream, _| {
+        while head(&mut stream).await.is_some() {
+            answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        }
+    })
+    .await;
+    let upstream = upstream(address);
+    for _ in 0..10 {
+        assert_eq!(text(upstream.clone().oneshot(get("/")).await.unwrap()).await, "ok");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn every_framing_gives_the_connection_back() {
+    let (address, connections) = backend(async |mut stream, _| {
+        while let Some(head) = head(&mut stream).await {
+            let response = match head.split(' ').nth(1).unwrap() {
+                "/chunked" => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+                "/both" => {
+                    "HTTP/1.1 200 OK\r\ncontent-length: 99\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+                }
+                "/none" => "HTTP/1.1 204 No Content\r\n\r\n",
+                "/unchanged" => "HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n",
+                "/hinted" => {
+                    "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx"
+                }
+                _ => "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc",
+            };
+            answer(&mut stream, response).await;
+        }
+    })
+    .await;
+    let upstream = upstream(address);
+    for (path, body) in
+        [("/", "abc"), ("/chunked", "abc"), ("/both", "abc"), ("/none", ""), ("/unchanged", ""), ("/hinted", "x")]
+    {
+        let response = upstream.clone().oneshot(get(path)).await.unwrap();
+        if path == "/both" {
+            assert!(!response.headers().contains_key("content-length"));
+        }
+        assert_eq!(text(response).await, body, "{path}");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_while_idle_is_not_used() {
+    let (sender, mut closed) = tokio::sync::mpsc::channel(1);
+    let (address, connections) = backend(move |mut stream, _| {
+        let sender = sender.clone();
+        async move {
+            head(&mut stream).await;
+            stream.read_exact(&mut [0; 4]).await.unwrap();
+            answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+            drop(stream);
+            sender.send(()).await.unwrap();
+        }
+    })
+    .await;
+    let upstream = upstream(address);
+    for expected in 1..5 {
+        let post = Request::post("/").body(Body::from("data")).unwrap();
+        let response = upstream.clone().oneshot(post).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(text(response).await, "ok");
+        assert_eq!(connections.load(Ordering::SeqCst), expected);
+        // The backend has closed; the runtime hears of it when it looks at its sockets again.
+        closed.recv().await.unwrap();
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_dies_under_an_idempotent_request_is_replaced() {
+    let (address, connections) = backend(async |mut stream, number| {
+        head(&mut stream).await;
+        answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        if number == 0 {
+            // Takes the second request, and closes without a word.
+            head(&mut stream).await;
+        } else {
+            head(&mut stream).await;
+            answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        }
+    })
+    .await;
+    let upstream = upstream(address);
+    for _ in 0..2 {
+        let response = upstream.clone().oneshot(get("/")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(text(response).await, "ok");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_request_that_may_not_be_repeated_is_not() {
+    let (address, connections) = backend(async |mut stream, _| {
+        head(&mut stream).await;
+        answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        head(&mut stream).await;
+    })
+    .await;
+    let upstream = upstream(address);
+    assert_eq!(text(upstream.clone().oneshot(get("/")).await.unwrap()).await, "ok");
+    let post = Request::post("/").body(Body::default()).unwrap();
+    let response = upstream.oneshot(post).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn broken_backends_give_the_status_that_fits() {
+    use ProxyErrorKind::{ConnectionTerminated, HttpProtocolError, HttpResponseTimeout};
+    for (said, kind, status) in [
+        ("", ConnectionTerminated, 502),
+        ("HTTP/1.1 200 OK\r\ncontent-le", ConnectionTerminated, 502),
+        ("SSH-2.0-OpenSSH_9.2\r\n\r\n", HttpProtocolError, 502),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+            HttpProtocolError,
+            502,
+        ),
+        ("HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n", HttpProtocolError, 502),
+        ("hang", HttpResponseTimeout, 504),
+    ] {
+        let (address, _) = backend(move |mut stream, _| async move {
+            head(&mut stream).await;
+            if said == "hang" {
+                std::future::pending::<()>().await;
+            }
+            answer(&mut stream, said).await;
+        })
+        .await;
+        let upstream: Upstream<Body> = Upstream::builder()
+            .backend(&address.to_string())
+            .unwrap()
+            .timeout(Duration::from_millis(300))
+            .build()
+            .unwrap();
+        let response = upstream.oneshot(get("/")).await.unwrap();
+        let error = response.extensions().get::<ProxyError>().unwrap();
+        assert_eq!(error.kind(), kind, "{said:?}: {error}");
+        assert_eq!(response.status(), status, "{said:?}");
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_is_a_502() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let response = upstream(free).oneshot(get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(response.extensions().get::<ProxyError>().unwrap().kind(), ProxyErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn a_body_that_ends_early_is_an_error_and_not_an_end() {
+    for said in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+    ] {
+        let (address, _) = backend(move |mut stream, _| async move {
+            head(&mut stream).await;
+            answer(&mut stream, said).await;
+        })
+        .await;
+        let response = upstream(address).oneshot(get("/")).await.unwrap();
+        assert!(response.into_body().collect().await.is_err(), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_beyond_the_length_are_not_the_next_answer() {
+    let (address, connections) = backend(async |mut stream, _| {
+        while head(&mut stream).await.is_some() {
+            answer(
+                &mut stream,
+                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil",
+            )
+            .await;
+        }
+    })
+    .await;
+    let upstream = upstream(address);
+    for expected in 1..4 {
+        assert_eq!(text(upstream.clone().oneshot(get("/")).await.unwrap()).await, "ok");
+        assert_eq!(connections.load(Ordering::SeqCst), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_is_down_is_passed_over() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (address, _) = backend(async |mut stream, _| {
+        while head(&mut stream).await.is_some() {
+            answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        }
+    })
+    .await;
+    let builder = Upstream::builder().backend(&free.to_string()).unwrap().backend(&address.to_string()).unwrap();
+    let upstream: Upstream<Body> = builder.build().unwrap();
+    for _ in 0..6 {
+        let post = Request::post("/").body(Body::default()).unwrap();
+        assert_eq!(upstream.clone().oneshot(post).await.unwrap().status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn with_every_backend_down_the_answer_is_503_and_when_to_come_back() {
+    let mut builder = Upstream::builder();
+    for _ in 0..2 {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        builder = builder.backend(&free.to_string()).unwrap();
+    }
+    let upstream: Upstream<Body> = builder.build().unwrap();
+    assert_eq!(upstream.clone().oneshot(get("/")).await.unwrap().status(), StatusCode::BAD_GATEWAY);
+    let response = upstream.oneshot(get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers()["retry-after"], "1");
+}
+
+#[tokio::test]
+async fn dropping_the_request_closes_its_connection() {
+    let (sender, mut closed) = tokio::sync::mpsc::channel(1);
+    let (address, _) = backend(move |mut stream, _| {
+        let sender = sender.clone();
+        async move {
+            head(&mut stream).await;
+            sender.send("asked").await.unwrap();
+            assert!(head(&mut stream).await.is_none());
+            sender.send("closed").await.unwrap();
+        }
+    })
+    .await;
+    let call = tokio::spawn(upstream(address).oneshot(get("/")));
+    assert_eq!(closed.recv().await, Some("asked"));
+    call.abort();
+    assert_eq!(closed.recv().await, Some("closed"));
+}
+
+#[tokio::test]
+async fn host_is_passed_unchanged_and_made_where_it_is_missing() {
+    let (address, _) = backend(async |mut stream, _| {
+        while let Some(head) = head(&mut stream).await {
+            let body =
+                head.lines().filter(|line| line.starts_with("host") || line.starts_with("GET")).collect::<String>();
+            answer(&mut stream, &format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
+        }
+    })
+    .await;
+    let upstream = upstream(address);
+    let with = |uri: &str, host: Option<&str>| {
+        let mut request = Request::builder().method(Method::GET).uri(uri);
+        if let Some(host) = host {
+            request = request.header("host", host);
+        }
+        request.body(Body::default()).unwrap()
+    };
+    for (uri, host, seen) in [
+        ("/a?b", Some("a.example:81"), "GET /a?b HTTP/1.1host: a.example:81".to_owned()),
+        ("https://a.example/c", None, "GET /c HTTP/1.1host: a.example".to_owned()),
+        ("/", None, format!("GET / HTTP/1.1host: {address}")),
+    ] {
+        assert_eq!(text(upstream.clone().oneshot(with(uri, host)).await.unwrap()).await, seen);
+    }
+}

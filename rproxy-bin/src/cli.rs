@@ -1,0 +1,184 @@
+//! The command line of the binary, without its side effects: arguments and environment in, a [`Command`] out.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use clap::builder::OsStringValueParser;
+use clap::{Arg, ArgAction, ArgMatches, ColorChoice};
+
+use crate::config::{self, Config, ConfigError, Fallback, Report, SETTINGS, Setting, Sources};
+
+/// What the binary is asked to do.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Command {
+    /// Serve.
+    Run(Config),
+    /// Say what the configuration comes to, and end.
+    Check(Report),
+    /// Serve the built-in site.
+    Demo(Config),
+    /// Print this help, and end.
+    Help(String),
+    /// Print this version, and end.
+    Version(String),
+    /// Print this table of settings, and end.
+    Reference(String),
+}
+
+/// Why it can't be done. The binary prints it and exits with [`EXIT_CODE`](Error::EXIT_CODE).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The arguments make no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The configuration can't be honoured.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+}
+
+impl Error {
+    /// What a program that was called wrongly exits with.
+    pub const EXIT_CODE: u8 = 2;
+}
+
+/// Reads the command line and everything that it names. `args` starts with the program's name, as
+/// [`std::env::args_os`] does; `env` is what [`std::env::vars_os`] gives.
+///
+/// # Errors
+///
+/// When the arguments make no sense, or the configuration can't be honoured.
+pub fn parse<A, E>(args: A, env: E) -> Result<Command, Error>
+where
+    A: IntoIterator<Item: Into<OsString>>,
+    E: IntoIterator<Item = (OsString, OsString)>,
+{
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let env: Vec<(OsString, OsString)> = env.into_iter().collect();
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => {
+            let text = error.render().to_string();
+            return match error.kind() {
+                clap::error::ErrorKind::DisplayHelp => Ok(Command::Help(text)),
+                clap::error::ErrorKind::DisplayVersion => Ok(Command::Version(text)),
+                _ => Err(Error::Usage(text.trim_end().to_owned())),
+            };
+        }
+    };
+    match matches.subcommand() {
+        Some((REFERENCE, _)) => Ok(Command::Reference(config::reference())),
+        Some((DEMO, demo)) => {
+            if demo.contains_id("upstream") {
+                return Err(Error::Usage("error: the demo brings its own upstream; leave out --upstream".to_owned()));
+            }
+            let state = state_directory(&env);
+            act(demo, sources(demo, env).demo(state), Command::Demo)
+        }
+        _ => act(&matches, sources(&matches, env), Command::Run),
+    }
+}
+
+const DEMO: &str = "demo";
+const REFERENCE: &str = "reference";
+const CONFIG: &str = "config";
+const CHECK: &str = "check";
+
+fn act(matches: &ArgMatches, sources: Sources, run: fn(Config) -> Command) -> Result<Command, Error> {
+    let config = sources.load()?;
+    Ok(match matches.get_flag(CHECK) {
+        true => Command::Check(Report::new(config)),
+        false => run(config),
+    })
+}
+
+fn sources(matches: &ArgMatches, env: Vec<(OsString, OsString)>) -> Sources {
+    let mut sources = Sources::new().env(env);
+    if let Some(path) = matches.get_one::<OsString>(CONFIG) {
+        sources = sources.file(path);
+    }
+    for setting in SETTINGS {
+        if let Some(values) = matches.get_many::<String>(setting.key) {
+            let values: Vec<&str> = values.map(String::as_str).collect();
+            sources = sources.set(setting.key, values.join(","));
+        }
+    }
+    sources
+}
+
+fn command() -> clap::Command {
+    let config = Arg::new(CONFIG)
+        .long("config")
+        .short('c')
+        .value_name("FILE")
+        .value_parser(OsStringValueParser::new())
+        .global(true)
+        .help("Reads settings from this TOML file; the environment and flags win over it");
+    let check = Arg::new(CHECK)
+        .long("check")
+        .action(ArgAction::SetTrue)
+        .global(true)
+        .help("Prints the effective configuration and the layers in order, and ends");
+    clap::Command::new("rproxy")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A reverse proxy made of tower layers. With no arguments it reads the environment and runs.")
+        .after_help(
+            "Each setting is also a variable (RPROXY_RATE_LIMIT for --rate-limit) and a key of the file (rate_limit).",
+        )
+        .color(ColorChoice::Never)
+        .term_width(100)
+        .next_line_help(true)
+        .subcommand_precedence_over_arg(true)
+        .disable_help_subcommand(true)
+        .args([config, check])
+        .args(SETTINGS.iter().map(argument))
+        .subcommand(
+            clap::Command::new(DEMO).about(
+                "Serves a small built-in site behind the full stack, on https://localhost:8443; needs nothing else",
+            ),
+        )
+        .subcommand(clap::Command::new(REFERENCE).about("Prints the table of settings as Markdown").hide(true))
+}
+
+fn argument(setting: &'static Setting) -> Arg {
+    let default = match setting.default {
+        Fallback::Value(text) | Fallback::Words(text) => text.replace('`', ""),
+    };
+    let help = setting.help.replace('`', "");
+    let help = format!("{help}\nTakes {}. Default: {default}", setting.accepted.replace('`', ""));
+    let argument = Arg::new(setting.key)
+        .long(setting.flag())
+        .value_name(setting.placeholder)
+        .help_heading(setting.heading)
+        .help(help)
+        .global(true)
+        .allow_hyphen_values(true);
+    match (setting.is_switch(), setting.is_list()) {
+        (true, _) => argument.num_args(0..=1).default_missing_value("true").allow_hyphen_values(false),
+        (_, true) => argument.action(ArgAction::Append),
+        _ => argument,
+    }
+}
+
+/// Where the demo keeps its certificates, so that a browser has to be told of its authority once only: below
+/// `$XDG_STATE_HOME` or `~/.local/state`, and where neither can be written to, in the directory for temporary files.
+fn state_directory(env: &[(OsString, OsString)]) -> PathBuf {
+    let variable = |name: &str| {
+        let value = env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_os_str());
+        value.filter(|value| Path::new(value).is_absolute())
+    };
+    let state = variable("XDG_STATE_HOME").map(PathBuf::from);
+    let home = variable("HOME").map(|home| Path::new(home).join(".local/state"));
+    let lasting = state.or(home).map(|state| state.join("rproxy"));
+    if let Some(directory) = lasting
+        && DirBuilder::new().recursive(true).mode(0o700).create(&directory).is_ok()
+    {
+        return directory;
+    }
+    // A name of this process's own: another user can't have left something there to be read.
+    let temporary = variable("TMPDIR").unwrap_or(OsStr::new("/tmp"));
+    Path::new(temporary).join(format!("rproxy-demo-{}", std::process::id()))
+}

@@ -1,0 +1,111 @@
+//! Settings from a TOML file: one flat table, each key a setting's name.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::Problem;
+use super::settings;
+use super::source::{Given, Origin};
+
+pub(super) fn read(path: &Path, given: &mut Vec<Given>, problems: &mut Vec<Problem>) {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            return problems.push(Problem::File { path: path.to_owned(), reason: error.to_string() });
+        }
+    };
+    parse(path, &text, given, problems);
+}
+
+fn parse(path: &Path, text: &str, given: &mut Vec<Given>, problems: &mut Vec<Problem>) {
+    let shared: Arc<Path> = path.into();
+    let lines = Lines::of(text);
+    // Recovery goes on after a broken line, so that one slip does not hide the next.
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let line = lines.at(error.span().map_or(0, |span| span.start));
+        let mut message = error.message().replace('\n', ", ");
+        // The key but never the value: that may be a secret.
+        if let Some(key) = lines.key(text, line) {
+            message = format!("{key}: {message}");
+        }
+        let problem = Problem::Syntax { path: path.to_owned(), line, message };
+        // A broken line can be reported from several sides.
+        let same_line = |other: &Problem| matches!(other, Problem::Syntax { line: known, .. } if *known == line);
+        if !problems.iter().any(same_line) {
+            problems.push(problem);
+        }
+    }
+    let broken: Vec<usize> = errors.iter().filter_map(|error| Some(lines.at(error.span()?.start))).collect();
+
+    let mut entries: Vec<(&Spanned<_>, &Spanned<_>)> = table.get_ref().iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    for (key, value) in entries {
+        let line = lines.at(key.span().start);
+        // What recovery made of a broken line was not said by anyone.
+        if broken.contains(&line) {
+            continue;
+        }
+        let origin = Origin::File { path: shared.clone(), line };
+        let name: &str = key.get_ref();
+        match (settings::find(name), value.get_ref()) {
+            (None, DeValue::Table(_)) => problems.push(Problem::Unknown {
+                origin: origin.named(name),
+                hint: "the file is one flat table without sections: tls_domains = [\"example.com\"]".to_owned(),
+            }),
+            (None, _) => {
+                let hint = settings::hint(name, &origin);
+                problems.push(Problem::Unknown { origin: origin.named(name), hint });
+            }
+            (Some(setting), value) => match text_of(value) {
+                Ok(text) => given.push(Given { setting, text, origin }),
+                Err(reason) => {
+                    problems.push(Problem::BadValue { origin: origin.named(name), reason, accepted: setting.accepted })
+                }
+            },
+        }
+    }
+}
+
+/// The value as an environment variable would say it, so that all sources share their parsers.
+fn text_of(value: &DeValue<'_>) -> Result<String, String> {
+    match value {
+        DeValue::String(text) => Ok(text.clone().into_owned()),
+        DeValue::Integer(number) if number.radix() == 10 => Ok(number.as_str().to_owned()),
+        DeValue::Integer(number) => Ok(number.to_string()),
+        DeValue::Float(number) => Ok(number.as_str().to_owned()),
+        DeValue::Boolean(yes) => Ok(yes.to_string()),
+        DeValue::Array(array) => {
+            let entries: Result<Vec<_>, _> = array.iter().map(|entry| text_of(entry.get_ref())).collect();
+            Ok(entries?.join(","))
+        }
+        DeValue::Datetime(_) => Err("bad value: a date".to_owned()),
+        DeValue::Table(_) => Err("bad value: a table".to_owned()),
+    }
+}
+
+/// The offsets at which lines begin.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect())
+    }
+
+    /// The line of an offset, counted from 1.
+    fn at(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset)
+    }
+
+    /// The key that stands in a line, if one does.
+    fn key<'t>(&self, text: &'t str, line: usize) -> Option<&'t str> {
+        let start = *self.0.get(line.checked_sub(1)?)?;
+        let (key, _) = text.get(start..)?.lines().next()?.split_once('=')?;
+        let key = key.trim();
+        let bare = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        (!key.is_empty() && key.bytes().all(bare)).then_some(key)
+    }
+}

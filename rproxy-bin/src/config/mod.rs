@@ -1,0 +1,326 @@
+//! What the proxy is told: one typed [`Config`], read from a TOML file, the environment and the command line.
+//!
+//! Each setting has one name in three spellings, and the later source wins:
+//!
+//! | Source | Spelling |
+//! |---|---|
+//! | file (TOML, one flat table) | `rate_limit = 50` |
+//! | environment | `RPROXY_RATE_LIMIT=50` |
+//! | command line | `--rate-limit 50` |
+//!
+//! A list is a comma-separated text, in the file also an array: `tls_domains = ["a.example", "b.example"]`. Whatever
+//! is not understood is an error: a name that no setting has, a value that its setting does not take, settings that
+//! contradict each other. [`ConfigError`] names all of them at once. [`SETTINGS`] is the list of settings;
+//! [`reference()`] writes it as Markdown.
+//!
+//! ```
+//! use rproxy::Config;
+//! use rproxy::config::{AccessLog, Sources};
+//!
+//! # fn main() -> Result<(), rproxy::ConfigError> {
+//! // As the binary does it, but with an environment of our own:
+//! let config = Sources::new().env([("RPROXY_UPSTREAM", "https://app.internal")]).load()?;
+//! assert_eq!(config.upstream[0].to_string(), "https://app.internal:443");
+//!
+//! // Or in code:
+//! let mut config = Config::default();
+//! config.tls_local = true;
+//! config.access_log = AccessLog::Json;
+//! config.validate()?;
+//! assert_eq!(config.listeners()[0].to_string(), "0.0.0.0:443");
+//! # Ok(())
+//! # }
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use rproxy_client_ip::TrustedProxies;
+use rproxy_server::Listen;
+use rproxy_upstream::Backend;
+
+use self::source::Origins;
+
+pub use self::choice::{AccessLog, LogFilter, ProxyProtocol, Secret};
+pub use self::error::{ConfigError, Named, Problem};
+pub use self::listen::HttpPort;
+pub use self::paths::PathList;
+pub use self::reference::reference;
+pub use self::report::Report;
+pub use self::settings::{Fallback, SETTINGS, Setting};
+pub use self::source::{Origin, Sources};
+pub use self::tls_name::TlsName;
+pub use self::value::ParseError;
+pub use self::written::Written;
+
+mod choice;
+mod environment;
+mod error;
+mod file;
+mod listen;
+mod paths;
+mod reference;
+mod report;
+mod rules;
+mod settings;
+mod source;
+mod tls_name;
+mod upstream;
+mod value;
+mod written;
+
+/// Everything that the proxy can be told. [`SETTINGS`] describes each field; `Default` is the proxy as it is when
+/// nothing is set.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where to listen; when empty, port 443 with TLS and 8080 without. See [`listeners`](Self::listeners).
+    pub listen: Vec<Listen>,
+    /// The plain listener that sends browsers to https. See [`redirect_port`](Self::redirect_port).
+    pub http_port: HttpPort,
+    /// Where requests go.
+    pub upstream: Vec<Backend>,
+    /// Time to the upstream's response head.
+    pub upstream_timeout: Duration,
+    /// Names to have certificates for: by ACME, or made locally with [`tls_local`](Self::tls_local).
+    pub tls_domains: Vec<TlsName>,
+    /// The ACME contact.
+    pub tls_email: Option<String>,
+    /// Where the ACME account and certificates are kept.
+    pub tls_cache_dir: PathBuf,
+    /// The ACME directory.
+    pub acme_directory: Uri,
+    /// A PEM file that vouches for the directory's own TLS; `None` for the web PKI's roots.
+    pub acme_ca: Option<PathBuf>,
+    /// External account binding: the key identifier.
+    pub acme_eab_kid: Option<String>,
+    /// External account binding: the HMAC key, in base64url.
+    pub acme_eab_hmac_key: Option<Secret>,
+    /// A PEM certificate chain.
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of [`tls_cert`](Self::tls_cert).
+    pub tls_key: Option<PathBuf>,
+    /// Whether a local authority makes the certificates.
+    pub tls_local: bool,
+    /// Whether clients are held to a rate.
+    pub rate_limit_enabled: bool,
+    /// Requests per second per client.
+    pub rate_limit: NonZeroU32,
+    /// Requests that a client may make at once.
+    pub rate_burst: NonZeroU32,
+    /// IPv6 clients are counted per prefix of this length, 1 to 128.
+    pub rate_ipv6_prefix: u8,
+    /// Whether responses are cached.
+    pub cache_enabled: bool,
+    /// Memory for the cache, in bytes.
+    pub cache_size: u64,
+    /// Paths that the cache serves.
+    pub cache_paths: PathList,
+    /// The largest body that is stored, in bytes.
+    pub cache_max_object: u64,
+    /// Whether responses are compressed.
+    pub compression: bool,
+    /// Whether TLS responses carry `Strict-Transport-Security`.
+    pub hsts: bool,
+    /// Whether blocked paths are refused.
+    pub filter_enabled: bool,
+    /// Paths that are refused.
+    pub blocked_paths: PathList,
+    /// Whether WebSocket upgrades are passed on.
+    pub ws_enabled: bool,
+    /// Where they are passed on.
+    pub ws_paths: PathList,
+    /// Whose forwarding headers are believed.
+    pub trusted_proxies: Written<TrustedProxies>,
+    /// Whether trusted peers send a PROXY protocol header.
+    pub proxy_protocol: ProxyProtocol,
+    /// The largest request body, in bytes; `None` for no limit.
+    pub max_body: Option<u64>,
+    /// How many workers; `None` for one per core. See [`worker_count`](Self::worker_count).
+    pub workers: Option<NonZeroUsize>,
+    /// Time that open requests get once the proxy is to end.
+    pub drain_timeout: Duration,
+    /// Where health, metrics and cache purging are served.
+    pub admin_listen: Option<Listen>,
+    /// What is written about each request.
+    pub access_log: AccessLog,
+    /// What the proxy logs of itself.
+    pub log_level: LogFilter,
+    origins: Origins,
+    sources: Arc<Sources>,
+}
+
+impl Config {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    ///
+    /// Names everything that is wrong with it.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Sources::new().process_env().load()
+    }
+
+    /// Reads a TOML file, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// Names everything that is wrong with it, by line.
+    pub fn from_file(path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        Sources::new().file(path).load()
+    }
+
+    /// Reads `sources`.
+    ///
+    /// # Errors
+    ///
+    /// Names everything that is wrong with them.
+    pub fn load(sources: Sources) -> Result<Self, ConfigError> {
+        sources.load()
+    }
+
+    /// Reads again what this configuration was read from, the file as it is by now.
+    ///
+    /// # Errors
+    ///
+    /// As the first time; what runs can go on with the old configuration.
+    pub fn reload(&self) -> Result<Self, ConfigError> {
+        Sources::clone(&self.sources).load()
+    }
+
+    /// Checks what no single value shows: settings that contradict each other, files that can't be read.
+    /// Reading a configuration does this by itself; it is for one that was made or changed in code.
+    ///
+    /// # Errors
+    ///
+    /// Names everything that is wrong.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        rules::check(self, &Default::default(), &mut problems);
+        ConfigError::unless_empty(problems)
+    }
+
+    /// What is allowed but has no effect, or perhaps not the one that was meant.
+    pub fn warnings(&self) -> Vec<String> {
+        rules::warnings(self)
+    }
+
+    /// Whether the main listeners speak TLS.
+    pub fn tls(&self) -> bool {
+        self.tls_local || !self.tls_domains.is_empty() || self.tls_cert.is_some()
+    }
+
+    /// The names to ask the certificate authority for: none when they are made locally.
+    pub fn acme_domains(&self) -> &[TlsName] {
+        match self.tls_local {
+            true => &[],
+            false => &self.tls_domains,
+        }
+    }
+
+    /// The main listeners.
+    pub fn listeners(&self) -> Vec<Listen> {
+        let every = |port| vec![Listen::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))];
+        match (self.listen.is_empty(), self.tls()) {
+            (false, _) => self.listen.clone(),
+            (true, true) => every(443),
+            (true, false) => every(8080),
+        }
+    }
+
+    /// The port of the plain listener that sends browsers to https.
+    pub fn redirect_port(&self) -> Option<NonZeroU16> {
+        match self.http_port {
+            HttpPort::Auto if self.tls() => NonZeroU16::new(80),
+            HttpPort::Auto | HttpPort::Off => None,
+            HttpPort::On(port) => Some(port),
+        }
+    }
+
+    /// The plain listener that sends browsers to https: on the addresses of the main listeners.
+    pub fn redirect_listeners(&self) -> Vec<Listen> {
+        let Some(port) = self.redirect_port() else { return Vec::new() };
+        let mut ips: Vec<IpAddr> = Vec::new();
+        for listener in self.listeners() {
+            if let Listen::Tcp(address) = listener
+                && !ips.contains(&address.ip())
+            {
+                ips.push(address.ip());
+            }
+        }
+        ips.into_iter().map(|ip| Listen::Tcp(SocketAddr::new(ip, port.get()))).collect()
+    }
+
+    /// How many workers serve: what was set, else one per core.
+    pub fn worker_count(&self) -> NonZeroUsize {
+        self.workers.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// Where the value of a setting came from, by its key.
+    pub fn origin(&self, key: &str) -> Origin {
+        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    }
+
+    /// What the demo starts from: TLS with a local authority, on this machine only, and nothing beside it. It has no
+    /// upstream, as the demo brings its own.
+    pub(crate) fn demo(state: &Path) -> Self {
+        Self {
+            listen: vec![Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)))],
+            http_port: HttpPort::Off,
+            upstream: Vec::new(),
+            tls_local: true,
+            tls_cache_dir: state.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        const RATE: NonZeroU32 = NonZeroU32::new(100).unwrap();
+        const BURST: NonZeroU32 = NonZeroU32::new(200).unwrap();
+        Self {
+            listen: Vec::new(),
+            http_port: HttpPort::Auto,
+            upstream: upstream::default(),
+            upstream_timeout: Duration::from_secs(30),
+            tls_domains: Vec::new(),
+            tls_email: None,
+            tls_cache_dir: PathBuf::from("/var/lib/rproxy/certs"),
+            acme_directory: Uri::from_static("https://acme-v02.api.letsencrypt.org/directory"),
+            acme_ca: None,
+            acme_eab_kid: None,
+            acme_eab_hmac_key: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_local: false,
+            rate_limit_enabled: true,
+            rate_limit: RATE,
+            rate_burst: BURST,
+            rate_ipv6_prefix: 64,
+            cache_enabled: true,
+            cache_size: 64 << 20,
+            cache_paths: PathList::constant(paths::CACHED),
+            cache_max_object: 8 << 20,
+            compression: true,
+            hsts: true,
+            filter_enabled: true,
+            blocked_paths: PathList::constant(paths::BLOCKED),
+            ws_enabled: true,
+            ws_paths: PathList::constant(paths::WEBSOCKETS),
+            trusted_proxies: Written::default(),
+            proxy_protocol: ProxyProtocol::Off,
+            max_body: None,
+            workers: None,
+            drain_timeout: Duration::from_secs(30),
+            admin_listen: None,
+            access_log: AccessLog::Off,
+            log_level: LogFilter::default(),
+            origins: Origins::new(),
+            sources: Arc::default(),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What a configuration comes to, for `--check`.
+
+use std::fmt::Write;
+
+use super::settings::SETTINGS;
+use super::{Config, Origin};
+
+/// The effective configuration, each setting with where its value came from.
+#[derive(Clone, Debug)]
+pub struct Report {
+    config: Config,
+}
+
+impl Report {
+    /// A report on `config`.
+    pub fn new(config: Config) -> Self {
+        Self { config }
+    }
+
+    /// What is reported on.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The report, with the layers from the client to the upstream. It is TOML: without secrets it can be kept as
+    /// the file that says the same.
+    pub fn render(&self, layers: &[String]) -> String {
+        let mut text = format!("# rproxy {}: the configuration is valid.\n", env!("CARGO_PKG_VERSION"));
+        for warning in self.config.warnings() {
+            text += &format!("# Warning: {warning}.\n");
+        }
+        let lines: Vec<(&str, String, String)> = SETTINGS
+            .iter()
+            .map(|setting| {
+                let origin = self.config.origin(setting.key);
+                let from = match &origin {
+                    Origin::Default | Origin::File { .. } => origin.to_string(),
+                    given => given.name(setting.key),
+                };
+                let line = match (setting.show)(&self.config) {
+                    None => format!("# {} is not set", setting.key),
+                    Some(_) if setting.secret => format!("# {} is set, and not shown", setting.key),
+                    Some(value) => format!("{} = {}", setting.key, literal(&value)),
+                };
+                (setting.heading, line, from)
+            })
+            .collect();
+        // Long values, such as lists of globs, do not push the rest of the column away.
+        let width =
+            lines.iter().map(|(_, line, _)| line.chars().count()).filter(|width| *width < 60).max().unwrap_or(0);
+        let mut heading = "";
+        for (under, line, from) in &lines {
+            if *under != heading {
+                heading = under;
+                let _ = writeln!(text, "\n# {heading}");
+            }
+            let _ = writeln!(text, "{line:width$}  # {from}");
+        }
+        text += "\n# Layers, from the client to the upstream\n";
+        for (index, layer) in layers.iter().enumerate() {
+            let _ = writeln!(text, "# {:2}. {layer}", index + 1);
+        }
+        text
+    }
+}
+
+/// A value as TOML has it: numbers and switches bare, all else a string.
+fn literal(value: &str) -> String {
+    let bare = value == "true" || value == "false" || value.parse::<u32>().is_ok_and(|n| n.to_string() == value);
+    match bare {
+        true => value.to_owned(),
+        false => toml::Value::from(value).to_string(),
+    }
+}

@@ -1,0 +1,173 @@
+//! What no single value shows: settings that contradict each other.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::PathBuf;
+
+use super::error::Problem;
+use super::listen::collide;
+use super::source::Origin;
+use super::upstream::is_reached_by;
+use super::{Config, ProxyProtocol};
+
+/// Adds what contradicts itself in `config`. Settings that are `doubtful`, because their text was no good, are not
+/// held against others: that problem is known already.
+pub(super) fn check(config: &Config, doubtful: &BTreeSet<&str>, problems: &mut Vec<Problem>) {
+    for rule in RULES {
+        if rule.about.iter().any(|key| doubtful.contains(key)) {
+            continue;
+        }
+        // The one that somebody set is to blame, not the default that it meets.
+        let set = |key: &&&str| config.origin(key) != Origin::Default;
+        let Some(blamed) = rule.about.iter().find(set).or(rule.about.first()) else { continue };
+        let origin = config.origin(blamed);
+        if let Some(reason) = (rule.broken)(config, &origin) {
+            problems.push(Problem::Conflict { origin: origin.named(blamed), reason });
+        }
+    }
+}
+
+struct Rule {
+    /// The settings that the rule is about, the one to blame first.
+    about: &'static [&'static str],
+    /// Why the rule is broken, if it is, with settings spelled as they are where the blamed one was given.
+    broken: fn(&Config, &Origin) -> Option<String>,
+}
+
+const RULES: &[Rule] = &[
+    Rule {
+        about: &["tls_cert", "tls_key"],
+        broken: |c, origin| match (&c.tls_cert, &c.tls_key) {
+            (Some(_), None) => {
+                Some(format!("needs {} as well, the private key of the certificate", origin.name("tls_key")))
+            }
+            (None, Some(_)) => Some(format!("needs {} as well, the certificate of the key", origin.name("tls_cert"))),
+            _ => None,
+        },
+    },
+    Rule { about: &["tls_cert"], broken: |c, _| unreadable(c.tls_cert.as_ref()) },
+    Rule { about: &["tls_key"], broken: |c, _| unreadable(c.tls_key.as_ref()) },
+    Rule { about: &["acme_ca"], broken: |c, _| unreadable(c.acme_ca.as_ref()) },
+    Rule {
+        about: &["acme_eab_kid", "acme_eab_hmac_key"],
+        broken: |c, origin| match (&c.acme_eab_kid, &c.acme_eab_hmac_key) {
+            (Some(_), None) => Some(format!("needs {} as well", origin.name("acme_eab_hmac_key"))),
+            (None, Some(_)) => Some(format!("needs {} as well", origin.name("acme_eab_kid"))),
+            _ => None,
+        },
+    },
+    Rule {
+        about: &["tls_domains", "tls_local"],
+        broken: |c, origin| {
+            let wildcard = c.acme_domains().iter().find(|domain| domain.is_wildcard())?;
+            Some(format!(
+                "no certificate can be had for {wildcard}: the TLS-ALPN-01 challenge proves control of one host, and \
+                 wildcards take DNS-01; name each host, or give the certificate with {} and {}",
+                origin.name("tls_cert"),
+                origin.name("tls_key"),
+            ))
+        },
+    },
+    Rule {
+        about: &["proxy_protocol", "trusted_proxies"],
+        broken: |c, origin| {
+            let nobody = c.proxy_protocol != ProxyProtocol::Off && c.trusted_proxies.is_empty();
+            nobody.then(|| {
+                let trusted = origin.name("trusted_proxies");
+                format!(
+                    "needs {trusted} as well: the header is believed from trusted peers only, and nobody is trusted"
+                )
+            })
+        },
+    },
+    Rule {
+        about: &["listen"],
+        broken: |c, _| {
+            let all = c.listeners();
+            let (first, second) = pairs(&all).find(|(one, other)| collide(one, other))?;
+            Some(match first == second {
+                true => format!("{first} is there twice"),
+                false => format!("{first} and {second} overlap"),
+            })
+        },
+    },
+    Rule {
+        about: &["http_port", "listen"],
+        broken: |c, origin| {
+            let (redirect, listeners) = (c.redirect_listeners(), c.listeners());
+            let taken = listeners.iter().find(|main| redirect.iter().any(|plain| collide(main, plain)))?;
+            Some(format!(
+                "port {} would have two listeners, {taken} of {} and the one that sends browsers to https; {}=0 \
+                 turns that one off",
+                c.redirect_port()?,
+                origin.name("listen"),
+                origin.name("http_port"),
+            ))
+        },
+    },
+    Rule {
+        about: &["admin_listen", "listen", "http_port"],
+        broken: |c, _| {
+            let admin = c.admin_listen.as_ref()?;
+            let public = c.listeners().into_iter().chain(c.redirect_listeners());
+            let taken = public.into_iter().find(|public| collide(admin, public))?;
+            Some(format!("{admin} meets the public listener {taken}; they must be apart"))
+        },
+    },
+    Rule {
+        about: &["upstream", "listen"],
+        broken: |c, _| {
+            let listeners = c.listeners();
+            let circle = |backend: &&_| listeners.iter().any(|listener| is_reached_by(backend, listener));
+            let own = c.upstream.iter().find(circle)?;
+            Some(format!("{own} is a listener of this proxy itself: requests would go in circles"))
+        },
+    },
+    Rule {
+        about: &["cache_size", "cache_enabled"],
+        broken: |c, origin| {
+            let nothing = c.cache_enabled && c.cache_size == 0;
+            nothing.then(|| {
+                format!("a cache of no size holds nothing; {}=false turns it off", origin.name("cache_enabled"))
+            })
+        },
+    },
+];
+
+fn unreadable(path: Option<&PathBuf>) -> Option<String> {
+    let path = path?;
+    let error = match File::open(path).and_then(|file| file.metadata()) {
+        Ok(metadata) if metadata.is_dir() => "is a directory".to_owned(),
+        Ok(_) => return None,
+        Err(error) => format!("cannot be read: {error}"),
+    };
+    Some(format!("{} {error}", path.display()))
+}
+
+fn pairs<T>(all: &[T]) -> impl Iterator<Item = (&T, &T)> {
+    all.iter().enumerate().flat_map(|(index, one)| all[index + 1..].iter().map(move |other| (one, other)))
+}
+
+/// What was set and has no effect.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let idle = |key: &str, because: &str| {
+        let origin = config.origin(key);
+        (origin != Origin::Default).then(|| format!("{} has no effect: {because}", origin.named(key)))
+    };
+    let mut warnings = Vec::new();
+    if config.acme_domains().is_empty() {
+        let because = match config.tls_local {
+            true => "certificates are made locally",
+            false => "no certificate is asked for",
+        };
+        let acme = ["tls_email", "acme_directory", "acme_ca", "acme_eab_kid", "acme_eab_hmac_key"];
+        warnings.extend(acme.into_iter().filter_map(|key| idle(key, because)));
+    }
+    if config.cache_enabled && config.cache_max_object > config.cache_size {
+        warnings.extend(idle("cache_max_object", "it is larger than the whole cache"));
+    }
+    if config.hsts && !config.tls() {
+        warnings.extend(idle("hsts", "it is sent over TLS only"));
+    }
+    warnings
+}

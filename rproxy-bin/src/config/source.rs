@@ -1,0 +1,221 @@
+//! Where settings come from: file, then environment, then command line, and the later one wins.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::choice::LogFilter;
+use super::error::{ConfigError, Named, Problem};
+use super::settings::{self, Setting};
+use super::{Config, environment, file, rules};
+
+/// Everything that a [`Config`] is read from.
+///
+/// ```
+/// use rproxy::config::Sources;
+///
+/// let config = Sources::new()
+///     .env([("RPROXY_RATE_LIMIT", "50"), ("RPROXY_RATE_BURST", "80")])
+///     .set("rate_limit", "20")
+///     .load()?;
+/// assert_eq!(config.rate_limit.get(), 20);
+/// assert_eq!(config.rate_burst.get(), 80);
+/// # Ok::<(), rproxy::ConfigError>(())
+/// ```
+#[derive(Clone, Default)]
+#[must_use]
+pub struct Sources {
+    file: Option<PathBuf>,
+    env: Vec<(OsString, OsString)>,
+    command_line: Vec<(String, String)>,
+    demo: Option<PathBuf>,
+}
+
+impl Sources {
+    /// No sources: the defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads the TOML file at `path`.
+    pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.file = Some(path.into());
+        self
+    }
+
+    /// Reads these environment variables: `RPROXY_*` and `RUST_LOG`; others are passed over.
+    pub fn env<K, V>(mut self, variables: impl IntoIterator<Item = (K, V)>) -> Self
+    where
+        K: Into<OsString>,
+        V: Into<OsString>,
+    {
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
+        self.env.extend(variables.filter(|(name, _)| environment::concerns_us(name)));
+        self
+    }
+
+    /// Reads the process's own environment.
+    pub fn process_env(self) -> Self {
+        self.env(std::env::vars_os())
+    }
+
+    /// Sets one setting as the command line does, by its key in the file: `rate_limit`.
+    pub fn set(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.command_line.push((key.into(), value.into()));
+        self
+    }
+
+    /// Starts from the demo's defaults, with certificates kept below `state`.
+    pub(crate) fn demo(mut self, state: PathBuf) -> Self {
+        self.demo = Some(state);
+        self
+    }
+
+    /// Reads all of it.
+    ///
+    /// # Errors
+    ///
+    /// Names every unknown name, every bad value, and every pair of settings that do not go together.
+    pub fn load(self) -> Result<Config, ConfigError> {
+        let mut given = Vec::new();
+        let mut problems = Vec::new();
+        if let Some(path) = &self.file {
+            file::read(path, &mut given, &mut problems);
+        }
+        environment::read(&self.env, &mut given, &mut problems);
+        for (key, value) in &self.command_line {
+            match settings::find(key) {
+                Some(setting) => given.push(Given { setting, text: value.clone(), origin: Origin::CommandLine }),
+                None => problems.push(Problem::Unknown {
+                    origin: Origin::CommandLine.named(key),
+                    hint: settings::hint(key, &Origin::CommandLine),
+                }),
+            }
+        }
+
+        let mut config = self.base();
+        let mut doubtful = BTreeSet::new();
+        for Given { setting, text, origin } in given {
+            match (setting.set)(&mut config, text.trim()) {
+                Ok(()) => {
+                    config.origins.insert(setting.key, origin);
+                }
+                Err(reason) => {
+                    doubtful.insert(setting.key);
+                    problems.push(Problem::BadValue {
+                        origin: origin.named(setting.key),
+                        reason,
+                        accepted: setting.accepted,
+                    });
+                }
+            }
+        }
+        self.read_rust_log(&mut config, &doubtful, &mut problems);
+        rules::check(&config, &doubtful, &mut problems);
+        config.sources = Arc::new(self);
+        ConfigError::unless_empty(problems)?;
+        Ok(config)
+    }
+
+    fn base(&self) -> Config {
+        match &self.demo {
+            None => Config::default(),
+            Some(state) => Config::demo(state),
+        }
+    }
+
+    /// `RUST_LOG` speaks to every program that uses `tracing`; what was said to this one counts for more.
+    fn read_rust_log(&self, config: &mut Config, doubtful: &BTreeSet<&str>, problems: &mut Vec<Problem>) {
+        const KEY: &str = "log_level";
+        if config.origins.contains_key(KEY) || doubtful.contains(KEY) {
+            return;
+        }
+        let Some((_, value)) = self.env.iter().rev().find(|(name, _)| name == environment::RUST_LOG) else { return };
+        let text = value.to_string_lossy();
+        if text.trim().is_empty() {
+            return;
+        }
+        match LogFilter::lenient(text.trim()) {
+            Ok(filter) => {
+                config.log_level = filter;
+                config.origins.insert(KEY, Origin::RustLog);
+            }
+            Err(error) => problems.push(Problem::BadValue {
+                origin: Origin::RustLog.named(KEY),
+                reason: error.to_string(),
+                accepted: "a tracing filter such as info or warn,rproxy=debug",
+            }),
+        }
+    }
+}
+
+/// Names but not values: one of them may be a secret.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("file", &self.file)
+            .field("env", &self.env.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("command_line", &self.command_line.iter().map(|(key, _)| key).collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A setting's text, and where it was found.
+pub(super) struct Given {
+    pub(super) setting: &'static Setting,
+    pub(super) text: String,
+    pub(super) origin: Origin,
+}
+
+/// Where the value of a setting came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// Nobody gave one.
+    Default,
+    /// A line of the file.
+    File {
+        /// The file.
+        path: Arc<Path>,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// The environment variable of the setting.
+    Environment,
+    /// The environment variable `RUST_LOG`.
+    RustLog,
+    /// A flag.
+    CommandLine,
+}
+
+impl Origin {
+    /// The setting as it is called where it was given.
+    pub(super) fn named(&self, key: &str) -> Named {
+        Named { origin: self.clone(), name: self.name(key) }
+    }
+
+    pub(super) fn name(&self, key: &str) -> String {
+        match self {
+            Self::Default | Self::File { .. } => key.to_owned(),
+            Self::Environment => settings::variable(key),
+            Self::RustLog => environment::RUST_LOG.to_owned(),
+            Self::CommandLine => format!("--{}", settings::flag(key)),
+        }
+    }
+}
+
+/// `default`, `the environment`, `the command line`, or the file and line.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Environment | Self::RustLog => f.write_str("environment"),
+            Self::CommandLine => f.write_str("command line"),
+        }
+    }
+}
+
+pub(super) type Origins = BTreeMap<&'static str, Origin>;

@@ -1,0 +1,108 @@
+//! Names to have certificates for.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use super::value::ParseError;
+
+/// A DNS name that a certificate is to be for, in lower case; it may start with `*.`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TlsName(String);
+
+impl TlsName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the name stands for every name one label below it.
+    pub fn is_wildcard(&self) -> bool {
+        self.0.starts_with("*.")
+    }
+}
+
+impl FromStr for TlsName {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let error = |reason: &str| ParseError::new("DNS name", text, reason);
+        if text.contains("://") {
+            return Err(error("a URL, not a name"));
+        }
+        if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
+            return Err(error("an IP address, not a name"));
+        }
+        if text.contains(':') {
+            return Err(error("a name has no port"));
+        }
+        if !text.is_ascii() {
+            return Err(error("not ASCII: write it in its xn-- form"));
+        }
+        // RFC 1123 §2.1: letters, digits and hyphens, no hyphen at either end; RFC 1035 §2.3.4: 63 and 255 octets.
+        let label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        let name = text.strip_suffix('.').unwrap_or(text);
+        let base = name.strip_prefix("*.").unwrap_or(name);
+        if name.len() > 253 || !base.split('.').all(label) {
+            return Err(error("labels are letters, digits and hyphens, 1 to 63 of them"));
+        }
+        Ok(Self(name.to_ascii_lowercase()))
+    }
+}
+
+impl AsRef<str> for TlsName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TlsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_in_lower_case() {
+        for (text, name) in [
+            ("example.com", "example.com"),
+            ("WWW.Example.COM", "www.example.com"),
+            ("example.com.", "example.com"),
+            ("*.example.com", "*.example.com"),
+            ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+            ("localhost", "localhost"),
+        ] {
+            assert_eq!(text.parse::<TlsName>().unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused_with_the_reason() {
+        let long = format!("{}.example", "x".repeat(64));
+        for (text, reason) in [
+            ("https://example.com", "a URL, not a name"),
+            ("example.com:443", "a name has no port"),
+            ("192.0.2.1", "an IP address, not a name"),
+            ("[::1]", "an IP address, not a name"),
+            ("bücher.example", "not ASCII: write it in its xn-- form"),
+            ("a..example", "labels are letters, digits and hyphens, 1 to 63 of them"),
+            ("-a.example", "labels are letters, digits and hyphens, 1 to 63 of them"),
+            ("a_b.example", "labels are letters, digits and hyphens, 1 to 63 of them"),
+            ("a.*.example", "labels are letters, digits and hyphens, 1 to 63 of them"),
+            ("*", "labels are letters, digits and hyphens, 1 to 63 of them"),
+            ("", "labels are letters, digits and hyphens, 1 to 63 of them"),
+            (&long, "labels are letters, digits and hyphens, 1 to 63 of them"),
+        ] {
+            assert_eq!(text.parse::<TlsName>().unwrap_err().to_string(), format!("bad DNS name {text:?}: {reason}"),);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Where requests go.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use rproxy_server::Listen;
+use rproxy_upstream::Backend;
+
+use super::listen::{self, answers};
+use super::value::{ParseError, list, some};
+
+/// Where an application most often listens on the same machine.
+pub(super) fn default() -> Vec<Backend> {
+    // A constant, which a test parses.
+    "127.0.0.1:3000".parse().into_iter().collect()
+}
+
+/// A comma-separated list of at least one backend.
+pub(super) fn backends(text: &str) -> Result<Vec<Backend>, String> {
+    let backends = list(text, backend)?;
+    some("list of backends", text, backends).map_err(|error| error.to_string())
+}
+
+/// Reads what a [`Backend`] reads, and besides `:3000` and `3000` for a port of this machine.
+fn backend(text: &str) -> Result<Backend, String> {
+    if text.contains('@') {
+        // Said here, where the message leaves the password out.
+        return Err(ParseError::new("backend", text, "a user and password are not supported").to_string());
+    }
+    let port = text.strip_prefix(':').unwrap_or(text);
+    let text = match listen::port(port) {
+        Some(port) => Cow::Owned(format!("127.0.0.1:{port}")),
+        None => Cow::Borrowed(text),
+    };
+    text.parse::<Backend>().map_err(|error| error.to_string())
+}
+
+/// Whether requests to `backend` would come back to `listener`, as far as that can be told without a resolver.
+pub(super) fn is_reached_by(backend: &Backend, listener: &Listen) -> bool {
+    let text = backend.to_string();
+    if let Some(path) = text.strip_prefix("unix:") {
+        return *listener == Listen::Unix(path.into());
+    }
+    let (_, authority) = text.split_once("://").unwrap_or(("", &text));
+    let address = authority.replacen("localhost:", "127.0.0.1:", 1).parse::<SocketAddr>();
+    address.is_ok_and(|address| answers(listener, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::listen::address;
+
+    #[test]
+    fn backends_are_read_as_people_write_them() {
+        for (text, canonical) in [
+            ("127.0.0.1:3000", "http://127.0.0.1:3000"),
+            ("http://app:3000/", "http://app:3000"),
+            ("my_app:3000", "http://my_app:3000"),
+            ("https://app.example", "https://app.example:443"),
+            ("h2c://grpc:50051", "h2c://grpc:50051"),
+            ("[::1]:3000", "http://[::1]:3000"),
+            (":3000", "http://127.0.0.1:3000"),
+            ("3000", "http://127.0.0.1:3000"),
+            ("unix:/run/app.sock", "unix:/run/app.sock"),
+        ] {
+            assert_eq!(backend(text).unwrap().to_string(), canonical, "{text}");
+            assert_eq!(backend(canonical).unwrap().to_string(), canonical, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_refused_and_not_shown() {
+        assert_eq!(
+            backend("http://me:secret@app:80").unwrap_err(),
+            "bad backend \"http://***@app:80\": a user and password are not supported",
+        );
+        assert!(!backend("me:secret@app:80").unwrap_err().contains("secret"));
+    }
+
+    #[test]
+    fn a_backend_that_is_the_listener_is_known() {
+        for (to, at, circle) in [
+            ("127.0.0.1:8080", "0.0.0.0:8080", true),
+            ("localhost:8080", "0.0.0.0:8080", true),
+            ("localhost:8080", "127.0.0.1:8080", true),
+            ("[::1]:8080", "[::]:8080", true),
+            ("https://127.0.0.1:8443", "127.0.0.1:8443", true),
+            ("127.0.0.1:8080", "127.0.0.1:8081", false),
+            ("127.0.0.2:8080", "127.0.0.1:8080", false),
+            ("192.0.2.1:8080", "0.0.0.0:8080", false),
+            ("app:8080", "0.0.0.0:8080", false),
+            ("unix:/run/a.sock", "unix:/run/a.sock", true),
+            ("unix:/run/a.sock", "unix:/run/b.sock", false),
+        ] {
+            assert_eq!(is_reached_by(&backend(to).unwrap(), &address(at).unwrap()), circle, "{to} at {at}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The reverse proxy as a library.
+
+pub mod cli;
+pub mod config;
+
+pub use config::{Config, ConfigError};

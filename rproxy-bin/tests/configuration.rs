@@ -1,0 +1,569 @@
+//! What the binary makes of its file, environment and command line.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Output};
+
+use rproxy::cli::{self, Command};
+use rproxy::config::{Report, SETTINGS, Sources};
+use rproxy::{Config, ConfigError};
+use tempfile::TempDir;
+
+#[test]
+fn a_bad_value_is_named_with_what_is_accepted() {
+    for (variable, value, message) in [
+        (
+            "LISTEN",
+            "127.0.0.1",
+            "bad listen address \"127.0.0.1\": no port; accepted: comma-separated ADDRESS:PORT, [IPV6]:PORT, :PORT \
+             or unix:/path",
+        ),
+        ("LISTEN", ",", "bad listen address \",\": empty; accepted: "),
+        ("HTTP_PORT", "http", "bad port \"http\": not a number from 0 to 65535; accepted: a port from 1 to 65535"),
+        ("UPSTREAM", "ftp://app", "bad backend \"ftp://app\": expected host:port, http://"),
+        ("UPSTREAM", "", "bad list of backends \"\": empty; accepted: comma-separated host:port"),
+        ("UPSTREAM", "http://a:secret@b", "bad backend \"http://***@b\": a user and password are not supported"),
+        ("UPSTREAM_TIMEOUT", "soon", "bad duration \"soon\": not a number with a unit; accepted: seconds, or a number"),
+        ("UPSTREAM_TIMEOUT", "0", "bad duration \"0\": must be longer than nothing; accepted: seconds"),
+        ("TLS_DOMAINS", "https://a.example", "bad DNS name \"https://a.example\": a URL, not a name; accepted: "),
+        ("TLS_DOMAINS", "a.example,10.0.0.1", "bad DNS name \"10.0.0.1\": an IP address, not a name; accepted: "),
+        ("TLS_EMAIL", "me", "bad e-mail address \"me\": not of the form name@example.com; accepted: an e-mail address"),
+        ("TLS_CACHE_DIR", "", "bad path \"\": empty; accepted: a path"),
+        ("ACME_DIRECTORY", "http://ca/dir", "bad directory URL \"http://ca/dir\": not an https:// URL; accepted: "),
+        ("ACME_EAB_KID", "a b", "bad key identifier \"a b\": has white space in it; accepted: the identifier"),
+        ("ACME_EAB_HMAC_KEY", "hush hush!", "bad HMAC key \"(not shown)\": not base64url; accepted: base64url"),
+        ("TLS_LOCAL", "maybe", "bad switch \"maybe\": neither true nor false; accepted: true or false (1/0, yes/no"),
+        ("RATE_LIMIT", "0", "bad number \"0\": must be 1 or more; accepted: a whole number from 1 to 4294967295"),
+        ("RATE_BURST", "1.5", "bad number \"1.5\": not a whole number; accepted: a whole number from 1 to 4294967295"),
+        ("RATE_IPV6_PREFIX", "129", "bad IPv6 prefix length \"129\": not a whole number from 1 to 128; accepted: "),
+        ("CACHE_SIZE", "much", "bad size \"much\": not a number with a unit of bytes; accepted: a size such as 64MiB"),
+        ("CACHE_PATHS", "", "bad list of paths \"\": empty; accepted: comma-separated globs"),
+        ("CACHE_MAX_OBJECT", "-1", "bad size \"-1\": not a number with a unit of bytes; accepted: a size such as 8MiB"),
+        ("COMPRESSION", "gzip", "bad switch \"gzip\": neither true nor false; accepted: true or false"),
+        ("BLOCKED_PATHS", "", "bad list of paths \"\": empty; accepted: comma-separated globs"),
+        ("WS_PATHS", "", "bad list of paths \"\": empty; accepted: comma-separated globs"),
+        (
+            "TRUSTED_PROXIES",
+            "10.0.0.0/99",
+            "bad CIDR \"10.0.0.0/99\": the prefix is longer than 32; accepted: comma-separated CIDRs",
+        ),
+        ("TRUSTED_PROXIES", "cloudfare", "unknown name \"cloudfare\": expected a CIDR"),
+        ("PROXY_PROTOCOL", "v3", "bad PROXY protocol \"v3\": no such version; accepted: off, v1, v2, or any for both"),
+        ("MAX_BODY", "10 apples", "bad size \"10 apples\": not a number with a unit of bytes; accepted: a size such"),
+        ("WORKERS", "0", "bad number \"0\": must be 1 or more; accepted: a whole number from 1 to 1024"),
+        ("DRAIN_TIMEOUT", "2y", "bad duration \"2y\": longer than a year; accepted: seconds"),
+        ("ADMIN_LISTEN", "admin", "bad listen address \"admin\": the port is not a number from 0 to 65535; accepted: "),
+        ("ACCESS_LOG", "xml", "bad access log \"xml\": no such format; accepted: off, text or json"),
+        ("LOG_LEVEL", "verbose", "bad log filter \"verbose\": \"verbose\" is not a level; accepted: error, warn"),
+    ] {
+        let variable = format!("RPROXY_{variable}");
+        let error = from_env(&[(&variable, value)]).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{variable}: {message}")), "{variable}={value:?}: {error}");
+        assert_eq!(error.lines().count(), 1, "{variable}={value:?}: {error}");
+        assert!(error.contains("; accepted: "), "{error}");
+    }
+}
+
+#[test]
+fn what_is_set_is_what_comes_out() {
+    for (key, value, shown) in [
+        ("listen", "127.0.0.1:8080, [::1]:8080,unix:/run/r.sock", "\"127.0.0.1:8080,[::1]:8080,unix:/run/r.sock\""),
+        ("listen", ":9000", "\"0.0.0.0:9000\""),
+        ("http_port", "8081", "8081"),
+        ("upstream", "a:1,h2c://b:2,unix:/run/app.sock", "\"http://a:1,h2c://b:2,unix:/run/app.sock\""),
+        ("upstream_timeout", "500ms", "\"500ms\""),
+        ("upstream_timeout", "90", "\"1m 30s\""),
+        ("tls_domains", "A.example, b.example", "\"a.example,b.example\""),
+        ("tls_email", "mailto:me@example.com", "\"me@example.com\""),
+        ("tls_cache_dir", "/tmp/certs", "\"/tmp/certs\""),
+        ("acme_directory", "https://localhost:14000/dir", "\"https://localhost:14000/dir\""),
+        ("tls_local", "on", "true"),
+        ("rate_limit_enabled", "no", "false"),
+        ("rate_limit", "7", "7"),
+        ("rate_burst", "9", "9"),
+        ("rate_ipv6_prefix", "56", "56"),
+        ("cache_enabled", "0", "false"),
+        ("cache_size", "32", "\"32MiB\""),
+        ("cache_paths", "/a/**,**/*.{css,js}", "\"/a/**,**/*.{css,js}\""),
+        ("cache_max_object", "4096", "\"4KiB\""),
+        ("compression", "off", "false"),
+        ("hsts", "off", "false"),
+        ("filter_enabled", "off", "false"),
+        ("blocked_paths", "default,/private/**,!/private/ok", "\"default,/private/**,!/private/ok\""),
+        ("ws_enabled", "off", "false"),
+        ("ws_paths", "/ws/**", "\"/ws/**\""),
+        ("trusted_proxies", "private,203.0.113.9", "\"private,203.0.113.9\""),
+        ("proxy_protocol", "off", "\"off\""),
+        ("max_body", "10MB", "\"10000000B\""),
+        ("max_body", "0", "0"),
+        ("workers", "3", "3"),
+        ("drain_timeout", "0", "\"0s\""),
+        ("admin_listen", "127.0.0.1:9901", "\"127.0.0.1:9901\""),
+        ("access_log", "JSON", "\"json\""),
+        ("log_level", "warn,rproxy=debug", "\"warn,rproxy=debug\""),
+    ] {
+        let config = Sources::new().set(key, value).load().unwrap_or_else(|error| panic!("{key} = {value}: {error}"));
+        let report = Report::new(config).render(&[]);
+        let line = report.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+        assert_eq!(line.split("  #").next().unwrap().trim_end(), format!("{key} = {shown}"));
+    }
+}
+
+#[test]
+fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
+    let file = file("rate_limit = 1\nrate_burst = 1\ncache_size = \"1MiB\"\n");
+    let env = [("RPROXY_RATE_BURST", "2"), ("RPROXY_CACHE_SIZE", "2")];
+    let Command::Run(config) = parse(&["--config", file.path_str(), "--cache-size", "3"], &env).unwrap() else {
+        panic!("not run")
+    };
+    assert_eq!((config.rate_limit.get(), config.rate_burst.get(), config.cache_size), (1, 2, 3 << 20));
+    assert_eq!(config.origin("rate_limit").to_string(), format!("{}:1", file.path_str()));
+    assert_eq!(config.origin("rate_burst").to_string(), "environment");
+    assert_eq!(config.origin("cache_size").to_string(), "command line");
+    assert_eq!(config.origin("hsts").to_string(), "default");
+}
+
+#[test]
+fn every_problem_is_reported_in_the_order_of_the_sources() {
+    let file = file(
+        "rate_limits = 3\n\
+         listen = [\"127.0.0.1\", \":80\"]\n\
+         hsts = maybe\n\
+         rate_burst = 1 = 2\n\
+         rate-limit = 4\n\
+         workers = 1\n\
+         workers = 2\n\
+         cache_size = { a = 1 }\n\
+         compression = 2020-01-01\n\
+         tls_key = \"/nowhere/key.pem\"\n\
+         \n\
+         [tls]\n\
+         domains = [\"a.example\"]\n",
+    );
+    let env = [("RPROXY_RATELIMIT", "1"), ("RPROXY_WORKERS", "none"), ("rproxy_listen", "1"), ("RPROXY_LUNCH", "1")];
+    let error = parse(&["--config", file.path_str(), "--rate-burst=x", "--proxy-protocol=v2"], &env).unwrap_err();
+    let path = file.path_str();
+    assert_eq!(
+        error.to_string().lines().collect::<Vec<_>>(),
+        [
+            &*format!("{path}:1: rate_limits: no such setting; did you mean rate_limit?"),
+            &*format!(
+                "{path}:2: listen: bad listen address \"127.0.0.1\": no port; accepted: comma-separated \
+                 ADDRESS:PORT, [IPV6]:PORT, :PORT or unix:/path"
+            ),
+            &*format!("{path}:3: hsts: string values must be quoted, expected literal string"),
+            &*format!("{path}:4: rate_burst: unexpected key or value, expected newline, `#`"),
+            &*format!("{path}:5: rate-limit: no such setting; did you mean rate_limit?"),
+            &*format!("{path}:7: workers: duplicate key"),
+            &*format!(
+                "{path}:8: cache_size: bad value: a table; accepted: a size such as 64MiB or 1GiB; a bare number is MiB"
+            ),
+            &*format!("{path}:9: compression: bad value: a date; accepted: true or false (1/0, yes/no, on/off)"),
+            &*format!(
+                "{path}:12: tls: no such setting; the file is one flat table without sections: tls_domains = \
+                 [\"example.com\"]"
+            ),
+            "RPROXY_LUNCH: no such setting; rproxy --help lists them all",
+            "RPROXY_RATELIMIT: no such setting; did you mean RPROXY_RATE_LIMIT?",
+            "rproxy_listen: no such setting; did you mean RPROXY_LISTEN?",
+            "RPROXY_WORKERS: bad number \"none\": not a whole number; accepted: a whole number from 1 to 1024",
+            "--rate-burst: bad number \"x\": not a whole number; accepted: a whole number from 1 to 4294967295",
+            &*format!("{path}:10: tls_key: needs tls_cert as well, the certificate of the key"),
+            &*format!("{path}:10: tls_key: /nowhere/key.pem cannot be read: No such file or directory (os error 2)"),
+            "--proxy-protocol: needs --trusted-proxies as well: the header is believed from trusted peers only, and \
+             nobody is trusted",
+        ],
+    );
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let file = file("");
+    let pem = file.path_str();
+    for (env, message) in [
+        (&[("TLS_CERT", pem)][..], "RPROXY_TLS_CERT: needs RPROXY_TLS_KEY as well, the private key of the certificate"),
+        (&[("TLS_KEY", pem)], "RPROXY_TLS_KEY: needs RPROXY_TLS_CERT as well, the certificate of the key"),
+        (
+            &[("TLS_DOMAINS", "a.example"), ("ACME_CA", "/nowhere")],
+            "RPROXY_ACME_CA: /nowhere cannot be read: No such file or directory (os error 2)",
+        ),
+        (&[("ACME_CA", "/")], "RPROXY_ACME_CA: / is a directory"),
+        (&[("ACME_EAB_KID", "kid-1")], "RPROXY_ACME_EAB_KID: needs RPROXY_ACME_EAB_HMAC_KEY as well"),
+        (&[("ACME_EAB_HMAC_KEY", "c2VjcmV0")], "RPROXY_ACME_EAB_HMAC_KEY: needs RPROXY_ACME_EAB_KID as well"),
+        (
+            &[("TLS_DOMAINS", "a.example,*.b.example")],
+            "RPROXY_TLS_DOMAINS: no certificate can be had for *.b.example: the TLS-ALPN-01 challenge proves control \
+             of one host, and wildcards take DNS-01; name each host, or give the certificate with RPROXY_TLS_CERT and \
+             RPROXY_TLS_KEY",
+        ),
+        (
+            &[("PROXY_PROTOCOL", "v1")],
+            "RPROXY_PROXY_PROTOCOL: needs RPROXY_TRUSTED_PROXIES as well: the header is believed from trusted peers \
+             only, and nobody is trusted",
+        ),
+        (&[("LISTEN", ":80,:80")], "RPROXY_LISTEN: 0.0.0.0:80 is there twice"),
+        (&[("LISTEN", "127.0.0.1:80,:80")], "RPROXY_LISTEN: 127.0.0.1:80 and 0.0.0.0:80 overlap"),
+        (
+            &[("LISTEN", ":80"), ("HTTP_PORT", "80")],
+            "RPROXY_HTTP_PORT: port 80 would have two listeners, 0.0.0.0:80 of RPROXY_LISTEN and the one that sends \
+             browsers to https; RPROXY_HTTP_PORT=0 turns that one off",
+        ),
+        (
+            &[("LISTEN", ":80"), ("TLS_LOCAL", "yes")],
+            "RPROXY_LISTEN: port 80 would have two listeners, 0.0.0.0:80 of RPROXY_LISTEN and the one that sends \
+             browsers to https; RPROXY_HTTP_PORT=0 turns that one off",
+        ),
+        (
+            &[("ADMIN_LISTEN", "127.0.0.1:8080")],
+            "RPROXY_ADMIN_LISTEN: 127.0.0.1:8080 meets the public listener 0.0.0.0:8080; they must be apart",
+        ),
+        (
+            &[("ADMIN_LISTEN", ":81"), ("HTTP_PORT", "81")],
+            "RPROXY_ADMIN_LISTEN: 0.0.0.0:81 meets the public listener 0.0.0.0:81; they must be apart",
+        ),
+        (
+            &[("UPSTREAM", "app:1,localhost:8080")],
+            "RPROXY_UPSTREAM: http://localhost:8080 is a listener of this proxy itself: requests would go in circles",
+        ),
+        (
+            &[("LISTEN", ":3000")],
+            "RPROXY_LISTEN: http://127.0.0.1:3000 is a listener of this proxy itself: requests would go in circles",
+        ),
+        (
+            &[("CACHE_SIZE", "0")],
+            "RPROXY_CACHE_SIZE: a cache of no size holds nothing; RPROXY_CACHE_ENABLED=false turns it off",
+        ),
+    ] {
+        let env: Vec<(String, &str)> = env.iter().map(|(name, value)| (format!("RPROXY_{name}"), *value)).collect();
+        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        assert_eq!(from_env(&env).unwrap_err().to_string(), message);
+    }
+}
+
+#[test]
+fn settings_that_go_together_are_taken() {
+    let file = file("");
+    for env in [
+        &[][..],
+        &[("RPROXY_TLS_CERT", file.path_str()), ("RPROXY_TLS_KEY", file.path_str())],
+        &[("RPROXY_TLS_DOMAINS", "*.a.example"), ("RPROXY_TLS_LOCAL", "true")],
+        &[("RPROXY_PROXY_PROTOCOL", "v2"), ("RPROXY_TRUSTED_PROXIES", "loopback")],
+        &[("RPROXY_LISTEN", ":80"), ("RPROXY_TLS_LOCAL", "true"), ("RPROXY_HTTP_PORT", "0")],
+        &[("RPROXY_LISTEN", "127.0.0.1:0,127.0.0.1:0"), ("RPROXY_ADMIN_LISTEN", "127.0.0.1:0")],
+        &[("RPROXY_CACHE_SIZE", "0"), ("RPROXY_CACHE_ENABLED", "false")],
+        &[("RPROXY_LISTEN", "192.0.2.1:3000")],
+        // What a Kubernetes service of this name puts in the way.
+        &[("RPROXY_SERVICE_HOST", "10.0.0.1"), ("RPROXY_PORT", "tcp://10.0.0.1:80")],
+        // What is optional may be said to be nothing.
+        &[
+            ("RPROXY_TLS_DOMAINS", ""),
+            ("RPROXY_TLS_EMAIL", ""),
+            ("RPROXY_TLS_CERT", ""),
+            ("RPROXY_TRUSTED_PROXIES", ""),
+        ],
+        &[("RPROXY_ADMIN_LISTEN", "off"), ("RPROXY_TRUSTED_PROXIES", "none")],
+    ] {
+        if let Err(error) = from_env(env) {
+            panic!("{env:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn each_way_to_tls_turns_it_on_and_moves_the_listeners() {
+    let file = file("");
+    let pem = file.path_str();
+    for (env, listen, redirect) in [
+        (&[][..], "0.0.0.0:8080", None),
+        (&[("RPROXY_TLS_LOCAL", "true")], "0.0.0.0:443", Some("0.0.0.0:80")),
+        (&[("RPROXY_TLS_DOMAINS", "a.example")], "0.0.0.0:443", Some("0.0.0.0:80")),
+        (&[("RPROXY_TLS_CERT", pem), ("RPROXY_TLS_KEY", pem)], "0.0.0.0:443", Some("0.0.0.0:80")),
+        (&[("RPROXY_TLS_LOCAL", "true"), ("RPROXY_HTTP_PORT", "0")], "0.0.0.0:443", None),
+        (&[("RPROXY_TLS_LOCAL", "true"), ("RPROXY_LISTEN", "[::1]:8443")], "[::1]:8443", Some("[::1]:80")),
+        (&[("RPROXY_HTTP_PORT", "8081")], "0.0.0.0:8080", Some("0.0.0.0:8081")),
+        (&[("RPROXY_LISTEN", "unix:/run/r.sock"), ("RPROXY_HTTP_PORT", "81")], "unix:/run/r.sock", None),
+    ] {
+        let config = from_env(env).unwrap();
+        assert_eq!(config.listeners().iter().map(ToString::to_string).collect::<Vec<_>>(), [listen], "{env:?}");
+        let listeners = config.redirect_listeners();
+        assert_eq!(listeners.first().map(ToString::to_string).as_deref(), redirect, "{env:?}");
+    }
+}
+
+#[test]
+fn names_for_a_local_authority_are_not_asked_of_a_public_one() {
+    let config =
+        from_env(&[("RPROXY_TLS_DOMAINS", "a.example"), ("RPROXY_TLS_LOCAL", "yes"), ("RPROXY_TLS_EMAIL", "a@b")]);
+    let config = config.unwrap();
+    assert!(config.acme_domains().is_empty());
+    assert_eq!(config.warnings(), ["RPROXY_TLS_EMAIL has no effect: certificates are made locally"]);
+    assert_eq!(from_env(&[("RPROXY_TLS_DOMAINS", "a.example")]).unwrap().acme_domains().len(), 1);
+}
+
+#[test]
+fn rust_log_counts_where_nothing_else_was_said() {
+    for (args, env, filter) in [
+        (&[][..], &[][..], "info"),
+        (&[], &[("RUST_LOG", "hyper")], "hyper"),
+        (&[], &[("RUST_LOG", "")], "info"),
+        (&[], &[("RUST_LOG", "debug"), ("RPROXY_LOG_LEVEL", "warn")], "warn"),
+        (&["--log-level", "error"], &[("RUST_LOG", "debug")], "error"),
+    ] {
+        let Command::Run(config) = parse(args, env).unwrap() else { panic!("not run") };
+        assert_eq!(config.log_level.to_string(), filter);
+    }
+    let error = from_env(&[("RUST_LOG", "rproxy=loud")]).unwrap_err().to_string();
+    assert!(error.starts_with("RUST_LOG: bad log filter \"rproxy=loud\": "), "{error}");
+}
+
+#[test]
+fn a_file_may_write_values_in_the_types_of_toml() {
+    let file = file(
+        "# a comment\n\
+         listen = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n\
+         upstream = \"a:1, b:2\"\n\
+         rate_limit = 1_000\n\
+         rate_burst = \"5\"\n\
+         hsts = false\n\
+         upstream_timeout = 0.5\n\
+         cache_paths = [\n  \"/a/**\",\n  \"**/*.{css,js}\",\n]\n\
+         workers = 2\n",
+    );
+    let config = Config::from_file(&file.path).unwrap();
+    assert_eq!((config.listen.len(), config.upstream.len()), (2, 2));
+    assert_eq!((config.rate_limit.get(), config.rate_burst.get(), config.hsts), (1000, 5, false));
+    assert_eq!(config.upstream_timeout.as_millis(), 500);
+    assert_eq!(config.cache_paths.text(), "/a/**,**/*.{css,js}");
+    assert_eq!(config.origin("workers").to_string(), format!("{}:12", file.path_str()));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    assert_eq!(
+        Config::from_file("/nowhere/rproxy.toml").unwrap_err().to_string(),
+        "/nowhere/rproxy.toml: cannot be read: No such file or directory (os error 2)",
+    );
+}
+
+#[test]
+fn reloading_reads_the_file_as_it_is_now() {
+    let file = file("rate_limit = 1\n");
+    let config = Sources::new().file(&file.path).set("rate_burst", "7").load().unwrap();
+    fs::write(&file.path, "rate_limit = 2\n").unwrap();
+    let reloaded = config.reload().unwrap();
+    assert_eq!((config.rate_limit.get(), reloaded.rate_limit.get(), reloaded.rate_burst.get()), (1, 2, 7));
+    fs::write(&file.path, "rate_limit = 0\n").unwrap();
+    assert!(config.reload().is_err());
+}
+
+#[test]
+fn switches_need_no_value_and_lists_may_be_repeated() {
+    let Command::Run(config) =
+        parse(&["--tls-local", "--hsts", "no", "--compression=off", "--upstream", "a:1", "--upstream", "b:2,c:3"], &[])
+            .unwrap()
+    else {
+        panic!("not run")
+    };
+    assert!(config.tls_local && !config.hsts && !config.compression);
+    assert_eq!(config.upstream.len(), 3);
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_a_usage_error() {
+    for (args, part) in [
+        (&["--upstrem", "x"][..], "a similar argument exists: '--upstream'"),
+        (&["demmo"], "a similar subcommand exists: 'demo'"),
+        (&["--listen"], "a value is required for '--listen <ADDRESS,...>'"),
+        (&["--workers", "1", "--workers", "2"], "cannot be used multiple times"),
+        (&["demo", "--upstream", "a:1"], "the demo brings its own upstream"),
+    ] {
+        match parse(args, &[]) {
+            Err(cli::Error::Usage(text)) => assert!(text.contains(part), "{args:?}: {text}"),
+            other => panic!("{args:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn help_lists_every_setting() {
+    let Command::Help(help) = parse(&["--help"], &[("RPROXY_LISTEN", "bad")]).unwrap() else { panic!("no help") };
+    for setting in SETTINGS {
+        assert!(help.contains(&format!("--{} ", setting.flag())), "{}", setting.flag());
+        assert!(help.contains(setting.heading), "{}", setting.heading);
+    }
+    assert!(help.contains("demo") && help.contains("--check") && help.contains("--config <FILE>"));
+    assert!(!help.contains("reference"));
+    let Command::Version(version) = parse(&["--version"], &[]).unwrap() else { panic!("no version") };
+    assert_eq!(version.trim(), format!("rproxy {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn check_shows_each_value_where_it_came_from_and_the_layers() {
+    let file = file("rate_limit = 7\n");
+    let env = [
+        ("RPROXY_UPSTREAM", "app:1"),
+        ("RPROXY_TLS_DOMAINS", "a.example"),
+        ("RPROXY_ACME_EAB_KID", "kid-1"),
+        ("RPROXY_ACME_EAB_HMAC_KEY", "c2VjcmV0LWtleQ"),
+        ("RUST_LOG", "debug"),
+    ];
+    let Command::Check(report) = parse(&["--check", "-c", file.path_str(), "--workers", "2"], &env).unwrap() else {
+        panic!("no check")
+    };
+    let text = report.render(&["ClientIp".to_owned(), "RateLimit".to_owned()]);
+    for (key, value, from) in [
+        ("listen", "\"0.0.0.0:443\"", "default"),
+        ("http_port", "80", "default"),
+        ("upstream", "\"http://app:1\"", "RPROXY_UPSTREAM"),
+        ("rate_limit", "7", &format!("{}:1", file.path_str())),
+        ("workers", "2", "--workers"),
+        ("log_level", "\"debug\"", "RUST_LOG"),
+        ("cache_size", "\"64MiB\"", "default"),
+    ] {
+        let line = text.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+        let (shown, origin) = line.split_once(" # ").unwrap();
+        assert_eq!((shown.trim_end(), origin), (&*format!("{key} = {value}"), from));
+    }
+    assert!(text.contains("# acme_eab_hmac_key is set, and not shown"));
+    assert!(text.ends_with("#  1. ClientIp\n#  2. RateLimit\n"));
+    for secret in [text, format!("{report:?}")] {
+        assert!(!secret.contains("c2Vj"), "{secret}");
+    }
+}
+
+#[test]
+fn what_check_prints_is_a_file_that_says_the_same() {
+    let env = [("RPROXY_UPSTREAM", "app:1"), ("RPROXY_MAX_BODY", "1000"), ("RPROXY_LOG_LEVEL", "warn,a=debug")];
+    let report = Report::new(from_env(&env).unwrap()).render(&[]);
+    let again = Report::new(Config::from_file(file(&report).path.as_path()).unwrap()).render(&[]);
+    let values = |report: &str| -> Vec<String> {
+        report.lines().filter_map(|line| Some(line.split_once("  # ")?.0.trim_end().to_owned())).collect()
+    };
+    assert_eq!(values(&report), values(&again));
+}
+
+#[test]
+fn the_demo_is_local_and_keeps_its_certificates_with_the_user() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().to_str().unwrap();
+    for (env, directory) in [
+        (vec![("XDG_STATE_HOME", path)], home.path().join("rproxy")),
+        (vec![("HOME", path)], home.path().join(".local/state/rproxy")),
+        (vec![("HOME", path), ("XDG_STATE_HOME", "relative")], home.path().join(".local/state/rproxy")),
+    ] {
+        let Command::Demo(config) = parse(&["demo"], &env).unwrap() else { panic!("no demo") };
+        assert_eq!(config.tls_cache_dir, directory);
+        assert!(config.tls_local && config.admin_listen.is_none() && config.redirect_port().is_none());
+        assert_eq!(config.listeners()[0].to_string(), "127.0.0.1:8443");
+    }
+    let env = [("HOME", "/proc/nowhere"), ("TMPDIR", path), ("RPROXY_LISTEN", "127.0.0.1:3000")];
+    let Command::Demo(config) = parse(&["demo", "--rate-limit", "5"], &env).unwrap() else { panic!("no demo") };
+    assert_eq!(config.tls_cache_dir.parent(), Some(home.path()));
+    assert_eq!((config.rate_limit.get(), config.listeners()[0].to_string()), (5, "127.0.0.1:3000".to_owned()));
+}
+
+#[test]
+fn the_documented_default_is_the_default() {
+    use rproxy::config::Fallback;
+    let plain = Report::new(Config::default()).render(&[]);
+    for setting in SETTINGS {
+        let Fallback::Value(text) = setting.default else { continue };
+        let config = Sources::new().set(setting.key, text).load().unwrap();
+        let line = |report: &str| {
+            let line = report.lines().find(|line| line.starts_with(&format!("{} = ", setting.key))).unwrap();
+            line.rsplit_once(" # ").unwrap().0.trim_end().to_owned()
+        };
+        assert_eq!(line(&Report::new(config).render(&[])), line(&plain), "{}", setting.key);
+    }
+}
+
+/// Run with `UPDATE=1` to write the table anew.
+#[test]
+fn the_readme_has_the_table_of_settings() {
+    const START: &str = "<!-- settings -->\n";
+    const END: &str = "<!-- /settings -->";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let Ok(readme) = fs::read_to_string(&path) else { return };
+    let Some((before, rest)) = readme.split_once(START) else { return };
+    let (table, after) = rest.split_once(END).expect("README.md has <!-- settings --> without <!-- /settings -->");
+    let wanted = rproxy::config::reference();
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, format!("{before}{START}{wanted}{END}{after}")).unwrap();
+        return;
+    }
+    let (table, wanted): (Vec<&str>, Vec<&str>) = (table.lines().collect(), wanted.lines().collect());
+    let gone = table.iter().filter(|line| !wanted.contains(line)).map(|line| format!("- {line}"));
+    let come = wanted.iter().filter(|line| !table.contains(line)).map(|line| format!("+ {line}"));
+    let difference: Vec<String> = gone.chain(come).collect();
+    assert!(
+        table == wanted,
+        "README.md's settings are not those of the code; UPDATE=1 cargo test -p rproxy --test configuration writes \
+         them anew\n{}",
+        difference.join("\n"),
+    );
+}
+
+#[test]
+fn the_binary_checks_and_exits_0_or_2() {
+    let good = binary(&["--check"], &[("RPROXY_UPSTREAM", "127.0.0.1:9000")]);
+    let out = String::from_utf8(good.stdout).unwrap();
+    assert_eq!(good.status.code(), Some(0), "{}", String::from_utf8_lossy(&good.stderr));
+    assert!(out.contains("upstream = \"http://127.0.0.1:9000\""), "{out}");
+
+    let bad = binary(&["--check", "--workers", "0"], &[("RPROXY_RATELIMIT", "5")]);
+    assert_eq!((bad.status.code(), bad.stdout.len()), (Some(2), 0));
+    let errors = String::from_utf8(bad.stderr).unwrap();
+    assert!(errors.contains("RPROXY_RATELIMIT: no such setting; did you mean RPROXY_RATE_LIMIT?"), "{errors}");
+    assert!(errors.contains("--workers: bad number \"0\": must be 1 or more"), "{errors}");
+
+    let unknown = binary(&["--nonsense"], &[]);
+    assert_eq!(unknown.status.code(), Some(2));
+    let help = binary(&["--help"], &[]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(String::from_utf8(help.stdout).unwrap().contains("--rate-limit"));
+    let version = binary(&["--version"], &[]);
+    assert_eq!(String::from_utf8(version.stdout).unwrap().trim(), format!("rproxy {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_binary_does_not_start_half_configured() {
+    let bad = binary(&[], &[("RPROXY_LISTEN", "127.0.0.1:0"), ("RPROXY_HSTS", "perhaps")]);
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(String::from_utf8(bad.stderr).unwrap().contains("RPROXY_HSTS: bad switch \"perhaps\""));
+}
+
+fn binary(args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut process = Process::new(env!("CARGO_BIN_EXE_rproxy"));
+    process.args(args).env_clear().envs(env.iter().copied());
+    process.output().unwrap()
+}
+
+fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Command, cli::Error> {
+    let env = env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    cli::parse(["rproxy"].iter().chain(args), env)
+}
+
+fn from_env(env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Sources::new().env(env.iter().copied()).load()
+}
+
+/// A configuration file that is there as long as this is.
+struct TestFile {
+    path: PathBuf,
+    _directory: TempDir,
+}
+
+impl TestFile {
+    fn path_str(&self) -> &str {
+        self.path.to_str().unwrap()
+    }
+}
+
+fn file(text: &str) -> TestFile {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("rproxy.toml");
+    fs::write(&path, text).unwrap();
+    TestFile { path, _directory: directory }
+}

@@ -109,3 +109,40 @@ impl Lines {
         (!key.is_empty() && key.bytes().all(bare)).then_some(key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_offset_is_in_the_line_that_it_is_in() {
+        let lines = Lines::of("a\n\nbc\n");
+        for (offset, line) in [(0, 1), (1, 1), (2, 2), (3, 3), (5, 3), (6, 4)] {
+            assert_eq!(lines.at(offset), line, "{offset}");
+        }
+    }
+
+    #[test]
+    fn a_broken_line_shows_its_key_and_not_its_value() {
+        let mut problems = Vec::new();
+        parse(Path::new("r.toml"), "acme_eab_hmac_key = hush\n", &mut Vec::new(), &mut problems);
+        let messages: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(messages, ["r.toml:1: acme_eab_hmac_key: string values must be quoted, expected literal string"],);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "([a-z_\\-.\\[\\]{}=\"',# 0-9é\\n]|listen|rate_limit|\"\"\"){0,60}") {
+            let mut problems = Vec::new();
+            parse(Path::new("r.toml"), &text, &mut Vec::new(), &mut problems);
+            let lines = text.split('\n').count();
+            for problem in problems {
+                if let Problem::Syntax { line, .. } = problem {
+                    prop_assert!((1..=lines).contains(&line));
+                }
+            }
+        }
+    }
+}

@@ -25,9 +25,11 @@ impl ParseError {
 pub(super) fn presentable(input: &str) -> String {
     const LONGEST: usize = 80;
     let mut text = input.to_owned();
-    if let Some(end) = text.rfind('@') {
-        let start = text[..end].find("://").map_or(0, |at| at + 3);
-        text.replace_range(start..end, "***");
+    let scheme = text.find("://").map(|at| at + 3);
+    let user = scheme.unwrap_or(0)..text.rfind('@').unwrap_or(0);
+    // Without a scheme, `me@example.com` is just an address, and `me:secret@host` is not.
+    if user.start < user.end && (scheme.is_some() || text[user.clone()].contains(':')) {
+        text.replace_range(user, "***");
     }
     if text.chars().count() > LONGEST {
         text = text.chars().take(LONGEST).chain("...".chars()).collect();
@@ -291,6 +293,8 @@ mod tests {
     fn a_message_shows_neither_a_password_nor_a_page_of_text() {
         assert_eq!(presentable("http://user:p@ss@host:80"), "http://***@host:80");
         assert_eq!(presentable("user:p@host:80"), "***@host:80");
+        assert_eq!(presentable("me@example.com"), "me@example.com");
+        assert_eq!(presentable("@://"), "@://");
         assert_eq!(presentable(&"x".repeat(200)), format!("{}...", "x".repeat(80)));
     }
 

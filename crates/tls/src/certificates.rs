@@ -1,0 +1,166 @@
+use std::{
+    collections::HashSet,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::ServerConfig;
+use tokio::task::JoinSet;
+
+use crate::{
+    Acme, CertificateStatus, Error, Local, acme::Ordered, config::server_config, files::Files, local::LocalAuthority,
+    shelf::Shelf, watch::watch,
+};
+
+/// The certificates of a server, from all sources together. Clones share everything.
+#[derive(Clone)]
+pub struct Certificates {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shelf: Arc<Shelf>,
+    config: Arc<ServerConfig>,
+    ordered: Vec<Arc<Ordered>>,
+    files: Vec<Arc<Files>>,
+    local: Option<Arc<LocalAuthority>>,
+}
+
+impl Certificates {
+    /// Starts with no source at all.
+    pub fn builder() -> CertificatesBuilder {
+        CertificatesBuilder::default()
+    }
+
+    /// The configuration for every listener and every worker: a client that got a ticket from one resumes with any.
+    ///
+    /// A handshake by an authority that validates a name goes through the same configuration;
+    /// [`is_challenge`](crate::is_challenge) tells it from a client's afterwards.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        self.inner.config.clone()
+    }
+
+    /// Whether the certificate served for this server name indication is valid for `host` as well, or `host` is the
+    /// name that was indicated. If not, the request has come over a connection that was not meant for it, and 421 is
+    /// the answer (RFC 9110 §15.5.20).
+    ///
+    /// `host` comes without its port. Without an indication there is nothing that an address could contradict, so
+    /// every address is covered, and of the names those on the default certificate.
+    pub fn covers(&self, sni: Option<&str>, host: &str) -> bool {
+        self.inner.shelf.covers(sni, host)
+    }
+
+    /// Orders and renews certificates, and reloads files that change, until it is dropped. Nothing else does.
+    ///
+    /// ```no_run
+    /// # async fn start(certificates: rproxy_tls::Certificates) {
+    /// tokio::spawn(certificates.clone().run());
+    /// # }
+    /// ```
+    pub async fn run(self) {
+        let mut sources = JoinSet::new();
+        for ordered in &self.inner.ordered {
+            sources.spawn(ordered.clone().run());
+        }
+        if let Some(local) = &self.inner.local {
+            sources.spawn(local.clone().run());
+        }
+        sources.spawn(watch(self.inner.files.clone()));
+        while let Some(ended) = sources.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a certificate is no longer kept fresh");
+            }
+        }
+    }
+
+    /// Reads the files again, looks into the folders again, and lets an order that waits after a failure try now.
+    ///
+    /// Blocks for as long as the files take to read. What goes wrong is logged and stands in [`status`](Self::status);
+    /// what was served stays.
+    pub fn reload(&self) {
+        for files in &self.inner.files {
+            files.reload();
+        }
+        for ordered in &self.inner.ordered {
+            ordered.reload();
+        }
+    }
+
+    /// How each certificate is doing, in the order in which they were configured within their source.
+    pub fn status(&self) -> Vec<CertificateStatus> {
+        self.inner.shelf.status()
+    }
+
+    /// Waits until each certificate is there. Files and the local authority's are from the start; one by ACME may
+    /// have to be ordered, for which [`run`](Self::run) has to be running.
+    pub async fn ready(&self) {
+        self.inner.shelf.filled().await;
+    }
+
+    /// The local authority's certificate, for whoever wants to trust it; `None` without a local authority.
+    pub fn local_ca_pem_path(&self) -> Option<PathBuf> {
+        self.inner.local.as_ref().map(|local| local.ca_path())
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+/// Collects the sources of [`Certificates`]. They may be mixed: where two have a certificate for the same name, files
+/// win over ACME, and ACME over the local authority.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct CertificatesBuilder {
+    acme: Vec<Acme>,
+    files: Vec<(PathBuf, PathBuf)>,
+    local: Option<Local>,
+}
+
+impl CertificatesBuilder {
+    /// Orders certificates by ACME. May be called again for another directory.
+    pub fn acme(mut self, acme: Acme) -> Self {
+        self.acme.push(acme);
+        self
+    }
+
+    /// Serves a chain and its key from PEM files, and reads them again when they change. May be called again; the
+    /// first pair is the default for clients that name no host, or an unknown one.
+    pub fn files(mut self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
+        self.files.push((certificate.as_ref().to_owned(), key.as_ref().to_owned()));
+        self
+    }
+
+    /// Has a local development authority make a certificate. The last call counts.
+    pub fn local(mut self, local: Local) -> Self {
+        self.local = Some(local);
+        self
+    }
+
+    /// Reads files and folders, makes what the local authority needs, and refuses what can't work. It asks nobody over
+    /// the network, but blocks for as long as the disk takes.
+    pub fn build(self) -> Result<Certificates, Error> {
+        let shelf = Arc::new(Shelf::new());
+        let mut files = Vec::new();
+        for (certificate, key) in self.files {
+            files.push(Arc::new(Files::open(certificate, key, &shelf)?));
+        }
+        let mut ordered = Vec::new();
+        let mut names = HashSet::new();
+        for acme in self.acme {
+            ordered.extend(acme.open(&mut names, &shelf)?.into_iter().map(Arc::new));
+        }
+        let local = match self.local {
+            Some(local) => Some(Arc::new(LocalAuthority::open(local, &shelf)?)),
+            None => None,
+        };
+        if files.is_empty() && ordered.is_empty() && local.is_none() {
+            return Err(Error::Nothing);
+        }
+        let config = server_config(shelf.clone(), !ordered.is_empty())?;
+        Ok(Certificates { inner: Arc::new(Inner { shelf, config: Arc::new(config), ordered, files, local }) })
+    }
+}

@@ -1,0 +1,116 @@
+use std::sync::Arc;
+
+use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey as RustlsCertifiedKey};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer,
+    pem::{Error as SyntaxError, PemObject},
+};
+use x509_parser::parse_x509_certificate;
+
+use crate::{
+    PemError,
+    chain::{self, Ordered},
+    names::Names,
+    validity::{Validity, system_time},
+};
+
+/// A certificate that can be served: the chain in order, a key that fits it, and what the leaf says of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Certified {
+    pub(crate) key: Arc<RustlsCertifiedKey>,
+    pub(crate) names: Names,
+    pub(crate) validity: Validity,
+    /// The file's order was wrong and has been put right.
+    pub(crate) mended: bool,
+}
+
+impl Certified {
+    /// Reads a chain and its key. Both may stand in one text: sections of other kinds are passed over.
+    pub(crate) fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, PemError> {
+        let certificates = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| PemError::Syntax(error.to_string()))?;
+        let key = match PrivateKeyDer::from_pem_slice(key) {
+            Ok(der) => any_supported_type(&der).map_err(PemError::Key)?,
+            Err(SyntaxError::NoItemsFound) if is_encrypted(key) => {
+                return Err(PemError::EncryptedKey);
+            }
+            Err(SyntaxError::NoItemsFound) => return Err(PemError::NoKey),
+            Err(error) => return Err(PemError::Syntax(error.to_string())),
+        };
+
+        let Ordered { chain, mended } = chain::order(certificates, |leaf| {
+            let pair = RustlsCertifiedKey::new(vec![leaf.clone()], key.clone());
+            // A key that can't tell its public half is given the benefit of the doubt, as rustls does.
+            !matches!(pair.keys_match(), Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)))
+        })?;
+        let (names, validity) = facts(chain.first().ok_or(PemError::NoCertificate)?)?;
+        Ok(Self { key: Arc::new(RustlsCertifiedKey::new(chain, key)), names, validity, mended })
+    }
+}
+
+fn facts(leaf: &CertificateDer<'_>) -> Result<(Names, Validity), PemError> {
+    let (_, leaf) = parse_x509_certificate(leaf)
+        .map_err(|error| PemError::Certificate { position: 1, reason: error.to_string() })?;
+    let validity = Validity {
+        not_before: system_time(leaf.validity().not_before.timestamp()),
+        not_after: system_time(leaf.validity().not_after.timestamp()),
+    };
+    Ok((Names::of(&leaf), validity))
+}
+
+fn is_encrypted(pem: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(pem);
+    text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::self_signed_pem;
+
+    #[test]
+    fn text_that_can_not_be_served_is_refused_with_the_reason() {
+        let (chain, key) = self_signed_pem(&["a.test"]);
+        let junk = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let junk_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        for (chain, key, complaint) in [
+            ("", &*key, "no certificate"),
+            (&key, &key, "no certificate"),
+            (&chain, "", "no private key"),
+            (&chain, &chain, "no private key"),
+            (&chain, encrypted, "encrypted"),
+            (&chain, junk_key, "unusable private key"),
+            (junk, &key, "not valid X.509"),
+            ("-----BEGIN CERTIFICATE-----\nAAAA", &key, "malformed PEM"),
+        ] {
+            let error = Certified::from_pem(chain.as_bytes(), key.as_bytes()).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(complaint), "{text:?} lacks {complaint:?}");
+        }
+    }
+
+    #[test]
+    fn key_and_chain_may_stand_in_one_file() {
+        let (chain, key) = self_signed_pem(&["a.test", "10.0.0.1"]);
+        for together in [format!("{key}{chain}"), format!("comment\n{chain}{key}")] {
+            let certified = Certified::from_pem(together.as_bytes(), together.as_bytes()).unwrap();
+            assert_eq!(certified.names.to_strings(), ["a.test", "10.0.0.1"]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reading_panic(before in ".{0,40}", at in 0usize..600, with in any::<Vec<u8>>()) {
+            let (chain, key) = self_signed_pem(&["a.test"]);
+            let mut chain = format!("{before}{chain}").into_bytes();
+            let at = at.min(chain.len());
+            chain.splice(at..(at + with.len()).min(chain.len()), with);
+            let _ = Certified::from_pem(&chain, key.as_bytes());
+            let _ = Certified::from_pem(&chain, &chain);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use rustls::{
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio::sync::watch;
+use tokio_rustls_acme::ResolvesServerCertAcme;
+
+use crate::{
+    CertificateStatus, Source,
+    certified::Certified,
+    is_challenge,
+    names::{Host, lowercase},
+    table::{Row, Table},
+};
+
+/// All certificates of one server. The sources put them here, handshakes take them from here.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    slots: Mutex<Vec<Slot>>,
+    /// Replaced as a whole, so that a handshake sees one state or the next, never a mixture.
+    table: RwLock<Arc<Table>>,
+    challenges: RwLock<HashMap<String, Arc<ResolvesServerCertAcme>>>,
+    changes: watch::Sender<()>,
+}
+
+/// The place of one certificate, whether it is there yet or not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotId(usize);
+
+#[derive(Debug)]
+struct Slot {
+    source: Source,
+    wanted: Vec<String>,
+    current: Option<Arc<Certified>>,
+    last_error: Option<String>,
+}
+
+impl Shelf {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Mutex::default(),
+            table: RwLock::default(),
+            challenges: RwLock::default(),
+            changes: watch::Sender::new(()),
+        }
+    }
+
+    pub(crate) fn reserve(&self, source: Source, wanted: Vec<String>) -> SlotId {
+        let mut slots = self.slots();
+        slots.push(Slot { source, wanted, current: None, last_error: None });
+        self.rebuild(&slots);
+        SlotId(slots.len() - 1)
+    }
+
+    /// From here on, handshakes get this certificate.
+    pub(crate) fn publish(&self, id: SlotId, certified: Certified) {
+        let mut slots = self.slots();
+        if let Some(slot) = slots.get_mut(id.0) {
+            slot.current = Some(Arc::new(certified));
+            slot.last_error = None;
+        }
+        self.rebuild(&slots);
+        drop(slots);
+        self.changes.send_replace(());
+    }
+
+    /// Remembers why there is no newer certificate; what is served stays.
+    pub(crate) fn report(&self, id: SlotId, error: Option<String>) {
+        if let Some(slot) = self.slots().get_mut(id.0) {
+            slot.last_error = error;
+        }
+    }
+
+    pub(crate) fn current(&self, id: SlotId) -> Option<Arc<Certified>> {
+        self.slots().get(id.0)?.current.clone()
+    }
+
+    pub(crate) fn select(&self, server_name: Option<&str>) -> Option<Arc<Certified>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.select(server_name).cloned()
+    }
+
+    pub(crate) fn covers(&self, server_name: Option<&str>, host: &str) -> bool {
+        let host = Host::parse(host);
+        let names_itself = match (server_name, &host) {
+            (Some(name), Host::Dns(host)) => lowercase(name) == *host,
+            (Some(_), Host::Ip(_)) => false,
+            // RFC 6066 §3: an address is never sent as a server name, so its absence is no mismatch.
+            (None, Host::Ip(_)) => true,
+            (None, Host::Dns(_)) => false,
+        };
+        names_itself || self.select(server_name).is_some_and(|certified| certified.names.cover(&host))
+    }
+
+    /// While the guard lives, TLS-ALPN-01 challenges for these names are answered by `answers`.
+    pub(crate) fn answer_challenges(
+        self: &Arc<Self>,
+        names: &[String],
+        answers: Arc<ResolvesServerCertAcme>,
+    ) -> ChallengeGuard {
+        let mut challenges = self.challenges.write().unwrap_or_else(PoisonError::into_inner);
+        for name in names {
+            challenges.insert(name.clone(), answers.clone());
+        }
+        ChallengeGuard { shelf: self.clone(), names: names.to_vec() }
+    }
+
+    pub(crate) fn status(&self) -> Vec<CertificateStatus> {
+        let slots = self.slots();
+        let statuses = slots.iter().map(|slot| CertificateStatus {
+            names: match &slot.current {
+                Some(certified) => certified.names.to_strings(),
+                None => slot.wanted.clone(),
+            },
+            source: slot.source,
+            not_after: slot.current.as_ref().map(|certified| certified.validity.not_after),
+            last_error: slot.last_error.clone(),
+        });
+        statuses.collect()
+    }
+
+    /// Waits until every slot has a certificate.
+    pub(crate) async fn filled(&self) {
+        let mut changes = self.changes.subscribe();
+        while self.slots().iter().any(|slot| slot.current.is_none()) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Vec<Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Called with the slots locked, so that tables are put up in the order of the changes.
+    fn rebuild(&self, slots: &[Slot]) {
+        let table = Table::new(slots.iter().map(|slot| Row {
+            source: slot.source,
+            wanted: &slot.wanted,
+            current: slot.current.as_ref(),
+        }));
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+    }
+}
+
+impl ResolvesServerCert for Shelf {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // RFC 8737 §3: a challenge offers `acme-tls/1` and nothing else, and gets the challenge certificate or nothing.
+        let asks_for_challenge = client_hello
+            .alpn()
+            .is_some_and(|mut protocols| is_challenge(protocols.next()) && protocols.next().is_none());
+        if asks_for_challenge {
+            let name = lowercase(client_hello.server_name()?).into_owned();
+            let challenges = self.challenges.read().unwrap_or_else(PoisonError::into_inner);
+            return challenges.get(&name)?.resolve(client_hello);
+        }
+        let certified = self.select(client_hello.server_name())?;
+        Some(certified.key.clone())
+    }
+}
+
+/// Stops answering challenges when the order is over, however it ended.
+#[must_use]
+pub(crate) struct ChallengeGuard {
+    shelf: Arc<Shelf>,
+    names: Vec<String>,
+}
+
+impl Drop for ChallengeGuard {
+    fn drop(&mut self) {
+        let mut challenges = self.shelf.challenges.write().unwrap_or_else(PoisonError::into_inner);
+        for name in &self.names {
+            challenges.remove(name);
+        }
+    }
+}

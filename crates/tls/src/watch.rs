@@ -1,0 +1,73 @@
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
+use tokio::{sync::Notify, task::spawn_blocking, time::sleep};
+
+use crate::files::Files;
+
+/// Long enough for a tool to write the second file of a pair, too short for a person to notice.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// Reloads files when something happens in their folders. Ends only when there is nothing that it can watch.
+pub(crate) async fn watch(all: Vec<Arc<Files>>) {
+    if all.is_empty() {
+        return;
+    }
+    let stirred = Arc::new(Notify::new());
+    let _watcher = match watcher(&all, stirred.clone()) {
+        Ok(watcher) => watcher,
+        Err(error) => {
+            tracing::warn!(%error, "can't watch the certificate files; they are read again on a reload only");
+            return;
+        }
+    };
+    // What changed between the first reading and the start of the watch gave no event.
+    stirred.notify_one();
+    loop {
+        stirred.notified().await;
+        sleep(SETTLE).await;
+        for files in &all {
+            let files = files.clone();
+            // Disks, and network mounts more so, can keep a thread waiting; this one may be serving requests.
+            let _ = spawn_blocking(move || files.reload()).await;
+        }
+    }
+}
+
+fn watcher(all: &[Arc<Files>], stirred: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        if event.is_ok_and(|event| is_change(&event.kind)) {
+            stirred.notify_one();
+        }
+    })?;
+    for folder in folders(all) {
+        watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
+}
+
+/// Folders are watched rather than files: tools replace files by renaming over them, and a watch would stay with the
+/// old one. Both ends of a symbolic link count, for certbot swaps the link and others write the target.
+fn folders(all: &[Arc<Files>]) -> BTreeSet<PathBuf> {
+    let paths = all.iter().flat_map(|files| files.paths());
+    paths
+        .flat_map(|path| [Some(path.to_owned()), path.canonicalize().ok()])
+        .flatten()
+        .filter_map(|path| match path.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+            parent => parent.map(PathBuf::from),
+        })
+        .collect()
+}
+
+/// Reading is an event as well, and our own reading would be the next one without end.
+fn is_change(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) => false,
+        _ => true,
+    }
+}

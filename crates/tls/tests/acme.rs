@@ -1,0 +1,383 @@
+//! Certificates from a real ACME directory.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/pebble.rs"]
+mod pebble;
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use client::{Seen, echo, modern, talk};
+use pebble::{Pebble, PebbleOptions};
+use rproxy_tls::{Acme, CertificateStatus, Certificates, is_challenge};
+use rustls::RootCertStore;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A TLS server whose certificates can be exchanged, as a restart would.
+struct Server {
+    address: SocketAddr,
+    certificates: watch::Sender<Option<Certificates>>,
+    _listener: JoinSet<()>,
+    driver: JoinSet<()>,
+}
+
+impl Server {
+    async fn bind() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let certificates = watch::Sender::new(None::<Certificates>);
+        let current = certificates.subscribe();
+        let mut listener_task = JoinSet::new();
+        listener_task.spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let Some(certificates) = current.borrow().clone() else {
+                    continue;
+                };
+                tokio::spawn(async move {
+                    let acceptor = TlsAcceptor::from(certificates.server_config());
+                    let Ok(mut stream) = acceptor.accept(socket).await else {
+                        return;
+                    };
+                    if !is_challenge(stream.get_ref().1.alpn_protocol()) {
+                        let _ = echo(&mut stream).await;
+                    }
+                });
+            }
+        });
+        Self { address, certificates, _listener: listener_task, driver: JoinSet::new() }
+    }
+
+    fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Serves and drives these certificates from now on, and no others.
+    fn serve(&mut self, certificates: &Certificates) {
+        self.certificates.send_replace(Some(certificates.clone()));
+        self.driver = JoinSet::new();
+        self.driver.spawn(certificates.clone().run());
+    }
+
+    async fn visit(&self, roots: RootCertStore, name: &str) -> std::io::Result<Seen> {
+        let socket = TcpStream::connect(self.address).await?;
+        timeout(LONG, talk(&modern(roots), socket, name)).await?
+    }
+}
+
+fn acme(pebble: &Pebble, folder: &Path) -> Acme {
+    Acme::new(folder)
+        .directory(pebble.directory())
+        .directory_ca_file(pebble.directory_ca())
+        .contact("admin@example.com")
+}
+
+fn certificates(acme: Acme) -> Certificates {
+    Certificates::builder().acme(acme).build().unwrap()
+}
+
+fn options(server: &Server) -> PebbleOptions {
+    PebbleOptions { tls_port: server.port(), ..PebbleOptions::default() }
+}
+
+fn of(certificates: &Certificates, name: &str) -> CertificateStatus {
+    let statuses = certificates.status();
+    let status = statuses.iter().find(|status| status.names.iter().any(|other| other == name));
+    status.unwrap().clone()
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let waited = timeout(LONG, async {
+        while !done() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "waited in vain: {what}");
+}
+
+#[tokio::test]
+async fn a_certificate_is_issued_over_tls_alpn_01_and_serves() {
+    let mut server = Server::bind().await;
+    let Some(pebble) = Pebble::start(options(&server)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = certificates(acme(&pebble, folder.path()).domain("A.test"));
+    server.serve(&certificates);
+
+    let early = server.visit(pebble.issuer(), "a.test").await;
+    assert!(early.is_err(), "no certificate can be there yet");
+    timeout(LONG, certificates.ready()).await.unwrap();
+    let seen = server.visit(pebble.issuer(), "a.test").await.unwrap();
+    assert_eq!(seen.alpn.as_deref(), Some(&b"h2"[..]));
+    let status = of(&certificates, "a.test");
+    assert!(status.is_valid(SystemTime::now()));
+    assert_eq!(status.last_error, None);
+}
+
+#[tokio::test]
+async fn several_names_share_a_certificate_when_asked() {
+    let mut server = Server::bind().await;
+    let Some(pebble) = Pebble::start(options(&server)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = certificates(acme(&pebble, folder.path()).certificate(["a.test", "b.test"]));
+    server.serve(&certificates);
+    timeout(LONG, certificates.ready()).await.unwrap();
+    let [a, b] = ["a.test", "b.test"].map(|name| server.visit(pebble.issuer(), name));
+    assert_eq!(a.await.unwrap().leaf, b.await.unwrap().leaf);
+    assert_eq!(pebble.orders(), 1);
+    assert!(certificates.covers(Some("a.test"), "b.test"));
+    assert!(!certificates.covers(Some("a.test"), "c.test"));
+}
+
+#[tokio::test]
+async fn a_restart_uses_the_kept_certificate_and_account() {
+    let mut server = Server::bind().await;
+    let Some(pebble) = Pebble::start(options(&server)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let first = certificates(acme(&pebble, folder.path()).domain("a.test"));
+    server.serve(&first);
+    timeout(LONG, first.ready()).await.unwrap();
+    let before = server.visit(pebble.issuer(), "a.test").await.unwrap();
+    let kept = folder_with(folder.path(), "certificate.pem");
+    until("the certificate is kept", || kept().is_some()).await;
+
+    // A second name gives the new start something to do, so that having done nothing for the first one shows.
+    let second = certificates(acme(&pebble, folder.path()).domains(["a.test", "b.test"]));
+    assert!(of(&second, "a.test").is_valid(SystemTime::now()));
+    server.serve(&second);
+    timeout(LONG, second.ready()).await.unwrap();
+    let after = server.visit(pebble.issuer(), "a.test").await.unwrap();
+    server.visit(pebble.issuer(), "b.test").await.unwrap();
+    assert_eq!(before.leaf, after.leaf);
+    assert_eq!(pebble.orders(), 2, "{}", pebble.log());
+    assert_eq!(pebble.accounts(), 1, "{}", pebble.log());
+}
+
+#[tokio::test]
+async fn certificates_that_are_ordered_together_share_one_account() {
+    let mut server = Server::bind().await;
+    let Some(pebble) = Pebble::start(options(&server)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["a.test", "b.test", "c.test", "d.test"];
+    let certificates = certificates(acme(&pebble, folder.path()).domains(names));
+    server.serve(&certificates);
+    timeout(LONG, certificates.ready()).await.unwrap();
+    for name in names {
+        server.visit(pebble.issuer(), name).await.unwrap();
+    }
+    assert_eq!(pebble.orders(), 4);
+    assert_eq!(pebble.accounts(), 1, "{}", pebble.log());
+}
+
+#[tokio::test]
+async fn a_name_that_is_refused_holds_up_no_other_and_is_not_asked_for_again_until_told() {
+    let mut server = Server::bind().await;
+    let Some(pebble) = Pebble::start(PebbleOptions { blocked: vec!["blocked.test".to_owned()], ..options(&server) })
+    else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let first = certificates(acme(&pebble, folder.path()).domains(["blocked.test", "a.test"]));
+    server.serve(&first);
+    until("a.test is issued", || of(&first, "a.test").not_after.is_some()).await;
+    until("blocked.test is refused", || of(&first, "blocked.test").last_error.is_some()).await;
+    let error = of(&first, "blocked.test").last_error.unwrap();
+    assert!(error.contains("rejectedIdentifier"), "{error}");
+    server.visit(pebble.issuer(), "a.test").await.unwrap();
+    // Better nothing than the certificate of another name.
+    assert!(server.visit(pebble.issuer(), "blocked.test").await.is_err());
+    let retry = folder_with(folder.path(), "retry");
+    until("the wait is kept", || retry().is_some()).await;
+    assert_eq!(pebble.orders(), 2);
+
+    let second = certificates(acme(&pebble, folder.path()).domains(["blocked.test", "a.test"]));
+    server.serve(&second);
+    second.reload();
+    until("blocked.test is asked for again", || pebble.orders() == 3).await;
+}
+
+#[tokio::test]
+async fn a_restart_does_not_shorten_the_wait_after_a_refusal() {
+    let mut server = Server::bind().await;
+    let Some(pebble) = Pebble::start(PebbleOptions { blocked: vec!["blocked.test".to_owned()], ..options(&server) })
+    else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let first = certificates(acme(&pebble, folder.path()).domain("blocked.test"));
+    let running = tokio::spawn(first.clone().run());
+    let retry = folder_with(folder.path(), "retry");
+    until("the wait is kept", || retry().is_some()).await;
+    running.abort();
+
+    let second = certificates(acme(&pebble, folder.path()).domains(["blocked.test", "a.test"]));
+    server.serve(&second);
+    until("a.test is issued", || of(&second, "a.test").not_after.is_some()).await;
+    assert_eq!(pebble.orders(), 2, "one for each name: {}", pebble.log());
+}
+
+#[tokio::test]
+async fn a_directory_that_is_down_is_asked_again_until_it_is_up() {
+    let mut server = Server::bind().await;
+    let Some(mut pebble) = Pebble::prepare(options(&server)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = certificates(acme(&pebble, folder.path()).domain("a.test"));
+    server.serve(&certificates);
+    until("the directory is missed", || of(&certificates, "a.test").last_error.is_some()).await;
+    pebble.launch();
+    timeout(LONG, certificates.ready()).await.unwrap();
+    assert_eq!(of(&certificates, "a.test").last_error, None);
+    server.visit(pebble.issuer(), "a.test").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_short_lived_certificate_is_renewed_before_it_ends() {
+    let mut server = Server::bind().await;
+    let Some(pebble) = Pebble::start(PebbleOptions { validity: Some(Duration::from_secs(12)), ..options(&server) })
+    else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = certificates(acme(&pebble, folder.path()).domain("a.test"));
+    server.serve(&certificates);
+    timeout(LONG, certificates.ready()).await.unwrap();
+    let first = of(&certificates, "a.test").not_after;
+    let before = server.visit(pebble.issuer(), "a.test").await.unwrap();
+    until("a later certificate", || of(&certificates, "a.test").not_after > first).await;
+    assert!(SystemTime::now() < first.unwrap(), "renewed too late");
+    let after = server.visit(pebble.issuer(), "a.test").await.unwrap();
+    assert_ne!(before.leaf, after.leaf);
+    assert_eq!(pebble.accounts(), 1, "{}", pebble.log());
+}
+
+#[tokio::test]
+async fn an_account_is_bound_to_an_external_one() {
+    let mut server = Server::bind().await;
+    let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    let Some(pebble) = Pebble::start(PebbleOptions {
+        external_accounts: vec![("kid-1".to_owned(), key.to_owned())],
+        ..options(&server)
+    }) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = certificates(acme(&pebble, folder.path()).domain("a.test").external_account("kid-1", "AAAA"));
+    let running = tokio::spawn(wrong.clone().run());
+    until("a wrong key is refused", || of(&wrong, "a.test").last_error.is_some()).await;
+    running.abort();
+    assert_eq!(pebble.orders(), 0);
+
+    let right = certificates(
+        acme(&pebble, tempfile::tempdir().unwrap().path()).domain("a.test").external_account("kid-1", key),
+    );
+    server.serve(&right);
+    timeout(LONG, right.ready()).await.unwrap();
+    server.visit(pebble.issuer(), "a.test").await.unwrap();
+}
+
+#[tokio::test]
+async fn two_servers_on_one_folder_order_once() {
+    let mut server = Server::bind().await;
+    let Some(pebble) = Pebble::start(options(&server)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two] = [(); 2].map(|()| certificates(acme(&pebble, folder.path()).domain("a.test")));
+    server.serve(&one);
+    // The second is not reached by the directory: it has the certificate from the folder, or not at all.
+    let lock = folder_with(folder.path(), "lock");
+    until("the first one orders", || lock().is_some()).await;
+    let running = tokio::spawn(two.clone().run());
+    timeout(LONG, async { tokio::join!(one.ready(), two.ready()) }).await.unwrap();
+    running.abort();
+    assert_eq!(of(&one, "a.test").not_after, of(&two, "a.test").not_after);
+    assert_eq!(pebble.orders(), 1, "{}", pebble.log());
+    assert_eq!(pebble.accounts(), 1, "{}", pebble.log());
+}
+
+#[tokio::test]
+async fn a_kept_certificate_that_is_damaged_is_ordered_anew() {
+    let mut server = Server::bind().await;
+    let Some(pebble) = Pebble::start(options(&server)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let first = certificates(acme(&pebble, folder.path()).domain("a.test"));
+    server.serve(&first);
+    let kept = folder_with(folder.path(), "certificate.pem");
+    until("the certificate is kept", || kept().is_some()).await;
+    std::fs::write(kept().unwrap(), "scribble").unwrap();
+
+    let second = certificates(acme(&pebble, folder.path()).domain("a.test"));
+    assert_eq!(of(&second, "a.test").not_after, None);
+    server.serve(&second);
+    timeout(LONG, second.ready()).await.unwrap();
+    server.visit(pebble.issuer(), "a.test").await.unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_can_read_what_is_kept() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mut server = Server::bind().await;
+    let Some(pebble) = Pebble::start(options(&server)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = certificates(acme(&pebble, folder.path()).domain("a.test"));
+    server.serve(&certificates);
+    let kept = folder_with(folder.path(), "certificate.pem");
+    until("the certificate is kept", || kept().is_some()).await;
+    let all = walk(folder.path());
+    assert!(all.len() > 4, "{all:?}");
+    for path in all {
+        let metadata = path.metadata().unwrap();
+        let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
+        let mode = metadata.permissions().mode() & 0o777;
+        assert_eq!(mode, expected, "{}", path.display());
+    }
+}
+
+/// Finds a file of this name anywhere under the folder.
+fn folder_with(folder: &Path, name: &str) -> impl Fn() -> Option<std::path::PathBuf> {
+    let (folder, name) = (folder.to_owned(), name.to_owned());
+    move || {
+        let mut all = walk(&folder).into_iter();
+        all.find(|path| path.file_name().is_some_and(|file| *file == *name))
+    }
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(walk(&path));
+        }
+        found.push(path);
+    }
+    found
+}

@@ -1,0 +1,98 @@
+//! A rustls client, as a browser would be one.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+use std::{io, sync::Arc};
+
+use rustls::{
+    ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    version,
+};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// What a handshake came to.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub version: ProtocolVersion,
+    pub alpn: Option<Vec<u8>>,
+    pub group: Option<NamedGroup>,
+    pub kind: HandshakeKind,
+    pub leaf: CertificateDer<'static>,
+    pub suite: String,
+}
+
+pub fn roots(pems: &[&str]) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    for pem in pems {
+        for root in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            roots.add(root.unwrap()).unwrap();
+        }
+    }
+    roots
+}
+
+pub fn client(
+    roots: RootCertStore,
+    versions: &[&'static SupportedProtocolVersion],
+    alpn: &[&[u8]],
+) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Arc::new(config)
+}
+
+pub fn modern(roots: RootCertStore) -> Arc<ClientConfig> {
+    client(roots, &[&version::TLS13, &version::TLS12], &[b"h2", b"http/1.1"])
+}
+
+/// A handshake over memory between this client and this server, and a byte each way, so that tickets arrive.
+pub async fn handshake(client: &Arc<ClientConfig>, server: Arc<ServerConfig>, name: &str) -> io::Result<Seen> {
+    let (near, far) = tokio::io::duplex(16 * 1024);
+    let server = async move {
+        let mut stream = TlsAcceptor::from(server).accept(far).await?;
+        echo(&mut stream).await
+    };
+    let (server, seen) = tokio::join!(server, talk(client, near, name));
+    let seen = seen?;
+    server?;
+    Ok(seen)
+}
+
+/// The client's half, over any connection to a server that echoes one byte.
+pub async fn talk<S>(client: &Arc<ClientConfig>, socket: S, name: &str) -> io::Result<Seen>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut stream = TlsConnector::from(client.clone()).connect(name, socket).await?;
+    stream.write_all(b"x").await?;
+    stream.read_exact(&mut [0]).await?;
+    let connection = stream.get_ref().1;
+    let seen = Seen {
+        version: connection.protocol_version().unwrap(),
+        alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
+        group: connection.negotiated_key_exchange_group().map(|group| group.name()),
+        kind: connection.handshake_kind().unwrap(),
+        leaf: connection.peer_certificates().unwrap()[0].clone(),
+        suite: format!("{:?}", connection.negotiated_cipher_suite().unwrap()),
+    };
+    // The server may be gone already, it has said all.
+    let _ = stream.shutdown().await;
+    Ok(seen)
+}
+
+pub async fn echo<S>(stream: &mut S) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut byte = [0];
+    stream.read_exact(&mut byte).await?;
+    stream.write_all(&byte).await?;
+    stream.flush().await
+}

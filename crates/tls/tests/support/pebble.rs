@@ -1,0 +1,262 @@
+//! Debian's `pebble` and `pebble-challtestsrv` as an ACME directory on loopback.
+//!
+//! Included with `#[path]` by every test that needs a directory. It leans on `rproxy-tls` (whose local authority
+//! certifies the directory itself), `rustls`, `rustls-pki-types` and `tempfile`.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rproxy_tls::{Certificates, Local};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use tempfile::TempDir;
+
+/// What the directory is to be like.
+#[derive(Clone, Debug, Default)]
+pub struct PebbleOptions {
+    /// The port that it connects to for TLS-ALPN-01.
+    pub tls_port: u16,
+    /// How long its certificates last; years when it is not said.
+    pub validity: Option<Duration>,
+    /// Accounts have to be bound to one of these, `(kid, base64url key)`.
+    pub external_accounts: Vec<(String, String)>,
+    /// Names that it refuses.
+    pub blocked: Vec<String>,
+}
+
+/// A directory that ends with this value.
+#[derive(Debug)]
+pub struct Pebble {
+    folder: TempDir,
+    options: PebbleOptions,
+    port: u16,
+    management_port: u16,
+    children: Vec<Running>,
+}
+
+impl Pebble {
+    /// Starts a directory; `None`, with a line that says so, where pebble is not installed. With
+    /// `RPROXY_TEST_REQUIRE` set that is a failure.
+    pub fn start(options: PebbleOptions) -> Option<Self> {
+        let mut pebble = Self::prepare(options)?;
+        pebble.launch();
+        Some(pebble)
+    }
+
+    /// A directory that is down: its address is known, `launch` brings it up.
+    pub fn prepare(options: PebbleOptions) -> Option<Self> {
+        for program in ["pebble", "pebble-challtestsrv"] {
+            if !is_installed(program) {
+                assert!(std::env::var_os("RPROXY_TEST_REQUIRE").is_none(), "{program} is not installed");
+                eprintln!("skipped: {program} is not installed");
+                return None;
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        Certificates::builder().local(Local::new(folder.path())).build().unwrap();
+        Some(Self { folder, options, port: free_port(), management_port: free_port(), children: Vec::new() })
+    }
+
+    /// Brings the directory up, with no memory of what it was before.
+    pub fn launch(&mut self) {
+        self.stop();
+        let dns_port = free_port();
+        let config = self.folder.path().join("pebble.json");
+        fs::write(&config, self.config()).unwrap();
+        let log = File::create(self.log_path()).unwrap();
+
+        let mut dns = Command::new("pebble-challtestsrv");
+        dns.args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""])
+            .args(["-dns01", &format!("127.0.0.1:{dns_port}")])
+            .args(["-management", &format!("127.0.0.1:{}", free_port())])
+            .args(["-http01", "", "-https01", "", "-tlsalpn01", ""])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        self.children.push(Running::start(dns));
+
+        let mut pebble = Command::new("pebble");
+        pebble
+            .arg("-config")
+            .arg(&config)
+            .args(["-dnsserver", &format!("127.0.0.1:{dns_port}")])
+            .env("PEBBLE_VA_NOSLEEP", "1")
+            .env("PEBBLE_WFE_NONCEREJECT", "0")
+            .env("PEBBLE_AUTHZREUSE", "0")
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        self.children.push(Running::start(pebble));
+
+        for port in [dns_port, self.port, self.management_port] {
+            self.await_port(port);
+        }
+    }
+
+    /// Takes the directory down.
+    pub fn stop(&mut self) {
+        self.children.clear();
+    }
+
+    /// The directory's URL.
+    pub fn directory(&self) -> String {
+        format!("https://localhost:{}/dir", self.port)
+    }
+
+    /// The PEM file that vouches for the directory's own TLS.
+    pub fn directory_ca(&self) -> PathBuf {
+        self.folder.path().join("local/ca.pem")
+    }
+
+    /// The root of the certificates that it issues; another one after each launch.
+    pub fn issuer_pem(&self) -> String {
+        let answer = self.get(self.management_port, "/roots/0");
+        let start = answer.find("-----BEGIN").expect("a PEM root");
+        answer[start..].to_owned()
+    }
+
+    /// The root of the certificates that it issues, for a client to trust.
+    pub fn issuer(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        let root = CertificateDer::from_pem_slice(self.issuer_pem().as_bytes()).unwrap();
+        roots.add(root).unwrap();
+        roots
+    }
+
+    /// What it has logged since its launch.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// How many orders were placed since its launch.
+    pub fn orders(&self) -> usize {
+        self.log().matches("POST /order-plz ").count()
+    }
+
+    /// How many accounts were made since its launch.
+    pub fn accounts(&self) -> usize {
+        self.log().matches("accounts in memory").count()
+    }
+
+    fn config(&self) -> String {
+        let (port, management_port) = (self.port, self.management_port);
+        let tls_port = self.options.tls_port;
+        // The local authority keeps key and chain in one file.
+        let identity = self.folder.path().join("local/localhost.pem");
+        let identity = quoted(&identity.display().to_string());
+        let bound = !self.options.external_accounts.is_empty();
+        let accounts: Vec<_> = self
+            .options
+            .external_accounts
+            .iter()
+            .map(|(kid, key)| format!("{}: {}", quoted(kid), quoted(key)))
+            .collect();
+        let accounts = accounts.join(", ");
+        let blocked: Vec<_> = self.options.blocked.iter().map(|name| quoted(name)).collect();
+        let blocked = blocked.join(", ");
+        let validity = match self.options.validity {
+            Some(validity) => format!(r#""certificateValidityPeriod": {},"#, validity.as_secs()),
+            None => String::new(),
+        };
+        format!(
+            r#"{{ "pebble": {{
+                "listenAddress": "127.0.0.1:{port}",
+                "managementListenAddress": "127.0.0.1:{management_port}",
+                "certificate": {identity},
+                "privateKey": {identity},
+                "httpPort": 1,
+                "tlsPort": {tls_port},
+                "ocspResponderURL": "",
+                {validity}
+                "externalAccountBindingRequired": {bound},
+                "externalAccountMACKeys": {{ {accounts} }},
+                "domainBlocklist": [{blocked}]
+            }} }}"#
+        )
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("pebble.log")
+    }
+
+    fn await_port(&mut self, port: u16) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            for child in &mut self.children {
+                let ended = child.0.try_wait().unwrap();
+                assert!(ended.is_none(), "the directory ended: {}", self.log_tail());
+            }
+            assert!(Instant::now() < deadline, "port {port} stays closed: {}", self.log_tail());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn log_tail(&self) -> String {
+        fs::read_to_string(self.folder.path().join("pebble.log")).unwrap_or_default()
+    }
+
+    fn get(&self, port: u16, path: &str) -> String {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.directory_ca()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut stream = StreamOwned::new(client, socket);
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        // The end may come without a close_notify; what was said before is all that counts.
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    }
+}
+
+/// A child that does not outlive its owner.
+#[derive(Debug)]
+struct Running(Child);
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        Self(command.stdin(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).is_file())
+}
+
+/// A port that nobody listens on now, for TCP and UDP alike.
+fn free_port() -> u16 {
+    loop {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A JSON string; what stands in it here needs no more than this.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

@@ -1,0 +1,148 @@
+//! One accepted connection: PROXY protocol, TLS handshake, then HTTP/2 or HTTP/1.1.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use http::uri::Scheme;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rproxy_client_ip::{PeerAddr, TrustedProxies};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tower_service::Service;
+
+use crate::drain::OpenConnection;
+use crate::http1::{HeadLimits, Watch};
+use crate::limits::Limits;
+use crate::server::Server;
+use crate::service::ConnectionService;
+use crate::{LocalAddr, TlsInfo, http2 as h2, proxy_protocol};
+
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What all connections of a worker share.
+pub(crate) struct Settings {
+    pub(crate) limits: Limits,
+    pub(crate) head_limits: HeadLimits,
+    pub(crate) http1: http1::Builder,
+    pub(crate) http2: http2::Builder<TokioExecutor>,
+    tls: Option<TlsAcceptor>,
+    proxy_protocol: Option<TrustedProxies>,
+}
+
+impl Settings {
+    pub(crate) fn new(server: &Server) -> Self {
+        let limits = server.limits.clone();
+        let mut http1 = http1::Builder::new();
+        // The scanner's limits come first; these only have to be no tighter.
+        http1.max_headers(limits.fields).max_buf_size((limits.head_size * 2).max(64 * 1024));
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .enable_connect_protocol()
+            .max_concurrent_streams(limits.concurrent_streams)
+            .max_header_list_size(u32::try_from(limits.head_size).unwrap_or(u32::MAX))
+            .keep_alive_interval(limits.idle_timeout)
+            .keep_alive_timeout(limits.head_timeout);
+        Self {
+            head_limits: HeadLimits { size: limits.head_size, target: limits.target_size, fields: limits.fields },
+            limits,
+            http1,
+            http2,
+            tls: server.tls.as_ref().map(|certificates| TlsAcceptor::from(certificates.server_config())),
+            proxy_protocol: server.proxy_protocol.clone(),
+        }
+    }
+}
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Accepted {
+    pub(crate) peer: PeerAddr,
+    pub(crate) local: LocalAddr,
+}
+
+/// Serves a TCP connection, which may begin with a PROXY protocol header.
+pub(crate) async fn serve_tcp<S, B>(
+    mut stream: TcpStream,
+    mut accepted: Accepted,
+    service: S,
+    settings: Arc<Settings>,
+    draining: watch::Receiver<bool>,
+    open: OpenConnection,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    if settings.proxy_protocol.as_ref().is_some_and(|trusted| trusted.contains(accepted.peer.0.ip())) {
+        match timeout(settings.limits.handshake_timeout, proxy_protocol::read(&mut stream)).await {
+            Ok(Ok(Some(source))) => accepted.peer = PeerAddr(source),
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => return tracing::debug!(peer = %accepted.peer.0, %error, "bad PROXY protocol header"),
+            Err(_) => return tracing::debug!(peer = %accepted.peer.0, "no PROXY protocol header in time"),
+        }
+    }
+    serve(stream, accepted, service, settings, draining, open).await;
+}
+
+/// Serves a connection of any kind.
+pub(crate) async fn serve<T, S, B>(
+    socket: T,
+    accepted: Accepted,
+    service: S,
+    settings: Arc<Settings>,
+    draining: watch::Receiver<bool>,
+    _open: OpenConnection,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let watch = Arc::new(Watch::default());
+    let mut service = ConnectionService { inner: service, accepted, scheme: Scheme::HTTP, tls: None, watch };
+    let Some(acceptor) = &settings.tls else {
+        return log(accepted, crate::http1::serve(socket, service, &settings, draining).await);
+    };
+
+    // The handshake is this connection's own task: a slow one holds up nobody else.
+    let stream = match timeout(settings.limits.handshake_timeout, acceptor.accept(socket)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(peer = %accepted.peer.0, %error, "TLS handshake failed"),
+        Err(_) => return tracing::debug!(peer = %accepted.peer.0, "TLS handshake too slow"),
+    };
+    let (_, session) = stream.get_ref();
+    if rproxy_tls::is_challenge(session.alpn_protocol()) {
+        // The handshake was the answer (RFC 8737 §3); there is no HTTP on this connection.
+        return;
+    }
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    service.scheme = Scheme::HTTPS;
+    service.tls = Some(TlsInfo { server_name: session.server_name().map(|name| name.to_ascii_lowercase().into()) });
+    if is_http2 {
+        log(accepted, h2::serve(stream, service, &settings, draining).await);
+    } else {
+        log(accepted, crate::http1::serve(stream, service, &settings, draining).await);
+    }
+}
+
+/// A connection that ended badly is the peer's business more often than ours.
+fn log(accepted: Accepted, ended: Result<(), hyper::Error>) {
+    if let Err(error) = ended {
+        let source = error.source().map(tracing::field::display);
+        tracing::debug!(peer = %accepted.peer.0, %error, source, "connection ended");
+    }
+}

@@ -1,0 +1,118 @@
+//! Knowing what is open, and ending it in good order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+/// Watches and ends a running server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    draining: watch::Sender<bool>,
+    open: AtomicUsize,
+    limit: usize,
+    /// Whether a worker waits for `open` to fall.
+    awaited: AtomicBool,
+    fell: Notify,
+}
+
+impl Handle {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                draining: watch::Sender::new(false),
+                open: AtomicUsize::new(0),
+                limit,
+                awaited: AtomicBool::new(false),
+                fell: Notify::new(),
+            }),
+        }
+    }
+
+    /// Stops accepting, lets the requests in flight finish, closes idle connections.
+    pub fn drain(&self) {
+        self.shared.draining.send_replace(true);
+        // Workers that wait for a free place are to stop, too.
+        self.shared.fell.notify_waiters();
+    }
+
+    /// Whether [`drain`](Self::drain) was called.
+    pub fn is_draining(&self) -> bool {
+        *self.shared.draining.borrow()
+    }
+
+    /// How many connections are open now.
+    pub fn connections(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when draining begins.
+    pub async fn drained(&self) {
+        let mut draining = self.shared.draining.subscribe();
+        // The sender lives in `self`, so this can't fail.
+        let _ = draining.wait_for(|draining| *draining).await;
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<bool> {
+        self.shared.draining.subscribe()
+    }
+
+    /// Counts a connection for as long as the guard lives; waits while the limit is reached, and
+    /// gives up when draining begins.
+    pub(crate) async fn opened(&self) -> Option<OpenConnection> {
+        loop {
+            if self.is_draining() {
+                return None;
+            }
+            if self.shared.open.fetch_add(1, Ordering::Relaxed) < self.shared.limit {
+                return Some(OpenConnection(Arc::clone(&self.shared)));
+            }
+            self.shared.open.fetch_sub(1, Ordering::Relaxed);
+            self.fallen().await;
+        }
+    }
+
+    /// Counts a connection that was accepted after draining began.
+    pub(crate) fn opened_late(&self) -> OpenConnection {
+        self.shared.open.fetch_add(1, Ordering::Relaxed);
+        OpenConnection(Arc::clone(&self.shared))
+    }
+
+    /// Resolves when no connection is open, or `timeout` has passed.
+    pub(crate) async fn closed(&self, timeout: Duration) {
+        let closed = async {
+            while self.connections() > 0 {
+                self.fallen().await;
+            }
+        };
+        let _ = tokio::time::timeout(timeout, closed).await;
+    }
+
+    async fn fallen(&self) {
+        let fell = self.shared.fell.notified();
+        self.shared.awaited.store(true, Ordering::SeqCst);
+        // A connection that closed between the caller's look and the line above did not notify.
+        let _ = tokio::time::timeout(RECHECK, fell).await;
+    }
+}
+
+const RECHECK: Duration = Duration::from_millis(50);
+
+/// One connection, counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenConnection(Arc<Shared>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        if self.0.awaited.load(Ordering::SeqCst) {
+            self.0.fell.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The decision: has this request one reading?
+
+use http::header::HOST;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Method, Request, Uri, Version};
+use hyper::ext::Protocol;
+
+use super::{RequestRefusal, Serves};
+use crate::TlsInfo;
+use crate::http1::RefusedHead;
+
+/// Checks the head, and leaves it with a `Host` and a target in origin-form (or `*`).
+pub(super) fn check<B>(request: &mut Request<B>, serves: Option<&Serves>) -> Result<(), RequestRefusal> {
+    if let Some(refused) = request.extensions().get::<RefusedHead>() {
+        return Err(RequestRefusal::Head(*refused));
+    }
+    // RFC 8441 §4: extended CONNECT names a protocol and a path, and is a tunnel to our upstream.
+    let extended = request.extensions().get::<Protocol>().is_some();
+    if request.method() == Method::CONNECT && !extended {
+        return Err(RequestRefusal::Connect);
+    }
+    host(request)?;
+    target(request)?;
+    if let (Some(serves), Some(tls)) = (serves, request.extensions().get::<TlsInfo>()) {
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).map_or("", without_port);
+        let name = tls.server_name.as_deref();
+        if name.is_some_and(|name| !name.eq_ignore_ascii_case(host)) && !serves(name, host) {
+            return Err(RequestRefusal::Misdirected);
+        }
+    }
+    Ok(())
+}
+
+/// RFC 9112 §3.2, RFC 9113 §8.3.1: one host, said the same way everywhere.
+fn host<B>(request: &mut Request<B>) -> Result<(), RequestRefusal> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (first, more) = (hosts.next(), hosts.next());
+    if more.is_some() {
+        return Err(RequestRefusal::BadHost);
+    }
+    match (first, request.uri().authority()) {
+        (Some(host), None) => {
+            authority(host).ok_or(RequestRefusal::BadHost)?;
+        }
+        (Some(host), Some(target)) => {
+            let host = authority(host).ok_or(RequestRefusal::BadHost)?;
+            if !is_plain(target) || !agree(&host, target, request.uri().scheme()) {
+                return Err(RequestRefusal::HostMismatch);
+            }
+        }
+        (None, Some(target)) if request.version() == Version::HTTP_2 => {
+            if !is_plain(target) {
+                return Err(RequestRefusal::BadHost);
+            }
+            let host = HeaderValue::from_str(target.as_str()).map_err(|_| RequestRefusal::BadHost)?;
+            request.headers_mut().insert(HOST, host);
+        }
+        // HTTP/1.0 knew no Host.
+        (None, None) if request.version() == Version::HTTP_10 => {}
+        (None, _) => return Err(RequestRefusal::BadHost),
+    }
+    Ok(())
+}
+
+/// The authority of a `Host` field: a host and perhaps a port, no user, no list.
+fn authority(host: &HeaderValue) -> Option<Authority> {
+    let authority = Authority::try_from(host.as_bytes()).ok()?;
+    is_plain(&authority).then_some(authority)
+}
+
+fn is_plain(authority: &Authority) -> bool {
+    let text = authority.as_str();
+    let (host, port) = (authority.host(), &text[without_port(text).len()..]);
+    !host.is_empty()
+        && host.len() <= 255
+        && !text.contains(['@', ',', '%', '\''])
+        && (port.is_empty() || port[1..].parse::<u16>().is_ok() && !port.starts_with(":+"))
+}
+
+/// Whether both mean the same host and port.
+fn agree(host: &Authority, target: &Authority, scheme: Option<&Scheme>) -> bool {
+    let default = if scheme == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    host.host().eq_ignore_ascii_case(target.host())
+        && host.port_u16().unwrap_or(default) == target.port_u16().unwrap_or(default)
+}
+
+/// `example.org` of `example.org:8080`, `[::1]` of `[::1]:80`.
+fn without_port(authority: &str) -> &str {
+    match authority.rfind(':') {
+        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+        _ => authority,
+    }
+}
+
+/// RFC 9112 §3.2: origin-form, absolute-form of http and https, or the asterisk of OPTIONS.
+fn target<B>(request: &mut Request<B>) -> Result<(), RequestRefusal> {
+    let uri = request.uri();
+    let path = uri.path();
+    let is_asterisk = path == "*" && request.method() == Method::OPTIONS;
+    if !path.starts_with('/') && !is_asterisk {
+        return Err(RequestRefusal::BadTarget);
+    }
+    match uri.scheme() {
+        None if uri.authority().is_none() => return Ok(()),
+        None => return Err(RequestRefusal::BadTarget), // authority-form is CONNECT's
+        Some(scheme) if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS => {}
+        Some(_) => return Err(RequestRefusal::BadTarget),
+    }
+    let origin_form = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from(origin_form);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str, target: &str, version: Version, hosts: &[&str]) -> Request<()> {
+        let mut builder = Request::builder().method(method).uri(target).version(version);
+        for host in hosts {
+            builder = builder.header(HOST, *host);
+        }
+        builder.body(()).unwrap()
+    }
+
+    #[test]
+    fn one_reading_passes_in_origin_form() {
+        for (method, target, version, hosts, host, origin) in [
+            ("GET", "/a?b", Version::HTTP_11, &["a.example"][..], Some("a.example"), "/a?b"),
+            ("GET", "/", Version::HTTP_11, &["[::1]:8080"], Some("[::1]:8080"), "/"),
+            ("GET", "/", Version::HTTP_11, &["my_host:80"], Some("my_host:80"), "/"),
+            ("GET", "http://a.example/x", Version::HTTP_11, &["A.example:80"], Some("A.example:80"), "/x"),
+            ("OPTIONS", "*", Version::HTTP_11, &["a.example"], Some("a.example"), "*"),
+            ("GET", "/", Version::HTTP_10, &[], None, "/"),
+            ("GET", "https://a.example/x?y", Version::HTTP_2, &[], Some("a.example"), "/x?y"),
+            ("GET", "https://a.example/", Version::HTTP_2, &["a.example"], Some("a.example"), "/"),
+        ] {
+            let mut request = request(method, target, version, hosts);
+            assert_eq!(check(&mut request, None), Ok(()), "{target} {hosts:?}");
+            assert_eq!(request.headers().get(HOST).map(|host| host.to_str().unwrap()), host);
+            assert_eq!(request.uri().to_string(), origin);
+        }
+    }
+
+    #[test]
+    fn more_than_one_reading_is_refused() {
+        use RequestRefusal::{BadHost, BadTarget, Connect, HostMismatch};
+        for (method, target, version, hosts, refusal) in [
+            ("GET", "/", Version::HTTP_11, &[][..], BadHost),
+            ("GET", "/", Version::HTTP_11, &["a", "a"], BadHost),
+            ("GET", "/", Version::HTTP_11, &["a, b"], BadHost),
+            ("GET", "/", Version::HTTP_11, &[""], BadHost),
+            ("GET", "/", Version::HTTP_11, &["a@b"], BadHost),
+            ("GET", "/", Version::HTTP_11, &["a/b"], BadHost),
+            ("GET", "/", Version::HTTP_11, &["a b"], BadHost),
+            ("GET", "/", Version::HTTP_11, &["a:99999"], BadHost),
+            ("GET", "/", Version::HTTP_11, &["a:x"], BadHost),
+            ("GET", "/", Version::HTTP_11, &["a:"], BadHost),
+            ("GET", "/", Version::HTTP_11, &[":80"], BadHost),
+            ("GET", "http://a.example/", Version::HTTP_11, &[], BadHost),
+            ("GET", "http://a.example/", Version::HTTP_11, &["b.example"], HostMismatch),
+            ("GET", "http://a.example:81/", Version::HTTP_11, &["a.example"], HostMismatch),
+            ("GET", "http://u@a.example/", Version::HTTP_11, &["a.example"], HostMismatch),
+            ("GET", "https://a.example/", Version::HTTP_2, &["b.example"], HostMismatch),
+            ("GET", "ftp://a.example/", Version::HTTP_11, &["a.example"], BadTarget),
+            ("GET", "*", Version::HTTP_11, &["a"], BadTarget),
+            ("CONNECT", "a.example:443", Version::HTTP_11, &["a.example:443"], Connect),
+        ] {
+            let mut request = request(method, target, version, hosts);
+            assert_eq!(check(&mut request, None), Err(refusal), "{method} {target} {hosts:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_the_certificate_does_not_cover_is_misdirected() {
+        let serves = |_: Option<&str>, host: &str| host == "b.example";
+        for (name, host, expected) in [
+            (Some("a.example"), "A.example:443", Ok(())),
+            (Some("a.example"), "b.example", Ok(())),
+            (Some("a.example"), "c.example", Err(RequestRefusal::Misdirected)),
+            (None, "c.example", Ok(())),
+        ] {
+            let mut request = request("GET", "/", Version::HTTP_11, &[host]);
+            request.extensions_mut().insert(TlsInfo { server_name: name.map(Into::into) });
+            assert_eq!(check(&mut request, Some(&serves)), expected, "{name:?} {host}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The chunked transfer coding (RFC 9112 §7.1), followed without touching the data.
+
+/// Where in a chunked body the next byte stands.
+#[derive(Debug)]
+pub(crate) struct Chunked {
+    state: State,
+    /// Bytes of chunk extensions and trailers so far, which carry no data and so need a bound.
+    overhead: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Size {
+        size: u64,
+        digits: u8,
+    },
+    Extension {
+        size: u64,
+    },
+    SizeEnd {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
+    DataCr,
+    DataLf,
+    /// At the first byte of a trailer line, or of the empty line.
+    TrailerStart,
+    Trailer,
+    TrailerLf,
+    EndLf,
+}
+
+impl Chunked {
+    pub(crate) fn new() -> Self {
+        Self { state: State::Size { size: 0, digits: 0 }, overhead: 0 }
+    }
+
+    /// Follows `bytes`: how many belong to the body, and whether it is complete. An error is a
+    /// body that is not chunked as the grammar says.
+    pub(crate) fn advance(&mut self, bytes: &[u8]) -> Result<(usize, bool), ()> {
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            self.state = match (self.state, byte) {
+                (State::Data { left }, _) => {
+                    let taken = left.min((bytes.len() - at) as u64);
+                    at += taken as usize;
+                    self.state = if taken == left { State::DataCr } else { State::Data { left: left - taken } };
+                    continue;
+                }
+                // 15 digits can't overflow; nobody sends more.
+                (State::Size { size, digits: digits @ 0..15 }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                    let digit = (byte as char).to_digit(16).ok_or(())?;
+                    State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
+                }
+                (State::Size { size, digits: 1.. }, b'\r') => State::SizeEnd { size },
+                (State::Size { size, digits: 1.. }, b';') => State::Extension { size },
+                (State::Extension { size }, b'\r') => State::SizeEnd { size },
+                (State::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => self.spent(State::Extension { size })?,
+                (State::SizeEnd { size: 0 }, b'\n') => State::TrailerStart,
+                (State::SizeEnd { size: left }, b'\n') => State::Data { left },
+                (State::DataCr, b'\r') => State::DataLf,
+                (State::DataLf, b'\n') => State::Size { size: 0, digits: 0 },
+                (State::TrailerStart, b'\r') => State::EndLf,
+                (State::EndLf, b'\n') => return Ok((at + 1, true)),
+                // RFC 9112 §5.2: no obs-fold here either.
+                (State::TrailerStart, b' ' | b'\t') => return Err(()),
+                (State::Trailer, b'\r') => State::TrailerLf,
+                (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => self.spent(State::Trailer)?,
+                (State::TrailerLf, b'\n') => State::TrailerStart,
+                _ => return Err(()),
+            };
+            at += 1;
+        }
+        Ok((at, false))
+    }
+
+    fn spent(&mut self, state: State) -> Result<State, ()> {
+        self.overhead += 1;
+        if self.overhead > MAX_OVERHEAD { Err(()) } else { Ok(state) }
+    }
+}
+
+/// hyper stops at as many bytes of extensions.
+const MAX_OVERHEAD: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_end_where_the_grammar_says() {
+        for (body, end) in [
+            ("0\r\n\r\n", 5),
+            ("000\r\n\r\nGET", 7),
+            ("5\r\nhello\r\n0\r\n\r\n", 15),
+            ("A;n=\"v\"\r\n0123456789\r\n0;x\r\nT: v\r\n\r\nGET", 34),
+        ] {
+            assert_eq!(Chunked::new().advance(body.as_bytes()), Ok((end, true)), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn what_another_reader_might_take_differently_is_an_error() {
+        for body in [
+            "\r\n",
+            ";\r\n",
+            "0x5\r\nhello\r\n",
+            " 5\r\nhello\r\n",
+            "5 \r\nhello\r\n",
+            "-5\r\n",
+            "5\nhello\r\n",
+            "5\rhello\r\n",
+            "5\r\nhello0\r\n",
+            "5\r\nhello\n0\r\n\r\n",
+            "5;a\nb\r\nhello\r\n",
+            "0000000000000005\r\n",
+            "10000000000000005\r\n",
+            "0\r\n folded\r\n\r\n",
+            "0\r\na: b\n\r\n",
+            "0\r\na: \0\r\n\r\n",
+        ] {
+            assert_eq!(Chunked::new().advance(body.as_bytes()), Err(()), "{body:?}");
+        }
+        let endless = format!("5;{}", "a".repeat(MAX_OVERHEAD + 1));
+        assert_eq!(Chunked::new().advance(endless.as_bytes()), Err(()));
+    }
+}

@@ -1,0 +1,403 @@
+//! Where each message begins and ends, decided before hyper sees a byte.
+//!
+//! hyper reads a head that carries both `Content-Length` and `Transfer-Encoding` by the latter and
+//! drops the former, so a service can't see that there was a choice, while another reader in the
+//! chain may have chosen otherwise: that is request smuggling. This scanner follows the framing on
+//! the raw bytes and refuses what has more than one reading (RFC 9112 §6.3, §11.2). It judges
+//! framing only; everything else about a head is left to hyper's parser.
+
+use super::RefusedHead;
+use super::chunked::Chunked;
+
+/// The limits of a head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeadLimits {
+    pub(crate) size: usize,
+    pub(crate) target: usize,
+    pub(crate) fields: usize,
+}
+
+/// Follows the messages of one connection.
+#[derive(Debug)]
+pub(crate) struct Scanner {
+    state: State,
+    limits: HeadLimits,
+    /// Bytes of an incomplete head that hold no line end that was not looked at.
+    looked_at: usize,
+    /// How many heads were complete so far.
+    heads: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Head,
+    Length(u64),
+    Chunked(Chunked),
+    /// After a head that asks for an upgrade: what follows has no meaning until the answer is known.
+    Verdict,
+    /// After a 101: not HTTP any more.
+    Tunnel,
+}
+
+/// What a look at bytes found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Scan {
+    /// So many bytes from the front may be passed on; the rest is an incomplete head, or waits for
+    /// a verdict.
+    Pass(usize),
+    /// So many bytes may be passed on; the head after them is refused.
+    Refuse(usize, RefusedHead),
+    /// So many bytes may be passed on; after them a body breaks its framing, and the connection
+    /// can't be followed any further.
+    Broken(usize),
+}
+
+impl Scanner {
+    pub(crate) fn new(limits: HeadLimits) -> Self {
+        Self { state: State::Head, limits, looked_at: 0, heads: 0 }
+    }
+
+    /// Looks at `bytes`, which begin where the last call's `Pass` ended.
+    pub(crate) fn scan(&mut self, bytes: &[u8]) -> Scan {
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            match &mut self.state {
+                State::Head => match head_end(rest, self.looked_at) {
+                    Some(end) => {
+                        self.looked_at = 0;
+                        match judge(&rest[..end], &self.limits) {
+                            Ok(next) => self.state = next,
+                            Err(refused) => return Scan::Refuse(at, refused),
+                        }
+                        self.heads += 1;
+                        at += end;
+                    }
+                    None => {
+                        self.looked_at = rest.len().saturating_sub(3);
+                        return match self.limits.incomplete(rest) {
+                            Some(refused) => Scan::Refuse(at, refused),
+                            None => Scan::Pass(at),
+                        };
+                    }
+                },
+                State::Length(left) => {
+                    let taken = (*left).min(rest.len() as u64);
+                    *left -= taken;
+                    at += taken as usize;
+                    if *left == 0 {
+                        self.state = State::Head;
+                    }
+                }
+                State::Chunked(chunked) => match chunked.advance(rest) {
+                    Ok((taken, done)) => {
+                        at += taken;
+                        if done {
+                            self.state = State::Head;
+                        }
+                    }
+                    Err(()) => return Scan::Broken(at),
+                },
+                State::Verdict => break,
+                State::Tunnel => return Scan::Pass(bytes.len()),
+            }
+        }
+        Scan::Pass(at)
+    }
+
+    /// How many heads have been passed on.
+    pub(crate) fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// Whether the next byte belongs to a head.
+    pub(crate) fn is_at_head(&self) -> bool {
+        matches!(self.state, State::Head)
+    }
+
+    /// Whether the answer to an upgrade is waited for.
+    pub(crate) fn awaits_verdict(&self) -> bool {
+        matches!(self.state, State::Verdict)
+    }
+
+    /// Whether the connection is not HTTP any more.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        matches!(self.state, State::Tunnel)
+    }
+
+    /// Tells the answer to an upgrade.
+    pub(crate) fn verdict(&mut self, switched: bool) {
+        self.state = if switched { State::Tunnel } else { State::Head };
+    }
+}
+
+impl HeadLimits {
+    fn incomplete(&self, head: &[u8]) -> Option<RefusedHead> {
+        if head.len() > self.target && memchr::memchr(b'\n', head).is_none() {
+            return Some(RefusedHead::TargetTooLong);
+        }
+        (head.len() > self.size).then_some(RefusedHead::TooLarge)
+    }
+}
+
+/// One past the empty line that ends the head at the front of `bytes`.
+///
+/// One empty line before a request line is skipped (RFC 9112 §2.2). An empty line is recognised
+/// even where its line end lacks the CR, so that [`judge`] sees it and refuses.
+fn head_end(bytes: &[u8], looked_at: usize) -> Option<usize> {
+    let mut at = looked_at.max(if bytes.starts_with(b"\r\n") { 2 } else { 0 });
+    while let Some(found) = memchr::memchr(b'\n', bytes.get(at..)?) {
+        let line_end = at + found;
+        match bytes.get(line_end + 1..)? {
+            [b'\n', ..] => return Some(line_end + 2),
+            [b'\r', b'\n', ..] => return Some(line_end + 3),
+            _ => at = line_end + 1,
+        }
+    }
+    None
+}
+
+/// Which body follows the complete head `head`, or why it is refused.
+fn judge(head: &[u8], limits: &HeadLimits) -> Result<State, RefusedHead> {
+    if head.len() > limits.size {
+        return Err(RefusedHead::TooLarge);
+    }
+    let head = head.strip_prefix(b"\r\n").unwrap_or(head);
+    let mut lines = Lines(head);
+    let request_line = lines.next().ok_or(RefusedHead::Malformed)??;
+    let version = request_line_version(request_line, limits)?;
+
+    let (mut length, mut chunked, mut upgrade, mut fields) = (None, false, false, 0usize);
+    for line in lines {
+        let line = line?;
+        let (name, value) = match line {
+            [] => break,
+            // RFC 9112 §5.2: obs-fold.
+            [b' ' | b'\t', ..] => return Err(RefusedHead::Malformed),
+            // Only these three names say anything of framing; no other begins like them and is as long.
+            [b'c' | b'C' | b't' | b'T' | b'u' | b'U', ..] => match memchr::memchr(b':', line) {
+                Some(colon) => (&line[..colon], line[colon + 1..].trim_ascii()),
+                None => return Err(RefusedHead::Malformed),
+            },
+            _ => (&b""[..], &b""[..]),
+        };
+        fields += 1;
+        if name.eq_ignore_ascii_case(b"content-length") {
+            // Repeated, or a list, even of equal values, is more than one length.
+            if length.is_some() {
+                return Err(RefusedHead::Framing);
+            }
+            length = Some(content_length(value).ok_or(RefusedHead::Framing)?);
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            // RFC 9112 §6.1, §7: chunked, once, and nothing else that we would have to undo.
+            if chunked || !value.eq_ignore_ascii_case(b"chunked") || version == Version::Http10 {
+                return Err(RefusedHead::Framing);
+            }
+            chunked = true;
+        } else if name.eq_ignore_ascii_case(b"upgrade") {
+            upgrade = version == Version::Http11;
+        }
+    }
+    if fields > limits.fields {
+        return Err(RefusedHead::TooLarge);
+    }
+    match (chunked, length) {
+        (true, Some(_)) => Err(RefusedHead::Framing),
+        (true, None) => Ok(State::Chunked(Chunked::new())),
+        (false, Some(length @ 1..)) => Ok(State::Length(length)),
+        (false, _) if upgrade => Ok(State::Verdict),
+        (false, _) => Ok(State::Head),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Http10,
+    Http11,
+}
+
+/// RFC 9112 §3: method SP target SP version, with nothing else between.
+fn request_line_version(line: &[u8], limits: &HeadLimits) -> Result<Version, RefusedHead> {
+    let method_end = memchr::memchr(b' ', line).ok_or(RefusedHead::Malformed)?;
+    let version_start = memchr::memrchr(b' ', line).ok_or(RefusedHead::Malformed)? + 1;
+    let target = line.get(method_end + 1..version_start - 1).ok_or(RefusedHead::Malformed)?;
+    if target.len() > limits.target {
+        return Err(RefusedHead::TargetTooLong);
+    }
+    // A fragment is never sent (RFC 9112 §3.2.1), and the URI parser would drop it unseen.
+    let is_target = |byte: &u8| byte.is_ascii_graphic() && *byte != b'#';
+    if method_end == 0 || target.is_empty() || !target.iter().all(is_target) {
+        return Err(RefusedHead::Malformed);
+    }
+    match &line[version_start..] {
+        b"HTTP/1.1" => Ok(Version::Http11),
+        b"HTTP/1.0" => Ok(Version::Http10),
+        _ => Err(RefusedHead::Malformed),
+    }
+}
+
+/// RFC 9110 §8.6: digits alone.
+fn content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// The lines of a head, without their CRLF; a bare LF, a bare CR or a NUL is an error.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Result<&'a [u8], RefusedHead>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let end = memchr::memchr(b'\n', self.0)?;
+        let (line, rest) = self.0.split_at(end + 1);
+        self.0 = rest;
+        let line = match line {
+            [line @ .., b'\r', b'\n'] => line,
+            _ => return Some(Err(RefusedHead::Malformed)),
+        };
+        Some(match memchr::memchr2(b'\r', 0, line) {
+            Some(_) => Err(RefusedHead::Malformed),
+            None => Ok(line),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: HeadLimits = HeadLimits { size: 1024, target: 256, fields: 20 };
+
+    fn scan(bytes: &[u8]) -> Scan {
+        Scanner::new(LIMITS).scan(bytes)
+    }
+
+    #[test]
+    fn one_reading_passes() {
+        for message in [
+            &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+            b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET / HTTP/1.0\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+            b"POST / HTTP/1.1\r\nHost: a\r\ncontent-length:\t 0 \r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nt: v\r\n\r\n",
+            b"GET / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\ncontent-length: 1\r\n\r\nxGET / HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Type: a\r\nCookie: \xff\r\nTe: trailers\r\n\r\n",
+        ] {
+            assert_eq!(scan(message), Scan::Pass(message.len()), "{}", message.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn more_than_one_reading_is_refused() {
+        // Each line: the fields of a POST, RFC 9112 §6.
+        for fields in [
+            "Content-Length: 5\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5",
+            "Content-Length: 5\r\nContent-Length: 5",
+            "Content-Length: 5\r\nContent-Length: 6",
+            "Content-Length: 5, 5",
+            "Content-Length: +5",
+            "Content-Length: -1",
+            "Content-Length: 0x5",
+            "Content-Length: 5 5",
+            "Content-Length:",
+            "Content-Length: 18446744073709551616",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked, chunked",
+            "Transfer-Encoding: gzip, chunked",
+            "Transfer-Encoding: chunked, identity",
+            "Transfer-Encoding: xchunked",
+            "Transfer-Encoding: \x0bchunked",
+            "Transfer-Encoding: \"chunked\"",
+            "Transfer-Encoding:",
+        ] {
+            let message = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");
+            assert_eq!(scan(message.as_bytes()), Scan::Refuse(0, RefusedHead::Framing), "{fields}");
+        }
+        let http10 = b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(scan(http10), Scan::Refuse(0, RefusedHead::Framing));
+    }
+
+    #[test]
+    fn malformed_heads_are_refused() {
+        for head in [
+            "GET / HTTP/1.1\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\n\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\n",
+            "GET / HTTP/1.1\r\nHost: a\rTransfer-Encoding: chunked\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\0\r\n\r\n",
+            "GET /\r\n\r\n",
+            "GET\r\n\r\n",
+            "GET  HTTP/1.1\r\n\r\n",
+            "GET / a HTTP/1.1\r\n\r\n",
+            "GET /\t HTTP/1.1\r\n\r\n",
+            "GET /a#b HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.2\r\n\r\n",
+            "GET / http/1.1\r\n\r\n",
+            " GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nContent-Length\r\n\r\n",
+        ] {
+            assert_eq!(scan(head.as_bytes()), Scan::Refuse(0, RefusedHead::Malformed), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn large_heads_are_refused_before_they_end() {
+        let long = "a".repeat(2000);
+        assert_eq!(scan(format!("GET /{long}").as_bytes()), Scan::Refuse(0, RefusedHead::TargetTooLong));
+        let long_target = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(300));
+        assert_eq!(scan(long_target.as_bytes()), Scan::Refuse(0, RefusedHead::TargetTooLong));
+        assert_eq!(scan(format!("GET / HTTP/1.1\r\nA: {long}").as_bytes()), Scan::Refuse(0, RefusedHead::TooLarge));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(21));
+        assert_eq!(scan(many.as_bytes()), Scan::Refuse(0, RefusedHead::TooLarge));
+    }
+
+    #[test]
+    fn what_follows_an_upgrade_waits_for_the_verdict() {
+        let handshake = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n";
+        let bytes = [&handshake[..], b"GET /smuggled HTTP/1.1\r\n\r\n"].concat();
+        let mut scanner = Scanner::new(LIMITS);
+        assert_eq!(scanner.scan(&bytes), Scan::Pass(handshake.len()));
+        assert!(scanner.awaits_verdict());
+        assert_eq!(scanner.scan(b"GET"), Scan::Pass(0));
+        scanner.verdict(true);
+        assert_eq!(scanner.scan(b"\x81\x00"), Scan::Pass(2));
+    }
+
+    #[test]
+    fn a_broken_chunk_breaks_the_connection() {
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(scan(format!("{head}zz\r\n").as_bytes()), Scan::Broken(head.len()));
+    }
+
+    proptest! {
+        /// However the bytes are cut, the same messages are found.
+        #[test]
+        fn cuts_do_not_matter(cuts in proptest::collection::vec(1usize..40, 0..40)) {
+            let bytes = b"\r\nPOST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n10;x\r\n0123456789abcdef\r\n0\r\nA: b\r\n\r\n\
+                POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\nGET / HTTP/1GET /c HTTP/1.1\r\nHost: a\r\n\r\n";
+            let mut scanner = Scanner::new(LIMITS);
+            let (mut start, mut end) = (0, 0);
+            for cut in cuts.into_iter().chain([bytes.len()]) {
+                end = (end + cut).min(bytes.len());
+                match scanner.scan(&bytes[start..end]) {
+                    Scan::Pass(passed) => start += passed,
+                    other => prop_assert!(false, "{:?}", other),
+                }
+            }
+            prop_assert_eq!(start, bytes.len());
+            prop_assert_eq!(scanner.heads(), 3);
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = scan(&bytes);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The outermost part of a proxy: listeners, one worker per core, TLS handshakes, hyper connections,
+//! limits on what a client may make us hold, and draining.
+//!
+//! ```
+//! use std::convert::Infallible;
+//!
+//! use http::Response;
+//! use http_body_util::Full;
+//! use rproxy_server::Server;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! use tower::service_fn;
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let hello = service_fn(async |_request| {
+//!         Ok::<_, Infallible>(Response::new(Full::new(bytes::Bytes::from_static(b"hello"))))
+//!     });
+//!     // `serve` runs until the server has drained; `start` gives it back while it runs.
+//!     let server = Server::bind("127.0.0.1:0".parse()?).workers(1).start(move |_worker| hello)?;
+//!
+//!     let address = server.local_addr().ok_or("bound to no address")?;
+//!     let mut client = tokio::net::TcpStream::connect(address).await?;
+//!     client.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+//!     let mut answer = String::new();
+//!     client.read_to_string(&mut answer).await?;
+//!     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("hello"));
+//!
+//!     server.handle().drain();
+//!     server.wait().await;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What it does
+//!
+//! Each worker is a thread with a current-thread runtime, a listening socket of its own
+//! (`SO_REUSEPORT`: the kernel spreads connections) and a service of its own, made by the closure
+//! given to [`Server::serve`]: a request is born, served and finished on one core. With
+//! [certificates](Server::tls) a connection starts with a TLS handshake, and ALPN decides between
+//! HTTP/2 and HTTP/1.1; without, it is HTTP/1.1.
+//!
+//! Each request carries the extensions `PeerAddr` (of `rproxy-client-ip`), [`http::uri::Scheme`],
+//! [`LocalAddr`], and over TLS [`TlsInfo`].
+//!
+//! The bytes of an HTTP/1.1 connection are looked at before hyper parses them
+//! ([`http1`](self#http1)): a message whose framing could be read in two ways (RFC 9112 §6.3), or
+//! whose head is too large or too slow, reaches the service as a [`RefusedHead`] in place of the
+//! request, so that the answer is made where all answers are made. [`RequestGuardLayer`] makes it.
+//!
+//! # How it fails
+//!
+//! [`Server::start`] fails with a [`ServerError`] that names the address. A connection that fails
+//! costs itself alone; out of file descriptors, the listener waits and says so once.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod connection;
+mod drain;
+mod guard;
+mod http1;
+mod http2;
+mod limits;
+mod listen;
+mod proxy_protocol;
+mod server;
+mod service;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+pub use self::drain::Handle;
+pub use self::guard::{GuardBody, GuardFuture, GuardService, RequestBodyError, RequestGuardLayer, RequestRefusal};
+pub use self::http1::RefusedHead;
+pub use self::limits::Limits;
+pub use self::listen::{Listen, ListenError};
+pub use self::server::{Running, Server, ServerError};
+pub use self::worker::Worker;
+
+/// Request extension: the address on which the connection was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalAddr(pub SocketAddr);
+
+/// Request extension: what the TLS handshake agreed on. Absent on plain connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsInfo {
+    /// The name that the client asked for (RFC 6066 §3), in lower case.
+    pub server_name: Option<Arc<str>>,
+}

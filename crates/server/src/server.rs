@@ -1,0 +1,201 @@
+//! The builder, and the server while it runs.
+
+use std::io;
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use rproxy_client_ip::TrustedProxies;
+use rproxy_tls::Certificates;
+use tokio::sync::oneshot;
+use tower_service::Service;
+
+use crate::connection::BoxError;
+use crate::drain::Handle;
+use crate::limits::Limits;
+use crate::listen::{Bound, Listen};
+use crate::worker::{self, Worker};
+
+/// A server before it runs.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Server {
+    listen: Vec<Listen>,
+    workers: usize,
+    pub(crate) tls: Option<Certificates>,
+    pub(crate) limits: Limits,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) proxy_protocol: Option<TrustedProxies>,
+}
+
+impl Server {
+    /// A server that listens on `address`, with one worker per core.
+    pub fn bind(address: Listen) -> Self {
+        Self {
+            listen: vec![address],
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            tls: None,
+            limits: Limits::default(),
+            drain_timeout: Duration::from_secs(30),
+            proxy_protocol: None,
+        }
+    }
+
+    /// Listens on `address`, too.
+    pub fn and_bind(mut self, address: Listen) -> Self {
+        self.listen.push(address);
+        self
+    }
+
+    /// Speaks TLS, with these certificates.
+    pub fn tls(mut self, certificates: Certificates) -> Self {
+        self.tls = Some(certificates);
+        self
+    }
+
+    /// How many threads serve; at least one. Default: the number of cores.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers.max(1);
+        self
+    }
+
+    /// What a client may make the server hold.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long open requests get after [`Handle::drain`]. Default 30 s.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Expects a PROXY protocol header, version 1 or 2, at the start of each connection from a
+    /// `trusted` peer. Connections from others are served as they are.
+    pub fn proxy_protocol(mut self, trusted: TrustedProxies) -> Self {
+        self.proxy_protocol = Some(trusted);
+        self
+    }
+
+    /// Binds, starts the workers, and returns while they run. `make_service` is called once on each
+    /// worker's thread, inside its runtime.
+    ///
+    /// # Errors
+    ///
+    /// An address that can't be bound, or a thread that can't be started.
+    pub fn start<M, S, B>(self, make_service: M) -> Result<Running, ServerError>
+    where
+        M: Fn(Worker) -> S + Clone + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let handle = Handle::new(self.limits.connections);
+        let mut sockets: Vec<Vec<Bound>> = (0..self.workers).map(|_| Vec::new()).collect();
+        for listen in &self.listen {
+            let bind = |source| ServerError::Bind { listen: listen.clone(), source };
+            for (worker, socket) in sockets.iter_mut().zip(listen.bind(self.workers).map_err(bind)?) {
+                worker.push(socket);
+            }
+        }
+        let local_addrs = sockets[0].iter().filter_map(|socket| match socket {
+            Bound::Tcp(listener) => listener.local_addr().ok(),
+            Bound::Unix(_) => None,
+        });
+        let local_addrs = local_addrs.collect();
+
+        let mut workers = Vec::with_capacity(self.workers);
+        for (index, sockets) in sockets.into_iter().enumerate() {
+            let (done, finished) = oneshot::channel();
+            let (server, handle, make_service) = (self.clone(), handle.clone(), make_service.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("rproxy-worker-{index}"))
+                .spawn(move || {
+                    worker::run(Worker { index }, server, sockets, handle, make_service);
+                    let _ = done.send(());
+                })
+                .map_err(ServerError::Thread)?;
+            workers.push((thread, finished));
+        }
+        Ok(Running { handle, local_addrs, workers })
+    }
+
+    /// [`start`](Self::start)s, and waits until the server has drained, which never happens without
+    /// a [`Handle`]: use `start` to get one.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn serve<M, S, B>(self, make_service: M) -> Result<(), ServerError>
+    where
+        M: Fn(Worker) -> S + Clone + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        self.start(make_service)?.wait().await;
+        Ok(())
+    }
+}
+
+/// A server whose workers run. Dropping it does not stop them.
+#[derive(Debug)]
+#[must_use]
+pub struct Running {
+    handle: Handle,
+    local_addrs: Vec<SocketAddr>,
+    workers: Vec<(JoinHandle<()>, oneshot::Receiver<()>)>,
+}
+
+impl Running {
+    /// To watch and to drain.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// The first TCP address that is listened on, with the port that the system picked.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_addrs.first().copied()
+    }
+
+    /// All the TCP addresses that are listened on.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
+    }
+
+    /// Resolves when every worker has ended.
+    pub async fn wait(self) {
+        for (thread, finished) in self.workers {
+            // An error is a worker that died without a word; joining tells no more than that.
+            let _ = finished.await;
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A server that can't start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The address is taken, not of this machine, or needs a privilege.
+    #[error("can't listen on {listen}: {source}")]
+    Bind {
+        /// The address.
+        listen: Listen,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gave no thread.
+    #[error("can't start a worker: {0}")]
+    Thread(#[source] io::Error),
+}

@@ -1,0 +1,131 @@
+//! Between hyper and the service: what the connection knows goes into each request, and what is in
+//! flight is counted until its body ends.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::uri::Scheme;
+use http::{Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use crate::connection::{Accepted, BoxError};
+use crate::http1::Watch;
+use crate::{TlsInfo, http1};
+
+/// The service of one connection.
+pub(crate) struct ConnectionService<S> {
+    pub(crate) inner: S,
+    pub(crate) accepted: Accepted,
+    pub(crate) scheme: Scheme,
+    pub(crate) tls: Option<TlsInfo>,
+    pub(crate) watch: Arc<Watch>,
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for ConnectionService<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    type Response = Response<CountedBody<B>>;
+    type Error = BoxError;
+    type Future = CallFuture<S, S::Future>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let (in_flight, refused) = self.watch.call();
+        let extensions = request.extensions_mut();
+        extensions.insert(self.accepted.peer);
+        extensions.insert(self.accepted.local);
+        extensions.insert(self.scheme.clone());
+        if let Some(tls) = &self.tls {
+            extensions.insert(tls.clone());
+        }
+        if let Some(refused) = refused {
+            extensions.insert(refused);
+        }
+        CallFuture {
+            stage: Stage::Waiting { service: self.inner.clone(), request: Some(request) },
+            in_flight: Some(in_flight),
+        }
+    }
+}
+
+pin_project! {
+    /// Waits for the service to be ready, calls it, and waits for the response.
+    pub(crate) struct CallFuture<S, F> {
+        #[pin]
+        stage: Stage<S, F>,
+        in_flight: Option<http1::InFlight>,
+    }
+}
+
+pin_project! {
+    #[project = StageProject]
+    enum Stage<S, F> {
+        Waiting { service: S, request: Option<Request<Incoming>> },
+        Called { #[pin] future: F },
+    }
+}
+
+impl<S, B> Future for CallFuture<S, S::Future>
+where
+    S: Service<Request<Incoming>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<Response<CountedBody<B>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.stage.as_mut().project() {
+                StageProject::Waiting { service, request } => {
+                    ready!(service.poll_ready(cx)).map_err(Into::into)?;
+                    let Some(request) = request.take() else { return Poll::Pending };
+                    let future = service.call(request);
+                    this.stage.set(Stage::Called { future });
+                }
+                StageProject::Called { future } => {
+                    let response = ready!(future.poll(cx)).map_err(Into::into)?;
+                    let in_flight = this.in_flight.take();
+                    if let Some(in_flight) = &in_flight {
+                        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                        if in_flight.answered(switched) {
+                            cx.waker().wake_by_ref();
+                        }
+                    }
+                    return Poll::Ready(Ok(response.map(|body| CountedBody { body, _in_flight: in_flight })));
+                }
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// A response body that counts as in flight until it is dropped.
+    pub(crate) struct CountedBody<B> {
+        #[pin]
+        body: B,
+        _in_flight: Option<http1::InFlight>,
+    }
+}
+
+impl<B: Body> Body for CountedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

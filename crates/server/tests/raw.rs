@@ -1,0 +1,225 @@
+//! What the server makes of bytes on a socket.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::convert::Infallible;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use rproxy_client_ip::PeerAddr;
+use rproxy_server::{Limits, RequestGuardLayer, Running, Server};
+use tower::{Layer, service_fn};
+
+/// Answers with method, target, host and body; reads the body only where the target does not say `/ignore`.
+fn start(server: impl FnOnce(Server) -> Server, guard: RequestGuardLayer) -> Running {
+    let server = server(Server::bind("127.0.0.1:0".parse().unwrap()).workers(1));
+    server
+        .start(move |_| {
+            guard.layer(service_fn(async |request: Request<rproxy_server::GuardBody<hyper::body::Incoming>>| {
+                let (head, body) = request.into_parts();
+                let host = head.headers.get("host").map_or("-", |host| host.to_str().unwrap_or("?")).to_owned();
+                let peer = head.extensions.get::<PeerAddr>().expect("the server's part").0;
+                let mut text = format!("{} {} {host} {}", head.method, head.uri, peer.ip());
+                if head.uri.path() != "/ignore" {
+                    match body.collect().await {
+                        Ok(body) => text.push_str(&format!(" {}", body.to_bytes().escape_ascii())),
+                        Err(error) => text.push_str(&error.to_string()),
+                    }
+                }
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text))))
+            }))
+        })
+        .unwrap()
+}
+
+fn default() -> Running {
+    start(|server| server, RequestGuardLayer::new().max_body(Some(1000)))
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+}
+
+/// Sends, and reads until the server closes.
+fn exchange(server: &Running, bytes: &[u8]) -> String {
+    let mut stream = connect(server.local_addr().unwrap());
+    stream.write_all(bytes).unwrap();
+    read_to_end(&mut stream)
+}
+
+fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("{error} after {}", answer.escape_ascii()),
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+/// Reads one response with a `Content-Length`.
+fn read_response(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    loop {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a whole response");
+        answer.push(byte[0]);
+        if answer.ends_with(b"\r\n\r\n") {
+            let head = String::from_utf8(answer.clone()).unwrap();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
+            let mut body = vec![0; length.parse().unwrap()];
+            stream.read_exact(&mut body).unwrap();
+            return head + &String::from_utf8(body).unwrap();
+        }
+    }
+}
+
+#[test]
+fn bad_requests_get_their_status_and_the_connection_ends() {
+    let server = default();
+    let long = "a".repeat(40_000);
+    for (request, status) in [
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n".to_owned(),
+            400,
+        ),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nHost : a\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX Y: z\r\n\r\n".to_owned(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".to_owned(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n".to_owned(), 400),
+        ("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+        ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n".to_owned(), 501),
+        (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"), 431),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(200)), 431),
+        (format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40000\r\n\r\n{long}"), 413),
+        (format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n9c40\r\n{long}\r\n0\r\n\r\n"), 413),
+    ] {
+        let answer = exchange(&server, request.as_bytes());
+        let shown = &request[..request.len().min(120)];
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{shown:?}: {answer:?}");
+        assert!(answer.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{shown:?}: {answer:?}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{shown:?}: {answer:?}");
+    }
+    // It goes on serving others.
+    let answer = exchange(&server, b"GET /ok HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!(answer.ends_with("GET /ok a 127.0.0.1 "), "{answer}");
+}
+
+#[test]
+fn heads_and_bodies_arrive_in_any_pieces() {
+    let server = default();
+    let bytes = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
+        POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nde\
+        GET /c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    for piece in [1, 7, 50, bytes.len()] {
+        let mut stream = connect(server.local_addr().unwrap());
+        stream.set_nodelay(true).unwrap();
+        for piece in bytes.chunks(piece) {
+            stream.write_all(piece).unwrap();
+        }
+        let answer = read_to_end(&mut stream);
+        for expected in ["POST /a a 127.0.0.1 abc", "POST /b a 127.0.0.1 de", "GET /c a 127.0.0.1 "] {
+            assert!(answer.contains(expected), "{piece}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn a_refused_head_behind_good_ones_is_refused_alone() {
+    let server = default();
+    let answer = exchange(
+        &server,
+        b"GET /one HTTP/1.1\r\nHost: a\r\n\r\nGET /two HTTP/1.1\r\nHost: a\r\n\r\nGET /three HTTP/1.1\nHost: a\r\n\r\n",
+    );
+    assert!(answer.contains("GET /one") && answer.contains("GET /two"), "{answer}");
+    assert!(answer.contains("HTTP/1.1 400 ") && !answer.contains("refused.invalid"), "{answer}");
+}
+
+#[test]
+fn a_declined_upgrade_leaves_the_connection_in_use() {
+    let server = default();
+    let mut stream = connect(server.local_addr().unwrap());
+    stream.write_all(b"GET /before HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert!(read_response(&mut stream).ends_with("GET /before a 127.0.0.1 "));
+    stream.write_all(b"GET /up HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n").unwrap();
+    assert!(read_response(&mut stream).ends_with("GET /up a 127.0.0.1 "));
+    stream.write_all(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert!(read_response(&mut stream).ends_with("GET /next a 127.0.0.1 "));
+}
+
+#[test]
+fn a_slow_head_gets_408_and_an_idle_connection_ends_in_silence() {
+    let mut limits = Limits::default();
+    limits.head_timeout = Duration::from_millis(200);
+    limits.idle_timeout = Duration::from_millis(400);
+    let server = start(|server| server.limits(limits), RequestGuardLayer::new());
+    let answer = exchange(&server, b"GET / HTTP/1.1\r\nHost: a\r\nX:");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
+
+    let mut stream = connect(server.local_addr().unwrap());
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let began = Instant::now();
+    assert_eq!(read_to_end(&mut stream).matches("HTTP/1.1 ").count(), 1);
+    assert!(began.elapsed() > Duration::from_millis(200));
+}
+
+#[test]
+fn a_slow_body_gets_408() {
+    let server = start(|server| server, RequestGuardLayer::new().body_timeout(Duration::from_millis(100)));
+    let answer = exchange(&server, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
+}
+
+#[test]
+fn an_expected_continue_is_sent() {
+    let server = default();
+    let mut stream = connect(server.local_addr().unwrap());
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n").unwrap();
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).unwrap();
+    assert_eq!(interim.escape_ascii().to_string(), r"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"ok").unwrap();
+    assert!(read_response(&mut stream).ends_with(" ok"));
+}
+
+#[test]
+fn the_peer_is_who_a_trusted_balancer_says() {
+    let server = start(|server| server.proxy_protocol("loopback".parse().unwrap()), RequestGuardLayer::new());
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answer = exchange(&server, format!("PROXY TCP4 192.0.2.9 10.0.0.1 1 2\r\n{request}").as_bytes());
+    assert!(answer.ends_with("GET / a 192.0.2.9 "), "{answer}");
+    assert_eq!(exchange(&server, request.as_bytes()), "", "no header, no service");
+}
+
+#[test]
+fn draining_finishes_what_is_in_flight_and_closes_what_is_idle() {
+    let server = default();
+    let address = server.local_addr().unwrap();
+    let mut idle = connect(address);
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    read_response(&mut idle);
+    let mut busy = connect(address);
+    busy.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n").unwrap();
+    busy.read_exact(&mut [0; 25]).unwrap(); // its request has begun
+
+    server.handle().drain();
+    assert_eq!(read_to_end(&mut idle), "");
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    busy.write_all(b"done").unwrap();
+    let answer = read_to_end(&mut busy);
+    assert!(answer.ends_with(" done") && answer.contains("connection: close"), "{answer}");
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(server.wait());
+}

@@ -1,0 +1,296 @@
+//! Who asked and how: the claims that go, and the facts that are put in their place.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
+use http::uri::Scheme;
+use http::{Request, header};
+use rproxy_client_ip::{ClientIp, PeerAddr, TrustedPeer};
+
+use crate::layer::Settings;
+use crate::request_id::RequestId;
+
+/// Rebuilds the forwarding headers of `request`, and names it.
+pub(crate) fn rebuild<B>(request: &mut Request<B>, settings: &Settings) -> RequestId {
+    let extensions = request.extensions();
+    let trusted = extensions.get::<TrustedPeer>().cloned();
+    let peer = extensions.get::<PeerAddr>().map(|peer| peer.0.ip().to_canonical());
+    let client = extensions.get::<ClientIp>().map(|client| client.0).or(peer);
+    let is_https = extensions.get::<Scheme>().or(request.uri().scheme()) == Some(&Scheme::HTTPS);
+
+    let headers = request.headers_mut();
+    let claims = trusted.as_ref().map(|_| Claims::take(headers)).unwrap_or_default();
+    drop_claims(headers);
+
+    let hops = trusted.as_ref().map_or(&[][..], TrustedPeer::hops);
+    if let Some(peer) = peer {
+        let peer_value = address(peer);
+        let chain = if hops.is_empty() { peer_value.clone() } else { chain(hops, peer) };
+        headers.insert(X_FORWARDED_FOR, chain);
+        let client = client.filter(|client| *client != peer).map_or(peer_value, address);
+        headers.insert(X_REAL_IP, client);
+    }
+    let proto = claims.proto.unwrap_or(HeaderValue::from_static(if is_https { "https" } else { "http" }));
+    let host = claims.host.or_else(|| headers.get(HOST).cloned());
+    let port = claims.port.unwrap_or_else(|| port(host.as_ref(), &proto));
+    if settings.forwarded {
+        let forwarded = forwarded(hops, peer, host.as_ref(), &proto);
+        headers.extend(forwarded.map(|forwarded| (FORWARDED, forwarded)));
+    }
+    headers.insert(X_FORWARDED_PROTO, proto);
+    headers.insert(X_FORWARDED_PORT, port);
+    if let Some(host) = host {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+    if let Some(via) = &settings.via {
+        // A line of its own is an entry of the same list (RFC 9110 §5.3).
+        headers.append(VIA, via.clone());
+    }
+    let id = claims.request_id.unwrap_or_else(RequestId::new);
+    headers.insert(X_REQUEST_ID, id.header_value().clone());
+    id
+}
+
+/// What a trusted peer says of the client's side, where it is fit to be passed on.
+#[derive(Default)]
+struct Claims {
+    proto: Option<HeaderValue>,
+    host: Option<HeaderValue>,
+    port: Option<HeaderValue>,
+    request_id: Option<RequestId>,
+}
+
+impl Claims {
+    fn take(headers: &HeaderMap) -> Self {
+        // The last value is that of the nearest hop, the one we trust.
+        let last = |name| headers.get_all(name).iter().next_back();
+        let proto = last(X_FORWARDED_PROTO).and_then(|proto| match proto.as_bytes().to_ascii_lowercase().as_slice() {
+            b"https" | b"wss" => Some(HeaderValue::from_static("https")),
+            b"http" | b"ws" => Some(HeaderValue::from_static("http")),
+            _ => None,
+        });
+        let host = last(X_FORWARDED_HOST).filter(|host| {
+            let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
+            !host.is_empty() && host.len() <= 261 && host.as_bytes().iter().all(is_host)
+        });
+        let port = last(X_FORWARDED_PORT).filter(|port| port.to_str().is_ok_and(|port| port.parse::<u16>().is_ok()));
+        let request_id = headers.get(X_REQUEST_ID).and_then(RequestId::from_trusted);
+        Self { proto, host: host.cloned(), port: port.cloned(), request_id }
+    }
+}
+
+/// Removes every claim, also where an underscore stands for a hyphen: CGI, WSGI and many more turn
+/// both into the same variable.
+fn drop_claims(headers: &mut HeaderMap) {
+    const PROXY: HeaderName = HeaderName::from_static("proxy"); // httpoxy, CVE-2016-5385
+    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
+    for name in claims {
+        headers.remove(name);
+    }
+    headers.remove(PROXY);
+    headers.remove(header::EXPECT);
+}
+
+fn is_claim(name: &str) -> bool {
+    let is = |other: &str| {
+        name.len() == other.len()
+            && name.bytes().zip(other.bytes()).all(|(byte, other)| byte == other || byte == b'_' && other == b'-')
+    };
+    let begins = |prefix: &str| {
+        name.is_char_boundary(prefix.len()) && name.len() > prefix.len() && {
+            let name = &name[..prefix.len()];
+            name.bytes().zip(prefix.bytes()).all(|(byte, other)| byte == other || byte == b'_' && other == b'-')
+        }
+    };
+    match name.as_bytes().first() {
+        Some(b'x') => begins("x-forwarded-") || is("x-forwarded") || is("x-real-ip") || is("x-request-id"),
+        Some(b'f') => is("forwarded"),
+        _ => false,
+    }
+}
+
+/// `192.0.2.1, 10.0.0.2`
+fn chain(hops: &[IpAddr], peer: IpAddr) -> HeaderValue {
+    let mut chain = String::with_capacity(16 * (hops.len() + 1));
+    for hop in hops {
+        // Writing to a string can't fail.
+        let _ = write!(chain, "{hop}, ");
+    }
+    let _ = write!(chain, "{peer}");
+    HeaderValue::try_from(chain).unwrap_or(UNKNOWN)
+}
+
+fn address(address: IpAddr) -> HeaderValue {
+    let mut text = String::with_capacity(LONGEST_ADDRESS);
+    let _ = write!(text, "{address}");
+    HeaderValue::try_from(text).unwrap_or(UNKNOWN)
+}
+
+/// The port that the client named, or the scheme's own.
+fn port(host: Option<&HeaderValue>, proto: &HeaderValue) -> HeaderValue {
+    let host = host.map(HeaderValue::as_bytes).unwrap_or_default();
+    let named = host.iter().rposition(|&byte| byte == b':').map(|colon| &host[colon + 1..]);
+    match named {
+        Some(digits) if !digits.is_empty() && digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => {
+            HeaderValue::from_bytes(digits).unwrap_or(UNKNOWN)
+        }
+        _ if proto == "https" => HeaderValue::from_static("443"),
+        _ => HeaderValue::from_static("80"),
+    }
+}
+
+/// RFC 7239 §4: one element per hop; what we know ourselves stands in the last.
+fn forwarded(
+    hops: &[IpAddr],
+    peer: Option<IpAddr>,
+    host: Option<&HeaderValue>,
+    proto: &HeaderValue,
+) -> Option<HeaderValue> {
+    let mut text = String::new();
+    let node = |text: &mut String, address: &IpAddr| match address {
+        IpAddr::V4(v4) => write!(text, "for={v4}"),
+        // RFC 7239 §6: in brackets, and so in quotes.
+        IpAddr::V6(v6) => write!(text, "for=\"[{v6}]\""),
+    };
+    for hop in hops {
+        let _ = node(&mut text, hop);
+        text.push_str(", ");
+    }
+    let _ = node(&mut text, &peer?);
+    if let Some(host) = host.and_then(|host| host.to_str().ok()) {
+        let is_token = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+        let _ = if is_token { write!(text, ";host={host}") } else { write!(text, ";host=\"{host}\"") };
+    }
+    let _ = write!(text, ";proto={}", proto.to_str().unwrap_or("http"));
+    HeaderValue::try_from(text).ok()
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
+const LONGEST_ADDRESS: usize = 39;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rproxy_client_ip::{ClientIpLayer, TrustedProxies};
+    use tower::{Layer, ServiceExt, service_fn};
+
+    /// The headers after a client-ip layer that trusts 10.0.0.0/8, and the rebuilding.
+    async fn rebuilt(peer: &str, scheme: Scheme, lines: &[(&str, &str)], settings: Settings) -> HeaderMap {
+        let mut request = Request::get("/").extension(scheme).extension(PeerAddr(peer.parse().unwrap()));
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let inner = service_fn(|mut request: Request<()>| {
+            rebuild(&mut request, &settings);
+            sender.send(request.headers().clone()).unwrap();
+            async { Ok::<_, std::convert::Infallible>(http::Response::new(String::new())) }
+        });
+        let trusted: TrustedProxies = "10.0.0.0/8, fd00::/8".parse().unwrap();
+        ClientIpLayer::new(trusted).layer(inner).oneshot(request.body(()).unwrap()).await.unwrap();
+        receiver.recv().unwrap()
+    }
+
+    #[tokio::test]
+    async fn facts_replace_the_claims_of_an_untrusted_peer() {
+        let claims = [
+            ("host", "a.example:8443"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x_forwarded_for", "6.6.6.6"),
+            ("x-forwarded_for", "6.6.6.6"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "evil.example"),
+            ("x-forwarded-port", "1"),
+            ("x-forwarded-server", "evil"),
+            ("x-forwarded-prefix", "/evil"),
+            ("x-real-ip", "6.6.6.6"),
+            ("x_real_ip", "6.6.6.6"),
+            ("x-request-id", "chosen"),
+            ("forwarded", "for=6.6.6.6"),
+            ("proxy", "http://evil"),
+            ("x-forwarded-client-cert", "evil"),
+        ];
+        let headers = rebuilt("192.0.2.1:1", Scheme::HTTPS, &claims, Settings::default()).await;
+        let mut seen: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        seen.sort_unstable();
+        assert_eq!(
+            seen,
+            [
+                "host",
+                "x-forwarded-for",
+                "x-forwarded-host",
+                "x-forwarded-port",
+                "x-forwarded-proto",
+                "x-real-ip",
+                "x-request-id"
+            ]
+        );
+        for (name, value) in [
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-real-ip", "192.0.2.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "a.example:8443"),
+            ("x-forwarded-port", "8443"),
+        ] {
+            assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [value], "{name}");
+        }
+        let id = Uuid::try_parse(headers["x-request-id"].to_str().unwrap()).unwrap();
+        assert_eq!(id.get_version_num(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_trusted_peer_is_believed_and_its_chain_continued() {
+        let claims = [
+            ("host", "internal"),
+            ("x-forwarded-for", "6.6.6.6, 192.0.2.7, 10.0.0.2"),
+            ("x-forwarded-proto", "HTTPS"),
+            ("x-forwarded-host", "a.example"),
+            ("x-request-id", "abc-123"),
+        ];
+        let headers = rebuilt("10.0.0.1:1", Scheme::HTTP, &claims, Settings::default()).await;
+        for (name, value) in [
+            ("x-forwarded-for", "192.0.2.7, 10.0.0.2, 10.0.0.1"),
+            ("x-real-ip", "192.0.2.7"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "a.example"),
+            ("x-forwarded-port", "443"),
+            ("x-request-id", "abc-123"),
+        ] {
+            assert_eq!(headers[name], value, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn even_a_trusted_peer_can_not_say_nonsense() {
+        let claims = [
+            ("host", "a.example"),
+            ("x-forwarded-proto", "javascript"),
+            ("x-forwarded-host", "a.example\", evil"),
+            ("x-forwarded-port", "99999"),
+            ("x-request-id", "two words"),
+        ];
+        let headers = rebuilt("10.0.0.1:1", Scheme::HTTP, &claims, Settings::default()).await;
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-forwarded-host"], "a.example");
+        assert_eq!(headers["x-forwarded-port"], "80");
+        assert_ne!(headers["x-request-id"], "two words");
+    }
+
+    #[tokio::test]
+    async fn forwarded_and_via_are_sent_on_request() {
+        let settings = Settings { forwarded: true, via: Some(HeaderValue::from_static("1.1 edge")) };
+        let claims = [("host", "a.example:81"), ("x-forwarded-for", "2001:db8::7"), ("via", "1.0 fred")];
+        let headers = rebuilt("[fd00::1]:1", Scheme::HTTP, &claims, settings).await;
+        assert_eq!(headers["forwarded"], "for=\"[2001:db8::7]\", for=\"[fd00::1]\";host=\"a.example:81\";proto=http");
+        assert_eq!(headers.get_all("via").iter().collect::<Vec<_>>(), ["1.0 fred", "1.1 edge"]);
+    }
+
+    use uuid::Uuid;
+}

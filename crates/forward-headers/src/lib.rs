@@ -1,0 +1,71 @@
+//! A [`tower_layer::Layer`] that tells an upstream who asked and how, and removes what must not be
+//! forwarded, both ways.
+//!
+//! ```
+//! use std::convert::Infallible;
+//!
+//! use http::{Request, Response};
+//! use http_body_util::BodyExt;
+//! use rproxy_client_ip::{ClientIp, PeerAddr};
+//! use rproxy_forward_headers::ForwardHeadersLayer;
+//! use tower::{BoxError, Layer, ServiceExt, service_fn};
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), BoxError> {
+//!     let upstream = service_fn(async |request: Request<()>| {
+//!         let seen = request.headers().get("x-forwarded-for").cloned();
+//!         Ok::<_, Infallible>(Response::new(format!("{seen:?}")))
+//!     });
+//!     let proxy = ForwardHeadersLayer::new().via("rproxy").layer(upstream);
+//!
+//!     let request = Request::get("/")
+//!         .extension(PeerAddr("192.0.2.1:4711".parse()?))
+//!         .extension(ClientIp("192.0.2.1".parse()?))
+//!         .header("x-forwarded-for", "6.6.6.6")
+//!         .body(())?;
+//!     let response = proxy.oneshot(request).await?;
+//!
+//!     // Nobody vouches for the peer, so what it claims is gone.
+//!     assert_eq!(response.into_body().collect().await?.to_bytes(), r#"Some("192.0.2.1")"#);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What it does
+//!
+//! On the way in:
+//!
+//! - `X-Forwarded-For` (the hops that a trusted peer vouches for, then the peer), `X-Real-IP` (the
+//!   client), `X-Forwarded-Proto`, `X-Forwarded-Host`, `X-Forwarded-Port` and `X-Request-Id` are made
+//!   from what is known: the extensions `ClientIp`, `PeerAddr` and `TrustedPeer` of
+//!   `rproxy-client-ip`, the extension [`http::uri::Scheme`], and `Host`. The claims of a trusted
+//!   peer on protocol, host, port and request id are kept. `Forwarded` (RFC 7239) and `Via`
+//!   (RFC 9110 §7.6.3) are sent [on](ForwardHeadersLayer::forwarded)
+//!   [request](ForwardHeadersLayer::via).
+//! - Everybody else's claims are dropped: all of `X-Forwarded-*`, `X-Real-IP`, `Forwarded`,
+//!   `X-Request-Id`, in the spelling with underscores, too, which many applications can't tell from
+//!   the real one (`X_Forwarded_For`). `Proxy`, which CGI programs take for a setting, always is.
+//! - `Expect` ends here: the server in front has answered it.
+//!
+//! Both ways, fields that are about one connection go (RFC 9110 §7.6.1): `Connection` and what it
+//! nominates, `Keep-Alive`, `Proxy-Connection`, `Proxy-Authenticate`, `Proxy-Authorization`, `TE` but
+//! for `trailers`, `Transfer-Encoding`, `Upgrade`. A nomination can't remove a field that is meant
+//! for the other end, such as `Host`, `Authorization`, or those above. A 101 keeps its `Upgrade`.
+//!
+//! # How it fails
+//!
+//! It does not. What is not known is not said: without the extensions there is no `X-Forwarded-For`.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod forwarding;
+mod future;
+mod hop_by_hop;
+mod layer;
+mod request_id;
+mod service;
+
+pub use self::future::ResponseFuture;
+pub use self::layer::ForwardHeadersLayer;
+pub use self::request_id::RequestId;
+pub use self::service::ForwardHeadersService;

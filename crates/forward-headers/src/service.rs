@@ -1,0 +1,45 @@
+//! The service: headers on the way in, and a future for those on the way out.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use crate::forwarding;
+use crate::future::ResponseFuture;
+use crate::hop_by_hop;
+use crate::layer::Settings;
+
+/// Made by [`ForwardHeadersLayer`](crate::ForwardHeadersLayer).
+#[derive(Clone, Debug)]
+pub struct ForwardHeadersService<S> {
+    inner: S,
+    settings: Arc<Settings>,
+}
+
+impl<S> ForwardHeadersService<S> {
+    pub(crate) fn new(inner: S, settings: Arc<Settings>) -> Self {
+        Self { inner, settings }
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ForwardHeadersService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        // First what the client may remove, then what it may not.
+        hop_by_hop::remove(request.headers_mut());
+        let id = forwarding::rebuild(&mut request, &self.settings);
+        ResponseFuture::new(self.inner.call(request), id)
+    }
+}

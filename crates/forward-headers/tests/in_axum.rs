@@ -1,0 +1,40 @@
+//! The layer around an axum handler: what a proxied application would see, and what goes back.
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use http::{HeaderMap, Request};
+use rproxy_client_ip::PeerAddr;
+use rproxy_forward_headers::{ForwardHeadersLayer, RequestId};
+use tower::ServiceExt;
+
+#[tokio::test]
+async fn the_application_sees_facts_and_the_client_no_connection_fields() {
+    let handler = get(async |headers: HeaderMap| {
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.1");
+        assert!(!headers.contains_key("connection") && !headers.contains_key("x-hop"));
+        ([("connection", "x-secret"), ("keep-alive", "timeout=5"), ("x-secret", "1"), ("x-public", "2")], "ok")
+    });
+    let app = Router::new().route("/", handler).layer(ForwardHeadersLayer::new());
+    let peer: SocketAddr = "192.0.2.1:1".parse().unwrap();
+    let request = Request::get("/").extension(PeerAddr(peer)).header("connection", "x-hop").header("x-hop", "1");
+    let response = app.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    for gone in ["connection", "keep-alive", "x-secret"] {
+        assert!(!response.headers().contains_key(gone), "{gone}");
+    }
+    assert_eq!(response.headers()["x-public"], "2");
+    assert_eq!(response.extensions().get::<RequestId>().unwrap().as_str().len(), 36);
+}
+
+#[tokio::test]
+async fn without_a_peer_nothing_is_said_of_it() {
+    let handler = get(async |headers: HeaderMap| {
+        assert!(!headers.contains_key("x-forwarded-for") && !headers.contains_key("x-real-ip"));
+    });
+    let app = Router::new().route("/", handler).layer(ForwardHeadersLayer::new());
+    let request = Request::get("/").header("x-forwarded-for", "6.6.6.6").body(Body::empty()).unwrap();
+    assert_eq!(app.oneshot(request).await.unwrap().status(), 200);
+}

@@ -84,14 +84,11 @@ impl Handle {
         OpenConnection(Arc::clone(&self.shared))
     }
 
-    /// Resolves when no connection is open, or `timeout` has passed.
-    pub(crate) async fn closed(&self, timeout: Duration) {
-        let closed = async {
-            while self.connections() > 0 {
-                self.fallen().await;
-            }
-        };
-        let _ = tokio::time::timeout(timeout, closed).await;
+    /// Resolves when no connection is open.
+    pub(crate) async fn closed(&self) {
+        while self.connections() > 0 {
+            self.fallen().await;
+        }
     }
 
     async fn fallen(&self) {

@@ -1,7 +1,11 @@
 //! The builder, and the server while it runs.
 
+use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,7 +24,7 @@ use crate::listen::{Bound, Listen};
 use crate::worker::{self, Worker};
 
 /// A server before it runs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct Server {
     listen: Vec<Listen>,
@@ -29,7 +33,11 @@ pub struct Server {
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
     pub(crate) proxy_protocol: Option<TrustedProxies>,
+    pub(crate) outliving: Option<Arc<Outliving>>,
 }
+
+/// Makes a future that resolves when what outlives connections has ended.
+type Outliving = dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 impl Server {
     /// A server that listens on `address`, with one worker per core.
@@ -41,6 +49,7 @@ impl Server {
             limits: Limits::default(),
             drain_timeout: Duration::from_secs(30),
             proxy_protocol: None,
+            outliving: None,
         }
     }
 
@@ -78,6 +87,16 @@ impl Server {
     /// `trusted` peer. Connections from others are served as they are.
     pub fn proxy_protocol(mut self, trusted: TrustedProxies) -> Self {
         self.proxy_protocol = Some(trusted);
+        self
+    }
+
+    /// Work that outlives the connection it came by, such as tunnels after an upgrade: a worker that
+    /// drains waits for `ended()`, too, within the drain time. hyper counts such work no more.
+    pub fn outliving<F>(mut self, ended: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.outliving = Some(Arc::new(move || Box::pin(ended())));
         self
     }
 
@@ -145,6 +164,19 @@ impl Server {
     {
         self.start(make_service)?.wait().await;
         Ok(())
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("listen", &self.listen)
+            .field("workers", &self.workers)
+            .field("tls", &self.tls.is_some())
+            .field("limits", &self.limits)
+            .field("drain_timeout", &self.drain_timeout)
+            .field("proxy_protocol", &self.proxy_protocol)
+            .finish_non_exhaustive()
     }
 }
 

@@ -60,7 +60,13 @@ where
             });
         }
         listeners.join_all().await;
-        handle.closed(server.drain_timeout).await;
+        let closed = async {
+            handle.closed().await;
+            if let Some(ended) = &server.outliving {
+                ended().await;
+            }
+        };
+        let _ = tokio::time::timeout(server.drain_timeout, closed).await;
     });
     // Blocking lookups that still run are nobody's any more.
     runtime.shutdown_background();

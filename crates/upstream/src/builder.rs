@@ -1,5 +1,6 @@
 //! From settings to an [`Upstream`].
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ impl Builder {
         self
     }
 
-    /// How many idle connections are kept, per backend and [worker](Upstream::worker). Default 128.
+    /// How many idle connections are kept, per backend and [upstream](Backends::upstream). Default 128.
     pub fn max_idle(mut self, connections: usize) -> Self {
         self.max_idle = connections;
         self
@@ -101,17 +102,46 @@ impl Builder {
     where
         B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
+        Ok(self.build_backends()?.upstream())
+    }
+
+    /// Builds what several [`Upstream`]s share, whatever body each is for.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub fn build_backends(self) -> Result<Backends, BuildError> {
         if self.backends.is_empty() {
             return Err(BuildError::NoBackend);
         }
         let tls = client_config(self.roots)?;
-        Ok(Upstream::new(Settings {
+        Ok(Backends(Arc::new(Settings {
             members: self.backends.into_iter().map(|backend| Arc::new(Member::new(backend))).collect(),
             connector: Connector { tls: Arc::new(tls), timeout: self.connect_timeout },
             timeout: self.timeout,
             idle_timeout: self.idle_timeout,
             max_idle: self.max_idle,
-        }))
+        })))
+    }
+}
+
+/// The backends, how they are reached, and what is known of their health.
+#[derive(Clone)]
+pub struct Backends(Arc<Settings>);
+
+impl Backends {
+    /// An upstream with connections of its own: one for each worker that shares none with others.
+    pub fn upstream<B>(&self) -> Upstream<B>
+    where
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        Upstream::new(Arc::clone(&self.0))
+    }
+}
+
+impl fmt::Debug for Backends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.members.iter().map(|member| &member.name)).finish()
     }
 }
 

@@ -33,8 +33,8 @@
 //! and the method GET is sent as an HTTP/1.1 upgrade on a connection of its own; the `101` carries
 //! [`hyper::upgrade::OnUpgrade`].
 //!
-//! Clones share their idle connections. [`Upstream::worker`] gives one that keeps its own, for a
-//! thread of its own, and still shares what is known of the backends' health.
+//! Clones share their idle connections. [`Backends::upstream`] gives one that keeps its own, for a
+//! worker thread, and still shares what is known of the backends' health.
 //!
 //! # How it fails
 //!
@@ -62,6 +62,6 @@ mod service;
 
 pub use self::backend::{Backend, BackendError, Protocol};
 pub use self::body::UpstreamBody;
-pub use self::builder::{BuildError, Builder};
+pub use self::builder::{Backends, BuildError, Builder};
 pub use self::error::{ProxyError, ProxyErrorKind};
 pub use self::service::{ResponseFuture, Upstream};

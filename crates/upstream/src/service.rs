@@ -61,27 +61,11 @@ impl Upstream<http_body_util::Empty<bytes::Bytes>> {
     }
 }
 
-impl<B: Body + 'static> Upstream<B> {
-    pub(crate) fn new(settings: Settings) -> Self
-    where
-        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin,
-    {
-        Self::with(Arc::new(settings))
-    }
-
-    /// The same backends with connections of its own: for a worker that shares none with others.
-    #[must_use]
-    pub fn worker(&self) -> Self
-    where
-        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin,
-    {
-        Self::with(Arc::clone(&self.worker.settings))
-    }
-
-    fn with(settings: Arc<Settings>) -> Self
-    where
-        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin,
-    {
+impl<B> Upstream<B>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    pub(crate) fn new(settings: Arc<Settings>) -> Self {
         let link = |member: &Arc<Member>| Link {
             member: Arc::clone(member),
             http1: Pool::new(settings.idle_timeout, settings.max_idle),

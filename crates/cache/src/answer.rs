@@ -1,0 +1,105 @@
+//! Responses made of a stored one: whole, a part, or the word that nothing has changed.
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+
+use crate::body::ResponseBody;
+use crate::cache_status::{CACHE_STATUS, CacheStatus, Member, number};
+use crate::range::Part;
+use crate::stored::StoredResponse;
+use crate::validation::is_not_modified;
+
+/// What the client asked, as far as it shapes the answer.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) head: bool,
+    pub(crate) headers: &'a HeaderMap,
+}
+
+/// Answers from the store, in the order of RFC 9110 §13.2.2.
+pub(crate) fn from_store<B>(
+    asked: Asked<'_>,
+    stored: &StoredResponse,
+    age: u64,
+    member: Member,
+    status: CacheStatus,
+) -> Response<ResponseBody<B>> {
+    let headers = stored.head(age, member);
+    let mut response = if is_not_modified(asked.headers, stored.status, &stored.validators, stored.freshness.date) {
+        not_modified(headers)
+    } else if asked.head {
+        whole(stored.status, headers, Bytes::new())
+    } else {
+        match part(asked.headers, stored) {
+            Part::Whole => whole(stored.status, headers, stored.body.clone()),
+            Part::Single { first, last } => partial(headers, &stored.body, first, last),
+            Part::Unsatisfiable => unsatisfiable(headers, stored.body.len()),
+        }
+    };
+    response.extensions_mut().insert(status);
+    response
+}
+
+/// RFC 9111 §5.2.1.7
+pub(crate) fn gateway_timeout<B>(member: Member) -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::stored(Bytes::from_static(b"Gateway Timeout\n")));
+    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(CACHE_STATUS, member.after(None));
+    response.extensions_mut().insert(CacheStatus::OnlyIfCached);
+    response
+}
+
+fn part(request: &HeaderMap, stored: &StoredResponse) -> Part {
+    let applies = stored.status == StatusCode::OK
+        && request.contains_key(header::RANGE)
+        && stored.validators.allow_range(request, stored.freshness.date);
+    if applies { Part::of(request, stored.body.len() as u64) } else { Part::Whole }
+}
+
+fn whole<B>(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::stored(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// RFC 9110 §15.4.5
+fn not_modified<B>(mut headers: HeaderMap) -> Response<ResponseBody<B>> {
+    for about_content in [
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LANGUAGE,
+        header::CONTENT_RANGE,
+    ] {
+        headers.remove(about_content);
+    }
+    whole(StatusCode::NOT_MODIFIED, headers, Bytes::new())
+}
+
+/// RFC 9110 §15.3.7
+fn partial<B>(mut headers: HeaderMap, body: &Bytes, first: u64, last: u64) -> Response<ResponseBody<B>> {
+    headers.insert(header::CONTENT_RANGE, content_range(&format!("{first}-{last}"), body.len()));
+    headers.insert(header::CONTENT_LENGTH, number(last - first + 1));
+    // Both lie inside the body: `Part` was made for its length.
+    whole(StatusCode::PARTIAL_CONTENT, headers, body.slice(first as usize..=last as usize))
+}
+
+/// RFC 9110 §15.5.17
+fn unsatisfiable<B>(stored: HeaderMap, length: usize) -> Response<ResponseBody<B>> {
+    const TEXT: &[u8] = b"Range Not Satisfiable\n";
+    // What describes the representation does not describe the error.
+    let mut headers: HeaderMap = [header::DATE, CACHE_STATUS]
+        .into_iter()
+        .filter_map(|name| stored.get(&name).cloned().map(|value| (name, value)))
+        .collect();
+    headers.insert(header::CONTENT_RANGE, content_range("*", length));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    whole(StatusCode::RANGE_NOT_SATISFIABLE, headers, Bytes::from_static(TEXT))
+}
+
+fn content_range(range: &str, length: usize) -> HeaderValue {
+    HeaderValue::try_from(format!("bytes {range}/{length}")).unwrap_or(HeaderValue::from_static("bytes */*"))
+}

@@ -1,0 +1,109 @@
+//! The layer and its settings.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::response;
+use tower_layer::Layer;
+
+use crate::clock::Clock;
+use crate::paths::CachePaths;
+use crate::service::CacheService;
+use crate::store::CacheStore;
+
+/// Answers from a [`CacheStore`] what may be answered from it, and stores what may be stored.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct CacheLayer {
+    settings: Arc<Settings>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) store: CacheStore,
+    pub(crate) paths: CachePaths,
+    pub(crate) max_object: u64,
+    pub(crate) stale_when_unreachable: u64,
+    unreachable: Option<Unreachable>,
+    pub(crate) clock: Clock,
+}
+
+type Unreachable = Arc<dyn Fn(&response::Parts) -> bool + Send + Sync>;
+
+impl CacheLayer {
+    /// Caches every path in `store`; bodies of up to 8 MiB each.
+    pub fn new(store: CacheStore) -> Self {
+        let settings = Settings {
+            store,
+            paths: CachePaths::all(),
+            max_object: 8 << 20,
+            stale_when_unreachable: 24 * 60 * 60,
+            unreachable: None,
+            clock: Clock::default(),
+        };
+        Self { settings: Arc::new(settings) }
+    }
+
+    /// Serves only these paths; requests for others pass by untouched.
+    pub fn paths(mut self, paths: CachePaths) -> Self {
+        self.settings_mut().paths = paths;
+        self
+    }
+
+    /// Bodies larger than this pass through unstored.
+    pub fn max_object(mut self, bytes: u64) -> Self {
+        self.settings_mut().max_object = bytes;
+        self
+    }
+
+    /// How long past its freshness a response may stand in while the origin can't be reached, if nothing
+    /// in it forbids that. A day by default; zero for never.
+    pub fn stale_when_unreachable(mut self, limit: Duration) -> Self {
+        self.settings_mut().stale_when_unreachable = limit.as_secs();
+        self
+    }
+
+    /// Which responses of the inner service mean that the origin was not reached, as an inner error
+    /// does: the 502 that a proxy below makes itself, say. None by default.
+    pub fn unreachable_when(mut self, says_so: impl Fn(&response::Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.settings_mut().unreachable = Some(Arc::new(says_so));
+        self
+    }
+
+    /// Asks `now` for the time instead of the system's clock.
+    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.settings_mut().clock = Clock::new(now);
+        self
+    }
+
+    fn settings_mut(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.settings)
+    }
+}
+
+impl Settings {
+    pub(crate) fn says_unreachable(&self, response: &response::Parts) -> bool {
+        self.unreachable.as_ref().is_some_and(|says_so| says_so(response))
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("store", &self.store)
+            .field("paths", &self.paths)
+            .field("max_object", &self.max_object)
+            .field("stale_when_unreachable", &self.stale_when_unreachable)
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S> Layer<S> for CacheLayer {
+    type Service = CacheService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        CacheService::new(inner, Arc::clone(&self.settings))
+    }
+}

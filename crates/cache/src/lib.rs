@@ -1,0 +1,102 @@
+//! A shared HTTP cache (RFC 9111) as a [`tower_layer::Layer`]: what may be answered from memory is,
+//! and what may be kept is kept while its client reads it.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::{BodyExt, Empty, Full};
+//! use rproxy_cache::{CacheLayer, CacheStatus, CacheStore, Purge};
+//! use tower::{BoxError, Layer, ServiceExt, service_fn};
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), BoxError> {
+//!     let origin = service_fn(async |_request: Request<Empty<Bytes>>| {
+//!         let response = Response::builder().header("cache-control", "max-age=60");
+//!         Ok::<_, BoxError>(response.body(Full::new(Bytes::from_static(b"hello")))?)
+//!     });
+//!     let store = CacheStore::in_memory(64 << 20);
+//!     let service = CacheLayer::new(store.clone())
+//!         .paths("/static/**,**/*.{css,js}".parse()?)
+//!         .layer(origin);
+//!
+//!     for expected in ["rproxy; fwd=uri-miss; stored", "rproxy; hit; ttl=60"] {
+//!         let request = Request::get("http://example.org/static/hello").body(Empty::new())?;
+//!         let response = service.clone().oneshot(request).await?;
+//!         assert_eq!(response.headers()["cache-status"], expected);
+//!         assert_eq!(response.into_body().collect().await?.to_bytes(), "hello");
+//!     }
+//!     assert_eq!(store.stats().hits, 1);
+//!
+//!     store.purge(&Purge::url("http://example.org/static/hello")?);
+//!     let request = Request::get("http://example.org/static/hello").body(Empty::new())?;
+//!     let response = service.oneshot(request).await?;
+//!     assert!(matches!(response.extensions().get(), Some(CacheStatus::Forwarded(_))));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What it does
+//!
+//! - **Stores** responses to GET that RFC 9111 §3 lets a shared cache store, if their body is of no more
+//!   than [`max_object`](CacheLayer::max_object) bytes and ends cleanly. Never stored: `private`,
+//!   `no-store`, `Vary: *`, parts, responses to `Authorization` without permission, and responses with
+//!   `Set-Cookie` unless `public` or `s-maxage` address shared caches, and then without the cookie.
+//! - **Answers** GET and HEAD while a stored response is fresh (`s-maxage`, `max-age`, `Expires`, or a tenth
+//!   of the time since `Last-Modified`), ranges and conditional requests included, with `Age`.
+//! - **Validates** what is stale by `ETag` and `Last-Modified`; merges the 304 into what is stored.
+//! - **Serves stale** where RFC 5861 directives, the client's `max-stale`, or an origin that can't be
+//!   [reached](CacheLayer::stale_when_unreachable) allow it, and nothing forbids it.
+//! - **Invalidates** on unsafe methods that succeed.
+//!
+//! The key is scheme (the [`http::uri::Scheme`] in the request's extensions, put there by the server,
+//! else that of the URI, else `http`), host, path and query. Requests with content, with `Upgrade`, with
+//! `If-Match` or `If-Unmodified-Since`, or without a clear host pass by. What happened stands in
+//! `Cache-Status` (RFC 9211), and as [`CacheStatus`] in the response's extensions.
+//!
+//! Two guesses are not made, because caches that make them leak: a path that names a static file but is
+//! answered with another type (`/account/x.css` as `text/html`) is stored only if the application gave it a
+//! lifetime itself, and so is the answer to a request with a `Cookie`, static files aside.
+//!
+//! # How it fails
+//!
+//! Errors of the inner service pass through unless a stale response stands in. A body that fails, is cut
+//! off, or outgrows the limit reaches the client as it would have without the cache, and is not stored.
+//! The layer itself answers only `only-if-cached` requests that it can't serve: `504`.
+//!
+//! Memory is bounded by the store's capacity, and a quarter of it more for bodies on their way in.
+//! `stale-while-revalidate` needs a tokio runtime; without one such responses are validated first.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod answer;
+mod body;
+mod cache_control;
+mod cache_status;
+mod clock;
+mod content_type;
+mod date;
+mod exchange;
+mod freshness;
+mod future;
+mod key;
+mod layer;
+mod paths;
+mod purge;
+mod range;
+mod reuse;
+mod service;
+mod store;
+mod stored;
+mod storing;
+mod tee;
+mod validation;
+mod vary;
+
+pub use self::body::ResponseBody;
+pub use self::cache_status::{CacheStatus, Forwarded};
+pub use self::future::ResponseFuture;
+pub use self::layer::CacheLayer;
+pub use self::paths::{CachePaths, CachePathsError};
+pub use self::purge::{Purge, PurgeError, PurgeTarget};
+pub use self::service::CacheService;
+pub use self::store::{CacheStats, CacheStore};

@@ -1,0 +1,175 @@
+//! Which request paths the cache serves.
+
+use std::str::FromStr;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+/// A set of path globs: `/static/**,**/*.{css,js}`. A `*` stays within a segment, `**` does not.
+///
+/// The default serves every path. A path with dot segments, encoded slashes or backslashes is in no
+/// set but that one: it may well be another resource to the application than to the globs.
+#[derive(Clone, Debug)]
+pub struct CachePaths {
+    // `None`: every path.
+    globs: Option<GlobSet>,
+}
+
+/// A glob that can't be understood.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("bad glob {glob:?}: {reason}")]
+pub struct CachePathsError {
+    glob: String,
+    reason: String,
+}
+
+impl CachePaths {
+    /// Every path.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { globs: None }
+    }
+
+    /// The paths that one of `globs` matches.
+    ///
+    /// # Errors
+    ///
+    /// If a glob is malformed.
+    pub fn new<'a>(globs: impl IntoIterator<Item = &'a str>) -> Result<Self, CachePathsError> {
+        let mut set = GlobSetBuilder::new();
+        for glob in globs {
+            if matches!(glob, "/**" | "**") {
+                return Ok(Self::all());
+            }
+            // Single extensions and prefixes are looked up in tables, alternatives need a regex.
+            for glob in alternatives(glob) {
+                let error =
+                    |error: globset::Error| CachePathsError { glob: glob.clone(), reason: error.kind().to_string() };
+                set.add(GlobBuilder::new(&glob).literal_separator(true).build().map_err(error)?);
+            }
+        }
+        let error = |error: globset::Error| CachePathsError {
+            glob: error.glob().unwrap_or_default().to_owned(),
+            reason: error.kind().to_string(),
+        };
+        Ok(Self { globs: Some(set.build().map_err(error)?) })
+    }
+
+    /// Whether the cache serves `path`, as it stands in the request.
+    #[must_use]
+    pub fn contains(&self, path: &str) -> bool {
+        match &self.globs {
+            None => true,
+            Some(globs) => globs.is_match(path) && !is_ambiguous(path),
+        }
+    }
+}
+
+impl Default for CachePaths {
+    fn default() -> Self {
+        Self::all()
+    }
+}
+
+/// A comma-separated list; commas in braces belong to the glob. An empty list serves nothing.
+impl FromStr for CachePaths {
+    type Err = CachePathsError;
+
+    fn from_str(list: &str) -> Result<Self, CachePathsError> {
+        let mut depth = 0_usize;
+        let globs = list.split(|c| {
+            match c {
+                '{' => depth += 1,
+                '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            c == ',' && depth == 0
+        });
+        Self::new(globs.map(str::trim).filter(|glob| !glob.is_empty()))
+    }
+}
+
+/// Expands the one, innermost pair of braces of a glob such as `**/*.{css,js}`; others are left to
+/// globset.
+fn alternatives(glob: &str) -> Vec<String> {
+    let simple = glob.split_once('{').and_then(|(before, rest)| {
+        let (inside, after) = rest.split_once('}')?;
+        let plain = !glob.contains(['\\', '[']) && !inside.contains('{') && !after.contains(['{', '}']);
+        plain.then(|| inside.split(',').map(|one| format!("{before}{one}{after}")).collect())
+    });
+    simple.unwrap_or_else(|| vec![glob.to_owned()])
+}
+
+fn is_ambiguous(path: &str) -> bool {
+    if !path.contains(['.', '%', '\\']) {
+        return false;
+    }
+    let dots = path.split('/').any(|segment| {
+        let plain = segment.to_ascii_lowercase().replace("%2e", ".");
+        // Path parameters after the dots do not make them less of a step up.
+        let plain = plain.split(';').next().unwrap_or_default();
+        matches!(plain, "." | "..")
+    });
+    let lower = path.to_ascii_lowercase();
+    dots || lower.contains('\\') || ["%2f", "%5c", "%00", "%25"].iter().any(|escape| lower.contains(escape))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEFAULT: &str =
+        "/_next/static/**,/static/**,/assets/**,**/*.{css,js,mjs,woff2,png,jpg,jpeg,gif,svg,webp,avif,ico}";
+
+    #[test]
+    fn the_usual_list_takes_assets_and_nothing_else() {
+        let paths: CachePaths = DEFAULT.parse().unwrap();
+        for path in ["/_next/static/a/b", "/static/x", "/assets/x.html", "/a.css", "/deep/er/app.mjs", "/favicon.ico"] {
+            assert!(paths.contains(path), "{path}");
+        }
+        for path in ["/", "/index.html", "/api/users", "/statics/x", "/a.css/", "/a.csss", "/x/static/y", "/css"] {
+            assert!(!paths.contains(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_paths_are_served_by_no_list() {
+        let paths: CachePaths = DEFAULT.parse().unwrap();
+        for path in [
+            "/static/../account",
+            "/static/%2e%2E/account",
+            "/static/..%2faccount",
+            "/static/..;x/account",
+            "/static\\..\\account.css",
+            "/static/./x",
+            "/account%2Fx.css",
+            "/account%252Fx.css",
+            "/account%00.css",
+        ] {
+            assert!(!paths.contains(path), "{path}");
+        }
+        assert!(paths.contains("/static/..x/%20/a.b.css"));
+    }
+
+    #[test]
+    fn the_default_is_everything() {
+        for paths in [CachePaths::default(), "/**".parse().unwrap(), "/a, **".parse().unwrap()] {
+            assert!(paths.contains("/") && paths.contains("/a/../b?") && paths.contains("*"));
+        }
+        assert!(!"".parse::<CachePaths>().unwrap().contains("/"));
+    }
+
+    #[test]
+    fn alternatives_of_all_forms_work() {
+        let paths: CachePaths = "/{a,b}/{c,d}, /e[fg]/{x,y}/**".parse().unwrap();
+        for path in ["/a/d", "/b/c", "/ef/x/1/2", "/eg/y/1"] {
+            assert!(paths.contains(path), "{path}");
+        }
+        assert!(!paths.contains("/a/e"));
+    }
+
+    #[test]
+    fn a_bad_glob_is_named() {
+        let error = "/ok/**, /x/[".parse::<CachePaths>().unwrap_err();
+        assert!(error.to_string().contains("/x/["), "{error}");
+    }
+}

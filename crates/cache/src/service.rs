@@ -1,0 +1,243 @@
+//! The service: what the store can answer ends here, the rest goes on with a note of what to do with
+//! the answer.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, header};
+use http_body::Body;
+use tokio::runtime::Handle;
+use tower_service::Service;
+
+use crate::answer::{Asked, from_store, gateway_timeout};
+use crate::body::ResponseBody;
+use crate::cache_control::RequestDirectives;
+use crate::cache_status::{CacheStatus, Forwarded, Member};
+use crate::clock::Timestamp;
+use crate::exchange::{Exchange, Fetch};
+use crate::future::ResponseFuture;
+use crate::key::Key;
+use crate::layer::Settings;
+use crate::reuse::Reuse;
+use crate::stored::{Revalidation, StoredResponse};
+
+/// Made by [`CacheLayer`](crate::CacheLayer).
+#[derive(Clone, Debug)]
+pub struct CacheService<S> {
+    inner: S,
+    settings: Arc<Settings>,
+}
+
+impl<S> CacheService<S> {
+    pub(crate) fn new(inner: S, settings: Arc<Settings>) -> Self {
+        Self { inner, settings }
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for CacheService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    S::Error: Send + 'static,
+    S::Future: Send + 'static,
+    ReqBody: Body,
+    ResBody: Body<Data = Bytes> + Send + 'static,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, ResBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let fetch = match self.settings.plan(&request) {
+            Plan::Forward(exchange) => return ResponseFuture::forward(self.inner.call(request), exchange),
+            Plan::Refuse(member) => return ResponseFuture::ready(gateway_timeout(member)),
+            Plan::Serve(answer) => return ResponseFuture::ready(answer.respond(&request)),
+            Plan::ServeAndRevalidate { answer, revalidation, runtime, fetch } => {
+                let response = answer.respond(&request);
+                // The client has its answer, so its request is free to be the one that revalidates.
+                fetch.prepare(request.headers_mut());
+                runtime.spawn(revalidate(self.inner.call(request), fetch, revalidation));
+                return ResponseFuture::ready(response);
+            }
+            Plan::Fetch(fetch) => fetch,
+        };
+        fetch.prepare(request.headers_mut());
+        ResponseFuture::forward(self.inner.call(request), Exchange::Fetch(fetch))
+    }
+}
+
+/// What to do with a request.
+enum Plan {
+    Forward(Exchange),
+    Fetch(Box<Fetch>),
+    Serve(Answer),
+    /// RFC 5861 §3
+    ServeAndRevalidate {
+        answer: Answer,
+        revalidation: Revalidation,
+        runtime: Handle,
+        fetch: Box<Fetch>,
+    },
+    Refuse(Member),
+}
+
+struct Answer {
+    stored: Arc<StoredResponse>,
+    age: u64,
+    member: Member,
+    status: CacheStatus,
+}
+
+impl Answer {
+    fn respond<B, ResBody>(self, request: &Request<B>) -> Response<ResponseBody<ResBody>> {
+        let asked = Asked { head: request.method() == Method::HEAD, headers: request.headers() };
+        from_store(asked, &self.stored, self.age, self.member, self.status)
+    }
+}
+
+impl Settings {
+    fn plan<B: Body>(self: &Arc<Self>, request: &Request<B>) -> Plan {
+        let headers = request.headers();
+        // What follows a change of protocol is not a response.
+        if *request.method() == Method::CONNECT || headers.contains_key(header::UPGRADE) {
+            return Plan::Forward(Exchange::Untouched);
+        }
+        let applies = self.paths.contains(request.uri().path());
+        let Some(key) = Key::of(request) else {
+            return Plan::Forward(if applies { Exchange::Forwarded(Forwarded::Bypass) } else { Exchange::Untouched });
+        };
+        let head = *request.method() == Method::HEAD;
+        if !head && *request.method() != Method::GET {
+            let reason = applies.then_some(Forwarded::Method);
+            return Plan::Forward(match reason {
+                _ if !is_safe(request.method()) => Exchange::Unsafe { settings: Arc::clone(self), key, reason },
+                Some(reason) => Exchange::Forwarded(reason),
+                None => Exchange::Untouched,
+            });
+        }
+        if !applies {
+            return Plan::Forward(Exchange::Untouched);
+        }
+        let directives = RequestDirectives::of(headers);
+        if directives.no_store || is_for_the_origin(request) {
+            return Plan::Forward(Exchange::Forwarded(Forwarded::Bypass));
+        }
+        Lookup { settings: self, key, head, headers, directives, now: self.clock.now() }.plan()
+    }
+}
+
+/// A GET or HEAD that the store may answer.
+struct Lookup<'a> {
+    settings: &'a Arc<Settings>,
+    key: Key,
+    head: bool,
+    headers: &'a HeaderMap,
+    directives: RequestDirectives,
+    now: Timestamp,
+}
+
+impl Lookup<'_> {
+    fn plan(self) -> Plan {
+        let store = &self.settings.store;
+        let resource = store.lookup(self.key.as_str());
+        let Some(stored) = resource.as_ref().and_then(|resource| resource.select(self.headers)) else {
+            let reason = if resource.is_some() { Forwarded::VaryMiss } else { Forwarded::UriMiss };
+            return self.miss(reason, None);
+        };
+        let age = stored.freshness.current_age(self.now);
+        let hit = Member::hit().ttl(stored.freshness.ttl(age));
+        match Reuse::of(&stored.freshness, &self.directives, self.now) {
+            Reuse::Fresh => {
+                store.count_hit();
+                Plan::Serve(Answer { stored, age, member: hit, status: CacheStatus::Hit })
+            }
+            Reuse::Stale => {
+                store.count_hit();
+                Plan::Serve(Answer { stored, age, member: hit.detail("max-stale"), status: CacheStatus::Stale })
+            }
+            Reuse::WhileRevalidating => {
+                // Without a runtime there is no background to revalidate in.
+                let Ok(runtime) = Handle::try_current() else {
+                    return self.miss(Forwarded::Stale, Some(stored));
+                };
+                store.count_hit();
+                let member = hit.detail("stale-while-revalidate");
+                let answer = Answer { stored: Arc::clone(&stored), age, member, status: CacheStatus::Stale };
+                match stored.begin_revalidation() {
+                    Some(revalidation) => {
+                        let fetch = self.fetch(Forwarded::Stale, Some(stored));
+                        Plan::ServeAndRevalidate { answer, revalidation, runtime, fetch }
+                    }
+                    None => Plan::Serve(answer),
+                }
+            }
+            Reuse::Not(reason) => self.miss(reason, Some(stored)),
+        }
+    }
+
+    // Collapsing of requests for what is already on its way belongs here.
+    fn miss(self, reason: Forwarded, stored: Option<Arc<StoredResponse>>) -> Plan {
+        self.settings.store.count_miss();
+        if self.directives.only_if_cached {
+            return Plan::Refuse(Member::forwarded(reason));
+        }
+        Plan::Fetch(self.fetch(reason, stored))
+    }
+
+    fn fetch(self, reason: Forwarded, stored: Option<Arc<StoredResponse>>) -> Box<Fetch> {
+        // RFC 9111 §4.3.5: what a HEAD says is compared with what is stored instead.
+        let validating = !self.head && stored.as_ref().is_some_and(|stored| !stored.validators.is_empty());
+        Box::new(Fetch {
+            settings: Arc::clone(self.settings),
+            ticket: self.settings.store.ticket(self.key.as_str()),
+            key: self.key,
+            head: self.head,
+            request: self.headers.clone(),
+            directives: self.directives,
+            reason,
+            stored,
+            validating,
+            request_time: self.now,
+        })
+    }
+}
+
+/// RFC 9110 §9.2.1; RFC 9111 §4.4: a method that is not known to be safe is not.
+fn is_safe(method: &Method) -> bool {
+    matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PROPFIND" | "REPORT" | "SEARCH" | "QUERY")
+}
+
+/// Requests that a stored response can't answer, and whose answer is not stored.
+fn is_for_the_origin<B: Body>(request: &Request<B>) -> bool {
+    // RFC 9110 §9.3.1: content has no meaning in a GET, but to an application it may have one, and
+    // it is no part of the key.
+    let has_content = !request.body().is_end_stream() && request.body().size_hint().exact() != Some(0);
+    // RFC 9111 §4.3.2: these two are not for a cache to evaluate.
+    let has_origin_condition =
+        request.headers().contains_key(header::IF_MATCH) || request.headers().contains_key(header::IF_UNMODIFIED_SINCE);
+    has_content || has_origin_condition
+}
+
+/// Validates a stale response after the client that met it has been served.
+async fn revalidate<F, B, E>(response: F, fetch: Box<Fetch>, revalidation: Revalidation)
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body<Data = Bytes>,
+{
+    if let Ok(response) = Exchange::Fetch(fetch).finish(response.await) {
+        let mut body = pin!(response.into_body());
+        // Only a body that is being copied is worth reading to its end.
+        while body.is_copied() {
+            match std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => break,
+            }
+        }
+    }
+    drop(revalidation);
+}

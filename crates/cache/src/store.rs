@@ -1,0 +1,431 @@
+//! The store: moka underneath, bounded by what heads, bodies and keys weigh.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::HeaderMap;
+use moka::notification::RemovalCause;
+use moka::ops::compute::Op;
+use moka::sync::Cache;
+
+use crate::purge::Purge;
+use crate::stored::StoredResponse;
+
+/// Stored responses, shared by everything that clones this.
+///
+/// Memory: complete responses take at most the capacity, heads, keys and bookkeeping included. Bodies
+/// that are being written while their client reads them may take another quarter of it.
+#[derive(Clone)]
+pub struct CacheStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    resources: Cache<Box<str>, Arc<Resource>>,
+    generations: Generations,
+    counters: Arc<Counters>,
+    capacity: u64,
+    unfinished: AtomicU64,
+}
+
+#[derive(Default)]
+struct Counters {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    stored: AtomicU64,
+    evictions: AtomicU64,
+}
+
+/// What a [`CacheStore`] has done so far and holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Requests answered from the store without asking the inner service.
+    pub hits: u64,
+    /// Requests that could have been, and were not.
+    pub misses: u64,
+    /// Responses stored, those that replaced another included.
+    pub stored: u64,
+    /// Resources dropped to make room, or refused admission for others that are asked for more often.
+    pub evictions: u64,
+    /// Resources in the store; each may have several variants.
+    pub entries: u64,
+    /// Bytes that the resources weigh.
+    pub weighted_size: u64,
+    /// Bytes that they may weigh.
+    pub capacity: u64,
+}
+
+impl CacheStore {
+    /// Keeps at most `capacity` bytes in memory. What is asked for most stays (TinyLFU).
+    #[must_use]
+    pub fn in_memory(capacity: u64) -> Self {
+        let counters = Arc::new(Counters::default());
+        let listener = Arc::clone(&counters);
+        let resources = Cache::<Box<str>, Arc<Resource>>::builder()
+            .name("rproxy-cache")
+            .max_capacity(capacity)
+            .weigher(|key, resource| weight(key, resource))
+            .eviction_listener(move |_, _, cause: RemovalCause| {
+                if cause.was_evicted() {
+                    listener.evictions.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+            .build();
+        let shared = Shared {
+            resources,
+            generations: Generations::default(),
+            counters,
+            capacity,
+            unfinished: AtomicU64::new(0),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Drops what `purge` names, and whatever is on its way into the store now. Returns how many
+    /// resources were dropped.
+    pub fn purge(&self, purge: &Purge) -> u64 {
+        if let Some(keys) = purge.keys() {
+            return keys.iter().filter(|key| self.invalidate(key)).count() as u64;
+        }
+        self.shared.generations.advance_all();
+        let doomed: Vec<_> =
+            self.shared.resources.iter().filter(|(key, _)| purge.covers(key)).map(|(key, _)| key).collect();
+        doomed.iter().filter(|key| self.shared.resources.remove(&***key).is_some()).count() as u64
+    }
+
+    /// Counters and sizes, for metrics.
+    #[must_use]
+    pub fn stats(&self) -> CacheStats {
+        let Shared { resources, counters, capacity, .. } = &*self.shared;
+        resources.run_pending_tasks();
+        CacheStats {
+            hits: counters.hits.load(Ordering::Relaxed),
+            misses: counters.misses.load(Ordering::Relaxed),
+            stored: counters.stored.load(Ordering::Relaxed),
+            evictions: counters.evictions.load(Ordering::Relaxed),
+            entries: resources.entry_count(),
+            weighted_size: resources.weighted_size(),
+            capacity: *capacity,
+        }
+    }
+
+    pub(crate) fn lookup(&self, key: &str) -> Option<Arc<Resource>> {
+        self.shared.resources.get(key)
+    }
+
+    pub(crate) fn count_hit(&self) {
+        self.shared.counters.hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_miss(&self) {
+        self.shared.counters.misses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// To be taken before the origin is asked.
+    pub(crate) fn ticket(&self, key: &str) -> Ticket {
+        self.shared.generations.ticket(key)
+    }
+
+    /// Stores `response`, unless the resource was invalidated after `ticket` was taken: then it may
+    /// be what the origin said before the change.
+    pub(crate) fn put(&self, key: Box<str>, ticket: Ticket, response: StoredResponse) {
+        let response = Arc::new(response);
+        let generations = &self.shared.generations;
+        let recheck = key.clone();
+        let mut stored = false;
+        self.shared.resources.entry(key).and_compute_with(|present| {
+            if !generations.still_holds(ticket) {
+                return Op::Nop;
+            }
+            stored = true;
+            let present = present.map(moka::Entry::into_value);
+            Op::Put(Arc::new(Resource::with(present.as_deref(), response)))
+        });
+        if stored {
+            self.shared.counters.stored.fetch_add(1, Ordering::Relaxed);
+        }
+        // An invalidation between the check and the insertion found nothing to remove.
+        if !generations.still_holds(ticket) {
+            self.shared.resources.invalidate(&recheck);
+        }
+    }
+
+    /// Drops one variant, if it is still there.
+    pub(crate) fn forget(&self, key: &str, response: &Arc<StoredResponse>) {
+        self.shared.resources.entry(key.into()).and_compute_with(|present| {
+            let Some(resource) = present.map(moka::Entry::into_value) else {
+                return Op::Nop;
+            };
+            let variants: Vec<_> =
+                resource.variants.iter().filter(|variant| !Arc::ptr_eq(variant, response)).cloned().collect();
+            if variants.is_empty() { Op::Remove } else { Op::Put(Arc::new(Resource { variants })) }
+        });
+    }
+
+    /// RFC 9111 §4.4
+    pub(crate) fn invalidate(&self, key: &str) -> bool {
+        self.shared.generations.advance(key);
+        self.shared.resources.remove(key).is_some()
+    }
+
+    /// Room for a body that is being written; `None` if too many are.
+    pub(crate) fn reserve(&self, bytes: u64) -> Option<Reservation> {
+        let mut reservation = Reservation { store: self.clone(), bytes: 0 };
+        reservation.grow(bytes).then_some(reservation)
+    }
+}
+
+impl fmt::Debug for CacheStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheStore").field("capacity", &self.shared.capacity).finish_non_exhaustive()
+    }
+}
+
+/// All that is stored under one key: one response per selection of request fields.
+#[derive(Debug)]
+pub(crate) struct Resource {
+    variants: Vec<Arc<StoredResponse>>,
+}
+
+impl Resource {
+    fn with(present: Option<&Resource>, response: Arc<StoredResponse>) -> Self {
+        // Enough for every honest use; a client that makes up request fields must not grow it.
+        const MOST: usize = 32;
+        let mut variants: Vec<_> = present
+            .map(|resource| &*resource.variants)
+            .unwrap_or_default()
+            .iter()
+            .filter(|variant| variant.selecting != response.selecting)
+            .cloned()
+            .collect();
+        if variants.len() >= MOST {
+            variants.remove(0);
+        }
+        variants.push(response);
+        Self { variants }
+    }
+
+    /// RFC 9111 §4.1: of several that match, the most recent by `Date`.
+    pub(crate) fn select(&self, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
+        let matching = self.variants.iter().filter(|variant| variant.selecting.matches(request));
+        matching.max_by_key(|variant| (variant.freshness.date, variant.freshness.response_time)).cloned()
+    }
+}
+
+fn weight(key: &str, resource: &Resource) -> u32 {
+    // moka's own bookkeeping per entry: the hash table's slot, the key's and the entry's counters,
+    // the nodes of its queues.
+    const ENTRY: usize = 320;
+    let variants: usize = resource.variants.iter().map(|variant| variant.weight() + size_of::<Arc<()>>()).sum();
+    u32::try_from(ENTRY + key.len() + variants).unwrap_or(u32::MAX)
+}
+
+/// Proof of when the origin was asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticket {
+    slot: usize,
+    generation: u64,
+    everything: u64,
+}
+
+/// How often the resources of a slot were invalidated. Two keys may share a slot: then a response is
+/// not stored that could have been, which is harmless.
+struct Generations {
+    slots: Box<[AtomicU64]>,
+    everything: AtomicU64,
+}
+
+impl Default for Generations {
+    fn default() -> Self {
+        const SLOTS: usize = 1024;
+        Self { slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(), everything: AtomicU64::new(0) }
+    }
+}
+
+impl Generations {
+    fn slot(&self, key: &str) -> usize {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        (hasher.finish() % self.slots.len() as u64) as usize
+    }
+
+    fn ticket(&self, key: &str) -> Ticket {
+        let slot = self.slot(key);
+        let generation = self.slots[slot].load(Ordering::SeqCst);
+        Ticket { slot, generation, everything: self.everything.load(Ordering::SeqCst) }
+    }
+
+    fn advance(&self, key: &str) {
+        self.slots[self.slot(key)].fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn advance_all(&self) {
+        self.everything.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn still_holds(&self, ticket: Ticket) -> bool {
+        self.slots[ticket.slot].load(Ordering::SeqCst) == ticket.generation
+            && self.everything.load(Ordering::SeqCst) == ticket.everything
+    }
+}
+
+/// Bytes of the budget for unfinished bodies, given back on drop.
+pub(crate) struct Reservation {
+    store: CacheStore,
+    bytes: u64,
+}
+
+impl Reservation {
+    /// Grows to `bytes` in all; `false` if there is no room.
+    pub(crate) fn grow(&mut self, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let budget = (self.store.shared.capacity / 4).max(1 << 20);
+        let unfinished = &self.store.shared.unfinished;
+        let taken = unfinished.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
+            taken.checked_add(more).filter(|&taken| taken <= budget)
+        });
+        if taken.is_ok() {
+            self.bytes += more;
+        }
+        taken.is_ok()
+    }
+
+    pub(crate) fn store(&self) -> &CacheStore {
+        &self.store
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.store.shared.unfinished.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use bytes::Bytes;
+    use http::{HeaderValue, StatusCode, header};
+
+    use super::*;
+    use crate::storing::{Request, Terms};
+
+    fn response(vary: &str, request: &[(&str, &str)], body: &'static [u8]) -> StoredResponse {
+        let request: HeaderMap = request
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap()))
+            .collect();
+        let headers = HeaderMap::from_iter([
+            (header::CACHE_CONTROL, HeaderValue::from_static("max-age=60")),
+            (header::VARY, HeaderValue::from_str(vary).unwrap()),
+        ]);
+        let now = UNIX_EPOCH.into();
+        let request = Request { path: "/", headers: &request, request_time: now };
+        let terms = Terms::for_response(request, StatusCode::OK, &headers, now).unwrap();
+        StoredResponse::new(StatusCode::OK, &headers, terms).with_body(Bytes::from_static(body))
+    }
+
+    fn put(store: &CacheStore, key: &str, body: &'static [u8]) {
+        store.put(key.into(), store.ticket(key), response("", &[], body));
+    }
+
+    #[test]
+    fn a_variant_replaces_its_like_and_no_other() {
+        let store = CacheStore::in_memory(1 << 20);
+        for (foo, body) in [("1", &b"one"[..]), ("2", b"two"), ("1", b"uno")] {
+            store.put("k".into(), store.ticket("k"), response("foo", &[("foo", foo)], body));
+        }
+        let resource = store.lookup("k").unwrap();
+        assert_eq!(resource.variants.len(), 2);
+        let foo = |value| HeaderMap::from_iter([("foo".parse().unwrap(), HeaderValue::from_static(value))]);
+        assert_eq!(resource.select(&foo("1")).unwrap().body, "uno");
+        assert_eq!(resource.select(&foo("2")).unwrap().body, "two");
+        assert!(resource.select(&foo("3")).is_none());
+    }
+
+    #[test]
+    fn variants_are_bounded() {
+        let store = CacheStore::in_memory(1 << 20);
+        for n in 0..100 {
+            store.put("k".into(), store.ticket("k"), response("foo", &[("foo", &n.to_string())], b""));
+        }
+        assert_eq!(store.lookup("k").unwrap().variants.len(), 32);
+    }
+
+    #[test]
+    fn what_was_invalidated_on_its_way_is_not_stored() {
+        // RFC 9111 §4.4
+        let store = CacheStore::in_memory(1 << 20);
+        let ways: [fn(&CacheStore) -> bool; 2] = [|store| store.invalidate("k"), |store| store.purge(&Purge::All) > 0];
+        for invalidate in ways {
+            let ticket = store.ticket("k");
+            invalidate(&store);
+            store.put("k".into(), ticket, response("", &[], b"old"));
+            assert!(store.lookup("k").is_none());
+            put(&store, "k", b"new");
+            assert!(store.lookup("k").is_some());
+        }
+    }
+
+    #[test]
+    fn one_variant_can_be_forgotten() {
+        let store = CacheStore::in_memory(1 << 20);
+        store.put("k".into(), store.ticket("k"), response("foo", &[("foo", "1")], b"one"));
+        store.put("k".into(), store.ticket("k"), response("foo", &[("foo", "2")], b"two"));
+        let resource = store.lookup("k").unwrap();
+        store.forget("k", &resource.variants[0]);
+        assert_eq!(store.lookup("k").unwrap().variants.len(), 1);
+        store.forget("k", &resource.variants[1]);
+        assert!(store.lookup("k").is_none());
+    }
+
+    #[test]
+    fn purging_by_url_prefix_and_all() {
+        let store = CacheStore::in_memory(1 << 20);
+        let fill = || {
+            for key in ["http://a.example/x", "https://a.example/x", "http://a.example/xyz", "http://b.example/x"] {
+                put(&store, key, b"x");
+            }
+        };
+        for (purge, expected) in [
+            ("http://a.example/x", 1),
+            ("//a.example/x", 2),
+            ("/x", 3),
+            ("http://a.example/x*", 2),
+            ("/x*", 4),
+            ("//A.example/*", 3),
+            ("*", 4),
+            ("http://c.example/*", 0),
+        ] {
+            fill();
+            assert_eq!(store.purge(&purge.parse().unwrap()), expected, "{purge}");
+        }
+    }
+
+    #[test]
+    fn the_capacity_holds() {
+        let store = CacheStore::in_memory(64 << 10);
+        for n in 0..1000 {
+            put(&store, &format!("http://a.example/{n}"), &[0; 1000]);
+        }
+        let stats = store.stats();
+        assert!(stats.weighted_size <= 64 << 10, "{stats:?}");
+        assert!(stats.entries > 20 && stats.evictions >= 900, "{stats:?}");
+        assert_eq!(stats.stored, 1000);
+    }
+
+    #[test]
+    fn unfinished_bodies_have_a_budget() {
+        let store = CacheStore::in_memory(8 << 20);
+        let mut first = store.reserve(1 << 20).unwrap();
+        assert!(first.grow(2 << 20));
+        assert!(!first.grow(3 << 20));
+        assert!(store.reserve(1).is_none());
+        drop(first);
+        assert!(store.reserve(2 << 20).is_some());
+    }
+}

@@ -1,0 +1,333 @@
+//! A stored response: its head in a form that a hit can copy cheaply, and its body.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
+
+use crate::cache_status::{CACHE_STATUS, Member, number};
+use crate::clock::Timestamp;
+use crate::date;
+use crate::freshness::Freshness;
+use crate::storing::{Request, Terms, Unstorable};
+use crate::validation::{Validators, is_weak};
+use crate::vary::Selecting;
+
+#[derive(Debug)]
+pub(crate) struct StoredResponse {
+    pub(crate) status: StatusCode,
+    /// Already holds `Age` and `Cache-Status`, so that a hit replaces values in place.
+    headers: HeaderMap,
+    /// The `Cache-Status` of caches nearer to the origin.
+    nearer: Option<HeaderValue>,
+    pub(crate) body: Bytes,
+    pub(crate) selecting: Selecting,
+    pub(crate) freshness: Freshness,
+    pub(crate) validators: Validators,
+    revalidating: AtomicBool,
+}
+
+impl StoredResponse {
+    /// The head of a response whose body is still to come.
+    pub(crate) fn new(status: StatusCode, headers: &HeaderMap, terms: Terms) -> Self {
+        let Terms { freshness, selecting, unstored } = terms;
+        let mut stored = compact(headers, |name| !is_unstored(name, headers, &unstored), 4);
+        // RFC 9110 §6.6.1: a response without a valid Date gets the time it arrived.
+        if date::of(&stored, header::DATE).is_none()
+            && let Some(date) = date::value(freshness.date)
+        {
+            stored.insert(header::DATE, date);
+        }
+        let nearer = combined(headers, &CACHE_STATUS);
+        stored.insert(header::AGE, HeaderValue::from_static("0"));
+        stored.insert(CACHE_STATUS, HeaderValue::from_static("rproxy"));
+        let validators = Validators::of(&stored);
+        Self {
+            status,
+            headers: stored,
+            nearer,
+            body: Bytes::new(),
+            selecting,
+            freshness,
+            validators,
+            revalidating: AtomicBool::new(false),
+        }
+    }
+
+    /// The same, complete.
+    pub(crate) fn with_body(mut self, body: Bytes) -> Self {
+        // RFC 9110 §8.6: a 204 has no Content-Length.
+        if self.status != StatusCode::NO_CONTENT {
+            self.headers.insert(header::CONTENT_LENGTH, number(body.len() as u64));
+        }
+        self.body = body;
+        self
+    }
+
+    /// This response with the header section of `update`, a 304 or the answer to a HEAD, merged in.
+    /// An error means that it may be kept no longer; the merged response can be served all the same.
+    // RFC 9111 §3.2, §4.3.4
+    pub(crate) fn freshened(
+        &self,
+        request: Request<'_>,
+        update: &HeaderMap,
+        response_time: Timestamp,
+    ) -> (Self, Result<(), Unstorable>) {
+        let mut merged = self.headers.clone();
+        merged.remove(header::AGE);
+        merged.remove(CACHE_STATUS);
+        for name in update.keys() {
+            // What says how the stored body is framed and coded belongs to the stored body. A cookie is
+            // for the client that asked. A weak tag stays weak: what weakened it saw the content, and can't have seen that of a 304.
+            let kept = matches!(*name, header::CONTENT_LENGTH | header::CONTENT_ENCODING | header::CONTENT_RANGE)
+                || *name == header::SET_COOKIE
+                || (*name == header::ETAG
+                    && self.validators.etag.as_ref().is_some_and(|etag| is_weak(etag.as_bytes())));
+            if kept || is_hop_by_hop(name) {
+                continue;
+            }
+            merged.remove(name);
+            for value in update.get_all(name) {
+                merged.append(name, value.clone());
+            }
+        }
+        if !update.contains_key(header::DATE) {
+            merged.remove(header::DATE);
+        }
+        let (terms, kept) = match Terms::for_response(request, self.status, &merged, response_time) {
+            Ok(terms) => (terms, Ok(())),
+            Err(reason) => {
+                let terms =
+                    Terms { freshness: self.freshness.clone(), selecting: self.selecting.clone(), unstored: vec![] };
+                (terms, Err(reason))
+            }
+        };
+        (Self::new(self.status, &merged, terms).with_body(self.body.clone()), kept)
+    }
+
+    /// The header section of a response made of this one.
+    pub(crate) fn head(&self, age: u64, member: Member) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        // RFC 9111 §4: a stored response is sent with its Age.
+        headers.insert(header::AGE, number(age));
+        headers.insert(CACHE_STATUS, member.after(self.nearer.as_ref()));
+        headers
+    }
+
+    pub(crate) fn content_length(&self) -> Option<&HeaderValue> {
+        self.headers.get(header::CONTENT_LENGTH)
+    }
+
+    /// `None` if someone else is at it.
+    pub(crate) fn begin_revalidation(self: &Arc<Self>) -> Option<Revalidation> {
+        let begun = !self.revalidating.swap(true, Ordering::AcqRel);
+        begun.then(|| Revalidation(Arc::clone(self)))
+    }
+
+    /// What this takes in memory, as far as it can be told.
+    pub(crate) fn weight(&self) -> usize {
+        // A bucket and its share of the index of a header map, as `http` lays them out.
+        const FIELD: usize = 112;
+        let values: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        size_of::<Self>() + self.headers.len() * FIELD + values + self.selecting.weight() + self.body.len()
+    }
+}
+
+/// Held while a stale response is validated in the background, so that it happens once.
+#[derive(Debug)]
+pub(crate) struct Revalidation(Arc<StoredResponse>);
+
+impl Drop for Revalidation {
+    fn drop(&mut self) {
+        self.0.revalidating.store(false, Ordering::Release);
+    }
+}
+
+/// RFC 9111 §3.1
+fn is_unstored(name: &HeaderName, headers: &HeaderMap, unstored: &[HeaderName]) -> bool {
+    is_hop_by_hop(name)
+        || *name == header::AGE
+        || *name == CACHE_STATUS
+        || unstored.contains(name)
+        || is_connection_option(name, headers)
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::CONNECTION
+            | header::PROXY_AUTHENTICATE
+            | header::PROXY_AUTHORIZATION
+            | header::TE
+            | header::TRAILER
+            | header::TRANSFER_ENCODING
+            | header::UPGRADE
+    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authentication-info")
+}
+
+/// RFC 9110 §7.6.1
+fn is_connection_option(name: &HeaderName, headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::CONNECTION).iter();
+    lines.any(|line| {
+        line.as_bytes()
+            .split(|&byte| byte == b',')
+            .any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
+    })
+}
+
+/// All lines of a list as one.
+fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    if lines.is_empty() { None } else { HeaderValue::from_bytes(&lines.join(&b", "[..])).ok() }
+}
+
+/// The chosen fields in memory of their own: the values that a server's parser makes are slices of
+/// its read buffer, and each would keep all of that alive.
+fn compact(headers: &HeaderMap, chosen: impl Fn(&HeaderName) -> bool, more: usize) -> HeaderMap {
+    let kept: Vec<_> = headers.iter().filter(|(name, _)| chosen(name)).collect();
+    let mut text = BytesMut::with_capacity(kept.iter().map(|(_, value)| value.len()).sum());
+    let mut compact = HeaderMap::with_capacity(kept.len() + more);
+    for (name, value) in kept {
+        text.put_slice(value.as_bytes());
+        if let Ok(value) = HeaderValue::from_maybe_shared(text.split().freeze()) {
+            compact.append(name, value);
+        }
+    }
+    compact
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::cache_status::Forwarded;
+
+    const NOW: u64 = 784_111_777;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        map
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        (UNIX_EPOCH + Duration::from_secs(seconds)).into()
+    }
+
+    fn request(headers: &HeaderMap) -> Request<'_> {
+        Request { path: "/", headers, request_time: at(NOW) }
+    }
+
+    fn stored(fields: &[(&str, &str)]) -> StoredResponse {
+        let headers = map(fields);
+        let nothing = HeaderMap::new();
+        let terms = Terms::for_response(request(&nothing), StatusCode::OK, &headers, at(NOW)).unwrap();
+        StoredResponse::new(StatusCode::OK, &headers, terms).with_body(Bytes::from_static(b"hello"))
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_is_not_stored() {
+        // RFC 9111 §3.1
+        let stored = stored(&[
+            ("cache-control", "max-age=60, no-cache=\"d\""),
+            ("connection", "a, B"),
+            ("connection", "close"),
+            ("a", "1"),
+            ("b", "2"),
+            ("c", "3"),
+            ("c", "4"),
+            ("d", "5"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authenticate", "x"),
+            ("proxy-authentication-info", "x"),
+            ("proxy-connection", "x"),
+            ("te", "x"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "x"),
+            ("age", "7"),
+        ]);
+        let head = stored.head(9, Member::hit());
+        let mut names: Vec<_> = head.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["age", "c", "cache-control", "cache-status", "content-length", "date"]);
+        assert_eq!(head.get_all("c").iter().collect::<Vec<_>>(), ["3", "4"]);
+        assert_eq!((&head["age"], &head["content-length"]), (&"9".parse().unwrap(), &"5".parse().unwrap()));
+        assert_eq!(head["date"], "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
+
+    #[test]
+    fn caches_nearer_to_the_origin_come_first_in_cache_status() {
+        // RFC 9211 §2
+        let stored =
+            stored(&[("cache-control", "max-age=60"), ("cache-status", "A; hit"), ("cache-status", "B; fwd=miss")]);
+        let head = stored.head(0, Member::forwarded(Forwarded::Stale));
+        assert_eq!(head.get_all("cache-status").iter().collect::<Vec<_>>(), ["A; hit, B; fwd=miss, rproxy; fwd=stale"]);
+    }
+
+    #[test]
+    fn a_304_updates_all_but_what_the_body_depends_on() {
+        // RFC 9111 §3.2
+        let stored = stored(&[
+            ("cache-control", "max-age=1"),
+            ("etag", "W/\"a\""),
+            ("content-encoding", "gzip"),
+            ("content-type", "text/plain"),
+            ("x", "1"),
+            ("x", "2"),
+            ("y", "1"),
+        ]);
+        let update = map(&[
+            ("cache-control", "max-age=99"),
+            ("etag", "\"a\""),
+            ("content-encoding", "br"),
+            ("content-length", "0"),
+            ("content-type", "text/html"),
+            ("connection", "close"),
+            ("age", "5"),
+            ("x", "3"),
+        ]);
+        let nothing = HeaderMap::new();
+        let (fresh, kept) = stored.freshened(request(&nothing), &update, at(NOW + 10));
+        assert_eq!(kept, Ok(()));
+        // Five seconds before it was sent on, ten for the exchange.
+        assert_eq!((fresh.freshness.freshness_lifetime, fresh.freshness.initial_age), (99, 15));
+        let head = fresh.head(0, Member::hit());
+        for (name, value) in [
+            ("etag", "W/\"a\""),
+            ("content-encoding", "gzip"),
+            ("content-length", "5"),
+            ("content-type", "text/html"),
+            ("cache-control", "max-age=99"),
+            ("date", "Sun, 06 Nov 1994 08:49:47 GMT"),
+            ("x", "3"),
+            ("y", "1"),
+        ] {
+            assert_eq!(head.get_all(name).iter().collect::<Vec<_>>(), [value], "{name}");
+        }
+        assert!(!head.contains_key("connection"));
+        assert_eq!(fresh.body, "hello");
+    }
+
+    #[test]
+    fn a_304_that_forbids_storing_is_obeyed() {
+        let stored = stored(&[("cache-control", "max-age=1"), ("etag", "\"a\"")]);
+        let nothing = HeaderMap::new();
+        let (fresh, kept) = stored.freshened(request(&nothing), &map(&[("cache-control", "no-store")]), at(NOW));
+        assert_eq!(kept, Err(Unstorable::NoStore));
+        assert_eq!(fresh.head(0, Member::hit())["cache-control"], "no-store");
+    }
+
+    #[test]
+    fn only_one_revalidates() {
+        let stored = Arc::new(stored(&[("cache-control", "max-age=1")]));
+        let first = stored.begin_revalidation();
+        assert!(first.is_some() && stored.begin_revalidation().is_none());
+        drop(first);
+        assert!(stored.begin_revalidation().is_some());
+    }
+}

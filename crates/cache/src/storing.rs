@@ -1,0 +1,245 @@
+//! Whether a response may be stored: RFC 9111 §3.
+
+use http::header::{self, HeaderName};
+use http::{HeaderMap, StatusCode};
+
+use crate::cache_control::ResponseDirectives;
+use crate::clock::Timestamp;
+use crate::content_type;
+use crate::freshness::{Basis, Freshness, is_heuristically_cacheable};
+use crate::validation::Validators;
+use crate::vary::Selecting;
+
+/// The terms on which a response is stored.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) freshness: Freshness,
+    pub(crate) selecting: Selecting,
+    /// Fields that are not stored, beyond those that never are.
+    pub(crate) unstored: Vec<HeaderName>,
+}
+
+/// Why a response is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unstorable {
+    Status,
+    NoStore,
+    Private,
+    Authorization,
+    SetCookie,
+    VaryAny,
+    /// No rule makes it storable, or it could never be used.
+    NoUse,
+    /// The path promises another kind of content.
+    Disguised,
+}
+
+/// The exchange that ended in the response.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) request_time: Timestamp,
+}
+
+impl Terms {
+    /// For the response to a GET.
+    pub(crate) fn for_response(
+        request: Request<'_>,
+        status: StatusCode,
+        headers: &HeaderMap,
+        response_time: Timestamp,
+    ) -> Result<Self, Unstorable> {
+        let mut directives = ResponseDirectives::of(headers);
+        // 206 is a part, 304 and 412 answer a condition, 416 a range: none stands for the resource.
+        if status.is_informational() || matches!(status.as_u16(), 206 | 304 | 412 | 416) {
+            return Err(Unstorable::Status);
+        }
+        // RFC 9111 §5.2.2.3: who understands the status ignores the no-store beside must-understand.
+        match (directives.must_understand, is_understood(status)) {
+            (true, false) => return Err(Unstorable::Status),
+            (true, true) => {}
+            (false, _) if directives.no_store => return Err(Unstorable::NoStore),
+            (false, _) => {}
+        }
+        if directives.private {
+            return Err(Unstorable::Private);
+        }
+        let shared = directives.public || directives.s_maxage.is_some();
+        // RFC 9111 §3.5
+        if request.headers.contains_key(header::AUTHORIZATION) && !shared && !directives.must_revalidate {
+            return Err(Unstorable::Authorization);
+        }
+        let set_cookie2 = HeaderName::from_static("set-cookie2");
+        for cookie in [header::SET_COOKIE, set_cookie2] {
+            if headers.contains_key(&cookie) && !directives.unstored.contains(&cookie) {
+                // RFC 9111 §7.3 leaves it open. Only who addresses shared caches has thought of
+                // them; and even then the cookie is for the one client that it was made for.
+                if !shared {
+                    return Err(Unstorable::SetCookie);
+                }
+                directives.unstored.push(cookie);
+            }
+        }
+        let selecting = Selecting::new(headers, request.headers).map_err(|_| Unstorable::VaryAny)?;
+
+        let agrees = content_type::agrees(request.path, headers);
+        // A guess must not make one user's page everybody's.
+        let personal = request.headers.contains_key(header::COOKIE) && agrees != Some(true);
+        let heuristics = agrees != Some(false) && (!personal || directives.public);
+        let freshness = Freshness::new(status, headers, &directives, heuristics, request.request_time, response_time);
+        if !freshness.basis.is_explicit() && agrees == Some(false) {
+            return Err(Unstorable::Disguised);
+        }
+        // RFC 9111 §3
+        if freshness.basis == Basis::Nothing && !directives.public && !is_heuristically_cacheable(status) {
+            return Err(Unstorable::NoUse);
+        }
+        let stale_at_birth = freshness.no_cache || freshness.ttl(freshness.initial_age) <= 0;
+        let windows = freshness.stale_while_revalidate.max(freshness.stale_if_error);
+        if stale_at_birth && windows == 0 && Validators::of(headers).is_empty() {
+            return Err(Unstorable::NoUse);
+        }
+        Ok(Self { freshness, selecting, unstored: directives.unstored })
+    }
+}
+
+/// The statuses whose caching requirements are met here.
+fn is_understood(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200 | 203 | 204 | 300..=303 | 307 | 308 | 400..=411 | 413..=415 | 417 | 421 | 422 | 426 | 428 | 429 | 431 | 451 | 500..=505 | 511
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use http::HeaderValue;
+
+    use super::*;
+
+    // Sun, 06 Nov 1994 08:49:37 GMT
+    const NOW: u64 = 784_111_777;
+    const MODIFIED: (&str, &str) = ("last-modified", "Sun, 06 Nov 1994 07:49:37 GMT");
+    const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    fn terms(
+        path: &str,
+        request: &[(&str, &str)],
+        status: u16,
+        response: &[(&str, &str)],
+    ) -> Result<Terms, Unstorable> {
+        let now = Timestamp::from(UNIX_EPOCH + Duration::from_secs(NOW));
+        let request = Request { path, headers: &map(request), request_time: now };
+        Terms::for_response(request, StatusCode::from_u16(status).unwrap(), &map(response), now)
+    }
+
+    fn refusal(request: &[(&str, &str)], status: u16, response: &[(&str, &str)]) -> Option<Unstorable> {
+        terms("/", request, status, response).err()
+    }
+
+    #[test]
+    fn directives_decide() {
+        // RFC 9111 §3, §5.2.2
+        for (cache_control, expected) in [
+            ("max-age=60", None),
+            ("s-maxage=60", None),
+            ("max-age=60, no-store", Some(Unstorable::NoStore)),
+            ("max-age=60, No-StOrE", Some(Unstorable::NoStore)),
+            ("private, max-age=60", Some(Unstorable::Private)),
+            ("public, private, max-age=60", Some(Unstorable::Private)),
+            ("private=\"x\", max-age=60", None),
+            ("must-understand, no-store, max-age=60", None),
+            ("max-age=0", Some(Unstorable::NoUse)),
+            ("max-age=60, no-cache", Some(Unstorable::NoUse)),
+            ("max-age=0, stale-if-error=60", None),
+            ("max-age=0, stale-while-revalidate=60", None),
+        ] {
+            assert_eq!(refusal(&[], 200, &[("cache-control", cache_control)]), expected, "{cache_control}");
+        }
+        let validatable = [("cache-control", "no-cache"), ("etag", "\"a\"")];
+        assert_eq!(refusal(&[], 200, &validatable), None, "stored to be validated");
+    }
+
+    #[test]
+    fn any_final_status_with_explicit_freshness_is_stored() {
+        // RFC 9111 §3
+        for status in [200, 203, 204, 299, 301, 302, 303, 307, 308, 400, 404, 410, 499, 500, 502, 503, 504, 599] {
+            assert_eq!(refusal(&[], status, &[FRESH]), None, "{status}");
+        }
+        for status in [206, 304, 412, 416] {
+            assert_eq!(refusal(&[], status, &[FRESH]), Some(Unstorable::Status), "{status}");
+        }
+        // RFC 9111 §5.2.2.3
+        let must_understand = [("cache-control", "must-understand, max-age=60")];
+        assert_eq!(refusal(&[], 599, &must_understand), Some(Unstorable::Status));
+        assert_eq!(refusal(&[], 404, &must_understand), None);
+    }
+
+    #[test]
+    fn without_explicit_freshness_only_some_statuses_are() {
+        // RFC 9111 §4.2.2
+        for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
+            assert_eq!(refusal(&[], status, &[MODIFIED]), None, "{status}");
+        }
+        for status in [201, 202, 302, 403, 500, 502, 503, 504, 599] {
+            assert_eq!(refusal(&[], status, &[MODIFIED]), Some(Unstorable::NoUse), "{status}");
+        }
+        assert_eq!(refusal(&[], 599, &[MODIFIED, ("cache-control", "public")]), None);
+        assert_eq!(refusal(&[], 200, &[]), Some(Unstorable::NoUse));
+    }
+
+    #[test]
+    fn responses_to_authorized_requests_need_permission() {
+        // RFC 9111 §3.5
+        let request = [("authorization", "Basic eDp5")];
+        assert_eq!(refusal(&request, 200, &[FRESH]), Some(Unstorable::Authorization));
+        for cache_control in ["public, max-age=60", "s-maxage=60", "must-revalidate, max-age=60"] {
+            assert_eq!(refusal(&request, 200, &[("cache-control", cache_control)]), None, "{cache_control}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_never_stored() {
+        // RFC 9111 §7.3
+        let cookie = ("set-cookie", "a=b");
+        assert_eq!(refusal(&[], 200, &[FRESH, cookie]), Some(Unstorable::SetCookie));
+        for cache_control in ["public, max-age=60", "s-maxage=60", "max-age=60, no-cache=\"set-cookie\""] {
+            let terms = terms("/", &[], 200, &[("cache-control", cache_control), cookie]).unwrap();
+            assert_eq!(terms.unstored, ["set-cookie"], "{cache_control}");
+        }
+    }
+
+    #[test]
+    fn vary_star_is_not_stored() {
+        // RFC 9111 §4.1
+        assert_eq!(refusal(&[], 200, &[FRESH, ("vary", "a, *")]), Some(Unstorable::VaryAny));
+    }
+
+    #[test]
+    fn a_page_in_the_disguise_of_a_stylesheet_is_not_stored() {
+        let html = ("content-type", "text/html");
+        let refused = |fields: &[(&str, &str)]| terms("/account/x.css", &[], 200, fields).err();
+        assert_eq!(refused(&[html, MODIFIED]), Some(Unstorable::Disguised));
+        assert_eq!(refused(&[html, ("etag", "\"a\"")]), Some(Unstorable::Disguised));
+        assert_eq!(refused(&[html, FRESH]), None, "the application said so itself");
+        assert_eq!(refused(&[("content-type", "text/css"), MODIFIED]), None);
+    }
+
+    #[test]
+    fn nothing_is_guessed_about_answers_to_cookies() {
+        let cookie = [("cookie", "session=1")];
+        let lifetime = |path, fields: &[(&str, &str)]| {
+            terms(path, &cookie, 200, fields).map(|terms| terms.freshness.freshness_lifetime)
+        };
+        assert_eq!(lifetime("/page", &[MODIFIED]).unwrap(), 0, "only after validation");
+        assert_eq!(lifetime("/x.css", &[MODIFIED, ("content-type", "text/css")]).unwrap(), 360);
+        assert_eq!(lifetime("/page", &[MODIFIED, ("cache-control", "public")]).unwrap(), 360);
+    }
+}

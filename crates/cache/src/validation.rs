@@ -1,0 +1,241 @@
+//! Validators: conditional requests sent and received, RFC 9111 §4.3 and RFC 9110 §13.
+
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, StatusCode};
+
+use crate::date;
+
+/// The validators of a stored response.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Validators {
+    pub(crate) etag: Option<HeaderValue>,
+    pub(crate) last_modified: Option<HeaderValue>,
+}
+
+impl Validators {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self {
+            etag: headers.get(header::ETAG).cloned(),
+            last_modified: headers.get(header::LAST_MODIFIED).filter(|value| date::parse(value).is_some()).cloned(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.last_modified.is_none()
+    }
+
+    /// Makes `request` ask whether the stored response still holds. The client's own conditions give
+    /// way: they are answered from the outcome.
+    // RFC 9111 §4.3.1
+    pub(crate) fn make_conditional(&self, request: &mut HeaderMap) {
+        request.remove(header::IF_NONE_MATCH);
+        request.remove(header::IF_MODIFIED_SINCE);
+        if let Some(etag) = &self.etag {
+            request.insert(header::IF_NONE_MATCH, etag.clone());
+        }
+        if let Some(last_modified) = &self.last_modified {
+            request.insert(header::IF_MODIFIED_SINCE, last_modified.clone());
+        }
+    }
+
+    /// Whether a 304 is about the response with these validators, RFC 9111 §4.3.4.
+    ///
+    /// It answers a request that named no other, so weak comparison is enough; and it must be, for
+    /// what weakens the `ETag` of a compressed response can't weaken that of a 304 without content.
+    pub(crate) fn are_confirmed_by(&self, not_modified: &HeaderMap) -> bool {
+        let told = Self::of(not_modified);
+        match (&self.etag, &told.etag, &self.last_modified, &told.last_modified) {
+            (Some(ours), Some(theirs), ..) => same_weakly(ours.as_bytes(), theirs.as_bytes()),
+            (_, _, Some(ours), Some(theirs)) => date::parse(ours) == date::parse(theirs),
+            (None, Some(_), ..) => false,
+            _ => true,
+        }
+    }
+
+    /// Whether `headers` contradict these validators: another representation is meant.
+    pub(crate) fn differ_from(&self, headers: &HeaderMap) -> bool {
+        let told = Self::of(headers);
+        let differ = |ours: &Option<HeaderValue>, theirs: &Option<HeaderValue>| match (ours, theirs) {
+            (Some(ours), Some(theirs)) => ours != theirs,
+            _ => false,
+        };
+        differ(&self.etag, &told.etag) || differ(&self.last_modified, &told.last_modified)
+    }
+
+    /// RFC 9110 §13.1.5: whether `If-Range` lets a range of the stored response be sent. `stored_date` is
+    /// the `Date` of the response.
+    pub(crate) fn allow_range(&self, request: &HeaderMap, stored_date: u64) -> bool {
+        let Some(condition) = request.get(header::IF_RANGE) else {
+            return true;
+        };
+        if let Some(asked) = date::parse(condition) {
+            let modified = self.last_modified.as_ref().and_then(date::parse);
+            // RFC 9110 §8.8.2.2: a date is a strong validator only if it is older than the response.
+            return modified.is_some_and(|modified| modified == asked && modified < stored_date);
+        }
+        let asked = condition.as_bytes().trim_ascii();
+        self.etag.as_ref().is_some_and(|etag| same_strongly(etag.as_bytes(), asked))
+    }
+}
+
+/// Whether the client's own condition makes a 304 of the stored response.
+// RFC 9111 §4.3.2, RFC 9110 §13.2.2
+pub(crate) fn is_not_modified(
+    request: &HeaderMap,
+    status: StatusCode,
+    validators: &Validators,
+    stored_date: u64,
+) -> bool {
+    // RFC 9110 §13.2.1: a condition is about a representation; errors and redirects are not one.
+    if !status.is_success() {
+        return false;
+    }
+    if request.contains_key(header::IF_NONE_MATCH) {
+        let etag = validators.etag.as_ref().map(|etag| etag.as_bytes());
+        return request
+            .get_all(header::IF_NONE_MATCH)
+            .iter()
+            .flat_map(|line| entity_tags(line.as_bytes()))
+            .any(|tag| tag == b"*" || etag.is_some_and(|etag| same_weakly(etag, tag)));
+    }
+    let Some(since) = date::of(request, header::IF_MODIFIED_SINCE) else {
+        return false;
+    };
+    // RFC 9111 §4.3.2: without Last-Modified the Date stands in.
+    validators.last_modified.as_ref().and_then(date::parse).unwrap_or(stored_date) <= since
+}
+
+/// RFC 9110 §8.8.3.2
+fn same_weakly(a: &[u8], b: &[u8]) -> bool {
+    opaque(a) == opaque(b)
+}
+
+fn same_strongly(a: &[u8], b: &[u8]) -> bool {
+    !is_weak(a) && !is_weak(b) && a == b
+}
+
+pub(crate) fn is_weak(tag: &[u8]) -> bool {
+    tag.starts_with(b"W/")
+}
+
+fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+/// The members of an `If-None-Match`. Unlike in other lists a backslash escapes nothing here.
+fn entity_tags(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        if list.is_empty() {
+            return None;
+        }
+        let mut quoted = false;
+        let end = list.iter().position(|&byte| {
+            quoted ^= byte == b'"';
+            byte == b',' && !quoted
+        });
+        let (tag, rest) = match end {
+            Some(end) => (&list[..end], &list[end + 1..]),
+            None => (list, &[][..]),
+        };
+        list = rest;
+        Some(tag.trim_ascii())
+    })
+    .filter(|tag| !tag.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const LATER: &str = "Sunday, 06-Nov-94 08:49:38 GMT";
+    const EARLIER: &str = "Sun Nov  6 08:49:36 1994";
+    const DATE: u64 = 784_111_777 + 100;
+
+    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    fn not_modified(stored: &[(&str, &str)], request: &[(&str, &str)]) -> bool {
+        is_not_modified(&headers(request), StatusCode::OK, &Validators::of(&headers(stored)), DATE)
+    }
+
+    #[test]
+    fn if_none_match_compares_weakly_and_wins() {
+        // RFC 9110 §13.1.2, §13.2.2
+        for (etag, condition, expected) in [
+            ("\"a\"", "\"a\"", true),
+            ("\"a\"", "W/\"a\"", true),
+            ("W/\"a\"", "\"a\"", true),
+            ("\"a\"", "\"x\", \"a\" ,\"y\"", true),
+            ("\"a,b\"", "\"a,b\"", true),
+            ("\"b\"", "\"a\\\", \"b\"", true),
+            ("\"a\"", "*", true),
+            ("\"a\"", "\"b\"", false),
+            ("\"a\"", "a", false),
+            ("\"a\"", "", false),
+        ] {
+            assert_eq!(
+                not_modified(&[("etag", etag)], &[("if-none-match", condition)]),
+                expected,
+                "{etag} {condition}"
+            );
+        }
+        let stored = [("etag", "\"a\""), ("last-modified", MODIFIED)];
+        assert!(!not_modified(&stored, &[("if-none-match", "\"b\""), ("if-modified-since", LATER)]));
+        assert!(not_modified(&stored, &[("if-none-match", "\"a\""), ("if-modified-since", EARLIER)]));
+    }
+
+    #[test]
+    fn if_modified_since_in_all_date_forms() {
+        // RFC 9110 §13.1.3, RFC 9111 §4.3.2
+        let stored = [("last-modified", MODIFIED)];
+        assert!(not_modified(&stored, &[("if-modified-since", MODIFIED)]));
+        assert!(not_modified(&stored, &[("if-modified-since", LATER)]));
+        assert!(!not_modified(&stored, &[("if-modified-since", EARLIER)]));
+        assert!(!not_modified(&stored, &[("if-modified-since", "yesterday")]));
+        assert!(!not_modified(&[], &[("if-modified-since", MODIFIED)]), "older than the Date");
+        assert!(not_modified(&[], &[("if-modified-since", "Sun, 06 Nov 1994 09:49:37 GMT")]));
+    }
+
+    #[test]
+    fn errors_are_never_not_modified() {
+        let request = headers(&[("if-none-match", "*")]);
+        assert!(!is_not_modified(&request, StatusCode::NOT_FOUND, &Validators::default(), DATE));
+    }
+
+    #[test]
+    fn a_304_must_be_about_what_was_asked() {
+        // RFC 9111 §4.3.4
+        for (stored, told, expected) in [
+            (&[("etag", "\"a\"")][..], &[("etag", "\"a\"")][..], true),
+            (&[("etag", "W/\"a\"")], &[("etag", "\"a\"")], true),
+            (&[("etag", "\"a\"")], &[("etag", "\"b\"")], false),
+            (&[("etag", "\"a\"")], &[], true),
+            (&[("last-modified", MODIFIED)], &[("last-modified", MODIFIED)], true),
+            (&[("last-modified", MODIFIED)], &[("last-modified", "Sun, 06 Nov 1994 09:49:37 GMT")], false),
+            (&[("last-modified", MODIFIED)], &[("etag", "\"a\"")], false),
+        ] {
+            let validators = Validators::of(&headers(stored));
+            assert_eq!(validators.are_confirmed_by(&headers(told)), expected, "{stored:?} {told:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_needs_a_strong_match() {
+        // RFC 9110 §13.1.5
+        for (stored, condition, expected) in [
+            (("etag", "\"a\""), "\"a\"", true),
+            (("etag", "W/\"a\""), "W/\"a\"", false),
+            (("etag", "\"a\""), "\"b\"", false),
+            (("last-modified", MODIFIED), MODIFIED, true),
+            (("last-modified", MODIFIED), EARLIER, false),
+        ] {
+            let validators = Validators::of(&headers(&[stored]));
+            assert_eq!(validators.allow_range(&headers(&[("if-range", condition)]), DATE), expected, "{condition}");
+        }
+        let validators = Validators::of(&headers(&[("last-modified", MODIFIED)]));
+        assert!(!validators.allow_range(&headers(&[("if-range", MODIFIED)]), 784_111_777), "a weak date");
+        assert!(validators.allow_range(&HeaderMap::new(), DATE));
+    }
+}

@@ -1,0 +1,225 @@
+//! Which stored response a request may have: `Vary`, RFC 9111 §4.1.
+
+use std::borrow::Cow;
+
+use http::HeaderMap;
+use http::header::{self, HeaderName, HeaderValue};
+
+use crate::cache_control::split_member;
+
+/// The selecting fields that a response nominated, with their values in the original request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Selecting(Box<[Selector]>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Selector {
+    name: HeaderName,
+    /// `None`: the request did not have the field.
+    value: Option<Box<[u8]>>,
+}
+
+/// `Vary: *`: no other request will ever match.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct VaryAny;
+
+impl Selecting {
+    pub(crate) fn new(response: &HeaderMap, request: &HeaderMap) -> Result<Self, VaryAny> {
+        let mut selectors: Vec<Selector> = Vec::new();
+        for line in response.get_all(header::VARY) {
+            for member in line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                if member.is_empty() {
+                    continue;
+                }
+                // What is not a field name can't be compared: nothing matches it, as with `*`.
+                let name = match HeaderName::from_bytes(member) {
+                    Ok(name) if member != b"*" => name,
+                    _ => return Err(VaryAny),
+                };
+                if selectors.iter().all(|known| known.name != name) {
+                    let value = selecting_value(request, &name).map(|value| value.into_owned().into());
+                    selectors.push(Selector { name, value });
+                }
+            }
+        }
+        selectors.sort_unstable_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+        Ok(Self(selectors.into()))
+    }
+
+    pub(crate) fn matches(&self, request: &HeaderMap) -> bool {
+        self.0.iter().all(|selector| {
+            // Most clients send the very bytes that others sent: no need to normalise those.
+            let mut lines = request.get_all(&selector.name).iter();
+            match (lines.next(), lines.next(), &selector.value) {
+                (None, _, value) => value.is_none(),
+                (Some(line), None, Some(value)) if line.as_bytes() == &**value => true,
+                (Some(_), _, None) => false,
+                (Some(_), _, Some(value)) => selecting_value(request, &selector.name).as_deref() == Some(&**value),
+            }
+        })
+    }
+
+    pub(crate) fn weight(&self) -> usize {
+        let values = self.0.iter().map(|selector| selector.value.as_ref().map_or(0, |value| value.len()));
+        self.0.len() * size_of::<Selector>() + values.sum::<usize>()
+    }
+}
+
+/// The value of a selecting field in the form in which it is compared; normalising it again changes
+/// nothing.
+fn selecting_value<'a>(request: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+    let mut lines = request.get_all(name).iter();
+    let first = lines.next()?;
+    // RFC 9111 §4.1: lines may be combined, and a field with known semantics normalised.
+    if *name == header::ACCEPT_ENCODING || *name == header::ACCEPT_LANGUAGE || *name == header::ACCEPT_CHARSET {
+        return Some(Cow::Owned(preferences(request.get_all(name).iter())));
+    }
+    if request.get_all(name).iter().nth(1).is_none() && !first.as_bytes().contains(&b',') {
+        return Some(Cow::Borrowed(first.as_bytes().trim_ascii()));
+    }
+    let mut combined = Vec::new();
+    for line in request.get_all(name) {
+        let mut rest = line.as_bytes();
+        while !rest.is_empty() {
+            let (member, after) = split_member(rest);
+            rest = after;
+            if !member.trim_ascii().is_empty() {
+                if !combined.is_empty() {
+                    combined.push(b',');
+                }
+                combined.extend_from_slice(member.trim_ascii());
+            }
+        }
+    }
+    Some(Cow::Owned(combined))
+}
+
+/// A list of alternatives with qualities, RFC 9110 §12.4.2: neither case, nor white space, nor the
+/// order, nor the spelling of a quality says anything.
+fn preferences<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Vec<u8> {
+    let mut members: Vec<Vec<u8>> = Vec::new();
+    for member in lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')) {
+        let mut member: Vec<u8> = member.iter().filter(|byte| !byte.is_ascii_whitespace()).copied().collect();
+        if member.is_empty() {
+            continue;
+        }
+        member.make_ascii_lowercase();
+        if let Some(weight) = find(&member, b";q=") {
+            let quality = &member[weight + 3..];
+            if quality.contains(&b'.') {
+                let zeros = quality.iter().rev().take_while(|&&byte| byte == b'0').count();
+                member.truncate(member.len() - zeros);
+                if member.ends_with(b".") {
+                    member.pop();
+                }
+            }
+            if member.ends_with(b";q=1") {
+                member.truncate(weight);
+            }
+        }
+        // RFC 9110 §8.4.1: the x- names mean the same codings.
+        if member.starts_with(b"x-gzip") || member.starts_with(b"x-compress") {
+            member.drain(..2);
+        }
+        members.push(member);
+    }
+    members.sort_unstable();
+    members.dedup();
+    members.join(&b',')
+}
+
+fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len()).position(|window| window == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    fn same(vary: &str, original: &[(&str, &str)], later: &[(&str, &str)]) -> bool {
+        Selecting::new(&headers(&[("vary", vary)]), &headers(original)).unwrap().matches(&headers(later))
+    }
+
+    #[test]
+    fn all_nominated_fields_must_match() {
+        // RFC 9111 §4.1
+        let original = [("foo", "1"), ("bar", "abc"), ("other", "2")];
+        assert!(same("Foo", &original, &[("foo", "1")]));
+        assert!(same("Foo, BAR", &original, &[("bar", "abc"), ("foo", "1")]));
+        assert!(same("foo, baz", &original, &[("foo", "1")]), "absent in both");
+        assert!(!same("Foo", &original, &[("foo", "2")]));
+        assert!(!same("Foo", &original, &[]));
+        assert!(!same("baz", &original, &[("baz", "")]), "empty is not absent");
+        assert!(!same("Foo, Bar", &original, &[("foo", "1"), ("bar", "abcde")]));
+        assert!(same("", &original, &[]));
+    }
+
+    #[test]
+    fn a_star_anywhere_matches_nothing() {
+        for vary in ["*", "*, *", ", *", "*, Foo", "Foo, *", "Foo, b a r"] {
+            assert_eq!(Selecting::new(&headers(&[("vary", vary)]), &HeaderMap::new()), Err(VaryAny), "{vary}");
+        }
+        let lines = headers(&[("vary", ""), ("vary", "*")]);
+        assert_eq!(Selecting::new(&lines, &HeaderMap::new()), Err(VaryAny));
+    }
+
+    #[test]
+    fn white_space_and_lines_are_normalised() {
+        assert!(same("Foo", &[("foo", "1,2")], &[("foo", "1 ,\t2")]));
+        assert!(same("Foo", &[("foo", "1, 2")], &[("foo", "1"), ("foo", "2")]));
+        assert!(!same("Foo", &[("foo", "1,2")], &[("foo", "2,1")]));
+        assert!(!same("Foo", &[("foo", "\"1,2\"")], &[("foo", "\"1, 2\"")]), "quoted text is left alone");
+    }
+
+    #[test]
+    fn accept_encoding_is_compared_by_what_it_means() {
+        for same_meaning in [
+            "gzip, deflate, br",
+            "br,gzip,deflate",
+            "Deflate;q=1, gzip;q=1.0 , BR; q=1.000",
+            "x-gzip, gzip, br, deflate",
+        ] {
+            assert!(
+                same(
+                    "Accept-Encoding",
+                    &[("accept-encoding", "gzip, deflate, br")],
+                    &[("accept-encoding", same_meaning)]
+                ),
+                "{same_meaning}"
+            );
+        }
+        for other in ["gzip", "gzip, deflate, br;q=0", "gzip, deflate, br, zstd", ""] {
+            assert!(
+                !same("Accept-Encoding", &[("accept-encoding", "gzip, deflate, br")], &[("accept-encoding", other)]),
+                "{other}"
+            );
+        }
+        assert!(same("accept-encoding", &[("accept-encoding", "br;q=0.50")], &[("accept-encoding", "br;q=0.5")]));
+        assert!(same("accept-language", &[("accept-language", "en, de")], &[("accept-language", "DE,en")]));
+    }
+
+    proptest! {
+        #[test]
+        fn normalising_twice_changes_nothing(values in prop::collection::vec("[ -~]{0,24}", 1..3)) {
+            for name in ["accept-encoding", "accept-language", "foo"] {
+                let name: HeaderName = name.parse().unwrap();
+                let map: HeaderMap =
+                    values.iter().map(|value| (name.clone(), HeaderValue::from_str(value).unwrap())).collect();
+                let once = selecting_value(&map, &name).unwrap().into_owned();
+                let again = HeaderMap::from_iter([(name.clone(), HeaderValue::from_bytes(&once).unwrap())]);
+                prop_assert_eq!(selecting_value(&again, &name).unwrap().into_owned(), once);
+            }
+        }
+
+        #[test]
+        fn a_request_matches_itself(foo in "[ -~]{0,24}", language in "[ -~]{0,24}") {
+            let request = [("foo", foo.as_str()), ("accept-language", language.as_str())];
+            prop_assert!(same("foo, bar, accept-language", &request, &request));
+        }
+    }
+}

@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
+use rproxy_cache::CachePaths;
 use rproxy_client_ip::TrustedProxies;
 use rproxy_server::Listen;
 use rproxy_upstream::Backend;
@@ -119,7 +120,7 @@ pub struct Config {
     /// Memory for the cache, in bytes.
     pub cache_size: u64,
     /// Paths that the cache serves.
-    pub cache_paths: PathList,
+    pub cache_paths: Written<CachePaths>,
     /// The largest body that is stored, in bytes.
     pub cache_max_object: u64,
     /// Whether responses are compressed.
@@ -129,11 +130,11 @@ pub struct Config {
     /// Whether blocked paths are refused.
     pub filter_enabled: bool,
     /// Paths that are refused.
-    pub blocked_paths: PathList,
+    pub blocked_paths: Written<PathList>,
     /// Whether WebSocket upgrades are passed on.
     pub ws_enabled: bool,
     /// Where they are passed on.
-    pub ws_paths: PathList,
+    pub ws_paths: Written<PathList>,
     /// Whose forwarding headers are believed.
     pub trusted_proxies: Written<TrustedProxies>,
     /// Whether trusted peers send a PROXY protocol header.
@@ -303,14 +304,14 @@ impl Default for Config {
             rate_ipv6_prefix: 64,
             cache_enabled: true,
             cache_size: 64 << 20,
-            cache_paths: PathList::constant(paths::CACHED),
+            cache_paths: paths::cached(),
             cache_max_object: 8 << 20,
             compression: true,
             hsts: true,
             filter_enabled: true,
-            blocked_paths: PathList::constant(paths::BLOCKED),
+            blocked_paths: paths::blocked(),
             ws_enabled: true,
-            ws_paths: PathList::constant(paths::WEBSOCKETS),
+            ws_paths: paths::websockets(),
             trusted_proxies: Written::default(),
             proxy_protocol: ProxyProtocol::Off,
             max_body: None,

@@ -1,43 +1,70 @@
 //! Lists of paths, as globs.
 
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use rproxy_cache::CachePaths;
+
 use super::value::ParseError;
+use super::written::Written;
 
 pub(super) const CACHED: &str =
     "/_next/static/**,/static/**,/assets/**,**/*.{css,js,mjs,woff2,png,jpg,jpeg,gif,svg,webp,avif,ico}";
 pub(super) const BLOCKED: &str = "default";
 pub(super) const WEBSOCKETS: &str = "/**";
 
-/// A comma-separated list of globs, none of which is empty; a comma in braces belongs to its glob.
+/// A list of paths that no layer has read yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathList {
-    text: String,
-}
+pub struct PathList(());
 
-impl PathList {
-    pub(super) fn constant(text: &'static str) -> Self {
-        Self { text: text.to_owned() }
-    }
+impl FromStr for PathList {
+    type Err = Infallible;
 
-    /// The list, for the layer that it is for.
-    pub fn text(&self) -> &str {
-        &self.text
+    fn from_str(_: &str) -> Result<Self, Infallible> {
+        Ok(Self(()))
     }
 }
 
-/// A list of plain globs.
-pub(super) fn globs(text: &str) -> Result<PathList, ParseError> {
-    read(text, |entry| entry.starts_with('/') || entry.starts_with('*'))
+/// What is static by its name or place.
+pub(super) fn cached() -> Written<CachePaths> {
+    // A constant, which a test parses.
+    Written::new(CACHED, CACHED.parse().unwrap_or_default())
 }
 
-/// A list that may also have the word `default`, and exemptions behind `!`.
-pub(super) fn rules(text: &str) -> Result<PathList, ParseError> {
-    read(text, |entry| {
-        let glob = entry.strip_prefix('!').unwrap_or(entry);
-        entry.eq_ignore_ascii_case("default") || glob.starts_with('/') || glob.starts_with('*')
-    })
+pub(super) fn blocked() -> Written<PathList> {
+    Written::new(BLOCKED, PathList(()))
 }
 
-fn read(text: &str, accepts: impl Fn(&str) -> bool) -> Result<PathList, ParseError> {
+pub(super) fn websockets() -> Written<PathList> {
+    Written::new(WEBSOCKETS, PathList(()))
+}
+
+/// A list that is not empty, of plain globs.
+pub(super) fn globs<T>(text: &str) -> Result<Written<T>, String>
+where
+    T: FromStr<Err: Display>,
+{
+    check(text, is_path).map_err(|error| error.to_string())?;
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+/// A list that is not empty, of globs, exemptions behind `!`, and the word `default`.
+pub(super) fn rules<T>(text: &str) -> Result<Written<T>, String>
+where
+    T: FromStr<Err: Display>,
+{
+    let accepts = |entry: &str| entry == BLOCKED || is_path(entry.strip_prefix('!').unwrap_or(entry));
+    check(text, accepts).map_err(|error| error.to_string())?;
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+fn is_path(glob: &str) -> bool {
+    glob.starts_with('/') || glob.starts_with('*')
+}
+
+/// What is easily mistyped and no glob library minds: a glob that can match no path, since paths start with a slash.
+fn check(text: &str, accepts: impl Fn(&str) -> bool) -> Result<(), ParseError> {
     let error = |reason: String| ParseError::new("list of paths", text, reason);
     let mut depth = 0_u32;
     let mut entries = vec![String::new()];
@@ -61,7 +88,7 @@ fn read(text: &str, accepts: impl Fn(&str) -> bool) -> Result<PathList, ParseErr
     }
     match entries.find(|entry| !accepts(entry)) {
         Some(entry) => Err(error(format!("{entry:?} does not start with / or *"))),
-        None => Ok(PathList { text: text.to_owned() }),
+        None => Ok(()),
     }
 }
 
@@ -72,11 +99,16 @@ mod tests {
     #[test]
     fn lists_are_read() {
         for text in [CACHED, WEBSOCKETS, "/a/**, **/*.{css,{js,mjs}}"] {
-            assert_eq!(globs(text).unwrap().text(), text);
+            assert_eq!(globs::<CachePaths>(text).unwrap().text(), text);
         }
-        for text in [BLOCKED, "default,/private/**,!/private/ok", "Default,**/*.bak"] {
-            assert_eq!(rules(text).unwrap().text(), text);
+        for text in [BLOCKED, "default,/private/**,!/private/ok", "default,**/*.bak"] {
+            assert_eq!(rules::<PathList>(text).unwrap().text(), text);
         }
+    }
+
+    #[test]
+    fn the_defaults_are_what_their_text_says() {
+        assert!(cached().contains("/static/x") && cached().contains("/a.css") && !cached().contains("/"));
     }
 
     #[test]
@@ -90,10 +122,11 @@ mod tests {
             ("/*.{css,js", "a brace is not closed"),
             ("/*.css}", "a brace is closed and was not opened"),
         ] {
-            assert_eq!(globs(text).unwrap_err().to_string(), format!("bad list of paths {text:?}: {reason}"));
+            assert_eq!(globs::<CachePaths>(text).unwrap_err(), format!("bad list of paths {text:?}: {reason}"));
         }
+        assert!(globs::<CachePaths>("/ok,/x/[").unwrap_err().starts_with("bad glob \"/x/[\": "));
         assert_eq!(
-            rules("defualt").unwrap_err().to_string(),
+            rules::<PathList>("defualt").unwrap_err(),
             "bad list of paths \"defualt\": \"defualt\" does not start with / or *",
         );
     }

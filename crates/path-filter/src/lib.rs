@@ -1,0 +1,65 @@
+//! A [`tower_layer::Layer`] that answers 404 to requests for sensitive paths, however they are
+//! spelled.
+//!
+//! ```
+//! use std::convert::Infallible;
+//!
+//! use http::{Request, Response, StatusCode};
+//! use rproxy_path_filter::{PathFilterLayer, PathRules};
+//! use tower::{BoxError, Layer, ServiceExt, service_fn};
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), BoxError> {
+//!     let files = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::from("a file"))));
+//!     let filtered = PathFilterLayer::new(PathRules::sensitive()).layer(files);
+//!
+//!     for (path, status) in [
+//!         ("/index.html", StatusCode::OK),
+//!         ("/.env", StatusCode::NOT_FOUND),
+//!         ("/static/%252e%252e/.ENV;x", StatusCode::NOT_FOUND),
+//!         ("/.well-known/security.txt", StatusCode::OK),
+//!     ] {
+//!         let response = filtered.clone().oneshot(Request::get(path).body(())?).await?;
+//!         assert_eq!(response.status(), status, "{path}");
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What it does
+//!
+//! A path is judged in every [reading](PathRules::explain) that some server might make of it: as it
+//! is; percent-decoded once, twice, and on; with dot segments removed, slashes merged, backslashes as
+//! slashes, `;` parameters cut, cut at a NUL, overlong UTF-8 and fullwidth letters folded, trailing
+//! dots and spaces trimmed; letters always in lower case. It is blocked if *any* reading is.
+//!
+//! In one reading, the last rule that matches decides: a `block` after an `allow` blocks, an `allow`
+//! after a `block` allows. An exemption therefore can't be used to get around a rule: a path that
+//! reads as exempt in one way and as blocked in another is blocked.
+//!
+//! [`PathRules::sensitive`] is a list of what is not meant to be served and often is by accident:
+//! dotfiles, repositories, environments, keys, dumps, backups. Only the path is looked at, never the
+//! query.
+//!
+//! An ordinary path costs one scan and a few hash look-ups; it is copied only if it needs more than
+//! one reading.
+//!
+//! # How it fails
+//!
+//! A blocked path is answered `404` with [`PathFilterDecision`] in the response's extensions. A path
+//! with so many readings that they can't all be judged is blocked. A glob that is none is a
+//! [`PathRulesError`] when the rules are built.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod future;
+mod layer;
+mod readings;
+mod rules;
+mod sensitive;
+mod service;
+
+pub use self::future::ResponseFuture;
+pub use self::layer::PathFilterLayer;
+pub use self::rules::{Explanation, PathRules, PathRulesBuilder, PathRulesError};
+pub use self::service::{PathFilterDecision, PathFilterService};

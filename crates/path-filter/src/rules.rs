@@ -1,0 +1,320 @@
+//! Which paths are blocked: globs over readings, the last match decides.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
+
+use crate::readings::{self, Readings};
+use crate::sensitive::SENSITIVE;
+
+/// Rules that are ready to judge. Cheap to clone.
+///
+/// A glob matches a whole path in lower case: `*` within a segment, `**` over segments, `?`, `[ab]`,
+/// `{a,b}`. `/private/**` is `/private` itself, too.
+#[derive(Clone)]
+pub struct PathRules {
+    compiled: Arc<Compiled>,
+}
+
+struct Compiled {
+    rules: Vec<Rule>,
+    /// Globs that can match only where a segment begins with a dot: most paths have none.
+    dotted: Globs,
+    others: Globs,
+}
+
+struct Globs {
+    set: GlobSet,
+    /// For each glob of the set, the index of its rule, ascending.
+    rules: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    glob: Arc<str>,
+    blocks: bool,
+}
+
+impl PathRules {
+    /// The curated list: what is not meant to be served and often is by accident. Version 2026-11.
+    pub fn sensitive() -> Self {
+        // A test builds it; were an entry no glob, that list would be empty.
+        Self::builder().sensitive().and_then(PathRulesBuilder::build).unwrap_or_else(|_| Self::none())
+    }
+
+    /// Starts with no rule at all.
+    pub fn builder() -> PathRulesBuilder {
+        PathRulesBuilder::default()
+    }
+
+    fn none() -> Self {
+        let globs = || Globs { set: GlobSet::empty(), rules: Vec::new() };
+        Self { compiled: Arc::new(Compiled { rules: Vec::new(), dotted: globs(), others: globs() }) }
+    }
+
+    /// Reads a comma-separated list: globs, `!` before those that are exempt, and the word `default`
+    /// for the curated list. A comma within braces does not separate.
+    ///
+    /// # Errors
+    ///
+    /// An entry that is no glob, or an empty list.
+    pub fn parse_list(list: &str) -> Result<Self, PathRulesError> {
+        let mut builder = Self::builder();
+        for entry in entries(list) {
+            builder = match entry.strip_prefix('!') {
+                Some(glob) => builder.allow(glob.trim())?,
+                None if entry.eq_ignore_ascii_case("default") => builder.sensitive()?,
+                None => builder.block(entry)?,
+            };
+        }
+        builder.build()
+    }
+
+    /// The rule by which `path` is blocked, as it was written; `None` if it is not.
+    pub fn blocks(&self, path: &str) -> Option<Arc<str>> {
+        match readings::of(path.as_bytes()) {
+            Readings::One(reading) => self.blocked_reading(&reading),
+            Readings::Several(readings) => readings.iter().find_map(|reading| self.blocked_reading(reading)),
+            Readings::TooMany => Some(Arc::from(TOO_MANY)),
+        }
+    }
+
+    /// Shows every reading of `path`, and what becomes of it.
+    pub fn explain(&self, path: &str) -> Explanation {
+        let readings = match readings::of(path.as_bytes()) {
+            Readings::One(reading) => vec![reading.into_owned()],
+            Readings::Several(readings) => readings,
+            Readings::TooMany => Vec::new(),
+        };
+        let judged = |reading: Vec<u8>| {
+            let rule = self.last_match(&reading).map(|index| self.compiled.rules[index].clone());
+            (reading.escape_ascii().to_string(), rule)
+        };
+        Explanation { path: path.to_owned(), readings: readings.into_iter().map(judged).collect() }
+    }
+
+    fn blocked_reading(&self, reading: &[u8]) -> Option<Arc<str>> {
+        let rule = &self.compiled.rules[self.last_match(reading)?];
+        rule.blocks.then(|| Arc::clone(&rule.glob))
+    }
+
+    /// The last rule that matches.
+    fn last_match(&self, reading: &[u8]) -> Option<usize> {
+        let candidate = Candidate::from_bytes(reading);
+        let others = self.compiled.others.last_match(&candidate);
+        // What is searched for is the first byte of a segment, so that a dot elsewhere costs nothing.
+        let has_dotted = || memchr::memmem::find(reading, b"/.").is_some();
+        if self.compiled.dotted.rules.is_empty() || !has_dotted() {
+            return others;
+        }
+        others.max(self.compiled.dotted.last_match(&candidate))
+    }
+}
+
+impl Globs {
+    fn last_match(&self, candidate: &Candidate<'_>) -> Option<usize> {
+        // Asking whether is far cheaper than asking which, and the answer is mostly no.
+        if !self.set.is_match_candidate(candidate) {
+            return None;
+        }
+        self.set.matches_candidate(candidate).into_iter().max().map(|glob| self.rules[glob])
+    }
+}
+
+impl FromStr for PathRules {
+    type Err = PathRulesError;
+
+    fn from_str(list: &str) -> Result<Self, PathRulesError> {
+        Self::parse_list(list)
+    }
+}
+
+impl fmt::Debug for PathRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.compiled.rules).finish()
+    }
+}
+
+const TOO_MANY: &str = "(more readings than can be judged)";
+
+/// Collects rules; the last that matches decides.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct PathRulesBuilder {
+    rules: Vec<Rule>,
+}
+
+impl PathRulesBuilder {
+    /// Blocks what `glob` matches.
+    ///
+    /// # Errors
+    ///
+    /// A glob that is none, or begins with neither `/` nor `*`.
+    pub fn block(self, glob: &str) -> Result<Self, PathRulesError> {
+        self.rule(glob, true)
+    }
+
+    /// Allows what `glob` matches, though an earlier rule blocks it.
+    ///
+    /// # Errors
+    ///
+    /// As [`block`](Self::block).
+    pub fn allow(self, glob: &str) -> Result<Self, PathRulesError> {
+        self.rule(glob, false)
+    }
+
+    /// Adds the curated list.
+    ///
+    /// # Errors
+    ///
+    /// None; the type is for chaining.
+    pub fn sensitive(mut self) -> Result<Self, PathRulesError> {
+        for entry in SENSITIVE {
+            self = match entry.strip_prefix('!') {
+                Some(glob) => self.allow(glob)?,
+                None => self.block(entry)?,
+            };
+        }
+        Ok(self)
+    }
+
+    /// Compiles the rules.
+    ///
+    /// # Errors
+    ///
+    /// No rules, or more than can be compiled.
+    pub fn build(self) -> Result<PathRules, PathRulesError> {
+        if self.rules.is_empty() {
+            return Err(PathRulesError::Empty);
+        }
+        let (dotted, others): (Vec<_>, Vec<_>) =
+            self.rules.iter().enumerate().partition(|(_, rule)| needs_dotted_segment(&rule.glob));
+        let (dotted, others) = (compile(&dotted)?, compile(&others)?);
+        Ok(PathRules { compiled: Arc::new(Compiled { rules: self.rules, dotted, others }) })
+    }
+
+    fn rule(mut self, glob: &str, blocks: bool) -> Result<Self, PathRulesError> {
+        let error = |reason: &str| PathRulesError::Glob { glob: glob.to_owned(), reason: reason.to_owned() };
+        if !glob.starts_with(['/', '*']) {
+            return Err(error("it must begin with / or *"));
+        }
+        for glob in spellings(&glob.to_ascii_lowercase()) {
+            build_glob(&glob).map_err(|cause| error(&cause.kind().to_string()))?;
+        }
+        self.rules.push(Rule { glob: glob.into(), blocks });
+        Ok(self)
+    }
+}
+
+fn compile(rules: &[(usize, &Rule)]) -> Result<Globs, PathRulesError> {
+    let mut set = GlobSetBuilder::new();
+    let mut indices = Vec::new();
+    let error = |glob: &str, cause: globset::Error| PathRulesError::Glob {
+        glob: glob.to_owned(),
+        reason: cause.kind().to_string(),
+    };
+    for (index, rule) in rules {
+        for spelling in spellings(&rule.glob.to_ascii_lowercase()) {
+            set.add(build_glob(&spelling).map_err(|cause| error(&rule.glob, cause))?);
+            indices.push(*index);
+        }
+    }
+    Ok(Globs { set: set.build().map_err(|cause| error("(all together)", cause))?, rules: indices })
+}
+
+/// `/private/**` in globset matches what is below; here it is `/private` as well.
+fn spellings(glob: &str) -> impl Iterator<Item = String> {
+    let itself = glob.strip_suffix("/**").filter(|itself| !itself.is_empty() && *itself != "**");
+    std::iter::once(glob.to_owned()).chain(itself.map(str::to_owned))
+}
+
+// In lower case on both sides rather than case-insensitive: globset then looks up extensions and
+// names in hash tables, where it would have to run a regex.
+fn build_glob(glob: &str) -> Result<globset::Glob, globset::Error> {
+    GlobBuilder::new(glob).literal_separator(true).backslash_escape(false).build()
+}
+
+/// Whether nothing without a segment that begins with a dot can match: `/.` stands in the glob
+/// itself, outside of braces and brackets.
+fn needs_dotted_segment(glob: &str) -> bool {
+    let mut depth = 0;
+    let mut before = ' ';
+    for c in glob.chars() {
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth -= 1,
+            '.' if before == '/' && depth == 0 => return true,
+            _ => {}
+        }
+        before = c;
+    }
+    false
+}
+
+/// The entries of a list; commas within braces do not separate.
+fn entries(list: &str) -> Vec<&str> {
+    let (mut entries, mut start, mut depth) = (Vec::new(), 0, 0_usize);
+    for (at, byte) in list.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth = depth.saturating_sub(1),
+            b',' if depth == 0 => {
+                entries.push(&list[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    entries.push(&list[start..]);
+    entries.into_iter().map(str::trim).filter(|entry| !entry.is_empty()).collect()
+}
+
+/// Rules that can't be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PathRulesError {
+    /// A glob that is none.
+    #[error("bad path glob {glob:?}: {reason}")]
+    Glob {
+        /// As it was written.
+        glob: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no rule.
+    #[error("a path filter needs at least one rule")]
+    Empty,
+}
+
+/// Every reading of a path, and the rule that decides on it. Prints as a table.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    path: String,
+    readings: Vec<(String, Option<Rule>)>,
+}
+
+impl Explanation {
+    /// Whether the path is blocked.
+    pub fn is_blocked(&self) -> bool {
+        self.readings.is_empty() || self.readings.iter().any(|(_, rule)| rule.as_ref().is_some_and(|rule| rule.blocks))
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {}", self.path, if self.is_blocked() { "blocked" } else { "allowed" })?;
+        if self.readings.is_empty() {
+            writeln!(f, "  {TOO_MANY}")?;
+        }
+        for (reading, rule) in &self.readings {
+            match rule {
+                Some(Rule { glob, blocks: true }) => writeln!(f, "  {reading}  blocked by {glob}")?,
+                Some(Rule { glob, blocks: false }) => writeln!(f, "  {reading}  allowed by {glob}")?,
+                None => writeln!(f, "  {reading}")?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! The service: judges the path, then calls or refuses.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Either, Full};
+use tower_service::Service;
+
+use crate::future::ResponseFuture;
+use crate::rules::PathRules;
+
+/// Made by [`PathFilterLayer`](crate::PathFilterLayer).
+#[derive(Clone, Debug)]
+pub struct PathFilterService<S> {
+    inner: S,
+    rules: PathRules,
+    log_only: bool,
+}
+
+impl<S> PathFilterService<S> {
+    pub(crate) fn new(inner: S, rules: PathRules, log_only: bool) -> Self {
+        Self { inner, rules, log_only }
+    }
+}
+
+/// Response extension: what the filter made of a path that a rule matches. Absent where it passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PathFilterDecision {
+    /// Answered 404.
+    Blocked {
+        /// The rule, as it was written.
+        rule: Arc<str>,
+    },
+    /// Passed, because the filter only logs.
+    WouldBlock {
+        /// The rule, as it was written.
+        rule: Arc<str>,
+    },
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for PathFilterService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+{
+    type Response = Response<Either<ResBody, Full<Bytes>>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        match self.rules.blocks(request.uri().path()) {
+            None => ResponseFuture::inner(self.inner.call(request), None),
+            Some(rule) if self.log_only => {
+                ResponseFuture::inner(self.inner.call(request), Some(PathFilterDecision::WouldBlock { rule }))
+            }
+            Some(rule) => ResponseFuture::blocked(rule),
+        }
+    }
+}

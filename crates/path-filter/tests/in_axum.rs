@@ -1,0 +1,41 @@
+//! The layer around an axum router.
+#![allow(clippy::unwrap_used)]
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use rproxy_path_filter::{PathFilterDecision, PathFilterLayer, PathRules};
+use tower::ServiceExt;
+
+fn app(layer: PathFilterLayer) -> Router {
+    Router::new().fallback(async || "served").layer(layer)
+}
+
+async fn get(app: Router, path: &str) -> axum::response::Response {
+    app.oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_blocked_path_gets_404_and_says_by_which_rule() {
+    let response = get(app(PathFilterLayer::new(PathRules::sensitive())), "/.git/config").await;
+    assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
+    let decision = response.extensions().get::<PathFilterDecision>().unwrap();
+    assert!(matches!(decision, PathFilterDecision::Blocked { rule } if rule.contains("git")), "{decision:?}");
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "Not Found\n");
+}
+
+#[tokio::test]
+async fn a_filter_that_only_logs_lets_everything_pass() {
+    let response = get(app(PathFilterLayer::new(PathRules::sensitive()).log_only(true)), "/.env").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(matches!(response.extensions().get(), Some(PathFilterDecision::WouldBlock { .. })));
+}
+
+#[tokio::test]
+async fn an_ordinary_path_passes_without_a_mark() {
+    let response = get(app(PathFilterLayer::new(PathRules::sensitive())), "/index.html").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(response.extensions().get::<PathFilterDecision>().is_none());
+}

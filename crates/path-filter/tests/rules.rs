@@ -1,0 +1,310 @@
+//! What is blocked and what is not.
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use rproxy_path_filter::PathRules;
+
+#[test]
+fn the_curated_list_blocks_what_is_sensitive() {
+    let rules = PathRules::sensitive();
+    for path in [
+        "/.env",
+        "/.env.local",
+        "/.env.production",
+        "/.env~",
+        "/.env.bak",
+        "/app/.env",
+        "/prod.env",
+        "/.git/config",
+        "/.git",
+        "/.git/HEAD",
+        "/.gitignore",
+        "/.svn/entries",
+        "/.hg/store",
+        "/GIT~1/config",
+        "/.DS_Store",
+        "/.htaccess",
+        "/.htpasswd",
+        "/.ssh/id_rsa",
+        "/id_rsa",
+        "/.aws/credentials",
+        "/.docker/config.json",
+        "/.kube/config",
+        "/.npmrc",
+        "/.vscode/settings.json",
+        "/server.key",
+        "/certs/private.pem",
+        "/store.p12",
+        "/backup.sql",
+        "/db.sqlite3",
+        "/dump.sql.gz",
+        "/backup.zip",
+        "/index.php.bak",
+        "/index.php~",
+        "/config.php.save",
+        "/.index.php.swp",
+        "/wp-config.php",
+        "/wp-config.php.bak",
+        "/wp-config.old",
+        "/web.config",
+        "/appsettings.Production.json",
+        "/docker-compose.yml",
+        "/docker-compose.override.yml",
+        "/Dockerfile",
+        "/.gitlab-ci.yml",
+        "/.github/workflows/ci.yml",
+        "/.circleci/config.yml",
+        "/terraform.tfstate",
+        "/terraform.tfvars",
+        "/composer.lock",
+        "/composer.json",
+        "/server-status",
+        "/phpinfo.php",
+        "/actuator/env",
+        "/actuator/heapdump",
+        "/WEB-INF/web.xml",
+        "/vendor/phpunit/phpunit/src/Util/PHP/eval-stdin.php",
+        "/error_log",
+        "/.well-known/../.env",
+        "/.well-known/.env",
+        "/.well-known/.git/config",
+        "/remote.php/../.env",
+        "/_matrix/../.git/config",
+    ] {
+        assert!(rules.blocks(path).is_some(), "{path} passes: {}", rules.explain(path));
+    }
+}
+
+#[test]
+fn honest_paths_pass() {
+    let rules = PathRules::sensitive();
+    for path in [
+        "/",
+        "/index.html",
+        "/robots.txt",
+        "/favicon.ico",
+        "/sitemap.xml",
+        "/manifest.json",
+        "/sw.js",
+        "/package.json",
+        // RFC 8615
+        "/.well-known/acme-challenge/x_-Y",
+        "/.well-known/security.txt",
+        "/.well-known/matrix/server",
+        "/.well-known/openid-configuration",
+        "/.well-known/assetlinks.json",
+        "/.well-known/carddav",
+        "/.well-known/",
+        // Next.js
+        "/_next/static/chunks/app/%5Bslug%5D/page-1a2b3c.js",
+        "/_next/static/css/0a1b.css",
+        "/_next/image",
+        "/_next/data/build-id/index.json",
+        "/_next/webpack-hmr",
+        "/_next/static/media/inter.woff2",
+        // Vite, Nuxt, SvelteKit
+        "/@vite/client",
+        "/@fs/home/user/app/src/main.ts",
+        "/@id/__x00__virtual:uno.css",
+        "/node_modules/.vite/deps/react.js",
+        "/src/App.vue",
+        "/@react-refresh",
+        "/_nuxt/entry.abc.js",
+        "/_app/immutable/entry/start.js",
+        // Django
+        "/admin/login/",
+        "/admin/auth/user/1/change/",
+        "/static/admin/css/base.css",
+        "/media/photos/me.v2.jpg",
+        "/__debug__/",
+        // Rails
+        "/rails/active_storage/blobs/redirect/eyJfcmFpbHMi--abc/photo.png",
+        "/assets/application-0f1e.js",
+        "/cable",
+        "/up",
+        // WordPress
+        "/wp-login.php",
+        "/wp-admin/",
+        "/wp-admin/admin-ajax.php",
+        "/wp-content/uploads/2026/11/photo-300x200.jpg",
+        "/wp-includes/js/jquery/jquery.min.js",
+        "/wp-json/wp/v2/posts",
+        "/xmlrpc.php",
+        "/wp-cron.php",
+        "/2026/11/hello-world/",
+        // Nextcloud
+        "/index.php/apps/files/",
+        "/remote.php/dav/files/alice/.hidden/notes.md",
+        "/remote.php/dav/files/alice/backup.sql",
+        "/remote.php/webdav/keys/server.key",
+        "/status.php",
+        "/ocs/v2.php/cloud/capabilities",
+        "/core/js/dist/main.js",
+        // GitLab, Gitea
+        "/group/project.git/info/refs",
+        "/group/project/-/blob/main/.gitlab-ci.yml",
+        "/group/project/-/raw/main/.env.example",
+        "/group/sub/project/-/tree/main/.github",
+        "/api/v4/projects/1/repository/files/%2Egitignore/raw",
+        "/user/repo/src/branch/main/.gitignore",
+        "/user/repo/raw/branch/main/docker-compose.yml",
+        "/-/health",
+        // Matrix
+        "/_matrix/client/v3/sync",
+        "/_matrix/media/v3/download/example.org/AbC.env",
+        "/_synapse/admin/v1/users",
+        // Grafana and others
+        "/api/health",
+        "/public/build/runtime.js",
+        "/d/abc/dashboard",
+        "/metrics",
+        "/actuator/health",
+        "/swagger/v1/swagger.json",
+        "/a.b.c/d",
+        "/user/john.doe",
+        "/v1.2.3/docs",
+        "/files/report.final.pdf",
+        "/search/c%2B%2B",
+        "/a%2Fb",
+        "/caf%C3%A9",
+        "/@user",
+        "/~user/",
+        "/page;v=1",
+        "/time/12:30",
+        "/keys",
+        "/environment",
+        "/dotenv",
+        "/git/",
+        "/backup",
+        "/a//b",
+        "/certs/site.crt",
+        "/download/app.tar.gz",
+        "/emoji/%F0%9F%98%80",
+        "/%E6%97%A5%E6%9C%AC",
+    ] {
+        assert!(rules.blocks(path).is_none(), "{}", rules.explain(path));
+    }
+}
+
+#[test]
+fn no_spelling_gets_around_a_rule() {
+    let rules = PathRules::sensitive();
+    for path in [
+        "/.ENV",
+        "/%2eenv",
+        "/%2Eenv",
+        "/%252eenv",
+        "/%25252eenv",
+        "/%u002eenv",
+        "/.%65nv",
+        "//.env",
+        "/./.env",
+        "/a/../.env",
+        "/a/..%2f.env",
+        "/a/%2e%2e/.env",
+        "/a/..;/.env",
+        "/.env;a=b",
+        "/.env;.css",
+        "/;/.env",
+        "/.env%00",
+        "/.env%00.png",
+        "/.env%2500.css",
+        "/.env.",
+        "/.env%20",
+        "/.env%20.",
+        "/.env/",
+        "/.env/.",
+        "/.env//",
+        "/.env::$DATA",
+        "/.env%3a%3a$data",
+        "/\u{ff0e}env",
+        "/%ef%bc%8eenv",
+        "/%c0%aeenv",
+        "/%e0%80%aeenv",
+        "/%f0%80%80%aeenv",
+        "/%E2%80%A4env",
+        "/..\\.env",
+        "/a%5c.env",
+        "/a%255c.env",
+        "/static/..%5c.env",
+        "/.%2565nv",
+        "/.env%09",
+        "/.git%2fconfig",
+        "/.git%5cconfig",
+        "/.g%69t/config",
+        "/.git//config",
+        "/.git/./config",
+        "/.GIT/config",
+        "/.git;/config",
+        "/.well-known/%2e%2e/.git/config",
+        "/.env%0a",
+        "/.env%0d%0a",
+        "/.env%ff",
+        "/%00/.env",
+        "/.e%6ev",
+        "/%5c.env",
+    ] {
+        assert!(rules.blocks(path).is_some(), "{path} passes: {}", rules.explain(path));
+    }
+}
+
+#[test]
+fn own_rules_are_judged_in_every_reading_and_the_last_decides() {
+    let rules = PathRules::builder().block("/private/**").unwrap().allow("/private/ok").unwrap().build().unwrap();
+    for (path, blocked) in [
+        ("/private", true),
+        ("/private/", true),
+        ("/private/a/b", true),
+        ("/PRIVATE/a", true),
+        ("/private/ok", false),
+        ("/private/ok/", true),
+        ("/private/ok/../a", true),
+        ("/private/ok%2f..%2fa", true),
+        ("/private/ok;/../a", true),
+        ("/x/../private/a", true),
+        ("/x/%2e%2e/private/a", true),
+        ("/x//../private/a", true),
+        ("/privately", false),
+        ("/public", false),
+    ] {
+        assert_eq!(rules.blocks(path).is_some(), blocked, "{}", rules.explain(path));
+    }
+}
+
+#[test]
+fn lists_extend_and_exempt() {
+    let rules = PathRules::parse_list("default, /private/**, **/*.{xls,doc}, !/.env.example").unwrap();
+    for (path, blocked) in
+        [("/.env", true), ("/private/x", true), ("/a/b.doc", true), ("/.env.example", false), ("/a", false)]
+    {
+        assert_eq!(rules.blocks(path).is_some(), blocked, "{}", rules.explain(path));
+    }
+    assert_eq!(&*rules.blocks("/private/x").unwrap(), "/private/**");
+}
+
+#[test]
+fn errors_name_the_glob() {
+    for (list, message) in [
+        ("private", "bad path glob \"private\": it must begin with / or *"),
+        ("/a/[", "bad path glob \"/a/[\": unclosed character class; missing ']'"),
+        ("", "a path filter needs at least one rule"),
+    ] {
+        assert_eq!(PathRules::parse_list(list).unwrap_err().to_string(), message);
+    }
+}
+
+#[test]
+fn an_explanation_shows_readings_and_rules() {
+    let shown = PathRules::sensitive().explain("/a/%2e%2e/.env").to_string();
+    assert!(shown.starts_with("/a/%2e%2e/.env: blocked\n"), "{shown}");
+    assert!(shown.contains("  /.env  blocked by **/*.env\n"), "{shown}");
+}
+
+proptest! {
+    /// Whatever stands before it, a blocked name at the end is blocked.
+    #[test]
+    fn no_prefix_hides_a_name(prefix in "(/[a-z0-9.%;\\\\]{0,6}){0,4}") {
+        let path = format!("{prefix}/.git/config");
+        prop_assert!(PathRules::sensitive().blocks(&path).is_some(), "{}", path);
+    }
+}

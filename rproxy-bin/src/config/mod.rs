@@ -41,6 +41,7 @@ use std::time::Duration;
 use http::Uri;
 use rproxy_cache::CachePaths;
 use rproxy_client_ip::TrustedProxies;
+use rproxy_path_filter::PathRules;
 use rproxy_server::Listen;
 use rproxy_upstream::Backend;
 
@@ -130,7 +131,7 @@ pub struct Config {
     /// Whether blocked paths are refused.
     pub filter_enabled: bool,
     /// Paths that are refused.
-    pub blocked_paths: Written<PathList>,
+    pub blocked_paths: Written<PathRules>,
     /// Whether WebSocket upgrades are passed on.
     pub ws_enabled: bool,
     /// Where they are passed on.

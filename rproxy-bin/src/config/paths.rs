@@ -5,14 +5,16 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use rproxy_cache::CachePaths;
+use rproxy_path_filter::{PathRules, PathRulesError};
 
 use super::value::ParseError;
 use super::written::Written;
 
 pub(super) const CACHED: &str =
     "/_next/static/**,/static/**,/assets/**,**/*.{css,js,mjs,woff2,png,jpg,jpeg,gif,svg,webp,avif,ico}";
-pub(super) const BLOCKED: &str = "default";
+const BLOCKED: &str = "default";
 pub(super) const WEBSOCKETS: &str = "/**";
+const LIST: &str = "list of paths";
 
 /// A list of paths that no layer has read yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +34,9 @@ pub(super) fn cached() -> Written<CachePaths> {
     Written::new(CACHED, CACHED.parse().unwrap_or_default())
 }
 
-pub(super) fn blocked() -> Written<PathList> {
-    Written::new(BLOCKED, PathList(()))
+/// The curated list.
+pub(super) fn blocked() -> Written<PathRules> {
+    Written::new(BLOCKED, PathRules::sensitive())
 }
 
 pub(super) fn websockets() -> Written<PathList> {
@@ -49,14 +52,13 @@ where
     text.parse().map_err(|error: T::Err| error.to_string())
 }
 
-/// A list that is not empty, of globs, exemptions behind `!`, and the word `default`.
-pub(super) fn rules<T>(text: &str) -> Result<Written<T>, String>
-where
-    T: FromStr<Err: Display>,
-{
-    let accepts = |entry: &str| entry == BLOCKED || is_path(entry.strip_prefix('!').unwrap_or(entry));
-    check(text, accepts).map_err(|error| error.to_string())?;
-    text.parse().map_err(|error: T::Err| error.to_string())
+/// A list that is not empty, of whatever the path filter understands.
+pub(super) fn rules(text: &str) -> Result<Written<PathRules>, String> {
+    // An empty one would block nothing; who wants that turns the filter off.
+    if text.split(',').all(|entry| entry.trim().is_empty()) {
+        return Err(ParseError::new(LIST, text, "empty").to_string());
+    }
+    text.parse().map_err(|error: PathRulesError| error.to_string())
 }
 
 fn is_path(glob: &str) -> bool {
@@ -65,7 +67,7 @@ fn is_path(glob: &str) -> bool {
 
 /// What is easily mistyped and no glob library minds: a glob that can match no path, since paths start with a slash.
 fn check(text: &str, accepts: impl Fn(&str) -> bool) -> Result<(), ParseError> {
-    let error = |reason: String| ParseError::new("list of paths", text, reason);
+    let error = |reason: String| ParseError::new(LIST, text, reason);
     let mut depth = 0_u32;
     let mut entries = vec![String::new()];
     for c in text.chars() {
@@ -101,14 +103,15 @@ mod tests {
         for text in [CACHED, WEBSOCKETS, "/a/**, **/*.{css,{js,mjs}}"] {
             assert_eq!(globs::<CachePaths>(text).unwrap().text(), text);
         }
-        for text in [BLOCKED, "default,/private/**,!/private/ok", "default,**/*.bak"] {
-            assert_eq!(rules::<PathList>(text).unwrap().text(), text);
+        for text in [BLOCKED, "default,/private/**,!/private/ok"] {
+            assert_eq!(rules(text).unwrap().text(), text);
         }
     }
 
     #[test]
     fn the_defaults_are_what_their_text_says() {
         assert!(cached().contains("/static/x") && cached().contains("/a.css") && !cached().contains("/"));
+        assert!(blocked().blocks("/.git/config").is_some());
     }
 
     #[test]
@@ -125,9 +128,7 @@ mod tests {
             assert_eq!(globs::<CachePaths>(text).unwrap_err(), format!("bad list of paths {text:?}: {reason}"));
         }
         assert!(globs::<CachePaths>("/ok,/x/[").unwrap_err().starts_with("bad glob \"/x/[\": "));
-        assert_eq!(
-            rules::<PathList>("defualt").unwrap_err(),
-            "bad list of paths \"defualt\": \"defualt\" does not start with / or *",
-        );
+        assert_eq!(rules(" ,").unwrap_err(), "bad list of paths \" ,\": empty");
+        assert!(rules("/ok/**,/x/[").unwrap_err().contains("\"/x/[\""));
     }
 }

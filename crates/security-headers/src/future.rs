@@ -1,0 +1,42 @@
+//! The answer, with its headers seen to.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::Response;
+use pin_project_lite::pin_project;
+
+use crate::rules::{Asked, Rules};
+
+pin_project! {
+    /// The future of [`SecurityHeadersService`](crate::SecurityHeadersService).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        inner: F,
+        rules: Arc<Rules>,
+        asked: Asked,
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(crate) fn new(inner: F, rules: Arc<Rules>, asked: Asked) -> Self {
+        Self { inner, rules, asked }
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<B>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.inner.poll(cx))?;
+        this.rules.apply(&mut response, *this.asked);
+        Poll::Ready(Ok(response))
+    }
+}

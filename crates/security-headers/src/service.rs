@@ -1,0 +1,41 @@
+//! The service: notes what matters of the request, and leaves the rest to the future.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use crate::future::ResponseFuture;
+use crate::rules::Rules;
+
+/// Made by [`SecurityHeadersLayer`](crate::SecurityHeadersLayer).
+#[derive(Clone, Debug)]
+pub struct SecurityHeadersService<S> {
+    inner: S,
+    rules: Arc<Rules>,
+}
+
+impl<S> SecurityHeadersService<S> {
+    pub(crate) fn new(inner: S, rules: Arc<Rules>) -> Self {
+        Self { inner, rules }
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for SecurityHeadersService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let asked = self.rules.ask(&request);
+        ResponseFuture::new(self.inner.call(request), Arc::clone(&self.rules), asked)
+    }
+}

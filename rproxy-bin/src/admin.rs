@@ -1,0 +1,334 @@
+//! The listener for whoever runs the proxy: health, metrics and the cache. Never the public one.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use percent_encoding::percent_decode_str;
+use rproxy_cache::{CacheStore, Purge};
+use serde_json::json;
+use tower::BoxError;
+
+/// Answers the questions that a load balancer, a metrics collector and a deployment have.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    metrics: Box<dyn Fn() -> String + Send + Sync>,
+    cache: Option<CacheStore>,
+    ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
+
+impl Admin {
+    /// `metrics` writes the exposition, `ready` says why no traffic should be sent here now.
+    pub(crate) fn new(
+        metrics: impl Fn() -> String + Send + Sync + 'static,
+        cache: Option<CacheStore>,
+        ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { metrics: Box::new(metrics), cache, ready: Box::new(ready) }) }
+    }
+
+    pub(crate) async fn answer<B>(self, request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible>
+    where
+        B: Body<Error: Into<BoxError>>,
+    {
+        let mut response = self.respond(request).await;
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(response)
+    }
+
+    async fn respond<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: Body<Error: Into<BoxError>>,
+    {
+        let (parts, body) = request.into_parts();
+        let read = matches!(parts.method, Method::GET | Method::HEAD);
+        match (parts.uri.path(), &self.shared.cache) {
+            ("/healthz", _) if read => text(StatusCode::OK, "ok\n"),
+            ("/readyz", _) if read => match (self.shared.ready)() {
+                Ok(()) => text(StatusCode::OK, "ready\n"),
+                Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+            },
+            ("/metrics", _) if read => typed(StatusCode::OK, OPENMETRICS, (self.shared.metrics)()),
+            ("/cache/stats" | "/cache/purge", None) => text(StatusCode::NOT_FOUND, "the cache is off\n"),
+            ("/cache/stats", Some(store)) if read => stats(store),
+            ("/cache/purge", Some(store)) if parts.method == Method::POST => {
+                match purges(parts.uri.query().unwrap_or_default(), &parts.headers, body).await {
+                    Ok(purges) => {
+                        let purged: u64 = purges.iter().map(|purge| store.purge(purge)).sum();
+                        json(&json!({ "purged": purged }))
+                    }
+                    Err(refusal) => text(refusal.status(), format!("{refusal}\n")),
+                }
+            }
+            ("/healthz" | "/readyz" | "/metrics" | "/cache/stats", _) => not_allowed("GET, HEAD"),
+            ("/cache/purge", _) => not_allowed("POST"),
+            _ => text(StatusCode::NOT_FOUND, "Not Found\n"),
+        }
+    }
+}
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A purge that names nothing, or in a way that is not understood.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}; accepted are ?url=URL, ?prefix=URL and ?all, in the query or as a form")]
+    Parameters(String),
+    #[error("the form could not be read")]
+    Unreadable,
+    #[error("the form is larger than {FORM_LIMIT} bytes")]
+    TooLarge,
+    #[error("a body has to be application/x-www-form-urlencoded")]
+    MediaType,
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Parameters(_) | Self::Unreadable => StatusCode::BAD_REQUEST,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        }
+    }
+}
+
+const FORM_LIMIT: usize = 64 << 10;
+
+/// All that the query and the form name. Nothing is purged unless all of it is understood.
+async fn purges<B>(query: &str, headers: &HeaderMap, body: B) -> Result<Vec<Purge>, Refusal>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    let body =
+        Limited::new(body, FORM_LIMIT).collect().await.map_err(|error| match error.is::<LengthLimitError>() {
+            true => Refusal::TooLarge,
+            false => Refusal::Unreadable,
+        })?;
+    let body = body.to_bytes();
+    if !body.is_empty() && !is_form(headers) {
+        return Err(Refusal::MediaType);
+    }
+    let form = str::from_utf8(&body).map_err(|_| Refusal::Parameters("the form is not UTF-8".to_owned()))?;
+    let purges = query.split('&').chain(form.trim_end().split('&')).filter(|pair| !pair.is_empty()).map(purge);
+    let purges: Vec<Purge> = purges.collect::<Result<_, _>>().map_err(Refusal::Parameters)?;
+    match purges.is_empty() {
+        true => Err(Refusal::Parameters("nothing to purge is named".to_owned())),
+        false => Ok(purges),
+    }
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let Some(Ok(content_type)) = headers.get(CONTENT_TYPE).map(HeaderValue::to_str) else {
+        return false;
+    };
+    let essence = content_type.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+// `+` stays what it is, in forms, too: a URL has no spaces, but it may have a plus.
+fn purge(pair: &str) -> Result<Purge, String> {
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let value = percent_decode_str(value).decode_utf8().map_err(|_| format!("{name} is not UTF-8"))?;
+    match (name, &*value) {
+        ("url", url) => Purge::url(url).map_err(|error| error.to_string()),
+        ("prefix", prefix) => Purge::prefix(prefix).map_err(|error| error.to_string()),
+        ("all", "" | "1" | "true") => Ok(Purge::All),
+        ("all", other) => Err(format!("bad all {other:?}")),
+        _ => Err(format!("unknown parameter {name:?}")),
+    }
+}
+
+fn stats(store: &CacheStore) -> Response<Full<Bytes>> {
+    let stats = store.stats();
+    json(&json!({
+        "hits": stats.hits,
+        "misses": stats.misses,
+        "stored": stats.stored,
+        "evictions": stats.evictions,
+        "entries": stats.entries,
+        "weighted_size": stats.weighted_size,
+        "capacity": stats.capacity,
+    }))
+}
+
+fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
+    typed(StatusCode::OK, "application/json", format!("{value}\n"))
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    typed(status, "text/plain; charset=utf-8", body)
+}
+
+fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+    use rproxy_cache::CacheLayer;
+    use tower::{Layer, ServiceExt, service_fn};
+
+    use super::*;
+
+    const FORM: &str = "application/x-www-form-urlencoded";
+
+    fn admin(cache: Option<CacheStore>, ready: Result<(), &'static str>) -> Admin {
+        Admin::new(|| "# EOF\n".to_owned(), cache, move || ready.map_err(str::to_owned))
+    }
+
+    async fn ask(admin: &Admin, request: Request<Full<Bytes>>) -> (StatusCode, HeaderMap, String) {
+        let (parts, body) = admin.clone().answer(request).await.unwrap().into_parts();
+        assert_eq!(parts.headers[CACHE_CONTROL], "no-store");
+        let body = body.collect().await.unwrap().to_bytes();
+        (parts.status, parts.headers, String::from_utf8(body.into()).unwrap())
+    }
+
+    fn bare(method: &str, target: &str) -> Request<Full<Bytes>> {
+        Request::builder().method(method).uri(target).body(Full::default()).unwrap()
+    }
+
+    fn post(target: &str, content_type: &str, body: &str) -> Request<Full<Bytes>> {
+        let request = Request::post(target).header(CONTENT_TYPE, content_type);
+        request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()
+    }
+
+    /// A store that holds `/a`, `/b/1`, `/b/2` and `/c?x=1+2` of `http://example.org`.
+    async fn filled() -> CacheStore {
+        let store = CacheStore::in_memory(1 << 20);
+        let origin = service_fn(async |_: Request<Empty<Bytes>>| {
+            let response = Response::builder().header(CACHE_CONTROL, "max-age=60");
+            response.body(Full::new(Bytes::from_static(b"hello")))
+        });
+        let service = CacheLayer::new(store.clone()).layer(origin);
+        for path in ["/a", "/b/1", "/b/2", "/c?x=1+2"] {
+            let request = Request::get(format!("http://example.org{path}")).body(Empty::new()).unwrap();
+            let response = service.clone().oneshot(request).await.unwrap();
+            response.into_body().collect().await.unwrap();
+        }
+        assert_eq!(store.stats().entries, 4);
+        store
+    }
+
+    #[tokio::test]
+    async fn each_path_answers_its_methods_and_names_them_to_others() {
+        let admin = admin(Some(CacheStore::in_memory(1 << 20)), Ok(()));
+        for (method, target, status, body, allow) in [
+            ("GET", "/healthz", 200, "ok\n", None),
+            ("HEAD", "/healthz", 200, "ok\n", None),
+            ("GET", "/healthz?verbose", 200, "ok\n", None),
+            ("POST", "/healthz", 405, "Method Not Allowed\n", Some("GET, HEAD")),
+            ("GET", "/readyz", 200, "ready\n", None),
+            ("HEAD", "/readyz", 200, "ready\n", None),
+            ("DELETE", "/readyz", 405, "Method Not Allowed\n", Some("GET, HEAD")),
+            ("GET", "/metrics", 200, "# EOF\n", None),
+            ("PUT", "/metrics", 405, "Method Not Allowed\n", Some("GET, HEAD")),
+            ("POST", "/cache/stats", 405, "Method Not Allowed\n", Some("GET, HEAD")),
+            ("GET", "/cache/purge?all", 405, "Method Not Allowed\n", Some("POST")),
+            ("GET", "/", 404, "Not Found\n", None),
+            ("GET", "/healthz/", 404, "Not Found\n", None),
+            ("POST", "/cache", 404, "Not Found\n", None),
+        ] {
+            let (got, headers, text) = ask(&admin, bare(method, target)).await;
+            assert_eq!((got.as_u16(), &*text), (status, body), "{method} {target}");
+            assert_eq!(headers.get(ALLOW).map(|allow| allow.to_str().unwrap()), allow, "{method} {target}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_not_ready_says_why_and_stays_healthy() {
+        let admin = admin(None, Err("draining"));
+        let (status, _, body) = ask(&admin, bare("GET", "/readyz")).await;
+        assert_eq!((status.as_u16(), &*body), (503, "draining\n"));
+        assert_eq!(ask(&admin, bare("GET", "/healthz")).await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_openmetrics() {
+        let (_, headers, _) = ask(&admin(None, Ok(())), bare("GET", "/metrics")).await;
+        assert_eq!(headers[CONTENT_TYPE], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    }
+
+    #[tokio::test]
+    async fn a_purge_drops_what_the_query_or_the_form_names() {
+        for (request, purged) in [
+            (bare("POST", "/cache/purge?url=http://example.org/a"), 1),
+            (bare("POST", "/cache/purge?url=http%3A%2F%2Fexample.org%2Fa"), 1),
+            (bare("POST", "/cache/purge?url=/c?x=1%2B2"), 1),
+            (bare("POST", "/cache/purge?url=/c?x=1+2"), 1),
+            (bare("POST", "/cache/purge?url=/absent"), 0),
+            (bare("POST", "/cache/purge?prefix=http://example.org/b/"), 2),
+            (bare("POST", "/cache/purge?prefix=//example.org/b"), 2),
+            (bare("POST", "/cache/purge?all"), 4),
+            (bare("POST", "/cache/purge?all=true"), 4),
+            (bare("POST", "/cache/purge?url=/a&prefix=/b"), 3),
+            (post("/cache/purge", FORM, "url=http%3A%2F%2Fexample.org%2Fa"), 1),
+            (post("/cache/purge", "Application/X-WWW-Form-Urlencoded; charset=utf-8", "prefix=/b\n"), 2),
+            (post("/cache/purge?url=/a", FORM, "prefix=/b"), 3),
+        ] {
+            let store = filled().await;
+            let what = format!("{request:?}");
+            let (status, headers, body) = ask(&admin(Some(store.clone()), Ok(())), request).await;
+            assert_eq!((status.as_u16(), body), (200, format!("{{\"purged\":{purged}}}\n")), "{what}");
+            assert_eq!(headers[CONTENT_TYPE], "application/json");
+            assert_eq!(store.stats().entries, 4 - purged, "{what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_purge_that_is_not_understood_drops_nothing_and_says_what_is_accepted() {
+        let store = filled().await;
+        let admin = admin(Some(store.clone()), Ok(()));
+        let large = format!("url=/{}", "a".repeat(FORM_LIMIT));
+        for (request, status, says) in [
+            (bare("POST", "/cache/purge"), 400, "nothing to purge is named; accepted are ?url=URL"),
+            (bare("POST", "/cache/purge?url"), 400, "bad purge target"),
+            (bare("POST", "/cache/purge?url=example.org/a"), 400, "bad purge target \"example.org/a\""),
+            (bare("POST", "/cache/purge?prefix=%ff"), 400, "prefix is not UTF-8"),
+            (bare("POST", "/cache/purge?all=false"), 400, "bad all \"false\""),
+            (bare("POST", "/cache/purge?uri=/a"), 400, "unknown parameter \"uri\""),
+            (bare("POST", "/cache/purge?all&x"), 400, "unknown parameter \"x\""),
+            (post("/cache/purge?all", "application/json", "{}"), 415, "application/x-www-form-urlencoded"),
+            (post("/cache/purge", FORM, &large), 413, "larger than 65536 bytes"),
+        ] {
+            let what = format!("{:?}", request.uri());
+            let (got, _, body) = ask(&admin, request).await;
+            assert_eq!(got.as_u16(), status, "{what}");
+            assert!(body.contains(says), "{what}: {body}");
+        }
+        assert_eq!(store.stats().entries, 4);
+    }
+
+    #[tokio::test]
+    async fn stats_are_json() {
+        let (status, headers, body) = ask(&admin(Some(filled().await), Ok(())), bare("GET", "/cache/stats")).await;
+        assert_eq!((status, &headers[CONTENT_TYPE]), (StatusCode::OK, &HeaderValue::from_static("application/json")));
+        let stats: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((&stats["entries"], &stats["misses"], &stats["capacity"]), (&json!(4), &json!(4), &json!(1 << 20)));
+    }
+
+    #[tokio::test]
+    async fn without_a_cache_there_is_nothing_to_ask_of_it() {
+        for (method, target) in [("POST", "/cache/purge?all"), ("GET", "/cache/stats")] {
+            let (status, _, body) = ask(&admin(None, Ok(())), bare(method, target)).await;
+            assert_eq!((status.as_u16(), &*body), (404, "the cache is off\n"), "{method} {target}");
+        }
+    }
+}

@@ -29,9 +29,10 @@
 //! # What it does
 //!
 //! A path is judged in every [reading](PathRules::explain) that some server might make of it: as it
-//! is; percent-decoded once, twice, and on; with dot segments removed, slashes merged, backslashes as
-//! slashes, `;` parameters cut, cut at a NUL, overlong UTF-8 and fullwidth letters folded, trailing
-//! dots and spaces trimmed; letters always in lower case. It is blocked if *any* reading is.
+//! is; percent-decoded once, twice, and on, with and without `%2F`; with dot segments removed, slashes
+//! merged, backslashes as slashes, `;` parameters cut, cut at a NUL or a decoded `?`, control
+//! characters and invalid UTF-8 dropped, overlong UTF-8 and fullwidth letters folded, dots and spaces
+//! trimmed; in any order; letters always in lower case. It is blocked if *any* reading is.
 //!
 //! In one reading, the last rule that matches decides: a `block` after an `allow` blocks, an `allow`
 //! after a `block` allows. An exemption therefore can't be used to get around a rule: a path that
@@ -58,6 +59,7 @@ mod readings;
 mod rules;
 mod sensitive;
 mod service;
+mod unicode;
 
 pub use self::future::ResponseFuture;
 pub use self::layer::PathFilterLayer;

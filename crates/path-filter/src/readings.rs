@@ -1,10 +1,12 @@
 //! Every reading that a server could make of a path.
 //!
 //! Servers differ in what they undo, and how often: one decodes twice, one takes a backslash for a
-//! slash, one cuts `;` parameters. So each step below may or may not be taken, in the order in which
-//! servers take them, and every outcome is a reading.
+//! slash, one cuts `;` parameters. So each step below may or may not be taken, any number of times and
+//! in any order, and every outcome is a reading.
 
 use std::borrow::Cow;
+
+use crate::unicode;
 
 /// All the readings of one path, or that there are too many to judge.
 pub(crate) enum Readings<'a> {
@@ -12,7 +14,7 @@ pub(crate) enum Readings<'a> {
     One(Cow<'a, [u8]>),
     /// There are several, the path itself first. In lower case.
     Several(Vec<Vec<u8>>),
-    /// More than [`MOST`]: nobody honest writes such a path.
+    /// More than [`MOST`], or [`MOST_BYTES`] of them: nobody honest writes such a path.
     TooMany,
 }
 
@@ -26,7 +28,10 @@ pub(crate) fn of(path: &[u8]) -> Readings<'_> {
 }
 
 /// More readings than an honest path has.
-const MOST: usize = 128;
+const MOST: usize = 256;
+
+/// What they may come to, so that a long path can't make us work for long.
+const MOST_BYTES: usize = 256 << 10;
 
 enum Spelling {
     Plain,
@@ -58,17 +63,23 @@ impl Spelling {
 }
 
 fn several(path: &[u8]) -> Readings<'_> {
-    let mut readings = vec![path.to_ascii_lowercase()];
-    for step in STEPS {
-        for index in 0..readings.len() {
-            let Some(reading) = step(&readings[index]) else { continue };
-            if !readings.contains(&reading) {
-                if readings.len() == MOST {
-                    return Readings::TooMany;
-                }
-                readings.push(reading);
+    let written = decode_presentation(path).unwrap_or_else(|| path.to_vec());
+    let mut readings = vec![written.to_ascii_lowercase()];
+    let mut bytes = path.len();
+    let mut next = 0;
+    while next < readings.len() {
+        for step in STEPS {
+            let Some(reading) = step(&readings[next]) else { continue };
+            if readings.contains(&reading) {
+                continue;
             }
+            bytes += reading.len();
+            if readings.len() == MOST || bytes > MOST_BYTES {
+                return Readings::TooMany;
+            }
+            readings.push(reading);
         }
+        next += 1;
     }
     Readings::Several(readings)
 }
@@ -76,39 +87,58 @@ fn several(path: &[u8]) -> Readings<'_> {
 /// Gives the path after the step, or `None` where it does nothing.
 type Step = fn(&[u8]) -> Option<Vec<u8>>;
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 16] = [
     decode,
-    decode,
-    decode,
-    fold_unicode,
-    cut_at_nul,
-    turn_backslashes,
+    decode_between_slashes,
     cut_parameters,
+    cut_at_parameter,
+    cut_at_query,
+    cut_at_nul,
+    drop_controls,
+    turn_backslashes,
     trim_segments,
     merge_slashes,
     remove_dot_segments,
-    // `/a//../b` is `/b` to who merges first, `/a/b` to who does it last.
-    merge_slashes,
+    climb_dot_segments,
     trim_trailing_slash,
-    // A name that only now stands at the end.
-    trim_segments,
+    unicode::fold,
+    unicode::decode_overlong,
+    unicode::drop_invalid,
 ];
 
-/// Percent-decodes once; `%u002e` as IIS does, too.
 fn decode(path: &[u8]) -> Option<Vec<u8>> {
+    percent_decode(path, |_| true)
+}
+
+/// As servers do that keep `%2f` within a segment: to them `x%2f..` is one segment, and a `%2e%2e`
+/// after it removes all of it.
+fn decode_between_slashes(path: &[u8]) -> Option<Vec<u8>> {
+    percent_decode(path, |byte| !matches!(byte, b'/' | b'\\'))
+}
+
+/// Decodes what can't change the structure of the path, so that it is the same path: RFC 3986 §6.2.2.2.
+pub(crate) fn decode_presentation(path: &[u8]) -> Option<Vec<u8>> {
+    let structure = |byte| matches!(byte, b'/' | b'\\' | b';' | b'%' | b'?' | b'#' | b'.' | b':' | b'$');
+    percent_decode(path, |byte| !structure(byte) && !byte.is_ascii_control())
+}
+
+/// Percent-decodes once, what is `wanted`; `%u002e` as IIS does, too.
+fn percent_decode(path: &[u8], wanted: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
     memchr::memchr(b'%', path)?;
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
     while let Some((&byte, after)) = rest.split_first() {
         rest = after;
         if byte == b'%' {
-            // Bytes, not characters: what they mean together is for a later step.
-            if let Some(code) = after.get(..2).and_then(hex) {
-                decoded.push((code as u8).to_ascii_lowercase());
+            // Bytes, not characters: what they mean together is for another step.
+            if let Some(code) = after.get(..2).and_then(hex).map(|code| code as u8).filter(|&code| wanted(code)) {
+                decoded.push(code.to_ascii_lowercase());
                 rest = &after[2..];
                 continue;
             }
-            if let (b'u', Some(code)) = (after.first().copied().unwrap_or(0), after.get(1..5).and_then(hex)) {
+            if let (Some(b'u' | b'U'), Some(code)) = (after.first(), after.get(1..5).and_then(hex))
+                && u8::try_from(code).map_or(true, &wanted)
+            {
                 let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER).to_ascii_lowercase();
                 decoded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
                 rest = &after[5..];
@@ -124,48 +154,24 @@ fn hex(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |number, &digit| Some(number << 4 | (digit as char).to_digit(16)?))
 }
 
-/// Folds what is not ASCII but may be taken for it: overlong UTF-8, fullwidth forms, and other
-/// characters whose compatibility form is a letter, a dot or a slash.
-fn fold_unicode(path: &[u8]) -> Option<Vec<u8>> {
-    if path.is_ascii() {
-        return None;
-    }
-    let mut folded = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while !rest.is_empty() {
-        let (ascii, length) = match *rest {
-            // RFC 3629 §10: overlong forms of ASCII, in two, three and four bytes.
-            [lead @ 0xc0..=0xc1, next, ..] => (Some((lead & 1) << 6 | next & 0x3f), 2),
-            [0xe0, second, next, ..] if second & 0x3e == 0 => (Some((second & 1) << 6 | next & 0x3f), 3),
-            [0xf0, 0x80, third, next, ..] if third & 0x3e == 0 => (Some((third & 1) << 6 | next & 0x3f), 4),
-            // U+FF01 to U+FF5E: the fullwidth forms of `!` to `~`.
-            [0xef, 0xbc, next @ 0x81..=0xbf, ..] => (Some(next - 0x81 + b'!'), 3),
-            [0xef, 0xbd, next @ 0x80..=0x9e, ..] => (Some(next - 0x80 + b'`'), 3),
-            // U+2024 one dot leader, U+3002 and U+FF61 ideographic full stops, U+FE52 small full stop.
-            [0xe2, 0x80, 0xa4, ..] | [0xe3, 0x80, 0x82, ..] | [0xef, 0xbd, 0xa1, ..] | [0xef, 0xb9, 0x92, ..] => {
-                (Some(b'.'), 3)
-            }
-            // U+2044 fraction slash, U+2215 division slash; U+FE68 small reverse solidus, U+2216 set minus.
-            [0xe2, 0x81, 0x84, ..] | [0xe2, 0x88, 0x95, ..] => (Some(b'/'), 3),
-            [0xef, 0xb9, 0xa8, ..] | [0xe2, 0x88, 0x96, ..] => (Some(b'\\'), 3),
-            // U+017F long s and U+212A Kelvin sign, whose lower case is ASCII.
-            [0xc5, 0xbf, ..] => (Some(b's'), 2),
-            [0xe2, 0x84, 0xaa, ..] => (Some(b'k'), 3),
-            // U+3000 ideographic space and U+00A0, which some trim.
-            [0xe3, 0x80, 0x80, ..] => (Some(b' '), 3),
-            [0xc2, 0xa0, ..] => (Some(b' '), 2),
-            [byte, ..] => (Some(byte), 1),
-            [] => (None, 1),
-        };
-        folded.extend(ascii.map(|ascii| ascii.to_ascii_lowercase()));
-        rest = &rest[length..];
-    }
-    changed(folded, path)
-}
-
 /// As a C string ends.
 fn cut_at_nul(path: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr(0, path).map(|nul| path[..nul].to_vec())
+}
+
+/// As URL parsers drop tabs and line ends (WHATWG URL, basic parser) and others any control.
+fn drop_controls(path: &[u8]) -> Option<Vec<u8>> {
+    changed(path.iter().copied().filter(|byte| !byte.is_ascii_control()).collect(), path)
+}
+
+/// A decoded `?` or `#`, where the path is parsed as a URL once more.
+fn cut_at_query(path: &[u8]) -> Option<Vec<u8>> {
+    memchr::memchr2(b'?', b'#', path).map(|query| path[..query].to_vec())
+}
+
+/// RFC 1738 §3.1 had parameters at the end of the path only.
+fn cut_at_parameter(path: &[u8]) -> Option<Vec<u8>> {
+    memchr::memchr(b';', path).map(|parameter| path[..parameter].to_vec())
 }
 
 fn turn_backslashes(path: &[u8]) -> Option<Vec<u8>> {
@@ -179,15 +185,14 @@ fn cut_parameters(path: &[u8]) -> Option<Vec<u8>> {
     changed(map_segments(path, |segment| segment.split(|&byte| byte == b';').next().unwrap_or_default()), path)
 }
 
-/// As Windows opens files: `a. . ` is `a`, `a::$DATA` is `a`. `.` and `..` stay.
+/// As Windows opens files: `a. . ` is `a`, `a::$DATA` is `a`; and as frameworks trim white space. `.`
+/// and `..` stay.
 fn trim_segments(path: &[u8]) -> Option<Vec<u8>> {
     let trimmed = map_segments(path, |segment| {
-        let segment = match memchr::memmem::find(segment, b"::$") {
-            Some(stream) => &segment[..stream],
-            None => segment,
-        };
-        let end = segment.iter().rposition(|byte| !matches!(byte, b'.' | b' ' | b'\t')).map_or(0, |last| last + 1);
-        if end == 0 { segment.trim_ascii_end() } else { &segment[..end] }
+        let stream = segment.windows(2).position(|pair| matches!(pair, b"::" | b":$"));
+        let segment = segment[..stream.unwrap_or(segment.len())].trim_ascii();
+        let end = segment.iter().rposition(|&byte| byte != b'.' && byte > b' ').map_or(0, |last| last + 1);
+        if end == 0 { segment } else { &segment[..end] }
     });
     changed(trimmed, path)
 }
@@ -199,8 +204,17 @@ fn merge_slashes(path: &[u8]) -> Option<Vec<u8>> {
     Some(merged)
 }
 
-/// RFC 3986 §5.2.4.
+/// RFC 3986 §5.2.4: above the root is the root.
 fn remove_dot_segments(path: &[u8]) -> Option<Vec<u8>> {
+    without_dot_segments(path, |_| {})
+}
+
+/// As a file system does that joins the path to a folder: above the root is somewhere else.
+fn climb_dot_segments(path: &[u8]) -> Option<Vec<u8>> {
+    without_dot_segments(path, |segments| segments.push(b".."))
+}
+
+fn without_dot_segments<'a>(path: &'a [u8], above_root: impl Fn(&mut Vec<&'a [u8]>)) -> Option<Vec<u8>> {
     memchr::memmem::find(path, b"/.")?;
     let mut segments: Vec<&[u8]> = Vec::new();
     let mut ends_in_folder = false;
@@ -208,9 +222,10 @@ fn remove_dot_segments(path: &[u8]) -> Option<Vec<u8>> {
         ends_in_folder = matches!(segment, b"." | b"..");
         match segment {
             b"." => {}
-            b".." => {
-                segments.pop();
-            }
+            b".." => match segments.last() {
+                None | Some(&b"..") => above_root(&mut segments),
+                Some(_) => drop(segments.pop()),
+            },
             _ => segments.push(segment),
         }
     }
@@ -306,6 +321,19 @@ mod tests {
             ("/../../a", "/a"),
             ("/a%2fb", "/a/b"),
             ("/a%252fb", "/a/b"),
+            ("/%2525252525252525252e", "/."),
+            ("/a%2f../%2e%2e/b", "/b"),
+            ("/x/a%2f../%2e%2e/b", "/x/b"),
+            ("/a%ef%bc%852fb", "/a/b"),
+            ("/a%3fb/c", "/a"),
+            ("/a%23b", "/a"),
+            ("/a;b/c", "/a"),
+            ("/a%09%0ab", "/ab"),
+            ("/a%ffb", "/ab"),
+            ("/%20a%20/b", "/a/b"),
+            ("/a:$data", "/a"),
+            ("/a/../../b", "/../b"),
+            ("/%c3%89", "/é"),
         ] {
             assert!(reads(path, reading), "{path} as {reading}");
         }

@@ -200,7 +200,7 @@ impl PathRulesBuilder {
         if !glob.starts_with(['/', '*']) {
             return Err(error("it must begin with / or *"));
         }
-        for glob in spellings(&glob.to_ascii_lowercase()) {
+        for glob in spellings(&glob.to_lowercase()) {
             build_glob(&glob).map_err(|cause| error(&cause.kind().to_string()))?;
         }
         self.rules.push(Rule { glob: glob.into(), blocks });
@@ -216,7 +216,7 @@ fn compile(rules: &[(usize, &Rule)]) -> Result<Globs, PathRulesError> {
         reason: cause.kind().to_string(),
     };
     for (index, rule) in rules {
-        for spelling in spellings(&rule.glob.to_ascii_lowercase()) {
+        for spelling in spellings(&rule.glob.to_lowercase()) {
             set.add(build_glob(&spelling).map_err(|cause| error(&rule.glob, cause))?);
             indices.push(*index);
         }

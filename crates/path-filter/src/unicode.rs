@@ -1,0 +1,162 @@
+//! Characters and bytes that some server takes for another character. `None`: it changes nothing.
+
+/// Folds fullwidth and other compatibility forms of the characters that structure a path, folds
+/// case, and drops characters that have no width.
+pub(crate) fn fold(path: &[u8]) -> Option<Vec<u8>> {
+    if path.is_ascii() {
+        return None;
+    }
+    let mut folded = Vec::with_capacity(path.len());
+    for chunk in path.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match fold_char(character) {
+                Fold::Case => {
+                    for lower in character.to_lowercase() {
+                        folded.extend_from_slice(lower.encode_utf8(&mut [0; 4]).as_bytes());
+                    }
+                }
+                Fold::To(text) => folded.extend_from_slice(text.as_bytes()),
+                Fold::Ascii(byte) => folded.push(byte),
+            }
+        }
+        folded.extend_from_slice(chunk.invalid());
+    }
+    (folded != path).then_some(folded)
+}
+
+enum Fold {
+    Case,
+    To(&'static str),
+    Ascii(u8),
+}
+
+fn fold_char(character: char) -> Fold {
+    match character {
+        '\0'..='\x7f' => Fold::Case,
+        // Halfwidth and Fullwidth Forms: ASCII, moved up.
+        '\u{ff01}'..='\u{ff5e}' => Fold::Ascii(((u32::from(character) - 0xff01) as u8 + b'!').to_ascii_lowercase()),
+        // One dot leader, small full stop, ideographic full stops.
+        '\u{2024}' | '\u{fe52}' | '\u{3002}' | '\u{ff61}' => Fold::To("."),
+        '\u{2025}' => Fold::To(".."),
+        '\u{2026}' => Fold::To("..."),
+        // Fraction slash, division slash, big solidus.
+        '\u{2044}' | '\u{2215}' | '\u{29f8}' => Fold::To("/"),
+        // Set minus, reverse solidus operator, big and small reverse solidus.
+        '\u{2216}' | '\u{29f5}' | '\u{29f9}' | '\u{fe68}' => Fold::To("\\"),
+        // Small and Arabic percent signs, small semicolon, Greek question mark.
+        '\u{fe6a}' | '\u{066a}' => Fold::To("%"),
+        '\u{fe54}' | '\u{037e}' => Fold::To(";"),
+        // Letters whose other case is an ASCII letter.
+        '\u{017f}' => Fold::To("s"),
+        '\u{212a}' => Fold::To("k"),
+        '\u{0130}' | '\u{0131}' => Fold::To("i"),
+        // Default ignorable code points: no width, and HFS+ ignores them in names.
+        '\u{00ad}'
+        | '\u{034f}'
+        | '\u{061c}'
+        | '\u{180e}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}'
+        | '\u{e0000}'..='\u{e0fff}' => Fold::To(""),
+        character if character.is_control() => Fold::To(""),
+        character if character.is_whitespace() => Fold::To(" "),
+        _ => Fold::Case,
+    }
+}
+
+/// Decodes ASCII that was written in two to six bytes, as decoders did before RFC 3629 §3 forbade
+/// it, and with continuation bytes whose upper bits nobody checks.
+pub(crate) fn decode_overlong(path: &[u8]) -> Option<Vec<u8>> {
+    if path.is_ascii() {
+        return None;
+    }
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&lead, after)) = rest.split_first() {
+        match overlong(lead, after) {
+            Some((ascii, length)) => {
+                decoded.push(ascii.to_ascii_lowercase());
+                rest = &after[length..];
+            }
+            None => {
+                decoded.push(lead);
+                rest = after;
+            }
+        }
+    }
+    (decoded.len() != path.len()).then_some(decoded)
+}
+
+/// The ASCII character and how many bytes of it follow the lead byte.
+fn overlong(lead: u8, after: &[u8]) -> Option<(u8, usize)> {
+    let length = match lead {
+        0xc0 | 0xc1 => 1,
+        0xe0 => 2,
+        0xf0 => 3,
+        0xf8 => 4,
+        0xfc => 5,
+        _ => return None,
+    };
+    let fold = |value: u32, byte: &u8| value << 6 | u32::from(byte & 0x3f);
+    let value = after.get(..length)?.iter().fold(u32::from(lead & 1), fold);
+    let ascii = u8::try_from(value).ok().filter(u8::is_ascii)?;
+    Some((ascii, length))
+}
+
+/// What is left when a decoder ignores the bytes that it can't decode.
+pub(crate) fn drop_invalid(path: &[u8]) -> Option<Vec<u8>> {
+    if std::str::from_utf8(path).is_ok() {
+        return None;
+    }
+    Some(path.utf8_chunks().flat_map(|chunk| chunk.valid().bytes()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn look_alikes_fold_to_what_they_stand_for() {
+        let cases: [(&str, Option<&str>); 9] = [
+            ("/．．／．ｅｎｖ", Some("/../.env")),
+            ("/a＼b％２ｅ；c", Some(r"/a\b%2e;c")),
+            ("/.g\u{200c}it", Some("/.git")),
+            ("/‥/\u{2215}a\u{29f5}", Some(r"/..//a\")),
+            ("/backup.ſql", Some("/backup.sql")),
+            ("/a\u{a0}", Some("/a ")),
+            ("/東京/É", Some("/東京/é")),
+            ("/plain", None),
+            ("/a\u{85}", Some("/a")),
+        ];
+        for (path, expected) in cases {
+            let folded = fold(path.as_bytes()).map(|folded| String::from_utf8(folded).unwrap());
+            assert_eq!(folded.as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn ascii_in_too_many_bytes_is_decoded() {
+        let cases: [(&[u8], Option<&[u8]>); 8] = [
+            (b"/\xc0\xae", Some(b"/.")),
+            (b"\xc0\xafa", Some(b"/a")),
+            (b"/\xc1\x9c", Some(b"/\\")),
+            (b"/\xe0\x80\xae", Some(b"/.")),
+            (b"/\xf0\x80\x80\xae\xfc\x80\x80\x80\x80\xae", Some(b"/..")),
+            (b"/\xc0\x2e\xc0\x6e", Some(b"/..")),
+            (b"/\xc3\xa9\xe2\x82\xac", None),
+            (b"/\xc0", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(decode_overlong(path).as_deref(), expected, "{path:x?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_dropped() {
+        assert_eq!(drop_invalid(b"/.e\xffnv\x80").as_deref(), Some(&b"/.env"[..]));
+        assert_eq!(drop_invalid("/é".as_bytes()), None);
+    }
+}

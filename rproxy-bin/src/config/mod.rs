@@ -44,13 +44,13 @@ use rproxy_client_ip::TrustedProxies;
 use rproxy_path_filter::PathRules;
 use rproxy_server::Listen;
 use rproxy_upstream::Backend;
+use rproxy_ws_passthrough::WsPaths;
 
 use self::source::Origins;
 
 pub use self::choice::{AccessLog, LogFilter, ProxyProtocol, Secret};
 pub use self::error::{ConfigError, Named, Problem};
 pub use self::listen::HttpPort;
-pub use self::paths::PathList;
 pub use self::reference::reference;
 pub use self::report::Report;
 pub use self::settings::{Fallback, SETTINGS, Setting};
@@ -135,7 +135,7 @@ pub struct Config {
     /// Whether WebSocket upgrades are passed on.
     pub ws_enabled: bool,
     /// Where they are passed on.
-    pub ws_paths: Written<PathList>,
+    pub ws_paths: Written<WsPaths>,
     /// Whose forwarding headers are believed.
     pub trusted_proxies: Written<TrustedProxies>,
     /// Whether trusted peers send a PROXY protocol header.

@@ -1,11 +1,11 @@
 //! Lists of paths, as globs.
 
-use std::convert::Infallible;
 use std::fmt::Display;
 use std::str::FromStr;
 
 use rproxy_cache::CachePaths;
 use rproxy_path_filter::{PathRules, PathRulesError};
+use rproxy_ws_passthrough::WsPaths;
 
 use super::value::ParseError;
 use super::written::Written;
@@ -15,18 +15,6 @@ pub(super) const CACHED: &str =
 const BLOCKED: &str = "default";
 pub(super) const WEBSOCKETS: &str = "/**";
 const LIST: &str = "list of paths";
-
-/// A list of paths that no layer has read yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathList(());
-
-impl FromStr for PathList {
-    type Err = Infallible;
-
-    fn from_str(_: &str) -> Result<Self, Infallible> {
-        Ok(Self(()))
-    }
-}
 
 /// What is static by its name or place.
 pub(super) fn cached() -> Written<CachePaths> {
@@ -39,8 +27,9 @@ pub(super) fn blocked() -> Written<PathRules> {
     Written::new(BLOCKED, PathRules::sensitive())
 }
 
-pub(super) fn websockets() -> Written<PathList> {
-    Written::new(WEBSOCKETS, PathList(()))
+/// Everywhere.
+pub(super) fn websockets() -> Written<WsPaths> {
+    Written::new(WEBSOCKETS, WsPaths::all())
 }
 
 /// A list that is not empty, of plain globs.
@@ -111,6 +100,7 @@ mod tests {
     #[test]
     fn the_defaults_are_what_their_text_says() {
         assert!(cached().contains("/static/x") && cached().contains("/a.css") && !cached().contains("/"));
+        assert!(websockets().contains("/live"));
         assert!(blocked().blocks("/.git/config").is_some());
     }
 

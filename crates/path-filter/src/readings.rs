@@ -31,7 +31,7 @@ pub(crate) fn of(path: &[u8]) -> Readings<'_> {
 const MOST: usize = 256;
 
 /// What they may come to, so that a long path can't make us work for long.
-const MOST_BYTES: usize = 256 << 10;
+const MOST_BYTES: usize = 64 << 10;
 
 enum Spelling {
     Plain,

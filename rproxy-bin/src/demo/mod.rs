@@ -1,0 +1,123 @@
+//! The site behind `rproxy demo`: something for every layer to do, without a backend of one's own.
+
+mod asset;
+mod banner;
+mod echo;
+mod events;
+mod websocket;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+
+use self::asset::Asset;
+pub(crate) use self::banner::banner;
+use self::events::Events;
+
+/// The site, bound to a loopback port that the system chose.
+#[derive(Debug)]
+pub(crate) struct Site {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Site {
+    pub(crate) async fn bind() -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until dropped; connections that are open then go on.
+    pub(crate) async fn serve(self) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(connection(stream))),
+                // Out of descriptors, mostly: at once it would fail again.
+                Err(error) => {
+                    tracing::warn!(%error, "the demo site can't accept");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream) {
+    // Events and echoes are small writes that someone waits for.
+    let _ = stream.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service_fn(answer))
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection to the demo site failed");
+    }
+}
+
+type SiteBody = Either<Full<Bytes>, Events>;
+
+async fn answer(request: Request<Incoming>) -> Result<Response<SiteBody>, Infallible> {
+    let path = request.uri().path();
+    if path == "/api/echo" {
+        return Ok(echo::answer(request).await);
+    }
+    let asset = Asset::at(path);
+    if asset.is_none() && !matches!(path, "/events" | "/ws" | "/slow") {
+        return Ok(text(StatusCode::NOT_FOUND, "Not Found\n"));
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return Ok(response);
+    }
+    Ok(match (path, asset) {
+        (_, Some(asset)) => asset.answer(request.headers()),
+        ("/events", _) => events::answer(request.headers()),
+        ("/ws", _) => websocket::answer(request),
+        _ => slow(request.uri().query()).await,
+    })
+}
+
+async fn slow(query: Option<&str>) -> Response<SiteBody> {
+    let milliseconds = query.unwrap_or("ms=500").strip_prefix("ms=").map(str::parse);
+    let Some(Ok(milliseconds @ 0..=SLOWEST)) = milliseconds else {
+        return text(StatusCode::BAD_REQUEST, "expected ?ms= and a number up to 10000\n");
+    };
+    sleep(Duration::from_millis(milliseconds)).await;
+    text(StatusCode::OK, format!("answered after {milliseconds} ms\n"))
+}
+
+const SLOWEST: u64 = 10_000;
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<SiteBody> {
+    full(status, "text/plain; charset=utf-8", body)
+}
+
+/// An answer that is made anew for each request.
+fn full(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<SiteBody> {
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! The site over real connections, as the proxy meets it.
+
+use futures_util::{SinkExt, StreamExt};
+use http::header::{CONTENT_LENGTH, ETAG, IF_NONE_MATCH};
+use http_body_util::BodyExt;
+use hyper::client::conn::http1 as client;
+use serde_json::Value;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::*;
+
+async fn site() -> SocketAddr {
+    let site = Site::bind().await.unwrap();
+    let address = site.address();
+    tokio::spawn(site.serve());
+    address
+}
+
+async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Response<Incoming> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = client::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender.send_request(request).await.unwrap()
+}
+
+fn bare(method: &str, target: &str) -> Request<Full<Bytes>> {
+    let request = Request::builder().method(method).uri(target).header("host", "demo.example");
+    request.body(Full::default()).unwrap()
+}
+
+async fn content(response: Response<Incoming>) -> Bytes {
+    response.into_body().collect().await.unwrap().to_bytes()
+}
+
+#[tokio::test]
+async fn each_path_answers_its_methods() {
+    let address = site().await;
+    for (method, target, status, content_type) in [
+        ("GET", "/", 200, "text/html; charset=utf-8"),
+        ("GET", "/?utm=x", 200, "text/html; charset=utf-8"),
+        ("HEAD", "/", 200, "text/html; charset=utf-8"),
+        ("GET", "/static/demo.css", 200, "text/css; charset=utf-8"),
+        ("GET", "/static/demo.js", 200, "text/javascript; charset=utf-8"),
+        ("GET", "/static/icon.svg", 200, "image/svg+xml"),
+        ("HEAD", "/events", 200, "text/event-stream"),
+        ("GET", "/slow?ms=0", 200, "text/plain; charset=utf-8"),
+        ("GET", "/slow?ms=10001", 400, "text/plain; charset=utf-8"),
+        ("GET", "/slow?ms=-1", 400, "text/plain; charset=utf-8"),
+        ("GET", "/slow?s=1", 400, "text/plain; charset=utf-8"),
+        ("GET", "/ws", 426, "text/plain; charset=utf-8"),
+        ("POST", "/", 405, "text/plain; charset=utf-8"),
+        ("DELETE", "/ws", 405, "text/plain; charset=utf-8"),
+        ("DELETE", "/api/echo", 200, "application/json"),
+        ("GET", "/static/", 404, "text/plain; charset=utf-8"),
+        ("POST", "/.env", 404, "text/plain; charset=utf-8"),
+    ] {
+        let response = send(address, bare(method, target)).await;
+        assert_eq!(response.status().as_u16(), status, "{method} {target}");
+        assert_eq!(response.headers()[CONTENT_TYPE], content_type, "{method} {target}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_comes_whole_and_its_head_says_how_long_it_is() {
+    let address = site().await;
+    let page = include_str!("index.html");
+    assert_eq!(content(send(address, bare("GET", "/")).await).await, page);
+    let head = send(address, bare("HEAD", "/")).await;
+    assert_eq!(head.headers()[CONTENT_LENGTH], page.len().to_string());
+    assert!(content(head).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_asset_may_be_kept_for_a_minute_and_then_be_validated() {
+    let address = site().await;
+    for target in ["/static/demo.css", "/static/demo.js"] {
+        let first = send(address, bare("GET", target)).await;
+        assert_eq!(first.headers()[CACHE_CONTROL], "public, max-age=60");
+        let etag = first.headers()[ETAG].clone();
+        assert!(etag.as_bytes().starts_with(b"\""), "strong");
+
+        let mut request = bare("GET", target);
+        request.headers_mut().insert(IF_NONE_MATCH, etag.clone());
+        let second = send(address, request).await;
+        assert_eq!((second.status(), &second.headers()[ETAG]), (StatusCode::NOT_MODIFIED, &etag));
+        assert_eq!(second.headers()[CACHE_CONTROL], "public, max-age=60");
+        assert!(content(second).await.is_empty());
+
+        let mut request = bare("GET", target);
+        request.headers_mut().insert(IF_NONE_MATCH, HeaderValue::from_static("\"another\""));
+        assert_eq!(send(address, request).await.status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn the_first_event_comes_at_once() {
+    let response = send(site().await, bare("GET", "/events")).await;
+    assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
+    let event = response.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(event, "id: 1\ndata: {\"count\":1}\n\n");
+}
+
+#[tokio::test]
+async fn the_echo_shows_the_request_as_it_arrived() {
+    let request = Request::post("/api/echo?a=%20b")
+        .header("host", "demo.example")
+        .header("x-forwarded-for", "192.0.2.1")
+        .header("x-forwarded-for", "192.0.2.2")
+        .header("x-bytes", HeaderValue::from_bytes(b"\xff").unwrap())
+        .body(Full::new(Bytes::from_static(b"hello")))
+        .unwrap();
+    let response = send(site().await, request).await;
+    assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+    let seen: Value = serde_json::from_slice(&content(response).await).unwrap();
+    for (pointer, value) in [
+        ("/method", "POST"),
+        ("/target", "/api/echo?a=%20b"),
+        ("/version", "HTTP/1.1"),
+        ("/headers/host", "demo.example"),
+        ("/headers/x-forwarded-for", "192.0.2.1, 192.0.2.2"),
+        ("/headers/x-bytes", "\u{fffd}"),
+        ("/body", "hello"),
+    ] {
+        assert_eq!(seen.pointer(pointer).unwrap(), value, "{pointer}");
+    }
+}
+
+#[tokio::test]
+async fn the_echo_holds_no_more_than_its_limit() {
+    let mut request = bare("POST", "/api/echo");
+    *request.body_mut() = Full::new(Bytes::from(vec![b'a'; (64 << 10) + 1]));
+    assert_eq!(send(site().await, request).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn a_websocket_sends_back_text_and_bytes_and_closes_when_asked() {
+    let address = site().await;
+    let (mut socket, response) = tokio_tungstenite::connect_async(format!("ws://{address}/ws")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    for message in [Message::text("hello"), Message::binary(vec![0; 100_000]), Message::text("")] {
+        socket.send(message.clone()).await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap(), message);
+    }
+    socket.send(Message::Ping(Bytes::from_static(b"p"))).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::Pong(Bytes::from_static(b"p")));
+    socket.close(None).await.unwrap();
+    assert!(socket.next().await.unwrap().unwrap().is_close());
+    assert!(socket.next().await.is_none());
+}

@@ -14,24 +14,26 @@ pub(crate) fn banner(base: &str, ca: Option<&Path>) -> String {
         None => format!("npx wscat -c ws://{base}/ws"),
     };
     let tries = [
-        (format!("{curl} {base}/"), "the page, through every layer; better in a browser"),
-        (format!("{curl} -i {base}/static/demo.css"), "an asset; the second time Cache-Status says hit"),
-        (format!("{curl} -i {base}/static/demo.css"), "the second time"),
-        (format!("{curl} -N {base}/events"), "server-sent events, each when it is sent"),
-        (format!("{curl} {base}/api/echo"), "the request as the backend sees it"),
-        (format!("{curl} -i {base}/.env"), "404 by the path filter"),
+        ("the page; better in a browser", format!("{curl} {base}/")),
+        ("an asset that may be cached", format!("{curl} -i {base}/static/demo.css")),
+        ("again: Cache-Status says hit", format!("{curl} -i {base}/static/demo.css")),
+        ("events, each when it is sent", format!("{curl} -N {base}/events")),
+        ("what the backend sees", format!("{curl} {base}/api/echo")),
+        ("404 by the path filter", format!("{curl} -i {base}/.env")),
         // One curl for all: processes of their own would not be fast enough to run into the limit.
         (
+            "429 by the rate limit",
             format!("{curl} -s -o /dev/null -w '%{{http_code}}\\n' '{base}/api/echo?[1-400]' | sort | uniq -c"),
-            "400 requests; those over the rate limit get 429",
         ),
-        (websocket, "a WebSocket that sends back what it gets; the page has one, too"),
+        ("a WebSocket; the page has one", websocket),
     ];
+    let width = tries.iter().map(|(shows, _)| shows.len()).max().unwrap_or_default();
 
-    let mut text = format!("rproxy demo: {base}/\n\nTry\n");
-    for (command, shows) in tries {
+    let mut text = format!("rproxy demo: {base}/\n\n");
+    // The command last, and no comment behind it: not every shell takes one when it is pasted.
+    for (shows, command) in tries {
         // Infallible for a String.
-        let _ = writeln!(text, "  {command}  # {shows}");
+        let _ = writeln!(text, "  {shows:<width$}  {command}");
     }
     if let Some(ca) = ca.filter(|_| tls) {
         let ca = quoted(&ca.display().to_string());
@@ -63,12 +65,12 @@ mod tests {
         let text = banner("https://localhost:8443/", Some(Path::new("/state/local/ca.pem")));
         for line in [
             "rproxy demo: https://localhost:8443/\n",
-            "  curl -k https://localhost:8443/  # ",
-            "  curl -k -N https://localhost:8443/events  # ",
-            "  curl -k https://localhost:8443/api/echo  # ",
-            "  curl -k -i https://localhost:8443/.env  # ",
+            "  curl -k https://localhost:8443/\n",
+            "  curl -k -N https://localhost:8443/events\n",
+            "  curl -k https://localhost:8443/api/echo\n",
+            "  curl -k -i https://localhost:8443/.env\n",
             "'%{http_code}\\n' 'https://localhost:8443/api/echo?[1-400]'",
-            "  npx wscat --no-check -c wss://localhost:8443/ws  # ",
+            "  npx wscat --no-check -c wss://localhost:8443/ws\n",
             "  curl --cacert /state/local/ca.pem https://localhost:8443/\n",
             "Ctrl-C",
         ] {

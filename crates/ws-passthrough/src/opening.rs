@@ -1,0 +1,89 @@
+//! A handshake that is under way: from the request that was passed on to the tunnel.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::{Either, Full};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, timeout};
+
+use crate::handshake;
+use crate::layer::Settings;
+use crate::refusal::{Refusal, WsDecision};
+use crate::summary::ClosedBy;
+use crate::tunnel::Tunnel;
+use crate::tunnels::OpenTunnel;
+
+/// What is to be known when the inner service has answered.
+pub(crate) struct Opening {
+    pub(crate) client: OnUpgrade,
+    /// The `Sec-WebSocket-Accept` that is the right answer.
+    pub(crate) accept: String,
+    /// The client asked by extended CONNECT.
+    pub(crate) extended: bool,
+    pub(crate) path: Box<str>,
+    pub(crate) settings: Arc<Settings>,
+}
+
+impl Opening {
+    /// Makes the answer to the client of the one from the inner service.
+    pub(crate) fn answer<B>(self, mut response: Response<B>) -> Response<Either<B, Full<Bytes>>> {
+        let extended = self.extended;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // RFC 9110 §9.3.6: to a CONNECT, any 2xx says that there is a tunnel.
+            if extended && response.status().is_success() {
+                return Refusal::BadSwitch.response(extended);
+            }
+            response.extensions_mut().insert(WsDecision::Declined);
+            return response.map(Either::Left);
+        }
+        let upstream = response.extensions_mut().remove::<OnUpgrade>();
+        let Some(upstream) = upstream.filter(|_| handshake::is_accepted(response.headers(), &self.accept)) else {
+            return Refusal::BadSwitch.response(extended);
+        };
+        let open = self.settings.tunnels.enter();
+        tokio::spawn(self.tunnel(upstream, open));
+
+        let mut response = response.map(|_| Either::Right(Full::default()));
+        handshake::to_client(response.headers_mut(), extended);
+        if extended {
+            // RFC 8441 §5
+            *response.status_mut() = StatusCode::OK;
+        }
+        response.extensions_mut().insert(WsDecision::Tunnelled);
+        response
+    }
+
+    async fn tunnel(self, upstream: OnUpgrade, open: OpenTunnel) {
+        let Self { client, path, settings, .. } = self;
+        let opened = Instant::now();
+        // The client gets its 101 only now, and may well be gone.
+        let both = async { Some((client.await.ok()?, upstream.await.ok()?)) };
+        let Ok(Some((client, upstream))) = timeout(settings.limits.idle, both).await else { return };
+        let mut tunnel = Tunnel::new(TokioIo::new(client), TokioIo::new(upstream), settings.limits);
+        relay(&mut tunnel, &open).await;
+        let summary = tunnel.summary(path, opened);
+        // Both sockets are closed when the tunnel is no longer counted.
+        drop(tunnel);
+        if let Some(tell) = &settings.on_close {
+            tell(&summary);
+        }
+        drop(open);
+    }
+}
+
+async fn relay(tunnel: &mut Tunnel<TokioIo<Upgraded>, TokioIo<Upgraded>>, open: &OpenTunnel) {
+    {
+        let mut drained = pin!(open.drained());
+        tokio::select! {
+            biased;
+            () = &mut *tunnel => return,
+            () = &mut drained => {}
+        }
+    }
+    tunnel.close(ClosedBy::Drain);
+    tunnel.await;
+}

@@ -1,0 +1,141 @@
+//! Where WebSockets are let through.
+
+use std::str::FromStr;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+/// A set of path globs: `/live/**,/_next/webpack-hmr`. A `*` stays within a segment, `**` does not.
+///
+/// The default is every path. A path with dot segments, encoded slashes or backslashes is in no set
+/// but that one: it may well be another resource to the application than to the globs.
+#[derive(Clone, Debug, Default)]
+pub struct WsPaths {
+    // `None`: every path.
+    globs: Option<GlobSet>,
+}
+
+/// A glob that can't be understood.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("bad glob {glob:?}: {reason}")]
+pub struct WsPathsError {
+    glob: String,
+    reason: String,
+}
+
+impl WsPaths {
+    /// Every path.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { globs: None }
+    }
+
+    /// The paths that one of `globs` matches.
+    ///
+    /// # Errors
+    ///
+    /// If a glob is malformed.
+    pub fn new<'a>(globs: impl IntoIterator<Item = &'a str>) -> Result<Self, WsPathsError> {
+        let mut set = GlobSetBuilder::new();
+        for glob in globs {
+            if matches!(glob, "/**" | "**") {
+                return Ok(Self::all());
+            }
+            let parsed = GlobBuilder::new(glob).literal_separator(true).build();
+            set.add(parsed.map_err(|error| WsPathsError::new(glob, &error))?);
+        }
+        let set = set.build().map_err(|error| WsPathsError::new(error.glob().unwrap_or_default(), &error))?;
+        Ok(Self { globs: Some(set) })
+    }
+
+    /// Whether WebSockets are let through to `path`, as it stands in the request.
+    #[must_use]
+    pub fn contains(&self, path: &str) -> bool {
+        match &self.globs {
+            None => true,
+            Some(globs) => globs.is_match(path) && !is_ambiguous(path),
+        }
+    }
+}
+
+/// A comma-separated list; commas in braces belong to the glob. An empty list holds no path.
+impl FromStr for WsPaths {
+    type Err = WsPathsError;
+
+    fn from_str(list: &str) -> Result<Self, WsPathsError> {
+        let mut depth = 0_usize;
+        let globs = list.split(|c| {
+            match c {
+                '{' => depth += 1,
+                '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            c == ',' && depth == 0
+        });
+        Self::new(globs.map(str::trim).filter(|glob| !glob.is_empty()))
+    }
+}
+
+impl WsPathsError {
+    fn new(glob: &str, error: &globset::Error) -> Self {
+        Self { glob: glob.to_owned(), reason: error.kind().to_string() }
+    }
+}
+
+fn is_ambiguous(path: &str) -> bool {
+    if !path.contains(['.', '%', '\\']) {
+        return false;
+    }
+    let lower = path.to_ascii_lowercase();
+    let dots = lower.split('/').any(|segment| {
+        // Path parameters after the dots do not make them less of a step up.
+        let plain = segment.split(';').next().unwrap_or_default().replace("%2e", ".");
+        matches!(plain.as_str(), "." | "..")
+    });
+    dots || lower.contains('\\') || ["%2f", "%5c", "%00", "%25"].iter().any(|escape| lower.contains(escape))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_in_the_set_if_a_glob_matches_all_of_it() {
+        for (list, path, expected) in [
+            ("/**", "/any/where", true),
+            ("/**", "/a/../b", true),
+            ("/ws", "/ws", true),
+            ("/ws", "/ws/more", false),
+            ("/ws", "/other", false),
+            ("/ws/*", "/ws/a", true),
+            ("/ws/*", "/ws/a/b", false),
+            ("/ws/**", "/ws/a/b", true),
+            ("/{live,chat}/**, /hmr", "/chat/room", true),
+            ("/{live,chat}/**, /hmr", "/hmr", true),
+            ("/{live,chat}/**, /hmr", "/chat", false),
+            ("", "/", false),
+            ("/ws/**", "/ws/../admin", false),
+            ("/ws/**", "/ws/%2E%2e/admin", false),
+            ("/ws/**", "/ws/..;x=1/admin", false),
+            ("/ws/**", "/ws/%2e%2e%2fadmin", false),
+            ("/ws/**", "/ws/..\\admin", false),
+            ("/ws/**", "/ws/v1.2/a", true),
+        ] {
+            assert_eq!(list.parse::<WsPaths>().unwrap().contains(path), expected, "{path} in {list:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_glob_is_named() {
+        let error = "/ok,/{a,b".parse::<WsPaths>().unwrap_err();
+        assert!(error.to_string().starts_with("bad glob \"/{a,b\": "), "{error}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_list_and_no_path_panics(list in ".{0,40}", path in ".{0,40}") {
+            if let Ok(paths) = list.parse::<WsPaths>() {
+                let _ = paths.contains(&path);
+            }
+        }
+    }
+}

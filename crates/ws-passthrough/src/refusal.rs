@@ -1,0 +1,122 @@
+//! What was decided, and the answer to a handshake that goes no further.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{Response, StatusCode};
+use http_body_util::{Either, Full};
+
+/// What became of a request to switch protocols: an extension of the response. A response to any
+/// other request has none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum WsDecision {
+    /// Both ends agreed, and a tunnel is open.
+    Tunnelled,
+    /// Answered here.
+    Refused(Refusal),
+    /// The inner service answered with something else than 101, and that was passed on.
+    Declined,
+    /// It was not for a WebSocket, and went on as an ordinary request.
+    Ignored,
+}
+
+/// Why a handshake was answered here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// 400: not the handshake of RFC 6455 §4.2.1.
+    BadHandshake(BadHandshake),
+    /// 426: a version other than 13.
+    UnsupportedVersion,
+    /// 403: no WebSockets here.
+    ForbiddenPath,
+    /// 501: an extended CONNECT (RFC 8441) for something else than a WebSocket.
+    UnknownProtocol,
+    /// 501: the server that this layer is used in can't let go of the connection.
+    NoUpgrade,
+    /// 503: the tunnels are being [drained](crate::Tunnels::drain).
+    Draining,
+    /// 502: the inner service switched protocols unasked, to another one, with a wrong
+    /// `Sec-WebSocket-Accept`, or without a connection to show for it.
+    BadSwitch,
+}
+
+/// What is wrong with a handshake.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum BadHandshake {
+    /// The method is not GET.
+    Method,
+    /// Not HTTP/1.1.
+    HttpVersion,
+    /// `Connection` does not nominate `Upgrade`.
+    Connection,
+    /// `Sec-WebSocket-Key` is missing, repeated, or not sixteen bytes in Base64.
+    Key,
+    /// It announces a body.
+    Body,
+}
+
+impl Refusal {
+    /// The status that the client got.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Refusal::BadHandshake(_) => StatusCode::BAD_REQUEST,
+            Refusal::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
+            Refusal::ForbiddenPath => StatusCode::FORBIDDEN,
+            Refusal::UnknownProtocol | Refusal::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
+            Refusal::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::BadSwitch => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// A few words for a log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refusal::BadHandshake(BadHandshake::Method) => "method is not GET",
+            Refusal::BadHandshake(BadHandshake::HttpVersion) => "version is not HTTP/1.1",
+            Refusal::BadHandshake(BadHandshake::Connection) => "Connection does not nominate Upgrade",
+            Refusal::BadHandshake(BadHandshake::Key) => "bad Sec-WebSocket-Key",
+            Refusal::BadHandshake(BadHandshake::Body) => "handshake with a body",
+            Refusal::UnsupportedVersion => "Sec-WebSocket-Version is not 13",
+            Refusal::ForbiddenPath => "no WebSockets here",
+            Refusal::UnknownProtocol => "extended CONNECT for another protocol",
+            Refusal::NoUpgrade => "connection can't be upgraded",
+            Refusal::Draining => "draining",
+            Refusal::BadSwitch => "upstream switched protocols wrongly",
+        }
+    }
+
+    /// The one place where refusals are made. `extended`: to an extended CONNECT, which knows no
+    /// `Upgrade` (RFC 8441 §4).
+    pub(crate) fn response<B>(self, extended: bool) -> Response<Either<B, Full<Bytes>>> {
+        let body: &'static [u8] = match self.status() {
+            StatusCode::BAD_REQUEST => b"Bad Request\n",
+            StatusCode::UPGRADE_REQUIRED => b"Upgrade Required\n",
+            StatusCode::FORBIDDEN => b"Forbidden\n",
+            StatusCode::NOT_IMPLEMENTED => b"Not Implemented\n",
+            StatusCode::SERVICE_UNAVAILABLE => b"Service Unavailable\n",
+            _ => b"Bad Gateway\n",
+        };
+        let mut response = Response::new(Either::Right(Full::new(Bytes::from_static(body))));
+        *response.status_mut() = self.status();
+        response.extensions_mut().insert(WsDecision::Refused(self));
+        let mut set = |name: HeaderName, value| response.headers_mut().insert(name, HeaderValue::from_static(value));
+        set(CONTENT_TYPE, "text/plain; charset=utf-8");
+        if self == Refusal::UnsupportedVersion {
+            // RFC 6455 §4.4
+            set(SEC_WEBSOCKET_VERSION, "13");
+            if !extended {
+                // RFC 9110 §15.5.22
+                set(UPGRADE, "websocket");
+                set(CONNECTION, "Upgrade");
+            }
+        }
+        if self == Refusal::Draining {
+            set(RETRY_AFTER, "1");
+        }
+        response
+    }
+}

@@ -1,0 +1,80 @@
+//! The service: what a request asks for, and whether it is let through.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Either, Full};
+use hyper::upgrade::OnUpgrade;
+use tower_service::Service;
+
+use crate::future::ResponseFuture;
+use crate::handshake::{self, Asked};
+use crate::layer::Settings;
+use crate::opening::Opening;
+use crate::refusal::Refusal;
+
+/// Made by [`WsPassthroughLayer`](crate::WsPassthroughLayer).
+#[derive(Clone, Debug)]
+pub struct WsPassthroughService<S> {
+    inner: S,
+    settings: Arc<Settings>,
+}
+
+impl<S> WsPassthroughService<S> {
+    pub(crate) fn new(inner: S, settings: Arc<Settings>) -> Self {
+        Self { inner, settings }
+    }
+
+    /// Whether a handshake is passed on, and then what to expect; it is changed to be passed on.
+    fn open<B>(&self, request: &mut Request<B>, extended: bool) -> Result<Box<Opening>, Refusal> {
+        let path: Box<str> = request.uri().path().into();
+        if !self.settings.allows(&path) {
+            return Err(Refusal::ForbiddenPath);
+        }
+        let checked = match extended {
+            true => handshake::check_extended(request).map(|()| None),
+            false => handshake::check(request).map(Some),
+        }?;
+        if self.settings.tunnels.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        let client = request.extensions_mut().remove::<OnUpgrade>().ok_or(Refusal::NoUpgrade)?;
+        let accept = checked.unwrap_or_else(|| handshake::to_http1(request));
+        handshake::announce(request, self.settings.keep_upgrade_fields);
+        Ok(Box::new(Opening { client, accept, extended, path, settings: Arc::clone(&self.settings) }))
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for WsPassthroughService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+{
+    type Response = Response<Either<ResBody, Full<Bytes>>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let asked = Asked::of(&request);
+        let extended = asked == Asked::ExtendedConnect;
+        match asked {
+            Asked::Nothing => ResponseFuture::ordinary(self.inner.call(request)),
+            Asked::WebSocket | Asked::ExtendedConnect => match self.open(&mut request, extended) {
+                Ok(opening) => ResponseFuture::opening(self.inner.call(request), opening),
+                Err(refusal) => ResponseFuture::refused(refusal, extended),
+            },
+            Asked::OtherConnect => ResponseFuture::refused(Refusal::UnknownProtocol, true),
+            // RFC 9110 §7.8: a server may ignore it.
+            Asked::OtherUpgrade => {
+                request.extensions_mut().remove::<OnUpgrade>();
+                handshake::forget_upgrade(request.headers_mut());
+                ResponseFuture::ignored(self.inner.call(request))
+            }
+        }
+    }
+}

@@ -1,4 +1,94 @@
 //! A [`tower_layer::Layer`] that lets WebSockets through a proxy.
+//!
+//! ```
+//! use axum::Router;
+//! use axum::body::Body;
+//! use futures_util::{SinkExt, StreamExt};
+//! use rproxy_upstream::Upstream;
+//! use rproxy_ws_passthrough::WsPassthroughLayer;
+//! use tokio::net::TcpListener;
+//! use tokio_tungstenite::tungstenite::Message;
+//! use tokio_tungstenite::{accept_async, connect_async};
+//! use tower::BoxError;
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), BoxError> {
+//!     // A WebSocket server that says hello.
+//!     let listener = TcpListener::bind("127.0.0.1:0").await?;
+//!     let backend = format!("http://{}", listener.local_addr()?);
+//!     tokio::spawn(async move {
+//!         let (socket, _) = listener.accept().await?;
+//!         let mut socket = accept_async(socket).await?;
+//!         socket.send(Message::text("hello")).await?;
+//!         while let Some(Ok(_)) = socket.next().await {}
+//!         Ok::<_, BoxError>(())
+//!     });
+//!
+//!     // The proxy in front of it.
+//!     let upstream: Upstream<Body> = Upstream::builder().backend(&backend)?.build()?;
+//!     let layer = WsPassthroughLayer::new().paths("/live/**,/hmr".parse()?);
+//!     let tunnels = layer.tunnels();
+//!     let proxy = Router::new().fallback_service(upstream).layer(layer);
+//!     let listener = TcpListener::bind("127.0.0.1:0").await?;
+//!     let address = listener.local_addr()?;
+//!     tokio::spawn(async move { axum::serve(listener, proxy).await });
+//!
+//!     let (mut client, _) = connect_async(format!("ws://{address}/live/news")).await?;
+//!     assert_eq!(client.next().await.transpose()?, Some(Message::text("hello")));
+//!     // Elsewhere: 403.
+//!     assert!(connect_async(format!("ws://{address}/other")).await.is_err());
+//!
+//!     // At the end: Close to both ends, and time to answer.
+//!     tunnels.drain();
+//!     while let Some(Ok(_)) = client.next().await {}
+//!     tunnels.closed().await;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What it does
+//!
+//! A handshake (RFC 6455 §4.2.1) is checked in full and goes down the same stack as any request. If
+//! the answer is a 101 with the right `Sec-WebSocket-Accept`, the client gets it, and from then on
+//! bytes flow both ways, as they are: subprotocols and extensions are a matter between the two ends.
+//! Any other answer goes to the client as it is.
+//!
+//! By HTTP/2, a client asks with an extended CONNECT (RFC 8441); the inner service sees the
+//! handshake of HTTP/1.1 all the same. The server must have been told to allow it
+//! (`enable_connect_protocol`).
+//!
+//! The inner service sees a GET with the extension [`hyper::ext::Protocol`] `websocket`, without
+//! `Upgrade` and without the connection options that belong to it. It opens a connection of its own
+//! and returns the 101 with [`hyper::upgrade::OnUpgrade`] in its extensions, as `rproxy-upstream`
+//! does. Clients that want to see the fields, such as hyper-util's, get them with
+//! [`keep_upgrade_fields`](WsPassthroughLayer::keep_upgrade_fields).
+//!
+//! A request to upgrade to anything else goes on as an ordinary one, without `Upgrade` (RFC 9110
+//! §7.8). Other requests pass untouched.
+//!
+//! A tunnel that is silent for ten minutes [is closed](WsPassthroughLayer::idle_timeout). An end that
+//! has no more to say can still listen. A slow reader slows the sender down: in each direction, a
+//! tunnel holds no more than the 8 KiB that it could not pass on yet, and nothing while it is idle.
+//!
+//! Tunnels outlive their requests, and servers do not count them: [`Tunnels`] does. When it drains
+//! them, or when one is idle, both ends get a Close with 1001 (going away), not before the end of the
+//! message that they are being sent, and have five seconds to answer. To know where a message ends,
+//! frame headers are followed; payloads are not looked at.
+//!
+//! # How it fails
+//!
+//! With a response, and a [`WsDecision`] in its extensions; errors of the inner service pass through.
+//!
+//! | Status | When |
+//! |---|---|
+//! | 400 | not a handshake: method, HTTP version, `Connection`, `Sec-WebSocket-Key`, a body |
+//! | 426 | a `Sec-WebSocket-Version` other than 13, with the one that is |
+//! | 403 | a path without WebSockets |
+//! | 501 | extended CONNECT for another protocol; a server that can't let go of the connection |
+//! | 502 | the inner service switched protocols unasked, or without the right `Sec-WebSocket-Accept` |
+//! | 503 | the tunnels are being drained |
+//!
+//! When one end of a tunnel fails, both connections are ended.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

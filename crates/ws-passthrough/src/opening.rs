@@ -1,6 +1,5 @@
 //! A handshake that is under way: from the request that was passed on to the tunnel.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,13 +7,13 @@ use http::{Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::handshake;
 use crate::layer::Settings;
 use crate::refusal::{Refusal, WsDecision};
-use crate::summary::ClosedBy;
-use crate::tunnel::Tunnel;
+use crate::summary::{ClosedBy, TunnelSummary};
+use crate::tunnel::{Limits, Tunnel};
 use crate::tunnels::OpenTunnel;
 
 /// What is to be known when the inner service has answered.
@@ -60,14 +59,16 @@ impl Opening {
     async fn tunnel(self, upstream: OnUpgrade, open: OpenTunnel) {
         let Self { client, path, settings, .. } = self;
         let opened = Instant::now();
-        // The client gets its 101 only now, and may well be gone.
-        let both = async { Some((client.await.ok()?, upstream.await.ok()?)) };
-        let Ok(Some((client, upstream))) = timeout(settings.limits.idle, both).await else { return };
-        let mut tunnel = Tunnel::new(TokioIo::new(client), TokioIo::new(upstream), settings.limits);
-        relay(&mut tunnel, &open).await;
-        let summary = tunnel.summary(path, opened);
-        // Both sockets are closed when the tunnel is no longer counted.
-        drop(tunnel);
+        let limits = settings.limits;
+        let summary = match both(client, upstream, limits, &open).await {
+            Ok((client, upstream)) => {
+                let mut tunnel = Tunnel::new(TokioIo::new(client), TokioIo::new(upstream), limits);
+                relay(&mut tunnel, &open).await;
+                tunnel.summary(path, opened)
+            }
+            Err(by) => TunnelSummary::unopened(path, opened.elapsed(), by),
+        };
+        // By now both sockets are closed.
         if let Some(tell) = &settings.on_close {
             tell(&summary);
         }
@@ -75,14 +76,36 @@ impl Opening {
     }
 }
 
+/// Waits until both connections are free of HTTP. The client gets its 101 only now, and may well be
+/// gone.
+async fn both(
+    client: OnUpgrade,
+    upstream: OnUpgrade,
+    limits: Limits,
+    open: &OpenTunnel,
+) -> Result<(Upgraded, Upgraded), ClosedBy> {
+    let both = async {
+        let client = client.await.map_err(|_| ClosedBy::Client)?;
+        let upstream = upstream.await.map_err(|_| ClosedBy::Upstream)?;
+        Ok((client, upstream))
+    };
+    let drained = async {
+        open.drained().await;
+        sleep(limits.close).await;
+    };
+    tokio::select! {
+        biased;
+        both = both => both,
+        () = drained => Err(ClosedBy::Drain),
+        () = sleep(limits.idle) => Err(ClosedBy::IdleTimeout),
+    }
+}
+
 async fn relay(tunnel: &mut Tunnel<TokioIo<Upgraded>, TokioIo<Upgraded>>, open: &OpenTunnel) {
-    {
-        let mut drained = pin!(open.drained());
-        tokio::select! {
-            biased;
-            () = &mut *tunnel => return,
-            () = &mut drained => {}
-        }
+    tokio::select! {
+        biased;
+        () = &mut *tunnel => return,
+        () = open.drained() => {}
     }
     tunnel.close(ClosedBy::Drain);
     tunnel.await;

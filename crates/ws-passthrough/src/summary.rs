@@ -22,6 +22,21 @@ pub struct TunnelSummary {
     pub closed_by: ClosedBy,
 }
 
+impl TunnelSummary {
+    /// Of one that ended before it began.
+    pub(crate) fn unopened(path: Box<str>, duration: Duration, closed_by: ClosedBy) -> Self {
+        Self {
+            path,
+            bytes_from_client: 0,
+            bytes_from_upstream: 0,
+            messages_from_client: 0,
+            messages_from_upstream: 0,
+            duration,
+            closed_by,
+        }
+    }
+}
+
 /// Who was the first to say Close, or to end the connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]

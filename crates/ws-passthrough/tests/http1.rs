@@ -1,5 +1,5 @@
 //! WebSockets by HTTP/1.1 `Upgrade`, through a real proxy to real upstreams.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 mod proxy;
 

@@ -2,5 +2,6 @@
 
 pub mod cli;
 pub mod config;
+pub mod problem;
 
 pub use config::{Config, ConfigError};

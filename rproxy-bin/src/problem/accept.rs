@@ -1,0 +1,216 @@
+//! What a client would rather have, by its `Accept` (RFC 9110 §12.5.1).
+
+use http::{HeaderMap, HeaderValue, header};
+
+/// The `Accept` of a request, kept until it is known whether anybody asks.
+///
+/// Keeping it costs a count on the request's own bytes, and nothing where any form will do.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Accept {
+    first: Option<HeaderValue>,
+    further: Vec<HeaderValue>,
+}
+
+impl Accept {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let mut lines = headers.get_all(header::ACCEPT).into_iter();
+        match (lines.next(), lines.next()) {
+            (None, _) => Self::default(),
+            (Some(first), None) if first == "*/*" => Self::default(),
+            (Some(first), second) => {
+                Self { first: Some(first.clone()), further: second.into_iter().chain(lines).cloned().collect() }
+            }
+        }
+    }
+
+    /// Whether a description of a problem is better sent as JSON than as plain text.
+    ///
+    /// JSON wins where its weight is higher, or equal and `Accept` is more explicit about it. Many
+    /// clients list `application/json, text/plain, */*`: of two that are equal, the first one wins.
+    pub(crate) fn prefers_problem_json(&self) -> bool {
+        if self.first.is_none() {
+            return false;
+        }
+        let problem = self.preference("application", "problem+json");
+        // A client that names JSON takes problems for JSON, unless it said otherwise.
+        let json = match problem.precision {
+            Precision::Exact => problem,
+            _ => self.preference("application", "json").max(problem),
+        };
+        json.weight > 0 && json > self.preference("text", "plain")
+    }
+
+    fn preference(&self, kind: &str, subtype: &str) -> Preference {
+        let mut found = Preference::default();
+        let lines = self.first.iter().chain(&self.further).filter_map(|line| std::str::from_utf8(line.as_bytes()).ok());
+        for (place, range) in lines.flat_map(members).filter_map(MediaRange::parse).enumerate() {
+            let precision = range.precision(kind, subtype);
+            // The most specific range speaks for the type, whatever weight others have.
+            if precision > found.precision {
+                found = Preference { weight: range.weight, precision, earliness: usize::MAX - place };
+            }
+        }
+        found
+    }
+}
+
+/// How much a type is wanted. Ordered: weight, then how explicitly it was named, then how early.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Preference {
+    weight: u16,
+    precision: Precision,
+    earliness: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Precision {
+    #[default]
+    Unmatched,
+    Anything,
+    Kind,
+    Exact,
+}
+
+/// One member of the list. Parameters other than the weight are not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MediaRange<'a> {
+    kind: &'a str,
+    subtype: &'a str,
+    /// In thousandths.
+    weight: u16,
+}
+
+impl<'a> MediaRange<'a> {
+    fn parse(member: &'a str) -> Option<Self> {
+        let mut parts = split_unquoted(member, b';');
+        let (kind, subtype) = parts.next()?.trim().split_once('/')?;
+        let mut weight = 1000;
+        for parameter in parts {
+            let Some((name, value)) = parameter.split_once('=') else { continue };
+            if name.trim().eq_ignore_ascii_case("q") {
+                weight = parse_weight(value.trim())?;
+                break;
+            }
+        }
+        Some(Self { kind: kind.trim(), subtype: subtype.trim(), weight })
+    }
+
+    fn precision(&self, kind: &str, subtype: &str) -> Precision {
+        match (self.kind, self.subtype) {
+            ("*", "*") => Precision::Anything,
+            (range, "*") if range.eq_ignore_ascii_case(kind) => Precision::Kind,
+            (range, sub) if range.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subtype) => Precision::Exact,
+            _ => Precision::Unmatched,
+        }
+    }
+}
+
+/// RFC 9110 §12.4.2: `0` or `1` with up to three decimals.
+fn parse_weight(text: &str) -> Option<u16> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    if decimals.len() > 3 || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let decimals = decimals.bytes().chain(*b"000").take(3).fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
+    match whole {
+        "0" => Some(decimals),
+        "1" if decimals == 0 => Some(1000),
+        _ => None,
+    }
+}
+
+fn members(line: &str) -> impl Iterator<Item = &str> {
+    split_unquoted(line, b',')
+}
+
+/// Splits at `separator`, but not within quoted strings (RFC 9110 §5.6.4).
+fn split_unquoted(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |c: char| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => return !quoted && c == char::from(separator),
+        }
+        false
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn accept(lines: &[&str]) -> Accept {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(header::ACCEPT, HeaderValue::from_str(line).unwrap());
+        }
+        Accept::of(&headers)
+    }
+
+    #[test]
+    fn json_is_sent_where_it_is_preferred() {
+        for (accepted, json) in [
+            ("application/json", true),
+            ("application/problem+json", true),
+            ("APPLICATION/JSON", true),
+            ("application/*", true),
+            ("application/json, */*;q=0.1", true),
+            ("application/json, */*", true),
+            // What widespread clients send.
+            ("application/json, text/plain, */*", true),
+            ("text/plain, application/json", false),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", false),
+            ("*/*", false),
+            ("", false),
+            // Weights.
+            ("text/plain;q=0.5, application/json;q=0.6", true),
+            ("text/plain;q=0.7, application/json;q=0.6", false),
+            ("application/json;q=0.6, text/*;q=0.7", false),
+            ("application/json ; q=0.2 , text/plain ; q=0.1", true),
+            ("application/json;q=0.001, text/plain;q=0", true),
+            // The most specific range speaks for a type.
+            ("application/*;q=0.1, application/json;q=0.9, text/plain;q=0.5", true),
+            ("application/*, application/json;q=0.1, application/problem+json;q=0.2, text/plain;q=0.5", false),
+            ("*/*, application/json;q=0", false),
+            ("application/problem+json;q=0, application/json", false),
+            ("application/problem+json;q=0.3, application/json, text/plain;q=0.5", false),
+            ("text/plain;q=0, */*", true),
+            // Only something else.
+            ("image/png", false),
+            // Parameters, quoted ones too, are no separators.
+            ("application/json;profile=\"a,b;q=0\";q=0.9, text/plain;q=0.5", true),
+            ("text/plain;x=\"\\\",application/json\"", false),
+            // A member that is none does not count.
+            ("application/json;q=2, text/plain", false),
+            ("application/json;q=x", false),
+            ("application/json;q=0.1234", false),
+            ("application/json;q=-1", false),
+            ("json, application", false),
+            (",,application/json,,", true),
+        ] {
+            assert_eq!(accept(&[accepted]).prefers_problem_json(), json, "{accepted}");
+        }
+    }
+
+    #[test]
+    fn several_lines_are_one_list() {
+        assert!(accept(&["text/plain;q=0.5", "application/json"]).prefers_problem_json());
+        assert!(!accept(&["text/plain", "application/json;q=0.5"]).prefers_problem_json());
+        assert!(accept(&["*/*", "application/json"]).prefers_problem_json());
+        assert!(!accept(&[]).prefers_problem_json());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_can_be_sent_is_too_much(bytes in prop::collection::vec(prop_oneof![
+            prop::sample::select(b"application/json;q=0.,*\"\\ ".to_vec()), 0x80..=0xffu8, 0x20..0x7fu8,
+        ], 0..80)) {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_bytes(&bytes).unwrap());
+            Accept::of(&headers).prefers_problem_json();
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The one place where rproxy's own refusals get their final form.
+//!
+//! Layers refuse in plain text and say why in a response extension; [`ProblemLayer`] knows the
+//! extensions ([`Refusal`]) and makes of such an answer what the client would rather have:
+//! `application/problem+json` (RFC 9457) where its `Accept` prefers JSON. It adds `Proxy-Status`
+//! (RFC 9209), and takes the body away from answers to HEAD, which hyper would send over HTTP/2. An
+//! application's own 404 or 502 passes untouched.
+//!
+//! It is also where a panic ends: as a 500, or as the error of a body that had begun. It costs its
+//! request, and HTTP/1.1 the connection that can't say otherwise that a body is not complete.
+
+mod accept;
+mod body;
+mod future;
+mod panic;
+mod refusal;
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, VARY};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body;
+use tower::BoxError;
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub(crate) use self::accept::Accept;
+pub use self::body::ProblemBody;
+pub use self::future::ProblemFuture;
+pub(crate) use self::panic::panics;
+pub use self::refusal::Refusal;
+
+/// Gives rproxy's refusals their final form, and catches panics.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+#[must_use]
+pub struct ProblemLayer;
+
+impl ProblemLayer {
+    /// There is nothing to choose.
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl<S> Layer<S> for ProblemLayer {
+    type Service = ProblemService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ProblemService { inner }
+    }
+}
+
+/// Made by [`ProblemLayer`].
+#[derive(Clone, Debug)]
+pub struct ProblemService<S> {
+    inner: S,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ProblemService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    type Response = Response<ProblemBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ProblemFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let client = Client { accept: Accept::of(request.headers()), is_head: *request.method() == Method::HEAD };
+        ProblemFuture::new(client, panic::caught(|| self.inner.call(request)))
+    }
+}
+
+/// What the form of a refusal depends on.
+struct Client {
+    accept: Accept,
+    is_head: bool,
+}
+
+impl Client {
+    fn present<B>(&self, response: Response<ProblemBody<B>>) -> Response<ProblemBody<B>>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>>,
+    {
+        let Some(refusal) = Refusal::of(&response) else {
+            return response;
+        };
+        let (mut head, body) = response.into_parts();
+        head.headers.insert(PROXY_STATUS, refusal.proxy_status());
+        head.headers.append(VARY, HeaderValue::from_static("accept"));
+        let body = if self.accept.prefers_problem_json() {
+            head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+            for of_the_old_body in [CONTENT_LENGTH, CONTENT_ENCODING, ETAG] {
+                head.headers.remove(of_the_old_body);
+            }
+            ProblemBody::own(problem(head.status))
+        } else {
+            body
+        };
+        if !self.is_head {
+            return Response::from_parts(head, body);
+        }
+        if let Some(length) = body.size_hint().exact() {
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        Response::from_parts(head, ProblemBody::own(Bytes::new()))
+    }
+
+    fn panicked<B>(&self) -> Response<ProblemBody<B>>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>>,
+    {
+        let mut response = Response::new(ProblemBody::own(Bytes::from_static(b"Internal Server Error\n")));
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response.extensions_mut().insert(Refusal::Panicked);
+        self.present(response)
+    }
+}
+
+/// RFC 9457 §4.2.1: `about:blank` has the status's own title, and says no more than it.
+fn problem(status: StatusCode) -> Bytes {
+    // Titles are ours, and have nothing to escape.
+    let title = status.canonical_reason().unwrap_or("Error");
+    Bytes::from(format!("{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{}}}\n", status.as_u16()))
+}
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::header::ACCEPT;
+    use http_body_util::{BodyExt, Full};
+    use rproxy_path_filter::{PathFilterLayer, PathRules};
+    use tower::{ServiceBuilder, ServiceExt, service_fn};
+
+    type Answer = Result<Response<Full<Bytes>>, BoxError>;
+
+    fn request(method: &str, path: &str, accept: Option<&str>) -> Request<()> {
+        let mut request = Request::builder().method(method).uri(path).body(()).unwrap();
+        if let Some(accept) = accept {
+            request.headers_mut().insert(ACCEPT, accept.parse().unwrap());
+        }
+        request
+    }
+
+    /// An application behind a path filter: rproxy refuses `/.env`, the application `/missing`.
+    async fn answer(request: Request<()>) -> (http::response::Parts, Bytes) {
+        let application = service_fn(async |request: Request<()>| -> Answer {
+            let status = if request.uri().path() == "/missing" { 404 } else { 200 };
+            let response = Response::builder().status(status).header(CONTENT_TYPE, "text/html");
+            Ok(response.body(Full::new(Bytes::from_static(b"<p>the application's</p>")))?)
+        });
+        let service = ServiceBuilder::new()
+            .layer(ProblemLayer::new())
+            .layer(PathFilterLayer::new(PathRules::builder().block("/.env").unwrap().build().unwrap()))
+            .service(application);
+        let (head, body) = service.oneshot(request).await.unwrap().into_parts();
+        (head, body.collect().await.unwrap().to_bytes())
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_json_where_json_is_preferred() {
+        let (head, body) = answer(request("GET", "/.env", Some("application/json"))).await;
+        assert_eq!(head.status, 404);
+        assert_eq!(head.headers[CONTENT_TYPE], "application/problem+json");
+        assert_eq!(head.headers[PROXY_STATUS], "rproxy; error=http_request_denied");
+        assert_eq!(head.headers[VARY], "accept");
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem, serde_json::json!({"type": "about:blank", "title": "Not Found", "status": 404}));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_plain_text_otherwise() {
+        for accept in [None, Some("*/*"), Some("text/html, */*;q=0.8")] {
+            let (head, body) = answer(request("GET", "/.env", accept)).await;
+            assert_eq!(head.headers[CONTENT_TYPE], "text/plain; charset=utf-8");
+            assert_eq!(head.headers[PROXY_STATUS], "rproxy; error=http_request_denied");
+            assert_eq!(body, "Not Found\n");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_applications_own_errors_pass_untouched() {
+        let (head, body) = answer(request("GET", "/missing", Some("application/json"))).await;
+        assert_eq!(head.headers[CONTENT_TYPE], "text/html");
+        assert!(!head.headers.contains_key(PROXY_STATUS) && !head.headers.contains_key(VARY));
+        assert_eq!(body, "<p>the application's</p>");
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_head_has_the_length_and_no_body() {
+        for (accept, text) in [
+            (None, "Not Found\n"),
+            (Some("application/json"), "{\"type\":\"about:blank\",\"title\":\"Not Found\",\"status\":404}\n"),
+        ] {
+            let (head, body) = answer(request("HEAD", "/.env", accept)).await;
+            assert_eq!(head.headers[CONTENT_LENGTH], text.len().to_string());
+            assert!(body.is_empty());
+        }
+        // A success is left to hyper and the application, body and all.
+        assert!(!answer(request("HEAD", "/", None)).await.1.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_panic_before_or_in_the_future_is_a_500() {
+        fn service<F>(
+            call: fn(Request<()>) -> F,
+        ) -> impl Service<Request<()>, Response = Response<ProblemBody<Full<Bytes>>>, Error = BoxError>
+        where
+            F: Future<Output = Answer>,
+        {
+            ProblemLayer::new().layer(service_fn(call))
+        }
+        async fn check(response: Response<ProblemBody<Full<Bytes>>>) {
+            assert_eq!(response.status(), 500);
+            assert_eq!(response.headers()[PROXY_STATUS], "rproxy; error=proxy_internal_error");
+            assert_eq!(response.extensions().get(), Some(&Refusal::Panicked));
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "Internal Server Error\n");
+        }
+
+        let before = panics();
+        let in_call = service(|_| -> std::future::Ready<Answer> { panic!("in the call") });
+        check(in_call.oneshot(request("GET", "/", None)).await.unwrap()).await;
+        let in_future = service(|_| async {
+            tokio::task::yield_now().await;
+            panic!("in the future")
+        });
+        check(in_future.oneshot(request("GET", "/", None)).await.unwrap()).await;
+        assert!(panics() >= before + 2);
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_body_is_the_bodys_error() {
+        struct Broken;
+        impl Body for Broken {
+            type Data = Bytes;
+            type Error = BoxError;
+            fn poll_frame(
+                self: std::pin::Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+                panic!("in the body")
+            }
+        }
+        let service =
+            ProblemLayer::new().layer(service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(Broken))));
+        let mut body = service.oneshot(request("GET", "/", None)).await.unwrap().into_body();
+        assert!(body.frame().await.unwrap().is_err());
+        assert!(body.frame().await.is_none() && body.is_end_stream());
+    }
+}

@@ -1,0 +1,218 @@
+//! Which answers are rproxy's own, and why it gave them.
+
+use http::{HeaderValue, Response};
+use rproxy_cache::CacheStatus;
+use rproxy_path_filter::PathFilterDecision;
+use rproxy_server::{RefusedHead, RequestRefusal};
+use rproxy_upstream::{ProxyError, ProxyErrorKind};
+use rproxy_ws_passthrough::{Refusal as WsRefusal, WsDecision};
+
+/// Why an answer was made here and not by the application.
+///
+/// The layers say it in words of their own; [`Refusal::of`] knows them all. It is a response
+/// extension itself, for answers that no layer made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No request that may be served.
+    Request(RequestRefusal),
+    /// 404: the path is blocked.
+    BlockedPath,
+    /// 400, 403, 426, 501, 502 or 503: a WebSocket handshake that goes no further.
+    WebSocket(WsRefusal),
+    /// 504: `only-if-cached`, and nothing is.
+    OnlyIfCached,
+    /// 502, 503, 504: no good answer from the upstream.
+    Upstream(ProxyErrorKind),
+    /// 500: the code that was to answer panicked.
+    Panicked,
+}
+
+impl Refusal {
+    /// The reason why `response` is rproxy's own; `None` where it is the application's.
+    pub fn of<B>(response: &Response<B>) -> Option<Self> {
+        let status = response.status();
+        if !status.is_client_error() && !status.is_server_error() {
+            return None;
+        }
+        let extensions = response.extensions();
+        if let Some(refusal) = extensions.get::<Self>() {
+            return Some(*refusal);
+        }
+        if let Some(refusal) = extensions.get::<RequestRefusal>() {
+            return Some(Self::Request(*refusal));
+        }
+        if let Some(PathFilterDecision::Blocked { .. }) = extensions.get() {
+            return Some(Self::BlockedPath);
+        }
+        if let Some(WsDecision::Refused(refusal)) = extensions.get() {
+            return Some(Self::WebSocket(*refusal));
+        }
+        if let Some(CacheStatus::OnlyIfCached) = extensions.get() {
+            return Some(Self::OnlyIfCached);
+        }
+        extensions.get::<ProxyError>().map(|error| Self::Upstream(error.kind()))
+    }
+
+    /// A word for logs and metrics: one of [`Refusal::REASONS`].
+    pub fn reason(self) -> &'static str {
+        Self::REASONS[self.index()]
+    }
+
+    /// All the reasons.
+    pub const REASONS: [&'static str; 19] = [
+        "malformed",
+        "framing",
+        "target_too_long",
+        "head_too_large",
+        "head_too_slow",
+        "bad_host",
+        "host_mismatch",
+        "bad_target",
+        "connect",
+        "misdirected",
+        "body_too_large",
+        "body_too_slow",
+        "body_broken",
+        "blocked_path",
+        "websocket",
+        "only_if_cached",
+        "upstream",
+        "panic",
+        "other",
+    ];
+
+    /// The place of the reason in [`Refusal::REASONS`].
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Request(refusal) => match refusal {
+                RequestRefusal::Head(RefusedHead::Malformed) => 0,
+                RequestRefusal::Head(RefusedHead::Framing) => 1,
+                RequestRefusal::Head(RefusedHead::TargetTooLong) => 2,
+                RequestRefusal::Head(RefusedHead::TooLarge) => 3,
+                RequestRefusal::Head(RefusedHead::TooSlow) => 4,
+                RequestRefusal::BadHost => 5,
+                RequestRefusal::HostMismatch => 6,
+                RequestRefusal::BadTarget => 7,
+                RequestRefusal::Connect => 8,
+                RequestRefusal::Misdirected => 9,
+                RequestRefusal::BodyTooLarge => 10,
+                RequestRefusal::BodyTooSlow => 11,
+                RequestRefusal::BodyBroken => 12,
+                _ => 18,
+            },
+            Self::BlockedPath => 13,
+            Self::WebSocket(_) => 14,
+            Self::OnlyIfCached => 15,
+            Self::Upstream(_) => 16,
+            Self::Panicked => 17,
+        }
+    }
+
+    /// The error types of RFC 9209 §2.3, as the field says them.
+    pub(crate) fn proxy_status(self) -> HeaderValue {
+        use ProxyErrorKind as Kind;
+        HeaderValue::from_static(match self {
+            Self::Request(RequestRefusal::Connect) | Self::BlockedPath => "rproxy; error=http_request_denied",
+            Self::WebSocket(WsRefusal::ForbiddenPath | WsRefusal::Draining) => "rproxy; error=http_request_denied",
+            Self::WebSocket(WsRefusal::BadSwitch) => "rproxy; error=http_protocol_error",
+            Self::Request(_) | Self::WebSocket(_) => "rproxy; error=http_request_error",
+            Self::OnlyIfCached => "rproxy; error=proxy_internal_response",
+            Self::Panicked => "rproxy; error=proxy_internal_error",
+            Self::Upstream(kind) => match kind {
+                Kind::DnsError => "rproxy; error=dns_error",
+                Kind::ConnectionRefused => "rproxy; error=connection_refused",
+                Kind::ConnectionTimeout => "rproxy; error=connection_timeout",
+                Kind::DestinationIpUnroutable => "rproxy; error=destination_ip_unroutable",
+                Kind::TlsCertificateError => "rproxy; error=tls_certificate_error",
+                Kind::TlsProtocolError => "rproxy; error=tls_protocol_error",
+                Kind::ConnectionTerminated => "rproxy; error=connection_terminated",
+                Kind::HttpResponseTimeout => "rproxy; error=http_response_timeout",
+                Kind::HttpProtocolError => "rproxy; error=http_protocol_error",
+                Kind::HttpRequestError => "rproxy; error=http_request_error",
+                Kind::DestinationUnavailable => "rproxy; error=destination_unavailable",
+                _ => "rproxy; error=proxy_internal_error",
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(status: u16) -> Response<()> {
+        Response::builder().status(status).body(()).unwrap()
+    }
+
+    #[test]
+    fn an_answer_of_the_application_is_no_refusal() {
+        for status in [200, 302, 404, 429, 502] {
+            assert_eq!(Refusal::of(&response(status)), None);
+        }
+        let mut only_logged = response(404);
+        only_logged.extensions_mut().insert(PathFilterDecision::WouldBlock { rule: "/.env".into() });
+        only_logged.extensions_mut().insert(CacheStatus::Hit);
+        only_logged.extensions_mut().insert(WsDecision::Declined);
+        assert_eq!(Refusal::of(&only_logged), None);
+        // A stale response that stands in for an error is the application's.
+        let mut stale = response(200);
+        stale.extensions_mut().insert(Refusal::Upstream(ProxyErrorKind::ConnectionRefused));
+        assert_eq!(Refusal::of(&stale), None);
+    }
+
+    #[test]
+    fn each_layers_refusal_is_known() {
+        let mut blocked = response(404);
+        blocked.extensions_mut().insert(PathFilterDecision::Blocked { rule: "/.env".into() });
+        assert_eq!(Refusal::of(&blocked), Some(Refusal::BlockedPath));
+
+        let mut request = response(400);
+        request.extensions_mut().insert(RequestRefusal::BadHost);
+        assert_eq!(Refusal::of(&request), Some(Refusal::Request(RequestRefusal::BadHost)));
+
+        let mut handshake = response(426);
+        handshake.extensions_mut().insert(WsDecision::Refused(WsRefusal::UnsupportedVersion));
+        assert_eq!(Refusal::of(&handshake), Some(Refusal::WebSocket(WsRefusal::UnsupportedVersion)));
+
+        let mut cached = response(504);
+        cached.extensions_mut().insert(CacheStatus::OnlyIfCached);
+        assert_eq!(Refusal::of(&cached), Some(Refusal::OnlyIfCached));
+    }
+
+    #[test]
+    fn reasons_are_in_their_places() {
+        for (refusal, reason, status) in [
+            (Refusal::Request(RequestRefusal::Head(RefusedHead::Malformed)), "malformed", "http_request_error"),
+            (Refusal::Request(RequestRefusal::BadHost), "bad_host", "http_request_error"),
+            (Refusal::Request(RequestRefusal::Connect), "connect", "http_request_denied"),
+            (Refusal::Request(RequestRefusal::BodyBroken), "body_broken", "http_request_error"),
+            (Refusal::BlockedPath, "blocked_path", "http_request_denied"),
+            (Refusal::WebSocket(WsRefusal::ForbiddenPath), "websocket", "http_request_denied"),
+            (Refusal::WebSocket(WsRefusal::UnsupportedVersion), "websocket", "http_request_error"),
+            (Refusal::WebSocket(WsRefusal::BadSwitch), "websocket", "http_protocol_error"),
+            (Refusal::OnlyIfCached, "only_if_cached", "proxy_internal_response"),
+            (Refusal::Upstream(ProxyErrorKind::DnsError), "upstream", "dns_error"),
+            (Refusal::Panicked, "panic", "proxy_internal_error"),
+        ] {
+            assert_eq!(refusal.reason(), reason);
+            assert_eq!(refusal.proxy_status(), format!("rproxy; error={status}"));
+        }
+        let kinds = [
+            ProxyErrorKind::DnsError,
+            ProxyErrorKind::ConnectionRefused,
+            ProxyErrorKind::ConnectionTimeout,
+            ProxyErrorKind::DestinationIpUnroutable,
+            ProxyErrorKind::TlsCertificateError,
+            ProxyErrorKind::TlsProtocolError,
+            ProxyErrorKind::ConnectionTerminated,
+            ProxyErrorKind::HttpResponseTimeout,
+            ProxyErrorKind::HttpProtocolError,
+            ProxyErrorKind::HttpRequestError,
+            ProxyErrorKind::DestinationUnavailable,
+        ];
+        for kind in kinds {
+            assert_eq!(Refusal::Upstream(kind).proxy_status(), format!("rproxy; error={}", kind.as_str()));
+        }
+    }
+}

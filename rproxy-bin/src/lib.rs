@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod observe;
 pub mod problem;
 
 pub use config::{Config, ConfigError};

@@ -1,0 +1,171 @@
+//! A JSON object for machines.
+
+use std::borrow::Cow;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::SystemTime;
+
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter};
+
+use super::line::{Asked, Told};
+
+/// One object on one line. Fields that do not apply are left out; the booleans always stand.
+pub(super) fn write(out: &mut Vec<u8>, began: SystemTime, asked: &Asked, told: &Told) {
+    let request = asked.request.as_ref();
+    let text = |bytes: &'_ [u8]| String::from_utf8_lossy(bytes).into_owned();
+    let line = Line {
+        time: humantime::format_rfc3339_millis(began).to_string(),
+        client: asked.client,
+        peer: asked.peer,
+        method: request.map(|request| request.method.as_str()),
+        scheme: asked.scheme.as_ref().map(|scheme| scheme.as_str()),
+        host: request.and_then(|request| request.host()).map(String::from_utf8_lossy),
+        target: request.map(|request| request.target()),
+        protocol: request.map(|request| request.protocol()),
+        status: told.status(),
+        bytes: told.bytes,
+        duration_ms: told.milliseconds(),
+        cache: told.cache.map(|cache| cache.as_str()),
+        refused: told.refused.map(|refused| refused.reason()),
+        blocked: told.blocked.as_deref(),
+        would_block: told.would_block.as_deref(),
+        upstream_error: told.upstream_error.as_ref().map(|error| error.to_string()),
+        request_id: told.request_id.as_ref().map(|id| id.as_str()),
+        user_agent: request.and_then(|request| request.user_agent.as_ref()).map(|agent| text(agent.as_bytes())),
+        referer: request.and_then(|request| request.referer.as_ref()).map(|referer| text(referer.as_bytes())),
+        aborted: told.aborted,
+    };
+    let length = out.len();
+    // Memory can be written to, and no key is anything but text; half a line would be worse than none.
+    if line.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, AsciiFormatter)).is_err() {
+        out.truncate(length);
+        return;
+    }
+    out.push(b'\n');
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheme: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<&'a str>,
+    status: u16,
+    bytes: u64,
+    duration_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_block: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    referer: Option<String>,
+    aborted: bool,
+}
+
+/// Escapes all that is not printable ASCII: C1 controls, line separators and changes of direction
+/// are harmless to a JSON parser, but not to a terminal that shows the line.
+struct AsciiFormatter;
+
+impl Formatter for AsciiFormatter {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        if fragment.is_ascii() && !fragment.contains('\u{7f}') {
+            return CompactFormatter.write_string_fragment(writer, fragment);
+        }
+        for c in fragment.chars() {
+            match c {
+                ' '..='~' => write!(writer, "{c}")?,
+                _ => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        write!(writer, "\\u{unit:04x}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{asked, began, blocked, told};
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn line(asked: &Asked, told: &Told) -> (String, Value) {
+        let mut out = Vec::new();
+        write(&mut out, began(), asked, told);
+        let text = String::from_utf8(out).unwrap();
+        let value = serde_json::from_str(&text).unwrap();
+        (text, value)
+    }
+
+    #[test]
+    fn a_line_is_one_object() {
+        let (text, value) = line(&asked(&[("user-agent", b"curl/8")]), &told());
+        assert!(text.ends_with("}\n") && text.matches('\n').count() == 1);
+        assert_eq!(
+            value,
+            json!({
+                "time": "1994-11-06T08:49:37.123Z", "client": "192.0.2.1", "peer": "10.0.0.1:4711",
+                "method": "GET", "scheme": "https", "host": "a.example", "target": "/a?b=c",
+                "protocol": "HTTP/1.1", "status": 200, "bytes": 5, "duration_ms": 1.5, "cache": "hit",
+                "user_agent": "curl/8", "aborted": false,
+            })
+        );
+    }
+
+    #[test]
+    fn what_was_refused_says_why() {
+        let (_, value) = line(&asked(&[]), &blocked());
+        assert_eq!((&value["refused"], &value["blocked"]), (&json!("blocked_path"), &json!("/**/.env")));
+    }
+
+    #[test]
+    fn what_is_sent_comes_out_as_it_was_and_harmless() {
+        for (sent, read) in [
+            (&b"a\tb"[..], "a\tb"),
+            (b"a\",\"status\":500,\"b", "a\",\"status\":500,\"b"),
+            (b"\\", "\\"),
+            ("\u{9b}31m\u{2028}\u{202e}x".as_bytes(), "\u{9b}31m\u{2028}\u{202e}x"),
+            ("😀 é".as_bytes(), "😀 é"),
+            (b"\xffx", "\u{fffd}x"),
+        ] {
+            let (text, value) = line(&asked(&[("user-agent", sent)]), &told());
+            assert_eq!(value["user_agent"], read);
+            assert!(text.trim_end().bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives(text in ".{0,40}|[\u{0}-\u{2fff}]{0,20}") {
+            let mut out = Vec::new();
+            text.serialize(&mut serde_json::Serializer::with_formatter(&mut out, AsciiFormatter)).unwrap();
+            prop_assert!(out.iter().all(|byte| (0x20..0x7f).contains(byte)));
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+    }
+}

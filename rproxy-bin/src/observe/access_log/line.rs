@@ -1,0 +1,136 @@
+//! What a line of the log tells: the request as it was asked, and what became of it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{HOST, REFERER, USER_AGENT};
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use rproxy_cache::CacheStatus;
+use rproxy_client_ip::{ClientIp, PeerAddr};
+use rproxy_forward_headers::RequestId;
+use rproxy_path_filter::PathFilterDecision;
+use rproxy_server::RefusedHead;
+use rproxy_upstream::ProxyError;
+
+use crate::problem::Refusal;
+
+/// Taken from the request. All of it is shared with the request, not copied.
+#[derive(Debug)]
+pub(in crate::observe) struct Asked {
+    pub(super) client: Option<IpAddr>,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) scheme: Option<Scheme>,
+    /// `None` where there was no request that could be read.
+    pub(super) request: Option<RequestLine>,
+}
+
+#[derive(Debug)]
+pub(super) struct RequestLine {
+    pub(super) method: Method,
+    uri: Uri,
+    pub(super) version: Version,
+    host: Option<HeaderValue>,
+    pub(super) user_agent: Option<HeaderValue>,
+    pub(super) referer: Option<HeaderValue>,
+}
+
+impl Asked {
+    pub(in crate::observe) fn of<B>(request: &Request<B>) -> Self {
+        let extensions = request.extensions();
+        let peer = extensions.get::<PeerAddr>().map(|peer| peer.0);
+        let client = extensions.get::<ClientIp>().map(|client| client.0);
+        let is_stand_in = extensions.get::<RefusedHead>().is_some();
+        Self {
+            client: client.or_else(|| peer.map(|peer| peer.ip().to_canonical())),
+            peer,
+            scheme: extensions.get::<Scheme>().cloned(),
+            request: (!is_stand_in).then(|| RequestLine::of(request)),
+        }
+    }
+}
+
+impl RequestLine {
+    fn of<B>(request: &Request<B>) -> Self {
+        let field = |headers: &HeaderMap, name| headers.get(name).cloned();
+        let headers = request.headers();
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            host: field(headers, HOST),
+            user_agent: field(headers, USER_AGENT),
+            referer: field(headers, REFERER),
+        }
+    }
+
+    /// The target with its query, in origin-form where it has a path.
+    pub(super) fn target(&self) -> &str {
+        match (self.uri.path_and_query(), self.uri.authority()) {
+            (Some(target), _) => target.as_str(),
+            (None, Some(authority)) => authority.as_str(),
+            (None, None) => "",
+        }
+    }
+
+    /// HTTP/2 has it in the target.
+    pub(super) fn host(&self) -> Option<&[u8]> {
+        let header = self.host.as_ref().map(HeaderValue::as_bytes);
+        header.or_else(|| self.uri.authority().map(|authority| authority.as_str().as_bytes()))
+    }
+
+    pub(super) fn protocol(&self) -> &'static str {
+        match self.version {
+            Version::HTTP_09 => "HTTP/0.9",
+            Version::HTTP_10 => "HTTP/1.0",
+            Version::HTTP_2 => "HTTP/2.0",
+            Version::HTTP_3 => "HTTP/3.0",
+            _ => "HTTP/1.1",
+        }
+    }
+}
+
+/// Taken from the response, and from its end.
+#[derive(Debug, Default)]
+pub(in crate::observe) struct Told {
+    /// `None` where the client went away unanswered.
+    pub(in crate::observe) status: Option<StatusCode>,
+    pub(in crate::observe) bytes: u64,
+    pub(in crate::observe) duration: Duration,
+    pub(in crate::observe) aborted: bool,
+    pub(super) cache: Option<CacheStatus>,
+    pub(super) refused: Option<Refusal>,
+    /// The rule that the path matches, and whether it was refused for it.
+    pub(super) blocked: Option<Arc<str>>,
+    pub(super) would_block: Option<Arc<str>>,
+    pub(super) upstream_error: Option<ProxyError>,
+    pub(super) request_id: Option<RequestId>,
+}
+
+impl Told {
+    pub(in crate::observe) fn head<B>(&mut self, response: &Response<B>, refused: Option<Refusal>) {
+        let extensions = response.extensions();
+        self.cache = extensions.get().copied();
+        self.refused = refused;
+        self.request_id = extensions.get().cloned();
+        if let Some(Refusal::Upstream(_)) = refused {
+            self.upstream_error = extensions.get().cloned();
+        }
+        match extensions.get() {
+            Some(PathFilterDecision::Blocked { rule }) => self.blocked = Some(Arc::clone(rule)),
+            Some(PathFilterDecision::WouldBlock { rule }) => self.would_block = Some(Arc::clone(rule)),
+            _ => {}
+        }
+    }
+
+    /// As nginx has it: 499 is a client that went away before there was a status.
+    pub(super) fn status(&self) -> u16 {
+        self.status.map_or(499, |status| status.as_u16())
+    }
+
+    pub(super) fn milliseconds(&self) -> f64 {
+        // Whole microseconds: what is beyond is noise.
+        self.duration.as_micros() as f64 / 1000.0
+    }
+}

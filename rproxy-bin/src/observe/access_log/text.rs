@@ -1,0 +1,186 @@
+//! A line for people, which begins as the combined log format does, for the tools that read that.
+
+use std::fmt::{self, Write};
+use std::time::SystemTime;
+
+use super::line::{Asked, Told};
+
+/// `192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] "GET / HTTP/1.1" 200 5 "-" "curl" a.example 1.2ms`,
+/// then `name=value` for what else there is to tell.
+pub(super) fn write(out: &mut Vec<u8>, began: SystemTime, asked: &Asked, told: &Told) {
+    // Memory can be written to.
+    let _ = line(&mut Line(out), began, asked, told);
+    out.push(b'\n');
+}
+
+fn line(out: &mut Line<'_>, began: SystemTime, asked: &Asked, told: &Told) -> fmt::Result {
+    match asked.client {
+        Some(client) => write!(out, "{client}")?,
+        None => out.write_char('-')?,
+    }
+    write!(out, " - - [{}] ", CombinedDate(began))?;
+    match &asked.request {
+        Some(request) => {
+            write!(out, "\"{} ", request.method)?;
+            out.escaped(request.target().as_bytes());
+            write!(out, " {}\"", request.protocol())?;
+        }
+        None => out.write_str("\"-\"")?,
+    }
+    write!(out, " {} {} ", told.status(), told.bytes)?;
+    let request = asked.request.as_ref();
+    out.quoted(request.and_then(|request| request.referer.as_ref()).map(|referer| referer.as_bytes()));
+    out.write_char(' ')?;
+    out.quoted(request.and_then(|request| request.user_agent.as_ref()).map(|agent| agent.as_bytes()));
+    out.write_char(' ')?;
+    out.word(request.and_then(|request| request.host()).unwrap_or(b"-"));
+    write!(out, " {}ms", told.milliseconds())?;
+
+    if let Some(cache) = told.cache {
+        write!(out, " cache={}", cache.as_str())?;
+    }
+    if let Some(refused) = told.refused {
+        write!(out, " refused={}", refused.reason())?;
+    }
+    for (name, rule) in [("rule", &told.blocked), ("would_block", &told.would_block)] {
+        if let Some(rule) = rule {
+            write!(out, " {name}=")?;
+            out.quoted(Some(rule.as_bytes()));
+        }
+    }
+    if let Some(error) = &told.upstream_error {
+        out.write_str(" upstream_error=")?;
+        out.quoted(Some(error.to_string().as_bytes()));
+    }
+    if told.aborted {
+        out.write_str(" aborted")?;
+    }
+    if let Some(id) = &told.request_id {
+        out.write_str(" id=")?;
+        out.word(id.as_str().as_bytes());
+    }
+    Ok(())
+}
+
+/// What anybody sent goes in by `escaped`, `word` and `quoted` only.
+struct Line<'a>(&'a mut Vec<u8>);
+
+impl Line<'_> {
+    /// As nginx does it: whatever could end the field or the line, or move a terminal's cursor, is
+    /// written as `\xHH`.
+    fn escaped(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            match byte {
+                b'"' | b'\\' | ..=0x1f | 0x7f.. => {
+                    self.0.extend([b'\\', b'x', hex_digit(byte >> 4), hex_digit(byte & 0xf)])
+                }
+                _ => self.0.push(byte),
+            }
+        }
+    }
+
+    /// A field without quotes, which a space would end.
+    fn word(&mut self, bytes: &[u8]) {
+        for part in bytes.split_inclusive(|byte| *byte == b' ') {
+            match part.strip_suffix(b" ") {
+                Some(part) => {
+                    self.escaped(part);
+                    self.0.extend(br"\x20");
+                }
+                None => self.escaped(part),
+            }
+        }
+    }
+
+    fn quoted(&mut self, bytes: Option<&[u8]>) {
+        self.0.push(b'"');
+        self.escaped(bytes.unwrap_or(b"-"));
+        self.0.push(b'"');
+    }
+}
+
+impl Write for Line<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+fn hex_digit(nibble: u8) -> u8 {
+    b"0123456789ABCDEF"[usize::from(nibble & 0xf)]
+}
+
+/// `06/Nov/1994:08:49:37 +0000`
+struct CombinedDate(SystemTime);
+
+impl fmt::Display for CombinedDate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `Sun, 06 Nov 1994 08:49:37 GMT`: fixed places, by RFC 9110 §5.6.7.
+        let date = httpdate::fmt_http_date(self.0.max(SystemTime::UNIX_EPOCH));
+        let part = |places: std::ops::Range<usize>| date.get(places).unwrap_or_default();
+        write!(f, "{}/{}/{}:{} +0000", part(5..7), part(8..11), part(12..16), part(17..25))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{asked, began, blocked, told};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(asked: &Asked, told: &Told) -> String {
+        let mut out = Vec::new();
+        write(&mut out, began(), asked, told);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_line_begins_as_the_combined_format() {
+        assert_eq!(
+            text(&asked(&[("user-agent", b"curl/8"), ("referer", b"https://b.example/")]), &told()),
+            "192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] \"GET /a?b=c HTTP/1.1\" 200 5 \"https://b.example/\" \"curl/8\" \
+             a.example 1.5ms cache=hit\n"
+        );
+    }
+
+    #[test]
+    fn what_was_refused_says_why() {
+        let line = text(&asked(&[]), &blocked());
+        assert!(line.ends_with("\"-\" \"-\" a.example 1.5ms refused=blocked_path rule=\"/**/.env\"\n"), "{line}");
+    }
+
+    #[test]
+    fn what_was_aborted_says_so() {
+        let told = Told { status: None, aborted: true, ..Told::default() };
+        assert!(text(&asked(&[]), &told).ends_with("\" 499 0 \"-\" \"-\" a.example 0ms aborted\n"));
+    }
+
+    #[test]
+    fn nothing_that_is_sent_can_forge_a_line_or_a_field() {
+        for (sent, written) in [
+            (&b"a\tb"[..], r"a\x09b"),
+            (b"a\" 200 0 \"b", r"a\x22 200 0 \x22b"),
+            (b"a\\x41", r"a\x5Cx41"),
+            (b"\xffx", r"\xFFx"),
+            ("\u{9b}31m".as_bytes(), r"\xC2\x9B31m"),
+            ("é".as_bytes(), r"\xC3\xA9"),
+        ] {
+            let line = text(&asked(&[("user-agent", sent)]), &told());
+            assert!(line.contains(&format!("\"-\" \"{written}\" a.example")), "{line}");
+        }
+        let line = text(&asked(&[("host", b"a b\"")]), &told());
+        assert!(line.contains(r#" "-" a\x20b\x22 1.5ms"#), "{line}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_is_one_line_of_printable_ascii(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let mut out = Vec::new();
+            let mut line = Line(&mut out);
+            line.quoted(Some(&bytes));
+            line.word(&bytes);
+            prop_assert!(out.iter().all(|byte| (0x20..0x7f).contains(byte)));
+            prop_assert_eq!(out.iter().filter(|byte| **byte == b'"').count(), 2);
+        }
+    }
+}

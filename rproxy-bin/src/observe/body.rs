@@ -1,0 +1,68 @@
+//! Counts what is sent, and notices the end.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Buf;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::exchange::Exchange;
+
+pin_project! {
+    /// The response body of [`ObserveService`](super::ObserveService).
+    pub struct ObserveBody<B> {
+        #[pin]
+        inner: B,
+        // A body of known length is complete with its last byte: its sender need not ask for more.
+        missing: Option<u64>,
+        // Dropped, and with that recorded, at the end of the body, or with it.
+        exchange: Option<Exchange>,
+    }
+}
+
+impl<B: Body> ObserveBody<B> {
+    pub(super) fn new(inner: B, exchange: Option<Exchange>) -> Self {
+        Self { missing: inner.size_hint().exact(), inner, exchange }
+    }
+}
+
+impl<B: Body> Body for ObserveBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let polled = ready!(this.inner.as_mut().poll_frame(cx));
+        let Some(exchange) = this.exchange else {
+            return Poll::Ready(polled);
+        };
+        match &polled {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    let sent = data.remaining() as u64;
+                    exchange.sent(sent);
+                    *this.missing = this.missing.map(|missing| missing.saturating_sub(sent));
+                }
+                exchange.set_complete(*this.missing == Some(0) || this.inner.is_end_stream());
+            }
+            Some(Err(_)) => {
+                exchange.set_complete(false);
+                *this.exchange = None;
+            }
+            None => {
+                exchange.set_complete(true);
+                *this.exchange = None;
+            }
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

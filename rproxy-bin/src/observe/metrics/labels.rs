@@ -1,0 +1,172 @@
+//! The values that labels may have: a fixed set, so that no client can make more of them.
+
+use http::{Method, StatusCode};
+use rproxy_cache::CacheStatus;
+use rproxy_upstream::ProxyErrorKind;
+
+/// The label of a method: those of RFC 9110 §9 and PATCH by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MethodLabel {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Connect,
+    Options,
+    Trace,
+    Patch,
+    Other,
+}
+
+/// In the order of [`MethodLabel`].
+pub(super) const METHODS: [&str; 10] =
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "other"];
+
+impl MethodLabel {
+    pub(crate) fn of(method: &Method) -> Self {
+        match *method {
+            Method::GET => Self::Get,
+            Method::HEAD => Self::Head,
+            Method::POST => Self::Post,
+            Method::PUT => Self::Put,
+            Method::DELETE => Self::Delete,
+            Method::CONNECT => Self::Connect,
+            Method::OPTIONS => Self::Options,
+            Method::TRACE => Self::Trace,
+            Method::PATCH => Self::Patch,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Common statuses by name, the others by class, and `none` where the client went away unanswered.
+pub(super) const CODES: [&str; 44] = [
+    "none", "1xx", "2xx", "3xx", "4xx", "5xx", "other", "101", "200", "201", "202", "204", "206", "301", "302", "303",
+    "304", "307", "308", "400", "401", "403", "404", "405", "406", "408", "409", "410", "411", "412", "413", "414",
+    "415", "416", "421", "422", "426", "429", "431", "500", "501", "502", "503", "504",
+];
+
+pub(super) fn code_index(status: Option<StatusCode>) -> usize {
+    let Some(status) = status else { return 0 };
+    match status.as_u16() {
+        101 => 7,
+        200 => 8,
+        201 => 9,
+        202 => 10,
+        204 => 11,
+        206 => 12,
+        301 => 13,
+        302 => 14,
+        303 => 15,
+        304 => 16,
+        307 => 17,
+        308 => 18,
+        400 => 19,
+        401 => 20,
+        403 => 21,
+        404 => 22,
+        405 => 23,
+        406 => 24,
+        408 => 25,
+        409 => 26,
+        410 => 27,
+        411 => 28,
+        412 => 29,
+        413 => 30,
+        414 => 31,
+        415 => 32,
+        416 => 33,
+        421 => 34,
+        422 => 35,
+        426 => 36,
+        429 => 37,
+        431 => 38,
+        500 => 39,
+        501 => 40,
+        502 => 41,
+        503 => 42,
+        504 => 43,
+        code @ 100..=599 => usize::from(code / 100),
+        _ => 6,
+    }
+}
+
+/// As [`CacheStatus::as_str`] has them.
+pub(super) const CACHE: [&str; 7] = ["hit", "stale", "revalidated", "bypass", "miss", "expired", "other"];
+
+pub(super) fn cache_index(status: CacheStatus) -> usize {
+    CACHE.iter().position(|label| *label == status.as_str()).unwrap_or(CACHE.len() - 1)
+}
+
+/// As [`ProxyErrorKind::as_str`] has them.
+pub(super) const UPSTREAM_ERRORS: [&str; 12] = [
+    "dns_error",
+    "connection_refused",
+    "connection_timeout",
+    "destination_ip_unroutable",
+    "tls_certificate_error",
+    "tls_protocol_error",
+    "connection_terminated",
+    "http_response_timeout",
+    "http_protocol_error",
+    "http_request_error",
+    "destination_unavailable",
+    "other",
+];
+
+pub(super) fn upstream_error_index(kind: ProxyErrorKind) -> usize {
+    let label = kind.as_str();
+    UPSTREAM_ERRORS.iter().position(|known| *known == label).unwrap_or(UPSTREAM_ERRORS.len() - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rproxy_cache::Forwarded;
+
+    #[test]
+    fn every_status_has_its_own_label_or_its_class() {
+        for code in 100..1000 {
+            let label = CODES[code_index(StatusCode::from_u16(code).ok())];
+            let class = match code {
+                100..600 => format!("{}xx", code / 100),
+                _ => "other".to_owned(),
+            };
+            assert!(label == code.to_string() || label == class, "{code}: {label}");
+        }
+        for (place, label) in CODES.iter().enumerate() {
+            if let Ok(code) = label.parse() {
+                assert_eq!(code_index(StatusCode::from_u16(code).ok()), place, "{label}");
+            }
+        }
+        assert_eq!(CODES[code_index(None)], "none");
+    }
+
+    #[test]
+    fn methods_have_their_names() {
+        for name in ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"] {
+            assert_eq!(METHODS[MethodLabel::of(&name.parse().unwrap()) as usize], name);
+        }
+        assert_eq!(METHODS[MethodLabel::of(&"PROPFIND".parse().unwrap()) as usize], "other");
+    }
+
+    #[test]
+    fn decisions_have_the_words_of_their_layers() {
+        for status in [
+            CacheStatus::Hit,
+            CacheStatus::Stale,
+            CacheStatus::Revalidated,
+            CacheStatus::Forwarded(Forwarded::UriMiss),
+            CacheStatus::Forwarded(Forwarded::Bypass),
+            CacheStatus::Forwarded(Forwarded::Stale),
+        ] {
+            assert_eq!(CACHE[cache_index(status)], status.as_str());
+        }
+        assert_eq!(UPSTREAM_ERRORS[upstream_error_index(ProxyErrorKind::DnsError)], "dns_error");
+        assert_eq!(
+            UPSTREAM_ERRORS[upstream_error_index(ProxyErrorKind::DestinationUnavailable)],
+            "destination_unavailable"
+        );
+    }
+}

@@ -1,0 +1,237 @@
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use rproxy_cache::CacheStatus;
+use rproxy_path_filter::PathFilterDecision;
+use tower::{BoxError, ServiceExt, service_fn};
+
+use super::access_log::Format;
+use super::*;
+
+#[derive(Clone, Default)]
+struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A layer with a JSON log, and what it has recorded so far.
+struct Recorder {
+    layer: ObserveLayer,
+    metrics: Metrics,
+    log: AccessLog,
+    output: Output,
+}
+
+impl Recorder {
+    fn new() -> Self {
+        let (metrics, output) = (Metrics::new(1), Output::default());
+        let log = AccessLog::start(Format::Json, output.clone(), metrics.lines_dropped()).unwrap();
+        Self { layer: ObserveLayer::new(metrics.clone()).access_log(Some(log.clone())), metrics, log, output }
+    }
+
+    fn lines(&self) -> Vec<serde_json::Value> {
+        assert!(self.log.flush(Duration::from_secs(20)));
+        let written = self.output.0.lock().unwrap().clone();
+        serde_json::Deserializer::from_slice(&written).into_iter().map(Result::unwrap).collect()
+    }
+
+    fn metric(&self, series: &str) -> f64 {
+        let text = self.metrics.openmetrics(Vec::new());
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+}
+
+/// Two bytes, a pause, two more, then as `end` says.
+fn parts(end: Option<Result<(), &'static str>>) -> impl Body<Data = Bytes, Error = BoxError> {
+    let frames = [Ok(Frame::data(Bytes::from_static(b"ab"))), Ok(Frame::data(Bytes::from_static(b"cd")))];
+    let end = end.and_then(Result::err).map(|error| Err(BoxError::from(error)));
+    StreamBody::new(futures_util::stream::iter(frames.into_iter().chain(end)))
+}
+
+/// Knows its length, and never says that it has ended.
+struct OfKnownLength(u64);
+
+impl Body for OfKnownLength {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.0 == 0 {
+            return Poll::Pending;
+        }
+        self.0 -= 1;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0)
+    }
+}
+
+async fn respond<B: Body + 'static>(recorder: &Recorder, request: Request<()>, body: B) -> Response<ObserveBody<B>> {
+    let body = Mutex::new(Some(body));
+    let service = recorder.layer.layer(service_fn(move |_: Request<()>| {
+        let response = Response::new(body.lock().unwrap().take().unwrap());
+        async { Ok::<_, Infallible>(response) }
+    }));
+    service.oneshot(request).await.unwrap()
+}
+
+fn get() -> Request<()> {
+    Request::get("/a").body(()).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_is_recorded_when_its_body_has_ended_and_once() {
+    let recorder = Recorder::new();
+    let response = respond(&recorder, get(), parts(None)).await;
+    assert!(recorder.lines().is_empty());
+    assert_eq!(recorder.metric("rproxy_requests_in_flight"), 1.0);
+
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "abcd");
+    let lines = recorder.lines();
+    assert_eq!(lines.len(), 1);
+    assert_eq!((&lines[0]["bytes"], &lines[0]["status"]), (&4.into(), &200.into()));
+    assert_eq!(lines[0]["aborted"], false);
+    for (series, value) in [
+        ("rproxy_requests_in_flight", 0.0),
+        ("rproxy_requests_total{method=\"GET\",code=\"200\"}", 1.0),
+        ("rproxy_response_body_bytes_total", 4.0),
+        ("rproxy_requests_aborted_total", 0.0),
+        ("rproxy_request_duration_seconds_count", 1.0),
+    ] {
+        assert_eq!(recorder.metric(series), value, "{series}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_dropped_half_way_is_aborted() {
+    let recorder = Recorder::new();
+    let mut body = respond(&recorder, get(), parts(None)).await.into_body();
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    let lines = recorder.lines();
+    assert_eq!((lines.len(), &lines[0]["bytes"], &lines[0]["aborted"]), (1, &2.into(), &true.into()));
+    assert_eq!(recorder.metric("rproxy_requests_aborted_total"), 1.0);
+    assert_eq!(recorder.metric("rproxy_requests_in_flight"), 0.0);
+}
+
+#[tokio::test]
+async fn a_body_that_fails_is_aborted() {
+    let recorder = Recorder::new();
+    let response = respond(&recorder, get(), parts(Some(Err("broken off")))).await;
+    assert!(response.into_body().collect().await.is_err());
+    assert_eq!((&recorder.lines()[0]["bytes"], &recorder.lines()[0]["aborted"]), (&4.into(), &true.into()));
+}
+
+#[tokio::test]
+async fn a_body_is_complete_where_its_sender_has_no_reason_to_ask_for_more() {
+    // hyper drops a body that says it has ended, or whose length has been sent, without asking again.
+    let recorder = Recorder::new();
+    let mut body = respond(&recorder, get(), Full::new(Bytes::from_static(b"abc"))).await.into_body();
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    let mut body = respond(&recorder, get(), OfKnownLength(2)).await.into_body();
+    body.frame().await.unwrap().unwrap();
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    drop(respond(&recorder, get(), Empty::<Bytes>::new()).await);
+    assert_eq!(recorder.lines().iter().filter(|line| line["aborted"] == false).count(), 3);
+
+    let mut short = respond(&recorder, get(), OfKnownLength(2)).await.into_body();
+    short.frame().await.unwrap().unwrap();
+    drop(short);
+    assert_eq!(recorder.lines()[3]["aborted"], true);
+}
+
+#[tokio::test]
+async fn an_answer_to_head_is_complete_without_its_body() {
+    let recorder = Recorder::new();
+    let request = Request::head("/").body(()).unwrap();
+    drop(respond(&recorder, request, OfKnownLength(9)).await);
+    let lines = recorder.lines();
+    assert_eq!((&lines[0]["bytes"], &lines[0]["aborted"]), (&0.into(), &false.into()));
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_unanswered_is_recorded() {
+    let recorder = Recorder::new();
+    let service = recorder
+        .layer
+        .layer(service_fn(|_: Request<()>| poll_fn(|_| Poll::<Result<Response<Empty<Bytes>>, Infallible>>::Pending)));
+    {
+        let mut future = pin!(service.oneshot(get()));
+        assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(recorder.lines().is_empty());
+    }
+    let lines = recorder.lines();
+    assert_eq!((lines.len(), &lines[0]["status"], &lines[0]["aborted"]), (1, &499.into(), &true.into()));
+    assert_eq!(recorder.metric("rproxy_requests_total{method=\"GET\",code=\"none\"}"), 1.0);
+}
+
+#[tokio::test]
+async fn what_the_layers_decided_is_counted_and_logged() {
+    let recorder = Recorder::new();
+    let service = recorder.layer.layer(service_fn(|request: Request<()>| {
+        let mut response = Response::new(Empty::<Bytes>::new());
+        match request.uri().path() {
+            "/hit" => drop(response.extensions_mut().insert(CacheStatus::Hit)),
+            _ => {
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                response.extensions_mut().insert(PathFilterDecision::Blocked { rule: "/.env".into() });
+            }
+        }
+        std::future::ready(Ok::<_, Infallible>(response))
+    }));
+    for path in ["/hit", "/.env", "/.env"] {
+        drop(service.clone().oneshot(Request::get(path).body(()).unwrap()).await.unwrap());
+    }
+    let lines = recorder.lines();
+    assert_eq!(lines[0]["cache"], "hit");
+    assert_eq!((&lines[1]["refused"], &lines[1]["blocked"]), (&"blocked_path".into(), &"/.env".into()));
+    for (series, value) in [
+        ("rproxy_cache_requests_total{status=\"hit\"}", 1.0),
+        ("rproxy_refused_requests_total{reason=\"blocked_path\"}", 2.0),
+        ("rproxy_requests_total{method=\"GET\",code=\"404\"}", 2.0),
+    ] {
+        assert_eq!(recorder.metric(series), value, "{series}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_log_nothing_of_the_request_is_kept() {
+    let metrics = Metrics::new(1);
+    let lane = ObserveLayer::new(metrics).layer(()).lane;
+    let request = get();
+    let mut exchange = Exchange::begin(lane, &request);
+    assert!(exchange.keeps_nothing());
+    exchange.answered(&Response::new(Empty::<Bytes>::new()));
+    assert!(exchange.keeps_nothing());
+}
+
+#[test]
+fn what_goes_into_a_server_is_send_sync_and_clone() {
+    fn check<T: Clone + Send + Sync + 'static>() {}
+    check::<ObserveLayer>();
+    check::<ObserveService<()>>();
+    check::<Metrics>();
+    check::<AccessLog>();
+}

@@ -71,7 +71,6 @@ where
             Asked::OtherConnect => ResponseFuture::refused(Refusal::UnknownProtocol, true),
             // RFC 9110 §7.8: a server may ignore it.
             Asked::OtherUpgrade => {
-                request.extensions_mut().remove::<OnUpgrade>();
                 handshake::forget_upgrade(request.headers_mut());
                 ResponseFuture::ignored(self.inner.call(request))
             }

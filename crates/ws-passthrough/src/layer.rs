@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) paths: Option<WsPaths>,
     pub(crate) keep_upgrade_fields: bool,
     pub(crate) limits: Limits,
+    /// `None`: bytes, not messages.
+    pub(crate) max_message_size: Option<usize>,
     pub(crate) tunnels: Tunnels,
     pub(crate) on_close: Option<Arc<OnClose>>,
 }
@@ -40,6 +42,7 @@ impl WsPassthroughLayer {
                 paths: Some(WsPaths::all()),
                 keep_upgrade_fields: false,
                 limits,
+                max_message_size: None,
                 tunnels: Tunnels::new(),
                 on_close: None,
             }),
@@ -69,6 +72,18 @@ impl WsPassthroughLayer {
     /// otherwise.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.change().limits.close = timeout;
+        self
+    }
+
+    /// Passes messages on rather than bytes, and none of more than `bytes`, which is what a tunnel may
+    /// then hold in each direction.
+    ///
+    /// Whoever sends a larger one gets a Close with 1009, for text that is not UTF-8 with 1007, and
+    /// for what is no WebSocket frame with 1002 (RFC 6455 §7.4.1). If the upstream is gone, the client
+    /// is told so: 1011. Pings are answered here. Extensions, such as compression, are not offered
+    /// to the upstream. Off, unless said otherwise.
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.change().max_message_size = Some(bytes);
         self
     }
 
@@ -119,11 +134,12 @@ impl Settings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { paths, keep_upgrade_fields, limits, tunnels, on_close: _ } = self;
+        let Self { paths, keep_upgrade_fields, limits, max_message_size, tunnels, on_close: _ } = self;
         f.debug_struct("Settings")
             .field("paths", paths)
             .field("keep_upgrade_fields", keep_upgrade_fields)
             .field("limits", limits)
+            .field("max_message_size", max_message_size)
             .field("tunnels", tunnels)
             .finish_non_exhaustive()
     }

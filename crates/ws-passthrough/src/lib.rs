@@ -75,6 +75,10 @@
 //! message that they are being sent, and have five seconds to answer. To know where a message ends,
 //! frame headers are followed; payloads are not looked at.
 //!
+//! With [`max_message_size`](WsPassthroughLayer::max_message_size), messages are passed on instead of
+//! bytes, and those that are too large, or not what RFC 6455 allows, are not. That takes memory: a
+//! message each way, and 8 KiB for each of the two sockets.
+//!
 //! # How it fails
 //!
 //! With a response, and a [`WsDecision`] in its extensions; errors of the inner service pass through.
@@ -97,6 +101,7 @@ mod frames;
 mod future;
 mod handshake;
 mod layer;
+mod messages;
 mod opening;
 mod paths;
 mod refusal;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::handshake;
 use crate::layer::Settings;
+use crate::messages::Messages;
 use crate::refusal::{Refusal, WsDecision};
 use crate::summary::{ClosedBy, TunnelSummary};
 use crate::tunnel::{Limits, Tunnel};
@@ -43,6 +45,10 @@ impl Opening {
         let Some(upstream) = upstream.filter(|_| handshake::is_accepted(response.headers(), &self.accept)) else {
             return Refusal::BadSwitch.response(extended);
         };
+        // RFC 6455 §4.1: not an extension that nobody asked for.
+        if self.settings.max_message_size.is_some() && response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+            return Refusal::BadSwitch.response(extended);
+        }
         let open = self.settings.tunnels.enter();
         tokio::spawn(self.tunnel(upstream, open));
 
@@ -62,9 +68,19 @@ impl Opening {
         let limits = settings.limits;
         let summary = match both(client, upstream, limits, &open).await {
             Ok((client, upstream)) => {
-                let mut tunnel = Tunnel::new(TokioIo::new(client), TokioIo::new(upstream), limits);
-                relay(&mut tunnel, &open).await;
-                tunnel.summary(path, opened)
+                let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+                match settings.max_message_size {
+                    Some(max) => {
+                        // As large as the sockets of both ends together: not in every tunnel's future.
+                        let messages = Messages::new(client, upstream, max, limits).await;
+                        Box::pin(messages.relay(open.drained())).await.summary(path, opened)
+                    }
+                    None => {
+                        let mut tunnel = Tunnel::new(client, upstream, limits);
+                        relay(&mut tunnel, &open).await;
+                        tunnel.summary(path, opened)
+                    }
+                }
             }
             Err(by) => TunnelSummary::unopened(path, opened.elapsed(), by),
         };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{Request, Response};
 use http_body_util::{Either, Full};
 use hyper::upgrade::OnUpgrade;
@@ -43,6 +44,10 @@ impl<S> WsPassthroughService<S> {
         let client = request.extensions_mut().remove::<OnUpgrade>().ok_or(Refusal::NoUpgrade)?;
         let accept = checked.unwrap_or_else(|| handshake::to_http1(request));
         handshake::announce(request, self.settings.keep_upgrade_fields);
+        if self.settings.max_message_size.is_some() {
+            // They change what frames mean, and we are to read them.
+            request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
+        }
         Ok(Box::new(Opening { client, accept, extended, path, settings: Arc::clone(&self.settings) }))
     }
 }

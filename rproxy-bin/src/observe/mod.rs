@@ -7,13 +7,13 @@
 //! Without an access log a request costs two readings of the clock and a few additions to counters
 //! that its worker has to itself; nothing is allocated and nothing is locked. With one, what the line
 //! tells is kept from the request's start, and the line is appended to a buffer that a thread of its
-//! own writes out: a slow reader of standard output costs lines ([counted](Metrics)), never time.
+//! own writes out: a slow reader of standard output costs lines ([counted](Writer::dropped)), never time.
 
-pub mod access_log;
+mod access_log;
 mod body;
 mod exchange;
 mod future;
-pub mod metrics;
+mod metrics;
 mod warnings;
 
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 
-pub use self::access_log::AccessLog;
+pub use self::access_log::{Format, Writer};
 pub use self::body::ObserveBody;
 use self::exchange::Exchange;
 pub use self::future::ObserveFuture;
-pub use self::metrics::Metrics;
 use self::metrics::Shard;
+pub use self::metrics::{Labelled, Metrics};
 use self::warnings::Warnings;
 
 /// Records every request.
@@ -37,19 +37,23 @@ use self::warnings::Warnings;
 #[must_use]
 pub struct ObserveLayer {
     metrics: Metrics,
-    access_log: Option<AccessLog>,
+    access_log: Option<(Format, Writer)>,
 }
 
 impl ObserveLayer {
-    /// Counts into `metrics`.
-    pub fn new(metrics: Metrics) -> Self {
-        Self { metrics, access_log: None }
+    /// Counts into `metrics`, and writes a line for each request, if it is told how and where.
+    pub fn new(metrics: Metrics, access_log: Option<(Format, Writer)>) -> Self {
+        Self { metrics, access_log }
     }
 
-    /// Writes to `access_log`, too.
-    pub fn access_log(mut self, access_log: Option<AccessLog>) -> Self {
-        self.access_log = access_log;
-        self
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Where the access log goes.
+    pub fn writer(&self) -> Option<&Writer> {
+        self.access_log.as_ref().map(|(_, writer)| writer)
     }
 }
 
@@ -60,7 +64,7 @@ impl<S> Layer<S> for ObserveLayer {
     fn layer(&self, inner: S) -> Self::Service {
         let lane = Lane {
             shard: self.metrics.shard(),
-            access_log: self.access_log.as_ref().map(AccessLog::buffer),
+            access_log: self.access_log.as_ref().map(|(format, writer)| writer.buffer(*format)),
             warnings: Warnings::default(),
         };
         ObserveService { inner, lane: Arc::new(lane) }

@@ -4,7 +4,6 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -14,7 +13,6 @@ use rproxy_cache::CacheStatus;
 use rproxy_path_filter::PathFilterDecision;
 use tower::{BoxError, ServiceExt, service_fn};
 
-use super::access_log::Format;
 use super::*;
 
 #[derive(Clone, Default)]
@@ -35,25 +33,26 @@ impl io::Write for Output {
 struct Recorder {
     layer: ObserveLayer,
     metrics: Metrics,
-    log: AccessLog,
+    writer: Writer,
     output: Output,
 }
 
 impl Recorder {
     fn new() -> Self {
-        let (metrics, output) = (Metrics::new(1), Output::default());
-        let log = AccessLog::start(Format::Json, output.clone(), metrics.lines_dropped()).unwrap();
-        Self { layer: ObserveLayer::new(metrics.clone()).access_log(Some(log.clone())), metrics, log, output }
+        let (metrics, output) = (Metrics::new(), Output::default());
+        let writer = Writer::start(output.clone()).unwrap();
+        let layer = ObserveLayer::new(metrics.clone(), Some((Format::Json, writer.clone())));
+        Self { layer, metrics, writer, output }
     }
 
     fn lines(&self) -> Vec<serde_json::Value> {
-        assert!(self.log.flush(Duration::from_secs(20)));
+        assert!(self.writer.flush());
         let written = self.output.0.lock().unwrap().clone();
         serde_json::Deserializer::from_slice(&written).into_iter().map(Result::unwrap).collect()
     }
 
     fn metric(&self, series: &str) -> f64 {
-        let text = self.metrics.openmetrics(Vec::new());
+        let text = self.metrics.exposition();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
     }
@@ -218,8 +217,7 @@ async fn what_the_layers_decided_is_counted_and_logged() {
 
 #[tokio::test]
 async fn without_a_log_nothing_of_the_request_is_kept() {
-    let metrics = Metrics::new(1);
-    let lane = ObserveLayer::new(metrics).layer(()).lane;
+    let lane = ObserveLayer::new(Metrics::new(), None).layer(()).lane;
     let request = get();
     let mut exchange = Exchange::begin(lane, &request);
     assert!(exchange.keeps_nothing());
@@ -233,5 +231,5 @@ fn what_goes_into_a_server_is_send_sync_and_clone() {
     check::<ObserveLayer>();
     check::<ObserveService<()>>();
     check::<Metrics>();
-    check::<AccessLog>();
+    check::<Writer>();
 }

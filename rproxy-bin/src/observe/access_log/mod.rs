@@ -2,7 +2,7 @@
 //!
 //! Each worker appends to a buffer that only the writer shares with it, and the writer holds it only
 //! to exchange it for an empty one. So a worker never waits for standard output. What does not fit
-//! ([`BUFFER_LIMIT`]) because nobody reads it is dropped and counted.
+//! (`BUFFER_LIMIT`) because nobody reads it is dropped and counted.
 
 mod json;
 mod line;
@@ -16,12 +16,10 @@ use std::thread::{self, Thread};
 use std::time::{Duration, SystemTime};
 
 pub(super) use self::line::{Asked, Told};
-use super::metrics::Metrics;
-use crate::config;
 
-/// Writes a line for each request. Clones write to the same place, which is closed with the last.
+/// Where lines go. Clones write to the same place, which is closed with the last of them.
 #[derive(Clone)]
-pub struct AccessLog {
+pub struct Writer {
     handle: Arc<Handle>,
 }
 
@@ -35,30 +33,15 @@ pub enum Format {
     Json,
 }
 
-impl AccessLog {
-    /// To standard output as it is configured, if it is; `metrics` count what could not be written.
+impl Writer {
+    /// Starts the thread that writes to `out`.
     ///
     /// # Errors
     ///
     /// When the system gives no thread.
-    pub fn stdout(choice: config::AccessLog, metrics: &Metrics) -> io::Result<Option<Self>> {
-        let format = match choice {
-            config::AccessLog::Off => return Ok(None),
-            config::AccessLog::Text => Format::Text,
-            config::AccessLog::Json => Format::Json,
-        };
-        Self::start(format, io::stdout(), metrics.lines_dropped()).map(Some)
-    }
-
-    /// To `out`, adding to `dropped` for each line that could not be written.
-    ///
-    /// # Errors
-    ///
-    /// When the system gives no thread.
-    pub fn start(format: Format, out: impl Write + Send + 'static, dropped: Arc<AtomicU64>) -> io::Result<Self> {
+    pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            format,
-            dropped,
+            dropped: AtomicU64::new(0),
             buffers: Mutex::default(),
             awake: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -66,53 +49,63 @@ impl AccessLog {
             flushed: Condvar::new(),
         });
         let written = Arc::clone(&shared);
-        let writer = thread::Builder::new().name("rproxy-log".to_owned()).spawn(move || written.write_to(out))?;
-        Ok(Self { handle: Arc::new(Handle { shared, writer: writer.thread().clone() }) })
+        let thread = thread::Builder::new().name("rproxy-log".to_owned()).spawn(move || written.write_to(out))?;
+        Ok(Self { handle: Arc::new(Handle { shared, thread: thread.thread().clone() }) })
     }
 
-    /// Waits until all lines up to now are written, but no longer than `patience`: whoever reads the
-    /// log may have stopped. False if it was not enough.
-    pub fn flush(&self, patience: Duration) -> bool {
-        let Handle { shared, writer } = &*self.handle;
+    /// How many lines could not be written: nobody took them in time, or at all.
+    pub fn dropped(&self) -> u64 {
+        self.handle.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until all lines up to now are written, or two seconds: whoever reads them may have
+    /// stopped. False if that was not enough. It blocks; it is for the end of a program.
+    pub fn flush(&self) -> bool {
+        self.flush_within(Duration::from_secs(2))
+    }
+
+    fn flush_within(&self, patience: Duration) -> bool {
+        let Handle { shared, thread } = &*self.handle;
         let mut flushes = lock(&shared.flushes);
         flushes.wanted += 1;
         let wanted = flushes.wanted;
-        writer.unpark();
+        thread.unpark();
         let waited = shared.flushed.wait_timeout_while(flushes, patience, |flushes| flushes.done < wanted);
         waited.unwrap_or_else(PoisonError::into_inner).0.done >= wanted
     }
 
     /// A buffer for one worker.
-    pub(super) fn buffer(&self) -> Buffer {
+    pub(super) fn buffer(&self, format: Format) -> Buffer {
         let pending = Arc::default();
         lock(&self.handle.shared.buffers).push(Arc::clone(&pending));
-        Buffer { log: self.clone(), pending }
+        Buffer { format, writer: self.clone(), pending }
     }
 }
 
-impl fmt::Debug for AccessLog {
+impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessLog").field("format", &self.handle.shared.format).finish_non_exhaustive()
+        f.debug_struct("Writer").field("dropped", &self.dropped()).finish_non_exhaustive()
     }
 }
 
 /// Closes the log when nobody can write to it any more.
 struct Handle {
     shared: Arc<Shared>,
-    writer: Thread,
+    thread: Thread,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Release);
-        self.writer.unpark();
+        self.thread.unpark();
     }
 }
 
 /// Where one worker's lines wait for the writer.
 #[derive(Debug)]
 pub(super) struct Buffer {
-    log: AccessLog,
+    format: Format,
+    writer: Writer,
     pending: Arc<Mutex<Pending>>,
 }
 
@@ -124,14 +117,14 @@ struct Pending {
 
 impl Buffer {
     pub(super) fn write(&self, began: SystemTime, asked: &Asked, told: &Told) {
-        let Handle { shared, writer } = &*self.log.handle;
+        let Handle { shared, thread } = &*self.writer.handle;
         {
             let mut pending = lock(&self.pending);
             if pending.bytes.len() >= BUFFER_LIMIT {
                 shared.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            match shared.format {
+            match self.format {
                 Format::Text => text::write(&mut pending.bytes, began, asked, told),
                 Format::Json => json::write(&mut pending.bytes, began, asked, told),
             }
@@ -139,17 +132,16 @@ impl Buffer {
         }
         // A writer that is awake looks again before it sleeps.
         if !shared.awake.load(Ordering::Relaxed) && !shared.awake.swap(true, Ordering::Relaxed) {
-            writer.unpark();
+            thread.unpark();
         }
     }
 }
 
 /// What a worker may be ahead of the writer, in bytes, give or take a line: some thousand lines.
-pub const BUFFER_LIMIT: usize = 512 << 10;
+const BUFFER_LIMIT: usize = 512 << 10;
 
 struct Shared {
-    format: Format,
-    dropped: Arc<AtomicU64>,
+    dropped: AtomicU64,
     buffers: Mutex<Vec<Arc<Mutex<Pending>>>>,
     /// Whether the writer was woken since it last began to look into the buffers.
     awake: AtomicBool,

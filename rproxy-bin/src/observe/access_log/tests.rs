@@ -62,35 +62,33 @@ impl Write for Pipe {
     }
 }
 
-fn log(capacity: usize) -> (AccessLog, mpsc::Receiver<Vec<u8>>, Arc<AtomicU64>) {
+fn writer(capacity: usize) -> (Writer, mpsc::Receiver<Vec<u8>>) {
     let (sender, receiver) = mpsc::sync_channel(capacity);
-    let dropped = Arc::new(AtomicU64::new(0));
-    let log = AccessLog::start(Format::Text, Pipe(sender), Arc::clone(&dropped)).unwrap();
-    (log, receiver, dropped)
+    (Writer::start(Pipe(sender)).unwrap(), receiver)
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn what_is_flushed_has_been_written_by_every_worker() {
-    let (log, written, dropped) = log(1000);
-    let buffers = [log.buffer(), log.buffer()];
+    let (log, written) = writer(1000);
+    let buffers = [log.buffer(Format::Text), log.buffer(Format::Text)];
     for _ in 0..50 {
         for buffer in &buffers {
             buffer.write(began(), &asked(&[]), &told());
         }
     }
-    assert!(log.flush(PATIENCE));
+    assert!(log.flush_within(PATIENCE));
     let bytes: Vec<u8> = written.try_iter().flatten().collect();
     let text = String::from_utf8(bytes).unwrap();
     assert_eq!(text.lines().filter(|line| line.starts_with("192.0.2.1 - - [")).count(), 100);
-    assert_eq!((text.lines().count(), dropped.load(Ordering::Relaxed)), (100, 0));
+    assert_eq!((text.lines().count(), log.dropped()), (100, 0));
 }
 
 #[test]
 fn a_line_is_written_without_being_asked_for() {
-    let (log, written, _) = log(1);
-    let buffer = log.buffer();
+    let (log, written) = writer(1);
+    let buffer = log.buffer(Format::Text);
     for _ in 0..3 {
         buffer.write(began(), &asked(&[]), &told());
         assert!(written.recv_timeout(PATIENCE).unwrap().ends_with(b"\n"));
@@ -99,8 +97,8 @@ fn a_line_is_written_without_being_asked_for() {
 
 #[test]
 fn a_reader_that_stops_costs_lines_and_no_waiting() {
-    let (log, written, dropped) = log(0);
-    let buffer = log.buffer();
+    let (log, written) = writer(0);
+    let buffer = log.buffer(Format::Text);
     let line_length = {
         let mut line = Vec::new();
         text::write(&mut line, began(), &asked(&[]), &told());
@@ -111,8 +109,8 @@ fn a_reader_that_stops_costs_lines_and_no_waiting() {
     for _ in 0..lines {
         buffer.write(began(), &asked(&[]), &told());
     }
-    assert!(!log.flush(Duration::from_millis(1)));
-    let lost = dropped.load(Ordering::Relaxed);
+    assert!(!log.flush_within(Duration::from_millis(1)));
+    let lost = log.dropped();
     assert!(lost > 0);
 
     // The reader comes back, and gets whole lines: all that were not counted as lost.
@@ -124,17 +122,17 @@ fn a_reader_that_stops_costs_lines_and_no_waiting() {
 
 #[test]
 fn lines_that_nobody_can_read_are_counted() {
-    let (log, written, dropped) = log(0);
+    let (log, written) = writer(0);
     drop(written);
-    log.buffer().write(began(), &asked(&[]), &told());
-    assert!(log.flush(PATIENCE));
-    assert_eq!(dropped.load(Ordering::Relaxed), 1);
+    log.buffer(Format::Text).write(began(), &asked(&[]), &told());
+    assert!(log.flush_within(PATIENCE));
+    assert_eq!(log.dropped(), 1);
 }
 
 #[test]
 fn the_writer_ends_with_the_last_clone_and_everything_is_written_by_then() {
-    let (log, written, _) = log(10);
-    let (clone, buffer) = (log.clone(), log.buffer());
+    let (log, written) = writer(10);
+    let (clone, buffer) = (log.clone(), log.buffer(Format::Text));
     drop((log, clone));
     buffer.write(began(), &asked(&[]), &told());
     drop(buffer);
@@ -144,11 +142,11 @@ fn the_writer_ends_with_the_last_clone_and_everything_is_written_by_then() {
 
 #[test]
 fn buffers_of_workers_that_are_gone_are_forgotten() {
-    let (log, written, _) = log(1000);
+    let (log, written) = writer(1000);
     for _ in 0..100 {
-        log.buffer().write(began(), &asked(&[]), &told());
+        log.buffer(Format::Text).write(began(), &asked(&[]), &told());
     }
-    assert!(log.flush(PATIENCE) && log.flush(PATIENCE));
+    assert!(log.flush_within(PATIENCE) && log.flush_within(PATIENCE));
     assert!(lock(&log.handle.shared.buffers).is_empty());
     assert_eq!(written.try_iter().flatten().filter(|byte| *byte == b'\n').count(), 100);
 }

@@ -1,54 +1,72 @@
 //! The counters as OpenMetrics text, with what other parts of the proxy know.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::AtomicU64;
+use std::sync::{MutexGuard, PoisonError};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
-use rproxy_cache::CacheStore;
-use rproxy_server::Handle;
-use rproxy_tls::Certificates;
-use rproxy_ws_passthrough::Tunnels;
 
 use super::histogram::Observed;
 use super::labels::{CACHE, CODES, METHODS, UPSTREAM_ERRORS};
 use super::{Counters, Metrics, process};
 use crate::problem::{self, Refusal};
 
-/// Another part of the proxy that has numbers. It is asked whenever somebody reads the metrics.
-#[derive(Clone)]
-#[non_exhaustive]
-pub enum Source {
-    /// The connections of a server.
-    Server(Handle),
-    /// What the cache holds.
-    Cache(CacheStore),
-    /// When certificates expire.
-    Certificates(Certificates),
-    /// The WebSockets that are open.
-    Tunnels(Tunnels),
+/// What somebody else counts or knows, asked for whenever the metrics are.
+pub(super) struct Reading {
+    name: String,
+    help: &'static str,
+    read: Read,
 }
 
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Server(_) => "Server",
-            Self::Cache(_) => "Cache",
-            Self::Certificates(_) => "Certificates",
-            Self::Tunnels(_) => "Tunnels",
-        })
-    }
+enum Read {
+    Counter(Box<dyn Fn() -> u64 + Send + Sync>),
+    Gauge(Box<dyn Fn() -> u64 + Send + Sync>),
+    Gauges(Box<dyn Fn() -> Vec<Labelled> + Send + Sync>),
 }
+
+/// A value and the labels that tell it from others of its name.
+pub type Labelled = (Vec<(&'static str, String)>, u64);
 
 impl Metrics {
+    /// Shows, as `rproxy_<name>`, what somebody else knows. It takes the place of what had the name.
+    pub fn gauge(&self, name: &'static str, help: &'static str, read: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.reading(name, help, Read::Gauge(Box::new(read)));
+    }
+
+    /// Shows, as `rproxy_<name>`, as many values as there are at the time.
+    pub fn gauges(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> Vec<Labelled> + Send + Sync + 'static,
+    ) {
+        self.reading(name, help, Read::Gauges(Box::new(read)));
+    }
+
+    /// Shows, as `rproxy_<name>_total`, what somebody else counts.
+    pub fn counter(&self, name: &'static str, help: &'static str, read: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.reading(name, help, Read::Counter(Box::new(read)));
+    }
+
+    fn reading(&self, name: &str, help: &'static str, read: Read) {
+        let name = format!("rproxy_{name}");
+        let mut readings = self.readings();
+        readings.retain(|present| present.name != name);
+        readings.push(Reading { name, help, read });
+    }
+
+    fn readings(&self) -> MutexGuard<'_, Vec<Reading>> {
+        self.shared.readings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All of it in the OpenMetrics text format, version 1.0.0.
-    pub fn openmetrics(&self, sources: Vec<Source>) -> String {
+    pub fn exposition(&self) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Everything { metrics: self.clone(), sources }));
+        registry.register_collector(Box::new(self.clone()));
         let mut text = String::with_capacity(16 << 10);
         // A string can be written to; but half an exposition is worse than none.
         match text::encode(&mut text, &registry) {
@@ -61,29 +79,16 @@ impl Metrics {
     }
 }
 
-#[derive(Debug)]
-struct Everything {
-    metrics: Metrics,
-    sources: Vec<Source>,
-}
-
-impl Collector for Everything {
+impl Collector for Metrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families(encoder);
-        self.metrics.requests(&mut families)?;
-        self.metrics.decisions(&mut families)?;
-        families.servers(self.sources.iter().filter_map(|source| match source {
-            Source::Server(handle) => Some(handle),
-            _ => None,
-        }))?;
-        for source in &self.sources {
-            match source {
-                Source::Server(_) => {}
-                Source::Cache(store) => families.cache(store)?,
-                Source::Certificates(certificates) => families.certificates(certificates)?,
-                Source::Tunnels(tunnels) => {
-                    families.gauge("rproxy_websocket_tunnels", "Open WebSocket tunnels.", &tunnels.open())?;
-                }
+        self.requests(&mut families)?;
+        self.decisions(&mut families)?;
+        for Reading { name, help, read } in self.readings().iter() {
+            match read {
+                Read::Counter(read) => families.counter(name, help, read())?,
+                Read::Gauge(read) => families.gauge(name, help, &read())?,
+                Read::Gauges(read) => families.gauges(name, help, read())?,
             }
         }
         families.process()
@@ -141,9 +146,7 @@ impl Metrics {
             "Requests that got no good answer from the upstream, by the error types of RFC 9209.",
             self.by_label("error", &UPSTREAM_ERRORS, |counters| &counters.upstream_errors),
         )?;
-        families.counter("rproxy_panics", "Panics, each of which cost one request.", problem::panics())?;
-        let dropped = self.shared.lines_dropped.load(Ordering::Relaxed);
-        families.counter("rproxy_access_log_dropped_lines", "Lines that could not be written in time.", dropped)
+        families.counter("rproxy_panics", "Panics, each of which cost one request.", problem::panics())
     }
 
     /// The counters of one array, zeros included, so that a rate can be told from the first event on.
@@ -162,35 +165,6 @@ impl Metrics {
 struct Families<'a>(DescriptorEncoder<'a>);
 
 impl Families<'_> {
-    fn servers<'a>(&mut self, handles: impl Iterator<Item = &'a Handle>) -> fmt::Result {
-        let connections: usize = handles.map(Handle::connections).sum();
-        self.gauge("rproxy_connections", "Open client connections.", &connections)
-    }
-
-    fn cache(&mut self, store: &CacheStore) -> fmt::Result {
-        let stats = store.stats();
-        self.gauge("rproxy_cache_entries", "Resources in the cache.", &stats.entries)?;
-        self.gauge("rproxy_cache_bytes", "Bytes that they take.", &stats.weighted_size)?;
-        self.gauge("rproxy_cache_capacity_bytes", "Bytes that they may take.", &stats.capacity)?;
-        self.counter("rproxy_cache_stored", "Responses stored.", stats.stored)?;
-        self.counter("rproxy_cache_evictions", "Resources dropped to make room.", stats.evictions)
-    }
-
-    fn certificates(&mut self, certificates: &Certificates) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(
-            "rproxy_certificate_expiry_seconds",
-            "When a certificate expires, in Unix time; 0 while there is none.",
-            None,
-            MetricType::Gauge,
-        )?;
-        for status in certificates.status() {
-            let expiry = status.not_after.map_or(0, unix_seconds);
-            let labels = [("names", status.names.join(",")), ("source", status.source.as_str().to_owned())];
-            family.encode_family(&labels)?.encode_gauge(&expiry)?;
-        }
-        Ok(())
-    }
-
     fn process(&mut self) -> fmt::Result {
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
         let mut family = self.0.encode_descriptor("rproxy_build", "What is running.", None, MetricType::Info)?;
@@ -232,6 +206,14 @@ impl Families<'_> {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(value)
     }
 
+    fn gauges(&mut self, name: &str, help: &str, values: Vec<Labelled>) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in values {
+            family.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
     fn histogram(&mut self, name: &str, help: &str, observed: &Observed) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Histogram)?.encode_histogram::<[(&str, &str); 0]>(
             observed.seconds(),
@@ -243,10 +225,6 @@ impl Families<'_> {
 }
 
 const NO_EXEMPLAR: Option<&Exemplar<[(&str, &str); 0], u64>> = None;
-
-fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
 
 #[cfg(test)]
 mod tests {
@@ -292,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_was_counted_on_all_workers_is_exposed() {
-        let metrics = Metrics::new(2);
+        let metrics = Metrics::with_shards(2);
         let workers = [metrics.shard(), metrics.shard(), metrics.shard()];
         for shard in &workers {
             shard.began();
@@ -303,9 +281,12 @@ mod tests {
         workers[1].ended(MethodLabel::Post, None, Duration::from_secs(100), 0, false);
         workers[0].cached(CacheStatus::Hit);
         workers[1].refused(Refusal::Upstream(ProxyErrorKind::ConnectionRefused));
-        metrics.lines_dropped().fetch_add(7, Ordering::Relaxed);
+        metrics.gauge("connections", "Replaced.", || 1);
+        metrics.gauge("connections", "Open connections.", || 7);
+        metrics.counter("stored", "Stored.", || 8);
+        metrics.gauges("expiry", "When.", || vec![(vec![("name", "a\"\\\nb".to_owned())], 9)]);
 
-        let samples = parse(&metrics.openmetrics(vec![Source::Cache(CacheStore::in_memory(1000))]));
+        let samples = parse(&metrics.exposition());
         for (series, value) in [
             ("rproxy_requests_total{method=\"GET\",code=\"200\"}", 3.0),
             ("rproxy_requests_total{method=\"POST\",code=\"none\"}", 1.0),
@@ -323,9 +304,9 @@ mod tests {
             ("rproxy_refused_requests_total{reason=\"upstream\"}", 1.0),
             ("rproxy_refused_requests_total{reason=\"blocked_path\"}", 0.0),
             ("rproxy_upstream_errors_total{error=\"connection_refused\"}", 1.0),
-            ("rproxy_access_log_dropped_lines_total", 7.0),
-            ("rproxy_cache_capacity_bytes", 1000.0),
-            ("rproxy_connections", 0.0),
+            ("rproxy_connections", 7.0),
+            ("rproxy_stored_total", 8.0),
+            (r#"rproxy_expiry{name="a\"\\\nb"}"#, 9.0),
         ] {
             assert_eq!(samples.get(series), Some(&value), "{series}");
         }

@@ -7,15 +7,16 @@ mod process;
 
 use std::array;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::StatusCode;
 use rproxy_cache::CacheStatus;
 use rproxy_upstream::ProxyErrorKind;
 
-pub use self::exposition::Source;
+pub use self::exposition::Labelled;
+use self::exposition::Reading;
 use self::histogram::Histogram;
 pub(super) use self::labels::MethodLabel;
 use self::labels::{CACHE, CODES, METHODS, UPSTREAM_ERRORS, cache_index, code_index, upstream_error_index};
@@ -30,25 +31,25 @@ pub struct Metrics {
 struct Shared {
     shards: Box<[Counters]>,
     next: AtomicUsize,
-    lines_dropped: Arc<AtomicU64>,
+    readings: Mutex<Vec<Reading>>,
 }
 
 impl Metrics {
-    /// With sets of counters for `workers`; more may share them.
-    pub fn new(workers: usize) -> Self {
-        let shards = (0..workers.clamp(1, MOST_SHARDS)).map(|_| Counters::default()).collect();
-        Self { shared: Arc::new(Shared { shards, next: AtomicUsize::new(0), lines_dropped: Arc::default() }) }
+    /// With a set of counters for each core; more workers than cores share them, which costs them
+    /// time and nothing else.
+    pub fn new() -> Self {
+        Self::with_shards(std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    fn with_shards(shards: usize) -> Self {
+        let shards = (0..shards.clamp(1, MOST_SHARDS)).map(|_| Counters::default()).collect();
+        Self { shared: Arc::new(Shared { shards, next: AtomicUsize::new(0), readings: Mutex::default() }) }
     }
 
     /// A set of counters for a worker.
     pub(super) fn shard(&self) -> Shard {
         let place = self.shared.next.fetch_add(1, Ordering::Relaxed) % self.shared.shards.len();
         Shard { metrics: self.clone(), place }
-    }
-
-    /// Where an access log counts the lines that it could not write.
-    pub fn lines_dropped(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.shared.lines_dropped)
     }
 
     fn sum(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
@@ -61,9 +62,8 @@ impl Metrics {
 }
 
 impl Default for Metrics {
-    /// With a set of counters for each core.
     fn default() -> Self {
-        Self::new(std::thread::available_parallelism().map_or(1, usize::from))
+        Self::new()
     }
 }
 

@@ -1,0 +1,43 @@
+//! What was decided, for logs and metrics.
+
+use std::time::Duration;
+
+use crate::key::MissingKey;
+
+/// Response extension: what the limiter made of the request. Absent where the request is not limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RateLimitDecision {
+    /// Within its quota.
+    Allowed {
+        /// How many more could follow at once.
+        remaining: u32,
+    },
+    /// Answered 429.
+    Denied {
+        /// When one would pass; `Retry-After` is this, rounded up.
+        retry_after: Duration,
+    },
+    /// Beyond its quota, and passed all the same: [`shadow`](crate::RateLimitLayer::shadow).
+    Shadowed {
+        /// When one would pass.
+        retry_after: Duration,
+    },
+    /// Nobody to count the request for: answered 500, unless in shadow mode.
+    Unkeyed(MissingKey),
+}
+
+impl RateLimitDecision {
+    /// Whether the request goes no further.
+    pub(crate) fn refuses(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::Unkeyed(_))
+    }
+
+    /// The decision of a layer that only reports.
+    pub(crate) fn shadowed(self) -> Self {
+        match self {
+            Self::Denied { retry_after } => Self::Shadowed { retry_after },
+            other => other,
+        }
+    }
+}

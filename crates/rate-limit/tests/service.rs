@@ -1,0 +1,225 @@
+//! What a client and the inner service see.
+#![allow(clippy::unwrap_used)]
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use rproxy_client_ip::ClientIp;
+use rproxy_rate_limit::clock::FakeRelativeClock;
+use rproxy_rate_limit::{ClientKey, Quota, RateLimitDecision, RateLimitLayer, RequestKey};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+const QUOTA: Quota = Quota::per_second(10).burst(2);
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    decision: Option<RateLimitDecision>,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+async fn hello(_: Request<()>) -> Result<Response<String>, Infallible> {
+    Ok(Response::new("hello".to_owned()))
+}
+
+fn from(client: &str) -> Request<()> {
+    Request::get("/").extension(ClientIp(client.parse::<IpAddr>().unwrap())).body(()).unwrap()
+}
+
+async fn send<K: RequestKey>(layer: &RateLimitLayer<K>, request: Request<()>) -> Answer {
+    let (head, body) = layer.layer(service_fn(hello)).oneshot(request).await.unwrap().into_parts();
+    Answer {
+        status: head.status,
+        headers: head.headers,
+        decision: head.extensions.get().copied(),
+        body: String::from_utf8(body.collect().await.unwrap().to_bytes().into()).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_client_over_its_quota_gets_429_and_retry_after() {
+    let clock = FakeRelativeClock::default();
+    let layer = RateLimitLayer::new(QUOTA).clock(clock.clone());
+    for remaining in [1, 0] {
+        let answer = send(&layer, from("192.0.2.1")).await;
+        assert_eq!((answer.status, &*answer.body), (StatusCode::OK, "hello"));
+        assert_eq!(answer.header("ratelimit-policy"), Some("\"default\";q=2;w=1"));
+        assert_eq!(answer.header("ratelimit"), Some(&*format!("\"default\";r={remaining};t=1")));
+        assert_eq!(answer.header("retry-after"), None);
+        assert_eq!(answer.decision, Some(RateLimitDecision::Allowed { remaining }));
+    }
+
+    let answer = send(&layer, from("192.0.2.1")).await;
+    assert_eq!((answer.status, &*answer.body), (StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n"));
+    assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(answer.header("ratelimit-policy"), Some("\"default\";q=2;w=1"));
+    assert_eq!(answer.header("ratelimit"), Some("\"default\";r=0;t=1"));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(answer.decision, Some(RateLimitDecision::Denied { retry_after: Duration::from_millis(100) }));
+
+    assert_eq!(send(&layer, from("192.0.2.2")).await.status, StatusCode::OK);
+    clock.advance(Duration::from_millis(100));
+    assert_eq!(send(&layer, from("192.0.2.1")).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn who_waits_for_retry_after_is_let_in() {
+    for quota in [Quota::per_second(7), Quota::per_minute(7), Quota::per_hour(7)] {
+        let clock = FakeRelativeClock::default();
+        let layer = RateLimitLayer::new(quota).clock(clock.clone());
+        for _ in 0..3 {
+            let refused = loop {
+                let answer = send(&layer, from("192.0.2.1")).await;
+                if answer.status == StatusCode::TOO_MANY_REQUESTS {
+                    break answer;
+                }
+            };
+            clock.advance(Duration::from_secs(refused.header("retry-after").unwrap().parse().unwrap()));
+            assert_eq!(send(&layer, from("192.0.2.1")).await.status, StatusCode::OK, "{quota:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_does_not_reach_the_inner_service() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let layer = RateLimitLayer::new(QUOTA).clock(FakeRelativeClock::default());
+    let mut service = layer.layer(service_fn(move |request: Request<()>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        hello(request)
+    }));
+    for _ in 0..5 {
+        service.ready().await.unwrap().call(from("192.0.2.1")).await.unwrap();
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn ipv6_clients_are_counted_by_prefix() {
+    let layer = RateLimitLayer::new(QUOTA).clock(FakeRelativeClock::default());
+    let wide = layer.clone().clock(FakeRelativeClock::default()).key(ClientKey::default().ipv6_prefix(48));
+    for (layer, another) in [(layer, "2001:db8:0:1::1"), (wide, "2001:db8:1::1")] {
+        for client in ["2001:db8::1", "2001:db8::2"] {
+            assert_eq!(send(&layer, from(client)).await.status, StatusCode::OK);
+        }
+        assert_eq!(send(&layer, from("2001:db8::3")).await.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(send(&layer, from(another)).await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_closure_says_who_is_counted_and_who_is_not() {
+    let layer = RateLimitLayer::new(QUOTA)
+        .clock(FakeRelativeClock::default())
+        .key(|head: &Parts| head.headers.get("x-api-key").cloned());
+    let with = |key: &str| Request::get("/").header("x-api-key", key).body(()).unwrap();
+    for _ in 0..2 {
+        assert_eq!(send(&layer, with("a")).await.status, StatusCode::OK);
+    }
+    assert_eq!(send(&layer, with("a")).await.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(send(&layer, with("b")).await.status, StatusCode::OK);
+    for _ in 0..5 {
+        let answer = send(&layer, Request::new(())).await;
+        assert_eq!((answer.status, answer.decision), (StatusCode::OK, None));
+        assert_eq!((answer.header("ratelimit"), answer.header("ratelimit-policy")), (None, None));
+    }
+}
+
+#[tokio::test]
+async fn a_shadow_lets_everything_pass_and_tells_only_the_program() {
+    let layer = RateLimitLayer::new(QUOTA).clock(FakeRelativeClock::default()).shadow(true);
+    let shadowed = RateLimitDecision::Shadowed { retry_after: Duration::from_millis(100) };
+    let allowed = |remaining| RateLimitDecision::Allowed { remaining };
+    for decision in [allowed(1), allowed(0), shadowed, shadowed] {
+        let answer = send(&layer, from("192.0.2.1")).await;
+        assert_eq!((answer.status, &*answer.body, answer.decision), (StatusCode::OK, "hello", Some(decision)));
+        for name in ["ratelimit", "ratelimit-policy", "retry-after"] {
+            assert_eq!(answer.header(name), None);
+        }
+    }
+    let unkeyed = send(&layer, Request::new(())).await;
+    assert_eq!(unkeyed.status, StatusCode::OK);
+    assert!(matches!(unkeyed.decision, Some(RateLimitDecision::Unkeyed(_))));
+}
+
+#[tokio::test]
+async fn without_a_client_address_it_is_an_error_that_names_the_missing_piece() {
+    let answer = send(&RateLimitLayer::new(QUOTA), Request::new(())).await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert!(!answer.body.contains("rproxy"), "{}", answer.body);
+    let Some(RateLimitDecision::Unkeyed(missing)) = answer.decision else { panic!("{:?}", answer.decision) };
+    assert!(missing.to_string().contains("ClientIpLayer"), "{missing}");
+}
+
+#[tokio::test]
+async fn clones_count_together() {
+    let layer = RateLimitLayer::new(QUOTA).clock(FakeRelativeClock::default());
+    let mut last = StatusCode::OK;
+    for layer in [layer.clone(), layer.clone(), layer] {
+        last = send(&layer, from("192.0.2.1")).await.status;
+    }
+    assert_eq!(last, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn several_limits_are_told_beside_each_other_and_the_tightest_wins() {
+    let clock = FakeRelativeClock::default();
+    let service = RateLimitLayer::new(Quota::per_hour(3)).clock(clock.clone()).name("hourly").unwrap().layer(
+        RateLimitLayer::new(QUOTA).clock(clock.clone()).name("burst").unwrap().layer(service_fn(
+            async |_: Request<()>| {
+                let own = Response::builder().header("ratelimit", "\"app\";r=7");
+                Ok::<_, Infallible>(own.body(String::new()).unwrap())
+            },
+        )),
+    );
+    let response = service.clone().oneshot(from("192.0.2.1")).await.unwrap();
+    let lines: Vec<_> = response.headers().get_all("ratelimit").iter().collect();
+    assert_eq!(lines, ["\"app\";r=7", "\"burst\";r=1;t=1", "\"hourly\";r=2;t=2400"]);
+
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        let response = service.clone().oneshot(from("192.0.2.1")).await.unwrap();
+        answers.push((response.status().as_u16(), response.headers().get("retry-after").cloned()));
+    }
+    // The inner one refuses first; what it refuses has been counted by the outer one.
+    assert_eq!(answers, [(200, None), (429, Some(1.into())), (429, Some(1200.into()))]);
+}
+
+#[tokio::test]
+async fn an_inner_error_passes_through() {
+    let service = RateLimitLayer::new(QUOTA)
+        .layer(service_fn(async |_: Request<()>| Err::<Response<String>, _>("the inner one failed")));
+    assert_eq!(service.oneshot(from("192.0.2.1")).await.err(), Some("the inner one failed"));
+}
+
+#[tokio::test]
+async fn it_is_ready_when_the_inner_service_is() {
+    let (mock, mut handle) = tower_test::mock::pair::<Request<()>, Response<String>>();
+    let mut service = tower_test::mock::Spawn::new(RateLimitLayer::new(QUOTA).layer(mock));
+    handle.allow(0);
+    assert!(matches!(service.poll_ready(), Poll::Pending));
+    handle.allow(1);
+    assert!(matches!(service.poll_ready(), Poll::Ready(Ok(()))));
+}
+
+#[test]
+fn a_layer_says_what_it_is_without_its_seed() {
+    let layer = RateLimitLayer::new(QUOTA).max_keys(1000).name("api").unwrap();
+    let text = format!("{layer:?}");
+    assert!(text.contains("api") && text.contains("1000") && !text.contains("RandomState"), "{text}");
+}

@@ -1,8 +1,70 @@
-//! The reverse proxy as a library.
+//! The reverse proxy as a library: what the binary does, for programs that start from the same configuration.
+//!
+//! To run all of it:
+//!
+//! ```no_run
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     Ok(rproxy::Config::from_env()?.run().await?)
+//! }
+//! ```
+//!
+//! To serve its [stack](stack()) of layers by other means, or put it around a service of one's own:
+//!
+//! ```
+//! use std::convert::Infallible;
+//! use std::net::SocketAddr;
+//!
+//! use bytes::Bytes;
+//! use http::{Request, Response, StatusCode};
+//! use http_body::Body;
+//! use http_body_util::Full;
+//! use rproxy::Config;
+//! use rproxy_client_ip::PeerAddr;
+//! use tower::{BoxError, ServiceExt, service_fn};
+//!
+//! async fn hello<B>(_: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
+//!     Ok(Response::new(Full::from("hello")))
+//! }
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), BoxError> {
+//!     let stack = rproxy::stack(&Config::default())?;
+//!     let service = stack.over(service_fn(hello));
+//!
+//!     let peer = PeerAddr(SocketAddr::from(([192, 0, 2, 1], 4711)));
+//!     let get = |path: &str| {
+//!         let request = Request::get(path).header("host", "app.example").extension(peer);
+//!         service.clone().oneshot(request.body(Full::<Bytes>::default()).unwrap())
+//!     };
+//!     let response = get("/").await?;
+//!     assert_eq!(response.status(), StatusCode::OK);
+//!     assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+//!     assert_eq!(get("/.git/config").await?.status(), StatusCode::NOT_FOUND);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`Config`] has the settings, their defaults and their sources; `stack.rs` has the layers and their order; the
+//! crates of the layers say what each does.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
 
+mod admin;
+mod assemble;
 pub mod cli;
+mod compression;
 pub mod config;
+mod demo;
 pub mod observe;
+mod optional;
 pub mod problem;
+mod redirect;
+mod reload;
+mod run;
+mod stack;
 
-pub use config::{Config, ConfigError};
+pub use self::assemble::{StackError, stack};
+pub use self::config::{Config, ConfigError};
+pub use self::run::{RunError, demo};
+pub use self::stack::{Stack, layers};

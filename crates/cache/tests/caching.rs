@@ -679,6 +679,7 @@ async fn what_is_not_for_a_cache_passes_by() {
         ("OPTIONS", "/elsewhere", &[], "", ""),
         ("POST", "/elsewhere", &[], "x", ""),
         ("GET", "/static/x", &[("upgrade", "websocket"), ("connection", "upgrade")], "", ""),
+        ("GET", "/static/x", &[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")], "", ""),
         ("GET", "/static/x", &[], "content", "rproxy; fwd=bypass"),
         ("GET", "/static/x", &[("if-match", "\"x\"")], "", "rproxy; fwd=bypass"),
         ("GET", "/static/x", &[("if-unmodified-since", MODIFIED.1)], "", "rproxy; fwd=bypass"),

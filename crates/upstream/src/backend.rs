@@ -1,6 +1,7 @@
 //! Where a backend is, and what it speaks.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -39,6 +40,16 @@ impl Backend {
     /// What is spoken.
     pub fn protocol(&self) -> Protocol {
         self.protocol
+    }
+}
+
+/// HTTP/1.1 in clear to this address.
+impl From<SocketAddr> for Backend {
+    fn from(address: SocketAddr) -> Self {
+        // What an address is written with may stand in a field.
+        let host = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("localhost"));
+        let location = Location::Tcp { host: address.ip().to_string(), port: address.port() };
+        Self { location, protocol: Protocol::Http1, host }
     }
 }
 
@@ -124,6 +135,13 @@ mod tests {
             ("unix:/run/app.sock", "unix:/run/app.sock"),
         ] {
             assert_eq!(text.parse::<Backend>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_socket_address_is_a_backend() {
+        for address in ["127.0.0.1:3000", "[::1]:3000"] {
+            assert_eq!(Backend::from(address.parse::<SocketAddr>().unwrap()), address.parse().unwrap());
         }
     }
 

@@ -3,6 +3,7 @@
 use http::{HeaderValue, Response};
 use rproxy_cache::CacheStatus;
 use rproxy_path_filter::PathFilterDecision;
+use rproxy_rate_limit::RateLimitDecision;
 use rproxy_server::{RefusedHead, RequestRefusal};
 use rproxy_upstream::{ProxyError, ProxyErrorKind};
 use rproxy_ws_passthrough::{Refusal as WsRefusal, WsDecision};
@@ -16,6 +17,10 @@ use rproxy_ws_passthrough::{Refusal as WsRefusal, WsDecision};
 pub enum Refusal {
     /// No request that may be served.
     Request(RequestRefusal),
+    /// 429: more requests than the client's quota has.
+    RateLimited,
+    /// 500: nobody to count the request for.
+    Unkeyed,
     /// 404: the path is blocked.
     BlockedPath,
     /// 400, 403, 426, 501, 502 or 503: a WebSocket handshake that goes no further.
@@ -42,6 +47,11 @@ impl Refusal {
         if let Some(refusal) = extensions.get::<RequestRefusal>() {
             return Some(Self::Request(*refusal));
         }
+        match extensions.get::<RateLimitDecision>() {
+            Some(RateLimitDecision::Denied { .. }) => return Some(Self::RateLimited),
+            Some(RateLimitDecision::Unkeyed(_)) => return Some(Self::Unkeyed),
+            _ => {}
+        }
         if let Some(PathFilterDecision::Blocked { .. }) = extensions.get() {
             return Some(Self::BlockedPath);
         }
@@ -60,7 +70,7 @@ impl Refusal {
     }
 
     /// All the reasons.
-    pub const REASONS: [&'static str; 19] = [
+    pub const REASONS: [&'static str; 21] = [
         "malformed",
         "framing",
         "target_too_long",
@@ -80,6 +90,8 @@ impl Refusal {
         "upstream",
         "panic",
         "other",
+        "rate_limited",
+        "unkeyed",
     ];
 
     /// The place of the reason in [`Refusal::REASONS`].
@@ -106,6 +118,8 @@ impl Refusal {
             Self::OnlyIfCached => 15,
             Self::Upstream(_) => 16,
             Self::Panicked => 17,
+            Self::RateLimited => 19,
+            Self::Unkeyed => 20,
         }
     }
 
@@ -113,12 +127,14 @@ impl Refusal {
     pub(crate) fn proxy_status(self) -> HeaderValue {
         use ProxyErrorKind as Kind;
         HeaderValue::from_static(match self {
-            Self::Request(RequestRefusal::Connect) | Self::BlockedPath => "rproxy; error=http_request_denied",
+            Self::Request(RequestRefusal::Connect) | Self::BlockedPath | Self::RateLimited => {
+                "rproxy; error=http_request_denied"
+            }
             Self::WebSocket(WsRefusal::ForbiddenPath | WsRefusal::Draining) => "rproxy; error=http_request_denied",
             Self::WebSocket(WsRefusal::BadSwitch) => "rproxy; error=http_protocol_error",
             Self::Request(_) | Self::WebSocket(_) => "rproxy; error=http_request_error",
             Self::OnlyIfCached => "rproxy; error=proxy_internal_response",
-            Self::Panicked => "rproxy; error=proxy_internal_error",
+            Self::Panicked | Self::Unkeyed => "rproxy; error=proxy_internal_error",
             Self::Upstream(kind) => match kind {
                 Kind::DnsError => "rproxy; error=dns_error",
                 Kind::ConnectionRefused => "rproxy; error=connection_refused",
@@ -140,6 +156,7 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn response(status: u16) -> Response<()> {
         Response::builder().status(status).body(()).unwrap()
@@ -152,6 +169,7 @@ mod tests {
         }
         let mut only_logged = response(404);
         only_logged.extensions_mut().insert(PathFilterDecision::WouldBlock { rule: "/.env".into() });
+        only_logged.extensions_mut().insert(RateLimitDecision::Allowed { remaining: 0 });
         only_logged.extensions_mut().insert(CacheStatus::Hit);
         only_logged.extensions_mut().insert(WsDecision::Declined);
         assert_eq!(Refusal::of(&only_logged), None);
@@ -166,6 +184,10 @@ mod tests {
         let mut blocked = response(404);
         blocked.extensions_mut().insert(PathFilterDecision::Blocked { rule: "/.env".into() });
         assert_eq!(Refusal::of(&blocked), Some(Refusal::BlockedPath));
+
+        let mut limited = response(429);
+        limited.extensions_mut().insert(RateLimitDecision::Denied { retry_after: Duration::from_secs(1) });
+        assert_eq!(Refusal::of(&limited), Some(Refusal::RateLimited));
 
         let mut request = response(400);
         request.extensions_mut().insert(RequestRefusal::BadHost);
@@ -187,6 +209,8 @@ mod tests {
             (Refusal::Request(RequestRefusal::BadHost), "bad_host", "http_request_error"),
             (Refusal::Request(RequestRefusal::Connect), "connect", "http_request_denied"),
             (Refusal::Request(RequestRefusal::BodyBroken), "body_broken", "http_request_error"),
+            (Refusal::RateLimited, "rate_limited", "http_request_denied"),
+            (Refusal::Unkeyed, "unkeyed", "proxy_internal_error"),
             (Refusal::BlockedPath, "blocked_path", "http_request_denied"),
             (Refusal::WebSocket(WsRefusal::ForbiddenPath), "websocket", "http_request_denied"),
             (Refusal::WebSocket(WsRefusal::UnsupportedVersion), "websocket", "http_request_error"),

@@ -1,0 +1,59 @@
+//! The reverse proxy: parse, then do what was asked.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use rproxy::cli::{self, Command};
+use rproxy::{Config, RunError};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os(), std::env::vars_os().collect::<Vec<(OsString, OsString)>>()) {
+        Ok(Command::Run(config)) => block_on(config, Config::run),
+        Ok(Command::Demo(config)) => block_on(config, rproxy::demo),
+        Ok(Command::Check(report)) => print(&report.render(&rproxy::layers(report.config()))),
+        Ok(Command::Help(text) | Command::Version(text) | Command::Reference(text)) => print(&text),
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(cli::Error::EXIT_CODE)
+        }
+    }
+}
+
+/// Runs on a runtime of this thread; the workers have their own.
+fn block_on<F>(config: Config, run: impl FnOnce(Config) -> F) -> ExitCode
+where
+    F: Future<Output = Result<(), RunError>>,
+{
+    log(config.log_level.to_env_filter());
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log(filter: EnvFilter) {
+    let to_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(to_terminal).init();
+}
+
+fn print(text: &str) -> ExitCode {
+    use std::io::Write;
+    // A reader that has seen enough (`| head`) is no failure.
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,64 @@
+//! The plain listener beside TLS: everything goes to https.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, LOCATION};
+use http::uri::Authority;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+
+/// Answers `request` with the same place on https, at `port`.
+pub(crate) async fn to_https<B>(request: Request<B>, port: u16) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(redirect(&request, port).unwrap_or_else(|| text(StatusCode::BAD_REQUEST, "Bad Request\n")))
+}
+
+fn redirect<B>(request: &Request<B>, port: u16) -> Option<Response<Full<Bytes>>> {
+    // RFC 9110 §15.4.9: 308 keeps the method; caches and old clients know 301 for those it can't change.
+    let (status, body) = match *request.method() {
+        Method::GET | Method::HEAD => (StatusCode::MOVED_PERMANENTLY, "Moved Permanently\n"),
+        _ => (StatusCode::PERMANENT_REDIRECT, "Permanent Redirect\n"),
+    };
+    let host: Authority = request.headers().get(HOST)?.to_str().ok()?.parse().ok()?;
+    let host = host.host();
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let location = match port {
+        443 => format!("https://{host}{target}"),
+        _ => format!("https://{host}:{port}{target}"),
+    };
+    let mut response = text(status, body);
+    response.headers_mut().insert(LOCATION, HeaderValue::try_from(location).ok()?);
+    Some(response)
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_goes_to_the_same_place_on_https() {
+        for (method, host, target, port, status, location) in [
+            ("GET", "a.example", "/x?y=1", 443, 301, "https://a.example/x?y=1"),
+            ("HEAD", "a.example:80", "/", 443, 301, "https://a.example/"),
+            ("POST", "a.example:8080", "/form", 8443, 308, "https://a.example:8443/form"),
+            ("GET", "[::1]:80", "//evil.example/", 443, 301, "https://[::1]//evil.example/"),
+        ] {
+            let request = Request::builder().method(method).uri(target).header(HOST, host).body(()).unwrap();
+            let response = redirect(&request, port).unwrap();
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers()[LOCATION], location);
+        }
+    }
+
+    #[test]
+    fn without_a_host_there_is_nowhere_to_go() {
+        assert!(redirect(&Request::get("/").body(()).unwrap(), 443).is_none());
+    }
+}

@@ -1,0 +1,81 @@
+//! A service that can be replaced while it serves.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use tower_service::Service;
+
+/// Where the present service of one worker stands.
+pub(crate) struct Slot<S> {
+    /// Counts replacements, so that a request sees by one load that nothing has changed.
+    generation: AtomicU64,
+    present: Mutex<S>,
+}
+
+impl<S: Clone> Slot<S> {
+    pub(crate) fn new(service: S) -> Arc<Self> {
+        Arc::new(Self { generation: AtomicU64::new(0), present: Mutex::new(service) })
+    }
+
+    /// Requests from now on go to `service`; those in flight end where they began.
+    pub(crate) fn replace(&self, service: S) {
+        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = service;
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// The service to give to a server.
+    pub(crate) fn service(self: &Arc<Self>) -> Reload<S> {
+        Reload { generation: self.generation.load(Ordering::Acquire), present: self.present(), slot: Arc::clone(self) }
+    }
+
+    fn present(&self) -> S {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A copy of the present service, looked at anew before each call.
+#[derive(Clone)]
+pub(crate) struct Reload<S> {
+    generation: u64,
+    present: S,
+    slot: Arc<Slot<S>>,
+}
+
+impl<S, R> Service<R> for Reload<S>
+where
+    S: Service<R> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let generation = self.slot.generation.load(Ordering::Acquire);
+        if self.generation != generation {
+            *self = Self { generation, present: self.slot.present(), slot: Arc::clone(&self.slot) };
+        }
+        self.present.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        self.present.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+    use tower::{ServiceExt, service_fn};
+
+    #[tokio::test]
+    async fn requests_after_a_replacement_go_to_the_new_service() {
+        let answer = |text: &'static str| service_fn(move |()| async move { Ok::<_, Infallible>(text) });
+        let slot = Slot::new(answer("old"));
+        let service = slot.service();
+        assert_eq!(service.clone().oneshot(()).await, Ok("old"));
+        slot.replace(answer("new"));
+        assert_eq!(service.oneshot(()).await, Ok("new"));
+    }
+}

@@ -1,0 +1,153 @@
+//! The whole proxy on one screen: which layers there are, in which order, and why there.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use rproxy_cache::CacheLayer;
+use rproxy_client_ip::ClientIpLayer;
+use rproxy_forward_headers::ForwardHeadersLayer;
+use rproxy_path_filter::PathFilterLayer;
+use rproxy_rate_limit::RateLimitLayer;
+use rproxy_security_headers::SecurityHeadersLayer;
+use rproxy_server::{GuardBody, RequestGuardLayer};
+use rproxy_upstream::{Backends, Upstream};
+use rproxy_ws_passthrough::WsPassthroughLayer;
+use tower::{BoxError, Service, ServiceBuilder};
+
+use crate::compression;
+use crate::config::Config;
+use crate::observe::ObserveLayer;
+use crate::optional::Optional;
+use crate::problem::ProblemLayer;
+
+/// Everything between a server and the backends. Made by [`stack`](crate::stack()).
+#[derive(Clone, Debug)]
+pub struct Stack {
+    pub(crate) client_ip: ClientIpLayer,
+    pub(crate) observe: ObserveLayer,
+    pub(crate) security_headers: SecurityHeadersLayer,
+    pub(crate) guard: RequestGuardLayer,
+    pub(crate) rate_limit: Option<RateLimitLayer>,
+    pub(crate) path_filter: Option<PathFilterLayer>,
+    pub(crate) ws_passthrough: WsPassthroughLayer,
+    pub(crate) cache: Option<CacheLayer>,
+    pub(crate) compression: bool,
+    pub(crate) forward_headers: ForwardHeadersLayer,
+    pub(crate) backends: Backends,
+}
+
+impl Stack {
+    /// The layers around `inner`, from the client to the backend.
+    pub fn over<B, S, R>(
+        &self,
+        inner: S,
+    ) -> impl Service<
+        Request<B>,
+        Response = Response<impl Body<Data = Bytes, Error = BoxError> + Send + use<B, S, R>>,
+        Error = Infallible,
+        Future: Send,
+    >
+    + Clone
+    + Send
+    + 'static
+    + use<B, S, R>
+    where
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+        S: Service<Request<GuardBody<B>>, Response = Response<R>, Error = Infallible, Future: Send + 'static>
+            + Clone
+            + Send
+            + 'static,
+        R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+    {
+        let compression = self.compression.then(|| {
+            ServiceBuilder::new()
+                .map_response(compression::weaken_etag)
+                .layer(compression::layer())
+                .map_response(compression::mark)
+                .into_inner()
+        });
+        ServiceBuilder::new()
+            // Who asks: the log, the limiter and the headers are to agree on it.
+            .layer(self.client_ip.clone())
+            // Outermost of all that answers: sees every answer, and its body to the end.
+            .layer(self.observe.clone())
+            // Refusals in the form that the client prefers; a panic costs one request.
+            .layer(ProblemLayer::new())
+            // Around everything that answers, so that refusals carry them, too.
+            .layer(self.security_headers.clone())
+            // One reading, or 400: before anything that reads.
+            .layer(self.guard.clone())
+            // 429
+            .layer(Optional(self.rate_limit.clone()))
+            // 404
+            .layer(Optional(self.path_filter.clone()))
+            // The handshake goes on down; then bytes flow past everything below.
+            .layer(self.ws_passthrough.clone())
+            // A hit ends here.
+            .layer(Optional(self.cache.clone()))
+            // Inside of the cache: compressed once, served many times.
+            .layer(Optional(compression))
+            // The last to touch what the backend sees, the first to touch what it said.
+            .layer(self.forward_headers.clone())
+            .service(inner)
+    }
+}
+
+impl Stack {
+    /// The layers around the backends, with connections of its own: one service for each worker.
+    pub fn service<B>(
+        &self,
+    ) -> impl Service<
+        Request<B>,
+        Response = Response<impl Body<Data = Bytes, Error = BoxError> + Send + use<B>>,
+        Error = Infallible,
+        Future: Send,
+    >
+    + Clone
+    + Send
+    + 'static
+    + use<B>
+    where
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        let upstream: Upstream<GuardBody<B>> = self.backends.upstream();
+        self.over(upstream)
+    }
+}
+
+/// The layers in order, from the client to the backends, as `--check` prints them.
+pub fn layers(config: &Config) -> Vec<String> {
+    let on = |enabled: bool, layer: String| enabled.then_some(layer);
+    [
+        Some(format!("ClientIp         trusts {}", or_nobody(config.trusted_proxies.text()))),
+        Some("Observe          metrics, access log".to_owned()),
+        Some("Problem          refusals as text or application/problem+json".to_owned()),
+        Some(format!("SecurityHeaders  recommended{}", if config.hsts { "" } else { ", without HSTS" })),
+        Some("RequestGuard     one reading, or 400".to_owned()),
+        on(
+            config.rate_limit_enabled,
+            format!("RateLimit        {}/s per client, bursts of {}", config.rate_limit, config.rate_burst),
+        ),
+        on(config.filter_enabled, format!("PathFilter       {}", config.blocked_paths.text())),
+        Some(match config.ws_enabled {
+            true => format!("WsPassthrough    {}", config.ws_paths.text()),
+            false => "WsPassthrough    refuses every upgrade".to_owned(),
+        }),
+        on(config.cache_enabled, format!("Cache            {}", config.cache_paths.text())),
+        on(config.compression, "Compression      brotli, gzip, zstd".to_owned()),
+        Some("ForwardHeaders   X-Forwarded-*, X-Real-IP, X-Request-Id, Via".to_owned()),
+        Some(format!(
+            "Upstream         {}",
+            config.upstream.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        )),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn or_nobody(list: &str) -> &str {
+    if list.is_empty() { "nobody" } else { list }
+}

@@ -1,0 +1,299 @@
+//! Requests and responses through the built binary, to nginx and to upstreams that do as they are told.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::sync::{Arc, Mutex, mpsc};
+
+use crate::support::upstream::{Nginx, answering, echo, ok, read_head, scripted};
+use crate::support::{PATIENCE, Proxy, connect, curl, exchange, get, has, read_answer, read_to_end, request};
+
+#[test]
+fn nginx_behind_it_serves_files_of_any_size() {
+    let Some(nginx) = Nginx::start("location / { add_header x-origin nginx; }") else { return };
+    let large: Vec<u8> = (0..5_000_000_u32).map(|number| number as u8).collect();
+    std::fs::write(nginx.folder.path().join("small.txt"), "hello").unwrap();
+    std::fs::write(nginx.folder.path().join("large.bin"), &large).unwrap();
+    let proxy = Proxy::start(nginx.address, &[]);
+    let url = |path: &str| format!("http://{}{path}", proxy.address);
+
+    assert_eq!(curl(&[&url("/small.txt")]), "hello");
+    let target = nginx.folder.path().join("copy");
+    curl(&["-o", target.to_str().unwrap(), &url("/large.bin")]);
+    assert!(std::fs::read(&target).unwrap() == large);
+    assert_eq!(curl(&["-o", "/dev/null", "-w", "%{http_code}", &url("/missing")]), "404");
+    let head = curl(&["-I", &url("/small.txt")]).to_ascii_lowercase();
+    assert!(head.contains("content-length: 5\r\n") && head.contains("x-origin: nginx\r\n"), "{head}");
+    let range = curl(&["-r", "1-3", &url("/small.txt")]);
+    assert_eq!(range, "ell");
+}
+
+#[test]
+fn uploads_reach_nginx_in_either_framing() {
+    let Some(nginx) = Nginx::start(
+        "location /put { client_body_in_file_only on; return 200 \"$request_method $http_content_length $http_transfer_encoding\"; }",
+    ) else {
+        return;
+    };
+    let proxy = Proxy::start(nginx.address, &[]);
+    let url = format!("http://{}/put", proxy.address);
+    assert_eq!(curl(&["-X", "PUT", "-d", "hello", &url]), "PUT 5 ");
+    assert_eq!(curl(&["-X", "PATCH", "-H", "transfer-encoding: chunked", "-d", "hello", &url]), "PATCH  chunked");
+}
+
+#[test]
+fn any_method_and_body_goes_through_unchanged() {
+    let upstream = answering(|head| ok(head.lines().next().unwrap()));
+    let proxy = Proxy::start(upstream, &[]);
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "x-own"] {
+        let bytes =
+            format!("{method} /a%2Fb?c=d&e HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nconnection: close\r\n\r\nabc");
+        let answer = request(proxy.address, &bytes);
+        assert_eq!(answer.body, format!("{method} /a%2Fb?c=d&e HTTP/1.1"));
+    }
+}
+
+#[test]
+fn responses_without_a_body_end_where_they_should() {
+    let upstream = answering(|head| {
+        let target = head.split(' ').nth(1).unwrap();
+        match target {
+            "/204" => "HTTP/1.1 204 No Content\r\n\r\n".into(),
+            "/304" => "HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\n\r\n".into(),
+            "/head" => "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n".into(),
+            _ => ok("end"),
+        }
+    });
+    let proxy = Proxy::start(upstream, &[]);
+    let bytes = "GET /204 HTTP/1.1\r\nhost: a\r\n\r\nGET /304 HTTP/1.1\r\nhost: a\r\n\r\nHEAD /head HTTP/1.1\r\nhost: a\r\n\r\n\
+        GET /end HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let answer = exchange(proxy.address, bytes.as_bytes());
+    let statuses: Vec<_> = answer.match_indices("HTTP/1.1 ").map(|(at, _)| &answer[at + 9..at + 12]).collect();
+    assert_eq!(statuses, ["204", "304", "200", "200"], "{answer}");
+    assert!(answer.contains("content-length: 1000\r\n") && answer.ends_with("\r\n\r\nend"), "{answer}");
+}
+
+#[test]
+fn the_upstream_is_told_facts_and_not_claims() {
+    let proxy = Proxy::start(echo(), &[]);
+    let answer = request(
+        proxy.address,
+        "GET / HTTP/1.1\r\nHost: a.example:81\r\nX-Forwarded-For: 6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\n\
+         X-Request-Id: forged\r\nProxy: evil\r\nForwarded: for=6.6.6.6\r\nConnection: close, X-Hop, Host\r\nX-Hop: 1\r\nTE: gzip\r\n\
+         Keep-Alive: 5\r\n\r\n",
+    );
+    let seen = answer.body.to_ascii_lowercase();
+    for line in [
+        "host: a.example:81",
+        "x-forwarded-for: 127.0.0.1",
+        "x-real-ip: 127.0.0.1",
+        "x-forwarded-proto: http",
+        "x-forwarded-host: a.example:81",
+        "x-forwarded-port: 81",
+    ] {
+        assert!(seen.lines().any(|seen| seen == line), "{line} in {seen}");
+    }
+    for gone in ["6.6.6.6", "forged", "evil", "x-hop", "gzip", "keep-alive", "x_forwarded"] {
+        assert!(!seen.contains(gone), "{gone} in {seen}");
+    }
+}
+
+#[test]
+fn a_trusted_proxy_in_front_is_believed() {
+    let proxy = Proxy::start(echo(), &[("RPROXY_TRUSTED_PROXIES", "loopback")]);
+    let answer = request(
+        proxy.address,
+        "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6, 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Request-Id: r-1\r\n\
+         Connection: close\r\n\r\n",
+    );
+    let seen = answer.body.to_ascii_lowercase();
+    for line in [
+        "x-forwarded-for: 192.0.2.7, 127.0.0.1",
+        "x-real-ip: 192.0.2.7",
+        "x-forwarded-proto: https",
+        "x-request-id: r-1",
+    ] {
+        assert!(seen.lines().any(|seen| seen == line), "{line} in {seen}");
+    }
+}
+
+#[test]
+fn trailers_go_through() {
+    let upstream = answering(|_| {
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 42\r\n\r\n"
+            .into()
+    });
+    let proxy = Proxy::start(upstream, &[]);
+    let answer = exchange(proxy.address, b"GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close\r\n\r\n");
+    assert!(answer.ends_with("0\r\nx-sum: 42\r\n\r\n"), "{answer}");
+}
+
+#[test]
+fn server_sent_events_arrive_as_they_are_written() {
+    let (next, go) = mpsc::channel::<&str>();
+    let go = std::sync::Arc::new(std::sync::Mutex::new(go));
+    let upstream = scripted(move |mut stream| {
+        read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n").unwrap();
+        for event in go.lock().unwrap().iter() {
+            stream.write_all(event.as_bytes()).unwrap();
+        }
+    });
+    let proxy = Proxy::start(upstream, &[]);
+    let mut client = connect(proxy.address);
+    client.write_all(b"GET /events HTTP/1.1\r\nhost: a\r\naccept-encoding: gzip, br\r\n\r\n").unwrap();
+    // Each event is written only after the one before has arrived here.
+    let mut seen = String::new();
+    for event in ["data: one\n\n", "data: two\n\n", "data: three\n\n"] {
+        next.send(event).unwrap();
+        while !seen.contains(event) {
+            let mut bytes = [0; 1024];
+            let read = client.read(&mut bytes).expect("the next event");
+            assert!(read > 0, "ended after {seen}");
+            seen.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        }
+    }
+}
+
+#[test]
+fn a_request_body_streams_before_it_is_complete() {
+    let (seen, arrived) = mpsc::channel();
+    let upstream = scripted(move |mut stream| {
+        read_head(&mut stream);
+        let mut bytes = [0; 3];
+        stream.read_exact(&mut bytes).unwrap();
+        seen.send(bytes).unwrap();
+        stream.read_exact(&mut bytes).unwrap();
+        stream.write_all(ok("thanks").as_bytes()).unwrap();
+    });
+    let proxy = Proxy::start(upstream, &[]);
+    let mut client = connect(proxy.address);
+    client.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nabc").unwrap();
+    assert_eq!(&arrived.recv_timeout(PATIENCE).unwrap(), b"abc");
+    client.write_all(b"def").unwrap();
+    assert_eq!(read_answer(&mut client).unwrap().body, "thanks");
+}
+
+#[test]
+fn a_client_that_goes_away_cancels_its_request() {
+    let (events, happened) = mpsc::channel();
+    let upstream = scripted(move |mut stream| {
+        read_head(&mut stream);
+        events.send("asked").unwrap();
+        assert!(read_head(&mut stream).is_none());
+        events.send("cancelled").unwrap();
+    });
+    let proxy = Proxy::start(upstream, &[]);
+    let mut client = connect(proxy.address);
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    assert_eq!(happened.recv_timeout(PATIENCE).unwrap(), "asked");
+    client.shutdown(Shutdown::Both).unwrap();
+    drop(client);
+    assert_eq!(happened.recv_timeout(PATIENCE).unwrap(), "cancelled");
+}
+
+#[test]
+fn an_upstream_that_dies_in_a_body_ends_the_response_as_an_error() {
+    for (head, part) in [("content-length: 100\r\n", "half"), ("transfer-encoding: chunked\r\n", "4\r\nhalf\r\n")] {
+        let (seen, when_seen) = mpsc::channel();
+        let when_seen = Arc::new(Mutex::new(when_seen));
+        let upstream = scripted(move |mut stream| {
+            read_head(&mut stream);
+            stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n{part}").as_bytes()).unwrap();
+            when_seen.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        });
+        let proxy = Proxy::start(upstream, &[]);
+        let mut client = connect(proxy.address);
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        while !answer.contains("half") {
+            let mut bytes = [0; 1024];
+            let length = client.read(&mut bytes).unwrap();
+            assert_ne!(length, 0, "{answer}");
+            answer.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+        }
+        seen.send(()).unwrap();
+        let rest = read_to_end(&mut client);
+        assert!(!rest.ends_with("0\r\n\r\n"), "a chunked response must not look complete: {answer}{rest}");
+    }
+}
+
+#[test]
+fn an_unread_connection_that_the_upstream_closed_is_never_a_502() {
+    // Closes after each answer, as Node does after its keep-alive time, at any moment.
+    let upstream = scripted(|mut stream| {
+        if read_head(&mut stream).is_some() {
+            let _ = stream.write_all(ok("once").as_bytes());
+        }
+    });
+    let proxy = Proxy::start(upstream, &[("RPROXY_RATE_LIMIT", "100000"), ("RPROXY_RATE_BURST", "100000")]);
+    let mut client = connect(proxy.address);
+    for _ in 0..500 {
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        let answer = read_answer(&mut client).unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (200, "once"));
+    }
+}
+
+#[test]
+fn an_upstream_on_a_unix_socket_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head);
+            let _ = stream.write_all(ok("by unix").as_bytes());
+        }
+    });
+    let upstream = format!("unix:{}", path.display());
+    let proxy = Proxy::run(&[], &[("RPROXY_UPSTREAM", &upstream), ("RPROXY_LISTEN", "127.0.0.1:0")]);
+    assert_eq!(get(proxy.address, "/").body, "by unix");
+}
+
+#[test]
+fn nginx_in_front_of_it_changes_nothing() {
+    if !has("nginx") {
+        return;
+    }
+    let proxy = Proxy::start(echo(), &[("RPROXY_TRUSTED_PROXIES", "loopback")]);
+    let front = Nginx::start(&format!(
+        "location / {{ proxy_pass http://{}; proxy_http_version 1.1; proxy_set_header connection \"\";
+         proxy_set_header x-forwarded-for $proxy_add_x_forwarded_for; }}",
+        proxy.address
+    ))
+    .unwrap();
+    let answer = get(front.address, "/through");
+    assert!(answer.body.starts_with("GET /through HTTP/1.1"), "{}", answer.body);
+    assert!(answer.body.contains("x-forwarded-for: 127.0.0.1, 127.0.0.1"), "{}", answer.body);
+}
+
+#[test]
+fn compression_is_negotiated_and_etags_stay_honest() {
+    let text = "compress me ".repeat(200);
+    let upstream = answering(move |_| {
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\netag: \"v1\"\r\ncontent-length: {}\r\n\r\n{text}",
+            text.len()
+        )
+    });
+    let proxy = Proxy::start(upstream, &[]);
+    let url = format!("http://{}/page", proxy.address);
+    let plain = curl(&["-i", &url]).to_ascii_lowercase();
+    assert!(plain.contains("etag: \"v1\"") && !plain.contains("content-encoding"), "{plain}");
+    let compressed = curl(&["-i", "--compressed", &url]).to_ascii_lowercase();
+    assert!(compressed.contains("content-encoding: ") && compressed.contains("etag: w/\"v1\""), "{compressed}");
+    assert!(compressed.ends_with(&"compress me ".repeat(200)), "{compressed}");
+}
+
+#[test]
+fn a_pipeline_is_answered_in_order() {
+    let proxy = Proxy::start(answering(|head| ok(head.split(' ').nth(1).unwrap())), &[]);
+    let mut client = connect(proxy.address);
+    let last = |n| if n == 19 { "connection: close\r\n" } else { "" };
+    let requests: String = (0..20).map(|n| format!("GET /{n} HTTP/1.1\r\nhost: a\r\n{}\r\n", last(n))).collect();
+    client.write_all(requests.as_bytes()).unwrap();
+    let answer = read_to_end(&mut client);
+    let places: Vec<_> = (0..20).map(|n| answer.find(&format!("\r\n\r\n/{n}")).expect("an answer")).collect();
+    assert!(places.is_sorted(), "{answer}");
+}

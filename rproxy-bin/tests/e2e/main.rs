@@ -1,0 +1,13 @@
+//! End to end: the built binary among real counterparts, on ports that the system picks.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../../../crates/tls/tests/support/pebble.rs"]
+mod pebble;
+mod support;
+
+mod draining;
+mod forwarding;
+mod running;
+mod statuses;
+mod tls;
+mod websocket;

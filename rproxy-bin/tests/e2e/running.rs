@@ -1,0 +1,174 @@
+//! The binary as its user sees it: help, check, demo, logs, administration, reload.
+
+use std::process::Command;
+use std::time::Instant;
+
+use crate::support::upstream::{answering, echo, ok};
+use crate::support::{PATIENCE, Proxy, curl, get, request};
+
+fn rproxy(args: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_rproxy"))
+        .args(args)
+        .env_clear()
+        .envs(settings.iter().copied())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn help_and_version_are_printed() {
+    let (code, out, _) = rproxy(&["--help"], &[]);
+    assert_eq!(code, Some(0));
+    for word in ["--upstream", "RPROXY_RATE_LIMIT", "--check", "demo"] {
+        assert!(out.contains(word), "{word} in {out}");
+    }
+    let (code, out, _) = rproxy(&["--version"], &[]);
+    assert_eq!((code, out.trim()), (Some(0), concat!("rproxy ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn check_shows_settings_and_layers_in_order() {
+    let (code, out, err) = rproxy(&["--check"], &[("RPROXY_CACHE_ENABLED", "false")]);
+    assert_eq!(code, Some(0), "{err}");
+    let (_, layers) = out.split_once("# Layers").unwrap();
+    let place = |layer: &str| layers.find(layer).unwrap_or_else(|| panic!("{layer} in {layers}"));
+    let order =
+        ["ClientIp", "SecurityHeaders", "RateLimit", "PathFilter", "WsPassthrough", "ForwardHeaders", "Upstream"];
+    assert!(order.map(place).is_sorted(), "{layers}");
+    assert!(!layers.contains("Cache "), "the cache is off: {out}");
+}
+
+#[test]
+fn what_can_not_be_honoured_is_refused_with_every_reason() {
+    let (code, _, err) =
+        rproxy(&[], &[("RPROXY_UPSTRAEM", "a:1"), ("RPROXY_RATE_LIMIT", "many"), ("RPROXY_BLOCKED_PATHS", "/a/[")]);
+    assert_eq!(code, Some(2));
+    for part in ["RPROXY_UPSTRAEM", "RPROXY_UPSTREAM", "RPROXY_RATE_LIMIT", "many"] {
+        assert!(err.contains(part), "{part} in {err}");
+    }
+    let (code, _, err) = rproxy(&["--check"], &[("RPROXY_BLOCKED_PATHS", "/a/[")]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("RPROXY_BLOCKED_PATHS") && err.contains("/a/["), "{err}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_an_error_that_names_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _, err) = rproxy(&[], &[("RPROXY_LISTEN", &address)]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains(&address) && err.contains("in use"), "{err}");
+}
+
+#[test]
+fn the_demo_needs_nothing_else() {
+    let home = tempfile::tempdir().unwrap();
+    let proxy = Proxy::run(&["demo", "--listen", "127.0.0.1:0"], &[("HOME", home.path().to_str().unwrap())]);
+    proxy.wait_for_output("curl");
+    let port = proxy.address.port();
+    let resolve = format!("localhost:{port}:127.0.0.1");
+    let url = |path: &str| format!("https://localhost:{port}{path}");
+    let page = curl(&["-k", "--resolve", &resolve, &url("/")]);
+    assert!(page.contains("<html"), "{page}");
+    let echo = curl(&["-k", "--resolve", &resolve, &url("/api/echo")]).to_ascii_lowercase();
+    assert!(echo.contains("x-forwarded-for"), "{echo}");
+    assert_eq!(curl(&["-k", "--resolve", &resolve, "-o", "/dev/null", "-w", "%{http_code}", &url("/.env")]), "404");
+    let hit = || curl(&["-k", "--resolve", &resolve, "-I", "-X", "GET", &url("/static/demo.css")]).to_ascii_lowercase();
+    hit();
+    assert!(hit().contains("cache-status: rproxy; hit"), "{}", hit());
+}
+
+#[test]
+fn the_access_log_is_text_or_json() {
+    let upstream = answering(|_| ok("logged"));
+    let proxy = Proxy::start(upstream, &[("RPROXY_ACCESS_LOG", "json")]);
+    get(proxy.address, "/a?b");
+    let line: serde_json::Value = serde_json::from_str(&proxy.wait_for_output("\"/a")).unwrap();
+    for (key, value) in [
+        ("client", serde_json::json!("127.0.0.1")),
+        ("method", "GET".into()),
+        ("status", 200.into()),
+        ("bytes", 6.into()),
+        ("host", "a.example".into()),
+    ] {
+        assert_eq!(line[key], value, "{key} in {line}");
+    }
+    assert_eq!(line["request_id"].as_str().unwrap().len(), 36, "{line}");
+    get(proxy.address, "/.env");
+    assert!(proxy.wait_for_output("/.env").contains("env"), "the rule is named");
+
+    let proxy = Proxy::start(upstream, &[("RPROXY_ACCESS_LOG", "text")]);
+    request(proxy.address, "GET /t HTTP/1.1\r\nhost: a\r\nuser-agent: \"x\\y\r\nconnection: close\r\n\r\n");
+    let line = proxy.wait_for_output("/t");
+    assert!(line.contains("\"GET /t HTTP/1.1\" 200"), "{line}");
+}
+
+#[test]
+fn the_access_log_is_complete_when_the_process_ends() {
+    let mut proxy = Proxy::start(answering(|_| ok("x")), &[("RPROXY_ACCESS_LOG", "json")]);
+    for number in 0..50 {
+        get(proxy.address, &format!("/{number}"));
+    }
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait().code(), Some(0));
+    proxy.wait_for_output("\"/49\"");
+}
+
+#[test]
+fn administration_has_health_metrics_and_purge() {
+    let upstream = answering(|_| {
+        "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-type: text/css\r\ncontent-length: 4\r\n\r\nbody"
+            .into()
+    });
+    let settings = [("RPROXY_ADMIN_LISTEN", "127.0.0.1:0"), ("RPROXY_CACHE_PATHS", "/**")];
+    let proxy = Proxy::start(upstream, &settings);
+    let admin = proxy.address_of("administration");
+    assert_eq!(get(admin, "/healthz").status, 200);
+    assert_eq!(get(admin, "/readyz").status, 200);
+    assert_eq!(get(proxy.address, "/metrics").body, "body", "never on the public listener");
+
+    let status = || get(proxy.address, "/a.css").header("cache-status").unwrap().to_owned();
+    assert!(!status().contains("hit"));
+    assert!(status().contains("hit"));
+    let purged = request(
+        admin,
+        "POST /cache/purge?url=http://a.example/a.css HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+    );
+    assert_eq!(purged.status, 200, "{}", purged.body);
+    assert!(!status().contains("hit"));
+
+    let metrics = curl(&[&format!("http://{admin}/metrics")]);
+    for name in ["rproxy_requests_total", "rproxy_cache", "rproxy_connections"] {
+        assert!(metrics.contains(name), "{name} in {metrics}");
+    }
+}
+
+#[test]
+fn a_hangup_reloads_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rproxy.toml");
+    let upstream = echo();
+    let write = |blocked: &str| {
+        std::fs::write(
+            &file,
+            format!("listen = \"127.0.0.1:0\"\nupstream = \"{upstream}\"\nblocked_paths = \"{blocked}\"\n"),
+        )
+        .unwrap();
+    };
+    write("/one");
+    let proxy = Proxy::run(&["--config", file.to_str().unwrap()], &[]);
+    assert_eq!((get(proxy.address, "/one").status, get(proxy.address, "/two").status), (404, 200));
+    write("/two");
+    proxy.signal("HUP");
+    let deadline = Instant::now() + PATIENCE;
+    while get(proxy.address, "/two").status != 404 {
+        assert!(Instant::now() < deadline, "{}", proxy.log());
+    }
+    assert_eq!(get(proxy.address, "/one").status, 200);
+    std::fs::write(&file, "rate_limit = \"many\"\n").unwrap();
+    proxy.signal("HUP");
+    proxy.wait_for_log("rate_limit");
+    assert_eq!(get(proxy.address, "/two").status, 404, "the old configuration goes on");
+}

@@ -1,0 +1,227 @@
+//! What the end-to-end tests share: the built binary, real counterparts, raw sockets.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+pub(crate) mod upstream;
+
+/// The longest that anything here may take; reached only when something is broken.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The built binary, running.
+pub(crate) struct Proxy {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    out: Arc<Mutex<Vec<String>>>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Proxy {
+    /// Starts in front of `upstream`, on a port that the system picks.
+    pub(crate) fn start(upstream: SocketAddr, settings: &[(&str, &str)]) -> Self {
+        let upstream = upstream.to_string();
+        let mut all = vec![("RPROXY_UPSTREAM", upstream.as_str()), ("RPROXY_LISTEN", "127.0.0.1:0")];
+        all.extend(settings);
+        Self::run(&[], &all)
+    }
+
+    /// Starts with these arguments and nothing else in the environment that it would read.
+    pub(crate) fn run(args: &[&str], settings: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rproxy"))
+            .args(args)
+            .env_clear()
+            .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = collect(child.stderr.take().unwrap());
+        let out = collect(child.stdout.take().unwrap());
+        let mut proxy = Self { child, log, out, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let line = proxy.wait_for_log("listening");
+        proxy.address = address_in(&line);
+        proxy
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The address of another listener, by the word that its line has.
+    pub(crate) fn address_of(&self, what: &str) -> SocketAddr {
+        address_in(&self.wait_for_log(what))
+    }
+
+    /// Waits for a line of the log that contains `text`.
+    pub(crate) fn wait_for_log(&self, text: &str) -> String {
+        wait_for(&self.log, text)
+    }
+
+    /// Waits for a line of the output (access log, banner) that contains `text`.
+    pub(crate) fn wait_for_output(&self, text: &str) -> String {
+        wait_for(&self.out, text)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE * 2;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still running; its log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the proxy's log\n{}\n---", self.log());
+        }
+    }
+}
+
+fn collect(source: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&lines);
+    std::thread::spawn(move || {
+        for line in BufReader::new(source).lines().map_while(Result::ok) {
+            sink.lock().unwrap().push(line);
+        }
+    });
+    lines
+}
+
+fn wait_for(lines: &Mutex<Vec<String>>, text: &str) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let present = lines.lock().unwrap().clone();
+        if let Some(line) = present.iter().find(|line| line.contains(text)) {
+            return line.clone();
+        }
+        assert!(Instant::now() < deadline, "no {text:?} in:\n{}", present.join("\n"));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The first socket address that a line names.
+fn address_in(line: &str) -> SocketAddr {
+    let candidates = line.split(|c: char| !(c.is_ascii_digit() || ".:[]".contains(c)));
+    let mut addresses = candidates.filter_map(|word| word.trim_matches('.').parse().ok());
+    addresses.next().unwrap_or_else(|| panic!("no address in {line:?}"))
+}
+
+/// A port that was free a moment ago, for programs that can't be given port 0.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Whether `program` is installed. Where it is required (`RPROXY_TEST_REQUIRE`), it has to be.
+pub(crate) fn has(program: &str) -> bool {
+    let places = ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/usr/local/sbin"];
+    let found = places.iter().any(|place| Path::new(place).join(program).exists());
+    assert!(found || std::env::var_os("RPROXY_TEST_REQUIRE").is_none(), "{program} is required and not installed");
+    if !found {
+        eprintln!("skipped: {program} is not installed");
+    }
+    found
+}
+
+/// Runs curl, and gives back what it printed.
+pub(crate) fn curl(args: &[&str]) -> String {
+    let output = Command::new("curl").args(["-sS", "--max-time", "20"]).args(args).output().unwrap();
+    assert!(output.status.success(), "curl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Sends bytes and reads to the end of the connection.
+pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = connect(address);
+    // A server that refuses early may close before everything is sent.
+    let _ = stream.write_all(bytes);
+    read_to_end(&mut stream)
+}
+
+pub(crate) fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("{error} after {}", answer.escape_ascii()),
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A response with a `Content-Length`, or without a body.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (field, value) = line.split_once(':')?;
+            field.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// Reads one response; `None` where the connection ends before it begins.
+pub(crate) fn read_answer(stream: &mut impl Read) -> Option<Answer> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        match stream.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            Ok(_) if head.is_empty() => return None,
+            Err(error) if head.is_empty() && error.kind() == ErrorKind::ConnectionReset => return None,
+            other => panic!("{other:?} within a head: {}", head.escape_ascii()),
+        }
+    }
+    let head = String::from_utf8(head).unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let mut answer = Answer { status, head, body: String::new() };
+    let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).expect("a whole body");
+    answer.body = String::from_utf8_lossy(&body).into_owned();
+    Some(answer)
+}
+
+/// One request on a connection of its own.
+pub(crate) fn get(address: SocketAddr, target: &str) -> Answer {
+    request(address, &format!("GET {target} HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n"))
+}
+
+pub(crate) fn request(address: SocketAddr, bytes: &str) -> Answer {
+    let mut stream = connect(address);
+    stream.write_all(bytes.as_bytes()).unwrap();
+    read_answer(&mut stream).expect("an answer")
+}

@@ -1,0 +1,127 @@
+//! Upstreams: Debian's nginx, and one of our own that does as it is told.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use super::{PATIENCE, free_port, has};
+
+/// nginx with the given server block contents; `None` where it is not installed.
+pub(crate) struct Nginx {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) folder: tempfile::TempDir,
+    config: std::path::PathBuf,
+}
+
+impl Nginx {
+    pub(crate) fn start(server: &str) -> Option<Self> {
+        if !has("nginx") {
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().display();
+        let port = free_port();
+        let config = format!(
+            "daemon off; worker_processes 1; pid {root}/pid; error_log {root}/error.log;
+             events {{ worker_connections 4096; }}
+             http {{
+                 access_log off; client_body_temp_path {root}/body; proxy_temp_path {root}/proxy;
+                 fastcgi_temp_path {root}/fcgi; uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi;
+                 keepalive_requests 1000000; client_max_body_size 0;
+                 server {{ listen 127.0.0.1:{port} backlog=4096; root {root}; {server} }}
+             }}"
+        );
+        let path = folder.path().join("nginx.conf");
+        std::fs::write(&path, config).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let child = spawn(&path, address);
+        Some(Self { child, address, folder, config: path })
+    }
+
+    /// Ends it at once, connections and all.
+    pub(crate) fn kill(&mut self) {
+        // Its worker is a process of its own, which the master takes along when it is asked to stop.
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again on the same port.
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(&self.config, self.address);
+    }
+}
+
+fn spawn(config: &std::path::Path, address: SocketAddr) -> Child {
+    let child = Command::new("/usr/sbin/nginx")
+        .args(["-c", config.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(address).is_err() {
+        assert!(Instant::now() < deadline, "nginx does not listen");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// An upstream that gives each connection to `serve`, on a thread of its own.
+pub(crate) fn scripted(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let serve = serve.clone();
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+/// Reads up to the end of a request head; `None` at the end of the connection.
+pub(crate) fn read_head(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        match stream.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            _ => return None,
+        }
+    }
+    Some(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// Answers every request with what `answer` makes of its head.
+pub(crate) fn answering(answer: impl Fn(&str) -> String + Clone + Send + 'static) -> SocketAddr {
+    scripted(move |mut stream| {
+        while let Some(head) = read_head(&mut stream) {
+            let length = head
+                .lines()
+                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned))
+                .map_or(0, |length| length.trim().parse().unwrap());
+            let mut body = vec![0; length];
+            if stream.read_exact(&mut body).is_err() || stream.write_all(answer(&head).as_bytes()).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// A response of 200 with this body.
+pub(crate) fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// Answers with the head that arrived.
+pub(crate) fn echo() -> SocketAddr {
+    answering(ok)
+}

@@ -1,0 +1,210 @@
+//! TLS from files, from the local authority, and from a real ACME directory.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::pebble::{Pebble, PebbleOptions};
+use crate::support::upstream::{answering, echo, ok};
+use crate::support::{PATIENCE, Proxy, connect, curl, exchange, free_port, get, has, request};
+
+/// A certificate for `localhost` as PEM files.
+fn files(folder: &Path) -> (String, String) {
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&cert, pair.cert.pem()).unwrap();
+    std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+    (cert.to_str().unwrap().to_owned(), key.to_str().unwrap().to_owned())
+}
+
+fn over_tls(proxy: &Proxy, args: &[&str]) -> String {
+    let resolve = format!("localhost:{0}:127.0.0.1", proxy.address.port());
+    let url = format!("https://localhost:{}/", proxy.address.port());
+    let args: Vec<&str> = ["-k", "--resolve", &resolve].iter().chain(args).copied().chain([url.as_str()]).collect();
+    curl(&args)
+}
+
+#[test]
+fn files_serve_both_protocols_and_both_versions() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = files(folder.path());
+    let proxy =
+        Proxy::start(echo(), &[("RPROXY_TLS_CERT", &cert), ("RPROXY_TLS_KEY", &key), ("RPROXY_HTTP_PORT", "0")]);
+    for (args, version) in [
+        (&["--http1.1"][..], "1.1"),
+        (&["--http2"], "2"),
+        (&["--tlsv1.3"], "2"),
+        (&["--tls-max", "1.2", "--tlsv1.2"], "2"),
+    ] {
+        let args: Vec<&str> =
+            args.iter().copied().chain(["-o", "/dev/null", "-w", "%{http_version} %{http_code}"]).collect();
+        assert_eq!(over_tls(&proxy, &args), format!("{version} 200"), "{args:?}");
+    }
+    let seen = over_tls(&proxy, &["--http2", "-d", "body"]).to_ascii_lowercase();
+    assert!(seen.starts_with("post / http/1.1") && seen.contains("x-forwarded-proto: https"), "{seen}");
+    assert!(seen.contains(&format!("host: localhost:{}", proxy.address.port())), "{seen}");
+    let head = over_tls(&proxy, &["-i"]).to_ascii_lowercase();
+    assert!(head.contains("strict-transport-security:"), "{head}");
+}
+
+#[test]
+fn old_versions_and_plain_text_get_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = files(folder.path());
+    let proxy =
+        Proxy::start(echo(), &[("RPROXY_TLS_CERT", &cert), ("RPROXY_TLS_KEY", &key), ("RPROXY_HTTP_PORT", "0")]);
+    if has("openssl") {
+        let address = proxy.address.to_string();
+        let args = ["s_client", "-connect", &address, "-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"];
+        let handshake = Command::new("openssl").args(args).stdin(Stdio::null()).output().unwrap();
+        assert!(!handshake.status.success());
+    }
+    let answer = exchange(proxy.address, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(!answer.contains("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn a_slow_handshake_holds_up_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = files(folder.path());
+    let settings = [
+        ("RPROXY_TLS_CERT", cert.as_str()),
+        ("RPROXY_TLS_KEY", &key),
+        ("RPROXY_HTTP_PORT", "0"),
+        ("RPROXY_WORKERS", "1"),
+    ];
+    let proxy = Proxy::start(echo(), &settings);
+    let mut slow = connect(proxy.address);
+    slow.write_all(&[0x16, 0x03, 0x01]).unwrap();
+    assert_eq!(over_tls(&proxy, &["-o", "/dev/null", "-w", "%{http_code}"]), "200");
+}
+
+#[test]
+fn changed_files_are_served_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = files(folder.path());
+    let proxy =
+        Proxy::start(echo(), &[("RPROXY_TLS_CERT", &cert), ("RPROXY_TLS_KEY", &key), ("RPROXY_HTTP_PORT", "0")]);
+    let trusts = || {
+        let resolve = format!("localhost:{0}:127.0.0.1", proxy.address.port());
+        let url = format!("https://localhost:{}/", proxy.address.port());
+        let args = ["-sS", "--cacert", &cert, "--resolve", &resolve, "-o", "/dev/null", &url];
+        Command::new("curl").args(args).stderr(Stdio::null()).status().unwrap().success()
+    };
+    assert!(trusts());
+    files(folder.path());
+    proxy.signal("HUP");
+    let deadline = Instant::now() + PATIENCE;
+    while !trusts() {
+        assert!(Instant::now() < deadline, "still the old certificate");
+    }
+}
+
+#[test]
+fn the_local_authority_vouches_for_localhost_and_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().to_str().unwrap();
+    let settings = [("RPROXY_TLS_LOCAL", "true"), ("RPROXY_TLS_CACHE_DIR", cache), ("RPROXY_HTTP_PORT", "0")];
+    let ca = folder.path().join("local/ca.pem");
+    let mut authority = None;
+    for _ in 0..2 {
+        let proxy = Proxy::start(echo(), &settings);
+        let resolve = format!("localhost:{0}:127.0.0.1", proxy.address.port());
+        let url = format!("https://localhost:{}/", proxy.address.port());
+        curl(&["--cacert", ca.to_str().unwrap(), "--resolve", &resolve, "-o", "/dev/null", &url]);
+        let pem = std::fs::read(&ca).unwrap();
+        assert_eq!(*authority.get_or_insert_with(|| pem.clone()), pem);
+    }
+}
+
+#[test]
+fn the_plain_port_sends_everything_to_https() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = files(folder.path());
+    let port = free_port().to_string();
+    let settings = [("RPROXY_TLS_CERT", cert.as_str()), ("RPROXY_TLS_KEY", &key), ("RPROXY_HTTP_PORT", &port)];
+    let proxy = Proxy::start(echo(), &settings);
+    let plain = ([127, 0, 0, 1], port.parse().unwrap()).into();
+    let answer = get(plain, "/x?y");
+    let there = format!("https://a.example:{}/x?y", proxy.address.port());
+    assert_eq!((answer.status, answer.header("location")), (301, Some(there.as_str())));
+    let post = request(plain, "POST /x HTTP/1.1\r\nhost: a.example\r\ncontent-length: 1\r\nconnection: close\r\n\r\na");
+    assert_eq!(post.status, 308);
+    assert_eq!(request(plain, "GET / HTTP/1.1\r\n\r\n").status, 400);
+}
+
+#[test]
+fn acme_issues_serves_and_survives_a_restart_without_an_order() {
+    let port = free_port();
+    let Some(pebble) = Pebble::start(PebbleOptions { tls_port: port, ..PebbleOptions::default() }) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("certs");
+    let listen = format!("127.0.0.1:{port}");
+    let ca = pebble.directory_ca();
+    let settings = [
+        ("RPROXY_LISTEN", listen.as_str()),
+        ("RPROXY_HTTP_PORT", "0"),
+        ("RPROXY_TLS_DOMAINS", "app.example"),
+        ("RPROXY_TLS_EMAIL", "admin@app.example"),
+        ("RPROXY_TLS_CACHE_DIR", cache.to_str().unwrap()),
+        ("RPROXY_ACME_DIRECTORY", &pebble.directory()),
+        ("RPROXY_ACME_CA", ca.to_str().unwrap()),
+    ];
+    let issuer = folder.path().join("issuer.pem");
+    std::fs::write(&issuer, pebble.issuer_pem()).unwrap();
+    let upstream = answering(|_| ok("secure")).to_string();
+    let serve = || {
+        let settings: Vec<_> = settings.iter().copied().chain([("RPROXY_UPSTREAM", upstream.as_str())]).collect();
+        let proxy = Proxy::run(&[], &settings);
+        let resolve = format!("app.example:{port}:127.0.0.1");
+        let url = format!("https://app.example:{port}/");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let output = Command::new("curl")
+                .args(["-sS", "--cacert", issuer.to_str().unwrap(), "--resolve", &resolve, &url])
+                .output()
+                .unwrap();
+            if output.status.success() {
+                assert_eq!(output.stdout, b"secure");
+                return proxy;
+            }
+            assert!(Instant::now() < deadline, "{}\n{}", String::from_utf8_lossy(&output.stderr), proxy.log());
+        }
+    };
+
+    drop(serve());
+    let orders = pebble.orders();
+    assert!(orders >= 1);
+    let mut folders = vec![cache.clone()];
+    let mut kept = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            match entry.file_type().unwrap().is_dir() {
+                true => folders.push(entry.path()),
+                false => {
+                    kept += 1;
+                    assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+                }
+            }
+        }
+    }
+    assert!(kept >= 2, "account and certificate are kept");
+
+    drop(serve());
+    assert_eq!(pebble.orders(), orders, "a restart orders nothing");
+}
+
+#[test]
+fn http2_requests_share_a_connection_and_end_in_good_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = files(folder.path());
+    let proxy =
+        Proxy::start(echo(), &[("RPROXY_TLS_CERT", &cert), ("RPROXY_TLS_KEY", &key), ("RPROXY_HTTP_PORT", "0")]);
+    let resolve = format!("localhost:{0}:127.0.0.1", proxy.address.port());
+    let url = format!("https://localhost:{}/[1-20]", proxy.address.port());
+    let codes =
+        curl(&["-k", "--http2", "--resolve", &resolve, "-o", "/dev/null", "-w", "%{http_code}:%{num_connects} ", &url]);
+    assert_eq!(codes.trim(), format!("200:1 {}", "200:0 ".repeat(19)).trim());
+}

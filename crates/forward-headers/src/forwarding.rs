@@ -19,6 +19,8 @@ pub(crate) fn rebuild<B>(request: &mut Request<B>, settings: &Settings) -> Reque
     let client = extensions.get::<ClientIp>().map(|client| client.0).or(peer);
     let is_https = extensions.get::<Scheme>().or(request.uri().scheme()) == Some(&Scheme::HTTPS);
 
+    let received = request.version();
+
     let headers = request.headers_mut();
     let claims = trusted.as_ref().map(|_| Claims::take(headers)).unwrap_or_default();
     drop_claims(headers);
@@ -45,7 +47,7 @@ pub(crate) fn rebuild<B>(request: &mut Request<B>, settings: &Settings) -> Reque
     }
     if let Some(via) = &settings.via {
         // A line of its own is an entry of the same list (RFC 9110 §5.3).
-        headers.append(VIA, via.clone());
+        headers.append(VIA, via.entry(received));
     }
     let id = claims.request_id.unwrap_or_else(RequestId::new);
     headers.insert(X_REQUEST_ID, id.header_value().clone());
@@ -178,8 +180,11 @@ const LONGEST_ADDRESS: usize = 39;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::Via;
+    use http::Version;
     use rproxy_client_ip::{ClientIpLayer, TrustedProxies};
     use tower::{Layer, ServiceExt, service_fn};
+    use uuid::Uuid;
 
     /// The headers after a client-ip layer that trusts 10.0.0.0/8, and the rebuilding.
     async fn rebuilt(peer: &str, scheme: Scheme, lines: &[(&str, &str)], settings: Settings) -> HeaderMap {
@@ -284,13 +289,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn forwarded_and_via_are_sent_on_request() {
-        let settings = Settings { forwarded: true, via: Some(HeaderValue::from_static("1.1 edge")) };
-        let claims = [("host", "a.example:81"), ("x-forwarded-for", "2001:db8::7"), ("via", "1.0 fred")];
+    async fn forwarded_is_sent_on_request() {
+        let settings = Settings { forwarded: true, ..Settings::default() };
+        let claims = [("host", "a.example:81"), ("x-forwarded-for", "2001:db8::7")];
         let headers = rebuilt("[fd00::1]:1", Scheme::HTTP, &claims, settings).await;
         assert_eq!(headers["forwarded"], "for=\"[2001:db8::7]\", for=\"[fd00::1]\";host=\"a.example:81\";proto=http");
-        assert_eq!(headers.get_all("via").iter().collect::<Vec<_>>(), ["1.0 fred", "1.1 edge"]);
     }
 
-    use uuid::Uuid;
+    // RFC 9110 §7.6.3
+    #[test]
+    fn via_is_continued_with_the_protocol_that_was_received() {
+        let settings = Settings { via: Via::new("edge"), ..Settings::default() };
+        for (version, entry) in
+            [(Version::HTTP_10, "1.0 edge"), (Version::HTTP_11, "1.1 edge"), (Version::HTTP_2, "2.0 edge")]
+        {
+            let mut request = Request::get("/").version(version).header(VIA, "1.0 fred").body(()).unwrap();
+            rebuild(&mut request, &settings);
+            assert_eq!(request.headers().get_all(VIA).iter().collect::<Vec<_>>(), ["1.0 fred", entry]);
+        }
+    }
 }

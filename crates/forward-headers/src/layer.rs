@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderValue, Version};
 use tower_layer::Layer;
 
 use crate::service::ForwardHeadersService;
@@ -17,8 +17,30 @@ pub struct ForwardHeadersLayer {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) forwarded: bool,
-    /// A whole `Via` entry: protocol version and pseudonym.
-    pub(crate) via: Option<HeaderValue>,
+    pub(crate) via: Option<Via>,
+}
+
+/// The entries of this proxy in `Via`, by the protocol that a request came in (RFC 9110 §7.6.3).
+#[derive(Clone, Debug)]
+pub(crate) struct Via {
+    http10: HeaderValue,
+    http11: HeaderValue,
+    http2: HeaderValue,
+}
+
+impl Via {
+    pub(crate) fn new(pseudonym: &str) -> Option<Self> {
+        let entry = |version| HeaderValue::try_from(format!("{version} {pseudonym}")).ok();
+        Some(Self { http10: entry("1.0")?, http11: entry("1.1")?, http2: entry("2.0")? })
+    }
+
+    pub(crate) fn entry(&self, received: Version) -> HeaderValue {
+        match received {
+            Version::HTTP_2 => self.http2.clone(),
+            Version::HTTP_11 => self.http11.clone(),
+            _ => self.http10.clone(),
+        }
+    }
 }
 
 impl ForwardHeadersLayer {
@@ -35,13 +57,10 @@ impl ForwardHeadersLayer {
 
     /// Names this proxy in the `Via` of requests (RFC 9110 §7.6.3). A pseudonym is a token; anything
     /// else in it is replaced by `_`.
-    ///
-    /// The entry says version 1.1, whatever the client spoke: which version came in is nobody's
-    /// business further in.
     pub fn via(mut self, pseudonym: &str) -> Self {
         let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         let pseudonym: String = pseudonym.chars().map(|c| if is_token(c) { c } else { '_' }).collect();
-        Arc::make_mut(&mut self.settings).via = HeaderValue::try_from(format!("1.1 {pseudonym}")).ok();
+        Arc::make_mut(&mut self.settings).via = Via::new(&pseudonym);
         self
     }
 }

@@ -7,7 +7,7 @@ use rproxy_path_filter::PathFilterLayer;
 use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer};
 use rproxy_security_headers::SecurityHeadersLayer;
 use rproxy_server::RequestGuardLayer;
-use rproxy_tls::Certificates;
+use rproxy_tls::{Acme, Certificates, CertificatesBuilder, Local};
 use rproxy_upstream::{BuildError, ProxyError, ProxyErrorKind, Upstream};
 use rproxy_ws_passthrough::WsPassthroughLayer;
 
@@ -118,4 +118,43 @@ impl Stack {
 fn rate_limit(config: &Config) -> RateLimitLayer {
     let quota = Quota::per_second(config.rate_limit.get()).burst(config.rate_burst.get());
     RateLimitLayer::new(quota).key(ClientKey::default().ipv6_prefix(config.rate_ipv6_prefix))
+}
+
+/// The certificates to serve, if there are to be any.
+pub(crate) fn certificates(config: &Config) -> Result<Option<Certificates>, rproxy_tls::Error> {
+    if !config.tls() {
+        return Ok(None);
+    }
+    let mut builder = with_files(Certificates::builder(), config);
+    if config.tls_local {
+        let names = config.tls_domains.iter().map(|name| name.as_str().to_owned());
+        builder = builder.local(Local::new(&config.tls_cache_dir).names(names));
+    }
+    if !config.acme_domains().is_empty() {
+        let names = config.acme_domains().iter().map(|name| name.as_str().to_owned());
+        let mut acme = Acme::new(&config.tls_cache_dir).domains(names).directory(config.acme_directory.to_string());
+        if let Some(contact) = &config.tls_email {
+            acme = acme.contact(contact);
+        }
+        if let Some(ca) = &config.acme_ca {
+            acme = acme.directory_ca_file(ca);
+        }
+        if let (Some(kid), Some(key)) = (&config.acme_eab_kid, &config.acme_eab_hmac_key) {
+            acme = acme.external_account(kid, key.expose());
+        }
+        builder = builder.acme(acme);
+    }
+    builder.build().map(Some)
+}
+
+/// Only those of files, which can be built without leaving a trace.
+pub(crate) fn certificates_of_files(config: &Config) -> Result<Option<Certificates>, rproxy_tls::Error> {
+    config.tls_cert.as_ref().map(|_| with_files(Certificates::builder(), config).build()).transpose()
+}
+
+fn with_files(builder: CertificatesBuilder, config: &Config) -> CertificatesBuilder {
+    match (&config.tls_cert, &config.tls_key) {
+        (Some(certificate), Some(key)) => builder.files(certificate, key),
+        _ => builder,
+    }
 }

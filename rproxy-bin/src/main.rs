@@ -14,14 +14,19 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os(), std::env::vars_os().collect::<Vec<(OsString, OsString)>>()) {
         Ok(Command::Run(config)) => block_on(config, Config::run),
         Ok(Command::Demo(config)) => block_on(config, rproxy::demo),
-        Ok(Command::Check(report)) => print(&report.render(&rproxy::layers(report.config()))),
+        Ok(Command::Check(report)) => match report.config().try_build() {
+            Ok(()) => print(&report.render(&rproxy::layers(report.config()))),
+            Err(error) => refused(&error),
+        },
         Ok(Command::Help(text) | Command::Version(text) | Command::Reference(text)) => print(&text),
         Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::from(cli::Error::EXIT_CODE)
-        }
+        Err(error) => refused(&error),
     }
+}
+
+fn refused(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(cli::Error::EXIT_CODE)
 }
 
 /// Runs on a runtime of this thread; the workers have their own.

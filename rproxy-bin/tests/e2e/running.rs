@@ -54,6 +54,23 @@ fn what_can_not_be_honoured_is_refused_with_every_reason() {
 }
 
 #[test]
+fn check_finds_a_certificate_that_can_not_be_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (cert, key, other) = (path("cert.pem"), path("key.pem"), path("other.pem"));
+    let certified = pair();
+    std::fs::write(&cert, certified.cert.pem()).unwrap();
+    std::fs::write(&key, certified.signing_key.serialize_pem()).unwrap();
+    std::fs::write(&other, pair().signing_key.serialize_pem()).unwrap();
+    let (code, _, err) = rproxy(&["--check"], &[("RPROXY_TLS_CERT", &cert), ("RPROXY_TLS_KEY", &key)]);
+    assert_eq!(code, Some(0), "{err}");
+    let (code, _, err) = rproxy(&["--check"], &[("RPROXY_TLS_CERT", &cert), ("RPROXY_TLS_KEY", &other)]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains(&other), "{err}");
+}
+
+#[test]
 fn a_port_that_is_taken_is_an_error_that_names_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -1,0 +1,197 @@
+//! All that runs: listeners, their stacks, and what reloads and drains them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hyper::body::Incoming;
+use rproxy_server::{Listen, RequestGuardLayer, Running, Server};
+use rproxy_tls::Certificates;
+use rproxy_ws_passthrough::Tunnels;
+use tower::{Layer, service_fn};
+
+use crate::admin::Admin;
+use crate::assemble::{Shared, certificates};
+use crate::config::{Config, ProxyProtocol};
+use crate::gauges;
+use crate::redirect;
+use crate::reload::Slot;
+use crate::run::RunError;
+use crate::stack::Stack;
+
+/// All that runs.
+pub(crate) struct Proxy {
+    config: Config,
+    shared: Shared,
+    certificates: Option<Certificates>,
+    /// Puts another stack into every worker.
+    replace: Box<dyn Fn(&Stack) + Send + Sync>,
+    main: Running,
+    redirect: Option<Running>,
+    admin: Option<Running>,
+    draining: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    /// Binds everything, then serves.
+    pub(crate) fn start(config: Config) -> Result<Self, RunError> {
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let certificates = certificates(&config)?;
+        let shared = Shared::new(&config)?;
+        let stack = with(&certificates, shared.stack(&config)?);
+
+        let workers = config.worker_count().get();
+        let slots: Vec<_> = (0..workers).map(|_| Slot::new(stack.service::<Incoming>())).collect();
+        let tunnels = shared.ws_passthrough.tunnels();
+        let main = main_server(&config, &certificates, tunnels.clone()).start({
+            let slots = slots.clone();
+            move |worker| slots[worker.index].service()
+        })?;
+        for address in addresses(&main, config.listeners()) {
+            tracing::info!(%address, tls = certificates.is_some(), workers, "listening");
+        }
+        let port = main.local_addr().map_or(443, |address| address.port());
+        let redirect = redirect_server(&config).map(|server| {
+            server.start(move |_| {
+                RequestGuardLayer::new().layer(service_fn(move |request| redirect::to_https(request, port)))
+            })
+        });
+        let draining = Arc::<AtomicBool>::default();
+        let admin = config.admin_listen.clone().map(|listen| {
+            gauges::show(&shared, &main, &tunnels, &certificates);
+            let admin = admin(&shared, &certificates, &draining);
+            let answer = service_fn(move |request| admin.clone().answer(request));
+            Server::bind(listen).workers(1).start(move |_| answer.clone())
+        });
+        let proxy = Self {
+            config,
+            shared,
+            replace: Box::new(move |stack| slots.iter().for_each(|slot| slot.replace(stack.service()))),
+            main,
+            redirect: redirect.transpose()?,
+            admin: admin.transpose()?,
+            draining,
+            certificates,
+        };
+        for address in proxy.redirect.iter().flat_map(Running::local_addrs) {
+            tracing::info!(%address, "redirecting to https");
+        }
+        for address in proxy.admin.iter().flat_map(Running::local_addrs) {
+            tracing::info!(%address, "administration");
+        }
+        if let Some(certificates) = &proxy.certificates {
+            tokio::spawn(certificates.clone().run());
+        }
+        Ok(proxy)
+    }
+
+    /// Where clients find it, as a URL.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.certificates.is_some() { "https" } else { "http" };
+        let port = self.main.local_addr().map_or(0, |address| address.port());
+        format!("{scheme}://localhost:{port}")
+    }
+
+    /// Where the local authority's certificate is, if there is one.
+    pub(crate) fn local_ca(&self) -> Option<PathBuf> {
+        self.certificates.as_ref().and_then(Certificates::local_ca_pem_path)
+    }
+
+    /// Reads certificates and configuration again. What is bad leaves the old in place.
+    pub(crate) fn reload(&self) {
+        if let Some(certificates) = &self.certificates {
+            certificates.reload();
+        }
+        let reloaded = self.config.reload().map_err(|error| error.to_string());
+        let stack = reloaded.and_then(|config| self.shared.stack(&config).map_err(|error| error.to_string()));
+        match stack {
+            Ok(stack) => {
+                (self.replace)(&with(&self.certificates, stack));
+                tracing::info!("reloaded; listeners, workers, TLS, rates and cache size change with a restart");
+            }
+            Err(error) => tracing::error!("not reloaded, the old configuration goes on: {error}"),
+        }
+    }
+
+    /// Ends everything in good order.
+    pub(crate) async fn drain(self) {
+        tracing::info!(connections = self.main.handle().connections(), "draining");
+        self.draining.store(true, Ordering::Relaxed);
+        self.main.handle().drain();
+        self.shared.ws_passthrough.tunnels().drain();
+        if let Some(redirect) = self.redirect {
+            redirect.handle().drain();
+            redirect.wait().await;
+        }
+        self.main.wait().await;
+        // Last: whoever watches sees the end.
+        if let Some(admin) = self.admin {
+            admin.handle().drain();
+            admin.wait().await;
+        }
+        if let Some(writer) = self.shared.observe.writer() {
+            writer.flush();
+        }
+    }
+}
+
+fn with(certificates: &Option<Certificates>, stack: Stack) -> Stack {
+    match certificates {
+        Some(certificates) => stack.certificates(certificates.clone()),
+        None => stack,
+    }
+}
+
+fn main_server(config: &Config, certificates: &Option<Certificates>, tunnels: Tunnels) -> Server {
+    let mut server = bind(config.listeners())
+        .workers(config.worker_count().get())
+        .drain_timeout(config.drain_timeout)
+        .outliving(move || {
+            let tunnels = tunnels.clone();
+            async move { tunnels.closed().await }
+        });
+    if let Some(certificates) = certificates {
+        server = server.tls(certificates.clone());
+    }
+    match config.proxy_protocol {
+        ProxyProtocol::Off => server,
+        _ => server.proxy_protocol(config.trusted_proxies.value().clone()),
+    }
+}
+
+fn redirect_server(config: &Config) -> Option<Server> {
+    let listeners = config.redirect_listeners();
+    (!listeners.is_empty()).then(|| bind(listeners).workers(1).drain_timeout(config.drain_timeout))
+}
+
+fn bind(listeners: Vec<Listen>) -> Server {
+    let mut listeners = listeners.into_iter();
+    // The configuration has at least one.
+    let first = listeners.next().unwrap_or_else(|| Listen::Tcp(([0, 0, 0, 0], 8080).into()));
+    listeners.fold(Server::bind(first), Server::and_bind)
+}
+
+/// What is listened on, as it is to be shown.
+fn addresses(server: &Running, listeners: Vec<Listen>) -> Vec<String> {
+    let unix = listeners.iter().filter(|listen| matches!(listen, Listen::Unix(_))).map(ToString::to_string);
+    server.local_addrs().iter().map(ToString::to_string).chain(unix).collect()
+}
+
+fn admin(shared: &Shared, certificates: &Option<Certificates>, draining: &Arc<AtomicBool>) -> Admin {
+    let (draining, certificates) = (Arc::clone(draining), certificates.clone());
+    let ready = move || {
+        if draining.load(Ordering::Relaxed) {
+            return Err("draining".to_owned());
+        }
+        let now = std::time::SystemTime::now();
+        let certificates = certificates.iter().flat_map(Certificates::status).collect::<Vec<_>>();
+        match certificates.is_empty() || certificates.iter().any(|certificate| certificate.is_valid(now)) {
+            true => Ok(()),
+            false => Err("no valid certificate yet".to_owned()),
+        }
+    };
+    let metrics = shared.observe.metrics().clone();
+    Admin::new(move || metrics.exposition(), shared.cache.clone(), ready)
+}

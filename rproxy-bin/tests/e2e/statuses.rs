@@ -80,7 +80,7 @@ fn a_slow_head_gets_408() {
 
 #[test]
 fn a_slow_body_gets_408() {
-    let proxy = start(&[]);
+    let proxy = start(&[("RPROXY_UPSTREAM_TIMEOUT", "60")]);
     let mut client = connect(proxy.address);
     client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").unwrap();

@@ -11,6 +11,7 @@ use rproxy_tls::{Acme, Certificates, CertificatesBuilder, Local};
 use rproxy_upstream::{BuildError, ProxyError, ProxyErrorKind, Upstream};
 use rproxy_ws_passthrough::WsPassthroughLayer;
 
+use crate::compression::CompressionLayer;
 use crate::config::{AccessLog, Config};
 use crate::observe::{Format, Metrics, ObserveLayer, Writer};
 use crate::stack::Stack;
@@ -97,7 +98,7 @@ impl Shared {
             path_filter: config.filter_enabled.then(|| PathFilterLayer::new(config.blocked_paths.value().clone())),
             ws_passthrough: if config.ws_enabled { ws_passthrough } else { ws_passthrough.refuse_all() },
             cache,
-            compression: config.compression,
+            compression: config.compression.then_some(CompressionLayer),
             forward_headers: ForwardHeadersLayer::new().via("rproxy"),
             backends: Upstream::builder()
                 .backends(config.upstream.iter().cloned())

@@ -1,91 +1,316 @@
-//! What tower-http's compression leaves to its users: `no-transform`, and honest ETags.
+//! Compression by tower-http, of what is worth it and may be compressed; the rest passes untouched.
+//!
+//! tower-http's own layer gives every response a body that has room for the state of an encoder, some 6 kB
+//! that each layer further out would move. Here only a response that is really compressed gets one, on the heap.
 
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, ETAG};
-use http::{HeaderValue, Response};
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{And, DefaultPredicate, Predicate};
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready as try_ready};
 
-/// Compresses what is worth it and may be.
-pub(crate) fn layer() -> CompressionLayer<And<DefaultPredicate, MayTransform>> {
-    CompressionLayer::new().compress_when(DefaultPredicate::new().and(MayTransform))
-}
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::Either;
+use pin_project_lite::pin_project;
+use tower_http::compression::predicate::{DefaultPredicate, Predicate};
+use tower_http::compression::{Compression, CompressionBody, ResponseFuture};
+use tower_layer::Layer;
+use tower_service::Service;
 
-/// RFC 9111 §5.2.2.6: `no-transform` forbids it.
+/// Compresses responses with brotli, gzip or zstd, as the client prefers.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct MayTransform;
+pub(crate) struct CompressionLayer;
 
-impl Predicate for MayTransform {
-    fn should_compress<B>(&self, response: &Response<B>) -> bool
-    where
-        B: http_body::Body,
-    {
-        let mut lines = response.headers().get_all(CACHE_CONTROL).iter();
-        !lines.any(|line| {
-            let mut directives = line.as_bytes().split(|&byte| byte == b',');
-            directives.any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"no-transform"))
-        })
+impl<S> Layer<S> for CompressionLayer {
+    type Service = CompressionService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        CompressionService { inner }
     }
 }
 
-/// Marks a response that the upstream encoded itself; its ETag speaks of that encoding.
-#[derive(Clone, Copy)]
-struct EncodedUpstream;
-
-/// For below the compression: remembers whether the response came encoded.
-pub(crate) fn mark<B>(mut response: Response<B>) -> Response<B> {
-    if response.headers().contains_key(CONTENT_ENCODING) {
-        response.extensions_mut().insert(EncodedUpstream);
-    }
-    response
+/// Made by [`CompressionLayer`].
+#[derive(Clone, Debug)]
+pub(crate) struct CompressionService<S> {
+    inner: S,
 }
 
-/// For above the compression: RFC 9110 §8.8.3.3: bytes that are not those of the strong ETag may not
-/// carry it.
-pub(crate) fn weaken_etag<B>(mut response: Response<B>) -> Response<B> {
-    if !response.headers().contains_key(CONTENT_ENCODING) || response.extensions().get::<EncodedUpstream>().is_some() {
-        return response;
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for CompressionService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Body,
+{
+    type Response = Response<MaybeCompressed<ResBody>>;
+    type Error = S::Error;
+    type Future = CompressionFuture<S::Future, ResBody, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
     }
-    let weak = response
-        .headers()
-        .get(ETAG)
-        .filter(|etag| !etag.as_bytes().starts_with(b"W/"))
-        .and_then(|etag| HeaderValue::from_bytes(&[b"W/", etag.as_bytes()].concat()).ok());
-    if let Some(weak) = weak {
-        response.headers_mut().insert(ETAG, weak);
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let accepted = accepted(request.headers());
+        CompressionFuture::Waiting { accepted, inner: self.inner.call(request) }
     }
-    response
+}
+
+/// A body that was compressed here, or one that was not.
+pub(crate) type MaybeCompressed<B> = Either<Pin<Box<CompressionBody<B>>>, B>;
+
+type Compress<B, E> = ResponseFuture<Ready<Result<Response<B>, E>>, DefaultPredicate>;
+
+pin_project! {
+    /// The future of [`CompressionService`].
+    #[project = CompressionFutureProject]
+    pub(crate) enum CompressionFuture<F, B, E> {
+        Waiting { accepted: Option<HeaderValue>, #[pin] inner: F },
+        // Ready when it is polled for the first time.
+        Compressing { status: StatusCode, #[pin] compress: Compress<B, E> },
+    }
+}
+
+impl<F, B, E> Future for CompressionFuture<F, B, E>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
+{
+    type Output = Result<Response<MaybeCompressed<B>>, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match self.as_mut().project() {
+                CompressionFutureProject::Waiting { accepted, inner } => {
+                    let mut response = try_ready!(inner.poll(cx))?;
+                    if !is_worth_it(&response) {
+                        return Poll::Ready(Ok(response.map(Either::Right)));
+                    }
+                    vary(response.headers_mut());
+                    let Some(accepted) = accepted.take() else {
+                        return Poll::Ready(Ok(response.map(Either::Right)));
+                    };
+                    let status = response.status();
+                    let compress = compress(accepted, response);
+                    self.set(CompressionFuture::Compressing { status, compress });
+                }
+                CompressionFutureProject::Compressing { status, compress } => {
+                    let mut response = try_ready!(compress.poll(cx))?;
+                    // tower-http refuses (406) where the client takes neither an encoding nor the thing itself. The
+                    // application chose to answer all the same.
+                    *response.status_mut() = *status;
+                    if response.headers().contains_key(CONTENT_ENCODING) {
+                        weaken_etag(response.headers_mut());
+                    }
+                    return Poll::Ready(Ok(response.map(|body| Either::Left(Box::pin(body)))));
+                }
+            }
+        }
+    }
+}
+
+/// What the client accepts, on one line, if there is something among it that can be had here.
+fn accepted(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(ACCEPT_ENCODING).iter();
+    let first = lines.next()?;
+    let joined = match lines.next() {
+        None => first.clone(),
+        // RFC 9110 §5.3
+        Some(_) => {
+            let lines: Vec<&[u8]> = headers.get_all(ACCEPT_ENCODING).iter().map(HeaderValue::as_bytes).collect();
+            HeaderValue::from_bytes(&lines.join(&b',')).ok()?
+        }
+    };
+    let codings = joined.as_bytes().split(|&byte| byte == b',');
+    let mut names = codings.map(|coding| coding.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii());
+    let offered = [&b"gzip"[..], b"x-gzip", b"br", b"zstd", b"*"];
+    names.any(|name| offered.iter().any(|offered| name.eq_ignore_ascii_case(offered))).then_some(joined)
+}
+
+/// Whether a response is large and verbose enough, and whole, and may be changed.
+fn is_worth_it<B: Body>(response: &Response<B>) -> bool {
+    let headers = response.headers();
+    !headers.contains_key(CONTENT_ENCODING)
+        && !headers.contains_key(CONTENT_RANGE)
+        && headers.get(CONTENT_TYPE).is_some_and(|media_type| is_verbose(media_type.as_bytes()))
+        && !forbids_transformation(headers)
+        && DefaultPredicate::new().should_compress(response)
+}
+
+/// Text, and what is written like it. Most other types are compressed in themselves, and what isn't known to be
+/// verbose isn't worth the time.
+fn is_verbose(content_type: &[u8]) -> bool {
+    let media_type = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    let begins = |prefix: &[u8]| media_type.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    let ends = |suffix: &[u8]| {
+        let start = media_type.len().checked_sub(suffix.len());
+        start.is_some_and(|start| media_type[start..].eq_ignore_ascii_case(suffix))
+    };
+    let is = |name: &&[u8]| media_type.eq_ignore_ascii_case(name);
+    begins(b"text/") || ends(b"+json") || ends(b"+xml") || ends(b"+text") || VERBOSE.iter().any(is)
+}
+
+const VERBOSE: [&[u8]; 18] = [
+    b"application/json",
+    b"application/javascript",
+    b"application/x-javascript",
+    b"application/ecmascript",
+    b"application/xml",
+    b"application/x-ndjson",
+    b"application/jsonlines",
+    b"application/graphql",
+    b"application/wasm",
+    b"application/manifest",
+    b"application/rtf",
+    b"application/vnd.ms-fontobject",
+    b"application/x-font-ttf",
+    b"font/ttf",
+    b"font/otf",
+    b"image/bmp",
+    b"image/x-icon",
+    b"image/vnd.microsoft.icon",
+];
+
+/// RFC 9111 §5.2.2.6
+fn forbids_transformation(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(CACHE_CONTROL).iter();
+    lines.any(|line| {
+        let mut directives = line.as_bytes().split(|&byte| byte == b',');
+        directives.any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"no-transform"))
+    })
+}
+
+/// RFC 9110 §12.5.5: the answer to another client might be another.
+fn vary(headers: &mut HeaderMap) {
+    let says_so = |member: &[u8]| matches!(member, b"*") || member.eq_ignore_ascii_case(b"accept-encoding");
+    let mut lines = headers.get_all(VARY).iter();
+    if !lines.any(|line| line.as_bytes().split(|&byte| byte == b',').any(|member| says_so(member.trim_ascii()))) {
+        headers.append(VARY, HeaderValue::from_static("accept-encoding"));
+    }
+}
+
+/// Lets tower-http choose among what is accepted. The request that it wants to see carries the response.
+fn compress<B: Body, E>(accepted: HeaderValue, response: Response<B>) -> Compress<B, E> {
+    let mut request = Request::new(response);
+    request.headers_mut().insert(ACCEPT_ENCODING, accepted);
+    let answer = tower::service_fn(|request: Request<Response<B>>| ready(Ok(request.into_body())));
+    Compression::new(answer).call(request)
+}
+
+/// RFC 9110 §8.8.3.3: bytes that are not those of the strong ETag may not carry it.
+fn weaken_etag(headers: &mut HeaderMap) {
+    let strong = headers.get(ETAG).filter(|etag| !etag.as_bytes().starts_with(b"W/"));
+    if let Some(weak) = strong.and_then(|etag| HeaderValue::from_bytes(&[b"W/", etag.as_bytes()].concat()).ok()) {
+        headers.insert(ETAG, weak);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::Empty;
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Full};
+    use std::convert::Infallible;
+    use tower::ServiceExt;
 
-    #[test]
-    fn no_transform_is_obeyed() {
-        for (value, may) in [("public, No-Transform", false), ("no-transform", false), ("max-age=60", true)] {
-            let response = Response::builder().header(CACHE_CONTROL, value).body(Empty::<bytes::Bytes>::new()).unwrap();
-            assert_eq!(MayTransform.should_compress(&response), may, "{value}");
+    const TEXT: &str = "compress me, compress me, compress me, compress me, compress me, compress me";
+
+    /// What becomes of `TEXT` with these fields, for a client that accepts `codings`.
+    async fn answer(codings: &[&str], fields: &[(&'static str, &'static str)]) -> Response<Bytes> {
+        let mut response = Response::builder().header("content-length", TEXT.len());
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        let response = response.body(Full::<Bytes>::from(TEXT)).unwrap();
+        let inner = tower::service_fn(move |_: Request<()>| ready(Ok::<_, Infallible>(response.clone())));
+        let mut request = Request::get("/");
+        for line in codings {
+            request = request.header(ACCEPT_ENCODING, *line);
+        }
+        let response = CompressionLayer.layer(inner).oneshot(request.body(()).unwrap()).await.unwrap();
+        let (head, body) = response.into_parts();
+        Response::from_parts(head, body.collect().await.unwrap().to_bytes())
+    }
+
+    const HTML: (&str, &str) = ("content-type", "text/html; charset=utf-8");
+
+    #[tokio::test]
+    async fn text_is_compressed_as_the_client_prefers() {
+        for (codings, coding) in [
+            (&["gzip"][..], Some("gzip")),
+            (&["gzip;q=0.5, br"], Some("br")),
+            (&["deflate", "ZSTD"], Some("zstd")),
+            (&["deflate"], None),
+            (&["identity"], None),
+            (&[], None),
+        ] {
+            let response = answer(codings, &[HTML]).await;
+            assert_eq!(response.headers().get(CONTENT_ENCODING).map(|coding| coding.to_str().unwrap()), coding);
+            assert_eq!(response.body() != TEXT, coding.is_some());
+            assert_eq!(response.headers().contains_key("content-length"), coding.is_none());
+            assert_eq!(response.headers()[VARY], "accept-encoding", "{codings:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_worth_it_or_may_not_be_changed_passes_untouched() {
+        for fields in [
+            &[("content-type", "image/png")][..],
+            &[("content-type", "video/mp4")],
+            &[("content-type", "application/octet-stream")],
+            &[("content-type", "text/event-stream")],
+            &[],
+            &[HTML, ("content-encoding", "br")],
+            &[HTML, ("content-range", "bytes 0-75/100")],
+            &[HTML, ("cache-control", "public, No-Transform")],
+        ] {
+            let response = answer(&["gzip"], fields).await;
+            assert_eq!(response.body(), TEXT, "{fields:?}");
+            assert!(!response.headers().contains_key(VARY), "{fields:?}");
+            assert_eq!(response.headers()["content-length"], TEXT.len().to_string());
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_was_compressed_here_loses_its_strong_etag() {
+        for (codings, fields, expected) in [
+            (&["gzip"][..], &[HTML, ("etag", "\"a\"")][..], "W/\"a\""),
+            (&["gzip"], &[HTML, ("etag", "W/\"a\"")], "W/\"a\""),
+            (&[], &[HTML, ("etag", "\"a\"")], "\"a\""),
+            (&["gzip"], &[HTML, ("etag", "\"a\""), ("content-encoding", "br")], "\"a\""),
+        ] {
+            assert_eq!(answer(codings, fields).await.headers()[ETAG], expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_gets_what_the_application_sent() {
+        let response = answer(&["gzip;q=0, identity;q=0"], &[HTML]).await;
+        assert_eq!((response.status(), response.body().as_ref()), (StatusCode::OK, TEXT.as_bytes()));
+    }
+
+    #[tokio::test]
+    async fn vary_is_said_once() {
+        for (given, expected) in
+            [("Accept-Encoding", &["Accept-Encoding"][..]), ("origin", &["origin", "accept-encoding"])]
+        {
+            let response = answer(&["gzip"], &[HTML, ("vary", given)]).await;
+            assert_eq!(response.headers().get_all(VARY).iter().collect::<Vec<_>>(), expected);
         }
     }
 
     #[test]
-    fn only_what_was_compressed_here_loses_its_strong_etag() {
-        for (upstream, here, etag, expected) in [
-            (None, Some("gzip"), "\"a\"", "W/\"a\""),
-            (None, Some("gzip"), "W/\"a\"", "W/\"a\""),
-            (None, None, "\"a\"", "\"a\""),
-            (Some("br"), None, "\"a\"", "\"a\""),
+    fn verbose_types_are_known() {
+        for (media_type, verbose) in [
+            ("text/plain", true),
+            ("TEXT/CSS; charset=utf-8", true),
+            ("application/ld+json", true),
+            ("image/svg+xml", true),
+            ("application/json;x=y", true),
+            ("application/zip", false),
+            ("font/woff2", false),
+            ("", false),
+            ("json", false),
         ] {
-            let mut response = Response::builder().header(ETAG, etag).body(()).unwrap();
-            let encode = |response: &mut Response<()>, encoding: Option<&'static str>| {
-                let headers = response.headers_mut();
-                headers.extend(encoding.map(|encoding| (CONTENT_ENCODING, HeaderValue::from_static(encoding))));
-            };
-            encode(&mut response, upstream);
-            let mut response = mark(response);
-            encode(&mut response, here);
-            assert_eq!(weaken_etag(response).headers()[ETAG], expected);
+            assert_eq!(is_verbose(media_type.as_bytes()), verbose, "{media_type}");
         }
     }
 }

@@ -16,7 +16,7 @@ use rproxy_upstream::{Backends, Upstream};
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 
-use crate::compression;
+use crate::compression::CompressionLayer;
 use crate::config::Config;
 use crate::observe::ObserveLayer;
 use crate::optional::Optional;
@@ -33,7 +33,7 @@ pub struct Stack {
     pub(crate) path_filter: Option<PathFilterLayer>,
     pub(crate) ws_passthrough: WsPassthroughLayer,
     pub(crate) cache: Option<CacheLayer>,
-    pub(crate) compression: bool,
+    pub(crate) compression: Option<CompressionLayer>,
     pub(crate) forward_headers: ForwardHeadersLayer,
     pub(crate) backends: Backends,
 }
@@ -61,13 +61,6 @@ impl Stack {
             + 'static,
         R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
     {
-        let compression = self.compression.then(|| {
-            ServiceBuilder::new()
-                .map_response(compression::weaken_etag)
-                .layer(compression::layer())
-                .map_response(compression::mark)
-                .into_inner()
-        });
         ServiceBuilder::new()
             // Who asks: the log, the limiter and the headers are to agree on it.
             .layer(self.client_ip.clone())
@@ -88,7 +81,7 @@ impl Stack {
             // A hit ends here.
             .layer(Optional(self.cache.clone()))
             // Inside of the cache: compressed once, served many times.
-            .layer(Optional(compression))
+            .layer(Optional(self.compression))
             // The last to touch what the backend sees, the first to touch what it said.
             .layer(self.forward_headers.clone())
             .service(inner)

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use super::source::Origin;
 
 /// A configuration that can't be honoured. It names every problem that was found, not only the first.
-#[derive(Debug)]
 pub struct ConfigError {
     problems: Vec<Problem>,
 }
@@ -37,6 +36,13 @@ impl fmt::Display for ConfigError {
             problem.fmt(f)?;
         }
         Ok(())
+    }
+}
+
+/// The message: it is what a `main` that returns the error prints.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

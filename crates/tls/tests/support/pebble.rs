@@ -45,7 +45,7 @@ pub struct Pebble {
 
 impl Pebble {
     /// Starts a directory; `None`, with a line that says so, where pebble is not installed. With
-    /// `RPROXY_TEST_REQUIRE` set that is a failure.
+    /// `TEST_REQUIRE_COUNTERPARTS` set that is a failure.
     pub fn start(options: PebbleOptions) -> Option<Self> {
         let mut pebble = Self::prepare(options)?;
         pebble.launch();
@@ -56,7 +56,7 @@ impl Pebble {
     pub fn prepare(options: PebbleOptions) -> Option<Self> {
         for program in ["pebble", "pebble-challtestsrv"] {
             if !is_installed(program) {
-                assert!(std::env::var_os("RPROXY_TEST_REQUIRE").is_none(), "{program} is not installed");
+                assert!(std::env::var_os("TEST_REQUIRE_COUNTERPARTS").is_none(), "{program} is not installed");
                 eprintln!("skipped: {program} is not installed");
                 return None;
             }

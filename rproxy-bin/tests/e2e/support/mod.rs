@@ -134,11 +134,11 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Whether `program` is installed. Where it is required (`RPROXY_TEST_REQUIRE`), it has to be.
+/// Whether `program` is installed. Where it is required (`TEST_REQUIRE_COUNTERPARTS`), it has to be.
 pub(crate) fn has(program: &str) -> bool {
     let places = ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/usr/local/sbin"];
     let found = places.iter().any(|place| Path::new(place).join(program).exists());
-    assert!(found || std::env::var_os("RPROXY_TEST_REQUIRE").is_none(), "{program} is required and not installed");
+    assert!(found || std::env::var_os("TEST_REQUIRE_COUNTERPARTS").is_none(), "{program} is required and not installed");
     if !found {
         eprintln!("skipped: {program} is not installed");
     }

@@ -138,7 +138,10 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) fn has(program: &str) -> bool {
     let places = ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/usr/local/sbin"];
     let found = places.iter().any(|place| Path::new(place).join(program).exists());
-    assert!(found || std::env::var_os("TEST_REQUIRE_COUNTERPARTS").is_none(), "{program} is required and not installed");
+    assert!(
+        found || std::env::var_os("TEST_REQUIRE_COUNTERPARTS").is_none(),
+        "{program} is required and not installed"
+    );
     if !found {
         eprintln!("skipped: {program} is not installed");
     }

@@ -7,15 +7,34 @@ use http::header::{
 
 /// Removes what must not be forwarded. What comes in with them besides is left alone.
 pub(crate) fn remove(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+    // Mostly there is nothing to do, or one thing: one look at each name tells, where a removal of each that could be
+    // there would be ten searches.
+    let (mut connection, mut te, mut others) = (false, false, false);
+    for name in headers.keys() {
+        match name.as_str() {
+            "connection" => connection = true,
+            "te" => te = true,
+            "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings" => others = true,
+            _ => {}
+        }
+    }
+    if connection {
         remove_nominated(headers);
         headers.remove(CONNECTION);
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    if others {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
     }
     // RFC 9110 §10.1.4: `trailers` is of use to the next hop, as this one passes trailers on.
-    if let header::Entry::Occupied(te) = headers.entry(TE) {
+    if te && let header::Entry::Occupied(te) = headers.entry(TE) {
         let takes_trailers = te.iter().any(|line| options(line).any(is_trailers));
         if takes_trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));

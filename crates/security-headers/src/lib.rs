@@ -93,6 +93,7 @@ mod hsts;
 mod layer;
 pub mod names;
 mod profiles;
+mod removed;
 mod rules;
 mod service;
 

@@ -10,13 +10,13 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use crate::fingerprints::{FINGERPRINTS, NEXTJS_DATA_FINGERPRINTS};
 use crate::names::{CROSS_ORIGIN_EMBEDDER_POLICY, CROSS_ORIGIN_OPENER_POLICY, PERMISSIONS_POLICY};
 use crate::profiles::Header;
+use crate::removed::Names;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     sent: Vec<Rule>,
-    /// In the order of their text, to be searched by halves.
-    removed: Vec<HeaderName>,
-    removed_but_for_nextjs_data: Vec<HeaderName>,
+    removed: Names,
+    removed_but_for_nextjs_data: Names,
     pub(crate) assume_https: bool,
 }
 
@@ -72,9 +72,6 @@ pub(crate) struct Asked {
 
 impl Rules {
     pub(crate) fn new(profile: &[Header]) -> Self {
-        let names = |names: &[&'static str]| names.iter().copied().map(HeaderName::from_static).collect::<Vec<_>>();
-        let mut removed = names(FINGERPRINTS);
-        removed.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         let sent = profile.iter().map(|(name, value, scope)| Rule {
             name: name.clone(),
             value: HeaderValue::from_static(value),
@@ -83,8 +80,8 @@ impl Rules {
         });
         Self {
             sent: sent.collect(),
-            removed,
-            removed_but_for_nextjs_data: names(NEXTJS_DATA_FINGERPRINTS),
+            removed: Names::of(FINGERPRINTS),
+            removed_but_for_nextjs_data: Names::of(NEXTJS_DATA_FINGERPRINTS),
             assume_https: false,
         }
     }
@@ -103,14 +100,12 @@ impl Rules {
 
     pub(crate) fn remove(&mut self, name: HeaderName) {
         self.send_nothing(&name);
-        if let Err(at) = self.removed.binary_search_by(|removed| removed.as_str().cmp(name.as_str())) {
-            self.removed.insert(at, name);
-        }
+        self.removed.insert(name);
     }
 
     pub(crate) fn keep(&mut self, name: &HeaderName) {
-        self.removed.retain(|removed| removed != name);
-        self.removed_but_for_nextjs_data.retain(|removed| removed != name);
+        self.removed.remove(name);
+        self.removed_but_for_nextjs_data.remove(name);
     }
 
     pub(crate) fn ask<B>(&self, request: &Request<B>) -> Asked {
@@ -133,6 +128,8 @@ impl Rules {
 
         // RFC 9111 §3.2: a cache writes these over those of the response it has stored, which may
         // well be the application's own.
+        // Growing once is cheaper than twice. A map that can't take more says so at the insertion.
+        let _ = headers.try_reserve(self.sent.len());
         let is_update = status == StatusCode::NOT_MODIFIED;
         let is_document = is_document(headers);
         let has_frame_ancestors = has_frame_ancestors(headers);
@@ -159,13 +156,10 @@ impl Rules {
 
     /// Our own copy of `name`, if it has to go.
     fn removed(&self, name: &HeaderName, asked: Asked) -> Option<&HeaderName> {
-        if let Ok(at) = self.removed.binary_search_by(|removed| removed.as_str().cmp(name.as_str())) {
-            return self.removed.get(at);
-        }
-        if asked.is_for_nextjs_data {
-            return None;
-        }
-        self.removed_but_for_nextjs_data.iter().find(|removed| *removed == name)
+        self.removed.find(name).or_else(|| match asked.is_for_nextjs_data {
+            true => None,
+            false => self.removed_but_for_nextjs_data.find(name),
+        })
     }
 }
 

@@ -13,6 +13,24 @@ use crate::body::UpstreamBody;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
+/// Why the body of a response broke off.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// The backend ended the connection before the body.
+    #[error("the backend ended the connection within a body")]
+    Incomplete,
+    /// The connection failed.
+    #[error("the connection to the backend failed within a body: {0}")]
+    Io(#[source] std::io::Error),
+    /// The backend spoke nonsense.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// HTTP/2, or what follows a switch of protocols, failed.
+    #[error(transparent)]
+    Http(hyper::Error),
+}
+
 /// Response extension: the answer was made here, because the upstream gave none.
 #[derive(Clone, Debug)]
 pub struct ProxyError {

@@ -1,14 +1,11 @@
 //! One request, one response: which backend, which connection, and once more where that is safe.
 
-#![expect(clippy::result_large_err, reason = "the error is the request itself, to be tried elsewhere")]
-
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::{Request, Response, Uri, Version};
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
@@ -25,10 +22,7 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     let upgrade = request.extensions().get::<hyper::ext::Protocol>().is_some();
-    let mut request = request.map(|body| match body.is_end_stream() {
-        true => RequestBody::Empty,
-        false => RequestBody::Whole { body },
-    });
+    let mut request = request.map(RequestBody::new);
     let alone = worker.links.len() == 1;
     let (mut error, mut soonest) = (None, Duration::MAX);
     for link in worker.turn() {
@@ -57,13 +51,13 @@ where
 }
 
 /// An attempt with one backend that failed.
-struct Attempt<B> {
+struct Attempt<B: Body> {
     /// The request, where nothing of it was sent.
     unsent: Option<Request<RequestBody<B>>>,
     error: ProxyError,
 }
 
-impl<B> From<ProxyError> for Attempt<B> {
+impl<B: Body> From<ProxyError> for Attempt<B> {
     fn from(error: ProxyError) -> Self {
         Self { unsent: None, error }
     }
@@ -80,14 +74,12 @@ where
 {
     to_http1(&mut request, &link.member.backend.host);
     if let Some(mut connection) = link.http1.take() {
-        let spare = spare(&request);
-        request = match (connection.send(request, settings.timeout).await, spare) {
-            (Ok(response), _) => return finish(response, connection, link),
+        request = match connection.send(request, settings.timeout).await {
+            Ok(response) => return Ok(finish(response, connection, link)),
             // The backend closed the connection just as it was used: once more, on a new one.
-            (Err(SendError::NotSent(request)), _) => request,
-            (Err(SendError::Ended(_)), Some(spare)) => spare,
-            (Err(SendError::Ended(error)), None) => return Err(terminated(error).into()),
-            (Err(SendError::Failed(error)), _) => return Err(error.into()),
+            Err(SendError::Ended { request: Some(request), .. }) => request,
+            Err(SendError::Ended { request: None, error }) => return Err(terminated(error).into()),
+            Err(SendError::Failed(error)) => return Err(error.into()),
         };
     }
     let socket = match settings.connector.connect(&link.member.backend).await {
@@ -95,30 +87,20 @@ where
         Err(error) => return Err(unreachable(link, request, error)),
     };
     link.member.health.succeeded();
-    let mut connection = Http1::handshake(socket).await?;
+    let mut connection = Http1::new(socket);
     match connection.send(request, settings.timeout).await {
-        Ok(response) => finish(response, connection, link),
-        Err(SendError::NotSent(_)) => Err(ProxyError::new(ProxyErrorKind::ConnectionTerminated).into()),
-        Err(SendError::Ended(error)) => Err(terminated(error).into()),
+        Ok(response) => Ok(finish(response, connection, link)),
+        Err(SendError::Ended { error, .. }) => Err(terminated(error).into()),
         Err(SendError::Failed(error)) => Err(error.into()),
     }
 }
 
 /// Joins the response and the connection that its body comes from.
-fn finish<B>(
-    mut response: Response<Incoming>,
-    connection: Box<Http1<B>>,
-    link: &Link<B>,
-) -> Result<Response<UpstreamBody<B>>, Attempt<B>>
+fn finish<B>(response: Response<()>, connection: Box<Http1<B>>, link: &Link<B>) -> Response<UpstreamBody<B>>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        // Nobody asked: what follows on the connection is not HTTP, or is meant to be taken for it.
-        return Err(ProxyError::new(ProxyErrorKind::HttpProtocolError).into());
-    }
-    one_length(response.headers_mut());
-    Ok(response.map(|incoming| UpstreamBody::http1(incoming, connection, link.http1.clone())))
+    response.map(|()| UpstreamBody::http1(connection, link.http1.clone()))
 }
 
 /// As an HTTP/1.1 upgrade (RFC 9110 §7.8), on a connection that serves nothing else.
@@ -188,20 +170,8 @@ where
     Attempt { unsent: Some(request), error }
 }
 
-fn terminated(error: hyper::Error) -> ProxyError {
+fn terminated(error: impl Into<BoxError>) -> ProxyError {
     ProxyError::caused(ProxyErrorKind::ConnectionTerminated, error)
-}
-
-/// The same request once more, where sending it twice does no harm (RFC 9110 §9.2.2).
-fn spare<B>(request: &Request<RequestBody<B>>) -> Option<Request<RequestBody<B>>> {
-    if !matches!(request.body(), RequestBody::Empty) || !request.method().is_idempotent() {
-        return None;
-    }
-    let mut spare = Request::new(RequestBody::Empty);
-    *spare.method_mut() = request.method().clone();
-    *spare.uri_mut() = request.uri().clone();
-    *spare.headers_mut() = request.headers().clone();
-    Some(spare)
 }
 
 /// RFC 9112 §3.2: origin-form, and one `Host`.

@@ -16,7 +16,7 @@ use crate::connect::Connector;
 use crate::error::{BoxError, ProxyError, ProxyErrorKind};
 
 /// A connection that is made when first needed, and again when it has ended.
-pub(crate) struct Http2<B> {
+pub(crate) struct Http2<B: Body> {
     sender: Mutex<Option<SendRequest<RequestBody<B>>>>,
 }
 

@@ -63,5 +63,5 @@ mod service;
 pub use self::backend::{Backend, BackendError, Protocol};
 pub use self::body::UpstreamBody;
 pub use self::builder::{Backends, BuildError, Builder};
-pub use self::error::{ProxyError, ProxyErrorKind};
+pub use self::error::{BodyError, ProxyError, ProxyErrorKind};
 pub use self::service::{ResponseFuture, Upstream};

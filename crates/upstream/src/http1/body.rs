@@ -1,0 +1,376 @@
+//! The bodies of HTTP/1.1, without their framing.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
+
+use super::Malformed;
+use super::head::Framing;
+
+/// Takes the body of a response out of what comes in.
+#[derive(Debug)]
+pub(super) enum Decoder {
+    Length(u64),
+    Chunked(Chunked),
+    Close,
+    Ended,
+}
+
+/// RFC 9112 §7.1
+#[derive(Debug)]
+pub(super) enum Chunked {
+    /// Before the size of a chunk.
+    Size,
+    /// So many bytes of a chunk are to come.
+    Data(u64),
+    /// After the bytes of a chunk, before the line end.
+    End,
+    Trailers,
+}
+
+impl Decoder {
+    pub(super) fn new(framing: Framing) -> Self {
+        match framing {
+            Framing::Empty | Framing::Length(0) => Self::Ended,
+            Framing::Length(length) => Self::Length(length),
+            Framing::Chunked => Self::Chunked(Chunked::Size),
+            Framing::Close => Self::Close,
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self, Self::Ended)
+    }
+
+    /// How much is to come, if that is known.
+    pub(super) fn remaining(&self) -> Option<u64> {
+        match self {
+            Self::Length(remaining) => Some(*remaining),
+            Self::Ended => Some(0),
+            Self::Chunked(_) | Self::Close => None,
+        }
+    }
+
+    /// The next of the body that is in `input`; `None` where more has to come in first, or it has ended.
+    pub(super) fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Malformed> {
+        match self {
+            Self::Ended => Ok(None),
+            _ if input.is_empty() => Ok(None),
+            Self::Close => Ok(Some(Frame::data(input.split().freeze()))),
+            Self::Length(remaining) => {
+                let data = take(input, remaining);
+                if *remaining == 0 {
+                    *self = Self::Ended;
+                }
+                Ok(Some(Frame::data(data)))
+            }
+            Self::Chunked(chunked) => {
+                let frame = chunked.decode(input)?;
+                if let Step::Last(trailers) = frame {
+                    *self = Self::Ended;
+                    return Ok(trailers.map(Frame::trailers));
+                }
+                Ok(match frame {
+                    Step::Data(data) => Some(Frame::data(data)),
+                    _ => None,
+                })
+            }
+        }
+    }
+
+    /// The connection has ended; whether the body has, too.
+    pub(super) fn ends_here(&mut self) -> bool {
+        match self {
+            Self::Close | Self::Ended => {
+                *self = Self::Ended;
+                true
+            }
+            Self::Length(_) | Self::Chunked(_) => false,
+        }
+    }
+}
+
+enum Step {
+    Data(Bytes),
+    Last(Option<HeaderMap>),
+    /// More has to come in.
+    Starved,
+}
+
+impl Chunked {
+    fn decode(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
+        loop {
+            match self {
+                // httparse reads a size without digits as 0.
+                Self::Size if input.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) => {
+                    return Err(Malformed("a chunk of the response has no size"));
+                }
+                Self::Size => match httparse::parse_chunk_size(input) {
+                    Ok(httparse::Status::Complete((length, size))) if length <= LONGEST_LINE => {
+                        input.advance(length);
+                        *self = if size == 0 { Self::Trailers } else { Self::Data(size) };
+                    }
+                    Ok(httparse::Status::Partial) if input.len() <= LONGEST_LINE => return Ok(Step::Starved),
+                    _ => return Err(Malformed("a chunk of the response has no size")),
+                },
+                Self::Data(remaining) => {
+                    if input.is_empty() {
+                        return Ok(Step::Starved);
+                    }
+                    let data = take(input, remaining);
+                    if *remaining == 0 {
+                        *self = Self::End;
+                    }
+                    return Ok(Step::Data(data));
+                }
+                Self::End => match &input[..] {
+                    [b'\r', b'\n', ..] => {
+                        input.advance(2);
+                        *self = Self::Size;
+                    }
+                    [] | [b'\r'] => return Ok(Step::Starved),
+                    _ => return Err(Malformed("a chunk of the response is longer than its size")),
+                },
+                Self::Trailers => return trailers(input),
+            }
+        }
+    }
+}
+
+fn take(input: &mut BytesMut, remaining: &mut u64) -> Bytes {
+    let length = usize::try_from(*remaining).unwrap_or(usize::MAX).min(input.len());
+    *remaining -= length as u64;
+    input.split_to(length).freeze()
+}
+
+/// RFC 9112 §7.1.2
+fn trailers(input: &mut BytesMut) -> Result<Step, Malformed> {
+    let mut lines = [httparse::EMPTY_HEADER; MOST_TRAILERS];
+    let (length, lines) = match httparse::parse_headers(input, &mut lines) {
+        Ok(httparse::Status::Complete(complete)) => complete,
+        Ok(httparse::Status::Partial) if input.len() <= LARGEST_TRAILERS => return Ok(Step::Starved),
+        _ => return Err(Malformed("the response has no trailers that can be read")),
+    };
+    let mut trailers = HeaderMap::new();
+    for line in lines {
+        match (HeaderName::from_bytes(line.name.as_bytes()), HeaderValue::from_bytes(line.value)) {
+            (Ok(name), Ok(value)) if may_trail(&name) => drop(trailers.append(name, value)),
+            (Ok(_), Ok(_)) => {}
+            _ => return Err(Malformed("a trailer of the response has bytes that it may not have")),
+        }
+    }
+    input.advance(length);
+    Ok(Step::Last((!trailers.is_empty()).then_some(trailers)))
+}
+
+/// RFC 9110 §6.5.1: not what a recipient has to know before the content, or what says how to read it.
+fn may_trail(name: &HeaderName) -> bool {
+    !matches!(
+        *name,
+        header::AUTHORIZATION
+            | header::CACHE_CONTROL
+            | header::CONNECTION
+            | header::CONTENT_ENCODING
+            | header::CONTENT_LENGTH
+            | header::CONTENT_RANGE
+            | header::CONTENT_TYPE
+            | header::COOKIE
+            | header::HOST
+            | header::SET_COOKIE
+            | header::TE
+            | header::TRAILER
+            | header::TRANSFER_ENCODING
+            | header::UPGRADE
+    )
+}
+
+/// Puts the framing around the body of a request.
+#[derive(Debug)]
+pub(super) enum Encoder {
+    Length(u64),
+    Chunked,
+}
+
+/// The body does not keep to its own length.
+#[derive(Debug, thiserror::Error)]
+#[error("the body of the request is not as long as it said")]
+pub(super) struct WrongLength;
+
+impl Encoder {
+    /// What goes before the data of a frame. What goes after it is [`Encoder::after`].
+    pub(super) fn before(&mut self, length: usize, out: &mut BytesMut) -> Result<(), WrongLength> {
+        match self {
+            Self::Length(remaining) => {
+                *remaining = remaining.checked_sub(length as u64).ok_or(WrongLength)?;
+            }
+            Self::Chunked => {
+                let mut digits = [0; 16];
+                let mut at = digits.len();
+                let mut number = length;
+                loop {
+                    at -= 1;
+                    digits[at] = b"0123456789abcdef"[number & 15];
+                    number >>= 4;
+                    if number == 0 {
+                        break;
+                    }
+                }
+                out.put_slice(&digits[at..]);
+                out.put_slice(b"\r\n");
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn after(&self) -> &'static [u8] {
+        match self {
+            Self::Length(_) => b"",
+            Self::Chunked => b"\r\n",
+        }
+    }
+
+    /// What goes after the data of the last frame, and ends the body.
+    pub(super) fn after_last(&self) -> Result<&'static [u8], WrongLength> {
+        match self {
+            Self::Length(0) => Ok(b""),
+            Self::Length(_) => Err(WrongLength),
+            Self::Chunked => Ok(b"\r\n0\r\n\r\n"),
+        }
+    }
+
+    /// Ends the body apart from its data.
+    pub(super) fn end(&self, trailers: Option<&HeaderMap>, out: &mut BytesMut) -> Result<(), WrongLength> {
+        match self {
+            Self::Length(0) => Ok(()),
+            Self::Length(_) => Err(WrongLength),
+            Self::Chunked => {
+                out.put_slice(b"0\r\n");
+                for (name, value) in trailers.into_iter().flatten().filter(|(name, _)| may_trail(name)) {
+                    out.put_slice(name.as_str().as_bytes());
+                    out.put_slice(b": ");
+                    out.put_slice(value.as_bytes());
+                    out.put_slice(b"\r\n");
+                }
+                out.put_slice(b"\r\n");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A size, and extensions that nobody reads (RFC 9112 §7.1.1).
+const LONGEST_LINE: usize = 1024;
+const MOST_TRAILERS: usize = 32;
+const LARGEST_TRAILERS: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What comes out when `input` comes in in such pieces, and whether the body has ended.
+    fn decoded(framing: Framing, input: &[u8], piece: usize) -> Result<(Vec<u8>, HeaderMap, bool, usize), Malformed> {
+        let mut decoder = Decoder::new(framing);
+        let (mut buffer, mut data, mut trailers) = (BytesMut::new(), Vec::new(), HeaderMap::new());
+        for piece in input.chunks(piece) {
+            buffer.extend_from_slice(piece);
+            while let Some(frame) = decoder.decode(&mut buffer)? {
+                match frame.into_data() {
+                    Ok(bytes) => data.extend_from_slice(&bytes),
+                    Err(frame) => trailers.extend(frame.into_trailers().unwrap()),
+                }
+            }
+        }
+        Ok((data, trailers, decoder.has_ended(), buffer.len()))
+    }
+
+    #[test]
+    fn bodies_end_where_their_framing_says() {
+        for (framing, input, data, ended, left) in [
+            (Framing::Length(3), &b"abc"[..], &b"abc"[..], true, 0),
+            (Framing::Length(3), b"ab", b"ab", false, 0),
+            (Framing::Length(3), b"abcde", b"abc", true, 2),
+            (Framing::Close, b"abc", b"abc", false, 0),
+            (Framing::Chunked, b"3\r\nabc\r\n0\r\n\r\n", b"abc", true, 0),
+            (Framing::Chunked, b"3;a=b;c\r\nabc\r\n00A\r\n0123456789\r\n0;x\r\n\r\nHTTP", b"abc0123456789", true, 4),
+            (Framing::Chunked, b"3\r\nabc\r\n0\r\n", b"abc", false, 0),
+            (Framing::Chunked, b"3\r\nabc\r\n", b"abc", false, 0),
+        ] {
+            for piece in 1..=input.len() {
+                let got = decoded(framing, input, piece).unwrap();
+                // In small pieces, what follows the end is still to come when it is reached.
+                assert_eq!((&got.0[..], got.2), (data, ended), "{framing:?} {piece}");
+                if piece == input.len() && ended {
+                    assert_eq!(got.3, left);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn trailers_come_last_without_those_that_frame() {
+        let input = b"1\r\na\r\n0\r\nx-sum: 1\r\nContent-Length: 5\r\nhost: h\r\nx-sum: 2\r\n\r\n";
+        for piece in 1..=input.len() {
+            let (data, trailers, ended, _) = decoded(Framing::Chunked, input, piece).unwrap();
+            assert!(ended && data == b"a");
+            assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-sum"]);
+            assert_eq!(trailers.get_all("x-sum").iter().collect::<Vec<_>>(), ["1", "2"]);
+        }
+    }
+
+    #[test]
+    fn bad_chunks_are_refused() {
+        let long = format!("1;{}\r\na", "x".repeat(LONGEST_LINE));
+        let trailers = format!("0\r\nx: {}", "x".repeat(LARGEST_TRAILERS));
+        let many: String = (0..=MOST_TRAILERS).map(|n| format!("x-{n}: 1\r\n")).collect();
+        let many = format!("0\r\n{many}\r\n");
+        for input in [
+            "x\r\n",
+            "-1\r\n",
+            "0x1\r\na",
+            "1\na",
+            "fffffffffffffffff\r\n",
+            "3\r\nabcd\r\n",
+            "1\r\na0\r\n",
+            "\r\n",
+            &long,
+            &trailers,
+            &many,
+        ] {
+            assert!(decoded(Framing::Chunked, input.as_bytes(), input.len()).is_err(), "{input}");
+        }
+    }
+
+    #[test]
+    fn a_request_body_keeps_to_its_length() {
+        let mut out = BytesMut::new();
+        let mut encoder = Encoder::Length(3);
+        assert!(encoder.before(2, &mut out).is_ok() && encoder.end(None, &mut out).is_err());
+        assert!(encoder.before(2, &mut out).is_err());
+        assert!(encoder.before(1, &mut out).is_ok() && encoder.end(None, &mut out).is_ok());
+        assert!(out.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(frames: Vec<Vec<u8>>, piece in 1..64_usize) {
+            let (mut encoder, mut out) = (Encoder::Chunked, BytesMut::new());
+            for frame in frames.iter().filter(|frame| !frame.is_empty()) {
+                encoder.before(frame.len(), &mut out).unwrap();
+                out.extend_from_slice(frame);
+                out.extend_from_slice(encoder.after());
+            }
+            encoder.end(None, &mut out).unwrap();
+            let (data, _, ended, left) = decoded(Framing::Chunked, &out, piece).unwrap();
+            prop_assert!(ended && left == 0);
+            prop_assert_eq!(data, frames.concat());
+        }
+
+        #[test]
+        fn no_bytes_panic(input: Vec<u8>, piece in 1..64_usize) {
+            for framing in [Framing::Chunked, Framing::Length(7), Framing::Close] {
+                let _ = decoded(framing, &input, piece);
+            }
+        }
+    }
+}

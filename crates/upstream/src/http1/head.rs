@@ -1,0 +1,359 @@
+//! The head of a request, written; the head of a response, read; and how long the body of either is.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use bytes::{BufMut, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{Method, Request, Response, StatusCode, Version};
+
+use super::Malformed;
+
+/// How a body is delimited (RFC 9112 §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is none.
+    Empty,
+    /// So many bytes.
+    Length(u64),
+    Chunked,
+    /// Whatever comes before the connection ends; for responses only.
+    Close,
+}
+
+/// Writes the head of `request`, whose body is delimited so.
+pub(super) fn write<B>(request: &Request<B>, framing: Framing, out: &mut BytesMut) {
+    let method = request.method();
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let headers = request.headers();
+    // Enough for most, so that the buffer grows once at most.
+    out.reserve(target.len() + 40 * headers.len() + 64);
+    out.put_slice(method.as_str().as_bytes());
+    out.put_slice(b" ");
+    out.put_slice(target.as_bytes());
+    out.put_slice(b" HTTP/1.1\r\n");
+    let mut has_length = false;
+    for (name, value) in headers {
+        // How the body is delimited is said below, as it is, whatever somebody claims.
+        if *name == CONTENT_LENGTH {
+            has_length = true;
+        } else if *name != TRANSFER_ENCODING {
+            put_field(out, name.as_str(), value.as_bytes());
+        }
+    }
+    match framing {
+        Framing::Length(length) => put_field(out, "content-length", itoa::Buffer::new().format(length).as_bytes()),
+        Framing::Chunked => put_field(out, "transfer-encoding", b"chunked"),
+        // RFC 9110 §8.6: where content might be expected, it is said that there is none.
+        _ if has_length || matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
+            put_field(out, "content-length", b"0");
+        }
+        _ => {}
+    }
+    out.put_slice(b"\r\n");
+}
+
+fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
+    out.put_slice(name.as_bytes());
+    out.put_slice(b": ");
+    out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
+/// A response head that was read.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) response: Response<()>,
+    pub(super) framing: Framing,
+    /// Whether the backend lets the connection be used again.
+    pub(super) keep_alive: bool,
+}
+
+/// Takes the head of a response to `method` from the front of `input`; `None` while it is not whole.
+pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
+    let mut lines = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let length = match config.parse_response_with_uninit_headers(&mut parsed, input, &mut lines) {
+        Ok(httparse::Status::Complete(length)) if length <= LARGEST_HEAD => length,
+        Ok(httparse::Status::Partial) if input.len() <= LARGEST_HEAD => return Ok(None),
+        Ok(_) => return Err(Malformed("the response head is too large")),
+        Err(httparse::Error::TooManyHeaders) => return Err(Malformed("the response has too many fields")),
+        Err(_) => return Err(Malformed("that is no response head")),
+    };
+    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or(Malformed("the response has no status"))?;
+    let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+    // The lines borrow what is split off next; their places don't.
+    let mut places = [Place::default(); MOST_FIELDS];
+    let count = parsed.headers.len();
+    for (place, line) in places.iter_mut().zip(&*parsed.headers) {
+        *place = Place { name: offset(input, line.name.as_bytes()), value: offset(input, line.value) };
+    }
+
+    let head = input.split_to(length).freeze();
+    let mut headers = HeaderMap::with_capacity(count + ROOM);
+    for place in &places[..count] {
+        let name = HeaderName::from_bytes(&head[place.name.range()]);
+        let value = HeaderValue::from_maybe_shared(head.slice(place.value.range()));
+        match (name, value) {
+            (Ok(name), Ok(value)) => drop(headers.append(name, value)),
+            _ => return Err(Malformed("a field of the response has bytes that it may not have")),
+        }
+    }
+    let keep_alive = is_persistent(&headers, version);
+    let (framing, is_clear) = framing(&mut headers, version, status, method)?;
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.version_mut() = version;
+    *response.headers_mut() = headers;
+    Ok(Some(Head { response, framing, keep_alive: keep_alive && is_clear }))
+}
+
+/// Where something stands in a head.
+#[derive(Clone, Copy, Default)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Place {
+    name: Span,
+    value: Span,
+}
+
+fn offset(whole: &[u8], part: &[u8]) -> Span {
+    // Within one head, so it fits.
+    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize) as u32;
+    Span { start, end: start + part.len() as u32 }
+}
+
+/// RFC 9112 §9.3
+fn is_persistent(headers: &HeaderMap, version: Version) -> bool {
+    let says = |option: &[u8]| {
+        let mut lines = headers.get_all(CONNECTION).iter();
+        lines.any(|line| line.as_bytes().split(|&byte| byte == b',').any(|said| is(said, option)))
+    };
+    match version {
+        Version::HTTP_11 => !says(b"close"),
+        _ => says(b"keep-alive") && !says(b"close"),
+    }
+}
+
+/// RFC 9112 §6.3: how the body of a response is delimited, and whether that is beyond doubt.
+fn framing(
+    headers: &mut HeaderMap,
+    version: Version,
+    status: StatusCode,
+    method: &Method,
+) -> Result<(Framing, bool), Malformed> {
+    if *method == Method::HEAD
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    {
+        return Ok((Framing::Empty, true));
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        // RFC 9112 §6.1: HTTP/1.0 has none, and others than this one were never asked for.
+        if version != Version::HTTP_11 || codings.next().is_some() || !is(coding.as_bytes(), b"chunked") {
+            return Err(Malformed("the response has a transfer coding that nobody asked for"));
+        }
+        // It overrides a length, which must not be passed on. Whoever sends both may be confused, or confusing.
+        let is_clear = headers.remove(CONTENT_LENGTH).is_none();
+        return Ok((Framing::Chunked, is_clear));
+    }
+    match content_length(headers)? {
+        Some(0) => Ok((Framing::Empty, true)),
+        Some(length) => Ok((Framing::Length(length), true)),
+        None => Ok((Framing::Close, false)),
+    }
+}
+
+/// RFC 9110 §8.6: decimal digits, and, if said more than once, the same each time.
+fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, Malformed> {
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lines.next() else { return Ok(None) };
+    let is_single = lines.next().is_none();
+    let mut length = None;
+    for line in headers.get_all(CONTENT_LENGTH) {
+        for member in line.as_bytes().split(|&byte| byte == b',') {
+            let said = digits(member.trim_ascii()).ok_or(Malformed("the response has no length that is a number"))?;
+            if *length.get_or_insert(said) != said {
+                return Err(Malformed("the response has two lengths"));
+            }
+        }
+    }
+    // One number, for whoever reads it next.
+    if let Some(length) = length
+        && (!is_single || first.as_bytes().contains(&b','))
+    {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(length)
+}
+
+fn digits(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, digit| match digit {
+        b'0'..=b'9' => number.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
+        _ => None,
+    })
+}
+
+fn is(said: &[u8], word: &[u8]) -> bool {
+    said.trim_ascii().eq_ignore_ascii_case(word)
+}
+
+/// More than any application sends, and little enough to hold for each request.
+const MOST_FIELDS: usize = 128;
+pub(super) const LARGEST_HEAD: usize = 64 * 1024;
+/// For the fields that are added on the way to the client: growing a map is as dear as filling it.
+const ROOM: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(method: &str, target: &str, fields: &[(&str, &str)], framing: Framing) -> String {
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let mut out = BytesMut::new();
+        write(&request.body(()).unwrap(), framing, &mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_request_is_written_in_origin_form_with_one_framing() {
+        for (method, target, fields, framing, expected) in [
+            ("GET", "/a?b=c", &[("host", "h")][..], Framing::Empty, "GET /a?b=c HTTP/1.1\r\nhost: h\r\n\r\n"),
+            ("GET", "http://h/a", &[], Framing::Empty, "GET /a HTTP/1.1\r\n\r\n"),
+            ("OPTIONS", "*", &[], Framing::Empty, "OPTIONS * HTTP/1.1\r\n\r\n"),
+            ("POST", "/", &[], Framing::Empty, "POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n"),
+            (
+                "DELETE",
+                "/",
+                &[("content-length", "0")],
+                Framing::Empty,
+                "DELETE / HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
+            ),
+            ("PUT", "/", &[("content-length", "9")], Framing::Length(5), "PUT / HTTP/1.1\r\ncontent-length: 5\r\n\r\n"),
+            (
+                "POST",
+                "/",
+                &[("transfer-encoding", "gzip, chunked"), ("content-length", "3"), ("a", "b")],
+                Framing::Chunked,
+                "POST / HTTP/1.1\r\na: b\r\ntransfer-encoding: chunked\r\n\r\n",
+            ),
+        ] {
+            assert_eq!(written(method, target, fields, framing), expected);
+        }
+    }
+
+    fn parsed(method: Method, head: &str) -> Result<Option<Head>, Malformed> {
+        read(&mut BytesMut::from(head), &method)
+    }
+
+    // RFC 9112 §6.3
+    #[test]
+    fn a_response_body_is_delimited_in_one_way() {
+        for (method, head, framing, keep_alive) in [
+            (Method::GET, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", Framing::Length(5), true),
+            (Method::GET, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Framing::Empty, true),
+            (
+                Method::GET,
+                "HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\ncontent-length: 5\r\n\r\n",
+                Framing::Length(5),
+                true,
+            ),
+            (Method::GET, "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", Framing::Chunked, true),
+            (
+                Method::GET,
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n",
+                Framing::Chunked,
+                false,
+            ),
+            (Method::GET, "HTTP/1.1 200 OK\r\n\r\n", Framing::Close, false),
+            (Method::GET, "HTTP/1.1 200\r\ncontent-length: 1\r\n\r\n", Framing::Length(1), true),
+            (Method::HEAD, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", Framing::Empty, true),
+            (Method::GET, "HTTP/1.1 204 No Content\r\n\r\n", Framing::Empty, true),
+            (Method::GET, "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", Framing::Empty, true),
+            (
+                Method::GET,
+                "HTTP/1.1 200 OK\r\nconnection: x, Close\r\ncontent-length: 1\r\n\r\n",
+                Framing::Length(1),
+                false,
+            ),
+            (Method::GET, "HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\n", Framing::Length(1), false),
+            (
+                Method::GET,
+                "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 1\r\n\r\n",
+                Framing::Length(1),
+                true,
+            ),
+        ] {
+            let read = parsed(method, head).unwrap().unwrap();
+            assert_eq!((read.framing, read.keep_alive), (framing, keep_alive), "{head}");
+            let lengths: Vec<_> = read.response.headers().get_all(CONTENT_LENGTH).iter().collect();
+            assert!(lengths.len() <= 1, "{head}");
+            assert!(framing != Framing::Chunked || lengths.is_empty(), "{head}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        for head in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 5, 6\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length:\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: identity\r\n\r\n",
+            "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\na : b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\na\r\n\r\n",
+            "HTTP/1.1 200 OK\r\na: b\0c\r\n\r\n",
+            "HTTP/2 200 OK\r\n\r\n",
+            "HTTP/1.1 99 No\r\n\r\n",
+            "<html>",
+        ] {
+            assert!(parsed(Method::GET, head).is_err(), "{head}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_taken_when_it_is_whole_and_not_a_byte_more() {
+        let head = "HTTP/1.1 200 OK\r\nx-a: 1\r\nx-a: 2\r\n\r\n";
+        for end in 0..head.len() {
+            assert!(parsed(Method::GET, &head[..end]).unwrap().is_none(), "{end}");
+        }
+        let mut input = BytesMut::from(format!("{head}body").as_str());
+        let read = read(&mut input, &Method::GET).unwrap().unwrap();
+        assert_eq!(read.response.headers().get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(input, "body");
+    }
+
+    #[test]
+    fn heads_have_limits() {
+        let many: String = (0..=MOST_FIELDS).map(|n| format!("x-{n}: 1\r\n")).collect();
+        let large = "a".repeat(LARGEST_HEAD);
+        for head in [format!("HTTP/1.1 200 OK\r\n{many}\r\n"), format!("HTTP/1.1 200 OK\r\nx: {large}")] {
+            assert!(parsed(Method::GET, &head).is_err());
+        }
+    }
+}

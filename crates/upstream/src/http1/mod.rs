@@ -1,0 +1,257 @@
+//! One HTTP/1.1 connection to a backend, driven by whoever uses it.
+//!
+//! Not hyper's: its client side hands each request and each response over by channels, to a task that is to drive the
+//! connection, which costs as much as the rest of forwarding. Here the future of the request, and then the body of the
+//! response, move the bytes themselves. Heads and chunk sizes are parsed by httparse, as in hyper.
+
+mod body;
+mod head;
+mod output;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, Sleep, sleep};
+
+use self::body::Decoder;
+use self::head::{Framing, Head};
+use self::output::{Output, Stop};
+use crate::body::RequestBody;
+use crate::connect::Socket;
+use crate::error::{BodyError, BoxError, ProxyError, ProxyErrorKind};
+
+/// A connection with nobody else to poll it.
+pub(crate) struct Http1<B: Body> {
+    socket: Socket,
+    input: BytesMut,
+    /// How much to make room for before reading: more, once a reading has filled the room there was.
+    room: usize,
+    output: Output<B>,
+    decoder: Decoder,
+    /// Whether there may be another request after this one.
+    keep_alive: bool,
+    /// Reused from request to request: moving a deadline that is registered already is cheap.
+    timer: Pin<Box<Sleep>>,
+}
+
+/// A request that got no response.
+pub(crate) enum SendError<B: Body> {
+    /// The connection ended before the response head did. Here is the request again, where it may be sent again:
+    /// nothing of it went out, or it has no content and does no harm (RFC 9110 §9.2.2).
+    Ended { request: Option<Request<RequestBody<B>>>, error: io::Error },
+    /// Another failure, which a new connection would not mend.
+    Failed(ProxyError),
+}
+
+/// What came from the backend is not HTTP/1.1, or could be read in more than one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Malformed(&'static str);
+
+impl<B> Http1<B>
+where
+    B: Body<Error: Into<BoxError>> + Unpin,
+{
+    pub(crate) fn new(socket: Socket) -> Box<Self> {
+        Box::new(Self {
+            socket,
+            input: BytesMut::new(),
+            room: SMALLEST_ROOM,
+            output: Output::default(),
+            decoder: Decoder::Ended,
+            keep_alive: true,
+            timer: Box::pin(sleep(Duration::ZERO)),
+        })
+    }
+
+    /// Sends `request` and waits for the head of its response: for no longer than `timeout` from when the last byte of
+    /// the request went out.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<RequestBody<B>>,
+        timeout: Duration,
+    ) -> Result<Response<()>, SendError<B>> {
+        let (head, body) = request.into_parts();
+        let request = Request::from_parts(head, ());
+        let is_repeatable = body.is_empty() && request.method().is_idempotent();
+        self.output.begin(&request, body);
+        self.timer.as_mut().reset(Instant::now() + timeout);
+        let mut interim = 0;
+        let received = poll_fn(|cx| self.poll_exchange(cx, request.method(), timeout, &mut interim)).await;
+        match received {
+            Ok(Head { response, framing, keep_alive }) => {
+                self.decoder = Decoder::new(framing);
+                self.keep_alive = keep_alive;
+                Ok(response)
+            }
+            Err(Failure::Ended(error)) => {
+                let body = match self.output.take_back() {
+                    Some(body) => Some(body),
+                    None => is_repeatable.then(RequestBody::empty),
+                };
+                Err(SendError::Ended { request: body.map(|body| request.map(|()| body)), error })
+            }
+            Err(Failure::Other(error)) => Err(SendError::Failed(error)),
+        }
+    }
+
+    fn poll_exchange(
+        &mut self,
+        cx: &mut Context<'_>,
+        method: &Method,
+        timeout: Duration,
+        interim: &mut u32,
+    ) -> Poll<Result<Head, Failure>> {
+        if self.output.is_sending() {
+            match self.output.poll(cx, &mut self.socket) {
+                // The backend may have answered before it stopped listening.
+                Poll::Ready(Err(Stop::Socket)) => {}
+                Poll::Ready(Err(Stop::Body(error))) => {
+                    // Its body failed: RFC 9209 calls it an error of the request.
+                    let error = ProxyError::caused(ProxyErrorKind::HttpRequestError, error);
+                    return Poll::Ready(Err(Failure::Other(error)));
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            if self.output.has_progressed() {
+                self.timer.as_mut().reset(Instant::now() + timeout);
+            }
+        }
+        // The work before the timer: a response that is there has come in time.
+        if let Poll::Ready(head) = self.poll_head(cx, method, interim) {
+            return Poll::Ready(head);
+        }
+        // While the client has not said all, the backend is not late.
+        if !self.output.awaits_body() {
+            ready!(self.timer.as_mut().poll(cx));
+            return Poll::Ready(Err(Failure::Other(ProxyError::new(ProxyErrorKind::HttpResponseTimeout))));
+        }
+        Poll::Pending
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method, interim: &mut u32) -> Poll<Result<Head, Failure>> {
+        // Looked at again only when another line has come: a backend that sends byte by byte costs no more than lines.
+        let mut is_new = !self.input.is_empty();
+        loop {
+            if is_new && let Some(head) = head::read(&mut self.input, method).map_err(Failure::malformed)? {
+                if !head.response.status().is_informational() {
+                    return Poll::Ready(Ok(head));
+                }
+                // RFC 9110 §15.2: there may be any number of them, but not without end. Nobody asked for a switch:
+                // what follows it is not HTTP, or is meant to be taken for it.
+                *interim += 1;
+                if head.response.status() == StatusCode::SWITCHING_PROTOCOLS || *interim > MOST_INTERIM {
+                    return Poll::Ready(Err(Failure::malformed(Malformed("the backend answers what nobody asked"))));
+                }
+                is_new = !self.input.is_empty();
+                continue;
+            }
+            let before = self.input.len();
+            match ready!(self.poll_read(cx)) {
+                Ok(0) => return Poll::Ready(Err(Failure::Ended(io::ErrorKind::UnexpectedEof.into()))),
+                Ok(_) => is_new = self.input[before..].contains(&b'\n') || self.input.len() > head::LARGEST_HEAD,
+                Err(error) => return Poll::Ready(Err(Failure::Ended(error))),
+            }
+        }
+    }
+
+    /// More of the response body.
+    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        // What is left of the request goes on.
+        if self.output.is_sending()
+            && let Poll::Ready(Err(_)) = self.output.poll(cx, &mut self.socket)
+        {
+            self.keep_alive = false;
+        }
+        loop {
+            match self.decoder.decode(&mut self.input) {
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(None) if self.decoder.has_ended() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(Malformed(what)) => return Poll::Ready(Some(Err(BodyError::Malformed(what)))),
+            }
+            match ready!(self.poll_read(cx)) {
+                Ok(0) if self.decoder.ends_here() => return Poll::Ready(None),
+                Ok(0) => return Poll::Ready(Some(Err(BodyError::Incomplete))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Some(Err(BodyError::Io(error)))),
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.capacity() - self.input.len() < self.room / 4 {
+            self.input.reserve(self.room);
+        }
+        let spare = self.input.capacity() - self.input.len();
+        let length = ready!(pin!(self.socket.read_buf(&mut self.input)).poll(cx))?;
+        if length == spare && self.room < LARGEST_ROOM {
+            self.room *= 2;
+        }
+        Poll::Ready(Ok(length))
+    }
+
+    /// Whether the next request may be sent: nothing is left of the last one, and the backend has neither closed nor
+    /// said anything unasked.
+    ///
+    /// Polls without a waker, so that the task that used the connection last is not woken, nor kept in memory, by what
+    /// happens to it while it is idle.
+    pub(crate) fn is_reusable(&mut self) -> bool {
+        self.keep_alive
+            && self.has_ended()
+            && !self.output.is_sending()
+            && !self.output.has_stopped()
+            && self.input.is_empty()
+            && self.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+}
+
+impl<B: Body> Http1<B> {
+    /// Whether the response body has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.decoder.has_ended()
+    }
+
+    /// How much of the response body is to come, if that is known.
+    pub(crate) fn remaining(&self) -> Option<u64> {
+        self.decoder.remaining()
+    }
+}
+
+/// Why there is no response head.
+enum Failure {
+    Ended(io::Error),
+    Other(ProxyError),
+}
+
+impl Failure {
+    fn malformed(malformed: Malformed) -> Self {
+        Self::Other(ProxyError::caused(ProxyErrorKind::HttpProtocolError, malformed))
+    }
+}
+
+/// How the body of a request is to be delimited.
+fn framing<B>(body: &RequestBody<B>) -> Framing
+where
+    B: Body + Unpin,
+{
+    if body.is_end_stream() {
+        return Framing::Empty;
+    }
+    match body.size_hint().exact() {
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
+    }
+}
+
+const SMALLEST_ROOM: usize = 8 * 1024;
+/// What a bulk transfer is read by: fewer system calls would not make it faster.
+const LARGEST_ROOM: usize = 64 * 1024;
+const MOST_INTERIM: u32 = 16;

@@ -1,0 +1,317 @@
+//! HTTP/1.1 to backends, byte by byte.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use rproxy_upstream::{BodyError, ProxyError, ProxyErrorKind, Upstream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tower::ServiceExt;
+
+type AnyBody = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// A backend whose every connection is given to `serve`.
+async fn backend<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> (Upstream<AnyBody>, Arc<AtomicUsize>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: SocketAddr = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            counter.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(serve(stream));
+        }
+    });
+    let builder = Upstream::builder().backend(&address.to_string()).unwrap();
+    (builder.timeout(Duration::from_secs(20)).build().unwrap(), connections)
+}
+
+/// A backend that says the same to every request.
+async fn says(answer: &'static str) -> (Upstream<AnyBody>, Arc<AtomicUsize>) {
+    backend(move |mut stream| async move {
+        while read_until(&mut stream, b"\r\n\r\n").await.is_some() {
+            if stream.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+/// Reads up to and with `end`; `None` at the end of the connection.
+async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Option<String> {
+    let mut read = Vec::new();
+    while !read.ends_with(end) {
+        read.push(stream.read_u8().await.ok()?);
+    }
+    Some(String::from_utf8(read).unwrap())
+}
+
+fn request(method: Method, body: AnyBody) -> Request<AnyBody> {
+    Request::builder().method(method).uri("/").header("host", "a.example").body(body).unwrap()
+}
+
+fn get() -> Request<AnyBody> {
+    request(Method::GET, empty())
+}
+
+fn empty() -> AnyBody {
+    Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+fn full(text: &'static str) -> AnyBody {
+    Full::from(text).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+/// A body of frames that come when they are sent; its length is not known.
+fn frames() -> (mpsc::Sender<Result<Frame<Bytes>, std::io::Error>>, AnyBody) {
+    let (sender, receiver) = mpsc::channel(1);
+    let frames = stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
+    (sender, StreamBody::new(frames.boxed()).boxed_unsync())
+}
+
+#[tokio::test]
+async fn a_body_of_known_length_goes_out_with_it_and_others_in_chunks() {
+    let (upstream, _) = backend(async |mut stream| {
+        let mut seen = read_until(&mut stream, b"\r\n\r\n").await.unwrap();
+        let end: &[u8] = if seen.contains("chunked") { b"0\r\nx-sum: 1\r\n\r\n" } else { b"hello" };
+        seen += &read_until(&mut stream, end).await.unwrap();
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{seen}", seen.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let response = upstream.clone().oneshot(request(Method::PUT, full("hello"))).await.unwrap();
+    let seen = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(seen, "PUT / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 5\r\n\r\nhello");
+
+    let (sender, body) = frames();
+    let sending = tokio::spawn(async move {
+        let trailers = HeaderMap::from_iter([
+            ("x-sum".parse().unwrap(), "1".parse().unwrap()),
+            (http::header::CONTENT_LENGTH, "9".parse().unwrap()),
+        ]);
+        for frame in [Frame::data("hel".into()), Frame::data(Bytes::new()), Frame::data("lo world, hello".into())] {
+            sender.send(Ok(frame)).await.unwrap();
+        }
+        sender.send(Ok(Frame::trailers(trailers))).await.unwrap();
+    });
+    let response = upstream.oneshot(request(Method::POST, body)).await.unwrap();
+    let seen = response.into_body().collect().await.unwrap().to_bytes();
+    sending.await.unwrap();
+    assert_eq!(
+        seen,
+        "POST / HTTP/1.1\r\nhost: a.example\r\ntransfer-encoding: chunked\r\n\r\n\
+         3\r\nhel\r\nf\r\nlo world, hello\r\n0\r\nx-sum: 1\r\n\r\n"
+    );
+}
+
+#[tokio::test]
+async fn trailers_of_a_response_arrive() {
+    let (upstream, connections) =
+        says("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\nhost: evil\r\n\r\n")
+            .await;
+    for _ in 0..2 {
+        let body = upstream.clone().oneshot(get()).await.unwrap().into_body().collect().await.unwrap();
+        assert_eq!(body.trailers().unwrap(), &HeaderMap::from_iter([("x-sum".parse().unwrap(), "1".parse().unwrap())]));
+        assert_eq!(body.to_bytes(), "abc");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_response_streams_in_both_directions_at_once() {
+    let (upstream, connections) = backend(async |mut stream| {
+        read_until(&mut stream, b"\r\n\r\n").await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+        // Echoes each frame when it comes: the response begins before the request has ended.
+        for _ in 0..3 {
+            read_until(&mut stream, b"1\r\n").await.unwrap();
+            let frame = stream.read_u8().await.unwrap();
+            read_until(&mut stream, b"\r\n").await.unwrap();
+            stream.write_all(format!("1\r\n{}\r\n", char::from(frame)).as_bytes()).await.unwrap();
+        }
+        read_until(&mut stream, b"0\r\n\r\n").await.unwrap();
+        stream.write_all(b"0\r\n\r\n").await.unwrap();
+        read_until(&mut stream, b"\r\n\r\n").await.unwrap();
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    })
+    .await;
+    let (sender, body) = frames();
+    let mut response = upstream.clone().oneshot(request(Method::POST, body)).await.unwrap();
+    for text in ["a", "b", "c"] {
+        sender.send(Ok(Frame::data(text.into()))).await.unwrap();
+        assert_eq!(response.frame().await.unwrap().unwrap().into_data().unwrap(), text);
+    }
+    drop(sender);
+    assert!(response.frame().await.is_none());
+    assert_eq!(upstream.oneshot(get()).await.unwrap().status(), StatusCode::NO_CONTENT);
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_wait_for_the_request_is_passed_on_and_the_connection_ends() {
+    let (upstream, connections) = says("HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\n\r\nno\n").await;
+    for _ in 0..2 {
+        let (_sender, body) = frames();
+        let response = upstream.clone().oneshot(request(Method::POST, body)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "no\n");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_request_body_that_breaks_off_is_the_clients_error() {
+    let (upstream, _) = backend(async |mut stream| while read_until(&mut stream, b"\n").await.is_some() {}).await;
+    let (sender, body) = frames();
+    sender.send(Err(std::io::ErrorKind::BrokenPipe.into())).await.unwrap();
+    let response = upstream.oneshot(request(Method::POST, body)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(response.extensions().get::<ProxyError>().unwrap().kind(), ProxyErrorKind::HttpRequestError);
+}
+
+/// Yields two bytes and calls them one.
+struct Liar(Option<Bytes>);
+
+impl Body for Liar {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        std::task::Poll::Ready(self.0.take().map(|data| Ok(Frame::data(data))))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(1)
+    }
+}
+
+#[tokio::test]
+async fn a_request_body_of_another_length_than_it_said_goes_nowhere() {
+    let (upstream, _) = backend(async |mut stream| while read_until(&mut stream, b"\n").await.is_some() {}).await;
+    for body in [Liar(Some("ab".into())), Liar(None)] {
+        let response = upstream.clone().oneshot(request(Method::POST, body.boxed_unsync())).await.unwrap();
+        assert_eq!(response.extensions().get::<ProxyError>().unwrap().kind(), ProxyErrorKind::HttpRequestError);
+    }
+}
+
+#[tokio::test]
+async fn what_two_could_read_differently_is_not_followed_by_another_request() {
+    let (upstream, connections) =
+        says("HTTP/1.1 200 OK\r\ncontent-length: 99\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n").await;
+    for _ in 0..2 {
+        let response = upstream.clone().oneshot(get()).await.unwrap();
+        assert!(!response.headers().contains_key("content-length"));
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "abc");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn nonsense_is_a_502() {
+    const STORM: &str = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n\
+        HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n\
+        HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n\
+        HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n\
+        HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n\
+        HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n";
+    for answer in [
+        STORM,
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: xchunked\r\n\r\n",
+        "SSH-2.0-OpenSSH\r\n\r\n",
+    ] {
+        let (upstream, _) = says(answer).await;
+        let response = upstream.oneshot(get()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY, "{answer}");
+        let error = response.extensions().get::<ProxyError>().unwrap();
+        assert_eq!(error.kind(), ProxyErrorKind::HttpProtocolError, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_its_framing_is_an_error() {
+    for (body, malformed) in [
+        ("content-length: 5\r\n\r\nabc", false),
+        ("transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n", false),
+        ("transfer-encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", true),
+        ("transfer-encoding: chunked\r\n\r\n\r\n", true),
+    ] {
+        let (upstream, _) = backend(move |mut stream| async move {
+            read_until(&mut stream, b"\r\n\r\n").await.unwrap();
+            stream.write_all(format!("HTTP/1.1 200 OK\r\n{body}").as_bytes()).await.unwrap();
+        })
+        .await;
+        let error = upstream.oneshot(get()).await.unwrap().into_body().collect().await.unwrap_err();
+        assert_eq!(matches!(error, BodyError::Malformed(_)), malformed, "{body}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_comes_byte_by_byte_is_read() {
+    let (upstream, _) = backend(async |mut stream| {
+        stream.set_nodelay(true).unwrap();
+        read_until(&mut stream, b"\r\n\r\n").await.unwrap();
+        for byte in b"HTTP/1.1 200 OK\r\nx-a: 1\r\ncontent-length: 3\r\n\r\nabc" {
+            stream.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let response = upstream.oneshot(get()).await.unwrap();
+    assert_eq!(response.headers()["x-a"], "1");
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "abc");
+}
+
+#[tokio::test]
+async fn a_large_body_arrives_whole() {
+    let (upstream, connections) = backend(async |mut stream| {
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| number as u8).collect();
+        while read_until(&mut stream, b"\r\n\r\n").await.is_some() {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", bytes.len());
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&bytes).await.unwrap();
+        }
+    })
+    .await;
+    for _ in 0..2 {
+        let body = upstream.clone().oneshot(get()).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body.len(), 3_000_000);
+        assert!(body.iter().enumerate().all(|(at, byte)| at as u8 == *byte));
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_is_late_from_when_it_has_the_whole_request() {
+    let (upstream, _) = backend(async |mut stream| while stream.read_u8().await.is_ok() {}).await;
+    let (sender, body) = frames();
+    let begun = tokio::time::Instant::now();
+    let exchange = tokio::spawn(upstream.oneshot(request(Method::POST, body)));
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        sender.send(Ok(Frame::data("a".into()))).await.unwrap();
+    }
+    drop(sender);
+    let response = exchange.await.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert!(begun.elapsed() >= Duration::from_secs(65), "{:?}", begun.elapsed());
+}

@@ -31,9 +31,10 @@ where
             soonest = soonest.min(down);
             continue;
         }
+        // What is taken seldom, or is large, is boxed: every request carries room for all of this future.
         let attempt = match (link.member.backend.protocol, upgrade) {
-            (Protocol::H2c, _) => http2(&worker.settings, link, request).await,
-            (_, true) => switch(&worker.settings, link, request).await,
+            (Protocol::H2c, _) => Box::pin(http2(&worker.settings, link, request)).await,
+            (_, true) => Box::pin(switch(&worker.settings, link, request)).await,
             (_, false) => http1(&worker.settings, link, request).await,
         };
         match attempt {
@@ -82,7 +83,7 @@ where
             Err(SendError::Failed(error)) => return Err(error.into()),
         };
     }
-    let socket = match settings.connector.connect(&link.member.backend).await {
+    let socket = match Box::pin(settings.connector.connect(&link.member.backend)).await {
         Ok(socket) => socket,
         Err(error) => return Err(unreachable(link, request, error)),
     };

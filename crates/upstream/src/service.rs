@@ -112,8 +112,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let worker = Arc::clone(&self.worker);
-        // Boxed: hyper's `send_request` future has no name, and the exchange is large, so that one
-        // allocation is cheaper than carrying it inside of every layer's future.
+        // Boxed: the exchange is large, so that one allocation is cheaper than carrying it inside of every layer's
+        // future.
         ResponseFuture { exchange: Box::pin(async move { exchange(&worker, request).await }) }
     }
 }

@@ -93,15 +93,22 @@ pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
 
     let head = input.split_to(length).freeze();
     let mut headers = HeaderMap::with_capacity(count + ROOM);
+    let mut says_connection = false;
     for place in &places[..count] {
         let name = HeaderName::from_bytes(&head[place.name.range()]);
         let value = HeaderValue::from_maybe_shared(head.slice(place.value.range()));
         match (name, value) {
-            (Ok(name), Ok(value)) => drop(headers.append(name, value)),
+            (Ok(name), Ok(value)) => {
+                says_connection |= name == CONNECTION;
+                headers.append(name, value);
+            }
             _ => return Err(Malformed("a field of the response has bytes that it may not have")),
         }
     }
-    let keep_alive = is_persistent(&headers, version);
+    let keep_alive = match says_connection {
+        true => is_persistent(&headers, version),
+        false => version == Version::HTTP_11,
+    };
     let (framing, is_clear) = framing(&mut headers, version, status, method)?;
     let mut response = Response::new(());
     *response.status_mut() = status;
@@ -160,10 +167,11 @@ fn framing(
     {
         return Ok((Framing::Empty, true));
     }
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+        let is_chunked = codings.next().is_some_and(|coding| is(coding.as_bytes(), b"chunked"));
         // RFC 9112 §6.1: HTTP/1.0 has none, and others than this one were never asked for.
-        if version != Version::HTTP_11 || codings.next().is_some() || !is(coding.as_bytes(), b"chunked") {
+        if version != Version::HTTP_11 || !is_chunked || codings.next().is_some() {
             return Err(Malformed("the response has a transfer coding that nobody asked for"));
         }
         // It overrides a length, which must not be passed on. Whoever sends both may be confused, or confusing.

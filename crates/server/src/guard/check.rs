@@ -39,6 +39,7 @@ fn host<B>(request: &mut Request<B>) -> Result<(), RequestRefusal> {
         return Err(RequestRefusal::BadHost);
     }
     match (first, request.uri().authority()) {
+        (Some(host), None) if is_ordinary(host.as_bytes()) => {}
         (Some(host), None) => {
             authority(host).ok_or(RequestRefusal::BadHost)?;
         }
@@ -60,6 +61,23 @@ fn host<B>(request: &mut Request<B>) -> Result<(), RequestRefusal> {
         (None, _) => return Err(RequestRefusal::BadHost),
     }
     Ok(())
+}
+
+/// Whether it is a name or an IPv4 address, and perhaps a port: what nearly all are, and quickly told.
+fn is_ordinary(host: &[u8]) -> bool {
+    let colon = host.iter().position(|&byte| byte == b':').unwrap_or(host.len());
+    let (name, port) = host.split_at(colon);
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    (1..=255).contains(&name.len()) && name.iter().all(is_name) && is_port(port)
+}
+
+/// Nothing, or a colon and up to four digits: longer ones are not all ports.
+fn is_port(port: &[u8]) -> bool {
+    match port {
+        [] => true,
+        [b':', digits @ ..] => (1..=4).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
 }
 
 /// The authority of a `Host` field: a host and perhaps a port, no user, no list.
@@ -168,6 +186,14 @@ mod tests {
         ] {
             let mut request = request(method, target, version, hosts);
             assert_eq!(check(&mut request, None), Err(refusal), "{method} {target} {hosts:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn an_ordinary_host_is_an_authority(host in "[a-zA-Z0-9.:_@-]{0,20}") {
+            let value = HeaderValue::try_from(&host).unwrap();
+            proptest::prop_assert!(!is_ordinary(host.as_bytes()) || authority(&value).is_some(), "{}", host);
         }
     }
 

@@ -5,9 +5,13 @@ use std::borrow::Cow;
 use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue, ValueIter};
 
+use crate::targeted;
+
 /// What a response says about its storage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ResponseDirectives {
+    /// A targeted field speaks: `Expires` is silent, RFC 9213 §2.2.
+    pub(crate) targeted: bool,
     pub(crate) no_store: bool,
     pub(crate) no_cache: bool,
     pub(crate) private: bool,
@@ -25,36 +29,44 @@ pub(crate) struct ResponseDirectives {
 }
 
 impl ResponseDirectives {
+    /// What counts for this cache: a targeted field if there is one, else `Cache-Control`.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
+        if let Some(told) = targeted::directives(headers) {
+            return told;
+        }
         let mut told = Self::default();
         for directive in Directives::of(headers) {
-            let name = directive.name;
-            if name.eq_ignore_ascii_case(b"max-age") {
-                // RFC 9111 §4.2.1: of several values the first one counts.
-                told.max_age.get_or_insert(directive.delta_seconds().unwrap_or(0));
-            } else if name.eq_ignore_ascii_case(b"s-maxage") {
-                told.s_maxage.get_or_insert(directive.delta_seconds().unwrap_or(0));
-            } else if name.eq_ignore_ascii_case(b"no-store") {
-                told.no_store = true;
-            } else if name.eq_ignore_ascii_case(b"no-cache") {
-                told.no_cache |= !directive.qualify(&mut told.unstored);
-            } else if name.eq_ignore_ascii_case(b"private") {
-                told.private |= !directive.qualify(&mut told.unstored);
-            } else if name.eq_ignore_ascii_case(b"public") {
-                told.public = true;
-            } else if name.eq_ignore_ascii_case(b"must-revalidate") {
-                told.must_revalidate = true;
-            } else if name.eq_ignore_ascii_case(b"proxy-revalidate") {
-                told.proxy_revalidate = true;
-            } else if name.eq_ignore_ascii_case(b"must-understand") {
-                told.must_understand = true;
-            } else if name.eq_ignore_ascii_case(b"stale-while-revalidate") {
-                told.stale_while_revalidate = told.stale_while_revalidate.or(directive.delta_seconds());
-            } else if name.eq_ignore_ascii_case(b"stale-if-error") {
-                told.stale_if_error = told.stale_if_error.or(directive.delta_seconds());
-            }
+            told.heed(&directive);
         }
         told
+    }
+
+    pub(crate) fn heed(&mut self, directive: &Directive<'_>) {
+        let is = |name: &[u8]| directive.name.eq_ignore_ascii_case(name);
+        if is(b"max-age") {
+            // RFC 9111 §4.2.1: of several values the first one counts.
+            self.max_age.get_or_insert(directive.delta_seconds().unwrap_or(0));
+        } else if is(b"s-maxage") {
+            self.s_maxage.get_or_insert(directive.delta_seconds().unwrap_or(0));
+        } else if is(b"no-store") {
+            self.no_store = true;
+        } else if is(b"no-cache") {
+            self.no_cache |= !directive.qualify(&mut self.unstored);
+        } else if is(b"private") {
+            self.private |= !directive.qualify(&mut self.unstored);
+        } else if is(b"public") {
+            self.public = true;
+        } else if is(b"must-revalidate") {
+            self.must_revalidate = true;
+        } else if is(b"proxy-revalidate") {
+            self.proxy_revalidate = true;
+        } else if is(b"must-understand") {
+            self.must_understand = true;
+        } else if is(b"stale-while-revalidate") {
+            self.stale_while_revalidate = self.stale_while_revalidate.or(directive.delta_seconds());
+        } else if is(b"stale-if-error") {
+            self.stale_if_error = self.stale_if_error.or(directive.delta_seconds());
+        }
     }
 }
 
@@ -106,14 +118,18 @@ impl RequestDirectives {
     }
 }
 
-struct Directive<'a> {
-    name: &'a [u8],
-    argument: Argument<'a>,
+pub(crate) struct Directive<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) argument: Argument<'a>,
 }
 
-enum Argument<'a> {
+pub(crate) enum Argument<'a> {
     Absent,
     Given(Cow<'a, [u8]>),
+    /// Of the types of a structured field, a number.
+    Seconds(u64),
+    /// Of the types of a structured field, text.
+    Fields(Cow<'a, [u8]>),
     Malformed,
 }
 
@@ -122,14 +138,15 @@ impl Directive<'_> {
     fn delta_seconds(&self) -> Option<u64> {
         match &self.argument {
             Argument::Given(digits) => delta_seconds(digits),
-            Argument::Absent | Argument::Malformed => None,
+            Argument::Seconds(seconds) => Some((*seconds).min(MOST_SECONDS)),
+            Argument::Absent | Argument::Fields(_) | Argument::Malformed => None,
         }
     }
 
     /// Collects the field names of the qualified form. Whatever is not clearly a list of field names
     /// counts as the unqualified form, which restricts more.
     fn qualify(&self, fields: &mut Vec<HeaderName>) -> bool {
-        let Argument::Given(list) = &self.argument else {
+        let (Argument::Given(list) | Argument::Fields(list)) = &self.argument else {
             return false;
         };
         let names: Result<Vec<_>, _> = list
@@ -148,13 +165,14 @@ impl Directive<'_> {
     }
 }
 
+// RFC 9111 §1.2.2: 2^31 is what a cache takes for everything that it can't represent.
+const MOST_SECONDS: u64 = 1 << 31;
+
 pub(crate) fn delta_seconds(digits: &[u8]) -> Option<u64> {
-    // RFC 9111 §1.2.2: 2^31 is what a cache takes for everything that it can't represent.
-    const MOST: u64 = 1 << 31;
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let seconds = digits.iter().fold(0_u64, |sum, digit| (sum * 10 + u64::from(digit - b'0')).min(MOST));
+    let seconds = digits.iter().fold(0_u64, |sum, digit| (sum * 10 + u64::from(digit - b'0')).min(MOST_SECONDS));
     Some(seconds)
 }
 

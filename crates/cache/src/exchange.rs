@@ -12,10 +12,10 @@ use crate::body::ResponseBody;
 use crate::cache_control::RequestDirectives;
 use crate::cache_status::{CACHE_STATUS, CacheStatus, Forwarded, Member};
 use crate::clock::Timestamp;
+use crate::generations::Ticket;
 use crate::key::Key;
 use crate::layer::Settings;
 use crate::reuse::{Failure, stands_in};
-use crate::store::Ticket;
 use crate::stored::StoredResponse;
 use crate::storing::{Request, Terms};
 use crate::tee::Tee;
@@ -29,6 +29,8 @@ pub(crate) enum Exchange {
     /// An unsafe method: what is stored may be out of date. `None`: not a path that the cache serves,
     /// but the response may name one.
     Unsafe { settings: Arc<Settings>, key: Key, reason: Option<Forwarded> },
+    /// A POST on a path that the cache serves: unsafe, and its answer may be the resource's next state.
+    Post(Box<Post>),
     /// A GET or HEAD that the store did not answer.
     Fetch(Box<Fetch>),
 }
@@ -50,6 +52,7 @@ impl Exchange {
                     None => response,
                 })
             }
+            Self::Post(post) => outcome.map(|response| post.finish(response)),
             Self::Fetch(fetch) => {
                 let now = fetch.settings.clock.now();
                 fetch.finish(outcome, now)
@@ -80,6 +83,55 @@ fn forwarded<B>(mut response: Response<ResponseBody<B>>, reason: Forwarded) -> R
 fn note<B>(response: &mut Response<ResponseBody<B>>, member: Member, reason: Forwarded) {
     response.headers_mut().append(CACHE_STATUS, member.after(None));
     response.extensions_mut().insert(CacheStatus::Forwarded(reason));
+}
+
+/// A POST on its way to the origin.
+pub(crate) struct Post {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) key: Key,
+    pub(crate) request: HeaderMap,
+    pub(crate) request_time: Timestamp,
+}
+
+impl Post {
+    fn finish<B>(self, response: Response<B>) -> Response<ResponseBody<B>>
+    where
+        B: Body<Data = Bytes>,
+    {
+        let Self { settings, key, request, request_time } = self;
+        invalidate(&settings, &key, &response);
+        let (parts, body) = response.into_parts();
+        let now = settings.clock.now();
+        let asked = Request { path: key.path(), headers: &request, request_time };
+        let terms = Terms::for_response(asked, parts.status, &parts.headers, now).ok();
+        // RFC 9110 §9.3.3: with explicit freshness and a Content-Location that is the target itself, the answer to
+        // a POST is what a GET would get.
+        let tee = terms.filter(|terms| terms.freshness.basis.is_explicit() && is_target_itself(&parts, &key)).and_then(
+            |terms| {
+                let response = StoredResponse::new(parts.status, &parts.headers, terms);
+                let ticket = settings.store.ticket(key.as_str());
+                let expected = expected_length(&parts, &body);
+                Tee::new(&settings.store, key.into_text(), ticket, response, expected, settings.max_object)
+            },
+        );
+        let member = Member::forwarded(Forwarded::Method).stored_if(tee.is_some());
+        let body = match tee {
+            Some(tee) => ResponseBody::copied(body, tee),
+            None => ResponseBody::inner(body),
+        };
+        let mut response = Response::from_parts(parts, body);
+        note(&mut response, member, Forwarded::Method);
+        response
+    }
+}
+
+fn is_target_itself(parts: &response::Parts, key: &Key) -> bool {
+    let mut lines = parts.headers.get_all(header::CONTENT_LOCATION).iter();
+    let (Some(location), None) = (lines.next(), lines.next()) else {
+        return false;
+    };
+    let location = location.to_str().ok().and_then(|reference| key.same_origin(reference));
+    parts.status == StatusCode::OK && location.is_some_and(|location| location == *key)
 }
 
 /// A GET or HEAD on its way to the origin.

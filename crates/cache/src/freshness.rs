@@ -112,9 +112,10 @@ fn freshness_lifetime(
     if let Some(seconds) = directives.max_age {
         return (seconds, Basis::MaxAge);
     }
-    if headers.contains_key(header::EXPIRES) {
+    if !directives.targeted && headers.contains_key(header::EXPIRES) {
         // RFC 9111 §5.3: an invalid date, `0` above all, is in the past.
-        let expires = date::of(headers, header::EXPIRES).unwrap_or(0);
+        let one_line = headers.get_all(header::EXPIRES).iter().nth(1).is_none();
+        let expires = date::of(headers, header::EXPIRES).filter(|_| one_line).unwrap_or(0);
         return (expires.saturating_sub(date), Basis::Expires);
     }
     if heuristics && (directives.public || is_heuristically_cacheable(status)) {
@@ -165,7 +166,11 @@ mod tests {
     }
 
     fn headers(fields: &[(&'static str, String)]) -> HeaderMap {
-        fields.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::try_from(value).unwrap())).collect()
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::try_from(value).unwrap());
+        }
+        headers
     }
 
     fn day(offset: i64) -> String {
@@ -196,6 +201,13 @@ mod tests {
             (vec![("expires", day(300)), ("date", day(400))], (0, Basis::Expires)),
             (vec![("expires", "0".into()), date.clone()], (0, Basis::Expires)),
             (vec![("expires", "-1".into()), ("last-modified", day(-1000))], (0, Basis::Expires)),
+            // RFC 9110 §5.3: a field that is no list has one line; two are invalid.
+            (vec![("expires", day(900)), ("expires", day(901)), date.clone()], (0, Basis::Expires)),
+            // RFC 9213 §2.2
+            (vec![("cdn-cache-control", "max-age=7".into()), cc("max-age=60, s-maxage=5")], (7, Basis::MaxAge)),
+            (vec![("cdn-cache-control", "public".into()), ("expires", day(900))], (0, Basis::Nothing)),
+            (vec![("cdn-cache-control", "max-age=\"7\"".into()), cc("max-age=60")], (0, Basis::MaxAge)),
+            (vec![("cdn-cache-control", "&&".into()), cc("max-age=60")], (60, Basis::MaxAge)),
             (vec![], (0, Basis::Nothing)),
         ] {
             let found = freshness(200, &headers(&fields));

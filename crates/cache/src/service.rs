@@ -16,7 +16,7 @@ use crate::body::ResponseBody;
 use crate::cache_control::RequestDirectives;
 use crate::cache_status::{CacheStatus, Forwarded, Member};
 use crate::clock::Timestamp;
-use crate::exchange::{Exchange, Fetch};
+use crate::exchange::{Exchange, Fetch, Post};
 use crate::future::ResponseFuture;
 use crate::key::Key;
 use crate::layer::Settings;
@@ -117,6 +117,14 @@ impl Settings {
         if !head && *request.method() != Method::GET {
             let reason = applies.then_some(Forwarded::Method);
             return Plan::Forward(match reason {
+                Some(_) if *request.method() == Method::POST && !RequestDirectives::of(headers).no_store => {
+                    Exchange::Post(Box::new(Post {
+                        settings: Arc::clone(self),
+                        key,
+                        request: headers.clone(),
+                        request_time: self.clock.now(),
+                    }))
+                }
                 _ if !is_safe(request.method()) => Exchange::Unsafe { settings: Arc::clone(self), key, reason },
                 Some(reason) => Exchange::Forwarded(reason),
                 None => Exchange::Untouched,

@@ -1,16 +1,17 @@
 //! The store: moka underneath, bounded by what heads, bodies and keys weigh.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::HeaderMap;
 use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
+use crate::generations::{Generations, Ticket};
 use crate::purge::Purge;
+use crate::reservation::{Budget, Reservation};
+use crate::resource::{Resource, weight};
 use crate::stored::StoredResponse;
 
 /// Stored responses, shared by everything that clones this.
@@ -27,7 +28,7 @@ struct Shared {
     generations: Generations,
     counters: Arc<Counters>,
     capacity: u64,
-    unfinished: AtomicU64,
+    unfinished: Arc<Budget>,
 }
 
 #[derive(Default)]
@@ -79,7 +80,7 @@ impl CacheStore {
             generations: Generations::default(),
             counters,
             capacity,
-            unfinished: AtomicU64::new(0),
+            unfinished: Budget::new((capacity / 4).max(1 << 20)),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -159,9 +160,7 @@ impl CacheStore {
             let Some(resource) = present.map(moka::Entry::into_value) else {
                 return Op::Nop;
             };
-            let variants: Vec<_> =
-                resource.variants.iter().filter(|variant| !Arc::ptr_eq(variant, response)).cloned().collect();
-            if variants.is_empty() { Op::Remove } else { Op::Put(Arc::new(Resource { variants })) }
+            resource.without(response).map_or(Op::Remove, |rest| Op::Put(Arc::new(rest)))
         });
     }
 
@@ -173,8 +172,7 @@ impl CacheStore {
 
     /// Room for a body that is being written; `None` if too many are.
     pub(crate) fn reserve(&self, bytes: u64) -> Option<Reservation> {
-        let mut reservation = Reservation { store: self.clone(), bytes: 0 };
-        reservation.grow(bytes).then_some(reservation)
+        Reservation::new(&self.shared.unfinished, bytes)
     }
 }
 
@@ -184,132 +182,12 @@ impl fmt::Debug for CacheStore {
     }
 }
 
-/// All that is stored under one key: one response per selection of request fields.
-#[derive(Debug)]
-pub(crate) struct Resource {
-    variants: Vec<Arc<StoredResponse>>,
-}
-
-impl Resource {
-    fn with(present: Option<&Resource>, response: Arc<StoredResponse>) -> Self {
-        // Enough for every honest use; a client that makes up request fields must not grow it.
-        const MOST: usize = 32;
-        let mut variants: Vec<_> = present
-            .map(|resource| &*resource.variants)
-            .unwrap_or_default()
-            .iter()
-            .filter(|variant| variant.selecting != response.selecting)
-            .cloned()
-            .collect();
-        if variants.len() >= MOST {
-            variants.remove(0);
-        }
-        variants.push(response);
-        Self { variants }
-    }
-
-    /// RFC 9111 §4.1: of several that match, the most recent by `Date`.
-    pub(crate) fn select(&self, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
-        let matching = self.variants.iter().filter(|variant| variant.selecting.matches(request));
-        matching.max_by_key(|variant| (variant.freshness.date, variant.freshness.response_time)).cloned()
-    }
-}
-
-fn weight(key: &str, resource: &Resource) -> u32 {
-    // moka's own bookkeeping per entry: the hash table's slot, the key's and the entry's counters,
-    // the nodes of its queues.
-    const ENTRY: usize = 320;
-    let variants: usize = resource.variants.iter().map(|variant| variant.weight() + size_of::<Arc<()>>()).sum();
-    u32::try_from(ENTRY + key.len() + variants).unwrap_or(u32::MAX)
-}
-
-/// Proof of when the origin was asked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ticket {
-    slot: usize,
-    generation: u64,
-    everything: u64,
-}
-
-/// How often the resources of a slot were invalidated. Two keys may share a slot: then a response is
-/// not stored that could have been, which is harmless.
-struct Generations {
-    slots: Box<[AtomicU64]>,
-    everything: AtomicU64,
-}
-
-impl Default for Generations {
-    fn default() -> Self {
-        const SLOTS: usize = 1024;
-        Self { slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(), everything: AtomicU64::new(0) }
-    }
-}
-
-impl Generations {
-    fn slot(&self, key: &str) -> usize {
-        let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
-        (hasher.finish() % self.slots.len() as u64) as usize
-    }
-
-    fn ticket(&self, key: &str) -> Ticket {
-        let slot = self.slot(key);
-        let generation = self.slots[slot].load(Ordering::SeqCst);
-        Ticket { slot, generation, everything: self.everything.load(Ordering::SeqCst) }
-    }
-
-    fn advance(&self, key: &str) {
-        self.slots[self.slot(key)].fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn advance_all(&self) {
-        self.everything.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn still_holds(&self, ticket: Ticket) -> bool {
-        self.slots[ticket.slot].load(Ordering::SeqCst) == ticket.generation
-            && self.everything.load(Ordering::SeqCst) == ticket.everything
-    }
-}
-
-/// Bytes of the budget for unfinished bodies, given back on drop.
-pub(crate) struct Reservation {
-    store: CacheStore,
-    bytes: u64,
-}
-
-impl Reservation {
-    /// Grows to `bytes` in all; `false` if there is no room.
-    pub(crate) fn grow(&mut self, bytes: u64) -> bool {
-        let more = bytes.saturating_sub(self.bytes);
-        let budget = (self.store.shared.capacity / 4).max(1 << 20);
-        let unfinished = &self.store.shared.unfinished;
-        let taken = unfinished.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-            taken.checked_add(more).filter(|&taken| taken <= budget)
-        });
-        if taken.is_ok() {
-            self.bytes += more;
-        }
-        taken.is_ok()
-    }
-
-    pub(crate) fn store(&self) -> &CacheStore {
-        &self.store
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.store.shared.unfinished.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::UNIX_EPOCH;
 
     use bytes::Bytes;
-    use http::{HeaderValue, StatusCode, header};
+    use http::{HeaderMap, HeaderValue, StatusCode, header};
 
     use super::*;
     use crate::storing::{Request, Terms};
@@ -340,7 +218,7 @@ mod tests {
             store.put("k".into(), store.ticket("k"), response("foo", &[("foo", foo)], body));
         }
         let resource = store.lookup("k").unwrap();
-        assert_eq!(resource.variants.len(), 2);
+        assert_eq!(resource.variants().len(), 2);
         let foo = |value| HeaderMap::from_iter([("foo".parse().unwrap(), HeaderValue::from_static(value))]);
         assert_eq!(resource.select(&foo("1")).unwrap().body, "uno");
         assert_eq!(resource.select(&foo("2")).unwrap().body, "two");
@@ -353,7 +231,7 @@ mod tests {
         for n in 0..100 {
             store.put("k".into(), store.ticket("k"), response("foo", &[("foo", &n.to_string())], b""));
         }
-        assert_eq!(store.lookup("k").unwrap().variants.len(), 32);
+        assert_eq!(store.lookup("k").unwrap().variants().len(), 32);
     }
 
     #[test]
@@ -377,9 +255,9 @@ mod tests {
         store.put("k".into(), store.ticket("k"), response("foo", &[("foo", "1")], b"one"));
         store.put("k".into(), store.ticket("k"), response("foo", &[("foo", "2")], b"two"));
         let resource = store.lookup("k").unwrap();
-        store.forget("k", &resource.variants[0]);
-        assert_eq!(store.lookup("k").unwrap().variants.len(), 1);
-        store.forget("k", &resource.variants[1]);
+        store.forget("k", &resource.variants()[0]);
+        assert_eq!(store.lookup("k").unwrap().variants().len(), 1);
+        store.forget("k", &resource.variants()[1]);
         assert!(store.lookup("k").is_none());
     }
 
@@ -416,16 +294,5 @@ mod tests {
         assert!(stats.weighted_size <= 64 << 10, "{stats:?}");
         assert!(stats.entries > 20 && stats.evictions >= 900, "{stats:?}");
         assert_eq!(stats.stored, 1000);
-    }
-
-    #[test]
-    fn unfinished_bodies_have_a_budget() {
-        let store = CacheStore::in_memory(8 << 20);
-        let mut first = store.reserve(1 << 20).unwrap();
-        assert!(first.grow(2 << 20));
-        assert!(!first.grow(3 << 20));
-        assert!(store.reserve(1).is_none());
-        drop(first);
-        assert!(store.reserve(2 << 20).is_some());
     }
 }

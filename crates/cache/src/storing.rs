@@ -70,17 +70,6 @@ impl Terms {
         if request.headers.contains_key(header::AUTHORIZATION) && !shared && !directives.must_revalidate {
             return Err(Unstorable::Authorization);
         }
-        let set_cookie2 = HeaderName::from_static("set-cookie2");
-        for cookie in [header::SET_COOKIE, set_cookie2] {
-            if headers.contains_key(&cookie) && !directives.unstored.contains(&cookie) {
-                // RFC 9111 §7.3 leaves it open. Only who addresses shared caches has thought of
-                // them; and even then the cookie is for the one client that it was made for.
-                if !shared {
-                    return Err(Unstorable::SetCookie);
-                }
-                directives.unstored.push(cookie);
-            }
-        }
         let selecting = Selecting::new(headers, request.headers).map_err(|_| Unstorable::VaryAny)?;
 
         let agrees = content_type::agrees(request.path, headers);
@@ -91,11 +80,22 @@ impl Terms {
         if !freshness.basis.is_explicit() && agrees == Some(false) {
             return Err(Unstorable::Disguised);
         }
+        let stale_at_birth = freshness.no_cache || freshness.ttl(freshness.initial_age) <= 0;
+        for cookie in [header::SET_COOKIE, SET_COOKIE2] {
+            if headers.contains_key(&cookie) && !directives.unstored.contains(&cookie) {
+                // RFC 9111 §7.3 lets a cookie be stored and sent to everybody, which is not what those who set it
+                // mean. The response is kept where the application says for itself how long, and the
+                // cookie is for the one client that it was made for.
+                if !shared && (stale_at_birth || !freshness.basis.is_explicit()) {
+                    return Err(Unstorable::SetCookie);
+                }
+                directives.unstored.push(cookie);
+            }
+        }
         // RFC 9111 §3
         if freshness.basis == Basis::Nothing && !directives.public && !is_heuristically_cacheable(status) {
             return Err(Unstorable::NoUse);
         }
-        let stale_at_birth = freshness.no_cache || freshness.ttl(freshness.initial_age) <= 0;
         let windows = freshness.stale_while_revalidate.max(freshness.stale_if_error);
         if stale_at_birth && windows == 0 && Validators::of(headers).is_empty() {
             return Err(Unstorable::NoUse);
@@ -103,6 +103,8 @@ impl Terms {
         Ok(Self { freshness, selecting, unstored: directives.unstored })
     }
 }
+
+const SET_COOKIE2: HeaderName = HeaderName::from_static("set-cookie2");
 
 /// The statuses whose caching requirements are met here.
 fn is_understood(status: StatusCode) -> bool {
@@ -206,12 +208,18 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_is_never_stored() {
+    fn a_cookie_is_never_stored_and_what_comes_with_it_only_if_the_lifetime_is_explicit() {
         // RFC 9111 §7.3
         let cookie = ("set-cookie", "a=b");
-        assert_eq!(refusal(&[], 200, &[FRESH, cookie]), Some(Unstorable::SetCookie));
-        for cache_control in ["public, max-age=60", "s-maxage=60", "max-age=60, no-cache=\"set-cookie\""] {
-            let terms = terms("/", &[], 200, &[("cache-control", cache_control), cookie]).unwrap();
+        assert_eq!(refusal(&[], 200, &[MODIFIED, cookie]), Some(Unstorable::SetCookie));
+        for validated in ["max-age=0", "no-cache", "max-age=60, no-cache"] {
+            let fields = [("cache-control", validated), ("etag", "\"a\""), cookie];
+            assert_eq!(refusal(&[], 200, &fields), Some(Unstorable::SetCookie), "{validated}");
+        }
+        for cache_control in
+            ["max-age=60", "public, max-age=60", "public", "s-maxage=60", "max-age=60, no-cache=\"set-cookie\""]
+        {
+            let terms = terms("/", &[], 200, &[("cache-control", cache_control), MODIFIED, cookie]).unwrap();
             assert_eq!(terms.unstored, ["set-cookie"], "{cache_control}");
         }
     }

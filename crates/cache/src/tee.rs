@@ -2,7 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::store::{CacheStore, Reservation, Ticket};
+use crate::generations::Ticket;
+use crate::reservation::Reservation;
+use crate::store::CacheStore;
 use crate::stored::StoredResponse;
 
 /// Collects a body and stores the response once it is complete. Dropped before that, it leaves nothing.
@@ -10,6 +12,7 @@ use crate::stored::StoredResponse;
 /// The bytes are copied: a frame is a slice of a read buffer that may be a hundred times its size, and
 /// what is kept for hours must not keep that alive. It is the one copy in the life of a stored response.
 pub(crate) struct Tee {
+    store: CacheStore,
     reservation: Reservation,
     key: Box<str>,
     ticket: Ticket,
@@ -33,7 +36,16 @@ impl Tee {
             return None;
         }
         let reservation = store.reserve(0)?;
-        Some(Self { reservation, key, ticket, response, expected_length, max_object, copy: BytesMut::new() })
+        Some(Self {
+            store: store.clone(),
+            reservation,
+            key,
+            ticket,
+            response,
+            expected_length,
+            max_object,
+            copy: BytesMut::new(),
+        })
     }
 
     /// `false`: the body outgrew what may be kept, and the tee is of no more use.
@@ -73,6 +85,6 @@ impl Tee {
         }
         let slack = self.copy.capacity() - length;
         let body = if slack > length / 16 { Bytes::copy_from_slice(&self.copy) } else { self.copy.freeze() };
-        self.reservation.store().put(self.key, self.ticket, self.response.with_body(body));
+        self.store.put(self.key, self.ticket, self.response.with_body(body));
     }
 }

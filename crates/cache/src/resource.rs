@@ -1,0 +1,58 @@
+//! All that is stored under one key, and which of it a request may have.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::stored::StoredResponse;
+
+/// All that is stored under one key: one response per selection of request fields.
+#[derive(Debug)]
+pub(crate) struct Resource {
+    variants: Vec<Arc<StoredResponse>>,
+}
+
+impl Resource {
+    pub(crate) fn with(present: Option<&Resource>, response: Arc<StoredResponse>) -> Self {
+        // Enough for every honest use; a client that makes up request fields must not grow it.
+        const MOST: usize = 32;
+        let mut variants: Vec<_> = present
+            .map(|resource| &*resource.variants)
+            .unwrap_or_default()
+            .iter()
+            .filter(|variant| variant.selecting != response.selecting)
+            .cloned()
+            .collect();
+        if variants.len() >= MOST {
+            variants.remove(0);
+        }
+        variants.push(response);
+        Self { variants }
+    }
+
+    /// `None` if that was the only one.
+    pub(crate) fn without(&self, response: &Arc<StoredResponse>) -> Option<Self> {
+        let variants: Vec<_> =
+            self.variants.iter().filter(|variant| !Arc::ptr_eq(variant, response)).cloned().collect();
+        (!variants.is_empty()).then_some(Self { variants })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn variants(&self) -> &[Arc<StoredResponse>] {
+        &self.variants
+    }
+
+    /// RFC 9111 §4.1: of several that match, the most recent by `Date`.
+    pub(crate) fn select(&self, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
+        let matching = self.variants.iter().filter(|variant| variant.selecting.matches(request));
+        matching.max_by_key(|variant| (variant.freshness.date, variant.freshness.response_time)).cloned()
+    }
+}
+
+pub(crate) fn weight(key: &str, resource: &Resource) -> u32 {
+    // moka's own bookkeeping per entry: the hash table's slot, the key's and the entry's counters,
+    // the nodes of its queues.
+    const ENTRY: usize = 320;
+    let variants: usize = resource.variants.iter().map(|variant| variant.weight() + size_of::<Arc<()>>()).sum();
+    u32::try_from(ENTRY + key.len() + variants).unwrap_or(u32::MAX)
+}

@@ -30,10 +30,18 @@ pub(crate) fn from_store<B>(
         not_modified(headers)
     } else if asked.head {
         whole(stored.status, headers, Bytes::new())
+    } else if let Some(stored_part) = &stored.part {
+        let (first, last) =
+            stored.answers_in_part(asked.headers).unwrap_or((0, stored.body.len().saturating_sub(1) as u64));
+        let content_range = stored_part.content_range(first, last);
+        partial(headers, &stored.body, first, last, &content_range)
     } else {
         match part(asked.headers, stored) {
             Part::Whole => whole(stored.status, headers, stored.body.clone()),
-            Part::Single { first, last } => partial(headers, &stored.body, first, last),
+            Part::Single { first, last } => {
+                let content_range = format!("bytes {first}-{last}/{}", stored.body.len());
+                partial(headers, &stored.body, first, last, &content_range)
+            }
             Part::Unsatisfiable => unsatisfiable(headers, stored.body.len()),
         }
     };
@@ -80,10 +88,18 @@ fn not_modified<B>(mut headers: HeaderMap) -> Response<ResponseBody<B>> {
 }
 
 /// RFC 9110 §15.3.7
-fn partial<B>(mut headers: HeaderMap, body: &Bytes, first: u64, last: u64) -> Response<ResponseBody<B>> {
-    headers.insert(header::CONTENT_RANGE, content_range(&format!("{first}-{last}"), body.len()));
+fn partial<B>(
+    mut headers: HeaderMap,
+    body: &Bytes,
+    first: u64,
+    last: u64,
+    content_range: &str,
+) -> Response<ResponseBody<B>> {
+    if let Ok(content_range) = HeaderValue::from_str(content_range) {
+        headers.insert(header::CONTENT_RANGE, content_range);
+    }
     headers.insert(header::CONTENT_LENGTH, number(last - first + 1));
-    // Both lie inside the body: `Part` was made for its length.
+    // Both lie inside the body: they were made for its length.
     whole(StatusCode::PARTIAL_CONTENT, headers, body.slice(first as usize..=last as usize))
 }
 
@@ -95,11 +111,9 @@ fn unsatisfiable<B>(stored: HeaderMap, length: usize) -> Response<ResponseBody<B
         .into_iter()
         .filter_map(|name| stored.get(&name).cloned().map(|value| (name, value)))
         .collect();
-    headers.insert(header::CONTENT_RANGE, content_range("*", length));
+    if let Ok(content_range) = HeaderValue::try_from(format!("bytes */{length}")) {
+        headers.insert(header::CONTENT_RANGE, content_range);
+    }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     whole(StatusCode::RANGE_NOT_SATISFIABLE, headers, Bytes::from_static(TEXT))
-}
-
-fn content_range(range: &str, length: usize) -> HeaderValue {
-    HeaderValue::try_from(format!("bytes {range}/{length}")).unwrap_or(HeaderValue::from_static("bytes */*"))
 }

@@ -38,6 +38,8 @@ pub enum Forwarded {
     UriMiss,
     /// Something is stored, but none of it for these request fields.
     VaryMiss,
+    /// Only a part is stored, and other bytes are asked for.
+    Partial,
     /// The stored response is fresh, but the client wants a newer one.
     Request,
     /// The stored response is stale.
@@ -53,7 +55,7 @@ impl CacheStatus {
             Self::Stale => "stale",
             Self::Revalidated => "revalidated",
             Self::Forwarded(Forwarded::Bypass | Forwarded::Method) => "bypass",
-            Self::Forwarded(Forwarded::UriMiss | Forwarded::VaryMiss) => "miss",
+            Self::Forwarded(Forwarded::UriMiss | Forwarded::VaryMiss | Forwarded::Partial) => "miss",
             Self::Forwarded(Forwarded::Request | Forwarded::Stale) => "expired",
             Self::OnlyIfCached => "only-if-cached",
         }
@@ -73,6 +75,7 @@ impl Forwarded {
             Self::Method => "method",
             Self::UriMiss => "uri-miss",
             Self::VaryMiss => "vary-miss",
+            Self::Partial => "partial",
             Self::Request => "request",
             Self::Stale => "stale",
         }

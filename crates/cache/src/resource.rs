@@ -20,7 +20,7 @@ impl Resource {
             .map(|resource| &*resource.variants)
             .unwrap_or_default()
             .iter()
-            .filter(|variant| variant.selecting != response.selecting)
+            .filter(|variant| variant.stays_beside(&response))
             .cloned()
             .collect();
         if variants.len() >= MOST {
@@ -44,9 +44,23 @@ impl Resource {
 
     /// RFC 9111 §4.1: of several that match, the most recent by `Date`.
     pub(crate) fn select(&self, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
-        let matching = self.variants.iter().filter(|variant| variant.selecting.matches(request));
-        matching.max_by_key(|variant| (variant.freshness.date, variant.freshness.response_time)).cloned()
+        let whole = self.variants.iter().filter(|variant| variant.part.is_none());
+        most_recent(whole.filter(|variant| variant.selecting.matches(request)))
     }
+
+    pub(crate) fn holds_part(&self, request: &HeaderMap) -> bool {
+        self.variants.iter().any(|variant| variant.part.is_some() && variant.selecting.matches(request))
+    }
+
+    /// A stored part that holds all of the range that is asked for.
+    pub(crate) fn select_part(&self, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
+        let parts = self.variants.iter().filter(|variant| variant.answers_in_part(request).is_some());
+        most_recent(parts.filter(|variant| variant.selecting.matches(request)))
+    }
+}
+
+fn most_recent<'a>(variants: impl Iterator<Item = &'a Arc<StoredResponse>>) -> Option<Arc<StoredResponse>> {
+    variants.max_by_key(|variant| (variant.freshness.date, variant.freshness.response_time)).cloned()
 }
 
 pub(crate) fn weight(key: &str, resource: &Resource) -> u32 {

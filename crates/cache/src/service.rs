@@ -20,6 +20,7 @@ use crate::exchange::{Exchange, Fetch, Post};
 use crate::future::ResponseFuture;
 use crate::key::Key;
 use crate::layer::Settings;
+use crate::resource::Resource;
 use crate::reuse::Reuse;
 use crate::stored::{Revalidation, StoredResponse};
 
@@ -156,8 +157,10 @@ impl Lookup<'_> {
         let store = &self.settings.store;
         let resource = store.lookup(self.key.as_str());
         let Some(stored) = resource.as_ref().and_then(|resource| resource.select(self.headers)) else {
-            let reason = if resource.is_some() { Forwarded::VaryMiss } else { Forwarded::UriMiss };
-            return self.miss(reason, None);
+            return match resource {
+                Some(resource) => self.without_the_whole(&resource),
+                None => self.miss(Forwarded::UriMiss, None),
+            };
         };
         let age = stored.freshness.current_age(self.now);
         let hit = Member::hit().ttl(stored.freshness.ttl(age));
@@ -187,6 +190,27 @@ impl Lookup<'_> {
                 }
             }
             Reuse::Not(reason) => self.miss(reason, Some(stored)),
+        }
+    }
+
+    /// Other variants are stored, or parts.
+    fn without_the_whole(self, resource: &Resource) -> Plan {
+        if self.head || !self.headers.contains_key(header::RANGE) {
+            return self.miss(Forwarded::VaryMiss, None);
+        }
+        let Some(stored) = resource.select_part(self.headers) else {
+            let reason = if resource.holds_part(self.headers) { Forwarded::Partial } else { Forwarded::VaryMiss };
+            return self.miss(reason, None);
+        };
+        let age = stored.freshness.current_age(self.now);
+        match Reuse::of(&stored.freshness, &self.directives, self.now) {
+            Reuse::Fresh => {
+                self.settings.store.count_hit();
+                let member = Member::hit().ttl(stored.freshness.ttl(age));
+                Plan::Serve(Answer { stored, age, member, status: CacheStatus::Hit })
+            }
+            Reuse::Stale | Reuse::WhileRevalidating => self.miss(Forwarded::Stale, None),
+            Reuse::Not(reason) => self.miss(reason, None),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::cache_status::{CACHE_STATUS, Member, number};
 use crate::clock::Timestamp;
 use crate::date;
 use crate::freshness::Freshness;
+use crate::range::PartOf;
 use crate::storing::{Request, Terms, Unstorable};
 use crate::validation::{Validators, is_weak};
 use crate::vary::Selecting;
@@ -26,13 +27,15 @@ pub(crate) struct StoredResponse {
     pub(crate) selecting: Selecting,
     pub(crate) freshness: Freshness,
     pub(crate) validators: Validators,
+    /// Of a 206.
+    pub(crate) part: Option<PartOf>,
     revalidating: AtomicBool,
 }
 
 impl StoredResponse {
     /// The head of a response whose body is still to come.
     pub(crate) fn new(status: StatusCode, headers: &HeaderMap, terms: Terms) -> Self {
-        let Terms { freshness, selecting, unstored } = terms;
+        let Terms { freshness, selecting, unstored, part } = terms;
         let mut stored = compact(headers, |name| !is_unstored(name, headers, &unstored), 4);
         // RFC 9110 §6.6.1: a response without a valid Date gets the time it arrived.
         if date::of(&stored, header::DATE).is_none()
@@ -52,6 +55,7 @@ impl StoredResponse {
             selecting,
             freshness,
             validators,
+            part,
             revalidating: AtomicBool::new(false),
         }
     }
@@ -99,12 +103,33 @@ impl StoredResponse {
         let (terms, kept) = match Terms::for_response(request, self.status, &merged, response_time) {
             Ok(terms) => (terms, Ok(())),
             Err(reason) => {
-                let terms =
-                    Terms { freshness: self.freshness.clone(), selecting: self.selecting.clone(), unstored: vec![] };
-                (terms, Err(reason))
+                let (freshness, selecting) = (self.freshness.clone(), self.selecting.clone());
+                (Terms { freshness, selecting, unstored: vec![], part: None }, Err(reason))
             }
         };
         (Self::new(self.status, &merged, terms).with_body(self.body.clone()), kept)
+    }
+
+    /// Whether `newer` leaves this one in its place.
+    pub(crate) fn stays_beside(&self, newer: &StoredResponse) -> bool {
+        if self.selecting != newer.selecting {
+            return true;
+        }
+        match (&self.part, &newer.part) {
+            (_, None) => false,
+            (Some(old), Some(new)) if old.first == new.first => false,
+            // RFC 9111 §3.4: parts of what the resource was say nothing of what it is.
+            (_, Some(_)) => {
+                self.validators.etag == newer.validators.etag
+                    && self.validators.last_modified == newer.validators.last_modified
+            }
+        }
+    }
+
+    /// Which bytes of a stored part make the whole answer to `request`. `None`: not this part.
+    pub(crate) fn answers_in_part(&self, request: &HeaderMap) -> Option<(u64, u64)> {
+        let part = self.part.as_ref().filter(|_| self.validators.allow_range(request, self.freshness.date))?;
+        part.select(request, self.body.len() as u64)
     }
 
     /// The header section of a response made of this one.
@@ -131,7 +156,12 @@ impl StoredResponse {
         // A bucket and its share of the index of a header map, as `http` lays them out.
         const FIELD: usize = 112;
         let values: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        size_of::<Self>() + self.headers.len() * FIELD + values + self.selecting.weight() + self.body.len()
+        size_of::<Self>()
+            + self.headers.len() * FIELD
+            + values
+            + self.selecting.weight()
+            + self.part.as_ref().map_or(0, PartOf::weight)
+            + self.body.len()
     }
 }
 

@@ -7,6 +7,7 @@ use crate::cache_control::ResponseDirectives;
 use crate::clock::Timestamp;
 use crate::content_type;
 use crate::freshness::{Basis, Freshness, is_heuristically_cacheable};
+use crate::range::PartOf;
 use crate::validation::Validators;
 use crate::vary::Selecting;
 
@@ -17,6 +18,8 @@ pub(crate) struct Terms {
     pub(crate) selecting: Selecting,
     /// Fields that are not stored, beyond those that never are.
     pub(crate) unstored: Vec<HeaderName>,
+    /// A 206: what it is a part of.
+    pub(crate) part: Option<PartOf>,
 }
 
 /// Why a response is not stored.
@@ -51,10 +54,15 @@ impl Terms {
         response_time: Timestamp,
     ) -> Result<Self, Unstorable> {
         let mut directives = ResponseDirectives::of(headers);
-        // 206 is a part, 304 and 412 answer a condition, 416 a range: none stands for the resource.
-        if status.is_informational() || matches!(status.as_u16(), 206 | 304 | 412 | 416) {
+        // 304 and 412 answer a condition, 416 a range: none stands for the resource.
+        if status.is_informational() || matches!(status.as_u16(), 304 | 412 | 416) {
             return Err(Unstorable::Status);
         }
+        // RFC 9111 §3.3
+        let part = match status {
+            StatusCode::PARTIAL_CONTENT => Some(PartOf::new(request.headers, headers).ok_or(Unstorable::Status)?),
+            _ => None,
+        };
         // RFC 9111 §5.2.2.3: who understands the status ignores the no-store beside must-understand.
         match (directives.must_understand, is_understood(status)) {
             (true, false) => return Err(Unstorable::Status),
@@ -96,11 +104,15 @@ impl Terms {
         if freshness.basis == Basis::Nothing && !directives.public && !is_heuristically_cacheable(status) {
             return Err(Unstorable::NoUse);
         }
+        // A part is not validated, only asked for again.
+        if part.is_some() && (stale_at_birth || !freshness.basis.is_explicit()) {
+            return Err(Unstorable::NoUse);
+        }
         let windows = freshness.stale_while_revalidate.max(freshness.stale_if_error);
         if stale_at_birth && windows == 0 && Validators::of(headers).is_empty() {
             return Err(Unstorable::NoUse);
         }
-        Ok(Self { freshness, selecting, unstored: directives.unstored })
+        Ok(Self { freshness, selecting, unstored: directives.unstored, part })
     }
 }
 
@@ -110,7 +122,7 @@ const SET_COOKIE2: HeaderName = HeaderName::from_static("set-cookie2");
 fn is_understood(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
-        200 | 203 | 204 | 300..=303 | 307 | 308 | 400..=411 | 413..=415 | 417 | 421 | 422 | 426 | 428 | 429 | 431 | 451 | 500..=505 | 511
+        200 | 203 | 204 | 206 | 300..=303 | 307 | 308 | 400..=411 | 413..=415 | 417 | 421 | 422 | 426 | 428 | 429 | 431 | 451 | 500..=505 | 511
     )
 }
 
@@ -178,6 +190,10 @@ mod tests {
         for status in [206, 304, 412, 416] {
             assert_eq!(refusal(&[], status, &[FRESH]), Some(Unstorable::Status), "{status}");
         }
+        let (range, part) = (("range", "bytes=0-1"), ("content-range", "bytes 0-1/9"));
+        assert_eq!(refusal(&[range], 206, &[FRESH, part]), None);
+        assert_eq!(refusal(&[range], 206, &[MODIFIED, part]), Some(Unstorable::NoUse));
+        assert_eq!(refusal(&[], 206, &[FRESH, part]), Some(Unstorable::Status));
         // RFC 9111 §5.2.2.3
         let must_understand = [("cache-control", "must-understand, max-age=60")];
         assert_eq!(refusal(&[], 599, &must_understand), Some(Unstorable::Status));

@@ -28,15 +28,91 @@ async fn ranges_are_cut_from_the_whole() {
 }
 
 #[tokio::test]
-async fn a_part_is_passed_on_and_never_stored_as_the_whole() {
+async fn a_part_serves_what_lies_inside_it_and_never_the_whole() {
     // RFC 9111 §3.3
     let world = World::new();
-    world.answer(206, &[FRESH, ETAG, ("content-range", "bytes 0-4/10")], "01234");
-    let got = world.get(&[("range", "bytes=0-4")]).await;
-    assert_eq!((got.status.as_u16(), got.cache_status()), (206, "rproxy; fwd=uri-miss"));
-    world.answer(200, &[FRESH, ETAG], "0123456789");
-    assert_eq!(world.get(&[]).await.body, "0123456789");
-    assert_eq!(world.asked(), 2);
+    let part = [FRESH, ETAG, ("content-range", "bytes 4-9/10"), ("x", "1")];
+    world.answer(206, &part, "456789");
+    let got = world.get(&[("range", "bytes=-6")]).await;
+    assert_eq!((got.status.as_u16(), got.cache_status()), (206, "rproxy; fwd=uri-miss; stored"));
+    world.wait(5);
+    for (range, body, content_range) in [
+        ("bytes=-6", "456789", "bytes 4-9/10"),
+        ("bytes=6-8", "678", "bytes 6-8/10"),
+        ("bytes=6-", "6789", "bytes 6-9/10"),
+        ("bytes=-1", "9", "bytes 9-9/10"),
+    ] {
+        let got = world.get(&[("range", range)]).await;
+        assert_eq!((got.status.as_u16(), &got.body[..]), (206, body.as_bytes()), "{range}");
+        assert_eq!((got.cache_status(), got.age()), ("rproxy; hit; ttl=55", "5"));
+        assert_eq!(got.headers["content-range"], content_range);
+        assert_eq!(got.headers["content-length"], body.len().to_string());
+        assert_eq!(got.headers["x"], "1");
+    }
+    let got = world.get(&[("range", "bytes=-1"), ("if-none-match", ETAG.1)]).await;
+    assert_eq!((got.status, got.cache), (StatusCode::NOT_MODIFIED, Some(CacheStatus::Hit)));
+
+    for (request, reason) in [
+        (&[("range", "bytes=3-5")][..], "partial"),
+        (&[("range", "bytes=4-4,6-6")], "partial"),
+        (&[("range", "bytes=4-5"), ("if-range", "\"v0\"")], "partial"),
+        (&[("range", "bytes=4-5"), ("cache-control", "no-cache")], "request"),
+        (&[], "vary-miss"),
+    ] {
+        world.answer(200, &[("cache-control", "no-store")], "0123456789");
+        let got = world.get(request).await;
+        assert_eq!((got.status.as_u16(), got.cache_status()), (200, &*format!("rproxy; fwd={reason}")), "{request:?}");
+    }
+    assert_eq!(world.asked(), 6);
+    world.wait(55);
+    world.answer(206, &part, "456789");
+    let got = world.get(&[("range", "bytes=-6")]).await;
+    assert_eq!(got.cache_status(), "rproxy; fwd=stale; stored");
+    assert!(!world.last_asked().1.contains_key("if-none-match"), "asked for again, not validated");
+}
+
+#[tokio::test]
+async fn parts_of_another_state_and_the_whole_take_their_place() {
+    // RFC 9111 §3.4
+    let world = World::new();
+    let part = |etag, range| [FRESH, ("etag", etag), ("content-range", range)];
+    let fetch = async |range: &'static str, headers: &[(&str, &str)], body| {
+        world.answer(206, headers, body);
+        world.get(&[("range", range)]).await;
+        world.origin.answers.lock().unwrap().clear();
+    };
+    let held = async |range| match world.try_send("GET", "/a", &[("range", range)], "").await {
+        Ok(got) => got.cache == Some(CacheStatus::Hit),
+        Err(_) => false,
+    };
+    fetch("bytes=0-1", &part("\"v1\"", "bytes 0-1/10"), "01").await;
+    fetch("bytes=4-5", &part("\"v1\"", "bytes 4-5/10"), "45").await;
+    assert!(held("bytes=0-1").await && held("bytes=4-5").await, "two parts of one state");
+    fetch("bytes=6-7", &part("\"v2\"", "bytes 6-7/10"), "67").await;
+    assert!(!held("bytes=0-1").await && !held("bytes=4-5").await && held("bytes=6-7").await);
+
+    world.answer(200, &[FRESH, ("etag", "\"v2\"")], "0123456789");
+    world.get(&[]).await;
+    let got = world.get(&[("range", "bytes=6-7")]).await;
+    assert_eq!((got.cache, &got.body[..]), (Some(CacheStatus::Hit), &b"67"[..]));
+    assert_eq!(world.store.stats().entries, 1);
+}
+
+#[tokio::test]
+async fn a_part_that_contradicts_itself_is_not_stored() {
+    // RFC 9110 §14.4
+    for (range, content_range, body) in [
+        ("bytes=0-1", "bytes 0-1/10", "012"),
+        ("bytes=0-1", "bytes 0-1/*", "01"),
+        ("bytes=0-1", "bytes 1-0/10", "01"),
+        ("bytes=0-1", "items 0-1/10", "01"),
+        ("bytes=0-1", "", "01"),
+    ] {
+        let world = World::new();
+        world.answer(206, &[FRESH, ETAG, ("content-range", content_range)], body);
+        assert_eq!(world.get(&[("range", range)]).await.body, body);
+        assert_eq!(world.store.stats().entries, 0, "{content_range}");
+    }
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ pub(crate) async fn serve_tcp<S, B>(
     B::Error: Into<BoxError>,
 {
     if settings.proxy_protocol.as_ref().is_some_and(|trusted| trusted.contains(accepted.peer.0.ip())) {
-        match timeout(settings.limits.handshake_timeout, proxy_protocol::read(&mut stream)).await {
+        match Box::pin(timeout(settings.limits.handshake_timeout, proxy_protocol::read(&mut stream))).await {
             Ok(Ok(Some(source))) => accepted.peer = PeerAddr(source),
             Ok(Ok(None)) => {}
             Ok(Err(error)) => return tracing::debug!(peer = %accepted.peer.0, %error, "bad PROXY protocol header"),
@@ -118,9 +118,10 @@ pub(crate) async fn serve<T, S, B>(
         return log(accepted, crate::http1::serve(socket, service, &settings, draining).await);
     };
 
-    // The handshake is this connection's own task: a slow one holds up nobody else.
-    let stream = match timeout(settings.limits.handshake_timeout, acceptor.accept(socket)).await {
-        Ok(Ok(stream)) => stream,
+    // The handshake is this connection's own task: a slow one holds up nobody else. Boxed, as is what else is large:
+    // the task keeps the size of its largest part.
+    let stream = match Box::pin(timeout(settings.limits.handshake_timeout, acceptor.accept(socket))).await {
+        Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(error)) => return tracing::debug!(peer = %accepted.peer.0, %error, "TLS handshake failed"),
         Err(_) => return tracing::debug!(peer = %accepted.peer.0, "TLS handshake too slow"),
     };
@@ -133,7 +134,7 @@ pub(crate) async fn serve<T, S, B>(
     service.scheme = Scheme::HTTPS;
     service.tls = Some(TlsInfo { server_name: session.server_name().map(|name| name.to_ascii_lowercase().into()) });
     if is_http2 {
-        log(accepted, h2::serve(stream, service, &settings, draining).await);
+        log(accepted, Box::pin(h2::serve(stream, service, &settings, draining)).await);
     } else {
         log(accepted, crate::http1::serve(stream, service, &settings, draining).await);
     }

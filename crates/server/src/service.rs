@@ -18,6 +18,7 @@ use crate::http1::Watch;
 use crate::{TlsInfo, http1};
 
 /// The service of one connection.
+#[derive(Clone)]
 pub(crate) struct ConnectionService<S> {
     pub(crate) inner: S,
     pub(crate) accepted: Accepted,

@@ -46,6 +46,33 @@ impl<T> FramedIo<T> {
         Self { socket, scanner, watch, held: Vec::new(), released: 0, stage: Stage::Open, linger: None }
     }
 
+    /// Whether bytes wait to be passed on.
+    pub(crate) fn has_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Whether everything that was read belongs to one of the `answered` requests, and another may come.
+    pub(crate) fn is_between_requests(&self, answered: u64) -> bool {
+        self.stage == Stage::Open && self.scanner.is_at_head() && self.scanner.heads() == answered
+    }
+
+    /// The first bytes after a time without any; whether they came, and not the end.
+    pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<bool>
+    where
+        T: AsyncRead + Unpin,
+    {
+        // On the stack: while nothing comes, there is no buffer.
+        let mut bytes = [0; FIRST_READ];
+        let mut first = ReadBuf::new(&mut bytes);
+        let has_come =
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut first)).is_ok() && !first.filled().is_empty();
+        if has_come {
+            self.held.extend_from_slice(first.filled());
+            self.scan_held();
+        }
+        Poll::Ready(has_come)
+    }
+
     /// Passes on what has been released.
     fn pass_on(&mut self, buf: &mut ReadBuf<'_>) {
         let taken = self.released.min(buf.remaining());
@@ -213,6 +240,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FramedIo<T> {
 
 /// What hyper reads in place of a head that is refused. The service knows it by its number.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
+
+/// Most heads fit.
+const FIRST_READ: usize = 2048;
 
 /// How much is read at a time behind an incomplete head.
 const READ_MORE: usize = 4096;

@@ -3,6 +3,7 @@
 mod chunked;
 mod framing;
 mod io;
+mod lease;
 mod serve;
 mod watch;
 

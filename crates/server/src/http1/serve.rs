@@ -1,7 +1,7 @@
-//! Drives one HTTP/1.1 connection: hyper's connection, its time limits, its draining.
+//! Drives one HTTP/1.1 connection: hyper's connection, its time limits, its draining, its parking.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -12,14 +12,18 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
 
 use super::io::FramedIo;
+use super::lease::lease;
 use crate::connection::{BoxError, Settings};
 use crate::service::ConnectionService;
 
 /// Serves until the connection ends.
+///
+/// While nothing happens on it, a connection is parked: hyper's connection, its buffers and the service are given up,
+/// and what stays is a socket that is waited for. So an idle client costs a tenth of a busy one.
 pub(crate) async fn serve<T, S, B>(
     socket: T,
     service: ConnectionService<S>,
@@ -35,51 +39,111 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let watch = Arc::clone(&service.watch);
-    let io = TokioIo::new(FramedIo::new(socket, settings.head_limits, Arc::clone(&watch)));
-    let mut connection = pin!(settings.http1.serve_connection(io, service).with_upgrades());
+    let mut io = FramedIo::new(socket, settings.head_limits, Arc::clone(&service.watch));
+    loop {
+        // Boxed, so that a parked connection has not the size of a busy one.
+        let Some(idle) = Box::pin(busy(io, service.clone(), settings, &mut draining)).await? else {
+            return Ok(());
+        };
+        io = idle;
+        if !io.has_held() && !parked(&mut io, settings.limits.idle_timeout, &mut draining).await {
+            // The peer may be gone already; then there is nobody to say goodbye to.
+            let _ = timeout(GOODBYE, poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx))).await;
+            return Ok(());
+        }
+    }
+}
 
-    let mut clock = Clock::new(&settings.limits);
-    let mut tick = pin!(sleep(clock.tick));
-    let mut drained = pin!(draining.wait_for(|draining| *draining));
-    let mut drain = Drain::No;
-    poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                return Poll::Ready(ended);
-            }
-            if matches!(drain, Drain::No) && drained.as_mut().poll(cx).is_ready() {
-                drain = Drain::Lingers;
-                clock.tick = IDLE_LINGER;
-                clock.still_since = None;
-                tick.as_mut().reset(Instant::now() + IDLE_LINGER);
-            }
-            if matches!(drain, Drain::Lingers) && watch.is_in_flight() {
-                // hyper finishes this request, says `Connection: close`, and closes.
-                drain = Drain::Closes;
-                connection.as_mut().graceful_shutdown();
-                continue;
-            }
-            if tick.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            tick.as_mut().reset(Instant::now() + clock.tick);
-            if watch.is_in_flight() {
-                clock.still_since = None;
-                clock.head_since = None;
-            } else if watch.has_head_begun() {
-                let began = *clock.head_since.get_or_insert_with(Instant::now);
-                if began.elapsed() + clock.tick > clock.head_timeout {
-                    watch.end_slow_head();
+/// Serves until the connection ends, or has been still for a while: then it is given back.
+async fn busy<T, S, B>(
+    io: FramedIo<T>,
+    service: ConnectionService<S>,
+    settings: &Settings,
+    draining: &mut watch::Receiver<bool>,
+) -> Result<Option<FramedIo<T>>, hyper::Error>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let watch = Arc::clone(&service.watch);
+    let (lease, lessor) = lease(io);
+    let ended = {
+        let mut connection = pin!(settings.http1.serve_connection(TokioIo::new(lease), service).with_upgrades());
+        let mut clock = Clock::new(&settings.limits);
+        let mut tick = pin!(sleep(clock.tick));
+        let mut drained = pin!(draining.wait_for(|draining| *draining));
+        let mut drain = Drain::No;
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(ended);
+                }
+                if matches!(drain, Drain::No) && drained.as_mut().poll(cx).is_ready() {
+                    drain = Drain::Lingers;
+                    clock.tick = IDLE_LINGER;
+                    tick.as_mut().reset(Instant::now() + IDLE_LINGER);
+                }
+                if matches!(drain, Drain::Lingers) && watch.is_in_flight() {
+                    // hyper finishes this request, says `Connection: close`, and closes.
+                    drain = Drain::Closes;
+                    connection.as_mut().graceful_shutdown();
                     continue;
                 }
-            } else if clock.is_idle_too_long(watch.calls()) || matches!(drain, Drain::Lingers) {
-                // An idle connection closes at once; there is nothing to finish.
-                drain = Drain::Closes;
-                connection.as_mut().graceful_shutdown();
-                continue;
+                if tick.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                tick.as_mut().reset(Instant::now() + clock.tick);
+                if watch.is_in_flight() {
+                    clock.moved();
+                } else if watch.has_head_begun() {
+                    let began = *clock.head_since.get_or_insert_with(Instant::now);
+                    if began.elapsed() + clock.tick > clock.head_timeout {
+                        watch.end_slow_head();
+                        continue;
+                    }
+                } else if matches!(drain, Drain::Lingers) {
+                    // An idle connection closes at once; there is nothing to finish.
+                    drain = Drain::Closes;
+                    connection.as_mut().graceful_shutdown();
+                    continue;
+                } else if matches!(drain, Drain::No) && clock.is_still(watch.calls()) {
+                    // hyper has been polled and waits for a head, of which no byte has come: closed now, it lets go of
+                    // a socket that it has taken nothing from.
+                    lessor.recall();
+                    connection.as_mut().graceful_shutdown();
+                    continue;
+                }
             }
+        })
+        .await
+    };
+    ended?;
+    // A head that was taken and not answered is no idle connection; there is no way back to it.
+    Ok(lessor.returned().filter(|io| io.is_between_requests(watch.calls())))
+}
+
+/// Waits for the next request; whether there is one.
+async fn parked<T>(io: &mut FramedIo<T>, idle_timeout: Duration, draining: &mut watch::Receiver<bool>) -> bool
+where
+    T: AsyncRead + Unpin,
+{
+    let mut deadline = pin!(sleep(idle_timeout));
+    let mut drained = pin!(draining.wait_for(|draining| *draining));
+    let mut lingers = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(has_come) = io.poll_first(cx) {
+            return Poll::Ready(has_come);
         }
+        if !lingers && drained.as_mut().poll(cx).is_ready() {
+            lingers = true;
+            deadline.as_mut().reset(Instant::now() + IDLE_LINGER);
+        }
+        deadline.as_mut().poll(cx).map(|()| false)
     })
     .await
 }
@@ -95,10 +159,10 @@ enum Drain {
 /// Time, looked at now and then: a request costs no timer.
 struct Clock {
     head_timeout: Duration,
-    idle_timeout: Duration,
     tick: Duration,
     head_since: Option<Instant>,
-    still_since: Option<(u64, Instant)>,
+    /// How many calls there had been when the clock ticked last, if nothing was going on.
+    still_at: Option<u64>,
 }
 
 impl Clock {
@@ -106,25 +170,28 @@ impl Clock {
         let shortest = limits.head_timeout.min(limits.idle_timeout);
         Self {
             head_timeout: limits.head_timeout,
-            idle_timeout: limits.idle_timeout,
-            tick: (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(5)),
+            tick: (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1)),
             head_since: None,
-            still_since: None,
+            still_at: None,
         }
     }
 
-    /// Whether no call was made for as long as a connection may wait.
-    fn is_idle_too_long(&mut self, calls: u64) -> bool {
+    fn moved(&mut self) {
+        (self.head_since, self.still_at) = (None, None);
+    }
+
+    /// Whether nothing was called since the last tick.
+    fn is_still(&mut self, calls: u64) -> bool {
         self.head_since = None;
-        match self.still_since {
-            Some((then, since)) if then == calls => since.elapsed() + self.tick > self.idle_timeout,
-            _ => {
-                self.still_since = Some((calls, Instant::now()));
-                false
-            }
-        }
+        self.still_at.replace(calls) == Some(calls)
     }
 }
 
 /// How long an idle connection waits for a request that may be on its way when draining begins.
 const IDLE_LINGER: Duration = Duration::from_millis(100);
+
+/// How long the end of an idle connection may take to be said.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

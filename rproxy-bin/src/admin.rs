@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -59,6 +59,9 @@ impl Admin {
             ("/metrics", _) if read => typed(StatusCode::OK, OPENMETRICS, (self.shared.metrics)()),
             ("/cache/stats" | "/cache/purge", None) => text(StatusCode::NOT_FOUND, "the cache is off\n"),
             ("/cache/stats", Some(store)) if read => stats(store),
+            ("/cache/purge", Some(_)) if parts.method == Method::POST && is_from_elsewhere(&parts.headers) => {
+                text(StatusCode::FORBIDDEN, "not for pages of other sites\n")
+            }
             ("/cache/purge", Some(store)) if parts.method == Method::POST => {
                 match purges(parts.uri.query().unwrap_or_default(), &parts.headers, body).await {
                     Ok(purges) => {
@@ -72,6 +75,16 @@ impl Admin {
             ("/cache/purge", _) => not_allowed("POST"),
             _ => text(StatusCode::NOT_FOUND, "Not Found\n"),
         }
+    }
+}
+
+/// Whether a page in somebody's browser asks, that the person at it knows nothing of.
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    // A browser says one or the other with every POST; programs say neither.
+    let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
+    match site {
+        Some(site) => !matches!(site, b"same-origin" | b"none"),
+        None => headers.contains_key(ORIGIN),
     }
 }
 

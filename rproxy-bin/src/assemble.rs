@@ -40,8 +40,8 @@ pub enum StackError {
 /// # }
 /// ```
 ///
-/// The server has to put the peer's address into each request, as `rproxy_client_ip::PeerAddr` or as
-/// axum's `ConnectInfo<SocketAddr>`.
+/// The server has to put the peer's address into each request, as `rproxy_client_ip::PeerAddr` or, with the feature
+/// `axum`, as axum's `ConnectInfo<SocketAddr>`: without it every answer is 500.
 ///
 /// # Errors
 ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::body::Incoming;
-use rproxy_server::{Listen, RequestGuardLayer, Running, Server};
+use rproxy_server::{Listen, ProxyVersions, RequestGuardLayer, Running, Server};
 use rproxy_tls::Certificates;
 use rproxy_ws_passthrough::Tunnels;
 use tower::{Layer, service_fn};
@@ -14,6 +14,7 @@ use crate::admin::Admin;
 use crate::assemble::{Shared, certificates};
 use crate::config::{Config, ProxyProtocol};
 use crate::gauges;
+use crate::observe::Writer;
 use crate::redirect;
 use crate::reload::Slot;
 use crate::run::RunError;
@@ -63,7 +64,7 @@ impl Proxy {
             gauges::show(&shared, &main, &tunnels, &certificates);
             let admin = admin(&shared, &certificates, &draining);
             let answer = service_fn(move |request| admin.clone().answer(request));
-            Server::bind(listen).workers(1).start(move |_| answer.clone())
+            Server::bind(listen).workers(1).start(move |_| RequestGuardLayer::new().layer(answer.clone()))
         });
         let proxy = Self {
             config,
@@ -92,6 +93,11 @@ impl Proxy {
         let scheme = if self.certificates.is_some() { "https" } else { "http" };
         let port = self.main.local_addr().map_or(0, |address| address.port());
         format!("{scheme}://localhost:{port}")
+    }
+
+    /// Where the access log goes, to be flushed at the end.
+    pub(crate) fn access_log(&self) -> Option<Writer> {
+        self.shared.observe.writer().cloned()
     }
 
     /// Where the local authority's certificate is, if there is one.
@@ -131,9 +137,6 @@ impl Proxy {
             admin.handle().drain();
             admin.wait().await;
         }
-        if let Some(writer) = self.shared.observe.writer() {
-            writer.flush();
-        }
     }
 }
 
@@ -155,10 +158,13 @@ fn main_server(config: &Config, certificates: &Option<Certificates>, tunnels: Tu
     if let Some(certificates) = certificates {
         server = server.tls(certificates.clone());
     }
-    match config.proxy_protocol {
-        ProxyProtocol::Off => server,
-        _ => server.proxy_protocol(config.trusted_proxies.value().clone()),
-    }
+    let versions = match config.proxy_protocol {
+        ProxyProtocol::Off => return server,
+        ProxyProtocol::V1 => ProxyVersions::V1,
+        ProxyProtocol::V2 => ProxyVersions::V2,
+        ProxyProtocol::Any => ProxyVersions::Any,
+    };
+    server.proxy_protocol(config.trusted_proxies.value().clone(), versions)
 }
 
 fn redirect_server(config: &Config) -> Option<Server> {

@@ -21,7 +21,9 @@ fn redirect<B>(request: &Request<B>, port: u16) -> Option<Response<Full<Bytes>>>
     };
     let host: Authority = request.headers().get(HOST)?.to_str().ok()?.parse().ok()?;
     let host = host.host();
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    // `OPTIONS *` is about the server, and has no place there.
+    let target = request.uri().path_and_query().map(|target| target.as_str());
+    let target = target.filter(|target| target.starts_with('/')).unwrap_or("/");
     let location = match port {
         443 => format!("https://{host}{target}"),
         _ => format!("https://{host}:{port}{target}"),
@@ -48,6 +50,7 @@ mod tests {
             ("GET", "a.example", "/x?y=1", 443, 301, "https://a.example/x?y=1"),
             ("HEAD", "a.example:80", "/", 443, 301, "https://a.example/"),
             ("POST", "a.example:8080", "/form", 8443, 308, "https://a.example:8443/form"),
+            ("OPTIONS", "a.example", "*", 443, 308, "https://a.example/"),
             ("GET", "[::1]:80", "//evil.example/", 443, 301, "https://[::1]//evil.example/"),
         ] {
             let request = Request::builder().method(method).uri(target).header(HOST, host).body(()).unwrap();

@@ -65,9 +65,13 @@ async fn serve(proxy: Proxy, mut signals: Signals) {
     while let Event::Reload = signals.next().await {
         proxy.reload();
     }
+    let log = proxy.access_log();
     tokio::select! {
         () = proxy.drain() => tracing::info!("drained"),
         () = signals.end() => tracing::warn!("ended at once by a second signal"),
+    }
+    if let Some(log) = log {
+        log.flush();
     }
 }
 

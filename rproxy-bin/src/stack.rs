@@ -78,12 +78,12 @@ impl Stack {
             .layer(Optional(self.path_filter.clone()))
             // The handshake goes on down; then bytes flow past everything below.
             .layer(self.ws_passthrough.clone())
+            // What the backend is to see of the client, settled before the cache compares it (`Vary`).
+            .layer(self.forward_headers.clone())
             // A hit ends here.
             .layer(Optional(self.cache.clone()))
             // Inside of the cache: compressed once, served many times.
             .layer(Optional(self.compression))
-            // The last to touch what the backend sees, the first to touch what it said.
-            .layer(self.forward_headers.clone())
             .service(inner)
     }
 }
@@ -128,9 +128,9 @@ pub fn layers(config: &Config) -> Vec<String> {
             true => format!("WsPassthrough    {}", config.ws_paths.text()),
             false => "WsPassthrough    refuses every upgrade".to_owned(),
         }),
+        Some("ForwardHeaders   X-Forwarded-*, X-Real-IP, X-Request-Id, Via".to_owned()),
         on(config.cache_enabled, format!("Cache            {}", config.cache_paths.text())),
         on(config.compression, "Compression      brotli, gzip, zstd".to_owned()),
-        Some("ForwardHeaders   X-Forwarded-*, X-Real-IP, X-Request-Id, Via".to_owned()),
         Some(format!(
             "Upstream         {}",
             config.upstream.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")

@@ -15,7 +15,13 @@ pub(crate) struct Key {
 impl Key {
     /// `None` where it can't be told for certain which resource is meant.
     pub(crate) fn of<B>(request: &Request<B>) -> Option<Self> {
+        // Layers that know better than the connection, because they trust who is in front, say so in extensions, which
+        // no client can send.
         let scheme = request.extensions().get::<Scheme>().or_else(|| request.uri().scheme());
+        if let Some(authority) = request.extensions().get::<Authority>() {
+            let host = without_userinfo(authority);
+            return Self::new(scheme.map_or("http", Scheme::as_str), host, path_and_query(request.uri()));
+        }
         let mut hosts = request.headers().get_all(header::HOST).iter();
         // RFC 9112 §3.2.2: the authority of an absolute-form target wins over Host.
         let host = match (request.uri().authority(), hosts.next(), hosts.next()) {

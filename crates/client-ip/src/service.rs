@@ -46,6 +46,11 @@ where
         let Settings { trusted, source } = &*self.settings;
         let resolved = resolve(peer.ip().to_canonical(), request.headers(), trusted, source);
         request.extensions_mut().insert(ClientIp(resolved.client));
+        #[cfg(feature = "axum")]
+        if request.extensions().get::<PeerAddr>().is_none() {
+            // For those further in, who know only our own word for it.
+            request.extensions_mut().insert(PeerAddr(peer));
+        }
         if let Some(hops) = resolved.hops {
             request.extensions_mut().insert(TrustedPeer { hops });
         }

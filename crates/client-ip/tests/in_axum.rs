@@ -10,12 +10,13 @@ use axum::extract::ConnectInfo;
 use axum::routing::get;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use rproxy_client_ip::{ClientIp, ClientIpLayer};
+use rproxy_client_ip::{ClientIp, ClientIpLayer, PeerAddr};
 use tower::ServiceExt;
 
 fn app() -> axum::Router {
     let whoami = get(async |Extension(ClientIp(ip)): Extension<ClientIp>| ip.to_string());
-    axum::Router::new().route("/", whoami).layer(ClientIpLayer::new("10.0.0.0/8".parse().unwrap()))
+    let peer = get(async |Extension(PeerAddr(peer)): Extension<PeerAddr>| peer.to_string());
+    axum::Router::new().route("/", whoami).route("/peer", peer).layer(ClientIpLayer::new("10.0.0.0/8".parse().unwrap()))
 }
 
 async fn text(response: axum::response::Response) -> String {
@@ -29,6 +30,12 @@ async fn connect_info_is_the_peer() {
         .header("x-forwarded-for", "192.0.2.1");
     let response = app().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(text(response).await, "192.0.2.1");
+}
+
+#[tokio::test]
+async fn connect_info_is_the_peer_for_layers_further_in() {
+    let request = Request::get("/peer").extension(ConnectInfo::<SocketAddr>("10.0.0.1:1".parse().unwrap()));
+    assert_eq!(text(app().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()).await, "10.0.0.1:1");
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use http::Request;
-use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
-use http::uri::Scheme;
+use http::header::{COOKIE, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
+use http::uri::{Authority, Scheme};
 use rproxy_client_ip::{ClientIp, PeerAddr, TrustedPeer};
 
 use crate::layer::Settings;
@@ -25,7 +25,8 @@ pub(crate) fn rebuild<B>(request: &mut Request<B>, settings: &Settings) -> Reque
     // Growing once is cheaper than twice. A map that can't take more says so at the insertion.
     let _ = headers.try_reserve(ADDED);
     let claims = trusted.as_ref().map(|_| Claims::take(headers)).unwrap_or_default();
-    drop_claims(headers);
+    drop_claims(headers, trusted.is_some());
+    join_cookies(headers);
 
     let hops = trusted.as_ref().map_or(&[][..], TrustedPeer::hops);
     if let Some(peer) = peer {
@@ -35,6 +36,9 @@ pub(crate) fn rebuild<B>(request: &mut Request<B>, settings: &Settings) -> Reque
         let client = client.filter(|client| *client != peer).map_or(peer_value, address);
         headers.insert(X_REAL_IP, client);
     }
+    // Where a trusted peer says that the client asked elsewhere, a cache has to know.
+    let origin = claims.host.as_ref().and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let scheme = claims.proto.as_ref().map(|proto| if proto == "https" { Scheme::HTTPS } else { Scheme::HTTP });
     let proto = claims.proto.unwrap_or(HeaderValue::from_static(if is_https { "https" } else { "http" }));
     let host = claims.host.or_else(|| headers.get(HOST).cloned());
     let port = claims.port.unwrap_or_else(|| port(host.as_ref(), &proto));
@@ -53,6 +57,12 @@ pub(crate) fn rebuild<B>(request: &mut Request<B>, settings: &Settings) -> Reque
     }
     let id = claims.request_id.unwrap_or_else(RequestId::new);
     headers.insert(X_REQUEST_ID, id.header_value().clone());
+    if let Some(origin) = origin {
+        request.extensions_mut().insert(origin);
+    }
+    if let Some(scheme) = scheme {
+        request.extensions_mut().insert(scheme);
+    }
     id
 }
 
@@ -67,29 +77,58 @@ struct Claims {
 
 impl Claims {
     fn take(headers: &HeaderMap) -> Self {
-        // The last value is that of the nearest hop, the one we trust.
-        let last = |name| headers.get_all(name).iter().next_back();
+        // The last member of the list is that of the nearest hop, the one we trust.
+        let last = |name| {
+            let line = headers.get_all(name).iter().next_back()?;
+            match line.as_bytes().rsplit(|&byte| byte == b',').next() {
+                Some(member) if member.len() < line.len() => HeaderValue::from_bytes(member.trim_ascii()).ok(),
+                _ => Some(line.clone()),
+            }
+        };
         let proto = last(X_FORWARDED_PROTO).and_then(|proto| match proto.as_bytes().to_ascii_lowercase().as_slice() {
             b"https" | b"wss" => Some(HeaderValue::from_static("https")),
             b"http" | b"ws" => Some(HeaderValue::from_static("http")),
             _ => None,
         });
-        let host = last(X_FORWARDED_HOST).filter(|host| {
-            let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
-            !host.is_empty() && host.len() <= 261 && host.as_bytes().iter().all(is_host)
-        });
+        // A list with nonsense in it was not made by a proxy.
+        let is_list = |line: &HeaderValue| {
+            line.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[], \t".contains(byte))
+        };
+        let host = last(X_FORWARDED_HOST)
+            .filter(|host| !host.is_empty() && host.len() <= 261 && !host.as_bytes().contains(&b' '))
+            .filter(|_| headers.get_all(X_FORWARDED_HOST).iter().all(is_list));
         let port = last(X_FORWARDED_PORT).filter(|port| port.to_str().is_ok_and(|port| port.parse::<u16>().is_ok()));
-        let request_id = headers.get(X_REQUEST_ID).and_then(RequestId::from_trusted);
-        Self { proto, host: host.cloned(), port: port.cloned(), request_id }
+        let request_id = last(X_REQUEST_ID).as_ref().and_then(RequestId::from_trusted);
+        Self { proto, host, port, request_id }
     }
 }
 
-/// Removes every claim, also where an underscore stands for a hyphen: CGI, WSGI and many more turn
-/// both into the same variable.
-fn drop_claims(headers: &mut HeaderMap) {
-    while let Some(claim) = headers.keys().find(|name| is_claim(name.as_str())) {
+/// Removes every claim, also where something else stands for a hyphen: CGI, WSGI and many more turn both into the same
+/// variable. Of a trusted peer, what is not rebuilt here stays, if it is spelled as it should be.
+fn drop_claims(headers: &mut HeaderMap, is_trusted: bool) {
+    let goes = |name: &str| is_claim(name) && !(is_trusted && is_kept(name));
+    while let Some(claim) = headers.keys().find(|name| goes(name.as_str())) {
         let claim = claim.clone();
         headers.remove(claim);
+    }
+}
+
+/// A claim that nothing is put in the place of, such as `X-Forwarded-Prefix`.
+fn is_kept(name: &str) -> bool {
+    let rebuilt = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_FORWARDED_PORT];
+    name.starts_with("x-forwarded-") && !rebuilt.iter().any(|rebuilt| is(name, rebuilt.as_str()))
+}
+
+/// RFC 9113 §8.2.3: HTTP/2 may send each cookie on a line of its own; elsewhere there is one.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(COOKIE).iter();
+    if lines.next().is_none() || lines.next().is_none() {
+        return;
+    }
+    let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // Made of values, it is one.
+    if let Ok(cookie) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+        headers.insert(COOKIE, cookie);
     }
 }
 
@@ -113,7 +152,7 @@ fn is(name: &str, claim: &str) -> bool {
 }
 
 fn begins(name: &str, claim: &str) -> bool {
-    let same = |(byte, other): (u8, u8)| byte == other || byte == b'_' && other == b'-';
+    let same = |(byte, other): (u8, u8)| byte == other || other == b'-' && !byte.is_ascii_alphanumeric();
     name.len() >= claim.len() && name.bytes().zip(claim.bytes()).all(same)
 }
 
@@ -182,10 +221,15 @@ fn forwarded(
     let _ = node(&mut text, &peer?);
     if let Some(host) = host.and_then(|host| host.to_str().ok()) {
         let is_token = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
-        let _ = if is_token { write!(text, ";host={host}") } else { write!(text, ";host=\"{host}\"") };
+        let _ = if is_token { write!(text, ";host={host}") } else { write!(text, ";host=\"{}\"", escaped(host)) };
     }
     let _ = write!(text, ";proto={}", proto.to_str().unwrap_or("http"));
     HeaderValue::try_from(text).ok()
+}
+
+/// RFC 9110 §5.6.4: within quotes.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -239,6 +283,8 @@ mod tests {
             ("x-forwarded-prefix", "/evil"),
             ("x-real-ip", "6.6.6.6"),
             ("x_real_ip", "6.6.6.6"),
+            ("x.real.ip", "6.6.6.6"),
+            ("x.forwarded~for", "6.6.6.6"),
             ("x-request-id", "chosen"),
             ("forwarded", "for=6.6.6.6"),
             ("proxy", "http://evil"),
@@ -316,6 +362,58 @@ mod tests {
         let claims = [("host", "a.example:81"), ("x-forwarded-for", "2001:db8::7")];
         let headers = rebuilt("[fd00::1]:1", Scheme::HTTP, &claims, settings).await;
         assert_eq!(headers["forwarded"], "for=\"[2001:db8::7]\", for=\"[fd00::1]\";host=\"a.example:81\";proto=http");
+    }
+
+    #[tokio::test]
+    async fn of_a_trusted_chain_the_nearest_hop_counts_and_other_claims_stay() {
+        let claims = [
+            ("host", "internal"),
+            ("x-forwarded-proto", "http, https"),
+            ("x-forwarded-host", "forged.example, a.example"),
+            ("x-forwarded-prefix", "/app"),
+            ("x_forwarded_prefix", "/evil"),
+            ("x-request-id", "first"),
+            ("x-request-id", "last"),
+        ];
+        let headers = rebuilt("10.0.0.1:1", Scheme::HTTP, &claims, Settings::default()).await;
+        for (name, value) in [
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "a.example"),
+            ("x-forwarded-prefix", "/app"),
+            ("x-request-id", "last"),
+        ] {
+            assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [value], "{name}");
+        }
+        assert!(!headers.contains_key("x_forwarded_prefix"));
+    }
+
+    #[test]
+    fn where_the_client_asked_by_a_trusted_word_is_an_extension() {
+        let headers = |request: http::request::Builder| {
+            request.header(HOST, "internal").header(X_FORWARDED_HOST, "a.example").header(X_FORWARDED_PROTO, "https")
+        };
+        let mut request = headers(Request::get("/")).extension(TrustedPeer::default()).body(()).unwrap();
+        rebuild(&mut request, &Settings::default());
+        assert_eq!(request.extensions().get::<Authority>().unwrap(), "a.example");
+        assert_eq!(request.extensions().get::<Scheme>(), Some(&Scheme::HTTPS));
+        let mut request = headers(Request::get("/")).body(()).unwrap();
+        rebuild(&mut request, &Settings::default());
+        assert!(request.extensions().get::<Authority>().is_none() && request.extensions().get::<Scheme>().is_none());
+    }
+
+    // RFC 9113 §8.2.3
+    #[tokio::test]
+    async fn cookies_arrive_on_one_line() {
+        let claims = [("cookie", "a=1"), ("cookie", "b=2; c=3"), ("cookie", "d=4")];
+        let headers = rebuilt("192.0.2.1:1", Scheme::HTTPS, &claims, Settings::default()).await;
+        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2; c=3; d=4"]);
+    }
+
+    #[tokio::test]
+    async fn a_host_breaks_out_of_no_quotes() {
+        let settings = Settings { forwarded: true, ..Settings::default() };
+        let headers = rebuilt("192.0.2.1:1", Scheme::HTTP, &[("host", "a\", for=\"6.6.6.6")], settings).await;
+        assert_eq!(headers["forwarded"], "for=192.0.2.1;host=\"a\\\", for=\\\"6.6.6.6\";proto=http");
     }
 
     // RFC 9110 §7.6.3

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Response, StatusCode};
 use pin_project_lite::pin_project;
 
@@ -35,10 +36,14 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
+        let upgrade = response.headers().get(UPGRADE).filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
+        let upgrade = upgrade.cloned();
+        hop_by_hop::remove(response.headers_mut());
         // RFC 9110 §15.2.2: a 101 says in `Upgrade` what it switches to, and that is passed on by
         // whoever passes the switch on.
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            hop_by_hop::remove(response.headers_mut());
+        if let Some(upgrade) = upgrade {
+            response.headers_mut().insert(UPGRADE, upgrade);
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }
         if let Some(id) = this.id.take() {
             response.extensions_mut().insert(id);

@@ -118,12 +118,13 @@ impl Rules {
 
     pub(crate) fn apply<B>(&self, response: &mut Response<B>, asked: Asked) {
         let status = response.status();
-        if status.is_informational() {
-            return;
-        }
         let headers = response.headers_mut();
         while let Some(name) = headers.keys().find_map(|name| self.removed(name, asked)) {
             headers.remove(name);
+        }
+        // Nobody makes a page of it.
+        if status.is_informational() {
+            return;
         }
 
         // RFC 9111 §3.2: a cache writes these over those of the response it has stored, which may

@@ -22,7 +22,7 @@ use crate::http1::{HeadLimits, Watch};
 use crate::limits::Limits;
 use crate::server::Server;
 use crate::service::ConnectionService;
-use crate::{LocalAddr, TlsInfo, http2 as h2, proxy_protocol};
+use crate::{LocalAddr, ProxyVersions, TlsInfo, http2 as h2, proxy_protocol};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -33,7 +33,7 @@ pub(crate) struct Settings {
     pub(crate) http1: http1::Builder,
     pub(crate) http2: http2::Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
-    proxy_protocol: Option<TrustedProxies>,
+    proxy_protocol: Option<(TrustedProxies, ProxyVersions)>,
 }
 
 impl Settings {
@@ -84,8 +84,10 @@ pub(crate) async fn serve_tcp<S, B>(
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    if settings.proxy_protocol.as_ref().is_some_and(|trusted| trusted.contains(accepted.peer.0.ip())) {
-        match Box::pin(timeout(settings.limits.handshake_timeout, proxy_protocol::read(&mut stream))).await {
+    if let Some((trusted, versions)) = &settings.proxy_protocol
+        && trusted.contains(accepted.peer.0.ip())
+    {
+        match Box::pin(timeout(settings.limits.handshake_timeout, proxy_protocol::read(&mut stream, *versions))).await {
             Ok(Ok(Some(source))) => accepted.peer = PeerAddr(source),
             Ok(Ok(None)) => {}
             Ok(Err(error)) => return tracing::debug!(peer = %accepted.peer.0, %error, "bad PROXY protocol header"),

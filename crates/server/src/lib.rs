@@ -74,6 +74,7 @@ pub use self::guard::{GuardBody, GuardFuture, GuardService, RequestBodyError, Re
 pub use self::http1::RefusedHead;
 pub use self::limits::Limits;
 pub use self::listen::{Listen, ListenError};
+pub use self::proxy_protocol::ProxyVersions;
 pub use self::server::{Running, Server, ServerError};
 pub use self::worker::Worker;
 

@@ -6,13 +6,28 @@ use std::net::{IpAddr, SocketAddr};
 use ppp::{HeaderResult, PartialResult};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+/// Which versions of the PROXY protocol are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProxyVersions {
+    /// The text header.
+    V1,
+    /// The binary header.
+    V2,
+    /// Either.
+    Any,
+}
+
 /// Reads exactly the header from the front of `stream`. `None`: the balancer speaks for itself
 /// (`LOCAL`, `UNKNOWN`), as in its health checks.
-pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
+pub(crate) async fn read(
+    stream: &mut (impl AsyncRead + Unpin),
+    versions: ProxyVersions,
+) -> io::Result<Option<SocketAddr>> {
     // Both versions are longer than this, and differ within it.
     let mut header = vec![0; V2_SIGNATURE.len()];
     stream.read_exact(&mut header).await?;
-    if header == V2_SIGNATURE {
+    if header == V2_SIGNATURE && versions != ProxyVersions::V1 {
         let mut rest = [0; 4];
         stream.read_exact(&mut rest).await?;
         header.extend_from_slice(&rest);
@@ -22,7 +37,7 @@ pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Op
         }
         header.resize(header.len() + length, 0);
         stream.read_exact(&mut header[16..]).await?;
-    } else if header.starts_with(b"PROXY ") {
+    } else if header.starts_with(b"PROXY ") && versions != ProxyVersions::V2 {
         while !header.ends_with(b"\r\n") {
             if header.len() >= V1_MAX {
                 return Err(bad("version 1 header too long"));
@@ -30,7 +45,7 @@ pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Op
             header.push(stream.read_u8().await?);
         }
     } else {
-        return Err(bad("neither version 1 nor 2"));
+        return Err(bad("not a header of an accepted version"));
     }
     let parsed = HeaderResult::parse(&header);
     if parsed.is_incomplete() {
@@ -78,7 +93,7 @@ mod tests {
 
     async fn parse(bytes: &[u8]) -> Result<(Option<String>, usize), String> {
         let mut rest = bytes;
-        let source = read(&mut rest).await.map_err(|error| error.to_string())?;
+        let source = read(&mut rest, ProxyVersions::Any).await.map_err(|error| error.to_string())?;
         Ok((source.map(|source| source.to_string()), rest.len()))
     }
 

@@ -21,6 +21,7 @@ use crate::connection::BoxError;
 use crate::drain::Handle;
 use crate::limits::Limits;
 use crate::listen::{Bound, Listen};
+use crate::proxy_protocol::ProxyVersions;
 use crate::worker::{self, Worker};
 
 /// A server before it runs.
@@ -32,7 +33,7 @@ pub struct Server {
     pub(crate) tls: Option<Certificates>,
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
-    pub(crate) proxy_protocol: Option<TrustedProxies>,
+    pub(crate) proxy_protocol: Option<(TrustedProxies, ProxyVersions)>,
     pub(crate) outliving: Option<Arc<Outliving>>,
 }
 
@@ -83,10 +84,10 @@ impl Server {
         self
     }
 
-    /// Expects a PROXY protocol header, version 1 or 2, at the start of each connection from a
-    /// `trusted` peer. Connections from others are served as they are.
-    pub fn proxy_protocol(mut self, trusted: TrustedProxies) -> Self {
-        self.proxy_protocol = Some(trusted);
+    /// Expects a PROXY protocol header of one of these versions at the start of each connection from a `trusted`
+    /// peer. Connections from others are served as they are.
+    pub fn proxy_protocol(mut self, trusted: TrustedProxies, versions: ProxyVersions) -> Self {
+        self.proxy_protocol = Some((trusted, versions));
         self
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use rproxy_client_ip::PeerAddr;
-use rproxy_server::{Limits, RequestGuardLayer, Running, Server};
+use rproxy_server::{Limits, ProxyVersions, RequestGuardLayer, Running, Server};
 use tower::{Layer, service_fn};
 
 /// Answers with method, target, host and body; reads the body only where the target does not say `/ignore`.
@@ -197,11 +197,21 @@ fn an_expected_continue_is_sent() {
 
 #[test]
 fn the_peer_is_who_a_trusted_balancer_says() {
-    let server = start(|server| server.proxy_protocol("loopback".parse().unwrap()), RequestGuardLayer::new());
     let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-    let answer = exchange(&server, format!("PROXY TCP4 192.0.2.9 10.0.0.1 1 2\r\n{request}").as_bytes());
-    assert!(answer.ends_with("GET / a 192.0.2.9 "), "{answer}");
-    assert_eq!(exchange(&server, request.as_bytes()), "", "no header, no service");
+    let v1 = format!("PROXY TCP4 192.0.2.9 10.0.0.1 1 2\r\n{request}").into_bytes();
+    let v2 = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x09\x0a\0\0\x01\0\x01\0\x02", request.as_bytes()].concat();
+    for (versions, accepted) in
+        [(ProxyVersions::V1, [true, false]), (ProxyVersions::V2, [false, true]), (ProxyVersions::Any, [true, true])]
+    {
+        let trusted = "loopback".parse().unwrap();
+        let server = start(|server| server.proxy_protocol(trusted, versions), RequestGuardLayer::new());
+        for (header, accepted) in [&v1, &v2].into_iter().zip(accepted) {
+            let answer = exchange(&server, header);
+            assert_eq!(answer.ends_with("GET / a 192.0.2.9 "), accepted, "{versions:?}: {answer}");
+            assert_eq!(answer.is_empty(), !accepted);
+        }
+        assert_eq!(exchange(&server, request.as_bytes()), "", "no header, no service");
+    }
 }
 
 #[test]

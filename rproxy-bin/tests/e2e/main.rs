@@ -5,6 +5,7 @@
 mod pebble;
 mod support;
 
+mod caching;
 mod draining;
 mod forwarding;
 mod running;

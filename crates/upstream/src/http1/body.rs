@@ -163,25 +163,35 @@ fn trailers(input: &mut BytesMut) -> Result<Step, Malformed> {
     Ok(Step::Last((!trailers.is_empty()).then_some(trailers)))
 }
 
-/// RFC 9110 §6.5.1: not what a recipient has to know before the content, or what says how to read it.
+/// RFC 9110 §6.5.1: not what a recipient has to know before the content, or what says how to read it; nor who asks,
+/// which a recipient that merges trailers would take for what the proxy said in the head.
 fn may_trail(name: &HeaderName) -> bool {
-    !matches!(
-        *name,
-        header::AUTHORIZATION
-            | header::CACHE_CONTROL
-            | header::CONNECTION
-            | header::CONTENT_ENCODING
-            | header::CONTENT_LENGTH
-            | header::CONTENT_RANGE
-            | header::CONTENT_TYPE
-            | header::COOKIE
-            | header::HOST
-            | header::SET_COOKIE
-            | header::TE
-            | header::TRAILER
-            | header::TRANSFER_ENCODING
-            | header::UPGRADE
-    )
+    let is_claim = |prefix: &&str| {
+        let same = |(byte, other): (u8, u8)| byte == other || other == b'-' && !byte.is_ascii_alphanumeric();
+        name.as_str().len() >= prefix.len() && name.as_str().bytes().zip(prefix.bytes()).all(same)
+    };
+    const CLAIMS: [&str; 7] = ["x-forwarded", "x-real-ip", "x-request-id", "forwarded", "proxy", "if-", "sec-"];
+    !CLAIMS.iter().any(is_claim)
+        && !matches!(
+            *name,
+            header::AUTHORIZATION
+                | header::CACHE_CONTROL
+                | header::CONNECTION
+                | header::CONTENT_ENCODING
+                | header::CONTENT_LENGTH
+                | header::CONTENT_RANGE
+                | header::CONTENT_TYPE
+                | header::COOKIE
+                | header::EXPECT
+                | header::HOST
+                | header::MAX_FORWARDS
+                | header::RANGE
+                | header::SET_COOKIE
+                | header::TE
+                | header::TRAILER
+                | header::TRANSFER_ENCODING
+                | header::UPGRADE
+        )
 }
 
 /// Puts the framing around the body of a request.
@@ -309,7 +319,7 @@ mod tests {
 
     #[test]
     fn trailers_come_last_without_those_that_frame() {
-        let input = b"1\r\na\r\n0\r\nx-sum: 1\r\nContent-Length: 5\r\nhost: h\r\nx-sum: 2\r\n\r\n";
+        let input = b"1\r\na\r\n0\r\nx-sum: 1\r\nContent-Length: 5\r\nhost: h\r\nX_Forwarded-For: 1\r\nx-real-ip: 1\r\nexpect: 1\r\nx-sum: 2\r\n\r\n";
         for piece in 1..=input.len() {
             let (data, trailers, ended, _) = decoded(Framing::Chunked, input, piece).unwrap();
             assert!(ended && data == b"a");

@@ -1,0 +1,56 @@
+//! What the cache in its place among the layers may answer, and to whom.
+
+use crate::support::upstream::{answering, ok};
+use crate::support::{Proxy, request};
+
+/// What `echo` makes of a request's head, stored for a minute and told apart by `vary`.
+fn cached(vary: &'static str, echo: fn(&str) -> String) -> impl Fn(&str) -> String + Clone + Send + 'static {
+    move |head| {
+        let fields = format!("HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\nvary: {vary}\r\n");
+        ok(&echo(head)).replacen("HTTP/1.1 200 OK\r\n", &fields, 1)
+    }
+}
+
+/// The value of a field in a head; empty where it has none.
+fn field(head: &str, name: &str) -> String {
+    let lines = head.lines().filter_map(|line| line.split_once(": "));
+    lines.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
+}
+
+fn get(proxy: &Proxy, fields: &str) -> String {
+    request(proxy.address, &format!("GET /static/a.css HTTP/1.1\r\nhost: a.example\r\n{fields}\r\n")).body
+}
+
+#[test]
+fn an_answer_that_varies_by_what_the_proxy_says_is_not_another_clients() {
+    let upstream = answering(cached("x-forwarded-for", |head| field(head, "x-real-ip")));
+    let proxy = Proxy::start(upstream, &[("RPROXY_TRUSTED_PROXIES", "loopback")]);
+    for client in ["192.0.2.1", "192.0.2.2", "192.0.2.1"] {
+        assert_eq!(get(&proxy, &format!("x-forwarded-for: {client}\r\n")), client);
+    }
+}
+
+#[test]
+fn a_nomination_does_not_store_one_language_under_the_name_of_another() {
+    let upstream = answering(cached("accept-language, x-choice", |head| {
+        format!("{}{}", field(head, "accept-language"), field(head, "x-choice"))
+    }));
+    let proxy = Proxy::start(upstream, &[]);
+    get(&proxy, "accept-language: de\r\nconnection: accept-language\r\n");
+    assert_eq!(get(&proxy, "accept-language: de\r\n"), "de");
+    get(&proxy, "x-choice: dark\r\nconnection: x-choice\r\n");
+    assert_eq!(get(&proxy, "x-choice: dark\r\n"), "dark");
+}
+
+#[test]
+fn where_a_trusted_proxy_says_that_the_client_asked_is_part_of_the_key() {
+    let upstream = answering(cached("accept-encoding", |head| {
+        format!("{}://{}", field(head, "x-forwarded-proto"), field(head, "x-forwarded-host"))
+    }));
+    let proxy = Proxy::start(upstream, &[("RPROXY_TRUSTED_PROXIES", "loopback")]);
+    for origin in ["http://a.example", "https://a.example", "https://b.example", "http://a.example"] {
+        let (scheme, host) = origin.split_once("://").unwrap();
+        let fields = format!("x-forwarded-proto: {scheme}\r\nx-forwarded-host: {host}\r\n");
+        assert_eq!(get(&proxy, &fields), origin);
+    }
+}

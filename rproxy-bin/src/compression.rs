@@ -7,8 +7,10 @@ use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready as try_ready};
 
-use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Either;
 use pin_project_lite::pin_project;
@@ -50,7 +52,8 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let accepted = accepted(request.headers());
-        CompressionFuture::Waiting { accepted, inner: self.inner.call(request) }
+        let is_head = *request.method() == Method::HEAD;
+        CompressionFuture::Waiting { accepted, is_head, inner: self.inner.call(request) }
     }
 }
 
@@ -63,7 +66,7 @@ pin_project! {
     /// The future of [`CompressionService`].
     #[project = CompressionFutureProject]
     pub(crate) enum CompressionFuture<F, B, E> {
-        Waiting { accepted: Option<HeaderValue>, #[pin] inner: F },
+        Waiting { accepted: Option<HeaderValue>, is_head: bool, #[pin] inner: F },
         // Ready when it is polled for the first time.
         Compressing { status: StatusCode, #[pin] compress: Compress<B, E> },
     }
@@ -79,8 +82,12 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             match self.as_mut().project() {
-                CompressionFutureProject::Waiting { accepted, inner } => {
+                CompressionFutureProject::Waiting { accepted, is_head, inner } => {
                     let mut response = try_ready!(inner.poll(cx))?;
+                    if *is_head {
+                        as_for_get(response.headers_mut(), accepted.is_some());
+                        return Poll::Ready(Ok(response.map(Either::Right)));
+                    }
                     if !is_worth_it(&response) {
                         return Poll::Ready(Ok(response.map(Either::Right)));
                     }
@@ -107,6 +114,19 @@ where
     }
 }
 
+/// RFC 9110 §9.3.2: a HEAD says what a GET would; but not the length, which takes compressing to know.
+fn as_for_get(headers: &mut HeaderMap, compressed: bool) {
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if !may_be_compressed(headers) || length.is_some_and(|length| length < WORTH_IT) {
+        return;
+    }
+    vary(headers);
+    if compressed {
+        headers.remove(CONTENT_LENGTH);
+        weaken_etag(headers);
+    }
+}
+
 /// What the client accepts, on one line, if there is something among it that can be had here.
 fn accepted(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut lines = headers.get_all(ACCEPT_ENCODING).iter();
@@ -127,13 +147,21 @@ fn accepted(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Whether a response is large and verbose enough, and whole, and may be changed.
 fn is_worth_it<B: Body>(response: &Response<B>) -> bool {
-    let headers = response.headers();
+    may_be_compressed(response.headers()) && DefaultPredicate::new().should_compress(response)
+}
+
+fn may_be_compressed(headers: &HeaderMap) -> bool {
     !headers.contains_key(CONTENT_ENCODING)
         && !headers.contains_key(CONTENT_RANGE)
         && headers.get(CONTENT_TYPE).is_some_and(|media_type| is_verbose(media_type.as_bytes()))
         && !forbids_transformation(headers)
-        && DefaultPredicate::new().should_compress(response)
+        // RFC 9530: a digest is of the bytes that are sent, or of those before any coding.
+        && !headers.contains_key("content-digest")
+        && !headers.contains_key("repr-digest")
 }
+
+/// What tower-http's predicate takes for large enough.
+const WORTH_IT: u64 = 32;
 
 /// Text, and what is written like it. Most other types are compressed in themselves, and what isn't known to be
 /// verbose isn't worth the time.
@@ -294,6 +322,25 @@ mod tests {
         {
             let response = answer(&["gzip"], &[HTML, ("vary", given)]).await;
             assert_eq!(response.headers().get_all(VARY).iter().collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn a_head_says_what_a_get_would() {
+        for (content_type, length, compressed, vary, said) in [
+            ("text/html", "2400", true, true, None),
+            ("text/html", "2400", false, true, Some("2400")),
+            ("text/html", "31", true, false, Some("31")),
+            ("image/png", "2400", true, false, Some("2400")),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static(length));
+            headers.insert(ETAG, HeaderValue::from_static("\"a\""));
+            as_for_get(&mut headers, compressed);
+            assert_eq!(headers.contains_key(VARY), vary, "{content_type} {length}");
+            assert_eq!(headers.get(CONTENT_LENGTH).map(|length| length.to_str().unwrap()), said);
+            assert_eq!(headers[ETAG], if said.is_none() { "W/\"a\"" } else { "\"a\"" });
         }
     }
 

@@ -12,7 +12,7 @@ use tower::{Layer, service_fn};
 
 use crate::admin::Admin;
 use crate::assemble::{Shared, certificates};
-use crate::config::{Config, ProxyProtocol};
+use crate::config::{Config, ProxyProtocol, SETTINGS, Setting};
 use crate::gauges;
 use crate::observe::Writer;
 use crate::redirect;
@@ -110,12 +110,18 @@ impl Proxy {
         if let Some(certificates) = &self.certificates {
             certificates.reload();
         }
-        let reloaded = self.config.reload().map_err(|error| error.to_string());
-        let stack = reloaded.and_then(|config| self.shared.stack(&config).map_err(|error| error.to_string()));
-        match stack {
-            Ok(stack) => {
+        let reloaded = self.config.reload().map_err(|error| error.to_string()).and_then(|config| {
+            let stack = self.shared.stack(&config).map_err(|error| error.to_string())?;
+            Ok((config, stack))
+        });
+        match reloaded {
+            Ok((config, stack)) => {
                 (self.replace)(&with(&self.certificates, stack));
-                tracing::info!("reloaded; listeners, workers, TLS, rates and cache size change with a restart");
+                tracing::info!("reloaded");
+                let waiting = changed_for_good(&self.config, &config);
+                if !waiting.is_empty() {
+                    tracing::warn!("these have changed, too, and wait for a restart: {}", waiting.join(", "));
+                }
             }
             Err(error) => tracing::error!("not reloaded, the old configuration goes on: {error}"),
         }
@@ -138,6 +144,27 @@ impl Proxy {
             admin.wait().await;
         }
     }
+}
+
+/// The settings that differ and are not part of what a reload replaces.
+fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
+    const REPLACED: [&str; 12] = [
+        "blocked_paths",
+        "cache_max_object",
+        "cache_paths",
+        "compression",
+        "filter_enabled",
+        "hsts",
+        "max_body",
+        "trusted_proxies",
+        "upstream",
+        "upstream_timeout",
+        "ws_enabled",
+        "ws_paths",
+    ];
+    let differs = |setting: &&Setting| (setting.show)(running) != (setting.show)(read);
+    let others = SETTINGS.iter().filter(|setting| !REPLACED.contains(&setting.key));
+    others.filter(differs).map(Setting::variable).collect()
 }
 
 fn with(certificates: &Option<Certificates>, stack: Stack) -> Stack {

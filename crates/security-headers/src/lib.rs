@@ -74,7 +74,7 @@
 //! extension [`http::uri::Scheme`] and it is HTTPS, or when told so by
 //! [`assume_https`](SecurityHeadersLayer::assume_https), for a proxy further out that ends TLS.
 //!
-//! Informational responses (1xx), with them the 101 of a WebSocket, pass untouched. A 304 is given no
+//! Informational responses (1xx), with them the 101 of a WebSocket, lose fingerprints and are given nothing. A 304 is given no
 //! more than `Strict-Transport-Security`: caches would write the rest over what the application
 //! itself said when it sent the whole (RFC 9111 §3.2).
 //!

@@ -41,6 +41,8 @@ impl Asked {
         }
         match request.headers().contains_key(UPGRADE) {
             false => Asked::Nothing,
+            // RFC 9110 §7.8: in HTTP/1.0 the field means nothing.
+            true if request.version() < Version::HTTP_11 => Asked::OtherUpgrade,
             true if lists(request.headers(), UPGRADE, WEBSOCKET) => Asked::WebSocket,
             true => Asked::OtherUpgrade,
         }

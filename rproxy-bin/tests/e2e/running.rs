@@ -184,6 +184,12 @@ fn a_hangup_reloads_the_file() {
         assert!(Instant::now() < deadline, "{}", proxy.log());
     }
     assert_eq!(get(proxy.address, "/one").status, 200);
+    // What can't be replaced is named, not passed over.
+    write("/two\"\nrate_limit = 7\naccess_log = \"json");
+    proxy.signal("HUP");
+    let warning = proxy.wait_for_log("wait for a restart");
+    assert!(warning.contains("RPROXY_RATE_LIMIT") && warning.contains("RPROXY_ACCESS_LOG"), "{warning}");
+    assert!(!warning.contains("RPROXY_BLOCKED_PATHS"), "{warning}");
     std::fs::write(&file, "rate_limit = \"many\"\n").unwrap();
     proxy.signal("HUP");
     proxy.wait_for_log("rate_limit");

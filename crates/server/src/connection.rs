@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use crate::drain::OpenConnection;
-use crate::http1::{HeadLimits, Watch};
+use crate::http1::HeadLimits;
 use crate::limits::Limits;
 use crate::server::Server;
 use crate::service::ConnectionService;
@@ -68,45 +68,18 @@ pub(crate) struct Accepted {
     pub(crate) local: LocalAddr,
 }
 
-/// Serves a TCP connection, which may begin with a PROXY protocol header.
-pub(crate) async fn serve_tcp<S, B>(
-    mut stream: TcpStream,
-    mut accepted: Accepted,
-    service: S,
-    settings: Arc<Settings>,
-    draining: watch::Receiver<bool>,
-    open: OpenConnection,
-) where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    if let Some((trusted, versions)) = &settings.proxy_protocol
-        && trusted.contains(accepted.peer.0.ip())
-    {
-        match Box::pin(timeout(settings.limits.handshake_timeout, proxy_protocol::read(&mut stream, *versions))).await {
-            Ok(Ok(Some(source))) => accepted.peer = PeerAddr(source),
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => return tracing::debug!(peer = %accepted.peer.0, %error, "bad PROXY protocol header"),
-            Err(_) => return tracing::debug!(peer = %accepted.peer.0, "no PROXY protocol header in time"),
-        }
-    }
-    serve(stream, accepted, service, settings, draining, open).await;
+/// A connection that was accepted, with all that serving it takes.
+pub(crate) struct Connection<S> {
+    pub(crate) accepted: Accepted,
+    pub(crate) service: S,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) draining: watch::Receiver<bool>,
+    /// Counts it until it ends.
+    pub(crate) open: OpenConnection,
 }
 
-/// Serves a connection of any kind.
-pub(crate) async fn serve<T, S, B>(
-    socket: T,
-    accepted: Accepted,
-    service: S,
-    settings: Arc<Settings>,
-    draining: watch::Receiver<bool>,
-    _open: OpenConnection,
-) where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+impl<S, B> Connection<S>
+where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
@@ -114,31 +87,87 @@ pub(crate) async fn serve<T, S, B>(
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let watch = Arc::new(Watch::default());
-    let mut service = ConnectionService { inner: service, accepted, scheme: Scheme::HTTP, tls: None, watch };
-    let Some(acceptor) = &settings.tls else {
-        return log(accepted, crate::http1::serve(socket, service, &settings, draining).await);
-    };
-
-    // The handshake is this connection's own task: a slow one holds up nobody else. Boxed, as is what else is large:
-    // the task keeps the size of its largest part.
-    let stream = match Box::pin(timeout(settings.limits.handshake_timeout, acceptor.accept(socket))).await {
-        Ok(Ok(stream)) => Box::new(stream),
-        Ok(Err(error)) => return tracing::debug!(peer = %accepted.peer.0, %error, "TLS handshake failed"),
-        Err(_) => return tracing::debug!(peer = %accepted.peer.0, "TLS handshake too slow"),
-    };
-    let (_, session) = stream.get_ref();
-    if rproxy_tls::is_challenge(session.alpn_protocol()) {
-        // The handshake was the answer (RFC 8737 §3); there is no HTTP on this connection.
-        return;
+    /// Serves a TCP connection, which may begin with a PROXY protocol header.
+    pub(crate) fn serve_tcp(mut self, mut stream: TcpStream) {
+        let settings = Arc::clone(&self.settings);
+        let Some((_, versions)) = settings.proxy_protocol.as_ref().filter(|(trusted, _)| {
+            // Others are served as they are.
+            trusted.contains(self.accepted.peer.0.ip())
+        }) else {
+            return self.serve(stream);
+        };
+        let versions = *versions;
+        tokio::spawn(async move {
+            let peer = self.accepted.peer.0;
+            let header = proxy_protocol::read(&mut stream, versions);
+            match timeout(self.settings.limits.handshake_timeout, header).await {
+                Ok(Ok(source)) => {
+                    self.accepted.peer = source.map_or(self.accepted.peer, PeerAddr);
+                    self.serve(stream);
+                }
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "bad PROXY protocol header"),
+                Err(_) => tracing::debug!(%peer, "no PROXY protocol header in time"),
+            }
+        });
     }
-    let is_http2 = session.alpn_protocol() == Some(b"h2");
-    service.scheme = Scheme::HTTPS;
-    service.tls = Some(TlsInfo { server_name: session.server_name().map(|name| name.to_ascii_lowercase().into()) });
-    if is_http2 {
-        log(accepted, Box::pin(h2::serve(stream, service, &settings, draining)).await);
-    } else {
-        log(accepted, crate::http1::serve(stream, service, &settings, draining).await);
+
+    /// Serves a connection of any kind.
+    pub(crate) fn serve<T>(self, socket: T)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(acceptor) = self.settings.tls.clone() else {
+            return self.serve_http1(socket, Scheme::HTTP, None);
+        };
+        // The handshake is this connection's own task: a slow one holds up nobody else.
+        tokio::spawn(async move {
+            let peer = self.accepted.peer.0;
+            let stream = match timeout(self.settings.limits.handshake_timeout, acceptor.accept(socket)).await {
+                // Boxed: a TLS session is large, and moved more than once.
+                Ok(Ok(stream)) => Box::new(stream),
+                Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
+                Err(_) => return tracing::debug!(%peer, "TLS handshake too slow"),
+            };
+            let (_, session) = stream.get_ref();
+            if rproxy_tls::is_challenge(session.alpn_protocol()) {
+                // The handshake was the answer (RFC 8737 §3); there is no HTTP on this connection.
+                return;
+            }
+            let is_http2 = session.alpn_protocol() == Some(b"h2");
+            let server_name = session.server_name().map(|name| name.to_ascii_lowercase().into());
+            let tls = Some(TlsInfo { server_name });
+            match is_http2 {
+                true => self.serve_http2(stream, tls),
+                false => self.serve_http1(stream, Scheme::HTTPS, tls),
+            }
+        });
+    }
+
+    // A task keeps the size of the largest that it ever was, so what serves requests is not the one of the handshake.
+
+    fn serve_http1<T>(self, socket: T, scheme: Scheme, tls: Option<TlsInfo>)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { accepted, service, settings, draining, open } = self;
+        let service = ConnectionService { inner: service, accepted, scheme, tls, watch: Arc::default() };
+        tokio::spawn(async move {
+            let _open = open;
+            log(accepted, crate::http1::serve(socket, service, &settings, draining).await);
+        });
+    }
+
+    fn serve_http2<T>(self, socket: T, tls: Option<TlsInfo>)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { accepted, service, settings, draining, open } = self;
+        let scheme = Scheme::HTTPS;
+        let service = ConnectionService { inner: service, accepted, scheme, tls, watch: Arc::default() };
+        tokio::spawn(async move {
+            let _open = open;
+            log(accepted, h2::serve(socket, service, &settings, draining).await);
+        });
     }
 }
 

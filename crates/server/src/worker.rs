@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tower_service::Service;
 
 use crate::LocalAddr;
-use crate::connection::{self, Accepted, BoxError};
+use crate::connection::{self, Accepted, BoxError, Connection};
 use crate::drain::{Handle, OpenConnection};
 use crate::listen::Bound;
 use crate::server::Server;
@@ -151,11 +151,11 @@ impl Listener {
                     _ => stream.local_addr().map_or(LocalAddr(UNKNOWN), LocalAddr),
                 };
                 let accepted = Accepted { peer: PeerAddr(canonical(peer)), local: LocalAddr(canonical(local.0)) };
-                tokio::spawn(connection::serve_tcp(stream, accepted, service, settings, draining, open));
+                Connection { accepted, service, settings, draining, open }.serve_tcp(stream);
             }
             Socket::Unix(stream) => {
                 let accepted = Accepted { peer: PeerAddr(UNKNOWN), local: LocalAddr(UNKNOWN) };
-                tokio::spawn(connection::serve(stream, accepted, service, settings, draining, open));
+                Connection { accepted, service, settings, draining, open }.serve(stream);
             }
         }
     }

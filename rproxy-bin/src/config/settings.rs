@@ -30,7 +30,7 @@ pub struct Setting {
     /// Whether the value is shown to nobody.
     pub secret: bool,
     pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
-    pub(super) show: fn(&Config) -> Option<String>,
+    pub(crate) show: fn(&Config) -> Option<String>,
 }
 
 /// What a setting is when nobody sets it.

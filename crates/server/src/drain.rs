@@ -15,7 +15,10 @@ pub struct Handle {
 #[derive(Debug)]
 struct Shared {
     draining: watch::Sender<bool>,
+    /// Connections, and the places that workers hold for the next ones.
     open: AtomicUsize,
+    /// How many of the places have nobody in them yet.
+    vacant: AtomicUsize,
     limit: usize,
     /// Whether a worker waits for `open` to fall.
     awaited: AtomicBool,
@@ -28,6 +31,7 @@ impl Handle {
             shared: Arc::new(Shared {
                 draining: watch::Sender::new(false),
                 open: AtomicUsize::new(0),
+                vacant: AtomicUsize::new(0),
                 limit,
                 awaited: AtomicBool::new(false),
                 fell: Notify::new(),
@@ -49,7 +53,7 @@ impl Handle {
 
     /// How many connections are open now.
     pub fn connections(&self) -> usize {
-        self.shared.open.load(Ordering::Relaxed)
+        self.shared.open.load(Ordering::Relaxed).saturating_sub(self.shared.vacant.load(Ordering::Relaxed))
     }
 
     /// Resolves when draining begins.
@@ -63,15 +67,15 @@ impl Handle {
         self.shared.draining.subscribe()
     }
 
-    /// Counts a connection for as long as the guard lives; waits while the limit is reached, and
-    /// gives up when draining begins.
-    pub(crate) async fn opened(&self) -> Option<OpenConnection> {
+    /// Holds a place for the next connection; waits while the limit is reached, and gives up when draining begins.
+    pub(crate) async fn place(&self) -> Option<Place> {
         loop {
             if self.is_draining() {
                 return None;
             }
             if self.shared.open.fetch_add(1, Ordering::Relaxed) < self.shared.limit {
-                return Some(OpenConnection(Arc::clone(&self.shared)));
+                self.shared.vacant.fetch_add(1, Ordering::Relaxed);
+                return Some(Place(OpenConnection(Arc::clone(&self.shared))));
             }
             self.shared.open.fetch_sub(1, Ordering::Relaxed);
             self.fallen().await;
@@ -80,13 +84,12 @@ impl Handle {
 
     /// Counts a connection that was accepted after draining began.
     pub(crate) fn opened_late(&self) -> OpenConnection {
-        self.shared.open.fetch_add(1, Ordering::Relaxed);
-        OpenConnection(Arc::clone(&self.shared))
+        OpenConnection::new(&self.shared)
     }
 
     /// Resolves when no connection is open.
     pub(crate) async fn closed(&self) {
-        while self.connections() > 0 {
+        while self.shared.open.load(Ordering::Relaxed) > 0 {
             self.fallen().await;
         }
     }
@@ -101,9 +104,33 @@ impl Handle {
 
 const RECHECK: Duration = Duration::from_millis(50);
 
+/// A place for one connection.
+#[derive(Debug)]
+pub(crate) struct Place(OpenConnection);
+
+impl Place {
+    /// The connection is there.
+    pub(crate) fn taken(self) -> OpenConnection {
+        OpenConnection::new(&self.0.0)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.0.vacant.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// One connection, counted until it is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenConnection(Arc<Shared>);
+
+impl OpenConnection {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {

@@ -171,12 +171,12 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    while let Some(open) = handle.opened().await {
+    while let Some(place) = handle.place().await {
         tokio::select! {
             biased;
             () = handle.drained() => break,
             accepted = listener.accept() => match accepted {
-                Ok(socket) => listener.spawn(socket, open, service.clone(), &settings, &handle),
+                Ok(socket) => listener.spawn(socket, place.taken(), service.clone(), &settings, &handle),
                 Err(error) => backed_off(&error).await,
             },
         }

@@ -215,6 +215,16 @@ fn the_peer_is_who_a_trusted_balancer_says() {
 }
 
 #[test]
+fn connections_are_those_that_are_open() {
+    let server = default();
+    assert_eq!(server.handle().connections(), 0);
+    let mut client = connect(server.local_addr().unwrap());
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    read_response(&mut client);
+    assert_eq!(server.handle().connections(), 1);
+}
+
+#[test]
 fn draining_finishes_what_is_in_flight_and_closes_what_is_idle() {
     let server = default();
     let address = server.local_addr().unwrap();

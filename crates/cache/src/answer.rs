@@ -6,6 +6,7 @@ use http::{HeaderMap, Response, StatusCode};
 
 use crate::body::ResponseBody;
 use crate::cache_status::{CACHE_STATUS, CacheStatus, Member, number};
+use crate::flight::Follower;
 use crate::range::Part;
 use crate::stored::StoredResponse;
 use crate::validation::is_not_modified;
@@ -32,20 +33,40 @@ pub(crate) fn from_store<B>(
         whole(stored.status, headers, Bytes::new())
     } else if let Some(stored_part) = &stored.part {
         let (first, last) =
-            stored.answers_in_part(asked.headers).unwrap_or((0, stored.body.len().saturating_sub(1) as u64));
+            stored.answers_in_part(asked.headers).unwrap_or((0, stored.body().len().saturating_sub(1) as u64));
         let content_range = stored_part.content_range(first, last);
-        partial(headers, &stored.body, first, last, &content_range)
+        partial(headers, stored.body(), first, last, &content_range)
     } else {
         match part(asked.headers, stored) {
-            Part::Whole => whole(stored.status, headers, stored.body.clone()),
+            Part::Whole => whole(stored.status, headers, stored.body().clone()),
             Part::Single { first, last } => {
-                let content_range = format!("bytes {first}-{last}/{}", stored.body.len());
-                partial(headers, &stored.body, first, last, &content_range)
+                let content_range = format!("bytes {first}-{last}/{}", stored.body().len());
+                partial(headers, stored.body(), first, last, &content_range)
             }
-            Part::Unsatisfiable => unsatisfiable(headers, stored.body.len()),
+            Part::Unsatisfiable => unsatisfiable(headers, stored.body().len()),
         }
     };
     response.extensions_mut().insert(status);
+    response
+}
+
+/// Answers with a head that is here and a body that is still to come.
+pub(crate) fn from_flight<B>(
+    asked: Asked<'_>,
+    arriving: &StoredResponse,
+    age: u64,
+    member: Member,
+    follower: Follower,
+) -> Response<ResponseBody<B>> {
+    let headers = arriving.head(age, member);
+    let mut response = if is_not_modified(asked.headers, arriving.status, &arriving.validators, arriving.freshness.date)
+    {
+        not_modified(headers)
+    } else {
+        let length = arriving.announced_length();
+        respond(arriving.status, headers, ResponseBody::followed(follower, length))
+    };
+    response.extensions_mut().insert(CacheStatus::Collapsed);
     response
 }
 
@@ -63,11 +84,15 @@ fn part(request: &HeaderMap, stored: &StoredResponse) -> Part {
     let applies = stored.status == StatusCode::OK
         && request.contains_key(header::RANGE)
         && stored.validators.allow_range(request, stored.freshness.date);
-    if applies { Part::of(request, stored.body.len() as u64) } else { Part::Whole }
+    if applies { Part::of(request, stored.body().len() as u64) } else { Part::Whole }
 }
 
 fn whole<B>(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<ResponseBody<B>> {
-    let mut response = Response::new(ResponseBody::stored(body));
+    respond(status, headers, ResponseBody::stored(body))
+}
+
+fn respond<B>(status: StatusCode, headers: HeaderMap, body: ResponseBody<B>) -> Response<ResponseBody<B>> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

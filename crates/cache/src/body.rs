@@ -8,11 +8,14 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use crate::carried::Carried;
+use crate::flight::Follower;
+use crate::follower::Followed;
 use crate::tee::Tee;
 
 pin_project! {
-    /// The inner service's body, copied into the store on its way if the response may be stored; or
-    /// a stored one, of which nothing is copied.
+    /// The inner service's body, copied into the store on its way if the response may be stored; or one that
+    /// arrives for several clients at once; or a stored one, of which nothing is copied.
     pub struct ResponseBody<B> {
         #[pin]
         kind: Kind<B>,
@@ -23,8 +26,19 @@ pin_project! {
     #[project = KindProjection]
     enum Kind<B> {
         Inner { #[pin] body: B, tee: Option<Box<Tee>> },
+        Followed { followed: Followed },
         Stored { rest: Bytes },
     }
+}
+
+/// Why a body ended early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BodyError<E> {
+    /// The inner service's body failed.
+    Inner(E),
+    /// The body of the request that this one was waiting with broke off.
+    Incomplete,
 }
 
 impl<B> ResponseBody<B> {
@@ -36,12 +50,17 @@ impl<B> ResponseBody<B> {
         Self { kind: Kind::Stored { rest: bytes } }
     }
 
+    /// `length`: of all that will come, if it is known.
+    pub(crate) fn followed(follower: Follower, length: Option<u64>) -> Self {
+        Self { kind: Kind::Followed { followed: Followed::new(follower, false, length) } }
+    }
+
     pub(crate) fn is_copied(&self) -> bool {
         matches!(&self.kind, Kind::Inner { tee: Some(_), .. })
     }
 }
 
-impl<B: Body> ResponseBody<B> {
+impl<B: Body<Data = Bytes>> ResponseBody<B> {
     pub(crate) fn copied(body: B, tee: Tee) -> Self {
         // A body that is known to have ended is never polled.
         if body.is_end_stream() {
@@ -50,21 +69,37 @@ impl<B: Body> ResponseBody<B> {
         }
         Self { kind: Kind::Inner { body, tee: Some(Box::new(tee)) } }
     }
+
+    /// Copied, and shared with those who wait for the same.
+    pub(crate) fn led(body: B, tee: Tee) -> Self
+    where
+        B: Send + 'static,
+        B::Error: Send,
+    {
+        let Some(flight) = tee.flight().cloned().filter(|_| !body.is_end_stream()) else {
+            return Self::copied(body, tee);
+        };
+        let length = tee.expected_length();
+        flight.carry(Box::new(Carried::new(body, tee)));
+        Self { kind: Kind::Followed { followed: Followed::new(Follower::new(&flight), true, length) } }
+    }
 }
 
 impl<B> Body for ResponseBody<B>
 where
     B: Body<Data = Bytes>,
+    B::Error: 'static,
 {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BodyError<B::Error>;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.project().kind.project() {
             KindProjection::Stored { rest } => {
                 let rest = std::mem::take(rest);
                 Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))))
             }
+            KindProjection::Followed { followed } => followed.poll_frame(cx),
             KindProjection::Inner { mut body, tee } => {
                 let frame = ready!(body.as_mut().poll_frame(cx));
                 // Whatever goes wrong, the tee is gone and the client is served on.
@@ -85,7 +120,7 @@ where
                         Some(Err(_)) => {}
                     }
                 }
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Inner)))
             }
         }
     }
@@ -93,6 +128,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Stored { rest } => rest.is_empty(),
+            Kind::Followed { followed } => followed.is_end_stream(),
             Kind::Inner { body, .. } => body.is_end_stream(),
         }
     }
@@ -100,6 +136,7 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Stored { rest } => SizeHint::with_exact(rest.len() as u64),
+            Kind::Followed { followed } => followed.size_hint(),
             Kind::Inner { body, .. } => body.size_hint(),
         }
     }
@@ -110,7 +147,32 @@ impl<B> fmt::Debug for ResponseBody<B> {
         f.write_str(match &self.kind {
             Kind::Inner { tee: None, .. } => "ResponseBody(inner)",
             Kind::Inner { tee: Some(_), .. } => "ResponseBody(inner, copied)",
+            Kind::Followed { .. } => "ResponseBody(shared)",
             Kind::Stored { .. } => "ResponseBody(stored)",
         })
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for BodyError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inner(error) => error.fmt(f),
+            Self::Incomplete => f.write_str(INCOMPLETE),
+        }
+    }
+}
+
+const INCOMPLETE: &str = "the body that several requests were waiting for broke off";
+
+/// The error of the inner body comes out as it went in.
+impl<E> From<BodyError<E>> for Box<dyn std::error::Error + Send + Sync>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn from(error: BodyError<E>) -> Self {
+        match error {
+            BodyError::Inner(error) => error.into(),
+            BodyError::Incomplete => INCOMPLETE.into(),
+        }
     }
 }

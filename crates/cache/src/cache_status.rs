@@ -19,6 +19,8 @@ pub enum CacheStatus {
     Stale,
     /// Answered from the store after the origin confirmed it with a 304.
     Revalidated,
+    /// Answered by the inner service, together with another request for the same.
+    Collapsed,
     /// Answered by the inner service, for this reason.
     Forwarded(Forwarded),
     /// `only-if-cached`, and nothing usable is stored: a 504.
@@ -54,6 +56,7 @@ impl CacheStatus {
             Self::Hit => "hit",
             Self::Stale => "stale",
             Self::Revalidated => "revalidated",
+            Self::Collapsed => "collapsed",
             Self::Forwarded(Forwarded::Bypass | Forwarded::Method) => "bypass",
             Self::Forwarded(Forwarded::UriMiss | Forwarded::VaryMiss | Forwarded::Partial) => "miss",
             Self::Forwarded(Forwarded::Request | Forwarded::Stale) => "expired",
@@ -125,6 +128,12 @@ impl Member {
         if stored {
             self.text.put_slice(b"; stored");
         }
+        self
+    }
+
+    /// RFC 9211 §2.6: another request brought the answer.
+    pub(crate) fn collapsed(mut self) -> Self {
+        self.text.put_slice(b"; collapsed");
         self
     }
 

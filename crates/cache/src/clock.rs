@@ -14,6 +14,10 @@ impl Timestamp {
         self.0 / 1000
     }
 
+    pub(crate) fn milliseconds(self) -> u64 {
+        self.0
+    }
+
     /// Whole seconds since `earlier`; zero if the clock was set back in between.
     pub(crate) fn seconds_since(self, earlier: Timestamp) -> u64 {
         self.0.saturating_sub(earlier.0) / 1000

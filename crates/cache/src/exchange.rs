@@ -12,6 +12,7 @@ use crate::body::ResponseBody;
 use crate::cache_control::RequestDirectives;
 use crate::cache_status::{CACHE_STATUS, CacheStatus, Forwarded, Member};
 use crate::clock::Timestamp;
+use crate::flights::Lead;
 use crate::generations::Ticket;
 use crate::key::Key;
 use crate::layer::Settings;
@@ -38,7 +39,8 @@ pub(crate) enum Exchange {
 impl Exchange {
     pub(crate) fn finish<B, E>(self, outcome: Result<Response<B>, E>) -> Result<Response<ResponseBody<B>>, E>
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
     {
         match self {
             Self::Untouched => outcome.map(|response| response.map(ResponseBody::inner)),
@@ -149,6 +151,8 @@ pub(crate) struct Fetch {
     /// Whether the request asks if `stored` still holds.
     pub(crate) validating: bool,
     pub(crate) request_time: Timestamp,
+    /// For whom else this asks.
+    pub(crate) lead: Option<Lead>,
 }
 
 impl Fetch {
@@ -161,9 +165,10 @@ impl Fetch {
         }
     }
 
-    fn finish<B, E>(self, outcome: Result<Response<B>, E>, now: Timestamp) -> Result<Response<ResponseBody<B>>, E>
+    fn finish<B, E>(mut self, outcome: Result<Response<B>, E>, now: Timestamp) -> Result<Response<ResponseBody<B>>, E>
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
     {
         let response = match outcome {
             Ok(response) => response,
@@ -186,7 +191,11 @@ impl Fetch {
             // The origin itself did not speak: nothing to learn from.
             _ if failure == Some(Failure::Unreachable) => self.pass_on(parts, body),
             Some(stored) if self.validating && parts.status == StatusCode::NOT_MODIFIED => {
-                self.validated(stored, parts, now)
+                let response = self.validated(stored, parts, now);
+                if let Some(lead) = self.lead.take() {
+                    lead.stored();
+                }
+                response
             }
             Some(stored) if self.head => {
                 self.learn_from_head(stored, &parts, now);
@@ -197,7 +206,7 @@ impl Fetch {
         })
     }
 
-    fn asked(&self) -> Asked<'_> {
+    pub(crate) fn asked(&self) -> Asked<'_> {
         Asked { head: self.head, headers: &self.request }
     }
 
@@ -240,7 +249,7 @@ impl Fetch {
             let response =
                 from_store(self.asked(), &fresh, age, member.stored_if(kept.is_ok()), CacheStatus::Revalidated);
             match kept {
-                Ok(()) => self.settings.store.put(self.key.clone().into_text(), self.ticket, fresh),
+                Ok(()) => self.settings.store.put(self.key.clone().into_text(), self.ticket, Arc::new(fresh)),
                 Err(_) => self.settings.store.forget(self.key.as_str(), stored),
             }
             response
@@ -270,7 +279,7 @@ impl Fetch {
         }
         let (fresh, kept) = stored.freshened(self.terms_request(), &update.headers, now);
         match kept {
-            Ok(()) => self.settings.store.put(self.key.clone().into_text(), self.ticket, fresh),
+            Ok(()) => self.settings.store.put(self.key.clone().into_text(), self.ticket, Arc::new(fresh)),
             Err(_) => self.settings.store.forget(self.key.as_str(), stored),
         }
     }
@@ -279,20 +288,30 @@ impl Fetch {
         forwarded(Response::from_parts(parts, ResponseBody::inner(body)), self.reason)
     }
 
-    /// A complete response to a GET: stored while the client reads it, if it may be.
+    /// A response to a GET: stored while the client reads it, if it may be.
     fn store<B>(self, parts: response::Parts, body: B, now: Timestamp) -> Response<ResponseBody<B>>
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
     {
-        let Self { settings, key, ticket, reason, stored, request_time, request, .. } = self;
+        let Self { settings, key, ticket, reason, stored, request_time, request, lead, .. } = self;
         let asked = Request { path: key.path(), headers: &request, request_time };
         let copied = match Terms::for_response(asked, parts.status, &parts.headers, now) {
             Ok(terms) => {
                 let response = StoredResponse::new(parts.status, &parts.headers, terms);
                 let expected = expected_length(&parts, &body);
-                Tee::new(&settings.store, key.into_text(), ticket, response, expected, settings.max_object)
+                let shareable = response.is_shareable(now);
+                let tee = Tee::new(&settings.store, key.into_text(), ticket, response, expected, settings.max_object);
+                match (tee, lead) {
+                    (Some(tee), Some(lead)) if shareable => Some(tee.lead(lead)),
+                    (tee, lead) => {
+                        give_up(lead, parts.status, now);
+                        tee
+                    }
+                }
             }
             Err(_) => {
+                give_up(lead, parts.status, now);
                 // The origin has moved on from what is stored, and lets nothing take its place.
                 if let Some(stored) = stored
                     && replaces(&parts, &stored)
@@ -304,12 +323,21 @@ impl Fetch {
         };
         let member = Member::forwarded(reason).stored_if(copied.is_some());
         let body = match copied {
-            Some(tee) => ResponseBody::copied(body, tee),
+            Some(tee) => ResponseBody::led(body, tee),
             None => ResponseBody::inner(body),
         };
         let mut response = Response::from_parts(parts, body);
         note(&mut response, member, reason);
         response
+    }
+}
+
+/// Sets those who wait free. An error says nothing of what the next answer will be.
+fn give_up(lead: Option<Lead>, status: StatusCode, now: Timestamp) {
+    if let Some(lead) = lead
+        && !status.is_server_error()
+    {
+        lead.unshareable(now);
     }
 }
 

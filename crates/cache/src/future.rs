@@ -1,4 +1,4 @@
-//! The answer: from the store at once, or from the inner service when it comes.
+//! The answer: from the store at once, from the inner service when it comes, or from what comes for another request.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,7 +10,9 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 
 use crate::body::ResponseBody;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Fetch};
+use crate::follower::{Outcome, Waiting};
+use crate::leading::Leading;
 
 pin_project! {
     /// The future of [`CacheService`](crate::CacheService).
@@ -26,6 +28,8 @@ pin_project! {
     enum Kind<F, B> {
         Ready { response: Option<Response<ResponseBody<B>>> },
         Forward { #[pin] inner: F, exchange: Option<Exchange> },
+        Lead { leading: Leading<F> },
+        Wait { waiting: Box<Waiting<F>> },
     }
 }
 
@@ -37,24 +41,48 @@ impl<F, B> ResponseFuture<F, B> {
     pub(crate) fn forward(inner: F, exchange: Exchange) -> Self {
         Self { kind: Kind::Forward { inner, exchange: Some(exchange) } }
     }
+
+    pub(crate) fn lead<E>(inner: F, fetch: Box<Fetch>) -> Self
+    where
+        F: Future<Output = Result<Response<B>, E>> + Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
+        E: Send + 'static,
+    {
+        Self { kind: Kind::Lead { leading: Leading::new(inner, fetch) } }
+    }
+
+    pub(crate) fn wait(waiting: Box<Waiting<F>>) -> Self {
+        Self { kind: Kind::Wait { waiting } }
+    }
 }
 
 impl<F, B, E> Future for ResponseFuture<F, B>
 where
     F: Future<Output = Result<Response<B>, E>>,
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Send,
 {
     type Output = Result<Response<ResponseBody<B>>, E>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().kind.project() {
-            // Polled again after its end, it waits for ever, as a future may.
-            KindProjection::Ready { response } => {
-                response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
-            }
-            KindProjection::Forward { inner, exchange } => {
-                let outcome = ready!(inner.poll(cx));
-                Poll::Ready(exchange.take().unwrap_or(Exchange::Untouched).finish(outcome))
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match self.as_mut().project().kind.project() {
+                // Polled again after its end, it waits for ever, as a future may.
+                KindProjection::Ready { response } => {
+                    return response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
+                }
+                KindProjection::Forward { inner, exchange } => {
+                    let outcome = ready!(inner.poll(cx));
+                    return Poll::Ready(exchange.take().unwrap_or(Exchange::Untouched).finish(outcome));
+                }
+                KindProjection::Lead { leading } => return leading.poll(cx),
+                KindProjection::Wait { waiting } => match ready!(waiting.poll(cx)) {
+                    Outcome::Answered(response) => return Poll::Ready(Ok(*response)),
+                    Outcome::Alone(inner, fetch) => {
+                        self.set(Self::forward(inner, Exchange::Fetch(fetch)));
+                    }
+                },
             }
         }
     }

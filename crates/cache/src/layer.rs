@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) paths: CachePaths,
     pub(crate) max_object: u64,
     pub(crate) stale_when_unreachable: u64,
+    /// How long a request waits for the answer to another one.
+    pub(crate) collapse: Duration,
     unreachable: Option<Unreachable>,
     pub(crate) clock: Clock,
 }
@@ -39,6 +41,7 @@ impl CacheLayer {
             paths: CachePaths::all(),
             max_object: 8 << 20,
             stale_when_unreachable: 24 * 60 * 60,
+            collapse: Duration::from_secs(5),
             unreachable: None,
             clock: Clock::default(),
         };
@@ -61,6 +64,15 @@ impl CacheLayer {
     /// in it forbids that. A day by default; zero for never.
     pub fn stale_when_unreachable(mut self, limit: Duration) -> Self {
         self.settings_mut().stale_when_unreachable = limit.as_secs();
+        self
+    }
+
+    /// Requests for what is on its way to another client wait for it so long, and ask for themselves then, or
+    /// as soon as it turns out to be for that client alone. 5 s by default; zero asks for everyone.
+    ///
+    /// Takes a tokio runtime with its timer enabled; without any runtime there is no waiting.
+    pub fn collapse(mut self, deadline: Duration) -> Self {
+        self.settings_mut().collapse = deadline;
         self
     }
 
@@ -95,6 +107,7 @@ impl fmt::Debug for Settings {
             .field("paths", &self.paths)
             .field("max_object", &self.max_object)
             .field("stale_when_unreachable", &self.stale_when_unreachable)
+            .field("collapse", &self.collapse)
             .field("clock", &self.clock)
             .finish_non_exhaustive()
     }

@@ -38,11 +38,13 @@
 //! # What it does
 //!
 //! - **Stores** responses to GET that RFC 9111 §3 lets a shared cache store, if their body is of no more
-//!   than [`max_object`](CacheLayer::max_object) bytes and ends cleanly. Never stored: `private`,
-//!   `no-store`, `Vary: *`, parts, responses to `Authorization` without permission, and responses with
-//!   `Set-Cookie` unless `public` or `s-maxage` address shared caches, and then without the cookie.
+//!   than [`max_object`](CacheLayer::max_object) bytes and ends cleanly. `RProxy-Cache-Control` and
+//!   `CDN-Cache-Control` (RFC 9213) count instead of `Cache-Control`. Never stored: `private`, `no-store`, `Vary: *`,
+//!   and responses to `Authorization` without permission. A response with `Set-Cookie` is stored if it
+//!   says for itself for how long, and then without the cookie: that is for the client that it was made for.
 //! - **Answers** GET and HEAD while a stored response is fresh (`s-maxage`, `max-age`, `Expires`, or a tenth
 //!   of the time since `Last-Modified`), ranges and conditional requests included, with `Age`.
+//! - **Collapses** requests for what is already [on its way](CacheLayer::collapse) to another client into one.
 //! - **Validates** what is stale by `ETag` and `Last-Modified`; merges the 304 into what is stored.
 //! - **Serves stale** where RFC 5861 directives, the client's `max-stale`, or an origin that can't be
 //!   [reached](CacheLayer::stale_when_unreachable) allow it, and nothing forbids it.
@@ -64,7 +66,8 @@
 //! The layer itself answers only `only-if-cached` requests that it can't serve: `504`.
 //!
 //! Memory is bounded by the store's capacity, and a quarter of it more for bodies on their way in.
-//! `stale-while-revalidate` needs a tokio runtime; without one such responses are validated first.
+//! `stale-while-revalidate` and collapsing need a tokio runtime; without one stale responses are validated first,
+//! and everyone asks.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -72,15 +75,20 @@ mod answer;
 mod body;
 mod cache_control;
 mod cache_status;
+mod carried;
 mod clock;
 mod content_type;
 mod date;
 mod exchange;
+mod flight;
+mod flights;
+mod follower;
 mod freshness;
 mod future;
 mod generations;
 mod key;
 mod layer;
+mod leading;
 mod paths;
 mod purge;
 mod range;
@@ -96,7 +104,7 @@ mod tee;
 mod validation;
 mod vary;
 
-pub use self::body::ResponseBody;
+pub use self::body::{BodyError, ResponseBody};
 pub use self::cache_status::{CacheStatus, Forwarded};
 pub use self::future::ResponseFuture;
 pub use self::layer::CacheLayer;

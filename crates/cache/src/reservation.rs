@@ -30,7 +30,10 @@ impl Reservation {
 
     /// Grows to `bytes` in all; `false` if there is no room.
     pub(crate) fn grow(&mut self, bytes: u64) -> bool {
-        let more = bytes.saturating_sub(self.bytes);
+        self.grow_by(bytes.saturating_sub(self.bytes))
+    }
+
+    pub(crate) fn grow_by(&mut self, more: u64) -> bool {
         let Budget { most, taken } = &*self.budget;
         let grown = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
             taken.checked_add(more).filter(|taken| taken <= most)

@@ -1,7 +1,6 @@
 //! The service: what the store can answer ends here, the rest goes on with a note of what to do with
 //! the answer.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -17,9 +16,12 @@ use crate::cache_control::RequestDirectives;
 use crate::cache_status::{CacheStatus, Forwarded, Member};
 use crate::clock::Timestamp;
 use crate::exchange::{Exchange, Fetch, Post};
+use crate::flights::Joined;
+use crate::follower::Waiting;
 use crate::future::ResponseFuture;
 use crate::key::Key;
 use crate::layer::Settings;
+use crate::leading::read_to_end;
 use crate::resource::Resource;
 use crate::reuse::Reuse;
 use crate::stored::{Revalidation, StoredResponse};
@@ -39,11 +41,12 @@ impl<S> CacheService<S> {
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for CacheService<S>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
     S::Error: Send + 'static,
     S::Future: Send + 'static,
-    ReqBody: Body,
+    ReqBody: Body + Send + 'static,
     ResBody: Body<Data = Bytes> + Send + 'static,
+    ResBody::Error: Send,
 {
     type Response = Response<ResponseBody<ResBody>>;
     type Error = S::Error;
@@ -67,8 +70,49 @@ where
             }
             Plan::Fetch(fetch) => fetch,
         };
-        fetch.prepare(request.headers_mut());
-        ResponseFuture::forward(self.inner.call(request), Exchange::Fetch(fetch))
+        self.fetch(request, fetch)
+    }
+}
+
+impl<S> CacheService<S> {
+    fn fetch<ReqBody, ResBody>(
+        &mut self,
+        mut request: Request<ReqBody>,
+        mut fetch: Box<Fetch>,
+    ) -> ResponseFuture<S::Future, ResBody>
+    where
+        S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+        S::Error: Send + 'static,
+        S::Future: Send + 'static,
+        ReqBody: Send + 'static,
+        ResBody: Body<Data = Bytes> + Send + 'static,
+        ResBody::Error: Send,
+    {
+        match fetch.join() {
+            Joined::Alone => {
+                fetch.prepare(request.headers_mut());
+                ResponseFuture::forward(self.inner.call(request), Exchange::Fetch(fetch))
+            }
+            Joined::Leader(lead) => {
+                // Between the look into the store and the lead another flight may have come to its end.
+                if let Some(stored) = fetch.found_meanwhile() {
+                    lead.stored();
+                    return ResponseFuture::ready(fetch.collapsed(&stored));
+                }
+                fetch.lead = Some(lead);
+                fetch.prepare(request.headers_mut());
+                ResponseFuture::lead(self.inner.call(request), fetch)
+            }
+            Joined::Follower(follower) => {
+                // The one that was ready is the one that will be called, if any.
+                let next = self.inner.clone();
+                let mut ready = std::mem::replace(&mut self.inner, next);
+                ResponseFuture::wait(Waiting::new(follower, fetch, move |fetch: &Fetch| {
+                    fetch.prepare(request.headers_mut());
+                    ready.call(request)
+                }))
+            }
+        }
     }
 }
 
@@ -214,7 +258,6 @@ impl Lookup<'_> {
         }
     }
 
-    // Collapsing of requests for what is already on its way belongs here.
     fn miss(self, reason: Forwarded, stored: Option<Arc<StoredResponse>>) -> Plan {
         self.settings.store.count_miss();
         if self.directives.only_if_cached {
@@ -237,6 +280,7 @@ impl Lookup<'_> {
             stored,
             validating,
             request_time: self.now,
+            lead: None,
         })
     }
 }
@@ -261,17 +305,11 @@ fn is_for_the_origin<B: Body>(request: &Request<B>) -> bool {
 async fn revalidate<F, B, E>(response: F, fetch: Box<Fetch>, revalidation: Revalidation)
 where
     F: Future<Output = Result<Response<B>, E>>,
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Send,
 {
     if let Ok(response) = Exchange::Fetch(fetch).finish(response.await) {
-        let mut body = pin!(response.into_body());
-        // Only a body that is being copied is worth reading to its end.
-        while body.is_copied() {
-            match std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => break,
-            }
-        }
+        read_to_end(response.into_body()).await;
     }
     drop(revalidation);
 }

@@ -8,6 +8,7 @@ use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
+use crate::flights::Flights;
 use crate::generations::{Generations, Ticket};
 use crate::purge::Purge;
 use crate::reservation::{Budget, Reservation};
@@ -26,6 +27,7 @@ pub struct CacheStore {
 struct Shared {
     resources: Cache<Box<str>, Arc<Resource>>,
     generations: Generations,
+    flights: Arc<Flights>,
     counters: Arc<Counters>,
     capacity: u64,
     unfinished: Arc<Budget>,
@@ -35,6 +37,7 @@ struct Shared {
 struct Counters {
     hits: AtomicU64,
     misses: AtomicU64,
+    collapsed: AtomicU64,
     stored: AtomicU64,
     evictions: AtomicU64,
 }
@@ -47,6 +50,8 @@ pub struct CacheStats {
     pub hits: u64,
     /// Requests that could have been, and were not.
     pub misses: u64,
+    /// Of those, requests that were answered by what another one brought.
+    pub collapsed: u64,
     /// Responses stored, those that replaced another included.
     pub stored: u64,
     /// Resources dropped to make room, or refused admission for others that are asked for more often.
@@ -78,6 +83,7 @@ impl CacheStore {
         let shared = Shared {
             resources,
             generations: Generations::default(),
+            flights: Flights::new(),
             counters,
             capacity,
             unfinished: Budget::new((capacity / 4).max(1 << 20)),
@@ -105,6 +111,7 @@ impl CacheStore {
         CacheStats {
             hits: counters.hits.load(Ordering::Relaxed),
             misses: counters.misses.load(Ordering::Relaxed),
+            collapsed: counters.collapsed.load(Ordering::Relaxed),
             stored: counters.stored.load(Ordering::Relaxed),
             evictions: counters.evictions.load(Ordering::Relaxed),
             entries: resources.entry_count(),
@@ -125,6 +132,14 @@ impl CacheStore {
         self.shared.counters.misses.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn count_collapsed(&self) {
+        self.shared.counters.collapsed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn flights(&self) -> &Arc<Flights> {
+        &self.shared.flights
+    }
+
     /// To be taken before the origin is asked.
     pub(crate) fn ticket(&self, key: &str) -> Ticket {
         self.shared.generations.ticket(key)
@@ -132,8 +147,7 @@ impl CacheStore {
 
     /// Stores `response`, unless the resource was invalidated after `ticket` was taken: then it may
     /// be what the origin said before the change.
-    pub(crate) fn put(&self, key: Box<str>, ticket: Ticket, response: StoredResponse) {
-        let response = Arc::new(response);
+    pub(crate) fn put(&self, key: Box<str>, ticket: Ticket, response: Arc<StoredResponse>) {
         let generations = &self.shared.generations;
         let recheck = key.clone();
         let mut stored = false;
@@ -192,7 +206,7 @@ mod tests {
     use super::*;
     use crate::storing::{Request, Terms};
 
-    fn response(vary: &str, request: &[(&str, &str)], body: &'static [u8]) -> StoredResponse {
+    fn response(vary: &str, request: &[(&str, &str)], body: &'static [u8]) -> Arc<StoredResponse> {
         let request: HeaderMap = request
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap()))
@@ -204,7 +218,7 @@ mod tests {
         let now = UNIX_EPOCH.into();
         let request = Request { path: "/", headers: &request, request_time: now };
         let terms = Terms::for_response(request, StatusCode::OK, &headers, now).unwrap();
-        StoredResponse::new(StatusCode::OK, &headers, terms).with_body(Bytes::from_static(body))
+        StoredResponse::new(StatusCode::OK, &headers, terms).with_body(Bytes::from_static(body)).into()
     }
 
     fn put(store: &CacheStore, key: &str, body: &'static [u8]) {
@@ -220,8 +234,8 @@ mod tests {
         let resource = store.lookup("k").unwrap();
         assert_eq!(resource.variants().len(), 2);
         let foo = |value| HeaderMap::from_iter([("foo".parse().unwrap(), HeaderValue::from_static(value))]);
-        assert_eq!(resource.select(&foo("1")).unwrap().body, "uno");
-        assert_eq!(resource.select(&foo("2")).unwrap().body, "two");
+        assert_eq!(resource.select(&foo("1")).unwrap().body(), "uno");
+        assert_eq!(resource.select(&foo("2")).unwrap().body(), "two");
         assert!(resource.select(&foo("3")).is_none());
     }
 

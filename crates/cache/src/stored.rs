@@ -1,7 +1,7 @@
 //! A stored response: its head in a form that a hit can copy cheaply, and its body.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{self, HeaderName, HeaderValue};
@@ -23,7 +23,7 @@ pub(crate) struct StoredResponse {
     headers: HeaderMap,
     /// The `Cache-Status` of caches nearer to the origin.
     nearer: Option<HeaderValue>,
-    pub(crate) body: Bytes,
+    body: OnceLock<Bytes>,
     pub(crate) selecting: Selecting,
     pub(crate) freshness: Freshness,
     pub(crate) validators: Validators,
@@ -51,7 +51,7 @@ impl StoredResponse {
             status,
             headers: stored,
             nearer,
-            body: Bytes::new(),
+            body: OnceLock::new(),
             selecting,
             freshness,
             validators,
@@ -60,14 +60,28 @@ impl StoredResponse {
         }
     }
 
-    /// The same, complete.
-    pub(crate) fn with_body(mut self, body: Bytes) -> Self {
+    /// The length of the body that is to come.
+    pub(crate) fn announce(&mut self, length: u64) {
         // RFC 9110 §8.6: a 204 has no Content-Length.
         if self.status != StatusCode::NO_CONTENT {
-            self.headers.insert(header::CONTENT_LENGTH, number(body.len() as u64));
+            self.headers.insert(header::CONTENT_LENGTH, number(length));
         }
-        self.body = body;
+    }
+
+    /// The body has come: once, to all who have the head already.
+    pub(crate) fn complete(&self, body: Bytes) {
+        let _ = self.body.set(body);
+    }
+
+    pub(crate) fn with_body(mut self, body: Bytes) -> Self {
+        self.announce(body.len() as u64);
+        self.complete(body);
         self
+    }
+
+    pub(crate) fn body(&self) -> &Bytes {
+        static NONE: Bytes = Bytes::new();
+        self.body.get().unwrap_or(&NONE)
     }
 
     /// This response with the header section of `update`, a 304 or the answer to a HEAD, merged in.
@@ -107,7 +121,7 @@ impl StoredResponse {
                 (Terms { freshness, selecting, unstored: vec![], part: None }, Err(reason))
             }
         };
-        (Self::new(self.status, &merged, terms).with_body(self.body.clone()), kept)
+        (Self::new(self.status, &merged, terms).with_body(self.body().clone()), kept)
     }
 
     /// Whether `newer` leaves this one in its place.
@@ -129,7 +143,7 @@ impl StoredResponse {
     /// Which bytes of a stored part make the whole answer to `request`. `None`: not this part.
     pub(crate) fn answers_in_part(&self, request: &HeaderMap) -> Option<(u64, u64)> {
         let part = self.part.as_ref().filter(|_| self.validators.allow_range(request, self.freshness.date))?;
-        part.select(request, self.body.len() as u64)
+        part.select(request, self.body().len() as u64)
     }
 
     /// The header section of a response made of this one.
@@ -143,6 +157,15 @@ impl StoredResponse {
 
     pub(crate) fn content_length(&self) -> Option<&HeaderValue> {
         self.headers.get(header::CONTENT_LENGTH)
+    }
+
+    /// Whether it may answer other requests than the one that it was made for.
+    pub(crate) fn is_shareable(&self, now: Timestamp) -> bool {
+        self.part.is_none() && !self.freshness.no_cache && self.freshness.ttl(self.freshness.current_age(now)) > 0
+    }
+
+    pub(crate) fn announced_length(&self) -> Option<u64> {
+        self.content_length()?.to_str().ok()?.parse().ok()
     }
 
     /// `None` if someone else is at it.
@@ -161,7 +184,7 @@ impl StoredResponse {
             + values
             + self.selecting.weight()
             + self.part.as_ref().map_or(0, PartOf::weight)
-            + self.body.len()
+            + self.body().len()
     }
 }
 
@@ -340,7 +363,7 @@ mod tests {
             assert_eq!(head.get_all(name).iter().collect::<Vec<_>>(), [value], "{name}");
         }
         assert!(!head.contains_key("connection"));
-        assert_eq!(fresh.body, "hello");
+        assert_eq!(fresh.body(), "hello");
     }
 
     #[test]

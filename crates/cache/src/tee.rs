@@ -1,7 +1,11 @@
 //! The copy of a body that is made while its client is served.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
+use crate::flight::Flight;
+use crate::flights::Lead;
 use crate::generations::Ticket;
 use crate::reservation::Reservation;
 use crate::store::CacheStore;
@@ -10,16 +14,19 @@ use crate::stored::StoredResponse;
 /// Collects a body and stores the response once it is complete. Dropped before that, it leaves nothing.
 ///
 /// The bytes are copied: a frame is a slice of a read buffer that may be a hundred times its size, and
-/// what is kept for hours must not keep that alive. It is the one copy in the life of a stored response.
+/// what is kept for hours must not keep that alive.
 pub(crate) struct Tee {
     store: CacheStore,
     reservation: Reservation,
     key: Box<str>,
     ticket: Ticket,
-    response: StoredResponse,
+    response: Arc<StoredResponse>,
     expected_length: Option<u64>,
     max_object: u64,
+    length: u64,
     copy: BytesMut,
+    /// For whom else the copy is made.
+    lead: Option<Lead>,
 }
 
 impl Tee {
@@ -28,7 +35,7 @@ impl Tee {
         store: &CacheStore,
         key: Box<str>,
         ticket: Ticket,
-        response: StoredResponse,
+        mut response: StoredResponse,
         expected_length: Option<u64>,
         max_object: u64,
     ) -> Option<Self> {
@@ -38,24 +45,67 @@ impl Tee {
         // RFC 9110 §14.4: more bytes than the part has can't be the part.
         let max_object = response.part.as_ref().map_or(max_object, |part| part.length().min(max_object));
         let reservation = store.reserve(0)?;
+        if let Some(length) = expected_length {
+            response.announce(length);
+        }
         Some(Self {
             store: store.clone(),
             reservation,
             key,
             ticket,
-            response,
+            response: Arc::new(response),
             expected_length,
             max_object,
+            length: 0,
             copy: BytesMut::new(),
+            lead: None,
         })
+    }
+
+    /// Makes the copy for others, too.
+    pub(crate) fn lead(mut self, lead: Lead) -> Self {
+        match self.expected_length {
+            // They are served as the body arrives: so it must be sure that the copy will go on to its end.
+            Some(length) if self.reservation.grow(length) => lead.stream(Arc::clone(&self.response)),
+            Some(_) => return self,
+            // Whether the copy goes on to its end can't be known: they are served once it has.
+            None => {}
+        }
+        self.lead = Some(lead);
+        self
+    }
+
+    /// The flight that the copy is made for.
+    pub(crate) fn flight(&self) -> Option<&Arc<Flight>> {
+        self.lead.as_ref().map(Lead::flight)
+    }
+
+    pub(crate) fn expected_length(&self) -> Option<u64> {
+        self.expected_length
     }
 
     /// `false`: the body outgrew what may be kept, and the tee is of no more use.
     pub(crate) fn push(&mut self, frame: &Bytes) -> bool {
-        let length = self.copy.len() + frame.len();
-        if length as u64 > self.expected_length.unwrap_or(u64::MAX).min(self.max_object) {
+        let length = self.length + frame.len() as u64;
+        if length > self.expected_length.unwrap_or(u64::MAX).min(self.max_object) {
             return false;
         }
+        self.length = length;
+        if frame.is_empty() { true } else { self.copy(frame) }
+    }
+
+    fn copy(&mut self, frame: &Bytes) -> bool {
+        if let Some(lead) = &self.lead {
+            // What a chunk takes beside its bytes; many small ones must not go uncounted.
+            const CHUNK: u64 = 64;
+            let bytes = if self.expected_length.is_some() { 0 } else { frame.len() as u64 };
+            let room = self.reservation.grow_by(CHUNK + bytes);
+            if room {
+                lead.push(Bytes::copy_from_slice(frame));
+            }
+            return room;
+        }
+        let length = self.copy.len() + frame.len();
         if length > self.copy.capacity() {
             // What a peer announces is not set aside before it arrives.
             let doubled = (self.copy.capacity() * 2).max(1024);
@@ -75,18 +125,35 @@ impl Tee {
     /// Whether all the announced bytes are here. Servers stop reading a body at that point, so its
     /// end may never be seen.
     pub(crate) fn is_complete(&self) -> bool {
-        self.expected_length == Some(self.copy.len() as u64)
+        self.expected_length == Some(self.length)
     }
 
     /// At the clean end of the body.
-    pub(crate) fn finish(self) {
-        let length = self.copy.len();
+    pub(crate) fn finish(mut self) {
         // RFC 9111 §3.3: an incomplete response is not stored as a complete one.
-        if self.expected_length.is_some_and(|expected| expected != length as u64) {
+        if self.expected_length.is_some_and(|expected| expected != self.length) {
             return;
         }
+        let body = self.body();
+        if let Some(response) = Arc::get_mut(&mut self.response) {
+            response.announce(self.length);
+        }
+        self.response.complete(body);
+        self.store.put(self.key, self.ticket, Arc::clone(&self.response));
+        // Not before it is stored: who comes after the flight must find it there.
+        if let Some(lead) = self.lead {
+            lead.complete(self.response);
+        }
+    }
+
+    fn body(&mut self) -> Bytes {
+        if let Some(flight) = self.flight() {
+            let mut chunks = flight.chunks();
+            return if chunks.len() == 1 { chunks.remove(0) } else { chunks.concat().into() };
+        }
+        let length = self.copy.len();
         let slack = self.copy.capacity() - length;
-        let body = if slack > length / 16 { Bytes::copy_from_slice(&self.copy) } else { self.copy.freeze() };
-        self.store.put(self.key, self.ticket, self.response.with_body(body));
+        let copy = std::mem::take(&mut self.copy);
+        if slack > length / 16 { Bytes::copy_from_slice(&copy) } else { copy.freeze() }
     }
 }

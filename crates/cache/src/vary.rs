@@ -66,7 +66,7 @@ impl Selecting {
 
 /// The value of a selecting field in the form in which it is compared; normalising it again changes
 /// nothing.
-fn selecting_value<'a>(request: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+pub(crate) fn selecting_value<'a>(request: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
     let mut lines = request.get_all(name).iter();
     let first = lines.next()?;
     // RFC 9111 §4.1: lines may be combined, and a field with known semantics normalised.

@@ -1,0 +1,197 @@
+//! Requests for what is already on its way: one asks the origin, the others wait for its answer.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+
+use crate::clock::Timestamp;
+use crate::flight::{Flight, Follower, Stage, lock};
+use crate::stored::StoredResponse;
+
+/// The requests under way, by what they ask for.
+pub(crate) struct Flights {
+    open: Mutex<HashMap<Box<str>, Arc<Flight>>>,
+    /// Until when, in milliseconds, there is no use in waiting for a resource. Two resources may share a slot:
+    /// then one is asked for more often than need be, which is harmless.
+    unshareable: Box<[AtomicU64]>,
+}
+
+/// What a request is to do that the store did not answer.
+pub(crate) enum Joined {
+    Leader(Lead),
+    Follower(Follower),
+    Alone,
+}
+
+impl Flights {
+    pub(crate) fn new() -> Arc<Self> {
+        const SLOTS: usize = 4096;
+        let unshareable = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
+        Arc::new(Self { open: Mutex::default(), unshareable })
+    }
+
+    pub(crate) fn join(self: &Arc<Self>, name: Box<str>, now: Timestamp) -> Joined {
+        // A question must be able to outlive the client that asked it first, which takes a task.
+        let Ok(runtime) = Handle::try_current() else {
+            return Joined::Alone;
+        };
+        if now.milliseconds() < self.unshareable_until(&name).load(Ordering::Relaxed) {
+            return Joined::Alone;
+        }
+        match lock(&self.open).entry(name) {
+            Entry::Occupied(open) => Joined::Follower(Follower::new(open.get())),
+            Entry::Vacant(vacant) => {
+                let name = vacant.key().clone();
+                let flight = Arc::clone(vacant.insert(Arc::default()));
+                Joined::Leader(Lead { flights: Arc::clone(self), name, flight, runtime })
+            }
+        }
+    }
+
+    fn unshareable_until(&self, name: &str) -> &AtomicU64 {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        &self.unshareable[(hasher.finish() % self.unshareable.len() as u64) as usize]
+    }
+}
+
+/// The duty to bring the answer. Dropped early, it sets the followers free.
+pub(crate) struct Lead {
+    flights: Arc<Flights>,
+    name: Box<str>,
+    flight: Arc<Flight>,
+    runtime: Handle,
+}
+
+impl Lead {
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    pub(crate) fn flight(&self) -> &Arc<Flight> {
+        &self.flight
+    }
+
+    /// Whether someone else waits, now that the leader's client is gone. If not, nobody can join any more.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let mut open = lock(&self.flights.open);
+        let awaited = self.flight.followers() > 0;
+        if !awaited {
+            self.close(&mut open);
+        }
+        awaited
+    }
+
+    /// `head` may be shared, and the chunks will be.
+    pub(crate) fn stream(&self, head: Arc<StoredResponse>) {
+        self.flight.advance(|state| state.stage = Stage::Streaming(head));
+    }
+
+    pub(crate) fn push(&self, chunk: Bytes) {
+        self.flight.advance(|state| state.chunks.push(chunk));
+    }
+
+    pub(crate) fn complete(self, response: Arc<StoredResponse>) {
+        self.flight.advance(|state| {
+            state.stage = Stage::Complete(response);
+            state.chunks = Vec::new();
+        });
+    }
+
+    pub(crate) fn stored(self) {
+        self.flight.advance(|state| state.stage = Stage::Stored);
+    }
+
+    /// The answer is for one client only, and so will be those of the next minute.
+    pub(crate) fn unshareable(self, now: Timestamp) {
+        const MINUTE: u64 = 60_000;
+        self.flights.unshareable_until(&self.name).store(now.milliseconds() + MINUTE, Ordering::Relaxed);
+    }
+
+    fn close(&self, open: &mut HashMap<Box<str>, Arc<Flight>>) {
+        if open.get(&self.name).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+            open.remove(&self.name);
+        }
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.close(&mut lock(&self.flights.open));
+        self.flight.advance(|state| {
+            if matches!(state.stage, Stage::Unknown | Stage::Streaming(_)) {
+                state.stage = Stage::Over;
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn at(milliseconds: u64) -> Timestamp {
+        (std::time::UNIX_EPOCH + std::time::Duration::from_millis(milliseconds)).into()
+    }
+
+    fn leader(flights: &Arc<Flights>) -> Lead {
+        match flights.join("k".into(), at(0)) {
+            Joined::Leader(lead) => lead,
+            _ => panic!("nobody else is under way"),
+        }
+    }
+
+    fn follower(flights: &Arc<Flights>) -> Follower {
+        match flights.join("k".into(), at(0)) {
+            Joined::Follower(follower) => follower,
+            _ => panic!("somebody is under way"),
+        }
+    }
+
+    fn stage(follower: &Follower) -> Poll<Stage> {
+        follower.poll_stage(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_is_gone_sets_its_followers_free() {
+        let flights = Flights::new();
+        let lead = leader(&flights);
+        let follower = follower(&flights);
+        assert!(stage(&follower).is_pending() && lead.is_awaited());
+        drop(lead);
+        assert!(matches!(stage(&follower), Poll::Ready(Stage::Over)));
+        assert!(lock(&flights.open).is_empty());
+    }
+
+    #[tokio::test]
+    async fn nobody_follows_a_leader_that_nobody_awaited() {
+        let flights = Flights::new();
+        let lead = leader(&flights);
+        drop(follower(&flights));
+        assert!(!lead.is_awaited());
+        let second = leader(&flights);
+        drop(lead);
+        assert!(matches!(flights.join("k".into(), at(0)), Joined::Follower(_)), "the second one still leads");
+        drop(second);
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_shared_is_not_waited_for_again() {
+        let flights = Flights::new();
+        leader(&flights).unshareable(at(1000));
+        assert!(matches!(flights.join("k".into(), at(60_999)), Joined::Alone));
+        assert!(matches!(flights.join("k".into(), at(61_000)), Joined::Leader(_)));
+    }
+
+    #[test]
+    fn without_a_runtime_everyone_asks() {
+        assert!(matches!(Flights::new().join("k".into(), at(0)), Joined::Alone));
+    }
+}

@@ -1,0 +1,87 @@
+//! A request that others wait for, until its answer is here.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::Body;
+
+use crate::body::ResponseBody;
+use crate::exchange::{Exchange, Fetch};
+
+/// Should its client go away, a task takes it over for those who wait; hence the box, which can be handed on.
+pub(crate) struct Leading<F> {
+    asked: Option<(Pin<Box<F>>, Box<Fetch>)>,
+    take_over: fn(Pin<Box<F>>, Box<Fetch>),
+}
+
+impl<F> Leading<F> {
+    pub(crate) fn new<B, E>(inner: F, fetch: Box<Fetch>) -> Self
+    where
+        F: Future<Output = Result<Response<B>, E>> + Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
+        E: Send + 'static,
+    {
+        Self { asked: Some((Box::pin(inner), fetch)), take_over: take_over::<F, B, E> }
+    }
+
+    pub(crate) fn poll<B, E>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<ResponseBody<B>>, E>>
+    where
+        F: Future<Output = Result<Response<B>, E>>,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
+    {
+        let Some((inner, _)) = &mut self.asked else {
+            return Poll::Pending;
+        };
+        let outcome = ready!(inner.as_mut().poll(cx));
+        match self.asked.take() {
+            Some((_, fetch)) => Poll::Ready(Exchange::Fetch(fetch).finish(outcome)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<F> Drop for Leading<F> {
+    fn drop(&mut self) {
+        if let Some((inner, fetch)) = self.asked.take()
+            && fetch.lead.as_ref().is_some_and(|lead| lead.is_awaited())
+        {
+            (self.take_over)(inner, fetch);
+        }
+    }
+}
+
+fn take_over<F, B, E>(inner: Pin<Box<F>>, fetch: Box<Fetch>)
+where
+    F: Future<Output = Result<Response<B>, E>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Send,
+    E: Send + 'static,
+{
+    if let Some(runtime) = fetch.lead.as_ref().map(|lead| lead.runtime().clone()) {
+        runtime.spawn(async move {
+            let outcome = inner.await;
+            // Those who wait move the body on themselves, and so this one ends here.
+            let _ = Exchange::Fetch(fetch).finish(outcome);
+        });
+    }
+}
+
+/// Reads a body to its end, if it is being copied.
+pub(crate) async fn read_to_end<B>(body: ResponseBody<B>)
+where
+    B: Body<Data = Bytes>,
+    B::Error: 'static,
+{
+    let mut body = pin!(body);
+    while body.is_copied() {
+        match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => break,
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! Many clients, one object: RFC 9111 §4 lets one answer serve them all. The clock stands still but where a test moves it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Empty};
+use rproxy_cache::{BodyError, CacheLayer, CacheService, CacheStatus, CacheStore, ResponseBody};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+use tower::{Layer, Service, ServiceExt};
+
+/// A body that arrives as the test sends it.
+struct Arriving(mpsc::UnboundedReceiver<Result<Frame<Bytes>, &'static str>>);
+
+impl Body for Arriving {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+type Answer = Result<Response<Arriving>, &'static str>;
+
+#[derive(Clone)]
+struct Origin(mpsc::UnboundedSender<(HeaderMap, oneshot::Sender<Answer>)>);
+
+impl Service<Request<Empty<Bytes>>> for Origin {
+    type Response = Response<Arriving>;
+    type Error = &'static str;
+    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Empty<Bytes>>) -> Self::Future {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.0.send((request.headers().clone(), answer));
+        Box::pin(async move { if asked.is_ok() { answered.await.unwrap_or(Err("gone")) } else { Err("gone") } })
+    }
+}
+
+struct World {
+    service: CacheService<Origin>,
+    store: CacheStore,
+    now: Arc<AtomicU64>,
+    asked: mpsc::UnboundedReceiver<(HeaderMap, oneshot::Sender<Answer>)>,
+}
+
+type Got = Result<Response<ResponseBody<Arriving>>, &'static str>;
+type Sending = mpsc::UnboundedSender<Result<Frame<Bytes>, &'static str>>;
+
+impl World {
+    fn new() -> Self {
+        let (origin, asked) = mpsc::unbounded_channel();
+        let store = CacheStore::in_memory(16 << 20);
+        let now = Arc::new(AtomicU64::new(784_111_777));
+        let clock = Arc::clone(&now);
+        let layer = CacheLayer::new(store.clone())
+            .max_object(1000)
+            .clock(move || UNIX_EPOCH + Duration::from_secs(clock.load(Ordering::SeqCst)));
+        Self { service: layer.layer(Origin(origin)), store, now, asked }
+    }
+
+    fn ask(&self, headers: &[(&'static str, &str)]) -> JoinHandle<Got> {
+        let mut request = Request::get("http://example.org/cold");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        tokio::spawn(self.service.clone().oneshot(request.body(Empty::new()).unwrap()))
+    }
+
+    /// The next request that reaches the origin.
+    async fn next(&mut self) -> oneshot::Sender<Answer> {
+        self.asked.recv().await.unwrap().1
+    }
+
+    /// How many requests reach the origin, once nobody has anything else to do.
+    async fn reaching(&mut self) -> usize {
+        settle().await;
+        std::iter::from_fn(|| self.asked.try_recv().ok()).count()
+    }
+}
+
+/// Lets every task run until it waits.
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// An answer, and the way to send its body.
+fn answer(headers: &[(&'static str, &'static str)]) -> (Answer, Sending) {
+    let (sending, arriving) = mpsc::unbounded_channel();
+    let mut response = Response::builder();
+    for (name, value) in headers {
+        response = response.header(*name, *value);
+    }
+    (Ok(response.body(Arriving(arriving)).unwrap()), sending)
+}
+
+fn data(text: &'static str) -> Result<Frame<Bytes>, &'static str> {
+    Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+}
+
+async fn text(got: JoinHandle<Got>) -> Bytes {
+    got.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes()
+}
+
+const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+const FIVE: (&str, &str) = ("content-length", "5");
+
+#[tokio::test(start_paused = true)]
+async fn thousands_of_clients_are_one_request() {
+    for length in [Some(FIVE), None] {
+        let mut world = World::new();
+        let clients: Vec<_> = (0..5000).map(|_| world.ask(&[])).collect();
+        let (response, sending) = answer(&[Some(FRESH), length].into_iter().flatten().collect::<Vec<_>>());
+        world.next().await.send(response).ok().unwrap();
+        for chunk in ["he", "l", "lo"] {
+            sending.send(data(chunk)).unwrap();
+            settle().await;
+        }
+        drop(sending);
+        let mut collapsed = 0;
+        for client in clients {
+            let response = client.await.unwrap().unwrap();
+            let status: CacheStatus = *response.extensions().get().unwrap();
+            if status == CacheStatus::Collapsed {
+                collapsed += 1;
+                assert_eq!(response.headers()["cache-status"], "rproxy; fwd=uri-miss; collapsed");
+            }
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
+        }
+        assert_eq!((collapsed, world.store.stats().collapsed), (4999, 4999));
+        assert_eq!(world.reaching().await, 0, "nobody else asks");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn on_several_threads_too() {
+    let mut world = World::new();
+    let mut clients = JoinSet::new();
+    for _ in 0..2000 {
+        let service = world.service.clone();
+        clients.spawn(async move {
+            let request = Request::get("http://example.org/cold").body(Empty::new()).unwrap();
+            service.oneshot(request).await.unwrap().into_body().collect().await.unwrap().to_bytes()
+        });
+    }
+    let (response, sending) = answer(&[FRESH, ("content-length", "1000")]);
+    world.next().await.send(response).ok().unwrap();
+    tokio::spawn(async move {
+        for _ in 0..200 {
+            sending.send(data("01234")).unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    while let Some(body) = clients.join_next().await {
+        assert_eq!(body.unwrap(), "01234".repeat(200));
+    }
+    assert!(world.asked.try_recv().is_err(), "nobody else asks");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_served_as_the_body_arrives() {
+    let mut world = World::new();
+    let (first, second) = (world.ask(&[]), world.ask(&[]));
+    let (response, sending) = answer(&[FRESH, FIVE]);
+    world.next().await.send(response).ok().unwrap();
+    sending.send(data("he")).unwrap();
+    let mut bodies = [first.await.unwrap().unwrap().into_body(), second.await.unwrap().unwrap().into_body()];
+    for body in &mut bodies {
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "he");
+        assert_eq!(body.size_hint().exact(), Some(3));
+    }
+    let third = world.ask(&[]).await.unwrap().unwrap();
+    sending.send(data("llo")).unwrap();
+    for body in bodies {
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "llo");
+    }
+    assert_eq!(third.headers()["content-length"], "5");
+    assert_eq!(third.into_body().collect().await.unwrap().to_bytes(), "hello", "who comes later misses nothing");
+    assert_eq!(world.ask(&[]).await.unwrap().unwrap().extensions().get(), Some(&CacheStatus::Hit));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_for_one_client_is_waited_for_once_and_not_in_a_queue() {
+    for headers in [
+        &[("cache-control", "private, max-age=60"), FIVE][..],
+        &[("cache-control", "no-store"), FIVE],
+        &[("cache-control", "no-cache"), ("etag", "\"a\""), FIVE],
+        &[("cache-control", "max-age=0"), ("etag", "\"a\""), FIVE],
+        &[FIVE],
+        &[FRESH, ("content-length", "1001")],
+    ] {
+        let mut world = World::new();
+        let clients: Vec<_> = (0..100).map(|_| world.ask(&[])).collect();
+        let (response, _sending) = answer(headers);
+        world.next().await.send(response).ok().unwrap();
+        assert_eq!(world.reaching().await, 99, "all at once: {headers:?}");
+        let more: Vec<_> = (0..10).map(|_| world.ask(&[])).collect();
+        assert_eq!(world.reaching().await, 10, "and nobody waits for the next one: {headers:?}");
+        drop((clients, more));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_another_variant_does_not_wait_for_this_one() {
+    // RFC 9111 §4.1
+    let mut world = World::new();
+    let (gzip, br) = (world.ask(&[("accept-encoding", "gzip")]), world.ask(&[("accept-encoding", "br")]));
+    assert_eq!(world.reaching().await, 2);
+    drop((gzip, br));
+
+    let mut world = World::new();
+    let clients = [world.ask(&[("foo", "1")]), world.ask(&[("foo", "1")]), world.ask(&[("foo", "2")])];
+    let (response, _sending) = answer(&[FRESH, FIVE, ("vary", "foo")]);
+    world.next().await.send(response).ok().unwrap();
+    assert_eq!(world.reaching().await, 1, "as soon as it is known");
+    drop(clients);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_what_is_asked_for_with_credentials_or_in_part() {
+    let mut world = World::new();
+    for field in [("authorization", "Basic eDp5"), ("range", "bytes=0-1"), ("cache-control", "no-store")] {
+        let clients = [world.ask(&[field]), world.ask(&[field])];
+        assert_eq!(world.reaching().await, 2, "{field:?}");
+        drop(clients);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_goes_away_before_the_answer_takes_nothing_with_it() {
+    let mut world = World::new();
+    let leader = world.ask(&[]);
+    let asked = world.next().await;
+    let clients: Vec<_> = (0..10).map(|_| world.ask(&[])).collect();
+    settle().await;
+    leader.abort();
+    settle().await;
+    let (response, sending) = answer(&[FRESH, FIVE]);
+    asked.send(response).ok().expect("the question is still open");
+    sending.send(data("hello")).unwrap();
+    for client in clients {
+        assert_eq!(text(client).await, "hello");
+    }
+    assert_eq!(world.reaching().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_goes_away_during_the_body_takes_nothing_with_it() {
+    for length in [Some(FIVE), None] {
+        let mut world = World::new();
+        let leader = world.ask(&[]);
+        let clients: Vec<_> = (0..10).map(|_| world.ask(&[])).collect();
+        let (response, sending) = answer(&[Some(FRESH), length].into_iter().flatten().collect::<Vec<_>>());
+        world.next().await.send(response).ok().unwrap();
+        let mut body = leader.await.unwrap().unwrap().into_body();
+        sending.send(data("he")).unwrap();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "he");
+        drop(body);
+        settle().await;
+        sending.send(data("llo")).unwrap();
+        drop(sending);
+        for client in clients {
+            assert_eq!(text(client).await, "hello");
+        }
+        assert_eq!((world.reaching().await, world.store.stats().stored), (0, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_reads_slowly_holds_up_nobody() {
+    let mut world = World::new();
+    let leader = world.ask(&[]);
+    let (response, sending) = answer(&[FRESH, FIVE]);
+    world.next().await.send(response).ok().unwrap();
+    let unread = leader.await.unwrap().unwrap().into_body();
+    let client = world.ask(&[]);
+    settle().await;
+    sending.send(data("hel")).unwrap();
+    sending.send(data("lo")).unwrap();
+    assert_eq!(text(client).await, "hello");
+    assert_eq!(unread.collect().await.unwrap().to_bytes(), "hello", "and gets all of it when it does read");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_go_away_the_transfer_ends() {
+    let mut world = World::new();
+    let clients = [world.ask(&[]), world.ask(&[])];
+    let (response, sending) = answer(&[FRESH, FIVE]);
+    world.next().await.send(response).ok().unwrap();
+    for client in clients {
+        drop(client.await.unwrap().unwrap());
+    }
+    assert!(sending.is_closed());
+    let again = world.ask(&[]);
+    assert_eq!(world.reaching().await, 1, "the next one asks anew");
+    drop(again);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_longer_than_the_deadline() {
+    let mut world = World::new();
+    let leader = world.ask(&[]);
+    let asked = world.next().await;
+    let client = world.ask(&[]);
+    tokio::time::sleep(Duration::from_millis(4999)).await;
+    assert_eq!(world.reaching().await, 0);
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    let (response, sending) = answer(&[FRESH]);
+    world.next().await.send(response).ok().unwrap();
+    sending.send(data("second")).unwrap();
+    drop(sending);
+    assert_eq!(text(client).await, "second");
+    drop((leader, asked));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_breaks_off_is_whole_for_nobody() {
+    // RFC 9111 §3.3
+    let mut world = World::new();
+    let (leader, client) = (world.ask(&[]), world.ask(&[]));
+    let (response, sending) = answer(&[FRESH, FIVE]);
+    world.next().await.send(response).ok().unwrap();
+    sending.send(data("he")).unwrap();
+    let (leader, client) = (leader.await.unwrap().unwrap(), client.await.unwrap().unwrap());
+    sending.send(Err("reset")).unwrap();
+    assert_eq!(client.into_body().collect().await.unwrap_err(), BodyError::Incomplete);
+    assert_eq!(leader.into_body().collect().await.unwrap_err(), BodyError::Inner("reset"));
+    assert_eq!(world.store.stats().entries, 0);
+
+    let (leader, client) = (world.ask(&[]), world.ask(&[]));
+    let (response, sending) = answer(&[FRESH, FIVE]);
+    world.next().await.send(response).ok().unwrap();
+    sending.send(data("he")).unwrap();
+    let (leader, client) = (leader.await.unwrap().unwrap(), client.await.unwrap().unwrap());
+    drop(sending);
+    assert_eq!(client.into_body().collect().await.unwrap_err(), BodyError::Incomplete, "shorter than announced");
+    assert_eq!(leader.into_body().collect().await.unwrap().to_bytes(), "he", "as it would be without a cache");
+    assert_eq!(world.store.stats().entries, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_turns_out_too_large_sets_the_others_free_and_reaches_its_client_whole() {
+    let mut world = World::new();
+    let leader = world.ask(&[]);
+    let clients: Vec<_> = (0..10).map(|_| world.ask(&[])).collect();
+    let (response, sending) = answer(&[FRESH]);
+    world.next().await.send(response).ok().unwrap();
+    let part: &str = "0123456789".repeat(40).leak();
+    for _ in 0..3 {
+        sending.send(data(part)).unwrap();
+    }
+    assert_eq!(world.reaching().await, 10);
+    let trailers = HeaderMap::from_iter([("x".parse::<http::HeaderName>().unwrap(), "1".parse().unwrap())]);
+    sending.send(data(part)).unwrap();
+    sending.send(Ok(Frame::trailers(trailers.clone()))).unwrap();
+    drop(sending);
+    let whole = leader.await.unwrap().unwrap().into_body().collect().await.unwrap();
+    assert_eq!(whole.trailers(), Some(&trailers));
+    assert_eq!(whole.to_bytes(), part.repeat(4));
+    drop(clients);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_is_for_the_one_who_met_it() {
+    let mut world = World::new();
+    let (leader, client) = (world.ask(&[]), world.ask(&[]));
+    world.next().await.send(Err("refused")).ok().unwrap();
+    let (response, sending) = answer(&[FRESH, FIVE]);
+    world.next().await.send(response).ok().unwrap();
+    sending.send(data("hello")).unwrap();
+    drop(sending);
+    assert_eq!(leader.await.unwrap().err(), Some("refused"));
+    assert_eq!(text(client).await, "hello");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_validation_is_enough_for_all() {
+    // RFC 9111 §4.3
+    let mut world = World::new();
+    let first = world.ask(&[]);
+    let (response, sending) = answer(&[FRESH, ("etag", "\"a\""), FIVE]);
+    world.next().await.send(response).ok().unwrap();
+    sending.send(data("hello")).unwrap();
+    drop(sending);
+    assert_eq!(text(first).await, "hello");
+
+    world.now.fetch_add(60, Ordering::SeqCst);
+    let clients: Vec<_> = (0..1000).map(|_| world.ask(&[])).collect();
+    let (validation, asked) = world.asked.recv().await.unwrap();
+    assert_eq!(validation["if-none-match"], "\"a\"");
+    let (mut not_modified, _) = answer(&[FRESH, ("etag", "\"a\"")]);
+    *not_modified.as_mut().unwrap().status_mut() = http::StatusCode::NOT_MODIFIED;
+    asked.send(not_modified).ok().unwrap();
+    for client in clients {
+        assert_eq!(text(client).await, "hello");
+    }
+    assert_eq!(world.reaching().await, 0);
+}

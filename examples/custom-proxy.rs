@@ -11,15 +11,15 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
 use rproxy_client_ip::{ClientIpLayer, TrustedProxies};
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::{PathFilterLayer, PathRules};
+use rproxy_server::RequestBody;
 use rproxy_server::{GuardBody, RequestGuardLayer, Server};
 use rproxy_upstream::{Upstream, UpstreamBody};
 use tower::{Service, ServiceBuilder, service_fn};
 
-type Body = GuardBody<Incoming>;
+type Body = GuardBody<RequestBody>;
 type Backends = HashMap<String, Upstream<Body>>;
 type Answer = Response<Either<UpstreamBody<Body>, Full<Bytes>>>;
 

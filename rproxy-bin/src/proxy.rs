@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyper::body::Incoming;
+use rproxy_server::RequestBody;
 use rproxy_server::{Listen, ProxyVersions, RequestGuardLayer, Running, Server};
 use rproxy_tls::Certificates;
 use rproxy_ws_passthrough::Tunnels;
@@ -44,7 +44,7 @@ impl Proxy {
         let stack = with(&certificates, shared.stack(&config)?);
 
         let workers = config.worker_count().get();
-        let slots: Vec<_> = (0..workers).map(|_| Slot::new(stack.service::<Incoming>())).collect();
+        let slots: Vec<_> = (0..workers).map(|_| Slot::new(stack.service::<RequestBody>())).collect();
         let tunnels = shared.ws_passthrough.tunnels();
         let main = main_server(&config, &certificates, tunnels.clone()).start({
             let slots = slots.clone();

@@ -1,11 +1,11 @@
 //! Futures and responses are handed from layer to layer by value: what is large is copied a dozen times per request.
 
 use http::Request;
-use hyper::body::Incoming;
+use rproxy_server::RequestBody;
 use tower::Service;
 
 /// The sizes of the future and of the response.
-fn sizes<S: Service<Request<Incoming>>>(_: &S) -> (usize, usize) {
+fn sizes<S: Service<Request<RequestBody>>>(_: &S) -> (usize, usize) {
     (size_of::<S::Future>(), size_of::<S::Response>())
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use http::uri::Scheme;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rproxy_client_ip::{PeerAddr, TrustedProxies};
@@ -22,7 +21,7 @@ use crate::http1::HeadLimits;
 use crate::limits::Limits;
 use crate::server::Server;
 use crate::service::ConnectionService;
-use crate::{LocalAddr, ProxyVersions, TlsInfo, http2 as h2, proxy_protocol};
+use crate::{LocalAddr, ProxyVersions, RequestBody, TlsInfo, http2 as h2, proxy_protocol};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -80,7 +79,7 @@ pub(crate) struct Connection<S> {
 
 impl<S, B> Connection<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
     B: Body + Send + 'static,
@@ -166,13 +165,13 @@ where
         let service = ConnectionService { inner: service, accepted, scheme, tls, watch: Arc::default() };
         tokio::spawn(async move {
             let _open = open;
-            log(accepted, h2::serve(socket, service, &settings, draining).await);
+            log(accepted, h2::serve(socket, service, &settings, draining).await.map_err(Into::into));
         });
     }
 }
 
 /// A connection that ended badly is the peer's business more often than ours.
-fn log(accepted: Accepted, ended: Result<(), hyper::Error>) {
+fn log(accepted: Accepted, ended: Result<(), BoxError>) {
     if let Err(error) = ended {
         let source = error.source().map(tracing::field::display);
         tracing::debug!(peer = %accepted.peer.0, %error, source, "connection ended");

@@ -7,13 +7,13 @@ use std::task::Poll;
 
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tower_service::Service;
 
+use crate::RequestBody;
 use crate::connection::{BoxError, Settings};
 use crate::service::ConnectionService;
 
@@ -26,7 +26,7 @@ pub(crate) async fn serve<T, S, B>(
 ) -> Result<(), hyper::Error>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
     B: Body + Send + 'static,

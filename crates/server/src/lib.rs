@@ -42,8 +42,9 @@
 //! Each request carries the extensions `PeerAddr` (of `rproxy-client-ip`), [`http::uri::Scheme`],
 //! [`LocalAddr`], and over TLS [`TlsInfo`].
 //!
-//! The bytes of an HTTP/1.1 connection are looked at before hyper parses them
-//! ([`http1`](self#http1)): a message whose framing could be read in two ways (RFC 9112 §6.3), or
+//! An HTTP/1.1 request that is a head and no more, as nearly all are, is read and answered here; one
+//! with a body, an upgrade, or anything else to it is hyper's. The bytes that hyper gets are looked
+//! at before it parses them: a message whose framing could be read in two ways (RFC 9112 §6.3), or
 //! whose head is too large or too slow, reaches the service as a [`RefusedHead`] in place of the
 //! request, so that the answer is made where all answers are made. [`RequestGuardLayer`] makes it.
 //!
@@ -54,6 +55,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod body;
 mod connection;
 mod drain;
 mod guard;
@@ -69,6 +71,7 @@ mod worker;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use self::body::RequestBody;
 pub use self::drain::Handle;
 pub use self::guard::{GuardBody, GuardFuture, GuardService, RequestBodyError, RequestGuardLayer, RequestRefusal};
 pub use self::http1::RefusedHead;

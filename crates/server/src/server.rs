@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use rproxy_client_ip::TrustedProxies;
 use rproxy_tls::Certificates;
 use tokio::sync::oneshot;
 use tower_service::Service;
 
+use crate::RequestBody;
 use crate::connection::BoxError;
 use crate::drain::Handle;
 use crate::limits::Limits;
@@ -110,7 +110,7 @@ impl Server {
     pub fn start<M, S, B>(self, make_service: M) -> Result<Running, ServerError>
     where
         M: Fn(Worker) -> S + Clone + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send,
         B: Body + Send + 'static,
@@ -156,7 +156,7 @@ impl Server {
     pub async fn serve<M, S, B>(self, make_service: M) -> Result<(), ServerError>
     where
         M: Fn(Worker) -> S + Clone + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send,
         B: Body + Send + 'static,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::uri::Scheme;
-use http::{Request, Response, StatusCode};
+use http::{Extensions, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use crate::connection::{Accepted, BoxError};
 use crate::http1::Watch;
-use crate::{TlsInfo, http1};
+use crate::{RequestBody, TlsInfo, http1};
 
 /// The service of one connection.
 #[derive(Clone)]
@@ -27,26 +27,33 @@ pub(crate) struct ConnectionService<S> {
     pub(crate) watch: Arc<Watch>,
 }
 
-impl<S, B> hyper::service::Service<Request<Incoming>> for ConnectionService<S>
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone,
-    S::Error: Into<BoxError>,
-{
-    type Response = Response<CountedBody<B>>;
-    type Error = BoxError;
-    type Future = CallFuture<S, S::Future>;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let (in_flight, refused) = self.watch.call();
-        let extensions = request.extensions_mut();
+impl<S> ConnectionService<S> {
+    /// Adds what the connection knows.
+    pub(crate) fn extend(&self, extensions: &mut Extensions) {
         extensions.insert(self.accepted.peer);
         extensions.insert(self.accepted.local);
         extensions.insert(self.scheme.clone());
         if let Some(tls) = &self.tls {
             extensions.insert(tls.clone());
         }
+    }
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for ConnectionService<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    type Response = Response<CountedBody<B>>;
+    type Error = BoxError;
+    type Future = CallFuture<S, S::Future>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let mut request = request.map(RequestBody::from);
+        let (in_flight, refused) = self.watch.call();
+        self.extend(request.extensions_mut());
         if let Some(refused) = refused {
-            extensions.insert(refused);
+            request.extensions_mut().insert(refused);
         }
         CallFuture {
             stage: Stage::Waiting { service: self.inner.clone(), request: Some(request) },
@@ -67,14 +74,14 @@ pin_project! {
 pin_project! {
     #[project = StageProject]
     enum Stage<S, F> {
-        Waiting { service: S, request: Option<Request<Incoming>> },
+        Waiting { service: S, request: Option<Request<RequestBody>> },
         Called { #[pin] future: F },
     }
 }
 
 impl<S, B> Future for CallFuture<S, S::Future>
 where
-    S: Service<Request<Incoming>, Response = Response<B>>,
+    S: Service<Request<RequestBody>, Response = Response<B>>,
     S::Error: Into<BoxError>,
 {
     type Output = Result<Response<CountedBody<B>>, BoxError>;

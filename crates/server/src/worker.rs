@@ -7,18 +7,17 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use rproxy_client_ip::PeerAddr;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tower_service::Service;
 
-use crate::LocalAddr;
 use crate::connection::{self, Accepted, BoxError, Connection};
 use crate::drain::{Handle, OpenConnection};
 use crate::listen::Bound;
 use crate::server::Server;
+use crate::{LocalAddr, RequestBody};
 
 /// Which worker a service is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +31,7 @@ pub struct Worker {
 pub(crate) fn run<M, S, B>(worker: Worker, server: Server, sockets: Vec<Bound>, handle: Handle, make_service: M)
 where
     M: Fn(Worker) -> S,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
     B: Body + Send + 'static,
@@ -133,7 +132,7 @@ impl Listener {
         settings: &Arc<connection::Settings>,
         handle: &Handle,
     ) where
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send,
         B: Body + Send + 'static,
@@ -164,7 +163,7 @@ impl Listener {
 /// Accepts and serves until draining begins.
 async fn serve<S, B>(listener: Listener, service: S, settings: Arc<connection::Settings>, handle: Handle)
 where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
     B: Body + Send + 'static,

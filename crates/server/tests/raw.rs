@@ -18,7 +18,7 @@ fn start(server: impl FnOnce(Server) -> Server, guard: RequestGuardLayer) -> Run
     let server = server(Server::bind("127.0.0.1:0".parse().unwrap()).workers(1));
     server
         .start(move |_| {
-            guard.layer(service_fn(async |request: Request<rproxy_server::GuardBody<hyper::body::Incoming>>| {
+            guard.layer(service_fn(async |request: Request<rproxy_server::GuardBody<rproxy_server::RequestBody>>| {
                 let (head, body) = request.into_parts();
                 let host = head.headers.get("host").map_or("-", |host| host.to_str().unwrap_or("?")).to_owned();
                 let peer = head.extensions.get::<PeerAddr>().expect("the server's part").0;

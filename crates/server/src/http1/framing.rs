@@ -125,6 +125,11 @@ impl Scanner {
         matches!(self.state, State::Tunnel)
     }
 
+    /// Forgets an incomplete head that was looked at.
+    pub(crate) fn look_again(&mut self) {
+        self.looked_at = 0;
+    }
+
     /// Tells the answer to an upgrade.
     pub(crate) fn verdict(&mut self, switched: bool) {
         self.state = if switched { State::Tunnel } else { State::Head };

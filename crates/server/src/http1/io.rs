@@ -1,11 +1,13 @@
 //! The socket as hyper sees it: only complete heads, only bodies that keep their framing.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -56,21 +58,60 @@ impl<T> FramedIo<T> {
         self.stage == Stage::Open && self.scanner.is_at_head() && self.scanner.heads() == answered
     }
 
-    /// The first bytes after a time without any; whether they came, and not the end.
-    pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<bool>
+    /// The first bytes after a time without any, in an allocation of their size; `None` is the end.
+    pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>
     where
         T: AsyncRead + Unpin,
     {
         // On the stack: while nothing comes, there is no buffer.
-        let mut bytes = [0; FIRST_READ];
-        let mut first = ReadBuf::new(&mut bytes);
-        let has_come =
-            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut first)).is_ok() && !first.filled().is_empty();
-        if has_come {
-            self.held.extend_from_slice(first.filled());
-            self.scan_held();
+        let mut bytes = [const { MaybeUninit::uninit() }; FIRST_READ];
+        let mut first = ReadBuf::uninit(&mut bytes);
+        let read = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut first));
+        let has_come = read.is_ok() && !first.filled().is_empty();
+        Poll::Ready(has_come.then(|| Bytes::copy_from_slice(first.filled())))
+    }
+
+    /// Takes the bytes that wait, to be looked at anew.
+    pub(crate) fn take_held(&mut self) -> Option<Bytes> {
+        if self.held.is_empty() {
+            return None;
         }
-        Poll::Ready(has_come)
+        self.released = 0;
+        self.scanner.look_again();
+        self.watch.set_head_began(false);
+        Some(std::mem::take(&mut self.held).into())
+    }
+
+    /// Holds bytes that were taken, as they were.
+    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
+        self.held.extend_from_slice(bytes);
+    }
+
+    /// Holds bytes that are to be passed on.
+    pub(crate) fn hold(&mut self, bytes: &[u8]) {
+        self.held.extend_from_slice(bytes);
+        self.scan_held();
+    }
+
+    /// Whether the client has gone, instead of waiting for its answer.
+    ///
+    /// Clients that half-close and wait are none that we know of: they are gone, too.
+    pub(crate) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool
+    where
+        T: AsyncRead + Unpin,
+    {
+        // What it sends ahead is held, but no more than one reading of it.
+        if !self.held.is_empty() {
+            return false;
+        }
+        match self.poll_first(cx) {
+            Poll::Ready(Some(ahead)) => {
+                self.held.extend_from_slice(&ahead);
+                false
+            }
+            Poll::Ready(None) => true,
+            Poll::Pending => false,
+        }
     }
 
     /// Passes on what has been released.
@@ -214,7 +255,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FramedIo<T> {
     /// meet a closed socket reset the connection, and the answer is lost with it (RFC 9112 §9.6).
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let still_sending = this.stage != Stage::Open || !(this.scanner.is_at_head() || this.scanner.is_tunnel());
+        let is_whole = this.scanner.is_at_head() && !this.has_held() || this.scanner.is_tunnel();
+        let still_sending = this.stage != Stage::Open || !is_whole;
         if this.linger.is_none() {
             ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
             if !still_sending || this.stage == Stage::Ended {
@@ -242,7 +284,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FramedIo<T> {
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
 
 /// Most heads fit.
-const FIRST_READ: usize = 2048;
+const FIRST_READ: usize = 8 * 1024;
 
 /// How much is read at a time behind an incomplete head.
 const READ_MORE: usize = 4096;

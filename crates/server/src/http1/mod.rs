@@ -1,9 +1,13 @@
-//! HTTP/1.1 connections: hyper's parser behind a look at the framing.
+//! HTTP/1.1 connections: a short way for requests without content, and hyper's parser behind a look at the framing for
+//! all others.
 
 mod chunked;
+mod direct;
 mod framing;
 mod io;
 mod lease;
+mod request;
+mod response;
 mod serve;
 mod watch;
 

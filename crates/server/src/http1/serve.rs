@@ -1,4 +1,5 @@
-//! Drives one HTTP/1.1 connection: hyper's connection, its time limits, its draining, its parking.
+//! One HTTP/1.1 connection: the requests that we answer ourselves, and those that hyper has, with its time limits and
+//! its draining.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -8,31 +9,32 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
 
+use super::direct::{self, Next};
 use super::io::FramedIo;
 use super::lease::lease;
+use crate::RequestBody;
 use crate::connection::{BoxError, Settings};
 use crate::service::ConnectionService;
 
 /// Serves until the connection ends.
 ///
-/// While nothing happens on it, a connection is parked: hyper's connection, its buffers and the service are given up,
-/// and what stays is a socket that is waited for. So an idle client costs a tenth of a busy one.
+/// Between requests that have no content, a connection is no more than a socket that is waited for. One that hyper has
+/// is taken back when it was still for a while: hyper's connection and its buffers are given up.
 pub(crate) async fn serve<T, S, B>(
     socket: T,
-    service: ConnectionService<S>,
+    mut service: ConnectionService<S>,
     settings: &Settings,
     mut draining: watch::Receiver<bool>,
-) -> Result<(), hyper::Error>
+) -> Result<(), BoxError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
     B: Body + Send + 'static,
@@ -41,15 +43,15 @@ where
 {
     let mut io = FramedIo::new(socket, settings.head_limits, Arc::clone(&service.watch));
     loop {
-        // Boxed, so that a parked connection has not the size of a busy one.
-        let Some(idle) = Box::pin(busy(io, service.clone(), settings, &mut draining)).await? else {
-            return Ok(());
-        };
-        io = idle;
-        if !io.has_held() && !parked(&mut io, settings.limits.idle_timeout, &mut draining).await {
+        if direct::serve(&mut io, &mut service, settings, &mut draining).await? == Next::Close {
             // The peer may be gone already; then there is nobody to say goodbye to.
             let _ = timeout(GOODBYE, poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx))).await;
             return Ok(());
+        }
+        // Boxed, so that an idle connection has not the size of a busy one.
+        match Box::pin(busy(io, service.clone(), settings, &mut draining)).await? {
+            Some(still) => io = still,
+            None => return Ok(()),
         }
     }
 }
@@ -63,7 +65,7 @@ async fn busy<T, S, B>(
 ) -> Result<Option<FramedIo<T>>, hyper::Error>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
     B: Body + Send + 'static,
@@ -127,27 +129,6 @@ where
     Ok(lessor.returned().filter(|io| io.is_between_requests(watch.calls())))
 }
 
-/// Waits for the next request; whether there is one.
-async fn parked<T>(io: &mut FramedIo<T>, idle_timeout: Duration, draining: &mut watch::Receiver<bool>) -> bool
-where
-    T: AsyncRead + Unpin,
-{
-    let mut deadline = pin!(sleep(idle_timeout));
-    let mut drained = pin!(draining.wait_for(|draining| *draining));
-    let mut lingers = false;
-    poll_fn(|cx| {
-        if let Poll::Ready(has_come) = io.poll_first(cx) {
-            return Poll::Ready(has_come);
-        }
-        if !lingers && drained.as_mut().poll(cx).is_ready() {
-            lingers = true;
-            deadline.as_mut().reset(Instant::now() + IDLE_LINGER);
-        }
-        deadline.as_mut().poll(cx).map(|()| false)
-    })
-    .await
-}
-
 /// Where draining stands.
 enum Drain {
     No,
@@ -188,7 +169,7 @@ impl Clock {
 }
 
 /// How long an idle connection waits for a request that may be on its way when draining begins.
-const IDLE_LINGER: Duration = Duration::from_millis(100);
+pub(super) const IDLE_LINGER: Duration = Duration::from_millis(100);
 
 /// How long the end of an idle connection may take to be said.
 const GOODBYE: Duration = Duration::from_secs(1);

@@ -19,13 +19,13 @@ use http::uri::Scheme;
 /// A connection that is served, seen from its client.
 struct Client {
     socket: DuplexStream,
-    served: JoinHandle<Result<(), hyper::Error>>,
+    served: JoinHandle<Result<(), BoxError>>,
     /// Counts the services that there are.
     services: Arc<()>,
     draining: watch::Sender<bool>,
 }
 
-async fn echo(services: Arc<()>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn echo(services: Arc<()>, request: Request<RequestBody>) -> Result<Response<Full<Bytes>>, Infallible> {
     let _service = services;
     let refused = request.extensions().get::<crate::RefusedHead>().is_some();
     let path = request.uri().path().to_owned();
@@ -91,14 +91,15 @@ async fn an_idle_connection_is_parked_and_serves_on() {
     let mut client = Client::connect();
     for path in ["/a", "/b", "/c"] {
         client.exchange(path).await;
-        assert!(!client.is_parked());
         client.park().await;
     }
-    // Two at once, and one with a body, wake it as well.
+    // Two at once, and one with a body, which hyper has for a while.
     client.send("GET /d HTTP/1.1\r\nhost: a\r\n\r\nPOST /e HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nxy").await;
     client.read_to("/d").await;
     client.read_to("/exy").await;
+    assert!(!client.is_parked());
     client.park().await;
+    client.exchange("/f").await;
     drop(client.socket);
     assert!(client.served.await.unwrap().is_ok());
 }
@@ -142,7 +143,7 @@ async fn a_parked_connection_ends_after_the_idle_time() {
     let since = Instant::now();
     assert_eq!(client.socket.read(&mut [0; 1]).await.unwrap(), 0);
     let idle = since.elapsed();
-    assert!(idle >= idle_timeout && idle <= idle_timeout + Duration::from_secs(3), "{idle:?}");
+    assert!(idle >= idle_timeout && idle <= idle_timeout * 5 / 4, "{idle:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,284 @@
+//! Requests without content, answered without hyper.
+//!
+//! Nearly all requests are a head and no more. For these a parser between two buffers is all that it takes: the head
+//! is read from the socket into an allocation of its own size, the response is written from where it is, and between
+//! requests there is nothing but the socket. Whatever else a request is, its bytes go to hyper.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::Buf;
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tower_service::Service;
+
+use super::io::FramedIo;
+use super::request::{self, Asked};
+use super::response::{self, Framing};
+use super::serve::IDLE_LINGER;
+use crate::RequestBody;
+use crate::connection::{BoxError, Settings};
+use crate::service::ConnectionService;
+
+/// What is to become of the connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It holds bytes that are not for us.
+    Hyper,
+    Close,
+}
+
+/// Serves one request after the other, until there is one that is for hyper.
+pub(super) async fn serve<T, S, B>(
+    io: &mut FramedIo<T>,
+    service: &mut ConnectionService<S>,
+    settings: &Settings,
+    draining: &mut watch::Receiver<bool>,
+) -> Result<Next, BoxError>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    let is_draining = draining.clone();
+    let mut drained = pin!(draining.wait_for(|draining| *draining));
+    // The idle time is told by ticks, so that a request costs no timer.
+    let tick = settings.limits.idle_timeout / TICKS;
+    let mut timer = pin!(sleep(tick));
+    let (mut still, mut lingers, mut is_registered) = (0, false, false);
+    loop {
+        let bytes = match io.take_held() {
+            Some(held) => held,
+            None => {
+                let mut is_first_look = true;
+                let first = poll_fn(|cx| {
+                    if let Poll::Ready(first) = io.poll_first(cx) {
+                        return Poll::Ready(first);
+                    }
+                    // Both wake this task already, unless they have done so.
+                    let is_quiet = !is_draining.has_changed().unwrap_or(true) && !timer.is_elapsed();
+                    if std::mem::take(&mut is_first_look) && is_registered && is_quiet {
+                        return Poll::Pending;
+                    }
+                    is_registered = true;
+                    if !lingers && drained.as_mut().poll(cx).is_ready() {
+                        lingers = true;
+                        timer.as_mut().reset(Instant::now() + IDLE_LINGER);
+                    }
+                    while timer.as_mut().poll(cx).is_ready() {
+                        still += 1;
+                        if lingers || still > TICKS {
+                            return Poll::Ready(None);
+                        }
+                        timer.as_mut().reset(Instant::now() + tick);
+                    }
+                    Poll::Pending
+                });
+                match first.await {
+                    Some(bytes) => bytes,
+                    None => return Ok(Next::Close),
+                }
+            }
+        };
+        still = 0;
+        let Some(plain) = request::read(&bytes, &settings.head_limits) else {
+            io.hold(&bytes);
+            return Ok(Next::Hyper);
+        };
+        io.put_back(&bytes[plain.length..]);
+        let mut request = plain.request.map(|()| RequestBody::default());
+        // What is left of them is in the request, and goes with it.
+        drop(bytes);
+        service.extend(request.extensions_mut());
+        // Boxed, so that an idle connection has not the size of a busy one.
+        if !Box::pin(answer(io, &mut service.inner, request, plain.asked, &is_draining)).await? {
+            return Ok(Next::Close);
+        }
+    }
+}
+
+/// Answers `request`; whether the connection goes on.
+async fn answer<T, S, B>(
+    io: &mut FramedIo<T>,
+    service: &mut S,
+    request: Request<RequestBody>,
+    mut asked: Asked,
+    draining: &watch::Receiver<bool>,
+) -> Result<bool, BoxError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request<RequestBody>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    B: Body<Error: Into<BoxError>>,
+{
+    poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
+    let response = {
+        let mut response = pin!(service.call(request));
+        poll_fn(|cx| match response.as_mut().poll(cx) {
+            Poll::Pending if io.is_gone(cx) => Poll::Ready(None),
+            polled => polled.map(|response| Some(response.map_err(Into::into))),
+        })
+        .await
+    };
+    // Nobody waits for it any more.
+    let Some(response) = response else { return Ok(false) };
+    let (head, body) = response?.into_parts();
+    if head.status.is_informational() {
+        return Err("an interim response is no response".into());
+    }
+    asked.keep_alive &= !*draining.borrow();
+    let mut out = Vec::new();
+    let (framing, keep_alive) = response::write_head(&mut out, &head, asked, &body.size_hint());
+    drop(head);
+    match framing {
+        Framing::Empty => write(io, &out, &[][..], b"").await?,
+        Framing::Length(length) => send(io, out, pin!(body), length).await?,
+        Framing::Chunked => send_chunked(io, out, pin!(body), asked.takes_trailers).await?,
+    }
+    poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
+    Ok(keep_alive)
+}
+
+/// Sends `out`, and then `length` bytes of body.
+async fn send<T, B>(
+    io: &mut FramedIo<T>,
+    mut out: Vec<u8>,
+    mut body: Pin<&mut B>,
+    mut length: u64,
+) -> Result<(), BoxError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    B: Body<Error: Into<BoxError>>,
+{
+    while length > 0 {
+        let frame = match ready_frame(body.as_mut()).await {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                write(io, &out, &[][..], b"").await?;
+                out.clear();
+                next_frame(io, body.as_mut()).await?
+            }
+        };
+        let frame = frame.ok_or("the body is shorter than its length")??;
+        // A body of known length is not followed by anything.
+        let Ok(data) = frame.into_data() else { continue };
+        let long = "the body is longer than its length";
+        length = length.checked_sub(data.remaining() as u64).ok_or(long)?;
+        write(io, &out, data, b"").await?;
+        out.clear();
+    }
+    // There is no data to go along with the head.
+    write(io, &out, &[][..], b"").await.map_err(Into::into)
+}
+
+/// Sends `out`, and then the body in chunks (RFC 9112 §7.1).
+async fn send_chunked<T, B>(
+    io: &mut FramedIo<T>,
+    mut out: Vec<u8>,
+    mut body: Pin<&mut B>,
+    takes_trailers: bool,
+) -> Result<(), BoxError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    B: Body<Error: Into<BoxError>>,
+{
+    let mut polled = ready_frame(body.as_mut()).await;
+    loop {
+        let frame = match polled {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                write(io, &out, &[][..], b"").await?;
+                out.clear();
+                next_frame(io, body.as_mut()).await?
+            }
+        };
+        match frame.transpose()?.map(Frame::into_data) {
+            Some(Ok(data)) if data.has_remaining() => {
+                response::put_chunk_size(&mut out, data.remaining());
+                // The end is often there already, and goes along with the last of the data.
+                polled = ready_frame(body.as_mut()).await;
+                let is_last = matches!(polled, Poll::Ready(None));
+                write(io, &out, data, if is_last { b"\r\n0\r\n\r\n" } else { b"\r\n" }).await?;
+                out.clear();
+                if is_last {
+                    return Ok(());
+                }
+            }
+            // An empty chunk would be the last.
+            Some(Ok(_)) => polled = ready_frame(body.as_mut()).await,
+            Some(Err(frame)) => {
+                let trailers = frame.into_trailers().ok().filter(|_| takes_trailers);
+                response::put_last_chunk(&mut out, trailers.as_ref());
+                return Ok(write(io, &out, &[][..], b"").await?);
+            }
+            None => {
+                response::put_last_chunk(&mut out, None);
+                return Ok(write(io, &out, &[][..], b"").await?);
+            }
+        }
+    }
+}
+
+type NextFrame<B> = Option<Result<Frame<<B as Body>::Data>, BoxError>>;
+
+fn poll_frame<B>(body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<NextFrame<B>>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+}
+
+/// The next frame, if it is there.
+async fn ready_frame<B>(mut body: Pin<&mut B>) -> Poll<NextFrame<B>>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    poll_fn(|cx| Poll::Ready(poll_frame(body.as_mut(), cx))).await
+}
+
+/// Waits for the next frame, with all that came before it sent.
+async fn next_frame<T, B>(io: &mut FramedIo<T>, mut body: Pin<&mut B>) -> Result<NextFrame<B>, BoxError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    B: Body<Error: Into<BoxError>>,
+{
+    poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
+    poll_fn(|cx| match poll_frame(body.as_mut(), cx) {
+        Poll::Pending if io.is_gone(cx) => Poll::Ready(Err("the client is gone".into())),
+        polled => polled.map(Ok),
+    })
+    .await
+}
+
+/// Writes all of it, in one go if the socket takes it.
+async fn write<T>(io: &mut FramedIo<T>, head: &[u8], data: impl Buf, tail: &[u8]) -> io::Result<()>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut all = head.chain(data).chain(tail);
+    poll_fn(|cx| {
+        while all.has_remaining() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = all.chunks_vectored(&mut slices);
+            match ready!(Pin::new(&mut *io).poll_write_vectored(cx, &slices[..count]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => all.advance(written),
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+/// How many times a connection that does nothing is looked at before its idle time is over.
+const TICKS: u32 = 4;
+
+/// What is before the data, the data, and what is behind it.
+const SLICES: usize = 4;

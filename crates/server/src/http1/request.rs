@@ -1,0 +1,170 @@
+//! The head of a request that has no content, read.
+
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{Method, Request, Uri, Version};
+
+use super::framing::HeadLimits;
+
+/// A request, and what its response has to know of it.
+#[derive(Debug)]
+pub(super) struct Plain {
+    pub(super) request: Request<()>,
+    pub(super) asked: Asked,
+    /// How much of the bytes is its head.
+    pub(super) length: usize,
+}
+
+/// What a request says of its response and of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) is_head: bool,
+    /// Whether the connection may go on (RFC 9112 §9.3).
+    pub(super) keep_alive: bool,
+    /// RFC 9110 §6.5.1
+    pub(super) takes_trailers: bool,
+}
+
+/// The request at the front of `bytes`, if it is as nearly all are: HTTP/1.1, whole, well-formed, without content,
+/// upgrade or expectation.
+///
+/// Whatever else it may be is for the [scanner](super::framing) to judge and for hyper to read, so that here doubt is
+/// no error.
+pub(super) fn read(bytes: &Bytes, limits: &HeadLimits) -> Option<Plain> {
+    let mut lines = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut parsed = httparse::Request::new(&mut []);
+    let length = match parsed.parse_with_uninit_headers(bytes, &mut lines) {
+        Ok(httparse::Status::Complete(length)) => length,
+        _ => return None,
+    };
+    let (method, target) = (parsed.method?, parsed.path?);
+    // Parsers skip line ends before a request, and take a bare LF for one (RFC 9112 §2.2). We don't.
+    let begins = bytes.starts_with(method.as_bytes());
+    let within = parsed.version == Some(1)
+        && length <= limits.size
+        && target.len() <= limits.target
+        && parsed.headers.len() <= limits.fields;
+    // A fragment is never sent (RFC 9112 §3.2.1), and the URI parser would drop it unseen.
+    let is_target = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+    if !begins || !within || !target.bytes().all(is_target) || !all_lines_end_in_crlf(&bytes[..length]) {
+        return None;
+    }
+    let method = Method::from_bytes(method.as_bytes()).ok().filter(|method| *method != Method::CONNECT)?;
+    let uri = Uri::from_maybe_shared(bytes.slice_ref(target.as_bytes())).ok()?;
+    let mut asked = Asked { is_head: method == Method::HEAD, keep_alive: true, takes_trailers: false };
+    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + ROOM);
+    for line in &*parsed.headers {
+        let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value)).ok()?;
+        match name {
+            CONTENT_LENGTH | TRANSFER_ENCODING | UPGRADE | EXPECT => return None,
+            CONNECTION => asked.keep_alive &= !has_token(line.value, b"close"),
+            TE => asked.takes_trailers |= has_token(line.value, b"trailers"),
+            _ => {}
+        }
+        headers.try_append(name, value).ok()?;
+    }
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = headers;
+    Some(Plain { request, asked, length })
+}
+
+fn all_lines_end_in_crlf(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).all(|at| at > 0 && head[at - 1] == b'\r')
+}
+
+/// RFC 9110 §5.6.1: members of a list, in any case.
+pub(super) fn has_token(list: &[u8], token: &[u8]) -> bool {
+    list.split(|&byte| byte == b',').any(|member| member.trim_ascii().eq_ignore_ascii_case(token))
+}
+
+/// More are read by hyper.
+const MOST_FIELDS: usize = 64;
+
+/// For what a proxy adds, so that the map grows once at most.
+const ROOM: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: HeadLimits = HeadLimits { size: 512, target: 64, fields: 8 };
+
+    fn request(head: &str) -> Option<Plain> {
+        read(&Bytes::copy_from_slice(head.as_bytes()), &LIMITS)
+    }
+
+    #[test]
+    fn what_is_plain_is_read() {
+        let head = "GET /a?b HTTP/1.1\r\nHost: a\r\nCookie: c\r\ncookie: d\r\n\r\n";
+        let plain = request(&format!("{head}GET /next")).unwrap();
+        assert_eq!(plain.length, head.len());
+        assert_eq!(plain.request.uri(), "/a?b");
+        assert_eq!(plain.request.version(), Version::HTTP_11);
+        assert_eq!(plain.request.headers().get_all("cookie").iter().collect::<Vec<_>>(), ["c", "d"]);
+        assert_eq!(plain.asked, Asked { is_head: false, keep_alive: true, takes_trailers: false });
+
+        let plain =
+            request("HEAD http://a/ HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\nTE: trailers\r\n\r\n").unwrap();
+        assert_eq!(plain.asked, Asked { is_head: true, keep_alive: false, takes_trailers: true });
+    }
+
+    #[test]
+    fn what_is_not_is_left_to_others() {
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(9));
+        let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(64));
+        let large = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "a".repeat(512));
+        for head in [
+            "",
+            "GET / HTTP/1.1\r\nHost: a\r\n",
+            "GET / HTTP/1.0\r\n\r\n",
+            "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\0\r\n\r\n",
+            "GET  / HTTP/1.1\r\n\r\n",
+            "GET /a#b HTTP/1.1\r\n\r\n",
+            "GET /\u{e9} HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.2\r\n\r\n",
+            "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
+            &many,
+            &long,
+            &large,
+        ] {
+            assert!(request(head).is_none(), "{head:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            let _ = read(&bytes.into(), &LIMITS);
+        }
+
+        /// What is read here is what the scanner lets pass, and has no body.
+        #[test]
+        fn the_scanner_agrees(head in "[GP]E?[TO] ?/[a#\u{e9}]{0,2} HTTP/1.[01]\r?\n([aT][:\u{0} ]{1,2}[b\r]{0,2}\r?\n){0,3}\r?\n") {
+            if let Some(plain) = request(&head) {
+                let mut scanner = super::super::framing::Scanner::new(LIMITS);
+                prop_assert_eq!(scanner.scan(&head.as_bytes()[..plain.length]), super::super::framing::Scan::Pass(plain.length));
+                prop_assert!(scanner.is_at_head());
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The head of a response, written, and how its body is delimited.
+
+use std::cell::RefCell;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::StatusCode;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING};
+use http::response::Parts;
+use http_body::SizeHint;
+
+use super::request::{Asked, has_token};
+
+/// How the body is delimited (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is none, whatever the fields say of one.
+    Empty,
+    /// So many bytes are to come.
+    Length(u64),
+    Chunked,
+}
+
+/// Writes the head of a response whose body is as long as `size` says; tells how the body is delimited and whether
+/// the connection goes on after it.
+pub(super) fn write_head(out: &mut Vec<u8>, head: &Parts, asked: Asked, size: &SizeHint) -> (Framing, bool) {
+    let (framing, mut keep_alive) = (framing(head, asked, size), asked.keep_alive);
+    out.reserve(40 * head.headers.len() + 128);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(head.status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(head.status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let (mut has_date, mut says_close) = (false, false);
+    for (name, value) in &head.headers {
+        if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
+            // Said below, as it is.
+            continue;
+        }
+        if *name == CONNECTION && has_token(value.as_bytes(), b"close") {
+            (keep_alive, says_close) = (false, true);
+        }
+        has_date |= *name == DATE;
+        put_field(out, name.as_str(), value.as_bytes());
+    }
+    match framing {
+        Framing::Length(length) => put_length(out, length),
+        Framing::Chunked => put_field(out, TRANSFER_ENCODING.as_str(), b"chunked"),
+        // RFC 9110 §8.6: what the length would be; a 204 has none.
+        Framing::Empty if head.status != StatusCode::NO_CONTENT => {
+            if let Some(length) = length(&head.headers).or(size.exact().filter(|&exact| asked.is_head && exact > 0)) {
+                put_length(out, length);
+            }
+        }
+        Framing::Empty => {}
+    }
+    if !keep_alive && !says_close {
+        put_field(out, CONNECTION.as_str(), b"close");
+    }
+    if !has_date {
+        put_date(out);
+    }
+    out.extend_from_slice(b"\r\n");
+    (framing, keep_alive)
+}
+
+fn framing(head: &Parts, asked: Asked, size: &SizeHint) -> Framing {
+    let bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if asked.is_head || bodiless || head.status.is_informational() {
+        return Framing::Empty;
+    }
+    match size.exact().or_else(|| length(&head.headers)) {
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
+    }
+}
+
+/// What the service says the length is, if it says so once.
+fn length(headers: &HeaderMap) -> Option<u64> {
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    let (line, None) = (lines.next()?, lines.next()) else { return None };
+    let digits = line.as_bytes();
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    is_number.then(|| line.to_str().ok()?.parse().ok()).flatten()
+}
+
+/// What goes before the data of a chunk.
+pub(super) fn put_chunk_size(out: &mut Vec<u8>, length: usize) {
+    let mut digits = [0; 16];
+    let (mut at, mut number) = (digits.len(), length);
+    while number > 0 {
+        at -= 1;
+        digits[at] = b"0123456789abcdef"[number & 15];
+        number >>= 4;
+    }
+    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The end of a chunked body (RFC 9112 §7.1).
+pub(super) fn put_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.into_iter().flatten() {
+        put_field(out, name.as_str(), value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn put_length(out: &mut Vec<u8>, length: u64) {
+    put_field(out, CONTENT_LENGTH.as_str(), itoa::Buffer::new().format(length).as_bytes());
+}
+
+fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    // Reserved once, so that the four pieces are only copied.
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// RFC 9110 §6.6.1: an origin server with a clock says when. Formatted once a second.
+fn put_date(out: &mut Vec<u8>) {
+    thread_local! {
+        static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    LAST.with_borrow_mut(|(second, date)| {
+        if *second != now || date.is_empty() {
+            *second = now;
+            *date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now));
+        }
+        put_field(out, DATE.as_str(), date.as_bytes());
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Response;
+
+    const GET: Asked = Asked { is_head: false, keep_alive: true, takes_trailers: false };
+    const HEAD: Asked = Asked { is_head: true, ..GET };
+
+    fn written(asked: Asked, status: u16, fields: &[(&str, &str)], size: SizeHint) -> (String, Framing, bool) {
+        let mut response = Response::builder().status(status).header("date", "now");
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        let mut out = Vec::new();
+        let (framing, keep_alive) = write_head(&mut out, &response.body(()).unwrap().into_parts().0, asked, &size);
+        let text = String::from_utf8(out).unwrap();
+        let head = text.strip_prefix("HTTP/1.1 ").and_then(|text| text.strip_suffix("\r\n\r\n")).unwrap();
+        (head.replace("date: now\r\n", "").replace("\r\ndate: now", "").replace("\r\n", "|"), framing, keep_alive)
+    }
+
+    #[test]
+    fn bodies_are_delimited_as_rfc_9112_says() {
+        let unknown = SizeHint::default;
+        let exact = SizeHint::with_exact;
+        let length = &[("content-length", "7")][..];
+        for (asked, status, fields, size, head, framing) in [
+            (GET, 200, &[][..], exact(3), "200 OK|content-length: 3", Framing::Length(3)),
+            (GET, 200, &[], exact(0), "200 OK|content-length: 0", Framing::Length(0)),
+            (GET, 200, &[], unknown(), "200 OK|transfer-encoding: chunked", Framing::Chunked),
+            (GET, 200, length, unknown(), "200 OK|content-length: 7", Framing::Length(7)),
+            // The body knows better than the field.
+            (GET, 200, length, exact(3), "200 OK|content-length: 3", Framing::Length(3)),
+            (GET, 200, &[("content-length", "7, 7")], unknown(), "200 OK|transfer-encoding: chunked", Framing::Chunked),
+            (GET, 200, &[("transfer-encoding", "gzip")], exact(1), "200 OK|content-length: 1", Framing::Length(1)),
+            (GET, 204, length, exact(0), "204 No Content", Framing::Empty),
+            (GET, 304, length, exact(0), "304 Not Modified|content-length: 7", Framing::Empty),
+            (GET, 304, &[], exact(0), "304 Not Modified", Framing::Empty),
+            (HEAD, 200, length, exact(0), "200 OK|content-length: 7", Framing::Empty),
+            (HEAD, 200, &[], exact(3), "200 OK|content-length: 3", Framing::Empty),
+            (HEAD, 200, &[], exact(0), "200 OK", Framing::Empty),
+            (HEAD, 200, &[], unknown(), "200 OK", Framing::Empty),
+            (GET, 299, &[], exact(0), "299 |content-length: 0", Framing::Length(0)),
+        ] {
+            assert_eq!(written(asked, status, fields, size), (head.to_owned(), framing, true), "{status} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn connections_go_on_unless_somebody_says_otherwise() {
+        let closes = Asked { keep_alive: false, ..GET };
+        for (asked, fields, head, keep_alive) in [
+            (GET, &[][..], "200 OK|content-length: 0", true),
+            (GET, &[("connection", "Upgrade")], "200 OK|connection: Upgrade|content-length: 0", true),
+            (GET, &[("connection", "x, Close")], "200 OK|connection: x, Close|content-length: 0", false),
+            (closes, &[("connection", "close")], "200 OK|connection: close|content-length: 0", false),
+            (closes, &[], "200 OK|content-length: 0|connection: close", false),
+        ] {
+            let (text, _, goes_on) = written(asked, 200, fields, SizeHint::with_exact(0));
+            assert_eq!((&*text, goes_on), (head, keep_alive));
+        }
+    }
+
+    #[test]
+    fn a_date_is_added() {
+        let mut out = Vec::new();
+        write_head(&mut out, &Response::new(()).into_parts().0, GET, &SizeHint::with_exact(0));
+        let text = String::from_utf8(out).unwrap();
+        let date = text.lines().find_map(|line| line.strip_prefix("date: ")).unwrap();
+        assert!(httpdate::parse_http_date(date).is_ok());
+    }
+
+    #[test]
+    fn chunks_have_their_size_in_hex() {
+        let mut out = Vec::new();
+        put_chunk_size(&mut out, 0x1a2b);
+        put_last_chunk(&mut out, Some(&HeaderMap::from_iter([(DATE, http::HeaderValue::from_static("now"))])));
+        assert_eq!(out, b"1a2b\r\n0\r\ndate: now\r\n\r\n");
+    }
+}

@@ -155,10 +155,13 @@ impl Settings {
             return Plan::Forward(Exchange::Untouched);
         }
         let applies = self.paths.contains(request.uri().path());
+        let head = *request.method() == Method::HEAD;
+        if !applies && is_safe(request.method()) {
+            return Plan::Forward(Exchange::Untouched);
+        }
         let Some(key) = Key::of(request) else {
             return Plan::Forward(if applies { Exchange::Forwarded(Forwarded::Bypass) } else { Exchange::Untouched });
         };
-        let head = *request.method() == Method::HEAD;
         if !head && *request.method() != Method::GET {
             let reason = applies.then_some(Forwarded::Method);
             return Plan::Forward(match reason {
@@ -174,9 +177,6 @@ impl Settings {
                 Some(reason) => Exchange::Forwarded(reason),
                 None => Exchange::Untouched,
             });
-        }
-        if !applies {
-            return Plan::Forward(Exchange::Untouched);
         }
         let directives = RequestDirectives::of(headers);
         if directives.no_store || is_for_the_origin(request) {

@@ -37,7 +37,10 @@ pub(crate) struct Http1<B: Body> {
     decoder: Decoder,
     /// Whether there may be another request after this one.
     keep_alive: bool,
-    /// Reused from request to request: moving a deadline that is registered already is cheap.
+    /// When the response head is to be there.
+    deadline: Instant,
+    /// Set for a deadline of an earlier request as often as not, which is before this one's: it is moved when it fires,
+    /// not with every request.
     timer: Pin<Box<Sleep>>,
 }
 
@@ -67,6 +70,7 @@ where
             output: Output::default(),
             decoder: Decoder::Ended,
             keep_alive: true,
+            deadline: Instant::now(),
             timer: Box::pin(sleep(Duration::ZERO)),
         })
     }
@@ -82,7 +86,7 @@ where
         let request = Request::from_parts(head, ());
         let is_repeatable = body.is_empty() && request.method().is_idempotent();
         self.output.begin(&request, body);
-        self.timer.as_mut().reset(Instant::now() + timeout);
+        self.deadline = Instant::now() + timeout;
         let mut interim = 0;
         let received = poll_fn(|cx| self.poll_exchange(cx, request.method(), timeout, &mut interim)).await;
         match received {
@@ -121,7 +125,7 @@ where
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             if self.output.has_progressed() {
-                self.timer.as_mut().reset(Instant::now() + timeout);
+                self.deadline = Instant::now() + timeout;
             }
         }
         // The work before the timer: a response that is there has come in time.
@@ -130,10 +134,20 @@ where
         }
         // While the client has not said all, the backend is not late.
         if !self.output.awaits_body() {
-            ready!(self.timer.as_mut().poll(cx));
+            ready!(self.poll_deadline(cx));
             return Poll::Ready(Err(Failure::Other(ProxyError::new(ProxyErrorKind::HttpResponseTimeout))));
         }
         Poll::Pending
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            if self.timer.deadline() >= self.deadline {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(self.deadline);
+        }
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method, interim: &mut u32) -> Poll<Result<Head, Failure>> {

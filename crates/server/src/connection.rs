@@ -21,7 +21,7 @@ use crate::http1::HeadLimits;
 use crate::limits::Limits;
 use crate::server::Server;
 use crate::service::ConnectionService;
-use crate::{LocalAddr, ProxyVersions, RequestBody, TlsInfo, http2 as h2, proxy_protocol};
+use crate::{ProxyVersions, RequestBody, TlsInfo, http2 as h2, proxy_protocol};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -60,16 +60,9 @@ impl Settings {
     }
 }
 
-/// Both ends of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Accepted {
-    pub(crate) peer: PeerAddr,
-    pub(crate) local: LocalAddr,
-}
-
 /// A connection that was accepted, with all that serving it takes.
 pub(crate) struct Connection<S> {
-    pub(crate) accepted: Accepted,
+    pub(crate) peer: PeerAddr,
     pub(crate) service: S,
     pub(crate) settings: Arc<Settings>,
     pub(crate) draining: watch::Receiver<bool>,
@@ -91,17 +84,17 @@ where
         let settings = Arc::clone(&self.settings);
         let Some((_, versions)) = settings.proxy_protocol.as_ref().filter(|(trusted, _)| {
             // Others are served as they are.
-            trusted.contains(self.accepted.peer.0.ip())
+            trusted.contains(self.peer.0.ip())
         }) else {
             return self.serve(stream);
         };
         let versions = *versions;
         tokio::spawn(async move {
-            let peer = self.accepted.peer.0;
+            let peer = self.peer.0;
             let header = proxy_protocol::read(&mut stream, versions);
             match timeout(self.settings.limits.handshake_timeout, header).await {
                 Ok(Ok(source)) => {
-                    self.accepted.peer = source.map_or(self.accepted.peer, PeerAddr);
+                    self.peer = source.map_or(self.peer, PeerAddr);
                     self.serve(stream);
                 }
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "bad PROXY protocol header"),
@@ -120,7 +113,7 @@ where
         };
         // The handshake is this connection's own task: a slow one holds up nobody else.
         tokio::spawn(async move {
-            let peer = self.accepted.peer.0;
+            let peer = self.peer.0;
             let stream = match timeout(self.settings.limits.handshake_timeout, acceptor.accept(socket)).await {
                 // Boxed: a TLS session is large, and moved more than once.
                 Ok(Ok(stream)) => Box::new(stream),
@@ -148,11 +141,11 @@ where
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { accepted, service, settings, draining, open } = self;
-        let service = ConnectionService { inner: service, accepted, scheme, tls, watch: Arc::default() };
+        let Self { peer, service, settings, draining, open } = self;
+        let service = ConnectionService { inner: service, peer, scheme, tls, watch: Arc::default() };
         tokio::spawn(async move {
             let _open = open;
-            log(accepted, crate::http1::serve(socket, service, &settings, draining).await);
+            log(peer, crate::http1::serve(socket, service, &settings, draining).await);
         });
     }
 
@@ -160,20 +153,20 @@ where
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { accepted, service, settings, draining, open } = self;
+        let Self { peer, service, settings, draining, open } = self;
         let scheme = Scheme::HTTPS;
-        let service = ConnectionService { inner: service, accepted, scheme, tls, watch: Arc::default() };
+        let service = ConnectionService { inner: service, peer, scheme, tls, watch: Arc::default() };
         tokio::spawn(async move {
             let _open = open;
-            log(accepted, h2::serve(socket, service, &settings, draining).await.map_err(Into::into));
+            log(peer, h2::serve(socket, service, &settings, draining).await.map_err(Into::into));
         });
     }
 }
 
 /// A connection that ended badly is the peer's business more often than ours.
-fn log(accepted: Accepted, ended: Result<(), BoxError>) {
+fn log(peer: PeerAddr, ended: Result<(), BoxError>) {
     if let Err(error) = ended {
         let source = error.source().map(tracing::field::display);
-        tracing::debug!(peer = %accepted.peer.0, %error, source, "connection ended");
+        tracing::debug!(peer = %peer.0, %error, source, "connection ended");
     }
 }

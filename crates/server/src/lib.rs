@@ -39,8 +39,8 @@
 //! [certificates](Server::tls) a connection starts with a TLS handshake, and ALPN decides between
 //! HTTP/2 and HTTP/1.1; without, it is HTTP/1.1.
 //!
-//! Each request carries the extensions `PeerAddr` (of `rproxy-client-ip`), [`http::uri::Scheme`],
-//! [`LocalAddr`], and over TLS [`TlsInfo`].
+//! Each request carries the extensions `PeerAddr` (of `rproxy-client-ip`) and [`http::uri::Scheme`],
+//! and over TLS [`TlsInfo`].
 //!
 //! An HTTP/1.1 request that is a head and no more, as nearly all are, is read and answered here; one
 //! with a body, an upgrade, or anything else to it is hyper's. The bytes that hyper gets are looked
@@ -68,7 +68,6 @@ mod server;
 mod service;
 mod worker;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use self::body::RequestBody;
@@ -80,10 +79,6 @@ pub use self::listen::{Listen, ListenError};
 pub use self::proxy_protocol::ProxyVersions;
 pub use self::server::{Running, Server, ServerError};
 pub use self::worker::Worker;
-
-/// Request extension: the address on which the connection was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LocalAddr(pub SocketAddr);
 
 /// Request extension: what the TLS handshake agreed on. Absent on plain connections.
 #[derive(Clone, Debug, PartialEq, Eq)]

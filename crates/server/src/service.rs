@@ -11,9 +11,10 @@ use http::{Extensions, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
+use rproxy_client_ip::PeerAddr;
 use tower_service::Service;
 
-use crate::connection::{Accepted, BoxError};
+use crate::connection::BoxError;
 use crate::http1::Watch;
 use crate::{RequestBody, TlsInfo, http1};
 
@@ -21,7 +22,7 @@ use crate::{RequestBody, TlsInfo, http1};
 #[derive(Clone)]
 pub(crate) struct ConnectionService<S> {
     pub(crate) inner: S,
-    pub(crate) accepted: Accepted,
+    pub(crate) peer: PeerAddr,
     pub(crate) scheme: Scheme,
     pub(crate) tls: Option<TlsInfo>,
     pub(crate) watch: Arc<Watch>,
@@ -30,8 +31,7 @@ pub(crate) struct ConnectionService<S> {
 impl<S> ConnectionService<S> {
     /// Adds what the connection knows.
     pub(crate) fn extend(&self, extensions: &mut Extensions) {
-        extensions.insert(self.accepted.peer);
-        extensions.insert(self.accepted.local);
+        extensions.insert(self.peer);
         extensions.insert(self.scheme.clone());
         if let Some(tls) = &self.tls {
             extensions.insert(tls.clone());

@@ -13,11 +13,11 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tower_service::Service;
 
-use crate::connection::{self, Accepted, BoxError, Connection};
+use crate::RequestBody;
+use crate::connection::{self, BoxError, Connection};
 use crate::drain::{Handle, OpenConnection};
 use crate::listen::Bound;
 use crate::server::Server;
-use crate::{LocalAddr, RequestBody};
 
 /// Which worker a service is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ where
 
 /// A listening socket on this worker's runtime.
 enum Listener {
-    Tcp(TcpListener, LocalAddr),
+    Tcp(TcpListener),
     Unix(UnixListener),
 }
 
@@ -86,17 +86,14 @@ enum Socket {
 impl Listener {
     fn new(bound: Bound) -> io::Result<Self> {
         Ok(match bound {
-            Bound::Tcp(listener) => {
-                let local = LocalAddr(listener.local_addr()?);
-                Listener::Tcp(TcpListener::from_std(listener)?, local)
-            }
+            Bound::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener)?),
             Bound::Unix(listener) => Listener::Unix(UnixListener::from_std(listener)?),
         })
     }
 
     async fn accept(&self) -> io::Result<Socket> {
         Ok(match self {
-            Listener::Tcp(listener, _) => {
+            Listener::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 Socket::Tcp(stream, peer)
             }
@@ -107,7 +104,7 @@ impl Listener {
     /// A connection that waits in the kernel's queue, whatever the runtime knows of it.
     fn accept_pending(&self) -> io::Result<Option<Socket>> {
         let accepted = match self {
-            Listener::Tcp(listener, _) => SockRef::from(listener).accept().and_then(|(socket, peer)| {
+            Listener::Tcp(listener) => SockRef::from(listener).accept().and_then(|(socket, peer)| {
                 socket.set_nonblocking(true)?;
                 let peer = peer.as_socket().unwrap_or(UNKNOWN);
                 Ok(Socket::Tcp(TcpStream::from_std(socket.into())?, peer))
@@ -144,17 +141,12 @@ impl Listener {
             Socket::Tcp(stream, peer) => {
                 // Small writes are whole messages here; Nagle would only hold them back.
                 let _ = stream.set_nodelay(true);
-                let local = match self {
-                    // Only a wildcard needs to be asked which address it was.
-                    Listener::Tcp(_, local) if !local.0.ip().is_unspecified() => *local,
-                    _ => stream.local_addr().map_or(LocalAddr(UNKNOWN), LocalAddr),
-                };
-                let accepted = Accepted { peer: PeerAddr(canonical(peer)), local: LocalAddr(canonical(local.0)) };
-                Connection { accepted, service, settings, draining, open }.serve_tcp(stream);
+                let peer = PeerAddr(canonical(peer));
+                Connection { peer, service, settings, draining, open }.serve_tcp(stream);
             }
             Socket::Unix(stream) => {
-                let accepted = Accepted { peer: PeerAddr(UNKNOWN), local: LocalAddr(UNKNOWN) };
-                Connection { accepted, service, settings, draining, open }.serve(stream);
+                let peer = PeerAddr(UNKNOWN);
+                Connection { peer, service, settings, draining, open }.serve(stream);
             }
         }
     }

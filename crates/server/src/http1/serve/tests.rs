@@ -11,9 +11,8 @@ use tokio::task::JoinHandle;
 use tower::service_fn;
 
 use super::*;
-use crate::connection::Accepted;
+use crate::Server;
 use crate::http1::Watch;
-use crate::{LocalAddr, Server};
 use http::uri::Scheme;
 
 /// A connection that is served, seen from its client.
@@ -45,7 +44,7 @@ impl Client {
         let served = tokio::spawn(async move {
             let service = ConnectionService {
                 inner: service_fn(move |request| echo(Arc::clone(&held), request)),
-                accepted: Accepted { peer: PeerAddr(address), local: LocalAddr(address) },
+                peer: PeerAddr(address),
                 scheme: Scheme::HTTP,
                 tls: None,
                 watch: Arc::new(Watch::default()),

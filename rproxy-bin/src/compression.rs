@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready as try_ready};
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Either;
 use pin_project_lite::pin_project;
@@ -151,14 +151,17 @@ fn is_worth_it<B: Body>(response: &Response<B>) -> bool {
 }
 
 fn may_be_compressed(headers: &HeaderMap) -> bool {
-    !headers.contains_key(CONTENT_ENCODING)
+    headers.get(CONTENT_TYPE).is_some_and(|media_type| is_verbose(media_type.as_bytes()))
+        && !headers.contains_key(CONTENT_ENCODING)
         && !headers.contains_key(CONTENT_RANGE)
-        && headers.get(CONTENT_TYPE).is_some_and(|media_type| is_verbose(media_type.as_bytes()))
         && !forbids_transformation(headers)
         // RFC 9530: a digest is of the bytes that are sent, or of those before any coding.
-        && !headers.contains_key("content-digest")
-        && !headers.contains_key("repr-digest")
+        && !headers.contains_key(CONTENT_DIGEST)
+        && !headers.contains_key(REPR_DIGEST)
 }
+
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
 /// What tower-http's predicate takes for large enough.
 const WORTH_IT: u64 = 32;

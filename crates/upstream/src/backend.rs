@@ -1,7 +1,7 @@
 //! Where a backend is, and what it speaks.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -9,13 +9,14 @@ use http::HeaderValue;
 use http::uri::Authority;
 
 /// A backend's address: `127.0.0.1:3000`, `http://app:3000`, `https://app.example`, `h2c://app:50051`
-/// or `unix:/run/app.sock`.
+/// or `unix:/run/app.sock`; and after a space, if it has one, its weight: `app:3000 weight=3`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
     pub(crate) location: Location,
     pub(crate) protocol: Protocol,
     /// What stands in `Host` where the request has none.
     pub(crate) host: HeaderValue,
+    pub(crate) weight: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub(crate) enum Location {
 pub enum Protocol {
     /// HTTP/1.1 in clear.
     Http1,
-    /// HTTP/1.1 over TLS.
+    /// HTTP/2 or HTTP/1.1 over TLS, as the backend likes it (ALPN, RFC 7301).
     Https,
     /// HTTP/2 in clear, with prior knowledge (RFC 9113 §3.3).
     H2c,
@@ -41,6 +42,36 @@ impl Backend {
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }
+
+    /// Its share of the requests in proportion to those of the others, from 1 to [`MAX_WEIGHT`](Self::MAX_WEIGHT);
+    /// what is beyond is taken as the nearest. Default 1.
+    #[must_use]
+    pub fn weight(mut self, weight: u16) -> Self {
+        self.weight = weight.clamp(1, Self::MAX_WEIGHT);
+        self
+    }
+
+    /// The largest weight.
+    pub const MAX_WEIGHT: u16 = 1000;
+
+    /// The address, without the weight.
+    pub fn origin(&self) -> String {
+        let scheme = match self.protocol {
+            Protocol::Http1 => "http",
+            Protocol::Https => "https",
+            Protocol::H2c => "h2c",
+        };
+        match &self.location {
+            Location::Tcp { host, port } if host.contains(':') => format!("{scheme}://[{host}]:{port}"),
+            Location::Tcp { host, port } => format!("{scheme}://{host}:{port}"),
+            Location::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// Whether its address has to be looked up.
+    pub(crate) fn has_name(&self) -> bool {
+        matches!(&self.location, Location::Tcp { host, .. } if host.parse::<IpAddr>().is_err())
+    }
 }
 
 /// HTTP/1.1 in clear to this address.
@@ -49,7 +80,7 @@ impl From<SocketAddr> for Backend {
         // What an address is written with may stand in a field.
         let host = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("localhost"));
         let location = Location::Tcp { host: address.ip().to_string(), port: address.port() };
-        Self { location, protocol: Protocol::Http1, host }
+        Self { location, protocol: Protocol::Http1, host, weight: 1 }
     }
 }
 
@@ -58,12 +89,24 @@ impl FromStr for Backend {
 
     fn from_str(text: &str) -> Result<Self, BackendError> {
         let error = |reason| BackendError { input: text.to_owned(), reason };
+        // The path of a socket may have spaces in it.
+        if let Some((origin, weight)) = text.rsplit_once([' ', '\t'])
+            && (weight.starts_with("weight=") || !text.starts_with("unix:"))
+        {
+            let weight = weight.strip_prefix("weight=").ok_or_else(|| error("only weight=N may follow an address"))?;
+            let weight = weight.parse().ok().filter(|weight| (1..=Self::MAX_WEIGHT).contains(weight));
+            let weight = weight.ok_or_else(|| error("the weight is not a whole number from 1 to 1000"))?;
+            return match origin.trim_end().parse::<Self>() {
+                Ok(backend) => Ok(backend.weight(weight)),
+                Err(BackendError { reason, .. }) => Err(error(reason)),
+            };
+        }
         if let Some(path) = text.strip_prefix("unix:") {
             if !path.starts_with('/') {
                 return Err(error("the path of a Unix socket starts with /"));
             }
             let host = HeaderValue::from_static("localhost");
-            return Ok(Self { location: Location::Unix(path.into()), protocol: Protocol::Http1, host });
+            return Ok(Self { location: Location::Unix(path.into()), protocol: Protocol::Http1, host, weight: 1 });
         }
         let (protocol, rest, default_port) = match text.split_once("://") {
             None => (Protocol::Http1, text, None),
@@ -92,22 +135,17 @@ impl FromStr for Backend {
         }
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| error("not a host and port"))?;
         let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { location: Location::Tcp { host: name, port }, protocol, host })
+        Ok(Self { location: Location::Tcp { host: name, port }, protocol, host, weight: 1 })
     }
 }
 
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.protocol {
-            Protocol::Http1 => "http",
-            Protocol::Https => "https",
-            Protocol::H2c => "h2c",
-        };
-        match &self.location {
-            Location::Tcp { host, port } if host.contains(':') => write!(f, "{scheme}://[{host}]:{port}"),
-            Location::Tcp { host, port } => write!(f, "{scheme}://{host}:{port}"),
-            Location::Unix(path) => write!(f, "unix:{}", path.display()),
+        f.write_str(&self.origin())?;
+        if self.weight != 1 {
+            write!(f, " weight={}", self.weight)?;
         }
+        Ok(())
     }
 }
 
@@ -133,8 +171,11 @@ mod tests {
             ("https://app.example", "https://app.example:443"),
             ("h2c://[::1]:50051", "h2c://[::1]:50051"),
             ("unix:/run/app.sock", "unix:/run/app.sock"),
+            ("app:3000 weight=3", "http://app:3000 weight=3"),
+            ("unix:/run/app.sock  weight=1", "unix:/run/app.sock"),
         ] {
             assert_eq!(text.parse::<Backend>().unwrap().to_string(), shown);
+            assert_eq!(shown.parse::<Backend>().unwrap().to_string(), shown);
         }
     }
 
@@ -151,6 +192,10 @@ mod tests {
             ("app", "the port is missing"),
             ("", "not a host and port"),
             ("http://", "not a host and port"),
+            ("app:80 weight=0", "the weight is not a whole number from 1 to 1000"),
+            ("app:80 weight=1001", "the weight is not a whole number from 1 to 1000"),
+            ("app:80 backup", "only weight=N may follow an address"),
+            ("app weight=2", "the port is missing"),
             ("ftp://app", "expected host:port, http://, https://, h2c:// or unix:/path"),
             ("http://app/base", "a backend has no path: requests keep their own"),
             ("http://user@app", "a backend has no user"),

@@ -1,32 +1,39 @@
 //! Bodies both ways. That of the response drives its connection, and gives it back at its end.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
+use crate::deadline::{Deadline, Patience};
 use crate::error::{BodyError, BoxError};
 use crate::http1::Http1;
 use crate::pool::Pool;
+use crate::service::Member;
 
 /// The body of a request as it is sent. One that is empty can be sent again.
 pub(crate) struct RequestBody<B: Body> {
     /// What was taken out of the body already.
     ahead: Option<B::Data>,
     body: Option<B>,
+    /// Told of what is taken, where somebody watches.
+    progress: Option<Watched>,
 }
 
 impl<B: Body> RequestBody<B> {
     pub(crate) fn empty() -> Self {
-        Self { ahead: None, body: None }
+        Self { ahead: None, body: None, progress: None }
     }
 
     pub(crate) fn new(body: B) -> Self {
-        Self { ahead: None, body: (!body.is_end_stream()).then_some(body) }
+        Self { ahead: None, body: (!body.is_end_stream()).then_some(body), progress: None }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -36,6 +43,41 @@ impl<B: Body> RequestBody<B> {
     /// Puts back what was taken out.
     pub(crate) fn preceded_by(self, data: B::Data) -> Self {
         Self { ahead: Some(data), ..self }
+    }
+
+    /// Tells `progress` of what is taken.
+    pub(crate) fn watched(self, progress: &Arc<Progress>) -> Self {
+        if self.is_empty() {
+            progress.ended();
+            return self;
+        }
+        Self { progress: Some(Watched(Arc::clone(progress))), ..self }
+    }
+}
+
+/// How far the client has come with its body.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    ended: OnceLock<Instant>,
+}
+
+impl Progress {
+    fn ended(&self) {
+        self.ended.get_or_init(Instant::now);
+    }
+
+    /// When it ended.
+    pub(crate) fn last(&self) -> Option<Instant> {
+        self.ended.get().copied()
+    }
+}
+
+/// Ends with the body: one that is dropped is not waited for any longer.
+struct Watched(Arc<Progress>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.ended();
     }
 }
 
@@ -54,7 +96,13 @@ where
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(cx),
+            Some(body) => {
+                let polled = ready!(Pin::new(body).poll_frame(cx));
+                if polled.is_none() {
+                    self.progress = None;
+                }
+                Poll::Ready(polled)
+            }
             None => Poll::Ready(None),
         }
     }
@@ -82,6 +130,7 @@ where
 /// the connection to the backend.
 pub struct UpstreamBody<B: Body + 'static> {
     kind: Kind<B>,
+    lease: Option<Box<Lease>>,
 }
 
 enum Kind<B: Body + 'static> {
@@ -93,6 +142,9 @@ enum Kind<B: Body + 'static> {
     /// Something else drives the connection: HTTP/2, an upgrade.
     Driven {
         incoming: Incoming,
+        patience: Patience,
+        /// Made when there is something to wait for.
+        deadline: Option<Box<Deadline>>,
     },
     Full {
         body: Full<Bytes>,
@@ -100,12 +152,39 @@ enum Kind<B: Body + 'static> {
 }
 
 impl<B: Body + 'static> UpstreamBody<B> {
-    pub(crate) fn driven(incoming: Incoming) -> Self {
-        Self { kind: Kind::Driven { incoming } }
+    pub(crate) fn driven(incoming: Incoming, patience: Patience) -> Self {
+        Self { kind: Kind::Driven { incoming, patience, deadline: None }, lease: None }
     }
 
     pub(crate) fn full(body: Bytes) -> Self {
-        Self { kind: Kind::Full { body: Full::new(body) } }
+        Self { kind: Kind::Full { body: Full::new(body) }, lease: None }
+    }
+}
+
+/// What a request holds of its backend until the response has ended.
+#[derive(Default)]
+pub(crate) struct Lease {
+    pending: Option<Arc<Member>>,
+    slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Lease {
+    /// Counted as one that is not answered yet.
+    pub(crate) fn pending(member: &Arc<Member>) -> Box<Self> {
+        member.pending.fetch_add(1, Relaxed);
+        Box::new(Self { pending: Some(Arc::clone(member)), slot: None })
+    }
+
+    pub(crate) fn occupy(&mut self, slot: OwnedSemaphorePermit) {
+        self.slot = Some(slot);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(member) = &self.pending {
+            member.pending.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -116,9 +195,14 @@ where
     pub(crate) fn http1(connection: Box<Http1<B>>, pool: Arc<Pool<B>>) -> Self {
         if connection.has_ended() {
             pool.put(connection);
-            return Self { kind: Kind::Full { body: Full::default() } };
+            return Self { kind: Kind::Full { body: Full::default() }, lease: None };
         }
-        Self { kind: Kind::Http1 { connection: Some(connection), pool } }
+        Self { kind: Kind::Http1 { connection: Some(connection), pool }, lease: None }
+    }
+
+    /// Gives the lease back with the end of the body.
+    pub(crate) fn holding(self, lease: Option<Box<Lease>>) -> Self {
+        Self { lease: lease.filter(|_| !self.is_end_stream()), ..self }
     }
 }
 
@@ -130,7 +214,8 @@ where
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().kind {
+        let this = self.get_mut();
+        match &mut this.kind {
             Kind::Http1 { connection: slot, pool } => {
                 let Some(connection) = slot else { return Poll::Ready(None) };
                 let polled = ready!(connection.poll_body(cx));
@@ -141,9 +226,22 @@ where
                 {
                     pool.put(connection);
                 }
+                if slot.is_none() {
+                    this.lease = None;
+                }
                 Poll::Ready(polled)
             }
-            Kind::Driven { incoming } => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Http),
+            Kind::Driven { incoming, patience, deadline } => {
+                if let Poll::Ready(polled) = Pin::new(incoming).poll_frame(cx) {
+                    if let Some(deadline) = deadline {
+                        deadline.is_answered();
+                    }
+                    return Poll::Ready(polled.map(|frame| frame.map_err(BodyError::Http)));
+                }
+                let deadline = deadline.get_or_insert_with(|| Box::new(Deadline::new()));
+                ready!(deadline.poll_silence(cx, patience));
+                Poll::Ready(Some(Err(BodyError::Timeout)))
+            }
             Kind::Full { body } => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
     }
@@ -151,7 +249,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Http1 { connection, .. } => connection.is_none(),
-            Kind::Driven { incoming } => incoming.is_end_stream(),
+            Kind::Driven { incoming, .. } => incoming.is_end_stream(),
             Kind::Full { body } => body.is_end_stream(),
         }
     }
@@ -162,7 +260,7 @@ where
                 connection.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
             Kind::Http1 { connection: None, .. } => SizeHint::with_exact(0),
-            Kind::Driven { incoming } => incoming.size_hint(),
+            Kind::Driven { incoming, .. } => incoming.size_hint(),
             Kind::Full { body } => body.size_hint(),
         }
     }

@@ -1,70 +1,106 @@
 //! A new connection to a backend: name, socket, TLS.
 
 use std::io;
-use std::pin::Pin;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::backend::{Backend, Location, Protocol};
 use crate::error::{ProxyError, ProxyErrorKind};
+use crate::resolve::{Addresses, Resolver};
+use crate::socket::Socket;
+use crate::tls::Tls;
 
 /// Connects to backends.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    pub(crate) tls: Arc<ClientConfig>,
+    /// There if a backend speaks TLS.
+    pub(crate) tls: Option<Tls>,
+    /// There if a backend has a name.
+    pub(crate) resolver: Option<Resolver>,
+    /// For name, socket and TLS together.
     pub(crate) timeout: Duration,
 }
 
+/// What may be spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speak {
+    /// Whatever the backend does.
+    Any,
+    Http1,
+}
+
+/// A connection on which the backend's protocol may begin.
+pub(crate) struct Connected {
+    pub(crate) socket: Socket,
+    /// Whether that is HTTP/2.
+    pub(crate) is_http2: bool,
+    /// Until when it may be used for further requests; `None` for as long as it lasts.
+    pub(crate) until: Option<Instant>,
+}
+
 impl Connector {
-    /// A connection on which the backend's protocol may begin.
-    pub(crate) async fn connect(&self, backend: &Backend) -> Result<Socket, ProxyError> {
-        match timeout(self.timeout, self.connect_untimed(backend)).await {
+    pub(crate) async fn connect(&self, backend: &Backend, speak: Speak) -> Result<Connected, ProxyError> {
+        match timeout(self.timeout, self.connect_untimed(backend, speak)).await {
             Ok(connected) => connected,
             Err(_) => Err(ProxyError::new(ProxyErrorKind::ConnectionTimeout)),
         }
     }
 
-    async fn connect_untimed(&self, backend: &Backend) -> Result<Socket, ProxyError> {
+    async fn connect_untimed(&self, backend: &Backend, speak: Speak) -> Result<Connected, ProxyError> {
+        let is_http2 = backend.protocol == Protocol::H2c;
         let (host, port) = match &backend.location {
             Location::Tcp { host, port } => (host.as_str(), *port),
             Location::Unix(path) => {
-                return UnixStream::connect(path).await.map(Socket::Unix).map_err(not_connected);
+                let socket = UnixStream::connect(path).await.map(Socket::Unix).map_err(not_connected)?;
+                return Ok(Connected { socket, is_http2, until: None });
             }
         };
-        let stream = tcp(host, port).await?;
+        let (stream, until) = self.tcp(host, port).await?;
         let _ = stream.set_nodelay(true);
-        if backend.protocol != Protocol::Https {
-            return Ok(Socket::Tcp(stream));
-        }
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| ProxyError::caused(ProxyErrorKind::TlsProtocolError, error))?;
-        match TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await {
-            Ok(stream) => Ok(Socket::Tls(Box::new(stream))),
+        let Some(tls) = self.tls.as_ref().filter(|_| backend.protocol == Protocol::Https) else {
+            return Ok(Connected { socket: Socket::Tcp(stream), is_http2, until });
+        };
+        let name = match &tls.server_name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(host.to_owned())
+                .map_err(|error| ProxyError::caused(ProxyErrorKind::TlsProtocolError, error))?,
+        };
+        let config = if speak == Speak::Http1 { &tls.http1 } else { &tls.any };
+        match TlsConnector::from(Arc::clone(config)).connect(name, stream).await {
+            Ok(stream) => {
+                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                Ok(Connected { socket: Socket::Tls(Box::new(stream)), is_http2, until })
+            }
             Err(error) => Err(no_handshake(error)),
         }
     }
-}
 
-/// Tries each address that the name has.
-async fn tcp(host: &str, port: u16) -> Result<TcpStream, ProxyError> {
-    let dns = |error| ProxyError::caused(ProxyErrorKind::DnsError, error);
-    let mut last = None;
-    for address in tokio::net::lookup_host((host, port)).await.map_err(dns)? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(error),
+    async fn tcp(&self, host: &str, port: u16) -> Result<(TcpStream, Option<Instant>), ProxyError> {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            let stream = TcpStream::connect(SocketAddr::new(ip, port)).await.map_err(not_connected)?;
+            return Ok((stream, None));
         }
+        let Some(resolver) = &self.resolver else { return Err(ProxyError::new(ProxyErrorKind::DnsError)) };
+        let Addresses { ips, until } = resolver.lookup(host).await?;
+        // Another one first each time, so that all of them have their share. One that does not answer leaves time for
+        // the others.
+        let (first, within) = (fastrand::usize(..ips.len()), self.timeout / ips.len() as u32);
+        let mut error = ProxyError::new(ProxyErrorKind::ConnectionTimeout);
+        for ip in ips[first..].iter().chain(&ips[..first]) {
+            match timeout(within, TcpStream::connect(SocketAddr::new(*ip, port))).await {
+                Ok(Ok(stream)) => return Ok((stream, Some(until))),
+                Ok(Err(why)) => error = not_connected(why),
+                Err(_) => {}
+            }
+        }
+        Err(error)
     }
-    Err(last.map_or_else(|| ProxyError::new(ProxyErrorKind::DnsError), not_connected))
 }
 
 fn not_connected(error: io::Error) -> ProxyError {
@@ -84,59 +120,4 @@ fn no_handshake(error: io::Error) -> ProxyError {
         .is_some_and(|error| matches!(error, rustls::Error::InvalidCertificate(_)));
     let kind = if is_certificate { ProxyErrorKind::TlsCertificateError } else { ProxyErrorKind::TlsProtocolError };
     ProxyError::caused(kind, error)
-}
-
-/// A connection of any kind.
-#[derive(Debug)]
-pub(crate) enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    // Boxed: a TLS session is large, and the others are most.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-macro_rules! each {
-    ($self:expr, $socket:ident => $call:expr) => {
-        match $self.get_mut() {
-            Socket::Tcp($socket) => $call,
-            Socket::Unix($socket) => $call,
-            Socket::Tls($socket) => $call,
-        }
-    };
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        each!(self, socket => Pin::new(socket).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        each!(self, socket => Pin::new(socket).poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        each!(self, socket => Pin::new(socket).poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Socket::Tcp(socket) => socket.is_write_vectored(),
-            Socket::Unix(socket) => socket.is_write_vectored(),
-            Socket::Tls(socket) => socket.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, socket => Pin::new(socket).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, socket => Pin::new(socket).poll_shutdown(cx))
-    }
 }

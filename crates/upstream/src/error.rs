@@ -26,6 +26,9 @@ pub enum BodyError {
     /// The backend spoke nonsense.
     #[error("{0}")]
     Malformed(&'static str),
+    /// The backend paused for too long, or the time for the whole exchange is up.
+    #[error("the backend took too long within a body")]
+    Timeout,
     /// HTTP/2, or what follows a switch of protocols, failed.
     #[error(transparent)]
     Http(hyper::Error),
@@ -66,9 +69,30 @@ pub enum ProxyErrorKind {
     HttpRequestError,
     /// Every backend is left alone for now: 503.
     DestinationUnavailable,
+    /// No connection became free in time: 503.
+    ConnectionLimitReached,
+    /// A WebSocket for a backend that is spoken to over HTTP/2: 502.
+    HttpUpgradeFailed,
 }
 
 impl ProxyErrorKind {
+    /// All of them, in the order of their declaration.
+    pub const ALL: &[Self] = &[
+        Self::DnsError,
+        Self::ConnectionRefused,
+        Self::ConnectionTimeout,
+        Self::DestinationIpUnroutable,
+        Self::TlsCertificateError,
+        Self::TlsProtocolError,
+        Self::ConnectionTerminated,
+        Self::HttpResponseTimeout,
+        Self::HttpProtocolError,
+        Self::HttpRequestError,
+        Self::DestinationUnavailable,
+        Self::ConnectionLimitReached,
+        Self::HttpUpgradeFailed,
+    ];
+
     /// The error type as `Proxy-Status` writes it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -83,6 +107,8 @@ impl ProxyErrorKind {
             Self::HttpProtocolError => "http_protocol_error",
             Self::HttpRequestError => "http_request_error",
             Self::DestinationUnavailable => "destination_unavailable",
+            Self::ConnectionLimitReached => "connection_limit_reached",
+            Self::HttpUpgradeFailed => "http_upgrade_failed",
         }
     }
 
@@ -90,7 +116,7 @@ impl ProxyErrorKind {
     pub fn status(self) -> StatusCode {
         match self {
             Self::ConnectionTimeout | Self::HttpResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::DestinationUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::DestinationUnavailable | Self::ConnectionLimitReached => StatusCode::SERVICE_UNAVAILABLE,
             Self::HttpRequestError => StatusCode::BAD_REQUEST,
             _ => StatusCode::BAD_GATEWAY,
         }
@@ -136,7 +162,8 @@ impl ProxyError {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if let Some(after) = self.retry_after {
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            let after = self.retry_after.unwrap_or_default();
             // Rounded up: a client that comes back too early is refused again.
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1000).max(1) as u64));
         }
@@ -145,11 +172,21 @@ impl ProxyError {
     }
 }
 
+/// The connection ended before the response head did.
+impl From<std::io::Error> for ProxyError {
+    fn from(error: std::io::Error) -> Self {
+        Self::caused(ProxyErrorKind::ConnectionTerminated, error)
+    }
+}
+
 impl From<http::Error> for ProxyError {
     fn from(error: http::Error) -> Self {
         Self::caused(ProxyErrorKind::HttpRequestError, error)
     }
 }
+
+/// Its message names what caused it.
+impl Error for ProxyError {}
 
 impl fmt::Display for ProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

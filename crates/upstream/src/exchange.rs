@@ -1,215 +1,127 @@
-//! One request, one response: which backend, which connection, and once more where that is safe.
+//! One request, one response: which backend, and another one where that is safe.
 
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri, Version};
+use http::{Request, Response};
 use http_body::Body;
-use hyper_util::rt::TokioIo;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use crate::backend::Protocol;
-use crate::body::{RequestBody, UpstreamBody};
-use crate::builder::Settings;
-use crate::error::{BoxError, ProxyError, ProxyErrorKind};
-use crate::http1::{Http1, SendError};
+use crate::attempt::{Failure, attempt};
+use crate::body::{Lease, RequestBody, UpstreamBody};
+use crate::deadline::Patience;
+use crate::error::{BoxError, ProxyError};
 use crate::service::{Link, Worker};
 
-/// Makes the exchange, with the first backend in turn that can be reached.
-pub(crate) async fn exchange<B>(worker: &Worker<B>, request: Request<B>) -> Response<UpstreamBody<B>>
+/// Makes the exchange, which is to end before `until`.
+pub(crate) async fn exchange<B>(
+    worker: &Worker<B>,
+    request: Request<B>,
+    until: Option<Instant>,
+) -> Response<UpstreamBody<B>>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let upgrade = request.extensions().get::<hyper::ext::Protocol>().is_some();
-    let mut request = request.map(RequestBody::new);
-    let alone = worker.links.len() == 1;
-    let (mut error, mut soonest) = (None, Duration::MAX);
-    for link in worker.turn() {
-        // With nobody else to ask, a backend that failed is asked all the same.
-        if !alone && let Some(down) = link.member.health.down_for() {
-            soonest = soonest.min(down);
-            continue;
-        }
-        // What is taken seldom, or is large, is boxed: every request carries room for all of this future.
-        let attempt = match (link.member.backend.protocol, upgrade) {
-            (Protocol::H2c, _) => Box::pin(http2(&worker.settings, link, request)).await,
-            (_, true) => Box::pin(switch(&worker.settings, link, request)).await,
-            (_, false) => http1(&worker.settings, link, request).await,
-        };
-        match attempt {
-            Ok(response) => return response,
-            Err(Attempt { unsent, error: why }) => {
-                error = Some(why.at(&link.member.name));
-                match unsent {
-                    Some(unsent) => request = unsent,
-                    None => break,
-                }
+    let settings = &*worker.settings;
+    let patience = Patience { head: settings.timeout, silence: settings.read_timeout, until };
+    let (mut request, key) = with_key(worker, request.map(RequestBody::new));
+    let mut course = Course { key, tried: Vec::new(), repeated: 0, hold: Hold::Not, error: None };
+    loop {
+        let Some(link) = worker.choose(&course) else {
+            // Nobody is left to ask.
+            match Box::pin(course.hold(worker)).await {
+                true => continue,
+                false => return course.into_error(worker).into_response(),
             }
-        }
-    }
-    error.unwrap_or_else(|| ProxyError::unavailable(soonest)).into_response()
-}
-
-/// An attempt with one backend that failed.
-struct Attempt<B: Body> {
-    /// The request, where nothing of it was sent.
-    unsent: Option<Request<RequestBody<B>>>,
-    error: ProxyError,
-}
-
-impl<B: Body> From<ProxyError> for Attempt<B> {
-    fn from(error: ProxyError) -> Self {
-        Self { unsent: None, error }
-    }
-}
-
-/// Over HTTP/1.1, on a connection that was kept if there is one.
-async fn http1<B>(
-    settings: &Settings,
-    link: &Link<B>,
-    mut request: Request<RequestBody<B>>,
-) -> Result<Response<UpstreamBody<B>>, Attempt<B>>
-where
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
-{
-    to_http1(&mut request, &link.member.backend.host);
-    if let Some(mut connection) = link.http1.take() {
-        request = match connection.send(request, settings.timeout).await {
-            Ok(response) => return Ok(finish(response, connection, link)),
-            // The backend closed the connection just as it was used: once more, on a new one.
-            Err(SendError::Ended { request: Some(request), .. }) => request,
-            Err(SendError::Ended { request: None, error }) => return Err(terminated(error).into()),
-            Err(SendError::Failed(error)) => return Err(error.into()),
         };
-    }
-    let socket = match Box::pin(settings.connector.connect(&link.member.backend)).await {
-        Ok(socket) => socket,
-        Err(error) => return Err(unreachable(link, request, error)),
-    };
-    link.member.health.succeeded();
-    let mut connection = Http1::new(socket);
-    match connection.send(request, settings.timeout).await {
-        Ok(response) => Ok(finish(response, connection, link)),
-        Err(SendError::Ended { error, .. }) => Err(terminated(error).into()),
-        Err(SendError::Failed(error)) => Err(error.into()),
-    }
-}
-
-/// Joins the response and the connection that its body comes from.
-fn finish<B>(response: Response<()>, connection: Box<Http1<B>>, link: &Link<B>) -> Response<UpstreamBody<B>>
-where
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
-{
-    response.map(|()| UpstreamBody::http1(connection, link.http1.clone()))
-}
-
-/// As an HTTP/1.1 upgrade (RFC 9110 §7.8), on a connection that serves nothing else.
-async fn switch<B>(
-    settings: &Settings,
-    link: &Link<B>,
-    mut request: Request<RequestBody<B>>,
-) -> Result<Response<UpstreamBody<B>>, Attempt<B>>
-where
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
-{
-    to_http1(&mut request, &link.member.backend.host);
-    let protocol = request.extensions().get::<hyper::ext::Protocol>();
-    let protocol = protocol.and_then(|protocol| HeaderValue::from_str(protocol.as_str()).ok());
-    let protocol = protocol.ok_or_else(|| ProxyError::new(ProxyErrorKind::HttpRequestError))?;
-    request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    request.headers_mut().insert(UPGRADE, protocol);
-
-    let socket = match settings.connector.connect(&link.member.backend).await {
-        Ok(socket) => socket,
-        Err(error) => return Err(unreachable(link, request, error)),
-    };
-    link.member.health.succeeded();
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(terminated)?;
-    // After a 101 the connection belongs to the tunnel, which outlives this request.
-    tokio::spawn(connection.with_upgrades());
-    match timeout(settings.timeout, sender.send_request(request)).await {
-        Ok(Ok(mut response)) => {
-            one_length(response.headers_mut());
-            Ok(response.map(UpstreamBody::driven))
+        let mut lease = settings.balance.counts_pending().then(|| Lease::pending(&link.member));
+        match attempt(settings, link, request, patience, &mut lease).await {
+            Ok(response) => {
+                settings.budget.succeeded();
+                return response.map(|body| body.holding(lease));
+            }
+            Err(failure) => match course.failed(worker, link, failure) {
+                Some(again) => request = again,
+                None => return course.into_error(worker).into_response(),
+            },
         }
-        Ok(Err(error)) => Err(terminated(error).into()),
-        Err(_) => Err(ProxyError::new(ProxyErrorKind::HttpResponseTimeout).into()),
     }
 }
 
-/// Over the HTTP/2 connection that all requests of the worker share.
-async fn http2<B>(
-    settings: &Settings,
-    link: &Link<B>,
-    mut request: Request<RequestBody<B>>,
-) -> Result<Response<UpstreamBody<B>>, Attempt<B>>
-where
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
-{
-    to_http2(&mut request, &link.member.backend.host).map_err(ProxyError::from)?;
-    let sent = link.http2.send(&settings.connector, &link.member.backend, request, settings.timeout).await;
-    match sent {
-        Ok(response) => {
-            link.member.health.succeeded();
-            Ok(response.map(UpstreamBody::driven))
-        }
-        Err((unsent, error)) => Err(match unsent {
-            Some(request) => unreachable(link, request, error),
-            None => error.into(),
-        }),
-    }
-}
-
-/// No connection: another backend may be tried.
-fn unreachable<B>(link: &Link<B>, request: Request<RequestBody<B>>, error: ProxyError) -> Attempt<B>
+/// The request, and the hash of its key if the balance asks for one.
+fn with_key<B>(worker: &Worker<B>, request: Request<RequestBody<B>>) -> (Request<RequestBody<B>>, Option<u64>)
 where
     B: Body + 'static,
 {
-    link.member.health.failed();
-    Attempt { unsent: Some(request), error }
-}
-
-fn terminated(error: impl Into<BoxError>) -> ProxyError {
-    ProxyError::caused(ProxyErrorKind::ConnectionTerminated, error)
-}
-
-/// RFC 9112 §3.2: origin-form, and one `Host`.
-fn to_http1<B>(request: &mut Request<B>, default_host: &HeaderValue) {
-    *request.version_mut() = Version::HTTP_11;
-    let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    if !request.headers().contains_key(HOST) {
-        request.headers_mut().insert(HOST, authority.unwrap_or_else(|| default_host.clone()));
+    let balance = &worker.settings.balance;
+    if worker.links.len() == 1 || !balance.has_key() {
+        return (request, None);
     }
-    if request.uri().scheme().is_some() {
-        *request.uri_mut() = Uri::from(path_and_query(request.uri()));
+    let (head, body) = request.into_parts();
+    let key = balance.key(&head);
+    (Request::from_parts(head, body), key)
+}
+
+/// What has become of a request so far.
+pub(crate) struct Course {
+    pub(crate) key: Option<u64>,
+    /// The indices of backends that failed.
+    pub(crate) tried: Vec<usize>,
+    /// How often it was sent, in whole or in part, and then again.
+    repeated: u32,
+    hold: Hold,
+    error: Option<ProxyError>,
+}
+
+enum Hold {
+    Not,
+    Until(Instant),
+    Never,
+}
+
+impl Course {
+    /// The request, if it is to be tried with another backend.
+    fn failed<B>(&mut self, worker: &Worker<B>, link: &Link<B>, failure: Failure<B>) -> Option<Request<RequestBody<B>>>
+    where
+        B: Body + 'static,
+    {
+        let Failure { request, was_sent, error } = failure;
+        self.error = Some(error.at(&link.member.name));
+        self.tried.push(link.index);
+        if was_sent {
+            // It was somebody's turn to answer it; it has not waited for one.
+            self.hold = Hold::Never;
+            let may_repeat = worker.settings.budget.failed() && self.repeated < worker.settings.retries;
+            self.repeated += 1;
+            return request.filter(|_| may_repeat);
+        }
+        request
+    }
+
+    /// Waits for a backend to come back, for as long as requests are held; whether to ask again.
+    async fn hold<B: Body + 'static>(&mut self, worker: &Worker<B>) -> bool {
+        let settings = &*worker.settings;
+        let until = match self.hold {
+            Hold::Never => return false,
+            Hold::Not => Instant::now() + settings.hold,
+            Hold::Until(until) => until,
+        };
+        self.hold = Hold::Until(until);
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        let recovered = settings.recovered.notified();
+        let wait = worker.soonest().max(SHORTEST_WAIT).min(left);
+        // Either way it is time to look again.
+        let _ = timeout(wait, recovered).await;
+        self.tried.clear();
+        true
+    }
+
+    fn into_error<B: Body + 'static>(self, worker: &Worker<B>) -> ProxyError {
+        self.error.unwrap_or_else(|| ProxyError::unavailable(worker.soonest()))
     }
 }
 
-/// RFC 9113 §8.3.1: the authority is a pseudo-header.
-fn to_http2<B>(request: &mut Request<B>, default_host: &HeaderValue) -> Result<(), http::Error> {
-    *request.version_mut() = Version::HTTP_2;
-    let host = request.headers_mut().remove(HOST);
-    let authority = match request.uri().authority() {
-        Some(authority) => authority.clone(),
-        None => Authority::try_from(host.as_ref().unwrap_or(default_host).as_bytes())?,
-    };
-    *request.uri_mut() = Uri::builder()
-        .scheme(Scheme::HTTP)
-        .authority(authority)
-        .path_and_query(path_and_query(request.uri()))
-        .build()?;
-    Ok(())
-}
-
-fn path_and_query(uri: &Uri) -> PathAndQuery {
-    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
-}
-
-/// RFC 9112 §6.3: `Transfer-Encoding` overrides `Content-Length`, which then must not be passed on.
-fn one_length(headers: &mut HeaderMap) {
-    if headers.contains_key(TRANSFER_ENCODING) {
-        headers.remove(CONTENT_LENGTH);
-    }
-}
+/// Between two looks at backends that are down.
+const SHORTEST_WAIT: Duration = Duration::from_millis(20);

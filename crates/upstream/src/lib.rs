@@ -48,20 +48,32 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod attempt;
 mod backend;
+mod balance;
 mod body;
+mod budget;
 mod builder;
+mod check;
 mod connect;
+mod deadline;
 mod error;
 mod exchange;
 mod health;
 mod http1;
 mod http2;
 mod pool;
+mod resolve;
+mod rewrite;
 mod service;
+mod slots;
+mod socket;
+mod tls;
 
 pub use self::backend::{Backend, BackendError, Protocol};
+pub use self::balance::{Balance, KeyOf};
 pub use self::body::UpstreamBody;
 pub use self::builder::{Backends, BuildError, Builder};
+pub use self::check::HealthCheck;
 pub use self::error::{BodyError, ProxyError, ProxyErrorKind};
 pub use self::service::{ResponseFuture, Upstream};

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::error::BoxError;
 use crate::http1::Http1;
+use crate::slots::Shed;
 
 /// Idle connections, the most recently used at the back.
 pub(crate) struct Pool<B: Body + 'static> {
@@ -77,6 +78,21 @@ where
     fn idle(&self) -> MutexGuard<'_, Idle<B>> {
         // A panic elsewhere leaves a list of connections, which is as good as before.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B> Shed for Pool<B>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    fn idle(&self) -> usize {
+        self.idle().connections.len()
+    }
+
+    fn shed(&self) -> bool {
+        // Closing sockets is for after the lock.
+        let oldest = self.idle().connections.pop_front();
+        oldest.is_some()
     }
 }
 

@@ -3,23 +3,28 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Body;
+use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
 use crate::backend::Backend;
+use crate::balance::{Candidate, Turns, choose};
 use crate::body::UpstreamBody;
 use crate::builder::{Builder, Settings};
-use crate::error::BoxError;
-use crate::exchange::exchange;
+use crate::error::{BoxError, ProxyError, ProxyErrorKind};
+use crate::exchange::{Course, exchange};
 use crate::health::Health;
 use crate::http2::Http2;
 use crate::pool::Pool;
+use crate::slots::Slots;
 
 /// Sends requests to backends. Cheap to clone; see the [crate](crate) page.
 pub struct Upstream<B: Body + 'static> {
@@ -30,12 +35,12 @@ pub struct Upstream<B: Body + 'static> {
 pub(crate) struct Worker<B: Body + 'static> {
     pub(crate) settings: Arc<Settings>,
     pub(crate) links: Vec<Link<B>>,
-    /// Whose turn it is.
-    pub(crate) next: AtomicUsize,
+    turns: Turns,
 }
 
 /// The connections to one backend.
 pub(crate) struct Link<B: Body + 'static> {
+    pub(crate) index: usize,
     pub(crate) member: Arc<Member>,
     pub(crate) http1: Arc<Pool<B>>,
     pub(crate) http2: Http2<B>,
@@ -46,11 +51,33 @@ pub(crate) struct Member {
     pub(crate) backend: Backend,
     pub(crate) name: Arc<str>,
     pub(crate) health: Health,
+    /// Requests that are not answered to the end, where the balance asks for their number.
+    pub(crate) pending: AtomicUsize,
+    /// There if connections are capped.
+    pub(crate) slots: Option<Slots>,
+    seed: u64,
 }
 
 impl Member {
-    pub(crate) fn new(backend: Backend) -> Self {
-        Self { name: backend.to_string().into(), backend, health: Health::new() }
+    pub(crate) fn new(backend: Backend, health: Health, slots: Option<Slots>) -> Self {
+        let name: Arc<str> = backend.origin().into();
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        Self { seed: hasher.finish(), name, backend, health, pending: AtomicUsize::new(0), slots }
+    }
+}
+
+impl<B: Body + 'static> Candidate for Link<B> {
+    fn weight(&self) -> u16 {
+        self.member.backend.weight
+    }
+
+    fn pending(&self) -> usize {
+        self.member.pending.load(Relaxed)
+    }
+
+    fn seed(&self) -> u64 {
+        self.member.seed
     }
 }
 
@@ -66,22 +93,43 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
-        let link = |member: &Arc<Member>| Link {
-            member: Arc::clone(member),
-            http1: Pool::new(settings.idle_timeout, settings.max_idle),
-            http2: Http2::new(),
+        let link = |(index, member): (usize, &Arc<Member>)| {
+            let http1 = Pool::new(settings.idle_timeout, settings.max_idle);
+            if let Some(slots) = &member.slots {
+                let pool: Weak<Pool<B>> = Arc::downgrade(&http1);
+                slots.register(pool);
+            }
+            Link { index, member: Arc::clone(member), http1, http2: Http2::new() }
         };
-        let links = settings.members.iter().map(link).collect();
-        Self { worker: Arc::new(Worker { settings, links, next: AtomicUsize::new(0) }) }
+        let links: Vec<_> = settings.members.iter().enumerate().map(link).collect();
+        let weights: Vec<_> = links.iter().map(Candidate::weight).collect();
+        Self { worker: Arc::new(Worker { turns: Turns::new(&weights), settings, links }) }
     }
 }
 
 impl<B: Body + 'static> Worker<B> {
-    /// The backends to try, the one whose turn it is first.
-    pub(crate) fn turn(&self) -> impl Iterator<Item = &Link<B>> {
-        let count = self.links.len();
-        let first = if count == 1 { 0 } else { self.next.fetch_add(1, Relaxed) % count };
-        self.links[first..].iter().chain(&self.links[..first])
+    /// The backend to ask next, if there is one that may be asked.
+    pub(crate) fn choose(&self, course: &Course) -> Option<&Link<B>> {
+        if let [alone] = &*self.links {
+            let may_ask = course.tried.is_empty()
+                // With nobody else to ask, a backend that failed is asked all the same, unless there is time to wait.
+                && (alone.member.health.claim() || self.settings.hold.is_zero() && alone.member.health.passes_checks());
+            return may_ask.then_some(alone);
+        }
+        loop {
+            let fit = |index| !course.tried.contains(&index) && self.links[index].member.health.down_for().is_none();
+            let link = &self.links[choose(&self.settings.balance, &self.turns, course.key, &self.links, fit)?];
+            // Where another request came first, the backend is down for this one.
+            if link.member.health.claim() {
+                return Some(link);
+            }
+        }
+    }
+
+    /// When the first of the backends may be asked again.
+    pub(crate) fn soonest(&self) -> Duration {
+        let down = self.links.iter().map(|link| link.member.health.down_for().unwrap_or_default());
+        down.min().unwrap_or_default()
     }
 }
 
@@ -114,8 +162,20 @@ where
         let worker = Arc::clone(&self.worker);
         // Boxed: the exchange is large, so that one allocation is cheaper than carrying it inside of every layer's
         // future.
-        ResponseFuture { exchange: Box::pin(async move { exchange(&worker, request).await }) }
+        let exchange: Pin<Box<dyn Future<Output = _> + Send>> = match worker.settings.request_timeout {
+            None => Box::pin(async move { exchange(&worker, request, None).await }),
+            Some(within) => Box::pin(async move {
+                let until = Instant::now() + within;
+                let exchange = exchange(&worker, request, Some(until));
+                timeout_at(until, exchange).await.unwrap_or_else(|_| late().into_response())
+            }),
+        };
+        ResponseFuture { exchange }
     }
+}
+
+fn late() -> ProxyError {
+    ProxyError::new(ProxyErrorKind::HttpResponseTimeout)
 }
 
 /// The future of [`Upstream`].

@@ -37,7 +37,7 @@ fn backend(text: &str) -> Result<Backend, String> {
 
 /// Whether requests to `backend` would come back to `listener`, as far as that can be told without a resolver.
 pub(super) fn is_reached_by(backend: &Backend, listener: &Listen) -> bool {
-    let text = backend.to_string();
+    let text = backend.origin();
     if let Some(path) = text.strip_prefix("unix:") {
         return *listener == Listen::Unix(path.into());
     }

@@ -147,6 +147,8 @@ impl Refusal {
                 Kind::HttpProtocolError => "rproxy; error=http_protocol_error",
                 Kind::HttpRequestError => "rproxy; error=http_request_error",
                 Kind::DestinationUnavailable => "rproxy; error=destination_unavailable",
+                Kind::ConnectionLimitReached => "rproxy; error=connection_limit_reached",
+                Kind::HttpUpgradeFailed => "rproxy; error=http_upgrade_failed",
                 _ => "rproxy; error=proxy_internal_error",
             },
         })
@@ -222,21 +224,8 @@ mod tests {
             assert_eq!(refusal.reason(), reason);
             assert_eq!(refusal.proxy_status(), format!("rproxy; error={status}"));
         }
-        let kinds = [
-            ProxyErrorKind::DnsError,
-            ProxyErrorKind::ConnectionRefused,
-            ProxyErrorKind::ConnectionTimeout,
-            ProxyErrorKind::DestinationIpUnroutable,
-            ProxyErrorKind::TlsCertificateError,
-            ProxyErrorKind::TlsProtocolError,
-            ProxyErrorKind::ConnectionTerminated,
-            ProxyErrorKind::HttpResponseTimeout,
-            ProxyErrorKind::HttpProtocolError,
-            ProxyErrorKind::HttpRequestError,
-            ProxyErrorKind::DestinationUnavailable,
-        ];
-        for kind in kinds {
-            assert_eq!(Refusal::Upstream(kind).proxy_status(), format!("rproxy; error={}", kind.as_str()));
+        for kind in ProxyErrorKind::ALL {
+            assert_eq!(Refusal::Upstream(*kind).proxy_status(), format!("rproxy; error={}", kind.as_str()));
         }
     }
 }

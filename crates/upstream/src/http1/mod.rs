@@ -10,7 +10,7 @@ mod output;
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -18,14 +18,15 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use self::body::Decoder;
 use self::head::{Framing, Head};
 use self::output::{Output, Stop};
 use crate::body::RequestBody;
-use crate::connect::Socket;
+use crate::deadline::{Deadline, Patience};
 use crate::error::{BodyError, BoxError, ProxyError, ProxyErrorKind};
+use crate::socket::Socket;
 
 /// A connection with nobody else to poll it.
 pub(crate) struct Http1<B: Body> {
@@ -37,11 +38,10 @@ pub(crate) struct Http1<B: Body> {
     decoder: Decoder,
     /// Whether there may be another request after this one.
     keep_alive: bool,
-    /// When the response head is to be there.
-    deadline: Instant,
-    /// Set for a deadline of an earlier request as often as not, which is before this one's: it is moved when it fires,
-    /// not with every request.
-    timer: Pin<Box<Sleep>>,
+    deadline: Deadline,
+    patience: Patience,
+    /// Until when it may be used for further requests; `None` for as long as it lasts.
+    until: Option<Instant>,
 }
 
 /// A request that got no response.
@@ -62,7 +62,7 @@ impl<B> Http1<B>
 where
     B: Body<Error: Into<BoxError>> + Unpin,
 {
-    pub(crate) fn new(socket: Socket) -> Box<Self> {
+    pub(crate) fn new(socket: Socket, until: Option<Instant>) -> Box<Self> {
         Box::new(Self {
             socket,
             input: BytesMut::new(),
@@ -70,25 +70,26 @@ where
             output: Output::default(),
             decoder: Decoder::Ended,
             keep_alive: true,
-            deadline: Instant::now(),
-            timer: Box::pin(sleep(Duration::ZERO)),
+            deadline: Deadline::new(),
+            patience: Patience { head: Duration::ZERO, silence: Duration::ZERO, until: None },
+            until,
         })
     }
 
-    /// Sends `request` and waits for the head of its response: for no longer than `timeout` from when the last byte of
-    /// the request went out.
+    /// Sends `request` and waits for the head of its response.
     pub(crate) async fn send(
         &mut self,
         request: Request<RequestBody<B>>,
-        timeout: Duration,
+        patience: Patience,
     ) -> Result<Response<()>, SendError<B>> {
         let (head, body) = request.into_parts();
         let request = Request::from_parts(head, ());
         let is_repeatable = body.is_empty() && request.method().is_idempotent();
         self.output.begin(&request, body);
-        self.deadline = Instant::now() + timeout;
+        self.patience = patience;
+        self.deadline.set(Instant::now() + patience.head);
         let mut interim = 0;
-        let received = poll_fn(|cx| self.poll_exchange(cx, request.method(), timeout, &mut interim)).await;
+        let received = poll_fn(|cx| self.poll_exchange(cx, request.method(), &mut interim)).await;
         match received {
             Ok(Head { response, framing, keep_alive }) => {
                 self.decoder = Decoder::new(framing);
@@ -110,7 +111,6 @@ where
         &mut self,
         cx: &mut Context<'_>,
         method: &Method,
-        timeout: Duration,
         interim: &mut u32,
     ) -> Poll<Result<Head, Failure>> {
         if self.output.is_sending() {
@@ -125,7 +125,7 @@ where
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             if self.output.has_progressed() {
-                self.deadline = Instant::now() + timeout;
+                self.deadline.set(Instant::now() + self.patience.head);
             }
         }
         // The work before the timer: a response that is there has come in time.
@@ -134,20 +134,10 @@ where
         }
         // While the client has not said all, the backend is not late.
         if !self.output.awaits_body() {
-            ready!(self.poll_deadline(cx));
+            ready!(self.deadline.poll(cx));
             return Poll::Ready(Err(Failure::Other(ProxyError::new(ProxyErrorKind::HttpResponseTimeout))));
         }
         Poll::Pending
-    }
-
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            ready!(self.timer.as_mut().poll(cx));
-            if self.timer.deadline() >= self.deadline {
-                return Poll::Ready(());
-            }
-            self.timer.as_mut().reset(self.deadline);
-        }
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method, interim: &mut u32) -> Poll<Result<Head, Failure>> {
@@ -191,7 +181,12 @@ where
                 Ok(None) => {}
                 Err(Malformed(what)) => return Poll::Ready(Some(Err(BodyError::Malformed(what)))),
             }
-            match ready!(self.poll_read(cx)) {
+            let Poll::Ready(read) = self.poll_read(cx) else {
+                ready!(self.deadline.poll_silence(cx, &self.patience));
+                return Poll::Ready(Some(Err(BodyError::Timeout)));
+            };
+            self.deadline.is_answered();
+            match read {
                 Ok(0) if self.decoder.ends_here() => return Poll::Ready(None),
                 Ok(0) => return Poll::Ready(Some(Err(BodyError::Incomplete))),
                 Ok(_) => {}
@@ -223,6 +218,7 @@ where
             && !self.output.is_sending()
             && !self.output.has_stopped()
             && self.input.is_empty()
+            && self.until.is_none_or(|until| Instant::now() < until)
             && self.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 }

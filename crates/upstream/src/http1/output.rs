@@ -13,8 +13,8 @@ use super::body::{Encoder, WrongLength};
 use super::head::Framing;
 use super::{framing, head};
 use crate::body::RequestBody;
-use crate::connect::Socket;
 use crate::error::BoxError;
+use crate::socket::Socket;
 
 /// What is to be written.
 pub(super) struct Output<B: Body> {

@@ -100,7 +100,7 @@ pub(super) fn cache_index(status: CacheStatus) -> usize {
 }
 
 /// As [`ProxyErrorKind::as_str`] has them.
-pub(super) const UPSTREAM_ERRORS: [&str; 12] = [
+pub(super) const UPSTREAM_ERRORS: [&str; 14] = [
     "dns_error",
     "connection_refused",
     "connection_timeout",
@@ -112,6 +112,8 @@ pub(super) const UPSTREAM_ERRORS: [&str; 12] = [
     "http_protocol_error",
     "http_request_error",
     "destination_unavailable",
+    "connection_limit_reached",
+    "http_upgrade_failed",
     "other",
 ];
 
@@ -163,10 +165,8 @@ mod tests {
         ] {
             assert_eq!(CACHE[cache_index(status)], status.as_str());
         }
-        assert_eq!(UPSTREAM_ERRORS[upstream_error_index(ProxyErrorKind::DnsError)], "dns_error");
-        assert_eq!(
-            UPSTREAM_ERRORS[upstream_error_index(ProxyErrorKind::DestinationUnavailable)],
-            "destination_unavailable"
-        );
+        for kind in ProxyErrorKind::ALL {
+            assert_eq!(UPSTREAM_ERRORS[upstream_error_index(*kind)], kind.as_str());
+        }
     }
 }

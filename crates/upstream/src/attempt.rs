@@ -1,0 +1,195 @@
+//! One request to one backend: on a connection that was kept, or a new one.
+
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::{Request, Response};
+use http_body::Body;
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+
+use crate::backend::Protocol;
+use crate::body::{Lease, RequestBody, UpstreamBody};
+use crate::builder::Settings;
+use crate::connect::{Connected, Speak};
+use crate::deadline::Patience;
+use crate::error::{BoxError, ProxyError, ProxyErrorKind};
+use crate::http1::{Http1, SendError};
+use crate::rewrite::{one_length, to_http1, to_http2};
+use crate::service::Link;
+
+/// An attempt that failed.
+pub(crate) struct Failure<B: Body> {
+    /// The request, where it may be sent to another backend: nothing of it was sent, or it has no content and does no
+    /// harm (RFC 9110 §9.2.2).
+    pub(crate) request: Option<Request<RequestBody<B>>>,
+    pub(crate) was_sent: bool,
+    pub(crate) error: ProxyError,
+}
+
+type Attempted<B> = Result<Response<UpstreamBody<B>>, Failure<B>>;
+
+pub(crate) async fn attempt<B>(
+    settings: &Settings,
+    link: &Link<B>,
+    request: Request<RequestBody<B>>,
+    patience: Patience,
+    lease: &mut Option<Box<Lease>>,
+) -> Attempted<B>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    let is_upgrade = request.extensions().get::<hyper::ext::Protocol>().is_some();
+    // What is taken seldom, or is large, is boxed: every request carries room for all of this future.
+    let attempted = match (link.member.backend.protocol, is_upgrade) {
+        (Protocol::Http1, false) => http1(settings, link, request, patience, lease).await,
+        (Protocol::Https, false) if !link.http2.is_there() => http1(settings, link, request, patience, lease).await,
+        (Protocol::Http1 | Protocol::Https, true) => Box::pin(switch(settings, link, request, patience)).await,
+        // RFC 8441 over HTTP/2 has no 101, and many servers do not have it at all.
+        (Protocol::H2c, true) => Err(Failure::of(ProxyError::new(ProxyErrorKind::HttpUpgradeFailed))),
+        (Protocol::H2c | Protocol::Https, false) => Box::pin(http2(settings, link, request, patience, None)).await,
+    };
+    match &attempted {
+        Ok(_) => link.member.health.succeeded(),
+        Err(failure) => failure.blame(link),
+    }
+    attempted
+}
+
+/// Over HTTP/1.1, on a connection that was kept if there is one.
+async fn http1<B>(
+    settings: &Settings,
+    link: &Link<B>,
+    mut request: Request<RequestBody<B>>,
+    patience: Patience,
+    lease: &mut Option<Box<Lease>>,
+) -> Attempted<B>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    if let Some(slots) = &link.member.slots {
+        match Box::pin(slots.take(settings.queue_timeout)).await {
+            Ok(slot) => lease.get_or_insert_default().occupy(slot),
+            Err(error) => return Err(Failure::unsent(request, error)),
+        }
+    }
+    to_http1(&mut request, &link.member.backend.host);
+    if let Some(mut connection) = link.http1.take() {
+        request = match connection.send(request, patience).await {
+            Ok(response) => return Ok(finish(response, connection, link)),
+            // The backend closed the connection just as it was used: once more, on a new one.
+            Err(SendError::Ended { request: Some(request), .. }) => request,
+            Err(SendError::Ended { request: None, error }) => return Err(Failure::of(error.into())),
+            Err(SendError::Failed(error)) => return Err(Failure::of(error)),
+        };
+    }
+    if let Some(slots) = &link.member.slots {
+        slots.make_room();
+    }
+    let connected = match Box::pin(settings.connector.connect(&link.member.backend, Speak::Any)).await {
+        Ok(connected) => connected,
+        Err(error) => return Err(Failure::unsent(request, error)),
+    };
+    if connected.is_http2 {
+        return Box::pin(http2(settings, link, request, patience, Some(connected))).await;
+    }
+    let mut connection = Http1::new(connected.socket, connected.until);
+    match connection.send(request, patience).await {
+        Ok(response) => Ok(finish(response, connection, link)),
+        Err(SendError::Ended { error, request }) => Err(Failure { request, was_sent: true, error: error.into() }),
+        Err(SendError::Failed(error)) => Err(Failure::of(error)),
+    }
+}
+
+/// Joins the response and the connection that its body comes from.
+fn finish<B>(response: Response<()>, connection: Box<Http1<B>>, link: &Link<B>) -> Response<UpstreamBody<B>>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    response.map(|()| UpstreamBody::http1(connection, link.http1.clone()))
+}
+
+/// As an HTTP/1.1 upgrade (RFC 9110 §7.8), on a connection that serves nothing else.
+async fn switch<B>(
+    settings: &Settings,
+    link: &Link<B>,
+    mut request: Request<RequestBody<B>>,
+    patience: Patience,
+) -> Attempted<B>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    to_http1(&mut request, &link.member.backend.host);
+    let protocol = request.extensions().get::<hyper::ext::Protocol>();
+    let Some(protocol) = protocol.and_then(|protocol| HeaderValue::from_str(protocol.as_str()).ok()) else {
+        return Err(Failure::of(ProxyError::new(ProxyErrorKind::HttpRequestError)));
+    };
+    request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    request.headers_mut().insert(UPGRADE, protocol);
+
+    let Connected { socket, .. } = match settings.connector.connect(&link.member.backend, Speak::Http1).await {
+        Ok(connected) => connected,
+        Err(error) => return Err(Failure::unsent(request, error)),
+    };
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(Failure::terminated)?;
+    // After a 101 the connection belongs to the tunnel, which outlives this request.
+    tokio::spawn(connection.with_upgrades());
+    match timeout(patience.head, sender.send_request(request)).await {
+        Ok(Ok(mut response)) => {
+            one_length(response.headers_mut());
+            Ok(response.map(|incoming| UpstreamBody::driven(incoming, patience)))
+        }
+        Ok(Err(error)) => Err(Failure::terminated(error)),
+        Err(_) => Err(Failure::of(ProxyError::new(ProxyErrorKind::HttpResponseTimeout))),
+    }
+}
+
+/// Over the HTTP/2 connection that all requests of the worker share: the one that is `new`, or the one there is.
+async fn http2<B>(
+    settings: &Settings,
+    link: &Link<B>,
+    mut request: Request<RequestBody<B>>,
+    patience: Patience,
+    new: Option<Connected>,
+) -> Attempted<B>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    let backend = &link.member.backend;
+    to_http2(&mut request, backend).map_err(|error| Failure::of(error.into()))?;
+    if let Some(connected) = new
+        && let Err(error) = link.http2.adopt(connected).await
+    {
+        return Err(Failure::unsent(request, error));
+    }
+    match link.http2.send(&settings.connector, backend, request, patience).await {
+        Ok(response) => Ok(response.map(|incoming| UpstreamBody::driven(incoming, patience))),
+        Err((Some(request), error)) => Err(Failure::unsent(request, error)),
+        Err((None, error)) => Err(Failure::of(error)),
+    }
+}
+
+impl<B: Body> Failure<B> {
+    /// The backend was not reached.
+    fn unsent(request: Request<RequestBody<B>>, error: ProxyError) -> Self {
+        Self { request: Some(request), was_sent: false, error }
+    }
+
+    /// Something was sent, and is not to be sent again.
+    fn of(error: ProxyError) -> Self {
+        Self { request: None, was_sent: true, error }
+    }
+
+    fn terminated(error: impl Into<BoxError>) -> Self {
+        Self::of(ProxyError::caused(ProxyErrorKind::ConnectionTerminated, error))
+    }
+
+    fn blame<C: Body + 'static>(&self, link: &Link<C>) {
+        match self.error.kind() {
+            // Neither says anything of the backend.
+            ProxyErrorKind::HttpRequestError | ProxyErrorKind::ConnectionLimitReached => {}
+            ProxyErrorKind::HttpUpgradeFailed => {}
+            _ if self.was_sent => link.member.health.failed(),
+            _ => link.member.health.unreachable(),
+        }
+    }
+}

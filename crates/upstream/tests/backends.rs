@@ -1,62 +1,19 @@
 //! An upstream before backends of its own that behave in every way they can.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod support;
+
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use rproxy_upstream::{ProxyError, ProxyErrorKind, Upstream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 use tower::ServiceExt;
 
-type Body = Full<Bytes>;
-
-/// A backend whose every connection is given to `serve`, with its number.
-async fn backend<F>(serve: impl Fn(TcpStream, usize) -> F + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let connections = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&connections);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, counter.fetch_add(1, Ordering::SeqCst)));
-        }
-    });
-    (address, connections)
-}
-
-/// Reads up to the end of a request head; `None` at the end of the connection.
-async fn head(stream: &mut TcpStream) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
-    }
-    Some(String::from_utf8(head).unwrap())
-}
-
-async fn answer(stream: &mut TcpStream, text: &str) {
-    stream.write_all(text.as_bytes()).await.unwrap();
-}
-
-fn upstream(address: SocketAddr) -> Upstream<Body> {
-    Upstream::builder().backend(&address.to_string()).unwrap().timeout(Duration::from_secs(5)).build().unwrap()
-}
-
-fn get(path: &str) -> Request<Body> {
-    Request::get(path).header("host", "a.example").body(Body::default()).unwrap()
-}
-
-async fn text(response: http::Response<impl http_body::Body<Data = Bytes, Error: std::fmt::Debug>>) -> String {
-    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
-}
+use self::support::{Body, answer, backend, get, head, text, upstream};
 
 #[tokio::test]
 async fn connections_are_used_again() {

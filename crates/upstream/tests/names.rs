@@ -1,0 +1,152 @@
+//! Backends that have names, before a name server of the test's own.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::rdata::A;
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use http::StatusCode;
+use rproxy_upstream::{ProxyError, ProxyErrorKind, Upstream};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::time::Instant;
+use tower::ServiceExt;
+
+use self::support::{Body, answer, get, head, text};
+
+/// Knows the addresses of `app.test`, which may change.
+struct NameServer {
+    address: SocketAddr,
+    known: Arc<Mutex<Vec<Ipv4Addr>>>,
+    /// Queries for an IPv4 address.
+    asked: Arc<AtomicUsize>,
+}
+
+async fn name_server(ttl: u32, addresses: &[Ipv4Addr]) -> NameServer {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let known = Arc::new(Mutex::new(addresses.to_vec()));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (zone, counter) = (Arc::clone(&known), Arc::clone(&asked));
+    tokio::spawn(async move {
+        let mut buffer = [0; 1500];
+        while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+            let query = Message::from_vec(&buffer[..length]).unwrap();
+            let question = query.queries[0].clone();
+            let mut response = query.into_response();
+            if question.name().to_ascii() != "app.test." {
+                response.metadata.response_code = ResponseCode::NXDomain;
+            } else if question.query_type() == RecordType::A {
+                counter.fetch_add(1, Ordering::SeqCst);
+                for address in zone.lock().unwrap().iter() {
+                    let record = Record::from_rdata(question.name().clone(), ttl, RData::A(A(*address)));
+                    response.add_answer(record);
+                }
+            }
+            socket.send_to(&response.to_vec().unwrap(), peer).await.unwrap();
+        }
+    });
+    NameServer { address, known, asked }
+}
+
+/// The same port on several addresses of this machine; each says its own.
+async fn backends(addresses: &[Ipv4Addr]) -> u16 {
+    'port: loop {
+        let first = TcpListener::bind((addresses[0], 0)).await.unwrap();
+        let port = first.local_addr().unwrap().port();
+        let mut listeners = vec![first];
+        for address in &addresses[1..] {
+            match TcpListener::bind((*address, port)).await {
+                Ok(listener) => listeners.push(listener),
+                Err(_) => continue 'port,
+            }
+        }
+        for listener in listeners {
+            let name = listener.local_addr().unwrap().ip().to_string();
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+                    tokio::spawn(async move {
+                        while head(&mut stream).await.is_some() {
+                            answer(&mut stream, &response).await;
+                        }
+                    });
+                }
+            });
+        }
+        return port;
+    }
+}
+
+const ONE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+const TWO: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// An upstream that connects anew for each request.
+fn upstream(port: u16, names: &NameServer) -> Upstream<Body> {
+    let builder = Upstream::builder().backend(&format!("app.test:{port}")).unwrap();
+    builder.name_servers([names.address]).max_idle(0).build().unwrap()
+}
+
+#[tokio::test]
+async fn a_name_is_looked_up_again_when_its_ttl_has_run_out_and_not_before() {
+    let (names, port) = (name_server(1, &[ONE]).await, backends(&[ONE, TWO]).await);
+    let upstream = upstream(port, &names);
+    let ask = async || text(upstream.clone().oneshot(get("/")).await.unwrap()).await;
+    let begin = Instant::now();
+    assert_eq!(ask().await, "127.0.0.1");
+    *names.known.lock().unwrap() = vec![TWO];
+    let mut before = 1;
+    while ask().await == "127.0.0.1" {
+        before += 1;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(begin.elapsed() >= Duration::from_millis(900), "after {:?}", begin.elapsed());
+    assert!(before > 5 && names.asked.load(Ordering::SeqCst) <= 3, "{before} requests");
+}
+
+#[tokio::test]
+async fn all_addresses_of_a_name_have_their_share() {
+    let (names, port) = (name_server(60, &[ONE, TWO]).await, backends(&[ONE, TWO]).await);
+    let upstream = upstream(port, &names);
+    let mut seen = [false; 2];
+    for _ in 0..100 {
+        let said = text(upstream.clone().oneshot(get("/")).await.unwrap()).await;
+        seen[usize::from(said == "127.0.0.2")] = true;
+    }
+    assert_eq!(seen, [true, true]);
+    assert_eq!(names.asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_address_where_nobody_is_does_not_hide_the_others() {
+    let (names, port) = (name_server(60, &[TWO, ONE]).await, backends(&[ONE]).await);
+    let upstream = upstream(port, &names);
+    for _ in 0..20 {
+        assert_eq!(text(upstream.clone().oneshot(get("/")).await.unwrap()).await, "127.0.0.1");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_knows_is_a_502_that_says_so() {
+    let names = name_server(60, &[]).await;
+    for name in ["other.test", "app.test"] {
+        let builder = Upstream::builder().backend(&format!("http://{name}")).unwrap();
+        let upstream: Upstream<Body> = builder.name_servers([names.address]).build().unwrap();
+        let response = upstream.oneshot(get("/")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY, "{name}");
+        assert_eq!(response.extensions().get::<ProxyError>().unwrap().kind(), ProxyErrorKind::DnsError, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn localhost_needs_no_name_server() {
+    let (address, _) = support::saying("here").await;
+    let builder = Upstream::builder().backend(&format!("localhost:{}", address.port())).unwrap();
+    let upstream: Upstream<Body> = builder.build().unwrap();
+    assert_eq!(text(upstream.oneshot(get("/")).await.unwrap()).await, "here");
+}

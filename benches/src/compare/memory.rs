@@ -1,0 +1,59 @@
+//! Memory of a program with all its processes.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+
+use super::processor::family;
+
+/// In bytes. `proportional` (PSS) divides a page among those that share it, so that it can be summed over the
+/// processes of a program; `resident` (RSS) counts it once in each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) proportional: u64,
+    pub(crate) resident: u64,
+}
+
+impl Memory {
+    pub(crate) fn of(root: u32) -> Result<Self> {
+        let mut sum = Self::default();
+        let family = family(root)?;
+        ensure!(!family.is_empty(), "process {root} is gone");
+        for (id, _) in family {
+            let path = format!("/proc/{id}/smaps_rollup");
+            let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+            let one = Self::parse(&text).with_context(|| format!("{path} has no Rss and Pss"))?;
+            sum.proportional += one.proportional;
+            sum.resident += one.resident;
+        }
+        Ok(sum)
+    }
+
+    /// Reads `/proc/PID/smaps_rollup`, where sizes are in kB of 1024 bytes.
+    fn parse(text: &str) -> Option<Self> {
+        let size = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB"))?;
+            Some(line.trim().parse::<u64>().ok()? * 1024)
+        };
+        Some(Self { proportional: size("Pss:")?, resident: size("Rss:")? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_by_their_whole_name() {
+        let text = "55d0-7ffc ---p 00000000 00:00 0    [rollup]\nRss:                4820 kB\n\
+                    Pss:                1715 kB\nPss_Dirty:           604 kB\nPss_Anon:            604 kB\n";
+        let memory = Memory { proportional: 1715 * 1024, resident: 4820 * 1024 };
+        assert_eq!(Memory::parse(text), Some(memory));
+        assert_eq!(Memory::parse("Pss_Dirty:  604 kB\nRss: 12 kB\n"), None);
+    }
+
+    #[test]
+    fn this_process_has_some() {
+        assert!(Memory::of(std::process::id()).unwrap().resident > 0);
+    }
+}

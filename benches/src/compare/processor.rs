@@ -1,0 +1,143 @@
+//! Processor time of a program with all its processes, as the kernel counted it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+/// What a program, its children and theirs have used since they were started.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    processes: BTreeMap<u32, Stat>,
+}
+
+/// What a program used from one reading to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Used {
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
+}
+
+impl Usage {
+    pub(crate) fn of(root: u32) -> Result<Self> {
+        let processes: BTreeMap<_, _> = family(root)?.into_iter().collect();
+        ensure!(!processes.is_empty(), "process {root} is gone");
+        Ok(Self { processes })
+    }
+
+    /// An error when a process has ended in between: what it used is then lost, and it should not have ended.
+    pub(crate) fn since(&self, earlier: &Self) -> Result<Used> {
+        let gone = earlier.processes.keys().find(|id| !self.processes.contains_key(id));
+        ensure!(gone.is_none(), "one of the proxy's processes ended during the run");
+        let (was, is) = (earlier.total(), self.total());
+        Ok(Used { user: is.user.saturating_sub(was.user), system: is.system.saturating_sub(was.system) })
+    }
+
+    pub(crate) fn processes(&self) -> usize {
+        self.processes.len()
+    }
+
+    pub(crate) fn threads(&self) -> u32 {
+        self.processes.values().map(|stat| stat.threads).sum()
+    }
+
+    fn total(&self) -> Used {
+        let ticks = |of: fn(&Stat) -> u64| self.processes.values().map(of).sum::<u64>();
+        Used { user: duration(ticks(|stat| stat.user)), system: duration(ticks(|stat| stat.system)) }
+    }
+}
+
+/// The processes that descend from `root`, itself included.
+pub(crate) fn family(root: u32) -> Result<Vec<(u32, Stat)>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // It may have ended since the folder was read.
+        let Ok(text) = fs::read_to_string(format!("/proc/{id}/stat")) else { continue };
+        all.insert(id, Stat::parse(&text).with_context(|| format!("/proc/{id}/stat: {text:?}"))?);
+    }
+    let is_within = |mut id: u32| {
+        while id != root {
+            match all.get(&id) {
+                Some(stat) if stat.parent != 0 => id = stat.parent,
+                _ => return false,
+            }
+        }
+        true
+    };
+    Ok(all.iter().filter(|(id, _)| is_within(**id)).map(|(id, stat)| (*id, *stat)).collect())
+}
+
+/// The fields of `/proc/PID/stat` that matter here, times in clock ticks. See proc_pid_stat(5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    parent: u32,
+    user: u64,
+    system: u64,
+    threads: u32,
+}
+
+impl Stat {
+    fn parse(text: &str) -> Option<Self> {
+        // The name may hold blanks and parentheses: what counts is the last one that closes.
+        let (_, fields) = text.rsplit_once(") ")?;
+        let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+        // The manual counts from 1, and the state, the first after the name, is field 3.
+        let field = |number: usize| fields.get(number - 3);
+        Some(Self {
+            parent: field(4)?.parse().ok()?,
+            user: field(14)?.parse().ok()?,
+            system: field(15)?.parse().ok()?,
+            threads: field(20)?.parse().ok()?,
+        })
+    }
+}
+
+fn duration(ticks: u64) -> Duration {
+    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NGINX: &str = "812 (nginx: (worker) 1) S 811 811 640 0 -1 4194624 1220 7 0 0 1234 5678 1 2 20 0 3 0 88 \
+                         11403264 1390 18446744073709551615 1 1 0 0 0 0 0 1073746048 402745863 0 0 0 17 1 0 0 0 0 0";
+
+    #[test]
+    fn a_name_with_blanks_and_parentheses_does_not_shift_the_fields() {
+        let stat = Stat { parent: 811, user: 1234, system: 5678, threads: 3 };
+        assert_eq!(Stat::parse(NGINX), Some(stat));
+    }
+
+    #[test]
+    fn a_line_cut_short_is_refused() {
+        for cut in ["", "812", "812 (nginx) S 811 811", "812 (nginx"] {
+            assert_eq!(Stat::parse(cut), None, "{cut:?}");
+        }
+    }
+
+    #[test]
+    fn usage_is_the_sum_of_what_all_processes_used_in_between() {
+        let stat = |user, system| Stat { parent: 1, user, system, threads: 1 };
+        let earlier = Usage { processes: BTreeMap::from([(7, stat(100, 200)), (8, stat(10, 0))]) };
+        let later = Usage { processes: BTreeMap::from([(7, stat(150, 260)), (8, stat(10, 40))]) };
+        let used = Used { user: duration(50), system: duration(100) };
+        assert_eq!(later.since(&earlier).unwrap(), used);
+    }
+
+    #[test]
+    fn a_process_that_ended_in_between_is_an_error() {
+        let stat = Stat { parent: 1, user: 1, system: 1, threads: 1 };
+        let earlier = Usage { processes: BTreeMap::from([(7, stat), (8, stat)]) };
+        let later = Usage { processes: BTreeMap::from([(7, stat)]) };
+        assert!(later.since(&earlier).is_err());
+    }
+
+    #[test]
+    fn this_process_is_of_its_own_family() {
+        let usage = Usage::of(std::process::id()).unwrap();
+        assert!(usage.processes.contains_key(&std::process::id()) && usage.threads() > 0);
+    }
+}

@@ -1,0 +1,24 @@
+//! Measures rproxy: side by side with other proxies, and layer by layer. See `benches/README.md`.
+
+mod compare;
+
+use clap::{Parser, Subcommand};
+
+/// Measures rproxy: side by side with other proxies, and layer by layer.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Compare(compare::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Compare(options) => compare::run(options),
+    }
+}

@@ -1,5 +1,10 @@
 //! From settings to layers.
 
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::uri::InvalidUri;
 use rproxy_cache::{CacheLayer, CacheStore};
 use rproxy_client_ip::ClientIpLayer;
 use rproxy_forward_headers::ForwardHeadersLayer;
@@ -8,8 +13,10 @@ use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer};
 use rproxy_security_headers::SecurityHeadersLayer;
 use rproxy_server::RequestGuardLayer;
 use rproxy_tls::{Acme, Certificates, CertificatesBuilder, Local};
-use rproxy_upstream::{BuildError, ProxyError, ProxyErrorKind, Upstream};
+use rproxy_upstream::{Backends, BuildError, HealthCheck, ProxyError, ProxyErrorKind, Upstream};
 use rproxy_ws_passthrough::WsPassthroughLayer;
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::compression::CompressionLayer;
 use crate::config::{AccessLog, Config};
@@ -23,6 +30,20 @@ pub enum StackError {
     /// The backends make no upstream.
     #[error(transparent)]
     Upstream(#[from] BuildError),
+    /// A path of [`Config::upstream_health_path`] that can't be asked for.
+    #[error("bad upstream_health_path {0:?}: {1}")]
+    HealthPath(String, #[source] InvalidUri),
+    /// A [`Config::upstream_server_name`] that no certificate can be for.
+    #[error("bad upstream_server_name {0:?}: neither a DNS name nor an address")]
+    ServerName(String),
+    /// A file that should have certificates or a key in it.
+    #[error("{}: {error}", file.display())]
+    Pem {
+        /// Where it is.
+        file: PathBuf,
+        /// What is wrong with it.
+        error: pem::Error,
+    },
     /// The access log has nobody to write it.
     #[error("can't start the access log: {0}")]
     AccessLog(#[source] std::io::Error),
@@ -100,10 +121,7 @@ impl Shared {
             cache,
             compression: config.compression.then_some(CompressionLayer),
             forward_headers: ForwardHeadersLayer::new().via("rproxy"),
-            backends: Upstream::builder()
-                .backends(config.upstream.iter().cloned())
-                .timeout(config.upstream_timeout)
-                .build_backends()?,
+            backends: backends(config)?,
         })
     }
 }
@@ -113,6 +131,47 @@ impl Stack {
     pub(crate) fn certificates(mut self, certificates: Certificates) -> Self {
         self.guard = self.guard.serves(move |name, host| certificates.covers(name, host));
         self
+    }
+}
+
+fn backends(config: &Config) -> Result<Backends, StackError> {
+    let mut builder = Upstream::builder()
+        .backends(config.upstream.iter().cloned())
+        .balance(config.upstream_balance.to_balance())
+        .timeout(config.upstream_timeout)
+        .connect_timeout(config.upstream_connect_timeout)
+        .read_timeout(config.upstream_read_timeout)
+        .request_timeout(config.upstream_request_timeout)
+        .max_connections(config.upstream_max_connections.map(NonZeroUsize::get))
+        .retries(config.upstream_retries)
+        .hold(config.upstream_hold);
+    if let Some(path) = &config.upstream_health_path {
+        let check = HealthCheck::new(path).map_err(|error| StackError::HealthPath(path.clone(), error))?;
+        let interval = config.upstream_health_interval;
+        // An answer that takes longer than the next question is none.
+        builder = builder.health_check(check.interval(interval).timeout(interval.min(Duration::from_secs(2))));
+    }
+    if let Some(file) = &config.upstream_ca {
+        builder = builder.root_certificates(chain(file)?);
+    }
+    if let Some(name) = &config.upstream_server_name {
+        builder = builder.server_name(name).map_err(|_| StackError::ServerName(name.clone()))?;
+    }
+    if let (Some(certificate), Some(key)) = (&config.upstream_cert, &config.upstream_key) {
+        let parsed = PrivateKeyDer::from_pem_file(key);
+        let parsed = parsed.map_err(|error| StackError::Pem { file: key.clone(), error })?;
+        builder = builder.client_certificate(chain(certificate)?, parsed);
+    }
+    Ok(builder.build_backends()?)
+}
+
+/// The certificates in a PEM file: at least one.
+fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, StackError> {
+    let bad = |error| StackError::Pem { file: file.to_owned(), error };
+    let chain: Vec<_> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(bad)?;
+    match chain.is_empty() {
+        true => Err(bad(pem::Error::NoItemsFound)),
+        false => Ok(chain),
     }
 }
 

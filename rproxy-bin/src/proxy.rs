@@ -1,13 +1,14 @@
 //! All that runs: listeners, their stacks, and what reloads and drains them.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rproxy_server::RequestBody;
 use rproxy_server::{Listen, ProxyVersions, RequestGuardLayer, Running, Server};
 use rproxy_tls::Certificates;
 use rproxy_ws_passthrough::Tunnels;
+use tokio::task::JoinSet;
 use tower::{Layer, service_fn};
 
 use crate::admin::Admin;
@@ -31,6 +32,8 @@ pub(crate) struct Proxy {
     redirect: Option<Running>,
     admin: Option<Running>,
     draining: Arc<AtomicBool>,
+    /// Of the stack that serves now.
+    health_checks: Mutex<JoinSet<()>>,
 }
 
 impl Proxy {
@@ -75,7 +78,9 @@ impl Proxy {
             admin: admin.transpose()?,
             draining,
             certificates,
+            health_checks: Mutex::default(),
         };
+        proxy.check_health(&stack);
         for address in proxy.redirect.iter().flat_map(Running::local_addrs) {
             tracing::info!(%address, "redirecting to https");
         }
@@ -116,6 +121,7 @@ impl Proxy {
         });
         match reloaded {
             Ok((config, stack)) => {
+                self.check_health(&stack);
                 (self.replace)(&with(&self.certificates, stack));
                 tracing::info!("reloaded");
                 let waiting = changed_for_good(&self.config, &config);
@@ -125,6 +131,13 @@ impl Proxy {
             }
             Err(error) => tracing::error!("not reloaded, the old configuration goes on: {error}"),
         }
+    }
+
+    /// Asks the backends of this stack how they are, and no longer those of the one before.
+    fn check_health(&self, stack: &Stack) {
+        let mut checks = JoinSet::new();
+        checks.spawn(stack.run_health_checks());
+        *self.health_checks.lock().unwrap_or_else(PoisonError::into_inner) = checks;
     }
 
     /// Ends everything in good order.
@@ -148,7 +161,7 @@ impl Proxy {
 
 /// The settings that differ and are not part of what a reload replaces.
 fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
-    const REPLACED: [&str; 12] = [
+    const REPLACED: [&str; 25] = [
         "blocked_paths",
         "cache_max_object",
         "cache_paths",
@@ -158,6 +171,19 @@ fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
         "max_body",
         "trusted_proxies",
         "upstream",
+        "upstream_balance",
+        "upstream_ca",
+        "upstream_cert",
+        "upstream_connect_timeout",
+        "upstream_health_interval",
+        "upstream_health_path",
+        "upstream_hold",
+        "upstream_key",
+        "upstream_max_connections",
+        "upstream_read_timeout",
+        "upstream_request_timeout",
+        "upstream_retries",
+        "upstream_server_name",
         "upstream_timeout",
         "ws_enabled",
         "ws_paths",

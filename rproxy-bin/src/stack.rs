@@ -108,6 +108,11 @@ impl Stack {
         let upstream: Upstream<GuardBody<B>> = self.backends.upstream();
         self.over(upstream)
     }
+
+    /// Asks the backends how they are, if the configuration says so, until it is dropped: something to spawn.
+    pub fn run_health_checks(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.backends.run_health_checks()
+    }
 }
 
 /// The layers in order, from the client to the backends, as `--check` prints them.

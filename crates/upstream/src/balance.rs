@@ -72,7 +72,9 @@ impl fmt::Debug for Balance {
 
 /// What [`Balance::by_key`] was given.
 #[derive(Clone)]
-pub struct KeyOf(Arc<dyn Fn(&Parts) -> Option<u64> + Send + Sync>);
+pub struct KeyOf(Arc<HashOfKey>);
+
+type HashOfKey = dyn Fn(&Parts) -> Option<u64> + Send + Sync;
 
 impl fmt::Debug for KeyOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

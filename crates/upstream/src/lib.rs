@@ -24,27 +24,69 @@
 //!
 //! # What it does
 //!
-//! Requests go to the backends in turn. A connection serves one request at a time and is kept for
-//! the next, the most recently used first. It is driven by the request that uses it, in the same
-//! task: no channel between tasks, no spawn, and dropping the response drops the connection, so a
-//! client that goes away cancels its request at the backend. Bodies stream both ways.
+//! A connection serves one request at a time and is kept for the next, the most recently used first. It is driven by
+//! the request that uses it, in the same task: no channel between tasks, no spawn, and dropping the response drops the
+//! connection, so a client that goes away cancels its request at the backend. Bodies stream both ways. HTTP/2, in clear
+//! with prior knowledge or over TLS where the backend prefers it (ALPN), has one connection that all requests share.
 //!
 //! `Host` is passed unchanged. A request with the extension [`hyper::ext::Protocol`] `websocket`
 //! and the method GET is sent as an HTTP/1.1 upgrade on a connection of its own; the `101` carries
-//! [`hyper::upgrade::OnUpgrade`].
+//! [`hyper::upgrade::OnUpgrade`]. A backend that is `h2c` has no such upgrades.
 //!
 //! Clones share their idle connections. [`Backends::upstream`] gives one that keeps its own, for a
 //! worker thread, and still shares what is known of the backends' health.
+//!
+//! Several backends get requests in turn, by their [weights](Backend::weight), or as [`Balance`] says. Names are
+//! looked up again when their TTL has run out, and no connection is used much longer than that.
 //!
 //! # How it fails
 //!
 //! Never with an `Err`: a backend that can't be reached or makes no sense is a response with
 //! status 502, 503 or 504 and a [`ProxyError`] in its extensions.
 //!
-//! A pooled connection may have been closed by the backend at the very moment it is used. A request
-//! of which nothing was sent, or an idempotent one without a body (RFC 9110 §9.2.2), is then sent
-//! once more on a new connection. A backend that refuses connections is left alone for a while that
-//! doubles, if there are others.
+//! | What happens | What is done |
+//! |---|---|
+//! | a kept connection turns out to be closed | the request is sent on a new one, if nothing of it was sent, or it is idempotent and has no content (RFC 9110 §9.2.2) |
+//! | a backend can't be reached | the next one is asked; this one is left alone for 250 ms, then twice as long, up to 30 s, and tried by one request at a time |
+//! | a backend closes without an answer | another one is asked, for the same kind of request, [so often](Builder::retries) and within a budget |
+//! | answers fail [in a row](Builder::max_failures) | as if it could not be reached |
+//! | a [health check](HealthCheck) fails | nobody is sent there until it passes |
+//! | nobody is left | 503 with `Retry-After`, or requests [wait](Builder::hold); an only backend is asked all the same |
+//!
+//! Nothing is sent again once a byte of the response was passed on.
+//!
+//! # Limits
+//!
+//! | | Default |
+//! |---|---|
+//! | [name, socket, TLS](Builder::connect_timeout) | 5 s |
+//! | [to the response head](Builder::timeout) | 30 s |
+//! | [between parts of a response body](Builder::read_timeout) | 5 min |
+//! | [whole exchange](Builder::request_timeout) | none |
+//! | [idle connections](Builder::max_idle), [for](Builder::idle_timeout) | 128, 60 s |
+//! | [connections](Builder::max_connections), [wait for one](Builder::queue_timeout) | any number, 5 s |
+//! | response head | 64 KiB, 128 fields |
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use rproxy_upstream::{Balance, HealthCheck, Upstream};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let backends = Upstream::builder()
+//!     .backend("10.0.0.1:3000 weight=2")?
+//!     .backend("10.0.0.2:3000")?
+//!     .balance(Balance::LeastPending)
+//!     .health_check(HealthCheck::new("/healthz")?.interval(Duration::from_secs(2)))
+//!     .max_connections(100)
+//!     .build_backends()?;
+//! tokio::spawn(backends.run_health_checks());
+//! let upstream = backends.upstream::<http_body_util::Empty<bytes::Bytes>>();
+//! # let _ = upstream;
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

@@ -48,6 +48,7 @@ use rproxy_ws_passthrough::WsPaths;
 
 use self::source::Origins;
 
+pub use self::balance::UpstreamBalance;
 pub use self::choice::{AccessLog, LogFilter, ProxyProtocol, Secret};
 pub use self::error::{ConfigError, Named, Problem};
 pub use self::listen::HttpPort;
@@ -59,6 +60,7 @@ pub use self::tls_name::TlsName;
 pub use self::value::ParseError;
 pub use self::written::Written;
 
+mod balance;
 mod choice;
 mod environment;
 mod error;
@@ -86,8 +88,34 @@ pub struct Config {
     pub http_port: HttpPort,
     /// Where requests go.
     pub upstream: Vec<Backend>,
+    /// Which of several backends a request goes to.
+    pub upstream_balance: UpstreamBalance,
     /// Time to the upstream's response head.
     pub upstream_timeout: Duration,
+    /// Time to a connection with a backend.
+    pub upstream_connect_timeout: Duration,
+    /// Time from one part of a response body to the next.
+    pub upstream_read_timeout: Duration,
+    /// Time for a whole exchange; `None` for any time.
+    pub upstream_request_timeout: Option<Duration>,
+    /// HTTP/1.1 connections to each backend; `None` for any number.
+    pub upstream_max_connections: Option<NonZeroUsize>,
+    /// How often a request is sent to another backend, where that is safe.
+    pub upstream_retries: u32,
+    /// How long requests wait for a backend that can't be reached.
+    pub upstream_hold: Duration,
+    /// What backends are asked to know of their health; `None` for nothing.
+    pub upstream_health_path: Option<String>,
+    /// Time from one question to the next.
+    pub upstream_health_interval: Duration,
+    /// A PEM file with the authorities that vouch for backends; `None` for those of the system.
+    pub upstream_ca: Option<PathBuf>,
+    /// The name that certificates of backends have to be for; `None` for the backend's host.
+    pub upstream_server_name: Option<String>,
+    /// A PEM certificate chain to show to backends.
+    pub upstream_cert: Option<PathBuf>,
+    /// The private key of [`upstream_cert`](Self::upstream_cert).
+    pub upstream_key: Option<PathBuf>,
     /// Names to have certificates for: by ACME, or made locally with [`tls_local`](Self::tls_local).
     pub tls_domains: Vec<TlsName>,
     /// The ACME contact.
@@ -288,7 +316,20 @@ impl Default for Config {
             listen: Vec::new(),
             http_port: HttpPort::Auto,
             upstream: upstream::default(),
+            upstream_balance: UpstreamBalance::RoundRobin,
             upstream_timeout: Duration::from_secs(30),
+            upstream_connect_timeout: Duration::from_secs(5),
+            upstream_read_timeout: Duration::from_secs(5 * 60),
+            upstream_request_timeout: None,
+            upstream_max_connections: None,
+            upstream_retries: 1,
+            upstream_hold: Duration::ZERO,
+            upstream_health_path: None,
+            upstream_health_interval: Duration::from_secs(5),
+            upstream_ca: None,
+            upstream_server_name: None,
+            upstream_cert: None,
+            upstream_key: None,
             tls_domains: Vec::new(),
             tls_email: None,
             tls_cache_dir: PathBuf::from("/var/lib/rproxy/certs"),

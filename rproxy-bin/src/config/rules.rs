@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 
+use rproxy_upstream::Protocol;
+
 use super::error::Problem;
 use super::listen::collide;
 use super::source::Origin;
@@ -47,6 +49,17 @@ const RULES: &[Rule] = &[
     },
     Rule { about: &["tls_cert"], broken: |c, _| unreadable(c.tls_cert.as_ref()) },
     Rule { about: &["tls_key"], broken: |c, _| unreadable(c.tls_key.as_ref()) },
+    Rule {
+        about: &["upstream_cert", "upstream_key"],
+        broken: |c, origin| match (&c.upstream_cert, &c.upstream_key) {
+            (Some(_), None) => Some(format!("needs {} as well, the private key of it", origin.name("upstream_key"))),
+            (None, Some(_)) => Some(format!("needs {} as well, the certificate of it", origin.name("upstream_cert"))),
+            _ => None,
+        },
+    },
+    Rule { about: &["upstream_ca"], broken: |c, _| unreadable(c.upstream_ca.as_ref()) },
+    Rule { about: &["upstream_cert"], broken: |c, _| unreadable(c.upstream_cert.as_ref()) },
+    Rule { about: &["upstream_key"], broken: |c, _| unreadable(c.upstream_key.as_ref()) },
     Rule { about: &["acme_ca"], broken: |c, _| unreadable(c.acme_ca.as_ref()) },
     Rule {
         about: &["acme_eab_kid", "acme_eab_hmac_key"],
@@ -162,6 +175,17 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         };
         let acme = ["tls_email", "acme_directory", "acme_ca", "acme_eab_kid", "acme_eab_hmac_key"];
         warnings.extend(acme.into_iter().filter_map(|key| idle(key, because)));
+    }
+    if !config.upstream.iter().any(|backend| backend.protocol() == Protocol::Https) {
+        let tls = ["upstream_ca", "upstream_server_name", "upstream_cert", "upstream_key"];
+        warnings.extend(tls.into_iter().filter_map(|key| idle(key, "no backend is https")));
+    }
+    if config.upstream.len() == 1 {
+        let among_others = ["upstream_balance", "upstream_retries"];
+        warnings.extend(among_others.into_iter().filter_map(|key| idle(key, "there is one backend")));
+    }
+    if config.upstream_health_path.is_none() {
+        warnings.extend(idle("upstream_health_interval", "there is no upstream_health_path"));
     }
     if config.cache_enabled && config.cache_max_object > config.cache_size {
         warnings.extend(idle("cache_max_object", "it is larger than the whole cache"));

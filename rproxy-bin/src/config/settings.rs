@@ -1,11 +1,13 @@
 //! Every setting, once: file keys, environment variables, flags, `--help`, `--check` and the README's table all
 //! come from [`SETTINGS`], so that they can't disagree.
 
+use std::num::NonZeroUsize;
+
 use super::choice::{acme_directory, email, hmac_key, kid};
 use super::paths;
 use super::source::Origin;
 use super::value::{
-    MEBIBYTE, boolean, duration, ipv6_prefix, joined, list, optional, path, rate, size, some, timeout, workers,
+    MEBIBYTE, boolean, count, duration, ipv6_prefix, joined, list, optional, path, rate, size, some, timeout, workers,
     written_duration, written_size,
 };
 use super::{Config, listen, upstream};
@@ -104,6 +106,10 @@ fn put<T>(slot: &mut T, value: Result<T, impl ToString>) -> Result<(), String> {
     Ok(())
 }
 
+fn connections(most: u32) -> Option<NonZeroUsize> {
+    NonZeroUsize::new(most as usize)
+}
+
 /// Every setting, in the order of the documentation.
 pub static SETTINGS: &[Setting] = &[
     Setting {
@@ -133,11 +139,22 @@ pub static SETTINGS: &[Setting] = &[
         heading: "Upstream",
         placeholder: "ORIGIN,...",
         default: Fallback::Value("127.0.0.1:3000"),
-        help: "Where requests go; several are balanced",
+        help: "Where requests go; several are balanced, by weight=N after their address",
         accepted: "comma-separated host:port, http://, https:// or h2c:// origins without a path, or unix:/path",
         secret: false,
         set: |c, t| put(&mut c.upstream, upstream::backends(t)),
         show: |c| joined(&c.upstream),
+    },
+    Setting {
+        key: "upstream_balance",
+        heading: "Upstream",
+        placeholder: "WAY",
+        default: Fallback::Value("round_robin"),
+        help: "Which of several backends a request goes to",
+        accepted: "round_robin, least_pending, or by a key: client, path, header:NAME or cookie:NAME",
+        secret: false,
+        set: |c, t| put(&mut c.upstream_balance, t.parse()),
+        show: |c| Some(c.upstream_balance.to_string()),
     },
     Setting {
         key: "upstream_timeout",
@@ -149,6 +166,138 @@ pub static SETTINGS: &[Setting] = &[
         secret: false,
         set: |c, t| put(&mut c.upstream_timeout, timeout(t)),
         show: |c| Some(written_duration(c.upstream_timeout)),
+    },
+    Setting {
+        key: "upstream_connect_timeout",
+        heading: "Upstream",
+        placeholder: "DURATION",
+        default: Fallback::Value("5s"),
+        help: "Time to a connection; then another backend, or 504",
+        accepted: DURATION,
+        secret: false,
+        set: |c, t| put(&mut c.upstream_connect_timeout, timeout(t)),
+        show: |c| Some(written_duration(c.upstream_connect_timeout)),
+    },
+    Setting {
+        key: "upstream_read_timeout",
+        heading: "Upstream",
+        placeholder: "DURATION",
+        default: Fallback::Value("5m"),
+        help: "Time from one part of a response body to the next",
+        accepted: DURATION,
+        secret: false,
+        set: |c, t| put(&mut c.upstream_read_timeout, timeout(t)),
+        show: |c| Some(written_duration(c.upstream_read_timeout)),
+    },
+    Setting {
+        key: "upstream_request_timeout",
+        heading: "Upstream",
+        placeholder: "DURATION",
+        default: Fallback::Words("`0` (no limit)"),
+        help: "Time from the request to the end of the response",
+        accepted: "seconds, or a number with a unit: 500ms, 2m, 1h; 0 for no limit",
+        secret: false,
+        set: |c, t| put(&mut c.upstream_request_timeout, duration(t).map(|time| (!time.is_zero()).then_some(time))),
+        show: |c| Some(c.upstream_request_timeout.map_or_else(|| "0".to_owned(), written_duration)),
+    },
+    Setting {
+        key: "upstream_max_connections",
+        heading: "Upstream",
+        placeholder: "NUMBER",
+        default: Fallback::Words("`0` (no limit)"),
+        help: "HTTP/1.1 connections to each backend; requests beyond wait up to 5 s, then get 503",
+        accepted: "a whole number up to 1000000; 0 for no limit",
+        secret: false,
+        set: |c, t| put(&mut c.upstream_max_connections, count(t, 1_000_000).map(connections)),
+        show: |c| Some(c.upstream_max_connections.map_or_else(|| "0".to_owned(), |most| most.to_string())),
+    },
+    Setting {
+        key: "upstream_retries",
+        heading: "Upstream",
+        placeholder: "NUMBER",
+        default: Fallback::Value("1"),
+        help: "How often a safe request that one backend dropped is sent to another",
+        accepted: "a whole number from 0 to 100",
+        secret: false,
+        set: |c, t| put(&mut c.upstream_retries, count(t, 100)),
+        show: |c| Some(c.upstream_retries.to_string()),
+    },
+    Setting {
+        key: "upstream_hold",
+        heading: "Upstream",
+        placeholder: "DURATION",
+        default: Fallback::Value("0s"),
+        help: "How long requests wait while no backend can be reached, as during a restart",
+        accepted: DURATION,
+        secret: false,
+        set: |c, t| put(&mut c.upstream_hold, duration(t)),
+        show: |c| Some(written_duration(c.upstream_hold)),
+    },
+    Setting {
+        key: "upstream_health_path",
+        heading: "Upstream",
+        placeholder: "PATH",
+        default: Fallback::Words("none"),
+        help: "Asked of each backend; those that do not answer 200 to 399 get no requests",
+        accepted: "a path such as /healthz",
+        secret: false,
+        set: |c, t| put(&mut c.upstream_health_path, optional(t, upstream::health_path)),
+        show: |c| c.upstream_health_path.clone(),
+    },
+    Setting {
+        key: "upstream_health_interval",
+        heading: "Upstream",
+        placeholder: "DURATION",
+        default: Fallback::Value("5s"),
+        help: "Time from one such question to the next",
+        accepted: DURATION,
+        secret: false,
+        set: |c, t| put(&mut c.upstream_health_interval, timeout(t)),
+        show: |c| Some(written_duration(c.upstream_health_interval)),
+    },
+    Setting {
+        key: "upstream_ca",
+        heading: "Upstream",
+        placeholder: "FILE",
+        default: Fallback::Words("the system's authorities"),
+        help: "PEM file with the authorities that vouch for https backends",
+        accepted: "the path of a readable file",
+        secret: false,
+        set: |c, t| put(&mut c.upstream_ca, optional(t, path)),
+        show: |c| c.upstream_ca.as_ref().map(|path| path.display().to_string()),
+    },
+    Setting {
+        key: "upstream_server_name",
+        heading: "Upstream",
+        placeholder: "NAME",
+        default: Fallback::Words("the backend's host"),
+        help: "Name that certificates of https backends have to be for, sent as SNI",
+        accepted: "a DNS name or an address",
+        secret: false,
+        set: |c, t| put(&mut c.upstream_server_name, optional(t, upstream::server_name)),
+        show: |c| c.upstream_server_name.clone(),
+    },
+    Setting {
+        key: "upstream_cert",
+        heading: "Upstream",
+        placeholder: "FILE",
+        default: Fallback::Words("none"),
+        help: "PEM certificate chain to show to https backends that ask",
+        accepted: "the path of a readable file",
+        secret: false,
+        set: |c, t| put(&mut c.upstream_cert, optional(t, path)),
+        show: |c| c.upstream_cert.as_ref().map(|path| path.display().to_string()),
+    },
+    Setting {
+        key: "upstream_key",
+        heading: "Upstream",
+        placeholder: "FILE",
+        default: Fallback::Words("none"),
+        help: "PEM private key of that chain",
+        accepted: "the path of a readable file",
+        secret: false,
+        set: |c, t| put(&mut c.upstream_key, optional(t, path)),
+        show: |c| c.upstream_key.as_ref().map(|path| path.display().to_string()),
     },
     Setting {
         key: "tls_domains",

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use rproxy_server::Listen;
-use rproxy_upstream::Backend;
+use rproxy_upstream::{Backend, HealthCheck, Upstream};
 
 use super::listen::{self, answers};
 use super::value::{ParseError, list, some};
@@ -27,12 +27,29 @@ fn backend(text: &str) -> Result<Backend, String> {
         // Said here, where the message leaves the password out.
         return Err(ParseError::new("backend", text, "a user and password are not supported").to_string());
     }
-    let port = text.strip_prefix(':').unwrap_or(text);
-    let text = match listen::port(port) {
-        Some(port) => Cow::Owned(format!("127.0.0.1:{port}")),
+    let (address, rest) = text.split_at(text.find(' ').unwrap_or(text.len()));
+    let text = match listen::port(address.strip_prefix(':').unwrap_or(address)) {
+        Some(port) => Cow::Owned(format!("127.0.0.1:{port}{rest}")),
         None => Cow::Borrowed(text),
     };
     text.parse::<Backend>().map_err(|error| error.to_string())
+}
+
+/// What backends are asked for.
+pub(super) fn health_path(text: &str) -> Result<String, ParseError> {
+    let error = |reason| ParseError::new("path", text, reason);
+    if !text.starts_with('/') {
+        return Err(error("does not start with a slash"));
+    }
+    HealthCheck::new(text).map(|_| text.to_owned()).map_err(|_| error("not a path"))
+}
+
+/// What certificates may be for.
+pub(super) fn server_name(text: &str) -> Result<String, ParseError> {
+    match Upstream::builder().server_name(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(ParseError::new("server name", text, "neither a DNS name nor an address")),
+    }
 }
 
 /// Whether requests to `backend` would come back to `listener`, as far as that can be told without a resolver.
@@ -62,6 +79,8 @@ mod tests {
             ("[::1]:3000", "http://[::1]:3000"),
             (":3000", "http://127.0.0.1:3000"),
             ("3000", "http://127.0.0.1:3000"),
+            ("3000 weight=2", "http://127.0.0.1:3000 weight=2"),
+            ("a:80 weight=1000", "http://a:80 weight=1000"),
             ("unix:/run/app.sock", "unix:/run/app.sock"),
         ] {
             assert_eq!(backend(text).unwrap().to_string(), canonical, "{text}");
@@ -82,6 +101,7 @@ mod tests {
     fn a_backend_that_is_the_listener_is_known() {
         for (to, at, circle) in [
             ("127.0.0.1:8080", "0.0.0.0:8080", true),
+            ("127.0.0.1:8080 weight=2", "0.0.0.0:8080", true),
             ("localhost:8080", "0.0.0.0:8080", true),
             ("localhost:8080", "127.0.0.1:8080", true),
             ("[::1]:8080", "[::]:8080", true),

@@ -73,6 +73,12 @@ pub(super) fn ipv6_prefix(text: &str) -> Result<u8, ParseError> {
     }
 }
 
+/// A whole number from 0 to `most`.
+pub(super) fn count(text: &str, most: u32) -> Result<u32, ParseError> {
+    // Not more than `most`, which is one.
+    whole(text, most.into()).map(|number| number as u32)
+}
+
 fn whole(text: &str, most: u64) -> Result<u64, ParseError> {
     let error = |reason: String| ParseError::new("number", text, reason);
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {

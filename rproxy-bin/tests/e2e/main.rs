@@ -11,4 +11,5 @@ mod forwarding;
 mod running;
 mod statuses;
 mod tls;
+mod upstreams;
 mod websocket;

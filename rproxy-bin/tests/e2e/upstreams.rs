@@ -1,0 +1,180 @@
+//! Backends by the settings that are about them.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+
+use crate::support::upstream::{Nginx, answering, ok};
+use crate::support::{PATIENCE, Proxy, connect, free_port, get, read_answer, request};
+
+/// Writes an authority, a server's certificate for `app.internal` and a client's for `rproxy`, all PEM.
+fn certificates(folder: &Path) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    std::fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
+    for (file, name) in [("server", "app.internal"), ("client", "rproxy")] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        std::fs::write(folder.join(format!("{file}.pem")), params.signed_by(&key, &authority).unwrap().pem()).unwrap();
+        std::fs::write(folder.join(format!("{file}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
+#[test]
+fn a_backend_behind_tls_is_known_by_name_and_knows_who_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for (version, protocol) in [("http2", "HTTP/2.0"), ("", "HTTP/1.1")] {
+        let port = free_port();
+        let Some(_nginx) = Nginx::start(&format!(
+            "listen 127.0.0.1:{port} ssl {version}; ssl_certificate {}; ssl_certificate_key {};
+             ssl_client_certificate {}; ssl_verify_client on;
+             location / {{ return 200 \"$server_protocol $ssl_server_name $ssl_client_s_dn\"; }}",
+            path("server.pem"),
+            path("server.key"),
+            path("ca.pem"),
+        )) else {
+            return;
+        };
+        let (upstream, ca, cert, key) =
+            (format!("https://127.0.0.1:{port}"), path("ca.pem"), path("client.pem"), path("client.key"));
+        let settings = [
+            ("RPROXY_LISTEN", "127.0.0.1:0"),
+            ("RPROXY_UPSTREAM", upstream.as_str()),
+            ("RPROXY_UPSTREAM_SERVER_NAME", "app.internal"),
+            ("RPROXY_UPSTREAM_CA", ca.as_str()),
+            ("RPROXY_UPSTREAM_CERT", cert.as_str()),
+            ("RPROXY_UPSTREAM_KEY", key.as_str()),
+        ];
+        let proxy = Proxy::run(&[], &settings);
+        for _ in 0..3 {
+            let answer = get(proxy.address, "/");
+            assert_eq!(answer.status, 200, "{}", proxy.log());
+            assert!(answer.body.starts_with(&format!("{protocol} app.internal ")), "{}", answer.body);
+            assert!(answer.body.contains("CN=rproxy"), "{}", answer.body);
+        }
+        // Nobody vouches for it: never off silently.
+        let proxy = Proxy::run(&[], &settings[..3]);
+        let answer = get(proxy.address, "/");
+        assert_eq!(answer.status, 502);
+        assert_eq!(answer.header("proxy-status"), Some("rproxy; error=tls_certificate_error"));
+    }
+}
+
+#[test]
+fn files_that_are_no_certificates_are_refused_by_check_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("empty.pem");
+    std::fs::write(&file, "nothing\n").unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_rproxy"))
+        .arg("--check")
+        .env_clear()
+        .env("RPROXY_UPSTREAM", "https://app.internal")
+        .env("RPROXY_UPSTREAM_CA", &file)
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("empty.pem"), "{error}");
+}
+
+#[test]
+fn requests_wait_while_the_only_backend_restarts() {
+    let Some(mut nginx) = Nginx::start("location / { return 200 here; }") else { return };
+    let proxy = Proxy::start(nginx.address, &[("RPROXY_UPSTREAM_HOLD", "20s")]);
+    assert_eq!(get(proxy.address, "/").body, "here");
+    nginx.kill();
+    let mut waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let mut stream = connect(proxy.address);
+            stream.write_all(b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 4\r\n\r\ndata").unwrap();
+            stream
+        })
+        .collect();
+    nginx.restart();
+    for stream in &mut waiting {
+        let answer = read_answer(stream).unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (200, "here"), "{}", proxy.log());
+    }
+}
+
+/// What is said in answer to so many requests.
+fn heard(address: SocketAddr, requests: usize) -> BTreeSet<String> {
+    (0..requests).map(|_| get(address, "/").body).collect()
+}
+
+#[test]
+fn a_backend_that_fails_its_checks_gets_nothing_until_a_reload_asks_no_more() {
+    let sick = answering(|head| match head.starts_with("GET /up ") {
+        true => "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        false => ok("sick"),
+    });
+    let well = answering(|_| ok("well"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rproxy.toml");
+    let both = format!("upstream = [\"{sick}\", \"{well}\"]\n");
+    let checks = "upstream_health_path = \"/up\"\nupstream_health_interval = \"50ms\"\n";
+    std::fs::write(&file, format!("{both}{checks}")).unwrap();
+    let proxy = Proxy::run(&["--config", file.to_str().unwrap()], &[("RPROXY_LISTEN", "127.0.0.1:0")]);
+    let line = proxy.wait_for_log("fails its health checks");
+    assert!(line.contains(&sick.to_string()) && line.contains("status 500"), "{line}");
+    assert_eq!(heard(proxy.address, 6), BTreeSet::from(["well".to_owned()]));
+
+    std::fs::write(&file, both).unwrap();
+    proxy.signal("HUP");
+    proxy.wait_for_log("reloaded");
+    assert_eq!(heard(proxy.address, 6), BTreeSet::from(["sick".to_owned(), "well".to_owned()]));
+    assert!(!proxy.log().contains("wait for a restart"), "{}", proxy.log());
+}
+
+#[test]
+fn a_cookie_keeps_a_client_at_its_backend() {
+    let backends: Vec<_> = ["one", "two", "three"].map(|name| answering(move |_| ok(name)).to_string()).into();
+    let upstream = backends.join(",");
+    let proxy = Proxy::run(
+        &[],
+        &[
+            ("RPROXY_LISTEN", "127.0.0.1:0"),
+            ("RPROXY_UPSTREAM", &upstream),
+            ("RPROXY_UPSTREAM_BALANCE", "cookie:session"),
+        ],
+    );
+    let mut places = BTreeSet::new();
+    for session in 0..12 {
+        let said: BTreeSet<_> = (0..4)
+            .map(|_| {
+                let cookie = format!("theme=dark; session={session}");
+                request(
+                    proxy.address,
+                    &format!("GET / HTTP/1.1\r\nhost: a\r\ncookie: {cookie}\r\nconnection: close\r\n\r\n"),
+                )
+                .body
+            })
+            .collect();
+        assert_eq!(said.len(), 1, "{session}: {said:?}");
+        places.extend(said);
+    }
+    assert!(places.len() > 1, "all at {places:?}");
+}
+
+#[test]
+fn what_is_slow_is_told_apart() {
+    let backend = answering(|head| {
+        if head.starts_with("GET /slow ") {
+            std::thread::sleep(Duration::from_millis(400));
+        }
+        ok("done")
+    });
+    let proxy = Proxy::start(backend, &[("RPROXY_UPSTREAM_REQUEST_TIMEOUT", "150ms")]);
+    assert_eq!(get(proxy.address, "/fast").status, 200);
+    let begin = Instant::now();
+    assert_eq!(get(proxy.address, "/slow").status, 504);
+    assert!(begin.elapsed() < PATIENCE);
+}

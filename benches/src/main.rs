@@ -1,6 +1,7 @@
 //! Measures rproxy: side by side with other proxies, and layer by layer. See `benches/README.md`.
 
 mod compare;
+mod origin;
 
 use clap::{Parser, Subcommand};
 
@@ -15,10 +16,13 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Compare(compare::Options),
+    #[command(hide = true)]
+    Origin(origin::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Command::Compare(options) => compare::run(options),
+        Command::Compare(options) => compare::run(&options),
+        Command::Origin(options) => origin::run(&options),
     }
 }

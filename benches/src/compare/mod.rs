@@ -1,29 +1,87 @@
 //! rproxy beside other proxies that do the same work, on one machine, in turn.
 
+mod certificate;
+mod figure;
+mod load;
 mod memory;
+mod process;
 mod processor;
+mod proxies;
+mod scenario;
 mod statistics;
+mod turns;
+mod workbench;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-use clap::Args;
+use anyhow::{Result, bail, ensure};
+use clap::{Args, ValueEnum};
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
+
+use scenario::Scenario;
+use workbench::Workbench;
 
 /// Runs rproxy, nginx, HAProxy and Varnish in turn on the same work, and writes a report.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
+    /// One to run, and so on; all of them if none is named.
+    #[arg(long, value_enum)]
+    scenario: Vec<Scenario>,
     /// How often each proxy has its turn.
-    #[arg(long, default_value_t = 5)]
-    pairs: usize,
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pairs: u16,
     /// How long one turn takes.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// Where the report and its plots go.
     #[arg(long, default_value = "benches/results")]
     out: PathBuf,
+    /// The binary to measure, instead of one that is built now.
+    #[arg(long)]
+    rproxy: Option<PathBuf>,
+    /// How many connections wait in the scenarios about idle ones.
+    #[arg(long, default_value_t = 10_000)]
+    idle_connections: usize,
+    /// How long they wait.
+    #[arg(long, default_value_t = 30)]
+    idle_seconds: u64,
 }
 
-pub(crate) fn run(options: Options) -> Result<()> {
-    drop(options);
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        // What was started ends when the future that holds it is dropped.
+        tokio::select! {
+            done = compare(options) => done,
+            _ = interrupt.recv() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("terminated"),
+        }
+    })
+}
+
+async fn compare(options: &Options) -> Result<()> {
+    let rproxy = match &options.rproxy {
+        Some(path) => path.canonicalize()?,
+        None => build().await?,
+    };
+    let workbench = Workbench::new(rproxy)?;
+    let scenarios = match options.scenario.as_slice() {
+        [] => Scenario::value_variants(),
+        some => some,
+    };
+    for scenario in scenarios {
+        let outcome = turns::run(&workbench, *scenario, options).await?;
+        println!("{outcome:#?}");
+    }
     Ok(())
+}
+
+/// The binary that users get.
+async fn build() -> Result<PathBuf> {
+    let mut command = Command::new(env!("CARGO"));
+    let status = command.args(["build", "--release", "-p", "rproxy"]).kill_on_drop(true).status().await?;
+    ensure!(status.success(), "rproxy could not be built");
+    Ok(PathBuf::from("target/release/rproxy").canonicalize()?)
 }

@@ -1,0 +1,57 @@
+//! The one certificate that every proxy shows: ECDSA P-256, made for this run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Result;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
+
+/// The name in the certificate.
+pub(crate) const HOST: &str = "localhost";
+
+#[derive(Debug)]
+pub(crate) struct Certificate {
+    der: CertificateDer<'static>,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    /// Both in one file, as HAProxy wants them.
+    pub(crate) both: PathBuf,
+}
+
+impl Certificate {
+    pub(crate) fn write_into(folder: &Path) -> Result<Self> {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed([HOST.to_owned()])?;
+        let path = |name| folder.join(name);
+        let this = Self {
+            der: cert.der().clone(),
+            certificate: path("certificate.pem"),
+            key: path("key.pem"),
+            both: path("both.pem"),
+        };
+        fs::write(&this.certificate, cert.pem())?;
+        fs::write(&this.key, signing_key.serialize_pem())?;
+        fs::write(&this.both, cert.pem() + &signing_key.serialize_pem())?;
+        Ok(this)
+    }
+
+    /// A client that speaks TLS 1.3 with X25519 alone, so that all proxies do the same arithmetic.
+    pub(crate) fn connector(&self, resumption: Resumption) -> Result<TlsConnector> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone())?;
+        let kx_groups = vec![aws_lc_rs::kx_group::X25519];
+        let provider = CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.resumption = resumption;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(TlsConnector::from(Arc::new(config)))
+    }
+}

@@ -1,0 +1,105 @@
+//! What asks: wrk and h2load where they do it well, and generators of our own where they don't.
+
+mod h2load;
+mod handshake;
+mod http1;
+mod idle;
+mod open_loop;
+mod websocket;
+mod wrk;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hdrhistogram::Histogram;
+use tokio::process::Command;
+
+pub(crate) use http1::{Target, fetch};
+pub(crate) use idle::Idle;
+
+use crate::compare::certificate::HOST;
+
+/// What is done to a proxy during one turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// HTTP/1.1: each connection asks again as soon as it has its answer.
+    Wrk { connections: usize },
+    /// HTTP/2, likewise, with several streams on each connection.
+    H2load { connections: usize, streams: usize },
+    /// A new connection for each request.
+    Handshakes { resumed: bool },
+    /// Each connection sends a message when it has the one before back.
+    WebSocket { connections: usize },
+    /// So many requests per second, whatever the answers do.
+    OpenLoop { rate: u64, connections: usize },
+}
+
+/// What was done during one turn.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    /// With their answers, all of them as they should be: anything else is an error.
+    pub(crate) requests: u64,
+    pub(crate) elapsed: Duration,
+    /// In nanoseconds, where it was measured.
+    pub(crate) latencies: Option<Histogram<u64>>,
+}
+
+impl Load {
+    /// An error when a single answer was not what it should be: a proxy that refuses must not look fast.
+    pub(crate) async fn run(self, target: &Target, duration: Duration) -> Result<Tally> {
+        let tally = match self {
+            Self::Wrk { connections } => wrk::run(target, connections, duration).await,
+            Self::H2load { connections, streams } => h2load::run(target, connections, streams, duration).await,
+            Self::Handshakes { resumed } => handshake::run(target, resumed, duration).await,
+            Self::WebSocket { connections } => websocket::run(target, connections, duration).await,
+            Self::OpenLoop { rate, connections } => open_loop::run(target, rate, connections, duration).await,
+        }?;
+        ensure!(tally.requests > 0, "not one answer");
+        Ok(tally)
+    }
+
+    /// As the report says it.
+    pub(crate) fn describe(self) -> String {
+        match self {
+            Self::Wrk { connections } => format!("`wrk -t1 -c{connections}`"),
+            Self::H2load { connections, streams } => format!("`h2load -t1 -c{connections} -m{streams}`"),
+            Self::Handshakes { resumed: false } => {
+                "16 clients (rustls), each time a new connection, a full handshake, one GET".to_owned()
+            }
+            Self::Handshakes { resumed: true } => {
+                "16 clients (rustls), each time a new connection, the session resumed, one GET".to_owned()
+            }
+            Self::WebSocket { connections } => {
+                format!("{connections} connections, each sends 64 bytes of text when the message before is back")
+            }
+            Self::OpenLoop { rate, connections } => format!(
+                "{rate} requests per second on {connections} connections; a latency counts from the instant at \
+                 which the request was due"
+            ),
+        }
+    }
+}
+
+impl Target {
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{HOST}:{}{}", self.address.port(), self.path)
+    }
+}
+
+/// Runs a generator to its end, and gives what it printed.
+async fn output_of(mut command: Command) -> Result<String> {
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    let output = command.kill_on_drop(true).output().await.with_context(|| format!("starting {program}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{program} ended with {}: {}", output.status, error.trim());
+    Ok(text)
+}
+
+/// One of the addresses of the loopback, in turn, so that ports suffice for many connections.
+fn source(number: usize) -> SocketAddr {
+    let last = u8::try_from(number % 64).unwrap_or_default();
+    SocketAddr::from(([127, 0, 0, 2 + last], 0))
+}

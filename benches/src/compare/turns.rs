@@ -1,0 +1,206 @@
+//! One scenario: every proxy has its turn, again and again.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use http::StatusCode;
+
+use super::Options;
+use super::figure::Sample;
+use super::load::{Idle, Load, Target, fetch};
+use super::memory::Memory;
+use super::processor::Usage;
+use super::proxies::{Place, Proxy, Running, start_files, start_program};
+use super::scenario::{Kind, Origin, Plan, Scenario};
+use super::workbench::Workbench;
+
+/// What a scenario gave, proxy by proxy.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) scenario: Scenario,
+    pub(crate) results: Vec<(Proxy, Verdict)>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// One sample per turn.
+    Samples {
+        samples: Vec<Sample>,
+        processes: usize,
+        threads: u32,
+    },
+    NotInstalled,
+    /// Something was not as it should be: no figure of this proxy counts.
+    Void(String),
+}
+
+/// An error when the scenario can't be run at all; what goes wrong with one proxy is in its verdict.
+pub(crate) async fn run(workbench: &Workbench, scenario: Scenario, options: &Options) -> Result<Outcome> {
+    let plan = scenario.plan();
+    let origin = match plan.origin {
+        Origin::Files => start_files(&workbench.place()?, &workbench.files).await?,
+        Origin::Program => start_program(&workbench.place()?).await?,
+    };
+    let results = match plan.kind {
+        Kind::Turns(load) => turns(workbench, &plan, load, &origin, options).await?,
+        Kind::Idle | Kind::Empty => one_by_one(workbench, &plan, &origin, options).await?,
+    };
+    Ok(Outcome { scenario, results })
+}
+
+/// A, B, C, A, B, C: whatever makes the machine slower for a while meets all of them.
+async fn turns(
+    workbench: &Workbench,
+    plan: &Plan,
+    load: Load,
+    origin: &Running,
+    options: &Options,
+) -> Result<Vec<(Proxy, Verdict)>> {
+    let mut contestants = Vec::new();
+    for proxy in plan.proxies {
+        contestants.push(Contestant::prepare(workbench, plan, load, origin, *proxy).await?);
+    }
+    for turn in 1..=options.pairs {
+        for contestant in &mut contestants {
+            contestant.turn(load, Duration::from_secs(options.seconds)).await;
+        }
+        eprintln!("{}: {turn} of {}", plan.title, options.pairs);
+    }
+    Ok(contestants.into_iter().map(|contestant| (contestant.proxy, contestant.verdict)).collect())
+}
+
+/// A proxy that takes part in the turns.
+struct Contestant {
+    proxy: Proxy,
+    verdict: Verdict,
+    /// `None` when it could not be started.
+    running: Option<(Running, Target)>,
+}
+
+impl Contestant {
+    async fn prepare(workbench: &Workbench, plan: &Plan, load: Load, origin: &Running, proxy: Proxy) -> Result<Self> {
+        if proxy.version(&workbench.rproxy).await.is_none() {
+            return Ok(Self { proxy, verdict: Verdict::NotInstalled, running: None });
+        }
+        let place = workbench.place()?;
+        Ok(match ready(workbench, plan, load, origin, proxy, &place).await {
+            Ok((running, target)) => {
+                let usage = Usage::of(running.process.id())?;
+                let (processes, threads) = (usage.processes(), usage.threads());
+                let verdict = Verdict::Samples { samples: Vec::new(), processes, threads };
+                Self { proxy, verdict, running: Some((running, target)) }
+            }
+            Err(error) => Self { proxy, verdict: Verdict::Void(format!("{error:#}")), running: None },
+        })
+    }
+
+    async fn turn(&mut self, load: Load, duration: Duration) {
+        let (Some((running, target)), Verdict::Samples { samples, .. }) = (&self.running, &mut self.verdict) else {
+            return;
+        };
+        match measure(running, target, load, duration).await {
+            Ok(sample) => samples.push(sample),
+            Err(error) => self.verdict = Verdict::Void(format!("{error:#}")),
+        }
+    }
+}
+
+/// Starts a proxy, sees that it answers rightly, and lets it warm up.
+async fn ready(
+    workbench: &Workbench,
+    plan: &Plan,
+    load: Load,
+    origin: &Running,
+    proxy: Proxy,
+    place: &Path,
+) -> Result<(Running, Target)> {
+    let (running, target) = start(workbench, plan, origin, proxy, place).await?;
+    if plan.origin == Origin::Files {
+        let answer = fetch(&target, &[]).await?;
+        ensure!(answer.status() == StatusCode::OK, "{} is answered by {}", target.path, answer.status());
+        let file = workbench.files.join(target.path.trim_start_matches('/'));
+        ensure!(*answer.body() == std::fs::read(file)?, "{} has another content", target.path);
+    }
+    load.run(&target, Duration::from_secs(1)).await.context("warming up")?;
+    if plan.proxies == Proxy::CACHES {
+        let status = fetch(&target, &[]).await?.headers().get("cache-status").cloned();
+        let is_hit = status.is_some_and(|status| String::from_utf8_lossy(status.as_bytes()).contains("; hit"));
+        ensure!(is_hit, "the answer did not come from the cache");
+    }
+    Ok((running, target))
+}
+
+async fn start(
+    workbench: &Workbench,
+    plan: &Plan,
+    origin: &Running,
+    proxy: Proxy,
+    folder: &Path,
+) -> Result<(Running, Target)> {
+    let (certificate, tls) = (&workbench.certificate, plan.tls);
+    let place = Place { folder, origin: origin.address, certificate, tls, rproxy: &workbench.rproxy };
+    let running = proxy.start(place).await?;
+    let certificate = tls.then(|| certificate.clone());
+    let target = Target { address: running.address, path: plan.path, certificate };
+    Ok((running, target))
+}
+
+async fn measure(running: &Running, target: &Target, load: Load, duration: Duration) -> Result<Sample> {
+    let before = Usage::of(running.process.id())?;
+    let tally = load.run(target, duration).await?;
+    let after = Usage::of(running.process.id())?;
+    Ok(Sample::of_load(after.since(&before)?, &tally))
+}
+
+/// Memory does not depend on how busy the machine is: each has one turn, alone, so that it shares no page with another.
+async fn one_by_one(
+    workbench: &Workbench,
+    plan: &Plan,
+    origin: &Running,
+    options: &Options,
+) -> Result<Vec<(Proxy, Verdict)>> {
+    let mut results = Vec::new();
+    for proxy in plan.proxies {
+        let place = workbench.place()?;
+        let verdict = match proxy.version(&workbench.rproxy).await {
+            None => Verdict::NotInstalled,
+            Some(_) => match hold(workbench, plan, origin, *proxy, &place, options).await {
+                Ok(verdict) => verdict,
+                Err(error) => Verdict::Void(format!("{error:#}")),
+            },
+        };
+        results.push((*proxy, verdict));
+        eprintln!("{}: {}", plan.title, proxy.name());
+    }
+    Ok(results)
+}
+
+async fn hold(
+    workbench: &Workbench,
+    plan: &Plan,
+    origin: &Running,
+    proxy: Proxy,
+    place: &Path,
+    options: &Options,
+) -> Result<Verdict> {
+    let (running, target) = start(workbench, plan, origin, proxy, place).await?;
+    let id = running.process.id();
+    // Started, it is not at rest yet.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let sample = match plan.kind {
+        Kind::Turns(_) | Kind::Empty => Sample::of_memory(Memory::of(id)?),
+        Kind::Idle => {
+            fetch(&target, &[]).await?;
+            let without = Memory::of(id)?;
+            let mut idle = Idle::open(&target, options.idle_connections).await?;
+            tokio::time::sleep(Duration::from_secs(options.idle_seconds)).await;
+            let with = Memory::of(id)?;
+            idle.are_all_open()?;
+            idle.still_answer(&target, options.idle_connections.div_ceil(100)).await?;
+            Sample::of_growth(without, with, options.idle_connections)
+        }
+    };
+    let usage = Usage::of(id)?;
+    Ok(Verdict::Samples { samples: vec![sample], processes: usage.processes(), threads: usage.threads() })
+}

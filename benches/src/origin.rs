@@ -1,0 +1,101 @@
+//! The backend of the scenarios that static files can't serve: slow answers, a WebSocket echo, and one that shows
+//! what was asked. One process, one thread.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+use clap::Args;
+use futures_util::{SinkExt, StreamExt};
+use http::header::{CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+/// How long `/slow` takes.
+const SLOW: Duration = Duration::from_millis(200);
+
+/// Serves `/slow`, `/echo` and `/head` to the comparison.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Where to listen.
+    #[arg(long)]
+    listen: SocketAddr,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let listener = TcpListener::bind(options.listen).await?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
+            tokio::spawn(connection.with_upgrades());
+        }
+    })
+}
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(match request.uri().path() {
+        "/slow" => {
+            tokio::time::sleep(SLOW).await;
+            text("hello from afar!\n")
+        }
+        "/head" => text(format!("{:?}", request.headers())),
+        "/long" => text("All work and no play makes Jack a dull boy.\n".repeat(100)),
+        "/echo" => echo(request),
+        _ => with_status(StatusCode::NOT_FOUND),
+    })
+}
+
+/// RFC 6455 §4.2.2, and then every message goes back as it came.
+fn echo(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let Some(key) = request.headers().get(SEC_WEBSOCKET_KEY) else { return with_status(StatusCode::BAD_REQUEST) };
+    let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) else {
+        return with_status(StatusCode::BAD_REQUEST);
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        let config = WebSocketConfig::default().read_buffer_size(4096);
+        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        let (mut sink, mut stream) = socket.split();
+        while let Some(Ok(message)) = stream.next().await {
+            let is_content = message.is_text() || message.is_binary();
+            if is_content && sink.send(message).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut response = with_status(StatusCode::SWITCHING_PROTOCOLS);
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    response
+}
+
+/// With what names the software, so that it is seen whether a proxy takes it away.
+fn text(body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    headers.insert("server", HeaderValue::from_static("origin/1.0"));
+    headers.insert("x-powered-by", HeaderValue::from_static("origin/1.0"));
+    response
+}
+
+fn with_status(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}

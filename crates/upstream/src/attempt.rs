@@ -17,20 +17,21 @@ use crate::rewrite::{one_length, to_http1, to_http2};
 use crate::service::Link;
 
 /// An attempt that failed.
-pub(crate) struct Failure<B: Body> {
-    /// The request, where it may be sent to another backend: nothing of it was sent, or it has no content and does no
-    /// harm (RFC 9110 §9.2.2).
-    pub(crate) request: Option<Request<RequestBody<B>>>,
+pub(crate) struct Failure {
+    /// Whether the request may be sent to another backend: nothing of it was sent, or it has no content and does no harm
+    /// (RFC 9110 §9.2.2).
+    pub(crate) is_repeatable: bool,
     pub(crate) was_sent: bool,
     pub(crate) error: ProxyError,
 }
 
-type Attempted<B> = Result<Response<UpstreamBody<B>>, Failure<B>>;
+type Attempted<B> = Result<Response<UpstreamBody<B>>, Failure>;
 
+/// Sends `request`, which is whole again where it may be sent to another backend.
 pub(crate) async fn attempt<B>(
     settings: &Settings,
     link: &Link<B>,
-    request: Request<RequestBody<B>>,
+    request: &mut Request<RequestBody<B>>,
     patience: Patience,
     lease: &mut Option<Box<Lease>>,
 ) -> Attempted<B>
@@ -58,7 +59,7 @@ where
 async fn http1<B>(
     settings: &Settings,
     link: &Link<B>,
-    mut request: Request<RequestBody<B>>,
+    request: &mut Request<RequestBody<B>>,
     patience: Patience,
     lease: &mut Option<Box<Lease>>,
 ) -> Attempted<B>
@@ -68,25 +69,25 @@ where
     if let Some(slots) = &link.member.slots {
         match Box::pin(slots.take(settings.queue_timeout)).await {
             Ok(slot) => lease.get_or_insert_default().occupy(slot),
-            Err(error) => return Err(Failure::unsent(request, error)),
+            Err(error) => return Err(Failure::unsent(error)),
         }
     }
-    to_http1(&mut request, &link.member.backend.host);
+    to_http1(request, &link.member.backend.host);
     if let Some(mut connection) = link.http1.take() {
-        request = match connection.send(request, patience).await {
+        match connection.send(request, patience).await {
             Ok(response) => return Ok(finish(response, connection, link)),
             // The backend closed the connection just as it was used: once more, on a new one.
-            Err(SendError::Ended { request: Some(request), .. }) => request,
-            Err(SendError::Ended { request: None, error }) => return Err(Failure::of(error.into())),
+            Err(SendError::Ended { is_repeatable: true, .. }) => {}
+            Err(SendError::Ended { is_repeatable: false, error }) => return Err(Failure::of(error.into())),
             Err(SendError::Failed(error)) => return Err(Failure::of(error)),
-        };
+        }
     }
     if let Some(slots) = &link.member.slots {
         slots.make_room();
     }
     let connected = match Box::pin(settings.connector.connect(&link.member.backend, Speak::Any)).await {
         Ok(connected) => connected,
-        Err(error) => return Err(Failure::unsent(request, error)),
+        Err(error) => return Err(Failure::unsent(error)),
     };
     if connected.is_http2 {
         return Box::pin(http2(settings, link, request, patience, Some(connected))).await;
@@ -94,7 +95,9 @@ where
     let mut connection = Http1::new(connected.socket, connected.until);
     match connection.send(request, patience).await {
         Ok(response) => Ok(finish(response, connection, link)),
-        Err(SendError::Ended { error, request }) => Err(Failure { request, was_sent: true, error: error.into() }),
+        Err(SendError::Ended { error, is_repeatable }) => {
+            Err(Failure { is_repeatable, was_sent: true, error: error.into() })
+        }
         Err(SendError::Failed(error)) => Err(Failure::of(error)),
     }
 }
@@ -111,13 +114,13 @@ where
 async fn switch<B>(
     settings: &Settings,
     link: &Link<B>,
-    mut request: Request<RequestBody<B>>,
+    request: &mut Request<RequestBody<B>>,
     patience: Patience,
 ) -> Attempted<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    to_http1(&mut request, &link.member.backend.host);
+    to_http1(request, &link.member.backend.host);
     let protocol = request.extensions().get::<hyper::ext::Protocol>();
     let Some(protocol) = protocol.and_then(|protocol| HeaderValue::from_str(protocol.as_str()).ok()) else {
         return Err(Failure::of(ProxyError::new(ProxyErrorKind::HttpRequestError)));
@@ -127,13 +130,13 @@ where
 
     let Connected { socket, .. } = match settings.connector.connect(&link.member.backend, Speak::Http1).await {
         Ok(connected) => connected,
-        Err(error) => return Err(Failure::unsent(request, error)),
+        Err(error) => return Err(Failure::unsent(error)),
     };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(Failure::terminated)?;
     // After a 101 the connection belongs to the tunnel, which outlives this request.
     tokio::spawn(connection.with_upgrades());
-    match timeout(patience.head, sender.send_request(request)).await {
+    match timeout(patience.head, sender.send_request(taken(request))).await {
         Ok(Ok(mut response)) => {
             one_length(response.headers_mut());
             Ok(response.map(|incoming| UpstreamBody::driven(incoming, patience)))
@@ -147,7 +150,7 @@ where
 async fn http2<B>(
     settings: &Settings,
     link: &Link<B>,
-    mut request: Request<RequestBody<B>>,
+    request: &mut Request<RequestBody<B>>,
     patience: Patience,
     new: Option<Connected>,
 ) -> Attempted<B>
@@ -155,35 +158,43 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     let backend = &link.member.backend;
-    to_http2(&mut request, backend).map_err(|error| Failure::of(error.into()))?;
+    to_http2(request, backend).map_err(|error| Failure::of(error.into()))?;
     if let Some(connected) = new
         && let Err(error) = link.http2.adopt(connected).await
     {
-        return Err(Failure::unsent(request, error));
+        return Err(Failure::unsent(error));
     }
-    match link.http2.send(&settings.connector, backend, request, patience).await {
+    match link.http2.send(&settings.connector, backend, taken(request), patience).await {
         Ok(response) => Ok(response.map(|incoming| UpstreamBody::driven(incoming, patience))),
-        Err((Some(request), error)) => Err(Failure::unsent(request, error)),
+        Err((Some(unsent), error)) => {
+            *request = unsent;
+            Err(Failure::unsent(error))
+        }
         Err((None, error)) => Err(Failure::of(error)),
     }
 }
 
-impl<B: Body> Failure<B> {
+/// The request itself, for those who keep it.
+fn taken<B: Body>(request: &mut Request<RequestBody<B>>) -> Request<RequestBody<B>> {
+    std::mem::replace(request, Request::new(RequestBody::empty()))
+}
+
+impl Failure {
     /// The backend was not reached.
-    fn unsent(request: Request<RequestBody<B>>, error: ProxyError) -> Self {
-        Self { request: Some(request), was_sent: false, error }
+    fn unsent(error: ProxyError) -> Self {
+        Self { is_repeatable: true, was_sent: false, error }
     }
 
     /// Something was sent, and is not to be sent again.
     fn of(error: ProxyError) -> Self {
-        Self { request: None, was_sent: true, error }
+        Self { is_repeatable: false, was_sent: true, error }
     }
 
     fn terminated(error: impl Into<BoxError>) -> Self {
         Self::of(ProxyError::caused(ProxyErrorKind::ConnectionTerminated, error))
     }
 
-    fn blame<C: Body + 'static>(&self, link: &Link<C>) {
+    fn blame<B: Body + 'static>(&self, link: &Link<B>) {
         match self.error.kind() {
             // Neither says anything of the backend.
             ProxyErrorKind::HttpRequestError | ProxyErrorKind::ConnectionLimitReached => {}

@@ -140,20 +140,36 @@ enum Kind<B: Body + 'static> {
         pool: Arc<Pool<B>>,
     },
     /// Something else drives the connection: HTTP/2, an upgrade.
-    Driven {
-        incoming: Incoming,
-        patience: Patience,
-        /// Made when there is something to wait for.
-        deadline: Option<Box<Deadline>>,
-    },
+    // Boxed: it is large, and HTTP/1.1 is the usual case.
+    Driven(Box<Driven>),
     Full {
         body: Full<Bytes>,
     },
 }
 
+struct Driven {
+    incoming: Incoming,
+    patience: Patience,
+    /// Made when there is something to wait for.
+    deadline: Option<Deadline>,
+}
+
+impl Driven {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(polled) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            if let Some(deadline) = &mut self.deadline {
+                deadline.is_answered();
+            }
+            return Poll::Ready(polled.map(|frame| frame.map_err(BodyError::Http)));
+        }
+        ready!(self.deadline.get_or_insert_with(Deadline::new).poll_silence(cx, &self.patience));
+        Poll::Ready(Some(Err(BodyError::Timeout)))
+    }
+}
+
 impl<B: Body + 'static> UpstreamBody<B> {
     pub(crate) fn driven(incoming: Incoming, patience: Patience) -> Self {
-        Self { kind: Kind::Driven { incoming, patience, deadline: None }, lease: None }
+        Self { kind: Kind::Driven(Box::new(Driven { incoming, patience, deadline: None })), lease: None }
     }
 
     pub(crate) fn full(body: Bytes) -> Self {
@@ -231,17 +247,7 @@ where
                 }
                 Poll::Ready(polled)
             }
-            Kind::Driven { incoming, patience, deadline } => {
-                if let Poll::Ready(polled) = Pin::new(incoming).poll_frame(cx) {
-                    if let Some(deadline) = deadline {
-                        deadline.is_answered();
-                    }
-                    return Poll::Ready(polled.map(|frame| frame.map_err(BodyError::Http)));
-                }
-                let deadline = deadline.get_or_insert_with(|| Box::new(Deadline::new()));
-                ready!(deadline.poll_silence(cx, patience));
-                Poll::Ready(Some(Err(BodyError::Timeout)))
-            }
+            Kind::Driven(driven) => driven.poll_frame(cx),
             Kind::Full { body } => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
     }
@@ -249,7 +255,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Http1 { connection, .. } => connection.is_none(),
-            Kind::Driven { incoming, .. } => incoming.is_end_stream(),
+            Kind::Driven(driven) => driven.incoming.is_end_stream(),
             Kind::Full { body } => body.is_end_stream(),
         }
     }
@@ -260,7 +266,7 @@ where
                 connection.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
             Kind::Http1 { connection: None, .. } => SizeHint::with_exact(0),
-            Kind::Driven { incoming, .. } => incoming.size_hint(),
+            Kind::Driven(driven) => driven.incoming.size_hint(),
             Kind::Full { body } => body.size_hint(),
         }
     }

@@ -140,7 +140,7 @@ async fn ask(settings: &Settings, member: &Member, check: &HealthCheck) -> Resul
     } else {
         to_http1(&mut request, &member.backend.host);
         let patience = Patience { head: check.timeout, silence: check.timeout, until: None };
-        match Http1::new(socket, None).send(request, patience).await {
+        match Http1::new(socket, None).send(&mut request, patience).await {
             Ok(response) => response.status(),
             Err(SendError::Failed(error)) => return Err(error.into()),
             Err(SendError::Ended { error, .. }) => return Err(ProxyError::from(error).into()),

@@ -15,7 +15,7 @@ use crate::service::{Link, Worker};
 /// Makes the exchange, which is to end before `until`.
 pub(crate) async fn exchange<B>(
     worker: &Worker<B>,
-    request: Request<B>,
+    request: &mut Request<RequestBody<B>>,
     until: Option<Instant>,
 ) -> Response<UpstreamBody<B>>
 where
@@ -23,8 +23,7 @@ where
 {
     let settings = &*worker.settings;
     let patience = Patience { head: settings.timeout, silence: settings.read_timeout, until };
-    let (mut request, key) = with_key(worker, request.map(RequestBody::new));
-    let mut course = Course { key, tried: Vec::new(), repeated: 0, hold: Hold::Not, error: None };
+    let mut course = Course { key: key(worker, request), tried: Vec::new(), repeated: 0, hold: Hold::Not, error: None };
     loop {
         let Some(link) = worker.choose(&course) else {
             // Nobody is left to ask.
@@ -39,26 +38,28 @@ where
                 settings.budget.succeeded();
                 return response.map(|body| body.holding(lease));
             }
-            Err(failure) => match course.failed(worker, link, failure) {
-                Some(again) => request = again,
-                None => return course.into_error(worker).into_response(),
-            },
+            Err(failure) => {
+                if !course.goes_on(worker, link, failure) {
+                    return course.into_error(worker).into_response();
+                }
+            }
         }
     }
 }
 
-/// The request, and the hash of its key if the balance asks for one.
-fn with_key<B>(worker: &Worker<B>, request: Request<RequestBody<B>>) -> (Request<RequestBody<B>>, Option<u64>)
+/// The hash of the request's key, if the balance asks for one.
+fn key<B>(worker: &Worker<B>, request: &mut Request<RequestBody<B>>) -> Option<u64>
 where
     B: Body + 'static,
 {
     let balance = &worker.settings.balance;
     if worker.links.len() == 1 || !balance.has_key() {
-        return (request, None);
+        return None;
     }
-    let (head, body) = request.into_parts();
+    let (head, body) = std::mem::replace(request, Request::new(RequestBody::empty())).into_parts();
     let key = balance.key(&head);
-    (Request::from_parts(head, body), key)
+    *request = Request::from_parts(head, body);
+    key
 }
 
 /// What has become of a request so far.
@@ -79,12 +80,12 @@ enum Hold {
 }
 
 impl Course {
-    /// The request, if it is to be tried with another backend.
-    fn failed<B>(&mut self, worker: &Worker<B>, link: &Link<B>, failure: Failure<B>) -> Option<Request<RequestBody<B>>>
+    /// Whether the request is to be tried with another backend.
+    fn goes_on<B>(&mut self, worker: &Worker<B>, link: &Link<B>, failure: Failure) -> bool
     where
         B: Body + 'static,
     {
-        let Failure { request, was_sent, error } = failure;
+        let Failure { is_repeatable, was_sent, error } = failure;
         self.error = Some(error.at(&link.member.name));
         self.tried.push(link.index);
         if was_sent {
@@ -92,9 +93,9 @@ impl Course {
             self.hold = Hold::Never;
             let may_repeat = worker.settings.budget.failed() && self.repeated < worker.settings.retries;
             self.repeated += 1;
-            return request.filter(|_| may_repeat);
+            return is_repeatable && may_repeat;
         }
-        request
+        true
     }
 
     /// Waits for a backend to come back, for as long as requests are held; whether to ask again.

@@ -17,7 +17,7 @@ use tower_service::Service;
 
 use crate::backend::Backend;
 use crate::balance::{Candidate, Turns, choose};
-use crate::body::UpstreamBody;
+use crate::body::{RequestBody, UpstreamBody};
 use crate::builder::{Builder, Settings};
 use crate::error::{BoxError, ProxyError, ProxyErrorKind};
 use crate::exchange::{Course, exchange};
@@ -162,11 +162,13 @@ where
         let worker = Arc::clone(&self.worker);
         // Boxed: the exchange is large, so that one allocation is cheaper than carrying it inside of every layer's
         // future.
+        // The request stays where it is from here on: each move of it is a copy.
+        let mut request = request.map(RequestBody::new);
         let exchange: Pin<Box<dyn Future<Output = _> + Send>> = match worker.settings.request_timeout {
-            None => Box::pin(async move { exchange(&worker, request, None).await }),
+            None => Box::pin(async move { exchange(&worker, &mut request, None).await }),
             Some(within) => Box::pin(async move {
                 let until = Instant::now() + within;
-                let exchange = exchange(&worker, request, Some(until));
+                let exchange = exchange(&worker, &mut request, Some(until));
                 timeout_at(until, exchange).await.unwrap_or_else(|_| late().into_response())
             }),
         };

@@ -45,10 +45,10 @@ pub(crate) struct Http1<B: Body> {
 }
 
 /// A request that got no response.
-pub(crate) enum SendError<B: Body> {
-    /// The connection ended before the response head did. Here is the request again, where it may be sent again:
-    /// nothing of it went out, or it has no content and does no harm (RFC 9110 §9.2.2).
-    Ended { request: Option<Request<RequestBody<B>>>, error: io::Error },
+pub(crate) enum SendError {
+    /// The connection ended before the response head did. The request may be sent again where nothing of it went out, or
+    /// it has no content and does no harm (RFC 9110 §9.2.2).
+    Ended { is_repeatable: bool, error: io::Error },
     /// Another failure, which a new connection would not mend.
     Failed(ProxyError),
 }
@@ -76,20 +76,20 @@ where
         })
     }
 
-    /// Sends `request` and waits for the head of its response.
+    /// Sends `request`, but for its body, which goes out with it and comes back where it may be sent again, and waits for
+    /// the head of its response.
     pub(crate) async fn send(
         &mut self,
-        request: Request<RequestBody<B>>,
+        request: &mut Request<RequestBody<B>>,
         patience: Patience,
-    ) -> Result<Response<()>, SendError<B>> {
-        let (head, body) = request.into_parts();
-        let request = Request::from_parts(head, ());
-        let is_repeatable = body.is_empty() && request.method().is_idempotent();
-        self.output.begin(&request, body);
+    ) -> Result<Response<()>, SendError> {
+        let is_harmless = request.body().is_empty() && request.method().is_idempotent();
+        self.output.begin(request);
         self.patience = patience;
         self.deadline.set(Instant::now() + patience.head);
         let mut interim = 0;
-        let received = poll_fn(|cx| self.poll_exchange(cx, request.method(), &mut interim)).await;
+        let method = request.method();
+        let received = poll_fn(|cx| self.poll_exchange(cx, method, &mut interim)).await;
         match received {
             Ok(Head { response, framing, keep_alive }) => {
                 self.decoder = Decoder::new(framing);
@@ -97,11 +97,12 @@ where
                 Ok(response)
             }
             Err(Failure::Ended(error)) => {
-                let body = match self.output.take_back() {
-                    Some(body) => Some(body),
-                    None => is_repeatable.then(RequestBody::empty),
-                };
-                Err(SendError::Ended { request: body.map(|body| request.map(|()| body)), error })
+                let unsent = self.output.take_back();
+                let is_repeatable = unsent.is_some() || is_harmless;
+                if let Some(body) = unsent {
+                    *request.body_mut() = body;
+                }
+                Err(SendError::Ended { is_repeatable, error })
             }
             Err(Failure::Other(error)) => Err(SendError::Failed(error)),
         }

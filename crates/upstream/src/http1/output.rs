@@ -83,7 +83,8 @@ where
     B: Body<Error: Into<BoxError>> + Unpin,
 {
     /// Takes up a request. The last one has gone out whole.
-    pub(super) fn begin(&mut self, request: &Request<()>, body: RequestBody<B>) {
+    pub(super) fn begin(&mut self, request: &mut Request<RequestBody<B>>) {
+        let body = std::mem::replace(request.body_mut(), RequestBody::empty());
         let framing = framing(&body);
         (self.has_begun, self.has_progressed, self.has_stopped) = (false, false, false);
         self.own.clear();

@@ -147,17 +147,24 @@ fn accepted(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Whether a response is large and verbose enough, and whole, and may be changed.
 fn is_worth_it<B: Body>(response: &Response<B>) -> bool {
-    may_be_compressed(response.headers()) && DefaultPredicate::new().should_compress(response)
+    let is_large = response.body().size_hint().upper().is_none_or(|most| most >= WORTH_IT);
+    is_large && may_be_compressed(response.headers()) && DefaultPredicate::new().should_compress(response)
 }
 
 fn may_be_compressed(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|media_type| is_verbose(media_type.as_bytes()))
-        && !headers.contains_key(CONTENT_ENCODING)
-        && !headers.contains_key(CONTENT_RANGE)
-        && !forbids_transformation(headers)
-        // RFC 9530: a digest is of the bytes that are sent, or of those before any coding.
-        && !headers.contains_key(CONTENT_DIGEST)
-        && !headers.contains_key(REPR_DIGEST)
+    // One walk over the fields there are, instead of a search for each that may be there.
+    let mut is_verbose_type = false;
+    for (name, value) in headers {
+        match *name {
+            CONTENT_TYPE => is_verbose_type = is_verbose(value.as_bytes()),
+            CONTENT_ENCODING | CONTENT_RANGE => return false,
+            CACHE_CONTROL if forbids_transformation(value.as_bytes()) => return false,
+            // RFC 9530: a digest is of the bytes that are sent, or of those before any coding.
+            ref name if *name == CONTENT_DIGEST || *name == REPR_DIGEST => return false,
+            _ => {}
+        }
+    }
+    is_verbose_type
 }
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
@@ -201,12 +208,9 @@ const VERBOSE: [&[u8]; 18] = [
 ];
 
 /// RFC 9111 §5.2.2.6
-fn forbids_transformation(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(CACHE_CONTROL).iter();
-    lines.any(|line| {
-        let mut directives = line.as_bytes().split(|&byte| byte == b',');
-        directives.any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"no-transform"))
-    })
+fn forbids_transformation(cache_control: &[u8]) -> bool {
+    let mut directives = cache_control.split(|&byte| byte == b',');
+    directives.any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"no-transform"))
 }
 
 /// RFC 9110 §12.5.5: the answer to another client might be another.

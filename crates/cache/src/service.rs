@@ -148,15 +148,16 @@ impl Answer {
 impl Settings {
     fn plan<B: Body>(self: &Arc<Self>, request: &Request<B>) -> Plan {
         let headers = request.headers();
+        let applies = self.paths.contains(request.uri().path());
+        let head = *request.method() == Method::HEAD;
+        // First, as it is what becomes of most.
+        if !applies && is_safe(request.method()) {
+            return Plan::Forward(Exchange::Untouched);
+        }
         // What follows a change of protocol is not a response. A layer above may have taken `Upgrade` for itself;
         // the key of a WebSocket handshake (RFC 6455 §4.1) stays.
         let switches = headers.contains_key(header::UPGRADE) || headers.contains_key(header::SEC_WEBSOCKET_KEY);
         if *request.method() == Method::CONNECT || switches {
-            return Plan::Forward(Exchange::Untouched);
-        }
-        let applies = self.paths.contains(request.uri().path());
-        let head = *request.method() == Method::HEAD;
-        if !applies && is_safe(request.method()) {
             return Plan::Forward(Exchange::Untouched);
         }
         let Some(key) = Key::of(request) else {

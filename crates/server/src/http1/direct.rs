@@ -171,8 +171,12 @@ where
         let Ok(data) = frame.into_data() else { continue };
         let long = "the body is longer than its length";
         length = length.checked_sub(data.remaining() as u64).ok_or(long)?;
-        write(io, &out, data, b"").await?;
-        out.clear();
+        if out.len() + data.remaining() <= SMALL {
+            put_small(&mut out, data);
+        } else {
+            write(io, &out, data, b"").await?;
+            out.clear();
+        }
     }
     // There is no data to go along with the head.
     write(io, &out, &[][..], b"").await.map_err(Into::into)
@@ -226,6 +230,17 @@ where
     }
 }
 
+/// Copies what is so little that a system call that gathers it would cost more.
+fn put_small(out: &mut Vec<u8>, mut data: impl Buf) {
+    out.reserve(data.remaining());
+    while data.has_remaining() {
+        let chunk = data.chunk();
+        out.extend_from_slice(chunk);
+        let length = chunk.len();
+        data.advance(length);
+    }
+}
+
 type NextFrame<B> = Option<Result<Frame<<B as Body>::Data>, BoxError>>;
 
 fn poll_frame<B>(body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<NextFrame<B>>
@@ -266,8 +281,12 @@ where
     poll_fn(|cx| {
         while all.has_remaining() {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = all.chunks_vectored(&mut slices);
-            match ready!(Pin::new(&mut *io).poll_write_vectored(cx, &slices[..count]))? {
+            let written = match all.chunks_vectored(&mut slices) {
+                // Cheaper for one piece.
+                1 => Pin::new(&mut *io).poll_write(cx, &slices[0]),
+                count => Pin::new(&mut *io).poll_write_vectored(cx, &slices[..count]),
+            };
+            match ready!(written)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => all.advance(written),
             }
@@ -279,6 +298,9 @@ where
 
 /// How many times a connection that does nothing is looked at before its idle time is over.
 const TICKS: u32 = 4;
+
+/// Below this, copying costs less than a system call that gathers.
+const SMALL: usize = 4096;
 
 /// What is before the data, the data, and what is behind it.
 const SLICES: usize = 4;

@@ -93,13 +93,18 @@ pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
 
     let head = input.split_to(length).freeze();
     let mut headers = HeaderMap::with_capacity(count + ROOM);
-    let mut says_connection = false;
+    let (mut says_connection, mut says_length, mut says_coding) = (false, false, false);
     for place in &places[..count] {
         let name = HeaderName::from_bytes(&head[place.name.range()]);
         let value = HeaderValue::from_maybe_shared(head.slice(place.value.range()));
         match (name, value) {
             (Ok(name), Ok(value)) => {
-                says_connection |= name == CONNECTION;
+                match name {
+                    CONNECTION => says_connection = true,
+                    CONTENT_LENGTH => says_length = true,
+                    TRANSFER_ENCODING => says_coding = true,
+                    _ => {}
+                }
                 headers.append(name, value);
             }
             _ => return Err(Malformed("a field of the response has bytes that it may not have")),
@@ -109,7 +114,12 @@ pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
         true => is_persistent(&headers, version),
         false => version == Version::HTTP_11,
     };
-    let (framing, is_clear) = framing(&mut headers, version, status, method)?;
+    // What is not there need not be looked for.
+    let (framing, is_clear) = match says_length || says_coding {
+        true => framing(&mut headers, version, status, method)?,
+        false if is_bodiless(status, method) => (Framing::Empty, true),
+        false => (Framing::Close, false),
+    };
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.version_mut() = version;
@@ -120,8 +130,8 @@ pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
 /// Where something stands in a head.
 #[derive(Clone, Copy, Default)]
 struct Span {
-    start: u32,
-    end: u32,
+    start: u16,
+    end: u16,
 }
 
 impl Span {
@@ -138,8 +148,8 @@ struct Place {
 
 fn offset(whole: &[u8], part: &[u8]) -> Span {
     // Within one head, so it fits.
-    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize) as u32;
-    Span { start, end: start + part.len() as u32 }
+    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize) as u16;
+    Span { start, end: start.saturating_add(part.len() as u16) }
 }
 
 /// RFC 9112 §9.3
@@ -161,10 +171,7 @@ fn framing(
     status: StatusCode,
     method: &Method,
 ) -> Result<(Framing, bool), Malformed> {
-    if *method == Method::HEAD
-        || status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-    {
+    if is_bodiless(status, method) {
         return Ok((Framing::Empty, true));
     }
     if headers.contains_key(TRANSFER_ENCODING) {
@@ -185,13 +192,21 @@ fn framing(
     }
 }
 
+/// Whether a response has no body whatever its fields say.
+fn is_bodiless(status: StatusCode, method: &Method) -> bool {
+    *method == Method::HEAD
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
 /// RFC 9110 §8.6: decimal digits, and, if said more than once, the same each time.
 fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, Malformed> {
-    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(first) = lines.next() else { return Ok(None) };
-    let is_single = lines.next().is_none();
+    let lines = headers.get_all(CONTENT_LENGTH);
+    let mut all = lines.iter();
+    let Some(first) = all.next() else { return Ok(None) };
+    let is_single = all.next().is_none();
     let mut length = None;
-    for line in headers.get_all(CONTENT_LENGTH) {
+    for line in lines {
         for member in line.as_bytes().split(|&byte| byte == b',') {
             let said = digits(member.trim_ascii()).ok_or(Malformed("the response has no length that is a number"))?;
             if *length.get_or_insert(said) != said {
@@ -224,7 +239,7 @@ fn is(said: &[u8], word: &[u8]) -> bool {
 
 /// More than any application sends, and little enough to hold for each request.
 const MOST_FIELDS: usize = 128;
-pub(super) const LARGEST_HEAD: usize = 64 * 1024;
+pub(super) const LARGEST_HEAD: usize = u16::MAX as usize;
 /// For the fields that are added on the way to the client: growing a map is as dear as filling it.
 const ROOM: usize = 16;
 

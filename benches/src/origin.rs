@@ -10,7 +10,7 @@ use bytes::Bytes;
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
 use http::header::{CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 /// How long `/slow` takes.
 const SLOW: Duration = Duration::from_millis(200);
 
-/// Serves `/slow`, `/echo` and `/head` to the comparison.
+/// Serves `/slow`, `/echo`, `/long`, and elsewhere what was asked.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Where to listen.
@@ -50,11 +50,18 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
             tokio::time::sleep(SLOW).await;
             text("hello from afar!\n")
         }
-        "/head" => text(format!("{:?}", request.headers())),
         "/long" => text("All work and no play makes Jack a dull boy.\n".repeat(100)),
         "/echo" => echo(request),
-        _ => with_status(StatusCode::NOT_FOUND),
+        _ => text(fields(request.headers())),
     })
+}
+
+/// What came of the request's head, line by line.
+fn fields(headers: &HeaderMap) -> Vec<u8> {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| {
+        [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"].concat()
+    };
+    headers.iter().flat_map(line).collect()
 }
 
 /// RFC 6455 §4.2.2, and then every message goes back as it came.

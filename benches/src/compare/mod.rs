@@ -3,15 +3,20 @@
 mod certificate;
 mod figure;
 mod load;
+mod machine;
 mod memory;
+mod plot;
 mod process;
 mod processor;
 mod proxies;
+mod report;
 mod scenario;
+mod seen;
 mod statistics;
 mod turns;
 mod workbench;
 
+use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
@@ -19,7 +24,11 @@ use clap::{Args, ValueEnum};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
+use machine::Machine;
+use proxies::Proxy;
+use report::Report;
 use scenario::Scenario;
+use seen::Seen;
 use workbench::Workbench;
 
 /// Runs rproxy, nginx, HAProxy and Varnish in turn on the same work, and writes a report.
@@ -66,16 +75,34 @@ async fn compare(options: &Options) -> Result<()> {
         Some(path) => path.canonicalize()?,
         None => build().await?,
     };
-    let workbench = Workbench::new(rproxy)?;
+    let workbench = Workbench::new(&rproxy)?;
     let scenarios = match options.scenario.as_slice() {
         [] => Scenario::value_variants(),
         some => some,
     };
+    let machine = Machine::here(&workbench.rproxy).await;
+    let seen = look(&workbench).await?;
+    let mut outcomes = Vec::new();
     for scenario in scenarios {
-        let outcome = turns::run(&workbench, *scenario, options).await?;
-        println!("{outcome:#?}");
+        outcomes.push(turns::run(&workbench, *scenario, options).await);
     }
+    fs::create_dir_all(&options.out)?;
+    let plots = plot::all(&outcomes, &options.out)?;
+    let report = Report { options, machine, seen, outcomes, plots }.to_string();
+    fs::write(options.out.join("compare.md"), &report)?;
+    println!("{report}");
     Ok(())
+}
+
+/// Whether they do the same work.
+async fn look(workbench: &Workbench) -> Result<Vec<(Proxy, Result<Seen, String>)>> {
+    let origin = proxies::start_program(&workbench.place()?).await?;
+    let mut seen = Vec::new();
+    for proxy in Proxy::CACHES {
+        let looked = seen::look(workbench, &origin, *proxy).await;
+        seen.push((*proxy, looked.map_err(|error| format!("{error:#}"))));
+    }
+    Ok(seen)
 }
 
 /// The binary that users get.

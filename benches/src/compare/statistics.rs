@@ -29,6 +29,11 @@ impl Spread {
         let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
         Self::of(&ratios).filter(|spread| spread.median.is_finite())
     }
+
+    /// The median as text, without the others.
+    pub(crate) fn alone(&self) -> String {
+        Self { low: self.median, high: self.median, ..*self }.to_string()
+    }
 }
 
 /// `0.93 [0.90-0.97]`, with as many digits as the precision says, by itself as many as the figure deserves.

@@ -35,18 +35,28 @@ pub(crate) enum Verdict {
     Void(String),
 }
 
-/// An error when the scenario can't be run at all; what goes wrong with one proxy is in its verdict.
-pub(crate) async fn run(workbench: &Workbench, scenario: Scenario, options: &Options) -> Result<Outcome> {
+/// What goes wrong is in the verdicts, and ends nothing but the scenario.
+pub(crate) async fn run(workbench: &Workbench, scenario: Scenario, options: &Options) -> Outcome {
+    let results = match attempt(workbench, scenario, options).await {
+        Ok(results) => results,
+        Err(error) => {
+            let void = |proxy: &Proxy| (*proxy, Verdict::Void(format!("{error:#}")));
+            scenario.plan().proxies.iter().map(void).collect()
+        }
+    };
+    Outcome { scenario, results }
+}
+
+async fn attempt(workbench: &Workbench, scenario: Scenario, options: &Options) -> Result<Vec<(Proxy, Verdict)>> {
     let plan = scenario.plan();
     let origin = match plan.origin {
         Origin::Files => start_files(&workbench.place()?, &workbench.files).await?,
         Origin::Program => start_program(&workbench.place()?).await?,
     };
-    let results = match plan.kind {
-        Kind::Turns(load) => turns(workbench, &plan, load, &origin, options).await?,
-        Kind::Idle | Kind::Empty => one_by_one(workbench, &plan, &origin, options).await?,
-    };
-    Ok(Outcome { scenario, results })
+    match plan.kind {
+        Kind::Turns(load) => turns(workbench, &plan, load, &origin, options).await,
+        Kind::Idle | Kind::Empty => one_by_one(workbench, &plan, &origin, options).await,
+    }
 }
 
 /// A, B, C, A, B, C: whatever makes the machine slower for a while meets all of them.
@@ -150,7 +160,7 @@ async fn measure(running: &Running, target: &Target, load: Load, duration: Durat
     let before = Usage::of(running.process.id())?;
     let tally = load.run(target, duration).await?;
     let after = Usage::of(running.process.id())?;
-    Ok(Sample::of_load(after.since(&before)?, &tally))
+    Ok(Sample::of_load(after.since(&before), &tally))
 }
 
 /// Memory does not depend on how busy the machine is: each has one turn, alone, so that it shares no page with another.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use super::certificate::Certificate;
@@ -24,8 +24,11 @@ const FILES: [(&str, usize); 5] =
     [("small", 17), ("1k.js", 1000), ("20k", 20_000), ("100k", 100_000), ("10m", 10_000_000)];
 
 impl Workbench {
-    pub(crate) fn new(rproxy: PathBuf) -> Result<Self> {
+    pub(crate) fn new(binary: &Path) -> Result<Self> {
         let folder = TempDir::with_prefix("rproxy-compare-")?;
+        // A copy: someone may build while this runs.
+        let rproxy = folder.path().join("rproxy");
+        fs::copy(binary, &rproxy).with_context(|| binary.display().to_string())?;
         let files = folder.path().join("files");
         fs::create_dir(&files)?;
         for (name, length) in FILES {
@@ -39,12 +42,8 @@ impl Workbench {
     /// A new folder for one program.
     pub(crate) fn place(&self) -> Result<PathBuf> {
         let number = self.places.fetch_add(1, Ordering::Relaxed);
-        let place = self.path().join(number.to_string());
+        let place = self.folder.path().join(number.to_string());
         fs::create_dir(&place)?;
         Ok(place)
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
     }
 }

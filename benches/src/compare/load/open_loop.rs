@@ -4,14 +4,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use hdrhistogram::Histogram;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
-use std::os::fd::OwnedFd;
-use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 use super::http1::{Connection, Socket};
@@ -42,21 +37,7 @@ async fn drive(target: &Target, rate: u64, connections: usize, duration: Duratio
 
     let total = rate * duration.as_secs();
     let started = Instant::now();
-    let ticks = Ticks::every(Duration::from_secs(1) / u32::try_from(rate)?)?;
-    let mut sent = 0;
-    while sent < total {
-        ticks.next().await?;
-        // By the clock, not by the ticks, of which some may have been missed.
-        let due_by_now = (started.elapsed().as_secs_f64() * rate as f64) as u64;
-        for number in sent..due_by_now.min(total) {
-            let due = started + Duration::from_secs_f64(number as f64 / rate as f64);
-            // The receiver is gone when its connection has failed; that error is found below.
-            let _ = queues[number as usize % connections].send(due);
-        }
-        sent = due_by_now.min(total);
-    }
-    drop(queues);
-
+    thread::spawn(move || pace(started, rate, total, &queues));
     let mut latencies = Histogram::new(3)?;
     while let Some(one) = clients.join_next().await {
         latencies.add(one??)?;
@@ -78,26 +59,15 @@ async fn client(
     Ok(latencies)
 }
 
-/// The kernel's timer: tokio's own knows milliseconds, and that is longer than most answers take.
-struct Ticks(AsyncFd<OwnedFd>);
-
-impl Ticks {
-    fn every(interval: Duration) -> Result<Self> {
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        let interval = Timespec::try_from(interval).ok().context("an interval that a timer can hold")?;
-        let setting = Itimerspec { it_interval: interval, it_value: interval };
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &setting)?;
-        Ok(Self(AsyncFd::new(timer)?))
-    }
-
-    async fn next(&self) -> Result<()> {
-        loop {
-            let mut ready = self.0.readable().await?;
-            let read = ready.try_io(|timer| Ok(rustix::io::read(timer, &mut [0; 8])?));
-            if let Ok(read) = read {
-                read?;
-                return Ok(());
-            }
+/// Tells each connection in turn that a request is due. A thread that sleeps, because tokio's timers know
+/// milliseconds, and that is longer than most answers take.
+fn pace(started: Instant, rate: u64, total: u64, queues: &[UnboundedSender<Instant>]) {
+    for (number, queue) in (0..total).zip(queues.iter().cycle()) {
+        let due = started + Duration::from_secs_f64(number as f64 / rate as f64);
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        // The receiver is gone when its connection has failed, and then the turn is over.
+        if queue.send(due).is_err() {
+            return;
         }
     }
 }

@@ -46,8 +46,8 @@ where
     }
 
     /// Keeps a connection for the next request, if it is fit for one.
-    pub(crate) fn put(self: &Arc<Self>, mut connection: Box<Http1<B>>) {
-        if self.max_idle == 0 || !connection.is_reusable() {
+    pub(crate) fn put(self: &Arc<Self>, connection: Box<Http1<B>>) {
+        if self.max_idle == 0 || !connection.is_idle() {
             return;
         }
         let mut idle = self.idle();

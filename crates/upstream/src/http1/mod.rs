@@ -208,18 +208,20 @@ where
         Poll::Ready(Ok(length))
     }
 
-    /// Whether the next request may be sent: nothing is left of the last one, and the backend has neither closed nor
-    /// said anything unasked.
-    ///
-    /// Polls without a waker, so that the task that used the connection last is not woken, nor kept in memory, by what
-    /// happens to it while it is idle.
-    pub(crate) fn is_reusable(&mut self) -> bool {
+    /// Whether the connection may be kept: nothing is left of the last request, and nothing was said unasked.
+    pub(crate) fn is_idle(&self) -> bool {
         self.keep_alive
             && self.has_ended()
             && !self.output.is_sending()
             && !self.output.has_stopped()
             && self.input.is_empty()
-            && self.until.is_none_or(|until| Instant::now() < until)
+    }
+
+    /// Whether the next request may be sent: the backend has neither closed nor said anything since the last.
+    ///
+    /// Polls without a waker, so that the task that used the connection last is not woken by what happens to it.
+    pub(crate) fn is_reusable(&mut self) -> bool {
+        self.until.is_none_or(|until| Instant::now() < until)
             && self.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 }

@@ -1,93 +1,27 @@
-//! What each layer adds to a request, on its own and all together: `cargo bench -p rproxy-benches`.
-//!
-//! The request is a browser's, the answer a small page, and the innermost service has it ready, so that what is
-//! measured is the layers and nothing else. `none` is the service without a layer.
+//! The time that each layer adds to a request: `cargo bench -p rproxy-benches`.
 #![allow(missing_docs, reason = "criterion's macros")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark may panic")]
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
+mod cases;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use futures_util::FutureExt;
-use http::{Request, Response};
-use http_body_util::{Empty, Full};
-use rproxy::Config;
-use rproxy_cache::{CacheLayer, CacheStore};
-use rproxy_client_ip::{ClientIp, ClientIpLayer, PeerAddr, TrustedProxies};
-use rproxy_forward_headers::ForwardHeadersLayer;
-use rproxy_path_filter::{PathFilterLayer, PathRules};
-use rproxy_rate_limit::{Quota, RateLimitLayer};
-use rproxy_security_headers::SecurityHeadersLayer;
-use rproxy_server::RequestGuardLayer;
-use rproxy_ws_passthrough::WsPassthroughLayer;
-use tower::{Layer, Service, service_fn};
+use http::Request;
+use http_body_util::Empty;
+use tower::Service;
 
-type Page = Ready<Result<Response<Full<Bytes>>, Infallible>>;
+struct Timed<'a>(&'a mut Criterion);
 
-/// A small page, as an application's server sends it.
-fn page<B>(_: Request<B>) -> Page {
-    let response = Response::builder()
-        .header("server", "nginx/1.22.1")
-        .header("date", "Mon, 23 Nov 2026 12:00:00 GMT")
-        .header("content-type", "text/html")
-        .header("content-length", "17")
-        .header("last-modified", "Mon, 23 Nov 2026 11:00:00 GMT")
-        .header("etag", "\"6b3c1f2e-11\"")
-        .header("accept-ranges", "bytes");
-    ready(Ok(response.body(Full::from("hello from nginx\n")).unwrap()))
-}
-
-/// What a browser asks.
-fn request() -> Request<Empty<Bytes>> {
-    let peer: SocketAddr = "192.0.2.7:50123".parse().unwrap();
-    let request = Request::get("/articles/2026/how-to-measure?page=2")
-        .header("host", "www.example.org")
-        .header("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
-        .header("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
-        .header("accept-language", "en-US,en;q=0.5")
-        .header("accept-encoding", "gzip, deflate, br, zstd")
-        .header("referer", "https://www.example.org/articles")
-        .header("cookie", "session=5f0c8d2e7a; theme=dark")
-        .header("connection", "keep-alive");
-    request.extension(PeerAddr(peer)).extension(ClientIp(peer.ip())).body(Empty::new()).unwrap()
-}
-
-fn measure<S>(criterion: &mut Criterion, name: &str, mut service: S)
-where
-    S: Service<Request<Empty<Bytes>>>,
-{
-    criterion.bench_function(name, |bencher| {
-        bencher.iter_batched(
-            request,
-            |request| service.call(request).now_or_never().and_then(Result::ok).expect("an answer at once"),
-            BatchSize::SmallInput,
-        );
-    });
+impl cases::Measure for Timed<'_> {
+    fn measure<S: Service<Request<Empty<Bytes>>>>(&mut self, name: &str, mut service: S) {
+        self.0.bench_function(name, |bencher| {
+            bencher.iter_batched(cases::request, |request| cases::ask(&mut service, request), BatchSize::SmallInput);
+        });
+    }
 }
 
 fn layers(criterion: &mut Criterion) {
-    // More than any machine sends, so that nothing is refused.
-    let unlimited = NonZeroU32::new(1_000_000_000).unwrap();
-    let mut config = Config::default();
-    (config.rate_limit, config.rate_burst) = (unlimited, unlimited);
-    let quota = Quota::per_second(unlimited.get()).burst(unlimited.get());
-    let inner = || service_fn(page);
-
-    measure(criterion, "none", service_fn(page));
-    measure(criterion, "client-ip", ClientIpLayer::new(TrustedProxies::none()).layer(inner()));
-    measure(criterion, "security-headers", SecurityHeadersLayer::recommended().layer(inner()));
-    measure(criterion, "request-guard", RequestGuardLayer::new().layer(service_fn(page)));
-    measure(criterion, "rate-limit", RateLimitLayer::new(quota).layer(inner()));
-    measure(criterion, "path-filter", PathFilterLayer::new(PathRules::sensitive()).layer(inner()));
-    measure(criterion, "ws-passthrough", WsPassthroughLayer::new().layer(inner()));
-    let cache = CacheLayer::new(CacheStore::in_memory(64 << 20));
-    measure(criterion, "cache, not applying", cache.paths("/static/**".parse().unwrap()).layer(inner()));
-    measure(criterion, "forward-headers", ForwardHeadersLayer::new().via("rproxy").layer(inner()));
-    measure(criterion, "full stack", rproxy::stack(&config).unwrap().over(service_fn(page)));
+    cases::all(&mut Timed(criterion));
 }
 
 criterion_group! {

@@ -1,6 +1,8 @@
 //! Measures rproxy: side by side with other proxies, and layer by layer. See `benches/README.md`.
 
+mod cargo;
 mod compare;
+mod instructions;
 mod origin;
 
 use clap::{Parser, Subcommand};
@@ -16,6 +18,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Compare(compare::Options),
+    Instructions(instructions::Options),
     #[command(hide = true)]
     Origin(origin::Options),
 }
@@ -23,6 +26,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Compare(options) => compare::run(&options),
+        Command::Instructions(options) => instructions::run(&options),
         Command::Origin(options) => origin::run(&options),
     }
 }

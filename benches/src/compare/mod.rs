@@ -19,11 +19,11 @@ mod workbench;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cargo;
 use machine::Machine;
 use proxies::Proxy;
 use report::Report;
@@ -73,7 +73,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 async fn compare(options: &Options) -> Result<()> {
     let rproxy = match &options.rproxy {
         Some(path) => path.canonicalize()?,
-        None => build().await?,
+        // The binary that users get.
+        None => cargo::build("release", &["-p", "rproxy"])?.join("rproxy"),
     };
     let workbench = Workbench::new(&rproxy)?;
     let scenarios = match options.scenario.as_slice() {
@@ -103,12 +104,4 @@ async fn look(workbench: &Workbench) -> Result<Vec<(Proxy, Result<Seen, String>)
         seen.push((*proxy, looked.map_err(|error| format!("{error:#}"))));
     }
     Ok(seen)
-}
-
-/// The binary that users get.
-async fn build() -> Result<PathBuf> {
-    let mut command = Command::new(env!("CARGO"));
-    let status = command.args(["build", "--release", "-p", "rproxy"]).kill_on_drop(true).status().await?;
-    ensure!(status.success(), "rproxy could not be built");
-    Ok(PathBuf::from("target/release/rproxy").canonicalize()?)
 }

@@ -86,11 +86,11 @@ impl Bars {
         let left = |size| font(size).pos(Pos::new(HPos::Left, VPos::Center));
         let right = |size| font(size).pos(Pos::new(HPos::Right, VPos::Center));
 
-        area.draw(&Text::new(self.title.as_str(), (20, 20), left(17)))?;
+        area.draw(&Text::new(self.title.as_str(), (20, 20), left(21)))?;
         let mut x = 20;
         for proxy in self.proxies() {
             area.draw(&Rectangle::new([(x, 40), (x + 12, 52)], colour(proxy).filled()))?;
-            area.draw(&Text::new(proxy.name(), (x + 18, 46), left(13)))?;
+            area.draw(&Text::new(proxy.name(), (x + 18, 46), left(16)))?;
             x += 100;
         }
 
@@ -99,12 +99,12 @@ impl Bars {
         let mut y = TOP;
         for (name, bars) in &self.groups {
             let middle = y + BAR * i32::try_from(bars.len()).unwrap_or(0) / 2;
-            area.draw(&Text::new(name.as_str(), (LEFT - 10, middle), right(13)))?;
+            area.draw(&Text::new(name.as_str(), (LEFT - 10, middle), right(16)))?;
             for (proxy, spread) in bars {
                 let (low, high, centre) = (at(spread.low), at(spread.high), y + BAR / 2);
                 area.draw(&Rectangle::new([(LEFT, y + 1), (at(spread.median), y + BAR - 1)], colour(*proxy).filled()))?;
                 area.draw(&PathElement::new([(low, centre), (high, centre)], BLACK.mix(0.6)))?;
-                area.draw(&Text::new(spread.alone(), (high.max(at(spread.median)) + 6, centre), left(12)))?;
+                area.draw(&Text::new(spread.alone(), (high.max(at(spread.median)) + 6, centre), left(15)))?;
                 y += BAR;
             }
             y += GAP;

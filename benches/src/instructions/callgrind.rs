@@ -1,0 +1,43 @@
+//! Runs a program under callgrind, and reads how many instructions it took.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// So many requests, and twice as many: what the second run took more is what the requests cost. The first ones, in
+/// which things are allocated once and for all, are in both.
+const REQUESTS: u64 = 2000;
+
+pub(super) fn per_request(program: &Path, case: &str) -> Result<u64> {
+    let (once, twice) = (collected(program, case, REQUESTS)?, collected(program, case, 2 * REQUESTS)?);
+    Ok(twice.saturating_sub(once) / REQUESTS)
+}
+
+fn collected(program: &Path, case: &str, requests: u64) -> Result<u64> {
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program).arg(case);
+    let output = command.arg(requests.to_string()).output().context("starting valgrind")?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{case}: {text}");
+    parse(&text).with_context(|| format!("callgrind printed no count: {text}"))
+}
+
+/// `==812== Collected : 123456`
+fn parse(output: &str) -> Option<u64> {
+    let count = output.lines().find_map(|line| line.split_once("Collected :"))?.1;
+    count.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_count_is_read() {
+        let output = "==812== Callgrind, a call-graph generating cache profiler\n==812== \n\
+                      ==812== Events    : Ir\n==812== Collected : 7135722\n==812== \n";
+        assert_eq!(parse(output), Some(7_135_722));
+        assert_eq!(parse("==812== Command: counted none\n"), None);
+    }
+}

@@ -1,0 +1,96 @@
+//! How many instructions a request costs in each layer: callgrind counts them, and they repeat where time does not.
+
+mod baseline;
+mod callgrind;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use crate::cargo;
+use baseline::{Baseline, Layer};
+
+/// Counts each layer's instructions per request, and compares them with those that are checked in.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Check in what is counted now.
+    #[arg(long)]
+    write: bool,
+    /// What to build with.
+    #[arg(long, default_value = "release")]
+    profile: String,
+    /// Where the figures are.
+    #[arg(long, default_value = "benches/baseline.toml")]
+    baseline: PathBuf,
+}
+
+/// More is an error.
+const TOLERATED_GROWTH: f64 = 0.05;
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let folder = cargo::build(&options.profile, &["-p", "rproxy-benches", "--example", "counted"])?;
+    let now = count(&folder.join("examples/counted"), &options.profile)?;
+    if options.write {
+        print!("{}", table(&now, &now));
+        return now.write(&options.baseline);
+    }
+    let before = Baseline::read(&options.baseline)?;
+    ensure!(
+        before.profile == now.profile,
+        "the baseline is of profile {}, this is {}: their code differs",
+        before.profile,
+        now.profile
+    );
+    print!("{}", table(&before, &now));
+    if before.rustc != now.rustc {
+        println!("\nThe baseline is from {}, this is {}.", before.rustc, now.rustc);
+    }
+    match now.grown_since(&before, TOLERATED_GROWTH).as_slice() {
+        [] => Ok(()),
+        grown => bail!("more than {:.0} % more instructions: {}", TOLERATED_GROWTH * 100.0, grown.join(", ")),
+    }
+}
+
+fn count(program: &Path, profile: &str) -> Result<Baseline> {
+    let names = Command::new(program).output().with_context(|| program.display().to_string())?;
+    let names = String::from_utf8(names.stdout)?;
+    let mut layers = Vec::new();
+    for name in names.lines() {
+        layers.push((name.to_owned(), callgrind::per_request(program, name)?));
+    }
+    let empty = layers.iter().find(|(name, _)| name == "none").context("no case `none`")?.1;
+    let layer = |(name, instructions)| (name, Layer { instructions, ratio: ratio(instructions, empty) });
+    let rustc = Command::new("rustc").arg("-V").output()?;
+    Ok(Baseline {
+        profile: profile.to_owned(),
+        rustc: String::from_utf8(rustc.stdout)?.trim().to_owned(),
+        layers: layers.into_iter().map(layer).collect(),
+    })
+}
+
+/// To two places: what is checked in need not change with every count.
+fn ratio(instructions: u64, empty: u64) -> f64 {
+    (instructions as f64 / empty as f64 * 100.0).round() / 100.0
+}
+
+fn table(before: &Baseline, now: &Baseline) -> String {
+    let empty = now.layers.get("none").map_or(0, |layer| layer.instructions);
+    let mut text = "| Layer | Instructions per request | Added | Ratio to none | Baseline | Change |\n\
+                    |---|---:|---:|---:|---:|---:|\n"
+        .to_owned();
+    for (name, layer) in &now.layers {
+        let added = layer.instructions.saturating_sub(empty);
+        let (baseline, change) = match before.layers.get(name) {
+            Some(before) => {
+                let growth = layer.instructions as f64 / before.instructions as f64 - 1.0;
+                (before.instructions.to_string(), format!("{:+.1} %", growth * 100.0))
+            }
+            None => ("new".to_owned(), String::new()),
+        };
+        text +=
+            &format!("| {name} | {} | {added} | {:.2} | {baseline} | {change} |\n", layer.instructions, layer.ratio);
+    }
+    text
+}

@@ -47,13 +47,14 @@ impl Report<'_> {
         writeln!(
             f,
             "{date}, commit {commit}. Every proxy has two workers, the same origin, the same generator, and the same \
-             work to do (below); generator, proxy and origin share one machine. In each scenario the proxies have {pairs} \
-             turns of {seconds} s each, A B C A B C, after one second to warm up. **Processor time** is user and system \
-             time of all of a proxy's processes from `/proc/PID/stat` around a turn, divided by the requests of that \
-             turn; the kernel counts in ticks of 10 ms. A figure is the median of its turns, with the lowest and the highest in brackets. A ratio is rproxy's \
-             figure divided by the other's, taken turn by turn, then the median: below 1, rproxy needs less. One answer \
-             that is not a success, or one socket that fails, makes a proxy's figures void. Memory is PSS, summed over a \
-             proxy's processes, measured once and alone.\n"
+             work to do (below); generator, proxy and origin share one machine. In each scenario the proxies have \
+             {pairs} turns of {seconds} s each, A B C A B C, after one second to warm up.\n\n\
+             **Processor time** is user and system time of all of a proxy's processes from `/proc/PID/stat` (in ticks \
+             of 10 ms) around a turn, divided by the requests of that turn. A figure is the median of its turns, with \
+             the lowest and the highest in brackets. A ratio is rproxy's figure divided by the other's, taken turn by \
+             turn, then the median: below 1, rproxy needs less. One answer that is not a success, or one socket that \
+             fails, makes a proxy's figures void. Memory is PSS, summed over a proxy's processes, measured once and \
+             alone.\n"
         )
     }
 

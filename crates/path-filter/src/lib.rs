@@ -55,6 +55,7 @@
 
 mod future;
 mod layer;
+mod literals;
 mod readings;
 mod rules;
 mod sensitive;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 
+use crate::literals::Literals;
 use crate::readings::{self, Readings};
 use crate::sensitive::SENSITIVE;
 
@@ -20,6 +21,8 @@ pub struct PathRules {
 
 struct Compiled {
     rules: Vec<Rule>,
+    /// Of the globs that block.
+    literals: Literals,
     /// Globs that can match only where a segment begins with a dot: most paths have none.
     dotted: Globs,
     others: Globs,
@@ -94,6 +97,9 @@ impl PathRules {
     }
 
     fn blocked_reading(&self, reading: &[u8]) -> Option<Arc<str>> {
+        if !self.compiled.literals.may_match(reading) {
+            return None;
+        }
         let rule = &self.compiled.rules[self.last_match(reading)?];
         rule.blocks.then(|| Arc::clone(&rule.glob))
     }
@@ -190,7 +196,10 @@ impl PathRulesBuilder {
         let (dotted, others): (Vec<_>, Vec<_>) =
             self.rules.iter().enumerate().partition(|(_, rule)| needs_dotted_segment(&rule.glob));
         let (dotted, others) = (compile(&dotted)?, compile(&others)?);
-        Ok(PathRules { compiled: Arc::new(Compiled { rules: self.rules, dotted, others }) })
+        let blocking = self.rules.iter().filter(|rule| rule.blocks).map(|rule| rule.glob.to_lowercase());
+        let spelled: Vec<_> = blocking.flat_map(|glob| spellings(&glob).collect::<Vec<_>>()).collect();
+        let literals = Literals::of(spelled.iter().map(String::as_str));
+        Ok(PathRules { compiled: Arc::new(Compiled { rules: self.rules, literals, dotted, others }) })
     }
 
     fn rule(mut self, glob: &str, blocks: bool) -> Result<Self, PathRulesError> {
@@ -314,5 +323,31 @@ impl fmt::Display for Explanation {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        // What the literals rule out, no rule that blocks matches.
+        #[test]
+        fn the_literals_rule_nothing_out_that_is_blocked(
+            path in "/?((\\.|\\.\\.|env|git|config|sql|php|~|#|wp-config|actuator|vendor|phpunit|id_rsa|core|[a-z0-9_-]{1,3}|/|\\.){1,7})"
+        ) {
+            static LISTS: LazyLock<Vec<PathRules>> = LazyLock::new(|| {
+                let lists = ["default", "/private/**,**/x{a,b[]c]}y,!**/xay", "**/[]a]b{,c},/*/d?"];
+                lists.map(|list| PathRules::parse_list(list).unwrap()).into()
+            });
+            for rules in &*LISTS {
+                let path = format!("/{}", path.trim_start_matches('/'));
+                let matched = rules.last_match(path.as_bytes()).is_some_and(|index| rules.compiled.rules[index].blocks);
+                prop_assert!(!matched || rules.compiled.literals.may_match(path.as_bytes()), "{rules:?} {path}");
+            }
+        }
     }
 }

@@ -1,0 +1,69 @@
+//! How responses leave, on a clock that is paused.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, duplex};
+use tokio::time::Sleep;
+
+use super::*;
+use crate::http1::HeadLimits;
+
+/// A body of one frame that takes its time.
+struct Late {
+    until: Pin<Box<Sleep>>,
+    data: Option<Bytes>,
+}
+
+impl Late {
+    fn new(delay: Duration) -> Self {
+        Self { until: Box::pin(sleep(delay)), data: Some(Bytes::from_static(b"body")) }
+    }
+}
+
+impl Body for Late {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        ready!(self.until.as_mut().poll(cx));
+        Poll::Ready(self.data.take().map(|data| Ok(Frame::data(data))))
+    }
+}
+
+/// What the first reading gets, and when.
+async fn first_read(delay: Duration, is_chunked: bool) -> (String, Duration) {
+    let (near, mut far) = duplex(1024);
+    let mut io = FramedIo::new(near, HeadLimits { size: 512, target: 64, fields: 8 }, Arc::default());
+    let began = Instant::now();
+    let sent = async {
+        let (head, body) = (b"head|".to_vec(), pin!(Late::new(delay)));
+        match is_chunked {
+            true => send_chunked(&mut io, head, body, false).await,
+            false => send(&mut io, head, body, 4).await,
+        }
+    };
+    let read = async {
+        let mut bytes = [0; 64];
+        let length = far.read(&mut bytes).await.unwrap();
+        (String::from_utf8_lossy(&bytes[..length]).into_owned(), began.elapsed())
+    };
+    let (sent, read) = tokio::join!(sent, read);
+    sent.unwrap();
+    read
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_leaves_with_the_body_that_is_just_behind_it() {
+    let soon = Duration::from_millis(1);
+    assert_eq!(first_read(soon, false).await, ("head|body".to_owned(), soon));
+    assert_eq!(first_read(soon, true).await, ("head|4\r\nbody\r\n0\r\n\r\n".to_owned(), soon));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_does_not_wait_long_for_its_body() {
+    for is_chunked in [false, true] {
+        assert_eq!(first_read(Duration::from_secs(1), is_chunked).await, ("head|".to_owned(), HEAD_WAITS));
+    }
+}

@@ -62,6 +62,8 @@ pub(super) fn read(bytes: &Bytes, limits: &HeadLimits) -> Option<Plain> {
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value)).ok()?;
         match name {
             CONTENT_LENGTH | TRANSFER_ENCODING | UPGRADE | EXPECT => return None,
+            // It goes without saying, and is for nobody else.
+            CONNECTION if line.value.eq_ignore_ascii_case(b"keep-alive") => continue,
             CONNECTION => asked.keep_alive &= !has_token(line.value, b"close"),
             TE => asked.takes_trailers |= has_token(line.value, b"trailers"),
             _ => {}

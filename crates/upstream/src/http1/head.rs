@@ -93,14 +93,16 @@ pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
 
     let head = input.split_to(length).freeze();
     let mut headers = HeaderMap::with_capacity(count + ROOM);
-    let (mut says_connection, mut says_length, mut says_coding) = (false, false, false);
+    let mut persistence = Persistence::default();
+    let (mut says_length, mut says_coding) = (false, false);
     for place in &places[..count] {
         let name = HeaderName::from_bytes(&head[place.name.range()]);
         let value = HeaderValue::from_maybe_shared(head.slice(place.value.range()));
         match (name, value) {
             (Ok(name), Ok(value)) => {
                 match name {
-                    CONNECTION => says_connection = true,
+                    // What it says of the connection is for us, and is most often all that it says.
+                    CONNECTION if persistence.said(value.as_bytes()) => continue,
                     CONTENT_LENGTH => says_length = true,
                     TRANSFER_ENCODING => says_coding = true,
                     _ => {}
@@ -110,13 +112,10 @@ pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
             _ => return Err(Malformed("a field of the response has bytes that it may not have")),
         }
     }
-    let keep_alive = match says_connection {
-        true => is_persistent(&headers, version),
-        false => version == Version::HTTP_11,
-    };
+    let keep_alive = persistence.keeps_alive(version);
     // What is not there need not be looked for.
     let (framing, is_clear) = match says_length || says_coding {
-        true => framing(&mut headers, version, status, method)?,
+        true => framing(&mut headers, says_coding, version, status, method)?,
         false if is_bodiless(status, method) => (Framing::Empty, true),
         false => (Framing::Close, false),
     };
@@ -152,21 +151,35 @@ fn offset(whole: &[u8], part: &[u8]) -> Span {
     Span { start, end: start.saturating_add(part.len() as u16) }
 }
 
-/// RFC 9112 §9.3
-fn is_persistent(headers: &HeaderMap, version: Version) -> bool {
-    let says = |option: &[u8]| {
-        let mut lines = headers.get_all(CONNECTION).iter();
-        lines.any(|line| line.as_bytes().split(|&byte| byte == b',').any(|said| is(said, option)))
-    };
-    match version {
-        Version::HTTP_11 => !says(b"close"),
-        _ => says(b"keep-alive") && !says(b"close"),
+/// What `Connection` says of the connection itself (RFC 9112 §9.3).
+#[derive(Default)]
+struct Persistence {
+    says_close: bool,
+    says_keep_alive: bool,
+}
+
+impl Persistence {
+    /// Takes note of a line; whether that is all there is to it, so that nothing in it nominates a field.
+    fn said(&mut self, line: &[u8]) -> bool {
+        let mut is_all = true;
+        for option in line.split(|&byte| byte == b',') {
+            let (close, keep_alive) = (is(option, b"close"), is(option, b"keep-alive"));
+            self.says_close |= close;
+            self.says_keep_alive |= keep_alive;
+            is_all &= close || keep_alive || option.trim_ascii().is_empty();
+        }
+        is_all
+    }
+
+    fn keeps_alive(&self, version: Version) -> bool {
+        !self.says_close && (version == Version::HTTP_11 || self.says_keep_alive)
     }
 }
 
 /// RFC 9112 §6.3: how the body of a response is delimited, and whether that is beyond doubt.
 fn framing(
     headers: &mut HeaderMap,
+    says_coding: bool,
     version: Version,
     status: StatusCode,
     method: &Method,
@@ -174,7 +187,7 @@ fn framing(
     if is_bodiless(status, method) {
         return Ok((Framing::Empty, true));
     }
-    if headers.contains_key(TRANSFER_ENCODING) {
+    if says_coding {
         let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
         let is_chunked = codings.next().is_some_and(|coding| is(coding.as_bytes(), b"chunked"));
         // RFC 9112 §6.1: HTTP/1.0 has none, and others than this one were never asked for.
@@ -331,6 +344,23 @@ mod tests {
             let lengths: Vec<_> = read.response.headers().get_all(CONTENT_LENGTH).iter().collect();
             assert!(lengths.len() <= 1, "{head}");
             assert!(framing != Framing::Chunked || lengths.is_empty(), "{head}");
+        }
+    }
+
+    // RFC 9110 §7.6.1
+    #[test]
+    fn what_connection_says_of_the_connection_alone_is_not_passed_on() {
+        for (line, is_passed_on) in [
+            ("keep-alive", false),
+            ("Keep-Alive, close", false),
+            (" , close", false),
+            ("", false),
+            ("close, x-own", true),
+            ("upgrade", true),
+        ] {
+            let head = format!("HTTP/1.1 200 OK\r\nconnection: {line}\r\ncontent-length: 0\r\n\r\n");
+            let read = parsed(Method::GET, &head).unwrap().unwrap();
+            assert_eq!(read.response.headers().contains_key(CONNECTION), is_passed_on, "{line}");
         }
     }
 

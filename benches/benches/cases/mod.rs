@@ -21,7 +21,7 @@ use rproxy_rate_limit::{Quota, RateLimitLayer};
 use rproxy_security_headers::SecurityHeadersLayer;
 use rproxy_server::RequestGuardLayer;
 use rproxy_ws_passthrough::WsPassthroughLayer;
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service, ServiceBuilder, service_fn};
 
 /// The one that the binary has.
 #[global_allocator]
@@ -52,6 +52,15 @@ pub(crate) fn all(to: &mut impl Measure) {
     let cache = CacheLayer::new(CacheStore::in_memory(64 << 20));
     to.measure("cache, not applying", cache.paths("/static/**".parse().unwrap()).layer(inner()));
     to.measure("forward-headers", ForwardHeadersLayer::new().via("rproxy").layer(inner()));
+    let cache = CacheLayer::new(CacheStore::in_memory(64 << 20));
+    let six = ServiceBuilder::new()
+        .layer(SecurityHeadersLayer::recommended())
+        .layer(RateLimitLayer::new(quota))
+        .layer(PathFilterLayer::new(PathRules::sensitive()))
+        .layer(WsPassthroughLayer::new())
+        .layer(ForwardHeadersLayer::new().via("rproxy"))
+        .layer(cache.paths("/static/**".parse().unwrap()));
+    to.measure("six layers", six.service(inner()));
     to.measure("full stack", rproxy::stack(&config).unwrap().over(service_fn(page)));
 }
 
@@ -67,7 +76,10 @@ pub(crate) fn request() -> Request<Empty<Bytes>> {
         .header("referer", "https://www.example.org/articles")
         .header("cookie", "session=5f0c8d2e7a; theme=dark")
         .header("connection", "keep-alive");
-    request.extension(PeerAddr(peer)).extension(ClientIp(peer.ip())).body(Empty::new()).unwrap()
+    let mut request = request.extension(PeerAddr(peer)).extension(ClientIp(peer.ip())).body(Empty::new()).unwrap();
+    // The server leaves room for what is added.
+    request.headers_mut().reserve(8);
+    request
 }
 
 /// One request and its answer, which is there at once.

@@ -97,12 +97,14 @@ pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
     let (mut says_length, mut says_coding) = (false, false);
     for place in &places[..count] {
         let name = HeaderName::from_bytes(&head[place.name.range()]);
+        // What it says of the connection is for us, and is most often all that it says.
+        if name.as_ref().is_ok_and(|name| *name == CONNECTION) && persistence.said(&head[place.value.range()]) {
+            continue;
+        }
         let value = HeaderValue::from_maybe_shared(head.slice(place.value.range()));
         match (name, value) {
             (Ok(name), Ok(value)) => {
                 match name {
-                    // What it says of the connection is for us, and is most often all that it says.
-                    CONNECTION if persistence.said(value.as_bytes()) => continue,
                     CONTENT_LENGTH => says_length = true,
                     TRANSFER_ENCODING => says_coding = true,
                     _ => {}
@@ -161,6 +163,10 @@ struct Persistence {
 impl Persistence {
     /// Takes note of a line; whether that is all there is to it, so that nothing in it nominates a field.
     fn said(&mut self, line: &[u8]) -> bool {
+        if line.eq_ignore_ascii_case(b"keep-alive") {
+            self.says_keep_alive = true;
+            return true;
+        }
         let mut is_all = true;
         for option in line.split(|&byte| byte == b',') {
             let (close, keep_alive) = (is(option, b"close"), is(option, b"keep-alive"));

@@ -18,6 +18,8 @@ pub(crate) struct Freshness {
     pub(crate) date: u64,
     /// Unqualified `no-cache`: never used without validation.
     pub(crate) no_cache: bool,
+    /// It will not change while it is fresh: RFC 8246.
+    pub(crate) immutable: bool,
     pub(crate) stale: Stale,
     pub(crate) stale_while_revalidate: u64,
     pub(crate) stale_if_error: u64,
@@ -77,6 +79,7 @@ impl Freshness {
             response_time,
             date,
             no_cache: directives.no_cache,
+            immutable: directives.immutable,
             stale,
             stale_while_revalidate: directives.stale_while_revalidate.unwrap_or(0),
             stale_if_error: directives.stale_if_error.unwrap_or(0),

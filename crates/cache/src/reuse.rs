@@ -22,7 +22,8 @@ impl Reuse {
         let ttl = stored.ttl(age);
         if ttl > 0 && !stored.no_cache {
             // RFC 9111 §5.2.1.1: age 0 would satisfy `max-age=0`, but a reload means it.
-            let too_old = asked.max_age.is_some_and(|most| age > most || most == 0);
+            // RFC 8246 §2: of what does not change there is no newer one; a client that wants to be sure says no-cache.
+            let too_old = !stored.immutable && asked.max_age.is_some_and(|most| age > most || most == 0);
             let too_stale_soon = asked.min_fresh.is_some_and(|least| ttl.unsigned_abs() < least);
             if asked.no_cache || too_old || too_stale_soon {
                 return Self::Not(Forwarded::Request);
@@ -123,6 +124,10 @@ mod tests {
             ("max-age=60", 0, "max-age=0", request),
             ("max-age=60", 10, "max-age=10", Reuse::Fresh),
             ("max-age=60", 11, "max-age=10", request),
+            // RFC 8246 §2
+            ("max-age=60, immutable", 30, "max-age=0", Reuse::Fresh),
+            ("max-age=60, immutable", 30, "no-cache", request),
+            ("max-age=60, immutable", 60, "", stale),
             // RFC 9111 §5.2.1.3
             ("max-age=60", 10, "min-fresh=50", Reuse::Fresh),
             ("max-age=60", 10, "min-fresh=51", request),

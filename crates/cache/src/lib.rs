@@ -89,6 +89,7 @@ mod generations;
 mod key;
 mod layer;
 mod leading;
+mod memory;
 mod paths;
 mod purge;
 mod range;

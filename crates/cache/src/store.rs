@@ -31,6 +31,8 @@ struct Shared {
     counters: Arc<Counters>,
     capacity: u64,
     unfinished: Arc<Budget>,
+    /// What was stored since moka last saw to its bound.
+    unsettled: AtomicU64,
 }
 
 #[derive(Default)]
@@ -87,6 +89,7 @@ impl CacheStore {
             counters,
             capacity,
             unfinished: Budget::new((capacity / 4).max(1 << 20)),
+            unsettled: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -150,6 +153,7 @@ impl CacheStore {
     pub(crate) fn put(&self, key: Box<str>, ticket: Ticket, response: Arc<StoredResponse>) {
         let generations = &self.shared.generations;
         let recheck = key.clone();
+        let weight = response.weight() as u64;
         let mut stored = false;
         self.shared.resources.entry(key).and_compute_with(|present| {
             if !generations.still_holds(ticket) {
@@ -161,10 +165,21 @@ impl CacheStore {
         });
         if stored {
             self.shared.counters.stored.fetch_add(1, Ordering::Relaxed);
+            self.settle(weight);
         }
         // An invalidation between the check and the insertion found nothing to remove.
         if !generations.still_holds(ticket) {
             self.shared.resources.invalidate(&recheck);
+        }
+    }
+
+    /// moka sees to its bound after some hundred insertions, whatever they weigh: of large bodies that would be far too
+    /// late.
+    fn settle(&self, stored: u64) {
+        let Shared { resources, unsettled, capacity, .. } = &*self.shared;
+        if unsettled.fetch_add(stored, Ordering::Relaxed) + stored > capacity / 64 {
+            unsettled.store(0, Ordering::Relaxed);
+            resources.run_pending_tasks();
         }
     }
 
@@ -308,5 +323,20 @@ mod tests {
         assert!(stats.weighted_size <= 64 << 10, "{stats:?}");
         assert!(stats.entries > 20 && stats.evictions >= 900, "{stats:?}");
         assert_eq!(stats.stored, 1000);
+    }
+
+    #[test]
+    fn large_bodies_are_let_go_of_at_once() {
+        static BODY: [u8; 100 << 10] = [0; 100 << 10];
+        let store = CacheStore::in_memory(1 << 20);
+        let mut put = Vec::new();
+        for n in 0..100 {
+            let key = format!("http://a.example/{n}");
+            let response = response("", &[], &BODY);
+            put.push(Arc::downgrade(&response));
+            store.put(key.as_str().into(), store.ticket(&key), response);
+            let held = put.iter().filter(|response| response.strong_count() > 0).count();
+            assert!(held <= 11, "{held} after {n}");
+        }
     }
 }

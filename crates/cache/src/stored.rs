@@ -11,6 +11,7 @@ use crate::cache_status::{CACHE_STATUS, Member, number};
 use crate::clock::Timestamp;
 use crate::date;
 use crate::freshness::Freshness;
+use crate::memory;
 use crate::range::PartOf;
 use crate::storing::{Request, Terms, Unstorable};
 use crate::validation::{Validators, is_weak};
@@ -46,6 +47,12 @@ impl StoredResponse {
         let nearer = combined(headers, &CACHE_STATUS);
         stored.insert(header::AGE, HeaderValue::from_static("0"));
         stored.insert(CACHE_STATUS, HeaderValue::from_static("rproxy"));
+        if status != StatusCode::NO_CONTENT {
+            // What is known of it comes later; but its place is to be among those that are counted.
+            stored.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        // A clone has room for what there is and no more.
+        let stored = stored.clone();
         let validators = Validators::of(&stored);
         Self {
             status,
@@ -62,9 +69,9 @@ impl StoredResponse {
 
     /// The length of the body that is to come.
     pub(crate) fn announce(&mut self, length: u64) {
-        // RFC 9110 §8.6: a 204 has no Content-Length.
+        // RFC 9110 §8.6: a 204 has no Content-Length, and no place for it.
         if self.status != StatusCode::NO_CONTENT {
-            self.headers.insert(header::CONTENT_LENGTH, number(length));
+            replace(&mut self.headers, &header::CONTENT_LENGTH, number(length));
         }
     }
 
@@ -150,8 +157,8 @@ impl StoredResponse {
     pub(crate) fn head(&self, age: u64, member: Member) -> HeaderMap {
         let mut headers = self.headers.clone();
         // RFC 9111 §4: a stored response is sent with its Age.
-        headers.insert(header::AGE, number(age));
-        headers.insert(CACHE_STATUS, member.after(self.nearer.as_ref()));
+        replace(&mut headers, &header::AGE, number(age));
+        replace(&mut headers, &CACHE_STATUS, member.after(self.nearer.as_ref()));
         headers
     }
 
@@ -174,17 +181,19 @@ impl StoredResponse {
         begun.then(|| Revalidation(Arc::clone(self)))
     }
 
-    /// What this takes in memory, as far as it can be told.
+    /// What this takes in memory.
     pub(crate) fn weight(&self) -> usize {
-        // A bucket and its share of the index of a header map, as `http` lays them out.
-        const FIELD: usize = 112;
-        let values: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        size_of::<Self>()
-            + self.headers.len() * FIELD
-            + values
+        // The values of a head share one block, save the few that were made here.
+        let values: usize = self.headers.values().map(HeaderValue::len).sum();
+        const MADE_HERE: usize = 128;
+        memory::block(size_of::<Self>() + memory::REFERENCE_COUNTS)
+            + memory::fields(&self.headers)
+            + memory::shared(values)
+            + MADE_HERE
+            + memory::shared(self.nearer.as_ref().map_or(0, HeaderValue::len))
             + self.selecting.weight()
             + self.part.as_ref().map_or(0, PartOf::weight)
-            + self.body().len()
+            + memory::shared(self.body().len())
     }
 }
 
@@ -195,6 +204,13 @@ pub(crate) struct Revalidation(Arc<StoredResponse>);
 impl Drop for Revalidation {
     fn drop(&mut self) {
         self.0.revalidating.store(false, Ordering::Release);
+    }
+}
+
+/// Gives a field that is there another value. `insert` would make room for one more first.
+fn replace(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+    if let Some(present) = headers.get_mut(name) {
+        *present = value;
     }
 }
 

@@ -53,6 +53,14 @@ pub(crate) enum Stale {
     Forbidden,
 }
 
+/// A response at the time of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment {
+    pub(crate) age: u64,
+    /// Stale without any left.
+    pub(crate) ttl: i64,
+}
+
 impl Freshness {
     /// `heuristics`: whether a lifetime may be guessed for this response.
     pub(crate) fn new(
@@ -89,6 +97,11 @@ impl Freshness {
     /// RFC 9111 §4.2.3
     pub(crate) fn current_age(&self, now: Timestamp) -> u64 {
         self.initial_age.saturating_add(now.seconds_since(self.response_time))
+    }
+
+    pub(crate) fn moment(&self, now: Timestamp) -> Moment {
+        let age = self.current_age(now);
+        Moment { age, ttl: self.ttl(age) }
     }
 
     /// What is left of the lifetime; negative once stale.

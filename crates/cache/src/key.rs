@@ -62,6 +62,11 @@ impl Key {
         self.text
     }
 
+    /// `scheme://host`
+    pub(crate) fn origin(&self) -> &str {
+        &self.text[..self.origin]
+    }
+
     pub(crate) fn path(&self) -> &str {
         let path = &self.text[self.origin..];
         path.split_once('?').map_or(path, |(path, _)| path)
@@ -96,9 +101,9 @@ impl Key {
                 path.push('?');
                 path.push_str(query);
             }
-            Self { text: format!("{}{path}", &self.text[..self.origin]).into(), origin: self.origin }
+            Self { text: format!("{}{path}", self.origin()).into(), origin: self.origin }
         };
-        (resolved.text[..resolved.origin] == self.text[..self.origin]).then_some(resolved)
+        (resolved.origin() == self.origin()).then_some(resolved)
     }
 }
 

@@ -48,7 +48,7 @@
 //! - **Validates** what is stale by `ETag` and `Last-Modified`; merges the 304 into what is stored.
 //! - **Serves stale** where RFC 5861 directives, the client's `max-stale`, or an origin that can't be
 //!   [reached](CacheLayer::stale_when_unreachable) allow it, and nothing forbids it.
-//! - **Invalidates** on unsafe methods that succeed.
+//! - **Invalidates** on unsafe methods that succeed; and [groups](Purge::Tag) (RFC 9875) when the answer to one says so.
 //!
 //! The key is scheme (the [`http::uri::Scheme`] in the request's extensions, put there by the server,
 //! else that of the URI, else `http`), host, path and query. Requests with content, with `Upgrade`, with
@@ -80,6 +80,7 @@ mod clock;
 mod content_type;
 mod date;
 mod exchange;
+mod fields;
 mod flight;
 mod flights;
 mod follower;
@@ -92,6 +93,7 @@ mod leading;
 mod memory;
 mod paths;
 mod purge;
+mod purging;
 mod range;
 mod reservation;
 mod resource;
@@ -100,6 +102,7 @@ mod service;
 mod store;
 mod stored;
 mod storing;
+mod tags;
 mod targeted;
 mod tee;
 mod validation;

@@ -38,7 +38,6 @@ impl Resource {
         (!variants.is_empty()).then_some(Self { variants })
     }
 
-    #[cfg(test)]
     pub(crate) fn variants(&self) -> &[Arc<StoredResponse>] {
         &self.variants
     }

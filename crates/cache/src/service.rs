@@ -207,9 +207,9 @@ impl Lookup<'_> {
                 None => self.miss(Forwarded::UriMiss, None),
             };
         };
-        let age = stored.freshness.current_age(self.now);
-        let hit = Member::hit().ttl(stored.freshness.ttl(age));
-        match Reuse::of(&stored.freshness, &self.directives, self.now) {
+        let moment = stored.moment(self.now);
+        let (age, hit) = (moment.age, Member::hit().ttl(moment.ttl));
+        match Reuse::of(&stored.freshness, moment, &self.directives) {
             Reuse::Fresh => {
                 store.count_hit();
                 Plan::Serve(Answer { stored, age, member: hit, status: CacheStatus::Hit })
@@ -247,12 +247,12 @@ impl Lookup<'_> {
             let reason = if resource.holds_part(self.headers) { Forwarded::Partial } else { Forwarded::VaryMiss };
             return self.miss(reason, None);
         };
-        let age = stored.freshness.current_age(self.now);
-        match Reuse::of(&stored.freshness, &self.directives, self.now) {
+        let moment = stored.moment(self.now);
+        match Reuse::of(&stored.freshness, moment, &self.directives) {
             Reuse::Fresh => {
                 self.settings.store.count_hit();
-                let member = Member::hit().ttl(stored.freshness.ttl(age));
-                Plan::Serve(Answer { stored, age, member, status: CacheStatus::Hit })
+                let member = Member::hit().ttl(moment.ttl);
+                Plan::Serve(Answer { stored, age: moment.age, member, status: CacheStatus::Hit })
             }
             Reuse::Stale | Reuse::WhileRevalidating => self.miss(Forwarded::Stale, None),
             Reuse::Not(reason) => self.miss(reason, None),

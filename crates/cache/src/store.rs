@@ -10,7 +10,6 @@ use moka::sync::Cache;
 
 use crate::flights::Flights;
 use crate::generations::{Generations, Ticket};
-use crate::purge::Purge;
 use crate::reservation::{Budget, Reservation};
 use crate::resource::{Resource, weight};
 use crate::stored::StoredResponse;
@@ -94,18 +93,6 @@ impl CacheStore {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Drops what `purge` names, and whatever is on its way into the store now. Returns how many
-    /// resources were dropped.
-    pub fn purge(&self, purge: &Purge) -> u64 {
-        if let Some(keys) = purge.keys() {
-            return keys.iter().filter(|key| self.invalidate(key)).count() as u64;
-        }
-        self.shared.generations.advance_all();
-        let doomed: Vec<_> =
-            self.shared.resources.iter().filter(|(key, _)| purge.covers(key)).map(|(key, _)| key).collect();
-        doomed.iter().filter(|key| self.shared.resources.remove(&***key).is_some()).count() as u64
-    }
-
     /// Counters and sizes, for metrics.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
@@ -123,8 +110,27 @@ impl CacheStore {
         }
     }
 
+    pub(crate) fn resources(&self) -> &Cache<Box<str>, Arc<Resource>> {
+        &self.shared.resources
+    }
+
+    pub(crate) fn generations(&self) -> &Generations {
+        &self.shared.generations
+    }
+
     pub(crate) fn lookup(&self, key: &str) -> Option<Arc<Resource>> {
-        self.shared.resources.get(key)
+        let resource = self.shared.resources.get(key)?;
+        let current = |response: &Arc<StoredResponse>| self.shared.generations.are_current(response.tags());
+        if resource.variants().iter().all(current) {
+            return Some(resource);
+        }
+        // A group of it was invalidated, RFC 9875 §3: the rest is what is left.
+        resource
+            .variants()
+            .iter()
+            .filter(|response| !current(response))
+            .for_each(|response| self.forget(key, response));
+        self.shared.resources.get(key).filter(|resource| resource.variants().iter().all(current))
     }
 
     pub(crate) fn count_hit(&self) {
@@ -199,6 +205,11 @@ impl CacheStore {
         self.shared.resources.remove(key).is_some()
     }
 
+    /// All that has the tag is out of date, and no longer found; where it lies takes no search.
+    pub(crate) fn invalidate_tag(&self, tag: u64) {
+        self.shared.generations.advance_tag(tag);
+    }
+
     /// Room for a body that is being written; `None` if too many are.
     pub(crate) fn reserve(&self, bytes: u64) -> Option<Reservation> {
         Reservation::new(&self.shared.unfinished, bytes)
@@ -212,13 +223,14 @@ impl fmt::Debug for CacheStore {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::UNIX_EPOCH;
 
     use bytes::Bytes;
     use http::{HeaderMap, HeaderValue, StatusCode, header};
 
     use super::*;
+    use crate::purge::Purge;
     use crate::storing::{Request, Terms};
 
     fn response(vary: &str, request: &[(&str, &str)], body: &'static [u8]) -> Arc<StoredResponse> {
@@ -231,12 +243,13 @@ mod tests {
             (header::VARY, HeaderValue::from_str(vary).unwrap()),
         ]);
         let now = UNIX_EPOCH.into();
-        let request = Request { path: "/", headers: &request, request_time: now };
+        let request =
+            Request { origin: "http://a.example", path: "/", tagged: 0, headers: &request, request_time: now };
         let terms = Terms::for_response(request, StatusCode::OK, &headers, now).unwrap();
         StoredResponse::new(StatusCode::OK, &headers, terms).with_body(Bytes::from_static(body)).into()
     }
 
-    fn put(store: &CacheStore, key: &str, body: &'static [u8]) {
+    pub(crate) fn put(store: &CacheStore, key: &str, body: &'static [u8]) {
         store.put(key.into(), store.ticket(key), response("", &[], body));
     }
 
@@ -288,29 +301,6 @@ mod tests {
         assert_eq!(store.lookup("k").unwrap().variants().len(), 1);
         store.forget("k", &resource.variants()[1]);
         assert!(store.lookup("k").is_none());
-    }
-
-    #[test]
-    fn purging_by_url_prefix_and_all() {
-        let store = CacheStore::in_memory(1 << 20);
-        let fill = || {
-            for key in ["http://a.example/x", "https://a.example/x", "http://a.example/xyz", "http://b.example/x"] {
-                put(&store, key, b"x");
-            }
-        };
-        for (purge, expected) in [
-            ("http://a.example/x", 1),
-            ("//a.example/x", 2),
-            ("/x", 3),
-            ("http://a.example/x*", 2),
-            ("/x*", 4),
-            ("//A.example/*", 3),
-            ("*", 4),
-            ("http://c.example/*", 0),
-        ] {
-            fill();
-            assert_eq!(store.purge(&purge.parse().unwrap()), expected, "{purge}");
-        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod bodies;
 mod bypass;
 mod methods;
+mod purging;
 mod reuse;
 mod stale;
 mod validation;

@@ -76,7 +76,7 @@ fn invalidate<B>(settings: &Settings, key: &Key, response: &Response<B>) {
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         let reference = response.headers().get(name).and_then(|value| value.to_str().ok());
         if let Some(other) = reference.and_then(|reference| key.same_origin(reference)) {
-            settings.store.invalidate(other.as_str());
+            settings.store.invalidate(settings.hooks.query.of_key(other).as_str());
         }
     }
 }
@@ -114,13 +114,13 @@ impl Post {
         let terms = Terms::for_response(asked, parts.status, &parts.headers, now).ok();
         // RFC 9110 §9.3.3: with explicit freshness and a Content-Location that is the target itself, the answer to
         // a POST is what a GET would get.
-        let tee = terms.filter(|terms| terms.freshness.basis.is_explicit() && is_target_itself(&parts, &key)).and_then(
-            |terms| {
+        let tee = terms
+            .filter(|terms| terms.freshness.basis.is_explicit() && is_target_itself(&parts, &key, &settings))
+            .and_then(|terms| {
                 let response = StoredResponse::new(parts.status, &parts.headers, terms);
                 let expected = expected_length(&parts, &body);
                 Tee::new(&settings.store, key.into_text(), ticket, response, expected, settings.max_object)
-            },
-        );
+            });
         let member = Member::forwarded(Forwarded::Method).stored_if(tee.is_some());
         let body = match tee {
             Some(tee) => ResponseBody::copied(body, tee),
@@ -132,13 +132,13 @@ impl Post {
     }
 }
 
-fn is_target_itself(parts: &response::Parts, key: &Key) -> bool {
+fn is_target_itself(parts: &response::Parts, key: &Key, settings: &Settings) -> bool {
     let mut lines = parts.headers.get_all(header::CONTENT_LOCATION).iter();
     let (Some(location), None) = (lines.next(), lines.next()) else {
         return false;
     };
     let location = location.to_str().ok().and_then(|reference| key.same_origin(reference));
-    parts.status == StatusCode::OK && location.is_some_and(|location| location == *key)
+    parts.status == StatusCode::OK && location.is_some_and(|location| settings.hooks.query.of_key(location) == *key)
 }
 
 /// A GET or HEAD on its way to the origin.

@@ -72,6 +72,16 @@ impl Key {
         path.split_once('?').map_or(path, |(path, _)| path)
     }
 
+    pub(crate) fn query(&self) -> Option<&str> {
+        self.text[self.origin..].split_once('?').map(|(_, query)| query)
+    }
+
+    /// An empty one leaves no question mark.
+    pub(crate) fn with_query(self, query: &str) -> Self {
+        let question_mark = if query.is_empty() { "" } else { "?" };
+        Self { text: [self.origin(), self.path(), question_mark, query].concat().into(), origin: self.origin }
+    }
+
     /// The resource that `reference` names, as seen from this one, if it is of the same origin.
     // RFC 3986 §5.2, RFC 9111 §4.4
     pub(crate) fn same_origin(&self, reference: &str) -> Option<Self> {

@@ -160,13 +160,17 @@ impl Settings {
         if *request.method() == Method::CONNECT || switches {
             return Plan::Forward(Exchange::Untouched);
         }
-        let Some(key) = Key::of(request) else {
+        let Some(key) = self.hooks.key(request) else {
             return Plan::Forward(if applies { Exchange::Forwarded(Forwarded::Bypass) } else { Exchange::Untouched });
         };
         if !head && *request.method() != Method::GET {
             let reason = applies.then_some(Forwarded::Method);
             return Plan::Forward(match reason {
-                Some(_) if *request.method() == Method::POST && !RequestDirectives::of(headers).no_store => {
+                Some(_)
+                    if *request.method() == Method::POST
+                        && !RequestDirectives::of(headers).no_store
+                        && !self.hooks.bypasses(request) =>
+                {
                     Exchange::Post(Box::new(Post {
                         settings: Arc::clone(self),
                         key,
@@ -180,7 +184,7 @@ impl Settings {
             });
         }
         let directives = RequestDirectives::of(headers);
-        if directives.no_store || is_for_the_origin(request) {
+        if directives.no_store || is_for_the_origin(request) || self.hooks.bypasses(request) {
             return Plan::Forward(Exchange::Forwarded(Forwarded::Bypass));
         }
         Lookup { settings: self, key, head, headers, directives, now: self.clock.now() }.plan()

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod bypass;
+mod hooks;
 mod methods;
 mod purging;
 mod reuse;

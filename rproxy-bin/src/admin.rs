@@ -64,8 +64,9 @@ impl Admin {
             }
             ("/cache/purge", Some(store)) if parts.method == Method::POST => {
                 match purges(parts.uri.query().unwrap_or_default(), &parts.headers, body).await {
-                    Ok(purges) => {
-                        let purged: u64 = purges.iter().map(|purge| store.purge(purge)).sum();
+                    Ok(Purges { soft, purges }) => {
+                        let drop = if soft { CacheStore::soft_purge } else { CacheStore::purge };
+                        let purged: u64 = purges.iter().map(|purge| drop(store, purge)).sum();
                         json(&json!({ "purged": purged }))
                     }
                     Err(refusal) => text(refusal.status(), format!("{refusal}\n")),
@@ -93,7 +94,9 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// A purge that names nothing, or in a way that is not understood.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
-    #[error("{0}; accepted are ?url=URL, ?prefix=URL and ?all, in the query or as a form")]
+    #[error(
+        "{0}; accepted are ?url=URL, ?prefix=URL, ?tag=TAG and ?all, with &soft for making stale, in the query or as a form"
+    )]
     Parameters(String),
     #[error("the form could not be read")]
     Unreadable,
@@ -115,8 +118,14 @@ impl Refusal {
 
 const FORM_LIMIT: usize = 64 << 10;
 
+/// What to purge. Soft: to be made stale rather than dropped.
+struct Purges {
+    soft: bool,
+    purges: Vec<Purge>,
+}
+
 /// All that the query and the form name. Nothing is purged unless all of it is understood.
-async fn purges<B>(query: &str, headers: &HeaderMap, body: B) -> Result<Vec<Purge>, Refusal>
+async fn purges<B>(query: &str, headers: &HeaderMap, body: B) -> Result<Purges, Refusal>
 where
     B: Body<Error: Into<BoxError>>,
 {
@@ -130,11 +139,13 @@ where
         return Err(Refusal::MediaType);
     }
     let form = str::from_utf8(&body).map_err(|_| Refusal::Parameters("the form is not UTF-8".to_owned()))?;
-    let purges = query.split('&').chain(form.trim_end().split('&')).filter(|pair| !pair.is_empty()).map(purge);
-    let purges: Vec<Purge> = purges.collect::<Result<_, _>>().map_err(Refusal::Parameters)?;
+    let pairs = query.split('&').chain(form.trim_end().split('&')).filter(|pair| !pair.is_empty());
+    let (soft, named): (Vec<&str>, Vec<&str>) =
+        pairs.partition(|pair| matches!(*pair, "soft" | "soft=1" | "soft=true"));
+    let purges: Vec<Purge> = named.into_iter().map(purge).collect::<Result<_, _>>().map_err(Refusal::Parameters)?;
     match purges.is_empty() {
         true => Err(Refusal::Parameters("nothing to purge is named".to_owned())),
-        false => Ok(purges),
+        false => Ok(Purges { soft: !soft.is_empty(), purges }),
     }
 }
 
@@ -153,6 +164,8 @@ fn purge(pair: &str) -> Result<Purge, String> {
     match (name, &*value) {
         ("url", url) => Purge::url(url).map_err(|error| error.to_string()),
         ("prefix", prefix) => Purge::prefix(prefix).map_err(|error| error.to_string()),
+        ("tag", "") => Err("bad tag \"\"".to_owned()),
+        ("tag", tag) => Ok(Purge::tag(tag)),
         ("all", "" | "1" | "true") => Ok(Purge::All),
         ("all", other) => Err(format!("bad all {other:?}")),
         _ => Err(format!("unknown parameter {name:?}")),
@@ -164,6 +177,7 @@ fn stats(store: &CacheStore) -> Response<Full<Bytes>> {
     json(&json!({
         "hits": stats.hits,
         "misses": stats.misses,
+        "collapsed": stats.collapsed,
         "stored": stats.stored,
         "evictions": stats.evictions,
         "entries": stats.entries,
@@ -227,7 +241,7 @@ mod tests {
     async fn filled() -> CacheStore {
         let store = CacheStore::in_memory(1 << 20);
         let origin = service_fn(async |_: Request<Empty<Bytes>>| {
-            let response = Response::builder().header(CACHE_CONTROL, "max-age=60");
+            let response = Response::builder().header(CACHE_CONTROL, "max-age=60").header("surrogate-key", "blog news");
             response.body(Full::new(Bytes::from_static(b"hello")))
         });
         let service = CacheLayer::new(store.clone()).layer(origin);
@@ -289,6 +303,8 @@ mod tests {
             (bare("POST", "/cache/purge?url=/absent"), 0),
             (bare("POST", "/cache/purge?prefix=http://example.org/b/"), 2),
             (bare("POST", "/cache/purge?prefix=//example.org/b"), 2),
+            (bare("POST", "/cache/purge?tag=news"), 4),
+            (bare("POST", "/cache/purge?tag=sports"), 0),
             (bare("POST", "/cache/purge?all"), 4),
             (bare("POST", "/cache/purge?all=true"), 4),
             (bare("POST", "/cache/purge?url=/a&prefix=/b"), 3),
@@ -306,6 +322,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_soft_purge_makes_stale_and_keeps() {
+        let store = filled().await;
+        let admin = admin(Some(store.clone()), Ok(()));
+        for (target, purged) in [("url=/a", 1), ("url=/a", 0), ("tag=blog", 3), ("all", 0)] {
+            let (status, _, body) = ask(&admin, bare("POST", &format!("/cache/purge?soft&{target}"))).await;
+            assert_eq!((status.as_u16(), body), (200, format!("{{\"purged\":{purged}}}\n")), "{target}");
+        }
+        assert_eq!(store.stats().entries, 4);
+    }
+
+    #[tokio::test]
     async fn a_purge_that_is_not_understood_drops_nothing_and_says_what_is_accepted() {
         let store = filled().await;
         let admin = admin(Some(store.clone()), Ok(()));
@@ -316,6 +343,9 @@ mod tests {
             (bare("POST", "/cache/purge?url=example.org/a"), 400, "bad purge target \"example.org/a\""),
             (bare("POST", "/cache/purge?prefix=%ff"), 400, "prefix is not UTF-8"),
             (bare("POST", "/cache/purge?all=false"), 400, "bad all \"false\""),
+            (bare("POST", "/cache/purge?tag"), 400, "bad tag \"\""),
+            (bare("POST", "/cache/purge?soft"), 400, "nothing to purge is named"),
+            (bare("POST", "/cache/purge?all&soft=maybe"), 400, "unknown parameter \"soft\""),
             (bare("POST", "/cache/purge?uri=/a"), 400, "unknown parameter \"uri\""),
             (bare("POST", "/cache/purge?all&x"), 400, "unknown parameter \"x\""),
             (post("/cache/purge?all", "application/json", "{}"), 415, "application/x-www-form-urlencoded"),

@@ -19,6 +19,8 @@ pub(crate) struct ResponseDirectives {
     pub(crate) must_revalidate: bool,
     pub(crate) proxy_revalidate: bool,
     pub(crate) must_understand: bool,
+    /// RFC 8246
+    pub(crate) immutable: bool,
     /// An invalid argument is 0: such a response is stale, RFC 9111 §4.2.1.
     pub(crate) max_age: Option<u64>,
     pub(crate) s_maxage: Option<u64>,
@@ -62,6 +64,8 @@ impl ResponseDirectives {
             self.proxy_revalidate = true;
         } else if is(b"must-understand") {
             self.must_understand = true;
+        } else if is(b"immutable") {
+            self.immutable = true;
         } else if is(b"stale-while-revalidate") {
             self.stale_while_revalidate = self.stale_while_revalidate.or(directive.delta_seconds());
         } else if is(b"stale-if-error") {

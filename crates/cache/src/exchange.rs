@@ -19,6 +19,7 @@ use crate::layer::Settings;
 use crate::reuse::{Failure, stands_in};
 use crate::stored::StoredResponse;
 use crate::storing::{Request, Terms};
+use crate::tags;
 use crate::tee::Tee;
 
 /// What is to be done when the inner service answers.
@@ -65,6 +66,9 @@ impl Exchange {
 
 /// RFC 9111 §4.4
 fn invalidate<B>(settings: &Settings, key: &Key, response: &Response<B>) {
+    for group in tags::invalidated(response.headers(), key.origin()) {
+        settings.store.invalidate_tag(group);
+    }
     if !(response.status().is_success() || response.status().is_redirection()) {
         return;
     }
@@ -72,7 +76,7 @@ fn invalidate<B>(settings: &Settings, key: &Key, response: &Response<B>) {
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         let reference = response.headers().get(name).and_then(|value| value.to_str().ok());
         if let Some(other) = reference.and_then(|reference| key.same_origin(reference)) {
-            settings.store.invalidate(other.as_str());
+            settings.store.invalidate(settings.hooks.query.of_key(other).as_str());
         }
     }
 }
@@ -104,18 +108,19 @@ impl Post {
         invalidate(&settings, &key, &response);
         let (parts, body) = response.into_parts();
         let now = settings.clock.now();
-        let asked = Request { path: key.path(), headers: &request, request_time };
+        let ticket = settings.store.ticket(key.as_str());
+        let (origin, path, tagged) = (key.origin(), key.path(), ticket.tagged());
+        let asked = Request { origin, path, tagged, headers: &request, request_time };
         let terms = Terms::for_response(asked, parts.status, &parts.headers, now).ok();
         // RFC 9110 §9.3.3: with explicit freshness and a Content-Location that is the target itself, the answer to
         // a POST is what a GET would get.
-        let tee = terms.filter(|terms| terms.freshness.basis.is_explicit() && is_target_itself(&parts, &key)).and_then(
-            |terms| {
+        let tee = terms
+            .filter(|terms| terms.freshness.basis.is_explicit() && is_target_itself(&parts, &key, &settings))
+            .and_then(|terms| {
                 let response = StoredResponse::new(parts.status, &parts.headers, terms);
-                let ticket = settings.store.ticket(key.as_str());
                 let expected = expected_length(&parts, &body);
                 Tee::new(&settings.store, key.into_text(), ticket, response, expected, settings.max_object)
-            },
-        );
+            });
         let member = Member::forwarded(Forwarded::Method).stored_if(tee.is_some());
         let body = match tee {
             Some(tee) => ResponseBody::copied(body, tee),
@@ -127,13 +132,13 @@ impl Post {
     }
 }
 
-fn is_target_itself(parts: &response::Parts, key: &Key) -> bool {
+fn is_target_itself(parts: &response::Parts, key: &Key, settings: &Settings) -> bool {
     let mut lines = parts.headers.get_all(header::CONTENT_LOCATION).iter();
     let (Some(location), None) = (lines.next(), lines.next()) else {
         return false;
     };
     let location = location.to_str().ok().and_then(|reference| key.same_origin(reference));
-    parts.status == StatusCode::OK && location.is_some_and(|location| location == *key)
+    parts.status == StatusCode::OK && location.is_some_and(|location| settings.hooks.query.of_key(location) == *key)
 }
 
 /// A GET or HEAD on its way to the origin.
@@ -211,7 +216,13 @@ impl Fetch {
     }
 
     fn terms_request(&self) -> Request<'_> {
-        Request { path: self.key.path(), headers: &self.request, request_time: self.request_time }
+        Request {
+            origin: self.key.origin(),
+            path: self.key.path(),
+            tagged: self.ticket.tagged(),
+            headers: &self.request,
+            request_time: self.request_time,
+        }
     }
 
     /// A stale response in place of a failure.
@@ -222,17 +233,17 @@ impl Fetch {
         now: Timestamp,
     ) -> Option<Response<ResponseBody<B>>> {
         let stored = self.stored.as_ref()?;
-        let freshness = &stored.freshness;
-        if !stands_in(freshness, &self.directives, now, failure, self.settings.stale_when_unreachable) {
+        let moment = stored.moment(now);
+        let most = self.settings.stale_when_unreachable;
+        if !stands_in(&stored.freshness, moment, &self.directives, failure, most) {
             return None;
         }
-        let age = freshness.current_age(now);
         let mut member = Member::forwarded(self.reason);
         if let Some(status) = status {
             member = member.forward_status(status);
         }
-        let member = member.ttl(freshness.ttl(age)).detail("stale-if-error");
-        Some(from_store(self.asked(), stored, age, member, CacheStatus::Stale))
+        let member = member.ttl(moment.ttl).detail("stale-if-error");
+        Some(from_store(self.asked(), stored, moment.age, member, CacheStatus::Stale))
     }
 
     /// RFC 9111 §4.3.3: a 304 to our own condition.
@@ -294,9 +305,9 @@ impl Fetch {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Send,
     {
-        let Self { settings, key, ticket, reason, stored, request_time, request, lead, .. } = self;
-        let asked = Request { path: key.path(), headers: &request, request_time };
-        let copied = match Terms::for_response(asked, parts.status, &parts.headers, now) {
+        let terms = Terms::for_response(self.terms_request(), parts.status, &parts.headers, now);
+        let Self { settings, key, ticket, reason, stored, lead, .. } = self;
+        let copied = match terms {
             Ok(terms) => {
                 let response = StoredResponse::new(parts.status, &parts.headers, terms);
                 let expected = expected_length(&parts, &body);

@@ -11,14 +11,20 @@ use tokio::runtime::Handle;
 
 use crate::clock::Timestamp;
 use crate::flight::{Flight, Follower, Stage, lock};
+use crate::generations::Ticket;
 use crate::stored::StoredResponse;
 
 /// The requests under way, by what they ask for.
 pub(crate) struct Flights {
-    open: Mutex<HashMap<Box<str>, Arc<Flight>>>,
+    open: Mutex<HashMap<Box<str>, Open>>,
     /// Until when, in milliseconds, there is no use in waiting for a resource. Two resources may share a slot:
     /// then one is asked for more often than need be, which is harmless.
     unshareable: Box<[AtomicU64]>,
+}
+
+struct Open {
+    flight: Arc<Flight>,
+    ticket: Ticket,
 }
 
 /// What a request is to do that the store did not answer.
@@ -35,7 +41,7 @@ impl Flights {
         Arc::new(Self { open: Mutex::default(), unshareable })
     }
 
-    pub(crate) fn join(self: &Arc<Self>, name: Box<str>, now: Timestamp) -> Joined {
+    pub(crate) fn join(self: &Arc<Self>, name: Box<str>, ticket: Ticket, now: Timestamp) -> Joined {
         // A question must be able to outlive the client that asked it first, which takes a task.
         let Ok(runtime) = Handle::try_current() else {
             return Joined::Alone;
@@ -43,14 +49,24 @@ impl Flights {
         if now.milliseconds() < self.unshareable_until(&name).load(Ordering::Relaxed) {
             return Joined::Alone;
         }
-        match lock(&self.open).entry(name) {
-            Entry::Occupied(open) => Joined::Follower(Follower::new(open.get())),
+        let flight = Arc::<Flight>::default();
+        let open = Open { flight: Arc::clone(&flight), ticket };
+        let name = match lock(&self.open).entry(name) {
+            Entry::Occupied(present) if present.get().ticket.is_as_good_as(&ticket) => {
+                return Joined::Follower(Follower::new(&present.get().flight));
+            }
+            // RFC 9111 §4.4: what was asked for before the resource changed is of no use to who comes after.
+            Entry::Occupied(mut present) => {
+                present.insert(open);
+                present.key().clone()
+            }
             Entry::Vacant(vacant) => {
                 let name = vacant.key().clone();
-                let flight = Arc::clone(vacant.insert(Arc::default()));
-                Joined::Leader(Lead { flights: Arc::clone(self), name, flight, runtime })
+                vacant.insert(open);
+                name
             }
-        }
+        };
+        Joined::Leader(Lead { flights: Arc::clone(self), name, flight, runtime })
     }
 
     fn unshareable_until(&self, name: &str) -> &AtomicU64 {
@@ -113,8 +129,8 @@ impl Lead {
         self.flights.unshareable_until(&self.name).store(now.milliseconds() + MINUTE, Ordering::Relaxed);
     }
 
-    fn close(&self, open: &mut HashMap<Box<str>, Arc<Flight>>) {
-        if open.get(&self.name).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+    fn close(&self, open: &mut HashMap<Box<str>, Open>) {
+        if open.get(&self.name).is_some_and(|open| Arc::ptr_eq(&open.flight, &self.flight)) {
             open.remove(&self.name);
         }
     }
@@ -136,20 +152,25 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
+    use crate::generations::Generations;
 
     fn at(milliseconds: u64) -> Timestamp {
         (std::time::UNIX_EPOCH + std::time::Duration::from_millis(milliseconds)).into()
     }
 
+    fn join(flights: &Arc<Flights>, now: Timestamp) -> Joined {
+        flights.join("k".into(), Generations::default().ticket("k"), now)
+    }
+
     fn leader(flights: &Arc<Flights>) -> Lead {
-        match flights.join("k".into(), at(0)) {
+        match join(flights, at(0)) {
             Joined::Leader(lead) => lead,
             _ => panic!("nobody else is under way"),
         }
     }
 
     fn follower(flights: &Arc<Flights>) -> Follower {
-        match flights.join("k".into(), at(0)) {
+        match join(flights, at(0)) {
             Joined::Follower(follower) => follower,
             _ => panic!("somebody is under way"),
         }
@@ -178,7 +199,7 @@ mod tests {
         assert!(!lead.is_awaited());
         let second = leader(&flights);
         drop(lead);
-        assert!(matches!(flights.join("k".into(), at(0)), Joined::Follower(_)), "the second one still leads");
+        assert!(matches!(join(&flights, at(0)), Joined::Follower(_)), "the second one still leads");
         drop(second);
     }
 
@@ -186,12 +207,28 @@ mod tests {
     async fn what_can_not_be_shared_is_not_waited_for_again() {
         let flights = Flights::new();
         leader(&flights).unshareable(at(1000));
-        assert!(matches!(flights.join("k".into(), at(60_999)), Joined::Alone));
-        assert!(matches!(flights.join("k".into(), at(61_000)), Joined::Leader(_)));
+        assert!(matches!(join(&flights, at(60_999)), Joined::Alone));
+        assert!(matches!(join(&flights, at(61_000)), Joined::Leader(_)));
+    }
+
+    #[tokio::test]
+    async fn nobody_follows_a_leader_that_asked_before_the_resource_changed() {
+        // RFC 9111 §4.4
+        let (flights, generations) = (Flights::new(), Generations::default());
+        let Joined::Leader(before) = flights.join("k".into(), generations.ticket("k"), at(0)) else {
+            panic!("nobody else is under way");
+        };
+        generations.advance("k");
+        let Joined::Leader(_after) = flights.join("k".into(), generations.ticket("k"), at(0)) else {
+            panic!("that one is out of date");
+        };
+        drop(before);
+        let third = flights.join("k".into(), generations.ticket("k"), at(0));
+        assert!(matches!(third, Joined::Follower(_)), "the second one still leads");
     }
 
     #[test]
     fn without_a_runtime_everyone_asks() {
-        assert!(matches!(Flights::new().join("k".into(), at(0)), Joined::Alone));
+        assert!(matches!(join(&Flights::new(), at(0)), Joined::Alone));
     }
 }

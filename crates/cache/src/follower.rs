@@ -92,7 +92,7 @@ impl Fetch {
         // Most answers that vary at all do so by their coding: who takes another one does not wait for this.
         let codings = selecting_value(&self.request, &header::ACCEPT_ENCODING).unwrap_or_default();
         let name = [self.key.as_str(), "\n", &String::from_utf8_lossy(&codings)].concat();
-        self.settings.store.flights().join(name.into(), self.request_time)
+        self.settings.store.flights().join(name.into(), self.ticket, self.request_time)
     }
 
     /// The answer made of what another request brought.
@@ -109,10 +109,10 @@ impl Fetch {
 
     /// RFC 9111 §4: whether a response that was made for another request may answer this one.
     fn may_share(&self, response: &StoredResponse) -> bool {
-        let now = self.settings.clock.now();
+        let moment = response.moment(self.settings.clock.now());
         response.part.is_none()
             && response.selecting.matches(&self.request)
-            && Reuse::of(&response.freshness, &self.directives, now) == Reuse::Fresh
+            && Reuse::of(&response.freshness, moment, &self.directives) == Reuse::Fresh
     }
 
     /// What the store has now, and had not when it was looked at first.

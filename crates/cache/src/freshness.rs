@@ -18,6 +18,8 @@ pub(crate) struct Freshness {
     pub(crate) date: u64,
     /// Unqualified `no-cache`: never used without validation.
     pub(crate) no_cache: bool,
+    /// It will not change while it is fresh: RFC 8246.
+    pub(crate) immutable: bool,
     pub(crate) stale: Stale,
     pub(crate) stale_while_revalidate: u64,
     pub(crate) stale_if_error: u64,
@@ -51,6 +53,14 @@ pub(crate) enum Stale {
     Forbidden,
 }
 
+/// A response at the time of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment {
+    pub(crate) age: u64,
+    /// Stale without any left.
+    pub(crate) ttl: i64,
+}
+
 impl Freshness {
     /// `heuristics`: whether a lifetime may be guessed for this response.
     pub(crate) fn new(
@@ -77,6 +87,7 @@ impl Freshness {
             response_time,
             date,
             no_cache: directives.no_cache,
+            immutable: directives.immutable,
             stale,
             stale_while_revalidate: directives.stale_while_revalidate.unwrap_or(0),
             stale_if_error: directives.stale_if_error.unwrap_or(0),
@@ -86,6 +97,11 @@ impl Freshness {
     /// RFC 9111 §4.2.3
     pub(crate) fn current_age(&self, now: Timestamp) -> u64 {
         self.initial_age.saturating_add(now.seconds_since(self.response_time))
+    }
+
+    pub(crate) fn moment(&self, now: Timestamp) -> Moment {
+        let age = self.current_age(now);
+        Moment { age, ttl: self.ttl(age) }
     }
 
     /// What is left of the lifetime; negative once stale.

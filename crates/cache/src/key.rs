@@ -62,9 +62,24 @@ impl Key {
         self.text
     }
 
+    /// `scheme://host`
+    pub(crate) fn origin(&self) -> &str {
+        &self.text[..self.origin]
+    }
+
     pub(crate) fn path(&self) -> &str {
         let path = &self.text[self.origin..];
         path.split_once('?').map_or(path, |(path, _)| path)
+    }
+
+    pub(crate) fn query(&self) -> Option<&str> {
+        self.text[self.origin..].split_once('?').map(|(_, query)| query)
+    }
+
+    /// An empty one leaves no question mark.
+    pub(crate) fn with_query(self, query: &str) -> Self {
+        let question_mark = if query.is_empty() { "" } else { "?" };
+        Self { text: [self.origin(), self.path(), question_mark, query].concat().into(), origin: self.origin }
     }
 
     /// The resource that `reference` names, as seen from this one, if it is of the same origin.
@@ -96,9 +111,9 @@ impl Key {
                 path.push('?');
                 path.push_str(query);
             }
-            Self { text: format!("{}{path}", &self.text[..self.origin]).into(), origin: self.origin }
+            Self { text: format!("{}{path}", self.origin()).into(), origin: self.origin }
         };
-        (resolved.text[..resolved.origin] == self.text[..self.origin]).then_some(resolved)
+        (resolved.origin() == self.origin()).then_some(resolved)
     }
 }
 

@@ -8,7 +8,9 @@ use http::response;
 use tower_layer::Layer;
 
 use crate::clock::Clock;
+use crate::hooks::{Hooks, RequestHead};
 use crate::paths::CachePaths;
+use crate::query::QueryRules;
 use crate::service::CacheService;
 use crate::store::CacheStore;
 
@@ -28,6 +30,7 @@ pub(crate) struct Settings {
     /// How long a request waits for the answer to another one.
     pub(crate) collapse: Duration,
     unreachable: Option<Unreachable>,
+    pub(crate) hooks: Hooks,
     pub(crate) clock: Clock,
 }
 
@@ -43,6 +46,7 @@ impl CacheLayer {
             stale_when_unreachable: 24 * 60 * 60,
             collapse: Duration::from_secs(5),
             unreachable: None,
+            hooks: Hooks::default(),
             clock: Clock::default(),
         };
         Self { settings: Arc::new(settings) }
@@ -83,6 +87,28 @@ impl CacheLayer {
         self
     }
 
+    /// Which parts of a query tell resources apart. All by default. The origin sees the query as it came; a
+    /// [`Purge`](crate::Purge) goes by what counts of it.
+    pub fn query(mut self, rules: QueryRules) -> Self {
+        self.settings_mut().hooks.query = rules;
+        self
+    }
+
+    /// Under which URL the resource that a request asks for is stored, and found by a [`Purge`](crate::Purge): `key` is
+    /// given the one that it would be. What it makes of it has to be a URL again, or else the request passes by.
+    ///
+    /// Two requests with the same key get the same answer, whatever else is in them, `Vary` aside.
+    pub fn key(mut self, key: impl Fn(RequestHead<'_>, &str) -> String + Send + Sync + 'static) -> Self {
+        self.settings_mut().hooks.key = Some(Arc::new(key));
+        self
+    }
+
+    /// Which requests pass by, besides those that are not for a cache anyway. None by default.
+    pub fn bypass_when(mut self, bypasses: impl Fn(RequestHead<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.settings_mut().hooks.bypass = Some(Arc::new(bypasses));
+        self
+    }
+
     /// Asks `now` for the time instead of the system's clock.
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.settings_mut().clock = Clock::new(now);
@@ -108,6 +134,7 @@ impl fmt::Debug for Settings {
             .field("max_object", &self.max_object)
             .field("stale_when_unreachable", &self.stale_when_unreachable)
             .field("collapse", &self.collapse)
+            .field("hooks", &self.hooks)
             .field("clock", &self.clock)
             .finish_non_exhaustive()
     }

@@ -48,10 +48,11 @@
 //! - **Validates** what is stale by `ETag` and `Last-Modified`; merges the 304 into what is stored.
 //! - **Serves stale** where RFC 5861 directives, the client's `max-stale`, or an origin that can't be
 //!   [reached](CacheLayer::stale_when_unreachable) allow it, and nothing forbids it.
-//! - **Invalidates** on unsafe methods that succeed.
+//! - **Invalidates** on unsafe methods that succeed; and [groups](Purge::Tag) (RFC 9875) when the answer to one says so.
 //!
 //! The key is scheme (the [`http::uri::Scheme`] in the request's extensions, put there by the server,
-//! else that of the URI, else `http`), host, path and query. Requests with content, with `Upgrade`, with
+//! else that of the URI, else `http`), host, path and query; [rules](CacheLayer::query) for queries and a
+//! [hook](CacheLayer::key) can change that. Requests with content, with `Upgrade`, with
 //! `If-Match` or `If-Unmodified-Since`, or without a clear host pass by. What happened stands in
 //! `Cache-Status` (RFC 9211), and as [`CacheStatus`] in the response's extensions.
 //!
@@ -80,17 +81,22 @@ mod clock;
 mod content_type;
 mod date;
 mod exchange;
+mod fields;
 mod flight;
 mod flights;
 mod follower;
 mod freshness;
 mod future;
 mod generations;
+mod hooks;
 mod key;
 mod layer;
 mod leading;
+mod memory;
 mod paths;
 mod purge;
+mod purging;
+mod query;
 mod range;
 mod reservation;
 mod resource;
@@ -99,6 +105,7 @@ mod service;
 mod store;
 mod stored;
 mod storing;
+mod tags;
 mod targeted;
 mod tee;
 mod validation;
@@ -107,8 +114,10 @@ mod vary;
 pub use self::body::{BodyError, ResponseBody};
 pub use self::cache_status::{CacheStatus, Forwarded};
 pub use self::future::ResponseFuture;
+pub use self::hooks::RequestHead;
 pub use self::layer::CacheLayer;
 pub use self::paths::{CachePaths, CachePathsError};
 pub use self::purge::{Purge, PurgeError, PurgeTarget};
+pub use self::query::QueryRules;
 pub use self::service::CacheService;
 pub use self::store::{CacheStats, CacheStore};

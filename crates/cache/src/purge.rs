@@ -19,6 +19,9 @@ pub enum Purge {
     Url(PurgeTarget),
     /// Every URL that begins so.
     Prefix(PurgeTarget),
+    /// Every response with this tag: one of its `Cache-Groups` (RFC 9875), of whatever origin, or a word of its
+    /// `Surrogate-Key`.
+    Tag(String),
 }
 
 /// A URL, or the beginning of one, of one origin or of several.
@@ -55,6 +58,12 @@ impl Purge {
         PurgeTarget::parse(prefix).map(Self::Prefix).ok_or_else(|| PurgeError(prefix.to_owned()))
     }
 
+    /// Every response with this tag.
+    #[must_use]
+    pub fn tag(tag: impl Into<String>) -> Self {
+        Self::Tag(tag.into())
+    }
+
     /// The keys meant, where they can be listed.
     pub(crate) fn keys(&self) -> Option<Vec<String>> {
         let Self::Url(PurgeTarget { scheme, host: Some(host), path }) = self else {
@@ -67,6 +76,8 @@ impl Purge {
     pub(crate) fn covers(&self, key: &str) -> bool {
         let (target, prefix) = match self {
             Self::All => return true,
+            // That is the responses' matter.
+            Self::Tag(_) => return false,
             Self::Url(target) => (target, false),
             Self::Prefix(target) => (target, true),
         };

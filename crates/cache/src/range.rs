@@ -3,6 +3,8 @@
 use http::HeaderMap;
 use http::header;
 
+use crate::memory::block;
+
 /// What a `Range` field comes to for a complete response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -96,7 +98,7 @@ impl PartOf {
     }
 
     pub(crate) fn weight(&self) -> usize {
-        self.asked.len()
+        block(self.asked.len())
     }
 }
 

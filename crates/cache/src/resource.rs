@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
+use crate::memory::{REFERENCE_COUNTS, block};
 use crate::stored::StoredResponse;
 
 /// All that is stored under one key: one response per selection of request fields.
@@ -37,7 +38,6 @@ impl Resource {
         (!variants.is_empty()).then_some(Self { variants })
     }
 
-    #[cfg(test)]
     pub(crate) fn variants(&self) -> &[Arc<StoredResponse>] {
         &self.variants
     }
@@ -63,10 +63,12 @@ fn most_recent<'a>(variants: impl Iterator<Item = &'a Arc<StoredResponse>>) -> O
     variants.max_by_key(|variant| (variant.freshness.date, variant.freshness.response_time)).cloned()
 }
 
+/// What a resource takes in memory under its key, all told.
 pub(crate) fn weight(key: &str, resource: &Resource) -> u32 {
-    // moka's own bookkeeping per entry: the hash table's slot, the key's and the entry's counters,
-    // the nodes of its queues.
-    const ENTRY: usize = 320;
-    let variants: usize = resource.variants.iter().map(|variant| variant.weight() + size_of::<Arc<()>>()).sum();
-    u32::try_from(ENTRY + key.len() + variants).unwrap_or(u32::MAX)
+    // moka's own bookkeeping: the slot and the bucket of the hash table, the entry and its counters, the key's
+    // reference count, the nodes of its queues, the share of the frequency sketch.
+    const ENTRY: usize = 384;
+    let variants: usize = resource.variants.iter().map(|variant| variant.weight()).sum();
+    let list = block(size_of::<Resource>() + REFERENCE_COUNTS) + block(size_of_val(&*resource.variants));
+    u32::try_from(ENTRY + block(key.len()) + list + variants).unwrap_or(u32::MAX)
 }

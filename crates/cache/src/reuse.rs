@@ -2,8 +2,7 @@
 
 use crate::cache_control::RequestDirectives;
 use crate::cache_status::Forwarded;
-use crate::clock::Timestamp;
-use crate::freshness::{Freshness, Stale};
+use crate::freshness::{Freshness, Moment, Stale};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reuse {
@@ -17,12 +16,11 @@ pub(crate) enum Reuse {
 }
 
 impl Reuse {
-    pub(crate) fn of(stored: &Freshness, asked: &RequestDirectives, now: Timestamp) -> Self {
-        let age = stored.current_age(now);
-        let ttl = stored.ttl(age);
+    pub(crate) fn of(stored: &Freshness, Moment { age, ttl }: Moment, asked: &RequestDirectives) -> Self {
         if ttl > 0 && !stored.no_cache {
             // RFC 9111 §5.2.1.1: age 0 would satisfy `max-age=0`, but a reload means it.
-            let too_old = asked.max_age.is_some_and(|most| age > most || most == 0);
+            // RFC 8246 §2: of what does not change there is no newer one; a client that wants to be sure says no-cache.
+            let too_old = !stored.immutable && asked.max_age.is_some_and(|most| age > most || most == 0);
             let too_stale_soon = asked.min_fresh.is_some_and(|least| ttl.unsigned_abs() < least);
             if asked.no_cache || too_old || too_stale_soon {
                 return Self::Not(Forwarded::Request);
@@ -57,8 +55,8 @@ pub(crate) enum Failure {
 // RFC 9111 §4.2.4, RFC 5861 §4
 pub(crate) fn stands_in(
     stored: &Freshness,
+    moment: Moment,
     asked: &RequestDirectives,
-    now: Timestamp,
     failure: Failure,
     most_when_unreachable: u64,
 ) -> bool {
@@ -66,7 +64,7 @@ pub(crate) fn stands_in(
     if asked.no_cache || asked.max_age == Some(0) {
         return false;
     }
-    let staleness = u64::try_from(stored.ttl(stored.current_age(now)).saturating_neg()).unwrap_or(0);
+    let staleness = u64::try_from(moment.ttl.saturating_neg()).unwrap_or(0);
     let window = stored.stale_if_error.max(asked.stale_if_error.unwrap_or(0));
     match (stored.stale, failure) {
         (Stale::Forbidden, _) => false,
@@ -85,6 +83,7 @@ mod tests {
 
     use super::*;
     use crate::cache_control::ResponseDirectives;
+    use crate::clock::Timestamp;
 
     const NOW: u64 = 1_700_000_000;
 
@@ -123,6 +122,10 @@ mod tests {
             ("max-age=60", 0, "max-age=0", request),
             ("max-age=60", 10, "max-age=10", Reuse::Fresh),
             ("max-age=60", 11, "max-age=10", request),
+            // RFC 8246 §2
+            ("max-age=60, immutable", 30, "max-age=0", Reuse::Fresh),
+            ("max-age=60, immutable", 30, "no-cache", request),
+            ("max-age=60, immutable", 60, "", stale),
             // RFC 9111 §5.2.1.3
             ("max-age=60", 10, "min-fresh=50", Reuse::Fresh),
             ("max-age=60", 10, "min-fresh=51", request),
@@ -141,7 +144,8 @@ mod tests {
             ("max-age=60, stale-while-revalidate=10", 69, "no-cache", stale),
             ("max-age=60, stale-while-revalidate=10", 69, "max-age=600", stale),
         ] {
-            let found = Reuse::of(&stored(response), &asked(asked_for), at(NOW + age));
+            let stored = stored(response);
+            let found = Reuse::of(&stored, stored.moment(at(NOW + age)), &asked(asked_for));
             assert_eq!(found, expected, "{response} at {age}, asked {asked_for:?}");
         }
     }
@@ -165,7 +169,7 @@ mod tests {
         ] {
             let (stored, asked) = (stored(response), asked(asked_for));
             for (failure, expected) in [(Failure::Unreachable, unreachable), (Failure::ServerError, server_error)] {
-                let found = stands_in(&stored, &asked, at(NOW + age), failure, 1000);
+                let found = stands_in(&stored, stored.moment(at(NOW + age)), &asked, failure, 1000);
                 assert_eq!(found, expected, "{response} at {age}, asked {asked_for:?}, {failure:?}");
             }
         }

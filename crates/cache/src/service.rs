@@ -160,13 +160,17 @@ impl Settings {
         if *request.method() == Method::CONNECT || switches {
             return Plan::Forward(Exchange::Untouched);
         }
-        let Some(key) = Key::of(request) else {
+        let Some(key) = self.hooks.key(request) else {
             return Plan::Forward(if applies { Exchange::Forwarded(Forwarded::Bypass) } else { Exchange::Untouched });
         };
         if !head && *request.method() != Method::GET {
             let reason = applies.then_some(Forwarded::Method);
             return Plan::Forward(match reason {
-                Some(_) if *request.method() == Method::POST && !RequestDirectives::of(headers).no_store => {
+                Some(_)
+                    if *request.method() == Method::POST
+                        && !RequestDirectives::of(headers).no_store
+                        && !self.hooks.bypasses(request) =>
+                {
                     Exchange::Post(Box::new(Post {
                         settings: Arc::clone(self),
                         key,
@@ -180,7 +184,7 @@ impl Settings {
             });
         }
         let directives = RequestDirectives::of(headers);
-        if directives.no_store || is_for_the_origin(request) {
+        if directives.no_store || is_for_the_origin(request) || self.hooks.bypasses(request) {
             return Plan::Forward(Exchange::Forwarded(Forwarded::Bypass));
         }
         Lookup { settings: self, key, head, headers, directives, now: self.clock.now() }.plan()
@@ -207,9 +211,9 @@ impl Lookup<'_> {
                 None => self.miss(Forwarded::UriMiss, None),
             };
         };
-        let age = stored.freshness.current_age(self.now);
-        let hit = Member::hit().ttl(stored.freshness.ttl(age));
-        match Reuse::of(&stored.freshness, &self.directives, self.now) {
+        let moment = stored.moment(self.now);
+        let (age, hit) = (moment.age, Member::hit().ttl(moment.ttl));
+        match Reuse::of(&stored.freshness, moment, &self.directives) {
             Reuse::Fresh => {
                 store.count_hit();
                 Plan::Serve(Answer { stored, age, member: hit, status: CacheStatus::Hit })
@@ -247,12 +251,12 @@ impl Lookup<'_> {
             let reason = if resource.holds_part(self.headers) { Forwarded::Partial } else { Forwarded::VaryMiss };
             return self.miss(reason, None);
         };
-        let age = stored.freshness.current_age(self.now);
-        match Reuse::of(&stored.freshness, &self.directives, self.now) {
+        let moment = stored.moment(self.now);
+        match Reuse::of(&stored.freshness, moment, &self.directives) {
             Reuse::Fresh => {
                 self.settings.store.count_hit();
-                let member = Member::hit().ttl(stored.freshness.ttl(age));
-                Plan::Serve(Answer { stored, age, member, status: CacheStatus::Hit })
+                let member = Member::hit().ttl(moment.ttl);
+                Plan::Serve(Answer { stored, age: moment.age, member, status: CacheStatus::Hit })
             }
             Reuse::Stale | Reuse::WhileRevalidating => self.miss(Forwarded::Stale, None),
             Reuse::Not(reason) => self.miss(reason, None),

@@ -10,7 +10,6 @@ use moka::sync::Cache;
 
 use crate::flights::Flights;
 use crate::generations::{Generations, Ticket};
-use crate::purge::Purge;
 use crate::reservation::{Budget, Reservation};
 use crate::resource::{Resource, weight};
 use crate::stored::StoredResponse;
@@ -31,6 +30,8 @@ struct Shared {
     counters: Arc<Counters>,
     capacity: u64,
     unfinished: Arc<Budget>,
+    /// What was stored since moka last saw to its bound.
+    unsettled: AtomicU64,
 }
 
 #[derive(Default)]
@@ -87,20 +88,9 @@ impl CacheStore {
             counters,
             capacity,
             unfinished: Budget::new((capacity / 4).max(1 << 20)),
+            unsettled: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
-    }
-
-    /// Drops what `purge` names, and whatever is on its way into the store now. Returns how many
-    /// resources were dropped.
-    pub fn purge(&self, purge: &Purge) -> u64 {
-        if let Some(keys) = purge.keys() {
-            return keys.iter().filter(|key| self.invalidate(key)).count() as u64;
-        }
-        self.shared.generations.advance_all();
-        let doomed: Vec<_> =
-            self.shared.resources.iter().filter(|(key, _)| purge.covers(key)).map(|(key, _)| key).collect();
-        doomed.iter().filter(|key| self.shared.resources.remove(&***key).is_some()).count() as u64
     }
 
     /// Counters and sizes, for metrics.
@@ -120,8 +110,27 @@ impl CacheStore {
         }
     }
 
+    pub(crate) fn resources(&self) -> &Cache<Box<str>, Arc<Resource>> {
+        &self.shared.resources
+    }
+
+    pub(crate) fn generations(&self) -> &Generations {
+        &self.shared.generations
+    }
+
     pub(crate) fn lookup(&self, key: &str) -> Option<Arc<Resource>> {
-        self.shared.resources.get(key)
+        let resource = self.shared.resources.get(key)?;
+        let current = |response: &Arc<StoredResponse>| self.shared.generations.are_current(response.tags());
+        if resource.variants().iter().all(current) {
+            return Some(resource);
+        }
+        // A group of it was invalidated, RFC 9875 §3: the rest is what is left.
+        resource
+            .variants()
+            .iter()
+            .filter(|response| !current(response))
+            .for_each(|response| self.forget(key, response));
+        self.shared.resources.get(key).filter(|resource| resource.variants().iter().all(current))
     }
 
     pub(crate) fn count_hit(&self) {
@@ -150,6 +159,7 @@ impl CacheStore {
     pub(crate) fn put(&self, key: Box<str>, ticket: Ticket, response: Arc<StoredResponse>) {
         let generations = &self.shared.generations;
         let recheck = key.clone();
+        let weight = response.weight() as u64;
         let mut stored = false;
         self.shared.resources.entry(key).and_compute_with(|present| {
             if !generations.still_holds(ticket) {
@@ -161,10 +171,21 @@ impl CacheStore {
         });
         if stored {
             self.shared.counters.stored.fetch_add(1, Ordering::Relaxed);
+            self.settle(weight);
         }
         // An invalidation between the check and the insertion found nothing to remove.
         if !generations.still_holds(ticket) {
             self.shared.resources.invalidate(&recheck);
+        }
+    }
+
+    /// moka sees to its bound after some hundred insertions, whatever they weigh: of large bodies that would be far too
+    /// late.
+    fn settle(&self, stored: u64) {
+        let Shared { resources, unsettled, capacity, .. } = &*self.shared;
+        if unsettled.fetch_add(stored, Ordering::Relaxed) + stored > capacity / 64 {
+            unsettled.store(0, Ordering::Relaxed);
+            resources.run_pending_tasks();
         }
     }
 
@@ -184,6 +205,11 @@ impl CacheStore {
         self.shared.resources.remove(key).is_some()
     }
 
+    /// All that has the tag is out of date, and no longer found; where it lies takes no search.
+    pub(crate) fn invalidate_tag(&self, tag: u64) {
+        self.shared.generations.advance_tag(tag);
+    }
+
     /// Room for a body that is being written; `None` if too many are.
     pub(crate) fn reserve(&self, bytes: u64) -> Option<Reservation> {
         Reservation::new(&self.shared.unfinished, bytes)
@@ -197,13 +223,14 @@ impl fmt::Debug for CacheStore {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::UNIX_EPOCH;
 
     use bytes::Bytes;
     use http::{HeaderMap, HeaderValue, StatusCode, header};
 
     use super::*;
+    use crate::purge::Purge;
     use crate::storing::{Request, Terms};
 
     fn response(vary: &str, request: &[(&str, &str)], body: &'static [u8]) -> Arc<StoredResponse> {
@@ -216,12 +243,13 @@ mod tests {
             (header::VARY, HeaderValue::from_str(vary).unwrap()),
         ]);
         let now = UNIX_EPOCH.into();
-        let request = Request { path: "/", headers: &request, request_time: now };
+        let request =
+            Request { origin: "http://a.example", path: "/", tagged: 0, headers: &request, request_time: now };
         let terms = Terms::for_response(request, StatusCode::OK, &headers, now).unwrap();
         StoredResponse::new(StatusCode::OK, &headers, terms).with_body(Bytes::from_static(body)).into()
     }
 
-    fn put(store: &CacheStore, key: &str, body: &'static [u8]) {
+    pub(crate) fn put(store: &CacheStore, key: &str, body: &'static [u8]) {
         store.put(key.into(), store.ticket(key), response("", &[], body));
     }
 
@@ -276,29 +304,6 @@ mod tests {
     }
 
     #[test]
-    fn purging_by_url_prefix_and_all() {
-        let store = CacheStore::in_memory(1 << 20);
-        let fill = || {
-            for key in ["http://a.example/x", "https://a.example/x", "http://a.example/xyz", "http://b.example/x"] {
-                put(&store, key, b"x");
-            }
-        };
-        for (purge, expected) in [
-            ("http://a.example/x", 1),
-            ("//a.example/x", 2),
-            ("/x", 3),
-            ("http://a.example/x*", 2),
-            ("/x*", 4),
-            ("//A.example/*", 3),
-            ("*", 4),
-            ("http://c.example/*", 0),
-        ] {
-            fill();
-            assert_eq!(store.purge(&purge.parse().unwrap()), expected, "{purge}");
-        }
-    }
-
-    #[test]
     fn the_capacity_holds() {
         let store = CacheStore::in_memory(64 << 10);
         for n in 0..1000 {
@@ -308,5 +313,20 @@ mod tests {
         assert!(stats.weighted_size <= 64 << 10, "{stats:?}");
         assert!(stats.entries > 20 && stats.evictions >= 900, "{stats:?}");
         assert_eq!(stats.stored, 1000);
+    }
+
+    #[test]
+    fn large_bodies_are_let_go_of_at_once() {
+        static BODY: [u8; 100 << 10] = [0; 100 << 10];
+        let store = CacheStore::in_memory(1 << 20);
+        let mut put = Vec::new();
+        for n in 0..100 {
+            let key = format!("http://a.example/{n}");
+            let response = response("", &[], &BODY);
+            put.push(Arc::downgrade(&response));
+            store.put(key.as_str().into(), store.ticket(&key), response);
+            let held = put.iter().filter(|response| response.strong_count() > 0).count();
+            assert!(held <= 11, "{held} after {n}");
+        }
     }
 }

@@ -3,16 +3,19 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{self, HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
 use crate::cache_status::{CACHE_STATUS, Member, number};
 use crate::clock::Timestamp;
 use crate::date;
-use crate::freshness::Freshness;
+use crate::fields::{combined, compact, is_hop_by_hop, is_unstored, replace};
+use crate::freshness::{Freshness, Moment};
+use crate::memory;
 use crate::range::PartOf;
 use crate::storing::{Request, Terms, Unstorable};
+use crate::tags::Tags;
 use crate::validation::{Validators, is_weak};
 use crate::vary::Selecting;
 
@@ -29,13 +32,16 @@ pub(crate) struct StoredResponse {
     pub(crate) validators: Validators,
     /// Of a 206.
     pub(crate) part: Option<PartOf>,
+    tags: Tags,
     revalidating: AtomicBool,
+    /// Purged softly: stale, however young it is.
+    expired: AtomicBool,
 }
 
 impl StoredResponse {
     /// The head of a response whose body is still to come.
     pub(crate) fn new(status: StatusCode, headers: &HeaderMap, terms: Terms) -> Self {
-        let Terms { freshness, selecting, unstored, part } = terms;
+        let Terms { freshness, selecting, unstored, part, tags } = terms;
         let mut stored = compact(headers, |name| !is_unstored(name, headers, &unstored), 4);
         // RFC 9110 §6.6.1: a response without a valid Date gets the time it arrived.
         if date::of(&stored, header::DATE).is_none()
@@ -46,6 +52,12 @@ impl StoredResponse {
         let nearer = combined(headers, &CACHE_STATUS);
         stored.insert(header::AGE, HeaderValue::from_static("0"));
         stored.insert(CACHE_STATUS, HeaderValue::from_static("rproxy"));
+        if status != StatusCode::NO_CONTENT {
+            // What is known of it comes later; but its place is to be among those that are counted.
+            stored.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        // A clone has room for what there is and no more.
+        let stored = stored.clone();
         let validators = Validators::of(&stored);
         Self {
             status,
@@ -56,15 +68,17 @@ impl StoredResponse {
             freshness,
             validators,
             part,
+            tags,
             revalidating: AtomicBool::new(false),
+            expired: AtomicBool::new(false),
         }
     }
 
     /// The length of the body that is to come.
     pub(crate) fn announce(&mut self, length: u64) {
-        // RFC 9110 §8.6: a 204 has no Content-Length.
+        // RFC 9110 §8.6: a 204 has no Content-Length, and no place for it.
         if self.status != StatusCode::NO_CONTENT {
-            self.headers.insert(header::CONTENT_LENGTH, number(length));
+            replace(&mut self.headers, &header::CONTENT_LENGTH, number(length));
         }
     }
 
@@ -118,7 +132,7 @@ impl StoredResponse {
             Ok(terms) => (terms, Ok(())),
             Err(reason) => {
                 let (freshness, selecting) = (self.freshness.clone(), self.selecting.clone());
-                (Terms { freshness, selecting, unstored: vec![], part: None }, Err(reason))
+                (Terms { freshness, selecting, unstored: vec![], part: None, tags: Tags::default() }, Err(reason))
             }
         };
         (Self::new(self.status, &merged, terms).with_body(self.body().clone()), kept)
@@ -150,8 +164,8 @@ impl StoredResponse {
     pub(crate) fn head(&self, age: u64, member: Member) -> HeaderMap {
         let mut headers = self.headers.clone();
         // RFC 9111 §4: a stored response is sent with its Age.
-        headers.insert(header::AGE, number(age));
-        headers.insert(CACHE_STATUS, member.after(self.nearer.as_ref()));
+        replace(&mut headers, &header::AGE, number(age));
+        replace(&mut headers, &CACHE_STATUS, member.after(self.nearer.as_ref()));
         headers
     }
 
@@ -159,9 +173,27 @@ impl StoredResponse {
         self.headers.get(header::CONTENT_LENGTH)
     }
 
+    /// How old it is, and what is left of its lifetime.
+    pub(crate) fn moment(&self, now: Timestamp) -> Moment {
+        let moment = self.freshness.moment(now);
+        match self.expired.load(Ordering::Relaxed) {
+            false => moment,
+            true => Moment { ttl: moment.ttl.min(0), ..moment },
+        }
+    }
+
+    /// Makes it stale, as if its lifetime ended now. `false` if it was so already.
+    pub(crate) fn expire(&self) -> bool {
+        !self.expired.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn tags(&self) -> &Tags {
+        &self.tags
+    }
+
     /// Whether it may answer other requests than the one that it was made for.
     pub(crate) fn is_shareable(&self, now: Timestamp) -> bool {
-        self.part.is_none() && !self.freshness.no_cache && self.freshness.ttl(self.freshness.current_age(now)) > 0
+        self.part.is_none() && !self.freshness.no_cache && self.moment(now).ttl > 0
     }
 
     pub(crate) fn announced_length(&self) -> Option<u64> {
@@ -174,17 +206,20 @@ impl StoredResponse {
         begun.then(|| Revalidation(Arc::clone(self)))
     }
 
-    /// What this takes in memory, as far as it can be told.
+    /// What this takes in memory.
     pub(crate) fn weight(&self) -> usize {
-        // A bucket and its share of the index of a header map, as `http` lays them out.
-        const FIELD: usize = 112;
-        let values: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        size_of::<Self>()
-            + self.headers.len() * FIELD
-            + values
+        // The values of a head share one block, save the few that were made here.
+        let values: usize = self.headers.values().map(HeaderValue::len).sum();
+        const MADE_HERE: usize = 128;
+        memory::block(size_of::<Self>() + memory::REFERENCE_COUNTS)
+            + memory::fields(&self.headers)
+            + memory::shared(values)
+            + MADE_HERE
+            + memory::shared(self.nearer.as_ref().map_or(0, HeaderValue::len))
             + self.selecting.weight()
+            + self.tags.weight()
             + self.part.as_ref().map_or(0, PartOf::weight)
-            + self.body().len()
+            + memory::shared(self.body().len())
     }
 }
 
@@ -198,62 +233,11 @@ impl Drop for Revalidation {
     }
 }
 
-/// RFC 9111 §3.1
-fn is_unstored(name: &HeaderName, headers: &HeaderMap, unstored: &[HeaderName]) -> bool {
-    is_hop_by_hop(name)
-        || *name == header::AGE
-        || *name == CACHE_STATUS
-        || unstored.contains(name)
-        || is_connection_option(name, headers)
-}
-
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        *name,
-        header::CONNECTION
-            | header::PROXY_AUTHENTICATE
-            | header::PROXY_AUTHORIZATION
-            | header::TE
-            | header::TRAILER
-            | header::TRANSFER_ENCODING
-            | header::UPGRADE
-    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authentication-info")
-}
-
-/// RFC 9110 §7.6.1
-fn is_connection_option(name: &HeaderName, headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(header::CONNECTION).iter();
-    lines.any(|line| {
-        line.as_bytes()
-            .split(|&byte| byte == b',')
-            .any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
-    })
-}
-
-/// All lines of a list as one.
-fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
-    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-    if lines.is_empty() { None } else { HeaderValue::from_bytes(&lines.join(&b", "[..])).ok() }
-}
-
-/// The chosen fields in memory of their own: the values that a server's parser makes are slices of
-/// its read buffer, and each would keep all of that alive.
-fn compact(headers: &HeaderMap, chosen: impl Fn(&HeaderName) -> bool, more: usize) -> HeaderMap {
-    let kept: Vec<_> = headers.iter().filter(|(name, _)| chosen(name)).collect();
-    let mut text = BytesMut::with_capacity(kept.iter().map(|(_, value)| value.len()).sum());
-    let mut compact = HeaderMap::with_capacity(kept.len() + more);
-    for (name, value) in kept {
-        text.put_slice(value.as_bytes());
-        if let Ok(value) = HeaderValue::from_maybe_shared(text.split().freeze()) {
-            compact.append(name, value);
-        }
-    }
-    compact
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
+
+    use http::header::HeaderName;
 
     use super::*;
     use crate::cache_status::Forwarded;
@@ -273,7 +257,7 @@ mod tests {
     }
 
     fn request(headers: &HeaderMap) -> Request<'_> {
-        Request { path: "/", headers, request_time: at(NOW) }
+        Request { origin: "http://a.example", tagged: 0, path: "/", headers, request_time: at(NOW) }
     }
 
     fn stored(fields: &[(&str, &str)]) -> StoredResponse {

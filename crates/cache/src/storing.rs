@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::content_type;
 use crate::freshness::{Basis, Freshness, is_heuristically_cacheable};
 use crate::range::PartOf;
+use crate::tags::Tags;
 use crate::validation::Validators;
 use crate::vary::Selecting;
 
@@ -20,6 +21,7 @@ pub(crate) struct Terms {
     pub(crate) unstored: Vec<HeaderName>,
     /// A 206: what it is a part of.
     pub(crate) part: Option<PartOf>,
+    pub(crate) tags: Tags,
 }
 
 /// Why a response is not stored.
@@ -40,7 +42,10 @@ pub(crate) enum Unstorable {
 /// The exchange that ended in the response.
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
+    pub(crate) origin: &'a str,
     pub(crate) path: &'a str,
+    /// The last invalidation of tags before the origin was asked.
+    pub(crate) tagged: u64,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) request_time: Timestamp,
 }
@@ -112,7 +117,8 @@ impl Terms {
         if stale_at_birth && windows == 0 && Validators::of(headers).is_empty() {
             return Err(Unstorable::NoUse);
         }
-        Ok(Self { freshness, selecting, unstored: directives.unstored, part })
+        let tags = Tags::of(headers, request.origin, request.tagged);
+        Ok(Self { freshness, selecting, unstored: directives.unstored, part, tags })
     }
 }
 
@@ -150,7 +156,8 @@ mod tests {
         response: &[(&str, &str)],
     ) -> Result<Terms, Unstorable> {
         let now = Timestamp::from(UNIX_EPOCH + Duration::from_secs(NOW));
-        let request = Request { path, headers: &map(request), request_time: now };
+        let request =
+            Request { origin: "http://a.example", tagged: 0, path, headers: &map(request), request_time: now };
         Terms::for_response(request, StatusCode::from_u16(status).unwrap(), &map(response), now)
     }
 

@@ -6,6 +6,7 @@ use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
 
 use crate::cache_control::split_member;
+use crate::memory::block;
 
 /// The selecting fields that a response nominated, with their values in the original request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,8 +60,8 @@ impl Selecting {
     }
 
     pub(crate) fn weight(&self) -> usize {
-        let values = self.0.iter().map(|selector| selector.value.as_ref().map_or(0, |value| value.len()));
-        self.0.len() * size_of::<Selector>() + values.sum::<usize>()
+        let values = self.0.iter().map(|selector| selector.value.as_ref().map_or(0, |value| block(value.len())));
+        block(size_of_val(&*self.0)) + values.sum::<usize>()
     }
 }
 

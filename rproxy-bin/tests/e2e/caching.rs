@@ -1,7 +1,11 @@
 //! What the cache in its place among the layers may answer, and to whom.
 
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
 use crate::support::upstream::{answering, ok};
-use crate::support::{Proxy, request};
+use crate::support::{Proxy, connect, read_answer, request};
 
 /// What `echo` makes of a request's head, stored for a minute and told apart by `vary`.
 fn cached(vary: &'static str, echo: fn(&str) -> String) -> impl Fn(&str) -> String + Clone + Send + 'static {
@@ -53,4 +57,29 @@ fn where_a_trusted_proxy_says_that_the_client_asked_is_part_of_the_key() {
         let fields = format!("x-forwarded-proto: {scheme}\r\nx-forwarded-host: {host}\r\n");
         assert_eq!(get(&proxy, &fields), origin);
     }
+}
+
+#[test]
+fn a_thousand_clients_that_ask_for_one_cold_object_are_one_request() {
+    let (asked, all_have_asked) = (Arc::new(AtomicUsize::new(0)), Arc::new((Mutex::new(false), Condvar::new())));
+    let (count, gate) = (Arc::clone(&asked), Arc::clone(&all_have_asked));
+    let answer = cached("accept-encoding", |_| "cold".to_owned());
+    let upstream = answering(move |head| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let (open, opened) = &*gate;
+        drop(opened.wait_while(open.lock().unwrap(), |open| !*open));
+        answer(head)
+    });
+    let proxy = Proxy::start(upstream, &[("RPROXY_RATE_LIMIT_ENABLED", "false")]);
+    let mut clients: Vec<_> = (0..1000).map(|_| connect(proxy.address)).collect();
+    for client in &mut clients {
+        client.write_all(b"GET /static/a.css HTTP/1.1\r\nhost: a.example\r\n\r\n").unwrap();
+    }
+    *all_have_asked.0.lock().unwrap() = true;
+    all_have_asked.1.notify_all();
+    for client in &mut clients {
+        let answer = read_answer(client).unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (200, "cold"));
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }

@@ -3,7 +3,9 @@
 
 mod bodies;
 mod bypass;
+mod hooks;
 mod methods;
+mod purging;
 mod reuse;
 mod stale;
 mod validation;

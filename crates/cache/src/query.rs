@@ -1,0 +1,117 @@
+//! Queries that mean the same.
+
+use std::borrow::Cow;
+
+use crate::key::Key;
+
+/// What of a query does not tell one resource from another. By default all of it does.
+///
+/// ```
+/// use rproxy_cache::QueryRules;
+///
+/// let rules = QueryRules::new().sorted().ignore("utm_*").ignore("fbclid");
+/// assert_eq!(rules.apply("b=2&utm_source=x&a=1&b=1"), "a=1&b=2&b=1");
+/// assert_eq!(rules.apply("fbclid=x"), "");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct QueryRules {
+    sorted: bool,
+    ignored: Vec<Ignored>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Ignored {
+    Name(Box<str>),
+    Prefix(Box<str>),
+}
+
+impl QueryRules {
+    /// Everything counts.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The order of parameters does not count, save that of those with the same name.
+    pub fn sorted(mut self) -> Self {
+        self.sorted = true;
+        self
+    }
+
+    /// Parameters of this name do not count; with a `*` at its end, of all names that begin so.
+    pub fn ignore(mut self, name: &str) -> Self {
+        self.ignored.push(match name.strip_suffix('*') {
+            Some(prefix) => Ignored::Prefix(prefix.into()),
+            None => Ignored::Name(name.into()),
+        });
+        self
+    }
+
+    /// The part of `query` that counts.
+    #[must_use]
+    pub fn apply<'a>(&self, query: &'a str) -> Cow<'a, str> {
+        let counts = |parameter: &&str| !self.ignored.iter().any(|ignored| ignored.covers(name(parameter)));
+        let mut kept: Vec<&str> = query.split('&').filter(counts).collect();
+        if self.sorted {
+            kept.sort_by_key(|parameter| name(parameter));
+        }
+        if kept.iter().copied().eq(query.split('&')) { Cow::Borrowed(query) } else { Cow::Owned(kept.join("&")) }
+    }
+
+    pub(crate) fn of_key(&self, key: Key) -> Key {
+        if *self == Self::default() {
+            return key;
+        }
+        match key.query().map(|query| self.apply(query)) {
+            None | Some(Cow::Borrowed(_)) => key,
+            Some(Cow::Owned(query)) => key.with_query(&query),
+        }
+    }
+}
+
+impl Ignored {
+    fn covers(&self, name: &str) -> bool {
+        match self {
+            Self::Name(ignored) => **ignored == *name,
+            Self::Prefix(prefix) => name.starts_with(&**prefix),
+        }
+    }
+}
+
+// Names are compared as they are written: an application may well tell `%61` from `a`.
+fn name(parameter: &str) -> &str {
+    parameter.split('=').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_does_not_count_goes_and_the_rest_stays_as_it_is() {
+        let rules = QueryRules::new().ignore("a").ignore("x*");
+        for (query, expected) in [
+            ("", ""),
+            ("a=1", ""),
+            ("a", ""),
+            ("aa=1&b=2", "aa=1&b=2"),
+            ("c=1&a=2&b=%61", "c=1&b=%61"),
+            ("x=1&xyz&b", "b"),
+            ("b&&", "b&&"),
+        ] {
+            assert_eq!(rules.apply(query), expected, "{query}");
+        }
+        assert_eq!(QueryRules::new().apply("b&a&"), "b&a&");
+    }
+
+    proptest! {
+        #[test]
+        fn applying_rules_twice_changes_nothing(query in "([a-c]{1,2}(=[a-c]{0,2})?&?){0,6}") {
+            let rules = QueryRules::new().sorted().ignore("a").ignore("b*");
+            let once = rules.apply(&query).into_owned();
+            prop_assert_eq!(rules.apply(&once), once.as_str());
+        }
+    }
+}

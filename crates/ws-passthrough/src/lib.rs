@@ -96,24 +96,34 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod clients;
 mod direction;
+mod end;
 mod frames;
 mod future;
 mod handshake;
 mod layer;
+mod message;
 mod messages;
+mod meter;
 mod opening;
+mod origins;
 mod paths;
 mod refusal;
 mod service;
+mod stats;
 mod summary;
 mod tunnel;
 mod tunnels;
 
+pub use self::end::TunnelEnd;
 pub use self::future::ResponseFuture;
 pub use self::layer::WsPassthroughLayer;
+pub use self::message::{MessageContext, Verdict, WsEnd, WsMessage};
+pub use self::origins::{WsOrigins, WsOriginsError};
 pub use self::paths::{WsPaths, WsPathsError};
 pub use self::refusal::{BadHandshake, Refusal, WsDecision};
 pub use self::service::WsPassthroughService;
+pub use self::stats::TunnelStats;
 pub use self::summary::{ClosedBy, TunnelSummary};
 pub use self::tunnels::Tunnels;

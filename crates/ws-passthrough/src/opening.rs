@@ -1,5 +1,6 @@
 //! A handshake that is under way: from the request that was passed on to the tunnel.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,11 +9,13 @@ use http::{Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep};
 
+use crate::end::TunnelEnd;
 use crate::handshake;
 use crate::layer::Settings;
-use crate::messages::Messages;
+use crate::messages::{About, MessageSettings, Messages};
 use crate::refusal::{Refusal, WsDecision};
 use crate::summary::{ClosedBy, TunnelSummary};
 use crate::tunnel::{Limits, Tunnel};
@@ -26,6 +29,9 @@ pub(crate) struct Opening {
     /// The client asked by extended CONNECT.
     pub(crate) extended: bool,
     pub(crate) path: Box<str>,
+    /// The client, if anybody told.
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) open: OpenTunnel,
     pub(crate) settings: Arc<Settings>,
 }
 
@@ -46,11 +52,11 @@ impl Opening {
             return Refusal::BadSwitch.response(extended);
         };
         // RFC 6455 §4.1: not an extension that nobody asked for.
-        if self.settings.max_message_size.is_some() && response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+        if self.settings.messages.is_some() && response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
             return Refusal::BadSwitch.response(extended);
         }
-        let open = self.settings.tunnels.enter();
-        tokio::spawn(self.tunnel(upstream, open));
+        let end = TunnelEnd::default();
+        tokio::spawn(self.tunnel(upstream, end.clone()));
 
         let mut response = response.map(|_| Either::Right(Full::default()));
         handshake::to_client(response.headers_mut(), extended);
@@ -59,25 +65,28 @@ impl Opening {
             *response.status_mut() = StatusCode::OK;
         }
         response.extensions_mut().insert(WsDecision::Tunnelled);
+        response.extensions_mut().insert(end);
         response
     }
 
-    async fn tunnel(self, upstream: OnUpgrade, open: OpenTunnel) {
-        let Self { client, path, settings, .. } = self;
+    async fn tunnel(self, upstream: OnUpgrade, end: TunnelEnd) {
+        let Self { client, path, ip, open, settings, .. } = self;
         let opened = Instant::now();
         let limits = settings.limits;
+        let tunnels = open.tunnels();
+        tunnels.counters().opened();
         let summary = match both(client, upstream, limits, &open).await {
             Ok((client, upstream)) => {
                 let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-                match settings.max_message_size {
-                    Some(max) => {
+                match &settings.messages {
+                    Some(messages) => {
+                        let about = About { path, ip, opened };
                         // As large as the sockets of both ends together: not in every tunnel's future.
-                        let messages = Messages::new(client, upstream, max, limits).await;
-                        Box::pin(messages.relay(open.drained())).await.summary(path, opened)
+                        Box::pin(relay_messages(client, upstream, messages, &settings, &open, about)).await
                     }
                     None => {
-                        let mut tunnel = Tunnel::new(client, upstream, limits);
-                        relay(&mut tunnel, &open).await;
+                        let mut tunnel = Tunnel::new(client, upstream, limits, tunnels.clone());
+                        relay(&mut tunnel, &open, &settings).await;
                         tunnel.summary(path, opened)
                     }
                 }
@@ -85,6 +94,8 @@ impl Opening {
             Err(by) => TunnelSummary::unopened(path, opened.elapsed(), by),
         };
         // By now both sockets are closed.
+        tunnels.counters().closed(summary.closed_by);
+        end.tell(&summary);
         if let Some(tell) = &settings.on_close {
             tell(&summary);
         }
@@ -106,23 +117,44 @@ async fn both(
         Ok((client, upstream))
     };
     let drained = async {
-        open.drained().await;
+        let ending = open.ended(limits.close, None).await;
         sleep(limits.close).await;
+        Err(ending.by)
     };
     tokio::select! {
         biased;
         both = both => both,
-        () = drained => Err(ClosedBy::Drain),
+        drained = drained => drained,
         () = sleep(limits.idle) => Err(ClosedBy::IdleTimeout),
     }
 }
 
-async fn relay(tunnel: &mut Tunnel<TokioIo<Upgraded>, TokioIo<Upgraded>>, open: &OpenTunnel) {
-    tokio::select! {
+async fn relay<C, U>(tunnel: &mut Tunnel<C, U>, open: &OpenTunnel, settings: &Settings)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let ending = tokio::select! {
         biased;
         () = &mut *tunnel => return,
-        () = open.drained() => {}
-    }
-    tunnel.close(ClosedBy::Drain);
+        ending = open.ended(settings.limits.close, settings.lifetime) => ending,
+    };
+    tunnel.close(ending);
     tunnel.await;
+}
+
+async fn relay_messages<C, U>(
+    client: C,
+    upstream: U,
+    messages: &MessageSettings,
+    settings: &Settings,
+    open: &OpenTunnel,
+    about: About,
+) -> TunnelSummary
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let relay = Messages::new(client, upstream, messages, settings.limits).await;
+    relay.relay(open, settings.lifetime, settings.client_limits.messages, about).await
 }

@@ -202,7 +202,7 @@ impl OpenTunnel {
                 () = sleep_until(turn) => {
                     let left = order.within.map(|within| (order.began + within).saturating_duration_since(turn));
                     let by = if order.is_last { ClosedBy::Drain } else { ClosedBy::Restart };
-                    return Ending { by, code: order.code, patience: left.map_or(close, |left| left.saturating_sub(close)) };
+                    return Ending { by, code: order.code, patience: left.map_or(close, |left| left.saturating_sub(close).max(left / 2)) };
                 }
                 // Another order may be in more of a hurry.
                 _ = orders.changed() => {}

@@ -89,6 +89,11 @@ impl Direction {
         self.frames.close_code()
     }
 
+    /// Whether the source has said Close.
+    pub(crate) fn has_said_close(&self) -> bool {
+        self.frames.closed()
+    }
+
     /// Whether the source has said that it has no more to say.
     pub(crate) fn source_closed(&self) -> bool {
         self.frames.closed() || self.ended

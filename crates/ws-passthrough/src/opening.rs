@@ -95,11 +95,12 @@ impl Opening {
         };
         // By now both sockets are closed.
         tunnels.counters().closed(summary.closed_by);
-        end.tell(&summary);
         if let Some(tell) = &settings.on_close {
             tell(&summary);
         }
+        // Whoever is told of the end finds it counted.
         drop(open);
+        end.tell(&summary);
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Tunnel<C, U> {
     outbound: Direction,
     tunnels: Tunnels,
     phase: Phase,
-    /// An end takes no more: what the other is still being sent is to be over soon.
+    /// An end takes no more, or has ended for good: the rest is to be over soon.
     failing: bool,
     closed_by: Option<ClosedBy>,
     code: Option<u16>,
@@ -137,12 +137,21 @@ where
         if let Poll::Ready(Err(Fault::Destination)) = inbound {
             self.closed_by.get_or_insert(ClosedBy::Upstream);
             self.inbound.lose_destination();
-            self.hurry(cx);
+            self.hurry();
+            // It is to be looked at again, now that it goes nowhere.
+            cx.waker().wake_by_ref();
         }
         if let Poll::Ready(Err(Fault::Destination)) = outbound {
             self.closed_by.get_or_insert(ClosedBy::Client);
             self.outbound.lose_destination();
-            self.hurry(cx);
+            self.hurry();
+            cx.waker().wake_by_ref();
+        }
+        // RFC 6455 §7.1.1: both have said Close, and one has ended the connection. There is nothing for the other to wait
+        // for.
+        let one_is_shut = self.inbound.is_shut() || self.outbound.is_shut();
+        if one_is_shut && self.inbound.has_said_close() && self.outbound.has_said_close() {
+            self.hurry();
         }
         let settled = |direction: &Direction| match closing {
             Some(_) => direction.is_settled(),
@@ -154,13 +163,11 @@ where
         }
     }
 
-    fn hurry(&mut self, cx: &mut Context<'_>) {
+    fn hurry(&mut self) {
         if !self.failing {
             self.failing = true;
             self.timer.as_mut().reset(Instant::now() + self.limits.close);
         }
-        // The direction is to be looked at again, now that it goes nowhere.
-        cx.waker().wake_by_ref();
     }
 
     fn count(&mut self) {

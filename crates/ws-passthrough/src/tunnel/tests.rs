@@ -250,3 +250,18 @@ async fn a_message_under_way_has_its_time_and_the_answers_have_theirs() {
     assert_eq!(summary.duration, PATIENCE + Duration::from_secs(4));
     assert_eq!((summary.close_code(), summary.close_from_upstream), (Some(GOING_AWAY), None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_both_have_said_close_an_end_that_stays_is_not_waited_for_long() {
+    let (mut client, mut upstream, tunnel) = tunnel(64);
+    let (_close, running) = run(tunnel);
+    client.write_all(&close(1000, Some([1; 4]))).await.unwrap();
+    read(&mut upstream, 8).await;
+    upstream.write_all(&close(1000, None)).await.unwrap();
+    drop(upstream);
+    assert_eq!(read(&mut client, 4).await, close(1000, None));
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    let summary = running.await.unwrap();
+    assert_eq!((summary.closed_by, summary.close_code()), (ClosedBy::Client, Some(1000)));
+    assert_eq!(summary.duration, Duration::from_secs(5));
+}

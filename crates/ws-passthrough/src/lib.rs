@@ -60,7 +60,8 @@
 //! The inner service sees a GET with the extension [`hyper::ext::Protocol`] `websocket`, without
 //! `Upgrade` and without the connection options that belong to it. It opens a connection of its own
 //! and returns the 101 with [`hyper::upgrade::OnUpgrade`] in its extensions, as `rproxy-upstream`
-//! does. Clients that want to see the fields, such as hyper-util's, get them with
+//! does. If it asks by HTTP/2 in turn, there is no `Sec-WebSocket-Accept` (RFC 8441 §5); it says so by the
+//! same [`hyper::ext::Protocol`] in the response. Clients that want to see the fields, such as hyper-util's, get them with
 //! [`keep_upgrade_fields`](WsPassthroughLayer::keep_upgrade_fields).
 //!
 //! A request to upgrade to anything else goes on as an ordinary one, without `Upgrade` (RFC 9110

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{Either, Full};
+use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -37,7 +38,7 @@ pub(crate) struct Opening {
 
 impl Opening {
     /// Makes the answer to the client of the one from the inner service.
-    pub(crate) fn answer<B>(self, mut response: Response<B>) -> Response<Either<B, Full<Bytes>>> {
+    pub(crate) fn answer<B>(mut self, mut response: Response<B>) -> Response<Either<B, Full<Bytes>>> {
         let extended = self.extended;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             // RFC 9110 §9.3.6: to a CONNECT, any 2xx says that there is a tunnel.
@@ -48,7 +49,11 @@ impl Opening {
             return response.map(Either::Left);
         }
         let upstream = response.extensions_mut().remove::<OnUpgrade>();
-        let Some(upstream) = upstream.filter(|_| handshake::is_accepted(response.headers(), &self.accept)) else {
+        // RFC 8441 §5: over HTTP/2 there is no key; that the inner service says which protocol it is stands for it.
+        let is_http2 =
+            response.extensions_mut().remove::<Protocol>().is_some_and(|protocol| handshake::is_websocket(&protocol));
+        let is_accepted = |headers: &HeaderMap| is_http2 || handshake::is_accepted(headers, &self.accept);
+        let Some(upstream) = upstream.filter(|_| is_accepted(response.headers())) else {
             return Refusal::BadSwitch.response(extended);
         };
         // RFC 6455 §4.1: not an extension that nobody asked for.
@@ -56,10 +61,11 @@ impl Opening {
             return Refusal::BadSwitch.response(extended);
         }
         let end = TunnelEnd::default();
+        let accept = std::mem::take(&mut self.accept);
         tokio::spawn(self.tunnel(upstream, end.clone()));
 
         let mut response = response.map(|_| Either::Right(Full::default()));
-        handshake::to_client(response.headers_mut(), extended);
+        handshake::to_client(response.headers_mut(), (!extended).then_some(&accept));
         if extended {
             // RFC 8441 §5
             *response.status_mut() = StatusCode::OK;

@@ -18,6 +18,7 @@ use rproxy_ws_passthrough::WsPassthroughLayer;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::close_codes::CloseCodes;
 use crate::compression::CompressionLayer;
 use crate::config::{AccessLog, Config};
 use crate::observe::{Format, Metrics, ObserveLayer, Writer};
@@ -78,6 +79,7 @@ pub(crate) struct Shared {
     pub(crate) observe: ObserveLayer,
     pub(crate) cache: Option<CacheStore>,
     pub(crate) ws_passthrough: WsPassthroughLayer,
+    pub(crate) close_codes: CloseCodes,
     rate_limit: Option<RateLimitLayer>,
 }
 
@@ -89,17 +91,21 @@ impl Shared {
             AccessLog::Text => Some((Format::Text, writer()?)),
             AccessLog::Json => Some((Format::Json, writer()?)),
         };
+        let close_codes = CloseCodes::new();
         Ok(Self {
             observe: ObserveLayer::new(Metrics::new(), log),
             cache: config.cache_enabled.then(|| CacheStore::in_memory(config.cache_size)),
-            ws_passthrough: WsPassthroughLayer::new(),
+            ws_passthrough: WsPassthroughLayer::new().on_close({
+                let codes = close_codes.clone();
+                move |summary| codes.count(summary.close_code())
+            }),
+            close_codes,
             rate_limit: config.rate_limit_enabled.then(|| rate_limit(config)),
         })
     }
 
     pub(crate) fn stack(&self, config: &Config) -> Result<Stack, StackError> {
         let security_headers = SecurityHeadersLayer::recommended();
-        let ws_passthrough = self.ws_passthrough.clone().paths(config.ws_paths.value().clone());
         let cache = self.cache.clone().map(|store| {
             CacheLayer::new(store)
                 .paths(config.cache_paths.value().clone())
@@ -117,7 +123,7 @@ impl Shared {
             guard: RequestGuardLayer::new().max_body(config.max_body),
             rate_limit: self.rate_limit.clone(),
             path_filter: config.filter_enabled.then(|| PathFilterLayer::new(config.blocked_paths.value().clone())),
-            ws_passthrough: if config.ws_enabled { ws_passthrough } else { ws_passthrough.refuse_all() },
+            ws_passthrough: ws_passthrough(self.ws_passthrough.clone(), config),
             cache,
             compression: config.compression.then_some(CompressionLayer),
             forward_headers: ForwardHeadersLayer::new().via("rproxy"),
@@ -173,6 +179,38 @@ fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, StackError> {
         true => Err(bad(pem::Error::NoItemsFound)),
         false => Ok(chain),
     }
+}
+
+fn ws_passthrough(layer: WsPassthroughLayer, config: &Config) -> WsPassthroughLayer {
+    if !config.ws_enabled {
+        return layer.refuse_all();
+    }
+    let mut layer = layer
+        .paths(config.ws_paths.value().clone())
+        .idle_timeout(config.ws_idle_timeout)
+        .ipv6_prefix(config.rate_ipv6_prefix);
+    if let Some(origins) = &config.ws_origins {
+        layer = layer.origins(origins.value().clone());
+    }
+    if let Some(time) = config.ws_lifetime {
+        layer = layer.lifetime(time);
+    }
+    if let Some(most) = config.ws_max_connections {
+        layer = layer.max_tunnels(most.get());
+    }
+    if let Some(most) = config.ws_max_per_client {
+        layer = layer.max_tunnels_per_client(most.get());
+    }
+    if let Some(bytes) = config.ws_max_message {
+        layer = layer.max_message_size(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+    if let Some(rate) = config.ws_message_rate {
+        layer = layer.message_rate(rate);
+    }
+    if let Some(interval) = config.ws_ping_interval {
+        layer = layer.ping(interval, Duration::from_secs(10));
+    }
+    layer
 }
 
 fn rate_limit(config: &Config) -> RateLimitLayer {

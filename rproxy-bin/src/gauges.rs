@@ -5,16 +5,18 @@ use std::time::UNIX_EPOCH;
 use rproxy_cache::CacheStats;
 use rproxy_server::Running;
 use rproxy_tls::Certificates;
-use rproxy_ws_passthrough::Tunnels;
+use rproxy_ws_passthrough::{ClosedBy, TunnelStats, Tunnels};
 
 use crate::assemble::Shared;
+use crate::close_codes::CloseCodes;
+use crate::observe::{Labelled, Metrics};
 
 /// Adds to the metrics of `shared`.
 pub(crate) fn show(shared: &Shared, main: &Running, tunnels: &Tunnels, certificates: &Option<Certificates>) {
     let metrics = shared.observe.metrics();
     let (handle, tunnels) = (main.handle(), tunnels.clone());
     metrics.gauge("connections", "Open client connections", move || handle.connections() as u64);
-    metrics.gauge("tunnels", "Open WebSocket tunnels", move || tunnels.open() as u64);
+    show_tunnels(metrics, tunnels, &shared.close_codes);
     if let Some(writer) = shared.observe.writer().cloned() {
         metrics.counter("access_log_dropped", "Lines that nobody took in time", move || writer.dropped());
     }
@@ -39,4 +41,36 @@ pub(crate) fn show(shared: &Shared, main: &Running, tunnels: &Tunnels, certifica
             certificates.status().into_iter().map(expires).collect()
         });
     }
+}
+
+fn show_tunnels(metrics: &Metrics, tunnels: Tunnels, codes: &CloseCodes) {
+    let stats = |read: fn(TunnelStats) -> Vec<Labelled>| {
+        let tunnels = tunnels.clone();
+        move || read(tunnels.stats())
+    };
+    metrics.counters(
+        "tunnel_bytes",
+        "Bytes through WebSocket tunnels, by who sent them",
+        stats(|stats| by_sender(stats.bytes_from_client, stats.bytes_from_upstream)),
+    );
+    metrics.counters(
+        "tunnel_messages",
+        "Whole messages through WebSocket tunnels, by who sent them",
+        stats(|stats| by_sender(stats.messages_from_client, stats.messages_from_upstream)),
+    );
+    metrics.counters(
+        "tunnels_closed",
+        "WebSocket tunnels that have ended, by who ended them",
+        stats(|stats| ClosedBy::ALL.map(|by| (vec![("by", by.as_str().to_owned())], stats.closed(by))).into()),
+    );
+    let codes = codes.clone();
+    let help = "WebSocket tunnels that have ended, by the code of the Close of whoever ended them";
+    metrics.counters("tunnel_close_codes", help, move || {
+        codes.counts().map(|(code, count)| (vec![("code", code.to_owned())], count)).collect()
+    });
+    metrics.gauge("tunnels", "Open WebSocket tunnels", move || tunnels.open() as u64);
+}
+
+fn by_sender(client: u64, upstream: u64) -> Vec<Labelled> {
+    [("client", client), ("upstream", upstream)].map(|(from, count)| (vec![("from", from.to_owned())], count)).into()
 }

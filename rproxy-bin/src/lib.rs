@@ -53,6 +53,7 @@
 mod admin;
 mod assemble;
 pub mod cli;
+mod close_codes;
 mod compression;
 pub mod config;
 mod demo;

@@ -34,6 +34,7 @@ pub(crate) struct Proxy {
     draining: Arc<AtomicBool>,
     /// Of the stack that serves now.
     health_checks: Mutex<JoinSet<()>>,
+    way: Mutex<Vec<Option<String>>>,
 }
 
 impl Proxy {
@@ -69,6 +70,7 @@ impl Proxy {
             let answer = service_fn(move |request| admin.clone().answer(request));
             Server::bind(listen).workers(1).start(move |_| RequestGuardLayer::new().layer(answer.clone()))
         });
+        let way = way(&config);
         let proxy = Self {
             config,
             shared,
@@ -79,6 +81,7 @@ impl Proxy {
             draining,
             certificates,
             health_checks: Mutex::default(),
+            way: Mutex::new(way),
         };
         proxy.check_health(&stack);
         for address in proxy.redirect.iter().flat_map(Running::local_addrs) {
@@ -123,6 +126,7 @@ impl Proxy {
             Ok((config, stack)) => {
                 self.check_health(&stack);
                 (self.replace)(&with(&self.certificates, stack));
+                self.restart_tunnels(&config);
                 tracing::info!("reloaded");
                 let waiting = changed_for_good(&self.config, &config);
                 if !waiting.is_empty() {
@@ -130,6 +134,15 @@ impl Proxy {
                 }
             }
             Err(error) => tracing::error!("not reloaded, the old configuration goes on: {error}"),
+        }
+    }
+
+    /// Tunnels outlive a reload, unless they lead to where nobody would be led any more: their clients are to come back.
+    fn restart_tunnels(&self, config: &Config) {
+        let way = way(config);
+        let before = std::mem::replace(&mut *self.way.lock().unwrap_or_else(PoisonError::into_inner), way.clone());
+        if before != way {
+            self.shared.ws_passthrough.tunnels().restart_within(config.drain_timeout);
         }
     }
 
@@ -145,7 +158,7 @@ impl Proxy {
         tracing::info!(connections = self.main.handle().connections(), "draining");
         self.draining.store(true, Ordering::Relaxed);
         self.main.handle().drain();
-        self.shared.ws_passthrough.tunnels().drain();
+        self.shared.ws_passthrough.tunnels().drain_within(self.config.drain_timeout);
         if let Some(redirect) = self.redirect {
             redirect.handle().drain();
             redirect.wait().await;
@@ -159,9 +172,15 @@ impl Proxy {
     }
 }
 
+/// Where WebSockets lead, and who may go there.
+fn way(config: &Config) -> Vec<Option<String>> {
+    let is_part = |setting: &&Setting| matches!(setting.key, "upstream" | "ws_enabled" | "ws_paths" | "ws_origins");
+    SETTINGS.iter().filter(is_part).map(|setting| (setting.show)(config)).collect()
+}
+
 /// The settings that differ and are not part of what a reload replaces.
 fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
-    const REPLACED: [&str; 25] = [
+    const REPLACED: [&str; 33] = [
         "blocked_paths",
         "cache_max_object",
         "cache_paths",
@@ -186,7 +205,15 @@ fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
         "upstream_server_name",
         "upstream_timeout",
         "ws_enabled",
+        "ws_idle_timeout",
+        "ws_lifetime",
+        "ws_max_connections",
+        "ws_max_message",
+        "ws_max_per_client",
+        "ws_message_rate",
+        "ws_origins",
         "ws_paths",
+        "ws_ping_interval",
     ];
     let differs = |setting: &&Setting| (setting.show)(running) != (setting.show)(read);
     let others = SETTINGS.iter().filter(|setting| !REPLACED.contains(&setting.key));

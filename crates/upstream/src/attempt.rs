@@ -1,7 +1,7 @@
 //! One request to one backend: on a connection that was kept, or a new one.
 
-use http::header::{CONNECTION, HeaderValue, UPGRADE};
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
@@ -43,9 +43,15 @@ where
     let attempted = match (link.member.backend.protocol, is_upgrade) {
         (Protocol::Http1, false) => http1(settings, link, request, patience, lease).await,
         (Protocol::Https, false) if !link.http2.is_there() => http1(settings, link, request, patience, lease).await,
-        (Protocol::Http1 | Protocol::Https, true) => Box::pin(switch(settings, link, request, patience)).await,
-        // RFC 8441 over HTTP/2 has no 101, and many servers do not have it at all.
-        (Protocol::H2c, true) => Err(Failure::of(ProxyError::new(ProxyErrorKind::HttpUpgradeFailed))),
+        (Protocol::Http1, true) => Box::pin(switch(settings, link, request, patience)).await,
+        (Protocol::Https, true) => match Box::pin(switch(settings, link, request, patience)).await {
+            // It may be that it speaks HTTP/2 and nothing else.
+            Err(failure) if failure.error.kind() == ProxyErrorKind::TlsProtocolError => {
+                Box::pin(extended_connect(settings, link, request, patience)).await
+            }
+            attempted => attempted,
+        },
+        (Protocol::H2c, true) => Box::pin(extended_connect(settings, link, request, patience)).await,
         (Protocol::H2c | Protocol::Https, false) => Box::pin(http2(settings, link, request, patience, None)).await,
     };
     match &attempted {
@@ -143,6 +149,52 @@ where
         }
         Ok(Err(error)) => Err(Failure::terminated(error)),
         Err(_) => Err(Failure::of(ProxyError::new(ProxyErrorKind::HttpResponseTimeout))),
+    }
+}
+
+/// As an extended CONNECT (RFC 8441 §4), on the HTTP/2 connection that all requests of the worker share. What that says
+/// with a 2xx, a 101 says here, with the protocol among its extensions in place of an answer to the key.
+async fn extended_connect<B>(
+    settings: &Settings,
+    link: &Link<B>,
+    request: &mut Request<RequestBody<B>>,
+    patience: Patience,
+) -> Attempted<B>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    match link.http2.extended_connect(&settings.connector, &link.member.backend).await {
+        Ok(true) => {}
+        Ok(false) => return Err(Failure::of(ProxyError::new(ProxyErrorKind::HttpUpgradeFailed))),
+        Err(error) => return Err(Failure::unsent(error)),
+    }
+    let protocol = request.extensions().get::<hyper::ext::Protocol>().cloned();
+    // RFC 8441 §5: these are of HTTP/1.1, as is the method.
+    let headers = request.headers_mut();
+    let key = headers.remove(SEC_WEBSOCKET_KEY);
+    headers.remove(CONNECTION);
+    headers.remove(UPGRADE);
+    *request.method_mut() = Method::CONNECT;
+    match http2(settings, link, request, patience, None).await {
+        Ok(mut response) => {
+            if response.status().is_success() {
+                *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                if let Some(protocol) = protocol {
+                    response.extensions_mut().insert(protocol);
+                }
+            }
+            Ok(response)
+        }
+        Err(failure) => {
+            if failure.is_repeatable {
+                // It is to be whole for another backend, which may speak HTTP/1.1.
+                *request.method_mut() = Method::GET;
+                if let Some(key) = key {
+                    request.headers_mut().insert(SEC_WEBSOCKET_KEY, key);
+                }
+            }
+            Err(failure)
+        }
     }
 }
 

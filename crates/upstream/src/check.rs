@@ -135,7 +135,7 @@ async fn ask(settings: &Settings, member: &Member, check: &HealthCheck) -> Resul
     let Connected { socket, is_http2, .. } = settings.connector.connect(&member.backend, Speak::Any).await?;
     let status = if is_http2 {
         to_http2(&mut request, &member.backend).map_err(ProxyError::from)?;
-        let mut sender = handshake(socket).await?;
+        let (mut sender, _) = handshake(socket).await?;
         sender.send_request(request).await.map_err(crate::http2::failed)?.status()
     } else {
         to_http1(&mut request, &member.backend.host);

@@ -1,5 +1,6 @@
 //! The HTTP/2 connection to one backend, shared by all requests of a worker.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +10,8 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::backend::Backend;
 use crate::body::{Progress, RequestBody};
@@ -29,6 +31,7 @@ pub(crate) struct Http2<B: Body> {
 
 struct Present<B: Body> {
     sender: SendRequest<RequestBody<B>>,
+    extended_connect: ExtendedConnect,
     /// Until when further requests may use it.
     until: Option<Instant>,
 }
@@ -81,6 +84,19 @@ where
         Err((Some(request), ProxyError::new(ProxyErrorKind::ConnectionTerminated)))
     }
 
+    /// Waits until the backend has said that it takes extended CONNECT (RFC 8441 §3); whether it has.
+    pub(crate) async fn extended_connect(&self, connector: &Connector, backend: &Backend) -> Result<bool, ProxyError> {
+        self.sender(connector, backend).await?;
+        let extended_connect = {
+            let present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+            present.as_ref().map(|present| present.extended_connect.clone())
+        };
+        match extended_connect {
+            Some(extended_connect) => Ok(extended_connect.wait().await),
+            None => Err(ProxyError::new(ProxyErrorKind::ConnectionTerminated)),
+        }
+    }
+
     /// The connection there is, or a new one.
     async fn sender(
         &self,
@@ -116,9 +132,9 @@ where
 
     /// Shares a connection that was just made.
     pub(crate) async fn adopt(&self, connected: Connected) -> Result<SendRequest<RequestBody<B>>, ProxyError> {
-        let sender = handshake(connected.socket).await?;
+        let (sender, extended_connect) = handshake(connected.socket).await?;
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        *present = Some(Present { sender: sender.clone(), until: connected.until });
+        *present = Some(Present { sender: sender.clone(), extended_connect, until: connected.until });
         self.is_there.store(true, Relaxed);
         Ok(sender)
     }
@@ -130,7 +146,7 @@ where
 }
 
 /// Begins HTTP/2 on a connection; a task drives it for as long as anybody has its sender.
-pub(crate) async fn handshake<B>(socket: Socket) -> Result<SendRequest<RequestBody<B>>, ProxyError>
+pub(crate) async fn handshake<B>(socket: Socket) -> Result<(SendRequest<RequestBody<B>>, ExtendedConnect), ProxyError>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
@@ -140,9 +156,54 @@ where
         .handshake(TokioIo::new(socket))
         .await
         .map_err(failed)?;
+    let (tell, told) = watch::channel(false);
+    let asked = Arc::<Notify>::default();
+    let extended_connect =
+        ExtendedConnect { told, asked: Arc::clone(&asked), until: Instant::now() + SETTINGS_PATIENCE };
     // Many requests share it, so none of them can drive it.
-    tokio::spawn(connection);
-    Ok(sender)
+    tokio::spawn(async move {
+        let mut connection = pin!(connection);
+        loop {
+            tokio::select! {
+                biased;
+                _ = connection.as_mut() => return,
+                () = asked.notified() => {
+                    tell.send_replace(connection.is_extended_connect_protocol_enabled());
+                }
+            }
+        }
+    });
+    Ok((sender, extended_connect))
+}
+
+/// Whether a backend takes extended CONNECT, which it says in its first words, if at all.
+#[derive(Clone, Debug)]
+pub(crate) struct ExtendedConnect {
+    told: watch::Receiver<bool>,
+    /// hyper tells nobody when they have come: whoever wants to know asks for a look.
+    asked: Arc<Notify>,
+    /// By then it would have said so.
+    until: Instant,
+}
+
+impl ExtendedConnect {
+    /// Waits until it has said so, or would have.
+    async fn wait(mut self) -> bool {
+        loop {
+            if *self.told.borrow() {
+                return true;
+            }
+            self.asked.notify_one();
+            let told = timeout(LOOK, self.told.wait_for(|told| *told)).await;
+            match told {
+                Ok(Ok(_)) => return true,
+                // The connection has ended.
+                Ok(Err(_)) => return false,
+                Err(_) if Instant::now() >= self.until => return false,
+                Err(_) => {}
+            }
+        }
+    }
 }
 
 /// `None` when no response came within `head` of the last that the client had to say.
@@ -168,3 +229,6 @@ pub(crate) fn failed(error: hyper::Error) -> ProxyError {
 }
 
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// RFC 9113 §3.4: the server's settings are the first that it sends; so much is a long way to it, and back.
+const SETTINGS_PATIENCE: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(2);

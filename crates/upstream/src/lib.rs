@@ -31,7 +31,8 @@
 //!
 //! `Host` is passed unchanged. A request with the extension [`hyper::ext::Protocol`] `websocket`
 //! and the method GET is sent as an HTTP/1.1 upgrade on a connection of its own; the `101` carries
-//! [`hyper::upgrade::OnUpgrade`]. A backend that is `h2c` has no such upgrades.
+//! [`hyper::upgrade::OnUpgrade`]. To a backend that is `h2c`, or that speaks nothing but HTTP/2 over TLS, it is sent as an
+//! extended CONNECT (RFC 8441), if the backend takes those; the `101` then carries the extension, too.
 //!
 //! Clones share their idle connections. [`Backends::upstream`] gives one that keeps its own, for a
 //! worker thread, and still shares what is known of the backends' health.

@@ -144,12 +144,13 @@ async fn many_requests_share_a_connection_from_the_first_on() {
 }
 
 #[tokio::test]
-async fn a_websocket_for_http2_is_an_error_that_says_so() {
+async fn a_websocket_for_a_backend_that_takes_no_extended_connect_is_an_error_that_says_so() {
     let (address, connections) = backend(async |_| Response::new(UnsyncBoxBody::new(Full::from("ok")))).await;
     let mut request = Request::new(UnsyncBoxBody::new(Empty::new()));
     request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
     let response = upstream(address).oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
     assert_eq!(response.extensions().get::<ProxyError>().unwrap().kind(), ProxyErrorKind::HttpUpgradeFailed);
-    assert_eq!(connections.load(Ordering::SeqCst), 0);
+    // Its settings were looked at, and it was not asked.
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
 }

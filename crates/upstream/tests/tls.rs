@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -86,9 +86,14 @@ async fn serve(server: Server<'_>) -> (SocketAddr, Arc<AtomicUsize>) {
                 let name = stream.get_ref().1.server_name().unwrap_or("nobody").to_owned();
                 let answer = service_fn(move |request: Request<Incoming>| {
                     let body = format!("{:?} {name}", request.version());
-                    async move { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(body))) }
+                    let mut response = Response::new(Full::<Bytes>::from(body));
+                    if *request.method() == Method::CONNECT {
+                        *response.status_mut() = StatusCode::FORBIDDEN;
+                    }
+                    async move { Ok::<_, Infallible>(response) }
                 });
-                let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                builder.http2().enable_connect_protocol();
                 let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer).await;
             });
         }
@@ -170,16 +175,20 @@ async fn http2_is_spoken_where_the_backend_prefers_it_on_one_connection() {
 }
 
 #[tokio::test]
-async fn an_upgrade_is_asked_for_over_http1_whatever_the_backend_prefers() {
-    let authority = Authority::new();
-    let server = Server { authority: &authority, name: "127.0.0.1", alpn: &["h2", "http/1.1"], asks: false };
-    let (address, _) = serve(server).await;
-    let upstream: Upstream<Body> = to(address).root_certificates([authority.root()]).build().unwrap();
-    let mut request = get("/");
-    request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
-    let response = upstream.oneshot(request).await.unwrap();
-    assert_eq!(response.version(), Version::HTTP_11);
-    // The backend does not switch, which is its answer.
-    let body: Bytes = response.into_body().collect().await.unwrap().to_bytes();
-    assert_eq!(body, "HTTP/1.1 nobody");
+async fn an_upgrade_is_asked_for_over_http1_unless_the_backend_has_only_http2() {
+    for (alpn, version, answer) in
+        [(&["h2", "http/1.1"][..], Version::HTTP_11, "HTTP/1.1 nobody"), (&["h2"], Version::HTTP_2, "HTTP/2.0 nobody")]
+    {
+        let authority = Authority::new();
+        let server = Server { authority: &authority, name: "127.0.0.1", alpn, asks: false };
+        let (address, _) = serve(server).await;
+        let upstream: Upstream<Body> = to(address).root_certificates([authority.root()]).build().unwrap();
+        let mut request = get("/");
+        request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
+        let response = upstream.oneshot(request).await.unwrap();
+        assert_eq!(response.version(), version);
+        // The backend does not switch, which is its answer.
+        let body: Bytes = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, answer);
+    }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::frames::{FrameTracker, going_away};
+use crate::frames::{self, FrameTracker};
 
 /// Reads no more than it can write at once, so that a slow reader slows the sender down, and holds
 /// memory only while there is something it could not write.
@@ -20,10 +20,20 @@ pub(crate) struct Direction {
     /// The last that the destination gets from here has been said: the rest is read, but for its
     /// frame headers not looked at, and thrown away.
     told: bool,
+    /// The destination takes no more, and is not to be touched.
+    lost: bool,
     ended: bool,
     shut: bool,
     bytes: u64,
     moved: bool,
+    counted: Counted,
+}
+
+/// Bytes and messages that somebody knows of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    bytes: u64,
+    messages: u64,
 }
 
 /// Which end failed.
@@ -36,6 +46,7 @@ pub(crate) enum Fault {
 /// Of our own accord, we say Close to the destination.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Closing {
+    pub(crate) code: u16,
     pub(crate) mask: Option<[u8; 4]>,
 }
 
@@ -47,10 +58,12 @@ impl Direction {
             sent: 0,
             unflushed: false,
             told: false,
+            lost: false,
             ended: false,
             shut: false,
             bytes: 0,
             moved: false,
+            counted: Counted::default(),
         }
     }
 
@@ -62,6 +75,23 @@ impl Direction {
     /// How many whole messages came from the source.
     pub(crate) fn messages(&self) -> u64 {
         self.frames.messages()
+    }
+
+    /// Bytes and messages since this was asked last.
+    pub(crate) fn take_new(&mut self) -> (u64, u64) {
+        let now = Counted { bytes: self.bytes, messages: self.frames.messages() };
+        let before = std::mem::replace(&mut self.counted, now);
+        (now.bytes - before.bytes, now.messages - before.messages)
+    }
+
+    /// The code of the Close that the source said.
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        self.frames.close_code()
+    }
+
+    /// Whether the source has said Close.
+    pub(crate) fn has_said_close(&self) -> bool {
+        self.frames.closed()
     }
 
     /// Whether the source has said that it has no more to say.
@@ -77,6 +107,18 @@ impl Direction {
     /// Whether the destination knows that it gets no more, and the source has nothing left to say.
     pub(crate) fn is_settled(&self) -> bool {
         self.shut || (self.told && self.unsent.is_empty() && !self.unflushed && self.source_closed())
+    }
+
+    /// Whether the destination knows that it gets no more.
+    pub(crate) fn is_told(&self) -> bool {
+        self.told || self.shut
+    }
+
+    /// Gives up on a destination that failed. The source is read all the same: a socket that is closed with bytes unread
+    /// resets its connection, and what it was sent last may not arrive.
+    pub(crate) fn lose_destination(&mut self) {
+        (self.told, self.lost, self.unflushed) = (true, true, false);
+        (self.unsent, self.sent) = (Vec::new(), 0);
     }
 
     /// Whether anything has moved since this was asked last.
@@ -112,6 +154,10 @@ impl Direction {
                 && self.frames.at_boundary()
             {
                 self.tell(closing);
+                continue;
+            }
+            if self.ended && self.lost {
+                self.shut = true;
                 continue;
             }
             if self.ended {
@@ -172,7 +218,7 @@ impl Direction {
     fn tell(&mut self, closing: Closing) {
         self.told = true;
         if !self.frames.closed() {
-            self.unsent.extend_from_slice(&going_away(closing.mask));
+            self.unsent.extend_from_slice(&frames::close(closing.code, closing.mask));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where frames and messages end in a stream of bytes, without a look at what they say.
+//! Where frames and messages end in a stream of bytes, without a look at what they say, but for the code of a Close.
 
 /// Follows the frame headers of one direction (RFC 6455 §5.2).
 #[derive(Debug)]
@@ -10,7 +10,17 @@ pub(crate) struct FrameTracker {
     /// A fragmented message has begun and not ended (RFC 6455 §5.4).
     in_message: bool,
     messages: u64,
-    closed: bool,
+    key: [u8; 4],
+    close: Close,
+}
+
+/// A Close frame, as far as it went by.
+#[derive(Clone, Copy, Debug, Default)]
+struct Close {
+    is_whole: bool,
+    code: u16,
+    /// How many bytes of the code were seen.
+    seen: usize,
 }
 
 /// What the next byte is.
@@ -37,7 +47,16 @@ enum At {
 
 impl FrameTracker {
     pub(crate) fn new() -> Self {
-        Self { at: At::First, fin: true, opcode: 0, masked: false, in_message: false, messages: 0, closed: false }
+        Self {
+            at: At::First,
+            fin: true,
+            opcode: 0,
+            masked: false,
+            in_message: false,
+            messages: 0,
+            key: [0; 4],
+            close: Close::default(),
+        }
     }
 
     /// Whether a frame may be put in here: no frame is unfinished, nor a message of several.
@@ -45,12 +64,17 @@ impl FrameTracker {
     /// RFC 6455 §5.5: a control frame may stand between the fragments of a message; but a Close
     /// there would cut the message off.
     pub(crate) fn at_boundary(&self) -> bool {
-        self.at == At::First && (!self.in_message || self.closed)
+        self.at == At::First && (!self.in_message || self.close.is_whole)
     }
 
     /// Whether a Close frame went by.
     pub(crate) fn closed(&self) -> bool {
-        self.closed
+        self.close.is_whole
+    }
+
+    /// The code of the Close frame that went by, if it had one (RFC 6455 §5.5.1).
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        (self.close.is_whole && self.close.seen == 2).then_some(self.close.code)
     }
 
     /// How many messages went by in whole.
@@ -82,6 +106,9 @@ impl FrameTracker {
         while let Some(&byte) = bytes.get(taken) {
             if let At::Payload { left } = self.at {
                 let here = (bytes.len() - taken) as u64;
+                if self.opcode == CLOSE {
+                    self.see_close(&bytes[taken..taken + here.min(left) as usize]);
+                }
                 if here < left {
                     self.at = At::Payload { left: left - here };
                     return bytes.len();
@@ -100,6 +127,7 @@ impl FrameTracker {
                 }
                 At::Second => {
                     self.masked = byte & 0x80 != 0;
+                    self.key = [0; 4];
                     match byte & 0x7f {
                         126 => At::Length { left: 2, length: 0 },
                         127 => At::Length { left: 8, length: 0 },
@@ -113,8 +141,13 @@ impl FrameTracker {
                         left => At::Length { left, length },
                     }
                 }
-                At::Mask { left: 1, length } => At::Payload { left: length },
-                At::Mask { left, length } => At::Mask { left: left - 1, length },
+                At::Mask { left, length } => {
+                    self.key[usize::from(4 - left)] = byte;
+                    match left - 1 {
+                        0 => At::Payload { left: length },
+                        left => At::Mask { left, length },
+                    }
+                }
                 payload @ At::Payload { .. } => payload,
             };
             if self.at == (At::Payload { left: 0 }) {
@@ -123,6 +156,17 @@ impl FrameTracker {
             }
         }
         taken
+    }
+
+    /// The code is in the first two bytes of the first Close; what comes after that is nobody's.
+    fn see_close(&mut self, payload: &[u8]) {
+        if self.close.is_whole {
+            return;
+        }
+        for byte in payload.iter().take(2 - self.close.seen) {
+            self.close.code = self.close.code << 8 | u16::from(byte ^ self.key[self.close.seen]);
+            self.close.seen += 1;
+        }
     }
 
     fn after_length(&self, length: u64) -> At {
@@ -135,7 +179,7 @@ impl FrameTracker {
     fn end(&mut self) {
         self.at = At::First;
         match self.opcode {
-            CLOSE => self.closed = true,
+            CLOSE => self.close.is_whole = true,
             // RFC 6455 §5.5: the other control frames are not part of a message.
             opcode if opcode & 0x8 != 0 => {}
             _ => {
@@ -146,15 +190,20 @@ impl FrameTracker {
     }
 }
 
-/// The Close that ends a tunnel: 1001, going away (RFC 6455 §7.4.1). One toward a server is masked
-/// (§5.1).
-pub(crate) fn going_away(mask: Option<[u8; 4]>) -> Vec<u8> {
-    let [high, low] = 1001_u16.to_be_bytes();
+/// A Close of ours. One toward a server is masked (RFC 6455 §5.1).
+pub(crate) fn close(code: u16, mask: Option<[u8; 4]>) -> Vec<u8> {
+    let [high, low] = code.to_be_bytes();
     match mask {
         None => vec![0x80 | CLOSE, 2, high, low],
         Some(key @ [a, b, c, d]) => vec![0x80 | CLOSE, 0x80 | 2, a, b, c, d, high ^ key[0], low ^ key[1]],
     }
 }
+
+/// RFC 6455 §7.4.1: one end goes away, as a server that ends does.
+pub(crate) const GOING_AWAY: u16 = 1001;
+
+/// From the registry of RFC 6455 §11.7: come back, a little later.
+pub(crate) const SERVICE_RESTART: u16 = 1012;
 
 const CLOSE: u8 = 0x8;
 
@@ -211,12 +260,31 @@ mod tests {
     #[test]
     fn our_close_is_one_that_others_can_read() {
         for mask in [None, Some([9, 8, 7, 6])] {
-            let bytes = going_away(mask);
+            let bytes = close(1012, mask);
             let (header, length) = FrameHeader::parse(&mut std::io::Cursor::new(&bytes)).unwrap().unwrap();
             assert_eq!((header.opcode, length, header.mask), (OpCode::Control(Control::Close), 2, mask));
             let mut frames = FrameTracker::new();
             frames.advance(&bytes);
             assert!(frames.closed() && frames.at_boundary());
+            assert_eq!(frames.close_code(), Some(1012));
+        }
+    }
+
+    #[test]
+    fn the_code_of_a_close_is_that_of_the_first_and_may_be_missing() {
+        let with_reason = [0x88, 5, 0x0f, 0xa1, b'b', b'y', b'e'];
+        for (bytes, code) in [
+            (vec![0x88, 0], None),
+            (vec![0x88, 1, 3], None),
+            (vec![0x88, 2, 3], None),
+            (with_reason.to_vec(), Some(4001)),
+            ([&with_reason[..], &close(1000, None)].concat(), Some(4001)),
+            ([&frame(TEXT, true, true, 2), &close(1000, Some([7, 8, 9, 1]))[..]].concat(), Some(1000)),
+        ] {
+            let (mut whole, mut pieces) = (FrameTracker::new(), FrameTracker::new());
+            whole.advance(&bytes);
+            bytes.iter().for_each(|byte| pieces.advance(&[*byte]));
+            assert_eq!((whole.close_code(), pieces.close_code()), (code, code), "{bytes:?}");
         }
     }
 

@@ -34,7 +34,7 @@ impl Asked {
         if request.method() == Method::CONNECT
             && let Some(protocol) = request.extensions().get::<Protocol>()
         {
-            return match protocol.as_str().eq_ignore_ascii_case(WEBSOCKET) {
+            return match is_websocket(protocol) {
                 true => Asked::ExtendedConnect,
                 false => Asked::OtherConnect,
             };
@@ -131,15 +131,22 @@ pub(crate) fn is_accepted(headers: &HeaderMap, accept: &str) -> bool {
     lists(headers, UPGRADE, WEBSOCKET) && single(headers, SEC_WEBSOCKET_ACCEPT) == Some(accept.as_bytes())
 }
 
-/// Makes the fields of an upstream's 101 those of the answer to the client.
-pub(crate) fn to_client(headers: &mut HeaderMap, extended: bool) {
+/// Whether it is what this is all about.
+pub(crate) fn is_websocket(protocol: &Protocol) -> bool {
+    protocol.as_str().eq_ignore_ascii_case(WEBSOCKET)
+}
+
+/// Makes the fields of an upstream's 101 those of the answer to the client: with `accept` to one that asked by
+/// HTTP/1.1.
+pub(crate) fn to_client(headers: &mut HeaderMap, accept: Option<&str>) {
     // RFC 9110 §8.6, RFC 9112 §6.1: not in a 1xx, nor in a 2xx to CONNECT.
     for name in [CONTENT_LENGTH, TRANSFER_ENCODING, HeaderName::from_static("keep-alive"), CONNECTION, UPGRADE] {
         headers.remove(name);
     }
-    if extended {
-        headers.remove(SEC_WEBSOCKET_ACCEPT);
-    } else {
+    headers.remove(SEC_WEBSOCKET_ACCEPT);
+    // In Base64, it is a value.
+    if let Some(Ok(accept)) = accept.map(HeaderValue::from_str) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
     }

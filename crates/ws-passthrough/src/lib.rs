@@ -60,7 +60,8 @@
 //! The inner service sees a GET with the extension [`hyper::ext::Protocol`] `websocket`, without
 //! `Upgrade` and without the connection options that belong to it. It opens a connection of its own
 //! and returns the 101 with [`hyper::upgrade::OnUpgrade`] in its extensions, as `rproxy-upstream`
-//! does. Clients that want to see the fields, such as hyper-util's, get them with
+//! does. If it asks by HTTP/2 in turn, there is no `Sec-WebSocket-Accept` (RFC 8441 §5); it says so by the
+//! same [`hyper::ext::Protocol`] in the response. Clients that want to see the fields, such as hyper-util's, get them with
 //! [`keep_upgrade_fields`](WsPassthroughLayer::keep_upgrade_fields).
 //!
 //! A request to upgrade to anything else goes on as an ordinary one, without `Upgrade` (RFC 9110
@@ -72,12 +73,27 @@
 //!
 //! Tunnels outlive their requests, and servers do not count them: [`Tunnels`] does. When it drains
 //! them, or when one is idle, both ends get a Close with 1001 (going away), not before the end of the
-//! message that they are being sent, and have five seconds to answer. To know where a message ends,
-//! frame headers are followed; payloads are not looked at.
+//! message that they are being sent, and have five seconds to answer. With
+//! [`drain_within`](Tunnels::drain_within) they are told one after the other, so that clients do not all
+//! come back in one second. To know where a message ends, frame headers are followed; of payloads,
+//! nothing is looked at but the code of a Close.
+//!
+//! What there may be is limited by [`max_tunnels`](WsPassthroughLayer::max_tunnels),
+//! [`max_tunnels_per_client`](WsPassthroughLayer::max_tunnels_per_client) and
+//! [`lifetime`](WsPassthroughLayer::lifetime), and who may have one by
+//! [`origins`](WsPassthroughLayer::origins): a browser sends cookies along, whatever page it is that asks.
+//!
+//! What became of a tunnel is told by [`on_close`](WsPassthroughLayer::on_close), and to a layer outside
+//! by the [`TunnelEnd`] in the response that opened it.
+//!
+//! # By message
 //!
 //! With [`max_message_size`](WsPassthroughLayer::max_message_size), messages are passed on instead of
-//! bytes, and those that are too large, or not what RFC 6455 allows, are not. That takes memory: a
-//! message each way, and 8 KiB for each of the two sockets.
+//! bytes, and those that are too large, or not what RFC 6455 allows, are not. Then there can be a
+//! [rate](WsPassthroughLayer::message_rate), [pings](WsPassthroughLayer::ping) to find ends that are
+//! gone, and [code](WsPassthroughLayer::on_message) that sees each message and may change it. That takes
+//! memory: a message each way, and 8 KiB for each of the two sockets; and compression is not offered to
+//! the upstream.
 //!
 //! # How it fails
 //!
@@ -87,33 +103,44 @@
 //! |---|---|
 //! | 400 | not a handshake: method, HTTP version, `Connection`, `Sec-WebSocket-Key`, a body |
 //! | 426 | a `Sec-WebSocket-Version` other than 13, with the one that is |
-//! | 403 | a path without WebSockets |
+//! | 403 | a path without WebSockets, a page of another origin |
+//! | 429 | as many tunnels of this client as one may have |
 //! | 501 | extended CONNECT for another protocol; a server that can't let go of the connection |
 //! | 502 | the inner service switched protocols unasked, or without the right `Sec-WebSocket-Accept` |
-//! | 503 | the tunnels are being drained |
+//! | 503 | the tunnels are being drained, or there are as many as may be |
 //!
-//! When one end of a tunnel fails, both connections are ended.
+//! When one end of a tunnel fails, what it has said still arrives, and both connections are ended.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod clients;
 mod direction;
+mod end;
 mod frames;
 mod future;
 mod handshake;
 mod layer;
+mod message;
 mod messages;
+mod meter;
 mod opening;
+mod origins;
 mod paths;
 mod refusal;
 mod service;
+mod stats;
 mod summary;
 mod tunnel;
 mod tunnels;
 
+pub use self::end::TunnelEnd;
 pub use self::future::ResponseFuture;
 pub use self::layer::WsPassthroughLayer;
+pub use self::message::{MessageContext, Verdict, WsEnd, WsMessage};
+pub use self::origins::{WsOrigins, WsOriginsError};
 pub use self::paths::{WsPaths, WsPathsError};
 pub use self::refusal::{BadHandshake, Refusal, WsDecision};
 pub use self::service::WsPassthroughService;
+pub use self::stats::TunnelStats;
 pub use self::summary::{ClosedBy, TunnelSummary};
 pub use self::tunnels::Tunnels;

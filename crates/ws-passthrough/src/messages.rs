@@ -1,196 +1,181 @@
 //! Messages between a client and an upstream, where they are to be looked at.
 
+use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use futures_util::StreamExt;
+use futures_util::future::{Either, join, select};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use crate::summary::{ClosedBy, TunnelSummary};
+use crate::message::{OnMessage, WsEnd};
+use crate::meter::{Metered, Reading};
+use crate::summary::TunnelSummary;
 use crate::tunnel::Limits;
+use crate::tunnels::OpenTunnel;
+
+mod close;
+mod pass_on;
+#[cfg(test)]
+mod tests;
+
+use self::close::{End, close};
+use self::pass_on::{Passage, Pulse, Stop};
+
+/// What is asked of messages.
+#[derive(Clone)]
+pub(crate) struct MessageSettings {
+    pub(crate) max_message: usize,
+    pub(crate) max_frame: usize,
+    pub(crate) pings: Option<Pings>,
+    pub(crate) judge: Option<Arc<OnMessage>>,
+}
+
+/// How often an end is asked whether it is there, and how long it has to answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pings {
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+}
+
+impl Default for MessageSettings {
+    fn default() -> Self {
+        Self { max_message: 16 << 20, max_frame: usize::MAX, pings: None, judge: None }
+    }
+}
+
+impl fmt::Debug for MessageSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { max_message, max_frame, pings, judge: _ } = self;
+        f.debug_struct("MessageSettings")
+            .field("max_message", max_message)
+            .field("max_frame", max_frame)
+            .field("pings", pings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whose messages they are.
+pub(crate) struct About {
+    pub(crate) path: Box<str>,
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) opened: Instant,
+}
 
 /// Both ends, spoken to in messages: to the client we are the server, to the upstream the client.
-pub(crate) struct Messages<C, U> {
-    client: WebSocketStream<C>,
-    upstream: WebSocketStream<U>,
+pub(crate) struct Messages<'a, C, U> {
+    client: WebSocketStream<Metered<C>>,
+    upstream: WebSocketStream<Metered<U>>,
+    from_client: Arc<Reading>,
+    from_upstream: Arc<Reading>,
+    settings: &'a MessageSettings,
     limits: Limits,
 }
 
-/// What went by, and how it ended.
-#[derive(Debug)]
-pub(crate) struct Relayed {
-    inbound: Traffic,
-    outbound: Traffic,
-    closed_by: ClosedBy,
-}
-
-#[derive(Debug, Default)]
-struct Traffic {
-    bytes: AtomicU64,
-    messages: AtomicU64,
-    /// Milliseconds from the opening to the last message.
-    last: AtomicU64,
-}
-
-/// Why messages go no further, and what the two ends are told.
-struct End {
-    by: ClosedBy,
-    to_client: Option<CloseFrame>,
-    to_upstream: Option<CloseFrame>,
-}
-
-/// Why one end sends no more.
-enum Stop {
-    /// It said Close.
-    Close(Option<CloseFrame>),
-    /// It broke the rules, and is told which.
-    Fault(CloseCode),
-    Gone,
-    /// The other end takes no more.
-    OtherGone,
-}
-
-impl<C, U> Messages<C, U>
+impl<'a, C, U> Messages<'a, C, U>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    pub(crate) async fn new(client: C, upstream: U, max: usize, limits: Limits) -> Self {
+    pub(crate) async fn new(client: C, upstream: U, settings: &'a MessageSettings, limits: Limits) -> Self {
         let config = WebSocketConfig::default()
-            .max_message_size(Some(max))
-            .max_frame_size(Some(max))
+            .max_message_size(Some(settings.max_message))
+            .max_frame_size(Some(settings.max_frame.min(settings.max_message)))
             // Of its own accord it takes 128 KiB for each socket.
             .read_buffer_size(BUFFER)
             .write_buffer_size(0);
+        let (from_client, from_upstream) = (Reading::new(), Reading::new());
+        let (client, upstream) = (Metered::new(client, &from_client), Metered::new(upstream, &from_upstream));
         Self {
             client: WebSocketStream::from_raw_socket(client, Role::Server, Some(config)).await,
             upstream: WebSocketStream::from_raw_socket(upstream, Role::Client, Some(config)).await,
+            from_client,
+            from_upstream,
+            settings,
             limits,
         }
     }
 
-    /// Passes messages on until an end closes, or until `drained`; then closes both.
-    pub(crate) async fn relay(self, drained: impl Future<Output = ()>) -> Relayed {
-        let Self { client, upstream, limits } = self;
-        let (inbound, outbound) = (Traffic::default(), Traffic::default());
-        let opened = Instant::now();
-        let (mut to_client, mut from_client) = client.split();
-        let (mut to_upstream, mut from_upstream) = upstream.split();
-        let end = tokio::select! {
-            biased;
-            stop = pass_on(&mut from_client, &mut to_upstream, &inbound, opened) => End::by_client(stop),
-            stop = pass_on(&mut from_upstream, &mut to_client, &outbound, opened) => End::by_upstream(stop),
-            () = drained => End::by_us(ClosedBy::Drain),
-            () = silence(limits.idle, opened, [&inbound, &outbound]) => End::by_us(ClosedBy::IdleTimeout),
+    /// Passes messages on until an end closes, or until the tunnel is to end; then closes both.
+    pub(crate) async fn relay(
+        self,
+        open: &OpenTunnel,
+        lifetime: Option<Duration>,
+        rate: Option<NonZeroU32>,
+        about: About,
+    ) -> TunnelSummary {
+        let Self { client, upstream, from_client, from_upstream, settings, limits } = self;
+        let counters = open.tunnels().counters();
+        let pulses = settings.pings.map(|pings| (Pulse::new(pings), Pulse::new(pings)));
+        let (of_client, of_upstream) = (pulses.as_ref().map(|both| &both.0), pulses.as_ref().map(|both| &both.1));
+        let judge = settings.judge.as_deref();
+        let inbound = Passage::new(WsEnd::Client, &about, &from_client, &counters.from_client, judge)
+            .held_to(open.client().zip(rate))
+            .pinging(of_upstream);
+        let outbound =
+            Passage::new(WsEnd::Upstream, &about, &from_upstream, &counters.from_upstream, judge).pinging(of_client);
+
+        let (mut to_client, mut read_client) = client.split();
+        let (mut to_upstream, mut read_upstream) = upstream.split();
+        let end = {
+            let ended = || open.ended(limits.close, lifetime);
+            let inward = pin!(inbound.run(&mut read_client, &mut to_upstream, ended()));
+            let outward = pin!(outbound.run(&mut read_upstream, &mut to_client, ended()));
+            let passed = async {
+                match select(inward, outward).await {
+                    // The message that goes the other way is to get to its end.
+                    Either::Left((Stop::Ended(ending), other)) => {
+                        let _ = timeout(ending.patience, other).await;
+                        End::by_us(ending.by, ending.code)
+                    }
+                    Either::Right((Stop::Ended(ending), other)) => {
+                        let _ = timeout(ending.patience, other).await;
+                        End::by_us(ending.by, ending.code)
+                    }
+                    Either::Left((stop, _)) => End::by_client(stop),
+                    Either::Right((stop, _)) => End::by_upstream(stop),
+                }
+            };
+            tokio::select! {
+                biased;
+                end = passed => end,
+                () = silence(limits.idle, [&from_client, &from_upstream]) => End::by_silence(),
+                () = unanswered(of_client, &from_client) => End::by_missing(WsEnd::Client),
+                () = unanswered(of_upstream, &from_upstream) => End::by_missing(WsEnd::Upstream),
+            }
+        };
+        let summary = TunnelSummary {
+            bytes_from_client: from_client.bytes(),
+            bytes_from_upstream: from_upstream.bytes(),
+            messages_from_client: inbound.messages(),
+            messages_from_upstream: outbound.messages(),
+            closed_by: end.by,
+            close_from_client: end.said_by(WsEnd::Client),
+            close_from_upstream: end.said_by(WsEnd::Upstream),
+            close_from_proxy: end.said_by_us(),
+            ..TunnelSummary::unopened(about.path.clone(), Duration::ZERO, end.by)
         };
         // They come of the same streams, and so fit.
-        if let (Ok(client), Ok(upstream)) = (to_client.reunite(from_client), to_upstream.reunite(from_upstream)) {
-            let both = futures_util::future::join(close(client, end.to_client), close(upstream, end.to_upstream));
+        if let (Ok(client), Ok(upstream)) = (to_client.reunite(read_client), to_upstream.reunite(read_upstream)) {
             // Whoever does not answer in time is left.
-            let _ = timeout(limits.close, both).await;
+            let _ = timeout(limits.close, join(close(client, end.to_client), close(upstream, end.to_upstream))).await;
         }
-        Relayed { inbound, outbound, closed_by: end.by }
+        TunnelSummary { duration: about.opened.elapsed(), ..summary }
     }
 }
 
-impl Relayed {
-    pub(crate) fn summary(&self, path: Box<str>, opened: Instant) -> TunnelSummary {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        TunnelSummary {
-            path,
-            bytes_from_client: count(&self.inbound.bytes),
-            bytes_from_upstream: count(&self.outbound.bytes),
-            messages_from_client: count(&self.inbound.messages),
-            messages_from_upstream: count(&self.outbound.messages),
-            duration: opened.elapsed(),
-            closed_by: self.closed_by,
-        }
-    }
-}
-
-impl End {
-    fn by_us(by: ClosedBy) -> Self {
-        Self { by, to_client: frame(CloseCode::Away), to_upstream: frame(CloseCode::Away) }
-    }
-
-    fn by_client(stop: Stop) -> Self {
-        let (to_client, to_upstream) = match stop {
-            Stop::Close(said) => (None, said),
-            Stop::Fault(code) => (frame(code), frame(CloseCode::Away)),
-            Stop::Gone => (None, frame(CloseCode::Away)),
-            Stop::OtherGone => return Self::by_upstream(Stop::Gone),
-        };
-        Self { by: ClosedBy::Client, to_client, to_upstream }
-    }
-
-    fn by_upstream(stop: Stop) -> Self {
-        let (to_client, to_upstream) = match stop {
-            Stop::Close(said) => (said, None),
-            // RFC 6455 §7.4.1: 1011, a server that can't go on.
-            Stop::Fault(code) => (frame(CloseCode::Error), frame(code)),
-            Stop::Gone => (frame(CloseCode::Error), None),
-            Stop::OtherGone => return Self::by_client(Stop::Gone),
-        };
-        Self { by: ClosedBy::Upstream, to_client, to_upstream }
-    }
-}
-
-impl Traffic {
-    fn moved(&self, bytes: usize, messages: u64, opened: Instant) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.messages.fetch_add(messages, Ordering::Relaxed);
-        let now = u64::try_from(opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(now, Ordering::Relaxed);
-    }
-}
-
-/// Passes on what comes from one end, each message when the one before is out.
-async fn pass_on<S, D>(
-    from: &mut SplitStream<WebSocketStream<S>>,
-    to: &mut SplitSink<WebSocketStream<D>, Message>,
-    traffic: &Traffic,
-    opened: Instant,
-) -> Stop
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    D: AsyncRead + AsyncWrite + Unpin,
-{
+/// Returns when no byte has come or gone at either end for `idle`.
+async fn silence(idle: Duration, readings: [&Reading; 2]) {
     loop {
-        let message = match from.next().await {
-            Some(Ok(message)) => message,
-            Some(Err(Error::Capacity(_))) => return Stop::Fault(CloseCode::Size),
-            Some(Err(Error::Utf8(_))) => return Stop::Fault(CloseCode::Invalid),
-            Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => return Stop::Gone,
-            Some(Err(Error::Protocol(_))) => return Stop::Fault(CloseCode::Protocol),
-            Some(Err(_)) | None => return Stop::Gone,
-        };
-        match message {
-            Message::Close(said) => return Stop::Close(said),
-            // Answered by the stream itself.
-            Message::Ping(said) | Message::Pong(said) => traffic.moved(said.len(), 0, opened),
-            message => {
-                traffic.moved(message.len(), 1, opened);
-                if to.send(message).await.is_err() {
-                    return Stop::OtherGone;
-                }
-            }
-        }
-    }
-}
-
-/// Returns when nothing has come either way for `idle`.
-async fn silence(idle: Duration, opened: Instant, traffic: [&Traffic; 2]) {
-    loop {
-        let last = traffic.map(|traffic| traffic.last.load(Ordering::Relaxed));
-        let deadline = opened + Duration::from_millis(last[0].max(last[1])) + idle;
+        let last = readings.map(Reading::last_moved);
+        let deadline = last[0].max(last[1]) + idle;
         if deadline <= Instant::now() {
             return;
         }
@@ -198,76 +183,17 @@ async fn silence(idle: Duration, opened: Instant, traffic: [&Traffic; 2]) {
     }
 }
 
-/// Says Close, or answers it, and ends the connection.
-async fn close<T>(mut socket: WebSocketStream<T>, frame: Option<CloseFrame>)
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    // Fails if Close was said already, by either end; what is due is sent nonetheless.
-    let _ = socket.send(Message::Close(frame)).await;
-    let _ = socket.flush().await;
-    let mut socket = socket.into_inner();
-    let _ = socket.shutdown().await;
-    // A socket that is closed with bytes unread resets the connection, and what was said last may
-    // not arrive.
-    let mut rest = [0; 1024];
-    while let Ok(1..) = socket.read(&mut rest).await {}
+/// Returns when an end was asked whether it is there, and has said nothing in time.
+async fn unanswered(pulse: Option<&Pulse>, reading: &Reading) {
+    match pulse {
+        Some(pulse) => pulse.stopped(reading).await,
+        None => std::future::pending().await,
+    }
 }
 
-fn frame(code: CloseCode) -> Option<CloseFrame> {
-    Some(CloseFrame { code, reason: "".into() })
+/// A future that never is.
+fn never<T>() -> impl Future<Output = T> {
+    std::future::pending()
 }
 
 const BUFFER: usize = 8 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::duplex;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_ends_it_and_a_ping_is_none() {
-        let ((client, near), (far, upstream)) = (duplex(1024), duplex(1024));
-        let limits = Limits { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
-        let messages = Messages::new(near, far, 1000, limits).await;
-        let opened = Instant::now();
-        let relayed = tokio::spawn(messages.relay(std::future::pending()));
-        let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
-        let mut upstream = WebSocketStream::from_raw_socket(upstream, Role::Server, None).await;
-        tokio::time::sleep(Duration::from_secs(50)).await;
-        upstream.send(Message::Ping("there?".into())).await.unwrap();
-        assert_eq!(upstream.next().await.unwrap().unwrap(), Message::Pong("there?".into()));
-        let Some(Ok(Message::Close(Some(close)))) = client.next().await else { panic!("no Close") };
-        assert_eq!((close.code, opened.elapsed()), (CloseCode::Away, Duration::from_secs(110)));
-        let Some(Ok(Message::Close(_))) = upstream.next().await else { panic!("no Close") };
-        drop((client, upstream));
-        assert_eq!(relayed.await.unwrap().closed_by, ClosedBy::IdleTimeout);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn two_ends_that_both_send_before_they_read_do_not_wait_for_each_other() {
-        let ((client, near), (far, upstream)) = (duplex(1024), duplex(1024));
-        let limits = Limits { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
-        let messages = Messages::new(near, far, 100_000, limits).await;
-        let relayed = tokio::spawn(messages.relay(std::future::pending()));
-        let client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
-        let upstream = WebSocketStream::from_raw_socket(upstream, Role::Server, None).await;
-        let ((mut to_client, mut from_client), (mut to_upstream, mut from_upstream)) =
-            (client.split(), upstream.split());
-        let large = Message::binary(vec![7; 50_000]);
-        let (sent, other_sent, received, other_received) = tokio::join!(
-            to_client.send(large.clone()),
-            to_upstream.send(large.clone()),
-            from_client.next(),
-            from_upstream.next(),
-        );
-        sent.and(other_sent).unwrap();
-        assert!(received.unwrap().unwrap() == large && other_received.unwrap().unwrap() == large);
-        drop((to_client, from_client));
-        let gone = from_upstream.next().await.unwrap().unwrap();
-        assert!(gone.is_close());
-        drop((to_upstream, from_upstream));
-        assert_eq!(relayed.await.unwrap().closed_by, ClosedBy::Client);
-    }
-}

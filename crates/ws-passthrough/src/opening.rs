@@ -1,18 +1,22 @@
 //! A handshake that is under way: from the request that was passed on to the tunnel.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{Either, Full};
+use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep};
 
+use crate::end::TunnelEnd;
 use crate::handshake;
 use crate::layer::Settings;
-use crate::messages::Messages;
+use crate::messages::{About, MessageSettings, Messages};
 use crate::refusal::{Refusal, WsDecision};
 use crate::summary::{ClosedBy, TunnelSummary};
 use crate::tunnel::{Limits, Tunnel};
@@ -26,12 +30,15 @@ pub(crate) struct Opening {
     /// The client asked by extended CONNECT.
     pub(crate) extended: bool,
     pub(crate) path: Box<str>,
+    /// The client, if anybody told.
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) open: OpenTunnel,
     pub(crate) settings: Arc<Settings>,
 }
 
 impl Opening {
     /// Makes the answer to the client of the one from the inner service.
-    pub(crate) fn answer<B>(self, mut response: Response<B>) -> Response<Either<B, Full<Bytes>>> {
+    pub(crate) fn answer<B>(mut self, mut response: Response<B>) -> Response<Either<B, Full<Bytes>>> {
         let extended = self.extended;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             // RFC 9110 §9.3.6: to a CONNECT, any 2xx says that there is a tunnel.
@@ -42,42 +49,50 @@ impl Opening {
             return response.map(Either::Left);
         }
         let upstream = response.extensions_mut().remove::<OnUpgrade>();
-        let Some(upstream) = upstream.filter(|_| handshake::is_accepted(response.headers(), &self.accept)) else {
+        // RFC 8441 §5: over HTTP/2 there is no key; that the inner service says which protocol it is stands for it.
+        let is_http2 =
+            response.extensions_mut().remove::<Protocol>().is_some_and(|protocol| handshake::is_websocket(&protocol));
+        let is_accepted = |headers: &HeaderMap| is_http2 || handshake::is_accepted(headers, &self.accept);
+        let Some(upstream) = upstream.filter(|_| is_accepted(response.headers())) else {
             return Refusal::BadSwitch.response(extended);
         };
         // RFC 6455 §4.1: not an extension that nobody asked for.
-        if self.settings.max_message_size.is_some() && response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+        if self.settings.messages.is_some() && response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
             return Refusal::BadSwitch.response(extended);
         }
-        let open = self.settings.tunnels.enter();
-        tokio::spawn(self.tunnel(upstream, open));
+        let end = TunnelEnd::default();
+        let accept = std::mem::take(&mut self.accept);
+        tokio::spawn(self.tunnel(upstream, end.clone()));
 
         let mut response = response.map(|_| Either::Right(Full::default()));
-        handshake::to_client(response.headers_mut(), extended);
+        handshake::to_client(response.headers_mut(), (!extended).then_some(&accept));
         if extended {
             // RFC 8441 §5
             *response.status_mut() = StatusCode::OK;
         }
         response.extensions_mut().insert(WsDecision::Tunnelled);
+        response.extensions_mut().insert(end);
         response
     }
 
-    async fn tunnel(self, upstream: OnUpgrade, open: OpenTunnel) {
-        let Self { client, path, settings, .. } = self;
+    async fn tunnel(self, upstream: OnUpgrade, end: TunnelEnd) {
+        let Self { client, path, ip, open, settings, .. } = self;
         let opened = Instant::now();
         let limits = settings.limits;
+        let tunnels = open.tunnels();
+        tunnels.counters().opened();
         let summary = match both(client, upstream, limits, &open).await {
             Ok((client, upstream)) => {
                 let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-                match settings.max_message_size {
-                    Some(max) => {
+                match &settings.messages {
+                    Some(messages) => {
+                        let about = About { path, ip, opened };
                         // As large as the sockets of both ends together: not in every tunnel's future.
-                        let messages = Messages::new(client, upstream, max, limits).await;
-                        Box::pin(messages.relay(open.drained())).await.summary(path, opened)
+                        Box::pin(relay_messages(client, upstream, messages, &settings, &open, about)).await
                     }
                     None => {
-                        let mut tunnel = Tunnel::new(client, upstream, limits);
-                        relay(&mut tunnel, &open).await;
+                        let mut tunnel = Tunnel::new(client, upstream, limits, tunnels.clone());
+                        relay(&mut tunnel, &open, &settings).await;
                         tunnel.summary(path, opened)
                     }
                 }
@@ -85,10 +100,13 @@ impl Opening {
             Err(by) => TunnelSummary::unopened(path, opened.elapsed(), by),
         };
         // By now both sockets are closed.
+        tunnels.counters().closed(summary.closed_by);
         if let Some(tell) = &settings.on_close {
             tell(&summary);
         }
+        // Whoever is told of the end finds it counted.
         drop(open);
+        end.tell(&summary);
     }
 }
 
@@ -106,23 +124,44 @@ async fn both(
         Ok((client, upstream))
     };
     let drained = async {
-        open.drained().await;
+        let ending = open.ended(limits.close, None).await;
         sleep(limits.close).await;
+        Err(ending.by)
     };
     tokio::select! {
         biased;
         both = both => both,
-        () = drained => Err(ClosedBy::Drain),
+        drained = drained => drained,
         () = sleep(limits.idle) => Err(ClosedBy::IdleTimeout),
     }
 }
 
-async fn relay(tunnel: &mut Tunnel<TokioIo<Upgraded>, TokioIo<Upgraded>>, open: &OpenTunnel) {
-    tokio::select! {
+async fn relay<C, U>(tunnel: &mut Tunnel<C, U>, open: &OpenTunnel, settings: &Settings)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let ending = tokio::select! {
         biased;
         () = &mut *tunnel => return,
-        () = open.drained() => {}
-    }
-    tunnel.close(ClosedBy::Drain);
+        ending = open.ended(settings.limits.close, settings.lifetime) => ending,
+    };
+    tunnel.close(ending);
     tunnel.await;
+}
+
+async fn relay_messages<C, U>(
+    client: C,
+    upstream: U,
+    messages: &MessageSettings,
+    settings: &Settings,
+    open: &OpenTunnel,
+    about: About,
+) -> TunnelSummary
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let relay = Messages::new(client, upstream, messages, settings.limits).await;
+    relay.relay(open, settings.lifetime, settings.client_limits.messages, about).await
 }

@@ -30,6 +30,12 @@ pub enum Refusal {
     UnsupportedVersion,
     /// 403: no WebSockets here.
     ForbiddenPath,
+    /// 403: not from [pages of this origin](crate::WsOrigins).
+    ForbiddenOrigin,
+    /// 503: as many tunnels are open as may be.
+    TooMany,
+    /// 429: this client has as many tunnels as one may have.
+    TooManyOfClient,
     /// 501: an extended CONNECT (RFC 8441) for something else than a WebSocket.
     UnknownProtocol,
     /// 501: the server that this layer is used in can't let go of the connection.
@@ -64,9 +70,10 @@ impl Refusal {
         match self {
             Refusal::BadHandshake(_) => StatusCode::BAD_REQUEST,
             Refusal::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
-            Refusal::ForbiddenPath => StatusCode::FORBIDDEN,
+            Refusal::ForbiddenPath | Refusal::ForbiddenOrigin => StatusCode::FORBIDDEN,
             Refusal::UnknownProtocol | Refusal::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
-            Refusal::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Draining | Refusal::TooMany => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::TooManyOfClient => StatusCode::TOO_MANY_REQUESTS,
             Refusal::BadSwitch => StatusCode::BAD_GATEWAY,
         }
     }
@@ -82,6 +89,9 @@ impl Refusal {
             Refusal::BadHandshake(BadHandshake::Body) => "handshake with a body",
             Refusal::UnsupportedVersion => "Sec-WebSocket-Version is not 13",
             Refusal::ForbiddenPath => "no WebSockets here",
+            Refusal::ForbiddenOrigin => "no WebSockets for this origin",
+            Refusal::TooMany => "too many WebSockets",
+            Refusal::TooManyOfClient => "too many WebSockets of this client",
             Refusal::UnknownProtocol => "extended CONNECT for another protocol",
             Refusal::NoUpgrade => "connection can't be upgraded",
             Refusal::Draining => "draining",
@@ -97,6 +107,7 @@ impl Refusal {
             StatusCode::UPGRADE_REQUIRED => b"Upgrade Required\n",
             StatusCode::FORBIDDEN => b"Forbidden\n",
             StatusCode::NOT_IMPLEMENTED => b"Not Implemented\n",
+            StatusCode::TOO_MANY_REQUESTS => b"Too Many Requests\n",
             StatusCode::SERVICE_UNAVAILABLE => b"Service Unavailable\n",
             _ => b"Bad Gateway\n",
         };
@@ -114,7 +125,7 @@ impl Refusal {
                 set(CONNECTION, "Upgrade");
             }
         }
-        if self == Refusal::Draining {
+        if matches!(self, Refusal::Draining | Refusal::TooMany | Refusal::TooManyOfClient) {
             set(RETRY_AFTER, "1");
         }
         response

@@ -8,6 +8,7 @@ use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{Request, Response};
 use http_body_util::{Either, Full};
 use hyper::upgrade::OnUpgrade;
+use rproxy_client_ip::ClientIp;
 use tower_service::Service;
 
 use crate::future::ResponseFuture;
@@ -34,21 +35,24 @@ impl<S> WsPassthroughService<S> {
         if !self.settings.allows(&path) {
             return Err(Refusal::ForbiddenPath);
         }
+        if self.settings.origins.as_ref().is_some_and(|origins| !origins.allow(request)) {
+            return Err(Refusal::ForbiddenOrigin);
+        }
         let checked = match extended {
             true => handshake::check_extended(request).map(|()| None),
             false => handshake::check(request).map(Some),
         }?;
-        if self.settings.tunnels.is_draining() {
-            return Err(Refusal::Draining);
-        }
         let client = request.extensions_mut().remove::<OnUpgrade>().ok_or(Refusal::NoUpgrade)?;
+        let Settings { tunnels, max_tunnels, client_limits, .. } = &*self.settings;
+        let ip = request.extensions().get::<ClientIp>().map(|client| client.0);
+        let open = tunnels.enter(ip, *max_tunnels, client_limits)?;
         let accept = checked.unwrap_or_else(|| handshake::to_http1(request));
         handshake::announce(request, self.settings.keep_upgrade_fields);
-        if self.settings.max_message_size.is_some() {
+        if self.settings.messages.is_some() {
             // They change what frames mean, and we are to read them.
             request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
         }
-        Ok(Box::new(Opening { client, accept, extended, path, settings: Arc::clone(&self.settings) }))
+        Ok(Box::new(Opening { client, accept, extended, path, ip, open, settings: Arc::clone(&self.settings) }))
     }
 }
 

@@ -9,8 +9,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::direction::{Closing, Direction, Fault};
+use crate::frames::GOING_AWAY;
 use crate::handshake::masking_key;
 use crate::summary::{ClosedBy, TunnelSummary};
+use crate::tunnels::{Ending, Tunnels};
 
 /// Two directions and a timer. Spawned, as it outlives the request that asked for it.
 pub(crate) struct Tunnel<C, U> {
@@ -18,8 +20,12 @@ pub(crate) struct Tunnel<C, U> {
     upstream: U,
     inbound: Direction,
     outbound: Direction,
+    tunnels: Tunnels,
     phase: Phase,
+    /// An end takes no more, or has ended for good: the rest is to be over soon.
+    failing: bool,
     closed_by: Option<ClosedBy>,
+    code: Option<u16>,
     limits: Limits,
     last_move: Instant,
     timer: Pin<Box<Sleep>>,
@@ -37,7 +43,10 @@ enum Phase {
     Open,
     /// We say Close to both ends, and wait for their answers.
     Closing {
+        code: u16,
         mask: [u8; 4],
+        /// Both have been told: from now on, they have time to answer.
+        told: bool,
     },
     /// Nothing more is read.
     Ending {
@@ -47,26 +56,31 @@ enum Phase {
 }
 
 impl<C, U> Tunnel<C, U> {
-    pub(crate) fn new(client: C, upstream: U, limits: Limits) -> Self {
+    pub(crate) fn new(client: C, upstream: U, limits: Limits, tunnels: Tunnels) -> Self {
         Self {
             client,
             upstream,
             inbound: Direction::new(),
             outbound: Direction::new(),
+            tunnels,
             phase: Phase::Open,
+            failing: false,
             closed_by: None,
+            code: None,
             limits,
             last_move: Instant::now(),
             timer: Box::pin(sleep(limits.idle)),
         }
     }
 
-    /// Has both ends told at the end of the message that they are being sent.
-    pub(crate) fn close(&mut self, by: ClosedBy) {
+    /// Has both ends told at the end of the message that they are being sent, which may take as long as there is
+    /// `patience`.
+    pub(crate) fn close(&mut self, Ending { by, code, patience }: Ending) {
         if matches!(self.phase, Phase::Open) {
             self.closed_by.get_or_insert(by);
-            self.phase = Phase::Closing { mask: masking_key() };
-            self.timer.as_mut().reset(Instant::now() + self.limits.close);
+            self.code = Some(code);
+            self.phase = Phase::Closing { code, mask: masking_key(), told: false };
+            self.timer.as_mut().reset(Instant::now() + patience);
         }
     }
 
@@ -80,6 +94,9 @@ impl<C, U> Tunnel<C, U> {
             messages_from_upstream: self.outbound.messages(),
             duration: opened.elapsed(),
             closed_by: self.closed_by.unwrap_or(ClosedBy::Client),
+            close_from_client: self.inbound.close_code(),
+            close_from_upstream: self.outbound.close_code(),
+            close_from_proxy: self.code,
         }
     }
 
@@ -95,9 +112,9 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     /// Moves bytes both ways. Ready when there is nothing left to do.
-    fn poll_relay(&mut self, cx: &mut Context<'_>, mask: Option<[u8; 4]>) -> Poll<()> {
-        let (to_upstream, to_client) =
-            (mask.map(|key| Closing { mask: Some(key) }), mask.map(|_| Closing { mask: None }));
+    fn poll_relay(&mut self, cx: &mut Context<'_>, closing: Option<(u16, [u8; 4])>) -> Poll<()> {
+        let to_upstream = closing.map(|(code, key)| Closing { code, mask: Some(key) });
+        let to_client = closing.map(|(code, _)| Closing { code, mask: None });
         let inbound = self.inbound.poll(cx, &mut self.client, &mut self.upstream, to_upstream);
         if self.inbound.source_closed() {
             self.closed_by.get_or_insert(ClosedBy::Client);
@@ -106,27 +123,60 @@ where
         if self.outbound.source_closed() {
             self.closed_by.get_or_insert(ClosedBy::Upstream);
         }
-        if self.inbound.take_moved() | self.outbound.take_moved() {
-            self.last_move = Instant::now();
-        }
-        let fault = match (inbound, outbound) {
-            (Poll::Ready(Err(Fault::Source)), _) | (_, Poll::Ready(Err(Fault::Destination))) => Some(ClosedBy::Client),
-            (Poll::Ready(Err(Fault::Destination)), _) | (_, Poll::Ready(Err(Fault::Source))) => {
-                Some(ClosedBy::Upstream)
-            }
-            _ => None,
-        };
-        if let Some(by) = fault {
-            self.closed_by.get_or_insert(by);
+        self.count();
+        // A connection that can't be read is gone.
+        if let Poll::Ready(Err(Fault::Source)) = inbound {
+            self.closed_by.get_or_insert(ClosedBy::Client);
             return Poll::Ready(());
         }
-        let settled = |direction: &Direction| match mask {
+        if let Poll::Ready(Err(Fault::Source)) = outbound {
+            self.closed_by.get_or_insert(ClosedBy::Upstream);
+            return Poll::Ready(());
+        }
+        // From one that can't be written to, there may be something to read: its last words.
+        if let Poll::Ready(Err(Fault::Destination)) = inbound {
+            self.closed_by.get_or_insert(ClosedBy::Upstream);
+            self.inbound.lose_destination();
+            self.hurry();
+            // It is to be looked at again, now that it goes nowhere.
+            cx.waker().wake_by_ref();
+        }
+        if let Poll::Ready(Err(Fault::Destination)) = outbound {
+            self.closed_by.get_or_insert(ClosedBy::Client);
+            self.outbound.lose_destination();
+            self.hurry();
+            cx.waker().wake_by_ref();
+        }
+        // RFC 6455 §7.1.1: both have said Close, and one has ended the connection. There is nothing for the other to wait
+        // for.
+        let one_is_shut = self.inbound.is_shut() || self.outbound.is_shut();
+        if one_is_shut && self.inbound.has_said_close() && self.outbound.has_said_close() {
+            self.hurry();
+        }
+        let settled = |direction: &Direction| match closing {
             Some(_) => direction.is_settled(),
             None => direction.is_shut(),
         };
         match settled(&self.inbound) && settled(&self.outbound) {
             true => Poll::Ready(()),
             false => Poll::Pending,
+        }
+    }
+
+    fn hurry(&mut self) {
+        if !self.failing {
+            self.failing = true;
+            self.timer.as_mut().reset(Instant::now() + self.limits.close);
+        }
+    }
+
+    fn count(&mut self) {
+        if self.inbound.take_moved() | self.outbound.take_moved() {
+            self.last_move = Instant::now();
+            let ((inbound, sent), (outbound, answered)) = (self.inbound.take_new(), self.outbound.take_new());
+            let counters = self.tunnels.counters();
+            counters.from_client.add(inbound, sent);
+            counters.from_upstream.add(outbound, answered);
         }
     }
 
@@ -155,7 +205,7 @@ where
             // The work before the timer.
             let done = match this.phase {
                 Phase::Open => this.poll_relay(cx, None),
-                Phase::Closing { mask } => this.poll_relay(cx, Some(mask)),
+                Phase::Closing { code, mask, .. } => this.poll_relay(cx, Some((code, mask))),
                 Phase::Ending { .. } => this.poll_end(cx),
             };
             match (done, this.phase) {
@@ -166,15 +216,27 @@ where
                 }
                 (Poll::Pending, _) => {}
             }
+            if let Phase::Closing { told: told @ false, .. } = &mut this.phase
+                && this.inbound.is_told()
+                && this.outbound.is_told()
+            {
+                *told = true;
+                this.timer.as_mut().reset(Instant::now() + this.limits.close);
+            }
             if this.timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             match this.phase {
+                Phase::Open if this.failing => this.end(),
                 Phase::Open => {
                     // Set anew only when it has run out, not with every byte.
                     let deadline = this.last_move + this.limits.idle;
                     match deadline <= Instant::now() {
-                        true => this.close(ClosedBy::IdleTimeout),
+                        true => this.close(Ending {
+                            by: ClosedBy::IdleTimeout,
+                            code: GOING_AWAY,
+                            patience: this.limits.close,
+                        }),
                         false => this.timer.as_mut().reset(deadline),
                     }
                 }
@@ -186,175 +248,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream, DuplexStream, duplex};
-    use tokio::task::JoinHandle;
-
-    use super::*;
-    use crate::frames::going_away;
-
-    #[tokio::test(start_paused = true)]
-    async fn what_an_end_holds_back_is_flushed_when_there_is_no_more() {
-        let ((mut client, near), (far, mut upstream)) = (duplex(64), duplex(64));
-        let limits = Limits { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
-        let mut tunnel = Tunnel::new(BufStream::new(near), BufStream::new(far), limits);
-        let relayed = async {
-            client.write_all(b"ping").await.unwrap();
-            assert_eq!(read(&mut upstream, 4).await, b"ping");
-            upstream.write_all(b"pong").await.unwrap();
-            assert_eq!(read(&mut client, 4).await, b"pong");
-            Instant::now()
-        };
-        let begin = Instant::now();
-        tokio::select! {
-            () = &mut tunnel => panic!("over too soon"),
-            end = relayed => assert_eq!(end, begin),
-        }
-    }
-
-    type Ends = (DuplexStream, DuplexStream, Tunnel<DuplexStream, DuplexStream>);
-
-    /// A client, an upstream, and the tunnel between; each has room for `room` bytes.
-    fn tunnel(room: usize) -> Ends {
-        let ((client, near), (far, upstream)) = (duplex(room), duplex(room));
-        let limits = Limits { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
-        (client, upstream, Tunnel::new(near, far, limits))
-    }
-
-    /// Runs `tunnel`, closing it as soon as it is asked to.
-    fn run(
-        mut tunnel: Tunnel<DuplexStream, DuplexStream>,
-    ) -> (tokio::sync::oneshot::Sender<()>, JoinHandle<TunnelSummary>) {
-        let (close, closing) = tokio::sync::oneshot::channel::<()>();
-        let running = tokio::spawn(async move {
-            let opened = Instant::now();
-            let asked = tokio::select! {
-                biased;
-                () = &mut tunnel => false,
-                asked = closing => asked.is_ok(),
-            };
-            if asked {
-                tunnel.close(ClosedBy::Drain);
-            }
-            if !matches!(tunnel.phase, Phase::Ending { .. }) {
-                (&mut tunnel).await;
-            }
-            tunnel.summary("/".into(), opened)
-        });
-        (close, running)
-    }
-
-    async fn read(socket: &mut DuplexStream, length: usize) -> Vec<u8> {
-        let mut bytes = vec![0; length];
-        socket.read_exact(&mut bytes).await.unwrap();
-        bytes
-    }
-
-    /// A message of 5 bytes, in two fragments.
-    const FRAGMENTS: [&[u8]; 2] = [&[0x01, 3, b'o', b'n', b'e'], &[0x80, 2, b'!', b'!']];
-
-    #[tokio::test(start_paused = true)]
-    async fn a_message_is_sent_to_its_end_before_close_and_nothing_after() {
-        let (mut client, mut upstream, tunnel) = tunnel(1024);
-        let (close, running) = run(tunnel);
-        upstream.write_all(FRAGMENTS[0]).await.unwrap();
-        assert_eq!(read(&mut client, 5).await, FRAGMENTS[0]);
-        close.send(()).unwrap();
-        // The other way there is no message to wait for.
-        let to_upstream = read(&mut upstream, 8).await;
-        assert_eq!(to_upstream[..2], [0x88, 0x82]);
-        let key = &to_upstream[2..6];
-        assert_eq!([to_upstream[6] ^ key[0], to_upstream[7] ^ key[1]], 1001_u16.to_be_bytes());
-
-        // The rest of the message, one more that is not wanted, and the answer to Close.
-        let more = [0x82, 1, 9];
-        upstream.write_all(&[FRAGMENTS[1], &more, &going_away(None)].concat()).await.unwrap();
-        assert_eq!(read(&mut client, 4).await, FRAGMENTS[1]);
-        assert_eq!(read(&mut client, 4).await, going_away(None));
-        client.write_all(&going_away(Some([1, 2, 3, 4]))).await.unwrap();
-        // Both have answered: over at once, and both hear it.
-        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
-        assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0);
-        let summary = running.await.unwrap();
-        assert_eq!((summary.closed_by, summary.duration), (ClosedBy::Drain, Duration::ZERO));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn ends_that_do_not_answer_have_until_the_close_timeout() {
-        let (mut client, mut upstream, tunnel) = tunnel(1024);
-        let (close, running) = run(tunnel);
-        close.send(()).unwrap();
-        let (mut to_client, mut to_upstream) = (Vec::new(), Vec::new());
-        client.read_to_end(&mut to_client).await.unwrap();
-        upstream.read_to_end(&mut to_upstream).await.unwrap();
-        assert_eq!((to_client, to_upstream.len()), (going_away(None), 8));
-        assert_eq!(running.await.unwrap().duration, Duration::from_secs(5));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_end_that_has_closed_already_is_not_closed_twice() {
-        let (mut client, mut upstream, tunnel) = tunnel(1024);
-        let (close, running) = run(tunnel);
-        client.write_all(&going_away(Some([1; 4]))).await.unwrap();
-        assert_eq!(read(&mut upstream, 8).await, going_away(Some([1; 4])));
-        close.send(()).unwrap();
-        assert_eq!(read(&mut client, 4).await, going_away(None));
-        upstream.write_all(&going_away(None)).await.unwrap();
-        assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0);
-        assert_eq!(running.await.unwrap().closed_by, ClosedBy::Client);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_ends_a_tunnel_and_a_byte_either_way_is_none() {
-        let (mut client, mut upstream, tunnel) = tunnel(1024);
-        let (_close, running) = run(tunnel);
-        let ping = [0x89, 0];
-        for _ in 0..3 {
-            tokio::time::sleep(Duration::from_secs(50)).await;
-            upstream.write_all(&ping).await.unwrap();
-            assert_eq!(read(&mut client, 2).await, ping);
-        }
-        assert_eq!(read(&mut client, 4).await, going_away(None));
-        client.write_all(&going_away(Some([1; 4]))).await.unwrap();
-        read(&mut upstream, 8).await;
-        upstream.write_all(&going_away(None)).await.unwrap();
-        let summary = running.await.unwrap();
-        assert_eq!((summary.closed_by, summary.duration), (ClosedBy::IdleTimeout, Duration::from_secs(50 * 3 + 60)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_reader_slows_the_sender_down() {
-        let (mut client, mut upstream, tunnel) = tunnel(64);
-        let (close, running) = run(tunnel);
-        let sent: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
-        let mut written = 0;
-        while let Ok(taken) = tokio::time::timeout(Duration::from_secs(1), client.write(&sent[written..])).await {
-            written += taken.unwrap();
-        }
-        // What the two pipes hold, and one read.
-        assert!(written <= 3 * 64, "{written}");
-        // Nor does it lose a byte, nor the order.
-        let rest = sent.clone();
-        tokio::spawn(async move {
-            client.write_all(&rest[written..]).await.unwrap();
-            client.shutdown().await.unwrap();
-            client
-        });
-        let mut received = Vec::new();
-        upstream.read_to_end(&mut received).await.unwrap();
-        assert!(received == sent);
-        drop((upstream, close));
-        assert_eq!(running.await.unwrap().bytes_from_client, 100_000);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_end_that_is_gone_takes_the_other_with_it() {
-        let (client, mut upstream, tunnel) = tunnel(64);
-        let (_close, running) = run(tunnel);
-        drop(client);
-        assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0);
-        upstream.write_all(b"anybody there?").await.unwrap();
-        let summary = running.await.unwrap();
-        assert_eq!((summary.closed_by, summary.duration), (ClosedBy::Client, Duration::ZERO));
-    }
-}
+mod tests;

@@ -44,7 +44,7 @@ use rproxy_client_ip::TrustedProxies;
 use rproxy_path_filter::PathRules;
 use rproxy_server::Listen;
 use rproxy_upstream::Backend;
-use rproxy_ws_passthrough::WsPaths;
+use rproxy_ws_passthrough::{WsOrigins, WsPaths};
 
 use self::source::Origins;
 
@@ -164,6 +164,22 @@ pub struct Config {
     pub ws_enabled: bool,
     /// Where they are passed on.
     pub ws_paths: Written<WsPaths>,
+    /// Whose pages may open a WebSocket; `None` for any.
+    pub ws_origins: Option<Written<WsOrigins>>,
+    /// Silence after which a WebSocket is closed.
+    pub ws_idle_timeout: Duration,
+    /// Time after which a WebSocket is closed, whatever goes on; `None` for any time.
+    pub ws_lifetime: Option<Duration>,
+    /// WebSockets that may be open; `None` for any number.
+    pub ws_max_connections: Option<NonZeroUsize>,
+    /// WebSockets that one client may have open; `None` for any number.
+    pub ws_max_per_client: Option<NonZeroUsize>,
+    /// Bytes that a message may have; `None` for bytes rather than messages, unless one of the next two is set.
+    pub ws_max_message: Option<u64>,
+    /// Messages that one client may send in a second; `None` for any number.
+    pub ws_message_rate: Option<NonZeroU32>,
+    /// How often both ends of a WebSocket are pinged; `None` for never.
+    pub ws_ping_interval: Option<Duration>,
     /// Whose forwarding headers are believed.
     pub trusted_proxies: Written<TrustedProxies>,
     /// Whether trusted peers send a PROXY protocol header.
@@ -354,6 +370,14 @@ impl Default for Config {
             blocked_paths: paths::blocked(),
             ws_enabled: true,
             ws_paths: paths::websockets(),
+            ws_origins: None,
+            ws_idle_timeout: Duration::from_secs(10 * 60),
+            ws_lifetime: None,
+            ws_max_connections: None,
+            ws_max_per_client: None,
+            ws_max_message: None,
+            ws_message_rate: None,
+            ws_ping_interval: None,
             trusted_proxies: Written::default(),
             proxy_protocol: ProxyProtocol::Off,
             max_body: None,

@@ -8,9 +8,10 @@ use http_body::Body;
 use rproxy_cache::CacheStatus;
 use rproxy_server::RefusedHead;
 use rproxy_upstream::ProxyError;
+use rproxy_ws_passthrough::{TunnelEnd, TunnelSummary};
 
 use super::Lane;
-use super::access_log::{Asked, Told};
+use super::access_log::{Asked, Buffer, Told};
 use super::metrics::MethodLabel;
 use crate::problem::Refusal;
 
@@ -79,6 +80,13 @@ impl Exchange {
         if let Some(line) = &mut self.line {
             line.told.head(response, refusal);
         }
+        if let Some(end) = response.extensions().get::<TunnelEnd>()
+            && let Some(line) = self.line.take()
+        {
+            // What there is to tell of a tunnel is known at its end.
+            let mut tunnel = Tunnel::new(Arc::clone(&self.lane), self.start, status, *line);
+            end.then(move |summary| tunnel.ended(summary));
+        }
     }
 
     pub(super) fn sent(&mut self, bytes: u64) {
@@ -105,8 +113,46 @@ impl Drop for Exchange {
             line.told.bytes = self.bytes;
             line.told.duration = duration;
             line.told.aborted = !self.complete;
-            let began = SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH);
-            buffer.write(began, &line.asked, &line.told);
+            line.write(buffer);
+        }
+    }
+}
+
+impl Line {
+    /// Writes what is told, at the end of what it is about.
+    fn write(&self, buffer: &Buffer) {
+        let began = SystemTime::now().checked_sub(self.told.duration).unwrap_or(SystemTime::UNIX_EPOCH);
+        buffer.write(began, &self.asked, &self.told);
+    }
+}
+
+/// The line of a tunnel: written when it is dropped, so that one that is cut off has its line, too.
+struct Tunnel {
+    lane: Arc<Lane>,
+    start: Instant,
+    line: Line,
+}
+
+impl Tunnel {
+    fn new(lane: Arc<Lane>, start: Instant, status: StatusCode, line: Line) -> Self {
+        let Line { asked, mut told } = line;
+        told.status = Some(status);
+        told.aborted = true;
+        Self { lane, start, line: Line { asked: asked.apart(), told } }
+    }
+
+    fn ended(&mut self, summary: &TunnelSummary) {
+        self.line.told.aborted = false;
+        self.line.told.bytes = summary.bytes_from_upstream;
+        self.line.told.tunnel = Some(summary.clone());
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        if let Some(buffer) = &self.lane.access_log {
+            self.line.told.duration = self.start.elapsed();
+            self.line.write(buffer);
         }
     }
 }

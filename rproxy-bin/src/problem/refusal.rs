@@ -23,7 +23,7 @@ pub enum Refusal {
     Unkeyed,
     /// 404: the path is blocked.
     BlockedPath,
-    /// 400, 403, 426, 501, 502 or 503: a WebSocket handshake that goes no further.
+    /// 400, 403, 426, 429, 501, 502 or 503: a WebSocket handshake that goes no further.
     WebSocket(WsRefusal),
     /// 504: `only-if-cached`, and nothing is.
     OnlyIfCached,
@@ -130,7 +130,13 @@ impl Refusal {
             Self::Request(RequestRefusal::Connect) | Self::BlockedPath | Self::RateLimited => {
                 "rproxy; error=http_request_denied"
             }
-            Self::WebSocket(WsRefusal::ForbiddenPath | WsRefusal::Draining) => "rproxy; error=http_request_denied",
+            Self::WebSocket(
+                WsRefusal::ForbiddenPath
+                | WsRefusal::ForbiddenOrigin
+                | WsRefusal::TooMany
+                | WsRefusal::TooManyOfClient
+                | WsRefusal::Draining,
+            ) => "rproxy; error=http_request_denied",
             Self::WebSocket(WsRefusal::BadSwitch) => "rproxy; error=http_protocol_error",
             Self::Request(_) | Self::WebSocket(_) => "rproxy; error=http_request_error",
             Self::OnlyIfCached => "rproxy; error=proxy_internal_response",

@@ -1,15 +1,43 @@
 //! WebSockets through the built binary, with tokio-tungstenite at both ends.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use crate::support::upstream::{answering, ok};
-use crate::support::{Proxy, exchange, request};
+use crate::support::{Proxy, connect, exchange, request};
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpListener;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{accept_async, connect_async};
+
+const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+fn read_head(socket: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// The answer to a handshake.
+fn switching(head: &str) -> String {
+    let key = head
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().starts_with("sec-websocket-key").then(|| line[18..].trim()));
+    let accept = derive_accept_key(key.unwrap().as_bytes());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    )
+}
 
 /// An echo server on a runtime of its own.
 fn echo_server() -> SocketAddr {
@@ -17,7 +45,7 @@ fn echo_server() -> SocketAddr {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             sender.send(listener.local_addr().unwrap()).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(async move {
@@ -74,11 +102,225 @@ fn an_upgrade_to_anything_else_is_an_ordinary_request() {
 #[test]
 fn an_upgrade_that_the_upstream_declines_smuggles_nothing() {
     let proxy = Proxy::start(answering(|head| ok(head.split(' ').nth(1).unwrap())), &[]);
-    let handshake = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nGET /.env HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let handshake = format!("{HANDSHAKE}GET /.env HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     let answer = exchange(proxy.address, handshake.as_bytes());
     // Declined, so what follows is a request like any other, judged like any other.
     assert!(answer.contains("\r\n\r\n/ws") && answer.contains("HTTP/1.1 404 "), "{answer}");
+}
+
+#[test]
+fn bytes_right_behind_a_handshake_are_not_lost_either_way() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = Proxy::start(listener.local_addr().unwrap(), &[]);
+    let upstream = std::thread::spawn(move || {
+        let mut socket = listener.accept().unwrap().0;
+        let head = read_head(&mut socket);
+        // In one segment with the answer.
+        socket.write_all(&[switching(&head).as_bytes(), b"\x81\x05early"].concat()).unwrap();
+        let mut said = Vec::new();
+        socket.read_to_end(&mut said).unwrap();
+        // The client has ended; this end has not.
+        socket.write_all(b"\x88\x00").unwrap();
+        said
+    });
+    let mut client = connect(proxy.address);
+    let frame = b"\x81\x85\0\0\0\0hello";
+    client.write_all(&[HANDSHAKE.as_bytes(), frame].concat()).unwrap();
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 101 "));
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    assert_eq!((upstream.join().unwrap(), answer), (frame.to_vec(), b"\x81\x05early\x88\x00".to_vec()));
+}
+
+#[test]
+fn a_slow_reader_makes_the_proxy_no_larger() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = Proxy::start(listener.local_addr().unwrap(), &[]);
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            std::thread::spawn(move || {
+                let head = read_head(&mut socket);
+                socket.write_all(switching(&head).as_bytes()).unwrap();
+                // One message without end.
+                socket.write_all(b"\x82\x7f\x7f\xff\xff\xff\xff\xff\xff\xff").unwrap();
+                while socket.write_all(&[7; 1 << 16]).is_ok() {}
+            });
+        }
+    });
+    let resident = || {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", proxy.pid())).unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    let slow = || {
+        let mut client = connect(proxy.address);
+        client.write_all(HANDSHAKE.as_bytes()).unwrap();
+        assert!(read_head(&mut client).starts_with("HTTP/1.1 101 "));
+        client
+    };
+    let _first = slow();
+    let before = resident();
+    let mut others: Vec<_> = (0..20).map(|_| slow()).collect();
+    // A reader that goes on now and then: each time, as much comes as there is room for, and waits.
+    for _ in 0..3 {
+        for client in &mut others {
+            client.read_exact(&mut vec![0; 4 << 20]).unwrap();
+        }
+    }
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 20 * (64 << 10), "{grown} bytes for 20 tunnels");
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_killed_is_a_clean_end_in_bytes_and_1011_in_messages() {
+    for (settings, by_message) in [(&[][..], false), (&[("RPROXY_WS_MAX_MESSAGE", "1MiB")], true)] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy::start(listener.local_addr().unwrap(), settings);
+        let accepted = tokio::spawn(async move { accept_async(listener.accept().await.unwrap().0).await.unwrap() });
+        let (mut client, _) = connect_async(format!("ws://{}/", proxy.address)).await.unwrap();
+        let mut upstream = accepted.await.unwrap();
+        upstream.send(Message::text("last")).await.unwrap();
+        assert_eq!(client.next().await.unwrap().unwrap(), Message::text("last"));
+        // As the system ends the sockets of a process that is killed.
+        drop(upstream);
+        let began = Instant::now();
+        match client.next().await.unwrap() {
+            Ok(Message::Close(Some(close))) if by_message => assert_eq!(u16::from(close.code), 1011),
+            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) if !by_message => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_has_one_line_at_the_end_and_the_metrics_have_it_all() {
+    let settings = [
+        ("RPROXY_ACCESS_LOG", "json"),
+        ("RPROXY_ADMIN_LISTEN", "127.0.0.1:0"),
+        ("RPROXY_WS_MAX_PER_CLIENT", "1"),
+        ("RPROXY_WS_ORIGINS", "https://app.example"),
+    ];
+    let proxy = Proxy::start(echo_server(), &settings);
+    let (mut client, _) = connect_async(format!("ws://{}/chat?room=1", proxy.address)).await.unwrap();
+    client.send(Message::text("hello")).await.unwrap();
+    client.next().await.unwrap().unwrap();
+    let admin = proxy.address_of("administration");
+    let metric = |series: &str| {
+        let answer = exchange(admin, b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        let line = answer.lines().find_map(|line| line.strip_prefix(series)).unwrap_or_else(|| panic!("{answer}"));
+        line.trim().parse::<u64>().unwrap()
+    };
+    assert_eq!((metric("rproxy_tunnels "), metric("rproxy_tunnel_messages_total{from=\"client\"} ")), (1, 1));
+
+    // One more than one client may have, and a page that may not have any.
+    let refused = request(proxy.address, HANDSHAKE);
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")));
+    let from_elsewhere = HANDSHAKE.replace("Host: a", "Host: a\r\nOrigin: https://evil.example");
+    assert_eq!(request(proxy.address, &from_elsewhere).status, 403);
+
+    let close = CloseFrame { code: CloseCode::Library(4001), reason: "bye".into() };
+    client.close(Some(close)).await.unwrap();
+    while client.next().await.is_some() {}
+    drop(client);
+    let line = tokio::task::block_in_place(|| proxy.wait_for_output("\"websocket\":{"));
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(
+        (&line["target"], &line["status"], &line["aborted"]),
+        (&"/chat?room=1".into(), &101.into(), &false.into())
+    );
+    // Masked: hello and the Close with its reason.
+    let expected = serde_json::json!({
+        "closed_by": "client", "close_code": 4001, "bytes_received": 11 + 11, "messages_received": 1, "messages_sent": 1,
+    });
+    assert_eq!(line["websocket"], expected);
+    assert_eq!(line["bytes"], 7 + 7);
+    for (series, value) in [
+        ("rproxy_tunnels ", 0),
+        ("rproxy_tunnel_bytes_total{from=\"client\"} ", 22),
+        ("rproxy_tunnels_closed_total{by=\"client\"} ", 1),
+        ("rproxy_tunnel_close_codes_total{code=\"4xxx\"} ", 1),
+        ("rproxy_requests_total{method=\"GET\",code=\"101\"} ", 1),
+    ] {
+        assert_eq!(metric(series), value, "{series}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_lets_them_be_unless_they_lead_elsewhere_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rproxy.toml");
+    let (old, new) = (echo_server(), echo_server());
+    let write = |upstream: SocketAddr, more: &str| {
+        let text = format!("listen = \"127.0.0.1:0\"\nupstream = \"{upstream}\"\n{more}");
+        std::fs::write(&file, text).unwrap();
+    };
+    write(old, "");
+    let proxy = Proxy::run(&["--config", file.to_str().unwrap()], &[]);
+    let (mut client, _) = connect_async(format!("ws://{}/", proxy.address)).await.unwrap();
+    for more in ["hsts = false", "max_body = 1000"] {
+        write(old, more);
+        proxy.signal("HUP");
+        tokio::task::block_in_place(|| proxy.wait_for_logs("reloaded", if more.starts_with('h') { 1 } else { 2 }));
+        client.send(Message::text("still here")).await.unwrap();
+        assert_eq!(client.next().await.unwrap().unwrap(), Message::text("still here"));
+    }
+    write(new, "");
+    proxy.signal("HUP");
+    let Some(Ok(Message::Close(Some(close)))) = client.next().await else { panic!("no Close") };
+    assert_eq!(close.code, CloseCode::Restart);
+    while client.next().await.is_some() {}
+    // Whoever comes back is welcome.
+    let (mut client, _) = connect_async(format!("ws://{}/", proxy.address)).await.unwrap();
+    client.send(Message::text("again")).await.unwrap();
+    assert_eq!(client.next().await.unwrap().unwrap(), Message::text("again"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_sockets_are_drained_over_some_time_and_none_within_a_message() {
+    let mut proxy =
+        Proxy::start(echo_server(), &[("RPROXY_DRAIN_TIMEOUT", "8"), ("RPROXY_RATE_LIMIT_ENABLED", "false")]);
+    let mut clients = Vec::new();
+    for _ in 0..1000 {
+        clients.push(connect_async(format!("ws://{}/", proxy.address)).await.unwrap().0);
+    }
+    // Each has its message amid its way when draining begins, in two fragments.
+    for client in &mut clients {
+        let half = Frame::message("half ".as_bytes(), OpCode::Data(Data::Text), false);
+        client.send(Message::Frame(half)).await.unwrap();
+    }
+    proxy.signal("TERM");
+    tokio::task::block_in_place(|| proxy.wait_for_log("draining"));
+    let began = Instant::now();
+    let ended = clients.into_iter().map(|mut client| {
+        tokio::spawn(async move {
+            let rest = Frame::message("a message".as_bytes(), OpCode::Data(Data::Continue), true);
+            client.send(Message::Frame(rest)).await.unwrap();
+            let mut echoed = 0;
+            while let Some(message) = client.next().await {
+                match message {
+                    Ok(Message::Text(text)) if text == "half a message" => echoed += 1,
+                    Ok(Message::Close(Some(close))) => {
+                        assert_eq!(close.code, CloseCode::Away);
+                        return (echoed, began.elapsed());
+                    }
+                    other => panic!("after {echoed}: {other:?}"),
+                }
+            }
+            panic!("no Close");
+        })
+    });
+    let mut times = Vec::new();
+    for ended in ended.collect::<Vec<_>>() {
+        times.push(ended.await.unwrap().1);
+    }
+    times.sort();
+    // Half of the drain time; no second has more than its share, with room for a machine that is busy.
+    let (first, last) = (times[0], times[999]);
+    assert!(last - first > Duration::from_secs(2) && last < Duration::from_secs(8), "{first:?} to {last:?}");
+    let status = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(0));
 }
 
 #[tokio::test]

@@ -21,8 +21,12 @@ pub(crate) type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A server with `layer` around an upstream, for HTTP/1.1 and HTTP/2.
 pub(crate) async fn proxy(layer: WsPassthroughLayer, upstream: SocketAddr) -> SocketAddr {
-    let upstream: Upstream<Incoming> =
-        Upstream::builder().backend(&format!("http://{upstream}")).unwrap().build().unwrap();
+    proxy_to(layer, &format!("http://{upstream}")).await
+}
+
+/// The same, in front of a backend of any kind.
+pub(crate) async fn proxy_to(layer: WsPassthroughLayer, backend: &str) -> SocketAddr {
+    let upstream: Upstream<Incoming> = Upstream::builder().backend(backend).unwrap().build().unwrap();
     let service = layer.layer(upstream);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -34,6 +34,13 @@ pub(super) fn write(out: &mut Vec<u8>, began: SystemTime, asked: &Asked, told: &
         request_id: told.request_id.as_ref().map(|id| id.as_str()),
         user_agent: request.and_then(|request| request.user_agent.as_ref()).map(|agent| text(agent.as_bytes())),
         referer: request.and_then(|request| request.referer.as_ref()).map(|referer| text(referer.as_bytes())),
+        websocket: told.tunnel.as_ref().map(|tunnel| WebSocket {
+            closed_by: tunnel.closed_by.as_str(),
+            close_code: tunnel.close_code(),
+            bytes_received: tunnel.bytes_from_client,
+            messages_received: tunnel.messages_from_client,
+            messages_sent: tunnel.messages_from_upstream,
+        }),
         aborted: told.aborted,
     };
     let length = out.len();
@@ -81,7 +88,20 @@ struct Line<'a> {
     user_agent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     referer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    websocket: Option<WebSocket>,
     aborted: bool,
+}
+
+/// What a tunnel was; what the client was sent is in `bytes`.
+#[derive(Serialize)]
+struct WebSocket {
+    closed_by: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    close_code: Option<u16>,
+    bytes_received: u64,
+    messages_received: u64,
+    messages_sent: u64,
 }
 
 /// Escapes all that is not printable ASCII: C1 controls, line separators and changes of direction

@@ -13,6 +13,7 @@ use rproxy_forward_headers::RequestId;
 use rproxy_path_filter::PathFilterDecision;
 use rproxy_server::RefusedHead;
 use rproxy_upstream::ProxyError;
+use rproxy_ws_passthrough::TunnelSummary;
 
 use crate::problem::Refusal;
 
@@ -51,6 +52,13 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// To be kept for long.
+    pub(in crate::observe) fn apart(self) -> Self {
+        Self { request: self.request.map(RequestLine::apart), ..self }
+    }
+}
+
 impl RequestLine {
     fn of<B>(request: &Request<B>) -> Self {
         let field = |headers: &HeaderMap, name| headers.get(name).cloned();
@@ -62,6 +70,18 @@ impl RequestLine {
             host: field(headers, HOST),
             user_agent: field(headers, USER_AGENT),
             referer: field(headers, REFERER),
+        }
+    }
+
+    /// The same, holding on to nothing but itself: a request's parts share the buffer that its head was read into.
+    fn apart(self) -> Self {
+        let apart = |value: HeaderValue| HeaderValue::from_bytes(value.as_bytes()).unwrap_or(value);
+        Self {
+            uri: self.uri.to_string().parse().unwrap_or(self.uri),
+            host: self.host.map(apart),
+            user_agent: self.user_agent.map(apart),
+            referer: self.referer.map(apart),
+            ..self
         }
     }
 
@@ -106,6 +126,8 @@ pub(in crate::observe) struct Told {
     pub(super) would_block: Option<Arc<str>>,
     pub(super) upstream_error: Option<ProxyError>,
     pub(super) request_id: Option<RequestId>,
+    /// Where the response was the beginning of a tunnel.
+    pub(in crate::observe) tunnel: Option<TunnelSummary>,
 }
 
 impl Told {

@@ -52,6 +52,14 @@ fn line(out: &mut Line<'_>, began: SystemTime, asked: &Asked, told: &Told) -> fm
         out.write_str(" upstream_error=")?;
         out.quoted(Some(error.to_string().as_bytes()));
     }
+    if let Some(tunnel) = &told.tunnel {
+        write!(out, " closed_by={}", tunnel.closed_by.as_str())?;
+        if let Some(code) = tunnel.close_code() {
+            write!(out, " close_code={code}")?;
+        }
+        write!(out, " received={}", tunnel.bytes_from_client)?;
+        write!(out, " messages={}/{}", tunnel.messages_from_client, tunnel.messages_from_upstream)?;
+    }
     if told.aborted {
         out.write_str(" aborted")?;
     }

@@ -24,6 +24,7 @@ pub(super) struct Reading {
 
 enum Read {
     Counter(Box<dyn Fn() -> u64 + Send + Sync>),
+    Counters(Box<dyn Fn() -> Vec<Labelled> + Send + Sync>),
     Gauge(Box<dyn Fn() -> u64 + Send + Sync>),
     Gauges(Box<dyn Fn() -> Vec<Labelled> + Send + Sync>),
 }
@@ -50,6 +51,16 @@ impl Metrics {
     /// Shows, as `rproxy_<name>_total`, what somebody else counts.
     pub fn counter(&self, name: &'static str, help: &'static str, read: impl Fn() -> u64 + Send + Sync + 'static) {
         self.reading(name, help, Read::Counter(Box::new(read)));
+    }
+
+    /// Shows, as `rproxy_<name>_total`, as many counts as there are.
+    pub fn counters(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> Vec<Labelled> + Send + Sync + 'static,
+    ) {
+        self.reading(name, help, Read::Counters(Box::new(read)));
     }
 
     fn reading(&self, name: &str, help: &'static str, read: Read) {
@@ -87,6 +98,7 @@ impl Collector for Metrics {
         for Reading { name, help, read } in self.readings().iter() {
             match read {
                 Read::Counter(read) => families.counter(name, help, read())?,
+                Read::Counters(read) => families.counters(name, help, read())?,
                 Read::Gauge(read) => families.gauge(name, help, &read())?,
                 Read::Gauges(read) => families.gauges(name, help, read())?,
             }
@@ -284,6 +296,7 @@ mod tests {
         metrics.gauge("connections", "Replaced.", || 1);
         metrics.gauge("connections", "Open connections.", || 7);
         metrics.counter("stored", "Stored.", || 8);
+        metrics.counters("closed", "Closed.", || vec![(vec![("by", "client".to_owned())], 6)]);
         metrics.gauges("expiry", "When.", || vec![(vec![("name", "a\"\\\nb".to_owned())], 9)]);
 
         let samples = parse(&metrics.exposition());
@@ -306,6 +319,7 @@ mod tests {
             ("rproxy_upstream_errors_total{error=\"connection_refused\"}", 1.0),
             ("rproxy_connections", 7.0),
             ("rproxy_stored_total", 8.0),
+            ("rproxy_closed_total{by=\"client\"}", 6.0),
             (r#"rproxy_expiry{name="a\"\\\nb"}"#, 9.0),
         ] {
             assert_eq!(samples.get(series), Some(&value), "{series}");

@@ -62,6 +62,15 @@ impl Proxy {
         wait_for(&self.log, text)
     }
 
+    /// Waits until so many lines of the log contain `text`.
+    pub(crate) fn wait_for_logs(&self, text: &str, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.log.lock().unwrap().iter().filter(|line| line.contains(text)).count() < count {
+            assert!(Instant::now() < deadline, "no {count} of {text:?} in:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Waits for a line of the output (access log, banner) that contains `text`.
     pub(crate) fn wait_for_output(&self, text: &str) -> String {
         wait_for(&self.out, text)

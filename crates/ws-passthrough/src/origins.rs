@@ -1,0 +1,168 @@
+//! Which pages may open a WebSocket.
+
+use std::str::FromStr;
+
+use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, Request};
+
+/// A set of origins: `https://app.example,https://*.example.org,self`.
+///
+/// Cookies go with a WebSocket from any page (RFC 6455 §10.2), so a server that goes by cookies has to
+/// look at the origin. What sends none is no browser, and is let through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WsOrigins {
+    rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Rule {
+    /// `self`: the page comes from the host that is asked.
+    SameHost,
+    /// An origin as it stands, in lower case.
+    Exact(String),
+    /// `https://*.example.org`: any name below.
+    Below { scheme: String, suffix: String },
+}
+
+/// An origin that can't be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("bad origin {origin:?}: {reason}")]
+pub struct WsOriginsError {
+    origin: String,
+    reason: &'static str,
+}
+
+impl WsOrigins {
+    /// Whether the page that `request` comes from is one of them.
+    pub(crate) fn allow<B>(&self, request: &Request<B>) -> bool {
+        let mut lines = request.headers().get_all(ORIGIN).iter();
+        let Some(origin) = lines.next() else { return true };
+        // RFC 6454 §7.3: a browser sends one.
+        let (None, Ok(origin)) = (lines.next(), origin.to_str()) else { return false };
+        let origin = origin.to_ascii_lowercase();
+        self.rules.iter().any(|rule| match rule {
+            Rule::SameHost => {
+                let host = origin.split_once("://").map(|(_, host)| host);
+                host.is_some() && host == self::host(request.headers(), request.uri()).as_deref()
+            }
+            Rule::Exact(allowed) => *allowed == origin,
+            Rule::Below { scheme, suffix } => {
+                let host = origin.strip_prefix(scheme.as_str()).and_then(|rest| rest.strip_prefix("://"));
+                host.and_then(|host| host.strip_suffix(suffix.as_str())).is_some_and(is_name)
+            }
+        })
+    }
+}
+
+/// A comma-separated list.
+impl FromStr for WsOrigins {
+    type Err = WsOriginsError;
+
+    fn from_str(list: &str) -> Result<Self, WsOriginsError> {
+        let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+        let rules = entries.map(Rule::parse).collect::<Result<Vec<_>, _>>()?;
+        match rules.is_empty() {
+            true => Err(WsOriginsError { origin: list.to_owned(), reason: "empty" }),
+            false => Ok(Self { rules }),
+        }
+    }
+}
+
+impl Rule {
+    fn parse(entry: &str) -> Result<Self, WsOriginsError> {
+        let bad = |reason| Err(WsOriginsError { origin: entry.to_owned(), reason });
+        let origin = entry.to_ascii_lowercase();
+        // RFC 6454 §7: what has no origin that could be told says `null`.
+        match origin.as_str() {
+            "self" => return Ok(Self::SameHost),
+            "null" => return Ok(Self::Exact(origin)),
+            _ => {}
+        }
+        let Some((scheme, host)) = origin.split_once("://") else {
+            return bad("neither self, null, nor an origin such as https://app.example");
+        };
+        if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
+            return bad("its scheme is none");
+        }
+        if host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
+            return bad("more than scheme, host and port, or less");
+        }
+        match (host.strip_prefix('*'), host.contains('*')) {
+            (Some(suffix), _) if suffix.starts_with('.') && !suffix.contains('*') && suffix.len() > 1 => {
+                Ok(Self::Below { scheme: scheme.to_owned(), suffix: suffix.to_owned() })
+            }
+            (_, true) => bad("a * stands for names at the beginning: https://*.example.org"),
+            (_, false) => Ok(Self::Exact(origin)),
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+}
+
+/// What was asked, as a browser writes it into an origin: without the port that goes without saying.
+fn host(headers: &HeaderMap, uri: &http::Uri) -> Option<String> {
+    let field = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = field.or_else(|| uri.authority().map(|authority| authority.as_str()))?.to_ascii_lowercase();
+    let plain = host.strip_suffix(":443").or_else(|| host.strip_suffix(":80"));
+    Some(plain.map(str::to_owned).unwrap_or(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_allowed_if_it_is_in_the_list() {
+        for (list, host, origin, expected) in [
+            ("https://app.example", "a", "https://app.example", true),
+            ("https://App.example", "a", "https://aPP.example", true),
+            ("https://app.example", "a", "http://app.example", false),
+            ("https://app.example", "a", "https://app.example:444", false),
+            ("https://app.example", "a", "https://app.example.evil", false),
+            ("https://*.example.org", "a", "https://b.example.org", true),
+            ("https://*.example.org", "a", "https://b.c.example.org", true),
+            ("https://*.example.org", "a", "https://example.org", false),
+            ("https://*.example.org", "a", "https://.example.org", false),
+            ("https://*.example.org", "a", "https://evil/.example.org", false),
+            ("https://*.example.org:8443", "a", "https://b.example.org:8443", true),
+            ("https://*.example.org", "a", "http://b.example.org", false),
+            ("self", "a.example", "https://a.example", true),
+            ("self", "a.example:443", "https://a.example", true),
+            ("self", "A.example:8080", "http://a.example:8080", true),
+            ("self", "a.example", "https://b.example", false),
+            ("self", "a.example", "null", false),
+            ("null", "a.example", "null", true),
+            ("https://x.example, self", "a.example", "https://a.example", true),
+        ] {
+            let origins: WsOrigins = list.parse().unwrap();
+            let request = Request::get("/").header(HOST, host).header(ORIGIN, origin).body(()).unwrap();
+            assert_eq!(origins.allow(&request), expected, "{origin} at {host} in {list:?}");
+        }
+        let origins: WsOrigins = "https://a.example".parse().unwrap();
+        assert!(origins.allow(&Request::get("/").body(()).unwrap()));
+        let request = Request::get("/").header(ORIGIN, "https://a.example");
+        assert!(!origins.allow(&request.header(ORIGIN, "https://a.example").body(()).unwrap()));
+    }
+
+    #[test]
+    fn a_bad_origin_is_named() {
+        for (list, message) in [
+            ("", "bad origin \"\": empty"),
+            (
+                "https://a.example,b.example",
+                "bad origin \"b.example\": neither self, null, nor an origin such as https://app.example",
+            ),
+            ("https://a.example/", "bad origin \"https://a.example/\": more than scheme, host and port, or less"),
+            ("://a", "bad origin \"://a\": its scheme is none"),
+            (
+                "https://a.*.b",
+                "bad origin \"https://a.*.b\": a * stands for names at the beginning: https://*.example.org",
+            ),
+            ("https://*", "bad origin \"https://*\": a * stands for names at the beginning: https://*.example.org"),
+        ] {
+            assert_eq!(list.parse::<WsOrigins>().unwrap_err().to_string(), message);
+        }
+    }
+}

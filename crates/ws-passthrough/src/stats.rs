@@ -1,0 +1,85 @@
+//! What has gone through the tunnels up to now.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::summary::ClosedBy;
+
+/// What has gone through the tunnels of a [`WsPassthroughLayer`](crate::WsPassthroughLayer) and its
+/// clones, those that are open included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TunnelStats {
+    /// Tunnels that were opened.
+    pub opened: u64,
+    /// Bytes that clients sent, frame headers included.
+    pub bytes_from_client: u64,
+    /// Bytes that upstreams sent, frame headers included.
+    pub bytes_from_upstream: u64,
+    /// Messages that clients sent in whole.
+    pub messages_from_client: u64,
+    /// Messages that upstreams sent in whole.
+    pub messages_from_upstream: u64,
+    closed: [u64; ClosedBy::ALL.len()],
+}
+
+impl TunnelStats {
+    /// How many were closed so.
+    #[must_use]
+    pub fn closed(&self, by: ClosedBy) -> u64 {
+        self.closed[by as usize]
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    opened: AtomicU64,
+    pub(crate) from_client: Traffic,
+    pub(crate) from_upstream: Traffic,
+    closed: [AtomicU64; ClosedBy::ALL.len()],
+}
+
+/// What came from one side.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    bytes: AtomicU64,
+    messages: AtomicU64,
+}
+
+impl Traffic {
+    pub(crate) fn add(&self, bytes: u64, messages: u64) {
+        self.bytes.fetch_add(bytes, Relaxed);
+        // Most of what comes of a long message ends none.
+        if messages > 0 {
+            self.messages.fetch_add(messages, Relaxed);
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages.load(Relaxed)
+    }
+}
+
+impl Counters {
+    pub(crate) fn opened(&self) {
+        self.opened.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn closed(&self, by: ClosedBy) {
+        self.closed[by as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn stats(&self) -> TunnelStats {
+        TunnelStats {
+            opened: self.opened.load(Relaxed),
+            bytes_from_client: self.from_client.bytes(),
+            bytes_from_upstream: self.from_upstream.bytes(),
+            messages_from_client: self.from_client.messages(),
+            messages_from_upstream: self.from_upstream.messages(),
+            closed: std::array::from_fn(|place| self.closed[place].load(Relaxed)),
+        }
+    }
+}

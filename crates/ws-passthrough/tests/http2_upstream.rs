@@ -1,0 +1,218 @@
+//! Upstreams that speak HTTP/2, asked by extended CONNECT (RFC 8441), by clients of both versions.
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+
+mod proxy;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{Empty, Full};
+use hyper::body::Incoming;
+use hyper::ext::Protocol;
+use hyper::service::service_fn;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use proxy::{ask, field, handshake, proxy_to};
+use rproxy_ws_passthrough::WsPassthroughLayer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+/// A server of HTTP/2 and nothing else, which hands each WebSocket to `serve`; at `/no` there are none.
+async fn upstream<F>(is_extended: bool, serve: impl Fn(TokioIo<Upgraded>) -> F + Copy + Send + Sync + 'static) -> String
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let answer = answer(request, serve);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            if is_extended {
+                server.enable_connect_protocol();
+            }
+            tokio::spawn(server.serve_connection(TokioIo::new(socket), service));
+        }
+    });
+    format!("h2c://{address}")
+}
+
+fn answer<F>(
+    mut request: Request<Incoming>,
+    serve: impl Fn(TokioIo<Upgraded>) -> F + Send + Sync + 'static,
+) -> Response<Full<Bytes>>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut response = Response::new(Full::default());
+    if request.uri().path() == "/no" {
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        *response.body_mut() = Full::from("no\n");
+        return response;
+    }
+    assert_eq!(request.method(), Method::CONNECT);
+    assert_eq!(request.extensions().get::<Protocol>().unwrap().as_str(), "websocket");
+    assert_eq!((request.uri().path(), request.uri().authority().unwrap().as_str()), ("/live", "a.example"));
+    let headers = request.headers();
+    assert_eq!(headers["sec-websocket-version"], "13");
+    for gone in ["sec-websocket-key", "upgrade", "connection", "host"] {
+        assert!(!headers.contains_key(gone), "{gone}");
+    }
+    if let Some(offered) = headers.get("sec-websocket-protocol") {
+        assert_eq!(offered, "chat, superchat");
+        response.headers_mut().insert("sec-websocket-protocol", "chat".parse().unwrap());
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let upgraded = upgrade.await.unwrap();
+        serve(TokioIo::new(upgraded)).await;
+    });
+    response
+}
+
+async fn echo(stream: TokioIo<Upgraded>) {
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+    while let Some(Ok(message)) = socket.next().await {
+        if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn proxy(is_extended: bool) -> SocketAddr {
+    proxy_to(WsPassthroughLayer::new(), &upstream(is_extended, echo).await).await
+}
+
+#[tokio::test]
+async fn messages_of_a_client_of_http1_come_back() {
+    let layer = WsPassthroughLayer::new();
+    let tunnels = layer.tunnels();
+    let proxy = proxy_to(layer, &upstream(true, echo).await).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let request = handshake(&[("sec-websocket-protocol", "chat, superchat")]);
+        let (head, socket) = ask(proxy, &request).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        for (name, expected) in [
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+            ("sec-websocket-protocol", "chat"),
+        ] {
+            assert_eq!(field(&head, name).as_deref(), Some(expected), "{name}");
+        }
+        clients.push(WebSocketStream::from_raw_socket(socket, Role::Client, None).await);
+    }
+    for client in &mut clients {
+        for message in [Message::text("hello"), Message::binary(vec![7; 1 << 20])] {
+            client.send(message.clone()).await.unwrap();
+            assert!(client.next().await.unwrap().unwrap() == message);
+        }
+    }
+    tunnels.drain();
+    for client in &mut clients {
+        let Some(Ok(Message::Close(Some(close)))) = client.next().await else { panic!("no Close") };
+        assert_eq!(close.code, CloseCode::Away);
+        while let Some(Ok(_)) = client.next().await {}
+    }
+    drop(clients);
+    tunnels.closed().await;
+}
+
+#[tokio::test]
+async fn from_http2_to_http2_an_end_that_has_no_more_to_say_can_still_listen() {
+    let upstream = upstream(true, async |mut stream| {
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).await.unwrap();
+        said.reverse();
+        stream.write_all(&said).await.unwrap();
+        stream.shutdown().await.unwrap();
+    });
+    let proxy = proxy_to(WsPassthroughLayer::new(), &upstream.await).await;
+    let io = TokioIo::new(TcpStream::connect(proxy).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let connect_to = |protocol| {
+        let request = Request::connect("http://a.example/live").extension(Protocol::from_static(protocol));
+        request.header("sec-websocket-version", "13").body(Empty::<Bytes>::new()).unwrap()
+    };
+    // Answered by the layer itself, after the settings of the server.
+    while sender.send_request(connect_to("connect-udp")).await.map_or(true, |response| response.status() != 501) {
+        sender.ready().await.unwrap();
+    }
+    let response = sender.send_request(connect_to("websocket")).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(!response.headers().contains_key("sec-websocket-accept"));
+    let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    // More than the windows of both sides hold, so that each waits for the other's.
+    let said: Vec<u8> = (0..3_000_000_u32).map(|n| n as u8).collect();
+    let sent = said.clone();
+    let (mut from, mut to) = tokio::io::split(&mut stream);
+    let (sent, received) = tokio::join!(
+        async move {
+            to.write_all(&sent).await?;
+            to.shutdown().await
+        },
+        async move {
+            let mut received = Vec::new();
+            from.read_to_end(&mut received).await.map(|_| received)
+        },
+    );
+    sent.unwrap();
+    let mut expected = said;
+    expected.reverse();
+    assert!(received.unwrap() == expected);
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_the_client_as_it_is() {
+    let proxy = proxy(true).await;
+    let (head, mut socket) = ask(proxy, &handshake(&[]).replace("/live", "/no")).await;
+    assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+    let mut body = [0; 3];
+    socket.read_exact(&mut body).await.unwrap();
+    assert_eq!(&body, b"no\n");
+}
+
+#[tokio::test]
+async fn a_backend_that_knows_no_extended_connect_is_a_502() {
+    let proxy = proxy(false).await;
+    for _ in 0..2 {
+        let (head, _) = tokio::time::timeout(Duration::from_secs(10), ask(proxy, &handshake(&[]))).await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_reset_ends_the_client_and_no_other() {
+    // Drops the first WebSocket amid everything.
+    let upstream = upstream(true, async |stream| {
+        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+        while let Some(Ok(message)) = socket.next().await {
+            if message == Message::text("die") || socket.send(message).await.is_err() {
+                return;
+            }
+        }
+    });
+    let proxy = proxy_to(WsPassthroughLayer::new(), &upstream.await).await;
+    let host = |proxy: SocketAddr| async move {
+        let (_, socket) = ask(proxy, &handshake(&[])).await;
+        WebSocketStream::from_raw_socket(socket, Role::Client, None).await
+    };
+    let (mut first, mut second) = (host(proxy).await, host(proxy).await);
+    first.send(Message::text("die")).await.unwrap();
+    assert!(first.next().await.is_none_or(|message| message.is_err()));
+    second.send(Message::text("hello")).await.unwrap();
+    assert_eq!(second.next().await.unwrap().unwrap(), Message::text("hello"));
+}

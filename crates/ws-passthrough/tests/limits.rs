@@ -1,0 +1,132 @@
+//! Who may open a tunnel, how many, and for how long.
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+
+mod proxy;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use proxy::{ask, connect, echo, field, handshake, proxy as serve};
+use rproxy_client_ip::ClientIp;
+use rproxy_upstream::Upstream;
+use rproxy_ws_passthrough::{ClosedBy, WsPassthroughLayer};
+use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tower::{Layer, ServiceBuilder};
+
+async fn status(proxy: SocketAddr, fields: &[(&str, &str)]) -> (u16, Option<String>, tokio::net::TcpStream) {
+    let (head, socket) = ask(proxy, &handshake(fields)).await;
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), field(&head, "retry-after"), socket)
+}
+
+/// The client is who the field `client` says.
+async fn serve_by_client(layer: WsPassthroughLayer, upstream: SocketAddr) -> SocketAddr {
+    let upstream: Upstream<Incoming> =
+        Upstream::builder().backend(&format!("http://{upstream}")).unwrap().build().unwrap();
+    let told = |mut request: Request<Incoming>| {
+        let client: Option<IpAddr> = request.headers().get("client").map(|ip| ip.to_str().unwrap().parse().unwrap());
+        request.extensions_mut().extend(client.map(ClientIp).into_iter().fold(
+            http::Extensions::new(),
+            |mut all, ip| {
+                all.insert(ip);
+                all
+            },
+        ));
+        request
+    };
+    let service = ServiceBuilder::new().map_request(told).service(layer.layer(upstream));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let service = TowerToHyperService::new(service.clone());
+            tokio::spawn(async move {
+                let server = auto::Builder::new(TokioExecutor::new());
+                let _ = server.serve_connection_with_upgrades(TokioIo::new(socket), service).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_get_403() {
+    let layer = WsPassthroughLayer::new().origins("https://app.example,self".parse().unwrap());
+    let proxy = serve(layer, echo().await).await;
+    for (fields, expected) in [
+        (&[][..], 101),
+        (&[("origin", "https://app.example")], 101),
+        (&[("origin", "http://a.example")], 101),
+        (&[("origin", "https://evil.example")], 403),
+        (&[("origin", "null")], 403),
+    ] {
+        assert_eq!(status(proxy, fields).await.0, expected, "{fields:?}");
+    }
+}
+
+#[tokio::test]
+async fn there_are_no_more_tunnels_than_may_be() {
+    let layer = WsPassthroughLayer::new().max_tunnels(2);
+    let tunnels = layer.tunnels();
+    let proxy = serve(layer, echo().await).await;
+    let (first, _second) = (status(proxy, &[]).await, status(proxy, &[]).await);
+    let (third, retry_after, _) = status(proxy, &[]).await;
+    assert_eq!((third, retry_after.as_deref()), (503, Some("1")));
+    // What is declined takes no place.
+    assert_eq!(tunnels.open(), 2);
+    drop(first);
+    while tunnels.open() == 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(status(proxy, &[]).await.0, 101);
+}
+
+#[tokio::test]
+async fn one_client_has_no_more_tunnels_than_one_may() {
+    let layer = WsPassthroughLayer::new().max_tunnels_per_client(1);
+    let proxy = serve_by_client(layer, echo().await).await;
+    let mut open = Vec::new();
+    for (client, expected) in [
+        ("192.0.2.1", 101),
+        ("192.0.2.1", 429),
+        ("192.0.2.2", 101),
+        ("2001:db8::1", 101),
+        ("2001:db8::2", 429),
+        ("2001:db8:0:1::1", 101),
+        ("", 101),
+        ("", 429),
+    ] {
+        let (status, retry_after, socket) = status(proxy, &[("client", client)]).await;
+        assert_eq!((status, retry_after.is_some()), (expected, expected == 429), "{client:?}");
+        open.push(socket);
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_lasts_no_longer_than_it_may() {
+    for layer in [WsPassthroughLayer::new(), WsPassthroughLayer::new().max_message_size(100)] {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let tell = std::sync::Mutex::new(Some(tell));
+        let layer = layer
+            .lifetime(Duration::from_millis(50))
+            .on_close(move |summary| tell.lock().unwrap().take().unwrap().send(summary.clone()).unwrap());
+        let tunnels = layer.tunnels();
+        let mut client = connect(serve(layer, echo().await).await).await;
+        let Some(Ok(Message::Close(Some(close)))) = client.next().await else { panic!("no Close") };
+        assert_eq!(close.code, CloseCode::Away);
+        while let Some(Ok(_)) = client.next().await {}
+        let summary = told.await.unwrap();
+        assert_eq!((summary.closed_by, summary.close_code()), (ClosedBy::Lifetime, Some(1001)));
+        tunnels.closed().await;
+        let stats = tunnels.stats();
+        assert_eq!((stats.opened, stats.closed(ClosedBy::Lifetime), stats.closed(ClosedBy::Client)), (1, 1, 0));
+    }
+}

@@ -1,10 +1,13 @@
 //! Knowing what is open, and ending it in good order.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+
+use crate::clients::{Client, Clients, TooMany};
 
 /// Watches and ends a running server. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -20,19 +23,21 @@ struct Shared {
     /// How many of the places have nobody in them yet.
     vacant: AtomicUsize,
     limit: usize,
+    clients: Clients,
     /// Whether a worker waits for `open` to fall.
     awaited: AtomicBool,
     fell: Notify,
 }
 
 impl Handle {
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize, clients: Clients) -> Self {
         Self {
             shared: Arc::new(Shared {
                 draining: watch::Sender::new(false),
                 open: AtomicUsize::new(0),
                 vacant: AtomicUsize::new(0),
                 limit,
+                clients,
                 awaited: AtomicBool::new(false),
                 fell: Notify::new(),
             }),
@@ -75,7 +80,7 @@ impl Handle {
             }
             if self.shared.open.fetch_add(1, Ordering::Relaxed) < self.shared.limit {
                 self.shared.vacant.fetch_add(1, Ordering::Relaxed);
-                return Some(Place(OpenConnection(Arc::clone(&self.shared))));
+                return Some(Place(OpenConnection { shared: Arc::clone(&self.shared), client: None }));
             }
             self.shared.open.fetch_sub(1, Ordering::Relaxed);
             self.fallen().await;
@@ -111,32 +116,44 @@ pub(crate) struct Place(OpenConnection);
 impl Place {
     /// The connection is there.
     pub(crate) fn taken(self) -> OpenConnection {
-        OpenConnection::new(&self.0.0)
+        OpenConnection::new(&self.0.shared)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.0.vacant.fetch_sub(1, Ordering::Relaxed);
+        self.0.shared.vacant.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// One connection, counted until it is dropped.
 #[derive(Debug)]
-pub(crate) struct OpenConnection(Arc<Shared>);
+pub(crate) struct OpenConnection {
+    shared: Arc<Shared>,
+    client: Option<Client>,
+}
 
 impl OpenConnection {
     fn new(shared: &Arc<Shared>) -> Self {
         shared.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(shared))
+        Self { shared: Arc::clone(shared), client: None }
+    }
+
+    /// Counts it as one of the client at `ip`, too.
+    pub(crate) fn enter(&mut self, ip: IpAddr) -> Result<(), TooMany> {
+        self.client = self.shared.clients.enter(ip)?;
+        Ok(())
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        if self.0.awaited.load(Ordering::SeqCst) {
-            self.0.fell.notify_waiters();
+        if let Some(client) = self.client {
+            self.shared.clients.leave(client);
+        }
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        if self.shared.awaited.load(Ordering::SeqCst) {
+            self.shared.fell.notify_waiters();
         }
     }
 }

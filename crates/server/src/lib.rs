@@ -56,9 +56,11 @@
 #![deny(missing_docs)]
 
 mod body;
+mod clients;
 mod connection;
 mod drain;
 mod guard;
+mod handshakes;
 mod http1;
 mod http2;
 mod limits;

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -61,15 +62,15 @@ pub(crate) enum Bound {
 impl Listen {
     /// Binds one socket per worker. For TCP the kernel spreads connections over them; a Unix socket
     /// has one queue, which all workers take from.
-    pub(crate) fn bind(&self, workers: usize) -> io::Result<Vec<Bound>> {
+    pub(crate) fn bind(&self, workers: usize, send_timeout: Duration) -> io::Result<Vec<Bound>> {
         match self {
             Listen::Tcp(address) => {
                 // SO_REUSEPORT lets a second process of this user share the port in silence.
                 // Binding once without it makes a port that is taken an error, as users expect.
-                drop(tcp(*address, false)?);
-                let first = tcp(*address, true)?;
+                drop(tcp(*address, false, send_timeout)?);
+                let first = tcp(*address, true, send_timeout)?;
                 let address = first.local_addr()?;
-                let rest = (1..workers).map(|_| tcp(address, true));
+                let rest = (1..workers).map(|_| tcp(address, true, send_timeout));
                 std::iter::once(Ok(first)).chain(rest).map(|socket| socket.map(Bound::Tcp)).collect()
             }
             Listen::Unix(path) => {
@@ -82,7 +83,7 @@ impl Listen {
     }
 }
 
-fn tcp(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+fn tcp(address: SocketAddr, reuse_port: bool, send_timeout: Duration) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
@@ -90,6 +91,8 @@ fn tcp(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
         // `[::]` takes IPv4 too, whatever the system's default is.
         socket.set_only_v6(false)?;
     }
+    // Connections inherit it. A client that takes no bytes is given up by the kernel, which costs us nothing.
+    socket.set_tcp_user_timeout(Some(send_timeout))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -113,6 +116,8 @@ const BACKLOG: i32 = 4096;
 mod tests {
     use super::*;
 
+    const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
     #[test]
     fn addresses_parse_and_print() {
         for text in ["0.0.0.0:8080", "[::1]:443", "unix:/run/rproxy.sock"] {
@@ -127,12 +132,12 @@ mod tests {
     fn a_port_that_is_taken_is_an_error() {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = Listen::from(other.local_addr().unwrap());
-        assert_eq!(taken.bind(2).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(taken.bind(2, SEND_TIMEOUT).err().unwrap().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
     fn workers_share_one_port() {
-        let sockets = Listen::from("127.0.0.1:0".parse::<SocketAddr>().unwrap()).bind(3).unwrap();
+        let sockets = Listen::from("127.0.0.1:0".parse::<SocketAddr>().unwrap()).bind(3, SEND_TIMEOUT).unwrap();
         let ports: Vec<_> = sockets
             .iter()
             .map(|socket| match socket {
@@ -147,9 +152,9 @@ mod tests {
     fn a_stale_unix_socket_is_replaced_and_a_live_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let listen = Listen::Unix(folder.path().join("s"));
-        drop(listen.bind(1).unwrap());
-        let live = listen.bind(1).unwrap();
-        assert_eq!(listen.bind(1).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        drop(listen.bind(1, SEND_TIMEOUT).unwrap());
+        let live = listen.bind(1, SEND_TIMEOUT).unwrap();
+        assert_eq!(listen.bind(1, SEND_TIMEOUT).err().unwrap().kind(), io::ErrorKind::AddrInUse);
         drop(live);
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tower_service::Service;
 
 use crate::RequestBody;
+use crate::clients::Clients;
 use crate::connection::BoxError;
 use crate::drain::Handle;
 use crate::limits::Limits;
@@ -29,11 +30,12 @@ use crate::worker::{self, Worker};
 #[must_use]
 pub struct Server {
     listen: Vec<Listen>,
-    workers: usize,
+    pub(crate) workers: usize,
     pub(crate) tls: Option<Certificates>,
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
     pub(crate) proxy_protocol: Option<(TrustedProxies, ProxyVersions)>,
+    uncounted: TrustedProxies,
     pub(crate) outliving: Option<Arc<Outliving>>,
 }
 
@@ -50,6 +52,7 @@ impl Server {
             limits: Limits::default(),
             drain_timeout: Duration::from_secs(30),
             proxy_protocol: None,
+            uncounted: TrustedProxies::none(),
             outliving: None,
         }
     }
@@ -91,6 +94,13 @@ impl Server {
         self
     }
 
+    /// Peers that are proxies, with many clients behind one address:
+    /// [`Limits::connections_per_client`] is not for them.
+    pub fn uncounted(mut self, proxies: TrustedProxies) -> Self {
+        self.uncounted = proxies;
+        self
+    }
+
     /// Work that outlives the connection it came by, such as tunnels after an upgrade: a worker that
     /// drains waits for `ended()`, too, within the drain time. hyper counts such work no more.
     pub fn outliving<F>(mut self, ended: impl Fn() -> F + Send + Sync + 'static) -> Self
@@ -117,11 +127,14 @@ impl Server {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let handle = Handle::new(self.limits.connections);
+        let clients = Clients::new(self.limits.connections_per_client, self.uncounted.clone());
+        let handle = Handle::new(self.limits.connections, clients);
         let mut sockets: Vec<Vec<Bound>> = (0..self.workers).map(|_| Vec::new()).collect();
         for listen in &self.listen {
             let bind = |source| ServerError::Bind { listen: listen.clone(), source };
-            for (worker, socket) in sockets.iter_mut().zip(listen.bind(self.workers).map_err(bind)?) {
+            for (worker, socket) in
+                sockets.iter_mut().zip(listen.bind(self.workers, self.limits.send_timeout).map_err(bind)?)
+            {
                 worker.push(socket);
             }
         }

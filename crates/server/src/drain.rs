@@ -1,8 +1,10 @@
 //! Knowing what is open, and ending it in good order.
 
+use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -27,6 +29,8 @@ struct Shared {
     /// Whether a worker waits for `open` to fall.
     awaited: AtomicBool,
     fell: Notify,
+    /// The listening sockets, until draining begins.
+    sockets: Mutex<Vec<OwnedFd>>,
 }
 
 impl Handle {
@@ -40,12 +44,33 @@ impl Handle {
                 clients,
                 awaited: AtomicBool::new(false),
                 fell: Notify::new(),
+                sockets: Mutex::default(),
             }),
         }
     }
 
+    /// Keeps these sockets, to be passed on.
+    pub(crate) fn keep(&self, sockets: Vec<OwnedFd>) {
+        *self.sockets() = sockets;
+    }
+
+    /// The listening sockets, for a process that [takes over](crate::Successor): none, once draining has begun. As long
+    /// as somebody holds them and nobody accepts, clients wait.
+    ///
+    /// # Errors
+    ///
+    /// There are no descriptors left.
+    pub fn listeners(&self) -> io::Result<Vec<OwnedFd>> {
+        self.sockets().iter().map(OwnedFd::try_clone).collect()
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.shared.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Stops accepting, lets the requests in flight finish, closes idle connections.
     pub fn drain(&self) {
+        self.sockets().clear();
         self.shared.draining.send_replace(true);
         // Workers that wait for a free place are to stop, too.
         self.shared.fell.notify_waiters();

@@ -22,7 +22,7 @@ use crate::http1::HeadLimits;
 use crate::limits::Limits;
 use crate::server::Server;
 use crate::service::ConnectionService;
-use crate::{ProxyVersions, RequestBody, TlsInfo, http2, proxy_protocol};
+use crate::{ClientCertificate, ProxyVersions, RequestBody, TlsInfo, http2, proxy_protocol};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -137,7 +137,8 @@ where
             }
             let is_http2 = session.alpn_protocol() == Some(b"h2");
             let server_name = session.server_name().map(|name| name.to_ascii_lowercase().into());
-            let tls = Some(TlsInfo { server_name });
+            let client_certificate = session.peer_certificates().and_then(ClientCertificate::new);
+            let tls = Some(TlsInfo { server_name, client_certificate });
             match is_http2 {
                 true => self.serve_http2(stream, tls),
                 false => self.serve_http1(stream, Scheme::HTTPS, tls),

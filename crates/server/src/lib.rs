@@ -56,6 +56,7 @@
 #![deny(missing_docs)]
 
 mod body;
+mod client_certificate;
 mod clients;
 mod connection;
 mod drain;
@@ -75,6 +76,7 @@ mod worker;
 use std::sync::Arc;
 
 pub use self::body::RequestBody;
+pub use self::client_certificate::{ClientCertificate, ClientCertificateLayer, ClientCertificateService};
 pub use self::drain::Handle;
 pub use self::guard::{GuardBody, GuardFuture, GuardService, RequestBodyError, RequestGuardLayer, RequestRefusal};
 pub use self::handover::{HandoverError, Predecessor, Successor};
@@ -92,4 +94,6 @@ pub use self::worker::Worker;
 pub struct TlsInfo {
     /// The name that the client asked for (RFC 6066 §3), in lower case.
     pub server_name: Option<Arc<str>>,
+    /// What the client showed, where it was asked for (`rproxy_tls::ClientAuth`) and is vouched for.
+    pub client_certificate: Option<ClientCertificate>,
 }

@@ -70,8 +70,8 @@ pub struct CipherSuites {
 }
 
 impl CipherSuites {
-    /// Whether there is one for this version or a newer one.
-    pub(crate) fn serve(&self, version: TlsVersion) -> bool {
+    /// Whether there is one for this version, or for a newer one.
+    pub fn serve(&self, version: TlsVersion) -> bool {
         self.suites.iter().any(|suite| version.and_newer().contains(&suite.version()))
     }
 

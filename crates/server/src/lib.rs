@@ -48,6 +48,9 @@
 //! whose head is too large or too slow, reaches the service as a [`RefusedHead`] in place of the
 //! request, so that the answer is made where all answers are made. [`RequestGuardLayer`] makes it.
 //!
+//! What a client can make the server hold is limited ([`Limits`]), on HTTP/2 frame by frame. The listening sockets may be
+//! a service manager's, or those of the process before ([`Inherited`], [`Predecessor`], [`Successor`]).
+//!
 //! # How it fails
 //!
 //! [`Server::start`] fails with a [`ServerError`] that names the address. A connection that fails

@@ -11,8 +11,8 @@ use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer};
 use rproxy_security_headers::SecurityHeadersLayer;
-use rproxy_server::RequestGuardLayer;
-use rproxy_tls::{Acme, Certificates, CertificatesBuilder, Local};
+use rproxy_server::{ClientCertificateLayer, RequestGuardLayer};
+use rproxy_tls::{Acme, Certificates, CertificatesBuilder, ClientAuth, Local};
 use rproxy_upstream::{Backends, BuildError, HealthCheck, ProxyError, ProxyErrorKind, Upstream};
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use rustls_pki_types::pem::{self, PemObject};
@@ -20,7 +20,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::close_codes::CloseCodes;
 use crate::compression::CompressionLayer;
-use crate::config::{AccessLog, Config};
+use crate::config::{AccessLog, ClientAuthentication, Config};
 use crate::observe::{Format, Metrics, ObserveLayer, Writer};
 use crate::stack::Stack;
 
@@ -120,13 +120,17 @@ impl Shared {
             client_ip: ClientIpLayer::new(config.trusted_proxies.value().clone()),
             observe: self.observe.clone(),
             security_headers: if config.hsts { security_headers } else { security_headers.without_hsts() },
-            guard: RequestGuardLayer::new().max_body(config.max_body),
+            guard: RequestGuardLayer::new().max_body(config.max_body).body_timeout(config.body_timeout),
             rate_limit: self.rate_limit.clone(),
             path_filter: config.filter_enabled.then(|| PathFilterLayer::new(config.blocked_paths.value().clone())),
             ws_passthrough: ws_passthrough(self.ws_passthrough.clone(), config),
             cache,
             compression: config.compression.then_some(CompressionLayer),
             forward_headers: ForwardHeadersLayer::new().via("rproxy"),
+            client_certificate: match config.tls_client_auth {
+                ClientAuthentication::Off => ClientCertificateLayer::off(),
+                _ => ClientCertificateLayer::new(),
+            },
             backends: backends(config)?,
         })
     }
@@ -223,14 +227,19 @@ pub(crate) fn certificates(config: &Config) -> Result<Option<Certificates>, rpro
     if !config.tls() {
         return Ok(None);
     }
-    let mut builder = with_files(Certificates::builder(), config);
+    let mut builder = with_protocol(with_files(Certificates::builder(), config), config);
+    if let Some(path) = &config.tls_key_log {
+        builder = builder.key_log(path);
+    }
     if config.tls_local {
         let names = config.tls_domains.iter().map(|name| name.as_str().to_owned());
         builder = builder.local(Local::new(&config.tls_cache_dir).names(names));
     }
     if !config.acme_domains().is_empty() {
         let names = config.acme_domains().iter().map(|name| name.as_str().to_owned());
-        let mut acme = Acme::new(&config.tls_cache_dir).domains(names).directory(config.acme_directory.to_string());
+        let acme = Acme::new(&config.tls_cache_dir).directory(config.acme_directory.to_string());
+        let acme = if config.acme_one_certificate { acme.certificate(names) } else { acme.domains(names) };
+        let mut acme = acme.stand_in(config.acme_stand_in);
         if let Some(contact) = &config.tls_email {
             acme = acme.contact(contact);
         }
@@ -247,12 +256,22 @@ pub(crate) fn certificates(config: &Config) -> Result<Option<Certificates>, rpro
 
 /// Only those of files, which can be built without leaving a trace.
 pub(crate) fn certificates_of_files(config: &Config) -> Result<Option<Certificates>, rproxy_tls::Error> {
-    config.tls_cert.as_ref().map(|_| with_files(Certificates::builder(), config).build()).transpose()
+    let builder = || with_protocol(with_files(Certificates::builder(), config), config);
+    (!config.tls_cert.is_empty()).then(|| builder().build()).transpose()
 }
 
 fn with_files(builder: CertificatesBuilder, config: &Config) -> CertificatesBuilder {
-    match (&config.tls_cert, &config.tls_key) {
-        (Some(certificate), Some(key)) => builder.files(certificate, key),
+    config.tls_cert.iter().zip(&config.tls_key).fold(builder, |builder, (cert, key)| builder.files(cert, key))
+}
+
+fn with_protocol(builder: CertificatesBuilder, config: &Config) -> CertificatesBuilder {
+    let mut builder = builder.min_version(config.tls_min_version);
+    if let Some(suites) = &config.tls_ciphers {
+        builder = builder.cipher_suites(suites.clone());
+    }
+    match (config.tls_client_auth, &config.tls_client_ca) {
+        (ClientAuthentication::Optional, Some(ca)) => builder.client_auth(ClientAuth::optional(ca)),
+        (ClientAuthentication::Required, Some(ca)) => builder.client_auth(ClientAuth::required(ca)),
         _ => builder,
     }
 }

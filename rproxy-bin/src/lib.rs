@@ -65,6 +65,7 @@ mod proxy;
 mod redirect;
 mod reload;
 mod run;
+mod service_manager;
 mod stack;
 
 pub use self::assemble::{StackError, stack};

@@ -1,11 +1,14 @@
 //! All that runs: listeners, their stacks, and what reloads and drains them.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rproxy_server::RequestBody;
-use rproxy_server::{Listen, ProxyVersions, RequestGuardLayer, Running, Server};
+use rproxy_server::{
+    Inherited, Listen, Predecessor, ProxyVersions, RequestBody, RequestGuardLayer, Running, Server, Successor,
+};
 use rproxy_tls::Certificates;
 use rproxy_ws_passthrough::Tunnels;
 use tokio::task::JoinSet;
@@ -35,6 +38,8 @@ pub(crate) struct Proxy {
     /// Of the stack that serves now.
     health_checks: Mutex<JoinSet<()>>,
     way: Mutex<Vec<Option<String>>>,
+    /// Where the process that takes over is to ask.
+    successor: Option<Successor>,
 }
 
 impl Proxy {
@@ -43,6 +48,7 @@ impl Proxy {
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
+        let (predecessor, inherited) = inherited(&config)?;
         let certificates = certificates(&config)?;
         let shared = Shared::new(&config)?;
         let stack = with(&certificates, shared.stack(&config)?);
@@ -50,7 +56,7 @@ impl Proxy {
         let workers = config.worker_count().get();
         let slots: Vec<_> = (0..workers).map(|_| Slot::new(stack.service::<RequestBody>())).collect();
         let tunnels = shared.ws_passthrough.tunnels();
-        let main = main_server(&config, &certificates, tunnels.clone()).start({
+        let main = main_server(&config, &certificates, tunnels.clone()).inherit(Arc::clone(&inherited)).start({
             let slots = slots.clone();
             move |worker| slots[worker.index].service()
         })?;
@@ -59,7 +65,7 @@ impl Proxy {
         }
         let port = main.local_addr().map_or(443, |address| address.port());
         let redirect = redirect_server(&config).map(|server| {
-            server.start(move |_| {
+            server.inherit(Arc::clone(&inherited)).start(move |_| {
                 RequestGuardLayer::new().layer(service_fn(move |request| redirect::to_https(request, port)))
             })
         });
@@ -68,9 +74,11 @@ impl Proxy {
             gauges::show(&shared, &main, &tunnels, &certificates);
             let admin = admin(&shared, &certificates, &draining);
             let answer = service_fn(move |request| admin.clone().answer(request));
-            Server::bind(listen).workers(1).start(move |_| RequestGuardLayer::new().layer(answer.clone()))
+            let server = Server::bind(listen).workers(1).inherit(Arc::clone(&inherited));
+            server.start(move |_| RequestGuardLayer::new().layer(answer.clone()))
         });
         let way = way(&config);
+        let successor = config.takeover.as_deref().map(Successor::listen).transpose()?;
         let proxy = Self {
             config,
             shared,
@@ -82,6 +90,7 @@ impl Proxy {
             certificates,
             health_checks: Mutex::default(),
             way: Mutex::new(way),
+            successor,
         };
         proxy.check_health(&stack);
         for address in proxy.redirect.iter().flat_map(Running::local_addrs) {
@@ -92,6 +101,14 @@ impl Proxy {
         }
         if let Some(certificates) = &proxy.certificates {
             tokio::spawn(certificates.clone().run());
+        }
+        for address in inherited.addresses() {
+            tracing::warn!(%address, "a socket was passed to this process that no setting listens on");
+        }
+        match predecessor.map(Predecessor::dismiss) {
+            Some(Ok(())) => tracing::info!("took over from the process before"),
+            Some(Err(error)) => tracing::warn!(%error, "the process before was not told that it may end"),
+            None => {}
         }
         Ok(proxy)
     }
@@ -111,6 +128,20 @@ impl Proxy {
     /// Where the local authority's certificate is, if there is one.
     pub(crate) fn local_ca(&self) -> Option<PathBuf> {
         self.certificates.as_ref().and_then(Certificates::local_ca_pem_path)
+    }
+
+    /// Resolves when another process has taken the listeners of this one.
+    pub(crate) async fn succeeded(&self) {
+        match &self.successor {
+            Some(successor) => successor.takes_over(|| self.listeners()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn listeners(&self) -> io::Result<Vec<OwnedFd>> {
+        let servers = [Some(&self.main), self.redirect.as_ref(), self.admin.as_ref()];
+        let listeners = servers.into_iter().flatten().map(|server| server.handle().listeners());
+        listeners.collect::<io::Result<Vec<_>>>().map(|all| all.into_iter().flatten().collect())
     }
 
     /// Reads certificates and configuration again. What is bad leaves the old in place.
@@ -153,10 +184,13 @@ impl Proxy {
         *self.health_checks.lock().unwrap_or_else(PoisonError::into_inner) = checks;
     }
 
-    /// Ends everything in good order.
-    pub(crate) async fn drain(self) {
+    /// Ends everything in good order. One that `is_succeeded` leaves even administration to its successor.
+    pub(crate) async fn drain(self, is_succeeded: bool) {
         tracing::info!(connections = self.main.handle().connections(), "draining");
         self.draining.store(true, Ordering::Relaxed);
+        if let Some(admin) = self.admin.as_ref().filter(|_| is_succeeded) {
+            admin.handle().drain();
+        }
         self.main.handle().drain();
         self.shared.ws_passthrough.tunnels().drain_within(self.config.drain_timeout);
         if let Some(redirect) = self.redirect {
@@ -180,8 +214,9 @@ fn way(config: &Config) -> Vec<Option<String>> {
 
 /// The settings that differ and are not part of what a reload replaces.
 fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
-    const REPLACED: [&str; 33] = [
+    const REPLACED: [&str; 34] = [
         "blocked_paths",
+        "body_timeout",
         "cache_max_object",
         "cache_paths",
         "compression",
@@ -220,6 +255,16 @@ fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
     others.filter(differs).map(Setting::variable).collect()
 }
 
+/// The sockets that are open already: of the service manager, and of the process that this one takes over from.
+fn inherited(config: &Config) -> Result<(Option<Predecessor>, Arc<Inherited>), RunError> {
+    let inherited = Inherited::from_env().map_err(RunError::Inherited)?;
+    let found = config.takeover.as_deref().map(Predecessor::find).transpose()?.flatten();
+    Ok(match found {
+        Some((predecessor, sockets)) => (Some(predecessor), Arc::new(inherited.and(sockets))),
+        None => (None, Arc::new(inherited)),
+    })
+}
+
 fn with(certificates: &Option<Certificates>, stack: Stack) -> Stack {
     match certificates {
         Some(certificates) => stack.certificates(certificates.clone()),
@@ -231,6 +276,8 @@ fn main_server(config: &Config, certificates: &Option<Certificates>, tunnels: Tu
     let mut server = bind(config.listeners())
         .workers(config.worker_count().get())
         .drain_timeout(config.drain_timeout)
+        .limits(config.limits.clone())
+        .uncounted(config.trusted_proxies.value().clone())
         .outliving(move || {
             let tunnels = tunnels.clone();
             async move { tunnels.closed().await }
@@ -249,7 +296,10 @@ fn main_server(config: &Config, certificates: &Option<Certificates>, tunnels: Tu
 
 fn redirect_server(config: &Config) -> Option<Server> {
     let listeners = config.redirect_listeners();
-    (!listeners.is_empty()).then(|| bind(listeners).workers(1).drain_timeout(config.drain_timeout))
+    (!listeners.is_empty()).then(|| {
+        let server = bind(listeners).workers(1).drain_timeout(config.drain_timeout).limits(config.limits.clone());
+        server.uncounted(config.trusted_proxies.value().clone())
+    })
 }
 
 fn bind(listeners: Vec<Listen>) -> Server {

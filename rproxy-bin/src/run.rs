@@ -2,13 +2,14 @@
 
 use std::io::{self, Write};
 
-use rproxy_server::ServerError;
+use rproxy_server::{HandoverError, ServerError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::assemble::{StackError, certificates_of_files};
 use crate::config::{AccessLog, Config};
 use crate::demo::{Site, banner};
 use crate::proxy::Proxy;
+use crate::service_manager;
 
 /// A proxy that can't start.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,12 @@ pub enum RunError {
     /// A listener can't be bound.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// A socket that was passed to the process can't be listened on.
+    #[error("a socket of LISTEN_FDS: {0}")]
+    Inherited(#[source] io::Error),
+    /// No process can be succeeded, or succeed this one.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
     /// The certificates can't be served.
     #[error(transparent)]
     Tls(#[from] rproxy_tls::Error),
@@ -62,12 +69,29 @@ impl Config {
 
 /// Until it is told to end, and then until what is open has ended.
 async fn serve(proxy: Proxy, mut signals: Signals) {
-    while let Event::Reload = signals.next().await {
-        proxy.reload();
+    service_manager::ready();
+    let is_succeeded = loop {
+        let event = tokio::select! {
+            event = signals.next() => event,
+            () = proxy.succeeded() => break true,
+        };
+        match event {
+            Event::Reload => {
+                service_manager::reloading();
+                proxy.reload();
+                service_manager::ready();
+            }
+            Event::End => break false,
+        }
+    };
+    match is_succeeded {
+        // The successor has told that it serves.
+        true => tracing::info!("another process took over"),
+        false => service_manager::stopping(),
     }
     let log = proxy.access_log();
     tokio::select! {
-        () = proxy.drain() => tracing::info!("drained"),
+        () = proxy.drain(is_succeeded) => tracing::info!("drained"),
         () = signals.end() => tracing::warn!("ended at once by a second signal"),
     }
     if let Some(log) = log {

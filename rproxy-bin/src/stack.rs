@@ -11,13 +11,13 @@ use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_rate_limit::RateLimitLayer;
 use rproxy_security_headers::SecurityHeadersLayer;
-use rproxy_server::{GuardBody, RequestGuardLayer};
+use rproxy_server::{ClientCertificateLayer, GuardBody, RequestGuardLayer};
 use rproxy_upstream::{Backends, Upstream};
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 
 use crate::compression::CompressionLayer;
-use crate::config::Config;
+use crate::config::{ClientAuthentication, Config};
 use crate::observe::ObserveLayer;
 use crate::optional::Optional;
 use crate::problem::ProblemLayer;
@@ -35,6 +35,7 @@ pub struct Stack {
     pub(crate) cache: Option<CacheLayer>,
     pub(crate) compression: Option<CompressionLayer>,
     pub(crate) forward_headers: ForwardHeadersLayer,
+    pub(crate) client_certificate: ClientCertificateLayer,
     pub(crate) backends: Backends,
 }
 
@@ -80,6 +81,8 @@ impl Stack {
             .layer(self.ws_passthrough.clone())
             // What the backend is to see of the client, settled before the cache compares it (`Vary`).
             .layer(self.forward_headers.clone())
+            // The certificate that the client showed, after what it claims has been dropped.
+            .layer(self.client_certificate)
             // A hit ends here.
             .layer(Optional(self.cache.clone()))
             // Inside of the cache: compressed once, served many times.
@@ -134,6 +137,10 @@ pub fn layers(config: &Config) -> Vec<String> {
             false => "WsPassthrough    refuses every upgrade".to_owned(),
         }),
         Some("ForwardHeaders   X-Forwarded-*, X-Real-IP, X-Request-Id, Via".to_owned()),
+        on(
+            config.tls_client_auth != ClientAuthentication::Off,
+            format!("ClientCert       Client-Cert, Client-Cert-Chain: {}", config.tls_client_auth),
+        ),
         on(config.cache_enabled, format!("Cache            {}", config.cache_paths.text())),
         on(config.compression, "Compression      brotli, gzip, zstd".to_owned()),
         Some(format!(

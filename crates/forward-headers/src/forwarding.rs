@@ -116,7 +116,8 @@ fn drop_claims(headers: &mut HeaderMap, is_trusted: bool) {
 /// A claim that nothing is put in the place of, such as `X-Forwarded-Prefix`.
 fn is_kept(name: &str) -> bool {
     let rebuilt = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_FORWARDED_PORT];
-    name.starts_with("x-forwarded-") && !rebuilt.iter().any(|rebuilt| is(name, rebuilt.as_str()))
+    let is_certificate = name == "client-cert" || name == "client-cert-chain";
+    is_certificate || name.starts_with("x-forwarded-") && !rebuilt.iter().any(|rebuilt| is(name, rebuilt.as_str()))
 }
 
 /// RFC 9113 §8.2.3: HTTP/2 may send each cookie on a line of its own; elsewhere there is one.
@@ -138,6 +139,8 @@ fn is_claim(name: &str) -> bool {
             begins(name, "x-forwarded-")
                 || ["x-forwarded", "x-real-ip", "x-request-id"].iter().any(|claim| is(name, claim))
         }
+        // RFC 9440 §2.4
+        Some(b'c') => is(name, "client-cert") || is(name, "client-cert-chain"),
         Some(b'f') => is(name, "forwarded"),
         // httpoxy, CVE-2016-5385
         Some(b'p') => name == "proxy",

@@ -43,7 +43,7 @@
 //!   (RFC 9110 §7.6.3) are sent [on](ForwardHeadersLayer::forwarded)
 //!   [request](ForwardHeadersLayer::via).
 //! - Everybody else's claims are dropped: all of `X-Forwarded-*`, `X-Real-IP`, `Forwarded`,
-//!   `X-Request-Id`, in the spelling with underscores, too, which many applications can't tell from
+//!   `X-Request-Id`, `Client-Cert` and `Client-Cert-Chain` (RFC 9440), in the spelling with underscores, too, which many applications can't tell from
 //!   the real one (`X_Forwarded_For`). `Proxy`, which CGI programs take for a setting, always is.
 //! - `Expect` ends here: the server in front has answered it.
 //!

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use http::uri::Scheme;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::server::conn::http1;
 use rproxy_client_ip::{PeerAddr, TrustedProxies};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -16,12 +15,14 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
+use crate::clients::TooMany;
 use crate::drain::OpenConnection;
+use crate::handshakes::Handshakes;
 use crate::http1::HeadLimits;
 use crate::limits::Limits;
 use crate::server::Server;
 use crate::service::ConnectionService;
-use crate::{ProxyVersions, RequestBody, TlsInfo, http2 as h2, proxy_protocol};
+use crate::{ClientCertificate, ProxyVersions, RequestBody, TlsInfo, http2, proxy_protocol};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -30,8 +31,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) head_limits: HeadLimits,
     pub(crate) http1: http1::Builder,
-    pub(crate) http2: http2::Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
+    handshakes: Arc<Handshakes>,
     proxy_protocol: Option<(TrustedProxies, ProxyVersions)>,
 }
 
@@ -41,20 +42,12 @@ impl Settings {
         let mut http1 = http1::Builder::new();
         // The scanner's limits come first; these only have to be no tighter.
         http1.max_headers(limits.fields).max_buf_size((limits.head_size * 2).max(64 * 1024));
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
-        http2
-            .timer(TokioTimer::new())
-            .enable_connect_protocol()
-            .max_concurrent_streams(limits.concurrent_streams)
-            .max_header_list_size(u32::try_from(limits.head_size).unwrap_or(u32::MAX))
-            .keep_alive_interval(limits.idle_timeout)
-            .keep_alive_timeout(limits.head_timeout);
         Self {
             head_limits: HeadLimits { size: limits.head_size, target: limits.target_size, fields: limits.fields },
             limits,
             http1,
-            http2,
             tls: server.tls.as_ref().map(|certificates| TlsAcceptor::from(certificates.server_config())),
+            handshakes: Handshakes::new(server.limits.handshakes.div_ceil(server.workers)),
             proxy_protocol: server.proxy_protocol.clone(),
         }
     }
@@ -86,21 +79,31 @@ where
             // Others are served as they are.
             trusted.contains(self.peer.0.ip())
         }) else {
-            return self.serve(stream);
+            return self.serve_counted(stream);
         };
         let versions = *versions;
         tokio::spawn(async move {
             let peer = self.peer.0;
             let header = proxy_protocol::read(&mut stream, versions);
             match timeout(self.settings.limits.handshake_timeout, header).await {
-                Ok(Ok(source)) => {
-                    self.peer = source.map_or(self.peer, PeerAddr);
-                    self.serve(stream);
+                Ok(Ok(Some(source))) => {
+                    self.peer = PeerAddr(source);
+                    self.serve_counted(stream);
                 }
+                // The balancer speaks for itself.
+                Ok(Ok(None)) => self.serve(stream),
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "bad PROXY protocol header"),
                 Err(_) => tracing::debug!(%peer, "no PROXY protocol header in time"),
             }
         });
+    }
+
+    /// Serves a connection of a client that may have so many only.
+    fn serve_counted(mut self, stream: TcpStream) {
+        match self.open.enter(self.peer.0.ip()) {
+            Ok(()) => self.serve(stream),
+            Err(TooMany) => tracing::debug!(peer = %self.peer.0, "too many connections of one client"),
+        }
     }
 
     /// Serves a connection of any kind.
@@ -114,7 +117,14 @@ where
         // The handshake is this connection's own task: a slow one holds up nobody else.
         tokio::spawn(async move {
             let peer = self.peer.0;
-            let stream = match timeout(self.settings.limits.handshake_timeout, acceptor.accept(socket)).await {
+            let mut handshake = self.settings.handshakes.begin();
+            let accepted = tokio::select! {
+                biased;
+                accepted = timeout(self.settings.limits.handshake_timeout, acceptor.accept(socket)) => accepted,
+                () = handshake.given_up() => return tracing::debug!(%peer, "TLS handshake given up for others"),
+            };
+            drop(handshake);
+            let stream = match accepted {
                 // Boxed: a TLS session is large, and moved more than once.
                 Ok(Ok(stream)) => Box::new(stream),
                 Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
@@ -127,7 +137,8 @@ where
             }
             let is_http2 = session.alpn_protocol() == Some(b"h2");
             let server_name = session.server_name().map(|name| name.to_ascii_lowercase().into());
-            let tls = Some(TlsInfo { server_name });
+            let client_certificate = session.peer_certificates().and_then(ClientCertificate::new);
+            let tls = Some(TlsInfo { server_name, client_certificate });
             match is_http2 {
                 true => self.serve_http2(stream, tls),
                 false => self.serve_http1(stream, Scheme::HTTPS, tls),
@@ -158,7 +169,7 @@ where
         let service = ConnectionService { inner: service, peer, scheme, tls, watch: Arc::default() };
         tokio::spawn(async move {
             let _open = open;
-            log(peer, h2::serve(socket, service, &settings, draining).await.map_err(Into::into));
+            log(peer, http2::serve(socket, service, &settings, draining).await.map_err(Into::into));
         });
     }
 }

@@ -1,10 +1,15 @@
 //! Knowing what is open, and ending it in good order.
 
-use std::sync::Arc;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+
+use crate::clients::{Client, Clients, TooMany};
 
 /// Watches and ends a running server. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -20,27 +25,52 @@ struct Shared {
     /// How many of the places have nobody in them yet.
     vacant: AtomicUsize,
     limit: usize,
+    clients: Clients,
     /// Whether a worker waits for `open` to fall.
     awaited: AtomicBool,
     fell: Notify,
+    /// The listening sockets, until draining begins.
+    sockets: Mutex<Vec<OwnedFd>>,
 }
 
 impl Handle {
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize, clients: Clients) -> Self {
         Self {
             shared: Arc::new(Shared {
                 draining: watch::Sender::new(false),
                 open: AtomicUsize::new(0),
                 vacant: AtomicUsize::new(0),
                 limit,
+                clients,
                 awaited: AtomicBool::new(false),
                 fell: Notify::new(),
+                sockets: Mutex::default(),
             }),
         }
     }
 
+    /// Keeps these sockets, to be passed on.
+    pub(crate) fn keep(&self, sockets: Vec<OwnedFd>) {
+        *self.sockets() = sockets;
+    }
+
+    /// The listening sockets, for a process that [takes over](crate::Successor): none, once draining has begun. As long
+    /// as somebody holds them and nobody accepts, clients wait.
+    ///
+    /// # Errors
+    ///
+    /// There are no descriptors left.
+    pub fn listeners(&self) -> io::Result<Vec<OwnedFd>> {
+        self.sockets().iter().map(OwnedFd::try_clone).collect()
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.shared.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Stops accepting, lets the requests in flight finish, closes idle connections.
     pub fn drain(&self) {
+        self.sockets().clear();
         self.shared.draining.send_replace(true);
         // Workers that wait for a free place are to stop, too.
         self.shared.fell.notify_waiters();
@@ -75,7 +105,7 @@ impl Handle {
             }
             if self.shared.open.fetch_add(1, Ordering::Relaxed) < self.shared.limit {
                 self.shared.vacant.fetch_add(1, Ordering::Relaxed);
-                return Some(Place(OpenConnection(Arc::clone(&self.shared))));
+                return Some(Place(OpenConnection { shared: Arc::clone(&self.shared), client: None }));
             }
             self.shared.open.fetch_sub(1, Ordering::Relaxed);
             self.fallen().await;
@@ -111,32 +141,44 @@ pub(crate) struct Place(OpenConnection);
 impl Place {
     /// The connection is there.
     pub(crate) fn taken(self) -> OpenConnection {
-        OpenConnection::new(&self.0.0)
+        OpenConnection::new(&self.0.shared)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.0.vacant.fetch_sub(1, Ordering::Relaxed);
+        self.0.shared.vacant.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// One connection, counted until it is dropped.
 #[derive(Debug)]
-pub(crate) struct OpenConnection(Arc<Shared>);
+pub(crate) struct OpenConnection {
+    shared: Arc<Shared>,
+    client: Option<Client>,
+}
 
 impl OpenConnection {
     fn new(shared: &Arc<Shared>) -> Self {
         shared.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(shared))
+        Self { shared: Arc::clone(shared), client: None }
+    }
+
+    /// Counts it as one of the client at `ip`, too.
+    pub(crate) fn enter(&mut self, ip: IpAddr) -> Result<(), TooMany> {
+        self.client = self.shared.clients.enter(ip)?;
+        Ok(())
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        if self.0.awaited.load(Ordering::SeqCst) {
-            self.0.fell.notify_waiters();
+        if let Some(client) = self.client {
+            self.shared.clients.leave(client);
+        }
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        if self.shared.awaited.load(Ordering::SeqCst) {
+            self.shared.fell.notify_waiters();
         }
     }
 }

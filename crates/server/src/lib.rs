@@ -48,6 +48,9 @@
 //! whose head is too large or too slow, reaches the service as a [`RefusedHead`] in place of the
 //! request, so that the answer is made where all answers are made. [`RequestGuardLayer`] makes it.
 //!
+//! What a client can make the server hold is limited ([`Limits`]), on HTTP/2 frame by frame. The listening sockets may be
+//! a service manager's, or those of the process before ([`Inherited`], [`Predecessor`], [`Successor`]).
+//!
 //! # How it fails
 //!
 //! [`Server::start`] fails with a [`ServerError`] that names the address. A connection that fails
@@ -56,11 +59,16 @@
 #![deny(missing_docs)]
 
 mod body;
+mod client_certificate;
+mod clients;
 mod connection;
 mod drain;
 mod guard;
+mod handover;
+mod handshakes;
 mod http1;
 mod http2;
+mod inherited;
 mod limits;
 mod listen;
 mod proxy_protocol;
@@ -71,9 +79,12 @@ mod worker;
 use std::sync::Arc;
 
 pub use self::body::RequestBody;
+pub use self::client_certificate::{ClientCertificate, ClientCertificateLayer, ClientCertificateService};
 pub use self::drain::Handle;
 pub use self::guard::{GuardBody, GuardFuture, GuardService, RequestBodyError, RequestGuardLayer, RequestRefusal};
+pub use self::handover::{HandoverError, Predecessor, Successor};
 pub use self::http1::RefusedHead;
+pub use self::inherited::Inherited;
 pub use self::limits::Limits;
 pub use self::listen::{Listen, ListenError};
 pub use self::proxy_protocol::ProxyVersions;
@@ -86,4 +97,6 @@ pub use self::worker::Worker;
 pub struct TlsInfo {
     /// The name that the client asked for (RFC 6066 §3), in lower case.
     pub server_name: Option<Arc<str>>,
+    /// What the client showed, where it was asked for (`rproxy_tls::ClientAuth`) and is vouched for.
+    pub client_certificate: Option<ClientCertificate>,
 }

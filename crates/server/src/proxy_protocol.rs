@@ -90,6 +90,7 @@ const V2_MAX: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     async fn parse(bytes: &[u8]) -> Result<(Option<String>, usize), String> {
         let mut rest = bytes;
@@ -129,6 +130,54 @@ mod tests {
             &[&V2_SIGNATURE[..], &[0x21, 0x11, 0, 2, 1, 2]].concat(),
         ] {
             assert!(parse(bytes).await.is_err(), "{}", bytes.escape_ascii());
+        }
+    }
+
+    /// A version 2 header: command, family, addresses, TLVs.
+    fn binary(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
+        let length = (body.len() as u16).to_be_bytes();
+        [&V2_SIGNATURE[..], &[0x20 | command, family], &length, body].concat()
+    }
+
+    fn parse_now(bytes: &[u8]) -> Result<(Option<String>, usize), String> {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(parse(bytes))
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reading_panic(
+            signature in prop_oneof![Just(&V2_SIGNATURE[..]), Just(&b"PROXY "[..]), Just(&b""[..])],
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let _ = parse_now(&[signature, &bytes].concat());
+        }
+
+        #[test]
+        fn whatever_tlvs_follow_the_source_and_the_end_stay(
+            ip in any::<[u8; 4]>(),
+            port in any::<u16>(),
+            // A type and a value each; the last may lie about its length.
+            tlvs in proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..30)), 0..6),
+            lie in proptest::option::of(any::<u16>()),
+            rest in proptest::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let tlvs = tlvs.iter().flat_map(|(kind, value)| {
+                [&[*kind][..], &(value.len() as u16).to_be_bytes(), value].concat()
+            });
+            let mut body = [&ip[..], &[10, 0, 0, 1], &port.to_be_bytes(), &[0, 80]].concat();
+            body.extend(tlvs);
+            body.extend(lie.iter().flat_map(|length| [&[4][..], &length.to_be_bytes()].concat()));
+            let header = binary(1, 0x11, &body);
+            // No more is read than the header, whatever is in it; and who is said to have connected is no matter of
+            // what else is said.
+            let source = SocketAddr::from((ip, port)).to_string();
+            prop_assert_eq!(parse_now(&[&header[..], &rest].concat()), Ok((Some(source), rest.len())));
+        }
+
+        #[test]
+        fn a_header_that_is_cut_off_is_no_header(at in 0usize..28) {
+            let header = binary(1, 0x11, &[192, 0, 2, 1, 10, 0, 0, 1, 0x12, 0x34, 0, 80]);
+            prop_assert!(parse_now(&header[..at]).is_err());
         }
     }
 }

@@ -16,25 +16,28 @@ use rproxy_tls::Certificates;
 use tokio::sync::oneshot;
 use tower_service::Service;
 
-use crate::RequestBody;
+use crate::clients::Clients;
 use crate::connection::BoxError;
 use crate::drain::Handle;
 use crate::limits::Limits;
 use crate::listen::{Bound, Listen};
 use crate::proxy_protocol::ProxyVersions;
 use crate::worker::{self, Worker};
+use crate::{Inherited, RequestBody};
 
 /// A server before it runs.
 #[derive(Clone)]
 #[must_use]
 pub struct Server {
     listen: Vec<Listen>,
-    workers: usize,
+    pub(crate) workers: usize,
     pub(crate) tls: Option<Certificates>,
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
     pub(crate) proxy_protocol: Option<(TrustedProxies, ProxyVersions)>,
+    uncounted: TrustedProxies,
     pub(crate) outliving: Option<Arc<Outliving>>,
+    inherited: Arc<Inherited>,
 }
 
 /// Makes a future that resolves when what outlives connections has ended.
@@ -50,7 +53,9 @@ impl Server {
             limits: Limits::default(),
             drain_timeout: Duration::from_secs(30),
             proxy_protocol: None,
+            uncounted: TrustedProxies::none(),
             outliving: None,
+            inherited: Arc::default(),
         }
     }
 
@@ -91,6 +96,20 @@ impl Server {
         self
     }
 
+    /// Listens on those of these sockets that are for its addresses, and binds the others. What it leaves is for other
+    /// servers of this process: give each of them the same.
+    pub fn inherit(mut self, sockets: impl Into<Arc<Inherited>>) -> Self {
+        self.inherited = sockets.into();
+        self
+    }
+
+    /// Peers that are proxies, with many clients behind one address:
+    /// [`Limits::connections_per_client`] is not for them.
+    pub fn uncounted(mut self, proxies: TrustedProxies) -> Self {
+        self.uncounted = proxies;
+        self
+    }
+
     /// Work that outlives the connection it came by, such as tunnels after an upgrade: a worker that
     /// drains waits for `ended()`, too, within the drain time. hyper counts such work no more.
     pub fn outliving<F>(mut self, ended: impl Fn() -> F + Send + Sync + 'static) -> Self
@@ -117,19 +136,23 @@ impl Server {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let handle = Handle::new(self.limits.connections);
+        let clients = Clients::new(self.limits.connections_per_client, self.uncounted.clone());
+        let handle = Handle::new(self.limits.connections, clients);
         let mut sockets: Vec<Vec<Bound>> = (0..self.workers).map(|_| Vec::new()).collect();
+        let (mut local_addrs, mut descriptors) = (Vec::new(), Vec::new());
         for listen in &self.listen {
-            let bind = |source| ServerError::Bind { listen: listen.clone(), source };
-            for (worker, socket) in sockets.iter_mut().zip(listen.bind(self.workers).map_err(bind)?) {
-                worker.push(socket);
+            let failed = |source| ServerError::Bind { listen: listen.clone(), source };
+            let bound = listen.bind(self.workers, self.limits.send_timeout, &self.inherited).map_err(failed)?;
+            if let Some(Bound::Tcp(listener)) = bound.iter().flatten().next() {
+                local_addrs.push(listener.local_addr().map_err(failed)?);
+            }
+            for (worker, mut bound) in sockets.iter_mut().zip(bound) {
+                let copies = bound.iter().map(Bound::descriptor);
+                descriptors.extend(copies.collect::<Result<Vec<_>, _>>().map_err(failed)?);
+                worker.append(&mut bound);
             }
         }
-        let local_addrs = sockets[0].iter().filter_map(|socket| match socket {
-            Bound::Tcp(listener) => listener.local_addr().ok(),
-            Bound::Unix(_) => None,
-        });
-        let local_addrs = local_addrs.collect();
+        handle.keep(descriptors);
 
         let mut workers = Vec::with_capacity(self.workers);
         for (index, sockets) in sockets.into_iter().enumerate() {

@@ -177,6 +177,74 @@ fn a_slow_head_gets_408_and_an_idle_connection_ends_in_silence() {
 }
 
 #[test]
+fn after_so_many_requests_a_connection_closes() {
+    let mut limits = Limits::default();
+    limits.requests = std::num::NonZeroU64::new(3);
+    let server = start(|server| server.limits(limits), RequestGuardLayer::new());
+    let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+    // Whoever answers them, hyper or we ourselves.
+    for requests in [[get; 4], [post; 4], [get, post, get, post], [post, get, post, get]] {
+        let mut stream = connect(server.local_addr().unwrap());
+        let answers = requests.map(|request| {
+            let _ = stream.write_all(request.as_bytes());
+            let mut answer = [0; 4096];
+            let read = stream.read(&mut answer).unwrap_or(0);
+            String::from_utf8_lossy(&answer[..read]).to_ascii_lowercase()
+        });
+        let closes = answers.each_ref().map(|answer| answer.contains("connection: close"));
+        assert_eq!(closes, [false, false, true, false], "{answers:?}");
+        assert_eq!(answers[3], "");
+    }
+}
+
+#[test]
+fn a_client_has_so_many_connections_and_no_more() {
+    let mut limits = Limits::default();
+    limits.connections_per_client = 2;
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let is_served = |stream: &mut TcpStream| {
+        let _ = stream.write_all(request);
+        stream.read(&mut [0; 1024]).unwrap_or(0) > 0
+    };
+    let server = start(|server| server.limits(limits.clone()), RequestGuardLayer::new());
+    let mut open: Vec<_> = (0..3).map(|_| connect(server.local_addr().unwrap())).collect();
+    let served: Vec<_> = open.iter_mut().map(is_served).collect();
+    assert_eq!(served, [true, true, false]);
+    open.remove(0);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_served(&mut connect(server.local_addr().unwrap())) {
+        assert!(Instant::now() < deadline, "the place is not given back");
+    }
+
+    let proxies = "loopback".parse().unwrap();
+    let server = start(|server| server.limits(limits).uncounted(proxies), RequestGuardLayer::new());
+    let mut open: Vec<_> = (0..3).map(|_| connect(server.local_addr().unwrap())).collect();
+    assert!(open.iter_mut().all(is_served), "a proxy is not counted");
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_given_up() {
+    let mut limits = Limits::default();
+    limits.send_timeout = Duration::from_millis(500);
+    let server = Server::bind("127.0.0.1:0".parse().unwrap()).workers(1).limits(limits);
+    let large = Bytes::from(vec![b'x'; 32 << 20]);
+    let answer = service_fn(move |_: Request<rproxy_server::RequestBody>| {
+        let response = Response::new(Full::new(large.clone()));
+        async { Ok::<_, Infallible>(response) }
+    });
+    let server = server.start(move |_| answer.clone()).unwrap();
+    let mut stream = connect(server.local_addr().unwrap());
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    stream.read_exact(&mut [0; 1]).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while server.handle().connections() > 0 {
+        assert!(Instant::now() < deadline, "still held");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
 fn a_slow_body_gets_408() {
     let server = start(|server| server, RequestGuardLayer::new().body_timeout(Duration::from_millis(100)));
     let answer = exchange(&server, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab");

@@ -6,16 +6,15 @@ mod cache;
 mod failure;
 mod order;
 
-use std::{collections::HashSet, fmt, fs, path::PathBuf, sync::Arc};
+use std::{collections::HashSet, fmt, path::PathBuf, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio_rustls_acme::acme::{LETS_ENCRYPT_PRODUCTION_DIRECTORY, LETS_ENCRYPT_STAGING_DIRECTORY};
 
 pub(crate) use order::Ordered;
 
-use crate::{Error, config::provider, names::acme_name, shelf::Shelf, store::Store, store::folder_name};
+use crate::{Error, config::provider, names::acme_name, roots, shelf::Shelf, store::Store, store::folder_name};
 use account::{Account, ExternalAccount};
 
 /// What to order by ACME (RFC 8555), and from whom; Let's Encrypt unless told otherwise.
@@ -31,6 +30,7 @@ pub struct Acme {
     directory_ca: Option<PathBuf>,
     contacts: Vec<String>,
     external_account: Option<(String, String)>,
+    stand_in: bool,
 }
 
 impl Acme {
@@ -44,6 +44,7 @@ impl Acme {
             directory_ca: None,
             contacts: Vec::new(),
             external_account: None,
+            stand_in: false,
         }
     }
 
@@ -94,6 +95,13 @@ impl Acme {
         self
     }
 
+    /// Whether a self-signed certificate serves a name until there is one from the authority. Default: no, the handshake
+    /// fails, because a client that is made to trust such a certificate is made to trust anybody's.
+    pub fn stand_in(mut self, stand_in: bool) -> Self {
+        self.stand_in = stand_in;
+        self
+    }
+
     /// Checks all that can be checked without asking the directory, and puts on the shelf what is in the cache.
     /// `seen` holds the names that others order already.
     pub(crate) fn open(self, seen: &mut HashSet<String>, shelf: &Arc<Shelf>) -> Result<Vec<Ordered>, Error> {
@@ -102,10 +110,11 @@ impl Acme {
         store.open().map_err(|source| Error::Store { path: store.root().to_owned(), source })?;
         let account =
             Arc::new(Account::new(store.clone(), self.contacts()?, self.binding()?, self.client()?, self.directory));
+        let stand_in = self.stand_in;
         let ordered = certificates.into_iter().map(|names| {
             let words: Vec<&str> = names.iter().map(String::as_str).collect();
             let store = store.folder(folder_name(&words));
-            Ordered::open(names, store, account.clone(), shelf)
+            Ordered::open(names, store, account.clone(), shelf, stand_in)
         });
         ordered.collect()
     }
@@ -183,15 +192,8 @@ impl Acme {
         match &self.directory_ca {
             None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
             Some(path) => {
-                let refused = |reason: String| Error::DirectoryCa { path: path.clone(), reason };
-                let pem = fs::read(path).map_err(|error| refused(error.to_string()))?;
-                for certificate in CertificateDer::pem_slice_iter(&pem) {
-                    let certificate = certificate.map_err(|error| refused(error.to_string()))?;
-                    roots.add(certificate).map_err(|error| refused(error.to_string()))?;
-                }
-                if roots.is_empty() {
-                    return Err(refused("no certificate found".to_owned()));
-                }
+                let refused = |reason| Error::DirectoryCa { path: path.clone(), reason };
+                roots = roots::read(path).map_err(refused)?;
             }
         }
         let client = ClientConfig::builder_with_provider(provider())

@@ -9,8 +9,13 @@ use rustls::ServerConfig;
 use tokio::task::JoinSet;
 
 use crate::{
-    Acme, CertificateStatus, Error, Local, acme::Ordered, config::server_config, files::Files, local::LocalAuthority,
-    shelf::Shelf, watch::watch,
+    Acme, CertificateStatus, CipherSuites, ClientAuth, Error, Local, TlsVersion,
+    acme::Ordered,
+    config::{Protocol, server_config},
+    files::Files,
+    local::LocalAuthority,
+    shelf::Shelf,
+    watch::watch,
 };
 
 /// The certificates of a server, from all sources together. Clones share everything.
@@ -118,6 +123,7 @@ pub struct CertificatesBuilder {
     acme: Vec<Acme>,
     files: Vec<(PathBuf, PathBuf)>,
     local: Option<Local>,
+    protocol: Protocol,
 }
 
 impl CertificatesBuilder {
@@ -137,6 +143,33 @@ impl CertificatesBuilder {
     /// Has a local development authority make a certificate. The last call counts.
     pub fn local(mut self, local: Local) -> Self {
         self.local = Some(local);
+        self
+    }
+
+    /// Speaks this version of TLS and newer ones. Default 1.2.
+    pub fn min_version(mut self, version: TlsVersion) -> Self {
+        self.protocol.min_version = version;
+        self
+    }
+
+    /// Speaks these cipher suites only, and prefers them in this order. By default all that rustls considers safe, in
+    /// the client's order: it knows which it computes faster.
+    pub fn cipher_suites(mut self, suites: CipherSuites) -> Self {
+        self.protocol.suites = suites;
+        self
+    }
+
+    /// Asks clients for certificates. An authority that validates a name by ACME shows none and still gets its answer,
+    /// for which it takes TLS 1.3.
+    pub fn client_auth(mut self, auth: ClientAuth) -> Self {
+        self.protocol.client_auth = Some(auth);
+        self
+    }
+
+    /// Appends the secrets of all sessions to this file, for Wireshark and the like: whoever has it can read all that
+    /// was said. For the hour in which it is needed, and no longer.
+    pub fn key_log(mut self, path: impl Into<PathBuf>) -> Self {
+        self.protocol.key_log = Some(path.into());
         self
     }
 
@@ -160,7 +193,7 @@ impl CertificatesBuilder {
         if files.is_empty() && ordered.is_empty() && local.is_none() {
             return Err(Error::Nothing);
         }
-        let config = server_config(shelf.clone(), !ordered.is_empty())?;
+        let config = server_config(shelf.clone(), !ordered.is_empty(), self.protocol)?;
         Ok(Certificates { inner: Arc::new(Inner { shelf, config: Arc::new(config), ordered, files, local }) })
     }
 }

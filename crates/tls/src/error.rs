@@ -1,5 +1,7 @@
 use std::{io, path::PathBuf};
 
+use crate::TlsVersion;
+
 /// Why certificates could not be set up.
 ///
 /// All of it is found while [`CertificatesBuilder::build`](crate::CertificatesBuilder::build) runs:
@@ -79,6 +81,48 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// No certificate could be made to stand in for the one on order.
+    #[error("self-signed certificate: {reason}")]
+    StandIn {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A version of TLS that is not spoken.
+    #[error("bad TLS version {text:?}: expected 1.2 or 1.3")]
+    Version {
+        /// The version as it was given.
+        text: String,
+    },
+    /// A cipher suite that there is not, or no more.
+    #[error("bad cipher suite {name:?}: expected some of {}", crate::CipherSuites::all())]
+    Suite {
+        /// The name as it was given.
+        name: String,
+    },
+    /// None of the cipher suites is for a version that is allowed.
+    #[error("no cipher suite of {suites} is for TLS {version} or newer")]
+    NoSuite {
+        /// The suites.
+        suites: String,
+        /// The oldest version that is allowed.
+        version: TlsVersion,
+    },
+    /// The file with the authorities that vouch for clients can't be used.
+    #[error("bad client CA file {}: {reason}", path.display())]
+    ClientCa {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file for session secrets can't be opened.
+    #[error("key log {}: {source}", path.display())]
+    KeyLog {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
     },
     /// rustls refused the set-up.
     #[error("TLS set-up: {0}")]

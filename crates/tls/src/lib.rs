@@ -68,6 +68,9 @@
 //! certificate is chosen by server name, exact before wildcard before the default, which is the first pair of files,
 //! else the local authority's, else the first one by ACME.
 //!
+//! [Version](CertificatesBuilder::min_version) and [suites](CertificatesBuilder::cipher_suites) can be narrowed, and
+//! clients [asked for certificates](CertificatesBuilder::client_auth).
+//!
 //! Nothing is ordered or reloaded unless [`Certificates::run`] is being polled. The provider is aws-lc-rs, named
 //! explicitly, so it does not matter which one the process has installed, if any.
 //!
@@ -80,7 +83,8 @@
 //! restart does not shorten the wait; a directory that is down is asked again after two seconds, then twice as long,
 //! up to ten minutes. [`status`](Certificates::status) has all of it for metrics.
 //!
-//! A handshake for a name whose certificate is still on order fails; it is not answered with another name's.
+//! A handshake for a name whose certificate is still on order fails; it is not answered with another name's, nor, unless
+//! [told so](Acme::stand_in), with a self-signed one.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -88,11 +92,15 @@ mod acme;
 mod certificates;
 mod certified;
 mod chain;
+mod client_auth;
 mod config;
 mod error;
 mod files;
+mod key_log;
 mod local;
 mod names;
+mod protocol;
+mod roots;
 mod shelf;
 mod status;
 mod store;
@@ -104,7 +112,9 @@ mod watch;
 
 pub use acme::Acme;
 pub use certificates::{Certificates, CertificatesBuilder};
+pub use client_auth::ClientAuth;
 pub use config::is_challenge;
 pub use error::{Error, PemError};
 pub use local::Local;
+pub use protocol::{CipherSuites, TlsVersion};
 pub use status::{CertificateStatus, Source};

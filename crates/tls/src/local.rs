@@ -207,6 +207,20 @@ impl LocalAuthority {
     }
 }
 
+/// A certificate for these names that nobody vouches for. It is kept nowhere.
+pub(crate) fn self_signed(names: &[String]) -> Result<Certified, String> {
+    let key = KeyPair::generate().map_err(|error| error.to_string())?;
+    let mut params = CertificateParams::new(names.to_vec()).map_err(|error| error.to_string())?;
+    let now = SystemTime::now();
+    params.not_before = OffsetDateTime::from(now - SKEW);
+    params.not_after = OffsetDateTime::from(now - SKEW + LEAF_LIFETIME);
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "rproxy stand-in");
+    let certificate = params.self_signed(&key).map_err(|error| error.to_string())?;
+    let pem = [key.serialize_pem(), certificate.pem()].concat();
+    Certified::from_pem(pem.as_bytes(), pem.as_bytes()).map_err(|error| error.to_string())
+}
+
 struct Ca {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,

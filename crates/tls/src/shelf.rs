@@ -37,6 +37,8 @@ struct Slot {
     source: Source,
     wanted: Vec<String>,
     current: Option<Arc<Certified>>,
+    /// Serves as long as there is none.
+    stand_in: Option<Arc<Certified>>,
     last_error: Option<String>,
 }
 
@@ -52,7 +54,7 @@ impl Shelf {
 
     pub(crate) fn reserve(&self, source: Source, wanted: Vec<String>) -> SlotId {
         let mut slots = self.slots();
-        slots.push(Slot { source, wanted, current: None, last_error: None });
+        slots.push(Slot { source, wanted, current: None, stand_in: None, last_error: None });
         self.rebuild(&slots);
         SlotId(slots.len() - 1)
     }
@@ -62,11 +64,21 @@ impl Shelf {
         let mut slots = self.slots();
         if let Some(slot) = slots.get_mut(id.0) {
             slot.current = Some(Arc::new(certified));
+            slot.stand_in = None;
             slot.last_error = None;
         }
         self.rebuild(&slots);
         drop(slots);
         self.changes.send_replace(());
+    }
+
+    /// Until there is a certificate, handshakes get this one.
+    pub(crate) fn stand_in(&self, id: SlotId, certified: Certified) {
+        let mut slots = self.slots();
+        if let Some(slot) = slots.get_mut(id.0) {
+            slot.stand_in = Some(Arc::new(certified));
+        }
+        self.rebuild(&slots);
     }
 
     /// Remembers why there is no newer certificate; what is served stays.
@@ -144,6 +156,7 @@ impl Shelf {
             source: slot.source,
             wanted: &slot.wanted,
             current: slot.current.as_ref(),
+            stand_in: slot.stand_in.as_ref(),
         }));
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
     }

@@ -12,7 +12,7 @@ pub(crate) struct Table {
     exact: HashMap<Box<str>, Arc<Certified>>,
     wildcard: HashMap<Box<str>, Arc<Certified>>,
     /// Names that are on order: better a clean failure than somebody else's certificate.
-    awaited: Vec<Box<str>>,
+    awaited: HashMap<Box<str>, Option<Arc<Certified>>>,
     default: Option<Arc<Certified>>,
 }
 
@@ -21,6 +21,8 @@ pub(crate) struct Row<'a> {
     pub(crate) source: Source,
     pub(crate) wanted: &'a [String],
     pub(crate) current: Option<&'a Arc<Certified>>,
+    /// Better than none.
+    pub(crate) stand_in: Option<&'a Arc<Certified>>,
 }
 
 impl Table {
@@ -37,8 +39,9 @@ impl Table {
         let mut table = Self::default();
         for row in &rows {
             let Some(certified) = row.current else {
-                let wanted = row.wanted.iter().map(|name| name.as_str().into());
-                table.awaited.extend(wanted);
+                for name in row.wanted {
+                    table.awaited.insert(name.as_str().into(), row.stand_in.cloned());
+                }
                 continue;
             };
             for name in &certified.names.dns {
@@ -55,7 +58,8 @@ impl Table {
         // has the loopback addresses, an ACME one has none.
         table.default = [Source::Files, Source::Local, Source::Acme]
             .into_iter()
-            .find_map(|source| rows.iter().filter(|row| row.source == source).find_map(|row| row.current.cloned()));
+            .find_map(|source| rows.iter().filter(|row| row.source == source).find_map(|row| row.current.cloned()))
+            .or_else(|| rows.iter().find_map(|row| row.stand_in.cloned()));
         table
     }
 
@@ -71,10 +75,10 @@ impl Table {
         if let Some(certified) = wildcard_parent(&name).and_then(|parent| self.wildcard.get(parent)) {
             return Some(certified);
         }
-        if self.awaited.iter().any(|awaited| **awaited == *name) {
-            return None;
+        match self.awaited.get(&*name) {
+            Some(stand_in) => stand_in.as_ref(),
+            None => self.default.as_ref(),
         }
-        self.default.as_ref()
     }
 }
 
@@ -96,6 +100,7 @@ mod tests {
             source: Source::Files,
             wanted: &[],
             current: Some(certified),
+            stand_in: None,
         }));
         for (name, expected) in [
             (Some("a.example.com"), "a.example.com b.example.com"),
@@ -116,9 +121,9 @@ mod tests {
         let [local, acme, file] =
             [&["a.test", "b.test", "c.test"][..], &["a.test", "b.test"], &["a.test"]].map(self_signed);
         let table = Table::new([
-            Row { source: Source::Local, wanted: &[], current: Some(&local) },
-            Row { source: Source::Acme, wanted: &[], current: Some(&acme) },
-            Row { source: Source::Files, wanted: &[], current: Some(&file) },
+            Row { source: Source::Local, wanted: &[], current: Some(&local), stand_in: None },
+            Row { source: Source::Acme, wanted: &[], current: Some(&acme), stand_in: None },
+            Row { source: Source::Files, wanted: &[], current: Some(&file), stand_in: None },
         ]);
         for (name, expected) in [("a.test", "a.test"), ("b.test", "a.test b.test"), ("c.test", "a.test b.test c.test")]
         {
@@ -131,13 +136,29 @@ mod tests {
         let [other, wild] = [&["other.test"][..], &["*.example.com"]].map(self_signed);
         let wanted = ["new.test".to_owned(), "new.example.com".to_owned()];
         let table = Table::new([
-            Row { source: Source::Acme, wanted: &wanted, current: None },
-            Row { source: Source::Files, wanted: &[], current: Some(&other) },
-            Row { source: Source::Files, wanted: &[], current: Some(&wild) },
+            Row { source: Source::Acme, wanted: &wanted, current: None, stand_in: None },
+            Row { source: Source::Files, wanted: &[], current: Some(&other), stand_in: None },
+            Row { source: Source::Files, wanted: &[], current: Some(&wild), stand_in: None },
         ]);
         assert_eq!(chosen(&table, Some("NEW.test")), None);
         assert_eq!(chosen(&table, Some("new.example.com")).as_deref(), Some("*.example.com"));
         assert_eq!(chosen(&table, None).as_deref(), Some("other.test"));
+    }
+
+    #[test]
+    fn a_stand_in_serves_its_names_and_gives_way_to_all_others() {
+        let [stand_in, wild] = [&["new.test", "new.example.com"][..], &["*.example.com"]].map(self_signed);
+        let wanted = ["new.test".to_owned(), "new.example.com".to_owned()];
+        let awaited = || Row { source: Source::Acme, wanted: &wanted, current: None, stand_in: Some(&stand_in) };
+        let alone = Table::new([awaited()]);
+        for name in [Some("new.test"), Some("NEW.example.com"), Some("unknown.test"), None] {
+            assert_eq!(chosen(&alone, name).as_deref(), Some("new.test new.example.com"), "{name:?}");
+        }
+        let files = Row { source: Source::Files, wanted: &[], current: Some(&wild), stand_in: None };
+        let both = Table::new([awaited(), files]);
+        assert_eq!(chosen(&both, Some("new.test")).as_deref(), Some("new.test new.example.com"));
+        assert_eq!(chosen(&both, Some("new.example.com")).as_deref(), Some("*.example.com"));
+        assert_eq!(chosen(&both, None).as_deref(), Some("*.example.com"));
     }
 
     #[test]

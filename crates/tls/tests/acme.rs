@@ -12,9 +12,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use client::{Seen, echo, modern, talk};
+use client::{Seen, echo, handshake, modern, talk, trusting};
 use pebble::{Pebble, PebbleOptions};
-use rproxy_tls::{Acme, CertificateStatus, Certificates, is_challenge};
+use rproxy_tls::{Acme, CertificateStatus, Certificates, ClientAuth, is_challenge};
 use rustls::RootCertStore;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -126,6 +126,41 @@ async fn a_certificate_is_issued_over_tls_alpn_01_and_serves() {
     let status = of(&certificates, "a.test");
     assert!(status.is_valid(SystemTime::now()));
     assert_eq!(status.last_error, None);
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_serves_until_there_is_one_if_told_so() {
+    let mut server = Server::bind().await;
+    let Some(pebble) = Pebble::start(options(&server)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = certificates(acme(&pebble, folder.path()).domain("a.test").stand_in(true));
+    assert_eq!(of(&certificates, "a.test").not_after, None, "it is not the one that was asked for");
+    // Whoever does not look at the certificate is served.
+    let seen = handshake(&trusting(), certificates.server_config(), "a.test").await.unwrap();
+    assert_eq!(seen.alpn.as_deref(), Some(&b"h2"[..]));
+
+    server.serve(&certificates);
+    timeout(LONG, certificates.ready()).await.unwrap();
+    let seen = server.visit(pebble.issuer(), "a.test").await;
+    assert!(seen.is_ok(), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_name_is_validated_though_clients_have_to_show_certificates() {
+    let mut server = Server::bind().await;
+    let Some(pebble) = Pebble::start(options(&server)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let acme = acme(&pebble, folder.path()).domain("a.test");
+    let auth = ClientAuth::required(pebble.directory_ca());
+    let certificates = Certificates::builder().acme(acme).client_auth(auth).build().unwrap();
+    server.serve(&certificates);
+    timeout(LONG, certificates.ready()).await.unwrap();
+    let seen = server.visit(pebble.issuer(), "a.test").await;
+    assert!(seen.is_err(), "a client without a certificate is not served");
 }
 
 #[tokio::test]

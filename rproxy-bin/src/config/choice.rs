@@ -85,6 +85,42 @@ impl fmt::Display for ProxyProtocol {
     }
 }
 
+/// Whether clients are asked for certificates in the TLS handshake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientAuthentication {
+    /// They are not.
+    #[default]
+    Off,
+    /// They may show one.
+    Optional,
+    /// They get no connection without one.
+    Required,
+}
+
+impl FromStr for ClientAuthentication {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text.to_ascii_lowercase().as_str() {
+            "off" | "false" | "no" | "0" => Ok(Self::Off),
+            "optional" => Ok(Self::Optional),
+            "required" => Ok(Self::Required),
+            _ => Err(ParseError::new("client authentication", text, "no such way")),
+        }
+    }
+}
+
+impl fmt::Display for ClientAuthentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Optional => "optional",
+            Self::Required => "required",
+        })
+    }
+}
+
 /// Which of the proxy's own events are logged: a `tracing` filter such as `info` or `warn,rproxy=debug`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);
@@ -188,7 +224,13 @@ pub(super) fn email(text: &str) -> Result<String, ParseError> {
     Ok(address.to_owned())
 }
 
+/// A URL, or the name of one of Let's Encrypt's.
 pub(super) fn acme_directory(text: &str) -> Result<Uri, ParseError> {
+    match text {
+        "production" => return Ok(Uri::from_static("https://acme-v02.api.letsencrypt.org/directory")),
+        "staging" => return Ok(Uri::from_static("https://acme-staging-v02.api.letsencrypt.org/directory")),
+        _ => {}
+    }
     let error = |reason: &str| ParseError::new("directory URL", text, reason);
     let uri: Uri = text.parse().map_err(|_| error("not a URL"))?;
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {

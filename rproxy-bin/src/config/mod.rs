@@ -42,14 +42,15 @@ use http::Uri;
 use rproxy_cache::CachePaths;
 use rproxy_client_ip::TrustedProxies;
 use rproxy_path_filter::PathRules;
-use rproxy_server::Listen;
+use rproxy_server::{Limits, Listen};
+use rproxy_tls::{CipherSuites, TlsVersion};
 use rproxy_upstream::Backend;
 use rproxy_ws_passthrough::{WsOrigins, WsPaths};
 
 use self::source::Origins;
 
 pub use self::balance::UpstreamBalance;
-pub use self::choice::{AccessLog, LogFilter, ProxyProtocol, Secret};
+pub use self::choice::{AccessLog, ClientAuthentication, LogFilter, ProxyProtocol, Secret};
 pub use self::error::{ConfigError, Named, Problem};
 pub use self::listen::HttpPort;
 pub use self::reference::reference;
@@ -72,6 +73,7 @@ mod report;
 mod rules;
 mod settings;
 mod source;
+mod tls;
 mod tls_name;
 mod upstream;
 mod value;
@@ -130,10 +132,24 @@ pub struct Config {
     pub acme_eab_kid: Option<String>,
     /// External account binding: the HMAC key, in base64url.
     pub acme_eab_hmac_key: Option<Secret>,
-    /// A PEM certificate chain.
-    pub tls_cert: Option<PathBuf>,
-    /// The private key of [`tls_cert`](Self::tls_cert).
-    pub tls_key: Option<PathBuf>,
+    /// PEM certificate chains, the first for clients that name no host or an unknown one.
+    pub tls_cert: Vec<PathBuf>,
+    /// The private key of each [`tls_cert`](Self::tls_cert).
+    pub tls_key: Vec<PathBuf>,
+    /// The oldest version of TLS that is spoken.
+    pub tls_min_version: TlsVersion,
+    /// The cipher suites that are spoken; `None` for all that are safe.
+    pub tls_ciphers: Option<CipherSuites>,
+    /// Whether clients are asked for certificates.
+    pub tls_client_auth: ClientAuthentication,
+    /// A PEM file with the authorities that vouch for clients.
+    pub tls_client_ca: Option<PathBuf>,
+    /// A file for the secrets of TLS sessions.
+    pub tls_key_log: Option<PathBuf>,
+    /// Whether all names stand on one certificate.
+    pub acme_one_certificate: bool,
+    /// Whether a self-signed certificate serves until there is one.
+    pub acme_stand_in: bool,
     /// Whether a local authority makes the certificates.
     pub tls_local: bool,
     /// Whether clients are held to a rate.
@@ -186,10 +202,16 @@ pub struct Config {
     pub proxy_protocol: ProxyProtocol,
     /// The largest request body, in bytes; `None` for no limit.
     pub max_body: Option<u64>,
+    /// Time from one part of a request body to the next.
+    pub body_timeout: Duration,
+    /// What clients may make the server hold, and for how long.
+    pub limits: Limits,
     /// How many workers; `None` for one per core. See [`worker_count`](Self::worker_count).
     pub workers: Option<NonZeroUsize>,
     /// Time that open requests get once the proxy is to end.
     pub drain_timeout: Duration,
+    /// The Unix socket by which a new process takes the listeners of this one.
+    pub takeover: Option<PathBuf>,
     /// Where health, metrics and cache purging are served.
     pub admin_listen: Option<Listen>,
     /// What is written about each request.
@@ -256,7 +278,7 @@ impl Config {
 
     /// Whether the main listeners speak TLS.
     pub fn tls(&self) -> bool {
-        self.tls_local || !self.tls_domains.is_empty() || self.tls_cert.is_some()
+        self.tls_local || !self.tls_domains.is_empty() || !self.tls_cert.is_empty()
     }
 
     /// The names to ask the certificate authority for: none when they are made locally.
@@ -353,8 +375,15 @@ impl Default for Config {
             acme_ca: None,
             acme_eab_kid: None,
             acme_eab_hmac_key: None,
-            tls_cert: None,
-            tls_key: None,
+            tls_cert: Vec::new(),
+            tls_key: Vec::new(),
+            tls_min_version: TlsVersion::default(),
+            tls_ciphers: None,
+            tls_client_auth: ClientAuthentication::Off,
+            tls_client_ca: None,
+            tls_key_log: None,
+            acme_one_certificate: false,
+            acme_stand_in: false,
             tls_local: false,
             rate_limit_enabled: true,
             rate_limit: RATE,
@@ -381,8 +410,11 @@ impl Default for Config {
             trusted_proxies: Written::default(),
             proxy_protocol: ProxyProtocol::Off,
             max_body: None,
+            body_timeout: Duration::from_secs(30),
+            limits: Limits::default(),
             workers: None,
             drain_timeout: Duration::from_secs(30),
+            takeover: None,
             admin_listen: None,
             access_log: AccessLog::Off,
             log_level: LogFilter::default(),

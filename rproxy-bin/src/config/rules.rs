@@ -10,7 +10,7 @@ use super::error::Problem;
 use super::listen::collide;
 use super::source::Origin;
 use super::upstream::is_reached_by;
-use super::{Config, ProxyProtocol};
+use super::{ClientAuthentication, Config, ProxyProtocol};
 
 /// Adds what contradicts itself in `config`. Settings that are `doubtful`, because their text was no good, are not
 /// held against others: that problem is known already.
@@ -39,16 +39,19 @@ struct Rule {
 const RULES: &[Rule] = &[
     Rule {
         about: &["tls_cert", "tls_key"],
-        broken: |c, origin| match (&c.tls_cert, &c.tls_key) {
-            (Some(_), None) => {
-                Some(format!("needs {} as well, the private key of the certificate", origin.name("tls_key")))
-            }
-            (None, Some(_)) => Some(format!("needs {} as well, the certificate of the key", origin.name("tls_cert"))),
-            _ => None,
+        broken: |c, origin| match (c.tls_cert.len(), c.tls_key.len()) {
+            (certificates, keys) if certificates == keys => None,
+            (_, 0) => Some(format!("needs {} as well, the private key of the certificate", origin.name("tls_key"))),
+            (0, _) => Some(format!("needs {} as well, the certificate of the key", origin.name("tls_cert"))),
+            (certificates, keys) => Some(format!(
+                "each certificate has its key, in the same order: {} has {certificates} and {} has {keys}",
+                origin.name("tls_cert"),
+                origin.name("tls_key"),
+            )),
         },
     },
-    Rule { about: &["tls_cert"], broken: |c, _| unreadable(c.tls_cert.as_ref()) },
-    Rule { about: &["tls_key"], broken: |c, _| unreadable(c.tls_key.as_ref()) },
+    Rule { about: &["tls_cert"], broken: |c, _| c.tls_cert.iter().find_map(|file| unreadable(Some(file))) },
+    Rule { about: &["tls_key"], broken: |c, _| c.tls_key.iter().find_map(|file| unreadable(Some(file))) },
     Rule {
         about: &["upstream_cert", "upstream_key"],
         broken: |c, origin| match (&c.upstream_cert, &c.upstream_key) {
@@ -60,6 +63,34 @@ const RULES: &[Rule] = &[
     Rule { about: &["upstream_ca"], broken: |c, _| unreadable(c.upstream_ca.as_ref()) },
     Rule { about: &["upstream_cert"], broken: |c, _| unreadable(c.upstream_cert.as_ref()) },
     Rule { about: &["upstream_key"], broken: |c, _| unreadable(c.upstream_key.as_ref()) },
+    Rule { about: &["tls_client_ca"], broken: |c, _| unreadable(c.tls_client_ca.as_ref()) },
+    Rule {
+        about: &["tls_client_auth", "tls_client_ca"],
+        broken: |c, origin| match (c.tls_client_auth, &c.tls_client_ca) {
+            (ClientAuthentication::Off, Some(_)) => {
+                Some(format!("needs {}=optional or required as well", origin.name("tls_client_auth")))
+            }
+            (ClientAuthentication::Optional | ClientAuthentication::Required, None) => {
+                Some(format!("needs {} as well, the authorities that vouch for clients", origin.name("tls_client_ca")))
+            }
+            _ => None,
+        },
+    },
+    Rule {
+        about: &["tls_client_auth", "tls_cert", "tls_domains", "tls_local"],
+        broken: |c, _| {
+            let plain = c.tls_client_auth != ClientAuthentication::Off && !c.tls();
+            plain.then(|| "without TLS there are no certificates to ask for".to_owned())
+        },
+    },
+    Rule {
+        about: &["tls_ciphers", "tls_min_version"],
+        broken: |c, _| {
+            let suites = c.tls_ciphers.as_ref()?;
+            let none = !suites.serve(c.tls_min_version);
+            none.then(|| format!("none of {suites} is for TLS {} or newer", c.tls_min_version))
+        },
+    },
     Rule { about: &["acme_ca"], broken: |c, _| unreadable(c.acme_ca.as_ref()) },
     Rule {
         about: &["acme_eab_kid", "acme_eab_hmac_key"],
@@ -173,7 +204,15 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             true => "certificates are made locally",
             false => "no certificate is asked for",
         };
-        let acme = ["tls_email", "acme_directory", "acme_ca", "acme_eab_kid", "acme_eab_hmac_key"];
+        let acme = [
+            "tls_email",
+            "acme_directory",
+            "acme_ca",
+            "acme_eab_kid",
+            "acme_eab_hmac_key",
+            "acme_one_certificate",
+            "acme_stand_in",
+        ];
         warnings.extend(acme.into_iter().filter_map(|key| idle(key, because)));
     }
     if !config.upstream.iter().any(|backend| backend.protocol() == Protocol::Https) {
@@ -189,6 +228,13 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     }
     if config.cache_enabled && config.cache_max_object > config.cache_size {
         warnings.extend(idle("cache_max_object", "it is larger than the whole cache"));
+    }
+    if !config.tls() {
+        let tls = ["tls_min_version", "tls_ciphers", "tls_key_log", "max_handshakes"];
+        warnings.extend(tls.into_iter().filter_map(|key| idle(key, "there is no TLS")));
+    }
+    if config.tls() && config.tls_key_log.is_some() {
+        warnings.push("tls_key_log: whoever reads that file reads all traffic".to_owned());
     }
     if config.hsts && !config.tls() {
         warnings.extend(idle("hsts", "it is sent over TLS only"));

@@ -79,6 +79,26 @@ pub(super) fn count(text: &str, most: u32) -> Result<u32, ParseError> {
     whole(text, most.into()).map(|number| number as u32)
 }
 
+/// A whole number from 1 to `most`.
+pub(super) fn limit<T: TryFrom<u32>>(text: &str, most: u32) -> Result<T, ParseError> {
+    let number = match count(text, most)? {
+        0 => return Err(ParseError::new("number", text, "must be 1 or more")),
+        number => number,
+    };
+    T::try_from(number).map_err(|_| ParseError::new("number", text, format!("must be {most} or less")))
+}
+
+/// A size from `least` to `most` bytes.
+pub(super) fn size_between(text: &str, least: u64, most: u64) -> Result<usize, ParseError> {
+    let bytes = size(text, 1)?;
+    let error = |reason: String| ParseError::new("size", text, reason);
+    match usize::try_from(bytes) {
+        Ok(size) if (least..=most).contains(&bytes) => Ok(size),
+        _ if bytes < least => Err(error(format!("must be {} or more", written_size(least)))),
+        _ => Err(error(format!("must be {} or less", written_size(most)))),
+    }
+}
+
 fn whole(text: &str, most: u64) -> Result<u64, ParseError> {
     let error = |reason: String| ParseError::new("number", text, reason);
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {

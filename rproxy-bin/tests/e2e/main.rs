@@ -10,6 +10,7 @@ mod draining;
 mod forwarding;
 mod running;
 mod statuses;
+mod takeover;
 mod tls;
 mod upstreams;
 mod websocket;

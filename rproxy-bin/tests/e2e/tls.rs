@@ -196,6 +196,81 @@ fn acme_issues_serves_and_survives_a_restart_without_an_order() {
     assert_eq!(pebble.orders(), orders, "a restart orders nothing");
 }
 
+/// A certificate that `issuer` signed, and its key, as PEM files.
+fn signed(folder: &Path, name: &str, issuer: &rcgen::Issuer<'_, rcgen::KeyPair>) -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let (cert_file, key_file) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+    std::fs::write(&cert_file, params.signed_by(&key, issuer).unwrap().pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    (cert_file.to_str().unwrap().to_owned(), key_file.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn the_upstream_learns_of_the_clients_certificate_and_of_no_claim() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = files(folder.path());
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, params.self_signed(&authority_key).unwrap().pem()).unwrap();
+    let issuer = rcgen::Issuer::new(params, authority_key);
+    let (client, client_key) = signed(folder.path(), "client.test", &issuer);
+    let mut settings = vec![("RPROXY_TLS_CERT", cert.as_str()), ("RPROXY_TLS_KEY", &key), ("RPROXY_HTTP_PORT", "0")];
+    let claim = ["-H", "Client-Cert: :bWU=:", "-H", "Client-Cert-Chain: :bWU=:"];
+
+    let proxy = Proxy::start(echo(), &settings);
+    let seen = over_tls(&proxy, &claim).to_ascii_lowercase();
+    assert!(!seen.contains("client-cert"), "nobody vouches for it: {seen}");
+
+    settings.extend([("RPROXY_TLS_CLIENT_AUTH", "optional"), ("RPROXY_TLS_CLIENT_CA", ca.to_str().unwrap())]);
+    let proxy = Proxy::start(echo(), &settings);
+    for version in ["--http1.1", "--http2"] {
+        let shows = ["--cert", &client, "--key", &client_key, version];
+        let seen = over_tls(&proxy, &[&claim[..], &shows].concat()).to_ascii_lowercase();
+        let fields: Vec<_> = seen.lines().filter(|line| line.starts_with("client-cert")).collect();
+        assert!(matches!(fields[..], [field] if field.starts_with("client-cert: :mii")), "{fields:?}");
+        let seen = over_tls(&proxy, &[&claim[..], &[version]].concat()).to_ascii_lowercase();
+        assert!(!seen.contains("client-cert"), "{seen}");
+    }
+}
+
+#[test]
+fn each_name_gets_its_pair_and_a_host_of_another_is_misdirected() {
+    let folder = tempfile::tempdir().unwrap();
+    let params = rcgen::CertificateParams::default();
+    let issuer = rcgen::Issuer::new(params, rcgen::KeyPair::generate().unwrap());
+    let (one, one_key) = signed(folder.path(), "one.test", &issuer);
+    let (two, two_key) = signed(folder.path(), "two.test", &issuer);
+    let (certs, keys) = (format!("{one},{two}"), format!("{one_key},{two_key}"));
+    let settings = [("RPROXY_TLS_CERT", certs.as_str()), ("RPROXY_TLS_KEY", &keys), ("RPROXY_HTTP_PORT", "0")];
+    let proxy = Proxy::start(echo(), &settings);
+    let port = proxy.address.port();
+    for (name, host, code) in
+        [("one.test", "one.test", "200"), ("two.test", "two.test", "200"), ("one.test", "two.test", "421")]
+    {
+        for version in ["--http1.1", "--http2"] {
+            let (resolve, url) = (format!("{name}:{port}:127.0.0.1"), format!("https://{name}:{port}/"));
+            let host = format!("Host: {host}");
+            let args = ["-k", version, "--resolve", &resolve, "-H", &host, "-o", "/dev/null", "-w", "%{http_code}"];
+            assert_eq!(curl(&[&args[..], &[&url]].concat()), code, "{name} {host} {version}");
+        }
+    }
+    if has("openssl") {
+        let shown = |name: &str| {
+            let address = proxy.address.to_string();
+            let args = ["s_client", "-connect", &address, "-servername", name];
+            let output = Command::new("openssl").args(args).stdin(Stdio::null()).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let [one, other] = ["one.test", "unknown.test"].map(shown);
+        let pem = |text: &str| text.split("-----").nth(2).map(str::to_owned);
+        assert_eq!(pem(&one), pem(&other), "the first pair is the default");
+        assert_ne!(pem(&one), pem(&shown("two.test")));
+    }
+}
+
 #[test]
 fn http2_requests_share_a_connection_and_end_in_good_order() {
     let folder = tempfile::tempdir().unwrap();

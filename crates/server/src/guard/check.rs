@@ -207,7 +207,7 @@ mod tests {
             (None, "c.example", Ok(())),
         ] {
             let mut request = request("GET", "/", Version::HTTP_11, &[host]);
-            request.extensions_mut().insert(TlsInfo { server_name: name.map(Into::into) });
+            request.extensions_mut().insert(TlsInfo { server_name: name.map(Into::into), client_certificate: None });
             assert_eq!(check(&mut request, Some(&serves)), expected, "{name:?} {host}");
         }
     }

@@ -34,12 +34,13 @@ pub(super) enum Next {
     Close,
 }
 
-/// Serves one request after the other, until there is one that is for hyper.
+/// Serves one request after the other, until there is one that is for hyper; `answered` counts them.
 pub(super) async fn serve<T, S, B>(
     io: &mut FramedIo<T>,
     service: &mut ConnectionService<S>,
     settings: &Settings,
     draining: &mut watch::Receiver<bool>,
+    answered: &mut u64,
 ) -> Result<Next, BoxError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -94,12 +95,18 @@ where
             return Ok(Next::Hyper);
         };
         io.put_back(&bytes[plain.length..]);
+        let mut asked = plain.asked;
+        *answered += 1;
+        if settings.limits.requests.is_some() {
+            // The others are hyper's.
+            asked.keep_alive &= !settings.limits.are_served(*answered + service.watch.calls());
+        }
         let mut request = plain.request.map(|()| RequestBody::default());
         // What is left of them is in the request, and goes with it.
         drop(bytes);
         service.extend(request.extensions_mut());
         // Boxed, so that an idle connection has not the size of a busy one.
-        if !Box::pin(answer(io, &mut service.inner, request, plain.asked, &is_draining)).await? {
+        if !Box::pin(answer(io, &mut service.inner, request, asked, &is_draining)).await? {
             return Ok(Next::Close);
         }
     }

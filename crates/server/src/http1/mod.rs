@@ -5,6 +5,7 @@ mod chunked;
 mod direct;
 mod framing;
 mod io;
+mod last;
 mod lease;
 mod request;
 mod response;

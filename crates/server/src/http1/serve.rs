@@ -17,6 +17,7 @@ use tower_service::Service;
 
 use super::direct::{self, Next};
 use super::io::FramedIo;
+use super::last::LastService;
 use super::lease::lease;
 use crate::RequestBody;
 use crate::connection::{BoxError, Settings};
@@ -42,26 +43,29 @@ where
     B::Error: Into<BoxError>,
 {
     let mut io = FramedIo::new(socket, settings.head_limits, Arc::clone(&service.watch));
+    let mut answered = 0;
     loop {
-        if direct::serve(&mut io, &mut service, settings, &mut draining).await? == Next::Close {
+        if direct::serve(&mut io, &mut service, settings, &mut draining, &mut answered).await? == Next::Close {
             // The peer may be gone already; then there is nobody to say goodbye to.
             let _ = timeout(GOODBYE, poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx))).await;
             return Ok(());
         }
         // Boxed, so that an idle connection has not the size of a busy one.
-        match Box::pin(busy(io, service.clone(), settings, &mut draining)).await? {
+        match Box::pin(busy(io, service.clone(), settings, &mut draining, answered)).await? {
             Some(still) => io = still,
             None => return Ok(()),
         }
     }
 }
 
-/// Serves until the connection ends, or has been still for a while: then it is given back.
+/// Serves until the connection ends, or has been still for a while: then it is given back. `answered` requests were
+/// not hyper's.
 async fn busy<T, S, B>(
     io: FramedIo<T>,
     service: ConnectionService<S>,
     settings: &Settings,
     draining: &mut watch::Receiver<bool>,
+    answered: u64,
 ) -> Result<Option<FramedIo<T>>, hyper::Error>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -74,6 +78,8 @@ where
 {
     let watch = Arc::clone(&service.watch);
     let (lease, lessor) = lease(io);
+    let is_last = || settings.limits.are_served(answered + watch.calls() + 1);
+    let service = LastService { inner: service, is_last };
     let ended = {
         let mut connection = pin!(settings.http1.serve_connection(TokioIo::new(lease), service).with_upgrades());
         let mut clock = Clock::new(&settings.limits);

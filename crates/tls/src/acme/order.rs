@@ -22,6 +22,7 @@ use crate::{
     Error, Source,
     certified::Certified,
     config::random,
+    local::self_signed,
     names::Host,
     shelf::{Shelf, SlotId},
     store::{Lock, Store},
@@ -50,6 +51,7 @@ impl Ordered {
         store: Store,
         account: Arc<Account>,
         shelf: &Arc<Shelf>,
+        stand_in: bool,
     ) -> Result<Self, Error> {
         store.open().map_err(|source| Error::Store { path: store.root().to_owned(), source })?;
         let ordered = Self {
@@ -62,6 +64,11 @@ impl Ordered {
             reload: Notify::new(),
         };
         ordered.adopt();
+        if stand_in && shelf.current(ordered.slot).is_none() {
+            let certified = self_signed(&ordered.names).map_err(|reason| Error::StandIn { reason })?;
+            tracing::info!(names = ?ordered.names, "a self-signed certificate serves until there is one");
+            shelf.stand_in(ordered.slot, certified);
+        }
         Ok(ordered)
     }
 

@@ -1,0 +1,52 @@
+//! TLS handshakes that are begun and left.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "support/h2.rs"]
+#[allow(dead_code)]
+mod h2;
+
+use std::convert::Infallible;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Server;
+use http::{Request, Response};
+use http_body_util::Full;
+use rproxy_server::{Limits, RequestBody};
+use tower::service_fn;
+
+fn start(limits: impl FnOnce(&mut Limits)) -> Server {
+    Server::start(limits, |_| {
+        service_fn(async |_: Request<RequestBody>| Ok::<_, Infallible>(Response::new(Full::new(Bytes::new()))))
+    })
+}
+
+fn half_open(server: &Server) -> TcpStream {
+    let mut socket = TcpStream::connect(server.address()).unwrap();
+    socket.write_all(&[0x16, 3, 1]).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket
+}
+
+#[test]
+fn half_open_handshakes_make_room_for_those_that_are_meant() {
+    let server = start(|limits| (limits.handshakes, limits.handshake_timeout) = (4, Duration::from_secs(3600)));
+    let mut left: Vec<_> = (0..20).map(|_| half_open(&server)).collect();
+    for _ in 0..20 {
+        server.client(&[]);
+    }
+    // The oldest are gone, and nobody else has to wait for the hour to end.
+    for socket in &mut left[..16] {
+        assert!(matches!(socket.read(&mut [0; 64]), Ok(0) | Err(_)));
+    }
+}
+
+#[test]
+fn a_handshake_that_takes_too_long_is_given_up() {
+    let server = start(|limits| limits.handshake_timeout = Duration::from_millis(200));
+    let mut socket = half_open(&server);
+    assert!(matches!(socket.read(&mut [0; 64]), Ok(0)));
+    assert_eq!(server.connections(), 0);
+}

@@ -1,0 +1,152 @@
+use std::{fmt, str::FromStr};
+
+use rustls::{
+    CipherSuite, SupportedCipherSuite, SupportedProtocolVersion,
+    crypto::aws_lc_rs::{ALL_CIPHER_SUITES, DEFAULT_CIPHER_SUITES},
+    version::{TLS12, TLS13},
+};
+
+use crate::Error;
+
+/// A version of TLS that can be spoken. Older ones are broken (RFC 8996).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum TlsVersion {
+    /// RFC 5246, with AEAD suites and forward secrecy only.
+    #[default]
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+impl TlsVersion {
+    /// This version and those after it, the newest first.
+    pub(crate) fn and_newer(self) -> &'static [&'static SupportedProtocolVersion] {
+        match self {
+            Self::Tls12 => &VERSIONS,
+            Self::Tls13 => &VERSIONS[..1],
+        }
+    }
+}
+
+static VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+
+impl FromStr for TlsVersion {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "1.2" => Ok(Self::Tls12),
+            "1.3" => Ok(Self::Tls13),
+            _ => Err(Error::Version { text: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls12 => "1.2",
+            Self::Tls13 => "1.3",
+        })
+    }
+}
+
+/// Cipher suites, the preferred first.
+///
+/// ```
+/// # fn main() -> Result<(), rproxy_tls::Error> {
+/// let suites: rproxy_tls::CipherSuites =
+///     "TLS_AES_256_GCM_SHA384,TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384".parse()?;
+/// assert_eq!(suites.to_string(), "TLS_AES_256_GCM_SHA384,TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct CipherSuites {
+    pub(crate) suites: Vec<SupportedCipherSuite>,
+    /// Of suites that somebody listed, the order was meant; else the client knows best which it computes faster.
+    pub(crate) is_ordered: bool,
+}
+
+impl CipherSuites {
+    /// Whether there is one for this version, or for a newer one.
+    pub fn serve(&self, version: TlsVersion) -> bool {
+        self.suites.iter().any(|suite| version.and_newer().contains(&suite.version()))
+    }
+
+    /// The names of all that there are, for messages.
+    pub fn all() -> String {
+        names(ALL_CIPHER_SUITES)
+    }
+}
+
+impl Default for CipherSuites {
+    fn default() -> Self {
+        Self { suites: DEFAULT_CIPHER_SUITES.to_vec(), is_ordered: false }
+    }
+}
+
+/// Reads the names of the IANA registry, comma-separated.
+impl FromStr for CipherSuites {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let mut suites = Vec::new();
+        for wanted in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let found = ALL_CIPHER_SUITES.iter().find(|suite| name(suite.suite()) == wanted);
+            let suite = found.ok_or_else(|| Error::Suite { name: wanted.to_owned() })?;
+            if !suites.contains(suite) {
+                suites.push(*suite);
+            }
+        }
+        match suites.is_empty() {
+            true => Err(Error::Suite { name: text.to_owned() }),
+            false => Ok(Self { suites, is_ordered: true }),
+        }
+    }
+}
+
+impl fmt::Display for CipherSuites {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&names(&self.suites))
+    }
+}
+
+fn names(suites: &[SupportedCipherSuite]) -> String {
+    suites.iter().map(|suite| name(suite.suite())).collect::<Vec<_>>().join(",")
+}
+
+/// rustls marks those of TLS 1.3, which the registry does not.
+fn name(suite: CipherSuite) -> String {
+    suite.as_str().unwrap_or_default().replacen("TLS13_", "TLS_", 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_and_written() {
+        for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
+            assert_eq!(version.to_string().parse::<TlsVersion>().unwrap(), version);
+        }
+        let error = "1.1".parse::<TlsVersion>().unwrap_err();
+        assert_eq!(error.to_string(), "bad TLS version \"1.1\": expected 1.2 or 1.3");
+    }
+
+    #[test]
+    fn suites_are_those_of_the_registry_and_each_is_there_once() {
+        let all: CipherSuites = CipherSuites::all().parse().unwrap();
+        assert_eq!(all.suites, ALL_CIPHER_SUITES);
+        let twice: CipherSuites = "TLS_AES_128_GCM_SHA256, TLS_AES_128_GCM_SHA256,".parse().unwrap();
+        assert_eq!(twice.to_string(), "TLS_AES_128_GCM_SHA256");
+        assert!(twice.serve(TlsVersion::Tls12) && twice.serve(TlsVersion::Tls13));
+        let old: CipherSuites = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".parse().unwrap();
+        assert!(old.serve(TlsVersion::Tls12) && !old.serve(TlsVersion::Tls13));
+        for text in ["", ",", "TLS_RSA_WITH_AES_128_CBC_SHA", "AES128-SHA", "tls_aes_128_gcm_sha256"] {
+            let error = text.parse::<CipherSuites>().unwrap_err().to_string();
+            assert!(error.contains("TLS_AES_128_GCM_SHA256"), "{error}");
+        }
+    }
+}

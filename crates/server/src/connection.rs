@@ -156,7 +156,9 @@ where
         let service = ConnectionService { inner: service, peer, scheme, tls, watch: Arc::default() };
         tokio::spawn(async move {
             let _open = open;
-            log(peer, crate::http1::serve(socket, service, &settings, draining).await);
+            if let Err((peer, error)) = crate::http1::serve(socket, service, &settings, draining).await {
+                log(peer, &*error);
+            }
         });
     }
 
@@ -169,15 +171,15 @@ where
         let service = ConnectionService { inner: service, peer, scheme, tls, watch: Arc::default() };
         tokio::spawn(async move {
             let _open = open;
-            log(peer, http2::serve(socket, service, &settings, draining).await.map_err(Into::into));
+            if let Err(error) = http2::serve(socket, service, &settings, draining).await {
+                log(peer, &error);
+            }
         });
     }
 }
 
 /// A connection that ended badly is the peer's business more often than ours.
-fn log(peer: PeerAddr, ended: Result<(), BoxError>) {
-    if let Err(error) = ended {
-        let source = error.source().map(tracing::field::display);
-        tracing::debug!(peer = %peer.0, %error, source, "connection ended");
-    }
+fn log(peer: PeerAddr, error: &(dyn Error + 'static)) {
+    let source = error.source().map(tracing::field::display);
+    tracing::debug!(peer = %peer.0, %error, source, "connection ended");
 }

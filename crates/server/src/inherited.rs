@@ -14,9 +14,9 @@ use crate::listen::Bound;
 /// ```
 /// use rproxy_server::{Inherited, Server};
 ///
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let inherited = Inherited::from_env()?;
-/// let server = Server::bind(([0, 0, 0, 0], 443).into()).inherit(inherited);
+/// let server = Server::bind("0.0.0.0:443".parse()?).inherit(inherited);
 /// # Ok(())
 /// # }
 /// ```

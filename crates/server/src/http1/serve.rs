@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::Body;
 use hyper_util::rt::TokioIo;
+use rproxy_client_ip::PeerAddr;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -23,7 +24,7 @@ use crate::RequestBody;
 use crate::connection::{BoxError, Settings};
 use crate::service::ConnectionService;
 
-/// Serves until the connection ends.
+/// Serves until the connection ends. An error says whose connection it was, so that nobody else has to remember.
 ///
 /// Between requests that have no content, a connection is no more than a socket that is waited for. One that hyper has
 /// is taken back when it was still for a while: hyper's connection and its buffers are given up.
@@ -32,7 +33,7 @@ pub(crate) async fn serve<T, S, B>(
     mut service: ConnectionService<S>,
     settings: &Settings,
     mut draining: watch::Receiver<bool>,
-) -> Result<(), BoxError>
+) -> Result<(), (PeerAddr, BoxError)>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -45,13 +46,15 @@ where
     let mut io = FramedIo::new(socket, settings.head_limits, Arc::clone(&service.watch));
     let mut answered = 0;
     loop {
-        if direct::serve(&mut io, &mut service, settings, &mut draining, &mut answered).await? == Next::Close {
+        let next = direct::serve(&mut io, &mut service, settings, &mut draining, &mut answered).await;
+        if next.map_err(|error| (service.peer, error))? == Next::Close {
             // The peer may be gone already; then there is nobody to say goodbye to.
             let _ = timeout(GOODBYE, poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx))).await;
             return Ok(());
         }
         // Boxed, so that an idle connection has not the size of a busy one.
-        match Box::pin(busy(io, service.clone(), settings, &mut draining, answered)).await? {
+        let busy = Box::pin(busy(io, service.clone(), settings, &mut draining, answered)).await;
+        match busy.map_err(|error| (service.peer, error.into()))? {
             Some(still) => io = still,
             None => return Ok(()),
         }

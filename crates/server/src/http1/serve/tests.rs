@@ -18,7 +18,7 @@ use http::uri::Scheme;
 /// A connection that is served, seen from its client.
 struct Client {
     socket: DuplexStream,
-    served: JoinHandle<Result<(), BoxError>>,
+    served: JoinHandle<Result<(), (PeerAddr, BoxError)>>,
     /// Counts the services that there are.
     services: Arc<()>,
     draining: watch::Sender<bool>,

@@ -111,12 +111,16 @@ impl Shared {
                 })
         });
         Ok(Stack {
-            client_ip: ClientIpLayer::new(config.trusted_proxies.value().clone()),
+            client_ip: ClientIpLayer::new(config.trusted_proxies.value().clone()).source(config.client_ip_from.clone()),
             observe: self.observe.clone(),
             security_headers: if config.hsts { security_headers } else { security_headers.without_hsts() },
             guard: RequestGuardLayer::new().max_body(config.max_body),
             rate_limit: self.rate_limit.clone(),
-            path_filter: config.filter_enabled.then(|| PathFilterLayer::new(config.blocked_paths.value().clone())),
+            path_filter: config.filter_enabled.then(|| {
+                PathFilterLayer::new(config.blocked_paths.value().clone())
+                    .status(config.filter_status)
+                    .log_only(config.filter_log_only)
+            }),
             ws_passthrough: if config.ws_enabled { ws_passthrough } else { ws_passthrough.refuse_all() },
             cache,
             compression: config.compression.then_some(CompressionLayer),

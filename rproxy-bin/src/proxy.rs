@@ -161,12 +161,15 @@ impl Proxy {
 
 /// The settings that differ and are not part of what a reload replaces.
 fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
-    const REPLACED: [&str; 25] = [
+    const REPLACED: [&str; 28] = [
         "blocked_paths",
         "cache_max_object",
         "cache_paths",
+        "client_ip_from",
         "compression",
         "filter_enabled",
+        "filter_log_only",
+        "filter_status",
         "hsts",
         "max_body",
         "trusted_proxies",

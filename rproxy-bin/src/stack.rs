@@ -128,7 +128,14 @@ pub fn layers(config: &Config) -> Vec<String> {
             config.rate_limit_enabled,
             format!("RateLimit        {}/s per client, bursts of {}", config.rate_limit, config.rate_burst),
         ),
-        on(config.filter_enabled, format!("PathFilter       {}", config.blocked_paths.text())),
+        on(
+            config.filter_enabled,
+            format!(
+                "PathFilter       {}{}",
+                config.blocked_paths.text(),
+                if config.filter_log_only { ", only logged" } else { "" }
+            ),
+        ),
         Some(match config.ws_enabled {
             true => format!("WsPassthrough    {}", config.ws_paths.text()),
             false => "WsPassthrough    refuses every upgrade".to_owned(),

@@ -38,9 +38,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
+use http::{StatusCode, Uri};
 use rproxy_cache::CachePaths;
-use rproxy_client_ip::TrustedProxies;
+use rproxy_client_ip::{Source, TrustedProxies};
 use rproxy_path_filter::PathRules;
 use rproxy_server::Listen;
 use rproxy_upstream::Backend;
@@ -160,12 +160,18 @@ pub struct Config {
     pub filter_enabled: bool,
     /// Paths that are refused.
     pub blocked_paths: Written<PathRules>,
+    /// What they are answered.
+    pub filter_status: StatusCode,
+    /// Whether they are only logged, and passed on.
+    pub filter_log_only: bool,
     /// Whether WebSocket upgrades are passed on.
     pub ws_enabled: bool,
     /// Where they are passed on.
     pub ws_paths: Written<WsPaths>,
     /// Whose forwarding headers are believed.
     pub trusted_proxies: Written<TrustedProxies>,
+    /// The field in which they name the client.
+    pub client_ip_from: Source,
     /// Whether trusted peers send a PROXY protocol header.
     pub proxy_protocol: ProxyProtocol,
     /// The largest request body, in bytes; `None` for no limit.
@@ -352,9 +358,12 @@ impl Default for Config {
             hsts: true,
             filter_enabled: true,
             blocked_paths: paths::blocked(),
+            filter_status: StatusCode::NOT_FOUND,
+            filter_log_only: false,
             ws_enabled: true,
             ws_paths: paths::websockets(),
             trusted_proxies: Written::default(),
+            client_ip_from: Source::default(),
             proxy_protocol: ProxyProtocol::Off,
             max_body: None,
             workers: None,

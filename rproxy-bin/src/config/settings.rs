@@ -7,8 +7,8 @@ use super::choice::{acme_directory, email, hmac_key, kid};
 use super::paths;
 use super::source::Origin;
 use super::value::{
-    MEBIBYTE, boolean, count, duration, ipv6_prefix, joined, list, optional, path, rate, size, some, timeout, workers,
-    written_duration, written_size,
+    MEBIBYTE, boolean, client_error, count, duration, ipv6_prefix, joined, list, optional, path, rate, size, some,
+    timeout, workers, written_duration, written_size,
 };
 use super::{Config, listen, upstream};
 
@@ -542,6 +542,28 @@ pub static SETTINGS: &[Setting] = &[
         show: |c| Some(c.blocked_paths.text().to_owned()),
     },
     Setting {
+        key: "filter_status",
+        heading: "Path filter",
+        placeholder: "STATUS",
+        default: Fallback::Value("404"),
+        help: "What blocked paths get instead of 404",
+        accepted: "a status from 400 to 499",
+        secret: false,
+        set: |c, t| put(&mut c.filter_status, client_error(t)),
+        show: |c| Some(c.filter_status.as_str().to_owned()),
+    },
+    Setting {
+        key: "filter_log_only",
+        heading: "Path filter",
+        placeholder: "BOOL",
+        default: Fallback::Value("false"),
+        help: "Whether blocked paths are passed on, and only noted in the access log",
+        accepted: SWITCH,
+        secret: false,
+        set: |c, t| put(&mut c.filter_log_only, boolean(t)),
+        show: |c| Some(c.filter_log_only.to_string()),
+    },
+    Setting {
         key: "ws_enabled",
         heading: "WebSocket",
         placeholder: "BOOL",
@@ -573,6 +595,17 @@ pub static SETTINGS: &[Setting] = &[
         secret: false,
         set: |c, t| put(&mut c.trusted_proxies, t.parse()),
         show: |c| (!c.trusted_proxies.is_empty()).then(|| c.trusted_proxies.text().to_owned()),
+    },
+    Setting {
+        key: "client_ip_from",
+        heading: "Clients",
+        placeholder: "FIELD",
+        default: Fallback::Value("x-forwarded-for"),
+        help: "The field in which trusted proxies name the client: `Forwarded`, `CF-Connecting-IP` ...",
+        accepted: "the name of a header field, or none",
+        secret: false,
+        set: |c, t| put(&mut c.client_ip_from, t.parse()),
+        show: |c| Some(c.client_ip_from.to_string()),
     },
     Setting {
         key: "proxy_protocol",

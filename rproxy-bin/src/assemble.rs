@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::uri::InvalidUri;
 use rproxy_cache::{CacheLayer, CacheStore};
-use rproxy_client_ip::ClientIpLayer;
+use rproxy_client_ip::{ClientIp, ClientIpLayer};
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer};
@@ -181,7 +181,13 @@ fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, StackError> {
 
 fn rate_limit(config: &Config) -> RateLimitLayer {
     let quota = Quota::per_second(config.rate_limit.get()).burst(config.rate_burst.get());
-    RateLimitLayer::new(quota).key(ClientKey::default().ipv6_prefix(config.rate_ipv6_prefix))
+    let layer = RateLimitLayer::new(quota).key(ClientKey::default().ipv6_prefix(config.rate_ipv6_prefix));
+    let layer = layer.shadow(config.rate_shadow);
+    if config.rate_exempt.is_empty() {
+        return layer;
+    }
+    let exempt = config.rate_exempt.value().clone();
+    layer.exempt(move |head| head.extensions.get::<ClientIp>().is_some_and(|client| exempt.contains(client.0)))
 }
 
 /// The certificates to serve, if there are to be any.

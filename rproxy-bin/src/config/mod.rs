@@ -144,6 +144,10 @@ pub struct Config {
     pub rate_burst: NonZeroU32,
     /// IPv6 clients are counted per prefix of this length, 1 to 128.
     pub rate_ipv6_prefix: u8,
+    /// Who is not counted.
+    pub rate_exempt: Written<TrustedProxies>,
+    /// Whether what is beyond the rate passes all the same, and is only noted.
+    pub rate_shadow: bool,
     /// Whether responses are cached.
     pub cache_enabled: bool,
     /// Memory for the cache, in bytes.
@@ -350,6 +354,8 @@ impl Default for Config {
             rate_limit: RATE,
             rate_burst: BURST,
             rate_ipv6_prefix: 64,
+            rate_exempt: Written::default(),
+            rate_shadow: false,
             cache_enabled: true,
             cache_size: 64 << 20,
             cache_paths: paths::cached(),

@@ -10,7 +10,7 @@ use rproxy_client_ip::{ClientIp, ClientIpLayer};
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer};
-use rproxy_security_headers::SecurityHeadersLayer;
+use rproxy_security_headers::{Cookies, SecurityHeadersLayer};
 use rproxy_server::RequestGuardLayer;
 use rproxy_tls::{Acme, Certificates, CertificatesBuilder, Local};
 use rproxy_upstream::{Backends, BuildError, HealthCheck, ProxyError, ProxyErrorKind, Upstream};
@@ -19,7 +19,7 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::compression::CompressionLayer;
-use crate::config::{AccessLog, Config};
+use crate::config::{AccessLog, Config, SecurityProfile};
 use crate::observe::{Format, Metrics, ObserveLayer, Writer};
 use crate::stack::Stack;
 
@@ -98,7 +98,7 @@ impl Shared {
     }
 
     pub(crate) fn stack(&self, config: &Config) -> Result<Stack, StackError> {
-        let security_headers = SecurityHeadersLayer::recommended();
+        let security_headers = security_headers(config);
         let ws_passthrough = self.ws_passthrough.clone().paths(config.ws_paths.value().clone());
         let cache = self.cache.clone().map(|store| {
             CacheLayer::new(store)
@@ -177,6 +177,22 @@ fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, StackError> {
         true => Err(bad(pem::Error::NoItemsFound)),
         false => Ok(chain),
     }
+}
+
+fn security_headers(config: &Config) -> SecurityHeadersLayer {
+    let mut layer = match config.security_headers {
+        SecurityProfile::Recommended => SecurityHeadersLayer::recommended(),
+        SecurityProfile::Strict => SecurityHeadersLayer::strict(),
+        SecurityProfile::Api => SecurityHeadersLayer::api(),
+        SecurityProfile::Minimal => SecurityHeadersLayer::minimal(),
+    };
+    if let Some(policy) = &config.content_security_policy {
+        layer = layer.content_security_policy(policy.as_str());
+    }
+    if config.harden_cookies {
+        layer = layer.cookies(Cookies::hardened());
+    }
+    layer
 }
 
 fn rate_limit(config: &Config) -> RateLimitLayer {

@@ -161,17 +161,20 @@ impl Proxy {
 
 /// The settings that differ and are not part of what a reload replaces.
 fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
-    const REPLACED: [&str; 28] = [
+    const REPLACED: [&str; 31] = [
         "blocked_paths",
         "cache_max_object",
         "cache_paths",
         "client_ip_from",
         "compression",
+        "content_security_policy",
         "filter_enabled",
         "filter_log_only",
         "filter_status",
+        "harden_cookies",
         "hsts",
         "max_body",
+        "security_headers",
         "trusted_proxies",
         "upstream",
         "upstream_balance",

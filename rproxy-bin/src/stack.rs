@@ -122,7 +122,11 @@ pub fn layers(config: &Config) -> Vec<String> {
         Some(format!("ClientIp         trusts {}", or_nobody(config.trusted_proxies.text()))),
         Some("Observe          metrics, access log".to_owned()),
         Some("Problem          refusals as text or application/problem+json".to_owned()),
-        Some(format!("SecurityHeaders  recommended{}", if config.hsts { "" } else { ", without HSTS" })),
+        Some(format!(
+            "SecurityHeaders  {}{}",
+            config.security_headers,
+            if config.hsts { "" } else { ", without HSTS" }
+        )),
         Some("RequestGuard     one reading, or 400".to_owned()),
         on(
             config.rate_limit_enabled,

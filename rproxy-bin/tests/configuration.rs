@@ -54,6 +54,8 @@ fn a_bad_value_is_named_with_what_is_accepted() {
         ("RATE_LIMIT", "0", "bad number \"0\": must be 1 or more; accepted: a whole number from 1 to 4294967295"),
         ("RATE_BURST", "1.5", "bad number \"1.5\": not a whole number; accepted: a whole number from 1 to 4294967295"),
         ("RATE_IPV6_PREFIX", "129", "bad IPv6 prefix length \"129\": not a whole number from 1 to 128; accepted: "),
+        ("SECURITY_HEADERS", "lax", "bad profile \"lax\": no such profile; accepted: recommended, strict, api or"),
+        ("CONTENT_SECURITY_POLICY", "", "bad policy \"\": empty; accepted: a policy such as"),
         ("FILTER_STATUS", "200", "bad status \"200\": not a status from 400 to 499; accepted: a status from 400"),
         (
             "CLIENT_IP_FROM",

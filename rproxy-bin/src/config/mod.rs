@@ -49,7 +49,7 @@ use rproxy_ws_passthrough::WsPaths;
 use self::source::Origins;
 
 pub use self::balance::UpstreamBalance;
-pub use self::choice::{AccessLog, LogFilter, ProxyProtocol, Secret};
+pub use self::choice::{AccessLog, LogFilter, ProxyProtocol, Secret, SecurityProfile};
 pub use self::error::{ConfigError, Named, Problem};
 pub use self::listen::HttpPort;
 pub use self::reference::reference;
@@ -160,6 +160,12 @@ pub struct Config {
     pub compression: bool,
     /// Whether TLS responses carry `Strict-Transport-Security`.
     pub hsts: bool,
+    /// The profile of headers that responses get.
+    pub security_headers: SecurityProfile,
+    /// The policy for documents that have none of their own.
+    pub content_security_policy: Option<String>,
+    /// Whether cookies get `Secure` (over TLS) and `SameSite=Lax` where they say nothing of it.
+    pub harden_cookies: bool,
     /// Whether blocked paths are refused.
     pub filter_enabled: bool,
     /// Paths that are refused.
@@ -362,6 +368,9 @@ impl Default for Config {
             cache_max_object: 8 << 20,
             compression: true,
             hsts: true,
+            security_headers: SecurityProfile::Recommended,
+            content_security_policy: None,
+            harden_cookies: false,
             filter_enabled: true,
             blocked_paths: paths::blocked(),
             filter_status: StatusCode::NOT_FOUND,

@@ -3,7 +3,7 @@
 
 use std::num::NonZeroUsize;
 
-use super::choice::{acme_directory, email, hmac_key, kid};
+use super::choice::{acme_directory, email, hmac_key, kid, policy};
 use super::paths;
 use super::source::Origin;
 use super::value::{
@@ -540,6 +540,39 @@ pub static SETTINGS: &[Setting] = &[
         secret: false,
         set: |c, t| put(&mut c.hsts, boolean(t)),
         show: |c| Some(c.hsts.to_string()),
+    },
+    Setting {
+        key: "security_headers",
+        heading: "Responses",
+        placeholder: "PROFILE",
+        default: Fallback::Value("recommended"),
+        help: "The security headers that responses get where the application says nothing of them",
+        accepted: "recommended, strict, api or minimal",
+        secret: false,
+        set: |c, t| put(&mut c.security_headers, t.parse()),
+        show: |c| Some(c.security_headers.to_string()),
+    },
+    Setting {
+        key: "content_security_policy",
+        heading: "Responses",
+        placeholder: "POLICY",
+        default: Fallback::Words("that of the profile"),
+        help: "The Content-Security-Policy of documents that have none of their own",
+        accepted: "a policy such as default-src 'self'",
+        secret: false,
+        set: |c, t| put(&mut c.content_security_policy, policy(t).map(Some)),
+        show: |c| c.content_security_policy.clone(),
+    },
+    Setting {
+        key: "harden_cookies",
+        heading: "Responses",
+        placeholder: "BOOL",
+        default: Fallback::Value("false"),
+        help: "Whether cookies get Secure (over TLS) and SameSite=Lax where they say nothing of it",
+        accepted: SWITCH,
+        secret: false,
+        set: |c, t| put(&mut c.harden_cookies, boolean(t)),
+        show: |c| Some(c.harden_cookies.to_string()),
     },
     Setting {
         key: "filter_enabled",

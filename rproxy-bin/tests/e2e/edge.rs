@@ -46,3 +46,25 @@ fn a_request_that_goes_round_in_circles_gets_508() {
     let answer = request(proxy.address, &head(["1.1 rproxy"; 8].join(", ")));
     assert_eq!((answer.status, answer.header("proxy-status")), (508, Some("rproxy; error=proxy_loop_detected")));
 }
+
+#[test]
+fn responses_get_the_headers_of_the_profile_and_cookies_what_they_lack() {
+    let page = || {
+        let head =
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2; SameSite=None\r\n";
+        format!("{head}Content-Length: 2\r\n\r\nok")
+    };
+    let settings = [
+        ("RPROXY_SECURITY_HEADERS", "strict"),
+        ("RPROXY_CONTENT_SECURITY_POLICY", "default-src 'none'"),
+        ("RPROXY_HARDEN_COOKIES", "true"),
+    ];
+    let answer = get(Proxy::start(answering(move |_| page()), &settings).address, "/");
+    for line in ["content-security-policy: default-src 'none'", "x-frame-options: DENY", "referrer-policy: no-referrer"]
+    {
+        assert!(answer.head.to_ascii_lowercase().contains(&line.to_ascii_lowercase()), "{line} in {}", answer.head);
+    }
+    let cookies: Vec<_> =
+        answer.head.lines().filter(|line| line.to_ascii_lowercase().starts_with("set-cookie")).collect();
+    assert!(cookies[0].ends_with("a=1; SameSite=Lax") && cookies[1].ends_with("b=2; SameSite=None"), "{cookies:?}");
+}

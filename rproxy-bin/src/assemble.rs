@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use http::uri::InvalidUri;
 use rproxy_cache::{CacheLayer, CacheStore};
-use rproxy_client_ip::ClientIpLayer;
+use rproxy_client_ip::{ClientIp, ClientIpLayer};
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer};
-use rproxy_security_headers::SecurityHeadersLayer;
+use rproxy_security_headers::{Cookies, SecurityHeadersLayer};
 use rproxy_server::{ClientCertificateLayer, RequestGuardLayer};
 use rproxy_tls::{Acme, Certificates, CertificatesBuilder, ClientAuth, Local};
 use rproxy_upstream::{Backends, BuildError, HealthCheck, ProxyError, ProxyErrorKind, Upstream};
@@ -20,7 +20,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::close_codes::CloseCodes;
 use crate::compression::CompressionLayer;
-use crate::config::{AccessLog, ClientAuthentication, Config};
+use crate::config::{AccessLog, ClientAuthentication, Config, SecurityProfile};
 use crate::observe::{Format, Metrics, ObserveLayer, Writer};
 use crate::stack::Stack;
 
@@ -105,7 +105,7 @@ impl Shared {
     }
 
     pub(crate) fn stack(&self, config: &Config) -> Result<Stack, StackError> {
-        let security_headers = SecurityHeadersLayer::recommended();
+        let security_headers = security_headers(config);
         let cache = self.cache.clone().map(|store| {
             CacheLayer::new(store)
                 .paths(config.cache_paths.value().clone())
@@ -117,12 +117,16 @@ impl Shared {
                 })
         });
         Ok(Stack {
-            client_ip: ClientIpLayer::new(config.trusted_proxies.value().clone()),
+            client_ip: ClientIpLayer::new(config.trusted_proxies.value().clone()).source(config.client_ip_from.clone()),
             observe: self.observe.clone(),
             security_headers: if config.hsts { security_headers } else { security_headers.without_hsts() },
             guard: RequestGuardLayer::new().max_body(config.max_body).body_timeout(config.body_timeout),
             rate_limit: self.rate_limit.clone(),
-            path_filter: config.filter_enabled.then(|| PathFilterLayer::new(config.blocked_paths.value().clone())),
+            path_filter: config.filter_enabled.then(|| {
+                PathFilterLayer::new(config.blocked_paths.value().clone())
+                    .status(config.filter_status)
+                    .log_only(config.filter_log_only)
+            }),
             ws_passthrough: ws_passthrough(self.ws_passthrough.clone(), config),
             cache,
             compression: config.compression.then_some(CompressionLayer),
@@ -217,9 +221,31 @@ fn ws_passthrough(layer: WsPassthroughLayer, config: &Config) -> WsPassthroughLa
     layer
 }
 
+fn security_headers(config: &Config) -> SecurityHeadersLayer {
+    let mut layer = match config.security_headers {
+        SecurityProfile::Recommended => SecurityHeadersLayer::recommended(),
+        SecurityProfile::Strict => SecurityHeadersLayer::strict(),
+        SecurityProfile::Api => SecurityHeadersLayer::api(),
+        SecurityProfile::Minimal => SecurityHeadersLayer::minimal(),
+    };
+    if let Some(policy) = &config.content_security_policy {
+        layer = layer.content_security_policy(policy.as_str());
+    }
+    if config.harden_cookies {
+        layer = layer.cookies(Cookies::hardened());
+    }
+    layer
+}
+
 fn rate_limit(config: &Config) -> RateLimitLayer {
     let quota = Quota::per_second(config.rate_limit.get()).burst(config.rate_burst.get());
-    RateLimitLayer::new(quota).key(ClientKey::default().ipv6_prefix(config.rate_ipv6_prefix))
+    let layer = RateLimitLayer::new(quota).key(ClientKey::default().ipv6_prefix(config.rate_ipv6_prefix));
+    let layer = layer.shadow(config.rate_shadow);
+    if config.rate_exempt.is_empty() {
+        return layer;
+    }
+    let exempt = config.rate_exempt.value().clone();
+    layer.exempt(move |head| head.extensions.get::<ClientIp>().is_some_and(|client| exempt.contains(client.0)))
 }
 
 /// The certificates to serve, if there are to be any.

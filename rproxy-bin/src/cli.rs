@@ -20,6 +20,8 @@ pub enum Command {
     Check(Report),
     /// Serve the built-in site.
     Demo(Config),
+    /// Print what the path filter makes of some paths, and end.
+    Explain(String),
     /// Print this help, and end.
     Help(String),
     /// Print this version, and end.
@@ -71,6 +73,11 @@ where
     };
     match matches.subcommand() {
         Some((REFERENCE, _)) => Ok(Command::Reference(config::reference())),
+        Some((EXPLAIN, explain)) => {
+            let config = sources(explain, env).load()?;
+            let targets = explain.get_many::<String>(PATHS).into_iter().flatten();
+            targets.map(|target| explained(&config, target)).collect::<Result<_, _>>().map(Command::Explain)
+        }
         Some((DEMO, demo)) => {
             if demo.contains_id("upstream") {
                 return Err(Error::Usage("error: the demo brings its own upstream; leave out --upstream".to_owned()));
@@ -83,6 +90,8 @@ where
 }
 
 const DEMO: &str = "demo";
+const EXPLAIN: &str = "explain";
+const PATHS: &str = "paths";
 const REFERENCE: &str = "reference";
 const CONFIG: &str = "config";
 const CHECK: &str = "check";
@@ -92,6 +101,19 @@ fn act(matches: &ArgMatches, sources: Sources, run: fn(Config) -> Command) -> Re
     Ok(match matches.get_flag(CHECK) {
         true => Command::Check(Report::new(config)),
         false => run(config),
+    })
+}
+
+/// The readings of a path, as a request has it: what follows a `?` is not looked at.
+fn explained(config: &Config, target: &str) -> Result<String, Error> {
+    let path = target.split('?').next().unwrap_or(target);
+    if !path.starts_with('/') {
+        return Err(Error::Usage(format!("error: {target:?} is no path: it does not start with a slash")));
+    }
+    let explanation = config.blocked_paths.explain(path).to_string();
+    Ok(match config.filter_enabled {
+        true => explanation,
+        false => format!("The filter is off; if it were on:\n{explanation}"),
     })
 }
 
@@ -139,6 +161,13 @@ fn command() -> clap::Command {
             clap::Command::new(DEMO).about(
                 "Serves a small built-in site behind the full stack, on https://localhost:8443; needs nothing else",
             ),
+        )
+        .subcommand(
+            clap::Command::new(EXPLAIN)
+                .about("Prints every reading of the paths, and the rule of the path filter that decides on it")
+                .arg(
+                    Arg::new(PATHS).value_name("PATH").required(true).num_args(1..).help("A path as a request has it"),
+                ),
         )
         .subcommand(clap::Command::new(REFERENCE).about("Prints the table of settings as Markdown").hide(true))
 }

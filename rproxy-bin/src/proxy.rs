@@ -214,15 +214,21 @@ fn way(config: &Config) -> Vec<Option<String>> {
 
 /// The settings that differ and are not part of what a reload replaces.
 fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
-    const REPLACED: [&str; 34] = [
+    const REPLACED: [&str; 40] = [
         "blocked_paths",
         "body_timeout",
         "cache_max_object",
         "cache_paths",
+        "client_ip_from",
         "compression",
+        "content_security_policy",
         "filter_enabled",
+        "filter_log_only",
+        "filter_status",
+        "harden_cookies",
         "hsts",
         "max_body",
+        "security_headers",
         "trusted_proxies",
         "upstream",
         "upstream_balance",

@@ -125,13 +125,24 @@ pub fn layers(config: &Config) -> Vec<String> {
         Some(format!("ClientIp         trusts {}", or_nobody(config.trusted_proxies.text()))),
         Some("Observe          metrics, access log".to_owned()),
         Some("Problem          refusals as text or application/problem+json".to_owned()),
-        Some(format!("SecurityHeaders  recommended{}", if config.hsts { "" } else { ", without HSTS" })),
+        Some(format!(
+            "SecurityHeaders  {}{}",
+            config.security_headers,
+            if config.hsts { "" } else { ", without HSTS" }
+        )),
         Some("RequestGuard     one reading, or 400".to_owned()),
         on(
             config.rate_limit_enabled,
             format!("RateLimit        {}/s per client, bursts of {}", config.rate_limit, config.rate_burst),
         ),
-        on(config.filter_enabled, format!("PathFilter       {}", config.blocked_paths.text())),
+        on(
+            config.filter_enabled,
+            format!(
+                "PathFilter       {}{}",
+                config.blocked_paths.text(),
+                if config.filter_log_only { ", only logged" } else { "" }
+            ),
+        ),
         Some(match config.ws_enabled {
             true => format!("WsPassthrough    {}", config.ws_paths.text()),
             false => "WsPassthrough    refuses every upgrade".to_owned(),

@@ -54,6 +54,14 @@ fn a_bad_value_is_named_with_what_is_accepted() {
         ("RATE_LIMIT", "0", "bad number \"0\": must be 1 or more; accepted: a whole number from 1 to 4294967295"),
         ("RATE_BURST", "1.5", "bad number \"1.5\": not a whole number; accepted: a whole number from 1 to 4294967295"),
         ("RATE_IPV6_PREFIX", "129", "bad IPv6 prefix length \"129\": not a whole number from 1 to 128; accepted: "),
+        ("SECURITY_HEADERS", "lax", "bad profile \"lax\": no such profile; accepted: recommended, strict, api or"),
+        ("CONTENT_SECURITY_POLICY", "", "bad policy \"\": empty; accepted: a policy such as"),
+        ("FILTER_STATUS", "200", "bad status \"200\": not a status from 400 to 499; accepted: a status from 400"),
+        (
+            "CLIENT_IP_FROM",
+            "X Y",
+            "bad source \"X Y\": neither the name of a header field nor none; accepted: the name",
+        ),
         ("CACHE_SIZE", "much", "bad size \"much\": not a number with a unit of bytes; accepted: a size such as 64MiB"),
         ("CACHE_PATHS", "", "bad list of paths \"\": empty; accepted: comma-separated globs"),
         ("CACHE_MAX_OBJECT", "-1", "bad size \"-1\": not a number with a unit of bytes; accepted: a size such as 8MiB"),
@@ -592,6 +600,25 @@ fn the_binary_checks_and_exits_0_or_2() {
     assert!(String::from_utf8(help.stdout).unwrap().contains("--rate-limit"));
     let version = binary(&["--version"], &[]);
     assert_eq!(String::from_utf8(version.stdout).unwrap().trim(), format!("rproxy {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_binary_explains_what_the_filter_makes_of_a_path() {
+    let text = |output: Output| String::from_utf8(output.stdout).unwrap();
+    let default = binary(&["explain", "/a/%2e%2e/.env", "/about?file=.env"], &[]);
+    assert_eq!(default.status.code(), Some(0));
+    let shown = text(default);
+    assert!(shown.starts_with("/a/%2e%2e/.env: blocked\n"), "{shown}");
+    assert!(shown.contains("  /.env  blocked by **/*.env\n") && shown.contains("/about: allowed\n"), "{shown}");
+
+    let own = text(binary(&["explain", "/private/x"], &[("RPROXY_BLOCKED_PATHS", "/private/**")]));
+    assert!(own.contains("blocked by /private/**"), "{own}");
+    let off = text(binary(&["explain", "/.env", "--filter-enabled=false"], &[]));
+    assert!(off.starts_with("The filter is off"), "{off}");
+
+    for args in [&["explain"][..], &["explain", "env"]] {
+        assert_eq!(binary(args, &[]).status.code(), Some(2));
+    }
 }
 
 #[test]

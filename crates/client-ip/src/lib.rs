@@ -60,7 +60,7 @@ use std::net::{IpAddr, SocketAddr};
 pub use self::cidr::{Cidr, CidrError};
 pub use self::future::ResponseFuture;
 pub use self::layer::ClientIpLayer;
-pub use self::resolve::Source;
+pub use self::resolve::{Source, SourceError};
 pub use self::service::ClientIpService;
 pub use self::trusted::{TrustedProxies, TrustedProxiesError};
 

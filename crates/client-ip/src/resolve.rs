@@ -1,13 +1,18 @@
 //! The decision: from peer and headers to client.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
-use http::header::{HeaderMap, HeaderName};
+use http::header::{FORWARDED, HeaderMap, HeaderName};
 
 use crate::hops;
 use crate::trusted::TrustedProxies;
 
 /// Which header field of a trusted peer names the hops before it.
+///
+/// Parses from the name of the field, or `none`; `X-Forwarded-For` and `Forwarded` are the lists, any other holds one
+/// address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
@@ -21,6 +26,40 @@ pub enum Source {
     /// No field: a trusted peer is the client, too.
     None,
 }
+
+impl FromStr for Source {
+    type Err = SourceError;
+
+    fn from_str(name: &str) -> Result<Self, SourceError> {
+        if name.eq_ignore_ascii_case("none") {
+            return Ok(Self::None);
+        }
+        match HeaderName::from_bytes(name.as_bytes()) {
+            Ok(name) if name == X_FORWARDED_FOR => Ok(Self::XForwardedFor),
+            Ok(name) if name == FORWARDED => Ok(Self::Forwarded),
+            Ok(name) => Ok(Self::Header(name)),
+            Err(_) => Err(SourceError(name.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+            Self::Header(name) => name.as_str(),
+            Self::None => "none",
+        })
+    }
+}
+
+/// A [`Source`] that is no name of a field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("bad source {0:?}: neither the name of a header field nor none")]
+pub struct SourceError(String);
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// What [`resolve`] found.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,10 +75,7 @@ pub(crate) fn resolve(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxie
         return Resolved { client: peer, hops: None };
     }
     let mut hops = match source {
-        Source::XForwardedFor => {
-            const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-            walk(hops::of_list(headers, &X_FORWARDED_FOR), trusted)
-        }
+        Source::XForwardedFor => walk(hops::of_list(headers, &X_FORWARDED_FOR), trusted),
         Source::Forwarded => walk(hops::of_forwarded(headers), trusted),
         Source::Header(name) => walk(hops::of_list(headers, name).take(1), trusted),
         Source::None => Vec::new(),
@@ -108,6 +144,20 @@ mod tests {
         headers.insert("x-forwarded-for", "6.6.6.6".parse().unwrap());
         let resolved = resolve("104.16.0.1".parse().unwrap(), &headers, &trusted, &source);
         assert_eq!(resolved.client, "192.0.2.7".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn a_source_is_the_name_of_its_field() {
+        for (name, source) in [
+            ("X-Forwarded-For", Source::XForwardedFor),
+            ("forwarded", Source::Forwarded),
+            ("CF-Connecting-IP", Source::Header(HeaderName::from_static("cf-connecting-ip"))),
+            ("None", Source::None),
+        ] {
+            assert_eq!(name.parse::<Source>().unwrap(), source);
+            assert_eq!(source.to_string(), name.to_ascii_lowercase());
+        }
+        assert!("two words".parse::<Source>().unwrap_err().to_string().contains("\"two words\""));
     }
 
     proptest! {

@@ -8,11 +8,16 @@ use http::header::{COOKIE, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, 
 use http::uri::{Authority, Scheme};
 use rproxy_client_ip::{ClientIp, PeerAddr, TrustedPeer};
 
-use crate::layer::Settings;
+use crate::foreign::{begins, is, is_foreign};
+use crate::layer::{Settings, Via};
 use crate::request_id::RequestId;
 
+/// A request that comes back again and again.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Loop;
+
 /// Rebuilds the forwarding headers of `request`, and names it.
-pub(crate) fn rebuild<B>(request: &mut Request<B>, settings: &Settings) -> RequestId {
+pub(crate) fn rebuild<B>(request: &mut Request<B>, settings: &Settings) -> Result<RequestId, Loop> {
     let extensions = request.extensions();
     let trusted = extensions.get::<TrustedPeer>().cloned();
     let peer = extensions.get::<PeerAddr>().map(|peer| peer.0.ip().to_canonical());
@@ -53,7 +58,10 @@ pub(crate) fn rebuild<B>(request: &mut Request<B>, settings: &Settings) -> Reque
     }
     if let Some(via) = &settings.via {
         // A line of its own is an entry of the same list (RFC 9110 §5.3).
-        headers.append(VIA, via.entry(received));
+        let has_been_forwarded = headers.append(VIA, via.entry(received));
+        if has_been_forwarded && is_loop(headers, via) {
+            return Err(Loop);
+        }
     }
     let id = claims.request_id.unwrap_or_else(RequestId::new);
     headers.insert(X_REQUEST_ID, id.header_value().clone());
@@ -63,8 +71,23 @@ pub(crate) fn rebuild<B>(request: &mut Request<B>, settings: &Settings) -> Reque
     if let Some(scheme) = scheme {
         request.extensions_mut().insert(scheme);
     }
-    id
+    Ok(id)
 }
+
+/// Whether this proxy's pseudonym is in `Via` more often than proxies of one name stand behind each other. One time
+/// alone shows no loop: two of them may well call themselves the same.
+fn is_loop(headers: &HeaderMap, via: &Via) -> bool {
+    let entries = headers.get_all(VIA).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    // RFC 9110 §7.6.3: received-protocol, received-by, perhaps a comment.
+    let received_by = |entry: &[u8]| {
+        let by = entry.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).nth(1);
+        by.is_some_and(|by| by.eq_ignore_ascii_case(via.pseudonym().as_bytes()))
+    };
+    entries.filter(|entry| received_by(entry)).count() > MOST_PASSES
+}
+
+/// How often a request may come by.
+const MOST_PASSES: usize = 8;
 
 /// What a trusted peer says of the client's side, where it is fit to be passed on.
 #[derive(Default)]
@@ -106,7 +129,11 @@ impl Claims {
 /// Removes every claim, also where something else stands for a hyphen: CGI, WSGI and many more turn both into the same
 /// variable. Of a trusted peer, what is not rebuilt here stays, if it is spelled as it should be.
 fn drop_claims(headers: &mut HeaderMap, is_trusted: bool) {
-    let goes = |name: &str| is_claim(name) && !(is_trusted && is_kept(name));
+    let goes = |name: &str| {
+        is_claim(name) && !(is_trusted && is_kept(name))
+            || is_foreign(name)
+                && !(is_trusted && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'))
+    };
     while let Some(claim) = headers.keys().find(|name| goes(name.as_str())) {
         let claim = claim.clone();
         headers.remove(claim);
@@ -148,15 +175,6 @@ fn is_claim(name: &str) -> bool {
         Some(b'e') => name == "expect",
         _ => false,
     }
-}
-
-fn is(name: &str, claim: &str) -> bool {
-    name.len() == claim.len() && begins(name, claim)
-}
-
-fn begins(name: &str, claim: &str) -> bool {
-    let same = |(byte, other): (u8, u8)| byte == other || other == b'-' && !byte.is_ascii_alphanumeric();
-    name.len() >= claim.len() && name.bytes().zip(claim.bytes()).all(same)
 }
 
 /// `192.0.2.1, 10.0.0.2`
@@ -263,7 +281,7 @@ mod tests {
         }
         let (sender, receiver) = std::sync::mpsc::channel();
         let inner = service_fn(|mut request: Request<()>| {
-            rebuild(&mut request, &settings);
+            rebuild(&mut request, &settings).unwrap();
             sender.send(request.headers().clone()).unwrap();
             async { Ok::<_, std::convert::Infallible>(http::Response::new(String::new())) }
         });
@@ -396,11 +414,11 @@ mod tests {
             request.header(HOST, "internal").header(X_FORWARDED_HOST, "a.example").header(X_FORWARDED_PROTO, "https")
         };
         let mut request = headers(Request::get("/")).extension(TrustedPeer::default()).body(()).unwrap();
-        rebuild(&mut request, &Settings::default());
+        rebuild(&mut request, &Settings::default()).unwrap();
         assert_eq!(request.extensions().get::<Authority>().unwrap(), "a.example");
         assert_eq!(request.extensions().get::<Scheme>(), Some(&Scheme::HTTPS));
         let mut request = headers(Request::get("/")).body(()).unwrap();
-        rebuild(&mut request, &Settings::default());
+        rebuild(&mut request, &Settings::default()).unwrap();
         assert!(request.extensions().get::<Authority>().is_none() && request.extensions().get::<Scheme>().is_none());
     }
 
@@ -419,6 +437,29 @@ mod tests {
         assert_eq!(headers["forwarded"], "for=192.0.2.1;host=\"a\\\", for=\\\"6.6.6.6\";proto=http");
     }
 
+    #[tokio::test]
+    async fn fields_of_other_proxies_are_believed_of_a_trusted_peer_only() {
+        let claims = [("cf-connecting-ip", "6.6.6.6"), ("x_original_url", "/.env"), ("accept", "*/*")];
+        let headers = rebuilt("192.0.2.1:1", Scheme::HTTPS, &claims, Settings::default()).await;
+        assert!(headers.contains_key("accept"));
+        assert!(!headers.contains_key("cf-connecting-ip") && !headers.contains_key("x_original_url"));
+        let headers = rebuilt("10.0.0.1:1", Scheme::HTTPS, &claims, Settings::default()).await;
+        assert!(headers.contains_key("cf-connecting-ip") && !headers.contains_key("x_original_url"));
+    }
+
+    #[test]
+    fn a_request_may_come_by_a_few_times_but_not_for_ever() {
+        let settings = Settings { via: Via::new("edge"), ..Settings::default() };
+        let mut request = Request::get("/").header(VIA, "1.1 other, HTTP/2.0 EDGE (comment)").body(()).unwrap();
+        for _ in 0..7 {
+            rebuild(&mut request, &settings).unwrap();
+        }
+        assert_eq!(rebuild(&mut request, &settings), Err(Loop));
+        let others = "1.1 others, 1.1 edge.example, 1.1 edges, edge,".repeat(20);
+        let mut request = Request::get("/").header(VIA, others).body(()).unwrap();
+        rebuild(&mut request, &settings).unwrap();
+    }
+
     // RFC 9110 §7.6.3
     #[test]
     fn via_is_continued_with_the_protocol_that_was_received() {
@@ -427,7 +468,7 @@ mod tests {
             [(Version::HTTP_10, "1.0 edge"), (Version::HTTP_11, "1.1 edge"), (Version::HTTP_2, "2.0 edge")]
         {
             let mut request = Request::get("/").version(version).header(VIA, "1.0 fred").body(()).unwrap();
-            rebuild(&mut request, &settings);
+            rebuild(&mut request, &settings).unwrap();
             assert_eq!(request.headers().get_all(VIA).iter().collect::<Vec<_>>(), ["1.0 fred", entry]);
         }
     }

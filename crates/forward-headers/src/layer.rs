@@ -23,6 +23,7 @@ pub(crate) struct Settings {
 /// The entries of this proxy in `Via`, by the protocol that a request came in (RFC 9110 §7.6.3).
 #[derive(Clone, Debug)]
 pub(crate) struct Via {
+    pseudonym: String,
     http10: HeaderValue,
     http11: HeaderValue,
     http2: HeaderValue,
@@ -31,7 +32,16 @@ pub(crate) struct Via {
 impl Via {
     pub(crate) fn new(pseudonym: &str) -> Option<Self> {
         let entry = |version| HeaderValue::try_from(format!("{version} {pseudonym}")).ok();
-        Some(Self { http10: entry("1.0")?, http11: entry("1.1")?, http2: entry("2.0")? })
+        Some(Self {
+            pseudonym: pseudonym.to_owned(),
+            http10: entry("1.0")?,
+            http11: entry("1.1")?,
+            http2: entry("2.0")?,
+        })
+    }
+
+    pub(crate) fn pseudonym(&self) -> &str {
+        &self.pseudonym
     }
 
     pub(crate) fn entry(&self, received: Version) -> HeaderValue {
@@ -57,6 +67,8 @@ impl ForwardHeadersLayer {
 
     /// Names this proxy in the `Via` of requests (RFC 9110 §7.6.3). A pseudonym is a token; anything
     /// else in it is replaced by `_`.
+    ///
+    /// A request that has been here eight times before is answered 508 (RFC 5842 §7.2): it is in a loop.
     pub fn via(mut self, pseudonym: &str) -> Self {
         let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         let pseudonym: String = pseudonym.chars().map(|c| if is_token(c) { c } else { '_' }).collect();

@@ -45,6 +45,9 @@
 //! - Everybody else's claims are dropped: all of `X-Forwarded-*`, `X-Real-IP`, `Forwarded`,
 //!   `X-Request-Id`, `Client-Cert` and `Client-Cert-Chain` (RFC 9440), in the spelling with underscores, too, which many applications can't tell from
 //!   the real one (`X_Forwarded_For`). `Proxy`, which CGI programs take for a setting, always is.
+//!   So are fields in which other proxies tell the same: `CF-Connecting-IP`, `True-Client-IP`,
+//!   `X-Client-IP`, `X-Original-URL`, `Remote-User` and the like; a trusted peer's stay.
+//! - `Max-Forwards` of `OPTIONS` and `TRACE` counts down (RFC 9110 §7.6.2); at zero they are answered here.
 //! - `Expect` ends here: the server in front has answered it.
 //!
 //! Both ways, fields that are about one connection go (RFC 9110 §7.6.1): `Connection` and what it
@@ -54,18 +57,22 @@
 //!
 //! # How it fails
 //!
-//! It does not. What is not known is not said: without the extensions there is no `X-Forwarded-For`.
+//! What is not known is not said: without the extensions there is no `X-Forwarded-For`. A request whose `Via` shows
+//! that it has come by eight times before goes round in circles, and is answered `508 Loop Detected`, with
+//! [`ForwardHeadersDecision`] in the response's extensions.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod foreign;
 mod forwarding;
 mod future;
 mod hop_by_hop;
 mod layer;
+mod max_forwards;
 mod request_id;
 mod service;
 
-pub use self::future::ResponseFuture;
+pub use self::future::{ForwardHeadersDecision, ResponseFuture};
 pub use self::layer::ForwardHeadersLayer;
 pub use self::request_id::RequestId;
 pub use self::service::ForwardHeadersService;

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::{Either, Full};
 use tower_service::Service;
 
 use crate::forwarding;
 use crate::future::ResponseFuture;
 use crate::hop_by_hop;
 use crate::layer::Settings;
+use crate::max_forwards::{self, Recipient};
 
 /// Made by [`ForwardHeadersLayer`](crate::ForwardHeadersLayer).
 #[derive(Clone, Debug)]
@@ -28,7 +31,7 @@ impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ForwardHeadersService<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
 {
-    type Response = S::Response;
+    type Response = Response<Either<ResBody, Full<Bytes>>>;
     type Error = S::Error;
     type Future = ResponseFuture<S::Future>;
 
@@ -37,9 +40,16 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        match max_forwards::count_down(&mut request) {
+            Recipient::Next => {}
+            Recipient::Options => return ResponseFuture::options(),
+            Recipient::Trace(text) => return ResponseFuture::trace(text),
+        }
         // First what the client may remove, then what it may not.
         hop_by_hop::remove(request.headers_mut());
-        let id = forwarding::rebuild(&mut request, &self.settings);
-        ResponseFuture::new(self.inner.call(request), id)
+        match forwarding::rebuild(&mut request, &self.settings) {
+            Ok(id) => ResponseFuture::inner(self.inner.call(request), id),
+            Err(forwarding::Loop) => ResponseFuture::loop_detected(),
+        }
     }
 }

@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
 use rproxy_client_ip::PeerAddr;
-use rproxy_forward_headers::{ForwardHeadersLayer, RequestId};
+use rproxy_forward_headers::{ForwardHeadersDecision, ForwardHeadersLayer, RequestId};
 use tower::ServiceExt;
 
 #[tokio::test]
@@ -27,6 +28,34 @@ async fn the_application_sees_facts_and_the_client_no_connection_fields() {
     }
     assert_eq!(response.headers()["x-public"], "2");
     assert_eq!(response.extensions().get::<RequestId>().unwrap().as_str().len(), 36);
+}
+
+#[tokio::test]
+async fn a_request_that_goes_round_in_circles_gets_508() {
+    let app = Router::new().route("/", get(async || "served")).layer(ForwardHeadersLayer::new().via("edge"));
+    for (times, status) in [(2, StatusCode::OK), (7, StatusCode::OK), (8, StatusCode::LOOP_DETECTED)] {
+        let request = Request::get("/").header("via", vec!["1.1 edge"; times].join(", "));
+        let response = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), status, "{times}");
+        let decision = response.extensions().get::<ForwardHeadersDecision>();
+        assert_eq!(decision.is_some(), status == StatusCode::LOOP_DETECTED);
+    }
+}
+
+#[tokio::test]
+async fn where_nothing_is_left_to_forward_the_answer_comes_from_here() {
+    let handler = axum::routing::any(async |headers: HeaderMap| headers["max-forwards"].to_str().unwrap().to_owned());
+    let app = Router::new().route("/", handler).layer(ForwardHeadersLayer::new());
+    for (method, left, media_type, text) in [
+        ("OPTIONS", "3", "text/plain; charset=utf-8", "2"),
+        ("OPTIONS", "0", "text/plain; charset=utf-8", ""),
+        ("TRACE", "0", "message/http", "TRACE / HTTP/1.1\r\nmax-forwards: 0\r\n\r\n"),
+    ] {
+        let request = Request::builder().method(method).header("max-forwards", left).header("cookie", "secret");
+        let response = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.headers()["content-type"], media_type);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), text, "{method} {left}");
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The answer: the inner one, or 404.
+//! The answer: the inner one, or a refusal.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,16 +19,17 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         decision: Option<PathFilterDecision>,
+        status: StatusCode,
     }
 }
 
 impl<F> ResponseFuture<F> {
     pub(crate) fn inner(inner: F, decision: Option<PathFilterDecision>) -> Self {
-        Self { inner: Some(inner), decision }
+        Self { inner: Some(inner), decision, status: StatusCode::NOT_FOUND }
     }
 
-    pub(crate) fn blocked(rule: Arc<str>) -> Self {
-        Self { inner: None, decision: Some(PathFilterDecision::Blocked { rule }) }
+    pub(crate) fn blocked(rule: Arc<str>, status: StatusCode) -> Self {
+        Self { inner: None, decision: Some(PathFilterDecision::Blocked { rule }), status }
     }
 }
 
@@ -42,7 +43,7 @@ where
         let this = self.project();
         let mut response = match this.inner.as_pin_mut() {
             Some(inner) => ready!(inner.poll(cx))?.map(Either::Left),
-            None => not_found(),
+            None => refusal(*this.status),
         };
         if let Some(decision) = this.decision.take() {
             response.extensions_mut().insert(decision);
@@ -51,9 +52,13 @@ where
     }
 }
 
-fn not_found<B>() -> Response<Either<B, Full<Bytes>>> {
-    let mut response = Response::new(Either::Right(Full::new(Bytes::from_static(b"Not Found\n"))));
-    *response.status_mut() = StatusCode::NOT_FOUND;
+fn refusal<B>(status: StatusCode) -> Response<Either<B, Full<Bytes>>> {
+    let text = match status {
+        StatusCode::NOT_FOUND => Bytes::from_static(b"Not Found\n"),
+        _ => Bytes::from(format!("{}\n", status.canonical_reason().unwrap_or("Blocked"))),
+    };
+    let mut response = Response::new(Either::Right(Full::new(text)));
+    *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

@@ -1,22 +1,30 @@
 //! The layer and its settings.
 
+use http::StatusCode;
 use tower_layer::Layer;
 
 use crate::rules::PathRules;
 use crate::service::PathFilterService;
 
-/// Answers 404 to requests for paths that the rules block.
+/// Answers requests for paths that the rules block: with 404, unless told otherwise.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct PathFilterLayer {
     rules: PathRules,
+    status: StatusCode,
     log_only: bool,
 }
 
 impl PathFilterLayer {
     /// Blocks by `rules`.
     pub fn new(rules: PathRules) -> Self {
-        Self { rules, log_only: false }
+        Self { rules, status: StatusCode::NOT_FOUND, log_only: false }
+    }
+
+    /// Answers with `status` instead of 404, which tells nobody that there is something to hide.
+    pub fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
     }
 
     /// Whether to let everything pass and only leave
@@ -31,6 +39,6 @@ impl<S> Layer<S> for PathFilterLayer {
     type Service = PathFilterService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        PathFilterService::new(inner, self.rules.clone(), self.log_only)
+        PathFilterService::new(inner, self.rules.clone(), self.status, self.log_only)
     }
 }

@@ -47,7 +47,7 @@
 //!
 //! # How it fails
 //!
-//! A blocked path is answered `404` with [`PathFilterDecision`] in the response's extensions. A path
+//! A blocked path is answered `404`, or [another status](PathFilterLayer::status), with [`PathFilterDecision`] in the response's extensions. A path
 //! with so many readings that they can't all be judged is blocked. A glob that is none is a
 //! [`PathRulesError`] when the rules are built.
 #![forbid(unsafe_code)]

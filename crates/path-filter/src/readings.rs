@@ -87,13 +87,14 @@ fn several(path: &[u8]) -> Readings<'_> {
 /// Gives the path after the step, or `None` where it does nothing.
 type Step = fn(&[u8]) -> Option<Vec<u8>>;
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     decode,
     decode_between_slashes,
     cut_parameters,
     cut_at_parameter,
     cut_at_query,
     cut_at_nul,
+    cut_at_last_nul,
     drop_controls,
     turn_backslashes,
     trim_segments,
@@ -157,6 +158,11 @@ fn hex(digits: &[u8]) -> Option<u32> {
 /// As a C string ends.
 fn cut_at_nul(path: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr(0, path).map(|nul| path[..nul].to_vec())
+}
+
+/// Where those before it were dropped.
+fn cut_at_last_nul(path: &[u8]) -> Option<Vec<u8>> {
+    memchr::memrchr(0, path).map(|nul| path[..nul].to_vec())
 }
 
 /// As URL parsers drop tabs and line ends (WHATWG URL, basic parser) and others any control.

@@ -41,7 +41,7 @@ struct Rule {
 }
 
 impl PathRules {
-    /// The curated list: what is not meant to be served and often is by accident. Version 2026-11.
+    /// The curated list: what is not meant to be served and often is by accident. Version 2026-11.2.
     pub fn sensitive() -> Self {
         // The list is a constant and a test builds it; a filter that blocks nothing would be worse.
         match Self::builder().sensitive().and_then(PathRulesBuilder::build) {
@@ -237,10 +237,11 @@ fn spellings(glob: &str) -> impl Iterator<Item = String> {
     std::iter::once(glob.to_owned()).chain(itself.map(str::to_owned))
 }
 
+// `{,-b}` is two choices, the first of them nothing: globset needs to be told.
 // In lower case on both sides rather than case-insensitive: globset then looks up extensions and
 // names in hash tables, where it would have to run a regex.
 fn build_glob(glob: &str) -> Result<globset::Glob, globset::Error> {
-    GlobBuilder::new(glob).literal_separator(true).backslash_escape(false).build()
+    GlobBuilder::new(glob).literal_separator(true).backslash_escape(false).empty_alternates(true).build()
 }
 
 /// Whether nothing without a segment that begins with a dot can match: `/.` stands in the glob

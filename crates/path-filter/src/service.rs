@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use tower_service::Service;
 
@@ -16,12 +16,13 @@ use crate::rules::PathRules;
 pub struct PathFilterService<S> {
     inner: S,
     rules: PathRules,
+    status: StatusCode,
     log_only: bool,
 }
 
 impl<S> PathFilterService<S> {
-    pub(crate) fn new(inner: S, rules: PathRules, log_only: bool) -> Self {
-        Self { inner, rules, log_only }
+    pub(crate) fn new(inner: S, rules: PathRules, status: StatusCode, log_only: bool) -> Self {
+        Self { inner, rules, status, log_only }
     }
 }
 
@@ -29,7 +30,7 @@ impl<S> PathFilterService<S> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PathFilterDecision {
-    /// Answered 404.
+    /// Refused.
     Blocked {
         /// The rule, as it was written.
         rule: Arc<str>,
@@ -59,7 +60,7 @@ where
             Some(rule) if self.log_only => {
                 ResponseFuture::inner(self.inner.call(request), Some(PathFilterDecision::WouldBlock { rule }))
             }
-            Some(rule) => ResponseFuture::blocked(rule),
+            Some(rule) => ResponseFuture::blocked(rule, self.status),
         }
     }
 }

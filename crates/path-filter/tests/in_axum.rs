@@ -27,6 +27,13 @@ async fn a_blocked_path_gets_404_and_says_by_which_rule() {
 }
 
 #[tokio::test]
+async fn another_status_is_answered_on_request() {
+    let response = get(app(PathFilterLayer::new(PathRules::sensitive()).status(StatusCode::GONE)), "/.env").await;
+    assert_eq!(response.status(), StatusCode::GONE);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "Gone\n");
+}
+
+#[tokio::test]
 async fn a_filter_that_only_logs_lets_everything_pass() {
     let response = get(app(PathFilterLayer::new(PathRules::sensitive()).log_only(true)), "/.env").await;
     assert_eq!(response.status(), StatusCode::OK);

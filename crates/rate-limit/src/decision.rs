@@ -33,6 +33,17 @@ impl RateLimitDecision {
         matches!(self, Self::Denied { .. } | Self::Unkeyed(_))
     }
 
+    /// The higher, the less is left: what is denied for longest is tightest.
+    pub(crate) fn tightness(&self) -> (Duration, std::cmp::Reverse<u32>) {
+        match *self {
+            Self::Allowed { remaining } => (Duration::ZERO, std::cmp::Reverse(remaining)),
+            Self::Denied { retry_after } | Self::Shadowed { retry_after } => {
+                (retry_after.max(Duration::from_nanos(1)), std::cmp::Reverse(0))
+            }
+            Self::Unkeyed(_) => (Duration::MAX, std::cmp::Reverse(0)),
+        }
+    }
+
     /// The decision of a layer that only reports.
     pub(crate) fn shadowed(self) -> Self {
         match self {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 
+use crate::decision::RateLimitDecision;
 use crate::quota::Quota;
 
 /// Says what a policy is, and how much of it is left.
@@ -37,12 +38,31 @@ impl Fields {
         self.append(remaining, seconds(self.interval.saturating_mul(remaining.max(1))), headers);
     }
 
+    pub(crate) fn retry_after(&self, wait: Duration, headers: &mut HeaderMap) {
+        headers.insert(RETRY_AFTER, seconds(wait).into());
+    }
+
     /// For a response to a request that was not.
     pub(crate) fn denied(&self, wait: Duration, headers: &mut HeaderMap) {
         // -11 §6: `Retry-After` is not before the end of the effective window
         let wait = seconds(wait);
         headers.insert(RETRY_AFTER, wait.into());
         self.append(0, wait, headers);
+    }
+
+    /// The same in the fields that were in use before: `X-RateLimit-Reset` is in seconds from now.
+    pub(crate) fn legacy(&self, quota: Quota, decision: &RateLimitDecision, headers: &mut HeaderMap) {
+        let burst = quota.burst_size().get();
+        let (remaining, reset) = match *decision {
+            RateLimitDecision::Allowed { remaining } => {
+                (remaining, seconds(self.interval.saturating_mul(burst.saturating_sub(remaining))))
+            }
+            RateLimitDecision::Denied { retry_after } => (0, seconds(retry_after)),
+            RateLimitDecision::Shadowed { .. } | RateLimitDecision::Unkeyed(_) => return,
+        };
+        headers.insert(X_RATELIMIT_LIMIT, burst.into());
+        headers.insert(X_RATELIMIT_REMAINING, remaining.into());
+        headers.insert(X_RATELIMIT_RESET, reset.into());
     }
 
     fn append(&self, remaining: u32, window: u64, headers: &mut HeaderMap) {
@@ -129,6 +149,9 @@ impl Default for Line {
     }
 }
 
+const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const LONGEST_NAME: usize = 64;

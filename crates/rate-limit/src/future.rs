@@ -12,6 +12,7 @@ use pin_project_lite::pin_project;
 
 use crate::decision::RateLimitDecision;
 use crate::limiter::Limiter;
+use crate::policies::{Said, Verdict};
 
 pin_project! {
     /// The future of [`RateLimitService`](crate::RateLimitService).
@@ -23,24 +24,26 @@ pin_project! {
         decision: Option<RateLimitDecision>,
         // `None`: the client is told nothing.
         limiter: Option<Arc<Limiter>>,
+        // Where there are several.
+        each: Option<Box<[Said]>>,
     }
 }
 
 impl<F> ResponseFuture<F> {
     pub(crate) fn unlimited(inner: F) -> Self {
-        Self { inner: Some(inner), decision: None, limiter: None }
+        Self { inner: Some(inner), decision: None, limiter: None, each: None }
     }
 
     pub(crate) fn shadowed(inner: F, decision: RateLimitDecision) -> Self {
-        Self { inner: Some(inner), decision: Some(decision), limiter: None }
+        Self { inner: Some(inner), decision: Some(decision), limiter: None, each: None }
     }
 
-    pub(crate) fn allowed(inner: F, decision: RateLimitDecision, limiter: Arc<Limiter>) -> Self {
-        Self { inner: Some(inner), decision: Some(decision), limiter: Some(limiter) }
+    pub(crate) fn allowed(inner: F, verdict: Verdict) -> Self {
+        Self { inner: Some(inner), ..Self::refused(verdict) }
     }
 
-    pub(crate) fn refused(decision: RateLimitDecision, limiter: Arc<Limiter>) -> Self {
-        Self { inner: None, decision: Some(decision), limiter: Some(limiter) }
+    pub(crate) fn refused(Verdict { decision, each, limiter }: Verdict) -> Self {
+        Self { inner: None, decision: Some(decision), limiter: Some(limiter), each }
     }
 }
 
@@ -58,7 +61,16 @@ where
         };
         if let Some(decision) = this.decision.take() {
             if let Some(limiter) = this.limiter.take() {
-                limiter.tell(&decision, response.headers_mut());
+                let headers = response.headers_mut();
+                match this.each.take() {
+                    None => limiter.tell(&decision, headers),
+                    Some(each) => {
+                        each.iter().for_each(|(limiter, decision)| limiter.tell(decision, headers));
+                        // One of them may have written a shorter one.
+                        limiter.tell_retry_after(&decision, headers);
+                    }
+                }
+                limiter.tell_legacy(&decision, headers);
             }
             response.extensions_mut().insert(decision);
         }

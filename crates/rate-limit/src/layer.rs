@@ -1,13 +1,16 @@
 //! The layer and its settings.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use governor::clock::Clock;
+use http::request::Parts;
 use tower_layer::Layer;
 
 use crate::fields::{PolicyName, PolicyNameError};
-use crate::key::ClientKey;
-use crate::limiter::Limiter;
+use crate::key::{ClientKey, RequestKey};
+use crate::limiter::{Limiter, Plan};
+use crate::policies::{Policies, Policy};
 use crate::quota::Quota;
 use crate::service::RateLimitService;
 use crate::time::Time;
@@ -23,16 +26,24 @@ pub struct RateLimitLayer<K = ClientKey> {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings<K> {
-    pub(crate) key: K,
+    pub(crate) policies: Policies<K>,
     pub(crate) shadow: bool,
-    pub(crate) limiter: Arc<Limiter>,
 }
 
 impl RateLimitLayer {
     /// Gives each client this quota.
     pub fn new(quota: Quota) -> Self {
-        let limiter = Limiter::new(quota, PolicyName::default(), KEYS, Time::system());
-        Self::from_settings(Settings { key: ClientKey::default(), shadow: false, limiter: Arc::new(limiter) })
+        let plan = Plan {
+            quota,
+            name: PolicyName::default(),
+            keys: KEYS,
+            time: Time::system(),
+            jitter: Duration::ZERO,
+            legacy: false,
+        };
+        let limiter = Arc::new(Limiter::new(plan));
+        let policies = Policies { key: ClientKey::default(), limiter, more: Vec::new(), cost: None, exempt: None };
+        Self::from_settings(Settings { policies, shadow: false })
     }
 }
 
@@ -46,8 +57,59 @@ impl<K: Clone> RateLimitLayer<K> {
     /// Gives each `key` the quota, instead of each client: a [`ClientKey`] with other prefixes, or any closure over
     /// the head of the request. See [`RequestKey`](crate::RequestKey).
     pub fn key<L>(self, key: L) -> RateLimitLayer<L> {
-        let Settings { key: _, shadow, limiter } = Arc::unwrap_or_clone(self.settings);
-        RateLimitLayer::from_settings(Settings { key, shadow, limiter })
+        let Settings { policies, shadow } = Arc::unwrap_or_clone(self.settings);
+        let Policies { key: _, limiter, more, cost, exempt } = policies;
+        let policies = Policies { key, limiter, more, cost, exempt };
+        RateLimitLayer::from_settings(Settings { policies, shadow })
+    }
+
+    /// Gives each `key` this quota as well. A request passes if all of its policies let it, and is charged to none of
+    /// them if one does not.
+    ///
+    /// ```
+    /// use rproxy_rate_limit::{ClientKey, PolicyNameError, Quota, RateLimitLayer};
+    ///
+    /// fn main() -> Result<(), PolicyNameError> {
+    ///     let network = |bits| ClientKey::default().ipv6_prefix(bits);
+    ///     // Who has a /48 has 65,536 clients by /64.
+    ///     let layer = RateLimitLayer::new(Quota::per_second(100).burst(200))
+    ///         .policy("56", Quota::per_second(400).burst(800), network(56))?
+    ///         .policy("48", Quota::per_second(1600).burst(3200), network(48))?;
+    ///     # let _ = layer;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`name`](Self::name).
+    pub fn policy<L>(self, name: &str, quota: Quota, key: L) -> Result<Self, PolicyNameError>
+    where
+        L: RequestKey + Send + Sync + 'static,
+    {
+        let name = PolicyName::new(name)?;
+        Ok(self.policies(|policies| {
+            let limiter = Limiter::new(Plan { quota, name, ..policies.limiter.plan().clone() });
+            policies.more.push(Policy { key: Arc::new(key), limiter: Arc::new(limiter) });
+        }))
+    }
+
+    /// Counts a request as so many, by its head. Zero is not counted at all, and more than the burst is the whole
+    /// burst.
+    pub fn cost<F>(self, cost: F) -> Self
+    where
+        F: Fn(&Parts) -> u32 + Send + Sync + 'static,
+    {
+        self.policies(|policies| policies.cost = Some(Arc::new(cost)))
+    }
+
+    /// Lets pass, uncounted, whatever `exempt` says of the head of the request: addresses of one's own, a path for
+    /// health checks.
+    pub fn exempt<F>(self, exempt: F) -> Self
+    where
+        F: Fn(&Parts) -> bool + Send + Sync + 'static,
+    {
+        self.policies(|policies| policies.exempt = Some(Arc::new(exempt)))
     }
 
     /// Whether to let everything pass, tell the client nothing, and only leave what would have been decided in the
@@ -65,16 +127,29 @@ impl<K: Clone> RateLimitLayer<K> {
     /// If the name is empty, longer than 64 bytes, or holds anything but printable ASCII without `"` and `\`.
     pub fn name(self, name: &str) -> Result<Self, PolicyNameError> {
         let name = PolicyName::new(name)?;
-        Ok(self.limiter(|limiter| limiter.named(name)))
+        Ok(self.policies(|policies| policies.limiter = Arc::new(policies.limiter.changed(|plan| plan.name = name))))
+    }
+
+    /// Adds up to so much to the time that a client is told to wait, at random, so that those that were refused
+    /// together do not come back together. Counts from zero.
+    pub fn jitter(self, most: Duration) -> Self {
+        self.limiters(|plan| plan.jitter = most)
+    }
+
+    /// Whether to send `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, too, for clients that
+    /// know nothing else; the last is in seconds from now. Counts from zero.
+    pub fn legacy_fields(self, send: bool) -> Self {
+        self.limiters(|plan| plan.legacy = send)
     }
 
     /// Keeps the state of so many keys at the most, rounded up to a power of two, at 16 bytes each; 524,288 by default,
     /// which is 8 MiB. It begins with 256 KiB and grows only while more keys than that have requests to their name.
     /// Counts from zero.
     ///
-    /// Beyond that, the key that has the least to lose starts afresh: nobody is refused.
+    /// Beyond that, the key that has the least to lose starts afresh: nobody is refused. Each
+    /// [policy](Self::policy) has a table of its own.
     pub fn max_keys(self, keys: usize) -> Self {
-        self.limiter(|limiter| limiter.sized(keys))
+        self.limiters(|plan| plan.keys = keys)
     }
 
     /// Asks `clock` for the time. Counts from zero.
@@ -83,12 +158,22 @@ impl<K: Clone> RateLimitLayer<K> {
         C: Clock + Send + Sync + 'static,
     {
         let time = Time::given(clock);
-        self.limiter(|limiter| limiter.timed(time))
+        self.limiters(|plan| plan.time = time.clone())
     }
 
-    fn limiter(self, change: impl FnOnce(&Limiter) -> Limiter) -> Self {
-        let settings = Arc::unwrap_or_clone(self.settings);
-        Self::from_settings(Settings { limiter: Arc::new(change(&settings.limiter)), ..settings })
+    fn policies(self, change: impl FnOnce(&mut Policies<K>)) -> Self {
+        let mut settings = Arc::unwrap_or_clone(self.settings);
+        change(&mut settings.policies);
+        Self::from_settings(settings)
+    }
+
+    fn limiters(self, change: impl Fn(&mut Plan)) -> Self {
+        self.policies(|policies| {
+            policies.limiter = Arc::new(policies.limiter.changed(&change));
+            for more in &mut policies.more {
+                more.limiter = Arc::new(more.limiter.changed(&change));
+            }
+        })
     }
 }
 

@@ -54,6 +54,11 @@
 //! Seconds are whole, rounded up, and at least one. Where an application sends such fields of its own, these are
 //! added to them.
 //!
+//! Several [policies](RateLimitLayer::policy) may count one request, such as a client's and its network's: all have
+//! to let it pass, none is charged if one does not, and the longest wait is told. [Costs](RateLimitLayer::cost),
+//! [exemptions](RateLimitLayer::exempt), a [jitter](RateLimitLayer::jitter) and the [older
+//! fields](RateLimitLayer::legacy_fields) are there for the asking.
+//!
 //! In [shadow mode](RateLimitLayer::shadow) everything passes, the client is told nothing, and
 //! [`RateLimitDecision`] in the extensions of the response tells you what would have been.
 //!
@@ -87,6 +92,7 @@ mod future;
 mod key;
 mod layer;
 mod limiter;
+mod policies;
 mod quota;
 mod service;
 mod table;

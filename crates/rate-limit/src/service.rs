@@ -8,7 +8,6 @@ use http::{Request, Response};
 use http_body_util::{Either, Full};
 use tower_service::Service;
 
-use crate::decision::RateLimitDecision;
 use crate::future::ResponseFuture;
 use crate::key::{ClientKey, RequestKey};
 use crate::layer::Settings;
@@ -46,19 +45,16 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let Settings { key, shadow, limiter } = &*self.settings;
         let (head, body) = request.into_parts();
-        let decision = match key.key(&head) {
-            Ok(Some(key)) => Some(limiter.check(&key)),
-            Ok(None) => None,
-            Err(missing) => Some(RateLimitDecision::Unkeyed(missing)),
-        };
+        let verdict = self.settings.policies.check(&head);
         let request = Request::from_parts(head, body);
-        match decision {
+        match verdict {
             None => ResponseFuture::unlimited(self.inner.call(request)),
-            Some(decision) if *shadow => ResponseFuture::shadowed(self.inner.call(request), decision.shadowed()),
-            Some(decision) if decision.refuses() => ResponseFuture::refused(decision, Arc::clone(limiter)),
-            Some(decision) => ResponseFuture::allowed(self.inner.call(request), decision, Arc::clone(limiter)),
+            Some(verdict) if self.settings.shadow => {
+                ResponseFuture::shadowed(self.inner.call(request), verdict.decision.shadowed())
+            }
+            Some(verdict) if verdict.decision.refuses() => ResponseFuture::refused(verdict),
+            Some(verdict) => ResponseFuture::allowed(self.inner.call(request), verdict),
         }
     }
 }

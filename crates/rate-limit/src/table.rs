@@ -15,19 +15,25 @@
 //! each of which owes more than it does.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use governor::nanos::Nanos;
 use governor::state::StateStore;
 
-/// Where the TATs are kept.
+/// Where the TATs are kept. Clones share them.
+#[derive(Clone)]
 pub(crate) struct Table {
-    shards: Box<[Shard]>,
+    shards: Arc<[Shard]>,
     /// The most buckets that a shard may have.
     most: usize,
-    /// How far the TAT of a new key is from now.
-    interval: u64,
+}
+
+/// A request of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Access {
+    pub(crate) key: Fingerprint,
+    /// How far the request puts off the key's TAT, and how far the TAT of a new key is from now.
+    pub(crate) step: u64,
 }
 
 /// A keyed hash of a key. Never zero: that is an empty place.
@@ -41,15 +47,24 @@ impl Fingerprint {
 }
 
 impl Table {
-    /// For up to so many keys, rounded up to a power of two, at 16 bytes each; each request puts a key's TAT off by
-    /// `interval`.
-    pub(crate) fn new(keys: usize, interval: Duration) -> Self {
+    /// For up to so many keys, rounded up to a power of two, at 16 bytes each.
+    pub(crate) fn new(keys: usize) -> Self {
         let most = keys.clamp(SHARDS * WAYS, MOST_KEYS).next_power_of_two() / SHARDS / WAYS;
-        Self {
-            shards: (0..SHARDS).map(|_| Shard::new(most.min(FEWEST_BUCKETS))).collect(),
-            most,
-            interval: Nanos::from(interval).as_u64(),
+        Self { shards: (0..SHARDS).map(|_| Shard::new(most.min(FEWEST_BUCKETS))).collect(), most }
+    }
+
+    /// Takes back a request that was let in.
+    pub(crate) fn give_back(&self, access: Access) {
+        let mut buckets = self.shard(access.key).buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = find(&mut buckets, access.key);
+        if let Some(way) = bucket.keys.iter().position(|&other| other == access.key.0) {
+            bucket.arrivals[way] = bucket.arrivals[way].saturating_sub(access.step);
         }
+    }
+
+    fn shard(&self, key: Fingerprint) -> &Shard {
+        // The shard by the upper bits, the bucket by the lower.
+        &self.shards[(key.0 >> (u64::BITS - SHARDS.ilog2())) as usize]
     }
 
     /// How many keys there is room for at the bound.
@@ -59,17 +74,17 @@ impl Table {
 }
 
 impl StateStore for Table {
-    type Key = Fingerprint;
+    type Key = Access;
 
-    fn measure_and_replace<T, F, E>(&self, key: &Fingerprint, measure: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, access: &Access, measure: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        // The shard by the upper bits, the bucket by the lower.
-        let shard = &self.shards[(key.0 >> (u64::BITS - SHARDS.ilog2())) as usize];
+        let Access { key, step } = *access;
+        let shard = self.shard(key);
         // Poisoned or not: no panic can come between the two words that are written.
         let mut buckets = shard.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = find(&mut buckets, *key);
+        let bucket = find(&mut buckets, key);
         if let Some(way) = bucket.keys.iter().position(|&other| other == key.0) {
             let (outcome, arrival) = measure(Some(bucket.arrivals[way].into()))?;
             bucket.arrivals[way] = arrival.into();
@@ -78,11 +93,11 @@ impl StateStore for Table {
 
         let (outcome, arrival) = measure(None)?;
         let arrival = arrival.as_u64();
-        let now = arrival.saturating_sub(self.interval);
-        while find(&mut buckets, *key).earliest().1 > now && buckets.len() < self.most {
+        let now = arrival.saturating_sub(step);
+        while find(&mut buckets, key).earliest().1 > now && buckets.len() < self.most {
             double(&mut buckets);
         }
-        let bucket = find(&mut buckets, *key);
+        let bucket = find(&mut buckets, key);
         let (way, _) = bucket.earliest();
         bucket.keys[way] = key.0;
         bucket.arrivals[way] = arrival;
@@ -165,7 +180,7 @@ mod tests {
     const INTERVAL: u64 = 10;
 
     fn table(keys: usize) -> Table {
-        Table::new(keys, Duration::from_nanos(INTERVAL))
+        Table::new(keys)
     }
 
     /// Keys of the first bucket, however many there are.
@@ -175,7 +190,8 @@ mod tests {
 
     /// Puts `arrival` down for a key; what was there before.
     fn put(table: &Table, key: Fingerprint, arrival: u64) -> Option<u64> {
-        let before = table.measure_and_replace(&key, |before| Ok::<_, ()>((before, arrival.into())));
+        let before =
+            table.measure_and_replace(&Access { key, step: INTERVAL }, |before| Ok::<_, ()>((before, arrival.into())));
         before.unwrap().map(Nanos::as_u64)
     }
 
@@ -211,7 +227,7 @@ mod tests {
     #[test]
     fn a_request_that_is_refused_leaves_no_trace() {
         let table = table(1);
-        let refuse = |key| table.measure_and_replace(&key, |_| Err::<((), Nanos), _>("no"));
+        let refuse = |key| table.measure_and_replace(&Access { key, step: INTERVAL }, |_| Err::<((), Nanos), _>("no"));
         for number in 1..=8 {
             put(&table, key(number), 100);
             assert_eq!(refuse(key(number)), Err("no"));
@@ -253,7 +269,7 @@ mod tests {
                 put(&table, hash(number), INTERVAL);
             }
             assert_eq!((places(&table), table.most_keys()), (bound, bound));
-            for shard in &table.shards {
+            for shard in table.shards.iter() {
                 assert!(shard.buckets.lock().unwrap().iter().all(|bucket| !bucket.keys.contains(&0)));
             }
         }

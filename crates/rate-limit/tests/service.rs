@@ -223,3 +223,91 @@ fn a_layer_says_what_it_is_without_its_seed() {
     let text = format!("{layer:?}");
     assert!(text.contains("api") && text.contains("1000") && !text.contains("RandomState"), "{text}");
 }
+
+#[tokio::test]
+async fn of_several_policies_the_tightest_wins_and_none_is_charged_for_what_another_denies() {
+    let clock = FakeRelativeClock::default();
+    let layer = RateLimitLayer::new(Quota::per_second(1).burst(2))
+        .policy("48", Quota::per_minute(6).burst(3), ClientKey::default().ipv6_prefix(48))
+        .unwrap()
+        .clock(clock.clone());
+    let limits = |answer: &Answer| -> Vec<String> {
+        answer.headers.get_all("ratelimit").iter().map(|line| line.to_str().unwrap().to_owned()).collect()
+    };
+
+    let first = send(&layer, from("2001:db8::1")).await;
+    assert_eq!(limits(&first), ["\"default\";r=1;t=1", "\"48\";r=2;t=20"]);
+    assert_eq!(first.decision, Some(RateLimitDecision::Allowed { remaining: 1 }));
+    send(&layer, from("2001:db8::1")).await;
+    // The /64 is at its end, and the /48 has one left: it is not charged.
+    for _ in 0..5 {
+        let denied = send(&layer, from("2001:db8::1")).await;
+        assert_eq!((denied.status, denied.header("retry-after")), (StatusCode::TOO_MANY_REQUESTS, Some("1")));
+        assert_eq!(limits(&denied), ["\"default\";r=0;t=1", "\"48\";r=1;t=10"]);
+    }
+    // Its last one goes to another /64.
+    assert_eq!(send(&layer, from("2001:db8:0:1::1")).await.status, StatusCode::OK);
+    // Now both deny the first, and the longer wait is told; the other /64 is not charged for what the /48 denies.
+    let denied = send(&layer, from("2001:db8::1")).await;
+    assert_eq!(denied.header("retry-after"), Some("10"));
+    assert_eq!(denied.decision, Some(RateLimitDecision::Denied { retry_after: Duration::from_secs(10) }));
+    for _ in 0..5 {
+        let denied = send(&layer, from("2001:db8:0:1::1")).await;
+        assert_eq!(limits(&denied), ["\"default\";r=1;t=1", "\"48\";r=0;t=10"]);
+    }
+    // Another /48 has nothing to do with it.
+    assert_eq!(send(&layer, from("2001:db8:1::1")).await.status, StatusCode::OK);
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(send(&layer, from("2001:db8::1")).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn requests_cost_what_they_are_said_to() {
+    let layer = RateLimitLayer::new(Quota::per_second(10).burst(10))
+        .clock(FakeRelativeClock::default())
+        .cost(|head: &Parts| head.headers.get("x-cost").map_or(1, |cost| cost.to_str().unwrap().parse().unwrap()));
+    let costing = |cost: &'static str| {
+        let mut request = from("192.0.2.1");
+        request.headers_mut().insert("x-cost", http::HeaderValue::from_static(cost));
+        request
+    };
+    let remaining = |remaining| Some(RateLimitDecision::Allowed { remaining });
+    for (cost, decision) in [("4", remaining(6)), ("0", None), ("5", remaining(1)), ("1", remaining(0))] {
+        assert_eq!(send(&layer, costing(cost)).await.decision, decision, "{cost}");
+    }
+    assert_eq!(send(&layer, costing("1000")).await.decision, denied_for(1000));
+    assert_eq!(send(&layer, costing("3")).await.decision, denied_for(300));
+}
+
+fn denied_for(millis: u64) -> Option<RateLimitDecision> {
+    Some(RateLimitDecision::Denied { retry_after: Duration::from_millis(millis) })
+}
+
+#[tokio::test]
+async fn who_is_exempt_is_not_counted() {
+    let layer = RateLimitLayer::new(QUOTA).clock(FakeRelativeClock::default()).exempt(|head: &Parts| {
+        head.uri.path() == "/healthz" || head.extensions.get() == Some(&ClientIp("192.0.2.9".parse().unwrap()))
+    });
+    for _ in 0..5 {
+        let answer = send(&layer, from("192.0.2.9")).await;
+        assert_eq!((answer.status, answer.decision, answer.header("ratelimit")), (StatusCode::OK, None, None));
+        let healthz = Request::get("/healthz").body(()).unwrap();
+        assert_eq!(send(&layer, healthz).await.status, StatusCode::OK, "nor is anybody looked for");
+    }
+    for status in [StatusCode::OK, StatusCode::OK, StatusCode::TOO_MANY_REQUESTS] {
+        assert_eq!(send(&layer, from("192.0.2.1")).await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn older_fields_are_sent_on_request() {
+    let layer = RateLimitLayer::new(Quota::per_minute(6).burst(2)).clock(FakeRelativeClock::default());
+    assert_eq!(send(&layer, from("192.0.2.1")).await.header("x-ratelimit-limit"), None);
+    let layer = layer.legacy_fields(true);
+    for (remaining, reset) in [("1", "10"), ("0", "20"), ("0", "10")] {
+        let answer = send(&layer, from("192.0.2.1")).await;
+        let fields = ["limit", "remaining", "reset"].map(|field| answer.header(&format!("x-ratelimit-{field}")));
+        assert_eq!(fields, [Some("2"), Some(remaining), Some(reset)]);
+        assert!(answer.header("ratelimit").is_some());
+    }
+}

@@ -6,6 +6,7 @@ use http::header::{CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY,
 use http::{HeaderName, HeaderValue};
 use tower_layer::Layer;
 
+use crate::cookies::Cookies;
 use crate::csp::ContentSecurityPolicy;
 use crate::hsts::{Hsts, YEAR};
 use crate::profiles::{self, Header};
@@ -76,6 +77,12 @@ impl SecurityHeadersLayer {
     /// Leaves `Strict-Transport-Security` to the application.
     pub fn without_hsts(self) -> Self {
         self.without(STRICT_TRANSPORT_SECURITY)
+    }
+
+    /// Adds to cookies what they lack. By default they are the application's affair.
+    pub fn cookies(mut self, cookies: Cookies) -> Self {
+        self.rules_mut().cookies = Some(cookies);
+        self
     }
 
     /// Whether every request came over TLS, whatever the extension [`Scheme`](http::uri::Scheme)

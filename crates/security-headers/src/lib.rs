@@ -86,6 +86,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod cookies;
 mod csp;
 mod fingerprints;
 mod future;
@@ -97,6 +98,7 @@ mod removed;
 mod rules;
 mod service;
 
+pub use self::cookies::Cookies;
 pub use self::csp::ContentSecurityPolicy;
 pub use self::future::ResponseFuture;
 pub use self::hsts::{Hsts, HstsError};

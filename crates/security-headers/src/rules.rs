@@ -7,6 +7,7 @@ use http::header::{
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 
+use crate::cookies::Cookies;
 use crate::fingerprints::{FINGERPRINTS, NEXTJS_DATA_FINGERPRINTS};
 use crate::names::{CROSS_ORIGIN_EMBEDDER_POLICY, CROSS_ORIGIN_OPENER_POLICY, PERMISSIONS_POLICY};
 use crate::profiles::Header;
@@ -18,6 +19,7 @@ pub(crate) struct Rules {
     removed: Names,
     removed_but_for_nextjs_data: Names,
     pub(crate) assume_https: bool,
+    pub(crate) cookies: Option<Cookies>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +85,7 @@ impl Rules {
             removed: Names::of(FINGERPRINTS),
             removed_but_for_nextjs_data: Names::of(NEXTJS_DATA_FINGERPRINTS),
             assume_https: false,
+            cookies: None,
         }
     }
 
@@ -125,6 +128,10 @@ impl Rules {
         // Nobody makes a page of it.
         if status.is_informational() {
             return;
+        }
+
+        if let Some(cookies) = self.cookies {
+            cookies.apply(headers, asked.is_https);
         }
 
         // RFC 9111 §3.2: a cache writes these over those of the response it has stored, which may

@@ -85,6 +85,57 @@ impl fmt::Display for ProxyProtocol {
     }
 }
 
+/// Which security headers responses get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SecurityProfile {
+    /// What an ordinary site can take.
+    #[default]
+    Recommended,
+    /// For a site that loads everything from its own origin.
+    Strict,
+    /// For answers that nobody looks at in a browser.
+    Api,
+    /// Hardly any.
+    Minimal,
+}
+
+impl FromStr for SecurityProfile {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text.to_ascii_lowercase().as_str() {
+            "recommended" => Ok(Self::Recommended),
+            "strict" => Ok(Self::Strict),
+            "api" => Ok(Self::Api),
+            "minimal" => Ok(Self::Minimal),
+            _ => Err(ParseError::new("profile", text, "no such profile")),
+        }
+    }
+}
+
+impl fmt::Display for SecurityProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Recommended => "recommended",
+            Self::Strict => "strict",
+            Self::Api => "api",
+            Self::Minimal => "minimal",
+        })
+    }
+}
+
+/// A policy for a header: not empty, and nothing that a header can't carry.
+pub(super) fn policy(text: &str) -> Result<String, ParseError> {
+    match text.trim() {
+        "" => Err(ParseError::new("policy", text, "empty")),
+        policy if policy.chars().any(char::is_control) => {
+            Err(ParseError::new("policy", text, "has control characters"))
+        }
+        policy => Ok(policy.to_owned()),
+    }
+}
+
 /// Whether clients are asked for certificates in the TLS handshake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

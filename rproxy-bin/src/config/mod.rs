@@ -38,9 +38,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
+use http::{StatusCode, Uri};
 use rproxy_cache::CachePaths;
-use rproxy_client_ip::TrustedProxies;
+use rproxy_client_ip::{Source, TrustedProxies};
 use rproxy_path_filter::PathRules;
 use rproxy_server::{Limits, Listen};
 use rproxy_tls::{CipherSuites, TlsVersion};
@@ -50,7 +50,7 @@ use rproxy_ws_passthrough::{WsOrigins, WsPaths};
 use self::source::Origins;
 
 pub use self::balance::UpstreamBalance;
-pub use self::choice::{AccessLog, ClientAuthentication, LogFilter, ProxyProtocol, Secret};
+pub use self::choice::{AccessLog, ClientAuthentication, LogFilter, ProxyProtocol, Secret, SecurityProfile};
 pub use self::error::{ConfigError, Named, Problem};
 pub use self::listen::HttpPort;
 pub use self::reference::reference;
@@ -160,6 +160,10 @@ pub struct Config {
     pub rate_burst: NonZeroU32,
     /// IPv6 clients are counted per prefix of this length, 1 to 128.
     pub rate_ipv6_prefix: u8,
+    /// Who is not counted.
+    pub rate_exempt: Written<TrustedProxies>,
+    /// Whether what is beyond the rate passes all the same, and is only noted.
+    pub rate_shadow: bool,
     /// Whether responses are cached.
     pub cache_enabled: bool,
     /// Memory for the cache, in bytes.
@@ -172,10 +176,20 @@ pub struct Config {
     pub compression: bool,
     /// Whether TLS responses carry `Strict-Transport-Security`.
     pub hsts: bool,
+    /// The profile of headers that responses get.
+    pub security_headers: SecurityProfile,
+    /// The policy for documents that have none of their own.
+    pub content_security_policy: Option<String>,
+    /// Whether cookies get `Secure` (over TLS) and `SameSite=Lax` where they say nothing of it.
+    pub harden_cookies: bool,
     /// Whether blocked paths are refused.
     pub filter_enabled: bool,
     /// Paths that are refused.
     pub blocked_paths: Written<PathRules>,
+    /// What they are answered.
+    pub filter_status: StatusCode,
+    /// Whether they are only logged, and passed on.
+    pub filter_log_only: bool,
     /// Whether WebSocket upgrades are passed on.
     pub ws_enabled: bool,
     /// Where they are passed on.
@@ -198,6 +212,8 @@ pub struct Config {
     pub ws_ping_interval: Option<Duration>,
     /// Whose forwarding headers are believed.
     pub trusted_proxies: Written<TrustedProxies>,
+    /// The field in which they name the client.
+    pub client_ip_from: Source,
     /// Whether trusted peers send a PROXY protocol header.
     pub proxy_protocol: ProxyProtocol,
     /// The largest request body, in bytes; `None` for no limit.
@@ -389,14 +405,21 @@ impl Default for Config {
             rate_limit: RATE,
             rate_burst: BURST,
             rate_ipv6_prefix: 64,
+            rate_exempt: Written::default(),
+            rate_shadow: false,
             cache_enabled: true,
             cache_size: 64 << 20,
             cache_paths: paths::cached(),
             cache_max_object: 8 << 20,
             compression: true,
             hsts: true,
+            security_headers: SecurityProfile::Recommended,
+            content_security_policy: None,
+            harden_cookies: false,
             filter_enabled: true,
             blocked_paths: paths::blocked(),
+            filter_status: StatusCode::NOT_FOUND,
+            filter_log_only: false,
             ws_enabled: true,
             ws_paths: paths::websockets(),
             ws_origins: None,
@@ -408,6 +431,7 @@ impl Default for Config {
             ws_message_rate: None,
             ws_ping_interval: None,
             trusted_proxies: Written::default(),
+            client_ip_from: Source::default(),
             proxy_protocol: ProxyProtocol::Off,
             max_body: None,
             body_timeout: Duration::from_secs(30),

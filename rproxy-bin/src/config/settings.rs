@@ -4,12 +4,12 @@
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
-use super::choice::{acme_directory, email, hmac_key, kid};
+use super::choice::{acme_directory, email, hmac_key, kid, policy};
 use super::paths;
 use super::source::Origin;
 use super::value::{
-    MEBIBYTE, boolean, count, duration, ipv6_prefix, joined, limit, list, optional, path, rate, size, size_between,
-    some, timeout, workers, written_duration, written_size,
+    MEBIBYTE, boolean, client_error, count, duration, ipv6_prefix, joined, limit, list, optional, path, rate, size,
+    size_between, some, timeout, workers, written_duration, written_size,
 };
 use super::{Config, listen, tls, upstream};
 
@@ -536,6 +536,28 @@ pub static SETTINGS: &[Setting] = &[
         show: |c| Some(c.rate_ipv6_prefix.to_string()),
     },
     Setting {
+        key: "rate_exempt",
+        heading: "Rate limit",
+        placeholder: "RANGE,...",
+        default: Fallback::Words("none"),
+        help: "Clients that are not counted",
+        accepted: "comma-separated CIDRs, addresses, private, loopback, cloudflare, fastly or cloudfront",
+        secret: false,
+        set: |c, t| put(&mut c.rate_exempt, t.parse()),
+        show: |c| (!c.rate_exempt.is_empty()).then(|| c.rate_exempt.text().to_owned()),
+    },
+    Setting {
+        key: "rate_shadow",
+        heading: "Rate limit",
+        placeholder: "BOOL",
+        default: Fallback::Value("false"),
+        help: "Whether requests beyond the rate pass, and are only noted in the access log",
+        accepted: SWITCH,
+        secret: false,
+        set: |c, t| put(&mut c.rate_shadow, boolean(t)),
+        show: |c| Some(c.rate_shadow.to_string()),
+    },
+    Setting {
         key: "cache_enabled",
         heading: "Cache",
         placeholder: "BOOL",
@@ -602,6 +624,39 @@ pub static SETTINGS: &[Setting] = &[
         show: |c| Some(c.hsts.to_string()),
     },
     Setting {
+        key: "security_headers",
+        heading: "Responses",
+        placeholder: "PROFILE",
+        default: Fallback::Value("recommended"),
+        help: "The security headers that responses get where the application says nothing of them",
+        accepted: "recommended, strict, api or minimal",
+        secret: false,
+        set: |c, t| put(&mut c.security_headers, t.parse()),
+        show: |c| Some(c.security_headers.to_string()),
+    },
+    Setting {
+        key: "content_security_policy",
+        heading: "Responses",
+        placeholder: "POLICY",
+        default: Fallback::Words("that of the profile"),
+        help: "The Content-Security-Policy of documents that have none of their own",
+        accepted: "a policy such as default-src 'self'",
+        secret: false,
+        set: |c, t| put(&mut c.content_security_policy, policy(t).map(Some)),
+        show: |c| c.content_security_policy.clone(),
+    },
+    Setting {
+        key: "harden_cookies",
+        heading: "Responses",
+        placeholder: "BOOL",
+        default: Fallback::Value("false"),
+        help: "Whether cookies get Secure (over TLS) and SameSite=Lax where they say nothing of it",
+        accepted: SWITCH,
+        secret: false,
+        set: |c, t| put(&mut c.harden_cookies, boolean(t)),
+        show: |c| Some(c.harden_cookies.to_string()),
+    },
+    Setting {
         key: "filter_enabled",
         heading: "Path filter",
         placeholder: "BOOL",
@@ -622,6 +677,28 @@ pub static SETTINGS: &[Setting] = &[
         secret: false,
         set: |c, t| put(&mut c.blocked_paths, paths::rules(t)),
         show: |c| Some(c.blocked_paths.text().to_owned()),
+    },
+    Setting {
+        key: "filter_status",
+        heading: "Path filter",
+        placeholder: "STATUS",
+        default: Fallback::Value("404"),
+        help: "What blocked paths get instead of 404",
+        accepted: "a status from 400 to 499",
+        secret: false,
+        set: |c, t| put(&mut c.filter_status, client_error(t)),
+        show: |c| Some(c.filter_status.as_str().to_owned()),
+    },
+    Setting {
+        key: "filter_log_only",
+        heading: "Path filter",
+        placeholder: "BOOL",
+        default: Fallback::Value("false"),
+        help: "Whether blocked paths are passed on, and only noted in the access log",
+        accepted: SWITCH,
+        secret: false,
+        set: |c, t| put(&mut c.filter_log_only, boolean(t)),
+        show: |c| Some(c.filter_log_only.to_string()),
     },
     Setting {
         key: "ws_enabled",
@@ -743,6 +820,17 @@ pub static SETTINGS: &[Setting] = &[
         secret: false,
         set: |c, t| put(&mut c.trusted_proxies, t.parse()),
         show: |c| (!c.trusted_proxies.is_empty()).then(|| c.trusted_proxies.text().to_owned()),
+    },
+    Setting {
+        key: "client_ip_from",
+        heading: "Clients",
+        placeholder: "FIELD",
+        default: Fallback::Value("x-forwarded-for"),
+        help: "The field in which trusted proxies name the client: `Forwarded`, `CF-Connecting-IP` ...",
+        accepted: "the name of a header field, or none",
+        secret: false,
+        set: |c, t| put(&mut c.client_ip_from, t.parse()),
+        show: |c| Some(c.client_ip_from.to_string()),
     },
     Setting {
         key: "proxy_protocol",

@@ -2,6 +2,7 @@
 
 use http::{HeaderValue, Response};
 use rproxy_cache::CacheStatus;
+use rproxy_forward_headers::ForwardHeadersDecision;
 use rproxy_path_filter::PathFilterDecision;
 use rproxy_rate_limit::RateLimitDecision;
 use rproxy_server::{RefusedHead, RequestRefusal};
@@ -23,6 +24,8 @@ pub enum Refusal {
     Unkeyed,
     /// 404: the path is blocked.
     BlockedPath,
+    /// 508: the request goes round in circles.
+    LoopDetected,
     /// 400, 403, 426, 429, 501, 502 or 503: a WebSocket handshake that goes no further.
     WebSocket(WsRefusal),
     /// 504: `only-if-cached`, and nothing is.
@@ -55,6 +58,9 @@ impl Refusal {
         if let Some(PathFilterDecision::Blocked { .. }) = extensions.get() {
             return Some(Self::BlockedPath);
         }
+        if let Some(ForwardHeadersDecision::LoopDetected) = extensions.get() {
+            return Some(Self::LoopDetected);
+        }
         if let Some(WsDecision::Refused(refusal)) = extensions.get() {
             return Some(Self::WebSocket(*refusal));
         }
@@ -70,7 +76,7 @@ impl Refusal {
     }
 
     /// All the reasons.
-    pub const REASONS: [&'static str; 21] = [
+    pub const REASONS: [&'static str; 22] = [
         "malformed",
         "framing",
         "target_too_long",
@@ -92,6 +98,7 @@ impl Refusal {
         "other",
         "rate_limited",
         "unkeyed",
+        "loop",
     ];
 
     /// The place of the reason in [`Refusal::REASONS`].
@@ -120,6 +127,7 @@ impl Refusal {
             Self::Panicked => 17,
             Self::RateLimited => 19,
             Self::Unkeyed => 20,
+            Self::LoopDetected => 21,
         }
     }
 
@@ -139,6 +147,7 @@ impl Refusal {
             ) => "rproxy; error=http_request_denied",
             Self::WebSocket(WsRefusal::BadSwitch) => "rproxy; error=http_protocol_error",
             Self::Request(_) | Self::WebSocket(_) => "rproxy; error=http_request_error",
+            Self::LoopDetected => "rproxy; error=proxy_loop_detected",
             Self::OnlyIfCached => "rproxy; error=proxy_internal_response",
             Self::Panicked | Self::Unkeyed => "rproxy; error=proxy_internal_error",
             Self::Upstream(kind) => match kind {
@@ -220,6 +229,7 @@ mod tests {
             (Refusal::RateLimited, "rate_limited", "http_request_denied"),
             (Refusal::Unkeyed, "unkeyed", "proxy_internal_error"),
             (Refusal::BlockedPath, "blocked_path", "http_request_denied"),
+            (Refusal::LoopDetected, "loop", "proxy_loop_detected"),
             (Refusal::WebSocket(WsRefusal::ForbiddenPath), "websocket", "http_request_denied"),
             (Refusal::WebSocket(WsRefusal::UnsupportedVersion), "websocket", "http_request_error"),
             (Refusal::WebSocket(WsRefusal::BadSwitch), "websocket", "http_protocol_error"),

@@ -7,6 +7,7 @@ mod support;
 
 mod caching;
 mod draining;
+mod edge;
 mod forwarding;
 mod running;
 mod statuses;

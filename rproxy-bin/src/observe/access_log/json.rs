@@ -30,6 +30,7 @@ pub(super) fn write(out: &mut Vec<u8>, began: SystemTime, asked: &Asked, told: &
         refused: told.refused.map(|refused| refused.reason()),
         blocked: told.blocked.as_deref(),
         would_block: told.would_block.as_deref(),
+        would_limit: told.would_limit,
         upstream_error: told.upstream_error.as_ref().map(|error| error.to_string()),
         request_id: told.request_id.as_ref().map(|id| id.as_str()),
         user_agent: request.and_then(|request| request.user_agent.as_ref()).map(|agent| text(agent.as_bytes())),
@@ -80,6 +81,8 @@ struct Line<'a> {
     blocked: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     would_block: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    would_limit: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -11,6 +11,7 @@ use rproxy_cache::CacheStatus;
 use rproxy_client_ip::{ClientIp, PeerAddr};
 use rproxy_forward_headers::RequestId;
 use rproxy_path_filter::PathFilterDecision;
+use rproxy_rate_limit::RateLimitDecision;
 use rproxy_server::RefusedHead;
 use rproxy_upstream::ProxyError;
 use rproxy_ws_passthrough::TunnelSummary;
@@ -124,6 +125,8 @@ pub(in crate::observe) struct Told {
     /// The rule that the path matches, and whether it was refused for it.
     pub(super) blocked: Option<Arc<str>>,
     pub(super) would_block: Option<Arc<str>>,
+    /// Beyond the client's rate, and passed all the same.
+    pub(super) would_limit: bool,
     pub(super) upstream_error: Option<ProxyError>,
     pub(super) request_id: Option<RequestId>,
     /// Where the response was the beginning of a tunnel.
@@ -144,6 +147,7 @@ impl Told {
             Some(PathFilterDecision::WouldBlock { rule }) => self.would_block = Some(Arc::clone(rule)),
             _ => {}
         }
+        self.would_limit = matches!(extensions.get(), Some(RateLimitDecision::Shadowed { .. }));
     }
 
     /// As nginx has it: 499 is a client that went away before there was a status.

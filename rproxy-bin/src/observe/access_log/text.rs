@@ -48,6 +48,9 @@ fn line(out: &mut Line<'_>, began: SystemTime, asked: &Asked, told: &Told) -> fm
             out.quoted(Some(rule.as_bytes()));
         }
     }
+    if told.would_limit {
+        out.write_str(" would_limit")?;
+    }
     if let Some(error) = &told.upstream_error {
         out.write_str(" upstream_error=")?;
         out.quoted(Some(error.to_string().as_bytes()));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::OsStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, ColorChoice};
 
-use crate::config::{self, Config, ConfigError, Fallback, Report, SETTINGS, Setting, Sources};
+use crate::config::{self, Config, ConfigError, Fallback, Report, Setting, Sources, settings};
 
 /// What the binary is asked to do.
 #[derive(Clone, Debug)]
@@ -122,7 +122,7 @@ fn sources(matches: &ArgMatches, env: Vec<(OsString, OsString)>) -> Sources {
     if let Some(path) = matches.get_one::<OsString>(CONFIG) {
         sources = sources.file(path);
     }
-    for setting in SETTINGS {
+    for setting in settings() {
         if let Some(values) = matches.get_many::<String>(setting.key) {
             let values: Vec<&str> = values.map(String::as_str).collect();
             sources = sources.set(setting.key, values.join(","));
@@ -156,7 +156,7 @@ fn command() -> clap::Command {
         .subcommand_precedence_over_arg(true)
         .disable_help_subcommand(true)
         .args([config, check])
-        .args(SETTINGS.iter().map(argument))
+        .args(settings().map(argument))
         .subcommand(
             clap::Command::new(DEMO).about(
                 "Serves a small built-in site behind the full stack, on https://localhost:8443; needs nothing else",

@@ -16,7 +16,7 @@ use tower::{Layer, service_fn};
 
 use crate::admin::Admin;
 use crate::assemble::{Shared, certificates};
-use crate::config::{Config, ProxyProtocol, SETTINGS, Setting};
+use crate::config::{Config, ProxyProtocol, Setting, settings};
 use crate::gauges;
 use crate::observe::Writer;
 use crate::redirect;
@@ -209,7 +209,7 @@ impl Proxy {
 /// Where WebSockets lead, and who may go there.
 fn way(config: &Config) -> Vec<Option<String>> {
     let is_part = |setting: &&Setting| matches!(setting.key, "upstream" | "ws_enabled" | "ws_paths" | "ws_origins");
-    SETTINGS.iter().filter(is_part).map(|setting| (setting.show)(config)).collect()
+    settings().filter(is_part).map(|setting| (setting.show)(config)).collect()
 }
 
 /// The settings that differ and are not part of what a reload replaces.
@@ -257,7 +257,7 @@ fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
         "ws_ping_interval",
     ];
     let differs = |setting: &&Setting| (setting.show)(running) != (setting.show)(read);
-    let others = SETTINGS.iter().filter(|setting| !REPLACED.contains(&setting.key));
+    let others = settings().filter(|setting| !REPLACED.contains(&setting.key));
     others.filter(differs).map(Setting::variable).collect()
 }
 

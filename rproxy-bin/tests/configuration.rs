@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Output};
 
 use rproxy::cli::{self, Command};
-use rproxy::config::{Report, SETTINGS, Sources};
+use rproxy::config::{Report, Sources, settings};
 use rproxy::{Config, ConfigError};
 use tempfile::TempDir;
 
@@ -464,7 +464,7 @@ fn a_command_line_that_makes_no_sense_is_a_usage_error() {
 #[test]
 fn help_lists_every_setting() {
     let Command::Help(help) = parse(&["--help"], &[("RPROXY_LISTEN", "bad")]).unwrap() else { panic!("no help") };
-    for setting in SETTINGS {
+    for setting in settings() {
         assert!(help.contains(&format!("--{} ", setting.flag())), "{}", setting.flag());
         assert!(help.contains(setting.heading), "{}", setting.heading);
     }
@@ -543,7 +543,7 @@ fn the_demo_is_local_and_keeps_its_certificates_with_the_user() {
 fn the_documented_default_is_the_default() {
     use rproxy::config::Fallback;
     let plain = Report::new(Config::default()).render(&[]);
-    for setting in SETTINGS {
+    for setting in settings() {
         let Fallback::Value(text) = setting.default else { continue };
         let config = Sources::new().set(setting.key, text).load().unwrap();
         let line = |report: &str| {

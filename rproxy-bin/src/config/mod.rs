@@ -10,7 +10,7 @@
 //!
 //! A list is a comma-separated text, in the file also an array: `tls_domains = ["a.example", "b.example"]`. Whatever
 //! is not understood is an error: a name that no setting has, a value that its setting does not take, settings that
-//! contradict each other. [`ConfigError`] names all of them at once. [`SETTINGS`] is the list of settings;
+//! contradict each other. [`ConfigError`] names all of them at once. [`settings()`] is the list of settings;
 //! [`reference()`] writes it as Markdown.
 //!
 //! ```
@@ -55,7 +55,7 @@ pub use self::error::{ConfigError, Named, Problem};
 pub use self::listen::HttpPort;
 pub use self::reference::reference;
 pub use self::report::Report;
-pub use self::settings::{Fallback, SETTINGS, Setting};
+pub use self::settings::{Fallback, Setting, settings};
 pub use self::source::{Origin, Sources};
 pub use self::tls_name::TlsName;
 pub use self::value::ParseError;
@@ -79,7 +79,7 @@ mod upstream;
 mod value;
 mod written;
 
-/// Everything that the proxy can be told. [`SETTINGS`] describes each field; `Default` is the proxy as it is when
+/// Everything that the proxy can be told. [`settings()`] describes each field; `Default` is the proxy as it is when
 /// nothing is set.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use super::settings::{Fallback, SETTINGS};
+use super::settings::{Fallback, settings};
 
 /// Every setting, as a Markdown table.
 pub fn reference() -> String {
     let mut table = String::from("| Variable | Default | Meaning | Accepted |\n|---|---|---|---|\n");
-    for setting in SETTINGS {
+    for setting in settings() {
         let default = match setting.default {
             Fallback::Value(value) => format!("`{value}`"),
             Fallback::Words(words) => words.to_owned(),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::settings::SETTINGS;
+use super::settings::settings;
 use super::{Config, Origin};
 
 /// The effective configuration, each setting with where its value came from.
@@ -29,8 +29,7 @@ impl Report {
         for warning in self.config.warnings() {
             text += &format!("# Warning: {warning}.\n");
         }
-        let lines: Vec<(&str, String, String)> = SETTINGS
-            .iter()
+        let lines: Vec<(&str, String, String)> = settings()
             .map(|setting| {
                 let origin = self.config.origin(setting.key);
                 let from = match &origin {

@@ -1,0 +1,53 @@
+//! Settings of who is believed about whom.
+
+use super::{Fallback, Setting, put};
+use crate::config::value::{size, written_size};
+
+const HEADING: &str = "Clients";
+
+pub(super) static SETTINGS: &[Setting] = &[
+    Setting {
+        key: "trusted_proxies",
+        heading: HEADING,
+        placeholder: "RANGE,...",
+        default: Fallback::Words("none"),
+        help: "Whose forwarding headers are believed",
+        accepted: "comma-separated CIDRs, addresses, private, loopback, cloudflare, fastly or cloudfront",
+        secret: false,
+        set: |c, t| put(&mut c.trusted_proxies, t.parse()),
+        show: |c| (!c.trusted_proxies.is_empty()).then(|| c.trusted_proxies.text().to_owned()),
+    },
+    Setting {
+        key: "client_ip_from",
+        heading: HEADING,
+        placeholder: "FIELD",
+        default: Fallback::Value("x-forwarded-for"),
+        help: "The field in which trusted proxies name the client: `Forwarded`, `CF-Connecting-IP` ...",
+        accepted: "the name of a header field, or none",
+        secret: false,
+        set: |c, t| put(&mut c.client_ip_from, t.parse()),
+        show: |c| Some(c.client_ip_from.to_string()),
+    },
+    Setting {
+        key: "proxy_protocol",
+        heading: HEADING,
+        placeholder: "VERSION",
+        default: Fallback::Value("off"),
+        help: "Version of the PROXY protocol that is accepted from trusted peers",
+        accepted: "off, v1, v2, or any for both",
+        secret: false,
+        set: |c, t| put(&mut c.proxy_protocol, t.parse()),
+        show: |c| Some(c.proxy_protocol.to_string()),
+    },
+    Setting {
+        key: "max_body",
+        heading: HEADING,
+        placeholder: "SIZE",
+        default: Fallback::Words("`0` (no limit)"),
+        help: "Larger request bodies get 413",
+        accepted: "a size such as 10MiB; a bare number is bytes; 0 for no limit",
+        secret: false,
+        set: |c, t| put(&mut c.max_body, size(t, 1).map(|bytes| (bytes > 0).then_some(bytes))),
+        show: |c| Some(c.max_body.map_or_else(|| "0".to_owned(), written_size)),
+    },
+];

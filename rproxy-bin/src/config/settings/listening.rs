@@ -1,0 +1,32 @@
+//! Settings of where the proxy listens.
+
+use super::{Fallback, Setting, put};
+use crate::config::listen;
+use crate::config::value::{joined, list, some};
+
+const HEADING: &str = "Listening";
+
+pub(super) static SETTINGS: &[Setting] = &[
+    Setting {
+        key: "listen",
+        heading: HEADING,
+        placeholder: "ADDRESS,...",
+        default: Fallback::Words("`0.0.0.0:443` with TLS, else `0.0.0.0:8080`"),
+        help: "Main listener",
+        accepted: "comma-separated ADDRESS:PORT, [IPV6]:PORT, :PORT or unix:/path",
+        secret: false,
+        set: |c, t| put(&mut c.listen, list(t, listen::address).and_then(|all| some("listen address", t, all))),
+        show: |c| joined(&c.listeners()),
+    },
+    Setting {
+        key: "http_port",
+        heading: HEADING,
+        placeholder: "PORT",
+        default: Fallback::Words("`80` with TLS, else off"),
+        help: "Plain listener that sends browsers to https: 301 for GET and HEAD, else 308; 0 = off",
+        accepted: "a port from 1 to 65535, or 0 for none",
+        secret: false,
+        set: |c, t| put(&mut c.http_port, t.parse()),
+        show: |c| Some(c.redirect_port().map_or_else(|| "0".to_owned(), |port| port.to_string())),
+    },
+];

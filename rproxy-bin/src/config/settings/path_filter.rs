@@ -1,0 +1,54 @@
+//! Settings of the path filter.
+
+use super::{Fallback, SWITCH, Setting, put};
+use crate::config::paths;
+use crate::config::value::{boolean, client_error};
+
+const HEADING: &str = "Path filter";
+
+pub(super) static SETTINGS: &[Setting] = &[
+    Setting {
+        key: "filter_enabled",
+        heading: HEADING,
+        placeholder: "BOOL",
+        default: Fallback::Value("true"),
+        help: "Whether blocked paths get 404",
+        accepted: SWITCH,
+        secret: false,
+        set: |c, t| put(&mut c.filter_enabled, boolean(t)),
+        show: |c| Some(c.filter_enabled.to_string()),
+    },
+    Setting {
+        key: "blocked_paths",
+        heading: HEADING,
+        placeholder: "GLOB,...",
+        default: Fallback::Words("`default`, the curated list"),
+        help: "Paths that get 404; `default,/private/**` extends the list, `!/pattern` exempts",
+        accepted: "comma-separated globs, `default` for the curated list, `!` before an exemption",
+        secret: false,
+        set: |c, t| put(&mut c.blocked_paths, paths::rules(t)),
+        show: |c| Some(c.blocked_paths.text().to_owned()),
+    },
+    Setting {
+        key: "filter_status",
+        heading: HEADING,
+        placeholder: "STATUS",
+        default: Fallback::Value("404"),
+        help: "What blocked paths get instead of 404",
+        accepted: "a status from 400 to 499",
+        secret: false,
+        set: |c, t| put(&mut c.filter_status, client_error(t)),
+        show: |c| Some(c.filter_status.as_str().to_owned()),
+    },
+    Setting {
+        key: "filter_log_only",
+        heading: HEADING,
+        placeholder: "BOOL",
+        default: Fallback::Value("false"),
+        help: "Whether blocked paths are passed on, and only noted in the access log",
+        accepted: SWITCH,
+        secret: false,
+        set: |c, t| put(&mut c.filter_log_only, boolean(t)),
+        show: |c| Some(c.filter_log_only.to_string()),
+    },
+];

@@ -1,11 +1,11 @@
 //! A body that is the inner one, or ours; a panic ends it.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
@@ -13,27 +13,20 @@ use super::panic::{Panicked, caught};
 
 pin_project! {
     /// The response body of [`ProblemService`](super::ProblemService).
+    #[derive(Debug)]
     pub struct ProblemBody<B> {
         #[pin]
-        body: Either<B>,
-    }
-}
-
-pin_project! {
-    #[project = EitherProject]
-    enum Either<B> {
-        Inner { #[pin] body: B },
-        Own { #[pin] body: Full<Bytes> },
+        body: Either<B, Full<Bytes>>,
     }
 }
 
 impl<B> ProblemBody<B> {
     pub(super) fn inner(body: B) -> Self {
-        Self { body: Either::Inner { body } }
+        Self { body: Either::Left(body) }
     }
 
     pub(super) fn own(bytes: Bytes) -> Self {
-        Self { body: Either::Own { body: Full::new(bytes) } }
+        Self { body: Either::Right(Full::new(bytes)) }
     }
 }
 
@@ -46,31 +39,17 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
-        match this.body.as_mut().project() {
-            EitherProject::Own { body } => {
-                Poll::Ready(ready!(body.poll_frame(cx)).map(|frame| frame.map_err(|never| match never {})))
-            }
-            EitherProject::Inner { body } => match caught(|| body.poll_frame(cx)) {
-                Ok(polled) => Poll::Ready(ready!(polled).map(|frame| frame.map_err(Into::into))),
-                Err(Panicked) => {
-                    this.body.set(Either::Own { body: Full::default() });
-                    Poll::Ready(Some(Err(Panicked.into())))
-                }
-            },
-        }
+        caught(|| this.body.as_mut().poll_frame(cx)).unwrap_or_else(|Panicked| {
+            this.body.set(Either::Right(Full::default()));
+            Poll::Ready(Some(Err(Panicked.into())))
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.body {
-            Either::Inner { body } => body.is_end_stream(),
-            Either::Own { body } => body.is_end_stream(),
-        }
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.body {
-            Either::Inner { body } => body.size_hint(),
-            Either::Own { body } => body.size_hint(),
-        }
+        self.body.size_hint()
     }
 }

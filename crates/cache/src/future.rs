@@ -1,5 +1,6 @@
 //! The answer: from the store at once, from the inner service when it comes, or from what comes for another request.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -54,6 +55,12 @@ impl<F, B> ResponseFuture<F, B> {
 
     pub(crate) fn wait(waiting: Box<Waiting<F>>) -> Self {
         Self { kind: Kind::Wait { waiting } }
+    }
+}
+
+impl<F, B> fmt::Debug for ResponseFuture<F, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }
 

@@ -11,6 +11,7 @@ use pin_project_lite::pin_project;
 
 pin_project! {
     /// The future of [`ClientIpService`](crate::ClientIpService).
+    #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         // `None`: the request came without a peer address.

@@ -69,6 +69,18 @@ impl TrustedProxies {
     }
 }
 
+impl FromIterator<Cidr> for TrustedProxies {
+    fn from_iter<I: IntoIterator<Item = Cidr>>(ranges: I) -> Self {
+        Self { ranges: ranges.into_iter().collect() }
+    }
+}
+
+impl From<Cidr> for TrustedProxies {
+    fn from(range: Cidr) -> Self {
+        Self::from_iter([range])
+    }
+}
+
 impl FromStr for TrustedProxies {
     type Err = TrustedProxiesError;
 

@@ -15,6 +15,7 @@ use crate::request_id::RequestId;
 
 pin_project! {
     /// The future of [`ForwardHeadersService`](crate::ForwardHeadersService).
+    #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]

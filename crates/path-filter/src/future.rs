@@ -14,6 +14,7 @@ use crate::service::PathFilterDecision;
 
 pin_project! {
     /// The future of [`PathFilterService`](crate::PathFilterService).
+    #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]

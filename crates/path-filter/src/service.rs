@@ -24,6 +24,21 @@ impl<S> PathFilterService<S> {
     pub(crate) fn new(inner: S, rules: PathRules, status: StatusCode, log_only: bool) -> Self {
         Self { inner, rules, status, log_only }
     }
+
+    /// The service inside.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside, to be changed.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service inside, without this one around it.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
 }
 
 /// Response extension: what the filter made of a path that a rule matches. Absent where it passed.

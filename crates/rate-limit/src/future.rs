@@ -1,5 +1,6 @@
 //! The answer: the inner one, or a refusal.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,6 +45,12 @@ impl<F> ResponseFuture<F> {
 
     pub(crate) fn refused(Verdict { decision, each, limiter }: Verdict) -> Self {
         Self { inner: None, decision: Some(decision), limiter: Some(limiter), each }
+    }
+}
+
+impl<F> fmt::Debug for ResponseFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }
 

@@ -20,6 +20,12 @@ use rproxy_client_ip::ClientIp;
 /// ```
 ///
 /// Of a key, 64 bits of a hash with a secret seed are kept: long ones take no more memory than short ones.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` finds no key in the head of a request",
+    label = "not a `RequestKey`",
+    note = "a closure has to name the type of its argument, and to return an `Option` of something that can be hashed: \
+            `|head: &http::request::Parts| head.headers.get(\"x-api-key\").cloned()`"
+)]
 pub trait RequestKey {
     /// Requests with equal keys share a quota.
     type Key: Hash;

@@ -56,7 +56,7 @@ impl<K> RateLimitLayer<K> {
 impl<K: Clone> RateLimitLayer<K> {
     /// Gives each `key` the quota, instead of each client: a [`ClientKey`] with other prefixes, or any closure over
     /// the head of the request. See [`RequestKey`](crate::RequestKey).
-    pub fn key<L>(self, key: L) -> RateLimitLayer<L> {
+    pub fn key<L: RequestKey>(self, key: L) -> RateLimitLayer<L> {
         let Settings { policies, shadow } = Arc::unwrap_or_clone(self.settings);
         let Policies { key: _, limiter, more, cost, exempt } = policies;
         let policies = Policies { key, limiter, more, cost, exempt };

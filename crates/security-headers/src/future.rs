@@ -12,6 +12,7 @@ use crate::rules::{Asked, Rules};
 
 pin_project! {
     /// The future of [`SecurityHeadersService`](crate::SecurityHeadersService).
+    #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]

@@ -88,6 +88,23 @@ pub struct ClientCertificateService<S> {
     is_off: bool,
 }
 
+impl<S> ClientCertificateService<S> {
+    /// The service inside.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside, to be changed.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service inside, without this one around it.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
 impl<S, B> Service<Request<B>> for ClientCertificateService<S>
 where
     S: Service<Request<B>>,

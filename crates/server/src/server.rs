@@ -44,7 +44,8 @@ pub struct Server {
 type Outliving = dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 impl Server {
-    /// A server that listens on `address`, with one worker per core.
+    /// A server that listens on `address`, with one worker per core. Text makes one (`"0.0.0.0:8080".parse()?`,
+    /// `"unix:/run/app.sock".parse()?`), and so does a [`SocketAddr`]: `address.into()`.
     pub fn bind(address: Listen) -> Self {
         Self {
             listen: vec![address],

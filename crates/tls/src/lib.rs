@@ -41,11 +41,16 @@
 //!     loop {
 //!     # */
 //!         let (socket, _) = listener.accept().await?;
-//!         let mut stream = acceptor.accept(socket).await?;
-//!         if !is_challenge(stream.get_ref().1.alpn_protocol()) {
-//!             stream.write_all(b"hello\n").await?;
-//!             stream.shutdown().await?;
-//!         }
+//!         let acceptor = acceptor.clone();
+//!         // A task for each, so that a slow handshake holds up nobody else.
+//!         tokio::spawn(async move {
+//!             let mut stream = acceptor.accept(socket).await?;
+//!             if !is_challenge(stream.get_ref().1.alpn_protocol()) {
+//!                 stream.write_all(b"hello\n").await?;
+//!                 stream.shutdown().await?;
+//!             }
+//!             Ok::<_, std::io::Error>(())
+//!         });
 //!     }
 //!     # assert_eq!(client.await??, "hello\n");
 //!     # Ok(())
@@ -73,6 +78,72 @@
 //!
 //! Nothing is ordered or reloaded unless [`Certificates::run`] is being polled. The provider is aws-lc-rs, named
 //! explicitly, so it does not matter which one the process has installed, if any.
+//!
+//! # In axum
+//!
+//! `rproxy_server::Server::bind(address).tls(certificates)` serves a router as it is. So does any server that takes a
+//! [`rustls::ServerConfig`], such as `axum-server`. For `axum::serve` it takes a listener:
+//!
+//! ```no_run
+//! use std::io;
+//! use std::net::SocketAddr;
+//! use std::time::Duration;
+//!
+//! use axum::Router;
+//! use axum::routing::get;
+//! use rproxy_tls::{Acme, Certificates, is_challenge};
+//! use tokio::net::{TcpListener, TcpStream};
+//! use tokio::task::JoinSet;
+//! use tokio_rustls::TlsAcceptor;
+//! use tokio_rustls::server::TlsStream;
+//!
+//! struct TlsListener {
+//!     listener: TcpListener,
+//!     acceptor: TlsAcceptor,
+//!     handshakes: JoinSet<io::Result<(TlsStream<TcpStream>, SocketAddr)>>,
+//! }
+//!
+//! impl axum::serve::Listener for TlsListener {
+//!     type Io = TlsStream<TcpStream>;
+//!     type Addr = SocketAddr;
+//!
+//!     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+//!         loop {
+//!             tokio::select! {
+//!                 Ok((socket, peer)) = self.listener.accept() => {
+//!                     let acceptor = self.acceptor.clone();
+//!                     self.handshakes.spawn(async move { Ok((acceptor.accept(socket).await?, peer)) });
+//!                 }
+//!                 Some(Ok(Ok((stream, peer)))) = self.handshakes.join_next() => {
+//!                     if !is_challenge(stream.get_ref().1.alpn_protocol()) {
+//!                         return (stream, peer);
+//!                     }
+//!                 }
+//!                 // Out of descriptors, perhaps.
+//!                 else => tokio::time::sleep(Duration::from_millis(100)).await,
+//!             }
+//!         }
+//!     }
+//!
+//!     fn local_addr(&self) -> io::Result<SocketAddr> {
+//!         self.listener.local_addr()
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let certificates = Certificates::builder()
+//!         .acme(Acme::new("/var/lib/app/certs").domain("example.com").contact("admin@example.com"))
+//!         .build()?;
+//!     tokio::spawn(certificates.clone().run());
+//!
+//!     let listener = TcpListener::bind("0.0.0.0:443").await?;
+//!     let acceptor = TlsAcceptor::from(certificates.server_config());
+//!     let app = Router::new().route("/", get(async || "hello"));
+//!     axum::serve(TlsListener { listener, acceptor, handshakes: JoinSet::new() }, app).await?;
+//!     Ok(())
+//! }
+//! ```
 //!
 //! # How it fails
 //!

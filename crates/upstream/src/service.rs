@@ -186,6 +186,12 @@ pub struct ResponseFuture<B: Body + 'static> {
     exchange: Pin<Box<dyn Future<Output = Response<UpstreamBody<B>>> + Send>>,
 }
 
+impl<B: Body + 'static> fmt::Debug for ResponseFuture<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
 impl<B: Body + 'static> Future for ResponseFuture<B> {
     type Output = Result<Response<UpstreamBody<B>>, Infallible>;
 

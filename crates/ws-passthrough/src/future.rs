@@ -1,5 +1,6 @@
 //! The answer: passed on, made into the start of a tunnel, or a refusal.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -50,6 +51,12 @@ impl<F> ResponseFuture<F> {
 
     pub(crate) fn refused(refusal: Refusal, extended: bool) -> Self {
         Self { kind: Kind::Refused { refusal, extended } }
+    }
+}
+
+impl<F> fmt::Debug for ResponseFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }
 

@@ -29,6 +29,21 @@ impl<S> WsPassthroughService<S> {
         Self { inner, settings }
     }
 
+    /// The service inside.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside, to be changed.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service inside, without this one around it.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
     /// Whether a handshake is passed on, and then what to expect; it is changed to be passed on.
     fn open<B>(&self, request: &mut Request<B>, extended: bool) -> Result<Box<Opening>, Refusal> {
         let path: Box<str> = request.uri().path().into();

@@ -14,6 +14,7 @@ use super::body::Failure;
 
 pin_project! {
     /// The future of [`GuardService`](super::GuardService).
+    #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct GuardFuture<F> {
         version: Version,
@@ -23,6 +24,7 @@ pin_project! {
 }
 
 pin_project! {
+    #[derive(Debug)]
     #[project = StageProject]
     enum Stage<F> {
         Refused { refusal: RequestRefusal },

@@ -103,6 +103,23 @@ pub struct GuardService<S> {
     settings: Arc<Settings>,
 }
 
+impl<S> GuardService<S> {
+    /// The service inside.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside, to be changed.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service inside, without this one around it.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for GuardService<S>
 where
     S: Service<Request<GuardBody<ReqBody>>, Response = Response<ResBody>>,

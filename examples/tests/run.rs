@@ -27,9 +27,14 @@ impl Example {
     }
 
     fn get(&self, path: &str, host: &str) -> String {
+        self.ask("GET", path, host, "")
+    }
+
+    /// `fields` are lines, each with its end.
+    fn ask(&self, method: &str, path: &str, host: &str, fields: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{fields}connection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -48,6 +53,97 @@ fn axum_rate_limit() {
     let example = Example::start(env!("CARGO_BIN_EXE_axum-rate-limit"), &[], &[]);
     let limited = (0..30).filter(|_| example.get("/", "a").starts_with("HTTP/1.1 429")).count();
     assert!((1..=20).contains(&limited), "{limited} of 30");
+}
+
+#[test]
+fn axum_cache() {
+    let example = Example::start(env!("CARGO_BIN_EXE_axum-cache"), &[], &[]);
+    let body = |answer: &str| answer.split("\r\n\r\n").nth(1).unwrap().to_owned();
+    let (first, second) = (example.get("/time", "a"), example.get("/time", "a"));
+    assert!(first.contains("cache-status: rproxy; fwd=uri-miss; stored"), "{first}");
+    assert!(second.contains("cache-status: rproxy; hit"), "{second}");
+    assert_eq!(body(&first), body(&second));
+    assert!(example.ask("POST", "/purge/time", "a", "content-length: 0\r\n").ends_with("1 dropped\n"));
+    assert_ne!(body(&example.get("/time", "a")), body(&first));
+    assert_ne!(body(&example.get("/now", "a")), body(&example.get("/now", "a")));
+}
+
+#[test]
+fn axum_all_layers() {
+    let backend = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
+    let example = Example::start(env!("CARGO_BIN_EXE_axum-all-layers"), &[&backend.address], &[]);
+    let own = example.get("/own", "a");
+    assert!(own.contains("x-content-type-options: nosniff") && own.contains("ratelimit: \"default\""), "{own}");
+    assert!(own.ends_with("answered here\n"), "{own}");
+    assert!(example.get("/static/x", "a").contains("cache-status: rproxy; fwd=uri-miss"));
+    assert!(example.get("/other", "a").ends_with("Hello, World!\n"));
+    assert!(example.get("/.env", "a").starts_with("HTTP/1.1 404"));
+    assert!(example.ask("GET", "/own", "a", "host: b\r\n").starts_with("HTTP/1.1 400"));
+}
+
+#[tokio::test]
+async fn websocket_chat() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::connect_async;
+    use tokio_tungstenite::tungstenite::Message;
+
+    let example = Example::start(env!("CARGO_BIN_EXE_websocket-chat"), &[], &[]);
+    let url = format!("ws://{}/chat", example.address);
+    let (mut ann, _) = connect_async(&url).await.unwrap();
+    let (mut ben, _) = connect_async(&url).await.unwrap();
+    // The room hears Ben once Ben hears himself, and then Ann is in it, too, if she said something before.
+    ann.send(Message::text("I am here")).await.unwrap();
+    assert_eq!(ann.next().await.unwrap().unwrap(), Message::text("I am here"));
+    ben.send(Message::text("hello")).await.unwrap();
+    assert_eq!(ann.next().await.unwrap().unwrap(), Message::text("hello"));
+    // Elsewhere, and the fourth of one person.
+    assert!(connect_async(format!("ws://{}/other", example.address)).await.is_err());
+    let _third = connect_async(&url).await.unwrap();
+    assert!(connect_async(&url).await.unwrap_err().to_string().contains("429"));
+    // Larger than a message may be: told so (RFC 6455 §7.4.1), and out.
+    ben.send(Message::text("x".repeat(5 << 10))).await.unwrap();
+    let close = loop {
+        match ben.next().await.unwrap().unwrap() {
+            Message::Close(close) => break close.unwrap(),
+            _ => continue,
+        }
+    };
+    assert_eq!(u16::from(close.code), 1009);
+}
+
+#[test]
+fn canary() {
+    let old = Example::start(env!("CARGO_BIN_EXE_axum-rate-limit"), &[], &[]);
+    let new = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
+    let example = Example::start(env!("CARGO_BIN_EXE_canary"), &[&old.address, &new.address], &[]);
+    let is_new = |fields: &str| example.ask("GET", "/", "a", fields).contains("x-content-type-options");
+    assert!(is_new("x-version: new\r\n") && !is_new("x-version: old\r\n"));
+    // One client sees one version.
+    assert_eq!(is_new(""), is_new(""));
+}
+
+#[test]
+fn auth_gateway() {
+    let backend = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
+    let example = Example::start(env!("CARGO_BIN_EXE_auth-gateway"), &[&backend.address], &[]);
+    let refused = example.ask("GET", "/", "a", "x-user: root\r\n");
+    assert!(refused.starts_with("HTTP/1.1 401") && refused.contains("www-authenticate: Bearer"), "{refused}");
+    assert!(refused.contains("content-security-policy: default-src 'none'"), "{refused}");
+    let let_in = example.ask("GET", "/", "a", "authorization: Bearer sesame\r\n");
+    assert!(let_in.starts_with("HTTP/1.1 200") && let_in.ends_with("Hello, World!\n"), "{let_in}");
+}
+
+#[test]
+fn every_example_is_run_and_short() {
+    let source = include_str!("run.rs");
+    for entry in std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            assert!(source.contains(&format!("CARGO_BIN_EXE_{name}\"")), "{name} is not run");
+            assert!(std::fs::read_to_string(&path).unwrap().lines().count() < 100, "{name} is long");
+        }
+    }
 }
 
 #[test]

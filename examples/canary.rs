@@ -1,0 +1,71 @@
+//! A new version gets some of the requests: one in twenty, or all that ask for it by a field.
+//!
+//! ```sh
+//! cargo run -p rproxy-examples --bin canary -- 127.0.0.1:8080 127.0.0.1:3000 127.0.0.1:4000
+//! curl http://127.0.0.1:8080/                         # one in twenty from port 4000
+//! curl -H 'X-Version: new' http://127.0.0.1:8080/     # always
+//! curl -H 'X-Version: old' http://127.0.0.1:8080/     # never
+//! ```
+
+use std::convert::Infallible;
+
+use http::{Request, Response};
+use rproxy_client_ip::{ClientIp, ClientIpLayer, TrustedProxies};
+use rproxy_forward_headers::ForwardHeadersLayer;
+use rproxy_server::{GuardBody, RequestBody, RequestGuardLayer, Server};
+use rproxy_upstream::{Backends, Balance, Upstream, UpstreamBody};
+use tower::{Service, ServiceBuilder, service_fn};
+
+type Body = GuardBody<RequestBody>;
+
+/// Which version a request goes to.
+#[derive(Clone)]
+struct Versions {
+    old: Upstream<Body>,
+    new: Upstream<Body>,
+    both: Upstream<Body>,
+}
+
+impl Versions {
+    async fn choose(mut self, request: Request<Body>) -> Result<Response<UpstreamBody<Body>>, Infallible> {
+        let version = match request.headers().get("x-version").map(|version| version.as_bytes()) {
+            Some(b"old") => &mut self.old,
+            Some(b"new") => &mut self.new,
+            _ => &mut self.both,
+        };
+        version.call(request).await
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let mut argument = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
+    let (address, old, new) = (argument("127.0.0.1:8080"), argument("127.0.0.1:3000"), argument("127.0.0.1:4000"));
+
+    let one = |address: &str| -> Result<Backends, Box<dyn std::error::Error>> {
+        Ok(Upstream::builder().backend(address)?.build_backends()?)
+    };
+    let both = Upstream::builder()
+        .backend(&format!("{old} weight=19"))?
+        .backend(&format!("{new} weight=1"))?
+        // Whoever has seen one version goes on seeing it.
+        .balance(Balance::by_key(|head| head.extensions.get::<ClientIp>().copied()))
+        .build_backends()?;
+    let (old, new) = (one(&old)?, one(&new)?);
+
+    let server = Server::bind(address.parse()?).start(move |_worker| {
+        let versions = Versions { old: old.upstream(), new: new.upstream(), both: both.upstream() };
+        ServiceBuilder::new()
+            .layer(ClientIpLayer::new(TrustedProxies::none()))
+            .layer(RequestGuardLayer::new())
+            .layer(ForwardHeadersLayer::new())
+            .service(service_fn(move |request| versions.clone().choose(request)))
+    })?;
+    println!("listening on {}", server.local_addr().ok_or("no address")?);
+
+    tokio::signal::ctrl_c().await?;
+    server.handle().drain();
+    server.wait().await;
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! What users may take for granted of every crate: what can be cloned, printed, shared between threads, used as an error.
+#![allow(clippy::unwrap_used)]
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt::Debug;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use tower::{Layer, Service, ServiceBuilder};
+
+type Body = Full<Bytes>;
+
+/// Something to put layers around.
+#[derive(Clone, Debug)]
+struct Inner;
+
+impl<B> Service<Request<B>> for Inner {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        std::future::ready(Ok(Response::default()))
+    }
+}
+
+trait Shared: Clone + Debug + Send + Sync + 'static {}
+impl<T: Clone + Debug + Send + Sync + 'static> Shared for T {}
+
+/// A layer, its service, and its future are what a server, a router and a worker ask for.
+fn is_a_layer<L>(layer: L) -> L
+where
+    L: Layer<Inner> + Shared,
+    L::Service: Service<Request<Body>, Error = Infallible> + Shared,
+    <L::Service as Service<Request<Body>>>::Future: Debug + Send + 'static,
+{
+    layer
+}
+
+#[test]
+fn layers_are_cheap_to_share_and_can_be_printed() {
+    use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer};
+
+    let limit = || RateLimitLayer::new(Quota::per_second(1));
+    let stack = ServiceBuilder::new()
+        .layer(is_a_layer(rproxy_client_ip::ClientIpLayer::new(rproxy_client_ip::TrustedProxies::none())))
+        .layer(is_a_layer(rproxy_security_headers::SecurityHeadersLayer::recommended()))
+        .layer(is_a_layer(rproxy_server::RequestGuardLayer::new()))
+        .layer(is_a_layer(rproxy_server::ClientCertificateLayer::new()))
+        .layer(is_a_layer(limit()))
+        .layer(is_a_layer(limit().key(ClientKey::default().ipv6_prefix(56))))
+        .layer(is_a_layer(rproxy_path_filter::PathFilterLayer::new(rproxy_path_filter::PathRules::sensitive())))
+        .layer(is_a_layer(rproxy_ws_passthrough::WsPassthroughLayer::new()))
+        .layer(is_a_layer(rproxy_cache::CacheLayer::new(rproxy_cache::CacheStore::in_memory(1 << 20))))
+        .layer(is_a_layer(rproxy_forward_headers::ForwardHeadersLayer::new()))
+        .service(Inner);
+    fn is_a_service<S: Service<Request<Body>, Error = Infallible> + Shared>(_: S) {}
+    is_a_service(stack);
+    // A closure can't be printed, and that is all.
+    fn is_shared<T: Clone + Send + Sync + 'static>(_: T) {}
+    is_shared(limit().key(|head: &http::request::Parts| head.headers.get("x-api-key").cloned()));
+}
+
+#[test]
+fn the_innermost_service_is_as_good() {
+    fn is_a_service<S: Service<Request<Body>, Error = Infallible, Future: Send> + Shared>() {}
+    is_a_service::<rproxy_upstream::Upstream<Body>>();
+    fn is_shared<T: Shared>() {}
+    is_shared::<rproxy_upstream::Backends>();
+    is_shared::<rproxy_upstream::Builder>();
+    is_shared::<rproxy_tls::Certificates>();
+    is_shared::<rproxy_server::Handle>();
+    is_shared::<rproxy_server::Limits>();
+    is_shared::<rproxy_server::Server>();
+    is_shared::<rproxy_ws_passthrough::Tunnels>();
+    is_shared::<rproxy_cache::CacheStore>();
+    is_shared::<rproxy::Config>();
+    is_shared::<rproxy::Stack>();
+}
+
+#[test]
+fn errors_can_be_sent_and_boxed() {
+    fn is_an_error<E: Error + Send + Sync + 'static>() {}
+    is_an_error::<rproxy_cache::CachePathsError>();
+    is_an_error::<rproxy_cache::PurgeError>();
+    is_an_error::<rproxy_client_ip::CidrError>();
+    is_an_error::<rproxy_client_ip::SourceError>();
+    is_an_error::<rproxy_client_ip::TrustedProxiesError>();
+    is_an_error::<rproxy_path_filter::PathRulesError>();
+    is_an_error::<rproxy_rate_limit::MissingKey>();
+    is_an_error::<rproxy_rate_limit::PolicyNameError>();
+    is_an_error::<rproxy_rate_limit::QuotaError>();
+    is_an_error::<rproxy_security_headers::HstsError>();
+    is_an_error::<rproxy_server::HandoverError>();
+    is_an_error::<rproxy_server::ListenError>();
+    is_an_error::<rproxy_server::RequestBodyError>();
+    is_an_error::<rproxy_server::ServerError>();
+    is_an_error::<rproxy_tls::Error>();
+    is_an_error::<rproxy_upstream::BackendError>();
+    is_an_error::<rproxy_upstream::BodyError>();
+    is_an_error::<rproxy_upstream::BuildError>();
+    is_an_error::<rproxy_upstream::ProxyError>();
+    is_an_error::<rproxy_ws_passthrough::WsOriginsError>();
+    is_an_error::<rproxy_ws_passthrough::WsPathsError>();
+    is_an_error::<rproxy::ConfigError>();
+    is_an_error::<rproxy::RunError>();
+    is_an_error::<rproxy::StackError>();
+    // Where the inner body's error is a box, there can be no `Error` beside the conversion; the conversion is what hyper
+    // and axum ask for.
+    fn goes_into_a_box<E: Into<Box<dyn Error + Send + Sync>>>() {}
+    goes_into_a_box::<rproxy_cache::BodyError<tower::BoxError>>();
+    goes_into_a_box::<rproxy_cache::BodyError<Infallible>>();
+}
+
+#[test]
+fn text_becomes_what_it_means() {
+    assert!("10.0.0.0/8, cloudflare".parse::<rproxy_client_ip::TrustedProxies>().is_ok());
+    assert!("CF-Connecting-IP".parse::<rproxy_client_ip::Source>().is_ok());
+    assert!("default,/private/**,!/private/ok".parse::<rproxy_path_filter::PathRules>().is_ok());
+    assert!("/static/**,**/*.{css,js}".parse::<rproxy_cache::CachePaths>().is_ok());
+    assert!("https://example.org/*".parse::<rproxy_cache::Purge>().is_ok());
+    assert!("/live/**".parse::<rproxy_ws_passthrough::WsPaths>().is_ok());
+    assert!("https://app.example, self".parse::<rproxy_ws_passthrough::WsOrigins>().is_ok());
+    assert!("h2c://127.0.0.1:3000 weight=2".parse::<rproxy_upstream::Backend>().is_ok());
+    assert!("[::1]:8080".parse::<rproxy_server::Listen>().is_ok());
+    assert!("TLS_AES_128_GCM_SHA256".parse::<rproxy_tls::CipherSuites>().is_ok());
+    assert!("1.3".parse::<rproxy_tls::TlsVersion>().is_ok());
+    assert_eq!(
+        rproxy_server::Listen::from(std::net::SocketAddr::from(([127, 0, 0, 1], 80))).to_string(),
+        "127.0.0.1:80"
+    );
+}

@@ -6,9 +6,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use clap::builder::OsStringValueParser;
-use clap::{Arg, ArgAction, ArgMatches, ColorChoice};
+use clap::{Arg, ArgAction, ArgMatches, ColorChoice, value_parser};
+use clap_complete::Shell;
 
 use crate::config::{self, Config, ConfigError, Fallback, Report, Setting, Sources, settings};
+use crate::manual;
 
 /// What the binary is asked to do.
 #[derive(Clone, Debug)]
@@ -28,6 +30,10 @@ pub enum Command {
     Version(String),
     /// Print this table of settings, and end.
     Reference(String),
+    /// Print this script, with which a shell completes commands, and end.
+    Completions(String),
+    /// Print this page for `man`, and end.
+    Manual(String),
 }
 
 /// Why it can't be done. The binary prints it and exits with [`EXIT_CODE`](Error::EXIT_CODE).
@@ -73,6 +79,13 @@ where
     };
     match matches.subcommand() {
         Some((REFERENCE, _)) => Ok(Command::Reference(config::reference())),
+        Some((COMPLETIONS, matches)) => {
+            let shell = matches.get_one::<Shell>(SHELL).copied().unwrap_or(Shell::Bash);
+            Ok(Command::Completions(completions(shell)))
+        }
+        Some((MANUAL, _)) => manual::page(command())
+            .map(Command::Manual)
+            .map_err(|error| Error::Usage(format!("error: no page could be written: {error}"))),
         Some((EXPLAIN, explain)) => {
             let config = sources(explain, env).load()?;
             let targets = explain.get_many::<String>(PATHS).into_iter().flatten();
@@ -93,6 +106,9 @@ const DEMO: &str = "demo";
 const EXPLAIN: &str = "explain";
 const PATHS: &str = "paths";
 const REFERENCE: &str = "reference";
+const COMPLETIONS: &str = "completions";
+const SHELL: &str = "shell";
+const MANUAL: &str = "man";
 const CONFIG: &str = "config";
 const CHECK: &str = "check";
 
@@ -115,6 +131,12 @@ fn explained(config: &Config, target: &str) -> Result<String, Error> {
         true => explanation,
         false => format!("The filter is off; if it were on:\n{explanation}"),
     })
+}
+
+fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "rproxy", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 fn sources(matches: &ArgMatches, env: Vec<(OsString, OsString)>) -> Sources {
@@ -169,6 +191,18 @@ fn command() -> clap::Command {
                     Arg::new(PATHS).value_name("PATH").required(true).num_args(1..).help("A path as a request has it"),
                 ),
         )
+        .subcommand(
+            clap::Command::new(COMPLETIONS)
+                .about("Prints a script with which a shell completes commands of rproxy")
+                .arg(
+                    Arg::new(SHELL)
+                        .value_name("SHELL")
+                        .required(true)
+                        .value_parser(value_parser!(Shell))
+                        .help("Which shell"),
+                ),
+        )
+        .subcommand(clap::Command::new(MANUAL).about("Prints the manual page, for man"))
         .subcommand(clap::Command::new(REFERENCE).about("Prints the table of settings as Markdown").hide(true))
 }
 

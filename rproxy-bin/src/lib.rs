@@ -58,6 +58,7 @@ mod compression;
 pub mod config;
 mod demo;
 mod gauges;
+mod manual;
 pub mod observe;
 mod optional;
 pub mod problem;

@@ -18,9 +18,14 @@ fn main() -> ExitCode {
             Ok(()) => print(&report.render(&rproxy::layers(report.config()))),
             Err(error) => refused(&error),
         },
-        Ok(Command::Explain(text) | Command::Help(text) | Command::Version(text) | Command::Reference(text)) => {
-            print(&text)
-        }
+        Ok(
+            Command::Explain(text)
+            | Command::Help(text)
+            | Command::Version(text)
+            | Command::Reference(text)
+            | Command::Completions(text)
+            | Command::Manual(text),
+        ) => print(&text),
         Ok(_) => ExitCode::FAILURE,
         Err(error) => refused(&error),
     }

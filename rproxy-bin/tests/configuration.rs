@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command as Process, Output};
 
 use rproxy::cli::{self, Command};
@@ -475,6 +475,49 @@ fn help_lists_every_setting() {
 }
 
 #[test]
+fn shells_complete_every_flag_and_subcommand() {
+    for shell in ["bash", "zsh", "fish", "elvish"] {
+        let Command::Completions(script) = parse(&["completions", shell], &[]).unwrap() else { panic!("no script") };
+        for setting in settings() {
+            assert!(script.contains(&setting.flag()), "{shell}: {}", setting.flag());
+        }
+        for subcommand in ["demo", "explain", "completions", "man"] {
+            assert!(script.contains(subcommand), "{shell}: {subcommand}");
+        }
+    }
+    assert!(matches!(parse(&["completions", "csh"], &[]), Err(cli::Error::Usage(text)) if text.contains("bash")));
+}
+
+#[test]
+fn bash_reads_its_script() {
+    // A shell that is not there has nothing to read.
+    if Process::new("bash").arg("--version").output().is_err() {
+        return;
+    }
+    let Command::Completions(script) = parse(&["completions", "bash"], &[]).unwrap() else { panic!("no script") };
+    let complete = "COMP_WORDS=(rproxy --rate-l) COMP_CWORD=1; _rproxy rproxy --rate-l rproxy; echo ${COMPREPLY[@]}";
+    let output = Process::new("bash").args(["--norc", "-c", &format!("{script}\n{complete}")]).output().unwrap();
+    let completed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((completed.trim(), &*output.stderr), ("--rate-limit-enabled --rate-limit", &b""[..]));
+}
+
+#[test]
+fn the_manual_page_has_every_setting() {
+    let Command::Manual(page) = parse(&["man"], &[]).unwrap() else { panic!("no page") };
+    assert!(page.contains(".TH rproxy 1"), "{}", &page[..200]);
+    for setting in settings() {
+        let flag = setting.flag().replace('-', "\\-");
+        assert!(page.contains(&format!("\\-\\-{flag}")), "{flag}");
+    }
+    for section in ["SYNOPSIS", "SETTINGS", "FILES", "ENVIRONMENT", "SIGNALS", "EXIT STATUS", "EXAMPLES"] {
+        assert!(page.contains(&format!("\n.SH {section}\n")), "{section}");
+    }
+    for heading in settings().map(|setting| setting.heading) {
+        assert!(page.to_uppercase().contains(&heading.to_uppercase()), "{heading}");
+    }
+}
+
+#[test]
 fn check_shows_each_value_where_it_came_from_and_the_layers() {
     let file = file("rate_limit = 7\n");
     let env = [
@@ -552,32 +595,6 @@ fn the_documented_default_is_the_default() {
         };
         assert_eq!(line(&Report::new(config).render(&[])), line(&plain), "{}", setting.key);
     }
-}
-
-/// Run with `UPDATE=1` to write the table anew.
-#[test]
-fn the_readme_has_the_table_of_settings() {
-    const START: &str = "<!-- settings -->\n";
-    const END: &str = "<!-- /settings -->";
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let Ok(readme) = fs::read_to_string(&path) else { return };
-    let Some((before, rest)) = readme.split_once(START) else { return };
-    let (table, after) = rest.split_once(END).expect("README.md has <!-- settings --> without <!-- /settings -->");
-    let wanted = rproxy::config::reference();
-    if std::env::var_os("UPDATE").is_some() {
-        fs::write(&path, format!("{before}{START}{wanted}{END}{after}")).unwrap();
-        return;
-    }
-    let (table, wanted): (Vec<&str>, Vec<&str>) = (table.lines().collect(), wanted.lines().collect());
-    let gone = table.iter().filter(|line| !wanted.contains(line)).map(|line| format!("- {line}"));
-    let come = wanted.iter().filter(|line| !table.contains(line)).map(|line| format!("+ {line}"));
-    let difference: Vec<String> = gone.chain(come).collect();
-    assert!(
-        table == wanted,
-        "README.md's settings are not those of the code; UPDATE=1 cargo test -p rproxy --test configuration writes \
-         them anew\n{}",
-        difference.join("\n"),
-    );
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub use self::balance::UpstreamBalance;
 pub use self::choice::{AccessLog, ClientAuthentication, LogFilter, ProxyProtocol, Secret, SecurityProfile};
 pub use self::error::{ConfigError, Named, Problem};
 pub use self::listen::HttpPort;
-pub use self::reference::reference;
+pub use self::reference::{reference, summary};
 pub use self::report::Report;
 pub use self::settings::{Fallback, Setting, settings};
 pub use self::source::{Origin, Sources};

@@ -1,20 +1,36 @@
-//! The settings as a table for the README.
+//! The settings as Markdown, for `docs/configuration.md`.
 
 use std::fmt::Write;
 
-use super::settings::{Fallback, settings};
+use super::settings::{Fallback, Setting, settings};
 
-/// Every setting, as a Markdown table.
+/// Every setting, as a Markdown table under each heading.
 pub fn reference() -> String {
-    let mut table = String::from("| Variable | Default | Meaning | Accepted |\n|---|---|---|---|\n");
+    let mut text = String::new();
+    let mut heading = "";
     for setting in settings() {
-        let default = match setting.default {
-            Fallback::Value(value) => format!("`{value}`"),
-            Fallback::Words(words) => words.to_owned(),
-        };
-        // No value has a bar in it but a glob might come to.
-        let cells = [default.as_str(), setting.help, setting.accepted].map(|cell| cell.replace('|', "\\|"));
-        let _ = writeln!(table, "| `{}` | {} |", setting.variable(), cells.join(" | "));
+        if setting.heading != heading {
+            heading = setting.heading;
+            let _ = write!(text, "\n## {heading}\n\n| Variable | Default | Meaning | Accepted |\n|---|---|---|---|\n");
+        }
+        let [variable, default, meaning, accepted] = cells(setting);
+        let _ = writeln!(text, "| {variable} | {default} | {meaning} | {accepted} |");
     }
-    table
+    text
+}
+
+/// One setting as a row of three cells, for a table that says less: variable, default, meaning.
+pub fn summary(setting: &Setting) -> String {
+    let [variable, default, meaning, _] = cells(setting);
+    format!("| {variable} | {default} | {meaning} |")
+}
+
+fn cells(setting: &Setting) -> [String; 4] {
+    let default = match setting.default {
+        Fallback::Value(value) => format!("`{value}`"),
+        Fallback::Words(words) => words.to_owned(),
+    };
+    let variable = format!("`{}`", setting.variable());
+    // No value has a bar in it but a glob might come to.
+    [variable, default, setting.help.to_owned(), setting.accepted.to_owned()].map(|cell| cell.replace('|', "\\|"))
 }

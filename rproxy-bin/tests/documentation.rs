@@ -1,0 +1,132 @@
+//! What the documentation says of settings is what the code does. `UPDATE=1` writes the tables anew.
+#![allow(clippy::unwrap_used)]
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use rproxy::config::{self, ConfigError, Problem, Setting, Sources, settings};
+
+const START: &str = "<!-- settings -->\n";
+const END: &str = "<!-- /settings -->";
+
+#[test]
+fn the_reference_is_what_the_code_says() {
+    written_by_the_code("docs/configuration.md", |_| config::reference());
+}
+
+#[test]
+fn the_readmes_table_is_a_part_of_it() {
+    written_by_the_code("README.md", |table| {
+        let row = |line: &str| {
+            let variable = line.split('`').nth(1).filter(|_| line.starts_with("| `RPROXY_"));
+            let setting = variable.map(|name| find(name).unwrap_or_else(|| panic!("{name} is no setting")));
+            setting.map_or_else(|| line.to_owned(), config::summary)
+        };
+        table.lines().map(|line| row(line) + "\n").collect()
+    });
+}
+
+/// The part of a page between the marks is what `wanted` makes of it.
+fn written_by_the_code(page: &str, wanted: impl Fn(&str) -> String) {
+    // In a package of this crate alone there are no pages.
+    let Some(root) = root() else { return };
+    let path = root.join(page);
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once(START).unwrap();
+    let (present, after) = rest.split_once(END).unwrap();
+    let wanted = wanted(present);
+    if env::var_os("UPDATE").is_some() {
+        fs::write(&path, format!("{before}{START}{wanted}{END}{after}")).unwrap();
+        return;
+    }
+    let (present, wanted): (Vec<&str>, Vec<&str>) = (present.lines().collect(), wanted.lines().collect());
+    let gone = present.iter().filter(|line| !wanted.contains(line)).map(|line| format!("- {line}"));
+    let come = wanted.iter().filter(|line| !present.contains(line)).map(|line| format!("+ {line}"));
+    let difference: Vec<String> = gone.chain(come).collect();
+    assert!(
+        present == wanted,
+        "{page} is not what the code says; UPDATE=1 cargo test -p rproxy --test documentation writes it anew\n{}",
+        difference.join("\n"),
+    );
+}
+
+#[test]
+fn every_setting_that_a_page_names_exists() {
+    for (page, text) in pages() {
+        for (at, _) in text.match_indices("RPROXY_") {
+            let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            let name: String = text[at..].chars().take_while(|c| is_part(*c)).collect();
+            // `RPROXY_*` is all of them.
+            assert!(name == "RPROXY_" || find(&name).is_some(), "{}: {name} is no setting", page.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_of_settings_that_a_page_shows_is_accepted() {
+    let mut files = 0;
+    for (page, text) in pages() {
+        for block in text.split("```toml\n").skip(1) {
+            let file = block.split("```").next().unwrap();
+            if file.contains('[') && file.lines().any(|line| line.starts_with('[')) {
+                // A manifest of Cargo.
+                continue;
+            }
+            files += 1;
+            if let Err(error) = load(file) {
+                panic!("{}: {error}\n{file}", page.display());
+            }
+        }
+    }
+    assert!(files >= 8, "{files} files");
+}
+
+#[test]
+fn every_single_setting_that_a_page_shows_is_accepted() {
+    let mut lines = 0;
+    for (page, text) in pages() {
+        // Within a line: blocks have been seen to.
+        let spans =
+            text.lines().filter(|line| !line.starts_with("```")).flat_map(|line| line.split('`').skip(1).step_by(2));
+        for span in spans.filter(|span| span.split_once(" = ").is_some_and(|(key, _)| is_key(key))) {
+            lines += 1;
+            match load(span) {
+                // One line alone may well miss another.
+                Err(error) if !error.problems().iter().all(|problem| matches!(problem, Problem::Conflict { .. })) => {
+                    panic!("{}: {error}", page.display());
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(lines >= 20, "{lines} lines");
+}
+
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+fn load(text: &str) -> Result<config::Config, ConfigError> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("rproxy.toml");
+    fs::write(&path, text).unwrap();
+    Sources::new().file(path).load()
+}
+
+fn find(variable: &str) -> Option<&'static Setting> {
+    settings().find(|setting| setting.variable() == variable)
+}
+
+/// The README, and all of `docs/`.
+fn pages() -> Vec<(PathBuf, String)> {
+    let Some(root) = root() else { return Vec::new() };
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = docs.filter(|path| path.extension() == Some(OsStr::new("md"))).chain([root.join("README.md")]);
+    pages.map(|page| (page.clone(), fs::read_to_string(page).unwrap())).collect()
+}
+
+fn root() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    root.join("docs").is_dir().then(|| root.to_owned())
+}

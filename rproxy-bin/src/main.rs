@@ -1,5 +1,7 @@
 //! The reverse proxy: parse, then do what was asked.
 
+mod allocator;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -8,7 +10,7 @@ use rproxy::{Config, RunError};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os(), std::env::vars_os().collect::<Vec<(OsString, OsString)>>()) {

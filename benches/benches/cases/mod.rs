@@ -23,9 +23,12 @@ use rproxy_server::RequestGuardLayer;
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
+#[path = "../../../rproxy-bin/src/allocator.rs"]
+mod allocator;
+
 /// The one that the binary has.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
 
 /// Takes the cases, one after the other.
 pub(crate) trait Measure {

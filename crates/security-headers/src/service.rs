@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use tower_service::Service;
 
 use crate::future::ResponseFuture;
-use crate::rules::Rules;
+use crate::rules::{Asked, Rules};
 
 /// Made by [`SecurityHeadersLayer`](crate::SecurityHeadersLayer).
 #[derive(Clone, Debug)]
@@ -49,8 +49,26 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let asked = self.rules.ask(&request);
+        self.rules.apply_to_interim(request.extensions_mut(), asked);
         ResponseFuture::new(self.inner.call(request), Arc::clone(&self.rules), asked)
+    }
+}
+
+/// How interim responses reach the client, where a server knows a way: `rproxy_server::InterimRelay`, which is a type
+/// that takes no dependency to name.
+type InterimRelay = Arc<dyn Fn(Response<()>) + Send + Sync>;
+
+impl Rules {
+    /// Has the rules applied to what comes ahead of the answer (RFC 9110 §15.2), too.
+    fn apply_to_interim(self: &Arc<Self>, extensions: &mut Extensions, asked: Asked) {
+        if let Some(relay) = extensions.get_mut::<InterimRelay>() {
+            let (rules, outer) = (Arc::clone(self), Arc::clone(relay));
+            *relay = Arc::new(move |mut head| {
+                rules.apply(&mut head, asked);
+                outer(head);
+            });
+        }
     }
 }

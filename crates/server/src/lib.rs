@@ -40,7 +40,9 @@
 //! HTTP/2 and HTTP/1.1; without, it is HTTP/1.1.
 //!
 //! Each request carries the extensions `PeerAddr` (of `rproxy-client-ip`) and [`http::uri::Scheme`],
-//! and over TLS [`TlsInfo`].
+//! and over TLS [`TlsInfo`]. Those that can have interim responses, `103 Early Hints` say, ahead of their answer (RFC 9110
+//! §15.2) carry an [`InterimRelay`] for them: requests without content over HTTP/1.1. Those that hyper serves can't, for it
+//! has no way to send any; nor can those over HTTP/2.
 //!
 //! An HTTP/1.1 request that is a head and no more, as nearly all are, is read and answered here; one
 //! with a body, an upgrade, or anything else to it is hyper's. The bytes that hyper gets are looked
@@ -83,7 +85,7 @@ pub use self::client_certificate::{ClientCertificate, ClientCertificateLayer, Cl
 pub use self::drain::Handle;
 pub use self::guard::{GuardBody, GuardFuture, GuardService, RequestBodyError, RequestGuardLayer, RequestRefusal};
 pub use self::handover::{HandoverError, Predecessor, Successor};
-pub use self::http1::RefusedHead;
+pub use self::http1::{InterimRelay, RefusedHead};
 pub use self::inherited::Inherited;
 pub use self::limits::Limits;
 pub use self::listen::{Listen, ListenError};

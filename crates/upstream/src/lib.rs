@@ -34,6 +34,8 @@
 //! [`hyper::upgrade::OnUpgrade`]. To a backend that is `h2c`, or that speaks nothing but HTTP/2 over TLS, it is sent as an
 //! extended CONNECT (RFC 8441), if the backend takes those; the `101` then carries the extension, too.
 //!
+//! Interim responses (RFC 9110 §15.2) of HTTP/1.1 backends go to the request's [`InterimRelay`], if it has one.
+//!
 //! Clones share their idle connections. [`Backends::upstream`] gives one that keeps its own, for a
 //! worker thread, and still shares what is known of the backends' health.
 //!
@@ -120,3 +122,10 @@ pub use self::builder::{Backends, BuildError, Builder};
 pub use self::check::HealthCheck;
 pub use self::error::{BodyError, ProxyError, ProxyErrorKind};
 pub use self::service::{ResponseFuture, Upstream};
+
+/// Request extension: takes the interim responses of the backend, `102` and `103 Early Hints` above all, to the client.
+/// Absent, they are dropped.
+///
+/// A bare function: whoever serves the client, `rproxy-server` for one, names the same type, and needs nothing else to know
+/// of this crate.
+pub type InterimRelay = std::sync::Arc<dyn Fn(http::Response<()>) + Send + Sync>;

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
 
+use super::interim::Interim;
 use super::io::FramedIo;
 use super::request::{self, Asked};
 use super::response::{self, Framing};
@@ -55,6 +56,7 @@ where
     let tick = settings.limits.idle_timeout / TICKS;
     let mut timer = pin!(sleep(tick));
     let (mut still, mut lingers, mut is_registered) = (0, false, false);
+    let mut interim = None;
     loop {
         let bytes = match io.take_held() {
             Some(held) => held,
@@ -105,8 +107,10 @@ where
         // What is left of them is in the request, and goes with it.
         drop(bytes);
         service.extend(request.extensions_mut());
+        let interim = interim.get_or_insert_with(Interim::new);
+        request.extensions_mut().insert(interim.begin());
         // Boxed, so that an idle connection has not the size of a busy one.
-        if !Box::pin(answer(io, &mut service.inner, request, asked, &is_draining)).await? {
+        if !Box::pin(answer(io, &mut service.inner, request, asked, interim, &is_draining)).await? {
             return Ok(Next::Close);
         }
     }
@@ -118,6 +122,7 @@ async fn answer<T, S, B>(
     service: &mut S,
     request: Request<RequestBody>,
     mut asked: Asked,
+    interim: &Interim,
     draining: &watch::Receiver<bool>,
 ) -> Result<bool, BoxError>
 where
@@ -129,20 +134,29 @@ where
     poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
     let response = {
         let mut response = pin!(service.call(request));
-        poll_fn(|cx| match response.as_mut().poll(cx) {
-            Poll::Pending if io.is_gone(cx) => Poll::Ready(None),
-            polled => polled.map(|response| Some(response.map_err(Into::into))),
-        })
-        .await
+        loop {
+            let next = poll_fn(|cx| match response.as_mut().poll(cx) {
+                Poll::Ready(response) => Poll::Ready(Came::Answer(response.map_err(Into::into))),
+                Poll::Pending if io.is_gone(cx) => Poll::Ready(Came::End),
+                Poll::Pending => interim.poll(cx).map(Came::Interim),
+            });
+            match next.await {
+                Came::Answer(response) => break response?,
+                Came::Interim(heads) => {
+                    write(io, &heads, &[][..], b"").await?;
+                    poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
+                }
+                // Nobody waits for it any more.
+                Came::End => return Ok(false),
+            }
+        }
     };
-    // Nobody waits for it any more.
-    let Some(response) = response else { return Ok(false) };
-    let (head, body) = response?.into_parts();
+    let (head, body) = response.into_parts();
     if head.status.is_informational() {
         return Err("an interim response is no response".into());
     }
     asked.keep_alive &= !*draining.borrow();
-    let mut out = Vec::new();
+    let mut out = interim.end();
     let (framing, keep_alive) = response::write_head(&mut out, &head, asked, &body.size_hint());
     drop(head);
     match framing {
@@ -152,6 +166,15 @@ where
     }
     poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
     Ok(keep_alive)
+}
+
+/// What comes first, while a client waits.
+enum Came<B> {
+    Answer(Result<Response<B>, BoxError>),
+    /// Heads of interim responses.
+    Interim(Vec<u8>),
+    /// The client has gone.
+    End,
 }
 
 /// Sends `out`, and then `length` bytes of body.

@@ -4,6 +4,7 @@
 mod chunked;
 mod direct;
 mod framing;
+mod interim;
 mod io;
 mod last;
 mod lease;
@@ -13,6 +14,7 @@ mod serve;
 mod watch;
 
 pub(crate) use self::framing::HeadLimits;
+pub use self::interim::InterimRelay;
 pub(crate) use self::serve::serve;
 pub(crate) use self::watch::{InFlight, Watch};
 

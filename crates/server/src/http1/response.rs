@@ -109,7 +109,7 @@ fn put_length(out: &mut Vec<u8>, length: u64) {
     put_field(out, CONTENT_LENGTH.as_str(), itoa::Buffer::new().format(length).as_bytes());
 }
 
-fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub(super) fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     // Reserved once, so that the four pieces are only copied.
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name.as_bytes());

@@ -196,8 +196,13 @@ fn framing(
     if says_coding {
         let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
         let is_chunked = codings.next().is_some_and(|coding| is(coding.as_bytes(), b"chunked"));
+        let is_only = codings.next().is_none();
+        if version == Version::HTTP_11 && is_only && !is_chunked && is_no_coding(headers) {
+            headers.remove(TRANSFER_ENCODING);
+            return Ok((Framing::Close, false));
+        }
         // RFC 9112 §6.1: HTTP/1.0 has none, and others than this one were never asked for.
-        if version != Version::HTTP_11 || !is_chunked || codings.next().is_some() {
+        if version != Version::HTTP_11 || !is_chunked || !is_only {
             return Err(Malformed("the response has a transfer coding that nobody asked for"));
         }
         // It overrides a length, which must not be passed on. Whoever sends both may be confused, or confusing.
@@ -210,6 +215,22 @@ fn framing(
         None => Ok((Framing::Close, false)),
     }
 }
+
+/// Whether `Transfer-Encoding` names nothing that could have been done to the body: `identity`, as old servers say, or
+/// `binary`, as applications do that mean another field. What it delimits then ends with the connection (RFC 9112 §6.3), which
+/// can't be read in two ways. A coding that is registered, or a `chunked` in disguise, could; so could a length beside it.
+fn is_no_coding(headers: &HeaderMap) -> bool {
+    let said = headers.get(TRANSFER_ENCODING).map(|line| line.as_bytes().trim_ascii().to_ascii_lowercase());
+    let is_word =
+        |word: &[u8]| !word.is_empty() && word.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+    let is_registered = |word: &[u8]| REGISTERED_CODINGS.iter().any(|coding| word == coding.as_bytes());
+    let is_disguised = |word: &[u8]| word.windows(5).any(|part| part == b"chunk");
+    !headers.contains_key(CONTENT_LENGTH)
+        && said.is_some_and(|word| is_word(&word) && !is_registered(&word) && !is_disguised(&word))
+}
+
+/// The registry of RFC 9112 §12.3, with the old names of §7.2.
+const REGISTERED_CODINGS: [&str; 7] = ["chunked", "compress", "deflate", "gzip", "trailers", "x-compress", "x-gzip"];
 
 /// Whether a response has no body whatever its fields say.
 fn is_bodiless(status: StatusCode, method: &Method) -> bool {
@@ -327,6 +348,8 @@ mod tests {
                 false,
             ),
             (Method::GET, "HTTP/1.1 200 OK\r\n\r\n", Framing::Close, false),
+            (Method::GET, "HTTP/1.1 200 OK\r\ntransfer-encoding: Identity\r\n\r\n", Framing::Close, false),
+            (Method::GET, "HTTP/1.1 200 OK\r\ntransfer-encoding: binary\r\n\r\n", Framing::Close, false),
             (Method::GET, "HTTP/1.1 200\r\ncontent-length: 1\r\n\r\n", Framing::Length(1), true),
             (Method::HEAD, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", Framing::Empty, true),
             (Method::GET, "HTTP/1.1 204 No Content\r\n\r\n", Framing::Empty, true),
@@ -381,7 +404,16 @@ mod tests {
             "HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: identity\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: X-Gzip\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: xchunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked;a=b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: \x0bchunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: identity, chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: identity\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: identity\r\ncontent-length: 5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding:\r\n\r\n",
+            "HTTP/1.0 200 OK\r\ntransfer-encoding: identity\r\n\r\n",
             "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\na : b\r\n\r\n",
             "HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n",

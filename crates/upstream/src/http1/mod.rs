@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response, StatusCode};
+use http::{Extensions, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use self::body::Decoder;
 use self::head::{Framing, Head};
 use self::output::{Output, Stop};
+use crate::InterimRelay;
 use crate::body::RequestBody;
 use crate::deadline::{Deadline, Patience};
 use crate::error::{BodyError, BoxError, ProxyError, ProxyErrorKind};
@@ -87,9 +88,8 @@ where
         self.output.begin(request);
         self.patience = patience;
         self.deadline.set(Instant::now() + patience.head);
-        let mut interim = 0;
-        let method = request.method();
-        let received = poll_fn(|cx| self.poll_exchange(cx, method, &mut interim)).await;
+        let mut asked = Asked { method: request.method(), extensions: request.extensions(), interim: 0 };
+        let received = poll_fn(|cx| self.poll_exchange(cx, &mut asked)).await;
         match received {
             Ok(Head { response, framing, keep_alive }) => {
                 self.decoder = Decoder::new(framing);
@@ -108,12 +108,7 @@ where
         }
     }
 
-    fn poll_exchange(
-        &mut self,
-        cx: &mut Context<'_>,
-        method: &Method,
-        interim: &mut u32,
-    ) -> Poll<Result<Head, Failure>> {
+    fn poll_exchange(&mut self, cx: &mut Context<'_>, asked: &mut Asked<'_>) -> Poll<Result<Head, Failure>> {
         if self.output.is_sending() {
             match self.output.poll(cx, &mut self.socket) {
                 // The backend may have answered before it stopped listening.
@@ -130,7 +125,7 @@ where
             }
         }
         // The work before the timer: a response that is there has come in time.
-        if let Poll::Ready(head) = self.poll_head(cx, method, interim) {
+        if let Poll::Ready(head) = self.poll_head(cx, asked) {
             return Poll::Ready(head);
         }
         // While the client has not said all, the backend is not late.
@@ -141,19 +136,23 @@ where
         Poll::Pending
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method, interim: &mut u32) -> Poll<Result<Head, Failure>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>, asked: &mut Asked<'_>) -> Poll<Result<Head, Failure>> {
         // Looked at again only when another line has come: a backend that sends byte by byte costs no more than lines.
         let mut is_new = !self.input.is_empty();
         loop {
-            if is_new && let Some(head) = head::read(&mut self.input, method).map_err(Failure::malformed)? {
+            if is_new && let Some(head) = head::read(&mut self.input, asked.method).map_err(Failure::malformed)? {
                 if !head.response.status().is_informational() {
                     return Poll::Ready(Ok(head));
                 }
                 // RFC 9110 §15.2: there may be any number of them, but not without end. Nobody asked for a switch:
                 // what follows it is not HTTP, or is meant to be taken for it.
-                *interim += 1;
-                if head.response.status() == StatusCode::SWITCHING_PROTOCOLS || *interim > MOST_INTERIM {
+                asked.interim += 1;
+                if head.response.status() == StatusCode::SWITCHING_PROTOCOLS || asked.interim > MOST_INTERIM {
                     return Poll::Ready(Err(Failure::malformed(Malformed("the backend answers what nobody asked"))));
+                }
+                // RFC 9110 §15.2: a proxy forwards them.
+                if let Some(relay) = asked.extensions.get::<InterimRelay>() {
+                    relay(head.response);
                 }
                 is_new = !self.input.is_empty();
                 continue;
@@ -236,6 +235,14 @@ impl<B: Body> Http1<B> {
     pub(crate) fn remaining(&self) -> Option<u64> {
         self.decoder.remaining()
     }
+}
+
+/// The request that is being answered.
+struct Asked<'a> {
+    method: &'a Method,
+    extensions: &'a Extensions,
+    /// How many interim responses came.
+    interim: u32,
 }
 
 /// Why there is no response head.

@@ -1,0 +1,75 @@
+//! What comes ahead of an answer.
+
+use std::io::Write;
+use std::sync::{Arc, Condvar, Mutex};
+
+use crate::support::upstream::{read_head, scripted};
+use crate::support::{Proxy, connect, exchange, read_answer};
+
+const HINTS: &str = "HTTP/1.1 102 Processing\r\n\r\n\
+    HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nserver: secret\r\nconnection: x-hop\r\nx-hop: 1\r\n\r\n";
+
+// RFC 9110 §15.2: a proxy forwards interim responses. RFC 8297: those are of use only while the answer is not there.
+#[test]
+fn early_hints_reach_the_client_while_the_answer_is_being_made() {
+    let arrived = Arc::new((Mutex::new(0), Condvar::new()));
+    let seen = Arc::clone(&arrived);
+    let upstream = scripted(move |mut stream| {
+        let mut answered = 0;
+        while read_head(&mut stream).is_some() {
+            stream.write_all(HINTS.as_bytes()).unwrap();
+            answered += 1;
+            drop(seen.1.wait_while(seen.0.lock().unwrap(), |arrived| *arrived < answered).unwrap());
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+        }
+    });
+    let proxy = Proxy::start(upstream, &[]);
+    let mut client = connect(proxy.address);
+    for _ in 0..2 {
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n").unwrap();
+        assert_eq!(read_head(&mut client).unwrap(), "HTTP/1.1 102 Processing\r\n\r\n");
+        assert_eq!(
+            read_head(&mut client).unwrap(),
+            "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n",
+            "neither hop-by-hop fields nor fingerprints"
+        );
+        *arrived.0.lock().unwrap() += 1;
+        arrived.1.notify_all();
+        let answer = read_answer(&mut client).unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
+    }
+}
+
+#[test]
+fn who_can_have_no_interim_response_gets_the_answer_alone() {
+    let upstream = scripted(|mut stream| {
+        read_head(&mut stream);
+        let _ = stream.write_all(format!("{HINTS}HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").as_bytes());
+    });
+    let proxy = Proxy::start(upstream, &[]);
+    for request in [
+        // RFC 9110 §15.2: not to HTTP/1.0.
+        "GET / HTTP/1.0\r\nhost: a.example\r\n\r\n",
+        // hyper has no way to send them.
+        "POST / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx",
+    ] {
+        let answer = exchange(proxy.address, request.as_bytes());
+        assert!(answer.contains(" 200 OK\r\n") && !answer.contains("HTTP/1.1 10"), "{answer}");
+    }
+}
+
+// RFC 9112 §6.3: what is not chunked ends with the connection.
+#[test]
+fn a_body_in_a_coding_that_is_none_reaches_the_client() {
+    for coding in ["identity", "binary"] {
+        let upstream = scripted(move |mut stream| {
+            read_head(&mut stream);
+            let head = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: {coding}\r\n\r\nold server");
+            stream.write_all(head.as_bytes()).unwrap();
+        });
+        let proxy = Proxy::start(upstream, &[]);
+        let answer = exchange(proxy.address, b"GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("old server"), "{answer}");
+        assert!(!answer.contains(coding), "{answer}");
+    }
+}

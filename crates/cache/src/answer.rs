@@ -7,6 +7,7 @@ use http::{HeaderMap, Response, StatusCode};
 use crate::body::ResponseBody;
 use crate::cache_status::{CACHE_STATUS, CacheStatus, Member, number};
 use crate::flight::Follower;
+use crate::multipart::Multipart;
 use crate::range::Part;
 use crate::stored::StoredResponse;
 use crate::validation::is_not_modified;
@@ -43,6 +44,7 @@ pub(crate) fn from_store<B>(
                 let content_range = format!("bytes {first}-{last}/{}", stored.body().len());
                 partial(headers, stored.body(), first, last, &content_range)
             }
+            Part::Several(ranges) => several(headers, stored.body(), &ranges),
             Part::Unsatisfiable => unsatisfiable(headers, stored.body().len()),
         }
     };
@@ -99,7 +101,7 @@ fn respond<B>(status: StatusCode, headers: HeaderMap, body: ResponseBody<B>) -> 
 }
 
 /// RFC 9110 §15.4.5
-fn not_modified<B>(mut headers: HeaderMap) -> Response<ResponseBody<B>> {
+pub(crate) fn not_modified<B>(mut headers: HeaderMap) -> Response<ResponseBody<B>> {
     for about_content in [
         header::CONTENT_LENGTH,
         header::CONTENT_TYPE,
@@ -126,6 +128,14 @@ fn partial<B>(
     headers.insert(header::CONTENT_LENGTH, number(last - first + 1));
     // Both lie inside the body: they were made for its length.
     whole(StatusCode::PARTIAL_CONTENT, headers, body.slice(first as usize..=last as usize))
+}
+
+/// RFC 9110 §15.3.7.2
+fn several<B>(mut headers: HeaderMap, body: &Bytes, ranges: &[(u64, u64)]) -> Response<ResponseBody<B>> {
+    let multipart = Multipart::new(body, ranges, headers.get(header::CONTENT_TYPE));
+    headers.insert(header::CONTENT_LENGTH, number(multipart.length()));
+    headers.insert(header::CONTENT_TYPE, multipart.content_type);
+    respond(StatusCode::PARTIAL_CONTENT, headers, ResponseBody::segments(multipart.segments))
 }
 
 /// RFC 9110 §15.5.17

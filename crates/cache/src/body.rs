@@ -28,6 +28,7 @@ pin_project! {
         Inner { #[pin] body: B, tee: Option<Box<Tee>> },
         Followed { followed: Followed },
         Stored { rest: Bytes },
+        Segments { segments: std::vec::IntoIter<Bytes> },
     }
 }
 
@@ -50,13 +51,18 @@ impl<B> ResponseBody<B> {
         Self { kind: Kind::Stored { rest: bytes } }
     }
 
+    pub(crate) fn segments(segments: Vec<Bytes>) -> Self {
+        Self { kind: Kind::Segments { segments: segments.into_iter() } }
+    }
+
     /// `length`: of all that will come, if it is known.
     pub(crate) fn followed(follower: Follower, length: Option<u64>) -> Self {
         Self { kind: Kind::Followed { followed: Followed::new(follower, false, length) } }
     }
 
+    /// Whether more than one client will have something of it.
     pub(crate) fn is_copied(&self) -> bool {
-        matches!(&self.kind, Kind::Inner { tee: Some(_), .. })
+        matches!(&self.kind, Kind::Inner { tee: Some(_), .. } | Kind::Followed { .. })
     }
 }
 
@@ -99,6 +105,7 @@ where
                 let rest = std::mem::take(rest);
                 Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))))
             }
+            KindProjection::Segments { segments } => Poll::Ready(segments.next().map(|data| Ok(Frame::data(data)))),
             KindProjection::Followed { followed } => followed.poll_frame(cx),
             KindProjection::Inner { mut body, tee } => {
                 let frame = ready!(body.as_mut().poll_frame(cx));
@@ -128,6 +135,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Stored { rest } => rest.is_empty(),
+            Kind::Segments { segments } => segments.as_slice().is_empty(),
             Kind::Followed { followed } => followed.is_end_stream(),
             Kind::Inner { body, .. } => body.is_end_stream(),
         }
@@ -136,6 +144,9 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Stored { rest } => SizeHint::with_exact(rest.len() as u64),
+            Kind::Segments { segments } => {
+                SizeHint::with_exact(segments.as_slice().iter().map(|segment| segment.len() as u64).sum())
+            }
             Kind::Followed { followed } => followed.size_hint(),
             Kind::Inner { body, .. } => body.size_hint(),
         }
@@ -148,7 +159,7 @@ impl<B> fmt::Debug for ResponseBody<B> {
             Kind::Inner { tee: None, .. } => "ResponseBody(inner)",
             Kind::Inner { tee: Some(_), .. } => "ResponseBody(inner, copied)",
             Kind::Followed { .. } => "ResponseBody(shared)",
-            Kind::Stored { .. } => "ResponseBody(stored)",
+            Kind::Stored { .. } | Kind::Segments { .. } => "ResponseBody(stored)",
         })
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::{BufMut, BytesMut};
 use http::header::HeaderName;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -159,6 +159,26 @@ impl Member {
     }
 }
 
+/// Adds the key to the last member, which is ours: RFC 9211 §2.7.
+pub(crate) fn tell_key(headers: &mut HeaderMap, key: &str) {
+    let lines = headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+    if lines.is_empty() {
+        return;
+    }
+    let mut text = BytesMut::from(&*lines.join(&b", "[..]));
+    text.put_slice(b"; key=\"");
+    for byte in key.bytes() {
+        // RFC 9651 §4.1.6: a string has no other than visible ASCII in it.
+        match byte {
+            b'"' | b'\\' => text.put_slice(&[b'\\', byte]),
+            0x20..0x7f => text.put_u8(byte),
+            _ => text.put_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+    text.put_u8(b'"');
+    headers.insert(CACHE_STATUS, value(text));
+}
+
 /// A number as a field value, without the detour over a `String`.
 pub(crate) fn number(number: u64) -> HeaderValue {
     let mut text = BytesMut::with_capacity(20);
@@ -204,6 +224,25 @@ mod tests {
             (Member::hit().ttl(i64::MIN), None, "rproxy; hit; ttl=-9223372036854775808"),
         ] {
             assert_eq!(member.after(nearer), expected);
+        }
+    }
+
+    #[test]
+    fn the_key_goes_into_our_member_as_a_string() {
+        // RFC 9211 §2.7
+        let lines = |lines: &[&'static str]| {
+            lines.iter().map(|line| (CACHE_STATUS, HeaderValue::from_static(line))).collect::<HeaderMap>()
+        };
+        for (before, key, after) in [
+            (&["rproxy; hit"][..], "http://a/b?c", Some("rproxy; hit; key=\"http://a/b?c\"")),
+            (&["A; hit", "rproxy; hit"], "http://a/\"\\", Some("A; hit, rproxy; hit; key=\"http://a/\\\"\\\\\"")),
+            (&["rproxy; hit"], "http://a/\u{e9}", Some("rproxy; hit; key=\"http://a/%C3%A9\"")),
+            (&[], "k", None),
+        ] {
+            let mut headers = lines(before);
+            tell_key(&mut headers, key);
+            assert_eq!(headers.get(CACHE_STATUS).map(|value| value.to_str().unwrap()), after);
+            assert!(headers.get_all(CACHE_STATUS).iter().count() <= 1);
         }
     }
 

@@ -18,6 +18,10 @@ impl Timestamp {
         self.0
     }
 
+    pub(crate) fn from_milliseconds(milliseconds: u64) -> Self {
+        Self(milliseconds)
+    }
+
     /// Whole seconds since `earlier`; zero if the clock was set back in between.
     pub(crate) fn seconds_since(self, earlier: Timestamp) -> u64 {
         self.0.saturating_sub(earlier.0) / 1000

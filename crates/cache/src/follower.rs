@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 use crate::answer::{from_flight, from_store};
 use crate::body::{BodyError, ResponseBody};
 use crate::cache_status::{CacheStatus, Forwarded, Member};
-use crate::exchange::Fetch;
+use crate::fetch::Fetch;
 use crate::flight::{End, Follower, Next, Stage};
 use crate::flights::Joined;
 use crate::reuse::Reuse;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -11,9 +12,13 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 
 use crate::body::ResponseBody;
-use crate::exchange::{Exchange, Fetch};
+use crate::cache_status::{CacheStatus, tell_key};
+use crate::exchange::Exchange;
+use crate::fetch::Fetch;
 use crate::follower::{Outcome, Waiting};
+use crate::key::Key;
 use crate::leading::Leading;
+use crate::resource::Resource;
 
 pin_project! {
     /// The future of [`CacheService`](crate::CacheService).
@@ -21,6 +26,8 @@ pin_project! {
     pub struct ResponseFuture<F, B> {
         #[pin]
         kind: Kind<F, B>,
+        // To be told in `Cache-Status`.
+        key: Option<Key>,
     }
 }
 
@@ -31,16 +38,28 @@ pin_project! {
         Forward { #[pin] inner: F, exchange: Option<Exchange> },
         Lead { leading: Leading<F> },
         Wait { waiting: Box<Waiting<F>> },
+        Load { behind: Box<Behind<F, B>> },
     }
 }
 
+/// What the tier behind memory is asked for.
+pub(crate) type Loading = Pin<Box<dyn Future<Output = Option<Arc<Resource>>> + Send>>;
+
+/// Waits for the tier behind memory; boxed, which spares the futures of all other requests the room for it.
+struct Behind<F, B> {
+    loading: Loading,
+    then: Option<Box<Then<F, B>>>,
+}
+
+type Then<F, B> = dyn FnOnce(Option<Arc<Resource>>) -> ResponseFuture<F, B> + Send;
+
 impl<F, B> ResponseFuture<F, B> {
     pub(crate) fn ready(response: Response<ResponseBody<B>>) -> Self {
-        Self { kind: Kind::Ready { response: Some(response) } }
+        Self { kind: Kind::Ready { response: Some(response) }, key: None }
     }
 
     pub(crate) fn forward(inner: F, exchange: Exchange) -> Self {
-        Self { kind: Kind::Forward { inner, exchange: Some(exchange) } }
+        Self { kind: Kind::Forward { inner, exchange: Some(exchange) }, key: None }
     }
 
     pub(crate) fn lead<E>(inner: F, fetch: Box<Fetch>) -> Self
@@ -50,11 +69,20 @@ impl<F, B> ResponseFuture<F, B> {
         B::Error: Send,
         E: Send + 'static,
     {
-        Self { kind: Kind::Lead { leading: Leading::new(inner, fetch) } }
+        Self { kind: Kind::Lead { leading: Leading::new(inner, fetch) }, key: None }
     }
 
     pub(crate) fn wait(waiting: Box<Waiting<F>>) -> Self {
-        Self { kind: Kind::Wait { waiting } }
+        Self { kind: Kind::Wait { waiting }, key: None }
+    }
+
+    pub(crate) fn load(loading: Loading, then: impl FnOnce(Option<Arc<Resource>>) -> Self + Send + 'static) -> Self {
+        let behind = Box::new(Behind { loading, then: Some(Box::new(then)) });
+        Self { kind: Kind::Load { behind }, key: None }
+    }
+
+    pub(crate) fn tell(&mut self, key: Option<Key>) {
+        self.key = key;
     }
 }
 
@@ -73,24 +101,43 @@ where
     type Output = Result<Response<ResponseBody<B>>, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
+        let outcome = loop {
             match self.as_mut().project().kind.project() {
                 // Polled again after its end, it waits for ever, as a future may.
-                KindProjection::Ready { response } => {
-                    return response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
-                }
+                KindProjection::Ready { response } => match response.take() {
+                    Some(response) => break Ok(response),
+                    None => return Poll::Pending,
+                },
                 KindProjection::Forward { inner, exchange } => {
                     let outcome = ready!(inner.poll(cx));
-                    return Poll::Ready(exchange.take().unwrap_or(Exchange::Untouched).finish(outcome));
+                    break exchange.take().unwrap_or(Exchange::Untouched).finish(outcome);
                 }
-                KindProjection::Lead { leading } => return leading.poll(cx),
+                KindProjection::Lead { leading } => break ready!(leading.poll(cx)),
+                KindProjection::Load { behind } => {
+                    let loaded = ready!(behind.loading.as_mut().poll(cx));
+                    let Some(then) = behind.then.take() else { return Poll::Pending };
+                    let next = then(loaded);
+                    self.as_mut().project().kind.set(next.kind);
+                }
                 KindProjection::Wait { waiting } => match ready!(waiting.poll(cx)) {
-                    Outcome::Answered(response) => return Poll::Ready(Ok(*response)),
+                    Outcome::Answered(response) => break Ok(*response),
                     Outcome::Alone(inner, fetch) => {
-                        self.set(Self::forward(inner, Exchange::Fetch(fetch)));
+                        self.as_mut()
+                            .project()
+                            .kind
+                            .set(Kind::Forward { inner, exchange: Some(Exchange::Fetch(fetch)) });
                     }
                 },
             }
-        }
+        };
+        Poll::Ready(outcome.map(|mut response| {
+            // Without it there is no member of ours.
+            if let Some(key) = &self.key
+                && response.extensions().get::<CacheStatus>().is_some()
+            {
+                tell_key(response.headers_mut(), key.as_str());
+            }
+            response
+        }))
     }
 }

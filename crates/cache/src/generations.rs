@@ -26,8 +26,8 @@ impl Ticket {
     }
 }
 
-/// How often the resources of a slot were invalidated. Two keys may share a slot: then a response is
-/// not stored that could have been, which is harmless.
+/// How often the resources of a slot were invalidated. Two keys may share a slot, as those do that differ in the query
+/// alone, which may mean the same: then a response is not stored that could have been, which is harmless.
 pub(crate) struct Generations {
     slots: Box<[AtomicU64]>,
     everything: AtomicU64,
@@ -50,7 +50,7 @@ impl Default for Generations {
 impl Generations {
     fn slot(&self, key: &str) -> usize {
         let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
+        key.split('?').next().hash(&mut hasher);
         (hasher.finish() % self.slots.len() as u64) as usize
     }
 

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use http::uri::{Authority, Scheme, Uri};
 use http::{Request, header};
 
+use crate::no_vary_search::SearchVariance;
+
 /// `scheme://host/path?query`: the target URI, the host in lower case and without a default port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
@@ -54,6 +56,11 @@ impl Key {
         Some(Self { text: text.into(), origin })
     }
 
+    /// `path`: with the query.
+    pub(crate) fn of_origin(origin: &str, path: &str) -> Self {
+        Self { text: [origin, path].concat().into(), origin: origin.len() }
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
@@ -80,6 +87,18 @@ impl Key {
     pub(crate) fn with_query(self, query: &str) -> Self {
         let question_mark = if query.is_empty() { "" } else { "?" };
         Self { text: [self.origin(), self.path(), question_mark, query].concat().into(), origin: self.origin }
+    }
+
+    pub(crate) fn without_query(&self) -> &str {
+        self.text.split_once('?').map_or(&self.text, |(before, _)| before)
+    }
+
+    /// The one key of all that mean the same by `variance`. It has a fragment, as no target has (RFC 9110 §7.1), so that
+    /// it is never a request's own; `era` tells it from those of other times.
+    pub(crate) fn under(&self, variance: &SearchVariance, era: u64) -> Self {
+        let canonical = variance.canonical(self.query().unwrap_or_default());
+        let text = format!("{}?{canonical}#{era}", self.without_query());
+        Self { text: text.into(), origin: self.origin }
     }
 
     /// The resource that `reference` names, as seen from this one, if it is of the same origin.

@@ -12,6 +12,7 @@ use crate::hooks::{Hooks, RequestHead};
 use crate::paths::CachePaths;
 use crate::query::QueryRules;
 use crate::service::CacheService;
+use crate::set_cookie::SetCookie;
 use crate::store::CacheStore;
 
 /// Answers from a [`CacheStore`] what may be answered from it, and stores what may be stored.
@@ -30,6 +31,11 @@ pub(crate) struct Settings {
     /// How long a request waits for the answer to another one.
     pub(crate) collapse: Duration,
     unreachable: Option<Unreachable>,
+    pub(crate) set_cookie: SetCookie,
+    /// Whether responses may say which parts of a query count.
+    pub(crate) no_vary_search: bool,
+    /// Whether `Cache-Status` names the key.
+    pub(crate) status_key: bool,
     pub(crate) hooks: Hooks,
     pub(crate) clock: Clock,
 }
@@ -46,6 +52,9 @@ impl CacheLayer {
             stale_when_unreachable: 24 * 60 * 60,
             collapse: Duration::from_secs(5),
             unreachable: None,
+            set_cookie: SetCookie::default(),
+            no_vary_search: false,
+            status_key: false,
             hooks: Hooks::default(),
             clock: Clock::default(),
         };
@@ -84,6 +93,28 @@ impl CacheLayer {
     /// does: the 502 that a proxy below makes itself, say. None by default.
     pub fn unreachable_when(mut self, says_so: impl Fn(&response::Parts) -> bool + Send + Sync + 'static) -> Self {
         self.settings_mut().unreachable = Some(Arc::new(says_so));
+        self
+    }
+
+    /// What becomes of `Set-Cookie` in responses that may be stored otherwise. By default it is [stripped](SetCookie::Strip).
+    pub fn set_cookie(mut self, policy: SetCookie) -> Self {
+        self.settings_mut().set_cookie = policy;
+        self
+    }
+
+    /// Whether responses may say by `No-Vary-Search` which parts of a query they do not depend on: one of them then
+    /// answers all requests whose queries mean the same. Off by default.
+    ///
+    /// <https://datatracker.ietf.org/doc/draft-ietf-httpbis-no-vary-search/>
+    pub fn no_vary_search(mut self, honoured: bool) -> Self {
+        self.settings_mut().no_vary_search = honoured;
+        self
+    }
+
+    /// Whether `Cache-Status` tells the key, too (RFC 9211 §2.7), which helps to find out why something is not a hit. Off by
+    /// default: it is nothing for strangers.
+    pub fn status_key(mut self, told: bool) -> Self {
+        self.settings_mut().status_key = told;
         self
     }
 
@@ -134,6 +165,9 @@ impl fmt::Debug for Settings {
             .field("max_object", &self.max_object)
             .field("stale_when_unreachable", &self.stale_when_unreachable)
             .field("collapse", &self.collapse)
+            .field("set_cookie", &self.set_cookie)
+            .field("no_vary_search", &self.no_vary_search)
+            .field("status_key", &self.status_key)
             .field("hooks", &self.hooks)
             .field("clock", &self.clock)
             .finish_non_exhaustive()

@@ -9,7 +9,8 @@ use http::Response;
 use http_body::Body;
 
 use crate::body::ResponseBody;
-use crate::exchange::{Exchange, Fetch};
+use crate::exchange::Exchange;
+use crate::fetch::Fetch;
 
 /// Should its client go away, a task takes it over for those who wait; hence the box, which can be handed on.
 pub(crate) struct Leading<F> {

@@ -41,24 +41,48 @@
 //!   than [`max_object`](CacheLayer::max_object) bytes and ends cleanly. `RProxy-Cache-Control` and
 //!   `CDN-Cache-Control` (RFC 9213) count instead of `Cache-Control`. Never stored: `private`, `no-store`, `Vary: *`,
 //!   and responses to `Authorization` without permission. A response with `Set-Cookie` is stored if it
-//!   says for itself for how long, and then without the cookie: that is for the client that it was made for.
+//!   says for itself for how long, and then without the cookie: that is for the client that it was made for, unless
+//!   [somebody](CacheLayer::set_cookie) answers for more.
 //! - **Answers** GET and HEAD while a stored response is fresh (`s-maxage`, `max-age`, `Expires`, or a tenth
 //!   of the time since `Last-Modified`), ranges and conditional requests included, with `Age`.
-//! - **Collapses** requests for what is already [on its way](CacheLayer::collapse) to another client into one.
+//!   Several ranges are answered as `multipart/byteranges`. Parts are stored, too: they answer what lies inside of
+//!   them, and once they are all there they are the whole (RFC 9111 §3.4).
+//! - **Collapses** requests for what is already [on its way](CacheLayer::collapse) to another client into one. A client's
+//!   own `If-None-Match` or `If-Modified-Since` is then answered here, and not passed on, so that what comes is worth something
+//!   to the others: after a restart, browsers that have everything already fill the store all the same.
 //! - **Validates** what is stale by `ETag` and `Last-Modified`; merges the 304 into what is stored.
 //! - **Serves stale** where RFC 5861 directives, the client's `max-stale`, or an origin that can't be
 //!   [reached](CacheLayer::stale_when_unreachable) allow it, and nothing forbids it.
 //! - **Invalidates** on unsafe methods that succeed; and [groups](Purge::Tag) (RFC 9875) when the answer to one says so.
 //!
 //! The key is scheme (the [`http::uri::Scheme`] in the request's extensions, put there by the server,
-//! else that of the URI, else `http`), host, path and query; [rules](CacheLayer::query) for queries and a
-//! [hook](CacheLayer::key) can change that. Requests with content, with `Upgrade`, with
+//! else that of the URI, else `http`), host, path and query; [rules](CacheLayer::query) for queries, responses with
+//! [`No-Vary-Search`](CacheLayer::no_vary_search) and a [hook](CacheLayer::key) can change that. Requests with content, with `Upgrade`, with
 //! `If-Match` or `If-Unmodified-Since`, or without a clear host pass by. What happened stands in
 //! `Cache-Status` (RFC 9211), and as [`CacheStatus`] in the response's extensions.
 //!
 //! Two guesses are not made, because caches that make them leak: a path that names a static file but is
 //! answered with another type (`/account/x.css` as `text/html`) is stored only if the application gave it a
 //! lifetime itself, and so is the answer to a request with a `Cookie`, static files aside.
+//!
+//! # More than memory holds
+//!
+//! Responses are kept in memory, in [moka](https://docs.rs/moka). A [`Tier`] behind it can keep more of them, and longer than the
+//! process lives: it is given resources as bytes, and is asked where memory has nothing. The feature `disk` has `Disk`, one
+//! that keeps files in a folder. Memory comes first, so that the tier costs hits in memory nothing.
+//!
+//! `Disk` is not [foyer](https://docs.rs/foyer), which would be the obvious choice: it asks for a newer compiler than these
+//! crates do (1.91 for 0.22), it wants the memory to be its own as well, its engine for small objects is gone, and it reads and
+//! writes by regions of several megabytes, which is made for blocks of a database rather than for a site's assets. A file each is
+//! what nginx and Apache httpd do, and what the page cache of the system is good at. Whoever wants foyer, or a bucket
+//! somewhere, implements [`Tier`] in a page of code.
+//!
+//! # What is not done
+//!
+//! A request for the whole of what is stored in part does not ask the origin for the rest alone: an origin that then answers
+//! with other bytes than `If-Range` lets it leaves nothing to answer the client with. A response that varies is not asked for
+//! by the `ETag` of another variant, which RFC 9111 §4.3.1 allows: too many origins give all codings one tag. Trailers
+//! are passed on and not stored, and with them the response is not.
 //!
 //! # How it fails
 //!
@@ -73,6 +97,7 @@
 #![deny(missing_docs)]
 
 mod answer;
+mod behind;
 mod body;
 mod cache_control;
 mod cache_status;
@@ -80,11 +105,16 @@ mod carried;
 mod clock;
 mod content_type;
 mod date;
+#[cfg(feature = "disk")]
+mod disk;
+mod entry;
 mod exchange;
+mod fetch;
 mod fields;
 mod flight;
 mod flights;
 mod follower;
+mod freshening;
 mod freshness;
 mod future;
 mod generations;
@@ -93,6 +123,10 @@ mod key;
 mod layer;
 mod leading;
 mod memory;
+#[cfg(test)]
+mod model;
+mod multipart;
+mod no_vary_search;
 mod paths;
 mod purge;
 mod purging;
@@ -101,23 +135,30 @@ mod range;
 mod reservation;
 mod resource;
 mod reuse;
+mod searches;
 mod service;
+mod set_cookie;
 mod store;
 mod stored;
 mod storing;
 mod tags;
 mod targeted;
 mod tee;
+mod tier;
 mod validation;
 mod vary;
 
 pub use self::body::{BodyError, ResponseBody};
 pub use self::cache_status::{CacheStatus, Forwarded};
+#[cfg(feature = "disk")]
+pub use self::disk::{Disk, DiskError};
 pub use self::future::ResponseFuture;
 pub use self::hooks::RequestHead;
 pub use self::layer::CacheLayer;
 pub use self::paths::{CachePaths, CachePathsError};
 pub use self::purge::{Purge, PurgeError, PurgeTarget};
-pub use self::query::QueryRules;
+pub use self::query::{QueryRules, QueryRulesError};
 pub use self::service::CacheService;
+pub use self::set_cookie::{SetCookie, SetCookieError};
 pub use self::store::{CacheStats, CacheStore};
+pub use self::tier::{Load, Tier, TierEntry, TierStats};

@@ -65,12 +65,12 @@ impl Purge {
     }
 
     /// The keys meant, where they can be listed.
-    pub(crate) fn keys(&self) -> Option<Vec<String>> {
+    pub(crate) fn keys(&self) -> Option<Vec<Key>> {
         let Self::Url(PurgeTarget { scheme, host: Some(host), path }) = self else {
             return None;
         };
         let schemes = scheme.as_deref().map_or(vec!["http", "https"], |scheme| vec![scheme]);
-        Some(schemes.iter().map(|scheme| format!("{scheme}://{host}{path}")).collect())
+        Some(schemes.iter().map(|scheme| Key::of_origin(&format!("{scheme}://{host}"), path)).collect())
     }
 
     pub(crate) fn covers(&self, key: &str) -> bool {
@@ -85,9 +85,14 @@ impl Purge {
             return false;
         };
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let means = |wanted: &str| match path.split_once('#') {
+            // The one answer to all queries that mean the same, whichever of them is named.
+            Some((all, _)) => all.split('?').next() == wanted.split('?').next(),
+            None => path == wanted,
+        };
         target.scheme.as_deref().is_none_or(|wanted| wanted == scheme)
             && target.host.as_deref().is_none_or(|wanted| wanted == host)
-            && (path == target.path || prefix && path.starts_with(&target.path))
+            && (means(&target.path) || prefix && path.starts_with(&target.path))
     }
 }
 
@@ -134,7 +139,7 @@ mod tests {
     #[test]
     fn urls_are_normalised_as_keys_are() {
         let purge: Purge = "https://Example.org:443".parse().unwrap();
-        assert_eq!(purge.keys().unwrap(), ["https://example.org/"]);
+        assert_eq!(purge.keys().unwrap().iter().map(Key::as_str).collect::<Vec<_>>(), ["https://example.org/"]);
         assert!(purge.covers("https://example.org/") && !purge.covers("https://example.org/a"));
     }
 }

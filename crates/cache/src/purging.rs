@@ -1,7 +1,9 @@
 //! Dropping on demand what is stored, or making it stale.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::key::Key;
 use crate::purge::Purge;
 use crate::resource::Resource;
 use crate::store::CacheStore;
@@ -19,8 +21,22 @@ impl CacheStore {
             return self.purge_tag(tags::hash(tag));
         }
         self.generations().advance_all();
-        let doomed: Vec<_> = self.resources().iter().filter(|(key, _)| purge.covers(key)).map(|(key, _)| key).collect();
-        doomed.iter().filter(|key| self.resources().remove(&***key).is_some()).count() as u64
+        let doomed: HashSet<Box<str>> =
+            self.resources().iter().map(|(key, _)| (*key).clone()).filter(|key| purge.covers(key)).collect();
+        let removed = doomed.iter().filter(|key| self.resources().remove(&***key).is_some()).count() as u64;
+        removed + self.remove_behind_if(|key, _| purge.covers(key), &doomed)
+    }
+
+    /// Removes from the tier behind memory what is `chosen`, and tells how many of that were not `counted` yet.
+    fn remove_behind_if(&self, chosen: impl Fn(&str, &[u64]) -> bool, counted: &HashSet<Box<str>>) -> u64 {
+        let Some(tier) = self.tier() else { return 0 };
+        let mut more = 0;
+        tier.remove_if(&mut |key, tags| {
+            let is_chosen = chosen(key, tags);
+            more += u64::from(is_chosen && !counted.contains(key));
+            is_chosen
+        });
+        more
     }
 
     fn purge_tag(&self, tag: u64) -> u64 {
@@ -31,12 +47,13 @@ impl CacheStore {
         for (key, resource) in &doomed {
             resource.variants().iter().filter(tagged).for_each(|response| self.forget(key, response));
         }
-        doomed.len() as u64
+        let counted = doomed.iter().map(|(key, _)| (**key).clone()).collect();
+        doomed.len() as u64 + self.remove_behind_if(|_, tags| tags.contains(&tag), &counted)
     }
 
     /// Makes stale what `purge` names, and keeps what is on its way out of the store. It is validated before it is used
     /// again, unless `stale-while-revalidate` lets it be used meanwhile; and it may stand in for an origin that is down.
-    /// Returns how many resources became stale.
+    /// Returns how many resources became stale. What is only in a [tier](CacheStore::behind) behind memory is dropped.
     pub fn soft_purge(&self, purge: &Purge) -> u64 {
         let keys = purge.keys();
         let tag = match purge {
@@ -45,8 +62,21 @@ impl CacheStore {
         };
         // What is on its way into the store is not known to be any newer.
         match &keys {
-            Some(keys) => keys.iter().for_each(|key| self.generations().advance(key)),
+            Some(keys) => keys.iter().for_each(|key| self.generations().advance(key.as_str())),
             None => self.generations().advance_all(),
+        }
+        // It would come back as it was.
+        match &keys {
+            Some(keys) => keys.iter().for_each(|key| {
+                self.remove_behind(key.as_str());
+            }),
+            None => {
+                let named = |key: &str, tags: &[u64]| match tag {
+                    Some(tag) => tags.contains(&tag),
+                    None => purge.covers(key),
+                };
+                self.remove_behind_if(named, &HashSet::new());
+            }
         }
         let expire = |resource: &Resource| {
             let named = resource.variants().iter().filter(|response| tag.is_none_or(|tag| response.tags().has(tag)));
@@ -54,7 +84,9 @@ impl CacheStore {
         };
         match keys {
             Some(keys) => {
-                keys.iter().filter(|key| self.lookup(key).is_some_and(|resource| expire(&resource))).count() as u64
+                let expired = |key: &Key| self.lookup(key.as_str()).is_some_and(|resource| expire(&resource));
+                let same = |key: &Key| self.searches().of(key).is_some_and(|same| expired(&same));
+                keys.iter().filter(|key| same(key) | expired(key)).count() as u64
             }
             None => {
                 let named = self.resources().iter().filter(|(key, _)| tag.is_some() || purge.covers(key));

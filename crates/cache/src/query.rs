@@ -1,6 +1,8 @@
 //! Queries that mean the same.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
 
 use crate::key::Key;
 
@@ -12,6 +14,8 @@ use crate::key::Key;
 /// let rules = QueryRules::new().sorted().ignore("utm_*").ignore("fbclid");
 /// assert_eq!(rules.apply("b=2&utm_source=x&a=1&b=1"), "a=1&b=2&b=1");
 /// assert_eq!(rules.apply("fbclid=x"), "");
+/// assert_eq!(rules, "sort, drop utm_* fbclid".parse()?);
+/// # Ok::<(), rproxy_cache::QueryRulesError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
@@ -69,6 +73,68 @@ impl QueryRules {
     }
 }
 
+/// A comma-separated list of `sort` and `drop NAME ...`; what follows a `drop` without a word before it is dropped, too:
+/// `sort, drop utm_*, fbclid`.
+impl FromStr for QueryRules {
+    type Err = QueryRulesError;
+
+    fn from_str(list: &str) -> Result<Self, QueryRulesError> {
+        let mut rules = Self::new();
+        let mut drops = false;
+        for rule in list.split(',').map(str::trim).filter(|rule| !rule.is_empty()) {
+            let mut words = rule.split_whitespace();
+            let names = match rule.split_whitespace().next() {
+                Some("sort") if rule == "sort" => {
+                    rules = rules.sorted();
+                    continue;
+                }
+                Some("drop") => {
+                    drops = true;
+                    words.by_ref().next();
+                    words
+                }
+                _ if drops => words,
+                _ => return Err(QueryRulesError(rule.to_owned())),
+            };
+            let mut names = names.peekable();
+            // `drop` alone, and what would be dropped although it can't be a name, is a mistake.
+            if names.peek().is_none() {
+                return Err(QueryRulesError(rule.to_owned()));
+            }
+            for name in names {
+                let stem = name.strip_suffix('*').unwrap_or(name);
+                if stem.is_empty() || stem.contains(['*', '&', '=', '#', '?']) {
+                    return Err(QueryRulesError(name.to_owned()));
+                }
+                rules = rules.ignore(name);
+            }
+        }
+        Ok(rules)
+    }
+}
+
+/// As it is parsed; nothing for everything that counts.
+impl fmt::Display for QueryRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.sorted {
+            f.write_str(if self.ignored.is_empty() { "sort" } else { "sort, " })?;
+        }
+        for (number, ignored) in self.ignored.iter().enumerate() {
+            f.write_str(if number == 0 { "drop " } else { ", " })?;
+            match ignored {
+                Ignored::Name(name) => f.write_str(name)?,
+                Ignored::Prefix(prefix) => write!(f, "{prefix}*")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A rule that can't be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("bad query rule {0:?}: expected sort, or drop and the names of parameters, which may end in *")]
+pub struct QueryRulesError(String);
+
 impl Ignored {
     fn covers(&self, name: &str) -> bool {
         match self {
@@ -104,6 +170,41 @@ mod tests {
             assert_eq!(rules.apply(query), expected, "{query}");
         }
         assert_eq!(QueryRules::new().apply("b&a&"), "b&a&");
+    }
+
+    #[test]
+    fn rules_are_words() {
+        for (text, rules, written) in [
+            ("", QueryRules::new(), ""),
+            (" , ", QueryRules::new(), ""),
+            ("sort", QueryRules::new().sorted(), "sort"),
+            ("drop a", QueryRules::new().ignore("a"), "drop a"),
+            (
+                "sort, drop utm_*, fbclid",
+                QueryRules::new().sorted().ignore("utm_*").ignore("fbclid"),
+                "sort, drop utm_*, fbclid",
+            ),
+            (
+                "drop utm_* fbclid,sort",
+                QueryRules::new().sorted().ignore("utm_*").ignore("fbclid"),
+                "sort, drop utm_*, fbclid",
+            ),
+            ("drop sort, drop", QueryRules::new(), "!drop"),
+            ("drop sort", QueryRules::new().ignore("sort"), "drop sort"),
+        ] {
+            match written.strip_prefix('!') {
+                Some(bad) => assert_eq!(text.parse::<QueryRules>(), Err(QueryRulesError(bad.to_owned()))),
+                None => {
+                    let parsed: QueryRules = text.parse().unwrap();
+                    assert_eq!((&parsed, parsed.to_string().as_str()), (&rules, written), "{text}");
+                    assert_eq!(parsed.to_string().parse::<QueryRules>().unwrap(), rules);
+                }
+            }
+        }
+        for bad in ["a", "Sort", "sort b", "drop", "drop *", "drop a*b", "drop a=1", "sort drop a"] {
+            let error = bad.parse::<QueryRules>().unwrap_err();
+            assert!(error.to_string().contains("bad query rule"), "{bad}");
+        }
     }
 
     proptest! {

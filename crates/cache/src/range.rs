@@ -6,16 +6,17 @@ use http::header;
 use crate::memory::block;
 
 /// What a `Range` field comes to for a complete response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// The field is absent, of another unit, malformed, or asks for several ranges: a server may
-    /// ignore all of these.
+    /// The field is absent, of another unit, malformed, or asks for more than is fair: a server may ignore all of these.
     Whole,
     /// From `first` to `last`, both included.
     Single {
         first: u64,
         last: u64,
     },
+    /// As many as may be, none of which overlap, in the order asked for.
+    Several(Vec<(u64, u64)>),
     Unsatisfiable,
 }
 
@@ -25,21 +26,46 @@ impl Part {
         let (Some(line), None) = (lines.next(), lines.next()) else {
             return Self::Whole;
         };
-        match line.to_str().ok().and_then(parse) {
-            None => Self::Whole,
-            Some(Spec::From { first, last }) => {
-                if first >= complete_length {
-                    return Self::Unsatisfiable;
-                }
-                Self::Single { first, last: last.unwrap_or(u64::MAX).min(complete_length - 1) }
-            }
-            Some(Spec::Suffix(length)) => {
-                if length == 0 || complete_length == 0 {
-                    return Self::Unsatisfiable;
-                }
-                Self::Single { first: complete_length.saturating_sub(length), last: complete_length - 1 }
-            }
+        let Some(set) = line.to_str().ok().and_then(byte_ranges) else {
+            return Self::Whole;
+        };
+        if set.contains(',') {
+            return Self::several(set, complete_length).unwrap_or(Self::Whole);
         }
+        match Spec::parse(set).map(|spec| spec.within(complete_length)) {
+            None => Self::Whole,
+            Some(None) => Self::Unsatisfiable,
+            Some(Some((first, last))) => Self::Single { first, last },
+        }
+    }
+
+    /// RFC 9110 §14.2: many ranges, or overlapping ones, are an attack on the server or a mistake, and may be ignored.
+    fn several(set: &str, complete_length: u64) -> Option<Self> {
+        const MOST: usize = 16;
+        // What a part costs beside its bytes.
+        const OVERHEAD: u64 = 128;
+        let mut ranges = Vec::new();
+        let members = set.split(',').map(str::trim).filter(|member| !member.is_empty());
+        for (number, member) in members.enumerate() {
+            if number == MOST {
+                return None;
+            }
+            ranges.extend(Spec::parse(member)?.within(complete_length));
+        }
+        let mut sorted = ranges.clone();
+        sorted.sort_unstable();
+        if sorted.windows(2).any(|pair| matches!(pair, [(_, last), (first, _)] if first <= last)) {
+            return None;
+        }
+        Some(match *ranges {
+            // RFC 9110 §15.5.17: none of them lies within.
+            [] => Self::Unsatisfiable,
+            [(first, last)] => Self::Single { first, last },
+            _ => {
+                let sent: u64 = ranges.iter().map(|(first, last)| last - first + 1 + OVERHEAD).sum();
+                if sent >= complete_length { Self::Whole } else { Self::Several(ranges) }
+            }
+        })
     }
 }
 
@@ -49,6 +75,8 @@ pub(crate) struct PartOf {
     pub(crate) first: u64,
     last: u64,
     complete_length: u64,
+    /// Whether the whole may be stored, should all its parts come.
+    pub(crate) may_complete: bool,
     /// The `Range` that the part answered.
     asked: Box<[u8]>,
 }
@@ -70,11 +98,32 @@ impl PartOf {
         let (first, last) = range.split_once('-')?;
         let (first, last, complete_length) = (position(first)?, position(last)?, position(complete_length)?);
         let valid = unit.eq_ignore_ascii_case("bytes") && first <= last && last < complete_length;
-        valid.then(|| Self { first, last, complete_length, asked: asked.as_bytes().into() })
+        valid.then(|| Self { first, last, complete_length, may_complete: true, asked: asked.as_bytes().into() })
+    }
+
+    /// All that is known of it.
+    pub(crate) fn parts(&self) -> (u64, u64, u64, bool, &[u8]) {
+        (self.first, self.last, self.complete_length, self.may_complete, &self.asked)
+    }
+
+    /// Of what [`parts`](Self::parts) has told.
+    pub(crate) fn of_parts(
+        first: u64,
+        last: u64,
+        complete_length: u64,
+        may_complete: bool,
+        asked: Box<[u8]>,
+    ) -> Option<Self> {
+        let valid = first <= last && last < complete_length;
+        valid.then_some(Self { first, last, complete_length, may_complete, asked })
     }
 
     pub(crate) fn length(&self) -> u64 {
         self.last - self.first + 1
+    }
+
+    pub(crate) fn complete_length(&self) -> u64 {
+        self.complete_length
     }
 
     /// Which bytes of the stored part, of which there are `held`, make the answer to `request`. `None`: other
@@ -107,19 +156,32 @@ enum Spec {
     Suffix(u64),
 }
 
-/// RFC 9110 §14.1.2, for a set of one.
-fn parse(value: &str) -> Option<Spec> {
+/// RFC 9110 §14.1.2: the set of ranges.
+fn byte_ranges(value: &str) -> Option<&str> {
     let (unit, set) = value.split_once('=')?;
-    if !unit.trim().eq_ignore_ascii_case("bytes") {
-        return None;
+    unit.trim().eq_ignore_ascii_case("bytes").then(|| set.trim())
+}
+
+impl Spec {
+    /// RFC 9110 §14.1.2, one member of a set.
+    fn parse(member: &str) -> Option<Self> {
+        match member.split_once('-')? {
+            ("", suffix) => Some(Self::Suffix(position(suffix)?)),
+            (first, "") => Some(Self::From { first: position(first)?, last: None }),
+            (first, last) => {
+                let (first, last) = (position(first)?, position(last)?);
+                (first <= last).then_some(Self::From { first, last: Some(last) })
+            }
+        }
     }
-    let (first, last) = set.trim().split_once('-')?;
-    match (first, last) {
-        ("", suffix) => Some(Spec::Suffix(position(suffix)?)),
-        (first, "") => Some(Spec::From { first: position(first)?, last: None }),
-        (first, last) => {
-            let (first, last) = (position(first)?, position(last)?);
-            (first <= last).then_some(Spec::From { first, last: Some(last) })
+
+    /// The first and the last byte meant; `None` where there are none.
+    fn within(&self, complete_length: u64) -> Option<(u64, u64)> {
+        let end = complete_length.checked_sub(1)?;
+        match *self {
+            Self::From { first, last } => (first <= end).then(|| (first, last.unwrap_or(end).min(end))),
+            Self::Suffix(0) => None,
+            Self::Suffix(length) => Some((complete_length.saturating_sub(length), end)),
         }
     }
 }
@@ -154,7 +216,6 @@ mod tests {
             ("bytes=11-", Part::Unsatisfiable),
             ("bytes=-0", Part::Unsatisfiable),
             ("bytes=2-1", Part::Whole),
-            ("bytes=0-1,3-4", Part::Whole),
             ("bytes=a-b", Part::Whole),
             ("bytes=+1-2", Part::Whole),
             ("bytes=-", Part::Whole),
@@ -165,6 +226,34 @@ mod tests {
         }
         assert_eq!(part("bytes=-1", 0), Part::Unsatisfiable);
         assert_eq!(part("bytes=0-", 0), Part::Unsatisfiable);
+    }
+
+    #[test]
+    fn several_ranges_if_they_are_fair() {
+        // RFC 9110 §14.2
+        let several = |ranges: &[(u64, u64)]| Part::Several(ranges.to_vec());
+        for (range, expected) in [
+            ("bytes=0-1,3-4", several(&[(0, 1), (3, 4)])),
+            ("bytes= 8-9 , 0-0,, -1", several(&[(8, 9), (0, 0), (999, 999)])),
+            ("bytes=0-1,2000-", Part::Single { first: 0, last: 1 }),
+            ("bytes=0-1,-0", Part::Single { first: 0, last: 1 }),
+            ("bytes=1000-,2000-", Part::Unsatisfiable),
+            ("bytes=0-5,5-9", Part::Whole),
+            ("bytes=0-,0-", Part::Whole),
+            ("bytes=0-1,x", Part::Whole),
+            ("bytes=0-1,3-2", Part::Whole),
+            // The whole is less.
+            ("bytes=0-499,500-999", Part::Whole),
+            (",", Part::Whole),
+        ] {
+            assert_eq!(part(range, 1000), expected, "{range}");
+        }
+        let many = |count: u64| {
+            let ranges: Vec<String> = (0..count).map(|n| format!("{}-{}", n * 1000, n * 1000 + 1)).collect();
+            part(&format!("bytes={}", ranges.join(",")), 1 << 20)
+        };
+        assert!(matches!(many(16), Part::Several(ranges) if ranges.len() == 16));
+        assert_eq!(many(17), Part::Whole);
     }
 
     #[test]
@@ -210,10 +299,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_part_is_always_inside(range in "bytes=[0-9]{0,20}-[0-9]{0,20}", length in 0_u64..100) {
-            if let Part::Single { first, last } = part(&range, length) {
-                prop_assert!(first <= last && last < length);
-            }
+        fn a_part_is_always_inside(range in "bytes=[0-9]{0,20}-[0-9]{0,20}(,[0-9]{0,3}-[0-9]{0,3}){0,4}", length in 0_u64..1000) {
+            let ranges = match part(&range, length) {
+                Part::Single { first, last } => vec![(first, last)],
+                Part::Several(ranges) => ranges,
+                Part::Whole | Part::Unsatisfiable => vec![],
+            };
+            prop_assert!(ranges.iter().all(|(first, last)| first <= last && *last < length));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
 use crate::memory::{REFERENCE_COUNTS, block};
@@ -24,10 +25,20 @@ impl Resource {
             .filter(|variant| variant.stays_beside(&response))
             .cloned()
             .collect();
+        if let Some(whole) = completed(&variants, &response) {
+            variants.retain(|variant| variant.stays_beside(&whole));
+            variants.push(Arc::new(whole));
+            return Self { variants };
+        }
         if variants.len() >= MOST {
             variants.remove(0);
         }
         variants.push(response);
+        Self { variants }
+    }
+
+    /// Of responses that are known to stand beside each other.
+    pub(crate) fn of(variants: Vec<Arc<StoredResponse>>) -> Self {
         Self { variants }
     }
 
@@ -57,6 +68,38 @@ impl Resource {
         let parts = self.variants.iter().filter(|variant| variant.answers_in_part(request).is_some());
         most_recent(parts.filter(|variant| variant.selecting.matches(request)))
     }
+}
+
+/// What `newest` and the parts beside it are together, if that is all of it.
+// RFC 9111 §3.4
+fn completed(variants: &[Arc<StoredResponse>], newest: &Arc<StoredResponse>) -> Option<StoredResponse> {
+    let whole = newest.part.as_ref().filter(|part| part.may_complete && newest.validators.is_strong())?;
+    let fits = |part: &StoredResponse| {
+        // Parts that were cut off may be anything behind what came.
+        let is_sound = part.part.as_ref().is_some_and(|part_of| {
+            part_of.complete_length() == whole.complete_length() && part_of.length() == part.body().len() as u64
+        });
+        is_sound && part.selecting == newest.selecting && part.validators.etag == newest.validators.etag
+    };
+    let parts = variants.iter().chain([newest]).filter(|part| fits(part));
+    let mut parts: Vec<(u64, &Bytes)> =
+        parts.filter_map(|part| Some((part.part.as_ref()?.first, part.body()))).collect();
+    parts.sort_unstable_by_key(|(first, _)| *first);
+    let mut rest = Vec::with_capacity(parts.len());
+    let mut length: u64 = 0;
+    for (first, bytes) in parts {
+        let known = length.checked_sub(first)?;
+        if let Some(new) = bytes.get(usize::try_from(known).ok()?..) {
+            rest.push(new);
+            length += new.len() as u64;
+        }
+    }
+    if length != whole.complete_length() {
+        return None;
+    }
+    let mut body = BytesMut::with_capacity(usize::try_from(length).ok()?);
+    rest.into_iter().for_each(|bytes| body.extend_from_slice(bytes));
+    Some(newest.completed_by(body.freeze()))
 }
 
 fn most_recent<'a>(variants: impl Iterator<Item = &'a Arc<StoredResponse>>) -> Option<Arc<StoredResponse>> {

@@ -27,11 +27,13 @@ impl Reuse {
             }
             return Self::Fresh;
         }
-        if stored.no_cache || asked.no_cache || asked.max_age.is_some() || asked.min_fresh.is_some() {
+        // RFC 9111 §5.2.1.1: beside `max-stale`, `max-age` still bounds the age.
+        let too_old = asked.max_age.is_some_and(|most| asked.max_stale.is_none() || age > most || most == 0);
+        if stored.no_cache || asked.no_cache || too_old || asked.min_fresh.is_some() {
             return Self::Not(Forwarded::Stale);
         }
         let staleness = ttl.unsigned_abs();
-        if stored.stale != Stale::Forbidden && staleness < stored.stale_while_revalidate {
+        if stored.stale != Stale::Forbidden && asked.max_age.is_none() && staleness < stored.stale_while_revalidate {
             return Self::WhileRevalidating;
         }
         // RFC 9111 §4.2.4
@@ -133,6 +135,12 @@ mod tests {
             ("max-age=60", 70, "max-stale", Reuse::Stale),
             ("max-age=60", 70, "max-stale=10", Reuse::Stale),
             ("max-age=60", 71, "max-stale=10", stale),
+            // RFC 9111 §5.2.1.1
+            ("max-age=60", 70, "max-stale=10, max-age=70", Reuse::Stale),
+            ("max-age=60", 70, "max-stale=10, max-age=69", stale),
+            ("max-age=60", 70, "max-stale=9, max-age=70", stale),
+            ("max-age=60", 70, "max-stale, max-age=0", stale),
+            ("max-age=60, stale-while-revalidate=99", 70, "max-stale=9, max-age=70", stale),
             ("max-age=60, must-revalidate", 61, "max-stale", stale),
             ("max-age=60, proxy-revalidate", 61, "max-stale", stale),
             ("s-maxage=60", 61, "max-stale", stale),

@@ -15,13 +15,15 @@ use crate::body::ResponseBody;
 use crate::cache_control::RequestDirectives;
 use crate::cache_status::{CacheStatus, Forwarded, Member};
 use crate::clock::Timestamp;
-use crate::exchange::{Exchange, Fetch, Post};
+use crate::exchange::{Exchange, Post};
+use crate::fetch::Fetch;
 use crate::flights::Joined;
 use crate::follower::Waiting;
-use crate::future::ResponseFuture;
+use crate::future::{Loading, ResponseFuture};
 use crate::key::Key;
 use crate::layer::Settings;
 use crate::leading::read_to_end;
+use crate::no_vary_search::SearchVariance;
 use crate::resource::Resource;
 use crate::reuse::Reuse;
 use crate::stored::{Revalidation, StoredResponse};
@@ -71,25 +73,53 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let fetch = match self.settings.plan(&request) {
-            Plan::Forward(exchange) => return ResponseFuture::forward(self.inner.call(request), exchange),
-            Plan::Refuse(member) => return ResponseFuture::ready(gateway_timeout(member)),
-            Plan::Serve(answer) => return ResponseFuture::ready(answer.respond(&request)),
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let key = self.settings.told_key(&request);
+        let mut future = self.answer(request, None);
+        if key.is_some() {
+            future.tell(key);
+        }
+        future
+    }
+}
+
+impl<S> CacheService<S> {
+    /// `loaded`: what the tier behind memory had, if it has been asked.
+    fn answer<ReqBody, ResBody>(
+        &mut self,
+        mut request: Request<ReqBody>,
+        loaded: Option<Option<Arc<Resource>>>,
+    ) -> ResponseFuture<S::Future, ResBody>
+    where
+        S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+        S::Error: Send + 'static,
+        S::Future: Send + 'static,
+        ReqBody: Body + Send + 'static,
+        ResBody: Body<Data = Bytes> + Send + 'static,
+        ResBody::Error: Send,
+    {
+        match self.settings.plan(&request, loaded) {
+            Plan::Forward(exchange) => ResponseFuture::forward(self.inner.call(request), exchange),
+            Plan::Refuse(member) => ResponseFuture::ready(gateway_timeout(member)),
+            Plan::Serve(answer) => ResponseFuture::ready(answer.respond(&request)),
             Plan::ServeAndRevalidate { answer, revalidation, runtime, fetch } => {
                 let response = answer.respond(&request);
                 // The client has its answer, so its request is free to be the one that revalidates.
                 fetch.prepare(request.headers_mut());
                 runtime.spawn(revalidate(self.inner.call(request), fetch, revalidation));
-                return ResponseFuture::ready(response);
+                ResponseFuture::ready(response)
             }
-            Plan::Fetch(fetch) => fetch,
-        };
-        self.fetch(request, fetch)
+            Plan::Fetch(fetch) => self.fetch(request, fetch),
+            Plan::Load(loading) => {
+                // The one that was ready is the one that will be called, if any.
+                let next = self.inner.clone();
+                let ready = std::mem::replace(&mut self.inner, next);
+                let mut service = Self::new(ready, Arc::clone(&self.settings));
+                ResponseFuture::load(loading, move |loaded| service.answer(request, Some(loaded)))
+            }
+        }
     }
-}
 
-impl<S> CacheService<S> {
     fn fetch<ReqBody, ResBody>(
         &mut self,
         mut request: Request<ReqBody>,
@@ -144,6 +174,8 @@ enum Plan {
         fetch: Box<Fetch>,
     },
     Refuse(Member),
+    /// Memory has nothing, but the tier behind it may.
+    Load(Loading),
 }
 
 struct Answer {
@@ -161,7 +193,7 @@ impl Answer {
 }
 
 impl Settings {
-    fn plan<B: Body>(self: &Arc<Self>, request: &Request<B>) -> Plan {
+    fn plan<B: Body>(self: &Arc<Self>, request: &Request<B>, loaded: Option<Option<Arc<Resource>>>) -> Plan {
         let headers = request.headers();
         let applies = self.paths.contains(request.uri().path());
         let head = *request.method() == Method::HEAD;
@@ -199,10 +231,45 @@ impl Settings {
             });
         }
         let directives = RequestDirectives::of(headers);
-        if directives.no_store || is_for_the_origin(request) || self.hooks.bypasses(request) {
+        let is_for_the_origin = directives.no_store || is_for_the_origin(request);
+        // RFC 9111 §5.2.1.7: whatever else the client says, it does not want the origin to be asked.
+        if is_for_the_origin && directives.only_if_cached {
+            return Plan::Refuse(Member::forwarded(Forwarded::Bypass));
+        }
+        if is_for_the_origin || self.hooks.bypasses(request) {
             return Plan::Forward(Exchange::Forwarded(Forwarded::Bypass));
         }
-        Lookup { settings: self, key, head, headers, directives, now: self.clock.now() }.plan()
+        let (key, literal) = match self.same_as(&key) {
+            Some(same) => (same, Some(key)),
+            None => (key, None),
+        };
+        Lookup { settings: self, key, literal, loaded, head, headers, directives, now: self.clock.now() }.plan()
+    }
+
+    /// The key for `Cache-Status`, where it is to be told and there will be one of ours.
+    fn told_key<B>(&self, request: &Request<B>) -> Option<Key> {
+        if !self.status_key || !self.paths.contains(request.uri().path()) {
+            return None;
+        }
+        let key = self.hooks.key(request)?;
+        Some(self.same_as(&key).unwrap_or(key))
+    }
+
+    /// The key of what means the same as `key`, if responses have said so, unless there is something under `key` alone.
+    fn same_as(&self, key: &Key) -> Option<Key> {
+        if !self.no_vary_search {
+            return None;
+        }
+        let same = self.store.searches().of(key)?;
+        (self.store.holds(same.as_str()) || !self.store.holds(key.as_str())).then_some(same)
+    }
+
+    /// Where a response with these fields belongs, if not under the key of the request that it answers.
+    pub(crate) fn place(&self, asked: &Key, headers: &HeaderMap) -> Option<Key> {
+        if !self.no_vary_search {
+            return None;
+        }
+        SearchVariance::of(headers).map(|variance| self.store.searches().learn(asked, variance))
     }
 }
 
@@ -210,6 +277,8 @@ impl Settings {
 struct Lookup<'a> {
     settings: &'a Arc<Settings>,
     key: Key,
+    literal: Option<Key>,
+    loaded: Option<Option<Arc<Resource>>>,
     head: bool,
     headers: &'a HeaderMap,
     directives: RequestDirectives,
@@ -217,9 +286,19 @@ struct Lookup<'a> {
 }
 
 impl Lookup<'_> {
-    fn plan(self) -> Plan {
+    fn plan(mut self) -> Plan {
         let store = &self.settings.store;
-        let resource = store.lookup(self.key.as_str());
+        let loaded = self.loaded.take();
+        let is_first_look = loaded.is_none();
+        let resource = loaded.unwrap_or_else(|| store.lookup(self.key.as_str()));
+        // Without a runtime there is nobody to wait for it.
+        if resource.is_none()
+            && is_first_look
+            && let Some(loading) = store.load(self.key.as_str())
+            && Handle::try_current().is_ok()
+        {
+            return Plan::Load(Box::pin(loading));
+        }
         let Some(stored) = resource.as_ref().and_then(|resource| resource.select(self.headers)) else {
             return match resource {
                 Some(resource) => self.without_the_whole(&resource),
@@ -293,6 +372,7 @@ impl Lookup<'_> {
             settings: Arc::clone(self.settings),
             ticket: self.settings.store.ticket(self.key.as_str()),
             key: self.key,
+            literal: self.literal,
             head: self.head,
             request: self.headers.clone(),
             directives: self.directives,

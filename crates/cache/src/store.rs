@@ -1,8 +1,8 @@
 //! The store: moka underneath, bounded by what heads, bodies and keys weigh.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
@@ -10,9 +10,12 @@ use moka::sync::Cache;
 
 use crate::flights::Flights;
 use crate::generations::{Generations, Ticket};
+use crate::key::Key;
 use crate::reservation::{Budget, Reservation};
 use crate::resource::{Resource, weight};
+use crate::searches::Searches;
 use crate::stored::StoredResponse;
+use crate::tier::{Tier, TierStats};
 
 /// Stored responses, shared by everything that clones this.
 ///
@@ -27,11 +30,13 @@ struct Shared {
     resources: Cache<Box<str>, Arc<Resource>>,
     generations: Generations,
     flights: Arc<Flights>,
+    searches: Searches,
     counters: Arc<Counters>,
     capacity: u64,
     unfinished: Arc<Budget>,
     /// What was stored since moka last saw to its bound.
     unsettled: AtomicU64,
+    tier: OnceLock<Arc<dyn Tier>>,
 }
 
 #[derive(Default)]
@@ -39,6 +44,7 @@ struct Counters {
     hits: AtomicU64,
     misses: AtomicU64,
     collapsed: AtomicU64,
+    loaded: AtomicU64,
     stored: AtomicU64,
     evictions: AtomicU64,
 }
@@ -53,6 +59,8 @@ pub struct CacheStats {
     pub misses: u64,
     /// Of those, requests that were answered by what another one brought.
     pub collapsed: u64,
+    /// Resources that came back from the [tier](CacheStore::behind) behind memory.
+    pub loaded: u64,
     /// Responses stored, those that replaced another included.
     pub stored: u64,
     /// Resources dropped to make room, or refused admission for others that are asked for more often.
@@ -63,6 +71,8 @@ pub struct CacheStats {
     pub weighted_size: u64,
     /// Bytes that they may weigh.
     pub capacity: u64,
+    /// What the tier behind memory holds; nothing without one.
+    pub tier: TierStats,
 }
 
 impl CacheStore {
@@ -85,29 +95,52 @@ impl CacheStore {
             resources,
             generations: Generations::default(),
             flights: Flights::new(),
+            searches: Searches::new((capacity / 64).max(64 << 10)),
             counters,
             capacity,
             unfinished: Budget::new((capacity / 4).max(1 << 20)),
             unsettled: AtomicU64::new(0),
+            tier: OnceLock::new(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Puts a tier behind the memory: all that may last is kept there, too, and looked for where memory has nothing. The first
+    /// one that is given to a store or its clones is the one.
+    #[must_use]
+    pub fn behind(self, tier: impl Tier) -> Self {
+        let _ = self.shared.tier.set(Arc::new(tier));
+        self
+    }
+
+    /// Waits until all that was stored has arrived in the tier behind the memory. Blocks; to be called at the end.
+    pub fn flush(&self) {
+        if let Some(tier) = self.tier() {
+            tier.flush();
+        }
     }
 
     /// Counters and sizes, for metrics.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
-        let Shared { resources, counters, capacity, .. } = &*self.shared;
+        let Shared { resources, counters, capacity, tier, .. } = &*self.shared;
         resources.run_pending_tasks();
         CacheStats {
             hits: counters.hits.load(Ordering::Relaxed),
             misses: counters.misses.load(Ordering::Relaxed),
             collapsed: counters.collapsed.load(Ordering::Relaxed),
+            loaded: counters.loaded.load(Ordering::Relaxed),
             stored: counters.stored.load(Ordering::Relaxed),
             evictions: counters.evictions.load(Ordering::Relaxed),
             entries: resources.entry_count(),
             weighted_size: resources.weighted_size(),
             capacity: *capacity,
+            tier: tier.get().map(|tier| tier.stats()).unwrap_or_default(),
         }
+    }
+
+    pub(crate) fn tier(&self) -> Option<&Arc<dyn Tier>> {
+        self.shared.tier.get()
     }
 
     pub(crate) fn resources(&self) -> &Cache<Box<str>, Arc<Resource>> {
@@ -131,6 +164,14 @@ impl CacheStore {
             .filter(|response| !current(response))
             .for_each(|response| self.forget(key, response));
         self.shared.resources.get(key).filter(|resource| resource.variants().iter().all(current))
+    }
+
+    pub(crate) fn holds(&self, key: &str) -> bool {
+        self.shared.resources.contains_key(key)
+    }
+
+    pub(crate) fn count_loaded(&self) {
+        self.shared.counters.loaded.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_hit(&self) {
@@ -160,22 +201,25 @@ impl CacheStore {
         let generations = &self.shared.generations;
         let recheck = key.clone();
         let weight = response.weight() as u64;
-        let mut stored = false;
+        let mut stored = None;
         self.shared.resources.entry(key).and_compute_with(|present| {
             if !generations.still_holds(ticket) {
                 return Op::Nop;
             }
-            stored = true;
             let present = present.map(moka::Entry::into_value);
-            Op::Put(Arc::new(Resource::with(present.as_deref(), response)))
+            let resource = Arc::new(Resource::with(present.as_deref(), response));
+            stored = Some(Arc::clone(&resource));
+            Op::Put(resource)
         });
-        if stored {
+        if let Some(resource) = stored {
             self.shared.counters.stored.fetch_add(1, Ordering::Relaxed);
             self.settle(weight);
+            self.keep_behind(&recheck, &resource);
         }
         // An invalidation between the check and the insertion found nothing to remove.
         if !generations.still_holds(ticket) {
             self.shared.resources.invalidate(&recheck);
+            self.remove_behind(&recheck);
         }
     }
 
@@ -191,18 +235,36 @@ impl CacheStore {
 
     /// Drops one variant, if it is still there.
     pub(crate) fn forget(&self, key: &str, response: &Arc<StoredResponse>) {
+        let mut left = None;
         self.shared.resources.entry(key.into()).and_compute_with(|present| {
             let Some(resource) = present.map(moka::Entry::into_value) else {
                 return Op::Nop;
             };
-            resource.without(response).map_or(Op::Remove, |rest| Op::Put(Arc::new(rest)))
+            left = resource.without(response).map(Arc::new);
+            left.clone().map_or(Op::Remove, Op::Put)
         });
+        match left {
+            Some(rest) => self.keep_behind(key, &rest),
+            None => {
+                self.remove_behind(key);
+            }
+        }
     }
 
     /// RFC 9111 §4.4
-    pub(crate) fn invalidate(&self, key: &str) -> bool {
-        self.shared.generations.advance(key);
-        self.shared.resources.remove(key).is_some()
+    pub(crate) fn invalidate(&self, key: &Key) -> bool {
+        self.shared.generations.advance(key.as_str());
+        let removed = |key: &Key| {
+            let behind = self.remove_behind(key.as_str());
+            self.shared.resources.remove(key.as_str()).is_some() || behind
+        };
+        // What means the same changes with it.
+        let same = self.shared.searches.of(key).is_some_and(|same| removed(&same));
+        removed(key) || same
+    }
+
+    pub(crate) fn searches(&self) -> &Searches {
+        &self.shared.searches
     }
 
     /// All that has the tag is out of date, and no longer found; where it lies takes no search.
@@ -231,6 +293,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::purge::Purge;
+    use crate::set_cookie::SetCookie;
     use crate::storing::{Request, Terms};
 
     fn response(vary: &str, request: &[(&str, &str)], body: &'static [u8]) -> Arc<StoredResponse> {
@@ -243,8 +306,8 @@ pub(crate) mod tests {
             (header::VARY, HeaderValue::from_str(vary).unwrap()),
         ]);
         let now = UNIX_EPOCH.into();
-        let request =
-            Request { origin: "http://a.example", path: "/", tagged: 0, headers: &request, request_time: now };
+        let (origin, path, set_cookie) = ("http://a.example", "/", SetCookie::Strip);
+        let request = Request { origin, path, tagged: 0, headers: &request, request_time: now, set_cookie };
         let terms = Terms::for_response(request, StatusCode::OK, &headers, now).unwrap();
         StoredResponse::new(StatusCode::OK, &headers, terms).with_body(Bytes::from_static(body)).into()
     }
@@ -280,14 +343,16 @@ pub(crate) mod tests {
     fn what_was_invalidated_on_its_way_is_not_stored() {
         // RFC 9111 §4.4
         let store = CacheStore::in_memory(1 << 20);
-        let ways: [fn(&CacheStore) -> bool; 2] = [|store| store.invalidate("k"), |store| store.purge(&Purge::All) > 0];
+        let key = Key::from_uri(&http::Uri::from_static("http://a.example/k")).unwrap();
+        let ways: [fn(&CacheStore, &Key) -> bool; 2] =
+            [|store, key| store.invalidate(key), |store, _| store.purge(&Purge::All) > 0];
         for invalidate in ways {
-            let ticket = store.ticket("k");
-            invalidate(&store);
-            store.put("k".into(), ticket, response("", &[], b"old"));
-            assert!(store.lookup("k").is_none());
-            put(&store, "k", b"new");
-            assert!(store.lookup("k").is_some());
+            let ticket = store.ticket(key.as_str());
+            invalidate(&store, &key);
+            store.put(key.as_str().into(), ticket, response("", &[], b"old"));
+            assert!(store.lookup(key.as_str()).is_none());
+            put(&store, key.as_str(), b"new");
+            assert!(store.lookup(key.as_str()).is_some());
         }
     }
 

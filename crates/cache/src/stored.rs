@@ -10,13 +10,13 @@ use http::{HeaderMap, StatusCode};
 use crate::cache_status::{CACHE_STATUS, Member, number};
 use crate::clock::Timestamp;
 use crate::date;
-use crate::fields::{combined, compact, is_hop_by_hop, is_unstored, replace};
+use crate::fields::{combined, compact, is_unstored, replace};
 use crate::freshness::{Freshness, Moment};
 use crate::memory;
 use crate::range::PartOf;
-use crate::storing::{Request, Terms, Unstorable};
+use crate::storing::Terms;
 use crate::tags::Tags;
-use crate::validation::{Validators, is_weak};
+use crate::validation::Validators;
 use crate::vary::Selecting;
 
 #[derive(Debug)]
@@ -74,6 +74,33 @@ impl StoredResponse {
         }
     }
 
+    /// One that was kept elsewhere: `headers` are those of [`headers`](Self::headers).
+    pub(crate) fn restored(
+        status: StatusCode,
+        headers: HeaderMap,
+        nearer: Option<HeaderValue>,
+        terms: Terms,
+        body: Bytes,
+        has_expired: bool,
+    ) -> Self {
+        let Terms { freshness, selecting, part, tags, .. } = terms;
+        let validators = Validators::of(&headers);
+        let expired = AtomicBool::new(has_expired);
+        Self {
+            status,
+            headers,
+            nearer,
+            body: OnceLock::from(body),
+            selecting,
+            freshness,
+            validators,
+            part,
+            tags,
+            revalidating: AtomicBool::new(false),
+            expired,
+        }
+    }
+
     /// The length of the body that is to come.
     pub(crate) fn announce(&mut self, length: u64) {
         // RFC 9110 §8.6: a 204 has no Content-Length, and no place for it.
@@ -98,44 +125,36 @@ impl StoredResponse {
         self.body.get().unwrap_or(&NONE)
     }
 
-    /// This response with the header section of `update`, a 304 or the answer to a HEAD, merged in.
-    /// An error means that it may be kept no longer; the merged response can be served all the same.
-    // RFC 9111 §3.2, §4.3.4
-    pub(crate) fn freshened(
-        &self,
-        request: Request<'_>,
-        update: &HeaderMap,
-        response_time: Timestamp,
-    ) -> (Self, Result<(), Unstorable>) {
-        let mut merged = self.headers.clone();
-        merged.remove(header::AGE);
-        merged.remove(CACHE_STATUS);
-        for name in update.keys() {
-            // What says how the stored body is framed and coded belongs to the stored body. A cookie is
-            // for the client that asked. A weak tag stays weak: what weakened it saw the content, and can't have seen that of a 304.
-            let kept = matches!(*name, header::CONTENT_LENGTH | header::CONTENT_ENCODING | header::CONTENT_RANGE)
-                || *name == header::SET_COOKIE
-                || (*name == header::ETAG
-                    && self.validators.etag.as_ref().is_some_and(|etag| is_weak(etag.as_bytes())));
-            if kept || is_hop_by_hop(name) {
-                continue;
-            }
-            merged.remove(name);
-            for value in update.get_all(name) {
-                merged.append(name, value.clone());
-            }
-        }
-        if !update.contains_key(header::DATE) {
-            merged.remove(header::DATE);
-        }
-        let (terms, kept) = match Terms::for_response(request, self.status, &merged, response_time) {
-            Ok(terms) => (terms, Ok(())),
-            Err(reason) => {
-                let (freshness, selecting) = (self.freshness.clone(), self.selecting.clone());
-                (Terms { freshness, selecting, unstored: vec![], part: None, tags: Tags::default() }, Err(reason))
-            }
+    pub(crate) fn nearer(&self) -> Option<&HeaderValue> {
+        self.nearer.as_ref()
+    }
+
+    pub(crate) fn has_expired(&self) -> bool {
+        self.expired.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The whole that this is a part of, with the fields of this part.
+    pub(crate) fn completed_by(&self, body: Bytes) -> Self {
+        let mut headers = self.headers.clone();
+        headers.remove(header::CONTENT_RANGE);
+        let whole = Self {
+            status: StatusCode::OK,
+            headers: headers.clone(),
+            nearer: self.nearer.clone(),
+            body: OnceLock::new(),
+            selecting: self.selecting.clone(),
+            freshness: self.freshness.clone(),
+            validators: self.validators.clone(),
+            part: None,
+            tags: self.tags.clone(),
+            revalidating: AtomicBool::new(false),
+            expired: AtomicBool::new(self.has_expired()),
         };
-        (Self::new(self.status, &merged, terms).with_body(self.body().clone()), kept)
+        whole.with_body(body)
     }
 
     /// Whether `newer` leaves this one in its place.
@@ -176,7 +195,7 @@ impl StoredResponse {
     /// How old it is, and what is left of its lifetime.
     pub(crate) fn moment(&self, now: Timestamp) -> Moment {
         let moment = self.freshness.moment(now);
-        match self.expired.load(Ordering::Relaxed) {
+        match self.has_expired() {
             false => moment,
             true => Moment { ttl: moment.ttl.min(0), ..moment },
         }
@@ -234,17 +253,19 @@ impl Drop for Revalidation {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use http::header::HeaderName;
 
     use super::*;
     use crate::cache_status::Forwarded;
+    use crate::set_cookie::SetCookie;
+    use crate::storing::Request;
 
-    const NOW: u64 = 784_111_777;
+    pub(crate) const NOW: u64 = 784_111_777;
 
-    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+    pub(crate) fn map(fields: &[(&str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in fields {
             map.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
@@ -252,15 +273,16 @@ mod tests {
         map
     }
 
-    fn at(seconds: u64) -> Timestamp {
+    pub(crate) fn at(seconds: u64) -> Timestamp {
         (UNIX_EPOCH + Duration::from_secs(seconds)).into()
     }
 
-    fn request(headers: &HeaderMap) -> Request<'_> {
-        Request { origin: "http://a.example", tagged: 0, path: "/", headers, request_time: at(NOW) }
+    pub(crate) fn request(headers: &HeaderMap) -> Request<'_> {
+        let set_cookie = SetCookie::Strip;
+        Request { origin: "http://a.example", tagged: 0, path: "/", headers, request_time: at(NOW), set_cookie }
     }
 
-    fn stored(fields: &[(&str, &str)]) -> StoredResponse {
+    pub(crate) fn stored(fields: &[(&str, &str)]) -> StoredResponse {
         let headers = map(fields);
         let nothing = HeaderMap::new();
         let terms = Terms::for_response(request(&nothing), StatusCode::OK, &headers, at(NOW)).unwrap();
@@ -304,59 +326,6 @@ mod tests {
             stored(&[("cache-control", "max-age=60"), ("cache-status", "A; hit"), ("cache-status", "B; fwd=miss")]);
         let head = stored.head(0, Member::forwarded(Forwarded::Stale));
         assert_eq!(head.get_all("cache-status").iter().collect::<Vec<_>>(), ["A; hit, B; fwd=miss, rproxy; fwd=stale"]);
-    }
-
-    #[test]
-    fn a_304_updates_all_but_what_the_body_depends_on() {
-        // RFC 9111 §3.2
-        let stored = stored(&[
-            ("cache-control", "max-age=1"),
-            ("etag", "W/\"a\""),
-            ("content-encoding", "gzip"),
-            ("content-type", "text/plain"),
-            ("x", "1"),
-            ("x", "2"),
-            ("y", "1"),
-        ]);
-        let update = map(&[
-            ("cache-control", "max-age=99"),
-            ("etag", "\"a\""),
-            ("content-encoding", "br"),
-            ("content-length", "0"),
-            ("content-type", "text/html"),
-            ("connection", "close"),
-            ("age", "5"),
-            ("x", "3"),
-        ]);
-        let nothing = HeaderMap::new();
-        let (fresh, kept) = stored.freshened(request(&nothing), &update, at(NOW + 10));
-        assert_eq!(kept, Ok(()));
-        // Five seconds before it was sent on, ten for the exchange.
-        assert_eq!((fresh.freshness.freshness_lifetime, fresh.freshness.initial_age), (99, 15));
-        let head = fresh.head(0, Member::hit());
-        for (name, value) in [
-            ("etag", "W/\"a\""),
-            ("content-encoding", "gzip"),
-            ("content-length", "5"),
-            ("content-type", "text/html"),
-            ("cache-control", "max-age=99"),
-            ("date", "Sun, 06 Nov 1994 08:49:47 GMT"),
-            ("x", "3"),
-            ("y", "1"),
-        ] {
-            assert_eq!(head.get_all(name).iter().collect::<Vec<_>>(), [value], "{name}");
-        }
-        assert!(!head.contains_key("connection"));
-        assert_eq!(fresh.body(), "hello");
-    }
-
-    #[test]
-    fn a_304_that_forbids_storing_is_obeyed() {
-        let stored = stored(&[("cache-control", "max-age=1"), ("etag", "\"a\"")]);
-        let nothing = HeaderMap::new();
-        let (fresh, kept) = stored.freshened(request(&nothing), &map(&[("cache-control", "no-store")]), at(NOW));
-        assert_eq!(kept, Err(Unstorable::NoStore));
-        assert_eq!(fresh.head(0, Member::hit())["cache-control"], "no-store");
     }
 
     #[test]

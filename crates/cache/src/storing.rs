@@ -1,6 +1,6 @@
 //! Whether a response may be stored: RFC 9111 §3.
 
-use http::header::{self, HeaderName};
+use http::header::{self, HeaderName, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 
 use crate::cache_control::ResponseDirectives;
@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::content_type;
 use crate::freshness::{Basis, Freshness, is_heuristically_cacheable};
 use crate::range::PartOf;
+use crate::set_cookie::SetCookie;
 use crate::tags::Tags;
 use crate::validation::Validators;
 use crate::vary::Selecting;
@@ -48,6 +49,7 @@ pub(crate) struct Request<'a> {
     pub(crate) tagged: u64,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) request_time: Timestamp,
+    pub(crate) set_cookie: SetCookie,
 }
 
 impl Terms {
@@ -94,15 +96,13 @@ impl Terms {
             return Err(Unstorable::Disguised);
         }
         let stale_at_birth = freshness.no_cache || freshness.ttl(freshness.initial_age) <= 0;
-        for cookie in [header::SET_COOKIE, SET_COOKIE2] {
-            if headers.contains_key(&cookie) && !directives.unstored.contains(&cookie) {
-                // RFC 9111 §7.3 lets a cookie be stored and sent to everybody, which is not what those who set it
-                // mean. The response is kept where the application says for itself how long, and the
-                // cookie is for the one client that it was made for.
-                if !shared && (stale_at_birth || !freshness.basis.is_explicit()) {
-                    return Err(Unstorable::SetCookie);
-                }
-                directives.unstored.push(cookie);
+        // RFC 9111 §7.3. Of `Set-Cookie2` it says nothing, and nor does anyone since RFC 6265: a field like others.
+        if headers.contains_key(SET_COOKIE) && !directives.unstored.contains(&SET_COOKIE) {
+            let is_explicit = shared || (!stale_at_birth && freshness.basis.is_explicit());
+            match request.set_cookie {
+                SetCookie::Store => {}
+                SetCookie::Strip if is_explicit => directives.unstored.push(SET_COOKIE),
+                SetCookie::Strip | SetCookie::Refuse => return Err(Unstorable::SetCookie),
             }
         }
         // RFC 9111 §3
@@ -121,8 +121,6 @@ impl Terms {
         Ok(Self { freshness, selecting, unstored: directives.unstored, part, tags })
     }
 }
-
-const SET_COOKIE2: HeaderName = HeaderName::from_static("set-cookie2");
 
 /// The statuses whose caching requirements are met here.
 fn is_understood(status: StatusCode) -> bool {
@@ -146,7 +144,11 @@ mod tests {
     const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 
     fn map(fields: &[(&str, &str)]) -> HeaderMap {
-        fields.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap())).collect()
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        map
     }
 
     fn terms(
@@ -155,9 +157,19 @@ mod tests {
         status: u16,
         response: &[(&str, &str)],
     ) -> Result<Terms, Unstorable> {
+        terms_with(SetCookie::Strip, path, request, status, response)
+    }
+
+    fn terms_with(
+        set_cookie: SetCookie,
+        path: &str,
+        request: &[(&str, &str)],
+        status: u16,
+        response: &[(&str, &str)],
+    ) -> Result<Terms, Unstorable> {
         let now = Timestamp::from(UNIX_EPOCH + Duration::from_secs(NOW));
-        let request =
-            Request { origin: "http://a.example", tagged: 0, path, headers: &map(request), request_time: now };
+        let headers = &map(request);
+        let request = Request { origin: "http://a.example", tagged: 0, path, headers, request_time: now, set_cookie };
         Terms::for_response(request, StatusCode::from_u16(status).unwrap(), &map(response), now)
     }
 
@@ -244,6 +256,26 @@ mod tests {
         {
             let terms = terms("/", &[], 200, &[("cache-control", cache_control), MODIFIED, cookie]).unwrap();
             assert_eq!(terms.unstored, ["set-cookie"], "{cache_control}");
+        }
+    }
+
+    #[test]
+    fn who_answers_for_the_application_decides_about_its_cookies() {
+        // RFC 9111 §7.3
+        let cookie = ("set-cookie", "a=b");
+        for (policy, fields, expected) in [
+            (SetCookie::Store, &[FRESH, cookie][..], Ok(vec![])),
+            (SetCookie::Store, &[MODIFIED, cookie], Ok(vec![])),
+            (SetCookie::Store, &[("cache-control", "private"), cookie], Err(Unstorable::Private)),
+            (SetCookie::Store, &[FRESH, ("cache-control", "no-cache=\"set-cookie\""), cookie], Ok(vec!["set-cookie"])),
+            (SetCookie::Refuse, &[FRESH, cookie], Err(Unstorable::SetCookie)),
+            (SetCookie::Refuse, &[("cache-control", "public, s-maxage=60"), cookie], Err(Unstorable::SetCookie)),
+            (SetCookie::Refuse, &[FRESH, ("cache-control", "private=\"set-cookie\""), cookie], Ok(vec!["set-cookie"])),
+            (SetCookie::Strip, &[FRESH, ("set-cookie2", "a=b")], Ok(vec![])),
+        ] {
+            let unstored = terms_with(policy, "/", &[], 200, fields).map(|terms| terms.unstored);
+            let expected = expected.map(|names| names.into_iter().map(HeaderName::from_static).collect::<Vec<_>>());
+            assert_eq!(unstored, expected, "{policy:?} {fields:?}");
         }
     }
 

@@ -31,6 +31,11 @@ impl Tags {
         Self { hashes: hashes.into(), asked }
     }
 
+    /// Of what [`hashes`](Self::hashes) and [`asked`](Self::asked) have told.
+    pub(crate) fn of_hashes(hashes: Box<[u64]>, asked: u64) -> Self {
+        Self { hashes, asked }
+    }
+
     pub(crate) fn has(&self, tag: u64) -> bool {
         self.hashes.contains(&tag)
     }

@@ -42,6 +42,9 @@ impl Tee {
         if expected_length.is_some_and(|length| length > max_object) {
             return None;
         }
+        if let Some(part) = &mut response.part {
+            part.may_complete = part.complete_length() <= max_object;
+        }
         // RFC 9110 §14.4: more bytes than the part has can't be the part.
         let max_object = response.part.as_ref().map_or(max_object, |part| part.length().min(max_object));
         let reservation = store.reserve(0)?;

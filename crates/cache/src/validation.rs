@@ -52,6 +52,19 @@ impl Validators {
         }
     }
 
+    /// Whether parts with these validators are parts of one thing: RFC 9110 §15.3.7.3.
+    pub(crate) fn is_strong(&self) -> bool {
+        self.etag.as_ref().is_some_and(|etag| !is_weak(etag.as_bytes()))
+    }
+
+    /// Whether the strong `ETag` that `headers` name is this one's.
+    pub(crate) fn is_strong_of(&self, headers: &HeaderMap) -> bool {
+        match (&self.etag, headers.get(header::ETAG)) {
+            (Some(ours), Some(theirs)) => same_strongly(ours.as_bytes(), theirs.as_bytes()),
+            _ => false,
+        }
+    }
+
     /// Whether `headers` contradict these validators: another representation is meant.
     pub(crate) fn differ_from(&self, headers: &HeaderMap) -> bool {
         let told = Self::of(headers);
@@ -78,6 +91,11 @@ impl Validators {
     }
 }
 
+/// Whether a request has a condition that a stored response can answer.
+pub(crate) fn is_conditional(request: &HeaderMap) -> bool {
+    request.contains_key(header::IF_NONE_MATCH) || request.contains_key(header::IF_MODIFIED_SINCE)
+}
+
 /// Whether the client's own condition makes a 304 of the stored response.
 // RFC 9111 §4.3.2, RFC 9110 §13.2.2
 pub(crate) fn is_not_modified(
@@ -98,7 +116,9 @@ pub(crate) fn is_not_modified(
             .flat_map(|line| entity_tags(line.as_bytes()))
             .any(|tag| tag == b"*" || etag.is_some_and(|etag| same_weakly(etag, tag)));
     }
-    let Some(since) = date::of(request, header::IF_MODIFIED_SINCE) else {
+    // RFC 9110 §13.1.3: a field with more than one member is ignored.
+    let mut lines = request.get_all(header::IF_MODIFIED_SINCE).iter();
+    let (Some(since), None) = (lines.next().and_then(date::parse), lines.next()) else {
         return false;
     };
     // RFC 9111 §4.3.2: without Last-Modified the Date stands in.
@@ -153,7 +173,11 @@ mod tests {
     const DATE: u64 = 784_111_777 + 100;
 
     fn headers(fields: &[(&str, &str)]) -> HeaderMap {
-        fields.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap())).collect()
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(name.parse::<header::HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        headers
     }
 
     fn not_modified(stored: &[(&str, &str)], request: &[(&str, &str)]) -> bool {
@@ -194,6 +218,7 @@ mod tests {
         assert!(not_modified(&stored, &[("if-modified-since", LATER)]));
         assert!(!not_modified(&stored, &[("if-modified-since", EARLIER)]));
         assert!(!not_modified(&stored, &[("if-modified-since", "yesterday")]));
+        assert!(!not_modified(&stored, &[("if-modified-since", LATER), ("if-modified-since", LATER)]));
         assert!(!not_modified(&[], &[("if-modified-since", MODIFIED)]), "older than the Date");
         assert!(not_modified(&[], &[("if-modified-since", "Sun, 06 Nov 1994 09:49:37 GMT")]));
     }

@@ -59,6 +59,16 @@ impl Selecting {
         })
     }
 
+    /// Each field with its value; `None`: the request did not have it.
+    pub(crate) fn selectors(&self) -> impl ExactSizeIterator<Item = (&HeaderName, Option<&[u8]>)> {
+        self.0.iter().map(|selector| (&selector.name, selector.value.as_deref()))
+    }
+
+    /// Of what [`selectors`](Self::selectors) has told.
+    pub(crate) fn of_selectors(selectors: Vec<(HeaderName, Option<Box<[u8]>>)>) -> Self {
+        Self(selectors.into_iter().map(|(name, value)| Selector { name, value }).collect())
+    }
+
     pub(crate) fn weight(&self) -> usize {
         let values = self.0.iter().map(|selector| selector.value.as_ref().map_or(0, |value| block(value.len())));
         block(size_of_val(&*self.0)) + values.sum::<usize>()

@@ -13,7 +13,7 @@ async fn ranges_are_cut_from_the_whole() {
         ("bytes=1-", 206, "123456789A", "bytes 1-10/11"),
         ("bytes=-1", 206, "A", "bytes 10-10/11"),
         ("bytes=11-", 416, "Range Not Satisfiable\n", "bytes */11"),
-        ("bytes=0-1,3-4", 200, "0123456789A", ""),
+        ("bytes=0-4,4-5", 200, "0123456789A", ""),
     ] {
         let got = world.get(&[("range", range)]).await;
         assert_eq!((got.status.as_u16(), &got.body[..]), (status, body.as_bytes()), "{range}");
@@ -25,6 +25,77 @@ async fn ranges_are_cut_from_the_whole() {
     assert_eq!((matching.status.as_u16(), length(&matching)), (206, "2".into()));
     let other = world.get(&[("range", "bytes=0-1"), ("if-range", "\"v0\"")]).await;
     assert_eq!((other.status.as_u16(), length(&other)), (200, "11".into()));
+}
+
+#[tokio::test]
+async fn several_ranges_are_several_parts() {
+    // RFC 9110 §15.3.7.2
+    static BODY: [u8; 1000] = [b'x'; 1000];
+    let world = World::new();
+    let body = std::str::from_utf8(&BODY).unwrap();
+    world.answer(200, &[FRESH, ETAG, ("content-type", "text/css")], body);
+    world.get(&[]).await;
+    let got = world.get(&[("range", "bytes=990-, 0-1")]).await;
+    assert_eq!((got.status.as_u16(), got.cache), (206, Some(CacheStatus::Hit)));
+    assert!(!got.headers.contains_key("content-range"));
+    let content_type = got.headers["content-type"].to_str().unwrap();
+    let boundary = content_type.strip_prefix("multipart/byteranges; boundary=").unwrap();
+    let part = |range: &str, data: &str| {
+        format!("--{boundary}\r\nContent-Type: text/css\r\nContent-Range: bytes {range}/1000\r\n\r\n{data}\r\n")
+    };
+    let expected = part("990-999", &body[..10]) + &part("0-1", "xx") + &format!("--{boundary}--\r\n");
+    assert_eq!(got.body, expected);
+    assert_eq!(got.headers["content-length"], expected.len().to_string());
+}
+
+#[tokio::test]
+async fn parts_make_a_whole() {
+    // RFC 9111 §3.4
+    let part = |range| [FRESH, ETAG, ("content-range", range), ("x", range)];
+    for (parts, whole) in [
+        (&[("bytes 0-4/10", "01234"), ("bytes 5-9/10", "56789")][..], true),
+        (&[("bytes 5-9/10", "56789"), ("bytes 0-4/10", "01234")], true),
+        (&[("bytes 0-4/10", "01234"), ("bytes 3-9/10", "3456789")], true),
+        (&[("bytes 0-1/10", "01"), ("bytes 8-9/10", "89"), ("bytes 2-7/10", "234567")], true),
+        (&[("bytes 0-3/10", "0123"), ("bytes 5-9/10", "56789")], false),
+        (&[("bytes 0-4/10", "01234"), ("bytes 5-9/11", "56789")], false),
+        // More was announced than has come.
+        (&[("bytes 0-4/10", "0123"), ("bytes 5-9/10", "56789")], false),
+    ] {
+        let world = World::new();
+        for (range, body) in parts {
+            world.answer(206, &part(range), body);
+            world.get(&[("range", range.split('/').next().unwrap().replace(' ', "=").as_str())]).await;
+        }
+        let got = world.get(&[("cache-control", "only-if-cached")]).await;
+        match whole {
+            true => {
+                assert_eq!((got.status.as_u16(), &got.body[..]), (200, &b"0123456789"[..]), "{parts:?}");
+                assert_eq!(got.headers["content-length"], "10");
+                assert_eq!(got.headers["x"], parts.last().unwrap().0, "the fields of the last");
+                assert!(!got.headers.contains_key("content-range"));
+            }
+            false => assert_eq!(got.status.as_u16(), 504, "{parts:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_parts_of_the_same_thing_make_a_whole() {
+    // RFC 9110 §15.3.7.3
+    for etags in [["\"a\"", "\"b\""], ["W/\"a\"", "W/\"a\""], ["", ""]] {
+        let world = World::new();
+        for (etag, (range, body)) in etags.iter().zip([("0-4", "01234"), ("5-9", "56789")]) {
+            let content_range = format!("bytes {range}/10");
+            let mut fields = vec![FRESH, ("content-range", content_range.as_str())];
+            if !etag.is_empty() {
+                fields.push(("etag", etag));
+            }
+            world.answer(206, &fields, body);
+            world.get(&[("range", &format!("bytes={range}"))]).await;
+        }
+        assert_eq!(world.get(&[("cache-control", "only-if-cached")]).await.status.as_u16(), 504, "{etags:?}");
+    }
 }
 
 #[tokio::test]

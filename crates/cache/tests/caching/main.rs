@@ -1,12 +1,15 @@
 //! The cache as a client and an origin see it, with a clock that the tests hold.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod behind;
 mod bodies;
 mod bypass;
 mod hooks;
 mod methods;
 mod purging;
+mod queries;
 mod reuse;
+mod second_opinion;
 mod stale;
 mod validation;
 mod world;

@@ -112,11 +112,47 @@ async fn a_clients_condition_on_a_stale_response_is_answered_after_validation() 
 }
 
 #[tokio::test]
-async fn a_clients_condition_goes_to_the_origin_when_nothing_is_stored() {
-    let world = World::new();
+async fn a_clients_condition_goes_to_the_origin_when_nothing_is_to_be_shared() {
+    let world = World::with(|layer| layer.collapse(Duration::ZERO));
     world.answer(304, &[ETAG], "");
     let got = world.get(&[("if-none-match", ETAG.1)]).await;
     assert_eq!((got.status, got.cache_status()), (StatusCode::NOT_MODIFIED, "rproxy; fwd=uri-miss"));
     assert_eq!(world.last_asked().1["if-none-match"], ETAG.1);
     assert_eq!(world.store.stats().stored, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_has_it_already_fills_the_store_all_the_same() {
+    // RFC 9111 §4.3.2: evaluated on what the origin says now.
+    for (condition, has_it) in [
+        (("if-none-match", ETAG.1), true),
+        (("if-modified-since", MODIFIED.1), true),
+        (("if-none-match", "\"v0\""), false),
+    ] {
+        let world = World::new();
+        world.answer(200, &[FRESH, ETAG, MODIFIED, ("content-type", "text/css")], "hello");
+        let got = world.get(&[condition]).await;
+        let (_, asked) = world.last_asked();
+        assert!(!asked.contains_key("if-none-match") && !asked.contains_key("if-modified-since"));
+        assert_eq!(got.cache_status(), "rproxy; fwd=uri-miss; stored");
+        assert_eq!((got.status == StatusCode::NOT_MODIFIED, got.body.is_empty()), (has_it, has_it), "{condition:?}");
+        assert_eq!(got.headers.contains_key("content-type"), !has_it);
+        // The rest of it is read in the background.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let hit = world.get(&[]).await;
+        assert_eq!((hit.cache, &hit.body[..]), (Some(CacheStatus::Hit), &b"hello"[..]), "{condition:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_what_may_not_be_stored_is_told_so() {
+    let world = World::new();
+    for asked in [false, true] {
+        world.answer(if asked { 304 } else { 200 }, &[("cache-control", "private"), ETAG], "hello");
+        let got = world.get(&[("if-none-match", ETAG.1)]).await;
+        assert_eq!((got.status, got.cache_status()), (StatusCode::NOT_MODIFIED, "rproxy; fwd=uri-miss"));
+        assert_eq!(world.last_asked().1.contains_key("if-none-match"), asked, "once bitten");
+    }
 }

@@ -1,0 +1,337 @@
+//! A resource as bytes, and back: what is kept outside of memory.
+//!
+//! Not a format for others: who does not know the version, or has other hashes for tags, has no entry.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, OnceLock};
+
+use bytes::{Buf, BufMut, Bytes};
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
+
+use crate::clock::Timestamp;
+use crate::freshness::{Basis, Freshness, Stale};
+use crate::range::PartOf;
+use crate::resource::Resource;
+use crate::stored::StoredResponse;
+use crate::storing::Terms;
+use crate::tags::{self, Tags};
+use crate::vary::Selecting;
+
+/// `pieces` of it: heads, and the bodies as they are.
+pub(crate) fn encode(resource: &Resource) -> Vec<Bytes> {
+    let variants = resource.variants();
+    let mut pieces = Vec::with_capacity(2 * variants.len() + 1);
+    let mut out = Vec::with_capacity(1024);
+    out.put_slice(VERSION);
+    out.put_u64(tag_check());
+    out.put_u64(process());
+    out.put_u16(variants.len() as u16);
+    for variant in variants {
+        put_variant(&mut out, variant);
+        out.put_u64(variant.body().len() as u64);
+        pieces.push(Bytes::from(std::mem::take(&mut out)));
+        pieces.push(variant.body().clone());
+    }
+    pieces
+}
+
+pub(crate) fn decode(bytes: Bytes) -> Option<Resource> {
+    let mut input = Input(bytes);
+    if &*input.take(VERSION.len())? != VERSION || input.u64()? != tag_check() {
+        return None;
+    }
+    // Invalidations of groups are counted anew in each process.
+    let is_ours = input.u64()? == process();
+    let count = input.u16()?;
+    let variants: Option<Vec<_>> = (0..count).map(|_| variant(&mut input, is_ours).map(Arc::new)).collect();
+    let variants = variants.filter(|variants| !variants.is_empty() && input.0.is_empty())?;
+    Some(Resource::of(variants))
+}
+
+const VERSION: &[u8] = b"rproxy-cache 1\n";
+
+/// What a tag hashes to, which the standard library does not promise from release to release.
+fn tag_check() -> u64 {
+    tags::hash("which hash is it?")
+}
+
+/// Tells this process from the one before.
+fn process() -> u64 {
+    static PROCESS: OnceLock<u64> = OnceLock::new();
+    *PROCESS.get_or_init(|| RandomState::new().hash_one(()))
+}
+
+fn put_variant(out: &mut Vec<u8>, variant: &StoredResponse) {
+    out.put_u16(variant.status.as_u16());
+    out.put_u8(u8::from(variant.has_expired()));
+    out.put_u32(variant.headers().len() as u32);
+    for (name, value) in variant.headers() {
+        put_bytes(out, name.as_str().as_bytes());
+        put_bytes(out, value.as_bytes());
+    }
+    put_optional(out, variant.nearer().map(HeaderValue::as_bytes));
+    let selectors = variant.selecting.selectors();
+    out.put_u32(selectors.len() as u32);
+    for (name, value) in selectors {
+        put_bytes(out, name.as_str().as_bytes());
+        put_optional(out, value);
+    }
+    put_freshness(out, &variant.freshness);
+    match &variant.part {
+        None => out.put_u8(0),
+        Some(part) => {
+            out.put_u8(1);
+            let (first, last, complete_length, may_complete, asked) = part.parts();
+            [first, last, complete_length].into_iter().for_each(|position| out.put_u64(position));
+            out.put_u8(u8::from(may_complete));
+            put_bytes(out, asked);
+        }
+    }
+    out.put_u64(variant.tags().asked());
+    out.put_u32(variant.tags().hashes().len() as u32);
+    variant.tags().hashes().iter().for_each(|hash| out.put_u64(*hash));
+}
+
+fn put_freshness(out: &mut Vec<u8>, freshness: &Freshness) {
+    let Freshness {
+        freshness_lifetime,
+        basis,
+        initial_age,
+        response_time,
+        date,
+        no_cache,
+        immutable,
+        stale,
+        stale_while_revalidate,
+        stale_if_error,
+    } = freshness;
+    out.put_u64(*freshness_lifetime);
+    out.put_u8(BASES.iter().position(|known| known == basis).unwrap_or_default() as u8);
+    [*initial_age, response_time.milliseconds(), *date].into_iter().for_each(|time| out.put_u64(time));
+    out.put_u8(u8::from(*no_cache) | u8::from(*immutable) << 1);
+    out.put_u8(STALES.iter().position(|known| known == stale).unwrap_or_default() as u8);
+    [*stale_while_revalidate, *stale_if_error].into_iter().for_each(|time| out.put_u64(time));
+}
+
+const BASES: [Basis; 5] = [Basis::Nothing, Basis::SMaxage, Basis::MaxAge, Basis::Expires, Basis::Heuristic];
+// What is not known forbids.
+const STALES: [Stale; 3] = [Stale::Forbidden, Stale::OnlyInWindow, Stale::Allowed];
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.put_u32(bytes.len() as u32);
+    out.put_slice(bytes);
+}
+
+fn put_optional(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    out.put_u8(u8::from(bytes.is_some()));
+    put_bytes(out, bytes.unwrap_or_default());
+}
+
+fn variant(input: &mut Input, is_ours: bool) -> Option<StoredResponse> {
+    let status = StatusCode::from_u16(input.u16()?).ok()?;
+    let has_expired = input.bool()?;
+    let count = input.count()?;
+    let mut headers = HeaderMap::with_capacity(count);
+    for _ in 0..count {
+        let name = HeaderName::from_bytes(&input.bytes()?).ok()?;
+        headers.append(name, HeaderValue::from_maybe_shared(input.bytes()?).ok()?);
+    }
+    let nearer = match input.optional()? {
+        Some(nearer) => Some(HeaderValue::from_maybe_shared(nearer).ok()?),
+        None => None,
+    };
+    let mut selectors = Vec::new();
+    for _ in 0..input.count()? {
+        let name = HeaderName::from_bytes(&input.bytes()?).ok()?;
+        selectors.push((name, input.optional()?.map(|value| value.to_vec().into())));
+    }
+    let freshness = freshness(input)?;
+    let part = if input.bool()? {
+        let (first, last, complete_length) = (input.u64()?, input.u64()?, input.u64()?);
+        Some(PartOf::of_parts(first, last, complete_length, input.bool()?, input.bytes()?.to_vec().into())?)
+    } else {
+        None
+    };
+    let asked = input.u64()?;
+    let hashes: Option<Box<[u64]>> = (0..input.count()?).map(|_| input.u64()).collect();
+    let tags = Tags::of_hashes(hashes?, if is_ours { asked } else { 0 });
+    let length = usize::try_from(input.u64()?).ok()?;
+    let body = input.take(length)?;
+    let selecting = Selecting::of_selectors(selectors);
+    let terms = Terms { freshness, selecting, unstored: Vec::new(), part, tags };
+    Some(StoredResponse::restored(status, headers, nearer, terms, body, has_expired))
+}
+
+fn freshness(input: &mut Input) -> Option<Freshness> {
+    let freshness_lifetime = input.u64()?;
+    let basis = *BASES.get(usize::from(input.u8()?))?;
+    let initial_age = input.u64()?;
+    let response_time = Timestamp::from_milliseconds(input.u64()?);
+    let date = input.u64()?;
+    let flags = input.u8()?;
+    let stale = *STALES.get(usize::from(input.u8()?))?;
+    Some(Freshness {
+        freshness_lifetime,
+        basis,
+        initial_age,
+        response_time,
+        date,
+        no_cache: flags & 1 != 0,
+        immutable: flags & 2 != 0,
+        stale,
+        stale_while_revalidate: input.u64()?,
+        stale_if_error: input.u64()?,
+    })
+}
+
+/// Read from the front; `None` at its end.
+struct Input(Bytes);
+
+impl Input {
+    fn take(&mut self, length: usize) -> Option<Bytes> {
+        (length <= self.0.len()).then(|| self.0.split_to(length))
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.0.try_get_u8().ok()
+    }
+
+    fn bool(&mut self) -> Option<bool> {
+        Some(self.u8()? != 0)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.0.try_get_u16().ok()
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.0.try_get_u64().ok()
+    }
+
+    /// Of things that take a byte at least, so that no nonsense makes room for more than there can be.
+    fn count(&mut self) -> Option<usize> {
+        let count = self.0.try_get_u32().ok()? as usize;
+        (count <= self.0.len()).then_some(count)
+    }
+
+    fn bytes(&mut self) -> Option<Bytes> {
+        let length = self.count()?;
+        self.take(length)
+    }
+
+    fn optional(&mut self) -> Option<Option<Bytes>> {
+        let is_there = self.bool()?;
+        self.bytes().map(|bytes| is_there.then_some(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cache_status::Member;
+    use crate::set_cookie::SetCookie;
+    use crate::storing::Request;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn stored(
+        status: u16,
+        request: &[(&'static str, &'static str)],
+        fields: &[(&'static str, &'static str)],
+        body: &'static str,
+    ) -> Arc<StoredResponse> {
+        let (request, headers) = (map(request), map(fields));
+        let status = StatusCode::from_u16(status).unwrap();
+        let now = Timestamp::from(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+        let (origin, path, set_cookie) = ("http://a.example", "/", SetCookie::Strip);
+        let request = Request { origin, path, tagged: 7, headers: &request, request_time: now, set_cookie };
+        let terms = Terms::for_response(request, status, &headers, now).unwrap();
+        StoredResponse::new(status, &headers, terms).with_body(Bytes::from_static(body.as_bytes())).into()
+    }
+
+    fn resource() -> Resource {
+        let fresh = ("cache-control", "max-age=60, stale-while-revalidate=9, stale-if-error=8, immutable");
+        let tags = [("cache-groups", "\"a\", \"b\""), ("surrogate-key", "c")];
+        let whole =
+            [fresh, ("vary", "foo, bar"), ("etag", "\"v1\""), ("age", "5"), ("x", "1"), ("x", "2"), tags[0], tags[1]];
+        let part = [
+            ("expires", "Wed, 15 Nov 2023 22:13:20 GMT"),
+            ("content-range", "bytes 2-4/9"),
+            ("cache-status", "Near; hit"),
+        ];
+        let validated =
+            [("cache-control", "no-cache"), ("last-modified", "Tue, 14 Nov 2023 22:13:20 GMT"), ("vary", "baz")];
+        Resource::of(vec![
+            stored(200, &[("foo", "1")], &whole, "whole"),
+            stored(206, &[("range", "bytes=2-4")], &part, "abc"),
+            stored(404, &[("baz", "")], &validated, ""),
+        ])
+    }
+
+    fn encoded() -> Bytes {
+        encode(&resource()).concat().into()
+    }
+
+    #[test]
+    fn what_comes_back_is_what_was_kept() {
+        let (before, after) = (resource(), decode(encoded()).unwrap());
+        assert_eq!(before.variants().len(), after.variants().len());
+        for (before, after) in before.variants().iter().zip(after.variants()) {
+            let head = |response: &StoredResponse| (response.status, response.head(9, Member::hit()));
+            assert_eq!(head(before), head(after));
+            assert_eq!((before.body(), &before.freshness), (after.body(), &after.freshness));
+            assert_eq!((&before.selecting, &before.validators), (&after.selecting, &after.validators));
+            assert_eq!((&before.part, before.tags()), (&after.part, after.tags()));
+            assert_eq!(before.has_expired(), after.has_expired());
+        }
+    }
+
+    #[test]
+    fn what_was_made_stale_comes_back_stale() {
+        let resource = resource();
+        resource.variants()[0].expire();
+        let after = decode(encode(&resource).concat().into()).unwrap();
+        assert_eq!(
+            after.variants().iter().map(|variant| variant.has_expired()).collect::<Vec<_>>(),
+            [true, false, false]
+        );
+    }
+
+    #[test]
+    fn what_is_cut_off_or_longer_is_none() {
+        let bytes = encoded();
+        for end in 0..bytes.len() {
+            assert!(decode(bytes.slice(..end)).is_none(), "{end}");
+        }
+        assert!(decode([&bytes[..], b"x"].concat().into()).is_none());
+    }
+
+    #[test]
+    fn another_version_is_none() {
+        let mut bytes = encoded().to_vec();
+        bytes[VERSION.len() - 2] += 1;
+        assert!(decode(bytes.into()).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_resource_or_none(at in any::<prop::sample::Index>(), byte in any::<u8>(), noise in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut bytes = encoded().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = decode(bytes.into());
+            let _ = decode([VERSION, &tag_check().to_be_bytes(), &noise].concat().into());
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! A GET or HEAD that the store did not answer: what becomes of the origin's answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header;
+use http::{HeaderMap, Response, StatusCode, response};
+use http_body::Body;
+use tokio::runtime::Handle;
+
+use crate::answer::{Asked, from_store, not_modified};
+use crate::body::ResponseBody;
+use crate::cache_control::RequestDirectives;
+use crate::cache_status::{CacheStatus, Forwarded, Member};
+use crate::clock::Timestamp;
+use crate::date;
+use crate::exchange::{expected_length, forwarded, note};
+use crate::flights::Lead;
+use crate::generations::Ticket;
+use crate::key::Key;
+use crate::layer::Settings;
+use crate::leading::read_to_end;
+use crate::reuse::{Failure, stands_in};
+use crate::stored::StoredResponse;
+use crate::storing::{Request, Terms};
+use crate::tee::Tee;
+use crate::validation::{Validators, is_conditional, is_not_modified};
+
+/// A GET or HEAD on its way to the origin.
+pub(crate) struct Fetch {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) key: Key,
+    /// The key that the request has by itself, where responses have said that it means the same as others.
+    pub(crate) literal: Option<Key>,
+    pub(crate) ticket: Ticket,
+    pub(crate) head: bool,
+    /// As the client sent it, before it was made conditional.
+    pub(crate) request: HeaderMap,
+    pub(crate) directives: RequestDirectives,
+    pub(crate) reason: Forwarded,
+    /// The selected stored response, which can't be used as it is.
+    pub(crate) stored: Option<Arc<StoredResponse>>,
+    /// Whether the request asks if `stored` still holds.
+    pub(crate) validating: bool,
+    pub(crate) request_time: Timestamp,
+    /// For whom else this asks.
+    pub(crate) lead: Option<Lead>,
+}
+
+impl Fetch {
+    /// Makes the request ask what is to be known.
+    pub(crate) fn prepare(&self, request: &mut HeaderMap) {
+        if self.validating
+            && let Some(stored) = &self.stored
+        {
+            stored.validators.make_conditional(request);
+        } else if self.is_for_others() {
+            Validators::default().make_conditional(request);
+        }
+    }
+
+    /// Whether the client's own condition is for us to answer, so that what comes is worth something to those who wait, and to
+    /// the store: browsers that come back to a cache that has just started would never fill it.
+    fn is_for_others(&self) -> bool {
+        self.lead.is_some() && !self.validating && is_conditional(&self.request)
+    }
+
+    pub(crate) fn finish<B, E>(
+        mut self,
+        outcome: Result<Response<B>, E>,
+        now: Timestamp,
+    ) -> Result<Response<ResponseBody<B>>, E>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
+    {
+        let response = match outcome {
+            Ok(response) => response,
+            Err(error) => return self.stand_in(Failure::Unreachable, None, now).ok_or(error),
+        };
+        let (parts, body) = response.into_parts();
+        let failure = if self.settings.says_unreachable(&parts) {
+            Some(Failure::Unreachable)
+        } else if matches!(parts.status.as_u16(), 500 | 502..=504) {
+            Some(Failure::ServerError)
+        } else {
+            None
+        };
+        if let Some(failure) = failure
+            && let Some(response) = self.stand_in(failure, Some(parts.status), now)
+        {
+            return Ok(response);
+        }
+        Ok(match &self.stored {
+            // The origin itself did not speak: nothing to learn from.
+            _ if failure == Some(Failure::Unreachable) => self.pass_on(parts, body),
+            Some(stored) if self.validating && parts.status == StatusCode::NOT_MODIFIED => {
+                let response = self.validated(stored, parts, now);
+                if let Some(lead) = self.lead.take() {
+                    lead.stored();
+                }
+                response
+            }
+            Some(stored) if self.head => {
+                self.learn_from_head(stored, &parts, now);
+                self.pass_on(parts, body)
+            }
+            _ if self.head => self.pass_on(parts, body),
+            _ => self.store(parts, body, now),
+        })
+    }
+
+    pub(crate) fn asked(&self) -> Asked<'_> {
+        Asked { head: self.head, headers: &self.request }
+    }
+
+    fn terms_request(&self) -> Request<'_> {
+        Request {
+            origin: self.key.origin(),
+            path: self.key.path(),
+            tagged: self.ticket.tagged(),
+            headers: &self.request,
+            request_time: self.request_time,
+            set_cookie: self.settings.set_cookie,
+        }
+    }
+
+    /// A stale response in place of a failure.
+    fn stand_in<B>(
+        &self,
+        failure: Failure,
+        status: Option<StatusCode>,
+        now: Timestamp,
+    ) -> Option<Response<ResponseBody<B>>> {
+        let stored = self.stored.as_ref()?;
+        let moment = stored.moment(now);
+        let most = self.settings.stale_when_unreachable;
+        if !stands_in(&stored.freshness, moment, &self.directives, failure, most) {
+            return None;
+        }
+        let mut member = Member::forwarded(self.reason);
+        if let Some(status) = status {
+            member = member.forward_status(status);
+        }
+        let member = member.ttl(moment.ttl).detail("stale-if-error");
+        Some(from_store(self.asked(), stored, moment.age, member, CacheStatus::Stale))
+    }
+
+    /// RFC 9111 §4.3.3: a 304 to our own condition.
+    fn validated<B>(
+        &self,
+        stored: &Arc<StoredResponse>,
+        update: response::Parts,
+        now: Timestamp,
+    ) -> Response<ResponseBody<B>> {
+        let member = Member::forwarded(self.reason).forward_status(StatusCode::NOT_MODIFIED);
+        let mut response = if stored.validators.are_confirmed_by(&update.headers) {
+            let (fresh, kept) = stored.freshened(self.terms_request(), &update.headers, now);
+            let age = fresh.freshness.current_age(now);
+            let response =
+                from_store(self.asked(), &fresh, age, member.stored_if(kept.is_ok()), CacheStatus::Revalidated);
+            match kept {
+                Ok(()) => self.keep_freshened(stored, fresh, &update.headers, now),
+                Err(_) => self.settings.store.forget(self.key.as_str(), stored),
+            }
+            response
+        } else {
+            // The origin confirms what it then names otherwise. This client gets what was confirmed,
+            // and the next one asks anew.
+            self.settings.store.forget(self.key.as_str(), stored);
+            let age = stored.freshness.current_age(now);
+            from_store(self.asked(), stored, age, member, CacheStatus::Revalidated)
+        };
+        for cookie in update.headers.get_all(header::SET_COOKIE) {
+            response.headers_mut().append(header::SET_COOKIE, cookie.clone());
+        }
+        response
+    }
+
+    /// RFC 9111 §4.3.5
+    fn learn_from_head(&self, stored: &Arc<StoredResponse>, update: &response::Parts, now: Timestamp) {
+        if update.status != StatusCode::OK || stored.status != StatusCode::OK {
+            return;
+        }
+        let length = update.headers.get(header::CONTENT_LENGTH);
+        let other_length = length.is_some() && stored.content_length() != length;
+        if other_length || stored.validators.differ_from(&update.headers) {
+            self.settings.store.forget(self.key.as_str(), stored);
+            return;
+        }
+        let (fresh, kept) = stored.freshened(self.terms_request(), &update.headers, now);
+        match kept {
+            Ok(()) => self.keep_freshened(stored, fresh, &update.headers, now),
+            Err(_) => self.settings.store.forget(self.key.as_str(), stored),
+        }
+    }
+
+    /// Stores `fresh`, which is `stored` with `update` merged in.
+    fn keep_freshened(&self, stored: &Arc<StoredResponse>, fresh: StoredResponse, update: &HeaderMap, now: Timestamp) {
+        let store = &self.settings.store;
+        let key = self.place(fresh.headers());
+        if key != self.key {
+            store.forget(self.key.as_str(), stored);
+            return store.put(key.into_text(), self.ticket, Arc::new(fresh));
+        }
+        // RFC 9111 §4.3.4: what has the strong validator of a 304 is updated, whatever it was selected by.
+        let resource = store.lookup(self.key.as_str());
+        let variants = resource.as_ref().map(|resource| resource.variants()).unwrap_or_default();
+        let others =
+            variants.iter().filter(|other| !Arc::ptr_eq(other, stored) && other.validators.is_strong_of(update));
+        for other in others {
+            if let Some(fresh) = other.freshened_beside(self.terms_request(), update, now) {
+                store.put(self.key.clone().into_text(), self.ticket, Arc::new(fresh));
+            }
+        }
+        store.put(key.into_text(), self.ticket, Arc::new(fresh));
+    }
+
+    /// The key under which a response with these fields is to be found again.
+    fn place(&self, headers: &HeaderMap) -> Key {
+        let asked = self.literal.as_ref().unwrap_or(&self.key);
+        self.settings.place(asked, headers).unwrap_or_else(|| asked.clone())
+    }
+
+    fn pass_on<B>(&self, parts: response::Parts, body: B) -> Response<ResponseBody<B>> {
+        forwarded(Response::from_parts(parts, ResponseBody::inner(body)), self.reason)
+    }
+
+    /// A response to a GET: stored while the client reads it, if it may be.
+    fn store<B>(self, parts: response::Parts, body: B, now: Timestamp) -> Response<ResponseBody<B>>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
+    {
+        let terms = Terms::for_response(self.terms_request(), parts.status, &parts.headers, now);
+        let has_it = self.is_for_others().then(|| self.has_already(&parts, now)).flatten();
+        let Self { settings, mut key, literal, ticket, reason, stored, lead, .. } = self;
+        let copied = match terms {
+            Ok(terms) => {
+                key = settings.place(literal.as_ref().unwrap_or(&key), &parts.headers).or(literal).unwrap_or(key);
+                let response = StoredResponse::new(parts.status, &parts.headers, terms);
+                let expected = expected_length(&parts, &body);
+                let shareable = response.is_shareable(now);
+                let tee = Tee::new(&settings.store, key.into_text(), ticket, response, expected, settings.max_object);
+                match (tee, lead) {
+                    (Some(tee), Some(lead)) if shareable => Some(tee.lead(lead)),
+                    (tee, lead) => {
+                        give_up(lead, parts.status, now);
+                        tee
+                    }
+                }
+            }
+            Err(_) => {
+                give_up(lead, parts.status, now);
+                // The origin has moved on from what is stored, and lets nothing take its place.
+                if let Some(stored) = stored
+                    && replaces(&parts, &stored)
+                {
+                    settings.store.forget(key.as_str(), &stored);
+                }
+                None
+            }
+        };
+        let member = Member::forwarded(reason).stored_if(copied.is_some());
+        let body = match copied {
+            Some(tee) => ResponseBody::led(body, tee),
+            None => ResponseBody::inner(body),
+        };
+        let mut response = match has_it {
+            None => Response::from_parts(parts, body),
+            Some(runtime) => {
+                runtime.spawn(read_to_end(body));
+                not_modified(parts.headers)
+            }
+        };
+        note(&mut response, member, reason);
+        response
+    }
+
+    /// Who is to see to the body that the client has already, if that is so.
+    fn has_already(&self, parts: &response::Parts, now: Timestamp) -> Option<Handle> {
+        let date = date::of(&parts.headers, header::DATE).unwrap_or(now.seconds());
+        let has_it = is_not_modified(&self.request, parts.status, &Validators::of(&parts.headers), date);
+        self.lead.as_ref().filter(|_| has_it).map(|lead| lead.runtime().clone())
+    }
+}
+
+/// Sets those who wait free. An error, or the answer to a condition or a range of one client's own, says nothing of what
+/// the next answer will be.
+fn give_up(lead: Option<Lead>, status: StatusCode, now: Timestamp) {
+    if let Some(lead) = lead
+        && !status.is_server_error()
+        && !matches!(status.as_u16(), 206 | 304 | 412 | 416)
+    {
+        lead.unshareable(now);
+    }
+}
+
+/// Whether an answer that is not stored shows the stored one to be out of date.
+fn replaces(parts: &response::Parts, stored: &StoredResponse) -> bool {
+    match parts.status.as_u16() {
+        206 => stored.validators.differ_from(&parts.headers),
+        304 | 412 | 416 | 500.. => false,
+        _ => true,
+    }
+}

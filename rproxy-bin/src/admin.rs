@@ -183,6 +183,10 @@ fn stats(store: &CacheStore) -> Response<Full<Bytes>> {
         "entries": stats.entries,
         "weighted_size": stats.weighted_size,
         "capacity": stats.capacity,
+        "loaded": stats.loaded,
+        "disk_entries": stats.tier.entries,
+        "disk_bytes": stats.tier.bytes,
+        "disk_dropped": stats.tier.dropped,
     }))
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::uri::InvalidUri;
-use rproxy_cache::{CacheLayer, CacheStore};
+use rproxy_cache::{CacheLayer, CacheStore, Disk, DiskError};
 use rproxy_client_ip::{ClientIp, ClientIpLayer};
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::PathFilterLayer;
@@ -45,6 +45,9 @@ pub enum StackError {
         /// What is wrong with it.
         error: pem::Error,
     },
+    /// A [`Config::cache_disk`] that can't be written to.
+    #[error("bad cache_disk: {0}")]
+    CacheDisk(#[from] DiskError),
     /// The access log has nobody to write it.
     #[error("can't start the access log: {0}")]
     AccessLog(#[source] std::io::Error),
@@ -94,7 +97,7 @@ impl Shared {
         let close_codes = CloseCodes::new();
         Ok(Self {
             observe: ObserveLayer::new(Metrics::new(), log),
-            cache: config.cache_enabled.then(|| CacheStore::in_memory(config.cache_size)),
+            cache: config.cache_enabled.then(|| cache(config)).transpose()?,
             ws_passthrough: WsPassthroughLayer::new().on_close({
                 let codes = close_codes.clone();
                 move |summary| codes.count(summary.close_code())
@@ -110,6 +113,10 @@ impl Shared {
             CacheLayer::new(store)
                 .paths(config.cache_paths.value().clone())
                 .max_object(config.cache_max_object)
+                .query(config.cache_query.clone())
+                .no_vary_search(config.cache_no_vary_search)
+                .set_cookie(config.cache_set_cookie)
+                .status_key(config.cache_status_key)
                 .unreachable_when(|head| {
                     // A body that the client broke off says nothing of the backend.
                     let error = head.extensions.get::<ProxyError>();
@@ -146,6 +153,14 @@ impl Stack {
         self.guard = self.guard.serves(move |name, host| certificates.covers(name, host));
         self
     }
+}
+
+fn cache(config: &Config) -> Result<CacheStore, DiskError> {
+    let store = CacheStore::in_memory(config.cache_size);
+    Ok(match &config.cache_disk {
+        Some(folder) => store.behind(Disk::open(folder, config.cache_disk_size)?),
+        None => store,
+    })
 }
 
 fn backends(config: &Config) -> Result<Backends, StackError> {

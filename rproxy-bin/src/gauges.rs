@@ -29,6 +29,9 @@ pub(crate) fn show(shared: &Shared, main: &Running, tunnels: &Tunnels, certifica
         metrics.gauge("cache_bytes", "Memory that stored responses take", reading(|stats| stats.weighted_size));
         metrics.counter("cache_stored", "Responses stored", reading(|stats| stats.stored));
         metrics.counter("cache_evictions", "Responses evicted", reading(|stats| stats.evictions));
+        metrics.counter("cache_loaded", "Resources that came back from disk", reading(|stats| stats.loaded));
+        metrics.gauge("cache_disk_entries", "Resources on disk", reading(|stats| stats.tier.entries));
+        metrics.gauge("cache_disk_bytes", "What resources on disk take there", reading(|stats| stats.tier.bytes));
     }
     if let Some(certificates) = certificates.clone() {
         let help = "When a certificate expires, in seconds since 1970; 0 while there is none";

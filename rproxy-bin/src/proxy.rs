@@ -198,6 +198,10 @@ impl Proxy {
             redirect.wait().await;
         }
         self.main.wait().await;
+        // What came last is to be found again, too. Nobody is served any more who could mind the wait.
+        if let Some(store) = &self.shared.cache {
+            store.flush();
+        }
         // Last: whoever watches sees the end.
         if let Some(admin) = self.admin {
             admin.handle().drain();

@@ -59,9 +59,10 @@ impl Config {
     /// Those of [`run`](Config::run), but for what only the network can say.
     pub fn try_build(&self) -> Result<(), RunError> {
         certificates_of_files(self)?;
-        // The access log would start a thread.
+        // The access log would start a thread, and the cache look into its folder.
         let mut silent = self.clone();
         silent.access_log = AccessLog::Off;
+        silent.cache_disk = None;
         crate::stack(&silent)?;
         Ok(())
     }

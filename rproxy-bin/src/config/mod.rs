@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{StatusCode, Uri};
-use rproxy_cache::CachePaths;
+use rproxy_cache::{CachePaths, QueryRules, SetCookie};
 use rproxy_client_ip::{Source, TrustedProxies};
 use rproxy_path_filter::PathRules;
 use rproxy_server::{Limits, Listen};
@@ -172,6 +172,18 @@ pub struct Config {
     pub cache_paths: Written<CachePaths>,
     /// The largest body that is stored, in bytes.
     pub cache_max_object: u64,
+    /// The folder where responses are kept, too.
+    pub cache_disk: Option<PathBuf>,
+    /// How much may be kept there, in bytes.
+    pub cache_disk_size: u64,
+    /// What of a query does not tell one resource from another.
+    pub cache_query: QueryRules,
+    /// Whether responses may say so themselves.
+    pub cache_no_vary_search: bool,
+    /// What becomes of `Set-Cookie` in responses that are stored.
+    pub cache_set_cookie: SetCookie,
+    /// Whether `Cache-Status` tells the key.
+    pub cache_status_key: bool,
     /// Whether responses are compressed.
     pub compression: bool,
     /// Whether TLS responses carry `Strict-Transport-Security`.
@@ -411,6 +423,12 @@ impl Default for Config {
             cache_size: 64 << 20,
             cache_paths: paths::cached(),
             cache_max_object: 8 << 20,
+            cache_disk: None,
+            cache_disk_size: 1 << 30,
+            cache_query: QueryRules::new(),
+            cache_no_vary_search: false,
+            cache_set_cookie: SetCookie::Strip,
+            cache_status_key: false,
             compression: true,
             hsts: true,
             security_headers: SecurityProfile::Recommended,

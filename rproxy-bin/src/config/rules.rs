@@ -226,6 +226,9 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if config.upstream_health_path.is_none() {
         warnings.extend(idle("upstream_health_interval", "there is no upstream_health_path"));
     }
+    if config.cache_disk.is_none() || !config.cache_enabled {
+        warnings.extend(idle("cache_disk_size", "there is no cache_disk"));
+    }
     if config.cache_enabled && config.cache_max_object > config.cache_size {
         warnings.extend(idle("cache_max_object", "it is larger than the whole cache"));
     }

@@ -1,11 +1,13 @@
 //! What the cache in its place among the layers may answer, and to whom.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::support::upstream::{answering, ok};
-use crate::support::{Proxy, connect, read_answer, request};
+use crate::support::{PATIENCE, Proxy, connect, free_port, read_answer, request};
 
 /// What `echo` makes of a request's head, stored for a minute and told apart by `vary`.
 fn cached(vary: &'static str, echo: fn(&str) -> String) -> impl Fn(&str) -> String + Clone + Send + 'static {
@@ -56,6 +58,68 @@ fn where_a_trusted_proxy_says_that_the_client_asked_is_part_of_the_key() {
         let (scheme, host) = origin.split_once("://").unwrap();
         let fields = format!("x-forwarded-proto: {scheme}\r\nx-forwarded-host: {host}\r\n");
         assert_eq!(get(&proxy, &fields), origin);
+    }
+}
+
+#[test]
+fn the_operator_says_which_queries_mean_the_same_and_what_becomes_of_cookies() {
+    let upstream = answering(|_| {
+        let fields = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\nset-cookie: a=b\r\n";
+        ok("x").replacen("HTTP/1.1 200 OK\r\n", fields, 1)
+    });
+    let ask = |proxy: &Proxy, target: &str| {
+        request(proxy.address, &format!("GET {target} HTTP/1.1\r\nhost: a.example\r\n\r\n"))
+    };
+    for (policy, hit, has_cookie) in [("strip", true, false), ("store", true, true), ("refuse", false, true)] {
+        let settings = [
+            ("RPROXY_CACHE_QUERY", "sort, drop utm_*"),
+            ("RPROXY_CACHE_SET_COOKIE", policy),
+            ("RPROXY_CACHE_STATUS_KEY", "true"),
+        ];
+        let proxy = Proxy::start(upstream, &settings);
+        let first = ask(&proxy, "/static/a.css?b=1&utm_source=x&a=2");
+        assert_eq!(first.header("set-cookie"), Some("a=b"), "{policy}");
+        let second = ask(&proxy, "/static/a.css?a=2&b=1");
+        let status = second.header("cache-status").unwrap();
+        assert_eq!(status.starts_with("rproxy; hit"), hit, "{policy}: {status}");
+        assert!(status.ends_with("; key=\"http://a.example/static/a.css?a=2&b=1\""), "{status}");
+        assert_eq!(second.header("set-cookie").is_some(), has_cookie, "{policy}");
+    }
+}
+
+#[test]
+fn what_is_on_disk_is_found_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [("RPROXY_CACHE_DISK", folder.path().to_str().unwrap())];
+    let upstream = answering(cached("accept-encoding", |head| head.split(' ').nth(1).unwrap().to_owned()));
+    let mut proxy = Proxy::start(upstream, &settings);
+    let has_files = || {
+        let shelves = std::fs::read_dir(folder.path()).unwrap().map(|shelf| shelf.unwrap().path());
+        shelves.filter(|path| path.is_dir()).any(|shelf| std::fs::read_dir(shelf).unwrap().count() > 0)
+    };
+    // The folder is looked through after the start; until then nothing is kept in it.
+    let deadline = Instant::now() + PATIENCE;
+    let path = (0..).map(|number| format!("/static/{number}.css")).find(|path| {
+        assert!(Instant::now() < deadline, "nothing was written");
+        request(proxy.address, &format!("GET {path} HTTP/1.1\r\nhost: a.example\r\n\r\n"));
+        std::thread::sleep(Duration::from_millis(5));
+        has_files()
+    });
+    let path = path.unwrap();
+    proxy.signal("TERM");
+    assert!(proxy.wait().success());
+
+    let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let proxy = Proxy::start(nobody, &settings);
+    let asked = format!("GET {path} HTTP/1.1\r\nhost: a.example\r\ncache-control: only-if-cached\r\n\r\n");
+    loop {
+        let answer = request(proxy.address, &asked);
+        if answer.status == 200 {
+            assert_eq!(answer.body, path);
+            break;
+        }
+        assert!(Instant::now() < deadline, "{}", answer.head);
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

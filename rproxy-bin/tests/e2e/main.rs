@@ -5,10 +5,12 @@
 mod pebble;
 mod support;
 
+mod cache_rules;
 mod caching;
 mod draining;
 mod edge;
 mod forwarding;
+mod interim;
 mod running;
 mod statuses;
 mod takeover;

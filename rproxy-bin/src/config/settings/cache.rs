@@ -2,7 +2,7 @@
 
 use super::{Fallback, PATHS, SWITCH, Setting, put};
 use crate::config::paths;
-use crate::config::value::{MEBIBYTE, boolean, size, written_size};
+use crate::config::value::{MEBIBYTE, boolean, optional, path, size, written_size};
 
 const HEADING: &str = "Cache";
 
@@ -50,5 +50,71 @@ pub(super) static SETTINGS: &[Setting] = &[
         secret: false,
         set: |c, t| put(&mut c.cache_max_object, size(t, 1)),
         show: |c| Some(written_size(c.cache_max_object)),
+    },
+    Setting {
+        key: "cache_disk",
+        heading: HEADING,
+        placeholder: "PATH",
+        default: Fallback::Words("none"),
+        help: "Folder of its own where responses are kept, too: more than memory holds, and found again after a restart",
+        accepted: "a path",
+        secret: false,
+        set: |c, t| put(&mut c.cache_disk, optional(t, path)),
+        show: |c| c.cache_disk.as_ref().map(|path| path.display().to_string()),
+    },
+    Setting {
+        key: "cache_disk_size",
+        heading: HEADING,
+        placeholder: "SIZE",
+        default: Fallback::Value("1GiB"),
+        help: "How much of the disk that may take",
+        accepted: "a size such as 512MiB or 10GiB; a bare number is MiB",
+        secret: false,
+        set: |c, t| put(&mut c.cache_disk_size, size(t, MEBIBYTE)),
+        show: |c| Some(written_size(c.cache_disk_size)),
+    },
+    Setting {
+        key: "cache_query",
+        heading: HEADING,
+        placeholder: "RULE,...",
+        default: Fallback::Words("all of it counts"),
+        help: "What of a query does not tell one resource from another",
+        accepted: "sort, and drop with names of parameters: sort, drop utm_*, fbclid",
+        secret: false,
+        set: |c, t| put(&mut c.cache_query, t.parse()),
+        show: |c| Some(c.cache_query.to_string()).filter(|rules| !rules.is_empty()),
+    },
+    Setting {
+        key: "cache_no_vary_search",
+        heading: HEADING,
+        placeholder: "BOOL",
+        default: Fallback::Value("false"),
+        help: "Whether responses may say so themselves, by No-Vary-Search",
+        accepted: SWITCH,
+        secret: false,
+        set: |c, t| put(&mut c.cache_no_vary_search, boolean(t)),
+        show: |c| Some(c.cache_no_vary_search.to_string()),
+    },
+    Setting {
+        key: "cache_set_cookie",
+        heading: HEADING,
+        placeholder: "WORD",
+        default: Fallback::Value("strip"),
+        help: "What becomes of Set-Cookie in responses that are stored: strip keeps it for the one client, store sends it to all (RFC 9111), refuse does not store them",
+        accepted: "strip, store or refuse",
+        secret: false,
+        set: |c, t| put(&mut c.cache_set_cookie, t.parse()),
+        show: |c| Some(c.cache_set_cookie.to_string()),
+    },
+    Setting {
+        key: "cache_status_key",
+        heading: HEADING,
+        placeholder: "BOOL",
+        default: Fallback::Value("false"),
+        help: "Whether Cache-Status tells the key under which a response is stored",
+        accepted: SWITCH,
+        secret: false,
+        set: |c, t| put(&mut c.cache_status_key, boolean(t)),
+        show: |c| Some(c.cache_status_key.to_string()),
     },
 ];

@@ -3,13 +3,14 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
-use http::header::{CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -24,7 +25,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 /// How long `/slow` takes.
 const SLOW: Duration = Duration::from_millis(200);
 
-/// Serves `/slow`, `/echo`, `/long`, and elsewhere what was asked.
+/// Serves `/slow`, `/cold/...`, `/echo`, `/long`, how much it was `/asked`, and elsewhere what was asked.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Where to listen.
@@ -45,10 +46,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let asked = ASKED.fetch_add(1, Ordering::Relaxed) + 1;
     Ok(match request.uri().path() {
         "/slow" => {
             tokio::time::sleep(SLOW).await;
             text("hello from afar!\n")
+        }
+        "/asked" => text(asked.to_string()),
+        path if path.starts_with("/cold/") => {
+            tokio::time::sleep(SLOW).await;
+            let mut response = text("// hello from afar!\n");
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+            response
         }
         "/long" => text("All work and no play makes Jack a dull boy.\n".repeat(100)),
         "/echo" => echo(request),

@@ -14,6 +14,7 @@ pub(crate) enum Figure {
     User,
     System,
     Rate,
+    Upstream,
     Median,
     P99,
     P999,
@@ -33,6 +34,7 @@ impl Figure {
             Self::User => "user",
             Self::System => "system",
             Self::Rate => "rate",
+            Self::Upstream => "requests that reached the origin",
             Self::Median => "p50",
             Self::P99 => "p99",
             Self::P999 => "p99.9",
@@ -46,6 +48,7 @@ impl Figure {
         match self {
             Self::Processor | Self::User | Self::System => "us",
             Self::Rate => "/s",
+            Self::Upstream => "per object",
             Self::Median | Self::P99 | Self::P999 => "ms",
             Self::PerConnection => "kB",
             Self::Proportional | Self::Resident => "MB",
@@ -63,6 +66,7 @@ impl Sample {
             (Figure::System, each(used.system)),
             (Figure::Rate, requests / tally.elapsed.as_secs_f64()),
         ]);
+        figures.extend(tally.upstream.map(|upstream| (Figure::Upstream, upstream)));
         if let Some(latencies) = &tally.latencies {
             let quantile = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e6;
             figures.extend([
@@ -106,7 +110,7 @@ mod tests {
     #[test]
     fn time_is_divided_by_the_requests() {
         let used = Used { user: Duration::from_millis(300), system: Duration::from_millis(700) };
-        let tally = Tally { requests: 10_000, elapsed: Duration::from_secs(2), latencies: None };
+        let tally = Tally { requests: 10_000, elapsed: Duration::from_secs(2), latencies: None, upstream: None };
         let sample = Sample::of_load(used, &tally);
         for (figure, value) in [
             (Figure::Processor, Some(100.0)),

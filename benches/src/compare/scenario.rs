@@ -18,6 +18,9 @@ pub(crate) enum Scenario {
     HandshakeFull,
     HandshakeResumed,
     CacheHit,
+    CacheMiss,
+    CacheRevalidation,
+    CacheCold,
     Websocket,
     Slow,
     Latency,
@@ -91,6 +94,22 @@ impl Scenario {
                 "resumed TLS handshake with one request", "/small", Turns(Load::Handshakes { resumed: true }),
             )),
             Self::CacheHit => Plan { proxies: Proxy::CACHES, ..plan("cache hit (1 kB)", "/1k.js", wrk(32)) },
+            Self::CacheMiss => Plan {
+                proxies: Proxy::CACHES,
+                ..plan("cache miss (1 kB, stored)", "/many/{n}.js", Turns(Load::Misses { connections: 32 }))
+            },
+            // The others ask for the whole again, or serve what is stale.
+            Self::CacheRevalidation => Plan {
+                proxies: &[Proxy::Rproxy, Proxy::Nginx],
+                ..plan(
+                    "cache hit after validation (1 kB)", "/brief/{n}.js",
+                    Turns(Load::Revalidations { rate: 2500, connections: 32 }),
+                )
+            },
+            Self::CacheCold => program(headline(Figure::Upstream, Plan {
+                proxies: Proxy::CACHES,
+                ..plan("1,000 clients and one cold object", "/cold/{n}.js", Turns(Load::Cold { clients: 1000 }))
+            })),
             Self::Websocket => program(plan(
                 "WebSocket message, there and back", "/echo", Turns(Load::WebSocket { connections: 32 }),
             )),

@@ -66,7 +66,10 @@ async fn answers(workbench: &Workbench, origin: &Running, proxy: Proxy, tls: boo
     let (folder, certificate) = (workbench.place()?, &workbench.certificate);
     let place = Place { folder: &folder, origin: origin.address, certificate, tls, rproxy: &workbench.rproxy };
     let running = proxy.start(place).await?;
-    let target = |path| Target { address: running.address, path, certificate: tls.then(|| certificate.clone()) };
+    let target = |path: &str| {
+        let certificate = tls.then(|| certificate.clone());
+        Target { address: running.address, path: path.to_owned(), origin: origin.address, certificate }
+    };
     let (head, body) = fetch(&target("/head"), &[("x-forwarded-for", "192.0.2.1")]).await?.into_parts();
     Ok(Answers {
         denied: fetch(&target("/.env"), &[]).await?.status(),

@@ -127,13 +127,15 @@ async fn ready(
 ) -> Result<(Running, Target)> {
     let (running, target) = start(workbench, plan, origin, proxy, place).await?;
     if plan.origin == Origin::Files {
-        let answer = fetch(&target, &[]).await?;
+        let answer = fetch(&target.at(0), &[]).await?;
         ensure!(answer.status() == StatusCode::OK, "{} is answered by {}", target.path, answer.status());
-        let file = workbench.files.join(target.path.trim_start_matches('/'));
+        // Of many, all are this one.
+        let file = if target.path.contains("{n}") { "1k.js" } else { target.path.trim_start_matches('/') };
+        let file = workbench.files.join(file);
         ensure!(*answer.body() == std::fs::read(file)?, "{} has another content", target.path);
     }
-    load.run(&target, Duration::from_secs(1)).await.context("warming up")?;
-    if plan.proxies == Proxy::CACHES {
+    load.run(&target, load.warm_up()).await.context("warming up")?;
+    if plan.proxies == Proxy::CACHES && matches!(load, Load::Wrk { .. }) {
         let status = fetch(&target, &[]).await?.headers().get("cache-status").cloned();
         let is_hit = status.is_some_and(|status| String::from_utf8_lossy(status.as_bytes()).contains("; hit"));
         ensure!(is_hit, "the answer did not come from the cache");
@@ -152,7 +154,7 @@ async fn start(
     let place = Place { folder, origin: origin.address, certificate, tls, rproxy: &workbench.rproxy };
     let running = proxy.start(place).await?;
     let certificate = tls.then(|| certificate.clone());
-    let target = Target { address: running.address, path: plan.path, certificate };
+    let target = Target { address: running.address, path: plan.path.to_owned(), origin: origin.address, certificate };
     Ok((running, target))
 }
 

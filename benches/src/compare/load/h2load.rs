@@ -37,7 +37,7 @@ fn parse(output: &str, duration: Duration) -> Result<Tally> {
             ensure!(other == 0, "{other} of {} answers were no success", good + other);
         }
     }
-    Ok(Tally { requests: of(&requests, "succeeded"), elapsed: duration, latencies: None })
+    Ok(Tally::new(of(&requests, "succeeded"), duration))
 }
 
 /// `12 total, 12 started, 0 failed` as pairs.

@@ -33,7 +33,7 @@ pub(super) async fn run(target: &Target, resumed: bool, duration: Duration) -> R
     while let Some(one) = clients.join_next().await {
         requests += one??;
     }
-    Ok(Tally { requests, elapsed: started.elapsed(), latencies: None })
+    Ok(Tally::new(requests, started.elapsed()))
 }
 
 /// How many requests it made.

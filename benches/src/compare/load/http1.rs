@@ -20,7 +20,10 @@ use crate::compare::certificate::{Certificate, HOST};
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
-    pub(crate) path: &'static str,
+    /// With `{n}` for the number of an object, where there are many.
+    pub(crate) path: String,
+    /// What is behind the proxy.
+    pub(crate) origin: SocketAddr,
     /// With it, TLS.
     pub(crate) certificate: Option<Arc<Certificate>>,
 }
@@ -49,6 +52,11 @@ impl Target {
             None => Box::new(stream),
             Some(tls) => Box::new(tls.connect(HOST.try_into()?, stream).await?),
         })
+    }
+
+    /// One object of many.
+    pub(crate) fn at(&self, number: u64) -> Self {
+        Self { path: self.path.replace("{n}", &number.to_string()), ..self.clone() }
     }
 
     /// The bytes of a GET.
@@ -117,7 +125,7 @@ pub(crate) async fn fetch(target: &Target, fields: &[(&str, &str)]) -> Result<Re
     let socket = target.socket(0, target.connector()?.as_ref()).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
     let connection = tokio::spawn(connection);
-    let mut request = Request::get(target.path).header(header::HOST, HOST);
+    let mut request = Request::get(&target.path).header(header::HOST, HOST);
     for (name, value) in fields {
         request = request.header(*name, *value);
     }

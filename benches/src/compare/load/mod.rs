@@ -4,6 +4,7 @@ mod h2load;
 mod handshake;
 mod http1;
 mod idle;
+mod objects;
 mod open_loop;
 mod websocket;
 mod wrk;
@@ -33,6 +34,12 @@ pub(crate) enum Load {
     WebSocket { connections: usize },
     /// So many requests per second, whatever the answers do.
     OpenLoop { rate: u64, connections: usize },
+    /// Each request is for an object that no cache can have.
+    Misses { connections: usize },
+    /// So many requests per second for objects that caches have, but can't use unasked.
+    Revalidations { rate: u64, connections: usize },
+    /// So many clients at once ask for what is nowhere yet.
+    Cold { clients: usize },
 }
 
 /// What was done during one turn.
@@ -43,9 +50,26 @@ pub(crate) struct Tally {
     pub(crate) elapsed: Duration,
     /// In nanoseconds, where it was measured.
     pub(crate) latencies: Option<Histogram<u64>>,
+    /// How many requests for each object reached the origin, where that is counted.
+    pub(crate) upstream: Option<f64>,
+}
+
+impl Tally {
+    fn new(requests: u64, elapsed: Duration) -> Self {
+        Self { requests, elapsed, latencies: None, upstream: None }
+    }
 }
 
 impl Load {
+    /// How long it takes to have everything in its place.
+    pub(crate) fn warm_up(self) -> Duration {
+        match self {
+            // All objects once, and a bit.
+            Self::Revalidations { .. } => objects::STALE_AFTER + Duration::from_secs(1),
+            _ => Duration::from_secs(1),
+        }
+    }
+
     /// An error when a single answer was not what it should be: a proxy that refuses must not look fast.
     pub(crate) async fn run(self, target: &Target, duration: Duration) -> Result<Tally> {
         let tally = match self {
@@ -54,6 +78,11 @@ impl Load {
             Self::Handshakes { resumed } => handshake::run(target, resumed, duration).await,
             Self::WebSocket { connections } => websocket::run(target, connections, duration).await,
             Self::OpenLoop { rate, connections } => open_loop::run(target, rate, connections, duration).await,
+            Self::Misses { connections } => objects::misses(target, connections, duration).await,
+            Self::Revalidations { rate, connections } => {
+                objects::revalidations(target, rate, connections, duration).await
+            }
+            Self::Cold { clients } => objects::cold(target, clients).await,
         }?;
         ensure!(tally.requests > 0, "not one answer");
         Ok(tally)
@@ -76,6 +105,17 @@ impl Load {
             Self::OpenLoop { rate, connections } => format!(
                 "{rate} requests per second on {connections} connections; a latency counts from the instant at \
                  which the request was due"
+            ),
+            Self::Misses { connections } => {
+                format!("{connections} connections, each asks for a new object when it has the one before")
+            }
+            Self::Revalidations { rate, connections } => format!(
+                "{rate} requests per second on {connections} connections, for objects that are good for 1 s and asked \
+                 for every 2 s; the origin says 304"
+            ),
+            Self::Cold { clients } => format!(
+                "{clients} clients ask at once for one object, which the origin takes 200 ms to make; then for another, ten \
+                 in all"
             ),
         }
     }

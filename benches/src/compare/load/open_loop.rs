@@ -43,7 +43,7 @@ async fn drive(target: &Target, rate: u64, connections: usize, duration: Duratio
         latencies.add(one??)?;
     }
     ensure!(latencies.len() == total, "{} of {total} requests were answered", latencies.len());
-    Ok(Tally { requests: total, elapsed: started.elapsed(), latencies: Some(latencies) })
+    Ok(Tally { latencies: Some(latencies), ..Tally::new(total, started.elapsed()) })
 }
 
 async fn client(

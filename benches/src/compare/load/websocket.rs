@@ -23,7 +23,7 @@ pub(super) async fn run(target: &Target, connections: usize, duration: Duration)
     while let Some(one) = clients.join_next().await {
         requests += one??;
     }
-    Ok(Tally { requests, elapsed: started.elapsed(), latencies: None })
+    Ok(Tally::new(requests, started.elapsed()))
 }
 
 /// How many messages came back.

@@ -21,11 +21,8 @@ fn parse(output: &str) -> Result<Tally> {
     let total = line(" requests in ").with_context(|| format!("wrk printed no total: {output}"))?;
     let (requests, rest) = total.split_once(" requests in ").context("a total")?;
     let elapsed = rest.split(',').next().unwrap_or_default();
-    Ok(Tally {
-        requests: requests.parse().with_context(|| total.to_owned())?,
-        elapsed: time(elapsed).with_context(|| total.to_owned())?,
-        latencies: None,
-    })
+    let requests = requests.parse().with_context(|| total.to_owned())?;
+    Ok(Tally::new(requests, time(elapsed).with_context(|| total.to_owned())?))
 }
 
 /// `3.01s`, `1.50m`: a number and one unit.

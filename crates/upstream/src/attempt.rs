@@ -163,6 +163,10 @@ async fn extended_connect<B>(
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
+    if *request.method() != Method::GET {
+        // The method would be lost, and whatever it means.
+        return Err(Failure::of(ProxyError::new(ProxyErrorKind::HttpUpgradeFailed)));
+    }
     match link.http2.extended_connect(&settings.connector, &link.member.backend).await {
         Ok(true) => {}
         Ok(false) => return Err(Failure::of(ProxyError::new(ProxyErrorKind::HttpUpgradeFailed))),

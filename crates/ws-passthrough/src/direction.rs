@@ -51,9 +51,10 @@ pub(crate) struct Closing {
 }
 
 impl Direction {
-    pub(crate) fn new() -> Self {
+    /// Of a protocol that is followed by `frames`.
+    pub(crate) fn new(frames: FrameTracker) -> Self {
         Self {
-            frames: FrameTracker::new(),
+            frames,
             unsent: Vec::new(),
             sent: 0,
             unflushed: false,
@@ -114,8 +115,12 @@ impl Direction {
         self.told || self.shut
     }
 
-    /// Gives up on a destination that failed. The source is read all the same: a socket that is closed with bytes unread
-    /// resets its connection, and what it was sent last may not arrive.
+    /// Takes a source that failed for one that has ended.
+    pub(crate) fn end_source(&mut self) {
+        self.ended = true;
+    }
+
+    /// Gives up on a destination that failed. The source is read all the same.
     pub(crate) fn lose_destination(&mut self) {
         (self.told, self.lost, self.unflushed) = (true, true, false);
         (self.unsent, self.sent) = (Vec::new(), 0);

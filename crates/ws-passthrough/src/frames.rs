@@ -43,6 +43,8 @@ enum At {
     Payload {
         left: u64,
     },
+    /// Nobody knows: these are not frames.
+    Unknown,
 }
 
 impl FrameTracker {
@@ -57,6 +59,11 @@ impl FrameTracker {
             key: [0; 4],
             close: Close::default(),
         }
+    }
+
+    /// For bytes that are not frames: there is no boundary, no message and no Close among them.
+    pub(crate) fn blind() -> Self {
+        Self { at: At::Unknown, ..Self::new() }
     }
 
     /// Whether a frame may be put in here: no frame is unfinished, nor a message of several.
@@ -102,6 +109,9 @@ impl FrameTracker {
 
     /// Goes on to the end of a frame, or of `bytes`, and says how many of them that took.
     fn frame(&mut self, bytes: &[u8]) -> usize {
+        if self.at == At::Unknown {
+            return bytes.len();
+        }
         let mut taken = 0;
         while let Some(&byte) = bytes.get(taken) {
             if let At::Payload { left } = self.at {
@@ -148,7 +158,7 @@ impl FrameTracker {
                         left => At::Mask { left, length },
                     }
                 }
-                payload @ At::Payload { .. } => payload,
+                at @ (At::Payload { .. } | At::Unknown) => at,
             };
             if self.at == (At::Payload { left: 0 }) {
                 self.end();
@@ -286,6 +296,15 @@ mod tests {
             bytes.iter().for_each(|byte| pieces.advance(&[*byte]));
             assert_eq!((whole.close_code(), pieces.close_code()), (code, code), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn among_bytes_that_are_not_frames_there_is_nothing_to_be_found() {
+        let mut frames = FrameTracker::blind();
+        let bytes = [frame(TEXT, true, false, 5), close(1000, None)].concat();
+        frames.advance(&bytes);
+        assert_eq!(frames.advance_to_boundary(&bytes), bytes.len());
+        assert!(!frames.at_boundary() && !frames.closed() && frames.messages() == 0);
     }
 
     proptest! {

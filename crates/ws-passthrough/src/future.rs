@@ -10,6 +10,7 @@ use http::{Response, StatusCode};
 use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
 
+use crate::handshake::By;
 use crate::opening::Opening;
 use crate::refusal::{Refusal, WsDecision};
 
@@ -25,7 +26,7 @@ pin_project! {
 pin_project! {
     #[project = KindProject]
     enum Kind<F> {
-        Refused { refusal: Refusal, extended: bool },
+        Refused { refusal: Refusal, by: By },
         Passed { #[pin] inner: F, asked: Option<Passed> },
     }
 }
@@ -49,8 +50,8 @@ impl<F> ResponseFuture<F> {
         Self { kind: Kind::Passed { inner, asked: Some(Passed::Opening(opening)) } }
     }
 
-    pub(crate) fn refused(refusal: Refusal, extended: bool) -> Self {
-        Self { kind: Kind::Refused { refusal, extended } }
+    pub(crate) fn refused(refusal: Refusal, by: By) -> Self {
+        Self { kind: Kind::Refused { refusal, by } }
     }
 }
 
@@ -68,7 +69,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (inner, asked) = match self.project().kind.project() {
-            KindProject::Refused { refusal, extended } => return Poll::Ready(Ok(refusal.response(*extended))),
+            KindProject::Refused { refusal, by } => return Poll::Ready(Ok(refusal.response(*by))),
             KindProject::Passed { inner, asked } => (inner, asked),
         };
         let mut response = ready!(inner.poll(cx))?;
@@ -79,7 +80,7 @@ where
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             // RFC 9110 §7.8: not to a protocol that the client did not ask for.
-            return Poll::Ready(Ok(Refusal::BadSwitch.response(false)));
+            return Poll::Ready(Ok(Refusal::BadSwitch.response(By::Upgrade)));
         }
         if ignored {
             response.extensions_mut().insert(WsDecision::Ignored);

@@ -1,52 +1,77 @@
-//! The opening handshake, both ways (RFC 6455 §4, RFC 8441).
+//! The request to switch protocols, as it came and as it goes on (RFC 6455 §4.2.1, RFC 8441, RFC 9110 §7.8).
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, Request, Version};
 use hyper::ext::Protocol;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::protocols::UpgradeProtocols;
 use crate::refusal::{BadHandshake, Refusal};
+use crate::switch::Switch;
 
 /// What a request asks for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Asked {
     /// No other protocol.
     Nothing,
-    /// A WebSocket, by `Upgrade`.
-    WebSocket,
-    /// A WebSocket, by extended CONNECT (RFC 8441 §4).
-    ExtendedConnect,
-    /// Something else, by `Upgrade`.
+    /// A WebSocket.
+    WebSocket(By),
+    /// Another protocol that is allowed.
+    Allowed(Protocol, By),
+    /// One that is not, by `Upgrade`.
     OtherUpgrade,
-    /// Something else, by extended CONNECT.
+    /// One that is not, by extended CONNECT.
     OtherConnect,
 }
 
+/// How a request asks for another protocol.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum By {
+    /// RFC 9110 §7.8
+    Upgrade,
+    /// RFC 8441 §4
+    ExtendedConnect,
+}
+
 impl Asked {
-    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+    pub(crate) fn of<B>(request: &Request<B>, allowed: &UpgradeProtocols) -> Self {
         if request.method() == Method::CONNECT
             && let Some(protocol) = request.extensions().get::<Protocol>()
         {
-            return match is_websocket(protocol) {
-                true => Asked::ExtendedConnect,
-                false => Asked::OtherConnect,
+            let by = By::ExtendedConnect;
+            return match allowed.find(protocol.as_str().as_bytes()) {
+                _ if protocol.as_str().eq_ignore_ascii_case(WEBSOCKET) => Asked::WebSocket(by),
+                Some(protocol) => Asked::Allowed(protocol.clone(), by),
+                None => Asked::OtherConnect,
             };
         }
-        match request.headers().contains_key(UPGRADE) {
+        let headers = request.headers();
+        match headers.contains_key(UPGRADE) {
             false => Asked::Nothing,
             // RFC 9110 §7.8: in HTTP/1.0 the field means nothing.
             true if request.version() < Version::HTTP_11 => Asked::OtherUpgrade,
-            true if lists(request.headers(), UPGRADE, WEBSOCKET) => Asked::WebSocket,
-            true => Asked::OtherUpgrade,
+            true if lists(headers, UPGRADE, WEBSOCKET) => Asked::WebSocket(By::Upgrade),
+            true => match members(headers, &UPGRADE).find_map(|name| allowed.find(name)) {
+                Some(protocol) if may_switch(request) => Asked::Allowed(protocol.clone(), By::Upgrade),
+                _ => Asked::OtherUpgrade,
+            },
         }
     }
+}
+
+/// Whether a request other than a WebSocket's handshake may switch protocols at all. If not, `Upgrade` is ignored, as
+/// RFC 9110 §7.8 allows.
+fn may_switch<B>(request: &Request<B>) -> bool {
+    request.version() == Version::HTTP_11
+        && lists(request.headers(), CONNECTION, "upgrade")
+        && !announces_content(request.headers())
 }
 
 /// Checks what a client sent by HTTP/1.1, and says which `Sec-WebSocket-Accept` it expects.
@@ -69,8 +94,7 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<String, Refusal> {
     let key = single(headers, SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
     let Some(key) = key else { return Err(Refusal::BadHandshake(BadHandshake::Key)) };
     // What would be its body would come out as the first frames.
-    let empty = |length: &HeaderValue| length.as_bytes() == b"0";
-    if headers.contains_key(TRANSFER_ENCODING) || !headers.get_all(CONTENT_LENGTH).iter().all(empty) {
+    if announces_content(headers) {
         return Err(Refusal::BadHandshake(BadHandshake::Body));
     }
     Ok(derive_accept_key(key))
@@ -84,13 +108,10 @@ pub(crate) fn check_extended<B>(request: &Request<B>) -> Result<(), Refusal> {
     }
 }
 
-/// Makes of an extended CONNECT the handshake of HTTP/1.1, and says which `Sec-WebSocket-Accept` is
-/// the answer (RFC 8441 §5: between client and proxy there is no key).
-pub(crate) fn to_http1<B>(request: &mut Request<B>) -> String {
+/// Gives a WebSocket's extended CONNECT what a handshake of HTTP/1.1 has, and says which `Sec-WebSocket-Accept` is the
+/// answer (RFC 8441 §5: between client and proxy there is no key).
+pub(crate) fn add_key(headers: &mut HeaderMap) -> String {
     let key = generate_key();
-    *request.method_mut() = Method::GET;
-    *request.version_mut() = Version::HTTP_11;
-    let headers = request.headers_mut();
     headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     if let Ok(value) = HeaderValue::from_str(&key) {
         headers.insert(SEC_WEBSOCKET_KEY, value);
@@ -98,14 +119,22 @@ pub(crate) fn to_http1<B>(request: &mut Request<B>) -> String {
     derive_accept_key(key.as_bytes())
 }
 
-/// Says "WebSocket" in the way that the inner service wants to be told.
-pub(crate) fn announce<B>(request: &mut Request<B>, in_fields: bool) {
-    request.extensions_mut().insert(Protocol::from_static(WEBSOCKET));
+/// Says what is to be switched to in the way that the inner service wants to be told: by HTTP/1.1, whatever the client
+/// used, with an extension, and `in_fields`, too, if need be.
+pub(crate) fn announce<B>(request: &mut Request<B>, switch: &Switch, by: By, in_fields: bool) {
+    let protocol = switch.protocol();
     let headers = request.headers_mut();
     forget_upgrade(headers);
-    if in_fields {
-        headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    if let Ok(name) = HeaderValue::from_str(protocol.as_str())
+        && in_fields
+    {
+        headers.insert(UPGRADE, name);
         headers.append(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    request.extensions_mut().insert(protocol);
+    if by == By::ExtendedConnect {
+        *request.method_mut() = Method::GET;
+        *request.version_mut() = Version::HTTP_11;
     }
 }
 
@@ -124,34 +153,6 @@ pub(crate) fn forget_upgrade(headers: &mut HeaderMap) {
     };
 }
 
-/// Whether a 101 is the answer to our handshake.
-///
-/// RFC 6455 §4.1: what a client must check.
-pub(crate) fn is_accepted(headers: &HeaderMap, accept: &str) -> bool {
-    lists(headers, UPGRADE, WEBSOCKET) && single(headers, SEC_WEBSOCKET_ACCEPT) == Some(accept.as_bytes())
-}
-
-/// Whether it is what this is all about.
-pub(crate) fn is_websocket(protocol: &Protocol) -> bool {
-    protocol.as_str().eq_ignore_ascii_case(WEBSOCKET)
-}
-
-/// Makes the fields of an upstream's 101 those of the answer to the client: with `accept` to one that asked by
-/// HTTP/1.1.
-pub(crate) fn to_client(headers: &mut HeaderMap, accept: Option<&str>) {
-    // RFC 9110 §8.6, RFC 9112 §6.1: not in a 1xx, nor in a 2xx to CONNECT.
-    for name in [CONTENT_LENGTH, TRANSFER_ENCODING, HeaderName::from_static("keep-alive"), CONNECTION, UPGRADE] {
-        headers.remove(name);
-    }
-    headers.remove(SEC_WEBSOCKET_ACCEPT);
-    // In Base64, it is a value.
-    if let Some(Ok(accept)) = accept.map(HeaderValue::from_str) {
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
-    }
-}
-
 /// RFC 6455 §5.3: a masking key can't be foreseen.
 pub(crate) fn masking_key() -> [u8; 4] {
     let random = BASE64.decode(generate_key()).unwrap_or_default();
@@ -162,8 +163,14 @@ fn is_key(key: &[u8]) -> bool {
     key.len() == 24 && BASE64.decode(key).is_ok_and(|bytes| bytes.len() == 16)
 }
 
+/// RFC 9112 §6.3
+fn announces_content(headers: &HeaderMap) -> bool {
+    let is_none = |length: &HeaderValue| length.as_bytes() == b"0";
+    headers.contains_key(TRANSFER_ENCODING) || !headers.get_all(CONTENT_LENGTH).iter().all(is_none)
+}
+
 /// Whether one of a field's members, in any of its lines, is `token`.
-fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+pub(crate) fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     members(headers, &name).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
 }
 
@@ -173,13 +180,14 @@ fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item 
 }
 
 /// The value of a field that has exactly one line.
-fn single(headers: &HeaderMap, name: HeaderName) -> Option<&[u8]> {
+pub(crate) fn single(headers: &HeaderMap, name: HeaderName) -> Option<&[u8]> {
     let mut lines = headers.get_all(name).into_iter();
     let first = lines.next()?;
     lines.next().is_none().then(|| first.as_bytes().trim_ascii())
 }
 
-const WEBSOCKET: &str = "websocket";
+/// The name of the protocol, in `Upgrade` and `:protocol`.
+pub(crate) const WEBSOCKET: &str = "websocket";
 const VERSION: &[u8] = b"13";
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
@@ -261,20 +269,28 @@ mod tests {
             let request = Request::connect("http://a/").extension(Protocol::from_static(protocol));
             request.body(()).unwrap()
         };
+        let tcp = |by| Asked::Allowed(Protocol::from_static("tcp"), by);
         for (request, expected) in [
-            (handshake(&[]), Asked::WebSocket),
-            (handshake(&[("upgrade", "h2c, websocket")]), Asked::WebSocket),
-            (handshake(&[("upgrade", "h2c"), ("upgrade", "WEBSOCKET")]), Asked::WebSocket),
+            (handshake(&[]), Asked::WebSocket(By::Upgrade)),
+            (handshake(&[("upgrade", "h2c, websocket")]), Asked::WebSocket(By::Upgrade)),
+            (handshake(&[("upgrade", "h2c"), ("upgrade", "WEBSOCKET")]), Asked::WebSocket(By::Upgrade)),
+            (handshake(&[("upgrade", "tcp, websocket")]), Asked::WebSocket(By::Upgrade)),
             (handshake(&[("upgrade", "websocket/13")]), Asked::OtherUpgrade),
             (handshake(&[("upgrade", "h2c")]), Asked::OtherUpgrade),
             (handshake(&[("upgrade", "TLS/1.0")]), Asked::OtherUpgrade),
+            (handshake(&[("upgrade", "h2c, TCP")]), tcp(By::Upgrade)),
+            (handshake(&[("upgrade", "tcp"), ("connection", "keep-alive")]), Asked::OtherUpgrade),
+            (handshake(&[("upgrade", "tcp"), ("content-length", "1")]), Asked::OtherUpgrade),
+            (handshake(&[("upgrade", "tcp"), ("transfer-encoding", "chunked")]), Asked::OtherUpgrade),
             (handshake(&[("upgrade", "")]), Asked::Nothing),
             (Request::connect("a:1").body(()).unwrap(), Asked::Nothing),
-            (connect("websocket"), Asked::ExtendedConnect),
+            (connect("websocket"), Asked::WebSocket(By::ExtendedConnect)),
+            (connect("tcp"), tcp(By::ExtendedConnect)),
             (connect("connect-udp"), Asked::OtherConnect),
         ] {
-            assert_eq!(Asked::of(&request), expected, "{request:?}");
+            assert_eq!(Asked::of(&request, &"tcp".parse().unwrap()), expected, "{request:?}");
         }
+        assert_eq!(Asked::of(&handshake(&[("upgrade", "tcp")]), &UpgradeProtocols::default()), Asked::OtherUpgrade);
     }
 
     #[test]
@@ -294,33 +310,13 @@ mod tests {
     }
 
     #[test]
-    fn only_the_answer_to_our_key_is_accepted() {
-        let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-        for (upgrade, answer, expected) in [
-            (Some("websocket"), &[accept][..], true),
-            (Some("WebSocket"), &[accept], true),
-            (Some("h2c"), &[accept], false),
-            (None, &[accept], false),
-            (Some("websocket"), &[], false),
-            (Some("websocket"), &["S3pPLMBiTxaQ9kYGzzhZRbK+xOo="], false),
-            (Some("websocket"), &[accept, accept], false),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.extend(upgrade.map(|value| (UPGRADE, value.parse().unwrap())));
-            for value in answer {
-                headers.append(SEC_WEBSOCKET_ACCEPT, value.parse().unwrap());
-            }
-            assert_eq!(is_accepted(&headers, accept), expected, "{upgrade:?} {answer:?}");
-        }
-    }
-
-    #[test]
     fn an_extended_connect_becomes_a_handshake_that_passes_the_check() {
         let mut request = Request::connect("https://a/chat").version(Version::HTTP_2).body(()).unwrap();
-        let accept = to_http1(&mut request);
-        announce(&mut request, true);
+        let accept = add_key(request.headers_mut());
+        let switch = Switch::WebSocket { accept: accept.clone() };
+        announce(&mut request, &switch, By::ExtendedConnect, true);
         assert_eq!(check(&request), Ok(accept));
-        assert_eq!(Asked::of(&request), Asked::WebSocket);
+        assert_eq!(Asked::of(&request, &UpgradeProtocols::default()), Asked::WebSocket(By::Upgrade));
         for (version, expected) in [("", Ok(())), ("13", Ok(())), ("8", Err(Refusal::UnsupportedVersion))] {
             assert_eq!(check_extended(&handshake(&[("sec-websocket-version", version)])), expected);
         }

@@ -12,6 +12,7 @@ use crate::message::{MessageContext, OnMessage, Verdict, WsMessage};
 use crate::messages::{MessageSettings, Pings};
 use crate::origins::WsOrigins;
 use crate::paths::WsPaths;
+use crate::protocols::UpgradeProtocols;
 use crate::service::WsPassthroughService;
 use crate::summary::TunnelSummary;
 use crate::tunnel::Limits;
@@ -32,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) paths: Option<WsPaths>,
     /// `None`: all.
     pub(crate) origins: Option<WsOrigins>,
+    /// What else than a WebSocket is let through.
+    pub(crate) upgrades: UpgradeProtocols,
     pub(crate) keep_upgrade_fields: bool,
     pub(crate) limits: Limits,
     /// How long a tunnel may last; `None` for any time.
@@ -53,6 +56,7 @@ impl WsPassthroughLayer {
             settings: Arc::new(Settings {
                 paths: Some(WsPaths::all()),
                 origins: None,
+                upgrades: UpgradeProtocols::default(),
                 keep_upgrade_fields: false,
                 limits,
                 lifetime: None,
@@ -80,6 +84,26 @@ impl WsPassthroughLayer {
     /// Which pages may open a WebSocket; a handshake from others gets 403. All may, unless said otherwise.
     pub fn origins(mut self, origins: WsOrigins) -> Self {
         self.change().origins = Some(origins);
+        self
+    }
+
+    /// Protocols besides WebSocket that clients may change to. None, unless said otherwise: a request to change to any
+    /// other goes on as an ordinary one.
+    ///
+    /// ```
+    /// # use rproxy_ws_passthrough::WsPassthroughLayer;
+    /// let layer = WsPassthroughLayer::new().upgrades("tcp,SPDY/3.1".parse()?);
+    /// # let _ = layer;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// A client asks with any method by `Upgrade` (RFC 9110 §7.8), as long as it sends no content, or by extended
+    /// CONNECT (RFC 8441); the inner service sees the one that is asked for, and must answer 101 and name it. The rules
+    /// for WebSockets hold: paths, origins, how many, for how long. But of what is said then, nothing is known. A tunnel
+    /// that is to end is told so by nobody: when it is drained, it may go on for as long as there is time. And when an
+    /// end fails, or time is up, the other gets what there was to send and no good end, so that over TLS it can tell.
+    pub fn upgrades(mut self, protocols: UpgradeProtocols) -> Self {
+        self.change().upgrades = protocols;
         self
     }
 
@@ -189,7 +213,7 @@ impl WsPassthroughLayer {
         self
     }
 
-    /// Whether the inner service is told of a WebSocket by `Connection` and `Upgrade`, too, as
+    /// Whether the inner service is told of a switch of protocols by `Connection` and `Upgrade`, too, as
     /// hyper-util's clients need it. Without, it is told by the extension [`hyper::ext::Protocol`]
     /// alone, as `rproxy-upstream` wants it.
     pub fn keep_upgrade_fields(mut self, keep: bool) -> Self {
@@ -241,11 +265,22 @@ impl Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            paths, origins, keep_upgrade_fields, limits, lifetime, max_tunnels, client_limits, messages, ..
+            paths,
+            origins,
+            upgrades,
+            keep_upgrade_fields,
+            limits,
+            lifetime,
+            max_tunnels,
+            client_limits,
+            messages,
+            tunnels: _,
+            on_close: _,
         } = self;
         f.debug_struct("Settings")
             .field("paths", paths)
             .field("origins", origins)
+            .field("upgrades", upgrades)
             .field("keep_upgrade_fields", keep_upgrade_fields)
             .field("limits", limits)
             .field("lifetime", lifetime)

@@ -65,7 +65,7 @@
 //! [`keep_upgrade_fields`](WsPassthroughLayer::keep_upgrade_fields).
 //!
 //! A request to upgrade to anything else goes on as an ordinary one, without `Upgrade` (RFC 9110
-//! §7.8). Other requests pass untouched.
+//! §7.8), unless that is [allowed by name](WsPassthroughLayer::upgrades). Other requests pass untouched.
 //!
 //! A tunnel that is silent for ten minutes [is closed](WsPassthroughLayer::idle_timeout). An end that
 //! has no more to say can still listen. A slow reader slows the sender down: in each direction, a
@@ -105,7 +105,7 @@
 //! | 426 | a `Sec-WebSocket-Version` other than 13, with the one that is |
 //! | 403 | a path without WebSockets, a page of another origin |
 //! | 429 | as many tunnels of this client as one may have |
-//! | 501 | extended CONNECT for another protocol; a server that can't let go of the connection |
+//! | 501 | extended CONNECT for a protocol that is not allowed; a server that can't let go of the connection |
 //! | 502 | the inner service switched protocols unasked, or without the right `Sec-WebSocket-Accept` |
 //! | 503 | the tunnels are being drained, or there are as many as may be |
 //!
@@ -126,10 +126,12 @@ mod meter;
 mod opening;
 mod origins;
 mod paths;
+mod protocols;
 mod refusal;
 mod service;
 mod stats;
 mod summary;
+mod switch;
 mod tunnel;
 mod tunnels;
 
@@ -139,6 +141,7 @@ pub use self::layer::WsPassthroughLayer;
 pub use self::message::{MessageContext, Verdict, WsEnd, WsMessage};
 pub use self::origins::{WsOrigins, WsOriginsError};
 pub use self::paths::{WsPaths, WsPathsError};
+pub use self::protocols::{UpgradeProtocols, UpgradeProtocolsError};
 pub use self::refusal::{BadHandshake, Refusal, WsDecision};
 pub use self::service::WsPassthroughService;
 pub use self::stats::TunnelStats;

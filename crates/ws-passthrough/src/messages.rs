@@ -160,7 +160,7 @@ where
             close_from_client: end.said_by(WsEnd::Client),
             close_from_upstream: end.said_by(WsEnd::Upstream),
             close_from_proxy: end.said_by_us(),
-            ..TunnelSummary::unopened(about.path.clone(), Duration::ZERO, end.by)
+            ..TunnelSummary::new(about.path.clone(), Duration::ZERO, end.by)
         };
         // They come of the same streams, and so fit.
         if let (Ok(client), Ok(upstream)) = (to_client.reunite(read_client), to_upstream.reunite(read_upstream)) {

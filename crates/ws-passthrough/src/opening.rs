@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -14,21 +14,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep};
 
 use crate::end::TunnelEnd;
-use crate::handshake;
+use crate::handshake::By;
 use crate::layer::Settings;
 use crate::messages::{About, MessageSettings, Messages};
 use crate::refusal::{Refusal, WsDecision};
 use crate::summary::{ClosedBy, TunnelSummary};
+use crate::switch::Switch;
 use crate::tunnel::{Limits, Tunnel};
 use crate::tunnels::OpenTunnel;
 
 /// What is to be known when the inner service has answered.
 pub(crate) struct Opening {
     pub(crate) client: OnUpgrade,
-    /// The `Sec-WebSocket-Accept` that is the right answer.
-    pub(crate) accept: String,
-    /// The client asked by extended CONNECT.
-    pub(crate) extended: bool,
+    pub(crate) switch: Switch,
+    /// How the client asked.
+    pub(crate) by: By,
     pub(crate) path: Box<str>,
     /// The client, if anybody told.
     pub(crate) ip: Option<IpAddr>,
@@ -38,67 +38,68 @@ pub(crate) struct Opening {
 
 impl Opening {
     /// Makes the answer to the client of the one from the inner service.
-    pub(crate) fn answer<B>(mut self, mut response: Response<B>) -> Response<Either<B, Full<Bytes>>> {
-        let extended = self.extended;
+    pub(crate) fn answer<B>(self, mut response: Response<B>) -> Response<Either<B, Full<Bytes>>> {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             // RFC 9110 §9.3.6: to a CONNECT, any 2xx says that there is a tunnel.
-            if extended && response.status().is_success() {
-                return Refusal::BadSwitch.response(extended);
+            if self.by == By::ExtendedConnect && response.status().is_success() {
+                return Refusal::BadSwitch.response(self.by);
             }
             response.extensions_mut().insert(WsDecision::Declined);
             return response.map(Either::Left);
         }
         let upstream = response.extensions_mut().remove::<OnUpgrade>();
-        // RFC 8441 §5: over HTTP/2 there is no key; that the inner service says which protocol it is stands for it.
-        let is_http2 =
-            response.extensions_mut().remove::<Protocol>().is_some_and(|protocol| handshake::is_websocket(&protocol));
-        let is_accepted = |headers: &HeaderMap| is_http2 || handshake::is_accepted(headers, &self.accept);
-        let Some(upstream) = upstream.filter(|_| is_accepted(response.headers())) else {
-            return Refusal::BadSwitch.response(extended);
+        let by_http2 = response.extensions_mut().remove::<Protocol>();
+        let upstream = upstream.filter(|_| self.switch.is_accepted(response.headers(), by_http2.as_ref()));
+        let Some(upstream) = upstream else {
+            return Refusal::BadSwitch.response(self.by);
         };
         // RFC 6455 §4.1: not an extension that nobody asked for.
-        if self.settings.messages.is_some() && response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
-            return Refusal::BadSwitch.response(extended);
+        if self.settings.messages.is_some()
+            && matches!(self.switch, Switch::WebSocket { .. })
+            && response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS)
+        {
+            return Refusal::BadSwitch.response(self.by);
         }
+        let mut response = response.map(|_| Either::Right(Full::default()));
+        *response.status_mut() = self.switch.to_client(response.headers_mut(), self.by);
         let end = TunnelEnd::default();
-        let accept = std::mem::take(&mut self.accept);
         tokio::spawn(self.tunnel(upstream, end.clone()));
 
-        let mut response = response.map(|_| Either::Right(Full::default()));
-        handshake::to_client(response.headers_mut(), (!extended).then_some(&accept));
-        if extended {
-            // RFC 8441 §5
-            *response.status_mut() = StatusCode::OK;
-        }
         response.extensions_mut().insert(WsDecision::Tunnelled);
         response.extensions_mut().insert(end);
         response
     }
 
     async fn tunnel(self, upstream: OnUpgrade, end: TunnelEnd) {
-        let Self { client, path, ip, open, settings, .. } = self;
+        let Self { client, switch, path, ip, open, settings, .. } = self;
+        let other = switch.into_other();
         let opened = Instant::now();
         let limits = settings.limits;
         let tunnels = open.tunnels();
         tunnels.counters().opened();
-        let summary = match both(client, upstream, limits, &open).await {
+        let mut summary = match both(client, upstream, limits, &open).await {
             Ok((client, upstream)) => {
                 let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
                 match &settings.messages {
-                    Some(messages) => {
+                    // In other protocols there are none that we know of.
+                    Some(messages) if other.is_none() => {
                         let about = About { path, ip, opened };
                         // As large as the sockets of both ends together: not in every tunnel's future.
                         Box::pin(relay_messages(client, upstream, messages, &settings, &open, about)).await
                     }
-                    None => {
-                        let mut tunnel = Tunnel::new(client, upstream, limits, tunnels.clone());
+                    _ => {
+                        let tunnel = Tunnel::new(client, upstream, limits, tunnels.clone());
+                        let mut tunnel = if other.is_some() { tunnel.opaque() } else { tunnel };
                         relay(&mut tunnel, &open, &settings).await;
                         tunnel.summary(path, opened)
                     }
                 }
             }
-            Err(by) => TunnelSummary::unopened(path, opened.elapsed(), by),
+            Err(by) => TunnelSummary::new(path, opened.elapsed(), by),
         };
+        if let Some(protocol) = other {
+            summary.protocol = protocol.as_str().to_owned().into();
+        }
         // By now both sockets are closed.
         tunnels.counters().closed(summary.closed_by);
         if let Some(tell) = &settings.on_close {

@@ -5,18 +5,21 @@ use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTE
 use http::{Response, StatusCode};
 use http_body_util::{Either, Full};
 
+use crate::handshake::By;
+
 /// What became of a request to switch protocols: an extension of the response. A response to any
 /// other request has none.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum WsDecision {
-    /// Both ends agreed, and a tunnel is open.
+    /// Both ends agreed, and a tunnel is open: a WebSocket, or [what else is
+    /// allowed](crate::WsPassthroughLayer::upgrades).
     Tunnelled,
     /// Answered here.
     Refused(Refusal),
     /// The inner service answered with something else than 101, and that was passed on.
     Declined,
-    /// It was not for a WebSocket, and went on as an ordinary request.
+    /// It was for something that is not let through, and went on as an ordinary request.
     Ignored,
 }
 
@@ -36,7 +39,8 @@ pub enum Refusal {
     TooMany,
     /// 429: this client has as many tunnels as one may have.
     TooManyOfClient,
-    /// 501: an extended CONNECT (RFC 8441) for something else than a WebSocket.
+    /// 501: an extended CONNECT (RFC 8441) for something else than a WebSocket that is not
+    /// [allowed](crate::WsPassthroughLayer::upgrades).
     UnknownProtocol,
     /// 501: the server that this layer is used in can't let go of the connection.
     NoUpgrade,
@@ -99,9 +103,8 @@ impl Refusal {
         }
     }
 
-    /// The one place where refusals are made. `extended`: to an extended CONNECT, which knows no
-    /// `Upgrade` (RFC 8441 §4).
-    pub(crate) fn response<B>(self, extended: bool) -> Response<Either<B, Full<Bytes>>> {
+    /// The one place where refusals are made: the answer to a request that asked `by`.
+    pub(crate) fn response<B>(self, by: By) -> Response<Either<B, Full<Bytes>>> {
         let body: &'static [u8] = match self.status() {
             StatusCode::BAD_REQUEST => b"Bad Request\n",
             StatusCode::UPGRADE_REQUIRED => b"Upgrade Required\n",
@@ -119,7 +122,8 @@ impl Refusal {
         if self == Refusal::UnsupportedVersion {
             // RFC 6455 §4.4
             set(SEC_WEBSOCKET_VERSION, "13");
-            if !extended {
+            // RFC 8441 §4: an extended CONNECT knows no `Upgrade`.
+            if by == By::Upgrade {
                 // RFC 9110 §15.5.22
                 set(UPGRADE, "websocket");
                 set(CONNECTION, "Upgrade");

@@ -7,15 +7,17 @@ use bytes::Bytes;
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{Request, Response};
 use http_body_util::{Either, Full};
+use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use rproxy_client_ip::ClientIp;
 use tower_service::Service;
 
 use crate::future::ResponseFuture;
-use crate::handshake::{self, Asked};
+use crate::handshake::{self, Asked, By};
 use crate::layer::Settings;
 use crate::opening::Opening;
 use crate::refusal::Refusal;
+use crate::switch::Switch;
 
 /// Made by [`WsPassthroughLayer`](crate::WsPassthroughLayer).
 #[derive(Clone, Debug)]
@@ -44,8 +46,10 @@ impl<S> WsPassthroughService<S> {
         self.inner
     }
 
-    /// Whether a handshake is passed on, and then what to expect; it is changed to be passed on.
-    fn open<B>(&self, request: &mut Request<B>, extended: bool) -> Result<Box<Opening>, Refusal> {
+    /// Whether a handshake is passed on, and then what to expect; it is changed to be passed on. `other` is what is
+    /// asked for if that is no WebSocket.
+    fn open<B>(&self, request: &mut Request<B>, other: Option<Protocol>, by: By) -> Result<Box<Opening>, Refusal> {
+        let Settings { tunnels, max_tunnels, client_limits, messages, .. } = &*self.settings;
         let path: Box<str> = request.uri().path().into();
         if !self.settings.allows(&path) {
             return Err(Refusal::ForbiddenPath);
@@ -53,21 +57,34 @@ impl<S> WsPassthroughService<S> {
         if self.settings.origins.as_ref().is_some_and(|origins| !origins.allow(request)) {
             return Err(Refusal::ForbiddenOrigin);
         }
-        let checked = match extended {
-            true => handshake::check_extended(request).map(|()| None),
-            false => handshake::check(request).map(Some),
-        }?;
+        let switch = match (other, by) {
+            (Some(protocol), _) => Switch::Other(protocol),
+            (None, By::Upgrade) => Switch::WebSocket { accept: handshake::check(request)? },
+            (None, By::ExtendedConnect) => {
+                handshake::check_extended(request)?;
+                Switch::WebSocket { accept: handshake::add_key(request.headers_mut()) }
+            }
+        };
         let client = request.extensions_mut().remove::<OnUpgrade>().ok_or(Refusal::NoUpgrade)?;
-        let Settings { tunnels, max_tunnels, client_limits, .. } = &*self.settings;
         let ip = request.extensions().get::<ClientIp>().map(|client| client.0);
         let open = tunnels.enter(ip, *max_tunnels, client_limits)?;
-        let accept = checked.unwrap_or_else(|| handshake::to_http1(request));
-        handshake::announce(request, self.settings.keep_upgrade_fields);
-        if self.settings.messages.is_some() {
+        handshake::announce(request, &switch, by, self.settings.keep_upgrade_fields);
+        if messages.is_some() {
             // They change what frames mean, and we are to read them.
             request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
         }
-        Ok(Box::new(Opening { client, accept, extended, path, ip, open, settings: Arc::clone(&self.settings) }))
+        Ok(Box::new(Opening { client, switch, by, path, ip, open, settings: Arc::clone(&self.settings) }))
+    }
+
+    /// Passes a handshake on, or refuses it.
+    fn hand_on<B>(&mut self, mut request: Request<B>, other: Option<Protocol>, by: By) -> ResponseFuture<S::Future>
+    where
+        S: Service<Request<B>>,
+    {
+        match self.open(&mut request, other, by) {
+            Ok(opening) => ResponseFuture::opening(self.inner.call(request), opening),
+            Err(refusal) => ResponseFuture::refused(refusal, by),
+        }
     }
 }
 
@@ -84,15 +101,11 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let asked = Asked::of(&request);
-        let extended = asked == Asked::ExtendedConnect;
-        match asked {
+        match Asked::of(&request, &self.settings.upgrades) {
             Asked::Nothing => ResponseFuture::ordinary(self.inner.call(request)),
-            Asked::WebSocket | Asked::ExtendedConnect => match self.open(&mut request, extended) {
-                Ok(opening) => ResponseFuture::opening(self.inner.call(request), opening),
-                Err(refusal) => ResponseFuture::refused(refusal, extended),
-            },
-            Asked::OtherConnect => ResponseFuture::refused(Refusal::UnknownProtocol, true),
+            Asked::WebSocket(by) => self.hand_on(request, None, by),
+            Asked::Allowed(protocol, by) => self.hand_on(request, Some(protocol), by),
+            Asked::OtherConnect => ResponseFuture::refused(Refusal::UnknownProtocol, By::ExtendedConnect),
             // RFC 9110 §7.8: a server may ignore it.
             Asked::OtherUpgrade => {
                 handshake::forget_upgrade(request.headers_mut());

@@ -1,6 +1,9 @@
 //! What is known of a tunnel at its end.
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+use crate::handshake::WEBSOCKET;
 
 /// What a tunnel was: one line for a log.
 #[derive(Clone, Debug)]
@@ -8,6 +11,9 @@ use std::time::Duration;
 pub struct TunnelSummary {
     /// The path of the handshake.
     pub path: Box<str>,
+    /// What was spoken: `websocket`, or one of [the others](crate::WsPassthroughLayer::upgrades). Of those, neither
+    /// messages nor codes are known.
+    pub protocol: Cow<'static, str>,
     /// Bytes that the client sent, frame headers included.
     pub bytes_from_client: u64,
     /// Bytes that the upstream sent, frame headers included.
@@ -39,10 +45,11 @@ impl TunnelSummary {
         }
     }
 
-    /// Of one that ended before it began.
-    pub(crate) fn unopened(path: Box<str>, duration: Duration, closed_by: ClosedBy) -> Self {
+    /// Of one that nothing went through yet.
+    pub(crate) fn new(path: Box<str>, duration: Duration, closed_by: ClosedBy) -> Self {
         Self {
             path,
+            protocol: WEBSOCKET.into(),
             bytes_from_client: 0,
             bytes_from_upstream: 0,
             messages_from_client: 0,

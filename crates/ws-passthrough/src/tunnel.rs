@@ -1,6 +1,7 @@
 //! Bytes between a client and an upstream, for as long as both want it.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::direction::{Closing, Direction, Fault};
-use crate::frames::GOING_AWAY;
+use crate::frames::{FrameTracker, GOING_AWAY};
 use crate::handshake::masking_key;
 use crate::summary::{ClosedBy, TunnelSummary};
 use crate::tunnels::{Ending, Tunnels};
@@ -22,6 +23,8 @@ pub(crate) struct Tunnel<C, U> {
     outbound: Direction,
     tunnels: Tunnels,
     phase: Phase,
+    /// What is spoken is no WebSocket: there is no word of ours for its end, and no other sign that it is whole.
+    is_opaque: bool,
     /// An end takes no more, or has ended for good: the rest is to be over soon.
     failing: bool,
     closed_by: Option<ClosedBy>,
@@ -50,8 +53,8 @@ enum Phase {
     },
     /// Nothing more is read.
     Ending {
-        client_shut: bool,
-        upstream_shut: bool,
+        client_done: bool,
+        upstream_done: bool,
     },
 }
 
@@ -60,10 +63,11 @@ impl<C, U> Tunnel<C, U> {
         Self {
             client,
             upstream,
-            inbound: Direction::new(),
-            outbound: Direction::new(),
+            inbound: Direction::new(FrameTracker::new()),
+            outbound: Direction::new(FrameTracker::new()),
             tunnels,
             phase: Phase::Open,
+            is_opaque: false,
             failing: false,
             closed_by: None,
             code: None,
@@ -73,11 +77,25 @@ impl<C, U> Tunnel<C, U> {
         }
     }
 
+    /// For a protocol that is no WebSocket.
+    pub(crate) fn opaque(self) -> Self {
+        Self {
+            inbound: Direction::new(FrameTracker::blind()),
+            outbound: Direction::new(FrameTracker::blind()),
+            is_opaque: true,
+            ..self
+        }
+    }
+
     /// Has both ends told at the end of the message that they are being sent, which may take as long as there is
-    /// `patience`.
+    /// `patience`. So long may an opaque one go on, too, before it is cut off.
     pub(crate) fn close(&mut self, Ending { by, code, patience }: Ending) {
         if matches!(self.phase, Phase::Open) {
             self.closed_by.get_or_insert(by);
+            if self.is_opaque {
+                self.hurry(patience);
+                return;
+            }
             self.code = Some(code);
             self.phase = Phase::Closing { code, mask: masking_key(), told: false };
             self.timer.as_mut().reset(Instant::now() + patience);
@@ -87,22 +105,49 @@ impl<C, U> Tunnel<C, U> {
     /// What became of it.
     pub(crate) fn summary(&self, path: Box<str>, opened: Instant) -> TunnelSummary {
         TunnelSummary {
-            path,
             bytes_from_client: self.inbound.bytes(),
             bytes_from_upstream: self.outbound.bytes(),
             messages_from_client: self.inbound.messages(),
             messages_from_upstream: self.outbound.messages(),
-            duration: opened.elapsed(),
-            closed_by: self.closed_by.unwrap_or(ClosedBy::Client),
             close_from_client: self.inbound.close_code(),
             close_from_upstream: self.outbound.close_code(),
             close_from_proxy: self.code,
+            ..TunnelSummary::new(path, opened.elapsed(), self.closed_by.unwrap_or(ClosedBy::Client))
         }
     }
 
     fn end(&mut self) {
-        self.phase = Phase::Ending { client_shut: false, upstream_shut: false };
+        self.phase = Phase::Ending { client_done: false, upstream_done: false };
         self.timer.as_mut().reset(Instant::now() + self.limits.close);
+    }
+
+    /// What is not over by itself within `time` is ended.
+    fn hurry(&mut self, time: Duration) {
+        if !self.failing {
+            self.failing = true;
+            self.timer.as_mut().reset(Instant::now() + time);
+        }
+    }
+
+    /// One end can't be read any more, or takes no more. What it has said still arrives, and so may the last words of one
+    /// that takes no more; what is said to it is read and thrown away, as a socket that is closed with bytes unread
+    /// resets its connection.
+    fn lose(&mut self, end: ClosedBy, fault: Fault) {
+        let (from, to) = match end {
+            ClosedBy::Client => (&mut self.inbound, &mut self.outbound),
+            _ => (&mut self.outbound, &mut self.inbound),
+        };
+        if fault == Fault::Source {
+            from.end_source();
+        }
+        to.lose_destination();
+        self.hurry(self.limits.close);
+    }
+
+    /// Whether it ends before both had said all that they had to say, where nothing but the end of the connection
+    /// would tell: that is not to look like a good end.
+    fn is_cut_off(&self) -> bool {
+        self.is_opaque && !(self.inbound.is_shut() && self.outbound.is_shut())
     }
 }
 
@@ -124,34 +169,23 @@ where
             self.closed_by.get_or_insert(ClosedBy::Upstream);
         }
         self.count();
-        // A connection that can't be read is gone.
-        if let Poll::Ready(Err(Fault::Source)) = inbound {
-            self.closed_by.get_or_insert(ClosedBy::Client);
-            return Poll::Ready(());
-        }
-        if let Poll::Ready(Err(Fault::Source)) = outbound {
-            self.closed_by.get_or_insert(ClosedBy::Upstream);
-            return Poll::Ready(());
-        }
-        // From one that can't be written to, there may be something to read: its last words.
-        if let Poll::Ready(Err(Fault::Destination)) = inbound {
-            self.closed_by.get_or_insert(ClosedBy::Upstream);
-            self.inbound.lose_destination();
-            self.hurry();
-            // It is to be looked at again, now that it goes nowhere.
-            cx.waker().wake_by_ref();
-        }
-        if let Poll::Ready(Err(Fault::Destination)) = outbound {
-            self.closed_by.get_or_insert(ClosedBy::Client);
-            self.outbound.lose_destination();
-            self.hurry();
+        let (client, upstream) = (ClosedBy::Client, ClosedBy::Upstream);
+        for (moved, source, destination) in [(inbound, client, upstream), (outbound, upstream, client)] {
+            let Poll::Ready(Err(fault)) = moved else { continue };
+            let gone = if fault == Fault::Source { source } else { destination };
+            self.closed_by.get_or_insert(gone);
+            if fault == Fault::Source && self.is_opaque {
+                return Poll::Ready(());
+            }
+            self.lose(gone, fault);
+            // The directions are to be looked at again, now that they go elsewhere.
             cx.waker().wake_by_ref();
         }
         // RFC 6455 §7.1.1: both have said Close, and one has ended the connection. There is nothing for the other to wait
         // for.
         let one_is_shut = self.inbound.is_shut() || self.outbound.is_shut();
         if one_is_shut && self.inbound.has_said_close() && self.outbound.has_said_close() {
-            self.hurry();
+            self.hurry(self.limits.close);
         }
         let settled = |direction: &Direction| match closing {
             Some(_) => direction.is_settled(),
@@ -160,13 +194,6 @@ where
         match settled(&self.inbound) && settled(&self.outbound) {
             true => Poll::Ready(()),
             false => Poll::Pending,
-        }
-    }
-
-    fn hurry(&mut self) {
-        if !self.failing {
-            self.failing = true;
-            self.timer.as_mut().reset(Instant::now() + self.limits.close);
         }
     }
 
@@ -180,15 +207,25 @@ where
         }
     }
 
-    /// Ends both connections in good order. An end that fails is one that ended.
+    /// Ends both connections in good order, or sends what there is, so that they can be dropped: then TLS, for one, does
+    /// not say that this was all (RFC 8446 §6.1). An end that fails is one that ended.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Phase::Ending { client_shut, upstream_shut } = &mut self.phase else { return Poll::Pending };
-        *client_shut = *client_shut || Pin::new(&mut self.client).poll_shutdown(cx).is_ready();
-        *upstream_shut = *upstream_shut || Pin::new(&mut self.upstream).poll_shutdown(cx).is_ready();
-        match *client_shut && *upstream_shut {
+        let is_cut_off = self.is_cut_off();
+        let Phase::Ending { client_done, upstream_done } = &mut self.phase else { return Poll::Pending };
+        let (client, upstream) = (Pin::new(&mut self.client), Pin::new(&mut self.upstream));
+        *client_done = *client_done || poll_finish(client, cx, is_cut_off).is_ready();
+        *upstream_done = *upstream_done || poll_finish(upstream, cx, is_cut_off).is_ready();
+        match *client_done && *upstream_done {
             true => Poll::Ready(()),
             false => Poll::Pending,
         }
+    }
+}
+
+fn poll_finish(io: Pin<&mut impl AsyncWrite>, cx: &mut Context<'_>, is_cut_off: bool) -> Poll<io::Result<()>> {
+    match is_cut_off {
+        true => io.poll_flush(cx),
+        false => io.poll_shutdown(cx),
     }
 }
 

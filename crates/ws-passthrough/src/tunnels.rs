@@ -149,6 +149,16 @@ impl Tunnels {
     }
 }
 
+impl Order {
+    /// How long a message under way may take from `turn` on, so that there is still time for the answers, which may
+    /// take as long as `close`; at least half of what is left.
+    fn patience(&self, turn: Instant, close: Duration) -> Duration {
+        let Some(within) = self.within else { return close };
+        let left = (self.began + within).saturating_duration_since(turn);
+        left.saturating_sub(close).max(left / 2)
+    }
+}
+
 /// At most a hundred a second.
 const PER_TUNNEL: Duration = Duration::from_millis(10);
 
@@ -200,9 +210,8 @@ impl OpenTunnel {
             let turn = order.began + order.spread.mul_f64(f64::from(self.turn) / f64::from(u32::MAX));
             tokio::select! {
                 () = sleep_until(turn) => {
-                    let left = order.within.map(|within| (order.began + within).saturating_duration_since(turn));
                     let by = if order.is_last { ClosedBy::Drain } else { ClosedBy::Restart };
-                    return Ending { by, code: order.code, patience: left.map_or(close, |left| left.saturating_sub(close).max(left / 2)) };
+                    return Ending { by, code: order.code, patience: order.patience(turn, close) };
                 }
                 // Another order may be in more of a hurry.
                 _ = orders.changed() => {}

@@ -32,13 +32,9 @@ async fn serve_by_client(layer: WsPassthroughLayer, upstream: SocketAddr) -> Soc
         Upstream::builder().backend(&format!("http://{upstream}")).unwrap().build().unwrap();
     let told = |mut request: Request<Incoming>| {
         let client: Option<IpAddr> = request.headers().get("client").map(|ip| ip.to_str().unwrap().parse().unwrap());
-        request.extensions_mut().extend(client.map(ClientIp).into_iter().fold(
-            http::Extensions::new(),
-            |mut all, ip| {
-                all.insert(ip);
-                all
-            },
-        ));
+        if let Some(client) = client {
+            request.extensions_mut().insert(ClientIp(client));
+        }
         request
     };
     let service = ServiceBuilder::new().map_request(told).service(layer.layer(upstream));

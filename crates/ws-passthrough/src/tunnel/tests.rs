@@ -1,4 +1,5 @@
 use std::io;
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream, DuplexStream, ReadBuf, duplex};
 use tokio::task::JoinHandle;
@@ -264,4 +265,106 @@ async fn after_both_have_said_close_an_end_that_stays_is_not_waited_for_long() {
     let summary = running.await.unwrap();
     assert_eq!((summary.closed_by, summary.close_code()), (ClosedBy::Client, Some(1000)));
     assert_eq!(summary.duration, Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opaque_one_that_is_drained_goes_on_for_as_long_as_there_is_time_and_is_told_nothing() {
+    for finishes in [true, false] {
+        let (mut client, mut upstream, tunnel) = tunnel(1024);
+        let (close, running) = run(tunnel.opaque());
+        close.send(()).unwrap();
+        tokio::time::sleep(PATIENCE - Duration::from_secs(1)).await;
+        upstream.write_all(b"\x88\x00").await.unwrap();
+        assert_eq!(read(&mut client, 2).await, b"\x88\x00");
+        let (mut to_client, mut to_upstream) = (Vec::new(), Vec::new());
+        if finishes {
+            client.shutdown().await.unwrap();
+            upstream.shutdown().await.unwrap();
+        }
+        client.read_to_end(&mut to_client).await.unwrap();
+        upstream.read_to_end(&mut to_upstream).await.unwrap();
+        assert!(to_client.is_empty() && to_upstream.is_empty());
+        let summary = running.await.unwrap();
+        assert_eq!((summary.closed_by, summary.close_code()), (ClosedBy::Drain, None));
+        assert_eq!(summary.duration, PATIENCE - Duration::from_secs(u64::from(finishes)));
+    }
+}
+
+/// A socket that is reset where it would have nothing more to give, and remembers whether it was flushed and whether it
+/// was shut down.
+#[derive(Debug)]
+struct Watched {
+    socket: DuplexStream,
+    resets: bool,
+    seen: Arc<Mutex<(bool, bool)>>,
+}
+
+impl Watched {
+    fn new(socket: DuplexStream, resets: bool) -> (Self, Arc<Mutex<(bool, bool)>>) {
+        let seen = Arc::<Mutex<(bool, bool)>>::default();
+        (Self { socket, resets, seen: Arc::clone(&seen) }, seen)
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.socket).poll_read(cx, buf) {
+            Poll::Pending if self.resets => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            polled => polled,
+        }
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.seen.lock().unwrap().0 = true;
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.seen.lock().unwrap().1 = true;
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_cut_off_does_not_look_like_a_good_end_where_nothing_else_would_tell() {
+    let limits = Limits { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
+    for is_opaque in [true, false] {
+        let ((_client, near), (far, _upstream)) = (duplex(64), duplex(64));
+        let ((near, _), (far, seen)) = (Watched::new(near, true), Watched::new(far, false));
+        let tunnel = Tunnel::new(near, far, limits, Tunnels::new());
+        if is_opaque {
+            tunnel.opaque().await
+        } else {
+            tunnel.await
+        };
+        let (is_flushed, is_shut) = *seen.lock().unwrap();
+        // A WebSocket without a Close has no good end, whatever its connection says.
+        assert_eq!((is_flushed, is_shut), (is_opaque, !is_opaque));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_words_of_an_end_that_is_reset_arrive_though_the_other_goes_on_sending() {
+    let ((mut client, near), (far, mut upstream)) = (duplex(64), duplex(64));
+    upstream.write_all(b"last").await.unwrap();
+    let (far, _) = Watched::new(far, true);
+    let limits = Limits { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
+    let running = tokio::spawn(Tunnel::new(near, far, limits, Tunnels::new()));
+    // Read to the end, so that nothing is left that would reset the connection.
+    for _ in 0..100 {
+        client.write_all(b"and more").await.unwrap();
+    }
+    let mut heard = Vec::new();
+    client.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"last");
+    client.shutdown().await.unwrap();
+    let begin = Instant::now();
+    running.await.unwrap();
+    assert_eq!(begin.elapsed(), Duration::ZERO);
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::uri::InvalidUri;
+use hyper::ext::Protocol;
 use rproxy_cache::{CacheLayer, CacheStore, Disk, DiskError};
 use rproxy_client_ip::{ClientIp, ClientIpLayer};
 use rproxy_forward_headers::ForwardHeadersLayer;
@@ -110,7 +111,12 @@ impl Shared {
     pub(crate) fn stack(&self, config: &Config) -> Result<Stack, StackError> {
         let security_headers = security_headers(config);
         let cache = self.cache.clone().map(|store| {
-            CacheLayer::new(store)
+            let layer = match config.upgrades {
+                // A WebSocket's handshake it knows by its key; the others have none.
+                Some(_) => CacheLayer::new(store).bypass_when(|head| head.extensions.get::<Protocol>().is_some()),
+                None => CacheLayer::new(store),
+            };
+            layer
                 .paths(config.cache_paths.value().clone())
                 .max_object(config.cache_max_object)
                 .query(config.cache_query.clone())
@@ -214,6 +220,9 @@ fn ws_passthrough(layer: WsPassthroughLayer, config: &Config) -> WsPassthroughLa
         .ipv6_prefix(config.rate_ipv6_prefix);
     if let Some(origins) = &config.ws_origins {
         layer = layer.origins(origins.value().clone());
+    }
+    if let Some(protocols) = &config.upgrades {
+        layer = layer.upgrades(protocols.value().clone());
     }
     if let Some(time) = config.ws_lifetime {
         layer = layer.lifetime(time);

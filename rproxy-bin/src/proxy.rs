@@ -212,13 +212,14 @@ impl Proxy {
 
 /// Where WebSockets lead, and who may go there.
 fn way(config: &Config) -> Vec<Option<String>> {
-    let is_part = |setting: &&Setting| matches!(setting.key, "upstream" | "ws_enabled" | "ws_paths" | "ws_origins");
+    let is_part =
+        |setting: &&Setting| matches!(setting.key, "upstream" | "ws_enabled" | "ws_paths" | "ws_origins" | "upgrades");
     settings().filter(is_part).map(|setting| (setting.show)(config)).collect()
 }
 
 /// The settings that differ and are not part of what a reload replaces.
 fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
-    const REPLACED: [&str; 40] = [
+    const REPLACED: [&str; 41] = [
         "blocked_paths",
         "body_timeout",
         "cache_max_object",
@@ -234,6 +235,7 @@ fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
         "max_body",
         "security_headers",
         "trusted_proxies",
+        "upgrades",
         "upstream",
         "upstream_balance",
         "upstream_ca",

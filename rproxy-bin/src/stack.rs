@@ -144,7 +144,10 @@ pub fn layers(config: &Config) -> Vec<String> {
             ),
         ),
         Some(match config.ws_enabled {
-            true => format!("WsPassthrough    {}", config.ws_paths.text()),
+            true => {
+                let others = config.upgrades.as_ref().map(|others| format!(", and upgrades to {}", others.text()));
+                format!("WsPassthrough    {}{}", config.ws_paths.text(), others.unwrap_or_default())
+            }
             false => "WsPassthrough    refuses every upgrade".to_owned(),
         }),
         Some("ForwardHeaders   X-Forwarded-*, X-Real-IP, X-Request-Id, Via".to_owned()),

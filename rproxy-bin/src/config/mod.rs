@@ -45,7 +45,7 @@ use rproxy_path_filter::PathRules;
 use rproxy_server::{Limits, Listen};
 use rproxy_tls::{CipherSuites, TlsVersion};
 use rproxy_upstream::Backend;
-use rproxy_ws_passthrough::{WsOrigins, WsPaths};
+use rproxy_ws_passthrough::{UpgradeProtocols, WsOrigins, WsPaths};
 
 use self::source::Origins;
 
@@ -208,6 +208,8 @@ pub struct Config {
     pub ws_paths: Written<WsPaths>,
     /// Whose pages may open a WebSocket; `None` for any.
     pub ws_origins: Option<Written<WsOrigins>>,
+    /// What else than a WebSocket may be upgraded to; `None` for nothing.
+    pub upgrades: Option<Written<UpgradeProtocols>>,
     /// Silence after which a WebSocket is closed.
     pub ws_idle_timeout: Duration,
     /// Time after which a WebSocket is closed, whatever goes on; `None` for any time.
@@ -441,6 +443,7 @@ impl Default for Config {
             ws_enabled: true,
             ws_paths: paths::websockets(),
             ws_origins: None,
+            upgrades: None,
             ws_idle_timeout: Duration::from_secs(10 * 60),
             ws_lifetime: None,
             ws_max_connections: None,

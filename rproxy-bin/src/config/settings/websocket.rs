@@ -43,6 +43,17 @@ pub(super) static SETTINGS: &[Setting] = &[
         show: |c| c.ws_origins.as_ref().map(|origins| origins.text().to_owned()),
     },
     Setting {
+        key: "upgrades",
+        heading: HEADING,
+        placeholder: "PROTOCOL,...",
+        default: Fallback::Words("none"),
+        help: "What else may be upgraded to, under the same rules: passed on as bytes once the upstream has switched to it",
+        accepted: "comma-separated names as in Upgrade: tcp, SPDY/3.1; none of HTTP or TLS",
+        secret: false,
+        set: |c, t| put(&mut c.upgrades, optional(t, str::parse)),
+        show: |c| c.upgrades.as_ref().map(|protocols| protocols.text().to_owned()),
+    },
+    Setting {
         key: "ws_idle_timeout",
         heading: HEADING,
         placeholder: "DURATION",

@@ -14,6 +14,7 @@ use super::line::{Asked, Told};
 pub(super) fn write(out: &mut Vec<u8>, began: SystemTime, asked: &Asked, told: &Told) {
     let request = asked.request.as_ref();
     let text = |bytes: &'_ [u8]| String::from_utf8_lossy(bytes).into_owned();
+    let tunnel = |websocket: bool| told.tunnel.as_ref().filter(|tunnel| (tunnel.protocol == "websocket") == websocket);
     let line = Line {
         time: humantime::format_rfc3339_millis(began).to_string(),
         client: asked.client,
@@ -35,12 +36,17 @@ pub(super) fn write(out: &mut Vec<u8>, began: SystemTime, asked: &Asked, told: &
         request_id: told.request_id.as_ref().map(|id| id.as_str()),
         user_agent: request.and_then(|request| request.user_agent.as_ref()).map(|agent| text(agent.as_bytes())),
         referer: request.and_then(|request| request.referer.as_ref()).map(|referer| text(referer.as_bytes())),
-        websocket: told.tunnel.as_ref().map(|tunnel| WebSocket {
+        websocket: tunnel(true).map(|tunnel| WebSocket {
             closed_by: tunnel.closed_by.as_str(),
             close_code: tunnel.close_code(),
             bytes_received: tunnel.bytes_from_client,
             messages_received: tunnel.messages_from_client,
             messages_sent: tunnel.messages_from_upstream,
+        }),
+        upgrade: tunnel(false).map(|tunnel| Upgrade {
+            protocol: &tunnel.protocol,
+            closed_by: tunnel.closed_by.as_str(),
+            bytes_received: tunnel.bytes_from_client,
         }),
         aborted: told.aborted,
     };
@@ -93,10 +99,12 @@ struct Line<'a> {
     referer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     websocket: Option<WebSocket>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upgrade: Option<Upgrade<'a>>,
     aborted: bool,
 }
 
-/// What a tunnel was; what the client was sent is in `bytes`.
+/// What a WebSocket was; what the client was sent is in `bytes`.
 #[derive(Serialize)]
 struct WebSocket {
     closed_by: &'static str,
@@ -105,6 +113,14 @@ struct WebSocket {
     bytes_received: u64,
     messages_received: u64,
     messages_sent: u64,
+}
+
+/// What the tunnel of another protocol was.
+#[derive(Serialize)]
+struct Upgrade<'a> {
+    protocol: &'a str,
+    closed_by: &'static str,
+    bytes_received: u64,
 }
 
 /// Escapes all that is not printable ASCII: C1 controls, line separators and changes of direction

@@ -56,12 +56,19 @@ fn line(out: &mut Line<'_>, began: SystemTime, asked: &Asked, told: &Told) -> fm
         out.quoted(Some(error.to_string().as_bytes()));
     }
     if let Some(tunnel) = &told.tunnel {
+        let is_websocket = tunnel.protocol == "websocket";
+        if !is_websocket {
+            out.write_str(" protocol=")?;
+            out.word(tunnel.protocol.as_bytes());
+        }
         write!(out, " closed_by={}", tunnel.closed_by.as_str())?;
         if let Some(code) = tunnel.close_code() {
             write!(out, " close_code={code}")?;
         }
         write!(out, " received={}", tunnel.bytes_from_client)?;
-        write!(out, " messages={}/{}", tunnel.messages_from_client, tunnel.messages_from_upstream)?;
+        if is_websocket {
+            write!(out, " messages={}/{}", tunnel.messages_from_client, tunnel.messages_from_upstream)?;
+        }
     }
     if told.aborted {
         out.write_str(" aborted")?;

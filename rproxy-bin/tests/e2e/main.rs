@@ -7,6 +7,7 @@ mod support;
 
 mod cache_rules;
 mod caching;
+mod clients;
 mod draining;
 mod edge;
 mod forwarding;
@@ -15,5 +16,6 @@ mod running;
 mod statuses;
 mod takeover;
 mod tls;
+mod upgrades;
 mod upstreams;
 mod websocket;

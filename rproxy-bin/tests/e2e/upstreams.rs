@@ -1,12 +1,23 @@
 //! Backends by the settings that are about them.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::{SinkExt, StreamExt};
+use hyper::body::Incoming;
+use hyper::ext::Protocol;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls_pki_types::PrivateKeyDer;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::{WebSocketStream, connect_async};
 
 use crate::support::upstream::{Nginx, answering, ok};
 use crate::support::{PATIENCE, Proxy, connect, free_port, get, read_answer, request};
@@ -177,4 +188,68 @@ fn what_is_slow_is_told_apart() {
     let begin = Instant::now();
     assert_eq!(get(proxy.address, "/slow").status, 504);
     assert!(begin.elapsed() < PATIENCE);
+}
+
+/// A WebSocket echo over TLS, by extended CONNECT (RFC 8441), on a server that speaks HTTP/2 and nothing else; and the
+/// file with its certificate.
+fn http2_echo(folder: &Path) -> (SocketAddr, String) {
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let file = folder.join("backend.pem");
+    std::fs::write(&file, pair.cert.pem()).unwrap();
+    let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_no_client_auth().with_single_cert(vec![pair.cert.der().clone()], key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            sender.send(listener.local_addr().unwrap()).unwrap();
+            while let Ok((socket, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    // One that wants HTTP/1.1 gets no further than this.
+                    let Ok(socket) = acceptor.accept(socket).await else { return };
+                    let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    server.enable_connect_protocol();
+                    let _ = server.serve_connection(TokioIo::new(socket), service_fn(echo_websocket)).await;
+                });
+            }
+        });
+    });
+    (receiver.recv().unwrap(), file.to_str().unwrap().to_owned())
+}
+
+async fn echo_websocket(mut request: http::Request<Incoming>) -> Result<http::Response<String>, Infallible> {
+    assert_eq!(request.extensions().get::<Protocol>().unwrap().as_str(), "websocket");
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let stream = TokioIo::new(upgrade.await.unwrap());
+        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+        while let Some(Ok(message)) = socket.next().await {
+            if message.is_text() && socket.send(message).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(http::Response::new(String::new()))
+}
+
+#[tokio::test]
+async fn a_websocket_gets_through_to_a_backend_that_speaks_http2_alone_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let (backend, ca) = http2_echo(folder.path());
+    let upstream = format!("https://localhost:{}", backend.port());
+    let settings = [("RPROXY_UPSTREAM", upstream.as_str()), ("RPROXY_UPSTREAM_CA", &ca)];
+    let proxy = Proxy::start(backend, &settings);
+    for _ in 0..2 {
+        let (mut client, _) = connect_async(format!("ws://{}/", proxy.address)).await.unwrap();
+        client.send(Message::text("hello")).await.unwrap();
+        assert_eq!(client.next().await.unwrap().unwrap(), Message::text("hello"));
+        client.close(None).await.unwrap();
+        while client.next().await.is_some_and(|message| message.is_ok()) {}
+    }
 }

@@ -248,6 +248,28 @@ async fn the_log_has_one_line_at_the_end_and_the_metrics_have_it_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_for_people_tells_of_a_tunnel_and_of_one_that_was_cut_off() {
+    let settings = [("RPROXY_ACCESS_LOG", "text"), ("RPROXY_DRAIN_TIMEOUT", "1")];
+    let mut proxy = Proxy::start(echo_server(), &settings);
+    let (mut client, _) = connect_async(format!("ws://{}/chat?room=1", proxy.address)).await.unwrap();
+    client.send(Message::text("hello")).await.unwrap();
+    client.next().await.unwrap().unwrap();
+    client.close(Some(CloseFrame { code: CloseCode::Library(4001), reason: "bye".into() })).await.unwrap();
+    while client.next().await.is_some() {}
+    drop(client);
+    let line = tokio::task::block_in_place(|| proxy.wait_for_output("/chat?room=1"));
+    assert!(line.contains("\"GET /chat?room=1 HTTP/1.1\" 101 14 "), "{line}");
+    assert!(line.contains(" closed_by=client close_code=4001 received=22 messages=1/1 id="), "{line}");
+
+    // Its client answers nothing, and the time for draining is over before that for an answer.
+    let (_client, _) = connect_async(format!("ws://{}/silent", proxy.address)).await.unwrap();
+    proxy.signal("TERM");
+    let line = tokio::task::block_in_place(|| proxy.wait_for_output("/silent"));
+    assert!(line.contains("\"GET /silent HTTP/1.1\" 101 0 ") && line.contains("ms aborted id="), "{line}");
+    assert_eq!(tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_lets_them_be_unless_they_lead_elsewhere_now() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rproxy.toml");

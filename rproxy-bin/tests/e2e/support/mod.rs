@@ -108,7 +108,7 @@ impl Drop for Proxy {
     }
 }
 
-fn collect(source: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+pub(crate) fn collect(source: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&lines);
     std::thread::spawn(move || {
@@ -119,7 +119,7 @@ fn collect(source: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
     lines
 }
 
-fn wait_for(lines: &Mutex<Vec<String>>, text: &str) -> String {
+pub(crate) fn wait_for(lines: &Mutex<Vec<String>>, text: &str) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let present = lines.lock().unwrap().clone();
@@ -132,7 +132,7 @@ fn wait_for(lines: &Mutex<Vec<String>>, text: &str) -> String {
 }
 
 /// The first socket address that a line names.
-fn address_in(line: &str) -> SocketAddr {
+pub(crate) fn address_in(line: &str) -> SocketAddr {
     let candidates = line.split(|c: char| !(c.is_ascii_digit() || ".:[]".contains(c)));
     let mut addresses = candidates.filter_map(|word| word.trim_matches('.').parse().ok());
     addresses.next().unwrap_or_else(|| panic!("no address in {line:?}"))

@@ -53,25 +53,25 @@ fn show_tunnels(metrics: &Metrics, tunnels: Tunnels, codes: &CloseCodes) {
     };
     metrics.counters(
         "tunnel_bytes",
-        "Bytes through WebSocket tunnels, by who sent them",
+        "Bytes through the tunnels of WebSockets and other upgrades, by who sent them",
         stats(|stats| by_sender(stats.bytes_from_client, stats.bytes_from_upstream)),
     );
     metrics.counters(
         "tunnel_messages",
-        "Whole messages through WebSocket tunnels, by who sent them",
+        "Whole messages through WebSockets, by who sent them",
         stats(|stats| by_sender(stats.messages_from_client, stats.messages_from_upstream)),
     );
     metrics.counters(
         "tunnels_closed",
-        "WebSocket tunnels that have ended, by who ended them",
+        "Tunnels that have ended, by who ended them",
         stats(|stats| ClosedBy::ALL.map(|by| (vec![("by", by.as_str().to_owned())], stats.closed(by))).into()),
     );
     let codes = codes.clone();
-    let help = "WebSocket tunnels that have ended, by the code of the Close of whoever ended them";
+    let help = "Tunnels that have ended, by the code of the Close of whoever ended them";
     metrics.counters("tunnel_close_codes", help, move || {
         codes.counts().map(|(code, count)| (vec![("code", code.to_owned())], count)).collect()
     });
-    metrics.gauge("tunnels", "Open WebSocket tunnels", move || tunnels.open() as u64);
+    metrics.gauge("tunnels", "Open tunnels of WebSockets and other upgrades", move || tunnels.open() as u64);
 }
 
 fn by_sender(client: u64, upstream: u64) -> Vec<Labelled> {

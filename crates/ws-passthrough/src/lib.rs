@@ -92,8 +92,9 @@
 //! bytes, and those that are too large, or not what RFC 6455 allows, are not. Then there can be a
 //! [rate](WsPassthroughLayer::message_rate), [pings](WsPassthroughLayer::ping) to find ends that are
 //! gone, and [code](WsPassthroughLayer::on_message) that sees each message and may change it. That takes
-//! memory: a message each way, and 8 KiB for each of the two sockets; and compression is not offered to
-//! the upstream.
+//! memory: a message each way, and 8 KiB for each of the two sockets. And there is no compression: frames
+//! are read and written by tungstenite, which knows no extension (RFC 7692), so none is offered to the upstream, and
+//! one that it takes all the same is a 502.
 //!
 //! # How it fails
 //!
@@ -109,7 +110,9 @@
 //! | 502 | the inner service switched protocols unasked, or without the right `Sec-WebSocket-Accept` |
 //! | 503 | the tunnels are being drained, or there are as many as may be |
 //!
-//! When one end of a tunnel fails, what it has said still arrives, and both connections are ended.
+//! When one end of a tunnel fails, what it has said still arrives, and both connections are ended: in good order,
+//! as a WebSocket without a Close has no good end anyway, and [otherwise](WsPassthroughLayer::upgrades) so that it
+//! does not look like one.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

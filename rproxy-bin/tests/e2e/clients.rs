@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::support::upstream::read_head;
-use crate::support::{Proxy, address_in, collect, connect, has, wait_for};
+use crate::support::{Proxy, address_in, collect, connect, has, wait_for_within};
+
+/// They are larger than what is tested here, and may take their time to start where there is little of it.
+const START: Duration = Duration::from_secs(90);
 
 /// A server in JavaScript.
 struct Application {
@@ -28,7 +31,7 @@ impl Application {
 
     /// The proxy in front of it.
     fn proxy(&self, settings: &[(&str, &str)]) -> Proxy {
-        Proxy::start(address_in(&wait_for(&self.lines, "listening")), settings)
+        Proxy::start(address_in(&wait_for_within(&self.lines, "listening", START)), settings)
     }
 }
 
@@ -212,7 +215,7 @@ fn a_page_in_chromium_has_its_websocket_over_http2() {
         let application = Application::start("server.mjs", &[]);
         let proxy = application.proxy(&[&tls(&authority)[..], &[("RPROXY_ACCESS_LOG", "json"), mode]].concat());
         let _browser = Browser::open(&format!("https://localhost:{}/", proxy.address.port()));
-        let result = wait_for(&application.lines, "result ");
+        let result = wait_for_within(&application.lines, "result ", START);
         let extensions = if mode.0.ends_with("MESSAGE") { "" } else { "permessage-deflate" };
         let expected = serde_json::json!({
             "found": { "code": 4001, "reason": "bye", "wasClean": true, "protocol": "echo", "extensions": extensions },

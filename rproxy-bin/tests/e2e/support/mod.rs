@@ -120,7 +120,11 @@ pub(crate) fn collect(source: impl Read + Send + 'static) -> Arc<Mutex<Vec<Strin
 }
 
 pub(crate) fn wait_for(lines: &Mutex<Vec<String>>, text: &str) -> String {
-    let deadline = Instant::now() + PATIENCE;
+    wait_for_within(lines, text, PATIENCE)
+}
+
+pub(crate) fn wait_for_within(lines: &Mutex<Vec<String>>, text: &str, patience: Duration) -> String {
+    let deadline = Instant::now() + patience;
     loop {
         let present = lines.lock().unwrap().clone();
         if let Some(line) = present.iter().find(|line| line.contains(text)) {

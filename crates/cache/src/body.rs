@@ -60,9 +60,13 @@ impl<B> ResponseBody<B> {
         Self { kind: Kind::Followed { followed: Followed::new(follower, false, length) } }
     }
 
-    /// Whether more than one client will have something of it.
+    /// Whether others than its client will have something of it.
     pub(crate) fn is_copied(&self) -> bool {
-        matches!(&self.kind, Kind::Inner { tee: Some(_), .. } | Kind::Followed { .. })
+        match &self.kind {
+            Kind::Inner { tee, .. } => tee.is_some(),
+            Kind::Followed { followed } => followed.is_shared(),
+            Kind::Stored { .. } | Kind::Segments { .. } => false,
+        }
     }
 }
 

@@ -154,6 +154,11 @@ impl Follower {
         })
     }
 
+    /// Whether nothing will be shared any more.
+    pub(crate) fn is_alone(&self) -> bool {
+        matches!(lock(&self.flight.state).stage, Stage::Over)
+    }
+
     pub(crate) fn take_trailers(&self) -> Option<HeaderMap> {
         lock(&self.flight.state).trailers.take()
     }

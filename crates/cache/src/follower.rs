@@ -170,6 +170,10 @@ impl Followed {
         })
     }
 
+    pub(crate) fn is_shared(&self) -> bool {
+        !self.ended && !self.follower.is_alone()
+    }
+
     pub(crate) fn is_end_stream(&self) -> bool {
         self.ended
     }

@@ -296,3 +296,39 @@ async fn one_validation_is_enough_for_all() {
     }
     assert_eq!(world.reaching().await, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_has_it_already_and_those_who_wait_are_one_request() {
+    let mut world = World::new();
+    let clients: Vec<_> = (0..100).map(|_| world.ask(&[("if-none-match", "\"a\"")])).collect();
+    let other = world.ask(&[]);
+    let (asked, sent) = world.asked.recv().await.unwrap();
+    assert!(!asked.contains_key("if-none-match"), "what comes is to be of use to all");
+    let (response, sending) = answer(&[FRESH, ("etag", "\"a\""), FIVE]);
+    sent.send(response).ok().unwrap();
+    for client in clients {
+        let response = client.await.unwrap().unwrap();
+        assert_eq!(response.status(), http::StatusCode::NOT_MODIFIED);
+    }
+    sending.send(data("hello")).unwrap();
+    drop(sending);
+    assert_eq!(text(other).await, "hello");
+    assert_eq!(world.reaching().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_has_a_use_for_is_not_read_to_its_end() {
+    let mut world = World::new();
+    let client = world.ask(&[("if-none-match", "\"a\"")]);
+    let (response, sending) = answer(&[FRESH, ("etag", "\"a\"")]);
+    world.next().await.send(response).ok().unwrap();
+    assert_eq!(client.await.unwrap().unwrap().status(), http::StatusCode::NOT_MODIFIED);
+    // More than may be stored, without an end.
+    let mut chunks = 0;
+    while sending.send(data("0123456789012345678901234567890123456789")).is_ok() {
+        settle().await;
+        chunks += 1;
+        assert!(chunks < 100, "it is read on and on");
+    }
+    assert!(chunks > 20, "it was, while it could be stored");
+}

@@ -78,6 +78,8 @@ where
                     }
                     while timer.as_mut().poll(cx).is_ready() {
                         still += 1;
+                        // Who is idle holds nothing that can be had again.
+                        interim = None;
                         if lingers || still > TICKS {
                             return Poll::Ready(None);
                         }

@@ -13,7 +13,8 @@ use super::{Tally, Target, fetch};
 
 /// Each connection asks for an object that nobody has asked for before.
 pub(super) async fn misses(target: &Target, connections: usize, duration: Duration) -> Result<Tally> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
+    // The one of this number was looked at before.
+    static NEXT: AtomicU64 = AtomicU64::new(1);
     let before = asked(target).await?;
     let started = Instant::now();
     let mut clients = JoinSet::new();

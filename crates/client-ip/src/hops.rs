@@ -17,9 +17,9 @@ pub(crate) fn of_list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Ite
 /// The hops of `Forwarded` (RFC 7239 §4): the `for` parameter of each element.
 pub(crate) fn of_forwarded(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> + '_ {
     let lines = headers.get_all(FORWARDED).iter().rev();
-    lines.flat_map(|line| split_outside_quotes(line.as_bytes(), b',').into_iter().rev()).map(|element| {
+    lines.flat_map(|line| elements(line.as_bytes())).map(|element| {
         let mut found = None;
-        for pair in split_outside_quotes(element, b';') {
+        for pair in pairs(element) {
             let Some(equals) = pair.iter().position(|&byte| byte == b'=') else { continue };
             let (name, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
             if name.eq_ignore_ascii_case(b"for") {
@@ -45,23 +45,43 @@ fn address(text: &[u8]) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
-/// Splits at `separator` where it is not inside a quoted-string (RFC 9110 §5.6.4).
-fn split_outside_quotes(text: &[u8], separator: u8) -> Vec<&[u8]> {
-    let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
-    for (at, &byte) in text.iter().enumerate() {
+/// The elements of a list, the last one first, split at commas that are not inside of a quoted-string (RFC 9110 §5.6.1,
+/// §5.6.4).
+///
+/// Quotes are matched from the right, too: what a trusted proxy has appended is read as it wrote it, whatever stands to
+/// the left of it. From the left, one stray quote of the client's would swallow all that comes after.
+fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let mut quoted = false;
+        let comma = (0..text.len()).rev().find(|&at| {
+            if text[at] == b'"' {
+                let backslashes = text[..at].iter().rev().take_while(|&&byte| byte == b'\\').count();
+                // An escaped quote neither begins the string nor ends it.
+                if !quoted || backslashes % 2 == 0 {
+                    quoted = !quoted;
+                }
+            }
+            text[at] == b',' && !quoted
+        });
+        rest = comma.map(|at| &text[..at]);
+        Some(comma.map_or(text, |at| &text[at + 1..]))
+    })
+}
+
+/// The pairs of an element, split at semicolons that are not inside of a quoted-string.
+fn pairs(element: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    element.split(move |&byte| {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
             b'"' => quoted = !quoted,
-            _ if byte == separator && !quoted => {
-                parts.push(&text[start..at]);
-                start = at + 1;
-            }
-            _ => {}
+            _ => return byte == b';' && !quoted,
         }
-    }
-    parts.push(&text[start..]);
-    parts
+        false
+    })
 }
 
 #[cfg(test)]
@@ -105,6 +125,9 @@ mod tests {
             (&["for=_hidden, for=unknown, proto=http"], &["-", "-", "-"]),
             (&["host=\"a,b;for=6.6.6.6\";for=192.0.2.1"], &["192.0.2.1"]),
             (&["for=192.0.2.1;for=192.0.2.2"], &["-"]),
+            (&["for=\", for=192.0.2.1"], &["192.0.2.1", "-"]),
+            (&["x=\"\\, for=192.0.2.1;host=\"a\\\",b\\\\\""], &["192.0.2.1", "-"]),
+            (&["for=6.6.6.6;x=\"", "for=192.0.2.1"], &["192.0.2.1", "6.6.6.6"]),
         ] {
             assert_eq!(shown(of_forwarded(&headers("forwarded", lines))), hops, "{lines:?}");
         }

@@ -32,7 +32,8 @@
 //! `axum`, from axum's `ConnectInfo<SocketAddr>`. If the peer is not a [trusted proxy](TrustedProxies)
 //! it *is* the client, whatever its headers claim. If it is trusted, the hops that it reports in the
 //! [`Source`] (by default `X-Forwarded-For`) are walked from the right, the side our own proxies
-//! append to, up to the first address that is not trusted: that is the client. A malformed hop ends
+//! append to, up to the first address that is not trusted: that is the client. What stands to the left
+//! of it, which anyone may have written, is not looked at. A malformed hop ends
 //! the walk at the last good one. IPv4-mapped IPv6 addresses are folded to IPv4 throughout.
 //!
 //! A trusted peer also leaves [`TrustedPeer`] in the request: other layers believe forwarding
@@ -47,6 +48,8 @@
 #![deny(missing_docs)]
 
 mod cidr;
+#[cfg(feature = "axum")]
+mod extract;
 mod future;
 mod hops;
 mod layer;
@@ -60,6 +63,7 @@ use std::net::{IpAddr, SocketAddr};
 pub use self::cidr::{Cidr, CidrError};
 pub use self::future::ResponseFuture;
 pub use self::layer::ClientIpLayer;
+pub use self::published::PUBLISHED_RANGES_OF;
 pub use self::resolve::{Source, SourceError};
 pub use self::service::ClientIpService;
 pub use self::trusted::{TrustedProxies, TrustedProxiesError};

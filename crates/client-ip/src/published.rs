@@ -1,7 +1,10 @@
 //! Ranges that have names: reserved ones, and those that CDNs publish.
 //!
-//! The CDN lists are data of 2026-11: compare with the publisher's page (named at each list) when
-//! updating, and note the date here.
+//! When updating, compare with the publisher's page (named at each list), and note the date below.
+
+/// The month, as `2026-11`, of which the ranges of `cloudflare`, `fastly` and `cloudfront` are: a CDN that has got new
+/// ones since is believed from these only by a newer version of this crate, or where they are named one by one.
+pub const PUBLISHED_RANGES_OF: &str = "2026-11";
 
 /// RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 §2.5.6.
 pub(crate) const PRIVATE: &[&str] =

@@ -14,7 +14,7 @@ use rproxy_client_ip::{ClientIp, ClientIpLayer, PeerAddr};
 use tower::ServiceExt;
 
 fn app() -> axum::Router {
-    let whoami = get(async |Extension(ClientIp(ip)): Extension<ClientIp>| ip.to_string());
+    let whoami = get(async |ClientIp(ip): ClientIp| ip.to_string());
     let peer = get(async |Extension(PeerAddr(peer)): Extension<PeerAddr>| peer.to_string());
     axum::Router::new().route("/", whoami).route("/peer", peer).layer(ClientIpLayer::new("10.0.0.0/8".parse().unwrap()))
 }
@@ -43,4 +43,12 @@ async fn without_a_peer_address_the_answer_names_the_missing_piece() {
     let response = app().oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert!(text(response).await.contains("into_make_service_with_connect_info"));
+}
+
+#[tokio::test]
+async fn a_handler_without_the_layer_says_what_is_missing() {
+    let bare = axum::Router::new().route("/", get(async |ClientIp(ip): ClientIp| ip.to_string()));
+    let response = bare.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(text(response).await.contains("ClientIpLayer"));
 }

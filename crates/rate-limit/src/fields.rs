@@ -58,7 +58,11 @@ impl Fields {
                 (remaining, seconds(self.interval.saturating_mul(burst.saturating_sub(remaining))))
             }
             RateLimitDecision::Denied { retry_after } => (0, seconds(retry_after)),
-            RateLimitDecision::Shadowed { .. } | RateLimitDecision::Unkeyed(_) => return,
+            RateLimitDecision::Shadowed { .. }
+            | RateLimitDecision::TooManyInFlight
+            | RateLimitDecision::Uncounted
+            | RateLimitDecision::StoreUnavailable
+            | RateLimitDecision::Unkeyed(_) => return,
         };
         headers.insert(X_RATELIMIT_LIMIT, burst.into());
         headers.insert(X_RATELIMIT_REMAINING, remaining.into());
@@ -92,6 +96,15 @@ impl PolicyName {
         } else {
             Err(PolicyNameError { name: name.to_owned() })
         }
+    }
+
+    /// The name of a tier of IPv6 networks.
+    pub(crate) fn of_tier(bits: u8) -> Self {
+        Self(format!("ipv6/{bits}").into())
+    }
+
+    pub(crate) fn text(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 }
 

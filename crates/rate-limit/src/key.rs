@@ -19,6 +19,8 @@ use rproxy_client_ip::ClientIp;
 /// # let _ = by_token;
 /// ```
 ///
+/// One quota for all requests together is `.key(|_: &Parts| Some(()))`.
+///
 /// Of a key, 64 bits of a hash with a secret seed are kept: long ones take no more memory than short ones.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` finds no key in the head of a request",
@@ -56,14 +58,21 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct ClientKey {
-    ipv4_prefix: u8,
+    // `None`: IPv4 clients are not counted.
+    ipv4_prefix: Option<u8>,
     ipv6_prefix: u8,
 }
 
 impl ClientKey {
     /// Counts IPv4 clients together whose first so many bits are the same; more than 32 is 32.
     pub const fn ipv4_prefix(mut self, bits: u8) -> Self {
-        self.ipv4_prefix = bits;
+        self.ipv4_prefix = Some(bits);
+        self
+    }
+
+    /// Does not count IPv4 clients: for what concerns IPv6 networks alone.
+    pub const fn ipv6_only(mut self) -> Self {
+        self.ipv4_prefix = None;
         self
     }
 
@@ -74,16 +83,16 @@ impl ClientKey {
     }
 
     /// The first address of the network that `address` is counted with.
-    fn network(&self, address: IpAddr) -> IpAddr {
+    fn network(&self, address: IpAddr) -> Option<IpAddr> {
         // `::ffff:192.0.2.1` is 192.0.2.1; as IPv6 it would share a /64 with all of IPv4.
         match address.to_canonical() {
             IpAddr::V4(address) => {
-                let rest = u32::MAX.checked_shr(self.ipv4_prefix.into()).unwrap_or(0);
-                Ipv4Addr::from_bits(address.to_bits() & !rest).into()
+                let rest = u32::MAX.checked_shr(self.ipv4_prefix?.into()).unwrap_or(0);
+                Some(Ipv4Addr::from_bits(address.to_bits() & !rest).into())
             }
             IpAddr::V6(address) => {
                 let rest = u128::MAX.checked_shr(self.ipv6_prefix.into()).unwrap_or(0);
-                Ipv6Addr::from_bits(address.to_bits() & !rest).into()
+                Some(Ipv6Addr::from_bits(address.to_bits() & !rest).into())
             }
         }
     }
@@ -91,7 +100,7 @@ impl ClientKey {
 
 impl Default for ClientKey {
     fn default() -> Self {
-        Self { ipv4_prefix: 32, ipv6_prefix: 64 }
+        Self { ipv4_prefix: Some(32), ipv6_prefix: 64 }
     }
 }
 
@@ -100,7 +109,7 @@ impl RequestKey for ClientKey {
 
     fn key(&self, head: &Parts) -> Result<Option<IpAddr>, MissingKey> {
         match head.extensions.get::<ClientIp>() {
-            Some(client) => Ok(Some(self.network(client.0))),
+            Some(client) => Ok(self.network(client.0)),
             None => Err(MissingKey::new(
                 "no rproxy_client_ip::ClientIp in the request: put ClientIpLayer outside of RateLimitLayer",
             )),
@@ -151,6 +160,15 @@ mod tests {
             (by.ipv4_prefix(255), "192.0.2.1", "192.0.2.1"),
         ] {
             assert_eq!(key(by, address), Some(network.parse().unwrap()), "{address} by {by:?}");
+        }
+    }
+
+    #[test]
+    fn a_tier_of_ipv6_networks_counts_no_ipv4() {
+        let tier = ClientKey::default().ipv6_prefix(48).ipv6_only();
+        assert_eq!(key(tier, "2001:db8:1:2::3"), Some("2001:db8:1::".parse().unwrap()));
+        for address in ["192.0.2.1", "::ffff:192.0.2.1"] {
+            assert_eq!(key(tier, address), None);
         }
     }
 

@@ -8,11 +8,14 @@ use http::request::Parts;
 use tower_layer::Layer;
 
 use crate::fields::{PolicyName, PolicyNameError};
+use crate::in_flight::InFlight;
 use crate::key::{ClientKey, RequestKey};
 use crate::limiter::{Limiter, Plan};
 use crate::policies::{Policies, Policy};
+use crate::question::{Observe, Shared};
 use crate::quota::Quota;
 use crate::service::RateLimitService;
+use crate::store::{Fallback, RateLimitStore, StoreError};
 use crate::time::Time;
 
 /// Answers 429 to requests that are beyond a quota.
@@ -42,7 +45,16 @@ impl RateLimitLayer {
             legacy: false,
         };
         let limiter = Arc::new(Limiter::new(plan));
-        let policies = Policies { key: ClientKey::default(), limiter, more: Vec::new(), cost: None, exempt: None };
+        let policies = Policies {
+            key: ClientKey::default(),
+            limiter,
+            more: Vec::new(),
+            cost: None,
+            exempt: None,
+            in_flight: None,
+            shared: None,
+            observe: None,
+        };
         Self::from_settings(Settings { policies, shadow: false })
     }
 }
@@ -58,8 +70,8 @@ impl<K: Clone> RateLimitLayer<K> {
     /// the head of the request. See [`RequestKey`](crate::RequestKey).
     pub fn key<L: RequestKey>(self, key: L) -> RateLimitLayer<L> {
         let Settings { policies, shadow } = Arc::unwrap_or_clone(self.settings);
-        let Policies { key: _, limiter, more, cost, exempt } = policies;
-        let policies = Policies { key, limiter, more, cost, exempt };
+        let Policies { key: _, limiter, more, cost, exempt, in_flight, shared, observe } = policies;
+        let policies = Policies { key, limiter, more, cost, exempt, in_flight, shared, observe };
         RateLimitLayer::from_settings(Settings { policies, shadow })
     }
 
@@ -67,14 +79,16 @@ impl<K: Clone> RateLimitLayer<K> {
     /// them if one does not.
     ///
     /// ```
-    /// use rproxy_rate_limit::{ClientKey, PolicyNameError, Quota, RateLimitLayer};
+    /// use http::request::Parts;
+    /// use rproxy_rate_limit::{PolicyNameError, Quota, RateLimitLayer};
     ///
     /// fn main() -> Result<(), PolicyNameError> {
-    ///     let network = |bits| ClientKey::default().ipv6_prefix(bits);
-    ///     // Who has a /48 has 65,536 clients by /64.
-    ///     let layer = RateLimitLayer::new(Quota::per_second(100).burst(200))
-    ///         .policy("56", Quota::per_second(400).burst(800), network(56))?
-    ///         .policy("48", Quota::per_second(1600).burst(3200), network(48))?;
+    ///     // Each client has its quota; searching, all of them together have another.
+    ///     let layer = RateLimitLayer::new(Quota::per_second(100).burst(200)).policy(
+    ///         "search",
+    ///         Quota::per_second(50),
+    ///         |head: &Parts| head.uri.path().starts_with("/search").then_some("search"),
+    ///     )?;
     ///     # let _ = layer;
     ///     Ok(())
     /// }
@@ -88,10 +102,66 @@ impl<K: Clone> RateLimitLayer<K> {
         L: RequestKey + Send + Sync + 'static,
     {
         let name = PolicyName::new(name)?;
-        Ok(self.policies(|policies| {
+        Ok(self.with_policy(name, quota, key))
+    }
+
+    /// Gives each IPv6 network of this prefix length the quota as well: a tier. Whoever has a /48 has 65,536 clients by
+    /// /64, and is held to what the tier of /48 has for all of them. IPv4 clients are not counted in it. It is the
+    /// policy `ipv6/48`.
+    ///
+    /// ```
+    /// use rproxy_rate_limit::{Quota, RateLimitLayer};
+    ///
+    /// let layer = RateLimitLayer::new(Quota::per_second(100).burst(200))
+    ///     .ipv6_tier(56, Quota::per_second(400).burst(800))
+    ///     .ipv6_tier(48, Quota::per_second(1600).burst(3200));
+    /// # let _ = layer;
+    /// ```
+    pub fn ipv6_tier(self, prefix: u8, quota: Quota) -> Self {
+        let networks = ClientKey::default().ipv6_prefix(prefix).ipv6_only();
+        self.with_policy(PolicyName::of_tier(prefix), quota, networks)
+    }
+
+    fn with_policy<L>(self, name: PolicyName, quota: Quota, key: L) -> Self
+    where
+        L: RequestKey + Send + Sync + 'static,
+    {
+        self.policies(|policies| {
             let limiter = Limiter::new(Plan { quota, name, ..policies.limiter.plan().clone() });
             policies.more.push(Policy { key: Arc::new(key), limiter: Arc::new(limiter) });
-        }))
+        })
+    }
+
+    /// Lets each key have so many requests in progress at once; more are answered 429. A request is in progress until
+    /// the body of its answer has ended, or the client has gone away; one that was upgraded no longer is. Only requests
+    /// that are counted have to do with it, and it counts in this process alone, whatever the [store](Self::store).
+    /// Memory: an entry of some 32 bytes for each key that has a request in progress.
+    pub fn max_in_flight(self, most: u32) -> Self {
+        self.policies(|policies| policies.in_flight = Some(Arc::new(InFlight::new(most))))
+    }
+
+    /// Keeps quotas in `store`, to share them with other processes. What becomes of requests that it does not answer
+    /// is up to `fallback`; [`Fallback::Local`] counts them here.
+    pub fn store(self, store: impl RateLimitStore, fallback: Fallback) -> Self {
+        self.policies(|policies| {
+            let observe = policies.observe.clone();
+            policies.shared = Some(Arc::new(Shared { store: Arc::new(store), fallback, observe }));
+        })
+    }
+
+    /// Tells `observe` of each answer of the [store](Self::store), and of each that it does not give: for logs and
+    /// metrics. It is called on the path of a request.
+    pub fn observe_store<F>(self, observe: F) -> Self
+    where
+        F: Fn(Result<(), &StoreError>) + Send + Sync + 'static,
+    {
+        let observe: Observe = Arc::new(observe);
+        self.policies(|policies| {
+            if let Some(shared) = &mut policies.shared {
+                Arc::make_mut(shared).observe = Some(Arc::clone(&observe));
+            }
+            policies.observe = Some(observe);
+        })
     }
 
     /// Counts a request as so many, by its head. Zero is not counted at all, and more than the burst is the whole

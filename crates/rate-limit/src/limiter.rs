@@ -10,9 +10,10 @@ use governor::clock::Clock;
 use governor::middleware::StateInformationMiddleware;
 use http::HeaderMap;
 
-use crate::decision::RateLimitDecision;
+use crate::decision::{RateLimitDecision, SOON};
 use crate::fields::{Fields, PolicyName};
 use crate::quota::Quota;
+use crate::store::{Charge, Left, bytes_of};
 use crate::table::{Access, Fingerprint, Table};
 use crate::time::Time;
 
@@ -64,6 +65,24 @@ impl Limiter {
         Fingerprint::new(self.hasher.hash_one(key))
     }
 
+    /// What a [store](crate::RateLimitStore) is to count.
+    pub(crate) fn charge<K: Hash>(&self, key: &K, cost: NonZeroU32) -> Charge {
+        let quota = self.plan.quota;
+        Charge { policy: self.plan.name.text(), key: bytes_of(key), quota, cost: cost.min(quota.burst_size()) }
+    }
+
+    /// What a [store](crate::RateLimitStore) says of a key.
+    pub(crate) fn decision(&self, key: Fingerprint, left: Left) -> RateLimitDecision {
+        match left {
+            Left::Remaining(remaining) => RateLimitDecision::Allowed { remaining },
+            Left::Nothing { retry_after } => self.denied(key, retry_after),
+        }
+    }
+
+    fn denied(&self, key: Fingerprint, wait: Duration) -> RateLimitDecision {
+        RateLimitDecision::Denied { retry_after: wait.saturating_add(self.jitter(key, wait)) }
+    }
+
     /// Counts a request of this cost, unless it is denied. What costs more than the burst costs all of it: a request
     /// that could never pass would be told to come again for ever.
     pub(crate) fn check(&self, key: Fingerprint, cost: NonZeroU32) -> RateLimitDecision {
@@ -79,10 +98,7 @@ impl Limiter {
         };
         match outcome {
             Ok(state) => RateLimitDecision::Allowed { remaining: state.remaining_burst_capacity() },
-            Err(until) => {
-                let wait = until.wait_time_from(self.gcra.clock().now());
-                RateLimitDecision::Denied { retry_after: wait.saturating_add(self.jitter(key, wait)) }
-            }
+            Err(until) => self.denied(key, until.wait_time_from(self.gcra.clock().now())),
         }
     }
 
@@ -126,7 +142,10 @@ impl Limiter {
         match *decision {
             RateLimitDecision::Allowed { remaining } => self.fields.allowed(remaining, headers),
             RateLimitDecision::Denied { retry_after } => self.fields.denied(retry_after, headers),
-            RateLimitDecision::Shadowed { .. } | RateLimitDecision::Unkeyed(_) => {}
+            RateLimitDecision::TooManyInFlight | RateLimitDecision::StoreUnavailable => {
+                self.fields.retry_after(SOON, headers);
+            }
+            RateLimitDecision::Shadowed { .. } | RateLimitDecision::Uncounted | RateLimitDecision::Unkeyed(_) => {}
         }
     }
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{Either, Full};
 use tower_service::Service;
 
+use crate::body::RateLimitBody;
 use crate::future::ResponseFuture;
 use crate::key::{ClientKey, RequestKey};
 use crate::layer::Settings;
+use crate::policies::Checked;
 
 /// Made by [`RateLimitLayer`](crate::RateLimitLayer).
 #[derive(Debug)]
@@ -48,28 +48,33 @@ impl<S: Clone, K> Clone for RateLimitService<S, K> {
 
 impl<S, K, ReqBody, ResBody> Service<Request<ReqBody>> for RateLimitService<S, K>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    // Cloned only while a store is asked.
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
     K: RequestKey,
 {
-    type Response = Response<Either<ResBody, Full<Bytes>>>;
+    type Response = Response<RateLimitBody<ResBody>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future>;
+    type Future = ResponseFuture<S, Request<ReqBody>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let Settings { policies, shadow } = &*self.settings;
         let (head, body) = request.into_parts();
-        let verdict = self.settings.policies.check(&head);
+        let checked = policies.check(&head);
         let request = Request::from_parts(head, body);
-        match verdict {
-            None => ResponseFuture::unlimited(self.inner.call(request)),
-            Some(verdict) if self.settings.shadow => {
-                ResponseFuture::shadowed(self.inner.call(request), verdict.decision.shadowed())
+        match checked {
+            Checked::Unlimited => ResponseFuture::unlimited(self.inner.call(request)),
+            Checked::Decided(verdict) if verdict.decision.refuses() && !shadow => ResponseFuture::refused(verdict),
+            Checked::Decided(verdict) => ResponseFuture::allowed(self.inner.call(request), verdict, *shadow),
+            Checked::Asked(question) => {
+                // The one that is ready is the one that is called.
+                let another = self.inner.clone();
+                let ready = std::mem::replace(&mut self.inner, another);
+                ResponseFuture::asking(question, ready, request, *shadow)
             }
-            Some(verdict) if verdict.decision.refuses() => ResponseFuture::refused(verdict),
-            Some(verdict) => ResponseFuture::allowed(self.inner.call(request), verdict),
         }
     }
 }

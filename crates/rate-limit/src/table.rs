@@ -44,6 +44,10 @@ impl Fingerprint {
     pub(crate) fn new(hash: u64) -> Self {
         Self(hash.max(1))
     }
+
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
 }
 
 impl Table {

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use rproxy_client_ip::ClientIp;
 use rproxy_rate_limit::clock::FakeRelativeClock;
 use rproxy_rate_limit::{ClientKey, Quota, RateLimitDecision, RateLimitLayer, RequestKey};
@@ -309,5 +310,84 @@ async fn older_fields_are_sent_on_request() {
         let fields = ["limit", "remaining", "reset"].map(|field| answer.header(&format!("x-ratelimit-{field}")));
         assert_eq!(fields, [Some("2"), Some(remaining), Some(reset)]);
         assert!(answer.header("ratelimit").is_some());
+    }
+}
+
+#[tokio::test]
+async fn tiers_of_networks_hold_whoever_has_many_addresses() {
+    let layer = RateLimitLayer::new(Quota::per_hour(1).burst(2))
+        .ipv6_tier(56, Quota::per_hour(1).burst(3))
+        .ipv6_tier(48, Quota::per_hour(1).burst(5));
+    let mut passed = Vec::new();
+    // Three /56 of four /64 each, two requests from each of these.
+    for network in 0..3 {
+        for subnet in 0..4 {
+            for _ in 0..2 {
+                let client = format!("2001:db8:0:{:x}::1", network * 256 + subnet);
+                if send(&layer, from(&client)).await.status == StatusCode::OK {
+                    passed.push((network, subnet));
+                }
+            }
+        }
+    }
+    assert_eq!(passed, [(0, 0), (0, 0), (0, 1), (1, 0), (1, 0)]);
+    assert_eq!(send(&layer, from("2001:db8:1::1")).await.status, StatusCode::OK, "another /48");
+    // IPv4 knows no tiers: its clients are told of one policy, and held to it alone.
+    for client in 0..20 {
+        let answer = send(&layer, from(&format!("192.0.2.{client}"))).await;
+        let lines: Vec<_> = answer.headers.get_all("ratelimit").iter().collect();
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(lines, ["\"default\";r=1;t=3600"]);
+    }
+    let answer = send(&layer, from("2001:db8:2::1")).await;
+    let lines: Vec<_> = answer.headers.get_all("ratelimit-policy").iter().collect();
+    assert_eq!(lines, ["\"default\";q=2;w=7200", "\"ipv6/56\";q=3;w=10800", "\"ipv6/48\";q=5;w=18000"]);
+}
+
+#[tokio::test]
+async fn a_client_has_so_many_requests_in_progress_until_their_bodies_have_ended() {
+    let layer = RateLimitLayer::new(Quota::per_second(1000)).max_in_flight(2);
+    let service = layer.layer(service_fn(async |_: Request<()>| {
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"hello"))))
+    }));
+    let ask = async |client: &str| service.clone().oneshot(from(client)).await.unwrap();
+    let (first, mut second) = (ask("192.0.2.1").await, ask("192.0.2.1").await);
+    let third = ask("192.0.2.1").await;
+    assert_eq!(third.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(third.headers()["retry-after"], "1");
+    assert_eq!(third.extensions().get(), Some(&RateLimitDecision::TooManyInFlight));
+    assert_eq!(third.headers().get("ratelimit"), None, "it is not counted");
+    assert_eq!(ask("192.0.2.2").await.status(), StatusCode::OK, "others have their own");
+    // Dropped unread.
+    drop(first);
+    let fourth = ask("192.0.2.1").await;
+    assert_eq!(fourth.status(), StatusCode::OK);
+    assert_eq!(ask("192.0.2.1").await.status(), StatusCode::TOO_MANY_REQUESTS);
+    // Read to its end, though not dropped.
+    while let Some(frame) = second.frame().await {
+        frame.unwrap();
+    }
+    assert_eq!(ask("192.0.2.1").await.status(), StatusCode::OK);
+    drop((second, fourth));
+    let shadow = layer.clone().shadow(true).max_in_flight(0);
+    let answer = send(&shadow, from("192.0.2.1")).await;
+    let shadowed = Some(RateLimitDecision::Shadowed { retry_after: Duration::from_secs(1) });
+    assert_eq!((answer.status, answer.decision), (StatusCode::OK, shadowed));
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_or_given_up_is_not_in_progress() {
+    let layer = RateLimitLayer::new(Quota::per_hour(1).burst(3)).max_in_flight(1);
+    // Its client goes away before there is an answer.
+    let never = service_fn(|_: Request<()>| std::future::pending::<Result<Response<String>, Infallible>>());
+    let asked = tokio::time::timeout(Duration::from_millis(1), layer.layer(never).oneshot(from("192.0.2.1"))).await;
+    assert!(asked.is_err());
+    for status in [200, 200, 429, 429] {
+        // The last ones are beyond the quota, not too many at once.
+        let answer = send(&layer, from("192.0.2.1")).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.decision == Some(RateLimitDecision::TooManyInFlight)),
+            (status, false)
+        );
     }
 }

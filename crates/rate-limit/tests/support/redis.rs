@@ -1,0 +1,83 @@
+//! A real Redis.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Debian's redis-server, on a port of its own.
+pub(crate) struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    /// `None` where it is not installed. Where it is required (`TEST_REQUIRE_COUNTERPARTS`), it has to be.
+    pub(crate) fn start() -> Option<Self> {
+        let is_there = ["redis-server", "redis-cli"].iter().all(|program| Path::new("/usr/bin").join(program).exists());
+        assert!(is_there || std::env::var_os("TEST_REQUIRE_COUNTERPARTS").is_none(), "redis is required");
+        if !is_there {
+            eprintln!("skipped: redis is not installed");
+            return None;
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Some(Self { child: spawn(port), port })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again, empty, on the same port.
+    pub(crate) fn revive(&mut self) {
+        self.child = spawn(self.port);
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Runs a command, and gives back what it answers.
+    pub(crate) fn cli(&self, command: &[&str]) -> String {
+        let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(command).output().unwrap();
+        assert!(output.status.success(), "{command:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// How often it has been sent a command.
+    pub(crate) fn calls(&self) -> impl Fn(&str) -> u64 {
+        let stats = self.cli(&["INFO", "commandstats"]);
+        move |command| {
+            let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+            line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(port: u16) -> Child {
+    let child = Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < deadline, "redis does not listen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}

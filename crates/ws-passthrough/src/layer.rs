@@ -101,7 +101,8 @@ impl WsPassthroughLayer {
     /// CONNECT (RFC 8441); the inner service sees the one that is asked for, and must answer 101 and name it. The rules
     /// for WebSockets hold: paths, origins, how many, for how long. But of what is said then, nothing is known. A tunnel
     /// that is to end is told so by nobody: when it is drained, it may go on for as long as there is time. And when an
-    /// end fails, or time is up, the other gets what there was to send and no good end, so that over TLS it can tell.
+    /// end fails, or time is up, the other gets what there was to send and no good end, so that over TLS it can tell. (Over
+    /// HTTP/2 it can't: all that hyper does to a stream that is dropped is to end it.)
     pub fn upgrades(mut self, protocols: UpgradeProtocols) -> Self {
         self.change().upgrades = protocols;
         self

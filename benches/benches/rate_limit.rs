@@ -16,9 +16,14 @@ use rproxy_client_ip::ClientIp;
 use rproxy_rate_limit::{Quota, RateLimitLayer};
 use tower::{Layer, Service, service_fn};
 
+// Its tests are built along, but a benchmark has no harness to run them.
+#[allow(unused_imports)]
+#[path = "../../rproxy-bin/src/allocator.rs"]
+mod allocator;
+
 /// The one that the binary has.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
 
 const MANY: u64 = 100_000;
 

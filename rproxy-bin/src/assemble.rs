@@ -7,10 +7,10 @@ use std::time::Duration;
 use http::uri::InvalidUri;
 use hyper::ext::Protocol;
 use rproxy_cache::{CacheLayer, CacheStore, Disk, DiskError};
-use rproxy_client_ip::{ClientIp, ClientIpLayer};
+use rproxy_client_ip::ClientIpLayer;
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::PathFilterLayer;
-use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer};
+use rproxy_rate_limit::RedisUrlError;
 use rproxy_security_headers::{Cookies, SecurityHeadersLayer};
 use rproxy_server::{ClientCertificateLayer, RequestGuardLayer};
 use rproxy_tls::{Acme, Certificates, CertificatesBuilder, ClientAuth, Local};
@@ -23,6 +23,7 @@ use crate::close_codes::CloseCodes;
 use crate::compression::CompressionLayer;
 use crate::config::{AccessLog, ClientAuthentication, Config, SecurityProfile};
 use crate::observe::{Format, Metrics, ObserveLayer, Writer};
+use crate::rate_limit::RateLimit;
 use crate::stack::Stack;
 
 /// A stack that can't be built.
@@ -49,6 +50,9 @@ pub enum StackError {
     /// A [`Config::cache_disk`] that can't be written to.
     #[error("bad cache_disk: {0}")]
     CacheDisk(#[from] DiskError),
+    /// A server that is to keep rate limits can't be named like that.
+    #[error(transparent)]
+    RateLimitStore(#[from] RedisUrlError),
     /// The access log has nobody to write it.
     #[error("can't start the access log: {0}")]
     AccessLog(#[source] std::io::Error),
@@ -84,7 +88,7 @@ pub(crate) struct Shared {
     pub(crate) cache: Option<CacheStore>,
     pub(crate) ws_passthrough: WsPassthroughLayer,
     pub(crate) close_codes: CloseCodes,
-    rate_limit: Option<RateLimitLayer>,
+    pub(crate) rate_limit: Option<RateLimit>,
 }
 
 impl Shared {
@@ -104,7 +108,7 @@ impl Shared {
                 move |summary| codes.count(summary.close_code())
             }),
             close_codes,
-            rate_limit: config.rate_limit_enabled.then(|| rate_limit(config)),
+            rate_limit: config.rate_limit_enabled.then(|| RateLimit::new(config)).transpose()?,
         })
     }
 
@@ -134,7 +138,7 @@ impl Shared {
             observe: self.observe.clone(),
             security_headers: if config.hsts { security_headers } else { security_headers.without_hsts() },
             guard: RequestGuardLayer::new().max_body(config.max_body).body_timeout(config.body_timeout),
-            rate_limit: self.rate_limit.clone(),
+            rate_limit: self.rate_limit.as_ref().map(|limit| limit.layer.clone()),
             path_filter: config.filter_enabled.then(|| {
                 PathFilterLayer::new(config.blocked_paths.value().clone())
                     .status(config.filter_status)
@@ -259,17 +263,6 @@ fn security_headers(config: &Config) -> SecurityHeadersLayer {
         layer = layer.cookies(Cookies::hardened());
     }
     layer
-}
-
-fn rate_limit(config: &Config) -> RateLimitLayer {
-    let quota = Quota::per_second(config.rate_limit.get()).burst(config.rate_burst.get());
-    let layer = RateLimitLayer::new(quota).key(ClientKey::default().ipv6_prefix(config.rate_ipv6_prefix));
-    let layer = layer.shadow(config.rate_shadow);
-    if config.rate_exempt.is_empty() {
-        return layer;
-    }
-    let exempt = config.rate_exempt.value().clone();
-    layer.exempt(move |head| head.extensions.get::<ClientIp>().is_some_and(|client| exempt.contains(client.0)))
 }
 
 /// The certificates to serve, if there are to be any.

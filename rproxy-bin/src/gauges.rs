@@ -3,6 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use rproxy_cache::CacheStats;
+use rproxy_rate_limit::{RedisStats, RedisStore};
 use rproxy_server::Running;
 use rproxy_tls::Certificates;
 use rproxy_ws_passthrough::{ClosedBy, TunnelStats, Tunnels};
@@ -19,6 +20,9 @@ pub(crate) fn show(shared: &Shared, main: &Running, tunnels: &Tunnels, certifica
     show_tunnels(metrics, tunnels, &shared.close_codes);
     if let Some(writer) = shared.observe.writer().cloned() {
         metrics.counter("access_log_dropped", "Lines that nobody took in time", move || writer.dropped());
+    }
+    if let Some(store) = shared.rate_limit.as_ref().and_then(|limit| limit.store.as_ref()) {
+        show_rate_limit_store(metrics, store);
     }
     if let Some(store) = &shared.cache {
         let reading = |read: fn(CacheStats) -> u64| {
@@ -44,6 +48,21 @@ pub(crate) fn show(shared: &Shared, main: &Running, tunnels: &Tunnels, certifica
             certificates.status().into_iter().map(expires).collect()
         });
     }
+}
+
+fn show_rate_limit_store(metrics: &Metrics, store: &RedisStore) {
+    let (requests, connected, connections) = (store.clone(), store.clone(), store.clone());
+    let help = "Requests to the store of rate limits, by what came of them; all but those answered fell back";
+    metrics.counters("rate_limit_store_requests", help, move || {
+        let RedisStats { answered, timed_out, not_connected, failed, .. } = requests.stats();
+        let counts =
+            [("answered", answered), ("timed_out", timed_out), ("not_connected", not_connected), ("failed", failed)];
+        counts.map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count)).into()
+    });
+    let help = "Connections with the store of rate limits that were opened";
+    metrics.counter("rate_limit_store_connected", help, move || connected.stats().connected);
+    let help = "Open connections with the store of rate limits";
+    metrics.gauge("rate_limit_store_connections", help, move || connections.stats().connections);
 }
 
 fn show_tunnels(metrics: &Metrics, tunnels: Tunnels, codes: &CloseCodes) {

@@ -63,9 +63,11 @@ pub mod observe;
 mod optional;
 pub mod problem;
 mod proxy;
+mod rate_limit;
 mod redirect;
 mod reload;
 mod run;
+mod seldom;
 mod service_manager;
 mod stack;
 

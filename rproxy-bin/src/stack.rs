@@ -17,7 +17,7 @@ use rproxy_ws_passthrough::WsPassthroughLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 
 use crate::compression::CompressionLayer;
-use crate::config::{ClientAuthentication, Config};
+use crate::config::{ClientAuthentication, Config, RateLimitStorage};
 use crate::observe::ObserveLayer;
 use crate::optional::Optional;
 use crate::problem::ProblemLayer;
@@ -131,10 +131,7 @@ pub fn layers(config: &Config) -> Vec<String> {
             if config.hsts { "" } else { ", without HSTS" }
         )),
         Some("RequestGuard     one reading, or 400".to_owned()),
-        on(
-            config.rate_limit_enabled,
-            format!("RateLimit        {}/s per client, bursts of {}", config.rate_limit, config.rate_burst),
-        ),
+        on(config.rate_limit_enabled, format!("RateLimit        {}", rate_limit(config))),
         on(
             config.filter_enabled,
             format!(
@@ -165,6 +162,20 @@ pub fn layers(config: &Config) -> Vec<String> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+fn rate_limit(config: &Config) -> String {
+    let mut text = format!("{}/s per client, bursts of {}", config.rate_limit, config.rate_burst);
+    if !config.rate_ipv6_tiers.is_empty() {
+        text += &format!(", IPv6 networks {}", config.rate_ipv6_tiers);
+    }
+    if let Some(most) = config.rate_max_in_flight {
+        text += &format!(", {most} at once");
+    }
+    if let RateLimitStorage::Redis(_) = config.rate_limit_store {
+        text += &format!(", kept in {}, else {}", config.rate_limit_store, config.rate_limit_fallback);
+    }
+    text
 }
 
 fn or_nobody(list: &str) -> &str {

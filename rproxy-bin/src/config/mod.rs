@@ -53,6 +53,7 @@ pub use self::balance::UpstreamBalance;
 pub use self::choice::{AccessLog, ClientAuthentication, LogFilter, ProxyProtocol, Secret, SecurityProfile};
 pub use self::error::{ConfigError, Named, Problem};
 pub use self::listen::HttpPort;
+pub use self::rate_limit::{Ipv6Tier, Ipv6Tiers, RateLimitFallback, RateLimitStorage};
 pub use self::reference::{reference, summary};
 pub use self::report::Report;
 pub use self::settings::{Fallback, Setting, settings};
@@ -68,6 +69,7 @@ mod error;
 mod file;
 mod listen;
 mod paths;
+mod rate_limit;
 mod reference;
 mod report;
 mod rules;
@@ -160,10 +162,22 @@ pub struct Config {
     pub rate_burst: NonZeroU32,
     /// IPv6 clients are counted per prefix of this length, 1 to 128.
     pub rate_ipv6_prefix: u8,
+    /// Quotas that all clients of an IPv6 network share.
+    pub rate_ipv6_tiers: Ipv6Tiers,
+    /// Requests that one client may have in progress; `None` for any number.
+    pub rate_max_in_flight: Option<NonZeroU32>,
     /// Who is not counted.
     pub rate_exempt: Written<TrustedProxies>,
+    /// Which paths are not counted; `None` for none.
+    pub rate_exempt_paths: Option<Written<CachePaths>>,
     /// Whether what is beyond the rate passes all the same, and is only noted.
     pub rate_shadow: bool,
+    /// Where what is left of quotas is kept.
+    pub rate_limit_store: RateLimitStorage,
+    /// What becomes of requests that a store does not answer.
+    pub rate_limit_fallback: RateLimitFallback,
+    /// How long a request waits for a store.
+    pub rate_limit_store_timeout: Duration,
     /// Whether responses are cached.
     pub cache_enabled: bool,
     /// Memory for the cache, in bytes.
@@ -419,8 +433,14 @@ impl Default for Config {
             rate_limit: RATE,
             rate_burst: BURST,
             rate_ipv6_prefix: 64,
+            rate_ipv6_tiers: Ipv6Tiers::default(),
+            rate_max_in_flight: None,
             rate_exempt: Written::default(),
+            rate_exempt_paths: None,
             rate_shadow: false,
+            rate_limit_store: RateLimitStorage::Memory,
+            rate_limit_fallback: RateLimitFallback::Local,
+            rate_limit_store_timeout: Duration::from_millis(50),
             cache_enabled: true,
             cache_size: 64 << 20,
             cache_paths: paths::cached(),

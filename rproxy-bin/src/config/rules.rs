@@ -10,7 +10,7 @@ use super::error::Problem;
 use super::listen::collide;
 use super::source::Origin;
 use super::upstream::is_reached_by;
-use super::{ClientAuthentication, Config, ProxyProtocol};
+use super::{ClientAuthentication, Config, ProxyProtocol, RateLimitStorage};
 
 /// Adds what contradicts itself in `config`. Settings that are `doubtful`, because their text was no good, are not
 /// held against others: that problem is known already.
@@ -168,6 +168,18 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
+        about: &["rate_ipv6_tiers", "rate_ipv6_prefix"],
+        broken: |c, origin| {
+            let tier = c.rate_ipv6_tiers.iter().find(|tier| tier.prefix >= c.rate_ipv6_prefix)?;
+            Some(format!(
+                "a network of /{} is no larger than a client, whose prefix is {}: {}",
+                tier.prefix,
+                origin.name("rate_ipv6_prefix"),
+                c.rate_ipv6_prefix,
+            ))
+        },
+    },
+    Rule {
         about: &["cache_size", "cache_enabled"],
         broken: |c, origin| {
             let nothing = c.cache_enabled && c.cache_size == 0;
@@ -228,6 +240,10 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     }
     if config.cache_disk.is_none() || !config.cache_enabled {
         warnings.extend(idle("cache_disk_size", "there is no cache_disk"));
+    }
+    if config.rate_limit_store == RateLimitStorage::Memory {
+        let of_stores = ["rate_limit_fallback", "rate_limit_store_timeout"];
+        warnings.extend(of_stores.into_iter().filter_map(|key| idle(key, "quotas are kept in memory")));
     }
     if config.cache_enabled && config.cache_max_object > config.cache_size {
         warnings.extend(idle("cache_max_object", "it is larger than the whole cache"));

@@ -1,23 +1,15 @@
 //! What of the upstream's failures goes to the log of the proxy itself.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rproxy_upstream::{ProxyError, ProxyErrorKind};
 
-/// At most one warning a second: an upstream that is down under load would else fill the log.
-#[derive(Debug)]
-pub(super) struct Warnings {
-    since: Instant,
-    /// In whole seconds from `since`, plus one; 0 is never.
-    last: AtomicU64,
-    unsaid: AtomicU64,
-}
+use crate::seldom::Seldom;
 
-impl Default for Warnings {
-    fn default() -> Self {
-        Self { since: Instant::now(), last: AtomicU64::new(0), unsaid: AtomicU64::new(0) }
-    }
+/// At most one warning a second: an upstream that is down under load would else fill the log.
+#[derive(Debug, Default)]
+pub(super) struct Warnings {
+    upstream: Seldom,
 }
 
 impl Warnings {
@@ -26,36 +18,9 @@ impl Warnings {
         if kind == ProxyErrorKind::HttpRequestError {
             return tracing::debug!(%error, "the request broke off");
         }
-        match self.due(now) {
+        match self.upstream.due_at(now) {
             Some(unsaid) => tracing::warn!(%error, unsaid, "no good answer from the upstream"),
             None => tracing::debug!(%error, "no good answer from the upstream"),
-        }
-    }
-
-    /// Whether to warn now, and of how many more than this one.
-    fn due(&self, now: Instant) -> Option<u64> {
-        let second = now.saturating_duration_since(self.since).as_secs() + 1;
-        if self.last.swap(second, Ordering::Relaxed) == second {
-            self.unsaid.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(self.unsaid.swap(0, Ordering::Relaxed))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn one_warning_a_second_counts_the_others() {
-        let warnings = Warnings::default();
-        let at = |milliseconds| warnings.since + Duration::from_millis(milliseconds);
-        for (milliseconds, due) in
-            [(0, Some(0)), (10, None), (999, None), (1000, Some(2)), (1001, None), (3500, Some(1)), (9000, Some(0))]
-        {
-            assert_eq!(warnings.due(at(milliseconds)), due, "{milliseconds}");
         }
     }
 }

@@ -18,8 +18,10 @@ use rproxy_ws_passthrough::{Refusal as WsRefusal, WsDecision};
 pub enum Refusal {
     /// No request that may be served.
     Request(RequestRefusal),
-    /// 429: more requests than the client's quota has.
+    /// 429: more requests than the client's quota has, or too many at once.
     RateLimited,
+    /// 503: whether the client's quota has any left could not be found out.
+    LimiterUnavailable,
     /// 500: nobody to count the request for.
     Unkeyed,
     /// 404: the path is blocked.
@@ -51,7 +53,10 @@ impl Refusal {
             return Some(Self::Request(*refusal));
         }
         match extensions.get::<RateLimitDecision>() {
-            Some(RateLimitDecision::Denied { .. }) => return Some(Self::RateLimited),
+            Some(RateLimitDecision::Denied { .. } | RateLimitDecision::TooManyInFlight) => {
+                return Some(Self::RateLimited);
+            }
+            Some(RateLimitDecision::StoreUnavailable) => return Some(Self::LimiterUnavailable),
             Some(RateLimitDecision::Unkeyed(_)) => return Some(Self::Unkeyed),
             _ => {}
         }
@@ -76,7 +81,7 @@ impl Refusal {
     }
 
     /// All the reasons.
-    pub const REASONS: [&'static str; 22] = [
+    pub const REASONS: [&'static str; 23] = [
         "malformed",
         "framing",
         "target_too_long",
@@ -99,6 +104,7 @@ impl Refusal {
         "rate_limited",
         "unkeyed",
         "loop",
+        "limiter_unavailable",
     ];
 
     /// The place of the reason in [`Refusal::REASONS`].
@@ -128,6 +134,7 @@ impl Refusal {
             Self::RateLimited => 19,
             Self::Unkeyed => 20,
             Self::LoopDetected => 21,
+            Self::LimiterUnavailable => 22,
         }
     }
 
@@ -149,7 +156,7 @@ impl Refusal {
             Self::Request(_) | Self::WebSocket(_) => "rproxy; error=http_request_error",
             Self::LoopDetected => "rproxy; error=proxy_loop_detected",
             Self::OnlyIfCached => "rproxy; error=proxy_internal_response",
-            Self::Panicked | Self::Unkeyed => "rproxy; error=proxy_internal_error",
+            Self::Panicked | Self::Unkeyed | Self::LimiterUnavailable => "rproxy; error=proxy_internal_error",
             Self::Upstream(kind) => match kind {
                 Kind::DnsError => "rproxy; error=dns_error",
                 Kind::ConnectionRefused => "rproxy; error=connection_refused",
@@ -206,6 +213,12 @@ mod tests {
         limited.extensions_mut().insert(RateLimitDecision::Denied { retry_after: Duration::from_secs(1) });
         assert_eq!(Refusal::of(&limited), Some(Refusal::RateLimited));
 
+        limited.extensions_mut().insert(RateLimitDecision::TooManyInFlight);
+        assert_eq!(Refusal::of(&limited), Some(Refusal::RateLimited));
+        let mut unknown = response(503);
+        unknown.extensions_mut().insert(RateLimitDecision::StoreUnavailable);
+        assert_eq!(Refusal::of(&unknown), Some(Refusal::LimiterUnavailable));
+
         let mut request = response(400);
         request.extensions_mut().insert(RequestRefusal::BadHost);
         assert_eq!(Refusal::of(&request), Some(Refusal::Request(RequestRefusal::BadHost)));
@@ -228,6 +241,7 @@ mod tests {
             (Refusal::Request(RequestRefusal::BodyBroken), "body_broken", "http_request_error"),
             (Refusal::RateLimited, "rate_limited", "http_request_denied"),
             (Refusal::Unkeyed, "unkeyed", "proxy_internal_error"),
+            (Refusal::LimiterUnavailable, "limiter_unavailable", "proxy_internal_error"),
             (Refusal::BlockedPath, "blocked_path", "http_request_denied"),
             (Refusal::LoopDetected, "loop", "proxy_loop_detected"),
             (Refusal::WebSocket(WsRefusal::ForbiddenPath), "websocket", "http_request_denied"),

@@ -3,6 +3,9 @@
 
 #[path = "../../../crates/tls/tests/support/pebble.rs"]
 mod pebble;
+#[allow(dead_code, reason = "it is there for other tests, too")]
+#[path = "../../../crates/rate-limit/tests/support/redis.rs"]
+mod redis;
 mod support;
 
 mod cache_rules;
@@ -12,6 +15,7 @@ mod draining;
 mod edge;
 mod forwarding;
 mod interim;
+mod rate_limits;
 mod running;
 mod statuses;
 mod takeover;

@@ -1,7 +1,10 @@
 //! Settings of the rate limit.
 
-use super::{Fallback, SWITCH, Setting, put};
-use crate::config::value::{boolean, ipv6_prefix, rate};
+use std::num::NonZeroU32;
+
+use super::{DURATION, Fallback, PATHS, SWITCH, Setting, put};
+use crate::config::paths::globs;
+use crate::config::value::{boolean, count, ipv6_prefix, rate, timeout, written_duration};
 
 const HEADING: &str = "Rate limit";
 
@@ -51,6 +54,28 @@ pub(super) static SETTINGS: &[Setting] = &[
         show: |c| Some(c.rate_ipv6_prefix.to_string()),
     },
     Setting {
+        key: "rate_ipv6_tiers",
+        heading: HEADING,
+        placeholder: "TIER,...",
+        default: Fallback::Words("none"),
+        help: "Larger quotas that all clients of an IPv6 network share, by the length of its prefix",
+        accepted: "comma-separated PREFIX:RATE or PREFIX:RATE:BURST: 56:400,48:1600; the burst is twice the rate",
+        secret: false,
+        set: |c, t| put(&mut c.rate_ipv6_tiers, t.parse()),
+        show: |c| (!c.rate_ipv6_tiers.is_empty()).then(|| c.rate_ipv6_tiers.to_string()),
+    },
+    Setting {
+        key: "rate_max_in_flight",
+        heading: HEADING,
+        placeholder: "NUMBER",
+        default: Fallback::Words("`0` (no limit)"),
+        help: "Requests that one client may have in progress at once; more get 429",
+        accepted: "a whole number up to 1000000; 0 for no limit",
+        secret: false,
+        set: |c, t| put(&mut c.rate_max_in_flight, count(t, 1_000_000).map(NonZeroU32::new)),
+        show: |c| Some(c.rate_max_in_flight.map_or(0, NonZeroU32::get).to_string()),
+    },
+    Setting {
         key: "rate_exempt",
         heading: HEADING,
         placeholder: "RANGE,...",
@@ -62,6 +87,17 @@ pub(super) static SETTINGS: &[Setting] = &[
         show: |c| (!c.rate_exempt.is_empty()).then(|| c.rate_exempt.text().to_owned()),
     },
     Setting {
+        key: "rate_exempt_paths",
+        heading: HEADING,
+        placeholder: "GLOB,...",
+        default: Fallback::Words("none"),
+        help: "Paths whose requests are not counted; one that could be read in another way is none of them",
+        accepted: PATHS,
+        secret: false,
+        set: |c, t| put(&mut c.rate_exempt_paths, globs(t).map(Some)),
+        show: |c| c.rate_exempt_paths.as_ref().map(|paths| paths.text().to_owned()),
+    },
+    Setting {
         key: "rate_shadow",
         heading: HEADING,
         placeholder: "BOOL",
@@ -71,5 +107,38 @@ pub(super) static SETTINGS: &[Setting] = &[
         secret: false,
         set: |c, t| put(&mut c.rate_shadow, boolean(t)),
         show: |c| Some(c.rate_shadow.to_string()),
+    },
+    Setting {
+        key: "rate_limit_store",
+        heading: HEADING,
+        placeholder: "STORE",
+        default: Fallback::Value("memory"),
+        help: "Where what is left of quotas is kept: in the process, or in a Redis or Valkey server, for several to share",
+        accepted: "memory, redis://USER:PASSWORD@HOST:PORT/DATABASE or redis+unix:///PATH",
+        secret: false,
+        set: |c, t| put(&mut c.rate_limit_store, t.parse()),
+        show: |c| Some(c.rate_limit_store.to_string()),
+    },
+    Setting {
+        key: "rate_limit_fallback",
+        heading: HEADING,
+        placeholder: "WAY",
+        default: Fallback::Value("local"),
+        help: "While that server does not answer: local counts in this process, open lets all pass, closed answers 503",
+        accepted: "local, open or closed",
+        secret: false,
+        set: |c, t| put(&mut c.rate_limit_fallback, t.parse()),
+        show: |c| Some(c.rate_limit_fallback.to_string()),
+    },
+    Setting {
+        key: "rate_limit_store_timeout",
+        heading: HEADING,
+        placeholder: "DURATION",
+        default: Fallback::Value("50ms"),
+        help: "How long a request waits for that server",
+        accepted: DURATION,
+        secret: false,
+        set: |c, t| put(&mut c.rate_limit_store_timeout, timeout(t)),
+        show: |c| Some(written_duration(c.rate_limit_store_timeout)),
     },
 ];

@@ -1,0 +1,74 @@
+//! What a rate limit adds to a request, by the number of clients: `cargo bench -p rproxy-benches --bench rate_limit`.
+//!
+//! Each client in its turn, so that none is in a cache when it comes again. `nobody` is the service without the layer, to
+//! be subtracted.
+#![allow(missing_docs, reason = "criterion's macros")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark may panic")]
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::net::{IpAddr, Ipv6Addr};
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use futures_util::FutureExt;
+use http::{Request, Response};
+use rproxy_client_ip::ClientIp;
+use rproxy_rate_limit::{Quota, RateLimitLayer};
+use tower::{Layer, Service, service_fn};
+
+// Its tests are built along, but a benchmark has no harness to run them.
+#[allow(unused_imports)]
+#[path = "../../rproxy-bin/src/allocator.rs"]
+mod allocator;
+
+/// The one that the binary has.
+#[global_allocator]
+static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
+
+const MANY: u64 = 100_000;
+
+fn inner(_: Request<()>) -> Ready<Result<Response<&'static str>, Infallible>> {
+    let mut response = Response::new("hello");
+    // As a server leaves it, and an application has filled it.
+    response.headers_mut().reserve(8);
+    ready(Ok(response))
+}
+
+fn layers(criterion: &mut Criterion) {
+    // More than is ever used up: what is measured is a request that passes.
+    let layer = || RateLimitLayer::new(Quota::per_second(1_000).burst(1_000_000));
+    measure(criterion, "nobody", MANY, service_fn(inner));
+    measure(criterion, "one client", 1, layer().layer(service_fn(inner)));
+    measure(criterion, "100,000 clients", MANY, layer().layer(service_fn(inner)));
+    measure(criterion, "100,000 clients, shadow", MANY, layer().shadow(true).layer(service_fn(inner)));
+    measure(criterion, "100,000 clients, in flight", MANY, layer().max_in_flight(100).layer(service_fn(inner)));
+    let tiers = layer().ipv6_tier(56, Quota::per_second(1_000_000)).ipv6_tier(48, Quota::per_second(1_000_000_000));
+    measure(criterion, "100,000 clients, three tiers", MANY, tiers.layer(service_fn(inner)));
+}
+
+fn measure<S>(criterion: &mut Criterion, name: &str, clients: u64, mut service: S)
+where
+    S: Service<Request<()>, Response: Sized>,
+{
+    let mut client = 0;
+    let mut request = || {
+        // A step that is prime to all powers of two: each of them before any comes again.
+        client = (client + 7919) % clients;
+        let address = Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(client) << 64 | 1);
+        Request::builder().extension(ClientIp(IpAddr::V6(address))).body(()).unwrap()
+    };
+    // All of them are known.
+    for _ in 0..clients {
+        service.call(request()).now_or_never();
+    }
+    criterion.bench_function(&format!("rate-limit/{name}"), |bencher| {
+        bencher.iter_batched(&mut request, |request| service.call(request).now_or_never(), BatchSize::SmallInput);
+    });
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(50);
+    targets = layers
+}
+criterion_main!(benches);

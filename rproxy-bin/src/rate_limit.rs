@@ -1,0 +1,103 @@
+//! The rate limit that the settings describe.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rproxy_client_ip::ClientIp;
+use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer, RedisStore, RedisUrlError, StoreError};
+
+use crate::config::{Config, RateLimitFallback, RateLimitStorage};
+use crate::seldom::Seldom;
+
+/// The layer, and where it keeps quotas.
+#[derive(Clone, Debug)]
+pub(crate) struct RateLimit {
+    pub(crate) layer: RateLimitLayer,
+    /// `None`: in the memory of the process.
+    pub(crate) store: Option<RedisStore>,
+}
+
+impl RateLimit {
+    pub(crate) fn new(config: &Config) -> Result<Self, RedisUrlError> {
+        let quota = Quota::per_second(config.rate_limit.get()).burst(config.rate_burst.get());
+        let mut layer = RateLimitLayer::new(quota)
+            .key(ClientKey::default().ipv6_prefix(config.rate_ipv6_prefix))
+            .shadow(config.rate_shadow);
+        for tier in config.rate_ipv6_tiers.iter() {
+            layer = layer.ipv6_tier(tier.prefix, Quota::per_second(tier.rate.get()).burst(tier.burst.get()));
+        }
+        if let Some(most) = config.rate_max_in_flight {
+            layer = layer.max_in_flight(most.get());
+        }
+        let store = match &config.rate_limit_store {
+            RateLimitStorage::Memory => None,
+            RateLimitStorage::Redis(url) => {
+                Some(RedisStore::new(url.expose())?.deadline(config.rate_limit_store_timeout))
+            }
+        };
+        if let Some(store) = &store {
+            let health = Health::new(config.rate_limit_fallback);
+            let fallback = config.rate_limit_fallback.to_fallback();
+            layer = layer.store(store.clone(), fallback).observe_store(move |answer| health.observe(answer));
+        }
+        Ok(Self { layer: exempt(layer, config), store })
+    }
+}
+
+fn exempt(layer: RateLimitLayer, config: &Config) -> RateLimitLayer {
+    let clients = config.rate_exempt.value().clone();
+    let Some(paths) = config.rate_exempt_paths.clone() else {
+        if clients.is_empty() {
+            return layer;
+        }
+        return layer.exempt(move |head| is_exempt(head.extensions.get(), &clients));
+    };
+    layer.exempt(move |head| paths.contains(head.uri.path()) || is_exempt(head.extensions.get(), &clients))
+}
+
+fn is_exempt(client: Option<&ClientIp>, clients: &rproxy_client_ip::TrustedProxies) -> bool {
+    client.is_some_and(|client| clients.contains(client.0))
+}
+
+/// Tells the log when a store fails, and when it no longer does.
+struct Health {
+    fallback: RateLimitFallback,
+    is_failing: AtomicBool,
+    failures: Seldom,
+    recoveries: Seldom,
+}
+
+impl Health {
+    fn new(fallback: RateLimitFallback) -> Self {
+        Self {
+            fallback,
+            is_failing: AtomicBool::new(false),
+            failures: Seldom::default(),
+            recoveries: Seldom::default(),
+        }
+    }
+
+    fn observe(&self, answer: Result<(), &StoreError>) {
+        match answer {
+            Err(error) => {
+                self.is_failing.store(true, Ordering::Relaxed);
+                if let Some(unsaid) = self.failures.due() {
+                    let until_then = match self.fallback {
+                        RateLimitFallback::Local => "this process counts for itself",
+                        RateLimitFallback::Open => "requests pass uncounted",
+                        RateLimitFallback::Closed => "requests get 503",
+                    };
+                    tracing::warn!(%error, unsaid, "no answer from the store of rate limits: {until_then}");
+                }
+            }
+            // Read first: it is one line of memory for all workers.
+            Ok(()) => {
+                if self.is_failing.load(Ordering::Relaxed)
+                    && self.is_failing.swap(false, Ordering::Relaxed)
+                    && self.recoveries.due().is_some()
+                {
+                    tracing::info!("the store of rate limits answers");
+                }
+            }
+        }
+    }
+}

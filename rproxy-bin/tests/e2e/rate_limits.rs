@@ -1,0 +1,252 @@
+//! Limits as they are measured from outside, in one process and across several.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::redis::Server;
+use crate::support::upstream::{answering, ok, read_head, scripted};
+use crate::support::{Proxy, connect, curl, get, read_answer, request};
+
+fn from(client: &str, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\nConnection: close\r\n\r\n")
+}
+
+fn statuses(proxy: &Proxy, client: &str, path: &str, requests: usize) -> Vec<u16> {
+    (0..requests).map(|_| request(proxy.address, &from(client, path)).status).collect()
+}
+
+#[test]
+fn networks_are_held_to_their_tiers() {
+    let settings = [
+        ("RPROXY_TRUSTED_PROXIES", "loopback"),
+        ("RPROXY_RATE_LIMIT", "1"),
+        ("RPROXY_RATE_BURST", "10"),
+        ("RPROXY_RATE_IPV6_TIERS", "56:1:4,48:1:6"),
+    ];
+    let proxy = Proxy::start(answering(|_| ok("served")), &settings);
+    let each_64_once = |network: &str| -> usize {
+        let clients = (0..10).map(|subnet| format!("2001:db8:0:{network}{subnet}::1"));
+        clients.filter(|client| statuses(&proxy, client, "/", 1) == [200]).count()
+    };
+    // A request or two may have been given back in the meantime.
+    assert!((4..=6).contains(&each_64_once("1")), "a /56");
+    assert!((2..=6).contains(&each_64_once("201")), "another one of the same /48");
+    assert_eq!(statuses(&proxy, "2001:db8:1::1", "/", 1), [200]);
+    assert_eq!(statuses(&proxy, "192.0.2.1", "/", 10), [200; 10], "IPv4 knows no tiers");
+}
+
+#[test]
+fn paths_that_are_exempt_are_not_counted_however_they_are_spelled() {
+    let settings = [
+        ("RPROXY_RATE_LIMIT", "1"),
+        ("RPROXY_RATE_BURST", "1"),
+        ("RPROXY_RATE_EXEMPT_PATHS", "/healthz,/static/**"),
+        ("RPROXY_RATE_EXEMPT", "192.0.2.0/24"),
+        ("RPROXY_TRUSTED_PROXIES", "loopback"),
+    ];
+    let proxy = Proxy::start(answering(|_| ok("served")), &settings);
+    for path in ["/healthz", "/static/a/b.css?v=1"] {
+        assert_eq!(statuses(&proxy, "203.0.113.1", path, 5), [200; 5], "{path}");
+    }
+    assert_eq!(statuses(&proxy, "192.0.2.1", "/", 5), [200; 5]);
+    for (client, path) in [
+        ("203.0.113.2", "/"),
+        ("203.0.113.3", "/static/../login"),
+        ("203.0.113.4", "/static/%2e%2e/login"),
+        ("203.0.113.5", "/static/..%2flogin"),
+        ("203.0.113.6", "/static/..;/login"),
+    ] {
+        let statuses = statuses(&proxy, client, path, 20);
+        assert!(statuses.iter().filter(|status| **status == 429).count() > 10, "{path}: {statuses:?}");
+    }
+}
+
+#[test]
+fn a_client_has_only_so_many_requests_in_progress() {
+    let upstream = scripted(|mut stream| {
+        // Answers the first half, and nothing more.
+        while read_head(&mut stream).is_some() {
+            let half = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello";
+            if stream.write_all(half.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    let proxy = Proxy::start(upstream, &[("RPROXY_RATE_MAX_IN_FLIGHT", "2")]);
+    let begin = || {
+        let mut stream = connect(proxy.address);
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        assert_eq!(&read_head(&mut stream).unwrap()[..15], "HTTP/1.1 200 OK");
+        stream
+    };
+    let (first, _second) = (begin(), begin());
+    let refused = get(proxy.address, "/");
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")));
+    // Its client goes away.
+    drop(first);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut stream = connect(proxy.address);
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        if read_head(&mut stream).unwrap().starts_with("HTTP/1.1 200") {
+            break;
+        }
+        assert!(Instant::now() < deadline);
+    }
+}
+
+#[test]
+fn one_process_lets_pass_what_was_configured_within_one_per_cent() {
+    // A burst of a second's requests: whatever holds up the machine for less than that costs none of them.
+    let settings = [("RPROXY_RATE_LIMIT", "200"), ("RPROXY_RATE_BURST", "200")];
+    let proxy = Proxy::start(answering(|_| ok("served")), &settings);
+    let rate = measured(&[proxy.address]);
+    assert!((198.0..=202.0).contains(&rate), "{rate}/s");
+}
+
+#[test]
+fn two_processes_with_one_store_let_pass_what_was_configured_within_three_per_cent() {
+    let Some(server) = Server::start() else { return };
+    let url = server.url();
+    let settings = [
+        ("RPROXY_RATE_LIMIT", "200"),
+        ("RPROXY_RATE_BURST", "200"),
+        ("RPROXY_RATE_LIMIT_STORE", &*url),
+        // Who falls back counts alone; that is not what is measured.
+        ("RPROXY_RATE_LIMIT_FALLBACK", "closed"),
+        ("RPROXY_RATE_LIMIT_STORE_TIMEOUT", "5s"),
+    ];
+    let proxies = [(); 2].map(|()| Proxy::start(answering(|_| ok("served")), &settings));
+    let rate = measured(&[proxies[0].address, proxies[1].address]);
+    assert!((194.0..=206.0).contains(&rate), "{rate}/s");
+}
+
+/// The rate at which requests pass, while 2,000 are offered per second, spread evenly over `proxies`, in some ten seconds.
+///
+/// They begin and end with a refusal: at that instant nothing was left of the quota, so that what passed in between is what
+/// was given back in between, whatever held up the machine.
+fn measured(proxies: &[SocketAddr]) -> f64 {
+    const CLIENTS: u32 = 8;
+    const OFFERED: u32 = 2000;
+    const WARM_UP: Duration = Duration::from_secs(2);
+    const TIME: Duration = Duration::from_secs(10);
+    let start = Instant::now();
+    let client = |number: u32| {
+        let mut stream = connect(proxies[number as usize % proxies.len()]);
+        let interval = Duration::from_secs(1) * CLIENTS / OFFERED;
+        let mut due = start + Duration::from_secs(1) * number / OFFERED;
+        let (mut passed, mut refused) = (Vec::new(), Vec::new());
+        while start.elapsed() < WARM_UP + TIME {
+            // Open loop: whoever is late makes up for it.
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let sent = start.elapsed();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+            let status = read_answer(&mut stream).expect("an answer").status;
+            let received = start.elapsed();
+            match status {
+                200 => passed.push(received),
+                429 if received - sent < Duration::from_millis(5) => refused.push(received),
+                429 => {}
+                status => panic!("{status}"),
+            }
+            due += interval;
+        }
+        (passed, refused)
+    };
+    let (mut passed, mut refused) = (Vec::new(), Vec::new());
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || client(number))).collect();
+        for client in clients {
+            let (more_passed, more_refused) = client.join().unwrap();
+            passed.extend(more_passed);
+            refused.extend(more_refused);
+        }
+    });
+    refused.retain(|at| *at >= WARM_UP);
+    let (first, last) = (refused.iter().min().unwrap(), refused.iter().max().unwrap());
+    let time = (*last - *first).as_secs_f64();
+    let count = passed.iter().filter(|at| (first..=last).contains(at)).count();
+    println!("{count} passed and more than {} were refused in {time:.3} s", refused.len());
+    assert!(time > TIME.as_secs_f64() / 2.0, "{time}: this machine is too busy to measure anything");
+    count as f64 / time
+}
+
+#[test]
+fn processes_share_a_store_and_go_on_without_it_as_they_are_told() {
+    let Some(mut server) = Server::start() else { return };
+    let url = server.url();
+    let settings = |fallback| {
+        [
+            // So that the connection that breaks is the one that is used.
+            ("RPROXY_WORKERS", "1"),
+            ("RPROXY_RATE_LIMIT", "1"),
+            ("RPROXY_RATE_BURST", "4"),
+            ("RPROXY_TRUSTED_PROXIES", "loopback"),
+            ("RPROXY_RATE_LIMIT_FALLBACK", fallback),
+            ("RPROXY_RATE_LIMIT_STORE_TIMEOUT", "2s"),
+            ("RPROXY_ADMIN_LISTEN", "127.0.0.1:0"),
+        ]
+    };
+    let upstream = answering(|_| ok("served"));
+    let proxies = ["local", "open", "closed"].map(|fallback| {
+        let mut settings = settings(fallback).to_vec();
+        settings.push(("RPROXY_RATE_LIMIT_STORE", &url));
+        Proxy::start(upstream, &settings)
+    });
+    let passed = |client: &str| -> usize {
+        let all = proxies.iter().flat_map(|proxy| statuses(proxy, client, "/", 4));
+        all.filter(|status| *status == 200).count()
+    };
+    let together = passed("192.0.2.1");
+    assert!((4..=6).contains(&together), "{together}");
+
+    server.kill();
+    let [local, open, closed] = &proxies;
+    let count = |statuses: Vec<u16>, status| statuses.iter().filter(|other| **other == status).count();
+    assert!(count(statuses(local, "192.0.2.2", "/", 20), 429) >= 10);
+    assert_eq!(statuses(open, "192.0.2.2", "/", 20), [200; 20]);
+    let refused = request(closed.address, &from("192.0.2.2", "/"));
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert_eq!(refused.header("proxy-status"), Some("rproxy; error=proxy_internal_error"));
+    for (proxy, way) in [(local, "counts for itself"), (open, "pass uncounted"), (closed, "get 503")] {
+        proxy.wait_for_log(way);
+    }
+    let metrics = curl(&[&format!("http://{}/metrics", closed.address_of("administration"))]);
+    for name in [
+        "rproxy_rate_limit_store_connections 0",
+        "rproxy_rate_limit_store_requests_total{outcome=\"not_connected\"}",
+        "reason=\"limiter_unavailable\"} 1",
+    ] {
+        assert!(metrics.contains(name), "{name} in {metrics}");
+    }
+
+    server.revive();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while request(closed.address, &from("192.0.2.3", "/")).status == 503 {
+        assert!(Instant::now() < deadline);
+    }
+    closed.wait_for_log("the store of rate limits answers");
+}
+
+#[test]
+fn a_store_that_hangs_holds_up_nobody_for_long() {
+    let Some(server) = Server::start() else { return };
+    let url = server.url();
+    let settings = [
+        ("RPROXY_WORKERS", "1"),
+        ("RPROXY_RATE_LIMIT_STORE", &*url),
+        ("RPROXY_RATE_LIMIT_STORE_TIMEOUT", "200ms"),
+        ("RPROXY_TRUSTED_PROXIES", "loopback"),
+    ];
+    let proxy = Proxy::start(answering(|_| ok("served")), &settings);
+    assert_eq!(statuses(&proxy, "192.0.2.1", "/", 3), [200; 3]);
+    server.signal("STOP");
+    let start = Instant::now();
+    assert_eq!(statuses(&proxy, "192.0.2.1", "/", 50), [200; 50]);
+    // Three waited for 200 ms, the others for nothing.
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    proxy.wait_for_log("no answer within 200ms");
+    server.signal("CONT");
+}

@@ -61,6 +61,7 @@ mod gauges;
 mod manual;
 pub mod observe;
 mod optional;
+pub mod preflight;
 pub mod problem;
 mod proxy;
 mod redirect;
@@ -68,6 +69,7 @@ mod reload;
 mod run;
 mod service_manager;
 mod stack;
+pub mod trust;
 
 pub use self::assemble::{StackError, stack};
 pub use self::config::{Config, ConfigError};

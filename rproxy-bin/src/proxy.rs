@@ -219,7 +219,7 @@ fn way(config: &Config) -> Vec<Option<String>> {
 
 /// The settings that differ and are not part of what a reload replaces.
 fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
-    const REPLACED: [&str; 41] = [
+    const REPLACED: [&str; 43] = [
         "blocked_paths",
         "body_timeout",
         "cache_max_object",
@@ -234,6 +234,8 @@ fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
         "hsts",
         "max_body",
         "security_headers",
+        "tls_client_fingerprint",
+        "tls_client_subject",
         "trusted_proxies",
         "upgrades",
         "upstream",

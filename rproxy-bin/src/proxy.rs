@@ -99,6 +99,9 @@ impl Proxy {
         for address in proxy.admin.iter().flat_map(Running::local_addrs) {
             tracing::info!(%address, "administration");
         }
+        if let Some(ca) = proxy.local_ca() {
+            tracing::info!(ca = %ca.display(), "certificates are of the local authority; `rproxy trust` tells how it is trusted");
+        }
         if let Some(certificates) = &proxy.certificates {
             tokio::spawn(certificates.clone().run());
         }

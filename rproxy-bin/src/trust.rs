@@ -203,7 +203,7 @@ fn written(words: &[OsString]) -> String {
 }
 
 /// As a shell wants it.
-fn quoted(word: &OsStr) -> String {
+pub(crate) fn quoted(word: &OsStr) -> String {
     let text = word.to_string_lossy();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:,=@".contains(&byte);
     match text.bytes().all(is_plain) && !text.is_empty() {
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn words_are_quoted_for_a_shell() {
         for (word, quoted_word) in
-            [("a.pem", "a.pem"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''"), ("$x", "'$x'")]
+            [("/a/ca.pem", "/a/ca.pem"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''"), ("$x", "'$x'")]
         {
             assert_eq!(quoted(OsStr::new(word)), quoted_word);
         }

@@ -126,6 +126,8 @@ fn the_plain_port_sends_everything_to_https() {
     let port = free_port().to_string();
     let settings = [("RPROXY_TLS_CERT", cert.as_str()), ("RPROXY_TLS_KEY", &key), ("RPROXY_HTTP_PORT", &port)];
     let proxy = Proxy::start(echo(), &settings);
+    // The main listener is the first.
+    proxy.wait_for_log("redirecting to https");
     let plain = ([127, 0, 0, 1], port.parse().unwrap()).into();
     let answer = get(plain, "/x?y");
     let there = format!("https://a.example:{}/x?y", proxy.address.port());

@@ -48,26 +48,23 @@ impl Exchange<'_> {
         let mut pace = Pace::default();
         loop {
             // RFC 8555 §7.1.6: the states of an order.
-            order = match order.status {
+            let next = match &order.status {
                 OrderStatus::Pending => {
                     try_join_all(order.authorizations.iter().map(|url| self.authorize(url))).await?;
-                    let authorized = again(|| signed.order(client, &url)).await?;
-                    if authorized.status == OrderStatus::Pending {
-                        pace.wait().await;
-                    }
-                    authorized
-                }
-                OrderStatus::Ready => again(|| signed.finalize(client, &order.finalize, request.clone())).await?,
-                OrderStatus::Processing => {
-                    pace.wait().await;
                     again(|| signed.order(client, &url)).await?
                 }
+                OrderStatus::Ready => again(|| signed.finalize(client, &order.finalize, request.clone())).await?,
+                OrderStatus::Processing => again(|| signed.order(client, &url)).await?,
                 OrderStatus::Valid { certificate } => {
-                    let chain = again(|| signed.certificate(client, &certificate)).await?;
+                    let chain = again(|| signed.certificate(client, certificate)).await?;
                     return Ok([key.serialize_pem(), chain].concat().into_bytes());
                 }
                 OrderStatus::Invalid => return Err(Failure::of_order(&order)),
             };
+            if next.status == order.status || next.status == OrderStatus::Processing {
+                pace.wait().await;
+            }
+            order = next;
         }
     }
 

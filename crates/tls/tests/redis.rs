@@ -171,10 +171,8 @@ async fn without_redis_nothing_is_ordered_and_what_is_there_is_served() {
     assert_eq!(pebble.orders(), 0);
     redis.launch();
     timeout(LONG, first.ready()).await.unwrap();
-    // Which comes after it was shared.
-    let kept = folder_with(folder.path(), "certificate.pem");
-    until("it is kept", || kept().is_some()).await;
-    assert!(redis.key("/certificate.pem").is_some());
+    assert!(folder_with(folder.path(), "certificate.pem")().is_some(), "it is kept before it is served");
+    until("it is shared", || redis.key("/certificate.pem").is_some()).await;
 
     redis.stop();
     let second = machine(&pebble, &redis, folder.path(), |acme| acme.domain("a.test"));

@@ -81,7 +81,7 @@ impl Kept {
         let is_newer = theirs.as_ref().map(end) > ours.map(end);
         match (pem, ours) {
             (Some(pem), _) if is_newer => self.with_store(move |store| store.write(CERTIFICATE, &pem)).await,
-            (_, Some(ours)) if theirs.as_ref().map(end) < Some(end(ours)) => self.share().await,
+            (_, Some(ours)) if theirs.as_ref().map(end) < Some(end(ours)) => self.share_again().await,
             _ => {}
         }
         Found {
@@ -91,26 +91,27 @@ impl Kept {
     }
 
     /// Gives the others what the folder has: they have lost theirs, or never had it.
-    async fn share(&self) {
-        let Some((peers, _)) = &self.peers else { return };
+    async fn share_again(&self) {
         let store = self.store.clone();
-        let pem = spawn_blocking(move || store.read(CERTIFICATE)).await;
-        if let Ok(Ok(Some(pem))) = pem
-            && let Err(error) = peers.write(&self.key(CERTIFICATE), &pem).await
+        if let Ok(Ok(Some(pem))) = spawn_blocking(move || store.read(CERTIFICATE)).await
+            && let Err(error) = self.share(&pem).await
         {
             tracing::debug!(%error, "the certificate could not be shared");
         }
     }
 
-    /// Keeps a new certificate, with the others first: they wait for it.
+    /// Keeps a new certificate in the folder.
     pub(super) async fn put(&self, pem: Vec<u8>) -> io::Result<()> {
-        let shared = match &self.peers {
-            Some((peers, _)) => peers.write(&self.key(CERTIFICATE), &pem).await,
-            None => Ok(()),
-        };
         let store = self.store.clone();
-        let kept = spawn_blocking(move || store.write(CERTIFICATE, &pem)).await.map_err(io::Error::other).flatten();
-        kept.and(shared)
+        spawn_blocking(move || store.write(CERTIFICATE, &pem)).await.map_err(io::Error::other).flatten()
+    }
+
+    /// Gives a certificate to the others, where there are any.
+    pub(super) async fn share(&self, pem: &[u8]) -> io::Result<()> {
+        match &self.peers {
+            Some((peers, _)) => peers.write(&self.key(CERTIFICATE), pem).await,
+            None => Ok(()),
+        }
     }
 
     /// Keeps how long to wait, so that neither a restart nor another machine makes it shorter; `None`: no time at all.

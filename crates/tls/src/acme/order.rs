@@ -139,12 +139,13 @@ impl Ordered {
         let pem = exchange::order(&self.account, &self.names, &self.shelf).await?;
         let certified = Certified::from_pem(&pem, &pem)
             .map_err(|error| Failure::refused(format!("the issued certificate can't be used: {error}")))?;
-        // Served first: a full disk is no reason to go without.
+        // Kept first: whoever has seen it served may end this process, and the next one is not to order again. But a
+        // full disk is no reason to go without.
+        let kept = self.kept.put(pem.clone()).await;
         self.shelf.publish(self.slot, certified);
-        if let Err(error) = self.kept.put(pem).await {
-            // But the next start will have to order.
+        if let Err(error) = kept.and(self.kept.share(&pem).await) {
             let path = self.kept.store().root().display();
-            tracing::warn!(%path, %error, "the issued certificate could not be kept");
+            tracing::warn!(%path, %error, "the issued certificate could not be kept, or not shared");
             self.shelf.report(self.slot, Some(error.to_string()));
         }
         Ok(())

@@ -150,7 +150,7 @@ impl Shared {
             forward_headers: ForwardHeadersLayer::new().via("rproxy"),
             client_certificate: match config.tls_client_auth {
                 ClientAuthentication::Off => ClientCertificateLayer::off(),
-                _ => ClientCertificateLayer::new(),
+                _ => client_certificate(config),
             },
             backends: backends(config)?,
         })
@@ -249,6 +249,17 @@ fn ws_passthrough(layer: WsPassthroughLayer, config: &Config) -> WsPassthroughLa
     layer
 }
 
+fn client_certificate(config: &Config) -> ClientCertificateLayer {
+    let mut layer = ClientCertificateLayer::new();
+    if let Some(field) = &config.tls_client_subject {
+        layer = layer.subject(field.clone());
+    }
+    if let Some(field) = &config.tls_client_fingerprint {
+        layer = layer.fingerprint(field.clone());
+    }
+    layer
+}
+
 fn security_headers(config: &Config) -> SecurityHeadersLayer {
     let mut layer = match config.security_headers {
         SecurityProfile::Recommended => SecurityHeadersLayer::recommended(),
@@ -292,6 +303,10 @@ pub(crate) fn certificates(config: &Config) -> Result<Option<Certificates>, rpro
         if let (Some(kid), Some(key)) = (&config.acme_eab_kid, &config.acme_eab_hmac_key) {
             acme = acme.external_account(kid, key.expose());
         }
+        #[cfg(feature = "redis")]
+        if let Some(url) = &config.acme_redis {
+            acme = acme.redis(url.expose());
+        }
         builder = builder.acme(acme);
     }
     builder.build().map(Some)
@@ -304,7 +319,15 @@ pub(crate) fn certificates_of_files(config: &Config) -> Result<Option<Certificat
 }
 
 fn with_files(builder: CertificatesBuilder, config: &Config) -> CertificatesBuilder {
-    config.tls_cert.iter().zip(&config.tls_key).fold(builder, |builder, (cert, key)| builder.files(cert, key))
+    // One that is not there is none.
+    let responses = config.tls_ocsp.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+    config.tls_cert.iter().zip(&config.tls_key).zip(responses).fold(
+        builder,
+        |builder, ((cert, key), ocsp)| match ocsp {
+            Some(ocsp) => builder.files_with_ocsp(cert, key, ocsp),
+            None => builder.files(cert, key),
+        },
+    )
 }
 
 fn with_protocol(builder: CertificatesBuilder, config: &Config) -> CertificatesBuilder {

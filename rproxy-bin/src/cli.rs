@@ -11,6 +11,7 @@ use clap_complete::Shell;
 
 use crate::config::{self, Config, ConfigError, Fallback, Report, Setting, Sources, settings};
 use crate::manual;
+use crate::trust::{Action, Trust, TrustError};
 
 /// What the binary is asked to do.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub enum Command {
     Demo(Config),
     /// Print what the path filter makes of some paths, and end.
     Explain(String),
+    /// Say how the local authority is trusted, or do it, and end.
+    Trust(Trust),
     /// Print this help, and end.
     Help(String),
     /// Print this version, and end.
@@ -46,6 +49,9 @@ pub enum Error {
     /// The configuration can't be honoured.
     #[error("{0}")]
     Config(#[from] ConfigError),
+    /// There is nothing to trust.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }
 
 impl Error {
@@ -91,6 +97,16 @@ where
             let targets = explain.get_many::<String>(PATHS).into_iter().flatten();
             targets.map(|target| explained(&config, target)).collect::<Result<_, _>>().map(Command::Explain)
         }
+        Some((TRUST, trust)) => {
+            let config = sources(trust, env.clone()).load()?;
+            let action = match (trust.get_flag(INSTALL), trust.get_flag(REMOVE)) {
+                (true, _) => Action::Install,
+                (_, true) => Action::Remove,
+                _ => Action::Explain,
+            };
+            let folders = [config.tls_cache_dir, state_directory(&env)];
+            Ok(Command::Trust(Trust::new(folders.iter().map(PathBuf::as_path), action)?))
+        }
         Some((DEMO, demo)) => {
             if demo.contains_id("upstream") {
                 return Err(Error::Usage("error: the demo brings its own upstream; leave out --upstream".to_owned()));
@@ -105,6 +121,9 @@ where
 const DEMO: &str = "demo";
 const EXPLAIN: &str = "explain";
 const PATHS: &str = "paths";
+const TRUST: &str = "trust";
+const INSTALL: &str = "install";
+const REMOVE: &str = "remove";
 const REFERENCE: &str = "reference";
 const COMPLETIONS: &str = "completions";
 const SHELL: &str = "shell";
@@ -203,7 +222,17 @@ fn command() -> clap::Command {
                 ),
         )
         .subcommand(clap::Command::new(MANUAL).about("Prints the manual page, for man"))
+        .subcommand(
+            clap::Command::new(TRUST)
+                .about("Prints how this machine is made to trust the local authority, of the configuration or the demo")
+                .arg(flag(INSTALL, "Does it").conflicts_with(REMOVE))
+                .arg(flag(REMOVE, "Takes it back")),
+        )
         .subcommand(clap::Command::new(REFERENCE).about("Prints the table of settings as Markdown").hide(true))
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
 fn argument(setting: &'static Setting) -> Arg {

@@ -61,6 +61,7 @@ mod gauges;
 mod manual;
 pub mod observe;
 mod optional;
+pub mod preflight;
 pub mod problem;
 mod proxy;
 mod rate_limit;
@@ -70,6 +71,7 @@ mod run;
 mod seldom;
 mod service_manager;
 mod stack;
+pub mod trust;
 
 pub use self::assemble::{StackError, stack};
 pub use self::config::{Config, ConfigError};

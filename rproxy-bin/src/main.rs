@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use rproxy::cli::{self, Command};
+use rproxy::preflight::Preflight;
 use rproxy::{Config, RunError};
 use tracing_subscriber::EnvFilter;
 
@@ -17,7 +18,10 @@ fn main() -> ExitCode {
         Ok(Command::Run(config)) => block_on(config, Config::run),
         Ok(Command::Demo(config)) => block_on(config, rproxy::demo),
         Ok(Command::Check(report)) => match report.config().try_build() {
-            Ok(()) => print(&report.render(&rproxy::layers(report.config()))),
+            Ok(()) => {
+                let preflight = Preflight::of(report.config());
+                print(&format!("{}{preflight}", report.render(&rproxy::layers(report.config()))))
+            }
             Err(error) => refused(&error),
         },
         Ok(
@@ -28,6 +32,13 @@ fn main() -> ExitCode {
             | Command::Completions(text)
             | Command::Manual(text),
         ) => print(&text),
+        Ok(Command::Trust(trust)) => match trust.run() {
+            Ok(text) => print(&text),
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        },
         Ok(_) => ExitCode::FAILURE,
         Err(error) => refused(&error),
     }

@@ -99,6 +99,9 @@ impl Proxy {
         for address in proxy.admin.iter().flat_map(Running::local_addrs) {
             tracing::info!(%address, "administration");
         }
+        if let Some(ca) = proxy.local_ca() {
+            tracing::info!(ca = %ca.display(), "certificates are of the local authority; `rproxy trust` tells how it is trusted");
+        }
         if let Some(certificates) = &proxy.certificates {
             tokio::spawn(certificates.clone().run());
         }
@@ -219,7 +222,7 @@ fn way(config: &Config) -> Vec<Option<String>> {
 
 /// The settings that differ and are not part of what a reload replaces.
 fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
-    const REPLACED: [&str; 41] = [
+    const REPLACED: [&str; 43] = [
         "blocked_paths",
         "body_timeout",
         "cache_max_object",
@@ -234,6 +237,8 @@ fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
         "hsts",
         "max_body",
         "security_headers",
+        "tls_client_fingerprint",
+        "tls_client_subject",
         "trusted_proxies",
         "upgrades",
         "upstream",

@@ -82,7 +82,7 @@ impl Stack {
             // What the backend is to see of the client, settled before the cache compares it (`Vary`).
             .layer(self.forward_headers.clone())
             // The certificate that the client showed, after what it claims has been dropped.
-            .layer(self.client_certificate)
+            .layer(self.client_certificate.clone())
             // A hit ends here.
             .layer(Optional(self.cache.clone()))
             // Inside of the cache: compressed once, served many times.

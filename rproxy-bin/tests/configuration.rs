@@ -48,6 +48,17 @@ fn a_bad_value_is_named_with_what_is_accepted() {
         ("TLS_EMAIL", "me", "bad e-mail address \"me\": not of the form name@example.com; accepted: an e-mail address"),
         ("TLS_CACHE_DIR", "", "bad path \"\": empty; accepted: a path"),
         ("ACME_DIRECTORY", "http://ca/dir", "bad directory URL \"http://ca/dir\": not an https:// URL; accepted: "),
+        ("ACME_REDIS", "http://:hush@a/", "bad Redis URL \"(not shown)\": starts with none of redis://, rediss:// and"),
+        (
+            "TLS_CLIENT_SUBJECT",
+            "a b",
+            "bad field name \"a b\": no name that a header field can have; accepted: the name",
+        ),
+        (
+            "TLS_CLIENT_FINGERPRINT",
+            "Host",
+            "bad field name \"Host\": the request itself depends on that field; accepted",
+        ),
         ("ACME_EAB_KID", "a b", "bad key identifier \"a b\": has white space in it; accepted: the identifier"),
         ("ACME_EAB_HMAC_KEY", "hush hush!", "bad HMAC key \"(not shown)\": not base64url; accepted: base64url"),
         ("TLS_LOCAL", "maybe", "bad switch \"maybe\": neither true nor false; accepted: true or false (1/0, yes/no"),
@@ -298,6 +309,15 @@ fn settings_that_contradict_each_other_are_refused() {
              RPROXY_TLS_KEY",
         ),
         (
+            &[("TLS_CERT", pem), ("TLS_KEY", pem), ("TLS_OCSP", "-,-")],
+            "RPROXY_TLS_OCSP: each certificate has its response, or -, in the same order: RPROXY_TLS_CERT has 1 and \
+             RPROXY_TLS_OCSP has 2",
+        ),
+        (
+            &[("TLS_LOCAL", "true"), ("TLS_CLIENT_SUBJECT", "X-Subject")],
+            "RPROXY_TLS_CLIENT_SUBJECT: needs RPROXY_TLS_CLIENT_AUTH=optional or required as well",
+        ),
+        (
             &[("PROXY_PROTOCOL", "v1")],
             "RPROXY_PROXY_PROTOCOL: needs RPROXY_TRUSTED_PROXIES as well: the header is believed from trusted peers \
              only, and nobody is trusted",
@@ -348,6 +368,7 @@ fn settings_that_go_together_are_taken() {
         &[][..],
         &[("RPROXY_TLS_CERT", file.path_str()), ("RPROXY_TLS_KEY", file.path_str())],
         &[("RPROXY_TLS_DOMAINS", "*.a.example"), ("RPROXY_TLS_LOCAL", "true")],
+        &[("RPROXY_TLS_DOMAINS", "a.example"), ("RPROXY_ACME_REDIS", "redis://:hush@127.0.0.1:1/2")],
         &[("RPROXY_PROXY_PROTOCOL", "v2"), ("RPROXY_TRUSTED_PROXIES", "loopback")],
         &[("RPROXY_LISTEN", ":80"), ("RPROXY_TLS_LOCAL", "true"), ("RPROXY_HTTP_PORT", "0")],
         &[("RPROXY_LISTEN", "127.0.0.1:0,127.0.0.1:0"), ("RPROXY_ADMIN_LISTEN", "127.0.0.1:0")],
@@ -667,6 +688,60 @@ fn the_binary_does_not_start_half_configured() {
     let bad = binary(&[], &[("RPROXY_LISTEN", "127.0.0.1:0"), ("RPROXY_HSTS", "perhaps")]);
     assert_eq!(bad.status.code(), Some(2));
     assert!(String::from_utf8(bad.stderr).unwrap().contains("RPROXY_HSTS: bad switch \"perhaps\""));
+}
+
+#[test]
+fn check_tells_what_this_machine_sees_of_names_and_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let certs = folder.path().join("certs");
+    let env = [
+        // RFC 6761 §6.4: this one never resolves.
+        ("RPROXY_TLS_DOMAINS", "nowhere.invalid"),
+        ("RPROXY_LISTEN", "127.0.0.1:0"),
+        ("RPROXY_HTTP_PORT", "0"),
+        ("RPROXY_TLS_CACHE_DIR", certs.to_str().unwrap()),
+    ];
+    let checked = binary(&["--check"], &env);
+    let out = String::from_utf8(checked.stdout).unwrap();
+    assert_eq!(checked.status.code(), Some(0), "what only this machine can't see makes nothing invalid");
+    let (config, preflight) = out.split_once("\n# Preflight").unwrap();
+    assert!(preflight.contains(&format!("ok: {} can be made in", certs.display())), "{out}");
+    assert!(preflight.contains("ok: 127.0.0.1:0 can be listened on"), "{out}");
+    assert!(preflight.contains("problem: nowhere.invalid"), "{out}");
+    assert!(!certs.exists(), "nothing is made");
+    assert!(toml::from_str::<toml::Table>(&out).is_ok(), "it is still a file that says the same");
+    assert!(config.contains("tls_domains = \"nowhere.invalid\""));
+    assert!(!String::from_utf8(binary(&["--check"], &[]).stdout).unwrap().contains("Preflight"));
+}
+
+#[test]
+fn trust_tells_how_or_does_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let certs = folder.path().to_str().unwrap();
+    let (bin, done) = (folder.path().join("bin"), folder.path().join("done"));
+    fs::create_dir(&bin).unwrap();
+    for program in ["install", "rm", "update-ca-certificates"] {
+        let script = format!("#!/bin/sh\necho {program} \"$@\" >> {}\n", done.display());
+        fs::write(bin.join(program), script).unwrap();
+        fs::set_permissions(bin.join(program), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let home = folder.path().join("home");
+    let env = [("RPROXY_TLS_CACHE_DIR", certs), ("PATH", bin.to_str().unwrap()), ("HOME", home.to_str().unwrap())];
+    let none = binary(&["trust"], &env);
+    assert_eq!(none.status.code(), Some(2));
+    assert!(String::from_utf8(none.stderr).unwrap().contains("there is no local authority in"));
+
+    rproxy_tls::Certificates::builder().local(rproxy_tls::Local::new(folder.path())).build().unwrap();
+    let text = String::from_utf8(binary(&["trust"], &env).stdout).unwrap();
+    let ca = folder.path().join("local/ca.pem");
+    let install = format!("install -m 0644 {} /usr/local/share/ca-certificates/rproxy-local.crt", ca.display());
+    assert!(text.contains(&install) && text.contains("update-ca-certificates\n"), "{text}");
+    assert!(!done.exists(), "it was only asked");
+    assert_eq!(binary(&["trust", "--install"], &env).status.code(), Some(0));
+    assert_eq!(fs::read_to_string(&done).unwrap(), format!("{install}\nupdate-ca-certificates\n"));
+    fs::remove_file(&done).unwrap();
+    assert_eq!(binary(&["trust", "--remove"], &env).status.code(), Some(0));
+    assert!(fs::read_to_string(&done).unwrap().ends_with("update-ca-certificates --fresh\n"));
 }
 
 fn binary(args: &[&str], env: &[(&str, &str)]) -> Output {

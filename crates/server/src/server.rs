@@ -245,7 +245,7 @@ impl Running {
 #[non_exhaustive]
 pub enum ServerError {
     /// The address is taken, not of this machine, or needs a privilege.
-    #[error("can't listen on {listen}: {source}")]
+    #[error("can't listen on {listen}: {source}{}", advice(listen, source))]
     Bind {
         /// The address.
         listen: Listen,
@@ -255,4 +255,32 @@ pub enum ServerError {
     /// The system gave no thread.
     #[error("can't start a worker: {0}")]
     Thread(#[source] io::Error),
+}
+
+/// What most people have forgotten then.
+fn advice(listen: &Listen, error: &io::Error) -> &'static str {
+    match listen {
+        Listen::Tcp(address) if error.kind() == io::ErrorKind::PermissionDenied && address.port() < 1024 => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE, or a socket from systemd"
+        }
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_lacks_a_privilege_is_told_which() {
+        for (listen, kind, advised) in [
+            ("0.0.0.0:443", io::ErrorKind::PermissionDenied, true),
+            ("0.0.0.0:443", io::ErrorKind::AddrInUse, false),
+            ("0.0.0.0:8443", io::ErrorKind::PermissionDenied, false),
+            ("unix:/run/a", io::ErrorKind::PermissionDenied, false),
+        ] {
+            let error = ServerError::Bind { listen: listen.parse().unwrap(), source: kind.into() };
+            assert_eq!(error.to_string().contains("CAP_NET_BIND_SERVICE"), advised, "{error}");
+        }
+    }
 }

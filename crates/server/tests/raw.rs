@@ -224,6 +224,28 @@ fn a_client_has_so_many_connections_and_no_more() {
 }
 
 #[test]
+fn connections_beyond_all_that_there_may_be_wait_for_a_place() {
+    let mut limits = Limits::default();
+    limits.connections = 2;
+    let server = start(|server| server.limits(limits), RequestGuardLayer::new());
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut open: Vec<_> = (0..3).map(|_| connect(server.local_addr().unwrap())).collect();
+    for stream in &mut open {
+        stream.write_all(request).unwrap();
+    }
+    let mut last = open.pop().unwrap();
+    for stream in &mut open {
+        assert!(read_response(stream).starts_with("HTTP/1.1 200 "));
+    }
+    last.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let waits = last.read(&mut [0]).unwrap_err();
+    assert!(matches!(waits.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{waits}");
+    open.pop();
+    last.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert!(read_response(&mut last).starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
 fn a_client_that_takes_nothing_is_given_up() {
     let mut limits = Limits::default();
     limits.send_timeout = Duration::from_millis(500);

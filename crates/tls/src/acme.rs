@@ -2,9 +2,16 @@
 
 mod account;
 mod backoff;
-mod cache;
+mod challenge;
+mod exchange;
 mod failure;
+mod kept;
 mod order;
+mod peers;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(any(feature = "redis", test))]
+mod relayed;
 
 use std::{collections::HashSet, fmt, path::PathBuf, sync::Arc};
 
@@ -12,10 +19,13 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls_acme::acme::{LETS_ENCRYPT_PRODUCTION_DIRECTORY, LETS_ENCRYPT_STAGING_DIRECTORY};
 
+pub(crate) use account::Account;
+pub(crate) use challenge::Challenges;
 pub(crate) use order::Ordered;
 
 use crate::{Error, config::provider, names::acme_name, roots, shelf::Shelf, store::Store, store::folder_name};
-use account::{Account, ExternalAccount};
+use account::ExternalAccount;
+use peers::Peers;
 
 /// What to order by ACME (RFC 8555), and from whom; Let's Encrypt unless told otherwise.
 ///
@@ -31,6 +41,8 @@ pub struct Acme {
     contacts: Vec<String>,
     external_account: Option<(String, String)>,
     stand_in: bool,
+    #[cfg(feature = "redis")]
+    redis: Option<String>,
 }
 
 impl Acme {
@@ -45,6 +57,8 @@ impl Acme {
             contacts: Vec::new(),
             external_account: None,
             stand_in: false,
+            #[cfg(feature = "redis")]
+            redis: None,
         }
     }
 
@@ -102,20 +116,30 @@ impl Acme {
         self
     }
 
+    /// Shares account, certificates and challenges with the other machines of this Redis or Valkey: of those behind one
+    /// address, one orders, and whichever is reached answers the directory. `redis://`, `rediss://` (TLS, with the
+    /// system's authorities) or `unix://`; with user, password and database as usual. The folder is kept as well, and
+    /// serves while Redis is away; orders wait until it is back.
+    ///
+    /// Private keys are written there: who can read that Redis can be these servers. Feature `redis`.
+    #[cfg(feature = "redis")]
+    pub fn redis(mut self, url: impl Into<String>) -> Self {
+        self.redis = Some(url.into());
+        self
+    }
+
     /// Checks all that can be checked without asking the directory, and puts on the shelf what is in the cache.
     /// `seen` holds the names that others order already.
     pub(crate) fn open(self, seen: &mut HashSet<String>, shelf: &Arc<Shelf>) -> Result<Vec<Ordered>, Error> {
         let certificates = self.names(seen)?;
         let store = Store::new(&self.cache_dir).folder("acme").folder(folder_name(&[self.directory_name()?]));
         store.open().map_err(|source| Error::Store { path: store.root().to_owned(), source })?;
-        let account =
-            Arc::new(Account::new(store.clone(), self.contacts()?, self.binding()?, self.client()?, self.directory));
+        let (contacts, binding, client, peers) = (self.contacts()?, self.binding()?, self.client()?, self.peers()?);
+        let account = Account::new(store.clone(), contacts, binding, client, self.directory, peers);
+        let account = Arc::new(account);
         let stand_in = self.stand_in;
-        let ordered = certificates.into_iter().map(|names| {
-            let words: Vec<&str> = names.iter().map(String::as_str).collect();
-            let store = store.folder(folder_name(&words));
-            Ordered::open(names, store, account.clone(), shelf, stand_in)
-        });
+        let ordered =
+            certificates.into_iter().map(|names| Ordered::open(names, &store, account.clone(), shelf, stand_in));
         ordered.collect()
     }
 
@@ -185,6 +209,19 @@ impl Acme {
             return Err(refused("it is empty"));
         }
         Ok(Some(ExternalAccount { kid: kid.clone(), key }))
+    }
+
+    #[cfg(feature = "redis")]
+    fn peers(&self) -> Result<Option<Arc<dyn Peers>>, Error> {
+        let Some(url) = &self.redis else { return Ok(None) };
+        let scope = folder_name(&[self.directory_name()?]);
+        let peers = redis::RedisPeers::new(url, &scope).map_err(|reason| Error::Redis { reason })?;
+        Ok(Some(Arc::new(peers)))
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn peers(&self) -> Result<Option<Arc<dyn Peers>>, Error> {
+        Ok(None)
     }
 
     fn client(&self) -> Result<Arc<ClientConfig>, Error> {

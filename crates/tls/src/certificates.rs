@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 
 use crate::{
     Acme, CertificateStatus, CipherSuites, ClientAuth, Error, Local, TlsVersion,
-    acme::Ordered,
+    acme::{Account, Ordered},
     config::{Protocol, server_config},
-    files::Files,
+    files::{Files, Pair},
     local::LocalAuthority,
     shelf::Shelf,
     watch::watch,
@@ -68,6 +68,9 @@ impl Certificates {
         for ordered in &self.inner.ordered {
             sources.spawn(ordered.clone().run());
         }
+        for (account, names) in self.accounts() {
+            sources.spawn(account.answer_for_others(names, self.inner.shelf.challenges().clone()));
+        }
         if let Some(local) = &self.inner.local {
             sources.spawn(local.clone().run());
         }
@@ -77,6 +80,19 @@ impl Certificates {
                 tracing::error!(%error, "a certificate is no longer kept fresh");
             }
         }
+    }
+
+    /// Each account with others to answer for, and all the names that it orders.
+    fn accounts(&self) -> Vec<(Arc<Account>, Vec<String>)> {
+        let mut accounts: Vec<(Arc<Account>, Vec<String>)> = Vec::new();
+        for ordered in self.inner.ordered.iter().filter(|ordered| ordered.account().peers().is_some()) {
+            let known = accounts.iter_mut().find(|(account, _)| Arc::ptr_eq(account, ordered.account()));
+            match known {
+                Some((_, names)) => names.extend_from_slice(ordered.names()),
+                None => accounts.push((ordered.account().clone(), ordered.names().to_vec())),
+            }
+        }
+        accounts
     }
 
     /// Reads the files again, looks into the folders again, and lets an order that waits after a failure try now.
@@ -121,7 +137,7 @@ impl fmt::Debug for Certificates {
 #[must_use]
 pub struct CertificatesBuilder {
     acme: Vec<Acme>,
-    files: Vec<(PathBuf, PathBuf)>,
+    files: Vec<Pair>,
     local: Option<Local>,
     protocol: Protocol,
 }
@@ -135,8 +151,25 @@ impl CertificatesBuilder {
 
     /// Serves a chain and its key from PEM files, and reads them again when they change. May be called again; the
     /// first pair is the default for clients that name no host, or an unknown one.
-    pub fn files(mut self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
-        self.files.push((certificate.as_ref().to_owned(), key.as_ref().to_owned()));
+    pub fn files(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
+        self.pair(certificate.as_ref(), key.as_ref(), None)
+    }
+
+    /// [`files`](Self::files), with an OCSP response in DER (RFC 6960) that is stapled to the certificate in each
+    /// handshake, for as long as it says that the certificate is good. One that is missing, is about another
+    /// certificate, or has expired is warned of, and nothing is stapled.
+    pub fn files_with_ocsp(
+        self,
+        certificate: impl AsRef<Path>,
+        key: impl AsRef<Path>,
+        response: impl AsRef<Path>,
+    ) -> Self {
+        self.pair(certificate.as_ref(), key.as_ref(), Some(response.as_ref()))
+    }
+
+    fn pair(mut self, certificate: &Path, key: &Path, ocsp: Option<&Path>) -> Self {
+        let (certificate, key) = (certificate.to_owned(), key.to_owned());
+        self.files.push(Pair { certificate, key, ocsp: ocsp.map(Path::to_owned) });
         self
     }
 
@@ -178,8 +211,8 @@ impl CertificatesBuilder {
     pub fn build(self) -> Result<Certificates, Error> {
         let shelf = Arc::new(Shelf::new());
         let mut files = Vec::new();
-        for (certificate, key) in self.files {
-            files.push(Arc::new(Files::open(certificate, key, &shelf)?));
+        for pair in self.files {
+            files.push(Arc::new(Files::open(pair, &shelf)?));
         }
         let mut ordered = Vec::new();
         let mut names = HashSet::new();

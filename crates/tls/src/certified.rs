@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey as RustlsCertifiedKey};
 use rustls_pki_types::{
@@ -11,6 +11,7 @@ use crate::{
     PemError,
     chain::{self, Ordered},
     names::Names,
+    ocsp,
     validity::{Validity, system_time},
 };
 
@@ -46,6 +47,14 @@ impl Certified {
         })?;
         let (names, validity) = facts(chain.first().ok_or(PemError::NoCertificate)?)?;
         Ok(Self { key: Arc::new(RustlsCertifiedKey::new(chain, key)), names, validity, mended })
+    }
+
+    /// Staples this OCSP response, if it says that the certificate is good now. Answers with the end of that.
+    pub(crate) fn staple(&mut self, response: Vec<u8>) -> Result<Option<SystemTime>, String> {
+        let leaf = self.key.cert.first().ok_or_else(|| PemError::NoCertificate.to_string())?;
+        let end = ocsp::good_until(&response, leaf, SystemTime::now()).map_err(|error| error.to_string())?;
+        Arc::make_mut(&mut self.key).ocsp = Some(response);
+        Ok(end)
     }
 }
 

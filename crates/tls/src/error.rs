@@ -66,6 +66,13 @@ pub enum Error {
         /// What is wrong with the key.
         reason: &'static str,
     },
+    /// The address of the Redis to share with. It may have a password in it, so it is not repeated here.
+    #[cfg(feature = "redis")]
+    #[error("bad Redis URL: {reason}")]
+    Redis {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The folder where accounts, keys and certificates are kept can't be used.
     #[error("certificate folder {}: {source}", path.display())]
     Store {

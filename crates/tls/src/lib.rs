@@ -64,8 +64,11 @@
 //! - [`Acme`] orders them, by default from Let's Encrypt, validates by TLS-ALPN-01 on the very port that is served,
 //!   and renews each at two thirds of its lifetime. Account and certificates are kept in a folder, files 0600 and
 //!   written in one step, so that a restart asks for nothing; servers that share the folder order once between them.
+//!   With the feature `redis`, so do machines behind one address that share a Redis or Valkey, and whichever of them the
+//!   directory reaches answers its challenge.
 //! - [Files](CertificatesBuilder::files) are PEM that something else keeps up to date. A chain in the wrong order is
-//!   put right. They are read again when they change, or on [`reload`](Certificates::reload).
+//!   put right. They are read again when they change, or on [`reload`](Certificates::reload). An OCSP response
+//!   [beside them](CertificatesBuilder::files_with_ocsp) is stapled while it is good.
 //! - [`Local`] is a certificate authority for development, made once, for `localhost`, loopback and given names.
 //!
 //! All of them are served by one [`rustls::ServerConfig`]: TLS 1.3 and 1.2, AEAD suites with forward secrecy only,
@@ -167,9 +170,11 @@ mod client_auth;
 mod config;
 mod error;
 mod files;
+mod identity;
 mod key_log;
 mod local;
 mod names;
+mod ocsp;
 mod protocol;
 mod roots;
 mod shelf;
@@ -186,6 +191,7 @@ pub use certificates::{Certificates, CertificatesBuilder};
 pub use client_auth::ClientAuth;
 pub use config::is_challenge;
 pub use error::{Error, PemError};
+pub use identity::Identity;
 pub use local::Local;
 pub use protocol::{CipherSuites, TlsVersion};
 pub use status::{CertificateStatus, Source};

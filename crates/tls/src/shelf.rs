@@ -1,17 +1,14 @@
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use tokio::sync::watch;
-use tokio_rustls_acme::ResolvesServerCertAcme;
 
 use crate::{
     CertificateStatus, Source,
+    acme::Challenges,
     certified::Certified,
     is_challenge,
     names::{Host, lowercase},
@@ -24,7 +21,7 @@ pub(crate) struct Shelf {
     slots: Mutex<Vec<Slot>>,
     /// Replaced as a whole, so that a handshake sees one state or the next, never a mixture.
     table: RwLock<Arc<Table>>,
-    challenges: RwLock<HashMap<String, Arc<ResolvesServerCertAcme>>>,
+    challenges: Arc<Challenges>,
     changes: watch::Sender<()>,
 }
 
@@ -47,7 +44,7 @@ impl Shelf {
         Self {
             slots: Mutex::default(),
             table: RwLock::default(),
-            challenges: RwLock::default(),
+            challenges: Arc::default(),
             changes: watch::Sender::new(()),
         }
     }
@@ -109,17 +106,8 @@ impl Shelf {
         names_itself || self.select(server_name).is_some_and(|certified| certified.names.cover(&host))
     }
 
-    /// While the guard lives, TLS-ALPN-01 challenges for these names are answered by `answers`.
-    pub(crate) fn answer_challenges(
-        self: &Arc<Self>,
-        names: &[String],
-        answers: Arc<ResolvesServerCertAcme>,
-    ) -> ChallengeGuard {
-        let mut challenges = self.challenges.write().unwrap_or_else(PoisonError::into_inner);
-        for name in names {
-            challenges.insert(name.clone(), answers.clone());
-        }
-        ChallengeGuard { shelf: self.clone(), names: names.to_vec() }
+    pub(crate) fn challenges(&self) -> &Arc<Challenges> {
+        &self.challenges
     }
 
     pub(crate) fn status(&self) -> Vec<CertificateStatus> {
@@ -169,27 +157,9 @@ impl ResolvesServerCert for Shelf {
             .alpn()
             .is_some_and(|mut protocols| is_challenge(protocols.next()) && protocols.next().is_none());
         if asks_for_challenge {
-            let name = lowercase(client_hello.server_name()?).into_owned();
-            let challenges = self.challenges.read().unwrap_or_else(PoisonError::into_inner);
-            return challenges.get(&name)?.resolve(client_hello);
+            return self.challenges.get(&lowercase(client_hello.server_name()?));
         }
         let certified = self.select(client_hello.server_name())?;
         Some(certified.key.clone())
-    }
-}
-
-/// Stops answering challenges when the order is over, however it ended.
-#[must_use]
-pub(crate) struct ChallengeGuard {
-    shelf: Arc<Shelf>,
-    names: Vec<String>,
-}
-
-impl Drop for ChallengeGuard {
-    fn drop(&mut self) {
-        let mut challenges = self.shelf.challenges.write().unwrap_or_else(PoisonError::into_inner);
-        for name in &self.names {
-            challenges.remove(name);
-        }
     }
 }

@@ -153,17 +153,21 @@ pub(crate) fn folder_name(words: &[&str]) -> String {
 
 /// SHA-256 in hexadecimal over the words, each with its length so that no two lists look alike.
 pub(crate) fn digest(words: &[impl AsRef<[u8]>]) -> String {
+    let lengths: Vec<_> = words.iter().map(|word| (word.as_ref().len() as u64).to_be_bytes()).collect();
+    let parts = lengths.iter().zip(words).flat_map(|(length, word)| [&length[..], word.as_ref()]);
+    sha256(parts).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 over all the parts, one after the other.
+pub(crate) fn sha256<T: AsRef<[u8]>>(parts: impl IntoIterator<Item = T>) -> Vec<u8> {
     let mut sha256 = match TLS13_AES_128_GCM_SHA256 {
         rustls::SupportedCipherSuite::Tls13(suite) => suite.common.hash_provider.start(),
         rustls::SupportedCipherSuite::Tls12(suite) => suite.common.hash_provider.start(),
     };
-    for word in words {
-        let word = word.as_ref();
-        sha256.update(&(word.len() as u64).to_be_bytes());
-        sha256.update(word);
+    for part in parts {
+        sha256.update(part.as_ref());
     }
-    let digest = sha256.finish();
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256.finish().as_ref().to_vec()
 }
 
 #[cfg(test)]

@@ -1,4 +1,9 @@
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
@@ -6,10 +11,13 @@ use notify::{
 };
 use tokio::{sync::Notify, task::spawn_blocking, time::sleep};
 
-use crate::files::Files;
+use crate::{files::Files, validity::until};
 
 /// Long enough for a tool to write the second file of a pair, too short for a person to notice.
 const SETTLE: Duration = Duration::from_millis(200);
+
+/// How often to look although nothing happens: a network mount gives no events.
+const SEASON: Duration = Duration::from_secs(3600);
 
 /// Reloads files when something happens in their folders. Ends only when there is nothing that it can watch.
 pub(crate) async fn watch(all: Vec<Arc<Files>>) {
@@ -27,8 +35,13 @@ pub(crate) async fn watch(all: Vec<Arc<Files>>) {
     // What changed between the first reading and the start of the watch gave no event.
     stirred.notify_one();
     loop {
-        stirred.notified().await;
-        sleep(SETTLE).await;
+        let staples_end = all.iter().filter_map(|files| files.staple_ends()).min();
+        let wait = staples_end.map_or(SEASON, |end| until(end, SystemTime::now()));
+        tokio::select! {
+            () = stirred.notified() => sleep(SETTLE).await,
+            // A clock that was set, or a machine that slept, is noticed within the hour.
+            () = sleep(wait.min(SEASON)) => {}
+        }
         for files in &all {
             let files = files.clone();
             // Disks, and network mounts more so, can keep a thread waiting; this one may be serving requests.

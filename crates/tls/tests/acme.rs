@@ -5,108 +5,16 @@
 mod client;
 #[path = "support/pebble.rs"]
 mod pebble;
+#[path = "support/server.rs"]
+mod server;
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
-use client::{Seen, echo, handshake, modern, talk, trusting};
+use client::{handshake, trusting};
 use pebble::{Pebble, PebbleOptions};
-use rproxy_tls::{Acme, CertificateStatus, Certificates, ClientAuth, is_challenge};
-use rustls::RootCertStore;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinSet,
-    time::{sleep, timeout},
-};
-use tokio_rustls::TlsAcceptor;
-
-const LONG: Duration = Duration::from_secs(60);
-
-/// A TLS server whose certificates can be exchanged, as a restart would.
-struct Server {
-    address: SocketAddr,
-    certificates: watch::Sender<Option<Certificates>>,
-    _listener: JoinSet<()>,
-    driver: JoinSet<()>,
-}
-
-impl Server {
-    async fn bind() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let certificates = watch::Sender::new(None::<Certificates>);
-        let current = certificates.subscribe();
-        let mut listener_task = JoinSet::new();
-        listener_task.spawn(async move {
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let Some(certificates) = current.borrow().clone() else {
-                    continue;
-                };
-                tokio::spawn(async move {
-                    let acceptor = TlsAcceptor::from(certificates.server_config());
-                    let Ok(mut stream) = acceptor.accept(socket).await else {
-                        return;
-                    };
-                    if !is_challenge(stream.get_ref().1.alpn_protocol()) {
-                        let _ = echo(&mut stream).await;
-                    }
-                });
-            }
-        });
-        Self { address, certificates, _listener: listener_task, driver: JoinSet::new() }
-    }
-
-    fn port(&self) -> u16 {
-        self.address.port()
-    }
-
-    /// Serves and drives these certificates from now on, and no others.
-    fn serve(&mut self, certificates: &Certificates) {
-        self.certificates.send_replace(Some(certificates.clone()));
-        self.driver = JoinSet::new();
-        self.driver.spawn(certificates.clone().run());
-    }
-
-    async fn visit(&self, roots: RootCertStore, name: &str) -> std::io::Result<Seen> {
-        let socket = TcpStream::connect(self.address).await?;
-        timeout(LONG, talk(&modern(roots), socket, name)).await?
-    }
-}
-
-fn acme(pebble: &Pebble, folder: &Path) -> Acme {
-    Acme::new(folder)
-        .directory(pebble.directory())
-        .directory_ca_file(pebble.directory_ca())
-        .contact("admin@example.com")
-}
-
-fn certificates(acme: Acme) -> Certificates {
-    Certificates::builder().acme(acme).build().unwrap()
-}
-
-fn options(server: &Server) -> PebbleOptions {
-    PebbleOptions { tls_port: server.port(), ..PebbleOptions::default() }
-}
-
-fn of(certificates: &Certificates, name: &str) -> CertificateStatus {
-    let statuses = certificates.status();
-    let status = statuses.iter().find(|status| status.names.iter().any(|other| other == name));
-    status.unwrap().clone()
-}
-
-async fn until(what: &str, done: impl Fn() -> bool) {
-    let waited = timeout(LONG, async {
-        while !done() {
-            sleep(Duration::from_millis(20)).await;
-        }
-    });
-    assert!(waited.await.is_ok(), "waited in vain: {what}");
-}
+use rproxy_tls::{Certificates, ClientAuth};
+use server::{LONG, Server, acme, certificates, folder_with, of, options, until, walk};
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn a_certificate_is_issued_over_tls_alpn_01_and_serves() {
@@ -288,6 +196,20 @@ async fn a_directory_that_is_down_is_asked_again_until_it_is_up() {
 }
 
 #[tokio::test]
+async fn a_directory_that_wants_other_nonces_gets_them_within_the_order() {
+    let mut server = Server::bind().await;
+    let Some(pebble) = Pebble::start(PebbleOptions { bad_nonces: 25, ..options(&server) }) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["a.test", "b.test"];
+    let certificates = certificates(acme(&pebble, folder.path()).certificate(names));
+    server.serve(&certificates);
+    timeout(LONG, certificates.ready()).await.unwrap();
+    server.visit(pebble.issuer(), "a.test").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_short_lived_certificate_is_renewed_before_it_ends() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(PebbleOptions { validity: Some(Duration::from_secs(12)), ..options(&server) })
@@ -394,25 +316,4 @@ async fn nobody_else_can_read_what_is_kept() {
         let mode = metadata.permissions().mode() & 0o777;
         assert_eq!(mode, expected, "{}", path.display());
     }
-}
-
-/// Finds a file of this name anywhere under the folder.
-fn folder_with(folder: &Path, name: &str) -> impl Fn() -> Option<std::path::PathBuf> {
-    let (folder, name) = (folder.to_owned(), name.to_owned());
-    move || {
-        let mut all = walk(&folder).into_iter();
-        all.find(|path| path.file_name().is_some_and(|file| *file == *name))
-    }
-}
-
-fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(walk(&path));
-        }
-        found.push(path);
-    }
-    found
 }

@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{StatusCode, Uri};
+use http::{HeaderName, StatusCode, Uri};
 use rproxy_cache::{CachePaths, QueryRules, SetCookie};
 use rproxy_client_ip::{Source, TrustedProxies};
 use rproxy_path_filter::PathRules;
@@ -138,6 +138,8 @@ pub struct Config {
     pub tls_cert: Vec<PathBuf>,
     /// The private key of each [`tls_cert`](Self::tls_cert).
     pub tls_key: Vec<PathBuf>,
+    /// An OCSP response for each [`tls_cert`](Self::tls_cert), or none; empty for none at all.
+    pub tls_ocsp: Vec<Option<PathBuf>>,
     /// The oldest version of TLS that is spoken.
     pub tls_min_version: TlsVersion,
     /// The cipher suites that are spoken; `None` for all that are safe.
@@ -146,10 +148,16 @@ pub struct Config {
     pub tls_client_auth: ClientAuthentication,
     /// A PEM file with the authorities that vouch for clients.
     pub tls_client_ca: Option<PathBuf>,
+    /// The field in which the upstream gets the subject of the client's certificate.
+    pub tls_client_subject: Option<HeaderName>,
+    /// The field in which it gets the fingerprint.
+    pub tls_client_fingerprint: Option<HeaderName>,
     /// A file for the secrets of TLS sessions.
     pub tls_key_log: Option<PathBuf>,
     /// Whether all names stand on one certificate.
     pub acme_one_certificate: bool,
+    /// The Redis or Valkey that machines behind one address share.
+    pub acme_redis: Option<Secret>,
     /// Whether a self-signed certificate serves until there is one.
     pub acme_stand_in: bool,
     /// Whether a local authority makes the certificates.
@@ -421,12 +429,16 @@ impl Default for Config {
             acme_eab_hmac_key: None,
             tls_cert: Vec::new(),
             tls_key: Vec::new(),
+            tls_ocsp: Vec::new(),
             tls_min_version: TlsVersion::default(),
             tls_ciphers: None,
             tls_client_auth: ClientAuthentication::Off,
             tls_client_ca: None,
+            tls_client_subject: None,
+            tls_client_fingerprint: None,
             tls_key_log: None,
             acme_one_certificate: false,
+            acme_redis: None,
             acme_stand_in: false,
             tls_local: false,
             rate_limit_enabled: true,

@@ -53,6 +53,20 @@ const RULES: &[Rule] = &[
     Rule { about: &["tls_cert"], broken: |c, _| c.tls_cert.iter().find_map(|file| unreadable(Some(file))) },
     Rule { about: &["tls_key"], broken: |c, _| c.tls_key.iter().find_map(|file| unreadable(Some(file))) },
     Rule {
+        about: &["tls_ocsp", "tls_cert"],
+        broken: |c, origin| {
+            let (responses, certificates) = (c.tls_ocsp.len(), c.tls_cert.len());
+            let is_uneven = responses != 0 && responses != certificates;
+            is_uneven.then(|| {
+                format!(
+                    "each certificate has its response, or -, in the same order: {} has {certificates} and {} has {responses}",
+                    origin.name("tls_cert"),
+                    origin.name("tls_ocsp"),
+                )
+            })
+        },
+    },
+    Rule {
         about: &["upstream_cert", "upstream_key"],
         broken: |c, origin| match (&c.upstream_cert, &c.upstream_key) {
             (Some(_), None) => Some(format!("needs {} as well, the private key of it", origin.name("upstream_key"))),
@@ -81,6 +95,21 @@ const RULES: &[Rule] = &[
         broken: |c, _| {
             let plain = c.tls_client_auth != ClientAuthentication::Off && !c.tls();
             plain.then(|| "without TLS there are no certificates to ask for".to_owned())
+        },
+    },
+    Rule {
+        about: &["tls_client_subject", "tls_client_fingerprint", "tls_client_auth"],
+        broken: |c, origin| {
+            let is_told = c.tls_client_subject.is_some() || c.tls_client_fingerprint.is_some();
+            let nobody = is_told && c.tls_client_auth == ClientAuthentication::Off;
+            nobody.then(|| format!("needs {}=optional or required as well", origin.name("tls_client_auth")))
+        },
+    },
+    Rule {
+        about: &["acme_redis"],
+        broken: |c, _| {
+            let can_not = c.acme_redis.is_some() && !cfg!(feature = "redis");
+            can_not.then(|| "this rproxy was built without its feature redis".to_owned())
         },
     },
     Rule {
@@ -223,6 +252,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             "acme_eab_kid",
             "acme_eab_hmac_key",
             "acme_one_certificate",
+            "acme_redis",
             "acme_stand_in",
         ];
         warnings.extend(acme.into_iter().filter_map(|key| idle(key, because)));

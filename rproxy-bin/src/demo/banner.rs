@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use crate::trust::quoted;
+
 /// What to try on the demo at `base`, such as `https://localhost:8443`; `ca` is the PEM file of the local CA.
 pub(crate) fn banner(base: &str, ca: Option<&Path>) -> String {
     let base = base.trim_end_matches('/');
@@ -36,24 +38,15 @@ pub(crate) fn banner(base: &str, ca: Option<&Path>) -> String {
         let _ = writeln!(text, "  {shows:<width$}  {command}");
     }
     if let Some(ca) = ca.filter(|_| tls) {
-        let ca = quoted(&ca.display().to_string());
+        let ca = quoted(ca.as_os_str());
         let _ = write!(
             text,
             "\nThe certificate is from a local CA of your own. To do without -k, name the CA\n  \
-             curl --cacert {ca} {base}/\nor import that file where your browser keeps its authorities.\n"
+             curl --cacert {ca} {base}/\nor have this machine trust it, which this tells how:\n  rproxy trust\n"
         );
     }
     text.push_str("\nCtrl-C ends it.\n");
     text
-}
-
-/// As a shell takes it for one word.
-fn quoted(path: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,@%:".contains(c);
-    match !path.is_empty() && path.chars().all(plain) {
-        true => path.to_owned(),
-        false => format!("'{}'", path.replace('\'', r"'\''")),
-    }
 }
 
 #[cfg(test)]
@@ -72,6 +65,7 @@ mod tests {
             "'%{http_code}\\n' 'https://localhost:8443/api/echo?[1-400]'",
             "  npx wscat --no-check -c wss://localhost:8443/ws\n",
             "  curl --cacert /state/local/ca.pem https://localhost:8443/\n",
+            "  rproxy trust\n",
             "Ctrl-C",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
@@ -84,14 +78,5 @@ mod tests {
         let text = banner("http://127.0.0.1:8080", Some(Path::new("/ca.pem")));
         assert!(text.contains("curl http://127.0.0.1:8080/") && text.contains("-c ws://127.0.0.1:8080/ws"));
         assert!(!text.contains("-k") && !text.contains("ca.pem") && !text.contains("--no-check"));
-    }
-
-    #[test]
-    fn a_path_is_one_word_to_the_shell() {
-        for (path, word) in
-            [("/a/ca.pem", "/a/ca.pem"), ("/a b/ca.pem", "'/a b/ca.pem'"), ("/it's", r"'/it'\''s'"), ("", "''")]
-        {
-            assert_eq!(quoted(path), word);
-        }
     }
 }

@@ -1,6 +1,13 @@
 //! End to end: the built binary among real counterparts, on ports that the system picks.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../../../crates/tls/tests/support/client.rs"]
+mod client;
+#[path = "../../../crates/server/tests/support/conformance.rs"]
+mod conformance;
+#[path = "../../../crates/server/tests/support/h2.rs"]
+#[allow(dead_code)]
+mod h2;
 #[path = "../../../crates/tls/tests/support/pebble.rs"]
 mod pebble;
 #[allow(dead_code, reason = "it is there for other tests, too")]
@@ -13,6 +20,7 @@ mod caching;
 mod clients;
 mod draining;
 mod edge;
+mod endurance;
 mod forwarding;
 mod interim;
 mod rate_limits;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::pebble::{Pebble, PebbleOptions};
 use crate::support::upstream::{answering, echo, ok};
@@ -126,6 +126,8 @@ fn the_plain_port_sends_everything_to_https() {
     let port = free_port().to_string();
     let settings = [("RPROXY_TLS_CERT", cert.as_str()), ("RPROXY_TLS_KEY", &key), ("RPROXY_HTTP_PORT", &port)];
     let proxy = Proxy::start(echo(), &settings);
+    // The main listener is the first.
+    proxy.wait_for_log("redirecting to https");
     let plain = ([127, 0, 0, 1], port.parse().unwrap()).into();
     let answer = get(plain, "/x?y");
     let there = format!("https://a.example:{}/x?y", proxy.address.port());
@@ -157,6 +159,7 @@ fn acme_issues_serves_and_survives_a_restart_without_an_order() {
     let upstream = answering(|_| ok("secure")).to_string();
     let serve = || {
         let settings: Vec<_> = settings.iter().copied().chain([("RPROXY_UPSTREAM", upstream.as_str())]).collect();
+        let began = Instant::now();
         let proxy = Proxy::run(&[], &settings);
         let resolve = format!("app.example:{port}:127.0.0.1");
         let url = format!("https://app.example:{port}/");
@@ -168,6 +171,8 @@ fn acme_issues_serves_and_survives_a_restart_without_an_order() {
                 .unwrap();
             if output.status.success() {
                 assert_eq!(output.stdout, b"secure");
+                eprintln!("the first request was served {:?} after the start", began.elapsed());
+                assert!(began.elapsed() < Duration::from_secs(10));
                 return proxy;
             }
             assert!(Instant::now() < deadline, "{}\n{}", String::from_utf8_lossy(&output.stderr), proxy.log());
@@ -194,6 +199,51 @@ fn acme_issues_serves_and_survives_a_restart_without_an_order() {
 
     drop(serve());
     assert_eq!(pebble.orders(), orders, "a restart orders nothing");
+}
+
+#[test]
+fn two_processes_on_one_folder_order_once_and_both_serve() {
+    let port = free_port();
+    let Some(pebble) = Pebble::start(PebbleOptions { tls_port: port, ..PebbleOptions::default() }) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (ca, directory) = (pebble.directory_ca(), pebble.directory());
+    let upstream = echo().to_string();
+    let run = |listen: &str| {
+        let settings = [
+            ("RPROXY_LISTEN", listen),
+            ("RPROXY_HTTP_PORT", "0"),
+            ("RPROXY_UPSTREAM", &upstream),
+            ("RPROXY_TLS_DOMAINS", "app.example"),
+            ("RPROXY_TLS_CACHE_DIR", folder.path().to_str().unwrap()),
+            ("RPROXY_ACME_DIRECTORY", &directory),
+            ("RPROXY_ACME_CA", ca.to_str().unwrap()),
+        ];
+        Proxy::run(&[], &settings)
+    };
+    // The directory reaches the first one only, so the second can have its certificate from the folder alone.
+    let one = run(&format!("127.0.0.1:{port}"));
+    one.wait_for_log("ordering a certificate");
+    let two = run("127.0.0.1:0");
+    one.wait_for_log("certificate issued");
+    two.wait_for_log("certificate taken over");
+    assert!(!two.log().contains("ordering"), "{}", two.log());
+    assert_eq!(pebble.orders(), 1);
+}
+
+#[test]
+fn nothing_is_ordered_alone_while_the_redis_of_all_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let redis = format!("redis://:hush@127.0.0.1:{}/", free_port());
+    let settings = [
+        ("RPROXY_HTTP_PORT", "0"),
+        ("RPROXY_TLS_DOMAINS", "app.example"),
+        ("RPROXY_TLS_CACHE_DIR", folder.path().to_str().unwrap()),
+        ("RPROXY_ACME_REDIS", &redis),
+    ];
+    let proxy = Proxy::start(echo(), &settings);
+    proxy.wait_for_log("no certificate from the directory");
+    let log = proxy.log();
+    assert!(log.contains("Redis") && !log.contains("ordering") && !log.contains("hush"), "{log}");
 }
 
 /// A certificate that `issuer` signed, and its key, as PEM files.
@@ -224,15 +274,31 @@ fn the_upstream_learns_of_the_clients_certificate_and_of_no_claim() {
     let seen = over_tls(&proxy, &claim).to_ascii_lowercase();
     assert!(!seen.contains("client-cert"), "nobody vouches for it: {seen}");
 
-    settings.extend([("RPROXY_TLS_CLIENT_AUTH", "optional"), ("RPROXY_TLS_CLIENT_CA", ca.to_str().unwrap())]);
+    settings.extend([
+        ("RPROXY_TLS_CLIENT_AUTH", "optional"),
+        ("RPROXY_TLS_CLIENT_CA", ca.to_str().unwrap()),
+        ("RPROXY_TLS_CLIENT_SUBJECT", "X-Client-Subject"),
+        ("RPROXY_TLS_CLIENT_FINGERPRINT", "X-Client-Fingerprint"),
+    ]);
+    let claim = [&claim[..], &["-H", "X-Client-Subject: CN=root", "-H", "X-Client-Fingerprint: 00"]].concat();
     let proxy = Proxy::start(echo(), &settings);
+    let fingerprint = Command::new("openssl")
+        .args(["x509", "-noout", "-fingerprint", "-sha256", "-in", &client])
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().replace(':', "").to_ascii_lowercase());
     for version in ["--http1.1", "--http2"] {
         let shows = ["--cert", &client, "--key", &client_key, version];
         let seen = over_tls(&proxy, &[&claim[..], &shows].concat()).to_ascii_lowercase();
         let fields: Vec<_> = seen.lines().filter(|line| line.starts_with("client-cert")).collect();
         assert!(matches!(fields[..], [field] if field.starts_with("client-cert: :mii")), "{fields:?}");
+        let subject: Vec<_> = seen.lines().filter(|line| line.starts_with("x-client-subject")).collect();
+        assert_eq!(subject, ["x-client-subject: cn=rcgen self signed cert"]);
+        let told = seen.lines().find_map(|line| line.strip_prefix("x-client-fingerprint: ")).unwrap();
+        if let Ok(fingerprint) = &fingerprint {
+            assert!(fingerprint.ends_with(told) && told.len() == 64, "{fingerprint} {told}");
+        }
         let seen = over_tls(&proxy, &[&claim[..], &[version]].concat()).to_ascii_lowercase();
-        assert!(!seen.contains("client-cert"), "{seen}");
+        assert!(!seen.contains("client-cert") && !seen.contains("x-client"), "{seen}");
     }
 }
 
@@ -269,6 +335,95 @@ fn each_name_gets_its_pair_and_a_host_of_another_is_misdirected() {
         assert_eq!(pem(&one), pem(&other), "the first pair is the default");
         assert_ne!(pem(&one), pem(&shown("two.test")));
     }
+}
+
+#[test]
+fn http2_is_spoken_as_the_specifications_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [
+        ("RPROXY_TLS_LOCAL", "true"),
+        ("RPROXY_TLS_CACHE_DIR", folder.path().to_str().unwrap()),
+        ("RPROXY_HTTP_PORT", "0"),
+        ("RPROXY_RATE_LIMIT_ENABLED", "false"),
+    ];
+    let proxy = Proxy::start(answering(|_| ok("conformance")), &settings);
+    let client = crate::h2::client(&folder.path().join("local/ca.pem"));
+    crate::conformance::run(|| crate::h2::Client::connect(proxy.address, &client));
+}
+
+/// A certificate authority of openssl's, with a responder.
+struct Responder<'a>(&'a Path);
+
+impl Responder<'_> {
+    fn openssl(&self, args: &str) -> String {
+        let output = Command::new("openssl").args(args.split(' ')).current_dir(self.0).output().unwrap();
+        assert!(output.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Makes `ca.pem`, and `leaf.pem` with `leaf.key`.
+    fn issue(&self) {
+        self.openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca");
+        self.openssl("req -newkey rsa:2048 -nodes -keyout leaf.key -out leaf.csr -subj /CN=localhost");
+        self.openssl("x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -set_serial 4711 -days 2 -out leaf.pem");
+    }
+
+    /// What the authority says of the certificate: `V` for valid, `R` for revoked.
+    fn respond(&self, status: &str) {
+        let revoked = if status == "R" { "250101000000Z" } else { "" };
+        // ca(1): status, end, revocation, serial, file, subject.
+        let index = format!("{status}\t490101000000Z\t{revoked}\t1267\tunknown\t/CN=localhost\n");
+        std::fs::write(self.0.join("index"), index).unwrap();
+        self.openssl("ocsp -issuer ca.pem -cert leaf.pem -no_nonce -reqout request.der");
+        self.openssl(
+            "ocsp -index index -CA ca.pem -rsigner ca.pem -rkey ca.key -reqin request.der -respout new.der -ndays 1",
+        );
+        std::fs::rename(self.0.join("new.der"), self.0.join("ocsp.der")).unwrap();
+    }
+
+    fn stapled(&self, proxy: &Proxy) -> bool {
+        let seen = self.openssl_in(&format!("s_client -connect {} -status -CAfile ca.pem", proxy.address));
+        assert!(seen.contains("OCSP response: no response sent") || seen.contains("OCSP Response Status: successful"));
+        seen.contains("Cert Status: good")
+    }
+
+    fn openssl_in(&self, args: &str) -> String {
+        let args = args.split(' ');
+        let output = Command::new("openssl").args(args).current_dir(self.0).stdin(Stdio::null()).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+#[test]
+fn an_ocsp_response_is_stapled_while_it_says_that_all_is_well() {
+    if !has("openssl") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let responder = Responder(folder.path());
+    responder.issue();
+    let [cert, key, ocsp] = ["leaf.pem", "leaf.key", "ocsp.der"].map(|file| folder.path().join(file));
+    let settings = [
+        ("RPROXY_TLS_CERT", cert.to_str().unwrap()),
+        ("RPROXY_TLS_KEY", key.to_str().unwrap()),
+        ("RPROXY_TLS_OCSP", ocsp.to_str().unwrap()),
+        ("RPROXY_HTTP_PORT", "0"),
+    ];
+    let proxy = Proxy::start(echo(), &settings);
+    proxy.wait_for_log("no OCSP response is stapled");
+    assert!(!responder.stapled(&proxy));
+    let eventually = |stapled: bool| {
+        let deadline = Instant::now() + PATIENCE;
+        while responder.stapled(&proxy) != stapled {
+            assert!(Instant::now() < deadline, "stapled: {}", !stapled);
+        }
+    };
+    // Seen without being told.
+    responder.respond("V");
+    eventually(true);
+    responder.respond("R");
+    eventually(false);
+    assert!(proxy.log().contains("it says that the certificate is revoked"), "{}", proxy.log());
 }
 
 #[test]

@@ -1,12 +1,16 @@
-use std::{fmt, str, sync::Arc};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rcgen::KeyPair;
 use rustls::ClientConfig;
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
-use tokio::{sync::Mutex, task::spawn_blocking};
-use tokio_rustls_acme::{AcmeConfig, acme::Account as AcmeAccount};
+use tokio::{sync::Mutex, task::spawn_blocking, time::sleep};
+use tokio_rustls_acme::acme::Account as AcmeAccount;
 
-use super::cache::{AcmeCache, CacheError};
+use super::{challenge::Challenges, failure::Failure, peers::Peers};
 use crate::store::{Store, digest};
 
 /// Who orders, and where: shared by all certificates from one directory.
@@ -19,6 +23,7 @@ pub(crate) struct Account {
     external: Option<ExternalAccount>,
     client: Arc<ClientConfig>,
     directory: String,
+    peers: Option<Arc<dyn Peers>>,
     /// Locked while the key is read or made, so that orders that start together do not make an account each.
     key: Mutex<Option<AccountKey>>,
 }
@@ -30,6 +35,7 @@ impl Account {
         external: Option<ExternalAccount>,
         client: Arc<ClientConfig>,
         directory: String,
+        peers: Option<Arc<dyn Peers>>,
     ) -> Self {
         let kid = external.as_ref().map_or("", |external| &external.kid);
         let words: Vec<&str> = contacts.iter().map(String::as_str).chain([kid]).collect();
@@ -40,6 +46,7 @@ impl Account {
             external,
             client,
             directory,
+            peers,
             key: Mutex::new(None),
         }
     }
@@ -48,53 +55,87 @@ impl Account {
         &self.directory
     }
 
-    pub(super) fn order(&self, names: &[String], cache: AcmeCache) -> AcmeConfig<CacheError> {
-        let mut config = AcmeConfig::new_with_client_tls_config(names, self.client.clone())
-            .directory(&self.directory)
-            .contact(&self.contacts)
-            .cache(cache);
-        if let Some(external) = &self.external {
-            config = config.external_account_binding(&external.kid, &external.key);
-        }
-        config
+    pub(super) fn client(&self) -> &Arc<ClientConfig> {
+        &self.client
     }
 
-    /// The account's key as PKCS #8: from memory, from the folder, or a new one.
-    pub(super) async fn key(&self) -> Result<Vec<u8>, CacheError> {
+    pub(super) fn contacts(&self) -> &[String] {
+        &self.contacts
+    }
+
+    pub(super) fn external(&self) -> Option<&ExternalAccount> {
+        self.external.as_ref()
+    }
+
+    /// Answers the challenges of other machines, for as long as the process runs. Ends where there are none.
+    pub(crate) async fn answer_for_others(self: Arc<Self>, names: Vec<String>, challenges: Arc<Challenges>) {
+        let Some(peers) = &self.peers else { return };
+        let mut wait = SOON;
+        loop {
+            let began = Instant::now();
+            let error = peers.listen(&names, &challenges).await;
+            if began.elapsed() > LATE {
+                wait = SOON;
+            }
+            tracing::warn!(%error, "challenges of other machines are not heard of; trying again in {wait:?}");
+            sleep(wait).await;
+            wait = (wait * 2).min(LATE);
+        }
+    }
+
+    pub(crate) fn peers(&self) -> Option<&Arc<dyn Peers>> {
+        self.peers.as_ref()
+    }
+
+    /// The account's key as PKCS #8: from memory, from the folder, from the other machines, or a new one.
+    pub(super) async fn key(&self) -> Result<Vec<u8>, Failure> {
+        let failed = |error: String| Failure::unreachable(format!("account key: {error}"));
         let mut key = self.key.lock().await;
         if let Some(AccountKey(der)) = &*key {
             return Ok(der.clone());
         }
         let (store, file) = (self.store.clone(), self.file.clone());
-        let der = spawn_blocking(move || keep_key(&store, &file))
-            .await
-            .map_err(|error| CacheError::Account(error.to_string()))??;
+        let kept = spawn_blocking(move || keep_key(&store, &file)).await.map_err(|error| error.to_string());
+        let mut pem = kept.flatten().map_err(failed)?;
+        if let Some(peers) = &self.peers {
+            // All of them are one account: the first one's.
+            let shared = peers.write_new(&self.file, &pem).await.map_err(|error| failed(error.to_string()))?;
+            if shared != pem {
+                let (store, file, content) = (self.store.clone(), self.file.clone(), shared.clone());
+                let _ = spawn_blocking(move || store.write(&file, &content)).await;
+                pem = shared;
+            }
+        }
+        let der = from_pem(&pem).map_err(failed)?;
         *key = Some(AccountKey(der.clone()));
         Ok(der)
     }
 }
 
-fn keep_key(store: &Store, file: &str) -> Result<Vec<u8>, CacheError> {
-    if let Some(pem) = store.read(file).map_err(CacheError::Io)? {
-        return from_pem(&pem);
+/// The key's PEM text.
+fn keep_key(store: &Store, file: &str) -> Result<Vec<u8>, String> {
+    if let Some(pem) = store.read(file).map_err(|error| error.to_string())? {
+        return Ok(pem);
     }
     let der = AcmeAccount::generate_key_pair();
-    let pem =
-        KeyPair::try_from(der.as_slice()).map_err(|error| CacheError::Account(error.to_string()))?.serialize_pem();
+    let pem = KeyPair::try_from(der.as_slice()).map_err(|error| error.to_string())?.serialize_pem();
     match store.write_new(file, pem.as_bytes()) {
-        Ok(pem) => from_pem(&pem),
+        Ok(pem) => Ok(pem),
         Err(error) => {
             // The order can go ahead; memory holds the key, so that at least this process stays one account.
             tracing::warn!(path = %store.path(file).display(), %error, "the ACME account key could not be kept");
-            Ok(der)
+            Ok(pem.into_bytes())
         }
     }
 }
 
-fn from_pem(pem: &[u8]) -> Result<Vec<u8>, CacheError> {
-    let key = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|error| CacheError::Account(error.to_string()))?;
+fn from_pem(pem: &[u8]) -> Result<Vec<u8>, String> {
+    let key = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|error| error.to_string())?;
     Ok(key.secret_pkcs8_der().to_vec())
 }
+
+const SOON: Duration = Duration::from_secs(1);
+const LATE: Duration = Duration::from_secs(60);
 
 struct AccountKey(Vec<u8>);
 

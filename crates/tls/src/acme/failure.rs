@@ -1,9 +1,6 @@
-use tokio_rustls_acme::{
-    EventError, OrderError,
-    acme::{AcmeError, Auth, Identifier, Problem},
-};
+use std::fmt;
 
-use super::cache::CacheError;
+use tokio_rustls_acme::acme::{AcmeError, Auth, Identifier, Order, Problem};
 
 /// Why an order did not end in a certificate, in the directory's own words where it had any.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,31 +27,28 @@ impl Failure {
         Self { kind: Kind::Unreachable, reason: reason.into() }
     }
 
-    pub(super) fn of(error: EventError<CacheError, CacheError>) -> Self {
-        match error {
-            EventError::Order(error) => Self::of_order(error),
-            EventError::AccountCacheLoad(error) => Self::unreachable(error.to_string()),
-            error => Self::refused(error.to_string()),
-        }
+    /// Nobody else's fault: asking again would end the same way.
+    pub(super) fn ours(error: impl fmt::Display) -> Self {
+        Self::refused(error.to_string())
     }
 
-    fn of_order(error: OrderError) -> Self {
-        match error {
-            OrderError::Acme(error) => Self::of_request(error),
-            OrderError::BadAuth(auth) => Self::refused(authorization(&auth)),
-            OrderError::BadOrder(order) => Self::refused(match &order.error {
-                Some(error) => problem(error),
-                None => "the order became invalid".to_owned(),
-            }),
-            OrderError::TooManyAttemptsAuth(name) => {
-                Self::refused(format!("{name}: the validation was not done in time"))
-            }
-            OrderError::ProcessingTimeout(_) => Self::refused("the certificate was not issued in time"),
-            OrderError::Rcgen(error) => Self::refused(error.to_string()),
-        }
+    pub(super) fn of_order(order: &Order) -> Self {
+        Self::refused(match &order.error {
+            Some(error) => problem(error),
+            None => "the order became invalid".to_owned(),
+        })
     }
 
-    fn of_request(error: AcmeError) -> Self {
+    pub(super) fn of_authorization(authorization: &Auth) -> Self {
+        let Identifier::Dns(name) = &authorization.identifier;
+        let mut errors = authorization.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
+        Self::refused(match errors.next_back() {
+            Some(error) => format!("{name}: {}", problem(error)),
+            None => format!("{name}: the authorization is {:?}", authorization.status),
+        })
+    }
+
+    pub(super) fn of_request(error: AcmeError) -> Self {
         match error {
             // The error's own type can't be named from here; its text is all there is to go by.
             AcmeError::HttpRequest(error) => Self::of_response(&error.to_string()),
@@ -82,18 +76,14 @@ impl Failure {
         };
         let reason = problem(&document);
         // RFC 8555 §6.5: a request with a used-up nonce is to be tried again.
-        let again = document.typ.is_some_and(|typ| typ == format!("{ERROR}badNonce"));
+        let again = document.typ.as_deref() == Some(BAD_NONCE);
         if again || status.starts_with('5') { Self::unreachable(reason) } else { Self::refused(reason) }
     }
 }
 
-fn authorization(auth: &Auth) -> String {
-    let Identifier::Dns(name) = &auth.identifier;
-    let mut errors = auth.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
-    match errors.next_back() {
-        Some(error) => format!("{name}: {}", problem(error)),
-        None => format!("{name}: the authorization is {:?}", auth.status),
-    }
+/// Whether the directory wants the same again with another nonce (RFC 8555 §6.5).
+pub(super) fn is_bad_nonce(error: &AcmeError) -> bool {
+    matches!(error, AcmeError::HttpRequest(error) if error.to_string().contains(BAD_NONCE))
 }
 
 fn problem(problem: &Problem) -> String {
@@ -107,6 +97,7 @@ fn problem(problem: &Problem) -> String {
 
 /// RFC 8555 §6.7.
 const ERROR: &str = "urn:ietf:params:acme:error:";
+const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
 
 #[cfg(test)]
 mod tests {
@@ -152,7 +143,7 @@ mod tests {
                 {"type":"tls-alpn-01","error":{"type":"urn:ietf:params:acme:error:connection","detail":"Connection refused"}}]}"#,
         )
         .unwrap();
-        let failure = Failure::of_order(OrderError::BadAuth(auth));
+        let failure = Failure::of_authorization(&auth);
         assert_eq!(failure.reason, "a.test: Connection refused (connection)");
         assert_eq!(failure.kind, Kind::Refused);
     }

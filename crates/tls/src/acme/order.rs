@@ -1,22 +1,22 @@
+//! When a certificate is ordered, and what becomes of it.
+
 use std::{
-    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use futures_util::StreamExt;
 use tokio::{
     sync::Notify,
     task::spawn_blocking,
     time::{sleep, timeout},
 };
-use tokio_rustls_acme::{EventError, EventOk};
 
 use super::{
     account::Account,
     backoff::Backoff,
-    cache::{AcmeCache, CacheError},
+    exchange,
     failure::{Failure, Kind},
+    kept::{Found, Kept, LOCKED},
 };
 use crate::{
     Error, Source,
@@ -25,18 +25,18 @@ use crate::{
     local::self_signed,
     names::Host,
     shelf::{Shelf, SlotId},
-    store::{Lock, Store},
+    store::{Store, folder_name},
     validity::until,
 };
 
 /// One certificate that is ordered, kept, and ordered again before it expires.
 ///
-/// tokio-rustls-acme does one order at a time; when to place it, and how long to wait after a failure, is decided here,
-/// because its own waits start at one second and are forgotten at a restart.
+/// When to order, and how long to wait after a failure, is decided here: the waits of tokio-rustls-acme start at one
+/// second and are forgotten at a restart.
 #[derive(Debug)]
 pub(crate) struct Ordered {
     names: Vec<String>,
-    store: Store,
+    kept: Kept,
     account: Arc<Account>,
     shelf: Arc<Shelf>,
     slot: SlotId,
@@ -48,28 +48,39 @@ impl Ordered {
     /// Puts on the shelf what the folder holds.
     pub(crate) fn open(
         names: Vec<String>,
-        store: Store,
+        store: &Store,
         account: Arc<Account>,
         shelf: &Arc<Shelf>,
         stand_in: bool,
     ) -> Result<Self, Error> {
+        let words: Vec<&str> = names.iter().map(String::as_str).collect();
+        let name = folder_name(&words);
+        let store = store.folder(&name);
         store.open().map_err(|source| Error::Store { path: store.root().to_owned(), source })?;
         let ordered = Self {
             slot: shelf.reserve(Source::Acme, names.clone()),
+            kept: Kept::new(store, account.peers().cloned(), &name),
             names,
-            store,
             account,
             shelf: shelf.clone(),
             backoff: Mutex::new(Backoff::NONE),
             reload: Notify::new(),
         };
-        ordered.adopt();
+        ordered.adopt(ordered.kept.in_folder(), "folder");
         if stand_in && shelf.current(ordered.slot).is_none() {
             let certified = self_signed(&ordered.names).map_err(|reason| Error::StandIn { reason })?;
             tracing::info!(names = ?ordered.names, "a self-signed certificate serves until there is one");
             shelf.stand_in(ordered.slot, certified);
         }
         Ok(ordered)
+    }
+
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Looks into the folder again, and orders now if an earlier failure is what holds the certificate up.
@@ -80,7 +91,7 @@ impl Ordered {
     /// Keeps the certificate fresh for as long as the process runs.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
-            self.adopt_in_background().await;
+            self.look().await;
             let wait = self.wait(SystemTime::now());
             if !wait.is_zero() {
                 tokio::select! {
@@ -91,20 +102,17 @@ impl Ordered {
                 }
                 continue;
             }
-            match self.lock().await {
-                Ok(Some(_lock)) => {
+            match self.kept.try_turn().await {
+                Ok(Some(turn)) => {
                     // Whoever had the lock before may have left what is needed.
-                    self.adopt_in_background().await;
+                    self.look().await;
                     if self.wait(SystemTime::now()).is_zero() {
                         self.place_order().await;
                     }
+                    turn.end().await;
                 }
                 Ok(None) => sleep(LOCKED).await,
-                Err(error) => {
-                    let path = self.store.root().display();
-                    let reason = format!("certificate folder {path}: {error}");
-                    self.failed(Failure::unreachable(reason)).await;
-                }
+                Err(error) => self.failed(Failure::unreachable(error.to_string())).await,
             }
         }
     }
@@ -128,29 +136,19 @@ impl Ordered {
     }
 
     async fn order(&self) -> Result<(), Failure> {
-        let cache = AcmeCache {
-            account: self.account.clone(),
-            store: self.store.clone(),
-            shelf: self.shelf.clone(),
-            slot: self.slot,
-        };
-        let mut state = self.account.order(&self.names, cache).state();
-        let _answers = self.shelf.answer_challenges(&self.names, state.resolver());
-        while let Some(event) = state.next().await {
-            match event {
-                Ok(EventOk::CertCacheStore) => return Ok(()),
-                Ok(_) => {}
-                Err(EventError::CertCacheStore(CacheError::Io(error))) => {
-                    // It is served all the same; but the next start will have to order.
-                    let path = self.store.path(CERTIFICATE);
-                    tracing::warn!(path = %path.display(), %error, "the issued certificate could not be kept");
-                    self.shelf.report(self.slot, Some(error.to_string()));
-                    return Ok(());
-                }
-                Err(error) => return Err(Failure::of(error)),
-            }
+        let pem = exchange::order(&self.account, &self.names, &self.shelf).await?;
+        let certified = Certified::from_pem(&pem, &pem)
+            .map_err(|error| Failure::refused(format!("the issued certificate can't be used: {error}")))?;
+        // Kept first: whoever has seen it served may end this process, and the next one is not to order again. But a
+        // full disk is no reason to go without.
+        let kept = self.kept.put(pem.clone()).await;
+        self.shelf.publish(self.slot, certified);
+        if let Err(error) = kept.and(self.kept.share(&pem).await) {
+            let path = self.kept.store().root().display();
+            tracing::warn!(%path, %error, "the issued certificate could not be kept, or not shared");
+            self.shelf.report(self.slot, Some(error.to_string()));
         }
-        Err(Failure::refused("the order ended without a certificate"))
+        Ok(())
     }
 
     async fn issued(&self) {
@@ -167,7 +165,7 @@ impl Ordered {
             self.failed(Failure::refused(reason)).await;
             return;
         }
-        self.in_folder(|store| store.remove(RETRY)).await;
+        self.kept.put_backoff(None).await;
     }
 
     async fn failed(&self, failure: Failure) {
@@ -188,52 +186,44 @@ impl Ordered {
         );
         self.shelf.report(self.slot, Some(failure.reason));
         if failure.kind == Kind::Refused {
-            self.in_folder(move |store| store.write(RETRY, backoff.to_text().as_bytes())).await;
+            self.kept.put_backoff(Some(backoff)).await;
         }
     }
 
     async fn forget_wait(&self) {
         let now = self.backoff().now();
         *self.backoff() = now;
-        self.in_folder(|store| store.remove(RETRY)).await;
+        self.kept.put_backoff(None).await;
     }
 
-    async fn adopt_in_background(self: &Arc<Self>) {
-        let this = self.clone();
-        let _ = spawn_blocking(move || this.adopt()).await;
-    }
-
-    /// Serves the certificate in the folder if it is newer than the one served, and waits as the folder says.
-    fn adopt(&self) {
-        let kept = match self.store.read(CERTIFICATE) {
-            Ok(Some(pem)) => Certified::from_pem(&pem, &pem).map_err(|error| error.to_string()),
-            Ok(None) => Err(String::new()),
-            Err(error) => Err(error.to_string()),
-        };
-        match kept {
-            Ok(kept) if self.is_news(&kept) => {
-                let not_after = httpdate::fmt_http_date(kept.validity.not_after);
-                tracing::info!(names = ?self.names, not_after, "certificate taken from the folder");
-                self.shelf.publish(self.slot, kept);
-            }
-            Ok(_) => {}
-            Err(reason) if reason.is_empty() => {}
-            Err(reason) => {
-                let path = self.store.path(CERTIFICATE);
-                tracing::warn!(path = %path.display(), reason, "the kept certificate can't be used");
-            }
+    /// Looks for what others have done: processes on this folder, and other machines.
+    async fn look(&self) {
+        let kept = self.kept.clone();
+        if let Ok(found) = spawn_blocking(move || kept.in_folder()).await {
+            self.adopt(found, "folder");
         }
-        let kept = self.store.read(RETRY).ok().flatten();
-        if let Some(kept) = kept.and_then(|text| Backoff::from_text(&text, SystemTime::now())) {
-            let mut backoff = self.backoff();
-            if kept.next() > backoff.next() {
-                tracing::info!(
-                    names = ?self.names,
-                    next_try = httpdate::fmt_http_date(kept.next()),
-                    "an earlier order failed; a reload orders at once"
-                );
-                *backoff = kept;
-            }
+        let current = self.shelf.current(self.slot);
+        self.adopt(self.kept.with_peers(current.as_deref()).await, "other machines");
+    }
+
+    /// Serves the certificate that was found if it is newer than the one served, and waits as long as others do.
+    fn adopt(&self, found: Found, from: &'static str) {
+        if let Some(kept) = found.certificate
+            && self.is_news(&kept)
+        {
+            let not_after = httpdate::fmt_http_date(kept.validity.not_after);
+            tracing::info!(names = ?self.names, not_after, from, "certificate taken over");
+            self.shelf.publish(self.slot, kept);
+        }
+        let Some(kept) = found.backoff else { return };
+        let mut backoff = self.backoff();
+        if kept.next() > backoff.next() {
+            tracing::info!(
+                names = ?self.names,
+                next_try = httpdate::fmt_http_date(kept.next()),
+                "an earlier order failed; a reload orders at once"
+            );
+            *backoff = kept;
         }
     }
 
@@ -243,27 +233,10 @@ impl Ordered {
             && self.shelf.current(self.slot).is_none_or(|current| current.validity.not_after < kept.validity.not_after)
     }
 
-    async fn lock(&self) -> io::Result<Option<Lock>> {
-        let store = self.store.clone();
-        spawn_blocking(move || store.try_lock()).await.map_err(io::Error::other).flatten()
-    }
-
-    /// What is kept beside the certificate is a help, and no reason to fail.
-    async fn in_folder(&self, action: impl FnOnce(Store) -> io::Result<()> + Send + 'static) {
-        let store = self.store.clone();
-        let _ = spawn_blocking(move || action(store)).await;
-    }
-
     fn backoff(&self) -> MutexGuard<'_, Backoff> {
         self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Key and chain in one file, so that there is never one without the other.
-pub(super) const CERTIFICATE: &str = "certificate.pem";
-const RETRY: &str = "retry";
-
-/// How often to look whether another process is done with the same order.
-const LOCKED: Duration = Duration::from_secs(2);
 /// Some authorities take minutes; none takes longer and succeeds.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(15 * 60);

@@ -31,6 +31,8 @@ pub struct PebbleOptions {
     pub external_accounts: Vec<(String, String)>,
     /// Names that it refuses.
     pub blocked: Vec<String>,
+    /// Of a hundred nonces, how many it does not take.
+    pub bad_nonces: u8,
 }
 
 /// A directory that ends with this value.
@@ -89,7 +91,7 @@ impl Pebble {
             .arg(&config)
             .args(["-dnsserver", &format!("127.0.0.1:{dns_port}")])
             .env("PEBBLE_VA_NOSLEEP", "1")
-            .env("PEBBLE_WFE_NONCEREJECT", "0")
+            .env("PEBBLE_WFE_NONCEREJECT", self.options.bad_nonces.to_string())
             .env("PEBBLE_AUTHZREUSE", "0")
             .stdout(log.try_clone().unwrap())
             .stderr(log);

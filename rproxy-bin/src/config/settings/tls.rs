@@ -1,6 +1,8 @@
 //! Settings of TLS: certificates, protocol, clients.
 
 use super::{Fallback, SWITCH, Setting, paths_of, put};
+use std::path::PathBuf;
+
 use crate::config::choice::{acme_directory, email, hmac_key, kid};
 use crate::config::tls;
 use crate::config::value::{boolean, joined, list, optional, path};
@@ -97,6 +99,17 @@ pub(super) static SETTINGS: &[Setting] = &[
         show: |c| Some(c.acme_one_certificate.to_string()),
     },
     Setting {
+        key: "acme_redis",
+        heading: HEADING,
+        placeholder: "URL",
+        default: Fallback::Words("none"),
+        help: "Redis or Valkey in which machines behind one address share account, certificates and challenges, and order once; private keys are written there",
+        accepted: "redis://, rediss:// or unix://, with user, password and database as usual",
+        secret: true,
+        set: |c, t| put(&mut c.acme_redis, optional(t, tls::redis)),
+        show: |c| c.acme_redis.as_ref().map(|url| url.expose().to_owned()),
+    },
+    Setting {
         key: "acme_stand_in",
         heading: HEADING,
         placeholder: "BOOL",
@@ -128,6 +141,22 @@ pub(super) static SETTINGS: &[Setting] = &[
         secret: false,
         set: |c, t| put(&mut c.tls_key, list(t, path)),
         show: |c| paths_of(&c.tls_key),
+    },
+    Setting {
+        key: "tls_ocsp",
+        heading: HEADING,
+        placeholder: "FILE,...",
+        default: Fallback::Words("none"),
+        help: "OCSP response (DER) to staple to each chain, in the same order, while it says that the certificate is good; reloaded when it changes",
+        accepted: "comma-separated paths, - for a chain without one",
+        secret: false,
+        set: |c, t| put(&mut c.tls_ocsp, list(t, tls::response)),
+        show: |c| {
+            let path = |ocsp: &Option<PathBuf>| {
+                ocsp.as_ref().map_or_else(|| "-".to_owned(), |path| path.display().to_string())
+            };
+            joined(&c.tls_ocsp.iter().map(path).collect::<Vec<_>>())
+        },
     },
     Setting {
         key: "tls_min_version",
@@ -172,6 +201,28 @@ pub(super) static SETTINGS: &[Setting] = &[
         secret: false,
         set: |c, t| put(&mut c.tls_client_ca, optional(t, path)),
         show: |c| c.tls_client_ca.as_ref().map(|path| path.display().to_string()),
+    },
+    Setting {
+        key: "tls_client_subject",
+        heading: HEADING,
+        placeholder: "FIELD",
+        default: Fallback::Words("none"),
+        help: "Field in which the upstream gets the subject of the client's certificate, too (RFC 4514: `CN=alice,O=Example`)",
+        accepted: "the name of a header field",
+        secret: false,
+        set: |c, t| put(&mut c.tls_client_subject, optional(t, tls::field)),
+        show: |c| c.tls_client_subject.as_ref().map(ToString::to_string),
+    },
+    Setting {
+        key: "tls_client_fingerprint",
+        heading: HEADING,
+        placeholder: "FIELD",
+        default: Fallback::Words("none"),
+        help: "Field in which the upstream gets the SHA-256 of the client's certificate, too, in hexadecimal",
+        accepted: "the name of a header field",
+        secret: false,
+        set: |c, t| put(&mut c.tls_client_fingerprint, optional(t, tls::field)),
+        show: |c| c.tls_client_fingerprint.as_ref().map(ToString::to_string),
     },
     Setting {
         key: "tls_key_log",

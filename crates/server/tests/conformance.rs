@@ -1,0 +1,54 @@
+//! What the RFCs ask of a server of HTTP/2, case by case.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "support/conformance.rs"]
+mod conformance;
+#[path = "support/h2.rs"]
+#[allow(dead_code)]
+mod h2;
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use h2::{Client, PREFACE, Server};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use rproxy_server::RequestBody;
+use tower::service_fn;
+
+fn start() -> Server {
+    Server::start(
+        |_| {},
+        |_| {
+            service_fn(async |request: Request<RequestBody>| {
+                let _ = request.into_body().collect().await;
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"conformance"))))
+            })
+        },
+    )
+}
+
+#[test]
+fn each_case_of_the_specifications_ends_as_they_say() {
+    let server = start();
+    conformance::run(|| server.connect());
+}
+
+#[test]
+fn something_else_than_the_preface_ends_the_connection() {
+    let server = start();
+    for wrong in [
+        &b"INVALID CONNECTION PREFACE\r\n\r\n"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r!",
+        b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+    ] {
+        let mut client: Client = server.connect();
+        client.send(wrong);
+        client.ends();
+    }
+    // RFC 9113 §3.4: the server's settings come first, without being asked for.
+    let mut client = server.connect();
+    client.send(PREFACE);
+    client.send(&h2::settings(&[]));
+    assert!(client.until(|_| true).is_some_and(|frame| frame.kind == h2::SETTINGS && frame.flags == 0));
+}

@@ -1,0 +1,208 @@
+//! OCSP responses (RFC 6960) to be stapled: whether one is about a certificate, and until when it holds.
+
+use std::time::SystemTime;
+
+use rustls_pki_types::CertificateDer;
+use time::{Date, Month, PrimitiveDateTime, Time};
+use x509_parser::parse_x509_certificate;
+
+/// Why a response is not stapled: clients would take it for worse than none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OcspError {
+    #[error("not an OCSP response in DER")]
+    Malformed,
+    #[error("the responder had no answer (status {0})")]
+    Unsuccessful(u8),
+    #[error("it is about another certificate")]
+    OfAnother,
+    #[error("it says that the certificate is revoked")]
+    Revoked,
+    #[error("it says that the certificate is unknown")]
+    Unknown,
+    #[error("it is not valid yet; is the clock right?")]
+    TooEarly,
+    #[error("it has expired")]
+    Expired,
+}
+
+/// Until when this response says that the certificate is good; `None` is for ever.
+pub(crate) fn good_until(
+    response: &[u8],
+    leaf: &CertificateDer<'_>,
+    now: SystemTime,
+) -> Result<Option<SystemTime>, OcspError> {
+    let (_, leaf) = parse_x509_certificate(leaf).map_err(|_| OcspError::OfAnother)?;
+    let single = single_response(response, leaf.raw_serial())?;
+    match single.status {
+        GOOD => {}
+        REVOKED => return Err(OcspError::Revoked),
+        _ => return Err(OcspError::Unknown),
+    }
+    if single.this_update > now {
+        return Err(OcspError::TooEarly);
+    }
+    match single.next_update {
+        Some(next) if next <= now => Err(OcspError::Expired),
+        next => Ok(next),
+    }
+}
+
+/// What the response says of one certificate.
+struct SingleResponse {
+    status: u8,
+    this_update: SystemTime,
+    next_update: Option<SystemTime>,
+}
+
+/// Finds what the response says of the certificate with this serial number (RFC 6960 §4.2.1). The signature is the
+/// client's to verify.
+fn single_response(response: &[u8], serial: &[u8]) -> Result<SingleResponse, OcspError> {
+    let mut response = Der(response).expect(SEQUENCE)?;
+    match *response.expect(ENUMERATED)?.0 {
+        [0] => {}
+        [status] => return Err(OcspError::Unsuccessful(status)),
+        _ => return Err(OcspError::Malformed),
+    }
+    let mut bytes = response.expect(context(0))?.expect(SEQUENCE)?;
+    bytes.expect(OBJECT_IDENTIFIER)?;
+    let mut basic = bytes.expect(OCTET_STRING)?.expect(SEQUENCE)?;
+    let mut data = basic.expect(SEQUENCE)?;
+    data.optional(context(0))?; // version
+    data.next()?; // responderID
+    data.expect(GENERALIZED_TIME)?; // producedAt
+    let mut responses = data.expect(SEQUENCE)?;
+    while !responses.0.is_empty() {
+        let mut single = responses.expect(SEQUENCE)?;
+        let mut id = single.expect(SEQUENCE)?;
+        id.expect(SEQUENCE)?;
+        id.expect(OCTET_STRING)?;
+        id.expect(OCTET_STRING)?;
+        if id.expect(INTEGER)?.0 != serial {
+            continue;
+        }
+        let (status, _) = single.next()?;
+        let this_update = single.expect(GENERALIZED_TIME)?.time()?;
+        let next_update = match single.optional(context(0))? {
+            Some(mut next) => Some(next.expect(GENERALIZED_TIME)?.time()?),
+            None => None,
+        };
+        // Of the tag, the number is what tells them apart: a good one is empty, a revoked one is not.
+        return Ok(SingleResponse { status: status & 0x1f, this_update, next_update });
+    }
+    Err(OcspError::OfAnother)
+}
+
+/// What is left of some DER (X.690), read from the front.
+struct Der<'a>(&'a [u8]);
+
+impl<'a> Der<'a> {
+    fn next(&mut self) -> Result<(u8, Der<'a>), OcspError> {
+        let [tag, first, rest @ ..] = self.0 else { return Err(OcspError::Malformed) };
+        let (length, rest) = match *first {
+            short @ 0..=0x7f => (usize::from(short), rest),
+            // Four bytes are more than any file has.
+            long @ 0x81..=0x84 => {
+                let (length, rest) = rest.split_at_checked(usize::from(long & 0x7f)).ok_or(OcspError::Malformed)?;
+                (length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+            }
+            _ => return Err(OcspError::Malformed),
+        };
+        let (content, rest) = rest.split_at_checked(length).ok_or(OcspError::Malformed)?;
+        self.0 = rest;
+        Ok((*tag, Der(content)))
+    }
+
+    fn expect(&mut self, expected: u8) -> Result<Der<'a>, OcspError> {
+        match self.next()? {
+            (tag, content) if tag == expected => Ok(content),
+            _ => Err(OcspError::Malformed),
+        }
+    }
+
+    fn optional(&mut self, expected: u8) -> Result<Option<Der<'a>>, OcspError> {
+        match self.0.first() {
+            Some(tag) if *tag == expected => self.expect(expected).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// RFC 5280 §4.1.2.5.2: `YYYYMMDDHHMMSSZ`.
+    fn time(&self) -> Result<SystemTime, OcspError> {
+        let text = std::str::from_utf8(self.0).ok().and_then(|text| text.strip_suffix('Z'));
+        let text = text.filter(|text| text.len() == 14 && text.bytes().all(|byte| byte.is_ascii_digit()));
+        let text = text.ok_or(OcspError::Malformed)?;
+        let number = |at: usize, length: usize| text[at..at + length].parse::<u16>().unwrap_or_default();
+        // Two digits each.
+        let [month, day, hour, minute, second] = [4, 6, 8, 10, 12].map(|at| number(at, 2) as u8);
+        let month = Month::try_from(month).map_err(|_| OcspError::Malformed)?;
+        let date = Date::from_calendar_date(number(0, 4).into(), month, day).map_err(|_| OcspError::Malformed)?;
+        let time = Time::from_hms(hour, minute, second).map_err(|_| OcspError::Malformed)?;
+        Ok(PrimitiveDateTime::new(date, time).assume_utc().into())
+    }
+}
+
+const INTEGER: u8 = 0x02;
+const OCTET_STRING: u8 = 0x04;
+const OBJECT_IDENTIFIER: u8 = 0x06;
+const ENUMERATED: u8 = 0x0a;
+const GENERALIZED_TIME: u8 = 0x18;
+const SEQUENCE: u8 = 0x30;
+
+/// An explicit tag.
+const fn context(number: u8) -> u8 {
+    0xa0 | number
+}
+
+const GOOD: u8 = 0;
+const REVOKED: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{OcspResponse, self_signed};
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn at(seconds: i64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(NOW.saturating_add_signed(seconds))
+    }
+
+    fn response<'a>(leaf: &'a CertificateDer<'a>) -> OcspResponse<'a> {
+        OcspResponse { leaf, status: GOOD, this_update: at(-3600), next_update: Some(at(3600)) }
+    }
+
+    #[test]
+    fn a_response_is_good_for_its_certificate_and_its_time() {
+        let [one, other] = [(); 2].map(|()| self_signed(&["a.test"]).key.cert[0].clone());
+        let good = response(&one);
+        assert_eq!(good_until(&good.der(), &one, at(0)), Ok(Some(at(3600))));
+        assert_eq!(good_until(&good.der(), &other, at(0)), Err(OcspError::OfAnother));
+        assert_eq!(good_until(&good.der(), &one, at(3600)), Err(OcspError::Expired));
+        assert_eq!(good_until(&good.der(), &one, at(-3601)), Err(OcspError::TooEarly));
+        let lasting = OcspResponse { next_update: None, ..response(&one) };
+        assert_eq!(good_until(&lasting.der(), &one, at(1_000_000)), Ok(None));
+        let revoked = OcspResponse { status: REVOKED, ..response(&one) };
+        assert_eq!(good_until(&revoked.der(), &one, at(0)), Err(OcspError::Revoked));
+        let unknown = OcspResponse { status: 2, ..response(&one) };
+        assert_eq!(good_until(&unknown.der(), &one, at(0)), Err(OcspError::Unknown));
+        // RFC 6960 §4.2.1: tryLater.
+        assert_eq!(good_until(&[0x30, 3, 0x0a, 1, 3], &one, at(0)), Err(OcspError::Unsuccessful(3)));
+        assert_eq!(good_until(b"", &one, at(0)), Err(OcspError::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reading_panic(at_byte in 0usize..200, with in any::<Vec<u8>>(), bytes in any::<Vec<u8>>()) {
+            let leaf = self_signed(&["a.test"]).key.cert[0].clone();
+            let mut der = response(&leaf).der();
+            let start = at_byte.min(der.len());
+            der.splice(start..(start + with.len()).min(der.len()), with);
+            let _ = good_until(&der, &leaf, at(0));
+            let _ = good_until(&bytes, &leaf, at(0));
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! How to make this machine trust the local authority: `rproxy trust`.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use rustix::process::geteuid;
+
+/// What the system keeps its authorities with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeper {
+    /// Debian and what comes of it, Alpine, openSUSE.
+    UpdateCaCertificates,
+    /// Fedora, RHEL and what comes of them.
+    UpdateCaTrust,
+    /// Arch, and whatever else has p11-kit alone.
+    Trust,
+    /// macOS.
+    Security,
+}
+
+impl Keeper {
+    const ALL: [Self; 4] = [Self::UpdateCaCertificates, Self::UpdateCaTrust, Self::Trust, Self::Security];
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::UpdateCaCertificates => "update-ca-certificates",
+            Self::UpdateCaTrust => "update-ca-trust",
+            Self::Trust => "trust",
+            Self::Security => "security",
+        }
+    }
+
+    /// The one whose program is in one of these folders.
+    fn found(path: &OsStr) -> Option<Self> {
+        let folders: Vec<PathBuf> = env::split_paths(path).collect();
+        Self::ALL.into_iter().find(|keeper| folders.iter().any(|folder| folder.join(keeper.program()).is_file()))
+    }
+
+    fn install(self, ca: &Path) -> Vec<Vec<OsString>> {
+        match self {
+            Self::UpdateCaCertificates => {
+                vec![command(&["install", "-m", "0644"], &[ca, Path::new(DEBIAN)]), command(&[self.program()], &[])]
+            }
+            Self::UpdateCaTrust => {
+                vec![command(&["install", "-m", "0644"], &[ca, Path::new(FEDORA)]), command(&[self.program()], &[])]
+            }
+            Self::Trust => vec![command(&["trust", "anchor", "--store"], &[ca])],
+            Self::Security => vec![command(
+                &["security", "add-trusted-cert", "-d", "-r", "trustRoot", "-k", "/Library/Keychains/System.keychain"],
+                &[ca],
+            )],
+        }
+    }
+
+    fn remove(self, ca: &Path) -> Vec<Vec<OsString>> {
+        match self {
+            Self::UpdateCaCertificates => {
+                vec![command(&["rm", "-f"], &[Path::new(DEBIAN)]), command(&[self.program(), "--fresh"], &[])]
+            }
+            Self::UpdateCaTrust => {
+                vec![command(&["rm", "-f"], &[Path::new(FEDORA)]), command(&[self.program()], &[])]
+            }
+            Self::Trust => vec![command(&["trust", "anchor", "--remove"], &[ca])],
+            Self::Security => vec![command(&["security", "remove-trusted-cert", "-d"], &[ca])],
+        }
+    }
+}
+
+const DEBIAN: &str = "/usr/local/share/ca-certificates/rproxy-local.crt";
+const FEDORA: &str = "/etc/pki/ca-trust/source/anchors/rproxy-local.pem";
+
+fn command(words: &[&str], paths: &[&Path]) -> Vec<OsString> {
+    words.iter().map(OsString::from).chain(paths.iter().map(|path| path.as_os_str().to_owned())).collect()
+}
+
+/// What is to become of the local authority's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Say how it is trusted.
+    Explain,
+    /// Have this machine trust it.
+    Install,
+    /// Have this machine trust it no longer.
+    Remove,
+}
+
+/// What `rproxy trust` is asked to do.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    ca: PathBuf,
+    action: Action,
+}
+
+/// Why this machine does not trust the authority now.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrustError {
+    /// There is no authority yet.
+    #[error(
+        "there is no local authority in {0}: it is made by the first start with RPROXY_TLS_LOCAL=true, or by the demo"
+    )]
+    NoAuthority(String),
+    /// Nothing is known of this system.
+    #[error("none of update-ca-certificates, update-ca-trust, trust and security is on this system: {} has to be made known by hand", .0.display())]
+    NoKeeper(PathBuf),
+    /// A command can't be run.
+    #[error("{command}: {source}")]
+    Run {
+        /// The command.
+        command: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A command failed.
+    #[error("{command}: {status}")]
+    Failed {
+        /// The command.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+    },
+}
+
+impl Trust {
+    /// Looks for the authority in the first of these folders that has one.
+    ///
+    /// # Errors
+    ///
+    /// None has.
+    pub fn new<'a>(folders: impl IntoIterator<Item = &'a Path> + Clone, action: Action) -> Result<Self, TrustError> {
+        let mut places = folders.clone().into_iter().map(|folder| folder.join("local/ca.pem"));
+        match places.find(|ca| ca.is_file()) {
+            Some(ca) => Ok(Self { ca, action }),
+            None => {
+                let folders: Vec<_> = folders.into_iter().map(|folder| folder.display().to_string()).collect();
+                Err(TrustError::NoAuthority(folders.join(" or ")))
+            }
+        }
+    }
+
+    /// Does it, and says what to say.
+    ///
+    /// # Errors
+    ///
+    /// This machine does not know how, or the commands fail.
+    pub fn run(&self) -> Result<String, TrustError> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let keeper = Keeper::found(&path);
+        match self.action {
+            Action::Explain => Ok(self.explanation(keeper, geteuid().is_root())),
+            Action::Install | Action::Remove => {
+                let keeper = keeper.ok_or_else(|| TrustError::NoKeeper(self.ca.clone()))?;
+                let (commands, done) = match self.action {
+                    Action::Remove => (keeper.remove(&self.ca), "no longer trusts"),
+                    _ => (keeper.install(&self.ca), "trusts"),
+                };
+                commands.iter().try_for_each(|words| run(words))?;
+                Ok(format!("This machine {done} {}.\n", self.ca.display()))
+            }
+        }
+    }
+
+    fn explanation(&self, keeper: Option<Keeper>, is_root: bool) -> String {
+        let mut text = format!("The local authority's certificate is {}.\n", self.ca.display());
+        match keeper {
+            Some(keeper) => {
+                text.push_str("This machine trusts it after:\n\n");
+                for words in keeper.install(&self.ca) {
+                    let sudo = if is_root { "" } else { "sudo " };
+                    let _ = writeln!(text, "    {sudo}{}", written(&words));
+                }
+                text.push_str("\n`rproxy trust --install` does that, `rproxy trust --remove` takes it back.\n");
+            }
+            None => text.push_str("How this system is made to trust it is not known here; it is a PEM file.\n"),
+        }
+        let _ = write!(
+            text,
+            "Firefox, and Chrome on Linux, keep authorities of their own:\n\n    certutil -d sql:\"$HOME/.pki/nssdb\" -A -t C,, \
+             -n rproxy-local -i {}\n",
+            quoted(self.ca.as_os_str())
+        );
+        text
+    }
+}
+
+fn run(words: &[OsString]) -> Result<(), TrustError> {
+    let Some((program, arguments)) = words.split_first() else { return Ok(()) };
+    let status = Command::new(program).args(arguments).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(TrustError::Failed { command: written(words), status }),
+        Err(source) => Err(TrustError::Run { command: written(words), source }),
+    }
+}
+
+fn written(words: &[OsString]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// As a shell wants it.
+pub(crate) fn quoted(word: &OsStr) -> String {
+    let text = word.to_string_lossy();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:,=@".contains(&byte);
+    match text.bytes().all(is_plain) && !text.is_empty() {
+        true => text.into_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_system_has_its_commands() {
+        let ca = Path::new("/var/lib/my certs/local/ca.pem");
+        for (keeper, installs, removes) in [
+            (
+                Keeper::UpdateCaCertificates,
+                "install -m 0644 '/var/lib/my certs/local/ca.pem' /usr/local/share/ca-certificates/rproxy-local.crt; \
+                 update-ca-certificates",
+                "rm -f /usr/local/share/ca-certificates/rproxy-local.crt; update-ca-certificates --fresh",
+            ),
+            (
+                Keeper::UpdateCaTrust,
+                "install -m 0644 '/var/lib/my certs/local/ca.pem' /etc/pki/ca-trust/source/anchors/rproxy-local.pem; \
+                 update-ca-trust",
+                "rm -f /etc/pki/ca-trust/source/anchors/rproxy-local.pem; update-ca-trust",
+            ),
+            (
+                Keeper::Trust,
+                "trust anchor --store '/var/lib/my certs/local/ca.pem'",
+                "trust anchor --remove '/var/lib/my certs/local/ca.pem'",
+            ),
+            (
+                Keeper::Security,
+                "security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain \
+                 '/var/lib/my certs/local/ca.pem'",
+                "security remove-trusted-cert -d '/var/lib/my certs/local/ca.pem'",
+            ),
+        ] {
+            let all = |commands: Vec<Vec<OsString>>| {
+                commands.iter().map(|words| written(words)).collect::<Vec<_>>().join("; ")
+            };
+            assert_eq!(all(keeper.install(ca)), installs);
+            assert_eq!(all(keeper.remove(ca)), removes);
+        }
+    }
+
+    #[test]
+    fn the_system_is_known_by_its_programs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = env::join_paths([Path::new("/nonexistent"), folder.path()]).unwrap();
+        assert_eq!(Keeper::found(&path), None);
+        for keeper in [Keeper::Security, Keeper::UpdateCaCertificates] {
+            std::fs::write(folder.path().join(keeper.program()), "").unwrap();
+            assert_eq!(Keeper::found(&path), Some(keeper));
+        }
+    }
+
+    #[test]
+    fn the_explanation_can_be_pasted() {
+        let folder = tempfile::tempdir().unwrap();
+        let none = Path::new("/nonexistent");
+        let missing = Trust::new([none, folder.path()], Action::Explain).unwrap_err().to_string();
+        assert!(missing.contains("/nonexistent or "), "{missing}");
+        std::fs::create_dir(folder.path().join("local")).unwrap();
+        std::fs::write(folder.path().join("local/ca.pem"), "").unwrap();
+        let trust = Trust::new([none, folder.path()], Action::Explain).unwrap();
+        let text = trust.explanation(Some(Keeper::UpdateCaTrust), false);
+        assert!(
+            text.contains("\n    sudo install -m 0644 ") && text.contains("\n    sudo update-ca-trust\n"),
+            "{text}"
+        );
+        assert!(!trust.explanation(Some(Keeper::UpdateCaTrust), true).contains("sudo"));
+        assert!(trust.explanation(None, true).contains("certutil"));
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        for (word, quoted_word) in
+            [("/a/ca.pem", "/a/ca.pem"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''"), ("$x", "'$x'")]
+        {
+            assert_eq!(quoted(OsStr::new(word)), quoted_word);
+        }
+    }
+}

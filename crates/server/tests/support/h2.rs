@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,20 +49,12 @@ impl Server {
     {
         let folder = tempfile::tempdir().unwrap();
         let certificates = Certificates::builder().local(Local::new(folder.path())).build().unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(PemObject::from_pem_file(certificates.local_ca_pem_path().unwrap()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut client = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        client.alpn_protocols = vec![b"h2".to_vec()];
+        let client = trusting(&certificates.local_ca_pem_path().unwrap());
         let mut all = Limits::default();
         limits(&mut all);
         let server = rproxy_server::Server::bind("127.0.0.1:0".parse().unwrap()).workers(1);
         let running = server.tls(certificates).limits(all).start(make_service).unwrap();
-        Self { running, client: Arc::new(client), _folder: folder }
+        Self { running, client, _folder: folder }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -70,28 +63,12 @@ impl Server {
 
     /// A connection on which nothing was said yet.
     pub(crate) fn connect(&self) -> Client {
-        let socket = TcpStream::connect(self.address()).unwrap();
-        socket.set_nodelay(true).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        let session = ClientConnection::new(Arc::clone(&self.client), "localhost".try_into().unwrap()).unwrap();
-        let mut stream = StreamOwned::new(session, socket);
-        while stream.conn.is_handshaking() {
-            match stream.conn.complete_io(&mut stream.sock) {
-                Err(error) if error.kind() != ErrorKind::WouldBlock => panic!("{error}"),
-                _ => {}
-            }
-        }
-        Client { stream, read: Vec::new(), is_at_end: false, is_polite: false, was_told_to_go: false }
+        Client::connect(self.address(), &self.client)
     }
 
     /// A connection with these settings, and extended CONNECT.
     pub(crate) fn client(&self, with: &[(u16, u32)]) -> Client {
-        let mut client = self.connect();
-        client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        client.send(&settings(with));
-        client.until(|frame| frame.kind == SETTINGS && frame.flags == ACK).expect("the settings are taken");
-        client
+        self.connect().greeted(with)
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -108,6 +85,20 @@ impl Server {
     }
 }
 
+/// The settings of a client that trusts the authority in this file, and speaks HTTP/2.
+pub(crate) fn trusting(authority: &Path) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(PemObject::from_pem_file(authority).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(client)
+}
+
 pub(crate) struct Client {
     stream: StreamOwned<ClientConnection, TcpStream>,
     read: Vec<u8>,
@@ -117,6 +108,31 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// A connection on which nothing was said yet.
+    pub(crate) fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        let session = ClientConnection::new(Arc::clone(config), "localhost".try_into().unwrap()).unwrap();
+        let mut stream = StreamOwned::new(session, socket);
+        while stream.conn.is_handshaking() {
+            match stream.conn.complete_io(&mut stream.sock) {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => panic!("{error}"),
+                _ => {}
+            }
+        }
+        Self { stream, read: Vec::new(), is_at_end: false, is_polite: false, was_told_to_go: false }
+    }
+
+    /// Says these settings.
+    pub(crate) fn greeted(mut self, with: &[(u16, u32)]) -> Self {
+        self.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        self.send(&settings(with));
+        self.until(|frame| frame.kind == SETTINGS && frame.flags == ACK).expect("the settings are taken");
+        self
+    }
+
     /// From now on, pings are answered.
     pub(crate) fn polite(mut self) -> Self {
         self.is_polite = true;

@@ -5,27 +5,40 @@
 //! comes directly can say what they like. What clients send by themselves is none of these, such as
 //! `X-HTTP-Method-Override`, `X-User-Id` and `X-Auth-Token` of APIs, or `X-Middleware-Prefetch` of Next.js's router.
 
-use std::sync::LazyLock;
-
 use crate::alike::{begins, is};
 
 /// Whether the field `name` is one of them, in whatever spelling. Names are in lower case.
 pub(crate) fn is_foreign(name: &str) -> bool {
-    // Few names are as long, and most have another first letter.
-    let names = BY_LENGTH.get(name.len()).map(Vec::as_slice).unwrap_or_default();
-    names.iter().any(|other| is(name, other)) || families(name).iter().any(|family| begins(name, family))
+    let Some(first) = name.as_bytes().first() else { return false };
+    // Most fields are told by their length and first letter.
+    let is_likely = LETTERS.get(name.len()).is_some_and(|letters| letters & letter(*first) != 0);
+    is_likely && NAMES.iter().copied().flatten().any(|other| is(name, other))
+        || families(name).iter().any(|family| begins(name, family))
 }
 
-static BY_LENGTH: LazyLock<Vec<Vec<&str>>> = LazyLock::new(|| {
-    let mut by_length = Vec::new();
-    for name in NAMES.iter().copied().flatten() {
-        if by_length.len() <= name.len() {
-            by_length.resize(name.len() + 1, Vec::new());
+/// For each length, the first letters of the names that are as long.
+static LETTERS: [u32; LONGEST + 1] = {
+    let mut letters = [0; LONGEST + 1];
+    let mut group = 0;
+    while group < NAMES.len() {
+        let mut name = 0;
+        while name < NAMES[group].len() {
+            let bytes = NAMES[group][name].as_bytes();
+            letters[bytes.len()] |= letter(bytes[0]);
+            name += 1;
         }
-        by_length[name.len()].push(*name);
+        group += 1;
     }
-    by_length
-});
+    letters
+};
+
+/// A bit for each letter, by its five lowest.
+const fn letter(byte: u8) -> u32 {
+    1 << (byte & 31)
+}
+
+/// The length of the longest name; with less this would not compile.
+const LONGEST: usize = 34;
 
 const NAMES: [&[&str]; 6] = [ADDRESSES, PLACES, SCHEMES, USERS, CERTIFICATES, INTERNALS];
 

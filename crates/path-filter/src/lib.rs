@@ -43,6 +43,10 @@
 //! dotfiles, repositories, environments, keys, dumps, backups. Only the path is looked at, never the
 //! query.
 //!
+//! The list is held against a corpus of some 1,400 evasions and 2,000 honest paths (`tests/corpus`), and the readings against nginx,
+//! Python's own server, Flask, Starlette, Node, Express and a reader in every known way at once: what passes, none of them takes
+//! for a sensitive file, in any of thousands of disguises.
+//!
 //! An ordinary path costs one scan and a few hash look-ups; it is copied only if it needs more than
 //! one reading.
 //!

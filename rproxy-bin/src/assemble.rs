@@ -8,7 +8,7 @@ use http::uri::InvalidUri;
 use hyper::ext::Protocol;
 use rproxy_cache::{CacheLayer, CacheStore, Disk, DiskError};
 use rproxy_client_ip::ClientIpLayer;
-use rproxy_forward_headers::ForwardHeadersLayer;
+use rproxy_forward_headers::{ForwardHeadersLayer, TraceContext};
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_rate_limit::RedisUrlError;
 use rproxy_security_headers::{Cookies, SecurityHeadersLayer};
@@ -21,7 +21,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::close_codes::CloseCodes;
 use crate::compression::CompressionLayer;
-use crate::config::{AccessLog, ClientAuthentication, Config, SecurityProfile};
+use crate::config::{self, AccessLog, ClientAuthentication, Config, SecurityProfile};
 use crate::observe::{Format, Metrics, ObserveLayer, Writer};
 use crate::rate_limit::RateLimit;
 use crate::stack::Stack;
@@ -113,7 +113,6 @@ impl Shared {
     }
 
     pub(crate) fn stack(&self, config: &Config) -> Result<Stack, StackError> {
-        let security_headers = security_headers(config);
         let cache = self.cache.clone().map(|store| {
             let layer = match config.upgrades {
                 // A WebSocket's handshake it knows by its key; the others have none.
@@ -136,18 +135,19 @@ impl Shared {
         Ok(Stack {
             client_ip: ClientIpLayer::new(config.trusted_proxies.value().clone()).source(config.client_ip_from.clone()),
             observe: self.observe.clone(),
-            security_headers: if config.hsts { security_headers } else { security_headers.without_hsts() },
+            security_headers: security_headers(config),
             guard: RequestGuardLayer::new().max_body(config.max_body).body_timeout(config.body_timeout),
             rate_limit: self.rate_limit.as_ref().map(|limit| limit.layer.clone()),
             path_filter: config.filter_enabled.then(|| {
                 PathFilterLayer::new(config.blocked_paths.value().clone())
                     .status(config.filter_status)
+                    .strict(config.filter_strict)
                     .log_only(config.filter_log_only)
             }),
             ws_passthrough: ws_passthrough(self.ws_passthrough.clone(), config),
             cache,
             compression: config.compression.then_some(CompressionLayer),
-            forward_headers: ForwardHeadersLayer::new().via("rproxy"),
+            forward_headers: forward_headers(config),
             client_certificate: match config.tls_client_auth {
                 ClientAuthentication::Off => ClientCertificateLayer::off(),
                 _ => client_certificate(config),
@@ -270,10 +270,39 @@ fn security_headers(config: &Config) -> SecurityHeadersLayer {
     if let Some(policy) = &config.content_security_policy {
         layer = layer.content_security_policy(policy.as_str());
     }
+    if let Some(policy) = &config.content_security_policy_report_only {
+        layer = layer.content_security_policy_report_only(policy.as_str());
+    }
+    layer = layer.nonce_field(config.csp_nonce_header.clone());
+    if let Some(policy) = &config.permissions_policy {
+        layer = layer.permissions_policy(policy.clone());
+    }
+    if let Some(endpoints) = &config.reporting_endpoints {
+        layer = layer.reporting_endpoints(endpoints.clone());
+    }
+    if let Some(policy) = config.hsts_policy {
+        layer = layer.hsts(policy);
+    }
+    if !config.hsts {
+        layer = layer.without_hsts();
+    }
     if config.harden_cookies {
         layer = layer.cookies(Cookies::hardened());
     }
-    layer
+    config.keep_headers.iter().cloned().fold(layer, SecurityHeadersLayer::keep)
+}
+
+fn forward_headers(config: &Config) -> ForwardHeadersLayer {
+    let layer = ForwardHeadersLayer::new().via("rproxy").hide_client(config.hide_client);
+    let layer = layer.trace_context(match config.trace_context {
+        config::TraceContext::Pass => TraceContext::Pass,
+        config::TraceContext::Begin => TraceContext::Begin,
+        config::TraceContext::Restart => TraceContext::Restart,
+    });
+    match &config.forwarded_by {
+        Some(name) if config.forwarded => layer.forwarded_by(name),
+        _ => layer.forwarded(config.forwarded),
+    }
 }
 
 /// The certificates to serve, if there are to be any.

@@ -222,7 +222,7 @@ fn way(config: &Config) -> Vec<Option<String>> {
 
 /// The settings that differ and are not part of what a reload replaces.
 fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
-    const REPLACED: [&str; 43] = [
+    const REPLACED: [&str; 54] = [
         "blocked_paths",
         "body_timeout",
         "cache_max_object",
@@ -230,15 +230,26 @@ fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
         "client_ip_from",
         "compression",
         "content_security_policy",
+        "content_security_policy_report_only",
+        "csp_nonce_header",
         "filter_enabled",
         "filter_log_only",
         "filter_status",
+        "filter_strict",
+        "forwarded",
+        "forwarded_by",
         "harden_cookies",
+        "hide_client",
         "hsts",
+        "hsts_policy",
+        "keep_headers",
         "max_body",
+        "permissions_policy",
+        "reporting_endpoints",
         "security_headers",
         "tls_client_fingerprint",
         "tls_client_subject",
+        "trace_context",
         "trusted_proxies",
         "upgrades",
         "upstream",

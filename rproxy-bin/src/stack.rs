@@ -147,7 +147,11 @@ pub fn layers(config: &Config) -> Vec<String> {
             }
             false => "WsPassthrough    refuses every upgrade".to_owned(),
         }),
-        Some("ForwardHeaders   X-Forwarded-*, X-Real-IP, X-Request-Id, Via".to_owned()),
+        Some(format!(
+            "ForwardHeaders   {}X-Forwarded-*, {}X-Request-Id, Via",
+            if config.forwarded { "Forwarded, " } else { "" },
+            if config.hide_client { "" } else { "X-Real-IP, " },
+        )),
         on(
             config.tls_client_auth != ClientAuthentication::Off,
             format!("ClientCert       Client-Cert, Client-Cert-Chain: {}", config.tls_client_auth),

@@ -1,65 +1,192 @@
 //! Fields in which others than this layer tell an application who asks, or for what.
 //!
-//! Each belongs to some proxy, CDN or server module. An application behind one of these believes it, and goes on doing
-//! so when it is moved: then whoever comes directly can say what they like.
+//! Each belongs to some proxy, CDN, server module or framework, whose documentation says that it is set there and taken
+//! from clients. An application behind one of these believes it, and goes on doing so when it is moved: then whoever
+//! comes directly can say what they like. What clients send by themselves is none of these, such as
+//! `X-HTTP-Method-Override`, `X-User-Id` and `X-Auth-Token` of APIs, or `X-Middleware-Prefetch` of Next.js's router.
+
+use crate::alike::{begins, is};
 
 /// Whether the field `name` is one of them, in whatever spelling. Names are in lower case.
 pub(crate) fn is_foreign(name: &str) -> bool {
-    // By the first letter, as most fields have none of these.
-    let (names, prefixes): (&[&str], &[&str]) = match name.as_bytes().first() {
-        Some(b'c') => (&["cf-connecting-ip", "cf-connecting-ipv6", "cf-pseudo-ipv4", "client-ip"], &[]),
-        Some(b'd') => (&["do-connecting-ip"], &[]),
-        Some(b'f') => (&["fastly-client-ip", "fly-client-ip", "front-end-https"], &[]),
-        Some(b'i') => (&["incap-client-ip"], &[]),
-        Some(b'p') => (&["proxy-client-ip"], &[]),
-        Some(b'r') => (&["remote-addr", "remote-user"], &[]),
-        Some(b's') => (&[], &["ssl-client-"]),
-        Some(b't') => (&["true-client-ip"], &[]),
-        Some(b'w') => (&["wl-proxy-client-ip"], &[]),
-        Some(b'x') => (X, &["x-ssl-client-"]),
-        _ => return false,
-    };
-    names.iter().any(|other| is(name, other)) || prefixes.iter().any(|prefix| begins(name, prefix))
+    let Some(first) = name.as_bytes().first() else { return false };
+    // Most fields are told by their length and first letter.
+    let is_likely = LETTERS.get(name.len()).is_some_and(|letters| letters & letter(*first) != 0);
+    is_likely && NAMES.iter().copied().flatten().any(|other| is(name, other))
+        || families(name).iter().any(|family| begins(name, family))
 }
 
-const X: &[&str] = &[
-    // Who asks.
-    "x-appengine-user-ip",
-    "x-azure-clientip",
-    "x-azure-socketip",
+/// For each length, the first letters of the names that are as long.
+static LETTERS: [u32; LONGEST + 1] = {
+    let mut letters = [0; LONGEST + 1];
+    let mut group = 0;
+    while group < NAMES.len() {
+        let mut name = 0;
+        while name < NAMES[group].len() {
+            let bytes = NAMES[group][name].as_bytes();
+            letters[bytes.len()] |= letter(bytes[0]);
+            name += 1;
+        }
+        group += 1;
+    }
+    letters
+};
+
+/// A bit for each letter, by its five lowest.
+const fn letter(byte: u8) -> u32 {
+    1 << (byte & 31)
+}
+
+/// The length of the longest name; with less this would not compile.
+const LONGEST: usize = 34;
+
+const NAMES: [&[&str]; 6] = [ADDRESSES, PLACES, SCHEMES, USERS, CERTIFICATES, INTERNALS];
+
+/// Who asks.
+const ADDRESSES: &[&str] = &[
+    "ali-cdn-real-ip",
+    "cdn-src-ip",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-ipcountry",
+    "cf-pseudo-ipv4",
+    "client-ip",
+    "cluster-client-ip",
+    "do-connecting-ip",
+    "forwarded-for",
+    "forwarded-for-ip",
+    "http-client-ip",
+    "http-x-forwarded-for",
+    "incap-client-ip",
+    "proxy-client-ip",
+    "real-ip",
+    "remote-addr",
+    "source-ip",
+    "true-client-ip",
+    "wl-proxy-client-ip",
     "x-client-ip",
+    "x-clientip",
     "x-cluster-client-ip",
-    "x-envoy-external-address",
+    "x-coming-from",
+    "x-custom-ip-authorization",
+    "x-gateway-client-ip",
     "x-nf-client-connection-ip",
     "x-original-forwarded-for",
+    "x-original-remote-addr",
+    "x-originally-forwarded-for",
     "x-originating-ip",
     "x-proxyuser-ip",
     "x-remote-addr",
     "x-remote-ip",
-    "x-remote-user",
+    "x-source-ip",
     "x-sucuri-clientip",
+    "x-true-client-ip",
+    "x-true-ip",
     "x-vercel-forwarded-for",
-    // For what, and where: with these a path that is blocked, or cached for all, is asked for by another's name.
-    "x-host",
-    "x-http-host-override",
-    "x-original-host",
-    "x-original-uri",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-scheme",
-    "x-url-scheme",
+    "x-vercel-proxied-for",
 ];
 
-/// Whether `name` is `claim`, also where something else stands for a hyphen.
-pub(crate) fn is(name: &str, claim: &str) -> bool {
-    name.len() == claim.len() && begins(name, claim)
+/// For what, and where: with these a path that is blocked, or cached for all, is asked for by another's name.
+const PLACES: &[&str] = &[
+    "x-backend-host",
+    "x-backend-server",
+    "x-host",
+    "x-http-destinationurl",
+    "x-http-host-override",
+    "x-original-host",
+    "x-original-method",
+    "x-original-uri",
+    "x-original-url",
+    "x-override-url",
+    "x-proxy-host",
+    "x-proxy-url",
+    "x-request-uri",
+    "x-request-url",
+    "x-rewrite-path",
+    "x-rewrite-uri",
+    "x-rewrite-url",
+    "x-script-name",
+    // Rack::Sendfile: which files the application tells its server to send (CVE-2025-61780).
+    "x-accel-mapping",
+    "x-sendfile-type",
+];
+
+/// Whether it came over TLS.
+const SCHEMES: &[&str] = &["cf-visitor", "front-end-https", "https", "x-https", "x-scheme", "x-ssl", "x-url-scheme"];
+
+/// Which user it is, by the word of a proxy that asks for passwords.
+const USERS: &[&str] = &[
+    "cf-access-authenticated-user-email",
+    "remote-email",
+    "remote-groups",
+    "remote-name",
+    "remote-user",
+    "x-anonymous-consumer",
+    "x-authenticated-user",
+    "x-remote-user",
+    "x-vouch-user",
+];
+
+/// Which certificate it has.
+const CERTIFICATES: &[&str] =
+    &["ssl-cert", "x-client-cert", "x-client-cert-chain", "x-client-certificate", "x-client-dn", "x-client-verify"];
+
+/// What a framework says to itself.
+const INTERNALS: &[&str] = &[
+    // Next.js
+    "x-middleware-invoke",
+    "x-middleware-next",
+    "x-middleware-override-headers",
+    "x-middleware-redirect",
+    "x-middleware-rewrite",
+    "x-middleware-set-cookie",
+    "x-middleware-skip",
+    "x-invoke-path",
+    "x-invoke-query",
+    "x-invoke-status",
+    "x-matched-path",
+    "x-now-route-matches",
+];
+
+/// Whole families, by the first letter, as most fields have none of these.
+fn families(name: &str) -> &'static [&'static str] {
+    match name.as_bytes().first() {
+        Some(b'c') => &["cloudfront-"],
+        Some(b'f') => &["fastly-", "fly-"],
+        // Apache's mod_ssl, and nginx by convention.
+        Some(b's') => &["ssl-client-"],
+        Some(b't') => &["tailscale-user-"],
+        Some(b'x') => X_FAMILIES,
+        _ => &[],
+    }
 }
 
-/// Whether `name` begins as `claim` does, also where something else stands for a hyphen.
-pub(crate) fn begins(name: &str, claim: &str) -> bool {
-    let same = |(byte, other): (u8, u8)| byte == other || other == b'-' && !byte.is_ascii_alphanumeric();
-    name.len() >= claim.len() && name.bytes().zip(claim.bytes()).all(same)
-}
+const X_FAMILIES: &[&str] = &[
+    "x-ssl-client-",
+    // AWS's load balancer
+    "x-amzn-oidc-",
+    // App Engine and Identity-Aware Proxy
+    "x-appengine-",
+    "x-goog-authenticated-user-",
+    // IIS's Application Request Routing, Front Door, App Service
+    "x-arr-",
+    "x-azure-",
+    "x-ms-client-principal",
+    // oauth2-proxy, authentik, Grafana's and Gitea's proxies, Kong, Pomerium
+    "x-auth-request-",
+    "x-authentik-",
+    "x-webauth-",
+    "x-consumer-",
+    "x-pomerium-claim-",
+    // Envoy, which wants them sanitised at the edge
+    "x-envoy-",
+    // `X-Real-IP` and what was made after it
+    "x-real-",
+    // Vercel's word on where the client is
+    "x-vercel-ip-",
+    // Next.js: with it a request got past the middleware (CVE-2025-29927).
+    "x-middleware-subrequest",
+];
 
 #[cfg(test)]
 mod tests {
@@ -76,13 +203,39 @@ mod tests {
             ("x-ssl-client-verify", true),
             ("ssl_client_s_dn", true),
             ("remote_user", true),
+            ("x_webauth_user", true),
+            ("x-envoy-original-path", true),
+            ("x-middleware-subrequest", true),
+            ("x-middleware-subrequest-id", true),
+            ("cloudfront-viewer-address", true),
+            ("https", true),
             ("x-http-method-override", false),
+            ("x-middleware-prefetch", false),
+            ("x-user-id", false),
+            ("x-auth-token", false),
             ("x-requested-with", false),
+            ("x-amz-date", false),
+            ("x-goog-api-key", false),
+            ("x-ms-version", false),
+            ("upgrade-insecure-requests", false),
             ("cf-ray", false),
             ("cookie", false),
             ("accept", false),
+            ("", false),
         ] {
             assert_eq!(is_foreign(name), foreign, "{name}");
         }
+    }
+
+    #[test]
+    fn each_is_there_once_and_in_lower_case() {
+        let mut all: Vec<_> = NAMES.iter().copied().flatten().collect();
+        assert!(all.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || b"-46".contains(&byte))));
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        // What belongs to a family need not be named.
+        assert!(!all.iter().any(|name| families(name).iter().any(|family| begins(name, family))));
     }
 }

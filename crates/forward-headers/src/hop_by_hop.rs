@@ -5,11 +5,18 @@ use http::header::{
     self, CONNECTION, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
+/// What was come upon on the way, so that nobody has to look for it once more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// `traceparent` or `tracestate`.
+    pub(crate) trace_context: bool,
+}
+
 /// Removes what must not be forwarded. What comes in with them besides is left alone.
-pub(crate) fn remove(headers: &mut HeaderMap) {
+pub(crate) fn remove(headers: &mut HeaderMap) -> Seen {
     // Mostly there is nothing to do, or one thing: one look at each name tells, where a removal of each that could be
     // there would be ten searches.
-    let (mut connection, mut te, mut others) = (false, false, false);
+    let (mut connection, mut te, mut others, mut seen) = (false, false, false, Seen::default());
     for name in headers.keys() {
         match name.as_str() {
             "connection" => connection = true,
@@ -21,6 +28,7 @@ pub(crate) fn remove(headers: &mut HeaderMap) {
             | "transfer-encoding"
             | "upgrade"
             | "http2-settings" => others = true,
+            "traceparent" | "tracestate" => seen.trace_context = true,
             _ => {}
         }
     }
@@ -42,6 +50,7 @@ pub(crate) fn remove(headers: &mut HeaderMap) {
             te.remove();
         }
     }
+    seen
 }
 
 /// Removes the fields that `Connection` nominates, but for those that are meant for the other end:
@@ -88,7 +97,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 ];
 
 /// What the proxy or the application relies on.
-const END_TO_END: [HeaderName; 33] = [
+const END_TO_END: [HeaderName; 36] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
     header::ACCEPT_LANGUAGE,
@@ -122,6 +131,9 @@ const END_TO_END: [HeaderName; 33] = [
     header::VIA,
     header::WWW_AUTHENTICATE,
     HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("x-csp-nonce"),
 ];
 
 const END_TO_END_PREFIXES: [&str; 5] = ["x-forwarded-", "x-request-id", "sec-", "if-", "access-control-"];

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Version};
 use tower_layer::Layer;
 
+use crate::forwarded::{Forwarded, obfuscated};
 use crate::service::ForwardHeadersService;
+use crate::trace_context::TraceContext;
+use crate::via::Via;
 
 /// Rebuilds forwarding headers, and removes those of the connection.
 #[derive(Clone, Debug, Default)]
@@ -16,41 +18,10 @@ pub struct ForwardHeadersLayer {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
-    pub(crate) forwarded: bool,
+    pub(crate) forwarded: Option<Forwarded>,
+    pub(crate) hides_client: bool,
     pub(crate) via: Option<Via>,
-}
-
-/// The entries of this proxy in `Via`, by the protocol that a request came in (RFC 9110 §7.6.3).
-#[derive(Clone, Debug)]
-pub(crate) struct Via {
-    pseudonym: String,
-    http10: HeaderValue,
-    http11: HeaderValue,
-    http2: HeaderValue,
-}
-
-impl Via {
-    pub(crate) fn new(pseudonym: &str) -> Option<Self> {
-        let entry = |version| HeaderValue::try_from(format!("{version} {pseudonym}")).ok();
-        Some(Self {
-            pseudonym: pseudonym.to_owned(),
-            http10: entry("1.0")?,
-            http11: entry("1.1")?,
-            http2: entry("2.0")?,
-        })
-    }
-
-    pub(crate) fn pseudonym(&self) -> &str {
-        &self.pseudonym
-    }
-
-    pub(crate) fn entry(&self, received: Version) -> HeaderValue {
-        match received {
-            Version::HTTP_2 => self.http2.clone(),
-            Version::HTTP_11 => self.http11.clone(),
-            _ => self.http10.clone(),
-        }
-    }
+    pub(crate) trace_context: TraceContext,
 }
 
 impl ForwardHeadersLayer {
@@ -61,7 +32,31 @@ impl ForwardHeadersLayer {
 
     /// Whether to send `Forwarded` (RFC 7239), too.
     pub fn forwarded(mut self, send: bool) -> Self {
-        Arc::make_mut(&mut self.settings).forwarded = send;
+        let hides = self.settings.hides_client;
+        let forwarded = self.settings.forwarded.clone();
+        self.settings_mut().forwarded =
+            send.then(|| forwarded.unwrap_or_else(|| Forwarded { hides, ..Forwarded::default() }));
+        self
+    }
+
+    /// Sends `Forwarded`, with this proxy's name as its `by`: an obfuscated identifier (RFC 7239 §6.3), which begins
+    /// with an underscore and has letters, digits, `.`, `_` and `-`. Whatever else is in `name` is replaced by `_`.
+    pub fn forwarded_by(self, name: &str) -> Self {
+        let mut layer = self.forwarded(true);
+        if let Some(forwarded) = &mut layer.settings_mut().forwarded {
+            forwarded.by = Some(obfuscated(name));
+        }
+        layer
+    }
+
+    /// Whether the upstream is to learn no addresses, for one that is somebody else's: no `X-Forwarded-For`, no
+    /// `X-Real-IP`, and `for=_hidden` in `Forwarded`.
+    pub fn hide_client(mut self, hide: bool) -> Self {
+        let settings = self.settings_mut();
+        settings.hides_client = hide;
+        if let Some(forwarded) = &mut settings.forwarded {
+            forwarded.hides = hide;
+        }
         self
     }
 
@@ -70,10 +65,19 @@ impl ForwardHeadersLayer {
     ///
     /// A request that has been here eight times before is answered 508 (RFC 5842 §7.2): it is in a loop.
     pub fn via(mut self, pseudonym: &str) -> Self {
-        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        let pseudonym: String = pseudonym.chars().map(|c| if is_token(c) { c } else { '_' }).collect();
-        Arc::make_mut(&mut self.settings).via = Via::new(&pseudonym);
+        self.settings_mut().via = Via::new(pseudonym);
         self
+    }
+
+    /// What becomes of `traceparent` and `tracestate` (W3C Trace Context). By default they are passed on if they are
+    /// what they should be.
+    pub fn trace_context(mut self, trace_context: TraceContext) -> Self {
+        self.settings_mut().trace_context = trace_context;
+        self
+    }
+
+    fn settings_mut(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.settings)
     }
 }
 

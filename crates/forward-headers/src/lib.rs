@@ -45,8 +45,15 @@
 //! - Everybody else's claims are dropped: all of `X-Forwarded-*`, `X-Real-IP`, `Forwarded`,
 //!   `X-Request-Id`, `Client-Cert` and `Client-Cert-Chain` (RFC 9440), in the spelling with underscores, too, which many applications can't tell from
 //!   the real one (`X_Forwarded_For`). `Proxy`, which CGI programs take for a setting, always is.
-//!   So are fields in which other proxies tell the same: `CF-Connecting-IP`, `True-Client-IP`,
-//!   `X-Client-IP`, `X-Original-URL`, `Remote-User` and the like; a trusted peer's stay.
+//!   So are fields in which other proxies, CDNs, server modules and frameworks tell the same or what they tell
+//!   themselves: who asks (`CF-Connecting-IP`, `True-Client-IP`, `X-Client-IP`), for what (`X-Original-URL`,
+//!   `X-Rewrite-URL`, `X-Host`), as which user (`Remote-User`, `X-WebAuth-User`), by which certificate
+//!   (`X-SSL-Client-Verify`), past which check (`X-Middleware-Subrequest`, CVE-2025-29927; `X-Accel-Mapping`,
+//!   CVE-2025-61780); a trusted peer's stay. `X-HTTP-Method-Override` stays: it is between client and application, and
+//!   nothing here is decided by the method that it names. `Content_Length` and the like, which are framing to
+//!   applications that can't tell an underscore from a hyphen, go whoever sends them.
+//! - `traceparent` and `tracestate` (W3C Trace Context) are passed on if they are what they should be, and begun
+//!   [on request](ForwardHeadersLayer::trace_context), with the request's id as that of the trace.
 //! - `Max-Forwards` of `OPTIONS` and `TRACE` counts down (RFC 9110 §7.6.2); at zero they are answered here.
 //! - `Expect` ends here: the server in front has answered it.
 //!
@@ -63,16 +70,25 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod addresses;
+mod alike;
+mod claims;
+mod cookies;
 mod foreign;
+mod forwarded;
 mod forwarding;
 mod future;
 mod hop_by_hop;
 mod layer;
 mod max_forwards;
+mod names;
 mod request_id;
 mod service;
+mod trace_context;
+mod via;
 
 pub use self::future::{ForwardHeadersDecision, ResponseFuture};
 pub use self::layer::ForwardHeadersLayer;
 pub use self::request_id::RequestId;
 pub use self::service::ForwardHeadersService;
+pub use self::trace_context::TraceContext;

@@ -13,6 +13,7 @@ use crate::future::ResponseFuture;
 use crate::hop_by_hop;
 use crate::layer::Settings;
 use crate::max_forwards::{self, Recipient};
+use crate::via::Loop;
 
 /// Made by [`ForwardHeadersLayer`](crate::ForwardHeadersLayer).
 #[derive(Clone, Debug)]
@@ -61,10 +62,10 @@ where
             Recipient::Trace(text) => return ResponseFuture::trace(text),
         }
         // First what the client may remove, then what it may not.
-        hop_by_hop::remove(request.headers_mut());
-        match forwarding::rebuild(&mut request, &self.settings) {
+        let seen = hop_by_hop::remove(request.headers_mut());
+        match forwarding::rebuild(&mut request, &self.settings, seen) {
             Ok(id) => ResponseFuture::inner(self.inner.call(request), id),
-            Err(forwarding::Loop) => ResponseFuture::loop_detected(),
+            Err(Loop) => ResponseFuture::loop_detected(),
         }
     }
 }

@@ -31,8 +31,9 @@
 //! A path is judged in every [reading](PathRules::explain) that some server might make of it: as it
 //! is; percent-decoded once, twice, and on, with and without `%2F`; with dot segments removed, slashes
 //! merged, backslashes as slashes, `;` parameters cut, cut at a NUL or a decoded `?`, control
-//! characters and invalid UTF-8 dropped, overlong UTF-8 and fullwidth letters folded, dots and spaces
-//! trimmed; in any order; letters always in lower case. It is blocked if *any* reading is.
+//! characters and invalid UTF-8 dropped, overlong UTF-8 decoded, look-alikes of ASCII folded as Unicode's compatibility
+//! forms (NFKC) and the code pages of Windows do, dots, spaces and wildcards at the end of names trimmed; in any order;
+//! letters always in lower case. It is blocked if *any* reading is.
 //!
 //! In one reading, the last rule that matches decides: a `block` after an `allow` blocks, an `allow`
 //! after a `block` allows. An exemption therefore can't be used to get around a rule: a path that
@@ -42,13 +43,18 @@
 //! dotfiles, repositories, environments, keys, dumps, backups. Only the path is looked at, never the
 //! query.
 //!
+//! The list is held against a corpus of some 1,400 evasions and 2,000 honest paths (`tests/corpus`), and the readings against nginx,
+//! Python's own server, Flask, Starlette, Node, Express and a reader in every known way at once: what passes, none of them takes
+//! for a sensitive file, in any of thousands of disguises.
+//!
 //! An ordinary path costs one scan and a few hash look-ups; it is copied only if it needs more than
 //! one reading.
 //!
 //! # How it fails
 //!
-//! A blocked path is answered `404`, or [another status](PathFilterLayer::status), with [`PathFilterDecision`] in the response's extensions. A path
-//! with so many readings that they can't all be judged is blocked. A glob that is none is a
+//! A blocked path is answered `404`, or [another status](PathFilterLayer::status), with [`PathFilterDecision`] in the
+//! response's extensions. A path with so many readings that they can't all be judged is blocked. What passes goes on as
+//! it was written; [`strict`](PathFilterLayer::strict) lets nothing pass that has more readings than one. A glob that is none is a
 //! [`PathRulesError`] when the rules are built.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

@@ -27,6 +27,20 @@ pub(crate) fn of(path: &[u8]) -> Readings<'_> {
     }
 }
 
+/// Whether two servers could take `path` for two paths. A slash at its end makes none.
+pub(crate) fn is_ambiguous(path: &[u8]) -> bool {
+    let without_slash = |reading: &[u8]| reading.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
+    match of(path) {
+        Readings::One(_) => false,
+        Readings::Several(readings) => {
+            let mut readings = readings.iter().map(|reading| &reading[..without_slash(reading)]);
+            let first = readings.next();
+            readings.any(|reading| Some(reading) != first)
+        }
+        Readings::TooMany => true,
+    }
+}
+
 /// More readings than an honest path has.
 const MOST: usize = 256;
 
@@ -46,16 +60,18 @@ impl Spelling {
         let mut before = 0;
         for &byte in path {
             match (before, byte) {
-                // `//`, `/.`, and a dot or a space at the end of a segment.
-                (b'/', b'/' | b'.') | (b'.' | b' ', b'/') => return Self::Ambiguous,
+                // `//`, `/.`, and a dot, a space or what may be one at the end of a segment.
+                (b'/', b'/' | b'.') | (b'.' | b' ' | b'+', b'/') => return Self::Ambiguous,
                 (_, b'%' | b'\\' | b';' | b':' | 0x80..) | (_, 0..=b' ' | 0x7f) => return Self::Ambiguous,
+                // What Windows takes for wildcards, or for nothing.
+                (_, b'"' | b'*' | b'<' | b'>' | b'|') => return Self::Ambiguous,
                 (_, b'A'..=b'Z') => upper_case = true,
                 _ => {}
             }
             before = byte;
         }
         match before {
-            b'.' | b'/' if path.len() > 1 => Self::Ambiguous,
+            b'.' | b'/' | b'+' if path.len() > 1 => Self::Ambiguous,
             _ if upper_case => Self::UpperCase,
             _ => Self::Plain,
         }
@@ -87,7 +103,7 @@ fn several(path: &[u8]) -> Readings<'_> {
 /// Gives the path after the step, or `None` where it does nothing.
 type Step = fn(&[u8]) -> Option<Vec<u8>>;
 
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 19] = [
     decode,
     decode_between_slashes,
     cut_parameters,
@@ -97,12 +113,14 @@ const STEPS: [Step; 17] = [
     cut_at_last_nul,
     drop_controls,
     turn_backslashes,
+    turn_pluses,
     trim_segments,
     merge_slashes,
     remove_dot_segments,
     climb_dot_segments,
     trim_trailing_slash,
     unicode::fold,
+    unicode::best_fit,
     unicode::decode_overlong,
     unicode::drop_invalid,
 ];
@@ -155,9 +173,9 @@ fn hex(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |number, &digit| Some(number << 4 | (digit as char).to_digit(16)?))
 }
 
-/// As a C string ends.
+/// As a C string ends, and a line.
 fn cut_at_nul(path: &[u8]) -> Option<Vec<u8>> {
-    memchr::memchr(0, path).map(|nul| path[..nul].to_vec())
+    memchr::memchr3(0, b'\r', b'\n', path).map(|nul| path[..nul].to_vec())
 }
 
 /// Where those before it were dropped.
@@ -185,19 +203,26 @@ fn turn_backslashes(path: &[u8]) -> Option<Vec<u8>> {
     Some(path.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect())
 }
 
+/// As forms are decoded, by those who take a path for one.
+fn turn_pluses(path: &[u8]) -> Option<Vec<u8>> {
+    memchr::memchr(b'+', path)?;
+    Some(path.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect())
+}
+
 /// RFC 3986 §3.3: servlet containers take `/a;x=1/b` for `/a/b`.
 fn cut_parameters(path: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr(b';', path)?;
     changed(map_segments(path, |segment| segment.split(|&byte| byte == b';').next().unwrap_or_default()), path)
 }
 
-/// As Windows opens files: `a. . ` is `a`, `a::$DATA` is `a`; and as frameworks trim white space. `.`
-/// and `..` stay.
+/// As Windows opens files: `a. . ` is `a`, `a::$DATA` is `a`; as PHP finds them there, to whom `a<<` and `a"` are what
+/// begins with `a`; and as frameworks trim white space. `.` and `..` stay.
 fn trim_segments(path: &[u8]) -> Option<Vec<u8>> {
     let trimmed = map_segments(path, |segment| {
         let stream = segment.windows(2).position(|pair| matches!(pair, b"::" | b":$"));
         let segment = segment[..stream.unwrap_or(segment.len())].trim_ascii();
-        let end = segment.iter().rposition(|&byte| byte != b'.' && byte > b' ').map_or(0, |last| last + 1);
+        let end =
+            segment.iter().rposition(|&byte| byte > b' ' && !b".\"*<>|".contains(&byte)).map_or(0, |last| last + 1);
         if end == 0 { segment } else { &segment[..end] }
     });
     changed(trimmed, path)
@@ -340,6 +365,13 @@ mod tests {
             ("/a:$data", "/a"),
             ("/a/../../b", "/../b"),
             ("/%c3%89", "/é"),
+            ("/a+", "/a"),
+            ("/a+b.", "/a b"),
+            ("/a%22", "/a"),
+            ("/a<<", "/a"),
+            ("/a%3e/b", "/a/b"),
+            ("/%F0%9D%96%BA", "/a"),
+            ("/a%c2%a5..%c2%a5b", "/b"),
         ] {
             assert!(reads(path, reading), "{path} as {reading}");
         }
@@ -350,6 +382,19 @@ mod tests {
         for path in ["/", "/a", "/static/app.3f2a.css", "/a/b-c_d~e/1.2.3", "/@vite/client", "/a.b.c,d=e+f!"] {
             assert!(matches!(of(path.as_bytes()), Readings::One(Cow::Borrowed(_))), "{path}");
         }
+    }
+
+    #[test]
+    fn two_readings_are_more_than_one() {
+        for path in ["/", "/a", "/A/b/", "/a//", "/a%20b", "/caf%C3%A9/", "/%61", "/a:b", "/~a", "/a+b", "/..a"] {
+            assert!(!is_ambiguous(path.as_bytes()), "{path}");
+        }
+        for path in
+            ["/a%2Fb", "/a//b", "/a/./b", "/a/../b", "/a;b", "/a\\b", "/a%00", "/a.", "/a%20", "/%252e", "/a%3fb"]
+        {
+            assert!(is_ambiguous(path.as_bytes()), "{path}");
+        }
+        assert!(is_ambiguous("/%25252e;%255c//..;a%c0%ae%2500".repeat(200).as_bytes()));
     }
 
     #[test]

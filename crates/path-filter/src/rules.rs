@@ -41,7 +41,7 @@ struct Rule {
 }
 
 impl PathRules {
-    /// The curated list: what is not meant to be served and often is by accident. Version 2026-11.2.
+    /// The curated list: what is not meant to be served and often is by accident. Version 2026-11.4.
     pub fn sensitive() -> Self {
         // The list is a constant and a test builds it; a filter that blocks nothing would be worse.
         match Self::builder().sensitive().and_then(PathRulesBuilder::build) {

@@ -9,6 +9,8 @@ use http_body_util::{Either, Full};
 use tower_service::Service;
 
 use crate::future::ResponseFuture;
+use crate::layer::Settings;
+use crate::readings::is_ambiguous;
 use crate::rules::PathRules;
 
 /// Made by [`PathFilterLayer`](crate::PathFilterLayer).
@@ -16,13 +18,21 @@ use crate::rules::PathRules;
 pub struct PathFilterService<S> {
     inner: S,
     rules: PathRules,
-    status: StatusCode,
-    log_only: bool,
+    settings: Settings,
 }
 
 impl<S> PathFilterService<S> {
-    pub(crate) fn new(inner: S, rules: PathRules, status: StatusCode, log_only: bool) -> Self {
-        Self { inner, rules, status, log_only }
+    pub(crate) fn new(inner: S, rules: PathRules, settings: Settings) -> Self {
+        Self { inner, rules, settings }
+    }
+
+    /// The rule by which `path` is refused, and the answer.
+    fn refuses(&self, path: &str) -> Option<(Arc<str>, StatusCode)> {
+        if let Some(rule) = self.rules.blocks(path) {
+            return Some((rule, self.settings.status));
+        }
+        let is_refused = self.settings.strict && is_ambiguous(path.as_bytes());
+        is_refused.then(|| (Arc::from(AMBIGUOUS), StatusCode::BAD_REQUEST))
     }
 
     /// The service inside.
@@ -40,6 +50,8 @@ impl<S> PathFilterService<S> {
         self.inner
     }
 }
+
+const AMBIGUOUS: &str = "(more than one reading)";
 
 /// Response extension: what the filter made of a path that a rule matches. Absent where it passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,12 +82,12 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        match self.rules.blocks(request.uri().path()) {
+        match self.refuses(request.uri().path()) {
             None => ResponseFuture::inner(self.inner.call(request), None),
-            Some(rule) if self.log_only => {
+            Some((rule, _)) if self.settings.log_only => {
                 ResponseFuture::inner(self.inner.call(request), Some(PathFilterDecision::WouldBlock { rule }))
             }
-            Some(rule) => ResponseFuture::blocked(rule, self.status),
+            Some((rule, status)) => ResponseFuture::blocked(rule, status),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Characters and bytes that some server takes for another character. `None`: it changes nothing.
 
+use unicode_normalization::char::decompose_compatible;
+
 /// Folds fullwidth and other compatibility forms of the characters that structure a path, folds
 /// case, and drops characters that have no width.
 pub(crate) fn fold(path: &[u8]) -> Option<Vec<u8>> {
@@ -10,13 +12,8 @@ pub(crate) fn fold(path: &[u8]) -> Option<Vec<u8>> {
     for chunk in path.utf8_chunks() {
         for character in chunk.valid().chars() {
             match fold_char(character) {
-                Fold::Case => {
-                    for lower in character.to_lowercase() {
-                        folded.extend_from_slice(lower.encode_utf8(&mut [0; 4]).as_bytes());
-                    }
-                }
-                Fold::To(text) => folded.extend_from_slice(text.as_bytes()),
-                Fold::Ascii(byte) => folded.push(byte),
+                Some(text) => folded.extend_from_slice(text.as_bytes()),
+                None => fold_compatible(character, &mut folded),
             }
         }
         folded.extend_from_slice(chunk.invalid());
@@ -24,32 +21,38 @@ pub(crate) fn fold(path: &[u8]) -> Option<Vec<u8>> {
     (folded != path).then_some(folded)
 }
 
-enum Fold {
-    Case,
-    To(&'static str),
-    Ascii(u8),
+/// What is ASCII in its compatibility decomposition (Unicode §3.7) becomes that, as in NFKC: fullwidth, mathematical,
+/// circled and raised letters, ligatures. Anything else loses its case.
+fn fold_compatible(character: char, folded: &mut Vec<u8>) {
+    let (start, mut is_ascii) = (folded.len(), true);
+    decompose_compatible(character, |part| match u8::try_from(part).ok().filter(u8::is_ascii) {
+        Some(byte) => folded.push(byte.to_ascii_lowercase()),
+        None => is_ascii = false,
+    });
+    if is_ascii {
+        return;
+    }
+    folded.truncate(start);
+    for lower in character.to_lowercase() {
+        folded.extend_from_slice(lower.encode_utf8(&mut [0; 4]).as_bytes());
+    }
 }
 
-fn fold_char(character: char) -> Fold {
-    match character {
-        '\0'..='\x7f' => Fold::Case,
-        // Halfwidth and Fullwidth Forms: ASCII, moved up.
-        '\u{ff01}'..='\u{ff5e}' => Fold::Ascii(((u32::from(character) - 0xff01) as u8 + b'!').to_ascii_lowercase()),
-        // One dot leader, small full stop, ideographic full stops.
-        '\u{2024}' | '\u{fe52}' | '\u{3002}' | '\u{ff61}' => Fold::To("."),
-        '\u{2025}' => Fold::To(".."),
-        '\u{2026}' => Fold::To("..."),
+/// What no decomposition tells.
+fn fold_char(character: char) -> Option<&'static str> {
+    Some(match character {
+        '\0'..='\x7f' => return None,
+        // Ideographic full stops, which are dots in names of hosts (UTS #46).
+        '\u{3002}' | '\u{ff61}' => ".",
         // Fraction slash, division slash, big solidus.
-        '\u{2044}' | '\u{2215}' | '\u{29f8}' => Fold::To("/"),
-        // Set minus, reverse solidus operator, big and small reverse solidus.
-        '\u{2216}' | '\u{29f5}' | '\u{29f9}' | '\u{fe68}' => Fold::To("\\"),
-        // Small and Arabic percent signs, small semicolon, Greek question mark.
-        '\u{fe6a}' | '\u{066a}' => Fold::To("%"),
-        '\u{fe54}' | '\u{037e}' => Fold::To(";"),
-        // Letters whose other case is an ASCII letter.
-        '\u{017f}' => Fold::To("s"),
-        '\u{212a}' => Fold::To("k"),
-        '\u{0130}' | '\u{0131}' => Fold::To("i"),
+        '\u{2044}' | '\u{2215}' | '\u{29f8}' => "/",
+        // Set minus, reverse solidus operator, big reverse solidus.
+        '\u{2216}' | '\u{29f5}' | '\u{29f9}' => "\\",
+        // Arabic percent sign.
+        '\u{066a}' => "%",
+        // Letters whose other case is ASCII, though they don't decompose to it.
+        '\u{00df}' | '\u{1e9e}' => "ss",
+        '\u{0130}' | '\u{0131}' => "i",
         // Default ignorable code points: no width, and HFS+ ignores them in names.
         '\u{00ad}'
         | '\u{034f}'
@@ -60,11 +63,35 @@ fn fold_char(character: char) -> Fold {
         | '\u{2060}'..='\u{206f}'
         | '\u{fe00}'..='\u{fe0f}'
         | '\u{feff}'
-        | '\u{e0000}'..='\u{e0fff}' => Fold::To(""),
-        character if character.is_control() => Fold::To(""),
-        character if character.is_whitespace() => Fold::To(" "),
-        _ => Fold::Case,
+        | '\u{e0000}'..='\u{e0fff}' => "",
+        character if character.is_control() => "",
+        character if character.is_whitespace() => " ",
+        _ => return None,
+    })
+}
+
+/// As Windows turns characters that a code page lacks into those that look most like them ("best fit"), and as Japanese
+/// and Korean code pages have a currency sign where ASCII has the backslash.
+pub(crate) fn best_fit(path: &[u8]) -> Option<Vec<u8>> {
+    if path.is_ascii() {
+        return None;
     }
+    let mut fitted = Vec::with_capacity(path.len());
+    for chunk in path.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\u{a5}' | '\u{20a9}' | '\u{ffe5}' | '\u{ffe6}' => fitted.push(b'\\'),
+                '\u{ad}' | '\u{2010}'..='\u{2015}' | '\u{2212}' => fitted.push(b'-'),
+                '\u{2236}' | '\u{0589}' => fitted.push(b':'),
+                '\u{2217}' => fitted.push(b'*'),
+                '\u{203a}' => fitted.push(b'>'),
+                '\u{2039}' => fitted.push(b'<'),
+                _ => fitted.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        fitted.extend_from_slice(chunk.invalid());
+    }
+    (fitted != path).then_some(fitted)
 }
 
 /// Decodes ASCII that was written in two to six bytes, as decoders did before RFC 3629 §3 forbade
@@ -120,7 +147,7 @@ mod tests {
 
     #[test]
     fn look_alikes_fold_to_what_they_stand_for() {
-        let cases: [(&str, Option<&str>); 9] = [
+        let cases: [(&str, Option<&str>); 17] = [
             ("/．．／．ｅｎｖ", Some("/../.env")),
             ("/a＼b％２ｅ；c", Some(r"/a\b%2e;c")),
             ("/.g\u{200c}it", Some("/.git")),
@@ -130,10 +157,32 @@ mod tests {
             ("/東京/É", Some("/東京/é")),
             ("/plain", None),
             ("/a\u{85}", Some("/a")),
+            ("/𝖻𝖺𝖼𝗄𝗎𝗉.ⓢⓠⓛ", Some("/backup.sql")),
+            ("/con\u{fb01}g", Some("/config")),
+            ("/ᵂᴾ-ᶜonfig", Some("/wp-config")),
+            ("/\u{212a}ey", Some("/key")),
+            ("/pa\u{df}wd", Some("/passwd")),
+            ("/a\u{fe52}b\u{2024}c\u{2026}", Some("/a.b.c...")),
+            ("/a\u{fe68}b\u{37e}c\u{fe6a}", Some(r"/a\b;c%")),
+            ("/½ café", None),
         ];
         for (path, expected) in cases {
             let folded = fold(path.as_bytes()).map(|folded| String::from_utf8(folded).unwrap());
             assert_eq!(folded.as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_a_code_page_lacks_becomes_what_looks_like_it() {
+        let cases: [(&str, Option<&str>); 4] = [
+            ("/a\u{a5}..\u{20a9}b", Some(r"/a\..\b")),
+            ("/wp\u{ad}config\u{2010}x", Some("/wp-config-x")),
+            ("/é", None),
+            ("/a", None),
+        ];
+        for (path, expected) in cases {
+            let fitted = best_fit(path.as_bytes()).map(|fitted| String::from_utf8(fitted).unwrap());
+            assert_eq!(fitted.as_deref(), expected, "{path}");
         }
     }
 

@@ -37,7 +37,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
-        this.rules.apply(&mut response, *this.asked);
+        this.rules.apply(&mut response, this.asked);
         Poll::Ready(Ok(response))
     }
 }

@@ -9,7 +9,10 @@ use tower_layer::Layer;
 use crate::cookies::Cookies;
 use crate::csp::ContentSecurityPolicy;
 use crate::hsts::{Hsts, YEAR};
+use crate::names::{PERMISSIONS_POLICY, REPORTING_ENDPOINTS};
+use crate::permissions::PermissionsPolicy;
 use crate::profiles::{self, Header};
+use crate::reporting::ReportingEndpoints;
 use crate::rules::{Rules, Wins};
 use crate::service::SecurityHeadersService;
 
@@ -54,6 +57,10 @@ impl SecurityHeadersLayer {
 
     /// Sends this `Content-Security-Policy` with documents that have none of their own. An empty
     /// one is none.
+    ///
+    /// Where it says `'nonce-{nonce}'` ([`Source::Nonce`](crate::Source::Nonce)), each request gets a
+    /// [`CspNonce`](crate::CspNonce) as an extension. It stands in the policy of the response, also in one of the
+    /// application's own that says so.
     pub fn content_security_policy(self, policy: impl Into<ContentSecurityPolicy>) -> Self {
         self.policy(CONTENT_SECURITY_POLICY, policy.into())
     }
@@ -64,9 +71,29 @@ impl SecurityHeadersLayer {
         self.policy(CONTENT_SECURITY_POLICY_REPORT_ONLY, policy.into())
     }
 
-    fn policy(self, name: HeaderName, policy: ContentSecurityPolicy) -> Self {
-        let value = policy.header_value().clone();
-        if value.is_empty() { self.without(name) } else { self.header(name, value) }
+    fn policy(mut self, name: HeaderName, policy: ContentSecurityPolicy) -> Self {
+        if policy.header_value().is_empty() {
+            return self.without(name);
+        }
+        self.rules_mut().send_policy(name, policy);
+        self
+    }
+
+    /// Tells the application the nonce in the request field `name` as well, such as `X-CSP-Nonce`: for one that is
+    /// another process. What a client says there goes. Does nothing where no policy has a nonce.
+    pub fn nonce_field(mut self, name: HeaderName) -> Self {
+        self.rules_mut().nonce_field = Some(name);
+        self
+    }
+
+    /// Sends this `Permissions-Policy` with documents that have none of their own.
+    pub fn permissions_policy(self, policy: PermissionsPolicy) -> Self {
+        self.header(PERMISSIONS_POLICY, policy.header_value())
+    }
+
+    /// Sends these `Reporting-Endpoints` with documents that have none of their own.
+    pub fn reporting_endpoints(self, endpoints: ReportingEndpoints) -> Self {
+        self.header(REPORTING_ENDPOINTS, endpoints.header_value())
     }
 
     /// Sends this `Strict-Transport-Security` over TLS.

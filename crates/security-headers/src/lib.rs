@@ -61,14 +61,30 @@
 //! [`strict`](SecurityHeadersLayer::strict), [`api`](SecurityHeadersLayer::api) and
 //! [`minimal`](SecurityHeadersLayer::minimal).
 //!
+//! # Policies put together
+//!
+//! [`ContentSecurityPolicy::builder`] takes directives and sources as types, and refuses what browsers would ignore
+//! without a word; [`PermissionsPolicy`] and [`ReportingEndpoints`] do the same for their headers. Where a policy says
+//! [`Source::Nonce`] (in text `'nonce-{nonce}'`), each request gets a [`CspNonce`] of 128 random bits: as an extension for
+//! an application in the same program, in a [field](SecurityHeadersLayer::nonce_field) for one that is another process,
+//! and in the policy of the response, the application's own included. Such a page must not be stored by shared caches
+//! (`Cache-Control: no-store` or `private`): to its next reader the policy has another nonce, and its scripts don't run.
+//!
+//! # Documents
+//!
 //! Documents are HTML, XML with its SVG and XHTML, and whatever comes without a `Content-Type`; on a
 //! stylesheet or an image the headers for documents would be bytes for nothing. Where the
 //! application's own `Content-Security-Policy` has `frame-ancestors`, there is no `X-Frame-Options` to
 //! contradict it.
 //!
-//! `Server`, `X-Powered-By` and the rest of the fingerprinting headers that OWASP lists are removed.
+//! # Fingerprints
+//!
+//! `Server`, `X-Powered-By` and the rest of the fingerprinting headers that OWASP lists (`ci/headers_remove.json` of its
+//! Secure Headers Project, as of 2024-09-02) are removed.
 //! [`keep`](SecurityHeadersLayer::keep) exempts one. `X-Nextjs-Redirect` and `X-Nextjs-Matched-Path`
 //! stay on answers to requests with `X-Nextjs-Data`: Next.js's router in the browser steers by them.
+//!
+//! # TLS
 //!
 //! `Strict-Transport-Security` goes out over TLS only (RFC 6797 §7.2): when the request has the
 //! extension [`http::uri::Scheme`] and it is HTTPS, or when told so by
@@ -81,8 +97,10 @@
 //! # How it fails
 //!
 //! It does not: it refuses no request, passes on the inner service's errors unchanged, and leaves
-//! bodies alone. What can be wrong is refused when it is built ([`HstsError`]). Constant headers are
-//! made once; a response costs no allocation beyond what its header map needs to grow.
+//! bodies alone. What can be wrong is refused when it is built ([`HstsError`], [`CspError`], [`PermissionsError`],
+//! [`ReportingError`]). Constant headers are made once; a response costs no allocation beyond what its header map needs
+//! to grow, and one for the nonce where there is one. Should the system have no random numbers to give, a policy that
+//! wants a nonce is sent without, and so allows less.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -93,14 +111,22 @@ mod future;
 mod hsts;
 mod layer;
 pub mod names;
+mod nonce;
+mod permissions;
 mod profiles;
 mod removed;
+mod reporting;
 mod rules;
 mod service;
 
 pub use self::cookies::Cookies;
-pub use self::csp::ContentSecurityPolicy;
+pub use self::csp::{
+    ContentSecurityPolicy, ContentSecurityPolicyBuilder, CspError, Directive, Sandbox, Source, SourceText,
+};
 pub use self::future::ResponseFuture;
 pub use self::hsts::{Hsts, HstsError};
 pub use self::layer::SecurityHeadersLayer;
+pub use self::nonce::CspNonce;
+pub use self::permissions::{Allowlist, Feature, PermissionsError, PermissionsPolicy};
+pub use self::reporting::{ReportingEndpoints, ReportingError};
 pub use self::service::SecurityHeadersService;

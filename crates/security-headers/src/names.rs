@@ -14,5 +14,8 @@ pub const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cr
 /// `Permissions-Policy`: which of the browser's powers a document and its frames have.
 pub const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
+/// `Reporting-Endpoints`: where browsers send their reports about a document.
+pub const REPORTING_ENDPOINTS: HeaderName = HeaderName::from_static("reporting-endpoints");
+
 /// `X-Permitted-Cross-Domain-Policies`: whether plug-ins may look for policy files.
 pub const X_PERMITTED_CROSS_DOMAIN_POLICIES: HeaderName = HeaderName::from_static("x-permitted-cross-domain-policies");

@@ -8,8 +8,10 @@ use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 
 use crate::cookies::Cookies;
+use crate::csp::{ContentSecurityPolicy, fill, has_placeholder};
 use crate::fingerprints::{FINGERPRINTS, NEXTJS_DATA_FINGERPRINTS};
-use crate::names::{CROSS_ORIGIN_EMBEDDER_POLICY, CROSS_ORIGIN_OPENER_POLICY, PERMISSIONS_POLICY};
+use crate::names::{CROSS_ORIGIN_EMBEDDER_POLICY, CROSS_ORIGIN_OPENER_POLICY, PERMISSIONS_POLICY, REPORTING_ENDPOINTS};
+use crate::nonce::CspNonce;
 use crate::profiles::Header;
 use crate::removed::Names;
 
@@ -20,12 +22,16 @@ pub(crate) struct Rules {
     removed_but_for_nextjs_data: Names,
     pub(crate) assume_https: bool,
     pub(crate) cookies: Option<Cookies>,
+    /// Whether a policy has one. Where none has, nobody makes any.
+    has_nonce: bool,
+    pub(crate) nonce_field: Option<HeaderName>,
 }
 
 #[derive(Clone, Debug)]
 struct Rule {
     name: HeaderName,
     value: HeaderValue,
+    has_nonce: bool,
     scope: Scope,
     wins: Wins,
 }
@@ -48,12 +54,13 @@ pub(crate) enum Scope {
 
 impl Scope {
     fn of(name: &HeaderName) -> Self {
-        const DOCUMENT_ONLY: [HeaderName; 6] = [
+        const DOCUMENT_ONLY: [HeaderName; 7] = [
             CONTENT_SECURITY_POLICY,
             CONTENT_SECURITY_POLICY_REPORT_ONLY,
             CROSS_ORIGIN_EMBEDDER_POLICY,
             CROSS_ORIGIN_OPENER_POLICY,
             PERMISSIONS_POLICY,
+            REPORTING_ENDPOINTS,
             X_FRAME_OPTIONS,
         ];
         match name {
@@ -66,10 +73,11 @@ impl Scope {
 }
 
 /// What of the request matters when its response comes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Asked {
     is_https: bool,
     is_for_nextjs_data: bool,
+    nonce: Option<CspNonce>,
 }
 
 impl Rules {
@@ -77,6 +85,7 @@ impl Rules {
         let sent = profile.iter().map(|(name, value, scope)| Rule {
             name: name.clone(),
             value: HeaderValue::from_static(value),
+            has_nonce: false,
             scope: *scope,
             wins: Wins::Application,
         });
@@ -86,19 +95,31 @@ impl Rules {
             removed_but_for_nextjs_data: Names::of(NEXTJS_DATA_FINGERPRINTS),
             assume_https: false,
             cookies: None,
+            has_nonce: false,
+            nonce_field: None,
         }
     }
 
     pub(crate) fn send(&mut self, name: HeaderName, value: HeaderValue, wins: Wins) {
+        self.send_rule(name, value, false, wins);
+    }
+
+    pub(crate) fn send_policy(&mut self, name: HeaderName, policy: ContentSecurityPolicy) {
+        self.send_rule(name, policy.header_value().clone(), policy.has_nonce(), Wins::Application);
+    }
+
+    fn send_rule(&mut self, name: HeaderName, value: HeaderValue, has_nonce: bool, wins: Wins) {
         match self.sent.iter_mut().find(|rule| rule.name == name) {
             // The scope stays: a profile may know better than the name.
-            Some(rule) => (rule.value, rule.wins) = (value, wins),
-            None => self.sent.push(Rule { scope: Scope::of(&name), name, value, wins }),
+            Some(rule) => (rule.value, rule.has_nonce, rule.wins) = (value, has_nonce, wins),
+            None => self.sent.push(Rule { scope: Scope::of(&name), name, value, has_nonce, wins }),
         }
+        self.has_nonce = self.sent.iter().any(|rule| rule.has_nonce);
     }
 
     pub(crate) fn send_nothing(&mut self, name: &HeaderName) {
         self.sent.retain(|rule| rule.name != name);
+        self.has_nonce = self.sent.iter().any(|rule| rule.has_nonce);
     }
 
     pub(crate) fn remove(&mut self, name: HeaderName) {
@@ -111,15 +132,28 @@ impl Rules {
         self.removed_but_for_nextjs_data.remove(name);
     }
 
-    pub(crate) fn ask<B>(&self, request: &Request<B>) -> Asked {
+    pub(crate) fn ask<B>(&self, request: &mut Request<B>) -> Asked {
         const X_NEXTJS_DATA: HeaderName = HeaderName::from_static("x-nextjs-data");
         Asked {
             is_https: self.assume_https || request.extensions().get() == Some(&Scheme::HTTPS),
             is_for_nextjs_data: request.headers().contains_key(X_NEXTJS_DATA),
+            nonce: if self.has_nonce { self.nonce(request) } else { None },
         }
     }
 
-    pub(crate) fn apply<B>(&self, response: &mut Response<B>, asked: Asked) {
+    /// Makes a nonce, and tells it to the application.
+    fn nonce<B>(&self, request: &mut Request<B>) -> Option<CspNonce> {
+        let nonce = CspNonce::new();
+        if let Some(name) = &self.nonce_field {
+            CspNonce::tell(nonce.as_ref(), request.headers_mut(), name);
+        }
+        if let Some(nonce) = &nonce {
+            request.extensions_mut().insert(nonce.clone());
+        }
+        nonce
+    }
+
+    pub(crate) fn apply<B>(&self, response: &mut Response<B>, asked: &Asked) {
         let status = response.status();
         let headers = response.headers_mut();
         while let Some(name) = headers.keys().find_map(|name| self.removed(name, asked)) {
@@ -134,6 +168,10 @@ impl Rules {
             cookies.apply(headers, asked.is_https);
         }
 
+        if self.has_nonce {
+            fill_own_policies(headers, asked.nonce.as_ref());
+        }
+
         // RFC 9111 §3.2: a cache writes these over those of the response it has stored, which may
         // well be the application's own.
         // Growing once is cheaper than twice. A map that can't take more says so at the insertion.
@@ -141,7 +179,7 @@ impl Rules {
         let is_update = status == StatusCode::NOT_MODIFIED;
         let is_document = is_document(headers);
         let has_frame_ancestors = has_frame_ancestors(headers);
-        for Rule { name, value, scope, wins } in &self.sent {
+        for Rule { name, value, has_nonce, scope, wins } in &self.sent {
             let applies = match (scope, wins) {
                 (Scope::Https, _) => asked.is_https,
                 (_, Wins::Rule) => true,
@@ -153,21 +191,33 @@ impl Rules {
             if !applies {
                 continue;
             }
+            let value = || if *has_nonce { fill(value, asked.nonce.as_ref()) } else { value.clone() };
             // A map that can't take more is left as it is: the only error there is.
             match (wins, headers.try_entry(name)) {
-                (_, Ok(Entry::Vacant(vacant))) => drop(vacant.try_insert(value.clone())),
-                (Wins::Rule, Ok(Entry::Occupied(mut occupied))) => drop(occupied.insert(value.clone())),
+                (_, Ok(Entry::Vacant(vacant))) => drop(vacant.try_insert(value())),
+                (Wins::Rule, Ok(Entry::Occupied(mut occupied))) => drop(occupied.insert(value())),
                 (Wins::Application, Ok(Entry::Occupied(_))) | (_, Err(_)) => {}
             }
         }
     }
 
     /// Our own copy of `name`, if it has to go.
-    fn removed(&self, name: &HeaderName, asked: Asked) -> Option<&HeaderName> {
+    fn removed(&self, name: &HeaderName, asked: &Asked) -> Option<&HeaderName> {
         self.removed.find(name).or_else(|| match asked.is_for_nextjs_data {
             true => None,
             false => self.removed_but_for_nextjs_data.find(name),
         })
+    }
+}
+
+/// The application's own policies may leave a place for the nonce as well.
+fn fill_own_policies(headers: &mut HeaderMap, nonce: Option<&CspNonce>) {
+    for name in [CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY] {
+        if let Ok(Entry::Occupied(mut policies)) = headers.try_entry(name) {
+            for policy in policies.iter_mut().filter(|policy| has_placeholder(policy)) {
+                *policy = fill(policy, nonce);
+            }
+        }
     }
 }
 

@@ -50,8 +50,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let asked = self.rules.ask(&request);
-        self.rules.apply_to_interim(request.extensions_mut(), asked);
+        let asked = self.rules.ask(&mut request);
+        self.rules.apply_to_interim(request.extensions_mut(), &asked);
         ResponseFuture::new(self.inner.call(request), Arc::clone(&self.rules), asked)
     }
 }
@@ -62,11 +62,11 @@ type InterimRelay = Arc<dyn Fn(Response<()>) + Send + Sync>;
 
 impl Rules {
     /// Has the rules applied to what comes ahead of the answer (RFC 9110 §15.2), too.
-    fn apply_to_interim(self: &Arc<Self>, extensions: &mut Extensions, asked: Asked) {
+    fn apply_to_interim(self: &Arc<Self>, extensions: &mut Extensions, asked: &Asked) {
         if let Some(relay) = extensions.get_mut::<InterimRelay>() {
-            let (rules, outer) = (Arc::clone(self), Arc::clone(relay));
+            let (rules, outer, asked) = (Arc::clone(self), Arc::clone(relay), asked.clone());
             *relay = Arc::new(move |mut head| {
-                rules.apply(&mut head, asked);
+                rules.apply(&mut head, &asked);
                 outer(head);
             });
         }

@@ -87,7 +87,7 @@ fn preload_is_refused_where_the_lists_would_refuse_it() {
             Hsts::max_age(almost).include_subdomains(true),
             "HSTS preload needs a max-age of at least 31536000 seconds, not 31535999",
         ),
-        (Hsts::max_age(YEAR), "HSTS preload needs include_subdomains"),
+        (Hsts::max_age(YEAR), "HSTS preload needs includeSubDomains"),
     ] {
         assert_eq!(built.preload(true).unwrap_err().to_string(), expected);
         assert_eq!(built.preload(false), Ok(built));

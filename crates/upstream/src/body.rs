@@ -17,6 +17,7 @@ use crate::error::{BodyError, BoxError};
 use crate::http1::Http1;
 use crate::pool::Pool;
 use crate::service::Member;
+use crate::trailers;
 
 /// The body of a request as it is sent. One that is empty can be sent again.
 pub(crate) struct RequestBody<B: Body> {
@@ -97,9 +98,14 @@ where
         }
         match &mut self.body {
             Some(body) => {
-                let polled = ready!(Pin::new(body).poll_frame(cx));
+                let mut polled = ready!(Pin::new(body).poll_frame(cx));
                 if polled.is_none() {
                     self.progress = None;
+                }
+                if let Some(Ok(frame)) = &mut polled
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    trailers::keep_checks(trailers);
                 }
                 Poll::Ready(polled)
             }

@@ -114,6 +114,7 @@ mod service;
 mod slots;
 mod socket;
 mod tls;
+mod trailers;
 
 pub use self::backend::{Backend, BackendError, Protocol};
 pub use self::balance::{Balance, KeyOf};

@@ -32,13 +32,41 @@ pub(crate) fn to_http2<B>(request: &mut Request<B>, backend: &Backend) -> Result
     Ok(())
 }
 
+/// RFC 9112 §3.2.1, RFC 9113 §8.3.1: an empty path is sent as `/`, also before a query, where URIs do without.
 fn path_and_query(uri: &Uri) -> PathAndQuery {
-    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+    match uri.path_and_query() {
+        Some(target) if target.as_str().starts_with('?') => {
+            // What follows is a query already; a slash before it is a path.
+            PathAndQuery::try_from(format!("/{}", target.as_str())).unwrap_or_else(|_| target.clone())
+        }
+        Some(target) => target.clone(),
+        None => PathAndQuery::from_static("/"),
+    }
 }
 
 /// RFC 9112 §6.3: `Transfer-Encoding` overrides `Content-Length`, which then must not be passed on.
 pub(crate) fn one_length(headers: &mut HeaderMap) {
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absolute_target_becomes_its_path_and_query() {
+        for (uri, target) in [
+            ("http://a.example/x?y", "/x?y"),
+            ("http://a.example", "/"),
+            ("http://a.example?/x", "/?/x"),
+            ("http://a.example?", "/?"),
+        ] {
+            let mut request = Request::get(uri).body(()).unwrap();
+            to_http1(&mut request, &HeaderValue::from_static("b.example"));
+            assert_eq!(request.uri().to_string(), target);
+            assert_eq!(request.headers()[HOST], "a.example");
+        }
     }
 }

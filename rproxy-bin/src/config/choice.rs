@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use http::Uri;
+use http::{HeaderName, Uri};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -122,6 +122,59 @@ impl fmt::Display for SecurityProfile {
             Self::Api => "api",
             Self::Minimal => "minimal",
         })
+    }
+}
+
+/// What becomes of the trace that a request belongs to (W3C Trace Context).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TraceContext {
+    /// It is passed on.
+    #[default]
+    Pass,
+    /// It is passed on, and begun where there is none.
+    Begin,
+    /// It is passed on for trusted proxies, and begun anew for everybody else.
+    Restart,
+}
+
+impl FromStr for TraceContext {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text.to_ascii_lowercase().as_str() {
+            "pass" => Ok(Self::Pass),
+            "begin" => Ok(Self::Begin),
+            "restart" => Ok(Self::Restart),
+            _ => Err(ParseError::new("trace context", text, "no such way")),
+        }
+    }
+}
+
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pass => "pass",
+            Self::Begin => "begin",
+            Self::Restart => "restart",
+        })
+    }
+}
+
+pub(super) fn field_name(text: &str) -> Result<HeaderName, ParseError> {
+    text.parse().map_err(|_| ParseError::new("field", text, "not the name of a header field"))
+}
+
+pub(super) fn field_names(text: &str) -> Result<Vec<HeaderName>, ParseError> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(field_name).collect()
+}
+
+/// RFC 7239 §6.3: an obfuscated identifier.
+pub(super) fn node_name(text: &str) -> Result<String, ParseError> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    match text.strip_prefix('_') {
+        Some(rest) if !rest.is_empty() && rest.bytes().all(is_allowed) => Ok(text.to_owned()),
+        _ => Err(ParseError::new("name", text, "not an underscore with letters, digits, `.`, `_` and `-` behind it")),
     }
 }
 

@@ -42,6 +42,7 @@ use http::{HeaderName, StatusCode, Uri};
 use rproxy_cache::{CachePaths, QueryRules, SetCookie};
 use rproxy_client_ip::{Source, TrustedProxies};
 use rproxy_path_filter::PathRules;
+use rproxy_security_headers::{Hsts, PermissionsPolicy, ReportingEndpoints};
 use rproxy_server::{Limits, Listen};
 use rproxy_tls::{CipherSuites, TlsVersion};
 use rproxy_upstream::Backend;
@@ -50,7 +51,9 @@ use rproxy_ws_passthrough::{UpgradeProtocols, WsOrigins, WsPaths};
 use self::source::Origins;
 
 pub use self::balance::UpstreamBalance;
-pub use self::choice::{AccessLog, ClientAuthentication, LogFilter, ProxyProtocol, Secret, SecurityProfile};
+pub use self::choice::{
+    AccessLog, ClientAuthentication, LogFilter, ProxyProtocol, Secret, SecurityProfile, TraceContext,
+};
 pub use self::error::{ConfigError, Named, Problem};
 pub use self::listen::HttpPort;
 pub use self::rate_limit::{Ipv6Tier, Ipv6Tiers, RateLimitFallback, RateLimitStorage};
@@ -210,10 +213,22 @@ pub struct Config {
     pub compression: bool,
     /// Whether TLS responses carry `Strict-Transport-Security`.
     pub hsts: bool,
+    /// The `Strict-Transport-Security` that they carry; `None` for that of the profile.
+    pub hsts_policy: Option<Hsts>,
     /// The profile of headers that responses get.
     pub security_headers: SecurityProfile,
     /// The policy for documents that have none of their own.
     pub content_security_policy: Option<String>,
+    /// A policy that is only reported on.
+    pub content_security_policy_report_only: Option<String>,
+    /// The request field in which the application is told the nonce of a policy.
+    pub csp_nonce_header: HeaderName,
+    /// The `Permissions-Policy` of documents that have none of their own; `None` for that of the profile.
+    pub permissions_policy: Option<PermissionsPolicy>,
+    /// Where browsers report to.
+    pub reporting_endpoints: Option<ReportingEndpoints>,
+    /// Fields that stay in responses, though they tell which software made them.
+    pub keep_headers: Vec<HeaderName>,
     /// Whether cookies get `Secure` (over TLS) and `SameSite=Lax` where they say nothing of it.
     pub harden_cookies: bool,
     /// Whether blocked paths are refused.
@@ -222,6 +237,8 @@ pub struct Config {
     pub blocked_paths: Written<PathRules>,
     /// What they are answered.
     pub filter_status: StatusCode,
+    /// Whether paths with more readings than one are refused, too.
+    pub filter_strict: bool,
     /// Whether they are only logged, and passed on.
     pub filter_log_only: bool,
     /// Whether WebSocket upgrades are passed on.
@@ -252,6 +269,14 @@ pub struct Config {
     pub client_ip_from: Source,
     /// Whether trusted peers send a PROXY protocol header.
     pub proxy_protocol: ProxyProtocol,
+    /// Whether the upstream gets `Forwarded` as well.
+    pub forwarded: bool,
+    /// This proxy's name in it.
+    pub forwarded_by: Option<String>,
+    /// Whether the upstream learns no addresses.
+    pub hide_client: bool,
+    /// What becomes of `traceparent`.
+    pub trace_context: TraceContext,
     /// The largest request body, in bytes; `None` for no limit.
     pub max_body: Option<u64>,
     /// Time from one part of a request body to the next.
@@ -465,12 +490,19 @@ impl Default for Config {
             cache_status_key: false,
             compression: true,
             hsts: true,
+            hsts_policy: None,
             security_headers: SecurityProfile::Recommended,
             content_security_policy: None,
+            content_security_policy_report_only: None,
+            csp_nonce_header: HeaderName::from_static("x-csp-nonce"),
+            permissions_policy: None,
+            reporting_endpoints: None,
+            keep_headers: Vec::new(),
             harden_cookies: false,
             filter_enabled: true,
             blocked_paths: paths::blocked(),
             filter_status: StatusCode::NOT_FOUND,
+            filter_strict: false,
             filter_log_only: false,
             ws_enabled: true,
             ws_paths: paths::websockets(),
@@ -486,6 +518,10 @@ impl Default for Config {
             trusted_proxies: Written::default(),
             client_ip_from: Source::default(),
             proxy_protocol: ProxyProtocol::Off,
+            forwarded: false,
+            forwarded_by: None,
+            hide_client: false,
+            trace_context: TraceContext::Pass,
             max_body: None,
             body_timeout: Duration::from_secs(30),
             limits: Limits::default(),

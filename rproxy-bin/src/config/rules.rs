@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 
+use rproxy_security_headers::{ContentSecurityPolicy, Hsts};
 use rproxy_upstream::Protocol;
 
 use super::error::Problem;
@@ -287,6 +288,23 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     }
     if config.hsts && !config.tls() {
         warnings.extend(idle("hsts", "it is sent over TLS only"));
+    }
+    if !config.hsts || !config.tls() {
+        warnings.extend(idle("hsts_policy", "it is sent over TLS only, and where hsts is on"));
+    } else if config.hsts_policy.is_some_and(Hsts::is_preloadable) {
+        if config.redirect_port().is_none() {
+            warnings.push("hsts_policy: preload lists want port 80 to lead to https, and http_port is off".to_owned());
+        }
+        if config.tls_local {
+            warnings.push("hsts_policy: preload lists take no host whose certificate browsers don't trust".to_owned());
+        }
+    }
+    let policies = [&config.content_security_policy, &config.content_security_policy_report_only];
+    if !policies.into_iter().flatten().any(|policy| ContentSecurityPolicy::from(policy.as_str()).has_nonce()) {
+        warnings.extend(idle("csp_nonce_header", "no policy has a 'nonce-{nonce}'"));
+    }
+    if !config.forwarded {
+        warnings.extend(idle("forwarded_by", "forwarded is off"));
     }
     warnings
 }

@@ -18,6 +18,16 @@ fn the_filter_answers_as_it_is_told_or_only_takes_note() {
 }
 
 #[test]
+fn a_strict_filter_lets_one_reading_pass_and_no_more() {
+    let proxy = Proxy::start(answering(|_| ok("served")), &[("RPROXY_FILTER_STRICT", "true")]);
+    for (path, status) in
+        [("/a/b/", 200), ("/a%20b", 200), ("/a%2Fb", 400), ("/a//b", 400), ("/a;b", 400), ("/.env", 404)]
+    {
+        assert_eq!(get(proxy.address, path).status, status, "{path}");
+    }
+}
+
+#[test]
 fn a_limit_spares_whom_it_is_told_to_and_a_shadow_everybody() {
     let once = [("RPROXY_RATE_LIMIT", "1"), ("RPROXY_RATE_BURST", "1")];
     let with = |setting| Proxy::start(answering(|_| ok("served")), &[once[0], once[1], setting]);
@@ -67,4 +77,33 @@ fn responses_get_the_headers_of_the_profile_and_cookies_what_they_lack() {
     let cookies: Vec<_> =
         answer.head.lines().filter(|line| line.to_ascii_lowercase().starts_with("set-cookie")).collect();
     assert!(cookies[0].ends_with("a=1; SameSite=Lax") && cookies[1].ends_with("b=2; SameSite=None"), "{cookies:?}");
+}
+
+#[test]
+fn a_nonce_is_the_same_in_the_page_and_in_its_policy() {
+    let upstream = answering(|head| {
+        let nonce = head.lines().find_map(|line| line.strip_prefix("x-csp-nonce: ")).unwrap_or("none");
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{nonce}", nonce.len())
+    });
+    let proxy = Proxy::start(
+        upstream,
+        &[
+            ("RPROXY_CONTENT_SECURITY_POLICY", "script-src 'nonce-{nonce}'"),
+            ("RPROXY_CONTENT_SECURITY_POLICY_REPORT_ONLY", "default-src 'self'; report-to csp"),
+            ("RPROXY_REPORTING_ENDPOINTS", "csp=/reports"),
+            ("RPROXY_PERMISSIONS_POLICY", "camera=()"),
+            ("RPROXY_KEEP_HEADERS", "server"),
+        ],
+    );
+    let head = "GET / HTTP/1.1\r\nHost: a\r\nX-CSP-Nonce: chosen\r\nX_CSP_Nonce: chosen\r\nConnection: close, X-CSP-Nonce\r\n\r\n";
+    let (one, other) = (request(proxy.address, head), request(proxy.address, head));
+    assert!(one.body.len() == 32 && one.body != other.body, "{} {}", one.body, other.body);
+    assert_eq!(one.header("content-security-policy"), Some(&*format!("script-src 'nonce-{}'", one.body)));
+    for (name, value) in [
+        ("content-security-policy-report-only", "default-src 'self'; report-to csp"),
+        ("reporting-endpoints", "csp=\"/reports\""),
+        ("permissions-policy", "camera=()"),
+    ] {
+        assert_eq!(one.header(name), Some(value));
+    }
 }

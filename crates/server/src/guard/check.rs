@@ -124,9 +124,22 @@ fn target<B>(request: &mut Request<B>) -> Result<(), RequestRefusal> {
         Some(scheme) if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS => {}
         Some(_) => return Err(RequestRefusal::BadTarget),
     }
-    let origin_form = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let origin_form = origin_form(uri, request.version()).ok_or(RequestRefusal::BadTarget)?;
     *request.uri_mut() = Uri::from(origin_form);
     Ok(())
+}
+
+/// RFC 9112 §3.2.1: an empty path is sent as `/`, also before a query, where URIs do without.
+fn origin_form(uri: &Uri, version: Version) -> Option<PathAndQuery> {
+    match uri.path_and_query() {
+        // RFC 9113 §8.3.1: in HTTP/2 the client has to see to that.
+        Some(target) if target.as_str().starts_with('?') && version >= Version::HTTP_2 => None,
+        Some(target) if target.as_str().starts_with('?') => {
+            PathAndQuery::try_from(format!("/{}", target.as_str())).ok()
+        }
+        Some(target) => Some(target.clone()),
+        None => Some(PathAndQuery::from_static("/")),
+    }
 }
 
 #[cfg(test)]
@@ -148,6 +161,9 @@ mod tests {
             ("GET", "/", Version::HTTP_11, &["[::1]:8080"], Some("[::1]:8080"), "/"),
             ("GET", "/", Version::HTTP_11, &["my_host:80"], Some("my_host:80"), "/"),
             ("GET", "http://a.example/x", Version::HTTP_11, &["A.example:80"], Some("A.example:80"), "/x"),
+            ("GET", "http://a.example", Version::HTTP_11, &["a.example"], Some("a.example"), "/"),
+            ("GET", "http://a.example?/x", Version::HTTP_11, &["a.example"], Some("a.example"), "/?/x"),
+            ("GET", "http://a.example?", Version::HTTP_11, &["a.example"], Some("a.example"), "/?"),
             ("OPTIONS", "*", Version::HTTP_11, &["a.example"], Some("a.example"), "*"),
             ("GET", "/", Version::HTTP_10, &[], None, "/"),
             ("GET", "https://a.example/x?y", Version::HTTP_2, &[], Some("a.example"), "/x?y"),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
+use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version};
 
 use super::framing::HeadLimits;
@@ -54,7 +55,10 @@ pub(super) fn read(bytes: &Bytes, limits: &HeadLimits) -> Option<Plain> {
         return None;
     }
     let method = Method::from_bytes(method.as_bytes()).ok().filter(|method| *method != Method::CONNECT)?;
-    let uri = Uri::from_maybe_shared(bytes.slice_ref(target.as_bytes())).ok()?;
+    let mut uri = Uri::from_maybe_shared(bytes.slice_ref(target.as_bytes())).ok()?;
+    if method == Method::OPTIONS {
+        uri = asterisk(uri, target);
+    }
     let mut asked = Asked { is_head: method == Method::HEAD, keep_alive: true, takes_trailers: false };
     let mut headers = HeaderMap::with_capacity(parsed.headers.len() + ROOM);
     for line in &*parsed.headers {
@@ -76,6 +80,17 @@ pub(super) fn read(bytes: &Bytes, limits: &HeadLimits) -> Option<Plain> {
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = headers;
     Some(Plain { request, asked, length })
+}
+
+/// RFC 9112 §3.2.4: in absolute-form, no path and no query ask about the server, as `*` does. The URI has a `/` there.
+fn asterisk(uri: Uri, target: &str) -> Uri {
+    let has_path = |rest: &str| rest.contains(['/', '?']);
+    if target.split_once("://").is_none_or(|(_, rest)| has_path(rest)) {
+        return uri;
+    }
+    let mut parts = uri.into_parts();
+    parts.path_and_query = Some(PathAndQuery::from_static("*"));
+    Uri::from_parts(parts).unwrap_or_else(|_| Uri::from_static("*"))
 }
 
 fn all_lines_end_in_crlf(head: &[u8]) -> bool {
@@ -117,6 +132,18 @@ mod tests {
         let plain =
             request("HEAD http://a/ HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\nTE: trailers\r\n\r\n").unwrap();
         assert_eq!(plain.asked, Asked { is_head: true, keep_alive: false, takes_trailers: true });
+    }
+
+    // RFC 9112 §3.2.4
+    #[test]
+    fn options_of_no_path_at_all_are_about_the_server() {
+        for (target, path) in
+            [("http://a", "*"), ("http://a:81", "*"), ("http://a/", "/"), ("http://a?b", "/"), ("*", "*"), ("/", "/")]
+        {
+            let plain = request(&format!("OPTIONS {target} HTTP/1.1\r\nHost: a\r\n\r\n")).unwrap();
+            assert_eq!(plain.request.uri().path(), path, "{target}");
+        }
+        assert_eq!(request("GET http://a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().request.uri().path(), "/");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::value::joined;
 
 mod cache;
 mod clients;
+mod forwarding;
 mod limits;
 mod listening;
 mod path_filter;
@@ -136,6 +137,7 @@ static GROUPS: &[&[Setting]] = &[
     path_filter::SETTINGS,
     websocket::SETTINGS,
     clients::SETTINGS,
+    forwarding::SETTINGS,
     limits::SETTINGS,
     running::SETTINGS,
 ];

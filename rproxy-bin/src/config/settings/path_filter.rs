@@ -41,6 +41,17 @@ pub(super) static SETTINGS: &[Setting] = &[
         show: |c| Some(c.filter_status.as_str().to_owned()),
     },
     Setting {
+        key: "filter_strict",
+        heading: HEADING,
+        placeholder: "BOOL",
+        default: Fallback::Value("false"),
+        help: "Whether paths that servers could read in more ways than one get 400: with %2F, //, /./, ; and the like",
+        accepted: SWITCH,
+        secret: false,
+        set: |c, t| put(&mut c.filter_strict, boolean(t)),
+        show: |c| Some(c.filter_strict.to_string()),
+    },
+    Setting {
         key: "filter_log_only",
         heading: HEADING,
         placeholder: "BOOL",

@@ -1,8 +1,8 @@
 //! Settings of what responses get on their way out.
 
 use super::{Fallback, SWITCH, Setting, put};
-use crate::config::choice::policy;
-use crate::config::value::boolean;
+use crate::config::choice::{field_name, field_names, policy};
+use crate::config::value::{boolean, joined};
 
 const HEADING: &str = "Responses";
 
@@ -30,6 +30,17 @@ pub(super) static SETTINGS: &[Setting] = &[
         show: |c| Some(c.hsts.to_string()),
     },
     Setting {
+        key: "hsts_policy",
+        heading: HEADING,
+        placeholder: "POLICY",
+        default: Fallback::Words("that of the profile"),
+        help: "The Strict-Transport-Security that is sent; `preload` wants a year at least, and the subdomains",
+        accepted: "a policy such as max-age=63072000; includeSubDomains; preload",
+        secret: false,
+        set: |c, t| put(&mut c.hsts_policy, t.parse().map(Some)),
+        show: |c| c.hsts_policy.as_ref().map(ToString::to_string),
+    },
+    Setting {
         key: "security_headers",
         heading: HEADING,
         placeholder: "PROFILE",
@@ -46,10 +57,65 @@ pub(super) static SETTINGS: &[Setting] = &[
         placeholder: "POLICY",
         default: Fallback::Words("that of the profile"),
         help: "The Content-Security-Policy of documents that have none of their own",
-        accepted: "a policy such as default-src 'self'",
+        accepted: "a policy such as default-src 'self'; script-src 'nonce-{nonce}'",
         secret: false,
         set: |c, t| put(&mut c.content_security_policy, policy(t).map(Some)),
         show: |c| c.content_security_policy.clone(),
+    },
+    Setting {
+        key: "content_security_policy_report_only",
+        heading: HEADING,
+        placeholder: "POLICY",
+        default: Fallback::Words("none"),
+        help: "A Content-Security-Policy that breaks nothing, and has browsers report what it would",
+        accepted: "a policy such as default-src 'self'; report-to csp",
+        secret: false,
+        set: |c, t| put(&mut c.content_security_policy_report_only, policy(t).map(Some)),
+        show: |c| c.content_security_policy_report_only.clone(),
+    },
+    Setting {
+        key: "csp_nonce_header",
+        heading: HEADING,
+        placeholder: "FIELD",
+        default: Fallback::Value("x-csp-nonce"),
+        help: "The request field that tells the application what 'nonce-{nonce}' in a policy becomes",
+        accepted: "the name of a header field",
+        secret: false,
+        set: |c, t| put(&mut c.csp_nonce_header, field_name(t)),
+        show: |c| Some(c.csp_nonce_header.to_string()),
+    },
+    Setting {
+        key: "permissions_policy",
+        heading: HEADING,
+        placeholder: "POLICY",
+        default: Fallback::Words("that of the profile"),
+        help: "The Permissions-Policy of documents that have none of their own",
+        accepted: "a policy such as camera=(), geolocation=(self)",
+        secret: false,
+        set: |c, t| put(&mut c.permissions_policy, t.parse().map(Some)),
+        show: |c| c.permissions_policy.as_ref().map(ToString::to_string),
+    },
+    Setting {
+        key: "reporting_endpoints",
+        heading: HEADING,
+        placeholder: "NAME=URL,...",
+        default: Fallback::Words("none"),
+        help: "The Reporting-Endpoints of documents, to which policies have browsers report",
+        accepted: "comma-separated names with https:// URLs or paths: csp=https://reports.example/csp",
+        secret: false,
+        set: |c, t| put(&mut c.reporting_endpoints, t.parse().map(Some)),
+        show: |c| c.reporting_endpoints.as_ref().map(ToString::to_string),
+    },
+    Setting {
+        key: "keep_headers",
+        heading: HEADING,
+        placeholder: "FIELD,...",
+        default: Fallback::Words("none"),
+        help: "Fields that stay in responses, though they tell which software made them",
+        accepted: "comma-separated names of header fields",
+        secret: false,
+        set: |c, t| put(&mut c.keep_headers, field_names(t)),
+        show: |c| joined(&c.keep_headers),
     },
     Setting {
         key: "harden_cookies",

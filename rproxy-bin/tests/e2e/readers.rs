@@ -1,0 +1,441 @@
+//! Real servers of several makes behind the proxy: what the filter lets through, none of them takes for a file that is
+//! not meant to be served, however it is spelled.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::upstream::{Nginx, answering, ok};
+use crate::support::{PATIENCE, Proxy, connect, free_port, has, read_answer};
+
+/// What stands in each file that is not meant to be served.
+const SECRET: &str = "this is not meant to be served";
+
+/// Files that nobody would miss in the list.
+const SECRETS: &[&str] = &[
+    ".env",
+    ".git/config",
+    ".htpasswd",
+    ".aws/credentials",
+    "wp-config.php",
+    "web.config",
+    "docker-compose.yml",
+    "id_rsa",
+    "backup.sql",
+    "server.key",
+    "index.php.bak",
+    "WEB-INF/web.xml",
+    "logs/app.log",
+];
+
+#[test]
+fn nginx_reads_no_secret_from_what_passes() {
+    let site = Site::new();
+    let Some(nginx) = Nginx::start(&format!(
+        "location / {{ root {0}; }} location /static {{ alias {0}/x/y/; }}",
+        site.root().display()
+    )) else {
+        return;
+    };
+    serves_no_secret(&site, nginx.address);
+    let unmerged = format!("merge_slashes off; location / {{ root {}; }}", site.root().display());
+    let nginx = Nginx::start(&unmerged).unwrap();
+    serves_no_secret(&site, nginx.address);
+}
+
+#[test]
+fn pythons_own_server_reads_no_secret_from_what_passes() {
+    let site = Site::new();
+    let port = free_port().to_string();
+    let args = ["-m", "http.server", "--protocol", "HTTP/1.1", "--bind", "127.0.0.1", "--directory"];
+    let args = args.iter().map(PathBuf::from).chain([site.root(), PathBuf::from(&port)]);
+    if let Some(server) = Server::start("python3", None, args, &port) {
+        serves_no_secret(&site, server.address);
+    }
+}
+
+#[test]
+fn flask_reads_no_secret_from_what_passes() {
+    let site = Site::new();
+    if let Some(server) = Server::script("python3", Some("import flask"), "flask_app.py", &site) {
+        serves_no_secret(&site, server.address);
+    }
+}
+
+#[test]
+fn starlette_reads_no_secret_from_what_passes() {
+    let site = Site::new();
+    if let Some(server) = Server::script("python3", Some("import starlette, uvicorn"), "starlette_app.py", &site) {
+        serves_no_secret(&site, server.address);
+    }
+}
+
+#[test]
+fn node_reads_no_secret_from_what_passes() {
+    let site = Site::new();
+    if let Some(server) = Server::script("node", None, "node_app.js", &site) {
+        serves_no_secret(&site, server.address);
+    }
+}
+
+#[test]
+fn express_reads_no_secret_from_what_passes() {
+    let site = Site::new();
+    if let Some(server) = Server::script("node", Some("require('express')"), "express_app.js", &site) {
+        serves_no_secret(&site, server.address);
+    }
+}
+
+#[test]
+fn php_reads_no_secret_from_what_passes() {
+    let site = Site::new();
+    let port = free_port().to_string();
+    let args = [PathBuf::from("-S"), format!("127.0.0.1:{port}").into(), "-t".into(), site.root()];
+    if !Path::new("/usr/bin/php").exists() {
+        eprintln!("skipped: php is not installed");
+    } else if let Some(server) = Server::start("php", None, args.into_iter(), &port) {
+        serves_no_secret(&site, server.address);
+    }
+}
+
+/// Servlet containers, IIS, PHP on Windows and others that are not at hand.
+#[test]
+fn a_server_that_reads_in_every_way_there_is_reads_no_secret_from_what_passes() {
+    let site = Site::new();
+    if let Some(server) = Server::script("python3", None, "lenient.py", &site) {
+        serves_no_secret(&site, server.address);
+    }
+}
+
+/// What passes arrives as it was written: what was judged is what goes on.
+#[test]
+fn honest_paths_arrive_byte_for_byte() {
+    let proxy = start(answering(|head| ok(head.split(' ').nth(1).unwrap_or_default())));
+    let mut client = Client::new(proxy.address);
+    for path in corpus(include_str!("../../../crates/path-filter/tests/corpus/honest.txt")) {
+        // What no request can carry, tests of the filter alone see to.
+        if let Some((400, _)) | None = client.get(path) {
+            assert!(path.bytes().any(|byte| !byte.is_ascii_graphic() || b"\"<>#".contains(&byte)), "{path}");
+            continue;
+        }
+        assert_eq!(client.get(path), Some((200, path.to_owned())));
+    }
+}
+
+/// Nothing of `upstream`'s secrets comes through the proxy, though it serves them, in more spellings than one.
+fn serves_no_secret(site: &Site, upstream: SocketAddr) {
+    let proxy = start(upstream);
+    let (mut through, mut direct) = (Client::new(proxy.address), Client::new(upstream));
+    assert_eq!(through.get("/index.html").map(|(status, body)| (status, body.contains("public"))), Some((200, true)));
+    let is_secret = |answer: &Option<(u16, String)>| answer.as_ref().is_some_and(|(_, body)| body.contains(SECRET));
+    let mut served = BTreeSet::new();
+    for path in spellings(site) {
+        let answer = through.get(&path);
+        assert!(!is_secret(&answer), "{path} gets through: {answer:?}");
+        // Asking for all of them directly takes long, and shows no more.
+        if served.len() < 20 && is_secret(&direct.get(&path)) {
+            served.insert(path);
+        }
+    }
+    assert!(served.len() >= 10, "the upstream serves no secret even when it is asked directly: {served:?}");
+}
+
+fn start(upstream: SocketAddr) -> Proxy {
+    Proxy::start(upstream, &[("RPROXY_RATE_LIMIT_ENABLED", "false"), ("RPROXY_CACHE_ENABLED", "false")])
+}
+
+/// The corpus, each secret by itself, and thousands of spellings of it that nobody has thought of.
+fn spellings(site: &Site) -> impl Iterator<Item = String> {
+    let plain = SECRETS.iter().map(|secret| format!("/{secret}"));
+    let corpus = corpus(include_str!("../../../crates/path-filter/tests/corpus/evasions.txt")).map(str::to_owned);
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let outside = format!("/{}/", site.0.path().file_name().unwrap_or_default().to_string_lossy());
+    let disguised = (0..8000).map(move |_| dice.disguise(&outside));
+    plain.chain(corpus).chain(disguised)
+}
+
+fn corpus(text: &'static str) -> impl Iterator<Item = &'static str> {
+    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// Throws the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn throw(&mut self, sides: usize) -> usize {
+        // xorshift64*
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.throw(from.len())]
+    }
+
+    /// A secret, with one to four things done to its path.
+    fn disguise(&mut self, outside: &str) -> String {
+        let before =
+            self.pick(&["/", "/x/../", "/x/y/../../", "/static/../", "/.well-known/../", "/../", "/..", "/x/.."]);
+        let mut path = format!("{before}{}", self.pick(SECRETS));
+        if self.throw(12) == 0 {
+            path = format!("/..{outside}outside.sql");
+        }
+        for _ in 0..=self.throw(4) {
+            path = self.change(path);
+        }
+        // A line end ends the request line, and a blank the target.
+        path.replace(['\r', '\n', '\0', '\t'], "%00").replace(' ', "%20").replace('#', "%23").replace('?', "%3f")
+    }
+
+    fn change(&mut self, path: String) -> String {
+        let places: Vec<_> = path.char_indices().skip(1).collect();
+        let (at, c) = places[self.throw(places.len())];
+        let with = |text: &str| format!("{}{text}{}", &path[..at], &path[at + c.len_utf8()..]);
+        match self.throw(14) {
+            // One character in another spelling,
+            0..=2 => with(&self.spell(c)),
+            // all of a kind in another spelling,
+            3 => {
+                let kind = *['.', '/', c].get(self.throw(3)).unwrap_or(&c);
+                let how = self.throw(9);
+                let changed: String = path
+                    .char_indices()
+                    .map(
+                        |(i, other)| {
+                            if i > 0 && other == kind { Self::spelled(other, how) } else { other.to_string() }
+                        },
+                    )
+                    .collect();
+                changed
+            }
+            // something between segments,
+            4..=6 => {
+                let put = self.pick(&[
+                    "/",
+                    "./",
+                    "x/../",
+                    "%2e/",
+                    "x/%2e%2e/",
+                    "x/..%2f",
+                    "x/..;/",
+                    ";/",
+                    ".;/",
+                    "x%2f../",
+                    "\\",
+                    "%5c",
+                    "x/.%2e/",
+                    "x\\..\\",
+                    "%00/",
+                    "%20/",
+                    "x//../",
+                    "..;/../",
+                    "%252e/",
+                    "x/%252e%252e/",
+                ]);
+                let slashes: Vec<_> = path.match_indices('/').map(|(at, _)| at + 1).collect();
+                let at = slashes[self.throw(slashes.len())];
+                format!("{}{put}{}", &path[..at], &path[at..])
+            }
+            // something behind,
+            7..=9 => {
+                let put = self.pick(&[
+                    "/",
+                    "//",
+                    "/.",
+                    ".",
+                    "..",
+                    "%2e",
+                    "%20",
+                    "+",
+                    ";",
+                    ";x=y",
+                    ";.css",
+                    "%3b.css",
+                    "%00",
+                    "%00.html",
+                    "%3f",
+                    "%3fx",
+                    "%23",
+                    "::$DATA",
+                    "%3a%3a$DATA",
+                    "%ff",
+                    "%c0%80",
+                    "%e2%80%8b",
+                    "\\",
+                    "%5c",
+                    "%2f",
+                    "%252f",
+                    "%0a",
+                    "%2500",
+                    "%253f",
+                    "/x/..",
+                    "<",
+                    "\"",
+                    "%c2%a0",
+                ]);
+                format!("{path}{put}")
+            }
+            // something in the middle that may be dropped,
+            10 => {
+                let put = self.pick(&["%00", "%0d", "%ff", "%e2%80%8b", "%c2%ad", "%ef%bb%bf", "%09", "%7f"]);
+                format!("{}{put}{}", &path[..at], &path[at..])
+            }
+            // another case,
+            11 => path.to_ascii_uppercase(),
+            // or percent signs once more.
+            12 => path.replace('%', "%25"),
+            _ => path.replace('%', "%ef%bc%85"),
+        }
+    }
+
+    fn spell(&mut self, c: char) -> String {
+        let how = self.throw(9);
+        Self::spelled(c, how)
+    }
+
+    fn spelled(c: char, how: usize) -> String {
+        let code = u32::from(c);
+        match how {
+            _ if !c.is_ascii_graphic() => c.to_string(),
+            0 => format!("%{code:02x}"),
+            1 => format!("%25{code:02X}"),
+            2 => format!("%2525{code:02x}"),
+            3 => format!("%u00{code:02x}"),
+            4 => format!("%{:02x}%{:02x}", 0xc0 | code >> 6, 0x80 | code & 0x3f),
+            5 => format!("%e0%{:02x}%{:02x}", 0x80 | code >> 6, 0x80 | code & 0x3f),
+            6 => char::from_u32(code - 0x21 + 0xff01).unwrap_or(c).to_string(),
+            7 => {
+                let wide = char::from_u32(code - 0x21 + 0xff01).unwrap_or(c);
+                wide.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("%{byte:02x}")).collect()
+            }
+            // `%%32%65` is `%2e` at first.
+            _ => format!("%{code:02x}")
+                .bytes()
+                .enumerate()
+                .map(|(at, digit)| match at {
+                    0 => "%".to_owned(),
+                    _ => format!("%{digit:02x}"),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// A folder to serve, with secrets in it and beside it.
+struct Site(tempfile::TempDir);
+
+impl Site {
+    fn new() -> Self {
+        let site = Self(tempfile::tempdir().unwrap());
+        for secret in SECRETS {
+            site.write(&site.root().join(secret), SECRET);
+        }
+        site.write(&site.0.path().join("outside.sql"), SECRET);
+        for public in ["index.html", "x/y/index.html", "static/app.js", ".well-known/security.txt"] {
+            site.write(&site.root().join(public), "public");
+        }
+        site
+    }
+
+    fn root(&self) -> PathBuf {
+        self.0.path().join("root")
+    }
+
+    fn write(&self, path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+}
+
+/// A server of another make; gone when it is dropped.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// One of the scripts beside this file; `None` where it can't run.
+    fn script(program: &str, needs: Option<&str>, script: &str, site: &Site) -> Option<Self> {
+        let port = free_port().to_string();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/readers").join(script);
+        Self::start(program, needs, [path, site.root(), PathBuf::from(&port)].into_iter(), &port)
+    }
+
+    fn start(program: &str, needs: Option<&str>, args: impl Iterator<Item = PathBuf>, port: &str) -> Option<Self> {
+        if !has(program) {
+            return None;
+        }
+        let program = Path::new("/usr/bin").join(program);
+        if let Some(needs) = needs {
+            let flag = if program.ends_with("node") { "-e" } else { "-c" };
+            let tried = command(&program).args([flag, needs]).stderr(Stdio::null()).status().unwrap();
+            if !tried.success() {
+                // Express comes by npm, which not every machine has.
+                let can_be_had = !needs.contains("express");
+                let is_required = can_be_had && std::env::var_os("TEST_REQUIRE_COUNTERPARTS").is_some();
+                assert!(!is_required, "{needs:?} is required and does not work");
+                eprintln!("skipped: {needs:?} does not work");
+                return None;
+            }
+        }
+        let mut server = command(&program);
+        let child = server.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
+        let server = Self { child, address };
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < deadline, "{} does not listen", program.display());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(server)
+    }
+}
+
+/// Modules of Node's are where `scripts/test` puts them.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("NODE_PATH", concat!(env!("CARGO_MANIFEST_DIR"), "/../target/counterparts/node_modules"));
+    command
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks on one connection for as long as it lasts.
+struct Client {
+    address: SocketAddr,
+    stream: Option<TcpStream>,
+}
+
+impl Client {
+    fn new(address: SocketAddr) -> Self {
+        Self { address, stream: None }
+    }
+
+    /// Status and body; `None` where there is no answer.
+    fn get(&mut self, path: &str) -> Option<(u16, String)> {
+        // A connection may have come to its end: then a new one tells.
+        (0..2).find_map(|_| {
+            let stream = self.stream.get_or_insert_with(|| connect(self.address));
+            let request = format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n");
+            let answer = stream.write_all(request.as_bytes()).ok().and_then(|()| read_answer(stream));
+            let ends = answer.as_ref().is_none_or(|answer| {
+                let is = |name, value: &str| answer.header(name).is_some_and(|said| said.eq_ignore_ascii_case(value));
+                is("connection", "close") || is("transfer-encoding", "chunked") || answer.head.starts_with("HTTP/1.0")
+            });
+            if ends {
+                self.stream = None;
+            }
+            answer.map(|answer| (answer.status, answer.body))
+        })
+    }
+}

@@ -72,6 +72,11 @@ fn the_innermost_service_is_as_good() {
     fn is_a_service<S: Service<Request<Body>, Error = Infallible, Future: Send> + Shared>() {}
     is_a_service::<rproxy_upstream::Upstream<Body>>();
     fn is_shared<T: Shared>() {}
+    fn can_be_printed<T: Debug + Send>() {}
+    can_be_printed::<rproxy_upstream::UpstreamBody<Body>>();
+    can_be_printed::<rproxy_cache::ResponseBody<Body>>();
+    can_be_printed::<rproxy_server::RequestBody>();
+    can_be_printed::<rproxy_server::GuardBody<Body>>();
     is_shared::<rproxy_upstream::Backends>();
     is_shared::<rproxy_upstream::Builder>();
     is_shared::<rproxy_tls::Certificates>();

@@ -1,5 +1,6 @@
 //! Bodies both ways. That of the response drives its connection, and gives it back at its end.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
@@ -180,6 +181,16 @@ impl<B: Body + 'static> UpstreamBody<B> {
 
     pub(crate) fn full(body: Bytes) -> Self {
         Self { kind: Kind::Full { body: Full::new(body) }, lease: None }
+    }
+}
+
+impl<B: Body + 'static> fmt::Debug for UpstreamBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.kind {
+            Kind::Http1 { .. } => "UpstreamBody(HTTP/1.1)",
+            Kind::Driven(_) => "UpstreamBody(driven)",
+            Kind::Full { .. } => "UpstreamBody(full)",
+        })
     }
 }
 

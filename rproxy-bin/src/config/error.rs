@@ -116,6 +116,7 @@ impl Problem {
 
 /// A setting as the person who gave it calls it: `RPROXY_LISTEN`, `--listen`, or `rproxy.toml:3: listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Named {
     /// Where it was given.
     pub origin: Origin,

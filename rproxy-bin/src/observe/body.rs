@@ -11,6 +11,7 @@ use super::exchange::Exchange;
 
 pin_project! {
     /// The response body of [`ObserveService`](super::ObserveService).
+    #[derive(Debug)]
     pub struct ObserveBody<B> {
         #[pin]
         inner: B,

@@ -24,6 +24,7 @@ mod websocket;
 pub(super) const PREFIX: &str = "RPROXY_";
 
 /// One setting.
+#[derive(Debug)]
 #[non_exhaustive]
 pub struct Setting {
     /// The key in the file. The environment variable is `RPROXY_` and this in capitals, the flag this with hyphens.

@@ -17,6 +17,7 @@ use crate::error::{BodyError, BoxError};
 use crate::http1::Http1;
 use crate::pool::Pool;
 use crate::service::Member;
+use crate::trailers;
 
 /// The body of a request as it is sent. One that is empty can be sent again.
 pub(crate) struct RequestBody<B: Body> {
@@ -101,7 +102,7 @@ where
                 if polled.is_none() {
                     self.progress = None;
                 }
-                Poll::Ready(polled)
+                Poll::Ready(polled.map(|frame| frame.map(trailers::filtered)))
             }
             None => Poll::Ready(None),
         }
@@ -160,7 +161,7 @@ impl Driven {
             if let Some(deadline) = &mut self.deadline {
                 deadline.is_answered();
             }
-            return Poll::Ready(polled.map(|frame| frame.map_err(BodyError::Http)));
+            return Poll::Ready(polled.map(|frame| frame.map(trailers::filtered).map_err(BodyError::Http)));
         }
         ready!(self.deadline.get_or_insert_with(Deadline::new).poll_silence(cx, &self.patience));
         Poll::Ready(Some(Err(BodyError::Timeout)))

@@ -32,6 +32,13 @@ impl Warnings {
         }
     }
 
+    pub(super) fn broke_off(&self, why: &str, now: Instant) {
+        match self.due(now) {
+            Some(unsaid) => tracing::warn!(error = why, unsaid, "a response broke off"),
+            None => tracing::debug!(error = why, "a response broke off"),
+        }
+    }
+
     /// Whether to warn now, and of how many more than this one.
     fn due(&self, now: Instant) -> Option<u64> {
         let second = now.saturating_duration_since(self.since).as_secs() + 1;

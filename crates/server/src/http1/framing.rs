@@ -167,6 +167,11 @@ impl HeadLimits {
             None if head.len() > self.target => return Some(RefusedHead::TargetTooLong),
             None => {}
         }
+        // Nor does a bare CR become a line end.
+        let fresh = &head[looked_at.min(head.len())..];
+        if memchr::memchr_iter(b'\r', fresh).any(|at| fresh.get(at + 1).is_some_and(|&next| next != b'\n')) {
+            return Some(RefusedHead::Malformed);
+        }
         (head.len() > self.size).then_some(RefusedHead::TooLarge)
     }
 }
@@ -291,7 +296,7 @@ fn is_tchar(byte: &u8) -> bool {
 
 /// RFC 9110 §5.5
 fn is_control(byte: &u8) -> bool {
-    matches!(byte, ..=0x08 | 0x0a..=0x1f | 0x7f)
+    matches!(byte, 0..=0x08 | 0x0a..=0x1f | 0x7f)
 }
 
 /// RFC 9110 §5.6.3: only these two are white space.
@@ -421,6 +426,8 @@ mod tests {
             "GET / HTTP/1.1\n",
             "GET / HTTP/1.2\r\nHost: a\r\n",
             "\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\rb",
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\r\n",
             "\x16\x03\x01\x02",
             "\r\n\0",
         ] {

@@ -1,6 +1,6 @@
 //! What may come behind the content.
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderName};
 use http_body::Frame;
 
 /// The frame without trailers that must not be any.
@@ -50,6 +50,7 @@ pub(crate) fn may_trail(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderMap;
 
     #[test]
     fn trailers_lose_what_frames_or_claims_and_data_is_left_alone() {

@@ -143,6 +143,11 @@ pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
     Ok(Some(Head { response, framing, keep_alive: keep_alive && is_clear }))
 }
 
+/// Whether a status line may begin with these bytes. What may not has no end worth waiting for.
+pub(super) fn may_begin_with(input: &[u8]) -> bool {
+    input.iter().zip(b"HTTP/1.").all(|(byte, expected)| byte == expected)
+}
+
 /// Where something stands in a head.
 #[derive(Clone, Copy, Default)]
 struct Span {
@@ -467,6 +472,13 @@ mod tests {
         let read = read(&mut input, &Method::GET).unwrap().unwrap();
         assert_eq!(read.response.headers().get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
         assert_eq!(input, "body");
+    }
+
+    #[test]
+    fn what_is_no_status_line_is_told_by_its_first_bytes() {
+        for (input, may) in [("", true), ("H", true), ("HTTP/1.1 200", true), ("HTTP/2", false), ("\0\0", false)] {
+            assert_eq!(may_begin_with(input.as_bytes()), may, "{input:?}");
+        }
     }
 
     #[test]

@@ -160,7 +160,11 @@ where
             let before = self.input.len();
             match ready!(self.poll_read(cx)) {
                 Ok(0) => return Poll::Ready(Err(Failure::Ended(io::ErrorKind::UnexpectedEof.into()))),
-                Ok(_) => is_new = self.input[before..].contains(&b'\n') || self.input.len() > head::LARGEST_HEAD,
+                Ok(_) => {
+                    is_new = self.input[before..].contains(&b'\n')
+                        || self.input.len() > head::LARGEST_HEAD
+                        || !head::may_begin_with(&self.input);
+                }
                 Err(error) => return Poll::Ready(Err(Failure::Ended(error))),
             }
         }

@@ -3,6 +3,7 @@
 
 #[path = "../../../crates/tls/tests/support/pebble.rs"]
 mod pebble;
+#[path = "../support/mod.rs"]
 mod support;
 
 mod cache_rules;

@@ -2,6 +2,7 @@
 
 mod cargo;
 mod compare;
+mod floods;
 mod instructions;
 mod origin;
 
@@ -18,6 +19,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Compare(compare::Options),
+    Floods(floods::Options),
     Instructions(instructions::Options),
     #[command(hide = true)]
     Origin(origin::Options),
@@ -26,6 +28,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Compare(options) => compare::run(&options),
+        Command::Floods(options) => floods::run(&options),
         Command::Instructions(options) => instructions::run(&options),
         Command::Origin(options) => origin::run(&options),
     }

@@ -5,13 +5,14 @@
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready as try_ready};
 
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body::Body;
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::Either;
 use pin_project_lite::pin_project;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate};
@@ -58,7 +59,61 @@ where
 }
 
 /// A body that was compressed here, or one that was not.
-pub(crate) type MaybeCompressed<B> = Either<Pin<Box<CompressionBody<B>>>, B>;
+pub(crate) type MaybeCompressed<B> = Either<Pin<Box<Compressed<B>>>, B>;
+
+pin_project! {
+    /// A body with an encoder.
+    pub(crate) struct Compressed<B> {
+        #[pin]
+        body: CompressionBody<B>,
+        place: Place,
+    }
+}
+
+impl<B> Body for Compressed<B>
+where
+    B: Body,
+    CompressionBody<B>: Body,
+{
+    type Data = <CompressionBody<B> as Body>::Data;
+    type Error = <CompressionBody<B> as Body>::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The place of an encoder among those that there may be at once: each takes a megabyte, and clients that ask for much and
+/// take nothing could have them by the thousand.
+#[derive(Debug)]
+struct Place(&'static AtomicUsize);
+
+impl Place {
+    fn take(taken: &'static AtomicUsize) -> Option<Self> {
+        let one_more = |places| (places < MOST_ENCODERS).then_some(places + 1);
+        taken.fetch_update(Relaxed, Relaxed, one_more).is_ok().then_some(Self(taken))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+// One for the process, as its memory is.
+static ENCODERS: AtomicUsize = AtomicUsize::new(0);
+
+/// More responses at once are sent as they are.
+const MOST_ENCODERS: usize = 256;
 
 type Compress<B, E> = ResponseFuture<Ready<Result<Response<B>, E>>, DefaultPredicate>;
 
@@ -68,7 +123,7 @@ pin_project! {
     pub(crate) enum CompressionFuture<F, B, E> {
         Waiting { accepted: Option<HeaderValue>, is_head: bool, #[pin] inner: F },
         // Ready when it is polled for the first time.
-        Compressing { status: StatusCode, #[pin] compress: Compress<B, E> },
+        Compressing { status: StatusCode, place: Option<Place>, #[pin] compress: Compress<B, E> },
     }
 }
 
@@ -95,19 +150,23 @@ where
                     let Some(accepted) = accepted.take() else {
                         return Poll::Ready(Ok(response.map(Either::Right)));
                     };
+                    let Some(place) = Place::take(&ENCODERS) else {
+                        return Poll::Ready(Ok(response.map(Either::Right)));
+                    };
                     let status = response.status();
                     let compress = compress(accepted, response);
-                    self.set(CompressionFuture::Compressing { status, compress });
+                    self.set(CompressionFuture::Compressing { status, place: Some(place), compress });
                 }
-                CompressionFutureProject::Compressing { status, compress } => {
+                CompressionFutureProject::Compressing { status, place, compress } => {
                     let mut response = try_ready!(compress.poll(cx))?;
+                    let Some(place) = place.take() else { return Poll::Pending };
                     // tower-http refuses (406) where the client takes neither an encoding nor the thing itself. The
                     // application chose to answer all the same.
                     *response.status_mut() = *status;
                     if response.headers().contains_key(CONTENT_ENCODING) {
                         weaken_etag(response.headers_mut());
                     }
-                    return Poll::Ready(Ok(response.map(|body| Either::Left(Box::pin(body)))));
+                    return Poll::Ready(Ok(response.map(|body| Either::Left(Box::pin(Compressed { body, place })))));
                 }
             }
         }
@@ -351,6 +410,18 @@ mod tests {
             assert_eq!(headers.get(CONTENT_LENGTH).map(|length| length.to_str().unwrap()), said);
             assert_eq!(headers[ETAG], if said.is_none() { "W/\"a\"" } else { "\"a\"" });
         }
+    }
+
+    #[test]
+    fn there_are_so_many_encoders_and_no_more() {
+        static TAKEN: AtomicUsize = AtomicUsize::new(0);
+        let mut places: Vec<_> = (0..MOST_ENCODERS).map_while(|_| Place::take(&TAKEN)).collect();
+        assert_eq!(places.len(), MOST_ENCODERS);
+        assert!(Place::take(&TAKEN).is_none());
+        places.pop();
+        assert!(Place::take(&TAKEN).is_some());
+        drop(places);
+        assert_eq!(TAKEN.load(Relaxed), 0);
     }
 
     #[test]

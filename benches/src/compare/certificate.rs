@@ -42,6 +42,11 @@ impl Certificate {
 
     /// A client that speaks TLS 1.3 with X25519 alone, so that all proxies do the same arithmetic.
     pub(crate) fn connector(&self, resumption: Resumption) -> Result<TlsConnector> {
+        self.connector_speaking(b"http/1.1", resumption)
+    }
+
+    /// The same, for another protocol than HTTP/1.1.
+    pub(crate) fn connector_speaking(&self, protocol: &[u8], resumption: Resumption) -> Result<TlsConnector> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone())?;
         let kx_groups = vec![aws_lc_rs::kx_group::X25519];
@@ -51,7 +56,7 @@ impl Certificate {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.resumption = resumption;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         Ok(TlsConnector::from(Arc::new(config)))
     }
 }

@@ -1,20 +1,20 @@
 //! rproxy beside other proxies that do the same work, on one machine, in turn.
 
-mod certificate;
+pub(crate) mod certificate;
 mod figure;
-mod load;
-mod machine;
-mod memory;
+pub(crate) mod load;
+pub(crate) mod machine;
+pub(crate) mod memory;
 mod plot;
 mod process;
 mod processor;
-mod proxies;
+pub(crate) mod proxies;
 mod report;
 mod scenario;
 mod seen;
-mod statistics;
+pub(crate) mod statistics;
 mod turns;
-mod workbench;
+pub(crate) mod workbench;
 
 use std::fs;
 use std::path::PathBuf;

@@ -19,7 +19,7 @@ use crate::clients::TooMany;
 use crate::drain::OpenConnection;
 use crate::handshakes::Handshakes;
 use crate::http1::HeadLimits;
-use crate::limits::Limits;
+use crate::limits::{Limits, http1_buffer};
 use crate::server::Server;
 use crate::service::ConnectionService;
 use crate::{ClientCertificate, ProxyVersions, RequestBody, TlsInfo, http2, proxy_protocol};
@@ -40,8 +40,7 @@ impl Settings {
     pub(crate) fn new(server: &Server) -> Self {
         let limits = server.limits.clone();
         let mut http1 = http1::Builder::new();
-        // The scanner's limits come first; these only have to be no tighter.
-        http1.max_headers(limits.fields).max_buf_size((limits.head_size * 2).max(64 * 1024));
+        http1.max_headers(limits.fields).max_buf_size(http1_buffer(&limits));
         Self {
             head_limits: HeadLimits { size: limits.head_size, target: limits.target_size, fields: limits.fields },
             limits,

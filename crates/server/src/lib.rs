@@ -87,7 +87,7 @@ pub use self::guard::{GuardBody, GuardFuture, GuardService, RequestBodyError, Re
 pub use self::handover::{HandoverError, Predecessor, Successor};
 pub use self::http1::{InterimRelay, RefusedHead};
 pub use self::inherited::Inherited;
-pub use self::limits::Limits;
+pub use self::limits::{Limits, WorstCase};
 pub use self::listen::{Listen, ListenError};
 pub use self::proxy_protocol::ProxyVersions;
 pub use self::server::{Running, Server, ServerError};

@@ -3,6 +3,8 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use crate::http2;
+
 /// The limits of a connection. [`Limits::default`] is safe for the open internet.
 ///
 /// ```
@@ -53,6 +55,55 @@ impl Limits {
         self.requests.is_some_and(|most| requests >= most.get())
     }
 }
+
+/// The most that one client connection can make this crate, hyper and h2 hold, in bytes: what
+/// [`Limits::worst_case`] computes. Beside it there are what the service holds for each request (a buffer of its
+/// upstream's, the state of an encoder), and the kernel's own buffers (`net.ipv4.tcp_rmem`, `tcp_wmem`, `tcp_mem`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorstCase {
+    /// Of an HTTP/1.1 connection: a head that is read, one request whose content and response nobody takes.
+    pub http1: usize,
+    /// Of an HTTP/2 connection apart from its streams: content that nobody takes.
+    pub http2: usize,
+    /// Of each HTTP/2 stream: a head, and a response that the client does not take.
+    pub stream: usize,
+}
+
+impl Limits {
+    /// What a connection with these limits can make the server hold.
+    ///
+    /// ```
+    /// let limits = rproxy_server::Limits::default();
+    /// let worst = limits.worst_case();
+    /// assert!(worst.http1 < 512 << 10);
+    /// assert!(worst.http2 + limits.concurrent_streams as usize * worst.stream < 64 << 20);
+    /// ```
+    pub fn worst_case(&self) -> WorstCase {
+        let head = self.head_size + self.fields * FIELD;
+        WorstCase {
+            // Read into a vector that grows by doubling, then by hyper; parsed; the response.
+            http1: TLS + 2 * self.head_size + head + 2 * http1_buffer(self),
+            http2: TLS + http2::RECEIVE_WINDOW as usize + http2::CODEC,
+            stream: head + http2::SEND_BUFFER + LARGEST_FRAME,
+        }
+    }
+}
+
+/// What hyper may hold of what is read from an HTTP/1.1 connection, and as much of what is to be written. The scanner's
+/// limits come first; these only have to be no tighter.
+pub(crate) fn http1_buffer(limits: &Limits) -> usize {
+    (limits.head_size * 2).max(64 * 1024)
+}
+
+/// What rustls holds for a connection: its state, 64 KiB to be sent, a record that is read, its plain text.
+const TLS: usize = 128 * 1024;
+
+/// A field in a map: its entry, and its place in the index.
+const FIELD: usize = 128;
+
+/// The largest piece of a body that a service hands over at a time.
+const LARGEST_FRAME: usize = 64 * 1024;
 
 impl Default for Limits {
     fn default() -> Self {

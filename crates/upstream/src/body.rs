@@ -167,7 +167,7 @@ impl Driven {
             if let Some(deadline) = &mut self.deadline {
                 deadline.is_answered();
             }
-            return Poll::Ready(polled.map(|frame| frame.map_err(BodyError::Http)));
+            return Poll::Ready(polled.map(|frame| frame.map(trailers::filtered).map_err(BodyError::Http)));
         }
         ready!(self.deadline.get_or_insert_with(Deadline::new).poll_silence(cx, &self.patience));
         Poll::Ready(Some(Err(BodyError::Timeout)))

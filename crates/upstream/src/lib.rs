@@ -122,6 +122,7 @@ pub use self::body::UpstreamBody;
 pub use self::builder::{Backends, BuildError, Builder};
 pub use self::check::HealthCheck;
 pub use self::error::{BodyError, ProxyError, ProxyErrorKind};
+pub use self::http1::EXCHANGE;
 pub use self::service::{ResponseFuture, Upstream};
 
 /// Request extension: takes the interim responses of the backend, `102` and `103 Early Hints` above all, to the client.

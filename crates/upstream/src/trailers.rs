@@ -1,6 +1,7 @@
 //! Which fields may come behind a body (RFC 9110 §6.5.1).
 
 use http::header::{self, HeaderMap, HeaderName};
+use http_body::Frame;
 
 /// Leaves of a request's trailers what is about its content: sums, digests and signatures of it.
 ///
@@ -16,6 +17,19 @@ fn is_check(name: &HeaderName) -> bool {
     let name = name.as_str();
     const WORDS: [&str; 7] = ["checksum", "crc32", "digest", "md5", "sha1", "sha256", "signature"];
     name.starts_with("grpc-") || name.ends_with("-sum") || WORDS.iter().any(|word| name.contains(word))
+}
+
+/// The frame without trailers that must not be any.
+pub(crate) fn filtered<T>(frame: Frame<T>) -> Frame<T> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            while let Some(name) = trailers.keys().find(|name| !may_trail(name)).cloned() {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
 }
 
 /// RFC 9110 §6.5.1: not what a recipient has to know before the content, or what says how to read it; nor who asks,
@@ -82,5 +96,16 @@ mod tests {
             "x-own",
         ];
         assert_eq!(left(&[&checks[..], &others].concat(), keep_checks), checks);
+    }
+
+    #[test]
+    fn trailers_lose_what_frames_or_claims_and_data_is_left_alone() {
+        let mut trailers = HeaderMap::new();
+        for name in ["x-sum", "content-length", "x-forwarded-for", "x_real_ip", "set-cookie"] {
+            trailers.append(name, header::HeaderValue::from_static("1"));
+        }
+        let left = filtered(Frame::<&[u8]>::trailers(trailers)).into_trailers().unwrap();
+        assert_eq!(left.keys().collect::<Vec<_>>(), ["x-sum"]);
+        assert_eq!(filtered(Frame::data(&b"a"[..])).into_data().unwrap(), b"a");
     }
 }

@@ -104,6 +104,8 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<String, Refusal> {
 pub(crate) fn check_extended<B>(request: &Request<B>) -> Result<(), Refusal> {
     match request.headers().contains_key(SEC_WEBSOCKET_VERSION) {
         true if single(request.headers(), SEC_WEBSOCKET_VERSION) != Some(VERSION) => Err(Refusal::UnsupportedVersion),
+        // RFC 9110 §9.3.6: a CONNECT has no content.
+        _ if announces_content(request.headers()) => Err(Refusal::BadHandshake(BadHandshake::Body)),
         _ => Ok(()),
     }
 }
@@ -320,5 +322,7 @@ mod tests {
         for (version, expected) in [("", Ok(())), ("13", Ok(())), ("8", Err(Refusal::UnsupportedVersion))] {
             assert_eq!(check_extended(&handshake(&[("sec-websocket-version", version)])), expected);
         }
+        let body = handshake(&[("content-length", "5")]);
+        assert_eq!(check_extended(&body), Err(Refusal::BadHandshake(BadHandshake::Body)));
     }
 }

@@ -1,5 +1,6 @@
 //! Counts what is sent, and notices the end.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -28,7 +29,10 @@ impl<B: Body> ObserveBody<B> {
     }
 }
 
-impl<B: Body> Body for ObserveBody<B> {
+impl<B> Body for ObserveBody<B>
+where
+    B: Body<Error: fmt::Display>,
+{
     type Data = B::Data;
     type Error = B::Error;
 
@@ -47,8 +51,8 @@ impl<B: Body> Body for ObserveBody<B> {
                 }
                 exchange.set_complete(*this.missing == Some(0) || this.inner.is_end_stream());
             }
-            Some(Err(_)) => {
-                exchange.set_complete(false);
+            Some(Err(error)) => {
+                exchange.broke_off(&error.to_string());
                 *this.exchange = None;
             }
             None => {

@@ -98,6 +98,15 @@ impl Exchange {
         self.complete = complete;
     }
 
+    /// The body has failed. What the client does is not seen here, so it is for the upstream's sake.
+    pub(super) fn broke_off(&mut self, why: &str) {
+        self.complete = false;
+        self.lane.warnings.broke_off(why, Instant::now());
+        if let Some(line) = &mut self.line {
+            line.told.broke_off(why);
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn keeps_nothing(&self) -> bool {
         self.line.is_none()

@@ -23,4 +23,11 @@ impl Warnings {
             None => tracing::debug!(%error, "no good answer from the upstream"),
         }
     }
+
+    pub(super) fn broke_off(&self, why: &str, now: Instant) {
+        match self.upstream.due_at(now) {
+            Some(unsaid) => tracing::warn!(error = why, unsaid, "a response broke off"),
+            None => tracing::debug!(error = why, "a response broke off"),
+        }
+    }
 }

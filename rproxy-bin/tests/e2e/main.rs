@@ -13,6 +13,7 @@ mod pebble;
 #[allow(dead_code, reason = "it is there for other tests, too")]
 #[path = "../../../crates/rate-limit/tests/support/redis.rs"]
 mod redis;
+#[path = "../support/mod.rs"]
 mod support;
 
 mod cache_rules;

@@ -257,7 +257,7 @@ fn what_http2_forbids_is_no_way_in() {
         assert!(!seen.contains("GET /"), "{fields:?} gets through: {seen}");
         // Some of it ends the connection.
         if answer.is_none() {
-            client = h2::Client::connect(proxy.address, &h2::client(&folder.path().join("local/ca.pem"))).started(&[]);
+            client = h2::Client::connect(proxy.address, &h2::client(&folder.path().join("local/ca.pem"))).greeted(&[]);
             stream = 1;
         } else {
             stream += 2;
@@ -437,7 +437,7 @@ fn a_path_on_http2_is_judged_as_on_http1() {
             Some(_) => stream += 2,
             None => {
                 client =
-                    h2::Client::connect(proxy.address, &h2::client(&folder.path().join("local/ca.pem"))).started(&[]);
+                    h2::Client::connect(proxy.address, &h2::client(&folder.path().join("local/ca.pem"))).greeted(&[]);
                 stream = 1;
             }
         }
@@ -494,7 +494,7 @@ fn over_tls(upstream: SocketAddr) -> (Proxy, h2::Client, tempfile::TempDir) {
     let tls = [("RPROXY_TLS_LOCAL", "true"), ("RPROXY_TLS_CACHE_DIR", cache), ("RPROXY_HTTP_PORT", "0"), UNLIMITED[0]];
     let proxy = Proxy::start(upstream, &tls);
     let authority: &Path = &folder.path().join("local/ca.pem");
-    let client = h2::Client::connect(proxy.address, &h2::client(authority)).started(&[]);
+    let client = h2::Client::connect(proxy.address, &h2::client(authority)).greeted(&[]);
     (proxy, client, folder)
 }
 

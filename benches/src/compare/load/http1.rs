@@ -29,12 +29,12 @@ pub(crate) struct Target {
 }
 
 /// A socket, with TLS or without.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
 impl Target {
-    pub(super) async fn tcp(&self, number: usize) -> Result<TcpStream> {
+    pub(crate) async fn tcp(&self, number: usize) -> Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(source(number))?;
         let stream = socket.connect(self.address).await?;
@@ -46,7 +46,14 @@ impl Target {
         self.certificate.as_ref().map(|certificate| certificate.connector(Resumption::disabled())).transpose()
     }
 
-    pub(super) async fn socket(&self, number: usize, tls: Option<&TlsConnector>) -> Result<Box<dyn Socket>> {
+    /// For another protocol than HTTP/1.1, where there is TLS.
+    pub(crate) fn connector_speaking(&self, protocol: &[u8]) -> Result<Option<TlsConnector>> {
+        let connector =
+            |certificate: &Arc<Certificate>| certificate.connector_speaking(protocol, Resumption::disabled());
+        self.certificate.as_ref().map(connector).transpose()
+    }
+
+    pub(crate) async fn socket(&self, number: usize, tls: Option<&TlsConnector>) -> Result<Box<dyn Socket>> {
         let stream = self.tcp(number).await?;
         Ok(match tls {
             None => Box::new(stream),

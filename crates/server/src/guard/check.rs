@@ -118,6 +118,11 @@ fn target<B>(request: &mut Request<B>) -> Result<(), RequestRefusal> {
     if !path.starts_with('/') && !is_asterisk {
         return Err(RequestRefusal::BadTarget);
     }
+    // RFC 3986 §2: by HTTP/2 other bytes get as far as this, and readers of HTTP/1.1 disagree on them.
+    let is_ascii = |target: &PathAndQuery| target.as_str().bytes().all(|byte| byte.is_ascii_graphic());
+    if !uri.path_and_query().is_none_or(is_ascii) {
+        return Err(RequestRefusal::BadTarget);
+    }
     match uri.scheme() {
         None if uri.authority().is_none() => return Ok(()),
         None => return Err(RequestRefusal::BadTarget), // authority-form is CONNECT's
@@ -198,6 +203,8 @@ mod tests {
             ("GET", "https://a.example/", Version::HTTP_2, &["b.example"], HostMismatch),
             ("GET", "ftp://a.example/", Version::HTTP_11, &["a.example"], BadTarget),
             ("GET", "*", Version::HTTP_11, &["a"], BadTarget),
+            ("GET", "https://a.example/\u{e4}", Version::HTTP_2, &[], BadTarget),
+            ("GET", "https://a.example/?\u{7f}", Version::HTTP_2, &[], BadTarget),
             ("CONNECT", "a.example:443", Version::HTTP_11, &["a.example:443"], Connect),
         ] {
             let mut request = request(method, target, version, hosts);

@@ -204,7 +204,10 @@ where
                 next_frame(io, body.as_mut()).await?
             }
         };
-        let frame = frame.ok_or("the body is shorter than its length")??;
+        let frame = match frame {
+            Some(Ok(frame)) => frame,
+            failed => return broken_off(io, &out, failed.and_then(Result::err)).await,
+        };
         // A body of known length is not followed by anything.
         let Ok(data) = frame.into_data() else { continue };
         let long = "the body is longer than its length";
@@ -241,7 +244,11 @@ where
                 next_frame(io, body.as_mut()).await?
             }
         };
-        match frame.transpose()?.map(Frame::into_data) {
+        let frame = match frame.transpose() {
+            Ok(frame) => frame,
+            Err(error) => return broken_off(io, &out, Some(error)).await,
+        };
+        match frame.map(Frame::into_data) {
             Some(Ok(data)) if data.has_remaining() => {
                 response::put_chunk_size(&mut out, data.remaining());
                 // The end is often there already, and goes along with the last of the data.
@@ -266,6 +273,17 @@ where
             }
         }
     }
+}
+
+/// Sends what there is of a response that breaks off: whoever gets nothing at all takes it for a connection that was closed
+/// before the request, and sends that again.
+async fn broken_off<T>(io: &mut FramedIo<T>, out: &[u8], error: Option<BoxError>) -> Result<(), BoxError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    write(io, out, &[][..], b"").await?;
+    poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
+    Err(error.unwrap_or_else(|| "the body is shorter than its length".into()))
 }
 
 /// Copies what is so little that a system call that gathers it would cost more.

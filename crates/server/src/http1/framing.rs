@@ -60,6 +60,8 @@ impl Scanner {
     /// Looks at `bytes`, which begin where the last call's `Pass` ended.
     pub(crate) fn scan(&mut self, bytes: &[u8]) -> Scan {
         let mut at = 0;
+        // Where the head of the message stands that is followed, if it is among these bytes.
+        let mut head_at = None;
         while at < bytes.len() {
             let rest = &bytes[at..];
             match &mut self.state {
@@ -70,12 +72,13 @@ impl Scanner {
                             Ok(next) => self.state = next,
                             Err(refused) => return Scan::Refuse(at, refused),
                         }
+                        head_at = Some(at);
                         self.heads += 1;
                         at += end;
                     }
                     None => {
-                        self.looked_at = rest.len().saturating_sub(3);
-                        return match self.limits.incomplete(rest) {
+                        let looked_at = std::mem::replace(&mut self.looked_at, rest.len().saturating_sub(3));
+                        return match self.limits.incomplete(rest, looked_at) {
                             Some(refused) => Scan::Refuse(at, refused),
                             None => Scan::Pass(at),
                         };
@@ -96,7 +99,14 @@ impl Scanner {
                             self.state = State::Head;
                         }
                     }
-                    Err(()) => return Scan::Broken(at),
+                    Err(()) => match head_at {
+                        // Nobody has seen anything of this message yet, and nobody needs to.
+                        Some(head_at) => {
+                            self.heads -= 1;
+                            return Scan::Refuse(head_at, RefusedHead::Framing);
+                        }
+                        None => return Scan::Broken(at),
+                    },
                 },
                 State::Verdict => break,
                 State::Tunnel => return Scan::Pass(bytes.len()),
@@ -137,9 +147,30 @@ impl Scanner {
 }
 
 impl HeadLimits {
-    fn incomplete(&self, head: &[u8]) -> Option<RefusedHead> {
-        if head.len() > self.target && memchr::memchr(b'\n', head).is_none() {
-            return Some(RefusedHead::TargetTooLong);
+    /// Whether a head that has come in part is refused already, its first `looked_at` bytes having passed.
+    ///
+    /// What is no request line will not become one: HTTP/0.9, a TLS handshake, another protocol.
+    fn incomplete(&self, head: &[u8], looked_at: usize) -> Option<RefusedHead> {
+        let line = head.strip_prefix(b"\r\n").unwrap_or(head);
+        let skipped = head.len() - line.len();
+        match memchr::memchr(b'\n', line) {
+            Some(end) if skipped + end >= looked_at => {
+                let line = line[..end].strip_suffix(b"\r").ok_or(RefusedHead::Malformed);
+                if let Err(refused) = line.and_then(|line| request_line_version(line, self)) {
+                    return Some(refused);
+                }
+            }
+            Some(_) => {}
+            None if line != b"\r" && line.first().is_some_and(|first| !is_tchar(first)) => {
+                return Some(RefusedHead::Malformed);
+            }
+            None if head.len() > self.target => return Some(RefusedHead::TargetTooLong),
+            None => {}
+        }
+        // Nor does a bare CR become a line end.
+        let fresh = &head[looked_at.min(head.len())..];
+        if memchr::memchr_iter(b'\r', fresh).any(|at| fresh.get(at + 1).is_some_and(|&next| next != b'\n')) {
+            return Some(RefusedHead::Malformed);
         }
         (head.len() > self.size).then_some(RefusedHead::TooLarge)
     }
@@ -177,15 +208,17 @@ fn judge(head: &[u8], limits: &HeadLimits) -> Result<State, RefusedHead> {
         let line = line?;
         let (name, value) = match line {
             [] => break,
-            // RFC 9112 §5.2: obs-fold.
-            [b' ' | b'\t', ..] => return Err(RefusedHead::Malformed),
-            // Only these three names say anything of framing; no other begins like them and is as long.
-            [b'c' | b'C' | b't' | b'T' | b'u' | b'U', ..] => match memchr::memchr(b':', line) {
-                Some(colon) => (&line[..colon], line[colon + 1..].trim_ascii()),
-                None => return Err(RefusedHead::Malformed),
+            // RFC 9112 §5.1: a name, and nothing between it and the colon. A line that is folded (§5.2) has none.
+            _ => match memchr::memchr(b':', line) {
+                Some(colon) if colon > 0 && line[..colon].iter().all(is_tchar) => {
+                    (&line[..colon], trim_ows(&line[colon + 1..]))
+                }
+                _ => return Err(RefusedHead::Malformed),
             },
-            _ => (&b""[..], &b""[..]),
         };
+        if value.iter().any(is_control) {
+            return Err(RefusedHead::Malformed);
+        }
         fields += 1;
         if name.eq_ignore_ascii_case(b"content-length") {
             // Repeated, or a list, even of equal values, is more than one length.
@@ -201,6 +234,8 @@ fn judge(head: &[u8], limits: &HeadLimits) -> Result<State, RefusedHead> {
             chunked = true;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
             upgrade = version == Version::Http11;
+        } else if is_disguised(name) {
+            return Err(RefusedHead::Framing);
         }
     }
     if fields > limits.fields {
@@ -231,7 +266,8 @@ fn request_line_version(line: &[u8], limits: &HeadLimits) -> Result<Version, Ref
     }
     // A fragment is never sent (RFC 9112 §3.2.1), and the URI parser would drop it unseen.
     let is_target = |byte: &u8| byte.is_ascii_graphic() && *byte != b'#';
-    if method_end == 0 || target.is_empty() || !target.iter().all(is_target) {
+    if method_end == 0 || !line[..method_end].iter().all(is_tchar) || target.is_empty() || !target.iter().all(is_target)
+    {
         return Err(RefusedHead::Malformed);
     }
     match &line[version_start..] {
@@ -239,6 +275,36 @@ fn request_line_version(line: &[u8], limits: &HeadLimits) -> Result<Version, Ref
         b"HTTP/1.0" => Ok(Version::Http10),
         _ => Err(RefusedHead::Malformed),
     }
+}
+
+/// Whether the field `name` is one of those that frame, but for what stands for the hyphen: CGI, WSGI and many more turn
+/// both into the same variable, and so take for framing what nobody here has taken for it.
+pub(crate) fn is_disguised(name: &[u8]) -> bool {
+    const FRAMING: [&[u8]; 2] = [b"content-length", b"transfer-encoding"];
+    let same = |(byte, framing): (&u8, &u8)| match framing {
+        b'-' => !byte.is_ascii_alphanumeric(),
+        letter => byte.eq_ignore_ascii_case(letter),
+    };
+    let is_like = |framing: &&[u8]| name.len() == framing.len() && name.iter().zip(*framing).all(same);
+    FRAMING.iter().any(|framing| is_like(framing) && !name.eq_ignore_ascii_case(framing))
+}
+
+/// RFC 9110 §5.6.2
+fn is_tchar(byte: &u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+}
+
+/// RFC 9110 §5.5
+fn is_control(byte: &u8) -> bool {
+    matches!(byte, 0..=0x08 | 0x0a..=0x1f | 0x7f)
+}
+
+/// RFC 9110 §5.6.3: only these two are white space.
+fn trim_ows(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 /// RFC 9110 §8.6: digits alone.
@@ -317,9 +383,10 @@ mod tests {
             "Transfer-Encoding: gzip, chunked",
             "Transfer-Encoding: chunked, identity",
             "Transfer-Encoding: xchunked",
-            "Transfer-Encoding: \x0bchunked",
             "Transfer-Encoding: \"chunked\"",
             "Transfer-Encoding:",
+            "Transfer_Encoding: chunked",
+            "content.length: 5",
         ] {
             let message = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");
             assert_eq!(scan(message.as_bytes()), Scan::Refuse(0, RefusedHead::Framing), "{fields}");
@@ -347,6 +414,22 @@ mod tests {
             "GET / http/1.1\r\n\r\n",
             " GET / HTTP/1.1\r\n\r\n",
             "GET / HTTP/1.1\r\nContent-Length\r\n\r\n",
+            "GET / HTTP/1.1\r\nA\r\n\r\n",
+            "GET / HTTP/1.1\r\n: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+            "GET / HTTP/1.1\r\nA B: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nA: \x0ba\r\n\r\n",
+            "GET / HTTP/1.1\r\nTransfer-Encoding: \x0cchunked\r\n\r\n",
+            "G(T / HTTP/1.1\r\nHost: a\r\n\r\n",
+            // Before the head is whole.
+            "GET /\r\n",
+            "GET / HTTP/1.1\n",
+            "GET / HTTP/1.2\r\nHost: a\r\n",
+            "\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\rb",
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\r\n",
+            "\x16\x03\x01\x02",
+            "\r\n\0",
         ] {
             assert_eq!(scan(head.as_bytes()), Scan::Refuse(0, RefusedHead::Malformed), "{head:?}");
         }
@@ -378,7 +461,15 @@ mod tests {
     #[test]
     fn a_broken_chunk_breaks_the_connection() {
         let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-        assert_eq!(scan(format!("{head}zz\r\n").as_bytes()), Scan::Broken(head.len()));
+        let mut scanner = Scanner::new(LIMITS);
+        assert_eq!(scanner.scan(head.as_bytes()), Scan::Pass(head.len()));
+        assert_eq!(scanner.scan(b"zz\r\n"), Scan::Broken(0));
+        // Where all of it is there, nothing of it is passed on.
+        let first = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut scanner = Scanner::new(LIMITS);
+        let bytes = format!("{first}{head}1\r\na\r\nzz\r\n");
+        assert_eq!(scanner.scan(bytes.as_bytes()), Scan::Refuse(first.len(), RefusedHead::Framing));
+        assert_eq!(scanner.heads(), 1);
     }
 
     proptest! {

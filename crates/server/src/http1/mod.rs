@@ -13,7 +13,7 @@ mod response;
 mod serve;
 mod watch;
 
-pub(crate) use self::framing::HeadLimits;
+pub(crate) use self::framing::{HeadLimits, is_disguised};
 pub use self::interim::InterimRelay;
 pub(crate) use self::serve::serve;
 pub(crate) use self::watch::{InFlight, Watch};

@@ -9,7 +9,7 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version};
 
-use super::framing::HeadLimits;
+use super::framing::{HeadLimits, is_disguised};
 
 /// A request, and what its response has to know of it.
 #[derive(Debug)]
@@ -70,6 +70,7 @@ pub(super) fn read(bytes: &Bytes, limits: &HeadLimits) -> Option<Plain> {
             CONNECTION if line.value.eq_ignore_ascii_case(b"keep-alive") => continue,
             CONNECTION => asked.keep_alive &= !has_token(line.value, b"close"),
             TE => asked.takes_trailers |= has_token(line.value, b"trailers"),
+            _ if is_disguised(line.name.as_bytes()) => return None,
             _ => {}
         }
         headers.try_append(name, value).ok()?;
@@ -172,6 +173,7 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nContent_Length: 5\r\n\r\n",
             &many,
             &long,
             &large,

@@ -116,12 +116,25 @@ fn builder(limits: &Limits, executor: StreamExecutor) -> http2::Builder<StreamEx
         .enable_connect_protocol()
         .max_concurrent_streams(limits.concurrent_streams)
         .max_header_list_size(u32::try_from(limits.head_size).unwrap_or(u32::MAX))
+        .initial_connection_window_size(RECEIVE_WINDOW)
+        .initial_stream_window_size(RECEIVE_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         // Streams that the client opens and resets before we have looked at them (CVE-2023-44487).
         .max_pending_accept_reset_streams(RESET_BEFORE_SERVED)
         .keep_alive_interval(limits.idle_timeout)
         .keep_alive_timeout(limits.head_timeout);
     builder
 }
+
+/// How much of a client's content may be on its way or with us, over all streams.
+pub(crate) const RECEIVE_WINDOW: u32 = 1024 * 1024;
+
+/// How much of a response h2 takes before the socket does. As much as 100 streams have of it, a client that opens a wide
+/// window and then reads nothing can make us hold; h2's own 400 KiB would be 50 MB for a connection.
+pub(crate) const SEND_BUFFER: usize = 64 * 1024;
+
+/// h2's buffers for frames, of 16 KiB each way, and for the headers of heads.
+pub(crate) const CODEC: usize = 128 * 1024;
 
 /// As many as h2 takes to be no attack.
 const RESET_BEFORE_SERVED: usize = 20;

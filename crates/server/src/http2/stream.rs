@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::frames::Seen;
-use crate::http1::{HeadLimits, RefusedHead};
+use crate::http1::{HeadLimits, RefusedHead, is_disguised};
 
 /// What the connection's task, its socket and its streams tell each other.
 #[derive(Debug, Default)]
@@ -100,6 +100,9 @@ impl<S> StreamService<S> {
         match () {
             () if target > self.limits.target => Some(RefusedHead::TargetTooLong),
             () if request.headers().len() > self.limits.fields => Some(RefusedHead::TooLarge),
+            () if request.headers().keys().any(|name| is_disguised(name.as_str().as_bytes())) => {
+                Some(RefusedHead::Framing)
+            }
             () => None,
         }
     }

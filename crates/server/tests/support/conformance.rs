@@ -748,7 +748,7 @@ pub(crate) fn run(connect: impl Fn() -> Client) {
     let mut failed = Vec::new();
     for case in CASES {
         let talked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            (case.talk)(&mut connect().started(case.settings));
+            (case.talk)(&mut connect().greeted(case.settings));
         }));
         if let Err(panic) = talked {
             let reason = panic.downcast_ref::<String>().map_or("", String::as_str);

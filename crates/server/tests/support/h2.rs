@@ -1,7 +1,6 @@
-//! An HTTP/2 client that sends what it is told, and a server for it.
+//! A server for a client that sends what it is told.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,25 +10,12 @@ use http_body::Body;
 use rproxy_server::{Limits, RequestBody, Running, Worker};
 use rproxy_tls::{Certificates, Local};
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, RootCertStore};
 use tower::Service;
 
-pub(crate) const DATA: u8 = 0;
-pub(crate) const HEADERS: u8 = 1;
-pub(crate) const PRIORITY: u8 = 2;
-pub(crate) const RST_STREAM: u8 = 3;
-pub(crate) const SETTINGS: u8 = 4;
-pub(crate) const PING: u8 = 6;
-pub(crate) const GOAWAY: u8 = 7;
-pub(crate) const WINDOW_UPDATE: u8 = 8;
-pub(crate) const CONTINUATION: u8 = 9;
-
-pub(crate) const END_STREAM: u8 = 1;
-pub(crate) const ACK: u8 = 1;
-pub(crate) const END_HEADERS: u8 = 4;
-
-/// RFC 9113 §3.4.
-pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+#[path = "frames.rs"]
+mod frames;
+pub(crate) use frames::*;
 
 /// The longest that anything may take; reached only when something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -73,7 +59,7 @@ impl Server {
 
     /// A connection with these settings.
     pub(crate) fn client(&self, with: &[(u16, u32)]) -> Client {
-        self.connect().started(with)
+        self.connect().greeted(with)
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -94,241 +80,5 @@ impl Server {
 pub(crate) fn client(ca: &Path) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(PemObject::from_pem_file(ca).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    client.alpn_protocols = vec![b"h2".to_vec()];
-    Arc::new(client)
-}
-
-pub(crate) struct Client {
-    stream: StreamOwned<ClientConnection, TcpStream>,
-    read: Vec<u8>,
-    is_at_end: bool,
-    is_polite: bool,
-    was_told_to_go: bool,
-}
-
-impl Client {
-    /// A connection on which nothing was said yet.
-    pub(crate) fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
-        let socket = TcpStream::connect(address).unwrap();
-        socket.set_nodelay(true).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        let session = ClientConnection::new(Arc::clone(config), "localhost".try_into().unwrap()).unwrap();
-        let mut stream = StreamOwned::new(session, socket);
-        while stream.conn.is_handshaking() {
-            match stream.conn.complete_io(&mut stream.sock) {
-                Err(error) if error.kind() != ErrorKind::WouldBlock => panic!("{error}"),
-                _ => {}
-            }
-        }
-        Self { stream, read: Vec::new(), is_at_end: false, is_polite: false, was_told_to_go: false }
-    }
-
-    /// After the preface, with these settings.
-    pub(crate) fn started(mut self, with: &[(u16, u32)]) -> Self {
-        self.send(PREFACE);
-        self.send(&settings(with));
-        self.until(|frame| frame.kind == SETTINGS && frame.flags == ACK).expect("the settings are taken");
-        self
-    }
-
-    /// From now on, pings are answered.
-    pub(crate) fn polite(mut self) -> Self {
-        self.is_polite = true;
-        self
-    }
-
-    /// Whether there was a GOAWAY.
-    pub(crate) fn was_told_to_go(&self) -> bool {
-        self.was_told_to_go
-    }
-
-    /// Sends, whether it is taken or not: the server may have closed.
-    pub(crate) fn send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
-    }
-
-    /// Sends a head of any size.
-    pub(crate) fn request(&mut self, stream: u32, head: &[u8]) {
-        let mut pieces = head.chunks(16_384).peekable();
-        let mut kind = HEADERS;
-        while let Some(piece) = pieces.next() {
-            let end = if pieces.peek().is_none() { END_HEADERS } else { 0 };
-            let flags = if kind == HEADERS { end | END_STREAM } else { end };
-            self.send(&Frame::new(kind, flags, stream, piece.to_vec()).bytes());
-            kind = 9;
-        }
-    }
-
-    /// Sends `bytes` up to so many times; whether the server ends the connection meanwhile.
-    pub(crate) fn floods(&mut self, bytes: &[u8], times: usize) -> bool {
-        let batch = bytes.repeat(times.min(100));
-        for _ in 0..times.div_ceil(100) {
-            if self.stream.write_all(&batch).is_err() {
-                return true;
-            }
-            self.take();
-            self.read.clear();
-            if self.is_at_end {
-                return true;
-            }
-        }
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while !self.is_at_end && Instant::now() < deadline {
-            self.take();
-            self.read.clear();
-        }
-        self.is_at_end
-    }
-
-    /// The first frame of this kind; those before it are dropped. `None` is the end.
-    pub(crate) fn until(&mut self, is_it: impl Fn(&Frame) -> bool) -> Option<Frame> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            while let Some(frame) = self.next() {
-                if is_it(&frame) {
-                    return Some(frame);
-                }
-            }
-            if self.is_at_end {
-                return None;
-            }
-            assert!(Instant::now() < deadline, "no such frame");
-            self.take();
-        }
-    }
-
-    /// Waits for the end.
-    pub(crate) fn ends(&mut self) {
-        while self.until(|_| false).is_some() {}
-    }
-
-    /// Waits so long, without being told to go.
-    pub(crate) fn stays(&mut self, time: Duration) {
-        let until = Instant::now() + time;
-        while Instant::now() < until {
-            self.take();
-            while self.next().is_some() {}
-            assert!(!self.is_at_end && !self.was_told_to_go);
-        }
-    }
-
-    fn next(&mut self) -> Option<Frame> {
-        let (head, rest) = self.read.split_first_chunk::<9>()?;
-        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-        let payload = rest.get(..length)?.to_vec();
-        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        let frame = Frame { kind: head[3], flags: head[4], stream, payload };
-        self.read.drain(..9 + length);
-        self.was_told_to_go |= frame.kind == GOAWAY;
-        if self.is_polite && frame.kind == PING && frame.flags == 0 {
-            self.send(&Frame::new(PING, ACK, 0, frame.payload.clone()).bytes());
-        }
-        Some(frame)
-    }
-
-    /// Reads what there is, or waits a moment.
-    fn take(&mut self) {
-        let mut bytes = [0; 16_384];
-        match self.stream.read(&mut bytes) {
-            Ok(0) => self.is_at_end = true,
-            Ok(read) => self.read.extend_from_slice(&bytes[..read]),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            Err(_) => self.is_at_end = true,
-        }
-    }
-}
-
-/// RFC 9113 §4.1.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
-    pub(crate) kind: u8,
-    pub(crate) flags: u8,
-    pub(crate) stream: u32,
-    pub(crate) payload: Vec<u8>,
-}
-
-impl Frame {
-    pub(crate) fn new(kind: u8, flags: u8, stream: u32, payload: Vec<u8>) -> Self {
-        Self { kind, flags, stream, payload }
-    }
-
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        let [_, high, middle, low] = (self.payload.len() as u32).to_be_bytes();
-        let head = [high, middle, low, self.kind, self.flags];
-        [&head[..], &self.stream.to_be_bytes(), &self.payload].concat()
-    }
-}
-
-/// A SETTINGS frame (RFC 9113 §6.5).
-pub(crate) fn settings(with: &[(u16, u32)]) -> Vec<u8> {
-    let payload = with.iter().flat_map(|(name, value)| {
-        let [name, value] = [&name.to_be_bytes()[..], &value.to_be_bytes()[..]];
-        [name, value].concat()
-    });
-    Frame::new(SETTINGS, 0, 0, payload.collect()).bytes()
-}
-
-/// The head of a GET, in HPACK.
-pub(crate) fn get(path: &str) -> Vec<u8> {
-    let fields = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", path)];
-    fields.iter().flat_map(|(name, value)| field(name, value)).collect()
-}
-
-/// A literal field that goes into no table (RFC 7541 §6.2.2).
-pub(crate) fn field(name: &str, value: &str) -> Vec<u8> {
-    let mut bytes = vec![0];
-    for text in [name, value] {
-        // RFC 7541 §5.1: an integer with a prefix of seven bits.
-        match text.len() {
-            short @ ..127 => bytes.push(short as u8),
-            mut long => {
-                bytes.push(127);
-                long -= 127;
-                while long >= 128 {
-                    bytes.push((long % 128) as u8 | 128);
-                    long /= 128;
-                }
-                bytes.push(long as u8);
-            }
-        }
-        bytes.extend(text.as_bytes());
-    }
-    bytes
-}
-
-/// The status of a response head, which its first field is: indexed, or a literal with Huffman's code.
-pub(crate) fn status(head: &[u8]) -> String {
-    // Sizes of the dynamic table may come first (RFC 7541 §6.3).
-    let first = head.iter().position(|byte| byte & 0xe0 != 0x20).unwrap();
-    // RFC 7541, appendix A: the static table has some from 8 on.
-    const STATUSES: [&str; 7] = ["200", "204", "206", "304", "400", "404", "500"];
-    match &head[first..] {
-        [indexed @ 0x88..=0x8e, ..] => STATUSES[usize::from(indexed - 0x88)].to_owned(),
-        [_, length, coded @ ..] => huffman_digits(&coded[..usize::from(length & 0x7f)]),
-        other => panic!("{other:02x?}"),
-    }
-}
-
-/// RFC 7541, appendix B: `0`, `1` and `2` have five bits, `3` to `9` six.
-fn huffman_digits(coded: &[u8]) -> String {
-    let bits: String = coded.iter().map(|byte| format!("{byte:08b}")).collect();
-    let mut rest = bits.as_str();
-    let mut digits = String::new();
-    while digits.len() < 3 {
-        let five = u8::from_str_radix(&rest[..5], 2).unwrap();
-        let (digit, length) = match five {
-            0..=2 => (five, 5),
-            _ => (u8::from_str_radix(&rest[..6], 2).unwrap() - 0x19 + 3, 6),
-        };
-        digits.push(char::from(b'0' + digit));
-        rest = &rest[length..];
-    }
-    digits
+    config(roots)
 }

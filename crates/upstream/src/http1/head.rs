@@ -50,7 +50,20 @@ pub(super) fn write<B>(request: &Request<B>, framing: Framing, out: &mut BytesMu
         }
         _ => {}
     }
+    if is_last(method, framing) {
+        put_field(out, "connection", b"close");
+    }
     out.put_slice(b"\r\n");
+}
+
+/// Whether a request of this method, its content delimited so, is the last on its connection.
+///
+/// RFC 9110 §9.3.1, §9.3.2, §9.3.5, §9.3.7, §9.3.8: with these methods content means nothing in general, and there are
+/// backends that leave it where it is: then the connection goes on with it, as if it were the next request, and somebody
+/// else gets its response.
+pub(super) fn is_last(method: &Method, framing: Framing) -> bool {
+    let expects_none = matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE);
+    expects_none && framing != Framing::Empty
 }
 
 fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
@@ -73,7 +86,9 @@ pub(super) struct Head {
 pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
     let mut lines = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
-    let config = httparse::ParserConfig::default();
+    let mut config = httparse::ParserConfig::default();
+    // RFC 9112 §5.1: a proxy removes white space before a colon from a response.
+    config.allow_spaces_after_header_name_in_responses(true);
     let length = match config.parse_response_with_uninit_headers(&mut parsed, input, &mut lines) {
         Ok(httparse::Status::Complete(length)) if length <= LARGEST_HEAD => length,
         Ok(httparse::Status::Partial) if input.len() <= LARGEST_HEAD => return Ok(None),
@@ -126,6 +141,11 @@ pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
     *response.version_mut() = version;
     *response.headers_mut() = headers;
     Ok(Some(Head { response, framing, keep_alive: keep_alive && is_clear }))
+}
+
+/// Whether a status line may begin with these bytes. What may not has no end worth waiting for.
+pub(super) fn may_begin_with(input: &[u8]) -> bool {
+    input.iter().zip(b"HTTP/1.").all(|(byte, expected)| byte == expected)
 }
 
 /// Where something stands in a head.
@@ -190,6 +210,15 @@ fn framing(
     status: StatusCode,
     method: &Method,
 ) -> Result<(Framing, bool), Malformed> {
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
+        // RFC 9110 §8.6, RFC 9112 §6.1: neither field is ever in these. Whoever says otherwise may send content, and a
+        // reader of the next response would take it for that.
+        return match content_length(headers)? {
+            Some(0) if !says_coding => Ok((Framing::Empty, true)),
+            _ if status.is_informational() => Err(Malformed("an interim response says that it has content")),
+            _ => Ok((Framing::Empty, false)),
+        };
+    }
     if is_bodiless(status, method) {
         return Ok((Framing::Empty, true));
     }
@@ -311,6 +340,7 @@ mod tests {
                 Framing::Empty,
                 "DELETE / HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
             ),
+            ("GET", "/", &[], Framing::Length(5), "GET / HTTP/1.1\r\ncontent-length: 5\r\nconnection: close\r\n\r\n"),
             ("PUT", "/", &[("content-length", "9")], Framing::Length(5), "PUT / HTTP/1.1\r\ncontent-length: 5\r\n\r\n"),
             (
                 "POST",
@@ -353,6 +383,10 @@ mod tests {
             (Method::GET, "HTTP/1.1 200\r\ncontent-length: 1\r\n\r\n", Framing::Length(1), true),
             (Method::HEAD, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", Framing::Empty, true),
             (Method::GET, "HTTP/1.1 204 No Content\r\n\r\n", Framing::Empty, true),
+            (Method::GET, "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n", Framing::Empty, true),
+            (Method::GET, "HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n", Framing::Empty, false),
+            (Method::GET, "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n", Framing::Empty, false),
+            (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length \t: 5\r\n\r\n", Framing::Length(5), true),
             (Method::GET, "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", Framing::Empty, true),
             (
                 Method::GET,
@@ -415,10 +449,11 @@ mod tests {
             "HTTP/1.1 200 OK\r\ntransfer-encoding:\r\n\r\n",
             "HTTP/1.0 200 OK\r\ntransfer-encoding: identity\r\n\r\n",
             "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
-            "HTTP/1.1 200 OK\r\na : b\r\n\r\n",
             "HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n",
             "HTTP/1.1 200 OK\r\na\r\n\r\n",
             "HTTP/1.1 200 OK\r\na: b\0c\r\n\r\n",
+            "HTTP/1.1 100 Continue\r\ncontent-length: 5\r\n\r\n",
+            "HTTP/1.1 103 Early Hints\r\ntransfer-encoding: chunked\r\n\r\n",
             "HTTP/2 200 OK\r\n\r\n",
             "HTTP/1.1 99 No\r\n\r\n",
             "<html>",
@@ -437,6 +472,13 @@ mod tests {
         let read = read(&mut input, &Method::GET).unwrap().unwrap();
         assert_eq!(read.response.headers().get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
         assert_eq!(input, "body");
+    }
+
+    #[test]
+    fn what_is_no_status_line_is_told_by_its_first_bytes() {
+        for (input, may) in [("", true), ("H", true), ("HTTP/1.1 200", true), ("HTTP/2", false), ("\0\0", false)] {
+            assert_eq!(may_begin_with(input.as_bytes()), may, "{input:?}");
+        }
     }
 
     #[test]

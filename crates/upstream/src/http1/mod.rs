@@ -85,7 +85,7 @@ where
         patience: Patience,
     ) -> Result<Response<()>, SendError> {
         let is_harmless = request.body().is_empty() && request.method().is_idempotent();
-        self.output.begin(request);
+        let is_last = self.output.begin(request);
         self.patience = patience;
         self.deadline.set(Instant::now() + patience.head);
         let mut asked = Asked { method: request.method(), extensions: request.extensions(), interim: 0 };
@@ -93,7 +93,7 @@ where
         match received {
             Ok(Head { response, framing, keep_alive }) => {
                 self.decoder = Decoder::new(framing);
-                self.keep_alive = keep_alive;
+                self.keep_alive = keep_alive && !is_last;
                 Ok(response)
             }
             Err(Failure::Ended(error)) => {
@@ -160,7 +160,11 @@ where
             let before = self.input.len();
             match ready!(self.poll_read(cx)) {
                 Ok(0) => return Poll::Ready(Err(Failure::Ended(io::ErrorKind::UnexpectedEof.into()))),
-                Ok(_) => is_new = self.input[before..].contains(&b'\n') || self.input.len() > head::LARGEST_HEAD,
+                Ok(_) => {
+                    is_new = self.input[before..].contains(&b'\n')
+                        || self.input.len() > head::LARGEST_HEAD
+                        || !head::may_begin_with(&self.input);
+                }
                 Err(error) => return Poll::Ready(Err(Failure::Ended(error))),
             }
         }
@@ -275,3 +279,7 @@ const SMALLEST_ROOM: usize = 8 * 1024;
 /// What a bulk transfer is read by: fewer system calls would not make it faster.
 const LARGEST_ROOM: usize = 64 * 1024;
 const MOST_INTERIM: u32 = 16;
+
+/// The most that one HTTP/1.1 exchange can make an [`Upstream`](crate::Upstream) hold, in bytes: what has been read and
+/// not been asked for, room for as much again, and a head.
+pub const EXCHANGE: usize = 2 * LARGEST_ROOM + 2 * head::LARGEST_HEAD;

@@ -82,8 +82,8 @@ impl<B> Output<B>
 where
     B: Body<Error: Into<BoxError>> + Unpin,
 {
-    /// Takes up a request. The last one has gone out whole.
-    pub(super) fn begin(&mut self, request: &mut Request<RequestBody<B>>) {
+    /// Takes up a request; the one before has gone out whole. Tells whether the connection is to end with it.
+    pub(super) fn begin(&mut self, request: &mut Request<RequestBody<B>>) -> bool {
         let body = std::mem::replace(request.body_mut(), RequestBody::empty());
         let framing = framing(&body);
         (self.has_begun, self.has_progressed, self.has_stopped) = (false, false, false);
@@ -94,6 +94,7 @@ where
             Framing::Chunked => Some((body, Encoder::Chunked)),
             Framing::Empty | Framing::Close => None,
         };
+        head::is_last(request.method(), framing)
     }
 
     /// The body, if nothing of the request has gone out.

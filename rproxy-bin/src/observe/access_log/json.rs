@@ -32,7 +32,7 @@ pub(super) fn write(out: &mut Vec<u8>, began: SystemTime, asked: &Asked, told: &
         blocked: told.blocked.as_deref(),
         would_block: told.would_block.as_deref(),
         would_limit: told.would_limit,
-        upstream_error: told.upstream_error.as_ref().map(|error| error.to_string()),
+        upstream_error: told.upstream_error.clone(),
         request_id: told.request_id.as_ref().map(|id| id.as_str()),
         user_agent: request.and_then(|request| request.user_agent.as_ref()).map(|agent| text(agent.as_bytes())),
         referer: request.and_then(|request| request.referer.as_ref()).map(|referer| text(referer.as_bytes())),

@@ -127,7 +127,8 @@ pub(in crate::observe) struct Told {
     pub(super) would_block: Option<Arc<str>>,
     /// Beyond the client's rate, and passed all the same.
     pub(super) would_limit: bool,
-    pub(super) upstream_error: Option<ProxyError>,
+    /// Why there was no answer of the upstream, or no end of it.
+    pub(super) upstream_error: Option<String>,
     pub(super) request_id: Option<RequestId>,
     /// Where the response was the beginning of a tunnel.
     pub(in crate::observe) tunnel: Option<TunnelSummary>,
@@ -140,7 +141,7 @@ impl Told {
         self.refused = refused;
         self.request_id = extensions.get().cloned();
         if let Some(Refusal::Upstream(_)) = refused {
-            self.upstream_error = extensions.get().cloned();
+            self.upstream_error = extensions.get::<ProxyError>().map(ToString::to_string);
         }
         match extensions.get() {
             Some(PathFilterDecision::Blocked { rule }) => self.blocked = Some(Arc::clone(rule)),
@@ -148,6 +149,11 @@ impl Told {
             _ => {}
         }
         self.would_limit = matches!(extensions.get(), Some(RateLimitDecision::Shadowed { .. }));
+    }
+
+    /// The body ends before its end, and not for the client's sake.
+    pub(in crate::observe) fn broke_off(&mut self, why: &str) {
+        self.upstream_error = Some(why.to_owned());
     }
 
     /// As nginx has it: 499 is a client that went away before there was a status.

@@ -53,7 +53,7 @@ fn line(out: &mut Line<'_>, began: SystemTime, asked: &Asked, told: &Told) -> fm
     }
     if let Some(error) = &told.upstream_error {
         out.write_str(" upstream_error=")?;
-        out.quoted(Some(error.to_string().as_bytes()));
+        out.quoted(Some(error.as_bytes()));
     }
     if let Some(tunnel) = &told.tunnel {
         let is_websocket = tunnel.protocol == "websocket";

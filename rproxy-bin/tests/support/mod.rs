@@ -76,6 +76,11 @@ impl Proxy {
         wait_for(&self.out, text)
     }
 
+    /// All lines of the output that contain `text`.
+    pub(crate) fn outputs(&self, text: &str) -> Vec<String> {
+        self.out.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()
+    }
+
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
     }
@@ -193,6 +198,14 @@ pub(crate) fn read_to_end(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// RFC 9110 §15.2: what comes ahead of the answer is none.
+pub(crate) fn without_interim(mut text: &str) -> &str {
+    while let Some((_, behind)) = text.split_once("\r\n\r\n").filter(|_| text.starts_with("HTTP/1.1 1")) {
+        text = behind;
+    }
+    text
+}
+
 /// A response with a `Content-Length`, or without a body.
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -211,6 +224,11 @@ impl Answer {
 
 /// Reads one response; `None` where the connection ends before it begins.
 pub(crate) fn read_answer(stream: &mut impl Read) -> Option<Answer> {
+    read_answer_to(stream, true)
+}
+
+/// Reads one response to a request that asks for content, or not, as HEAD.
+pub(crate) fn read_answer_to(stream: &mut impl Read, asks_content: bool) -> Option<Answer> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -222,9 +240,10 @@ pub(crate) fn read_answer(stream: &mut impl Read) -> Option<Answer> {
         }
     }
     let head = String::from_utf8(head).unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
     let mut answer = Answer { status, head, body: String::new() };
-    let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+    let has_content = asks_content && status >= 200 && !matches!(status, 204 | 304);
+    let length = answer.header("content-length").filter(|_| has_content).map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     stream.read_exact(&mut body).expect("a whole body");
     answer.body = String::from_utf8_lossy(&body).into_owned();

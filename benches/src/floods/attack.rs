@@ -1,0 +1,267 @@
+//! What attackers do, each connection a task, all of them on a thread of their own.
+
+use std::fmt;
+use std::ops::AddAssign;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+use tokio_rustls::TlsConnector;
+
+use super::http2;
+use crate::compare::load::Target;
+
+/// A way to be a nuisance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attack {
+    /// Connections that are opened and say nothing.
+    Silence,
+    /// Heads that come a byte at a time.
+    SlowHeads,
+    /// Bodies that come a byte at a time.
+    SlowBodies,
+    /// Responses that are taken a little at a time.
+    SlowReads,
+    /// Responses that are not taken at all.
+    NeverReads,
+    /// Heads of the largest size, which never end.
+    LargeHeads,
+    /// Connections opened and closed, as fast as they go.
+    Connections,
+    /// TLS handshakes that are begun and left.
+    HalfHandshakes,
+    /// HTTP/2 streams opened and reset (CVE-2023-44487).
+    RapidReset,
+    /// HTTP/2 frames that ask for nothing.
+    Pings,
+    /// HTTP/2 heads that never end (CVE-2024-27316).
+    Continuations,
+    /// HTTP/2 responses for which no window opens.
+    NoWindow,
+    /// HTTP/2 responses for which the window is wide, and that nobody reads.
+    WideWindow,
+}
+
+impl Attack {
+    pub(super) const ALL: [Self; 13] = [
+        Self::Silence,
+        Self::SlowHeads,
+        Self::SlowBodies,
+        Self::SlowReads,
+        Self::NeverReads,
+        Self::LargeHeads,
+        Self::Connections,
+        Self::HalfHandshakes,
+        Self::RapidReset,
+        Self::Pings,
+        Self::Continuations,
+        Self::NoWindow,
+        Self::WideWindow,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Silence => "silence",
+            Self::SlowHeads => "slow heads",
+            Self::SlowBodies => "slow bodies",
+            Self::SlowReads => "slow reads",
+            Self::NeverReads => "never reads",
+            Self::LargeHeads => "large heads",
+            Self::Connections => "connections",
+            Self::HalfHandshakes => "half handshakes",
+            Self::RapidReset => "h2 rapid reset",
+            Self::Pings => "h2 pings",
+            Self::Continuations => "h2 continuations",
+            Self::NoWindow => "h2 no window",
+            Self::WideWindow => "h2 wide window",
+        }
+    }
+
+    pub(super) fn describe(self) -> String {
+        let attackers = self.attackers();
+        match self {
+            Self::Silence => format!("{attackers} connections say nothing"),
+            Self::SlowHeads => format!("{attackers} connections send a byte of a head every 500 ms"),
+            Self::SlowBodies => format!("{attackers} connections send a byte of a body every 500 ms"),
+            Self::SlowReads => format!("{attackers} connections take 1 kB of 10 MB every 500 ms"),
+            Self::NeverReads => format!("{attackers} connections take nothing of 10 MB"),
+            Self::LargeHeads => format!("{attackers} connections send 31 kB of a head that does not end"),
+            Self::Connections => format!("{attackers} clients connect and close, one after the other"),
+            Self::HalfHandshakes => format!("{attackers} connections send a ClientHello and no more"),
+            Self::RapidReset => format!("{attackers} connections open streams and reset them"),
+            Self::Pings => format!("{attackers} connections send PING and SETTINGS"),
+            Self::Continuations => format!("{attackers} connections send CONTINUATION without end"),
+            Self::NoWindow => format!("{attackers} connections of 100 streams ask for 10 MB and open no window"),
+            Self::WideWindow => {
+                format!("{attackers} connections of 100 streams ask for 10 MB, open 2 GB, and read nothing")
+            }
+        }
+    }
+
+    pub(super) fn is_over_tls(self) -> bool {
+        matches!(self, Self::HalfHandshakes) || self.is_http2()
+    }
+
+    pub(super) fn is_http2(self) -> bool {
+        matches!(self, Self::RapidReset | Self::Pings | Self::Continuations | Self::NoWindow | Self::WideWindow)
+    }
+
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::SlowReads | Self::NeverReads | Self::NoWindow | Self::WideWindow => "/10m",
+            _ => "/small",
+        }
+    }
+
+    /// How many at a time.
+    fn attackers(self) -> usize {
+        match self {
+            Self::Silence | Self::SlowHeads => 2000,
+            Self::SlowBodies | Self::SlowReads | Self::NeverReads | Self::LargeHeads | Self::HalfHandshakes => 500,
+            Self::Connections => 4,
+            Self::RapidReset | Self::Pings | Self::Continuations => 4,
+            Self::NoWindow | Self::WideWindow => 8,
+        }
+    }
+}
+
+/// What attackers did.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    connections: u64,
+    closed: u64,
+    sent: u64,
+}
+
+impl AddAssign for Done {
+    fn add_assign(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.closed += other.closed;
+        self.sent += other.sent;
+    }
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { connections, closed, sent } = self;
+        write!(f, "{connections} connections, {closed} of them ended by rproxy; {:.1} MB sent", *sent as f64 / 1e6)
+    }
+}
+
+/// Counted while they are at it.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    connections: AtomicU64,
+    closed: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Relaxed);
+    }
+}
+
+/// An attack that goes on.
+pub(super) struct Underway {
+    stop: oneshot::Sender<()>,
+    thread: thread::JoinHandle<Result<Done>>,
+}
+
+impl Underway {
+    pub(super) fn begin(attack: Attack, target: &Target) -> Result<Self> {
+        let (stop, stopped) = oneshot::channel();
+        let target = target.clone();
+        let connector = target.connector_speaking(b"h2")?;
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async move {
+                let counters = Arc::<Counters>::default();
+                for number in 0..attack.attackers() {
+                    let (target, connector, counters) = (target.clone(), connector.clone(), Arc::clone(&counters));
+                    tokio::spawn(async move {
+                        loop {
+                            let ended = attack_once(attack, &target, connector.as_ref(), number, &counters).await;
+                            if ended.is_err() || attack != Attack::Connections {
+                                counters.closed.fetch_add(1, Relaxed);
+                                // Whoever is thrown out comes back.
+                                sleep(Duration::from_millis(50)).await;
+                            }
+                        }
+                    });
+                }
+                let _ = stopped.await;
+                Ok(Done {
+                    connections: counters.connections.load(Relaxed),
+                    closed: counters.closed.load(Relaxed),
+                    sent: counters.sent.load(Relaxed),
+                })
+            })
+        });
+        Ok(Self { stop, thread })
+    }
+
+    pub(super) fn end(self) -> Result<Done> {
+        let _ = self.stop.send(());
+        self.thread.join().map_err(|_| anyhow!("the attackers panicked"))?
+    }
+}
+
+/// One connection, until it ends.
+async fn attack_once(
+    attack: Attack,
+    target: &Target,
+    tls: Option<&TlsConnector>,
+    number: usize,
+    counters: &Counters,
+) -> Result<()> {
+    if attack.is_http2() {
+        let stream = target.socket(number, tls).await?;
+        counters.connections.fetch_add(1, Relaxed);
+        return http2::attack(attack, stream, target.path, counters).await;
+    }
+    let mut stream = target.tcp(number).await?;
+    counters.connections.fetch_add(1, Relaxed);
+    let head = |method: &str, more: &str| format!("{method} {} HTTP/1.1\r\nHost: a\r\n{more}", target.path);
+    let first = match attack {
+        Attack::Connections => return Ok(()),
+        Attack::Silence => String::new(),
+        Attack::SlowHeads => head("GET", ""),
+        Attack::LargeHeads => head("GET", &format!("X-A: {}", "a".repeat(31_000))),
+        Attack::SlowBodies => head("POST", "Content-Length: 1000000\r\n\r\n"),
+        _ => head("GET", "\r\n"),
+    };
+    match attack {
+        // RFC 8446 §4: a record that says that more of the ClientHello is to come.
+        Attack::HalfHandshakes => stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await?,
+        _ => stream.write_all(first.as_bytes()).await?,
+    }
+    counters.sent(first.len());
+    let mut taken = vec![0; 1000];
+    loop {
+        match attack {
+            Attack::SlowHeads | Attack::SlowBodies => {
+                sleep(Duration::from_millis(500)).await;
+                stream.write_all(b"a").await?;
+                counters.sent(1);
+            }
+            Attack::SlowReads => {
+                sleep(Duration::from_millis(500)).await;
+                if stream.read(&mut taken).await? == 0 {
+                    return Ok(());
+                }
+            }
+            Attack::NeverReads => std::future::pending().await,
+            _ => {
+                if stream.read(&mut taken).await? == 0 {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

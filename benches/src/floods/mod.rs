@@ -1,0 +1,185 @@
+//! Clients that are slow or greedy, beside one that is honest: what the honest one notices, and what the others make
+//! rproxy hold.
+
+mod attack;
+mod http2;
+
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
+
+use self::attack::{Attack, Underway};
+use crate::cargo;
+use crate::compare::load::{Load, Target};
+use crate::compare::machine::Machine;
+use crate::compare::memory::Memory;
+use crate::compare::proxies::{self, Place, Proxy, Running};
+use crate::compare::statistics::Spread;
+use crate::compare::workbench::Workbench;
+
+/// Floods rproxy while an honest client asks at a fixed rate, in turns with and without, and writes a table.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How often each attack has its turn.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    pairs: u16,
+    /// How long one turn takes.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// Where the table goes.
+    #[arg(long, default_value = "docs/reliability/floods.md")]
+    out: PathBuf,
+    /// The binary to measure, instead of one that is built now.
+    #[arg(long)]
+    rproxy: Option<PathBuf>,
+    /// Run attacks whose name contains this, and no others.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(async {
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        // What was started ends when the future that holds it is dropped.
+        tokio::select! {
+            done = flood(options) => done,
+            _ = interrupt.recv() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("terminated"),
+        }
+    })
+}
+
+/// The honest client's requests: few enough for a machine that is flooded, enough for a 99th percentile.
+const HONEST: Load = Load::OpenLoop { rate: 500, connections: 8 };
+
+async fn flood(options: &Options) -> Result<()> {
+    let rproxy = match &options.rproxy {
+        Some(path) => path.canonicalize()?,
+        None => cargo::build("release", &["-p", "rproxy"])?.join("rproxy"),
+    };
+    let workbench = Workbench::new(&rproxy)?;
+    let machine = Machine::here(&workbench.rproxy).await;
+    let origin = proxies::start_files(&workbench.place()?, &workbench.files).await?;
+    let mut rows = Vec::new();
+    for attack in Attack::ALL {
+        if options.only.as_ref().is_some_and(|only| !attack.name().contains(only)) {
+            continue;
+        }
+        let row = turns(options, &workbench, &origin, attack).await.with_context(|| attack.name())?;
+        println!("{}: {}", attack.name(), row.ratio);
+        rows.push(row);
+    }
+    let table = table(options, &machine, &rows)?;
+    if let Some(folder) = options.out.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&options.out, &table)?;
+    println!("{table}");
+    Ok(())
+}
+
+/// What came of one attack.
+struct Row {
+    attack: Attack,
+    /// The honest client's 99th percentile in milliseconds, alone and beside the attack.
+    alone: Spread,
+    flooded: Spread,
+    ratio: Spread,
+    /// Resident memory at the end of a turn, in bytes.
+    memory_alone: u64,
+    memory_flooded: u64,
+    /// What the attackers did in all turns.
+    done: String,
+}
+
+async fn turns(options: &Options, workbench: &Workbench, origin: &Running, attack: Attack) -> Result<Row> {
+    let folder = workbench.place()?;
+    let place = Place {
+        folder: &folder,
+        origin: origin.address,
+        certificate: &workbench.certificate,
+        tls: attack.is_over_tls(),
+        rproxy: &workbench.rproxy,
+    };
+    let running = Proxy::Rproxy.start(place).await?;
+    let target = |path| Target {
+        address: running.address,
+        path,
+        certificate: attack.is_over_tls().then(|| workbench.certificate.clone()),
+    };
+    let honest = target("/small");
+    let duration = Duration::from_secs(options.seconds);
+    HONEST.run(&honest, Duration::from_secs(1)).await?;
+    let (mut alone, mut flooded) = (Vec::new(), Vec::new());
+    let (mut memory_alone, mut memory_flooded) = (0, 0);
+    let mut done = attack::Done::default();
+    for _ in 0..options.pairs {
+        alone.push(percentile(&honest, duration).await?);
+        memory_alone = memory_alone.max(Memory::of(running.process.id())?.resident);
+        let underway = Underway::begin(attack, &target(attack.path()))?;
+        // Until it is under way.
+        sleep(Duration::from_secs(1)).await;
+        flooded.push(percentile(&honest, duration).await?);
+        memory_flooded = memory_flooded.max(Memory::of(running.process.id())?.resident);
+        done += underway.end()?;
+        sleep(Duration::from_millis(500)).await;
+    }
+    Ok(Row {
+        attack,
+        alone: Spread::of(&alone).context("no turns")?,
+        flooded: Spread::of(&flooded).context("no turns")?,
+        ratio: Spread::of_ratios(&flooded, &alone).context("no turns")?,
+        memory_alone,
+        memory_flooded,
+        done: done.to_string(),
+    })
+}
+
+/// The 99th percentile in milliseconds; an error where a single request was not answered.
+async fn percentile(target: &Target, duration: Duration) -> Result<f64> {
+    let tally = HONEST.run(target, duration).await?;
+    let latencies = tally.latencies.context("nothing was measured")?;
+    Ok(latencies.value_at_quantile(0.99) as f64 / 1e6)
+}
+
+fn table(options: &Options, machine: &Machine, rows: &[Row]) -> Result<String> {
+    let mut text = format!(
+        "<!-- Written by `cargo run --release -p rproxy-benches -- floods`. -->\n\n\
+         An honest client ({}) in {} turns of {} s alone and as many beside each attack, taken in pairs; every request of its \
+         was answered with 200. Client, attackers, rproxy and its backend share the machine, so a part of what the honest \
+         client notices is the attackers' own processor time.\n\n{} with {} cores, Linux {}, commit {}, load {} when it began.\n\n\
+         | Attack | What they did | p99 alone, ms | p99 beside it, ms | Ratio | Memory alone | Memory beside it |\n\
+         |---|---|--:|--:|--:|--:|--:|\n",
+        HONEST.describe(),
+        options.pairs,
+        options.seconds,
+        machine.processor,
+        machine.cores,
+        machine.kernel,
+        machine.commit,
+        machine.load,
+    );
+    for row in rows {
+        let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+        writeln!(
+            text,
+            "| {}: {} | {} | {:.2} | {:.2} | {:.2} | {} | {} |",
+            row.attack.name(),
+            row.attack.describe(),
+            row.done,
+            row.alone,
+            row.flooded,
+            row.ratio,
+            mebibytes(row.memory_alone),
+            mebibytes(row.memory_flooded),
+        )?;
+    }
+    Ok(text)
+}

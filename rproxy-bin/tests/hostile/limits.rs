@@ -1,0 +1,311 @@
+//! What a client can make the proxy hold: no more than `docs/limits.md` says, and each limit ends what exceeds it.
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rproxy::Config;
+
+use crate::frames::{self, Client, Frame, GOAWAY, HEADERS, RST_STREAM};
+use crate::http1::SETTINGS;
+use crate::http2::trusting;
+use crate::support::upstream::{answering, ok, read_head, scripted};
+use crate::support::{PATIENCE, Proxy, connect, exchange, get, read_answer};
+
+/// Measured, and doubled: the window and the tables of a brotli encoder, which is the largest.
+const ENCODER: usize = 2 << 20;
+
+/// Responses that are compressed at once, over all connections.
+const MOST_ENCODERS: usize = 256;
+
+const KIB: usize = 1024;
+
+/// The table of `docs/limits.md`.
+fn table(config: &Config) -> String {
+    let worst = config.limits.worst_case();
+    let streams = config.limits.concurrent_streams as usize;
+    let (exchange, connections) = (rproxy_upstream::EXCHANGE, config.limits.connections);
+    let http1 = worst.http1 + exchange;
+    let http2 = worst.http2 + streams * (worst.stream + exchange);
+    let mut text = String::from("| What | At most |\n|---|--:|\n");
+    let mut row = |what: &str, bytes: usize| {
+        let _ = match bytes {
+            0..0x10_0000 => writeln!(text, "| {what} | {} KiB |", bytes.div_ceil(KIB)),
+            0x10_0000..0x4000_0000 => writeln!(text, "| {what} | {:.1} MiB |", bytes as f64 / (1 << 20) as f64),
+            _ => writeln!(text, "| {what} | {:.1} GiB |", bytes as f64 / (1 << 30) as f64),
+        };
+    };
+    row("An HTTP/1.1 connection in the server", worst.http1);
+    row("An HTTP/2 connection in the server, apart from its streams", worst.http2);
+    row("A stream of it", worst.stream);
+    row("An exchange with a backend", exchange);
+    row("The state of an encoder, while a response is compressed", ENCODER);
+    row(&format!("{MOST_ENCODERS} of them, over all connections"), MOST_ENCODERS * ENCODER);
+    row("An HTTP/1.1 connection, all in all", http1);
+    row(&format!("An HTTP/2 connection of {streams} streams, all in all"), http2);
+    row(&format!("{connections} HTTP/1.1 connections"), connections * http1);
+    row(
+        &format!("{connections} HTTP/2 connections with one stream each"),
+        connections * (worst.http2 + worst.stream + exchange),
+    );
+    text
+}
+
+#[test]
+fn the_page_says_what_the_settings_make_of_it() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/limits.md");
+    let text = std::fs::read_to_string(&page).unwrap();
+    let (before, rest) = text.split_once("<!-- worst case -->\n").expect("where the table begins");
+    let (_, after) = rest.split_once("<!-- end -->").expect("where it ends");
+    let expected = format!("{before}<!-- worst case -->\n{}<!-- end -->{after}", table(&Config::default()));
+    if std::env::var_os("RPROXY_HOSTILE_REPORT").is_some() {
+        std::fs::write(&page, &expected).unwrap();
+    } else {
+        assert_eq!(text, expected, "RPROXY_HOSTILE_REPORT=docs/reliability writes it anew");
+    }
+}
+
+/// A backend whose responses do not end, of a kind that is compressed where that is asked for.
+fn endless() -> SocketAddr {
+    scripted(|mut stream| {
+        if read_head(&mut stream).is_some() {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n");
+            let text = "All work and no play makes Jack a dull boy.\n".repeat(1000);
+            while stream.write_all(text.as_bytes()).is_ok() {}
+        }
+    })
+}
+
+fn resident(proxy: &Proxy) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * KIB
+}
+
+/// The most that is held beyond `before`, once it does not grow any more.
+fn grown(proxy: &Proxy, before: usize) -> usize {
+    let mut last = resident(proxy);
+    loop {
+        std::thread::sleep(Duration::from_millis(400));
+        let now = resident(proxy);
+        if now <= last + last / 50 {
+            return now.saturating_sub(before);
+        }
+        last = now;
+    }
+}
+
+#[test]
+fn connections_of_http1_hold_no_more_than_the_page_says() {
+    let limits = Config::default().limits;
+    let most = limits.worst_case().http1 + rproxy_upstream::EXCHANGE;
+    let proxy = Proxy::start(endless(), &[&SETTINGS[..5], &[("RPROXY_HEAD_TIMEOUT", "60s")]].concat());
+    let before = resident(&proxy);
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX-A: {}", "a".repeat(limits.head_size - 100));
+    for (what, bytes) in [
+        ("a head that does not end", head.as_bytes()),
+        ("a response that nobody takes", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("one to HTTP/1.0", b"GET / HTTP/1.0\r\nHost: a\r\n\r\n"),
+    ] {
+        let clients: Vec<TcpStream> = (0..100)
+            .map(|_| {
+                let mut client = connect(proxy.address);
+                client.write_all(bytes).unwrap();
+                client
+            })
+            .collect();
+        let each = grown(&proxy, before) / clients.len();
+        eprintln!("{what}: {} KiB each", each / KIB);
+        assert!(each < most, "{what}: {each} bytes each, {most} at most");
+    }
+}
+
+#[test]
+fn connections_of_http2_hold_no_more_than_the_page_says() {
+    let limits = Config::default().limits;
+    let streams = limits.concurrent_streams as usize;
+    let each_stream = limits.worst_case().stream + rproxy_upstream::EXCHANGE;
+    for (compression, encoders) in [("false", 0), ("true", MOST_ENCODERS)] {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = [
+            &SETTINGS[..2],
+            &SETTINGS[3..],
+            &[
+                ("RPROXY_COMPRESSION", compression),
+                ("RPROXY_TLS_LOCAL", "true"),
+                ("RPROXY_HTTP_PORT", "0"),
+                ("RPROXY_TLS_CACHE_DIR", folder.path().to_str().unwrap()),
+            ],
+        ];
+        let proxy = Proxy::start(endless(), &settings.concat());
+        let config = trusting(&folder.path().join("local/ca.pem"));
+        let before = resident(&proxy);
+        // All that may be asked for, with a window that never closes, and nothing read.
+        let wide = [(4, (1 << 31) - 1)];
+        let clients: Vec<Client> = (0..4)
+            .map(|_| {
+                let mut client = Client::connect(proxy.address, &config).greeted(&wide);
+                client.send(&Frame::new(8, 0, 0, ((1_u32 << 31) - 70_000).to_be_bytes().to_vec()).bytes());
+                for number in 0..limits.concurrent_streams {
+                    let mut head = frames::get("/");
+                    head.extend(frames::field("accept-encoding", "br"));
+                    client.request(2 * number + 1, &head);
+                }
+                client
+            })
+            .collect();
+        let each = grown(&proxy, before) / clients.len();
+        let most = limits.worst_case().http2 + streams * each_stream + encoders * ENCODER / clients.len();
+        eprintln!(
+            "compression {compression}: {} KiB each connection, {} KiB each stream",
+            each / KIB,
+            each / streams / KIB
+        );
+        assert!(each < most, "{each} bytes each, {most} at most");
+    }
+}
+
+fn small(settings: &[(&str, &str)]) -> Proxy {
+    let backend = answering(|head| if head.contains(" /large ") { ok(&"a".repeat(20_000_000)) } else { ok("served") });
+    Proxy::start(backend, &[&SETTINGS[..5], settings].concat())
+}
+
+/// Whether the connection ends by itself.
+fn ends(stream: &mut TcpStream) -> bool {
+    let mut waste = [0; 65_536];
+    loop {
+        match stream.read(&mut waste) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return false,
+            Err(_) => return true,
+        }
+    }
+}
+
+#[test]
+fn what_is_larger_than_its_limit_is_refused() {
+    let settings = [
+        ("RPROXY_MAX_HEAD", "1KiB"),
+        ("RPROXY_MAX_TARGET", "100B"),
+        ("RPROXY_MAX_FIELDS", "5"),
+        ("RPROXY_MAX_BODY", "1000"),
+    ];
+    let proxy = small(&settings);
+    let (long, large) = ("a".repeat(101), "a".repeat(1024));
+    for (bytes, status) in [
+        (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX-A: {large}\r\n\r\n"), 431),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X-A: b\r\n".repeat(5)), 431),
+        (format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n{large}"), 413),
+        (format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n{large}\r\n0\r\n\r\n"), 413),
+    ] {
+        let answer = exchange(proxy.address, bytes.as_bytes());
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
+    }
+    assert_eq!(get(proxy.address, "/").body, "served");
+}
+
+#[test]
+fn what_takes_longer_than_its_limit_ends() {
+    const SHORT: &str = "300ms";
+    let settings = [
+        ("RPROXY_HEAD_TIMEOUT", SHORT),
+        ("RPROXY_BODY_TIMEOUT", SHORT),
+        ("RPROXY_IDLE_TIMEOUT", SHORT),
+        ("RPROXY_SEND_TIMEOUT", SHORT),
+    ];
+    let proxy = small(&settings);
+    for (bytes, status) in [
+        (&b"GET / HTTP/1.1\r\nHost: a\r\n"[..], "HTTP/1.1 408 "),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc", "HTTP/1.1 408 "),
+        // Idle, without a word and after one.
+        (b"", ""),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 "),
+    ] {
+        let began = Instant::now();
+        let answer = exchange(proxy.address, bytes);
+        assert!(answer.starts_with(status), "{}: {answer}", bytes.escape_ascii());
+        assert!(began.elapsed() < Duration::from_secs(10), "{}", bytes.escape_ascii());
+    }
+    // What is not taken: the kernel gives up, and the proxy with it.
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).unwrap().count();
+    let mut client = connect(proxy.address);
+    client.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    client.peek(&mut [0]).unwrap();
+    let during = open();
+    let deadline = Instant::now() + PATIENCE;
+    while open() >= during {
+        assert!(Instant::now() < deadline, "{during} descriptors, and no end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(client);
+}
+
+#[test]
+fn more_at_once_than_the_limit_is_refused_or_waits() {
+    let proxy = small(&[("RPROXY_MAX_CONNECTIONS_PER_CLIENT", "3"), ("RPROXY_MAX_REQUESTS", "2")]);
+    let mut kept: Vec<TcpStream> = (0..3).map(|_| connect(proxy.address)).collect();
+    for client in &mut kept {
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(read_answer(client).unwrap().body, "served");
+    }
+    assert!(ends(&mut connect(proxy.address)), "a fourth connection of one client");
+    // The second request of each is its last.
+    let first = &mut kept[0];
+    first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert_eq!(read_answer(first).unwrap().header("connection"), Some("close"));
+    assert!(ends(first));
+
+    let proxy = small(&[("RPROXY_MAX_CONNECTIONS", "2")]);
+    let kept: Vec<TcpStream> = (0..2)
+        .map(|_| {
+            let mut client = connect(proxy.address);
+            client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            assert_eq!(read_answer(&mut client).unwrap().body, "served");
+            client
+        })
+        .collect();
+    let mut waiting = connect(proxy.address);
+    waiting.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    waiting.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(waiting.read(&mut [0; 1]).is_err(), "a third connection is not served beside two");
+    drop(kept);
+    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(read_answer(&mut waiting).unwrap().body, "served");
+}
+
+#[test]
+fn more_streams_than_the_limit_are_refused_and_half_handshakes_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::start(
+        endless(),
+        &[
+            &SETTINGS[..5],
+            &[
+                ("RPROXY_TLS_LOCAL", "true"),
+                ("RPROXY_HTTP_PORT", "0"),
+                ("RPROXY_TLS_CACHE_DIR", folder.path().to_str().unwrap()),
+                ("RPROXY_MAX_STREAMS", "3"),
+                ("RPROXY_HANDSHAKE_TIMEOUT", "3s"),
+            ],
+        ]
+        .concat(),
+    );
+    let config = trusting(&folder.path().join("local/ca.pem"));
+    let mut client = Client::connect(proxy.address, &config).greeted(&[(4, 0)]);
+    for number in 0..4 {
+        client.request(2 * number + 1, &frames::get("/"));
+    }
+    let refused =
+        client.until(|frame| matches!(frame.kind, RST_STREAM | GOAWAY) || frame.kind == HEADERS && frame.stream == 7);
+    // REFUSED_STREAM (RFC 9113 §7): it may be sent again.
+    let refused = refused.expect("a fourth stream is refused");
+    assert_eq!((refused.kind, refused.stream, refused.payload), (RST_STREAM, 7, vec![0, 0, 0, 7]));
+
+    let mut half = connect(proxy.address);
+    half.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").unwrap();
+    assert!(ends(&mut half), "a handshake that is not finished");
+}

@@ -1,0 +1,225 @@
+//! Responses that one reader could take differently from another, or that never end: the client gets one reading, or 502,
+//! and what a backend says beyond its response is nobody's.
+
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::corpus::{self, Case};
+use crate::http1::SETTINGS;
+use crate::report;
+use crate::support::upstream::{ok, read_head, scripted};
+use crate::support::{PATIENCE, Proxy, exchange, get, without_interim};
+
+#[test]
+fn a_backend_that_is_not_to_be_understood_gets_nothing_past() {
+    let cases = corpus::read(include_str!("corpus/responses.txt"));
+    let play = Play::default();
+    let proxy = Proxy::start(backend(&play), &SETTINGS);
+    let mut failures = Vec::new();
+    let mut outcomes = Vec::new();
+    for (number, case) in cases.iter().enumerate() {
+        play.begin(case);
+        let method = case.word("ask").map_or("GET", |method| std::str::from_utf8(method).unwrap());
+        let request = format!("{method} /case HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n");
+        let received = Received::of(without_interim(&exchange(proxy.address, request.as_bytes())), method);
+        if case.word("late").is_some() {
+            play.say_the_rest();
+        }
+        let target = format!("/probe-{number}");
+        let probed = get(proxy.address, &target);
+        let is_kept = play.ended_on_the_same_connection();
+
+        let expected = Expected::parsed(&case.expected[0]);
+        if probed.body != target {
+            failures.push(format!("{}: the next request got {} {:?}", case.name, probed.status, probed.body));
+        }
+        if !expected.is_met(&received, is_kept) {
+            failures.push(format!("{}: {received:?}, kept {is_kept}, instead of {expected:?}", case.name));
+        }
+        outcomes.push(received.outcome());
+    }
+    report::responses(&outcomes);
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// What the backend is to do, and has done.
+#[derive(Clone, Default)]
+struct Play(Arc<(Mutex<Scene>, Condvar)>);
+
+#[derive(Default)]
+struct Scene {
+    bytes: Vec<u8>,
+    closes: bool,
+    /// What is sent when the client has its answer.
+    late: Option<Vec<u8>>,
+    /// On which connections the case and the next request came.
+    case_on: Option<SocketAddr>,
+    probe_on: Option<SocketAddr>,
+    may_go_on: bool,
+}
+
+impl Play {
+    fn begin(&self, case: &Case) {
+        let late = case.word("late").map(<[u8]>::to_vec);
+        let closes = case.word("close").is_some();
+        *self.0.0.lock().unwrap() = Scene { bytes: case.bytes(), closes, late, ..Scene::default() };
+    }
+
+    fn say_the_rest(&self) {
+        let (scene, changed) = &*self.0;
+        let mut scene = scene.lock().unwrap();
+        scene.may_go_on = true;
+        changed.notify_all();
+        drop(changed.wait_while(scene, |scene| scene.late.is_some()).unwrap());
+    }
+
+    fn ended_on_the_same_connection(&self) -> bool {
+        let scene = self.0.0.lock().unwrap();
+        scene.case_on.is_some() && scene.case_on == scene.probe_on
+    }
+
+    /// The turn of a connection on which the case was asked for.
+    fn act(&self, stream: &mut TcpStream) {
+        let (scene, changed) = &*self.0;
+        let mut scene = scene.lock().unwrap();
+        scene.case_on = stream.peer_addr().ok();
+        let _ = stream.write_all(&scene.bytes);
+        if scene.closes {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        if scene.late.is_some() {
+            scene = changed.wait_while(scene, |scene| !scene.may_go_on).unwrap();
+            let late = scene.late.take().unwrap_or_default();
+            let _ = stream.write_all(&late);
+            wait_until_taken(stream);
+            changed.notify_all();
+        }
+    }
+}
+
+/// Waits until the other end's kernel has all that was sent: on a busy machine even the loopback takes its time.
+fn wait_until_taken(stream: &TcpStream) {
+    let port = |address: std::io::Result<SocketAddr>| address.map(|address| format!(":{:04X}", address.port()));
+    let (Ok(local), Ok(remote)) = (port(stream.local_addr()), port(stream.peer_addr())) else { return };
+    // proc(5): addresses, state, and `tx_queue:rx_queue`.
+    let is_ours = |line: &&str| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next().is_some_and(|word| word.ends_with(&local))
+            && words.next().is_some_and(|word| word.ends_with(&remote))
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let line = table.lines().find(is_ours).map(str::to_owned);
+        let waits =
+            |line: String| !line.split_whitespace().nth(4).is_some_and(|queues| queues.starts_with("00000000:"));
+        if !line.is_some_and(waits) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "bytes that nobody takes");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn backend(play: &Play) -> SocketAddr {
+    let play = play.clone();
+    scripted(move |mut stream| {
+        while let Some(head) = read_head(&mut stream) {
+            let target = head.split(' ').nth(1).unwrap_or_default();
+            if target == "/case" {
+                play.act(&mut stream);
+            } else {
+                play.0.0.lock().unwrap().probe_on = stream.peer_addr().ok();
+                if stream.write_all(ok(target).as_bytes()).is_err() {
+                    return;
+                }
+            }
+        }
+    })
+}
+
+/// What the client got.
+#[derive(Debug)]
+struct Received {
+    status: u16,
+    body: String,
+    is_whole: bool,
+    proxy_status: String,
+}
+
+impl Received {
+    fn of(text: &str, method: &str) -> Self {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+        let field = |wanted: &str| {
+            let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+            fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.to_owned())
+        };
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        let (body, is_whole) = match (field("transfer-encoding"), field("content-length")) {
+            _ if method == "HEAD" || status == 204 || status == 304 => (body.to_owned(), body.is_empty()),
+            (Some(_), _) => chunks(body),
+            (None, length) => (body.to_owned(), length.is_some_and(|length| length.parse() == Ok(body.len()))),
+        };
+        Self { status, body, is_whole, proxy_status: field("proxy-status").unwrap_or_default() }
+    }
+
+    fn outcome(&self) -> report::Outcome {
+        match self.is_whole {
+            _ if !self.proxy_status.is_empty() => report::Outcome::Refused,
+            true => report::Outcome::Passed,
+            false => report::Outcome::BrokenOff,
+        }
+    }
+}
+
+/// What is in the chunks, and whether the last is among them.
+fn chunks(mut rest: &str) -> (String, bool) {
+    let mut body = String::new();
+    while let Some((size, behind)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).expect("a size");
+        if size == 0 {
+            return (body, behind == "\r\n");
+        }
+        body.push_str(&behind[..size.min(behind.len())]);
+        rest = behind.get(size + 2..).unwrap_or_default();
+    }
+    (body, false)
+}
+
+#[derive(Debug)]
+enum Expected<'a> {
+    /// A status, whether the connection is kept, and the content.
+    Passed(u16, bool, &'a str),
+    Broken(u16, &'a str),
+    /// With this error.
+    Refused(&'a str),
+}
+
+impl<'a> Expected<'a> {
+    fn parsed(text: &'a str) -> Self {
+        let words: Vec<&str> = text.splitn(3, ' ').collect();
+        let status = words[0].parse().unwrap();
+        let content = words.get(2).copied().unwrap_or_default();
+        match words[1] {
+            "kept" => Self::Passed(status, true, content),
+            "done" => Self::Passed(status, false, content),
+            "broken" => Self::Broken(status, content),
+            error => Self::Refused(error),
+        }
+    }
+
+    fn is_met(&self, received: &Received, is_kept: bool) -> bool {
+        let Received { status, body, is_whole, proxy_status } = received;
+        match self {
+            Self::Passed(wanted, keeps, content) => {
+                status == wanted && body == content && *is_whole && is_kept == *keeps && proxy_status.is_empty()
+            }
+            Self::Broken(wanted, content) => status == wanted && body == content && !is_whole && !is_kept,
+            Self::Refused(error) => {
+                *status == 502 && proxy_status.contains(&format!("error={error}")) && *is_whole && !is_kept
+            }
+        }
+    }
+}

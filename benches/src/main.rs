@@ -4,6 +4,7 @@ mod cargo;
 mod compare;
 mod instructions;
 mod origin;
+mod soak;
 
 use clap::{Parser, Subcommand};
 
@@ -19,8 +20,11 @@ struct Arguments {
 enum Command {
     Compare(compare::Options),
     Instructions(instructions::Options),
+    Soak(soak::Options),
     #[command(hide = true)]
     Origin(origin::Options),
+    #[command(hide = true)]
+    SoakOrigin(soak::OriginOptions),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -28,5 +32,7 @@ fn main() -> anyhow::Result<()> {
         Command::Compare(options) => compare::run(&options),
         Command::Instructions(options) => instructions::run(&options),
         Command::Origin(options) => origin::run(&options),
+        Command::Soak(options) => soak::run(&options),
+        Command::SoakOrigin(options) => soak::serve_origin(&options),
     }
 }

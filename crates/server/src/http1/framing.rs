@@ -138,7 +138,9 @@ impl Scanner {
 
 impl HeadLimits {
     fn incomplete(&self, head: &[u8]) -> Option<RefusedHead> {
-        if head.len() > self.target && memchr::memchr(b'\n', head).is_none() {
+        // As the whole line would be judged, so that the limit is the same however the line comes in.
+        let target = head.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
+        if target.len() > self.target && memchr::memchr(b'\n', head).is_none() {
             return Some(RefusedHead::TargetTooLong);
         }
         (head.len() > self.size).then_some(RefusedHead::TooLarge)
@@ -213,6 +215,26 @@ fn judge(head: &[u8], limits: &HeadLimits) -> Result<State, RefusedHead> {
         (false, _) if upgrade => Ok(State::Verdict),
         (false, _) => Ok(State::Head),
     }
+}
+
+/// Where the first head of `bytes` ends, and what follows it, for fuzzing: if the head is whole and not refused.
+#[cfg(any(test, fuzzing))]
+pub(super) fn first_head(bytes: &[u8], limits: &HeadLimits) -> Option<(usize, Framed)> {
+    let end = head_end(bytes, 0)?;
+    let framed = match judge(&bytes[..end], limits).ok()? {
+        State::Length(length) => Framed::Length(length),
+        State::Chunked(_) => Framed::Chunked,
+        State::Head | State::Verdict | State::Tunnel => Framed::Length(0),
+    };
+    Some((end, framed))
+}
+
+/// How the body after a head is delimited.
+#[cfg(any(test, fuzzing))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framed {
+    Length(u64),
+    Chunked,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

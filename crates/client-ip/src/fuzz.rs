@@ -12,7 +12,6 @@ static TRUSTED: LazyLock<TrustedProxies> = LazyLock::new(|| "10.0.0.0/8, fd00::/
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-const MOST_HOPS: usize = 32;
 
 /// Whatever forwarding fields say, a stranger is who it is; of a trusted peer's word no more is believed than trusted
 /// hops vouch for; and one trusted hop more changes nothing about the client.
@@ -31,7 +30,6 @@ pub fn forwarding_fields(bytes: &[u8]) {
         assert_eq!((of_stranger.client, of_stranger.hops), (STRANGER, None));
         let of_peer = resolve(PEER, &headers, &TRUSTED, &source);
         let hops = of_peer.hops.unwrap_or_default();
-        assert!(hops.len() <= MOST_HOPS);
         assert!(hops.iter().skip(1).all(|hop| TRUSTED.contains(*hop)), "{hops:?}");
         assert_eq!(of_peer.client, hops.first().copied().unwrap_or(PEER));
 
@@ -42,7 +40,7 @@ pub fn forwarding_fields(bytes: &[u8]) {
         };
         let mut longer = headers.clone();
         longer.append(name, HeaderValue::from_static(hop));
-        if (1..MOST_HOPS).contains(&hops.len()) {
+        if !hops.is_empty() {
             assert_eq!(resolve(PEER, &longer, &TRUSTED, &source).client, of_peer.client);
         }
     }

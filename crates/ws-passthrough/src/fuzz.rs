@@ -5,7 +5,9 @@ use http::{Request, Version};
 
 use crate::WsOrigins;
 use crate::frames::FrameTracker;
-use crate::handshake::{self, Asked};
+use crate::handshake::{self, Asked, By};
+use crate::protocols::UpgradeProtocols;
+use crate::switch::Switch;
 
 /// However the bytes of a tunnel come in, the same frames and messages are seen in them; and what comes before a boundary
 /// is at one.
@@ -40,22 +42,25 @@ pub fn handshake(bytes: &[u8]) {
     let mut request = Request::new(());
     *request.version_mut() = if choice & 1 == 0 { Version::HTTP_11 } else { Version::HTTP_2 };
     *request.headers_mut() = fields(bytes);
-    let asked = Asked::of(&request);
+    let allowed = "tls, postgres".parse::<UpgradeProtocols>().unwrap_or_default();
+    let asked = Asked::of(&request, &allowed);
     let checked = handshake::check(&request);
     let _ = handshake::check_extended(&request);
     if let Ok(accept) = &checked {
         assert_eq!(request.headers().get_all(SEC_WEBSOCKET_KEY).iter().count(), 1);
         assert_eq!(accept.len(), 28);
-        assert_ne!(asked, Asked::ExtendedConnect);
+        assert_ne!(asked, Asked::WebSocket(By::ExtendedConnect));
         let mut answer = request.headers().clone();
-        handshake::to_client(&mut answer, Some(accept.as_str()));
-        assert!(handshake::is_accepted(&answer, accept));
+        let switch = Switch::WebSocket { accept: accept.clone() };
+        switch.to_client(&mut answer, By::Upgrade);
+        assert!(switch.is_accepted(&answer, None));
     }
     let origins: Result<WsOrigins, _> = "https://a.example, https://*.b.example".parse();
     if let Ok(origins) = origins {
         let _ = origins.allow(&request);
     }
-    handshake::announce(&mut request, choice & 2 == 2);
+    let switch = Switch::WebSocket { accept: String::new() };
+    handshake::announce(&mut request, &switch, By::Upgrade, choice & 2 == 2);
     let is = |name: HeaderName, word: &str| request.headers().get_all(name).iter().any(|line| line == word);
     assert_eq!(is(UPGRADE, "websocket"), choice & 2 == 2);
     assert_eq!(request.headers().get_all(UPGRADE).iter().count(), usize::from(choice & 2 == 2));

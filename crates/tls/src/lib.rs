@@ -170,15 +170,12 @@ mod client_auth;
 mod config;
 mod error;
 mod files;
-<<<<<<< HEAD
-mod identity;
-=======
 /// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
 /// hold. Not for anybody else.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
->>>>>>> 54155dd (fuzz targets for every parser and the whole stack, which run as tests, too; and what they found)
+mod identity;
 mod key_log;
 mod local;
 mod names;

@@ -5,6 +5,7 @@ mod compare;
 mod floods;
 mod instructions;
 mod origin;
+mod soak;
 
 use clap::{Parser, Subcommand};
 
@@ -21,8 +22,11 @@ enum Command {
     Compare(compare::Options),
     Floods(floods::Options),
     Instructions(instructions::Options),
+    Soak(soak::Options),
     #[command(hide = true)]
     Origin(origin::Options),
+    #[command(hide = true)]
+    SoakOrigin(soak::OriginOptions),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -31,5 +35,7 @@ fn main() -> anyhow::Result<()> {
         Command::Floods(options) => floods::run(&options),
         Command::Instructions(options) => instructions::run(&options),
         Command::Origin(options) => origin::run(&options),
+        Command::Soak(options) => soak::run(&options),
+        Command::SoakOrigin(options) => soak::serve_origin(&options),
     }
 }

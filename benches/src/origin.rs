@@ -75,7 +75,7 @@ fn fields(headers: &HeaderMap) -> Vec<u8> {
 }
 
 /// RFC 6455 §4.2.2, and then every message goes back as it came.
-fn echo(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub(crate) fn echo(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     let Some(key) = request.headers().get(SEC_WEBSOCKET_KEY) else { return with_status(StatusCode::BAD_REQUEST) };
     let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) else {
         return with_status(StatusCode::BAD_REQUEST);

@@ -17,6 +17,9 @@ pub(crate) fn show(shared: &Shared, main: &Running, tunnels: &Tunnels, certifica
     let metrics = shared.observe.metrics();
     let (handle, tunnels) = (main.handle(), tunnels.clone());
     metrics.gauge("connections", "Open client connections", move || handle.connections() as u64);
+    let handle = main.handle();
+    let help = "Tasks of the workers: of connections, streams and tunnels, and of what watches over backends";
+    metrics.gauge("tasks", help, move || handle.tasks() as u64);
     show_tunnels(metrics, tunnels, &shared.close_codes);
     if let Some(writer) = shared.observe.writer().cloned() {
         metrics.counter("access_log_dropped", "Lines that nobody took in time", move || writer.dropped());

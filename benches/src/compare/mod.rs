@@ -24,7 +24,8 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cargo;
-use machine::Machine;
+pub(crate) use machine::Machine;
+pub(crate) use process::{Process, free_address};
 use proxies::Proxy;
 use report::Report;
 use scenario::Scenario;

@@ -121,18 +121,19 @@ impl Key {
                 let directory = self.path().rfind('/').map_or(0, |slash| slash + 1);
                 Cow::Owned(format!("{}{reference}", &self.path()[..directory]))
             };
-            let (path, query) = match path.split_once('?') {
-                Some((path, query)) => (path, Some(query)),
-                None => (&*path, None),
-            };
-            let mut path = remove_dot_segments(path);
-            if let Some(query) = query {
-                path.push('?');
-                path.push_str(query);
-            }
             Self { text: format!("{}{path}", self.origin()).into(), origin: self.origin }
         };
+        let resolved = resolved.without_dot_segments();
         (resolved.origin() == self.origin()).then_some(resolved)
+    }
+
+    fn without_dot_segments(self) -> Self {
+        let mut text = format!("{}{}", self.origin(), remove_dot_segments(self.path()));
+        if let Some(query) = self.query() {
+            text.push('?');
+            text.push_str(query);
+        }
+        Self { text: text.into(), origin: self.origin }
     }
 }
 

@@ -117,6 +117,11 @@ mod follower;
 mod freshening;
 mod freshness;
 mod future;
+/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
+/// hold. Not for anybody else.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod generations;
 mod hooks;
 mod key;

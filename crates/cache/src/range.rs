@@ -62,7 +62,10 @@ impl Part {
             [] => Self::Unsatisfiable,
             [(first, last)] => Self::Single { first, last },
             _ => {
-                let sent: u64 = ranges.iter().map(|(first, last)| last - first + 1 + OVERHEAD).sum();
+                // A length that a backend claims may be any.
+                let sent = ranges
+                    .iter()
+                    .fold(0_u64, |sent, (first, last)| sent.saturating_add(last - first).saturating_add(1 + OVERHEAD));
                 if sent >= complete_length { Self::Whole } else { Self::Several(ranges) }
             }
         })

@@ -116,7 +116,9 @@ fn preferences<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Vec<u8> {
         member.make_ascii_lowercase();
         if let Some(weight) = find(&member, b";q=") {
             let quality = &member[weight + 3..];
-            if quality.contains(&b'.') {
+            let points = quality.iter().filter(|&&byte| byte == b'.').count();
+            // RFC 9110 §12.4.2; what is no number is compared as it is.
+            if points == 1 && quality.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') {
                 let zeros = quality.iter().rev().take_while(|&&byte| byte == b'0').count();
                 member.truncate(member.len() - zeros);
                 if member.ends_with(b".") {

@@ -51,6 +51,11 @@ mod cidr;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
+/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
+/// hold. Not for anybody else.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod hops;
 mod layer;
 mod published;

@@ -78,6 +78,11 @@ mod foreign;
 mod forwarded;
 mod forwarding;
 mod future;
+/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
+/// hold. Not for anybody else.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod hop_by_hop;
 mod layer;
 mod max_forwards;

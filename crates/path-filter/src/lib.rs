@@ -60,6 +60,11 @@
 #![deny(missing_docs)]
 
 mod future;
+/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
+/// hold. Not for anybody else.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod layer;
 mod literals;
 mod readings;

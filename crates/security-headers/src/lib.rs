@@ -108,6 +108,11 @@ mod cookies;
 mod csp;
 mod fingerprints;
 mod future;
+/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
+/// hold. Not for anybody else.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod hsts;
 mod layer;
 pub mod names;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::RuntimeMetrics;
 use tokio::sync::{Notify, watch};
 
 use crate::clients::{Client, Clients, TooMany};
@@ -31,6 +32,8 @@ struct Shared {
     fell: Notify,
     /// The listening sockets, until draining begins.
     sockets: Mutex<Vec<OwnedFd>>,
+    /// What the workers' runtimes tell of themselves.
+    runtimes: Mutex<Vec<RuntimeMetrics>>,
 }
 
 impl Handle {
@@ -45,6 +48,7 @@ impl Handle {
                 awaited: AtomicBool::new(false),
                 fell: Notify::new(),
                 sockets: Mutex::default(),
+                runtimes: Mutex::default(),
             }),
         }
     }
@@ -84,6 +88,21 @@ impl Handle {
     /// How many connections are open now.
     pub fn connections(&self) -> usize {
         self.shared.open.load(Ordering::Relaxed).saturating_sub(self.shared.vacant.load(Ordering::Relaxed))
+    }
+
+    /// How many tasks the workers have now: those of connections, HTTP/2 streams, tunnels, and whatever the service
+    /// has spawned. Without load it comes back to what it was before.
+    pub fn tasks(&self) -> usize {
+        self.runtimes().iter().map(RuntimeMetrics::num_alive_tasks).sum()
+    }
+
+    /// Counts the tasks of a worker's runtime, too.
+    pub(crate) fn count_tasks(&self, runtime: RuntimeMetrics) {
+        self.runtimes().push(runtime);
+    }
+
+    fn runtimes(&self) -> MutexGuard<'_, Vec<RuntimeMetrics>> {
+        self.shared.runtimes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves when draining begins.

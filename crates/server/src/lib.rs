@@ -65,6 +65,11 @@ mod client_certificate;
 mod clients;
 mod connection;
 mod drain;
+/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
+/// hold. Not for anybody else.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod guard;
 mod handover;
 mod handshakes;

@@ -45,6 +45,7 @@ where
             return;
         }
     };
+    handle.count_tasks(runtime.metrics());
     runtime.block_on(async {
         let service = make_service(worker);
         let settings = Arc::new(connection::Settings::new(&server));

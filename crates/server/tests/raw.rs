@@ -315,6 +315,32 @@ fn connections_are_those_that_are_open() {
 }
 
 #[test]
+fn tasks_come_back_to_what_they_were() {
+    let server = default();
+    let settled = |tasks: usize| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while server.handle().tasks() != tasks && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        server.handle().tasks()
+    };
+    // One for each listener of each worker.
+    let before = settled(1);
+    assert_eq!(before, 1);
+    let clients: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = connect(server.local_addr().unwrap());
+            client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            read_response(&mut client);
+            client
+        })
+        .collect();
+    assert_eq!(settled(before + 3), before + 3);
+    drop(clients);
+    assert_eq!(settled(before), before);
+}
+
+#[test]
 fn draining_finishes_what_is_in_flight_and_closes_what_is_idle() {
     let server = default();
     let address = server.local_addr().unwrap();

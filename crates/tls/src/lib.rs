@@ -170,6 +170,11 @@ mod client_auth;
 mod config;
 mod error;
 mod files;
+/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
+/// hold. Not for anybody else.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod key_log;
 mod local;

@@ -156,6 +156,9 @@ impl LocalAuthority {
         let certificate = params.self_signed(&key).map_err(failed)?.pem();
 
         let key = key.serialize_pem();
+        // The one before is at its end. Left beside the new key, if this ended here, it would be a pair that does not
+        // fit, which a start refuses; without it the next start begins anew.
+        self.store.remove(CA).map_err(|source| self.unusable(source))?;
         self.write(CA_KEY, key.as_bytes())?;
         self.write(CA, certificate.as_bytes())?;
         tracing::info!(path = %self.ca_path().display(), "local certificate authority made");
@@ -282,6 +285,21 @@ mod tests {
 
     fn served(shelf: &Shelf) -> CertificateDer<'static> {
         shelf.select(None).unwrap().key.cert[0].clone()
+    }
+
+    #[test]
+    fn an_authority_that_is_replaced_halfway_leaves_no_pair_that_does_not_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, local) = authority(folder.path(), &[]);
+        // Writing the new key is as far as it gets.
+        let key = local.store.path(CA_KEY);
+        std::fs::remove_file(&key).unwrap();
+        std::fs::create_dir_all(key.join("in the way")).unwrap();
+        assert!(local.make_ca(SystemTime::now()).is_err());
+        std::fs::remove_dir_all(&key).unwrap();
+        std::fs::write(&key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        drop(local);
+        authority(folder.path(), &[]);
     }
 
     #[test]

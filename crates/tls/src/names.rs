@@ -111,7 +111,10 @@ fn dns_name(text: &str) -> Result<String, Error> {
         return Err(refused("write an internationalised name in its xn-- form"));
     }
     let name = text.strip_suffix('.').unwrap_or(text);
-    DnsName::try_from(name).map_err(|_| refused("not a DNS name"))?;
+    // It takes a final dot, too, of which there would be two here.
+    if DnsName::try_from(name).is_err() || name.ends_with('.') {
+        return Err(refused("not a DNS name"));
+    }
     Ok(name.to_ascii_lowercase())
 }
 

@@ -104,9 +104,15 @@ mod connect;
 mod deadline;
 mod error;
 mod exchange;
+/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
+/// hold. Not for anybody else.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod health;
 mod http1;
 mod http2;
+mod last_known;
 mod pool;
 mod resolve;
 mod rewrite;

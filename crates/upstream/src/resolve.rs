@@ -6,15 +6,16 @@ use std::time::Duration;
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::error::{ProxyError, ProxyErrorKind};
+use crate::last_known::LastKnown;
 
 /// Who is asked for addresses.
 #[derive(Clone)]
 pub(crate) enum Resolver {
     /// The name servers of the system's configuration, or given ones; keeps answers as long as their TTL says.
-    Dns(Box<TokioResolver>),
+    Dns(Box<TokioResolver>, LastKnown),
     /// The C library, each time; where the system has no such configuration.
     System,
 }
@@ -38,7 +39,7 @@ impl Resolver {
             )),
         };
         match builder.map(both_families).and_then(ResolverBuilder::build) {
-            Ok(resolver) => Self::Dns(Box::new(resolver)),
+            Ok(resolver) => Self::Dns(Box::new(resolver), LastKnown::default()),
             Err(error) => {
                 tracing::warn!("no name servers, the C library resolves names of backends: {error}");
                 Self::System
@@ -47,22 +48,51 @@ impl Resolver {
     }
 
     pub(crate) async fn lookup(&self, host: &str) -> Result<Addresses, ProxyError> {
-        let (ips, ttl) = match self {
-            Self::Dns(resolver) => {
-                let found = resolver.lookup_ip(host).await.map_err(|error| failed(error.to_string()))?;
-                let until = Instant::from_std(found.valid_until());
-                (found.iter().take(MOST).collect(), until.saturating_duration_since(Instant::now()))
-            }
+        match self {
+            Self::Dns(resolver, last) => ask(resolver, last, host).await,
             Self::System => {
                 let found = tokio::net::lookup_host((host, 0)).await.map_err(|error| failed(error.to_string()))?;
-                (found.map(|address| address.ip()).take(MOST).collect::<Vec<_>>(), Duration::ZERO)
+                Addresses::new(host, found.map(|address| address.ip()), Duration::ZERO)
             }
-        };
+        }
+    }
+}
+
+impl Addresses {
+    fn new(host: &str, ips: impl Iterator<Item = IpAddr>, ttl: Duration) -> Result<Self, ProxyError> {
+        let ips: Vec<_> = ips.take(MOST).collect();
         if ips.is_empty() {
             return Err(failed(format!("{host} has no address")));
         }
-        Ok(Addresses { ips, until: Instant::now() + ttl.clamp(SHORTEST, LONGEST) })
+        Ok(Self { ips, until: Instant::now() + ttl.clamp(SHORTEST, LONGEST) })
     }
+}
+
+/// Asks the name servers. While none of them answers, what they said last counts.
+async fn ask(resolver: &TokioResolver, last: &LastKnown, host: &str) -> Result<Addresses, ProxyError> {
+    if let Some(known) = last.unasked(host, Instant::now()) {
+        return Ok(known);
+    }
+    // With something to fall back on there is no need to wait for long.
+    let patience = if last.has(host) { PATIENCE } else { Duration::MAX };
+    let error = match timeout(patience, resolver.lookup_ip(host)).await {
+        Ok(Ok(found)) => {
+            let ttl = Instant::from_std(found.valid_until()).saturating_duration_since(Instant::now());
+            let addresses = Addresses::new(host, found.iter(), ttl)?;
+            last.learn(host, &addresses.ips);
+            return Ok(addresses);
+        }
+        // That is an answer.
+        Ok(Err(error)) if error.is_no_records_found() => {
+            last.forget(host);
+            return Err(failed(error.to_string()));
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    let Some(known) = last.instead(host, Instant::now()) else { return Err(failed(error)) };
+    tracing::warn!(host, error, "no name server answers; the addresses that were known last stand in");
+    Ok(known)
 }
 
 fn name_server(address: &SocketAddr) -> NameServerConfig {
@@ -83,6 +113,8 @@ fn failed(error: String) -> ProxyError {
     ProxyError::caused(ProxyErrorKind::DnsError, error)
 }
 
+/// How long name servers have for a name whose last addresses are known.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// More addresses than anybody has patience for.
 const MOST: usize = 16;
 /// A TTL of nothing would mean a connection for each request.

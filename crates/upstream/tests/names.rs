@@ -4,7 +4,7 @@
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ struct NameServer {
     known: Arc<Mutex<Vec<Ipv4Addr>>>,
     /// Queries for an IPv4 address.
     asked: Arc<AtomicUsize>,
+    /// Whether it says nothing.
+    silent: Arc<AtomicBool>,
 }
 
 async fn name_server(ttl: u32, addresses: &[Ipv4Addr]) -> NameServer {
@@ -32,10 +34,14 @@ async fn name_server(ttl: u32, addresses: &[Ipv4Addr]) -> NameServer {
     let address = socket.local_addr().unwrap();
     let known = Arc::new(Mutex::new(addresses.to_vec()));
     let asked = Arc::new(AtomicUsize::new(0));
-    let (zone, counter) = (Arc::clone(&known), Arc::clone(&asked));
+    let silent = Arc::<AtomicBool>::default();
+    let (zone, counter, is_silent) = (Arc::clone(&known), Arc::clone(&asked), Arc::clone(&silent));
     tokio::spawn(async move {
         let mut buffer = [0; 1500];
         while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+            if is_silent.load(Ordering::SeqCst) {
+                continue;
+            }
             let query = Message::from_vec(&buffer[..length]).unwrap();
             let question = query.queries[0].clone();
             let mut response = query.into_response();
@@ -51,7 +57,7 @@ async fn name_server(ttl: u32, addresses: &[Ipv4Addr]) -> NameServer {
             socket.send_to(&response.to_vec().unwrap(), peer).await.unwrap();
         }
     });
-    NameServer { address, known, asked }
+    NameServer { address, known, asked, silent }
 }
 
 /// The same port on several addresses of this machine; each says its own.
@@ -107,6 +113,27 @@ async fn a_name_is_looked_up_again_when_its_ttl_has_run_out_and_not_before() {
     }
     assert!(begin.elapsed() >= Duration::from_millis(900), "after {:?}", begin.elapsed());
     assert!(before > 5 && names.asked.load(Ordering::SeqCst) <= 3, "{before} requests");
+}
+
+#[tokio::test]
+async fn while_no_name_server_answers_the_addresses_that_were_known_last_stand_in() {
+    let (names, port) = (name_server(1, &[ONE]).await, backends(&[ONE, TWO]).await);
+    let upstream = upstream(port, &names);
+    let ask = async || text(upstream.clone().oneshot(get("/")).await.unwrap()).await;
+    assert_eq!(ask().await, "127.0.0.1");
+    names.silent.store(true, Ordering::SeqCst);
+    // What was said holds for as long as its TTL, and for some seconds each time that nobody has answered.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(4) {
+        assert_eq!(ask().await, "127.0.0.1");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    *names.known.lock().unwrap() = vec![TWO];
+    names.silent.store(false, Ordering::SeqCst);
+    while ask().await != "127.0.0.2" {
+        assert!(begin.elapsed() < Duration::from_secs(30), "asks again when they are back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

@@ -164,7 +164,10 @@ impl HeadLimits {
             None if line != b"\r" && line.first().is_some_and(|first| !is_tchar(first)) => {
                 return Some(RefusedHead::Malformed);
             }
-            None if head.len() > self.target => return Some(RefusedHead::TargetTooLong),
+            // As the whole head will be judged, so that the limit is the same however it comes in.
+            None if line.split(|&byte| byte == b' ').nth(1).is_some_and(|target| target.len() > self.target) => {
+                return Some(RefusedHead::TargetTooLong);
+            }
             None => {}
         }
         // Nor does a bare CR become a line end.
@@ -248,6 +251,26 @@ fn judge(head: &[u8], limits: &HeadLimits) -> Result<State, RefusedHead> {
         (false, _) if upgrade => Ok(State::Verdict),
         (false, _) => Ok(State::Head),
     }
+}
+
+/// Where the first head of `bytes` ends, and what follows it, for fuzzing: if the head is whole and not refused.
+#[cfg(any(test, fuzzing))]
+pub(super) fn first_head(bytes: &[u8], limits: &HeadLimits) -> Option<(usize, Framed)> {
+    let end = head_end(bytes, 0)?;
+    let framed = match judge(&bytes[..end], limits).ok()? {
+        State::Length(length) => Framed::Length(length),
+        State::Chunked(_) => Framed::Chunked,
+        State::Head | State::Verdict | State::Tunnel => Framed::Length(0),
+    };
+    Some((end, framed))
+}
+
+/// How the body after a head is delimited.
+#[cfg(any(test, fuzzing))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framed {
+    Length(u64),
+    Chunked,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

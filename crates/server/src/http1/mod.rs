@@ -4,6 +4,8 @@
 mod chunked;
 mod direct;
 mod framing;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod interim;
 mod io;
 mod last;

@@ -127,6 +127,18 @@ impl Frames {
     }
 }
 
+/// What is seen in `bytes` when they come in pieces, for fuzzing.
+#[cfg(any(test, fuzzing))]
+pub(super) fn seen_in_pieces(bytes: &[u8], piece: usize) -> Seen {
+    let (mut frames, mut all) = (Frames::default(), Seen::default());
+    for part in bytes.chunks(piece.max(1)) {
+        let seen = frames.scan(part);
+        all.useful += seen.useful;
+        all.idle += seen.idle;
+    }
+    all
+}
+
 /// `PRI * HTTP/2.0` and so on (RFC 9113 §3.4).
 const PREFACE: usize = 24;
 

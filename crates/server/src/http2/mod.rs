@@ -1,6 +1,8 @@
 //! One HTTP/2 connection: hyper's connection, its time limits, its draining, and what its client may make it do.
 
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod stream;
 
 use std::future::{Future, poll_fn};

@@ -5,6 +5,8 @@
 //! response, move the bytes themselves. Heads and chunk sizes are parsed by httparse, as in hyper.
 
 mod body;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod head;
 mod output;
 

@@ -1,0 +1,259 @@
+//! Asking one thing over HTTP/1.1 or HTTP/2, and looking at the answer.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HOST as HOST_FIELD, IF_NONE_MATCH};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::authority::{Authority, HOST};
+use super::origin::{LARGE, PARTS, SMALL, content, receipt, static_length, text};
+use super::tally::Wrong;
+
+/// The proxy, and how to speak to it.
+#[derive(Clone)]
+pub(super) struct Target {
+    address: SocketAddr,
+    http1: TlsConnector,
+    http2: TlsConnector,
+}
+
+impl Target {
+    pub(super) fn new(address: SocketAddr, authority: &Authority) -> Result<Self> {
+        Ok(Self { address, http1: authority.connector(b"http/1.1")?, http2: authority.connector(b"h2")? })
+    }
+
+    pub(super) async fn tcp(&self, from: Ipv4Addr) -> Result<TcpStream, Wrong> {
+        let socket = TcpSocket::new_v4().map_err(Wrong::proxy)?;
+        socket.bind((from, 0).into()).map_err(Wrong::proxy)?;
+        let stream = socket.connect(self.address).await.context("connecting").map_err(Wrong::Proxy)?;
+        stream.set_nodelay(true).map_err(Wrong::proxy)?;
+        Ok(stream)
+    }
+
+    pub(super) async fn tls(&self, from: Ipv4Addr, connector: &TlsConnector) -> Result<TlsStream<TcpStream>, Wrong> {
+        let name = HOST.try_into().map_err(Wrong::proxy)?;
+        let stream = self.tcp(from).await?;
+        connector.connect(name, stream).await.context("TLS handshake").map_err(Wrong::Proxy)
+    }
+
+    /// A connection that speaks HTTP/1.1, for whoever writes the bytes.
+    pub(super) async fn raw(&self, from: Ipv4Addr) -> Result<TlsStream<TcpStream>, Wrong> {
+        self.tls(from, &self.http1).await
+    }
+
+    pub(super) async fn http1(&self, from: Ipv4Addr) -> Result<Connection, Wrong> {
+        let stream = TokioIo::new(self.raw(from).await?);
+        let (sender, connection) = http1::handshake(stream).await.map_err(Wrong::proxy)?;
+        tokio::spawn(connection);
+        Ok(Connection::Http1(sender))
+    }
+
+    pub(super) async fn http2(&self, from: Ipv4Addr) -> Result<Connection, Wrong> {
+        let stream = TokioIo::new(self.tls(from, &self.http2).await?);
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.map_err(Wrong::proxy)?;
+        tokio::spawn(connection);
+        Ok(Connection::Http2(sender))
+    }
+
+    pub(super) fn url(&self, scheme: &str, path: &str) -> String {
+        format!("{scheme}://{HOST}:{}{path}", self.address.port())
+    }
+}
+
+type Body = BoxBody<Bytes, Infallible>;
+
+/// An open connection.
+pub(super) enum Connection {
+    Http1(http1::SendRequest<Body>),
+    Http2(http2::SendRequest<Body>),
+}
+
+impl Connection {
+    /// For another task to ask on, where that can be.
+    pub(super) fn share(&self) -> Option<Self> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(sender) => Some(Self::Http2(sender.clone())),
+        }
+    }
+
+    /// Whether it can be asked on once more.
+    pub(super) async fn is_open(&mut self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.ready().await.is_ok(),
+            Self::Http2(sender) => sender.ready().await.is_ok(),
+        }
+    }
+
+    async fn send(&mut self, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Self::Http1(sender) => sender.send_request(request).await,
+            Self::Http2(sender) => sender.send_request(request).await,
+        }
+    }
+
+    /// Asks, and judges the answer. `Ok(false)`: refused by the rate limit.
+    pub(super) async fn ask(&mut self, target: &Target, ask: &Ask, fields: &[(&str, String)]) -> Result<bool, Wrong> {
+        let request = ask.request(target, fields, matches!(self, Self::Http2(_))).map_err(Wrong::Proxy)?;
+        let exchange = async {
+            let sent = self.send(request).await;
+            let response = sent.with_context(|| format!("{ask:?}")).map_err(Wrong::Upstream)?;
+            let (head, body) = response.into_parts();
+            let body = body.collect().await.with_context(|| format!("{ask:?}: the body")).map_err(Wrong::Upstream)?;
+            Ok((head, body.to_bytes()))
+        };
+        let waited = tokio::time::timeout(PATIENCE, exchange).await;
+        let (head, body) = waited.map_err(|_| Wrong::Proxy(anyhow!("{ask:?}: no answer in {PATIENCE:?}")))??;
+        match head.status {
+            StatusCode::TOO_MANY_REQUESTS if head.headers.contains_key("retry-after") => return Ok(false),
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                let why = head.headers.get("proxy-status").map(|why| why.to_str().unwrap_or_default().to_owned());
+                let why = why.ok_or_else(|| Wrong::Proxy(anyhow!("{ask:?}: {} without Proxy-Status", head.status)))?;
+                return Err(Wrong::Upstream(anyhow!("{ask:?}: {} {why}", head.status)));
+            }
+            status if status != ask.status() => return Err(Wrong::Proxy(anyhow!("{ask:?}: {status}"))),
+            _ => {}
+        }
+        match ask.is_answered_by(&head, &body) {
+            true => Ok(true),
+            false => Err(Wrong::Proxy(anyhow!("{ask:?}: another answer, of {} bytes: {:?}", body.len(), head.headers))),
+        }
+    }
+}
+
+/// Longer than any backend is away.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One thing to ask for.
+#[derive(Clone, Debug)]
+pub(super) enum Ask {
+    /// Bytes that the cache may keep.
+    Static(u32),
+    /// Text that the cache may keep, compressed.
+    StyleSheet(u32),
+    /// What the asker has already.
+    Known(u32),
+    Dynamic(u32),
+    Head(u32),
+    Large(u32),
+    Slow(u32),
+    /// A body that comes in parts.
+    Stream(u32),
+    Upload {
+        seed: u32,
+        length: usize,
+        is_chunked: bool,
+    },
+    /// What the path filter keeps from everyone.
+    Blocked,
+}
+
+impl Ask {
+    /// What a visitor asks for: mostly what is cached, seldom what is large.
+    pub(super) fn any() -> Self {
+        let seed = fastrand::u32(..);
+        // Together more than the cache holds.
+        let stored = fastrand::u32(..300).min(fastrand::u32(..300));
+        match fastrand::u32(..100) {
+            0..25 => Self::Static(stored),
+            25..40 => Self::StyleSheet(stored),
+            40..47 => Self::Known(stored),
+            47..70 => Self::Dynamic(seed),
+            70..74 => Self::Head(seed),
+            74..77 => Self::Large(seed),
+            77..82 => Self::Slow(seed),
+            82..85 => Self::Stream(seed),
+            85..96 => Self::Upload { seed, length: fastrand::usize(..40_000), is_chunked: fastrand::bool() },
+            _ => Self::Blocked,
+        }
+    }
+
+    fn path(&self) -> String {
+        match self {
+            Self::Static(seed) | Self::Known(seed) => format!("/static/{seed}.bin"),
+            Self::StyleSheet(seed) => format!("/static/{seed}.css"),
+            Self::Dynamic(seed) | Self::Head(seed) => format!("/dynamic/{seed}"),
+            Self::Large(seed) => format!("/large/{seed}"),
+            Self::Slow(seed) => format!("/slow/{seed}"),
+            Self::Stream(seed) => format!("/stream/{seed}"),
+            Self::Upload { .. } => "/sink".to_owned(),
+            Self::Blocked => "/.env".to_owned(),
+        }
+    }
+
+    fn request(&self, target: &Target, fields: &[(&str, String)], is_http2: bool) -> Result<Request<Body>> {
+        let method = match self {
+            Self::Head(_) => Method::HEAD,
+            Self::Upload { .. } => Method::POST,
+            _ => Method::GET,
+        };
+        let mut request = Request::builder().method(method);
+        request = match is_http2 {
+            true => request.uri(target.url("https", &self.path())),
+            false => request.uri(self.path()).header(HOST_FIELD, HOST),
+        };
+        for (name, value) in fields {
+            request = request.header(*name, value);
+        }
+        request = match self {
+            Self::StyleSheet(_) => request.header(ACCEPT_ENCODING, "gzip"),
+            Self::Known(seed) => request.header(IF_NONE_MATCH, format!("\"{seed}\"")),
+            _ => request,
+        };
+        let body = match self {
+            Self::Upload { is_chunked: true, .. } => {
+                let bytes = self.sent();
+                let parts: Vec<_> = bytes.chunks(7000).map(|part| Ok(Frame::data(bytes.slice_ref(part)))).collect();
+                StreamBody::new(stream::iter(parts)).boxed()
+            }
+            _ => Full::new(self.sent()).boxed(),
+        };
+        Ok(request.body(body)?)
+    }
+
+    fn sent(&self) -> Bytes {
+        match self {
+            Self::Upload { seed, length, .. } => content(*seed, *length).collect(),
+            _ => Bytes::new(),
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Known(_) => StatusCode::NOT_MODIFIED,
+            Self::Blocked => StatusCode::NOT_FOUND,
+            _ => StatusCode::OK,
+        }
+    }
+
+    fn is_answered_by(&self, head: &http::response::Parts, body: &[u8]) -> bool {
+        let is = |seed: u32, length: usize| body.len() == length && content(seed, length).eq(body.iter().copied());
+        match self {
+            Self::Static(seed) => is(*seed, static_length(*seed)),
+            // Small ones are not worth it.
+            Self::StyleSheet(seed) => match head.headers.get(CONTENT_ENCODING) {
+                Some(coding) => coding == "gzip" && !body.is_empty(),
+                None => body == text(*seed).as_bytes(),
+            },
+            Self::Known(_) | Self::Head(_) => body.is_empty(),
+            Self::Dynamic(seed) | Self::Slow(seed) => is(*seed, SMALL),
+            Self::Large(seed) => is(*seed, LARGE),
+            Self::Stream(seed) => is(*seed, SMALL * PARTS),
+            Self::Upload { .. } => body == receipt(&self.sent()).as_bytes(),
+            Self::Blocked => body == b"Not Found\n",
+        }
+    }
+}

@@ -15,7 +15,7 @@ for (const perMessageDeflate of [false, { threshold: 0 }]) {
     parts.forEach((part, at) => socket.send(part, { fin: at === parts.length - 1 }));
     return (await answer)[0];
   };
-  for (const size of [0, 1, 125, 126, 65535, 65536, 1 << 20, 16 << 20]) {
+  for (const size of [0, 1, 125, 126, 65535, 65536, 1 << 20, 4 << 20]) {
     const message = Buffer.alloc(size, 'some bytes that can be compressed');
     assert.ok((await echo(message)).equals(message), `${size} bytes`);
   }

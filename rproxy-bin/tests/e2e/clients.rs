@@ -89,7 +89,7 @@ fn npm_ws_and_pypi_websockets_get_along_in_both_modes_and_over_tls() {
     };
     let authority = tempfile::tempdir().unwrap();
     let application = Application::start("server.mjs", &[]);
-    let by_message = ("RPROXY_WS_MAX_MESSAGE", "20MiB");
+    let by_message = ("RPROXY_WS_MAX_MESSAGE", "5MiB");
     let over_tls = tls(&authority);
     for (scheme, settings, compressed) in [
         ("ws", vec![], "permessage-deflate"),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -43,11 +43,15 @@ struct Rule {
 impl PathRules {
     /// The curated list: what is not meant to be served and often is by accident. Version 2026-11.4.
     pub fn sensitive() -> Self {
-        // The list is a constant and a test builds it; a filter that blocks nothing would be worse.
-        match Self::builder().sensitive().and_then(PathRulesBuilder::build) {
-            Ok(rules) => rules,
-            Err(error) => unreachable!("the curated list: {error}"),
-        }
+        // Built once, which takes some milliseconds.
+        static RULES: LazyLock<PathRules> = LazyLock::new(|| {
+            // The list is a constant and a test builds it; a filter that blocks nothing would be worse.
+            match PathRules::builder().sensitive().and_then(PathRulesBuilder::build) {
+                Ok(rules) => rules,
+                Err(error) => unreachable!("the curated list: {error}"),
+            }
+        });
+        RULES.clone()
     }
 
     /// Starts with no rule at all.
@@ -62,6 +66,9 @@ impl PathRules {
     ///
     /// An entry that is no glob, or an empty list.
     pub fn parse_list(list: &str) -> Result<Self, PathRulesError> {
+        if list.trim().eq_ignore_ascii_case("default") {
+            return Ok(Self::sensitive());
+        }
         let mut builder = Self::builder();
         for entry in entries(list) {
             builder = match entry.strip_prefix('!') {
@@ -329,8 +336,6 @@ impl fmt::Display for Explanation {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::LazyLock;
-
     use super::*;
     use proptest::prelude::*;
 

@@ -566,7 +566,8 @@ fn bash_reads_its_script() {
     let complete = "COMP_WORDS=(rproxy --rate-l) COMP_CWORD=1; _rproxy rproxy --rate-l rproxy; echo ${COMPREPLY[@]}";
     let output = Process::new("bash").args(["--norc", "-c", &format!("{script}\n{complete}")]).output().unwrap();
     let completed = String::from_utf8(output.stdout).unwrap();
-    assert_eq!((completed.trim(), &*output.stderr), ("--rate-limit-enabled --rate-limit", &b""[..]));
+    let flags = "--rate-limit-enabled --rate-limit --rate-limit-store --rate-limit-fallback --rate-limit-store-timeout";
+    assert_eq!((completed.trim(), &*output.stderr), (flags, &b""[..]));
 }
 
 #[test]

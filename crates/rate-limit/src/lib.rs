@@ -77,7 +77,8 @@
 //! Nobody is ever refused because there are many others. Each policy has a table of its own: with tiers of /56 and /48,
 //! five million IPv6 sources take some 27 MiB at the most.
 //!
-//! A store costs what the way to it costs; nothing of it is there without one.
+//! A store costs what the way to it costs; nothing of it is there without one. While it is asked, the service that was
+//! ready is kept for the answer, and a clone of it takes the next request: the inner service has to be [`Clone`].
 //!
 //! # How it fails
 //!

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::io::tcp::TcpSettings;
-use ::redis::{Client, IntoConnectionInfo};
+use ::redis::{Client, ConnectionAddr, IntoConnectionInfo};
 
 use self::connections::Connections;
 pub use self::connections::RedisStats;
@@ -31,7 +31,8 @@ use crate::store::{Charge, RateLimitStore, StoreFuture};
 /// ```
 ///
 /// A request is one round trip, of a script that counts it under all of its policies at once, by the clock of the
-/// server: those of the machines need not agree. A key is kept until it has its whole quota again, in some 100 bytes;
+/// server: those of the machines need not agree. A key is kept until it has its whole quota again, in some 100 bytes,
+/// under a hash (SHA-256, of which 128 bits are kept), so that nobody's token stands there and none is too long;
 /// give the server a `maxmemory` if addresses may be many. Whatever counts together has to have the same quotas under
 /// the same names; others want a [prefix](Self::prefix) or a database (`redis://127.0.0.1/1`) of their own. A
 /// Redis Cluster is of no use, as the keys of one request belong together.
@@ -55,16 +56,20 @@ pub struct RedisStore {
 
 impl RedisStore {
     /// Of the server at this URL: `redis://USER:PASSWORD@HOST:PORT/DATABASE`, where all but the host may be left out, or
-    /// `redis+unix:///PATH`. Nothing is connected yet.
+    /// `redis+unix:///PATH`. TLS (`rediss://`) is not supported. Nothing is connected yet.
     ///
     /// # Errors
     ///
     /// If the URL is none of these.
     pub fn new(url: &str) -> Result<Self, RedisUrlError> {
-        let client = url.into_connection_info().and_then(|info| {
-            // Requests go one behind the other: none of them may wait for the answer to the one before.
-            Client::open(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
-        });
+        let info = url.into_connection_info().map_err(|error| RedisUrlError { reason: reason(&error) })?;
+        // The driver would speak it where another crate has asked for that, with whatever provider the process has, or a
+        // panic where it has none.
+        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+            return Err(RedisUrlError { reason: "TLS is not supported".to_owned() });
+        }
+        // Requests go one behind the other: none of them may wait for the answer to the one before.
+        let client = Client::open(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)));
         let client = client.map_err(|error| RedisUrlError { reason: reason(&error) })?;
         Ok(Self { connections: Arc::new(Connections::new(client)), prefix: "rproxy".into(), deadline: DEADLINE })
     }
@@ -118,3 +123,21 @@ fn reason(error: &::redis::RedisError) -> String {
 }
 
 const DEADLINE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_that_of_a_server_without_tls_and_is_not_shown() {
+        for url in ["redis://127.0.0.1/", "redis://me:secret@[::1]:6380/3", "valkey://a.example", "redis+unix:///run/r"]
+        {
+            let store = RedisStore::new(url).unwrap();
+            assert!(!format!("{store:?}").contains("secret"));
+        }
+        for url in ["rediss://me:secret@a.example", "valkeys://a.example", "http://me:secret@a.example", "a", ""] {
+            let error = RedisStore::new(url).unwrap_err().to_string();
+            assert!(error.starts_with("bad Redis URL: ") && !error.contains("secret"), "{error}");
+        }
+    }
+}

@@ -64,26 +64,21 @@ pub(super) fn left(answer: &[i64]) -> Result<Vec<Left>, StoreError> {
     left.collect::<Option<_>>().ok_or_else(|| StoreError::Failed("an answer that the script does not give".into()))
 }
 
-/// Short keys are readable to whoever looks for them. Of long ones there is a hash, or a client could fill the server
-/// with what it sends.
+/// Of the key itself a hash: it may be somebody's token, and as long as a client likes.
 fn key(prefix: &str, charge: &Charge) -> Vec<u8> {
-    let mut key = Vec::with_capacity(prefix.len() + charge.policy.len() + LONGEST_KEY + 2);
+    let mut key = Vec::with_capacity(prefix.len() + charge.policy.len() + HASH + 2);
     for part in [prefix, &charge.policy] {
         key.extend_from_slice(part.as_bytes());
         key.push(b':');
     }
-    match charge.key.len() {
-        0..LONGEST_KEY => key.extend_from_slice(&charge.key),
-        // As long as no key that stands for itself.
-        _ => key.extend_from_slice(&Sha256::digest(&charge.key)),
-    }
+    key.extend(Sha256::digest(&charge.key).into_iter().take(HASH));
     key
 }
 
 const SOURCE: &str = include_str!("gcra.lua");
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(SOURCE));
-// That of a SHA-256.
-const LONGEST_KEY: usize = 32;
+// 128 bits: nobody finds another key with the same.
+const HASH: usize = 16;
 
 #[cfg(test)]
 #[allow(dead_code, reason = "it is there for other tests, too")]
@@ -176,18 +171,20 @@ mod tests {
     }
 
     #[test]
-    fn a_long_key_takes_no_more_room_than_a_short_one() {
-        let charge = |key: Vec<u8>| Charge {
-            policy: "api".into(),
+    fn of_a_key_there_is_a_hash_however_long_it_is() {
+        let charge = |policy: &str, key: &[u8]| Charge {
+            policy: policy.into(),
             key: key.into(),
             quota: Quota::per_second(1),
             cost: NonZeroU32::MIN,
         };
-        let of = |bytes: &[u8]| key("rproxy", &charge(bytes.to_vec()));
-        assert_eq!(of(b"abc"), b"rproxy:api:abc");
-        assert_eq!(of(&[b'x'; 60_000]).len(), "rproxy:api:".len() + LONGEST_KEY);
+        let of = |bytes: &[u8]| key("rproxy", &charge("api", bytes));
+        assert!(of(b"secret").starts_with(b"rproxy:api:"));
+        for bytes in [&b"secret"[..], &[b'x'; 60_000]] {
+            assert_eq!(of(bytes).len(), "rproxy:api:".len() + 16);
+            assert!(!of(bytes).windows(6).any(|part| part == b"secret"));
+        }
         assert_ne!(of(&[b'x'; 60_000]), of(&[b'x'; 60_001]));
-        // A short one is never taken for the hash of a long one.
-        assert!(of(&[b'x'; 31]).len() < of(&[b'x'; 32]).len());
+        assert_ne!(of(b"secret"), key("rproxy", &charge("login", b"secret")));
     }
 }

@@ -67,12 +67,21 @@ fn the_page_says_what_the_settings_make_of_it() {
     }
 }
 
-/// A backend whose responses do not end, of a kind that is compressed where that is asked for.
+/// A backend whose responses do not end, of a kind that is compressed where that is asked for, and of a text that takes
+/// up room when it is.
 fn endless() -> SocketAddr {
     scripted(|mut stream| {
         if read_head(&mut stream).is_some() {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n");
-            let text = "All work and no play makes Jack a dull boy.\n".repeat(1000);
+            // xorshift: 64 printable bytes without an order.
+            let mut state = 0x2545_f491_u32;
+            let letters = std::iter::repeat_with(|| {
+                state ^= state << 13;
+                state ^= state >> 17;
+                state ^= state << 5;
+                char::from(b'0' + (state >> 26) as u8)
+            });
+            let text: String = letters.take(50_000).collect();
             while stream.write_all(text.as_bytes()).is_ok() {}
         }
     })
@@ -144,18 +153,16 @@ fn connections_of_http2_hold_no_more_than_the_page_says() {
         let before = resident(&proxy);
         // All that may be asked for, with a window that never closes, and nothing read.
         let wide = [(4, (1 << 31) - 1)];
-        let clients: Vec<Client> = (0..4)
-            .map(|_| {
-                let mut client = Client::connect(proxy.address, &config).greeted(&wide);
-                client.send(&Frame::new(8, 0, 0, ((1_u32 << 31) - 70_000).to_be_bytes().to_vec()).bytes());
-                for number in 0..limits.concurrent_streams {
-                    let mut head = frames::get("/");
-                    head.extend(frames::field("accept-encoding", "br"));
-                    client.request(2 * number + 1, &head);
-                }
-                client
-            })
-            .collect();
+        let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(proxy.address, &config).greeted(&wide)).collect();
+        // Asked for when all are there: what is compressed keeps the worker from greeting others.
+        for client in &mut clients {
+            client.send(&Frame::new(8, 0, 0, ((1_u32 << 31) - 70_000).to_be_bytes().to_vec()).bytes());
+            for number in 0..limits.concurrent_streams {
+                let mut head = frames::get("/");
+                head.extend(frames::field("accept-encoding", "br"));
+                client.request(2 * number + 1, &head);
+            }
+        }
         let each = grown(&proxy, before) / clients.len();
         let most = limits.worst_case().http2 + streams * each_stream + encoders * ENCODER / clients.len();
         eprintln!(

@@ -223,7 +223,7 @@ async fn attack_once(
     if attack.is_http2() {
         let stream = target.socket(number, tls).await?;
         counters.connections.fetch_add(1, Relaxed);
-        return http2::attack(attack, stream, target.path, counters).await;
+        return http2::attack(attack, stream, &target.path, counters).await;
     }
     let mut stream = target.tcp(number).await?;
     counters.connections.fetch_add(1, Relaxed);

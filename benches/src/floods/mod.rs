@@ -109,9 +109,10 @@ async fn turns(options: &Options, workbench: &Workbench, origin: &Running, attac
         rproxy: &workbench.rproxy,
     };
     let running = Proxy::Rproxy.start(place).await?;
-    let target = |path| Target {
+    let target = |path: &str| Target {
         address: running.address,
-        path,
+        path: path.to_owned(),
+        origin: origin.address,
         certificate: attack.is_over_tls().then(|| workbench.certificate.clone()),
     };
     let honest = target("/small");

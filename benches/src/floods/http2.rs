@@ -34,8 +34,9 @@ where
         hello.extend(frame(WINDOW_UPDATE, 0, 0, &(window - 65_535).to_be_bytes()));
     }
     to.write_all(&hello).await?;
+    let head = head(path);
     tokio::select! {
-        ended = send(attack, &mut to, &head(path), counters) => ended,
+        ended = send(attack, &mut to, &head, counters) => ended,
         ended = discard(attack, &mut from) => ended,
     }
 }

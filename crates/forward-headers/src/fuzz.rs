@@ -6,7 +6,9 @@ use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, TE};
 use http::{Method, Request};
 use rproxy_client_ip::{ClientIp, PeerAddr, TrustedPeer};
 
-use crate::layer::{Settings, Via};
+use crate::forwarded::Forwarded;
+use crate::layer::Settings;
+use crate::via::Via;
 use crate::{forwarding, hop_by_hop, max_forwards};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -23,14 +25,18 @@ pub fn request_fields(bytes: &[u8]) {
     if is_trusted {
         request.extensions_mut().insert(TrustedPeer::default());
     }
-    let settings = Settings { forwarded: choice & 2 == 2, via: Via::new("rproxy").filter(|_| choice & 4 == 4) };
+    let settings = Settings {
+        forwarded: (choice & 2 == 2).then(Forwarded::default),
+        via: Via::new("rproxy").filter(|_| choice & 4 == 4),
+        ..Settings::default()
+    };
     let before = request.headers().clone();
 
-    hop_by_hop::remove(request.headers_mut());
+    let seen = hop_by_hop::remove(request.headers_mut());
     let once = request.headers().clone();
     hop_by_hop::remove(request.headers_mut());
     assert_eq!(request.headers(), &once, "removing twice is removing once");
-    if forwarding::rebuild(&mut request, &settings).is_err() {
+    if forwarding::rebuild(&mut request, &settings, seen).is_err() {
         return;
     }
     let after = request.headers();
@@ -41,7 +47,7 @@ pub fn request_fields(bytes: &[u8]) {
     for name in ["x-forwarded-proto", "x-forwarded-port", "x-request-id"] {
         assert_eq!(only(name).len(), 1, "{name}");
     }
-    assert_eq!(only("forwarded").len(), usize::from(settings.forwarded));
+    assert_eq!(only("forwarded").len(), usize::from(settings.forwarded.is_some()));
     for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "proxy", "expect"] {
         assert!(!after.contains_key(name), "{name}");
     }

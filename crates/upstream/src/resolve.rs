@@ -113,8 +113,8 @@ fn failed(error: String) -> ProxyError {
     ProxyError::caused(ProxyErrorKind::DnsError, error)
 }
 
-/// How long name servers have for a name whose last addresses are known.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long name servers have for a name whose last addresses are known: less than any time for a whole connection.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// More addresses than anybody has patience for.
 const MOST: usize = 16;
 /// A TTL of nothing would mean a connection for each request.

@@ -380,7 +380,8 @@ fn a_backend_that_can_not_be_reached_gets_502_or_504() {
 
 #[test]
 fn a_backend_that_does_not_take_what_it_is_sent_gets_an_end() {
-    let backends: [(fn(&mut TcpStream), Gets); 3] = [
+    type Answer = fn(&mut TcpStream);
+    let backends: [(Answer, Gets); 3] = [
         // Never reads.
         (hang, Error(504, "http_response_timeout")),
         (

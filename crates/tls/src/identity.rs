@@ -47,8 +47,8 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
             let length = value.data.len();
             let mut der = vec![value.tag().0 as u8];
             match length {
-                ..0x80 => der.push(length as u8),
-                ..0x100 => der.extend([0x81, length as u8]),
+                0..0x80 => der.push(length as u8),
+                0x80..0x100 => der.extend([0x81, length as u8]),
                 _ => der.extend([0x82, (length >> 8) as u8, length as u8]),
             }
             der.extend_from_slice(value.data);

@@ -59,26 +59,22 @@ where
 }
 
 /// A body that was compressed here, or one that was not.
-pub(crate) type MaybeCompressed<B> = Either<Pin<Box<Compressed<B>>>, B>;
+pub(crate) type MaybeCompressed<B> = Either<Pin<Box<Placed<CompressionBody<B>>>>, B>;
 
 pin_project! {
-    /// A body with an encoder.
-    pub(crate) struct Compressed<B> {
+    /// A body with an encoder, and the place of that.
+    pub(crate) struct Placed<B> {
         #[pin]
-        body: CompressionBody<B>,
+        body: B,
         place: Place,
     }
 }
 
-impl<B> Body for Compressed<B>
-where
-    B: Body,
-    CompressionBody<B>: Body,
-{
-    type Data = <CompressionBody<B> as Body>::Data;
-    type Error = <CompressionBody<B> as Body>::Error;
+impl<B: Body> Body for Placed<B> {
+    type Data = B::Data;
+    type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         self.project().body.poll_frame(cx)
     }
 
@@ -99,7 +95,7 @@ struct Place(&'static AtomicUsize);
 impl Place {
     fn take(taken: &'static AtomicUsize) -> Option<Self> {
         let one_more = |places| (places < MOST_ENCODERS).then_some(places + 1);
-        taken.fetch_update(Relaxed, Relaxed, one_more).is_ok().then_some(Self(taken))
+        taken.fetch_update(Relaxed, Relaxed, one_more).is_ok().then(|| Self(taken))
     }
 }
 
@@ -166,7 +162,7 @@ where
                     if response.headers().contains_key(CONTENT_ENCODING) {
                         weaken_etag(response.headers_mut());
                     }
-                    return Poll::Ready(Ok(response.map(|body| Either::Left(Box::pin(Compressed { body, place })))));
+                    return Poll::Ready(Ok(response.map(|body| Either::Left(Box::pin(Placed { body, place })))));
                 }
             }
         }

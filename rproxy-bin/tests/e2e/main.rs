@@ -14,6 +14,7 @@ mod pebble;
 #[path = "../../../crates/rate-limit/tests/support/redis.rs"]
 mod redis;
 #[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests of hostile clients")]
 mod support;
 
 mod cache_rules;

@@ -103,6 +103,23 @@ fn every_single_setting_that_a_page_shows_is_accepted() {
     assert!(lines >= 20, "{lines} lines");
 }
 
+#[test]
+fn every_link_leads_somewhere() {
+    let mut links = 0;
+    for (page, text) in pages() {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = link.split('#').next().unwrap();
+            // What `docs/reliability/` holds is written by runs that take their time.
+            if path.is_empty() || link.contains("://") || path.starts_with("reliability/") {
+                continue;
+            }
+            links += 1;
+            assert!(page.parent().unwrap().join(path).exists(), "{}: {link}", page.display());
+        }
+    }
+    assert!(links >= 40, "{links} links");
+}
+
 fn is_key(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }

@@ -87,7 +87,7 @@ impl<B: Body> Body for Placed<B> {
     }
 }
 
-/// The place of an encoder among those that there may be at once: each takes a megabyte, and clients that ask for much and
+/// The place of an encoder among those that there may be at once: brotli's takes ten megabytes of a long body, and clients that ask for much and
 /// take nothing could have them by the thousand.
 #[derive(Debug)]
 struct Place(&'static AtomicUsize);
@@ -109,7 +109,7 @@ impl Drop for Place {
 static ENCODERS: AtomicUsize = AtomicUsize::new(0);
 
 /// More responses at once are sent as they are.
-const MOST_ENCODERS: usize = 256;
+const MOST_ENCODERS: usize = 64;
 
 type Compress<B, E> = ResponseFuture<Ready<Result<Response<B>, E>>, DefaultPredicate>;
 

@@ -564,7 +564,9 @@ fn bash_reads_its_script() {
     }
     let Command::Completions(script) = parse(&["completions", "bash"], &[]).unwrap() else { panic!("no script") };
     let complete = "COMP_WORDS=(rproxy --rate-l) COMP_CWORD=1; _rproxy rproxy --rate-l rproxy; echo ${COMPREPLY[@]}";
-    let output = Process::new("bash").args(["--norc", "-c", &format!("{script}\n{complete}")]).output().unwrap();
+    // Read from a file, as shells do: it is too long for an argument.
+    let file = file(&format!("{script}\n{complete}\n"));
+    let output = Process::new("bash").args(["--norc", file.path_str()]).output().unwrap();
     let completed = String::from_utf8(output.stdout).unwrap();
     let flags = "--rate-limit-enabled --rate-limit --rate-limit-store --rate-limit-fallback --rate-limit-store-timeout";
     assert_eq!((completed.trim(), &*output.stderr), (flags, &b""[..]));

@@ -135,8 +135,6 @@ const CLAIMS: &[&str] = &[
     "Proxy",
     "Proxy-Authorization",
     "Proxy-Connection",
-    "Content_Length",
-    "Transfer_Encoding",
 ];
 
 /// Fields that clients send by themselves.

@@ -45,7 +45,9 @@ fn follow(bytes: &[u8], piece: usize) -> (u64, Option<usize>) {
         end = end.saturating_add(piece).min(bytes.len());
         match scanner.scan(&bytes[start..end]) {
             Scan::Pass(passed) => start += passed,
-            Scan::Refuse(..) | Scan::Broken(_) => return (scanner.heads(), None),
+            Scan::Refuse(..) => return (scanner.heads(), None),
+            // The head of the message that goes wrong may have gone ahead.
+            Scan::Broken(_) => return (scanner.heads().saturating_sub(1), None),
         }
     }
     (scanner.heads(), Some(start))

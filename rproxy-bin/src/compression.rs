@@ -87,8 +87,8 @@ impl<B: Body> Body for Placed<B> {
     }
 }
 
-/// The place of an encoder among those that there may be at once: brotli's takes ten megabytes of a long body, and clients that ask for much and
-/// take nothing could have them by the thousand.
+/// The place of an encoder among those that there may be at once: brotli's takes up to thirty megabytes for a long body,
+/// and clients that ask for much and take nothing could have them by the thousand.
 #[derive(Debug)]
 struct Place(&'static AtomicUsize);
 

@@ -154,8 +154,8 @@ fn table(options: &Options, machine: &Machine, rows: &[Row]) -> Result<String> {
     let mut text = format!(
         "<!-- Written by `cargo run --release -p rproxy-benches -- floods`. -->\n\n\
          An honest client ({}) in {} turns of {} s alone and as many beside each attack, taken in pairs; every request of its \
-         was answered with 200. Client, attackers, rproxy and its backend share the machine, so a part of what the honest \
-         client notices is the attackers' own processor time.\n\n{} with {} cores, Linux {}, commit {}, load {} when it began.\n\n\
+         was answered with 200. Client, attackers, rproxy and its backend share the machine; the attackers get the processor time \
+         that none of the others wants (`SCHED_IDLE`), which is as much as they can use.\n\n{} with {} cores, Linux {}, commit {}, load {} when it began.\n\n\
          | Attack | What they did | p99 alone, ms | p99 beside it, ms | Ratio | Memory alone | Memory beside it |\n\
          |---|---|--:|--:|--:|--:|--:|\n",
         HONEST.describe(),

@@ -10,27 +10,34 @@ use crate::alike::{begins, is};
 /// Whether the field `name` is one of them, in whatever spelling. Names are in lower case.
 pub(crate) fn is_foreign(name: &str) -> bool {
     let Some(first) = name.as_bytes().first() else { return false };
-    // Most fields are told by their length and first letter.
-    let is_likely = LETTERS.get(name.len()).is_some_and(|letters| letters & letter(*first) != 0);
+    let Some(last) = name.as_bytes().last() else { return false };
+    // Most fields are told by their length with their first letter and their last. None of the names ends in a hyphen.
+    let is_among = |table: &[u32], byte: u8| table.get(name.len()).is_some_and(|letters| letters & letter(byte) != 0);
+    let is_likely = is_among(&FIRST, *first) && is_among(&LAST, *last);
     is_likely && NAMES.iter().copied().flatten().any(|other| is(name, other))
         || families(name).iter().any(|family| begins(name, family))
 }
 
 /// For each length, the first letters of the names that are as long.
-static LETTERS: [u32; LONGEST + 1] = {
+static FIRST: [u32; LONGEST + 1] = letters(false);
+
+/// And their last ones.
+static LAST: [u32; LONGEST + 1] = letters(true);
+
+const fn letters(of_the_end: bool) -> [u32; LONGEST + 1] {
     let mut letters = [0; LONGEST + 1];
     let mut group = 0;
     while group < NAMES.len() {
         let mut name = 0;
         while name < NAMES[group].len() {
             let bytes = NAMES[group][name].as_bytes();
-            letters[bytes.len()] |= letter(bytes[0]);
+            letters[bytes.len()] |= letter(bytes[if of_the_end { bytes.len() - 1 } else { 0 }]);
             name += 1;
         }
         group += 1;
     }
     letters
-};
+}
 
 /// A bit for each letter, by its five lowest.
 const fn letter(byte: u8) -> u32 {
@@ -156,10 +163,21 @@ fn families(name: &str) -> &'static [&'static str] {
         // Apache's mod_ssl, and nginx by convention.
         Some(b's') => &["ssl-client-"],
         Some(b't') => &["tailscale-user-"],
-        Some(b'x') => X_FAMILIES,
+        // By the letter behind `x-` most of those are told as well.
+        Some(b'x') if name.as_bytes().get(2).is_some_and(|&third| X_LETTERS & letter(third) != 0) => X_FAMILIES,
         _ => &[],
     }
 }
+
+const X_LETTERS: u32 = {
+    let mut letters = 0;
+    let mut family = 0;
+    while family < X_FAMILIES.len() {
+        letters |= letter(X_FAMILIES[family].as_bytes()[2]);
+        family += 1;
+    }
+    letters
+};
 
 const X_FAMILIES: &[&str] = &[
     "x-ssl-client-",

@@ -1,6 +1,6 @@
 //! Text that has to stand in a path for a glob to match it: most paths have none of it, and are done with one search.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
@@ -21,12 +21,14 @@ impl Literals {
             };
         }
         // Where `.sql` is found, `.sqlite` need not be looked for.
-        let mut literals: Vec<_> = literals.into_iter().collect();
-        literals.sort_by_key(String::len);
-        let mut needed: Vec<String> = Vec::new();
+        let mut literals: Vec<_> = literals.iter().map(String::as_bytes).collect();
+        literals.sort_by_key(|literal| literal.len());
+        let (mut needed, mut lengths) = (HashSet::new(), BTreeSet::new());
         for literal in literals {
-            if !needed.iter().any(|shorter| literal.contains(shorter.as_str())) {
-                needed.push(literal);
+            let mut parts = lengths.iter().flat_map(|&length| literal.windows(length));
+            if !parts.any(|part| needed.contains(part)) {
+                needed.insert(literal);
+                lengths.insert(literal.len());
             }
         }
         // A tenth of the memory of the automaton that would be a little faster.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -23,6 +23,11 @@ struct Compiled {
     rules: Vec<Rule>,
     /// Of the globs that block.
     literals: Literals,
+    /// Made with the first path that the literals let through: of the curated list they take megabytes and milliseconds.
+    globs: OnceLock<AllGlobs>,
+}
+
+struct AllGlobs {
     /// Globs that can match only where a segment begins with a dot: most paths have none.
     dotted: Globs,
     others: Globs,
@@ -43,13 +48,10 @@ struct Rule {
 impl PathRules {
     /// The curated list: what is not meant to be served and often is by accident. Version 2026-11.4.
     pub fn sensitive() -> Self {
-        // Built once, which takes some milliseconds.
-        static RULES: LazyLock<PathRules> = LazyLock::new(|| {
-            // The list is a constant and a test builds it; a filter that blocks nothing would be worse.
-            match PathRules::builder().sensitive().and_then(PathRulesBuilder::build) {
-                Ok(rules) => rules,
-                Err(error) => unreachable!("the curated list: {error}"),
-            }
+        static RULES: LazyLock<PathRules> = LazyLock::new(|| match PathRules::builder().sensitive() {
+            Ok(builder) => builder.with_globs(OnceLock::new()),
+            // A test builds it; a filter that blocks nothing would be worse.
+            Err(error) => unreachable!("the curated list: {error}"),
         });
         RULES.clone()
     }
@@ -113,14 +115,33 @@ impl PathRules {
 
     /// The last rule that matches.
     fn last_match(&self, reading: &[u8]) -> Option<usize> {
+        let globs = self.compiled.globs();
         let candidate = Candidate::from_bytes(reading);
-        let others = self.compiled.others.last_match(&candidate);
+        let others = globs.others.last_match(&candidate);
         // What is searched for is the first byte of a segment, so that a dot elsewhere costs nothing.
         let has_dotted = || memchr::memmem::find(reading, b"/.").is_some();
-        if self.compiled.dotted.rules.is_empty() || !has_dotted() {
+        if globs.dotted.rules.is_empty() || !has_dotted() {
             return others;
         }
-        others.max(self.compiled.dotted.last_match(&candidate))
+        others.max(globs.dotted.last_match(&candidate))
+    }
+}
+
+impl Compiled {
+    fn globs(&self) -> &AllGlobs {
+        self.globs.get_or_init(|| match AllGlobs::of(&self.rules) {
+            Ok(globs) => globs,
+            // Those of a builder were made by it. The curated list is a constant, and a test has them made.
+            Err(error) => unreachable!("the curated list: {error}"),
+        })
+    }
+}
+
+impl AllGlobs {
+    fn of(rules: &[Rule]) -> Result<Self, PathRulesError> {
+        let (dotted, others): (Vec<_>, Vec<_>) =
+            rules.iter().enumerate().partition(|(_, rule)| needs_dotted_segment(&rule.glob));
+        Ok(Self { dotted: compile(&dotted)?, others: compile(&others)? })
     }
 }
 
@@ -200,13 +221,15 @@ impl PathRulesBuilder {
         if self.rules.is_empty() {
             return Err(PathRulesError::Empty);
         }
-        let (dotted, others): (Vec<_>, Vec<_>) =
-            self.rules.iter().enumerate().partition(|(_, rule)| needs_dotted_segment(&rule.glob));
-        let (dotted, others) = (compile(&dotted)?, compile(&others)?);
+        let globs = AllGlobs::of(&self.rules)?;
+        Ok(self.with_globs(globs.into()))
+    }
+
+    fn with_globs(self, globs: OnceLock<AllGlobs>) -> PathRules {
         let blocking = self.rules.iter().filter(|rule| rule.blocks).map(|rule| rule.glob.to_lowercase());
         let spelled: Vec<_> = blocking.flat_map(|glob| spellings(&glob).collect::<Vec<_>>()).collect();
         let literals = Literals::of(spelled.iter().map(String::as_str));
-        Ok(PathRules { compiled: Arc::new(Compiled { rules: self.rules, literals, dotted, others }) })
+        PathRules { compiled: Arc::new(Compiled { rules: self.rules, literals, globs }) }
     }
 
     fn rule(mut self, glob: &str, blocks: bool) -> Result<Self, PathRulesError> {

@@ -4,7 +4,7 @@
 //! that each layer further out would move. Here only a response that is really compressed gets one, on the heap.
 
 use std::future::{Future, Ready, ready};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready as try_ready};
 
@@ -45,7 +45,7 @@ where
 {
     type Response = Response<MaybeCompressed<ResBody>>;
     type Error = S::Error;
-    type Future = CompressionFuture<S::Future, ResBody, S::Error>;
+    type Future = CompressionFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -54,7 +54,7 @@ where
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let accepted = accepted(request.headers());
         let is_head = *request.method() == Method::HEAD;
-        CompressionFuture::Waiting { accepted, is_head, inner: self.inner.call(request) }
+        CompressionFuture { accepted, is_head, inner: self.inner.call(request) }
     }
 }
 
@@ -111,61 +111,50 @@ static ENCODERS: AtomicUsize = AtomicUsize::new(0);
 /// More responses at once are sent as they are.
 const MOST_ENCODERS: usize = 64;
 
-type Compress<B, E> = ResponseFuture<Ready<Result<Response<B>, E>>, DefaultPredicate>;
-
 pin_project! {
     /// The future of [`CompressionService`].
-    #[project = CompressionFutureProject]
-    pub(crate) enum CompressionFuture<F, B, E> {
-        Waiting { accepted: Option<HeaderValue>, is_head: bool, #[pin] inner: F },
-        // Ready when it is polled for the first time.
-        Compressing { status: StatusCode, place: Option<Place>, #[pin] compress: Compress<B, E> },
+    pub(crate) struct CompressionFuture<F> {
+        accepted: Option<HeaderValue>,
+        is_head: bool,
+        #[pin]
+        inner: F,
     }
 }
 
-impl<F, B, E> Future for CompressionFuture<F, B, E>
+impl<F, B, E> Future for CompressionFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
     B: Body,
 {
     type Output = Result<Response<MaybeCompressed<B>>, E>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            match self.as_mut().project() {
-                CompressionFutureProject::Waiting { accepted, is_head, inner } => {
-                    let mut response = try_ready!(inner.poll(cx))?;
-                    if *is_head {
-                        as_for_get(response.headers_mut(), accepted.is_some());
-                        return Poll::Ready(Ok(response.map(Either::Right)));
-                    }
-                    if !is_worth_it(&response) {
-                        return Poll::Ready(Ok(response.map(Either::Right)));
-                    }
-                    vary(response.headers_mut());
-                    let Some(accepted) = accepted.take() else {
-                        return Poll::Ready(Ok(response.map(Either::Right)));
-                    };
-                    let Some(place) = Place::take(&ENCODERS) else {
-                        return Poll::Ready(Ok(response.map(Either::Right)));
-                    };
-                    let status = response.status();
-                    let compress = compress(accepted, response);
-                    self.set(CompressionFuture::Compressing { status, place: Some(place), compress });
-                }
-                CompressionFutureProject::Compressing { status, place, compress } => {
-                    let mut response = try_ready!(compress.poll(cx))?;
-                    let Some(place) = place.take() else { return Poll::Pending };
-                    // tower-http refuses (406) where the client takes neither an encoding nor the thing itself. The
-                    // application chose to answer all the same.
-                    *response.status_mut() = *status;
-                    if response.headers().contains_key(CONTENT_ENCODING) {
-                        weaken_etag(response.headers_mut());
-                    }
-                    return Poll::Ready(Ok(response.map(|body| Either::Left(Box::pin(Placed { body, place })))));
-                }
-            }
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = try_ready!(this.inner.poll(cx))?;
+        if *this.is_head {
+            as_for_get(response.headers_mut(), this.accepted.is_some());
+            return Poll::Ready(Ok(response.map(Either::Right)));
         }
+        if !is_worth_it(&response) {
+            return Poll::Ready(Ok(response.map(Either::Right)));
+        }
+        vary(response.headers_mut());
+        let Some(accepted) = this.accepted.take() else {
+            return Poll::Ready(Ok(response.map(Either::Right)));
+        };
+        let Some(place) = Place::take(&ENCODERS) else {
+            return Poll::Ready(Ok(response.map(Either::Right)));
+        };
+        let status = response.status();
+        // The response is there, so that nothing is waited for: whoever holds this future need not have room for it.
+        let mut response = try_ready!(pin!(compress::<B, E>(accepted, response)).poll(cx))?;
+        // tower-http refuses (406) where the client takes neither an encoding nor the thing itself. The application chose
+        // to answer all the same.
+        *response.status_mut() = status;
+        if response.headers().contains_key(CONTENT_ENCODING) {
+            weaken_etag(response.headers_mut());
+        }
+        Poll::Ready(Ok(response.map(|body| Either::Left(Box::pin(Placed { body, place })))))
     }
 }
 
@@ -278,7 +267,10 @@ fn vary(headers: &mut HeaderMap) {
 }
 
 /// Lets tower-http choose among what is accepted. The request that it wants to see carries the response.
-fn compress<B: Body, E>(accepted: HeaderValue, response: Response<B>) -> Compress<B, E> {
+fn compress<B: Body, E>(
+    accepted: HeaderValue,
+    response: Response<B>,
+) -> ResponseFuture<Ready<Result<Response<B>, E>>, DefaultPredicate> {
     let mut request = Request::new(response);
     request.headers_mut().insert(ACCEPT_ENCODING, accepted);
     let answer = tower::service_fn(|request: Request<Response<B>>| ready(Ok(request.into_body())));

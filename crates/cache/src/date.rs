@@ -95,13 +95,15 @@ fn seconds(year: u64, month: u64, day: u64, time: u64) -> Option<u64> {
     }
     let leap_years_before = |year: u64| (year - 1) / 4 - (year - 1) / 100 + (year - 1) / 400;
     let days = (year - 1970) * 365 + leap_years_before(year) - leap_years_before(1970);
-    Some((days + before.iter().sum::<u64>() + day - 1) * 86_400 + time)
+    // The leap second of the last day there can be is the second before it.
+    Some(((days + before.iter().sum::<u64>() + day - 1) * 86_400 + time).min(LAST))
 }
+
+/// Later than the year 9999 there is no HTTP date, and httpdate would panic.
+const LAST: u64 = 253_402_300_799;
 
 /// The value for a `Date` field.
 pub(crate) fn value(seconds: u64) -> Option<HeaderValue> {
-    // Later than the year 9999 there is no HTTP date, and httpdate would panic.
-    const LAST: u64 = 253_402_300_799;
     let time = UNIX_EPOCH.checked_add(std::time::Duration::from_secs(seconds.min(LAST)))?;
     HeaderValue::try_from(httpdate::fmt_http_date(time)).ok()
 }

@@ -34,7 +34,8 @@ pin_project! {
 pin_project! {
     #[project = KindProjection]
     enum Kind<F, B> {
-        Ready { response: Option<Response<ResponseBody<B>>> },
+        // Boxed, as all the layers further out move the room for it, whatever becomes of a request.
+        Ready { response: Option<Box<Response<ResponseBody<B>>>> },
         Forward { #[pin] inner: F, exchange: Option<Exchange> },
         Lead { leading: Leading<F> },
         Wait { waiting: Box<Waiting<F>> },
@@ -55,7 +56,7 @@ type Then<F, B> = dyn FnOnce(Option<Arc<Resource>>) -> ResponseFuture<F, B> + Se
 
 impl<F, B> ResponseFuture<F, B> {
     pub(crate) fn ready(response: Response<ResponseBody<B>>) -> Self {
-        Self { kind: Kind::Ready { response: Some(response) }, key: None }
+        Self { kind: Kind::Ready { response: Some(Box::new(response)) }, key: None }
     }
 
     pub(crate) fn forward(inner: F, exchange: Exchange) -> Self {
@@ -105,7 +106,7 @@ where
             match self.as_mut().project().kind.project() {
                 // Polled again after its end, it waits for ever, as a future may.
                 KindProjection::Ready { response } => match response.take() {
-                    Some(response) => break Ok(response),
+                    Some(response) => break Ok(*response),
                     None => return Poll::Pending,
                 },
                 KindProjection::Forward { inner, exchange } => {

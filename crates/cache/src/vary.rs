@@ -110,9 +110,6 @@ fn preferences<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Vec<u8> {
     let mut members: Vec<Vec<u8>> = Vec::new();
     for member in lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')) {
         let mut member: Vec<u8> = member.iter().filter(|byte| !byte.is_ascii_whitespace()).copied().collect();
-        if member.is_empty() {
-            continue;
-        }
         member.make_ascii_lowercase();
         if let Some(weight) = find(&member, b";q=") {
             let quality = &member[weight + 3..];
@@ -133,7 +130,10 @@ fn preferences<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Vec<u8> {
         if member.starts_with(b"x-gzip") || member.starts_with(b"x-compress") {
             member.drain(..2);
         }
-        members.push(member);
+        // Nothing but a quality is no alternative.
+        if !member.is_empty() {
+            members.push(member);
+        }
     }
     members.sort_unstable();
     members.dedup();

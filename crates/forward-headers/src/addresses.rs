@@ -18,24 +18,29 @@ pub(crate) fn chain(hops: &[IpAddr], peer: IpAddr) -> HeaderValue {
 
 /// `192.0.2.1`
 pub(crate) fn address(address: IpAddr) -> HeaderValue {
-    let mut text = String::with_capacity(LONGEST_ADDRESS);
+    let mut text = [0; LONGEST_ADDRESS];
+    let mut length = 0;
+    let mut put = |piece: &str| {
+        let end = length + piece.len();
+        if let Some(place) = text.get_mut(length..end) {
+            place.copy_from_slice(piece.as_bytes());
+            length = end;
+        }
+    };
     match address {
         // On the path of most requests, and formatted ten times faster without the formatter.
         IpAddr::V4(v4) => {
             let mut digits = itoa::Buffer::new();
             for (index, octet) in v4.octets().into_iter().enumerate() {
                 if index > 0 {
-                    text.push('.');
+                    put(".");
                 }
-                text.push_str(digits.format(octet));
+                put(digits.format(octet));
             }
         }
-        IpAddr::V6(v6) => {
-            // Writing to a string can't fail.
-            let _ = write!(text, "{v6}");
-        }
+        IpAddr::V6(v6) => put(&v6.to_string()),
     }
-    HeaderValue::try_from(text).unwrap_or(UNKNOWN)
+    HeaderValue::from_bytes(&text[..length]).unwrap_or(UNKNOWN)
 }
 
 /// The port that the client named, or the scheme's own.

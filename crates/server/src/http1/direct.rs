@@ -119,55 +119,63 @@ where
 }
 
 /// Answers `request`; whether the connection goes on.
-async fn answer<T, S, B>(
+// A block, and scopes within, as it is moved to the heap with each request: an `async fn` has room for its arguments
+// twice, and for whatever was lent out until its scope ends.
+fn answer<T, S, B>(
     io: &mut FramedIo<T>,
     service: &mut S,
     request: Request<RequestBody>,
     mut asked: Asked,
     interim: &Interim,
     draining: &watch::Receiver<bool>,
-) -> Result<bool, BoxError>
+) -> impl Future<Output = Result<bool, BoxError>>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Service<Request<RequestBody>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     B: Body<Error: Into<BoxError>>,
 {
-    poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
-    let response = {
-        let mut response = pin!(service.call(request));
-        loop {
-            let next = poll_fn(|cx| match response.as_mut().poll(cx) {
-                Poll::Ready(response) => Poll::Ready(Came::Answer(response.map_err(Into::into))),
-                Poll::Pending if io.is_gone(cx) => Poll::Ready(Came::End),
-                Poll::Pending => interim.poll(cx).map(Came::Interim),
-            });
-            match next.await {
-                Came::Answer(response) => break response?,
-                Came::Interim(heads) => {
-                    write(io, &heads, &[][..], b"").await?;
-                    poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
+    async move {
+        poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
+        let response = {
+            let mut response = pin!(service.call(request));
+            loop {
+                let next = poll_fn(|cx| match response.as_mut().poll(cx) {
+                    Poll::Ready(response) => Poll::Ready(Came::Answer(response.map_err(Into::into))),
+                    Poll::Pending if io.is_gone(cx) => Poll::Ready(Came::End),
+                    Poll::Pending => interim.poll(cx).map(Came::Interim),
+                });
+                match next.await {
+                    Came::Answer(response) => break response?,
+                    Came::Interim(heads) => {
+                        write(io, &heads, &[][..], b"").await?;
+                        poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
+                    }
+                    // Nobody waits for it any more.
+                    Came::End => return Ok(false),
                 }
-                // Nobody waits for it any more.
-                Came::End => return Ok(false),
             }
+        };
+        let (head, body) = response.into_parts();
+        let body = pin!(body);
+        let (out, framing, keep_alive) = {
+            let head = head;
+            if head.status.is_informational() {
+                return Err("an interim response is no response".into());
+            }
+            asked.keep_alive &= !*draining.borrow();
+            let mut out = interim.end();
+            let (framing, keep_alive) = response::write_head(&mut out, &head, asked, &body.size_hint());
+            (out, framing, keep_alive)
+        };
+        match framing {
+            Framing::Empty => write(io, &out, &[][..], b"").await?,
+            Framing::Length(length) => send(io, out, body, length).await?,
+            Framing::Chunked => send_chunked(io, out, body, asked.takes_trailers).await?,
         }
-    };
-    let (head, body) = response.into_parts();
-    if head.status.is_informational() {
-        return Err("an interim response is no response".into());
+        poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
+        Ok(keep_alive)
     }
-    asked.keep_alive &= !*draining.borrow();
-    let mut out = interim.end();
-    let (framing, keep_alive) = response::write_head(&mut out, &head, asked, &body.size_hint());
-    drop(head);
-    match framing {
-        Framing::Empty => write(io, &out, &[][..], b"").await?,
-        Framing::Length(length) => send(io, out, pin!(body), length).await?,
-        Framing::Chunked => send_chunked(io, out, pin!(body), asked.takes_trailers).await?,
-    }
-    poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
-    Ok(keep_alive)
 }
 
 /// What comes first, while a client waits.

@@ -24,7 +24,8 @@ pub(super) enum Framing {
 /// the connection goes on after it.
 pub(super) fn write_head(out: &mut Vec<u8>, head: &Parts, asked: Asked, size: &SizeHint) -> (Framing, bool) {
     let (framing, mut keep_alive) = (framing(head, asked, size), asked.keep_alive);
-    out.reserve(40 * head.headers.len() + 128);
+    // For a small body, too, which goes along: growing later would copy what is there.
+    out.reserve(64 * head.headers.len() + 512);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(head.status.as_str().as_bytes());
     out.push(b' ');

@@ -9,45 +9,10 @@ use crate::alike::{begins, is};
 
 /// Whether the field `name` is one of them, in whatever spelling. Names are in lower case.
 pub(crate) fn is_foreign(name: &str) -> bool {
-    let Some(first) = name.as_bytes().first() else { return false };
-    let Some(last) = name.as_bytes().last() else { return false };
-    // Most fields are told by their length with their first letter and their last. None of the names ends in a hyphen.
-    let is_among = |table: &[u32], byte: u8| table.get(name.len()).is_some_and(|letters| letters & letter(byte) != 0);
-    let is_likely = is_among(&FIRST, *first) && is_among(&LAST, *last);
-    is_likely && NAMES.iter().copied().flatten().any(|other| is(name, other))
-        || families(name).iter().any(|family| begins(name, family))
+    NAMES.iter().copied().flatten().any(|other| is(name, other)) || FAMILIES.iter().any(|family| begins(name, family))
 }
 
-/// For each length, the first letters of the names that are as long.
-static FIRST: [u32; LONGEST + 1] = letters(false);
-
-/// And their last ones.
-static LAST: [u32; LONGEST + 1] = letters(true);
-
-const fn letters(of_the_end: bool) -> [u32; LONGEST + 1] {
-    let mut letters = [0; LONGEST + 1];
-    let mut group = 0;
-    while group < NAMES.len() {
-        let mut name = 0;
-        while name < NAMES[group].len() {
-            let bytes = NAMES[group][name].as_bytes();
-            letters[bytes.len()] |= letter(bytes[if of_the_end { bytes.len() - 1 } else { 0 }]);
-            name += 1;
-        }
-        group += 1;
-    }
-    letters
-}
-
-/// A bit for each letter, by its five lowest.
-const fn letter(byte: u8) -> u32 {
-    1 << (byte & 31)
-}
-
-/// The length of the longest name; with less this would not compile.
-const LONGEST: usize = 34;
-
-const NAMES: [&[&str]; 6] = [ADDRESSES, PLACES, SCHEMES, USERS, CERTIFICATES, INTERNALS];
+pub(crate) const NAMES: [&[&str]; 6] = [ADDRESSES, PLACES, SCHEMES, USERS, CERTIFICATES, INTERNALS];
 
 /// Who asks.
 const ADDRESSES: &[&str] = &[
@@ -155,31 +120,14 @@ const INTERNALS: &[&str] = &[
     "x-now-route-matches",
 ];
 
-/// Whole families, by the first letter, as most fields have none of these.
-fn families(name: &str) -> &'static [&'static str] {
-    match name.as_bytes().first() {
-        Some(b'c') => &["cloudfront-"],
-        Some(b'f') => &["fastly-", "fly-"],
-        // Apache's mod_ssl, and nginx by convention.
-        Some(b's') => &["ssl-client-"],
-        Some(b't') => &["tailscale-user-"],
-        // By the letter behind `x-` most of those are told as well.
-        Some(b'x') if name.as_bytes().get(2).is_some_and(|&third| X_LETTERS & letter(third) != 0) => X_FAMILIES,
-        _ => &[],
-    }
-}
-
-const X_LETTERS: u32 = {
-    let mut letters = 0;
-    let mut family = 0;
-    while family < X_FAMILIES.len() {
-        letters |= letter(X_FAMILIES[family].as_bytes()[2]);
-        family += 1;
-    }
-    letters
-};
-
-const X_FAMILIES: &[&str] = &[
+/// Whole families.
+pub(crate) const FAMILIES: &[&str] = &[
+    "cloudfront-",
+    "fastly-",
+    "fly-",
+    "tailscale-user-",
+    // Apache's mod_ssl, and nginx by convention.
+    "ssl-client-",
     "x-ssl-client-",
     // AWS's load balancer
     "x-amzn-oidc-",
@@ -254,6 +202,6 @@ mod tests {
         all.dedup();
         assert_eq!(all.len(), count);
         // What belongs to a family need not be named.
-        assert!(!all.iter().any(|name| families(name).iter().any(|family| begins(name, family))));
+        assert!(!all.iter().any(|name| FAMILIES.iter().any(|family| begins(name, family))));
     }
 }

@@ -89,6 +89,7 @@ mod max_forwards;
 mod names;
 mod request_id;
 mod service;
+mod sieve;
 mod trace_context;
 mod via;
 

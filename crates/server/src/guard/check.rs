@@ -68,7 +68,12 @@ fn is_ordinary(host: &[u8]) -> bool {
     let colon = host.iter().position(|&byte| byte == b':').unwrap_or(host.len());
     let (name, port) = host.split_at(colon);
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    (1..=255).contains(&name.len()) && name.iter().all(is_name) && is_port(port)
+    (1..=255).contains(&name.len()) && all(name, is_name) && is_port(port)
+}
+
+/// Whether each is. To the end without a jump, for the compiler to look at many bytes at a time.
+fn all(bytes: &[u8], is: impl Fn(&u8) -> bool) -> bool {
+    bytes.iter().fold(true, |all, byte| all & is(byte))
 }
 
 /// Nothing, or a colon and up to four digits: longer ones are not all ports.
@@ -119,7 +124,7 @@ fn target<B>(request: &mut Request<B>) -> Result<(), RequestRefusal> {
         return Err(RequestRefusal::BadTarget);
     }
     // RFC 3986 §2: by HTTP/2 other bytes get as far as this, and readers of HTTP/1.1 disagree on them.
-    let is_ascii = |target: &PathAndQuery| target.as_str().bytes().all(|byte| byte.is_ascii_graphic());
+    let is_ascii = |target: &PathAndQuery| all(target.as_str().as_bytes(), u8::is_ascii_graphic);
     if !uri.path_and_query().is_none_or(is_ascii) {
         return Err(RequestRefusal::BadTarget);
     }

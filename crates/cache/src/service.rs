@@ -75,7 +75,11 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let key = self.settings.told_key(&request);
-        let mut future = self.answer(request, None);
+        let mut future = match self.settings.plan(&request, None) {
+            // Most requests, which are moved no further.
+            Plan::Forward(exchange) => ResponseFuture::forward(self.inner.call(request), exchange),
+            plan => self.act(request, plan),
+        };
         if key.is_some() {
             future.tell(key);
         }
@@ -84,12 +88,7 @@ where
 }
 
 impl<S> CacheService<S> {
-    /// `loaded`: what the tier behind memory had, if it has been asked.
-    fn answer<ReqBody, ResBody>(
-        &mut self,
-        mut request: Request<ReqBody>,
-        loaded: Option<Option<Arc<Resource>>>,
-    ) -> ResponseFuture<S::Future, ResBody>
+    fn act<ReqBody, ResBody>(&mut self, mut request: Request<ReqBody>, plan: Plan) -> ResponseFuture<S::Future, ResBody>
     where
         S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
         S::Error: Send + 'static,
@@ -98,7 +97,7 @@ impl<S> CacheService<S> {
         ResBody: Body<Data = Bytes> + Send + 'static,
         ResBody::Error: Send,
     {
-        match self.settings.plan(&request, loaded) {
+        match plan {
             Plan::Forward(exchange) => ResponseFuture::forward(self.inner.call(request), exchange),
             Plan::Refuse(member) => ResponseFuture::ready(gateway_timeout(member)),
             Plan::Serve(answer) => ResponseFuture::ready(answer.respond(&request)),
@@ -115,7 +114,10 @@ impl<S> CacheService<S> {
                 let next = self.inner.clone();
                 let ready = std::mem::replace(&mut self.inner, next);
                 let mut service = Self::new(ready, Arc::clone(&self.settings));
-                ResponseFuture::load(loading, move |loaded| service.answer(request, Some(loaded)))
+                ResponseFuture::load(loading, move |loaded| {
+                    let plan = service.settings.plan(&request, Some(loaded));
+                    service.act(request, plan)
+                })
             }
         }
     }
@@ -193,6 +195,7 @@ impl Answer {
 }
 
 impl Settings {
+    /// `loaded`: what the tier behind memory had, if it has been asked.
     fn plan<B: Body>(self: &Arc<Self>, request: &Request<B>, loaded: Option<Option<Arc<Resource>>>) -> Plan {
         let headers = request.headers();
         let applies = self.paths.contains(request.uri().path());

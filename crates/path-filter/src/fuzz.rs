@@ -18,8 +18,10 @@ pub fn path(bytes: &[u8]) {
     }
     let at = usize::from(*at) % path.len();
     // A slash that is encoded may be one or not, a percent sign has what follows it to itself; and what is not ASCII is
-    // sent encoded in any case.
-    if matches!(bytes[at], b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_')
+    // sent encoded in any case. Before what is encoded a dot makes a dotfile, which two dots do not: `.%2ea`.
+    let is_before_encoded = bytes.get(at + 1) == Some(&b'%');
+    if !is_before_encoded
+        && matches!(bytes[at], b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_')
         && !bytes[..at].iter().rev().take(4).any(|byte| matches!(byte, b'%' | b'\\'))
     {
         let encoded = format!("{}%{:02x}{}", &path[..at], bytes[at], &path[at + 1..]);

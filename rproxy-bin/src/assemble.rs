@@ -21,8 +21,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::close_codes::CloseCodes;
 use crate::compression::CompressionLayer;
-use crate::config::{self, AccessLog, ClientAuthentication, Config, SecurityProfile};
+use crate::config::{self, AccessLog, ClientAuthentication, Config, FilterAnswer, SecurityProfile};
 use crate::observe::{Format, Metrics, ObserveLayer, Writer};
+use crate::problem::ProblemLayer;
 use crate::rate_limit::RateLimit;
 use crate::stack::Stack;
 
@@ -135,12 +136,13 @@ impl Shared {
         Ok(Stack {
             client_ip: ClientIpLayer::new(config.trusted_proxies.value().clone()).source(config.client_ip_from.clone()),
             observe: self.observe.clone(),
+            problem: ProblemLayer::new().hang_up_on_blocked(config.filter_status == FilterAnswer::Close),
             security_headers: security_headers(config),
             guard: RequestGuardLayer::new().max_body(config.max_body).body_timeout(config.body_timeout),
             rate_limit: self.rate_limit.as_ref().map(|limit| limit.layer.clone()),
             path_filter: config.filter_enabled.then(|| {
                 PathFilterLayer::new(config.blocked_paths.value().clone())
-                    .status(config.filter_status)
+                    .status(config.filter_status.status())
                     .strict(config.filter_strict)
                     .log_only(config.filter_log_only)
             }),

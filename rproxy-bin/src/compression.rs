@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready as try_ready};
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Either;
 use pin_project_lite::pin_project;
@@ -289,6 +289,7 @@ fn weaken_etag(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use http::StatusCode;
     use http_body_util::{BodyExt, Full};
     use std::convert::Infallible;
     use tower::ServiceExt;

@@ -27,6 +27,7 @@ use crate::problem::ProblemLayer;
 pub struct Stack {
     pub(crate) client_ip: ClientIpLayer,
     pub(crate) observe: ObserveLayer,
+    pub(crate) problem: ProblemLayer,
     pub(crate) security_headers: SecurityHeadersLayer,
     pub(crate) guard: RequestGuardLayer,
     pub(crate) rate_limit: Option<RateLimitLayer>,
@@ -68,7 +69,7 @@ impl Stack {
             // Outermost of all that answers: sees every answer, and its body to the end.
             .layer(self.observe.clone())
             // Refusals in the form that the client prefers; a panic costs one request.
-            .layer(ProblemLayer::new())
+            .layer(self.problem)
             // Around everything that answers, so that refusals carry them, too.
             .layer(self.security_headers.clone())
             // One reading, or 400: before anything that reads.

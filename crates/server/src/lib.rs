@@ -48,7 +48,8 @@
 //! with a body, an upgrade, or anything else to it is hyper's. The bytes that hyper gets are looked
 //! at before it parses them: a message whose framing could be read in two ways (RFC 9112 §6.3), or
 //! whose head is too large or too slow, reaches the service as a [`RefusedHead`] in place of the
-//! request, so that the answer is made where all answers are made. [`RequestGuardLayer`] makes it.
+//! request, so that the answer is made where all answers are made. [`RequestGuardLayer`] makes it. A response with the
+//! extension [`HangUp`] is not sent: the connection ends instead.
 //!
 //! What a client can make the server hold is limited ([`Limits`]), on HTTP/2 frame by frame. The listening sockets may be
 //! a service manager's, or those of the process before ([`Inherited`], [`Predecessor`], [`Successor`]).
@@ -73,6 +74,7 @@ pub mod fuzz;
 mod guard;
 mod handover;
 mod handshakes;
+mod hang_up;
 mod http1;
 mod http2;
 mod inherited;
@@ -90,6 +92,7 @@ pub use self::client_certificate::{ClientCertificate, ClientCertificateLayer, Cl
 pub use self::drain::Handle;
 pub use self::guard::{GuardBody, GuardFuture, GuardService, RequestBodyError, RequestGuardLayer, RequestRefusal};
 pub use self::handover::{HandoverError, Predecessor, Successor};
+pub use self::hang_up::HangUp;
 pub use self::http1::{InterimRelay, RefusedHead};
 pub use self::inherited::Inherited;
 pub use self::limits::{Limits, WorstCase};

@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use crate::connection::BoxError;
 use crate::http1::Watch;
-use crate::{RequestBody, TlsInfo, http1};
+use crate::{HangUp, RequestBody, TlsInfo, http1};
 
 /// The service of one connection.
 #[derive(Clone)]
@@ -98,6 +98,9 @@ where
                 }
                 StageProject::Called { future } => {
                     let response = ready!(future.poll(cx)).map_err(Into::into)?;
+                    if HangUp::is_for(&response) {
+                        return Poll::Ready(Err("the service has hung up".into()));
+                    }
                     let in_flight = this.in_flight.take();
                     if let Some(in_flight) = &in_flight {
                         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;

@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, StatusCode, Uri};
+use http::{HeaderName, Uri};
 use rproxy_cache::{CachePaths, QueryRules, SetCookie};
 use rproxy_client_ip::{Source, TrustedProxies};
 use rproxy_path_filter::PathRules;
@@ -55,6 +55,7 @@ pub use self::choice::{
     AccessLog, ClientAuthentication, LogFilter, ProxyProtocol, Secret, SecurityProfile, TraceContext,
 };
 pub use self::error::{ConfigError, Named, Problem};
+pub use self::filter::FilterAnswer;
 pub use self::listen::HttpPort;
 pub use self::rate_limit::{Ipv6Tier, Ipv6Tiers, RateLimitFallback, RateLimitStorage};
 pub use self::reference::{reference, summary};
@@ -70,6 +71,7 @@ mod choice;
 mod environment;
 mod error;
 mod file;
+mod filter;
 mod listen;
 mod paths;
 mod rate_limit;
@@ -236,7 +238,7 @@ pub struct Config {
     /// Paths that are refused.
     pub blocked_paths: Written<PathRules>,
     /// What they are answered.
-    pub filter_status: StatusCode,
+    pub filter_status: FilterAnswer,
     /// Whether paths with more readings than one are refused, too.
     pub filter_strict: bool,
     /// Whether they are only logged, and passed on.
@@ -501,7 +503,7 @@ impl Default for Config {
             harden_cookies: false,
             filter_enabled: true,
             blocked_paths: paths::blocked(),
-            filter_status: StatusCode::NOT_FOUND,
+            filter_status: FilterAnswer::default(),
             filter_strict: false,
             filter_log_only: false,
             ws_enabled: true,

@@ -4,8 +4,6 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::StatusCode;
-
 /// Text that is not the value it should be.
 ///
 /// The message names the text and what is wrong with it: `bad size "12 apples": unknown unit "apples"`.
@@ -48,12 +46,6 @@ pub(super) fn boolean(text: &str) -> Result<bool, ParseError> {
         "false" | "0" | "no" | "off" => Ok(false),
         _ => Err(ParseError::new("switch", text, "neither true nor false")),
     }
-}
-
-/// The status of a refusal.
-pub(super) fn client_error(text: &str) -> Result<StatusCode, ParseError> {
-    let status = text.parse::<StatusCode>().ok().filter(StatusCode::is_client_error);
-    status.ok_or_else(|| ParseError::new("status", text, "not a status from 400 to 499"))
 }
 
 pub(super) fn rate(text: &str) -> Result<NonZeroU32, ParseError> {

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, VARY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
+use rproxy_server::HangUp;
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -33,14 +34,21 @@ pub use self::refusal::Refusal;
 
 /// Gives rproxy's refusals their final form, and catches panics.
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
 #[must_use]
-pub struct ProblemLayer;
+pub struct ProblemLayer {
+    hangs_up: bool,
+}
 
 impl ProblemLayer {
-    /// There is nothing to choose.
+    /// Every refusal is told.
     pub fn new() -> Self {
-        Self
+        Self::default()
+    }
+
+    /// Whether whoever asks for a blocked path gets no answer at all ([`HangUp`]). Off by default.
+    pub fn hang_up_on_blocked(mut self, hangs_up: bool) -> Self {
+        self.hangs_up = hangs_up;
+        self
     }
 }
 
@@ -48,7 +56,7 @@ impl<S> Layer<S> for ProblemLayer {
     type Service = ProblemService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ProblemService { inner }
+        ProblemService { inner, hangs_up: self.hangs_up }
     }
 }
 
@@ -56,6 +64,7 @@ impl<S> Layer<S> for ProblemLayer {
 #[derive(Clone, Debug)]
 pub struct ProblemService<S> {
     inner: S,
+    hangs_up: bool,
 }
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ProblemService<S>
@@ -72,7 +81,11 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let client = Client { accept: Accept::of(request.headers()), is_head: *request.method() == Method::HEAD };
+        let client = Client {
+            accept: Accept::of(request.headers()),
+            is_head: *request.method() == Method::HEAD,
+            hangs_up: self.hangs_up,
+        };
         ProblemFuture::new(client, panic::caught(|| self.inner.call(request)))
     }
 }
@@ -81,6 +94,7 @@ where
 struct Client {
     accept: Accept,
     is_head: bool,
+    hangs_up: bool,
 }
 
 impl Client {
@@ -92,6 +106,9 @@ impl Client {
             return response;
         };
         let (mut head, body) = response.into_parts();
+        if self.hangs_up && refusal == Refusal::BlockedPath {
+            head.extensions.insert(HangUp);
+        }
         head.headers.insert(PROXY_STATUS, refusal.proxy_status());
         head.headers.append(VARY, HeaderValue::from_static("accept"));
         let body = if self.accept.prefers_problem_json() {

@@ -1,7 +1,7 @@
 //! The settings of the edge: who asks, how often, for what.
 
 use crate::support::upstream::{answering, echo, ok};
-use crate::support::{Proxy, get, request};
+use crate::support::{Proxy, exchange, get, request};
 
 fn statuses(proxy: &Proxy, path: &str) -> Vec<u16> {
     (0..3).map(|_| get(proxy.address, path).status).collect()
@@ -15,6 +15,24 @@ fn the_filter_answers_as_it_is_told_or_only_takes_note() {
     assert_eq!(answer.header("proxy-status"), Some("rproxy; error=http_request_denied"));
     let proxy = Proxy::start(answering(|_| ok("served")), &[("RPROXY_FILTER_LOG_ONLY", "true")]);
     assert_eq!(get(proxy.address, "/.env").body, "served");
+}
+
+#[test]
+fn a_filter_that_closes_says_nothing() {
+    let proxy = Proxy::start(answering(|_| ok("served")), &[("RPROXY_FILTER_STATUS", "close")]);
+    for blocked in [
+        "GET /.env HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET /%2e%67it/config HTTP/1.1\r\nhost: a\r\n\r\n",
+        "POST /.env HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx",
+    ] {
+        // What was asked before it is answered.
+        let before = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        let answers = exchange(proxy.address, format!("{before}{blocked}{before}").as_bytes());
+        assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{blocked:?}: {answers}");
+        assert!(answers.ends_with("served"), "{answers}");
+    }
+    let other = request(proxy.address, "GET /.env HTTP/1.0\r\nhost: a.example, b\r\n\r\n");
+    assert_eq!(other.status, 400, "other refusals are told");
 }
 
 #[test]

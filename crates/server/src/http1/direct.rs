@@ -23,9 +23,9 @@ use super::io::FramedIo;
 use super::request::{self, Asked};
 use super::response::{self, Framing};
 use super::serve::IDLE_LINGER;
-use crate::RequestBody;
 use crate::connection::{BoxError, Settings};
 use crate::service::ConnectionService;
+use crate::{HangUp, RequestBody};
 
 /// What is to become of the connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -156,6 +156,9 @@ where
                 }
             }
         };
+        if HangUp::is_for(&response) {
+            return Ok(false);
+        }
         let (head, body) = response.into_parts();
         let body = pin!(body);
         let (out, framing, keep_alive) = {

@@ -2,7 +2,7 @@
 
 use super::{Fallback, SWITCH, Setting, put};
 use crate::config::paths;
-use crate::config::value::{boolean, client_error};
+use crate::config::value::boolean;
 
 const HEADING: &str = "Path filter";
 
@@ -32,13 +32,13 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         key: "filter_status",
         heading: HEADING,
-        placeholder: "STATUS",
+        placeholder: "STATUS|close",
         default: Fallback::Value("404"),
-        help: "What blocked paths get instead of 404",
-        accepted: "a status from 400 to 499",
+        help: "What blocked paths get instead of 404; `close`: no answer, the connection ends (over HTTP/2 the stream)",
+        accepted: "a status from 400 to 499, or close",
         secret: false,
-        set: |c, t| put(&mut c.filter_status, client_error(t)),
-        show: |c| Some(c.filter_status.as_str().to_owned()),
+        set: |c, t| put(&mut c.filter_status, t.parse()),
+        show: |c| Some(c.filter_status.to_string()),
     },
     Setting {
         key: "filter_strict",

@@ -1,0 +1,57 @@
+//! What the path filter answers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use http::StatusCode;
+
+use super::value::ParseError;
+
+/// What whoever asks for a blocked path gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FilterAnswer {
+    /// A client error (4xx).
+    Status(StatusCode),
+    /// None: the connection ends, over HTTP/2 the stream.
+    Close,
+}
+
+impl FilterAnswer {
+    /// As metrics and the access log know it.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::Status(status) => status,
+            Self::Close => StatusCode::NOT_FOUND,
+        }
+    }
+}
+
+impl Default for FilterAnswer {
+    fn default() -> Self {
+        Self::Status(StatusCode::NOT_FOUND)
+    }
+}
+
+impl FromStr for FilterAnswer {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        if text.eq_ignore_ascii_case("close") {
+            return Ok(Self::Close);
+        }
+        let status = text.parse().ok().filter(StatusCode::is_client_error);
+        status
+            .map(Self::Status)
+            .ok_or_else(|| ParseError::new("answer", text, "neither a status from 400 to 499, nor close"))
+    }
+}
+
+impl fmt::Display for FilterAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => f.write_str(status.as_str()),
+            Self::Close => f.write_str("close"),
+        }
+    }
+}

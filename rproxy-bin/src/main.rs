@@ -3,7 +3,10 @@
 mod allocator;
 
 use std::ffi::OsString;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::process::ExitCode;
+use std::task::Poll;
 
 use rproxy::cli::{self, Command};
 use rproxy::preflight::Preflight;
@@ -62,7 +65,18 @@ where
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(config)) {
+    let run = async {
+        let mut run = pin!(run(config));
+        // It starts when it is polled, and what starting took is not needed any more.
+        match poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx))).await {
+            Poll::Ready(ended) => ended,
+            Poll::Pending => {
+                allocator::collect();
+                run.await
+            }
+        }
+    };
+    match runtime.block_on(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

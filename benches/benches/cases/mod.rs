@@ -23,8 +23,8 @@ use rproxy_server::RequestGuardLayer;
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
-// Its tests are built along, but a benchmark has no harness to run them.
-#[allow(unused_imports)]
+// Its tests are built along, but a benchmark has no harness to run them; nor does it start anything.
+#[allow(dead_code, unused_imports)]
 #[path = "../../../rproxy-bin/src/allocator.rs"]
 mod allocator;
 

@@ -114,6 +114,7 @@ impl Attack {
 
     pub(super) fn path(self) -> &'static str {
         match self {
+            Self::SlowBodies => "/upload",
             Self::SlowReads | Self::NeverReads | Self::NoWindow | Self::WideWindow => "/10m",
             _ => "/small",
         }

@@ -9,7 +9,8 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version};
 
-use super::framing::{HeadLimits, is_disguised};
+use super::framing::HeadLimits;
+use super::syntax::is_disguised;
 
 /// A request, and what its response has to know of it.
 #[derive(Debug)]

@@ -67,7 +67,11 @@ fn a_bad_value_is_named_with_what_is_accepted() {
         ("RATE_IPV6_PREFIX", "129", "bad IPv6 prefix length \"129\": not a whole number from 1 to 128; accepted: "),
         ("SECURITY_HEADERS", "lax", "bad profile \"lax\": no such profile; accepted: recommended, strict, api or"),
         ("CONTENT_SECURITY_POLICY", "", "bad policy \"\": empty; accepted: a policy such as"),
-        ("FILTER_STATUS", "200", "bad status \"200\": not a status from 400 to 499; accepted: a status from 400"),
+        (
+            "FILTER_STATUS",
+            "200",
+            "bad status \"200\": neither a status from 400 to 499, nor close; accepted: a status from 400",
+        ),
         (
             "CLIENT_IP_FROM",
             "X Y",

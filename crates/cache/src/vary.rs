@@ -104,44 +104,54 @@ pub(crate) fn selecting_value<'a>(request: &'a HeaderMap, name: &HeaderName) -> 
     Some(Cow::Owned(combined))
 }
 
-/// A list of alternatives with qualities, RFC 9110 §12.4.2: neither case, nor white space, nor the
-/// order, nor the spelling of a quality says anything.
+/// A list of alternatives with qualities, RFC 9110 §12.4.2: neither case, nor white space around the parts, nor the order,
+/// nor the spelling of a quality says anything. What is no quality is compared as it is.
 fn preferences<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Vec<u8> {
-    let mut members: Vec<Vec<u8>> = Vec::new();
-    for member in lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')) {
-        let mut member: Vec<u8> = member.iter().filter(|byte| !byte.is_ascii_whitespace()).copied().collect();
-        member.make_ascii_lowercase();
-        if let Some(weight) = find(&member, b";q=") {
-            let quality = &member[weight + 3..];
-            let points = quality.iter().filter(|&&byte| byte == b'.').count();
-            // RFC 9110 §12.4.2; what is no number is compared as it is.
-            if points == 1 && quality.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') {
-                let zeros = quality.iter().rev().take_while(|&&byte| byte == b'0').count();
-                member.truncate(member.len() - zeros);
-                if member.ends_with(b".") {
-                    member.pop();
-                }
-            }
-            if member.ends_with(b";q=1") {
-                member.truncate(weight);
-            }
-        }
-        // RFC 9110 §8.4.1: the x- names mean the same codings.
-        if member.starts_with(b"x-gzip") || member.starts_with(b"x-compress") {
-            member.drain(..2);
-        }
-        // Nothing but a quality is no alternative.
-        if !member.is_empty() {
-            members.push(member);
-        }
-    }
+    let members = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    let mut members: Vec<Vec<u8>> = members.map(preference).filter(|member| !member.is_empty()).collect();
     members.sort_unstable();
     members.dedup();
     members.join(&b',')
 }
 
-fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
-    text.windows(wanted.len()).position(|window| window == wanted)
+fn preference(member: &[u8]) -> Vec<u8> {
+    let member = member.to_ascii_lowercase();
+    let mut parts: Vec<&[u8]> = member.split(|&byte| byte == b';').map(<[u8]>::trim_ascii).collect();
+    // RFC 9110 §8.4.1: the x- names mean the same codings.
+    if let Some(name) = parts.first_mut()
+        && (*name == b"x-gzip" || *name == b"x-compress")
+    {
+        *name = &name[2..];
+    }
+    let weights = parts.iter().filter(|part| part.starts_with(b"q=")).count();
+    if weights == 1
+        && let Some(quality) = parts.last().and_then(|part| part.strip_prefix(b"q=")).and_then(quality)
+    {
+        parts.pop();
+        return match quality {
+            b"1" => parts.join(&b';'),
+            quality => [&parts.join(&b';'), &b";q="[..], quality].concat(),
+        };
+    }
+    parts.join(&b';')
+}
+
+/// The shortest spelling of a quality: `0.5` of `0.50`.
+fn quality(text: &[u8]) -> Option<&[u8]> {
+    let (whole, digits) = match text {
+        [whole @ (b'0' | b'1')] => (whole, &[][..]),
+        [whole @ (b'0' | b'1'), b'.', digits @ ..] if digits.len() <= 3 => (whole, digits),
+        _ => return None,
+    };
+    let is_one = *whole == b'1';
+    if !digits.iter().all(|digit| if is_one { *digit == b'0' } else { digit.is_ascii_digit() }) {
+        return None;
+    }
+    let zeros = digits.iter().rev().take_while(|&&digit| digit == b'0').count();
+    match digits.len() - zeros {
+        0 => Some(&text[..1]),
+        count => Some(&text[..2 + count]),
+    }
 }
 
 #[cfg(test)]
@@ -211,6 +221,9 @@ mod tests {
                 !same("Accept-Encoding", &[("accept-encoding", "gzip, deflate, br")], &[("accept-encoding", other)]),
                 "{other}"
             );
+        }
+        for (one, other) in [("d e", "de"), ("a;q=0.5;q=1", "a"), ("x-gzipped", "gzipped"), ("a;q=1.5", "a;q=1.50")] {
+            assert!(!same("accept-language", &[("accept-language", one)], &[("accept-language", other)]), "{one}");
         }
         assert!(same("accept-encoding", &[("accept-encoding", "br;q=0.50")], &[("accept-encoding", "br;q=0.5")]));
         assert!(same("accept-language", &[("accept-language", "en, de")], &[("accept-language", "DE,en")]));

@@ -1,6 +1,7 @@
 //! Addresses and ports, as fields carry them.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::IpAddr;
 
 use http::HeaderValue;
@@ -38,7 +39,12 @@ pub(crate) fn address(address: IpAddr) -> HeaderValue {
                 put(digits.format(octet));
             }
         }
-        IpAddr::V6(v6) => put(&v6.to_string()),
+        IpAddr::V6(v6) => {
+            let mut rest = &mut text[..];
+            // The longest fits.
+            let _ = write!(rest, "{v6}");
+            length = LONGEST_ADDRESS - rest.len();
+        }
     }
     HeaderValue::from_bytes(&text[..length]).unwrap_or(UNKNOWN)
 }

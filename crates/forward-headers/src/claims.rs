@@ -124,6 +124,37 @@ mod tests {
         assert!(count > 500, "{count}");
     }
 
+    #[test]
+    fn the_sieve_stops_what_browsers_send() {
+        let usual = [
+            "host",
+            "user-agent",
+            "accept",
+            "accept-encoding",
+            "accept-language",
+            "cookie",
+            "referer",
+            "cache-control",
+            "if-none-match",
+            "if-modified-since",
+            "upgrade-insecure-requests",
+            "sec-fetch-dest",
+            "sec-fetch-mode",
+            "sec-fetch-site",
+            "sec-fetch-user",
+            "sec-ch-ua",
+            "sec-ch-ua-mobile",
+            "sec-ch-ua-platform",
+            "priority",
+            "origin",
+            "dnt",
+            "authorization",
+            "te",
+            "connection",
+        ];
+        assert_eq!(usual.iter().filter(|name| SUSPECTS.may_hold(name)).count(), 0);
+    }
+
     fn left<'a>(names: &[&'a str], is_trusted: bool) -> Vec<&'a str> {
         let mut headers: HeaderMap =
             names.iter().map(|name| (name.parse().unwrap(), HeaderValue::from_static("1"))).collect();

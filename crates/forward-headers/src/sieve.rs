@@ -7,6 +7,8 @@ pub(crate) struct Sieve {
     names: [u64; WORDS],
     /// For each first letter, the third letters of the beginnings with it.
     beginnings: [u32; 32],
+    /// And the length of the shortest.
+    shortest: [usize; 32],
 }
 
 /// Some hundred names take a few of a hundred bits.
@@ -16,12 +18,13 @@ impl Sieve {
     /// Of `names` whose first and last bytes, and of `beginnings` whose first and third, are letters or digits: in no
     /// spelling does anything else stand there.
     pub(crate) const fn new(names: &[&[&str]], beginnings: &[&str]) -> Self {
-        let mut sieve = Self { names: [0; WORDS], beginnings: [0; 32] };
+        let mut sieve = Self { names: [0; WORDS], beginnings: [0; 32], shortest: [usize::MAX; 32] };
         let mut group = 0;
         while group < names.len() {
             let mut index = 0;
             while index < names[group].len() {
                 let name = names[group][index].as_bytes();
+                assert!(name[0].is_ascii_alphanumeric() && name[name.len() - 1].is_ascii_alphanumeric());
                 let (word, bit) = hash(name.len(), name[0], name[name.len() - 1]);
                 sieve.names[word] |= bit;
                 index += 1;
@@ -31,18 +34,24 @@ impl Sieve {
         let mut index = 0;
         while index < beginnings.len() {
             let beginning = beginnings[index].as_bytes();
-            sieve.beginnings[letter(beginning[0])] |= 1 << letter(beginning[2]);
+            assert!(beginning[0].is_ascii_alphanumeric() && beginning[2].is_ascii_alphanumeric());
+            let first = letter(beginning[0]);
+            sieve.beginnings[first] |= 1 << letter(beginning[2]);
+            if beginning.len() < sieve.shortest[first] {
+                sieve.shortest[first] = beginning.len();
+            }
             index += 1;
         }
         sieve
     }
 
-    /// Whether `name` may be one of them, or begin as one does; if not, it is and does not.
+    /// Whether `name` may be one of them, or begin as one does; if not, it neither is nor does.
     pub(crate) fn may_hold(&self, name: &str) -> bool {
         let ([first, ..], [.., last]) = (name.as_bytes(), name.as_bytes()) else { return false };
         let (word, bit) = hash(name.len(), *first, *last);
         let third = name.as_bytes().get(2).map_or(0, |third| 1 << letter(*third));
-        self.names[word] & bit != 0 || self.beginnings[letter(*first)] & third != 0
+        let first = letter(*first);
+        self.names[word] & bit != 0 || self.beginnings[first] & third != 0 && name.len() >= self.shortest[first]
     }
 }
 

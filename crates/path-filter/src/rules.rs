@@ -23,7 +23,8 @@ struct Compiled {
     rules: Vec<Rule>,
     /// Of the globs that block.
     literals: Literals,
-    /// Made with the first path that the literals let through: of the curated list they take megabytes and milliseconds.
+    /// Of the curated list alone made with the first path that the literals let through: they take megabytes and some
+    /// milliseconds, and many a proxy never sees such a path.
     globs: OnceLock<AllGlobs>,
 }
 
@@ -46,7 +47,8 @@ struct Rule {
 }
 
 impl PathRules {
-    /// The curated list: what is not meant to be served and often is by accident. Version 2026-11.4.
+    /// The curated list: what is not meant to be served and often is by accident. Version 2026-11.4. Its globs are compiled
+    /// when a path looks as if one could match, which takes some milliseconds once.
     pub fn sensitive() -> Self {
         static RULES: LazyLock<PathRules> = LazyLock::new(|| match PathRules::builder().sensitive() {
             Ok(builder) => builder.with_globs(OnceLock::new()),

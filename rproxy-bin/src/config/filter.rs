@@ -43,7 +43,7 @@ impl FromStr for FilterAnswer {
         let status = text.parse().ok().filter(StatusCode::is_client_error);
         status
             .map(Self::Status)
-            .ok_or_else(|| ParseError::new("answer", text, "neither a status from 400 to 499, nor close"))
+            .ok_or_else(|| ParseError::new("status", text, "neither a status from 400 to 499, nor close"))
     }
 }
 

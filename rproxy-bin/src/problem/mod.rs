@@ -21,6 +21,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, VARY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
+use rproxy_client_ip::TrustedPeer;
 use rproxy_server::HangUp;
 use tower::BoxError;
 use tower_layer::Layer;
@@ -45,7 +46,8 @@ impl ProblemLayer {
         Self::default()
     }
 
-    /// Whether whoever asks for a blocked path gets no answer at all ([`HangUp`]). Off by default.
+    /// Whether whoever asks for a blocked path gets no answer at all ([`HangUp`]), but for trusted proxies: a balancer would
+    /// take it for a failure of this one. Off by default.
     pub fn hang_up_on_blocked(mut self, hangs_up: bool) -> Self {
         self.hangs_up = hangs_up;
         self
@@ -84,7 +86,7 @@ where
         let client = Client {
             accept: Accept::of(request.headers()),
             is_head: *request.method() == Method::HEAD,
-            hangs_up: self.hangs_up,
+            hangs_up: self.hangs_up && request.extensions().get::<TrustedPeer>().is_none(),
         };
         ProblemFuture::new(client, panic::caught(|| self.inner.call(request)))
     }
@@ -108,6 +110,7 @@ impl Client {
         let (mut head, body) = response.into_parts();
         if self.hangs_up && refusal == Refusal::BlockedPath {
             head.extensions.insert(HangUp);
+            return Response::from_parts(head, ProblemBody::own(Bytes::new()));
         }
         head.headers.insert(PROXY_STATUS, refusal.proxy_status());
         head.headers.append(VARY, HeaderValue::from_static("accept"));

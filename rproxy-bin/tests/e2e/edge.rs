@@ -31,6 +31,9 @@ fn a_filter_that_closes_says_nothing() {
         assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{blocked:?}: {answers}");
         assert!(answers.ends_with("served"), "{answers}");
     }
+    // A balancer would take it for a failure.
+    let trusting = [("RPROXY_FILTER_STATUS", "close"), ("RPROXY_TRUSTED_PROXIES", "loopback")];
+    assert_eq!(get(Proxy::start(answering(|_| ok("served")), &trusting).address, "/.env").status, 404);
     let other = request(proxy.address, "GET /.env HTTP/1.0\r\nhost: a.example, b\r\n\r\n");
     assert_eq!(other.status, 400, "other refusals are told");
 }

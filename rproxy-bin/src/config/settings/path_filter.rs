@@ -34,7 +34,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "STATUS|close",
         default: Fallback::Value("404"),
-        help: "What blocked paths get instead of 404; `close`: no answer, the connection ends (over HTTP/2 the stream)",
+        help: "What blocked paths get instead of 404; `close`: no answer, the connection ends (over HTTP/2 the stream), but for trusted proxies, which get 404",
         accepted: "a status from 400 to 499, or close",
         secret: false,
         set: |c, t| put(&mut c.filter_status, t.parse()),

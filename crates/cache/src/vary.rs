@@ -87,18 +87,18 @@ pub(crate) fn selecting_value<'a>(request: &'a HeaderMap, name: &HeaderName) -> 
     if request.get_all(name).iter().nth(1).is_none() && !first.as_bytes().contains(&b',') {
         return Some(Cow::Borrowed(first.as_bytes().trim_ascii()));
     }
-    let mut combined = Vec::new();
-    for line in request.get_all(name) {
-        let mut rest = line.as_bytes();
-        while !rest.is_empty() {
-            let (member, after) = split_member(rest);
-            rest = after;
-            if !member.trim_ascii().is_empty() {
-                if !combined.is_empty() {
-                    combined.push(b',');
-                }
-                combined.extend_from_slice(member.trim_ascii());
+    // First combined, then split, as a quote that one line leaves open goes on in the next (RFC 9110 §5.3).
+    let lines: Vec<&[u8]> = request.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    let (lines, mut combined) = (lines.join(&b','), Vec::new());
+    let mut rest = &*lines;
+    while !rest.is_empty() {
+        let (member, after) = split_member(rest);
+        rest = after;
+        if !member.trim_ascii().is_empty() {
+            if !combined.is_empty() {
+                combined.push(b',');
             }
+            combined.extend_from_slice(member.trim_ascii());
         }
     }
     Some(Cow::Owned(combined))

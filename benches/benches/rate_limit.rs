@@ -17,7 +17,7 @@ use rproxy_rate_limit::{Quota, RateLimitLayer};
 use tower::{Layer, Service, service_fn};
 
 // Its tests are built along, but a benchmark has no harness to run them.
-#[allow(unused_imports)]
+#[allow(dead_code, unused_imports)]
 #[path = "../../rproxy-bin/src/allocator.rs"]
 mod allocator;
 

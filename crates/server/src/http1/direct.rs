@@ -94,33 +94,36 @@ where
             }
         };
         still = 0;
-        let Some(plain) = request::read(&bytes, &settings.head_limits) else {
-            io.hold(&bytes);
-            return Ok(Next::Hyper);
+        // Boxed, and all that it is made of gone by then, so that an idle connection has not the size of a busy one.
+        let answer = {
+            let Some(plain) = request::read(&bytes, &settings.head_limits) else {
+                io.hold(&bytes);
+                return Ok(Next::Hyper);
+            };
+            io.put_back(&bytes[plain.length..]);
+            let mut asked = plain.asked;
+            *answered += 1;
+            if settings.limits.requests.is_some() {
+                // The others are hyper's.
+                asked.keep_alive &= !settings.limits.are_served(*answered + service.watch.calls());
+            }
+            let mut request = plain.request.map(|()| RequestBody::default());
+            // What is left of them is in the request, and goes with it.
+            drop(bytes);
+            service.extend(request.extensions_mut());
+            let interim = interim.get_or_insert_with(Interim::new);
+            request.extensions_mut().insert(interim.begin());
+            Box::pin(answer(io, &mut service.inner, request, asked, interim, &is_draining))
         };
-        io.put_back(&bytes[plain.length..]);
-        let mut asked = plain.asked;
-        *answered += 1;
-        if settings.limits.requests.is_some() {
-            // The others are hyper's.
-            asked.keep_alive &= !settings.limits.are_served(*answered + service.watch.calls());
-        }
-        let mut request = plain.request.map(|()| RequestBody::default());
-        // What is left of them is in the request, and goes with it.
-        drop(bytes);
-        service.extend(request.extensions_mut());
-        let interim = interim.get_or_insert_with(Interim::new);
-        request.extensions_mut().insert(interim.begin());
-        // Boxed, so that an idle connection has not the size of a busy one.
-        if !Box::pin(answer(io, &mut service.inner, request, asked, interim, &is_draining)).await? {
+        if !answer.await? {
             return Ok(Next::Close);
         }
     }
 }
 
 /// Answers `request`; whether the connection goes on.
-// A block, and scopes within, as it is moved to the heap with each request: an `async fn` has room for its arguments
-// twice, and for whatever was lent out until its scope ends.
+// It is moved to the heap with each request; hence the scopes within, too: what was lent out has room until its scope ends.
+#[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice")]
 fn answer<T, S, B>(
     io: &mut FramedIo<T>,
     service: &mut S,

@@ -28,12 +28,13 @@ use crate::service::ConnectionService;
 ///
 /// Between requests that have no content, a connection is no more than a socket that is waited for. One that hyper has
 /// is taken back when it was still for a while: hyper's connection and its buffers are given up.
-pub(crate) async fn serve<T, S, B>(
+#[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice, in each idle connection")]
+pub(crate) fn serve<T, S, B>(
     socket: T,
     mut service: ConnectionService<S>,
     settings: &Settings,
     mut draining: watch::Receiver<bool>,
-) -> Result<(), (PeerAddr, BoxError)>
+) -> impl Future<Output = Result<(), (PeerAddr, BoxError)>> + Send
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -43,20 +44,22 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let mut io = FramedIo::new(socket, settings.head_limits, Arc::clone(&service.watch));
-    let mut answered = 0;
-    loop {
-        let next = direct::serve(&mut io, &mut service, settings, &mut draining, &mut answered).await;
-        if next.map_err(|error| (service.peer, error))? == Next::Close {
-            // The peer may be gone already; then there is nobody to say goodbye to.
-            let _ = timeout(GOODBYE, poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx))).await;
-            return Ok(());
-        }
-        // Boxed, so that an idle connection has not the size of a busy one.
-        let busy = Box::pin(busy(io, service.clone(), settings, &mut draining, answered)).await;
-        match busy.map_err(|error| (service.peer, error.into()))? {
-            Some(still) => io = still,
-            None => return Ok(()),
+    async move {
+        let mut io = FramedIo::new(socket, settings.head_limits, Arc::clone(&service.watch));
+        let mut answered = 0;
+        loop {
+            let next = direct::serve(&mut io, &mut service, settings, &mut draining, &mut answered).await;
+            if next.map_err(|error| (service.peer, error))? == Next::Close {
+                // The peer may be gone already; then there is nobody to say goodbye to.
+                let _ = timeout(GOODBYE, poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx))).await;
+                return Ok(());
+            }
+            // Boxed, so that an idle connection has not the size of a busy one.
+            let busy = Box::pin(busy(io, service.clone(), settings, &mut draining, answered)).await;
+            match busy.map_err(|error| (service.peer, error.into()))? {
+                Some(still) => io = still,
+                None => return Ok(()),
+            }
         }
     }
 }

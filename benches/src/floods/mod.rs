@@ -155,7 +155,7 @@ fn table(options: &Options, machine: &Machine, rows: &[Row]) -> Result<String> {
         "<!-- Written by `cargo run --release -p rproxy-benches -- floods`. -->\n\n\
          An honest client ({}) in {} turns of {} s alone and as many beside each attack, taken in pairs; every request of its \
          was answered with 200. Client, attackers, rproxy and its backend share the machine; the attackers get the processor time \
-         that none of the others wants (`SCHED_IDLE`), which is as much as they can use.\n\n{} with {} cores, Linux {}, commit {}, load {} when it began.\n\n\
+         that none of the others wants (`SCHED_IDLE`): what they did with it is told.\n\n{} with {} cores, Linux {}, commit {}, load {} when it began.\n\n\
          | Attack | What they did | p99 alone, ms | p99 beside it, ms | Ratio | Memory alone | Memory beside it |\n\
          |---|---|--:|--:|--:|--:|--:|\n",
         HONEST.describe(),

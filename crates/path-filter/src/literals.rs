@@ -23,16 +23,18 @@ impl Literals {
         // Where `.sql` is found, `.sqlite` need not be looked for.
         let mut literals: Vec<_> = literals.iter().map(String::as_bytes).collect();
         literals.sort_by_key(|literal| literal.len());
-        let (mut needed, mut lengths) = (HashSet::new(), BTreeSet::new());
-        for literal in literals {
+        let (mut known, mut lengths) = (HashSet::new(), BTreeSet::new());
+        literals.retain(|&literal| {
             let mut parts = lengths.iter().flat_map(|&length| literal.windows(length));
-            if !parts.any(|part| needed.contains(part)) {
-                needed.insert(literal);
+            let is_needed = !parts.any(|part| known.contains(part));
+            if is_needed {
+                known.insert(literal);
                 lengths.insert(literal.len());
             }
-        }
+            is_needed
+        });
         // A tenth of the memory of the automaton that would be a little faster.
-        let search = AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).build(needed);
+        let search = AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).build(&literals);
         // More than can be searched for at once: then each path is matched.
         Self { search: search.ok() }
     }

@@ -2,18 +2,20 @@
 
 use http::HeaderName;
 
-/// Says no to most names by their first letter and their length.
+/// Says no to most names by their length and their first letter.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
-    /// In the order of their lengths, and then of their text, to be searched by halves: lengths are quick to compare.
-    sorted: Vec<HeaderName>,
-    /// For each first letter, by its five lowest bits, a bit for each length.
-    lengths: [u64; 32],
+    /// For each length; all from the last on share a place.
+    by_length: [Vec<HeaderName>; LENGTHS],
+    /// For each length, a bit for each first letter.
+    letters: [u32; LENGTHS],
 }
+
+const LENGTHS: usize = 48;
 
 impl Names {
     pub(crate) fn of(names: &[&'static str]) -> Self {
-        let mut set = Self { sorted: Vec::with_capacity(names.len()), lengths: [0; 32] };
+        let mut set = Self { by_length: [const { Vec::new() }; LENGTHS], letters: [0; LENGTHS] };
         for name in names {
             set.insert(HeaderName::from_static(name));
         }
@@ -21,40 +23,33 @@ impl Names {
     }
 
     pub(crate) fn insert(&mut self, name: HeaderName) {
-        let (letter, length) = place(&name);
-        self.lengths[letter] |= length;
-        if let Err(at) = self.search(&name) {
-            self.sorted.insert(at, name);
+        let (length, letter) = place(&name);
+        self.letters[length] |= letter;
+        if self.find(&name).is_none() {
+            self.by_length[length].push(name);
         }
     }
 
     pub(crate) fn remove(&mut self, name: &HeaderName) {
-        self.sorted.retain(|present| present != name);
+        let (length, _) = place(name);
+        self.by_length[length].retain(|present| present != name);
     }
 
     /// The set's own copy of `name`.
     pub(crate) fn find(&self, name: &HeaderName) -> Option<&HeaderName> {
-        let (letter, length) = place(name);
-        if self.lengths[letter] & length == 0 {
+        let (length, letter) = place(name);
+        if self.letters[length] & letter == 0 {
             return None;
         }
-        self.search(name).ok().and_then(|at| self.sorted.get(at))
-    }
-
-    fn search(&self, name: &HeaderName) -> Result<usize, usize> {
-        let name = name.as_str();
-        self.sorted.binary_search_by(|present| {
-            let present = present.as_str();
-            present.len().cmp(&name.len()).then_with(|| present.cmp(name))
-        })
+        self.by_length[length].iter().find(|present| *present == name)
     }
 }
 
-/// The letter's index, and the length's bit; all lengths from 63 share one.
-fn place(name: &HeaderName) -> (usize, u64) {
+/// The length's place, and the first letter's bit: its five lowest bits tell letters apart.
+fn place(name: &HeaderName) -> (usize, u32) {
     let name = name.as_str().as_bytes();
-    let letter = name.first().map_or(0, |byte| usize::from(byte & 31));
-    (letter, 1 << name.len().min(63))
+    let letter = name.first().map_or(0, |byte| 1 << (byte & 31));
+    (name.len().min(LENGTHS - 1), letter)
 }
 
 #[cfg(test)]

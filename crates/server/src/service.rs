@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
 use http::uri::Scheme;
@@ -31,6 +31,9 @@ pub(crate) struct ConnectionService<S> {
 impl<S> ConnectionService<S> {
     /// Adds what the connection knows.
     pub(crate) fn extend(&self, extensions: &mut Extensions) {
+        if extensions.is_empty() {
+            extensions.clone_from(&ROOM);
+        }
         extensions.insert(self.peer);
         extensions.insert(self.scheme.clone());
         if let Some(tls) = &self.tls {
@@ -61,6 +64,18 @@ where
         }
     }
 }
+
+/// Nothing, with room for what the server and the layers add: a table that grows with each request is built twice.
+static ROOM: LazyLock<Extensions> = LazyLock::new(|| {
+    let mut room = Extensions::new();
+    // A copy of a table is as large as the table, also when everything has been taken out of it.
+    room.insert([(); 0]);
+    room.insert([(); 1]);
+    room.insert([(); 2]);
+    room.insert([(); 3]);
+    room.clear();
+    room
+});
 
 pin_project! {
     /// Waits for the service to be ready, calls it, and waits for the response.

@@ -50,7 +50,7 @@ fn host<B>(request: &mut Request<B>) -> Result<(), RequestRefusal> {
             }
         }
         (None, Some(target)) if request.version() == Version::HTTP_2 => {
-            if !is_plain(target) {
+            if !is_ordinary(target.as_str().as_bytes()) && !is_plain(target) {
                 return Err(RequestRefusal::BadHost);
             }
             let host = HeaderValue::from_str(target.as_str()).map_err(|_| RequestRefusal::BadHost)?;
@@ -76,11 +76,13 @@ fn all(bytes: &[u8], is: impl Fn(&u8) -> bool) -> bool {
     bytes.iter().fold(true, |all, byte| all & is(byte))
 }
 
-/// Nothing, or a colon and up to four digits: longer ones are not all ports.
+/// Nothing, or a colon and a number up to 65,535 of at most five digits.
 fn is_port(port: &[u8]) -> bool {
     match port {
         [] => true,
-        [b':', digits @ ..] => (1..=4).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit),
+        [b':', digits @ ..] if (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) => {
+            digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0')) <= u16::MAX.into()
+        }
         _ => false,
     }
 }
@@ -197,6 +199,7 @@ mod tests {
             ("GET", "/", Version::HTTP_11, &["a@b"], BadHost),
             ("GET", "/", Version::HTTP_11, &["a/b"], BadHost),
             ("GET", "/", Version::HTTP_11, &["a b"], BadHost),
+            ("GET", "/", Version::HTTP_11, &["a:65536"], BadHost),
             ("GET", "/", Version::HTTP_11, &["a:99999"], BadHost),
             ("GET", "/", Version::HTTP_11, &["a:x"], BadHost),
             ("GET", "/", Version::HTTP_11, &["a:"], BadHost),
@@ -219,7 +222,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn an_ordinary_host_is_an_authority(host in "[a-zA-Z0-9.:_@-]{0,20}") {
+        fn an_ordinary_host_is_an_authority(host in "[a-zA-Z0-9.:_@-]{0,20}|[a.-]{0,2}:[0-9]{0,6}") {
             let value = HeaderValue::try_from(&host).unwrap();
             proptest::prop_assert!(!is_ordinary(host.as_bytes()) || authority(&value).is_some(), "{}", host);
         }

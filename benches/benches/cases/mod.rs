@@ -83,7 +83,7 @@ pub(crate) fn request() -> Request<Empty<Bytes>> {
         .header("connection", "keep-alive");
     let mut request = request.extension(PeerAddr(peer)).extension(ClientIp(peer.ip())).body(Empty::new()).unwrap();
     // The server leaves room for what is added.
-    request.headers_mut().reserve(8);
+    request.headers_mut().reserve(9);
     request
 }
 

@@ -56,27 +56,62 @@ enum Spelling {
 impl Spelling {
     /// One scan that finds out whether any step could change the path.
     fn of(path: &[u8]) -> Self {
-        let mut upper_case = false;
-        let mut before = 0;
+        // To the end without a jump: nearly all paths are plain.
+        let (mut alone, mut pairs, mut before) = (0, 0, 0);
         for &byte in path {
-            match (before, byte) {
-                // `//`, `/.`, and a dot, a space or what may be one at the end of a segment.
-                (b'/', b'/' | b'.') | (b'.' | b' ' | b'+', b'/') => return Self::Ambiguous,
-                (_, b'%' | b'\\' | b';' | b':' | 0x80..) | (_, 0..=b' ' | 0x7f) => return Self::Ambiguous,
-                // What Windows takes for wildcards, or for nothing.
-                (_, b'"' | b'*' | b'<' | b'>' | b'|') => return Self::Ambiguous,
-                (_, b'A'..=b'Z') => upper_case = true,
-                _ => {}
-            }
-            before = byte;
+            let meaning = &MEANINGS[usize::from(byte)];
+            alone |= meaning.alone;
+            pairs |= before & meaning.after;
+            before = meaning.before;
         }
-        match before {
-            b'.' | b'/' | b'+' if path.len() > 1 => Self::Ambiguous,
-            _ if upper_case => Self::UpperCase,
-            _ => Self::Plain,
+        let ends_ambiguously = before != 0 && path.len() > 1;
+        if alone & AMBIGUOUS != 0 || pairs != 0 || ends_ambiguously {
+            Self::Ambiguous
+        } else if alone & UPPER_CASE != 0 {
+            Self::UpperCase
+        } else {
+            Self::Plain
         }
     }
 }
+
+/// What there is to a byte. Two that stand side by side are ambiguous where they have a bit in common.
+#[derive(Clone, Copy)]
+struct Meaning {
+    alone: u8,
+    before: u8,
+    after: u8,
+}
+
+const UPPER_CASE: u8 = 1;
+const AMBIGUOUS: u8 = 2;
+/// `//` and `/.`
+const BEGINS_SEGMENT: u8 = 1;
+/// A dot, or what may be a space, before a slash.
+const ENDS_SEGMENT: u8 = 2;
+
+static MEANINGS: [Meaning; 256] = {
+    let mut meanings = [Meaning { alone: 0, before: 0, after: 0 }; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let meaning = &mut meanings[byte];
+        meaning.alone = match byte as u8 {
+            b'%' | b'\\' | b';' | b':' | 0x80.. | 0..=b' ' | 0x7f => AMBIGUOUS,
+            // What Windows takes for wildcards, or for nothing.
+            b'"' | b'*' | b'<' | b'>' | b'|' => AMBIGUOUS,
+            b'A'..=b'Z' => UPPER_CASE,
+            _ => 0,
+        };
+        (meaning.before, meaning.after) = match byte as u8 {
+            b'/' => (BEGINS_SEGMENT, BEGINS_SEGMENT | ENDS_SEGMENT),
+            b'.' => (ENDS_SEGMENT, BEGINS_SEGMENT),
+            b' ' | b'+' => (ENDS_SEGMENT, 0),
+            _ => (0, 0),
+        };
+        byte += 1;
+    }
+    meanings
+};
 
 fn several(path: &[u8]) -> Readings<'_> {
     let written = decode_presentation(path).unwrap_or_else(|| path.to_vec());

@@ -109,8 +109,8 @@ pub(super) fn has_token(list: &[u8], token: &[u8]) -> bool {
 /// More are read by hyper.
 const MOST_FIELDS: usize = 64;
 
-/// For what a proxy adds, so that the map grows once at most.
-const ROOM: usize = 8;
+/// For what a proxy adds, the forwarding headers among it, so that the map does not grow.
+const ROOM: usize = 9;
 
 #[cfg(test)]
 mod tests {

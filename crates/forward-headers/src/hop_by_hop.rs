@@ -5,8 +5,6 @@ use http::header::{
     self, CONNECTION, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
-use crate::sieve::Sieve;
-
 /// What was come upon on the way, so that nobody has to look for it once more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -19,8 +17,8 @@ pub(crate) fn remove(headers: &mut HeaderMap) -> Seen {
     // Mostly there is nothing to do, or one thing: one look at each name tells, where a removal of each that could be
     // there would be ten searches.
     let (mut connection, mut te, mut others, mut seen) = (false, false, false, Seen::default());
-    for name in headers.keys().map(HeaderName::as_str).filter(|name| SEEN.may_hold(name)) {
-        match name {
+    for name in headers.keys() {
+        match name.as_str() {
             "connection" => connection = true,
             "te" => te = true,
             "keep-alive"
@@ -54,24 +52,6 @@ pub(crate) fn remove(headers: &mut HeaderMap) -> Seen {
     }
     seen
 }
-
-/// What there is to do something for.
-static SEEN: Sieve = Sieve::new(
-    &[&[
-        "connection",
-        "te",
-        "keep-alive",
-        "proxy-connection",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "transfer-encoding",
-        "upgrade",
-        "http2-settings",
-        "traceparent",
-        "tracestate",
-    ]],
-    &[],
-);
 
 /// Removes the fields that `Connection` nominates, but for those that are meant for the other end:
 /// a client could make us forget who it is, or what it is allowed to (RFC 9110 §7.6.1 forbids

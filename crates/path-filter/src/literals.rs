@@ -7,12 +7,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 /// Finds out in one pass that none of many globs can match.
 pub(crate) struct Literals {
     // `None`: there is a glob that needs no text at all.
-    search: Option<Search>,
-}
-
-struct Search {
-    pairs: Pairs,
-    automaton: AhoCorasick,
+    search: Option<AhoCorasick>,
 }
 
 impl Literals {
@@ -39,65 +34,15 @@ impl Literals {
             is_needed
         });
         // A tenth of the memory of the automaton that would be a little faster.
-        let automaton = AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).build(&literals);
-        let pairs = Pairs::of(&literals);
+        let search = AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).build(&literals);
         // More than can be searched for at once: then each path is matched.
-        Self { search: automaton.ok().map(|automaton| Search { pairs, automaton }) }
+        Self { search: search.ok() }
     }
 
     /// Whether one of the globs may match `path`; if not, none does.
     pub(crate) fn may_match(&self, path: &[u8]) -> bool {
-        self.search.as_ref().is_none_or(|search| search.pairs.are_in(path) && search.automaton.is_match(path))
+        self.search.as_ref().is_none_or(|search| search.is_match(path))
     }
-}
-
-/// Of each literal two bytes that stand side by side, as a bit for each pair there is: most paths have none of them,
-/// which is told in a few instructions a byte.
-struct Pairs(Box<[u64; PAIRS / 64]>);
-
-const PAIRS: usize = 1 << 16;
-
-impl Pairs {
-    fn of(literals: &[&[u8]]) -> Self {
-        let mut pairs = Self(Box::new([0; PAIRS / 64]));
-        for literal in literals {
-            match literal {
-                [] => {}
-                // Whatever stands before it.
-                [one] => (0..=u8::MAX).for_each(|before| pairs.insert(before, *one)),
-                _ => {
-                    let rarity = |pair: &&[u8]| pair.iter().map(|&byte| rarity(byte)).sum::<usize>();
-                    if let Some([one, next]) = literal.windows(2).max_by_key(rarity) {
-                        pairs.insert(*one, *next);
-                    }
-                }
-            }
-        }
-        pairs
-    }
-
-    fn insert(&mut self, one: u8, next: u8) {
-        let pair = usize::from(one) << 8 | usize::from(next);
-        self.0[pair / 64] |= 1 << (pair % 64);
-    }
-
-    /// Whether one of the pairs stands in `path`. To the end without a jump: nearly no path has any.
-    fn are_in(&self, path: &[u8]) -> bool {
-        // Before the first byte stands one that is in no path, so that a literal of one byte is found there, too.
-        let (mut found, mut before) = (0, 0);
-        for &byte in path {
-            let pair = usize::from(before) << 8 | usize::from(byte);
-            found |= self.0[pair / 64] >> (pair % 64);
-            before = byte;
-        }
-        found & 1 != 0
-    }
-}
-
-/// How seldom a byte stands in paths of pages and what belongs to them.
-fn rarity(byte: u8) -> usize {
-    const COMMONEST: &[u8] = b"etaoinsr/-lhcdpumgfbywv1023456789k._xjzq";
-    COMMONEST.iter().position(|&common| common == byte).unwrap_or(COMMONEST.len())
 }
 
 /// The glob without braces: each choice spelled out.
@@ -217,21 +162,6 @@ mod tests {
             ("*", None),
         ] {
             assert_eq!(longest(glob), expected, "{glob}");
-        }
-    }
-
-    #[test]
-    fn each_literal_has_a_pair_in_every_path_that_it_is_in() {
-        let literals = [&b".sql"[..], b"~", b"/.", b"/private/", b"qq"];
-        let pairs = Pairs::of(&literals);
-        for literal in literals {
-            for (before, after) in [("", ""), ("/a", ""), ("/", "b"), ("~", "~")] {
-                let path = [before.as_bytes(), literal, after.as_bytes()].concat();
-                assert!(pairs.are_in(&path), "{}", path.escape_ascii());
-            }
-        }
-        for path in ["", "/", "q", "/articles/2026/how-to-measure", "/static/app-5f0c8d2e7a.js"] {
-            assert!(!pairs.are_in(path.as_bytes()), "{path}");
         }
     }
 

@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -26,13 +27,39 @@ use super::tally::Wrong;
 #[derive(Clone)]
 pub(super) struct Target {
     address: SocketAddr,
+    /// Without TLS there is HTTP/1.1 alone.
+    tls: Option<Connectors>,
+}
+
+#[derive(Clone)]
+struct Connectors {
     http1: TlsConnector,
     http2: TlsConnector,
 }
 
+/// What a connection is made of.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Transport for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Transport for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
 impl Target {
-    pub(super) fn new(address: SocketAddr, authority: &Authority) -> Result<Self> {
-        Ok(Self { address, http1: authority.connector(b"http/1.1")?, http2: authority.connector(b"h2")? })
+    pub(super) fn new(address: SocketAddr, authority: Option<&Authority>) -> Result<Self> {
+        let connectors = |authority: &Authority| {
+            anyhow::Ok(Connectors { http1: authority.connector(b"http/1.1")?, http2: authority.connector(b"h2")? })
+        };
+        Ok(Self { address, tls: authority.map(connectors).transpose()? })
     }
 
     pub(super) async fn tcp(&self, from: Ipv4Addr) -> Result<TcpStream, Wrong> {
@@ -43,15 +70,18 @@ impl Target {
         Ok(stream)
     }
 
-    pub(super) async fn tls(&self, from: Ipv4Addr, connector: &TlsConnector) -> Result<TlsStream<TcpStream>, Wrong> {
+    async fn tls(&self, from: Ipv4Addr, connector: &TlsConnector) -> Result<TlsStream<TcpStream>, Wrong> {
         let name = HOST.try_into().map_err(Wrong::proxy)?;
         let stream = self.tcp(from).await?;
         connector.connect(name, stream).await.context("TLS handshake").map_err(Wrong::Proxy)
     }
 
     /// A connection that speaks HTTP/1.1, for whoever writes the bytes.
-    pub(super) async fn raw(&self, from: Ipv4Addr) -> Result<TlsStream<TcpStream>, Wrong> {
-        self.tls(from, &self.http1).await
+    pub(super) async fn raw(&self, from: Ipv4Addr) -> Result<Box<dyn Transport>, Wrong> {
+        Ok(match &self.tls {
+            Some(connectors) => Box::new(self.tls(from, &connectors.http1).await?),
+            None => Box::new(self.tcp(from).await?),
+        })
     }
 
     pub(super) async fn http1(&self, from: Ipv4Addr) -> Result<Connection, Wrong> {
@@ -61,15 +91,19 @@ impl Target {
         Ok(Connection::Http1(sender))
     }
 
-    pub(super) async fn http2(&self, from: Ipv4Addr) -> Result<Connection, Wrong> {
-        let stream = TokioIo::new(self.tls(from, &self.http2).await?);
+    /// A connection that speaks HTTP/2; `None` without TLS.
+    pub(super) async fn http2(&self, from: Ipv4Addr) -> Result<Option<Connection>, Wrong> {
+        let Some(connectors) = &self.tls else { return Ok(None) };
+        let stream = TokioIo::new(self.tls(from, &connectors.http2).await?);
         let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.map_err(Wrong::proxy)?;
         tokio::spawn(connection);
-        Ok(Connection::Http2(sender))
+        Ok(Some(Connection::Http2(sender)))
     }
 
+    /// `scheme` is `http` or `ws`, to which TLS adds its letter.
     pub(super) fn url(&self, scheme: &str, path: &str) -> String {
-        format!("{scheme}://{HOST}:{}{path}", self.address.port())
+        let secure = if self.tls.is_some() { "s" } else { "" };
+        format!("{scheme}{secure}://{HOST}:{}{path}", self.address.port())
     }
 }
 
@@ -202,7 +236,7 @@ impl Ask {
         };
         let mut request = Request::builder().method(method);
         request = match is_http2 {
-            true => request.uri(target.url("https", &self.path())),
+            true => request.uri(target.url("http", &self.path())),
             false => request.uri(self.path()).header(HOST_FIELD, HOST),
         };
         for (name, value) in fields {

@@ -114,7 +114,7 @@ impl Client {
 
     /// One connection over HTTP/2, for some batches of requests.
     async fn visit_at_once(&self) -> Result<(), Wrong> {
-        let connection = self.target.http2(self.from).await?;
+        let Some(connection) = self.target.http2(self.from).await? else { return self.visit().await };
         for _ in 0..fastrand::u32(1..60) {
             let batch = (0..8)
                 .filter_map(|_| connection.share())
@@ -185,7 +185,7 @@ impl Client {
     async fn talk(&self) -> Result<(), Wrong> {
         let stream = self.target.raw(self.from).await?;
         let config = WebSocketConfig::default().read_buffer_size(4096);
-        let url = self.target.url("wss", "/echo");
+        let url = self.target.url("ws", "/echo");
         let (mut socket, _) = client_async_with_config(url, stream, Some(config)).await.map_err(Wrong::upstream)?;
         for _ in 0..fastrand::u32(1..200) {
             if self.has_stopped() {
@@ -235,10 +235,10 @@ impl Client {
                 let _ = stream.write_all(get("/stream/1").as_bytes()).await;
                 let _ = stream.read(&mut [0; 1000]).await;
                 // With a reset.
-                let _ = SockRef::from(stream.get_ref().0).set_linger(Some(Duration::ZERO));
+                let _ = SockRef::from(stream.socket()).set_linger(Some(Duration::ZERO));
             }
             5 => {
-                let mut connection = self.target.http2(self.from).await?;
+                let Some(mut connection) = self.target.http2(self.from).await? else { return Ok(()) };
                 for path in [Ask::Slow(1), Ask::Stream(2), Ask::Large(3)] {
                     let Some(mut stream) = connection.share() else { break };
                     let _ = timeout(Duration::from_millis(5), stream.ask(&self.target, &path, &[])).await;

@@ -49,6 +49,9 @@ pub(crate) struct Options {
     /// The binary to run, instead of one that is built now.
     #[arg(long)]
     rproxy: Option<PathBuf>,
+    /// Without TLS, and so without HTTP/2.
+    #[arg(long)]
+    plain: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -73,7 +76,8 @@ async fn soak(options: &Options) -> Result<()> {
     let machine = Machine::here(&rproxy).await;
     let authority = Arc::new(Authority::new(folder.path())?);
     let backends = [Backend::start(folder.path(), "a").await?, Backend::start(folder.path(), "b").await?];
-    let proxy = Proxy::start(&rproxy, folder.path(), &backends, &authority).await?;
+    let tls = (!options.plain).then_some(&*authority);
+    let proxy = Proxy::start(&rproxy, folder.path(), &backends, tls).await?;
 
     let load = Duration::from_secs(options.minutes * 60);
     let watch = Arc::new(Watch::new(proxy.admin));
@@ -81,7 +85,7 @@ async fn soak(options: &Options) -> Result<()> {
     let (stop, stopped) = state::channel(false);
     let disturbances = Disturbances::new(load);
     let tally = Arc::new(Tally::new(disturbances.windows()));
-    let target = Target::new(proxy.address, &authority)?;
+    let target = Target::new(proxy.address, tls)?;
     let began = Instant::now();
     let clients = clients::all(&target, &tally, &stopped);
     let disturbing =
@@ -116,7 +120,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn start(rproxy: &Path, folder: &Path, backends: &[Backend; 2], authority: &Authority) -> Result<Self> {
+    async fn start(rproxy: &Path, folder: &Path, backends: &[Backend; 2], tls: Option<&Authority>) -> Result<Self> {
         let (address, admin) = (free_address()?, free_address()?);
         let file = configuration(folder, 0)?;
         let mut command = Command::new(rproxy);
@@ -125,14 +129,15 @@ impl Proxy {
             ("RPROXY_HTTP_PORT", "0".to_owned()),
             ("RPROXY_ADMIN_LISTEN", admin.to_string()),
             ("RPROXY_UPSTREAM", backends.each_ref().map(|backend| backend.address().to_string()).join(",")),
-            ("RPROXY_TLS_CERT", authority.certificate.display().to_string()),
-            ("RPROXY_TLS_KEY", authority.key.display().to_string()),
             ("RPROXY_TRUSTED_PROXIES", format!("{}/32", clients::BALANCER)),
             // Small enough that it is full within minutes, and evicts from then on.
             ("RPROXY_CACHE_SIZE", "4MiB".to_owned()),
             ("RPROXY_CACHE_PATHS", "/static/**".to_owned()),
             ("RPROXY_IDLE_TIMEOUT", format!("{}s", clients::IDLE_TIMEOUT.as_secs())),
         ]);
+        if let Some(authority) = tls {
+            command.env("RPROXY_TLS_CERT", &authority.certificate).env("RPROXY_TLS_KEY", &authority.key);
+        }
         let mut process = Process::spawn("rproxy", command, folder)?;
         process.listens_on(address).await?;
         Ok(Self { process, log: folder.join("rproxy.log"), address, admin })

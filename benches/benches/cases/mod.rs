@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::{Empty, Full};
 use rproxy::Config;
 use rproxy_cache::{CacheLayer, CacheStore};
@@ -104,6 +104,8 @@ fn page<B>(_: Request<B>) -> Ready<Result<Response<Full<Bytes>>, Infallible>> {
         (header::ETAG, "\"6b3c1f2e-11\""),
         (header::ACCEPT_RANGES, "bytes"),
     ];
+    // The upstream's leave room for what is added, as the server's requests do.
+    *response.headers_mut() = HeaderMap::with_capacity(fields.len() + 16);
     response.headers_mut().extend(fields.map(|(name, value)| (name, HeaderValue::from_static(value))));
     ready(Ok(response))
 }

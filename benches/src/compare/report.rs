@@ -42,13 +42,17 @@ impl Display for Report<'_> {
 
 impl Report<'_> {
     fn method(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Options { pairs, seconds, .. } = self.options;
+        let Options { pairs, seconds, rproxy, .. } = self.options;
+        let built = match rproxy {
+            Some(path) => format!("rproxy is the binary `{}`.", path.display()),
+            None => "rproxy was built by `cargo build --release`.".to_owned(),
+        };
         let Machine { date, commit, .. } = &self.machine;
         writeln!(
             f,
             "{date}, commit {commit}. Every proxy has two workers, the same origin, the same generator, and the same \
              work to do (below); generator, proxy and origin share one machine. In each scenario the proxies have \
-             {pairs} turns of {seconds} s each, A B C A B C, after one second to warm up.\n\n\
+             {pairs} turns of {seconds} s each, A B C A B C, after one second to warm up. {built}\n\n\
              **Processor time** is user and system time of all of a proxy's processes from `/proc/PID/stat` (in ticks \
              of 10 ms) around a turn, divided by the requests of that turn. A figure is the median of its turns, with \
              the lowest and the highest in brackets. A ratio is rproxy's figure divided by the other's, taken turn by \

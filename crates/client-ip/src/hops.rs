@@ -1,37 +1,60 @@
 //! The hops that a request's headers report, from the right: the nearest first.
 //!
 //! Several lines of one header are one list (RFC 9110 §5.2), so the lines are walked from the last
-//! one, too. `None` is a hop that is there but can't be read: an obfuscated identifier, `unknown`,
-//! garbage.
+//! one, too.
 
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{FORWARDED, HeaderMap, HeaderName};
+use http::uri::Scheme;
 
-/// The hops of a header that lists addresses, such as `X-Forwarded-For`.
-pub(crate) fn of_list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Option<IpAddr>> + 'a {
-    let lines = headers.get_all(name).iter().rev();
-    lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b',')).map(address)
+/// One hop, as the next one reports it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hop<'a> {
+    /// `None` for an obfuscated identifier, `unknown` or garbage.
+    pub(crate) address: Option<IpAddr>,
+    /// The scheme of the request that it sent.
+    pub(crate) scheme: Option<Scheme>,
+    /// The `Host` of the request that it sent.
+    pub(crate) host: Option<&'a [u8]>,
 }
 
-/// The hops of `Forwarded` (RFC 7239 §4): the `for` parameter of each element.
-pub(crate) fn of_forwarded(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> + '_ {
+/// The hops of a header that lists addresses, such as `X-Forwarded-For`.
+pub(crate) fn of_list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Hop<'a>> {
+    let lines = headers.get_all(name).iter().rev();
+    let members = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b','));
+    members.map(|member| Hop { address: address(member), ..Hop::default() })
+}
+
+/// The hops of `Forwarded` (RFC 7239 §4).
+pub(crate) fn of_forwarded(headers: &HeaderMap) -> impl Iterator<Item = Hop<'_>> {
     let lines = headers.get_all(FORWARDED).iter().rev();
-    lines.flat_map(|line| elements(line.as_bytes())).map(|element| {
-        let mut found = None;
-        for pair in pairs(element) {
-            let Some(equals) = pair.iter().position(|&byte| byte == b'=') else { continue };
-            let (name, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
-            if name.eq_ignore_ascii_case(b"for") {
-                if found.is_some() {
-                    return None; // RFC 7239 §4: each parameter at most once per element
-                }
-                found = Some(value);
-            }
+    lines.flat_map(|line| elements(line.as_bytes())).map(hop)
+}
+
+/// RFC 7239 §4: each parameter occurs at most once per element. An element where one does not tells nothing.
+fn hop(element: &[u8]) -> Hop<'_> {
+    let (mut node, mut proto, mut host) = (None, None, None);
+    for pair in pairs(element) {
+        let Some(equals) = pair.iter().position(|&byte| byte == b'=') else { continue };
+        let (name, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
+        let slot = match () {
+            () if name.eq_ignore_ascii_case(b"for") => &mut node,
+            () if name.eq_ignore_ascii_case(b"proto") => &mut proto,
+            () if name.eq_ignore_ascii_case(b"host") => &mut host,
+            () => continue,
+        };
+        let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+        if slot.replace(unquoted).is_some() {
+            return Hop::default();
         }
-        let value = found?;
-        address(value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value))
-    })
+    }
+    let scheme = proto.and_then(|proto: &[u8]| match () {
+        () if proto.eq_ignore_ascii_case(b"https") => Some(Scheme::HTTPS),
+        () if proto.eq_ignore_ascii_case(b"http") => Some(Scheme::HTTP),
+        () => None,
+    });
+    Hop { address: node.and_then(address), scheme, host }
 }
 
 /// An address with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
@@ -96,8 +119,8 @@ mod tests {
         headers
     }
 
-    fn shown(hops: impl Iterator<Item = Option<IpAddr>>) -> Vec<String> {
-        hops.map(|hop| hop.map_or("-".into(), |ip| ip.to_string())).collect()
+    fn shown<'a>(hops: impl Iterator<Item = Hop<'a>>) -> Vec<String> {
+        hops.map(|hop| hop.address.map_or("-".into(), |ip| ip.to_string())).collect()
     }
 
     #[test]

@@ -36,8 +36,11 @@
 //! of it, which anyone may have written, is not looked at. A malformed hop ends
 //! the walk at the last good one. IPv4-mapped IPv6 addresses are folded to IPv4 throughout.
 //!
-//! A trusted peer also leaves [`TrustedPeer`] in the request: other layers believe forwarding
-//! headers only where it is present.
+//! A trusted peer also leaves [`TrustedPeer`] in the request: other layers believe the client's address, the scheme and
+//! the request id in forwarding headers only where it is present. The scheme and host that `Forwarded` tells of the
+//! client's request are in it, too, if `Forwarded` is the [`Source`].
+//!
+//! A list of more than 64 hops is cut off there.
 //!
 //! # How it fails
 //!
@@ -65,10 +68,13 @@ mod trusted;
 
 use std::net::{IpAddr, SocketAddr};
 
+use http::HeaderValue;
+use http::uri::Scheme;
+
 pub use self::cidr::{Cidr, CidrError};
 pub use self::future::ResponseFuture;
 pub use self::layer::ClientIpLayer;
-pub use self::published::PUBLISHED_RANGES_OF;
+pub use self::published::{Cdn, PUBLISHED_RANGES_OF};
 pub use self::resolve::{Source, SourceError};
 pub use self::service::ClientIpService;
 pub use self::trusted::{TrustedProxies, TrustedProxiesError};
@@ -81,11 +87,13 @@ pub struct ClientIp(pub IpAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerAddr(pub SocketAddr);
 
-/// Request extension: present only when the peer is a trusted proxy, so that what it says in its
-/// forwarding headers may be believed.
+/// Request extension: present only when the peer is a trusted proxy, which is believed about the client's address, the
+/// scheme and the request id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedPeer {
     hops: Vec<IpAddr>,
+    scheme: Option<Scheme>,
+    host: Option<HeaderValue>,
 }
 
 impl TrustedPeer {
@@ -93,5 +101,16 @@ impl TrustedPeer {
     /// peer itself is not among them. Empty when the peer reported nothing usable.
     pub fn hops(&self) -> &[IpAddr] {
         &self.hops
+    }
+
+    /// The scheme of the client's request by `Forwarded`, if that is the [`Source`] and says so.
+    pub fn forwarded_scheme(&self) -> Option<&Scheme> {
+        self.scheme.as_ref()
+    }
+
+    /// The `Host` of the client's request by `Forwarded`, if that is the [`Source`] and says so. It is not validated, and
+    /// some proxies forward a host that the client chose.
+    pub fn forwarded_host(&self) -> Option<&HeaderValue> {
+        self.host.as_ref()
     }
 }

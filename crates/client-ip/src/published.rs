@@ -2,6 +2,47 @@
 //!
 //! When updating, compare with the publisher's page (named at each list), and note the date below.
 
+use std::net::IpAddr;
+use std::sync::LazyLock;
+
+use crate::cidr::Cidr;
+
+/// A content delivery network whose addresses are published.
+///
+/// It serves sites of many customers, and forwards most fields of a client's request unchanged. So one of its addresses
+/// vouches for the fields that the network sets itself, and for nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cdn {
+    /// Cloudflare.
+    Cloudflare,
+    /// Fastly.
+    Fastly,
+    /// Amazon CloudFront.
+    CloudFront,
+}
+
+impl Cdn {
+    const ALL: [Self; 3] = [Self::Cloudflare, Self::Fastly, Self::CloudFront];
+
+    /// Returns the network that publishes `address` as its own, however the address came to be trusted.
+    pub fn of(address: IpAddr) -> Option<Self> {
+        static RANGES: LazyLock<Vec<(Cidr, Cdn)>> = LazyLock::new(|| {
+            let parsed = |cdn: Cdn| cdn.ranges().iter().filter_map(move |range| Some((range.parse().ok()?, cdn)));
+            Cdn::ALL.into_iter().flat_map(parsed).collect()
+        });
+        RANGES.iter().find(|(range, _)| range.contains(address)).map(|(_, cdn)| *cdn)
+    }
+
+    pub(crate) fn ranges(self) -> &'static [&'static str] {
+        match self {
+            Self::Cloudflare => CLOUDFLARE,
+            Self::Fastly => FASTLY,
+            Self::CloudFront => CLOUDFRONT,
+        }
+    }
+}
+
 /// The month, as `2026-11`, of which the ranges of `cloudflare`, `fastly` and `cloudfront` are: a CDN that has got new
 /// ones since is believed from these only by a newer version of this crate, or where they are named one by one.
 pub const PUBLISHED_RANGES_OF: &str = "2026-11";
@@ -14,7 +55,7 @@ pub(crate) const PRIVATE: &[&str] =
 pub(crate) const LOOPBACK: &[&str] = &["127.0.0.0/8", "::1/128"];
 
 /// <https://www.cloudflare.com/ips/>
-pub(crate) const CLOUDFLARE: &[&str] = &[
+const CLOUDFLARE: &[&str] = &[
     "173.245.48.0/20",
     "103.21.244.0/22",
     "103.22.200.0/22",
@@ -40,7 +81,7 @@ pub(crate) const CLOUDFLARE: &[&str] = &[
 ];
 
 /// <https://api.fastly.com/public-ip-list>
-pub(crate) const FASTLY: &[&str] = &[
+const FASTLY: &[&str] = &[
     "23.235.32.0/20",
     "43.249.72.0/22",
     "103.244.50.0/24",
@@ -65,7 +106,7 @@ pub(crate) const FASTLY: &[&str] = &[
 ];
 
 /// <https://ip-ranges.amazonaws.com/ip-ranges.json>, service `CLOUDFRONT`.
-pub(crate) const CLOUDFRONT: &[&str] = &[
+const CLOUDFRONT: &[&str] = &[
     "120.52.22.96/27",
     "205.251.249.0/24",
     "180.163.57.128/26",
@@ -152,3 +193,24 @@ pub(crate) const CLOUDFRONT: &[&str] = &[
     "64.252.64.0/18",
     "2600:9000::/28",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_network_of_an_address() {
+        for (address, cdn) in [
+            ("104.16.0.1", Some(Cdn::Cloudflare)),
+            ("::ffff:104.16.0.1", Some(Cdn::Cloudflare)),
+            ("2606:4700::1", Some(Cdn::Cloudflare)),
+            ("151.101.1.1", Some(Cdn::Fastly)),
+            ("13.32.0.1", Some(Cdn::CloudFront)),
+            ("10.0.0.1", None),
+            ("127.0.0.1", None),
+            ("::1", None),
+        ] {
+            assert_eq!(Cdn::of(address.parse().unwrap()), cdn, "{address}");
+        }
+    }
+}

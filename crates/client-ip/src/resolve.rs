@@ -4,9 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use http::header::{FORWARDED, HeaderMap, HeaderName};
+use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
-use crate::hops;
+use crate::TrustedPeer;
+use crate::hops::{self, Hop};
 use crate::trusted::TrustedProxies;
 
 /// Which header field of a trusted peer names the hops before it.
@@ -65,43 +66,55 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Resolved {
     pub(crate) client: IpAddr,
-    /// The hops a trusted peer vouched for, the client first; `None` when the peer is not trusted.
-    pub(crate) hops: Option<Vec<IpAddr>>,
+    /// What a trusted peer vouches for; `None` when the peer is not trusted.
+    pub(crate) trusted: Option<TrustedPeer>,
 }
 
 /// Finds the client. `peer` has been folded to IPv4 where it was mapped.
 pub(crate) fn resolve(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxies, source: &Source) -> Resolved {
     if !trusted.contains(peer) {
-        return Resolved { client: peer, hops: None };
+        return Resolved { client: peer, trusted: None };
     }
-    let mut hops = match source {
+    let mut vouched = match source {
         Source::XForwardedFor => walk(hops::of_list(headers, &X_FORWARDED_FOR), trusted),
         Source::Forwarded => walk(hops::of_forwarded(headers), trusted),
         Source::Header(name) => walk(hops::of_list(headers, name).take(1), trusted),
-        Source::None => Vec::new(),
+        Source::None => TrustedPeer::default(),
     };
-    hops.reverse();
-    Resolved { client: hops.first().copied().unwrap_or(peer), hops: Some(hops) }
+    vouched.hops.reverse();
+    Resolved { client: vouched.hops.first().copied().unwrap_or(peer), trusted: Some(vouched) }
 }
 
 /// The hops from the nearest to the first that is not trusted, which is the client and the last one
-/// to be believed. There are as many as the head of the request has room for.
-fn walk(nearest_first: impl Iterator<Item = Option<IpAddr>>, trusted: &TrustedProxies) -> Vec<IpAddr> {
-    let mut hops = Vec::new();
-    for hop in nearest_first {
-        let Some(hop) = hop else { break };
-        hops.push(hop);
-        if !trusted.contains(hop) {
+/// to be believed.
+///
+/// Each element was written by the hop to the right of it, so the element where the walk ends is vouched for as well. Of
+/// scheme and host, those nearest to the client count.
+fn walk<'a>(nearest_first: impl Iterator<Item = Hop<'a>>, trusted: &TrustedProxies) -> TrustedPeer {
+    let mut vouched = TrustedPeer::default();
+    for hop in nearest_first.take(MAX_HOPS) {
+        if hop.scheme.is_some() {
+            vouched.scheme = hop.scheme;
+        }
+        if let Some(host) = hop.host.and_then(|host| HeaderValue::from_bytes(host).ok()) {
+            vouched.host = Some(host);
+        }
+        let Some(address) = hop.address else { break };
+        vouched.hops.push(address);
+        if !trusted.contains(address) {
             break;
         }
     }
-    hops
+    vouched
 }
+
+/// A client can fill its head with trusted addresses, and each costs its parsing here and its place further on.
+pub(crate) const MAX_HOPS: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use http::uri::Scheme;
     use proptest::prelude::*;
     use std::net::Ipv4Addr;
 
@@ -130,7 +143,41 @@ mod tests {
             let resolved = resolve(peer.parse().unwrap(), &headers, &trusted, &Source::XForwardedFor);
             assert_eq!(resolved.client, client.parse::<IpAddr>().unwrap(), "{peer} {line}");
             let expected = hops.map(|hops| hops.iter().map(|hop| hop.parse().unwrap()).collect::<Vec<IpAddr>>());
-            assert_eq!(resolved.hops, expected, "{peer} {line}");
+            assert_eq!(resolved.trusted.map(|trusted| trusted.hops), expected, "{peer} {line}");
+        }
+    }
+
+    #[test]
+    fn a_walk_ends_after_64_trusted_hops() {
+        let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
+        let line = "10.0.0.1,".repeat(3000) + "10.0.0.2";
+        let resolved = resolve("10.0.0.3".parse().unwrap(), &xff(&[line]), &trusted, &Source::XForwardedFor);
+        assert_eq!(resolved.client, "10.0.0.1".parse::<IpAddr>().unwrap());
+        assert_eq!(resolved.trusted.unwrap().hops.len(), MAX_HOPS);
+    }
+
+    #[test]
+    fn scheme_and_host_of_forwarded_are_those_of_the_client() {
+        let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
+        for (line, scheme, host) in [
+            ("for=192.0.2.7;proto=https;host=a.example", Some(Scheme::HTTPS), Some("a.example")),
+            ("for=192.0.2.7;Proto=\"HTTP\";host=\"a.example:81\"", Some(Scheme::HTTP), Some("a.example:81")),
+            // The first proxy's word on the client's request, not the second's on the first one's.
+            ("for=192.0.2.7;proto=https;host=a, for=10.0.0.2;proto=http;host=b", Some(Scheme::HTTPS), Some("a")),
+            ("for=192.0.2.7, for=10.0.0.2;proto=https;host=b", Some(Scheme::HTTPS), Some("b")),
+            // What the client wrote itself is to the left of its address.
+            ("for=6.6.6.6;proto=https;host=evil, for=192.0.2.7", None, None),
+            ("for=6.6.6.6;proto=https;host=evil, for=192.0.2.7;proto=http", Some(Scheme::HTTP), None),
+            ("for=_hidden;proto=https", Some(Scheme::HTTPS), None),
+            ("for=192.0.2.7;proto=gopher", None, None),
+            ("for=192.0.2.7;proto=https;proto=http", None, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(FORWARDED, line.parse().unwrap());
+            let resolved = resolve("10.0.0.1".parse().unwrap(), &headers, &trusted, &Source::Forwarded);
+            let peer = resolved.trusted.unwrap();
+            assert_eq!(peer.forwarded_scheme(), scheme.as_ref(), "{line}");
+            assert_eq!(peer.forwarded_host().map(|host| host.to_str().unwrap()), host, "{line}");
         }
     }
 
@@ -200,8 +247,8 @@ mod tests {
         #[test]
         fn garbage_to_the_left_of_the_client_never_changes_the_answer(
             garbage in proptest::collection::vec(garbage(), 0..3),
-            hops in proptest::collection::vec(any::<(u32, u8)>(), 0..300),
-            lines in proptest::collection::vec(any::<bool>(), 300),
+            hops in proptest::collection::vec(any::<(u32, u8)>(), 0..MAX_HOPS - 1),
+            lines in proptest::collection::vec(any::<bool>(), MAX_HOPS),
             forwarded in any::<bool>(),
         ) {
             let source = if forwarded { Source::Forwarded } else { Source::XForwardedFor };
@@ -219,7 +266,7 @@ mod tests {
             }
             let resolved = resolve("10.1.1.1".parse().unwrap(), &headers, &trusted, &source);
             prop_assert_eq!(resolved.client, IpAddr::from(Ipv4Addr::from_bits(CLIENT)));
-            prop_assert_eq!(resolved.hops.unwrap().len(), hops.len() + 1);
+            prop_assert_eq!(resolved.trusted.unwrap().hops.len(), hops.len() + 1);
         }
 
         #[test]
@@ -233,7 +280,7 @@ mod tests {
                     }
                 }
                 let resolved = resolve("192.0.2.1".parse().unwrap(), &headers, &trusted, &source);
-                prop_assert_eq!(resolved, Resolved { client: "192.0.2.1".parse().unwrap(), hops: None });
+                prop_assert_eq!(resolved, Resolved { client: "192.0.2.1".parse().unwrap(), trusted: None });
             }
         }
     }

@@ -12,7 +12,7 @@ use tower_service::Service;
 use crate::future::ResponseFuture;
 use crate::layer::Settings;
 use crate::resolve::resolve;
-use crate::{ClientIp, PeerAddr, TrustedPeer};
+use crate::{ClientIp, PeerAddr};
 
 /// Made by [`ClientIpLayer`](crate::ClientIpLayer).
 #[derive(Clone, Debug)]
@@ -66,8 +66,8 @@ where
             // For those further in, who know only our own word for it.
             request.extensions_mut().insert(PeerAddr(peer));
         }
-        if let Some(hops) = resolved.hops {
-            request.extensions_mut().insert(TrustedPeer { hops });
+        if let Some(trusted) = resolved.trusted {
+            request.extensions_mut().insert(trusted);
         }
         ResponseFuture::inner(self.inner.call(request))
     }

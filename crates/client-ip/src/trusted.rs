@@ -5,9 +5,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::cidr::{Cidr, CidrError};
-use crate::published;
+use crate::published::{self, Cdn};
 
-/// The proxies whose forwarding headers are believed.
+/// The proxies that are believed about the client's address, the scheme and the request id.
+///
+/// A trusted proxy is not believed about anything else: most of them forward the other fields as the client sent them.
 ///
 /// Parses from a comma-separated list of CIDRs, addresses, and names: `private`, `loopback`,
 /// `cloudflare`, `fastly`, `cloudfront`; `none` or nothing trusts nobody.
@@ -91,9 +93,9 @@ impl FromStr for TrustedProxies {
                 "none" => trusted,
                 "private" => trusted.trust_private(),
                 "loopback" => trusted.trust_loopback(),
-                "cloudflare" => trusted.trust_published(published::CLOUDFLARE),
-                "fastly" => trusted.trust_published(published::FASTLY),
-                "cloudfront" => trusted.trust_published(published::CLOUDFRONT),
+                "cloudflare" => trusted.trust_published(Cdn::Cloudflare.ranges()),
+                "fastly" => trusted.trust_published(Cdn::Fastly.ranges()),
+                "cloudfront" => trusted.trust_published(Cdn::CloudFront.ranges()),
                 // A name that is no address was meant as one of ours.
                 word if word.starts_with(|c: char| c.is_ascii_alphabetic()) && !word.contains(':') => {
                     return Err(TrustedProxiesError::UnknownName(entry.to_owned()));
@@ -157,8 +159,8 @@ mod tests {
 
     #[test]
     fn every_published_range_parses() {
-        for list in
-            [published::PRIVATE, published::LOOPBACK, published::CLOUDFLARE, published::FASTLY, published::CLOUDFRONT]
+        let of = Cdn::ranges;
+        for list in [published::PRIVATE, published::LOOPBACK, of(Cdn::Cloudflare), of(Cdn::Fastly), of(Cdn::CloudFront)]
         {
             for range in list {
                 range.parse::<Cidr>().unwrap();

@@ -1,4 +1,4 @@
-//! Addresses and ports, as fields carry them.
+//! Addresses, as fields carry them.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -49,16 +49,13 @@ pub(crate) fn address(address: IpAddr) -> HeaderValue {
     HeaderValue::from_bytes(&text[..length]).unwrap_or(UNKNOWN)
 }
 
-/// The port that the client named, or the scheme's own.
-pub(crate) fn port(host: Option<&HeaderValue>, proto: &HeaderValue) -> HeaderValue {
-    let host = host.map(HeaderValue::as_bytes).unwrap_or_default();
-    let named = host.iter().rposition(|&byte| byte == b':').map(|colon| &host[colon + 1..]);
-    match named {
-        Some(digits) if !digits.is_empty() && digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => {
-            HeaderValue::from_bytes(digits).unwrap_or(UNKNOWN)
-        }
-        _ if proto == "https" => HeaderValue::from_static("443"),
-        _ => HeaderValue::from_static("80"),
+/// `8443`
+pub(crate) fn port(port: u16) -> HeaderValue {
+    match port {
+        // On the path of most requests.
+        80 => HeaderValue::from_static("80"),
+        443 => HeaderValue::from_static("443"),
+        other => HeaderValue::from(other),
     }
 }
 
@@ -75,21 +72,5 @@ mod tests {
             assert_eq!(address(text.parse().unwrap()), text);
         }
         assert_eq!(chain(&["192.0.2.1".parse().unwrap()], "::1".parse().unwrap()), "192.0.2.1, ::1");
-    }
-
-    #[test]
-    fn a_port_is_the_clients_word_or_the_schemes() {
-        for (host, proto, expected) in [
-            (Some("a.example"), "http", "80"),
-            (Some("a.example"), "https", "443"),
-            (Some("a.example:8443"), "https", "8443"),
-            (Some("[::1]:81"), "http", "81"),
-            (Some("[::1]"), "http", "80"),
-            (Some("a:x"), "http", "80"),
-            (None, "https", "443"),
-        ] {
-            let host = host.map(HeaderValue::from_static);
-            assert_eq!(port(host.as_ref(), &HeaderValue::from_static(proto)), expected, "{host:?}");
-        }
     }
 }

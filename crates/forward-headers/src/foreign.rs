@@ -1,9 +1,9 @@
-//! Fields in which others than this layer tell an application who asks, or for what.
+//! Fields in which other proxies, servers and frameworks tell an application about the client or the request.
 //!
-//! Each belongs to some proxy, CDN, server module or framework, whose documentation says that it is set there and taken
-//! from clients. An application behind one of these believes it, and goes on doing so when it is moved: then whoever
-//! comes directly can say what they like. What clients send by themselves is none of these, such as
-//! `X-HTTP-Method-Override`, `X-User-Id` and `X-Auth-Token` of APIs, or `X-Middleware-Prefetch` of Next.js's router.
+//! Each belongs to some proxy, CDN, server module or framework, whose documentation says that it is set there and removed
+//! from clients' requests. An application believes them wherever it is deployed, so they are removed unless a setting says
+//! that a trusted proxy sets them. What clients send by themselves is not here, such as `X-User-Id` and `X-Auth-Token` of
+//! APIs, or `X-Middleware-Prefetch` of Next.js's router.
 
 use crate::alike::{begins, is};
 

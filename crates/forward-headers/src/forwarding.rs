@@ -1,17 +1,18 @@
 //! Who asked and how: the claims that go, and the facts that are put in their place.
 
-use http::Request;
-use http::header::{FORWARDED, HOST, HeaderValue};
-use http::uri::{Authority, Scheme};
+use http::header::{FORWARDED, HOST, HeaderMap, HeaderValue};
+use http::uri::Scheme;
+use http::{Method, Request};
 use rproxy_client_ip::{ClientIp, PeerAddr, TrustedPeer};
 
 use crate::addresses::{address, chain, port};
-use crate::claims::{self, Claims};
+use crate::claims::{self, Claims, Trust};
 use crate::cookies;
 use crate::hop_by_hop::Seen;
 use crate::layer::Settings;
 use crate::names::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_ID};
 use crate::request_id::RequestId;
+use crate::target::Target;
 use crate::via::Loop;
 
 /// Rebuilds the forwarding headers of `request`, and names it.
@@ -22,13 +23,14 @@ pub(crate) fn rebuild<B>(request: &mut Request<B>, settings: &Settings, seen: Se
     let client = extensions.get::<ClientIp>().map(|client| client.0).or(peer);
     let is_https = extensions.get::<Scheme>().or(request.uri().scheme()) == Some(&Scheme::HTTPS);
 
-    let received = request.version();
+    let (received, is_post) = (request.version(), *request.method() == Method::POST);
 
     let headers = request.headers_mut();
     // Growing once is cheaper than twice. A map that can't take more says so at the insertion.
     let _ = headers.try_reserve(ADDED);
-    let claims = trusted.as_ref().map(|_| Claims::of(headers)).unwrap_or_default();
-    claims::remove(headers, trusted.is_some());
+    let trust = Trust::new(trusted.as_ref(), peer, &settings.trusted_fields);
+    let claims = Claims::of(headers, &trust);
+    claims::remove(headers, is_post, &trust);
     cookies::join(headers);
 
     let hops = trusted.as_ref().map_or(&[][..], TrustedPeer::hops);
@@ -39,19 +41,21 @@ pub(crate) fn rebuild<B>(request: &mut Request<B>, settings: &Settings, seen: Se
         let client = client.filter(|client| *client != peer).map_or(peer_value, address);
         headers.insert(X_REAL_IP, client);
     }
-    // Where a trusted peer says that the client asked elsewhere, a cache has to know.
-    let origin = claims.host.as_ref().and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    let scheme = claims.proto.as_ref().map(|proto| if proto == "https" { Scheme::HTTPS } else { Scheme::HTTP });
-    let proto = claims.proto.unwrap_or(HeaderValue::from_static(if is_https { "https" } else { "http" }));
-    let host = claims.host.or_else(|| headers.get(HOST).cloned());
-    let port = claims.port.unwrap_or_else(|| port(host.as_ref(), &proto));
+    let is_https = claims.scheme.as_ref().map_or(is_https, |scheme| *scheme == Scheme::HTTPS);
+    let scheme = if is_https { Scheme::HTTPS } else { Scheme::HTTP };
+    // The server has read `Host` by the scheme of the connection.
+    if claims.scheme.is_some() {
+        remove_default_port(headers, &scheme);
+    }
+    let target = Target::of(&claims.target, headers.get(HOST), &scheme);
+    let proto = HeaderValue::from_static(if is_https { "https" } else { "http" });
     if let Some(forwarded) = &settings.forwarded {
-        let forwarded = forwarded.header_value(hops, peer, host.as_ref(), &proto);
+        let forwarded = forwarded.header_value(hops, peer, target.host.as_ref(), &proto);
         headers.extend(forwarded.map(|forwarded| (FORWARDED, forwarded)));
     }
     headers.insert(X_FORWARDED_PROTO, proto);
-    headers.insert(X_FORWARDED_PORT, port);
-    if let Some(host) = host {
+    headers.insert(X_FORWARDED_PORT, port(target.port));
+    if let Some(host) = target.host {
         headers.insert(X_FORWARDED_HOST, host);
     }
     if let Some(via) = &settings.via {
@@ -60,13 +64,23 @@ pub(crate) fn rebuild<B>(request: &mut Request<B>, settings: &Settings, seen: Se
     let id = claims.request_id.unwrap_or_else(RequestId::new);
     headers.insert(X_REQUEST_ID, id.header_value().clone());
     settings.trace_context.apply(headers, seen.trace_context, trusted.is_some(), &id);
-    if let Some(origin) = origin {
-        request.extensions_mut().insert(origin);
+    // Where a trusted peer says that the client asked elsewhere, a cache has to know.
+    if let Some(authority) = target.claimed {
+        request.extensions_mut().insert(authority);
     }
-    if let Some(scheme) = scheme {
+    if claims.scheme.is_some() {
         request.extensions_mut().insert(scheme);
     }
     Ok(id)
+}
+
+/// Removes from `Host` the port that says nothing beside this scheme, so that the backend gets the authority of the cache key.
+fn remove_default_port(headers: &mut HeaderMap, scheme: &Scheme) {
+    let default = if *scheme == Scheme::HTTPS { &b":443"[..] } else { b":80" };
+    let host = headers.get(HOST).and_then(|host| host.as_bytes().strip_suffix(default));
+    if let Some(host) = host.and_then(|host| HeaderValue::from_bytes(host).ok()) {
+        headers.insert(HOST, host);
+    }
 }
 
 /// How many fields are added at most.
@@ -76,7 +90,8 @@ const ADDED: usize = 9;
 mod tests {
     use super::*;
     use crate::forwarded::Forwarded;
-    use http::header::{HeaderMap, HeaderName};
+    use http::header::HeaderName;
+    use http::uri::Authority;
     use rproxy_client_ip::{ClientIpLayer, TrustedProxies};
     use tower::{Layer, ServiceExt, service_fn};
     use uuid::Uuid;
@@ -147,13 +162,22 @@ mod tests {
         assert_eq!(id.get_version_num(), 7);
     }
 
+    /// Believes what a proxy says of the client's target.
+    fn target_trusted() -> Settings {
+        Settings { trusted_fields: vec![X_FORWARDED_HOST, X_FORWARDED_PORT], ..Settings::default() }
+    }
+
     #[tokio::test]
-    async fn a_trusted_peer_is_believed_and_its_chain_continued() {
+    async fn a_trusted_peer_is_believed_about_address_scheme_and_id() {
         let claims = [
-            ("host", "internal"),
+            ("host", "a.example"),
             ("x-forwarded-for", "6.6.6.6, 192.0.2.7, 10.0.0.2"),
             ("x-forwarded-proto", "HTTPS"),
-            ("x-forwarded-host", "a.example"),
+            ("x-forwarded-host", "evil.example"),
+            ("x-forwarded-port", "1337"),
+            ("x-forwarded-prefix", "/evil"),
+            ("x-original-url", "/.env"),
+            ("remote-user", "admin"),
             ("x-request-id", "abc-123"),
         ];
         let headers = rebuilt("10.0.0.1:1", Scheme::HTTP, &claims, Settings::default()).await;
@@ -167,6 +191,22 @@ mod tests {
         ] {
             assert_eq!(headers[name], value, "{name}");
         }
+        for name in ["x-forwarded-prefix", "x-original-url", "remote-user"] {
+            assert!(!headers.contains_key(name), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn host_and_port_are_believed_where_a_setting_says_so() {
+        let claims = [("host", "internal:8080"), ("x-forwarded-host", "A.example"), ("x-forwarded-port", "8443")];
+        let settings = Settings { forwarded: Some(Forwarded::default()), ..target_trusted() };
+        let headers = rebuilt("10.0.0.1:1", Scheme::HTTPS, &claims, settings).await;
+        assert_eq!(headers["x-forwarded-host"], "a.example:8443");
+        assert_eq!(headers["x-forwarded-port"], "8443");
+        assert_eq!(headers["forwarded"], "for=10.0.0.1;host=\"a.example:8443\";proto=https");
+        assert_eq!(headers["host"], "internal:8080");
+        let headers = rebuilt("192.0.2.1:1", Scheme::HTTPS, &claims, target_trusted()).await;
+        assert_eq!(headers["x-forwarded-host"], "internal:8080");
     }
 
     #[tokio::test]
@@ -178,11 +218,47 @@ mod tests {
             ("x-forwarded-port", "99999"),
             ("x-request-id", "two words"),
         ];
-        let headers = rebuilt("10.0.0.1:1", Scheme::HTTP, &claims, Settings::default()).await;
+        let headers = rebuilt("10.0.0.1:1", Scheme::HTTP, &claims, target_trusted()).await;
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert_eq!(headers["x-forwarded-host"], "a.example");
         assert_eq!(headers["x-forwarded-port"], "80");
         assert_ne!(headers["x-request-id"], "two words");
+    }
+
+    #[tokio::test]
+    async fn host_is_read_by_the_scheme_that_a_trusted_peer_names() {
+        for (peer, host, expected) in [
+            ("10.0.0.1:1", "a.example:443", "a.example"),
+            ("10.0.0.1:1", "a.example:80", "a.example:80"),
+            ("192.0.2.1:1", "a.example:443", "a.example:443"),
+        ] {
+            let claims = [("host", host), ("x-forwarded-proto", "https")];
+            let headers = rebuilt(peer, Scheme::HTTP, &claims, Settings::default()).await;
+            assert_eq!(
+                (&headers["host"], &headers["x-forwarded-host"]),
+                (&expected.parse().unwrap(), &expected.parse().unwrap())
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn scheme_and_host_of_forwarded_are_believed_like_those_of_other_fields() {
+        for (fields, host) in [(&[][..], "internal:8080"), (&[X_FORWARDED_HOST], "pub.example")] {
+            let layer = ClientIpLayer::new("10.0.0.0/8".parse().unwrap()).source("forwarded".parse().unwrap());
+            let settings = Settings { trusted_fields: fields.to_vec(), ..Settings::default() };
+            let inner = service_fn(async |mut request: Request<()>| {
+                rebuild(&mut request, &settings, Seen::default()).unwrap();
+                assert_eq!(request.headers()["x-forwarded-proto"], "https");
+                assert_eq!(request.headers()["x-forwarded-host"], host);
+                assert_eq!(request.headers()["x-forwarded-for"], "203.0.113.9, 10.0.0.1");
+                Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+            });
+            let request = Request::get("/")
+                .extension(PeerAddr("10.0.0.1:1".parse().unwrap()))
+                .header(HOST, "internal:8080")
+                .header(FORWARDED, "for=203.0.113.9;proto=https;host=pub.example");
+            layer.layer(inner).oneshot(request.body(()).unwrap()).await.unwrap();
+        }
     }
 
     #[tokio::test]
@@ -194,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_trusted_chain_the_nearest_hop_counts_and_other_claims_stay() {
+    async fn of_a_trusted_chain_the_nearest_hop_counts() {
         let claims = [
             ("host", "internal"),
             ("x-forwarded-proto", "http, https"),
@@ -204,7 +280,9 @@ mod tests {
             ("x-request-id", "first"),
             ("x-request-id", "last"),
         ];
-        let headers = rebuilt("10.0.0.1:1", Scheme::HTTP, &claims, Settings::default()).await;
+        let mut settings = target_trusted();
+        settings.trusted_fields.push(HeaderName::from_static("x-forwarded-prefix"));
+        let headers = rebuilt("10.0.0.1:1", Scheme::HTTP, &claims, settings).await;
         for (name, value) in [
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "a.example"),
@@ -217,27 +295,23 @@ mod tests {
     }
 
     #[test]
-    fn where_the_client_asked_by_a_trusted_word_is_an_extension() {
+    fn a_believed_target_is_an_extension() {
         let headers = |request: http::request::Builder| {
             request.header(HOST, "internal").header(X_FORWARDED_HOST, "a.example").header(X_FORWARDED_PROTO, "https")
         };
-        let mut request = headers(Request::get("/")).extension(TrustedPeer::default()).body(()).unwrap();
-        rebuild(&mut request, &Settings::default(), Seen::default()).unwrap();
-        assert_eq!(request.extensions().get::<Authority>().unwrap(), "a.example");
-        assert_eq!(request.extensions().get::<Scheme>(), Some(&Scheme::HTTPS));
-        let mut request = headers(Request::get("/")).body(()).unwrap();
-        rebuild(&mut request, &Settings::default(), Seen::default()).unwrap();
-        assert!(request.extensions().get::<Authority>().is_none() && request.extensions().get::<Scheme>().is_none());
-    }
-
-    #[tokio::test]
-    async fn fields_of_other_proxies_are_believed_of_a_trusted_peer_only() {
-        let claims = [("cf-connecting-ip", "6.6.6.6"), ("x_original_url", "/.env"), ("accept", "*/*")];
-        let headers = rebuilt("192.0.2.1:1", Scheme::HTTPS, &claims, Settings::default()).await;
-        assert!(headers.contains_key("accept"));
-        assert!(!headers.contains_key("cf-connecting-ip") && !headers.contains_key("x_original_url"));
-        let headers = rebuilt("10.0.0.1:1", Scheme::HTTPS, &claims, Settings::default()).await;
-        assert!(headers.contains_key("cf-connecting-ip") && !headers.contains_key("x_original_url"));
+        for (is_trusted, settings, authority, scheme) in [
+            (true, target_trusted(), Some("a.example"), Some(Scheme::HTTPS)),
+            (true, Settings::default(), None, Some(Scheme::HTTPS)),
+            (false, target_trusted(), None, None),
+        ] {
+            let mut request = headers(Request::get("/")).body(()).unwrap();
+            if is_trusted {
+                request.extensions_mut().insert(TrustedPeer::default());
+            }
+            rebuild(&mut request, &settings, Seen::default()).unwrap();
+            assert_eq!(request.extensions().get::<Authority>().map(Authority::as_str), authority);
+            assert_eq!(request.extensions().get::<Scheme>(), scheme.as_ref());
+        }
     }
 
     #[tokio::test]

@@ -41,9 +41,10 @@ pub(crate) fn remove(headers: &mut HeaderMap) -> Seen {
             headers.remove(name);
         }
     }
-    // RFC 9110 §10.1.4: `trailers` is of use to the next hop, as this one passes trailers on.
+    // RFC 9110 §10.1.4: `trailers` is of use to the next hop, as this one passes trailers on. The upstream adds the option
+    // to `Connection` where the protocol to the backend has that field.
     if te && let header::Entry::Occupied(te) = headers.entry(TE) {
-        let takes_trailers = te.iter().any(|line| options(line).any(is_trailers));
+        let takes_trailers = te.iter().flat_map(members).take(MAX_OPTIONS).any(is_trailers);
         if takes_trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         } else {
@@ -60,10 +61,12 @@ fn remove_nominated(headers: &mut HeaderMap) {
     let nominated: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
-        .flat_map(options)
+        .flat_map(members)
+        .take(MAX_OPTIONS)
         .filter(|option| !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive"))
         .filter_map(|option| HeaderName::from_bytes(option).ok())
-        .filter(|name| !is_end_to_end(name))
+        // `TE` has to be nominated, and is dealt with apart.
+        .filter(|name| *name != TE && !is_end_to_end(name))
         .collect();
     for name in nominated {
         headers.remove(name);
@@ -71,9 +74,12 @@ fn remove_nominated(headers: &mut HeaderMap) {
 }
 
 /// The members of a comma-separated list.
-fn options(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+fn members(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty())
 }
+
+/// Options that are read. A request has about as many fields at most, and each option can name one.
+const MAX_OPTIONS: usize = 128;
 
 fn is_trailers(option: &[u8]) -> bool {
     let name = option.split(|&byte| byte == b';').next().unwrap_or_default();
@@ -81,7 +87,7 @@ fn is_trailers(option: &[u8]) -> bool {
 }
 
 /// Whether a field is for the other end, so that nobody on the way may have it removed.
-fn is_end_to_end(name: &HeaderName) -> bool {
+pub(crate) fn is_end_to_end(name: &HeaderName) -> bool {
     END_TO_END.contains(name) || END_TO_END_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
 }
 
@@ -164,7 +170,8 @@ mod tests {
             (&[("proxy-authorization", "a"), ("proxy-authenticate", "b"), ("proxy-connection", "c")], &[]),
             (&[("te", "gzip")], &[]),
             (&[("te", "gzip, Trailers;q=0.5")], &["te: trailers"]),
-            (&[("te", "gzip"), ("te", "trailers"), ("connection", "TE")], &[]),
+            (&[("te", "gzip"), ("te", "trailers"), ("connection", "TE")], &["te: trailers"]),
+            (&[("te", "gzip"), ("connection", "TE")], &[]),
             (&[("trailer", "x-sum")], &["trailer: x-sum"]),
         ] {
             assert_eq!(removed(lines), left, "{lines:?}");

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
 use tower_layer::Layer;
 
+use crate::claims;
 use crate::forwarded::{Forwarded, obfuscated};
 use crate::service::ForwardHeadersService;
 use crate::trace_context::TraceContext;
@@ -22,6 +24,7 @@ pub(crate) struct Settings {
     pub(crate) hides_client: bool,
     pub(crate) via: Option<Via>,
     pub(crate) trace_context: TraceContext,
+    pub(crate) trusted_fields: Vec<HeaderName>,
 }
 
 impl ForwardHeadersLayer {
@@ -74,6 +77,31 @@ impl ForwardHeadersLayer {
     pub fn trace_context(mut self, trace_context: TraceContext) -> Self {
         self.settings_mut().trace_context = trace_context;
         self
+    }
+
+    /// Believes trusted proxies about one more field, beside the client's address, the scheme and the request id. None by
+    /// default. The proxies in front have to overwrite or remove it in each request of a client: `X-Forwarded-Host`,
+    /// `X-Forwarded-Port`, `X-Forwarded-Prefix`, `Remote-User` or a field of your own.
+    ///
+    /// Other peers' fields of this name are removed in every spelling. A [content delivery network](rproxy_client_ip::Cdn)
+    /// is believed only about a field that it sets itself, such as `CF-IPCountry`.
+    ///
+    /// `X-Forwarded-Host` and `X-Forwarded-Port` are read as one authority, which has to be valid. It becomes the request
+    /// extension [`Authority`](http::uri::Authority), the host of `Forwarded`, and both fields. A cache behind this layer has
+    /// to tell requests apart by the other fields, or to let requests that have them pass.
+    ///
+    /// A field that [can't be trusted](Self::is_trustable) is ignored.
+    pub fn trust_field(mut self, name: HeaderName) -> Self {
+        if Self::is_trustable(&name) {
+            self.settings_mut().trusted_fields.push(name);
+        }
+        self
+    }
+
+    /// Whether [`trust_field`](Self::trust_field) takes the field `name`: not if clients send it themselves (`Cookie`), if the
+    /// layer makes it from what it knows (`X-Forwarded-For`), or if it is spelled with anything but hyphens.
+    pub fn is_trustable(name: &HeaderName) -> bool {
+        claims::may_be_trusted(name)
     }
 
     fn settings_mut(&mut self) -> &mut Settings {

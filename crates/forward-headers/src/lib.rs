@@ -38,20 +38,23 @@
 //! - `X-Forwarded-For` (the hops that a trusted peer vouches for, then the peer), `X-Real-IP` (the
 //!   client), `X-Forwarded-Proto`, `X-Forwarded-Host`, `X-Forwarded-Port` and `X-Request-Id` are made
 //!   from what is known: the extensions `ClientIp`, `PeerAddr` and `TrustedPeer` of
-//!   `rproxy-client-ip`, the extension [`http::uri::Scheme`], and `Host`. The claims of a trusted
-//!   peer on protocol, host, port and request id are kept. `Forwarded` (RFC 7239) and `Via`
+//!   `rproxy-client-ip`, the extension [`http::uri::Scheme`], and `Host`. `Forwarded` (RFC 7239) and `Via`
 //!   (RFC 9110 §7.6.3) are sent [on](ForwardHeadersLayer::forwarded)
 //!   [request](ForwardHeadersLayer::via).
-//! - Everybody else's claims are dropped: all of `X-Forwarded-*`, `X-Real-IP`, `Forwarded`,
-//!   `X-Request-Id`, `Client-Cert` and `Client-Cert-Chain` (RFC 9440), in the spelling with underscores, too, which many applications can't tell from
-//!   the real one (`X_Forwarded_For`). `Proxy`, which CGI programs take for a setting, always is.
-//!   So are fields in which other proxies, CDNs, server modules and frameworks tell the same or what they tell
-//!   themselves: who asks (`CF-Connecting-IP`, `True-Client-IP`, `X-Client-IP`), for what (`X-Original-URL`,
-//!   `X-Rewrite-URL`, `X-Host`), as which user (`Remote-User`, `X-WebAuth-User`), by which certificate
-//!   (`X-SSL-Client-Verify`), past which check (`X-Middleware-Subrequest`, CVE-2025-29927; `X-Accel-Mapping`,
-//!   CVE-2025-61780); a trusted peer's stay. `X-HTTP-Method-Override` stays: it is between client and application, and
-//!   nothing here is decided by the method that it names. `Content_Length` and the like, which are framing to
-//!   applications that can't tell an underscore from a hyphen, go whoever sends them.
+//! - A trusted peer is believed about the client's address, the scheme and the request id, and about nothing else unless
+//!   [a setting names the field](ForwardHeadersLayer::trust_field): proxies and CDNs forward other fields as clients send
+//!   them.
+//! - What is not believed is removed: all of `X-Forwarded-*`, `X-Real-IP`, `Forwarded`,
+//!   `X-Request-Id`, `Client-Cert` and `Client-Cert-Chain` (RFC 9440), and the fields in which other proxies, CDNs, server
+//!   modules and frameworks say who the client is (`CF-Connecting-IP`, `True-Client-IP`, `X-Client-IP`), what it requests
+//!   (`X-Original-URL`, `X-Rewrite-URL`, `X-Host`), which user it is (`Remote-User`, `X-WebAuth-User`), which certificate it
+//!   has (`X-SSL-Client-Verify`), or which check it has passed (`X-Middleware-Subrequest`, CVE-2025-29927;
+//!   `X-Accel-Mapping`, CVE-2025-61780). All of these also with underscores and dots, which many applications can't tell
+//!   from hyphens (`X_Forwarded_For`).
+//! - `X-HTTP-Method-Override`, `X-HTTP-Method` and `X-Method-Override` are removed from any request but a POST. A GET that
+//!   an application takes for another method would be checked and cached as a GET.
+//! - `Proxy`, which CGI programs take for a setting, is always removed. So are `Content_Length` and the like, which are
+//!   framing to applications that can't tell an underscore from a hyphen.
 //! - `traceparent` and `tracestate` (W3C Trace Context) are passed on if they are what they should be, and begun
 //!   [on request](ForwardHeadersLayer::trace_context), with the request's id as that of the trace.
 //! - `Max-Forwards` of `OPTIONS` and `TRACE` counts down (RFC 9110 §7.6.2); at zero they are answered here.
@@ -90,6 +93,7 @@ mod names;
 mod request_id;
 mod service;
 mod sieve;
+mod target;
 mod trace_context;
 mod via;
 

@@ -90,7 +90,12 @@ fn is_traceparent(value: &[u8]) -> bool {
 /// §3.3.1: at most 32 members, no key twice; empty ones are allowed.
 fn is_tracestate<'a>(lines: impl Iterator<Item = &'a [u8]>) -> bool {
     let mut keys: Vec<&[u8]> = Vec::new();
-    for member in lines.flat_map(|line| line.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii) {
+    let members = lines.flat_map(|line| line.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    for (index, member) in members.enumerate() {
+        // Empty members are allowed, but not by the thousand.
+        if index == 2 * MOST_MEMBERS {
+            return false;
+        }
         if member.is_empty() {
             continue;
         }
@@ -172,6 +177,8 @@ mod tests {
             ("a=b=c", false),
             (&many(32), true),
             (&many(33), false),
+            (&",".repeat(60), true),
+            (&",".repeat(100), false),
             (&format!("{}=1", "a".repeat(257)), false),
             (&format!("a={}", "a".repeat(257)), false),
         ] {

@@ -40,7 +40,9 @@ impl Via {
     /// Whether this proxy's pseudonym is there more often than proxies of one name stand behind each other. One time
     /// alone shows no loop: two of them may well call themselves the same.
     fn is_loop(&self, headers: &HeaderMap) -> bool {
-        let entries = headers.get_all(VIA).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+        // The latest entries are at the end. What stands before them, a client may have made up.
+        let lines = headers.get_all(VIA).iter().rev();
+        let entries = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b',')).take(MAX_ENTRIES);
         // RFC 9110 §7.6.3: received-protocol, received-by, perhaps a comment.
         let received_by = |entry: &[u8]| {
             let by = entry.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).nth(1);
@@ -49,6 +51,9 @@ impl Via {
         entries.filter(|entry| received_by(entry)).count() > MOST_PASSES
     }
 }
+
+/// Entries that are read. A loop of up to fourteen proxies shows in them.
+const MAX_ENTRIES: usize = 128;
 
 /// How often a request may come by.
 const MOST_PASSES: usize = 8;
@@ -69,6 +74,11 @@ mod tests {
             via.pass(&mut coming, Version::HTTP_11).unwrap();
         }
         assert_eq!(via.pass(&mut coming, Version::HTTP_11), Err(Loop));
+        let mut long = headers(&"1.1 other, ".repeat(3000));
+        for _ in 0..8 {
+            via.pass(&mut long, Version::HTTP_11).unwrap();
+        }
+        assert_eq!(via.pass(&mut long, Version::HTTP_11), Err(Loop));
         let mut others = headers(&"1.1 others, 1.1 edge.example, 1.1 edges, edge,".repeat(20));
         via.pass(&mut others, Version::HTTP_11).unwrap();
     }

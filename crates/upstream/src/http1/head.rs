@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytes::{BufMut, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode, Version};
 
 use super::Malformed;
@@ -32,12 +32,13 @@ pub(super) fn write<B>(request: &Request<B>, framing: Framing, out: &mut BytesMu
     out.put_slice(b" ");
     out.put_slice(target.as_bytes());
     out.put_slice(b" HTTP/1.1\r\n");
-    let mut has_length = false;
+    let (mut has_length, mut has_te) = (false, false);
     for (name, value) in headers {
         // How the body is delimited is said below, as it is, whatever somebody claims.
         if *name == CONTENT_LENGTH {
             has_length = true;
         } else if *name != TRANSFER_ENCODING {
+            has_te |= *name == TE;
             put_field(out, name.as_str(), value.as_bytes());
         }
     }
@@ -50,8 +51,12 @@ pub(super) fn write<B>(request: &Request<B>, framing: Framing, out: &mut BytesMu
         }
         _ => {}
     }
-    if is_last(method, framing) {
-        put_field(out, "connection", b"close");
+    // RFC 9110 §10.1.4: the sender of `TE` says that it is for the next recipient alone.
+    match (is_last(method, framing), has_te) {
+        (false, false) => {}
+        (false, true) => put_field(out, "connection", b"te"),
+        (true, false) => put_field(out, "connection", b"close"),
+        (true, true) => put_field(out, "connection", b"close, te"),
     }
     out.put_slice(b"\r\n");
 }
@@ -341,6 +346,13 @@ mod tests {
                 "DELETE / HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
             ),
             ("GET", "/", &[], Framing::Length(5), "GET / HTTP/1.1\r\ncontent-length: 5\r\nconnection: close\r\n\r\n"),
+            (
+                "GET",
+                "/",
+                &[("te", "trailers")],
+                Framing::Empty,
+                "GET / HTTP/1.1\r\nte: trailers\r\nconnection: te\r\n\r\n",
+            ),
             ("PUT", "/", &[("content-length", "9")], Framing::Length(5), "PUT / HTTP/1.1\r\ncontent-length: 5\r\n\r\n"),
             (
                 "POST",

@@ -178,8 +178,11 @@ pub(crate) fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool 
 
 fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let members = headers.get_all(name).into_iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+    members.take(MAX_MEMBERS).map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
+
+/// Members of a list that are read. Clients send a few, and could send thousands.
+const MAX_MEMBERS: usize = 64;
 
 /// The value of a field that has exactly one line.
 pub(crate) fn single(headers: &HeaderMap, name: HeaderName) -> Option<&[u8]> {

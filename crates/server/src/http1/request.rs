@@ -103,8 +103,12 @@ fn all_lines_end_in_crlf(head: &[u8]) -> bool {
 
 /// RFC 9110 §5.6.1: members of a list, in any case.
 pub(super) fn has_token(list: &[u8], token: &[u8]) -> bool {
-    list.split(|&byte| byte == b',').any(|member| member.trim_ascii().eq_ignore_ascii_case(token))
+    let mut members = list.split(|&byte| byte == b',').take(MAX_MEMBERS);
+    members.any(|member| member.trim_ascii().eq_ignore_ascii_case(token))
 }
+
+/// Members of a list that are read. Clients send a few, and could send thousands.
+const MAX_MEMBERS: usize = 64;
 
 /// More are read by hyper.
 const MOST_FIELDS: usize = 64;

@@ -90,7 +90,9 @@ use std::sync::Arc;
 pub use self::body::RequestBody;
 pub use self::client_certificate::{ClientCertificate, ClientCertificateLayer, ClientCertificateService};
 pub use self::drain::Handle;
-pub use self::guard::{GuardBody, GuardFuture, GuardService, RequestBodyError, RequestGuardLayer, RequestRefusal};
+pub use self::guard::{
+    GuardBody, GuardFuture, GuardService, RequestBodyError, RequestGuardLayer, RequestRefusal, normalized_host,
+};
 pub use self::handover::{HandoverError, Predecessor, Successor};
 pub use self::hang_up::HangUp;
 pub use self::http1::{InterimRelay, RefusedHead};

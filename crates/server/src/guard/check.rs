@@ -5,11 +5,12 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Uri, Version};
 use hyper::ext::Protocol;
 
+use super::host::normalize_host;
 use super::{RequestRefusal, Serves};
 use crate::TlsInfo;
 use crate::http1::RefusedHead;
 
-/// Checks the head, and leaves it with a `Host` and a target in origin-form (or `*`).
+/// Checks the head, and leaves it with a `Host` in its normal form and a target in origin-form (or `*`).
 pub(super) fn check<B>(request: &mut Request<B>, serves: Option<&Serves>) -> Result<(), RequestRefusal> {
     if let Some(refused) = request.extensions().get::<RefusedHead>() {
         return Err(RequestRefusal::Head(*refused));
@@ -20,6 +21,7 @@ pub(super) fn check<B>(request: &mut Request<B>, serves: Option<&Serves>) -> Res
         return Err(RequestRefusal::Connect);
     }
     host(request)?;
+    normalize_host(request);
     target(request)?;
     if let (Some(serves), Some(tls)) = (serves, request.extensions().get::<TlsInfo>()) {
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).map_or("", without_port);
@@ -171,8 +173,10 @@ mod tests {
         for (method, target, version, hosts, host, origin) in [
             ("GET", "/a?b", Version::HTTP_11, &["a.example"][..], Some("a.example"), "/a?b"),
             ("GET", "/", Version::HTTP_11, &["[::1]:8080"], Some("[::1]:8080"), "/"),
-            ("GET", "/", Version::HTTP_11, &["my_host:80"], Some("my_host:80"), "/"),
-            ("GET", "http://a.example/x", Version::HTTP_11, &["A.example:80"], Some("A.example:80"), "/x"),
+            ("GET", "/", Version::HTTP_11, &["my_host:80"], Some("my_host"), "/"),
+            ("GET", "/", Version::HTTP_11, &["A.example.:080"], Some("a.example"), "/"),
+            ("GET", "http://a.example/x", Version::HTTP_11, &["A.example:80"], Some("a.example"), "/x"),
+            ("GET", "http://A.example:80/x", Version::HTTP_11, &["a.example"], Some("a.example"), "/x"),
             ("GET", "http://a.example", Version::HTTP_11, &["a.example"], Some("a.example"), "/"),
             ("GET", "http://a.example?/x", Version::HTTP_11, &["a.example"], Some("a.example"), "/?/x"),
             ("GET", "http://a.example?", Version::HTTP_11, &["a.example"], Some("a.example"), "/?"),
@@ -180,6 +184,8 @@ mod tests {
             ("GET", "/", Version::HTTP_10, &[], None, "/"),
             ("GET", "https://a.example/x?y", Version::HTTP_2, &[], Some("a.example"), "/x?y"),
             ("GET", "https://a.example/", Version::HTTP_2, &["a.example"], Some("a.example"), "/"),
+            ("GET", "https://A.example:443/", Version::HTTP_2, &[], Some("a.example"), "/"),
+            ("GET", "https://a.example/", Version::HTTP_2, &["A.EXAMPLE:443"], Some("a.example"), "/"),
         ] {
             let mut request = request(method, target, version, hosts);
             assert_eq!(check(&mut request, None), Ok(()), "{target} {hosts:?}");

@@ -2,12 +2,13 @@
 //! too slow.
 //!
 //! hyper parses leniently where a server may; a proxy may not, because what it lets through is
-//! parsed again by somebody else. What passes this layer has one reading: one valid `Host`, a
-//! target in origin-form (or `*`), one authority.
+//! parsed again by somebody else. What passes this layer has one reading: one valid `Host` in its
+//! normal form, a target in origin-form (or `*`), one authority.
 
 mod body;
 mod check;
 mod future;
+mod host;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tower_service::Service;
 
 pub use self::body::{GuardBody, RequestBodyError};
 pub use self::future::GuardFuture;
+pub use self::host::normalized_host;
 use crate::http1::RefusedHead;
 
 /// Refuses what has more than one reading, and bounds request bodies.

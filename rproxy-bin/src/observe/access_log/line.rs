@@ -12,7 +12,7 @@ use rproxy_client_ip::{ClientIp, PeerAddr};
 use rproxy_forward_headers::RequestId;
 use rproxy_path_filter::PathFilterDecision;
 use rproxy_rate_limit::RateLimitDecision;
-use rproxy_server::RefusedHead;
+use rproxy_server::{RefusedHead, normalized_host};
 use rproxy_upstream::ProxyError;
 use rproxy_ws_passthrough::TunnelSummary;
 
@@ -68,7 +68,8 @@ impl RequestLine {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            host: field(headers, HOST),
+            // As the backend gets it.
+            host: normalized_host(request).or_else(|| field(headers, HOST)),
             user_agent: field(headers, USER_AGENT),
             referer: field(headers, REFERER),
         }

@@ -1,0 +1,98 @@
+//! One spelling of each host, so that everything that reads `Host` reads the same.
+
+use http::uri::Scheme;
+use http::{HeaderValue, Request, header};
+
+/// Rewrites `Host` to its normal form.
+pub(super) fn normalize_host<B>(request: &mut Request<B>) {
+    if request.headers().contains_key(header::HOST)
+        && let Some(host) = normalized_host(request)
+    {
+        request.headers_mut().insert(header::HOST, host);
+    }
+}
+
+/// Returns the normal form of the request's `Host`, or of its target's authority without one, if it has another form.
+///
+/// It is in lower case, without a dot at the end of the name, and without a port that is the default of the connection's
+/// scheme. [`RequestGuardLayer`](crate::RequestGuardLayer) leaves a request with it. It is for layers further out, such as a
+/// log. An invalid `Host` has no other form.
+pub fn normalized_host<B>(request: &Request<B>) -> Option<HeaderValue> {
+    let scheme = request.extensions().get::<Scheme>().or(request.uri().scheme());
+    let host = match (request.headers().get(header::HOST), request.uri().authority()) {
+        (Some(host), _) => host.as_bytes(),
+        // RFC 9113 §8.3.1
+        (None, authority) => authority?.as_str().as_bytes(),
+    };
+    normalized(host, scheme == Some(&Scheme::HTTPS))
+}
+
+fn normalized(host: &[u8], is_https: bool) -> Option<HeaderValue> {
+    // Nearly all are in this form, and told so without more.
+    let (mut has_upper, mut has_colon) = (false, false);
+    for byte in host {
+        has_upper |= byte.is_ascii_uppercase();
+        has_colon |= *byte == b':';
+    }
+    if !has_upper && !has_colon && host.last() != Some(&b'.') {
+        return None;
+    }
+    let bracket = host.iter().position(|&byte| byte == b']').unwrap_or(0);
+    let colon = host[bracket..].iter().position(|&byte| byte == b':').map_or(host.len(), |at| bracket + at);
+    let (name, port) = host.split_at(colon);
+    let port = match port {
+        [] => None,
+        [_, digits @ ..] if digits.iter().all(u8::is_ascii_digit) => {
+            Some(str::from_utf8(digits).ok()?.parse::<u16>().ok()?)
+        }
+        // No host.
+        _ => return None,
+    };
+    // Both are valid and name the same host (RFC 1034 §3.1), and applications know the one without.
+    let relative = name.strip_suffix(b".").filter(|name| !name.is_empty() && !name.ends_with(b"."));
+    let mut normal = relative.unwrap_or(name).to_ascii_lowercase();
+    let default = if is_https { 443 } else { 80 };
+    if let Some(port) = port.filter(|port| *port != default) {
+        normal.push(b':');
+        normal.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
+    }
+    (normal != host).then(|| HeaderValue::from_bytes(&normal).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_host_becomes_one() {
+        for (host, scheme, normal) in [
+            ("a.example", Scheme::HTTP, "a.example"),
+            ("A.Example", Scheme::HTTP, "a.example"),
+            ("a.example:80", Scheme::HTTP, "a.example"),
+            ("a.example:080", Scheme::HTTP, "a.example"),
+            ("a.example:443", Scheme::HTTP, "a.example:443"),
+            ("a.example:443", Scheme::HTTPS, "a.example"),
+            ("a.example:80", Scheme::HTTPS, "a.example:80"),
+            ("a.example:08080", Scheme::HTTP, "a.example:8080"),
+            ("a.example.", Scheme::HTTP, "a.example"),
+            ("A.example.:80", Scheme::HTTP, "a.example"),
+            ("a.example.:8080", Scheme::HTTP, "a.example:8080"),
+            ("[2001:DB8::1]", Scheme::HTTP, "[2001:db8::1]"),
+            ("[::1]:80", Scheme::HTTP, "[::1]"),
+            ("[::1]:8080", Scheme::HTTP, "[::1]:8080"),
+            ("192.0.2.1:80", Scheme::HTTP, "192.0.2.1"),
+            // No hosts.
+            (".", Scheme::HTTP, "."),
+            ("a..", Scheme::HTTP, "a.."),
+            ("a:99999", Scheme::HTTP, "a:99999"),
+            ("a:b", Scheme::HTTP, "a:b"),
+        ] {
+            let mut request = Request::get("/").extension(scheme.clone()).header(header::HOST, host).body(()).unwrap();
+            normalize_host(&mut request);
+            assert_eq!(request.headers()[header::HOST], normal, "{host} {scheme}");
+            assert_eq!(normalized_host(&request), None, "{normal} is not the normal form");
+            let target = Request::get("https://A.example:443/").body(()).unwrap();
+            assert_eq!(normalized_host(&target).unwrap(), "a.example");
+        }
+    }
+}

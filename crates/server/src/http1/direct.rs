@@ -23,6 +23,7 @@ use super::io::FramedIo;
 use super::request::{self, Asked};
 use super::response::{self, Framing};
 use super::serve::IDLE_LINGER;
+use super::turn::Turn;
 use crate::connection::{BoxError, Settings};
 use crate::service::ConnectionService;
 use crate::{HangUp, RequestBody};
@@ -204,7 +205,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
     B: Body<Error: Into<BoxError>>,
 {
-    let mut is_first = true;
+    let (mut is_first, mut turn) = (true, Turn::default());
     while length > 0 {
         let polled = match std::mem::take(&mut is_first) {
             true => first_frame(io, body.as_mut()).await?,
@@ -223,9 +224,14 @@ where
             failed => return broken_off(io, &out, failed.and_then(Result::err)).await,
         };
         // A body of known length is not followed by anything.
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(mut data) = frame.into_data() else { continue };
         let long = "the body is longer than its length";
         length = length.checked_sub(data.remaining() as u64).ok_or(long)?;
+        while let Some(piece) = turn.piece(&mut data) {
+            write(io, &out, piece, b"").await?;
+            out.clear();
+            turn.end().await;
+        }
         if out.len() + data.remaining() <= SMALL {
             put_small(&mut out, data);
         } else {
@@ -248,7 +254,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
     B: Body<Error: Into<BoxError>>,
 {
-    let mut polled = first_frame(io, body.as_mut()).await?;
+    let (mut polled, mut turn) = (first_frame(io, body.as_mut()).await?, Turn::default());
     loop {
         let frame = match polled {
             Poll::Ready(frame) => frame,
@@ -263,8 +269,13 @@ where
             Err(error) => return broken_off(io, &out, Some(error)).await,
         };
         match frame.map(Frame::into_data) {
-            Some(Ok(data)) if data.has_remaining() => {
+            Some(Ok(mut data)) if data.has_remaining() => {
                 response::put_chunk_size(&mut out, data.remaining());
+                while let Some(piece) = turn.piece(&mut data) {
+                    write(io, &out, piece, b"").await?;
+                    out.clear();
+                    turn.end().await;
+                }
                 // The end is often there already, and goes along with the last of the data.
                 polled = ready_frame(body.as_mut()).await;
                 let is_last = matches!(polled, Poll::Ready(None));

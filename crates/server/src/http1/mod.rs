@@ -14,6 +14,7 @@ mod request;
 mod response;
 mod serve;
 mod syntax;
+mod turn;
 mod watch;
 
 pub(crate) use self::framing::HeadLimits;

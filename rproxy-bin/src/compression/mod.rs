@@ -3,6 +3,8 @@
 //! tower-http's own layer gives every response a body that has room for the state of an encoder, some 6 kB
 //! that each layer further out would move. Here only a response that is really compressed gets one, on the heap.
 
+mod turns;
+
 use std::future::{Future, Ready, ready};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -19,6 +21,8 @@ use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 use tower_http::compression::{Compression, CompressionBody, ResponseFuture};
 use tower_layer::Layer;
 use tower_service::Service;
+
+use self::turns::InTurns;
 
 /// Compresses responses with brotli, gzip or zstd, as the client prefers.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +63,7 @@ where
 }
 
 /// A body that was compressed here, or one that was not.
-pub(crate) type MaybeCompressed<B> = Either<Pin<Box<Placed<CompressionBody<B>>>>, B>;
+pub(crate) type MaybeCompressed<B> = Either<Pin<Box<Placed<CompressionBody<InTurns<B>>>>>, B>;
 
 pin_project! {
     /// A body with an encoder, and the place of that.
@@ -147,7 +151,8 @@ where
         };
         let status = response.status();
         // The response is there, so that nothing is waited for: whoever holds this future need not have room for it.
-        let mut response = try_ready!(pin!(compress::<B, E>(accepted, response)).poll(cx))?;
+        let response = response.map(InTurns::new);
+        let mut response = try_ready!(pin!(compress::<_, E>(accepted, response)).poll(cx))?;
         // tower-http refuses (406) where the client takes neither an encoding nor the thing itself. The application chose
         // to answer all the same.
         *response.status_mut() = status;
@@ -171,23 +176,37 @@ fn as_for_get(headers: &mut HeaderMap, compressed: bool) {
     }
 }
 
-/// What the client accepts, on one line, if there is something among it that can be had here.
+/// What the client accepts of the codings that can be had here, on one line; `None` without any.
 fn accepted(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut lines = headers.get_all(ACCEPT_ENCODING).iter();
-    let first = lines.next()?;
-    let joined = match lines.next() {
-        None => first.clone(),
-        // RFC 9110 §5.3
-        Some(_) => {
-            let lines: Vec<&[u8]> = headers.get_all(ACCEPT_ENCODING).iter().map(HeaderValue::as_bytes).collect();
-            HeaderValue::from_bytes(&lines.join(&b',')).ok()?
-        }
+    let (first, is_only) = (lines.next()?, lines.next().is_none());
+    let members = headers.get_all(ACCEPT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    let members = members.take(MAX_CODINGS).map(<[u8]>::trim_ascii).filter(|member| member.len() <= LONGEST_CODING);
+    let is = |member: &[u8], coding: &[u8]| {
+        let name = member.split(|&byte| byte == b';').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(coding)
     };
-    let codings = joined.as_bytes().split(|&byte| byte == b',');
-    let mut names = codings.map(|coding| coding.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii());
-    let offered = [&b"gzip"[..], b"x-gzip", b"br", b"zstd", b"*"];
-    names.any(|name| offered.iter().any(|offered| name.eq_ignore_ascii_case(offered))).then_some(joined)
+    let is_offered = |member: &[u8]| OFFERED.iter().any(|offered| is(member, offered));
+    if is_only && first.len() <= SHORT_LIST {
+        return { members }.any(is_offered).then(|| first.clone());
+    }
+    // RFC 9110 §5.3: several lines are one list.
+    let known: Vec<&[u8]> = members.filter(|member| is_offered(member) || is(member, b"identity")).collect();
+    let has_offered = known.iter().any(|member| is_offered(member));
+    HeaderValue::from_bytes(&known.join(&b',')).ok().filter(|_| has_offered)
 }
+
+/// The codings that are offered, and any.
+const OFFERED: [&[u8]; 5] = [b"gzip", b"x-gzip", b"br", b"zstd", b"*"];
+
+/// A list of this length is read as it is; of a longer one the members that matter.
+const SHORT_LIST: usize = 128;
+
+/// Members that are read: there are fewer registered codings, and a client could send thousands.
+const MAX_CODINGS: usize = 64;
+
+/// `identity;q=0.001`, with some space.
+const LONGEST_CODING: usize = 32;
 
 /// Whether a response is large and verbose enough, and whole, and may be changed.
 fn is_worth_it<B: Body>(response: &Response<B>) -> bool {
@@ -332,6 +351,25 @@ mod tests {
             assert_eq!(response.body() != TEXT, coding.is_some());
             assert_eq!(response.headers().contains_key("content-length"), coding.is_none());
             assert_eq!(response.headers()[VARY], "accept-encoding", "{codings:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_list_is_reduced_to_what_matters() {
+        for (lines, read) in [
+            (&["gzip, br;q=0.5"][..], Some("gzip, br;q=0.5")),
+            (&["gzip, x", "br , identity;q=0.1"], Some("gzip,br,identity;q=0.1")),
+            (&[&("br,".to_owned() + &"made-up,".repeat(3000))], Some("br")),
+            (&[&("made-up,".repeat(3000) + "br")], None),
+            (&[&("gzip;q=".to_owned() + &"0".repeat(30_000))], None),
+            (&["identity", "deflate"], None),
+            (&[], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(ACCEPT_ENCODING, HeaderValue::from_str(line).unwrap());
+            }
+            assert_eq!(accepted(&headers).as_ref().map(|list| list.to_str().unwrap()), read);
         }
     }
 

@@ -1,0 +1,257 @@
+//! Turns of the executor, so that bodies that are being compressed hold up nobody else.
+//!
+//! Compressing is work for the processor that never waits: a task that does it runs until its body has no more input,
+//! which for a fast backend or a cached response is the whole body. So a body takes a limited number of bytes per turn,
+//! and then waits in a queue of its worker. That lets one body through at a time, and after each of them the runtime
+//! polls its sockets and runs all other tasks that are ready. However many bodies there are, another task waits for one
+//! turn at most.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
+use tokio::task::yield_now;
+
+/// Bytes that a body takes per turn. Brotli, the slowest, needs about a millisecond for them.
+pub(super) const BYTES_PER_TURN: usize = 32 << 10;
+
+pin_project! {
+    /// A body that gives its data in pieces, and a limited number of bytes per turn.
+    pub(crate) struct InTurns<B> {
+        #[pin]
+        body: B,
+        // The rest of a frame that is larger than what is left of the turn.
+        rest: Bytes,
+        left: usize,
+        place: Option<Arc<Place>>,
+    }
+}
+
+impl<B> InTurns<B> {
+    pub(super) fn new(body: B) -> Self {
+        Self { body, rest: Bytes::new(), left: BYTES_PER_TURN, place: None }
+    }
+}
+
+impl<B: Body> Body for InTurns<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        if *this.left == 0 {
+            ready!(this.place.get_or_insert_with(|| Queue::join(cx.waker())).poll(cx));
+            (*this.left, *this.place) = (BYTES_PER_TURN, None);
+        }
+        if this.rest.is_empty() {
+            let Some(frame) = ready!(this.body.poll_frame(cx)?) else { return Poll::Ready(None) };
+            match frame.into_data() {
+                Ok(mut data) => *this.rest = data.copy_to_bytes(data.remaining()),
+                Err(frame) => return Poll::Ready(Some(Ok(frame.map_data(|_| Bytes::new())))),
+            }
+        }
+        let piece = this.rest.split_to(this.rest.len().min(*this.left));
+        *this.left -= piece.len();
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (inner, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + rest);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
+    }
+}
+
+/// A body's place in the queue. One that is dropped lets the others through.
+#[derive(Debug)]
+struct Place {
+    is_called: AtomicBool,
+    waker: Mutex<Waker>,
+}
+
+impl Place {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // Registered before the look, so that a call in between is not missed.
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone_from(cx.waker());
+        if self.is_called.load(SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn call(&self) {
+        self.is_called.store(true, SeqCst);
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
+    }
+}
+
+thread_local! {
+    static QUEUE: Arc<Queue> = Arc::default();
+}
+
+/// The bodies of one worker that wait for their next turn. There are no more of them than encoders.
+#[derive(Debug, Default)]
+struct Queue {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    places: VecDeque<Arc<Place>>,
+    is_served: bool,
+}
+
+impl Queue {
+    /// A place at the end of this worker's queue.
+    fn join(waker: &Waker) -> Arc<Place> {
+        let place = Arc::new(Place { is_called: AtomicBool::new(false), waker: Mutex::new(waker.clone()) });
+        let Ok(runtime) = Handle::try_current() else {
+            place.call();
+            return place;
+        };
+        let queue = QUEUE.with(Arc::clone);
+        let mut state = queue.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.places.push_back(Arc::clone(&place));
+        if !std::mem::replace(&mut state.is_served, true) {
+            runtime.spawn(Served { queue: Arc::clone(&queue), is_over: false }.run());
+        }
+        drop(state);
+        place
+    }
+}
+
+/// The task that calls one place after the other. Ends when there is none.
+struct Served {
+    queue: Arc<Queue>,
+    is_over: bool,
+}
+
+impl Served {
+    async fn run(mut self) {
+        loop {
+            // The runtime wakes this task after it has polled its sockets and timers.
+            yield_now().await;
+            let Some(place) = self.next() else { return };
+            place.call();
+        }
+    }
+
+    fn next(&mut self) -> Option<Arc<Place>> {
+        let mut state = self.queue.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(place) = state.places.pop_front() {
+            // Otherwise its body is gone.
+            if Arc::strong_count(&place) > 1 {
+                return Some(place);
+            }
+        }
+        (state.is_served, self.is_over) = (false, true);
+        None
+    }
+}
+
+impl Drop for Served {
+    /// The runtime has ended before the queue. Another one may run on the same thread.
+    fn drop(&mut self) {
+        if !self.is_over {
+            let mut state = self.queue.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.is_served = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt, Full};
+    use std::cell::RefCell;
+    use std::sync::atomic::AtomicUsize;
+
+    const LARGE: usize = 10 * BYTES_PER_TURN + 1;
+
+    fn large() -> InTurns<Full<Bytes>> {
+        InTurns::new(Full::new(Bytes::from(vec![7; LARGE])))
+    }
+
+    /// Reads to the end, and notes each piece.
+    async fn read(mut body: InTurns<Full<Bytes>>, note: impl Fn(usize)) -> usize {
+        let mut length = 0;
+        while let Some(frame) = body.frame().await {
+            let piece = frame.unwrap().into_data().unwrap().len();
+            note(piece);
+            length += piece;
+        }
+        length
+    }
+
+    #[tokio::test]
+    async fn a_large_frame_comes_whole_and_in_pieces() {
+        let body = large();
+        assert_eq!(body.size_hint().exact(), Some(LARGE as u64));
+        let pieces = RefCell::new(Vec::new());
+        assert_eq!(read(body, |piece| pieces.borrow_mut().push(piece)).await, LARGE);
+        assert_eq!(pieces.borrow().len(), 11);
+        assert!(pieces.borrow().iter().all(|piece| *piece <= BYTES_PER_TURN));
+    }
+
+    #[tokio::test]
+    async fn a_small_body_waits_for_no_turn() {
+        let mut body = InTurns::new(Full::new(Bytes::from(vec![7; BYTES_PER_TURN])));
+        let frame = once(body.frame());
+        assert_eq!(frame.unwrap().unwrap().into_data().unwrap().len(), BYTES_PER_TURN);
+        assert!(body.is_end_stream());
+    }
+
+    /// What a future gives when it is polled once.
+    fn once<F: Future>(future: F) -> F::Output {
+        match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("it waits"),
+        }
+    }
+
+    /// However many bodies there are, a task that the runtime wakes after its sockets runs after each piece.
+    #[tokio::test]
+    async fn one_body_at_a_time_works_between_two_polls_of_the_sockets() {
+        let pieces = Arc::new(AtomicUsize::new(0));
+        for _ in 0..16 {
+            let pieces = Arc::clone(&pieces);
+            tokio::spawn(read(large(), move |_| drop(pieces.fetch_add(1, SeqCst))));
+        }
+        // The first turn is free.
+        yield_now().await;
+        yield_now().await;
+        let (mut before, mut rounds) = (pieces.load(SeqCst), 0);
+        while before < 16 * 11 {
+            yield_now().await;
+            let now = pieces.load(SeqCst);
+            assert!(now - before <= 2, "{} pieces in one round", now - before);
+            (before, rounds) = (now, rounds + 1);
+        }
+        assert!(rounds >= 80, "{rounds}");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_dropped_or_not_polled_holds_up_no_other() {
+        let (mut dropped, mut idle) = (large(), large());
+        for body in [&mut dropped, &mut idle] {
+            once(body.frame()).unwrap().unwrap();
+            // It is in the queue now.
+            let waits = std::pin::pin!(body.frame()).poll(&mut Context::from_waker(Waker::noop())).is_pending();
+            assert!(waits);
+        }
+        drop(dropped);
+        assert_eq!(read(large(), |_| ()).await, LARGE);
+        assert_eq!(read(idle, |_| ()).await, LARGE - BYTES_PER_TURN);
+    }
+}

@@ -1,8 +1,8 @@
-//! What a client would rather have, by its `Accept` (RFC 9110 §12.5.1).
+//! The client's preference between forms of an error, by its `Accept` (RFC 9110 §12.5.1).
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// The `Accept` of a request, kept until it is known whether anybody asks.
+/// The `Accept` of a request, kept unread until a response depends on it.
 ///
 /// Keeping it costs a count on the request's own bytes, and nothing where any form will do.
 #[derive(Clone, Debug, Default)]
@@ -13,7 +13,7 @@ pub(crate) struct Accept {
 
 impl Accept {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let mut lines = headers.get_all(header::ACCEPT).into_iter();
+        let mut lines = headers.get_all(header::ACCEPT).into_iter().take(MAX_LINES);
         match (lines.next(), lines.next()) {
             (None, _) => Self::default(),
             (Some(first), None) if first == "*/*" => Self::default(),
@@ -27,32 +27,35 @@ impl Accept {
     ///
     /// JSON wins where its weight is higher, or equal and `Accept` is more explicit about it. Many
     /// clients list `application/json, text/plain, */*`: of two that are equal, the first one wins.
+    ///
+    /// It reads the list once, and of a long one the beginning.
     pub(crate) fn prefers_problem_json(&self) -> bool {
-        if self.first.is_none() {
-            return false;
+        let mut left = MAX_BYTES;
+        let lines = self.first.iter().chain(&self.further).map_while(|line| {
+            let read = line.as_bytes().get(..left.min(line.len()))?;
+            left -= read.len();
+            (left > 0 || !read.is_empty()).then(|| str::from_utf8(read).ok())
+        });
+        let ranges = lines.flatten().flat_map(members).take(MAX_MEMBERS).filter_map(MediaRange::parse);
+        let (mut problem, mut json, mut text) = Default::default();
+        for (place, range) in ranges.enumerate() {
+            range.weigh(place, "application", "problem+json", &mut problem);
+            range.weigh(place, "application", "json", &mut json);
+            range.weigh(place, "text", "plain", &mut text);
         }
-        let problem = self.preference("application", "problem+json");
         // A client that names JSON takes problems for JSON, unless it said otherwise.
         let json = match problem.precision {
             Precision::Exact => problem,
-            _ => self.preference("application", "json").max(problem),
+            _ => json.max(problem),
         };
-        json.weight > 0 && json > self.preference("text", "plain")
-    }
-
-    fn preference(&self, kind: &str, subtype: &str) -> Preference {
-        let mut found = Preference::default();
-        let lines = self.first.iter().chain(&self.further).filter_map(|line| std::str::from_utf8(line.as_bytes()).ok());
-        for (place, range) in lines.flat_map(members).filter_map(MediaRange::parse).enumerate() {
-            let precision = range.precision(kind, subtype);
-            // The most specific range speaks for the type, whatever weight others have.
-            if precision > found.precision {
-                found = Preference { weight: range.weight, precision, earliness: usize::MAX - place };
-            }
-        }
-        found
+        json.weight > 0 && json > text
     }
 }
+
+/// Browsers send 120 bytes with eight members, and clients of some APIs twice that.
+const MAX_BYTES: usize = 2048;
+const MAX_MEMBERS: usize = 32;
+const MAX_LINES: usize = 8;
 
 /// How much a type is wanted. Ordered: weight, then how explicitly it was named, then how early.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +96,14 @@ impl<'a> MediaRange<'a> {
             }
         }
         Some(Self { kind: kind.trim(), subtype: subtype.trim(), weight })
+    }
+
+    /// The most specific range speaks for a type, whatever weight others have.
+    fn weigh(&self, place: usize, kind: &str, subtype: &str, found: &mut Preference) {
+        let precision = self.precision(kind, subtype);
+        if precision > found.precision {
+            *found = Preference { weight: self.weight, precision, earliness: usize::MAX - place };
+        }
     }
 
     fn precision(&self, kind: &str, subtype: &str) -> Precision {
@@ -201,6 +212,19 @@ mod tests {
         assert!(!accept(&["text/plain", "application/json;q=0.5"]).prefers_problem_json());
         assert!(accept(&["*/*", "application/json"]).prefers_problem_json());
         assert!(!accept(&[]).prefers_problem_json());
+    }
+
+    #[test]
+    fn reads_the_beginning_of_a_long_list() {
+        for (lines, json) in [
+            (&[&*("application/json,".to_owned() + &"a/b,".repeat(8000))][..], true),
+            (&[&*("a/b,".repeat(8000) + "application/json")], false),
+            (&[&*("a/b;c=\"".to_owned() + &"d".repeat(30_000) + "\",application/json")], false),
+            (&["a/b"; 7].iter().copied().chain(["application/json"]).collect::<Vec<_>>(), true),
+            (&["a/b"; 8].iter().copied().chain(["application/json"]).collect::<Vec<_>>(), false),
+        ] {
+            assert_eq!(accept(lines).prefers_problem_json(), json, "{:.30}", lines[0]);
+        }
     }
 
     proptest! {

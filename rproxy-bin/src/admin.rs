@@ -1,10 +1,12 @@
 //! The listener for whoever runs the proxy: health, metrics and the cache. Never the public one.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -23,6 +25,8 @@ struct Shared {
     metrics: Box<dyn Fn() -> String + Send + Sync>,
     cache: Option<CacheStore>,
     ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Names in `Host` that are answered, in lower case.
+    hosts: Vec<String>,
 }
 
 impl Admin {
@@ -32,7 +36,18 @@ impl Admin {
         cache: Option<CacheStore>,
         ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        Self { shared: Arc::new(Shared { metrics: Box::new(metrics), cache, ready: Box::new(ready) }) }
+        let (metrics, ready) = (Box::new(metrics), Box::new(ready));
+        Self { shared: Arc::new(Shared { metrics, cache, ready, hosts: Vec::new() }) }
+    }
+
+    /// Answers requests for these names, too, beside addresses and `localhost`.
+    pub(crate) fn hosts(self, names: &[String]) -> Self {
+        let names = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let shared = Arc::try_unwrap(self.shared).map(|shared| Shared { hosts: names, ..shared });
+        match shared {
+            Ok(shared) => Self { shared: Arc::new(shared) },
+            Err(shared) => Self { shared },
+        }
     }
 
     pub(crate) async fn answer<B>(self, request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible>
@@ -49,6 +64,9 @@ impl Admin {
         B: Body<Error: Into<BoxError>>,
     {
         let (parts, body) = request.into_parts();
+        if !self.shared.is_meant(&parts.headers) {
+            return text(StatusCode::MISDIRECTED_REQUEST, "no such host here; admin_hosts names more\n");
+        }
         let read = matches!(parts.method, Method::GET | Method::HEAD);
         match (parts.uri.path(), &self.shared.cache) {
             ("/healthz", _) if read => text(StatusCode::OK, "ok\n"),
@@ -76,6 +94,21 @@ impl Admin {
             ("/cache/purge", _) => not_allowed("POST"),
             _ => text(StatusCode::NOT_FOUND, "Not Found\n"),
         }
+    }
+}
+
+impl Shared {
+    /// Whether `Host` is an address or a name of this listener.
+    ///
+    /// A page of any site can have its own name resolve to the address of this listener (DNS rebinding), and its browser
+    /// then takes both for one origin. The name in `Host` tells them apart. Without `Host` it was no browser.
+    fn is_meant(&self, headers: &HeaderMap) -> bool {
+        let Some(host) = headers.get(HOST) else { return true };
+        let Some(host) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
+        let name = host.host().to_ascii_lowercase();
+        let name = name.strip_suffix('.').unwrap_or(&name);
+        let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        address.parse::<IpAddr>().is_ok() || name == "localhost" || self.hosts.iter().any(|host| host == name)
     }
 }
 
@@ -280,6 +313,33 @@ mod tests {
             let (got, headers, text) = ask(&admin, bare(method, target)).await;
             assert_eq!((got.as_u16(), &*text), (status, body), "{method} {target}");
             assert_eq!(headers.get(ALLOW).map(|allow| allow.to_str().unwrap()), allow, "{method} {target}");
+        }
+    }
+
+    #[tokio::test]
+    async fn rejects_foreign_hosts_with_421() {
+        let admin = admin(Some(CacheStore::in_memory(1 << 20)), Ok(())).hosts(&["Proxy.internal".to_owned()]);
+        for (host, status) in [
+            (Some("127.0.0.1:9901"), 200),
+            (Some("192.0.2.1"), 200),
+            (Some("[::1]:9901"), 200),
+            (Some("localhost:9901"), 200),
+            (Some("LOCALHOST"), 200),
+            (Some("localhost."), 200),
+            (Some("proxy.internal:9901"), 200),
+            (None, 200),
+            (Some("evil.example:9901"), 421),
+            (Some("127.0.0.1.evil.example"), 421),
+            (Some("localhost.evil.example"), 421),
+            (Some("a b"), 421),
+        ] {
+            for target in ["/healthz", "/metrics", "/cache/stats"] {
+                let mut request = bare("GET", target);
+                if let Some(host) = host {
+                    request.headers_mut().insert(HOST, host.parse().unwrap());
+                }
+                assert_eq!(ask(&admin, request).await.0.as_u16(), status, "{host:?} {target}");
+            }
         }
     }
 

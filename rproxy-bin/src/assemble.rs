@@ -4,10 +4,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http::HeaderName;
 use http::uri::InvalidUri;
 use hyper::ext::Protocol;
-use rproxy_cache::{CacheLayer, CacheStore, Disk, DiskError};
-use rproxy_client_ip::ClientIpLayer;
+use rproxy_cache::{CacheLayer, CacheStore, Disk, DiskError, RequestHead};
+use rproxy_client_ip::{ClientIpLayer, Source};
 use rproxy_forward_headers::{ForwardHeadersLayer, TraceContext};
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_rate_limit::RedisUrlError;
@@ -115,10 +116,15 @@ impl Shared {
 
     pub(crate) fn stack(&self, config: &Config) -> Result<Stack, StackError> {
         let cache = self.cache.clone().map(|store| {
-            let layer = match config.upgrades {
-                // A WebSocket's handshake it knows by its key; the others have none.
-                Some(_) => CacheLayer::new(store).bypass_when(|head| head.extensions.get::<Protocol>().is_some()),
-                None => CacheLayer::new(store),
+            let fields = uncached_fields(config);
+            // A WebSocket's handshake it knows by its key; the others have none.
+            let is_upgrade = |head: RequestHead<'_>| head.extensions.get::<Protocol>().is_some();
+            let layer = match (&config.upgrades, fields.is_empty()) {
+                (None, true) => CacheLayer::new(store),
+                (Some(_), true) => CacheLayer::new(store).bypass_when(is_upgrade),
+                (_, false) => CacheLayer::new(store).bypass_when(move |head| {
+                    is_upgrade(head) || fields.iter().any(|name| head.headers.contains_key(name))
+                }),
             };
             layer
                 .paths(config.cache_paths.value().clone())
@@ -294,6 +300,21 @@ fn security_headers(config: &Config) -> SecurityHeadersLayer {
     config.keep_headers.iter().cloned().fold(layer, SecurityHeadersLayer::keep)
 }
 
+/// The fields that trusted proxies are believed about. That of the client's address is one of them, and goes to the upstream.
+fn trusted_fields(config: &Config) -> impl Iterator<Item = &HeaderName> {
+    let of_client = match &config.client_ip_from {
+        Source::Header(name) if !config.hide_client => Some(name),
+        _ => None,
+    };
+    config.trusted_fields.iter().chain(of_client)
+}
+
+/// The fields whose values a response may depend on, and that are not in the cache key: a user's name, a prefix.
+fn uncached_fields(config: &Config) -> Vec<HeaderName> {
+    let is_in_key = |name: &HeaderName| *name == "x-forwarded-host" || *name == "x-forwarded-port";
+    config.trusted_fields.iter().filter(|name| !is_in_key(name)).cloned().collect()
+}
+
 fn forward_headers(config: &Config) -> ForwardHeadersLayer {
     let layer = ForwardHeadersLayer::new().via("rproxy").hide_client(config.hide_client);
     let layer = layer.trace_context(match config.trace_context {
@@ -301,6 +322,7 @@ fn forward_headers(config: &Config) -> ForwardHeadersLayer {
         config::TraceContext::Begin => TraceContext::Begin,
         config::TraceContext::Restart => TraceContext::Restart,
     });
+    let layer = trusted_fields(config).fold(layer, |layer, name| layer.trust_field(name.clone()));
     match &config.forwarded_by {
         Some(name) if config.forwarded => layer.forwarded_by(name),
         _ => layer.forwarded(config.forwarded),

@@ -72,7 +72,7 @@ impl Proxy {
         let draining = Arc::<AtomicBool>::default();
         let admin = config.admin_listen.clone().map(|listen| {
             gauges::show(&shared, &main, &tunnels, &certificates);
-            let admin = admin(&shared, &certificates, &draining);
+            let admin = admin(&shared, &certificates, &draining).hosts(&config.admin_hosts);
             let answer = service_fn(move |request| admin.clone().answer(request));
             let server = Server::bind(listen).workers(1).inherit(Arc::clone(&inherited));
             server.start(move |_| RequestGuardLayer::new().layer(answer.clone()))
@@ -222,7 +222,7 @@ fn way(config: &Config) -> Vec<Option<String>> {
 
 /// The settings that differ and are not part of what a reload replaces.
 fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
-    const REPLACED: [&str; 54] = [
+    const REPLACED: [&str; 55] = [
         "blocked_paths",
         "body_timeout",
         "cache_max_object",
@@ -250,6 +250,7 @@ fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
         "tls_client_fingerprint",
         "tls_client_subject",
         "trace_context",
+        "trusted_fields",
         "trusted_proxies",
         "upgrades",
         "upstream",

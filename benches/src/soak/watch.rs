@@ -45,7 +45,7 @@ impl Watch {
     pub(super) async fn level(&self) -> Result<Level> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(TcpStream::connect(self.admin).await?)).await?;
         let connection = tokio::spawn(connection);
-        let request = Request::get("/metrics").header(HOST, "admin").body(Empty::<Bytes>::new())?;
+        let request = Request::get("/metrics").header(HOST, "localhost").body(Empty::<Bytes>::new())?;
         let body = sender.send_request(request).await?.into_body().collect().await?.to_bytes();
         drop(sender);
         connection.abort();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use http::{HeaderName, Uri};
+use rproxy_forward_headers::ForwardHeadersLayer;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -167,6 +168,28 @@ pub(super) fn field_name(text: &str) -> Result<HeaderName, ParseError> {
 
 pub(super) fn field_names(text: &str) -> Result<Vec<HeaderName>, ParseError> {
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(field_name).collect()
+}
+
+/// Host names without ports.
+pub(super) fn host_names(text: &str) -> Result<Vec<String>, ParseError> {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let name = |name: &str| match name.split('.').all(is_label) {
+        true => Ok(name.to_ascii_lowercase()),
+        false => Err(ParseError::new("host", name, "not a name of letters, digits, hyphens and dots")),
+    };
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(name).collect()
+}
+
+/// Fields that a trusted proxy can be believed about.
+pub(super) fn trusted_fields(text: &str) -> Result<Vec<HeaderName>, ParseError> {
+    let names = field_names(text)?;
+    match names.iter().find(|name| !ForwardHeadersLayer::is_trustable(name)) {
+        Some(name) => Err(ParseError::new("field", name.as_str(), "clients send it, or rproxy makes it itself")),
+        None => Ok(names),
+    }
 }
 
 /// RFC 7239 §6.3: an obfuscated identifier.

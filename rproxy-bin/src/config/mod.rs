@@ -266,8 +266,10 @@ pub struct Config {
     pub ws_message_rate: Option<NonZeroU32>,
     /// How often both ends of a WebSocket are pinged; `None` for never.
     pub ws_ping_interval: Option<Duration>,
-    /// Whose forwarding headers are believed.
+    /// Proxies that are believed about the client's address, the scheme and the request id.
     pub trusted_proxies: Written<TrustedProxies>,
+    /// More fields that they are believed about.
+    pub trusted_fields: Vec<HeaderName>,
     /// The field in which they name the client.
     pub client_ip_from: Source,
     /// Whether trusted peers send a PROXY protocol header.
@@ -294,6 +296,8 @@ pub struct Config {
     pub takeover: Option<PathBuf>,
     /// Where health, metrics and cache purging are served.
     pub admin_listen: Option<Listen>,
+    /// Names under which it is requested, beside its addresses and `localhost`.
+    pub admin_hosts: Vec<String>,
     /// What is written about each request.
     pub access_log: AccessLog,
     /// What the proxy logs of itself.

@@ -303,6 +303,12 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if !policies.into_iter().flatten().any(|policy| ContentSecurityPolicy::from(policy.as_str()).has_nonce()) {
         warnings.extend(idle("csp_nonce_header", "no policy has a 'nonce-{nonce}'"));
     }
+    if config.admin_listen.is_none() {
+        warnings.extend(idle("admin_hosts", "admin_listen is off"));
+    }
+    if config.trusted_proxies.is_empty() {
+        warnings.extend(idle("trusted_fields", "no proxy is trusted"));
+    }
     if !config.forwarded {
         warnings.extend(idle("forwarded_by", "forwarded is off"));
     }

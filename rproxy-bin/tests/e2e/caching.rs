@@ -53,7 +53,8 @@ fn where_a_trusted_proxy_says_that_the_client_asked_is_part_of_the_key() {
     let upstream = answering(cached("accept-encoding", |head| {
         format!("{}://{}", field(head, "x-forwarded-proto"), field(head, "x-forwarded-host"))
     }));
-    let proxy = Proxy::start(upstream, &[("RPROXY_TRUSTED_PROXIES", "loopback")]);
+    let settings = [("RPROXY_TRUSTED_PROXIES", "loopback"), ("RPROXY_TRUSTED_FIELDS", "x-forwarded-host")];
+    let proxy = Proxy::start(upstream, &settings);
     for origin in ["http://a.example", "https://a.example", "https://b.example", "http://a.example"] {
         let (scheme, host) = origin.split_once("://").unwrap();
         let fields = format!("x-forwarded-proto: {scheme}\r\nx-forwarded-host: {host}\r\n");

@@ -117,6 +117,57 @@ fn a_trusted_proxy_in_front_is_believed() {
 }
 
 #[test]
+fn forwarded_of_a_trusted_proxy_names_address_and_scheme_and_the_host_by_setting() {
+    let head = "GET / HTTP/1.1\r\nHost: internal:8080\r\nForwarded: for=203.0.113.9;proto=https;host=pub.example\r\n\
+                Connection: close\r\n\r\n";
+    for (fields, host, forwarded) in
+        [("", "internal:8080", "host=\"internal:8080\""), ("x-forwarded-host", "pub.example", "host=pub.example")]
+    {
+        let settings = [
+            ("RPROXY_TRUSTED_PROXIES", "loopback"),
+            ("RPROXY_CLIENT_IP_FROM", "Forwarded"),
+            ("RPROXY_FORWARDED", "true"),
+            ("RPROXY_TRUSTED_FIELDS", fields),
+        ];
+        let seen = request(Proxy::start(echo(), &settings).address, head).body.to_ascii_lowercase();
+        for line in [
+            "x-forwarded-proto: https",
+            "x-real-ip: 203.0.113.9",
+            &format!("x-forwarded-host: {host}"),
+            &format!("forwarded: for=203.0.113.9, for=127.0.0.1;{forwarded};proto=https"),
+        ] {
+            assert!(seen.lines().any(|seen| seen == line), "{line} in {seen}");
+        }
+    }
+}
+
+#[test]
+fn every_spelling_of_a_host_reaches_the_backend_as_one() {
+    let proxy = Proxy::start(echo(), &[]);
+    for host in ["A.Example", "a.example:80", "a.example:080", "a.example."] {
+        let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let seen = request(proxy.address, &head).body.to_ascii_lowercase();
+        assert!(seen.lines().any(|line| line == "host: a.example"), "{host}: {seen}");
+        assert!(seen.lines().any(|line| line == "x-forwarded-host: a.example"), "{host}: {seen}");
+    }
+    let head = "GET http://A.example:80/x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+    let seen = request(proxy.address, head).body;
+    assert!(seen.starts_with("GET /x HTTP/1.1\r\n") && seen.contains("\r\nhost: a.example\r\n"), "{seen}");
+}
+
+#[test]
+fn te_trailers_reaches_the_backend_with_its_connection_option() {
+    let proxy = Proxy::start(echo(), &[]);
+    for fields in ["TE: trailers\r\nConnection: close, TE\r\n", "TE: gzip, trailers\r\nConnection: close\r\n"] {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let seen = request(proxy.address, &head).body.to_ascii_lowercase();
+        assert!(seen.contains("\r\nte: trailers\r\n") && seen.contains("\r\nconnection: te\r\n"), "{seen}");
+    }
+    let seen = request(proxy.address, "GET / HTTP/1.1\r\nHost: a\r\nTE: gzip\r\nConnection: close, TE\r\n\r\n").body;
+    assert!(!seen.to_ascii_lowercase().contains("\r\nte:"), "{seen}");
+}
+
+#[test]
 fn trailers_go_through() {
     let upstream = answering(|_| {
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 42\r\n\r\n"

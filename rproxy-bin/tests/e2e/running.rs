@@ -139,7 +139,8 @@ fn administration_has_health_metrics_and_purge() {
         "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-type: text/css\r\ncontent-length: 4\r\n\r\nbody"
             .into()
     });
-    let settings = [("RPROXY_ADMIN_LISTEN", "127.0.0.1:0"), ("RPROXY_CACHE_PATHS", "/**")];
+    let settings =
+        [("RPROXY_ADMIN_LISTEN", "127.0.0.1:0"), ("RPROXY_ADMIN_HOSTS", "a.example"), ("RPROXY_CACHE_PATHS", "/**")];
     let proxy = Proxy::start(upstream, &settings);
     let admin = proxy.address_of("administration");
     assert_eq!(get(admin, "/healthz").status, 200);
@@ -151,7 +152,7 @@ fn administration_has_health_metrics_and_purge() {
     assert!(status().contains("hit"));
     let purged = request(
         admin,
-        "POST /cache/purge?url=http://a.example/a.css HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        "POST /cache/purge?url=http://a.example/a.css HTTP/1.1\r\nhost: a.example\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
     );
     assert_eq!(purged.status, 200, "{}", purged.body);
     assert!(!status().contains("hit"));
@@ -159,6 +160,16 @@ fn administration_has_health_metrics_and_purge() {
     let metrics = curl(&[&format!("http://{admin}/metrics")]);
     for name in ["rproxy_requests_total", "rproxy_cache", "rproxy_connections"] {
         assert!(metrics.contains(name), "{name} in {metrics}");
+    }
+}
+
+#[test]
+fn administration_rejects_foreign_hosts_with_421() {
+    let proxy = Proxy::start(echo(), &[("RPROXY_ADMIN_LISTEN", "127.0.0.1:0")]);
+    let admin = proxy.address_of("administration");
+    for (host, status) in [("evil.example:9901", 421), ("127.0.0.1", 200), ("localhost:9901", 200), ("[::1]", 200)] {
+        let head = format!("GET /metrics HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        assert_eq!(request(admin, &head).status, status, "{host}");
     }
 }
 

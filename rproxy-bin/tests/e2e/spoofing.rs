@@ -153,7 +153,6 @@ const HONEST: &[&str] = &[
     "X-Csrf-Token",
     "X-Goog-Api-Key",
     "X-Amz-Date",
-    "X-HTTP-Method-Override",
     "X-Middleware-Prefetch",
     "X-Nextjs-Data",
     "X-Requested-With",
@@ -198,6 +197,83 @@ fn no_claim_gets_through_on_http1() {
         client.write_all(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{name}: honest\r\n\r\n").as_bytes()).unwrap();
         let body = read_answer(&mut client).expect("an answer").body.to_ascii_lowercase();
         assert!(body.contains(&format!("\r\n{}: honest\r\n", name.to_ascii_lowercase())), "{name} in {body}");
+    }
+}
+
+/// Fields that a trusted proxy is believed about, or whose members are kept in a list.
+const TRUSTED: [&str; 5] = ["x-forwarded-for", "x-forwarded-proto", "x-request-id", "x-real-ip", "cf-connecting-ip"];
+
+#[test]
+fn a_trusted_proxy_is_believed_about_nothing_but_address_scheme_and_id() {
+    let settings = [UNLIMITED.as_slice(), &[("RPROXY_TRUSTED_PROXIES", "loopback")]].concat();
+    let proxy = Proxy::start(echo(), &settings);
+    let mut client = connect(proxy.address);
+    for name in CLAIMS.iter().filter(|name| !TRUSTED.contains(&&*name.to_ascii_lowercase())) {
+        client.write_all(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{name}: spoofed\r\n\r\n").as_bytes()).unwrap();
+        let answer = read_answer(&mut client).expect("an answer");
+        assert_eq!(answer.status, 200, "{name}");
+        knows_facts_only(&answer.body, name);
+    }
+}
+
+#[test]
+fn a_setting_names_more_fields_that_a_trusted_proxy_is_believed_about() {
+    let fields = "X-Forwarded-Host, X-Forwarded-Port, X-Forwarded-Prefix, Remote-User, X-Corp-User";
+    let head = "GET /static/a.css HTTP/1.1\r\nHost: internal:8080\r\nX-Forwarded-Host: A.example\r\nX-Forwarded-Port: 8443\r\n\
+                X-Forwarded-Prefix: /app\r\nRemote-User: ann\r\nX-Corp-User: ann\r\nX_Corp_User: eve\r\n\
+                X-Original-URL: /.env\r\nConnection: close\r\n\r\n";
+    let ask = |trusted: &str| {
+        let settings = [("RPROXY_TRUSTED_PROXIES", trusted), ("RPROXY_TRUSTED_FIELDS", fields)];
+        request(Proxy::start(echo(), &settings).address, head).body.to_ascii_lowercase()
+    };
+    let seen = ask("loopback");
+    for line in [
+        "host: internal:8080",
+        "x-forwarded-host: a.example:8443",
+        "x-forwarded-port: 8443",
+        "x-forwarded-prefix: /app",
+        "remote-user: ann",
+        "x-corp-user: ann",
+    ] {
+        assert!(seen.contains(&format!("\r\n{line}\r\n")), "{line} in {seen}");
+    }
+    assert!(!seen.contains("eve") && !seen.contains(".env"), "{seen}");
+    let seen = ask("192.0.2.1");
+    assert!(seen.contains("\r\nx-forwarded-host: internal:8080\r\n"), "{seen}");
+    assert!(!seen.contains("ann") && !seen.contains("/app"), "{seen}");
+}
+
+#[test]
+fn a_cdn_is_not_believed_about_the_target_even_where_a_setting_names_it() {
+    let settings = [
+        ("RPROXY_TRUSTED_PROXIES", "loopback, cloudflare"),
+        ("RPROXY_TRUSTED_FIELDS", "x-forwarded-host, remote-user, cf-ipcountry"),
+        ("RPROXY_PROXY_PROTOCOL", "v1"),
+    ];
+    let proxy = Proxy::start(echo(), &settings);
+    let head = "GET / HTTP/1.1\r\nHost: a.example\r\nX-Forwarded-Host: evil.example\r\nRemote-User: admin\r\n\
+                CF-IPCountry: DE\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n";
+    let seen = |source: &str| {
+        let head = format!("PROXY TCP4 {source} 127.0.0.1 40000 80\r\n{head}");
+        request(proxy.address, &head).body.to_ascii_lowercase()
+    };
+    let cdn = seen("104.16.0.1");
+    assert!(!cdn.contains("evil") && !cdn.contains("remote-user"), "{cdn}");
+    assert!(cdn.contains("cf-ipcountry: de") && cdn.contains("x-forwarded-proto: https"), "{cdn}");
+    let other = seen("127.0.0.1");
+    assert!(other.contains("x-forwarded-host: evil.example") && other.contains("remote-user: admin"), "{other}");
+}
+
+#[test]
+fn only_a_post_has_its_method_overridden() {
+    let proxy = Proxy::start(echo(), &[]);
+    for (method, is_kept) in [("POST", true), ("GET", false)] {
+        let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+        let head = format!(
+            "{method} / HTTP/1.1\r\nHost: a\r\n{length}X-HTTP-Method-Override: DELETE\r\nConnection: close\r\n\r\n"
+        );
+        let seen = request(proxy.address, &head).body.to_ascii_lowercase();
+        assert_eq!(seen.contains("x-http-method-override: delete"), is_kept, "{method}: {seen}");
     }
 }
 

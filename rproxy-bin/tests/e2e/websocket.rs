@@ -208,7 +208,7 @@ async fn the_log_has_one_line_at_the_end_and_the_metrics_have_it_all() {
     client.next().await.unwrap().unwrap();
     let admin = proxy.address_of("administration");
     let metric = |series: &str| {
-        let answer = exchange(admin, b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        let answer = exchange(admin, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         let line = answer.lines().find_map(|line| line.strip_prefix(series)).unwrap_or_else(|| panic!("{answer}"));
         line.trim().parse::<u64>().unwrap()
     };

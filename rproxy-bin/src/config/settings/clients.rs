@@ -1,7 +1,8 @@
 //! Settings of who is believed about whom.
 
 use super::{Fallback, Setting, put};
-use crate::config::value::{size, written_size};
+use crate::config::choice::trusted_fields;
+use crate::config::value::{joined, size, written_size};
 
 const HEADING: &str = "Clients";
 
@@ -11,11 +12,24 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "RANGE,...",
         default: Fallback::Words("none"),
-        help: "Whose forwarding headers are believed",
+        help: "Proxies that are believed about the client's address, the scheme and the request id",
         accepted: "comma-separated CIDRs, addresses, private, loopback, cloudflare, fastly or cloudfront",
         secret: false,
         set: |c, t| put(&mut c.trusted_proxies, t.parse()),
         show: |c| (!c.trusted_proxies.is_empty()).then(|| c.trusted_proxies.text().to_owned()),
+    },
+    Setting {
+        key: "trusted_fields",
+        heading: HEADING,
+        placeholder: "FIELD,...",
+        default: Fallback::Words("none"),
+        help: "More fields that trusted proxies are believed about, because they overwrite them in every request; of CDNs \
+               only those that the CDN sets itself. Requests with another of these than X-Forwarded-Host and \
+               X-Forwarded-Port are not answered from the cache",
+        accepted: "comma-separated names of header fields: x-forwarded-host, x-forwarded-prefix, remote-user",
+        secret: false,
+        set: |c, t| put(&mut c.trusted_fields, trusted_fields(t)),
+        show: |c| joined(&c.trusted_fields),
     },
     Setting {
         key: "client_ip_from",

@@ -1,8 +1,9 @@
 //! Settings of the process: workers, drain, logs, the admin listener.
 
 use super::{DURATION, Fallback, Setting, put};
+use crate::config::choice::host_names;
 use crate::config::listen;
-use crate::config::value::{duration, optional, path, workers, written_duration};
+use crate::config::value::{duration, joined, optional, path, workers, written_duration};
 
 const HEADING: &str = "Running";
 
@@ -50,6 +51,17 @@ pub(super) static SETTINGS: &[Setting] = &[
         secret: false,
         set: |c, t| put(&mut c.admin_listen, listen::optional_address(t)),
         show: |c| c.admin_listen.as_ref().map(ToString::to_string),
+    },
+    Setting {
+        key: "admin_hosts",
+        heading: HEADING,
+        placeholder: "NAME,...",
+        default: Fallback::Words("none"),
+        help: "Names under which admin_listen is requested, beside its addresses and localhost; others get 421",
+        accepted: "comma-separated host names: rproxy.internal",
+        secret: false,
+        set: |c, t| put(&mut c.admin_hosts, host_names(t)),
+        show: |c| joined(&c.admin_hosts),
     },
     Setting {
         key: "access_log",

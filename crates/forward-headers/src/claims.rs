@@ -77,10 +77,10 @@ impl Claims {
         };
         let scheme = || {
             let proto = last(X_FORWARDED_PROTO)?;
-            let is = |name: &&str| proto.as_bytes().eq_ignore_ascii_case(name.as_bytes());
+            let is = |name: &str| proto.as_bytes().eq_ignore_ascii_case(name.as_bytes());
             match () {
-                () if ["https", "wss"].iter().any(|name| is(name)) => Some(Scheme::HTTPS),
-                () if ["http", "ws"].iter().any(|name| is(name)) => Some(Scheme::HTTP),
+                () if is("https") || is("wss") => Some(Scheme::HTTPS),
+                () if is("http") || is("ws") => Some(Scheme::HTTP),
                 () => None,
             }
         };

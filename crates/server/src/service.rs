@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf;
 use http::uri::Scheme;
 use http::{Extensions, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -15,7 +16,7 @@ use rproxy_client_ip::PeerAddr;
 use tower_service::Service;
 
 use crate::connection::BoxError;
-use crate::http1::Watch;
+use crate::http1::{Turn, Watch};
 use crate::{HangUp, RequestBody, TlsInfo, http1};
 
 /// The service of one connection.
@@ -123,7 +124,11 @@ where
                             cx.waker().wake_by_ref();
                         }
                     }
-                    return Poll::Ready(Ok(response.map(|body| CountedBody { body, _in_flight: in_flight })));
+                    return Poll::Ready(Ok(response.map(|body| CountedBody {
+                        body,
+                        turn: Turn::default(),
+                        _in_flight: in_flight,
+                    })));
                 }
             }
         }
@@ -131,10 +136,11 @@ where
 }
 
 pin_project! {
-    /// A response body that counts as in flight until it is dropped.
+    /// A response body that counts as in flight until it is dropped, and yields to other tasks when it is large.
     pub(crate) struct CountedBody<B> {
         #[pin]
         body: B,
+        turn: Turn,
         _in_flight: Option<http1::InFlight>,
     }
 }
@@ -144,7 +150,13 @@ impl<B: Body> Body for CountedBody<B> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
+        let this = self.project();
+        ready!(this.turn.poll(cx));
+        let polled = this.body.poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            this.turn.count(frame.data_ref().map_or(0, Buf::remaining));
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -230,7 +230,7 @@ where
         while let Some(piece) = turn.piece(&mut data) {
             write(io, &out, piece, b"").await?;
             out.clear();
-            turn.end().await;
+            turn.next().await;
         }
         if out.len() + data.remaining() <= SMALL {
             put_small(&mut out, data);
@@ -274,7 +274,7 @@ where
                 while let Some(piece) = turn.piece(&mut data) {
                     write(io, &out, piece, b"").await?;
                     out.clear();
-                    turn.end().await;
+                    turn.next().await;
                 }
                 // The end is often there already, and goes along with the last of the data.
                 polled = ready_frame(body.as_mut()).await;

@@ -21,6 +21,7 @@ pub(crate) use self::framing::HeadLimits;
 pub use self::interim::InterimRelay;
 pub(crate) use self::serve::serve;
 pub(crate) use self::syntax::is_disguised;
+pub(crate) use self::turn::Turn;
 pub(crate) use self::watch::{InFlight, Watch};
 
 /// Request extension: the connection carried no request that may be served, and why. The request

@@ -393,6 +393,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn other_tasks_run_while_a_large_response_is_compressed() {
+        const TURNS: usize = 50;
+        let page = Bytes::from(vec![b'a'; TURNS * turns::BYTES_PER_TURN]);
+        for coding in ["gzip", "br", "zstd"] {
+            let response = Response::builder().header(CONTENT_TYPE, "text/html").body(Full::new(page.clone())).unwrap();
+            let inner = tower::service_fn(move |_: Request<()>| ready(Ok::<_, Infallible>(response.clone())));
+            let request = Request::get("/").header(ACCEPT_ENCODING, coding).body(()).unwrap();
+            let response = CompressionLayer.layer(inner).oneshot(request).await.unwrap();
+            assert_eq!(response.headers()[CONTENT_ENCODING], coding);
+            let compressed = tokio::spawn(response.into_body().collect());
+            let mut rounds = 0;
+            while !compressed.is_finished() {
+                tokio::task::yield_now().await;
+                rounds += 1;
+            }
+            assert!(!compressed.await.unwrap().unwrap().to_bytes().is_empty());
+            assert!(rounds >= TURNS - 1, "{coding}: {rounds}");
+        }
+    }
+
+    #[tokio::test]
     async fn only_what_was_compressed_here_loses_its_strong_etag() {
         for (codings, fields, expected) in [
             (&["gzip"][..], &[HTML, ("etag", "\"a\"")][..], "W/\"a\""),

@@ -28,6 +28,7 @@ pub(crate) fn read(stream: &mut TcpStream) -> Result<Option<Seen>, String> {
         return Err(bad("no request line"));
     }
     let (mut hosts, mut lengths, mut codings) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut has_te, mut names_te) = (false, false);
     for line in lines {
         let (name, value) = line.split_once(": ").ok_or_else(|| bad("a field that is none"))?;
         if !is_token(name) || value.chars().any(|c| c.is_ascii_control() && c != '\t') {
@@ -37,12 +38,17 @@ pub(crate) fn read(stream: &mut TcpStream) -> Result<Option<Seen>, String> {
             "host" => hosts.push(value),
             "content-length" => lengths.push(value.parse().map_err(|_| bad("no length"))?),
             "transfer-encoding" => codings.push(value),
-            "connection" if value == "close" => {}
-            "connection" | "upgrade" | "keep-alive" | "te" | "http2-settings" | "expect" if value != "trailers" => {
+            // RFC 9110 §10.1.4: `TE` is named in `Connection`, and nothing else is.
+            "connection" if matches!(value, "close" | "te" | "close, te") => names_te = value.ends_with("te"),
+            "te" if value == "trailers" => has_te = true,
+            "connection" | "upgrade" | "keep-alive" | "te" | "http2-settings" | "expect" => {
                 return Err(bad("a field of another hop"));
             }
             _ => {}
         }
+    }
+    if has_te != names_te {
+        return Err(bad("TE without its connection option"));
     }
     let [host] = hosts[..] else { return Err(bad("not one host")) };
     let length = match (&lengths[..], &codings[..]) {

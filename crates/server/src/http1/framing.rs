@@ -208,6 +208,7 @@ fn judge(head: &[u8], limits: &HeadLimits) -> Result<State, RefusedHead> {
     let version = request_line_version(request_line, limits)?;
 
     let (mut length, mut chunked, mut upgrade, mut fields) = (None, false, false, 0usize);
+    let mut options = 0;
     for line in lines {
         let line = line?;
         let (name, value) = match line {
@@ -220,7 +221,8 @@ fn judge(head: &[u8], limits: &HeadLimits) -> Result<State, RefusedHead> {
                 _ => return Err(RefusedHead::Malformed),
             },
         };
-        if value.iter().any(is_control) {
+        // To the end without a jump, for the compiler to look at many bytes at a time.
+        if value.iter().fold(false, |any, byte| any | is_control(byte)) {
             return Err(RefusedHead::Malformed);
         }
         fields += 1;
@@ -238,11 +240,13 @@ fn judge(head: &[u8], limits: &HeadLimits) -> Result<State, RefusedHead> {
             chunked = true;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
             upgrade = version == Version::Http11;
+        } else if name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"te") {
+            options += value.len();
         } else if is_disguised(name) {
             return Err(RefusedHead::Framing);
         }
     }
-    if fields > limits.fields {
+    if fields > limits.fields || options > MAX_OPTIONS {
         return Err(RefusedHead::TooLarge);
     }
     match (chunked, length) {
@@ -253,6 +257,9 @@ fn judge(head: &[u8], limits: &HeadLimits) -> Result<State, RefusedHead> {
         (false, _) => Ok(State::Head),
     }
 }
+
+/// Bytes of the lists in `Connection` and `TE` together, which several readers walk member by member.
+pub(super) const MAX_OPTIONS: usize = 2048;
 
 /// Where the first head of `bytes` ends, and what follows it, for fuzzing: if the head is whole and not refused.
 #[cfg(any(test, fuzzing))]
@@ -409,6 +416,24 @@ mod tests {
         assert_eq!(scan(format!("GET / HTTP/1.1\r\nA: {long}").as_bytes()), Scan::Refuse(0, RefusedHead::TooLarge));
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(21));
         assert_eq!(scan(many.as_bytes()), Scan::Refuse(0, RefusedHead::TooLarge));
+    }
+
+    #[test]
+    fn long_lists_of_connection_options_are_rejected() {
+        let limits = HeadLimits { size: 1 << 16, target: 64, fields: 20 };
+        for (name, bytes, is_rejected) in [
+            ("Connection", MAX_OPTIONS, false),
+            ("Connection", MAX_OPTIONS + 1, true),
+            ("te", MAX_OPTIONS + 1, true),
+            ("Accept", 30_000, false),
+        ] {
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: {}\r\n\r\n", "a".repeat(bytes));
+            let judged = judge(head.as_bytes(), &limits).err();
+            assert_eq!(judged, is_rejected.then_some(RefusedHead::TooLarge), "{name}, {bytes} bytes");
+        }
+        let two = "a".repeat(MAX_OPTIONS / 2 + 1);
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {two}\r\nConnection: {two}\r\n\r\n");
+        assert_eq!(judge(head.as_bytes(), &limits).err(), Some(RefusedHead::TooLarge));
     }
 
     #[test]

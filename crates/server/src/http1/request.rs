@@ -9,7 +9,7 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version};
 
-use super::framing::HeadLimits;
+use super::framing::{HeadLimits, MAX_OPTIONS};
 use super::syntax::is_disguised;
 
 /// A request, and what its response has to know of it.
@@ -62,9 +62,17 @@ pub(super) fn read(bytes: &Bytes, limits: &HeadLimits) -> Option<Plain> {
     }
     let mut asked = Asked { is_head: method == Method::HEAD, keep_alive: true, takes_trailers: false };
     let mut headers = HeaderMap::with_capacity(parsed.headers.len() + ROOM);
+    let mut options = 0;
     for line in &*parsed.headers {
         let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value)).ok()?;
+        if matches!(name, CONNECTION | TE) {
+            options += line.value.len();
+            // On hyper's way it is rejected.
+            if options > MAX_OPTIONS {
+                return None;
+            }
+        }
         match name {
             CONTENT_LENGTH | TRANSFER_ENCODING | UPGRADE | EXPECT => return None,
             // It goes without saying, and is for nobody else.

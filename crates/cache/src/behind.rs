@@ -23,7 +23,7 @@ impl CacheStore {
             resource.variants().iter().flat_map(|variant| variant.tags().hashes()).copied().collect();
         tags.sort_unstable();
         tags.dedup();
-        tier.store(TierEntry::new(key, tags, encode(resource)));
+        tier.store(TierEntry::new(key, tags, encode(resource, self.tag_key())));
     }
 
     pub(crate) fn remove_behind(&self, key: &str) -> bool {
@@ -36,7 +36,10 @@ impl CacheStore {
         let (ticket, loading) = (self.ticket(key), tier.load(key));
         let (store, key) = (self.clone(), Box::<str>::from(key));
         Some(async move {
-            let loaded = loading.await.and_then(decode).filter(|resource| store.is_current(resource));
+            let loaded = loading
+                .await
+                .and_then(|bytes| decode(bytes, store.tag_key()))
+                .filter(|resource| store.is_current(resource));
             let mut loaded = loaded.map(Arc::new);
             let mut is_present = false;
             store.resources().entry(key.clone()).and_compute_with(|present| {

@@ -88,15 +88,22 @@ pub(crate) struct RequestDirectives {
 }
 
 impl RequestDirectives {
+    /// Without what demands a newer response than the stored one.
+    pub(crate) fn without_demands(self) -> Self {
+        Self { no_cache: false, max_age: None, min_fresh: None, ..self }
+    }
+
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut asked = Self::default();
         if !headers.contains_key(header::CACHE_CONTROL) {
             // RFC 9111 §5.4: without Cache-Control, `Pragma: no-cache` is `Cache-Control: no-cache`.
             asked.no_cache = Directives::new(headers, header::PRAGMA)
+                .at_most(MOST_DIRECTIVES)
                 .any(|directive| directive.name.eq_ignore_ascii_case(b"no-cache"));
             return asked;
         }
-        for directive in Directives::of(headers) {
+        // Of more no client has need, and each is compared with all that are known.
+        for directive in Directives::of(headers).at_most(MOST_DIRECTIVES) {
             let name = directive.name;
             if name.eq_ignore_ascii_case(b"no-cache") {
                 asked.no_cache = true;
@@ -121,6 +128,9 @@ impl RequestDirectives {
         asked
     }
 }
+
+/// How many directives of a request are looked at.
+const MOST_DIRECTIVES: usize = 32;
 
 pub(crate) struct Directive<'a> {
     pub(crate) name: &'a [u8],
@@ -184,6 +194,8 @@ pub(crate) fn delta_seconds(digits: &[u8]) -> Option<u64> {
 struct Directives<'a> {
     lines: ValueIter<'a, HeaderValue>,
     rest: &'a [u8],
+    /// Members that are still looked at, valid or not.
+    left: usize,
 }
 
 impl<'a> Directives<'a> {
@@ -192,7 +204,11 @@ impl<'a> Directives<'a> {
     }
 
     fn new(headers: &'a HeaderMap, name: HeaderName) -> Self {
-        Self { lines: headers.get_all(name).into_iter(), rest: &[] }
+        Self { lines: headers.get_all(name).into_iter(), rest: &[], left: usize::MAX }
+    }
+
+    fn at_most(self, members: usize) -> Self {
+        Self { left: members, ..self }
     }
 }
 
@@ -204,6 +220,7 @@ impl<'a> Iterator for Directives<'a> {
             if self.rest.is_empty() {
                 self.rest = self.lines.next()?.as_bytes();
             }
+            self.left = self.left.checked_sub(1)?;
             let (member, rest) = split_member(self.rest);
             self.rest = rest;
             let member = member.trim_ascii();

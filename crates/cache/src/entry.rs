@@ -15,16 +15,16 @@ use crate::range::PartOf;
 use crate::resource::Resource;
 use crate::stored::StoredResponse;
 use crate::storing::Terms;
-use crate::tags::{self, Tags};
+use crate::tags::{TagKey, Tags};
 use crate::vary::Selecting;
 
 /// `pieces` of it: heads, and the bodies as they are.
-pub(crate) fn encode(resource: &Resource) -> Vec<Bytes> {
+pub(crate) fn encode(resource: &Resource, key: TagKey) -> Vec<Bytes> {
     let variants = resource.variants();
     let mut pieces = Vec::with_capacity(2 * variants.len() + 1);
     let mut out = Vec::with_capacity(1024);
     out.put_slice(VERSION);
-    out.put_u64(tag_check());
+    out.put_u64(tag_check(key));
     out.put_u64(process());
     out.put_u16(variants.len() as u16);
     for variant in variants {
@@ -36,9 +36,9 @@ pub(crate) fn encode(resource: &Resource) -> Vec<Bytes> {
     pieces
 }
 
-pub(crate) fn decode(bytes: Bytes) -> Option<Resource> {
+pub(crate) fn decode(bytes: Bytes, key: TagKey) -> Option<Resource> {
     let mut input = Input(bytes);
-    if &*input.take(VERSION.len())? != VERSION || input.u64()? != tag_check() {
+    if &*input.take(VERSION.len())? != VERSION || input.u64()? != tag_check(key) {
         return None;
     }
     // Invalidations of groups are counted anew in each process.
@@ -49,11 +49,11 @@ pub(crate) fn decode(bytes: Bytes) -> Option<Resource> {
     Some(Resource::of(variants))
 }
 
-const VERSION: &[u8] = b"rproxy-cache 1\n";
+const VERSION: &[u8] = b"rproxy-cache 2\n";
 
-/// What a tag hashes to, which the standard library does not promise from release to release.
-fn tag_check() -> u64 {
-    tags::hash("which hash is it?")
+/// What a tag hashes to: with another key, or by another release of the standard library, it is something else.
+fn tag_check(key: TagKey) -> u64 {
+    key.hash("which hash is it?")
 }
 
 /// Tells this process from the one before.
@@ -102,6 +102,7 @@ fn put_freshness(out: &mut Vec<u8>, freshness: &Freshness) {
         date,
         no_cache,
         immutable,
+        is_permitted,
         stale,
         stale_while_revalidate,
         stale_if_error,
@@ -109,7 +110,7 @@ fn put_freshness(out: &mut Vec<u8>, freshness: &Freshness) {
     out.put_u64(*freshness_lifetime);
     out.put_u8(BASES.iter().position(|known| known == basis).unwrap_or_default() as u8);
     [*initial_age, response_time.milliseconds(), *date].into_iter().for_each(|time| out.put_u64(time));
-    out.put_u8(u8::from(*no_cache) | u8::from(*immutable) << 1);
+    out.put_u8(u8::from(*no_cache) | u8::from(*immutable) << 1 | u8::from(*is_permitted) << 2);
     out.put_u8(STALES.iter().position(|known| known == stale).unwrap_or_default() as u8);
     [*stale_while_revalidate, *stale_if_error].into_iter().for_each(|time| out.put_u64(time));
 }
@@ -179,6 +180,7 @@ fn freshness(input: &mut Input) -> Option<Freshness> {
         date,
         no_cache: flags & 1 != 0,
         immutable: flags & 2 != 0,
+        is_permitted: flags & 4 != 0,
         stale,
         stale_while_revalidate: input.u64()?,
         stale_if_error: input.u64()?,
@@ -255,7 +257,16 @@ mod tests {
         let status = StatusCode::from_u16(status).unwrap();
         let now = Timestamp::from(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
         let (origin, path, set_cookie) = ("http://a.example", "/", SetCookie::Strip);
-        let request = Request { origin, path, tagged: 7, headers: &request, request_time: now, set_cookie };
+        let request = Request {
+            origin,
+            path,
+            tagged: 7,
+            tag_key: KEY,
+            headers: &request,
+            request_time: now,
+            set_cookie,
+            heuristic: false,
+        };
         let terms = Terms::for_response(request, status, &headers, now).unwrap();
         StoredResponse::new(status, &headers, terms).with_body(Bytes::from_static(body.as_bytes())).into()
     }
@@ -279,13 +290,15 @@ mod tests {
         ])
     }
 
+    const KEY: TagKey = TagKey::new([7; 16]);
+
     fn encoded() -> Bytes {
-        encode(&resource()).concat().into()
+        encode(&resource(), KEY).concat().into()
     }
 
     #[test]
     fn what_comes_back_is_what_was_kept() {
-        let (before, after) = (resource(), decode(encoded()).unwrap());
+        let (before, after) = (resource(), decode(encoded(), KEY).unwrap());
         assert_eq!(before.variants().len(), after.variants().len());
         for (before, after) in before.variants().iter().zip(after.variants()) {
             let head = |response: &StoredResponse| (response.status, response.head(9, Member::hit()));
@@ -301,7 +314,7 @@ mod tests {
     fn what_was_made_stale_comes_back_stale() {
         let resource = resource();
         resource.variants()[0].expire();
-        let after = decode(encode(&resource).concat().into()).unwrap();
+        let after = decode(encode(&resource, KEY).concat().into(), KEY).unwrap();
         assert_eq!(
             after.variants().iter().map(|variant| variant.has_expired()).collect::<Vec<_>>(),
             [true, false, false]
@@ -312,16 +325,21 @@ mod tests {
     fn what_is_cut_off_or_longer_is_none() {
         let bytes = encoded();
         for end in 0..bytes.len() {
-            assert!(decode(bytes.slice(..end)).is_none(), "{end}");
+            assert!(decode(bytes.slice(..end), KEY).is_none(), "{end}");
         }
-        assert!(decode([&bytes[..], b"x"].concat().into()).is_none());
+        assert!(decode([&bytes[..], b"x"].concat().into(), KEY).is_none());
+    }
+
+    #[test]
+    fn an_entry_with_another_key_for_tags_is_none() {
+        assert!(decode(encoded(), TagKey::new([8; 16])).is_none());
     }
 
     #[test]
     fn another_version_is_none() {
         let mut bytes = encoded().to_vec();
         bytes[VERSION.len() - 2] += 1;
-        assert!(decode(bytes.into()).is_none());
+        assert!(decode(bytes.into(), KEY).is_none());
     }
 
     proptest! {
@@ -330,8 +348,8 @@ mod tests {
             let mut bytes = encoded().to_vec();
             let at = at.index(bytes.len());
             bytes[at] = byte;
-            let _ = decode(bytes.into());
-            let _ = decode([VERSION, &tag_check().to_be_bytes(), &noise].concat().into());
+            let _ = decode(bytes.into(), KEY);
+            let _ = decode([VERSION, &tag_check(KEY).to_be_bytes(), &noise].concat().into(), KEY);
         }
     }
 }

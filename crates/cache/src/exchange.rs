@@ -11,6 +11,7 @@ use crate::body::ResponseBody;
 use crate::cache_status::{CACHE_STATUS, CacheStatus, Forwarded, Member};
 use crate::clock::Timestamp;
 use crate::fetch::Fetch;
+use crate::hooks::IsForOneRequest;
 use crate::key::Key;
 use crate::layer::Settings;
 use crate::stored::StoredResponse;
@@ -62,7 +63,7 @@ impl Exchange {
 
 /// RFC 9111 §4.4
 fn invalidate<B>(settings: &Settings, key: &Key, response: &Response<B>) {
-    for group in tags::invalidated(response.headers(), key.origin()) {
+    for group in tags::invalidated(response.headers(), key.origin(), settings.store.tag_key()) {
         settings.store.invalidate_tag(group);
     }
     if !(response.status().is_success() || response.status().is_redirection()) {
@@ -92,6 +93,7 @@ pub(crate) struct Post {
     pub(crate) settings: Arc<Settings>,
     pub(crate) key: Key,
     pub(crate) request: HeaderMap,
+    pub(crate) is_for_one: Option<IsForOneRequest>,
     pub(crate) request_time: Timestamp,
 }
 
@@ -100,19 +102,22 @@ impl Post {
     where
         B: Body<Data = Bytes>,
     {
-        let Self { settings, key, request, request_time } = self;
+        let Self { settings, key, request, is_for_one, request_time } = self;
         invalidate(&settings, &key, &response);
         let (parts, body) = response.into_parts();
         let now = settings.clock.now();
         let ticket = settings.store.ticket(key.as_str());
         let (origin, path, tagged) = (key.origin(), key.path(), ticket.tagged());
-        let set_cookie = settings.set_cookie;
-        let asked = Request { origin, path, tagged, headers: &request, request_time, set_cookie };
+        let tag_key = settings.store.tag_key();
+        // Only explicit freshness counts for a POST, RFC 9110 §9.3.3.
+        let (set_cookie, heuristic) = (settings.set_cookie, false);
+        let asked = Request { origin, path, tagged, tag_key, headers: &request, request_time, set_cookie, heuristic };
         let terms = Terms::for_response(asked, parts.status, &parts.headers, now).ok();
         // RFC 9110 §9.3.3: with explicit freshness and a Content-Location that is the target itself, the answer to
         // a POST is what a GET would get.
         let tee = terms
             .filter(|terms| terms.freshness.basis.is_explicit() && is_target_itself(&parts, &key, &settings))
+            .filter(|_| !is_for_one.is_some_and(|is_for_one| is_for_one(&parts.headers)))
             .and_then(|terms| {
                 let response = StoredResponse::new(parts.status, &parts.headers, terms);
                 let expected = expected_length(&parts, &body);

@@ -17,14 +17,16 @@ use crate::date;
 use crate::exchange::{expected_length, forwarded, note};
 use crate::flights::Lead;
 use crate::generations::Ticket;
+use crate::hooks::IsForOneRequest;
 use crate::key::Key;
 use crate::layer::Settings;
 use crate::leading::read_to_end;
 use crate::reuse::{Failure, stands_in};
 use crate::stored::StoredResponse;
-use crate::storing::{Request, Terms};
+use crate::storing::{Request, Terms, Unstorable};
 use crate::tee::Tee;
 use crate::validation::{Validators, is_conditional, is_not_modified};
+use crate::vary::Codings;
 
 /// A GET or HEAD on its way to the origin.
 pub(crate) struct Fetch {
@@ -36,6 +38,8 @@ pub(crate) struct Fetch {
     pub(crate) head: bool,
     /// As the client sent it, before it was made conditional.
     pub(crate) request: HeaderMap,
+    /// Whether a response is for this request alone.
+    pub(crate) is_for_one: Option<IsForOneRequest>,
     pub(crate) directives: RequestDirectives,
     pub(crate) reason: Forwarded,
     /// The selected stored response, which can't be used as it is.
@@ -50,6 +54,7 @@ pub(crate) struct Fetch {
 impl Fetch {
     /// Makes the request ask what is to be known.
     pub(crate) fn prepare(&self, request: &mut HeaderMap) {
+        Codings::reduce(request);
         if self.validating
             && let Some(stored) = &self.stored
         {
@@ -119,9 +124,11 @@ impl Fetch {
             origin: self.key.origin(),
             path: self.key.path(),
             tagged: self.ticket.tagged(),
+            tag_key: self.settings.store.tag_key(),
             headers: &self.request,
             request_time: self.request_time,
             set_cookie: self.settings.set_cookie,
+            heuristic: self.settings.heuristic,
         }
     }
 
@@ -232,7 +239,10 @@ impl Fetch {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Send,
     {
-        let terms = Terms::for_response(self.terms_request(), parts.status, &parts.headers, now);
+        let terms = match self.is_for_one {
+            Some(is_for_one) if is_for_one(&parts.headers) => Err(Unstorable::OneRequest),
+            _ => Terms::for_response(self.terms_request(), parts.status, &parts.headers, now),
+        };
         let has_it = self.is_for_others().then(|| self.has_already(&parts, now)).flatten();
         let Self { settings, mut key, literal, ticket, reason, stored, lead, .. } = self;
         let copied = match terms {

@@ -5,7 +5,8 @@
 //! while the body is polled, the state's while it is looked at.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -85,10 +86,27 @@ impl Flight {
 
     /// Moves the body on, unless someone else is doing that just now, and will wake the others.
     fn poll_on(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let Ok(mut transfer) = self.transfer.try_lock() else {
-            return Poll::Pending;
+        let mut transfer = match self.transfer.try_lock() {
+            Ok(transfer) => transfer,
+            // A panic leaves nothing in there, see below.
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Poll::Pending,
         };
-        transfer.as_mut().map_or(Poll::Pending, |transfer| transfer.poll_on(self, cx))
+        let Some(body) = transfer.as_mut() else { return Poll::Pending };
+        match catch_unwind(AssertUnwindSafe(|| body.poll_on(self, cx))) {
+            Ok(moved) => moved,
+            Err(panic) => {
+                // The body can't be polled again. All who wait for it must hear so, and not only the one that polled it; and
+                // nobody may join any more.
+                let broken = transfer.take();
+                drop(transfer);
+                self.advance(|state| {
+                    state.end.get_or_insert(End::Failed(None));
+                });
+                drop(broken);
+                resume_unwind(panic)
+            }
+        }
     }
 }
 

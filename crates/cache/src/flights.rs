@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -17,9 +17,10 @@ use crate::stored::StoredResponse;
 /// The requests under way, by what they ask for.
 pub(crate) struct Flights {
     open: Mutex<HashMap<Box<str>, Open>>,
-    /// Until when, in milliseconds, there is no use in waiting for a resource. Two resources may share a slot:
-    /// then one is asked for more often than need be, which is harmless.
+    /// The resources for which there is no use in waiting. Of two that share a slot the later one is remembered: so
+    /// nobody can switch off the waiting for another resource.
     unshareable: Box<[AtomicU64]>,
+    hasher: RandomState,
 }
 
 struct Open {
@@ -38,7 +39,7 @@ impl Flights {
     pub(crate) fn new() -> Arc<Self> {
         const SLOTS: usize = 4096;
         let unshareable = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
-        Arc::new(Self { open: Mutex::default(), unshareable })
+        Arc::new(Self { open: Mutex::default(), unshareable, hasher: RandomState::new() })
     }
 
     pub(crate) fn join(self: &Arc<Self>, name: Box<str>, ticket: Ticket, now: Timestamp) -> Joined {
@@ -46,7 +47,7 @@ impl Flights {
         let Ok(runtime) = Handle::try_current() else {
             return Joined::Alone;
         };
-        if now.milliseconds() < self.unshareable_until(&name).load(Ordering::Relaxed) {
+        if self.is_unshareable(&name, now) {
             return Joined::Alone;
         }
         let flight = Arc::<Flight>::default();
@@ -69,10 +70,23 @@ impl Flights {
         Joined::Leader(Lead { flights: Arc::clone(self), name, flight, runtime })
     }
 
-    fn unshareable_until(&self, name: &str) -> &AtomicU64 {
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        &self.unshareable[(hasher.finish() % self.unshareable.len() as u64) as usize]
+    fn is_unshareable(&self, name: &str, now: Timestamp) -> bool {
+        let (slot, fingerprint) = self.slot(name);
+        let remembered = slot.load(Ordering::Relaxed);
+        remembered >> 32 == u64::from(fingerprint) && now.seconds() < remembered & u64::from(u32::MAX)
+    }
+
+    fn remember_unshareable(&self, name: &str, now: Timestamp) {
+        const MINUTE: u64 = 60;
+        let (slot, fingerprint) = self.slot(name);
+        let until = (now.seconds() + MINUTE) as u32;
+        slot.store(u64::from(fingerprint) << 32 | u64::from(until), Ordering::Relaxed);
+    }
+
+    /// A place for a name, and what tells it from others of the same place.
+    fn slot(&self, name: &str) -> (&AtomicU64, u32) {
+        let hash = self.hasher.hash_one(name);
+        (&self.unshareable[(hash % self.unshareable.len() as u64) as usize], (hash >> 32) as u32)
     }
 }
 
@@ -125,8 +139,7 @@ impl Lead {
 
     /// The answer is for one client only, and so will be those of the next minute.
     pub(crate) fn unshareable(self, now: Timestamp) {
-        const MINUTE: u64 = 60_000;
-        self.flights.unshareable_until(&self.name).store(now.milliseconds() + MINUTE, Ordering::Relaxed);
+        self.flights.remember_unshareable(&self.name, now);
     }
 
     fn close(&self, open: &mut HashMap<Box<str>, Open>) {
@@ -159,7 +172,13 @@ mod tests {
     }
 
     fn join(flights: &Arc<Flights>, now: Timestamp) -> Joined {
-        flights.join("k".into(), Generations::default().ticket("k"), now)
+        flights.join("k".into(), ticket(), now)
+    }
+
+    /// The same whenever it is taken, as long as nothing is invalidated.
+    fn ticket() -> Ticket {
+        static GENERATIONS: std::sync::OnceLock<Generations> = std::sync::OnceLock::new();
+        GENERATIONS.get_or_init(Generations::default).ticket("k")
     }
 
     fn leader(flights: &Arc<Flights>) -> Lead {
@@ -209,6 +228,21 @@ mod tests {
         leader(&flights).unshareable(at(1000));
         assert!(matches!(join(&flights, at(60_999)), Joined::Alone));
         assert!(matches!(join(&flights, at(61_000)), Joined::Leader(_)));
+    }
+
+    #[tokio::test]
+    async fn unshareable_resources_do_not_switch_off_the_waiting_for_others() {
+        let flights = Flights::new();
+        // Far more than there are slots, so that some share the one of `k`.
+        for number in 0..20_000 {
+            match flights.join(format!("other {number}").into(), ticket(), at(0)) {
+                Joined::Leader(lead) => lead.unshareable(at(0)),
+                _ => panic!("nobody else is under way"),
+            }
+        }
+        let lead = leader(&flights);
+        assert!(matches!(join(&flights, at(0)), Joined::Follower(_)));
+        drop(lead);
     }
 
     #[tokio::test]

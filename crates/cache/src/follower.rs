@@ -18,7 +18,7 @@ use crate::flight::{End, Follower, Next, Stage};
 use crate::flights::Joined;
 use crate::reuse::Reuse;
 use crate::stored::StoredResponse;
-use crate::vary::selecting_value;
+use crate::vary::{Compared, selecting_value};
 
 /// Waits until it is known what the other request's answer is worth to this one.
 pub(crate) struct Waiting<F> {
@@ -111,8 +111,9 @@ impl Fetch {
     fn may_share(&self, response: &StoredResponse) -> bool {
         let moment = response.moment(self.settings.clock.now());
         response.part.is_none()
-            && response.selecting.matches(&self.request)
-            && Reuse::of(&response.freshness, moment, &self.directives) == Reuse::Fresh
+            && response.may_answer(&self.request, self.is_for_one)
+            && response.selecting.matches(&mut Compared::new(&self.request))
+            && self.settings.reuse(&response.freshness, moment, &self.directives) == Reuse::Fresh
     }
 
     /// What the store has now, and had not when it was looked at first.

@@ -20,6 +20,8 @@ pub(crate) struct Freshness {
     pub(crate) no_cache: bool,
     /// It will not change while it is fresh: RFC 8246.
     pub(crate) immutable: bool,
+    /// Whether the response itself says that a shared cache may reuse it: for how long, or after validation.
+    pub(crate) is_permitted: bool,
     pub(crate) stale: Stale,
     pub(crate) stale_while_revalidate: u64,
     pub(crate) stale_if_error: u64,
@@ -73,7 +75,10 @@ impl Freshness {
     ) -> Self {
         let date = date::of(headers, header::DATE).unwrap_or(response_time.seconds());
         let (freshness_lifetime, basis) = freshness_lifetime(status, headers, directives, heuristics, date);
-        let stale = if directives.must_revalidate || directives.proxy_revalidate || directives.no_cache {
+        // Without a lifetime of the origin's own there is no lifetime to overstay: a guess, or nothing, gives no leave to
+        // serve without the origin.
+        let is_forbidden = directives.must_revalidate || directives.proxy_revalidate || directives.no_cache;
+        let stale = if is_forbidden || !basis.is_explicit() {
             Stale::Forbidden
         } else if directives.s_maxage.is_some() {
             Stale::OnlyInWindow
@@ -88,6 +93,7 @@ impl Freshness {
             date,
             no_cache: directives.no_cache,
             immutable: directives.immutable,
+            is_permitted: basis.is_explicit() || directives.public || directives.no_cache,
             stale,
             stale_while_revalidate: directives.stale_while_revalidate.unwrap_or(0),
             stale_if_error: directives.stale_if_error.unwrap_or(0),

@@ -13,9 +13,9 @@ use crate::freshness::Freshness;
 use crate::key::Key;
 use crate::no_vary_search::SearchVariance;
 use crate::range::{Part, PartOf};
-use crate::tags::{Tags, invalidated};
+use crate::tags::{TagKey, Tags, invalidated};
 use crate::targeted;
-use crate::vary::{Selecting, selecting_value};
+use crate::vary::{Compared, Selecting, selecting_value};
 
 /// What is said on several lines is said as on one; what a response must not be stored for is heard; and whatever it
 /// says of its age, the sums hold.
@@ -60,7 +60,7 @@ pub fn http_date(bytes: &[u8]) {
 pub fn vary(bytes: &[u8]) {
     let (response, request) = two(bytes);
     if let Ok(selecting) = Selecting::new(&response, &request) {
-        assert!(selecting.matches(&request));
+        assert!(selecting.matches(&mut Compared::new(&request)));
     }
     for name in request.keys() {
         let Some(value) = selecting_value(&request, name) else { panic!("{name} is there") };
@@ -97,13 +97,14 @@ pub fn range(bytes: &[u8]) {
 /// Targeted fields, cache groups and their invalidations: structured fields of any kind end in an answer.
 pub fn structured_fields(bytes: &[u8]) {
     let (response, _) = two(bytes);
+    let key = TagKey::new([7; 16]);
     let _ = targeted::directives(&response);
-    let tags = Tags::of(&response, "https://a.example", 7);
+    let tags = Tags::of(&response, "https://a.example", 7, key);
     assert_eq!(tags.asked(), 7);
     for tag in tags.hashes() {
         assert!(tags.has(*tag));
     }
-    let _ = invalidated(&response, "https://a.example");
+    let _ = invalidated(&response, "https://a.example", key);
 }
 
 /// What counts of a query counts in what is made of it, too.

@@ -1,6 +1,6 @@
 //! Tells a response that was asked for before an invalidation from one that was asked for after it.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::tags::Tags;
@@ -30,6 +30,8 @@ impl Ticket {
 /// alone, which may mean the same: then a response is not stored that could have been, which is harmless.
 pub(crate) struct Generations {
     slots: Box<[AtomicU64]>,
+    /// With it nobody can tell which keys share a slot.
+    hasher: RandomState,
     everything: AtomicU64,
     /// How often tags were invalidated, and when those of a slot were for the last time. If two tags share a slot, a
     /// response is dropped that need not have been.
@@ -39,19 +41,17 @@ pub(crate) struct Generations {
 
 impl Default for Generations {
     fn default() -> Self {
-        const SLOTS: usize = 1024;
+        const SLOTS: usize = 8192;
         const TAGS: usize = 4096;
         let zeros = |slots: usize| (0..slots).map(|_| AtomicU64::new(0)).collect();
         let (everything, tagged) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { slots: zeros(SLOTS), everything, tagged, tags: zeros(TAGS) }
+        Self { slots: zeros(SLOTS), hasher: RandomState::new(), everything, tagged, tags: zeros(TAGS) }
     }
 }
 
 impl Generations {
     fn slot(&self, key: &str) -> usize {
-        let mut hasher = DefaultHasher::new();
-        key.split('?').next().hash(&mut hasher);
-        (hasher.finish() % self.slots.len() as u64) as usize
+        (self.hasher.hash_one(key.split('?').next()) % self.slots.len() as u64) as usize
     }
 
     pub(crate) fn ticket(&self, key: &str) -> Ticket {
@@ -86,5 +86,19 @@ impl Generations {
     pub(crate) fn still_holds(&self, ticket: Ticket) -> bool {
         self.slots[ticket.slot].load(Ordering::SeqCst) == ticket.generation
             && self.everything.load(Ordering::SeqCst) == ticket.everything
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_can_tell_which_keys_share_a_slot() {
+        let (one, other) = (Generations::default(), Generations::default());
+        let keys: Vec<String> = (0..100).map(|number| format!("http://a.example/{number}")).collect();
+        let slots = |generations: &Generations| keys.iter().map(|key| generations.slot(key)).collect::<Vec<_>>();
+        assert_eq!(slots(&one), slots(&one));
+        assert_ne!(slots(&one), slots(&other));
     }
 }

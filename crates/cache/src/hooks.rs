@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{Extensions, HeaderMap, Method, Request, Uri};
 
-use crate::key::Key;
+use crate::key::{Key, target};
 use crate::query::QueryRules;
 
 /// The head of a request, as a hook sees it.
@@ -14,7 +14,7 @@ use crate::query::QueryRules;
 pub struct RequestHead<'a> {
     /// `GET`, mostly.
     pub method: &'a Method,
-    /// The target as the server left it.
+    /// The target as the server left it; with the feature `axum`, as it was before axum's router changed it.
     pub uri: &'a Uri,
     /// All header fields.
     pub headers: &'a HeaderMap,
@@ -26,12 +26,20 @@ impl<'a> RequestHead<'a> {
     fn of<B>(request: &'a Request<B>) -> Self {
         Self {
             method: request.method(),
-            uri: request.uri(),
+            uri: target(request),
             headers: request.headers(),
             extensions: request.extensions(),
         }
     }
 }
+
+/// A request extension: whether a response with these header fields is for the one request alone.
+///
+/// A layer further out inserts it that gives each request something of its own, such as the nonce of a
+/// `Content-Security-Policy`, which the application writes into some of its responses. Such a response is not stored, and a
+/// stored one is not used for the request. Being a plain function pointer, the type can be named without this crate;
+/// `rproxy-security-headers` does so.
+pub type IsForOneRequest = fn(&HeaderMap) -> bool;
 
 /// Where a resource is stored, and which requests have no part in it.
 #[derive(Clone, Default)]

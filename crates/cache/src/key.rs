@@ -22,7 +22,7 @@ impl Key {
         let scheme = request.extensions().get::<Scheme>().or_else(|| request.uri().scheme());
         if let Some(authority) = request.extensions().get::<Authority>() {
             let host = without_userinfo(authority);
-            return Self::new(scheme.map_or("http", Scheme::as_str), host, path_and_query(request.uri()));
+            return Self::new(scheme.map_or("http", Scheme::as_str), host, path_and_query(target(request)));
         }
         let mut hosts = request.headers().get_all(header::HOST).iter();
         // RFC 9112 §3.2.2: the authority of an absolute-form target wins over Host.
@@ -32,7 +32,7 @@ impl Key {
             (None, Some(host), None) => host.to_str().ok()?,
             (None, None, None) => "",
         };
-        Self::new(scheme.map_or("http", Scheme::as_str), host, path_and_query(request.uri()))
+        Self::new(scheme.map_or("http", Scheme::as_str), host, path_and_query(target(request)))
     }
 
     pub(crate) fn from_uri(uri: &Uri) -> Option<Self> {
@@ -135,6 +135,16 @@ impl Key {
         }
         Self { text: text.into(), origin: self.origin }
     }
+}
+
+/// The URI of a request as it was before a router changed it: axum strips the prefix of `Router::nest` from the URI, and
+/// keeps the whole in an extension. Below two prefixes, the same rest is two resources.
+pub(crate) fn target<B>(request: &Request<B>) -> &Uri {
+    #[cfg(feature = "axum")]
+    if let Some(axum::extract::OriginalUri(original)) = request.extensions().get() {
+        return original;
+    }
+    request.uri()
 }
 
 fn path_and_query(uri: &Uri) -> &str {

@@ -4,13 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::response;
+use http::{HeaderMap, response};
 use tower_layer::Layer;
 
+use crate::cache_control::RequestDirectives;
+use crate::cache_status::Forwarded;
 use crate::clock::Clock;
+use crate::freshness::{Basis, Freshness, Moment};
 use crate::hooks::{Hooks, RequestHead};
 use crate::paths::CachePaths;
 use crate::query::QueryRules;
+use crate::reuse::Reuse;
 use crate::service::CacheService;
 use crate::set_cookie::SetCookie;
 use crate::store::CacheStore;
@@ -32,6 +36,10 @@ pub(crate) struct Settings {
     pub(crate) collapse: Duration,
     unreachable: Option<Unreachable>,
     pub(crate) set_cookie: SetCookie,
+    /// Whether a lifetime may be guessed: RFC 9111 §4.2.2.
+    pub(crate) heuristic: bool,
+    /// Whether clients may send their requests past a stored response: RFC 9111 §5.2.1.
+    pub(crate) request_directives: bool,
     /// Whether responses may say which parts of a query count.
     pub(crate) no_vary_search: bool,
     /// Whether `Cache-Status` names the key.
@@ -53,6 +61,8 @@ impl CacheLayer {
             collapse: Duration::from_secs(5),
             unreachable: None,
             set_cookie: SetCookie::default(),
+            heuristic: false,
+            request_directives: false,
             no_vary_search: false,
             status_key: false,
             hooks: Hooks::default(),
@@ -99,6 +109,28 @@ impl CacheLayer {
     /// What becomes of `Set-Cookie` in responses that may be stored otherwise. By default it is [stripped](SetCookie::Strip).
     pub fn set_cookie(mut self, policy: SetCookie) -> Self {
         self.settings_mut().set_cookie = policy;
+        self
+    }
+
+    /// Whether a response with `Last-Modified` and without a lifetime is fresh for a tenth of the time since then, at most a
+    /// day (RFC 9111 §4.2.2). Off by default: many applications say nothing about caching of what is for one user alone.
+    ///
+    /// Even where it is on, no lifetime is guessed for the response to a request with credentials (`Cookie`,
+    /// `Authorization`, `X-Api-Key` and the like), or for one that varies by them, unless it is `public`. And a
+    /// response whose guessed lifetime has ended is never served without the origin.
+    pub fn heuristic_freshness(mut self, enabled: bool) -> Self {
+        self.settings_mut().heuristic = enabled;
+        self
+    }
+
+    /// Whether `no-cache`, `no-store`, `max-age` and `min-fresh` of a request, and `Pragma: no-cache`, send it to the origin
+    /// although a fresh response is stored: RFC 9111 §5.2.1. Off by default, as in other caches of origins: with it,
+    /// any client can have the origin do its work again, as often as it likes.
+    ///
+    /// `only-if-cached`, `max-stale` and `stale-if-error` always count, and so does `no-store` where nothing fresh is stored: the
+    /// response is not stored then.
+    pub fn request_directives(mut self, honoured: bool) -> Self {
+        self.settings_mut().request_directives = honoured;
         self
     }
 
@@ -152,6 +184,21 @@ impl CacheLayer {
 }
 
 impl Settings {
+    /// What the client says about stored responses, as far as it counts.
+    pub(crate) fn directives(&self, request: &HeaderMap) -> RequestDirectives {
+        let directives = RequestDirectives::of(request);
+        if self.request_directives { directives } else { directives.without_demands() }
+    }
+
+    /// Whether `stored` may answer a request, and how. A guessed lifetime counts only while guesses are wanted: a disk may
+    /// hold what was stored under other settings.
+    pub(crate) fn reuse(&self, stored: &Freshness, moment: Moment, asked: &RequestDirectives) -> Reuse {
+        if stored.basis == Basis::Heuristic && !self.heuristic {
+            return Reuse::Not(Forwarded::Stale);
+        }
+        Reuse::of(stored, moment, asked)
+    }
+
     pub(crate) fn says_unreachable(&self, response: &response::Parts) -> bool {
         self.unreachable.as_ref().is_some_and(|says_so| says_so(response))
     }
@@ -166,6 +213,8 @@ impl fmt::Debug for Settings {
             .field("stale_when_unreachable", &self.stale_when_unreachable)
             .field("collapse", &self.collapse)
             .field("set_cookie", &self.set_cookie)
+            .field("heuristic", &self.heuristic)
+            .field("request_directives", &self.request_directives)
             .field("no_vary_search", &self.no_vary_search)
             .field("status_key", &self.status_key)
             .field("hooks", &self.hooks)

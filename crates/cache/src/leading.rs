@@ -48,7 +48,9 @@ impl<F> Leading<F> {
 
 impl<F> Drop for Leading<F> {
     fn drop(&mut self) {
+        // What has panicked can't be polled again: those who wait ask for themselves.
         if let Some((inner, fetch)) = self.asked.take()
+            && !std::thread::panicking()
             && fetch.lead.as_ref().is_some_and(|lead| lead.is_awaited())
         {
             (self.take_over)(inner, fetch);

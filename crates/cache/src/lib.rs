@@ -43,8 +43,8 @@
 //!   and responses to `Authorization` without permission. A response with `Set-Cookie` is stored if it
 //!   says for itself for how long, and then without the cookie: that is for the client that it was made for, unless
 //!   [somebody](CacheLayer::set_cookie) answers for more.
-//! - **Answers** GET and HEAD while a stored response is fresh (`s-maxage`, `max-age`, `Expires`, or a tenth
-//!   of the time since `Last-Modified`), ranges and conditional requests included, with `Age`.
+//! - **Answers** GET and HEAD while a stored response is fresh (`s-maxage`, `max-age`, `Expires`, and [with
+//!   leave](CacheLayer::heuristic_freshness) a tenth of the time since `Last-Modified`), ranges and conditional requests included, with `Age`.
 //!   Several ranges are answered as `multipart/byteranges`. Parts are stored, too: they answer what lies inside of
 //!   them, and once they are all there they are the whole (RFC 9111 §3.4).
 //! - **Collapses** requests for what is already [on its way](CacheLayer::collapse) to another client into one. A client's
@@ -61,9 +61,20 @@
 //! `If-Match` or `If-Unmodified-Since`, or without a clear host pass by. What happened stands in
 //! `Cache-Status` (RFC 9211), and as [`CacheStatus`] in the response's extensions.
 //!
-//! Two guesses are not made, because caches that make them leak: a path that names a static file but is
-//! answered with another type (`/account/x.css` as `text/html`) is stored only if the application gave it a
-//! lifetime itself, and so is the answer to a request with a `Cookie`, static files aside.
+//! A response that says nothing of its lifetime is stored for validation only: the origin confirms each use of it by a 304, and
+//! it is never served stale. Where caches guess more, they leak. So it is not stored at all if the request has credentials (`Cookie`,
+//! `Authorization`, and fields whose names contain words such as `auth`, `token` or `key`), or if a path that names a
+//! static file is answered with another type (`/account/x.css` as `text/html`).
+//!
+//! A layer further out that gives each request something of its own to write into pages, such as the nonce of a
+//! `Content-Security-Policy`, says so by the extension [`IsForOneRequest`]; such pages are not stored.
+//!
+//! # Below a router
+//!
+//! A router that strips a prefix from the path (axum's `Router::nest`) makes one key of several resources. With the feature `axum`
+//! the key, the [paths](CacheLayer::paths) and [hooks](RequestHead::uri) go by the target that the client sent (axum's
+//! `OriginalUri`). Without the feature, and with other routers, put the layer outside of the router, or give it a
+//! [key](CacheLayer::key) of the whole target.
 //!
 //! # More than memory holds
 //!
@@ -104,6 +115,7 @@ mod cache_status;
 mod carried;
 mod clock;
 mod content_type;
+mod credentials;
 mod date;
 #[cfg(feature = "disk")]
 mod disk;
@@ -158,7 +170,7 @@ pub use self::cache_status::{CacheStatus, Forwarded};
 #[cfg(feature = "disk")]
 pub use self::disk::{Disk, DiskError};
 pub use self::future::ResponseFuture;
-pub use self::hooks::RequestHead;
+pub use self::hooks::{IsForOneRequest, RequestHead};
 pub use self::layer::CacheLayer;
 pub use self::paths::{CachePaths, CachePathsError};
 pub use self::purge::{Purge, PurgeError, PurgeTarget};

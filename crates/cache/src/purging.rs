@@ -8,7 +8,6 @@ use crate::purge::Purge;
 use crate::resource::Resource;
 use crate::store::CacheStore;
 use crate::stored::StoredResponse;
-use crate::tags;
 
 impl CacheStore {
     /// Drops what `purge` names, and whatever is on its way into the store now. Returns how many
@@ -18,7 +17,7 @@ impl CacheStore {
             return keys.iter().filter(|key| self.invalidate(key)).count() as u64;
         }
         if let Purge::Tag(tag) = purge {
-            return self.purge_tag(tags::hash(tag));
+            return self.purge_tag(self.tag_key().hash(tag));
         }
         self.generations().advance_all();
         let doomed: HashSet<Box<str>> =
@@ -57,7 +56,7 @@ impl CacheStore {
     pub fn soft_purge(&self, purge: &Purge) -> u64 {
         let keys = purge.keys();
         let tag = match purge {
-            Purge::Tag(tag) => Some(tags::hash(tag)),
+            Purge::Tag(tag) => Some(self.tag_key().hash(tag)),
             _ => None,
         };
         // What is on its way into the store is not known to be any newer.

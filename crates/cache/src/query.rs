@@ -51,9 +51,12 @@ impl QueryRules {
         self
     }
 
-    /// The part of `query` that counts.
+    /// The part of `query` that counts. Of a query with a semicolon, or with more than 256 parameters, that is all of it.
     #[must_use]
     pub fn apply<'a>(&self, query: &'a str) -> Cow<'a, str> {
+        if !has_one_reading(query) {
+            return Cow::Borrowed(query);
+        }
         let counts = |parameter: &&str| !self.ignored.iter().any(|ignored| ignored.covers(name(parameter)));
         let mut kept: Vec<&str> = query.split('&').filter(counts).collect();
         if self.sorted {
@@ -144,6 +147,16 @@ impl Ignored {
     }
 }
 
+/// Whether all applications see the same parameters in `query`, and few enough to sort.
+///
+/// To some a semicolon separates parameters, as `&` does: with it, `utm_source=x;page=2` is one parameter that does not count,
+/// or two, of which the second does. Such a query is a resource of its own, so that what one client hides in a
+/// parameter that does not count is never the answer for others.
+pub(crate) fn has_one_reading(query: &str) -> bool {
+    const MOST: usize = 256;
+    !query.contains(';') && query.bytes().filter(|&byte| byte == b'&').count() < MOST
+}
+
 // Names are compared as they are written: an application may well tell `%61` from `a`.
 fn name(parameter: &str) -> &str {
     parameter.split('=').next().unwrap_or_default()
@@ -154,6 +167,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_query_with_a_semicolon_counts_as_it_is() {
+        // Its parameters are others to applications that split at semicolons.
+        let rules = QueryRules::new().sorted().ignore("utm_*").ignore("x");
+        for query in ["cb=ok&utm_content=x;cb=evil", "x;cb=evil", "b=1;a=2&a=1", "utm_a=1&;", "cb=ok;utm_a=1"] {
+            assert_eq!(rules.apply(query), query);
+        }
+        assert_eq!(rules.apply("cb=ok&utm_content=x%3Bcb=evil"), "cb=ok", "decoding comes after splitting");
+    }
+
+    #[test]
+    fn rules_apply_to_as_many_parameters_as_are_quickly_sorted() {
+        let rules = QueryRules::new().sorted();
+        let query = |count: usize| (0..count).rev().map(|n| format!("p{n:04}")).collect::<Vec<_>>().join("&");
+        assert!(rules.apply(&query(256)).starts_with("p0000&"));
+        assert_eq!(rules.apply(&query(257)), query(257));
+    }
 
     #[test]
     fn what_does_not_count_goes_and_the_rest_stays_as_it_is() {

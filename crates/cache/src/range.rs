@@ -30,6 +30,9 @@ impl Part {
             return Self::Whole;
         };
         if set.contains(',') {
+            if set.len() > LONGEST_SET {
+                return Self::Whole;
+            }
             return Self::several(set, complete_length).unwrap_or(Self::Whole);
         }
         match Spec::parse(set).map(|spec| spec.within(complete_length)) {
@@ -153,6 +156,9 @@ impl PartOf {
         block(self.asked.len())
     }
 }
+
+/// Ranges are read once for each stored part.
+const LONGEST_SET: usize = 1024;
 
 enum Spec {
     From { first: u64, last: Option<u64> },

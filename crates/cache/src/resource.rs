@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
+use crate::clock::Timestamp;
 use crate::memory::{REFERENCE_COUNTS, block};
 use crate::stored::StoredResponse;
+use crate::vary::Compared;
 
 /// All that is stored under one key: one response per selection of request fields.
 #[derive(Debug)]
@@ -30,8 +32,15 @@ impl Resource {
             variants.push(Arc::new(whole));
             return Self { variants };
         }
-        if variants.len() >= MOST {
-            variants.remove(0);
+        // What takes the place of others is asked for as often as they were, as far as that still says something.
+        if let Some(resource) = present {
+            let replaced = resource.variants.iter().filter(|variant| !variant.stays_beside(&response));
+            response.add_uses(replaced.map(|variant| variant.uses() / 2).max().unwrap_or(0));
+        }
+        if variants.len() >= MOST
+            && let Some(least) = least_useful(&variants, response.freshness.response_time)
+        {
+            variants.remove(least);
         }
         variants.push(response);
         Self { variants }
@@ -56,18 +65,29 @@ impl Resource {
     /// RFC 9111 §4.1: of several that match, the most recent by `Date`.
     pub(crate) fn select(&self, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
         let whole = self.variants.iter().filter(|variant| variant.part.is_none());
-        most_recent(whole.filter(|variant| variant.selecting.matches(request)))
+        let mut request = Compared::new(request);
+        most_recent(whole.filter(|variant| variant.selecting.matches(&mut request)))
     }
 
     pub(crate) fn holds_part(&self, request: &HeaderMap) -> bool {
-        self.variants.iter().any(|variant| variant.part.is_some() && variant.selecting.matches(request))
+        let mut request = Compared::new(request);
+        self.variants.iter().any(|variant| variant.part.is_some() && variant.selecting.matches(&mut request))
     }
 
     /// A stored part that holds all of the range that is asked for.
     pub(crate) fn select_part(&self, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
         let parts = self.variants.iter().filter(|variant| variant.answers_in_part(request).is_some());
-        most_recent(parts.filter(|variant| variant.selecting.matches(request)))
+        let mut compared = Compared::new(request);
+        most_recent(parts.filter(|variant| variant.selecting.matches(&mut compared)))
     }
+}
+
+/// The variant that has to make room for another: a stale one, else the one that the fewest requests got. So values that
+/// one client makes up, each of which it asks for once, do not push out the variants of all others.
+fn least_useful(variants: &[Arc<StoredResponse>], now: Timestamp) -> Option<usize> {
+    let usefulness = |variant: &StoredResponse| (variant.moment(now).ttl > 0, variant.uses());
+    // Of several the first, which is the oldest.
+    (0..variants.len()).min_by_key(|&at| usefulness(&variants[at]))
 }
 
 /// What `newest` and the parts beside it are together, if that is all of it.

@@ -20,10 +20,12 @@ use crate::fetch::Fetch;
 use crate::flights::Joined;
 use crate::follower::Waiting;
 use crate::future::{Loading, ResponseFuture};
-use crate::key::Key;
+use crate::hooks::IsForOneRequest;
+use crate::key::{Key, target};
 use crate::layer::Settings;
 use crate::leading::read_to_end;
 use crate::no_vary_search::SearchVariance;
+use crate::query::has_one_reading;
 use crate::resource::Resource;
 use crate::reuse::Reuse;
 use crate::stored::{Revalidation, StoredResponse};
@@ -198,7 +200,7 @@ impl Settings {
     /// `loaded`: what the tier behind memory had, if it has been asked.
     fn plan<B: Body>(self: &Arc<Self>, request: &Request<B>, loaded: Option<Option<Arc<Resource>>>) -> Plan {
         let headers = request.headers();
-        let applies = self.paths.contains(request.uri().path());
+        let applies = self.paths.contains(target(request).path());
         let head = *request.method() == Method::HEAD;
         // First, as it is what becomes of most.
         if !applies && is_safe(request.method()) {
@@ -225,6 +227,7 @@ impl Settings {
                         settings: Arc::clone(self),
                         key,
                         request: headers.clone(),
+                        is_for_one: request.extensions().get().copied(),
                         request_time: self.clock.now(),
                     }))
                 }
@@ -233,8 +236,8 @@ impl Settings {
                 None => Exchange::Untouched,
             });
         }
-        let directives = RequestDirectives::of(headers);
-        let is_for_the_origin = directives.no_store || is_for_the_origin(request);
+        let directives = self.directives(headers);
+        let is_for_the_origin = directives.no_store && self.request_directives || is_for_the_origin(request);
         // RFC 9111 §5.2.1.7: whatever else the client says, it does not want the origin to be asked.
         if is_for_the_origin && directives.only_if_cached {
             return Plan::Refuse(Member::forwarded(Forwarded::Bypass));
@@ -246,12 +249,14 @@ impl Settings {
             Some(same) => (same, Some(key)),
             None => (key, None),
         };
-        Lookup { settings: self, key, literal, loaded, head, headers, directives, now: self.clock.now() }.plan()
+        let is_for_one = request.extensions().get().copied();
+        let now = self.clock.now();
+        Lookup { settings: self, key, literal, loaded, head, headers, is_for_one, directives, now }.plan()
     }
 
     /// The key for `Cache-Status`, where it is to be told and there will be one of ours.
     fn told_key<B>(&self, request: &Request<B>) -> Option<Key> {
-        if !self.status_key || !self.paths.contains(request.uri().path()) {
+        if !self.status_key || !self.paths.contains(target(request).path()) {
             return None;
         }
         let key = self.hooks.key(request)?;
@@ -260,7 +265,7 @@ impl Settings {
 
     /// The key of what means the same as `key`, if responses have said so, unless there is something under `key` alone.
     fn same_as(&self, key: &Key) -> Option<Key> {
-        if !self.no_vary_search {
+        if !self.no_vary_search || !key.query().is_none_or(has_one_reading) {
             return None;
         }
         let same = self.store.searches().of(key)?;
@@ -269,7 +274,7 @@ impl Settings {
 
     /// Where a response with these fields belongs, if not under the key of the request that it answers.
     pub(crate) fn place(&self, asked: &Key, headers: &HeaderMap) -> Option<Key> {
-        if !self.no_vary_search {
+        if !self.no_vary_search || !asked.query().is_none_or(has_one_reading) {
             return None;
         }
         SearchVariance::of(headers).map(|variance| self.store.searches().learn(asked, variance))
@@ -284,6 +289,7 @@ struct Lookup<'a> {
     loaded: Option<Option<Arc<Resource>>>,
     head: bool,
     headers: &'a HeaderMap,
+    is_for_one: Option<IsForOneRequest>,
     directives: RequestDirectives,
     now: Timestamp,
 }
@@ -302,7 +308,8 @@ impl Lookup<'_> {
         {
             return Plan::Load(Box::pin(loading));
         }
-        let Some(stored) = resource.as_ref().and_then(|resource| resource.select(self.headers)) else {
+        let selected = resource.as_ref().and_then(|resource| resource.select(self.headers));
+        let Some(stored) = selected.filter(|stored| stored.may_answer(self.headers, self.is_for_one)) else {
             return match resource {
                 Some(resource) => self.without_the_whole(&resource),
                 None => self.miss(Forwarded::UriMiss, None),
@@ -310,13 +317,13 @@ impl Lookup<'_> {
         };
         let moment = stored.moment(self.now);
         let (age, hit) = (moment.age, Member::hit().ttl(moment.ttl));
-        match Reuse::of(&stored.freshness, moment, &self.directives) {
+        match self.settings.reuse(&stored.freshness, moment, &self.directives) {
             Reuse::Fresh => {
-                store.count_hit();
+                store.count_hit(&stored);
                 Plan::Serve(Answer { stored, age, member: hit, status: CacheStatus::Hit })
             }
             Reuse::Stale => {
-                store.count_hit();
+                store.count_hit(&stored);
                 Plan::Serve(Answer { stored, age, member: hit.detail("max-stale"), status: CacheStatus::Stale })
             }
             Reuse::WhileRevalidating => {
@@ -324,10 +331,10 @@ impl Lookup<'_> {
                 let Ok(runtime) = Handle::try_current() else {
                     return self.miss(Forwarded::Stale, Some(stored));
                 };
-                store.count_hit();
+                store.count_hit(&stored);
                 let member = hit.detail("stale-while-revalidate");
                 let answer = Answer { stored: Arc::clone(&stored), age, member, status: CacheStatus::Stale };
-                match stored.begin_revalidation() {
+                match stored.begin_revalidation().filter(|_| !self.directives.no_store) {
                     Some(revalidation) => {
                         let fetch = self.fetch(Forwarded::Stale, Some(stored));
                         Plan::ServeAndRevalidate { answer, revalidation, runtime, fetch }
@@ -349,9 +356,9 @@ impl Lookup<'_> {
             return self.miss(reason, None);
         };
         let moment = stored.moment(self.now);
-        match Reuse::of(&stored.freshness, moment, &self.directives) {
+        match self.settings.reuse(&stored.freshness, moment, &self.directives) {
             Reuse::Fresh => {
-                self.settings.store.count_hit();
+                self.settings.store.count_hit(&stored);
                 let member = Member::hit().ttl(moment.ttl);
                 Plan::Serve(Answer { stored, age: moment.age, member, status: CacheStatus::Hit })
             }
@@ -364,6 +371,10 @@ impl Lookup<'_> {
         self.settings.store.count_miss();
         if self.directives.only_if_cached {
             return Plan::Refuse(Member::forwarded(reason));
+        }
+        // RFC 9111 §5.2.1.5
+        if self.directives.no_store {
+            return Plan::Forward(Exchange::Forwarded(Forwarded::Bypass));
         }
         Plan::Fetch(self.fetch(reason, stored))
     }
@@ -378,6 +389,7 @@ impl Lookup<'_> {
             literal: self.literal,
             head: self.head,
             request: self.headers.clone(),
+            is_for_one: self.is_for_one,
             directives: self.directives,
             reason,
             stored,

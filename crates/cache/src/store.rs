@@ -15,6 +15,7 @@ use crate::reservation::{Budget, Reservation};
 use crate::resource::{Resource, weight};
 use crate::searches::Searches;
 use crate::stored::StoredResponse;
+use crate::tags::TagKey;
 use crate::tier::{Tier, TierStats};
 
 /// Stored responses, shared by everything that clones this.
@@ -37,6 +38,7 @@ struct Shared {
     /// What was stored since moka last saw to its bound.
     unsettled: AtomicU64,
     tier: OnceLock<Arc<dyn Tier>>,
+    tag_key: OnceLock<TagKey>,
 }
 
 #[derive(Default)]
@@ -101,6 +103,7 @@ impl CacheStore {
             unfinished: Budget::new((capacity / 4).max(1 << 20)),
             unsettled: AtomicU64::new(0),
             tier: OnceLock::new(),
+            tag_key: OnceLock::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -109,7 +112,12 @@ impl CacheStore {
     /// one that is given to a store or its clones is the one.
     #[must_use]
     pub fn behind(self, tier: impl Tier) -> Self {
-        let _ = self.shared.tier.set(Arc::new(tier));
+        let secret = tier.secret();
+        if self.shared.tier.set(Arc::new(tier)).is_ok()
+            && let Some(secret) = secret
+        {
+            let _ = self.shared.tag_key.set(TagKey::new(secret));
+        }
         self
     }
 
@@ -143,6 +151,11 @@ impl CacheStore {
         self.shared.tier.get()
     }
 
+    /// What tags are hashed with.
+    pub(crate) fn tag_key(&self) -> TagKey {
+        *self.shared.tag_key.get_or_init(TagKey::random)
+    }
+
     pub(crate) fn resources(&self) -> &Cache<Box<str>, Arc<Resource>> {
         &self.shared.resources
     }
@@ -174,7 +187,8 @@ impl CacheStore {
         self.shared.counters.loaded.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_hit(&self) {
+    pub(crate) fn count_hit(&self, stored: &StoredResponse) {
+        stored.add_uses(1);
         self.shared.counters.hits.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -307,7 +321,17 @@ pub(crate) mod tests {
         ]);
         let now = UNIX_EPOCH.into();
         let (origin, path, set_cookie) = ("http://a.example", "/", SetCookie::Strip);
-        let request = Request { origin, path, tagged: 0, headers: &request, request_time: now, set_cookie };
+        let tag_key = TagKey::new([0; 16]);
+        let request = Request {
+            origin,
+            path,
+            tagged: 0,
+            tag_key,
+            headers: &request,
+            request_time: now,
+            set_cookie,
+            heuristic: false,
+        };
         let terms = Terms::for_response(request, StatusCode::OK, &headers, now).unwrap();
         StoredResponse::new(StatusCode::OK, &headers, terms).with_body(Bytes::from_static(body)).into()
     }

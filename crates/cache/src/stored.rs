@@ -1,6 +1,6 @@
 //! A stored response: its head in a form that a hit can copy cheaply, and its body.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -9,9 +9,11 @@ use http::{HeaderMap, StatusCode};
 
 use crate::cache_status::{CACHE_STATUS, Member, number};
 use crate::clock::Timestamp;
+use crate::credentials::has_credentials;
 use crate::date;
 use crate::fields::{combined, compact, is_unstored, replace};
 use crate::freshness::{Freshness, Moment};
+use crate::hooks::IsForOneRequest;
 use crate::memory;
 use crate::range::PartOf;
 use crate::storing::Terms;
@@ -34,6 +36,8 @@ pub(crate) struct StoredResponse {
     pub(crate) part: Option<PartOf>,
     tags: Tags,
     revalidating: AtomicBool,
+    /// Requests that it answered, roughly.
+    uses: AtomicU32,
     /// Purged softly: stale, however young it is.
     expired: AtomicBool,
 }
@@ -70,6 +74,7 @@ impl StoredResponse {
             part,
             tags,
             revalidating: AtomicBool::new(false),
+            uses: AtomicU32::new(0),
             expired: AtomicBool::new(false),
         }
     }
@@ -97,6 +102,7 @@ impl StoredResponse {
             part,
             tags,
             revalidating: AtomicBool::new(false),
+            uses: AtomicU32::new(0),
             expired,
         }
     }
@@ -152,6 +158,7 @@ impl StoredResponse {
             part: None,
             tags: self.tags.clone(),
             revalidating: AtomicBool::new(false),
+            uses: AtomicU32::new(0),
             expired: AtomicBool::new(self.has_expired()),
         };
         whole.with_body(body)
@@ -192,6 +199,13 @@ impl StoredResponse {
         self.headers.get(header::CONTENT_LENGTH)
     }
 
+    /// Whether it may be the answer to `request`. What says nothing about caching is not for a client with credentials:
+    /// the origin may have a response of the same `Last-Modified` for that client alone.
+    pub(crate) fn may_answer(&self, request: &HeaderMap, is_for_one: Option<IsForOneRequest>) -> bool {
+        let is_permitted = self.freshness.is_permitted || !has_credentials(request);
+        is_permitted && !is_for_one.is_some_and(|is_for_one| is_for_one(&self.headers))
+    }
+
     /// How old it is, and what is left of its lifetime.
     pub(crate) fn moment(&self, now: Timestamp) -> Moment {
         let moment = self.freshness.moment(now);
@@ -204,6 +218,15 @@ impl StoredResponse {
     /// Makes it stale, as if its lifetime ended now. `false` if it was so already.
     pub(crate) fn expire(&self) -> bool {
         !self.expired.swap(true, Ordering::Relaxed)
+    }
+
+    /// How many requests it answered.
+    pub(crate) fn uses(&self) -> u32 {
+        self.uses.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_uses(&self, uses: u32) {
+        self.uses.fetch_add(uses, Ordering::Relaxed);
     }
 
     pub(crate) fn tags(&self) -> &Tags {
@@ -262,6 +285,7 @@ pub(crate) mod tests {
     use crate::cache_status::Forwarded;
     use crate::set_cookie::SetCookie;
     use crate::storing::Request;
+    use crate::tags::TagKey;
 
     pub(crate) const NOW: u64 = 784_111_777;
 
@@ -278,8 +302,16 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn request(headers: &HeaderMap) -> Request<'_> {
-        let set_cookie = SetCookie::Strip;
-        Request { origin: "http://a.example", tagged: 0, path: "/", headers, request_time: at(NOW), set_cookie }
+        Request {
+            origin: "http://a.example",
+            tagged: 0,
+            tag_key: TagKey::new([0; 16]),
+            path: "/",
+            headers,
+            request_time: at(NOW),
+            set_cookie: SetCookie::Strip,
+            heuristic: false,
+        }
     }
 
     pub(crate) fn stored(fields: &[(&str, &str)]) -> StoredResponse {

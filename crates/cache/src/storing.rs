@@ -6,10 +6,11 @@ use http::{HeaderMap, StatusCode};
 use crate::cache_control::ResponseDirectives;
 use crate::clock::Timestamp;
 use crate::content_type;
-use crate::freshness::{Basis, Freshness, is_heuristically_cacheable};
+use crate::credentials::{has_credentials, is_credential};
+use crate::freshness::{Basis, Freshness, Stale, is_heuristically_cacheable};
 use crate::range::PartOf;
 use crate::set_cookie::SetCookie;
-use crate::tags::Tags;
+use crate::tags::{TagKey, Tags};
 use crate::validation::Validators;
 use crate::vary::Selecting;
 
@@ -32,10 +33,14 @@ pub(crate) enum Unstorable {
     NoStore,
     Private,
     Authorization,
+    /// The request carried credentials, and the response does not say that a shared cache may reuse it.
+    Credentials,
     SetCookie,
     VaryAny,
     /// No rule makes it storable, or it could never be used.
     NoUse,
+    /// It depends on something that this request alone was given.
+    OneRequest,
     /// The path promises another kind of content.
     Disguised,
 }
@@ -47,9 +52,12 @@ pub(crate) struct Request<'a> {
     pub(crate) path: &'a str,
     /// The last invalidation of tags before the origin was asked.
     pub(crate) tagged: u64,
+    pub(crate) tag_key: TagKey,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) request_time: Timestamp,
     pub(crate) set_cookie: SetCookie,
+    /// Whether a lifetime may be guessed: RFC 9111 §4.2.2.
+    pub(crate) heuristic: bool,
 }
 
 impl Terms {
@@ -89,9 +97,20 @@ impl Terms {
 
         let agrees = content_type::agrees(request.path, headers);
         // A guess must not make one user's page everybody's.
-        let personal = request.headers.contains_key(header::COOKIE) && agrees != Some(true);
-        let heuristics = agrees != Some(false) && (!personal || directives.public);
-        let freshness = Freshness::new(status, headers, &directives, heuristics, request.request_time, response_time);
+        let is_personal = has_credentials(request.headers);
+        let varies_by_user = selecting.selectors().any(|(name, _)| is_credential(name));
+        let may_guess = request.heuristic && agrees != Some(false);
+        let heuristics = may_guess && (directives.public || !is_personal && !varies_by_user);
+        let mut freshness =
+            Freshness::new(status, headers, &directives, heuristics, request.request_time, response_time);
+        // The origin approves each reuse by a 304 to the client's own request. But `Last-Modified`, and many an `ETag`,
+        // are the same for the pages of two users, and then its word is not enough.
+        if is_personal && !freshness.is_permitted {
+            return Err(Unstorable::Credentials);
+        }
+        if is_personal && !shared && freshness.stale == Stale::Allowed {
+            freshness.stale = Stale::OnlyInWindow;
+        }
         if !freshness.basis.is_explicit() && agrees == Some(false) {
             return Err(Unstorable::Disguised);
         }
@@ -113,11 +132,14 @@ impl Terms {
         if part.is_some() && (stale_at_birth || !freshness.basis.is_explicit()) {
             return Err(Unstorable::NoUse);
         }
-        let windows = freshness.stale_while_revalidate.max(freshness.stale_if_error);
+        let windows = match freshness.stale {
+            Stale::Forbidden => 0,
+            Stale::Allowed | Stale::OnlyInWindow => freshness.stale_while_revalidate.max(freshness.stale_if_error),
+        };
         if stale_at_birth && windows == 0 && Validators::of(headers).is_empty() {
             return Err(Unstorable::NoUse);
         }
-        let tags = Tags::of(headers, request.origin, request.tagged);
+        let tags = Tags::of(headers, request.origin, request.tagged, request.tag_key);
         Ok(Self { freshness, selecting, unstored: directives.unstored, part, tags })
     }
 }
@@ -169,7 +191,16 @@ mod tests {
     ) -> Result<Terms, Unstorable> {
         let now = Timestamp::from(UNIX_EPOCH + Duration::from_secs(NOW));
         let headers = &map(request);
-        let request = Request { origin: "http://a.example", tagged: 0, path, headers, request_time: now, set_cookie };
+        let request = Request {
+            origin: "http://a.example",
+            tagged: 0,
+            tag_key: TagKey::random(),
+            path,
+            headers,
+            request_time: now,
+            set_cookie,
+            heuristic: true,
+        };
         Terms::for_response(request, StatusCode::from_u16(status).unwrap(), &map(response), now)
     }
 
@@ -296,13 +327,18 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_guessed_about_answers_to_cookies() {
-        let cookie = [("cookie", "session=1")];
-        let lifetime = |path, fields: &[(&str, &str)]| {
-            terms(path, &cookie, 200, fields).map(|terms| terms.freshness.freshness_lifetime)
+    fn nothing_is_guessed_about_responses_to_credentials() {
+        let lifetime = |request: &[(&str, &str)], fields: &[(&str, &str)]| {
+            terms("/x.css", request, 200, fields).map(|terms| terms.freshness.freshness_lifetime)
         };
-        assert_eq!(lifetime("/page", &[MODIFIED]).unwrap(), 0, "only after validation");
-        assert_eq!(lifetime("/x.css", &[MODIFIED, ("content-type", "text/css")]).unwrap(), 360);
-        assert_eq!(lifetime("/page", &[MODIFIED, ("cache-control", "public")]).unwrap(), 360);
+        let css = ("content-type", "text/css");
+        assert_eq!(lifetime(&[], &[MODIFIED, css]), Ok(360));
+        for credential in [("cookie", "session=1"), ("x-api-key", "1"), ("proxy-authorization", "Basic eDp5")] {
+            assert_eq!(lifetime(&[credential], &[MODIFIED, css]), Err(Unstorable::Credentials), "{credential:?}");
+            assert_eq!(lifetime(&[credential], &[MODIFIED, css, ("cache-control", "public")]), Ok(360));
+        }
+        for vary in ["cookie", "accept, authorization"] {
+            assert_eq!(lifetime(&[], &[MODIFIED, css, ("vary", vary)]), Ok(0), "{vary}: only after validation");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What responses have in common, so that they can be dropped together: cache groups (RFC 9875), and the
 //! `Surrogate-Key` that content management systems send.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
@@ -18,15 +18,15 @@ pub(crate) struct Tags {
 }
 
 impl Tags {
-    pub(crate) fn of(headers: &HeaderMap, origin: &str, asked: u64) -> Self {
+    pub(crate) fn of(headers: &HeaderMap, origin: &str, asked: u64, key: TagKey) -> Self {
         let mut hashes = Vec::new();
         for group in groups(headers, &CACHE_GROUPS) {
             // RFC 9875 §2.2: a group is one of an origin; but whoever purges by hand may name it alone.
-            hashes.extend([hash(&group), hash_of_group(origin, &group)]);
+            hashes.extend([key.hash(&group), key.hash_of_group(origin, &group)]);
         }
         for line in headers.get_all(SURROGATE_KEY) {
             let words = line.as_bytes().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-            hashes.extend(words.map(|word| hash(&String::from_utf8_lossy(word))));
+            hashes.extend(words.map(|word| key.hash(&String::from_utf8_lossy(word))));
         }
         Self { hashes: hashes.into(), asked }
     }
@@ -55,20 +55,41 @@ impl Tags {
 
 /// The groups that the answer to an unsafe request invalidates.
 // RFC 9875 §3
-pub(crate) fn invalidated(headers: &HeaderMap, origin: &str) -> Vec<u64> {
-    groups(headers, &CACHE_GROUP_INVALIDATION).iter().map(|group| hash_of_group(origin, group)).collect()
+pub(crate) fn invalidated(headers: &HeaderMap, origin: &str, key: TagKey) -> Vec<u64> {
+    groups(headers, &CACHE_GROUP_INVALIDATION).iter().map(|group| key.hash_of_group(origin, group)).collect()
 }
 
-pub(crate) fn hash(tag: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    tag.hash(&mut hasher);
-    hasher.finish()
-}
+/// A secret that is hashed before each tag: applications make tags of what clients send, and no client must be able to
+/// choose one that stands for another.
+#[derive(Clone, Copy)]
+pub(crate) struct TagKey([u8; 16]);
 
-fn hash_of_group(origin: &str, group: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (origin, group).hash(&mut hasher);
-    hasher.finish()
+impl TagKey {
+    /// A secret that lasts longer than this process.
+    pub(crate) const fn new(secret: [u8; 16]) -> Self {
+        Self(secret)
+    }
+
+    /// A secret of the operating system's random numbers.
+    pub(crate) fn random() -> Self {
+        let random = || u128::from(RandomState::new().hash_one(()));
+        Self((random() << 64 | random()).to_be_bytes())
+    }
+
+    pub(crate) fn hash(self, tag: &str) -> u64 {
+        self.hash_of(tag)
+    }
+
+    fn hash_of_group(self, origin: &str, group: &str) -> u64 {
+        self.hash_of((origin, group))
+    }
+
+    fn hash_of(self, value: impl Hash) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&self.0);
+        value.hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
@@ -103,7 +124,16 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        Tags::of(&headers, "http://a.example", 0)
+        Tags::of(&headers, "http://a.example", 0, KEY)
+    }
+
+    const KEY: TagKey = TagKey([7; 16]);
+
+    #[test]
+    fn hashes_of_tags_depend_on_the_key() {
+        let other = TagKey::random();
+        assert_eq!(KEY.hash("a"), TagKey::new([7; 16]).hash("a"));
+        assert!(KEY.hash("a") != other.hash("a") && other.hash("a") != TagKey::random().hash("a"));
     }
 
     #[test]
@@ -121,17 +151,20 @@ mod tests {
             let fields: Vec<_> = lines.iter().map(|line| ("cache-groups", *line)).collect();
             let tags = tags(&fields);
             for group in has {
-                assert!(tags.has(hash(group)) && tags.has(hash_of_group("http://a.example", group)), "{lines:?}");
-                assert!(!tags.has(hash_of_group("http://b.example", group)), "{lines:?}");
+                assert!(
+                    tags.has(KEY.hash(group)) && tags.has(KEY.hash_of_group("http://a.example", group)),
+                    "{lines:?}"
+                );
+                assert!(!tags.has(KEY.hash_of_group("http://b.example", group)), "{lines:?}");
             }
-            assert!(!has_not.iter().any(|group| tags.has(hash(group))), "{lines:?}");
+            assert!(!has_not.iter().any(|group| tags.has(KEY.hash(group))), "{lines:?}");
         }
     }
 
     #[test]
     fn surrogate_keys_are_words() {
         let tags = tags(&[("surrogate-key", "post-1  post-2\tx"), ("surrogate-key", "y"), ("cache-groups", "\"g\"")]);
-        assert!(["post-1", "post-2", "x", "y", "g"].iter().all(|tag| tags.has(hash(tag))));
-        assert!(!tags.has(hash("")));
+        assert!(["post-1", "post-2", "x", "y", "g"].iter().all(|tag| tags.has(KEY.hash(tag))));
+        assert!(!tags.has(KEY.hash("")));
     }
 }

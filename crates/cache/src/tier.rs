@@ -31,6 +31,12 @@ pub trait Tier: Debug + Send + Sync + 'static {
     /// Drops all entries that are chosen by key and tags, and tells how many.
     fn remove_if(&self, chosen: &mut dyn FnMut(&str, &[u64]) -> bool) -> u64;
 
+    /// A secret that is kept with the entries, and that nobody else knows. Entries are found again only with the secret that they
+    /// were stored with; without one, only by the process that stored them. Asked once.
+    fn secret(&self) -> Option<[u8; 16]> {
+        None
+    }
+
     /// What it holds now.
     fn stats(&self) -> TierStats;
 

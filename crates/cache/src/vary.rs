@@ -1,7 +1,10 @@
 //! Which stored response a request may have: `Vary`, RFC 9111 §4.1.
 
 use std::borrow::Cow;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::OnceLock;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
 
@@ -46,17 +49,8 @@ impl Selecting {
         Ok(Self(selectors.into()))
     }
 
-    pub(crate) fn matches(&self, request: &HeaderMap) -> bool {
-        self.0.iter().all(|selector| {
-            // Most clients send the very bytes that others sent: no need to normalise those.
-            let mut lines = request.get_all(&selector.name).iter();
-            match (lines.next(), lines.next(), &selector.value) {
-                (None, _, value) => value.is_none(),
-                (Some(line), None, Some(value)) if line.as_bytes() == &**value => true,
-                (Some(_), _, None) => false,
-                (Some(_), _, Some(value)) => selecting_value(request, &selector.name).as_deref() == Some(&**value),
-            }
-        })
+    pub(crate) fn matches(&self, request: &mut Compared<'_>) -> bool {
+        self.0.iter().all(|selector| request.has(selector))
     }
 
     /// Each field with its value; `None`: the request did not have it.
@@ -75,21 +69,61 @@ impl Selecting {
     }
 }
 
+/// The selecting fields of one request, to be compared with those of several stored responses: each is normalised once.
+pub(crate) struct Compared<'a> {
+    request: &'a HeaderMap,
+    known: Vec<(HeaderName, Option<Cow<'a, [u8]>>)>,
+}
+
+impl<'a> Compared<'a> {
+    pub(crate) fn new(request: &'a HeaderMap) -> Self {
+        Self { request, known: Vec::new() }
+    }
+
+    fn has(&mut self, Selector { name, value }: &Selector) -> bool {
+        // Most clients send the very bytes that others sent: no need to normalise those.
+        let mut lines = self.request.get_all(name).iter();
+        match (lines.next(), lines.next(), value) {
+            (None, _, value) => value.is_none(),
+            (Some(line), None, Some(value)) if line.as_bytes() == &**value => true,
+            (Some(_), _, None) => false,
+            (Some(_), _, Some(value)) => self.value(name) == Some(&**value),
+        }
+    }
+
+    fn value(&mut self, name: &HeaderName) -> Option<&[u8]> {
+        let at = match self.known.iter().position(|(known, _)| known == name) {
+            Some(at) => at,
+            None => {
+                self.known.push((name.clone(), selecting_value(self.request, name)));
+                self.known.len() - 1
+            }
+        };
+        self.known[at].1.as_deref()
+    }
+}
+
 /// The value of a selecting field in the form in which it is compared; normalising it again changes
 /// nothing.
 pub(crate) fn selecting_value<'a>(request: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
-    let mut lines = request.get_all(name).iter();
-    let first = lines.next()?;
+    let lines = || request.get_all(name).iter().map(HeaderValue::as_bytes);
+    let first = lines().next()?;
     // RFC 9111 §4.1: lines may be combined, and a field with known semantics normalised.
-    if *name == header::ACCEPT_ENCODING || *name == header::ACCEPT_LANGUAGE || *name == header::ACCEPT_CHARSET {
-        return Some(Cow::Owned(preferences(request.get_all(name).iter())));
+    if *name == header::ACCEPT_ENCODING {
+        return Codings::of(request).map(|codings| Cow::Owned(codings.text));
     }
-    if request.get_all(name).iter().nth(1).is_none() && !first.as_bytes().contains(&b',') {
-        return Some(Cow::Borrowed(first.as_bytes().trim_ascii()));
+    let length: usize = lines().map(|line| line.len() + 1).sum();
+    if length > LONGEST {
+        return Some(Cow::Owned(digest(lines())));
+    }
+    if *name == header::ACCEPT_LANGUAGE || *name == header::ACCEPT_CHARSET {
+        return Some(Cow::Owned(preferences(lines())));
+    }
+    if lines().nth(1).is_none() && !first.contains(&b',') {
+        return Some(Cow::Borrowed(first.trim_ascii()));
     }
     // First combined, then split, as a quote that one line leaves open goes on in the next (RFC 9110 §5.3).
-    let lines: Vec<&[u8]> = request.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-    let (lines, mut combined) = (lines.join(&b','), Vec::new());
+    let (lines, mut combined) = (lines().collect::<Vec<_>>().join(&b','), Vec::new());
     let mut rest = &*lines;
     while !rest.is_empty() {
         let (member, after) = split_member(rest);
@@ -104,10 +138,125 @@ pub(crate) fn selecting_value<'a>(request: &'a HeaderMap, name: &HeaderName) -> 
     Some(Cow::Owned(combined))
 }
 
-/// A list of alternatives with qualities, RFC 9110 §12.4.2: neither case, nor white space around the parts, nor the order,
+/// Longer values are not normalised: no client sends so many languages, and the work would be the client's to choose.
+const LONGEST: usize = 1024;
+
+/// What stands for a value that is too long to be normalised and kept with each variant. The hash has a key that no client
+/// knows.
+fn digest<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    static KEY: OnceLock<RandomState> = OnceLock::new();
+    let mut hasher = KEY.get_or_init(RandomState::new).build_hasher();
+    let mut length: u64 = 0;
+    for line in lines {
+        hasher.write(line);
+        hasher.write_u8(b',');
+        length += line.len() as u64 + 1;
+    }
+    // No list of text begins with this byte.
+    [&b"\xff"[..], format!("{length:x}-{:x}", hasher.finish()).as_bytes()].concat()
+}
+
+/// The content codings that a client accepts (RFC 9110 §12.5.3), as far as they can matter to an origin.
+pub(crate) struct Codings {
+    /// The registered codings in alphabetical order, each once, with the shortest spelling of its quality.
+    pub(crate) text: Vec<u8>,
+    /// Whether something is left out that an origin could read in another way. Then the origin must get `text`, too, or one
+    /// client could choose the response of others.
+    pub(crate) is_reduced: bool,
+}
+
+impl Codings {
+    /// `None`: the request does not have the field.
+    pub(crate) fn of(request: &HeaderMap) -> Option<Self> {
+        // Of more members, or longer ones, no client that means it has need.
+        const MOST: usize = 32;
+        if !request.contains_key(header::ACCEPT_ENCODING) {
+            return None;
+        }
+        let mut qualities: [Option<&[u8]>; REGISTERED.len()] = [None; REGISTERED.len()];
+        let mut is_reduced = false;
+        let lines = request.get_all(header::ACCEPT_ENCODING).iter().map(HeaderValue::as_bytes);
+        let mut members = lines.flat_map(|line| Members { rest: line });
+        for member in members.by_ref().take(MOST) {
+            let (name, quality) = match member.iter().position(|&byte| byte == b';') {
+                None => (member, Some(&b"1"[..])),
+                Some(semicolon) => {
+                    let parameter = member[semicolon + 1..].trim_ascii();
+                    let weight = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="));
+                    (member[..semicolon].trim_ascii(), weight.and_then(quality))
+                }
+            };
+            // RFC 9110 §8.4.1: the x- names mean the same codings.
+            let is_old = name.eq_ignore_ascii_case(b"x-gzip") || name.eq_ignore_ascii_case(b"x-compress");
+            let name = if is_old { &name[2..] } else { name };
+            let known = REGISTERED.iter().position(|known| name.eq_ignore_ascii_case(known));
+            match (known.map(|known| &mut qualities[known]), quality) {
+                (Some(place @ None), Some(quality)) => *place = Some(quality),
+                (Some(Some(present)), Some(quality)) if *present == quality => {}
+                _ => is_reduced |= !member.is_empty(),
+            }
+        }
+        is_reduced |= members.next().is_some();
+        let mut text = Vec::with_capacity(32);
+        for (name, quality) in REGISTERED.iter().zip(qualities).filter_map(|(name, quality)| Some((name, quality?))) {
+            if !text.is_empty() {
+                text.push(b',');
+            }
+            text.extend_from_slice(name);
+            if quality != b"1" {
+                text.extend_from_slice(b";q=");
+                text.extend_from_slice(quality);
+            }
+        }
+        // RFC 9110 §12.5.3: no coding at all is wanted.
+        if text.is_empty() {
+            text.extend_from_slice(b"identity");
+        }
+        Some(Self { text, is_reduced })
+    }
+
+    /// Has the origin see what the response is stored under.
+    pub(crate) fn reduce(request: &mut HeaderMap) {
+        if let Some(codings) = Self::of(request).filter(|codings| codings.is_reduced)
+            && let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(codings.text))
+        {
+            request.insert(header::ACCEPT_ENCODING, value);
+        }
+    }
+}
+
+/// The content codings of the IANA registry that clients ask web servers for, and the wildcard.
+const REGISTERED: [&[u8]; 9] = [b"*", b"br", b"compress", b"dcb", b"dcz", b"deflate", b"gzip", b"identity", b"zstd"];
+
+/// The members of one line of a list without quoted strings, of which each looks at a bounded number of bytes.
+struct Members<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        const LONGEST: usize = 64;
+        if self.rest.is_empty() {
+            return None;
+        }
+        let seen = &self.rest[..self.rest.len().min(LONGEST)];
+        let end = seen.iter().position(|&byte| byte == b',');
+        let (member, rest) = match end {
+            Some(end) => (&self.rest[..end], &self.rest[end + 1..]),
+            // What is cut here is no coding, and so is what is left of it.
+            None => self.rest.split_at(seen.len()),
+        };
+        self.rest = rest;
+        Some(member.trim_ascii())
+    }
+}
+
+/// A list of languages or character sets with qualities, RFC 9110 §12.4.2: neither case, nor white space around the parts, nor the order,
 /// nor the spelling of a quality says anything. What is no quality is compared as it is.
-fn preferences<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Vec<u8> {
-    let members = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+fn preferences<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let members = lines.flat_map(|line| line.split(|&byte| byte == b','));
     let mut members: Vec<Vec<u8>> = members.map(preference).filter(|member| !member.is_empty()).collect();
     members.sort_unstable();
     members.dedup();
@@ -117,12 +266,6 @@ fn preferences<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Vec<u8> {
 fn preference(member: &[u8]) -> Vec<u8> {
     let member = member.to_ascii_lowercase();
     let mut parts: Vec<&[u8]> = member.split(|&byte| byte == b';').map(<[u8]>::trim_ascii).collect();
-    // RFC 9110 §8.4.1: the x- names mean the same codings.
-    if let Some(name) = parts.first_mut()
-        && (*name == b"x-gzip" || *name == b"x-compress")
-    {
-        *name = &name[2..];
-    }
     let weights = parts.iter().filter(|part| part.starts_with(b"q=")).count();
     if weights == 1
         && let Some(quality) = parts.last().and_then(|part| part.strip_prefix(b"q=")).and_then(quality)
@@ -165,7 +308,9 @@ mod tests {
     }
 
     fn same(vary: &str, original: &[(&str, &str)], later: &[(&str, &str)]) -> bool {
-        Selecting::new(&headers(&[("vary", vary)]), &headers(original)).unwrap().matches(&headers(later))
+        Selecting::new(&headers(&[("vary", vary)]), &headers(original))
+            .unwrap()
+            .matches(&mut Compared::new(&headers(later)))
     }
 
     #[test]

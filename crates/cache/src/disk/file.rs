@@ -7,6 +7,7 @@ use std::path::Path;
 use bytes::{Buf, BufMut, Bytes};
 use crc32fast::Hasher;
 
+use super::access;
 use crate::tier::TierEntry;
 
 /// What is before the content.
@@ -47,10 +48,10 @@ pub(super) fn write(path: &Path, entry: &TierEntry) -> io::Result<u64> {
 }
 
 fn fill(path: &Path, head: &[u8], content: &[Bytes]) -> io::Result<()> {
-    let mut file = match File::create(path) {
+    let mut file = match access::create_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            path.parent().map_or(Ok(()), fs::create_dir_all)?;
-            File::create(path)?
+            path.parent().map_or(Ok(()), access::create_folder)?;
+            access::create_file(path)?
         }
         created => created?,
     };

@@ -4,12 +4,12 @@
 //! memory, so that a miss costs a look into a map. Nothing is ever changed: a file is written under another name, and renamed
 //! when it is whole. So what is found after a crash is whole, or is seen to be not by its checksum.
 
+mod access;
 mod file;
 mod index;
 mod writer;
 
 use std::fmt;
-use std::fs::{DirBuilder, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,6 +55,7 @@ pub struct DiskError {
 
 struct Shared {
     folder: PathBuf,
+    secret: [u8; 16],
     index: Mutex<Index>,
     /// Bytes on their way to the disk.
     queued: AtomicU64,
@@ -67,7 +68,8 @@ struct Shared {
 struct Jobs(Mutex<Sender<Job>>);
 
 impl Disk {
-    /// Keeps up to `capacity` bytes in `folder`, which is made if it is not there.
+    /// Keeps up to `capacity` bytes in `folder`, which is made if it is not there. Files have the mode 0600 and folders 0700,
+    /// also those that were there before: `folder` must be for this cache alone.
     ///
     /// # Errors
     ///
@@ -75,16 +77,14 @@ impl Disk {
     pub fn open(folder: impl AsRef<Path>, capacity: u64) -> Result<Self, DiskError> {
         let folder = folder.as_ref();
         let failed = |error| DiskError { folder: folder.to_owned(), error };
-        let mut builder = DirBuilder::new();
-        builder.recursive(true);
-        // What a proxy has seen is nobody else's to read.
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(folder).map_err(failed)?;
-        let lock = File::options().create(true).append(true).open(folder.join("lock")).map_err(failed)?;
+        access::create_folder(folder).map_err(failed)?;
+        access::restrict_folder(folder);
+        let lock = access::open_lock(&folder.join("lock")).map_err(failed)?;
+        let secret = access::secret(&folder.join("key")).map_err(failed)?;
         let (jobs, received) = channel();
         let shared = Arc::new(Shared {
             folder: folder.to_owned(),
+            secret,
             index: Mutex::new(Index::new(capacity, Jobs(Mutex::new(jobs)))),
             queued: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -147,6 +147,10 @@ impl Tier for Disk {
 
     fn remove_if(&self, chosen: &mut dyn FnMut(&str, &[u64]) -> bool) -> u64 {
         self.shared.index().remove_if(chosen)
+    }
+
+    fn secret(&self) -> Option<[u8; 16]> {
+        Some(self.shared.secret)
     }
 
     fn stats(&self) -> TierStats {

@@ -143,3 +143,51 @@ fn a_folder_that_can_not_be_is_an_error() {
     let error = Disk::open(&file, 1).unwrap_err();
     assert!(error.to_string().contains("can't keep responses in"), "{error}");
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_can_read_what_is_stored_whatever_was_there_before() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let open_up = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let check = || {
+        let shelves: Vec<_> = files(folder.path()).iter().map(|file| file.parent().unwrap().to_owned()).collect();
+        assert!(!shelves.is_empty());
+        for path in shelves.iter().map(PathBuf::as_path).chain([folder.path()]) {
+            assert_eq!(mode(path), 0o700, "{}", path.display());
+        }
+        let own = ["lock", "key"].map(|name| folder.path().join(name));
+        for path in files(folder.path()).iter().chain(&own) {
+            assert_eq!(mode(path), 0o600, "{}", path.display());
+        }
+    };
+    open_up(folder.path(), 0o755);
+    let disk = open(folder.path(), 1 << 20);
+    disk.store(entry("a", &[], &["secret"]));
+    disk.flush();
+    check();
+    drop(disk);
+
+    for file in files(folder.path()) {
+        open_up(file.parent().unwrap(), 0o755);
+        open_up(&file, 0o644);
+    }
+    open_up(folder.path(), 0o755);
+    open_up(&folder.path().join("lock"), 0o644);
+    open_up(&folder.path().join("key"), 0o644);
+    let disk = open(folder.path(), 1 << 20);
+    check();
+    assert_eq!(content(&disk, "a").await.unwrap(), "secret");
+}
+
+#[tokio::test]
+async fn the_secret_lasts_as_long_as_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = open(folder.path(), 1 << 20).secret();
+    assert_eq!(open(folder.path(), 1 << 20).secret(), secret);
+    fs::write(folder.path().join("key"), "scribble").unwrap();
+    assert_ne!(open(folder.path(), 1 << 20).secret(), secret);
+    assert_ne!(open(tempfile::tempdir().unwrap().path(), 1 << 20).secret(), secret);
+}

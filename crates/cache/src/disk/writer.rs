@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-use super::Shared;
 use super::file;
+use super::{Shared, access};
 use crate::tier::TierEntry;
 
 pub(super) enum Job {
@@ -62,11 +62,13 @@ impl Writer {
             if !shelf.file_type()?.is_dir() {
                 continue;
             }
+            access::restrict_folder(&shelf.path());
             for file in fs::read_dir(shelf.path())? {
                 let file = file?;
                 let (path, modified) = (file.path(), file.metadata()?.modified()?);
                 match number_in(&path) {
                     Some(number) => {
+                        access::restrict_file(&path);
                         self.next = self.next.max(number + 1);
                         found.push((modified, number, path));
                     }

@@ -129,6 +129,11 @@ impl Said {
         if client_insists || origin_insists {
             return Reuse::Not(Forwarded::Stale);
         }
+        // A guessed lifetime gives no leave to serve without the origin.
+        let has_lifetime = self.s_maxage.is_some() || self.max_age.is_some() || self.expires.is_some();
+        if !has_lifetime {
+            return Reuse::Not(Forwarded::Stale);
+        }
         // RFC 5861 §3
         if asked.max_age.is_none() && self.stale_while_revalidate.is_some_and(|window| staleness < window) {
             return Reuse::WhileRevalidating;

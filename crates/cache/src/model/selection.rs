@@ -18,6 +18,7 @@ use crate::resource::Resource;
 use crate::set_cookie::SetCookie;
 use crate::stored::StoredResponse;
 use crate::storing::{Request, Terms};
+use crate::tags::TagKey;
 
 const NOW: u64 = 1_700_000_000;
 
@@ -73,9 +74,11 @@ impl Stored {
             origin: "http://a.example",
             path: "/",
             tagged: 0,
+            tag_key: TagKey::new([0; 16]),
             headers: &self.request.headers,
             request_time: now,
             set_cookie: SetCookie::Strip,
+            heuristic: false,
         };
         let terms = Terms::for_response(request, StatusCode::OK, &headers, now).unwrap();
         Arc::new(StoredResponse::new(StatusCode::OK, &headers, terms).with_body(Bytes::from(body.to_string())))
@@ -141,7 +144,11 @@ fn request() -> impl Strategy<Value = Written> {
         let (mut meant, mut headers) = (Meant::new(), HeaderMap::new());
         let fields = [("accept-encoding", codings), ("accept-language", languages), ("foo", foo), ("bar", bar)];
         for (name, field) in fields {
-            let Some((meaning, members)) = field else { continue };
+            let Some((mut meaning, members)) = field else { continue };
+            // RFC 9110 §12.5.3: an empty list wants no coding.
+            if name == "accept-encoding" && members.is_empty() {
+                meaning = Meaning::Preferences(BTreeSet::from([("identity", 1000)]));
+            }
             let separator = if spaces { " ,\t" } else { "," };
             let lines = if lines && !members.is_empty() { members } else { vec![members.join(separator)] };
             for line in lines {

@@ -101,7 +101,7 @@ async fn only_parts_of_the_same_thing_make_a_whole() {
 #[tokio::test]
 async fn a_part_serves_what_lies_inside_it_and_never_the_whole() {
     // RFC 9111 §3.3
-    let world = World::new();
+    let world = World::with(|layer| layer.request_directives(true));
     let part = [FRESH, ETAG, ("content-range", "bytes 4-9/10"), ("x", "1")];
     world.answer(206, &part, "456789");
     let got = world.get(&[("range", "bytes=-6")]).await;

@@ -4,12 +4,15 @@
 mod behind;
 mod bodies;
 mod bypass;
+mod credentials;
 mod hooks;
 mod methods;
+mod nonces;
 mod purging;
 mod queries;
 mod reuse;
 mod second_opinion;
 mod stale;
 mod validation;
+mod variants;
 mod world;

@@ -55,9 +55,52 @@ async fn variants_are_kept_apart() {
 }
 
 #[tokio::test]
-async fn request_directives_are_obeyed() {
-    // RFC 9111 §5.2.1
+async fn clients_do_not_send_their_requests_past_a_fresh_response() {
     let world = World::new();
+    world.answer(200, &[FRESH, ETAG], "hello");
+    world.get(&[]).await;
+    for field in [
+        ("cache-control", "no-cache"),
+        ("pragma", "no-cache"),
+        ("cache-control", "max-age=0"),
+        ("cache-control", "min-fresh=100"),
+        ("cache-control", "no-store"),
+        ("cache-control", "no-store, no-cache, max-age=0"),
+    ] {
+        let got = world.get(&[field]).await;
+        assert_eq!((got.cache, &got.body[..]), (Some(CacheStatus::Hit), &b"hello"[..]), "{field:?}");
+    }
+    assert_eq!(world.asked(), 1);
+
+    // RFC 9111 §5.2.1.5: where nothing fresh is stored, no-store keeps the response out of the store.
+    world.wait(60);
+    world.answer(200, &[FRESH, ETAG], "unstored");
+    let got = world.get(&[("cache-control", "no-store")]).await;
+    assert_eq!((got.cache_status(), &got.body[..]), ("rproxy; fwd=bypass", &b"unstored"[..]));
+    assert!(!world.last_asked().1.contains_key("if-none-match"));
+    let got = world.get(&[("cache-control", "only-if-cached, no-store")]).await;
+    assert_eq!(got.status.as_u16(), 504);
+    world.answer(304, &[FRESH, ETAG], "");
+    assert_eq!(world.get(&[]).await.body, "hello");
+}
+
+#[tokio::test]
+async fn a_client_that_forbids_storing_starts_no_validation_in_the_background() {
+    // RFC 5861 §3
+    let world = World::new();
+    world.answer(200, &[("cache-control", "max-age=60, stale-while-revalidate=60"), ETAG], "hello");
+    world.get(&[]).await;
+    world.wait(70);
+    let got = world.get(&[("cache-control", "no-store")]).await;
+    assert_eq!((got.cache, &got.body[..]), (Some(CacheStatus::Stale), &b"hello"[..]));
+    tokio::task::yield_now().await;
+    assert_eq!(world.asked(), 1);
+}
+
+#[tokio::test]
+async fn request_directives_are_obeyed_where_they_are_honoured() {
+    // RFC 9111 §5.2.1
+    let world = World::with(|layer| layer.request_directives(true));
     world.answer(200, &[FRESH, ETAG], "hello");
     world.get(&[]).await;
     world.wait(10);

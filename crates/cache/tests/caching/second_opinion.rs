@@ -121,6 +121,18 @@ const REASONS: &[Reason] = &[
         true,
     ),
     (
+        "a lifetime is not guessed for a request with credentials; they do so beside must-revalidate",
+        |case| case.authorized && !case.is_explicit(),
+        || Case { directives: vec!["must-revalidate"], modified_ago: Some(1000), authorized: true, ..PLAIN },
+        false,
+    ),
+    (
+        "a guessed lifetime gives no leave to serve without the origin; to them max-stale is about any lifetime",
+        |case| case.asked.starts_with("max-stale") && !case.is_explicit(),
+        || Case { modified_ago: Some(1000), resident: 110, asked: "max-stale", ..PLAIN },
+        false,
+    ),
+    (
         "RFC 9111 §5.2.1.5: a request with no-store passes by; they only store nothing of it",
         |case| case.asked == "no-store",
         || Case { directives: vec!["max-age=60"], asked: "no-store", ..PLAIN },
@@ -179,7 +191,7 @@ impl Case {
 
     /// Whether the second request is answered by what was stored for the first.
     async fn ours(&self) -> bool {
-        let world = World::new();
+        let world = World::with(|layer| layer.heuristic_freshness(true).request_directives(true));
         let response = self.response();
         let fields: Vec<_> = response.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let [first, second] = self.requests();

@@ -332,3 +332,33 @@ async fn what_nobody_has_a_use_for_is_not_read_to_its_end() {
     }
     assert!(chunks > 20, "it was, while it could be stored");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_shared_body_fails_all_of_its_clients() {
+    let mut world = World::new();
+    let clients: Vec<_> = (0..3).map(|_| world.ask(&[])).collect();
+    let (response, sending) = answer(&[FRESH, FIVE]);
+    world.next().await.send(response).ok().unwrap();
+    sending.send(data("he")).unwrap();
+    let mut readers = Vec::new();
+    for client in clients {
+        let body = client.await.unwrap().unwrap().into_body();
+        readers.push(tokio::spawn(body.collect()));
+    }
+    settle().await;
+    sending.send(Err(PANIC)).unwrap();
+    let mut panics = 0;
+    for reader in readers {
+        match tokio::time::timeout(Duration::from_secs(5), reader).await.expect("no client hangs") {
+            Err(error) => panics += usize::from(error.is_panic()),
+            Ok(outcome) => assert!(matches!(outcome, Err(BodyError::Incomplete))),
+        }
+    }
+    assert_eq!(panics, 1, "the client that polled the body");
+
+    let next = world.ask(&[]);
+    let (response, sending) = answer(&[FRESH, FIVE]);
+    world.next().await.send(response).ok().unwrap();
+    sending.send(data("hello")).unwrap();
+    assert_eq!(text(next).await, "hello", "nobody joins what has failed");
+}

@@ -23,9 +23,14 @@ impl Body for Arriving {
     type Error = &'static str;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
-        self.0.poll_recv(cx)
+        let frame = self.0.poll_recv(cx);
+        assert!(!matches!(frame, Poll::Ready(Some(Err(PANIC)))), "{PANIC}");
+        frame
     }
 }
+
+/// In the place of a frame, has the body panic.
+pub(crate) const PANIC: &str = "the body panics";
 
 pub(crate) type Answer = Result<Response<Arriving>, &'static str>;
 

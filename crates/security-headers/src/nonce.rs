@@ -8,8 +8,9 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 /// Request extension: what `'nonce-{nonce}'` in the policy of the response will be, for the application to write into
 /// its `<script nonce="...">` and `<style nonce="...">`. There only where a policy wants it.
 ///
-/// 128 random bits from the operating system, in hexadecimal. A page that has it in it must not be stored by caches:
-/// its next reader gets another policy.
+/// 128 random bits from the operating system, in hexadecimal. A page that has it in it must not be stored
+/// by caches inside of this layer: its next reader gets another policy. `rproxy-cache` does not store documents of requests
+/// with a nonce; it knows them by a request extension, a `fn(&HeaderMap) -> bool` that this layer inserts beside the nonce.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CspNonce(Arc<str>);
 

@@ -149,6 +149,8 @@ impl Rules {
         }
         if let Some(nonce) = &nonce {
             request.extensions_mut().insert(nonce.clone());
+            // A document that has it in it is of no use with the policy of another response.
+            request.extensions_mut().insert::<IsForOneRequest>(is_document);
         }
         nonce
     }
@@ -168,15 +170,15 @@ impl Rules {
             cookies.apply(headers, asked.is_https);
         }
 
+        let is_update = status == StatusCode::NOT_MODIFIED;
         if self.has_nonce {
-            fill_own_policies(headers, asked.nonce.as_ref());
+            fill_own_policies(headers, asked.nonce.as_ref(), is_update);
         }
 
         // RFC 9111 §3.2: a cache writes these over those of the response it has stored, which may
         // well be the application's own.
         // Growing once is cheaper than twice. A map that can't take more says so at the insertion.
         let _ = headers.try_reserve(self.sent.len());
-        let is_update = status == StatusCode::NOT_MODIFIED;
         let is_document = is_document(headers);
         let has_frame_ancestors = has_frame_ancestors(headers);
         for Rule { name, value, has_nonce, scope, wins } in &self.sent {
@@ -210,9 +212,17 @@ impl Rules {
     }
 }
 
+/// `rproxy_cache::IsForOneRequest`, a type that takes no dependency to name: whether a response with these fields must not
+/// be stored, or be served from a store.
+type IsForOneRequest = fn(&HeaderMap) -> bool;
+
 /// The application's own policies may leave a place for the nonce as well.
-fn fill_own_policies(headers: &mut HeaderMap, nonce: Option<&CspNonce>) {
+fn fill_own_policies(headers: &mut HeaderMap, nonce: Option<&CspNonce>, is_update: bool) {
     for name in [CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY] {
+        // RFC 9111 §3.2: the browser would write this nonce over the one of the page that it has stored.
+        if is_update && headers.get_all(&name).iter().any(has_placeholder) {
+            headers.remove(&name);
+        }
         if let Ok(Entry::Occupied(mut policies)) = headers.try_entry(name) {
             for policy in policies.iter_mut().filter(|policy| has_placeholder(policy)) {
                 *policy = fill(policy, nonce);

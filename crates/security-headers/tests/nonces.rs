@@ -74,3 +74,33 @@ async fn without_a_policy_that_wants_it_there_is_none() {
         assert_eq!(headers[CONTENT_SECURITY_POLICY], "script-src 'nonce-{nonce}'");
     }
 }
+
+#[tokio::test]
+async fn caches_inside_learn_which_responses_depend_on_the_nonce() {
+    // The type that `rproxy_cache::IsForOneRequest` is.
+    type IsForOneRequest = fn(&HeaderMap) -> bool;
+
+    for (layer, expected) in [(with_nonce(), Some((true, false))), (SecurityHeadersLayer::strict(), None)] {
+        let application = service_fn(async |request: Request<()>| {
+            let is_for_one: Option<IsForOneRequest> = request.extensions().get().copied();
+            let of = |content_type: &'static str| HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
+            let found = is_for_one.map(|is_for_one| (is_for_one(&of("text/html")), is_for_one(&of("text/css"))));
+            assert_eq!(found, expected);
+            Ok::<_, Infallible>(Response::new(()))
+        });
+        layer.layer(application).oneshot(Request::get("/").body(()).unwrap()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_304_leaves_the_nonce_of_the_stored_page_as_it_is() {
+    // RFC 9111 §3.2: a browser writes the fields of a 304 over those of the page.
+    let application = service_fn(async |_: Request<()>| {
+        let own = Response::builder().status(304).header(CONTENT_SECURITY_POLICY, "script-src 'nonce-{nonce}'");
+        let own = own.header(CONTENT_SECURITY_POLICY_REPORT_ONLY, "img-src *");
+        Ok::<_, Infallible>(own.body(()).unwrap())
+    });
+    let response = with_nonce().layer(application).oneshot(Request::get("/").body(()).unwrap()).await.unwrap();
+    assert!(!response.headers().contains_key(CONTENT_SECURITY_POLICY));
+    assert_eq!(response.headers()[CONTENT_SECURITY_POLICY_REPORT_ONLY], "img-src *", "without a nonce it stays");
+}

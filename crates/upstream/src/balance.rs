@@ -1,9 +1,9 @@
 //! Which of several backends a request goes to.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
 
@@ -25,6 +25,9 @@ impl Balance {
     /// Requests of the same key go to the same backend, by rendezvous hashing: when a backend comes or goes, only its
     /// share of the keys moves. Requests without a key are spread in turn.
     ///
+    /// All workers of a process agree on the backend of a key. Other processes, and the next one after a restart, do not:
+    /// the hash has a random key, so that no client can send all its requests to one backend.
+    ///
     /// ```
     /// use rproxy_upstream::Balance;
     ///
@@ -35,12 +38,7 @@ impl Balance {
     where
         K: Hash,
     {
-        Self::Key(KeyOf(Arc::new(move |head| {
-            // Without keys of its own, so that all workers, and the next process, agree.
-            let mut hasher = DefaultHasher::new();
-            key(head)?.hash(&mut hasher);
-            Some(hasher.finish())
-        })))
+        Self::Key(KeyOf(Arc::new(move |head| key(head).map(keyed_hash))))
     }
 
     pub(crate) fn has_key(&self) -> bool {
@@ -165,11 +163,16 @@ where
 
 /// Weighted rendezvous hashing: `-w / ln(h)` with `h` between 0 and 1.
 fn score<C: Candidate>(key: u64, candidate: &C) -> f64 {
-    let mut hasher = DefaultHasher::new();
-    (key, candidate.seed()).hash(&mut hasher);
     // The 53 bits that a float holds, in the middle of their step, so that neither 0 nor 1 comes out.
-    let uniform = ((hasher.finish() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+    let uniform = ((keyed_hash((key, candidate.seed())) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     -f64::from(candidate.weight()) / uniform.ln()
+}
+
+/// A hash with a random key that all workers of this process share. Without it, clients that choose their key, such as a path,
+/// could compute many that all belong to one backend.
+fn keyed_hash(value: impl Hash) -> u64 {
+    static KEY: OnceLock<RandomState> = OnceLock::new();
+    KEY.get_or_init(RandomState::new).hash_one(value)
 }
 
 #[cfg(test)]

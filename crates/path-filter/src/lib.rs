@@ -47,6 +47,10 @@
 //! Python's own server, Flask, Starlette, Node, Express and a reader in every known way at once: what passes, none of them takes
 //! for a sensitive file, in any of thousands of disguises.
 //!
+//! A router that strips a prefix from the path, as axum's `Router::nest` does, leaves the layers below it the rest. With the feature
+//! `axum` the rules are for the path that the client sent (axum's `OriginalUri`); without it, and with other routers, put the
+//! layer outside of the router.
+//!
 //! An ordinary path costs one scan and a few hash look-ups; it is copied only if it needs more than
 //! one reading.
 //!
@@ -71,6 +75,7 @@ mod readings;
 mod rules;
 mod sensitive;
 mod service;
+mod target;
 mod unicode;
 
 pub use self::future::ResponseFuture;

@@ -12,6 +12,7 @@ use crate::future::ResponseFuture;
 use crate::layer::Settings;
 use crate::readings::is_ambiguous;
 use crate::rules::PathRules;
+use crate::target::target;
 
 /// Made by [`PathFilterLayer`](crate::PathFilterLayer).
 #[derive(Clone, Debug)]
@@ -82,7 +83,7 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        match self.refuses(request.uri().path()) {
+        match self.refuses(target(&request).path()) {
             None => ResponseFuture::inner(self.inner.call(request), None),
             Some((rule, _)) if self.settings.log_only => {
                 ResponseFuture::inner(self.inner.call(request), Some(PathFilterDecision::WouldBlock { rule }))

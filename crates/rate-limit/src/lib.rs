@@ -112,6 +112,7 @@ mod redis;
 mod service;
 mod store;
 mod table;
+mod target;
 mod time;
 
 pub use governor::clock;
@@ -127,3 +128,4 @@ pub use self::quota::{Quota, QuotaError};
 pub use self::redis::{RedisStats, RedisStore, RedisUrlError};
 pub use self::service::RateLimitService;
 pub use self::store::{Charge, Fallback, Left, RateLimitStore, StoreError, StoreFuture};
+pub use self::target::original_uri;

@@ -71,6 +71,9 @@
 //! has no more to say can still listen. A slow reader slows the sender down: in each direction, a
 //! tunnel holds no more than the 8 KiB that it could not pass on yet, and nothing while it is idle.
 //!
+//! Below a router that strips a prefix from the path, as axum's `Router::nest` does, [`paths`](WsPassthroughLayer::paths) are for the
+//! rest; with the feature `axum` they are for the path that the client sent (axum's `OriginalUri`).
+//!
 //! Tunnels outlive their requests, and servers do not count them: [`Tunnels`] does. When it drains
 //! them, or when one is idle, both ends get a Close with 1001 (going away), not before the end of the
 //! message that they are being sent, and have five seconds to answer. With
@@ -140,6 +143,7 @@ mod service;
 mod stats;
 mod summary;
 mod switch;
+mod target;
 mod tunnel;
 mod tunnels;
 

@@ -18,6 +18,7 @@ use crate::layer::Settings;
 use crate::opening::Opening;
 use crate::refusal::Refusal;
 use crate::switch::Switch;
+use crate::target::target;
 
 /// Made by [`WsPassthroughLayer`](crate::WsPassthroughLayer).
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ impl<S> WsPassthroughService<S> {
     /// asked for if that is no WebSocket.
     fn open<B>(&self, request: &mut Request<B>, other: Option<Protocol>, by: By) -> Result<Box<Opening>, Refusal> {
         let Settings { tunnels, max_tunnels, client_limits, messages, .. } = &*self.settings;
-        let path: Box<str> = request.uri().path().into();
+        let path: Box<str> = target(request).path().into();
         if !self.settings.allows(&path) {
             return Err(Refusal::ForbiddenPath);
         }

@@ -1,0 +1,25 @@
+//! The layer below `Router::nest`, which strips a prefix from the path.
+#![cfg(feature = "axum")]
+#![allow(clippy::unwrap_used)]
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, StatusCode};
+use rproxy_path_filter::{PathFilterLayer, PathRules};
+use tower::ServiceExt;
+
+#[tokio::test]
+async fn rules_are_for_the_path_that_the_client_sent() {
+    let rules = PathRules::builder().block("/app/private/**").unwrap().allow("/app/private/ok").unwrap();
+    let rules = rules.block("/public/**").unwrap().build().unwrap();
+    let inner = Router::new().fallback(async || "served").layer(PathFilterLayer::new(rules));
+    let app = Router::new().nest("/app", inner);
+    for (path, status) in [
+        ("/app/private/key", StatusCode::NOT_FOUND),
+        ("/app/private/ok", StatusCode::OK),
+        ("/app/public/page", StatusCode::OK),
+    ] {
+        let response = app.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+    }
+}

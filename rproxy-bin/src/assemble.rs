@@ -132,6 +132,8 @@ impl Shared {
                 .query(config.cache_query.clone())
                 .no_vary_search(config.cache_no_vary_search)
                 .set_cookie(config.cache_set_cookie)
+                .heuristic_freshness(config.cache_heuristic)
+                .request_directives(config.cache_request_directives)
                 .status_key(config.cache_status_key)
                 .unreachable_when(|head| {
                     // A body that the client broke off says nothing of the backend.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rproxy_client_ip::ClientIp;
-use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer, RedisStore, RedisUrlError, StoreError};
+use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer, RedisStore, RedisUrlError, StoreError, original_uri};
 
 use crate::config::{Config, RateLimitFallback, RateLimitStorage};
 use crate::seldom::Seldom;
@@ -51,7 +51,7 @@ fn exempt(layer: RateLimitLayer, config: &Config) -> RateLimitLayer {
         }
         return layer.exempt(move |head| is_exempt(head.extensions.get(), &clients));
     };
-    layer.exempt(move |head| paths.contains(head.uri.path()) || is_exempt(head.extensions.get(), &clients))
+    layer.exempt(move |head| paths.contains(original_uri(head).path()) || is_exempt(head.extensions.get(), &clients))
 }
 
 fn is_exempt(client: Option<&ClientIp>, clients: &rproxy_client_ip::TrustedProxies) -> bool {

@@ -205,6 +205,8 @@ fn what_is_set_is_what_comes_out() {
         ("cache_query", "drop utm_* fbclid, sort", "\"sort, drop utm_*, fbclid\""),
         ("cache_no_vary_search", "on", "true"),
         ("cache_set_cookie", "Store", "\"store\""),
+        ("cache_heuristic", "on", "true"),
+        ("cache_request_directives", "on", "true"),
         ("cache_status_key", "on", "true"),
         ("compression", "off", "false"),
         ("hsts", "off", "false"),

@@ -66,6 +66,8 @@ impl Default for Config {
             cache_query: QueryRules::new(),
             cache_no_vary_search: false,
             cache_set_cookie: SetCookie::Strip,
+            cache_heuristic: false,
+            cache_request_directives: false,
             cache_status_key: false,
             compression: true,
             hsts: true,

@@ -210,6 +210,10 @@ pub struct Config {
     pub cache_no_vary_search: bool,
     /// What becomes of `Set-Cookie` in responses that are stored.
     pub cache_set_cookie: SetCookie,
+    /// Whether a lifetime may be guessed for responses that say nothing of it: RFC 9111 §4.2.2.
+    pub cache_heuristic: bool,
+    /// Whether clients may send their requests past a fresh response: RFC 9111 §5.2.1.
+    pub cache_request_directives: bool,
     /// Whether `Cache-Status` tells the key.
     pub cache_status_key: bool,
     /// Whether responses are compressed.

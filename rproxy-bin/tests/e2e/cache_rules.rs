@@ -310,7 +310,12 @@ fn ask(proxy: &Proxy, path: &str, asked: &str) -> Answer {
 #[test]
 fn every_rule_holds_for_the_whole_proxy() {
     let answers = Answers::default();
-    let settings = [("RPROXY_CACHE_PATHS", "/**"), ("RPROXY_RATE_LIMIT_ENABLED", "false")];
+    let settings = [
+        ("RPROXY_CACHE_PATHS", "/**"),
+        ("RPROXY_CACHE_HEURISTIC", "true"),
+        ("RPROXY_CACHE_REQUEST_DIRECTIVES", "true"),
+        ("RPROXY_RATE_LIMIT_ENABLED", "false"),
+    ];
     let proxy = Proxy::start(origin(&answers), &settings);
     for (number, (rule, steps)) in SCENARIOS.iter().enumerate() {
         let path = format!("/{number}");

@@ -40,7 +40,7 @@ pub enum Forwarded {
     UriMiss,
     /// Something is stored, but none of it for these request fields.
     VaryMiss,
-    /// Only a part is stored, and other bytes are asked for.
+    /// Only a part is stored, and other bytes or all of them are asked for.
     Partial,
     /// The stored response is fresh, but the client wants a newer one.
     Request,

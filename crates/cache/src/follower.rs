@@ -82,7 +82,7 @@ impl Fetch {
     pub(crate) fn join(&self) -> Joined {
         let collapsible = !self.head
             && !self.settings.collapse.is_zero()
-            && matches!(self.reason, Forwarded::UriMiss | Forwarded::VaryMiss | Forwarded::Stale)
+            && matches!(self.reason, Forwarded::UriMiss | Forwarded::VaryMiss | Forwarded::Partial | Forwarded::Stale)
             // Another part, or an answer for one client: there is no use in waiting for those.
             && !self.request.contains_key(header::RANGE)
             && !self.request.contains_key(header::AUTHORIZATION);

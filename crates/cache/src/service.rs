@@ -348,11 +348,12 @@ impl Lookup<'_> {
 
     /// Other variants are stored, or parts.
     fn without_the_whole(self, resource: &Resource) -> Plan {
+        // RFC 9211 §2.2: also where all of it is asked for.
+        let reason = if resource.holds_part(self.headers) { Forwarded::Partial } else { Forwarded::VaryMiss };
         if self.head || !self.headers.contains_key(header::RANGE) {
-            return self.miss(Forwarded::VaryMiss, None);
+            return self.miss(reason, None);
         }
         let Some(stored) = resource.select_part(self.headers) else {
-            let reason = if resource.holds_part(self.headers) { Forwarded::Partial } else { Forwarded::VaryMiss };
             return self.miss(reason, None);
         };
         let moment = stored.moment(self.now);

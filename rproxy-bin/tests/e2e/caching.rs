@@ -63,6 +63,26 @@ fn where_a_trusted_proxy_says_that_the_client_asked_is_part_of_the_key() {
 }
 
 #[test]
+fn a_response_for_one_trusted_user_or_prefix_is_not_served_to_another() {
+    let upstream = answering(cached("accept-encoding", |head| {
+        format!("{}{}", field(head, "x-forwarded-prefix"), field(head, "remote-user"))
+    }));
+    let settings =
+        [("RPROXY_TRUSTED_PROXIES", "loopback"), ("RPROXY_TRUSTED_FIELDS", "remote-user, x-forwarded-prefix")];
+    let proxy = Proxy::start(upstream, &settings);
+    for (fields, expected) in [
+        ("remote-user: ann\r\n", "ann"),
+        ("remote-user: bob\r\n", "bob"),
+        ("x-forwarded-prefix: /a\r\n", "/a"),
+        ("x-forwarded-prefix: /b\r\n", "/b"),
+        ("", ""),
+        ("remote-user: ann\r\n", "ann"),
+    ] {
+        assert_eq!(get(&proxy, fields), expected);
+    }
+}
+
+#[test]
 fn the_operator_says_which_queries_mean_the_same_and_what_becomes_of_cookies() {
     let upstream = answering(|_| {
         let fields = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\nset-cookie: a=b\r\n";

@@ -1,8 +1,9 @@
-//! One accepted connection: PROXY protocol, TLS handshake, then HTTP/2 or HTTP/1.1.
+//! One accepted connection: PROXY protocol, TLS handshake, then HTTP/2 or HTTP/1.1, by ALPN or by the client's preface.
 
 use std::error::Error;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::uri::Scheme;
 use http::{Request, Response};
 use http_body::Body;
@@ -18,7 +19,7 @@ use tower_service::Service;
 use crate::clients::TooMany;
 use crate::drain::OpenConnection;
 use crate::handshakes::Handshakes;
-use crate::http1::HeadLimits;
+use crate::http1::{HeadLimits, PriorKnowledge};
 use crate::limits::{Limits, http1_buffer};
 use crate::server::Server;
 use crate::service::ConnectionService;
@@ -31,12 +32,20 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) head_limits: HeadLimits,
     pub(crate) http1: http1::Builder,
+    /// Whether clients may speak HTTP/2 without TLS.
+    pub(crate) h2c: bool,
     tls: Option<TlsAcceptor>,
     handshakes: Arc<Handshakes>,
     proxy_protocol: Option<(TrustedProxies, ProxyVersions)>,
+    proxies: TrustedProxies,
 }
 
 impl Settings {
+    /// Whether the peer is a proxy with many clients: one that is trusted, or one behind a Unix socket, which has no port.
+    pub(crate) fn is_proxy(&self, peer: PeerAddr) -> bool {
+        peer.0.port() == 0 || self.proxies.contains(peer.0.ip())
+    }
+
     pub(crate) fn new(server: &Server) -> Self {
         let limits = server.limits.clone();
         let mut http1 = http1::Builder::new();
@@ -45,9 +54,11 @@ impl Settings {
             head_limits: HeadLimits { size: limits.head_size, target: limits.target_size, fields: limits.fields },
             limits,
             http1,
+            h2c: server.h2c,
             tls: server.tls.as_ref().map(|certificates| TlsAcceptor::from(certificates.server_config())),
             handshakes: Handshakes::new(server.limits.handshakes.div_ceil(server.workers)),
             proxy_protocol: server.proxy_protocol.clone(),
+            proxies: server.uncounted.clone(),
         }
     }
 }
@@ -154,9 +165,12 @@ where
         let Self { peer, service, settings, draining, open } = self;
         let service = ConnectionService { inner: service, peer, scheme, tls, watch: Arc::default() };
         tokio::spawn(async move {
-            let _open = open;
-            if let Err((peer, error)) = crate::http1::serve(socket, service, &settings, draining).await {
-                log(peer, &*error);
+            match crate::http1::serve(socket, service, &settings, draining).await {
+                Ok(None) => {}
+                Ok(Some(PriorKnowledge { socket, first, service, draining })) => {
+                    spawn_http2(socket, first, service, settings, draining, open);
+                }
+                Err((peer, error)) => log(peer, &*error),
             }
         });
     }
@@ -166,15 +180,32 @@ where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { peer, service, settings, draining, open } = self;
-        let scheme = Scheme::HTTPS;
-        let service = ConnectionService { inner: service, peer, scheme, tls, watch: Arc::default() };
-        tokio::spawn(async move {
-            let _open = open;
-            if let Err(error) = http2::serve(socket, service, &settings, draining).await {
-                log(peer, &error);
-            }
-        });
+        let service = ConnectionService { inner: service, peer, scheme: Scheme::HTTPS, tls, watch: Arc::default() };
+        spawn_http2(socket, Bytes::new(), service, settings, draining, open);
     }
+}
+
+fn spawn_http2<T, S, B>(
+    socket: T,
+    first: Bytes,
+    service: ConnectionService<S>,
+    settings: Arc<Settings>,
+    draining: watch::Receiver<bool>,
+    open: OpenConnection,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    let peer = service.peer;
+    tokio::spawn(async move {
+        let _open = open;
+        if let Err(error) = http2::serve(socket, first, service, &settings, draining).await {
+            log(peer, &error);
+        }
+    });
 }
 
 /// A connection that ended badly is the peer's business more often than ours.

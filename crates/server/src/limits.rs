@@ -64,9 +64,9 @@ impl Limits {
 pub struct WorstCase {
     /// Of an HTTP/1.1 connection: a head that is read, one request whose content and response nobody takes.
     pub http1: usize,
-    /// Of an HTTP/2 connection apart from its streams: content that nobody takes.
+    /// Of an HTTP/2 connection apart from its streams: frames on their way in and out.
     pub http2: usize,
-    /// Of each HTTP/2 stream: a head, and a response that the client does not take.
+    /// Of each HTTP/2 stream: a head, content that nobody takes, and a response that the client does not take.
     pub stream: usize,
 }
 
@@ -77,15 +77,16 @@ impl Limits {
     /// let limits = rproxy_server::Limits::default();
     /// let worst = limits.worst_case();
     /// assert!(worst.http1 < 512 << 10);
-    /// assert!(worst.http2 + limits.concurrent_streams as usize * worst.stream < 64 << 20);
+    /// assert!(worst.http2 + limits.concurrent_streams as usize * worst.stream < 96 << 20);
     /// ```
     pub fn worst_case(&self) -> WorstCase {
         let head = self.head_size + self.fields * FIELD;
         WorstCase {
             // Read into a vector that grows by doubling, then by hyper; parsed; the response.
             http1: TLS + 2 * self.head_size + head + 2 * http1_buffer(self),
-            http2: TLS + http2::RECEIVE_WINDOW as usize + http2::CODEC,
-            stream: head + http2::SEND_BUFFER + LARGEST_FRAME,
+            http2: TLS + http2::CODEC,
+            // A head holds all that h2 lets pass until it is rejected, before there is a response.
+            stream: (head + http2::SEND_BUFFER + LARGEST_FRAME).max(http2::head(self)) + http2::content(self),
         }
     }
 }
@@ -100,7 +101,7 @@ pub(crate) fn http1_buffer(limits: &Limits) -> usize {
 const TLS: usize = 128 * 1024;
 
 /// A field in a map: its entry, and its place in the index.
-const FIELD: usize = 128;
+pub(crate) const FIELD: usize = 128;
 
 /// The largest piece of a body that a service hands over at a time.
 const LARGEST_FRAME: usize = 64 * 1024;

@@ -35,7 +35,8 @@ pub struct Server {
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
     pub(crate) proxy_protocol: Option<(TrustedProxies, ProxyVersions)>,
-    uncounted: TrustedProxies,
+    pub(crate) uncounted: TrustedProxies,
+    pub(crate) h2c: bool,
     pub(crate) outliving: Option<Arc<Outliving>>,
     inherited: Arc<Inherited>,
 }
@@ -55,6 +56,7 @@ impl Server {
             drain_timeout: Duration::from_secs(30),
             proxy_protocol: None,
             uncounted: TrustedProxies::none(),
+            h2c: true,
             outliving: None,
             inherited: Arc::default(),
         }
@@ -104,8 +106,15 @@ impl Server {
         self
     }
 
-    /// Peers that are proxies, with many clients behind one address:
-    /// [`Limits::connections_per_client`] is not for them.
+    /// Whether clients may speak HTTP/2 without TLS, with prior knowledge (RFC 9113 §3.3). Default: they may. On a server
+    /// with TLS, ALPN decides.
+    pub fn h2c(mut self, accept: bool) -> Self {
+        self.h2c = accept;
+        self
+    }
+
+    /// Peers that are proxies, with many clients behind one address: [`Limits::connections_per_client`] does not apply to
+    /// them, and rejected requests of one client do not end an HTTP/2 connection that it shares with others.
     pub fn uncounted(mut self, proxies: TrustedProxies) -> Self {
         self.uncounted = proxies;
         self
@@ -201,6 +210,7 @@ impl fmt::Debug for Server {
             .field("limits", &self.limits)
             .field("drain_timeout", &self.drain_timeout)
             .field("proxy_protocol", &self.proxy_protocol)
+            .field("h2c", &self.h2c)
             .finish_non_exhaustive()
     }
 }

@@ -1,14 +1,14 @@
 //! Between hyper and the service: what the connection knows goes into each request, and what is in
 //! flight is counted until its body ends.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
 use http::uri::Scheme;
-use http::{Extensions, Request, Response, StatusCode};
+use http::{Extensions, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -16,7 +16,7 @@ use rproxy_client_ip::PeerAddr;
 use tower_service::Service;
 
 use crate::connection::BoxError;
-use crate::http1::{Turn, Watch};
+use crate::http1::{RefusedHead, Turn, Watch};
 use crate::{HangUp, RequestBody, TlsInfo, http1};
 
 /// The service of one connection.
@@ -53,7 +53,33 @@ where
     type Future = CallFuture<S, S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let mut request = request.map(RequestBody::from);
+        self.begin(request.map(RequestBody::from))
+    }
+}
+
+impl<S, B> ConnectionService<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    /// Has the service reject a head that never became a request, and drops the response: the client has one already.
+    pub(crate) fn reject(&self, refused: RefusedHead) -> impl Future<Output = ()> + use<S, B>
+    where
+        B: Body,
+    {
+        let mut request = Request::new(RequestBody::default());
+        *request.version_mut() = Version::HTTP_2;
+        request.extensions_mut().insert(refused);
+        let response = self.begin(request);
+        async move {
+            let Ok(response) = response.await else { return };
+            let mut body = pin!(response.into_body());
+            // To its end, so that it counts as complete.
+            while let Some(Ok(_)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {}
+        }
+    }
+
+    fn begin(&self, mut request: Request<RequestBody>) -> CallFuture<S, S::Future> {
         let (in_flight, refused) = self.watch.call();
         self.extend(request.extensions_mut());
         if let Some(refused) = refused {

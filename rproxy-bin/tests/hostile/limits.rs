@@ -69,7 +69,7 @@ fn the_page_says_what_the_settings_make_of_it() {
 
 /// A backend whose responses do not end, of a kind that is compressed where that is asked for, and of a text that takes
 /// up room when it is.
-fn endless() -> SocketAddr {
+pub(crate) fn endless() -> SocketAddr {
     scripted(|mut stream| {
         if read_head(&mut stream).is_some() {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n");
@@ -87,14 +87,14 @@ fn endless() -> SocketAddr {
     })
 }
 
-fn resident(proxy: &Proxy) -> usize {
+pub(crate) fn resident(proxy: &Proxy) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * KIB
 }
 
 /// The most that is held beyond `before`, once it does not grow any more.
-fn grown(proxy: &Proxy, before: usize) -> usize {
+pub(crate) fn grown(proxy: &Proxy, before: usize) -> usize {
     let mut last = resident(proxy);
     loop {
         std::thread::sleep(Duration::from_millis(400));

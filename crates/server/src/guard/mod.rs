@@ -195,6 +195,11 @@ impl RequestRefusal {
         }
     }
 
+    /// Whether there was no valid request, whatever it was for.
+    pub(crate) fn is_malformed(self) -> bool {
+        matches!(self, Self::Head(_) | Self::BadHost | Self::HostMismatch | Self::BadTarget | Self::Connect)
+    }
+
     fn text(self) -> &'static str {
         match self {
             Self::Head(RefusedHead::TargetTooLong) => "URI Too Long\n",

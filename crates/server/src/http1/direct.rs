@@ -20,6 +20,7 @@ use tower_service::Service;
 
 use super::interim::Interim;
 use super::io::FramedIo;
+use super::preface;
 use super::request::{self, Asked};
 use super::response::{self, Framing};
 use super::serve::IDLE_LINGER;
@@ -33,6 +34,8 @@ use crate::{HangUp, RequestBody};
 pub(super) enum Next {
     /// It holds bytes that are not for us.
     Hyper,
+    /// It holds what may be the beginning of HTTP/2's preface.
+    Preface,
     Close,
 }
 
@@ -95,6 +98,11 @@ where
             }
         };
         still = 0;
+        let is_first = *answered == 0 && service.watch.calls() == 0;
+        if is_first && settings.h2c && service.tls.is_none() && preface::may_be(&bytes) {
+            io.put_back(&bytes);
+            return Ok(Next::Preface);
+        }
         // Boxed, and all that it is made of gone by then, so that an idle connection has not the size of a busy one.
         let answer = {
             let Some(plain) = request::read(&bytes, &settings.head_limits) else {

@@ -87,6 +87,16 @@ impl<T> FramedIo<T> {
         self.held.extend_from_slice(bytes);
     }
 
+    /// The bytes that wait.
+    pub(crate) fn held(&self) -> &[u8] {
+        &self.held
+    }
+
+    /// The socket, and the bytes that wait.
+    pub(crate) fn into_parts(self) -> (T, Bytes) {
+        (self.socket, self.held.into())
+    }
+
     /// Holds bytes that are to be passed on.
     pub(crate) fn hold(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);

@@ -12,14 +12,14 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Lends `io`.
-pub(super) fn lease<T>(io: T) -> (Lease<T>, Lessor<T>) {
+pub(crate) fn lease<T>(io: T) -> (Lease<T>, Lessor<T>) {
     let shared = Arc::new(Shared { is_recalled: AtomicBool::new(false), returned: Mutex::new(None) });
     (Lease { io: Some(io), shared: Arc::clone(&shared) }, Lessor { shared })
 }
 
 /// What is lent.
 #[derive(Debug)]
-pub(super) struct Lease<T> {
+pub(crate) struct Lease<T> {
     /// There until this is dropped.
     io: Option<T>,
     shared: Arc<Shared<T>>,
@@ -27,7 +27,7 @@ pub(super) struct Lease<T> {
 
 /// Who gets it back.
 #[derive(Debug)]
-pub(super) struct Lessor<T> {
+pub(crate) struct Lessor<T> {
     shared: Arc<Shared<T>>,
 }
 
@@ -39,12 +39,12 @@ struct Shared<T> {
 
 impl<T> Lessor<T> {
     /// From now on, a shutdown does nothing, and what is dropped comes back.
-    pub(super) fn recall(&self) {
+    pub(crate) fn recall(&self) {
         self.shared.is_recalled.store(true, Relaxed);
     }
 
     /// What has come back.
-    pub(super) fn returned(&self) -> Option<T> {
+    pub(crate) fn returned(&self) -> Option<T> {
         self.shared.returned.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

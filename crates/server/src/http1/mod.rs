@@ -10,6 +10,7 @@ mod interim;
 mod io;
 mod last;
 mod lease;
+mod preface;
 mod request;
 mod response;
 mod serve;
@@ -19,6 +20,8 @@ mod watch;
 
 pub(crate) use self::framing::HeadLimits;
 pub use self::interim::InterimRelay;
+pub(crate) use self::lease::lease;
+pub(crate) use self::preface::PriorKnowledge;
 pub(crate) use self::serve::serve;
 pub(crate) use self::syntax::is_disguised;
 pub(crate) use self::turn::Turn;

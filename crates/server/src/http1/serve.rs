@@ -20,11 +20,13 @@ use super::direct::{self, Next};
 use super::io::FramedIo;
 use super::last::LastService;
 use super::lease::lease;
+use super::preface::{self, Beginning, PriorKnowledge};
 use crate::RequestBody;
 use crate::connection::{BoxError, Settings};
 use crate::service::ConnectionService;
 
-/// Serves until the connection ends. An error says whose connection it was, so that nobody else has to remember.
+/// Serves until the connection ends, or gives it back if its client speaks HTTP/2. An error says whose connection it was,
+/// so that nobody else has to remember.
 ///
 /// Between requests that have no content, a connection is no more than a socket that is waited for. One that hyper has
 /// is taken back when it was still for a while: hyper's connection and its buffers are given up.
@@ -34,7 +36,7 @@ pub(crate) fn serve<T, S, B>(
     mut service: ConnectionService<S>,
     settings: &Settings,
     mut draining: watch::Receiver<bool>,
-) -> impl Future<Output = Result<(), (PeerAddr, BoxError)>> + Send
+) -> impl Future<Output = Result<Option<PriorKnowledge<T, S>>, (PeerAddr, BoxError)>> + Send
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -49,16 +51,32 @@ where
         let mut answered = 0;
         loop {
             let next = direct::serve(&mut io, &mut service, settings, &mut draining, &mut answered).await;
-            if next.map_err(|error| (service.peer, error))? == Next::Close {
+            let mut next = next.map_err(|error| (service.peer, error))?;
+            if next == Next::Preface {
+                match Box::pin(preface::read(&mut io, settings.limits.head_timeout)).await {
+                    Beginning::Http1 => {
+                        if let Some(held) = io.take_held() {
+                            io.hold(&held);
+                        }
+                        next = Next::Hyper;
+                    }
+                    Beginning::Http2 => {
+                        let (socket, first) = io.into_parts();
+                        return Ok(Some(PriorKnowledge { socket, first, service, draining }));
+                    }
+                    Beginning::Nothing => next = Next::Close,
+                }
+            }
+            if next == Next::Close {
                 // The peer may be gone already; then there is nobody to say goodbye to.
                 let _ = timeout(GOODBYE, poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx))).await;
-                return Ok(());
+                return Ok(None);
             }
             // Boxed, so that an idle connection has not the size of a busy one.
             let busy = Box::pin(busy(io, service.clone(), settings, &mut draining, answered)).await;
             match busy.map_err(|error| (service.peer, error.into()))? {
                 Some(still) => io = still,
-                None => return Ok(()),
+                None => return Ok(None),
             }
         }
     }

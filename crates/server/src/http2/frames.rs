@@ -1,194 +1,164 @@
-//! The frames that a client sends, counted: those that cost us work and ask for nothing are rationed.
-//!
-//! h2 bounds what a frame can make it hold (CONTINUATION, header lists, streams reset too soon). It does not bound
-//! how many PING, SETTINGS, PRIORITY, WINDOW_UPDATE or empty DATA frames it works through (RFC 9113 §10.5).
+//! Frame boundaries in the raw bytes of an HTTP/2 connection (RFC 9113 §4.1).
 
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-use super::stream::Streams;
-
-/// A socket whose frames are counted.
+/// Follows the frames of one direction.
 #[derive(Debug)]
-pub(super) struct FrameIo<T> {
-    socket: T,
-    frames: Frames,
-    streams: Arc<Streams>,
-}
-
-impl<T> FrameIo<T> {
-    pub(super) fn new(socket: T, streams: Arc<Streams>) -> Self {
-        Self { socket, frames: Frames::default(), streams }
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for FrameIo<T> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
-        let seen = this.frames.scan(&buf.filled()[before..]);
-        let is_flood = this.streams.pay(seen);
-        Poll::Ready(if is_flood {
-            Err(io::Error::other("flood of HTTP/2 frames that ask for nothing"))
-        } else {
-            Ok(())
-        })
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for FrameIo<T> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.socket).poll_write(cx, buf))?;
-        this.streams.wrote(written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.socket).poll_write_vectored(cx, bufs))?;
-        this.streams.wrote(written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-}
-
-/// Where one frame ends and the next begins (RFC 9113 §4.1).
-#[derive(Debug)]
-struct Frames {
-    /// Bytes to pass over before the next frame's head: the preface, then payloads.
-    skip: usize,
+pub(super) struct FrameScanner {
+    /// Bytes of the client's preface that are still to come (RFC 9113 §3.4).
+    preface: usize,
     head: [u8; HEAD],
-    /// How much of `head` is there.
+    /// How much of `head` has come.
     have: usize,
+    /// How much of the payload is still to come.
+    left: usize,
+    /// The last four bytes of a RST_STREAM payload.
+    code: u32,
 }
 
-/// What there was in some bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
-    /// Frames that carry a request, or a part of one.
-    pub(super) useful: u32,
-    /// Frames that ask for nothing.
-    pub(super) idle: u32,
+/// A frame whose last byte has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
+    pub(super) length: usize,
+    /// The error code, of RST_STREAM only.
+    pub(super) code: u32,
 }
 
-impl Default for Frames {
-    fn default() -> Self {
-        Self { skip: PREFACE, head: [0; HEAD], have: 0 }
+impl FrameScanner {
+    /// Of what a client sends: a preface, then frames.
+    pub(super) fn of_client() -> Self {
+        Self { preface: PREFACE.len(), ..Self::of_server() }
+    }
+
+    /// Of what a server sends: frames.
+    pub(super) fn of_server() -> Self {
+        Self { preface: 0, head: [0; HEAD], have: 0, left: 0, code: 0 }
+    }
+
+    /// The next frame that ends in `bytes[*at..]`; `at` moves behind it, or to the end.
+    pub(super) fn next(&mut self, bytes: &[u8], at: &mut usize) -> Option<Frame> {
+        let skipped = self.preface.min(bytes.len() - *at);
+        self.preface -= skipped;
+        *at += skipped;
+        if self.have < HEAD {
+            let taken = (HEAD - self.have).min(bytes.len() - *at);
+            self.head[self.have..self.have + taken].copy_from_slice(&bytes[*at..*at + taken]);
+            self.have += taken;
+            *at += taken;
+            if self.have < HEAD {
+                return None;
+            }
+            (self.left, self.code) = (self.length(), 0);
+        }
+        let payload = &bytes[*at..*at + self.left.min(bytes.len() - *at)];
+        if self.head[3] == RST_STREAM {
+            self.code = payload.iter().fold(self.code, |code, byte| code << 8 | u32::from(*byte));
+        }
+        *at += payload.len();
+        self.left -= payload.len();
+        if self.left > 0 {
+            return None;
+        }
+        self.have = 0;
+        let [_, _, _, kind, flags, stream @ ..] = self.head;
+        // RFC 9113 §4.1: one bit is reserved.
+        let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
+        Some(Frame { kind, flags, stream, length: self.length(), code: self.code })
+    }
+
+    /// Whether the bytes so far end where a frame ends.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.preface == 0 && self.have == 0
+    }
+
+    fn length(&self) -> usize {
+        let [high, middle, low, ..] = self.head;
+        usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low)
     }
 }
 
-impl Frames {
-    fn scan(&mut self, mut bytes: &[u8]) -> Seen {
-        let mut seen = Seen::default();
-        loop {
-            let skipped = self.skip.min(bytes.len());
-            self.skip -= skipped;
-            bytes = &bytes[skipped..];
-            if bytes.is_empty() {
-                return seen;
-            }
-            let taken = (HEAD - self.have).min(bytes.len());
-            self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
-            self.have += taken;
-            bytes = &bytes[taken..];
-            if self.have < HEAD {
-                return seen;
-            }
-            self.have = 0;
-            let [high, middle, low, kind, ..] = self.head;
-            self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-            match kind {
-                HEADERS => seen.useful += 1,
-                DATA if self.skip > 0 => seen.useful += 1,
-                _ => seen.idle += 1,
-            }
+/// The frames in `bytes` when they come in pieces, for fuzzing.
+#[cfg(any(test, fuzzing))]
+pub(super) fn frames_in_pieces(bytes: &[u8], piece: usize) -> Vec<Frame> {
+    let (mut scanner, mut frames) = (FrameScanner::of_client(), Vec::new());
+    for part in bytes.chunks(piece.max(1)) {
+        let mut at = 0;
+        while let Some(frame) = scanner.next(part, &mut at) {
+            frames.push(frame);
         }
     }
+    frames
 }
 
-/// What is seen in `bytes` when they come in pieces, for fuzzing.
-#[cfg(any(test, fuzzing))]
-pub(super) fn seen_in_pieces(bytes: &[u8], piece: usize) -> Seen {
-    let (mut frames, mut all) = (Frames::default(), Seen::default());
-    for part in bytes.chunks(piece.max(1)) {
-        let seen = frames.scan(part);
-        all.useful += seen.useful;
-        all.idle += seen.idle;
-    }
-    all
-}
-
-/// `PRI * HTTP/2.0` and so on (RFC 9113 §3.4).
-const PREFACE: usize = 24;
+/// What a client sends first (RFC 9113 §3.4).
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEAD: usize = 9;
 
-// RFC 9113 §6.1, §6.2.
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+// RFC 9113 §6.
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
+pub(super) const GOAWAY: u8 = 7;
+pub(super) const CONTINUATION: u8 = 9;
+
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let [.., high, middle, low] = (payload.len() as u32).to_be_bytes();
-        [&[high, middle, low, kind, 0, 0, 0, 0, 1], payload].concat()
+        [&[high, middle, low, kind, flags], &stream.to_be_bytes()[..], payload].concat()
     }
 
     #[test]
-    fn frames_are_told_by_what_they_ask_for() {
-        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        for (frames, useful, idle) in [
-            (vec![], 0, 0),
-            (vec![frame(4, &[])], 0, 1),
-            (vec![frame(4, &[]), frame(HEADERS, b"abc"), frame(9, b"d"), frame(DATA, b"e")], 2, 2),
-            (vec![frame(DATA, &[]), frame(6, &[0; 8]), frame(8, &[0; 4]), frame(3, &[0; 4]), frame(99, b"?")], 0, 5),
-            (vec![frame(DATA, &[0; 70_000]), frame(HEADERS, &[])], 2, 0),
-        ] {
-            let bytes = [preface.clone(), frames.concat()].concat();
-            assert_eq!(Frames::default().scan(&bytes), Seen { useful, idle });
+    fn reports_each_frame_at_its_last_byte() {
+        let bytes = [
+            PREFACE.to_vec(),
+            frame(4, 0, 0, &[]),
+            frame(HEADERS, END_HEADERS, 1, b"abc"),
+            frame(RST_STREAM, 0, 0x8000_0003, &[0, 0, 1, 8]),
+        ]
+        .concat();
+        let expected = [
+            Frame { kind: 4, flags: 0, stream: 0, length: 0, code: 0 },
+            Frame { kind: HEADERS, flags: END_HEADERS, stream: 1, length: 3, code: 0 },
+            Frame { kind: RST_STREAM, flags: 0, stream: 3, length: 4, code: 0x108 },
+        ];
+        assert_eq!(frames_in_pieces(&bytes, bytes.len()), expected);
+        assert_eq!(frames_in_pieces(&bytes[..bytes.len() - 1], bytes.len()), expected[..2]);
+    }
+
+    #[test]
+    fn knows_whether_a_frame_is_incomplete() {
+        let mut scanner = FrameScanner::of_server();
+        assert!(scanner.is_between_frames());
+        let bytes = frame(DATA, 0, 1, b"ab");
+        for end in 1..bytes.len() {
+            let mut scanner = FrameScanner::of_server();
+            assert_eq!(scanner.next(&bytes[..end], &mut 0), None);
+            assert!(!scanner.is_between_frames());
         }
+        assert!(scanner.next(&bytes, &mut 0).is_some());
+        assert!(scanner.is_between_frames());
     }
 
     proptest! {
         #[test]
-        fn it_does_not_matter_where_reads_end(
-            payloads in proptest::collection::vec((0u8..12, proptest::collection::vec(any::<u8>(), 0..40)), 0..20),
+        fn frames_do_not_depend_on_where_reads_end(
+            frames in proptest::collection::vec((0u8..12, proptest::collection::vec(any::<u8>(), 0..40)), 0..20),
             piece in 1usize..60,
         ) {
-            let frames = payloads.iter().map(|(kind, payload)| frame(*kind, payload));
-            let bytes = std::iter::once(vec![0; PREFACE]).chain(frames).collect::<Vec<_>>().concat();
-            let mut scanner = Frames::default();
-            let mut all = Seen::default();
-            for piece in bytes.chunks(piece) {
-                let seen = scanner.scan(piece);
-                all = Seen { useful: all.useful + seen.useful, idle: all.idle + seen.idle };
-            }
-            prop_assert_eq!(all, Frames::default().scan(&bytes));
-            prop_assert_eq!((all.useful + all.idle) as usize, payloads.len());
+            let all = frames.iter().map(|(kind, payload)| frame(*kind, 0, 1, payload));
+            let bytes = std::iter::once(PREFACE.to_vec()).chain(all).collect::<Vec<_>>().concat();
+            let found = frames_in_pieces(&bytes, piece);
+            prop_assert_eq!(&found, &frames_in_pieces(&bytes, bytes.len()));
+            prop_assert_eq!(found.len(), frames.len());
         }
     }
 }

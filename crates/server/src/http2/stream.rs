@@ -1,110 +1,73 @@
-//! The streams of a connection: what each may not have, and whether its client still takes what it asked for.
+//! The streams of a connection: limits of their heads, and whether their client takes their responses.
 
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Buf;
-use http::{Request, Response};
+use http::header::COOKIE;
+use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::frames::Seen;
+use super::activity::Activity;
+use crate::RequestRefusal;
 use crate::http1::{HeadLimits, RefusedHead, is_disguised};
-
-/// What the connection's task, its socket and its streams tell each other.
-#[derive(Debug, Default)]
-pub(super) struct Streams {
-    /// Tasks that run: of requests, and of tunnels.
-    open: AtomicUsize,
-    requests: AtomicU64,
-    /// Bytes that the socket took.
-    written: AtomicU64,
-    /// Frames and parts of responses that somebody wanted, since the last tick.
-    useful: AtomicU64,
-    /// Frames that ask for nothing, since the last tick.
-    idle: AtomicU64,
-    begun: AtomicUsize,
-}
-
-impl Streams {
-    pub(super) fn are_open(&self) -> bool {
-        self.open.load(Relaxed) > 0
-    }
-
-    pub(super) fn requests(&self) -> u64 {
-        self.requests.load(Relaxed)
-    }
-
-    pub(super) fn written(&self) -> u64 {
-        self.written.load(Relaxed)
-    }
-
-    pub(super) fn wrote(&self, bytes: usize) {
-        self.written.fetch_add(bytes as u64, Relaxed);
-    }
-
-    /// Whether the client has sent a frame.
-    pub(super) fn have_begun(&self) -> bool {
-        self.begun.load(Relaxed) > 0
-    }
-
-    /// Counts frames; whether there are too many that ask for nothing.
-    pub(super) fn pay(&self, seen: Seen) -> bool {
-        let useful = self.useful.fetch_add(seen.useful.into(), Relaxed) + u64::from(seen.useful);
-        let idle = self.idle.fetch_add(seen.idle.into(), Relaxed) + u64::from(seen.idle);
-        self.begun.fetch_or(usize::from(useful + idle > 0), Relaxed);
-        idle > FREE + PER_USEFUL * useful
-    }
-
-    /// Begins to count anew: a connection that lives long may say something now and then.
-    pub(super) fn forgive(&self) {
-        self.useful.store(0, Relaxed);
-        self.idle.store(0, Relaxed);
-    }
-
-    /// A part of a response earns the window updates that it brings about.
-    fn earn(&self, bytes: usize) {
-        self.useful.fetch_add(1 + (bytes / 4096) as u64, Relaxed);
-    }
-}
-
-/// Frames that ask for nothing, between two ticks of a connection that does nothing else.
-const FREE: u64 = 2000;
-
-/// How many more for each frame that is of use. A download takes two window updates for a frame at most.
-const PER_USEFUL: u64 = 8;
 
 /// The service of a connection, as HTTP/2 sees it.
 #[derive(Clone, Debug)]
 pub(super) struct StreamService<S> {
     inner: S,
-    streams: Arc<Streams>,
+    activity: Arc<Activity>,
     limits: HeadLimits,
 }
 
 impl<S> StreamService<S> {
-    pub(super) fn new(inner: S, streams: Arc<Streams>, limits: HeadLimits) -> Self {
-        Self { inner, streams, limits }
+    pub(super) fn new(inner: S, activity: Arc<Activity>, limits: HeadLimits) -> Self {
+        Self { inner, activity, limits }
     }
 
-    /// h2 knows the size of a head only; an HTTP/1.1 head is held to the same by its scanner.
+    /// Why the head is rejected: it is held to the same limits as an HTTP/1.1 head.
     fn refusal<B>(&self, request: &Request<B>) -> Option<RefusedHead> {
         let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-        match () {
-            () if target > self.limits.target => Some(RefusedHead::TargetTooLong),
-            () if request.headers().len() > self.limits.fields => Some(RefusedHead::TooLarge),
-            () if request.headers().keys().any(|name| is_disguised(name.as_str().as_bytes())) => {
-                Some(RefusedHead::Framing)
-            }
-            () => None,
+        if target > self.limits.target {
+            return Some(RefusedHead::TargetTooLong);
         }
+        let head = HeadSize::of(request.headers());
+        if head.fields > self.limits.fields || head.bytes + target > self.limits.size {
+            return Some(RefusedHead::TooLarge);
+        }
+        let mut names = request.headers().keys();
+        names.any(|name| is_disguised(name.as_str().as_bytes())).then_some(RefusedHead::Framing)
+    }
+}
+
+/// How large the fields of a head are in HTTP/1.1.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct HeadSize {
+    bytes: usize,
+    fields: usize,
+}
+
+impl HeadSize {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut size = Self::default();
+        let mut has_cookie = false;
+        for (name, value) in headers {
+            // RFC 9113 §8.2.3: one field, which the client may have split into any number.
+            if name == COOKIE && std::mem::replace(&mut has_cookie, true) {
+                size.bytes += value.len() + "; ".len();
+            } else {
+                size.bytes += name.as_str().len() + value.len() + ": \r\n".len();
+                size.fields += 1;
+            }
+        }
+        size
     }
 }
 
@@ -117,11 +80,11 @@ where
     type Future = StreamFuture<S::Future>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        self.streams.requests.fetch_add(1, Relaxed);
+        self.activity.count_request();
         if let Some(refused) = self.refusal(&request) {
             request.extensions_mut().insert(refused);
         }
-        StreamFuture { inner: self.inner.call(request), streams: Some(Arc::clone(&self.streams)) }
+        StreamFuture { inner: self.inner.call(request), activity: Some(Arc::clone(&self.activity)) }
     }
 }
 
@@ -130,7 +93,7 @@ pin_project! {
     pub(super) struct StreamFuture<F> {
         #[pin]
         inner: F,
-        streams: Option<Arc<Streams>>,
+        activity: Option<Arc<Activity>>,
     }
 }
 
@@ -142,9 +105,14 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(this.inner.poll(cx));
-        let streams = this.streams.take();
-        Poll::Ready(response.map(|response| response.map(|inner| StreamBody { inner, streams })))
+        let response = ready!(this.inner.poll(cx))?;
+        let activity = this.activity.take();
+        if let (Some(activity), Some(refusal)) = (&activity, response.extensions().get::<RequestRefusal>())
+            && refusal.is_malformed()
+        {
+            activity.charge_rejection();
+        }
+        Poll::Ready(Ok(response.map(|inner| StreamBody { inner, activity })))
     }
 }
 
@@ -153,15 +121,15 @@ pin_project! {
     pub(super) struct StreamBody<B> {
         #[pin]
         inner: B,
-        streams: Option<Arc<Streams>>,
+        activity: Option<Arc<Activity>>,
     }
 }
 
 impl<B: Body> Body for StreamBody<B> {
     type Data = B::Data;
-    type Error = B::Error;
+    type Error = BrokenOff;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BrokenOff>>> {
         let this = self.project();
         let polled = this.inner.poll_frame(cx);
         let data = match &polled {
@@ -169,10 +137,10 @@ impl<B: Body> Body for StreamBody<B> {
             _ => None,
         };
         OWED.set(Some(data.is_some()));
-        if let (Some(bytes), Some(streams)) = (data, this.streams) {
-            streams.earn(bytes);
+        if let (Some(bytes), Some(activity)) = (data, this.activity) {
+            activity.earn(bytes);
         }
-        polled
+        polled.map(|frame| frame.map(|frame| frame.map_err(|_| BrokenOff)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -184,6 +152,14 @@ impl<B: Body> Body for StreamBody<B> {
     }
 }
 
+/// A response body has failed.
+///
+/// Without its cause: hyper would reset the stream with the error code of a backend's, as if the client had made the
+/// error.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("response body broken off")]
+pub(super) struct BrokenOff;
+
 thread_local! {
     /// What the body said that was polled last within the task that is being polled: whether it gave data to send.
     static OWED: Cell<Option<bool>> = const { Cell::new(None) };
@@ -192,13 +168,13 @@ thread_local! {
 /// Runs the streams of one connection, each as a task.
 #[derive(Clone, Debug)]
 pub(super) struct StreamExecutor {
-    streams: Arc<Streams>,
+    activity: Arc<Activity>,
     send_timeout: Duration,
 }
 
 impl StreamExecutor {
-    pub(super) fn new(streams: Arc<Streams>, send_timeout: Duration) -> Self {
-        Self { streams, send_timeout }
+    pub(super) fn new(activity: Arc<Activity>, send_timeout: Duration) -> Self {
+        Self { activity, send_timeout }
     }
 }
 
@@ -207,19 +183,19 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, inner: F) {
-        self.streams.open.fetch_add(1, Relaxed);
-        let open = Open(Arc::clone(&self.streams));
+        self.activity.stream_opened();
+        let open = Open(Arc::clone(&self.activity));
         tokio::spawn(StreamTask { inner, is_owed: false, timer: None, send_timeout: self.send_timeout, _open: open });
     }
 }
 
 /// Counts a task until it is dropped.
 #[derive(Debug)]
-struct Open(Arc<Streams>);
+struct Open(Arc<Activity>);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
+        self.0.stream_closed();
     }
 }
 
@@ -261,5 +237,25 @@ where
             timer.as_mut().reset(Instant::now() + timeout);
         }
         timer.as_mut().poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+
+    #[test]
+    fn cookie_crumbs_count_as_one_field() {
+        let head = |fields: &[(&str, &str)]| {
+            let fields = fields
+                .iter()
+                .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()));
+            HeadSize::of(&fields.collect())
+        };
+        let joined = head(&[("a", "b"), ("cookie", "c=d; e=f; g")]);
+        assert_eq!(joined, HeadSize { bytes: "a: b\r\ncookie: c=d; e=f; g\r\n".len(), fields: 2 });
+        assert_eq!(head(&[("cookie", "c=d"), ("cookie", "e=f"), ("a", "b"), ("cookie", "g")]), joined);
+        assert_eq!(head(&[("a", "b"), ("a", "c")]).fields, 2);
     }
 }

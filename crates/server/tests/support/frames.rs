@@ -40,20 +40,42 @@ pub(crate) fn config(roots: RootCertStore) -> Arc<ClientConfig> {
 }
 
 pub(crate) struct Client {
-    stream: StreamOwned<ClientConnection, TcpStream>,
+    stream: Box<dyn Stream>,
     read: Vec<u8>,
     is_at_end: bool,
     is_polite: bool,
     was_told_to_go: bool,
+    /// What the server's settings say of the window of each stream.
+    stream_window: usize,
+}
+
+trait Stream: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Stream for T {}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).unwrap();
+    socket.set_nodelay(true).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket
 }
 
 impl Client {
+    /// A connection without TLS on which nothing was said yet.
+    pub(crate) fn in_the_clear(address: SocketAddr) -> Self {
+        Self::over(connect(address))
+    }
+
+    /// Goes on with a connection.
+    pub(crate) fn over(socket: TcpStream) -> Self {
+        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        Self::new(Box::new(socket))
+    }
+
     /// A connection to `localhost` on which nothing was said yet.
     pub(crate) fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
-        let socket = TcpStream::connect(address).unwrap();
-        socket.set_nodelay(true).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        let socket = connect(address);
         let session = ClientConnection::new(Arc::clone(config), "localhost".try_into().unwrap()).unwrap();
         let mut stream = StreamOwned::new(session, socket);
         while stream.conn.is_handshaking() {
@@ -62,7 +84,18 @@ impl Client {
                 _ => {}
             }
         }
-        Self { stream, read: Vec::new(), is_at_end: false, is_polite: false, was_told_to_go: false }
+        Self::new(Box::new(stream))
+    }
+
+    fn new(stream: Box<dyn Stream>) -> Self {
+        Self {
+            stream,
+            read: Vec::new(),
+            is_at_end: false,
+            is_polite: false,
+            was_told_to_go: false,
+            stream_window: 65_535,
+        }
     }
 
     /// With these settings said, and the server's taken.
@@ -70,6 +103,8 @@ impl Client {
         self.send(PREFACE);
         self.send(&settings(with));
         self.until(|frame| frame.kind == SETTINGS && frame.flags == ACK).expect("the settings are taken");
+        // Until then, the server's have no effect (RFC 9113 §6.5.3).
+        self.send(&Frame::new(SETTINGS, ACK, 0, vec![]).bytes());
         self
     }
 
@@ -77,6 +112,11 @@ impl Client {
     pub(crate) fn polite(mut self) -> Self {
         self.is_polite = true;
         self
+    }
+
+    /// How much content a stream may carry before the server takes some of it.
+    pub(crate) fn stream_window(&self) -> usize {
+        self.stream_window
     }
 
     /// Whether there was a GOAWAY.
@@ -145,6 +185,13 @@ impl Client {
         }
     }
 
+    /// Waits for the end; the error code of the GOAWAY before it.
+    pub(crate) fn goes_away(&mut self) -> Option<u32> {
+        let goaway = self.until(|frame| frame.kind == GOAWAY);
+        self.ends();
+        goaway.map(|goaway| u32::from_be_bytes(goaway.payload[4..8].try_into().unwrap()))
+    }
+
     /// Waits for the end.
     pub(crate) fn ends(&mut self) {
         while self.until(|_| false).is_some() {}
@@ -168,6 +215,12 @@ impl Client {
         let frame = Frame { kind: head[3], flags: head[4], stream, payload };
         self.read.drain(..9 + length);
         self.was_told_to_go |= frame.kind == GOAWAY;
+        if frame.kind == SETTINGS {
+            // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE.
+            let window = frame.payload.chunks(6).find(|setting| setting[..2] == [0, 4]);
+            let window = window.map(|setting| u32::from_be_bytes(setting[2..6].try_into().unwrap()) as usize);
+            self.stream_window = window.unwrap_or(self.stream_window);
+        }
         if self.is_polite && frame.kind == PING && frame.flags == 0 {
             self.send(&Frame::new(PING, ACK, 0, frame.payload.clone()).bytes());
         }

@@ -20,14 +20,16 @@ pub(crate) use frames::*;
 /// The longest that anything may take; reached only when something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A server on loopback that speaks TLS.
+/// A server on loopback.
 pub(crate) struct Server {
     running: Running,
-    client: Arc<ClientConfig>,
+    /// `None` without TLS.
+    client: Option<Arc<ClientConfig>>,
     _folder: tempfile::TempDir,
 }
 
 impl Server {
+    /// With TLS.
     pub(crate) fn start<M, S, B>(limits: impl FnOnce(&mut Limits), make_service: M) -> Self
     where
         M: Fn(Worker) -> S + Clone + Send + 'static,
@@ -45,7 +47,25 @@ impl Server {
         limits(&mut all);
         let server = rproxy_server::Server::bind("127.0.0.1:0".parse().unwrap()).workers(1);
         let running = server.tls(certificates).limits(all).start(make_service).unwrap();
-        Self { running, client, _folder: folder }
+        Self { running, client: Some(client), _folder: folder }
+    }
+
+    /// Without TLS.
+    pub(crate) fn start_in_the_clear<M, S, B>(
+        configure: impl FnOnce(rproxy_server::Server) -> rproxy_server::Server,
+        make_service: M,
+    ) -> Self
+    where
+        M: Fn(Worker) -> S + Clone + Send + 'static,
+        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        S::Future: Send,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let server = configure(rproxy_server::Server::bind("127.0.0.1:0".parse().unwrap()).workers(1));
+        Self { running: server.start(make_service).unwrap(), client: None, _folder: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -54,7 +74,10 @@ impl Server {
 
     /// A connection on which nothing was said yet.
     pub(crate) fn connect(&self) -> Client {
-        Client::connect(self.address(), &self.client)
+        match &self.client {
+            Some(config) => Client::connect(self.address(), config),
+            None => Client::in_the_clear(self.address()),
+        }
     }
 
     /// A connection with these settings.

@@ -49,7 +49,7 @@ impl Client {
                 tls: None,
                 watch: Arc::new(Watch::default()),
             };
-            serve(near, service, &settings, is_draining).await
+            serve(near, service, &settings, is_draining).await.map(|prior| assert!(prior.is_none()))
         });
         Self { socket, served, services, draining }
     }

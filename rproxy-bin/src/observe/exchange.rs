@@ -13,7 +13,7 @@ use rproxy_ws_passthrough::{TunnelEnd, TunnelSummary};
 use super::Lane;
 use super::access_log::{Asked, Buffer, Told};
 use super::metrics::MethodLabel;
-use crate::problem::Refusal;
+use crate::problem::{GrpcRejection, Refusal};
 
 /// Recorded when it is dropped, so that it can't be forgotten, whichever way it ends.
 #[derive(Debug)]
@@ -57,7 +57,12 @@ impl Exchange {
 
     /// The head of the response is there.
     pub(super) fn answered<B: Body>(&mut self, response: &Response<B>) {
-        let status = response.status();
+        // The form of gRPC has status 200, whatever happened.
+        let rejected = match self.method {
+            MethodLabel::Post if response.status() == StatusCode::OK => response.extensions().get::<GrpcRejection>(),
+            _ => None,
+        };
+        let status = rejected.map_or(response.status(), |rejected| rejected.status);
         self.status = Some(status);
         // RFC 9112 §6.3: these have no body, whatever there is to be said of one.
         let bodiless = self.bodiless
@@ -65,7 +70,7 @@ impl Exchange {
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         self.complete = bodiless || response.body().is_end_stream();
 
-        let refusal = Refusal::of(response);
+        let refusal = rejected.map(|rejected| rejected.refusal).or_else(|| Refusal::of(response));
         let Lane { shard, warnings, .. } = &*self.lane;
         if let Some(cache) = response.extensions().get::<CacheStatus>() {
             shard.cached(*cache);

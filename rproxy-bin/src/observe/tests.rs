@@ -11,9 +11,11 @@ use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use rproxy_cache::CacheStatus;
 use rproxy_path_filter::PathFilterDecision;
+use rproxy_rate_limit::RateLimitDecision;
 use tower::{BoxError, ServiceExt, service_fn};
 
 use super::*;
+use crate::problem::ProblemLayer;
 
 #[derive(Clone, Default)]
 struct Output(Arc<Mutex<Vec<u8>>>);
@@ -213,6 +215,26 @@ async fn what_the_layers_decided_is_counted_and_logged() {
     ] {
         assert_eq!(recorder.metric(series), value, "{series}");
     }
+}
+
+#[tokio::test]
+async fn a_rejected_grpc_call_is_recorded_with_its_http_status() {
+    let recorder = Recorder::new();
+    let rejects = ProblemLayer::new().layer(service_fn(|_: Request<()>| {
+        let mut response = Response::new(Full::new(Bytes::from_static(b"Too Many Requests")));
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        let retry_after = std::time::Duration::from_secs(1);
+        response.extensions_mut().insert(RateLimitDecision::Denied { retry_after });
+        std::future::ready(Ok::<_, Infallible>(response))
+    }));
+    let call = Request::post("/a.B/C").header("content-type", "application/grpc").body(()).unwrap();
+    let response = recorder.layer.layer(rejects).oneshot(call).await.unwrap();
+    assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (200, &"8".parse().unwrap()));
+    drop(response);
+    let lines = recorder.lines();
+    assert_eq!((&lines[0]["status"], &lines[0]["refused"]), (&429.into(), &"rate_limited".into()));
+    assert_eq!(recorder.metric("rproxy_requests_total{method=\"POST\",code=\"429\"}"), 1.0);
+    assert_eq!(recorder.metric("rproxy_refused_requests_total{reason=\"rate_limited\"}"), 1.0);
 }
 
 #[tokio::test]

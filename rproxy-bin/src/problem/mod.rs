@@ -2,7 +2,8 @@
 //!
 //! Layers refuse in plain text and say why in a response extension; [`ProblemLayer`] knows the
 //! extensions ([`Refusal`]) and makes of such an answer what the client would rather have:
-//! `application/problem+json` (RFC 9457) where its `Accept` prefers JSON. It adds `Proxy-Status`
+//! `application/problem+json` (RFC 9457) where its `Accept` prefers JSON, and a status of gRPC where the request is a call
+//! of gRPC. It adds `Proxy-Status`
 //! (RFC 9209), and takes the body away from answers to HEAD, which hyper would send over HTTP/2. An
 //! application's own 404 or 502 passes untouched.
 //!
@@ -12,6 +13,7 @@
 mod accept;
 mod body;
 mod future;
+mod grpc;
 mod panic;
 mod refusal;
 
@@ -30,6 +32,7 @@ use tower_service::Service;
 pub(crate) use self::accept::Accept;
 pub use self::body::ProblemBody;
 pub use self::future::ProblemFuture;
+pub(crate) use self::grpc::GrpcRejection;
 pub(crate) use self::panic::panics;
 pub use self::refusal::Refusal;
 
@@ -85,6 +88,7 @@ where
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let client = Client {
             accept: Accept::of(request.headers()),
+            grpc: grpc::content_type(&request),
             is_head: *request.method() == Method::HEAD,
             hangs_up: self.hangs_up && request.extensions().get::<TrustedPeer>().is_none(),
         };
@@ -95,6 +99,8 @@ where
 /// What the form of a refusal depends on.
 struct Client {
     accept: Accept,
+    /// The content type of a gRPC call.
+    grpc: Option<HeaderValue>,
     is_head: bool,
     hangs_up: bool,
 }
@@ -113,6 +119,9 @@ impl Client {
             return Response::from_parts(head, ProblemBody::own(Bytes::new()));
         }
         head.headers.insert(PROXY_STATUS, refusal.proxy_status());
+        if let Some(content_type) = &self.grpc {
+            return grpc::present(Response::from_parts(head, body), refusal, content_type);
+        }
         head.headers.append(VARY, HeaderValue::from_static("accept"));
         let body = if self.accept.prefers_problem_json() {
             head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -184,6 +193,30 @@ mod tests {
             .service(application);
         let (head, body) = service.oneshot(request).await.unwrap().into_parts();
         (head, body.collect().await.unwrap().to_bytes())
+    }
+
+    #[tokio::test]
+    async fn a_rejected_grpc_call_gets_a_trailers_only_response() {
+        let mut request = request("POST", "/.env", Some("application/json"));
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
+        let (head, body) = answer(request).await;
+        assert_eq!(head.status, 200);
+        assert_eq!(head.headers[CONTENT_TYPE], "application/grpc");
+        assert_eq!(head.headers["grpc-status"], "12");
+        assert_eq!(head.headers["grpc-message"], "rproxy: 404 Not Found (blocked_path)");
+        assert_eq!(head.headers[PROXY_STATUS], "rproxy; error=http_request_denied");
+        assert!(!head.headers.contains_key(CONTENT_LENGTH));
+        assert!(body.is_empty());
+        let rejection = GrpcRejection { status: StatusCode::NOT_FOUND, refusal: Refusal::BlockedPath };
+        assert_eq!(head.extensions.get(), Some(&rejection));
+    }
+
+    #[tokio::test]
+    async fn an_applications_own_answer_to_a_grpc_call_passes_untouched() {
+        let mut request = request("POST", "/missing", None);
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        let (head, _) = answer(request).await;
+        assert_eq!((head.status.as_u16(), &head.headers[CONTENT_TYPE]), (404, &HeaderValue::from_static("text/html")));
     }
 
     #[tokio::test]

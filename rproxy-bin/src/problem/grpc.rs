@@ -1,0 +1,151 @@
+//! Rejections in gRPC's own form: a client library takes any status but 200 for a broken server.
+//!
+//! A trailers-only response (gRPC over HTTP/2, "Responses"): status 200, `grpc-status` and `grpc-message` in the head, and no
+//! content.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, VARY};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+
+use super::Refusal;
+use super::body::ProblemBody;
+
+/// The form of gRPC that a client speaks, as its content type.
+pub(super) fn content_type<B>(request: &Request<B>) -> Option<HeaderValue> {
+    // All calls are POST; others need no look.
+    if *request.method() != Method::POST {
+        return None;
+    }
+    let subtype = without_prefix(request.headers().get(CONTENT_TYPE)?.as_bytes(), b"application/grpc")?;
+    let forms: [(&[u8], _); 3] =
+        [(b"", "application/grpc"), (b"-web", "application/grpc-web"), (b"-web-text", "application/grpc-web-text")];
+    let ends = |rest: &[u8]| matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'\t'));
+    let form = forms.into_iter().find(|(form, _)| without_prefix(subtype, form).is_some_and(ends));
+    form.map(|(_, content_type)| HeaderValue::from_static(content_type))
+}
+
+fn without_prefix<'a>(value: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let (start, rest) = value.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// Response extension: a rejection in gRPC's form, and what it would be in HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GrpcRejection {
+    pub(crate) status: StatusCode,
+    pub(crate) refusal: Refusal,
+}
+
+/// Gives a rejection the form of gRPC.
+pub(super) fn present<B>(
+    response: Response<ProblemBody<B>>,
+    refusal: Refusal,
+    content_type: &HeaderValue,
+) -> Response<ProblemBody<B>> {
+    let (mut head, _) = response.into_parts();
+    let status = std::mem::replace(&mut head.status, StatusCode::OK);
+    for of_the_body in [CONTENT_LENGTH, CONTENT_ENCODING, ETAG, VARY] {
+        head.headers.remove(of_the_body);
+    }
+    head.headers.insert(CONTENT_TYPE, content_type.clone());
+    insert_status(&mut head.headers, status, refusal);
+    head.extensions.insert(GrpcRejection { status, refusal });
+    Response::from_parts(head, ProblemBody::own(Bytes::new()))
+}
+
+fn insert_status(headers: &mut HeaderMap, status: StatusCode, refusal: Refusal) {
+    headers.insert(GRPC_STATUS, HeaderValue::from_static(grpc_status(status)));
+    let reason = status.canonical_reason().unwrap_or("Error");
+    let message = percent_encoded(&format!("rproxy: {} {reason} ({})", status.as_u16(), refusal.reason()));
+    if let Ok(message) = HeaderValue::from_str(&message) {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+}
+
+/// By gRPC's table ("HTTP to gRPC Status Code Mapping"), which knows few statuses: 429 is RESOURCE_EXHAUSTED for the sake of
+/// clients that tell an exhausted quota from a server that is down, and 504 DEADLINE_EXCEEDED.
+fn grpc_status(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        // UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED.
+        401 => "16",
+        403 => "7",
+        404 | 405 | 501 => "12",
+        // RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED.
+        413 | 429 | 431 => "8",
+        502 | 503 => "14",
+        408 | 504 => "4",
+        // INTERNAL; UNKNOWN.
+        400 | 421 | 500 => "13",
+        _ => "2",
+    }
+}
+
+/// Printable ASCII but `%` as it is, other bytes as `%XX` (gRPC over HTTP/2, "Percent-Byte-Unencoded").
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => encoded.push(byte.into()),
+            _ => {
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+    }
+    encoded
+}
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_calls_by_their_content_type() {
+        for (method, sent, expected) in [
+            ("POST", "application/grpc", Some("application/grpc")),
+            ("POST", "application/grpc+proto", Some("application/grpc")),
+            ("POST", "Application/gRPC;charset=utf-8", Some("application/grpc")),
+            ("POST", "application/grpc-web+proto", Some("application/grpc-web")),
+            ("POST", "application/grpc-web-text", Some("application/grpc-web-text")),
+            ("POST", "application/grpcurl", None),
+            ("POST", "application/grpc-webby", None),
+            ("POST", "application/json", None),
+            ("GET", "application/grpc", None),
+        ] {
+            let request = Request::builder().method(method).header(CONTENT_TYPE, sent).body(()).unwrap();
+            let content_type = content_type(&request);
+            assert_eq!(content_type.as_ref().map(|value| value.to_str().unwrap()), expected, "{sent}");
+        }
+        assert_eq!(content_type(&Request::builder().method("POST").body(()).unwrap()), None);
+    }
+
+    #[test]
+    fn statuses_map_as_grpc_says() {
+        for (status, grpc) in [
+            (400, "13"),
+            (401, "16"),
+            (403, "7"),
+            (404, "12"),
+            (408, "4"),
+            (421, "13"),
+            (429, "8"),
+            (431, "8"),
+            (500, "13"),
+            (426, "2"),
+            (502, "14"),
+            (503, "14"),
+            (504, "4"),
+        ] {
+            assert_eq!(grpc_status(StatusCode::from_u16(status).unwrap()), grpc, "{status}");
+        }
+    }
+
+    #[test]
+    fn messages_are_percent_encoded() {
+        assert_eq!(percent_encoded("100 % né\r\n"), "100 %25 n%C3%A9%0D%0A");
+    }
+}

@@ -74,7 +74,7 @@ impl Proxy {
             gauges::show(&shared, &main, &tunnels, &certificates);
             let admin = admin(&shared, &certificates, &draining).hosts(&config.admin_hosts);
             let answer = service_fn(move |request| admin.clone().answer(request));
-            let server = Server::bind(listen).workers(1).inherit(Arc::clone(&inherited));
+            let server = Server::bind(listen).workers(1).h2c(false).inherit(Arc::clone(&inherited));
             server.start(move |_| RequestGuardLayer::new().layer(answer.clone()))
         });
         let way = way(&config);
@@ -306,6 +306,7 @@ fn main_server(config: &Config, certificates: &Option<Certificates>, tunnels: Tu
         .workers(config.worker_count().get())
         .drain_timeout(config.drain_timeout)
         .limits(config.limits.clone())
+        .h2c(config.h2c)
         .uncounted(config.trusted_proxies.value().clone())
         .outliving(move || {
             let tunnels = tunnels.clone();
@@ -327,7 +328,7 @@ fn redirect_server(config: &Config) -> Option<Server> {
     let listeners = config.redirect_listeners();
     (!listeners.is_empty()).then(|| {
         let server = bind(listeners).workers(1).drain_timeout(config.drain_timeout).limits(config.limits.clone());
-        server.uncounted(config.trusted_proxies.value().clone())
+        server.h2c(config.h2c).uncounted(config.trusted_proxies.value().clone())
     })
 }
 

@@ -72,10 +72,10 @@ impl Stack {
             .layer(self.problem)
             // Around everything that answers, so that refusals carry them, too.
             .layer(self.security_headers.clone())
+            // 429. It reads nothing but the client's address, and so may come first: requests that are no requests count, too.
+            .layer(Optional(self.rate_limit.clone()))
             // One reading, or 400: before anything that reads.
             .layer(self.guard.clone())
-            // 429
-            .layer(Optional(self.rate_limit.clone()))
             // 404
             .layer(Optional(self.path_filter.clone()))
             // The handshake goes on down; then bytes flow past everything below.
@@ -131,8 +131,8 @@ pub fn layers(config: &Config) -> Vec<String> {
             config.security_headers,
             if config.hsts { "" } else { ", without HSTS" }
         )),
-        Some("RequestGuard     one reading, or 400".to_owned()),
         on(config.rate_limit_enabled, format!("RateLimit        {}", rate_limit(config))),
+        Some("RequestGuard     one reading, or 400".to_owned()),
         on(
             config.filter_enabled,
             format!(

@@ -140,6 +140,7 @@ fn what_is_set_is_what_comes_out() {
         ("listen", "127.0.0.1:8080, [::1]:8080,unix:/run/r.sock", "\"127.0.0.1:8080,[::1]:8080,unix:/run/r.sock\""),
         ("listen", ":9000", "\"0.0.0.0:9000\""),
         ("http_port", "8081", "8081"),
+        ("h2c", "off", "false"),
         ("upstream", "a:1,h2c://b:2,unix:/run/app.sock", "\"http://a:1,h2c://b:2,unix:/run/app.sock\""),
         ("upstream", "3000 weight=3,b:2", "\"http://127.0.0.1:3000 weight=3,http://b:2\""),
         ("upstream_balance", "cookie:sid", "\"cookie:sid\""),

@@ -9,6 +9,7 @@ impl Default for Config {
         Self {
             listen: Vec::new(),
             http_port: HttpPort::Auto,
+            h2c: true,
             upstream: upstream::default(),
             upstream_balance: UpstreamBalance::RoundRobin,
             upstream_timeout: Duration::from_secs(30),

@@ -96,6 +96,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// The plain listener that sends browsers to https. See [`redirect_port`](Self::redirect_port).
     pub http_port: HttpPort,
+    /// Whether listeners without TLS accept HTTP/2 with prior knowledge.
+    pub h2c: bool,
     /// Where requests go.
     pub upstream: Vec<Backend>,
     /// Which of several backends a request goes to.

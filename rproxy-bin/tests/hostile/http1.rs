@@ -12,13 +12,14 @@ use crate::report::{self, Tally};
 use crate::support::{Answer, Proxy, connect, get, read_answer_to};
 
 /// One worker, and so one pool of connections to the backend: a poisoned one is used next. Nothing else answers.
-pub(crate) const SETTINGS: [(&str, &str); 6] = [
+pub(crate) const SETTINGS: [(&str, &str); 7] = [
     ("RPROXY_WORKERS", "1"),
     ("RPROXY_CACHE_ENABLED", "false"),
     ("RPROXY_COMPRESSION", "false"),
     ("RPROXY_RATE_LIMIT_ENABLED", "false"),
     ("RPROXY_FILTER_ENABLED", "false"),
     ("RPROXY_HEAD_TIMEOUT", "300ms"),
+    ("RPROXY_H2C", "false"),
 ];
 
 const CORPORA: [(&str, &str); 3] = [

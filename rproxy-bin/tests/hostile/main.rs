@@ -14,6 +14,7 @@ mod broken;
 mod corpus;
 mod http1;
 mod http2;
+mod http2_floods;
 mod limits;
 mod makes;
 mod report;

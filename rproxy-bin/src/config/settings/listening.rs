@@ -1,8 +1,8 @@
 //! Settings of where the proxy listens.
 
-use super::{Fallback, Setting, put};
+use super::{Fallback, SWITCH, Setting, put};
 use crate::config::listen;
-use crate::config::value::{joined, list, some};
+use crate::config::value::{boolean, joined, list, some};
 
 const HEADING: &str = "Listening";
 
@@ -28,5 +28,16 @@ pub(super) static SETTINGS: &[Setting] = &[
         secret: false,
         set: |c, t| put(&mut c.http_port, t.parse()),
         show: |c| Some(c.redirect_port().map_or_else(|| "0".to_owned(), |port| port.to_string())),
+    },
+    Setting {
+        key: "h2c",
+        heading: HEADING,
+        placeholder: "BOOL",
+        default: Fallback::Value("true"),
+        help: "Whether listeners without TLS accept HTTP/2 with prior knowledge (h2c), for gRPC behind a balancer",
+        accepted: SWITCH,
+        secret: false,
+        set: |c, t| put(&mut c.h2c, boolean(t)),
+        show: |c| Some(c.h2c.to_string()),
     },
 ];

@@ -55,8 +55,9 @@ impl Asked {
         let headers = request.headers();
         match headers.contains_key(UPGRADE) {
             false => Asked::Nothing,
-            // RFC 9110 §7.8: in HTTP/1.0 the field means nothing.
+            // RFC 9110 §7.8: in HTTP/1.0, and where Connection does not name it, the field means nothing.
             true if request.version() < Version::HTTP_11 => Asked::OtherUpgrade,
+            true if !lists(headers, CONNECTION, "upgrade") => Asked::OtherUpgrade,
             true if lists(headers, UPGRADE, WEBSOCKET) => Asked::WebSocket(By::Upgrade),
             true => match members(headers, &UPGRADE).find_map(|name| allowed.find(name)) {
                 Some(protocol) if may_switch(request) => Asked::Allowed(protocol.clone(), By::Upgrade),
@@ -69,9 +70,7 @@ impl Asked {
 /// Whether a request other than a WebSocket's handshake may switch protocols at all. If not, `Upgrade` is ignored, as
 /// RFC 9110 §7.8 allows.
 fn may_switch<B>(request: &Request<B>) -> bool {
-    request.version() == Version::HTTP_11
-        && lists(request.headers(), CONNECTION, "upgrade")
-        && !announces_content(request.headers())
+    request.version() == Version::HTTP_11 && !announces_content(request.headers())
 }
 
 /// Checks what a client sent by HTTP/1.1, and says which `Sec-WebSocket-Accept` it expects.
@@ -84,9 +83,6 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<String, Refusal> {
     }
     if request.version() != Version::HTTP_11 {
         return Err(Refusal::BadHandshake(BadHandshake::HttpVersion));
-    }
-    if !lists(headers, CONNECTION, "upgrade") {
-        return Err(Refusal::BadHandshake(BadHandshake::Connection));
     }
     if single(headers, SEC_WEBSOCKET_VERSION) != Some(VERSION) {
         return Err(Refusal::UnsupportedVersion);
@@ -234,9 +230,6 @@ mod tests {
             (&[("connection", "keep-alive, UPGRADE")], ok()),
             (&[("connection", "keep-alive"), ("connection", "x-hop ,upgrade")], ok()),
             (&[("content-length", "0")], ok()),
-            (&[("connection", "")], bad(BadHandshake::Connection)),
-            (&[("connection", "keep-alive")], bad(BadHandshake::Connection)),
-            (&[("connection", "upgraded")], bad(BadHandshake::Connection)),
             (&[("sec-websocket-version", "")], Err(Refusal::UnsupportedVersion)),
             (&[("sec-websocket-version", "8")], Err(Refusal::UnsupportedVersion)),
             (&[("sec-websocket-version", "13, 8")], Err(Refusal::UnsupportedVersion)),
@@ -281,6 +274,9 @@ mod tests {
             (handshake(&[("upgrade", "h2c"), ("upgrade", "WEBSOCKET")]), Asked::WebSocket(By::Upgrade)),
             (handshake(&[("upgrade", "tcp, websocket")]), Asked::WebSocket(By::Upgrade)),
             (handshake(&[("upgrade", "websocket/13")]), Asked::OtherUpgrade),
+            (handshake(&[("connection", "")]), Asked::OtherUpgrade),
+            (handshake(&[("connection", "keep-alive")]), Asked::OtherUpgrade),
+            (handshake(&[("connection", "upgraded")]), Asked::OtherUpgrade),
             (handshake(&[("upgrade", "h2c")]), Asked::OtherUpgrade),
             (handshake(&[("upgrade", "TLS/1.0")]), Asked::OtherUpgrade),
             (handshake(&[("upgrade", "h2c, TCP")]), tcp(By::Upgrade)),

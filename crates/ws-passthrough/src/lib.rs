@@ -105,7 +105,7 @@
 //!
 //! | Status | When |
 //! |---|---|
-//! | 400 | not a handshake: method, HTTP version, `Connection`, `Sec-WebSocket-Key`, a body |
+//! | 400 | not a handshake: method, HTTP version, `Sec-WebSocket-Key`, a body |
 //! | 426 | a `Sec-WebSocket-Version` other than 13, with the one that is |
 //! | 403 | a path without WebSockets, a page of another origin |
 //! | 429 | as many tunnels of this client as one may have |

@@ -59,8 +59,6 @@ pub enum BadHandshake {
     Method,
     /// Not HTTP/1.1.
     HttpVersion,
-    /// `Connection` does not nominate `Upgrade`.
-    Connection,
     /// `Sec-WebSocket-Key` is missing, repeated, or not sixteen bytes in Base64.
     Key,
     /// It announces a body.
@@ -88,7 +86,6 @@ impl Refusal {
         match self {
             Refusal::BadHandshake(BadHandshake::Method) => "method is not GET",
             Refusal::BadHandshake(BadHandshake::HttpVersion) => "version is not HTTP/1.1",
-            Refusal::BadHandshake(BadHandshake::Connection) => "Connection does not nominate Upgrade",
             Refusal::BadHandshake(BadHandshake::Key) => "bad Sec-WebSocket-Key",
             Refusal::BadHandshake(BadHandshake::Body) => "handshake with a body",
             Refusal::UnsupportedVersion => "Sec-WebSocket-Version is not 13",

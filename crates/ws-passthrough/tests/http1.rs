@@ -156,7 +156,6 @@ async fn a_bad_handshake_never_reaches_the_upstream() {
         (&[("sec-websocket-version", "8")][..], 426),
         (&[("sec-websocket-version", "")], 426),
         (&[("sec-websocket-version", "13"), ("sec-websocket-version", "8")], 426),
-        (&[("connection", "keep-alive")], 400),
         (&[("sec-websocket-key", "")], 400),
         (&[("sec-websocket-key", "dG9vIHNob3J0")], 400),
         (&[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ"), ("sec-websocket-key", "==")], 400),
@@ -203,6 +202,18 @@ async fn another_upgrade_goes_on_as_an_ordinary_request() {
         let (head, _) = ask(proxy, &handshake(&asked)).await;
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     }
+}
+
+// RFC 9110 §7.8
+#[tokio::test]
+async fn ignores_an_upgrade_that_connection_does_not_name() {
+    let upstream = upstream(async |head, mut socket| {
+        assert_eq!((field(&head, "upgrade"), field(&head, "connection")), (None, None), "{head}");
+        socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+    });
+    let proxy = serve(WsPassthroughLayer::new(), upstream.await).await;
+    let (head, _) = ask(proxy, &handshake(&[("connection", "")])).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
 }
 
 #[tokio::test]

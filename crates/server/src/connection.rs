@@ -9,7 +9,6 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::server::conn::http1;
 use rproxy_client_ip::{PeerAddr, TrustedProxies};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -23,7 +22,8 @@ use crate::http1::{HeadLimits, PriorKnowledge};
 use crate::limits::{Limits, http1_buffer};
 use crate::server::Server;
 use crate::service::ConnectionService;
-use crate::{ClientCertificate, ProxyVersions, RequestBody, TlsInfo, http2, proxy_protocol};
+use crate::socket::ClientSocket;
+use crate::{ClientCertificate, HalfClose, ProxyVersions, RequestBody, TlsInfo, http2, proxy_protocol};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -31,6 +31,7 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) head_limits: HeadLimits,
+    pub(crate) half_close: HalfClose,
     pub(crate) http1: http1::Builder,
     /// Whether clients may speak HTTP/2 without TLS.
     pub(crate) h2c: bool,
@@ -53,6 +54,7 @@ impl Settings {
         Self {
             head_limits: HeadLimits { size: limits.head_size, target: limits.target_size, fields: limits.fields },
             limits,
+            half_close: server.half_close,
             http1,
             h2c: server.h2c,
             tls: server.tls.as_ref().map(|certificates| TlsAcceptor::from(certificates.server_config())),
@@ -119,7 +121,7 @@ where
     /// Serves a connection of any kind.
     pub(crate) fn serve<T>(self, socket: T)
     where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: ClientSocket + Send + 'static,
     {
         let Some(acceptor) = self.settings.tls.clone() else {
             return self.serve_http1(socket, Scheme::HTTP, None);
@@ -160,7 +162,7 @@ where
 
     fn serve_http1<T>(self, socket: T, scheme: Scheme, tls: Option<TlsInfo>)
     where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: ClientSocket + Send + 'static,
     {
         let Self { peer, service, settings, draining, open } = self;
         let service = ConnectionService { inner: service, peer, scheme, tls, watch: Arc::default() };
@@ -177,7 +179,7 @@ where
 
     fn serve_http2<T>(self, socket: T, tls: Option<TlsInfo>)
     where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: ClientSocket + Send + 'static,
     {
         let Self { peer, service, settings, draining, open } = self;
         let service = ConnectionService { inner: service, peer, scheme: Scheme::HTTPS, tls, watch: Arc::default() };
@@ -193,7 +195,7 @@ fn spawn_http2<T, S, B>(
     draining: watch::Receiver<bool>,
     open: OpenConnection,
 ) where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: ClientSocket + Send + 'static,
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,

@@ -51,6 +51,10 @@
 //! request, so that the answer is made where all answers are made. [`RequestGuardLayer`] makes it. A response with the
 //! extension [`HangUp`] is not sent: the connection ends instead.
 //!
+//! An HTTP/1 client that ends its side of the connection behind its request gets its response; one that has left has its
+//! request cancelled ([`HalfClose`]). After the last response of a connection its other side is read on for a while, so
+//! that no reset destroys the response.
+//!
 //! What a client can make the server hold is limited ([`Limits`]), on HTTP/2 frame by frame. The listening sockets may be
 //! a service manager's, or those of the process before ([`Inherited`], [`Predecessor`], [`Successor`]).
 //!
@@ -83,6 +87,7 @@ mod listen;
 mod proxy_protocol;
 mod server;
 mod service;
+mod socket;
 mod worker;
 
 use std::sync::Arc;
@@ -95,7 +100,7 @@ pub use self::guard::{
 };
 pub use self::handover::{HandoverError, Predecessor, Successor};
 pub use self::hang_up::HangUp;
-pub use self::http1::{InterimRelay, RefusedHead};
+pub use self::http1::{HalfClose, InterimRelay, RefusedHead};
 pub use self::inherited::Inherited;
 pub use self::limits::{Limits, WorstCase};
 pub use self::listen::{Listen, ListenError};

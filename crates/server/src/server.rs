@@ -23,7 +23,7 @@ use crate::limits::Limits;
 use crate::listen::{Bound, Listen};
 use crate::proxy_protocol::ProxyVersions;
 use crate::worker::{self, Worker};
-use crate::{Inherited, RequestBody};
+use crate::{HalfClose, Inherited, RequestBody};
 
 /// A server before it runs.
 #[derive(Clone)]
@@ -33,6 +33,7 @@ pub struct Server {
     pub(crate) workers: usize,
     pub(crate) tls: Option<Certificates>,
     pub(crate) limits: Limits,
+    pub(crate) half_close: HalfClose,
     pub(crate) drain_timeout: Duration,
     pub(crate) proxy_protocol: Option<(TrustedProxies, ProxyVersions)>,
     pub(crate) uncounted: TrustedProxies,
@@ -53,6 +54,7 @@ impl Server {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             tls: None,
             limits: Limits::default(),
+            half_close: HalfClose::default(),
             drain_timeout: Duration::from_secs(30),
             proxy_protocol: None,
             uncounted: TrustedProxies::none(),
@@ -83,6 +85,12 @@ impl Server {
     /// What a client may make the server hold.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// When an HTTP/1 client that ends its side of the connection still gets its response.
+    pub fn half_close(mut self, half_close: HalfClose) -> Self {
+        self.half_close = half_close;
         self
     }
 

@@ -53,7 +53,7 @@ where
     type Future = CallFuture<S, S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.begin(request.map(RequestBody::from))
+        self.begin(request.map(|body| RequestBody::watched(body, &self.watch)))
     }
 }
 

@@ -100,7 +100,11 @@ fn bad_requests_get_their_status_and_the_connection_ends() {
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".to_owned(), 400),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n".to_owned(), 400),
         ("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
-        ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n".to_owned(), 501),
+        ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n".to_owned(), 405),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n".to_owned(), 501),
+        ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+        ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+        ("GET /\x7f HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
         (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
         (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"), 431),
         (format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(200)), 431),
@@ -134,6 +138,96 @@ fn heads_and_bodies_arrive_in_any_pieces() {
         for expected in ["POST /a a 127.0.0.1 abc", "POST /b a 127.0.0.1 de", "GET /c a 127.0.0.1 "] {
             assert!(answer.contains(expected), "{piece}: {answer}");
         }
+    }
+}
+
+/// hyper answers a head that it can't parse by itself: no service, no log and no metric learns of it.
+#[test]
+fn each_rejected_head_reaches_the_service() {
+    let server = default();
+    let (long, scheme) = ("A".repeat(300), "a".repeat(100));
+    let fields = "a: b\r\n".repeat(100);
+    for line in [
+        "GET http://[::1/",
+        "GET http://a:1:2/",
+        "GET http://@/",
+        "GET http://a%zz/",
+        "GET http://<a>/",
+        "GET ://a/",
+        "GET a",
+        "GET ?a",
+        "GET **",
+        "GET \"",
+        "CONNECT /a",
+        &format!("GET {scheme}://a/"),
+        &format!("{long} a"),
+        &format!("GET / HTTP/1.1\r\n{fields}a: b\r\nx: GET /"),
+    ] {
+        for version in ["1.0", "1.1"] {
+            let answer = exchange(&server, format!("{line} HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes());
+            // The guard's own response has a text.
+            assert!(answer.contains("\r\ncontent-type: text/plain"), "{line} HTTP/{version}: {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn targets_are_percent_encoded_where_a_uri_cannot_hold_them() {
+    let server = default();
+    for (target, seen) in [
+        (&b"/a?q=\"x\""[..], "/a?q=%22x%22"),
+        (b"/\"a\"{b}|^\\", "/\"a\"{b}|^\\"),
+        (b"/<a>?<b>", "/%3Ca%3E?%3Cb%3E"),
+        (b"/`a`", "/%60a%60"),
+        (b"/\xc3\xa9?\xff", "/%C3%A9?%FF"),
+        (b"http://a/<b>", "/%3Cb%3E"),
+    ] {
+        for (method, content) in [("GET", ""), ("POST", "Content-Length: 2\r\n")] {
+            let head = format!(" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{content}\r\nok");
+            let request =
+                [method.as_bytes(), b" ", target, &head.as_bytes()[..head.len() - 2 * usize::from(content.is_empty())]];
+            let answer = exchange(&server, &request.concat());
+            assert!(answer.contains(&format!("\r\n\r\n{method} {seen} a ")), "{}: {answer:?}", target.escape_ascii());
+        }
+    }
+    // The limit is one of the target as it is forwarded.
+    let long = [b"GET /", "<".repeat(4000).as_bytes(), b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+    assert!(exchange(&server, &long).starts_with("HTTP/1.1 414 "));
+}
+
+// RFC 9110 §2.5, RFC 9112 §9.3
+#[test]
+fn clients_of_http_1_0_get_our_version_and_keep_their_connection_if_they_ask() {
+    let server = default();
+    for (method, content) in [("GET", ""), ("POST", "Content-Length: 2\r\n")] {
+        let body = if content.is_empty() { "" } else { "ok" };
+        let answer = exchange(&server, format!("{method} /a HTTP/1.0\r\n{content}\r\n{body}").as_bytes());
+        let answer = answer.to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 200 ok\r\n") && answer.contains("connection: close\r\n"), "{answer:?}");
+
+        let asks = format!("{method} /a HTTP/1.0\r\nConnection: Keep-Alive\r\n{content}\r\n{body}");
+        let mut stream = connect(server.local_addr().unwrap());
+        for _ in 0..3 {
+            stream.write_all(asks.as_bytes()).unwrap();
+            let answer = read_response(&mut stream).to_ascii_lowercase();
+            assert!(answer.starts_with("http/1.1 200 ok\r\n"), "{answer:?}");
+            assert!(answer.contains("\r\nconnection: keep-alive\r\n"), "{answer:?}");
+        }
+    }
+}
+
+// RFC 9110 §7.8
+#[test]
+fn an_upgrade_that_connection_does_not_name_is_an_ordinary_request() {
+    let server = default();
+    let answer = exchange(
+        &server,
+        b"GET /a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n\
+          POST /b HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nok\
+          GET /c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    );
+    for expected in ["GET /a a 127.0.0.1 ", "POST /b a 127.0.0.1 ok", "GET /c a 127.0.0.1 "] {
+        assert!(answer.contains(expected), "{answer}");
     }
 }
 

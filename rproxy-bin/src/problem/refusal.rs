@@ -112,7 +112,7 @@ impl Refusal {
         match self {
             Self::Request(refusal) => match refusal {
                 RequestRefusal::Head(RefusedHead::Malformed) => 0,
-                RequestRefusal::Head(RefusedHead::Framing) => 1,
+                RequestRefusal::Head(RefusedHead::Framing | RefusedHead::UnknownCoding) => 1,
                 RequestRefusal::Head(RefusedHead::TargetTooLong) => 2,
                 RequestRefusal::Head(RefusedHead::TooLarge) => 3,
                 RequestRefusal::Head(RefusedHead::TooSlow) => 4,

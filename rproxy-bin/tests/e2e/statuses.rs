@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use crate::support::upstream::{Nginx, answering, ok, read_head, scripted};
+use crate::support::upstream::{Nginx, answering, echo, ok, read_head, scripted};
 use crate::support::{Answer, Proxy, connect, curl, exchange, free_port, get, read_answer, request};
 
 fn start(settings: &[(&str, &str)]) -> Proxy {
@@ -53,6 +53,46 @@ fn malformed_or_ambiguous_requests_get_400_and_the_connection_ends() {
         assert!(exchange(proxy.address, bytes.as_bytes()).starts_with("HTTP/1.1 400 "), "{bytes:?}");
     }
     still_serves(&proxy);
+}
+
+/// Those that hyper's parsers reject by themselves, without the proxy's log, metrics and security headers.
+#[test]
+fn each_rejected_head_is_in_the_log_and_has_security_headers() {
+    let proxy = start(&[("RPROXY_ACCESS_LOG", "text")]);
+    let scheme = "a".repeat(100);
+    let targets = ["http://[::1/", "http://a:1:2/", "http://@/", "http://a%zz/", "://a/", "a", "?a", "**", "\""];
+    let targets = targets.into_iter().map(str::to_owned).chain([format!("{scheme}://a/")]);
+    let mut sent = 0;
+    for target in targets {
+        for rest in ["HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.0\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"] {
+            is_refusal(&request(proxy.address, &format!("GET {target} {rest}")), 400);
+            sent += 1;
+        }
+    }
+    let connect = request(proxy.address, "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n");
+    is_refusal(&connect, 405);
+    assert!(connect.header("allow").is_some_and(|methods| methods.contains("GET")), "{}", connect.head);
+    is_refusal(&request(proxy.address, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: cow\r\n\r\n"), 501);
+    still_serves(&proxy);
+    proxy.wait_for_output("/next");
+    assert_eq!(proxy.outputs("refused=").len(), sent + 2);
+}
+
+#[test]
+fn a_target_is_the_same_for_filter_log_and_backend_however_it_is_written() {
+    let settings = [("RPROXY_ACCESS_LOG", "text"), ("RPROXY_BLOCKED_PATHS", "default,/private/**,/<a>/**")];
+    let proxy = Proxy::start(echo(), &settings);
+    for (target, seen) in [("/a?q=\"<b>\"", "/a?q=%22%3Cb%3E%22"), ("/`\u{e9}`", "/%60%C3%A9%60"), ("/{a}|^", "/{a}|^")]
+    {
+        for (method, content) in [("GET", "\r\n"), ("POST", "Content-Length: 2\r\n\r\nok")] {
+            let answer = request(proxy.address, &format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{content}"));
+            assert!(answer.body.starts_with(&format!("{method} {seen} HTTP/1.1\r\n")), "{target}: {}", answer.body);
+            proxy.wait_for_output(&format!("\"{method} {seen} HTTP/1.1\" 200"));
+        }
+    }
+    for target in ["/<a>/b", "/%3Ca%3E/b", "/\u{ff0e}env", "/x\"\\..\\.env", "/<x>/../private/a"] {
+        is_refusal(&request(proxy.address, &format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")), 404);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use hyper::ext::Protocol;
 use super::host::normalize_host;
 use super::{RequestRefusal, Serves};
 use crate::TlsInfo;
-use crate::http1::RefusedHead;
+use crate::http1::{RefusedHead, percent_encode};
 
 /// Checks the head, and leaves it with a `Host` in its normal form and a target in origin-form (or `*`).
 pub(super) fn check<B>(request: &mut Request<B>, serves: Option<&Serves>) -> Result<(), RequestRefusal> {
@@ -24,10 +24,13 @@ pub(super) fn check<B>(request: &mut Request<B>, serves: Option<&Serves>) -> Res
     normalize_host(request);
     target(request)?;
     if let (Some(serves), Some(tls)) = (serves, request.extensions().get::<TlsInfo>()) {
-        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).map_or("", without_port);
         let name = tls.server_name.as_deref();
-        if name.is_some_and(|name| !name.eq_ignore_ascii_case(host)) && !serves(name, host) {
-            return Err(RequestRefusal::Misdirected);
+        // HTTP/1.0 knew no Host, and what is not there contradicts nothing.
+        if let Some(host) = request.headers().get(HOST) {
+            let host = host.to_str().map_or("", without_port);
+            if !serves(name, host) {
+                return Err(RequestRefusal::Misdirected);
+            }
         }
     }
     Ok(())
@@ -130,8 +133,9 @@ fn target<B>(request: &mut Request<B>) -> Result<(), RequestRefusal> {
     // RFC 3986 §2: by HTTP/2 other bytes get as far as this, and readers of HTTP/1.1 disagree on them.
     let is_ascii = |target: &PathAndQuery| all(target.as_str().as_bytes(), u8::is_ascii_graphic);
     if !uri.path_and_query().is_none_or(is_ascii) {
-        return Err(RequestRefusal::BadTarget);
+        *request.uri_mut() = percent_encoded(uri).ok_or(RequestRefusal::BadTarget)?;
     }
+    let uri = request.uri();
     match uri.scheme() {
         None if uri.authority().is_none() => return Ok(()),
         None => return Err(RequestRefusal::BadTarget), // authority-form is CONNECT's
@@ -141,6 +145,14 @@ fn target<B>(request: &mut Request<B>) -> Result<(), RequestRefusal> {
     let origin_form = origin_form(uri, request.version()).ok_or(RequestRefusal::BadTarget)?;
     *request.uri_mut() = Uri::from(origin_form);
     Ok(())
+}
+
+/// The same with a target in ASCII, as [`http1`](crate::http1) has it; `None` where there are controls in it.
+fn percent_encoded(uri: &Uri) -> Option<Uri> {
+    let encoded = percent_encode(uri.path_and_query()?.as_str().as_bytes());
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(encoded).ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// RFC 9112 §3.2.1: an empty path is sent as `/`, also before a query, where URIs do without.
@@ -186,6 +198,7 @@ mod tests {
             ("GET", "https://a.example/", Version::HTTP_2, &["a.example"], Some("a.example"), "/"),
             ("GET", "https://A.example:443/", Version::HTTP_2, &[], Some("a.example"), "/"),
             ("GET", "https://a.example/", Version::HTTP_2, &["A.EXAMPLE:443"], Some("a.example"), "/"),
+            ("GET", "https://a.example/\u{e4}?\u{e4}", Version::HTTP_2, &[], Some("a.example"), "/%C3%A4?%C3%A4"),
         ] {
             let mut request = request(method, target, version, hosts);
             assert_eq!(check(&mut request, None), Ok(()), "{target} {hosts:?}");
@@ -217,8 +230,6 @@ mod tests {
             ("GET", "https://a.example/", Version::HTTP_2, &["b.example"], HostMismatch),
             ("GET", "ftp://a.example/", Version::HTTP_11, &["a.example"], BadTarget),
             ("GET", "*", Version::HTTP_11, &["a"], BadTarget),
-            ("GET", "https://a.example/\u{e4}", Version::HTTP_2, &[], BadTarget),
-            ("GET", "https://a.example/?\u{e4}", Version::HTTP_2, &[], BadTarget),
             ("CONNECT", "a.example:443", Version::HTTP_11, &["a.example:443"], Connect),
         ] {
             let mut request = request(method, target, version, hosts);
@@ -238,14 +249,19 @@ mod tests {
     fn a_host_that_the_certificate_does_not_cover_is_misdirected() {
         let serves = |_: Option<&str>, host: &str| host == "b.example";
         for (name, host, expected) in [
-            (Some("a.example"), "A.example:443", Ok(())),
-            (Some("a.example"), "b.example", Ok(())),
-            (Some("a.example"), "c.example", Err(RequestRefusal::Misdirected)),
-            (None, "c.example", Ok(())),
+            (Some("a.example"), Some("b.example:443"), Ok(())),
+            (Some("a.example"), Some("c.example"), Err(RequestRefusal::Misdirected)),
+            (Some("c.example"), Some("c.example"), Err(RequestRefusal::Misdirected)),
+            (None, Some("b.example"), Ok(())),
+            (None, Some("c.example"), Err(RequestRefusal::Misdirected)),
+            // HTTP/1.0 needs no Host.
+            (Some("a.example"), None, Ok(())),
+            (None, None, Ok(())),
         ] {
-            let mut request = request("GET", "/", Version::HTTP_11, &[host]);
+            let version = if host.is_some() { Version::HTTP_11 } else { Version::HTTP_10 };
+            let mut request = request("GET", "/", version, host.as_slice());
             request.extensions_mut().insert(TlsInfo { server_name: name.map(Into::into), client_certificate: None });
-            assert_eq!(check(&mut request, Some(&serves)), expected, "{name:?} {host}");
+            assert_eq!(check(&mut request, Some(&serves)), expected, "{name:?} {host:?}");
         }
     }
 }

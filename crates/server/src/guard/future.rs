@@ -73,6 +73,10 @@ fn refuse<B>(version: Version, refusal: RequestRefusal) -> Response<Either<B, Fu
         // RFC 9112 §9.6: where the message's end is in doubt, so is the next one's beginning.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    if refusal == RequestRefusal::Connect {
+        // RFC 9110 §15.5.6, §10.2.1: a list of what may be sent instead is required.
+        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    }
     response.extensions_mut().insert(refusal);
     response
 }

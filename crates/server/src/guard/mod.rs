@@ -65,9 +65,8 @@ impl RequestGuardLayer {
         self
     }
 
-    /// Answers 421 on TLS connections where `serves(server_name, host)` is false: a host that the
-    /// connection's certificate does not vouch for (RFC 9110 §15.5.20). It is asked only where the
-    /// host differs from the name in the handshake.
+    /// Answers 421 on TLS connections where `serves(server_name, host)` is false: a host that the connection's
+    /// certificate does not vouch for (RFC 9110 §15.5.20). A request without a host, which HTTP/1.0 allows, is served.
     pub fn serves(mut self, serves: impl Fn(Option<&str>, &str) -> bool + Send + Sync + 'static) -> Self {
         Arc::make_mut(&mut self.settings).serves = Some(Arc::new(serves));
         self
@@ -157,7 +156,7 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestRefusal {
-    /// 400, 408, 414 or 431: there was no request that may be served.
+    /// 400, 408, 414, 431 or 501: there was no request that may be served.
     Head(RefusedHead),
     /// 400: no `Host`, more than one, or one that is no host (RFC 9112 §3.2).
     BadHost,
@@ -165,7 +164,7 @@ pub enum RequestRefusal {
     HostMismatch,
     /// 400: a target in no form that is served here (RFC 9112 §3.2).
     BadTarget,
-    /// 501: `CONNECT`, which is for tunnels to anywhere.
+    /// 405: `CONNECT`, which is for tunnels to anywhere.
     Connect,
     /// 421: the host is not one that this connection's certificate vouches for.
     Misdirected,
@@ -189,7 +188,8 @@ impl RequestRefusal {
             | Self::HostMismatch
             | Self::BadTarget
             | Self::BodyBroken => StatusCode::BAD_REQUEST,
-            Self::Connect => StatusCode::NOT_IMPLEMENTED,
+            Self::Head(RefusedHead::UnknownCoding) => StatusCode::NOT_IMPLEMENTED,
+            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         }
@@ -210,7 +210,8 @@ impl RequestRefusal {
             | Self::HostMismatch
             | Self::BadTarget
             | Self::BodyBroken => "Bad Request\n",
-            Self::Connect => "Not Implemented\n",
+            Self::Head(RefusedHead::UnknownCoding) => "Not Implemented\n",
+            Self::Connect => "Method Not Allowed\n",
             Self::Misdirected => "Misdirected Request\n",
             Self::BodyTooLarge => "Content Too Large\n",
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Buf;
 use http::{Request, Response};
 use http_body::{Body, Frame};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
@@ -27,6 +27,7 @@ use super::serve::IDLE_LINGER;
 use super::turn::Turn;
 use crate::connection::{BoxError, Settings};
 use crate::service::ConnectionService;
+use crate::socket::ClientSocket;
 use crate::{HangUp, RequestBody};
 
 /// What is to become of the connection.
@@ -36,7 +37,21 @@ pub(super) enum Next {
     Hyper,
     /// It holds what may be the beginning of HTTP/2's preface.
     Preface,
+    /// It ends after a response.
     Close,
+    /// It ends, and there is no response that could be lost.
+    Idle,
+}
+
+/// What follows a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// The next request.
+    Request,
+    /// The end of the connection.
+    Close,
+    /// The end of the connection, without a response.
+    Nothing,
 }
 
 /// Serves one request after the other, until there is one that is for hyper; `answered` counts them.
@@ -48,7 +63,7 @@ pub(super) async fn serve<T, S, B>(
     answered: &mut u64,
 ) -> Result<Next, BoxError>
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: ClientSocket + Send + 'static,
     S: Service<Request<RequestBody>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     S::Future: Send,
@@ -93,7 +108,7 @@ where
                 });
                 match first.await {
                     Some(bytes) => bytes,
-                    None => return Ok(Next::Close),
+                    None => return Ok(Next::Idle),
                 }
             }
         };
@@ -121,16 +136,21 @@ where
             drop(bytes);
             service.extend(request.extensions_mut());
             let interim = interim.get_or_insert_with(Interim::new);
-            request.extensions_mut().insert(interim.begin());
+            if !asked.is_http10 {
+                // RFC 9110 §15.2: HTTP/1.0 has no interim responses.
+                request.extensions_mut().insert(interim.begin());
+            }
             Box::pin(answer(io, &mut service.inner, request, asked, interim, &is_draining))
         };
-        if !answer.await? {
-            return Ok(Next::Close);
+        match answer.await? {
+            After::Request => {}
+            After::Close => return Ok(Next::Close),
+            After::Nothing => return Ok(Next::Idle),
         }
     }
 }
 
-/// Answers `request`; whether the connection goes on.
+/// Answers `request`.
 // It is moved to the heap with each request; hence the scopes within, too: what was lent out has room until its scope ends.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice")]
 fn answer<T, S, B>(
@@ -140,9 +160,9 @@ fn answer<T, S, B>(
     mut asked: Asked,
     interim: &Interim,
     draining: &watch::Receiver<bool>,
-) -> impl Future<Output = Result<bool, BoxError>>
+) -> impl Future<Output = Result<After, BoxError>>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: ClientSocket,
     S: Service<Request<RequestBody>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     B: Body<Error: Into<BoxError>>,
@@ -164,12 +184,12 @@ where
                         poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
                     }
                     // Nobody waits for it any more.
-                    Came::End => return Ok(false),
+                    Came::End => return Ok(After::Nothing),
                 }
             }
         };
         if HangUp::is_for(&response) {
-            return Ok(false);
+            return Ok(After::Nothing);
         }
         let (head, body) = response.into_parts();
         let body = pin!(body);
@@ -178,7 +198,7 @@ where
             if head.status.is_informational() {
                 return Err("an interim response is no response".into());
             }
-            asked.keep_alive &= !*draining.borrow();
+            asked.keep_alive &= !*draining.borrow() && (!io.is_half_closed() || io.has_held());
             let mut out = interim.end();
             let (framing, keep_alive) = response::write_head(&mut out, &head, asked, &body.size_hint());
             (out, framing, keep_alive)
@@ -187,9 +207,10 @@ where
             Framing::Empty => write(io, &out, &[][..], b"").await?,
             Framing::Length(length) => send(io, out, body, length).await?,
             Framing::Chunked => send_chunked(io, out, body, asked.takes_trailers).await?,
+            Framing::Close => send_to_end(io, out, body).await?,
         }
         poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
-        Ok(keep_alive)
+        Ok(if keep_alive { After::Request } else { After::Close })
     }
 }
 
@@ -210,7 +231,7 @@ async fn send<T, B>(
     mut length: u64,
 ) -> Result<(), BoxError>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: ClientSocket,
     B: Body<Error: Into<BoxError>>,
 {
     let (mut is_first, mut turn) = (true, Turn::default());
@@ -259,7 +280,7 @@ async fn send_chunked<T, B>(
     takes_trailers: bool,
 ) -> Result<(), BoxError>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: ClientSocket,
     B: Body<Error: Into<BoxError>>,
 {
     let (mut polled, mut turn) = (first_frame(io, body.as_mut()).await?, Turn::default());
@@ -308,11 +329,47 @@ where
     }
 }
 
+/// Sends `out`, and then the body, which ends with the connection. If the body fails, a reset says so.
+async fn send_to_end<T, B>(io: &mut FramedIo<T>, mut out: Vec<u8>, mut body: Pin<&mut B>) -> Result<(), BoxError>
+where
+    T: ClientSocket,
+    B: Body<Error: Into<BoxError>>,
+{
+    io.resets_unless_shut_down();
+    let (mut polled, mut turn) = (first_frame(io, body.as_mut()).await?, Turn::default());
+    loop {
+        let frame = match polled {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                write(io, &out, &[][..], b"").await?;
+                out.clear();
+                next_frame(io, body.as_mut()).await?
+            }
+        };
+        match frame.map(|frame| frame.map(Frame::into_data)) {
+            Some(Ok(Ok(mut data))) => {
+                while let Some(piece) = turn.piece(&mut data) {
+                    write(io, &out, piece, b"").await?;
+                    out.clear();
+                    turn.next().await;
+                }
+                write(io, &out, data, b"").await?;
+                out.clear();
+            }
+            // HTTP/1.0 has no trailers.
+            Some(Ok(Err(_))) => {}
+            Some(Err(error)) => return broken_off(io, &out, Some(error)).await,
+            None => return Ok(write(io, &out, &[][..], b"").await?),
+        }
+        polled = ready_frame(body.as_mut()).await;
+    }
+}
+
 /// Sends what there is of a response that breaks off: whoever gets nothing at all takes it for a connection that was closed
 /// before the request, and sends that again.
 async fn broken_off<T>(io: &mut FramedIo<T>, out: &[u8], error: Option<BoxError>) -> Result<(), BoxError>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: ClientSocket,
 {
     write(io, out, &[][..], b"").await?;
     poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
@@ -351,7 +408,7 @@ where
 /// each other. Together they cost one system call and one segment, apart two of each.
 async fn first_frame<T, B>(io: &mut FramedIo<T>, mut body: Pin<&mut B>) -> Result<Poll<NextFrame<B>>, BoxError>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: ClientSocket,
     B: Body<Error: Into<BoxError>>,
 {
     if let Poll::Ready(frame) = ready_frame(body.as_mut()).await {
@@ -366,7 +423,7 @@ where
 /// Waits for the next frame, with all that came before it sent.
 async fn next_frame<T, B>(io: &mut FramedIo<T>, mut body: Pin<&mut B>) -> Result<NextFrame<B>, BoxError>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: ClientSocket,
     B: Body<Error: Into<BoxError>>,
 {
     poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
@@ -380,7 +437,7 @@ where
 /// Writes all of it, in one go if the socket takes it.
 async fn write<T>(io: &mut FramedIo<T>, head: &[u8], data: impl Buf, tail: &[u8]) -> io::Result<()>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: ClientSocket,
 {
     let mut all = head.chain(data).chain(tail);
     poll_fn(|cx| {

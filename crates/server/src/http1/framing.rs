@@ -3,12 +3,16 @@
 //! hyper reads a head that carries both `Content-Length` and `Transfer-Encoding` by the latter and
 //! drops the former, so a service can't see that there was a choice, while another reader in the
 //! chain may have chosen otherwise: that is request smuggling. This scanner follows the framing on
-//! the raw bytes and refuses what has more than one reading (RFC 9112 §6.3, §11.2). It judges
-//! framing only; everything else about a head is left to hyper's parser.
+//! the raw bytes and refuses what has more than one reading (RFC 9112 §6.3, §11.2). It also refuses all that hyper's own
+//! parser refuses: hyper answers that by itself, and the response is in no log and has no security headers.
+
+use std::ops::Range;
 
 use super::RefusedHead;
 use super::chunked::Chunked;
+use super::request::has_token;
 use super::syntax::{Lines, content_length, is_control, is_disguised, is_tchar, trim_ows};
+use super::target::{self, Class, is_target_byte};
 
 /// The limits of a head.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +31,8 @@ pub(crate) struct Scanner {
     looked_at: usize,
     /// How many heads were complete so far.
     heads: u64,
+    /// The version of the last complete head.
+    version: Version,
 }
 
 #[derive(Debug)]
@@ -43,9 +49,11 @@ enum State {
 /// What a look at bytes found.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Scan {
-    /// So many bytes from the front may be passed on; the rest is an incomplete head, or waits for
-    /// a verdict.
+    /// So many bytes from the front may be passed on; the rest is an incomplete head, the next message, or waits for a
+    /// verdict.
     Pass(usize),
+    /// So many bytes may be passed on; the target of the head after them is to be percent-encoded first.
+    Encode(usize),
     /// So many bytes may be passed on; the head after them is refused.
     Refuse(usize, RefusedHead),
     /// So many bytes may be passed on; after them a body breaks its framing, and the connection
@@ -55,22 +63,23 @@ pub(crate) enum Scan {
 
 impl Scanner {
     pub(crate) fn new(limits: HeadLimits) -> Self {
-        Self { state: State::Head, limits, looked_at: 0, heads: 0 }
+        Self { state: State::Head, limits, looked_at: 0, heads: 0, version: Version::Http11 }
     }
 
-    /// Looks at `bytes`, which begin where the last call's `Pass` ended.
+    /// Looks at `bytes`, which begin where the last call's `Pass` ended, up to the end of a message.
     pub(crate) fn scan(&mut self, bytes: &[u8]) -> Scan {
         let mut at = 0;
         // Where the head of the message stands that is followed, if it is among these bytes.
         let mut head_at = None;
-        while at < bytes.len() {
+        while at < bytes.len() && !(at > 0 && self.is_at_head()) {
             let rest = &bytes[at..];
             match &mut self.state {
                 State::Head => match head_end(rest, self.looked_at) {
                     Some(end) => {
                         self.looked_at = 0;
                         match judge(&rest[..end], &self.limits) {
-                            Ok(next) => self.state = next,
+                            Ok(head) if head.encodes => return Scan::Encode(at),
+                            Ok(head) => (self.state, self.version) = (head.next, head.version),
                             Err(refused) => return Scan::Refuse(at, refused),
                         }
                         head_at = Some(at);
@@ -116,9 +125,31 @@ impl Scanner {
         Scan::Pass(at)
     }
 
+    /// Looks at `bytes`, message after message.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn scan_all(&mut self, bytes: &[u8]) -> Scan {
+        let mut at = 0;
+        loop {
+            let scan = self.scan(&bytes[at..]);
+            let taken = match scan {
+                Scan::Pass(passed) if passed > 0 && at + passed < bytes.len() => passed,
+                Scan::Pass(passed) => return Scan::Pass(at + passed),
+                Scan::Encode(passed) => return Scan::Encode(at + passed),
+                Scan::Refuse(passed, refused) => return Scan::Refuse(at + passed, refused),
+                Scan::Broken(passed) => return Scan::Broken(at + passed),
+            };
+            at += taken;
+        }
+    }
+
     /// How many heads have been passed on.
     pub(crate) fn heads(&self) -> u64 {
         self.heads
+    }
+
+    /// Whether the last complete head was one of HTTP/1.0.
+    pub(crate) fn is_http10(&self) -> bool {
+        self.version == Version::Http10
     }
 
     /// Whether the next byte belongs to a head.
@@ -157,7 +188,7 @@ impl HeadLimits {
         match memchr::memchr(b'\n', line) {
             Some(end) if skipped + end >= looked_at => {
                 let line = line[..end].strip_suffix(b"\r").ok_or(RefusedHead::Malformed);
-                if let Err(refused) = line.and_then(|line| request_line_version(line, self)) {
+                if let Err(refused) = line.and_then(|line| RequestLine::new(line, self)) {
                     return Some(refused);
                 }
             }
@@ -197,18 +228,32 @@ fn head_end(bytes: &[u8], looked_at: usize) -> Option<usize> {
     None
 }
 
+/// A complete head that is not refused.
+struct Head {
+    /// The body that follows it.
+    next: State,
+    version: Version,
+    /// Whether its target is to be percent-encoded.
+    encodes: bool,
+}
+
 /// Which body follows the complete head `head`, or why it is refused.
-fn judge(head: &[u8], limits: &HeadLimits) -> Result<State, RefusedHead> {
+fn judge(head: &[u8], limits: &HeadLimits) -> Result<Head, RefusedHead> {
     if head.len() > limits.size {
         return Err(RefusedHead::TooLarge);
     }
     let head = head.strip_prefix(b"\r\n").unwrap_or(head);
     let mut lines = Lines(head);
     let request_line = lines.next().ok_or(RefusedHead::Malformed)??;
-    let version = request_line_version(request_line, limits)?;
+    let RequestLine { target, version } = RequestLine::new(request_line, limits)?;
+    let encodes = match target::classify(target) {
+        Class::Valid => false,
+        Class::Encodable => true,
+        Class::Malformed => return Err(RefusedHead::Malformed),
+    };
 
-    let (mut length, mut chunked, mut upgrade, mut fields) = (None, false, false, 0usize);
-    let mut options = 0;
+    let (mut length, mut chunked, mut understood, mut fields) = (None, false, true, 0usize);
+    let (mut upgrade, mut nominated, mut options) = (false, false, 0);
     for line in lines {
         let line = line?;
         let (name, value) = match line {
@@ -233,14 +278,17 @@ fn judge(head: &[u8], limits: &HeadLimits) -> Result<State, RefusedHead> {
             }
             length = Some(content_length(value).ok_or(RefusedHead::Framing)?);
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            // RFC 9112 §6.1, §7: chunked, once, and nothing else that we would have to undo.
-            if chunked || !value.eq_ignore_ascii_case(b"chunked") || version == Version::Http10 {
+            if chunked || version == Version::Http10 {
                 return Err(RefusedHead::Framing);
             }
+            understood = is_chunked(value)?;
             chunked = true;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
-            upgrade = version == Version::Http11;
-        } else if name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"te") {
+            upgrade = true;
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            nominated |= has_token(value, b"upgrade");
+            options += value.len();
+        } else if name.eq_ignore_ascii_case(b"te") {
             options += value.len();
         } else if is_disguised(name) {
             return Err(RefusedHead::Framing);
@@ -249,13 +297,39 @@ fn judge(head: &[u8], limits: &HeadLimits) -> Result<State, RefusedHead> {
     if fields > limits.fields || options > MAX_OPTIONS {
         return Err(RefusedHead::TooLarge);
     }
-    match (chunked, length) {
-        (true, Some(_)) => Err(RefusedHead::Framing),
-        (true, None) => Ok(State::Chunked(Chunked::new())),
-        (false, Some(length @ 1..)) => Ok(State::Length(length)),
-        (false, _) if upgrade => Ok(State::Verdict),
-        (false, _) => Ok(State::Head),
+    let next = match (chunked, length) {
+        (true, Some(_)) => return Err(RefusedHead::Framing),
+        // RFC 9112 §6.1
+        (true, None) if !understood => return Err(RefusedHead::UnknownCoding),
+        (true, None) => State::Chunked(Chunked::new()),
+        (false, Some(length @ 1..)) => State::Length(length),
+        // RFC 9110 §7.8: an Upgrade that Connection does not name is for nobody, and so is one in HTTP/1.0.
+        (false, _) if upgrade && nominated && version == Version::Http11 => State::Verdict,
+        (false, _) => State::Head,
+    };
+    Ok(Head { next, version, encodes })
+}
+
+/// Whether the transfer codings are `chunked` alone; if not, there are some that we do not understand.
+fn is_chunked(codings: &[u8]) -> Result<bool, RefusedHead> {
+    let mut chunked = false;
+    let mut members = 0usize;
+    for coding in codings.split(|&byte| byte == b',').map(trim_ows) {
+        // RFC 9112 §6.1, §6.3: chunked is applied once, and last.
+        if coding.is_empty() || !coding.iter().all(is_tchar) || chunked {
+            return Err(RefusedHead::Framing);
+        }
+        chunked = coding.eq_ignore_ascii_case(b"chunked");
+        members += 1;
     }
+    Ok(chunked && members == 1)
+}
+
+/// The target of the head at the front of `bytes`, percent-encoded: where it stands, and what it is replaced by.
+pub(super) fn encoded_target(bytes: &[u8]) -> Option<(Range<usize>, Vec<u8>)> {
+    let start = memchr::memchr(b' ', bytes)? + 1;
+    let end = start + memchr::memchr(b' ', &bytes[start..])?;
+    Some((start..end, target::percent_encode(&bytes[start..end])))
 }
 
 /// Bytes of the lists in `Connection` and `TE` together, which several readers walk member by member.
@@ -265,7 +339,7 @@ pub(super) const MAX_OPTIONS: usize = 2048;
 #[cfg(any(test, fuzzing))]
 pub(super) fn first_head(bytes: &[u8], limits: &HeadLimits) -> Option<(usize, Framed)> {
     let end = head_end(bytes, 0)?;
-    let framed = match judge(&bytes[..end], limits).ok()? {
+    let framed = match judge(&bytes[..end], limits).ok()?.next {
         State::Length(length) => Framed::Length(length),
         State::Chunked(_) => Framed::Chunked,
         State::Head | State::Verdict | State::Tunnel => Framed::Length(0),
@@ -281,30 +355,37 @@ pub(super) enum Framed {
     Chunked,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
     Http10,
     Http11,
 }
 
-/// RFC 9112 §3: method SP target SP version, with nothing else between.
-fn request_line_version(line: &[u8], limits: &HeadLimits) -> Result<Version, RefusedHead> {
-    let method_end = memchr::memchr(b' ', line).ok_or(RefusedHead::Malformed)?;
-    let version_start = memchr::memrchr(b' ', line).ok_or(RefusedHead::Malformed)? + 1;
-    let target = line.get(method_end + 1..version_start - 1).ok_or(RefusedHead::Malformed)?;
-    if target.len() > limits.target {
-        return Err(RefusedHead::TargetTooLong);
-    }
-    // A fragment is never sent (RFC 9112 §3.2.1), and the URI parser would drop it unseen.
-    let is_target = |byte: &u8| byte.is_ascii_graphic() && *byte != b'#';
-    if method_end == 0 || !line[..method_end].iter().all(is_tchar) || target.is_empty() || !target.iter().all(is_target)
-    {
-        return Err(RefusedHead::Malformed);
-    }
-    match &line[version_start..] {
-        b"HTTP/1.1" => Ok(Version::Http11),
-        b"HTTP/1.0" => Ok(Version::Http10),
-        _ => Err(RefusedHead::Malformed),
+/// A request line, as far as it is judged here.
+struct RequestLine<'a> {
+    target: &'a [u8],
+    version: Version,
+}
+
+impl<'a> RequestLine<'a> {
+    /// RFC 9112 §3: method SP target SP version, with nothing else between.
+    fn new(line: &'a [u8], limits: &HeadLimits) -> Result<Self, RefusedHead> {
+        let method_end = memchr::memchr(b' ', line).ok_or(RefusedHead::Malformed)?;
+        let version_start = memchr::memrchr(b' ', line).ok_or(RefusedHead::Malformed)? + 1;
+        let target = line.get(method_end + 1..version_start - 1).ok_or(RefusedHead::Malformed)?;
+        if target.len() > limits.target {
+            return Err(RefusedHead::TargetTooLong);
+        }
+        let is_method = method_end > 0 && line[..method_end].iter().all(is_tchar);
+        if !is_method || target.is_empty() || !target.iter().copied().all(is_target_byte) {
+            return Err(RefusedHead::Malformed);
+        }
+        let version = match &line[version_start..] {
+            b"HTTP/1.1" => Version::Http11,
+            b"HTTP/1.0" => Version::Http10,
+            _ => return Err(RefusedHead::Malformed),
+        };
+        Ok(Self { target, version })
     }
 }
 
@@ -316,7 +397,7 @@ mod tests {
     const LIMITS: HeadLimits = HeadLimits { size: 1024, target: 256, fields: 20 };
 
     fn scan(bytes: &[u8]) -> Scan {
-        Scanner::new(LIMITS).scan(bytes)
+        Scanner::new(LIMITS).scan_all(bytes)
     }
 
     #[test]
@@ -352,9 +433,10 @@ mod tests {
             "Content-Length: 18446744073709551616",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
             "Transfer-Encoding: chunked, chunked",
-            "Transfer-Encoding: gzip, chunked",
             "Transfer-Encoding: chunked, identity",
-            "Transfer-Encoding: xchunked",
+            "Transfer-Encoding: gzip, chunked\r\nContent-Length: 5",
+            "Transfer-Encoding: gzip;q=1, chunked",
+            "Transfer-Encoding: gzip,, chunked",
             "Transfer-Encoding: \"chunked\"",
             "Transfer-Encoding:",
             "Transfer_Encoding: chunked",
@@ -365,6 +447,35 @@ mod tests {
         }
         let http10 = b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(scan(http10), Scan::Refuse(0, RefusedHead::Framing));
+    }
+
+    // RFC 9112 §6.1
+    #[test]
+    fn unknown_transfer_codings_are_told_apart() {
+        for coding in ["gzip, chunked", "gzip", "identity, Chunked", "xchunked", "a, b"] {
+            let message = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n");
+            assert_eq!(scan(message.as_bytes()), Scan::Refuse(0, RefusedHead::UnknownCoding), "{coding}");
+        }
+    }
+
+    #[test]
+    fn messages_are_scanned_one_by_one() {
+        let bytes = b"GET /a HTTP/1.1\r\n\r\nPOST /b HTTP/1.1\r\nContent-Length: 1\r\n\r\nxGET /c";
+        let mut scanner = Scanner::new(LIMITS);
+        assert_eq!(scanner.scan(bytes), Scan::Pass(19));
+        assert_eq!(scanner.scan(&bytes[19..]), Scan::Pass(40));
+        assert_eq!(scanner.scan(&bytes[59..]), Scan::Pass(0));
+        assert_eq!(scanner.heads(), 2);
+    }
+
+    #[test]
+    fn a_target_is_encoded_in_its_head() {
+        let head = b"\r\nGET /<a>?\"\xff HTTP/1.1\r\nX: <\r\n\r\n";
+        assert_eq!(scan(head), Scan::Encode(0));
+        let (range, encoded) = encoded_target(head).unwrap();
+        let encoded = [&head[..range.start], &encoded, &head[range.end..]].concat();
+        assert_eq!(encoded.escape_ascii().to_string(), r"\r\nGET /%3Ca%3E?%22%FF HTTP/1.1\r\nX: <\r\n\r\n");
+        assert_eq!(scan(&encoded), Scan::Pass(encoded.len()));
     }
 
     #[test]
@@ -438,7 +549,7 @@ mod tests {
 
     #[test]
     fn what_follows_an_upgrade_waits_for_the_verdict() {
-        let handshake = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n";
+        let handshake = b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
         let bytes = [&handshake[..], b"GET /smuggled HTTP/1.1\r\n\r\n"].concat();
         let mut scanner = Scanner::new(LIMITS);
         assert_eq!(scanner.scan(&bytes), Scan::Pass(handshake.len()));
@@ -458,7 +569,7 @@ mod tests {
         let first = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         let mut scanner = Scanner::new(LIMITS);
         let bytes = format!("{first}{head}1\r\na\r\nzz\r\n");
-        assert_eq!(scanner.scan(bytes.as_bytes()), Scan::Refuse(first.len(), RefusedHead::Framing));
+        assert_eq!(scanner.scan_all(bytes.as_bytes()), Scan::Refuse(first.len(), RefusedHead::Framing));
         assert_eq!(scanner.heads(), 1);
     }
 
@@ -472,7 +583,7 @@ mod tests {
             let (mut start, mut end) = (0, 0);
             for cut in cuts.into_iter().chain([bytes.len()]) {
                 end = (end + cut).min(bytes.len());
-                match scanner.scan(&bytes[start..end]) {
+                match scanner.scan_all(&bytes[start..end]) {
                     Scan::Pass(passed) => start += passed,
                     other => prop_assert!(false, "{:?}", other),
                 }

@@ -43,9 +43,9 @@ fn follow(bytes: &[u8], piece: usize) -> (u64, Option<usize>) {
     let (mut start, mut end) = (0, 0);
     while end < bytes.len() {
         end = end.saturating_add(piece).min(bytes.len());
-        match scanner.scan(&bytes[start..end]) {
+        match scanner.scan_all(&bytes[start..end]) {
             Scan::Pass(passed) => start += passed,
-            Scan::Refuse(..) => return (scanner.heads(), None),
+            Scan::Encode(_) | Scan::Refuse(..) => return (scanner.heads(), None),
             // The head of the message that goes wrong may have gone ahead.
             Scan::Broken(_) => return (scanner.heads().saturating_sub(1), None),
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,16 +10,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
-use super::RefusedHead;
-use super::framing::{HeadLimits, Scan, Scanner};
+use super::framing::{HeadLimits, Scan, Scanner, encoded_target};
 use super::watch::Watch;
+use super::{HalfClose, RefusedHead};
+use crate::socket::ClientSocket;
 
 /// A socket whose reads have been looked at.
 ///
-/// Bytes go straight into the reader's buffer. Only an incomplete head at the end of a read is held
-/// back, until the rest of it has come.
+/// Bytes go straight into the reader's buffer, one message at a time. What follows a message is held back until the
+/// message has its answer, and so is an incomplete head until the rest of it has come. While a request waits for its
+/// answer the socket is read on, within a bound, so that a client that leaves is noticed.
 #[derive(Debug)]
 pub(crate) struct FramedIo<T> {
     socket: T,
@@ -29,7 +32,15 @@ pub(crate) struct FramedIo<T> {
     /// How many of the first `held` bytes may be passed on.
     released: usize,
     stage: Stage,
-    linger: Option<Pin<Box<Sleep>>>,
+    half_close: HalfClose,
+    /// The number of the last head of HTTP/1.0 whose response has begun.
+    http10_answered: u64,
+    /// Whether the connection is reset where it ends otherwise than by a shutdown.
+    resets: bool,
+    /// When bytes came last.
+    read_at: Instant,
+    /// While a client is waited for that sends no more: the next look at it, or the end of lingering.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -39,13 +50,28 @@ enum Stage {
     Refused,
     /// The framing is lost.
     Broken,
+    /// The client sends no more, and waits for its answer.
+    HalfClosed,
     Ended,
+    /// Our side is closed; so many bytes may still be discarded.
+    Lingers(usize),
 }
 
 impl<T> FramedIo<T> {
-    pub(crate) fn new(socket: T, limits: HeadLimits, watch: Arc<Watch>) -> Self {
-        let scanner = Scanner::new(limits);
-        Self { socket, scanner, watch, held: Vec::new(), released: 0, stage: Stage::Open, linger: None }
+    pub(crate) fn new(socket: T, limits: HeadLimits, half_close: HalfClose, watch: Arc<Watch>) -> Self {
+        Self {
+            socket,
+            scanner: Scanner::new(limits),
+            watch,
+            held: Vec::new(),
+            released: 0,
+            stage: Stage::Open,
+            half_close,
+            http10_answered: 0,
+            resets: false,
+            read_at: Instant::now(),
+            timer: None,
+        }
     }
 
     /// Whether bytes wait to be passed on.
@@ -58,16 +84,27 @@ impl<T> FramedIo<T> {
         self.stage == Stage::Open && self.scanner.is_at_head() && self.scanner.heads() == answered
     }
 
+    /// Whether the client sends no more.
+    pub(crate) fn is_half_closed(&self) -> bool {
+        self.stage == Stage::HalfClosed
+    }
+
     /// The first bytes after a time without any, in an allocation of their size; `None` is the end.
     pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>
     where
         T: AsyncRead + Unpin,
     {
+        if self.stage != Stage::Open {
+            return Poll::Ready(None);
+        }
         // On the stack: while nothing comes, there is no buffer.
         let mut bytes = [const { MaybeUninit::uninit() }; FIRST_READ];
         let mut first = ReadBuf::uninit(&mut bytes);
         let read = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut first));
         let has_come = read.is_ok() && !first.filled().is_empty();
+        if has_come {
+            self.read_at = Instant::now();
+        }
         Poll::Ready(has_come.then(|| Bytes::copy_from_slice(first.filled())))
     }
 
@@ -78,7 +115,7 @@ impl<T> FramedIo<T> {
         }
         self.released = 0;
         self.scanner.look_again();
-        self.watch.set_head_began(false);
+        self.watch.set_head_began(None);
         Some(std::mem::take(&mut self.held).into())
     }
 
@@ -103,27 +140,6 @@ impl<T> FramedIo<T> {
         self.scan_held();
     }
 
-    /// Whether the client has gone, instead of waiting for its answer.
-    ///
-    /// Clients that half-close and wait are none that we know of: they are gone, too.
-    pub(crate) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool
-    where
-        T: AsyncRead + Unpin,
-    {
-        // What it sends ahead is held, but no more than one reading of it.
-        if !self.held.is_empty() {
-            return false;
-        }
-        match self.poll_first(cx) {
-            Poll::Ready(Some(ahead)) => {
-                self.held.extend_from_slice(&ahead);
-                false
-            }
-            Poll::Ready(None) => true,
-            Poll::Pending => false,
-        }
-    }
-
     /// Passes on what has been released.
     fn pass_on(&mut self, buf: &mut ReadBuf<'_>) {
         let taken = self.released.min(buf.remaining());
@@ -139,25 +155,33 @@ impl<T> FramedIo<T> {
     /// Puts the stand-in for a refused head behind the first `passed` held bytes.
     fn refuse(&mut self, passed: usize, refused: RefusedHead) {
         self.watch.refuse(self.scanner.heads(), refused);
-        self.watch.set_head_began(false);
+        self.watch.set_head_began(None);
         self.held.truncate(passed);
         self.held.extend_from_slice(STAND_IN);
         self.released = self.held.len();
         self.stage = Stage::Refused;
     }
 
-    /// Looks at the held bytes that were not released yet.
+    /// Looks at the held bytes that were not released yet, up to the end of a message.
     fn scan_held(&mut self) {
-        match self.scanner.scan(&self.held[self.released..]) {
-            Scan::Pass(passed) => self.released += passed,
-            Scan::Refuse(passed, refused) => self.refuse(self.released + passed, refused),
-            Scan::Broken(passed) => {
-                self.released += passed;
-                self.stage = Stage::Broken;
+        loop {
+            match self.scanner.scan(&self.held[self.released..]) {
+                Scan::Pass(passed) => self.released += passed,
+                Scan::Encode(passed) => {
+                    self.released += passed;
+                    if self.encode_target() {
+                        continue;
+                    }
+                    self.refuse(self.released, RefusedHead::Malformed);
+                }
+                Scan::Refuse(passed, refused) => self.refuse(self.released + passed, refused),
+                Scan::Broken(passed) => {
+                    self.released += passed;
+                    self.stage = Stage::Broken;
+                }
             }
+            return self.watch_head();
         }
-        let incomplete = self.held.len() > self.released && self.scanner.is_at_head();
-        self.watch.set_head_began(incomplete && self.stage == Stage::Open);
     }
 
     /// Looks at what was read straight into `buf` after its first `before` bytes, and leaves there
@@ -168,7 +192,12 @@ impl<T> FramedIo<T> {
             Scan::Pass(passed) if passed == read.len() => return,
             Scan::Pass(passed) => {
                 self.held.extend_from_slice(&read[passed..]);
-                self.watch.set_head_began(self.scanner.is_at_head());
+                self.watch_head();
+                passed
+            }
+            Scan::Encode(passed) => {
+                self.held.extend_from_slice(&read[passed..]);
+                self.scan_held();
                 passed
             }
             Scan::Refuse(passed, refused) => {
@@ -183,22 +212,103 @@ impl<T> FramedIo<T> {
         buf.set_filled(before + passed);
     }
 
+    /// Percent-encodes the target of the head behind the released bytes.
+    fn encode_target(&mut self) -> bool {
+        let Some((target, encoded)) = encoded_target(&self.held[self.released..]) else { return false };
+        self.held.splice(self.released + target.start..self.released + target.end, encoded);
+        true
+    }
+
+    /// Tells whether a head has come in part: for that there is a limited time.
+    fn watch_head(&self) {
+        let has_begun = self.stage == Stage::Open
+            && self.held.len() > self.released
+            && self.scanner.is_at_head()
+            && self.watch.calls() == self.scanner.heads()
+            && !self.watch.is_in_flight();
+        self.watch.set_head_began(NonZeroU64::new(self.scanner.heads() + 1).filter(|_| has_begun));
+    }
+
+    /// Whether all of a request has been passed on, and what follows it waits for its answer.
+    fn is_behind_request(&self) -> bool {
+        let is_whole = self.scanner.is_at_head() || self.scanner.awaits_verdict();
+        is_whole && self.scanner.heads() > 0 && !self.watch.has_ended(self.scanner.heads())
+    }
+}
+
+impl<T: ClientSocket> FramedIo<T> {
     /// Reads more behind the held bytes, and tells how much.
-    fn poll_read_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>
-    where
-        T: AsyncRead + Unpin,
-    {
+    fn poll_read_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let before = self.held.len();
         self.held.resize(before + READ_MORE, 0);
         let mut more = ReadBuf::new(&mut self.held[before..]);
         let polled = Pin::new(&mut self.socket).poll_read(cx, &mut more);
         let read = more.filled().len();
         self.held.truncate(before + read);
+        if read > 0 {
+            self.read_at = Instant::now();
+        }
         polled.map_ok(|()| read)
+    }
+
+    /// Whether the client has gone, instead of waiting for its answer.
+    ///
+    /// What it sends ahead is held, up to a bound. An end of its side may be a half-close: see [`HalfClose`].
+    pub(crate) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        // On the stack: while nothing comes, there is no buffer.
+        let mut bytes = [const { MaybeUninit::uninit() }; READ_MORE];
+        while self.stage == Stage::Open && self.held.len() < MOST_AHEAD {
+            let mut ahead = ReadBuf::uninit(&mut bytes);
+            match Pin::new(&mut self.socket).poll_read(cx, &mut ahead) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(())) if !ahead.filled().is_empty() => {
+                    self.read_at = Instant::now();
+                    self.held.extend_from_slice(ahead.filled());
+                }
+                Poll::Ready(Ok(())) if self.reads_on() => {
+                    self.stage = Stage::HalfClosed;
+                    if self.held.is_empty() {
+                        self.watch.half_close();
+                    }
+                    self.socket.probe();
+                }
+                Poll::Ready(_) => self.stage = Stage::Ended,
+            }
+        }
+        match self.stage {
+            Stage::Ended => return true,
+            // It sends ahead more than is held.
+            Stage::Open if self.socket.ended().read && !self.reads_on() => return true,
+            _ if self.socket.ended().write => return true,
+            _ => {}
+        }
+        // Nothing that could be read tells any more.
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(LOOK)));
+        while timer.as_mut().poll(cx).is_ready() {
+            timer.as_mut().reset(Instant::now() + LOOK);
+        }
+        false
+    }
+
+    /// From now on, only a shutdown is an end: a body that ends with the connection is not to look whole if it breaks off.
+    pub(crate) fn resets_unless_shut_down(&mut self) {
+        self.resets = true;
+        self.socket.reset_on_drop(true);
+    }
+
+    /// Whether a client that has ended its side reads on.
+    fn reads_on(&self) -> bool {
+        let may_read_on = match self.half_close {
+            HalfClose::WithRequest => self.read_at.elapsed() <= END_OF_REQUEST,
+            HalfClose::Always => true,
+            HalfClose::Never => false,
+        };
+        // Nobody talks another protocol in one direction.
+        may_read_on && !self.scanner.awaits_verdict() && !self.socket.ended().write
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for FramedIo<T> {
+impl<T: ClientSocket> AsyncRead for FramedIo<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
@@ -207,41 +317,64 @@ impl<T: AsyncRead + Unpin> AsyncRead for FramedIo<T> {
                 return Poll::Ready(Ok(()));
             }
             match this.stage {
-                Stage::Open => {}
+                Stage::Open | Stage::HalfClosed => {}
                 // hyper answers the stand-in and closes; an end here would cut the answer off.
                 Stage::Refused => return Poll::Pending,
                 Stage::Broken => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "bad chunk"))),
-                Stage::Ended => return Poll::Ready(Ok(())),
+                Stage::Ended | Stage::Lingers(_) => return Poll::Ready(Ok(())),
             }
-            if this.scanner.awaits_verdict() {
+            if this.scanner.awaits_verdict()
                 // The answer is made in this very task, which is then polled again.
-                let Some(switched) = this.watch.answer_to(this.scanner.heads()) else { return Poll::Pending };
+                && let Some(switched) = this.watch.answer_to(this.scanner.heads())
+            {
                 this.scanner.verdict(switched);
-                this.scan_held();
+                if switched {
+                    this.scan_held();
+                }
+            } else if this.is_behind_request() {
+                match this.is_gone(cx) {
+                    true => return Poll::Ready(Ok(())),
+                    false => return Poll::Pending,
+                }
             } else if this.held.is_empty() {
+                if this.stage == Stage::HalfClosed {
+                    this.stage = Stage::Ended;
+                    continue;
+                }
                 let before = buf.filled().len();
                 ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
                 let at_end = buf.filled().len() == before;
+                this.read_at = Instant::now();
                 this.scan_read(buf, before);
                 if at_end || buf.filled().len() > before {
                     return Poll::Ready(Ok(()));
                 }
+            } else if this.scanner.is_tunnel() {
+                this.scan_held();
             } else if this.watch.is_head_too_slow() {
                 this.refuse(0, RefusedHead::TooSlow);
-            } else if ready!(this.poll_read_held(cx))? == 0 {
-                // The peer gave up in the middle of a head: there is no request to answer.
-                this.held = Vec::new();
-                this.watch.set_head_began(false);
-                this.stage = Stage::Ended;
             } else {
+                // The next message, or more of it.
                 this.scan_held();
+                if this.released > 0 || matches!(this.stage, Stage::Refused | Stage::Broken) {
+                    continue;
+                }
+                if this.stage == Stage::HalfClosed || ready!(this.poll_read_held(cx))? == 0 {
+                    // The peer gave up in the middle of a head: there is no request to answer.
+                    this.held = Vec::new();
+                    this.watch.set_head_began(None);
+                    this.stage = Stage::Ended;
+                }
             }
         }
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FramedIo<T> {
+impl<T: ClientSocket> AsyncWrite for FramedIo<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.begins_http10(buf) {
+            return self.poll_write_status(cx, buf);
+        }
         Pin::new(&mut self.socket).poll_write(cx, buf)
     }
 
@@ -250,6 +383,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FramedIo<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(first) = bufs.first()
+            && self.begins_http10(first)
+        {
+            return self.poll_write_status(cx, first);
+        }
         Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
     }
 
@@ -261,27 +399,31 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FramedIo<T> {
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
-    /// Closes, and waits a while for the peer to close where it may still be sending: bytes that
-    /// meet a closed socket reset the connection, and the answer is lost with it (RFC 9112 §9.6).
+    /// Closes our side, and waits a while for the client to close its own: bytes that meet a closed socket reset the
+    /// connection, and the answer is lost with it (RFC 9112 §9.6).
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let is_whole = this.scanner.is_at_head() && !this.has_held() || this.scanner.is_tunnel();
-        let still_sending = this.stage != Stage::Open || !is_whole;
-        if this.linger.is_none() {
+        if !matches!(this.stage, Stage::Lingers(_)) {
+            if std::mem::take(&mut this.resets) {
+                this.socket.reset_on_drop(false);
+            }
             ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
-            if !still_sending || this.stage == Stage::Ended {
+            let has_ended = matches!(this.stage, Stage::HalfClosed | Stage::Ended);
+            if has_ended || this.scanner.is_tunnel() || this.watch.ends_idle() {
                 return Poll::Ready(Ok(()));
             }
+            this.stage = Stage::Lingers(MOST_DISCARDED);
+            this.timer = Some(Box::pin(sleep(LINGER)));
         }
-        let linger = this.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
-        let mut waste = [0; 4096];
+        let mut waste = [const { MaybeUninit::uninit() }; DISCARD];
         for _ in 0..DISCARDS_PER_POLL {
-            if linger.as_mut().poll(cx).is_ready() {
+            let (Stage::Lingers(left), Some(timer)) = (&mut this.stage, &mut this.timer) else { break };
+            if *left == 0 || timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            let mut waste = ReadBuf::new(&mut waste);
+            let mut waste = ReadBuf::uninit(&mut waste);
             match ready!(Pin::new(&mut this.socket).poll_read(cx, &mut waste)) {
-                Ok(()) if !waste.filled().is_empty() => {}
+                Ok(()) if !waste.filled().is_empty() => *left = left.saturating_sub(waste.filled().len()),
                 _ => return Poll::Ready(Ok(())),
             }
         }
@@ -289,6 +431,26 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FramedIo<T> {
         Poll::Pending
     }
 }
+
+impl<T: ClientSocket> FramedIo<T> {
+    /// Whether `buf` is the beginning of a response by hyper to a client of HTTP/1.0.
+    fn begins_http10(&self, buf: &[u8]) -> bool {
+        self.scanner.is_http10() && self.http10_answered != self.scanner.heads() && buf.starts_with(HTTP10)
+    }
+
+    /// Writes `buf` with our own version (RFC 9110 §2.5, §6.2) in place of the client's, which hyper writes.
+    fn poll_write_status(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        // hyper ends a body whose length is unknown with the connection.
+        self.resets_unless_shut_down();
+        let status = [HTTP11, &buf[HTTP10.len()..]].concat();
+        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &status))?;
+        self.http10_answered = self.scanner.heads();
+        Poll::Ready(Ok(written))
+    }
+}
+
+const HTTP10: &[u8] = b"HTTP/1.0 ";
+const HTTP11: &[u8] = b"HTTP/1.1 ";
 
 /// What hyper reads in place of a head that is refused. The service knows it by its number.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
@@ -299,8 +461,21 @@ const FIRST_READ: usize = 8 * 1024;
 /// How much is read at a time behind an incomplete head.
 const READ_MORE: usize = 4096;
 
-/// How long a closing connection waits for a peer that is still sending.
-const LINGER: Duration = Duration::from_secs(2);
+/// How much of what a client sends ahead is held while its request waits for the answer.
+const MOST_AHEAD: usize = 16 * 1024;
+
+/// An end that comes within this time of the last byte of a request comes with the request.
+const END_OF_REQUEST: Duration = Duration::from_millis(200);
+
+/// How often a client is looked at that nothing is read from while it waits.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long a closing connection waits for the client to close its side.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+
+/// How much a closing connection reads meanwhile, and how much at a time.
+const MOST_DISCARDED: usize = 64 << 20;
+const DISCARD: usize = 16 * 1024;
 
 /// Reads per poll while lingering, so that a fast sender does not hold the worker.
-const DISCARDS_PER_POLL: usize = 16;
+const DISCARDS_PER_POLL: usize = 4;

@@ -15,6 +15,7 @@ mod request;
 mod response;
 mod serve;
 mod syntax;
+mod target;
 mod turn;
 mod watch;
 
@@ -24,6 +25,7 @@ pub(crate) use self::lease::lease;
 pub(crate) use self::preface::PriorKnowledge;
 pub(crate) use self::serve::serve;
 pub(crate) use self::syntax::is_disguised;
+pub(crate) use self::target::percent_encode;
 pub(crate) use self::turn::Turn;
 pub(crate) use self::watch::{InFlight, Watch};
 
@@ -43,4 +45,23 @@ pub enum RefusedHead {
     TooLarge,
     /// The head did not arrive in time: 408.
     TooSlow,
+    /// A transfer coding other than `chunked` (RFC 9112 §6.1): 501.
+    UnknownCoding,
+}
+
+/// When a client that ends its side of the connection has left, and its request is cancelled.
+///
+/// TCP does not tell a client that has sent all that it wants to send, and reads on, from one that has closed its socket.
+/// A connection that is reset is always a client that has left, and so is one whose client ends it while it waits for an
+/// upgrade.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HalfClose {
+    /// The client reads on if the end comes with the request, within 200 ms; one that ends the connection later has left.
+    #[default]
+    WithRequest,
+    /// The client reads on whenever it ends its side, as with HAProxy's default.
+    Always,
+    /// The client has left whenever it ends its side, as with nginx and Go.
+    Never,
 }

@@ -61,7 +61,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http1::HeadLimits;
+    use crate::http1::{HalfClose, HeadLimits};
     use std::sync::Arc;
     use tokio::io::{AsyncWriteExt, duplex};
 
@@ -81,7 +81,7 @@ mod tests {
             for piece in [1, 7, 100] {
                 let (mut near, far) = duplex(64);
                 let limits = HeadLimits { size: 1024, target: 1024, fields: 10 };
-                let mut io = FramedIo::new(far, limits, Arc::default());
+                let mut io = FramedIo::new(far, limits, HalfClose::default(), Arc::default());
                 let writer = async {
                     for piece in bytes.chunks(piece) {
                         near.write_all(piece).await.unwrap();
@@ -99,7 +99,7 @@ mod tests {
     async fn an_end_within_the_preface_is_nothing() {
         let (mut near, far) = duplex(64);
         let limits = HeadLimits { size: 1024, target: 1024, fields: 10 };
-        let mut io = FramedIo::new(far, limits, Arc::default());
+        let mut io = FramedIo::new(far, limits, HalfClose::default(), Arc::default());
         near.write_all(b"PRI * HT").await.unwrap();
         drop(near);
         assert_eq!(read(&mut io, Duration::from_secs(1)).await, Beginning::Nothing);

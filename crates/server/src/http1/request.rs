@@ -29,10 +29,12 @@ pub(super) struct Asked {
     pub(super) keep_alive: bool,
     /// RFC 9110 §6.5.1
     pub(super) takes_trailers: bool,
+    /// Whether it came by HTTP/1.0, which has no chunks (RFC 9112 §7.1).
+    pub(super) is_http10: bool,
 }
 
-/// The request at the front of `bytes`, if it is as nearly all are: HTTP/1.1, whole, well-formed, without content,
-/// upgrade or expectation.
+/// The request at the front of `bytes`, if it is as nearly all are: whole, well-formed, without content, upgrade or
+/// expectation.
 ///
 /// Whatever else it may be is for the [scanner](super::framing) to judge and for hyper to read, so that here doubt is
 /// no error.
@@ -46,10 +48,7 @@ pub(super) fn read(bytes: &Bytes, limits: &HeadLimits) -> Option<Plain> {
     let (method, target) = (parsed.method?, parsed.path?);
     // Parsers skip line ends before a request, and take a bare LF for one (RFC 9112 §2.2). We don't.
     let begins = bytes.starts_with(method.as_bytes());
-    let within = parsed.version == Some(1)
-        && length <= limits.size
-        && target.len() <= limits.target
-        && parsed.headers.len() <= limits.fields;
+    let within = length <= limits.size && target.len() <= limits.target && parsed.headers.len() <= limits.fields;
     // A fragment is never sent (RFC 9112 §3.2.1), and the URI parser would drop it unseen.
     let is_target = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
     if !begins || !within || !target.bytes().all(is_target) || !all_lines_end_in_crlf(&bytes[..length]) {
@@ -60,7 +59,10 @@ pub(super) fn read(bytes: &Bytes, limits: &HeadLimits) -> Option<Plain> {
     if method == Method::OPTIONS {
         uri = asterisk(uri, target);
     }
-    let mut asked = Asked { is_head: method == Method::HEAD, keep_alive: true, takes_trailers: false };
+    let is_http10 = parsed.version == Some(0);
+    let is_head = method == Method::HEAD;
+    let mut asked = Asked { is_head, keep_alive: !is_http10, takes_trailers: false, is_http10 };
+    let (mut closes, mut upgrade, mut upgrades) = (false, false, false);
     let mut headers = HeaderMap::with_capacity(parsed.headers.len() + ROOM);
     let mut options = 0;
     for line in &*parsed.headers {
@@ -74,20 +76,35 @@ pub(super) fn read(bytes: &Bytes, limits: &HeadLimits) -> Option<Plain> {
             }
         }
         match name {
-            CONTENT_LENGTH | TRANSFER_ENCODING | UPGRADE | EXPECT => return None,
-            // It goes without saying, and is for nobody else.
-            CONNECTION if line.value.eq_ignore_ascii_case(b"keep-alive") => continue,
-            CONNECTION => asked.keep_alive &= !has_token(line.value, b"close"),
+            CONTENT_LENGTH | TRANSFER_ENCODING | EXPECT => return None,
+            UPGRADE => {
+                upgrade = true;
+                continue;
+            }
+            CONNECTION => {
+                closes |= has_token(line.value, b"close");
+                asked.keep_alive |= is_http10 && has_token(line.value, b"keep-alive");
+                upgrades |= has_token(line.value, b"upgrade");
+                // It goes without saying, and is for nobody else.
+                if line.value.eq_ignore_ascii_case(b"keep-alive") {
+                    continue;
+                }
+            }
             TE => asked.takes_trailers |= has_token(line.value, b"trailers"),
             _ if is_disguised(line.name.as_bytes()) => return None,
             _ => {}
         }
         headers.try_append(name, value).ok()?;
     }
+    // RFC 9110 §7.8: an Upgrade that Connection does not name is ignored, and so is one in HTTP/1.0.
+    if upgrade && upgrades && !is_http10 {
+        return None;
+    }
+    asked.keep_alive &= !closes;
     let mut request = Request::new(());
     *request.method_mut() = method;
     *request.uri_mut() = uri;
-    *request.version_mut() = Version::HTTP_11;
+    *request.version_mut() = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
     *request.headers_mut() = headers;
     Some(Plain { request, asked, length })
 }
@@ -143,11 +160,27 @@ mod tests {
         assert_eq!(plain.request.uri(), "/a?b");
         assert_eq!(plain.request.version(), Version::HTTP_11);
         assert_eq!(plain.request.headers().get_all("cookie").iter().collect::<Vec<_>>(), ["c", "d"]);
-        assert_eq!(plain.asked, Asked { is_head: false, keep_alive: true, takes_trailers: false });
+        assert_eq!(plain.asked, Asked { is_head: false, keep_alive: true, takes_trailers: false, is_http10: false });
 
         let plain =
             request("HEAD http://a/ HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\nTE: trailers\r\n\r\n").unwrap();
-        assert_eq!(plain.asked, Asked { is_head: true, keep_alive: false, takes_trailers: true });
+        assert_eq!(plain.asked, Asked { is_head: true, keep_alive: false, takes_trailers: true, is_http10: false });
+    }
+
+    // RFC 9112 §9.3, RFC 9110 §7.8
+    #[test]
+    fn reads_http_1_0_and_upgrades_that_are_none() {
+        for (head, keep_alive, is_http10) in [
+            ("GET / HTTP/1.0\r\n\r\n", false, true),
+            ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true, true),
+            ("GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n", false, true),
+            ("GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n", false, true),
+            ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: a\r\n\r\n", true, false),
+        ] {
+            let plain = request(head).unwrap();
+            assert_eq!((plain.asked.keep_alive, plain.asked.is_http10), (keep_alive, is_http10), "{head:?}");
+            assert!(!plain.request.headers().contains_key(UPGRADE), "{head:?}");
+        }
     }
 
     // RFC 9112 §3.2.4
@@ -170,7 +203,6 @@ mod tests {
         for head in [
             "",
             "GET / HTTP/1.1\r\nHost: a\r\n",
-            "GET / HTTP/1.0\r\n\r\n",
             "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\nHost: a\r\n\r\n",
@@ -186,7 +218,7 @@ mod tests {
             "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: x, Upgrade\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nContent_Length: 5\r\n\r\n",
             &many,

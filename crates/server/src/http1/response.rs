@@ -18,12 +18,15 @@ pub(super) enum Framing {
     /// So many bytes are to come.
     Length(u64),
     Chunked,
+    /// By the end of the connection.
+    Close,
 }
 
 /// Writes the head of a response whose body is as long as `size` says; tells how the body is delimited and whether
 /// the connection goes on after it.
 pub(super) fn write_head(out: &mut Vec<u8>, head: &Parts, asked: Asked, size: &SizeHint) -> (Framing, bool) {
-    let (framing, mut keep_alive) = (framing(head, asked, size), asked.keep_alive);
+    let framing = framing(head, asked, size);
+    let mut keep_alive = asked.keep_alive && framing != Framing::Close;
     // For a small body, too, which goes along: growing later would copy what is there.
     out.reserve(64 * head.headers.len() + 512);
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -52,10 +55,13 @@ pub(super) fn write_head(out: &mut Vec<u8>, head: &Parts, asked: Asked, size: &S
                 put_length(out, length);
             }
         }
-        Framing::Empty => {}
+        Framing::Empty | Framing::Close => {}
     }
     if !keep_alive && !says_close {
         put_field(out, CONNECTION.as_str(), b"close");
+    } else if keep_alive && asked.is_http10 {
+        // RFC 9112 §9.3: the client would close otherwise.
+        put_field(out, CONNECTION.as_str(), b"keep-alive");
     }
     if !has_date {
         put_date(out);
@@ -71,6 +77,8 @@ fn framing(head: &Parts, asked: Asked, size: &SizeHint) -> Framing {
     }
     match size.exact().or_else(|| length(&head.headers)) {
         Some(length) => Framing::Length(length),
+        // RFC 9112 §6.1
+        None if asked.is_http10 => Framing::Close,
         None => Framing::Chunked,
     }
 }
@@ -139,7 +147,7 @@ mod tests {
     use super::*;
     use http::Response;
 
-    const GET: Asked = Asked { is_head: false, keep_alive: true, takes_trailers: false };
+    const GET: Asked = Asked { is_head: false, keep_alive: true, takes_trailers: false, is_http10: false };
     const HEAD: Asked = Asked { is_head: true, ..GET };
 
     fn written(asked: Asked, status: u16, fields: &[(&str, &str)], size: SizeHint) -> (String, Framing, bool) {
@@ -193,6 +201,27 @@ mod tests {
         ] {
             let (text, _, goes_on) = written(asked, 200, fields, SizeHint::with_exact(0));
             assert_eq!((&*text, goes_on), (head, keep_alive));
+        }
+    }
+
+    // RFC 9110 §2.5, RFC 9112 §9.3
+    #[test]
+    fn clients_of_http_1_0_get_our_version_and_no_chunks() {
+        let closes = Asked { keep_alive: false, is_http10: true, ..GET };
+        let asks = Asked { is_http10: true, ..GET };
+        for (asked, size, head, framing, keep_alive) in [
+            (
+                asks,
+                SizeHint::with_exact(3),
+                "200 OK|content-length: 3|connection: keep-alive",
+                Framing::Length(3),
+                true,
+            ),
+            (closes, SizeHint::with_exact(3), "200 OK|content-length: 3|connection: close", Framing::Length(3), false),
+            (asks, SizeHint::default(), "200 OK|connection: close", Framing::Close, false),
+            (closes, SizeHint::default(), "200 OK|connection: close", Framing::Close, false),
+        ] {
+            assert_eq!(written(asked, 200, &[], size), (head.to_owned(), framing, keep_alive));
         }
     }
 

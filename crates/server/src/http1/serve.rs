@@ -2,6 +2,7 @@
 //! its draining.
 
 use std::future::{Future, poll_fn};
+use std::num::NonZeroU64;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,19 +12,20 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper_util::rt::TokioIo;
 use rproxy_client_ip::PeerAddr;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
 
 use super::direct::{self, Next};
-use super::io::FramedIo;
+use super::io::{FramedIo, LINGER};
 use super::last::LastService;
 use super::lease::lease;
 use super::preface::{self, Beginning, PriorKnowledge};
 use crate::RequestBody;
 use crate::connection::{BoxError, Settings};
 use crate::service::ConnectionService;
+use crate::socket::ClientSocket;
 
 /// Serves until the connection ends, or gives it back if its client speaks HTTP/2. An error says whose connection it was,
 /// so that nobody else has to remember.
@@ -38,7 +40,7 @@ pub(crate) fn serve<T, S, B>(
     mut draining: watch::Receiver<bool>,
 ) -> impl Future<Output = Result<Option<PriorKnowledge<T, S>>, (PeerAddr, BoxError)>> + Send
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: ClientSocket + Send + 'static,
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
@@ -47,7 +49,7 @@ where
     B::Error: Into<BoxError>,
 {
     async move {
-        let mut io = FramedIo::new(socket, settings.head_limits, Arc::clone(&service.watch));
+        let mut io = FramedIo::new(socket, settings.head_limits, settings.half_close, Arc::clone(&service.watch));
         let mut answered = 0;
         loop {
             let next = direct::serve(&mut io, &mut service, settings, &mut draining, &mut answered).await;
@@ -64,12 +66,17 @@ where
                         let (socket, first) = io.into_parts();
                         return Ok(Some(PriorKnowledge { socket, first, service, draining }));
                     }
-                    Beginning::Nothing => next = Next::Close,
+                    Beginning::Nothing => next = Next::Idle,
                 }
             }
-            if next == Next::Close {
-                // The peer may be gone already; then there is nobody to say goodbye to.
-                let _ = timeout(GOODBYE, poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx))).await;
+            if next != Next::Hyper {
+                if next == Next::Idle {
+                    service.watch.end_idle();
+                }
+                // Boxed, so that an idle connection has no room for it. The peer may be gone already; then there is nobody
+                // to say goodbye to.
+                let shutdown = Box::pin(poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)));
+                let _ = Box::pin(timeout(GOODBYE + LINGER, shutdown)).await;
                 return Ok(None);
             }
             // Boxed, so that an idle connection has not the size of a busy one.
@@ -92,7 +99,7 @@ async fn busy<T, S, B>(
     answered: u64,
 ) -> Result<Option<FramedIo<T>>, hyper::Error>
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: ClientSocket + Send + 'static,
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
@@ -103,7 +110,7 @@ where
     let watch = Arc::clone(&service.watch);
     let (lease, lessor) = lease(io);
     let is_last = || settings.limits.are_served(answered + watch.calls() + 1);
-    let service = LastService { inner: service, is_last };
+    let service = LastService { inner: service, is_last, watch: Arc::clone(&watch) };
     let ended = {
         let mut connection = pin!(settings.http1.serve_connection(TokioIo::new(lease), service).with_upgrades());
         let mut clock = Clock::new(&settings.limits);
@@ -114,6 +121,10 @@ where
             loop {
                 if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                     return Poll::Ready(ended);
+                }
+                if watch.take_end() {
+                    // What was held behind the request is its turn now.
+                    continue;
                 }
                 if matches!(drain, Drain::No) && drained.as_mut().poll(cx).is_ready() {
                     drain = Drain::Lingers;
@@ -132,15 +143,15 @@ where
                 tick.as_mut().reset(Instant::now() + clock.tick);
                 if watch.is_in_flight() {
                     clock.moved();
-                } else if watch.has_head_begun() {
-                    let began = *clock.head_since.get_or_insert_with(Instant::now);
-                    if began.elapsed() + clock.tick > clock.head_timeout {
+                } else if let Some(head) = watch.head_began() {
+                    if clock.is_head_too_slow(head) {
                         watch.end_slow_head();
                         continue;
                     }
                 } else if matches!(drain, Drain::Lingers) {
                     // An idle connection closes at once; there is nothing to finish.
                     drain = Drain::Closes;
+                    watch.end_idle();
                     connection.as_mut().graceful_shutdown();
                     continue;
                 } else if matches!(drain, Drain::No) && clock.is_still(watch.calls()) {
@@ -171,7 +182,8 @@ enum Drain {
 struct Clock {
     head_timeout: Duration,
     tick: Duration,
-    head_since: Option<Instant>,
+    /// The head that has come in part, by its number, and when it was seen first.
+    head_since: Option<(NonZeroU64, Instant)>,
     /// How many calls there had been when the clock ticked last, if nothing was going on.
     still_at: Option<u64>,
 }
@@ -185,6 +197,14 @@ impl Clock {
             head_since: None,
             still_at: None,
         }
+    }
+
+    /// Whether `head`, which has come in part, has had its time.
+    fn is_head_too_slow(&mut self, head: NonZeroU64) -> bool {
+        let now = Instant::now();
+        let (_, since) = self.head_since.filter(|(seen, _)| *seen == head).unwrap_or((head, now));
+        self.head_since = Some((head, since));
+        now - since >= self.head_timeout
     }
 
     fn moved(&mut self) {

@@ -80,6 +80,16 @@ impl Server {
         }
     }
 
+    /// A connection that speaks HTTP/1.1.
+    pub(crate) fn http1(&self) -> rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream> {
+        let mut config = (*self.client).clone();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let session = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        let socket = std::net::TcpStream::connect(self.address()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        rustls::StreamOwned::new(session, socket)
+    }
+
     /// A connection with these settings.
     pub(crate) fn client(&self, with: &[(u16, u32)]) -> Client {
         self.connect().greeted(with)

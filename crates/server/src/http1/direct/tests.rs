@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, duplex};
 use tokio::time::Sleep;
 
 use super::*;
-use crate::http1::HeadLimits;
+use crate::http1::{HalfClose, HeadLimits};
 
 /// A body of one frame that takes its time.
 struct Late {
@@ -35,7 +35,8 @@ impl Body for Late {
 /// What the first reading gets, and when.
 async fn first_read(delay: Duration, is_chunked: bool) -> (String, Duration) {
     let (near, mut far) = duplex(1024);
-    let mut io = FramedIo::new(near, HeadLimits { size: 512, target: 64, fields: 8 }, Arc::default());
+    let mut io =
+        FramedIo::new(near, HeadLimits { size: 512, target: 64, fields: 8 }, HalfClose::default(), Arc::default());
     let began = Instant::now();
     let sent = async {
         let (head, body) = (b"head|".to_vec(), pin!(Late::new(delay)));

@@ -22,7 +22,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::close_codes::CloseCodes;
 use crate::compression::CompressionLayer;
-use crate::config::{self, AccessLog, ClientAuthentication, Config, FilterAnswer, SecurityProfile};
+use crate::config::{self, AccessLog, ClientAuthentication, Config, FilterAnswer, SecurityProfile, TlsHost};
 use crate::observe::{Format, Metrics, ObserveLayer, Writer};
 use crate::problem::ProblemLayer;
 use crate::rate_limit::RateLimit;
@@ -168,9 +168,11 @@ impl Shared {
 }
 
 impl Stack {
-    /// Answers 421 to hosts that these certificates do not vouch for.
-    pub(crate) fn certificates(mut self, certificates: Certificates) -> Self {
-        self.guard = self.guard.serves(move |name, host| certificates.covers(name, host));
+    /// Answers 421 to hosts that neither these certificates nor `hosts` name.
+    pub(crate) fn certificates(mut self, certificates: Certificates, hosts: Vec<TlsHost>) -> Self {
+        self.guard = self
+            .guard
+            .serves(move |name, host| certificates.covers(name, host) || hosts.iter().any(|served| served.is(host)));
         self
     }
 }

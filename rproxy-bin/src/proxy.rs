@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rproxy_server::{
-    Inherited, Listen, Predecessor, ProxyVersions, RequestBody, RequestGuardLayer, Running, Server, Successor,
+    HalfClose, Inherited, Listen, Predecessor, ProxyVersions, RequestBody, RequestGuardLayer, Running, Server,
+    Successor,
 };
 use rproxy_tls::Certificates;
 use rproxy_ws_passthrough::Tunnels;
@@ -16,7 +17,7 @@ use tower::{Layer, service_fn};
 
 use crate::admin::Admin;
 use crate::assemble::{Shared, certificates};
-use crate::config::{Config, ProxyProtocol, Setting, settings};
+use crate::config::{Config, HalfCloseRule, ProxyProtocol, Setting, settings};
 use crate::gauges;
 use crate::observe::Writer;
 use crate::redirect;
@@ -51,7 +52,7 @@ impl Proxy {
         let (predecessor, inherited) = inherited(&config)?;
         let certificates = certificates(&config)?;
         let shared = Shared::new(&config)?;
-        let stack = with(&certificates, shared.stack(&config)?);
+        let stack = with(&certificates, &config, shared.stack(&config)?);
 
         let workers = config.worker_count().get();
         let slots: Vec<_> = (0..workers).map(|_| Slot::new(stack.service::<RequestBody>())).collect();
@@ -159,7 +160,7 @@ impl Proxy {
         match reloaded {
             Ok((config, stack)) => {
                 self.check_health(&stack);
-                (self.replace)(&with(&self.certificates, stack));
+                (self.replace)(&with(&self.certificates, &config, stack));
                 self.restart_tunnels(&config);
                 tracing::info!("reloaded");
                 let waiting = changed_for_good(&self.config, &config);
@@ -222,7 +223,7 @@ fn way(config: &Config) -> Vec<Option<String>> {
 
 /// The settings that differ and are not part of what a reload replaces.
 fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
-    const REPLACED: [&str; 55] = [
+    const REPLACED: [&str; 56] = [
         "blocked_paths",
         "body_timeout",
         "cache_max_object",
@@ -249,6 +250,7 @@ fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
         "security_headers",
         "tls_client_fingerprint",
         "tls_client_subject",
+        "tls_hosts",
         "trace_context",
         "trusted_fields",
         "trusted_proxies",
@@ -294,9 +296,9 @@ fn inherited(config: &Config) -> Result<(Option<Predecessor>, Arc<Inherited>), R
     })
 }
 
-fn with(certificates: &Option<Certificates>, stack: Stack) -> Stack {
+fn with(certificates: &Option<Certificates>, config: &Config, stack: Stack) -> Stack {
     match certificates {
-        Some(certificates) => stack.certificates(certificates.clone()),
+        Some(certificates) => stack.certificates(certificates.clone(), config.tls_hosts.clone()),
         None => stack,
     }
 }
@@ -307,6 +309,11 @@ fn main_server(config: &Config, certificates: &Option<Certificates>, tunnels: Tu
         .drain_timeout(config.drain_timeout)
         .limits(config.limits.clone())
         .h2c(config.h2c)
+        .half_close(match config.half_close {
+            HalfCloseRule::WithRequest => HalfClose::WithRequest,
+            HalfCloseRule::Always => HalfClose::Always,
+            HalfCloseRule::Never => HalfClose::Never,
+        })
         .uncounted(config.trusted_proxies.value().clone())
         .outliving(move || {
             let tunnels = tunnels.clone();

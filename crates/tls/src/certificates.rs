@@ -46,12 +46,12 @@ impl Certificates {
         self.inner.config.clone()
     }
 
-    /// Whether the certificate served for this server name indication is valid for `host` as well, or `host` is the
-    /// name that was indicated. If not, the request has come over a connection that was not meant for it, and 421 is
-    /// the answer (RFC 9110 §15.5.20).
+    /// Whether the certificate that is served for this server name indication is valid for `host`. If not, the request
+    /// has come over a connection that was not meant for it, and 421 is the response (RFC 9110 §15.5.20).
     ///
-    /// `host` comes without its port. Without an indication there is nothing that an address could contradict, so
-    /// every address is covered, and of the names those on the default certificate.
+    /// `host` comes without its port. An address and `localhost` are covered where the indication does not contradict
+    /// them, whatever the certificate names: they are for checks and for development. A certificate that names nobody
+    /// covers every host.
     pub fn covers(&self, sni: Option<&str>, host: &str) -> bool {
         self.inner.shelf.covers(sni, host)
     }

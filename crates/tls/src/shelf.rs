@@ -11,7 +11,7 @@ use crate::{
     acme::Challenges,
     certified::Certified,
     is_challenge,
-    names::{Host, lowercase},
+    names::{Host, Names, lowercase},
     table::{Row, Table},
 };
 
@@ -96,14 +96,22 @@ impl Shelf {
 
     pub(crate) fn covers(&self, server_name: Option<&str>, host: &str) -> bool {
         let host = Host::parse(host);
-        let names_itself = match (server_name, &host) {
-            (Some(name), Host::Dns(host)) => lowercase(name) == *host,
-            (Some(_), Host::Ip(_)) => false,
-            // RFC 6066 §3: an address is never sent as a server name, so its absence is no mismatch.
-            (None, Host::Ip(_)) => true,
-            (None, Host::Dns(_)) => false,
+        let table = Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner));
+        let (is_local, name) = match &host {
+            Host::Ip(_) => (true, None),
+            Host::Dns(name) => (&**name == "localhost", Some(&**name)),
         };
-        names_itself || self.select(server_name).is_some_and(|certified| certified.names.cover(&host))
+        let is_indicated = server_name.is_some_and(|indicated| name == Some(&*lowercase(indicated)));
+        // RFC 6066 §3: an address is never sent as a server name, so its absence is no mismatch.
+        if is_local && (server_name.is_none() || is_indicated) {
+            return true;
+        }
+        if is_indicated && name.is_some_and(|name| table.names(name)) {
+            return true;
+        }
+        // One that names nobody, such as a self-signed one with a common name alone, contradicts nobody.
+        let covers = |names: &Names| names.cover(&host) || names.dns.is_empty() && names.ips.is_empty();
+        table.select(server_name).is_some_and(|certified| covers(&certified.names))
     }
 
     pub(crate) fn challenges(&self) -> &Arc<Challenges> {

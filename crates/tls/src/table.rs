@@ -63,6 +63,13 @@ impl Table {
         table
     }
 
+    /// Whether a certificate is, or will be, for this name in lower case.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        self.exact.contains_key(name)
+            || wildcard_parent(name).is_some_and(|parent| self.wildcard.contains_key(parent))
+            || self.awaited.contains_key(name)
+    }
+
     /// Exact before wildcard before default.
     pub(crate) fn select(&self, server_name: Option<&str>) -> Option<&Arc<Certified>> {
         let Some(name) = server_name else {

@@ -156,7 +156,8 @@ async fn each_name_gets_its_certificate() {
         (Some("a.example.com"), "b.example.com", false),
         (Some("b.example.com"), "c.example.com", true),
         (Some("b.example.com"), "first.test", false),
-        (Some("unknown.test"), "unknown.test", true),
+        (Some("b.example.com"), "b.example.com", true),
+        (Some("unknown.test"), "unknown.test", false),
         (Some("unknown.test"), "first.test", true),
         (Some("unknown.test"), "a.example.com", false),
         (Some("a.example.com"), "127.0.0.1", false),
@@ -164,6 +165,10 @@ async fn each_name_gets_its_certificate() {
         (None, "a.example.com", false),
         (None, "192.0.2.1", true),
         (None, "[2001:db8::1]", true),
+        (None, "localhost", true),
+        (Some("localhost"), "localhost", true),
+        (Some("a.example.com"), "localhost", false),
+        (None, "unknown.test", false),
     ] {
         assert_eq!(certificates.covers(sni, host), covered, "{sni:?} {host}");
     }

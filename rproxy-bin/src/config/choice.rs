@@ -86,6 +86,42 @@ impl fmt::Display for ProxyProtocol {
     }
 }
 
+/// When an HTTP/1 client that ends its side of the connection still gets its response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HalfCloseRule {
+    /// If the end comes with the request.
+    #[default]
+    WithRequest,
+    /// Whenever it comes.
+    Always,
+    /// Never: the client has left.
+    Never,
+}
+
+impl FromStr for HalfCloseRule {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text.to_ascii_lowercase().as_str() {
+            "with-request" => Ok(Self::WithRequest),
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            _ => Err(ParseError::new("half-close rule", text, "no such rule")),
+        }
+    }
+}
+
+impl fmt::Display for HalfCloseRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WithRequest => "with-request",
+            Self::Always => "always",
+            Self::Never => "never",
+        })
+    }
+}
+
 /// Which security headers responses get.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -52,7 +52,7 @@ use self::source::Origins;
 
 pub use self::balance::UpstreamBalance;
 pub use self::choice::{
-    AccessLog, ClientAuthentication, LogFilter, ProxyProtocol, Secret, SecurityProfile, TraceContext,
+    AccessLog, ClientAuthentication, HalfCloseRule, LogFilter, ProxyProtocol, Secret, SecurityProfile, TraceContext,
 };
 pub use self::error::{ConfigError, Named, Problem};
 pub use self::filter::FilterAnswer;
@@ -62,7 +62,7 @@ pub use self::reference::{reference, summary};
 pub use self::report::Report;
 pub use self::settings::{Fallback, Setting, settings};
 pub use self::source::{Origin, Sources};
-pub use self::tls_name::TlsName;
+pub use self::tls_name::{TlsHost, TlsName};
 pub use self::value::ParseError;
 pub use self::written::Written;
 
@@ -170,6 +170,8 @@ pub struct Config {
     pub acme_stand_in: bool,
     /// Whether a local authority makes the certificates.
     pub tls_local: bool,
+    /// Hosts that are served over TLS beside those that the certificates name.
+    pub tls_hosts: Vec<TlsHost>,
     /// Whether clients are held to a rate.
     pub rate_limit_enabled: bool,
     /// Requests per second per client.
@@ -294,6 +296,8 @@ pub struct Config {
     pub body_timeout: Duration,
     /// What clients may make the server hold, and for how long.
     pub limits: Limits,
+    /// When an HTTP/1 client that ends its side of the connection has left.
+    pub half_close: HalfCloseRule,
     /// How many workers; `None` for one per core. See [`worker_count`](Self::worker_count).
     pub workers: Option<NonZeroUsize>,
     /// Time that open requests get once the proxy is to end.

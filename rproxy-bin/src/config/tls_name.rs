@@ -67,9 +67,69 @@ impl fmt::Display for TlsName {
     }
 }
 
+/// A host that is served over TLS though no certificate names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TlsHost {
+    /// Any host, written `*`.
+    Any,
+    /// A name, which may start with `*.`.
+    Name(TlsName),
+}
+
+impl TlsHost {
+    /// Whether `host`, which has no port, is meant.
+    pub fn is(&self, host: &str) -> bool {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        match self {
+            Self::Any => true,
+            Self::Name(name) => match name.as_str().strip_prefix("*.") {
+                Some(parent) => host.split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent)),
+                None => host.eq_ignore_ascii_case(name.as_str()),
+            },
+        }
+    }
+}
+
+impl FromStr for TlsHost {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text {
+            "*" => Ok(Self::Any),
+            name => name.parse().map(Self::Name),
+        }
+    }
+}
+
+impl fmt::Display for TlsHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tls_host_is_one_name_or_all_below_it_or_any() {
+        for (text, host, expected) in [
+            ("a.example", "A.example", true),
+            ("a.example", "a.example.", true),
+            ("a.example", "b.example", false),
+            ("*.example", "a.example", true),
+            ("*.example", "a.b.example", false),
+            ("*.example", "example", false),
+            ("*", "anything", true),
+        ] {
+            assert_eq!(text.parse::<TlsHost>().unwrap().is(host), expected, "{text} {host}");
+        }
+        assert!("a b".parse::<TlsHost>().is_err());
+    }
 
     #[test]
     fn names_are_read_in_lower_case() {

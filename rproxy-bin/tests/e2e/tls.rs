@@ -303,6 +303,50 @@ fn the_upstream_learns_of_the_clients_certificate_and_of_no_claim() {
 }
 
 #[test]
+fn a_host_that_no_certificate_names_gets_421_in_each_mode() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = files(folder.path());
+    let cache = folder.path().to_str().unwrap();
+    let own = [("RPROXY_TLS_CERT", cert.as_str()), ("RPROXY_TLS_KEY", &key)];
+    let local = [("RPROXY_TLS_LOCAL", "true"), ("RPROXY_TLS_CACHE_DIR", cache)];
+    for mode in [own, local] {
+        for (hosts, foreign) in [("", "421"), ("other.test", "421"), ("foreign.test", "200"), ("*", "200")] {
+            let settings = [&mode[..], &[("RPROXY_HTTP_PORT", "0"), ("RPROXY_TLS_HOSTS", hosts)]].concat();
+            let proxy = Proxy::start(echo(), &settings);
+            let port = proxy.address.port();
+            // The server name that is indicated, none for an address; and the host.
+            for (name, host, code) in [
+                ("localhost", "localhost", "200"),
+                ("localhost", "foreign.test", foreign),
+                ("foreign.test", "foreign.test", foreign),
+                ("127.0.0.1", "foreign.test", foreign),
+                ("127.0.0.1", "127.0.0.1", "200"),
+                ("127.0.0.1", "localhost", "200"),
+            ] {
+                for version in ["--http1.1", "--http2"] {
+                    let (resolve, url) = (format!("{name}:{port}:127.0.0.1"), format!("https://{name}:{port}/"));
+                    let host = format!("Host: {host}");
+                    let output = ["-o", "/dev/null", "-w", "%{http_code}"];
+                    let args = [&["-k", version, "--resolve", &resolve, "-H", &host][..], &output, &[&url]].concat();
+                    assert_eq!(curl(&args), code, "{mode:?} {hosts:?}: {name} {host} {version}");
+                }
+            }
+        }
+    }
+}
+
+// RFC 9112 §3.2: HTTP/1.0 knew no Host, as checks of balancers do not.
+#[test]
+fn a_request_without_a_host_contradicts_no_server_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = files(folder.path());
+    let proxy =
+        Proxy::start(echo(), &[("RPROXY_TLS_CERT", &cert), ("RPROXY_TLS_KEY", &key), ("RPROXY_HTTP_PORT", "0")]);
+    let args = ["--http1.0", "--no-alpn", "-H", "Host:", "-o", "/dev/null", "-w", "%{http_code}"];
+    assert_eq!(over_tls(&proxy, &args), "200");
+}
+
+#[test]
 fn each_name_gets_its_pair_and_a_host_of_another_is_misdirected() {
     let folder = tempfile::tempdir().unwrap();
     let params = rcgen::CertificateParams::default();

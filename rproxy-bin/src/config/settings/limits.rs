@@ -42,6 +42,17 @@ pub(super) static SETTINGS: &[Setting] = &[
         show: |c| Some(written_duration(c.limits.idle_timeout)),
     },
     Setting {
+        key: "half_close",
+        heading: HEADING,
+        placeholder: "RULE",
+        default: Fallback::Value("with-request"),
+        help: "When an HTTP/1 client that ends its side of the connection still gets its response",
+        accepted: "with-request (if the end comes within 200 ms of the request), always, never",
+        secret: false,
+        set: |c, t| put(&mut c.half_close, t.parse()),
+        show: |c| Some(c.half_close.to_string()),
+    },
+    Setting {
         key: "send_timeout",
         heading: HEADING,
         placeholder: "DURATION",

@@ -246,4 +246,15 @@ pub(super) static SETTINGS: &[Setting] = &[
         set: |c, t| put(&mut c.tls_local, boolean(t)),
         show: |c| Some(c.tls_local.to_string()),
     },
+    Setting {
+        key: "tls_hosts",
+        heading: HEADING,
+        placeholder: "NAME,...",
+        default: Fallback::Words("none"),
+        help: "Hosts that are served over TLS beside those that the certificates name; others get 421; * for any",
+        accepted: "comma-separated DNS names, which may start with *., or *",
+        secret: false,
+        set: |c, t| put(&mut c.tls_hosts, list(t, str::parse)),
+        show: |c| joined(&c.tls_hosts),
+    },
 ];

@@ -82,7 +82,7 @@ impl Server {
 
     /// A connection that speaks HTTP/1.1.
     pub(crate) fn http1(&self) -> rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream> {
-        let mut config = (*self.client).clone();
+        let mut config = (**self.client.as_ref().expect("a server with TLS")).clone();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let session = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
         let socket = std::net::TcpStream::connect(self.address()).unwrap();

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,23 +32,35 @@ struct Bounds {
     /// Made when a part is waited for, and used again.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
-    failure: Failure,
+    progress: Progress,
 }
 
-/// What became of a body, as the one who answers the request must know it.
+/// The state of a body that the one who answers the request shares.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Failure(Arc<AtomicU8>);
+pub(super) struct Progress(Arc<State>);
 
-impl Failure {
-    fn set(&self, error: RequestBodyError) -> RequestBodyError {
-        self.0.store(error as u8 + 1, Relaxed);
+#[derive(Debug, Default)]
+struct State {
+    failure: AtomicU8,
+    is_answered: AtomicBool,
+}
+
+impl Progress {
+    fn fail(&self, error: RequestBodyError) -> RequestBodyError {
+        self.0.failure.store(error as u8 + 1, Relaxed);
         error
+    }
+
+    /// There is a response. From then on a client may be silent for as long as the exchange lasts: in a bidirectional
+    /// stream it is the other side's turn.
+    pub(super) fn answered(&self) {
+        self.0.is_answered.store(true, Relaxed);
     }
 
     pub(super) fn refusal(&self) -> Option<RequestRefusal> {
         const TOO_LARGE: u8 = RequestBodyError::TooLarge as u8 + 1;
         const TOO_SLOW: u8 = RequestBodyError::TooSlow as u8 + 1;
-        match self.0.load(Relaxed) {
+        match self.0.failure.load(Relaxed) {
             0 => None,
             TOO_LARGE => Some(RequestRefusal::BodyTooLarge),
             TOO_SLOW => Some(RequestRefusal::BodyTooSlow),
@@ -77,10 +89,10 @@ impl<B> GuardBody<B> {
         Self { inner, bounds: None }
     }
 
-    pub(super) fn new(inner: B, max: Option<u64>, timeout: Duration) -> (Self, Failure) {
-        let failure = Failure::default();
-        let bounds = Bounds { left: max, timeout, timer: None, waiting: false, failure: failure.clone() };
-        (Self { inner, bounds: Some(bounds) }, failure)
+    pub(super) fn new(inner: B, max: Option<u64>, timeout: Duration) -> (Self, Progress) {
+        let progress = Progress::default();
+        let bounds = Bounds { left: max, timeout, timer: None, waiting: false, progress: progress.clone() };
+        (Self { inner, bounds: Some(bounds) }, progress)
     }
 }
 
@@ -102,14 +114,14 @@ impl<B: Body> Body for GuardBody<B> {
         };
         match polled {
             Poll::Pending if bounds.is_too_slow(cx) => {
-                Poll::Ready(Some(Err(bounds.failure.set(RequestBodyError::TooSlow))))
+                Poll::Ready(Some(Err(bounds.progress.fail(RequestBodyError::TooSlow))))
             }
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => {
                 bounds.waiting = false;
                 Poll::Ready(Some(bounds.take(frame)))
             }
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(bounds.failure.set(RequestBodyError::Broken)))),
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(bounds.progress.fail(RequestBodyError::Broken)))),
             Poll::Ready(None) => Poll::Ready(None),
         }
     }
@@ -125,6 +137,9 @@ impl<B: Body> Body for GuardBody<B> {
 
 impl Bounds {
     fn is_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.progress.0.is_answered.load(Relaxed) {
+            return false;
+        }
         let timeout = self.timeout;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
         if !self.waiting {
@@ -138,8 +153,46 @@ impl Bounds {
         if let (Some(left), Some(data)) = (&mut self.left, frame.data_ref()) {
             *left = left
                 .checked_sub(data.remaining() as u64)
-                .ok_or_else(|| self.failure.set(RequestBodyError::TooLarge))?;
+                .ok_or_else(|| self.progress.fail(RequestBodyError::TooLarge))?;
         }
         Ok(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http_body_util::BodyExt;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    /// A client that sends nothing.
+    struct Silent;
+
+    impl Body for Silent {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_client_is_too_slow_until_there_is_a_response() {
+        let (mut body, progress) = GuardBody::new(Silent, None, TIMEOUT);
+        assert_eq!(body.frame().await.unwrap().unwrap_err(), RequestBodyError::TooSlow);
+        assert_eq!(progress.refusal(), Some(RequestRefusal::BodyTooSlow));
+
+        let (mut body, progress) = GuardBody::new(Silent, None, TIMEOUT);
+        assert!(timeout(TIMEOUT / 2, body.frame()).await.is_err());
+        progress.answered();
+        assert!(timeout(TIMEOUT * 100, body.frame()).await.is_err(), "it may be silent for as long as it likes");
+        assert_eq!(progress.refusal(), None);
     }
 }

@@ -10,7 +10,7 @@ use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
 
 use super::RequestRefusal;
-use super::body::Failure;
+use super::body::Progress;
 
 pin_project! {
     /// The future of [`GuardService`](super::GuardService).
@@ -28,7 +28,7 @@ pin_project! {
     #[project = StageProject]
     enum Stage<F> {
         Refused { refusal: RequestRefusal },
-        Inner { #[pin] future: F, failure: Option<Failure> },
+        Inner { #[pin] future: F, progress: Option<Progress> },
     }
 }
 
@@ -37,8 +37,8 @@ impl<F> GuardFuture<F> {
         Self { version, stage: Stage::Refused { refusal } }
     }
 
-    pub(super) fn inner(version: Version, future: F, failure: Option<Failure>) -> Self {
-        Self { version, stage: Stage::Inner { future, failure } }
+    pub(super) fn inner(version: Version, future: F, progress: Option<Progress>) -> Self {
+        Self { version, stage: Stage::Inner { future, progress } }
     }
 }
 
@@ -52,12 +52,17 @@ where
         let this = self.project();
         match this.stage.project() {
             StageProject::Refused { refusal } => Poll::Ready(Ok(refuse(*this.version, *refusal))),
-            StageProject::Inner { future, failure } => {
+            StageProject::Inner { future, progress } => {
                 let response = ready!(future.poll(cx))?;
                 // What the inner service made of a body that failed is not what the client did.
-                Poll::Ready(Ok(match failure.as_ref().and_then(Failure::refusal) {
+                Poll::Ready(Ok(match progress.as_ref().and_then(Progress::refusal) {
                     Some(refusal) => refuse(*this.version, refusal),
-                    None => response.map(Either::Left),
+                    None => {
+                        if let Some(progress) = progress {
+                            progress.answered();
+                        }
+                        response.map(Either::Left)
+                    }
                 }))
             }
         }

@@ -59,7 +59,7 @@ impl RequestGuardLayer {
         self
     }
 
-    /// Answers 408 where the next part of a body takes longer than `timeout`. Default 30 s.
+    /// Answers 408 where the next part of a body takes longer than `timeout`, while there is no response yet. Default 30 s.
     pub fn body_timeout(mut self, timeout: Duration) -> Self {
         Arc::make_mut(&mut self.settings).body_timeout = timeout;
         self
@@ -147,8 +147,8 @@ where
         if self.settings.max_body.is_some_and(|max| body.size_hint().lower() > max) {
             return GuardFuture::refused(version, RequestRefusal::BodyTooLarge);
         }
-        let (body, failure) = GuardBody::new(body, self.settings.max_body, self.settings.body_timeout);
-        GuardFuture::inner(version, self.inner.call(Request::from_parts(head, body)), Some(failure))
+        let (body, progress) = GuardBody::new(body, self.settings.max_body, self.settings.body_timeout);
+        GuardFuture::inner(version, self.inner.call(Request::from_parts(head, body)), Some(progress))
     }
 }
 

@@ -165,7 +165,8 @@ where
         T: ClientSocket + Send + 'static,
     {
         let Self { peer, service, settings, draining, open } = self;
-        let service = ConnectionService { inner: service, peer, scheme, tls, watch: Arc::default() };
+        let service =
+            ConnectionService { inner: service, peer, scheme, tls, watch: Arc::default(), kept: Arc::default() };
         tokio::spawn(async move {
             match crate::http1::serve(socket, service, &settings, draining).await {
                 Ok(None) => {}
@@ -182,7 +183,9 @@ where
         T: ClientSocket + Send + 'static,
     {
         let Self { peer, service, settings, draining, open } = self;
-        let service = ConnectionService { inner: service, peer, scheme: Scheme::HTTPS, tls, watch: Arc::default() };
+        let scheme = Scheme::HTTPS;
+        let service =
+            ConnectionService { inner: service, peer, scheme, tls, watch: Arc::default(), kept: Arc::default() };
         spawn_http2(socket, Bytes::new(), service, settings, draining, open);
     }
 }

@@ -106,6 +106,7 @@ pub use self::limits::{Limits, WorstCase};
 pub use self::listen::{Listen, ListenError};
 pub use self::proxy_protocol::ProxyVersions;
 pub use self::server::{Running, Server, ServerError};
+pub use self::service::ClientConnection;
 pub use self::worker::Worker;
 
 /// Request extension: what the TLS handshake agreed on. Absent on plain connections.

@@ -3,10 +3,11 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
 use http::uri::Scheme;
 use http::{Extensions, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -27,11 +28,20 @@ pub(crate) struct ConnectionService<S> {
     pub(crate) scheme: Scheme,
     pub(crate) tls: Option<TlsInfo>,
     pub(crate) watch: Arc<Watch>,
+    pub(crate) kept: Arc<OnceLock<ClientConnection>>,
 }
+
+/// Request extension: what is kept for the connection of the client, and dropped with it, such as a connection to a backend
+/// that the client has authenticated. Present from the first request on that authenticates a connection (NTLM, Negotiate).
+///
+/// A bare type, as [`InterimRelay`](crate::InterimRelay) is one: any crate that names it means the same extension.
+pub type ClientConnection = Arc<Mutex<Extensions>>;
 
 impl<S> ConnectionService<S> {
     /// Adds what the connection knows.
-    pub(crate) fn extend(&self, extensions: &mut Extensions) {
+    pub(crate) fn extend<B>(&self, request: &mut Request<B>) {
+        let is_kept = self.kept.get().is_some() || authenticates_connection(request.headers());
+        let extensions = request.extensions_mut();
         if extensions.is_empty() {
             extensions.clone_from(&ROOM);
         }
@@ -40,7 +50,19 @@ impl<S> ConnectionService<S> {
         if let Some(tls) = &self.tls {
             extensions.insert(tls.clone());
         }
+        if is_kept {
+            extensions.insert(ClientConnection::clone(self.kept.get_or_init(Arc::default)));
+        }
     }
+}
+
+/// Whether these fields authenticate a connection and not a request (RFC 4559 §4).
+fn authenticates_connection(headers: &HeaderMap) -> bool {
+    let is_scheme = |value: &HeaderValue| {
+        let scheme = value.as_bytes().split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
+    };
+    [AUTHORIZATION, PROXY_AUTHORIZATION].iter().any(|name| headers.get(name).is_some_and(is_scheme))
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for ConnectionService<S>
@@ -81,7 +103,7 @@ where
 
     fn begin(&self, mut request: Request<RequestBody>) -> CallFuture<S, S::Future> {
         let (in_flight, refused) = self.watch.call();
-        self.extend(request.extensions_mut());
+        self.extend(&mut request);
         if let Some(refused) = refused {
             request.extensions_mut().insert(refused);
         }

@@ -134,7 +134,7 @@ where
             let mut request = plain.request.map(|()| RequestBody::default());
             // What is left of them is in the request, and goes with it.
             drop(bytes);
-            service.extend(request.extensions_mut());
+            service.extend(&mut request);
             let interim = interim.get_or_insert_with(Interim::new);
             if !asked.is_http10 {
                 // RFC 9110 §15.2: HTTP/1.0 has no interim responses.

@@ -48,6 +48,7 @@ impl Client {
                 scheme: Scheme::HTTP,
                 tls: None,
                 watch: Arc::new(Watch::default()),
+                kept: Arc::default(),
             };
             serve(near, service, &settings, is_draining).await.map(|prior| assert!(prior.is_none()))
         });

@@ -194,6 +194,7 @@ fn backends(config: &Config) -> Result<Backends, StackError> {
         .read_timeout(config.upstream_read_timeout)
         .request_timeout(config.upstream_request_timeout)
         .max_connections(config.upstream_max_connections.map(NonZeroUsize::get))
+        .http2_ping_interval(config.upstream_http2_ping_interval)
         .retries(config.upstream_retries)
         .hold(config.upstream_hold);
     if let Some(path) = &config.upstream_health_path {

@@ -223,7 +223,7 @@ fn way(config: &Config) -> Vec<Option<String>> {
 
 /// The settings that differ and are not part of what a reload replaces.
 fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
-    const REPLACED: [&str; 56] = [
+    const REPLACED: [&str; 57] = [
         "blocked_paths",
         "body_timeout",
         "cache_max_object",
@@ -263,6 +263,7 @@ fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
         "upstream_health_interval",
         "upstream_health_path",
         "upstream_hold",
+        "upstream_http2_ping_interval",
         "upstream_key",
         "upstream_max_connections",
         "upstream_read_timeout",

@@ -2,20 +2,23 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
 
+use crate::ClientConnection;
+use crate::bound;
 use crate::deadline::{Deadline, Patience};
 use crate::error::{BodyError, BoxError};
 use crate::http1::Http1;
+use crate::http2::{Download, TunnelBody};
 use crate::pool::Pool;
 use crate::service::Member;
 use crate::trailers;
@@ -23,63 +26,75 @@ use crate::trailers;
 /// The body of a request as it is sent. One that is empty can be sent again.
 pub(crate) struct RequestBody<B: Body> {
     /// What was taken out of the body already.
-    ahead: Option<B::Data>,
+    ahead: Option<Chunk<B::Data>>,
     body: Option<B>,
-    /// Told of what is taken, where somebody watches.
-    progress: Option<Watched>,
+    /// The trailer section, if that was taken out, too.
+    trailers: Option<HeaderMap>,
 }
 
 impl<B: Body> RequestBody<B> {
     pub(crate) fn empty() -> Self {
-        Self { ahead: None, body: None, progress: None }
+        Self { ahead: None, body: None, trailers: None }
     }
 
     pub(crate) fn new(body: B) -> Self {
-        Self { ahead: None, body: (!body.is_end_stream()).then_some(body), progress: None }
+        Self { ahead: None, body: (!body.is_end_stream()).then_some(body), trailers: None }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.ahead.is_none() && self.body.is_none()
+        self.ahead.is_none() && self.body.is_none() && self.trailers.is_none()
     }
 
-    /// Puts back what was taken out.
-    pub(crate) fn preceded_by(self, data: B::Data) -> Self {
+    /// Puts back a frame that was taken out.
+    pub(crate) fn preceded_by(self, data: Chunk<B::Data>) -> Self {
         Self { ahead: Some(data), ..self }
     }
 
-    /// Tells `progress` of what is taken.
-    pub(crate) fn watched(self, progress: &Arc<Progress>) -> Self {
-        if self.is_empty() {
-            progress.ended();
-            return self;
+    /// Puts back all that was taken out.
+    pub(crate) fn replayed(self, data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        let ahead = (!data.is_empty()).then_some(Chunk::Again(data));
+        // After its trailers there is nothing left of a body.
+        let body = if trailers.is_some() { None } else { self.body };
+        Self { ahead, body, trailers }
+    }
+}
+
+/// A part of a request's content.
+pub(crate) enum Chunk<D> {
+    /// As the client's side of the proxy has it.
+    New(D),
+    /// Sent before.
+    Again(Bytes),
+}
+
+impl<D: Buf> Buf for Chunk<D> {
+    fn remaining(&self) -> usize {
+        match self {
+            Self::New(data) => data.remaining(),
+            Self::Again(data) => data.remaining(),
         }
-        Self { progress: Some(Watched(Arc::clone(progress))), ..self }
-    }
-}
-
-/// How far the client has come with its body.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    ended: OnceLock<Instant>,
-}
-
-impl Progress {
-    fn ended(&self) {
-        self.ended.get_or_init(Instant::now);
     }
 
-    /// When it ended.
-    pub(crate) fn last(&self) -> Option<Instant> {
-        self.ended.get().copied()
+    fn chunk(&self) -> &[u8] {
+        match self {
+            Self::New(data) => data.chunk(),
+            Self::Again(data) => data.chunk(),
+        }
     }
-}
 
-/// Ends with the body: one that is dropped is not waited for any longer.
-struct Watched(Arc<Progress>);
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::New(data) => data.advance(count),
+            Self::Again(data) => data.advance(count),
+        }
+    }
 
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.0.ended();
+    fn copy_to_bytes(&mut self, length: usize) -> Bytes {
+        match self {
+            // Without a copy, where it is `Bytes` already.
+            Self::New(data) => data.copy_to_bytes(length),
+            Self::Again(data) => data.copy_to_bytes(length),
+        }
     }
 }
 
@@ -90,32 +105,29 @@ impl<B> Body for RequestBody<B>
 where
     B: Body + Unpin,
 {
-    type Data = B::Data;
+    type Data = Chunk<B::Data>;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
         if let Some(data) = self.ahead.take() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         match &mut self.body {
             Some(body) => {
                 let mut polled = ready!(Pin::new(body).poll_frame(cx));
-                if polled.is_none() {
-                    self.progress = None;
-                }
                 if let Some(Ok(frame)) = &mut polled
                     && let Some(trailers) = frame.trailers_mut()
                 {
                     trailers::keep_checks(trailers);
                 }
-                Poll::Ready(polled)
+                Poll::Ready(polled.map(|frame| frame.map(|frame| frame.map_data(Chunk::New))))
             }
-            None => Poll::Ready(None),
+            None => Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_none() && self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.ahead.is_none() && self.trailers.is_none() && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -144,18 +156,47 @@ enum Kind<B: Body + 'static> {
     Http1 {
         /// Given back when the body has ended.
         connection: Option<Box<Http1<B>>>,
-        pool: Arc<Pool<B>>,
+        home: Home<B>,
     },
-    /// Something else drives the connection: HTTP/2, an upgrade.
     // Boxed: it is large, and HTTP/1.1 is the usual case.
+    Http2(Box<Download>),
+    /// Something else drives the connection: an upgrade, a tunnel.
     Driven(Box<Driven>),
     Full {
         body: Full<Bytes>,
     },
 }
 
+/// Where an HTTP/1.1 connection goes after the response.
+pub(crate) enum Home<B: Body + 'static> {
+    Pool(Arc<Pool<B>>),
+    /// For further requests of the same client, because the backend may have authenticated it.
+    Client(ClientConnection, Arc<Member>),
+    /// It is closed.
+    None,
+}
+
+impl<B> Home<B>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    fn put(&self, connection: Box<Http1<B>>) {
+        match self {
+            Self::Pool(pool) => pool.put(connection),
+            Self::Client(client, member) => bound::put(client, member, connection),
+            Self::None => {}
+        }
+    }
+}
+
+/// The body of a response to an upgrade or a tunnel.
+pub(crate) enum Switched {
+    Http1(Incoming),
+    Http2(TunnelBody),
+}
+
 struct Driven {
-    incoming: Incoming,
+    body: Switched,
     patience: Patience,
     /// Made when there is something to wait for.
     deadline: Option<Deadline>,
@@ -163,20 +204,45 @@ struct Driven {
 
 impl Driven {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Poll::Ready(polled) = Pin::new(&mut self.incoming).poll_frame(cx) {
+        let polled = match &mut self.body {
+            Switched::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Http),
+            Switched::Http2(body) => Pin::new(body).poll_frame(cx),
+        };
+        if let Poll::Ready(polled) = polled {
             if let Some(deadline) = &mut self.deadline {
                 deadline.is_answered();
             }
-            return Poll::Ready(polled.map(|frame| frame.map(trailers::filtered).map_err(BodyError::Http)));
+            return Poll::Ready(polled.map(|frame| frame.map(trailers::filtered)));
         }
         ready!(self.deadline.get_or_insert_with(Deadline::new).poll_silence(cx, &self.patience));
         Poll::Ready(Some(Err(BodyError::Timeout)))
     }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Switched::Http1(incoming) => incoming.is_end_stream(),
+            Switched::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Switched::Http1(incoming) => incoming.size_hint(),
+            Switched::Http2(body) => body.size_hint(),
+        }
+    }
 }
 
 impl<B: Body + 'static> UpstreamBody<B> {
-    pub(crate) fn driven(incoming: Incoming, patience: Patience) -> Self {
-        Self { kind: Kind::Driven(Box::new(Driven { incoming, patience, deadline: None })), lease: None }
+    pub(crate) fn driven(body: Switched, patience: Patience) -> Self {
+        Self { kind: Kind::Driven(Box::new(Driven { body, patience, deadline: None })), lease: None }
+    }
+
+    pub(crate) fn http2(download: Box<Download>) -> Self {
+        if download.is_end_stream() {
+            return Self::full(Bytes::new());
+        }
+        Self { kind: Kind::Http2(download), lease: None }
     }
 
     pub(crate) fn full(body: Bytes) -> Self {
@@ -188,6 +254,7 @@ impl<B: Body + 'static> fmt::Debug for UpstreamBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.kind {
             Kind::Http1 { .. } => "UpstreamBody(HTTP/1.1)",
+            Kind::Http2(_) => "UpstreamBody(HTTP/2)",
             Kind::Driven(_) => "UpstreamBody(driven)",
             Kind::Full { .. } => "UpstreamBody(full)",
         })
@@ -225,12 +292,12 @@ impl<B> UpstreamBody<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    pub(crate) fn http1(connection: Box<Http1<B>>, pool: Arc<Pool<B>>) -> Self {
+    pub(crate) fn http1(connection: Box<Http1<B>>, home: Home<B>) -> Self {
         if connection.has_ended() {
-            pool.put(connection);
+            home.put(connection);
             return Self { kind: Kind::Full { body: Full::default() }, lease: None };
         }
-        Self { kind: Kind::Http1 { connection: Some(connection), pool }, lease: None }
+        Self { kind: Kind::Http1 { connection: Some(connection), home }, lease: None }
     }
 
     /// Gives the lease back with the end of the body.
@@ -249,7 +316,7 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         match &mut this.kind {
-            Kind::Http1 { connection: slot, pool } => {
+            Kind::Http1 { connection: slot, home } => {
                 let Some(connection) = slot else { return Poll::Ready(None) };
                 let polled = ready!(connection.poll_body(cx));
                 let has_failed = matches!(polled, Some(Err(_)));
@@ -257,9 +324,16 @@ where
                     && let Some(connection) = slot.take()
                     && !has_failed
                 {
-                    pool.put(connection);
+                    home.put(connection);
                 }
                 if slot.is_none() {
+                    this.lease = None;
+                }
+                Poll::Ready(polled)
+            }
+            Kind::Http2(download) => {
+                let polled = ready!(download.poll_frame(cx));
+                if download.is_end_stream() {
                     this.lease = None;
                 }
                 Poll::Ready(polled)
@@ -272,7 +346,8 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Http1 { connection, .. } => connection.is_none(),
-            Kind::Driven(driven) => driven.incoming.is_end_stream(),
+            Kind::Http2(download) => download.is_end_stream(),
+            Kind::Driven(driven) => driven.is_end_stream(),
             Kind::Full { body } => body.is_end_stream(),
         }
     }
@@ -283,7 +358,8 @@ where
                 connection.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
             Kind::Http1 { connection: None, .. } => SizeHint::with_exact(0),
-            Kind::Driven(driven) => driven.incoming.size_hint(),
+            Kind::Http2(download) => download.size_hint(),
+            Kind::Driven(driven) => driven.size_hint(),
             Kind::Full { body } => body.size_hint(),
         }
     }

@@ -35,6 +35,7 @@ pub struct Builder {
     max_idle: usize,
     max_connections: Option<usize>,
     queue_timeout: Duration,
+    http2_ping_interval: Option<Duration>,
     retries: u32,
     max_failures: u32,
     hold: Duration,
@@ -54,6 +55,7 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     pub(crate) max_idle: usize,
     pub(crate) queue_timeout: Duration,
+    pub(crate) http2_ping_interval: Option<Duration>,
     pub(crate) retries: u32,
     pub(crate) budget: RetryBudget,
     pub(crate) hold: Duration,
@@ -75,6 +77,7 @@ impl Default for Builder {
             max_idle: 128,
             max_connections: None,
             queue_timeout: Duration::from_secs(5),
+            http2_ping_interval: None,
             retries: 1,
             max_failures: 5,
             hold: Duration::ZERO,
@@ -150,9 +153,17 @@ impl Builder {
         self
     }
 
-    /// How long a request waits for one of [`max_connections`](Self::max_connections); then 503. Default 5 s.
+    /// How long a request waits for one of [`max_connections`](Self::max_connections), or for a stream of an HTTP/2
+    /// connection; then 503. Default 5 s.
     pub fn queue_timeout(mut self, timeout: Duration) -> Self {
         self.queue_timeout = timeout;
+        self
+    }
+
+    /// Sends a PING on an HTTP/2 connection that has been silent for this long, and closes it when there is no answer
+    /// within 20 s. gRPC servers allow one in five minutes, and end connections that send more. Default none.
+    pub fn http2_ping_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.http2_ping_interval = interval.into();
         self
     }
 
@@ -263,6 +274,7 @@ impl Builder {
             idle_timeout: self.idle_timeout,
             max_idle: self.max_idle,
             queue_timeout: self.queue_timeout,
+            http2_ping_interval: self.http2_ping_interval,
             retries: self.retries,
             budget: RetryBudget::new(),
             hold: self.hold,

@@ -16,7 +16,7 @@ use crate::connect::{Connected, Speak};
 use crate::deadline::Patience;
 use crate::error::ProxyError;
 use crate::http1::{Http1, SendError};
-use crate::http2::handshake;
+use crate::http2::send_alone;
 use crate::rewrite::{to_http1, to_http2};
 use crate::service::Member;
 
@@ -132,14 +132,13 @@ async fn ask(settings: &Settings, member: &Member, check: &HealthCheck) -> Resul
     let mut request = Request::new(RequestBody::<Empty<Bytes>>::empty());
     *request.uri_mut() = Uri::from(check.path.clone());
     request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("rproxy-health-check"));
-    let Connected { socket, is_http2, .. } = settings.connector.connect(&member.backend, Speak::Any).await?;
+    let Connected { socket, is_http2, .. } = settings.connector.connect(&member.backend, Speak::Any, &[]).await?;
+    let patience = Patience { head: check.timeout, silence: check.timeout, until: None };
     let status = if is_http2 {
         to_http2(&mut request, &member.backend).map_err(ProxyError::from)?;
-        let (mut sender, _) = handshake(socket).await?;
-        sender.send_request(request).await.map_err(crate::http2::failed)?.status()
+        send_alone(socket, &mut request, patience).await.map_err(|failed| failed.error)?.status()
     } else {
         to_http1(&mut request, &member.backend.host);
-        let patience = Patience { head: check.timeout, silence: check.timeout, until: None };
         match Http1::new(socket, None).send(&mut request, patience).await {
             Ok(response) => response.status(),
             Err(SendError::Failed(error)) => return Err(error.into()),

@@ -42,29 +42,84 @@ pub(crate) struct Connected {
     pub(crate) is_http2: bool,
     /// Until when it may be used for further requests; `None` for as long as it lasts.
     pub(crate) until: Option<Instant>,
+    /// The address that was connected to, and all that the name stands for; of backends that have a name.
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) addresses: Vec<IpAddr>,
 }
 
 impl Connector {
-    pub(crate) async fn connect(&self, backend: &Backend, speak: Speak) -> Result<Connected, ProxyError> {
-        match timeout(self.timeout, self.connect_untimed(backend, speak)).await {
+    /// Connects, to an address that is not among `have` if there is one.
+    pub(crate) async fn connect(
+        &self,
+        backend: &Backend,
+        speak: Speak,
+        have: &[IpAddr],
+    ) -> Result<Connected, ProxyError> {
+        let connecting = async {
+            let found = self.find(backend).await?;
+            self.connect_to(backend, speak, found, have, false).await
+        };
+        match timeout(self.timeout, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(ProxyError::new(ProxyErrorKind::ConnectionTimeout)),
         }
     }
 
-    async fn connect_untimed(&self, backend: &Backend, speak: Speak) -> Result<Connected, ProxyError> {
+    /// Connects to an address of the backend that is not among `have`; to none if all are.
+    pub(crate) async fn connect_elsewhere(
+        &self,
+        backend: &Backend,
+        have: &[IpAddr],
+    ) -> Result<Option<Connected>, ProxyError> {
+        let found = self.find(backend).await?;
+        match &found {
+            Some(found) if found.ips.iter().any(|ip| !have.contains(ip)) => {}
+            _ => return Ok(None),
+        }
+        self.connect_to(backend, Speak::Any, found, have, true).await.map(Some)
+    }
+
+    /// The addresses of the backend's name, if it has one.
+    async fn find(&self, backend: &Backend) -> Result<Option<Addresses>, ProxyError> {
+        match &backend.location {
+            Location::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => {
+                let resolver = self.resolver.as_ref().ok_or_else(|| ProxyError::new(ProxyErrorKind::DnsError))?;
+                resolver.lookup(host).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn connect_to(
+        &self,
+        backend: &Backend,
+        speak: Speak,
+        found: Option<Addresses>,
+        have: &[IpAddr],
+        is_strict: bool,
+    ) -> Result<Connected, ProxyError> {
         let is_http2 = backend.protocol == Protocol::H2c;
         let (host, port) = match &backend.location {
             Location::Tcp { host, port } => (host.as_str(), *port),
             Location::Unix(path) => {
                 let socket = UnixStream::connect(path).await.map(Socket::Unix).map_err(not_connected)?;
-                return Ok(Connected { socket, is_http2, until: None });
+                return Ok(Connected { socket, is_http2, until: None, address: None, addresses: Vec::new() });
             }
         };
-        let (stream, until) = self.tcp(host, port).await?;
+        let (stream, until, address, addresses) = match found {
+            None => {
+                let ip = host.parse::<IpAddr>().map_err(|error| ProxyError::caused(ProxyErrorKind::DnsError, error))?;
+                let stream = TcpStream::connect(SocketAddr::new(ip, port)).await.map_err(not_connected)?;
+                (stream, None, None, Vec::new())
+            }
+            Some(Addresses { ips, until }) => {
+                let (stream, address) = self.tcp(&ips, port, have, is_strict).await?;
+                (stream, Some(until), Some(address), ips)
+            }
+        };
         let _ = stream.set_nodelay(true);
         let Some(tls) = self.tls.as_ref().filter(|_| backend.protocol == Protocol::Https) else {
-            return Ok(Connected { socket: Socket::Tcp(stream), is_http2, until });
+            return Ok(Connected { socket: Socket::Tcp(stream), is_http2, until, address, addresses });
         };
         let name = match &tls.server_name {
             Some(name) => name.clone(),
@@ -75,26 +130,31 @@ impl Connector {
         match TlsConnector::from(Arc::clone(config)).connect(name, stream).await {
             Ok(stream) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                Ok(Connected { socket: Socket::Tls(Box::new(stream)), is_http2, until })
+                let socket = Socket::Tls(Box::new(stream));
+                Ok(Connected { socket, is_http2, until, address, addresses })
             }
             Err(error) => Err(no_handshake(error)),
         }
     }
 
-    async fn tcp(&self, host: &str, port: u16) -> Result<(TcpStream, Option<Instant>), ProxyError> {
-        if let Ok(ip) = host.parse::<IpAddr>() {
-            let stream = TcpStream::connect(SocketAddr::new(ip, port)).await.map_err(not_connected)?;
-            return Ok((stream, None));
-        }
-        let Some(resolver) = &self.resolver else { return Err(ProxyError::new(ProxyErrorKind::DnsError)) };
-        let Addresses { ips, until } = resolver.lookup(host).await?;
+    /// Connects to one of `ips`, to those that are not among `have` first, or only to those.
+    async fn tcp(
+        &self,
+        ips: &[IpAddr],
+        port: u16,
+        have: &[IpAddr],
+        is_strict: bool,
+    ) -> Result<(TcpStream, IpAddr), ProxyError> {
         // Another one first each time, so that all of them have their share. One that does not answer leaves time for
         // the others.
         let (first, within) = (fastrand::usize(..ips.len()), self.timeout / ips.len() as u32);
+        let in_turn = || ips[first..].iter().chain(&ips[..first]);
+        let missing = in_turn().filter(|ip| !have.contains(ip));
+        let others = in_turn().filter(|ip| !is_strict && have.contains(ip));
         let mut error = ProxyError::new(ProxyErrorKind::ConnectionTimeout);
-        for ip in ips[first..].iter().chain(&ips[..first]) {
+        for ip in missing.chain(others) {
             match timeout(within, TcpStream::connect(SocketAddr::new(*ip, port))).await {
-                Ok(Ok(stream)) => return Ok((stream, Some(until))),
+                Ok(Ok(stream)) => return Ok((stream, *ip)),
                 Ok(Err(why)) => error = not_connected(why),
                 Err(_) => {}
             }

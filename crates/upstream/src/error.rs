@@ -29,7 +29,13 @@ pub enum BodyError {
     /// The backend paused for too long, or the time for the whole exchange is up.
     #[error("the backend took too long within a body")]
     Timeout,
-    /// HTTP/2, or what follows a switch of protocols, failed.
+    /// The backend reset the HTTP/2 stream before the end of the body, with this error code (RFC 9113 §7).
+    #[error("the backend reset the stream within a body, with error code {0}")]
+    Reset(u32),
+    /// The body of the request broke off, which ends the exchange.
+    #[error("the body of the request broke off within the response: {0}")]
+    Request(String),
+    /// The response to a request for an upgrade or a tunnel failed.
     #[error(transparent)]
     Http(hyper::Error),
 }

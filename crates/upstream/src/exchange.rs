@@ -21,11 +21,11 @@ pub(crate) async fn exchange<B>(
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let settings = &*worker.settings;
+    let settings = &worker.settings;
     let patience = Patience { head: settings.timeout, silence: settings.read_timeout, until };
     let mut course = Course { key: key(worker, request), tried: Vec::new(), repeated: 0, hold: Hold::Not, error: None };
     loop {
-        let Some(link) = worker.choose(&course) else {
+        let Some(link) = worker.bound(request, &course).or_else(|| worker.choose(&course)) else {
             // Nobody is left to ask.
             match Box::pin(course.hold(worker)).await {
                 true => continue,

@@ -26,15 +26,24 @@
 //!
 //! A connection serves one request at a time and is kept for the next, the most recently used first. It is driven by
 //! the request that uses it, in the same task: no channel between tasks, no spawn, and dropping the response drops the
-//! connection, so a client that goes away cancels its request at the backend. Bodies stream both ways. HTTP/2, in clear
-//! with prior knowledge or over TLS where the backend prefers it (ALPN), has one connection that all requests share.
+//! connection, so a client that goes away cancels its request at the backend. Bodies stream both ways.
+//!
+//! HTTP/2, in clear with prior knowledge or over TLS where the backend prefers it (ALPN), has connections that all requests
+//! share, one for each address of the backend's name. Another one is made when the streams that the backend allows are
+//! used up, and in place of one that is going away (GOAWAY). A request that a connection did not process (RFC 9113 §8.7) is
+//! sent on another, whatever its method, unless more than 32 KiB of its content were sent. The connection's flow-control
+//! window has room for the windows of all its streams, so that nobody waits for a response that somebody else does not read.
 //!
 //! `Host` is passed unchanged. A request with the extension [`hyper::ext::Protocol`] `websocket`
 //! and the method GET is sent as an HTTP/1.1 upgrade on a connection of its own; the `101` carries
 //! [`hyper::upgrade::OnUpgrade`]. To a backend that is `h2c`, or that speaks nothing but HTTP/2 over TLS, it is sent as an
-//! extended CONNECT (RFC 8441), if the backend takes those; the `101` then carries the extension, too.
+//! extended CONNECT (RFC 8441), if the backend takes those, again on a connection of its own; the `101` then carries the
+//! extension, too.
 //!
-//! Interim responses (RFC 9110 §15.2) of HTTP/1.1 backends go to the request's [`InterimRelay`], if it has one.
+//! A connection that a backend has authenticated, by NTLM or Negotiate, serves one client: it is kept in the request's
+//! [`ClientConnection`], or closed.
+//!
+//! Interim responses (RFC 9110 §15.2) go to the request's [`InterimRelay`], if it has one.
 //!
 //! Clones share their idle connections. [`Backends::upstream`] gives one that keeps its own, for a
 //! worker thread, and still shares what is known of the backends' health.
@@ -49,6 +58,7 @@
 //!
 //! | What happens | What is done |
 //! |---|---|
+//! | an HTTP/2 connection did not process the request (GOAWAY, REFUSED_STREAM) | it is sent on another one, up to 16 times (refused: 3 times) |
 //! | a kept connection turns out to be closed | the request is sent on a new one, if nothing of it was sent, or it is idempotent and has no content (RFC 9110 §9.2.2) |
 //! | a backend can't be reached | the next one is asked; this one is left alone for 250 ms, then twice as long, up to 30 s, and tried by one request at a time |
 //! | a backend closes without an answer | another one is asked, for the same kind of request, [so often](Builder::retries) and within a budget |
@@ -67,7 +77,9 @@
 //! | [between parts of a response body](Builder::read_timeout) | 5 min |
 //! | [whole exchange](Builder::request_timeout) | none |
 //! | [idle connections](Builder::max_idle), [for](Builder::idle_timeout) | 128, 60 s |
-//! | [connections](Builder::max_connections), [wait for one](Builder::queue_timeout) | any number, 5 s |
+//! | [HTTP/1.1 connections](Builder::max_connections), [wait for one](Builder::queue_timeout) | any number, 5 s |
+//! | HTTP/2 connections to a backend, streams of each | 256, 100 or what the backend allows |
+//! | requests that wait for a stream | 4096 for each backend, then 503 |
 //! | response head | 64 KiB, 128 fields |
 //!
 //! ```
@@ -97,6 +109,7 @@ mod attempt;
 mod backend;
 mod balance;
 mod body;
+mod bound;
 mod budget;
 mod builder;
 mod check;
@@ -128,8 +141,10 @@ pub use self::body::UpstreamBody;
 pub use self::builder::{Backends, BuildError, Builder};
 pub use self::check::HealthCheck;
 pub use self::error::{BodyError, ProxyError, ProxyErrorKind};
-pub use self::http1::EXCHANGE;
 pub use self::service::{ResponseFuture, Upstream};
+
+/// The most that one exchange can make an [`Upstream`] hold, in bytes, over HTTP/1.1 or HTTP/2.
+pub const EXCHANGE: usize = if http1::EXCHANGE > http2::EXCHANGE { http1::EXCHANGE } else { http2::EXCHANGE };
 
 /// Request extension: takes the interim responses of the backend, `102` and `103 Early Hints` above all, to the client.
 /// Absent, they are dropped.
@@ -137,3 +152,9 @@ pub use self::service::{ResponseFuture, Upstream};
 /// A bare function: whoever serves the client, `rproxy-server` for one, names the same type, and needs nothing else to know
 /// of this crate.
 pub type InterimRelay = std::sync::Arc<dyn Fn(http::Response<()>) + Send + Sync>;
+
+/// Request extension: what is kept for the connection of the client, and dropped with it. Connections that a backend has
+/// authenticated (NTLM, Negotiate) are kept there for further requests of the same client. Absent, they are closed.
+///
+/// A bare type, as [`InterimRelay`] is.
+pub type ClientConnection = std::sync::Arc<std::sync::Mutex<http::Extensions>>;

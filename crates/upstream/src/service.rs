@@ -15,14 +15,16 @@ use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
+use crate::ClientConnection;
 use crate::backend::Backend;
 use crate::balance::{Candidate, Turns, choose};
 use crate::body::{RequestBody, UpstreamBody};
+use crate::bound;
 use crate::builder::{Builder, Settings};
 use crate::error::{BoxError, ProxyError, ProxyErrorKind};
 use crate::exchange::{Course, exchange};
 use crate::health::Health;
-use crate::http2::Http2;
+use crate::http2;
 use crate::pool::Pool;
 use crate::slots::Slots;
 
@@ -43,7 +45,7 @@ pub(crate) struct Link<B: Body + 'static> {
     pub(crate) index: usize,
     pub(crate) member: Arc<Member>,
     pub(crate) http1: Arc<Pool<B>>,
-    pub(crate) http2: Http2<B>,
+    pub(crate) http2: Arc<http2::Pool>,
 }
 
 /// A backend, and what all workers know of it.
@@ -99,11 +101,26 @@ where
                 let pool: Weak<Pool<B>> = Arc::downgrade(&http1);
                 slots.register(pool);
             }
-            Link { index, member: Arc::clone(member), http1, http2: Http2::new() }
+            let http2 = http2::Pool::new(Arc::clone(&settings), Arc::clone(member));
+            Link { index, member: Arc::clone(member), http1, http2 }
         };
         let links: Vec<_> = settings.members.iter().enumerate().map(link).collect();
         let weights: Vec<_> = links.iter().map(Candidate::weight).collect();
         Self { worker: Arc::new(Worker { turns: Turns::new(&weights), settings, links }) }
+    }
+}
+
+impl<B> Worker<B>
+where
+    B: Body<Data: Send> + Send + 'static,
+{
+    /// The backend that has authenticated the client's connection, if there is one: another would not know the client.
+    pub(crate) fn bound(&self, request: &Request<RequestBody<B>>, course: &Course) -> Option<&Link<B>> {
+        if self.links.len() == 1 || !course.tried.is_empty() {
+            return None;
+        }
+        let client = request.extensions().get::<ClientConnection>()?;
+        self.links.iter().find(|link| bound::is_bound::<B>(client, &link.member))
     }
 }
 

@@ -17,6 +17,7 @@ impl Default for Config {
             upstream_read_timeout: Duration::from_secs(5 * 60),
             upstream_request_timeout: None,
             upstream_max_connections: None,
+            upstream_http2_ping_interval: None,
             upstream_retries: 1,
             upstream_hold: Duration::ZERO,
             upstream_health_path: None,

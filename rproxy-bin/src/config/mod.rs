@@ -112,6 +112,8 @@ pub struct Config {
     pub upstream_request_timeout: Option<Duration>,
     /// HTTP/1.1 connections to each backend; `None` for any number.
     pub upstream_max_connections: Option<NonZeroUsize>,
+    /// Silence on an HTTP/2 connection after which a PING is sent; `None` for no pings.
+    pub upstream_http2_ping_interval: Option<Duration>,
     /// How often a request is sent to another backend, where that is safe.
     pub upstream_retries: u32,
     /// How long requests wait for a backend that can't be reached.

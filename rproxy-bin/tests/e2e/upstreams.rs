@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::{WebSocketStream, connect_async};
 
-use crate::support::upstream::{Nginx, answering, ok};
-use crate::support::{PATIENCE, Proxy, connect, free_port, get, read_answer, request};
+use crate::support::upstream::{Nginx, answering, ok, read_head, scripted};
+use crate::support::{PATIENCE, Proxy, connect, free_port, get, has, read_answer, request};
 
 /// Writes an authority, a server's certificate for `app.internal` and a client's for `rproxy`, all PEM.
 fn certificates(folder: &Path) {
@@ -114,6 +115,72 @@ fn requests_wait_while_the_only_backend_restarts() {
         let answer = read_answer(stream).unwrap();
         assert_eq!((answer.status, answer.body.as_str()), (200, "here"), "{}", proxy.log());
     }
+}
+
+#[test]
+fn a_connection_that_a_backend_has_authenticated_serves_one_client() {
+    // As IIS does NTLM: the connection belongs to the user that has authenticated on it.
+    let backend = scripted(|mut stream| {
+        let mut user = None;
+        while let Some(head) = read_head(&mut stream) {
+            let authorization = head.lines().find_map(|line| line.strip_prefix("authorization: NTLM "));
+            user = user.or(authorization.filter(|name| *name != "type1").map(str::to_owned));
+            let answer = match &user {
+                Some(user) => ok(user),
+                None => "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: NTLM x\r\ncontent-length: 0\r\n\r\n".to_owned(),
+            };
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    let proxy = Proxy::start(backend, &[]);
+    let (mut alice, mut bob) = (connect(proxy.address), connect(proxy.address));
+    let mut ask = |stream: &mut TcpStream, authorization: &str| {
+        stream
+            .write_all(format!("GET /private HTTP/1.1\r\nhost: a.example\r\n{authorization}\r\n").as_bytes())
+            .unwrap();
+        let answer = read_answer(stream).unwrap();
+        (answer.status, answer.body)
+    };
+    assert_eq!(ask(&mut alice, "").0, 401);
+    assert_eq!(ask(&mut alice, "authorization: NTLM type1\r\n").0, 401);
+    assert_eq!(ask(&mut bob, "").0, 401);
+    for authorization in ["authorization: NTLM alice\r\n", "", ""] {
+        assert_eq!(ask(&mut alice, authorization), (200, "alice".to_owned()));
+        assert_eq!(ask(&mut bob, "").0, 401);
+        assert_eq!(ask(&mut connect(proxy.address), "").0, 401);
+    }
+}
+
+#[test]
+fn no_request_fails_while_an_http2_backend_ends_connections_and_reloads() {
+    const REQUESTS: usize = 8000;
+    let port = free_port();
+    let server = format!("listen 127.0.0.1:{port} http2; keepalive_requests 50; location / {{ return 200 here; }}");
+    let Some(nginx) = Nginx::start(&server).filter(|_| has("h2load")) else { return };
+    let upstream = format!("h2c://127.0.0.1:{port}");
+    let settings =
+        [("RPROXY_LISTEN", "127.0.0.1:0"), ("RPROXY_UPSTREAM", &upstream), ("RPROXY_RATE_LIMIT_ENABLED", "false")];
+    let proxy = Proxy::run(&[], &settings);
+    let load = Command::new("h2load")
+        .args(["--h1", "-n", &REQUESTS.to_string(), "-c", "150", &format!("http://{}/", proxy.address)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let load = std::thread::spawn(move || load.wait_with_output().unwrap());
+    let mut reloads = 0;
+    while !load.is_finished() {
+        if reloads < 5 {
+            nginx.reload();
+            reloads += 1;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let report = String::from_utf8(load.join().unwrap().stdout).unwrap();
+    assert!(report.contains(&format!("status codes: {REQUESTS} 2xx, 0 3xx, 0 4xx, 0 5xx")), "{report}{}", proxy.log());
+    assert!(report.contains(", 0 failed, 0 errored, 0 timeout"), "{report}");
+    assert!(reloads > 1, "it was over too soon");
 }
 
 /// What is said in answer to so many requests.

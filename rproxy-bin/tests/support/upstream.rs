@@ -47,6 +47,11 @@ impl Nginx {
         let _ = self.child.wait();
     }
 
+    /// Starts new workers, and lets the old ones end what they have begun.
+    pub(crate) fn reload(&self) {
+        assert!(Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().unwrap().success());
+    }
+
     /// Starts it again on the same port.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.config, self.address);

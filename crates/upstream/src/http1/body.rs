@@ -178,7 +178,7 @@ pub(super) enum Encoder {
 /// The body does not keep to its own length.
 #[derive(Debug, thiserror::Error)]
 #[error("the body of the request is not as long as it said")]
-pub(super) struct WrongLength;
+pub(crate) struct WrongLength;
 
 impl Encoder {
     /// What goes before the data of a frame. What goes after it is [`Encoder::after`].
@@ -244,7 +244,7 @@ impl Encoder {
 
 /// A size, and extensions that nobody reads (RFC 9112 §7.1.1).
 const LONGEST_LINE: usize = 1024;
-const MOST_TRAILERS: usize = 32;
+pub(crate) const MOST_TRAILERS: usize = 32;
 const LARGEST_TRAILERS: usize = 16 * 1024;
 
 #[cfg(test)]

@@ -267,14 +267,14 @@ fn is_no_coding(headers: &HeaderMap) -> bool {
 const REGISTERED_CODINGS: [&str; 7] = ["chunked", "compress", "deflate", "gzip", "trailers", "x-compress", "x-gzip"];
 
 /// Whether a response has no body whatever its fields say.
-fn is_bodiless(status: StatusCode, method: &Method) -> bool {
+pub(crate) fn is_bodiless(status: StatusCode, method: &Method) -> bool {
     *method == Method::HEAD
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// RFC 9110 §8.6: decimal digits, and, if said more than once, the same each time.
-fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, Malformed> {
+pub(crate) fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, Malformed> {
     let lines = headers.get_all(CONTENT_LENGTH);
     let mut all = lines.iter();
     let Some(first) = all.next() else { return Ok(None) };
@@ -312,8 +312,8 @@ fn is(said: &[u8], word: &[u8]) -> bool {
 }
 
 /// More than any application sends, and little enough to hold for each request.
-const MOST_FIELDS: usize = 128;
-pub(super) const LARGEST_HEAD: usize = u16::MAX as usize;
+pub(crate) const MOST_FIELDS: usize = 128;
+pub(crate) const LARGEST_HEAD: usize = u16::MAX as usize;
 /// For the fields that are added on the way to the client: growing a map is as dear as filling it.
 const ROOM: usize = 16;
 

@@ -20,10 +20,13 @@ use bytes::{Bytes, BytesMut};
 use http::{Extensions, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use tokio::io::AsyncReadExt;
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use self::body::Decoder;
+pub(crate) use self::body::{MOST_TRAILERS, WrongLength};
 use self::head::{Framing, Head};
+pub(crate) use self::head::{LARGEST_HEAD, MOST_FIELDS, content_length, is_bodiless};
 use self::output::{Output, Stop};
 use crate::InterimRelay;
 use crate::body::RequestBody;
@@ -59,7 +62,7 @@ pub(crate) enum SendError {
 /// What came from the backend is not HTTP/1.1, or could be read in more than one way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Malformed(&'static str);
+pub(crate) struct Malformed(pub(crate) &'static str);
 
 impl<B> Http1<B>
 where
@@ -176,9 +179,13 @@ where
     pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         // What is left of the request goes on.
         if self.output.is_sending()
-            && let Poll::Ready(Err(_)) = self.output.poll(cx, &mut self.socket)
+            && let Poll::Ready(Err(stop)) = self.output.poll(cx, &mut self.socket)
         {
             self.keep_alive = false;
+            // A request that breaks off ends the exchange, so that neither side takes it for a whole one.
+            if let Stop::Body(error) = stop {
+                return Poll::Ready(Some(Err(BodyError::Request(error.to_string()))));
+            }
         }
         loop {
             match self.decoder.decode(&mut self.input) {
@@ -226,8 +233,11 @@ where
     ///
     /// Polls without a waker, so that the task that used the connection last is not woken by what happens to it.
     pub(crate) fn is_reusable(&mut self) -> bool {
-        self.until.is_none_or(|until| Instant::now() < until)
-            && self.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
+        let cx = &mut Context::from_waker(Waker::noop());
+        // A task whose budget is spent finds every socket pending, also one that the backend has closed.
+        let probe = pin!(unconstrained(poll_fn(|cx| self.poll_read(cx))));
+        let is_open = probe.poll(cx).is_pending();
+        is_open && self.until.is_none_or(|until| Instant::now() < until)
     }
 }
 
@@ -280,8 +290,8 @@ where
 const SMALLEST_ROOM: usize = 8 * 1024;
 /// What a bulk transfer is read by: fewer system calls would not make it faster.
 const LARGEST_ROOM: usize = 64 * 1024;
-const MOST_INTERIM: u32 = 16;
+pub(crate) const MOST_INTERIM: u32 = 16;
 
-/// The most that one HTTP/1.1 exchange can make an [`Upstream`](crate::Upstream) hold, in bytes: what has been read and
-/// not been asked for, room for as much again, and a head.
-pub const EXCHANGE: usize = 2 * LARGEST_ROOM + 2 * head::LARGEST_HEAD;
+/// The most that one HTTP/1.1 exchange can make an upstream hold, in bytes: what has been read and not been asked for, room
+/// for as much again, and a head.
+pub(crate) const EXCHANGE: usize = 2 * LARGEST_ROOM + 2 * head::LARGEST_HEAD;

@@ -12,7 +12,7 @@ use tokio::io::AsyncWrite;
 use super::body::{Encoder, WrongLength};
 use super::head::Framing;
 use super::{framing, head};
-use crate::body::RequestBody;
+use crate::body::{Chunk, RequestBody};
 use crate::error::BoxError;
 use crate::socket::Socket;
 
@@ -21,7 +21,7 @@ pub(super) struct Output<B: Body> {
     /// Heads, chunk sizes, and what else is ours.
     own: BytesMut,
     /// A frame of the body, which goes out after `own`, and what goes out after the frame.
-    frame: Option<(B::Data, &'static [u8])>,
+    frame: Option<(Chunk<B::Data>, &'static [u8])>,
     /// The rest of the body.
     body: Option<(RequestBody<B>, Encoder)>,
     needs_flush: bool,

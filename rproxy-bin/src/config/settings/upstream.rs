@@ -85,6 +85,17 @@ pub(super) static SETTINGS: &[Setting] = &[
         show: |c| Some(c.upstream_max_connections.map_or_else(|| "0".to_owned(), |most| most.to_string())),
     },
     Setting {
+        key: "upstream_http2_ping_interval",
+        heading: HEADING,
+        placeholder: "DURATION",
+        default: Fallback::Words("`0` (no pings)"),
+        help: "Silence on an HTTP/2 connection after which a PING is sent; gRPC servers allow one in five minutes",
+        accepted: "seconds, or a number with a unit: 500ms, 2m, 1h; 0 for no pings",
+        secret: false,
+        set: |c, t| put(&mut c.upstream_http2_ping_interval, duration(t).map(|time| (!time.is_zero()).then_some(time))),
+        show: |c| Some(c.upstream_http2_ping_interval.map_or_else(|| "0".to_owned(), written_duration)),
+    },
+    Setting {
         key: "upstream_retries",
         heading: HEADING,
         placeholder: "NUMBER",

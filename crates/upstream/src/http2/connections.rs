@@ -1,0 +1,250 @@
+//! The connections of a pool: which one takes the next stream, and which ones are done.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Connections `C` and the streams in flight on each.
+#[derive(Debug)]
+pub(super) struct Connections<C> {
+    entries: Vec<Entry<C>>,
+    next_id: u64,
+    /// Where the next search begins, so that equally busy connections take turns.
+    turn: usize,
+}
+
+/// The identity of a connection within its pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ConnectionId(u64);
+
+#[derive(Debug)]
+struct Entry<C> {
+    id: ConnectionId,
+    connection: C,
+    address: Option<IpAddr>,
+    /// Until when it takes new streams; `None` for as long as it lasts.
+    until: Option<Instant>,
+    /// How many streams may be in flight.
+    limit: usize,
+    in_flight: usize,
+    /// Whether it has had a stream.
+    is_used: bool,
+    /// Whether it takes no more streams.
+    is_draining: bool,
+    idle_since: Instant,
+}
+
+/// A stream that may be opened.
+#[derive(Debug)]
+pub(super) struct Taken<C> {
+    pub(super) id: ConnectionId,
+    pub(super) connection: C,
+    /// Whether it is the first stream of its connection.
+    pub(super) is_first: bool,
+}
+
+impl<C> Default for Connections<C> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), next_id: 0, turn: 0 }
+    }
+}
+
+impl<C: Clone> Connections<C> {
+    /// Adds a connection to a backend that allows `limit` concurrent streams.
+    pub(super) fn add(
+        &mut self,
+        connection: C,
+        address: Option<IpAddr>,
+        until: Option<Instant>,
+        limit: usize,
+        now: Instant,
+    ) -> ConnectionId {
+        let id = ConnectionId(self.next_id);
+        self.next_id += 1;
+        self.entries.push(Entry {
+            id,
+            connection,
+            address,
+            until,
+            limit,
+            in_flight: 0,
+            is_used: false,
+            is_draining: false,
+            idle_since: now,
+        });
+        id
+    }
+
+    /// Takes a stream of the connection with the fewest, but not of `avoided`.
+    pub(super) fn take(&mut self, avoided: Option<ConnectionId>, now: Instant) -> Option<Taken<C>> {
+        let count = self.entries.len();
+        let mut best: Option<usize> = None;
+        for step in 0..count {
+            let index = (self.turn + step) % count;
+            let entry = &mut self.entries[index];
+            entry.is_draining |= entry.until.is_some_and(|until| until <= now);
+            if entry.is_draining || entry.in_flight >= entry.limit || Some(entry.id) == avoided {
+                continue;
+            }
+            let in_flight = entry.in_flight;
+            if best.is_none_or(|best| in_flight < self.entries[best].in_flight) {
+                best = Some(index);
+            }
+        }
+        let index = best?;
+        self.turn = index + 1;
+        let entry = &mut self.entries[index];
+        entry.in_flight += 1;
+        let is_first = !std::mem::replace(&mut entry.is_used, true);
+        Some(Taken { id: entry.id, connection: entry.connection.clone(), is_first })
+    }
+
+    /// A stream has ended. Returns the connection if that was the last one of a connection that drains.
+    pub(super) fn release(&mut self, id: ConnectionId, now: Instant) -> Option<C> {
+        let entry = self.entry(id)?;
+        entry.in_flight = entry.in_flight.saturating_sub(1);
+        entry.idle_since = now;
+        self.remove_drained(id)
+    }
+
+    /// The backend allows another number of concurrent streams.
+    pub(super) fn set_limit(&mut self, id: ConnectionId, limit: usize) {
+        if let Some(entry) = self.entry(id) {
+            entry.limit = limit;
+        }
+    }
+
+    /// Opens no more streams on a connection. Returns it if it has none in flight.
+    pub(super) fn drain(&mut self, id: ConnectionId) -> Option<C> {
+        self.entry(id)?.is_draining = true;
+        self.remove_drained(id)
+    }
+
+    fn remove_drained(&mut self, id: ConnectionId) -> Option<C> {
+        let index =
+            self.entries.iter().position(|entry| entry.id == id && entry.is_draining && entry.in_flight == 0)?;
+        Some(self.entries.swap_remove(index).connection)
+    }
+
+    /// Removes a connection that has ended.
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<C> {
+        let index = self.entries.iter().position(|entry| entry.id == id)?;
+        Some(self.entries.swap_remove(index).connection)
+    }
+
+    /// Removes the connections that have been idle for too long, and those that drain without a stream.
+    pub(super) fn expire(&mut self, idle_timeout: Duration, now: Instant) -> Vec<C> {
+        let is_expired = |entry: &mut Entry<C>| {
+            let is_over = entry.is_draining || entry.until.is_some_and(|until| until <= now);
+            entry.in_flight == 0 && (is_over || now.duration_since(entry.idle_since) >= idle_timeout)
+        };
+        self.entries.extract_if(.., is_expired).map(|entry| entry.connection).collect()
+    }
+
+    fn entry(&mut self, id: ConnectionId) -> Option<&mut Entry<C>> {
+        self.entries.iter_mut().find(|entry| entry.id == id)
+    }
+}
+
+impl<C> Connections<C> {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether a stream may come free on any of them.
+    pub(super) fn has_usable(&self) -> bool {
+        self.entries.iter().any(|entry| !entry.is_draining && entry.limit > 0)
+    }
+
+    /// Whether the backend allows no streams at all on one of them, as it may for a while (RFC 9113 §6.5.2).
+    pub(super) fn has_closed_door(&self) -> bool {
+        self.entries.iter().any(|entry| !entry.is_draining && entry.limit == 0)
+    }
+
+    /// The addresses that have a connection.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.entries.iter().filter(|entry| !entry.is_draining).filter_map(|entry| entry.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn taken(connections: &mut Connections<char>, now: Instant) -> Option<char> {
+        connections.take(None, now).map(|taken| taken.connection)
+    }
+
+    #[test]
+    fn equally_busy_connections_take_turns_and_none_exceeds_its_limit() {
+        let now = Instant::now();
+        let mut connections = Connections::default();
+        connections.add('a', None, None, 2, now);
+        connections.add('b', None, None, 1, now);
+        let order: String = (0..3).filter_map(|_| taken(&mut connections, now)).collect();
+        assert_eq!(order, "aba");
+        assert!(taken(&mut connections, now).is_none());
+    }
+
+    #[test]
+    fn a_released_stream_can_be_taken_again() {
+        let now = Instant::now();
+        let mut connections = Connections::default();
+        connections.add('a', None, None, 1, now);
+        let first = connections.take(None, now).unwrap();
+        assert!(first.is_first);
+        assert!(connections.release(first.id, now).is_none());
+        assert!(!connections.take(None, now).unwrap().is_first);
+    }
+
+    #[test]
+    fn the_avoided_connection_is_not_taken() {
+        let now = Instant::now();
+        let mut connections = Connections::default();
+        let only = connections.add('a', None, None, 9, now);
+        assert!(connections.take(Some(only), now).is_none());
+        connections.add('b', None, None, 9, now);
+        assert_eq!(connections.take(Some(only), now).unwrap().connection, 'b');
+    }
+
+    #[test]
+    fn a_draining_connection_takes_no_stream_and_goes_with_its_last() {
+        let now = Instant::now();
+        let mut connections = Connections::default();
+        let id = connections.add('a', None, None, 9, now);
+        taken(&mut connections, now);
+        assert!(connections.drain(id).is_none(), "a stream is in flight");
+        assert!(taken(&mut connections, now).is_none());
+        assert!(!connections.has_usable());
+        assert_eq!(connections.release(id, now), Some('a'));
+        assert!(connections.is_empty());
+    }
+
+    #[test]
+    fn a_connection_takes_no_stream_after_the_ttl_of_its_address() {
+        let now = Instant::now();
+        let mut connections = Connections::default();
+        connections.add('a', None, Some(now + MINUTE), 9, now);
+        assert!(taken(&mut connections, now).is_some());
+        assert!(taken(&mut connections, now + MINUTE).is_none());
+    }
+
+    #[test]
+    fn idle_connections_expire_and_busy_ones_do_not() {
+        let now = Instant::now();
+        let mut connections = Connections::default();
+        connections.add('a', None, None, 9, now);
+        connections.add('b', None, None, 9, now);
+        taken(&mut connections, now);
+        assert!(connections.expire(MINUTE, now + MINUTE / 2).is_empty());
+        assert_eq!(connections.expire(MINUTE, now + MINUTE), ['b']);
+        assert_eq!(connections.len(), 1);
+    }
+}

@@ -1,0 +1,193 @@
+//! Connections over HTTP/1.1 that others must not share, and those that are made for requests that are gone.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::Request;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use rproxy_upstream::{BodyError, ClientConnection, Upstream};
+use support::{Body, answer, backend, get, head, saying, text, upstream};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tower::ServiceExt;
+
+/// As IIS does it: a connection belongs to the user that has authenticated on it.
+async fn ntlm(mut stream: TcpStream, connection: usize) {
+    let (mut user, mut is_challenged) = (None, false);
+    while let Some(head) = head(&mut stream).await {
+        let authorization = head.lines().find_map(|line| line.strip_prefix("authorization: "));
+        match authorization.and_then(|value| value.split_once(' ')).map(|(_, credentials)| credentials) {
+            Some("type1") => is_challenged = true,
+            Some(name) if is_challenged => user = Some(name.to_owned()),
+            _ => {}
+        }
+        match &user {
+            Some(user) => {
+                let content = format!("{user} on {connection}");
+                let length = content.len();
+                answer(&mut stream, &format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{content}")).await;
+            }
+            None => {
+                let challenge = "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: NTLM x\r\ncontent-length: 0\r\n\r\n";
+                answer(&mut stream, challenge).await;
+            }
+        }
+    }
+}
+
+fn ask(authorization: Option<&str>, client: Option<&ClientConnection>) -> Request<Body> {
+    let mut request = get("/private");
+    if let Some(authorization) = authorization {
+        request.headers_mut().insert("authorization", authorization.parse().unwrap());
+    }
+    if let Some(client) = client {
+        request.extensions_mut().insert(ClientConnection::clone(client));
+    }
+    request
+}
+
+#[tokio::test]
+async fn an_authenticated_connection_serves_its_client_and_nobody_else() {
+    for (scheme, backends) in [("NTLM", 1), ("Negotiate", 3)] {
+        let mut builder = Upstream::builder();
+        for _ in 0..backends {
+            let (address, _) = backend(ntlm).await;
+            builder = builder.backend(&address.to_string()).unwrap();
+        }
+        let upstream: Upstream<Body> = builder.build().unwrap();
+        let (alice, bob) = (ClientConnection::default(), ClientConnection::default());
+        let status = async |request| {
+            let response = upstream.clone().oneshot(request).await.unwrap();
+            let status = response.status();
+            text(response).await;
+            status
+        };
+        assert_eq!(status(ask(None, None)).await, 401);
+        assert_eq!(status(ask(Some(&format!("{scheme} type1")), Some(&alice))).await, 401);
+        // Somebody else comes in between.
+        assert_eq!(status(ask(None, Some(&bob))).await, 401);
+        assert_eq!(status(ask(Some(&format!("{scheme} alice")), Some(&alice))).await, 200);
+        let response = upstream.clone().oneshot(ask(None, Some(&alice))).await.unwrap();
+        assert!(text(response).await.starts_with("alice on "), "the connection stays hers");
+        for client in [None, Some(&bob)] {
+            for _ in 0..3 {
+                assert_eq!(status(ask(None, client)).await, 401);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_authenticated_connection_ends_with_its_client() {
+    let (ended, mut is_ended) = tokio::sync::mpsc::unbounded_channel();
+    let (address, _) = backend(move |stream, number| {
+        let ended = ended.clone();
+        async move {
+            ntlm(stream, number).await;
+            ended.send(number).unwrap();
+        }
+    })
+    .await;
+    let upstream = upstream(address);
+    let alice = ClientConnection::default();
+    for credentials in ["NTLM type1", "NTLM alice"] {
+        text(upstream.clone().oneshot(ask(Some(credentials), Some(&alice))).await.unwrap()).await;
+    }
+    drop(alice);
+    assert_eq!(is_ended.recv().await, Some(0));
+    // Without anything to keep it in it ends with its response.
+    upstream.oneshot(ask(Some("NTLM type1"), None)).await.unwrap();
+    assert_eq!(is_ended.recv().await, Some(1));
+}
+
+#[tokio::test]
+async fn other_credentials_leave_connections_to_everybody() {
+    let (address, connections) = saying("ok").await;
+    let upstream = upstream(address);
+    for authorization in ["Basic YTpi", "Bearer ntlm", "Digest username=\"negotiate\""] {
+        assert_eq!(text(upstream.clone().oneshot(ask(Some(authorization), None)).await.unwrap()).await, "ok");
+    }
+    assert_eq!(connections.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn clients_that_cancel_while_a_connection_is_made_do_not_cost_one_each() {
+    let (address, connections) = saying("ok").await;
+    let upstream = upstream(address);
+    for _ in 0..50 {
+        let mut request = Box::pin(upstream.clone().oneshot(get("/")));
+        // Polled once, which begins to connect.
+        assert!(futures_util::poll!(request.as_mut()).is_pending());
+    }
+    assert_eq!(text(upstream.oneshot(get("/")).await.unwrap()).await, "ok");
+    assert_eq!(connections.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_is_noticed_by_a_task_whose_budget_is_spent() {
+    let (address, connections) = backend(|mut stream, _| async move {
+        head(&mut stream).await.unwrap();
+        answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    })
+    .await;
+    let upstream = upstream(address);
+    assert_eq!(text(upstream.clone().oneshot(get("/")).await.unwrap()).await, "ok");
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    tokio::spawn(async move {
+        // Until nothing is left of it.
+        std::future::poll_fn(|cx| {
+            while let std::task::Poll::Ready(progress) = tokio::task::coop::poll_proceed(cx) {
+                progress.made_progress();
+            }
+            std::task::Poll::Ready(())
+        })
+        .await;
+        // What may not be sent twice tells a connection that was known to be closed from one that turned out to be.
+        let post = Request::post("/").header("host", "a").body(Body::from("abc")).unwrap();
+        let mut request = Box::pin(upstream.oneshot(post));
+        let first = futures_util::poll!(request.as_mut());
+        assert!(first.is_pending());
+        assert_eq!(text(request.await.unwrap()).await, "ok");
+    })
+    .await
+    .unwrap();
+    assert_eq!(connections.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_request_that_breaks_off_within_the_response_ends_both() {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let tell = Arc::new(std::sync::Mutex::new(Some(tell)));
+    let (address, _) = backend(move |mut stream, _| {
+        let tell = Arc::clone(&tell);
+        async move {
+            head(&mut stream).await.unwrap();
+            answer(&mut stream, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n").await;
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+            tell.lock().unwrap().take().unwrap().send(rest).unwrap();
+        }
+    })
+    .await;
+    let (sender, parts) = tokio::sync::mpsc::channel::<std::io::Result<&'static str>>(1);
+    let frames = stream::unfold(parts, async |mut parts| {
+        let part = parts.recv().await?;
+        Some((part.map(|part| Frame::data(Bytes::from_static(part.as_bytes()))), parts))
+    });
+    let upstream: Upstream<_> = Upstream::builder().backend(&address.to_string()).unwrap().build().unwrap();
+    let request = Request::post("/").header("host", "a").body(StreamBody::new(Box::pin(frames))).unwrap();
+    sender.send(Ok("abc")).await.unwrap();
+    let mut body = upstream.oneshot(request).await.unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ok");
+    sender.send(Err(std::io::Error::other("the client is gone"))).await.unwrap();
+    let error = body.frame().await.expect("no end that looks whole").unwrap_err();
+    assert!(matches!(&error, BodyError::Request(why) if why == "the client is gone"), "{error:?}");
+    drop(body);
+    assert!(!told.await.unwrap().ends_with(b"0\r\n\r\n"), "the backend sees no end");
+}

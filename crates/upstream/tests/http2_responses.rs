@@ -1,0 +1,208 @@
+//! Responses of HTTP/2 backends: which of them are whole, and what is left of HTTP/2 on the way to the client.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "support/http2.rs"]
+mod backends;
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use backends::{Act, Backend, Server, get, post, read, upstream};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body::{Body as _, Frame};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use rproxy_upstream::{BodyError, InterimRelay, ProxyError, ProxyErrorKind, Upstream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tower::ServiceExt;
+
+async fn backend(act: Act) -> Backend {
+    Backend::start(Server::default(), move |_, _| act).await
+}
+
+#[tokio::test]
+async fn a_response_that_is_reset_is_truncated_whatever_the_error_code() {
+    for code in [0, 2, 8, 11] {
+        let backend = backend(Act::Break("first half", code)).await;
+        let mut body = upstream(&backend).oneshot(get("/")).await.unwrap().into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first half");
+        assert!(!body.is_end_stream());
+        let error = body.frame().await.expect("no end that looks whole").unwrap_err();
+        assert!(matches!(error, BodyError::Reset(reset) if reset == code), "{code}: {error:?}");
+        assert!(body.frame().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_response_whose_connection_ends_is_truncated() {
+    let backend = backend(Act::BreakConnection("first half")).await;
+    let error = read(upstream(&backend).oneshot(get("/")).await.unwrap()).await.unwrap_err();
+    assert!(matches!(error, BodyError::Incomplete | BodyError::Io(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_response_that_is_not_as_long_as_it_says_is_an_error() {
+    for length in [2, 5] {
+        let backend = backend(Act::Length("abc", length)).await;
+        let response = upstream(&backend).oneshot(get("/")).await.unwrap();
+        let is_error = response.extensions().get::<ProxyError>().is_some();
+        assert!(is_error || read(response).await.is_err(), "{length}");
+    }
+    let backend = backend(Act::Length("abc", 3)).await;
+    assert_eq!(read(upstream(&backend).oneshot(get("/")).await.unwrap()).await.unwrap(), "abc");
+}
+
+#[tokio::test]
+async fn an_early_response_during_an_upload_is_whole() {
+    let backend = backend(Act::Early("too much")).await;
+    for content in ["abc", Box::leak("x".repeat(1 << 20).into_boxed_str())] {
+        let response = upstream(&backend).oneshot(post(content)).await.unwrap();
+        assert_eq!(read(response).await.unwrap(), "too much");
+    }
+}
+
+#[tokio::test]
+async fn a_response_head_has_up_to_64_kib_and_128_fields_as_over_http1() {
+    for (count, size, is_good) in [(60, 1000, true), (70, 1000, false), (128, 300, true), (129, 1, false)] {
+        let backend = backend(Act::Fields(count, size)).await;
+        let response = upstream(&backend).oneshot(get("/")).await.unwrap();
+        let kind = response.extensions().get::<ProxyError>().map(ProxyError::kind);
+        match is_good {
+            true => assert_eq!((kind, response.headers().len()), (None, count), "{count} of {size}"),
+            false => assert_eq!(kind, Some(ProxyErrorKind::HttpProtocolError), "{count} of {size}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn responses_carry_no_version_of_the_backends() {
+    for act in [Act::Answer("ok"), Act::Status(204), Act::Status(304)] {
+        let response = upstream(&backend(act).await).oneshot(get("/")).await.unwrap();
+        assert_eq!(response.version(), Version::HTTP_11);
+    }
+}
+
+#[tokio::test]
+async fn responses_without_content_end_with_their_head() {
+    for (act, method) in
+        [(Act::Status(304), Method::GET), (Act::Status(204), Method::GET), (Act::Status(200), Method::HEAD)]
+    {
+        let mut request = get("/");
+        *request.method_mut() = method;
+        let response = upstream(&backend(act).await).oneshot(request).await.unwrap();
+        assert!(response.body().is_end_stream(), "{act:?}");
+        assert_eq!(response.headers().contains_key("content-length"), response.status() != StatusCode::NO_CONTENT);
+        assert_eq!(read(response).await.unwrap(), "");
+    }
+}
+
+#[tokio::test]
+async fn interim_responses_and_trailers_pass_and_empty_parts_do_not() {
+    let backend = backend(Act::InterimAndTrailers).await;
+    let links: Arc<Mutex<Vec<String>>> = Arc::default();
+    let relayed = Arc::clone(&links);
+    let relay: InterimRelay = Arc::new(move |interim: Response<()>| {
+        relayed.lock().unwrap().push(interim.headers()["link"].to_str().unwrap().to_owned());
+    });
+    let mut request = get("/");
+    request.extensions_mut().insert(relay);
+    let mut body = upstream(&backend).oneshot(request).await.unwrap().into_body();
+    assert_eq!(*links.lock().unwrap(), ["</a.css>; rel=preload"]);
+    let (mut content, mut trailers) = (Vec::new(), HeaderMap::new());
+    while let Some(frame) = body.frame().await {
+        match frame.unwrap().into_data() {
+            Ok(data) => {
+                assert!(!data.is_empty());
+                content.extend_from_slice(&data);
+            }
+            Err(frame) => trailers = frame.into_trailers().unwrap(),
+        }
+    }
+    assert_eq!(content, b"onetwo");
+    assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-sum"]);
+}
+
+#[tokio::test]
+async fn interim_responses_without_end_are_an_error() {
+    for (count, status) in [(16, StatusCode::OK), (17, StatusCode::BAD_GATEWAY)] {
+        let response = upstream(&backend(Act::Interim(count)).await).oneshot(get("/")).await.unwrap();
+        assert_eq!(response.status(), status, "{count}");
+    }
+}
+
+type AnyBody = UnsyncBoxBody<Bytes, io::Error>;
+
+fn streamed(parts: mpsc::Receiver<io::Result<&'static str>>) -> Request<AnyBody> {
+    let frames = stream::unfold(parts, async |mut parts| {
+        let part = parts.recv().await?;
+        Some((part.map(|part| Frame::data(Bytes::from_static(part.as_bytes()))), parts))
+    });
+    Request::post("/").header("host", "a").body(UnsyncBoxBody::new(StreamBody::new(Box::pin(frames)))).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_that_breaks_off_within_the_response_ends_both() {
+    let backend = backend(Act::Echo).await;
+    let upstream: Upstream<AnyBody> = Upstream::builder().backend(&backend.origin()).unwrap().build().unwrap();
+    let (sender, parts) = mpsc::channel(1);
+    let mut body = upstream.oneshot(streamed(parts)).await.unwrap().into_body();
+    sender.send(Ok("abc")).await.unwrap();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "abc");
+    sender.send(Err(io::Error::other("the client is gone"))).await.unwrap();
+    let error = body.frame().await.expect("no end that looks whole").unwrap_err();
+    assert!(matches!(&error, BodyError::Request(why) if why == "the client is gone"), "{error:?}");
+    assert_eq!(backend.failure().await, Some(8), "CANCEL, and no END_STREAM");
+}
+
+#[tokio::test]
+async fn the_rest_of_a_request_goes_out_while_nobody_reads_the_response() {
+    let backend = backend(Act::Echo).await;
+    let upstream: Upstream<AnyBody> = Upstream::builder().backend(&backend.origin()).unwrap().build().unwrap();
+    let (sender, parts) = mpsc::channel(1);
+    let mut body = upstream.oneshot(streamed(parts)).await.unwrap().into_body();
+    for _ in 0..20 {
+        let sent = sender.send(Ok("abc"));
+        tokio::time::timeout(Duration::from_secs(5), sent).await.expect("somebody takes it").unwrap();
+    }
+    drop(sender);
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        length += frame.unwrap().into_data().unwrap().len();
+    }
+    assert_eq!(length, 60);
+}
+
+#[tokio::test]
+async fn pings_are_sent_where_a_setting_says_so() {
+    for (interval, expects_ping) in [(None, false), (Some(Duration::from_millis(50)), true)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("h2c://{}", listener.local_addr().unwrap());
+        let upstream: Upstream<backends::Body> =
+            Upstream::builder().backend(&origin).unwrap().http2_ping_interval(interval).build().unwrap();
+        let request = tokio::spawn(upstream.oneshot(get("/")));
+        let (mut socket, _) = listener.accept().await.unwrap();
+        // SETTINGS, and its acknowledgement; the request gets no answer.
+        socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0]).await.unwrap();
+        let mut preface = [0; 24];
+        socket.read_exact(&mut preface).await.unwrap();
+        let pings = async {
+            loop {
+                let mut header = [0; 9];
+                socket.read_exact(&mut header).await.unwrap();
+                let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+                socket.read_exact(&mut vec![0; length as usize]).await.unwrap();
+                if header[3] == 6 {
+                    return;
+                }
+            }
+        };
+        let has_ping = tokio::time::timeout(Duration::from_millis(500), pings).await.is_ok();
+        assert_eq!(has_ping, expects_ping, "{interval:?}");
+        request.abort();
+    }
+}

@@ -49,7 +49,7 @@ pub(crate) fn decode(bytes: Bytes, key: TagKey) -> Option<Resource> {
     Some(Resource::of(variants))
 }
 
-const VERSION: &[u8] = b"rproxy-cache 2\n";
+const VERSION: &[u8] = b"rproxy-cache 3\n";
 
 /// What a tag hashes to: with another key, or by another release of the standard library, it is something else.
 fn tag_check(key: TagKey) -> u64 {
@@ -64,7 +64,7 @@ fn process() -> u64 {
 
 fn put_variant(out: &mut Vec<u8>, variant: &StoredResponse) {
     out.put_u16(variant.status.as_u16());
-    out.put_u8(u8::from(variant.has_expired()));
+    out.put_u8(u8::from(variant.has_expired()) | u8::from(variant.is_personal) << 1);
     out.put_u32(variant.headers().len() as u32);
     for (name, value) in variant.headers() {
         put_bytes(out, name.as_str().as_bytes());
@@ -131,7 +131,8 @@ fn put_optional(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
 
 fn variant(input: &mut Input, is_ours: bool) -> Option<StoredResponse> {
     let status = StatusCode::from_u16(input.u16()?).ok()?;
-    let has_expired = input.bool()?;
+    let flags = input.u8()?;
+    let (has_expired, is_personal) = (flags & 1 != 0, flags & 2 != 0);
     let count = input.count()?;
     let mut headers = HeaderMap::with_capacity(count);
     for _ in 0..count {
@@ -160,7 +161,7 @@ fn variant(input: &mut Input, is_ours: bool) -> Option<StoredResponse> {
     let length = usize::try_from(input.u64()?).ok()?;
     let body = input.take(length)?;
     let selecting = Selecting::of_selectors(selectors);
-    let terms = Terms { freshness, selecting, unstored: Vec::new(), part, tags };
+    let terms = Terms { freshness, selecting, unstored: Vec::new(), part, tags, is_personal };
     Some(StoredResponse::restored(status, headers, nearer, terms, body, has_expired))
 }
 

@@ -26,6 +26,7 @@ use crate::stored::StoredResponse;
 use crate::storing::{Request, Terms, Unstorable};
 use crate::tee::Tee;
 use crate::validation::{Validators, is_conditional, is_not_modified};
+use crate::variants;
 use crate::vary::Codings;
 
 /// A GET or HEAD on its way to the origin.
@@ -46,6 +47,8 @@ pub(crate) struct Fetch {
     pub(crate) stored: Option<Arc<StoredResponse>>,
     /// Whether the request asks if `stored` still holds.
     pub(crate) validating: bool,
+    /// Where none is selected: other variants, one of which the origin may confirm for this request.
+    pub(crate) variants: Vec<Arc<StoredResponse>>,
     pub(crate) request_time: Timestamp,
     /// For whom else this asks.
     pub(crate) lead: Option<Lead>,
@@ -59,6 +62,8 @@ impl Fetch {
             && let Some(stored) = &self.stored
         {
             stored.validators.make_conditional(request);
+        } else if let Some(condition) = variants::condition(&self.variants) {
+            request.insert(header::IF_NONE_MATCH, condition);
         } else if self.is_for_others() {
             Validators::default().make_conditional(request);
         }
@@ -96,16 +101,19 @@ impl Fetch {
         {
             return Ok(response);
         }
+        if failure.is_none()
+            && parts.status == StatusCode::NOT_MODIFIED
+            && let Some(stored) = self.confirmed_by(&parts.headers)
+        {
+            let response = self.validated(&stored, parts, now);
+            if let Some(lead) = self.lead.take() {
+                lead.stored();
+            }
+            return Ok(response);
+        }
         Ok(match &self.stored {
             // The origin itself did not speak: nothing to learn from.
             _ if failure == Some(Failure::Unreachable) => self.pass_on(parts, body),
-            Some(stored) if self.validating && parts.status == StatusCode::NOT_MODIFIED => {
-                let response = self.validated(stored, parts, now);
-                if let Some(lead) = self.lead.take() {
-                    lead.stored();
-                }
-                response
-            }
             Some(stored) if self.head => {
                 self.learn_from_head(stored, &parts, now);
                 self.pass_on(parts, body)
@@ -153,6 +161,16 @@ impl Fetch {
         Some(from_store(self.asked(), stored, moment.age, member, CacheStatus::Stale))
     }
 
+    /// The stored response that a 304 to our own condition is about.
+    fn confirmed_by(&self, not_modified: &HeaderMap) -> Option<Arc<StoredResponse>> {
+        match (&self.stored, &*self.variants) {
+            (Some(stored), _) => self.validating.then(|| Arc::clone(stored)),
+            // No other was named, whatever the origin calls it now.
+            (None, [only]) => Some(Arc::clone(only)),
+            (None, variants) => variants::selected_by(not_modified, variants).cloned(),
+        }
+    }
+
     /// RFC 9111 §4.3.3: a 304 to our own condition.
     fn validated<B>(
         &self,
@@ -161,14 +179,17 @@ impl Fetch {
         now: Timestamp,
     ) -> Response<ResponseBody<B>> {
         let member = Member::forwarded(self.reason).forward_status(StatusCode::NOT_MODIFIED);
-        let mut response = if stored.validators.are_confirmed_by(&update.headers) {
+        let is_selected = self.stored.is_some();
+        let mut response = if !is_selected || stored.validators.are_confirmed_by(&update.headers) {
             let (fresh, kept) = stored.freshened(self.terms_request(), &update.headers, now);
             let age = fresh.freshness.current_age(now);
             let response =
                 from_store(self.asked(), &fresh, age, member.stored_if(kept.is_ok()), CacheStatus::Revalidated);
             match kept {
                 Ok(()) => self.keep_freshened(stored, fresh, &update.headers, now),
-                Err(_) => self.settings.store.forget(self.key.as_str(), stored),
+                Err(_) if is_selected => self.settings.store.forget(self.key.as_str(), stored),
+                // It stays what it is for the requests that select it.
+                Err(_) => {}
             }
             response
         } else {
@@ -206,15 +227,20 @@ impl Fetch {
     fn keep_freshened(&self, stored: &Arc<StoredResponse>, fresh: StoredResponse, update: &HeaderMap, now: Timestamp) {
         let store = &self.settings.store;
         let key = self.place(fresh.headers());
+        let is_selected = self.stored.is_some();
         if key != self.key {
-            store.forget(self.key.as_str(), stored);
+            if is_selected {
+                store.forget(self.key.as_str(), stored);
+            }
             return store.put(key.into_text(), self.ticket, Arc::new(fresh));
         }
         // RFC 9111 §4.3.4: what has the strong validator of a 304 is updated, whatever it was selected by.
         let resource = store.lookup(self.key.as_str());
         let variants = resource.as_ref().map(|resource| resource.variants()).unwrap_or_default();
-        let others =
-            variants.iter().filter(|other| !Arc::ptr_eq(other, stored) && other.validators.is_strong_of(update));
+        let others = variants.iter().filter(|other| match Arc::ptr_eq(other, stored) {
+            true => !is_selected,
+            false => other.validators.is_strong_of(update),
+        });
         for other in others {
             if let Some(fresh) = other.freshened_beside(self.terms_request(), update, now) {
                 store.put(self.key.clone().into_text(), self.ticket, Arc::new(fresh));

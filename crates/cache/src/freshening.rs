@@ -46,7 +46,15 @@ impl StoredResponse {
             Ok(terms) => (terms, Ok(())),
             Err(reason) => {
                 let (freshness, selecting) = (self.freshness.clone(), self.selecting.clone());
-                (Terms { freshness, selecting, unstored: vec![], part: None, tags: Tags::default() }, Err(reason))
+                let terms = Terms {
+                    freshness,
+                    selecting,
+                    unstored: vec![],
+                    part: None,
+                    tags: Tags::default(),
+                    is_personal: true,
+                };
+                (terms, Err(reason))
             }
         };
         (Self::new(self.status, &merged, terms).with_body(self.body().clone()), kept)
@@ -65,6 +73,7 @@ impl StoredResponse {
         }
         let (mut fresh, kept) = self.freshened(request, update, response_time);
         fresh.selecting = self.selecting.clone();
+        fresh.is_personal = self.is_personal;
         kept.is_ok().then_some(fresh)
     }
 }

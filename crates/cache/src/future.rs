@@ -17,13 +17,16 @@ use crate::exchange::Exchange;
 use crate::fetch::Fetch;
 use crate::follower::{Outcome, Waiting};
 use crate::key::Key;
-use crate::leading::Leading;
+use crate::leading::{Asking, Leading};
 use crate::resource::Resource;
 
 pin_project! {
     /// The future of [`CacheService`](crate::CacheService).
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F, B> {
+    pub struct ResponseFuture<F, B>
+    where
+        F: Future,
+    {
         #[pin]
         kind: Kind<F, B>,
         // To be told in `Cache-Status`.
@@ -33,11 +36,14 @@ pin_project! {
 
 pin_project! {
     #[project = KindProjection]
-    enum Kind<F, B> {
+    enum Kind<F, B>
+    where
+        F: Future,
+    {
         // Boxed, as all the layers further out move the room for it, whatever becomes of a request.
         Ready { response: Option<Box<Response<ResponseBody<B>>>> },
         Forward { #[pin] inner: F, exchange: Option<Exchange> },
-        Lead { leading: Leading<F> },
+        Lead { leading: Leading<F::Output> },
         Wait { waiting: Box<Waiting<F>> },
         Load { behind: Box<Behind<F, B>> },
     }
@@ -47,14 +53,14 @@ pin_project! {
 pub(crate) type Loading = Pin<Box<dyn Future<Output = Option<Arc<Resource>>> + Send>>;
 
 /// Waits for the tier behind memory; boxed, which spares the futures of all other requests the room for it.
-struct Behind<F, B> {
+struct Behind<F: Future, B> {
     loading: Loading,
     then: Option<Box<Then<F, B>>>,
 }
 
 type Then<F, B> = dyn FnOnce(Option<Arc<Resource>>) -> ResponseFuture<F, B> + Send;
 
-impl<F, B> ResponseFuture<F, B> {
+impl<F: Future, B> ResponseFuture<F, B> {
     pub(crate) fn ready(response: Response<ResponseBody<B>>) -> Self {
         Self { kind: Kind::Ready { response: Some(Box::new(response)) }, key: None }
     }
@@ -63,9 +69,9 @@ impl<F, B> ResponseFuture<F, B> {
         Self { kind: Kind::Forward { inner, exchange: Some(exchange) }, key: None }
     }
 
-    pub(crate) fn lead<E>(inner: F, fetch: Box<Fetch>) -> Self
+    pub(crate) fn lead<E>(inner: Asking<F::Output>, fetch: Box<Fetch>) -> Self
     where
-        F: Future<Output = Result<Response<B>, E>> + Send + 'static,
+        F: Future<Output = Result<Response<B>, E>>,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Send,
         E: Send + 'static,
@@ -87,7 +93,7 @@ impl<F, B> ResponseFuture<F, B> {
     }
 }
 
-impl<F, B> fmt::Debug for ResponseFuture<F, B> {
+impl<F: Future, B> fmt::Debug for ResponseFuture<F, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }

@@ -1,5 +1,6 @@
 //! The layer and its settings.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -35,6 +36,8 @@ pub(crate) struct Settings {
     /// How long a request waits for the answer to another one.
     pub(crate) collapse: Duration,
     unreachable: Option<Unreachable>,
+    /// A `fn() -> B`, where `B` is the body of requests.
+    empty_body: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) set_cookie: SetCookie,
     /// Whether a lifetime may be guessed: RFC 9111 §4.2.2.
     pub(crate) heuristic: bool,
@@ -60,6 +63,7 @@ impl CacheLayer {
             stale_when_unreachable: 24 * 60 * 60,
             collapse: Duration::from_secs(5),
             unreachable: None,
+            empty_body: None,
             set_cookie: SetCookie::default(),
             heuristic: false,
             request_directives: false,
@@ -103,6 +107,23 @@ impl CacheLayer {
     /// does: the 502 that a proxy below makes itself, say. None by default.
     pub fn unreachable_when(mut self, says_so: impl Fn(&response::Parts) -> bool + Send + Sync + 'static) -> Self {
         self.settings_mut().unreachable = Some(Arc::new(says_so));
+        self
+    }
+
+    /// Lets the cache send a request a second time, with a body that `make` makes. `B` has to be the type of request body that
+    /// the service is called with.
+    ///
+    /// A request that selects no stored variant then names the entity-tags of up to 16 others (RFC 9111 §4.3.1), and is repeated
+    /// without them if the origin answers 304 and does not say which of them it means. Without this the request names one.
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use http_body_util::Empty;
+    /// # use rproxy_cache::{CacheLayer, CacheStore};
+    /// let cache = CacheLayer::new(CacheStore::in_memory(64 << 20)).empty_body(Empty::<Bytes>::new);
+    /// ```
+    pub fn empty_body<B: 'static>(mut self, make: fn() -> B) -> Self {
+        self.settings_mut().empty_body = Some(Arc::new(make));
         self
     }
 
@@ -197,6 +218,11 @@ impl Settings {
             return Reuse::Not(Forwarded::Stale);
         }
         Reuse::of(stored, moment, asked)
+    }
+
+    pub(crate) fn make_empty_body<B: 'static>(&self) -> Option<B> {
+        let make = self.empty_body.as_ref()?.downcast_ref::<fn() -> B>()?;
+        Some(make())
     }
 
     pub(crate) fn says_unreachable(&self, response: &response::Parts) -> bool {

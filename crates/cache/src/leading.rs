@@ -13,28 +13,27 @@ use crate::exchange::Exchange;
 use crate::fetch::Fetch;
 
 /// Should its client go away, a task takes it over for those who wait; hence the box, which can be handed on.
-pub(crate) struct Leading<F> {
-    asked: Option<(Pin<Box<F>>, Box<Fetch>)>,
-    take_over: fn(Pin<Box<F>>, Box<Fetch>),
+pub(crate) struct Leading<O> {
+    asked: Option<(Asking<O>, Box<Fetch>)>,
+    take_over: fn(Asking<O>, Box<Fetch>),
 }
 
-impl<F> Leading<F> {
-    pub(crate) fn new<B, E>(inner: F, fetch: Box<Fetch>) -> Self
+/// The exchange with the origin.
+pub(crate) type Asking<O> = Pin<Box<dyn Future<Output = O> + Send>>;
+
+impl<B, E> Leading<Result<Response<B>, E>>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Send,
+{
+    pub(crate) fn new(inner: Asking<Result<Response<B>, E>>, fetch: Box<Fetch>) -> Self
     where
-        F: Future<Output = Result<Response<B>, E>> + Send + 'static,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Send,
         E: Send + 'static,
     {
-        Self { asked: Some((Box::pin(inner), fetch)), take_over: take_over::<F, B, E> }
+        Self { asked: Some((inner, fetch)), take_over: take_over::<B, E> }
     }
 
-    pub(crate) fn poll<B, E>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<ResponseBody<B>>, E>>
-    where
-        F: Future<Output = Result<Response<B>, E>>,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Send,
-    {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<ResponseBody<B>>, E>> {
         let Some((inner, _)) = &mut self.asked else {
             return Poll::Pending;
         };
@@ -46,7 +45,7 @@ impl<F> Leading<F> {
     }
 }
 
-impl<F> Drop for Leading<F> {
+impl<O> Drop for Leading<O> {
     fn drop(&mut self) {
         // What has panicked can't be polled again: those who wait ask for themselves.
         if let Some((inner, fetch)) = self.asked.take()
@@ -58,9 +57,8 @@ impl<F> Drop for Leading<F> {
     }
 }
 
-fn take_over<F, B, E>(inner: Pin<Box<F>>, fetch: Box<Fetch>)
+fn take_over<B, E>(inner: Asking<Result<Response<B>, E>>, fetch: Box<Fetch>)
 where
-    F: Future<Output = Result<Response<B>, E>> + Send + 'static,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Send,
     E: Send + 'static,

@@ -50,7 +50,10 @@
 //! - **Collapses** requests for what is already [on its way](CacheLayer::collapse) to another client into one. A client's
 //!   own `If-None-Match` or `If-Modified-Since` is then answered here, and not passed on, so that what comes is worth something
 //!   to the others: after a restart, browsers that have everything already fill the store all the same.
-//! - **Validates** what is stale by `ETag` and `Last-Modified`; merges the 304 into what is stored.
+//! - **Validates** what is stale by `ETag` and `Last-Modified`; merges the 304 into what is stored. A request that selects
+//!   none of the stored variants is forwarded with the strong entity-tags of others ([up to 16](CacheLayer::empty_body), RFC 9111
+//!   §4.3.1); a 304 selects one of them. Not with those of variants that were requested with credentials, vary by them, or have a
+//!   content coding that the client does not accept; nor with a tag that several representations share.
 //! - **Serves stale** where RFC 5861 directives, the client's `max-stale`, or an origin that can't be
 //!   [reached](CacheLayer::stale_when_unreachable) allow it, and nothing forbids it.
 //! - **Invalidates** on unsafe methods that succeed; and [groups](Purge::Tag) (RFC 9875) when the answer to one says so.
@@ -91,8 +94,7 @@
 //! # What is not done
 //!
 //! A request for the whole of what is stored in part does not ask the origin for the rest alone: an origin that then answers
-//! with other bytes than `If-Range` lets it leaves nothing to answer the client with. A response that varies is not asked for
-//! by the `ETag` of another variant, which RFC 9111 §4.3.1 allows: too many origins give all codings one tag. Trailers
+//! with other bytes than `If-Range` lets it leaves nothing to answer the client with. Trailers
 //! are passed on and not stored, and with them the response is not.
 //!
 //! # How it fails
@@ -163,6 +165,7 @@ mod targeted;
 mod tee;
 mod tier;
 mod validation;
+mod variants;
 mod vary;
 
 pub use self::body::{BodyError, ResponseBody};

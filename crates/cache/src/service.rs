@@ -1,6 +1,7 @@
 //! The service: what the store can answer ends here, the rest goes on with a note of what to do with
 //! the answer.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -23,12 +24,13 @@ use crate::future::{Loading, ResponseFuture};
 use crate::hooks::IsForOneRequest;
 use crate::key::{Key, target};
 use crate::layer::Settings;
-use crate::leading::read_to_end;
+use crate::leading::{Asking, read_to_end};
 use crate::no_vary_search::SearchVariance;
 use crate::query::has_one_reading;
 use crate::resource::Resource;
 use crate::reuse::Reuse;
 use crate::stored::{Revalidation, StoredResponse};
+use crate::variants;
 
 /// Made by [`CacheLayer`](crate::CacheLayer).
 #[derive(Clone, Debug)]
@@ -138,6 +140,9 @@ impl<S> CacheService<S> {
         ResBody::Error: Send,
     {
         match fetch.join() {
+            Joined::Alone if !fetch.variants.is_empty() => {
+                ResponseFuture::lead(self.call_with_variants(request, &mut fetch), fetch)
+            }
             Joined::Alone => {
                 fetch.prepare(request.headers_mut());
                 ResponseFuture::forward(self.inner.call(request), Exchange::Fetch(fetch))
@@ -149,10 +154,15 @@ impl<S> CacheService<S> {
                     return ResponseFuture::ready(fetch.collapsed(&stored));
                 }
                 fetch.lead = Some(lead);
+                if !fetch.variants.is_empty() {
+                    return ResponseFuture::lead(self.call_with_variants(request, &mut fetch), fetch);
+                }
                 fetch.prepare(request.headers_mut());
-                ResponseFuture::lead(self.inner.call(request), fetch)
+                ResponseFuture::lead(Box::pin(self.inner.call(request)), fetch)
             }
             Joined::Follower(follower) => {
+                // Should it have to ask for itself, then plainly: that is rare.
+                fetch.variants.clear();
                 // The one that was ready is the one that will be called, if any.
                 let next = self.inner.clone();
                 let mut ready = std::mem::replace(&mut self.inner, next);
@@ -162,6 +172,53 @@ impl<S> CacheService<S> {
                 }))
             }
         }
+    }
+}
+
+impl<S> CacheService<S> {
+    /// Forwards a request with the entity-tags of stored variants, and once more without them if the answer does not say which
+    /// of them it is about.
+    fn call_with_variants<ReqBody, ResBody>(
+        &mut self,
+        mut request: Request<ReqBody>,
+        fetch: &mut Fetch,
+    ) -> Asking<Result<S::Response, S::Error>>
+    where
+        S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+        S::Error: Send + 'static,
+        S::Future: Send + 'static,
+        ReqBody: Send + 'static,
+        ResBody: Send + 'static,
+    {
+        let body = self.settings.make_empty_body::<ReqBody>();
+        if body.is_none() {
+            // Then the answer has to be clear.
+            fetch.variants.truncate(1);
+        }
+        fetch.prepare(request.headers_mut());
+        let repeated = body.map(|body| {
+            let mut repeated = Request::new(body);
+            *repeated.method_mut() = request.method().clone();
+            *repeated.uri_mut() = request.uri().clone();
+            *repeated.version_mut() = request.version();
+            *repeated.headers_mut() = request.headers().clone();
+            repeated.headers_mut().remove(header::IF_NONE_MATCH);
+            *repeated.extensions_mut() = request.extensions().clone();
+            repeated
+        });
+        let (first, mut inner) = (self.inner.call(request), self.inner.clone());
+        let variants = fetch.variants.clone();
+        Box::pin(async move {
+            let response = first.await?;
+            match repeated {
+                Some(repeated) if variants::is_ambiguous(&response, &variants) => {
+                    drop(response);
+                    poll_fn(|cx| inner.poll_ready(cx)).await?;
+                    inner.call(repeated).await
+                }
+                _ => Ok(response),
+            }
+        })
     }
 }
 
@@ -350,8 +407,16 @@ impl Lookup<'_> {
     fn without_the_whole(self, resource: &Resource) -> Plan {
         // RFC 9211 §2.2: also where all of it is asked for.
         let reason = if resource.holds_part(self.headers) { Forwarded::Partial } else { Forwarded::VaryMiss };
-        if self.head || !self.headers.contains_key(header::RANGE) {
+        if self.head {
             return self.miss(reason, None);
+        }
+        if !self.headers.contains_key(header::RANGE) {
+            let variants = variants::to_validate(resource, self.headers, self.is_for_one);
+            let mut plan = self.miss(reason, None);
+            if let Plan::Fetch(fetch) = &mut plan {
+                fetch.variants = variants;
+            }
+            return plan;
         }
         let Some(stored) = resource.select_part(self.headers) else {
             return self.miss(reason, None);
@@ -395,6 +460,7 @@ impl Lookup<'_> {
             reason,
             stored,
             validating,
+            variants: Vec::new(),
             request_time: self.now,
             lead: None,
         })

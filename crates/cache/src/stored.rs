@@ -35,6 +35,8 @@ pub(crate) struct StoredResponse {
     /// Of a 206.
     pub(crate) part: Option<PartOf>,
     tags: Tags,
+    /// Whether the request that it answered had credentials.
+    pub(crate) is_personal: bool,
     revalidating: AtomicBool,
     /// Requests that it answered, roughly.
     uses: AtomicU32,
@@ -45,7 +47,7 @@ pub(crate) struct StoredResponse {
 impl StoredResponse {
     /// The head of a response whose body is still to come.
     pub(crate) fn new(status: StatusCode, headers: &HeaderMap, terms: Terms) -> Self {
-        let Terms { freshness, selecting, unstored, part, tags } = terms;
+        let Terms { freshness, selecting, unstored, part, tags, is_personal } = terms;
         let mut stored = compact(headers, |name| !is_unstored(name, headers, &unstored), 4);
         // RFC 9110 §6.6.1: a response without a valid Date gets the time it arrived.
         if date::of(&stored, header::DATE).is_none()
@@ -73,6 +75,7 @@ impl StoredResponse {
             validators,
             part,
             tags,
+            is_personal,
             revalidating: AtomicBool::new(false),
             uses: AtomicU32::new(0),
             expired: AtomicBool::new(false),
@@ -88,7 +91,7 @@ impl StoredResponse {
         body: Bytes,
         has_expired: bool,
     ) -> Self {
-        let Terms { freshness, selecting, part, tags, .. } = terms;
+        let Terms { freshness, selecting, part, tags, is_personal, .. } = terms;
         let validators = Validators::of(&headers);
         let expired = AtomicBool::new(has_expired);
         Self {
@@ -101,6 +104,7 @@ impl StoredResponse {
             validators,
             part,
             tags,
+            is_personal,
             revalidating: AtomicBool::new(false),
             uses: AtomicU32::new(0),
             expired,
@@ -157,6 +161,7 @@ impl StoredResponse {
             validators: self.validators.clone(),
             part: None,
             tags: self.tags.clone(),
+            is_personal: self.is_personal,
             revalidating: AtomicBool::new(false),
             uses: AtomicU32::new(0),
             expired: AtomicBool::new(self.has_expired()),

@@ -24,6 +24,8 @@ pub(crate) struct Terms {
     /// A 206: what it is a part of.
     pub(crate) part: Option<PartOf>,
     pub(crate) tags: Tags,
+    /// Whether the request had credentials.
+    pub(crate) is_personal: bool,
 }
 
 /// Why a response is not stored.
@@ -140,7 +142,7 @@ impl Terms {
             return Err(Unstorable::NoUse);
         }
         let tags = Tags::of(headers, request.origin, request.tagged, request.tag_key);
-        Ok(Self { freshness, selecting, unstored: directives.unstored, part, tags })
+        Ok(Self { freshness, selecting, unstored: directives.unstored, part, tags, is_personal })
     }
 }
 

@@ -126,7 +126,7 @@ pub(crate) fn is_not_modified(
 }
 
 /// RFC 9110 §8.8.3.2
-fn same_weakly(a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn same_weakly(a: &[u8], b: &[u8]) -> bool {
     opaque(a) == opaque(b)
 }
 

@@ -215,6 +215,21 @@ impl Codings {
         Some(Self { text, is_reduced })
     }
 
+    /// Whether a response with the content coding `coding` may be sent to the client.
+    pub(crate) fn accept(&self, coding: &[u8]) -> bool {
+        // RFC 9842 §5: these also take a dictionary, which the client may not have.
+        if coding.eq_ignore_ascii_case(b"dcb") || coding.eq_ignore_ascii_case(b"dcz") {
+            return false;
+        }
+        let accepts = |name: &[u8]| {
+            self.text.split(|&byte| byte == b',').find_map(|member| {
+                let end = member.iter().position(|&byte| byte == b';').unwrap_or(member.len());
+                member[..end].eq_ignore_ascii_case(name).then(|| &member[end..] != b";q=0")
+            })
+        };
+        accepts(coding).or_else(|| accepts(b"*")).unwrap_or_else(|| coding.eq_ignore_ascii_case(b"identity"))
+    }
+
     /// Has the origin see what the response is stored under.
     pub(crate) fn reduce(request: &mut HeaderMap) {
         if let Some(codings) = Self::of(request).filter(|codings| codings.is_reduced)

@@ -8,6 +8,7 @@ mod credentials;
 mod hooks;
 mod methods;
 mod nonces;
+mod other_variants;
 mod purging;
 mod queries;
 mod reuse;

@@ -136,7 +136,7 @@ fn a_connection_that_a_backend_has_authenticated_serves_one_client() {
     });
     let proxy = Proxy::start(backend, &[]);
     let (mut alice, mut bob) = (connect(proxy.address), connect(proxy.address));
-    let mut ask = |stream: &mut TcpStream, authorization: &str| {
+    let ask = |stream: &mut TcpStream, authorization: &str| {
         stream
             .write_all(format!("GET /private HTTP/1.1\r\nhost: a.example\r\n{authorization}\r\n").as_bytes())
             .unwrap();

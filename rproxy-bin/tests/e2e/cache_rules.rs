@@ -37,7 +37,7 @@ const SCENARIOS: &[Scenario] = &[
         &[
             ("GET|range: bytes=2-4", "206|cache-control: max-age=60|content-range: bytes 2-4/9||cde", "206 uri-miss"),
             ("GET|range: bytes=3-4", "", "206 hit"),
-            ("GET", OTHER, "200 vary-miss"),
+            ("GET", OTHER, "200 partial"),
         ],
     ),
     (

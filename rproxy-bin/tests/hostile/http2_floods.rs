@@ -207,7 +207,7 @@ fn http2_in_the_clear_can_be_switched_off_and_upgrade_h2c_is_ignored() {
     }
     // The preface comes after a PROXY protocol header.
     let settings = [("RPROXY_PROXY_PROTOCOL", "v1"), ("RPROXY_TRUSTED_PROXIES", "127.0.0.1")];
-    let proxy = proxy(answering(|head| ok(head)), &settings);
+    let proxy = proxy(answering(ok), &settings);
     let mut socket = connect(proxy.address);
     socket.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n").unwrap();
     let mut client = Client::over(socket).greeted(&[]);

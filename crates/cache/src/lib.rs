@@ -93,9 +93,8 @@
 //!
 //! # What is not done
 //!
-//! A request for the whole of what is stored in part does not ask the origin for the rest alone: an origin that then answers
-//! with other bytes than `If-Range` lets it leaves nothing to answer the client with. Trailers
-//! are passed on and not stored, and with them the response is not.
+//! A request for the whole of a response that is stored in part is forwarded as it is: the origin sends all of it, and not the
+//! rest alone. Trailers are passed on and not stored, and with them the response is not.
 //!
 //! # How it fails
 //!

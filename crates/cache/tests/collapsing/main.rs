@@ -362,3 +362,31 @@ async fn a_panic_in_a_shared_body_fails_all_of_its_clients() {
     sending.send(data("hello")).unwrap();
     assert_eq!(text(next).await, "hello", "nobody joins what has failed");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_304_that_selects_another_variant_serves_all_that_wait() {
+    // RFC 9111 §4.3.1
+    let mut world = World::new();
+    let vary = ("vary", "accept-language");
+    let first = world.ask(&[("accept-language", "en")]);
+    let (response, sending) = answer(&[FRESH, FIVE, vary, ("etag", "\"en\"")]);
+    world.next().await.send(response).ok().unwrap();
+    sending.send(data("hello")).unwrap();
+    drop(sending);
+    assert_eq!(text(first).await, "hello");
+
+    let mut clients: Vec<_> = (0..100).map(|_| world.ask(&[("accept-language", "fr")])).collect();
+    let (asked, to) = world.asked.recv().await.unwrap();
+    assert_eq!(asked["if-none-match"], "\"en\"");
+    // The others do not depend on the client that came first.
+    clients.remove(0).abort();
+    settle().await;
+    let (mut response, sending) = answer(&[FRESH, vary, ("etag", "\"en\"")]);
+    *response.as_mut().unwrap().status_mut() = http::StatusCode::NOT_MODIFIED;
+    drop(sending);
+    to.send(response).ok().unwrap();
+    for client in clients {
+        assert_eq!(text(client).await, "hello");
+    }
+    assert_eq!(world.reaching().await, 0, "nobody else asks");
+}

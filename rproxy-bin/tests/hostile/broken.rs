@@ -275,7 +275,7 @@ fn a_backend_that_breaks_costs_one_request_and_leaves_nothing() {
     });
     let proxy = Proxy::start(backend, &[&SETTINGS[..], &TIMEOUTS[..]].concat());
     assert_eq!(get(proxy.address, "/").body, "fine");
-    let before = descriptors(&proxy);
+    let before = descriptors_after_start(&proxy);
     let mut outcomes = Vec::new();
     for round in 0..3 {
         for (number, way) in WAYS.iter().enumerate() {
@@ -344,6 +344,19 @@ fn descriptors(proxy: &Proxy) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).unwrap().count()
 }
 
+/// Returns the number of descriptors once it has not changed for 300 ms: workers open theirs after the first log line.
+fn descriptors_after_start(proxy: &Proxy) -> usize {
+    let (mut before, mut since) = (descriptors(proxy), Instant::now());
+    while since.elapsed() < Duration::from_millis(300) {
+        std::thread::sleep(Duration::from_millis(10));
+        let now = descriptors(proxy);
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+    }
+    before
+}
+
 /// Waits until no more descriptors are open than `before`, when one connection to the backend was idle.
 fn comes_back_to(proxy: &Proxy, before: usize) {
     let deadline = Instant::now() + PATIENCE;
@@ -367,7 +380,7 @@ fn a_backend_that_can_not_be_reached_gets_502_or_504() {
     for (address, gets) in [(nobody, Error(502, "connection_refused")), (full, Error(504, "connection_timeout"))] {
         let settings = [&SETTINGS[..], &TIMEOUTS[..], &[("RPROXY_UPSTREAM_CONNECT_TIMEOUT", "300ms")]].concat();
         let proxy = Proxy::start(address, &settings);
-        let before = descriptors(&proxy);
+        let before = descriptors_after_start(&proxy);
         let (got, text) = ask(proxy.address, "/");
         assert_eq!(got, gets, "{text}");
         let Error(_, error) = gets else { unreachable!() };
@@ -411,7 +424,7 @@ fn a_backend_that_does_not_take_what_it_is_sent_gets_an_end() {
             }
         });
         let proxy = Proxy::start(backend, &[&SETTINGS[..], &TIMEOUTS[..]].concat());
-        let before = descriptors(&proxy);
+        let before = descriptors_after_start(&proxy);
         let mut stream = connect(proxy.address);
         let head = "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n";
         stream.write_all(head.as_bytes()).unwrap();

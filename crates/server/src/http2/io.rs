@@ -23,6 +23,8 @@ pub(super) struct FrameIo<T> {
     sent: FrameScanner,
     /// Complete request heads, and the stream of the last.
     heads: u64,
+    last_head: u32,
+    /// The highest stream that the client has opened; its head may be incomplete.
     last_stream: u32,
     /// A request head goes on in CONTINUATION frames.
     is_opening: bool,
@@ -39,6 +41,7 @@ impl<T> FrameIo<T> {
             received: FrameScanner::of_client(),
             sent: FrameScanner::of_server(),
             heads: 0,
+            last_head: 0,
             last_stream: 0,
             is_opening: false,
             unflushed: 0,
@@ -57,11 +60,13 @@ impl<T> FrameIo<T> {
                 HEADERS if frame.stream > self.last_stream => {
                     self.last_stream = frame.stream;
                     self.is_opening = !ends_head;
-                    self.heads += u64::from(ends_head);
+                    if ends_head {
+                        self.count_head();
+                    }
                 }
                 CONTINUATION if self.is_opening && ends_head => {
                     self.is_opening = false;
-                    self.heads += 1;
+                    self.count_head();
                 }
                 // hyper takes a stream that was reset with NO_ERROR for one that has ended, and in a tunnel CANCEL, too. Only
                 // END_STREAM ends a message or a tunnel (RFC 9113 §8.1, RFC 8441 §5.1).
@@ -71,6 +76,11 @@ impl<T> FrameIo<T> {
                 _ => {}
             }
         }
+    }
+
+    fn count_head(&mut self) {
+        self.heads += 1;
+        self.last_head = self.last_stream;
     }
 
     /// Looks at `bytes`, which the socket has taken.
@@ -112,7 +122,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for FrameIo<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         // h2 reads more only when it has worked through every frame that it has.
-        this.activity.heads_decoded(this.heads, this.last_stream);
+        this.activity.heads_decoded(this.heads, this.last_head);
         if this.unflushed >= FRAMES_PER_FLUSH {
             // What h2 has to say to these frames is queued until it has nothing left to read.
             return Poll::Pending;
@@ -246,6 +256,22 @@ mod tests {
         drop(read);
         io.flush().await.unwrap();
         assert_eq!(io.read(&mut [0; 64]).await.unwrap(), 12);
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_rejected_after_the_head_before_it_was_settled_counts() {
+        let (mut near, far) = duplex(1024);
+        let activity = Arc::new(Activity::new(false));
+        let mut io = FrameIo::new(far, Bytes::new(), Arc::clone(&activity));
+        let rejection = |stream| frame(RST_STREAM, 0, stream, &[0, 0, 0, 1]);
+        let first = [&PREFACE[..], &frame(HEADERS, 5, 1, b"x"), &frame(HEADERS, 1, 3, b"x")].concat();
+        for (received, stream) in [(first, 1), (frame(CONTINUATION, END_HEADERS, 3, b"x"), 3)] {
+            near.write_all(&received).await.unwrap();
+            io.read_exact(&mut vec![0; received.len()]).await.unwrap();
+            assert!(tokio_test_pending(&mut io).await);
+            io.write_all(&rejection(stream)).await.unwrap();
+            assert_eq!(activity.settle().malformed, 1, "{stream}");
+        }
     }
 
     /// Whether a read is pending.

@@ -89,12 +89,18 @@ const SCHEMES: &[&str] = &["cf-visitor", "front-end-https", "https", "x-https", 
 /// Which user it is, by the word of a proxy that asks for passwords.
 const USERS: &[&str] = &[
     "cf-access-authenticated-user-email",
+    // Removed as hop-by-hop in this spelling; CGI reads others as the same.
+    "proxy-authorization",
     "remote-email",
     "remote-groups",
     "remote-name",
     "remote-user",
     "x-anonymous-consumer",
+    "x-authenticated-groups",
     "x-authenticated-user",
+    "x-authenticated-userid",
+    "x-proxy-user",
+    "x-remote-group",
     "x-remote-user",
     "x-vouch-user",
 ];
@@ -144,6 +150,8 @@ pub(crate) const FAMILIES: &[&str] = &[
     "x-webauth-",
     "x-consumer-",
     "x-pomerium-claim-",
+    // Kubernetes' authenticating proxy
+    "x-remote-extra-",
     // Envoy, which wants them sanitised at the edge
     "x-envoy-",
     // `X-Real-IP` and what was made after it
@@ -169,6 +177,10 @@ mod tests {
             ("x-ssl-client-verify", true),
             ("ssl_client_s_dn", true),
             ("remote_user", true),
+            ("proxy_authorization", true),
+            ("x-remote-group", true),
+            ("x-remote-extra-scopes", true),
+            ("x_authenticated_userid", true),
             ("x_webauth_user", true),
             ("x-envoy-original-path", true),
             ("x-middleware-subrequest", true),

@@ -28,13 +28,8 @@ pub fn normalized_host<B>(request: &Request<B>) -> Option<HeaderValue> {
 }
 
 fn normalized(host: &[u8], is_https: bool) -> Option<HeaderValue> {
-    // Nearly all are in this form, and told so without more.
-    let (mut has_upper, mut has_colon) = (false, false);
-    for byte in host {
-        has_upper |= byte.is_ascii_uppercase();
-        has_colon |= *byte == b':';
-    }
-    if !has_upper && !has_colon && host.last() != Some(&b'.') {
+    let default = if is_https { 443 } else { 80 };
+    if is_normal(host, default) {
         return None;
     }
     let bracket = host.iter().position(|&byte| byte == b']').unwrap_or(0);
@@ -51,12 +46,30 @@ fn normalized(host: &[u8], is_https: bool) -> Option<HeaderValue> {
     // Both are valid and name the same host (RFC 1034 §3.1), and applications know the one without.
     let relative = name.strip_suffix(b".").filter(|name| !name.is_empty() && !name.ends_with(b"."));
     let mut normal = relative.unwrap_or(name).to_ascii_lowercase();
-    let default = if is_https { 443 } else { 80 };
     if let Some(port) = port.filter(|port| *port != default) {
         normal.push(b':');
         normal.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
     }
     (normal != host).then(|| HeaderValue::from_bytes(&normal).ok()).flatten()
+}
+
+/// Whether `host` is in its normal form, as nearly all are. Others may be, too.
+fn is_normal(host: &[u8], default: u16) -> bool {
+    let (mut has_upper, mut colon) = (false, None);
+    for (at, byte) in host.iter().enumerate() {
+        has_upper |= byte.is_ascii_uppercase();
+        colon = if *byte == b':' { Some(at) } else { colon };
+    }
+    let (name, port) = host.split_at(colon.unwrap_or(host.len()));
+    let is_normal_port = match port {
+        [] => true,
+        [_, digits @ ..] if digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => {
+            let number = digits.iter().fold(0, |number, digit| 10 * number + u32::from(digit - b'0'));
+            digits.first().is_some_and(|digit| *digit != b'0') && number <= 65_535 && number != u32::from(default)
+        }
+        _ => false,
+    };
+    !has_upper && is_normal_port && name.last() != Some(&b'.') && !name.starts_with(b"[")
 }
 
 #[cfg(test)]

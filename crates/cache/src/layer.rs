@@ -110,8 +110,9 @@ impl CacheLayer {
         self
     }
 
-    /// Lets the cache send a request a second time, with a body that `make` makes. `B` has to be the type of request body that
-    /// the service is called with.
+    /// Lets the cache send a request a second time, with a body from `make`.
+    ///
+    /// `B` is the type of request body that the service is called with.
     ///
     /// A request that selects no stored variant then names the entity-tags of up to 16 others (RFC 9111 §4.3.1), and is repeated
     /// without them if the origin answers 304 and does not say which of them it means. Without this the request names one.

@@ -47,7 +47,7 @@ where
 
 impl<O> Drop for Leading<O> {
     fn drop(&mut self) {
-        // What has panicked can't be polled again: those who wait ask for themselves.
+        // A future that panicked can't be polled again: each follower sends its own request.
         if let Some((inner, fetch)) = self.asked.take()
             && !std::thread::panicking()
             && fetch.lead.as_ref().is_some_and(|lead| lead.is_awaited())

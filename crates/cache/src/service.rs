@@ -192,7 +192,7 @@ impl<S> CacheService<S> {
     {
         let body = self.settings.make_empty_body::<ReqBody>();
         if body.is_none() {
-            // Then the answer has to be clear.
+            // Without a second body the request can't be repeated, so a 304 must name one variant.
             fetch.variants.truncate(1);
         }
         fetch.prepare(request.headers_mut());

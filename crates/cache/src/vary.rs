@@ -138,7 +138,7 @@ pub(crate) fn selecting_value<'a>(request: &'a HeaderMap, name: &HeaderName) -> 
     Some(Cow::Owned(combined))
 }
 
-/// Longer values are not normalised: no client sends so many languages, and the work would be the client's to choose.
+/// Longer values are not normalised: no honest client sends them, and a hostile one would choose how much work they are.
 const LONGEST: usize = 1024;
 
 /// What stands for a value that is too long to be normalised and kept with each variant. The hash has a key that no client
@@ -260,7 +260,7 @@ impl<'a> Iterator for Members<'a> {
         let end = seen.iter().position(|&byte| byte == b',');
         let (member, rest) = match end {
             Some(end) => (&self.rest[..end], &self.rest[end + 1..]),
-            // What is cut here is no coding, and so is what is left of it.
+            // Neither half of the cut member is a registered coding.
             None => self.rest.split_at(seen.len()),
         };
         self.rest = rest;

@@ -65,7 +65,7 @@ fn remove_nominated(headers: &mut HeaderMap) {
         .take(MAX_OPTIONS)
         .filter(|option| !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive"))
         .filter_map(|option| HeaderName::from_bytes(option).ok())
-        // `TE` has to be nominated, and is dealt with apart.
+        // A client must nominate `TE` (RFC 9110 §10.1.4); it is handled separately.
         .filter(|name| *name != TE && !is_end_to_end(name))
         .collect();
     for name in nominated {

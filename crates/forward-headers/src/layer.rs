@@ -86,7 +86,7 @@ impl ForwardHeadersLayer {
     /// Other peers' fields of this name are removed in every spelling. A [content delivery network](rproxy_client_ip::Cdn)
     /// is believed only about a field that it sets itself, such as `CF-IPCountry`.
     ///
-    /// `X-Forwarded-Host` and `X-Forwarded-Port` are read as one authority, which has to be valid. It becomes the request
+    /// `X-Forwarded-Host` and `X-Forwarded-Port` are read as one authority. If it is valid, it becomes the request
     /// extension [`Authority`](http::uri::Authority), the host of `Forwarded`, and both fields. A cache behind this layer has
     /// to tell requests apart by the other fields, or to let requests that have them pass.
     ///

@@ -1,4 +1,4 @@
-//! What is made for one client reaches no other.
+//! Responses to requests with credentials never reach another client.
 
 use crate::world::*;
 

@@ -12,7 +12,7 @@ const END: &str = "<!-- /settings -->";
 
 #[test]
 fn the_reference_is_what_the_code_says() {
-    written_by_the_code("docs/configuration.md", |_| config::reference());
+    written_by_the_code("docs/reference/configuration.md", |_| config::reference());
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn every_link_leads_somewhere() {
     for (page, text) in pages() {
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let path = link.split('#').next().unwrap();
-            // What `docs/reliability/` holds is written by runs that take their time.
+            // What `docs/contributing/reliability/` holds is written by runs that take their time.
             if path.is_empty() || link.contains("://") || path.starts_with("reliability/") {
                 continue;
             }
@@ -135,11 +135,12 @@ fn find(variable: &str) -> Option<&'static Setting> {
     settings().find(|setting| setting.variable() == variable)
 }
 
-/// The README, and all of `docs/`.
+/// The README, and the pages of `docs/` for each kind of reader.
 fn pages() -> Vec<(PathBuf, String)> {
     let Some(root) = root() else { return Vec::new() };
-    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let pages = docs.filter(|path| path.extension() == Some(OsStr::new("md"))).chain([root.join("README.md")]);
+    let folders = ["docs", "docs/guide", "docs/reference", "docs/contributing"].map(|folder| root.join(folder));
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
+    let pages = files.filter(|path| path.extension() == Some(OsStr::new("md"))).chain([root.join("README.md")]);
     pages.map(|page| (page.clone(), fs::read_to_string(page).unwrap())).collect()
 }
 

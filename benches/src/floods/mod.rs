@@ -33,7 +33,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// Where the table goes.
-    #[arg(long, default_value = "docs/reliability/floods.md")]
+    #[arg(long, default_value = "docs/contributing/reliability/floods.md")]
     out: PathBuf,
     /// The binary to measure, instead of one that is built now.
     #[arg(long)]

@@ -44,7 +44,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
     /// Where the report and its plot go.
-    #[arg(long, default_value = "docs/reliability")]
+    #[arg(long, default_value = "docs/contributing/reliability")]
     out: PathBuf,
     /// The binary to run, instead of one that is built now.
     #[arg(long)]

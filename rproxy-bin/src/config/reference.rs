@@ -1,4 +1,4 @@
-//! The settings as Markdown, for `docs/configuration.md`.
+//! The settings as Markdown, for `docs/reference/configuration.md`.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! HTTP/2 clients that send little and ask for much: each holds no more than `docs/limits.md` says, and is cut off soon.
+//! HTTP/2 clients that send little and ask for much: each holds no more than `docs/reference/limits.md` says, and is cut off soon.
 
 use std::io::Write;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What a client can make the proxy hold: no more than `docs/limits.md` says, and each limit ends what exceeds it.
+//! What a client can make the proxy hold: no more than `docs/reference/limits.md` says, and each limit ends what exceeds it.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
@@ -22,7 +22,7 @@ const MOST_ENCODERS: usize = 64;
 
 const KIB: usize = 1024;
 
-/// The table of `docs/limits.md`.
+/// The table of `docs/reference/limits.md`.
 fn table(config: &Config) -> String {
     let worst = config.limits.worst_case();
     let streams = config.limits.concurrent_streams as usize;
@@ -55,7 +55,7 @@ fn table(config: &Config) -> String {
 
 #[test]
 fn the_page_says_what_the_settings_make_of_it() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/limits.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/limits.md");
     let text = std::fs::read_to_string(&page).unwrap();
     let (before, rest) = text.split_once("<!-- worst case -->\n").expect("where the table begins");
     let (_, after) = rest.split_once("<!-- end -->").expect("where it ends");
@@ -63,7 +63,7 @@ fn the_page_says_what_the_settings_make_of_it() {
     if std::env::var_os("RPROXY_HOSTILE_REPORT").is_some() {
         std::fs::write(&page, &expected).unwrap();
     } else {
-        assert_eq!(text, expected, "RPROXY_HOSTILE_REPORT=docs/reliability writes it anew");
+        assert_eq!(text, expected, "RPROXY_HOSTILE_REPORT=docs/contributing/reliability writes it anew");
     }
 }
 

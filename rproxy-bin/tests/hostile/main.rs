@@ -1,6 +1,6 @@
 //! Hostile clients and broken backends: what the built binary makes of them.
 //!
-//! With `RPROXY_HOSTILE_REPORT=docs/reliability` the tables of what came out are written into that folder.
+//! With `RPROXY_HOSTILE_REPORT=docs/contributing/reliability` the tables of what came out are written into that folder.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../../../crates/server/tests/support/frames.rs"]

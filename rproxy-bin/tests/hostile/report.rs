@@ -1,4 +1,4 @@
-//! Tables of what came out, for `docs/reliability`.
+//! Tables of what came out, for `docs/contributing/reliability`.
 
 use std::fmt::Write;
 
@@ -43,7 +43,7 @@ pub(crate) fn write(name: &str, table: &str) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
     std::fs::create_dir_all(&folder).unwrap();
     let note =
-        "<!-- Written by `RPROXY_HOSTILE_REPORT=docs/reliability cargo nextest run -p rproxy --test hostile`. -->\n\n";
+        "<!-- Written by `RPROXY_HOSTILE_REPORT=docs/contributing/reliability cargo nextest run -p rproxy --test hostile`. -->\n\n";
     std::fs::write(folder.join(name), format!("{note}{table}")).unwrap();
 }
 

@@ -46,7 +46,7 @@ fn written_by_the_code(page: &str, wanted: impl Fn(&str) -> String) {
     let difference: Vec<String> = gone.chain(come).collect();
     assert!(
         present == wanted,
-        "{page} is not what the code says; UPDATE=1 cargo test -p rproxy --test documentation writes it anew\n{}",
+        "{page} is not what the code says; UPDATE=1 cargo test -p rproxy-bin --test documentation writes it anew\n{}",
         difference.join("\n"),
     );
 }
@@ -118,6 +118,28 @@ fn every_link_leads_somewhere() {
         }
     }
     assert!(links >= 40, "{links} links");
+}
+
+/// In the public registry, the package `rproxy` is another project.
+#[test]
+fn every_install_command_names_the_package_rproxy_bin() {
+    let Some(root) = root() else { return };
+    let crates = fs::read_dir(root.join("crates")).unwrap().map(|entry| entry.unwrap().path());
+    let readmes = crates.chain([root.join("rproxy-bin"), root.join("deploy")]).map(|folder| folder.join("README.md"));
+    let files = readmes.chain([root.join("CHANGELOG.md"), root.join("SECURITY.md")]).filter(|path| path.exists());
+    let files = files.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).chain(pages());
+    let mut correct = 0;
+    for (page, text) in files {
+        for command in ["cargo install", "cargo add", "cargo binstall"] {
+            for (at, _) in text.match_indices(command) {
+                let line = text[at..].lines().next().unwrap();
+                let names_it = |name: &str| line.split([' ', '`']).any(|word| word.split('@').next() == Some(name));
+                assert!(!names_it("rproxy"), "{}: {line}", page.display());
+                correct += usize::from(names_it("rproxy-bin"));
+            }
+        }
+    }
+    assert!(correct >= 1, "no page says how to install the binary");
 }
 
 fn is_key(text: &str) -> bool {

@@ -75,7 +75,7 @@ async fn compare(options: &Options) -> Result<()> {
     let rproxy = match &options.rproxy {
         Some(path) => path.canonicalize()?,
         // The binary that users get.
-        None => cargo::build("release", &["-p", "rproxy"])?.join("rproxy"),
+        None => cargo::build("release", &["-p", "rproxy-bin"])?.join("rproxy"),
     };
     let workbench = Workbench::new(&rproxy)?;
     let scenarios = match options.scenario.as_slice() {

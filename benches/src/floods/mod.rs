@@ -62,7 +62,7 @@ const HONEST: Load = Load::OpenLoop { rate: 500, connections: 8 };
 async fn flood(options: &Options) -> Result<()> {
     let rproxy = match &options.rproxy {
         Some(path) => path.canonicalize()?,
-        None => cargo::build("release", &["-p", "rproxy"])?.join("rproxy"),
+        None => cargo::build("release", &["-p", "rproxy-bin"])?.join("rproxy"),
     };
     let workbench = Workbench::new(&rproxy)?;
     let machine = Machine::here(&workbench.rproxy).await;

@@ -70,7 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 async fn soak(options: &Options) -> Result<()> {
     let rproxy = match &options.rproxy {
         Some(path) => path.canonicalize()?,
-        None => cargo::build("release", &["-p", "rproxy"])?.join("rproxy"),
+        None => cargo::build("release", &["-p", "rproxy-bin"])?.join("rproxy"),
     };
     let folder = TempDir::with_prefix("rproxy-soak-")?;
     let machine = Machine::here(&rproxy).await;

@@ -1,7 +1,7 @@
 //! What has to hold for long, or against many. The long forms take minutes and are left out of a usual run:
 //!
 //! ```text
-//! cargo nextest run -p rproxy --all-features --test e2e endurance --run-ignored all --no-capture
+//! cargo nextest run -p rproxy-bin --all-features --test e2e endurance --run-ignored all --no-capture
 //! ```
 
 use std::io::{ErrorKind, Read, Write};

@@ -42,8 +42,7 @@ pub(crate) fn write(name: &str, table: &str) {
     // Tests run in the folder of their package.
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
     std::fs::create_dir_all(&folder).unwrap();
-    let note =
-        "<!-- Written by `RPROXY_HOSTILE_REPORT=docs/contributing/reliability cargo nextest run -p rproxy --test hostile`. -->\n\n";
+    let note = "<!-- Written by `RPROXY_HOSTILE_REPORT=docs/contributing/reliability cargo nextest run -p rproxy-bin --test hostile`. -->\n\n";
     std::fs::write(folder.join(name), format!("{note}{table}")).unwrap();
 }
 

@@ -71,12 +71,10 @@ mod future;
 pub mod fuzz;
 mod layer;
 mod literals;
-mod readings;
 mod rules;
 mod sensitive;
 mod service;
 mod target;
-mod unicode;
 
 pub use self::future::ResponseFuture;
 pub use self::layer::PathFilterLayer;

@@ -5,9 +5,9 @@ use std::str::FromStr;
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
+use rproxy_core::path::Decodings;
 
 use crate::literals::Literals;
-use crate::readings::{self, Readings};
 use crate::sensitive::SENSITIVE;
 
 /// Rules that are ready to judge. Cheap to clone.
@@ -86,19 +86,19 @@ impl PathRules {
 
     /// The rule by which `path` is blocked, as it was written; `None` if it is not.
     pub fn blocks(&self, path: &str) -> Option<Arc<str>> {
-        match readings::of(path.as_bytes()) {
-            Readings::One(reading) => self.blocked_reading(&reading),
-            Readings::Several(readings) => readings.iter().find_map(|reading| self.blocked_reading(reading)),
-            Readings::TooMany => Some(Arc::from(TOO_MANY)),
+        match Decodings::of(path.as_bytes()) {
+            Decodings::One(reading) => self.blocked_reading(&reading),
+            Decodings::Several(readings) => readings.iter().find_map(|reading| self.blocked_reading(reading)),
+            Decodings::TooMany => Some(Arc::from(TOO_MANY)),
         }
     }
 
     /// Shows every reading of `path`, and what becomes of it.
     pub fn explain(&self, path: &str) -> Explanation {
-        let readings = match readings::of(path.as_bytes()) {
-            Readings::One(reading) => vec![reading.into_owned()],
-            Readings::Several(readings) => readings,
-            Readings::TooMany => Vec::new(),
+        let readings = match Decodings::of(path.as_bytes()) {
+            Decodings::One(reading) => vec![reading.into_owned()],
+            Decodings::Several(readings) => readings,
+            Decodings::TooMany => Vec::new(),
         };
         let judged = |reading: Vec<u8>| {
             let rule = self.last_match(&reading).map(|index| self.compiled.rules[index].clone());

@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{Either, Full};
+use rproxy_core::path::is_ambiguous;
 use tower_service::Service;
 
 use crate::future::ResponseFuture;
 use crate::layer::Settings;
-use crate::readings::is_ambiguous;
 use crate::rules::PathRules;
 use crate::target::target;
 

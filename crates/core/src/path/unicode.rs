@@ -1,10 +1,12 @@
-//! Characters and bytes that some server takes for another character. `None`: it changes nothing.
+//! Unicode characters and invalid bytes that some servers decode to other characters.
+//!
+//! Each function returns `None` if it changes nothing.
 
 use unicode_normalization::char::decompose_compatible;
 
 /// Folds fullwidth and other compatibility forms of the characters that structure a path, folds
 /// case, and drops characters that have no width.
-pub(crate) fn fold(path: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn fold(path: &[u8]) -> Option<Vec<u8>> {
     if path.is_ascii() {
         return None;
     }
@@ -21,8 +23,8 @@ pub(crate) fn fold(path: &[u8]) -> Option<Vec<u8>> {
     (folded != path).then_some(folded)
 }
 
-/// What is ASCII in its compatibility decomposition (Unicode §3.7) becomes that, as in NFKC: fullwidth, mathematical,
-/// circled and raised letters, ligatures. Anything else loses its case.
+/// Appends the compatibility decomposition (Unicode §3.7, as in NFKC) of a character if it is ASCII: fullwidth,
+/// mathematical, circled and raised letters, ligatures. Appends any other character in lower case.
 fn fold_compatible(character: char, folded: &mut Vec<u8>) {
     let (start, mut is_ascii) = (folded.len(), true);
     decompose_compatible(character, |part| match u8::try_from(part).ok().filter(u8::is_ascii) {
@@ -38,7 +40,7 @@ fn fold_compatible(character: char, folded: &mut Vec<u8>) {
     }
 }
 
-/// What no decomposition tells.
+/// Returns the replacement of a character that has no decomposition.
 fn fold_char(character: char) -> Option<&'static str> {
     Some(match character {
         '\0'..='\x7f' => return None,
@@ -50,7 +52,7 @@ fn fold_char(character: char) -> Option<&'static str> {
         '\u{2216}' | '\u{29f5}' | '\u{29f9}' => "\\",
         // Arabic percent sign.
         '\u{066a}' => "%",
-        // Letters whose other case is ASCII, though they don't decompose to it.
+        // Letters whose other case is ASCII, without a decomposition to it.
         '\u{00df}' | '\u{1e9e}' => "ss",
         '\u{0130}' | '\u{0131}' => "i",
         // Default ignorable code points: no width, and HFS+ ignores them in names.
@@ -70,9 +72,9 @@ fn fold_char(character: char) -> Option<&'static str> {
     })
 }
 
-/// As Windows turns characters that a code page lacks into those that look most like them ("best fit"), and as Japanese
-/// and Korean code pages have a currency sign where ASCII has the backslash.
-pub(crate) fn best_fit(path: &[u8]) -> Option<Vec<u8>> {
+/// Replaces characters that a Windows code page lacks by similar ones ("best fit"), and the currency signs that Japanese
+/// and Korean code pages have in the place of the backslash.
+pub(super) fn best_fit(path: &[u8]) -> Option<Vec<u8>> {
     if path.is_ascii() {
         return None;
     }
@@ -94,9 +96,9 @@ pub(crate) fn best_fit(path: &[u8]) -> Option<Vec<u8>> {
     (fitted != path).then_some(fitted)
 }
 
-/// Decodes ASCII that was written in two to six bytes, as decoders did before RFC 3629 §3 forbade
-/// it, and with continuation bytes whose upper bits nobody checks.
-pub(crate) fn decode_overlong(path: &[u8]) -> Option<Vec<u8>> {
+/// Decodes ASCII in overlong sequences of two to six bytes, which RFC 3629 §3 forbids, without a check of the upper bits
+/// of continuation bytes.
+pub(super) fn decode_overlong(path: &[u8]) -> Option<Vec<u8>> {
     if path.is_ascii() {
         return None;
     }
@@ -117,7 +119,7 @@ pub(crate) fn decode_overlong(path: &[u8]) -> Option<Vec<u8>> {
     (decoded.len() != path.len()).then_some(decoded)
 }
 
-/// The ASCII character and how many bytes of it follow the lead byte.
+/// Returns the ASCII character and the number of bytes after the lead byte.
 fn overlong(lead: u8, after: &[u8]) -> Option<(u8, usize)> {
     let length = match lead {
         0xc0 | 0xc1 => 1,
@@ -133,8 +135,8 @@ fn overlong(lead: u8, after: &[u8]) -> Option<(u8, usize)> {
     Some((ascii, length))
 }
 
-/// What is left when a decoder ignores the bytes that it can't decode.
-pub(crate) fn drop_invalid(path: &[u8]) -> Option<Vec<u8>> {
+/// Removes invalid UTF-8.
+pub(super) fn drop_invalid(path: &[u8]) -> Option<Vec<u8>> {
     if std::str::from_utf8(path).is_ok() {
         return None;
     }
@@ -146,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn look_alikes_fold_to_what_they_stand_for() {
+    fn folds_compatible_characters_to_ascii() {
         let cases: [(&str, Option<&str>); 17] = [
             ("/．．／．ｅｎｖ", Some("/../.env")),
             ("/a＼b％２ｅ；c", Some(r"/a\b%2e;c")),
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_code_page_lacks_becomes_what_looks_like_it() {
+    fn replaces_characters_by_best_fit() {
         let cases: [(&str, Option<&str>); 4] = [
             ("/a\u{a5}..\u{20a9}b", Some(r"/a\..\b")),
             ("/wp\u{ad}config\u{2010}x", Some("/wp-config-x")),
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn ascii_in_too_many_bytes_is_decoded() {
+    fn decodes_overlong_ascii() {
         let cases: [(&[u8], Option<&[u8]>); 8] = [
             (b"/\xc0\xae", Some(b"/.")),
             (b"\xc0\xafa", Some(b"/a")),
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_not_utf8_are_dropped() {
+    fn removes_invalid_utf8() {
         assert_eq!(drop_invalid(b"/.e\xffnv\x80").as_deref(), Some(&b"/.env"[..]));
         assert_eq!(drop_invalid("/é".as_bytes()), None);
     }

@@ -1,0 +1,83 @@
+//! The future of a response.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{Either, Full};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use crate::router::RouteMatch;
+
+pin_project! {
+    /// The response future of [`Router`](crate::Router).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, ReqBody>
+    where
+        S: Service<Request<ReqBody>>,
+    {
+        found: Option<RouteMatch>,
+        #[pin]
+        state: State<S, ReqBody, S::Future>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, ReqBody, F> {
+        /// Waits until the service is ready.
+        Ready { service: S, request: Option<Request<ReqBody>> },
+        Called { #[pin] future: F },
+        Rejected { status: StatusCode, reason: &'static str },
+    }
+}
+
+impl<S, ReqBody> ResponseFuture<S, ReqBody>
+where
+    S: Service<Request<ReqBody>>,
+{
+    pub(crate) fn forwarded(service: S, request: Request<ReqBody>, found: RouteMatch) -> Self {
+        Self { found: Some(found), state: State::Ready { service, request: Some(request) } }
+    }
+
+    pub(crate) fn rejected(status: StatusCode, reason: &'static str) -> Self {
+        Self { found: None, state: State::Rejected { status, reason } }
+    }
+}
+
+impl<S, ReqBody, ResBody> Future for ResponseFuture<S, ReqBody>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+{
+    type Output = Result<Response<Either<ResBody, Full<Bytes>>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProjection::Ready { service, request } => {
+                    ready!(service.poll_ready(cx))?;
+                    let Some(request) = request.take() else { return Poll::Pending };
+                    let future = service.call(request);
+                    this.state.set(State::Called { future });
+                }
+                StateProjection::Called { future } => {
+                    let mut response = ready!(future.poll(cx))?;
+                    if let Some(found) = this.found.take() {
+                        response.extensions_mut().insert(found);
+                    }
+                    return Poll::Ready(Ok(response.map(Either::Left)));
+                }
+                StateProjection::Rejected { status, reason } => {
+                    let mut response = Response::new(Either::Right(Full::from(*reason)));
+                    *response.status_mut() = *status;
+                    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+                    response.headers_mut().insert(header::CONTENT_TYPE, text);
+                    return Poll::Ready(Ok(response));
+                }
+            }
+        }
+    }
+}

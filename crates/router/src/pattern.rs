@@ -1,0 +1,162 @@
+//! Path patterns, and which of two is more specific.
+
+use std::cmp::Reverse;
+
+use globset::{GlobBuilder, GlobMatcher};
+use rproxy_core::path::without_trailing_slash;
+
+use crate::error::RouterError;
+
+/// A path pattern that matches decoded paths in lower case, without a slash at their end.
+#[derive(Clone, Debug)]
+pub(crate) struct PathPattern {
+    text: Box<str>,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Exact,
+    /// `/api/**`: the length of `/api`.
+    Prefix(usize),
+    Glob(Box<GlobMatcher>),
+}
+
+/// The order of patterns: the least is tried first.
+pub(crate) type Rank = (bool, Reverse<usize>, bool, Reverse<usize>);
+
+impl PathPattern {
+    pub(crate) fn parse(text: &str) -> Result<Self, RouterError> {
+        let error = |reason: String| RouterError::Path { path: text.to_owned(), reason };
+        if !text.starts_with(['/', '*']) {
+            return Err(error("it must begin with / or *".to_owned()));
+        }
+        if text.contains('%') {
+            return Err(error("it is written without percent-encoding".to_owned()));
+        }
+        if text.contains("//") || text.split('/').any(|segment| matches!(segment, "." | "..")) {
+            return Err(error("it has an empty or a dot segment".to_owned()));
+        }
+        let lower = text.to_lowercase();
+        let lower = match lower.trim_end_matches('/') {
+            "" => "/",
+            trimmed => trimmed,
+        };
+        let prefix = lower.strip_suffix("/**").filter(|prefix| !is_glob(prefix));
+        let kind = match prefix {
+            Some(prefix) => Kind::Prefix(prefix.len()),
+            None if !is_glob(lower) => Kind::Exact,
+            None => {
+                let mut builder = GlobBuilder::new(lower);
+                builder.literal_separator(true).backslash_escape(false).empty_alternates(true);
+                let glob = builder.build().map_err(|cause| error(cause.kind().to_string()))?;
+                Kind::Glob(Box::new(glob.compile_matcher()))
+            }
+        };
+        Ok(Self { text: lower.into(), kind })
+    }
+
+    /// The text in lower case, by which duplicates are found.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn matches(&self, path: &[u8]) -> bool {
+        match &self.kind {
+            Kind::Exact => path == self.text.as_bytes(),
+            Kind::Prefix(length) => {
+                let prefix = &self.text.as_bytes()[..*length];
+                path.strip_prefix(prefix).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+            }
+            Kind::Glob(glob) => str::from_utf8(path)
+                .map_or_else(|_| glob.is_match(String::from_utf8_lossy(path).as_ref()), |path| glob.is_match(path)),
+        }
+    }
+
+    /// Exact paths first; then the longest literal prefix; then patterns without `**`; then the longest.
+    pub(crate) fn rank(&self) -> Rank {
+        let is_exact = matches!(self.kind, Kind::Exact);
+        let literal = self.text.find(GLOB_CHARACTERS).unwrap_or(self.text.len());
+        (!is_exact, Reverse(literal), self.text.contains("**"), Reverse(self.text.len()))
+    }
+}
+
+const GLOB_CHARACTERS: [char; 4] = ['*', '?', '[', '{'];
+
+fn is_glob(text: &str) -> bool {
+    text.contains(GLOB_CHARACTERS)
+}
+
+/// Returns a decoded path as patterns match it.
+pub(crate) fn comparable(path: &[u8]) -> &[u8] {
+    match without_trailing_slash(path) {
+        [] => b"/",
+        path => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_whole_paths() {
+        for (pattern, matching, others) in [
+            ("/login", &["/login"][..], &["/", "/login/x", "/loginx"][..]),
+            ("/Login/", &["/login"], &["/"]),
+            ("/api/**", &["/api", "/api/a", "/api/a/b"], &["/", "/apix", "/x/api"]),
+            ("/**", &["/", "/a", "/a/b"], &[]),
+            ("**", &["/", "/a", "/a/b"], &[]),
+            ("/", &["/"], &["/a"]),
+            ("/files/*", &["/files/a"], &["/files", "/files/a/b"]),
+            ("**/*.php", &["/a.php", "/a/b.php"], &["/a.phpx", "/a.php/b"]),
+            ("/{a,b}/**", &["/a/x", "/b/x/y"], &["/c/x"]),
+            ("/caf\u{e9}", &["/caf\u{e9}"], &["/cafe"]),
+        ] {
+            let parsed = PathPattern::parse(pattern).unwrap();
+            for path in matching {
+                assert!(parsed.matches(comparable(path.as_bytes())), "{pattern} {path}");
+            }
+            for path in others {
+                assert!(!parsed.matches(comparable(path.as_bytes())), "{pattern} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_more_specific_pattern_comes_first() {
+        let sorted =
+            ["/api/v1", "/api", "/static/app/**", "/api/v1/**", "/api/*", "/api/**", "/*.html", "/**", "**/*.php"];
+        let mut patterns: Vec<_> = sorted.iter().rev().map(|text| PathPattern::parse(text).unwrap()).collect();
+        patterns.sort_by_key(PathPattern::rank);
+        let texts: Vec<_> = patterns.iter().map(PathPattern::text).collect();
+        let position = |text: &str| texts.iter().position(|other| *other == text).unwrap();
+        for pair in [
+            ("/api/v1", "/api/v1/**"),
+            ("/api", "/static/app/**"),
+            ("/static/app/**", "/api/v1/**"),
+            ("/api/v1/**", "/api/*"),
+            ("/api/*", "/api/**"),
+            ("/api/**", "/*.html"),
+            ("/*.html", "/**"),
+            ("/**", "**/*.php"),
+        ] {
+            assert!(position(pair.0) < position(pair.1), "{pair:?} in {texts:?}");
+        }
+    }
+
+    #[test]
+    fn rejects_text_that_is_not_a_pattern() {
+        for (text, reason) in [
+            ("", "it must begin with / or *"),
+            ("api/**", "it must begin with / or *"),
+            ("/a%20b", "it is written without percent-encoding"),
+            ("/a//b", "it has an empty or a dot segment"),
+            ("/a/../b", "it has an empty or a dot segment"),
+        ] {
+            let error = PathPattern::parse(text).unwrap_err();
+            assert_eq!(error, RouterError::Path { path: text.to_owned(), reason: reason.to_owned() });
+        }
+        assert!(matches!(PathPattern::parse("/a[b"), Err(RouterError::Path { .. })));
+    }
+}

@@ -1,0 +1,149 @@
+//! The service: finds the route of a request, and calls its service.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{Either, Full};
+use tower_service::Service;
+
+use crate::error::RouterError;
+use crate::future::ResponseFuture;
+use crate::host::host_of;
+use crate::table::{Found, Route, RouteTable};
+
+/// A service that forwards each request to the service of its site and route.
+///
+/// All services are of one type; `tower::util::BoxCloneService` makes one of several. A service is cloned for each
+/// request. See the [crate](crate) for the rules.
+#[derive(Clone)]
+pub struct Router<S> {
+    table: Arc<RouteTable>,
+    sites: Arc<[Site<S>]>,
+}
+
+#[derive(Clone)]
+struct Site<S> {
+    name: Arc<str>,
+    service: S,
+    routes: Vec<(Arc<str>, S)>,
+}
+
+impl<S> Router<S>
+where
+    S: Clone,
+{
+    /// Creates a router without hosts: every request gets 404.
+    pub fn new() -> Self {
+        Self { table: Arc::default(), sites: Arc::new([]) }
+    }
+
+    /// Adds a host. Requests that match none of its routes go to `service`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `host` is not a host name, an address or a wildcard, or if it has been added before.
+    pub fn host(mut self, host: &str, service: S) -> Result<Self, RouterError> {
+        let pattern = host.parse()?;
+        let site = self.add_site(host, service);
+        Arc::make_mut(&mut self.table).add_host(site, &pattern)?;
+        Ok(self)
+    }
+
+    /// Adds the site for all hosts that are not added by name.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is a default host.
+    pub fn default_host(mut self, service: S) -> Result<Self, RouterError> {
+        let site = self.add_site("default", service);
+        Arc::make_mut(&mut self.table).set_default(site)?;
+        Ok(self)
+    }
+
+    /// Adds a route by path to the host that was added last.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `pattern` is malformed, if the host has a route for it, or if there is no host.
+    pub fn path(self, pattern: &str, service: S) -> Result<Self, RouterError> {
+        self.route(Route::new().path(pattern), service)
+    }
+
+    /// Adds a route to the host that was added last.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a path pattern is malformed, if the host has a route for it, or if there is no host.
+    pub fn route(mut self, route: Route, service: S) -> Result<Self, RouterError> {
+        let site = self.sites.len().checked_sub(1).ok_or(RouterError::NoHost)?;
+        Arc::make_mut(&mut self.table).add_route(site, &route)?;
+        let mut sites = self.sites.to_vec();
+        sites[site].routes.push((route.to_string().into(), service));
+        self.sites = sites.into();
+        Ok(self)
+    }
+
+    fn add_site(&mut self, name: &str, service: S) -> usize {
+        let site = Site { name: name.into(), service, routes: Vec::new() };
+        self.sites = self.sites.iter().cloned().chain([site]).collect();
+        Arc::make_mut(&mut self.table).add_site()
+    }
+}
+
+impl<S> Default for Router<S>
+where
+    S: Clone,
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> fmt::Debug for Router<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+/// Response extension: the site and the route that a request took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RouteMatch {
+    /// The host of the site, as it was declared; `default` for the default site.
+    pub site: Arc<str>,
+    /// The route, such as `POST /login`; `None` if the request matched no route of the site.
+    pub route: Option<Arc<str>>,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Router<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+{
+    type Response = Response<Either<ResBody, Full<Bytes>>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, ReqBody>;
+
+    /// Always ready: which service a request needs is known when it comes.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        match self.table.find(&host_of(&request), request.method(), request.uri().path()) {
+            Found::Route { site, route } => {
+                let site = &self.sites[site];
+                let (route, service) = match route.map(|route| &site.routes[route]) {
+                    Some((name, service)) => (Some(Arc::clone(name)), service),
+                    None => (None, &site.service),
+                };
+                let found = RouteMatch { site: Arc::clone(&site.name), route };
+                ResponseFuture::forwarded(service.clone(), request, found)
+            }
+            Found::UnknownHost => ResponseFuture::rejected(StatusCode::NOT_FOUND, "unknown host\n"),
+            Found::AmbiguousPath { .. } => ResponseFuture::rejected(StatusCode::BAD_REQUEST, "ambiguous path\n"),
+        }
+    }
+}

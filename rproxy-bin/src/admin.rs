@@ -18,10 +18,10 @@ use tower::BoxError;
 /// Answers the questions that a load balancer, a metrics collector and a deployment have.
 #[derive(Clone)]
 pub(crate) struct Admin {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
-struct Shared {
+struct Inner {
     metrics: Box<dyn Fn() -> String + Send + Sync>,
     cache: Option<CacheStore>,
     ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
@@ -37,16 +37,16 @@ impl Admin {
         ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         let (metrics, ready) = (Box::new(metrics), Box::new(ready));
-        Self { shared: Arc::new(Shared { metrics, cache, ready, hosts: Vec::new() }) }
+        Self { inner: Arc::new(Inner { metrics, cache, ready, hosts: Vec::new() }) }
     }
 
     /// Answers requests for these names, too, beside addresses and `localhost`.
     pub(crate) fn hosts(self, names: &[String]) -> Self {
         let names = names.iter().map(|name| name.to_ascii_lowercase()).collect();
-        let shared = Arc::try_unwrap(self.shared).map(|shared| Shared { hosts: names, ..shared });
-        match shared {
-            Ok(shared) => Self { shared: Arc::new(shared) },
-            Err(shared) => Self { shared },
+        let inner = Arc::try_unwrap(self.inner).map(|inner| Inner { hosts: names, ..inner });
+        match inner {
+            Ok(inner) => Self { inner: Arc::new(inner) },
+            Err(inner) => Self { inner },
         }
     }
 
@@ -64,17 +64,17 @@ impl Admin {
         B: Body<Error: Into<BoxError>>,
     {
         let (parts, body) = request.into_parts();
-        if !self.shared.is_meant(&parts.headers) {
+        if !self.inner.is_meant(&parts.headers) {
             return text(StatusCode::MISDIRECTED_REQUEST, "no such host here; admin_hosts names more\n");
         }
         let read = matches!(parts.method, Method::GET | Method::HEAD);
-        match (parts.uri.path(), &self.shared.cache) {
+        match (parts.uri.path(), &self.inner.cache) {
             ("/healthz", _) if read => text(StatusCode::OK, "ok\n"),
-            ("/readyz", _) if read => match (self.shared.ready)() {
+            ("/readyz", _) if read => match (self.inner.ready)() {
                 Ok(()) => text(StatusCode::OK, "ready\n"),
                 Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
-            ("/metrics", _) if read => typed(StatusCode::OK, OPENMETRICS, (self.shared.metrics)()),
+            ("/metrics", _) if read => typed(StatusCode::OK, OPENMETRICS, (self.inner.metrics)()),
             ("/cache/stats" | "/cache/purge", None) => text(StatusCode::NOT_FOUND, "the cache is off\n"),
             ("/cache/stats", Some(store)) if read => stats(store),
             ("/cache/purge", Some(_)) if parts.method == Method::POST && is_from_elsewhere(&parts.headers) => {
@@ -82,12 +82,12 @@ impl Admin {
             }
             ("/cache/purge", Some(store)) if parts.method == Method::POST => {
                 match purges(parts.uri.query().unwrap_or_default(), &parts.headers, body).await {
-                    Ok(Purges { soft, purges }) => {
+                    Ok(PurgeRequest { soft, purges }) => {
                         let drop = if soft { CacheStore::soft_purge } else { CacheStore::purge };
                         let purged: u64 = purges.iter().map(|purge| drop(store, purge)).sum();
                         json(&json!({ "purged": purged }))
                     }
-                    Err(refusal) => text(refusal.status(), format!("{refusal}\n")),
+                    Err(error) => text(error.status(), format!("{error}\n")),
                 }
             }
             ("/healthz" | "/readyz" | "/metrics" | "/cache/stats", _) => not_allowed("GET, HEAD"),
@@ -97,7 +97,7 @@ impl Admin {
     }
 }
 
-impl Shared {
+impl Inner {
     /// Whether `Host` is an address or a name of this listener.
     ///
     /// A page of any site can have its own name resolve to the address of this listener (DNS rebinding), and its browser
@@ -126,7 +126,7 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 
 /// A purge that names nothing, or in a way that is not understood.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+enum PurgeError {
     #[error(
         "{0}; accepted are ?url=URL, ?prefix=URL, ?tag=TAG and ?all, with &soft for making stale, in the query or as a form"
     )]
@@ -139,7 +139,7 @@ enum Refusal {
     MediaType,
 }
 
-impl Refusal {
+impl PurgeError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Parameters(_) | Self::Unreadable => StatusCode::BAD_REQUEST,
@@ -152,33 +152,33 @@ impl Refusal {
 const FORM_LIMIT: usize = 64 << 10;
 
 /// What to purge. Soft: to be made stale rather than dropped.
-struct Purges {
+struct PurgeRequest {
     soft: bool,
     purges: Vec<Purge>,
 }
 
 /// All that the query and the form name. Nothing is purged unless all of it is understood.
-async fn purges<B>(query: &str, headers: &HeaderMap, body: B) -> Result<Purges, Refusal>
+async fn purges<B>(query: &str, headers: &HeaderMap, body: B) -> Result<PurgeRequest, PurgeError>
 where
     B: Body<Error: Into<BoxError>>,
 {
     let body =
         Limited::new(body, FORM_LIMIT).collect().await.map_err(|error| match error.is::<LengthLimitError>() {
-            true => Refusal::TooLarge,
-            false => Refusal::Unreadable,
+            true => PurgeError::TooLarge,
+            false => PurgeError::Unreadable,
         })?;
     let body = body.to_bytes();
     if !body.is_empty() && !is_form(headers) {
-        return Err(Refusal::MediaType);
+        return Err(PurgeError::MediaType);
     }
-    let form = str::from_utf8(&body).map_err(|_| Refusal::Parameters("the form is not UTF-8".to_owned()))?;
+    let form = str::from_utf8(&body).map_err(|_| PurgeError::Parameters("the form is not UTF-8".to_owned()))?;
     let pairs = query.split('&').chain(form.trim_end().split('&')).filter(|pair| !pair.is_empty());
     let (soft, named): (Vec<&str>, Vec<&str>) =
         pairs.partition(|pair| matches!(*pair, "soft" | "soft=1" | "soft=true"));
-    let purges: Vec<Purge> = named.into_iter().map(purge).collect::<Result<_, _>>().map_err(Refusal::Parameters)?;
+    let purges: Vec<Purge> = named.into_iter().map(purge).collect::<Result<_, _>>().map_err(PurgeError::Parameters)?;
     match purges.is_empty() {
-        true => Err(Refusal::Parameters("nothing to purge is named".to_owned())),
-        false => Ok(Purges { soft: !soft.is_empty(), purges }),
+        true => Err(PurgeError::Parameters("nothing to purge is named".to_owned())),
+        false => Ok(PurgeRequest { soft: !soft.is_empty(), purges }),
     }
 }
 

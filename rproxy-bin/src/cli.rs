@@ -9,8 +9,8 @@ use clap::builder::OsStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, ColorChoice, value_parser};
 use clap_complete::Shell;
 
-use crate::config::{self, Config, ConfigError, Fallback, Report, Setting, Sources, settings};
-use crate::manual;
+use crate::config::{self, Config, ConfigError, DefaultValue, Report, Setting, Sources, settings};
+use crate::man_page;
 use crate::trust::{Action, Trust, TrustError};
 
 /// What the binary is asked to do.
@@ -89,13 +89,13 @@ where
             let shell = matches.get_one::<Shell>(SHELL).copied().unwrap_or(Shell::Bash);
             Ok(Command::Completions(completions(shell)))
         }
-        Some((MANUAL, _)) => manual::page(command())
+        Some((MANUAL, _)) => man_page::render(command())
             .map(Command::Manual)
             .map_err(|error| Error::Usage(format!("error: no page could be written: {error}"))),
         Some((EXPLAIN, explain)) => {
             let config = sources(explain, env).load()?;
             let targets = explain.get_many::<String>(PATHS).into_iter().flatten();
-            targets.map(|target| explained(&config, target)).collect::<Result<_, _>>().map(Command::Explain)
+            targets.map(|target| explain_path(&config, target)).collect::<Result<_, _>>().map(Command::Explain)
         }
         Some((TRUST, trust)) => {
             let config = sources(trust, env.clone()).load()?;
@@ -112,9 +112,9 @@ where
                 return Err(Error::Usage("error: the demo brings its own upstream; leave out --upstream".to_owned()));
             }
             let state = state_directory(&env);
-            act(demo, sources(demo, env).demo(state), Command::Demo)
+            run_or_check(demo, sources(demo, env).demo(state), Command::Demo)
         }
-        _ => act(&matches, sources(&matches, env), Command::Run),
+        _ => run_or_check(&matches, sources(&matches, env), Command::Run),
     }
 }
 
@@ -131,7 +131,7 @@ const MANUAL: &str = "man";
 const CONFIG: &str = "config";
 const CHECK: &str = "check";
 
-fn act(matches: &ArgMatches, sources: Sources, run: fn(Config) -> Command) -> Result<Command, Error> {
+fn run_or_check(matches: &ArgMatches, sources: Sources, run: fn(Config) -> Command) -> Result<Command, Error> {
     let config = sources.load()?;
     Ok(match matches.get_flag(CHECK) {
         true => Command::Check(Report::new(config)),
@@ -140,7 +140,7 @@ fn act(matches: &ArgMatches, sources: Sources, run: fn(Config) -> Command) -> Re
 }
 
 /// The readings of a path, as a request has it: what follows a `?` is not looked at.
-fn explained(config: &Config, target: &str) -> Result<String, Error> {
+fn explain_path(config: &Config, target: &str) -> Result<String, Error> {
     let path = target.split('?').next().unwrap_or(target);
     if !path.starts_with('/') {
         return Err(Error::Usage(format!("error: {target:?} is no path: it does not start with a slash")));
@@ -237,7 +237,7 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
 
 fn argument(setting: &'static Setting) -> Arg {
     let default = match setting.default {
-        Fallback::Value(text) | Fallback::Words(text) => text.replace('`', ""),
+        DefaultValue::Literal(text) | DefaultValue::Description(text) => text.replace('`', ""),
     };
     let help = setting.help.replace('`', "");
     let help = format!("{help}\nTakes {}. Default: {default}", setting.accepted.replace('`', ""));

@@ -30,7 +30,7 @@
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> Result<(), BoxError> {
 //!     let stack = rproxy::stack(&Config::default())?;
-//!     let service = stack.over(service_fn(hello));
+//!     let service = stack.wrap(service_fn(hello));
 //!
 //!     let peer = PeerAddr(SocketAddr::from(([192, 0, 2, 1], 4711)));
 //!     let get = |path: &str| {
@@ -51,29 +51,29 @@
 #![deny(missing_docs)]
 
 mod admin;
-mod assemble;
 pub mod cli;
 mod close_codes;
+mod component_metrics;
 mod compression;
 pub mod config;
 mod demo;
-mod gauges;
-mod manual;
+pub mod error_response;
+mod from_config;
+mod log_throttle;
+mod man_page;
 pub mod observe;
-mod optional;
+mod optional_layer;
 pub mod preflight;
-pub mod problem;
 mod proxy;
 mod rate_limit;
 mod redirect;
 mod reload;
 mod run;
-mod seldom;
 mod service_manager;
 mod stack;
 pub mod trust;
 
-pub use self::assemble::{StackError, stack};
 pub use self::config::{Config, ConfigError};
+pub use self::from_config::{StackError, stack};
 pub use self::run::{RunError, demo};
 pub use self::stack::{Stack, layers};

@@ -22,10 +22,10 @@ fn main() -> ExitCode {
         Ok(Command::Demo(config)) => block_on(config, rproxy::demo),
         Ok(Command::Check(report)) => match report.config().try_build() {
             Ok(()) => {
-                let preflight = Preflight::of(report.config());
+                let preflight = Preflight::run(report.config());
                 print(&format!("{}{preflight}", report.render(&rproxy::layers(report.config()))))
             }
-            Err(error) => refused(&error),
+            Err(error) => exit_with_usage_error(&error),
         },
         Ok(
             Command::Explain(text)
@@ -43,11 +43,11 @@ fn main() -> ExitCode {
             }
         },
         Ok(_) => ExitCode::FAILURE,
-        Err(error) => refused(&error),
+        Err(error) => exit_with_usage_error(&error),
     }
 }
 
-fn refused(error: &dyn std::error::Error) -> ExitCode {
+fn exit_with_usage_error(error: &dyn std::error::Error) -> ExitCode {
     eprintln!("{error}");
     ExitCode::from(cli::Error::EXIT_CODE)
 }
@@ -57,7 +57,7 @@ fn block_on<F>(config: Config, run: impl FnOnce(Config) -> F) -> ExitCode
 where
     F: Future<Output = Result<(), RunError>>,
 {
-    log(config.log_level.to_env_filter());
+    init_logging(config.log_level.to_env_filter());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -85,7 +85,7 @@ where
     }
 }
 
-fn log(filter: EnvFilter) {
+fn init_logging(filter: EnvFilter) {
     let to_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(to_terminal).init();
 }

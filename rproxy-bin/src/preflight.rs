@@ -29,11 +29,11 @@ pub struct Preflight {
 #[non_exhaustive]
 pub enum Finding {
     /// As it should be.
-    Good(String),
+    Ok(String),
     /// Not as it mostly is, which need not be wrong.
-    Odd(String),
+    Note(String),
     /// Something will not work.
-    Bad(String),
+    Problem(String),
 }
 
 impl Preflight {
@@ -41,17 +41,17 @@ impl Preflight {
     /// to look at but the folder of a local authority.
     ///
     /// The main listeners are bound for a moment, so that it can be seen whether a name leads to them.
-    pub fn of(config: &Config) -> Self {
+    pub fn run(config: &Config) -> Self {
         let mut findings = Vec::new();
         if config.tls_local || !config.acme_domains().is_empty() {
-            findings.push(folder(&config.tls_cache_dir));
+            findings.push(check_directory(&config.tls_cache_dir));
         }
         if !config.acme_domains().is_empty() {
-            let listeners = bind(config.listeners(), &mut findings);
+            let listeners = check_listeners(config.listeners(), &mut findings);
             // Held to be taken, not to be answered on.
-            let _redirect = bind(config.redirect_listeners(), &mut findings);
+            let _redirect = check_listeners(config.redirect_listeners(), &mut findings);
             let names = config.acme_domains().iter().map(|name| name.as_str().to_owned());
-            findings.extend(reachable(names.collect(), VALIDATED, listeners));
+            findings.extend(check_names(names.collect(), VALIDATION_PORT, listeners));
         }
         Self { findings }
     }
@@ -76,53 +76,55 @@ impl fmt::Display for Preflight {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Good(text) => write!(f, "ok: {text}"),
-            Self::Odd(text) => write!(f, "note: {text}"),
-            Self::Bad(text) => write!(f, "problem: {text}"),
+            Self::Ok(text) => write!(f, "ok: {text}"),
+            Self::Note(text) => write!(f, "note: {text}"),
+            Self::Problem(text) => write!(f, "problem: {text}"),
         }
     }
 }
 
 /// RFC 8737 §3: the authority connects to this port, whatever is listened on.
-const VALIDATED: u16 = 443;
+const VALIDATION_PORT: u16 = 443;
 
 /// How long all names together may take.
-const PATIENCE: Duration = Duration::from_secs(6);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long one connection may take.
-const CONNECT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether the folder, or the one that it would be made in, can be written to. Nothing is made.
-fn folder(path: &Path) -> Finding {
+fn check_directory(path: &Path) -> Finding {
     let shown = path.display();
     let Some(present) = path.ancestors().find(|folder| folder.exists()) else {
-        return Finding::Bad(format!("{shown} can't be made"));
+        return Finding::Problem(format!("{shown} can't be made"));
     };
     match access(present, Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(()) if !present.is_dir() => Finding::Bad(format!("{} is no folder", present.display())),
-        Ok(()) if present == path => Finding::Good(format!("{shown} can be written to")),
-        Ok(()) => Finding::Good(format!("{shown} can be made in {}", present.display())),
-        Err(error) => Finding::Bad(format!("{} can't be written to: {}", present.display(), io::Error::from(error))),
+        Ok(()) if !present.is_dir() => Finding::Problem(format!("{} is no folder", present.display())),
+        Ok(()) if present == path => Finding::Ok(format!("{shown} can be written to")),
+        Ok(()) => Finding::Ok(format!("{shown} can be made in {}", present.display())),
+        Err(error) => {
+            Finding::Problem(format!("{} can't be written to: {}", present.display(), io::Error::from(error)))
+        }
     }
 }
 
 /// The listeners that could be bound; `None` where something is in the way.
-fn bind(listeners: Vec<Listen>, findings: &mut Vec<Finding>) -> Option<Vec<TcpListener>> {
+fn check_listeners(listeners: Vec<Listen>, findings: &mut Vec<Finding>) -> Option<Vec<TcpListener>> {
     let mut bound = Some(Vec::new());
     for address in listeners {
         let Listen::Tcp(address) = address else { continue };
         match TcpListener::bind(address) {
             Ok(listener) => {
-                findings.push(Finding::Good(format!("{address} can be listened on")));
+                findings.push(Finding::Ok(format!("{address} can be listened on")));
                 bound.iter_mut().for_each(|bound| bound.extend(listener.try_clone()));
             }
             Err(error) => {
                 bound = None;
                 findings.push(match error.kind() {
-                    ErrorKind::AddrInUse => Finding::Odd(format!("{address} is taken; by an rproxy that runs?")),
-                    ErrorKind::PermissionDenied => Finding::Bad(format!(
+                    ErrorKind::AddrInUse => Finding::Note(format!("{address} is taken; by an rproxy that runs?")),
+                    ErrorKind::PermissionDenied => Finding::Problem(format!(
                         "{address} needs a privilege: CAP_NET_BIND_SERVICE, or a socket from systemd"
                     )),
-                    _ => Finding::Bad(format!("{address} can't be listened on: {error}")),
+                    _ => Finding::Problem(format!("{address} can't be listened on: {error}")),
                 });
             }
         }
@@ -131,26 +133,26 @@ fn bind(listeners: Vec<Listen>, findings: &mut Vec<Finding>) -> Option<Vec<TcpLi
 }
 
 /// Whether each name is this machine's, and whether its port leads to these listeners.
-fn reachable(names: Vec<String>, port: u16, listeners: Option<Vec<TcpListener>>) -> Vec<Finding> {
+fn check_names(names: Vec<String>, port: u16, listeners: Option<Vec<TcpListener>>) -> Vec<Finding> {
     let is_done = Arc::new(AtomicBool::new(false));
     let mark = mark();
     let can_tell = listeners.is_some();
     for listener in listeners.into_iter().flatten() {
         let is_done = Arc::clone(&is_done);
-        thread::spawn(move || show(&listener, mark, &is_done));
+        thread::spawn(move || serve_mark(&listener, mark, &is_done));
     }
     let (sender, found) = mpsc::channel();
     for (index, name) in names.iter().enumerate() {
         let (sender, name) = (sender.clone(), name.clone());
         // A resolver that does not answer can't be interrupted, only left behind.
-        thread::spawn(move || sender.send((index, look(&name, port, can_tell.then_some(mark)))));
+        thread::spawn(move || sender.send((index, check_name(&name, port, can_tell.then_some(mark)))));
     }
     drop(sender);
     let mut findings: Vec<_> = names
         .iter()
-        .map(|name| vec![Finding::Bad(format!("{name}: no answer within {} seconds", PATIENCE.as_secs()))])
+        .map(|name| vec![Finding::Problem(format!("{name}: no answer within {} seconds", TOTAL_TIMEOUT.as_secs()))])
         .collect();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TOTAL_TIMEOUT;
     while let Ok((index, of_name)) = found.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         findings[index] = of_name;
     }
@@ -159,10 +161,10 @@ fn reachable(names: Vec<String>, port: u16, listeners: Option<Vec<TcpListener>>)
 }
 
 /// What there is to say of one name, by address.
-fn look(name: &str, port: u16, mark: Option<Mark>) -> Vec<Finding> {
+fn check_name(name: &str, port: u16, mark: Option<Mark>) -> Vec<Finding> {
     let addresses = match (name, port).to_socket_addrs() {
         Ok(addresses) => addresses,
-        Err(error) => return vec![Finding::Bad(format!("{name} does not resolve: {error}"))],
+        Err(error) => return vec![Finding::Problem(format!("{name} does not resolve: {error}"))],
     };
     let mut seen: Vec<SocketAddr> = Vec::new();
     for address in addresses {
@@ -173,28 +175,30 @@ fn look(name: &str, port: u16, mark: Option<Mark>) -> Vec<Finding> {
     seen.into_iter()
         .map(|address| {
             let ip = address.ip();
-            let whose = match is_ours(ip) {
+            let whose = match is_local(ip) {
                 true => "of this machine",
                 false => "not of this machine",
             };
-            match (leads_to(address, mark), is_ours(ip)) {
-                (Ok(Way::Here), true) => Finding::Good(format!("{name} is {ip}, {whose}, and port {port} leads here")),
-                (Ok(Way::Here), false) => Finding::Good(format!(
+            match (probe(address, mark), is_local(ip)) {
+                (Ok(Destination::Here), true) => {
+                    Finding::Ok(format!("{name} is {ip}, {whose}, and port {port} leads here"))
+                }
+                (Ok(Destination::Here), false) => Finding::Ok(format!(
                     "{name} is {ip}, {whose}; port {port} leads here all the same, over a router or a balancer"
                 )),
-                (Ok(Way::Open), true) => {
-                    Finding::Good(format!("{name} is {ip}, {whose}, and something listens on port {port}"))
+                (Ok(Destination::Unknown), true) => {
+                    Finding::Ok(format!("{name} is {ip}, {whose}, and something listens on port {port}"))
                 }
-                (Ok(Way::Open), false) => Finding::Odd(format!(
+                (Ok(Destination::Unknown), false) => Finding::Note(format!(
                     "{name} is {ip}, {whose}; something listens on port {port}: a balancer, or another machine"
                 )),
-                (Ok(Way::Elsewhere), _) => Finding::Bad(format!(
+                (Ok(Destination::Elsewhere), _) => Finding::Problem(format!(
                     "{name} is {ip}, {whose}, and port {port} leads to something else: the authority would find that"
                 )),
                 (Err(error), true) => {
-                    Finding::Bad(format!("{name} is {ip}, {whose}, and port {port} can't be reached: {error}"))
+                    Finding::Problem(format!("{name} is {ip}, {whose}, and port {port} can't be reached: {error}"))
                 }
-                (Err(error), false) => Finding::Odd(format!(
+                (Err(error), false) => Finding::Note(format!(
                     "{name} is {ip}, {whose}, and port {port} can't be reached from here: {error}"
                 )),
             }
@@ -203,24 +207,24 @@ fn look(name: &str, port: u16, mark: Option<Mark>) -> Vec<Finding> {
 }
 
 /// Where a connection leads.
-enum Way {
+enum Destination {
     /// To our own listener.
     Here,
     /// To somebody else.
     Elsewhere,
     /// To somebody; our own listeners can't be told from others now.
-    Open,
+    Unknown,
 }
 
-fn leads_to(address: SocketAddr, mark: Option<Mark>) -> io::Result<Way> {
-    let mut stream = TcpStream::connect_timeout(&address, CONNECT)?;
-    let Some(mark) = mark else { return Ok(Way::Open) };
-    stream.set_read_timeout(Some(CONNECT))?;
+fn probe(address: SocketAddr, mark: Option<Mark>) -> io::Result<Destination> {
+    let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
+    let Some(mark) = mark else { return Ok(Destination::Unknown) };
+    stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
     let mut shown = Mark::default();
     Ok(match stream.read_exact(&mut shown) {
-        Ok(()) if shown == mark => Way::Here,
+        Ok(()) if shown == mark => Destination::Here,
         // A server of TLS waits for its client to speak first.
-        _ => Way::Elsewhere,
+        _ => Destination::Elsewhere,
     })
 }
 
@@ -237,7 +241,7 @@ fn mark() -> Mark {
 }
 
 /// Shows the mark to whoever connects, until told to end.
-fn show(listener: &TcpListener, mark: Mark, is_done: &AtomicBool) {
+fn serve_mark(listener: &TcpListener, mark: Mark, is_done: &AtomicBool) {
     if listener.set_nonblocking(true).is_err() {
         return;
     }
@@ -252,7 +256,7 @@ fn show(listener: &TcpListener, mark: Mark, is_done: &AtomicBool) {
 }
 
 /// Only one's own addresses can be bound to.
-fn is_ours(ip: IpAddr) -> bool {
+fn is_local(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
@@ -274,29 +278,29 @@ mod tests {
     fn a_name_that_leads_here_is_told_from_one_that_leads_elsewhere() {
         let (ours, port) = listener();
         let name = || vec!["127.0.0.1".to_owned()];
-        let found = texts(&reachable(name(), port, Some(vec![ours])));
+        let found = texts(&check_names(name(), port, Some(vec![ours])));
         assert_eq!(found, [format!("ok: 127.0.0.1 is 127.0.0.1, of this machine, and port {port} leads here")]);
 
         let (other, port) = listener();
         let (ours, _) = listener();
         // Something that answers with bytes of its own.
         let speaks = thread::spawn(move || other.accept().unwrap().0.write_all(b"220 mail.example ESMTP").unwrap());
-        let found = texts(&reachable(name(), port, Some(vec![ours])));
+        let found = texts(&check_names(name(), port, Some(vec![ours])));
         assert!(found[0].starts_with("problem: ") && found[0].contains("leads to something else"), "{found:?}");
         speaks.join().unwrap();
 
         let (taken, port) = listener();
-        let found = texts(&reachable(name(), port, None));
+        let found = texts(&check_names(name(), port, None));
         assert!(found[0].starts_with("ok: ") && found[0].contains("something listens"), "{found:?}");
         drop(taken);
-        let found = texts(&reachable(name(), port, Some(Vec::new())));
+        let found = texts(&check_names(name(), port, Some(Vec::new())));
         assert!(found[0].starts_with("problem: ") && found[0].contains("can't be reached"), "{found:?}");
     }
 
     #[test]
     fn a_name_that_does_not_resolve_is_a_problem() {
         // RFC 6761 §6.4.
-        let found = texts(&reachable(vec!["nowhere.invalid".to_owned()], 443, None));
+        let found = texts(&check_names(vec!["nowhere.invalid".to_owned()], 443, None));
         assert!(found[0].starts_with("problem: nowhere.invalid"), "{found:?}");
     }
 
@@ -304,11 +308,14 @@ mod tests {
     fn a_taken_port_and_a_privileged_one_are_told_apart() {
         let (taken, port) = listener();
         let mut findings = Vec::new();
-        let bound = bind(vec![Listen::Tcp(taken.local_addr().unwrap())], &mut findings);
+        let bound = check_listeners(vec![Listen::Tcp(taken.local_addr().unwrap())], &mut findings);
         assert!(bound.is_none());
         assert_eq!(texts(&findings), [format!("note: 127.0.0.1:{port} is taken; by an rproxy that runs?")]);
         let mut findings = Vec::new();
-        assert_eq!(bind(vec!["127.0.0.1:0".parse().unwrap()], &mut findings).map(|bound| bound.len()), Some(1));
+        assert_eq!(
+            check_listeners(vec!["127.0.0.1:0".parse().unwrap()], &mut findings).map(|bound| bound.len()),
+            Some(1)
+        );
     }
 
     #[test]
@@ -316,13 +323,13 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let deep = root.path().join("a/b");
         assert_eq!(
-            folder(&deep),
-            Finding::Good(format!("{} can be made in {}", deep.display(), root.path().display()))
+            check_directory(&deep),
+            Finding::Ok(format!("{} can be made in {}", deep.display(), root.path().display()))
         );
         assert!(!root.path().join("a").exists());
-        assert_eq!(folder(root.path()), Finding::Good(format!("{} can be written to", root.path().display())));
+        assert_eq!(check_directory(root.path()), Finding::Ok(format!("{} can be written to", root.path().display())));
         let file = root.path().join("file");
         std::fs::write(&file, "").unwrap();
-        assert!(matches!(folder(&file.join("x")), Finding::Bad(_)));
+        assert!(matches!(check_directory(&file.join("x")), Finding::Problem(_)));
     }
 }

@@ -16,19 +16,19 @@ use tokio::task::JoinSet;
 use tower::{Layer, service_fn};
 
 use crate::admin::Admin;
-use crate::assemble::{Shared, certificates};
+use crate::component_metrics;
 use crate::config::{Config, HalfCloseRule, ProxyProtocol, Setting, settings};
-use crate::gauges;
+use crate::from_config::{ProcessState, certificates};
 use crate::observe::Writer;
 use crate::redirect;
-use crate::reload::Slot;
+use crate::reload::ServiceSlot;
 use crate::run::RunError;
 use crate::stack::Stack;
 
 /// All that runs.
 pub(crate) struct Proxy {
     config: Config,
-    shared: Shared,
+    shared: ProcessState,
     certificates: Option<Certificates>,
     /// Puts another stack into every worker.
     replace: Box<dyn Fn(&Stack) + Send + Sync>,
@@ -38,7 +38,7 @@ pub(crate) struct Proxy {
     draining: Arc<AtomicBool>,
     /// Of the stack that serves now.
     health_checks: Mutex<JoinSet<()>>,
-    way: Mutex<Vec<Option<String>>>,
+    tunnel_settings: Mutex<Vec<Option<String>>>,
     /// Where the process that takes over is to ask.
     successor: Option<Successor>,
 }
@@ -51,11 +51,11 @@ impl Proxy {
         }
         let (predecessor, inherited) = inherited(&config)?;
         let certificates = certificates(&config)?;
-        let shared = Shared::new(&config)?;
-        let stack = with(&certificates, &config, shared.stack(&config)?);
+        let shared = ProcessState::new(&config)?;
+        let stack = with_certificates(&certificates, &config, shared.stack(&config)?);
 
         let workers = config.worker_count().get();
-        let slots: Vec<_> = (0..workers).map(|_| Slot::new(stack.service::<RequestBody>())).collect();
+        let slots: Vec<_> = (0..workers).map(|_| ServiceSlot::new(stack.service::<RequestBody>())).collect();
         let tunnels = shared.ws_passthrough.tunnels();
         let main = main_server(&config, &certificates, tunnels.clone()).inherit(Arc::clone(&inherited)).start({
             let slots = slots.clone();
@@ -72,13 +72,13 @@ impl Proxy {
         });
         let draining = Arc::<AtomicBool>::default();
         let admin = config.admin_listen.clone().map(|listen| {
-            gauges::show(&shared, &main, &tunnels, &certificates);
+            component_metrics::register(&shared, &main, &tunnels, &certificates);
             let admin = admin(&shared, &certificates, &draining).hosts(&config.admin_hosts);
             let answer = service_fn(move |request| admin.clone().answer(request));
             let server = Server::bind(listen).workers(1).h2c(false).inherit(Arc::clone(&inherited));
             server.start(move |_| RequestGuardLayer::new().layer(answer.clone()))
         });
-        let way = way(&config);
+        let settings = tunnel_settings(&config);
         let successor = config.takeover.as_deref().map(Successor::listen).transpose()?;
         let proxy = Self {
             config,
@@ -90,10 +90,10 @@ impl Proxy {
             draining,
             certificates,
             health_checks: Mutex::default(),
-            way: Mutex::new(way),
+            tunnel_settings: Mutex::new(settings),
             successor,
         };
-        proxy.check_health(&stack);
+        proxy.start_health_checks(&stack);
         for address in proxy.redirect.iter().flat_map(Running::local_addrs) {
             tracing::info!(%address, "redirecting to https");
         }
@@ -135,7 +135,7 @@ impl Proxy {
     }
 
     /// Resolves when another process has taken the listeners of this one.
-    pub(crate) async fn succeeded(&self) {
+    pub(crate) async fn wait_for_handover(&self) {
         match &self.successor {
             Some(successor) => successor.takes_over(|| self.listeners()).await,
             None => std::future::pending().await,
@@ -159,11 +159,11 @@ impl Proxy {
         });
         match reloaded {
             Ok((config, stack)) => {
-                self.check_health(&stack);
-                (self.replace)(&with(&self.certificates, &config, stack));
-                self.restart_tunnels(&config);
+                self.start_health_checks(&stack);
+                (self.replace)(&with_certificates(&self.certificates, &config, stack));
+                self.restart_moved_tunnels(&config);
                 tracing::info!("reloaded");
-                let waiting = changed_for_good(&self.config, &config);
+                let waiting = settings_needing_restart(&self.config, &config);
                 if !waiting.is_empty() {
                     tracing::warn!("these have changed, too, and wait for a restart: {}", waiting.join(", "));
                 }
@@ -173,26 +173,29 @@ impl Proxy {
     }
 
     /// Tunnels outlive a reload, unless they lead to where nobody would be led any more: their clients are to come back.
-    fn restart_tunnels(&self, config: &Config) {
-        let way = way(config);
-        let before = std::mem::replace(&mut *self.way.lock().unwrap_or_else(PoisonError::into_inner), way.clone());
-        if before != way {
+    fn restart_moved_tunnels(&self, config: &Config) {
+        let settings = tunnel_settings(config);
+        let before = std::mem::replace(
+            &mut *self.tunnel_settings.lock().unwrap_or_else(PoisonError::into_inner),
+            settings.clone(),
+        );
+        if before != settings {
             self.shared.ws_passthrough.tunnels().restart_within(config.drain_timeout);
         }
     }
 
     /// Asks the backends of this stack how they are, and no longer those of the one before.
-    fn check_health(&self, stack: &Stack) {
+    fn start_health_checks(&self, stack: &Stack) {
         let mut checks = JoinSet::new();
         checks.spawn(stack.run_health_checks());
         *self.health_checks.lock().unwrap_or_else(PoisonError::into_inner) = checks;
     }
 
-    /// Ends everything in good order. One that `is_succeeded` leaves even administration to its successor.
-    pub(crate) async fn drain(self, is_succeeded: bool) {
+    /// Ends everything in good order. One that `is_handed_over` leaves even administration to its successor.
+    pub(crate) async fn drain(self, is_handed_over: bool) {
         tracing::info!(connections = self.main.handle().connections(), "draining");
         self.draining.store(true, Ordering::Relaxed);
-        if let Some(admin) = self.admin.as_ref().filter(|_| is_succeeded) {
+        if let Some(admin) = self.admin.as_ref().filter(|_| is_handed_over) {
             admin.handle().drain();
         }
         self.main.handle().drain();
@@ -215,15 +218,15 @@ impl Proxy {
 }
 
 /// Where WebSockets lead, and who may go there.
-fn way(config: &Config) -> Vec<Option<String>> {
+fn tunnel_settings(config: &Config) -> Vec<Option<String>> {
     let is_part =
         |setting: &&Setting| matches!(setting.key, "upstream" | "ws_enabled" | "ws_paths" | "ws_origins" | "upgrades");
     settings().filter(is_part).map(|setting| (setting.show)(config)).collect()
 }
 
 /// The settings that differ and are not part of what a reload replaces.
-fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
-    const REPLACED: [&str; 57] = [
+fn settings_needing_restart(running: &Config, read: &Config) -> Vec<String> {
+    const RELOADABLE: [&str; 57] = [
         "blocked_paths",
         "body_timeout",
         "cache_max_object",
@@ -283,7 +286,7 @@ fn changed_for_good(running: &Config, read: &Config) -> Vec<String> {
         "ws_ping_interval",
     ];
     let differs = |setting: &&Setting| (setting.show)(running) != (setting.show)(read);
-    let others = settings().filter(|setting| !REPLACED.contains(&setting.key));
+    let others = settings().filter(|setting| !RELOADABLE.contains(&setting.key));
     others.filter(differs).map(Setting::variable).collect()
 }
 
@@ -297,9 +300,9 @@ fn inherited(config: &Config) -> Result<(Option<Predecessor>, Arc<Inherited>), R
     })
 }
 
-fn with(certificates: &Option<Certificates>, config: &Config, stack: Stack) -> Stack {
+fn with_certificates(certificates: &Option<Certificates>, config: &Config, stack: Stack) -> Stack {
     match certificates {
-        Some(certificates) => stack.certificates(certificates.clone(), config.tls_hosts.clone()),
+        Some(certificates) => stack.with_certificates(certificates.clone(), config.tls_hosts.clone()),
         None => stack,
     }
 }
@@ -353,7 +356,7 @@ fn addresses(server: &Running, listeners: Vec<Listen>) -> Vec<String> {
     server.local_addrs().iter().map(ToString::to_string).chain(unix).collect()
 }
 
-fn admin(shared: &Shared, certificates: &Option<Certificates>, draining: &Arc<AtomicBool>) -> Admin {
+fn admin(shared: &ProcessState, certificates: &Option<Certificates>, draining: &Arc<AtomicBool>) -> Admin {
     let (draining, certificates) = (Arc::clone(draining), certificates.clone());
     let ready = move || {
         if draining.load(Ordering::Relaxed) {

@@ -6,7 +6,7 @@ use rproxy_client_ip::ClientIp;
 use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer, RedisStore, RedisUrlError, StoreError, original_uri};
 
 use crate::config::{Config, RateLimitFallback, RateLimitStorage};
-use crate::seldom::Seldom;
+use crate::log_throttle::LogThrottle;
 
 /// The layer, and where it keeps quotas.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ impl RateLimit {
             }
         };
         if let Some(store) = &store {
-            let health = Health::new(config.rate_limit_fallback);
+            let health = StoreHealth::new(config.rate_limit_fallback);
             let fallback = config.rate_limit_fallback.to_fallback();
             layer = layer.store(store.clone(), fallback).observe_store(move |answer| health.observe(answer));
         }
@@ -59,20 +59,20 @@ fn is_exempt(client: Option<&ClientIp>, clients: &rproxy_client_ip::TrustedProxi
 }
 
 /// Tells the log when a store fails, and when it no longer does.
-struct Health {
+struct StoreHealth {
     fallback: RateLimitFallback,
     is_failing: AtomicBool,
-    failures: Seldom,
-    recoveries: Seldom,
+    failures: LogThrottle,
+    recoveries: LogThrottle,
 }
 
-impl Health {
+impl StoreHealth {
     fn new(fallback: RateLimitFallback) -> Self {
         Self {
             fallback,
             is_failing: AtomicBool::new(false),
-            failures: Seldom::default(),
-            recoveries: Seldom::default(),
+            failures: LogThrottle::default(),
+            recoveries: LogThrottle::default(),
         }
     }
 
@@ -80,20 +80,20 @@ impl Health {
         match answer {
             Err(error) => {
                 self.is_failing.store(true, Ordering::Relaxed);
-                if let Some(unsaid) = self.failures.due() {
+                if let Some(suppressed) = self.failures.permit() {
                     let until_then = match self.fallback {
                         RateLimitFallback::Local => "this process counts for itself",
                         RateLimitFallback::Open => "requests pass uncounted",
                         RateLimitFallback::Closed => "requests get 503",
                     };
-                    tracing::warn!(%error, unsaid, "no answer from the store of rate limits: {until_then}");
+                    tracing::warn!(%error, suppressed, "no answer from the store of rate limits: {until_then}");
                 }
             }
             // Read first: it is one line of memory for all workers.
             Ok(()) => {
                 if self.is_failing.load(Ordering::Relaxed)
                     && self.is_failing.swap(false, Ordering::Relaxed)
-                    && self.recoveries.due().is_some()
+                    && self.recoveries.permit().is_some()
                 {
                     tracing::info!("the store of rate limits answers");
                 }

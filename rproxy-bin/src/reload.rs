@@ -6,43 +6,47 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-/// Where the present service of one worker stands.
-pub(crate) struct Slot<S> {
+/// Where the current service of one worker stands.
+pub(crate) struct ServiceSlot<S> {
     /// Counts replacements, so that a request sees by one load that nothing has changed.
     generation: AtomicU64,
-    present: Mutex<S>,
+    current: Mutex<S>,
 }
 
-impl<S: Clone> Slot<S> {
+impl<S: Clone> ServiceSlot<S> {
     pub(crate) fn new(service: S) -> Arc<Self> {
-        Arc::new(Self { generation: AtomicU64::new(0), present: Mutex::new(service) })
+        Arc::new(Self { generation: AtomicU64::new(0), current: Mutex::new(service) })
     }
 
     /// Requests from now on go to `service`; those in flight end where they began.
     pub(crate) fn replace(&self, service: S) {
-        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = service;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = service;
         self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// The service to give to a server.
-    pub(crate) fn service(self: &Arc<Self>) -> Reload<S> {
-        Reload { generation: self.generation.load(Ordering::Acquire), present: self.present(), slot: Arc::clone(self) }
+    pub(crate) fn service(self: &Arc<Self>) -> ReloadableService<S> {
+        ReloadableService {
+            generation: self.generation.load(Ordering::Acquire),
+            current: self.current(),
+            slot: Arc::clone(self),
+        }
     }
 
-    fn present(&self) -> S {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn current(&self) -> S {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// A copy of the present service, looked at anew before each call.
+/// A copy of the current service, looked at anew before each call.
 #[derive(Clone)]
-pub(crate) struct Reload<S> {
+pub(crate) struct ReloadableService<S> {
     generation: u64,
-    present: S,
-    slot: Arc<Slot<S>>,
+    current: S,
+    slot: Arc<ServiceSlot<S>>,
 }
 
-impl<S, R> Service<R> for Reload<S>
+impl<S, R> Service<R> for ReloadableService<S>
 where
     S: Service<R> + Clone,
 {
@@ -53,13 +57,13 @@ where
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         let generation = self.slot.generation.load(Ordering::Acquire);
         if self.generation != generation {
-            *self = Self { generation, present: self.slot.present(), slot: Arc::clone(&self.slot) };
+            *self = Self { generation, current: self.slot.current(), slot: Arc::clone(&self.slot) };
         }
-        self.present.poll_ready(cx)
+        self.current.poll_ready(cx)
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        self.present.call(request)
+        self.current.call(request)
     }
 }
 
@@ -72,7 +76,7 @@ mod tests {
     #[tokio::test]
     async fn requests_after_a_replacement_go_to_the_new_service() {
         let answer = |text: &'static str| service_fn(move |()| async move { Ok::<_, Infallible>(text) });
-        let slot = Slot::new(answer("old"));
+        let slot = ServiceSlot::new(answer("old"));
         let service = slot.service();
         assert_eq!(service.clone().oneshot(()).await, Ok("old"));
         slot.replace(answer("new"));

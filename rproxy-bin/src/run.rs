@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use rproxy_server::{HandoverError, ServerError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::assemble::{StackError, certificates_of_files};
 use crate::config::{AccessLog, Config};
 use crate::demo::{Site, banner};
+use crate::from_config::{StackError, file_certificates};
 use crate::proxy::Proxy;
 use crate::service_manager;
 
@@ -58,7 +58,7 @@ impl Config {
     ///
     /// Those of [`run`](Config::run), but for what only the network can say.
     pub fn try_build(&self) -> Result<(), RunError> {
-        certificates_of_files(self)?;
+        file_certificates(self)?;
         // The access log would start a thread, and the cache look into its folder.
         let mut silent = self.clone();
         silent.access_log = AccessLog::Off;
@@ -71,10 +71,10 @@ impl Config {
 /// Until it is told to end, and then until what is open has ended.
 async fn serve(proxy: Proxy, mut signals: Signals) {
     service_manager::ready();
-    let is_succeeded = loop {
+    let is_handed_over = loop {
         let event = tokio::select! {
             event = signals.next() => event,
-            () = proxy.succeeded() => break true,
+            () = proxy.wait_for_handover() => break true,
         };
         match event {
             Event::Reload => {
@@ -82,18 +82,18 @@ async fn serve(proxy: Proxy, mut signals: Signals) {
                 proxy.reload();
                 service_manager::ready();
             }
-            Event::End => break false,
+            Event::Shutdown => break false,
         }
     };
-    match is_succeeded {
+    match is_handed_over {
         // The successor has told that it serves.
         true => tracing::info!("another process took over"),
         false => service_manager::stopping(),
     }
     let log = proxy.access_log();
     tokio::select! {
-        () = proxy.drain(is_succeeded) => tracing::info!("drained"),
-        () = signals.end() => tracing::warn!("ended at once by a second signal"),
+        () = proxy.drain(is_handed_over) => tracing::info!("drained"),
+        () = signals.shutdown() => tracing::warn!("ended at once by a second signal"),
     }
     if let Some(log) = log {
         log.flush();
@@ -128,7 +128,7 @@ struct Signals {
 
 enum Event {
     Reload,
-    End,
+    Shutdown,
 }
 
 impl Signals {
@@ -142,14 +142,14 @@ impl Signals {
 
     async fn next(&mut self) -> Event {
         tokio::select! {
-            _ = self.terminate.recv() => Event::End,
-            _ = self.interrupt.recv() => Event::End,
+            _ = self.terminate.recv() => Event::Shutdown,
+            _ = self.interrupt.recv() => Event::Shutdown,
             _ = self.hangup.recv() => Event::Reload,
         }
     }
 
     /// Resolves with the next signal to end.
-    async fn end(&mut self) {
+    async fn shutdown(&mut self) {
         while let Event::Reload = self.next().await {}
     }
 }

@@ -18,16 +18,16 @@ use tower::{BoxError, Service, ServiceBuilder};
 
 use crate::compression::CompressionLayer;
 use crate::config::{ClientAuthentication, Config, RateLimitStorage};
+use crate::error_response::ErrorResponseLayer;
 use crate::observe::ObserveLayer;
-use crate::optional::Optional;
-use crate::problem::ProblemLayer;
+use crate::optional_layer::OptionalLayer;
 
 /// Everything between a server and the backends. Made by [`stack`](crate::stack()).
 #[derive(Clone, Debug)]
 pub struct Stack {
     pub(crate) client_ip: ClientIpLayer,
     pub(crate) observe: ObserveLayer,
-    pub(crate) problem: ProblemLayer,
+    pub(crate) problem: ErrorResponseLayer,
     pub(crate) security_headers: SecurityHeadersLayer,
     pub(crate) guard: RequestGuardLayer,
     pub(crate) rate_limit: Option<RateLimitLayer>,
@@ -42,7 +42,7 @@ pub struct Stack {
 
 impl Stack {
     /// The layers around `inner`, from the client to the backend.
-    pub fn over<B, S, R>(
+    pub fn wrap<B, S, R>(
         &self,
         inner: S,
     ) -> impl Service<
@@ -73,11 +73,11 @@ impl Stack {
             // Around everything that answers, so that refusals carry them, too.
             .layer(self.security_headers.clone())
             // 429. It reads nothing but the client's address, and so may come first: requests that are no requests count, too.
-            .layer(Optional(self.rate_limit.clone()))
+            .layer(OptionalLayer(self.rate_limit.clone()))
             // One reading, or 400: before anything that reads.
             .layer(self.guard.clone())
             // 404
-            .layer(Optional(self.path_filter.clone()))
+            .layer(OptionalLayer(self.path_filter.clone()))
             // The handshake goes on down; then bytes flow past everything below.
             .layer(self.ws_passthrough.clone())
             // What the backend is to see of the client, settled before the cache compares it (`Vary`).
@@ -85,9 +85,9 @@ impl Stack {
             // The certificate that the client showed, after what it claims has been dropped.
             .layer(self.client_certificate.clone())
             // A hit ends here.
-            .layer(Optional(self.cache.clone()))
+            .layer(OptionalLayer(self.cache.clone()))
             // Inside of the cache: compressed once, served many times.
-            .layer(Optional(self.compression))
+            .layer(OptionalLayer(self.compression))
             .service(inner)
     }
 }
@@ -110,7 +110,7 @@ impl Stack {
         B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let upstream: Upstream<GuardBody<B>> = self.backends.upstream();
-        self.over(upstream)
+        self.wrap(upstream)
     }
 
     /// Asks the backends how they are, if the configuration says so, until it is dropped: something to spawn.

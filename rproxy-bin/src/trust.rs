@@ -11,7 +11,7 @@ use rustix::process::geteuid;
 
 /// What the system keeps its authorities with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Keeper {
+enum TrustStore {
     /// Debian and what comes of it, Alpine, openSUSE.
     UpdateCaCertificates,
     /// Fedora, RHEL and what comes of them.
@@ -22,7 +22,7 @@ enum Keeper {
     Security,
 }
 
-impl Keeper {
+impl TrustStore {
     const ALL: [Self; 4] = [Self::UpdateCaCertificates, Self::UpdateCaTrust, Self::Trust, Self::Security];
 
     fn program(self) -> &'static str {
@@ -37,7 +37,7 @@ impl Keeper {
     /// The one whose program is in one of these folders.
     fn found(path: &OsStr) -> Option<Self> {
         let folders: Vec<PathBuf> = env::split_paths(path).collect();
-        Self::ALL.into_iter().find(|keeper| folders.iter().any(|folder| folder.join(keeper.program()).is_file()))
+        Self::ALL.into_iter().find(|store| folders.iter().any(|folder| folder.join(store.program()).is_file()))
     }
 
     fn install(self, ca: &Path) -> Vec<Vec<OsString>> {
@@ -107,7 +107,7 @@ pub enum TrustError {
     NoAuthority(String),
     /// Nothing is known of this system.
     #[error("none of update-ca-certificates, update-ca-trust, trust and security is on this system: {} has to be made known by hand", .0.display())]
-    NoKeeper(PathBuf),
+    NoTrustStore(PathBuf),
     /// A command can't be run.
     #[error("{command}: {source}")]
     Run {
@@ -150,14 +150,14 @@ impl Trust {
     /// This machine does not know how, or the commands fail.
     pub fn run(&self) -> Result<String, TrustError> {
         let path = env::var_os("PATH").unwrap_or_default();
-        let keeper = Keeper::found(&path);
+        let store = TrustStore::found(&path);
         match self.action {
-            Action::Explain => Ok(self.explanation(keeper, geteuid().is_root())),
+            Action::Explain => Ok(self.explanation(store, geteuid().is_root())),
             Action::Install | Action::Remove => {
-                let keeper = keeper.ok_or_else(|| TrustError::NoKeeper(self.ca.clone()))?;
+                let store = store.ok_or_else(|| TrustError::NoTrustStore(self.ca.clone()))?;
                 let (commands, done) = match self.action {
-                    Action::Remove => (keeper.remove(&self.ca), "no longer trusts"),
-                    _ => (keeper.install(&self.ca), "trusts"),
+                    Action::Remove => (store.remove(&self.ca), "no longer trusts"),
+                    _ => (store.install(&self.ca), "trusts"),
                 };
                 commands.iter().try_for_each(|words| run(words))?;
                 Ok(format!("This machine {done} {}.\n", self.ca.display()))
@@ -165,14 +165,14 @@ impl Trust {
         }
     }
 
-    fn explanation(&self, keeper: Option<Keeper>, is_root: bool) -> String {
+    fn explanation(&self, store: Option<TrustStore>, is_root: bool) -> String {
         let mut text = format!("The local authority's certificate is {}.\n", self.ca.display());
-        match keeper {
-            Some(keeper) => {
+        match store {
+            Some(store) => {
                 text.push_str("This machine trusts it after:\n\n");
-                for words in keeper.install(&self.ca) {
+                for words in store.install(&self.ca) {
                     let sudo = if is_root { "" } else { "sudo " };
-                    let _ = writeln!(text, "    {sudo}{}", written(&words));
+                    let _ = writeln!(text, "    {sudo}{}", shell_line(&words));
                 }
                 text.push_str("\n`rproxy trust --install` does that, `rproxy trust --remove` takes it back.\n");
             }
@@ -182,7 +182,7 @@ impl Trust {
             text,
             "Firefox, and Chrome on Linux, keep authorities of their own:\n\n    certutil -d sql:\"$HOME/.pki/nssdb\" -A -t C,, \
              -n rproxy-local -i {}\n",
-            quoted(self.ca.as_os_str())
+            shell_quoted(self.ca.as_os_str())
         );
         text
     }
@@ -193,17 +193,17 @@ fn run(words: &[OsString]) -> Result<(), TrustError> {
     let status = Command::new(program).args(arguments).status();
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(TrustError::Failed { command: written(words), status }),
-        Err(source) => Err(TrustError::Run { command: written(words), source }),
+        Ok(status) => Err(TrustError::Failed { command: shell_line(words), status }),
+        Err(source) => Err(TrustError::Run { command: shell_line(words), source }),
     }
 }
 
-fn written(words: &[OsString]) -> String {
-    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+fn shell_line(words: &[OsString]) -> String {
+    words.iter().map(|word| shell_quoted(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// As a shell wants it.
-pub(crate) fn quoted(word: &OsStr) -> String {
+pub(crate) fn shell_quoted(word: &OsStr) -> String {
     let text = word.to_string_lossy();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:,=@".contains(&byte);
     match text.bytes().all(is_plain) && !text.is_empty() {
@@ -219,36 +219,36 @@ mod tests {
     #[test]
     fn each_system_has_its_commands() {
         let ca = Path::new("/var/lib/my certs/local/ca.pem");
-        for (keeper, installs, removes) in [
+        for (store, installs, removes) in [
             (
-                Keeper::UpdateCaCertificates,
+                TrustStore::UpdateCaCertificates,
                 "install -m 0644 '/var/lib/my certs/local/ca.pem' /usr/local/share/ca-certificates/rproxy-local.crt; \
                  update-ca-certificates",
                 "rm -f /usr/local/share/ca-certificates/rproxy-local.crt; update-ca-certificates --fresh",
             ),
             (
-                Keeper::UpdateCaTrust,
+                TrustStore::UpdateCaTrust,
                 "install -m 0644 '/var/lib/my certs/local/ca.pem' /etc/pki/ca-trust/source/anchors/rproxy-local.pem; \
                  update-ca-trust",
                 "rm -f /etc/pki/ca-trust/source/anchors/rproxy-local.pem; update-ca-trust",
             ),
             (
-                Keeper::Trust,
+                TrustStore::Trust,
                 "trust anchor --store '/var/lib/my certs/local/ca.pem'",
                 "trust anchor --remove '/var/lib/my certs/local/ca.pem'",
             ),
             (
-                Keeper::Security,
+                TrustStore::Security,
                 "security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain \
                  '/var/lib/my certs/local/ca.pem'",
                 "security remove-trusted-cert -d '/var/lib/my certs/local/ca.pem'",
             ),
         ] {
             let all = |commands: Vec<Vec<OsString>>| {
-                commands.iter().map(|words| written(words)).collect::<Vec<_>>().join("; ")
+                commands.iter().map(|words| shell_line(words)).collect::<Vec<_>>().join("; ")
             };
-            assert_eq!(all(keeper.install(ca)), installs);
-            assert_eq!(all(keeper.remove(ca)), removes);
+            assert_eq!(all(store.install(ca)), installs);
+            assert_eq!(all(store.remove(ca)), removes);
         }
     }
 
@@ -256,10 +256,10 @@ mod tests {
     fn the_system_is_known_by_its_programs() {
         let folder = tempfile::tempdir().unwrap();
         let path = env::join_paths([Path::new("/nonexistent"), folder.path()]).unwrap();
-        assert_eq!(Keeper::found(&path), None);
-        for keeper in [Keeper::Security, Keeper::UpdateCaCertificates] {
-            std::fs::write(folder.path().join(keeper.program()), "").unwrap();
-            assert_eq!(Keeper::found(&path), Some(keeper));
+        assert_eq!(TrustStore::found(&path), None);
+        for store in [TrustStore::Security, TrustStore::UpdateCaCertificates] {
+            std::fs::write(folder.path().join(store.program()), "").unwrap();
+            assert_eq!(TrustStore::found(&path), Some(store));
         }
     }
 
@@ -272,12 +272,12 @@ mod tests {
         std::fs::create_dir(folder.path().join("local")).unwrap();
         std::fs::write(folder.path().join("local/ca.pem"), "").unwrap();
         let trust = Trust::new([none, folder.path()], Action::Explain).unwrap();
-        let text = trust.explanation(Some(Keeper::UpdateCaTrust), false);
+        let text = trust.explanation(Some(TrustStore::UpdateCaTrust), false);
         assert!(
             text.contains("\n    sudo install -m 0644 ") && text.contains("\n    sudo update-ca-trust\n"),
             "{text}"
         );
-        assert!(!trust.explanation(Some(Keeper::UpdateCaTrust), true).contains("sudo"));
+        assert!(!trust.explanation(Some(TrustStore::UpdateCaTrust), true).contains("sudo"));
         assert!(trust.explanation(None, true).contains("certutil"));
     }
 
@@ -286,7 +286,7 @@ mod tests {
         for (word, quoted_word) in
             [("/a/ca.pem", "/a/ca.pem"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''"), ("$x", "'$x'")]
         {
-            assert_eq!(quoted(OsStr::new(word)), quoted_word);
+            assert_eq!(shell_quoted(OsStr::new(word)), quoted_word);
         }
     }
 }

@@ -274,10 +274,10 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
         panic!("not run")
     };
     assert_eq!((config.rate_limit.get(), config.rate_burst.get(), config.cache_size), (1, 2, 3 << 20));
-    assert_eq!(config.origin("rate_limit").to_string(), format!("{}:1", file.path_str()));
-    assert_eq!(config.origin("rate_burst").to_string(), "environment");
-    assert_eq!(config.origin("cache_size").to_string(), "command line");
-    assert_eq!(config.origin("hsts").to_string(), "default");
+    assert_eq!(config.value_source("rate_limit").to_string(), format!("{}:1", file.path_str()));
+    assert_eq!(config.value_source("rate_burst").to_string(), "environment");
+    assert_eq!(config.value_source("cache_size").to_string(), "command line");
+    assert_eq!(config.value_source("hsts").to_string(), "default");
 }
 
 #[test]
@@ -501,7 +501,7 @@ fn a_file_may_write_values_in_the_types_of_toml() {
     assert_eq!((config.rate_limit.get(), config.rate_burst.get(), config.hsts), (1000, 5, false));
     assert_eq!(config.upstream_timeout.as_millis(), 500);
     assert_eq!(config.cache_paths.text(), "/a/**,**/*.{css,js}");
-    assert_eq!(config.origin("workers").to_string(), format!("{}:12", file.path_str()));
+    assert_eq!(config.value_source("workers").to_string(), format!("{}:12", file.path_str()));
 }
 
 #[test]
@@ -677,10 +677,10 @@ fn the_demo_is_local_and_keeps_its_certificates_with_the_user() {
 
 #[test]
 fn the_documented_default_is_the_default() {
-    use rproxy::config::Fallback;
+    use rproxy::config::DefaultValue;
     let plain = Report::new(Config::default()).render(&[]);
     for setting in settings() {
-        let Fallback::Value(text) = setting.default else { continue };
+        let DefaultValue::Literal(text) = setting.default else { continue };
         let config = Sources::new().set(setting.key, text).load().unwrap();
         let line = |report: &str| {
             let line = report.lines().find(|line| line.starts_with(&format!("{} = ", setting.key))).unwrap();

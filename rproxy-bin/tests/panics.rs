@@ -14,8 +14,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use rproxy::Config;
+use rproxy::error_response::ErrorResponseLayer;
 use rproxy::observe::{Metrics, ObserveLayer};
-use rproxy::problem::ProblemLayer;
 use rproxy_server::{RequestBody, Running, Server};
 use tower::{BoxError, ServiceBuilder, service_fn};
 
@@ -90,7 +90,7 @@ fn a_panic_costs_one_request_is_counted_and_logged() {
         .start(move |_| {
             ServiceBuilder::new()
                 .layer(observe.clone())
-                .layer(ProblemLayer::new())
+                .layer(ErrorResponseLayer::new())
                 .service(service_fn(answer::<RequestBody>))
         })
         .unwrap();
@@ -130,7 +130,7 @@ fn below_all_layers() {
     let stack = rproxy::stack(&Config::default()).unwrap();
     let server = Server::bind("127.0.0.1:0".parse().unwrap())
         .workers(1)
-        .start(move |_| stack.over::<RequestBody, _, _>(service_fn(answer)))
+        .start(move |_| stack.wrap::<RequestBody, _, _>(service_fn(answer)))
         .unwrap();
     let mut client = connect(&server);
     let refused = ask(&mut client, "/in-the-future");

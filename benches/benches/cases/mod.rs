@@ -66,7 +66,7 @@ pub(crate) fn all(to: &mut impl Measure) {
         .layer(ForwardHeadersLayer::new().via("rproxy"))
         .layer(cache.paths("/static/**".parse().unwrap()));
     to.measure("six layers", six.service(inner()));
-    to.measure("full stack", rproxy::stack(&config).unwrap().over(service_fn(page)));
+    to.measure("full stack", rproxy::stack(&config).unwrap().wrap(service_fn(page)));
 }
 
 /// What a browser asks.

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use super::error::Problem;
 use super::settings::{self, PREFIX};
-use super::source::{Given, Origin};
+use super::source::{Assignment, ValueSource};
 
 pub(super) const RUST_LOG: &str = "RUST_LOG";
 
@@ -16,7 +16,7 @@ pub(super) fn concerns_us(name: &OsStr) -> bool {
         || name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX.as_bytes()))
 }
 
-pub(super) fn read(env: &[(OsString, OsString)], given: &mut Vec<Given>, problems: &mut Vec<Problem>) {
+pub(super) fn read(env: &[(OsString, OsString)], given: &mut Vec<Assignment>, problems: &mut Vec<Problem>) {
     let mut variables: Vec<_> = env.iter().filter(|(name, _)| name != RUST_LOG).collect();
     // An environment has no order of its own; messages should have one.
     variables.sort();
@@ -29,17 +29,17 @@ pub(super) fn read(env: &[(OsString, OsString)], given: &mut Vec<Given>, problem
         let setting = key.as_deref().and_then(settings::find).filter(|setting| setting.variable() == name);
         match (setting, value) {
             (Some(setting), Some(value)) => {
-                given.push(Given { setting, text: value.to_owned(), origin: Origin::Environment });
+                given.push(Assignment { setting, text: value.to_owned(), source: ValueSource::Environment });
             }
             (Some(setting), None) => problems.push(Problem::BadValue {
-                origin: Origin::Environment.named(setting.key),
+                location: ValueSource::Environment.locate(setting.key),
                 reason: "not UTF-8".to_owned(),
                 accepted: setting.accepted,
             }),
             (None, _) => {
-                let mut origin = Origin::Environment.named("");
-                origin.name = name.clone().into_owned();
-                problems.push(Problem::Unknown { origin, hint: settings::hint(&name, &Origin::Environment) });
+                let mut location = ValueSource::Environment.locate("");
+                location.name = name.clone().into_owned();
+                problems.push(Problem::Unknown { location, hint: settings::hint(&name, &ValueSource::Environment) });
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::source::Origin;
+use super::source::ValueSource;
 
 /// A configuration that can't be honoured. It names every problem that was found, not only the first.
 pub struct ConfigError {
@@ -53,28 +53,28 @@ impl std::error::Error for ConfigError {}
 #[non_exhaustive]
 pub enum Problem {
     /// A value that its setting does not take.
-    #[error("{origin}: {reason}; accepted: {accepted}")]
+    #[error("{location}: {reason}; accepted: {accepted}")]
     BadValue {
         /// Where it was given.
-        origin: Named,
+        location: SettingLocation,
         /// The value, and what is wrong with it.
         reason: String,
         /// What the setting takes.
         accepted: &'static str,
     },
     /// A name that no setting has.
-    #[error("{origin}: no such setting; {hint}")]
+    #[error("{location}: no such setting; {hint}")]
     Unknown {
         /// Where it was given.
-        origin: Named,
+        location: SettingLocation,
         /// What may have been meant.
         hint: String,
     },
     /// Settings that do not go together, or that this machine can't honour.
-    #[error("{origin}: {reason}")]
+    #[error("{location}: {reason}")]
     Conflict {
         /// Where one of them was given.
-        origin: Named,
+        location: SettingLocation,
         /// Why not.
         reason: String,
     },
@@ -104,10 +104,10 @@ impl Problem {
         match self {
             Self::File { .. } => (0, 0),
             Self::Syntax { line, .. } => (0, *line),
-            Self::BadValue { origin, .. } | Self::Unknown { origin, .. } => match origin.origin {
-                Origin::File { line, .. } => (0, line),
-                Origin::Default | Origin::Environment | Origin::RustLog => (1, 0),
-                Origin::CommandLine => (2, 0),
+            Self::BadValue { location, .. } | Self::Unknown { location, .. } => match location.source {
+                ValueSource::File { line, .. } => (0, line),
+                ValueSource::Default | ValueSource::Environment | ValueSource::RustLog => (1, 0),
+                ValueSource::CommandLine => (2, 0),
             },
             Self::Conflict { .. } => (3, 0),
         }
@@ -117,17 +117,17 @@ impl Problem {
 /// A setting as the person who gave it calls it: `RPROXY_LISTEN`, `--listen`, or `rproxy.toml:3: listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Named {
+pub struct SettingLocation {
     /// Where it was given.
-    pub origin: Origin,
+    pub source: ValueSource,
     /// The setting's name there.
     pub name: String,
 }
 
-impl fmt::Display for Named {
+impl fmt::Display for SettingLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.origin {
-            Origin::File { .. } => write!(f, "{}: {}", self.origin, self.name),
+        match &self.source {
+            ValueSource::File { .. } => write!(f, "{}: {}", self.source, self.name),
             _ => f.write_str(&self.name),
         }
     }

@@ -8,9 +8,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::Problem;
 use super::settings;
-use super::source::{Given, Origin};
+use super::source::{Assignment, ValueSource};
 
-pub(super) fn read(path: &Path, given: &mut Vec<Given>, problems: &mut Vec<Problem>) {
+pub(super) fn read(path: &Path, given: &mut Vec<Assignment>, problems: &mut Vec<Problem>) {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
@@ -20,7 +20,7 @@ pub(super) fn read(path: &Path, given: &mut Vec<Given>, problems: &mut Vec<Probl
     parse(path, &text, given, problems);
 }
 
-fn parse(path: &Path, text: &str, given: &mut Vec<Given>, problems: &mut Vec<Problem>) {
+fn parse(path: &Path, text: &str, given: &mut Vec<Assignment>, problems: &mut Vec<Problem>) {
     let shared: Arc<Path> = path.into();
     let lines = Lines::of(text);
     // Recovery goes on after a broken line, so that one slip does not hide the next.
@@ -49,22 +49,24 @@ fn parse(path: &Path, text: &str, given: &mut Vec<Given>, problems: &mut Vec<Pro
         if broken.contains(&line) {
             continue;
         }
-        let origin = Origin::File { path: shared.clone(), line };
+        let source = ValueSource::File { path: shared.clone(), line };
         let name: &str = key.get_ref();
         match (settings::find(name), value.get_ref()) {
             (None, DeValue::Table(_)) => problems.push(Problem::Unknown {
-                origin: origin.named(name),
+                location: source.locate(name),
                 hint: "the file is one flat table without sections: tls_domains = [\"example.com\"]".to_owned(),
             }),
             (None, _) => {
-                let hint = settings::hint(name, &origin);
-                problems.push(Problem::Unknown { origin: origin.named(name), hint });
+                let hint = settings::hint(name, &source);
+                problems.push(Problem::Unknown { location: source.locate(name), hint });
             }
             (Some(setting), value) => match text_of(value) {
-                Ok(text) => given.push(Given { setting, text, origin }),
-                Err(reason) => {
-                    problems.push(Problem::BadValue { origin: origin.named(name), reason, accepted: setting.accepted })
-                }
+                Ok(text) => given.push(Assignment { setting, text, source }),
+                Err(reason) => problems.push(Problem::BadValue {
+                    location: source.locate(name),
+                    reason,
+                    accepted: setting.accepted,
+                }),
             },
         }
     }

@@ -10,14 +10,14 @@ use super::value::ParseError;
 /// What whoever asks for a blocked path gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum FilterAnswer {
+pub enum BlockedPathResponse {
     /// A client error (4xx).
     Status(StatusCode),
     /// None: the connection ends, over HTTP/2 the stream.
     Close,
 }
 
-impl FilterAnswer {
+impl BlockedPathResponse {
     /// As metrics and the access log know it.
     pub(crate) fn status(self) -> StatusCode {
         match self {
@@ -27,13 +27,13 @@ impl FilterAnswer {
     }
 }
 
-impl Default for FilterAnswer {
+impl Default for BlockedPathResponse {
     fn default() -> Self {
         Self::Status(StatusCode::NOT_FOUND)
     }
 }
 
-impl FromStr for FilterAnswer {
+impl FromStr for BlockedPathResponse {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
@@ -47,7 +47,7 @@ impl FromStr for FilterAnswer {
     }
 }
 
-impl fmt::Display for FilterAnswer {
+impl fmt::Display for BlockedPathResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => f.write_str(status.as_str()),

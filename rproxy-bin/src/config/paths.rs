@@ -7,8 +7,8 @@ use rproxy_cache::CachePaths;
 use rproxy_path_filter::{PathRules, PathRulesError};
 use rproxy_ws_passthrough::WsPaths;
 
+use super::parsed::Parsed;
 use super::value::ParseError;
-use super::written::Written;
 
 pub(super) const CACHED: &str =
     "/_next/static/**,/static/**,/assets/**,**/*.{css,js,mjs,woff2,png,jpg,jpeg,gif,svg,webp,avif,ico}";
@@ -17,23 +17,23 @@ pub(super) const WEBSOCKETS: &str = "/**";
 const LIST: &str = "list of paths";
 
 /// What is static by its name or place.
-pub(super) fn cached() -> Written<CachePaths> {
+pub(super) fn cached() -> Parsed<CachePaths> {
     // A constant, which a test parses.
-    Written::new(CACHED, CACHED.parse().unwrap_or_default())
+    Parsed::new(CACHED, CACHED.parse().unwrap_or_default())
 }
 
 /// The curated list.
-pub(super) fn blocked() -> Written<PathRules> {
-    Written::new(BLOCKED, PathRules::sensitive())
+pub(super) fn blocked() -> Parsed<PathRules> {
+    Parsed::new(BLOCKED, PathRules::sensitive())
 }
 
 /// Everywhere.
-pub(super) fn websockets() -> Written<WsPaths> {
-    Written::new(WEBSOCKETS, WsPaths::all())
+pub(super) fn websockets() -> Parsed<WsPaths> {
+    Parsed::new(WEBSOCKETS, WsPaths::all())
 }
 
 /// A list that is not empty, of plain globs.
-pub(super) fn globs<T>(text: &str) -> Result<Written<T>, String>
+pub(super) fn globs<T>(text: &str) -> Result<Parsed<T>, String>
 where
     T: FromStr<Err: Display>,
 {
@@ -42,7 +42,7 @@ where
 }
 
 /// A list that is not empty, of whatever the path filter understands.
-pub(super) fn rules(text: &str) -> Result<Written<PathRules>, String> {
+pub(super) fn rules(text: &str) -> Result<Parsed<PathRules>, String> {
     // An empty one would block nothing; who wants that turns the filter off.
     if text.split(',').all(|entry| entry.trim().is_empty()) {
         return Err(ParseError::new(LIST, text, "empty").to_string());

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::settings::{Fallback, Setting, settings};
+use super::settings::{DefaultValue, Setting, settings};
 
 /// Every setting, as a Markdown table under each heading.
 pub fn reference() -> String {
@@ -27,8 +27,8 @@ pub fn summary(setting: &Setting) -> String {
 
 fn cells(setting: &Setting) -> [String; 4] {
     let default = match setting.default {
-        Fallback::Value(value) => format!("`{value}`"),
-        Fallback::Words(words) => words.to_owned(),
+        DefaultValue::Literal(value) => format!("`{value}`"),
+        DefaultValue::Description(words) => words.to_owned(),
     };
     let variable = format!("`{}`", setting.variable());
     // No value has a bar in it but a glob might come to.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::settings::settings;
-use super::{Config, Origin};
+use super::{Config, ValueSource};
 
 /// The effective configuration, each setting with where its value came from.
 #[derive(Clone, Debug)]
@@ -31,9 +31,9 @@ impl Report {
         }
         let lines: Vec<(&str, String, String)> = settings()
             .map(|setting| {
-                let origin = self.config.origin(setting.key);
-                let from = match &origin {
-                    Origin::Default | Origin::File { .. } => origin.to_string(),
+                let source = self.config.value_source(setting.key);
+                let from = match &source {
+                    ValueSource::Default | ValueSource::File { .. } => source.to_string(),
                     given => given.name(setting.key),
                 };
                 let line = match (setting.show)(&self.config) {

@@ -9,7 +9,7 @@ use rproxy_upstream::Protocol;
 
 use super::error::Problem;
 use super::listen::collide;
-use super::source::Origin;
+use super::source::ValueSource;
 use super::upstream::is_reached_by;
 use super::{ClientAuthentication, Config, ProxyProtocol, RateLimitStorage};
 
@@ -21,11 +21,11 @@ pub(super) fn check(config: &Config, doubtful: &BTreeSet<&str>, problems: &mut V
             continue;
         }
         // The one that somebody set is to blame, not the default that it meets.
-        let set = |key: &&&str| config.origin(key) != Origin::Default;
+        let set = |key: &&&str| config.value_source(key) != ValueSource::Default;
         let Some(blamed) = rule.about.iter().find(set).or(rule.about.first()) else { continue };
-        let origin = config.origin(blamed);
-        if let Some(reason) = (rule.broken)(config, &origin) {
-            problems.push(Problem::Conflict { origin: origin.named(blamed), reason });
+        let source = config.value_source(blamed);
+        if let Some(reason) = (rule.broken)(config, &source) {
+            problems.push(Problem::Conflict { location: source.locate(blamed), reason });
         }
     }
 }
@@ -34,20 +34,20 @@ struct Rule {
     /// The settings that the rule is about, the one to blame first.
     about: &'static [&'static str],
     /// Why the rule is broken, if it is, with settings spelled as they are where the blamed one was given.
-    broken: fn(&Config, &Origin) -> Option<String>,
+    broken: fn(&Config, &ValueSource) -> Option<String>,
 }
 
 const RULES: &[Rule] = &[
     Rule {
         about: &["tls_cert", "tls_key"],
-        broken: |c, origin| match (c.tls_cert.len(), c.tls_key.len()) {
+        broken: |c, source| match (c.tls_cert.len(), c.tls_key.len()) {
             (certificates, keys) if certificates == keys => None,
-            (_, 0) => Some(format!("needs {} as well, the private key of the certificate", origin.name("tls_key"))),
-            (0, _) => Some(format!("needs {} as well, the certificate of the key", origin.name("tls_cert"))),
+            (_, 0) => Some(format!("needs {} as well, the private key of the certificate", source.name("tls_key"))),
+            (0, _) => Some(format!("needs {} as well, the certificate of the key", source.name("tls_cert"))),
             (certificates, keys) => Some(format!(
                 "each certificate has its key, in the same order: {} has {certificates} and {} has {keys}",
-                origin.name("tls_cert"),
-                origin.name("tls_key"),
+                source.name("tls_cert"),
+                source.name("tls_key"),
             )),
         },
     },
@@ -55,23 +55,23 @@ const RULES: &[Rule] = &[
     Rule { about: &["tls_key"], broken: |c, _| c.tls_key.iter().find_map(|file| unreadable(Some(file))) },
     Rule {
         about: &["tls_ocsp", "tls_cert"],
-        broken: |c, origin| {
+        broken: |c, source| {
             let (responses, certificates) = (c.tls_ocsp.len(), c.tls_cert.len());
             let is_uneven = responses != 0 && responses != certificates;
             is_uneven.then(|| {
                 format!(
                     "each certificate has its response, or -, in the same order: {} has {certificates} and {} has {responses}",
-                    origin.name("tls_cert"),
-                    origin.name("tls_ocsp"),
+                    source.name("tls_cert"),
+                    source.name("tls_ocsp"),
                 )
             })
         },
     },
     Rule {
         about: &["upstream_cert", "upstream_key"],
-        broken: |c, origin| match (&c.upstream_cert, &c.upstream_key) {
-            (Some(_), None) => Some(format!("needs {} as well, the private key of it", origin.name("upstream_key"))),
-            (None, Some(_)) => Some(format!("needs {} as well, the certificate of it", origin.name("upstream_cert"))),
+        broken: |c, source| match (&c.upstream_cert, &c.upstream_key) {
+            (Some(_), None) => Some(format!("needs {} as well, the private key of it", source.name("upstream_key"))),
+            (None, Some(_)) => Some(format!("needs {} as well, the certificate of it", source.name("upstream_cert"))),
             _ => None,
         },
     },
@@ -81,12 +81,12 @@ const RULES: &[Rule] = &[
     Rule { about: &["tls_client_ca"], broken: |c, _| unreadable(c.tls_client_ca.as_ref()) },
     Rule {
         about: &["tls_client_auth", "tls_client_ca"],
-        broken: |c, origin| match (c.tls_client_auth, &c.tls_client_ca) {
+        broken: |c, source| match (c.tls_client_auth, &c.tls_client_ca) {
             (ClientAuthentication::Off, Some(_)) => {
-                Some(format!("needs {}=optional or required as well", origin.name("tls_client_auth")))
+                Some(format!("needs {}=optional or required as well", source.name("tls_client_auth")))
             }
             (ClientAuthentication::Optional | ClientAuthentication::Required, None) => {
-                Some(format!("needs {} as well, the authorities that vouch for clients", origin.name("tls_client_ca")))
+                Some(format!("needs {} as well, the authorities that vouch for clients", source.name("tls_client_ca")))
             }
             _ => None,
         },
@@ -100,10 +100,10 @@ const RULES: &[Rule] = &[
     },
     Rule {
         about: &["tls_client_subject", "tls_client_fingerprint", "tls_client_auth"],
-        broken: |c, origin| {
+        broken: |c, source| {
             let is_told = c.tls_client_subject.is_some() || c.tls_client_fingerprint.is_some();
             let nobody = is_told && c.tls_client_auth == ClientAuthentication::Off;
-            nobody.then(|| format!("needs {}=optional or required as well", origin.name("tls_client_auth")))
+            nobody.then(|| format!("needs {}=optional or required as well", source.name("tls_client_auth")))
         },
     },
     Rule {
@@ -124,30 +124,30 @@ const RULES: &[Rule] = &[
     Rule { about: &["acme_ca"], broken: |c, _| unreadable(c.acme_ca.as_ref()) },
     Rule {
         about: &["acme_eab_kid", "acme_eab_hmac_key"],
-        broken: |c, origin| match (&c.acme_eab_kid, &c.acme_eab_hmac_key) {
-            (Some(_), None) => Some(format!("needs {} as well", origin.name("acme_eab_hmac_key"))),
-            (None, Some(_)) => Some(format!("needs {} as well", origin.name("acme_eab_kid"))),
+        broken: |c, source| match (&c.acme_eab_kid, &c.acme_eab_hmac_key) {
+            (Some(_), None) => Some(format!("needs {} as well", source.name("acme_eab_hmac_key"))),
+            (None, Some(_)) => Some(format!("needs {} as well", source.name("acme_eab_kid"))),
             _ => None,
         },
     },
     Rule {
         about: &["tls_domains", "tls_local"],
-        broken: |c, origin| {
+        broken: |c, source| {
             let wildcard = c.acme_domains().iter().find(|domain| domain.is_wildcard())?;
             Some(format!(
                 "no certificate can be had for {wildcard}: the TLS-ALPN-01 challenge proves control of one host, and \
                  wildcards take DNS-01; name each host, or give the certificate with {} and {}",
-                origin.name("tls_cert"),
-                origin.name("tls_key"),
+                source.name("tls_cert"),
+                source.name("tls_key"),
             ))
         },
     },
     Rule {
         about: &["proxy_protocol", "trusted_proxies"],
-        broken: |c, origin| {
+        broken: |c, source| {
             let nobody = c.proxy_protocol != ProxyProtocol::Off && c.trusted_proxies.is_empty();
             nobody.then(|| {
-                let trusted = origin.name("trusted_proxies");
+                let trusted = source.name("trusted_proxies");
                 format!(
                     "needs {trusted} as well: the header is believed from trusted peers only, and nobody is trusted"
                 )
@@ -167,15 +167,15 @@ const RULES: &[Rule] = &[
     },
     Rule {
         about: &["http_port", "listen"],
-        broken: |c, origin| {
+        broken: |c, source| {
             let (redirect, listeners) = (c.redirect_listeners(), c.listeners());
             let taken = listeners.iter().find(|main| redirect.iter().any(|plain| collide(main, plain)))?;
             Some(format!(
                 "port {} would have two listeners, {taken} of {} and the one that sends browsers to https; {}=0 \
                  turns that one off",
                 c.redirect_port()?,
-                origin.name("listen"),
-                origin.name("http_port"),
+                source.name("listen"),
+                source.name("http_port"),
             ))
         },
     },
@@ -199,22 +199,22 @@ const RULES: &[Rule] = &[
     },
     Rule {
         about: &["rate_ipv6_tiers", "rate_ipv6_prefix"],
-        broken: |c, origin| {
+        broken: |c, source| {
             let tier = c.rate_ipv6_tiers.iter().find(|tier| tier.prefix >= c.rate_ipv6_prefix)?;
             Some(format!(
                 "a network of /{} is no larger than a client, whose prefix is {}: {}",
                 tier.prefix,
-                origin.name("rate_ipv6_prefix"),
+                source.name("rate_ipv6_prefix"),
                 c.rate_ipv6_prefix,
             ))
         },
     },
     Rule {
         about: &["cache_size", "cache_enabled"],
-        broken: |c, origin| {
+        broken: |c, source| {
             let nothing = c.cache_enabled && c.cache_size == 0;
             nothing.then(|| {
-                format!("a cache of no size holds nothing; {}=false turns it off", origin.name("cache_enabled"))
+                format!("a cache of no size holds nothing; {}=false turns it off", source.name("cache_enabled"))
             })
         },
     },
@@ -237,8 +237,8 @@ fn pairs<T>(all: &[T]) -> impl Iterator<Item = (&T, &T)> {
 /// What was set and has no effect.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let idle = |key: &str, because: &str| {
-        let origin = config.origin(key);
-        (origin != Origin::Default).then(|| format!("{} has no effect: {because}", origin.named(key)))
+        let source = config.value_source(key);
+        (source != ValueSource::Default).then(|| format!("{} has no effect: {because}", source.locate(key)))
     };
     let mut warnings = Vec::new();
     if config.acme_domains().is_empty() {

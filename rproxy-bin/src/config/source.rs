@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::choice::LogFilter;
-use super::error::{ConfigError, Named, Problem};
+use super::error::{ConfigError, Problem, SettingLocation};
 use super::settings::{self, Setting};
 use super::{Config, environment, file, rules};
 
@@ -87,25 +87,27 @@ impl Sources {
         environment::read(&self.env, &mut given, &mut problems);
         for (key, value) in &self.command_line {
             match settings::find(key) {
-                Some(setting) => given.push(Given { setting, text: value.clone(), origin: Origin::CommandLine }),
+                Some(setting) => {
+                    given.push(Assignment { setting, text: value.clone(), source: ValueSource::CommandLine })
+                }
                 None => problems.push(Problem::Unknown {
-                    origin: Origin::CommandLine.named(key),
-                    hint: settings::hint(key, &Origin::CommandLine),
+                    location: ValueSource::CommandLine.locate(key),
+                    hint: settings::hint(key, &ValueSource::CommandLine),
                 }),
             }
         }
 
         let mut config = self.base();
         let mut doubtful = BTreeSet::new();
-        for Given { setting, text, origin } in given {
+        for Assignment { setting, text, source } in given {
             match (setting.set)(&mut config, text.trim()) {
                 Ok(()) => {
-                    config.origins.insert(setting.key, origin);
+                    config.value_sources.insert(setting.key, source);
                 }
                 Err(reason) => {
                     doubtful.insert(setting.key);
                     problems.push(Problem::BadValue {
-                        origin: origin.named(setting.key),
+                        location: source.locate(setting.key),
                         reason,
                         accepted: setting.accepted,
                     });
@@ -129,7 +131,7 @@ impl Sources {
     /// `RUST_LOG` speaks to every program that uses `tracing`; what was said to this one counts for more.
     fn read_rust_log(&self, config: &mut Config, doubtful: &BTreeSet<&str>, problems: &mut Vec<Problem>) {
         const KEY: &str = "log_level";
-        if config.origins.contains_key(KEY) || doubtful.contains(KEY) {
+        if config.value_sources.contains_key(KEY) || doubtful.contains(KEY) {
             return;
         }
         let Some((_, value)) = self.env.iter().rev().find(|(name, _)| name == environment::RUST_LOG) else { return };
@@ -140,10 +142,10 @@ impl Sources {
         match LogFilter::lenient(text.trim()) {
             Ok(filter) => {
                 config.log_level = filter;
-                config.origins.insert(KEY, Origin::RustLog);
+                config.value_sources.insert(KEY, ValueSource::RustLog);
             }
             Err(error) => problems.push(Problem::BadValue {
-                origin: Origin::RustLog.named(KEY),
+                location: ValueSource::RustLog.locate(KEY),
                 reason: error.to_string(),
                 accepted: "a tracing filter such as info or warn,rproxy=debug",
             }),
@@ -163,16 +165,16 @@ impl fmt::Debug for Sources {
 }
 
 /// A setting's text, and where it was found.
-pub(super) struct Given {
+pub(super) struct Assignment {
     pub(super) setting: &'static Setting,
     pub(super) text: String,
-    pub(super) origin: Origin,
+    pub(super) source: ValueSource,
 }
 
 /// Where the value of a setting came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Origin {
+pub enum ValueSource {
     /// Nobody gave one.
     Default,
     /// A line of the file.
@@ -190,10 +192,10 @@ pub enum Origin {
     CommandLine,
 }
 
-impl Origin {
+impl ValueSource {
     /// The setting as it is called where it was given.
-    pub(super) fn named(&self, key: &str) -> Named {
-        Named { origin: self.clone(), name: self.name(key) }
+    pub(super) fn locate(&self, key: &str) -> SettingLocation {
+        SettingLocation { source: self.clone(), name: self.name(key) }
     }
 
     pub(super) fn name(&self, key: &str) -> String {
@@ -207,7 +209,7 @@ impl Origin {
 }
 
 /// `default`, `the environment`, `the command line`, or the file and line.
-impl fmt::Display for Origin {
+impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -218,4 +220,4 @@ impl fmt::Display for Origin {
     }
 }
 
-pub(super) type Origins = BTreeMap<&'static str, Origin>;
+pub(super) type ValueSources = BTreeMap<&'static str, ValueSource>;

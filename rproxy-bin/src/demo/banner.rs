@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::trust::quoted;
+use crate::trust::shell_quoted;
 
 /// What to try on the demo at `base`, such as `https://localhost:8443`; `ca` is the PEM file of the local CA.
 pub(crate) fn banner(base: &str, ca: Option<&Path>) -> String {
@@ -38,7 +38,7 @@ pub(crate) fn banner(base: &str, ca: Option<&Path>) -> String {
         let _ = writeln!(text, "  {shows:<width$}  {command}");
     }
     if let Some(ca) = ca.filter(|_| tls) {
-        let ca = quoted(ca.as_os_str());
+        let ca = shell_quoted(ca.as_os_str());
         let _ = write!(
             text,
             "\nThe certificate is from a local CA of your own. To do without -k, name the CA\n  \

@@ -8,28 +8,28 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::exchange::Exchange;
+use super::record::RequestRecord;
 
 pin_project! {
     /// The response body of [`ObserveService`](super::ObserveService).
     #[derive(Debug)]
-    pub struct ObserveBody<B> {
+    pub struct ResponseBody<B> {
         #[pin]
         inner: B,
         // A body of known length is complete with its last byte: its sender need not ask for more.
         missing: Option<u64>,
         // Dropped, and with that recorded, at the end of the body, or with it.
-        exchange: Option<Exchange>,
+        record: Option<RequestRecord>,
     }
 }
 
-impl<B: Body> ObserveBody<B> {
-    pub(super) fn new(inner: B, exchange: Option<Exchange>) -> Self {
-        Self { missing: inner.size_hint().exact(), inner, exchange }
+impl<B: Body> ResponseBody<B> {
+    pub(super) fn new(inner: B, record: Option<RequestRecord>) -> Self {
+        Self { missing: inner.size_hint().exact(), inner, record }
     }
 }
 
-impl<B> Body for ObserveBody<B>
+impl<B> Body for ResponseBody<B>
 where
     B: Body<Error: fmt::Display>,
 {
@@ -39,25 +39,25 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
         let polled = ready!(this.inner.as_mut().poll_frame(cx));
-        let Some(exchange) = this.exchange else {
+        let Some(record) = this.record else {
             return Poll::Ready(polled);
         };
         match &polled {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     let sent = data.remaining() as u64;
-                    exchange.sent(sent);
+                    record.add_bytes(sent);
                     *this.missing = this.missing.map(|missing| missing.saturating_sub(sent));
                 }
-                exchange.set_complete(*this.missing == Some(0) || this.inner.is_end_stream());
+                record.set_complete(*this.missing == Some(0) || this.inner.is_end_stream());
             }
             Some(Err(error)) => {
-                exchange.broke_off(&error.to_string());
-                *this.exchange = None;
+                record.fail(&error.to_string());
+                *this.record = None;
             }
             None => {
-                exchange.set_complete(true);
-                *this.exchange = None;
+                record.set_complete(true);
+                *this.record = None;
             }
         }
         Poll::Ready(polled)

@@ -8,40 +8,40 @@ use http::Response;
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::body::ObserveBody;
-use super::exchange::Exchange;
+use super::body::ResponseBody;
+use super::record::RequestRecord;
 
 pin_project! {
     /// The future of [`ObserveService`](super::ObserveService).
     #[must_use = "futures do nothing unless polled"]
-    pub struct ObserveFuture<F> {
+    pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
         // Until there is a body to take it along.
-        exchange: Option<Exchange>,
+        record: Option<RequestRecord>,
     }
 }
 
-impl<F> ObserveFuture<F> {
-    pub(super) fn new(inner: F, exchange: Exchange) -> Self {
-        Self { inner, exchange: Some(exchange) }
+impl<F> ResponseFuture<F> {
+    pub(super) fn new(inner: F, record: RequestRecord) -> Self {
+        Self { inner, record: Some(record) }
     }
 }
 
-impl<F, B, E> Future for ObserveFuture<F>
+impl<F, B, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
     B: Body,
 {
-    type Output = Result<Response<ObserveBody<B>>, E>;
+    type Output = Result<Response<ResponseBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.inner.poll(cx))?;
-        let mut exchange = this.exchange.take();
-        if let Some(exchange) = &mut exchange {
-            exchange.answered(&response);
+        let mut record = this.record.take();
+        if let Some(record) = &mut record {
+            record.set_response(&response);
         }
-        Poll::Ready(Ok(response.map(|body| ObserveBody::new(body, exchange))))
+        Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, record))))
     }
 }

@@ -15,7 +15,7 @@ use rproxy_rate_limit::RateLimitDecision;
 use tower::{BoxError, ServiceExt, service_fn};
 
 use super::*;
-use crate::problem::ProblemLayer;
+use crate::error_response::ErrorResponseLayer;
 
 #[derive(Clone, Default)]
 struct Output(Arc<Mutex<Vec<u8>>>);
@@ -87,7 +87,7 @@ impl Body for OfKnownLength {
     }
 }
 
-async fn respond<B: Body + 'static>(recorder: &Recorder, request: Request<()>, body: B) -> Response<ObserveBody<B>> {
+async fn respond<B: Body + 'static>(recorder: &Recorder, request: Request<()>, body: B) -> Response<ResponseBody<B>> {
     let body = Mutex::new(Some(body));
     let service = recorder.layer.layer(service_fn(move |_: Request<()>| {
         let response = Response::new(body.lock().unwrap().take().unwrap());
@@ -220,7 +220,7 @@ async fn what_the_layers_decided_is_counted_and_logged() {
 #[tokio::test]
 async fn a_rejected_grpc_call_is_recorded_with_its_http_status() {
     let recorder = Recorder::new();
-    let rejects = ProblemLayer::new().layer(service_fn(|_: Request<()>| {
+    let rejects = ErrorResponseLayer::new().layer(service_fn(|_: Request<()>| {
         let mut response = Response::new(Full::new(Bytes::from_static(b"Too Many Requests")));
         *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
         let retry_after = std::time::Duration::from_secs(1);
@@ -239,12 +239,12 @@ async fn a_rejected_grpc_call_is_recorded_with_its_http_status() {
 
 #[tokio::test]
 async fn without_a_log_nothing_of_the_request_is_kept() {
-    let lane = ObserveLayer::new(Metrics::new(), None).layer(()).lane;
+    let sinks = ObserveLayer::new(Metrics::new(), None).layer(()).sinks;
     let request = get();
-    let mut exchange = Exchange::begin(lane, &request);
-    assert!(exchange.keeps_nothing());
-    exchange.answered(&Response::new(Empty::<Bytes>::new()));
-    assert!(exchange.keeps_nothing());
+    let mut record = RequestRecord::begin(sinks, &request);
+    assert!(record.has_no_log_entry());
+    record.set_response(&Response::new(Empty::<Bytes>::new()));
+    assert!(record.has_no_log_entry());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Settings of who is believed about whom.
 
-use super::{Fallback, Setting, put};
+use super::{DefaultValue, Setting, put};
 use crate::config::choice::trusted_fields;
 use crate::config::value::{joined, size, written_size};
 
@@ -11,7 +11,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "trusted_proxies",
         heading: HEADING,
         placeholder: "RANGE,...",
-        default: Fallback::Words("none"),
+        default: DefaultValue::Description("none"),
         help: "Proxies that are believed about the client's address, the scheme and the request id",
         accepted: "comma-separated CIDRs, addresses, private, loopback, cloudflare, fastly or cloudfront",
         secret: false,
@@ -22,7 +22,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "trusted_fields",
         heading: HEADING,
         placeholder: "FIELD,...",
-        default: Fallback::Words("none"),
+        default: DefaultValue::Description("none"),
         help: "More fields that trusted proxies are believed about, because they overwrite them in every request; of CDNs \
                only those that the CDN sets itself. Requests with another of these than X-Forwarded-Host and \
                X-Forwarded-Port are not answered from the cache",
@@ -35,7 +35,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "client_ip_from",
         heading: HEADING,
         placeholder: "FIELD",
-        default: Fallback::Value("x-forwarded-for"),
+        default: DefaultValue::Literal("x-forwarded-for"),
         help: "The field in which trusted proxies name the client: `Forwarded`, `CF-Connecting-IP` ...",
         accepted: "the name of a header field, or none",
         secret: false,
@@ -46,7 +46,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "proxy_protocol",
         heading: HEADING,
         placeholder: "VERSION",
-        default: Fallback::Value("off"),
+        default: DefaultValue::Literal("off"),
         help: "Version of the PROXY protocol that is accepted from trusted peers",
         accepted: "off, v1, v2, or any for both",
         secret: false,
@@ -57,7 +57,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "max_body",
         heading: HEADING,
         placeholder: "SIZE",
-        default: Fallback::Words("`0` (no limit)"),
+        default: DefaultValue::Description("`0` (no limit)"),
         help: "Larger request bodies get 413",
         accepted: "a size such as 10MiB; a bare number is bytes; 0 for no limit",
         secret: false,

@@ -1,6 +1,6 @@
 //! Settings of what the upstream is told.
 
-use super::{Fallback, SWITCH, Setting, put};
+use super::{DefaultValue, SWITCH, Setting, put};
 use crate::config::choice::node_name;
 use crate::config::value::boolean;
 
@@ -11,7 +11,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "forwarded",
         heading: HEADING,
         placeholder: "BOOL",
-        default: Fallback::Value("false"),
+        default: DefaultValue::Literal("false"),
         help: "Whether the upstream gets Forwarded (RFC 7239) beside X-Forwarded-*",
         accepted: SWITCH,
         secret: false,
@@ -22,7 +22,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "forwarded_by",
         heading: HEADING,
         placeholder: "NAME",
-        default: Fallback::Words("none"),
+        default: DefaultValue::Description("none"),
         help: "The name of this proxy in Forwarded",
         accepted: "an underscore, then letters, digits, `.`, `_` and `-`: _edge",
         secret: false,
@@ -33,7 +33,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "hide_client",
         heading: HEADING,
         placeholder: "BOOL",
-        default: Fallback::Value("false"),
+        default: DefaultValue::Literal("false"),
         help: "Whether the upstream learns no addresses: no X-Forwarded-For, no X-Real-IP, for=_hidden in Forwarded",
         accepted: SWITCH,
         secret: false,
@@ -44,7 +44,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "trace_context",
         heading: HEADING,
         placeholder: "HOW",
-        default: Fallback::Value("pass"),
+        default: DefaultValue::Literal("pass"),
         help: "What becomes of traceparent (W3C): passed on if valid, begun where it is missing, or begun anew for all \
                but trusted proxies",
         accepted: "pass, begin or restart",

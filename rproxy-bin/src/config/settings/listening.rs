@@ -1,6 +1,6 @@
 //! Settings of where the proxy listens.
 
-use super::{Fallback, SWITCH, Setting, put};
+use super::{DefaultValue, SWITCH, Setting, put};
 use crate::config::listen;
 use crate::config::value::{boolean, joined, list, some};
 
@@ -11,7 +11,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "listen",
         heading: HEADING,
         placeholder: "ADDRESS,...",
-        default: Fallback::Words("`0.0.0.0:443` with TLS, else `0.0.0.0:8080`"),
+        default: DefaultValue::Description("`0.0.0.0:443` with TLS, else `0.0.0.0:8080`"),
         help: "Main listener",
         accepted: "comma-separated ADDRESS:PORT, [IPV6]:PORT, :PORT or unix:/path",
         secret: false,
@@ -22,7 +22,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "http_port",
         heading: HEADING,
         placeholder: "PORT",
-        default: Fallback::Words("`80` with TLS, else off"),
+        default: DefaultValue::Description("`80` with TLS, else off"),
         help: "Plain listener that sends browsers to https: 301 for GET and HEAD, else 308; 0 = off",
         accepted: "a port from 1 to 65535, or 0 for none",
         secret: false,
@@ -33,7 +33,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "h2c",
         heading: HEADING,
         placeholder: "BOOL",
-        default: Fallback::Value("true"),
+        default: DefaultValue::Literal("true"),
         help: "Whether listeners without TLS accept HTTP/2 with prior knowledge (h2c), for gRPC behind a balancer",
         accepted: SWITCH,
         secret: false,

@@ -1,6 +1,6 @@
 //! Settings of the path filter.
 
-use super::{Fallback, SWITCH, Setting, put};
+use super::{DefaultValue, SWITCH, Setting, put};
 use crate::config::paths;
 use crate::config::value::boolean;
 
@@ -11,7 +11,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "filter_enabled",
         heading: HEADING,
         placeholder: "BOOL",
-        default: Fallback::Value("true"),
+        default: DefaultValue::Literal("true"),
         help: "Whether blocked paths get 404",
         accepted: SWITCH,
         secret: false,
@@ -22,7 +22,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "blocked_paths",
         heading: HEADING,
         placeholder: "GLOB,...",
-        default: Fallback::Words("`default`, the curated list"),
+        default: DefaultValue::Description("`default`, the curated list"),
         help: "Paths that get 404; `default,/private/**` extends the list, `!/pattern` exempts",
         accepted: "comma-separated globs, `default` for the curated list, `!` before an exemption",
         secret: false,
@@ -33,7 +33,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "filter_status",
         heading: HEADING,
         placeholder: "STATUS|close",
-        default: Fallback::Value("404"),
+        default: DefaultValue::Literal("404"),
         help: "What blocked paths get instead of 404; `close`: no answer, the connection ends (over HTTP/2 the stream), but for trusted proxies, which get 404",
         accepted: "a status from 400 to 499, or close",
         secret: false,
@@ -44,7 +44,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "filter_strict",
         heading: HEADING,
         placeholder: "BOOL",
-        default: Fallback::Value("false"),
+        default: DefaultValue::Literal("false"),
         help: "Whether paths that servers could read in more ways than one get 400: with %2F, //, /./, ; and the like",
         accepted: SWITCH,
         secret: false,
@@ -55,7 +55,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "filter_log_only",
         heading: HEADING,
         placeholder: "BOOL",
-        default: Fallback::Value("false"),
+        default: DefaultValue::Literal("false"),
         help: "Whether blocked paths are passed on, and only noted in the access log",
         accepted: SWITCH,
         secret: false,

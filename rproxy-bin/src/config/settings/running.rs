@@ -1,6 +1,6 @@
 //! Settings of the process: workers, drain, logs, the admin listener.
 
-use super::{DURATION, Fallback, Setting, put};
+use super::{DURATION, DefaultValue, Setting, put};
 use crate::config::choice::host_names;
 use crate::config::listen;
 use crate::config::value::{duration, joined, optional, path, workers, written_duration};
@@ -12,7 +12,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "workers",
         heading: HEADING,
         placeholder: "NUMBER",
-        default: Fallback::Words("number of cores"),
+        default: DefaultValue::Description("number of cores"),
         help: "Threads, each with listeners and upstream connections of its own",
         accepted: "a whole number from 1 to 1024",
         secret: false,
@@ -23,7 +23,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "drain_timeout",
         heading: HEADING,
         placeholder: "DURATION",
-        default: Fallback::Value("30s"),
+        default: DefaultValue::Literal("30s"),
         help: "Time that open requests get after SIGTERM",
         accepted: DURATION,
         secret: false,
@@ -34,7 +34,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "takeover",
         heading: HEADING,
         placeholder: "PATH",
-        default: Fallback::Words("none"),
+        default: DefaultValue::Description("none"),
         help: "Unix socket by which a new process takes the listeners of the one that runs, which then drains: no connection is refused",
         accepted: "a path",
         secret: false,
@@ -45,7 +45,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "admin_listen",
         heading: HEADING,
         placeholder: "ADDRESS",
-        default: Fallback::Words("off"),
+        default: DefaultValue::Description("off"),
         help: "Serves /healthz, /readyz, /metrics and cache purge, never on the public listener",
         accepted: "ADDRESS:PORT, [IPV6]:PORT, unix:/path, or off",
         secret: false,
@@ -56,7 +56,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "admin_hosts",
         heading: HEADING,
         placeholder: "NAME,...",
-        default: Fallback::Words("none"),
+        default: DefaultValue::Description("none"),
         help: "Names under which admin_listen is requested, beside its addresses and localhost; others get 421",
         accepted: "comma-separated host names: rproxy.internal",
         secret: false,
@@ -67,7 +67,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "access_log",
         heading: HEADING,
         placeholder: "FORMAT",
-        default: Fallback::Value("off"),
+        default: DefaultValue::Literal("off"),
         help: "A line per request on standard output",
         accepted: "off, text or json",
         secret: false,
@@ -78,7 +78,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "log_level",
         heading: HEADING,
         placeholder: "FILTER",
-        default: Fallback::Value("info"),
+        default: DefaultValue::Literal("info"),
         help: "What the proxy logs of itself; RUST_LOG is read when this is not set",
         accepted: "error, warn, info, debug, trace or off, and TARGET=LEVEL, comma-separated: warn,rproxy=debug",
         secret: false,

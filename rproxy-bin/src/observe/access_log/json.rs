@@ -8,34 +8,35 @@ use std::time::SystemTime;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
 
-use super::line::{Asked, Told};
+use super::entry::{LoggedRequest, LoggedResponse};
 
 /// One object on one line. Fields that do not apply are left out; the booleans always stand.
-pub(super) fn write(out: &mut Vec<u8>, began: SystemTime, asked: &Asked, told: &Told) {
-    let request = asked.request.as_ref();
+pub(super) fn write(out: &mut Vec<u8>, start: SystemTime, request: &LoggedRequest, response: &LoggedResponse) {
+    let head = request.head.as_ref();
     let text = |bytes: &'_ [u8]| String::from_utf8_lossy(bytes).into_owned();
-    let tunnel = |websocket: bool| told.tunnel.as_ref().filter(|tunnel| (tunnel.protocol == "websocket") == websocket);
+    let tunnel =
+        |websocket: bool| response.tunnel.as_ref().filter(|tunnel| (tunnel.protocol == "websocket") == websocket);
     let line = Line {
-        time: humantime::format_rfc3339_millis(began).to_string(),
-        client: asked.client,
-        peer: asked.peer,
-        method: request.map(|request| request.method.as_str()),
-        scheme: asked.scheme.as_ref().map(|scheme| scheme.as_str()),
-        host: request.and_then(|request| request.host()).map(String::from_utf8_lossy),
-        target: request.map(|request| request.target()),
-        protocol: request.map(|request| request.protocol()),
-        status: told.status(),
-        bytes: told.bytes,
-        duration_ms: told.milliseconds(),
-        cache: told.cache.map(|cache| cache.as_str()),
-        refused: told.refused.map(|refused| refused.reason()),
-        blocked: told.blocked.as_deref(),
-        would_block: told.would_block.as_deref(),
-        would_limit: told.would_limit,
-        upstream_error: told.upstream_error.clone(),
-        request_id: told.request_id.as_ref().map(|id| id.as_str()),
-        user_agent: request.and_then(|request| request.user_agent.as_ref()).map(|agent| text(agent.as_bytes())),
-        referer: request.and_then(|request| request.referer.as_ref()).map(|referer| text(referer.as_bytes())),
+        time: humantime::format_rfc3339_millis(start).to_string(),
+        client: request.client,
+        peer: request.peer,
+        method: head.map(|head| head.method.as_str()),
+        scheme: request.scheme.as_ref().map(|scheme| scheme.as_str()),
+        host: head.and_then(|head| head.host()).map(String::from_utf8_lossy),
+        target: head.map(|head| head.target()),
+        protocol: head.map(|head| head.protocol()),
+        status: response.status(),
+        bytes: response.bytes,
+        duration_ms: response.milliseconds(),
+        cache: response.cache.map(|cache| cache.as_str()),
+        refused: response.refused.map(|refused| refused.as_str()),
+        blocked: response.blocked.as_deref(),
+        would_block: response.would_block.as_deref(),
+        would_limit: response.would_limit,
+        upstream_error: response.upstream_error.clone(),
+        request_id: response.request_id.as_ref().map(|id| id.as_str()),
+        user_agent: head.and_then(|head| head.user_agent.as_ref()).map(|agent| text(agent.as_bytes())),
+        referer: head.and_then(|head| head.referer.as_ref()).map(|referer| text(referer.as_bytes())),
         websocket: tunnel(true).map(|tunnel| WebSocket {
             closed_by: tunnel.closed_by.as_str(),
             close_code: tunnel.close_code(),
@@ -48,7 +49,7 @@ pub(super) fn write(out: &mut Vec<u8>, began: SystemTime, asked: &Asked, told: &
             closed_by: tunnel.closed_by.as_str(),
             bytes_received: tunnel.bytes_from_client,
         }),
-        aborted: told.aborted,
+        aborted: response.aborted,
     };
     let length = out.len();
     // Memory can be written to, and no key is anything but text; half a line would be worse than none.
@@ -148,14 +149,14 @@ impl Formatter for AsciiFormatter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{asked, began, blocked, told};
+    use super::super::tests::{blocked, request, response, start};
     use super::*;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    fn line(asked: &Asked, told: &Told) -> (String, Value) {
+    fn line(request: &LoggedRequest, response: &LoggedResponse) -> (String, Value) {
         let mut out = Vec::new();
-        write(&mut out, began(), asked, told);
+        write(&mut out, start(), request, response);
         let text = String::from_utf8(out).unwrap();
         let value = serde_json::from_str(&text).unwrap();
         (text, value)
@@ -163,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_line_is_one_object() {
-        let (text, value) = line(&asked(&[("user-agent", b"curl/8")]), &told());
+        let (text, value) = line(&request(&[("user-agent", b"curl/8")]), &response());
         assert!(text.ends_with("}\n") && text.matches('\n').count() == 1);
         assert_eq!(
             value,
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_was_refused_says_why() {
-        let (_, value) = line(&asked(&[]), &blocked());
+        let (_, value) = line(&request(&[]), &blocked());
         assert_eq!((&value["refused"], &value["blocked"]), (&json!("blocked_path"), &json!("/**/.env")));
     }
 
@@ -192,7 +193,7 @@ mod tests {
             ("😀 é".as_bytes(), "😀 é"),
             (b"\xffx", "\u{fffd}x"),
         ] {
-            let (text, value) = line(&asked(&[("user-agent", sent)]), &told());
+            let (text, value) = line(&request(&[("user-agent", sent)]), &response());
             assert_eq!(value["user_agent"], read);
             assert!(text.trim_end().bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{text}");
         }

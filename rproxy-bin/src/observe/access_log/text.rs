@@ -3,59 +3,59 @@
 use std::fmt::{self, Write};
 use std::time::SystemTime;
 
-use super::line::{Asked, Told};
+use super::entry::{LoggedRequest, LoggedResponse};
 
 /// `192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] "GET / HTTP/1.1" 200 5 "-" "curl" a.example 1.2ms`,
 /// then `name=value` for what else there is to tell.
-pub(super) fn write(out: &mut Vec<u8>, began: SystemTime, asked: &Asked, told: &Told) {
+pub(super) fn write(out: &mut Vec<u8>, start: SystemTime, request: &LoggedRequest, response: &LoggedResponse) {
     // Memory can be written to.
-    let _ = line(&mut Line(out), began, asked, told);
+    let _ = line(&mut Line(out), start, request, response);
     out.push(b'\n');
 }
 
-fn line(out: &mut Line<'_>, began: SystemTime, asked: &Asked, told: &Told) -> fmt::Result {
-    match asked.client {
+fn line(out: &mut Line<'_>, start: SystemTime, request: &LoggedRequest, response: &LoggedResponse) -> fmt::Result {
+    match request.client {
         Some(client) => write!(out, "{client}")?,
         None => out.write_char('-')?,
     }
-    write!(out, " - - [{}] ", CombinedDate(began))?;
-    match &asked.request {
-        Some(request) => {
-            write!(out, "\"{} ", request.method)?;
-            out.escaped(request.target().as_bytes());
-            write!(out, " {}\"", request.protocol())?;
+    write!(out, " - - [{}] ", CombinedDate(start))?;
+    match &request.head {
+        Some(head) => {
+            write!(out, "\"{} ", head.method)?;
+            out.escaped(head.target().as_bytes());
+            write!(out, " {}\"", head.protocol())?;
         }
         None => out.write_str("\"-\"")?,
     }
-    write!(out, " {} {} ", told.status(), told.bytes)?;
-    let request = asked.request.as_ref();
-    out.quoted(request.and_then(|request| request.referer.as_ref()).map(|referer| referer.as_bytes()));
+    write!(out, " {} {} ", response.status(), response.bytes)?;
+    let head = request.head.as_ref();
+    out.quoted(head.and_then(|head| head.referer.as_ref()).map(|referer| referer.as_bytes()));
     out.write_char(' ')?;
-    out.quoted(request.and_then(|request| request.user_agent.as_ref()).map(|agent| agent.as_bytes()));
+    out.quoted(head.and_then(|head| head.user_agent.as_ref()).map(|agent| agent.as_bytes()));
     out.write_char(' ')?;
-    out.word(request.and_then(|request| request.host()).unwrap_or(b"-"));
-    write!(out, " {}ms", told.milliseconds())?;
+    out.word(head.and_then(|head| head.host()).unwrap_or(b"-"));
+    write!(out, " {}ms", response.milliseconds())?;
 
-    if let Some(cache) = told.cache {
+    if let Some(cache) = response.cache {
         write!(out, " cache={}", cache.as_str())?;
     }
-    if let Some(refused) = told.refused {
-        write!(out, " refused={}", refused.reason())?;
+    if let Some(refused) = response.refused {
+        write!(out, " refused={}", refused.as_str())?;
     }
-    for (name, rule) in [("rule", &told.blocked), ("would_block", &told.would_block)] {
+    for (name, rule) in [("rule", &response.blocked), ("would_block", &response.would_block)] {
         if let Some(rule) = rule {
             write!(out, " {name}=")?;
             out.quoted(Some(rule.as_bytes()));
         }
     }
-    if told.would_limit {
+    if response.would_limit {
         out.write_str(" would_limit")?;
     }
-    if let Some(error) = &told.upstream_error {
+    if let Some(error) = &response.upstream_error {
         out.write_str(" upstream_error=")?;
         out.quoted(Some(error.as_bytes()));
     }
-    if let Some(tunnel) = &told.tunnel {
+    if let Some(tunnel) = &response.tunnel {
         let is_websocket = tunnel.protocol == "websocket";
         if !is_websocket {
             out.write_str(" protocol=")?;
@@ -70,10 +70,10 @@ fn line(out: &mut Line<'_>, began: SystemTime, asked: &Asked, told: &Told) -> fm
             write!(out, " messages={}/{}", tunnel.messages_from_client, tunnel.messages_from_upstream)?;
         }
     }
-    if told.aborted {
+    if response.aborted {
         out.write_str(" aborted")?;
     }
-    if let Some(id) = &told.request_id {
+    if let Some(id) = &response.request_id {
         out.write_str(" id=")?;
         out.word(id.as_str().as_bytes());
     }
@@ -142,20 +142,20 @@ impl fmt::Display for CombinedDate {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{asked, began, blocked, told};
+    use super::super::tests::{blocked, request, response, start};
     use super::*;
     use proptest::prelude::*;
 
-    fn text(asked: &Asked, told: &Told) -> String {
+    fn text(request: &LoggedRequest, response: &LoggedResponse) -> String {
         let mut out = Vec::new();
-        write(&mut out, began(), asked, told);
+        write(&mut out, start(), request, response);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn a_line_begins_as_the_combined_format() {
         assert_eq!(
-            text(&asked(&[("user-agent", b"curl/8"), ("referer", b"https://b.example/")]), &told()),
+            text(&request(&[("user-agent", b"curl/8"), ("referer", b"https://b.example/")]), &response()),
             "192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] \"GET /a?b=c HTTP/1.1\" 200 5 \"https://b.example/\" \"curl/8\" \
              a.example 1.5ms cache=hit\n"
         );
@@ -163,14 +163,14 @@ mod tests {
 
     #[test]
     fn what_was_refused_says_why() {
-        let line = text(&asked(&[]), &blocked());
+        let line = text(&request(&[]), &blocked());
         assert!(line.ends_with("\"-\" \"-\" a.example 1.5ms refused=blocked_path rule=\"/**/.env\"\n"), "{line}");
     }
 
     #[test]
     fn what_was_aborted_says_so() {
-        let told = Told { status: None, aborted: true, ..Told::default() };
-        assert!(text(&asked(&[]), &told).ends_with("\" 499 0 \"-\" \"-\" a.example 0ms aborted\n"));
+        let response = LoggedResponse { status: None, aborted: true, ..LoggedResponse::default() };
+        assert!(text(&request(&[]), &response).ends_with("\" 499 0 \"-\" \"-\" a.example 0ms aborted\n"));
     }
 
     #[test]
@@ -183,10 +183,10 @@ mod tests {
             ("\u{9b}31m".as_bytes(), r"\xC2\x9B31m"),
             ("é".as_bytes(), r"\xC3\xA9"),
         ] {
-            let line = text(&asked(&[("user-agent", sent)]), &told());
+            let line = text(&request(&[("user-agent", sent)]), &response());
             assert!(line.contains(&format!("\"-\" \"{written}\" a.example")), "{line}");
         }
-        let line = text(&asked(&[("host", b"a b\"")]), &told());
+        let line = text(&request(&[("host", b"a b\"")]), &response());
         assert!(line.contains(r#" "-" a\x20b\x22 1.5ms"#), "{line}");
     }
 

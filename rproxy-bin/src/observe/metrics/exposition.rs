@@ -10,13 +10,13 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
-use super::histogram::Observed;
+use super::histogram::HistogramTotals;
 use super::labels::{CACHE, CODES, METHODS, UPSTREAM_ERRORS};
 use super::{Counters, Metrics, process};
-use crate::problem::{self, Refusal};
+use crate::error_response::{self, ErrorReason};
 
 /// What somebody else counts or knows, asked for whenever the metrics are.
-pub(super) struct Reading {
+pub(super) struct ExternalMetric {
     name: String,
     help: &'static str,
     read: Read,
@@ -24,18 +24,18 @@ pub(super) struct Reading {
 
 enum Read {
     Counter(Box<dyn Fn() -> u64 + Send + Sync>),
-    Counters(Box<dyn Fn() -> Vec<Labelled> + Send + Sync>),
+    Counters(Box<dyn Fn() -> Vec<LabelledValue> + Send + Sync>),
     Gauge(Box<dyn Fn() -> u64 + Send + Sync>),
-    Gauges(Box<dyn Fn() -> Vec<Labelled> + Send + Sync>),
+    Gauges(Box<dyn Fn() -> Vec<LabelledValue> + Send + Sync>),
 }
 
 /// A value and the labels that tell it from others of its name.
-pub type Labelled = (Vec<(&'static str, String)>, u64);
+pub type LabelledValue = (Vec<(&'static str, String)>, u64);
 
 impl Metrics {
-    /// Shows, as `rproxy_<name>`, what somebody else knows. It takes the place of what had the name.
+    /// Shows, as `rproxy_<name>`, what somebody else knows. It takes the index of what had the name.
     pub fn gauge(&self, name: &'static str, help: &'static str, read: impl Fn() -> u64 + Send + Sync + 'static) {
-        self.reading(name, help, Read::Gauge(Box::new(read)));
+        self.register(name, help, Read::Gauge(Box::new(read)));
     }
 
     /// Shows, as `rproxy_<name>`, as many values as there are at the time.
@@ -43,14 +43,14 @@ impl Metrics {
         &self,
         name: &'static str,
         help: &'static str,
-        read: impl Fn() -> Vec<Labelled> + Send + Sync + 'static,
+        read: impl Fn() -> Vec<LabelledValue> + Send + Sync + 'static,
     ) {
-        self.reading(name, help, Read::Gauges(Box::new(read)));
+        self.register(name, help, Read::Gauges(Box::new(read)));
     }
 
     /// Shows, as `rproxy_<name>_total`, what somebody else counts.
     pub fn counter(&self, name: &'static str, help: &'static str, read: impl Fn() -> u64 + Send + Sync + 'static) {
-        self.reading(name, help, Read::Counter(Box::new(read)));
+        self.register(name, help, Read::Counter(Box::new(read)));
     }
 
     /// Shows, as `rproxy_<name>_total`, as many counts as there are.
@@ -58,20 +58,20 @@ impl Metrics {
         &self,
         name: &'static str,
         help: &'static str,
-        read: impl Fn() -> Vec<Labelled> + Send + Sync + 'static,
+        read: impl Fn() -> Vec<LabelledValue> + Send + Sync + 'static,
     ) {
-        self.reading(name, help, Read::Counters(Box::new(read)));
+        self.register(name, help, Read::Counters(Box::new(read)));
     }
 
-    fn reading(&self, name: &str, help: &'static str, read: Read) {
+    fn register(&self, name: &str, help: &'static str, read: Read) {
         let name = format!("rproxy_{name}");
-        let mut readings = self.readings();
-        readings.retain(|present| present.name != name);
-        readings.push(Reading { name, help, read });
+        let mut external = self.external();
+        external.retain(|present| present.name != name);
+        external.push(ExternalMetric { name, help, read });
     }
 
-    fn readings(&self) -> MutexGuard<'_, Vec<Reading>> {
-        self.shared.readings.lock().unwrap_or_else(PoisonError::into_inner)
+    fn external(&self) -> MutexGuard<'_, Vec<ExternalMetric>> {
+        self.inner.external.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All of it in the OpenMetrics text format, version 1.0.0.
@@ -95,7 +95,7 @@ impl Collector for Metrics {
         let mut families = Families(encoder);
         self.requests(&mut families)?;
         self.decisions(&mut families)?;
-        for Reading { name, help, read } in self.readings().iter() {
+        for ExternalMetric { name, help, read } in self.external().iter() {
             match read {
                 Read::Counter(read) => families.counter(name, help, read())?,
                 Read::Counters(read) => families.counters(name, help, read())?,
@@ -121,8 +121,8 @@ impl Metrics {
         families.counters("rproxy_requests", "Requests whose response has ended, by method and status.", requests)?;
         families.gauge("rproxy_requests_in_flight", "Requests whose response has not ended.", &self.in_flight())?;
 
-        let mut duration = Observed::default();
-        for counters in &self.shared.shards {
+        let mut duration = HistogramTotals::default();
+        for counters in &self.inner.shards {
             counters.duration.add_to(&mut duration);
         }
         families.histogram(
@@ -151,14 +151,14 @@ impl Metrics {
         families.counters(
             "rproxy_refused_requests",
             "Requests that the proxy answered itself with an error, by reason.",
-            self.by_label("reason", &Refusal::REASONS, |counters| &counters.refused),
+            self.by_label("reason", &ErrorReason::LABELS, |counters| &counters.errors),
         )?;
         families.counters(
             "rproxy_upstream_errors",
             "Requests that got no good answer from the upstream, by the error types of RFC 9209.",
             self.by_label("error", &UPSTREAM_ERRORS, |counters| &counters.upstream_errors),
         )?;
-        families.counter("rproxy_panics", "Panics, each of which cost one request.", problem::panics())
+        families.counter("rproxy_panics", "Panics, each of which cost one request.", error_response::panics())
     }
 
     /// The counters of one array, zeros included, so that a rate can be told from the first event on.
@@ -168,8 +168,8 @@ impl Metrics {
         values: &'static [&'static str; N],
         array: impl Fn(&Counters) -> &[AtomicU64; N],
     ) -> Vec<([(&'static str, &'static str); 1], u64)> {
-        let counted = |place: usize| self.sum(|counters| &array(counters)[place]);
-        values.iter().enumerate().map(|(place, value)| ([(label, *value)], counted(place))).collect()
+        let counted = |index: usize| self.sum(|counters| &array(counters)[index]);
+        values.iter().enumerate().map(|(index, value)| ([(label, *value)], counted(index))).collect()
     }
 }
 
@@ -218,7 +218,7 @@ impl Families<'_> {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(value)
     }
 
-    fn gauges(&mut self, name: &str, help: &str, values: Vec<Labelled>) -> fmt::Result {
+    fn gauges(&mut self, name: &str, help: &str, values: Vec<LabelledValue>) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in values {
             family.encode_family(&labels)?.encode_gauge(&value)?;
@@ -226,7 +226,7 @@ impl Families<'_> {
         Ok(())
     }
 
-    fn histogram(&mut self, name: &str, help: &str, observed: &Observed) -> fmt::Result {
+    fn histogram(&mut self, name: &str, help: &str, observed: &HistogramTotals) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Histogram)?.encode_histogram::<[(&str, &str); 0]>(
             observed.seconds(),
             observed.count(),
@@ -285,14 +285,14 @@ mod tests {
         let metrics = Metrics::with_shards(2);
         let workers = [metrics.shard(), metrics.shard(), metrics.shard()];
         for shard in &workers {
-            shard.began();
-            shard.ended(MethodLabel::Get, Some(StatusCode::OK), Duration::from_millis(2), 10, true);
+            shard.request_started();
+            shard.request_ended(MethodLabel::Get, Some(StatusCode::OK), Duration::from_millis(2), 10, true);
         }
-        workers[0].began();
-        workers[1].began();
-        workers[1].ended(MethodLabel::Post, None, Duration::from_secs(100), 0, false);
-        workers[0].cached(CacheStatus::Hit);
-        workers[1].refused(Refusal::Upstream(ProxyErrorKind::ConnectionRefused));
+        workers[0].request_started();
+        workers[1].request_started();
+        workers[1].request_ended(MethodLabel::Post, None, Duration::from_secs(100), 0, false);
+        workers[0].count_cache_status(CacheStatus::Hit);
+        workers[1].count_error(ErrorReason::Upstream(ProxyErrorKind::ConnectionRefused));
         metrics.gauge("connections", "Replaced.", || 1);
         metrics.gauge("connections", "Open connections.", || 7);
         metrics.counter("stored", "Stored.", || 8);

@@ -25,7 +25,7 @@ impl Histogram {
     }
 
     /// Adds what was observed to `total`.
-    pub(super) fn add_to(&self, total: &mut Observed) {
+    pub(super) fn add_to(&self, total: &mut HistogramTotals) {
         for (sum, bucket) in total.buckets.iter_mut().zip(&self.buckets) {
             *sum += bucket.load(Ordering::Relaxed);
         }
@@ -35,12 +35,12 @@ impl Histogram {
 
 /// What several histograms observed.
 #[derive(Debug, Default)]
-pub(super) struct Observed {
+pub(super) struct HistogramTotals {
     buckets: [u64; BOUNDS.len() + 1],
     microseconds: u64,
 }
 
-impl Observed {
+impl HistogramTotals {
     pub(super) fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
@@ -78,7 +78,7 @@ mod tests {
         ] {
             let histogram = Histogram::default();
             histogram.observe(Duration::from_micros(microseconds));
-            let mut observed = Observed::default();
+            let mut observed = HistogramTotals::default();
             histogram.add_to(&mut observed);
             let filled: Vec<_> = observed.buckets().into_iter().filter(|(_, count)| *count > 0).collect();
             assert_eq!(filled, [(bound, 1)], "{microseconds}");

@@ -137,9 +137,9 @@ mod tests {
             };
             assert!(label == code.to_string() || label == class, "{code}: {label}");
         }
-        for (place, label) in CODES.iter().enumerate() {
+        for (index, label) in CODES.iter().enumerate() {
             if let Ok(code) = label.parse() {
-                assert_eq!(code_index(StatusCode::from_u16(code).ok()), place, "{label}");
+                assert_eq!(code_index(StatusCode::from_u16(code).ok()), index, "{label}");
             }
         }
         assert_eq!(CODES[code_index(None)], "none");

@@ -16,7 +16,7 @@ impl Process {
         Self {
             cpu_seconds: read("stat").as_deref().and_then(cpu_seconds),
             resident_bytes: read("status").as_deref().and_then(resident_bytes),
-            // Reading the directory takes a descriptor, too.
+            // ExternalMetric the directory takes a descriptor, too.
             open_descriptors: fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count().saturating_sub(1)),
         }
     }

@@ -16,20 +16,20 @@ use rproxy_server::{RefusedHead, normalized_host};
 use rproxy_upstream::ProxyError;
 use rproxy_ws_passthrough::TunnelSummary;
 
-use crate::problem::Refusal;
+use crate::error_response::ErrorReason;
 
 /// Taken from the request. All of it is shared with the request, not copied.
 #[derive(Debug)]
-pub(in crate::observe) struct Asked {
+pub(in crate::observe) struct LoggedRequest {
     pub(super) client: Option<IpAddr>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) scheme: Option<Scheme>,
     /// `None` where there was no request that could be read.
-    pub(super) request: Option<RequestLine>,
+    pub(super) head: Option<RequestHead>,
 }
 
 #[derive(Debug)]
-pub(super) struct RequestLine {
+pub(super) struct RequestHead {
     pub(super) method: Method,
     uri: Uri,
     pub(super) version: Version,
@@ -38,29 +38,29 @@ pub(super) struct RequestLine {
     pub(super) referer: Option<HeaderValue>,
 }
 
-impl Asked {
+impl LoggedRequest {
     pub(in crate::observe) fn of<B>(request: &Request<B>) -> Self {
         let extensions = request.extensions();
         let peer = extensions.get::<PeerAddr>().map(|peer| peer.0);
         let client = extensions.get::<ClientIp>().map(|client| client.0);
-        let is_stand_in = extensions.get::<RefusedHead>().is_some();
+        let is_rejected = extensions.get::<RefusedHead>().is_some();
         Self {
             client: client.or_else(|| peer.map(|peer| peer.ip().to_canonical())),
             peer,
             scheme: extensions.get::<Scheme>().cloned(),
-            request: (!is_stand_in).then(|| RequestLine::of(request)),
+            head: (!is_rejected).then(|| RequestHead::of(request)),
         }
     }
 }
 
-impl Asked {
+impl LoggedRequest {
     /// To be kept for long.
-    pub(in crate::observe) fn apart(self) -> Self {
-        Self { request: self.request.map(RequestLine::apart), ..self }
+    pub(in crate::observe) fn detached(self) -> Self {
+        Self { head: self.head.map(RequestHead::detached), ..self }
     }
 }
 
-impl RequestLine {
+impl RequestHead {
     fn of<B>(request: &Request<B>) -> Self {
         let field = |headers: &HeaderMap, name| headers.get(name).cloned();
         let headers = request.headers();
@@ -76,13 +76,13 @@ impl RequestLine {
     }
 
     /// The same, holding on to nothing but itself: a request's parts share the buffer that its head was read into.
-    fn apart(self) -> Self {
-        let apart = |value: HeaderValue| HeaderValue::from_bytes(value.as_bytes()).unwrap_or(value);
+    fn detached(self) -> Self {
+        let detached = |value: HeaderValue| HeaderValue::from_bytes(value.as_bytes()).unwrap_or(value);
         Self {
             uri: self.uri.to_string().parse().unwrap_or(self.uri),
-            host: self.host.map(apart),
-            user_agent: self.user_agent.map(apart),
-            referer: self.referer.map(apart),
+            host: self.host.map(detached),
+            user_agent: self.user_agent.map(detached),
+            referer: self.referer.map(detached),
             ..self
         }
     }
@@ -115,14 +115,14 @@ impl RequestLine {
 
 /// Taken from the response, and from its end.
 #[derive(Debug, Default)]
-pub(in crate::observe) struct Told {
+pub(in crate::observe) struct LoggedResponse {
     /// `None` where the client went away unanswered.
     pub(in crate::observe) status: Option<StatusCode>,
     pub(in crate::observe) bytes: u64,
     pub(in crate::observe) duration: Duration,
     pub(in crate::observe) aborted: bool,
     pub(super) cache: Option<CacheStatus>,
-    pub(super) refused: Option<Refusal>,
+    pub(super) refused: Option<ErrorReason>,
     /// The rule that the path matches, and whether it was refused for it.
     pub(super) blocked: Option<Arc<str>>,
     pub(super) would_block: Option<Arc<str>>,
@@ -135,13 +135,13 @@ pub(in crate::observe) struct Told {
     pub(in crate::observe) tunnel: Option<TunnelSummary>,
 }
 
-impl Told {
-    pub(in crate::observe) fn head<B>(&mut self, response: &Response<B>, refused: Option<Refusal>) {
+impl LoggedResponse {
+    pub(in crate::observe) fn head<B>(&mut self, response: &Response<B>, refused: Option<ErrorReason>) {
         let extensions = response.extensions();
         self.cache = extensions.get().copied();
         self.refused = refused;
         self.request_id = extensions.get().cloned();
-        if let Some(Refusal::Upstream(_)) = refused {
+        if let Some(ErrorReason::Upstream(_)) = refused {
             self.upstream_error = extensions.get::<ProxyError>().map(ToString::to_string);
         }
         match extensions.get() {
@@ -153,7 +153,7 @@ impl Told {
     }
 
     /// The body ends before its end, and not for the client's sake.
-    pub(in crate::observe) fn broke_off(&mut self, why: &str) {
+    pub(in crate::observe) fn set_error(&mut self, why: &str) {
         self.upstream_error = Some(why.to_owned());
     }
 

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, VARY};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
-use super::Refusal;
-use super::body::ProblemBody;
+use super::ErrorReason;
+use super::body::ResponseBody;
 
 /// The form of gRPC that a client speaks, as its content type.
 pub(super) fn content_type<B>(request: &Request<B>) -> Option<HeaderValue> {
@@ -33,32 +33,32 @@ fn without_prefix<'a>(value: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
 
 /// Response extension: a rejection in gRPC's form, and what it would be in HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct GrpcRejection {
+pub(crate) struct GrpcError {
     pub(crate) status: StatusCode,
-    pub(crate) refusal: Refusal,
+    pub(crate) reason: ErrorReason,
 }
 
 /// Gives a rejection the form of gRPC.
 pub(super) fn present<B>(
-    response: Response<ProblemBody<B>>,
-    refusal: Refusal,
+    response: Response<ResponseBody<B>>,
+    reason: ErrorReason,
     content_type: &HeaderValue,
-) -> Response<ProblemBody<B>> {
+) -> Response<ResponseBody<B>> {
     let (mut head, _) = response.into_parts();
     let status = std::mem::replace(&mut head.status, StatusCode::OK);
     for of_the_body in [CONTENT_LENGTH, CONTENT_ENCODING, ETAG, VARY] {
         head.headers.remove(of_the_body);
     }
     head.headers.insert(CONTENT_TYPE, content_type.clone());
-    insert_status(&mut head.headers, status, refusal);
-    head.extensions.insert(GrpcRejection { status, refusal });
-    Response::from_parts(head, ProblemBody::own(Bytes::new()))
+    insert_status(&mut head.headers, status, reason);
+    head.extensions.insert(GrpcError { status, reason });
+    Response::from_parts(head, ResponseBody::own(Bytes::new()))
 }
 
-fn insert_status(headers: &mut HeaderMap, status: StatusCode, refusal: Refusal) {
+fn insert_status(headers: &mut HeaderMap, status: StatusCode, reason: ErrorReason) {
     headers.insert(GRPC_STATUS, HeaderValue::from_static(grpc_status(status)));
-    let reason = status.canonical_reason().unwrap_or("Error");
-    let message = percent_encoded(&format!("rproxy: {} {reason} ({})", status.as_u16(), refusal.reason()));
+    let phrase = status.canonical_reason().unwrap_or("Error");
+    let message = percent_encoded(&format!("rproxy: {} {phrase} ({})", status.as_u16(), reason.as_str()));
     if let Ok(message) = HeaderValue::from_str(&message) {
         headers.insert(GRPC_MESSAGE, message);
     }

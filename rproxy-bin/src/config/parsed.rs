@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 /// A value beside the text it was read from, for types that can't be written back.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Written<T> {
+pub struct Parsed<T> {
     text: String,
     value: T,
 }
 
-impl<T> Written<T> {
+impl<T> Parsed<T> {
     /// A value that was read from `text`.
     pub fn new(text: impl Into<String>, value: T) -> Self {
         Self { text: text.into(), value }
@@ -33,7 +33,7 @@ impl<T> Written<T> {
     }
 }
 
-impl<T> Deref for Written<T> {
+impl<T> Deref for Parsed<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -41,13 +41,13 @@ impl<T> Deref for Written<T> {
     }
 }
 
-impl<T> fmt::Debug for Written<T> {
+impl<T> fmt::Debug for Parsed<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text.fmt(f)
     }
 }
 
-impl<T> FromStr for Written<T>
+impl<T> FromStr for Parsed<T>
 where
     T: FromStr,
 {
@@ -58,7 +58,7 @@ where
     }
 }
 
-impl<T> Default for Written<T>
+impl<T> Default for Parsed<T>
 where
     T: Default,
 {

@@ -22,9 +22,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::close_codes::CloseCodes;
 use crate::compression::CompressionLayer;
-use crate::config::{self, AccessLog, ClientAuthentication, Config, FilterAnswer, SecurityProfile, TlsHost};
+use crate::config::{self, AccessLog, BlockedPathResponse, ClientAuthentication, Config, SecurityProfile, TlsHost};
+use crate::error_response::ErrorResponseLayer;
 use crate::observe::{Format, Metrics, ObserveLayer, Writer};
-use crate::problem::ProblemLayer;
 use crate::rate_limit::RateLimit;
 use crate::stack::Stack;
 
@@ -79,13 +79,13 @@ pub enum StackError {
 ///
 /// What the configuration can't show to be wrong: see [`StackError`].
 pub fn stack(config: &Config) -> Result<Stack, StackError> {
-    let shared = Shared::new(config)?;
+    let shared = ProcessState::new(config)?;
     shared.stack(config)
 }
 
 /// What outlives a reload: what is counted, stored and open.
 #[derive(Clone, Debug)]
-pub(crate) struct Shared {
+pub(crate) struct ProcessState {
     pub(crate) observe: ObserveLayer,
     pub(crate) cache: Option<CacheStore>,
     pub(crate) ws_passthrough: WsPassthroughLayer,
@@ -93,7 +93,7 @@ pub(crate) struct Shared {
     pub(crate) rate_limit: Option<RateLimit>,
 }
 
-impl Shared {
+impl ProcessState {
     pub(crate) fn new(config: &Config) -> Result<Self, StackError> {
         let writer = || Writer::start(std::io::stdout()).map_err(StackError::AccessLog);
         let log = match config.access_log {
@@ -116,7 +116,7 @@ impl Shared {
 
     pub(crate) fn stack(&self, config: &Config) -> Result<Stack, StackError> {
         let cache = self.cache.clone().map(|store| {
-            let fields = uncached_fields(config);
+            let fields = uncacheable_fields(config);
             // A WebSocket's handshake it knows by its key; the others have none.
             let is_upgrade = |head: RequestHead<'_>| head.extensions.get::<Protocol>().is_some();
             let layer = match (&config.upgrades, fields.is_empty()) {
@@ -144,7 +144,8 @@ impl Shared {
         Ok(Stack {
             client_ip: ClientIpLayer::new(config.trusted_proxies.value().clone()).source(config.client_ip_from.clone()),
             observe: self.observe.clone(),
-            problem: ProblemLayer::new().hang_up_on_blocked(config.filter_status == FilterAnswer::Close),
+            problem: ErrorResponseLayer::new()
+                .close_on_blocked_path(config.filter_status == BlockedPathResponse::Close),
             security_headers: security_headers(config),
             guard: RequestGuardLayer::new().max_body(config.max_body).body_timeout(config.body_timeout),
             rate_limit: self.rate_limit.as_ref().map(|limit| limit.layer.clone()),
@@ -169,7 +170,7 @@ impl Shared {
 
 impl Stack {
     /// Answers 421 to hosts that neither these certificates nor `hosts` name.
-    pub(crate) fn certificates(mut self, certificates: Certificates, hosts: Vec<TlsHost>) -> Self {
+    pub(crate) fn with_certificates(mut self, certificates: Certificates, hosts: Vec<TlsHost>) -> Self {
         self.guard = self
             .guard
             .serves(move |name, host| certificates.covers(name, host) || hosts.iter().any(|served| served.is(host)));
@@ -315,7 +316,7 @@ fn trusted_fields(config: &Config) -> impl Iterator<Item = &HeaderName> {
 }
 
 /// The fields whose values a response may depend on, and that are not in the cache key: a user's name, a prefix.
-fn uncached_fields(config: &Config) -> Vec<HeaderName> {
+fn uncacheable_fields(config: &Config) -> Vec<HeaderName> {
     let is_in_key = |name: &HeaderName| *name == "x-forwarded-host" || *name == "x-forwarded-port";
     config.trusted_fields.iter().filter(|name| !is_in_key(name)).cloned().collect()
 }
@@ -371,7 +372,7 @@ pub(crate) fn certificates(config: &Config) -> Result<Option<Certificates>, rpro
 }
 
 /// Only those of files, which can be built without leaving a trace.
-pub(crate) fn certificates_of_files(config: &Config) -> Result<Option<Certificates>, rproxy_tls::Error> {
+pub(crate) fn file_certificates(config: &Config) -> Result<Option<Certificates>, rproxy_tls::Error> {
     let builder = || with_protocol(with_files(Certificates::builder(), config), config);
     (!config.tls_cert.is_empty()).then(|| builder().build()).transpose()
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use super::Config;
-use super::source::Origin;
+use super::source::ValueSource;
 use super::value::joined;
 
 mod cache;
@@ -34,7 +34,7 @@ pub struct Setting {
     /// What stands for the value in `--help`.
     pub placeholder: &'static str,
     /// What it is when nobody sets it.
-    pub default: Fallback,
+    pub default: DefaultValue,
     /// What it does, in a few words.
     pub help: &'static str,
     /// What values it takes.
@@ -48,11 +48,11 @@ pub struct Setting {
 /// What a setting is when nobody sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Fallback {
+pub enum DefaultValue {
     /// This value.
-    Value(&'static str),
+    Literal(&'static str),
     /// Something that is better said in words.
-    Words(&'static str),
+    Description(&'static str),
 }
 
 impl Setting {
@@ -91,7 +91,7 @@ pub(super) fn flag(key: &str) -> String {
 }
 
 /// What to say about a name that no setting has.
-pub(super) fn hint(name: &str, origin: &Origin) -> String {
+pub(super) fn hint(name: &str, source: &ValueSource) -> String {
     // Whatever was meant, it is looked for in one spelling.
     let plain = name.to_ascii_lowercase().replace('-', "_");
     let plain = plain.strip_prefix("rproxy_").unwrap_or(&plain);
@@ -100,7 +100,7 @@ pub(super) fn hint(name: &str, origin: &Origin) -> String {
         .min_by_key(|(_, distance)| *distance);
     match nearest {
         Some((key, distance)) if distance <= (plain.len() / 3).max(1) => {
-            format!("did you mean {}?", origin.name(key))
+            format!("did you mean {}?", source.name(key))
         }
         _ => "rproxy --help lists them all".to_owned(),
     }

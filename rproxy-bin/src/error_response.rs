@@ -1,7 +1,7 @@
 //! The one place where rproxy's own refusals get their final form.
 //!
-//! Layers refuse in plain text and say why in a response extension; [`ProblemLayer`] knows the
-//! extensions ([`Refusal`]) and makes of such an answer what the client would rather have:
+//! Layers refuse in plain text and say why in a response extension; [`ErrorResponseLayer`] knows the
+//! extensions ([`ErrorReason`]) and makes of such an answer what the client would rather have:
 //! `application/problem+json` (RFC 9457) where its `Accept` prefers JSON, and a status of gRPC where the request is a call
 //! of gRPC. It adds `Proxy-Status`
 //! (RFC 9209), and takes the body away from answers to HEAD, which hyper would send over HTTP/2. An
@@ -15,7 +15,7 @@ mod body;
 mod future;
 mod grpc;
 mod panic;
-mod refusal;
+mod reason;
 
 use std::task::{Context, Poll};
 
@@ -30,97 +30,97 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 pub(crate) use self::accept::Accept;
-pub use self::body::ProblemBody;
-pub use self::future::ProblemFuture;
-pub(crate) use self::grpc::GrpcRejection;
+pub use self::body::ResponseBody;
+pub use self::future::ResponseFuture;
+pub(crate) use self::grpc::GrpcError;
 pub(crate) use self::panic::panics;
-pub use self::refusal::Refusal;
+pub use self::reason::ErrorReason;
 
 /// Gives rproxy's refusals their final form, and catches panics.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
-pub struct ProblemLayer {
-    hangs_up: bool,
+pub struct ErrorResponseLayer {
+    closes_on_blocked_path: bool,
 }
 
-impl ProblemLayer {
-    /// Every refusal is told.
+impl ErrorResponseLayer {
+    /// Every reason is told.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Whether whoever asks for a blocked path gets no answer at all ([`HangUp`]), but for trusted proxies: a balancer would
     /// take it for a failure of this one. Off by default.
-    pub fn hang_up_on_blocked(mut self, hangs_up: bool) -> Self {
-        self.hangs_up = hangs_up;
+    pub fn close_on_blocked_path(mut self, closes_on_blocked_path: bool) -> Self {
+        self.closes_on_blocked_path = closes_on_blocked_path;
         self
     }
 }
 
-impl<S> Layer<S> for ProblemLayer {
-    type Service = ProblemService<S>;
+impl<S> Layer<S> for ErrorResponseLayer {
+    type Service = ErrorResponseService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ProblemService { inner, hangs_up: self.hangs_up }
+        ErrorResponseService { inner, closes_on_blocked_path: self.closes_on_blocked_path }
     }
 }
 
-/// Made by [`ProblemLayer`].
+/// Made by [`ErrorResponseLayer`].
 #[derive(Clone, Debug)]
-pub struct ProblemService<S> {
+pub struct ErrorResponseService<S> {
     inner: S,
-    hangs_up: bool,
+    closes_on_blocked_path: bool,
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ProblemService<S>
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ErrorResponseService<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     ResBody: Body<Data = Bytes, Error: Into<BoxError>>,
 {
-    type Response = Response<ProblemBody<ResBody>>;
+    type Response = Response<ResponseBody<ResBody>>;
     type Error = S::Error;
-    type Future = ProblemFuture<S::Future>;
+    type Future = ResponseFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let client = Client {
+        let client = ClientPreferences {
             accept: Accept::of(request.headers()),
             grpc: grpc::content_type(&request),
             is_head: *request.method() == Method::HEAD,
-            hangs_up: self.hangs_up && request.extensions().get::<TrustedPeer>().is_none(),
+            closes_on_blocked_path: self.closes_on_blocked_path && request.extensions().get::<TrustedPeer>().is_none(),
         };
-        ProblemFuture::new(client, panic::caught(|| self.inner.call(request)))
+        ResponseFuture::new(client, panic::catch_panic(|| self.inner.call(request)))
     }
 }
 
-/// What the form of a refusal depends on.
-struct Client {
+/// What the form of a reason depends on.
+struct ClientPreferences {
     accept: Accept,
     /// The content type of a gRPC call.
     grpc: Option<HeaderValue>,
     is_head: bool,
-    hangs_up: bool,
+    closes_on_blocked_path: bool,
 }
 
-impl Client {
-    fn present<B>(&self, response: Response<ProblemBody<B>>) -> Response<ProblemBody<B>>
+impl ClientPreferences {
+    fn present<B>(&self, response: Response<ResponseBody<B>>) -> Response<ResponseBody<B>>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
-        let Some(refusal) = Refusal::of(&response) else {
+        let Some(reason) = ErrorReason::of(&response) else {
             return response;
         };
         let (mut head, body) = response.into_parts();
-        if self.hangs_up && refusal == Refusal::BlockedPath {
+        if self.closes_on_blocked_path && reason == ErrorReason::BlockedPath {
             head.extensions.insert(HangUp);
-            return Response::from_parts(head, ProblemBody::own(Bytes::new()));
+            return Response::from_parts(head, ResponseBody::own(Bytes::new()));
         }
-        head.headers.insert(PROXY_STATUS, refusal.proxy_status());
+        head.headers.insert(PROXY_STATUS, reason.proxy_status());
         if let Some(content_type) = &self.grpc {
-            return grpc::present(Response::from_parts(head, body), refusal, content_type);
+            return grpc::present(Response::from_parts(head, body), reason, content_type);
         }
         head.headers.append(VARY, HeaderValue::from_static("accept"));
         let body = if self.accept.prefers_problem_json() {
@@ -128,7 +128,7 @@ impl Client {
             for of_the_old_body in [CONTENT_LENGTH, CONTENT_ENCODING, ETAG] {
                 head.headers.remove(of_the_old_body);
             }
-            ProblemBody::own(problem(head.status))
+            ResponseBody::own(problem(head.status))
         } else {
             body
         };
@@ -138,17 +138,17 @@ impl Client {
         if let Some(length) = body.size_hint().exact() {
             head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        Response::from_parts(head, ProblemBody::own(Bytes::new()))
+        Response::from_parts(head, ResponseBody::own(Bytes::new()))
     }
 
-    fn panicked<B>(&self) -> Response<ProblemBody<B>>
+    fn panicked<B>(&self) -> Response<ResponseBody<B>>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
-        let mut response = Response::new(ProblemBody::own(Bytes::from_static(b"Internal Server Error\n")));
+        let mut response = Response::new(ResponseBody::own(Bytes::from_static(b"Internal Server Error\n")));
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        response.extensions_mut().insert(Refusal::Panicked);
+        response.extensions_mut().insert(ErrorReason::Panicked);
         self.present(response)
     }
 }
@@ -188,7 +188,7 @@ mod tests {
             Ok(response.body(Full::new(Bytes::from_static(b"<p>the application's</p>")))?)
         });
         let service = ServiceBuilder::new()
-            .layer(ProblemLayer::new())
+            .layer(ErrorResponseLayer::new())
             .layer(PathFilterLayer::new(PathRules::builder().block("/.env").unwrap().build().unwrap()))
             .service(application);
         let (head, body) = service.oneshot(request).await.unwrap().into_parts();
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(head.headers[PROXY_STATUS], "rproxy; error=http_request_denied");
         assert!(!head.headers.contains_key(CONTENT_LENGTH));
         assert!(body.is_empty());
-        let rejection = GrpcRejection { status: StatusCode::NOT_FOUND, refusal: Refusal::BlockedPath };
+        let rejection = GrpcError { status: StatusCode::NOT_FOUND, reason: ErrorReason::BlockedPath };
         assert_eq!(head.extensions.get(), Some(&rejection));
     }
 
@@ -266,16 +266,16 @@ mod tests {
     async fn a_panic_before_or_in_the_future_is_a_500() {
         fn service<F>(
             call: fn(Request<()>) -> F,
-        ) -> impl Service<Request<()>, Response = Response<ProblemBody<Full<Bytes>>>, Error = BoxError>
+        ) -> impl Service<Request<()>, Response = Response<ResponseBody<Full<Bytes>>>, Error = BoxError>
         where
             F: Future<Output = Answer>,
         {
-            ProblemLayer::new().layer(service_fn(call))
+            ErrorResponseLayer::new().layer(service_fn(call))
         }
-        async fn check(response: Response<ProblemBody<Full<Bytes>>>) {
+        async fn check(response: Response<ResponseBody<Full<Bytes>>>) {
             assert_eq!(response.status(), 500);
             assert_eq!(response.headers()[PROXY_STATUS], "rproxy; error=proxy_internal_error");
-            assert_eq!(response.extensions().get(), Some(&Refusal::Panicked));
+            assert_eq!(response.extensions().get(), Some(&ErrorReason::Panicked));
             assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "Internal Server Error\n");
         }
 
@@ -303,8 +303,8 @@ mod tests {
                 panic!("in the body")
             }
         }
-        let service =
-            ProblemLayer::new().layer(service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(Broken))));
+        let service = ErrorResponseLayer::new()
+            .layer(service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(Broken))));
         let mut body = service.oneshot(request("GET", "/", None)).await.unwrap().into_body();
         assert!(body.frame().await.unwrap().is_err());
         assert!(body.frame().await.is_none() && body.is_end_stream());

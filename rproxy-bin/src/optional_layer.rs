@@ -14,9 +14,9 @@ use tower_service::Service;
 
 /// `layer`, or nothing.
 #[derive(Clone, Debug)]
-pub(crate) struct Optional<L>(pub(crate) Option<L>);
+pub(crate) struct OptionalLayer<L>(pub(crate) Option<L>);
 
-impl<L: Layer<S>, S> Layer<S> for Optional<L> {
+impl<L: Layer<S>, S> Layer<S> for OptionalLayer<L> {
     type Service = OptionalService<L::Service, S>;
 
     fn layer(&self, inner: S) -> Self::Service {

@@ -19,35 +19,35 @@ use tokio::runtime::Handle;
 use tokio::task::yield_now;
 
 /// Bytes that a body takes per turn. Brotli, the slowest, needs about a millisecond for them.
-pub(super) const BYTES_PER_TURN: usize = 32 << 10;
+pub(super) const BUDGET: usize = 32 << 10;
 
 pin_project! {
     /// A body that gives its data in pieces, and a limited number of bytes per turn.
-    pub(crate) struct InTurns<B> {
+    pub(crate) struct BudgetedBody<B> {
         #[pin]
         body: B,
         // The rest of a frame that is larger than what is left of the turn.
         rest: Bytes,
         left: usize,
-        place: Option<Arc<Place>>,
+        waiter: Option<Arc<Waiter>>,
     }
 }
 
-impl<B> InTurns<B> {
+impl<B> BudgetedBody<B> {
     pub(super) fn new(body: B) -> Self {
-        Self { body, rest: Bytes::new(), left: BYTES_PER_TURN, place: None }
+        Self { body, rest: Bytes::new(), left: BUDGET, waiter: None }
     }
 }
 
-impl<B: Body> Body for InTurns<B> {
+impl<B: Body> Body for BudgetedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
         if *this.left == 0 {
-            ready!(this.place.get_or_insert_with(|| Queue::join(cx.waker())).poll(cx));
-            (*this.left, *this.place) = (BYTES_PER_TURN, None);
+            ready!(this.waiter.get_or_insert_with(|| Queue::join(cx.waker())).poll(cx));
+            (*this.left, *this.waiter) = (BUDGET, None);
         }
         if this.rest.is_empty() {
             let Some(frame) = ready!(this.body.poll_frame(cx)?) else { return Poll::Ready(None) };
@@ -76,22 +76,22 @@ impl<B: Body> Body for InTurns<B> {
     }
 }
 
-/// A body's place in the queue. One that is dropped lets the others through.
+/// A body's waiter in the queue. One that is dropped lets the others through.
 #[derive(Debug)]
-struct Place {
-    is_called: AtomicBool,
+struct Waiter {
+    is_woken: AtomicBool,
     waker: Mutex<Waker>,
 }
 
-impl Place {
+impl Waiter {
     fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         // Registered before the look, so that a call in between is not missed.
         self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone_from(cx.waker());
-        if self.is_called.load(SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_woken.load(SeqCst) { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn call(&self) {
-        self.is_called.store(true, SeqCst);
+    fn wake(&self) {
+        self.is_woken.store(true, SeqCst);
         self.waker.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
     }
 }
@@ -108,64 +108,64 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    places: VecDeque<Arc<Place>>,
-    is_served: bool,
+    waiters: VecDeque<Arc<Waiter>>,
+    is_running: bool,
 }
 
 impl Queue {
-    /// A place at the end of this worker's queue.
-    fn join(waker: &Waker) -> Arc<Place> {
-        let place = Arc::new(Place { is_called: AtomicBool::new(false), waker: Mutex::new(waker.clone()) });
+    /// A waiter at the end of this worker's queue.
+    fn join(waker: &Waker) -> Arc<Waiter> {
+        let waiter = Arc::new(Waiter { is_woken: AtomicBool::new(false), waker: Mutex::new(waker.clone()) });
         let Ok(runtime) = Handle::try_current() else {
-            place.call();
-            return place;
+            waiter.wake();
+            return waiter;
         };
         let queue = QUEUE.with(Arc::clone);
         let mut state = queue.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.places.push_back(Arc::clone(&place));
-        if !std::mem::replace(&mut state.is_served, true) {
-            runtime.spawn(Served { queue: Arc::clone(&queue), is_over: false }.run());
+        state.waiters.push_back(Arc::clone(&waiter));
+        if !std::mem::replace(&mut state.is_running, true) {
+            runtime.spawn(Scheduler { queue: Arc::clone(&queue), is_over: false }.run());
         }
         drop(state);
-        place
+        waiter
     }
 }
 
-/// The task that calls one place after the other. Ends when there is none.
-struct Served {
+/// The task that calls one waiter after the other. Ends when there is none.
+struct Scheduler {
     queue: Arc<Queue>,
     is_over: bool,
 }
 
-impl Served {
+impl Scheduler {
     async fn run(mut self) {
         loop {
             // The runtime wakes this task after it has polled its sockets and timers.
             yield_now().await;
-            let Some(place) = self.next() else { return };
-            place.call();
+            let Some(waiter) = self.next() else { return };
+            waiter.wake();
         }
     }
 
-    fn next(&mut self) -> Option<Arc<Place>> {
+    fn next(&mut self) -> Option<Arc<Waiter>> {
         let mut state = self.queue.state.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(place) = state.places.pop_front() {
+        while let Some(waiter) = state.waiters.pop_front() {
             // Otherwise its body is gone.
-            if Arc::strong_count(&place) > 1 {
-                return Some(place);
+            if Arc::strong_count(&waiter) > 1 {
+                return Some(waiter);
             }
         }
-        (state.is_served, self.is_over) = (false, true);
+        (state.is_running, self.is_over) = (false, true);
         None
     }
 }
 
-impl Drop for Served {
+impl Drop for Scheduler {
     /// The runtime has ended before the queue. Another one may run on the same thread.
     fn drop(&mut self) {
         if !self.is_over {
             let mut state = self.queue.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.is_served = false;
+            state.is_running = false;
         }
     }
 }
@@ -177,14 +177,14 @@ mod tests {
     use std::cell::RefCell;
     use std::sync::atomic::AtomicUsize;
 
-    const LARGE: usize = 10 * BYTES_PER_TURN + 1;
+    const LARGE: usize = 10 * BUDGET + 1;
 
-    fn large() -> InTurns<Full<Bytes>> {
-        InTurns::new(Full::new(Bytes::from(vec![7; LARGE])))
+    fn large() -> BudgetedBody<Full<Bytes>> {
+        BudgetedBody::new(Full::new(Bytes::from(vec![7; LARGE])))
     }
 
     /// Reads to the end, and notes each piece.
-    async fn read(mut body: InTurns<Full<Bytes>>, note: impl Fn(usize)) -> usize {
+    async fn read(mut body: BudgetedBody<Full<Bytes>>, note: impl Fn(usize)) -> usize {
         let mut length = 0;
         while let Some(frame) = body.frame().await {
             let piece = frame.unwrap().into_data().unwrap().len();
@@ -201,14 +201,14 @@ mod tests {
         let pieces = RefCell::new(Vec::new());
         assert_eq!(read(body, |piece| pieces.borrow_mut().push(piece)).await, LARGE);
         assert_eq!(pieces.borrow().len(), 11);
-        assert!(pieces.borrow().iter().all(|piece| *piece <= BYTES_PER_TURN));
+        assert!(pieces.borrow().iter().all(|piece| *piece <= BUDGET));
     }
 
     #[tokio::test]
     async fn a_small_body_waits_for_no_turn() {
-        let mut body = InTurns::new(Full::new(Bytes::from(vec![7; BYTES_PER_TURN])));
+        let mut body = BudgetedBody::new(Full::new(Bytes::from(vec![7; BUDGET])));
         let frame = once(body.frame());
-        assert_eq!(frame.unwrap().unwrap().into_data().unwrap().len(), BYTES_PER_TURN);
+        assert_eq!(frame.unwrap().unwrap().into_data().unwrap().len(), BUDGET);
         assert!(body.is_end_stream());
     }
 
@@ -254,6 +254,6 @@ mod tests {
         }
         drop(dropped);
         assert_eq!(read(large(), |_| ()).await, LARGE);
-        assert_eq!(read(idle, |_| ()).await, LARGE - BYTES_PER_TURN);
+        assert_eq!(read(idle, |_| ()).await, LARGE - BUDGET);
     }
 }

@@ -11,11 +11,11 @@ use rproxy_ws_passthrough::{Refusal as WsRefusal, WsDecision};
 
 /// Why an answer was made here and not by the application.
 ///
-/// The layers say it in words of their own; [`Refusal::of`] knows them all. It is a response
+/// The layers say it in words of their own; [`ErrorReason::of`] knows them all. It is a response
 /// extension itself, for answers that no layer made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum ErrorReason {
     /// No request that may be served.
     Request(RequestRefusal),
     /// 429: more requests than the client's quota has, or too many at once.
@@ -38,7 +38,7 @@ pub enum Refusal {
     Panicked,
 }
 
-impl Refusal {
+impl ErrorReason {
     /// The reason why `response` is rproxy's own; `None` where it is the application's.
     pub fn of<B>(response: &Response<B>) -> Option<Self> {
         let status = response.status();
@@ -46,11 +46,11 @@ impl Refusal {
             return None;
         }
         let extensions = response.extensions();
-        if let Some(refusal) = extensions.get::<Self>() {
-            return Some(*refusal);
+        if let Some(reason) = extensions.get::<Self>() {
+            return Some(*reason);
         }
-        if let Some(refusal) = extensions.get::<RequestRefusal>() {
-            return Some(Self::Request(*refusal));
+        if let Some(reason) = extensions.get::<RequestRefusal>() {
+            return Some(Self::Request(*reason));
         }
         match extensions.get::<RateLimitDecision>() {
             Some(RateLimitDecision::Denied { .. } | RateLimitDecision::TooManyInFlight) => {
@@ -66,8 +66,8 @@ impl Refusal {
         if let Some(ForwardHeadersDecision::LoopDetected) = extensions.get() {
             return Some(Self::LoopDetected);
         }
-        if let Some(WsDecision::Refused(refusal)) = extensions.get() {
-            return Some(Self::WebSocket(*refusal));
+        if let Some(WsDecision::Refused(reason)) = extensions.get() {
+            return Some(Self::WebSocket(*reason));
         }
         if let Some(CacheStatus::OnlyIfCached) = extensions.get() {
             return Some(Self::OnlyIfCached);
@@ -75,13 +75,13 @@ impl Refusal {
         extensions.get::<ProxyError>().map(|error| Self::Upstream(error.kind()))
     }
 
-    /// A word for logs and metrics: one of [`Refusal::REASONS`].
-    pub fn reason(self) -> &'static str {
-        Self::REASONS[self.index()]
+    /// A word for logs and metrics: one of [`ErrorReason::LABELS`].
+    pub fn as_str(self) -> &'static str {
+        Self::LABELS[self.index()]
     }
 
     /// All the reasons.
-    pub const REASONS: [&'static str; 23] = [
+    pub const LABELS: [&'static str; 23] = [
         "malformed",
         "framing",
         "target_too_long",
@@ -107,10 +107,10 @@ impl Refusal {
         "limiter_unavailable",
     ];
 
-    /// The place of the reason in [`Refusal::REASONS`].
+    /// The place of the reason in [`ErrorReason::LABELS`].
     pub(crate) fn index(self) -> usize {
         match self {
-            Self::Request(refusal) => match refusal {
+            Self::Request(reason) => match reason {
                 RequestRefusal::Head(RefusedHead::Malformed) => 0,
                 RequestRefusal::Head(RefusedHead::Framing | RefusedHead::UnknownCoding) => 1,
                 RequestRefusal::Head(RefusedHead::TargetTooLong) => 2,
@@ -189,73 +189,73 @@ mod tests {
     #[test]
     fn an_answer_of_the_application_is_no_refusal() {
         for status in [200, 302, 404, 429, 502] {
-            assert_eq!(Refusal::of(&response(status)), None);
+            assert_eq!(ErrorReason::of(&response(status)), None);
         }
         let mut only_logged = response(404);
         only_logged.extensions_mut().insert(PathFilterDecision::WouldBlock { rule: "/.env".into() });
         only_logged.extensions_mut().insert(RateLimitDecision::Allowed { remaining: 0 });
         only_logged.extensions_mut().insert(CacheStatus::Hit);
         only_logged.extensions_mut().insert(WsDecision::Declined);
-        assert_eq!(Refusal::of(&only_logged), None);
+        assert_eq!(ErrorReason::of(&only_logged), None);
         // A stale response that stands in for an error is the application's.
         let mut stale = response(200);
-        stale.extensions_mut().insert(Refusal::Upstream(ProxyErrorKind::ConnectionRefused));
-        assert_eq!(Refusal::of(&stale), None);
+        stale.extensions_mut().insert(ErrorReason::Upstream(ProxyErrorKind::ConnectionRefused));
+        assert_eq!(ErrorReason::of(&stale), None);
     }
 
     #[test]
     fn each_layers_refusal_is_known() {
         let mut blocked = response(404);
         blocked.extensions_mut().insert(PathFilterDecision::Blocked { rule: "/.env".into() });
-        assert_eq!(Refusal::of(&blocked), Some(Refusal::BlockedPath));
+        assert_eq!(ErrorReason::of(&blocked), Some(ErrorReason::BlockedPath));
 
         let mut limited = response(429);
         limited.extensions_mut().insert(RateLimitDecision::Denied { retry_after: Duration::from_secs(1) });
-        assert_eq!(Refusal::of(&limited), Some(Refusal::RateLimited));
+        assert_eq!(ErrorReason::of(&limited), Some(ErrorReason::RateLimited));
 
         limited.extensions_mut().insert(RateLimitDecision::TooManyInFlight);
-        assert_eq!(Refusal::of(&limited), Some(Refusal::RateLimited));
+        assert_eq!(ErrorReason::of(&limited), Some(ErrorReason::RateLimited));
         let mut unknown = response(503);
         unknown.extensions_mut().insert(RateLimitDecision::StoreUnavailable);
-        assert_eq!(Refusal::of(&unknown), Some(Refusal::LimiterUnavailable));
+        assert_eq!(ErrorReason::of(&unknown), Some(ErrorReason::LimiterUnavailable));
 
         let mut request = response(400);
         request.extensions_mut().insert(RequestRefusal::BadHost);
-        assert_eq!(Refusal::of(&request), Some(Refusal::Request(RequestRefusal::BadHost)));
+        assert_eq!(ErrorReason::of(&request), Some(ErrorReason::Request(RequestRefusal::BadHost)));
 
         let mut handshake = response(426);
         handshake.extensions_mut().insert(WsDecision::Refused(WsRefusal::UnsupportedVersion));
-        assert_eq!(Refusal::of(&handshake), Some(Refusal::WebSocket(WsRefusal::UnsupportedVersion)));
+        assert_eq!(ErrorReason::of(&handshake), Some(ErrorReason::WebSocket(WsRefusal::UnsupportedVersion)));
 
         let mut cached = response(504);
         cached.extensions_mut().insert(CacheStatus::OnlyIfCached);
-        assert_eq!(Refusal::of(&cached), Some(Refusal::OnlyIfCached));
+        assert_eq!(ErrorReason::of(&cached), Some(ErrorReason::OnlyIfCached));
     }
 
     #[test]
     fn reasons_are_in_their_places() {
-        for (refusal, reason, status) in [
-            (Refusal::Request(RequestRefusal::Head(RefusedHead::Malformed)), "malformed", "http_request_error"),
-            (Refusal::Request(RequestRefusal::BadHost), "bad_host", "http_request_error"),
-            (Refusal::Request(RequestRefusal::Connect), "connect", "http_request_denied"),
-            (Refusal::Request(RequestRefusal::BodyBroken), "body_broken", "http_request_error"),
-            (Refusal::RateLimited, "rate_limited", "http_request_denied"),
-            (Refusal::Unkeyed, "unkeyed", "proxy_internal_error"),
-            (Refusal::LimiterUnavailable, "limiter_unavailable", "proxy_internal_error"),
-            (Refusal::BlockedPath, "blocked_path", "http_request_denied"),
-            (Refusal::LoopDetected, "loop", "proxy_loop_detected"),
-            (Refusal::WebSocket(WsRefusal::ForbiddenPath), "websocket", "http_request_denied"),
-            (Refusal::WebSocket(WsRefusal::UnsupportedVersion), "websocket", "http_request_error"),
-            (Refusal::WebSocket(WsRefusal::BadSwitch), "websocket", "http_protocol_error"),
-            (Refusal::OnlyIfCached, "only_if_cached", "proxy_internal_response"),
-            (Refusal::Upstream(ProxyErrorKind::DnsError), "upstream", "dns_error"),
-            (Refusal::Panicked, "panic", "proxy_internal_error"),
+        for (reason, label, status) in [
+            (ErrorReason::Request(RequestRefusal::Head(RefusedHead::Malformed)), "malformed", "http_request_error"),
+            (ErrorReason::Request(RequestRefusal::BadHost), "bad_host", "http_request_error"),
+            (ErrorReason::Request(RequestRefusal::Connect), "connect", "http_request_denied"),
+            (ErrorReason::Request(RequestRefusal::BodyBroken), "body_broken", "http_request_error"),
+            (ErrorReason::RateLimited, "rate_limited", "http_request_denied"),
+            (ErrorReason::Unkeyed, "unkeyed", "proxy_internal_error"),
+            (ErrorReason::LimiterUnavailable, "limiter_unavailable", "proxy_internal_error"),
+            (ErrorReason::BlockedPath, "blocked_path", "http_request_denied"),
+            (ErrorReason::LoopDetected, "loop", "proxy_loop_detected"),
+            (ErrorReason::WebSocket(WsRefusal::ForbiddenPath), "websocket", "http_request_denied"),
+            (ErrorReason::WebSocket(WsRefusal::UnsupportedVersion), "websocket", "http_request_error"),
+            (ErrorReason::WebSocket(WsRefusal::BadSwitch), "websocket", "http_protocol_error"),
+            (ErrorReason::OnlyIfCached, "only_if_cached", "proxy_internal_response"),
+            (ErrorReason::Upstream(ProxyErrorKind::DnsError), "upstream", "dns_error"),
+            (ErrorReason::Panicked, "panic", "proxy_internal_error"),
         ] {
-            assert_eq!(refusal.reason(), reason);
-            assert_eq!(refusal.proxy_status(), format!("rproxy; error={status}"));
+            assert_eq!(reason.as_str(), label);
+            assert_eq!(reason.proxy_status(), format!("rproxy; error={status}"));
         }
         for kind in ProxyErrorKind::ALL {
-            assert_eq!(Refusal::Upstream(*kind).proxy_status(), format!("rproxy; error={}", kind.as_str()));
+            assert_eq!(ErrorReason::Upstream(*kind).proxy_status(), format!("rproxy; error={}", kind.as_str()));
         }
     }
 }

@@ -8,26 +8,26 @@ use rproxy_server::Running;
 use rproxy_tls::Certificates;
 use rproxy_ws_passthrough::{ClosedBy, TunnelStats, Tunnels};
 
-use crate::assemble::Shared;
 use crate::close_codes::CloseCodes;
-use crate::observe::{Labelled, Metrics};
+use crate::from_config::ProcessState;
+use crate::observe::{LabelledValue, Metrics};
 
 /// Adds to the metrics of `shared`.
-pub(crate) fn show(shared: &Shared, main: &Running, tunnels: &Tunnels, certificates: &Option<Certificates>) {
-    let metrics = shared.observe.metrics();
+pub(crate) fn register(state: &ProcessState, main: &Running, tunnels: &Tunnels, certificates: &Option<Certificates>) {
+    let metrics = state.observe.metrics();
     let (handle, tunnels) = (main.handle(), tunnels.clone());
     metrics.gauge("connections", "Open client connections", move || handle.connections() as u64);
     let handle = main.handle();
     let help = "Tasks of the workers: of connections, streams and tunnels, and of what watches over backends";
     metrics.gauge("tasks", help, move || handle.tasks() as u64);
-    show_tunnels(metrics, tunnels, &shared.close_codes);
-    if let Some(writer) = shared.observe.writer().cloned() {
+    register_tunnels(metrics, tunnels, &state.close_codes);
+    if let Some(writer) = state.observe.writer().cloned() {
         metrics.counter("access_log_dropped", "Lines that nobody took in time", move || writer.dropped());
     }
-    if let Some(store) = shared.rate_limit.as_ref().and_then(|limit| limit.store.as_ref()) {
-        show_rate_limit_store(metrics, store);
+    if let Some(store) = state.rate_limit.as_ref().and_then(|limit| limit.store.as_ref()) {
+        register_rate_limit_store(metrics, store);
     }
-    if let Some(store) = &shared.cache {
+    if let Some(store) = &state.cache {
         let reading = |read: fn(CacheStats) -> u64| {
             let store = store.clone();
             move || read(store.stats())
@@ -53,7 +53,7 @@ pub(crate) fn show(shared: &Shared, main: &Running, tunnels: &Tunnels, certifica
     }
 }
 
-fn show_rate_limit_store(metrics: &Metrics, store: &RedisStore) {
+fn register_rate_limit_store(metrics: &Metrics, store: &RedisStore) {
     let (requests, connected, connections) = (store.clone(), store.clone(), store.clone());
     let help = "Requests to the store of rate limits, by what came of them; all but those answered fell back";
     metrics.counters("rate_limit_store_requests", help, move || {
@@ -68,8 +68,8 @@ fn show_rate_limit_store(metrics: &Metrics, store: &RedisStore) {
     metrics.gauge("rate_limit_store_connections", help, move || connections.stats().connections);
 }
 
-fn show_tunnels(metrics: &Metrics, tunnels: Tunnels, codes: &CloseCodes) {
-    let stats = |read: fn(TunnelStats) -> Vec<Labelled>| {
+fn register_tunnels(metrics: &Metrics, tunnels: Tunnels, codes: &CloseCodes) {
+    let stats = |read: fn(TunnelStats) -> Vec<LabelledValue>| {
         let tunnels = tunnels.clone();
         move || read(tunnels.stats())
     };
@@ -96,6 +96,6 @@ fn show_tunnels(metrics: &Metrics, tunnels: Tunnels, codes: &CloseCodes) {
     metrics.gauge("tunnels", "Open tunnels of WebSockets and other upgrades", move || tunnels.open() as u64);
 }
 
-fn by_sender(client: u64, upstream: u64) -> Vec<Labelled> {
+fn by_sender(client: u64, upstream: u64) -> Vec<LabelledValue> {
     [("client", client), ("upstream", upstream)].map(|(from, count)| (vec![("from", from.to_owned())], count)).into()
 }

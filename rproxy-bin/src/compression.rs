@@ -3,7 +3,7 @@
 //! tower-http's own layer gives every response a body that has room for the state of an encoder, some 6 kB
 //! that each layer further out would move. Here only a response that is really compressed gets one, on the heap.
 
-mod turns;
+mod budget;
 
 use std::future::{Future, Ready, ready};
 use std::pin::{Pin, pin};
@@ -18,11 +18,11 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Either;
 use pin_project_lite::pin_project;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate};
-use tower_http::compression::{Compression, CompressionBody, ResponseFuture};
+use tower_http::compression::{Compression, CompressionBody, ResponseFuture as TowerResponseFuture};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use self::turns::InTurns;
+use self::budget::BudgetedBody;
 
 /// Compresses responses with brotli, gzip or zstd, as the client prefers.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ where
 {
     type Response = Response<MaybeCompressed<ResBody>>;
     type Error = S::Error;
-    type Future = CompressionFuture<S::Future>;
+    type Future = ResponseFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -58,23 +58,23 @@ where
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let accepted = accepted(request.headers());
         let is_head = *request.method() == Method::HEAD;
-        CompressionFuture { accepted, is_head, inner: self.inner.call(request) }
+        ResponseFuture { accepted, is_head, inner: self.inner.call(request) }
     }
 }
 
 /// A body that was compressed here, or one that was not.
-pub(crate) type MaybeCompressed<B> = Either<Pin<Box<Placed<CompressionBody<InTurns<B>>>>>, B>;
+pub(crate) type MaybeCompressed<B> = Either<Pin<Box<WithPermit<CompressionBody<BudgetedBody<B>>>>>, B>;
 
 pin_project! {
-    /// A body with an encoder, and the place of that.
-    pub(crate) struct Placed<B> {
+    /// A body with an encoder, and the permit of that.
+    pub(crate) struct WithPermit<B> {
         #[pin]
         body: B,
-        place: Place,
+        permit: EncoderPermit,
     }
 }
 
-impl<B: Body> Body for Placed<B> {
+impl<B: Body> Body for WithPermit<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -91,19 +91,19 @@ impl<B: Body> Body for Placed<B> {
     }
 }
 
-/// The place of an encoder among those that there may be at once: brotli's takes up to thirty megabytes for a long body,
+/// The permit of an encoder among those that there may be at once: brotli's takes up to thirty megabytes for a long body,
 /// and clients that ask for much and take nothing could have them by the thousand.
 #[derive(Debug)]
-struct Place(&'static AtomicUsize);
+struct EncoderPermit(&'static AtomicUsize);
 
-impl Place {
+impl EncoderPermit {
     fn take(taken: &'static AtomicUsize) -> Option<Self> {
-        let one_more = |places| (places < MOST_ENCODERS).then_some(places + 1);
+        let one_more = |permits| (permits < MAX_ENCODERS).then_some(permits + 1);
         taken.fetch_update(Relaxed, Relaxed, one_more).is_ok().then(|| Self(taken))
     }
 }
 
-impl Drop for Place {
+impl Drop for EncoderPermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
@@ -113,11 +113,11 @@ impl Drop for Place {
 static ENCODERS: AtomicUsize = AtomicUsize::new(0);
 
 /// More responses at once are sent as they are.
-const MOST_ENCODERS: usize = 64;
+const MAX_ENCODERS: usize = 64;
 
 pin_project! {
     /// The future of [`CompressionService`].
-    pub(crate) struct CompressionFuture<F> {
+    pub(crate) struct ResponseFuture<F> {
         accepted: Option<HeaderValue>,
         is_head: bool,
         #[pin]
@@ -125,7 +125,7 @@ pin_project! {
     }
 }
 
-impl<F, B, E> Future for CompressionFuture<F>
+impl<F, B, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
     B: Body,
@@ -136,22 +136,22 @@ where
         let this = self.project();
         let mut response = try_ready!(this.inner.poll(cx))?;
         if *this.is_head {
-            as_for_get(response.headers_mut(), this.accepted.is_some());
+            adjust_head_response(response.headers_mut(), this.accepted.is_some());
             return Poll::Ready(Ok(response.map(Either::Right)));
         }
-        if !is_worth_it(&response) {
+        if !is_compressible(&response) {
             return Poll::Ready(Ok(response.map(Either::Right)));
         }
         vary(response.headers_mut());
         let Some(accepted) = this.accepted.take() else {
             return Poll::Ready(Ok(response.map(Either::Right)));
         };
-        let Some(place) = Place::take(&ENCODERS) else {
+        let Some(permit) = EncoderPermit::take(&ENCODERS) else {
             return Poll::Ready(Ok(response.map(Either::Right)));
         };
         let status = response.status();
         // The response is there, so that nothing is waited for: whoever holds this future need not have room for it.
-        let response = response.map(InTurns::new);
+        let response = response.map(BudgetedBody::new);
         let mut response = try_ready!(pin!(compress::<_, E>(accepted, response)).poll(cx))?;
         // tower-http refuses (406) where the client takes neither an encoding nor the thing itself. The application chose
         // to answer all the same.
@@ -159,14 +159,14 @@ where
         if response.headers().contains_key(CONTENT_ENCODING) {
             weaken_etag(response.headers_mut());
         }
-        Poll::Ready(Ok(response.map(|body| Either::Left(Box::pin(Placed { body, place })))))
+        Poll::Ready(Ok(response.map(|body| Either::Left(Box::pin(WithPermit { body, permit })))))
     }
 }
 
 /// RFC 9110 §9.3.2: a HEAD says what a GET would; but not the length, which takes compressing to know.
-fn as_for_get(headers: &mut HeaderMap, compressed: bool) {
+fn adjust_head_response(headers: &mut HeaderMap, compressed: bool) {
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if !may_be_compressed(headers) || length.is_some_and(|length| length < WORTH_IT) {
+    if !allows_compression(headers) || length.is_some_and(|length| length < MIN_SIZE) {
         return;
     }
     vary(headers);
@@ -181,45 +181,45 @@ fn accepted(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut lines = headers.get_all(ACCEPT_ENCODING).iter();
     let (first, is_only) = (lines.next()?, lines.next().is_none());
     let members = headers.get_all(ACCEPT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    let members = members.take(MAX_CODINGS).map(<[u8]>::trim_ascii).filter(|member| member.len() <= LONGEST_CODING);
+    let members = members.take(MAX_CODINGS).map(<[u8]>::trim_ascii).filter(|member| member.len() <= MAX_CODING_LENGTH);
     let is = |member: &[u8], coding: &[u8]| {
         let name = member.split(|&byte| byte == b';').next().unwrap_or_default();
         name.trim_ascii().eq_ignore_ascii_case(coding)
     };
-    let is_offered = |member: &[u8]| OFFERED.iter().any(|offered| is(member, offered));
-    if is_only && first.len() <= SHORT_LIST {
-        return { members }.any(is_offered).then(|| first.clone());
+    let is_supported = |member: &[u8]| SUPPORTED_CODINGS.iter().any(|offered| is(member, offered));
+    if is_only && first.len() <= SHORT_LIST_LENGTH {
+        return { members }.any(is_supported).then(|| first.clone());
     }
     // RFC 9110 §5.3: several lines are one list.
-    let known: Vec<&[u8]> = members.filter(|member| is_offered(member) || is(member, b"identity")).collect();
-    let has_offered = known.iter().any(|member| is_offered(member));
-    HeaderValue::from_bytes(&known.join(&b',')).ok().filter(|_| has_offered)
+    let known: Vec<&[u8]> = members.filter(|member| is_supported(member) || is(member, b"identity")).collect();
+    let has_supported = known.iter().any(|member| is_supported(member));
+    HeaderValue::from_bytes(&known.join(&b',')).ok().filter(|_| has_supported)
 }
 
 /// The codings that are offered, and any.
-const OFFERED: [&[u8]; 5] = [b"gzip", b"x-gzip", b"br", b"zstd", b"*"];
+const SUPPORTED_CODINGS: [&[u8]; 5] = [b"gzip", b"x-gzip", b"br", b"zstd", b"*"];
 
 /// A list of this length is read as it is; of a longer one the members that matter.
-const SHORT_LIST: usize = 128;
+const SHORT_LIST_LENGTH: usize = 128;
 
 /// Members that are read: there are fewer registered codings, and a client could send thousands.
 const MAX_CODINGS: usize = 64;
 
 /// `identity;q=0.001`, with some space.
-const LONGEST_CODING: usize = 32;
+const MAX_CODING_LENGTH: usize = 32;
 
 /// Whether a response is large and verbose enough, and whole, and may be changed.
-fn is_worth_it<B: Body>(response: &Response<B>) -> bool {
-    let is_large = response.body().size_hint().upper().is_none_or(|most| most >= WORTH_IT);
-    is_large && may_be_compressed(response.headers()) && DefaultPredicate::new().should_compress(response)
+fn is_compressible<B: Body>(response: &Response<B>) -> bool {
+    let is_large = response.body().size_hint().upper().is_none_or(|most| most >= MIN_SIZE);
+    is_large && allows_compression(response.headers()) && DefaultPredicate::new().should_compress(response)
 }
 
-fn may_be_compressed(headers: &HeaderMap) -> bool {
+fn allows_compression(headers: &HeaderMap) -> bool {
     // One walk over the fields there are, instead of a search for each that may be there.
-    let mut is_verbose_type = false;
+    let mut has_compressible_type = false;
     for (name, value) in headers {
         match *name {
-            CONTENT_TYPE => is_verbose_type = is_verbose(value.as_bytes()),
+            CONTENT_TYPE => has_compressible_type = is_compressible_type(value.as_bytes()),
             CONTENT_ENCODING | CONTENT_RANGE => return false,
             CACHE_CONTROL if forbids_transformation(value.as_bytes()) => return false,
             // RFC 9530: a digest is of the bytes that are sent, or of those before any coding.
@@ -227,18 +227,18 @@ fn may_be_compressed(headers: &HeaderMap) -> bool {
             _ => {}
         }
     }
-    is_verbose_type
+    has_compressible_type
 }
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
 /// Below this a coding saves next to nothing, if it does not make more of it; and it would cost the strong `ETag`.
-const WORTH_IT: u64 = 256;
+const MIN_SIZE: u64 = 256;
 
 /// Text, and what is written like it. Most other types are compressed in themselves, and what isn't known to be
 /// verbose isn't worth the time.
-fn is_verbose(content_type: &[u8]) -> bool {
+fn is_compressible_type(content_type: &[u8]) -> bool {
     let media_type = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     let begins = |prefix: &[u8]| media_type.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     let ends = |suffix: &[u8]| {
@@ -246,10 +246,10 @@ fn is_verbose(content_type: &[u8]) -> bool {
         start.is_some_and(|start| media_type[start..].eq_ignore_ascii_case(suffix))
     };
     let is = |name: &&[u8]| media_type.eq_ignore_ascii_case(name);
-    begins(b"text/") || ends(b"+json") || ends(b"+xml") || ends(b"+text") || VERBOSE.iter().any(is)
+    begins(b"text/") || ends(b"+json") || ends(b"+xml") || ends(b"+text") || COMPRESSIBLE_TYPES.iter().any(is)
 }
 
-const VERBOSE: [&[u8]; 18] = [
+const COMPRESSIBLE_TYPES: [&[u8]; 18] = [
     b"application/json",
     b"application/javascript",
     b"application/x-javascript",
@@ -289,7 +289,7 @@ fn vary(headers: &mut HeaderMap) {
 fn compress<B: Body, E>(
     accepted: HeaderValue,
     response: Response<B>,
-) -> ResponseFuture<Ready<Result<Response<B>, E>>, DefaultPredicate> {
+) -> TowerResponseFuture<Ready<Result<Response<B>, E>>, DefaultPredicate> {
     let mut request = Request::new(response);
     request.headers_mut().insert(ACCEPT_ENCODING, accepted);
     let answer = tower::service_fn(|request: Request<Response<B>>| ready(Ok(request.into_body())));
@@ -395,7 +395,7 @@ mod tests {
     #[tokio::test]
     async fn other_tasks_run_while_a_large_response_is_compressed() {
         const TURNS: usize = 50;
-        let page = Bytes::from(vec![b'a'; TURNS * turns::BYTES_PER_TURN]);
+        let page = Bytes::from(vec![b'a'; TURNS * budget::BUDGET]);
         for coding in ["gzip", "br", "zstd"] {
             let response = Response::builder().header(CONTENT_TYPE, "text/html").body(Full::new(page.clone())).unwrap();
             let inner = tower::service_fn(move |_: Request<()>| ready(Ok::<_, Infallible>(response.clone())));
@@ -453,7 +453,7 @@ mod tests {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static(length));
             headers.insert(ETAG, HeaderValue::from_static("\"a\""));
-            as_for_get(&mut headers, compressed);
+            adjust_head_response(&mut headers, compressed);
             assert_eq!(headers.contains_key(VARY), vary, "{content_type} {length}");
             assert_eq!(headers.get(CONTENT_LENGTH).map(|length| length.to_str().unwrap()), said);
             assert_eq!(headers[ETAG], if said.is_none() { "W/\"a\"" } else { "\"a\"" });
@@ -463,12 +463,12 @@ mod tests {
     #[test]
     fn there_are_so_many_encoders_and_no_more() {
         static TAKEN: AtomicUsize = AtomicUsize::new(0);
-        let mut places: Vec<_> = (0..MOST_ENCODERS).map_while(|_| Place::take(&TAKEN)).collect();
-        assert_eq!(places.len(), MOST_ENCODERS);
-        assert!(Place::take(&TAKEN).is_none());
-        places.pop();
-        assert!(Place::take(&TAKEN).is_some());
-        drop(places);
+        let mut permits: Vec<_> = (0..MAX_ENCODERS).map_while(|_| EncoderPermit::take(&TAKEN)).collect();
+        assert_eq!(permits.len(), MAX_ENCODERS);
+        assert!(EncoderPermit::take(&TAKEN).is_none());
+        permits.pop();
+        assert!(EncoderPermit::take(&TAKEN).is_some());
+        drop(permits);
         assert_eq!(TAKEN.load(Relaxed), 0);
     }
 
@@ -485,7 +485,7 @@ mod tests {
             ("", false),
             ("json", false),
         ] {
-            assert_eq!(is_verbose(media_type.as_bytes()), verbose, "{media_type}");
+            assert_eq!(is_compressible_type(media_type.as_bytes()), verbose, "{media_type}");
         }
     }
 }

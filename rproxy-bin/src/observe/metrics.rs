@@ -15,23 +15,23 @@ use http::StatusCode;
 use rproxy_cache::CacheStatus;
 use rproxy_upstream::ProxyErrorKind;
 
-pub use self::exposition::Labelled;
-use self::exposition::Reading;
+use self::exposition::ExternalMetric;
+pub use self::exposition::LabelledValue;
 use self::histogram::Histogram;
 pub(super) use self::labels::MethodLabel;
 use self::labels::{CACHE, CODES, METHODS, UPSTREAM_ERRORS, cache_index, code_index, upstream_error_index};
-use crate::problem::Refusal;
+use crate::error_response::ErrorReason;
 
 /// What is counted about requests. Clones count into the same.
 #[derive(Clone)]
 pub struct Metrics {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
-struct Shared {
+struct Inner {
     shards: Box<[Counters]>,
     next: AtomicUsize,
-    readings: Mutex<Vec<Reading>>,
+    external: Mutex<Vec<ExternalMetric>>,
 }
 
 impl Metrics {
@@ -42,22 +42,22 @@ impl Metrics {
     }
 
     fn with_shards(shards: usize) -> Self {
-        let shards = (0..shards.clamp(1, MOST_SHARDS)).map(|_| Counters::default()).collect();
-        Self { shared: Arc::new(Shared { shards, next: AtomicUsize::new(0), readings: Mutex::default() }) }
+        let shards = (0..shards.clamp(1, MAX_SHARDS)).map(|_| Counters::default()).collect();
+        Self { inner: Arc::new(Inner { shards, next: AtomicUsize::new(0), external: Mutex::default() }) }
     }
 
     /// A set of counters for a worker.
     pub(super) fn shard(&self) -> Shard {
-        let place = self.shared.next.fetch_add(1, Ordering::Relaxed) % self.shared.shards.len();
-        Shard { metrics: self.clone(), place }
+        let index = self.inner.next.fetch_add(1, Ordering::Relaxed) % self.inner.shards.len();
+        Shard { metrics: self.clone(), index }
     }
 
     fn sum(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
-        self.shared.shards.iter().map(|shard| counter(shard).load(Ordering::Relaxed)).sum()
+        self.inner.shards.iter().map(|shard| counter(shard).load(Ordering::Relaxed)).sum()
     }
 
     fn in_flight(&self) -> i64 {
-        self.shared.shards.iter().map(|shard| shard.in_flight.load(Ordering::Relaxed)).sum()
+        self.inner.shards.iter().map(|shard| shard.in_flight.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -69,12 +69,12 @@ impl Default for Metrics {
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics").field("shards", &self.shared.shards.len()).finish_non_exhaustive()
+        f.debug_struct("Metrics").field("shards", &self.inner.shards.len()).finish_non_exhaustive()
     }
 }
 
 // About 4 kB each.
-const MOST_SHARDS: usize = 256;
+const MAX_SHARDS: usize = 256;
 
 // Two cache lines, because cores fetch them in pairs.
 #[repr(align(128))]
@@ -85,7 +85,7 @@ struct Counters {
     body_bytes: AtomicU64,
     aborted: AtomicU64,
     cache: [AtomicU64; CACHE.len()],
-    refused: [AtomicU64; Refusal::REASONS.len()],
+    errors: [AtomicU64; ErrorReason::LABELS.len()],
     upstream_errors: [AtomicU64; UPSTREAM_ERRORS.len()],
 }
 
@@ -98,7 +98,7 @@ impl Default for Counters {
             body_bytes: AtomicU64::new(0),
             aborted: AtomicU64::new(0),
             cache: zeros(),
-            refused: zeros(),
+            errors: zeros(),
             upstream_errors: zeros(),
         }
     }
@@ -112,16 +112,16 @@ fn zeros<const N: usize>() -> [AtomicU64; N] {
 #[derive(Debug)]
 pub(super) struct Shard {
     metrics: Metrics,
-    place: usize,
+    index: usize,
 }
 
 impl Shard {
-    pub(super) fn began(&self) {
+    pub(super) fn request_started(&self) {
         self.counters().in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Where `status` is `None` there was no answer: the client went away first.
-    pub(super) fn ended(
+    pub(super) fn request_ended(
         &self,
         method: MethodLabel,
         status: Option<StatusCode>,
@@ -139,13 +139,13 @@ impl Shard {
         }
     }
 
-    pub(super) fn cached(&self, status: CacheStatus) {
+    pub(super) fn count_cache_status(&self, status: CacheStatus) {
         increment(&self.counters().cache[cache_index(status)]);
     }
 
-    pub(super) fn refused(&self, refusal: Refusal) {
-        increment(&self.counters().refused[refusal.index()]);
-        if let Refusal::Upstream(kind) = refusal {
+    pub(super) fn count_error(&self, reason: ErrorReason) {
+        increment(&self.counters().errors[reason.index()]);
+        if let ErrorReason::Upstream(kind) = reason {
             self.upstream_error(kind);
         }
     }
@@ -155,7 +155,7 @@ impl Shard {
     }
 
     fn counters(&self) -> &Counters {
-        &self.metrics.shared.shards[self.place]
+        &self.metrics.inner.shards[self.index]
     }
 }
 

@@ -1,11 +1,11 @@
 //! The access log: lines made by workers, written out by a thread of its own.
 //!
 //! Each worker appends to a buffer that only the writer shares with it, and the writer holds it only
-//! to exchange it for an empty one. So a worker never waits for standard output. What does not fit
+//! to record it for an empty one. So a worker never waits for standard output. What does not fit
 //! (`BUFFER_LIMIT`) because nobody reads it is dropped and counted.
 
+mod entry;
 mod json;
-mod line;
 mod text;
 
 use std::fmt;
@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, SystemTime};
 
-pub(super) use self::line::{Asked, Told};
+pub(super) use self::entry::{LoggedRequest, LoggedResponse};
 
 /// Where lines go. Clones write to the same place, which is closed with the last of them.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl Writer {
     ///
     /// When the system gives no thread.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let inner = Arc::new(Inner {
             dropped: AtomicU64::new(0),
             buffers: Mutex::default(),
             awake: AtomicBool::new(false),
@@ -48,14 +48,14 @@ impl Writer {
             flushes: Mutex::default(),
             flushed: Condvar::new(),
         });
-        let written = Arc::clone(&shared);
+        let written = Arc::clone(&inner);
         let thread = thread::Builder::new().name("rproxy-log".to_owned()).spawn(move || written.write_to(out))?;
-        Ok(Self { handle: Arc::new(Handle { shared, thread: thread.thread().clone() }) })
+        Ok(Self { handle: Arc::new(Handle { inner, thread: thread.thread().clone() }) })
     }
 
     /// How many lines could not be written: nobody took them in time, or at all.
     pub fn dropped(&self) -> u64 {
-        self.handle.shared.dropped.load(Ordering::Relaxed)
+        self.handle.inner.dropped.load(Ordering::Relaxed)
     }
 
     /// Waits until all lines up to now are written, or two seconds: whoever reads them may have
@@ -65,19 +65,19 @@ impl Writer {
     }
 
     fn flush_within(&self, patience: Duration) -> bool {
-        let Handle { shared, thread } = &*self.handle;
-        let mut flushes = lock(&shared.flushes);
+        let Handle { inner, thread } = &*self.handle;
+        let mut flushes = lock(&inner.flushes);
         flushes.wanted += 1;
         let wanted = flushes.wanted;
         thread.unpark();
-        let waited = shared.flushed.wait_timeout_while(flushes, patience, |flushes| flushes.done < wanted);
+        let waited = inner.flushed.wait_timeout_while(flushes, patience, |flushes| flushes.done < wanted);
         waited.unwrap_or_else(PoisonError::into_inner).0.done >= wanted
     }
 
     /// A buffer for one worker.
     pub(super) fn buffer(&self, format: Format) -> Buffer {
         let pending = Arc::default();
-        lock(&self.handle.shared.buffers).push(Arc::clone(&pending));
+        lock(&self.handle.inner.buffers).push(Arc::clone(&pending));
         Buffer { format, writer: self.clone(), pending }
     }
 }
@@ -90,13 +90,13 @@ impl fmt::Debug for Writer {
 
 /// Closes the log when nobody can write to it any more.
 struct Handle {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
     thread: Thread,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.closing.store(true, Ordering::Release);
+        self.inner.closing.store(true, Ordering::Release);
         self.thread.unpark();
     }
 }
@@ -116,22 +116,22 @@ struct Pending {
 }
 
 impl Buffer {
-    pub(super) fn write(&self, began: SystemTime, asked: &Asked, told: &Told) {
-        let Handle { shared, thread } = &*self.writer.handle;
+    pub(super) fn write(&self, start: SystemTime, request: &LoggedRequest, response: &LoggedResponse) {
+        let Handle { inner, thread } = &*self.writer.handle;
         {
             let mut pending = lock(&self.pending);
             if pending.bytes.len() >= BUFFER_LIMIT {
-                shared.dropped.fetch_add(1, Ordering::Relaxed);
+                inner.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
             match self.format {
-                Format::Text => text::write(&mut pending.bytes, began, asked, told),
-                Format::Json => json::write(&mut pending.bytes, began, asked, told),
+                Format::Text => text::write(&mut pending.bytes, start, request, response),
+                Format::Json => json::write(&mut pending.bytes, start, request, response),
             }
             pending.lines += 1;
         }
         // A writer that is awake looks again before it sleeps.
-        if !shared.awake.load(Ordering::Relaxed) && !shared.awake.swap(true, Ordering::Relaxed) {
+        if !inner.awake.load(Ordering::Relaxed) && !inner.awake.swap(true, Ordering::Relaxed) {
             thread.unpark();
         }
     }
@@ -140,10 +140,10 @@ impl Buffer {
 /// What a worker may be ahead of the writer, in bytes, give or take a line: some thousand lines.
 const BUFFER_LIMIT: usize = 512 << 10;
 
-struct Shared {
+struct Inner {
     dropped: AtomicU64,
     buffers: Mutex<Vec<Arc<Mutex<Pending>>>>,
-    /// Whether the writer was woken since it last began to look into the buffers.
+    /// Whether the writer was woken since it last start to look into the buffers.
     awake: AtomicBool,
     closing: AtomicBool,
     flushes: Mutex<Flushes>,
@@ -156,7 +156,7 @@ struct Flushes {
     done: u64,
 }
 
-impl Shared {
+impl Inner {
     /// The writer's thread.
     fn write_to(&self, mut out: impl Write) {
         let mut batch = Pending::default();

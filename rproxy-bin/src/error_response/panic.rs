@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) struct Panicked;
 
 /// Runs `code`, which must not be used again after a panic.
-pub(super) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, Panicked> {
+pub(super) fn catch_panic<T>(code: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|payload| {
         PANICS.fetch_add(1, Ordering::Relaxed);
         // The panic hook has printed where; this puts it into the log.

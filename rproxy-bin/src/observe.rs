@@ -11,9 +11,9 @@
 
 mod access_log;
 mod body;
-mod exchange;
 mod future;
 mod metrics;
+mod record;
 mod warnings;
 
 use std::sync::Arc;
@@ -25,11 +25,11 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::access_log::{Format, Writer};
-pub use self::body::ObserveBody;
-use self::exchange::Exchange;
-pub use self::future::ObserveFuture;
+pub use self::body::ResponseBody;
+pub use self::future::ResponseFuture;
 use self::metrics::Shard;
-pub use self::metrics::{Labelled, Metrics};
+pub use self::metrics::{LabelledValue, Metrics};
+use self::record::RequestRecord;
 use self::warnings::Warnings;
 
 /// Records every request.
@@ -62,12 +62,12 @@ impl<S> Layer<S> for ObserveLayer {
 
     /// Services made one by one, as workers do, count apart from each other.
     fn layer(&self, inner: S) -> Self::Service {
-        let lane = Lane {
+        let sinks = WorkerSinks {
             shard: self.metrics.shard(),
             access_log: self.access_log.as_ref().map(|(format, writer)| writer.buffer(*format)),
             warnings: Warnings::default(),
         };
-        ObserveService { inner, lane: Arc::new(lane) }
+        ObserveService { inner, sinks: Arc::new(sinks) }
     }
 }
 
@@ -75,12 +75,12 @@ impl<S> Layer<S> for ObserveLayer {
 #[derive(Clone, Debug)]
 pub struct ObserveService<S> {
     inner: S,
-    lane: Arc<Lane>,
+    sinks: Arc<WorkerSinks>,
 }
 
 /// Where one worker records.
 #[derive(Debug)]
-struct Lane {
+struct WorkerSinks {
     shard: Shard,
     access_log: Option<access_log::Buffer>,
     warnings: Warnings,
@@ -91,17 +91,17 @@ where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     ResBody: Body,
 {
-    type Response = Response<ObserveBody<ResBody>>;
+    type Response = Response<ResponseBody<ResBody>>;
     type Error = S::Error;
-    type Future = ObserveFuture<S::Future>;
+    type Future = ResponseFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let exchange = Exchange::begin(Arc::clone(&self.lane), &request);
-        ObserveFuture::new(self.inner.call(request), exchange)
+        let record = RequestRecord::begin(Arc::clone(&self.sinks), &request);
+        ResponseFuture::new(self.inner.call(request), record)
     }
 }
 

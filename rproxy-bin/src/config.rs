@@ -48,23 +48,23 @@ use rproxy_tls::{CipherSuites, TlsVersion};
 use rproxy_upstream::Backend;
 use rproxy_ws_passthrough::{UpgradeProtocols, WsOrigins, WsPaths};
 
-use self::source::Origins;
+use self::source::ValueSources;
 
 pub use self::balance::UpstreamBalance;
 pub use self::choice::{
     AccessLog, ClientAuthentication, HalfCloseRule, LogFilter, ProxyProtocol, Secret, SecurityProfile, TraceContext,
 };
-pub use self::error::{ConfigError, Named, Problem};
-pub use self::filter::FilterAnswer;
+pub use self::error::{ConfigError, Problem, SettingLocation};
+pub use self::filter::BlockedPathResponse;
 pub use self::listen::HttpPort;
+pub use self::parsed::Parsed;
 pub use self::rate_limit::{Ipv6Tier, Ipv6Tiers, RateLimitFallback, RateLimitStorage};
 pub use self::reference::{reference, summary};
 pub use self::report::Report;
-pub use self::settings::{Fallback, Setting, settings};
-pub use self::source::{Origin, Sources};
+pub use self::settings::{DefaultValue, Setting, settings};
+pub use self::source::{Sources, ValueSource};
 pub use self::tls_name::{TlsHost, TlsName};
 pub use self::value::ParseError;
-pub use self::written::Written;
 
 mod balance;
 mod choice;
@@ -74,6 +74,7 @@ mod error;
 mod file;
 mod filter;
 mod listen;
+mod parsed;
 mod paths;
 mod rate_limit;
 mod reference;
@@ -85,7 +86,6 @@ mod tls;
 mod tls_name;
 mod upstream;
 mod value;
-mod written;
 
 /// Everything that the proxy can be told. [`settings()`] describes each field; `Default` is the proxy as it is when
 /// nothing is set.
@@ -187,9 +187,9 @@ pub struct Config {
     /// Requests that one client may have in progress; `None` for any number.
     pub rate_max_in_flight: Option<NonZeroU32>,
     /// Who is not counted.
-    pub rate_exempt: Written<TrustedProxies>,
+    pub rate_exempt: Parsed<TrustedProxies>,
     /// Which paths are not counted; `None` for none.
-    pub rate_exempt_paths: Option<Written<CachePaths>>,
+    pub rate_exempt_paths: Option<Parsed<CachePaths>>,
     /// Whether what is beyond the rate passes all the same, and is only noted.
     pub rate_shadow: bool,
     /// Where what is left of quotas is kept.
@@ -203,7 +203,7 @@ pub struct Config {
     /// Memory for the cache, in bytes.
     pub cache_size: u64,
     /// Paths that the cache serves.
-    pub cache_paths: Written<CachePaths>,
+    pub cache_paths: Parsed<CachePaths>,
     /// The largest body that is stored, in bytes.
     pub cache_max_object: u64,
     /// The folder where responses are kept, too.
@@ -247,9 +247,9 @@ pub struct Config {
     /// Whether blocked paths are refused.
     pub filter_enabled: bool,
     /// Paths that are refused.
-    pub blocked_paths: Written<PathRules>,
+    pub blocked_paths: Parsed<PathRules>,
     /// What they are answered.
-    pub filter_status: FilterAnswer,
+    pub filter_status: BlockedPathResponse,
     /// Whether paths with more readings than one are refused, too.
     pub filter_strict: bool,
     /// Whether they are only logged, and passed on.
@@ -257,11 +257,11 @@ pub struct Config {
     /// Whether WebSocket upgrades are passed on.
     pub ws_enabled: bool,
     /// Where they are passed on.
-    pub ws_paths: Written<WsPaths>,
+    pub ws_paths: Parsed<WsPaths>,
     /// Whose pages may open a WebSocket; `None` for any.
-    pub ws_origins: Option<Written<WsOrigins>>,
+    pub ws_origins: Option<Parsed<WsOrigins>>,
     /// What else than a WebSocket may be upgraded to; `None` for nothing.
-    pub upgrades: Option<Written<UpgradeProtocols>>,
+    pub upgrades: Option<Parsed<UpgradeProtocols>>,
     /// Silence after which a WebSocket is closed.
     pub ws_idle_timeout: Duration,
     /// Time after which a WebSocket is closed, whatever goes on; `None` for any time.
@@ -277,7 +277,7 @@ pub struct Config {
     /// How often both ends of a WebSocket are pinged; `None` for never.
     pub ws_ping_interval: Option<Duration>,
     /// Proxies that are believed about the client's address, the scheme and the request id.
-    pub trusted_proxies: Written<TrustedProxies>,
+    pub trusted_proxies: Parsed<TrustedProxies>,
     /// More fields that they are believed about.
     pub trusted_fields: Vec<HeaderName>,
     /// The field in which they name the client.
@@ -314,7 +314,7 @@ pub struct Config {
     pub access_log: AccessLog,
     /// What the proxy logs of itself.
     pub log_level: LogFilter,
-    origins: Origins,
+    value_sources: ValueSources,
     sources: Arc<Sources>,
 }
 
@@ -424,8 +424,8 @@ impl Config {
     }
 
     /// Where the value of a setting came from, by its key.
-    pub fn origin(&self, key: &str) -> Origin {
-        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    pub fn value_source(&self, key: &str) -> ValueSource {
+        self.value_sources.get(key).cloned().unwrap_or(ValueSource::Default)
     }
 
     /// What the demo starts from: TLS with a local authority, on this machine only, and nothing beside it. It has no

@@ -10,7 +10,7 @@ use clap_mangen::Man;
 /// # Errors
 ///
 /// None: memory can be written to.
-pub(crate) fn page(command: Command) -> io::Result<String> {
+pub(crate) fn render(command: Command) -> io::Result<String> {
     // Lines of help are sentences of a paragraph here.
     let command = command.mut_args(|argument| match argument.get_help().map(ToString::to_string) {
         Some(help) => argument.help(help.replace('\n', ". ")),

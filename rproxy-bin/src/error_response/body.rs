@@ -9,18 +9,18 @@ use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
-use super::panic::{Panicked, caught};
+use super::panic::{Panicked, catch_panic};
 
 pin_project! {
-    /// The response body of [`ProblemService`](super::ProblemService).
+    /// The response body of [`ErrorResponseService`](super::ErrorResponseService).
     #[derive(Debug)]
-    pub struct ProblemBody<B> {
+    pub struct ResponseBody<B> {
         #[pin]
         body: Either<B, Full<Bytes>>,
     }
 }
 
-impl<B> ProblemBody<B> {
+impl<B> ResponseBody<B> {
     pub(super) fn inner(body: B) -> Self {
         Self { body: Either::Left(body) }
     }
@@ -30,7 +30,7 @@ impl<B> ProblemBody<B> {
     }
 }
 
-impl<B> Body for ProblemBody<B>
+impl<B> Body for ResponseBody<B>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>>,
 {
@@ -39,7 +39,7 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
-        caught(|| this.body.as_mut().poll_frame(cx)).unwrap_or_else(|Panicked| {
+        catch_panic(|| this.body.as_mut().poll_frame(cx)).unwrap_or_else(|Panicked| {
             this.body.set(Either::Right(Full::default()));
             Poll::Ready(Some(Err(Panicked.into())))
         })

@@ -36,13 +36,26 @@ fn inner(_: Request<()>) -> Ready<Result<Response<&'static str>, Infallible>> {
 
 fn layers(criterion: &mut Criterion) {
     // More than is ever used up: what is measured is a request that passes.
-    let layer = || RateLimitLayer::new(Quota::per_second(1_000).burst(1_000_000));
+    let quota = Quota::per_second(1_000).burst(1_000_000);
+    let layer = || RateLimitLayer::new(quota);
+    let builder = || RateLimitLayer::builder(quota);
     measure(criterion, "nobody", MANY, service_fn(inner));
     measure(criterion, "one client", 1, layer().layer(service_fn(inner)));
     measure(criterion, "100,000 clients", MANY, layer().layer(service_fn(inner)));
-    measure(criterion, "100,000 clients, shadow", MANY, layer().shadow(true).layer(service_fn(inner)));
-    measure(criterion, "100,000 clients, in flight", MANY, layer().max_in_flight(100).layer(service_fn(inner)));
-    let tiers = layer().ipv6_tier(56, Quota::per_second(1_000_000)).ipv6_tier(48, Quota::per_second(1_000_000_000));
+    measure(
+        criterion,
+        "100,000 clients, shadow",
+        MANY,
+        builder().shadow(true).build().expect("valid").layer(service_fn(inner)),
+    );
+    measure(
+        criterion,
+        "100,000 clients, in flight",
+        MANY,
+        builder().max_in_flight(100).build().expect("valid").layer(service_fn(inner)),
+    );
+    let tiers = builder().ipv6_tier(56, Quota::per_second(1_000_000)).ipv6_tier(48, Quota::per_second(1_000_000_000));
+    let tiers = tiers.build().expect("valid");
     measure(criterion, "100,000 clients, three tiers", MANY, tiers.layer(service_fn(inner)));
 }
 

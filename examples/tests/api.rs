@@ -47,14 +47,14 @@ where
 fn layers_are_cheap_to_share_and_can_be_printed() {
     use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer};
 
-    let limit = || RateLimitLayer::new(Quota::per_second(1));
+    let builder = || RateLimitLayer::builder(Quota::per_second(1));
     let stack = ServiceBuilder::new()
         .layer(is_a_layer(rproxy_client_ip::ClientIpLayer::new(rproxy_client_ip::TrustedProxies::none())))
         .layer(is_a_layer(rproxy_security_headers::SecurityHeadersLayer::recommended()))
         .layer(is_a_layer(rproxy_server::RequestGuardLayer::new()))
         .layer(is_a_layer(rproxy_server::ClientCertificateLayer::new()))
-        .layer(is_a_layer(limit()))
-        .layer(is_a_layer(limit().key(ClientKey::default().ipv6_prefix(56))))
+        .layer(is_a_layer(RateLimitLayer::new(Quota::per_second(1))))
+        .layer(is_a_layer(builder().key(ClientKey::default().ipv6_prefix(56)).build().unwrap()))
         .layer(is_a_layer(rproxy_path_filter::PathFilterLayer::new(rproxy_path_filter::PathRules::sensitive())))
         .layer(is_a_layer(rproxy_ws_passthrough::WsPassthroughLayer::new()))
         .layer(is_a_layer(rproxy_cache::CacheLayer::new(rproxy_cache::CacheStore::in_memory(1 << 20))))
@@ -64,7 +64,7 @@ fn layers_are_cheap_to_share_and_can_be_printed() {
     is_a_service(stack);
     // A closure can't be printed, and that is all.
     fn is_shared<T: Clone + Send + Sync + 'static>(_: T) {}
-    is_shared(limit().key(|head: &http::request::Parts| head.headers.get("x-api-key").cloned()));
+    is_shared(builder().key(|head: &http::request::Parts| head.headers.get("x-api-key").cloned()).build().unwrap());
 }
 
 #[test]
@@ -98,8 +98,8 @@ fn errors_can_be_sent_and_boxed() {
     is_an_error::<rproxy_client_ip::SourceError>();
     is_an_error::<rproxy_client_ip::TrustedProxiesError>();
     is_an_error::<rproxy_path_filter::PathRulesError>();
-    is_an_error::<rproxy_rate_limit::MissingKey>();
-    is_an_error::<rproxy_rate_limit::PolicyNameError>();
+    is_an_error::<rproxy_rate_limit::MissingKeyError>();
+    is_an_error::<rproxy_rate_limit::RateLimitLayerError>();
     is_an_error::<rproxy_rate_limit::QuotaError>();
     is_an_error::<rproxy_security_headers::HstsError>();
     is_an_error::<rproxy_server::HandoverError>();

@@ -57,15 +57,15 @@ fn register_rate_limit_store(metrics: &Metrics, store: &RedisStore) {
     let (requests, connected, connections) = (store.clone(), store.clone(), store.clone());
     let help = "Requests to the store of rate limits, by what came of them; all but those answered fell back";
     metrics.counters("rate_limit_store_requests", help, move || {
-        let RedisStats { answered, timed_out, not_connected, failed, .. } = requests.stats();
+        let RedisStats { succeeded, timed_out, not_connected, failed, .. } = requests.stats();
         let counts =
-            [("answered", answered), ("timed_out", timed_out), ("not_connected", not_connected), ("failed", failed)];
+            [("answered", succeeded), ("timed_out", timed_out), ("not_connected", not_connected), ("failed", failed)];
         counts.map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count)).into()
     });
     let help = "Connections with the store of rate limits that were opened";
-    metrics.counter("rate_limit_store_connected", help, move || connected.stats().connected);
+    metrics.counter("rate_limit_store_connected", help, move || connected.stats().connections_opened);
     let help = "Open connections with the store of rate limits";
-    metrics.gauge("rate_limit_store_connections", help, move || connections.stats().connections);
+    metrics.gauge("rate_limit_store_connections", help, move || connections.stats().open_connections);
 }
 
 fn register_tunnels(metrics: &Metrics, tunnels: Tunnels, codes: &CloseCodes) {

@@ -11,7 +11,6 @@ use rproxy_cache::{CacheLayer, CacheStore, Disk, DiskError, RequestHead};
 use rproxy_client_ip::{ClientIpLayer, Source};
 use rproxy_forward_headers::{ForwardHeadersLayer, TraceContext};
 use rproxy_path_filter::PathFilterLayer;
-use rproxy_rate_limit::RedisUrlError;
 use rproxy_security_headers::{Cookies, SecurityHeadersLayer};
 use rproxy_server::{ClientCertificateLayer, RequestGuardLayer};
 use rproxy_tls::{Acme, Certificates, CertificatesBuilder, ClientAuth, Local};
@@ -25,7 +24,7 @@ use crate::compression::CompressionLayer;
 use crate::config::{self, AccessLog, BlockedPathResponse, ClientAuthentication, Config, SecurityProfile, TlsHost};
 use crate::error_response::ErrorResponseLayer;
 use crate::observe::{Format, Metrics, ObserveLayer, Writer};
-use crate::rate_limit::RateLimit;
+use crate::rate_limit::{RateLimit, RateLimitError};
 use crate::stack::Stack;
 
 /// A stack that can't be built.
@@ -52,9 +51,9 @@ pub enum StackError {
     /// A [`Config::cache_disk`] that can't be written to.
     #[error("bad cache_disk: {0}")]
     CacheDisk(#[from] DiskError),
-    /// A server that is to keep rate limits can't be named like that.
+    /// The rate limit cannot be built.
     #[error(transparent)]
-    RateLimitStore(#[from] RedisUrlError),
+    RateLimit(#[from] RateLimitError),
     /// The access log has nobody to write it.
     #[error("can't start the access log: {0}")]
     AccessLog(#[source] std::io::Error),

@@ -75,5 +75,6 @@ pub mod trust;
 
 pub use self::config::{Config, ConfigError};
 pub use self::from_config::{StackError, stack};
+pub use self::rate_limit::RateLimitError;
 pub use self::run::{RunError, demo};
 pub use self::stack::{Stack, layers};

@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rproxy_client_ip::ClientIp;
-use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer, RedisStore, RedisUrlError, StoreError, original_uri};
+use rproxy_rate_limit::{
+    ClientKey, Quota, RateLimitLayer, RateLimitLayerBuilder, RateLimitLayerError, RedisStore, RedisUrlError,
+    StoreError, original_uri,
+};
 
 use crate::config::{Config, RateLimitFallback, RateLimitStorage};
 use crate::log_throttle::LogThrottle;
@@ -16,42 +19,54 @@ pub(crate) struct RateLimit {
     pub(crate) store: Option<RedisStore>,
 }
 
+/// The error for rate limit settings that do not make a layer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RateLimitError {
+    /// The URL of the store is invalid.
+    #[error(transparent)]
+    Store(#[from] RedisUrlError),
+    /// The quotas or their names are invalid.
+    #[error(transparent)]
+    Layer(#[from] RateLimitLayerError),
+}
+
 impl RateLimit {
-    pub(crate) fn new(config: &Config) -> Result<Self, RedisUrlError> {
+    pub(crate) fn new(config: &Config) -> Result<Self, RateLimitError> {
         let quota = Quota::per_second(config.rate_limit.get()).burst(config.rate_burst.get());
-        let mut layer = RateLimitLayer::new(quota)
+        let mut builder = RateLimitLayer::builder(quota)
             .key(ClientKey::default().ipv6_prefix(config.rate_ipv6_prefix))
             .shadow(config.rate_shadow);
         for tier in config.rate_ipv6_tiers.iter() {
-            layer = layer.ipv6_tier(tier.prefix, Quota::per_second(tier.rate.get()).burst(tier.burst.get()));
+            builder = builder.ipv6_tier(tier.prefix, Quota::per_second(tier.rate.get()).burst(tier.burst.get()));
         }
         if let Some(most) = config.rate_max_in_flight {
-            layer = layer.max_in_flight(most.get());
+            builder = builder.max_in_flight(most.get());
         }
         let store = match &config.rate_limit_store {
             RateLimitStorage::Memory => None,
             RateLimitStorage::Redis(url) => {
-                Some(RedisStore::new(url.expose())?.deadline(config.rate_limit_store_timeout))
+                Some(RedisStore::new(url.expose())?.timeout(config.rate_limit_store_timeout))
             }
         };
         if let Some(store) = &store {
             let health = StoreHealth::new(config.rate_limit_fallback);
             let fallback = config.rate_limit_fallback.to_fallback();
-            layer = layer.store(store.clone(), fallback).observe_store(move |answer| health.observe(answer));
+            builder = builder.store(store.clone(), fallback).on_store_result(move |result| health.observe(result));
         }
-        Ok(Self { layer: exempt(layer, config), store })
+        Ok(Self { layer: exempt(builder, config).build()?, store })
     }
 }
 
-fn exempt(layer: RateLimitLayer, config: &Config) -> RateLimitLayer {
+fn exempt(builder: RateLimitLayerBuilder, config: &Config) -> RateLimitLayerBuilder {
     let clients = config.rate_exempt.value().clone();
     let Some(paths) = config.rate_exempt_paths.clone() else {
         if clients.is_empty() {
-            return layer;
+            return builder;
         }
-        return layer.exempt(move |head| is_exempt(head.extensions.get(), &clients));
+        return builder.exempt(move |head| is_exempt(head.extensions.get(), &clients));
     };
-    layer.exempt(move |head| paths.contains(original_uri(head).path()) || is_exempt(head.extensions.get(), &clients))
+    builder.exempt(move |head| paths.contains(original_uri(head).path()) || is_exempt(head.extensions.get(), &clients))
 }
 
 fn is_exempt(client: Option<&ClientIp>, clients: &rproxy_client_ip::TrustedProxies) -> bool {

@@ -1,4 +1,4 @@
-//! The body of an answer.
+//! The response body.
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,11 +12,11 @@ use pin_project_lite::pin_project;
 use crate::in_flight::Permit;
 
 pin_project! {
-    /// The body of the inner service's answer, or of a refusal.
+    /// The response body of the inner service, or of a rejection.
     ///
-    /// Where requests in progress are [counted](crate::RateLimitLayer::max_in_flight), one is in progress until its
-    /// body has ended, or is dropped.
-    pub struct RateLimitBody<B> {
+    /// With [`max_in_flight`](crate::RateLimitLayerBuilder::max_in_flight), the request is in flight until this body
+    /// ends or is dropped.
+    pub struct ResponseBody<B> {
         #[pin]
         kind: Kind<B>,
     }
@@ -26,26 +26,26 @@ pin_project! {
     #[project = KindProject]
     enum Kind<B> {
         Inner { #[pin] body: B },
-        Counted { #[pin] body: B, permit: Option<Box<Permit>> },
-        Refusal { body: Full<Bytes> },
+        InFlight { #[pin] body: B, permit: Option<Box<Permit>> },
+        Rejection { body: Full<Bytes> },
     }
 }
 
-impl<B> RateLimitBody<B> {
+impl<B> ResponseBody<B> {
     pub(crate) fn new(body: B, permit: Option<Box<Permit>>) -> Self {
         let kind = match permit {
             None => Kind::Inner { body },
-            permit => Kind::Counted { body, permit },
+            permit => Kind::InFlight { body, permit },
         };
         Self { kind }
     }
 
-    pub(crate) fn refusal(text: &'static str) -> Self {
-        Self { kind: Kind::Refusal { body: Full::new(Bytes::from_static(text.as_bytes())) } }
+    pub(crate) fn rejection(text: &'static str) -> Self {
+        Self { kind: Kind::Rejection { body: Full::new(Bytes::from_static(text.as_bytes())) } }
     }
 }
 
-impl<B> Body for RateLimitBody<B>
+impl<B> Body for ResponseBody<B>
 where
     B: Body<Data = Bytes>,
 {
@@ -55,38 +55,38 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().kind.project() {
             KindProject::Inner { body } => body.poll_frame(cx),
-            KindProject::Counted { body, permit } => {
+            KindProject::InFlight { body, permit } => {
                 let frame = ready!(body.poll_frame(cx));
                 if !matches!(frame, Some(Ok(_))) {
                     *permit = None;
                 }
                 Poll::Ready(frame)
             }
-            KindProject::Refusal { body } => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            KindProject::Rejection { body } => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Inner { body } | Kind::Counted { body, .. } => body.is_end_stream(),
-            Kind::Refusal { body } => body.is_end_stream(),
+            Kind::Inner { body } | Kind::InFlight { body, .. } => body.is_end_stream(),
+            Kind::Rejection { body } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Inner { body } | Kind::Counted { body, .. } => body.size_hint(),
-            Kind::Refusal { body } => body.size_hint(),
+            Kind::Inner { body } | Kind::InFlight { body, .. } => body.size_hint(),
+            Kind::Rejection { body } => body.size_hint(),
         }
     }
 }
 
-impl<B> fmt::Debug for RateLimitBody<B> {
+impl<B> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            Kind::Inner { .. } => "RateLimitBody::Inner",
-            Kind::Counted { .. } => "RateLimitBody::Counted",
-            Kind::Refusal { .. } => "RateLimitBody::Refusal",
+            Kind::Inner { .. } => "ResponseBody::Inner",
+            Kind::InFlight { .. } => "ResponseBody::InFlight",
+            Kind::Rejection { .. } => "ResponseBody::Rejection",
         })
     }
 }

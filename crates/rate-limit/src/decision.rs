@@ -1,68 +1,70 @@
-//! What was decided, for logs and metrics.
+//! The decision about a request, for logs and metrics.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
-use crate::key::MissingKey;
+use crate::key::MissingKeyError;
 
-/// Response extension: what the limiter made of the request. Absent where the request is not limited.
+/// The rate limiter's decision about a request, as a response extension.
+///
+/// The response to a request that is not limited has no such extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateLimitDecision {
-    /// Within its quota.
+    /// The request was within its quota.
     Allowed {
-        /// How many more could follow at once.
+        /// The number of further requests that the key could send at once.
         remaining: u32,
     },
-    /// Answered 429.
-    Denied {
-        /// When one would pass; `Retry-After` is this, rounded up.
+    /// The request exceeded its quota and was rejected with 429.
+    Rejected {
+        /// The time until the quota allows such a request again. `Retry-After` is this value, rounded up.
         retry_after: Duration,
     },
-    /// Beyond its quota or with too many in progress, and passed all the same: [`shadow`](crate::RateLimitLayer::shadow).
-    Shadowed {
-        /// When one would pass.
+    /// The request would have been rejected, but [shadow mode](crate::RateLimitLayerBuilder::shadow) forwarded it.
+    WouldReject {
+        /// The time until the quota allows such a request again.
         retry_after: Duration,
     },
-    /// Answered 429: the key has as many requests [in progress](crate::RateLimitLayer::max_in_flight) as it may have.
+    /// The key had too many [requests in flight](crate::RateLimitLayerBuilder::max_in_flight): rejected with 429.
     TooManyInFlight,
-    /// Passed uncounted: the [store](crate::RateLimitStore) did not answer, and what is to become of requests then is
-    /// [`Fallback::Open`](crate::Fallback::Open).
-    Uncounted,
-    /// Answered 503: the [store](crate::RateLimitStore) did not answer, and what is to become of requests then is
-    /// [`Fallback::Closed`](crate::Fallback::Closed).
-    StoreUnavailable,
-    /// Nobody to count the request for: answered 500, unless in shadow mode.
-    Unkeyed(MissingKey),
+    /// The [store](crate::RateLimitStore) failed: forwarded because of
+    /// [`StoreFallback::Open`](crate::StoreFallback::Open).
+    FailedOpen,
+    /// The [store](crate::RateLimitStore) failed: rejected with 503 because of
+    /// [`StoreFallback::Closed`](crate::StoreFallback::Closed).
+    FailedClosed,
+    /// The request lacked the data that its key is made of: rejected with 500, except in shadow mode.
+    MissingKey(MissingKeyError),
 }
 
 impl RateLimitDecision {
-    /// Whether the request goes no further.
-    pub(crate) fn refuses(&self) -> bool {
-        matches!(self, Self::Denied { .. } | Self::TooManyInFlight | Self::StoreUnavailable | Self::Unkeyed(_))
+    pub(crate) fn is_rejection(&self) -> bool {
+        matches!(self, Self::Rejected { .. } | Self::TooManyInFlight | Self::FailedClosed | Self::MissingKey(_))
     }
 
-    /// The higher, the less is left: what is denied for longest is tightest.
-    pub(crate) fn tightness(&self) -> (Duration, std::cmp::Reverse<u32>) {
+    /// Returns a sort key: the decision with the longest wait, then the fewest remaining requests, is the greatest.
+    pub(crate) fn severity(&self) -> (Duration, Reverse<u32>) {
         match *self {
-            Self::Allowed { remaining } => (Duration::ZERO, std::cmp::Reverse(remaining)),
-            Self::Uncounted => (Duration::ZERO, std::cmp::Reverse(u32::MAX)),
-            Self::Denied { retry_after } | Self::Shadowed { retry_after } => {
-                (retry_after.max(Duration::from_nanos(1)), std::cmp::Reverse(0))
+            Self::Allowed { remaining } => (Duration::ZERO, Reverse(remaining)),
+            Self::FailedOpen => (Duration::ZERO, Reverse(u32::MAX)),
+            Self::Rejected { retry_after } | Self::WouldReject { retry_after } => {
+                (retry_after.max(Duration::from_nanos(1)), Reverse(0))
             }
-            Self::TooManyInFlight | Self::StoreUnavailable | Self::Unkeyed(_) => (Duration::MAX, std::cmp::Reverse(0)),
+            Self::TooManyInFlight | Self::FailedClosed | Self::MissingKey(_) => (Duration::MAX, Reverse(0)),
         }
     }
 
-    /// The decision of a layer that only reports.
-    pub(crate) fn shadowed(self) -> Self {
+    /// Converts the decision to the one that shadow mode reports.
+    pub(crate) fn into_shadow(self) -> Self {
         match self {
-            Self::Denied { retry_after } => Self::Shadowed { retry_after },
-            Self::TooManyInFlight => Self::Shadowed { retry_after: SOON },
-            Self::StoreUnavailable => Self::Uncounted,
+            Self::Rejected { retry_after } => Self::WouldReject { retry_after },
+            Self::TooManyInFlight => Self::WouldReject { retry_after: DEFAULT_RETRY_AFTER },
+            Self::FailedClosed => Self::FailedOpen,
             other => other,
         }
     }
 }
 
-/// When to come again where nobody can know.
-pub(crate) const SOON: Duration = Duration::from_secs(1);
+/// The wait for rejections whose end cannot be predicted: requests in flight, a failed store.
+pub(crate) const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! The answer: the inner one, or a refusal.
+//! The response future.
 
 use std::fmt;
 use std::future::Future;
@@ -10,15 +10,15 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::body::RateLimitBody;
+use crate::body::ResponseBody;
 use crate::decision::RateLimitDecision;
 use crate::in_flight::Permit;
 use crate::limiter::Limiter;
-use crate::policies::{Said, Verdict};
-use crate::question::Question;
+use crate::policies::{PolicyDecision, Verdict};
+use crate::store_check::StoreCheck;
 
 pin_project! {
-    /// The future of [`RateLimitService`](crate::RateLimitService).
+    /// The response future of [`RateLimitService`](crate::RateLimitService).
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, R>
     where
@@ -33,30 +33,31 @@ pin_project! {
 pin_project! {
     #[project = StateProject]
     enum State<S, R, F> {
-        Called { #[pin] inner: F },
-        Refused,
-        // Where a store is asked, there is a way over a network to go: a box is nothing beside it, and everybody else's
-        // future is the smaller for it. `None` once it has been answered.
-        Asking { asking: Option<Box<Asking<S, R>>> },
+        Calling { #[pin] inner: F },
+        Rejected,
+        // Boxed to keep the future small for layers without a store; beside a network round trip, the allocation costs
+        // nothing. `None` once the store has responded.
+        Pending { pending: Option<Box<PendingCall<S, R>>> },
     }
 }
 
-struct Asking<S, R> {
-    question: Question,
-    /// The one that was ready.
+/// A call of the inner service that waits for the store.
+struct PendingCall<S, R> {
+    check: StoreCheck,
+    /// The instance whose `poll_ready` returned ready.
     inner: S,
     request: R,
     shadow: bool,
 }
 
-/// What there is to tell of the request when it is answered.
+/// The data that is added to the response.
 #[derive(Default)]
 struct Report {
     decision: Option<RateLimitDecision>,
-    // `None`: the client is told nothing.
+    // `None` in shadow mode, which adds no header fields.
     limiter: Option<Arc<Limiter>>,
-    // Where there are several.
-    each: Option<Box<[Said]>>,
+    // `None` if there is only one.
+    each_policy: Option<Box<[PolicyDecision]>>,
     permit: Option<Box<Permit>>,
 }
 
@@ -65,21 +66,21 @@ where
     S: Service<R>,
 {
     pub(crate) fn unlimited(inner: S::Future) -> Self {
-        Self { state: State::Called { inner }, report: Report::default() }
+        Self { state: State::Calling { inner }, report: Report::default() }
     }
 
-    pub(crate) fn allowed(inner: S::Future, verdict: Verdict, shadow: bool) -> Self {
-        Self { state: State::Called { inner }, report: Report::new(verdict, shadow) }
+    pub(crate) fn forwarded(inner: S::Future, verdict: Verdict, shadow: bool) -> Self {
+        Self { state: State::Calling { inner }, report: Report::new(verdict, shadow) }
     }
 
-    pub(crate) fn refused(verdict: Verdict) -> Self {
-        Self { state: State::Refused, report: Report::new(verdict, false) }
+    pub(crate) fn rejected(verdict: Verdict) -> Self {
+        Self { state: State::Rejected, report: Report::new(verdict, false) }
     }
 
-    /// `inner` is the service that was ready.
-    pub(crate) fn asking(question: Question, inner: S, request: R, shadow: bool) -> Self {
-        let asking = Some(Box::new(Asking { question, inner, request, shadow }));
-        Self { state: State::Asking { asking }, report: Report::default() }
+    /// Creates a future that waits for the store, then calls `inner`, which must be ready.
+    pub(crate) fn pending(check: StoreCheck, inner: S, request: R, shadow: bool) -> Self {
+        let pending = Some(Box::new(PendingCall { check, inner, request, shadow }));
+        Self { state: State::Pending { pending }, report: Report::default() }
     }
 }
 
@@ -96,79 +97,79 @@ impl<S, R, B> Future for ResponseFuture<S, R>
 where
     S: Service<R, Response = Response<B>>,
 {
-    type Output = Result<Response<RateLimitBody<B>>, S::Error>;
+    type Output = Result<Response<ResponseBody<B>>, S::Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let mut this = self.as_mut().project();
             let mut response = match this.state.as_mut().project() {
-                StateProject::Called { inner } => {
-                    ready!(inner.poll(cx))?.map(|body| RateLimitBody::new(body, this.report.permit.take()))
+                StateProject::Calling { inner } => {
+                    ready!(inner.poll(cx))?.map(|body| ResponseBody::new(body, this.report.permit.take()))
                 }
-                StateProject::Refused => refusal(this.report.decision),
-                StateProject::Asking { asking } => {
-                    let verdict = match asking {
-                        Some(asking) => ready!(asking.question.poll(cx)),
+                StateProject::Rejected => rejection(this.report.decision),
+                StateProject::Pending { pending } => {
+                    let verdict = match pending {
+                        Some(pending) => ready!(pending.check.poll(cx)),
                         None => None,
                     };
-                    let (Some(verdict), Some(asking)) = (verdict, asking.take()) else {
-                        return Poll::Pending; // Polled after it was ready.
+                    let (Some(verdict), Some(pending)) = (verdict, pending.take()) else {
+                        return Poll::Pending; // Polled again after it completed.
                     };
-                    let Asking { mut inner, request, shadow, .. } = *asking;
-                    let refuses = verdict.decision.refuses() && !shadow;
+                    let PendingCall { mut inner, request, shadow, .. } = *pending;
+                    let is_rejected = verdict.decision.is_rejection() && !shadow;
                     *this.report = Report::new(verdict, shadow);
-                    this.state.set(match refuses {
-                        true => State::Refused,
-                        false => State::Called { inner: inner.call(request) },
+                    this.state.set(match is_rejected {
+                        true => State::Rejected,
+                        false => State::Calling { inner: inner.call(request) },
                     });
                     continue;
                 }
             };
-            this.report.tell(&mut response);
+            this.report.apply(&mut response);
             return Poll::Ready(Ok(response));
         }
     }
 }
 
 impl Report {
-    fn new(Verdict { decision, each, limiter, permit }: Verdict, shadow: bool) -> Self {
+    fn new(Verdict { decision, each_policy, limiter, permit }: Verdict, shadow: bool) -> Self {
         match shadow {
-            true => Self { decision: Some(decision.shadowed()), limiter: None, each: None, permit },
-            false => Self { decision: Some(decision), limiter: Some(limiter), each, permit },
+            true => Self { decision: Some(decision.into_shadow()), limiter: None, each_policy: None, permit },
+            false => Self { decision: Some(decision), limiter: Some(limiter), each_policy, permit },
         }
     }
 
-    fn tell<B>(&mut self, response: &mut Response<B>) {
+    fn apply<B>(&mut self, response: &mut Response<B>) {
         let Some(decision) = self.decision.take() else { return };
         if let Some(limiter) = self.limiter.take() {
-            self.tell_client(&limiter, &decision, response.headers_mut());
+            self.write_fields(&limiter, &decision, response.headers_mut());
         }
         response.extensions_mut().insert(decision);
     }
 
-    fn tell_client(&mut self, limiter: &Limiter, decision: &RateLimitDecision, headers: &mut HeaderMap) {
-        match self.each.take() {
-            None => limiter.tell(decision, headers),
-            Some(each) => {
-                each.iter().for_each(|(limiter, decision)| limiter.tell(decision, headers));
-                // One of them may have written a shorter one.
-                limiter.tell_retry_after(decision, headers);
+    fn write_fields(&mut self, limiter: &Limiter, decision: &RateLimitDecision, headers: &mut HeaderMap) {
+        match self.each_policy.take() {
+            None => limiter.write_fields(decision, headers),
+            Some(each_policy) => {
+                each_policy.iter().for_each(|(limiter, decision)| limiter.write_fields(decision, headers));
+                // Another policy may have written a shorter wait.
+                limiter.write_retry_after(decision, headers);
             }
         }
-        limiter.tell_legacy(decision, headers);
+        limiter.write_legacy_fields(decision, headers);
     }
 }
 
-fn refusal<B>(decision: Option<RateLimitDecision>) -> Response<RateLimitBody<B>> {
+fn rejection<B>(decision: Option<RateLimitDecision>) -> Response<ResponseBody<B>> {
     let (status, text) = match decision {
-        // What is missing in the program is in the decision; the client can't do anything about it.
-        Some(RateLimitDecision::Unkeyed(_)) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error: nobody to count this request for\n")
+        // The decision names the missing layer: it helps the program's author, but not the client.
+        Some(RateLimitDecision::MissingKey(_)) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error: the request has no rate limit key\n")
         }
-        Some(RateLimitDecision::StoreUnavailable) => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable\n"),
+        Some(RateLimitDecision::FailedClosed) => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable\n"),
         _ => (StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n"),
     };
-    let mut response = Response::new(RateLimitBody::refusal(text));
+    let mut response = Response::new(ResponseBody::rejection(text));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

@@ -1,4 +1,4 @@
-//! How many requests of each key are in progress.
+//! The number of requests in flight, per key.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -6,39 +6,37 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::table::Fingerprint;
+use crate::key_table::Fingerprint;
 
-/// Counts the requests of each key that are in progress, up to a number of them.
+/// A counter of each key's requests in flight, with a maximum.
 ///
-/// A key is in the map only while it has a request in progress, so that the map has no more entries than there are
-/// requests.
+/// A key is in the map only while it has a request in flight. The map never has more entries than there are requests.
 pub(crate) struct InFlight {
-    most: u32,
+    max: u32,
     shards: [Mutex<Counts>; SHARDS],
 }
 
-type Counts = HashMap<Fingerprint, u32, BuildHasherDefault<AsItIs>>;
+type Counts = HashMap<Fingerprint, u32, BuildHasherDefault<IdentityHasher>>;
 
-/// One request in progress; it ends when this is dropped.
+/// A permit for one request, which is in flight until this is dropped.
 pub(crate) struct Permit {
     in_flight: Arc<InFlight>,
     key: Fingerprint,
 }
 
 impl InFlight {
-    /// At most so many requests of each key at once.
-    pub(crate) fn new(most: u32) -> Self {
-        Self { most, shards: Default::default() }
+    pub(crate) fn new(max: u32) -> Self {
+        Self { max, shards: Default::default() }
     }
 
-    /// Counts one more request of the key, if it may have one.
-    pub(crate) fn enter(self: &Arc<Self>, key: Fingerprint) -> Option<Permit> {
-        if self.most == 0 {
+    /// Counts one more request of the key, unless the key is at its maximum.
+    pub(crate) fn acquire(self: &Arc<Self>, key: Fingerprint) -> Option<Permit> {
+        if self.max == 0 {
             return None;
         }
         let mut shard = self.shard(key);
         let count = shard.entry(key).or_insert(0);
-        if *count >= self.most {
+        if *count >= self.max {
             return None;
         }
         *count += 1;
@@ -46,22 +44,22 @@ impl InFlight {
         Some(Permit { in_flight: Arc::clone(self), key })
     }
 
-    fn leave(&self, key: Fingerprint) {
+    fn release(&self, key: Fingerprint) {
         let mut shard = self.shard(key);
         if let Entry::Occupied(mut entry) = shard.entry(key) {
             match entry.get().saturating_sub(1) {
                 0 => drop(entry.remove()),
-                left => *entry.get_mut() = left,
+                count => *entry.get_mut() = count,
             }
         }
-        // What a flood has made of it is given back.
-        if shard.is_empty() && shard.capacity() > ROOM {
-            shard.shrink_to(ROOM);
+        // Return the memory that a flood of keys took.
+        if shard.is_empty() && shard.capacity() > IDLE_CAPACITY {
+            shard.shrink_to(IDLE_CAPACITY);
         }
     }
 
     fn shard(&self, key: Fingerprint) -> MutexGuard<'_, Counts> {
-        // The map itself looks at the lowest and the highest bits.
+        // The map uses the lowest and the highest bits of the hash, so the shard is chosen by bits between them.
         let shard = &self.shards[(key.bits() >> 32) as usize % SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,13 +67,13 @@ impl InFlight {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.in_flight.leave(self.key);
+        self.in_flight.release(self.key);
     }
 }
 
 impl fmt::Debug for InFlight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InFlight").field("most", &self.most).finish_non_exhaustive()
+        f.debug_struct("InFlight").field("max", &self.max).finish_non_exhaustive()
     }
 }
 
@@ -85,11 +83,11 @@ impl fmt::Debug for Permit {
     }
 }
 
-/// A fingerprint is a hash already.
+/// A hasher for fingerprints, which are hashes already.
 #[derive(Default)]
-struct AsItIs(u64);
+struct IdentityHasher(u64);
 
-impl Hasher for AsItIs {
+impl Hasher for IdentityHasher {
     fn write_u64(&mut self, hash: u64) {
         self.0 = hash;
     }
@@ -106,14 +104,14 @@ impl Hasher for AsItIs {
 }
 
 const SHARDS: usize = 16;
-const ROOM: usize = 64;
+const IDLE_CAPACITY: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn in_flight(most: u32) -> Arc<InFlight> {
-        Arc::new(InFlight::new(most))
+    fn in_flight(max: u32) -> Arc<InFlight> {
+        Arc::new(InFlight::new(max))
     }
 
     fn keys(in_flight: &InFlight) -> usize {
@@ -121,27 +119,27 @@ mod tests {
     }
 
     #[test]
-    fn so_many_at_once_and_another_when_one_has_ended() {
+    fn limits_each_key_to_its_maximum() {
         let in_flight = in_flight(2);
         let (key, other) = (Fingerprint::new(7), Fingerprint::new(8));
-        let first = in_flight.enter(key);
-        let second = in_flight.enter(key);
-        assert!(first.is_some() && second.is_some() && in_flight.enter(key).is_none());
-        assert!(in_flight.enter(other).is_some(), "keys have numbers of their own");
+        let first = in_flight.acquire(key);
+        let second = in_flight.acquire(key);
+        assert!(first.is_some() && second.is_some() && in_flight.acquire(key).is_none());
+        assert!(in_flight.acquire(other).is_some(), "another key has its own count");
         drop(first);
-        let third = in_flight.enter(key);
-        assert!(third.is_some() && in_flight.enter(key).is_none());
-        assert!(self::in_flight(0).enter(key).is_none());
+        let third = in_flight.acquire(key);
+        assert!(third.is_some() && in_flight.acquire(key).is_none());
+        assert!(self::in_flight(0).acquire(key).is_none());
     }
 
     #[test]
-    fn nothing_is_kept_of_keys_without_requests() {
+    fn frees_memory_of_keys_without_requests() {
         let in_flight = in_flight(3);
         let permits: Vec<_> =
-            (0..30_000).map(|n| in_flight.enter(Fingerprint::new((n % 10_000) << 30)).unwrap()).collect();
+            (0..30_000).map(|n| in_flight.acquire(Fingerprint::new((n % 10_000) << 30)).unwrap()).collect();
         assert_eq!(keys(&in_flight), 10_000);
         drop(permits);
         assert_eq!(keys(&in_flight), 0);
-        assert!(in_flight.shards.iter().all(|shard| shard.lock().unwrap().capacity() <= 2 * ROOM));
+        assert!(in_flight.shards.iter().all(|shard| shard.lock().unwrap().capacity() <= 2 * IDLE_CAPACITY));
     }
 }

@@ -1,4 +1,4 @@
-//! Whom a request is counted for.
+//! The key that a request is counted by.
 
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,38 +6,44 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use http::request::Parts;
 use rproxy_client_ip::ClientIp;
 
-/// Finds the key that a request is counted under.
+/// A function from a request head to the key that the request is counted by.
 ///
-/// Any closure over the head of a request does; what it gives no key is not limited:
+/// Closures implement it. A request for which the closure returns `None` is not limited.
+///
+/// A limiter stores a 64-bit hash of the key, with a secret seed, so long keys take no more memory than short ones.
+///
+/// # Examples
 ///
 /// ```
 /// use http::request::Parts;
 /// use rproxy_rate_limit::{Quota, RateLimitLayer};
 ///
-/// let by_token = RateLimitLayer::new(Quota::per_minute(600))
-///     .key(|head: &Parts| head.headers.get("x-api-key").cloned());
-/// # let _ = by_token;
+/// let by_token = RateLimitLayer::builder(Quota::per_minute(600))
+///     .key(|head: &Parts| head.headers.get("x-api-key").cloned())
+///     .build()?;
+///
+/// // One quota for all requests together.
+/// let global = RateLimitLayer::builder(Quota::per_second(5000)).key(|_: &Parts| Some(())).build()?;
+/// # let _ = (by_token, global);
+/// # Ok::<(), rproxy_rate_limit::RateLimitLayerError>(())
 /// ```
-///
-/// One quota for all requests together is `.key(|_: &Parts| Some(()))`.
-///
-/// Of a key, 64 bits of a hash with a secret seed are kept: long ones take no more memory than short ones.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` finds no key in the head of a request",
+    message = "`{Self}` cannot compute a rate limit key from a request head",
     label = "not a `RequestKey`",
-    note = "a closure has to name the type of its argument, and to return an `Option` of something that can be hashed: \
+    note = "a closure must name its argument type and return an `Option` of a type that implements `Hash`: \
             `|head: &http::request::Parts| head.headers.get(\"x-api-key\").cloned()`"
 )]
 pub trait RequestKey {
-    /// Requests with equal keys share a quota.
+    /// The type of the key. Requests with equal keys share a quota.
     type Key: Hash;
 
-    /// The key of the request; `None` if it is not limited.
+    /// Returns the key of the request, or `None` if the request is not limited.
     ///
     /// # Errors
     ///
-    /// When the request lacks what the program should have put there: it is refused, not guessed at.
-    fn key(&self, head: &Parts) -> Result<Option<Self::Key>, MissingKey>;
+    /// Returns an error if the request lacks data that another layer should have inserted. The request is then rejected
+    /// with 500.
+    fn key(&self, head: &Parts) -> Result<Option<Self::Key>, MissingKeyError>;
 }
 
 impl<F, K> RequestKey for F
@@ -47,52 +53,63 @@ where
 {
     type Key = K;
 
-    fn key(&self, head: &Parts) -> Result<Option<K>, MissingKey> {
+    fn key(&self, head: &Parts) -> Result<Option<K>, MissingKeyError> {
         Ok(self(head))
     }
 }
 
-/// Counts by the client's address, the request extension [`ClientIp`].
+/// A key that is the client's address or network, from the request extension [`ClientIp`].
 ///
-/// Whoever has one IPv6 address usually has 2^64 of them: they are counted by prefix, /64 by default.
+/// IPv4 clients are counted by address. IPv6 clients are counted by /64, because a client usually has a whole /64.
+///
+/// # Examples
+///
+/// ```
+/// use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer};
+///
+/// // Some providers assign each customer a /56.
+/// let layer = RateLimitLayer::builder(Quota::per_second(100)).key(ClientKey::default().ipv6_prefix(56)).build()?;
+/// # let _ = layer;
+/// # Ok::<(), rproxy_rate_limit::RateLimitLayerError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct ClientKey {
-    // `None`: IPv4 clients are not counted.
+    // `None`: IPv4 clients are not limited.
     ipv4_prefix: Option<u8>,
     ipv6_prefix: u8,
 }
 
 impl ClientKey {
-    /// Counts IPv4 clients together whose first so many bits are the same; more than 32 is 32.
+    /// Sets the prefix length of the IPv4 networks that are counted together; 32 by default and at most.
     pub const fn ipv4_prefix(mut self, bits: u8) -> Self {
         self.ipv4_prefix = Some(bits);
         self
     }
 
-    /// Does not count IPv4 clients: for what concerns IPv6 networks alone.
+    /// Excludes IPv4 clients, for a policy that limits IPv6 networks only.
     pub const fn ipv6_only(mut self) -> Self {
         self.ipv4_prefix = None;
         self
     }
 
-    /// Counts IPv6 clients together whose first so many bits are the same; more than 128 is 128.
+    /// Sets the prefix length of the IPv6 networks that are counted together; 64 by default, at most 128.
     pub const fn ipv6_prefix(mut self, bits: u8) -> Self {
         self.ipv6_prefix = bits;
         self
     }
 
-    /// The first address of the network that `address` is counted with.
+    /// Returns the first address of the network that `address` belongs to.
     fn network(&self, address: IpAddr) -> Option<IpAddr> {
-        // `::ffff:192.0.2.1` is 192.0.2.1; as IPv6 it would share a /64 with all of IPv4.
+        // `::ffff:192.0.2.1` is 192.0.2.1. Counted as IPv6, all IPv4 clients would share one /64.
         match address.to_canonical() {
             IpAddr::V4(address) => {
-                let rest = u32::MAX.checked_shr(self.ipv4_prefix?.into()).unwrap_or(0);
-                Some(Ipv4Addr::from_bits(address.to_bits() & !rest).into())
+                let host_bits = u32::MAX.checked_shr(self.ipv4_prefix?.into()).unwrap_or(0);
+                Some(Ipv4Addr::from_bits(address.to_bits() & !host_bits).into())
             }
             IpAddr::V6(address) => {
-                let rest = u128::MAX.checked_shr(self.ipv6_prefix.into()).unwrap_or(0);
-                Some(Ipv6Addr::from_bits(address.to_bits() & !rest).into())
+                let host_bits = u128::MAX.checked_shr(self.ipv6_prefix.into()).unwrap_or(0);
+                Some(Ipv6Addr::from_bits(address.to_bits() & !host_bits).into())
             }
         }
     }
@@ -107,25 +124,27 @@ impl Default for ClientKey {
 impl RequestKey for ClientKey {
     type Key = IpAddr;
 
-    fn key(&self, head: &Parts) -> Result<Option<IpAddr>, MissingKey> {
+    fn key(&self, head: &Parts) -> Result<Option<IpAddr>, MissingKeyError> {
         match head.extensions.get::<ClientIp>() {
             Some(client) => Ok(self.network(client.0)),
-            None => Err(MissingKey::new(
-                "no rproxy_client_ip::ClientIp in the request: put ClientIpLayer outside of RateLimitLayer",
+            None => Err(MissingKeyError::new(
+                "no rproxy_client_ip::ClientIp in the request extensions: add ClientIpLayer outside of RateLimitLayer",
             )),
         }
     }
 }
 
-/// What a request lacks to be counted, and who should have put it there.
+/// The error for a request that lacks the data its key is made of.
+///
+/// It is a mistake in the program, such as a missing layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{advice}")]
-pub struct MissingKey {
+pub struct MissingKeyError {
     advice: &'static str,
 }
 
-impl MissingKey {
-    /// For whoever builds the program: it is not sent to the client.
+impl MissingKeyError {
+    /// Creates an error that tells the program's author what is missing. It is not sent to the client.
     pub const fn new(advice: &'static str) -> Self {
         Self { advice }
     }
@@ -137,34 +156,34 @@ mod tests {
 
     use super::*;
 
-    fn key(by: ClientKey, address: &str) -> Option<IpAddr> {
+    fn key(config: ClientKey, address: &str) -> Option<IpAddr> {
         let request = http::Request::get("/").extension(ClientIp(address.parse().unwrap()));
-        by.key(&request.body(()).unwrap().into_parts().0).unwrap()
+        config.key(&request.body(()).unwrap().into_parts().0).unwrap()
     }
 
     #[test]
-    fn clients_are_counted_by_prefix() {
-        let by = ClientKey::default();
-        for (by, address, network) in [
-            (by, "192.0.2.1", "192.0.2.1"),
-            (by, "::ffff:192.0.2.1", "192.0.2.1"),
-            (by, "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-            (by, "::1", "::"),
-            (by.ipv6_prefix(56), "2001:db8:1:2ff:3:4:5:6", "2001:db8:1:200::"),
-            (by.ipv6_prefix(128), "2001:db8::1", "2001:db8::1"),
-            (by.ipv6_prefix(255), "2001:db8::1", "2001:db8::1"),
-            (by.ipv6_prefix(0), "2001:db8::1", "::"),
-            (by.ipv6_prefix(0), "192.0.2.1", "192.0.2.1"),
-            (by.ipv4_prefix(24), "192.0.2.1", "192.0.2.0"),
-            (by.ipv4_prefix(0), "192.0.2.1", "0.0.0.0"),
-            (by.ipv4_prefix(255), "192.0.2.1", "192.0.2.1"),
+    fn masks_addresses_to_the_prefix() {
+        let default = ClientKey::default();
+        for (config, address, network) in [
+            (default, "192.0.2.1", "192.0.2.1"),
+            (default, "::ffff:192.0.2.1", "192.0.2.1"),
+            (default, "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            (default, "::1", "::"),
+            (default.ipv6_prefix(56), "2001:db8:1:2ff:3:4:5:6", "2001:db8:1:200::"),
+            (default.ipv6_prefix(128), "2001:db8::1", "2001:db8::1"),
+            (default.ipv6_prefix(255), "2001:db8::1", "2001:db8::1"),
+            (default.ipv6_prefix(0), "2001:db8::1", "::"),
+            (default.ipv6_prefix(0), "192.0.2.1", "192.0.2.1"),
+            (default.ipv4_prefix(24), "192.0.2.1", "192.0.2.0"),
+            (default.ipv4_prefix(0), "192.0.2.1", "0.0.0.0"),
+            (default.ipv4_prefix(255), "192.0.2.1", "192.0.2.1"),
         ] {
-            assert_eq!(key(by, address), Some(network.parse().unwrap()), "{address} by {by:?}");
+            assert_eq!(key(config, address), Some(network.parse().unwrap()), "{address} by {config:?}");
         }
     }
 
     #[test]
-    fn a_tier_of_ipv6_networks_counts_no_ipv4() {
+    fn ipv6_only_ignores_ipv4_clients() {
         let tier = ClientKey::default().ipv6_prefix(48).ipv6_only();
         assert_eq!(key(tier, "2001:db8:1:2::3"), Some("2001:db8:1::".parse().unwrap()));
         for address in ["192.0.2.1", "::ffff:192.0.2.1"] {
@@ -173,22 +192,22 @@ mod tests {
     }
 
     #[test]
-    fn without_a_client_address_it_is_said_what_to_do() {
+    fn missing_client_ip_error_names_the_layer_to_add() {
         let head = http::Request::new(()).into_parts().0;
-        let missing = ClientKey::default().key(&head).unwrap_err();
-        assert!(missing.to_string().contains("ClientIpLayer"), "{missing}");
+        let error = ClientKey::default().key(&head).unwrap_err();
+        assert!(error.to_string().contains("ClientIpLayer"), "{error}");
     }
 
     proptest! {
         #[test]
-        fn a_network_is_what_shares_its_prefix(a: u128, b: u128, shared in 0..=128u32, bits in 0..=128u8) {
-            // The same in the first `shared` bits, different in the next one, if there is one.
+        fn addresses_share_a_key_exactly_if_they_share_the_prefix(a: u128, b: u128, shared in 0..=128u32, bits in 0..=128u8) {
+            // `b` is made to equal `a` in the first `shared` bits and to differ in the next one.
             let rest = u128::MAX.checked_shr(shared).unwrap_or(0);
             let next = 1u128.checked_shl(127u32.wrapping_sub(shared)).unwrap_or(0);
             let (a, b) = (Ipv6Addr::from_bits(a), Ipv6Addr::from_bits(((a & !rest) | (b & rest)) & !next | (!a & next)));
             prop_assume!(a.to_ipv4_mapped().is_none() && b.to_ipv4_mapped().is_none());
-            let by = ClientKey::default().ipv6_prefix(bits);
-            let same = by.network(a.into()) == by.network(b.into());
+            let key = ClientKey::default().ipv6_prefix(bits);
+            let same = key.network(a.into()) == key.network(b.into());
             prop_assert_eq!(same, u32::from(bits) <= shared);
         }
     }

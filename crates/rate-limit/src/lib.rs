@@ -54,24 +54,24 @@
 //! Seconds are whole, rounded up, and at least one. Where an application sends such fields of its own, these are
 //! added to them.
 //!
-//! Several [policies](RateLimitLayer::policy) may count one request: all have to let it pass, none is charged if one
-//! does not, and the longest wait is told. [Tiers](RateLimitLayer::ipv6_tier) are policies of IPv6 networks, for those
-//! who have more than a /64. [Costs](RateLimitLayer::cost), [exemptions](RateLimitLayer::exempt), a
-//! [jitter](RateLimitLayer::jitter), a cap on what is [in progress](RateLimitLayer::max_in_flight) and the [older
-//! fields](RateLimitLayer::legacy_fields) are there for the asking.
+//! Several [policies](RateLimitLayerBuilder::policy) may count one request: all have to let it pass, none is charged if one
+//! does not, and the longest wait is told. [Tiers](RateLimitLayerBuilder::ipv6_tier) are policies of IPv6 networks, for those
+//! who have more than a /64. [Costs](RateLimitLayerBuilder::cost), [exemptions](RateLimitLayerBuilder::exempt), a
+//! [jitter](RateLimitLayerBuilder::jitter), a cap on what is [in progress](RateLimitLayerBuilder::max_in_flight) and the [older
+//! fields](RateLimitLayerBuilder::legacy_fields) are there for the asking.
 //!
 //! Quotas are kept in the process, or in a [store](RateLimitStore) that several processes and machines share: with the
 //! feature `redis`, `RedisStore` is one in Redis or Valkey. When it does not answer in time, requests are counted here,
-//! pass, or get 503, [as was agreed](Fallback).
+//! pass, or get 503, [as was agreed](StoreFallback).
 //!
-//! In [shadow mode](RateLimitLayer::shadow) everything passes, the client is told nothing, and
+//! In [shadow mode](RateLimitLayerBuilder::shadow) everything passes, the client is told nothing, and
 //! [`RateLimitDecision`] in the extensions of the response tells you what would have been.
 //!
 //! # What it costs
 //!
 //! A hash, a lock that is seldom contended and never held for longer than it takes to look at one bucket, two header
 //! fields and an extension. Memory: 16 bytes per key, from 256 KiB to 8 MiB by
-//! [default](RateLimitLayer::max_keys), however many addresses there are. Keys that have their whole quota again are
+//! [default](RateLimitLayerBuilder::max_keys), however many addresses there are. Keys that have their whole quota again are
 //! forgotten when their place is needed, without a difference to anyone and without anything to sweep. Only when
 //! hundreds of thousands of keys have requests to their name at the same time, those with the fewest start afresh.
 //! Nobody is ever refused because there are many others. Each policy has a table of its own: with tiers of /56 and /48,
@@ -85,8 +85,8 @@
 //! | Status | When |
 //! |---|---|
 //! | 429 | beyond the quota, or too many in progress; with `Retry-After` |
-//! | 503 | the store does not answer, and [`Fallback::Closed`] was agreed; with `Retry-After` |
-//! | 500 | no `ClientIp` in the request: a layer is missing, or in the wrong place. [`MissingKey`] says which |
+//! | 503 | the store does not answer, and [`StoreFallback::Closed`] was agreed; with `Retry-After` |
+//! | 500 | no `ClientIp` in the request: a layer is missing, or in the wrong place. [`MissingKeyError`] says which |
 //!
 //! Each with a [`RateLimitDecision`] in its extensions. Errors of the inner service pass through.
 //!
@@ -97,35 +97,37 @@
 #![deny(missing_docs)]
 
 mod body;
+mod builder;
+mod config;
 mod decision;
-mod fields;
 mod future;
+mod header_fields;
 mod in_flight;
 mod key;
+mod key_table;
 mod layer;
 mod limiter;
+mod original_uri;
 mod policies;
-mod question;
 mod quota;
 #[cfg(feature = "redis")]
 mod redis;
 mod service;
 mod store;
-mod table;
-mod target;
+mod store_check;
 mod time;
 
 pub use governor::clock;
 
-pub use self::body::RateLimitBody;
+pub use self::body::ResponseBody;
+pub use self::builder::{RateLimitLayerBuilder, RateLimitLayerError};
 pub use self::decision::RateLimitDecision;
-pub use self::fields::PolicyNameError;
 pub use self::future::ResponseFuture;
-pub use self::key::{ClientKey, MissingKey, RequestKey};
+pub use self::key::{ClientKey, MissingKeyError, RequestKey};
 pub use self::layer::RateLimitLayer;
+pub use self::original_uri::original_uri;
 pub use self::quota::{Quota, QuotaError};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStats, RedisStore, RedisUrlError};
 pub use self::service::RateLimitService;
-pub use self::store::{Charge, Fallback, Left, RateLimitStore, StoreError, StoreFuture};
-pub use self::target::original_uri;
+pub use self::store::{Charge, ChargeOutcome, RateLimitStore, StoreError, StoreFallback, StoreFuture};

@@ -1,4 +1,4 @@
-//! May this key have one more request?
+//! The limiter: one quota, and the use of it by each key.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -10,150 +10,142 @@ use governor::clock::Clock;
 use governor::middleware::StateInformationMiddleware;
 use http::HeaderMap;
 
-use crate::decision::{RateLimitDecision, SOON};
-use crate::fields::{Fields, PolicyName};
+use crate::decision::{DEFAULT_RETRY_AFTER, RateLimitDecision};
+use crate::header_fields::{HeaderFields, PolicyName};
+use crate::key_table::{Access, Fingerprint, KeyTable};
 use crate::quota::Quota;
-use crate::store::{Charge, Left, bytes_of};
-use crate::table::{Access, Fingerprint, Table};
+use crate::store::{Charge, ChargeOutcome, key_bytes};
 use crate::time::Time;
 
-/// One quota, and what is left of it for each key.
+/// A quota, and how much of it each key has used.
 pub(crate) struct Limiter {
-    plan: Plan,
-    fields: Fields,
+    config: LimiterConfig,
+    fields: HeaderFields,
     hasher: RandomState,
-    table: Table,
-    gcra: RateLimiter<Access, Table, Time, StateInformationMiddleware>,
+    table: KeyTable,
+    gcra: RateLimiter<Access, KeyTable, Time, StateInformationMiddleware>,
 }
 
-/// What a limiter is made of.
+/// The configuration of a [`Limiter`].
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct LimiterConfig {
     pub(crate) quota: Quota,
     pub(crate) name: PolicyName,
-    pub(crate) keys: usize,
+    pub(crate) max_keys: usize,
     pub(crate) time: Time,
-    /// The most that is added to how long a client is to wait.
+    /// The maximum of the random time that is added to a wait.
     pub(crate) jitter: Duration,
-    /// Whether to send `X-RateLimit-*`, too.
-    pub(crate) legacy: bool,
+    /// Whether to send the `X-RateLimit-*` fields.
+    pub(crate) legacy_fields: bool,
 }
 
 impl Limiter {
-    pub(crate) fn new(plan: Plan) -> Self {
-        let table = Table::new(plan.keys);
-        let gcra = RateLimiter::new(plan.quota.governor(), table.clone(), plan.time.clone());
-        Self { fields: Fields::new(plan.quota, &plan.name), hasher: RandomState::new(), table, gcra, plan }
-    }
-
-    /// Another one that is a little different, and counts from zero.
-    pub(crate) fn changed(&self, change: impl FnOnce(&mut Plan)) -> Self {
-        let mut plan = self.plan.clone();
-        change(&mut plan);
-        Self::new(plan)
-    }
-
-    pub(crate) fn plan(&self) -> &Plan {
-        &self.plan
+    pub(crate) fn new(config: LimiterConfig) -> Self {
+        let table = KeyTable::new(config.max_keys);
+        let gcra = RateLimiter::new(config.quota.governor(), table.clone(), config.time.clone());
+        Self { fields: HeaderFields::new(config.quota, &config.name), hasher: RandomState::new(), table, gcra, config }
     }
 
     pub(crate) fn burst(&self) -> u32 {
-        self.plan.quota.burst_size().get()
+        self.config.quota.burst_size().get()
     }
 
     pub(crate) fn fingerprint<K: Hash>(&self, key: &K) -> Fingerprint {
         Fingerprint::new(self.hasher.hash_one(key))
     }
 
-    /// What a [store](crate::RateLimitStore) is to count.
+    /// Returns the charge for a [store](crate::RateLimitStore).
     pub(crate) fn charge<K: Hash>(&self, key: &K, cost: NonZeroU32) -> Charge {
-        let quota = self.plan.quota;
-        Charge { policy: self.plan.name.text(), key: bytes_of(key), quota, cost: cost.min(quota.burst_size()) }
+        let quota = self.config.quota;
+        Charge { policy: self.config.name.text(), key: key_bytes(key), quota, cost: cost.min(quota.burst_size()) }
     }
 
-    /// What a [store](crate::RateLimitStore) says of a key.
-    pub(crate) fn decision(&self, key: Fingerprint, left: Left) -> RateLimitDecision {
-        match left {
-            Left::Remaining(remaining) => RateLimitDecision::Allowed { remaining },
-            Left::Nothing { retry_after } => self.denied(key, retry_after),
+    /// Converts the outcome from a [store](crate::RateLimitStore) into a decision.
+    pub(crate) fn decision(&self, key: Fingerprint, outcome: ChargeOutcome) -> RateLimitDecision {
+        match outcome {
+            ChargeOutcome::Allowed { remaining } => RateLimitDecision::Allowed { remaining },
+            ChargeOutcome::Rejected { retry_after } => self.rejection(key, retry_after),
         }
     }
 
-    fn denied(&self, key: Fingerprint, wait: Duration) -> RateLimitDecision {
-        RateLimitDecision::Denied { retry_after: wait.saturating_add(self.jitter(key, wait)) }
+    fn rejection(&self, key: Fingerprint, wait: Duration) -> RateLimitDecision {
+        RateLimitDecision::Rejected { retry_after: wait.saturating_add(self.jitter(key, wait)) }
     }
 
-    /// Counts a request of this cost, unless it is denied. What costs more than the burst costs all of it: a request
-    /// that could never pass would be told to come again for ever.
+    /// Decides about a request of this cost, and charges it to the key if it is allowed.
+    ///
+    /// A cost above the burst counts as the whole burst. The request would otherwise never be allowed, although its
+    /// client is told to retry.
     pub(crate) fn check(&self, key: Fingerprint, cost: NonZeroU32) -> RateLimitDecision {
-        let cost = cost.min(self.plan.quota.burst_size());
+        let cost = cost.min(self.config.quota.burst_size());
         let access = Access { key, step: self.step(cost) };
         let outcome = match cost {
             NonZeroU32::MIN => self.gcra.check_key(&access),
-            // Within the burst there is always capacity.
+            // The error cannot happen: the cost is at most the burst.
             _ => match self.gcra.check_key_n(&access, cost) {
                 Ok(outcome) => outcome,
-                Err(_) => return RateLimitDecision::Denied { retry_after: self.plan.quota.interval() },
+                Err(_) => return RateLimitDecision::Rejected { retry_after: self.config.quota.replenish_interval() },
             },
         };
         match outcome {
             Ok(state) => RateLimitDecision::Allowed { remaining: state.remaining_burst_capacity() },
-            Err(until) => self.denied(key, until.wait_time_from(self.gcra.clock().now())),
+            Err(until) => self.rejection(key, until.wait_time_from(self.gcra.clock().now())),
         }
     }
 
-    /// Takes back what [`check`](Self::check) counted.
-    pub(crate) fn give_back(&self, key: Fingerprint, cost: NonZeroU32) {
-        let cost = cost.min(self.plan.quota.burst_size());
-        self.table.give_back(Access { key, step: self.step(cost) });
+    /// Reverts a charge of [`check`](Self::check).
+    pub(crate) fn refund(&self, key: Fingerprint, cost: NonZeroU32) {
+        let cost = cost.min(self.config.quota.burst_size());
+        self.table.refund(Access { key, step: self.step(cost) });
     }
 
-    /// How far a request of this cost puts off the time at which a key has its whole quota again.
+    /// Returns how far a request of this cost delays the time at which the key has its whole quota again.
     fn step(&self, cost: NonZeroU32) -> u64 {
-        let interval = u64::try_from(self.plan.quota.interval().as_nanos()).unwrap_or(u64::MAX);
+        let interval = u64::try_from(self.config.quota.replenish_interval().as_nanos()).unwrap_or(u64::MAX);
         interval.saturating_mul(cost.get().into())
     }
 
-    /// So that clients that were refused together do not come back together. The secret seed makes it random.
+    /// Returns the random part of a wait. The hash is random to clients because its seed is secret.
     fn jitter(&self, key: Fingerprint, wait: Duration) -> Duration {
-        match u64::try_from(self.plan.jitter.as_nanos()).unwrap_or(u64::MAX) {
+        match u64::try_from(self.config.jitter.as_nanos()).unwrap_or(u64::MAX) {
             0 => Duration::ZERO,
-            most => Duration::from_nanos(self.hasher.hash_one((key, wait)) % most),
+            max => Duration::from_nanos(self.hasher.hash_one((key, wait)) % max),
         }
     }
 
-    /// Tells the client in the fields of before there was a draft: where there are several policies, only of the one
-    /// that decided.
-    pub(crate) fn tell_legacy(&self, decision: &RateLimitDecision, headers: &mut HeaderMap) {
-        if self.plan.legacy {
-            self.fields.legacy(self.plan.quota, decision, headers);
-        }
-    }
-
-    /// Tells the client when to come again, if it has to.
-    pub(crate) fn tell_retry_after(&self, decision: &RateLimitDecision, headers: &mut HeaderMap) {
-        if let RateLimitDecision::Denied { retry_after } = *decision {
-            self.fields.retry_after(retry_after, headers);
-        }
-    }
-
-    /// Tells the client.
-    pub(crate) fn tell(&self, decision: &RateLimitDecision, headers: &mut HeaderMap) {
+    /// Writes the fields that describe the decision to the client.
+    pub(crate) fn write_fields(&self, decision: &RateLimitDecision, headers: &mut HeaderMap) {
         match *decision {
-            RateLimitDecision::Allowed { remaining } => self.fields.allowed(remaining, headers),
-            RateLimitDecision::Denied { retry_after } => self.fields.denied(retry_after, headers),
-            RateLimitDecision::TooManyInFlight | RateLimitDecision::StoreUnavailable => {
-                self.fields.retry_after(SOON, headers);
+            RateLimitDecision::Allowed { remaining } => self.fields.write_allowed(remaining, headers),
+            RateLimitDecision::Rejected { retry_after } => self.fields.write_rejected(retry_after, headers),
+            RateLimitDecision::TooManyInFlight | RateLimitDecision::FailedClosed => {
+                self.fields.write_retry_after(DEFAULT_RETRY_AFTER, headers);
             }
-            RateLimitDecision::Shadowed { .. } | RateLimitDecision::Uncounted | RateLimitDecision::Unkeyed(_) => {}
+            RateLimitDecision::WouldReject { .. }
+            | RateLimitDecision::FailedOpen
+            | RateLimitDecision::MissingKey(_) => {}
+        }
+    }
+
+    /// Writes `Retry-After` if the request was rejected for its rate.
+    pub(crate) fn write_retry_after(&self, decision: &RateLimitDecision, headers: &mut HeaderMap) {
+        if let RateLimitDecision::Rejected { retry_after } = *decision {
+            self.fields.write_retry_after(retry_after, headers);
+        }
+    }
+
+    /// Writes the `X-RateLimit-*` fields, which can describe only one of several policies.
+    pub(crate) fn write_legacy_fields(&self, decision: &RateLimitDecision, headers: &mut HeaderMap) {
+        if self.config.legacy_fields {
+            self.fields.write_legacy(self.config.quota, decision, headers);
         }
     }
 }
 
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the seed of the hash.
-        f.debug_struct("Limiter").field("plan", &self.plan).finish_non_exhaustive()
+        // The seed of the hash stays secret.
+        f.debug_struct("Limiter").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
@@ -169,17 +161,20 @@ mod tests {
     use super::RateLimitDecision as Decision;
     use super::*;
 
-    fn limiter(quota: Quota, keys: usize) -> (Limiter, FakeRelativeClock) {
+    fn limiter(quota: Quota, max_keys: usize) -> (Limiter, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
-        let plan = Plan {
+        (Limiter::new(config(quota, max_keys, &clock)), clock)
+    }
+
+    fn config(quota: Quota, max_keys: usize, clock: &FakeRelativeClock) -> LimiterConfig {
+        LimiterConfig {
             quota,
             name: PolicyName::default(),
-            keys,
-            time: Time::given(clock.clone()),
+            max_keys,
+            time: Time::custom(clock.clone()),
             jitter: Duration::ZERO,
-            legacy: false,
-        };
-        (Limiter::new(plan), clock)
+            legacy_fields: false,
+        }
     }
 
     fn check(limiter: &Limiter, key: u128) -> Decision {
@@ -191,53 +186,53 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_then_the_rate() {
+    fn allows_a_burst_then_the_rate() {
         let (limiter, clock) = limiter(Quota::per_second(10).burst(3), 1);
         let allowed = |remaining| Decision::Allowed { remaining };
-        let denied = |millis| Decision::Denied { retry_after: Duration::from_millis(millis) };
-        for (advance, verdict) in [
+        let rejected = |millis| Decision::Rejected { retry_after: Duration::from_millis(millis) };
+        for (advance, decision) in [
             (0, allowed(2)),
             (0, allowed(1)),
             (0, allowed(0)),
-            (0, denied(100)),
-            (99, denied(1)),
+            (0, rejected(100)),
+            (99, rejected(1)),
             (1, allowed(0)),
-            (0, denied(100)),
+            (0, rejected(100)),
             (250, allowed(1)),
             (0, allowed(0)),
-            (0, denied(50)),
+            (0, rejected(50)),
             (1_000_000, allowed(2)),
         ] {
             clock.advance(Duration::from_millis(advance));
-            assert_eq!(check(&limiter, 1), verdict);
-            assert_eq!(check(&limiter, 2), verdict, "keys have quotas of their own");
+            assert_eq!(check(&limiter, 1), decision);
+            assert_eq!(check(&limiter, 2), decision, "another key has its own quota");
         }
     }
 
     #[test]
-    fn what_is_given_back_is_as_if_never_taken() {
+    fn refund_restores_the_quota() {
         let (limiter, clock) = limiter(Quota::per_second(10).burst(5), 1);
         let key = limiter.fingerprint(&1);
         let cost = |cost| NonZeroU32::new(cost).unwrap();
         let allowed = |remaining| Decision::Allowed { remaining };
         assert_eq!(limiter.check(key, cost(3)), allowed(2));
-        assert_eq!(limiter.check(key, cost(3)), Decision::Denied { retry_after: Duration::from_millis(100) });
-        limiter.give_back(key, cost(3));
+        assert_eq!(limiter.check(key, cost(3)), Decision::Rejected { retry_after: Duration::from_millis(100) });
+        limiter.refund(key, cost(3));
         assert_eq!(limiter.check(key, cost(4)), allowed(1));
         clock.advance(Duration::from_secs(1));
-        assert_eq!(limiter.check(key, cost(99)), allowed(0), "more than the burst is the burst");
-        limiter.give_back(key, cost(99));
+        assert_eq!(limiter.check(key, cost(99)), allowed(0), "a cost above the burst is the burst");
+        limiter.refund(key, cost(99));
         assert_eq!(limiter.check(key, cost(5)), allowed(0));
     }
 
     #[test]
-    fn a_jitter_makes_no_wait_shorter() {
-        let (limiter, _) = limiter(Quota::per_second(1), 1 << 10);
-        let limiter = limiter.changed(|plan| plan.jitter = Duration::from_secs(10));
+    fn jitter_lengthens_waits_by_different_times() {
+        let config = config(Quota::per_second(1), 1 << 10, &FakeRelativeClock::default());
+        let limiter = Limiter::new(LimiterConfig { jitter: Duration::from_secs(10), ..config });
         let mut waits = Vec::new();
         for key in 0..100 {
             check(&limiter, key);
-            let Decision::Denied { retry_after } = check(&limiter, key) else { panic!("it has had its one") };
+            let Decision::Rejected { retry_after } = check(&limiter, key) else { panic!("the quota is used up") };
             waits.push(retry_after.as_secs());
         }
         assert!(waits.iter().all(|seconds| (1..=11).contains(seconds)), "{waits:?}");
@@ -245,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_quotas_overflow_nothing() {
+    fn extreme_quotas_do_not_overflow() {
         for quota in [Quota::per_second(1).burst(u32::MAX), Quota::per_second(u32::MAX), Quota::per_hour(1)] {
             let (limiter, clock) = limiter(quota, 1);
             clock.advance(Duration::from_secs(100 * 366 * 24 * 3600));
@@ -255,26 +250,27 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_keys_takes_no_memory_and_no_quota_from_anyone() {
+    fn flood_of_keys_does_not_affect_other_clients() {
         let (limiter, clock) = limiter(Quota::per_second(10).burst(20), 4096);
         let (honest, greedy) = (u128::MAX, u128::MAX - 1);
-        let mut passed = 0;
-        // 300,000 sources at 100,000 requests per second: each is seen once, and is idle 100 ms later.
+        let mut allowed = 0;
+        // 300,000 sources at 100,000 requests per second. Each sends one request, and has its whole quota 100 ms later.
         for source in 0..300_000 {
             clock.advance(Duration::from_micros(10));
-            assert!(is_allowed(&limiter, source), "a new one among the many");
+            assert!(is_allowed(&limiter, source), "a new source is allowed");
             // 10 requests per second
             assert!(source % 10_000 != 0 || is_allowed(&limiter, honest));
             // 1,000 requests per second
-            passed += u32::from(source % 100 == 0 && is_allowed(&limiter, greedy));
+            allowed += u32::from(source % 100 == 0 && is_allowed(&limiter, greedy));
         }
-        // Its burst, and three seconds. The flood is more than the table holds: nothing is forgotten that matters.
-        assert!((20..=50).contains(&passed), "{passed}");
+        // The burst, plus the rate for three seconds: the greedy client is not forgotten, although the flood has more
+        // keys than the table holds.
+        assert!((20..=50).contains(&allowed), "{allowed}");
     }
 
     proptest! {
         #[test]
-        fn it_counts_as_governors_own_store_does(
+        fn decides_like_governors_own_store(
             requests in proptest::collection::vec((0..40u128, 0..300u64), 1..400),
             rate in 1..50u32,
             burst in 1..10u32,
@@ -287,7 +283,7 @@ mod tests {
                 clock.advance(Duration::from_millis(advance));
                 let expected = match theirs.check_key(&key) {
                     Ok(state) => Decision::Allowed { remaining: state.remaining_burst_capacity() },
-                    Err(until) => Decision::Denied { retry_after: until.wait_time_from(clock.now()) },
+                    Err(until) => Decision::Rejected { retry_after: until.wait_time_from(clock.now()) },
                 };
                 prop_assert_eq!(check(&ours, key), expected);
             }

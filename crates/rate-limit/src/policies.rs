@@ -1,4 +1,4 @@
-//! What a request is counted against: one policy, or several at once.
+//! The policies that a request is checked against.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -8,60 +8,57 @@ use http::request::Parts;
 
 use crate::decision::RateLimitDecision;
 use crate::in_flight::{InFlight, Permit};
-use crate::key::{MissingKey, RequestKey};
+use crate::key::{MissingKeyError, RequestKey};
+use crate::key_table::Fingerprint;
 use crate::limiter::Limiter;
-use crate::question::{Observe, Question, Shared};
 use crate::store::Charge;
-use crate::table::Fingerprint;
+use crate::store_check::{StoreCheck, StoreConfig};
 
-/// The policies of a layer, and whom they spare.
-#[derive(Clone)]
+/// The policies of a layer, and the options that apply to all of them.
 pub(crate) struct Policies<K> {
     pub(crate) key: K,
     pub(crate) limiter: Arc<Limiter>,
-    pub(crate) more: Vec<Policy>,
-    pub(crate) cost: Option<OfHead<u32>>,
-    pub(crate) exempt: Option<OfHead<bool>>,
+    pub(crate) further: Vec<Policy>,
+    pub(crate) cost: Option<HeadFn<u32>>,
+    pub(crate) exempt: Option<HeadFn<bool>>,
     pub(crate) in_flight: Option<Arc<InFlight>>,
-    /// Where quotas are kept, if not here.
-    pub(crate) shared: Option<Arc<Shared>>,
-    /// Of a store that there may be.
-    pub(crate) observe: Option<Observe>,
+    /// `None` if the quotas are in this process's memory.
+    pub(crate) store: Option<Arc<StoreConfig>>,
 }
 
-type OfHead<T> = Arc<dyn Fn(&Parts) -> T + Send + Sync>;
+/// A function of the request head.
+pub(crate) type HeadFn<T> = Arc<dyn Fn(&Parts) -> T + Send + Sync>;
 
-/// What a policy decided.
-pub(crate) type Said = (Arc<Limiter>, RateLimitDecision);
+/// A policy and its decision about the request.
+pub(crate) type PolicyDecision = (Arc<Limiter>, RateLimitDecision);
 
-/// A policy and the key that it counts.
-pub(crate) type Counted = (Arc<Limiter>, Fingerprint);
+/// A policy and the request's key under it.
+pub(crate) type PolicyKey = (Arc<Limiter>, Fingerprint);
 
-/// One of several, whose key is of any type.
-#[derive(Clone)]
+/// A policy beyond the first one. Its key type is erased.
 pub(crate) struct Policy {
-    pub(crate) key: Arc<dyn AnyKey>,
+    pub(crate) key: Arc<dyn DynKey>,
     pub(crate) limiter: Arc<Limiter>,
 }
 
-/// A [`RequestKey`] of any type.
-pub(crate) trait AnyKey: Send + Sync {
-    fn fingerprint(&self, head: &Parts, limiter: &Limiter) -> Result<Option<Fingerprint>, MissingKey>;
+/// A [`RequestKey`] whose key type is erased.
+pub(crate) trait DynKey: Send + Sync {
+    fn fingerprint(&self, head: &Parts, limiter: &Limiter) -> Result<Option<Fingerprint>, MissingKeyError>;
 
-    /// The same for a store, too.
+    /// Returns the fingerprint, and the charge for a store.
     fn charge(
         &self,
         head: &Parts,
         limiter: &Limiter,
         cost: NonZeroU32,
-    ) -> Result<Option<(Fingerprint, Charge)>, MissingKey>;
+    ) -> Result<Option<(Fingerprint, Charge)>, MissingKeyError>;
 }
 
-impl<K> AnyKey for K
+impl<K> DynKey for K
 where
     K: RequestKey + Send + Sync,
 {
-    fn fingerprint(&self, head: &Parts, limiter: &Limiter) -> Result<Option<Fingerprint>, MissingKey> {
+    fn fingerprint(&self, head: &Parts, limiter: &Limiter) -> Result<Option<Fingerprint>, MissingKeyError> {
         Ok(self.key(head)?.map(|key| limiter.fingerprint(&key)))
     }
 
@@ -70,155 +67,155 @@ where
         head: &Parts,
         limiter: &Limiter,
         cost: NonZeroU32,
-    ) -> Result<Option<(Fingerprint, Charge)>, MissingKey> {
+    ) -> Result<Option<(Fingerprint, Charge)>, MissingKeyError> {
         Ok(self.key(head)?.map(|key| (limiter.fingerprint(&key), limiter.charge(&key, cost))))
     }
 }
 
-/// What comes of a request.
-pub(crate) enum Checked {
-    /// It is not limited.
+/// The result of a check.
+pub(crate) enum Check {
+    /// The request is exempt, free or without a key.
     Unlimited,
     Decided(Verdict),
-    /// A store is to say.
-    Asked(Question),
+    /// The store decides.
+    Pending(StoreCheck),
 }
 
-/// What came of it.
+/// The decision about a request, with the data that the response needs.
 pub(crate) struct Verdict {
     pub(crate) decision: RateLimitDecision,
-    /// What each policy says, where there are several.
-    pub(crate) each: Option<Box<[Said]>>,
-    /// The one that decided.
+    /// The decision of each policy, if there are several.
+    pub(crate) each_policy: Option<Box<[PolicyDecision]>>,
+    /// The policy that made the decision.
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) permit: Option<Box<Permit>>,
 }
 
 impl Verdict {
     pub(crate) fn new(decision: RateLimitDecision, limiter: &Arc<Limiter>) -> Self {
-        Self { decision, each: None, limiter: Arc::clone(limiter), permit: None }
+        Self { decision, each_policy: None, limiter: Arc::clone(limiter), permit: None }
     }
 
-    /// The tightest of what the policies say; `None` if there is none.
-    pub(crate) fn of(each: Vec<Said>) -> Option<Self> {
-        let (limiter, decision) = each.iter().max_by_key(|(_, decision)| decision.tightness())?;
+    /// Combines the decisions of all policies: the most severe one holds. Returns `None` without any.
+    pub(crate) fn most_severe(decisions: Vec<PolicyDecision>) -> Option<Self> {
+        let (limiter, decision) = decisions.iter().max_by_key(|(_, decision)| decision.severity())?;
         let verdict = Self::new(*decision, limiter);
-        Some(Self { each: (each.len() > 1).then(|| each.into()), ..verdict })
+        Some(Self { each_policy: (decisions.len() > 1).then(|| decisions.into()), ..verdict })
     }
 }
 
 impl<K: RequestKey> Policies<K> {
-    /// Counts one request, unless a policy denies it.
-    pub(crate) fn check(&self, head: &Parts) -> Checked {
+    /// Checks a request, and charges it to its keys unless a policy rejects it.
+    pub(crate) fn check(&self, head: &Parts) -> Check {
         if self.exempt.as_ref().is_some_and(|exempt| exempt(head)) {
-            return Checked::Unlimited;
+            return Check::Unlimited;
         }
         let cost = match self.cost.as_ref().map(|cost| NonZeroU32::new(cost(head))) {
             None => NonZeroU32::MIN,
             Some(Some(cost)) => cost,
-            Some(None) => return Checked::Unlimited,
+            Some(None) => return Check::Unlimited,
         };
         let key = match self.key.key(head) {
             Ok(key) => key,
-            Err(missing) => return self.unkeyed(missing),
+            Err(error) => return self.missing_key(error),
         };
-        if !self.more.is_empty() || self.in_flight.is_some() || self.shared.is_some() {
-            return self.check_further(head, key, cost);
+        if !self.further.is_empty() || self.in_flight.is_some() || self.store.is_some() {
+            return self.check_slow_path(head, key, cost);
         }
         match key {
-            None => Checked::Unlimited,
+            None => Check::Unlimited,
             Some(key) => {
                 let decision = self.limiter.check(self.limiter.fingerprint(&key), cost);
-                Checked::Decided(Verdict::new(decision, &self.limiter))
+                Check::Decided(Verdict::new(decision, &self.limiter))
             }
         }
     }
 
-    /// Where one policy and this process are not all that there is.
-    fn check_further(&self, head: &Parts, key: Option<K::Key>, cost: NonZeroU32) -> Checked {
+    /// Checks a request against several policies, an in-flight limit or a store.
+    fn check_slow_path(&self, head: &Parts, key: Option<K::Key>, cost: NonZeroU32) -> Check {
         let permit = match (&self.in_flight, &key) {
-            (Some(in_flight), Some(key)) => match in_flight.enter(self.limiter.fingerprint(key)) {
+            (Some(in_flight), Some(key)) => match in_flight.acquire(self.limiter.fingerprint(key)) {
                 Some(permit) => Some(Box::new(permit)),
                 None => {
-                    return Checked::Decided(Verdict::new(RateLimitDecision::TooManyInFlight, &self.limiter));
+                    return Check::Decided(Verdict::new(RateLimitDecision::TooManyInFlight, &self.limiter));
                 }
             },
             _ => None,
         };
-        let checked = match &self.shared {
-            None => self.check_here(head, key, cost),
-            Some(shared) => self.ask(shared, head, key, cost),
+        let check = match &self.store {
+            None => self.check_in_memory(head, key, cost),
+            Some(store) => self.check_in_store(store, head, key, cost),
         };
-        match checked {
-            Ok(Checked::Decided(verdict)) => Checked::Decided(Verdict { permit, ..verdict }),
-            Ok(Checked::Asked(question)) => Checked::Asked(question.with(permit)),
-            Ok(Checked::Unlimited) => Checked::Unlimited,
-            Err(missing) => self.unkeyed(missing),
+        match check {
+            Ok(Check::Decided(verdict)) => Check::Decided(Verdict { permit, ..verdict }),
+            Ok(Check::Pending(check)) => Check::Pending(check.with_permit(permit)),
+            Ok(Check::Unlimited) => Check::Unlimited,
+            Err(error) => self.missing_key(error),
         }
     }
 
-    fn check_here(&self, head: &Parts, key: Option<K::Key>, cost: NonZeroU32) -> Result<Checked, MissingKey> {
-        let mut counted = Vec::with_capacity(1 + self.more.len());
-        counted.extend(key.map(|key| (Arc::clone(&self.limiter), self.limiter.fingerprint(&key))));
-        for Policy { key, limiter } in &self.more {
-            counted.extend(key.fingerprint(head, limiter)?.map(|key| (Arc::clone(limiter), key)));
+    fn check_in_memory(&self, head: &Parts, key: Option<K::Key>, cost: NonZeroU32) -> Result<Check, MissingKeyError> {
+        let mut keys = Vec::with_capacity(1 + self.further.len());
+        keys.extend(key.map(|key| (Arc::clone(&self.limiter), self.limiter.fingerprint(&key))));
+        for Policy { key, limiter } in &self.further {
+            keys.extend(key.fingerprint(head, limiter)?.map(|key| (Arc::clone(limiter), key)));
         }
-        Ok(check_all(counted, cost).map_or(Checked::Unlimited, Checked::Decided))
+        Ok(check_all(keys, cost).map_or(Check::Unlimited, Check::Decided))
     }
 
-    fn ask(
+    fn check_in_store(
         &self,
-        shared: &Arc<Shared>,
+        store: &Arc<StoreConfig>,
         head: &Parts,
         key: Option<K::Key>,
         cost: NonZeroU32,
-    ) -> Result<Checked, MissingKey> {
-        let mut counted = Vec::with_capacity(1 + self.more.len());
-        let mut charges = Vec::with_capacity(1 + self.more.len());
+    ) -> Result<Check, MissingKeyError> {
+        let mut keys = Vec::with_capacity(1 + self.further.len());
+        let mut charges = Vec::with_capacity(1 + self.further.len());
         if let Some(key) = key {
-            counted.push((Arc::clone(&self.limiter), self.limiter.fingerprint(&key)));
+            keys.push((Arc::clone(&self.limiter), self.limiter.fingerprint(&key)));
             charges.push(self.limiter.charge(&key, cost));
         }
-        for Policy { key, limiter } in &self.more {
+        for Policy { key, limiter } in &self.further {
             if let Some((key, charge)) = key.charge(head, limiter, cost)? {
-                counted.push((Arc::clone(limiter), key));
+                keys.push((Arc::clone(limiter), key));
                 charges.push(charge);
             }
         }
         Ok(match charges.is_empty() {
-            true => Checked::Unlimited,
-            false => Checked::Asked(Question::new(shared, &charges, counted, cost)),
+            true => Check::Unlimited,
+            false => Check::Pending(StoreCheck::new(store, &charges, keys, cost)),
         })
     }
 
-    fn unkeyed(&self, missing: MissingKey) -> Checked {
-        Checked::Decided(Verdict::new(RateLimitDecision::Unkeyed(missing), &self.limiter))
+    fn missing_key(&self, error: MissingKeyError) -> Check {
+        Check::Decided(Verdict::new(RateLimitDecision::MissingKey(error), &self.limiter))
     }
 }
 
-/// All of them have to let it in, and none is charged if one does not. `None` if there is none.
-pub(crate) fn check_all(counted: Vec<Counted>, cost: NonZeroU32) -> Option<Verdict> {
-    let mut decisions: Vec<_> = counted.iter().map(|(limiter, key)| limiter.check(*key, cost)).collect();
-    if decisions.iter().any(RateLimitDecision::refuses) {
-        for ((limiter, key), decision) in counted.iter().zip(&mut decisions) {
+/// Checks all keys, and charges all of them or none. Returns `None` without any key.
+pub(crate) fn check_all(keys: Vec<PolicyKey>, cost: NonZeroU32) -> Option<Verdict> {
+    let mut decisions: Vec<_> = keys.iter().map(|(limiter, key)| limiter.check(*key, cost)).collect();
+    if decisions.iter().any(RateLimitDecision::is_rejection) {
+        for ((limiter, key), decision) in keys.iter().zip(&mut decisions) {
             if let RateLimitDecision::Allowed { remaining } = decision {
-                limiter.give_back(*key, cost);
+                limiter.refund(*key, cost);
                 *remaining = remaining.saturating_add(cost.get()).min(limiter.burst());
             }
         }
     }
-    Verdict::of(counted.into_iter().map(|(limiter, _)| limiter).zip(decisions).collect())
+    Verdict::most_severe(keys.into_iter().map(|(limiter, _)| limiter).zip(decisions).collect())
 }
 
 impl<K: fmt::Debug> fmt::Debug for Policies<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limiters: Vec<_> =
-            std::iter::once(&self.limiter).chain(self.more.iter().map(|more| &more.limiter)).collect();
+            std::iter::once(&self.limiter).chain(self.further.iter().map(|policy| &policy.limiter)).collect();
         f.debug_struct("Policies")
             .field("key", &self.key)
             .field("limiters", &limiters)
             .field("in_flight", &self.in_flight)
-            .field("shared", &self.shared)
+            .field("store", &self.store)
             .finish_non_exhaustive()
     }
 }

@@ -1,12 +1,14 @@
-//! How many requests in how much time.
+//! Quotas: a rate and a burst.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// A rate, and how many requests may come at once.
+/// A rate limit: the sustained rate, and the burst of requests that may arrive at once.
 ///
-/// The bucket holds [`burst`](Self::burst) requests and fills evenly: `per_second(100)` gives one back
-/// every 10 ms, not a hundred at the turn of the second.
+/// The quota of a key works as a bucket of [`burst`](Self::burst) requests that refills evenly: `per_second(100)` adds one
+/// request every 10 ms rather than 100 at the start of each second.
+///
+/// # Examples
 ///
 /// ```
 /// use rproxy_rate_limit::Quota;
@@ -15,8 +17,10 @@ use std::time::Duration;
 /// # assert_eq!(API.burst_size().get(), 200);
 /// ```
 ///
-/// The constructors that take plain numbers panic on zero, in a constant when it is compiled. Numbers
-/// that come from outside go through [`Quota::new`] and [`Quota::try_burst`].
+/// # Panics
+///
+/// The constructors for literals panic if the number is zero; in a constant, that is a compile error. Use [`Quota::new`]
+/// and [`Quota::try_burst`] for numbers from configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Quota {
@@ -24,84 +28,98 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// So many requests per second, and as many at once.
+    /// Creates a quota of `requests` per second, with a burst of the same number.
     ///
     /// # Panics
     ///
-    /// If `requests` is zero.
+    /// Panics if `requests` is zero.
     pub const fn per_second(requests: u32) -> Self {
-        Self { inner: governor::Quota::per_second(not_zero(requests)) }
+        Self { inner: governor::Quota::per_second(non_zero(requests)) }
     }
 
-    /// So many requests per minute, and as many at once.
+    /// Creates a quota of `requests` per minute, with a burst of the same number.
     ///
     /// # Panics
     ///
-    /// If `requests` is zero.
+    /// Panics if `requests` is zero.
     pub const fn per_minute(requests: u32) -> Self {
-        Self { inner: governor::Quota::per_minute(not_zero(requests)) }
+        Self { inner: governor::Quota::per_minute(non_zero(requests)) }
     }
 
-    /// So many requests per hour, and as many at once.
+    /// Creates a quota of `requests` per hour, with a burst of the same number.
     ///
     /// # Panics
     ///
-    /// If `requests` is zero.
+    /// Panics if `requests` is zero.
     pub const fn per_hour(requests: u32) -> Self {
-        Self { inner: governor::Quota::per_hour(not_zero(requests)) }
+        Self { inner: governor::Quota::per_hour(non_zero(requests)) }
     }
 
-    /// So many requests per `period`, and as many at once.
+    /// Creates a quota of `requests` per `period`, with a burst of the same number.
     ///
     /// # Errors
     ///
-    /// If either is zero, or `period` is longer than a century.
+    /// Returns an error if `requests` or `period` is zero, or if `period` is longer than a century.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use rproxy_rate_limit::{Quota, QuotaError};
+    ///
+    /// let quota = Quota::new(30, Duration::from_secs(10))?;
+    /// assert_eq!(quota.burst_size().get(), 30);
+    /// assert_eq!(Quota::new(0, Duration::from_secs(10)), Err(QuotaError::ZeroRequests));
+    /// # Ok::<(), QuotaError>(())
+    /// ```
     pub fn new(requests: u32, period: Duration) -> Result<Self, QuotaError> {
-        let burst = NonZeroU32::new(requests).ok_or(QuotaError::NoRequests)?;
-        // A nanosecond is the finest step that there is.
+        let burst = NonZeroU32::new(requests).ok_or(QuotaError::ZeroRequests)?;
+        // The limiter counts whole nanoseconds, so a faster rate becomes one request per nanosecond.
         let interval = (period / requests).max(Duration::from_nanos(u64::from(!period.is_zero())));
-        let inner = governor::Quota::with_period(interval).ok_or(QuotaError::NoPeriod)?;
+        let inner = governor::Quota::with_period(interval).ok_or(QuotaError::ZeroPeriod)?;
         Self { inner }.with_burst(burst)
     }
 
-    /// So many requests at once; the rate stays.
+    /// Sets the number of requests that may arrive at once. The rate does not change.
     ///
     /// # Panics
     ///
-    /// If `requests` is zero, or so large that they would be given back in more than a century: more
-    /// than 876,000 at one per hour. At one per second and above, any number is fine.
+    /// Panics if `requests` is zero, or if the burst takes longer than a century to replenish. The latter cannot happen at
+    /// one request per second or more; at one per hour it happens above 876,000 requests.
     pub const fn burst(self, requests: u32) -> Self {
-        match self.with_burst(not_zero(requests)) {
+        match self.with_burst(non_zero(requests)) {
             Ok(quota) => quota,
-            Err(_) => panic!("the burst of a quota is given back in more than a century"),
+            Err(_) => panic!("the burst of a quota takes longer than a century to replenish"),
         }
     }
 
-    /// So many requests at once; the rate stays.
+    /// Sets the number of requests that may arrive at once, like [`burst`](Self::burst), for numbers from configuration.
     ///
     /// # Errors
     ///
-    /// Where [`burst`](Self::burst) panics.
+    /// Returns an error if `requests` is zero, or if the burst takes longer than a century to replenish.
     pub fn try_burst(self, requests: u32) -> Result<Self, QuotaError> {
-        self.with_burst(NonZeroU32::new(requests).ok_or(QuotaError::NoRequests)?)
+        self.with_burst(NonZeroU32::new(requests).ok_or(QuotaError::ZeroRequests)?)
     }
 
     const fn with_burst(self, requests: NonZeroU32) -> Result<Self, QuotaError> {
         let inner = self.inner.allow_burst(requests);
         // The limiter counts nanoseconds in 64 bits.
-        if inner.replenish_interval().as_nanos().saturating_mul(requests.get() as u128) > LONGEST.as_nanos() {
-            return Err(QuotaError::TooLong);
+        if inner.replenish_interval().as_nanos().saturating_mul(requests.get() as u128) > MAX_REPLENISH_TIME.as_nanos()
+        {
+            return Err(QuotaError::TooSlow);
         }
         Ok(Self { inner })
     }
 
-    /// How many requests may come at once.
+    /// Returns the number of requests that may arrive at once.
     pub const fn burst_size(&self) -> NonZeroU32 {
         self.inner.burst_size()
     }
 
-    /// The time in which one request is given back.
-    pub fn interval(&self) -> Duration {
+    /// Returns the time in which the quota regains one request.
+    pub fn replenish_interval(&self) -> Duration {
         self.inner.replenish_interval().max(Duration::from_nanos(1))
     }
 
@@ -110,28 +128,28 @@ impl Quota {
     }
 }
 
-/// A quota that is none.
+/// The error for numbers that do not make a [`Quota`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuotaError {
-    /// No request at all would pass.
-    #[error("a quota of no requests")]
-    NoRequests,
-    /// A rate in no time is no rate.
-    #[error("a quota in no time")]
-    NoPeriod,
-    /// The whole burst is given back in more than a century.
-    #[error("a quota that is given back in more than a century")]
-    TooLong,
+    /// The quota allows no requests.
+    #[error("a quota must allow at least one request")]
+    ZeroRequests,
+    /// The period of the quota is zero.
+    #[error("the period of a quota must not be zero")]
+    ZeroPeriod,
+    /// The burst takes longer than a century to replenish.
+    #[error("the burst of a quota takes longer than a century to replenish")]
+    TooSlow,
 }
 
-// Room for the largest burst at one per second: 136 years.
-const LONGEST: Duration = Duration::from_secs(1 << 32);
+// Enough for the largest burst at one request per second: 136 years.
+const MAX_REPLENISH_TIME: Duration = Duration::from_secs(1 << 32);
 
-const fn not_zero(requests: u32) -> NonZeroU32 {
+const fn non_zero(requests: u32) -> NonZeroU32 {
     match NonZeroU32::new(requests) {
         Some(requests) => requests,
-        None => panic!("a quota of no requests"),
+        None => panic!("a quota must allow at least one request"),
     }
 }
 
@@ -140,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_also_its_burst_until_told_otherwise() {
+    fn burst_defaults_to_the_rate() {
         for (quota, burst, interval) in [
             (Quota::per_second(100), 100, Duration::from_millis(10)),
             (Quota::per_second(100).burst(200), 200, Duration::from_millis(10)),
@@ -151,27 +169,27 @@ mod tests {
             (Quota::per_second(u32::MAX), u32::MAX, Duration::from_nanos(1)),
             (Quota::per_second(1).burst(u32::MAX), u32::MAX, Duration::from_secs(1)),
         ] {
-            assert_eq!((quota.burst_size().get(), quota.interval()), (burst, interval), "{quota:?}");
+            assert_eq!((quota.burst_size().get(), quota.replenish_interval()), (burst, interval), "{quota:?}");
         }
     }
 
     #[test]
-    fn numbers_that_make_no_quota_are_refused() {
+    fn rejects_zero_requests_zero_period_and_slow_bursts() {
         let second = Duration::from_secs(1);
         for (quota, error) in [
-            (Quota::new(0, second), QuotaError::NoRequests),
-            (Quota::new(1, Duration::ZERO), QuotaError::NoPeriod),
-            (Quota::new(1, Duration::MAX), QuotaError::TooLong),
-            (Quota::per_second(1).try_burst(0), QuotaError::NoRequests),
-            (Quota::per_hour(1).try_burst(u32::MAX), QuotaError::TooLong),
+            (Quota::new(0, second), QuotaError::ZeroRequests),
+            (Quota::new(1, Duration::ZERO), QuotaError::ZeroPeriod),
+            (Quota::new(1, Duration::MAX), QuotaError::TooSlow),
+            (Quota::per_second(1).try_burst(0), QuotaError::ZeroRequests),
+            (Quota::per_hour(1).try_burst(u32::MAX), QuotaError::TooSlow),
         ] {
             assert_eq!(quota, Err(error));
         }
     }
 
     #[test]
-    #[should_panic(expected = "a quota of no requests")]
-    fn zero_in_the_source_is_a_mistake_in_the_source() {
+    #[should_panic(expected = "a quota must allow at least one request")]
+    fn panics_on_a_literal_zero() {
         let _ = Quota::per_second(0);
     }
 }

@@ -1,4 +1,4 @@
-//! Where quotas are kept, if not in this process: so that several processes and machines share them.
+//! Stores: quotas that several processes share.
 
 use std::error::Error;
 use std::fmt;
@@ -10,63 +10,71 @@ use std::time::Duration;
 
 use crate::quota::Quota;
 
-/// Keeps what is left of each key's quota, where others can ask for it, too.
+/// A store of quotas that several processes share.
 ///
-/// Without one, a [`RateLimitLayer`](crate::RateLimitLayer) counts in the memory of its process: no store is faster, and
-/// none is needed by a single process. `RedisStore`, with the feature `redis`, is one for several.
+/// By default a [`RateLimitLayer`](crate::RateLimitLayer) counts in the memory of its process, which is faster than any
+/// store. `RedisStore`, with the feature `redis`, is a store in Redis or Valkey.
+///
+/// # Examples
 ///
 /// ```
 /// use std::collections::HashMap;
 /// use std::sync::Mutex;
 ///
-/// use rproxy_rate_limit::{Charge, Fallback, Left, Quota, RateLimitLayer, RateLimitStore, StoreError, StoreFuture};
+/// use rproxy_rate_limit::{
+///     Charge, ChargeOutcome, Quota, RateLimitLayer, RateLimitStore, StoreFallback, StoreFuture,
+/// };
 ///
-/// /// Never gives anything back.
+/// /// A store whose quotas never replenish.
 /// #[derive(Default)]
-/// struct Once {
-///     taken: Mutex<HashMap<(String, Vec<u8>), u32>>,
+/// struct OneTimeStore {
+///     used: Mutex<HashMap<(String, Vec<u8>), u32>>,
 /// }
 ///
-/// impl RateLimitStore for Once {
+/// impl RateLimitStore for OneTimeStore {
 ///     fn charge(&self, charges: &[Charge]) -> StoreFuture {
-///         let mut taken = self.taken.lock().unwrap();
-///         let left: Vec<_> = charges
+///         let mut used = self.used.lock().unwrap();
+///         let outcomes: Vec<_> = charges
 ///             .iter()
 ///             .map(|charge| {
 ///                 let key = (charge.policy().to_owned(), charge.key().to_owned());
-///                 let left = charge.quota().burst_size().get() - taken.get(&key).copied().unwrap_or(0);
-///                 match left.checked_sub(charge.cost().get()) {
-///                     Some(remaining) => Left::Remaining(remaining),
-///                     None => Left::Nothing { retry_after: std::time::Duration::from_secs(3600) },
+///                 let unused = charge.quota().burst_size().get() - used.get(&key).copied().unwrap_or(0);
+///                 match unused.checked_sub(charge.cost().get()) {
+///                     Some(remaining) => ChargeOutcome::Allowed { remaining },
+///                     None => ChargeOutcome::Rejected { retry_after: std::time::Duration::from_secs(3600) },
 ///                 }
 ///             })
 ///             .collect();
-///         // All of them or none.
-///         if left.iter().all(|left| matches!(left, Left::Remaining(_))) {
+///         // Charge all keys or none.
+///         if outcomes.iter().all(|outcome| matches!(outcome, ChargeOutcome::Allowed { .. })) {
 ///             for charge in charges {
-///                 *taken.entry((charge.policy().to_owned(), charge.key().to_owned())).or_default() += charge.cost().get();
+///                 *used.entry((charge.policy().to_owned(), charge.key().to_owned())).or_default() += charge.cost().get();
 ///             }
 ///         }
-///         Box::pin(async { Ok(left) })
+///         Box::pin(async { Ok(outcomes) })
 ///     }
 /// }
 ///
-/// let layer = RateLimitLayer::new(Quota::per_second(100)).store(Once::default(), Fallback::Local);
+/// let layer = RateLimitLayer::builder(Quota::per_second(100))
+///     .store(OneTimeStore::default(), StoreFallback::Local)
+///     .build()?;
 /// # let _ = layer;
+/// # Ok::<(), rproxy_rate_limit::RateLimitLayerError>(())
 /// ```
 pub trait RateLimitStore: Send + Sync + 'static {
-    /// Charges a request to all of these, in one step that no other request can come between; if one of them denies it,
-    /// to none. The answer has, for each charge and in their order, what is left.
+    /// Applies all charges of a request atomically, or none if one of them exceeds its quota.
     ///
-    /// The future is dropped when the client goes away, and is not held to any time: the store has to give up by
-    /// itself.
+    /// The outcomes are in the order of the charges, one for each.
+    ///
+    /// The layer drops the future when the client disconnects, but does not limit its time: the store must apply its own
+    /// timeout.
     fn charge(&self, charges: &[Charge]) -> StoreFuture;
 }
 
-/// The answer of a [`RateLimitStore`], on its way.
-pub type StoreFuture = Pin<Box<dyn Future<Output = Result<Vec<Left>, StoreError>> + Send>>;
+/// The future that [`RateLimitStore::charge`] returns.
+pub type StoreFuture = Pin<Box<dyn Future<Output = Result<Vec<ChargeOutcome>, StoreError>> + Send>>;
 
-/// One request of one key, to be counted under one policy.
+/// A charge for one request: the cost to subtract from the quota of one key under one policy.
 #[derive(Clone)]
 pub struct Charge {
     pub(crate) policy: Arc<str>,
@@ -76,31 +84,33 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// The [name](crate::RateLimitLayer::name) of the policy. Keys of different policies have nothing to do with each
-    /// other.
+    /// Returns the [name](crate::RateLimitLayerBuilder::name) of the policy.
+    ///
+    /// Equal keys of different policies are independent.
     pub fn policy(&self) -> &str {
         &self.policy
     }
 
-    /// The key, as bytes that are equal where keys are: what the key's [`Hash`] feeds to a hasher, numbers in little
-    /// endian. They are the same in every process of the same build. As long as the key is, so that a client may have
-    /// chosen the length.
+    /// Returns the key as bytes. Equal keys have equal bytes.
+    ///
+    /// The bytes are those that the key's [`Hash`] implementation writes to a hasher, with numbers in little endian. They
+    /// are the same in every process of the same build. The length is not limited: a client may choose it.
     pub fn key(&self) -> &[u8] {
         &self.key
     }
 
-    /// How many requests in how much time.
+    /// Returns the quota of the key.
     pub fn quota(&self) -> Quota {
         self.quota
     }
 
-    /// How many requests this one counts for: never more than the burst.
+    /// Returns the cost of the request, which is at most the burst of the quota.
     pub fn cost(&self) -> NonZeroU32 {
         self.cost
     }
 }
 
-/// Without the key: it may be somebody's token.
+/// Omits the key, which may be a token.
 impl fmt::Debug for Charge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Charge")
@@ -111,65 +121,68 @@ impl fmt::Debug for Charge {
     }
 }
 
-/// What is left of a key's quota.
+/// The outcome of a [`Charge`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
-    /// The request may pass, and so many more could follow at once.
-    Remaining(u32),
-    /// The request may not pass.
-    Nothing {
-        /// When it could.
+pub enum ChargeOutcome {
+    /// The key's quota allows the request.
+    Allowed {
+        /// The number of further requests that the key could send at once.
+        remaining: u32,
+    },
+    /// The request exceeds the key's quota.
+    Rejected {
+        /// The time until the quota allows such a request.
         retry_after: Duration,
     },
 }
 
-/// What becomes of requests when a [`RateLimitStore`] does not answer.
+/// The handling of requests that a [`RateLimitStore`] fails to charge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Fallback {
-    /// They are counted in this process alone, each of several processes giving the whole quota.
+pub enum StoreFallback {
+    /// Counts them in the memory of this process. Each process then grants the whole quota.
     #[default]
     Local,
-    /// They pass uncounted.
+    /// Forwards them without counting them.
     Open,
-    /// They are answered 503.
+    /// Rejects them with 503.
     Closed,
 }
 
-/// A [`RateLimitStore`] did not answer.
+/// The error of a [`RateLimitStore`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// It took too long.
-    #[error("no answer within {0:?}")]
+    /// The store did not respond in time.
+    #[error("no response within {0:?}")]
     TimedOut(Duration),
-    /// There is no connection, and nobody waits for one.
+    /// The store is not connected, so the request was not sent.
     #[error("not connected")]
     NotConnected,
-    /// It failed.
+    /// The store failed in another way.
     #[error(transparent)]
     Failed(Box<dyn Error + Send + Sync>),
 }
 
-/// The bytes that stand for a key.
-pub(crate) fn bytes_of<K: Hash>(key: &K) -> Box<[u8]> {
-    let mut written = Written(Vec::with_capacity(TYPICAL));
-    key.hash(&mut written);
-    written.0.into()
+/// Returns the bytes that the key's [`Hash`] implementation writes.
+pub(crate) fn key_bytes<K: Hash>(key: &K) -> Box<[u8]> {
+    let mut recorder = KeyRecorder(Vec::with_capacity(TYPICAL_KEY_LEN));
+    key.hash(&mut recorder);
+    recorder.0.into()
 }
 
-/// Keeps what it is fed.
-struct Written(Vec<u8>);
+/// A [`Hasher`] that records the bytes written to it.
+struct KeyRecorder(Vec<u8>);
 
 macro_rules! write_little_endian {
-    ($($name:ident: $number:ty as $portable:ty),*) => {
+    ($($name:ident: $number:ty as $width:ty),*) => {
         $(fn $name(&mut self, number: $number) {
-            self.0.extend_from_slice(&(number as $portable).to_le_bytes());
+            self.0.extend_from_slice(&(number as $width).to_le_bytes());
         })*
     };
 }
 
-impl Hasher for Written {
+impl Hasher for KeyRecorder {
     fn write(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
@@ -190,13 +203,13 @@ impl Hasher for Written {
     }
 
     fn finish(&self) -> u64 {
-        // Of use to none of the keys that there are: it is asked for by what hashes parts apart, such as a set.
+        // FNV-1a. Only key types that hash their parts separately, such as sets, call this.
         self.0.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
     }
 }
 
-// An IPv6 address: what it is, its length, and itself.
-const TYPICAL: usize = 32;
+// Enough for an IPv6 address: its discriminant, its length and its bytes.
+const TYPICAL_KEY_LEN: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -205,18 +218,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_equal_as_bytes_where_they_are_equal() {
-        let address = |text: &str| bytes_of(&text.parse::<IpAddr>().unwrap());
+    fn key_bytes_are_equal_exactly_if_keys_are() {
+        let address = |text: &str| key_bytes(&text.parse::<IpAddr>().unwrap());
         assert_eq!(address("2001:db8::1"), address("2001:db8:0::1"));
         let keys = [
             address("2001:db8::1"),
             address("2001:db8::2"),
             address("192.0.2.1"),
             address("::192.0.2.1"),
-            bytes_of(&"192.0.2.1"),
-            bytes_of(&("a", "bc")),
-            bytes_of(&("ab", "c")),
-            bytes_of(&http::HeaderValue::from_static("abc")),
+            key_bytes(&"192.0.2.1"),
+            key_bytes(&("a", "bc")),
+            key_bytes(&("ab", "c")),
+            key_bytes(&http::HeaderValue::from_static("abc")),
         ];
         for (place, key) in keys.iter().enumerate() {
             assert!(keys.iter().skip(place + 1).all(|other| other != key), "{key:?}");
@@ -224,18 +237,18 @@ mod tests {
     }
 
     #[test]
-    fn an_address_takes_few_bytes() {
+    fn address_fits_the_typical_key_length() {
         for address in ["192.0.2.1", "2001:db8::1"] {
-            let key = bytes_of(&address.parse::<IpAddr>().unwrap());
-            assert!(key.len() <= TYPICAL, "{}", key.len());
+            let key = key_bytes(&address.parse::<IpAddr>().unwrap());
+            assert!(key.len() <= TYPICAL_KEY_LEN, "{}", key.len());
         }
     }
 
     #[test]
-    fn a_charge_does_not_show_its_key() {
+    fn charge_debug_output_omits_the_key() {
         let charge = Charge {
             policy: "default".into(),
-            key: bytes_of(&"secret-token"),
+            key: key_bytes(&"secret-token"),
             quota: Quota::per_second(1),
             cost: NonZeroU32::MIN,
         };

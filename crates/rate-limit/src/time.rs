@@ -1,4 +1,4 @@
-//! What time it is.
+//! The clock: the system's, or one that the program supplies.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use governor::clock::{Clock, DefaultClock, Reference};
 use governor::nanos::Nanos;
 
-/// The time since some fixed point.
+/// A clock that counts from the moment it was created.
 #[derive(Clone)]
 pub(crate) enum Time {
     System { clock: DefaultClock, start: <DefaultClock as Clock>::Instant },
-    Given(Arc<dyn Fn() -> Nanos + Send + Sync>),
+    Custom(Arc<dyn Fn() -> Nanos + Send + Sync>),
 }
 
 impl Time {
@@ -19,12 +19,12 @@ impl Time {
         Self::System { start: clock.now(), clock }
     }
 
-    pub(crate) fn given<C>(clock: C) -> Self
+    pub(crate) fn custom<C>(clock: C) -> Self
     where
         C: Clock + Send + Sync + 'static,
     {
         let start = clock.now();
-        Self::Given(Arc::new(move || clock.now().duration_since(start)))
+        Self::Custom(Arc::new(move || clock.now().duration_since(start)))
     }
 }
 
@@ -34,7 +34,7 @@ impl Clock for Time {
     fn now(&self) -> Nanos {
         match self {
             Self::System { clock, start } => clock.now().duration_since(*start),
-            Self::Given(now) => now(),
+            Self::Custom(now) => now(),
         }
     }
 }
@@ -43,7 +43,7 @@ impl fmt::Debug for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::System { .. } => "System",
-            Self::Given(_) => "Given",
+            Self::Custom(_) => "Custom",
         })
     }
 }

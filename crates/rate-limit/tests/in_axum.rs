@@ -14,29 +14,30 @@ use rproxy_rate_limit::{Quota, RateLimitLayer};
 use tower::{ServiceBuilder, ServiceExt};
 
 fn app() -> Router {
-    let limit = RateLimitLayer::new(Quota::per_second(1).burst(2)).clock(FakeRelativeClock::default());
+    let limit =
+        RateLimitLayer::builder(Quota::per_second(1).burst(2)).clock(FakeRelativeClock::default()).build().unwrap();
     Router::new()
         .route("/", get(async || "served"))
         .layer(ServiceBuilder::new().layer(ClientIpLayer::new(TrustedProxies::none())).layer(limit))
 }
 
 #[tokio::test]
-async fn a_router_is_limited_per_client() {
+async fn limits_a_router_per_client() {
     let app = app();
-    let ask = async |peer: &str| {
+    let get_status = async |peer: &str| {
         let request = Request::get("/").extension(PeerAddr(peer.parse().unwrap())).body(Body::empty()).unwrap();
         app.clone().oneshot(request).await.unwrap().status()
     };
     for _ in 0..2 {
-        assert_eq!(ask("192.0.2.1:1").await, StatusCode::OK);
+        assert_eq!(get_status("192.0.2.1:1").await, StatusCode::OK);
     }
-    assert_eq!(ask("192.0.2.1:2").await, StatusCode::TOO_MANY_REQUESTS);
-    assert_eq!(ask("192.0.2.2:1").await, StatusCode::OK);
+    assert_eq!(get_status("192.0.2.1:2").await, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(get_status("192.0.2.2:1").await, StatusCode::OK);
 }
 
 #[tokio::test]
-async fn a_router_that_knows_its_clients_otherwise_needs_no_other_layer() {
-    let limit = RateLimitLayer::new(Quota::per_second(1)).clock(FakeRelativeClock::default());
+async fn works_with_client_ip_from_other_middleware() {
+    let limit = RateLimitLayer::builder(Quota::per_second(1)).clock(FakeRelativeClock::default()).build().unwrap();
     let app = Router::new().route("/", get(async || "served")).layer(limit).layer(axum::middleware::map_request(
         async |mut request: Request<Body>| {
             let ConnectInfo(peer) = *request.extensions().get::<ConnectInfo<SocketAddr>>().unwrap();
@@ -44,11 +45,11 @@ async fn a_router_that_knows_its_clients_otherwise_needs_no_other_layer() {
             request
         },
     ));
-    let ask = async || {
+    let get_status = async || {
         let peer = ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 1)));
         let request = Request::get("/").extension(peer).body(Body::empty()).unwrap();
         app.clone().oneshot(request).await.unwrap().status()
     };
-    assert_eq!(ask().await, StatusCode::OK);
-    assert_eq!(ask().await, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(get_status().await, StatusCode::OK);
+    assert_eq!(get_status().await, StatusCode::TOO_MANY_REQUESTS);
 }

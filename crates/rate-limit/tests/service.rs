@@ -1,4 +1,4 @@
-//! What a client and the inner service see.
+//! The layer as the client and the inner service see it.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -14,22 +14,33 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use rproxy_client_ip::ClientIp;
 use rproxy_rate_limit::clock::FakeRelativeClock;
-use rproxy_rate_limit::{ClientKey, Quota, RateLimitDecision, RateLimitLayer, RequestKey};
+use rproxy_rate_limit::{
+    ClientKey, Quota, RateLimitDecision, RateLimitLayer, RateLimitLayerBuilder, RateLimitLayerError, RequestKey,
+};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 const QUOTA: Quota = Quota::per_second(10).burst(2);
 
-struct Answer {
+struct TestResponse {
     status: StatusCode,
     headers: HeaderMap,
     decision: Option<RateLimitDecision>,
     body: String,
 }
 
-impl Answer {
+impl TestResponse {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
+}
+
+/// A builder whose clock stands still.
+fn builder(quota: Quota) -> RateLimitLayerBuilder {
+    RateLimitLayer::builder(quota).clock(FakeRelativeClock::default())
+}
+
+fn layer(quota: Quota) -> RateLimitLayer {
+    builder(quota).build().unwrap()
 }
 
 async fn hello(_: Request<()>) -> Result<Response<String>, Infallible> {
@@ -40,9 +51,9 @@ fn from(client: &str) -> Request<()> {
     Request::get("/").extension(ClientIp(client.parse::<IpAddr>().unwrap())).body(()).unwrap()
 }
 
-async fn send<K: RequestKey>(layer: &RateLimitLayer<K>, request: Request<()>) -> Answer {
+async fn send<K: RequestKey>(layer: &RateLimitLayer<K>, request: Request<()>) -> TestResponse {
     let (head, body) = layer.layer(service_fn(hello)).oneshot(request).await.unwrap().into_parts();
-    Answer {
+    TestResponse {
         status: head.status,
         headers: head.headers,
         decision: head.extensions.get().copied(),
@@ -51,25 +62,25 @@ async fn send<K: RequestKey>(layer: &RateLimitLayer<K>, request: Request<()>) ->
 }
 
 #[tokio::test]
-async fn a_client_over_its_quota_gets_429_and_retry_after() {
+async fn rejects_client_over_quota_with_429_and_retry_after() {
     let clock = FakeRelativeClock::default();
-    let layer = RateLimitLayer::new(QUOTA).clock(clock.clone());
+    let layer = RateLimitLayer::builder(QUOTA).clock(clock.clone()).build().unwrap();
     for remaining in [1, 0] {
-        let answer = send(&layer, from("192.0.2.1")).await;
-        assert_eq!((answer.status, &*answer.body), (StatusCode::OK, "hello"));
-        assert_eq!(answer.header("ratelimit-policy"), Some("\"default\";q=2;w=1"));
-        assert_eq!(answer.header("ratelimit"), Some(&*format!("\"default\";r={remaining};t=1")));
-        assert_eq!(answer.header("retry-after"), None);
-        assert_eq!(answer.decision, Some(RateLimitDecision::Allowed { remaining }));
+        let response = send(&layer, from("192.0.2.1")).await;
+        assert_eq!((response.status, &*response.body), (StatusCode::OK, "hello"));
+        assert_eq!(response.header("ratelimit-policy"), Some("\"default\";q=2;w=1"));
+        assert_eq!(response.header("ratelimit"), Some(&*format!("\"default\";r={remaining};t=1")));
+        assert_eq!(response.header("retry-after"), None);
+        assert_eq!(response.decision, Some(RateLimitDecision::Allowed { remaining }));
     }
 
-    let answer = send(&layer, from("192.0.2.1")).await;
-    assert_eq!((answer.status, &*answer.body), (StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n"));
-    assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
-    assert_eq!(answer.header("ratelimit-policy"), Some("\"default\";q=2;w=1"));
-    assert_eq!(answer.header("ratelimit"), Some("\"default\";r=0;t=1"));
-    assert_eq!(answer.header("retry-after"), Some("1"));
-    assert_eq!(answer.decision, Some(RateLimitDecision::Denied { retry_after: Duration::from_millis(100) }));
+    let response = send(&layer, from("192.0.2.1")).await;
+    assert_eq!((response.status, &*response.body), (StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n"));
+    assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(response.header("ratelimit-policy"), Some("\"default\";q=2;w=1"));
+    assert_eq!(response.header("ratelimit"), Some("\"default\";r=0;t=1"));
+    assert_eq!(response.header("retry-after"), Some("1"));
+    assert_eq!(response.decision, Some(RateLimitDecision::Rejected { retry_after: Duration::from_millis(100) }));
 
     assert_eq!(send(&layer, from("192.0.2.2")).await.status, StatusCode::OK);
     clock.advance(Duration::from_millis(100));
@@ -77,30 +88,29 @@ async fn a_client_over_its_quota_gets_429_and_retry_after() {
 }
 
 #[tokio::test]
-async fn who_waits_for_retry_after_is_let_in() {
+async fn allows_client_that_waited_for_retry_after() {
     for quota in [Quota::per_second(7), Quota::per_minute(7), Quota::per_hour(7)] {
         let clock = FakeRelativeClock::default();
-        let layer = RateLimitLayer::new(quota).clock(clock.clone());
+        let layer = RateLimitLayer::builder(quota).clock(clock.clone()).build().unwrap();
         for _ in 0..3 {
-            let refused = loop {
-                let answer = send(&layer, from("192.0.2.1")).await;
-                if answer.status == StatusCode::TOO_MANY_REQUESTS {
-                    break answer;
+            let rejected = loop {
+                let response = send(&layer, from("192.0.2.1")).await;
+                if response.status == StatusCode::TOO_MANY_REQUESTS {
+                    break response;
                 }
             };
-            clock.advance(Duration::from_secs(refused.header("retry-after").unwrap().parse().unwrap()));
+            clock.advance(Duration::from_secs(rejected.header("retry-after").unwrap().parse().unwrap()));
             assert_eq!(send(&layer, from("192.0.2.1")).await.status, StatusCode::OK, "{quota:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_refused_request_does_not_reach_the_inner_service() {
+async fn rejected_request_does_not_reach_the_inner_service() {
     let calls = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&calls);
-    let layer = RateLimitLayer::new(QUOTA).clock(FakeRelativeClock::default());
-    let mut service = layer.layer(service_fn(move |request: Request<()>| {
-        counted.fetch_add(1, Ordering::Relaxed);
+    let counter = Arc::clone(&calls);
+    let mut service = layer(QUOTA).layer(service_fn(move |request: Request<()>| {
+        counter.fetch_add(1, Ordering::Relaxed);
         hello(request)
     }));
     for _ in 0..5 {
@@ -110,10 +120,9 @@ async fn a_refused_request_does_not_reach_the_inner_service() {
 }
 
 #[tokio::test]
-async fn ipv6_clients_are_counted_by_prefix() {
-    let layer = RateLimitLayer::new(QUOTA).clock(FakeRelativeClock::default());
-    let wide = layer.clone().clock(FakeRelativeClock::default()).key(ClientKey::default().ipv6_prefix(48));
-    for (layer, another) in [(layer, "2001:db8:0:1::1"), (wide, "2001:db8:1::1")] {
+async fn counts_ipv6_clients_by_prefix() {
+    let wide = builder(QUOTA).key(ClientKey::default().ipv6_prefix(48)).build().unwrap();
+    for (layer, another) in [(layer(QUOTA), "2001:db8:0:1::1"), (wide, "2001:db8:1::1")] {
         for client in ["2001:db8::1", "2001:db8::2"] {
             assert_eq!(send(&layer, from(client)).await.status, StatusCode::OK);
         }
@@ -123,53 +132,51 @@ async fn ipv6_clients_are_counted_by_prefix() {
 }
 
 #[tokio::test]
-async fn a_closure_says_who_is_counted_and_who_is_not() {
-    let layer = RateLimitLayer::new(QUOTA)
-        .clock(FakeRelativeClock::default())
-        .key(|head: &Parts| head.headers.get("x-api-key").cloned());
-    let with = |key: &str| Request::get("/").header("x-api-key", key).body(()).unwrap();
+async fn closure_key_limits_only_requests_with_a_key() {
+    let layer = builder(QUOTA).key(|head: &Parts| head.headers.get("x-api-key").cloned()).build().unwrap();
+    let with_key = |key: &str| Request::get("/").header("x-api-key", key).body(()).unwrap();
     for _ in 0..2 {
-        assert_eq!(send(&layer, with("a")).await.status, StatusCode::OK);
+        assert_eq!(send(&layer, with_key("a")).await.status, StatusCode::OK);
     }
-    assert_eq!(send(&layer, with("a")).await.status, StatusCode::TOO_MANY_REQUESTS);
-    assert_eq!(send(&layer, with("b")).await.status, StatusCode::OK);
+    assert_eq!(send(&layer, with_key("a")).await.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(send(&layer, with_key("b")).await.status, StatusCode::OK);
     for _ in 0..5 {
-        let answer = send(&layer, Request::new(())).await;
-        assert_eq!((answer.status, answer.decision), (StatusCode::OK, None));
-        assert_eq!((answer.header("ratelimit"), answer.header("ratelimit-policy")), (None, None));
+        let response = send(&layer, Request::new(())).await;
+        assert_eq!((response.status, response.decision), (StatusCode::OK, None));
+        assert_eq!((response.header("ratelimit"), response.header("ratelimit-policy")), (None, None));
     }
 }
 
 #[tokio::test]
-async fn a_shadow_lets_everything_pass_and_tells_only_the_program() {
-    let layer = RateLimitLayer::new(QUOTA).clock(FakeRelativeClock::default()).shadow(true);
-    let shadowed = RateLimitDecision::Shadowed { retry_after: Duration::from_millis(100) };
+async fn shadow_mode_forwards_everything_and_records_the_decision() {
+    let layer = builder(QUOTA).shadow(true).build().unwrap();
+    let would_reject = RateLimitDecision::WouldReject { retry_after: Duration::from_millis(100) };
     let allowed = |remaining| RateLimitDecision::Allowed { remaining };
-    for decision in [allowed(1), allowed(0), shadowed, shadowed] {
-        let answer = send(&layer, from("192.0.2.1")).await;
-        assert_eq!((answer.status, &*answer.body, answer.decision), (StatusCode::OK, "hello", Some(decision)));
+    for decision in [allowed(1), allowed(0), would_reject, would_reject] {
+        let response = send(&layer, from("192.0.2.1")).await;
+        assert_eq!((response.status, &*response.body, response.decision), (StatusCode::OK, "hello", Some(decision)));
         for name in ["ratelimit", "ratelimit-policy", "retry-after"] {
-            assert_eq!(answer.header(name), None);
+            assert_eq!(response.header(name), None);
         }
     }
-    let unkeyed = send(&layer, Request::new(())).await;
-    assert_eq!(unkeyed.status, StatusCode::OK);
-    assert!(matches!(unkeyed.decision, Some(RateLimitDecision::Unkeyed(_))));
+    let response = send(&layer, Request::new(())).await;
+    assert_eq!(response.status, StatusCode::OK);
+    assert!(matches!(response.decision, Some(RateLimitDecision::MissingKey(_))));
 }
 
 #[tokio::test]
-async fn without_a_client_address_it_is_an_error_that_names_the_missing_piece() {
-    let answer = send(&RateLimitLayer::new(QUOTA), Request::new(())).await;
-    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
-    assert!(!answer.body.contains("rproxy"), "{}", answer.body);
-    let Some(RateLimitDecision::Unkeyed(missing)) = answer.decision else { panic!("{:?}", answer.decision) };
-    assert!(missing.to_string().contains("ClientIpLayer"), "{missing}");
+async fn missing_client_ip_is_a_500_whose_decision_names_the_layer() {
+    let response = send(&RateLimitLayer::new(QUOTA), Request::new(())).await;
+    assert_eq!(response.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert!(!response.body.contains("rproxy"), "{}", response.body);
+    let Some(RateLimitDecision::MissingKey(error)) = response.decision else { panic!("{:?}", response.decision) };
+    assert!(error.to_string().contains("ClientIpLayer"), "{error}");
 }
 
 #[tokio::test]
-async fn clones_count_together() {
-    let layer = RateLimitLayer::new(QUOTA).clock(FakeRelativeClock::default());
+async fn clones_share_their_counts() {
+    let layer = layer(QUOTA);
     let mut last = StatusCode::OK;
     for layer in [layer.clone(), layer.clone(), layer] {
         last = send(&layer, from("192.0.2.1")).await.status;
@@ -178,38 +185,36 @@ async fn clones_count_together() {
 }
 
 #[tokio::test]
-async fn several_limits_are_told_beside_each_other_and_the_tightest_wins() {
+async fn stacked_layers_add_their_fields_to_each_other() {
     let clock = FakeRelativeClock::default();
-    let service = RateLimitLayer::new(Quota::per_hour(3)).clock(clock.clone()).name("hourly").unwrap().layer(
-        RateLimitLayer::new(QUOTA).clock(clock.clone()).name("burst").unwrap().layer(service_fn(
-            async |_: Request<()>| {
-                let own = Response::builder().header("ratelimit", "\"app\";r=7");
-                Ok::<_, Infallible>(own.body(String::new()).unwrap())
-            },
-        )),
-    );
+    let named = |quota, name| RateLimitLayer::builder(quota).clock(clock.clone()).name(name).build().unwrap();
+    let app = service_fn(async |_: Request<()>| {
+        let response = Response::builder().header("ratelimit", "\"app\";r=7");
+        Ok::<_, Infallible>(response.body(String::new()).unwrap())
+    });
+    let service = named(Quota::per_hour(3), "hourly").layer(named(QUOTA, "burst").layer(app));
     let response = service.clone().oneshot(from("192.0.2.1")).await.unwrap();
     let lines: Vec<_> = response.headers().get_all("ratelimit").iter().collect();
     assert_eq!(lines, ["\"app\";r=7", "\"burst\";r=1;t=1", "\"hourly\";r=2;t=2400"]);
 
-    let mut answers = Vec::new();
+    let mut statuses = Vec::new();
     for _ in 0..3 {
         let response = service.clone().oneshot(from("192.0.2.1")).await.unwrap();
-        answers.push((response.status().as_u16(), response.headers().get("retry-after").cloned()));
+        statuses.push((response.status().as_u16(), response.headers().get("retry-after").cloned()));
     }
-    // The inner one refuses first; what it refuses has been counted by the outer one.
-    assert_eq!(answers, [(200, None), (429, Some(1.into())), (429, Some(1200.into()))]);
+    // The inner layer rejects first. The outer layer has counted the rejected request.
+    assert_eq!(statuses, [(200, None), (429, Some(1.into())), (429, Some(1200.into()))]);
 }
 
 #[tokio::test]
-async fn an_inner_error_passes_through() {
+async fn returns_errors_of_the_inner_service() {
     let service = RateLimitLayer::new(QUOTA)
-        .layer(service_fn(async |_: Request<()>| Err::<Response<String>, _>("the inner one failed")));
-    assert_eq!(service.oneshot(from("192.0.2.1")).await.err(), Some("the inner one failed"));
+        .layer(service_fn(async |_: Request<()>| Err::<Response<String>, _>("inner service failed")));
+    assert_eq!(service.oneshot(from("192.0.2.1")).await.err(), Some("inner service failed"));
 }
 
 #[tokio::test]
-async fn it_is_ready_when_the_inner_service_is() {
+async fn is_ready_when_the_inner_service_is() {
     let (mock, mut handle) = tower_test::mock::pair::<Request<()>, Response<String>>();
     let mut service = tower_test::mock::Spawn::new(RateLimitLayer::new(QUOTA).layer(mock));
     handle.allow(0);
@@ -219,81 +224,83 @@ async fn it_is_ready_when_the_inner_service_is() {
 }
 
 #[test]
-fn a_layer_says_what_it_is_without_its_seed() {
-    let layer = RateLimitLayer::new(QUOTA).max_keys(1000).name("api").unwrap();
+fn layer_debug_output_omits_the_hash_seed() {
+    let layer = RateLimitLayer::builder(QUOTA).max_keys(1000).name("api").build().unwrap();
     let text = format!("{layer:?}");
     assert!(text.contains("api") && text.contains("1000") && !text.contains("RandomState"), "{text}");
 }
 
 #[tokio::test]
-async fn of_several_policies_the_tightest_wins_and_none_is_charged_for_what_another_denies() {
+async fn charges_no_policy_if_one_of_them_rejects() {
     let clock = FakeRelativeClock::default();
-    let layer = RateLimitLayer::new(Quota::per_second(1).burst(2))
+    let layer = RateLimitLayer::builder(Quota::per_second(1).burst(2))
         .policy("48", Quota::per_minute(6).burst(3), ClientKey::default().ipv6_prefix(48))
-        .unwrap()
-        .clock(clock.clone());
-    let limits = |answer: &Answer| -> Vec<String> {
-        answer.headers.get_all("ratelimit").iter().map(|line| line.to_str().unwrap().to_owned()).collect()
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let limits = |response: &TestResponse| -> Vec<String> {
+        response.headers.get_all("ratelimit").iter().map(|line| line.to_str().unwrap().to_owned()).collect()
     };
 
     let first = send(&layer, from("2001:db8::1")).await;
     assert_eq!(limits(&first), ["\"default\";r=1;t=1", "\"48\";r=2;t=20"]);
     assert_eq!(first.decision, Some(RateLimitDecision::Allowed { remaining: 1 }));
     send(&layer, from("2001:db8::1")).await;
-    // The /64 is at its end, and the /48 has one left: it is not charged.
+    // The /64 has no requests left. The /48 has one, and keeps it.
     for _ in 0..5 {
-        let denied = send(&layer, from("2001:db8::1")).await;
-        assert_eq!((denied.status, denied.header("retry-after")), (StatusCode::TOO_MANY_REQUESTS, Some("1")));
-        assert_eq!(limits(&denied), ["\"default\";r=0;t=1", "\"48\";r=1;t=10"]);
+        let rejected = send(&layer, from("2001:db8::1")).await;
+        assert_eq!((rejected.status, rejected.header("retry-after")), (StatusCode::TOO_MANY_REQUESTS, Some("1")));
+        assert_eq!(limits(&rejected), ["\"default\";r=0;t=1", "\"48\";r=1;t=10"]);
     }
-    // Its last one goes to another /64.
+    // Another /64 uses the last request of the /48.
     assert_eq!(send(&layer, from("2001:db8:0:1::1")).await.status, StatusCode::OK);
-    // Now both deny the first, and the longer wait is told; the other /64 is not charged for what the /48 denies.
-    let denied = send(&layer, from("2001:db8::1")).await;
-    assert_eq!(denied.header("retry-after"), Some("10"));
-    assert_eq!(denied.decision, Some(RateLimitDecision::Denied { retry_after: Duration::from_secs(10) }));
+    // Now both policies reject the first /64, and the longer wait is sent. The other /64 is not charged for requests that
+    // the /48 rejects.
+    let rejected = send(&layer, from("2001:db8::1")).await;
+    assert_eq!(rejected.header("retry-after"), Some("10"));
+    assert_eq!(rejected.decision, Some(RateLimitDecision::Rejected { retry_after: Duration::from_secs(10) }));
     for _ in 0..5 {
-        let denied = send(&layer, from("2001:db8:0:1::1")).await;
-        assert_eq!(limits(&denied), ["\"default\";r=1;t=1", "\"48\";r=0;t=10"]);
+        let rejected = send(&layer, from("2001:db8:0:1::1")).await;
+        assert_eq!(limits(&rejected), ["\"default\";r=1;t=1", "\"48\";r=0;t=10"]);
     }
-    // Another /48 has nothing to do with it.
+    // Another /48 is not affected.
     assert_eq!(send(&layer, from("2001:db8:1::1")).await.status, StatusCode::OK);
     clock.advance(Duration::from_secs(10));
     assert_eq!(send(&layer, from("2001:db8::1")).await.status, StatusCode::OK);
 }
 
 #[tokio::test]
-async fn requests_cost_what_they_are_said_to() {
-    let layer = RateLimitLayer::new(Quota::per_second(10).burst(10))
-        .clock(FakeRelativeClock::default())
-        .cost(|head: &Parts| head.headers.get("x-cost").map_or(1, |cost| cost.to_str().unwrap().parse().unwrap()));
-    let costing = |cost: &'static str| {
+async fn charges_the_cost_of_a_request() {
+    let cost = |head: &Parts| head.headers.get("x-cost").map_or(1, |cost| cost.to_str().unwrap().parse().unwrap());
+    let layer = builder(Quota::per_second(10).burst(10)).cost(cost).build().unwrap();
+    let with_cost = |cost: &'static str| {
         let mut request = from("192.0.2.1");
         request.headers_mut().insert("x-cost", http::HeaderValue::from_static(cost));
         request
     };
     let remaining = |remaining| Some(RateLimitDecision::Allowed { remaining });
     for (cost, decision) in [("4", remaining(6)), ("0", None), ("5", remaining(1)), ("1", remaining(0))] {
-        assert_eq!(send(&layer, costing(cost)).await.decision, decision, "{cost}");
+        assert_eq!(send(&layer, with_cost(cost)).await.decision, decision, "{cost}");
     }
-    assert_eq!(send(&layer, costing("1000")).await.decision, denied_for(1000));
-    assert_eq!(send(&layer, costing("3")).await.decision, denied_for(300));
+    assert_eq!(send(&layer, with_cost("1000")).await.decision, rejected_for(1000));
+    assert_eq!(send(&layer, with_cost("3")).await.decision, rejected_for(300));
 }
 
-fn denied_for(millis: u64) -> Option<RateLimitDecision> {
-    Some(RateLimitDecision::Denied { retry_after: Duration::from_millis(millis) })
+fn rejected_for(millis: u64) -> Option<RateLimitDecision> {
+    Some(RateLimitDecision::Rejected { retry_after: Duration::from_millis(millis) })
 }
 
 #[tokio::test]
-async fn who_is_exempt_is_not_counted() {
-    let layer = RateLimitLayer::new(QUOTA).clock(FakeRelativeClock::default()).exempt(|head: &Parts| {
+async fn exempt_requests_are_not_counted() {
+    let exempt = |head: &Parts| {
         head.uri.path() == "/healthz" || head.extensions.get() == Some(&ClientIp("192.0.2.9".parse().unwrap()))
-    });
+    };
+    let layer = builder(QUOTA).exempt(exempt).build().unwrap();
     for _ in 0..5 {
-        let answer = send(&layer, from("192.0.2.9")).await;
-        assert_eq!((answer.status, answer.decision, answer.header("ratelimit")), (StatusCode::OK, None, None));
+        let response = send(&layer, from("192.0.2.9")).await;
+        assert_eq!((response.status, response.decision, response.header("ratelimit")), (StatusCode::OK, None, None));
         let healthz = Request::get("/healthz").body(()).unwrap();
-        assert_eq!(send(&layer, healthz).await.status, StatusCode::OK, "nor is anybody looked for");
+        assert_eq!(send(&layer, healthz).await.status, StatusCode::OK, "an exempt request needs no key");
     }
     for status in [StatusCode::OK, StatusCode::OK, StatusCode::TOO_MANY_REQUESTS] {
         assert_eq!(send(&layer, from("192.0.2.1")).await.status, status);
@@ -301,93 +308,115 @@ async fn who_is_exempt_is_not_counted() {
 }
 
 #[tokio::test]
-async fn older_fields_are_sent_on_request() {
-    let layer = RateLimitLayer::new(Quota::per_minute(6).burst(2)).clock(FakeRelativeClock::default());
+async fn legacy_fields_are_sent_if_enabled() {
+    let builder = builder(Quota::per_minute(6).burst(2));
+    let layer = builder.clone().build().unwrap();
     assert_eq!(send(&layer, from("192.0.2.1")).await.header("x-ratelimit-limit"), None);
-    let layer = layer.legacy_fields(true);
+    let layer = builder.legacy_fields(true).build().unwrap();
     for (remaining, reset) in [("1", "10"), ("0", "20"), ("0", "10")] {
-        let answer = send(&layer, from("192.0.2.1")).await;
-        let fields = ["limit", "remaining", "reset"].map(|field| answer.header(&format!("x-ratelimit-{field}")));
+        let response = send(&layer, from("192.0.2.1")).await;
+        let fields = ["limit", "remaining", "reset"].map(|field| response.header(&format!("x-ratelimit-{field}")));
         assert_eq!(fields, [Some("2"), Some(remaining), Some(reset)]);
-        assert!(answer.header("ratelimit").is_some());
+        assert!(response.header("ratelimit").is_some());
     }
 }
 
 #[tokio::test]
-async fn tiers_of_networks_hold_whoever_has_many_addresses() {
-    let layer = RateLimitLayer::new(Quota::per_hour(1).burst(2))
+async fn ipv6_tiers_limit_clients_with_many_addresses() {
+    let layer = RateLimitLayer::builder(Quota::per_hour(1).burst(2))
         .ipv6_tier(56, Quota::per_hour(1).burst(3))
-        .ipv6_tier(48, Quota::per_hour(1).burst(5));
-    let mut passed = Vec::new();
-    // Three /56 of four /64 each, two requests from each of these.
+        .ipv6_tier(48, Quota::per_hour(1).burst(5))
+        .build()
+        .unwrap();
+    let mut allowed = Vec::new();
+    // Two requests from each of four /64 in each of three /56.
     for network in 0..3 {
         for subnet in 0..4 {
             for _ in 0..2 {
                 let client = format!("2001:db8:0:{:x}::1", network * 256 + subnet);
                 if send(&layer, from(&client)).await.status == StatusCode::OK {
-                    passed.push((network, subnet));
+                    allowed.push((network, subnet));
                 }
             }
         }
     }
-    assert_eq!(passed, [(0, 0), (0, 0), (0, 1), (1, 0), (1, 0)]);
+    assert_eq!(allowed, [(0, 0), (0, 0), (0, 1), (1, 0), (1, 0)]);
     assert_eq!(send(&layer, from("2001:db8:1::1")).await.status, StatusCode::OK, "another /48");
-    // IPv4 knows no tiers: its clients are told of one policy, and held to it alone.
+    // Tiers do not apply to IPv4 clients: they get the fields of one policy only.
     for client in 0..20 {
-        let answer = send(&layer, from(&format!("192.0.2.{client}"))).await;
-        let lines: Vec<_> = answer.headers.get_all("ratelimit").iter().collect();
-        assert_eq!(answer.status, StatusCode::OK);
+        let response = send(&layer, from(&format!("192.0.2.{client}"))).await;
+        let lines: Vec<_> = response.headers.get_all("ratelimit").iter().collect();
+        assert_eq!(response.status, StatusCode::OK);
         assert_eq!(lines, ["\"default\";r=1;t=3600"]);
     }
-    let answer = send(&layer, from("2001:db8:2::1")).await;
-    let lines: Vec<_> = answer.headers.get_all("ratelimit-policy").iter().collect();
+    let response = send(&layer, from("2001:db8:2::1")).await;
+    let lines: Vec<_> = response.headers.get_all("ratelimit-policy").iter().collect();
     assert_eq!(lines, ["\"default\";q=2;w=7200", "\"ipv6/56\";q=3;w=10800", "\"ipv6/48\";q=5;w=18000"]);
 }
 
 #[tokio::test]
-async fn a_client_has_so_many_requests_in_progress_until_their_bodies_have_ended() {
-    let layer = RateLimitLayer::new(Quota::per_second(1000)).max_in_flight(2);
+async fn limits_requests_in_flight_until_their_bodies_end() {
+    let builder = RateLimitLayer::builder(Quota::per_second(1000));
+    let layer = builder.clone().max_in_flight(2).build().unwrap();
     let service = layer.layer(service_fn(async |_: Request<()>| {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"hello"))))
     }));
-    let ask = async |client: &str| service.clone().oneshot(from(client)).await.unwrap();
-    let (first, mut second) = (ask("192.0.2.1").await, ask("192.0.2.1").await);
-    let third = ask("192.0.2.1").await;
+    let get = async |client: &str| service.clone().oneshot(from(client)).await.unwrap();
+    let (first, mut second) = (get("192.0.2.1").await, get("192.0.2.1").await);
+    let third = get("192.0.2.1").await;
     assert_eq!(third.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(third.headers()["retry-after"], "1");
     assert_eq!(third.extensions().get(), Some(&RateLimitDecision::TooManyInFlight));
-    assert_eq!(third.headers().get("ratelimit"), None, "it is not counted");
-    assert_eq!(ask("192.0.2.2").await.status(), StatusCode::OK, "others have their own");
-    // Dropped unread.
+    assert_eq!(third.headers().get("ratelimit"), None, "the quota is not charged");
+    assert_eq!(get("192.0.2.2").await.status(), StatusCode::OK, "another client is not affected");
+    // A dropped body ends its request.
     drop(first);
-    let fourth = ask("192.0.2.1").await;
+    let fourth = get("192.0.2.1").await;
     assert_eq!(fourth.status(), StatusCode::OK);
-    assert_eq!(ask("192.0.2.1").await.status(), StatusCode::TOO_MANY_REQUESTS);
-    // Read to its end, though not dropped.
+    assert_eq!(get("192.0.2.1").await.status(), StatusCode::TOO_MANY_REQUESTS);
+    // So does a body that was read to its end.
     while let Some(frame) = second.frame().await {
         frame.unwrap();
     }
-    assert_eq!(ask("192.0.2.1").await.status(), StatusCode::OK);
+    assert_eq!(get("192.0.2.1").await.status(), StatusCode::OK);
     drop((second, fourth));
-    let shadow = layer.clone().shadow(true).max_in_flight(0);
-    let answer = send(&shadow, from("192.0.2.1")).await;
-    let shadowed = Some(RateLimitDecision::Shadowed { retry_after: Duration::from_secs(1) });
-    assert_eq!((answer.status, answer.decision), (StatusCode::OK, shadowed));
+    let shadow = builder.shadow(true).max_in_flight(0).build().unwrap();
+    let response = send(&shadow, from("192.0.2.1")).await;
+    let would_reject = Some(RateLimitDecision::WouldReject { retry_after: Duration::from_secs(1) });
+    assert_eq!((response.status, response.decision), (StatusCode::OK, would_reject));
 }
 
 #[tokio::test]
-async fn a_request_that_is_refused_or_given_up_is_not_in_progress() {
-    let layer = RateLimitLayer::new(Quota::per_hour(1).burst(3)).max_in_flight(1);
-    // Its client goes away before there is an answer.
+async fn rejected_and_cancelled_requests_are_not_in_flight() {
+    let layer = RateLimitLayer::builder(Quota::per_hour(1).burst(3)).max_in_flight(1).build().unwrap();
+    // The client disconnects before the response.
     let never = service_fn(|_: Request<()>| std::future::pending::<Result<Response<String>, Infallible>>());
-    let asked = tokio::time::timeout(Duration::from_millis(1), layer.layer(never).oneshot(from("192.0.2.1"))).await;
-    assert!(asked.is_err());
+    let result = tokio::time::timeout(Duration::from_millis(1), layer.layer(never).oneshot(from("192.0.2.1"))).await;
+    assert!(result.is_err());
     for status in [200, 200, 429, 429] {
-        // The last ones are beyond the quota, not too many at once.
-        let answer = send(&layer, from("192.0.2.1")).await;
+        // The last two are rejected for the quota, not for requests in flight.
+        let response = send(&layer, from("192.0.2.1")).await;
         assert_eq!(
-            (answer.status.as_u16(), answer.decision == Some(RateLimitDecision::TooManyInFlight)),
+            (response.status.as_u16(), response.decision == Some(RateLimitDecision::TooManyInFlight)),
             (status, false)
         );
+    }
+}
+
+#[test]
+fn build_rejects_bad_and_duplicate_policy_names() {
+    let tier = Quota::per_second(1);
+    let invalid = |name: &str| RateLimitLayerError::InvalidName { name: name.to_owned() };
+    let duplicate = |name: &str| RateLimitLayerError::DuplicateName { name: name.to_owned() };
+    for (builder, error) in [
+        (builder(QUOTA).name("a\"b"), invalid("a\"b")),
+        (builder(QUOTA).policy("", tier, |_: &Parts| Some(())), invalid("")),
+        (builder(QUOTA).name("").name("good").name("b\\ad"), invalid("")),
+        (builder(QUOTA).policy("default", tier, |_: &Parts| Some(())), duplicate("default")),
+        (builder(QUOTA).ipv6_tier(48, tier).ipv6_tier(48, tier), duplicate("ipv6/48")),
+        (builder(QUOTA).ipv6_tier(48, tier).name("ipv6/48"), duplicate("ipv6/48")),
+        (builder(QUOTA).ipv6_tier(129, tier), RateLimitLayerError::PrefixTooLong { prefix: 129 }),
+    ] {
+        assert_eq!(builder.build().err(), Some(error));
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-use rproxy_rate_limit::{Fallback, RedisStore};
+use rproxy_rate_limit::{RedisStore, StoreFallback};
 
 use super::choice::Secret;
 use super::value::{ParseError, ipv6_prefix, presentable, rate};
@@ -131,11 +131,11 @@ pub enum RateLimitFallback {
 }
 
 impl RateLimitFallback {
-    pub(crate) fn to_fallback(self) -> Fallback {
+    pub(crate) fn to_fallback(self) -> StoreFallback {
         match self {
-            Self::Local => Fallback::Local,
-            Self::Open => Fallback::Open,
-            Self::Closed => Fallback::Closed,
+            Self::Local => StoreFallback::Local,
+            Self::Open => StoreFallback::Open,
+            Self::Closed => StoreFallback::Closed,
         }
     }
 }

@@ -53,11 +53,11 @@ impl ErrorReason {
             return Some(Self::Request(*reason));
         }
         match extensions.get::<RateLimitDecision>() {
-            Some(RateLimitDecision::Denied { .. } | RateLimitDecision::TooManyInFlight) => {
+            Some(RateLimitDecision::Rejected { .. } | RateLimitDecision::TooManyInFlight) => {
                 return Some(Self::RateLimited);
             }
-            Some(RateLimitDecision::StoreUnavailable) => return Some(Self::LimiterUnavailable),
-            Some(RateLimitDecision::Unkeyed(_)) => return Some(Self::Unkeyed),
+            Some(RateLimitDecision::FailedClosed) => return Some(Self::LimiterUnavailable),
+            Some(RateLimitDecision::MissingKey(_)) => return Some(Self::Unkeyed),
             _ => {}
         }
         if let Some(PathFilterDecision::Blocked { .. }) = extensions.get() {
@@ -210,13 +210,13 @@ mod tests {
         assert_eq!(ErrorReason::of(&blocked), Some(ErrorReason::BlockedPath));
 
         let mut limited = response(429);
-        limited.extensions_mut().insert(RateLimitDecision::Denied { retry_after: Duration::from_secs(1) });
+        limited.extensions_mut().insert(RateLimitDecision::Rejected { retry_after: Duration::from_secs(1) });
         assert_eq!(ErrorReason::of(&limited), Some(ErrorReason::RateLimited));
 
         limited.extensions_mut().insert(RateLimitDecision::TooManyInFlight);
         assert_eq!(ErrorReason::of(&limited), Some(ErrorReason::RateLimited));
         let mut unknown = response(503);
-        unknown.extensions_mut().insert(RateLimitDecision::StoreUnavailable);
+        unknown.extensions_mut().insert(RateLimitDecision::FailedClosed);
         assert_eq!(ErrorReason::of(&unknown), Some(ErrorReason::LimiterUnavailable));
 
         let mut request = response(400);

@@ -224,7 +224,7 @@ async fn a_rejected_grpc_call_is_recorded_with_its_http_status() {
         let mut response = Response::new(Full::new(Bytes::from_static(b"Too Many Requests")));
         *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
         let retry_after = std::time::Duration::from_secs(1);
-        response.extensions_mut().insert(RateLimitDecision::Denied { retry_after });
+        response.extensions_mut().insert(RateLimitDecision::Rejected { retry_after });
         std::future::ready(Ok::<_, Infallible>(response))
     }));
     let call = Request::post("/a.B/C").header("content-type", "application/grpc").body(()).unwrap();

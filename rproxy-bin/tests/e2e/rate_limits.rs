@@ -222,7 +222,7 @@ fn processes_share_a_store_and_go_on_without_it_as_they_are_told() {
         assert!(metrics.contains(name), "{name} in {metrics}");
     }
 
-    server.revive();
+    server.restart();
     let deadline = Instant::now() + Duration::from_secs(20);
     while request(closed.address, &from("192.0.2.3", "/")).status == 503 {
         assert!(Instant::now() < deadline);

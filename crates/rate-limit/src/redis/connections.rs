@@ -1,4 +1,4 @@
-//! A connection for each thread, given up in time and opened again.
+//! One connection per thread, with timeouts and reconnection.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,10 +10,10 @@ use ::redis::{AsyncConnectionConfig, Client, RedisResult, cmd};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::script::{Evaluation, left};
-use crate::store::{Left, StoreError};
+use super::script::{ScriptCall, outcomes};
+use crate::store::{ChargeOutcome, StoreError};
 
-/// The connections with one server.
+/// The connections to one server.
 pub(super) struct Connections {
     client: Client,
     slots: Box<[Slot]>,
@@ -23,148 +23,148 @@ pub(super) struct Connections {
 #[derive(Default)]
 struct Slot {
     state: Mutex<State>,
-    /// Requests in a row that were left without an answer.
-    unanswered: AtomicU32,
+    /// The number of requests in a row that timed out.
+    timeouts: AtomicU32,
 }
 
 #[derive(Default)]
 enum State {
-    /// Nobody has asked for it yet.
+    /// No request has needed the connection yet.
     #[default]
     Unused,
-    /// For the first time: it is worth while to wait until the sender is gone.
+    /// The first attempt is running. Requests wait until the sender is dropped.
     Connecting(watch::Receiver<()>),
     Up {
         connection: MultiplexedConnection,
-        number: u64,
+        id: u64,
     },
-    /// Somebody is trying.
+    /// A task tries to reconnect. Requests do not wait.
     Down,
 }
 
 #[derive(Default)]
 struct Counters {
-    answered: AtomicU64,
+    succeeded: AtomicU64,
     timed_out: AtomicU64,
     not_connected: AtomicU64,
     failed: AtomicU64,
-    connected: AtomicU64,
+    connections_opened: AtomicU64,
 }
 
-/// What a [`RedisStore`](crate::RedisStore) has done so far.
+/// Counters of the requests and connections of a [`RedisStore`](crate::RedisStore).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisStats {
-    /// Requests that were answered.
-    pub answered: u64,
-    /// Requests that were not answered in time.
+    /// The number of requests that the server responded to.
+    pub succeeded: u64,
+    /// The number of requests that timed out.
     pub timed_out: u64,
-    /// Requests that were not sent, as there was no connection.
+    /// The number of requests that were not sent because there was no connection.
     pub not_connected: u64,
-    /// Requests that failed otherwise.
+    /// The number of requests that failed for another reason.
     pub failed: u64,
-    /// Connections that were opened.
-    pub connected: u64,
-    /// Connections that are open now.
-    pub connections: u64,
+    /// The number of connections opened so far.
+    pub connections_opened: u64,
+    /// The number of connections that are open now.
+    pub open_connections: u64,
 }
 
 impl Connections {
     pub(super) fn new(client: Client) -> Self {
-        let slots = available_parallelism().map_or(1, usize::from).min(MOST_CONNECTIONS);
+        let slots = available_parallelism().map_or(1, usize::from).min(MAX_CONNECTIONS);
         Self { client, slots: (0..slots).map(|_| Slot::default()).collect(), counters: Counters::default() }
     }
 
-    /// Runs the script, within `time`.
-    pub(super) async fn evaluate(
+    /// Runs the script, and counts the result.
+    pub(super) async fn run(
         self: &Arc<Self>,
-        evaluation: &Evaluation,
-        time: Duration,
-    ) -> Result<Vec<Left>, StoreError> {
-        let answer = self.evaluate_uncounted(evaluation, time).await;
-        let counter = match &answer {
-            Ok(_) => &self.counters.answered,
+        call: &ScriptCall,
+        time_limit: Duration,
+    ) -> Result<Vec<ChargeOutcome>, StoreError> {
+        let result = self.try_run(call, time_limit).await;
+        let counter = match &result {
+            Ok(_) => &self.counters.succeeded,
             Err(StoreError::TimedOut(_)) => &self.counters.timed_out,
             Err(StoreError::NotConnected) => &self.counters.not_connected,
             Err(StoreError::Failed(_)) => &self.counters.failed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        answer
+        result
     }
 
-    async fn evaluate_uncounted(
+    async fn try_run(
         self: &Arc<Self>,
-        evaluation: &Evaluation,
-        time: Duration,
-    ) -> Result<Vec<Left>, StoreError> {
-        let deadline = Instant::now() + time;
-        let timed_out = |_| StoreError::TimedOut(time);
-        let place = place() % self.slots.len();
-        let (mut connection, number) = timeout_at(deadline, self.connection(place)).await.map_err(timed_out)??;
-        let answer = match timeout_at(deadline, evaluation.run(&mut connection)).await {
-            Ok(answer) => answer,
+        call: &ScriptCall,
+        time_limit: Duration,
+    ) -> Result<Vec<ChargeOutcome>, StoreError> {
+        let deadline = Instant::now() + time_limit;
+        let timed_out = |_| StoreError::TimedOut(time_limit);
+        let slot = thread_number() % self.slots.len();
+        let (mut connection, id) = timeout_at(deadline, self.connection(slot)).await.map_err(timed_out)??;
+        let result = match timeout_at(deadline, call.run(&mut connection)).await {
+            Ok(result) => result,
             Err(elapsed) => {
-                // Once may be chance.
-                if self.slots[place].unanswered.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_UNANSWERED {
-                    self.give_up(place, number);
+                // A single timeout does not mean that the connection is broken.
+                if self.slots[slot].timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_TIMEOUTS {
+                    self.reconnect(slot, id);
                 }
                 return Err(timed_out(elapsed));
             }
         };
-        // Read first: who shares the connection need not write to the same line.
-        if self.slots[place].unanswered.load(Ordering::Relaxed) > 0 {
-            self.slots[place].unanswered.store(0, Ordering::Relaxed);
+        // Read before the write, which would take the cache line from threads that share the connection.
+        if self.slots[slot].timeouts.load(Ordering::Relaxed) > 0 {
+            self.slots[slot].timeouts.store(0, Ordering::Relaxed);
         }
-        match answer {
-            Ok(answer) => left(&answer),
+        match result {
+            Ok(reply) => outcomes(&reply),
             Err(error) => {
-                // Otherwise the server is there, and says no.
+                // After other errors the connection still works: the server rejected the command.
                 if error.is_io_error() || error.is_unrecoverable_error() {
-                    self.give_up(place, number);
+                    self.reconnect(slot, id);
                 }
                 Err(StoreError::Failed(error.into()))
             }
         }
     }
 
-    /// The connection of this thread, and its number.
-    async fn connection(self: &Arc<Self>, place: usize) -> Result<(MultiplexedConnection, u64), StoreError> {
-        let mut first = {
-            let mut state = self.state(place);
+    /// Returns the connection of a slot, and its ID. Waits for the first attempt to connect.
+    async fn connection(self: &Arc<Self>, slot: usize) -> Result<(MultiplexedConnection, u64), StoreError> {
+        let mut first_attempt = {
+            let mut state = self.state(slot);
             match &*state {
-                State::Up { connection, number } => return Ok((connection.clone(), *number)),
+                State::Up { connection, id } => return Ok((connection.clone(), *id)),
                 State::Down => return Err(StoreError::NotConnected),
-                State::Connecting(first) => first.clone(),
+                State::Connecting(first_attempt) => first_attempt.clone(),
                 State::Unused => {
-                    let (sender, first) = watch::channel(());
-                    *state = State::Connecting(first.clone());
-                    self.connect(place, Some(sender));
-                    first
+                    let (sender, first_attempt) = watch::channel(());
+                    *state = State::Connecting(first_attempt.clone());
+                    self.connect(slot, Some(sender));
+                    first_attempt
                 }
             }
         };
-        // An error, once the attempt is over.
-        let _ = first.changed().await;
-        match &*self.state(place) {
-            State::Up { connection, number } => Ok((connection.clone(), *number)),
+        // Returns an error when the attempt ends, because that drops the sender.
+        let _ = first_attempt.changed().await;
+        match &*self.state(slot) {
+            State::Up { connection, id } => Ok((connection.clone(), *id)),
             _ => Err(StoreError::NotConnected),
         }
     }
 
-    /// Gives up a connection, unless there is another one by now.
-    fn give_up(self: &Arc<Self>, place: usize, number: u64) {
-        let mut state = self.state(place);
-        if matches!(*state, State::Up { number: present, .. } if present == number) {
+    /// Replaces the connection with this ID, unless it has been replaced already.
+    fn reconnect(self: &Arc<Self>, slot: usize, id: u64) {
+        let mut state = self.state(slot);
+        if matches!(*state, State::Up { id: current, .. } if current == id) {
             *state = State::Down;
             drop(state);
-            self.connect(place, None);
+            self.connect(slot, None);
         }
     }
 
-    /// Connects until it succeeds; `first` is dropped when the first attempt is over.
-    fn connect(self: &Arc<Self>, place: usize, first: Option<watch::Sender<()>>) {
-        let attempts = Attempts { connections: Arc::downgrade(self), place };
-        tokio::spawn(attempts.make(first));
+    /// Spawns a task that connects. `first_attempt` is dropped when the first attempt ends.
+    fn connect(self: &Arc<Self>, slot: usize, first_attempt: Option<watch::Sender<()>>) {
+        let connector = Connector { connections: Arc::downgrade(self), slot };
+        tokio::spawn(connector.run(first_attempt));
     }
 
     async fn open(&self) -> RedisResult<MultiplexedConnection> {
@@ -172,84 +172,83 @@ impl Connections {
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(CONNECT_TIMEOUT));
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        // A server that is still loading accepts connections, and one that hangs does, too.
+        // A server that is loading its data, or that hangs, accepts connections but does not respond.
         cmd("PING").query_async::<()>(&mut connection).await?;
         Ok(connection)
     }
 
-    fn state(&self, place: usize) -> MutexGuard<'_, State> {
-        self.slots[place].state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self, slot: usize) -> MutexGuard<'_, State> {
+        self.slots[slot].state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn stats(&self) -> RedisStats {
-        let Counters { answered, timed_out, not_connected, failed, connected } = &self.counters;
-        let places = 0..self.slots.len();
+        let Counters { succeeded, timed_out, not_connected, failed, connections_opened } = &self.counters;
+        let slots = 0..self.slots.len();
         RedisStats {
-            answered: answered.load(Ordering::Relaxed),
+            succeeded: succeeded.load(Ordering::Relaxed),
             timed_out: timed_out.load(Ordering::Relaxed),
             not_connected: not_connected.load(Ordering::Relaxed),
             failed: failed.load(Ordering::Relaxed),
-            connected: connected.load(Ordering::Relaxed),
-            connections: places.filter(|place| matches!(*self.state(*place), State::Up { .. })).count() as u64,
+            connections_opened: connections_opened.load(Ordering::Relaxed),
+            open_connections: slots.filter(|slot| matches!(*self.state(*slot), State::Up { .. })).count() as u64,
         }
     }
 }
 
-/// Attempts to connect. Dropped before one has succeeded, as with the runtime that they were made on, they leave the
-/// place to the next request.
-struct Attempts {
+/// A task that retries until it is connected.
+///
+/// If the task is dropped before, for example with its runtime, the next request starts another one.
+struct Connector {
     connections: Weak<Connections>,
-    place: usize,
+    slot: usize,
 }
 
-impl Attempts {
-    /// `first` is dropped when the first one is over.
-    async fn make(self, first: Option<watch::Sender<()>>) {
-        // Where there was a connection a moment ago, a server may be about to start.
-        let mut pause = SHORTEST_PAUSE;
-        if first.is_none() {
-            sleep(pause).await;
+impl Connector {
+    async fn run(self, mut first_attempt: Option<watch::Sender<()>>) {
+        let mut back_off = INITIAL_BACK_OFF;
+        // After a lost connection, give the server time to restart.
+        if first_attempt.is_none() {
+            sleep(back_off).await;
         }
-        let mut first = first;
         while let Some(connections) = self.connections.upgrade() {
             let opened = timeout(CONNECT_TIMEOUT, connections.open()).await;
             if let Ok(Ok(connection)) = opened {
-                let number = connections.counters.connected.fetch_add(1, Ordering::Relaxed);
-                connections.slots[self.place].unanswered.store(0, Ordering::Relaxed);
-                *connections.state(self.place) = State::Up { connection, number };
+                let id = connections.counters.connections_opened.fetch_add(1, Ordering::Relaxed);
+                connections.slots[self.slot].timeouts.store(0, Ordering::Relaxed);
+                *connections.state(self.slot) = State::Up { connection, id };
                 return;
             }
-            *connections.state(self.place) = State::Down;
-            first = None;
+            *connections.state(self.slot) = State::Down;
+            first_attempt = None;
             drop(connections);
-            sleep(pause).await;
-            pause = (2 * pause).min(LONGEST_PAUSE);
+            sleep(back_off).await;
+            back_off = (2 * back_off).min(MAX_BACK_OFF);
         }
-        drop(first);
+        drop(first_attempt);
     }
 }
 
-impl Drop for Attempts {
+impl Drop for Connector {
     fn drop(&mut self) {
         let Some(connections) = self.connections.upgrade() else { return };
-        let mut state = connections.state(self.place);
+        let mut state = connections.state(self.slot);
         if !matches!(*state, State::Up { .. }) {
             *state = State::Unused;
         }
     }
 }
 
-/// Threads are counted as they come.
-fn place() -> usize {
+/// Returns the number of this thread, in the order of first use.
+fn thread_number() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        static PLACE: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+        static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
     }
-    PLACE.with(|place| *place)
+    NUMBER.with(|number| *number)
 }
 
-const MOST_CONNECTIONS: usize = 64;
-const MOST_UNANSWERED: u32 = 3;
+const MAX_CONNECTIONS: usize = 64;
+const MAX_TIMEOUTS: u32 = 3;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const INITIAL_BACK_OFF: Duration = Duration::from_millis(100);
+const MAX_BACK_OFF: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! The script that counts, and what goes into it and comes out.
+//! The script that charges quotas, its arguments and its reply.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -7,23 +7,23 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, ErrorKind, RedisResult, Script, ServerErrorKind, cmd};
 use sha2::{Digest, Sha256};
 
-use crate::store::{Charge, Left, StoreError};
+use crate::store::{Charge, ChargeOutcome, StoreError};
 
-/// One request, put into the words of the script.
-pub(super) struct Evaluation {
+/// The arguments of the script for one request.
+pub(super) struct ScriptCall {
     keys: Vec<Vec<u8>>,
-    /// For each key the interval in microseconds, the burst, and the cost.
+    /// The interval in microseconds, the burst and the cost, for each key.
     charges: Vec<(String, u32, u32)>,
 }
 
-impl Evaluation {
+impl ScriptCall {
     pub(super) fn new(prefix: &str, charges: &[Charge]) -> Self {
         Self {
-            keys: charges.iter().map(|charge| key(prefix, charge)).collect(),
+            keys: charges.iter().map(|charge| redis_key(prefix, charge)).collect(),
             charges: charges
                 .iter()
                 .map(|charge| {
-                    let nanos = charge.quota.interval().as_nanos();
+                    let nanos = charge.quota.replenish_interval().as_nanos();
                     let interval = format!("{}.{:03}", nanos / 1000, nanos % 1000);
                     (interval, charge.quota.burst_size().get(), charge.cost.get())
                 })
@@ -31,13 +31,13 @@ impl Evaluation {
         }
     }
 
-    /// One round trip; another one where the server does not know the script yet.
+    /// Runs the script, in one round trip, or in two if the server does not have the script yet.
     pub(super) async fn run(&self, connection: &mut MultiplexedConnection) -> RedisResult<Vec<i64>> {
         match self.command("EVALSHA", SCRIPT.get_hash()).query_async(connection).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                 self.command("EVAL", SOURCE).query_async(connection).await
             }
-            answer => answer,
+            result => result,
         }
     }
 
@@ -54,34 +54,36 @@ impl Evaluation {
     }
 }
 
-/// What the script says.
-pub(super) fn left(answer: &[i64]) -> Result<Vec<Left>, StoreError> {
-    let left = answer.chunks(2).map(|pair| match *pair {
-        [1, remaining] => u32::try_from(remaining).ok().map(Left::Remaining),
-        [0, wait] => u64::try_from(wait).ok().map(|wait| Left::Nothing { retry_after: Duration::from_micros(wait) }),
+/// Parses the reply of the script.
+pub(super) fn outcomes(reply: &[i64]) -> Result<Vec<ChargeOutcome>, StoreError> {
+    let outcomes = reply.chunks(2).map(|pair| match *pair {
+        [1, remaining] => Some(ChargeOutcome::Allowed { remaining: u32::try_from(remaining).ok()? }),
+        [0, wait] => Some(ChargeOutcome::Rejected { retry_after: Duration::from_micros(u64::try_from(wait).ok()?) }),
         _ => None,
     });
-    left.collect::<Option<_>>().ok_or_else(|| StoreError::Failed("an answer that the script does not give".into()))
+    outcomes
+        .collect::<Option<_>>()
+        .ok_or_else(|| StoreError::Failed("unexpected reply of the rate limit script".into()))
 }
 
-/// Of the key itself a hash: it may be somebody's token, and as long as a client likes.
-fn key(prefix: &str, charge: &Charge) -> Vec<u8> {
-    let mut key = Vec::with_capacity(prefix.len() + charge.policy.len() + HASH + 2);
+/// Returns the key in Redis. It contains a hash of the charge's key, which may be a token of any length.
+fn redis_key(prefix: &str, charge: &Charge) -> Vec<u8> {
+    let mut key = Vec::with_capacity(prefix.len() + charge.policy.len() + HASH_LEN + 2);
     for part in [prefix, &charge.policy] {
         key.extend_from_slice(part.as_bytes());
         key.push(b':');
     }
-    key.extend(Sha256::digest(&charge.key).into_iter().take(HASH));
+    key.extend(Sha256::digest(&charge.key).into_iter().take(HASH_LEN));
     key
 }
 
 const SOURCE: &str = include_str!("gcra.lua");
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(SOURCE));
-// 128 bits: nobody finds another key with the same.
-const HASH: usize = 16;
+// 128 bits make collisions infeasible to find.
+const HASH_LEN: usize = 16;
 
 #[cfg(test)]
-#[allow(dead_code, reason = "it is there for other tests, too")]
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../../tests/support/redis.rs"]
 mod server;
 
@@ -97,22 +99,22 @@ mod tests {
 
     use super::*;
     use crate::decision::RateLimitDecision as Decision;
-    use crate::fields::PolicyName;
-    use crate::limiter::{Limiter, Plan};
+    use crate::header_fields::PolicyName;
+    use crate::limiter::{Limiter, LimiterConfig};
     use crate::policies::check_all;
     use crate::quota::Quota;
     use crate::time::Time;
 
-    /// A request for one of a few keys of two policies: the microseconds since the one before, the keys, the cost.
+    /// A request under two policies: the microseconds since the previous one, its two keys, and its cost.
     type Request = (u32, u8, u8, u32);
 
     #[test]
-    fn it_decides_as_this_process_does() {
+    fn script_decides_like_the_limiter_in_memory() {
         let Some(server) = server::Server::start() else { return };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let connection =
             runtime.block_on(::redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection()).unwrap();
-        // Whole microseconds, as the server's clock.
+        // Rates whose interval is a whole number of microseconds, the resolution of the server's clock.
         let quota = (proptest::sample::select(vec![1, 5, 8, 100, 1000, 4000]), 1..10u32);
         let requests = proptest::collection::vec((0..400_000u32, 0..3u8, 0..2u8, 1..4u32), 1..60);
         let case = Cell::new(0);
@@ -131,60 +133,61 @@ mod tests {
         quotas: [Quota; 2],
         requests: &[Request],
     ) -> Result<(), TestCaseError> {
-        // With a clock that the test holds.
+        // The test controls the clock of the script.
         let timed = SOURCE.replace("redis.call('TIME')", "{ ARGV[#ARGV - 1], ARGV[#ARGV] }");
-        // The server's own clock goes on, and would forget what by the test's is still to be known.
+        // Keys must not expire, because expiry follows the server's own clock.
         let source = timed.replace(", 'PX', math.ceil((arrival - now) / 1000) + 1", "");
         prop_assert!(timed != SOURCE && source != timed);
         let clock = FakeRelativeClock::default();
         let limiters =
             ["one", "other"].map(|name| PolicyName::new(name).unwrap()).into_iter().zip(quotas).map(|(name, quota)| {
-                let time = Time::given(clock.clone());
-                Arc::new(Limiter::new(Plan { quota, name, keys: 1, time, jitter: Duration::ZERO, legacy: false }))
+                let time = Time::custom(clock.clone());
+                let jitter = Duration::ZERO;
+                Arc::new(Limiter::new(LimiterConfig { quota, name, max_keys: 1, time, jitter, legacy_fields: false }))
             });
         let limiters: Vec<_> = limiters.collect();
         let mut now = 1_700_000_000_000_000_u64;
-        for (after, one, other, cost) in requests {
-            clock.advance(Duration::from_micros((*after).into()));
-            now += u64::from(*after);
+        for (elapsed, one, other, cost) in requests {
+            clock.advance(Duration::from_micros((*elapsed).into()));
+            now += u64::from(*elapsed);
             let cost = NonZeroU32::new(*cost).unwrap();
-            let keyed = || limiters.iter().zip([*one, *other]);
-            let counted = keyed().map(|(limiter, key)| (Arc::clone(limiter), limiter.fingerprint(&key)));
-            let here = check_all(counted.collect(), cost).unwrap();
-            let here: Vec<_> = here.each.unwrap().iter().map(|(_, decision)| *decision).collect();
+            let keys = || limiters.iter().zip([*one, *other]);
+            let fingerprints = keys().map(|(limiter, key)| (Arc::clone(limiter), limiter.fingerprint(&key)));
+            let in_memory = check_all(fingerprints.collect(), cost).unwrap();
+            let in_memory: Vec<_> = in_memory.each_policy.unwrap().iter().map(|(_, decision)| *decision).collect();
 
-            let charges: Vec<_> = keyed().map(|(limiter, key)| limiter.charge(&key, cost)).collect();
-            let mut command = Evaluation::new(prefix, &charges).command("EVAL", &source);
+            let charges: Vec<_> = keys().map(|(limiter, key)| limiter.charge(&key, cost)).collect();
+            let mut command = ScriptCall::new(prefix, &charges).command("EVAL", &source);
             command.arg(now / 1_000_000).arg(now % 1_000_000);
-            let answer: Vec<i64> = command.query_async(&mut connection).await.unwrap();
-            let there: Vec<_> = left(&answer)
+            let reply: Vec<i64> = command.query_async(&mut connection).await.unwrap();
+            let in_redis: Vec<_> = outcomes(&reply)
                 .unwrap()
                 .into_iter()
-                .map(|left| match left {
-                    Left::Remaining(remaining) => Decision::Allowed { remaining },
-                    Left::Nothing { retry_after } => Decision::Denied { retry_after },
+                .map(|outcome| match outcome {
+                    ChargeOutcome::Allowed { remaining } => Decision::Allowed { remaining },
+                    ChargeOutcome::Rejected { retry_after } => Decision::Rejected { retry_after },
                 })
                 .collect();
-            prop_assert_eq!(here, there);
+            prop_assert_eq!(in_memory, in_redis);
         }
         Ok(())
     }
 
     #[test]
-    fn of_a_key_there_is_a_hash_however_long_it_is() {
+    fn redis_key_is_a_hash_of_fixed_length() {
         let charge = |policy: &str, key: &[u8]| Charge {
             policy: policy.into(),
             key: key.into(),
             quota: Quota::per_second(1),
             cost: NonZeroU32::MIN,
         };
-        let of = |bytes: &[u8]| key("rproxy", &charge("api", bytes));
-        assert!(of(b"secret").starts_with(b"rproxy:api:"));
+        let redis_key_of = |bytes: &[u8]| redis_key("rproxy", &charge("api", bytes));
+        assert!(redis_key_of(b"secret").starts_with(b"rproxy:api:"));
         for bytes in [&b"secret"[..], &[b'x'; 60_000]] {
-            assert_eq!(of(bytes).len(), "rproxy:api:".len() + 16);
-            assert!(!of(bytes).windows(6).any(|part| part == b"secret"));
+            assert_eq!(redis_key_of(bytes).len(), "rproxy:api:".len() + 16);
+            assert!(!redis_key_of(bytes).windows(6).any(|part| part == b"secret"));
         }
-        assert_ne!(of(&[b'x'; 60_000]), of(&[b'x'; 60_001]));
-        assert_ne!(of(b"secret"), key("rproxy", &charge("login", b"secret")));
+        assert_ne!(redis_key_of(&[b'x'; 60_000]), redis_key_of(&[b'x'; 60_001]));
+        assert_ne!(redis_key_of(b"secret"), redis_key("rproxy", &charge("login", b"secret")));
     }
 }

@@ -1,22 +1,26 @@
-//! A real Redis.
+//! A Redis server for tests.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Debian's redis-server, on a port of its own.
+/// A running `redis-server` on a free port.
 pub(crate) struct Server {
     child: Child,
     port: u16,
 }
 
 impl Server {
-    /// `None` where it is not installed. Where it is required (`TEST_REQUIRE_COUNTERPARTS`), it has to be.
+    /// Starts a server. Returns `None` if Redis is not installed, or panics if `TEST_REQUIRE_COUNTERPARTS` is set.
     pub(crate) fn start() -> Option<Self> {
-        let is_there = ["redis-server", "redis-cli"].iter().all(|program| Path::new("/usr/bin").join(program).exists());
-        assert!(is_there || std::env::var_os("TEST_REQUIRE_COUNTERPARTS").is_none(), "redis is required");
-        if !is_there {
+        let is_installed =
+            ["redis-server", "redis-cli"].iter().all(|program| Path::new("/usr/bin").join(program).exists());
+        assert!(
+            is_installed || std::env::var_os("TEST_REQUIRE_COUNTERPARTS").is_none(),
+            "redis is not installed, but TEST_REQUIRE_COUNTERPARTS is set"
+        );
+        if !is_installed {
             eprintln!("skipped: redis is not installed");
             return None;
         }
@@ -28,14 +32,14 @@ impl Server {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    /// Ends it at once.
+    /// Kills the server with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Starts it again, empty, on the same port.
-    pub(crate) fn revive(&mut self) {
+    /// Starts the server again on the same port, without data.
+    pub(crate) fn restart(&mut self) {
         self.child = spawn(self.port);
     }
 
@@ -44,14 +48,14 @@ impl Server {
         assert!(sent.success());
     }
 
-    /// Runs a command, and gives back what it answers.
+    /// Runs a command with `redis-cli`, and returns its output.
     pub(crate) fn cli(&self, command: &[&str]) -> String {
         let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(command).output().unwrap();
         assert!(output.status.success(), "{command:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// How often it has been sent a command.
+    /// Returns a function from a command to the number of its calls so far.
     pub(crate) fn calls(&self) -> impl Fn(&str) -> u64 {
         let stats = self.cli(&["INFO", "commandstats"]);
         move |command| {
@@ -76,7 +80,7 @@ fn spawn(port: u16) -> Child {
         .unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < deadline, "redis does not listen");
+        assert!(Instant::now() < deadline, "redis-server did not start to listen");
         std::thread::sleep(Duration::from_millis(5));
     }
     child

@@ -149,7 +149,7 @@ impl LoggedResponse {
             Some(PathFilterDecision::WouldBlock { rule }) => self.would_block = Some(Arc::clone(rule)),
             _ => {}
         }
-        self.would_limit = matches!(extensions.get(), Some(RateLimitDecision::Shadowed { .. }));
+        self.would_limit = matches!(extensions.get(), Some(RateLimitDecision::WouldReject { .. }));
     }
 
     /// The body ends before its end, and not for the client's sake.

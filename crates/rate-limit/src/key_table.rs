@@ -1,18 +1,18 @@
-//! The state of all the keys, in bounded memory.
+//! The state of all keys, in bounded memory.
 //!
-//! A GCRA keeps one number per key: its theoretical arrival time (TAT), the time at which the key will have its
-//! whole quota again. A key whose TAT has passed is the same as one that was never seen. So what has the earliest
-//! TAT is what can best be forgotten: an empty place, else a key that is idle, else the key that owes the least.
+//! GCRA stores one number per key: its theoretical arrival time (TAT), at which the key has its whole quota again. A key
+//! whose TAT has passed is idle: it behaves as if it had never been seen. The entry with the earliest TAT is therefore
+//! the best one to evict: an empty slot, else an idle key, else the key that has used the least of its quota.
 //!
-//! That makes a set-associative table: the hash of a key names a bucket of eight places; a new key takes the one
-//! with the earliest TAT. No list to keep, nothing to sweep, and it is small, which is what makes it fast: an access
-//! is two neighbouring cache lines. Rather than forget a key that still owes something, a shard of the table doubles,
-//! up to the bound; the largest step moves 64 KiB, while the other 63 shards go on.
+//! The table is set-associative. The hash of a key selects a bucket of eight slots, and a new key replaces the slot with
+//! the earliest TAT. There is no eviction list and no sweep, and an access touches two adjacent cache lines. If the slot
+//! with the earliest TAT is not idle, the shard doubles, up to its maximum. The largest step moves 64 KiB under the lock
+//! of one shard of 64.
 //!
-//! Nobody is refused for want of room. At the bound, when all eight keys of a bucket owe something, the one that owes
-//! the least starts afresh, and those that have used up their quota stay. Buckets can't be aimed at, as the hash has
-//! a secret seed: to be forgotten before its time, a sender needs about as many others as the table has places,
-//! each of which owes more than it does.
+//! No request is rejected because the table is full. At the maximum, if all eight keys of a bucket are in use, the one
+//! that has used the least is evicted and starts with a whole quota. A client cannot choose the bucket, because the hash
+//! has a secret seed. To have its own key evicted, it needs about as many other keys as the table has slots, each of
+//! which has used more of its quota.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,23 +20,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use governor::nanos::Nanos;
 use governor::state::StateStore;
 
-/// Where the TATs are kept. Clones share them.
+/// A table of the keys' TATs. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Table {
+pub(crate) struct KeyTable {
     shards: Arc<[Shard]>,
-    /// The most buckets that a shard may have.
-    most: usize,
+    /// The maximum number of buckets in a shard.
+    max_buckets: usize,
 }
 
-/// A request of a key.
+/// A request, as the table sees it: its key and its cost.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Access {
     pub(crate) key: Fingerprint,
-    /// How far the request puts off the key's TAT, and how far the TAT of a new key is from now.
+    /// How far the request moves the key's TAT. The TAT of a new key is this far from now.
     pub(crate) step: u64,
 }
 
-/// A keyed hash of a key. Never zero: that is an empty place.
+/// A seeded hash of a key. It is never zero, which marks an empty slot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint(u64);
 
@@ -50,15 +50,16 @@ impl Fingerprint {
     }
 }
 
-impl Table {
-    /// For up to so many keys, rounded up to a power of two, at 16 bytes each.
-    pub(crate) fn new(keys: usize) -> Self {
-        let most = keys.clamp(SHARDS * WAYS, MOST_KEYS).next_power_of_two() / SHARDS / WAYS;
-        Self { shards: (0..SHARDS).map(|_| Shard::new(most.min(FEWEST_BUCKETS))).collect(), most }
+impl KeyTable {
+    /// Creates a table for up to `max_keys` keys, rounded up to a power of two. A key takes 16 bytes.
+    pub(crate) fn new(max_keys: usize) -> Self {
+        let max_buckets = max_keys.clamp(SHARDS * WAYS, MAX_KEYS).next_power_of_two() / SHARDS / WAYS;
+        let shards = (0..SHARDS).map(|_| Shard::new(max_buckets.min(INITIAL_BUCKETS)));
+        Self { shards: shards.collect(), max_buckets }
     }
 
-    /// Takes back a request that was let in.
-    pub(crate) fn give_back(&self, access: Access) {
+    /// Reverts the charge of a request that was allowed.
+    pub(crate) fn refund(&self, access: Access) {
         let mut buckets = self.shard(access.key).buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let bucket = find(&mut buckets, access.key);
         if let Some(way) = bucket.keys.iter().position(|&other| other == access.key.0) {
@@ -67,17 +68,17 @@ impl Table {
     }
 
     fn shard(&self, key: Fingerprint) -> &Shard {
-        // The shard by the upper bits, the bucket by the lower.
+        // The upper bits select the shard, the lower bits the bucket.
         &self.shards[(key.0 >> (u64::BITS - SHARDS.ilog2())) as usize]
     }
 
-    /// How many keys there is room for at the bound.
-    pub(crate) fn most_keys(&self) -> usize {
-        self.most * WAYS * SHARDS
+    /// Returns the number of slots at the maximum size.
+    pub(crate) fn max_keys(&self) -> usize {
+        self.max_buckets * WAYS * SHARDS
     }
 }
 
-impl StateStore for Table {
+impl StateStore for KeyTable {
     type Key = Access;
 
     fn measure_and_replace<T, F, E>(&self, access: &Access, measure: F) -> Result<T, E>
@@ -86,7 +87,7 @@ impl StateStore for Table {
     {
         let Access { key, step } = *access;
         let shard = self.shard(key);
-        // Poisoned or not: no panic can come between the two words that are written.
+        // A poisoned lock is fine: no panic can happen between the two writes to a slot.
         let mut buckets = shard.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let bucket = find(&mut buckets, key);
         if let Some(way) = bucket.keys.iter().position(|&other| other == key.0) {
@@ -98,7 +99,7 @@ impl StateStore for Table {
         let (outcome, arrival) = measure(None)?;
         let arrival = arrival.as_u64();
         let now = arrival.saturating_sub(step);
-        while find(&mut buckets, key).earliest().1 > now && buckets.len() < self.most {
+        while find(&mut buckets, key).earliest().1 > now && buckets.len() < self.max_buckets {
             double(&mut buckets);
         }
         let bucket = find(&mut buckets, key);
@@ -109,16 +110,16 @@ impl StateStore for Table {
     }
 }
 
-impl fmt::Debug for Table {
+impl fmt::Debug for KeyTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Table").field("most_keys", &self.most_keys()).finish_non_exhaustive()
+        f.debug_struct("KeyTable").field("max_keys", &self.max_keys()).finish_non_exhaustive()
     }
 }
 
-// On cache lines of its own, so that two cores meet only in the same shard.
+// Aligned so that no two shards share a cache line.
 #[repr(align(128))]
 struct Shard {
-    /// A power of two of them.
+    /// The length is a power of two.
     buckets: Mutex<Vec<Bucket>>,
 }
 
@@ -138,7 +139,7 @@ struct Bucket {
 impl Bucket {
     const EMPTY: Self = Self { keys: [0; WAYS], arrivals: [0; WAYS] };
 
-    /// The place with the earliest TAT, and that.
+    /// Returns the slot with the earliest TAT, and that TAT.
     fn earliest(&self) -> (usize, u64) {
         let mut earliest = (0, self.arrivals[0]);
         for (way, &arrival) in self.arrivals.iter().enumerate() {
@@ -155,7 +156,7 @@ fn find(buckets: &mut [Bucket], key: Fingerprint) -> &mut Bucket {
     &mut buckets[key.0 as usize & mask]
 }
 
-/// Splits each bucket in two, by the next bit of the keys.
+/// Doubles the number of buckets. The next bit of its hash decides whether a key moves.
 fn double(buckets: &mut Vec<Bucket>) {
     let half = buckets.len();
     buckets.resize(2 * half, Bucket::EMPTY);
@@ -172,10 +173,10 @@ fn double(buckets: &mut Vec<Bucket>) {
 
 const SHARDS: usize = 64;
 const WAYS: usize = 8;
-// 256 KiB in all.
-const FEWEST_BUCKETS: usize = 32;
-// 16 GiB: beyond any use, below any overflow.
-const MOST_KEYS: usize = 1 << 30;
+// 256 KiB in all shards.
+const INITIAL_BUCKETS: usize = 32;
+// 16 GiB: more than is useful, and too little to overflow.
+const MAX_KEYS: usize = 1 << 30;
 
 #[cfg(test)]
 mod tests {
@@ -183,27 +184,23 @@ mod tests {
 
     const INTERVAL: u64 = 10;
 
-    fn table(keys: usize) -> Table {
-        Table::new(keys)
-    }
-
-    /// Keys of the first bucket, however many there are.
+    /// Returns a key of the first bucket, at every size of the table.
     fn key(number: u64) -> Fingerprint {
         Fingerprint::new(number << 32)
     }
 
-    /// Puts `arrival` down for a key; what was there before.
-    fn put(table: &Table, key: Fingerprint, arrival: u64) -> Option<u64> {
+    /// Sets the TAT of a key, and returns the previous one.
+    fn put(table: &KeyTable, key: Fingerprint, arrival: u64) -> Option<u64> {
         let before =
             table.measure_and_replace(&Access { key, step: INTERVAL }, |before| Ok::<_, ()>((before, arrival.into())));
         before.unwrap().map(Nanos::as_u64)
     }
 
-    fn places(table: &Table) -> usize {
+    fn slots(table: &KeyTable) -> usize {
         table.shards.iter().map(|shard| shard.buckets.lock().unwrap().len() * WAYS).sum()
     }
 
-    /// A permutation that looks random: the finaliser of SplitMix64.
+    /// A pseudo-random permutation: the finaliser of SplitMix64.
     fn hash(number: u64) -> Fingerprint {
         let mut hash = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
         hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -212,67 +209,67 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_arrival_is_forgotten_for_a_new_key() {
-        let table = table(1 << 16);
+    fn evicts_the_key_with_the_earliest_arrival_time() {
+        let table = KeyTable::new(1 << 16);
         for number in 1..=8 {
             assert_eq!(put(&table, key(number), 100 - number), None);
         }
         for number in 1..=8 {
-            assert_eq!(put(&table, key(number), 200 - number), Some(100 - number), "there was room for all");
+            assert_eq!(put(&table, key(number), 200 - number), Some(100 - number), "eight keys fit");
         }
         assert_eq!(put(&table, key(9), 150), None);
-        assert_eq!(put(&table, key(10), 300), None, "in the place of 9, which had the earliest arrival");
+        assert_eq!(put(&table, key(10), 300), None, "10 evicts 9, which had the earliest arrival time");
         for number in 1..=7 {
             assert_eq!(put(&table, key(number), 200), Some(200 - number));
         }
-        assert_eq!(put(&table, key(8), 200), None, "in whose place 9 was");
+        assert_eq!(put(&table, key(8), 200), None, "9 evicted 8");
     }
 
     #[test]
-    fn a_request_that_is_refused_leaves_no_trace() {
-        let table = table(1);
-        let refuse = |key| table.measure_and_replace(&Access { key, step: INTERVAL }, |_| Err::<((), Nanos), _>("no"));
+    fn rejected_request_changes_nothing() {
+        let table = KeyTable::new(1);
+        let reject = |key| table.measure_and_replace(&Access { key, step: INTERVAL }, |_| Err::<((), Nanos), _>("no"));
         for number in 1..=8 {
             put(&table, key(number), 100);
-            assert_eq!(refuse(key(number)), Err("no"));
+            assert_eq!(reject(key(number)), Err("no"));
         }
-        assert_eq!(refuse(key(9)), Err("no"));
+        assert_eq!(reject(key(9)), Err("no"));
         for number in 1..=8 {
             assert_eq!(put(&table, key(number), 100), Some(100));
         }
     }
 
     #[test]
-    fn idle_keys_make_way_and_the_table_stays_small() {
-        let table = table(1 << 19);
-        let small = places(&table);
+    fn does_not_grow_for_idle_keys() {
+        let table = KeyTable::new(1 << 19);
+        let small = slots(&table);
         for number in 1..100_000 {
-            // The one before is idle by now.
+            // The previous key is idle by now.
             put(&table, hash(number), number * INTERVAL);
         }
-        assert_eq!(places(&table), small);
+        assert_eq!(slots(&table), small);
     }
 
     #[test]
-    fn no_key_that_owes_is_forgotten_while_the_table_may_grow() {
-        let table = table(1 << 19);
+    fn grows_instead_of_evicting_keys_in_use() {
+        let table = KeyTable::new(1 << 19);
         for number in 1..=50_000 {
             assert_eq!(put(&table, hash(number), INTERVAL), None);
         }
         for number in 1..=50_000 {
             assert_eq!(put(&table, hash(number), INTERVAL), Some(INTERVAL));
         }
-        assert!((50_000..1 << 19).contains(&places(&table)), "{}", places(&table));
+        assert!((50_000..1 << 19).contains(&slots(&table)), "{}", slots(&table));
     }
 
     #[test]
-    fn at_the_bound_it_grows_no_more_and_is_used_to_the_last_place() {
-        for (keys, bound) in [(0, 512), (512, 512), (513, 1024), (30_000, 1 << 15)] {
-            let table = table(keys);
-            for number in 0..bound as u64 * 20 {
+    fn fills_every_slot_at_its_maximum_size() {
+        for (max_keys, slot_count) in [(0, 512), (512, 512), (513, 1024), (30_000, 1 << 15)] {
+            let table = KeyTable::new(max_keys);
+            for number in 0..slot_count as u64 * 20 {
                 put(&table, hash(number), INTERVAL);
             }
-            assert_eq!((places(&table), table.most_keys()), (bound, bound));
+            assert_eq!((slots(&table), table.max_keys()), (slot_count, slot_count));
             for shard in table.shards.iter() {
                 assert!(shard.buckets.lock().unwrap().iter().all(|bucket| !bucket.keys.contains(&0)));
             }

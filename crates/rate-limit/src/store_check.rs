@@ -1,0 +1,84 @@
+//! A check that waits for a store.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use crate::decision::RateLimitDecision;
+use crate::in_flight::Permit;
+use crate::policies::{PolicyDecision, PolicyKey, Verdict, check_all};
+use crate::store::{Charge, ChargeOutcome, RateLimitStore, StoreError, StoreFallback, StoreFuture};
+
+/// A store, and the fallback for requests that it fails to charge.
+#[derive(Clone)]
+pub(crate) struct StoreConfig {
+    pub(crate) store: Arc<dyn RateLimitStore>,
+    pub(crate) fallback: StoreFallback,
+    pub(crate) observer: Option<StoreObserver>,
+}
+
+pub(crate) type StoreObserver = Arc<dyn Fn(Result<(), &StoreError>) + Send + Sync>;
+
+impl fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreConfig").field("fallback", &self.fallback).finish_non_exhaustive()
+    }
+}
+
+/// A pending charge to a store, which resolves to a verdict even if the store fails.
+pub(crate) struct StoreCheck {
+    outcomes: StoreFuture,
+    config: Arc<StoreConfig>,
+    keys: Vec<PolicyKey>,
+    cost: NonZeroU32,
+    permit: Option<Box<Permit>>,
+}
+
+impl StoreCheck {
+    /// Starts the charge. `charges` and `keys` name the same keys in the same order, at least one.
+    pub(crate) fn new(config: &Arc<StoreConfig>, charges: &[Charge], keys: Vec<PolicyKey>, cost: NonZeroU32) -> Self {
+        let outcomes = config.store.charge(charges);
+        Self { outcomes, config: Arc::clone(config), keys, cost, permit: None }
+    }
+
+    pub(crate) fn with_permit(self, permit: Option<Box<Permit>>) -> Self {
+        Self { permit, ..self }
+    }
+
+    /// Polls for the verdict. Returns `None` if it was returned before.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Verdict>> {
+        let outcomes =
+            ready!(self.outcomes.as_mut().poll(cx)).and_then(|outcomes| match outcomes.len() == self.keys.len() {
+                true => Ok(outcomes),
+                false => Err(StoreError::Failed("the store returned a wrong number of outcomes".into())),
+            });
+        if let Some(observer) = &self.config.observer {
+            observer(outcomes.as_ref().map(drop));
+        }
+        let keys = std::mem::take(&mut self.keys);
+        let verdict = match outcomes {
+            Ok(outcomes) => Verdict::most_severe(decisions(keys, &outcomes)),
+            Err(_) => match self.config.fallback {
+                StoreFallback::Local => check_all(keys, self.cost),
+                StoreFallback::Open => fallback_verdict(&keys, RateLimitDecision::FailedOpen),
+                StoreFallback::Closed => fallback_verdict(&keys, RateLimitDecision::FailedClosed),
+            },
+        };
+        Poll::Ready(verdict.map(|verdict| Verdict { permit: self.permit.take(), ..verdict }))
+    }
+}
+
+fn decisions(keys: Vec<PolicyKey>, outcomes: &[ChargeOutcome]) -> Vec<PolicyDecision> {
+    let charged = keys.into_iter().zip(outcomes);
+    charged
+        .map(|((limiter, key), outcome)| {
+            let decision = limiter.decision(key, *outcome);
+            (limiter, decision)
+        })
+        .collect()
+}
+
+fn fallback_verdict(keys: &[PolicyKey], decision: RateLimitDecision) -> Option<Verdict> {
+    keys.first().map(|(limiter, _)| Verdict::new(decision, limiter))
+}

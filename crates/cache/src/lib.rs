@@ -96,6 +96,15 @@
 //! A request for the whole of a response that is stored in part is forwarded as it is: the origin sends all of it, and not the
 //! rest alone. Trailers are passed on and not stored, and with them the response is not.
 //!
+//! # Features
+//!
+//! No feature is on by default.
+//!
+//! | Feature | Adds |
+//! |---|---|
+//! | `disk` | `Disk`: a second-level store of files that outlives a restart |
+//! | `axum` | Cache keys use the target that the client sent (axum's `OriginalUri`), also below `Router::nest` |
+//!
 //! # How it fails
 //!
 //! Errors of the inner service pass through unless a stale response stands in. A body that fails, is cut

@@ -42,6 +42,14 @@
 //!
 //! A list of more than 64 hops is cut off there.
 //!
+//! # Features
+//!
+//! No feature is on by default.
+//!
+//! | Feature | Adds |
+//! |---|---|
+//! | `axum` | Reads the peer address from axum's `ConnectInfo<SocketAddr>`; makes `ClientIp` an extractor |
+//!
 //! # How it fails
 //!
 //! Without a peer address there is nothing to start from, and no guess is made: the answer is a

@@ -54,6 +54,14 @@
 //! An ordinary path costs one scan and a few hash look-ups; it is copied only if it needs more than
 //! one reading.
 //!
+//! # Features
+//!
+//! No feature is on by default.
+//!
+//! | Feature | Adds |
+//! |---|---|
+//! | `axum` | Checks the path that the client sent (axum's `OriginalUri`), also below `Router::nest` |
+//!
 //! # How it fails
 //!
 //! A blocked path is answered `404`, or [another status](PathFilterLayer::status), with [`PathFilterDecision`] in the

@@ -80,6 +80,15 @@
 //! A store costs what the way to it costs; nothing of it is there without one. While it is asked, the service that was
 //! ready is kept for the answer, and a clone of it takes the next request: the inner service has to be [`Clone`].
 //!
+//! # Features
+//!
+//! No feature is on by default.
+//!
+//! | Feature | Adds |
+//! |---|---|
+//! | `redis` | `RedisStore`: quotas shared by several processes, in Redis or Valkey |
+//! | `axum` | `original_uri` returns the target that the client sent (axum's `OriginalUri`), also below `Router::nest` |
+//!
 //! # How it fails
 //!
 //! | Status | When |

@@ -12,18 +12,22 @@ use rproxy_client_ip::{PeerAddr, TrustedProxies};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
+#[cfg(feature = "tls")]
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
+#[cfg(feature = "tls")]
+use crate::ClientCertificate;
 use crate::clients::TooMany;
 use crate::drain::OpenConnection;
+#[cfg(feature = "tls")]
 use crate::handshakes::Handshakes;
 use crate::http1::{HeadLimits, PriorKnowledge};
 use crate::limits::{Limits, http1_buffer};
 use crate::server::Server;
 use crate::service::ConnectionService;
 use crate::socket::ClientSocket;
-use crate::{ClientCertificate, HalfClose, ProxyVersions, RequestBody, TlsInfo, http2, proxy_protocol};
+use crate::{HalfClose, ProxyVersions, RequestBody, TlsInfo, http2, proxy_protocol};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -35,7 +39,9 @@ pub(crate) struct Settings {
     pub(crate) http1: http1::Builder,
     /// Whether clients may speak HTTP/2 without TLS.
     pub(crate) h2c: bool,
+    #[cfg(feature = "tls")]
     tls: Option<TlsAcceptor>,
+    #[cfg(feature = "tls")]
     handshakes: Arc<Handshakes>,
     proxy_protocol: Option<(TrustedProxies, ProxyVersions)>,
     proxies: TrustedProxies,
@@ -57,7 +63,9 @@ impl Settings {
             half_close: server.half_close,
             http1,
             h2c: server.h2c,
+            #[cfg(feature = "tls")]
             tls: server.tls.as_ref().map(|certificates| TlsAcceptor::from(certificates.server_config())),
+            #[cfg(feature = "tls")]
             handshakes: Handshakes::new(server.limits.handshakes.div_ceil(server.workers)),
             proxy_protocol: server.proxy_protocol.clone(),
             proxies: server.uncounted.clone(),
@@ -123,9 +131,18 @@ where
     where
         T: ClientSocket + Send + 'static,
     {
-        let Some(acceptor) = self.settings.tls.clone() else {
-            return self.serve_http1(socket, Scheme::HTTP, None);
-        };
+        #[cfg(feature = "tls")]
+        if let Some(acceptor) = self.settings.tls.clone() {
+            return self.serve_tls(socket, acceptor);
+        }
+        self.serve_http1(socket, Scheme::HTTP, None);
+    }
+
+    #[cfg(feature = "tls")]
+    fn serve_tls<T>(self, socket: T, acceptor: TlsAcceptor)
+    where
+        T: ClientSocket + Send + 'static,
+    {
         // The handshake is this connection's own task: a slow one holds up nobody else.
         tokio::spawn(async move {
             let peer = self.peer.0;
@@ -178,6 +195,7 @@ where
         });
     }
 
+    #[cfg(feature = "tls")]
     fn serve_http2<T>(self, socket: T, tls: Option<TlsInfo>)
     where
         T: ClientSocket + Send + 'static,

@@ -58,6 +58,15 @@
 //! What a client can make the server hold is limited ([`Limits`]), on HTTP/2 frame by frame. The listening sockets may be
 //! a service manager's, or those of the process before ([`Inherited`], [`Predecessor`], [`Successor`]).
 //!
+//! # Features
+//!
+//! | Feature | Default | Adds |
+//! |---|---|---|
+//! | `tls` | yes | [`Server::tls`], [`ClientCertificateLayer`]: rustls and the certificates of `rproxy-tls`, with its ACME client. Implies `server` |
+//! | `server` | yes, by `tls` | [`Server`]: listeners, workers, HTTP/1.1 and HTTP/2 connections |
+//!
+//! Without features there is [`RequestGuardLayer`] alone, with about 30 dependencies, for a program with another server.
+//!
 //! # How it fails
 //!
 //! [`Server::start`] fails with a [`ServerError`] that names the address. A connection that fails
@@ -65,49 +74,75 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod guard;
+mod refused_head;
+mod target;
+
+#[cfg(feature = "server")]
 mod body;
+#[cfg(feature = "tls")]
 mod client_certificate;
+#[cfg(feature = "server")]
 mod clients;
+#[cfg(feature = "server")]
 mod connection;
+#[cfg(feature = "server")]
 mod drain;
 /// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
 /// hold. Not for anybody else.
-#[cfg(any(test, fuzzing))]
+#[cfg(all(feature = "server", any(test, fuzzing)))]
 #[doc(hidden)]
 pub mod fuzz;
-mod guard;
+#[cfg(feature = "server")]
 mod handover;
+#[cfg(feature = "tls")]
 mod handshakes;
+#[cfg(feature = "server")]
 mod hang_up;
+#[cfg(feature = "server")]
 mod http1;
+#[cfg(feature = "server")]
 mod http2;
+#[cfg(feature = "server")]
 mod inherited;
+#[cfg(feature = "server")]
 mod limits;
+#[cfg(feature = "server")]
 mod listen;
+#[cfg(feature = "server")]
 mod proxy_protocol;
+#[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "server")]
 mod service;
+#[cfg(feature = "server")]
 mod socket;
+#[cfg(feature = "server")]
 mod worker;
 
 use std::sync::Arc;
 
-pub use self::body::RequestBody;
+#[cfg(feature = "tls")]
 pub use self::client_certificate::{ClientCertificate, ClientCertificateLayer, ClientCertificateService};
-pub use self::drain::Handle;
 pub use self::guard::{
     GuardBody, GuardFuture, GuardService, RequestBodyError, RequestGuardLayer, RequestRefusal, normalized_host,
 };
-pub use self::handover::{HandoverError, Predecessor, Successor};
-pub use self::hang_up::HangUp;
-pub use self::http1::{HalfClose, InterimRelay, RefusedHead};
-pub use self::inherited::Inherited;
-pub use self::limits::{Limits, WorstCase};
-pub use self::listen::{Listen, ListenError};
-pub use self::proxy_protocol::ProxyVersions;
-pub use self::server::{Running, Server, ServerError};
-pub use self::service::ClientConnection;
-pub use self::worker::Worker;
+pub use self::refused_head::RefusedHead;
+#[cfg(feature = "server")]
+pub use self::{
+    body::RequestBody,
+    drain::Handle,
+    handover::{HandoverError, Predecessor, Successor},
+    hang_up::HangUp,
+    http1::{HalfClose, InterimRelay},
+    inherited::Inherited,
+    limits::{Limits, WorstCase},
+    listen::{Listen, ListenError},
+    proxy_protocol::ProxyVersions,
+    server::{Running, Server, ServerError},
+    service::ClientConnection,
+    worker::Worker,
+};
 
 /// Request extension: what the TLS handshake agreed on. Absent on plain connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,5 +151,6 @@ pub struct TlsInfo {
     /// The name that the client asked for (RFC 6066 §3), in lower case.
     pub server_name: Option<Arc<str>>,
     /// What the client showed, where it was asked for (`rproxy_tls::ClientAuth`) and is vouched for.
+    #[cfg(feature = "tls")]
     pub client_certificate: Option<ClientCertificate>,
 }

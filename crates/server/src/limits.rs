@@ -98,7 +98,7 @@ pub(crate) fn http1_buffer(limits: &Limits) -> usize {
 }
 
 /// What rustls holds for a connection: its state, 64 KiB to be sent, a record that is read, its plain text.
-const TLS: usize = 128 * 1024;
+const TLS: usize = if cfg!(feature = "tls") { 128 * 1024 } else { 0 };
 
 /// A field in a map: its entry, and its place in the index.
 pub(crate) const FIELD: usize = 128;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::Body;
 use rproxy_client_ip::TrustedProxies;
+#[cfg(feature = "tls")]
 use rproxy_tls::Certificates;
 use tokio::sync::oneshot;
 use tower_service::Service;
@@ -31,6 +32,7 @@ use crate::{HalfClose, Inherited, RequestBody};
 pub struct Server {
     listen: Vec<Listen>,
     pub(crate) workers: usize,
+    #[cfg(feature = "tls")]
     pub(crate) tls: Option<Certificates>,
     pub(crate) limits: Limits,
     pub(crate) half_close: HalfClose,
@@ -52,6 +54,7 @@ impl Server {
         Self {
             listen: vec![address],
             workers: std::thread::available_parallelism().map_or(1, usize::from),
+            #[cfg(feature = "tls")]
             tls: None,
             limits: Limits::default(),
             half_close: HalfClose::default(),
@@ -71,6 +74,7 @@ impl Server {
     }
 
     /// Speaks TLS, with these certificates.
+    #[cfg(feature = "tls")]
     pub fn tls(mut self, certificates: Certificates) -> Self {
         self.tls = Some(certificates);
         self
@@ -211,10 +215,12 @@ impl Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
+        let mut debug = f.debug_struct("Server");
+        #[cfg(feature = "tls")]
+        debug.field("tls", &self.tls.is_some());
+        debug
             .field("listen", &self.listen)
             .field("workers", &self.workers)
-            .field("tls", &self.tls.is_some())
             .field("limits", &self.limits)
             .field("drain_timeout", &self.drain_timeout)
             .field("proxy_protocol", &self.proxy_protocol)

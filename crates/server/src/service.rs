@@ -16,8 +16,9 @@ use pin_project_lite::pin_project;
 use rproxy_client_ip::PeerAddr;
 use tower_service::Service;
 
+use crate::RefusedHead;
 use crate::connection::BoxError;
-use crate::http1::{RefusedHead, Turn, Watch};
+use crate::http1::{Turn, Watch};
 use crate::{HangUp, RequestBody, TlsInfo, http1};
 
 /// The service of one connection.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
+#[cfg(feature = "tls")]
 use tokio_rustls::server::TlsStream;
 
 /// A connection to a client.
@@ -67,6 +68,7 @@ impl ClientSocket for UnixStream {
     }
 }
 
+#[cfg(feature = "tls")]
 impl<T: ClientSocket> ClientSocket for TlsStream<T> {
     fn ended(&self) -> Ended {
         self.get_ref().0.ended()

@@ -1,4 +1,5 @@
 //! What the RFCs ask of a server of HTTP/2, case by case.
+#![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/conformance.rs"]

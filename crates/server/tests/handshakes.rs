@@ -1,4 +1,5 @@
 //! TLS handshakes that are begun and left.
+#![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/h2.rs"]

@@ -1,4 +1,5 @@
 //! What an HTTP/2 client can make the server hold, frame by frame (RFC 9113).
+#![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/h2.rs"]

@@ -1,4 +1,5 @@
 //! Request content over HTTP/2: only END_STREAM ends it (RFC 9113 §8.1), and no stream holds up another.
+#![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/h2.rs"]

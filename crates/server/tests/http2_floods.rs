@@ -1,4 +1,5 @@
 //! What an HTTP/2 client can make the server work for: as much as it pays for with requests (RFC 9113 §10.5).
+#![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/h2.rs"]

@@ -1,4 +1,5 @@
 //! The server with an axum router, which it takes as it is.
+#![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};

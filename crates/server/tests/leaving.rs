@@ -1,4 +1,5 @@
 //! Clients that end their side of a connection, clients that have gone, and connections that end with bytes on their way.
+#![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/h2.rs"]

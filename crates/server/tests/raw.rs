@@ -1,4 +1,5 @@
 //! What the server makes of bytes on a socket.
+#![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::convert::Infallible;

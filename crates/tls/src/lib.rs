@@ -148,6 +148,14 @@
 //! }
 //! ```
 //!
+//! # Features
+//!
+//! No feature is on by default.
+//!
+//! | Feature | Adds |
+//! |---|---|
+//! | `redis` | `Acme::redis`: ACME account, certificates and challenges shared by several machines, in Redis or Valkey |
+//!
 //! # How it fails
 //!
 //! What can be known beforehand is an [`Error`] of [`build`](CertificatesBuilder::build): a name that ACME can't

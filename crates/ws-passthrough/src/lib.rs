@@ -99,6 +99,14 @@
 //! are read and written by tungstenite, which knows no extension (RFC 7692), so none is offered to the upstream, and
 //! one that it takes all the same is a 502.
 //!
+//! # Features
+//!
+//! No feature is on by default.
+//!
+//! | Feature | Adds |
+//! |---|---|
+//! | `axum` | Matches the path that the client sent (axum's `OriginalUri`), also below `Router::nest` |
+//!
 //! # How it fails
 //!
 //! With a response, and a [`WsDecision`] in its extensions; errors of the inner service pass through.

@@ -7,8 +7,8 @@ use hyper::ext::Protocol;
 
 use super::host::normalize_host;
 use super::{RequestRefusal, Serves};
-use crate::TlsInfo;
-use crate::http1::{RefusedHead, percent_encode};
+use crate::target::percent_encode;
+use crate::{RefusedHead, TlsInfo};
 
 /// Checks the head, and leaves it with a `Host` in its normal form and a target in origin-form (or `*`).
 pub(super) fn check<B>(request: &mut Request<B>, serves: Option<&Serves>) -> Result<(), RequestRefusal> {
@@ -147,7 +147,7 @@ fn target<B>(request: &mut Request<B>) -> Result<(), RequestRefusal> {
     Ok(())
 }
 
-/// The same with a target in ASCII, as [`http1`](crate::http1) has it; `None` where there are controls in it.
+/// The same with a target in ASCII, as [`target`](crate::target) has it; `None` where there are controls in it.
 fn percent_encoded(uri: &Uri) -> Option<Uri> {
     let encoded = percent_encode(uri.path_and_query()?.as_str().as_bytes());
     let mut parts = uri.clone().into_parts();

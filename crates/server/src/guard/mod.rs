@@ -25,7 +25,7 @@ use tower_service::Service;
 pub use self::body::{GuardBody, RequestBodyError};
 pub use self::future::GuardFuture;
 pub use self::host::normalized_host;
-use crate::http1::RefusedHead;
+use crate::RefusedHead;
 
 /// Refuses what has more than one reading, and bounds request bodies.
 ///
@@ -196,6 +196,7 @@ impl RequestRefusal {
     }
 
     /// Whether there was no valid request, whatever it was for.
+    #[cfg(feature = "server")]
     pub(crate) fn is_malformed(self) -> bool {
         matches!(self, Self::Head(_) | Self::BadHost | Self::HostMismatch | Self::BadTarget | Self::Connect)
     }

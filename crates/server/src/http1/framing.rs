@@ -8,11 +8,11 @@
 
 use std::ops::Range;
 
-use super::RefusedHead;
 use super::chunked::Chunked;
 use super::request::has_token;
 use super::syntax::{Lines, content_length, is_control, is_disguised, is_tchar, trim_ows};
-use super::target::{self, Class, is_target_byte};
+use crate::RefusedHead;
+use crate::target::{self, Class, is_target_byte};
 
 /// The limits of a head.
 #[derive(Clone, Copy, Debug)]

@@ -12,9 +12,10 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::HalfClose;
 use super::framing::{HeadLimits, Scan, Scanner, encoded_target};
 use super::watch::Watch;
-use super::{HalfClose, RefusedHead};
+use crate::RefusedHead;
 use crate::socket::ClientSocket;
 
 /// A socket whose reads have been looked at.

@@ -1,6 +1,6 @@
 //! The pieces of a head: lines, names, values.
 
-use super::RefusedHead;
+use crate::RefusedHead;
 
 /// Whether the field `name` is one of those that frame, but for what stands for the hyphen: CGI, WSGI and many more turn
 /// both into the same variable, and so take for framing what nobody here has taken for it.

@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use super::RefusedHead;
+use crate::RefusedHead;
 
 /// The state that is shared.
 #[derive(Debug, Default)]

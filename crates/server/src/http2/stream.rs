@@ -16,8 +16,9 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::activity::Activity;
+use crate::RefusedHead;
 use crate::RequestRefusal;
-use crate::http1::{HeadLimits, RefusedHead, is_disguised};
+use crate::http1::{HeadLimits, is_disguised};
 
 /// The service of a connection, as HTTP/2 sees it.
 #[derive(Clone, Debug)]

@@ -4,11 +4,13 @@
 //! Those that it can't hold, and all that are not ASCII, are percent-encoded before anything reads the target, so that
 //! path filter, cache key, log and backend see the same bytes. All others stay as they were sent.
 
+#[cfg(feature = "server")]
 use http::Uri;
 
 /// The class of a request target.
+#[cfg(feature = "server")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     /// `http::Uri` holds it as it is.
     Valid,
     /// `http::Uri` holds it after [`percent_encode`].
@@ -18,7 +20,8 @@ pub(super) enum Class {
 }
 
 /// Classifies the target of a request line.
-pub(super) fn classify(target: &[u8]) -> Class {
+#[cfg(feature = "server")]
+pub(crate) fn classify(target: &[u8]) -> Class {
     // RFC 9112 §3.2: white space and controls end a target or are nothing in it. A fragment is never sent (§3.2.1), and
     // the URI parser would drop it unseen.
     if target.is_empty() || !target.iter().copied().all(is_target_byte) {
@@ -76,7 +79,8 @@ fn split(target: &[u8]) -> (&[u8], &[u8], &[u8]) {
 }
 
 /// Whether a client may send `byte` in a target, encoded or not.
-pub(super) fn is_target_byte(byte: u8) -> bool {
+#[cfg(feature = "server")]
+pub(crate) fn is_target_byte(byte: u8) -> bool {
     byte > b' ' && byte != 0x7f && byte != b'#'
 }
 
@@ -88,7 +92,7 @@ fn is_query_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>')
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "server"))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -13,7 +13,7 @@ use rproxy_forward_headers::{ForwardHeadersLayer, TraceContext};
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_security_headers::{Cookies, SecurityHeadersLayer};
 use rproxy_server::{ClientCertificateLayer, RequestGuardLayer};
-use rproxy_tls::{Acme, Certificates, CertificatesBuilder, ClientAuth, Local};
+use rproxy_tls::{Acme, Certificates, CertificatesBuilder, ClientAuth, LocalCa};
 use rproxy_upstream::{Backends, BuildError, HealthCheck, ProxyError, ProxyErrorKind, Upstream};
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use rustls_pki_types::pem::{self, PemObject};
@@ -345,13 +345,13 @@ pub(crate) fn certificates(config: &Config) -> Result<Option<Certificates>, rpro
     }
     if config.tls_local {
         let names = config.tls_domains.iter().map(|name| name.as_str().to_owned());
-        builder = builder.local(Local::new(&config.tls_cache_dir).names(names));
+        builder = builder.local(LocalCa::new(&config.tls_cache_dir).names(names));
     }
     if !config.acme_domains().is_empty() {
         let names = config.acme_domains().iter().map(|name| name.as_str().to_owned());
         let acme = Acme::new(&config.tls_cache_dir).directory(config.acme_directory.to_string());
         let acme = if config.acme_one_certificate { acme.certificate(names) } else { acme.domains(names) };
-        let mut acme = acme.stand_in(config.acme_stand_in);
+        let mut acme = acme.self_signed_fallback(config.acme_stand_in);
         if let Some(contact) = &config.tls_email {
             acme = acme.contact(contact);
         }

@@ -779,7 +779,7 @@ fn trust_tells_how_or_does_it() {
     assert_eq!(none.status.code(), Some(2));
     assert!(String::from_utf8(none.stderr).unwrap().contains("there is no local authority in"));
 
-    rproxy_tls::Certificates::builder().local(rproxy_tls::Local::new(folder.path())).build().unwrap();
+    rproxy_tls::Certificates::builder().local(rproxy_tls::LocalCa::new(folder.path())).build().unwrap();
     let text = String::from_utf8(binary(&["trust"], &env).stdout).unwrap();
     let ca = folder.path().join("local/ca.pem");
     let install = format!("install -m 0644 {} /usr/local/share/ca-certificates/rproxy-local.crt", ca.display());

@@ -40,7 +40,7 @@ impl ClientCertificate {
         let list = issuers.iter().map(item).collect::<Vec<_>>().join(", ");
         let chain_field = if issuers.is_empty() { None } else { HeaderValue::try_from(list).ok() };
         let leaf_field = HeaderValue::try_from(item(leaf)).ok()?;
-        let identity = Identity::of(leaf);
+        let identity = Identity::from_certificate(leaf);
         let field = |text: fn(&Identity) -> &String| HeaderValue::try_from(text(identity.as_ref()?)).ok();
         let subject_field = field(|identity| &identity.subject);
         let fingerprint_field = field(|identity| &identity.fingerprint);
@@ -235,7 +235,7 @@ mod tests {
             service.oneshot(request.extension(tls).body(()).unwrap()).await.unwrap()
         };
         assert_eq!(ask(&[]).await, [None, None]);
-        let identity = Identity::of(certificate.der()).unwrap();
+        let identity = Identity::from_certificate(certificate.der()).unwrap();
         assert_eq!(ask(&[certificate.der().clone()]).await, [Some("CN=alice".to_owned()), Some(identity.fingerprint)]);
     }
 }

@@ -1,17 +1,17 @@
-//! Certificates ordered from an authority: what is asked for, from whom, and as whose account.
+//! Certificates ordered by ACME: the settings and their validation.
 
 mod account;
 mod backoff;
+mod certificate;
 mod challenge;
-mod exchange;
 mod failure;
-mod kept;
 mod order;
+#[cfg(any(feature = "redis", test))]
+mod peer_challenge;
 mod peers;
 #[cfg(feature = "redis")]
 mod redis;
-#[cfg(any(feature = "redis", test))]
-mod relayed;
+mod storage;
 
 use std::{collections::HashSet, fmt, path::PathBuf, sync::Arc};
 
@@ -20,17 +20,36 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls_acme::acme::{LETS_ENCRYPT_PRODUCTION_DIRECTORY, LETS_ENCRYPT_STAGING_DIRECTORY};
 
 pub(crate) use account::Account;
+pub(crate) use certificate::AcmeCertificate;
 pub(crate) use challenge::Challenges;
-pub(crate) use order::Ordered;
 
-use crate::{Error, config::provider, names::acme_name, roots, shelf::Shelf, store::Store, store::folder_name};
+use crate::{
+    Error,
+    crypto::provider,
+    names::acme_name,
+    resolver::CertificateResolver,
+    roots,
+    secret_folder::{SecretFolder, folder_name},
+};
 use account::ExternalAccount;
 use peers::Peers;
 
-/// What to order by ACME (RFC 8555), and from whom; Let's Encrypt unless told otherwise.
+/// The certificates to order by ACME (RFC 8555), from Let's Encrypt by default.
 ///
-/// Names are validated by TLS-ALPN-01 (RFC 8737): the directory connects to port 443 of each name, and nothing else
-/// has to be reachable. Each certificate has an order of its own, so that a name that fails holds up no other.
+/// Names are validated by TLS-ALPN-01 (RFC 8737): the certificate authority connects to port 443 of each name, and no
+/// other port needs to be reachable. Each certificate has a separate order, so a name that fails does not delay the
+/// others.
+///
+/// # Examples
+///
+/// ```
+/// use rproxy_tls::Acme;
+///
+/// let acme = Acme::new("/var/lib/app/certs")
+///     .contact("admin@example.com")
+///     .domain("example.com")
+///     .certificate(["shop.example.com", "pay.example.com"]);
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct Acme {
@@ -40,14 +59,15 @@ pub struct Acme {
     directory_ca: Option<PathBuf>,
     contacts: Vec<String>,
     external_account: Option<(String, String)>,
-    stand_in: bool,
+    self_signed_fallback: bool,
     #[cfg(feature = "redis")]
     redis: Option<String>,
 }
 
 impl Acme {
-    /// Keeps the account and the certificates in `acme` under this folder. A start that finds them there asks the
-    /// directory nothing.
+    /// Creates settings that store the account and the certificates in `cache_dir/acme`.
+    ///
+    /// On start, stored certificates are served without contacting the ACME directory.
     pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
         Self {
             cache_dir: cache_dir.into(),
@@ -56,101 +76,121 @@ impl Acme {
             directory_ca: None,
             contacts: Vec::new(),
             external_account: None,
-            stand_in: false,
+            self_signed_fallback: false,
             #[cfg(feature = "redis")]
             redis: None,
         }
     }
 
-    /// Adds a certificate for this one name.
+    /// Adds a certificate for a single name.
     pub fn domain(self, name: impl Into<String>) -> Self {
         self.certificate([name])
     }
 
-    /// Adds a certificate for each of these names.
+    /// Adds one certificate per name.
     pub fn domains(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let names = names.into_iter().map(|name| vec![name.into()]);
         self.certificates.extend(names);
         self
     }
 
-    /// Adds one certificate for all of these names together. If one of them fails, so does the certificate.
+    /// Adds a single certificate that lists all of these names.
+    ///
+    /// If the validation of one name fails, the whole certificate is not issued.
     pub fn certificate(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.certificates.push(names.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Orders from another directory.
+    /// Sets the URL of the ACME directory. The default is the production directory of Let's Encrypt.
     pub fn directory(mut self, url: impl Into<String>) -> Self {
         self.directory = url.into();
         self
     }
 
-    /// Orders from Let's Encrypt's staging directory: its limits forgive experiments, and no browser trusts it.
+    /// Sets the ACME directory to Let's Encrypt staging, which is meant for testing.
+    ///
+    /// Its rate limits are high, and browsers do not trust its certificates.
     pub fn staging(self) -> Self {
         self.directory(LETS_ENCRYPT_STAGING_DIRECTORY)
     }
 
-    /// Trusts the authorities in this PEM file, and no others, for the directory's own TLS.
+    /// Sets the PEM file of the only CAs that are trusted for the TLS connection to the ACME directory.
+    ///
+    /// The default is the Mozilla root program, as packaged by `webpki-roots`.
     pub fn directory_ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.directory_ca = Some(path.into());
         self
     }
 
-    /// Gives the directory a mail address to write to when something is wrong.
+    /// Adds an email address at which the certificate authority can reach the account holder.
     pub fn contact(mut self, mail: impl Into<String>) -> Self {
         self.contacts.push(mail.into());
         self
     }
 
-    /// Binds the account to one that the authority knows already (RFC 8555 §7.3.4); the key is base64url.
+    /// Binds the ACME account to an existing account at the certificate authority (RFC 8555 §7.3.4).
+    ///
+    /// The certificate authority provides the key identifier `kid` and the MAC key, which is base64url.
     pub fn external_account(mut self, kid: impl Into<String>, key: impl Into<String>) -> Self {
         self.external_account = Some((kid.into(), key.into()));
         self
     }
 
-    /// Whether a self-signed certificate serves a name until there is one from the authority. Default: no, the handshake
-    /// fails, because a client that is made to trust such a certificate is made to trust anybody's.
-    pub fn stand_in(mut self, stand_in: bool) -> Self {
-        self.stand_in = stand_in;
+    /// Sets whether a self-signed certificate is served until the first one is issued.
+    ///
+    /// The default is `false`: the handshake fails until then. A client that is configured to accept any self-signed
+    /// certificate would also accept one from an attacker.
+    pub fn self_signed_fallback(mut self, enabled: bool) -> Self {
+        self.self_signed_fallback = enabled;
         self
     }
 
-    /// Shares account, certificates and challenges with the other machines of this Redis or Valkey: of those behind one
-    /// address, one orders, and whichever is reached answers the directory. `redis://`, `rediss://` (TLS, with the
-    /// system's authorities) or `unix://`; with user, password and database as usual. The folder is kept as well, and
-    /// serves while Redis is away; orders wait until it is back.
+    /// Shares the account, certificates and challenges with other machines through Redis or Valkey.
     ///
-    /// Private keys are written there: who can read that Redis can be these servers. Feature `redis`.
+    /// This is for machines behind one public address. One machine places the order, and each of them can respond to
+    /// the challenge. The URL scheme is `redis://`, `rediss://` (TLS, with the CAs of the operating system) or
+    /// `unix://`, with optional user, password and database.
+    ///
+    /// Certificates are stored in the folder too. While Redis is unavailable, they are still served, and orders wait.
+    ///
+    /// Redis then holds private keys: anyone who can read it can impersonate the servers. Requires the feature `redis`.
     #[cfg(feature = "redis")]
     pub fn redis(mut self, url: impl Into<String>) -> Self {
         self.redis = Some(url.into());
         self
     }
 
-    /// Checks all that can be checked without asking the directory, and puts on the shelf what is in the cache.
-    /// `seen` holds the names that others order already.
-    pub(crate) fn open(self, seen: &mut HashSet<String>, shelf: &Arc<Shelf>) -> Result<Vec<Ordered>, Error> {
-        let certificates = self.names(seen)?;
-        let store = Store::new(&self.cache_dir).folder("acme").folder(folder_name(&[self.directory_name()?]));
-        store.open().map_err(|source| Error::Store { path: store.root().to_owned(), source })?;
+    /// Validates the settings without network access, and publishes the stored certificates.
+    ///
+    /// `used_names` holds the names of all other ACME certificates, and is extended by the names of these.
+    pub(crate) fn open(
+        self,
+        used_names: &mut HashSet<String>,
+        resolver: &Arc<CertificateResolver>,
+    ) -> Result<Vec<AcmeCertificate>, Error> {
+        let certificates = self.names(used_names)?;
+        let secrets = SecretFolder::new(&self.cache_dir).subfolder("acme");
+        let secrets = secrets.subfolder(folder_name(&[self.directory_name()?]));
+        secrets.open().map_err(|error| Error::Folder { path: secrets.path().to_owned(), error })?;
         let (contacts, binding, client, peers) = (self.contacts()?, self.binding()?, self.client()?, self.peers()?);
-        let account = Account::new(store.clone(), contacts, binding, client, self.directory, peers);
+        let account = Account::new(secrets.clone(), contacts, binding, client, self.directory, peers);
         let account = Arc::new(account);
-        let stand_in = self.stand_in;
-        let ordered =
-            certificates.into_iter().map(|names| Ordered::open(names, &store, account.clone(), shelf, stand_in));
-        ordered.collect()
+        let fallback = self.self_signed_fallback;
+        let certificates = certificates
+            .into_iter()
+            .map(|names| AcmeCertificate::open(names, &secrets, account.clone(), resolver, fallback));
+        certificates.collect()
     }
 
-    fn names(&self, seen: &mut HashSet<String>) -> Result<Vec<Vec<String>>, Error> {
+    fn names(&self, used_names: &mut HashSet<String>) -> Result<Vec<Vec<String>>, Error> {
         let mut certificates = Vec::new();
         for certificate in &self.certificates {
             let mut names = Vec::new();
             for name in certificate {
                 let name = acme_name(name)?;
-                if !seen.insert(name.clone()) {
-                    return Err(Error::NameTwice { name });
+                if !used_names.insert(name.clone()) {
+                    return Err(Error::DuplicateName { name });
                 }
                 names.push(name);
             }
@@ -159,17 +199,17 @@ impl Acme {
             }
         }
         if certificates.is_empty() {
-            return Err(Error::Nothing);
+            return Err(Error::NoCertificates);
         }
         Ok(certificates)
     }
 
     fn directory_name(&self) -> Result<&str, Error> {
-        let refused = |reason| Error::Directory { url: self.directory.clone(), reason };
-        // RFC 8555 §6.1: ACME is spoken over https, and nothing else.
-        let name = self.directory.strip_prefix("https://").ok_or_else(|| refused("an https:// URL is needed"))?;
+        let invalid = |reason| Error::InvalidDirectory { url: self.directory.clone(), reason };
+        // RFC 8555 §6.1 requires https.
+        let name = self.directory.strip_prefix("https://").ok_or_else(|| invalid("expected an https:// URL"))?;
         if name.is_empty() || name.starts_with('/') || name.contains(char::is_whitespace) {
-            return Err(refused("the URL names no host"));
+            return Err(invalid("the URL has no host"));
         }
         Ok(name)
     }
@@ -181,7 +221,7 @@ impl Acme {
                 !user.is_empty() && !host.is_empty() && !mail.contains([' ', ',', '?', '<', '>'])
             });
             if !is_mail {
-                return Err(Error::Contact { contact: contact.clone() });
+                return Err(Error::InvalidContact { contact: contact.clone() });
             }
             Ok(format!("mailto:{mail}"))
         });
@@ -192,8 +232,8 @@ impl Acme {
         let Some((kid, key)) = &self.external_account else {
             return Ok(None);
         };
-        let refused = |reason| Error::ExternalAccountKey { kid: kid.clone(), reason };
-        // Some authorities show the key in the other base64 alphabet, or padded: there is only one reading of each.
+        let invalid = |reason| Error::InvalidExternalAccountKey { kid: kid.clone(), reason };
+        // Some certificate authorities show the key in standard base64, or padded.
         let key: String = key
             .trim()
             .trim_end_matches('=')
@@ -204,9 +244,9 @@ impl Acme {
                 other => other,
             })
             .collect();
-        let key = URL_SAFE_NO_PAD.decode(key).map_err(|_| refused("not base64url"))?;
+        let key = URL_SAFE_NO_PAD.decode(key).map_err(|_| invalid("not base64url"))?;
         if key.is_empty() {
-            return Err(refused("it is empty"));
+            return Err(invalid("the key is empty"));
         }
         Ok(Some(ExternalAccount { kid: kid.clone(), key }))
     }
@@ -215,7 +255,7 @@ impl Acme {
     fn peers(&self) -> Result<Option<Arc<dyn Peers>>, Error> {
         let Some(url) = &self.redis else { return Ok(None) };
         let scope = folder_name(&[self.directory_name()?]);
-        let peers = redis::RedisPeers::new(url, &scope).map_err(|reason| Error::Redis { reason })?;
+        let peers = redis::RedisPeers::new(url, &scope).map_err(|reason| Error::InvalidRedisUrl { reason })?;
         Ok(Some(Arc::new(peers)))
     }
 
@@ -229,8 +269,7 @@ impl Acme {
         match &self.directory_ca {
             None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
             Some(path) => {
-                let refused = |reason| Error::DirectoryCa { path: path.clone(), reason };
-                roots = roots::read(path).map_err(refused)?;
+                roots = roots::read(path).map_err(|reason| Error::DirectoryCa { path: path.clone(), reason })?;
             }
         }
         let client = ClientConfig::builder_with_provider(provider())
@@ -258,58 +297,58 @@ impl fmt::Debug for Acme {
 mod tests {
     use super::*;
 
-    fn open(settings: impl FnOnce(Acme) -> Acme) -> Result<usize, Error> {
+    fn open(configure: impl FnOnce(Acme) -> Acme) -> Result<usize, Error> {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Arc::new(Shelf::new());
-        settings(Acme::new(folder.path())).open(&mut HashSet::new(), &shelf).map(|ordered| ordered.len())
+        let resolver = Arc::new(CertificateResolver::new());
+        configure(Acme::new(folder.path())).open(&mut HashSet::new(), &resolver).map(|certificates| certificates.len())
     }
 
     #[test]
-    fn each_domain_has_a_certificate_of_its_own_and_several_names_share_one_when_asked() {
+    fn domains_get_separate_certificates_and_certificate_combines_names() {
         let count = open(|acme| acme.domains(["a.test", "b.test"]).domain("c.test").certificate(["d.test", "e.test"]));
         assert_eq!(count.unwrap(), 4);
     }
 
     #[test]
-    fn settings_that_can_not_work_are_refused_before_anybody_is_asked() {
-        type Settings = fn(Acme) -> Acme;
-        let refused: [(Settings, &str); 11] = [
-            (|acme| acme, "no certificate is configured"),
+    fn rejects_invalid_settings_without_network_access() {
+        type Configure = fn(Acme) -> Acme;
+        let invalid: [(Configure, &str); 11] = [
+            (|acme| acme, "no certificate configured"),
             (|acme| acme.domain("*.a.test"), "wildcard"),
             (|acme| acme.domain("10.0.0.1"), "not addresses"),
-            (|acme| acme.domains(["a.test", "A.test."]), "asked for twice"),
-            (|acme| acme.domain("a.test").directory("http://ca.test/dir"), "https:// URL is needed"),
+            (|acme| acme.domains(["a.test", "A.test."]), "listed twice"),
+            (|acme| acme.domain("a.test").directory("http://ca.test/dir"), "expected an https:// URL"),
             (|acme| acme.domain("a.test").directory("https://"), "no host"),
-            (|acme| acme.domain("a.test").contact("nobody"), "not a mail"),
+            (|acme| acme.domain("a.test").contact("nobody"), "not an email address"),
             (|acme| acme.domain("a.test").external_account("kid-1", "§"), "not base64url"),
             (|acme| acme.domain("a.test").external_account("kid-1", "=="), "empty"),
             (|acme| acme.domain("a.test").directory_ca_file("/nonexistent"), "/nonexistent"),
             (|acme| acme.domain("a.test").directory_ca_file("/dev/null"), "no certificate found"),
         ];
-        for (settings, complaint) in refused {
-            let error = open(settings).unwrap_err().to_string();
-            assert!(error.contains(complaint), "{error:?} lacks {complaint:?}");
+        for (configure, expected) in invalid {
+            let error = open(configure).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error:?} lacks {expected:?}");
         }
     }
 
     #[test]
-    fn a_name_is_ordered_from_one_directory_only() {
+    fn rejects_a_name_that_two_directories_would_certify() {
         let folder = tempfile::tempdir().unwrap();
         let acme = Acme::new(folder.path()).domain("a.test");
         let error = crate::Certificates::builder().acme(acme.clone()).acme(acme.staging()).build();
-        assert!(matches!(error, Err(Error::NameTwice { .. })));
+        assert!(matches!(error, Err(Error::DuplicateName { .. })));
     }
 
     #[test]
-    fn a_cache_folder_that_can_not_be_made_is_refused() {
+    fn rejects_a_cache_folder_that_cannot_be_created() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let shelf = Arc::new(Shelf::new());
-        let error = Acme::new(file.path()).domain("a.test").open(&mut HashSet::new(), &shelf);
-        assert!(matches!(error, Err(Error::Store { .. })));
+        let resolver = Arc::new(CertificateResolver::new());
+        let error = Acme::new(file.path()).domain("a.test").open(&mut HashSet::new(), &resolver);
+        assert!(matches!(error, Err(Error::Folder { .. })));
     }
 
     #[test]
-    fn an_external_account_key_is_read_in_either_alphabet_and_never_shown() {
+    fn accepts_external_account_keys_in_both_base64_alphabets_and_hides_them_in_debug() {
         for key in ["-_-_", "+/+/", "-_-_====", " -_-_\n"] {
             let acme = Acme::new("/nowhere").external_account("kid-1", key);
             let binding = acme.binding().unwrap().unwrap();

@@ -9,54 +9,81 @@ use rustls::ServerConfig;
 use tokio::task::JoinSet;
 
 use crate::{
-    Acme, CertificateStatus, CipherSuites, ClientAuth, Error, Local, TlsVersion,
-    acme::{Account, Ordered},
-    config::{Protocol, server_config},
-    files::{Files, Pair},
-    local::LocalAuthority,
-    shelf::Shelf,
-    watch::watch,
+    Acme, CertificateStatus, CipherSuites, ClientAuth, Error, LocalCa, TlsVersion,
+    acme::{Account, AcmeCertificate},
+    file_watcher::watch,
+    local_ca::LocalCertificate,
+    pem_files::{FileCertificate, PemPaths},
+    resolver::CertificateResolver,
+    server_config::{TlsOptions, server_config},
 };
 
-/// The certificates of a server, from all sources together. Clones share everything.
+/// All certificates of a server, and the [`ServerConfig`] that serves them.
+///
+/// Clones are cheap and share all state.
 #[derive(Clone)]
 pub struct Certificates {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    shelf: Arc<Shelf>,
+    resolver: Arc<CertificateResolver>,
     config: Arc<ServerConfig>,
-    ordered: Vec<Arc<Ordered>>,
-    files: Vec<Arc<Files>>,
-    local: Option<Arc<LocalAuthority>>,
+    acme: Vec<Arc<AcmeCertificate>>,
+    files: Vec<Arc<FileCertificate>>,
+    local: Option<Arc<LocalCertificate>>,
 }
 
 impl Certificates {
-    /// Starts with no source at all.
+    /// Returns a builder without any certificate source.
     pub fn builder() -> CertificatesBuilder {
         CertificatesBuilder::default()
     }
 
-    /// The configuration for every listener and every worker: a client that got a ticket from one resumes with any.
+    /// Returns the TLS configuration, to be shared by all listeners and workers.
     ///
-    /// A handshake by an authority that validates a name goes through the same configuration;
-    /// [`is_challenge`](crate::is_challenge) tells it from a client's afterwards.
+    /// Because the ticket keys are shared, a client can resume its session with any worker.
+    ///
+    /// The handshakes of an ACME validation use the same configuration. After a handshake,
+    /// [`is_challenge`](crate::is_challenge) tells whether it was one.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         self.inner.config.clone()
     }
 
-    /// Whether the certificate that is served for this server name indication is valid for `host`. If not, the request
-    /// has come over a connection that was not meant for it, and 421 is the response (RFC 9110 §15.5.20).
+    /// Returns whether the certificate that is served for the server name `sni` is valid for `host`.
     ///
-    /// `host` comes without its port. An address and `localhost` are covered where the indication does not contradict
-    /// them, whatever the certificate names: they are for checks and for development. A certificate that names nobody
-    /// covers every host.
+    /// If it is not, the connection was opened for another site, and the server should respond with 421 (Misdirected
+    /// Request, RFC 9110 §15.5.20). `host` is given without a port.
+    ///
+    /// There are two exceptions:
+    ///
+    /// - An IP address or `localhost` is covered if `sni` is absent or equal to it, for the sake of health checks and
+    ///   development.
+    /// - A certificate without subject alternative names covers every host.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// use rproxy_tls::{Certificates, LocalCa};
+    ///
+    /// let certificates = Certificates::builder().local(LocalCa::new(folder.path()).name("app.test")).build()?;
+    /// assert!(certificates.covers(Some("app.test"), "app.test"));
+    /// assert!(!certificates.covers(Some("app.test"), "other.test"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn covers(&self, sni: Option<&str>, host: &str) -> bool {
-        self.inner.shelf.covers(sni, host)
+        self.inner.resolver.covers(sni, host)
     }
 
-    /// Orders and renews certificates, and reloads files that change, until it is dropped. Nothing else does.
+    /// Orders and renews certificates and reloads changed files, until the future is dropped.
+    ///
+    /// Without this future running, certificates are neither ordered nor renewed, and files are read again only by
+    /// [`reload`](Self::reload).
+    ///
+    /// # Examples
     ///
     /// ```no_run
     /// # async fn start(certificates: rproxy_tls::Certificates) {
@@ -64,62 +91,66 @@ impl Certificates {
     /// # }
     /// ```
     pub async fn run(self) {
-        let mut sources = JoinSet::new();
-        for ordered in &self.inner.ordered {
-            sources.spawn(ordered.clone().run());
+        let mut tasks = JoinSet::new();
+        for certificate in &self.inner.acme {
+            tasks.spawn(certificate.clone().run());
         }
-        for (account, names) in self.accounts() {
-            sources.spawn(account.answer_for_others(names, self.inner.shelf.challenges().clone()));
+        for (account, names) in self.shared_accounts() {
+            tasks.spawn(account.serve_peer_challenges(names, self.inner.resolver.challenges().clone()));
         }
         if let Some(local) = &self.inner.local {
-            sources.spawn(local.clone().run());
+            tasks.spawn(local.clone().run());
         }
-        sources.spawn(watch(self.inner.files.clone()));
-        while let Some(ended) = sources.join_next().await {
+        tasks.spawn(watch(self.inner.files.clone()));
+        while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a certificate is no longer kept fresh");
+                tracing::error!(%error, "certificate task failed, a certificate is no longer renewed until a restart");
             }
         }
     }
 
-    /// Each account with others to answer for, and all the names that it orders.
-    fn accounts(&self) -> Vec<(Arc<Account>, Vec<String>)> {
+    /// Returns each account that is shared with other machines, with all names that it orders.
+    fn shared_accounts(&self) -> Vec<(Arc<Account>, Vec<String>)> {
         let mut accounts: Vec<(Arc<Account>, Vec<String>)> = Vec::new();
-        for ordered in self.inner.ordered.iter().filter(|ordered| ordered.account().peers().is_some()) {
-            let known = accounts.iter_mut().find(|(account, _)| Arc::ptr_eq(account, ordered.account()));
+        for certificate in self.inner.acme.iter().filter(|certificate| certificate.account().peers().is_some()) {
+            let known = accounts.iter_mut().find(|(account, _)| Arc::ptr_eq(account, certificate.account()));
             match known {
-                Some((_, names)) => names.extend_from_slice(ordered.names()),
-                None => accounts.push((ordered.account().clone(), ordered.names().to_vec())),
+                Some((_, names)) => names.extend_from_slice(certificate.names()),
+                None => accounts.push((certificate.account().clone(), certificate.names().to_vec())),
             }
         }
         accounts
     }
 
-    /// Reads the files again, looks into the folders again, and lets an order that waits after a failure try now.
+    /// Reads all files again, and retries failed ACME orders at once.
     ///
-    /// Blocks for as long as the files take to read. What goes wrong is logged and stands in [`status`](Self::status);
-    /// what was served stays.
+    /// Blocks while the files are read. A failure is logged and reported by [`status`](Self::status); the current
+    /// certificate is still served.
     pub fn reload(&self) {
         for files in &self.inner.files {
             files.reload();
         }
-        for ordered in &self.inner.ordered {
-            ordered.reload();
+        for certificate in &self.inner.acme {
+            certificate.reload();
         }
     }
 
-    /// How each certificate is doing, in the order in which they were configured within their source.
+    /// Returns the status of each certificate: files first, then ACME, then the local CA.
     pub fn status(&self) -> Vec<CertificateStatus> {
-        self.inner.shelf.status()
+        self.inner.resolver.status()
     }
 
-    /// Waits until each certificate is there. Files and the local authority's are from the start; one by ACME may
-    /// have to be ordered, for which [`run`](Self::run) has to be running.
+    /// Waits until every configured certificate is available.
+    ///
+    /// Certificates from files and from the local CA are available as soon as they are built. A certificate that ACME
+    /// has not issued yet requires [`run`](Self::run) to be running.
     pub async fn ready(&self) {
-        self.inner.shelf.filled().await;
+        self.inner.resolver.all_available().await;
     }
 
-    /// The local authority's certificate, for whoever wants to trust it; `None` without a local authority.
+    /// Returns the path of the local CA's certificate, or `None` without a local CA.
+    ///
+    /// Clients that should accept the local certificate need to trust this file.
     pub fn local_ca_pem_path(&self) -> Option<PathBuf> {
         self.inner.local.as_ref().map(|local| local.ca_path())
     }
@@ -131,102 +162,118 @@ impl fmt::Debug for Certificates {
     }
 }
 
-/// Collects the sources of [`Certificates`]. They may be mixed: where two have a certificate for the same name, files
-/// win over ACME, and ACME over the local authority.
+/// A builder for [`Certificates`], which may combine several sources.
+///
+/// If several sources have a certificate for the same name, files take precedence over ACME, and ACME over the local
+/// CA.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct CertificatesBuilder {
     acme: Vec<Acme>,
-    files: Vec<Pair>,
-    local: Option<Local>,
-    protocol: Protocol,
+    files: Vec<PemPaths>,
+    local: Option<LocalCa>,
+    tls: TlsOptions,
 }
 
 impl CertificatesBuilder {
-    /// Orders certificates by ACME. May be called again for another directory.
+    /// Adds certificates that are ordered by ACME. Call it again to use a second directory.
     pub fn acme(mut self, acme: Acme) -> Self {
         self.acme.push(acme);
         self
     }
 
-    /// Serves a chain and its key from PEM files, and reads them again when they change. May be called again; the
-    /// first pair is the default for clients that name no host, or an unknown one.
+    /// Adds a certificate chain and its private key from PEM files, which are reloaded when they change.
+    ///
+    /// It can be called several times. The first pair of files is the default certificate, for clients that send no
+    /// server name or an unknown one.
     pub fn files(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
-        self.pair(certificate.as_ref(), key.as_ref(), None)
+        self.pem_files(certificate.as_ref(), key.as_ref(), None)
     }
 
-    /// [`files`](Self::files), with an OCSP response in DER (RFC 6960) that is stapled to the certificate in each
-    /// handshake, for as long as it says that the certificate is good. One that is missing, is about another
-    /// certificate, or has expired is warned of, and nothing is stapled.
+    /// Adds PEM files like [`files`](Self::files), and an OCSP response to staple to each handshake.
+    ///
+    /// The response is in DER (RFC 6960). It is stapled while it is current and says that the certificate is good. If
+    /// the response is missing, expired or for another certificate, a warning is logged and nothing is stapled.
     pub fn files_with_ocsp(
         self,
         certificate: impl AsRef<Path>,
         key: impl AsRef<Path>,
         response: impl AsRef<Path>,
     ) -> Self {
-        self.pair(certificate.as_ref(), key.as_ref(), Some(response.as_ref()))
+        self.pem_files(certificate.as_ref(), key.as_ref(), Some(response.as_ref()))
     }
 
-    fn pair(mut self, certificate: &Path, key: &Path, ocsp: Option<&Path>) -> Self {
+    fn pem_files(mut self, certificate: &Path, key: &Path, ocsp: Option<&Path>) -> Self {
         let (certificate, key) = (certificate.to_owned(), key.to_owned());
-        self.files.push(Pair { certificate, key, ocsp: ocsp.map(Path::to_owned) });
+        self.files.push(PemPaths { certificate, key, ocsp: ocsp.map(Path::to_owned) });
         self
     }
 
-    /// Has a local development authority make a certificate. The last call counts.
-    pub fn local(mut self, local: Local) -> Self {
+    /// Adds a certificate that is issued by a local CA for development. The last call wins.
+    pub fn local(mut self, local: LocalCa) -> Self {
         self.local = Some(local);
         self
     }
 
-    /// Speaks this version of TLS and newer ones. Default 1.2.
+    /// Sets the oldest accepted TLS version. The default is TLS 1.2.
     pub fn min_version(mut self, version: TlsVersion) -> Self {
-        self.protocol.min_version = version;
+        self.tls.min_version = version;
         self
     }
 
-    /// Speaks these cipher suites only, and prefers them in this order. By default all that rustls considers safe, in
-    /// the client's order: it knows which it computes faster.
+    /// Sets the accepted cipher suites, in the server's order of preference.
+    ///
+    /// By default all suites that rustls considers safe are accepted, in the client's order of preference, because the
+    /// client knows which of them its hardware accelerates.
     pub fn cipher_suites(mut self, suites: CipherSuites) -> Self {
-        self.protocol.suites = suites;
+        self.tls.suites = suites;
         self
     }
 
-    /// Asks clients for certificates. An authority that validates a name by ACME shows none and still gets its answer,
-    /// for which it takes TLS 1.3.
+    /// Requests certificates from clients (mutual TLS).
+    ///
+    /// ACME validation still works, although the certificate authority sends no certificate: with TLS 1.3, it has
+    /// received the challenge certificate before the server checks for a client certificate.
     pub fn client_auth(mut self, auth: ClientAuth) -> Self {
-        self.protocol.client_auth = Some(auth);
+        self.tls.client_auth = Some(auth);
         self
     }
 
-    /// Appends the secrets of all sessions to this file, for Wireshark and the like: whoever has it can read all that
-    /// was said. For the hour in which it is needed, and no longer.
+    /// Appends the secrets of all TLS sessions to a file, in the format that Wireshark reads.
+    ///
+    /// Anyone with this file can decrypt the traffic. Use it for debugging only.
     pub fn key_log(mut self, path: impl Into<PathBuf>) -> Self {
-        self.protocol.key_log = Some(path.into());
+        self.tls.key_log = Some(path.into());
         self
     }
 
-    /// Reads files and folders, makes what the local authority needs, and refuses what can't work. It asks nobody over
-    /// the network, but blocks for as long as the disk takes.
+    /// Validates the settings, loads the stored certificates, and issues the local certificate.
+    ///
+    /// It does not access the network, but blocks while it reads and writes files.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if no source is configured, if a name can't be certified by its source, if a file or folder
+    /// can't be used, or if the TLS options contradict each other.
     pub fn build(self) -> Result<Certificates, Error> {
-        let shelf = Arc::new(Shelf::new());
+        let resolver = Arc::new(CertificateResolver::new());
         let mut files = Vec::new();
-        for pair in self.files {
-            files.push(Arc::new(Files::open(pair, &shelf)?));
+        for paths in self.files {
+            files.push(Arc::new(FileCertificate::open(paths, &resolver)?));
         }
-        let mut ordered = Vec::new();
+        let mut acme = Vec::new();
         let mut names = HashSet::new();
-        for acme in self.acme {
-            ordered.extend(acme.open(&mut names, &shelf)?.into_iter().map(Arc::new));
+        for settings in self.acme {
+            acme.extend(settings.open(&mut names, &resolver)?.into_iter().map(Arc::new));
         }
         let local = match self.local {
-            Some(local) => Some(Arc::new(LocalAuthority::open(local, &shelf)?)),
+            Some(local) => Some(Arc::new(LocalCertificate::open(local, &resolver)?)),
             None => None,
         };
-        if files.is_empty() && ordered.is_empty() && local.is_none() {
-            return Err(Error::Nothing);
+        if files.is_empty() && acme.is_empty() && local.is_none() {
+            return Err(Error::NoCertificates);
         }
-        let config = server_config(shelf.clone(), !ordered.is_empty(), self.protocol)?;
-        Ok(Certificates { inner: Arc::new(Inner { shelf, config: Arc::new(config), ordered, files, local }) })
+        let config = server_config(resolver.clone(), !acme.is_empty(), self.tls)?;
+        Ok(Certificates { inner: Arc::new(Inner { resolver, config: Arc::new(config), acme, files, local }) })
     }
 }

@@ -3,31 +3,31 @@ use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
 
 use crate::PemError;
 
-/// The longest chain worth a thought; a bundle of all public roots is not a chain.
-const LONGEST: usize = 32;
+/// The maximum number of certificates in a chain, to reject a bundle of all public roots.
+const MAX_LENGTH: usize = 32;
 
-/// A chain in the order that a handshake wants it: the leaf, then each one's issuer (RFC 8446 §4.4.2).
+/// A chain in the order of a handshake: the leaf, then the issuer of each (RFC 8446 §4.4.2).
 #[derive(Debug)]
-pub(crate) struct Ordered {
+pub(crate) struct OrderedChain {
     pub(crate) chain: Vec<CertificateDer<'static>>,
-    pub(crate) mended: bool,
+    pub(crate) is_reordered: bool,
 }
 
-/// Puts certificates in order, starting at the one that the key fits.
+/// Puts certificates in order, starting at the one that matches the key.
 ///
-/// Two mistakes are common when files are put together by hand: root first, and something beside the chain.
-/// Both can be mended. A chain whose first link is missing can't, and half the clients would refuse it, so it is refused here.
-pub(crate) fn order(
+/// Two common mistakes in files are corrected: the root comes first, or there are unrelated certificates. A chain
+/// without the issuer of the leaf is rejected, because many clients would reject it.
+pub(crate) fn order_chain(
     certificates: Vec<CertificateDer<'static>>,
-    fits_key: impl Fn(&CertificateDer<'static>) -> bool,
-) -> Result<Ordered, PemError> {
+    matches_key: impl Fn(&CertificateDer<'static>) -> bool,
+) -> Result<OrderedChain, PemError> {
     if certificates.is_empty() {
         return Err(PemError::NoCertificate);
     }
-    if certificates.len() > LONGEST {
+    if certificates.len() > MAX_LENGTH {
         return Err(PemError::Certificate {
-            position: LONGEST + 1,
-            reason: format!("a chain of more than {LONGEST} certificates"),
+            position: MAX_LENGTH + 1,
+            reason: format!("the chain has more than {MAX_LENGTH} certificates"),
         });
     }
     let parsed = certificates
@@ -38,7 +38,7 @@ pub(crate) fn order(
             Err(error) => Err(PemError::Certificate { position: index + 1, reason: error.to_string() }),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let leaf = certificates.iter().position(fits_key).ok_or(PemError::KeyMismatch)?;
+    let leaf = certificates.iter().position(matches_key).ok_or(PemError::KeyMismatch)?;
 
     let mut order = vec![leaf];
     let mut last = leaf;
@@ -57,9 +57,9 @@ pub(crate) fn order(
         });
     }
 
-    let mended = !order.iter().copied().eq(0..certificates.len());
+    let is_reordered = !order.iter().copied().eq(0..certificates.len());
     let chain = order.into_iter().map(|index| certificates[index].clone()).collect();
-    Ok(Ordered { chain, mended })
+    Ok(OrderedChain { chain, is_reordered })
 }
 
 fn is_self_issued(certificate: &X509Certificate<'_>) -> bool {
@@ -73,18 +73,18 @@ mod tests {
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P384_SHA384};
 
     use super::*;
-    use crate::certified::Certified;
+    use crate::loaded_certificate::LoadedCertificate;
 
-    /// A root, an intermediate, a leaf, an unrelated certificate, and the leaf's key, all PEM.
-    struct Family {
+    /// A chain, an unrelated certificate, and the key of the leaf, all PEM.
+    struct TestChain {
         root: String,
         intermediate: String,
         leaf: String,
-        stranger: String,
+        unrelated: String,
         key: String,
     }
 
-    impl Family {
+    impl TestChain {
         fn new() -> Self {
             let ca = |name: &str| {
                 let mut params = CertificateParams::default();
@@ -92,70 +92,70 @@ mod tests {
                 params.distinguished_name.push(DnType::CommonName, name);
                 params
             };
-            let [root_key, intermediate_key, stranger_key] = std::array::from_fn(|_| KeyPair::generate().unwrap());
+            let [root_key, intermediate_key, unrelated_key] = std::array::from_fn(|_| KeyPair::generate().unwrap());
             let root = ca("root").self_signed(&root_key).unwrap();
             let root_issuer = Issuer::new(ca("root"), &root_key);
             let intermediate = ca("intermediate").signed_by(&intermediate_key, &root_issuer).unwrap();
             let issuer = Issuer::new(ca("intermediate"), &intermediate_key);
             let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
             let leaf = CertificateParams::new(vec!["a.test".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-            let stranger = ca("stranger").self_signed(&stranger_key).unwrap();
+            let unrelated = ca("unrelated").self_signed(&unrelated_key).unwrap();
             Self {
                 root: root.pem(),
                 intermediate: intermediate.pem(),
                 leaf: leaf.pem(),
-                stranger: stranger.pem(),
+                unrelated: unrelated.pem(),
                 key: key.serialize_pem(),
             }
         }
     }
 
-    fn read(parts: &[&String], key: &str) -> Result<Arc<Certified>, PemError> {
+    fn read(parts: &[&String], key: &str) -> Result<Arc<LoadedCertificate>, PemError> {
         let chain: String = parts.iter().map(|part| part.as_str()).collect();
-        Certified::from_pem(chain.as_bytes(), key.as_bytes()).map(Arc::new)
+        LoadedCertificate::from_pem(chain.as_bytes(), key.as_bytes()).map(Arc::new)
     }
 
     #[test]
-    fn a_chain_in_any_order_is_served_from_leaf_to_root() {
-        let family = Family::new();
-        let Family { root, intermediate, leaf, stranger, key } = &family;
-        for (given, served, mended) in [
+    fn reorders_a_chain_from_leaf_to_root_and_drops_unrelated_certificates() {
+        let chain = TestChain::new();
+        let TestChain { root, intermediate, leaf, unrelated, key } = &chain;
+        for (given, served, is_reordered) in [
             (vec![leaf], vec![leaf], false),
             (vec![leaf, intermediate], vec![leaf, intermediate], false),
             (vec![leaf, intermediate, root], vec![leaf, intermediate, root], false),
             (vec![root, intermediate, leaf], vec![leaf, intermediate, root], true),
             (vec![intermediate, leaf], vec![leaf, intermediate], true),
             (vec![leaf, root, intermediate], vec![leaf, intermediate, root], true),
-            (vec![stranger, leaf, intermediate, leaf], vec![leaf, intermediate], true),
+            (vec![unrelated, leaf, intermediate, leaf], vec![leaf, intermediate], true),
         ] {
-            let certified = read(&given, key).unwrap();
+            let certificate = read(&given, key).unwrap();
             let expected = read(&served, key).unwrap();
-            assert_eq!(certified.key.cert, expected.key.cert);
-            assert_eq!(certified.key.cert.len(), served.len());
-            assert_eq!(certified.mended, mended);
+            assert_eq!(certificate.key.cert, expected.key.cert);
+            assert_eq!(certificate.key.cert.len(), served.len());
+            assert_eq!(certificate.is_reordered, is_reordered);
         }
     }
 
     #[test]
-    fn a_chain_without_its_first_link_is_refused_with_the_missing_issuer() {
-        let family = Family::new();
-        let error = read(&[&family.leaf, &family.stranger], &family.key).unwrap_err();
+    fn rejects_a_chain_without_the_issuer_of_the_leaf_and_names_the_issuer() {
+        let chain = TestChain::new();
+        let error = read(&[&chain.leaf, &chain.unrelated], &chain.key).unwrap_err();
         assert!(matches!(error, PemError::Chain { .. }));
         assert!(error.to_string().contains("intermediate"), "{error}");
     }
 
     #[test]
-    fn a_key_that_fits_no_certificate_is_refused() {
-        let family = Family::new();
-        let error = read(&[&family.intermediate, &family.root], &family.key).unwrap_err();
+    fn rejects_a_key_that_matches_no_certificate() {
+        let chain = TestChain::new();
+        let error = read(&[&chain.intermediate, &chain.root], &chain.key).unwrap_err();
         assert!(matches!(error, PemError::KeyMismatch));
     }
 
     #[test]
-    fn a_bundle_of_roots_is_not_a_chain() {
-        let family = Family::new();
-        let many = vec![&family.root; LONGEST + 1];
-        let error = read(&many, &family.key).unwrap_err();
+    fn rejects_a_bundle_of_roots() {
+        let chain = TestChain::new();
+        let many = vec![&chain.root; MAX_LENGTH + 1];
+        let error = read(&many, &chain.key).unwrap_err();
         assert!(matches!(error, PemError::Certificate { .. }));
     }
 }

@@ -2,184 +2,189 @@ use std::{io, path::PathBuf};
 
 use crate::TlsVersion;
 
-/// Why certificates could not be set up.
+/// The error of [`CertificatesBuilder::build`](crate::CertificatesBuilder::build).
 ///
-/// All of it is found while [`CertificatesBuilder::build`](crate::CertificatesBuilder::build) runs:
-/// what the settings and the files on disk say is refused before the first connection, never during one.
+/// Invalid settings and unusable files are reported before the first connection is accepted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The builder was given neither ACME names, nor files, nor a local authority.
-    #[error("no certificate is configured: name ACME domains, PEM files, or a local authority")]
-    Nothing,
-    /// A name can't stand on a certificate from this source.
+    /// The builder has no ACME names, no files and no local CA.
+    #[error("no certificate configured: set ACME domains, PEM files or a local CA")]
+    NoCertificates,
+    /// A name can't be put on a certificate from this source.
     #[error("bad certificate name {name:?}: {reason}")]
-    Name {
-        /// The name as it was given.
+    InvalidName {
+        /// The name from the settings.
         name: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
-    /// One name was asked for on two ACME certificates.
-    #[error("certificate name {name:?} is asked for twice")]
-    NameTwice {
-        /// The name that stands twice.
+    /// A name is on two ACME certificates.
+    #[error("certificate name {name:?} is listed twice")]
+    DuplicateName {
+        /// The name, normalised.
         name: String,
     },
-    /// The PEM files can't be served.
-    #[error("certificate {} with key {}: {source}", certificate.display(), key.display())]
+    /// A pair of PEM files can't be served.
+    #[error("certificate {} with key {}: {error}", certificate.display(), key.display())]
     Files {
         /// The file with the certificate chain.
         certificate: PathBuf,
         /// The file with the private key.
         key: PathBuf,
-        /// What is wrong with the two.
-        source: PemError,
+        /// The reason.
+        error: PemError,
     },
-    /// The file that vouches for the ACME directory's own TLS can't be used.
+    /// The PEM file with the CAs for the connection to the ACME directory can't be used.
     #[error("bad ACME CA file {}: {reason}", path.display())]
     DirectoryCa {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// The ACME directory is not an `https://` URL.
     #[error("bad ACME directory {url:?}: {reason}")]
-    Directory {
-        /// The URL as it was given.
+    InvalidDirectory {
+        /// The URL from the settings.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
-    /// The contact is not a mail address.
-    #[error("bad ACME contact {contact:?}: not a mail address")]
-    Contact {
-        /// The contact as it was given.
+    /// The ACME contact is not an email address.
+    #[error("bad ACME contact {contact:?}: not an email address")]
+    InvalidContact {
+        /// The contact from the settings.
         contact: String,
     },
-    /// The external account's key is not base64url. It is a secret, so it is not repeated here.
+    /// The external account key is not base64url. The message does not contain the key, which is secret.
     #[error("bad ACME external account key for {kid:?}: {reason}")]
-    ExternalAccountKey {
-        /// The key's identifier.
+    InvalidExternalAccountKey {
+        /// The identifier of the key.
         kid: String,
-        /// What is wrong with the key.
+        /// The reason.
         reason: &'static str,
     },
-    /// The address of the Redis to share with. It may have a password in it, so it is not repeated here.
+    /// The Redis URL is invalid. The message does not contain the URL, which may include a password.
     #[cfg(feature = "redis")]
     #[error("bad Redis URL: {reason}")]
-    Redis {
-        /// What is wrong with it.
+    InvalidRedisUrl {
+        /// The reason.
         reason: String,
     },
-    /// The folder where accounts, keys and certificates are kept can't be used.
-    #[error("certificate folder {}: {source}", path.display())]
-    Store {
+    /// A folder or file for accounts, keys and certificates can't be read or written.
+    #[error("certificate folder {}: {error}", path.display())]
+    Folder {
         /// The folder or file.
         path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
+        /// The I/O error.
+        error: io::Error,
     },
-    /// The local authority could not be made or read back.
+    /// The local CA can't be created, or its files can't be read.
     #[error("local certificate authority in {}: {reason}", path.display())]
-    Local {
-        /// The folder of the authority.
+    LocalCa {
+        /// The folder of the CA.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// No certificate could be made to stand in for the one on order.
+    /// The self-signed fallback certificate can't be created.
     #[error("self-signed certificate: {reason}")]
-    StandIn {
-        /// What is wrong.
+    SelfSigned {
+        /// The reason.
         reason: String,
     },
-    /// A version of TLS that is not spoken.
-    #[error("bad TLS version {text:?}: expected 1.2 or 1.3")]
-    Version {
-        /// The version as it was given.
-        text: String,
+    /// The text is not a supported TLS version.
+    #[error("bad TLS version {version:?}: expected 1.2 or 1.3")]
+    UnknownTlsVersion {
+        /// The text from the settings.
+        version: String,
     },
-    /// A cipher suite that there is not, or no more.
-    #[error("bad cipher suite {name:?}: expected some of {}", crate::CipherSuites::all())]
-    Suite {
-        /// The name as it was given.
+    /// The cipher suite does not exist, or is not supported because it is weak.
+    #[error("bad cipher suite {name:?}: expected one of {}", crate::CipherSuites::supported_names())]
+    UnknownCipherSuite {
+        /// The name from the settings.
         name: String,
     },
-    /// None of the cipher suites is for a version that is allowed.
-    #[error("no cipher suite of {suites} is for TLS {version} or newer")]
-    NoSuite {
-        /// The suites.
+    /// None of the cipher suites works with an accepted TLS version.
+    #[error("none of the cipher suites {suites} works with TLS {version} or newer")]
+    NoUsableCipherSuite {
+        /// The configured cipher suites.
         suites: String,
-        /// The oldest version that is allowed.
+        /// The oldest accepted version.
         version: TlsVersion,
     },
-    /// The file with the authorities that vouch for clients can't be used.
+    /// The PEM file with the CAs for client certificates can't be used.
     #[error("bad client CA file {}: {reason}", path.display())]
     ClientCa {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The file for session secrets can't be opened.
-    #[error("key log {}: {source}", path.display())]
+    /// The key log file can't be opened.
+    #[error("key log {}: {error}", path.display())]
     KeyLog {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
+        /// The I/O error.
+        error: io::Error,
     },
-    /// rustls refused the set-up.
-    #[error("TLS set-up: {0}")]
-    Tls(#[from] rustls::Error),
+    /// rustls rejected the configuration.
+    #[error("TLS configuration: {0}")]
+    Tls(rustls::Error),
 }
 
-/// Why a certificate chain and its key can't be served.
+impl From<rustls::Error> for Error {
+    fn from(error: rustls::Error) -> Self {
+        Self::Tls(error)
+    }
+}
+
+/// The reason why a certificate chain and its private key can't be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PemError {
-    /// A file could not be read.
-    #[error("can't read {}: {source}", path.display())]
+    /// A file can't be read.
+    #[error("can't read {}: {error}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
+        /// The I/O error.
+        error: io::Error,
     },
     /// The text is not well-formed PEM.
     #[error("malformed PEM: {0}")]
     Syntax(String),
-    /// There is no `BEGIN CERTIFICATE` section.
-    #[error("no certificate found, a BEGIN CERTIFICATE section is needed")]
+    /// The text has no certificate.
+    #[error("no certificate found, expected a BEGIN CERTIFICATE section")]
     NoCertificate,
-    /// There is no private key section.
-    #[error("no private key found, a BEGIN PRIVATE KEY section is needed")]
+    /// The text has no private key.
+    #[error("no private key found, expected a BEGIN PRIVATE KEY section")]
     NoKey,
     /// The private key is encrypted.
-    #[error("the private key is encrypted; decrypt it, for instance with `openssl pkey`")]
+    #[error("the private key is encrypted, decrypt it first, for example with `openssl pkey`")]
     EncryptedKey,
     /// A certificate is not valid X.509.
     #[error("certificate {position} of the chain is not valid X.509: {reason}")]
     Certificate {
-        /// Which of them, the first is 1.
+        /// The position in the file, starting at 1.
         position: usize,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The private key is of a kind that can't sign handshakes.
+    /// The type of the private key is not supported.
     #[error("unusable private key: {0}")]
     Key(rustls::Error),
-    /// The private key belongs to none of the certificates.
-    #[error("the private key does not fit the certificate")]
+    /// The private key matches none of the certificates.
+    #[error("the private key does not match the certificate")]
     KeyMismatch,
-    /// There are further certificates, but none that issued the first.
-    #[error("broken chain: {subject:?} was issued by {issuer:?}, and no certificate in the file is that issuer's")]
+    /// The file has further certificates, but not the issuer of the first one.
+    #[error("broken chain: {subject:?} was issued by {issuer:?}, which is missing in the file")]
     Chain {
-        /// The certificate whose issuer is missing.
+        /// The subject of the certificate whose issuer is missing.
         subject: String,
-        /// The issuer that it names.
+        /// The name of the missing issuer.
         issuer: String,
     },
 }

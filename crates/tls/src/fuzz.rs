@@ -1,19 +1,19 @@
-//! What the fuzzers call: any bytes, and what must hold of them.
+//! Fuzz targets. Each function accepts any bytes and panics if an invariant is violated.
 
-use crate::certified::Certified;
+use crate::loaded_certificate::LoadedCertificate;
 use crate::names::{Host, acme_name, local_name, lowercase, wildcard_parent};
 
-/// A chain with its key, in any text: refused, or a certificate that says what it is for.
+/// Parses a chain and its key from the same text, and checks that an accepted chain is not empty.
 pub fn pem(bytes: &[u8]) {
-    if let Ok(certified) = Certified::from_pem(bytes, bytes) {
-        assert!(!certified.key.cert.is_empty());
-        for name in certified.names.to_strings() {
-            let _ = certified.names.cover(&Host::parse(&name));
+    if let Ok(certificate) = LoadedCertificate::from_pem(bytes, bytes) {
+        assert!(!certificate.key.cert.is_empty());
+        for name in certificate.names.to_strings() {
+            let _ = certificate.names.covers(&Host::parse(&name));
         }
     }
 }
 
-/// Names in the form in which they are compared are in it already.
+/// Normalises names, and checks that a normalised name does not change again.
 pub fn names(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let _ = wildcard_parent(text);
@@ -33,12 +33,12 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn pem_holds_near_its_seeds() {
+    fn pem_target_passes_on_the_mutated_corpus() {
         run(CRATE, "pem", pem);
     }
 
     #[test]
-    fn names_hold_near_their_seeds() {
+    fn names_target_passes_on_the_mutated_corpus() {
         run(CRATE, "names", names);
     }
 }

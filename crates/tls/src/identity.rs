@@ -1,4 +1,4 @@
-//! Who a certificate says that somebody is, as text.
+//! The subject and fingerprint of a certificate, as text.
 
 use std::fmt::Write;
 
@@ -8,40 +8,51 @@ use x509_parser::{
     x509::{AttributeTypeAndValue, X509Name},
 };
 
-use crate::store::sha256;
+use crate::crypto::{hex, sha256};
 
-/// Who a certificate names, for logs and fields.
+/// The subject and fingerprint of a certificate, for logs and header fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Identity {
-    /// The subject as RFC 4514 writes it: `CN=alice,OU=staff,O=Example`. ASCII, whatever the certificate has.
+    /// The subject in the format of RFC 4514, such as `CN=alice,OU=staff,O=Example`.
+    ///
+    /// It is always ASCII: other characters are escaped.
     pub subject: String,
-    /// SHA-256 of the whole certificate, in lower-case hexadecimal.
+    /// The SHA-256 digest of the whole certificate, in lower-case hexadecimal.
     pub fingerprint: String,
 }
 
 impl Identity {
-    /// `None`: these bytes are no certificate.
-    pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+    /// Reads the identity from a certificate, or returns `None` if the bytes are not valid X.509.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_tls::Identity;
+    /// use rustls_pki_types::CertificateDer;
+    ///
+    /// assert_eq!(Identity::from_certificate(&CertificateDer::from(&b"junk"[..])), None);
+    /// ```
+    pub fn from_certificate(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = parse_x509_certificate(certificate).ok()?;
         Some(Self { subject: subject(parsed.subject()), fingerprint: hex(&sha256([certificate])) })
     }
 }
 
-/// RFC 4514 §2.1: the last of the names first.
+/// Formats a subject, starting with its last name (RFC 4514 §2.1).
 fn subject(name: &X509Name<'_>) -> String {
     let names: Vec<_> = name.iter().collect();
     let names = names.into_iter().rev().map(|name| name.iter().map(attribute).collect::<Vec<_>>().join("+"));
     names.collect::<Vec<_>>().join(",")
 }
 
-/// RFC 4514 §2.3, §2.4.
+/// Formats one attribute (RFC 4514 §2.3, §2.4).
 fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     let oid = attribute.attr_type().to_id_string();
-    let known = SHORT.iter().find(|(number, _)| *number == oid);
+    let known = SHORT_NAMES.iter().find(|(number, _)| *number == oid);
     match (known, attribute.as_str()) {
         (Some((_, name)), Ok(value)) => format!("{name}={}", escaped(value)),
-        // RFC 4514 §2.4: the value's own encoding.
+        // RFC 4514 §2.4: an unknown attribute is written as the hexadecimal digits of its BER encoding.
         _ => {
             let value = attribute.attr_value();
             let length = value.data.len();
@@ -57,7 +68,7 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     }
 }
 
-/// RFC 4514 §2.4. What is not printable ASCII is written as bytes, which it allows, so that the text fits into a field.
+/// Escapes an attribute value (RFC 4514 §2.4), including all non-ASCII characters so that it fits a header field.
 fn escaped(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     let last = value.len().saturating_sub(1);
@@ -75,12 +86,8 @@ fn escaped(value: &str) -> String {
     text
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// RFC 4514 §3.
-const SHORT: [(&str, &str); 9] = [
+/// The attribute names of RFC 4514 §3.
+const SHORT_NAMES: [(&str, &str); 9] = [
     ("2.5.4.3", "CN"),
     ("2.5.4.7", "L"),
     ("2.5.4.8", "ST"),
@@ -108,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn subjects_are_written_from_the_last_name_to_the_first_and_escaped() {
+    fn formats_subjects_in_reverse_order_with_escapes() {
         let common = |name| vec![(DnType::CommonName, name)];
         for (names, subject) in [
             (
@@ -126,19 +133,20 @@ mod tests {
             (common("Jörg\n"), r"CN=J\c3\b6rg\0a"),
             (vec![(DnType::CustomDnType(vec![2, 5, 4, 65]), "x")], "2.5.4.65=#0c0178"),
         ] {
-            assert_eq!(Identity::of(&named(&names)).unwrap().subject, subject);
+            assert_eq!(Identity::from_certificate(&named(&names)).unwrap().subject, subject);
         }
     }
 
     #[test]
-    fn the_fingerprint_is_the_digest_of_the_whole_certificate() {
+    fn fingerprint_differs_between_certificates_of_the_same_subject() {
         let certificate = named(&[(DnType::CommonName, "alice")]);
-        let identity = Identity::of(&certificate).unwrap();
+        let identity = Identity::from_certificate(&certificate).unwrap();
         assert_eq!(identity.fingerprint.len(), 64);
-        assert_eq!(identity, Identity::of(&certificate).unwrap());
-        assert_ne!(identity.fingerprint, Identity::of(&named(&[(DnType::CommonName, "alice")])).unwrap().fingerprint);
-        assert_eq!(Identity::of(&CertificateDer::from(&b"junk"[..])), None);
-        // FIPS 180-4, the digest of "abc".
-        assert!(hex(&sha256([b"abc"])).starts_with("ba7816bf8f01cfea414140de5dae2223"));
+        assert_eq!(identity, Identity::from_certificate(&certificate).unwrap());
+        assert_ne!(
+            identity.fingerprint,
+            Identity::from_certificate(&named(&[(DnType::CommonName, "alice")])).unwrap().fingerprint
+        );
+        assert_eq!(Identity::from_certificate(&CertificateDer::from(&b"junk"[..])), None);
     }
 }

@@ -7,7 +7,9 @@ use std::{
 
 use rustls::KeyLog;
 
-/// Writes the secrets of each session into a file, in the format that Wireshark and others read.
+use crate::crypto::hex;
+
+/// A file that receives the secrets of all TLS sessions, in the NSS key log format.
 #[derive(Debug)]
 pub(crate) struct KeyLogFile {
     file: Mutex<File>,
@@ -22,7 +24,7 @@ impl KeyLogFile {
         let file = Mutex::new(options.open(path)?);
         tracing::warn!(
             path = %path.display(),
-            "the secrets of all TLS sessions are written to a file; whoever reads it reads all traffic"
+            "TLS key log enabled, anyone who can read this file can decrypt all traffic"
         );
         Ok(Self { file })
     }
@@ -31,11 +33,8 @@ impl KeyLogFile {
 impl KeyLog for KeyLogFile {
     fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
         let line = format!("{label} {} {}\n", hex(client_random), hex(secret));
-        // In one write, so that lines of several processes do not mix. A full disk is no reason to end a handshake.
+        // A single write, so that the lines of several processes do not mix. Errors, such as a full disk, are ignored
+        // so that the handshake succeeds.
         let _ = self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

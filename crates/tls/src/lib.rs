@@ -1,7 +1,7 @@
 //! Certificates for a server: ACME, files, a local development authority; chosen by SNI, kept fresh.
 //!
 //! ```
-//! use rproxy_tls::{Certificates, Local, is_challenge};
+//! use rproxy_tls::{Certificates, LocalCa, is_challenge};
 //! use tokio::{io::AsyncWriteExt, net::TcpListener};
 //! use tokio_rustls::TlsAcceptor;
 //! # use std::sync::Arc;
@@ -14,7 +14,7 @@
 //!     # let cache_dir = folder.path();
 //!     // On a public server: `.acme(Acme::new("/var/lib/app/certs").domain("example.com"))`.
 //!     let certificates = Certificates::builder()
-//!         .local(Local::new(cache_dir).name("app.localhost"))
+//!         .local(LocalCa::new(cache_dir).name("app.localhost"))
 //!         .build()?;
 //!     tokio::spawn(certificates.clone().run());
 //!
@@ -69,7 +69,7 @@
 //! - [Files](CertificatesBuilder::files) are PEM that something else keeps up to date. A chain in the wrong order is
 //!   put right. They are read again when they change, or on [`reload`](Certificates::reload). An OCSP response
 //!   [beside them](CertificatesBuilder::files_with_ocsp) is stapled while it is good.
-//! - [`Local`] is a certificate authority for development, made once, for `localhost`, loopback and given names.
+//! - [`LocalCa`] is a certificate authority for development, made once, for `localhost`, loopback and given names.
 //!
 //! All of them are served by one [`rustls::ServerConfig`]: TLS 1.3 and 1.2, AEAD suites with forward secrecy only,
 //! X25519MLKEM768 preferred, HTTP/2 and HTTP/1.1 by ALPN, sessions resumed by tickets that all clones share. The
@@ -166,45 +166,44 @@
 //! up to ten minutes. [`status`](Certificates::status) has all of it for metrics.
 //!
 //! A handshake for a name whose certificate is still on order fails; it is not answered with another name's, nor, unless
-//! [told so](Acme::stand_in), with a self-signed one.
+//! [enabled](Acme::self_signed_fallback), with a self-signed one.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod acme;
 mod certificates;
-mod certified;
 mod chain;
 mod client_auth;
-mod config;
+mod crypto;
 mod error;
-mod files;
-/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
-/// hold. Not for anybody else.
+mod file_watcher;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 mod identity;
 mod key_log;
-mod local;
+mod loaded_certificate;
+mod local_ca;
 mod names;
 mod ocsp;
+mod pem_files;
 mod protocol;
+mod resolver;
 mod roots;
-mod shelf;
+mod secret_folder;
+mod server_config;
+mod sni_table;
 mod status;
-mod store;
-mod table;
 #[cfg(test)]
 mod testing;
 mod validity;
-mod watch;
 
 pub use acme::Acme;
 pub use certificates::{Certificates, CertificatesBuilder};
 pub use client_auth::ClientAuth;
-pub use config::is_challenge;
 pub use error::{Error, PemError};
 pub use identity::Identity;
-pub use local::Local;
+pub use local_ca::LocalCa;
 pub use protocol::{CipherSuites, TlsVersion};
+pub use server_config::is_challenge;
 pub use status::{CertificateStatus, Source};

@@ -5,7 +5,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
 
 use crate::Error;
 
-/// The names that a certificate is valid for: its subject alternative names, and nothing else (RFC 9525 §6.3).
+/// The subject alternative names of a certificate, which are all that it is valid for (RFC 9525 §6.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Names {
     pub(crate) dns: Vec<Box<str>>,
@@ -13,7 +13,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn of(certificate: &X509Certificate<'_>) -> Self {
+    pub(crate) fn from_certificate(certificate: &X509Certificate<'_>) -> Self {
         let mut names = Self::default();
         let Ok(Some(extension)) = certificate.subject_alternative_name() else {
             return names;
@@ -23,14 +23,14 @@ impl Names {
                 GeneralName::DNSName(name) => {
                     names.dns.push(name.to_ascii_lowercase().into_boxed_str());
                 }
-                GeneralName::IPAddress(octets) => names.ips.extend(ip_of(octets)),
+                GeneralName::IPAddress(octets) => names.ips.extend(parse_ip(octets)),
                 _ => {}
             }
         }
         names
     }
 
-    pub(crate) fn cover(&self, host: &Host<'_>) -> bool {
+    pub(crate) fn covers(&self, host: &Host<'_>) -> bool {
         match host {
             Host::Ip(ip) => self.ips.contains(ip),
             Host::Dns(host) => {
@@ -49,13 +49,14 @@ impl Names {
     }
 }
 
-/// A host as a `Host` field or a server name indication writes it: without the port, brackets and a final dot allowed.
+/// A host without a port, from a `Host` field or a TLS server name.
 pub(crate) enum Host<'a> {
     Dns(Cow<'a, str>),
     Ip(IpAddr),
 }
 
 impl<'a> Host<'a> {
+    /// Parses a host, which may be in brackets or end with a dot.
     pub(crate) fn parse(text: &'a str) -> Self {
         let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
         if let Ok(ip) = bare.parse() {
@@ -65,7 +66,7 @@ impl<'a> Host<'a> {
     }
 }
 
-/// What a wildcard would have to be of to cover `host`: a wildcard stands for exactly one label (RFC 9525 §6.3).
+/// Returns the parent domain whose wildcard covers `host`: a wildcard matches exactly one label (RFC 9525 §6.3).
 pub(crate) fn wildcard_parent(host: &str) -> Option<&str> {
     let (label, parent) = host.split_once('.')?;
     (!label.is_empty() && !parent.is_empty()).then_some(parent)
@@ -79,22 +80,22 @@ pub(crate) fn lowercase(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A name for an ACME certificate, in the one form it is compared and stored in.
+/// Parses a name for an ACME certificate into its normal form.
 pub(crate) fn acme_name(text: &str) -> Result<String, Error> {
-    let refused = |reason| Error::Name { name: text.to_owned(), reason };
-    // RFC 8737 §3: TLS-ALPN-01 can't validate wildcards; addresses need RFC 8738, which the client does not speak.
+    let invalid = |reason| Error::InvalidName { name: text.to_owned(), reason };
+    // RFC 8737 §3 excludes wildcards. Addresses need RFC 8738, which the ACME client does not implement.
     if text.contains('*') {
-        return Err(refused(
-            "a wildcard can't be validated by TLS-ALPN-01; list the names, or bring the certificate as files",
+        return Err(invalid(
+            "TLS-ALPN-01 can't validate a wildcard; list the names, or provide the certificate as PEM files",
         ));
     }
     if matches!(Host::parse(text), Host::Ip(_)) {
-        return Err(refused("ACME certificates are for DNS names, not addresses"));
+        return Err(invalid("ACME certificates are for DNS names, not addresses"));
     }
     dns_name(text)
 }
 
-/// A name for the local authority's certificate: addresses and wildcards are welcome.
+/// Parses a name for the certificate of the local CA, which may be an address or a wildcard.
 pub(crate) fn local_name(text: &str) -> Result<String, Error> {
     if let Host::Ip(ip) = Host::parse(text) {
         return Ok(ip.to_string());
@@ -106,19 +107,19 @@ pub(crate) fn local_name(text: &str) -> Result<String, Error> {
 }
 
 fn dns_name(text: &str) -> Result<String, Error> {
-    let refused = |reason| Error::Name { name: text.to_owned(), reason };
+    let invalid = |reason| Error::InvalidName { name: text.to_owned(), reason };
     if !text.is_ascii() {
-        return Err(refused("write an internationalised name in its xn-- form"));
+        return Err(invalid("write an internationalised name in its xn-- form"));
     }
     let name = text.strip_suffix('.').unwrap_or(text);
-    // It takes a final dot, too, of which there would be two here.
+    // `DnsName` accepts a final dot, which would be the second one here.
     if DnsName::try_from(name).is_err() || name.ends_with('.') {
-        return Err(refused("not a DNS name"));
+        return Err(invalid("not a DNS name"));
     }
     Ok(name.to_ascii_lowercase())
 }
 
-fn ip_of(octets: &[u8]) -> Option<IpAddr> {
+fn parse_ip(octets: &[u8]) -> Option<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(octets) {
         return Some(octets.into());
     }
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_covers_its_names_and_one_label_under_a_wildcard() {
+    fn covers_exact_names_and_one_label_under_a_wildcard() {
         let names = names(&["example.com", "*.example.org", "192.0.2.7", "2001:db8::7"]);
         for (host, covered) in [
             ("example.com", true),
@@ -165,12 +166,12 @@ mod tests {
             (".", false),
             ("[", false),
         ] {
-            assert_eq!(names.cover(&Host::parse(host)), covered, "{host:?}");
+            assert_eq!(names.covers(&Host::parse(host)), covered, "{host:?}");
         }
     }
 
     #[test]
-    fn names_that_acme_can_not_certify_are_refused_when_they_are_given() {
+    fn acme_name_rejects_wildcards_addresses_and_invalid_names() {
         for (name, accepted) in [
             ("example.com", Some("example.com")),
             ("Example.COM.", Some("example.com")),
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_local_authority_takes_addresses_and_wildcards_too() {
+    fn local_name_accepts_addresses_and_wildcards() {
         for (name, accepted) in [
             ("app.localhost", Some("app.localhost")),
             ("*.App.test", Some("*.app.test")),
@@ -209,8 +210,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_host_makes_the_comparison_panic(host in "\\PC*", name in "\\PC*") {
-            let _ = names(&[&name, "*.example.com"]).cover(&Host::parse(&host));
+        fn parsing_and_matching_names_never_panics(host in "\\PC*", name in "\\PC*") {
+            let _ = names(&[&name, "*.example.com"]).covers(&Host::parse(&host));
             let _ = acme_name(&host);
             let _ = local_name(&host);
         }

@@ -1,4 +1,4 @@
-//! OCSP responses (RFC 6960) to be stapled: whether one is about a certificate, and until when it holds.
+//! OCSP responses to staple (RFC 6960): their certificate, status and validity.
 
 use std::time::SystemTime;
 
@@ -6,32 +6,34 @@ use rustls_pki_types::CertificateDer;
 use time::{Date, Month, PrimitiveDateTime, Time};
 use x509_parser::parse_x509_certificate;
 
-/// Why a response is not stapled: clients would take it for worse than none.
+/// The reason not to staple a response.
+///
+/// Clients treat a bad stapled response worse than none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OcspError {
     #[error("not an OCSP response in DER")]
     Malformed,
-    #[error("the responder had no answer (status {0})")]
+    #[error("the OCSP responder reported an error (status {0})")]
     Unsuccessful(u8),
-    #[error("it is about another certificate")]
-    OfAnother,
-    #[error("it says that the certificate is revoked")]
+    #[error("the OCSP response is for another certificate")]
+    WrongCertificate,
+    #[error("the certificate is revoked")]
     Revoked,
-    #[error("it says that the certificate is unknown")]
+    #[error("the OCSP responder does not know the certificate")]
     Unknown,
-    #[error("it is not valid yet; is the clock right?")]
-    TooEarly,
-    #[error("it has expired")]
+    #[error("the OCSP response is not valid yet; check the clock")]
+    NotYetValid,
+    #[error("the OCSP response has expired")]
     Expired,
 }
 
-/// Until when this response says that the certificate is good; `None` is for ever.
+/// Checks that the response says that the certificate is good, and returns its expiry (`None`: it does not expire).
 pub(crate) fn good_until(
     response: &[u8],
     leaf: &CertificateDer<'_>,
     now: SystemTime,
 ) -> Result<Option<SystemTime>, OcspError> {
-    let (_, leaf) = parse_x509_certificate(leaf).map_err(|_| OcspError::OfAnother)?;
+    let (_, leaf) = parse_x509_certificate(leaf).map_err(|_| OcspError::WrongCertificate)?;
     let single = single_response(response, leaf.raw_serial())?;
     match single.status {
         GOOD => {}
@@ -39,7 +41,7 @@ pub(crate) fn good_until(
         _ => return Err(OcspError::Unknown),
     }
     if single.this_update > now {
-        return Err(OcspError::TooEarly);
+        return Err(OcspError::NotYetValid);
     }
     match single.next_update {
         Some(next) if next <= now => Err(OcspError::Expired),
@@ -47,15 +49,16 @@ pub(crate) fn good_until(
     }
 }
 
-/// What the response says of one certificate.
+/// The status of one certificate.
 struct SingleResponse {
     status: u8,
     this_update: SystemTime,
     next_update: Option<SystemTime>,
 }
 
-/// Finds what the response says of the certificate with this serial number (RFC 6960 §4.2.1). The signature is the
-/// client's to verify.
+/// Finds the status of the certificate with this serial number (RFC 6960 §4.2.1).
+///
+/// The signature is not verified here, because clients do so.
 fn single_response(response: &[u8], serial: &[u8]) -> Result<SingleResponse, OcspError> {
     let mut response = Der(response).expect(SEQUENCE)?;
     match *response.expect(ENUMERATED)?.0 {
@@ -86,13 +89,13 @@ fn single_response(response: &[u8], serial: &[u8]) -> Result<SingleResponse, Ocs
             Some(mut next) => Some(next.expect(GENERALIZED_TIME)?.time()?),
             None => None,
         };
-        // Of the tag, the number is what tells them apart: a good one is empty, a revoked one is not.
+        // Only the tag number is compared: the status "revoked" is a constructed value, the others are primitive.
         return Ok(SingleResponse { status: status & 0x1f, this_update, next_update });
     }
-    Err(OcspError::OfAnother)
+    Err(OcspError::WrongCertificate)
 }
 
-/// What is left of some DER (X.690), read from the front.
+/// A reader of DER (X.690) that holds the unread bytes.
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
@@ -100,7 +103,7 @@ impl<'a> Der<'a> {
         let [tag, first, rest @ ..] = self.0 else { return Err(OcspError::Malformed) };
         let (length, rest) = match *first {
             short @ 0..=0x7f => (usize::from(short), rest),
-            // Four bytes are more than any file has.
+            // A length of more than four bytes exceeds any real response.
             long @ 0x81..=0x84 => {
                 let (length, rest) = rest.split_at_checked(usize::from(long & 0x7f)).ok_or(OcspError::Malformed)?;
                 (length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
@@ -126,13 +129,12 @@ impl<'a> Der<'a> {
         }
     }
 
-    /// RFC 5280 §4.1.2.5.2: `YYYYMMDDHHMMSSZ`.
+    /// Parses `YYYYMMDDHHMMSSZ` (RFC 5280 §4.1.2.5.2).
     fn time(&self) -> Result<SystemTime, OcspError> {
         let text = std::str::from_utf8(self.0).ok().and_then(|text| text.strip_suffix('Z'));
         let text = text.filter(|text| text.len() == 14 && text.bytes().all(|byte| byte.is_ascii_digit()));
         let text = text.ok_or(OcspError::Malformed)?;
         let number = |at: usize, length: usize| text[at..at + length].parse::<u16>().unwrap_or_default();
-        // Two digits each.
         let [month, day, hour, minute, second] = [4, 6, 8, 10, 12].map(|at| number(at, 2) as u8);
         let month = Month::try_from(month).map_err(|_| OcspError::Malformed)?;
         let date = Date::from_calendar_date(number(0, 4).into(), month, day).map_err(|_| OcspError::Malformed)?;
@@ -148,7 +150,7 @@ const ENUMERATED: u8 = 0x0a;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
 
-/// An explicit tag.
+/// Returns the tag of an explicitly tagged, constructed value.
 const fn context(number: u8) -> u8 {
     0xa0 | number
 }
@@ -176,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn a_response_is_good_for_its_certificate_and_its_time() {
+    fn accepts_only_good_and_current_responses_for_the_certificate() {
         let [one, other] = [(); 2].map(|()| self_signed(&["a.test"]).key.cert[0].clone());
         let good = response(&one);
         assert_eq!(good_until(&good.der(), &one, at(0)), Ok(Some(at(3600))));
-        assert_eq!(good_until(&good.der(), &other, at(0)), Err(OcspError::OfAnother));
+        assert_eq!(good_until(&good.der(), &other, at(0)), Err(OcspError::WrongCertificate));
         assert_eq!(good_until(&good.der(), &one, at(3600)), Err(OcspError::Expired));
-        assert_eq!(good_until(&good.der(), &one, at(-3601)), Err(OcspError::TooEarly));
+        assert_eq!(good_until(&good.der(), &one, at(-3601)), Err(OcspError::NotYetValid));
         let lasting = OcspResponse { next_update: None, ..response(&one) };
         assert_eq!(good_until(&lasting.der(), &one, at(1_000_000)), Ok(None));
         let revoked = OcspResponse { status: REVOKED, ..response(&one) };
@@ -196,7 +198,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_the_reading_panic(at_byte in 0usize..200, with in any::<Vec<u8>>(), bytes in any::<Vec<u8>>()) {
+        fn parsing_never_panics(at_byte in 0usize..200, with in any::<Vec<u8>>(), bytes in any::<Vec<u8>>()) {
             let leaf = self_signed(&["a.test"]).key.cert[0].clone();
             let mut der = response(&leaf).der();
             let start = at_byte.min(der.len());

@@ -8,19 +8,21 @@ use rustls::{
 
 use crate::Error;
 
-/// A version of TLS that can be spoken. Older ones are broken (RFC 8996).
+/// A supported TLS version.
+///
+/// Versions before 1.2 are deprecated (RFC 8996) and not supported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum TlsVersion {
-    /// RFC 5246, with AEAD suites and forward secrecy only.
+    /// TLS 1.2 (RFC 5246), only with AEAD cipher suites and forward secrecy.
     #[default]
     Tls12,
-    /// RFC 8446.
+    /// TLS 1.3 (RFC 8446).
     Tls13,
 }
 
 impl TlsVersion {
-    /// This version and those after it, the newest first.
+    /// Returns this version and the newer ones, newest first.
     pub(crate) fn and_newer(self) -> &'static [&'static SupportedProtocolVersion] {
         match self {
             Self::Tls12 => &VERSIONS,
@@ -38,7 +40,7 @@ impl FromStr for TlsVersion {
         match text {
             "1.2" => Ok(Self::Tls12),
             "1.3" => Ok(Self::Tls13),
-            _ => Err(Error::Version { text: text.to_owned() }),
+            _ => Err(Error::UnknownTlsVersion { version: text.to_owned() }),
         }
     }
 }
@@ -52,7 +54,12 @@ impl fmt::Display for TlsVersion {
     }
 }
 
-/// Cipher suites, the preferred first.
+/// A list of cipher suites, in order of preference.
+///
+/// It is parsed from a comma-separated list of names from the IANA registry. The default is every suite that rustls
+/// considers safe.
+///
+/// # Examples
 ///
 /// ```
 /// # fn main() -> Result<(), rproxy_tls::Error> {
@@ -65,18 +72,18 @@ impl fmt::Display for TlsVersion {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CipherSuites {
     pub(crate) suites: Vec<SupportedCipherSuite>,
-    /// Of suites that somebody listed, the order was meant; else the client knows best which it computes faster.
+    /// Whether the order was configured. The default list uses the client's order of preference instead.
     pub(crate) is_ordered: bool,
 }
 
 impl CipherSuites {
-    /// Whether there is one for this version, or for a newer one.
-    pub fn serve(&self, version: TlsVersion) -> bool {
+    /// Returns whether the list has a suite for this TLS version or a newer one.
+    pub fn supports(&self, version: TlsVersion) -> bool {
         self.suites.iter().any(|suite| version.and_newer().contains(&suite.version()))
     }
 
-    /// The names of all that there are, for messages.
-    pub fn all() -> String {
+    /// Returns the names of all supported cipher suites, separated by commas.
+    pub fn supported_names() -> String {
         names(ALL_CIPHER_SUITES)
     }
 }
@@ -87,7 +94,6 @@ impl Default for CipherSuites {
     }
 }
 
-/// Reads the names of the IANA registry, comma-separated.
 impl FromStr for CipherSuites {
     type Err = Error;
 
@@ -95,13 +101,13 @@ impl FromStr for CipherSuites {
         let mut suites = Vec::new();
         for wanted in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let found = ALL_CIPHER_SUITES.iter().find(|suite| name(suite.suite()) == wanted);
-            let suite = found.ok_or_else(|| Error::Suite { name: wanted.to_owned() })?;
+            let suite = found.ok_or_else(|| Error::UnknownCipherSuite { name: wanted.to_owned() })?;
             if !suites.contains(suite) {
                 suites.push(*suite);
             }
         }
         match suites.is_empty() {
-            true => Err(Error::Suite { name: text.to_owned() }),
+            true => Err(Error::UnknownCipherSuite { name: text.to_owned() }),
             false => Ok(Self { suites, is_ordered: true }),
         }
     }
@@ -117,7 +123,7 @@ fn names(suites: &[SupportedCipherSuite]) -> String {
     suites.iter().map(|suite| name(suite.suite())).collect::<Vec<_>>().join(",")
 }
 
-/// rustls marks those of TLS 1.3, which the registry does not.
+/// Returns the name in the IANA registry, which has no prefix for TLS 1.3 suites, unlike rustls.
 fn name(suite: CipherSuite) -> String {
     suite.as_str().unwrap_or_default().replacen("TLS13_", "TLS_", 1)
 }
@@ -127,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_and_written() {
+    fn tls_versions_round_trip_and_older_versions_are_rejected() {
         for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
             assert_eq!(version.to_string().parse::<TlsVersion>().unwrap(), version);
         }
@@ -136,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn suites_are_those_of_the_registry_and_each_is_there_once() {
-        let all: CipherSuites = CipherSuites::all().parse().unwrap();
+    fn parses_iana_names_and_removes_duplicates() {
+        let all: CipherSuites = CipherSuites::supported_names().parse().unwrap();
         assert_eq!(all.suites, ALL_CIPHER_SUITES);
         let twice: CipherSuites = "TLS_AES_128_GCM_SHA256, TLS_AES_128_GCM_SHA256,".parse().unwrap();
         assert_eq!(twice.to_string(), "TLS_AES_128_GCM_SHA256");
-        assert!(twice.serve(TlsVersion::Tls12) && twice.serve(TlsVersion::Tls13));
+        assert!(twice.supports(TlsVersion::Tls12) && twice.supports(TlsVersion::Tls13));
         let old: CipherSuites = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".parse().unwrap();
-        assert!(old.serve(TlsVersion::Tls12) && !old.serve(TlsVersion::Tls13));
+        assert!(old.supports(TlsVersion::Tls12) && !old.supports(TlsVersion::Tls13));
         for text in ["", ",", "TLS_RSA_WITH_AES_128_CBC_SHA", "AES128-SHA", "tls_aes_128_gcm_sha256"] {
             let error = text.parse::<CipherSuites>().unwrap_err().to_string();
             assert!(error.contains("TLS_AES_128_GCM_SHA256"), "{error}");

@@ -3,7 +3,7 @@ use std::{fs, path::Path};
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-/// The authorities in a PEM file: at least one.
+/// Reads the CA certificates in a PEM file, which must not be empty.
 pub(crate) fn read(path: &Path) -> Result<RootCertStore, String> {
     let pem = fs::read(path).map_err(|error| error.to_string())?;
     let mut roots = RootCertStore::empty();

@@ -1,6 +1,6 @@
 use std::time::SystemTime;
 
-/// Where a certificate comes from.
+/// The kind of source that a certificate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
@@ -8,12 +8,12 @@ pub enum Source {
     Acme,
     /// Read from PEM files.
     Files,
-    /// Made by the local development authority.
+    /// Issued by the local CA for development.
     Local,
 }
 
 impl Source {
-    /// The word for logs and metric labels: `acme`, `files` or `local`.
+    /// Returns the name for logs and metric labels: `acme`, `files` or `local`.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Acme => "acme",
@@ -23,22 +23,22 @@ impl Source {
     }
 }
 
-/// How one certificate is doing, for metrics and readiness.
+/// The state of one certificate, for metrics and readiness checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CertificateStatus {
-    /// The names on the certificate, or, while there is none, the names that it is wanted for.
+    /// The names on the certificate, or the configured names while it is not available yet.
     pub names: Vec<String>,
-    /// Where it comes from.
+    /// The source of the certificate.
     pub source: Source,
-    /// When it expires; `None` while there is none to serve.
+    /// The expiry time, or `None` while the certificate is not available yet.
     pub not_after: Option<SystemTime>,
-    /// Why the last attempt to get, renew or reload it failed; `None` after one that succeeded.
+    /// The error of the last order, renewal or reload, or `None` if it succeeded.
     pub last_error: Option<String>,
 }
 
 impl CertificateStatus {
-    /// Whether there is a certificate to serve and it has not expired.
+    /// Returns whether the certificate is available and has not expired at `now`.
     pub fn is_valid(&self, now: SystemTime) -> bool {
         self.not_after.is_some_and(|not_after| now <= not_after)
     }

@@ -7,11 +7,11 @@ use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use x509_parser::parse_x509_certificate;
 
-use crate::certified::Certified;
+use crate::loaded_certificate::LoadedCertificate;
 
-pub(crate) fn self_signed(names: &[&str]) -> Arc<Certified> {
+pub(crate) fn self_signed(names: &[&str]) -> Arc<LoadedCertificate> {
     let (chain, key) = self_signed_pem(names);
-    Arc::new(Certified::from_pem(chain.as_bytes(), key.as_bytes()).unwrap())
+    Arc::new(LoadedCertificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap())
 }
 
 pub(crate) fn self_signed_pem(names: &[&str]) -> (String, String) {
@@ -21,7 +21,7 @@ pub(crate) fn self_signed_pem(names: &[&str]) -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
-/// An OCSP response about one certificate. Nobody has signed it.
+/// An OCSP response for one certificate, with a dummy signature.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OcspResponse<'a> {
     pub(crate) leaf: &'a CertificateDer<'a>,

@@ -1,6 +1,6 @@
 use std::time::{Duration, SystemTime};
 
-/// From when until when a certificate holds.
+/// The validity period of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Validity {
     pub(crate) not_before: SystemTime,
@@ -8,7 +8,7 @@ pub(crate) struct Validity {
 }
 
 impl Validity {
-    /// When two thirds of the lifetime are over: the same share for ninety days, six days or an hour.
+    /// Returns the time at which two thirds of the lifetime have passed, whether it is ninety days or an hour.
     pub(crate) fn renewal_time(&self) -> SystemTime {
         let lifetime = self.not_after.duration_since(self.not_before).unwrap_or_default();
         self.not_after - lifetime / 3
@@ -19,7 +19,7 @@ impl Validity {
     }
 }
 
-/// X.509 counts in seconds from the epoch, before it too.
+/// Converts a Unix timestamp, which may be negative. Returns the epoch if it is out of range.
 pub(crate) fn system_time(timestamp: i64) -> SystemTime {
     let distance = Duration::from_secs(timestamp.unsigned_abs());
     let time = if timestamp < 0 {
@@ -30,7 +30,7 @@ pub(crate) fn system_time(timestamp: i64) -> SystemTime {
     time.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// How long from `now` to `time`; nothing when it has passed.
+/// Returns the duration from `now` to `time`, or zero if `time` has passed.
 pub(crate) fn until(time: SystemTime, now: SystemTime) -> Duration {
     time.duration_since(now).unwrap_or_default()
 }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn renewal_is_due_at_two_thirds_of_any_lifetime() {
+    fn renewal_is_due_after_two_thirds_of_the_lifetime() {
         const DAY: u64 = 86_400;
         for (lifetime, renewal) in [(90 * DAY, 60 * DAY), (6 * DAY, 4 * DAY), (60, 40), (0, 0)] {
             let validity =
@@ -50,14 +50,14 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_whose_end_lies_before_its_start_is_due_at_its_end() {
+    fn renewal_of_a_certificate_that_ends_before_it_starts_is_due_at_its_end() {
         let validity = Validity { not_before: system_time(200), not_after: system_time(100) };
         assert_eq!(validity.renewal_time(), system_time(100));
         assert!(validity.is_expired(system_time(150)));
     }
 
     #[test]
-    fn times_outside_of_the_clock_do_not_panic() {
+    fn out_of_range_timestamps_do_not_panic() {
         for timestamp in [i64::MIN, -1, 0, 1, i64::MAX] {
             system_time(timestamp);
         }

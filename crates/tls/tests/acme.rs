@@ -1,4 +1,4 @@
-//! Certificates from a real ACME directory.
+//! Certificates from an ACME server (Pebble).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/client.rs"]
@@ -13,11 +13,11 @@ use std::time::{Duration, SystemTime};
 use client::{handshake, trusting};
 use pebble::{Pebble, PebbleOptions};
 use rproxy_tls::{Certificates, ClientAuth};
-use server::{LONG, Server, acme, certificates, folder_with, of, options, until, walk};
+use server::{Server, TIMEOUT, acme, certificates, files_under, find_file, options, status_of, wait_until};
 use tokio::time::timeout;
 
 #[tokio::test]
-async fn a_certificate_is_issued_over_tls_alpn_01_and_serves() {
+async fn issues_a_certificate_by_tls_alpn_01_and_serves_it() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;
@@ -26,37 +26,37 @@ async fn a_certificate_is_issued_over_tls_alpn_01_and_serves() {
     let certificates = certificates(acme(&pebble, folder.path()).domain("A.test"));
     server.serve(&certificates);
 
-    let early = server.visit(pebble.issuer(), "a.test").await;
-    assert!(early.is_err(), "no certificate can be there yet");
-    timeout(LONG, certificates.ready()).await.unwrap();
-    let seen = server.visit(pebble.issuer(), "a.test").await.unwrap();
-    assert_eq!(seen.alpn.as_deref(), Some(&b"h2"[..]));
-    let status = of(&certificates, "a.test");
+    let early = server.connect(pebble.issuer(), "a.test").await;
+    assert!(early.is_err(), "the certificate is not issued yet");
+    timeout(TIMEOUT, certificates.ready()).await.unwrap();
+    let handshake = server.connect(pebble.issuer(), "a.test").await.unwrap();
+    assert_eq!(handshake.alpn.as_deref(), Some(&b"h2"[..]));
+    let status = status_of(&certificates, "a.test");
     assert!(status.is_valid(SystemTime::now()));
     assert_eq!(status.last_error, None);
 }
 
 #[tokio::test]
-async fn a_self_signed_certificate_serves_until_there_is_one_if_told_so() {
+async fn serves_the_self_signed_fallback_until_the_certificate_is_issued() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let certificates = certificates(acme(&pebble, folder.path()).domain("a.test").stand_in(true));
-    assert_eq!(of(&certificates, "a.test").not_after, None, "it is not the one that was asked for");
-    // Whoever does not look at the certificate is served.
-    let seen = handshake(&trusting(), certificates.server_config(), "a.test").await.unwrap();
-    assert_eq!(seen.alpn.as_deref(), Some(&b"h2"[..]));
+    let certificates = certificates(acme(&pebble, folder.path()).domain("a.test").self_signed_fallback(true));
+    assert_eq!(status_of(&certificates, "a.test").not_after, None, "the fallback is not the configured certificate");
+    // A client that does not verify the certificate is served.
+    let result = handshake(&trusting(), certificates.server_config(), "a.test").await.unwrap();
+    assert_eq!(result.alpn.as_deref(), Some(&b"h2"[..]));
 
     server.serve(&certificates);
-    timeout(LONG, certificates.ready()).await.unwrap();
-    let seen = server.visit(pebble.issuer(), "a.test").await;
-    assert!(seen.is_ok(), "{seen:?}");
+    timeout(TIMEOUT, certificates.ready()).await.unwrap();
+    let result = server.connect(pebble.issuer(), "a.test").await;
+    assert!(result.is_ok(), "{result:?}");
 }
 
 #[tokio::test]
-async fn a_name_is_validated_though_clients_have_to_show_certificates() {
+async fn validates_a_name_although_client_certificates_are_required() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;
@@ -66,13 +66,13 @@ async fn a_name_is_validated_though_clients_have_to_show_certificates() {
     let auth = ClientAuth::required(pebble.directory_ca());
     let certificates = Certificates::builder().acme(acme).client_auth(auth).build().unwrap();
     server.serve(&certificates);
-    timeout(LONG, certificates.ready()).await.unwrap();
-    let seen = server.visit(pebble.issuer(), "a.test").await;
-    assert!(seen.is_err(), "a client without a certificate is not served");
+    timeout(TIMEOUT, certificates.ready()).await.unwrap();
+    let result = server.connect(pebble.issuer(), "a.test").await;
+    assert!(result.is_err(), "a client without a certificate is rejected");
 }
 
 #[tokio::test]
-async fn several_names_share_a_certificate_when_asked() {
+async fn several_names_share_one_certificate() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;
@@ -80,8 +80,8 @@ async fn several_names_share_a_certificate_when_asked() {
     let folder = tempfile::tempdir().unwrap();
     let certificates = certificates(acme(&pebble, folder.path()).certificate(["a.test", "b.test"]));
     server.serve(&certificates);
-    timeout(LONG, certificates.ready()).await.unwrap();
-    let [a, b] = ["a.test", "b.test"].map(|name| server.visit(pebble.issuer(), name));
+    timeout(TIMEOUT, certificates.ready()).await.unwrap();
+    let [a, b] = ["a.test", "b.test"].map(|name| server.connect(pebble.issuer(), name));
     assert_eq!(a.await.unwrap().leaf, b.await.unwrap().leaf);
     assert_eq!(pebble.orders(), 1);
     assert!(certificates.covers(Some("a.test"), "b.test"));
@@ -89,7 +89,7 @@ async fn several_names_share_a_certificate_when_asked() {
 }
 
 #[tokio::test]
-async fn a_restart_uses_the_kept_certificate_and_account() {
+async fn restart_reuses_the_stored_certificate_and_account() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;
@@ -97,25 +97,25 @@ async fn a_restart_uses_the_kept_certificate_and_account() {
     let folder = tempfile::tempdir().unwrap();
     let first = certificates(acme(&pebble, folder.path()).domain("a.test"));
     server.serve(&first);
-    timeout(LONG, first.ready()).await.unwrap();
-    let before = server.visit(pebble.issuer(), "a.test").await.unwrap();
-    let kept = folder_with(folder.path(), "certificate.pem");
-    until("the certificate is kept", || kept().is_some()).await;
+    timeout(TIMEOUT, first.ready()).await.unwrap();
+    let before = server.connect(pebble.issuer(), "a.test").await.unwrap();
+    let stored = find_file(folder.path(), "certificate.pem");
+    wait_until("the certificate is stored", || stored().is_some()).await;
 
-    // A second name gives the new start something to do, so that having done nothing for the first one shows.
+    // The second name is ordered after the start, which shows that the first one was not.
     let second = certificates(acme(&pebble, folder.path()).domains(["a.test", "b.test"]));
-    assert!(of(&second, "a.test").is_valid(SystemTime::now()));
+    assert!(status_of(&second, "a.test").is_valid(SystemTime::now()));
     server.serve(&second);
-    timeout(LONG, second.ready()).await.unwrap();
-    let after = server.visit(pebble.issuer(), "a.test").await.unwrap();
-    server.visit(pebble.issuer(), "b.test").await.unwrap();
+    timeout(TIMEOUT, second.ready()).await.unwrap();
+    let after = server.connect(pebble.issuer(), "a.test").await.unwrap();
+    server.connect(pebble.issuer(), "b.test").await.unwrap();
     assert_eq!(before.leaf, after.leaf);
     assert_eq!(pebble.orders(), 2, "{}", pebble.log());
     assert_eq!(pebble.accounts(), 1, "{}", pebble.log());
 }
 
 #[tokio::test]
-async fn certificates_that_are_ordered_together_share_one_account() {
+async fn concurrent_orders_share_one_account() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;
@@ -124,16 +124,16 @@ async fn certificates_that_are_ordered_together_share_one_account() {
     let names = ["a.test", "b.test", "c.test", "d.test"];
     let certificates = certificates(acme(&pebble, folder.path()).domains(names));
     server.serve(&certificates);
-    timeout(LONG, certificates.ready()).await.unwrap();
+    timeout(TIMEOUT, certificates.ready()).await.unwrap();
     for name in names {
-        server.visit(pebble.issuer(), name).await.unwrap();
+        server.connect(pebble.issuer(), name).await.unwrap();
     }
     assert_eq!(pebble.orders(), 4);
     assert_eq!(pebble.accounts(), 1, "{}", pebble.log());
 }
 
 #[tokio::test]
-async fn a_name_that_is_refused_holds_up_no_other_and_is_not_asked_for_again_until_told() {
+async fn rejected_name_does_not_delay_others_and_a_reload_retries_it() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(PebbleOptions { blocked: vec!["blocked.test".to_owned()], ..options(&server) })
     else {
@@ -142,25 +142,25 @@ async fn a_name_that_is_refused_holds_up_no_other_and_is_not_asked_for_again_unt
     let folder = tempfile::tempdir().unwrap();
     let first = certificates(acme(&pebble, folder.path()).domains(["blocked.test", "a.test"]));
     server.serve(&first);
-    until("a.test is issued", || of(&first, "a.test").not_after.is_some()).await;
-    until("blocked.test is refused", || of(&first, "blocked.test").last_error.is_some()).await;
-    let error = of(&first, "blocked.test").last_error.unwrap();
+    wait_until("a.test is issued", || status_of(&first, "a.test").not_after.is_some()).await;
+    wait_until("blocked.test is rejected", || status_of(&first, "blocked.test").last_error.is_some()).await;
+    let error = status_of(&first, "blocked.test").last_error.unwrap();
     assert!(error.contains("rejectedIdentifier"), "{error}");
-    server.visit(pebble.issuer(), "a.test").await.unwrap();
-    // Better nothing than the certificate of another name.
-    assert!(server.visit(pebble.issuer(), "blocked.test").await.is_err());
-    let retry = folder_with(folder.path(), "retry");
-    until("the wait is kept", || retry().is_some()).await;
+    server.connect(pebble.issuer(), "a.test").await.unwrap();
+    // The certificate of another name is not served instead.
+    assert!(server.connect(pebble.issuer(), "blocked.test").await.is_err());
+    let backoff = find_file(folder.path(), "retry");
+    wait_until("the back-off is stored", || backoff().is_some()).await;
     assert_eq!(pebble.orders(), 2);
 
     let second = certificates(acme(&pebble, folder.path()).domains(["blocked.test", "a.test"]));
     server.serve(&second);
     second.reload();
-    until("blocked.test is asked for again", || pebble.orders() == 3).await;
+    wait_until("blocked.test is ordered again", || pebble.orders() == 3).await;
 }
 
 #[tokio::test]
-async fn a_restart_does_not_shorten_the_wait_after_a_refusal() {
+async fn restart_does_not_shorten_the_back_off_after_a_rejection() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(PebbleOptions { blocked: vec!["blocked.test".to_owned()], ..options(&server) })
     else {
@@ -169,18 +169,18 @@ async fn a_restart_does_not_shorten_the_wait_after_a_refusal() {
     let folder = tempfile::tempdir().unwrap();
     let first = certificates(acme(&pebble, folder.path()).domain("blocked.test"));
     let running = tokio::spawn(first.clone().run());
-    let retry = folder_with(folder.path(), "retry");
-    until("the wait is kept", || retry().is_some()).await;
+    let backoff = find_file(folder.path(), "retry");
+    wait_until("the back-off is stored", || backoff().is_some()).await;
     running.abort();
 
     let second = certificates(acme(&pebble, folder.path()).domains(["blocked.test", "a.test"]));
     server.serve(&second);
-    until("a.test is issued", || of(&second, "a.test").not_after.is_some()).await;
-    assert_eq!(pebble.orders(), 2, "one for each name: {}", pebble.log());
+    wait_until("a.test is issued", || status_of(&second, "a.test").not_after.is_some()).await;
+    assert_eq!(pebble.orders(), 2, "one per name: {}", pebble.log());
 }
 
 #[tokio::test]
-async fn a_directory_that_is_down_is_asked_again_until_it_is_up() {
+async fn retries_an_unreachable_directory_until_it_is_up() {
     let mut server = Server::bind().await;
     let Some(mut pebble) = Pebble::prepare(options(&server)) else {
         return;
@@ -188,15 +188,15 @@ async fn a_directory_that_is_down_is_asked_again_until_it_is_up() {
     let folder = tempfile::tempdir().unwrap();
     let certificates = certificates(acme(&pebble, folder.path()).domain("a.test"));
     server.serve(&certificates);
-    until("the directory is missed", || of(&certificates, "a.test").last_error.is_some()).await;
+    wait_until("the first order fails", || status_of(&certificates, "a.test").last_error.is_some()).await;
     pebble.launch();
-    timeout(LONG, certificates.ready()).await.unwrap();
-    assert_eq!(of(&certificates, "a.test").last_error, None);
-    server.visit(pebble.issuer(), "a.test").await.unwrap();
+    timeout(TIMEOUT, certificates.ready()).await.unwrap();
+    assert_eq!(status_of(&certificates, "a.test").last_error, None);
+    server.connect(pebble.issuer(), "a.test").await.unwrap();
 }
 
 #[tokio::test]
-async fn a_directory_that_wants_other_nonces_gets_them_within_the_order() {
+async fn retries_rejected_nonces_within_one_order() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(PebbleOptions { bad_nonces: 25, ..options(&server) }) else {
         return;
@@ -205,12 +205,12 @@ async fn a_directory_that_wants_other_nonces_gets_them_within_the_order() {
     let names = ["a.test", "b.test"];
     let certificates = certificates(acme(&pebble, folder.path()).certificate(names));
     server.serve(&certificates);
-    timeout(LONG, certificates.ready()).await.unwrap();
-    server.visit(pebble.issuer(), "a.test").await.unwrap();
+    timeout(TIMEOUT, certificates.ready()).await.unwrap();
+    server.connect(pebble.issuer(), "a.test").await.unwrap();
 }
 
 #[tokio::test]
-async fn a_short_lived_certificate_is_renewed_before_it_ends() {
+async fn renews_a_short_lived_certificate_before_it_expires() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(PebbleOptions { validity: Some(Duration::from_secs(12)), ..options(&server) })
     else {
@@ -219,18 +219,18 @@ async fn a_short_lived_certificate_is_renewed_before_it_ends() {
     let folder = tempfile::tempdir().unwrap();
     let certificates = certificates(acme(&pebble, folder.path()).domain("a.test"));
     server.serve(&certificates);
-    timeout(LONG, certificates.ready()).await.unwrap();
-    let first = of(&certificates, "a.test").not_after;
-    let before = server.visit(pebble.issuer(), "a.test").await.unwrap();
-    until("a later certificate", || of(&certificates, "a.test").not_after > first).await;
+    timeout(TIMEOUT, certificates.ready()).await.unwrap();
+    let first = status_of(&certificates, "a.test").not_after;
+    let before = server.connect(pebble.issuer(), "a.test").await.unwrap();
+    wait_until("a later certificate", || status_of(&certificates, "a.test").not_after > first).await;
     assert!(SystemTime::now() < first.unwrap(), "renewed too late");
-    let after = server.visit(pebble.issuer(), "a.test").await.unwrap();
+    let after = server.connect(pebble.issuer(), "a.test").await.unwrap();
     assert_ne!(before.leaf, after.leaf);
     assert_eq!(pebble.accounts(), 1, "{}", pebble.log());
 }
 
 #[tokio::test]
-async fn an_account_is_bound_to_an_external_one() {
+async fn binds_the_account_to_an_external_account() {
     let mut server = Server::bind().await;
     let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
     let Some(pebble) = Pebble::start(PebbleOptions {
@@ -242,7 +242,7 @@ async fn an_account_is_bound_to_an_external_one() {
     let folder = tempfile::tempdir().unwrap();
     let wrong = certificates(acme(&pebble, folder.path()).domain("a.test").external_account("kid-1", "AAAA"));
     let running = tokio::spawn(wrong.clone().run());
-    until("a wrong key is refused", || of(&wrong, "a.test").last_error.is_some()).await;
+    wait_until("the wrong key is rejected", || status_of(&wrong, "a.test").last_error.is_some()).await;
     running.abort();
     assert_eq!(pebble.orders(), 0);
 
@@ -250,12 +250,12 @@ async fn an_account_is_bound_to_an_external_one() {
         acme(&pebble, tempfile::tempdir().unwrap().path()).domain("a.test").external_account("kid-1", key),
     );
     server.serve(&right);
-    timeout(LONG, right.ready()).await.unwrap();
-    server.visit(pebble.issuer(), "a.test").await.unwrap();
+    timeout(TIMEOUT, right.ready()).await.unwrap();
+    server.connect(pebble.issuer(), "a.test").await.unwrap();
 }
 
 #[tokio::test]
-async fn two_servers_on_one_folder_order_once() {
+async fn two_servers_with_one_folder_order_once() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;
@@ -263,19 +263,19 @@ async fn two_servers_on_one_folder_order_once() {
     let folder = tempfile::tempdir().unwrap();
     let [one, two] = [(); 2].map(|()| certificates(acme(&pebble, folder.path()).domain("a.test")));
     server.serve(&one);
-    // The second is not reached by the directory: it has the certificate from the folder, or not at all.
-    let lock = folder_with(folder.path(), "lock");
-    until("the first one orders", || lock().is_some()).await;
+    // The directory can't reach the second server, so its certificate can only come from the folder.
+    let lock = find_file(folder.path(), "lock");
+    wait_until("the first one orders", || lock().is_some()).await;
     let running = tokio::spawn(two.clone().run());
-    timeout(LONG, async { tokio::join!(one.ready(), two.ready()) }).await.unwrap();
+    timeout(TIMEOUT, async { tokio::join!(one.ready(), two.ready()) }).await.unwrap();
     running.abort();
-    assert_eq!(of(&one, "a.test").not_after, of(&two, "a.test").not_after);
+    assert_eq!(status_of(&one, "a.test").not_after, status_of(&two, "a.test").not_after);
     assert_eq!(pebble.orders(), 1, "{}", pebble.log());
     assert_eq!(pebble.accounts(), 1, "{}", pebble.log());
 }
 
 #[tokio::test]
-async fn a_kept_certificate_that_is_damaged_is_ordered_anew() {
+async fn orders_again_if_the_stored_certificate_is_damaged() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;
@@ -283,20 +283,20 @@ async fn a_kept_certificate_that_is_damaged_is_ordered_anew() {
     let folder = tempfile::tempdir().unwrap();
     let first = certificates(acme(&pebble, folder.path()).domain("a.test"));
     server.serve(&first);
-    let kept = folder_with(folder.path(), "certificate.pem");
-    until("the certificate is kept", || kept().is_some()).await;
-    std::fs::write(kept().unwrap(), "scribble").unwrap();
+    let stored = find_file(folder.path(), "certificate.pem");
+    wait_until("the certificate is stored", || stored().is_some()).await;
+    std::fs::write(stored().unwrap(), "scribble").unwrap();
 
     let second = certificates(acme(&pebble, folder.path()).domain("a.test"));
-    assert_eq!(of(&second, "a.test").not_after, None);
+    assert_eq!(status_of(&second, "a.test").not_after, None);
     server.serve(&second);
-    timeout(LONG, second.ready()).await.unwrap();
-    server.visit(pebble.issuer(), "a.test").await.unwrap();
+    timeout(TIMEOUT, second.ready()).await.unwrap();
+    server.connect(pebble.issuer(), "a.test").await.unwrap();
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn nobody_else_can_read_what_is_kept() {
+async fn stored_files_are_accessible_only_to_their_owner() {
     use std::os::unix::fs::PermissionsExt;
 
     let mut server = Server::bind().await;
@@ -306,9 +306,9 @@ async fn nobody_else_can_read_what_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let certificates = certificates(acme(&pebble, folder.path()).domain("a.test"));
     server.serve(&certificates);
-    let kept = folder_with(folder.path(), "certificate.pem");
-    until("the certificate is kept", || kept().is_some()).await;
-    let all = walk(folder.path());
+    let stored = find_file(folder.path(), "certificate.pem");
+    wait_until("the certificate is stored", || stored().is_some()).await;
+    let all = files_under(folder.path());
     assert!(all.len() > 4, "{all:?}");
     for path in all {
         let metadata = path.metadata().unwrap();

@@ -1,4 +1,4 @@
-//! What clients see: protocol, key exchange, resumption, and the certificate for each name.
+//! Handshakes: protocol, key exchange, resumption, and the certificate for each name.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/client.rs"]
@@ -13,22 +13,23 @@ use std::{
 
 use client::{client, handshake, modern, roots};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, SignatureAlgorithm};
-use rproxy_tls::{Certificates, Local, Source, is_challenge};
+use rproxy_tls::{Certificates, LocalCa, Source, is_challenge};
 use rustls::{HandshakeKind, NamedGroup, ProtocolVersion, RootCertStore, version};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-/// PEM files in a folder.
-struct Pairs {
+/// A temporary folder for PEM files.
+struct PemFolder {
     folder: TempDir,
 }
 
-struct Pair {
+/// A self-signed certificate and its key, as PEM.
+struct Pem {
     chain: String,
     key: String,
 }
 
-impl Pairs {
+impl PemFolder {
     fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
@@ -37,15 +38,15 @@ impl Pairs {
         self.folder.path().join(file)
     }
 
-    fn write(&self, file: &str, pair: &Pair) -> [PathBuf; 2] {
+    fn write(&self, file: &str, pem: &Pem) -> [PathBuf; 2] {
         let paths = [format!("{file}.pem"), format!("{file}.key")].map(|file| self.path(&file));
-        fs::write(&paths[1], &pair.key).unwrap();
-        fs::write(&paths[0], &pair.chain).unwrap();
+        fs::write(&paths[1], &pem.key).unwrap();
+        fs::write(&paths[0], &pem.chain).unwrap();
         paths
     }
 }
 
-impl Pair {
+impl Pem {
     fn new(names: &[&str]) -> Self {
         Self::with(names, &PKCS_ECDSA_P384_SHA384)
     }
@@ -58,39 +59,39 @@ impl Pair {
     }
 }
 
-/// A server with one certificate, and what a client has to trust for it.
-fn one(names: &[&str]) -> (Certificates, RootCertStore) {
-    let pairs = Pairs::new();
-    let pair = Pair::new(names);
-    let [chain, key] = pairs.write("one", &pair);
+/// Returns a server with one certificate, and the roots for a client that trusts it.
+fn single(names: &[&str]) -> (Certificates, RootCertStore) {
+    let folder = PemFolder::new();
+    let pem = Pem::new(names);
+    let [chain, key] = folder.write("single", &pem);
     let certificates = Certificates::builder().files(chain, key).build().unwrap();
-    (certificates, roots(&[&pair.chain]))
+    (certificates, roots(&[&pem.chain]))
 }
 
 #[tokio::test]
-async fn a_modern_client_gets_tls_1_3_http_2_and_a_post_quantum_key_exchange() {
-    let (certificates, roots) = one(&["a.test"]);
-    let seen = handshake(&modern(roots), certificates.server_config(), "a.test").await.unwrap();
-    assert_eq!(seen.version, ProtocolVersion::TLSv1_3);
-    assert_eq!(seen.alpn.as_deref(), Some(&b"h2"[..]));
-    assert_eq!(seen.group, Some(NamedGroup::X25519MLKEM768));
-    // Without the round trip that a wrongly guessed key share costs.
-    assert_eq!(seen.kind, HandshakeKind::Full);
+async fn modern_client_negotiates_tls_1_3_http_2_and_post_quantum_key_exchange() {
+    let (certificates, roots) = single(&["a.test"]);
+    let result = handshake(&modern(roots), certificates.server_config(), "a.test").await.unwrap();
+    assert_eq!(result.version, ProtocolVersion::TLSv1_3);
+    assert_eq!(result.alpn.as_deref(), Some(&b"h2"[..]));
+    assert_eq!(result.group, Some(NamedGroup::X25519MLKEM768));
+    // Without the round trip of a HelloRetryRequest.
+    assert_eq!(result.kind, HandshakeKind::Full);
 }
 
 #[tokio::test]
-async fn an_older_client_gets_tls_1_2_with_an_aead_suite_and_forward_secrecy() {
-    let (certificates, roots) = one(&["a.test"]);
+async fn older_client_negotiates_tls_1_2_with_forward_secrecy() {
+    let (certificates, roots) = single(&["a.test"]);
     let client = client(roots, &[&version::TLS12], &[b"http/1.1"]);
-    let seen = handshake(&client, certificates.server_config(), "a.test").await.unwrap();
-    assert_eq!(seen.version, ProtocolVersion::TLSv1_2);
-    assert_eq!(seen.alpn.as_deref(), Some(&b"http/1.1"[..]));
-    assert!(seen.suite.contains("ECDHE"), "{}", seen.suite);
+    let result = handshake(&client, certificates.server_config(), "a.test").await.unwrap();
+    assert_eq!(result.version, ProtocolVersion::TLSv1_2);
+    assert_eq!(result.alpn.as_deref(), Some(&b"http/1.1"[..]));
+    assert!(result.suite.contains("ECDHE"), "{}", result.suite);
 }
 
 #[tokio::test]
-async fn the_protocol_is_the_best_that_both_speak() {
-    let (certificates, roots) = one(&["a.test"]);
+async fn alpn_prefers_http_2_and_rejects_unknown_protocols() {
+    let (certificates, roots) = single(&["a.test"]);
     for (offered, chosen) in [
         (&[&b"h2"[..], b"http/1.1"][..], Some(&b"h2"[..])),
         (&[b"http/1.1", b"h2"], Some(b"h2")),
@@ -99,20 +100,20 @@ async fn the_protocol_is_the_best_that_both_speak() {
         (&[], None),
     ] {
         let client = client(roots.clone(), &[&version::TLS13], offered);
-        let seen = handshake(&client, certificates.server_config(), "a.test").await;
-        assert_eq!(seen.unwrap().alpn.as_deref(), chosen);
+        let result = handshake(&client, certificates.server_config(), "a.test").await;
+        assert_eq!(result.unwrap().alpn.as_deref(), chosen);
     }
-    // RFC 7301 §3.2: with nothing in common there is no connection. Challenges are for servers that order by ACME.
+    // RFC 7301 §3.2: without a common protocol the handshake fails. This server has no ACME certificates.
     for offered in [&b"h3"[..], b"acme-tls/1"] {
         let client = client(roots.clone(), &[&version::TLS13], &[offered]);
-        let seen = handshake(&client, certificates.server_config(), "a.test").await;
-        assert!(seen.is_err());
+        let result = handshake(&client, certificates.server_config(), "a.test").await;
+        assert!(result.is_err());
     }
 }
 
 #[tokio::test]
-async fn a_session_is_resumed_whichever_worker_it_comes_back_to() {
-    let (certificates, roots) = one(&["a.test"]);
+async fn sessions_resume_on_any_worker() {
+    let (certificates, roots) = single(&["a.test"]);
     for version in [&version::TLS13, &version::TLS12] {
         let client = client(roots.clone(), &[version], &[b"h2"]);
         let worker = certificates.clone();
@@ -125,30 +126,30 @@ async fn a_session_is_resumed_whichever_worker_it_comes_back_to() {
 }
 
 #[tokio::test]
-async fn each_name_gets_its_certificate() {
-    let pairs = Pairs::new();
+async fn selects_the_certificate_by_server_name() {
+    let folder = PemFolder::new();
     let [first, wild, exact] = [
-        Pair::new(&["first.test", "127.0.0.1"]),
-        Pair::with(&["*.example.com"], &PKCS_ED25519),
-        Pair::new(&["a.example.com"]),
+        Pem::new(&["first.test", "127.0.0.1"]),
+        Pem::with(&["*.example.com"], &PKCS_ED25519),
+        Pem::new(&["a.example.com"]),
     ];
     let mut builder = Certificates::builder();
-    for (file, pair) in [("first", &first), ("wild", &wild), ("exact", &exact)] {
-        let [chain, key] = pairs.write(file, pair);
+    for (file, pem) in [("first", &first), ("wild", &wild), ("exact", &exact)] {
+        let [chain, key] = folder.write(file, pem);
         builder = builder.files(chain, key);
     }
     let certificates = builder.build().unwrap();
-    for (name, pair) in [
+    for (name, pem) in [
         ("first.test", &first),
         ("a.example.com", &exact),
         ("b.example.com", &wild),
-        // An address is not sent as a server name.
+        // Clients send no server name for an address.
         ("127.0.0.1", &first),
     ] {
-        // The client trusts this one certificate, so that no other will do.
-        let client = modern(roots(&[&pair.chain]));
-        let seen = handshake(&client, certificates.server_config(), name).await;
-        assert!(seen.is_ok(), "{name}: {seen:?}");
+        // The client trusts only this certificate, so the handshake fails with any other.
+        let client = modern(roots(&[&pem.chain]));
+        let result = handshake(&client, certificates.server_config(), name).await;
+        assert!(result.is_ok(), "{name}: {result:?}");
     }
     for (sni, host, covered) in [
         (Some("a.example.com"), "a.example.com", true),
@@ -175,14 +176,14 @@ async fn each_name_gets_its_certificate() {
 }
 
 #[tokio::test]
-async fn the_local_authority_certifies_loopback_and_the_given_names() {
+async fn local_ca_certifies_loopback_and_configured_names() {
     let folder = tempfile::tempdir().unwrap();
-    let certificates = Certificates::builder().local(Local::new(folder.path()).name("app.test")).build().unwrap();
+    let certificates = Certificates::builder().local(LocalCa::new(folder.path()).name("app.test")).build().unwrap();
     let ca = fs::read_to_string(certificates.local_ca_pem_path().unwrap()).unwrap();
     let client = modern(roots(&[&ca]));
     for name in ["localhost", "127.0.0.1", "::1", "app.test"] {
-        let seen = handshake(&client, certificates.server_config(), name).await;
-        assert!(seen.is_ok(), "{name}: {seen:?}");
+        let result = handshake(&client, certificates.server_config(), name).await;
+        assert!(result.is_ok(), "{name}: {result:?}");
     }
     let other = handshake(&client, certificates.server_config(), "other.test").await;
     assert!(other.is_err());
@@ -190,10 +191,10 @@ async fn the_local_authority_certifies_loopback_and_the_given_names() {
 }
 
 #[tokio::test]
-async fn a_changed_pair_is_served_without_being_told_and_connections_stay() {
-    let pairs = Pairs::new();
-    let old = Pair::new(&["a.test"]);
-    let [chain, key] = pairs.write("pair", &old);
+async fn changed_files_are_reloaded_and_open_connections_survive() {
+    let folder = PemFolder::new();
+    let old = Pem::new(&["a.test"]);
+    let [chain, key] = folder.write("a", &old);
     let certificates = Certificates::builder().files(&chain, &key).build().unwrap();
     let running = tokio::spawn(certificates.clone().run());
 
@@ -208,91 +209,91 @@ async fn a_changed_pair_is_served_without_being_told_and_connections_stay() {
     let connector = tokio_rustls::TlsConnector::from(trusts_old.clone());
     let name = rustls_pki_types::ServerName::try_from("a.test").unwrap();
     let mut open = connector.connect(name, open.0).await.unwrap();
-    ask(&mut open).await;
+    exchange_byte(&mut open).await;
 
-    // In one step each, as certbot and others do it.
-    let new = Pair::new(&["a.test"]);
+    // Each file is replaced atomically, as certbot does.
+    let new = Pem::new(&["a.test"]);
     for (path, content) in [(&key, &new.key), (&chain, &new.chain)] {
         replace(path, content);
     }
-    until_served(&certificates, &new).await;
-    ask(&mut open).await;
+    wait_until_served(&certificates, &new).await;
+    exchange_byte(&mut open).await;
     served.await.unwrap();
     assert_eq!(certificates.status()[0].last_error, None);
 
-    // Written in place, key last: for a moment the two do not fit.
-    let newer = Pair::new(&["a.test"]);
+    // Written in place with the key last, so that for a moment the two do not match.
+    let newer = Pem::new(&["a.test"]);
     fs::write(&chain, &newer.chain).unwrap();
     fs::write(&key, &newer.key).unwrap();
-    until_served(&certificates, &newer).await;
+    wait_until_served(&certificates, &newer).await;
     running.abort();
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_swapped_link_is_a_change() {
-    let pairs = Pairs::new();
-    let (old, new) = (Pair::new(&["a.test"]), Pair::new(&["a.test"]));
-    for (version, pair) in [("1", &old), ("2", &new)] {
-        fs::create_dir(pairs.path(version)).unwrap();
-        fs::write(pairs.path(version).join("chain.pem"), &pair.chain).unwrap();
-        fs::write(pairs.path(version).join("key.pem"), &pair.key).unwrap();
+async fn replaced_symbolic_link_is_reloaded() {
+    let folder = PemFolder::new();
+    let (old, new) = (Pem::new(&["a.test"]), Pem::new(&["a.test"]));
+    for (version, pem) in [("1", &old), ("2", &new)] {
+        fs::create_dir(folder.path(version)).unwrap();
+        fs::write(folder.path(version).join("chain.pem"), &pem.chain).unwrap();
+        fs::write(folder.path(version).join("key.pem"), &pem.key).unwrap();
     }
-    fs::create_dir(pairs.path("live")).unwrap();
-    let link = pairs.path("live/data");
-    std::os::unix::fs::symlink(pairs.path("1"), &link).unwrap();
+    fs::create_dir(folder.path("live")).unwrap();
+    let link = folder.path("live/data");
+    std::os::unix::fs::symlink(folder.path("1"), &link).unwrap();
     for file in ["chain.pem", "key.pem"] {
         let target = Path::new("data").join(file);
-        std::os::unix::fs::symlink(target, pairs.path("live").join(file)).unwrap();
+        std::os::unix::fs::symlink(target, folder.path("live").join(file)).unwrap();
     }
 
-    // As Kubernetes mounts secrets: the files are links through a folder link that is swapped.
+    // Kubernetes mounts secrets like this: the files are links through a link to a folder, which is replaced.
     let certificates =
-        Certificates::builder().files(pairs.path("live/chain.pem"), pairs.path("live/key.pem")).build().unwrap();
+        Certificates::builder().files(folder.path("live/chain.pem"), folder.path("live/key.pem")).build().unwrap();
     let running = tokio::spawn(certificates.clone().run());
-    let fresh = pairs.path("live/data-new");
-    std::os::unix::fs::symlink(pairs.path("2"), &fresh).unwrap();
-    fs::rename(fresh, link).unwrap();
-    until_served(&certificates, &new).await;
+    let replacement = folder.path("live/data-new");
+    std::os::unix::fs::symlink(folder.path("2"), &replacement).unwrap();
+    fs::rename(replacement, link).unwrap();
+    wait_until_served(&certificates, &new).await;
     running.abort();
 }
 
 #[tokio::test]
-async fn a_bad_pair_keeps_the_old_certificate_until_a_reload_finds_a_good_one() {
-    let pairs = Pairs::new();
-    let old = Pair::new(&["a.test"]);
-    let [chain, key] = pairs.write("pair", &old);
+async fn mismatched_files_keep_the_current_certificate_until_a_successful_reload() {
+    let folder = PemFolder::new();
+    let old = Pem::new(&["a.test"]);
+    let [chain, key] = folder.write("a", &old);
     let certificates = Certificates::builder().files(&chain, &key).build().unwrap();
 
-    let new = Pair::new(&["a.test"]);
+    let new = Pem::new(&["a.test"]);
     replace(&chain, &new.chain);
     certificates.reload();
     let error = certificates.status()[0].last_error.clone().unwrap();
-    assert!(error.contains("does not fit"), "{error}");
+    assert!(error.contains("does not match"), "{error}");
     let client = modern(roots(&[&old.chain]));
-    let seen = handshake(&client, certificates.server_config(), "a.test").await;
-    assert!(seen.is_ok(), "{seen:?}");
+    let result = handshake(&client, certificates.server_config(), "a.test").await;
+    assert!(result.is_ok(), "{result:?}");
 
     replace(&key, &new.key);
     certificates.reload();
     assert_eq!(certificates.status()[0].last_error, None);
     let client = modern(roots(&[&new.chain]));
-    let seen = handshake(&client, certificates.server_config(), "a.test").await;
-    assert!(seen.is_ok(), "{seen:?}");
+    let result = handshake(&client, certificates.server_config(), "a.test").await;
+    assert!(result.is_ok(), "{result:?}");
 }
 
 #[tokio::test]
-async fn a_name_on_order_fails_cleanly_and_so_does_a_challenge_nobody_asked_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let pairs = Pairs::new();
-    let pair = Pair::new(&["files.test"]);
-    let [chain, key] = pairs.write("pair", &pair);
+async fn handshake_fails_for_pending_names_and_unknown_challenges() {
+    let acme_folder = tempfile::tempdir().unwrap();
+    let folder = PemFolder::new();
+    let pem = Pem::new(&["files.test"]);
+    let [chain, key] = folder.write("files", &pem);
     let certificates = Certificates::builder()
         .files(chain, key)
-        .acme(rproxy_tls::Acme::new(folder.path()).domain("acme.test"))
+        .acme(rproxy_tls::Acme::new(acme_folder.path()).domain("acme.test"))
         .build()
         .unwrap();
-    let roots = roots(&[&pair.chain]);
+    let roots = roots(&[&pem.chain]);
     let client_of = |alpn: &[u8]| client(roots.clone(), &[&version::TLS13], &[alpn]);
     for (alpn, name, succeeds) in [
         (&b"h2"[..], "files.test", true),
@@ -300,23 +301,23 @@ async fn a_name_on_order_fails_cleanly_and_so_does_a_challenge_nobody_asked_for(
         (b"acme-tls/1", "acme.test", false),
         (b"acme-tls/1", "files.test", false),
     ] {
-        let seen = handshake(&client_of(alpn), certificates.server_config(), name).await;
-        assert_eq!(seen.is_ok(), succeeds, "{name} {seen:?}");
+        let result = handshake(&client_of(alpn), certificates.server_config(), name).await;
+        assert_eq!(result.is_ok(), succeeds, "{name} {result:?}");
     }
 
-    // A client that would rather have something else is a client.
+    // A client that also offers another protocol is not an ACME validation.
     let both = client(roots.clone(), &[&version::TLS13], &[b"acme-tls/1", b"h2"]);
-    let seen = handshake(&both, certificates.server_config(), "files.test").await.unwrap();
-    assert!(!is_challenge(seen.alpn.as_deref()));
+    let result = handshake(&both, certificates.server_config(), "files.test").await.unwrap();
+    assert!(!is_challenge(result.alpn.as_deref()));
 }
 
 #[test]
-fn a_server_without_any_source_is_refused() {
+fn build_rejects_a_server_without_certificates() {
     let error = Certificates::builder().build().unwrap_err();
-    assert!(matches!(error, rproxy_tls::Error::Nothing));
+    assert!(matches!(error, rproxy_tls::Error::NoCertificates));
 }
 
-async fn ask(stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin)) {
+async fn exchange_byte(stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin)) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     stream.write_all(b"x").await.unwrap();
@@ -324,8 +325,8 @@ async fn ask(stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + U
     stream.read_exact(&mut [0]).await.unwrap();
 }
 
-async fn until_served(certificates: &Certificates, pair: &Pair) {
-    let client = modern(roots(&[&pair.chain]));
+async fn wait_until_served(certificates: &Certificates, pem: &Pem) {
+    let client = modern(roots(&[&pem.chain]));
     let served = timeout(Duration::from_secs(30), async {
         loop {
             let server = certificates.server_config();
@@ -340,7 +341,7 @@ async fn until_served(certificates: &Certificates, pair: &Pair) {
 }
 
 fn replace(path: &Path, content: &str) {
-    let fresh = path.with_extension("fresh");
-    fs::write(&fresh, content).unwrap();
-    fs::rename(fresh, path).unwrap();
+    let replacement = path.with_extension("new");
+    fs::write(&replacement, content).unwrap();
+    fs::rename(replacement, path).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Versions, suites, certificates of clients, the key log.
+//! TLS versions, cipher suites, client certificates and the key log.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/client.rs"]
@@ -12,33 +12,33 @@ use std::{
 
 use client::{client, handshake, modern, roots};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rproxy_tls::{Certificates, CertificatesBuilder, ClientAuth, Error, Local, TlsVersion};
+use rproxy_tls::{Certificates, CertificatesBuilder, ClientAuth, Error, LocalCa, TlsVersion};
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, version};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// A server with a local authority, and what a client has to trust for it.
+/// Returns a server with a local CA, and the roots for a client that trusts it.
 fn local(
     folder: &Path,
     with: impl FnOnce(CertificatesBuilder) -> CertificatesBuilder,
 ) -> (Certificates, RootCertStore) {
-    let builder = Certificates::builder().local(Local::new(folder));
+    let builder = Certificates::builder().local(LocalCa::new(folder));
     let certificates = with(builder).build().unwrap();
     let ca = fs::read_to_string(certificates.local_ca_pem_path().unwrap()).unwrap();
     (certificates, roots(&[&ca]))
 }
 
 #[tokio::test]
-async fn an_older_version_than_allowed_gets_no_connection() {
+async fn min_version_rejects_older_clients() {
     let folder = tempfile::tempdir().unwrap();
     let (certificates, roots) = local(folder.path(), |builder| builder.min_version(TlsVersion::Tls13));
     let old = client(roots.clone(), &[&version::TLS12], &[b"h2"]);
     assert!(handshake(&old, certificates.server_config(), "localhost").await.is_err());
-    let seen = handshake(&modern(roots), certificates.server_config(), "localhost").await.unwrap();
-    assert_eq!(seen.version, ProtocolVersion::TLSv1_3);
+    let result = handshake(&modern(roots), certificates.server_config(), "localhost").await.unwrap();
+    assert_eq!(result.version, ProtocolVersion::TLSv1_3);
 }
 
 #[tokio::test]
-async fn the_listed_suites_are_spoken_in_the_listed_order() {
+async fn cipher_suites_are_negotiated_in_the_configured_order() {
     let folder = tempfile::tempdir().unwrap();
     let listed = "TLS_CHACHA20_POLY1305_SHA256,TLS_AES_128_GCM_SHA256,TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
     let (certificates, roots) = local(folder.path(), |builder| builder.cipher_suites(listed.parse().unwrap()));
@@ -46,28 +46,29 @@ async fn the_listed_suites_are_spoken_in_the_listed_order() {
         (&version::TLS13, "TLS13_CHACHA20_POLY1305_SHA256"),
         (&version::TLS12, "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
     ] {
-        let seen = handshake(&client(roots.clone(), &[version], &[]), certificates.server_config(), "localhost").await;
-        assert_eq!(seen.unwrap().suite, suite);
+        let result =
+            handshake(&client(roots.clone(), &[version], &[]), certificates.server_config(), "localhost").await;
+        assert_eq!(result.unwrap().suite, suite);
     }
 
     let only_new = local(folder.path(), |builder| builder.cipher_suites("TLS_AES_128_GCM_SHA256".parse().unwrap()));
     let old = client(roots, &[&version::TLS12], &[]);
     assert!(handshake(&old, only_new.0.server_config(), "localhost").await.is_err());
     let none = Certificates::builder()
-        .local(Local::new(folder.path()))
+        .local(LocalCa::new(folder.path()))
         .min_version(TlsVersion::Tls13)
         .cipher_suites("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256".parse().unwrap())
         .build();
-    assert!(matches!(none, Err(Error::NoSuite { .. })));
+    assert!(matches!(none, Err(Error::NoUsableCipherSuite { .. })));
 }
 
-/// An authority for clients.
-struct Authority {
+/// A CA that issues client certificates.
+struct ClientCa {
     issuer: Issuer<'static, KeyPair>,
     file: PathBuf,
 }
 
-impl Authority {
+impl ClientCa {
     fn new(folder: &Path, name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -78,7 +79,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), file }
     }
 
-    /// A client with a certificate of this authority.
+    /// Returns the configuration of a client with a certificate from this CA.
     fn client(&self, roots: &RootCertStore, version: &'static rustls::SupportedProtocolVersion) -> Arc<ClientConfig> {
         let key = KeyPair::generate().unwrap();
         let leaf = CertificateParams::new(vec!["client".to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
@@ -91,41 +92,41 @@ impl Authority {
 }
 
 #[tokio::test]
-async fn clients_show_certificates_where_they_may_or_must() {
+async fn client_certificates_are_verified_whether_required_or_optional() {
     let folder = tempfile::tempdir().unwrap();
-    let (ours, other) = (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "other"));
+    let (trusted, other) = (ClientCa::new(folder.path(), "trusted"), ClientCa::new(folder.path(), "other"));
     for version in [&version::TLS13, &version::TLS12] {
         for (auth, [known, unknown, without]) in [
-            (ClientAuth::optional(&ours.file), [true, false, true]),
-            (ClientAuth::required(&ours.file), [true, false, false]),
+            (ClientAuth::optional(&trusted.file), [true, false, true]),
+            (ClientAuth::required(&trusted.file), [true, false, false]),
         ] {
             let (certificates, roots) = local(folder.path(), |builder| builder.client_auth(auth.clone()));
             for (client, served) in [
-                (ours.client(&roots, version), known),
+                (trusted.client(&roots, version), known),
                 (other.client(&roots, version), unknown),
                 (client(roots.clone(), &[version], &[]), without),
             ] {
-                let seen = handshake(&client, certificates.server_config(), "localhost").await;
-                assert_eq!(seen.is_ok(), served, "{version:?} {auth:?}: {seen:?}");
+                let result = handshake(&client, certificates.server_config(), "localhost").await;
+                assert_eq!(result.is_ok(), served, "{version:?} {auth:?}: {result:?}");
             }
         }
     }
 }
 
 #[test]
-fn a_file_without_authorities_is_refused() {
+fn client_auth_rejects_a_missing_or_empty_ca_file() {
     let folder = tempfile::tempdir().unwrap();
     let empty = folder.path().join("empty.pem");
     fs::write(&empty, "").unwrap();
-    for (file, complaint) in [(empty, "no certificate found"), (folder.path().join("none.pem"), "No such file")] {
-        let builder = Certificates::builder().local(Local::new(folder.path()));
+    for (file, expected) in [(empty, "no certificate found"), (folder.path().join("none.pem"), "No such file")] {
+        let builder = Certificates::builder().local(LocalCa::new(folder.path()));
         let error = builder.client_auth(ClientAuth::required(&file)).build().unwrap_err().to_string();
-        assert!(error.contains(complaint) && error.contains(file.to_str().unwrap()), "{error}");
+        assert!(error.contains(expected) && error.contains(file.to_str().unwrap()), "{error}");
     }
 }
 
 #[tokio::test]
-async fn secrets_are_written_when_asked_and_for_their_owner_alone() {
+async fn key_log_receives_session_secrets_and_is_accessible_only_to_its_owner() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.log");
     let (certificates, roots) = local(folder.path(), |builder| builder.key_log(&file));
@@ -142,6 +143,6 @@ async fn secrets_are_written_when_asked_and_for_their_owner_alone() {
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     }
-    let nowhere = Certificates::builder().local(Local::new(folder.path())).key_log(folder.path());
+    let nowhere = Certificates::builder().local(LocalCa::new(folder.path())).key_log(folder.path());
     assert!(matches!(nowhere.build(), Err(Error::KeyLog { .. })));
 }

@@ -117,7 +117,7 @@ const RULES: &[Rule] = &[
         about: &["tls_ciphers", "tls_min_version"],
         broken: |c, _| {
             let suites = c.tls_ciphers.as_ref()?;
-            let none = !suites.serve(c.tls_min_version);
+            let none = !suites.supports(c.tls_min_version);
             none.then(|| format!("none of {suites} is for TLS {} or newer", c.tls_min_version))
         },
     },

@@ -14,7 +14,7 @@ pub(super) fn version(text: &str) -> Result<TlsVersion, ParseError> {
 }
 
 pub(super) fn ciphers(text: &str) -> Result<CipherSuites, ParseError> {
-    let unknown = || format!("not all of them are of {}", CipherSuites::all());
+    let unknown = || format!("not all of them are of {}", CipherSuites::supported_names());
     text.parse().map_err(|_| ParseError::new("list of cipher suites", text, unknown()))
 }
 

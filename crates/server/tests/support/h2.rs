@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use http_body::Body;
 use rproxy_server::{Limits, RequestBody, Running, Worker};
-use rproxy_tls::{Certificates, Local};
+use rproxy_tls::{Certificates, LocalCa};
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tower::Service;
@@ -41,7 +41,7 @@ impl Server {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let folder = tempfile::tempdir().unwrap();
-        let certificates = Certificates::builder().local(Local::new(folder.path())).build().unwrap();
+        let certificates = Certificates::builder().local(LocalCa::new(folder.path())).build().unwrap();
         let client = client(&certificates.local_ca_pem_path().unwrap());
         let mut all = Limits::default();
         limits(&mut all);

@@ -11,26 +11,26 @@ use tokio::{sync::Mutex, task::spawn_blocking, time::sleep};
 use tokio_rustls_acme::acme::Account as AcmeAccount;
 
 use super::{challenge::Challenges, failure::Failure, peers::Peers};
-use crate::store::{Store, digest};
+use crate::{crypto::digest, secret_folder::SecretFolder};
 
-/// Who orders, and where: shared by all certificates from one directory.
+/// An ACME account, shared by all certificates from one directory.
 #[derive(Debug)]
 pub(crate) struct Account {
-    store: Store,
-    /// The key's file: another contact or another binding is another account.
-    file: String,
+    secrets: SecretFolder,
+    /// The file of the account key, which depends on the contacts and the external account.
+    key_file: String,
     contacts: Vec<String>,
     external: Option<ExternalAccount>,
     client: Arc<ClientConfig>,
     directory: String,
     peers: Option<Arc<dyn Peers>>,
-    /// Locked while the key is read or made, so that orders that start together do not make an account each.
+    /// Locked while the key is loaded or created, so that concurrent orders use the same account.
     key: Mutex<Option<AccountKey>>,
 }
 
 impl Account {
     pub(crate) fn new(
-        store: Store,
+        secrets: SecretFolder,
         contacts: Vec<String>,
         external: Option<ExternalAccount>,
         client: Arc<ClientConfig>,
@@ -40,8 +40,8 @@ impl Account {
         let kid = external.as_ref().map_or("", |external| &external.kid);
         let words: Vec<&str> = contacts.iter().map(String::as_str).chain([kid]).collect();
         Self {
-            file: format!("account-{}.pem", &digest(&words)[..16]),
-            store,
+            key_file: format!("account-{}.pem", &digest(&words)[..16]),
+            secrets,
             contacts,
             external,
             client,
@@ -67,19 +67,19 @@ impl Account {
         self.external.as_ref()
     }
 
-    /// Answers the challenges of other machines, for as long as the process runs. Ends where there are none.
-    pub(crate) async fn answer_for_others(self: Arc<Self>, names: Vec<String>, challenges: Arc<Challenges>) {
+    /// Receives the challenges of other machines. Returns only if the account is not shared.
+    pub(crate) async fn serve_peer_challenges(self: Arc<Self>, names: Vec<String>, challenges: Arc<Challenges>) {
         let Some(peers) = &self.peers else { return };
-        let mut wait = SOON;
+        let mut wait = MIN_RETRY;
         loop {
-            let began = Instant::now();
-            let error = peers.listen(&names, &challenges).await;
-            if began.elapsed() > LATE {
-                wait = SOON;
+            let started = Instant::now();
+            let error = peers.receive_challenges(&names, &challenges).await;
+            if started.elapsed() > MAX_RETRY {
+                wait = MIN_RETRY;
             }
-            tracing::warn!(%error, "challenges of other machines are not heard of; trying again in {wait:?}");
+            tracing::warn!(%error, "can't receive ACME challenges of other machines, retrying in {wait:?}");
             sleep(wait).await;
-            wait = (wait * 2).min(LATE);
+            wait = (wait * 2).min(MAX_RETRY);
         }
     }
 
@@ -87,22 +87,23 @@ impl Account {
         self.peers.as_ref()
     }
 
-    /// The account's key as PKCS #8: from memory, from the folder, from the other machines, or a new one.
+    /// Returns the account key as PKCS #8: from memory, the folder or the other machines, else a new one.
     pub(super) async fn key(&self) -> Result<Vec<u8>, Failure> {
-        let failed = |error: String| Failure::unreachable(format!("account key: {error}"));
+        let failed = |error: String| Failure::transient(format!("account key: {error}"));
         let mut key = self.key.lock().await;
         if let Some(AccountKey(der)) = &*key {
             return Ok(der.clone());
         }
-        let (store, file) = (self.store.clone(), self.file.clone());
-        let kept = spawn_blocking(move || keep_key(&store, &file)).await.map_err(|error| error.to_string());
-        let mut pem = kept.flatten().map_err(failed)?;
+        let (secrets, file) = (self.secrets.clone(), self.key_file.clone());
+        let loaded =
+            spawn_blocking(move || load_or_create_key(&secrets, &file)).await.map_err(|error| error.to_string());
+        let mut pem = loaded.flatten().map_err(failed)?;
         if let Some(peers) = &self.peers {
-            // All of them are one account: the first one's.
-            let shared = peers.write_new(&self.file, &pem).await.map_err(|error| failed(error.to_string()))?;
+            // All machines use the account of the first one.
+            let shared = peers.write_new(&self.key_file, &pem).await.map_err(|error| failed(error.to_string()))?;
             if shared != pem {
-                let (store, file, content) = (self.store.clone(), self.file.clone(), shared.clone());
-                let _ = spawn_blocking(move || store.write(&file, &content)).await;
+                let (secrets, file, content) = (self.secrets.clone(), self.key_file.clone(), shared.clone());
+                let _ = spawn_blocking(move || secrets.write(&file, &content)).await;
                 pem = shared;
             }
         }
@@ -112,18 +113,22 @@ impl Account {
     }
 }
 
-/// The key's PEM text.
-fn keep_key(store: &Store, file: &str) -> Result<Vec<u8>, String> {
-    if let Some(pem) = store.read(file).map_err(|error| error.to_string())? {
+/// Returns the account key as PEM.
+fn load_or_create_key(secrets: &SecretFolder, file: &str) -> Result<Vec<u8>, String> {
+    if let Some(pem) = secrets.read(file).map_err(|error| error.to_string())? {
         return Ok(pem);
     }
     let der = AcmeAccount::generate_key_pair();
     let pem = KeyPair::try_from(der.as_slice()).map_err(|error| error.to_string())?.serialize_pem();
-    match store.write_new(file, pem.as_bytes()) {
+    match secrets.write_new(file, pem.as_bytes()) {
         Ok(pem) => Ok(pem),
         Err(error) => {
-            // The order can go ahead; memory holds the key, so that at least this process stays one account.
-            tracing::warn!(path = %store.path(file).display(), %error, "the ACME account key could not be kept");
+            // The order continues, with the key in memory only.
+            tracing::warn!(
+                path = %secrets.file_path(file).display(),
+                %error,
+                "can't store the ACME account key, the next start creates another account"
+            );
             Ok(pem.into_bytes())
         }
     }
@@ -134,8 +139,8 @@ fn from_pem(pem: &[u8]) -> Result<Vec<u8>, String> {
     Ok(key.secret_pkcs8_der().to_vec())
 }
 
-const SOON: Duration = Duration::from_secs(1);
-const LATE: Duration = Duration::from_secs(60);
+const MIN_RETRY: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(60);
 
 struct AccountKey(Vec<u8>);
 
@@ -145,7 +150,7 @@ impl fmt::Debug for AccountKey {
     }
 }
 
-/// An account at the authority that the ACME account is bound to.
+/// The account at the certificate authority that the ACME account is bound to.
 pub(crate) struct ExternalAccount {
     pub(crate) kid: String,
     pub(crate) key: Vec<u8>,

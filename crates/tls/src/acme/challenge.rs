@@ -1,4 +1,4 @@
-//! Answers to TLS-ALPN-01 challenges (RFC 8737).
+//! Certificates for pending TLS-ALPN-01 challenges (RFC 8737).
 
 use std::{
     collections::HashMap,
@@ -9,79 +9,81 @@ use std::{
 use rustls::sign::CertifiedKey;
 use x509_parser::{der_parser::oid, parse_x509_certificate};
 
-/// What a challenge proves: the digest of its key authorization (RFC 8737 §3). It is no secret, for the directory's
-/// handshake shows it to everybody who asks.
-pub(crate) type Proof = [u8; 32];
+/// The SHA-256 digest of a key authorization, which the challenge certificate contains (RFC 8737 §3).
+///
+/// It is not secret: every TLS-ALPN-01 handshake reveals it.
+pub(crate) type KeyAuthorizationDigest = [u8; 32];
 
-/// The challenges that are answered now.
+/// The challenge certificates that are served at the moment, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Challenges {
-    answers: RwLock<HashMap<String, Answer>>,
+    certificates: RwLock<HashMap<String, ChallengeCertificate>>,
 }
 
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) certified: Arc<CertifiedKey>,
-    /// When the one who asked for it has forgotten it; `None` for our own, which are taken back.
-    pub(super) until: Option<Instant>,
+pub(super) struct ChallengeCertificate {
+    pub(super) key: Arc<CertifiedKey>,
+    /// The expiry, for challenges of other machines. Those of this machine are removed by a [`ChallengeGuard`].
+    pub(super) expires: Option<Instant>,
 }
 
 impl Challenges {
-    /// While what is returned lives, challenges for `name` get this answer.
-    pub(crate) fn answer(self: &Arc<Self>, name: &str, certified: Arc<CertifiedKey>) -> Answering {
-        self.insert(name, Answer { certified, until: None });
-        Answering { challenges: self.clone(), name: name.to_owned() }
+    /// Serves a challenge certificate for `name` until the guard is dropped.
+    pub(crate) fn serve(self: &Arc<Self>, name: &str, key: Arc<CertifiedKey>) -> ChallengeGuard {
+        self.insert(name, ChallengeCertificate { key, expires: None });
+        ChallengeGuard { challenges: self.clone(), name: name.to_owned() }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<CertifiedKey>> {
-        let answers = self.answers.read().unwrap_or_else(PoisonError::into_inner);
-        let answer = answers.get(name)?;
-        (!answer.is_over(Instant::now())).then(|| answer.certified.clone())
+        let certificates = self.certificates.read().unwrap_or_else(PoisonError::into_inner);
+        let certificate = certificates.get(name)?;
+        (!certificate.is_expired(Instant::now())).then(|| certificate.key.clone())
     }
 
+    /// Returns whether this machine has a pending challenge for `name`.
     #[cfg(any(feature = "redis", test))]
-    pub(super) fn has_our_own(&self, name: &str) -> bool {
-        let answers = self.answers.read().unwrap_or_else(PoisonError::into_inner);
-        answers.get(name).is_some_and(|answer| answer.until.is_none())
+    pub(super) fn has_own(&self, name: &str) -> bool {
+        let certificates = self.certificates.read().unwrap_or_else(PoisonError::into_inner);
+        certificates.get(name).is_some_and(|certificate| certificate.expires.is_none())
     }
 
-    pub(super) fn insert(&self, name: &str, answer: Answer) {
+    pub(super) fn insert(&self, name: &str, certificate: ChallengeCertificate) {
         let now = Instant::now();
-        let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
-        answers.retain(|_, answer| !answer.is_over(now));
-        answers.insert(name.to_owned(), answer);
+        let mut certificates = self.certificates.write().unwrap_or_else(PoisonError::into_inner);
+        certificates.retain(|_, certificate| !certificate.is_expired(now));
+        certificates.insert(name.to_owned(), certificate);
     }
 }
 
 #[cfg(test)]
 impl Challenges {
     pub(super) fn len(&self) -> usize {
-        self.answers.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.certificates.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
-impl Answer {
-    fn is_over(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| until < now)
+impl ChallengeCertificate {
+    fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| expires < now)
     }
 }
 
-/// Stops answering a challenge when the order is over, however it ended.
+/// Removes a challenge certificate on drop, when its order has succeeded or failed.
 #[must_use]
-pub(crate) struct Answering {
+pub(crate) struct ChallengeGuard {
     challenges: Arc<Challenges>,
     name: String,
 }
 
-impl Drop for Answering {
+impl Drop for ChallengeGuard {
     fn drop(&mut self) {
-        self.challenges.answers.write().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        self.challenges.certificates.write().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
     }
 }
 
-/// What the certificate of a challenge proves.
-pub(crate) fn proof(certified: &CertifiedKey) -> Option<Proof> {
-    let (_, certificate) = parse_x509_certificate(certified.cert.first()?).ok()?;
+/// Reads the digest from a challenge certificate, or returns `None` for other certificates.
+pub(crate) fn key_authorization_digest(key: &CertifiedKey) -> Option<KeyAuthorizationDigest> {
+    let (_, certificate) = parse_x509_certificate(key.cert.first()?).ok()?;
     // RFC 8737 §6.1: id-pe-acmeIdentifier.
     let extension = certificate.extensions().iter().find(|extension| extension.oid == oid!(1.3.6.1.5.5.7.1.31))?;
     // An OCTET STRING of 32 bytes.

@@ -1,36 +1,38 @@
-//! The other machines behind the same address: what they and this one have in common.
+//! State that is shared with other machines behind the same address.
 
 use std::{fmt, io, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::challenge::{Challenges, Proof};
+use super::challenge::{Challenges, KeyAuthorizationDigest};
 
-/// A store that several machines share. A key is a path such as `a.test/certificate.pem`.
+/// A key-value store and message channel shared by several machines. Keys look like `a.test/certificate.pem`.
 #[async_trait]
 pub(crate) trait Peers: fmt::Debug + Send + Sync {
     async fn read(&self, key: &str) -> io::Result<Option<Vec<u8>>>;
 
     async fn write(&self, key: &str, content: &[u8]) -> io::Result<()>;
 
-    /// Unless there is something already. Answers with what is there now.
+    /// Writes a value unless the key exists, and returns its value afterwards.
     async fn write_new(&self, key: &str, content: &[u8]) -> io::Result<Vec<u8>>;
 
     async fn remove(&self, key: &str) -> io::Result<()>;
 
-    /// The lock of this name, or `None` while another machine has it. One that dies has it for half a minute more.
+    /// Takes a lock, or returns `None` while another machine holds it.
+    ///
+    /// The lock of a machine that crashes expires after half a minute.
     async fn try_lock(&self, key: &str) -> io::Result<Option<Box<dyn PeerLock>>>;
 
-    /// Tells the others what a challenge for `name` is to prove. Ends when they know.
-    async fn tell(&self, name: &str, proof: Proof) -> io::Result<()>;
+    /// Sends a challenge for `name` to the other machines, and waits for their acknowledgement.
+    async fn publish_challenge(&self, name: &str, digest: KeyAuthorizationDigest) -> io::Result<()>;
 
-    /// Answers what the others tell of these names, until the connection ends.
-    async fn listen(&self, names: &[String], challenges: &Arc<Challenges>) -> io::Error;
+    /// Serves the challenges of other machines for these names, until the connection fails.
+    async fn receive_challenges(&self, names: &[String], challenges: &Arc<Challenges>) -> io::Error;
 }
 
-/// A lock that is kept for as long as this lives.
+/// A lock that is held until it is released or dropped.
 #[async_trait]
 pub(crate) trait PeerLock: Send + Sync {
-    /// Gives it back now.
+    /// Releases the lock immediately. A dropped lock is released only when it expires.
     async fn release(self: Box<Self>);
 }

@@ -1,4 +1,4 @@
-//! Machines that share a Redis or Valkey: keys of one prefix, and a channel for challenges.
+//! Shared ACME state in Redis or Valkey: account, certificates, locks, and a channel for challenges.
 
 use std::{
     fmt, io,
@@ -19,29 +19,26 @@ use tokio::{
 };
 
 use super::{
-    challenge::{Challenges, Proof},
+    challenge::{Challenges, KeyAuthorizationDigest},
+    peer_challenge::LIFETIME,
     peers::{PeerLock, Peers},
-    relayed::LIFETIME,
 };
-use crate::{
-    config::{provider, random},
-    store::digest,
-};
+use crate::crypto::{digest, provider, random};
 
-/// What the machines with this prefix have in common.
+/// The state of all machines that use the same Redis and the same ACME directory.
 pub(crate) struct RedisPeers {
     client: Client,
     connection: OnceCell<ConnectionManager>,
-    /// `{}` keeps all keys on one node of a cluster, where a transaction can reach them.
+    /// The prefix of all keys. Its hash tag `{...}` keeps them on one cluster node, as transactions require.
     prefix: String,
 }
 
 impl RedisPeers {
-    /// Understands the URL; connects when there is something to ask. `scope` tells one directory from the next.
+    /// Parses the URL, without connecting. `scope` identifies the ACME directory.
     pub(crate) fn new(url: &str, scope: &str) -> Result<Self, String> {
         let info = url.into_connection_info().map_err(|error| error.to_string())?;
         if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-            // The client takes the process's own provider, and panics where two are linked and none was chosen.
+            // The Redis client uses the default provider of the process, and panics if two are linked and none is set.
             let _ = rustls::crypto::CryptoProvider::install_default((*provider()).clone());
         }
         let client = Client::open(info).map_err(|error| error.to_string())?;
@@ -52,13 +49,13 @@ impl RedisPeers {
         let connect = || async {
             let config = ConnectionManagerConfig::new()
                 .set_number_of_retries(1)
-                .set_connection_timeout(Some(PATIENCE))
-                .set_response_timeout(Some(PATIENCE));
+                .set_connection_timeout(Some(TIMEOUT))
+                .set_response_timeout(Some(TIMEOUT));
             ConnectionManager::new_with_config(self.client.clone(), config).await
         };
-        // Its own patience is for one attempt; an address that swallows packets would be waited for longer.
-        let connected = timeout(PATIENCE * 2, self.connection.get_or_try_init(connect)).await;
-        let connection = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map_err(failed)?;
+        // The connection timeout above applies to a single attempt.
+        let connected = timeout(TIMEOUT * 2, self.connection.get_or_try_init(connect)).await;
+        let connection = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map_err(redis_error)?;
         Ok(connection.clone())
     }
 
@@ -66,57 +63,67 @@ impl RedisPeers {
         format!("{}{key}", self.prefix)
     }
 
-    fn challenge(&self, name: &str) -> String {
+    fn challenge_key(&self, name: &str) -> String {
         self.key(&format!("challenge:{name}"))
     }
 
-    /// Takes what was told before this machine listened.
-    async fn catch_up(&self, names: &[String], challenges: &Challenges) -> io::Result<()> {
+    /// Serves the challenges that were published before this machine subscribed.
+    async fn serve_pending(&self, names: &[String], challenges: &Challenges) -> io::Result<()> {
         let mut connection = self.connection().await?;
         for name in names {
-            let told = redis::cmd("HGET").arg(self.challenge(name)).arg(PROOF).query_async(&mut connection).await;
-            let told: Option<Vec<u8>> = told.map_err(failed)?;
-            if let Some(proof) = told.and_then(|proof| proof.try_into().ok()) {
-                answer(challenges, name, proof);
+            let value = redis::cmd("HGET")
+                .arg(self.challenge_key(name))
+                .arg(DIGEST_FIELD)
+                .query_async::<Option<Vec<u8>>>(&mut connection)
+                .await
+                .map_err(redis_error)?;
+            if let Some(digest) = value.and_then(|digest| digest.try_into().ok()) {
+                serve_challenge(challenges, name, digest);
             }
         }
         Ok(())
     }
 
-    async fn listen_until_it_fails(&self, names: &[String], challenges: &Challenges) -> io::Result<()> {
-        let mut messages = timeout(PATIENCE, self.client.get_async_pubsub())
+    async fn subscribe(&self, names: &[String], challenges: &Challenges) -> io::Result<()> {
+        let mut pubsub = timeout(TIMEOUT, self.client.get_async_pubsub())
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
-            .map_err(failed)?;
-        messages.subscribe(self.key(CHANNEL)).await.map_err(failed)?;
-        self.catch_up(names, challenges).await?;
+            .map_err(redis_error)?;
+        pubsub.subscribe(self.key(CHANNEL)).await.map_err(redis_error)?;
+        self.serve_pending(names, challenges).await?;
         let mut connection = self.connection().await?;
-        let (mut sink, mut told) = messages.split();
+        let (mut sink, mut messages) = pubsub.split();
         loop {
-            let message = match timeout(KEEP_ALIVE, told.next()).await {
+            let message = match timeout(PING_INTERVAL, messages.next()).await {
                 Ok(Some(message)) => message,
                 Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                // A connection that a firewall has forgotten is silent for ever.
+                // A ping detects a connection that a firewall has dropped silently.
                 Err(_) => {
-                    let pong = timeout(PATIENCE, sink.ping::<redis::Value>()).await;
-                    pong.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map_err(failed)?;
+                    let pong = timeout(TIMEOUT, sink.ping::<redis::Value>()).await;
+                    pong.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map_err(redis_error)?;
                     continue;
                 }
             };
             let payload = message.get_payload_bytes();
-            let Some((proof, name)) = payload.split_first_chunk::<32>() else { continue };
+            let Some((digest, name)) = payload.split_first_chunk::<32>() else { continue };
             let Some(name) = names.iter().find(|known| known.as_bytes() == name) else {
-                self.seen(&mut connection, &String::from_utf8_lossy(name)).await?;
+                self.acknowledge(&mut connection, &String::from_utf8_lossy(name)).await?;
                 continue;
             };
-            answer(challenges, name, *proof);
-            self.seen(&mut connection, name).await?;
+            serve_challenge(challenges, name, *digest);
+            self.acknowledge(&mut connection, name).await?;
         }
     }
 
-    /// Whoever has told waits until all have seen it.
-    async fn seen(&self, connection: &mut ConnectionManager, name: &str) -> io::Result<()> {
-        redis::cmd("HINCRBY").arg(self.challenge(name)).arg(SEEN).arg(1).query_async(connection).await.map_err(failed)
+    /// Counts this machine as one that has received the challenge. The publisher waits for this.
+    async fn acknowledge(&self, connection: &mut ConnectionManager, name: &str) -> io::Result<()> {
+        redis::cmd("HINCRBY")
+            .arg(self.challenge_key(name))
+            .arg(ACKNOWLEDGED_FIELD)
+            .arg(1)
+            .query_async(connection)
+            .await
+            .map_err(redis_error)
     }
 }
 
@@ -124,26 +131,26 @@ impl RedisPeers {
 impl Peers for RedisPeers {
     async fn read(&self, key: &str) -> io::Result<Option<Vec<u8>>> {
         let mut connection = self.connection().await?;
-        redis::cmd("GET").arg(self.key(key)).query_async(&mut connection).await.map_err(failed)
+        redis::cmd("GET").arg(self.key(key)).query_async(&mut connection).await.map_err(redis_error)
     }
 
     async fn write(&self, key: &str, content: &[u8]) -> io::Result<()> {
         let mut connection = self.connection().await?;
-        redis::cmd("SET").arg(self.key(key)).arg(content).query_async(&mut connection).await.map_err(failed)
+        redis::cmd("SET").arg(self.key(key)).arg(content).query_async(&mut connection).await.map_err(redis_error)
     }
 
     async fn write_new(&self, key: &str, content: &[u8]) -> io::Result<Vec<u8>> {
         let mut connection = self.connection().await?;
         let key = self.key(key);
-        let mut both = redis::pipe();
-        both.atomic().cmd("SETNX").arg(&key).arg(content).ignore().cmd("GET").arg(&key);
-        let (present,) = both.query_async::<(Vec<u8>,)>(&mut connection).await.map_err(failed)?;
-        Ok(present)
+        let mut transaction = redis::pipe();
+        transaction.atomic().cmd("SETNX").arg(&key).arg(content).ignore().cmd("GET").arg(&key);
+        let (value,) = transaction.query_async::<(Vec<u8>,)>(&mut connection).await.map_err(redis_error)?;
+        Ok(value)
     }
 
     async fn remove(&self, key: &str) -> io::Result<()> {
         let mut connection = self.connection().await?;
-        redis::cmd("DEL").arg(self.key(key)).query_async(&mut connection).await.map_err(failed)
+        redis::cmd("DEL").arg(self.key(key)).query_async(&mut connection).await.map_err(redis_error)
     }
 
     async fn try_lock(&self, key: &str) -> io::Result<Option<Box<dyn PeerLock>>> {
@@ -151,41 +158,42 @@ impl Peers for RedisPeers {
         let key = self.key(key);
         let holder = digest(&[random().to_be_bytes(), random().to_be_bytes(), random().to_be_bytes()]);
         let mut set = redis::cmd("SET");
-        set.arg(&key).arg(&holder).arg("NX").arg("PX").arg(LEASE.as_millis() as u64);
-        let taken: Option<String> = set.query_async(&mut connection).await.map_err(failed)?;
-        if taken.is_none() {
+        set.arg(&key).arg(&holder).arg("NX").arg("PX").arg(LOCK_TTL.as_millis() as u64);
+        let reply: Option<String> = set.query_async(&mut connection).await.map_err(redis_error)?;
+        if reply.is_none() {
             return Ok(None);
         }
         let renewal = tokio::spawn({
             let (mut connection, key, holder) = (connection.clone(), key.clone(), holder.clone());
             async move {
-                let renew = Script::new(RENEW);
+                let script = Script::new(RENEW);
                 loop {
-                    sleep(LEASE / 3).await;
-                    let mut renew = renew.key(&key);
-                    let renewed = renew.arg(&holder).arg(LEASE.as_millis() as u64).invoke_async::<()>(&mut connection);
-                    if let Err(error) = renewed.await {
-                        tracing::debug!(%error, "the lock of an order was not renewed");
+                    sleep(LOCK_TTL / 3).await;
+                    let mut renew = script.key(&key);
+                    renew.arg(&holder).arg(LOCK_TTL.as_millis() as u64);
+                    if let Err(error) = renew.invoke_async::<()>(&mut connection).await {
+                        tracing::debug!(%error, "can't renew the lock of a certificate order, retrying");
                     }
                 }
             }
         });
-        Ok(Some(Box::new(Lease { connection, key, holder, renewal })))
+        Ok(Some(Box::new(RedisLock { connection, key, holder, renewal })))
     }
 
-    async fn tell(&self, name: &str, proof: Proof) -> io::Result<()> {
+    async fn publish_challenge(&self, name: &str, digest: KeyAuthorizationDigest) -> io::Result<()> {
         let mut connection = self.connection().await?;
-        let key = self.challenge(name);
-        let message = [&proof[..], name.as_bytes()].concat();
-        let mut tell = redis::pipe();
-        tell.atomic()
+        let key = self.challenge_key(name);
+        let message = [&digest[..], name.as_bytes()].concat();
+        let mut publish = redis::pipe();
+        publish
+            .atomic()
             .cmd("DEL")
             .arg(&key)
             .ignore()
             .cmd("HSET")
             .arg(&key)
-            .arg(PROOF)
-            .arg(&proof[..])
+            .arg(DIGEST_FIELD)
+            .arg(&digest[..])
             .ignore()
             .cmd("EXPIRE")
             .arg(&key)
@@ -194,23 +202,31 @@ impl Peers for RedisPeers {
             .cmd("PUBLISH")
             .arg(self.key(CHANNEL))
             .arg(message);
-        let (listeners,) = tell.query_async::<(u64,)>(&mut connection).await.map_err(failed)?;
-        let asked = Instant::now();
-        // One that does not say so in time is on its way out, or will catch up.
-        while asked.elapsed() < ATTENTION {
-            let seen = redis::cmd("HGET").arg(&key).arg(SEEN).query_async(&mut connection).await;
-            let seen: Option<u64> = seen.map_err(failed)?;
-            if seen.unwrap_or(0) >= listeners {
+        let (subscribers,) = publish.query_async::<(u64,)>(&mut connection).await.map_err(redis_error)?;
+        let published = Instant::now();
+        // A machine that does not acknowledge in time is shutting down, or reads the challenge when it subscribes.
+        while published.elapsed() < ACKNOWLEDGE_TIMEOUT {
+            let acknowledged: Option<u64> = redis::cmd("HGET")
+                .arg(&key)
+                .arg(ACKNOWLEDGED_FIELD)
+                .query_async(&mut connection)
+                .await
+                .map_err(redis_error)?;
+            if acknowledged.unwrap_or(0) >= subscribers {
                 return Ok(());
             }
             sleep(Duration::from_millis(20)).await;
         }
-        tracing::warn!(name, listeners, "not all machines know of the challenge; the directory may reach one of them");
+        tracing::warn!(
+            name,
+            machines = subscribers,
+            "not all machines have received the ACME challenge, validation may fail"
+        );
         Ok(())
     }
 
-    async fn listen(&self, names: &[String], challenges: &Arc<Challenges>) -> io::Error {
-        match self.listen_until_it_fails(names, challenges).await {
+    async fn receive_challenges(&self, names: &[String], challenges: &Arc<Challenges>) -> io::Error {
+        match self.subscribe(names, challenges).await {
             Ok(()) => io::ErrorKind::UnexpectedEof.into(),
             Err(error) => error,
         }
@@ -218,14 +234,14 @@ impl Peers for RedisPeers {
 }
 
 impl fmt::Debug for RedisPeers {
-    // The address may have a password in it.
+    // Omits the URL, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisPeers").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
 
-/// A key that goes away by itself unless its holder keeps it.
-struct Lease {
+/// A lock that expires unless its holder renews it.
+struct RedisLock {
     connection: ConnectionManager,
     key: String,
     holder: String,
@@ -233,49 +249,49 @@ struct Lease {
 }
 
 #[async_trait]
-impl PeerLock for Lease {
+impl PeerLock for RedisLock {
     async fn release(mut self: Box<Self>) {
         self.renewal.abort();
         let release = Script::new(RELEASE);
         let mut release = release.key(&self.key);
         let released = release.arg(&self.holder).invoke_async::<()>(&mut self.connection.clone()).await;
         if let Err(error) = released {
-            tracing::debug!(%error, "the lock of an order goes away by itself");
+            tracing::debug!(%error, "can't release the lock of a certificate order, it will expire");
         }
     }
 }
 
-impl Drop for Lease {
+impl Drop for RedisLock {
     fn drop(&mut self) {
         self.renewal.abort();
     }
 }
 
-fn answer(challenges: &Challenges, name: &str, proof: Proof) {
-    match challenges.answer_for_another(name, proof) {
-        Ok(()) => tracing::info!(name, "another machine orders a certificate; its challenge is answered here too"),
-        Err(error) => tracing::warn!(name, error, "the challenge of another machine can't be answered"),
+fn serve_challenge(challenges: &Challenges, name: &str, digest: KeyAuthorizationDigest) {
+    match challenges.serve_for_peer(name, digest) {
+        Ok(()) => tracing::info!(name, "serving the ACME challenge of another machine"),
+        Err(error) => tracing::warn!(name, error, "can't serve the ACME challenge of another machine"),
     }
 }
 
-fn failed(error: RedisError) -> io::Error {
+fn redis_error(error: RedisError) -> io::Error {
     io::Error::other(format!("Redis: {error}"))
 }
 
 const CHANNEL: &str = "challenges";
-const PROOF: &str = "proof";
-const SEEN: &str = "seen";
+const DIGEST_FIELD: &str = "proof";
+const ACKNOWLEDGED_FIELD: &str = "seen";
 
-/// How long a machine that died keeps the others from ordering.
-const LEASE: Duration = Duration::from_secs(30);
-/// How long Redis may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the other machines may take to hear of a challenge.
-const ATTENTION: Duration = Duration::from_secs(3);
-/// How long a connection that only listens may be silent before it is asked whether it still is one.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// The time after which the lock of a crashed machine expires.
+const LOCK_TTL: Duration = Duration::from_secs(30);
+/// The timeout for connecting, and for each command.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The time that the other machines have to acknowledge a challenge.
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The time without a message after which a subscribed connection is checked.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 
-// A lock that has gone to somebody else meanwhile is left alone.
+// Both scripts do nothing if another machine holds the lock by now.
 const RENEW: &str =
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) else return 0 end";
 const RELEASE: &str =

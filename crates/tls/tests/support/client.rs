@@ -1,4 +1,4 @@
-//! A rustls client, as a browser would be one.
+//! A rustls client that is configured like a browser.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{io, sync::Arc};
@@ -13,9 +13,9 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// What a handshake came to.
+/// The result of a successful handshake, as the client sees it.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct Handshake {
     pub version: ProtocolVersion,
     pub alpn: Option<Vec<u8>>,
     pub group: Option<NamedGroup>,
@@ -53,23 +53,23 @@ pub fn modern(roots: RootCertStore) -> Arc<ClientConfig> {
     client(roots, &[&version::TLS13, &version::TLS12], &[b"h2", b"http/1.1"])
 }
 
-/// A client that believes anybody.
+/// Returns a client that accepts any certificate.
 pub fn trusting() -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Credulous))
+        .with_custom_certificate_verifier(Arc::new(NoVerification))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Arc::new(config)
 }
 
 #[derive(Debug)]
-struct Credulous;
+struct NoVerification;
 
-impl ServerCertVerifier for Credulous {
+impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -104,21 +104,21 @@ impl ServerCertVerifier for Credulous {
     }
 }
 
-/// A handshake over memory between this client and this server, and a byte each way, so that tickets arrive.
-pub async fn handshake(client: &Arc<ClientConfig>, server: Arc<ServerConfig>, name: &str) -> io::Result<Seen> {
+/// Performs a handshake in memory, and exchanges a byte each way, so that the client receives its session tickets.
+pub async fn handshake(client: &Arc<ClientConfig>, server: Arc<ServerConfig>, name: &str) -> io::Result<Handshake> {
     let (near, far) = tokio::io::duplex(16 * 1024);
     let server = async move {
         let mut stream = TlsAcceptor::from(server).accept(far).await?;
         echo(&mut stream).await
     };
-    let (server, seen) = tokio::join!(server, talk(client, near, name));
-    let seen = seen?;
+    let (server, handshake) = tokio::join!(server, connect(client, near, name));
+    let handshake = handshake?;
     server?;
-    Ok(seen)
+    Ok(handshake)
 }
 
-/// The client's half, over any connection to a server that echoes one byte.
-pub async fn talk<S>(client: &Arc<ClientConfig>, socket: S, name: &str) -> io::Result<Seen>
+/// Performs the client's part of a handshake with a server that echoes one byte.
+pub async fn connect<S>(client: &Arc<ClientConfig>, socket: S, name: &str) -> io::Result<Handshake>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -127,7 +127,7 @@ where
     stream.write_all(b"x").await?;
     stream.read_exact(&mut [0]).await?;
     let connection = stream.get_ref().1;
-    let seen = Seen {
+    let handshake = Handshake {
         version: connection.protocol_version().unwrap(),
         alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
         group: connection.negotiated_key_exchange_group().map(|group| group.name()),
@@ -135,9 +135,9 @@ where
         leaf: connection.peer_certificates().unwrap()[0].clone(),
         suite: format!("{:?}", connection.negotiated_cipher_suite().unwrap()),
     };
-    // The server may be gone already, it has said all.
+    // Fails if the server has already closed the connection.
     let _ = stream.shutdown().await;
-    Ok(seen)
+    Ok(handshake)
 }
 
 pub async fn echo<S>(stream: &mut S) -> io::Result<()>

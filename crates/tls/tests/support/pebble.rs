@@ -1,7 +1,7 @@
-//! Debian's `pebble` and `pebble-challtestsrv` as an ACME directory on loopback.
+//! An ACME server on loopback: Debian's `pebble` and `pebble-challtestsrv`.
 //!
-//! Included with `#[path]` by every test that needs a directory. It leans on `rproxy-tls` (whose local authority
-//! certifies the directory itself), `rustls`, `rustls-pki-types` and `tempfile`.
+//! Included with `#[path]` by every test that needs it. It depends on `rproxy-tls` (whose local CA certifies Pebble's
+//! own TLS), `rustls`, `rustls-pki-types` and `tempfile`.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
@@ -15,46 +15,47 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rproxy_tls::{Certificates, Local};
+use rproxy_tls::{Certificates, LocalCa};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tempfile::TempDir;
 
-/// What the directory is to be like.
+/// The options of the ACME server.
 #[derive(Clone, Debug, Default)]
 pub struct PebbleOptions {
-    /// The port that it connects to for TLS-ALPN-01.
+    /// The port for TLS-ALPN-01 validations.
     pub tls_port: u16,
-    /// How long its certificates last; years when it is not said.
+    /// The lifetime of issued certificates. The default is several years.
     pub validity: Option<Duration>,
-    /// Accounts have to be bound to one of these, `(kid, base64url key)`.
+    /// The external accounts, as `(kid, base64url key)`. If there are any, accounts need to be bound to one of them.
     pub external_accounts: Vec<(String, String)>,
-    /// Names that it refuses.
+    /// The names for which orders are rejected.
     pub blocked: Vec<String>,
-    /// Of a hundred nonces, how many it does not take.
+    /// The percentage of nonces that are rejected.
     pub bad_nonces: u8,
 }
 
-/// A directory that ends with this value.
+/// An ACME server that is stopped on drop.
 #[derive(Debug)]
 pub struct Pebble {
     folder: TempDir,
     options: PebbleOptions,
     port: u16,
     management_port: u16,
-    children: Vec<Running>,
+    children: Vec<ChildGuard>,
 }
 
 impl Pebble {
-    /// Starts a directory; `None`, with a line that says so, where pebble is not installed. With
-    /// `TEST_REQUIRE_COUNTERPARTS` set that is a failure.
+    /// Starts a server, or returns `None` if Pebble is not installed.
+    ///
+    /// With `TEST_REQUIRE_COUNTERPARTS`, a missing Pebble fails the test.
     pub fn start(options: PebbleOptions) -> Option<Self> {
         let mut pebble = Self::prepare(options)?;
         pebble.launch();
         Some(pebble)
     }
 
-    /// A directory that is down: its address is known, `launch` brings it up.
+    /// Reserves the ports of a server without starting it.
     pub fn prepare(options: PebbleOptions) -> Option<Self> {
         for program in ["pebble", "pebble-challtestsrv"] {
             if !is_installed(program) {
@@ -64,11 +65,11 @@ impl Pebble {
             }
         }
         let folder = tempfile::tempdir().unwrap();
-        Certificates::builder().local(Local::new(folder.path())).build().unwrap();
+        Certificates::builder().local(LocalCa::new(folder.path())).build().unwrap();
         Some(Self { folder, options, port: free_port(), management_port: free_port(), children: Vec::new() })
     }
 
-    /// Brings the directory up, with no memory of what it was before.
+    /// Starts or restarts the server, with empty state.
     pub fn launch(&mut self) {
         self.stop();
         let dns_port = free_port();
@@ -83,7 +84,7 @@ impl Pebble {
             .args(["-http01", "", "-https01", "", "-tlsalpn01", ""])
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        self.children.push(Running::start(dns));
+        self.children.push(ChildGuard::spawn(dns));
 
         let mut pebble = Command::new("pebble");
         pebble
@@ -95,36 +96,36 @@ impl Pebble {
             .env("PEBBLE_AUTHZREUSE", "0")
             .stdout(log.try_clone().unwrap())
             .stderr(log);
-        self.children.push(Running::start(pebble));
+        self.children.push(ChildGuard::spawn(pebble));
 
         for port in [dns_port, self.port, self.management_port] {
             self.await_port(port);
         }
     }
 
-    /// Takes the directory down.
+    /// Stops the server.
     pub fn stop(&mut self) {
         self.children.clear();
     }
 
-    /// The directory's URL.
+    /// Returns the URL of the ACME directory.
     pub fn directory(&self) -> String {
         format!("https://localhost:{}/dir", self.port)
     }
 
-    /// The PEM file that vouches for the directory's own TLS.
+    /// Returns the PEM file of the CA that certifies the server's own TLS.
     pub fn directory_ca(&self) -> PathBuf {
         self.folder.path().join("local/ca.pem")
     }
 
-    /// The root of the certificates that it issues; another one after each launch.
+    /// Returns the root of the issued certificates as PEM. It changes with each launch.
     pub fn issuer_pem(&self) -> String {
-        let answer = self.get(self.management_port, "/roots/0");
-        let start = answer.find("-----BEGIN").expect("a PEM root");
-        answer[start..].to_owned()
+        let response = self.get(self.management_port, "/roots/0");
+        let start = response.find("-----BEGIN").expect("a PEM root");
+        response[start..].to_owned()
     }
 
-    /// The root of the certificates that it issues, for a client to trust.
+    /// Returns the roots for a client that trusts the issued certificates.
     pub fn issuer(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_slice(self.issuer_pem().as_bytes()).unwrap();
@@ -132,17 +133,17 @@ impl Pebble {
         roots
     }
 
-    /// What it has logged since its launch.
+    /// Returns the log since the launch.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    /// How many orders were placed since its launch.
+    /// Returns the number of orders since the launch.
     pub fn orders(&self) -> usize {
         self.log().matches("POST /order-plz ").count()
     }
 
-    /// How many accounts were made since its launch.
+    /// Returns the number of accounts created since the launch.
     pub fn accounts(&self) -> usize {
         self.log().matches("accounts in memory").count()
     }
@@ -150,7 +151,7 @@ impl Pebble {
     fn config(&self) -> String {
         let (port, management_port) = (self.port, self.management_port);
         let tls_port = self.options.tls_port;
-        // The local authority keeps key and chain in one file.
+        // The local CA stores key and chain in one file.
         let identity = self.folder.path().join("local/localhost.pem");
         let identity = quoted(&identity.display().to_string());
         let bound = !self.options.external_accounts.is_empty();
@@ -193,15 +194,11 @@ impl Pebble {
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             for child in &mut self.children {
                 let ended = child.0.try_wait().unwrap();
-                assert!(ended.is_none(), "the directory ended: {}", self.log_tail());
+                assert!(ended.is_none(), "the ACME server exited: {}", self.log());
             }
-            assert!(Instant::now() < deadline, "port {port} stays closed: {}", self.log_tail());
+            assert!(Instant::now() < deadline, "port {port} is not open: {}", self.log());
             thread::sleep(Duration::from_millis(10));
         }
-    }
-
-    fn log_tail(&self) -> String {
-        fs::read_to_string(self.folder.path().join("pebble.log")).unwrap_or_default()
     }
 
     fn get(&self, port: u16, path: &str) -> String {
@@ -218,24 +215,24 @@ impl Pebble {
         let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let mut stream = StreamOwned::new(client, socket);
         write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
-        let mut answer = Vec::new();
-        // The end may come without a close_notify; what was said before is all that counts.
-        let _ = stream.read_to_end(&mut answer);
-        String::from_utf8(answer).unwrap()
+        let mut response = Vec::new();
+        // Fails if the connection is closed without a close_notify, after the response is complete.
+        let _ = stream.read_to_end(&mut response);
+        String::from_utf8(response).unwrap()
     }
 }
 
-/// A child that does not outlive its owner.
+/// A child process that is killed on drop.
 #[derive(Debug)]
-struct Running(Child);
+struct ChildGuard(Child);
 
-impl Running {
-    fn start(mut command: Command) -> Self {
+impl ChildGuard {
+    fn spawn(mut command: Command) -> Self {
         Self(command.stdin(Stdio::null()).spawn().unwrap())
     }
 }
 
-impl Drop for Running {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -247,7 +244,7 @@ fn is_installed(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).is_file())
 }
 
-/// A port that nobody listens on now, for TCP and UDP alike.
+/// Returns a port that is free for both TCP and UDP.
 fn free_port() -> u16 {
     loop {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -258,7 +255,7 @@ fn free_port() -> u16 {
     }
 }
 
-/// A JSON string; what stands in it here needs no more than this.
+/// Returns a JSON string. The texts in this file need no other escapes.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

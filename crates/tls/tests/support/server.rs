@@ -1,4 +1,4 @@
-//! A TLS server to be certified by a directory, and what tests ask of it.
+//! A TLS server whose certificates are issued by Pebble, and helpers for its tests.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{net::SocketAddr, path::Path, time::Duration};
@@ -14,14 +14,14 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    client::{Seen, echo, modern, talk},
+    client::{Handshake, connect, echo, modern},
     pebble::{Pebble, PebbleOptions},
 };
 
-/// The longest that anything may take; reached only when something is broken.
-pub const LONG: Duration = Duration::from_secs(60);
+/// The timeout of all waits, which a passing test never reaches.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A TLS server whose certificates can be exchanged, as a restart would.
+/// A TLS server whose certificates can be replaced, which simulates a restart.
 pub struct Server {
     address: SocketAddr,
     certificates: watch::Sender<Option<Certificates>>,
@@ -60,16 +60,16 @@ impl Server {
         self.address.port()
     }
 
-    /// Serves and drives these certificates from now on, and no others.
+    /// Serves and renews these certificates instead of the previous ones.
     pub fn serve(&mut self, certificates: &Certificates) {
         self.certificates.send_replace(Some(certificates.clone()));
         self.driver = JoinSet::new();
         self.driver.spawn(certificates.clone().run());
     }
 
-    pub async fn visit(&self, roots: RootCertStore, name: &str) -> std::io::Result<Seen> {
+    pub async fn connect(&self, roots: RootCertStore, name: &str) -> std::io::Result<Handshake> {
         let socket = TcpStream::connect(self.address).await?;
-        timeout(LONG, talk(&modern(roots), socket, name)).await?
+        timeout(TIMEOUT, connect(&modern(roots), socket, name)).await?
     }
 }
 
@@ -88,36 +88,36 @@ pub fn options(server: &Server) -> PebbleOptions {
     PebbleOptions { tls_port: server.port(), ..PebbleOptions::default() }
 }
 
-pub fn of(certificates: &Certificates, name: &str) -> CertificateStatus {
+pub fn status_of(certificates: &Certificates, name: &str) -> CertificateStatus {
     let statuses = certificates.status();
     let status = statuses.iter().find(|status| status.names.iter().any(|other| other == name));
     status.unwrap().clone()
 }
 
-pub async fn until(what: &str, done: impl Fn() -> bool) {
-    let waited = timeout(LONG, async {
-        while !done() {
+pub async fn wait_until(event: &str, has_happened: impl Fn() -> bool) {
+    let waited = timeout(TIMEOUT, async {
+        while !has_happened() {
             sleep(Duration::from_millis(20)).await;
         }
     });
-    assert!(waited.await.is_ok(), "waited in vain: {what}");
+    assert!(waited.await.is_ok(), "timed out waiting until {event}");
 }
 
-/// Finds a file of this name anywhere under the folder.
-pub fn folder_with(folder: &Path, name: &str) -> impl Fn() -> Option<std::path::PathBuf> {
+/// Returns a function that looks for a file of this name anywhere under the folder.
+pub fn find_file(folder: &Path, name: &str) -> impl Fn() -> Option<std::path::PathBuf> {
     let (folder, name) = (folder.to_owned(), name.to_owned());
     move || {
-        let mut all = walk(&folder).into_iter();
+        let mut all = files_under(&folder).into_iter();
         all.find(|path| path.file_name().is_some_and(|file| *file == *name))
     }
 }
 
-pub fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+pub fn files_under(folder: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            found.extend(walk(&path));
+            found.extend(files_under(&path));
         }
         found.push(path);
     }

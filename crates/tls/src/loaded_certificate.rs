@@ -9,24 +9,24 @@ use x509_parser::parse_x509_certificate;
 
 use crate::{
     PemError,
-    chain::{self, Ordered},
+    chain::{self, OrderedChain},
     names::Names,
     ocsp,
     validity::{Validity, system_time},
 };
 
-/// A certificate that can be served: the chain in order, a key that fits it, and what the leaf says of itself.
+/// A chain in the right order with its matching private key, and the names and validity of the leaf.
 #[derive(Clone, Debug)]
-pub(crate) struct Certified {
+pub(crate) struct LoadedCertificate {
     pub(crate) key: Arc<RustlsCertifiedKey>,
     pub(crate) names: Names,
     pub(crate) validity: Validity,
-    /// The file's order was wrong and has been put right.
-    pub(crate) mended: bool,
+    /// Whether the file's order was wrong and has been corrected.
+    pub(crate) is_reordered: bool,
 }
 
-impl Certified {
-    /// Reads a chain and its key. Both may stand in one text: sections of other kinds are passed over.
+impl LoadedCertificate {
+    /// Parses a chain and its key, which may be in the same text: sections of other types are skipped.
     pub(crate) fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, PemError> {
         let certificates = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<Vec<_>, _>>()
@@ -40,16 +40,16 @@ impl Certified {
             Err(error) => return Err(PemError::Syntax(error.to_string())),
         };
 
-        let Ordered { chain, mended } = chain::order(certificates, |leaf| {
+        let OrderedChain { chain, is_reordered } = chain::order_chain(certificates, |leaf| {
             let pair = RustlsCertifiedKey::new(vec![leaf.clone()], key.clone());
-            // A key that can't tell its public half is given the benefit of the doubt, as rustls does.
+            // A key whose public half is unknown is accepted, as in rustls.
             !matches!(pair.keys_match(), Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)))
         })?;
-        let (names, validity) = facts(chain.first().ok_or(PemError::NoCertificate)?)?;
-        Ok(Self { key: Arc::new(RustlsCertifiedKey::new(chain, key)), names, validity, mended })
+        let (names, validity) = names_and_validity(chain.first().ok_or(PemError::NoCertificate)?)?;
+        Ok(Self { key: Arc::new(RustlsCertifiedKey::new(chain, key)), names, validity, is_reordered })
     }
 
-    /// Staples this OCSP response, if it says that the certificate is good now. Answers with the end of that.
+    /// Staples an OCSP response if it says that the certificate is good now, and returns its expiry.
     pub(crate) fn staple(&mut self, response: Vec<u8>) -> Result<Option<SystemTime>, String> {
         let leaf = self.key.cert.first().ok_or_else(|| PemError::NoCertificate.to_string())?;
         let end = ocsp::good_until(&response, leaf, SystemTime::now()).map_err(|error| error.to_string())?;
@@ -58,14 +58,14 @@ impl Certified {
     }
 }
 
-fn facts(leaf: &CertificateDer<'_>) -> Result<(Names, Validity), PemError> {
+fn names_and_validity(leaf: &CertificateDer<'_>) -> Result<(Names, Validity), PemError> {
     let (_, leaf) = parse_x509_certificate(leaf)
         .map_err(|error| PemError::Certificate { position: 1, reason: error.to_string() })?;
     let validity = Validity {
         not_before: system_time(leaf.validity().not_before.timestamp()),
         not_after: system_time(leaf.validity().not_after.timestamp()),
     };
-    Ok((Names::of(&leaf), validity))
+    Ok((Names::from_certificate(&leaf), validity))
 }
 
 fn is_encrypted(pem: &[u8]) -> bool {
@@ -81,12 +81,12 @@ mod tests {
     use crate::testing::self_signed_pem;
 
     #[test]
-    fn text_that_can_not_be_served_is_refused_with_the_reason() {
+    fn rejects_unusable_pem_with_the_reason() {
         let (chain, key) = self_signed_pem(&["a.test"]);
         let junk = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let junk_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
-        for (chain, key, complaint) in [
+        for (chain, key, expected) in [
             ("", &*key, "no certificate"),
             (&key, &key, "no certificate"),
             (&chain, "", "no private key"),
@@ -96,30 +96,30 @@ mod tests {
             (junk, &key, "not valid X.509"),
             ("-----BEGIN CERTIFICATE-----\nAAAA", &key, "malformed PEM"),
         ] {
-            let error = Certified::from_pem(chain.as_bytes(), key.as_bytes()).unwrap_err();
+            let error = LoadedCertificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap_err();
             let text = error.to_string();
-            assert!(text.contains(complaint), "{text:?} lacks {complaint:?}");
+            assert!(text.contains(expected), "{text:?} lacks {expected:?}");
         }
     }
 
     #[test]
-    fn key_and_chain_may_stand_in_one_file() {
+    fn accepts_key_and_chain_in_one_file() {
         let (chain, key) = self_signed_pem(&["a.test", "10.0.0.1"]);
         for together in [format!("{key}{chain}"), format!("comment\n{chain}{key}")] {
-            let certified = Certified::from_pem(together.as_bytes(), together.as_bytes()).unwrap();
-            assert_eq!(certified.names.to_strings(), ["a.test", "10.0.0.1"]);
+            let certificate = LoadedCertificate::from_pem(together.as_bytes(), together.as_bytes()).unwrap();
+            assert_eq!(certificate.names.to_strings(), ["a.test", "10.0.0.1"]);
         }
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_the_reading_panic(before in ".{0,40}", at in 0usize..600, with in any::<Vec<u8>>()) {
+        fn parsing_never_panics(before in ".{0,40}", at in 0usize..600, with in any::<Vec<u8>>()) {
             let (chain, key) = self_signed_pem(&["a.test"]);
             let mut chain = format!("{before}{chain}").into_bytes();
             let at = at.min(chain.len());
             chain.splice(at..(at + with.len()).min(chain.len()), with);
-            let _ = Certified::from_pem(&chain, key.as_bytes());
-            let _ = Certified::from_pem(&chain, &chain);
+            let _ = LoadedCertificate::from_pem(&chain, key.as_bytes());
+            let _ = LoadedCertificate::from_pem(&chain, &chain);
         }
     }
 }

@@ -9,37 +9,37 @@ use tokio::sync::watch;
 use crate::{
     CertificateStatus, Source,
     acme::Challenges,
-    certified::Certified,
     is_challenge,
+    loaded_certificate::LoadedCertificate,
     names::{Host, Names, lowercase},
-    table::{Row, Table},
+    sni_table::{Entry, SniTable},
 };
 
-/// All certificates of one server. The sources put them here, handshakes take them from here.
+/// The current certificates of a server: sources publish them here, and handshakes select from them.
 #[derive(Debug)]
-pub(crate) struct Shelf {
+pub(crate) struct CertificateResolver {
     slots: Mutex<Vec<Slot>>,
-    /// Replaced as a whole, so that a handshake sees one state or the next, never a mixture.
-    table: RwLock<Arc<Table>>,
+    /// Replaced as a whole, so that a handshake never sees a partial change.
+    table: RwLock<Arc<SniTable>>,
     challenges: Arc<Challenges>,
     changes: watch::Sender<()>,
 }
 
-/// The place of one certificate, whether it is there yet or not.
+/// The identifier of a configured certificate, whether it is available yet or not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SlotId(usize);
 
 #[derive(Debug)]
 struct Slot {
     source: Source,
-    wanted: Vec<String>,
-    current: Option<Arc<Certified>>,
-    /// Serves as long as there is none.
-    stand_in: Option<Arc<Certified>>,
+    configured_names: Vec<String>,
+    current: Option<Arc<LoadedCertificate>>,
+    /// The self-signed certificate that is served while `current` is `None`.
+    fallback: Option<Arc<LoadedCertificate>>,
     last_error: Option<String>,
 }
 
-impl Shelf {
+impl CertificateResolver {
     pub(crate) fn new() -> Self {
         Self {
             slots: Mutex::default(),
@@ -49,19 +49,20 @@ impl Shelf {
         }
     }
 
-    pub(crate) fn reserve(&self, source: Source, wanted: Vec<String>) -> SlotId {
+    /// Adds a slot for a configured certificate that is not available yet.
+    pub(crate) fn reserve(&self, source: Source, configured_names: Vec<String>) -> SlotId {
         let mut slots = self.slots();
-        slots.push(Slot { source, wanted, current: None, stand_in: None, last_error: None });
+        slots.push(Slot { source, configured_names, current: None, fallback: None, last_error: None });
         self.rebuild(&slots);
         SlotId(slots.len() - 1)
     }
 
-    /// From here on, handshakes get this certificate.
-    pub(crate) fn publish(&self, id: SlotId, certified: Certified) {
+    /// Serves this certificate from now on.
+    pub(crate) fn publish(&self, id: SlotId, certificate: LoadedCertificate) {
         let mut slots = self.slots();
         if let Some(slot) = slots.get_mut(id.0) {
-            slot.current = Some(Arc::new(certified));
-            slot.stand_in = None;
+            slot.current = Some(Arc::new(certificate));
+            slot.fallback = None;
             slot.last_error = None;
         }
         self.rebuild(&slots);
@@ -69,27 +70,27 @@ impl Shelf {
         self.changes.send_replace(());
     }
 
-    /// Until there is a certificate, handshakes get this one.
-    pub(crate) fn stand_in(&self, id: SlotId, certified: Certified) {
+    /// Serves this certificate until one is published.
+    pub(crate) fn publish_fallback(&self, id: SlotId, certificate: LoadedCertificate) {
         let mut slots = self.slots();
         if let Some(slot) = slots.get_mut(id.0) {
-            slot.stand_in = Some(Arc::new(certified));
+            slot.fallback = Some(Arc::new(certificate));
         }
         self.rebuild(&slots);
     }
 
-    /// Remembers why there is no newer certificate; what is served stays.
-    pub(crate) fn report(&self, id: SlotId, error: Option<String>) {
+    /// Sets the error that [`status`](Self::status) reports. The current certificate is still served.
+    pub(crate) fn set_error(&self, id: SlotId, error: Option<String>) {
         if let Some(slot) = self.slots().get_mut(id.0) {
             slot.last_error = error;
         }
     }
 
-    pub(crate) fn current(&self, id: SlotId) -> Option<Arc<Certified>> {
+    pub(crate) fn current(&self, id: SlotId) -> Option<Arc<LoadedCertificate>> {
         self.slots().get(id.0)?.current.clone()
     }
 
-    pub(crate) fn select(&self, server_name: Option<&str>) -> Option<Arc<Certified>> {
+    pub(crate) fn select(&self, server_name: Option<&str>) -> Option<Arc<LoadedCertificate>> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         table.select(server_name).cloned()
     }
@@ -102,16 +103,16 @@ impl Shelf {
             Host::Dns(name) => (&**name == "localhost", Some(&**name)),
         };
         let is_indicated = server_name.is_some_and(|indicated| name == Some(&*lowercase(indicated)));
-        // RFC 6066 §3: an address is never sent as a server name, so its absence is no mismatch.
+        // RFC 6066 §3: clients send no server name for an address, so its absence is no mismatch.
         if is_local && (server_name.is_none() || is_indicated) {
             return true;
         }
-        if is_indicated && name.is_some_and(|name| table.names(name)) {
+        if is_indicated && name.is_some_and(|name| table.contains(name)) {
             return true;
         }
-        // One that names nobody, such as a self-signed one with a common name alone, contradicts nobody.
-        let covers = |names: &Names| names.cover(&host) || names.dns.is_empty() && names.ips.is_empty();
-        table.select(server_name).is_some_and(|certified| covers(&certified.names))
+        // A certificate without subject alternative names, such as an old self-signed one, gives no way to tell.
+        let covers = |names: &Names| names.covers(&host) || names.dns.is_empty() && names.ips.is_empty();
+        table.select(server_name).is_some_and(|certificate| covers(&certificate.names))
     }
 
     pub(crate) fn challenges(&self) -> &Arc<Challenges> {
@@ -122,18 +123,18 @@ impl Shelf {
         let slots = self.slots();
         let statuses = slots.iter().map(|slot| CertificateStatus {
             names: match &slot.current {
-                Some(certified) => certified.names.to_strings(),
-                None => slot.wanted.clone(),
+                Some(certificate) => certificate.names.to_strings(),
+                None => slot.configured_names.clone(),
             },
             source: slot.source,
-            not_after: slot.current.as_ref().map(|certified| certified.validity.not_after),
+            not_after: slot.current.as_ref().map(|certificate| certificate.validity.not_after),
             last_error: slot.last_error.clone(),
         });
         statuses.collect()
     }
 
     /// Waits until every slot has a certificate.
-    pub(crate) async fn filled(&self) {
+    pub(crate) async fn all_available(&self) {
         let mut changes = self.changes.subscribe();
         while self.slots().iter().any(|slot| slot.current.is_none()) {
             if changes.changed().await.is_err() {
@@ -146,28 +147,28 @@ impl Shelf {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Called with the slots locked, so that tables are put up in the order of the changes.
+    /// Rebuilds the table. The caller holds the lock of the slots, so that tables are replaced in the right order.
     fn rebuild(&self, slots: &[Slot]) {
-        let table = Table::new(slots.iter().map(|slot| Row {
+        let table = SniTable::new(slots.iter().map(|slot| Entry {
             source: slot.source,
-            wanted: &slot.wanted,
+            configured_names: &slot.configured_names,
             current: slot.current.as_ref(),
-            stand_in: slot.stand_in.as_ref(),
+            fallback: slot.fallback.as_ref(),
         }));
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
     }
 }
 
-impl ResolvesServerCert for Shelf {
+impl ResolvesServerCert for CertificateResolver {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // RFC 8737 §3: a challenge offers `acme-tls/1` and nothing else, and gets the challenge certificate or nothing.
-        let asks_for_challenge = client_hello
+        // RFC 8737 §3: a validation offers only `acme-tls/1`, and gets the challenge certificate or none.
+        let is_validation = client_hello
             .alpn()
             .is_some_and(|mut protocols| is_challenge(protocols.next()) && protocols.next().is_none());
-        if asks_for_challenge {
+        if is_validation {
             return self.challenges.get(&lowercase(client_hello.server_name()?));
         }
-        let certified = self.select(client_hello.server_name())?;
-        Some(certified.key.clone())
+        let certificate = self.select(client_hello.server_name())?;
+        Some(certificate.key.clone())
     }
 }

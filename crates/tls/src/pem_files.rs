@@ -1,0 +1,314 @@
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use crate::{
+    Error, PemError, Source,
+    crypto::digest,
+    loaded_certificate::LoadedCertificate,
+    resolver::{CertificateResolver, SlotId},
+};
+
+/// A certificate from PEM files that another program updates.
+#[derive(Debug)]
+pub(crate) struct FileCertificate {
+    paths: PemPaths,
+    resolver: Arc<CertificateResolver>,
+    slot: SlotId,
+    last_read: Mutex<LastRead>,
+}
+
+/// The paths of a certificate chain, its key, and its OCSP response.
+#[derive(Clone, Debug)]
+pub(crate) struct PemPaths {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    /// An OCSP response in DER.
+    pub(crate) ocsp: Option<PathBuf>,
+}
+
+/// The result of the last read, successful or not.
+#[derive(Debug)]
+struct LastRead {
+    /// The digest of the content, or the error, so that an unchanged bad file is reported only once.
+    fingerprint: String,
+    /// The expiry of the stapled OCSP response.
+    staple_expiry: Option<SystemTime>,
+}
+
+impl FileCertificate {
+    /// Reads the files for the first time, when a bad file is an error. Later it is only a warning.
+    pub(crate) fn open(paths: PemPaths, resolver: &Arc<CertificateResolver>) -> Result<Self, Error> {
+        let failed = |error| Error::Files { certificate: paths.certificate.clone(), key: paths.key.clone(), error };
+        let content = PemContent::read(&paths).map_err(failed)?;
+        let loaded = content.parse().map_err(failed)?;
+        let certificate = Self {
+            slot: resolver.reserve(Source::Files, Vec::new()),
+            resolver: resolver.clone(),
+            last_read: Mutex::new(LastRead { fingerprint: content.fingerprint(), staple_expiry: None }),
+            paths,
+        };
+        certificate.publish(loaded, content, &mut certificate.last_read());
+        Ok(certificate)
+    }
+
+    /// Reads the files again, and publishes a changed certificate. Keeps the current one if a file is bad.
+    pub(crate) fn reload(&self) {
+        // Locked to the end, or a concurrent reload could replace a newer certificate with an older one.
+        let mut last_read = self.last_read();
+        let content = match PemContent::read(&self.paths) {
+            Ok(content) => content,
+            Err(error) => {
+                let reason = error.to_string();
+                if last_read.fingerprint != reason {
+                    self.reload_failed(&reason);
+                    last_read.fingerprint = reason;
+                }
+                return;
+            }
+        };
+        let fingerprint = content.fingerprint();
+        let is_staple_expired = last_read.staple_expiry.is_some_and(|expiry| expiry <= SystemTime::now());
+        if last_read.fingerprint == fingerprint && !is_staple_expired {
+            return;
+        }
+        last_read.fingerprint = fingerprint;
+        match content.parse() {
+            Ok(loaded) => {
+                tracing::info!(certificate = %self.paths.certificate.display(), "certificate reloaded");
+                self.publish(loaded, content, &mut last_read);
+            }
+            Err(error) => self.reload_failed(&error.to_string()),
+        }
+    }
+
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        [Some(&self.paths.certificate), Some(&self.paths.key), self.paths.ocsp.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+    }
+
+    /// Returns the expiry of the stapled OCSP response, when a reload is due although no file has changed.
+    pub(crate) fn staple_expiry(&self) -> Option<SystemTime> {
+        self.last_read().staple_expiry
+    }
+
+    fn last_read(&self) -> MutexGuard<'_, LastRead> {
+        self.last_read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, mut loaded: LoadedCertificate, content: PemContent, last_read: &mut LastRead) {
+        let certificate = self.paths.certificate.display();
+        if loaded.is_reordered {
+            tracing::warn!(
+                %certificate,
+                "the certificate file is not a chain from leaf to root, serving the corrected chain"
+            );
+        }
+        if loaded.validity.is_expired(SystemTime::now()) {
+            let not_after = httpdate::fmt_http_date(loaded.validity.not_after);
+            tracing::warn!(%certificate, not_after, "the certificate has expired, clients will reject it");
+        }
+        if loaded.names == Default::default() {
+            tracing::warn!(%certificate, "the certificate has no subject alternative name, clients will reject it");
+        }
+        last_read.staple_expiry = None;
+        if let (Some(path), Some(response)) = (&self.paths.ocsp, content.ocsp) {
+            match response.map_err(|error| error.to_string()).and_then(|response| loaded.staple(response)) {
+                Ok(expiry) => last_read.staple_expiry = expiry,
+                Err(reason) => {
+                    tracing::warn!(
+                        %certificate,
+                        ocsp = %path.display(),
+                        reason,
+                        "unusable OCSP response, serving the certificate without one"
+                    );
+                }
+            }
+        }
+        self.resolver.publish(self.slot, loaded);
+    }
+
+    fn reload_failed(&self, reason: &str) {
+        tracing::warn!(
+            certificate = %self.paths.certificate.display(),
+            key = %self.paths.key.display(),
+            reason,
+            "certificate reload failed, keeping the current certificate"
+        );
+        self.resolver.set_error(self.slot, Some(reason.to_owned()));
+    }
+}
+
+/// The content of the files.
+struct PemContent {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    /// An error is kept, because the certificate is served without a response then.
+    ocsp: Option<io::Result<Vec<u8>>>,
+}
+
+impl PemContent {
+    fn read(paths: &PemPaths) -> Result<Self, PemError> {
+        let read = |path: &Path| fs::read(path).map_err(|error| PemError::Read { path: path.to_owned(), error });
+        let (certificate, key) = (read(&paths.certificate)?, read(&paths.key)?);
+        Ok(Self { certificate, key, ocsp: paths.ocsp.as_ref().map(fs::read) })
+    }
+
+    fn parse(&self) -> Result<LoadedCertificate, PemError> {
+        LoadedCertificate::from_pem(&self.certificate, &self.key)
+    }
+
+    fn fingerprint(&self) -> String {
+        let ocsp = self.ocsp.as_ref().and_then(|ocsp| ocsp.as_ref().ok());
+        digest(&[&self.certificate[..], &self.key, ocsp.map_or(&[], Vec::as_slice)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use crate::testing::{OcspResponse, self_signed_pem};
+
+    /// A temporary folder with a chain and a key.
+    struct TestFiles {
+        folder: tempfile::TempDir,
+    }
+
+    impl TestFiles {
+        fn new(name: &str) -> Self {
+            let files = Self { folder: tempfile::tempdir().unwrap() };
+            let (chain, key) = self_signed_pem(&[name]);
+            files.write(&chain, &key);
+            files
+        }
+
+        fn write(&self, chain: &str, key: &str) {
+            fs::write(self.path("chain.pem"), chain).unwrap();
+            fs::write(self.path("key.pem"), key).unwrap();
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn open(&self, resolver: &Arc<CertificateResolver>) -> Result<FileCertificate, Error> {
+            let ocsp = Some(self.path("ocsp.der")).filter(|path| path.exists());
+            let paths = PemPaths { certificate: self.path("chain.pem"), key: self.path("key.pem"), ocsp };
+            FileCertificate::open(paths, resolver)
+        }
+    }
+
+    /// Returns the names and the error in the status of the only certificate.
+    fn status(resolver: &CertificateResolver) -> (Vec<String>, Option<String>) {
+        let status = resolver.status().remove(0);
+        (status.names, status.last_error)
+    }
+
+    #[test]
+    fn reload_serves_a_changed_certificate() {
+        let resolver = Arc::new(CertificateResolver::new());
+        let files = TestFiles::new("old.test");
+        let certificate = files.open(&resolver).unwrap();
+        assert_eq!(status(&resolver), (vec!["old.test".to_owned()], None));
+
+        let (chain, key) = self_signed_pem(&["new.test"]);
+        files.write(&chain, &key);
+        certificate.reload();
+        assert_eq!(status(&resolver), (vec!["new.test".to_owned()], None));
+    }
+
+    #[test]
+    fn reload_keeps_the_certificate_on_error_and_success_clears_the_error() {
+        let resolver = Arc::new(CertificateResolver::new());
+        let files = TestFiles::new("old.test");
+        let certificate = files.open(&resolver).unwrap();
+        let (chain, key) = self_signed_pem(&["new.test"]);
+        let (_, other_key) = self_signed_pem(&["new.test"]);
+        for (chain, key, expected) in [
+            ("", key.as_str(), "no certificate found"),
+            ("half a file", &key, "no certificate found"),
+            (&chain, "", "no private key found"),
+            (&chain, &other_key, "does not match"),
+            (&chain[..chain.len() / 2], &key, "malformed PEM"),
+        ] {
+            files.write(chain, key);
+            certificate.reload();
+            let (names, error) = status(&resolver);
+            assert_eq!(names, ["old.test"]);
+            assert!(error.as_deref().unwrap().contains(expected), "{error:?}");
+        }
+
+        fs::remove_file(files.path("key.pem")).unwrap();
+        certificate.reload();
+        let (names, error) = status(&resolver);
+        assert_eq!(names, ["old.test"]);
+        assert!(error.unwrap().contains("can't read"));
+
+        files.write(&chain, &key);
+        certificate.reload();
+        assert_eq!(status(&resolver), (vec!["new.test".to_owned()], None));
+    }
+
+    #[test]
+    fn restoring_the_original_files_clears_the_error() {
+        let resolver = Arc::new(CertificateResolver::new());
+        let files = TestFiles::new("old.test");
+        let chain = fs::read_to_string(files.path("chain.pem")).unwrap();
+        let key = fs::read_to_string(files.path("key.pem")).unwrap();
+        let certificate = files.open(&resolver).unwrap();
+        files.write("", "");
+        certificate.reload();
+        assert!(status(&resolver).1.is_some());
+        files.write(&chain, &key);
+        certificate.reload();
+        assert_eq!(status(&resolver), (vec!["old.test".to_owned()], None));
+    }
+
+    #[test]
+    fn open_rejects_a_mismatched_key_and_names_both_files() {
+        let resolver = Arc::new(CertificateResolver::new());
+        let files = TestFiles::new("a.test");
+        let (_, other_key) = self_signed_pem(&["a.test"]);
+        fs::write(files.path("key.pem"), other_key).unwrap();
+        let error = files.open(&resolver).unwrap_err();
+        assert!(matches!(error, Error::Files { error: PemError::KeyMismatch, .. }));
+        let text = error.to_string();
+        assert!(text.contains("chain.pem") && text.contains("key.pem"), "{text}");
+    }
+
+    #[test]
+    fn staples_an_ocsp_response_until_it_expires() {
+        let resolver = Arc::new(CertificateResolver::new());
+        let files = TestFiles::new("a.test");
+        fs::write(files.path("ocsp.der"), "not yet").unwrap();
+        let certificate = files.open(&resolver).unwrap();
+        let leaf = resolver.select(None).unwrap().key.cert[0].clone();
+        let stapled = || resolver.select(None).unwrap().key.ocsp.clone();
+        assert_eq!(stapled(), None, "the certificate is served without a response");
+
+        let (now, hour) = (SystemTime::now(), Duration::from_secs(3600));
+        let good = OcspResponse { leaf: &leaf, status: 0, this_update: now - hour, next_update: Some(now + hour) };
+        fs::write(files.path("ocsp.der"), good.der()).unwrap();
+        certificate.reload();
+        assert_eq!(stapled(), Some(good.der()));
+        let expiry = certificate.staple_expiry().unwrap();
+        assert!(expiry > now && expiry <= now + hour);
+
+        let expired = OcspResponse { next_update: Some(now - hour / 2), ..good };
+        fs::write(files.path("ocsp.der"), expired.der()).unwrap();
+        certificate.reload();
+        assert_eq!(stapled(), None);
+        // Time passes without a change of the certificate file.
+        certificate.last_read().staple_expiry = Some(now - hour);
+        fs::remove_file(files.path("ocsp.der")).unwrap();
+        certificate.reload();
+        assert_eq!((stapled(), certificate.staple_expiry()), (None, None));
+    }
+}

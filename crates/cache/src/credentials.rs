@@ -41,6 +41,10 @@ pub(crate) fn is_credential(name: &HeaderName) -> bool {
     if *name == header::USER_AGENT || name.as_str().starts_with("sec-") || *name == CLIENT_IP {
         return false;
     }
+    // RFC 9449 §4.1, and the usual names of session ids: too short to search other names for them.
+    if matches!(name.as_str(), "dpop" | "sid" | "x-sid") {
+        return true;
+    }
     WORDS.iter().any(|word| name.as_str().contains(word))
 }
 
@@ -70,6 +74,9 @@ mod tests {
             "client-cert",
             "x-ssl-client-dn",
             "x-goog-iap-jwt-assertion",
+            "dpop",
+            "sid",
+            "x-sid",
         ] {
             assert!(is_credential(&HeaderName::from_static(name)), "{name}");
         }

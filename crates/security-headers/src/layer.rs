@@ -79,8 +79,9 @@ impl SecurityHeadersLayer {
         self
     }
 
-    /// Tells the application the nonce in the request field `name` as well, such as `X-CSP-Nonce`: for one that is
-    /// another process. What a client says there goes. Does nothing where no policy has a nonce.
+    /// Sends the nonce in the request field `name`, such as `X-CSP-Nonce`, for an application in another process.
+    ///
+    /// The client's field of that name is removed, also where no policy has a nonce.
     pub fn nonce_field(mut self, name: HeaderName) -> Self {
         self.rules_mut().nonce_field = Some(name);
         self

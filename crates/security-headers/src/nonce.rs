@@ -30,19 +30,22 @@ impl CspNonce {
         &self.0
     }
 
-    /// Tells the application in the field `name`, and nobody else may: a claim goes in any spelling that the
-    /// application can't tell from it.
-    pub(crate) fn tell(nonce: Option<&Self>, headers: &mut HeaderMap, name: &HeaderName) {
+    /// Sets the request field `name` to the nonce.
+    pub(crate) fn set_field(&self, headers: &mut HeaderMap, name: &HeaderName) {
+        // Hexadecimal digits are always a header value.
+        if let Ok(value) = HeaderValue::from_str(self.as_str()) {
+            headers.insert(name, value);
+        }
+    }
+
+    /// Removes the field `name` of a client, in any spelling that an application could take for it.
+    pub(crate) fn strip_field(headers: &mut HeaderMap, name: &HeaderName) {
         let is_alike = |other: &HeaderName| {
             let same = |(byte, other): (u8, u8)| byte == other || byte == b'-' && !other.is_ascii_alphanumeric();
             other.as_str().len() == name.as_str().len() && name.as_str().bytes().zip(other.as_str().bytes()).all(same)
         };
         while let Some(alike) = headers.keys().find(|other| is_alike(other)).cloned() {
             headers.remove(alike);
-        }
-        // Hexadecimal digits are always a header value.
-        if let Some(value) = nonce.and_then(|nonce| HeaderValue::from_str(nonce.as_str()).ok()) {
-            headers.insert(name, value);
         }
     }
 }
@@ -73,17 +76,15 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_says_what_it_is() {
+    fn strips_every_spelling_of_the_field_and_no_other() {
         let name = HeaderName::from_static("x-csp-nonce");
         let claims = ["x-csp-nonce", "x_csp_nonce", "x-csp_nonce", "x.csp-nonce"];
         let mut headers: HeaderMap =
             claims.iter().map(|claim| (claim.parse().unwrap(), HeaderValue::from_static("claimed"))).collect();
         headers.append("x-csp-nonce", HeaderValue::from_static("again"));
         headers.insert("x-csp-nonces", HeaderValue::from_static("other"));
-        let nonce = CspNonce::new().unwrap();
-        CspNonce::tell(Some(&nonce), &mut headers, &name);
-        assert_eq!(headers.len(), 2);
-        assert_eq!(headers["x-csp-nonce"], nonce.as_str());
+        CspNonce::strip_field(&mut headers, &name);
+        assert_eq!(headers.len(), 1);
         assert_eq!(headers["x-csp-nonces"], "other");
     }
 }

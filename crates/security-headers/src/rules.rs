@@ -134,6 +134,10 @@ impl Rules {
 
     pub(crate) fn ask<B>(&self, request: &mut Request<B>) -> Asked {
         const X_NEXTJS_DATA: HeaderName = HeaderName::from_static("x-nextjs-data");
+        // Also without a nonce: an application must not take the client's field for the proxy's.
+        if let Some(name) = &self.nonce_field {
+            CspNonce::strip_field(request.headers_mut(), name);
+        }
         Asked {
             is_https: self.assume_https || request.extensions().get() == Some(&Scheme::HTTPS),
             is_for_nextjs_data: request.headers().contains_key(X_NEXTJS_DATA),
@@ -141,18 +145,16 @@ impl Rules {
         }
     }
 
-    /// Makes a nonce, and tells it to the application.
+    /// Adds a new nonce to the request.
     fn nonce<B>(&self, request: &mut Request<B>) -> Option<CspNonce> {
-        let nonce = CspNonce::new();
+        let nonce = CspNonce::new()?;
         if let Some(name) = &self.nonce_field {
-            CspNonce::tell(nonce.as_ref(), request.headers_mut(), name);
+            nonce.set_field(request.headers_mut(), name);
         }
-        if let Some(nonce) = &nonce {
-            request.extensions_mut().insert(nonce.clone());
-            // A document that has it in it is of no use with the policy of another response.
-            request.extensions_mut().insert::<IsForOneRequest>(is_document);
-        }
-        nonce
+        request.extensions_mut().insert(nonce.clone());
+        // A document that contains the nonce is useless with the policy of another response.
+        request.extensions_mut().insert::<IsForOneRequest>(is_document);
+        Some(nonce)
     }
 
     pub(crate) fn apply<B>(&self, response: &mut Response<B>, asked: &Asked) {

@@ -101,6 +101,17 @@ fn responses_get_the_headers_of_the_profile_and_cookies_what_they_lack() {
 }
 
 #[test]
+fn strips_the_clients_nonce_where_no_policy_has_one() {
+    let upstream = answering(|head| {
+        let has_nonce = head.to_ascii_lowercase().contains("nonce");
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{has_nonce:<5}")
+    });
+    let proxy = Proxy::start(upstream, &[]);
+    let head = "GET / HTTP/1.1\r\nHost: a\r\nX-CSP-Nonce: chosen\r\nX_CSP_Nonce: chosen\r\nConnection: close\r\n\r\n";
+    assert_eq!(request(proxy.address, head).body, "false");
+}
+
+#[test]
 fn a_nonce_is_the_same_in_the_page_and_in_its_policy() {
     let upstream = answering(|head| {
         let nonce = head.lines().find_map(|line| line.strip_prefix("x-csp-nonce: ")).unwrap_or("none");

@@ -3,14 +3,16 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Method, Request, StatusCode};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use rproxy_upstream::{BodyError, ProxyError, ProxyErrorKind, Upstream};
@@ -184,6 +186,82 @@ async fn a_request_body_that_breaks_off_is_the_clients_error() {
     assert_eq!(response.extensions().get::<ProxyError>().unwrap().kind(), ProxyErrorKind::HttpRequestError);
 }
 
+/// A body that says it has this length, and does not say when it has ended.
+struct Exact(AnyBody, u64);
+
+impl Body for Exact {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.1)
+    }
+}
+
+/// RFC 9113 §8.1: an HTTP/2 client ends its request with END_STREAM, and not with the last byte that it announced.
+#[tokio::test]
+async fn holds_back_the_last_bytes_of_a_request_until_its_body_has_ended() {
+    type Frames = &'static [Result<&'static str, std::io::ErrorKind>];
+    const RESET: Result<&str, std::io::ErrorKind> = Err(std::io::ErrorKind::ConnectionReset);
+    let cases: [(u64, Frames, &str, bool); 7] = [
+        (0, &[RESET], "", false),
+        (0, &[Ok("a")], "", false),
+        (0, &[], "content-length: 0\r\n\r\n", true),
+        (3, &[Ok("abc"), RESET], "content-length: 3\r\n\r\n", false),
+        (3, &[Ok("ab"), Ok("c"), RESET], "content-length: 3\r\n\r\nab", false),
+        (3, &[Ok("ab"), Ok("c"), Ok(""), Ok("d")], "content-length: 3\r\n\r\nab", false),
+        (3, &[Ok("ab"), Ok("c"), Ok("")], "content-length: 3\r\n\r\nabc", true),
+    ];
+    for (length, frames, expected, is_whole) in cases {
+        let (report, mut reported) = mpsc::unbounded_channel();
+        let (upstream, _) = backend(move |mut stream| {
+            let report = report.clone();
+            async move {
+                let mut received = Vec::new();
+                while let Ok(byte) = stream.read_u8().await {
+                    received.push(byte);
+                    if is_whole && received.ends_with(expected.as_bytes()) {
+                        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+                        break;
+                    }
+                }
+                report.send(String::from_utf8(received).unwrap()).unwrap();
+            }
+        })
+        .await;
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let (waits, mut is_waiting) = mpsc::unbounded_channel();
+        let body = stream::poll_fn(move |cx| {
+            let frame = receiver.poll_recv(cx);
+            if frame.is_pending() {
+                let _ = waits.send(());
+            }
+            frame
+        });
+        let body = Exact(StreamBody::new(body).boxed_unsync(), length).boxed_unsync();
+        let sending = tokio::spawn(upstream.oneshot(request(Method::POST, body)));
+        for frame in frames {
+            // All that may be sent so far has been.
+            is_waiting.recv().await;
+            sender.send(frame.map(|data| Frame::data(Bytes::from(data))).map_err(Into::into)).unwrap();
+        }
+        is_waiting.recv().await;
+        drop(sender);
+        let response = sending.await.unwrap().unwrap();
+        let error = response.extensions().get::<ProxyError>().map(ProxyError::kind);
+        assert_eq!(error, (!is_whole).then_some(ProxyErrorKind::HttpRequestError), "{frames:?}");
+        let head = if expected.is_empty() { "" } else { "POST / HTTP/1.1\r\nhost: a.example\r\n" };
+        assert_eq!(reported.recv().await.unwrap(), format!("{head}{expected}"), "{frames:?}");
+    }
+}
+
 /// Yields two bytes and calls them one.
 struct Liar(Option<Bytes>);
 
@@ -191,15 +269,12 @@ impl Body for Liar {
     type Data = Bytes;
     type Error = std::io::Error;
 
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        std::task::Poll::Ready(self.0.take().map(|data| Ok(Frame::data(data))))
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        Poll::Ready(self.0.take().map(|data| Ok(Frame::data(data))))
     }
 
-    fn size_hint(&self) -> http_body::SizeHint {
-        http_body::SizeHint::with_exact(1)
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(1)
     }
 }
 

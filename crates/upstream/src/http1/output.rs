@@ -73,8 +73,17 @@ impl<B: Body> Output<B> {
         std::mem::take(&mut self.has_progressed)
     }
 
+    /// Whether there are bytes that may be written.
     fn has_bytes(&self) -> bool {
-        !self.own.is_empty() || self.frame.is_some()
+        !self.is_withheld() && (!self.own.is_empty() || self.frame.is_some())
+    }
+
+    /// Whether the next bytes are the last ones of the announced length, while the body has not ended.
+    ///
+    /// An HTTP/2 request ends with END_STREAM, and not with the last byte that it announced (RFC 9113 §8.1). Until then, it
+    /// may be reset or become too long. A backend that has those bytes takes it for complete.
+    fn is_withheld(&self) -> bool {
+        matches!(self.body, Some((_, Encoder::Length(0))))
     }
 }
 
@@ -137,7 +146,7 @@ where
 
     /// Takes the next frame of the body, so that it goes out together with what is there.
     fn fill(&mut self, cx: &mut Context<'_>) -> Result<(), Stop> {
-        while self.frame.is_none()
+        while (self.frame.is_none() || self.is_withheld())
             && let Some((body, encoder)) = &mut self.body
             && let Poll::Ready(polled) = Pin::new(&mut *body).poll_frame(cx)
         {

@@ -105,20 +105,46 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> Option<String> {
     Some(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// Answers every request with what `answer` makes of its head.
+/// Answers every request, once its body has ended, with what `answer` makes of its head.
 pub(crate) fn answering(answer: impl Fn(&str) -> String + Clone + Send + 'static) -> SocketAddr {
     scripted(move |mut stream| {
         while let Some(head) = read_head(&mut stream) {
-            let length = head
-                .lines()
-                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned))
-                .map_or(0, |length| length.trim().parse().unwrap());
-            let mut body = vec![0; length];
-            if stream.read_exact(&mut body).is_err() || stream.write_all(answer(&head).as_bytes()).is_err() {
+            if read_body(&mut stream, &head.to_ascii_lowercase()).is_none()
+                || stream.write_all(answer(&head).as_bytes()).is_err()
+            {
                 return;
             }
         }
     })
+}
+
+/// Reads a request body to its end; `None` where the connection ends before it.
+fn read_body(stream: &mut TcpStream, head: &str) -> Option<()> {
+    if head.contains("transfer-encoding: chunked") {
+        loop {
+            let line = read_line(stream)?;
+            match usize::from_str_radix(line.split(';').next()?.trim(), 16).ok()? {
+                0 => break,
+                size => stream.read_exact(&mut vec![0; size + 2]).ok()?,
+            }
+        }
+        while !read_line(stream)?.is_empty() {}
+        return Some(());
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let length = length.map_or(0, |length| length.trim().parse().unwrap());
+    stream.read_exact(&mut vec![0; length]).ok()
+}
+
+/// Reads a line without its end.
+fn read_line(stream: &mut TcpStream) -> Option<String> {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()?;
+        line.push(byte[0]);
+    }
+    Some(String::from_utf8_lossy(&line[..line.len() - 2]).into_owned())
 }
 
 /// A response of 200 with this body.

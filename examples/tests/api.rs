@@ -95,7 +95,7 @@ fn errors_can_be_sent_and_boxed() {
     is_an_error::<rproxy_cache::CachePathsError>();
     is_an_error::<rproxy_cache::PurgeError>();
     is_an_error::<rproxy_client_ip::CidrError>();
-    is_an_error::<rproxy_client_ip::SourceError>();
+    is_an_error::<rproxy_client_ip::ClientIpSourceError>();
     is_an_error::<rproxy_client_ip::TrustedProxiesError>();
     is_an_error::<rproxy_path_filter::PathRulesError>();
     is_an_error::<rproxy_rate_limit::MissingKeyError>();
@@ -126,7 +126,7 @@ fn errors_can_be_sent_and_boxed() {
 #[test]
 fn text_becomes_what_it_means() {
     assert!("10.0.0.0/8, cloudflare".parse::<rproxy_client_ip::TrustedProxies>().is_ok());
-    assert!("CF-Connecting-IP".parse::<rproxy_client_ip::Source>().is_ok());
+    assert!("CF-Connecting-IP".parse::<rproxy_client_ip::ClientIpSource>().is_ok());
     assert!("default,/private/**,!/private/ok".parse::<rproxy_path_filter::PathRules>().is_ok());
     assert!("/static/**,**/*.{css,js}".parse::<rproxy_cache::CachePaths>().is_ok());
     assert!("https://example.org/*".parse::<rproxy_cache::Purge>().is_ok());

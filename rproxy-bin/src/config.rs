@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Uri};
 use rproxy_cache::{CachePaths, QueryRules, SetCookie};
-use rproxy_client_ip::{Source, TrustedProxies};
+use rproxy_client_ip::{ClientIpSource, TrustedProxies};
 use rproxy_path_filter::PathRules;
 use rproxy_security_headers::{Hsts, PermissionsPolicy, ReportingEndpoints};
 use rproxy_server::{Limits, Listen};
@@ -281,7 +281,7 @@ pub struct Config {
     /// More fields that they are believed about.
     pub trusted_fields: Vec<HeaderName>,
     /// The field in which they name the client.
-    pub client_ip_from: Source,
+    pub client_ip_from: ClientIpSource,
     /// Whether trusted peers send a PROXY protocol header.
     pub proxy_protocol: ProxyProtocol,
     /// Whether the upstream gets `Forwarded` as well.

@@ -8,7 +8,7 @@ use http::HeaderName;
 use http::uri::InvalidUri;
 use hyper::ext::Protocol;
 use rproxy_cache::{CacheLayer, CacheStore, Disk, DiskError, RequestHead};
-use rproxy_client_ip::{ClientIpLayer, Source};
+use rproxy_client_ip::{ClientIpLayer, ClientIpSource};
 use rproxy_forward_headers::{ForwardHeadersLayer, TraceContext};
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_security_headers::{Cookies, SecurityHeadersLayer};
@@ -308,7 +308,7 @@ fn security_headers(config: &Config) -> SecurityHeadersLayer {
 /// The fields that trusted proxies are believed about. That of the client's address is one of them, and goes to the upstream.
 fn trusted_fields(config: &Config) -> impl Iterator<Item = &HeaderName> {
     let of_client = match &config.client_ip_from {
-        Source::Header(name) if !config.hide_client => Some(name),
+        ClientIpSource::Header(name) if !config.hide_client => Some(name),
         _ => None,
     };
     config.trusted_fields.iter().chain(of_client)

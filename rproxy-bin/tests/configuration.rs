@@ -77,11 +77,7 @@ fn a_bad_value_is_named_with_what_is_accepted() {
             "200",
             "bad status \"200\": neither a status from 400 to 499, nor close; accepted: a status from 400",
         ),
-        (
-            "CLIENT_IP_FROM",
-            "X Y",
-            "bad source \"X Y\": neither the name of a header field nor none; accepted: the name",
-        ),
+        ("CLIENT_IP_FROM", "X Y", "bad client IP source \"X Y\": not the name of a header field; accepted: the name"),
         (
             "RATE_IPV6_TIERS",
             "56",
@@ -110,7 +106,7 @@ fn a_bad_value_is_named_with_what_is_accepted() {
             "10.0.0.0/99",
             "bad CIDR \"10.0.0.0/99\": the prefix is longer than 32; accepted: comma-separated CIDRs",
         ),
-        ("TRUSTED_PROXIES", "cloudfare", "unknown name \"cloudfare\": expected a CIDR"),
+        ("TRUSTED_PROXIES", "cloudfare", "unknown trusted proxy \"cloudfare\": expected a CIDR"),
         ("PROXY_PROTOCOL", "v3", "bad PROXY protocol \"v3\": no such version; accepted: off, v1, v2, or any for both"),
         ("MAX_BODY", "10 apples", "bad size \"10 apples\": not a number with a unit of bytes; accepted: a size such"),
         ("TLS_MIN_VERSION", "1.1", "bad TLS version \"1.1\": no version that is spoken; accepted: 1.2 or 1.3"),

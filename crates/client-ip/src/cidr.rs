@@ -1,4 +1,4 @@
-//! A range of addresses, parsed once.
+//! Ranges of IP addresses.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,12 +6,24 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// A range of IP addresses such as `10.0.0.0/8` or `2001:db8::/32`; a bare address is a range of one.
+/// A range of IP addresses, such as `10.0.0.0/8` or `2001:db8::/32`.
+///
+/// An address without a prefix length is a range of one address.
+///
+/// # Examples
+///
+/// ```
+/// use rproxy_client_ip::Cidr;
+///
+/// let range: Cidr = "10.0.0.0/8".parse()?;
+/// assert!(range.contains("10.1.2.3".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cidr(IpNet);
 
 impl Cidr {
-    /// Whether `address` is in the range. An IPv4-mapped IPv6 address counts as the IPv4 address.
+    /// Returns whether `address` is in the range. An IPv4-mapped IPv6 address counts as the IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
@@ -31,13 +43,13 @@ impl FromStr for Cidr {
         let prefix = match prefix {
             None => width,
             Some(digits) if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) => {
-                return Err(error("the prefix is not a number"));
+                return Err(error("the prefix length is not a number"));
             }
             Some(digits) => digits.parse::<u8>().unwrap_or(u8::MAX),
         };
         let too_long = if width == 32 { "the prefix is longer than 32" } else { "the prefix is longer than 128" };
         let net = IpNet::new(address, prefix).map_err(|_| error(too_long))?;
-        // A mapped range (::ffff:10.0.0.0/104) is the IPv4 range that it maps.
+        // Converts an IPv4-mapped range (::ffff:10.0.0.0/104) to the IPv4 range.
         Ok(Cidr(match (net.addr().to_canonical(), prefix) {
             (v4 @ IpAddr::V4(_), 96..) if net.addr().is_ipv6() => {
                 IpNet::new(v4, prefix - 96).map_err(|_| error(too_long))?
@@ -65,7 +77,7 @@ impl fmt::Debug for Cidr {
     }
 }
 
-/// Text that is not a [`Cidr`].
+/// The error for text that is not a [`Cidr`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad CIDR {input:?}: {reason}")]
 pub struct CidrError {
@@ -78,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_contain_what_they_should() {
+    fn contains_only_addresses_in_the_range() {
         for (range, address, inside) in [
             ("10.0.0.0/8", "10.255.0.1", true),
             ("10.0.0.0/8", "11.0.0.1", false),
@@ -98,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_input_and_the_reason() {
+    fn errors_contain_the_input_and_the_reason() {
         for (text, message) in [
             ("10.0.0.0/99", "bad CIDR \"10.0.0.0/99\": the prefix is longer than 32"),
             ("10.0.0.0/999", "bad CIDR \"10.0.0.0/999\": the prefix is longer than 32"),
             ("::1/129", "bad CIDR \"::1/129\": the prefix is longer than 128"),
             ("10.0.0/8", "bad CIDR \"10.0.0/8\": not an IP address"),
-            ("10.0.0.0/", "bad CIDR \"10.0.0.0/\": the prefix is not a number"),
-            ("10.0.0.0/+8", "bad CIDR \"10.0.0.0/+8\": the prefix is not a number"),
+            ("10.0.0.0/", "bad CIDR \"10.0.0.0/\": the prefix length is not a number"),
+            ("10.0.0.0/+8", "bad CIDR \"10.0.0.0/+8\": the prefix length is not a number"),
             ("", "bad CIDR \"\": not an IP address"),
         ] {
             assert_eq!(text.parse::<Cidr>().unwrap_err().to_string(), message);

@@ -1,4 +1,4 @@
-//! The answer: the inner one, or that the server told nobody's address.
+//! The response future and body.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,12 +9,15 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
 
+/// The response body of the inner service, or of the error for a missing peer address.
+pub type ResponseBody<B> = Either<B, Full<Bytes>>;
+
 pin_project! {
-    /// The future of [`ClientIpService`](crate::ClientIpService).
+    /// The response future of [`ClientIpService`](crate::ClientIpService).
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
-        // `None`: the request came without a peer address.
+        // `None`: the request has no peer address.
         #[pin]
         inner: Option<F>,
     }
@@ -34,7 +37,7 @@ impl<F, B, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
 {
-    type Output = Result<Response<Either<B, Full<Bytes>>>, E>;
+    type Output = Result<Response<ResponseBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().inner.as_pin_mut() {
@@ -44,7 +47,7 @@ where
     }
 }
 
-fn no_peer_address<B>() -> Response<Either<B, Full<Bytes>>> {
+fn no_peer_address<B>() -> Response<ResponseBody<B>> {
     const MISSING: &str = "no peer address: the server must insert rproxy_client_ip::PeerAddr into each request; \
         in axum, enable the feature `axum` and serve with into_make_service_with_connect_info::<SocketAddr>()\n";
     let mut response = Response::new(Either::Right(Full::new(Bytes::from_static(MISSING.as_bytes()))));

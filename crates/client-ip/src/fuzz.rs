@@ -1,4 +1,4 @@
-//! What the fuzzers call: any bytes, and what must hold of them.
+//! The functions that the fuzz targets call: each takes any bytes and checks invariants.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
@@ -6,15 +6,18 @@ use std::sync::LazyLock;
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use crate::resolve::{MAX_HOPS, resolve};
-use crate::{Cidr, Source, TrustedProxies};
+use crate::{Cidr, ClientIpSource, TrustedProxies};
 
 static TRUSTED: LazyLock<TrustedProxies> = LazyLock::new(|| "10.0.0.0/8, fd00::/8".parse().unwrap_or_default());
 
-const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const TRUSTED_PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+const UNTRUSTED_PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-/// Whatever forwarding fields say, a stranger is who it is; of a trusted peer's word no more is believed than trusted
-/// hops vouch for; and one trusted hop more changes nothing about the client.
+/// Checks the resolution of the client for any content of the forwarding fields.
+///
+/// - An untrusted peer is the client.
+/// - All hops of a trusted peer except the client are trusted.
+/// - One more trusted hop does not change the client.
 pub fn forwarding_fields(bytes: &[u8]) {
     let mut headers = HeaderMap::new();
     let field = HeaderName::from_static("cf-connecting-ip");
@@ -25,29 +28,31 @@ pub fn forwarding_fields(bytes: &[u8]) {
             headers.append(name, value.clone());
         }
     }
-    for source in [Source::XForwardedFor, Source::Forwarded, Source::Header(field), Source::None] {
-        let of_stranger = resolve(STRANGER, &headers, &TRUSTED, &source);
-        assert_eq!((of_stranger.client, of_stranger.trusted), (STRANGER, None));
-        let of_peer = resolve(PEER, &headers, &TRUSTED, &source);
-        let trusted = of_peer.trusted.unwrap_or_default();
+    for source in
+        [ClientIpSource::XForwardedFor, ClientIpSource::Forwarded, ClientIpSource::Header(field), ClientIpSource::None]
+    {
+        let from_untrusted = resolve(UNTRUSTED_PEER, &headers, &TRUSTED, &source);
+        assert_eq!((from_untrusted.client, from_untrusted.trusted), (UNTRUSTED_PEER, None));
+        let from_trusted = resolve(TRUSTED_PEER, &headers, &TRUSTED, &source);
+        let trusted = from_trusted.trusted.unwrap_or_default();
         let hops = trusted.hops();
         assert!(hops.iter().skip(1).all(|hop| TRUSTED.contains(*hop)), "{hops:?}");
-        assert_eq!(of_peer.client, hops.first().copied().unwrap_or(PEER));
+        assert_eq!(from_trusted.client, hops.first().copied().unwrap_or(TRUSTED_PEER));
 
         let (name, hop) = match source {
-            Source::XForwardedFor => (&x_forwarded_for, "10.9.9.9"),
-            Source::Forwarded => (&FORWARDED, "for=10.9.9.9"),
+            ClientIpSource::XForwardedFor => (&x_forwarded_for, "10.9.9.9"),
+            ClientIpSource::Forwarded => (&FORWARDED, "for=10.9.9.9"),
             _ => continue,
         };
         let mut longer = headers.clone();
         longer.append(name, HeaderValue::from_static(hop));
         if (1..MAX_HOPS).contains(&hops.len()) {
-            assert_eq!(resolve(PEER, &longer, &TRUSTED, &source).client, of_peer.client);
+            assert_eq!(resolve(TRUSTED_PEER, &longer, &TRUSTED, &source).client, from_trusted.client);
         }
     }
 }
 
-/// A range that can be read can be written, and is the same.
+/// Checks that a CIDR that parses has a text form that parses to the same CIDR.
 pub fn cidr(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     if let Ok(cidr) = text.parse::<Cidr>() {
@@ -64,12 +69,12 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn forwarding_fields_hold_near_their_seeds() {
+    fn untrusted_fields_never_change_the_client_for_mutated_seeds() {
         run(CRATE, "forwarding_fields", forwarding_fields);
     }
 
     #[test]
-    fn cidr_holds_near_its_seeds() {
+    fn cidrs_round_trip_for_mutated_seeds() {
         run(CRATE, "cidr", cidr);
     }
 }

@@ -1,38 +1,38 @@
-//! The hops that a request's headers report, from the right: the nearest first.
+//! The hops in a request's forwarding fields, from right to left: the nearest hop comes first.
 //!
-//! Several lines of one header are one list (RFC 9110 §5.2), so the lines are walked from the last
-//! one, too.
+//! Several field lines with one name are one list (RFC 9110 §5.2), so the lines are read from the last to the first as
+//! well.
 
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{FORWARDED, HeaderMap, HeaderName};
 use http::uri::Scheme;
 
-/// One hop, as the next one reports it.
+/// A hop, as the next hop reported it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hop<'a> {
-    /// `None` for an obfuscated identifier, `unknown` or garbage.
+    /// `None` for an obfuscated identifier, `unknown`, or an invalid address.
     pub(crate) address: Option<IpAddr>,
-    /// The scheme of the request that it sent.
+    /// The scheme of the request that the hop sent.
     pub(crate) scheme: Option<Scheme>,
-    /// The `Host` of the request that it sent.
+    /// The `Host` of the request that the hop sent.
     pub(crate) host: Option<&'a [u8]>,
 }
 
-/// The hops of a header that lists addresses, such as `X-Forwarded-For`.
-pub(crate) fn of_list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Hop<'a>> {
+/// Returns the hops in a field that lists addresses, such as `X-Forwarded-For`.
+pub(crate) fn from_list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Hop<'a>> {
     let lines = headers.get_all(name).iter().rev();
     let members = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b','));
     members.map(|member| Hop { address: address(member), ..Hop::default() })
 }
 
-/// The hops of `Forwarded` (RFC 7239 §4).
-pub(crate) fn of_forwarded(headers: &HeaderMap) -> impl Iterator<Item = Hop<'_>> {
+/// Returns the hops in `Forwarded` (RFC 7239 §4).
+pub(crate) fn from_forwarded(headers: &HeaderMap) -> impl Iterator<Item = Hop<'_>> {
     let lines = headers.get_all(FORWARDED).iter().rev();
     lines.flat_map(|line| elements(line.as_bytes())).map(hop)
 }
 
-/// RFC 7239 §4: each parameter occurs at most once per element. An element where one does not tells nothing.
+/// Parses one element of `Forwarded`. An element that repeats a parameter is ignored (RFC 7239 §4).
 fn hop(element: &[u8]) -> Hop<'_> {
     let (mut node, mut proto, mut host) = (None, None, None);
     for pair in pairs(element) {
@@ -57,7 +57,7 @@ fn hop(element: &[u8]) -> Hop<'_> {
     Hop { address: node.and_then(address), scheme, host }
 }
 
-/// An address with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
+/// Parses an address with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
 fn address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text.trim_ascii()).ok()?;
     let unbracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
@@ -68,11 +68,10 @@ fn address(text: &[u8]) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
-/// The elements of a list, the last one first, split at commas that are not inside of a quoted-string (RFC 9110 §5.6.1,
-/// §5.6.4).
+/// Splits a list at commas outside of quoted-strings (RFC 9110 §5.6.1, §5.6.4), from the last element to the first.
 ///
-/// Quotes are matched from the right, too: what a trusted proxy has appended is read as it wrote it, whatever stands to
-/// the left of it. From the left, one stray quote of the client's would swallow all that comes after.
+/// Quotes are matched from right to left. An element that a trusted proxy appended is thus parsed correctly, whatever the
+/// client wrote before it. From left to right, one unpaired quote of the client would hide all later elements.
 fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {
@@ -81,7 +80,7 @@ fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
         let comma = (0..text.len()).rev().find(|&at| {
             if text[at] == b'"' {
                 let backslashes = text[..at].iter().rev().take_while(|&&byte| byte == b'\\').count();
-                // An escaped quote neither begins the string nor ends it.
+                // An escaped quote does not delimit a string.
                 if !quoted || backslashes % 2 == 0 {
                     quoted = !quoted;
                 }
@@ -93,7 +92,7 @@ fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The pairs of an element, split at semicolons that are not inside of a quoted-string.
+/// Splits an element at semicolons outside of quoted-strings.
 fn pairs(element: &[u8]) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     element.split(move |&byte| {
@@ -119,12 +118,12 @@ mod tests {
         headers
     }
 
-    fn shown<'a>(hops: impl Iterator<Item = Hop<'a>>) -> Vec<String> {
+    fn addresses<'a>(hops: impl Iterator<Item = Hop<'a>>) -> Vec<String> {
         hops.map(|hop| hop.address.map_or("-".into(), |ip| ip.to_string())).collect()
     }
 
     #[test]
-    fn lists_are_read_from_the_right_over_all_lines() {
+    fn reads_lists_from_the_right_across_all_lines() {
         for (lines, hops) in [
             (&["192.0.2.1"][..], &["192.0.2.1"][..]),
             (&["192.0.2.1, 192.0.2.2"], &["192.0.2.2", "192.0.2.1"]),
@@ -133,12 +132,15 @@ mod tests {
             (&["::ffff:192.0.2.1"], &["192.0.2.1"]),
             (&["unknown, 192.0.2.300,, 1"], &["-", "-", "-", "-"]),
         ] {
-            assert_eq!(shown(of_list(&headers("x-forwarded-for", lines), &"x-forwarded-for".parse().unwrap())), hops);
+            assert_eq!(
+                addresses(from_list(&headers("x-forwarded-for", lines), &"x-forwarded-for".parse().unwrap())),
+                hops
+            );
         }
     }
 
     #[test]
-    fn forwarded_is_read_as_rfc_7239_writes_it() {
+    fn parses_forwarded_as_in_rfc_7239() {
         for (lines, hops) in [
             (&["for=192.0.2.1"][..], &["192.0.2.1"][..]),
             (&["For=\"[2001:db8:cafe::17]:4711\""], &["2001:db8:cafe::17"]),
@@ -152,7 +154,7 @@ mod tests {
             (&["x=\"\\, for=192.0.2.1;host=\"a\\\",b\\\\\""], &["192.0.2.1", "-"]),
             (&["for=6.6.6.6;x=\"", "for=192.0.2.1"], &["192.0.2.1", "6.6.6.6"]),
         ] {
-            assert_eq!(shown(of_forwarded(&headers("forwarded", lines))), hops, "{lines:?}");
+            assert_eq!(addresses(from_forwarded(&headers("forwarded", lines))), hops, "{lines:?}");
         }
     }
 }

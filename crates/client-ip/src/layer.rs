@@ -1,35 +1,53 @@
-//! The layer and its settings.
+//! The layer.
 
 use std::sync::Arc;
 
 use tower_layer::Layer;
 
-use crate::resolve::Source;
+use crate::config::Config;
+use crate::resolve::ClientIpSource;
 use crate::service::ClientIpService;
-use crate::trusted::TrustedProxies;
+use crate::trusted_proxies::TrustedProxies;
 
-/// Resolves the client of each request into [`ClientIp`](crate::ClientIp).
+/// A layer that inserts the client's address into each request as [`ClientIp`](crate::ClientIp).
+///
+/// # Examples
+///
+/// ```
+/// use rproxy_client_ip::{ClientIpLayer, TrustedProxies};
+///
+/// let layer = ClientIpLayer::new(TrustedProxies::none().trust("10.0.0.0/8".parse()?));
+/// # let _ = layer;
+/// # Ok::<(), rproxy_client_ip::CidrError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ClientIpLayer {
-    settings: Arc<Settings>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) trusted: TrustedProxies,
-    pub(crate) source: Source,
+    config: Arc<Config>,
 }
 
 impl ClientIpLayer {
-    /// Believes the `X-Forwarded-For` of `trusted` peers, and nothing of anyone else.
+    /// Creates a layer that reads `X-Forwarded-For` from trusted proxies.
+    ///
+    /// A peer that is not trusted is the client, whatever its header fields contain.
     pub fn new(trusted: TrustedProxies) -> Self {
-        Self { settings: Arc::new(Settings { trusted, source: Source::default() }) }
+        Self { config: Arc::new(Config { trusted, source: ClientIpSource::default() }) }
     }
 
-    /// Reads the hops from `source` instead of `X-Forwarded-For`.
-    pub fn source(mut self, source: Source) -> Self {
-        Arc::make_mut(&mut self.settings).source = source;
+    /// Sets the header field that trusted proxies report the client's address in; `X-Forwarded-For` by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_client_ip::{ClientIpLayer, ClientIpSource, TrustedProxies};
+    ///
+    /// let cloudflare: TrustedProxies = "cloudflare".parse()?;
+    /// let layer = ClientIpLayer::new(cloudflare).source("CF-Connecting-IP".parse()?);
+    /// # let _ = layer;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn source(mut self, source: ClientIpSource) -> Self {
+        Arc::make_mut(&mut self.config).source = source;
         self
     }
 }
@@ -38,6 +56,6 @@ impl<S> Layer<S> for ClientIpLayer {
     type Service = ClientIpService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ClientIpService::new(inner, Arc::clone(&self.settings))
+        ClientIpService::new(inner, Arc::clone(&self.config))
     }
 }

@@ -31,14 +31,14 @@
 //! The address of the TCP peer comes from the request extension [`PeerAddr`] or, with the feature
 //! `axum`, from axum's `ConnectInfo<SocketAddr>`. If the peer is not a [trusted proxy](TrustedProxies)
 //! it *is* the client, whatever its headers claim. If it is trusted, the hops that it reports in the
-//! [`Source`] (by default `X-Forwarded-For`) are walked from the right, the side our own proxies
+//! [`ClientIpSource`] (by default `X-Forwarded-For`) are walked from the right, the side our own proxies
 //! append to, up to the first address that is not trusted: that is the client. What stands to the left
 //! of it, which anyone may have written, is not looked at. A malformed hop ends
 //! the walk at the last good one. IPv4-mapped IPv6 addresses are folded to IPv4 throughout.
 //!
 //! A trusted peer also leaves [`TrustedPeer`] in the request: other layers believe the client's address, the scheme and
 //! the request id in forwarding headers only where it is present. The scheme and host that `Forwarded` tells of the
-//! client's request are in it, too, if `Forwarded` is the [`Source`].
+//! client's request are in it, too, if `Forwarded` is the [`ClientIpSource`].
 //!
 //! A list of more than 64 hops is cut off there.
 //!
@@ -59,66 +59,27 @@
 #![deny(missing_docs)]
 
 mod cidr;
+mod config;
+mod extensions;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
-/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
-/// hold. Not for anybody else.
+/// The functions that the fuzz targets call. Not part of the public API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 mod hops;
 mod layer;
-mod published;
+mod published_ranges;
 mod resolve;
 mod service;
-mod trusted;
-
-use std::net::{IpAddr, SocketAddr};
-
-use http::HeaderValue;
-use http::uri::Scheme;
+mod trusted_proxies;
 
 pub use self::cidr::{Cidr, CidrError};
-pub use self::future::ResponseFuture;
+pub use self::extensions::{ClientIp, PeerAddr, TrustedPeer};
+pub use self::future::{ResponseBody, ResponseFuture};
 pub use self::layer::ClientIpLayer;
-pub use self::published::{Cdn, PUBLISHED_RANGES_OF};
-pub use self::resolve::{Source, SourceError};
+pub use self::published_ranges::{Cdn, PUBLISHED_RANGES_DATE};
+pub use self::resolve::{ClientIpSource, ClientIpSourceError};
 pub use self::service::ClientIpService;
-pub use self::trusted::{TrustedProxies, TrustedProxiesError};
-
-/// Request extension: the address of the client, as far as trusted proxies vouch for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ClientIp(pub IpAddr);
-
-/// Request extension: the other end of the TCP connection, inserted by the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PeerAddr(pub SocketAddr);
-
-/// Request extension: present only when the peer is a trusted proxy, which is believed about the client's address, the
-/// scheme and the request id.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TrustedPeer {
-    hops: Vec<IpAddr>,
-    scheme: Option<Scheme>,
-    host: Option<HeaderValue>,
-}
-
-impl TrustedPeer {
-    /// The hops the peer vouched for: the client first, the proxy nearest to the peer last; the
-    /// peer itself is not among them. Empty when the peer reported nothing usable.
-    pub fn hops(&self) -> &[IpAddr] {
-        &self.hops
-    }
-
-    /// The scheme of the client's request by `Forwarded`, if that is the [`Source`] and says so.
-    pub fn forwarded_scheme(&self) -> Option<&Scheme> {
-        self.scheme.as_ref()
-    }
-
-    /// The `Host` of the client's request by `Forwarded`, if that is the [`Source`] and says so. It is not validated, and
-    /// some proxies forward a host that the client chose.
-    pub fn forwarded_host(&self) -> Option<&HeaderValue> {
-        self.host.as_ref()
-    }
-}
+pub use self::trusted_proxies::{TrustedProxies, TrustedProxiesError};

@@ -1,4 +1,4 @@
-//! The decision: from peer and headers to client.
+//! The resolution of the client from the peer and the header fields.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,32 +6,39 @@ use std::str::FromStr;
 
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
-use crate::TrustedPeer;
+use crate::extensions::TrustedPeer;
 use crate::hops::{self, Hop};
-use crate::trusted::TrustedProxies;
+use crate::trusted_proxies::TrustedProxies;
 
-/// Which header field of a trusted peer names the hops before it.
+/// The header field in which trusted proxies report the client's address.
 ///
-/// Parses from the name of the field, or `none`; `X-Forwarded-For` and `Forwarded` are the lists, any other holds one
-/// address.
+/// It parses from the name of the field, or from `none`.
+///
+/// # Examples
+///
+/// ```
+/// use rproxy_client_ip::ClientIpSource;
+///
+/// assert_eq!("Forwarded".parse(), Ok(ClientIpClientIpSource::Forwarded));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Source {
-    /// `X-Forwarded-For`, the de-facto list.
+pub enum ClientIpSource {
+    /// `X-Forwarded-For`, a list of addresses.
     #[default]
     XForwardedFor,
-    /// `Forwarded` (RFC 7239), its `for` parameters.
+    /// `Forwarded` (RFC 7239), a list whose `for` parameters are addresses.
     Forwarded,
-    /// One field that holds the client's address alone, such as `CF-Connecting-IP`.
+    /// A field that contains only the client's address, such as `CF-Connecting-IP`.
     Header(HeaderName),
-    /// No field: a trusted peer is the client, too.
+    /// No field. A trusted peer is the client as well.
     None,
 }
 
-impl FromStr for Source {
-    type Err = SourceError;
+impl FromStr for ClientIpSource {
+    type Err = ClientIpSourceError;
 
-    fn from_str(name: &str) -> Result<Self, SourceError> {
+    fn from_str(name: &str) -> Result<Self, ClientIpSourceError> {
         if name.eq_ignore_ascii_case("none") {
             return Ok(Self::None);
         }
@@ -39,12 +46,12 @@ impl FromStr for Source {
             Ok(name) if name == X_FORWARDED_FOR => Ok(Self::XForwardedFor),
             Ok(name) if name == FORWARDED => Ok(Self::Forwarded),
             Ok(name) => Ok(Self::Header(name)),
-            Err(_) => Err(SourceError(name.to_owned())),
+            Err(_) => Err(ClientIpSourceError(name.to_owned())),
         }
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for ClientIpSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::XForwardedFor => "x-forwarded-for",
@@ -55,60 +62,65 @@ impl fmt::Display for Source {
     }
 }
 
-/// A [`Source`] that is no name of a field.
+/// The error for text that is not a [`ClientIpSource`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("bad source {0:?}: neither the name of a header field nor none")]
-pub struct SourceError(String);
+#[error("bad client IP source {0:?}: not the name of a header field")]
+pub struct ClientIpSourceError(String);
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// What [`resolve`] found.
+/// The result of [`resolve`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Resolved {
     pub(crate) client: IpAddr,
-    /// What a trusted peer vouches for; `None` when the peer is not trusted.
+    /// The data from a trusted peer. `None` if the peer is not trusted.
     pub(crate) trusted: Option<TrustedPeer>,
 }
 
-/// Finds the client. `peer` has been folded to IPv4 where it was mapped.
-pub(crate) fn resolve(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxies, source: &Source) -> Resolved {
+/// Resolves the client. `peer` must be in canonical form: IPv4 if it was IPv4-mapped.
+pub(crate) fn resolve(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    trusted: &TrustedProxies,
+    source: &ClientIpSource,
+) -> Resolved {
     if !trusted.contains(peer) {
         return Resolved { client: peer, trusted: None };
     }
-    let mut vouched = match source {
-        Source::XForwardedFor => walk(hops::of_list(headers, &X_FORWARDED_FOR), trusted),
-        Source::Forwarded => walk(hops::of_forwarded(headers), trusted),
-        Source::Header(name) => walk(hops::of_list(headers, name).take(1), trusted),
-        Source::None => TrustedPeer::default(),
+    let mut reported = match source {
+        ClientIpSource::XForwardedFor => walk(hops::from_list(headers, &X_FORWARDED_FOR), trusted),
+        ClientIpSource::Forwarded => walk(hops::from_forwarded(headers), trusted),
+        ClientIpSource::Header(name) => walk(hops::from_list(headers, name).take(1), trusted),
+        ClientIpSource::None => TrustedPeer::default(),
     };
-    vouched.hops.reverse();
-    Resolved { client: vouched.hops.first().copied().unwrap_or(peer), trusted: Some(vouched) }
+    reported.hops.reverse();
+    Resolved { client: reported.hops.first().copied().unwrap_or(peer), trusted: Some(reported) }
 }
 
-/// The hops from the nearest to the first that is not trusted, which is the client and the last one
-/// to be believed.
+/// Collects the hops from the nearest one to the first that is not trusted, which is the client.
 ///
-/// Each element was written by the hop to the right of it, so the element where the walk ends is vouched for as well. Of
-/// scheme and host, those nearest to the client count.
+/// Each element was written by the hop to its right, so the last element that is collected was written by a trusted hop as
+/// well. The scheme and host of the element nearest to the client are used.
 fn walk<'a>(nearest_first: impl Iterator<Item = Hop<'a>>, trusted: &TrustedProxies) -> TrustedPeer {
-    let mut vouched = TrustedPeer::default();
+    let mut reported = TrustedPeer::default();
     for hop in nearest_first.take(MAX_HOPS) {
         if hop.scheme.is_some() {
-            vouched.scheme = hop.scheme;
+            reported.scheme = hop.scheme;
         }
         if let Some(host) = hop.host.and_then(|host| HeaderValue::from_bytes(host).ok()) {
-            vouched.host = Some(host);
+            reported.host = Some(host);
         }
         let Some(address) = hop.address else { break };
-        vouched.hops.push(address);
+        reported.hops.push(address);
         if !trusted.contains(address) {
             break;
         }
     }
-    vouched
+    reported
 }
 
-/// A client can fill its head with trusted addresses, and each costs its parsing here and its place further on.
+/// The maximum number of hops. Without it, a client could fill its request head with trusted addresses, each of which costs
+/// time and is forwarded.
 pub(crate) const MAX_HOPS: usize = 64;
 
 #[cfg(test)]
@@ -127,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_first_hop_from_the_right_that_nobody_vouches_for() {
+    fn client_is_the_first_untrusted_hop_from_the_right() {
         let trusted: TrustedProxies = "10.0.0.0/8, fd00::/8".parse().unwrap();
         for (peer, line, client, hops) in [
             ("192.0.2.1", "6.6.6.6", "192.0.2.1", None),
@@ -140,7 +152,7 @@ mod tests {
             ("fd00::1", "2001:db8::7", "2001:db8::7", Some(&["2001:db8::7"])),
         ] {
             let headers = if line.is_empty() { HeaderMap::new() } else { xff(&[line.into()]) };
-            let resolved = resolve(peer.parse().unwrap(), &headers, &trusted, &Source::XForwardedFor);
+            let resolved = resolve(peer.parse().unwrap(), &headers, &trusted, &ClientIpSource::XForwardedFor);
             assert_eq!(resolved.client, client.parse::<IpAddr>().unwrap(), "{peer} {line}");
             let expected = hops.map(|hops| hops.iter().map(|hop| hop.parse().unwrap()).collect::<Vec<IpAddr>>());
             assert_eq!(resolved.trusted.map(|trusted| trusted.hops), expected, "{peer} {line}");
@@ -148,24 +160,24 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_ends_after_64_trusted_hops() {
+    fn stops_after_64_trusted_hops() {
         let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
         let line = "10.0.0.1,".repeat(3000) + "10.0.0.2";
-        let resolved = resolve("10.0.0.3".parse().unwrap(), &xff(&[line]), &trusted, &Source::XForwardedFor);
+        let resolved = resolve("10.0.0.3".parse().unwrap(), &xff(&[line]), &trusted, &ClientIpSource::XForwardedFor);
         assert_eq!(resolved.client, "10.0.0.1".parse::<IpAddr>().unwrap());
         assert_eq!(resolved.trusted.unwrap().hops.len(), MAX_HOPS);
     }
 
     #[test]
-    fn scheme_and_host_of_forwarded_are_those_of_the_client() {
+    fn takes_scheme_and_host_from_the_element_nearest_to_the_client() {
         let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
         for (line, scheme, host) in [
             ("for=192.0.2.7;proto=https;host=a.example", Some(Scheme::HTTPS), Some("a.example")),
             ("for=192.0.2.7;Proto=\"HTTP\";host=\"a.example:81\"", Some(Scheme::HTTP), Some("a.example:81")),
-            // The first proxy's word on the client's request, not the second's on the first one's.
+            // The first proxy describes the client's request, the second one describes the first proxy's.
             ("for=192.0.2.7;proto=https;host=a, for=10.0.0.2;proto=http;host=b", Some(Scheme::HTTPS), Some("a")),
             ("for=192.0.2.7, for=10.0.0.2;proto=https;host=b", Some(Scheme::HTTPS), Some("b")),
-            // What the client wrote itself is to the left of its address.
+            // The client wrote the elements to the left of its address.
             ("for=6.6.6.6;proto=https;host=evil, for=192.0.2.7", None, None),
             ("for=6.6.6.6;proto=https;host=evil, for=192.0.2.7;proto=http", Some(Scheme::HTTP), None),
             ("for=_hidden;proto=https", Some(Scheme::HTTPS), None),
@@ -174,7 +186,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(FORWARDED, line.parse().unwrap());
-            let resolved = resolve("10.0.0.1".parse().unwrap(), &headers, &trusted, &Source::Forwarded);
+            let resolved = resolve("10.0.0.1".parse().unwrap(), &headers, &trusted, &ClientIpSource::Forwarded);
             let peer = resolved.trusted.unwrap();
             assert_eq!(peer.forwarded_scheme(), scheme.as_ref(), "{line}");
             assert_eq!(peer.forwarded_host().map(|host| host.to_str().unwrap()), host, "{line}");
@@ -182,9 +194,9 @@ mod tests {
     }
 
     #[test]
-    fn one_named_header_is_one_hop() {
+    fn named_header_is_a_single_hop() {
         let trusted: TrustedProxies = "cloudflare".parse().unwrap();
-        let source = Source::Header(HeaderName::from_static("cf-connecting-ip"));
+        let source = ClientIpSource::Header(HeaderName::from_static("cf-connecting-ip"));
         let mut headers = HeaderMap::new();
         headers.insert("cf-connecting-ip", "192.0.2.7".parse().unwrap());
         headers.insert("x-forwarded-for", "6.6.6.6".parse().unwrap());
@@ -193,21 +205,21 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_the_name_of_its_field() {
+    fn source_parses_from_and_formats_as_the_field_name() {
         for (name, source) in [
-            ("X-Forwarded-For", Source::XForwardedFor),
-            ("forwarded", Source::Forwarded),
-            ("CF-Connecting-IP", Source::Header(HeaderName::from_static("cf-connecting-ip"))),
-            ("None", Source::None),
+            ("X-Forwarded-For", ClientIpSource::XForwardedFor),
+            ("forwarded", ClientIpSource::Forwarded),
+            ("CF-Connecting-IP", ClientIpSource::Header(HeaderName::from_static("cf-connecting-ip"))),
+            ("None", ClientIpSource::None),
         ] {
-            assert_eq!(name.parse::<Source>().unwrap(), source);
+            assert_eq!(name.parse::<ClientIpSource>().unwrap(), source);
             assert_eq!(source.to_string(), name.to_ascii_lowercase());
         }
-        assert!("two words".parse::<Source>().unwrap_err().to_string().contains("\"two words\""));
+        assert!("two words".parse::<ClientIpSource>().unwrap_err().to_string().contains("\"two words\""));
     }
 
-    /// A chain of proxies: the trusted ones in the order in which they wrote, each as it likes to write.
-    fn chain(source: &Source, hops: &[(u32, u8)]) -> Vec<String> {
+    /// Returns the elements that a client and a chain of trusted proxies write, in several notations.
+    fn chain(source: &ClientIpSource, hops: &[(u32, u8)]) -> Vec<String> {
         let client = (CLIENT, 0);
         let hops = hops.iter().map(|(hop, style)| (u32::from(Ipv4Addr::new(10, 0, 0, 0)) | (hop & 0xff_ffff), *style));
         std::iter::once(client)
@@ -215,12 +227,12 @@ mod tests {
             .map(|(hop, style)| {
                 let address = Ipv4Addr::from_bits(hop);
                 match (source, style % 6) {
-                    (Source::Forwarded, 0) => format!("for={address}"),
-                    (Source::Forwarded, 1) => format!("For=\"{address}:4711\";proto=https"),
-                    (Source::Forwarded, 2) => format!("by=_us; for=\"[::ffff:{address}]\""),
-                    (Source::Forwarded, 3) => format!("host=\"a\\\",for=6.6.6.6;\\\\\";for={address}"),
-                    (Source::Forwarded, 4) => format!("for=\"{address}\";host=\"\""),
-                    (Source::Forwarded, _) => format!("proto=http;for={address};x=\"\\\\\\\"\""),
+                    (ClientIpSource::Forwarded, 0) => format!("for={address}"),
+                    (ClientIpSource::Forwarded, 1) => format!("For=\"{address}:4711\";proto=https"),
+                    (ClientIpSource::Forwarded, 2) => format!("by=_us; for=\"[::ffff:{address}]\""),
+                    (ClientIpSource::Forwarded, 3) => format!("host=\"a\\\",for=6.6.6.6;\\\\\";for={address}"),
+                    (ClientIpSource::Forwarded, 4) => format!("for=\"{address}\";host=\"\""),
+                    (ClientIpSource::Forwarded, _) => format!("proto=http;for={address};x=\"\\\\\\\"\""),
                     (_, 1) => format!("{address}:4711"),
                     (_, 2) => format!("::ffff:{address}"),
                     (_, 3) => format!("[::ffff:{address}]:4711"),
@@ -233,25 +245,25 @@ mod tests {
 
     const CLIENT: u32 = u32::from_be_bytes([192, 0, 2, 33]);
 
-    /// What may stand in a field, and what is likely to confuse.
+    /// Generates field values with many characters that have a meaning in lists and quoted-strings.
     fn garbage() -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![
             4 => proptest::sample::select(&b"\",;\\=,\" []:_"[..]),
             2 => proptest::sample::select(&b"for=10.0.0.1"[..]),
-            1 => any::<u8>().prop_filter("allowed in a field", |byte| *byte >= b' ' && *byte != 0x7f),
+            1 => any::<u8>().prop_filter("allowed in a field value", |byte| *byte >= b' ' && *byte != 0x7f),
         ];
         proptest::collection::vec(byte, 0..200)
     }
 
     proptest! {
         #[test]
-        fn garbage_to_the_left_of_the_client_never_changes_the_answer(
+        fn text_to_the_left_of_the_client_never_changes_the_result(
             garbage in proptest::collection::vec(garbage(), 0..3),
             hops in proptest::collection::vec(any::<(u32, u8)>(), 0..MAX_HOPS - 1),
             lines in proptest::collection::vec(any::<bool>(), MAX_HOPS),
             forwarded in any::<bool>(),
         ) {
-            let source = if forwarded { Source::Forwarded } else { Source::XForwardedFor };
+            let source = if forwarded { ClientIpSource::Forwarded } else { ClientIpSource::XForwardedFor };
             let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
             let mut values = garbage;
             for (element, new_line) in chain(&source, &hops).into_iter().zip(lines.into_iter().cycle()) {
@@ -270,9 +282,9 @@ mod tests {
         }
 
         #[test]
-        fn an_untrusted_peer_is_the_client_whatever_it_says(lines in proptest::collection::vec(garbage(), 0..3)) {
+        fn untrusted_peer_is_the_client_whatever_its_fields_contain(lines in proptest::collection::vec(garbage(), 0..3)) {
             let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
-            for source in [Source::XForwardedFor, Source::Forwarded, Source::Header(X_FORWARDED_FOR)] {
+            for source in [ClientIpSource::XForwardedFor, ClientIpSource::Forwarded, ClientIpSource::Header(X_FORWARDED_FOR)] {
                 let mut headers = HeaderMap::new();
                 for line in &lines {
                     for name in [X_FORWARDED_FOR, FORWARDED] {

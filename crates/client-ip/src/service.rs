@@ -1,42 +1,42 @@
-//! The service: peer in, client out.
+//! The service, which resolves the client of each request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{Either, Full};
 use tower_service::Service;
 
-use crate::future::ResponseFuture;
-use crate::layer::Settings;
+use crate::config::Config;
+use crate::extensions::{ClientIp, PeerAddr};
+use crate::future::{ResponseBody, ResponseFuture};
 use crate::resolve::resolve;
-use crate::{ClientIp, PeerAddr};
 
-/// Made by [`ClientIpLayer`](crate::ClientIpLayer).
+/// A service that inserts the client's address into each request as [`ClientIp`].
+///
+/// It rejects requests without a peer address with 500, because the server must supply one.
 #[derive(Clone, Debug)]
 pub struct ClientIpService<S> {
     inner: S,
-    settings: Arc<Settings>,
+    config: Arc<Config>,
 }
 
 impl<S> ClientIpService<S> {
-    pub(crate) fn new(inner: S, settings: Arc<Settings>) -> Self {
-        Self { inner, settings }
+    pub(crate) fn new(inner: S, config: Arc<Config>) -> Self {
+        Self { inner, config }
     }
 
-    /// The service inside.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service inside, to be changed.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service inside, without this one around it.
+    /// Consumes `self` and returns the inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -46,7 +46,7 @@ impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ClientIpService<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
 {
-    type Response = Response<Either<ResBody, Full<Bytes>>>;
+    type Response = Response<ResponseBody<ResBody>>;
     type Error = S::Error;
     type Future = ResponseFuture<S::Future>;
 
@@ -58,12 +58,12 @@ where
         let Some(peer) = peer_addr(&request) else {
             return ResponseFuture::no_peer_address();
         };
-        let Settings { trusted, source } = &*self.settings;
+        let Config { trusted, source } = &*self.config;
         let resolved = resolve(peer.ip().to_canonical(), request.headers(), trusted, source);
         request.extensions_mut().insert(ClientIp(resolved.client));
         #[cfg(feature = "axum")]
         if request.extensions().get::<PeerAddr>().is_none() {
-            // For those further in, who know only our own word for it.
+            // Inner layers look for this extension only.
             request.extensions_mut().insert(PeerAddr(peer));
         }
         if let Some(trusted) = resolved.trusted {

@@ -1,4 +1,4 @@
-//! The layer as axum users add it.
+//! The layer in an axum router.
 #![cfg(feature = "axum")]
 #![allow(clippy::unwrap_used)]
 
@@ -24,7 +24,7 @@ async fn text(response: axum::response::Response) -> String {
 }
 
 #[tokio::test]
-async fn connect_info_is_the_peer() {
+async fn takes_the_peer_from_connect_info() {
     let request = Request::get("/")
         .extension(ConnectInfo::<SocketAddr>("10.0.0.1:1".parse().unwrap()))
         .header("x-forwarded-for", "192.0.2.1");
@@ -33,22 +33,22 @@ async fn connect_info_is_the_peer() {
 }
 
 #[tokio::test]
-async fn connect_info_is_the_peer_for_layers_further_in() {
+async fn inner_layers_get_connect_info_as_peer_addr() {
     let request = Request::get("/peer").extension(ConnectInfo::<SocketAddr>("10.0.0.1:1".parse().unwrap()));
     assert_eq!(text(app().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()).await, "10.0.0.1:1");
 }
 
 #[tokio::test]
-async fn without_a_peer_address_the_answer_names_the_missing_piece() {
+async fn missing_peer_address_is_a_500_that_names_the_fix() {
     let response = app().oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert!(text(response).await.contains("into_make_service_with_connect_info"));
 }
 
 #[tokio::test]
-async fn a_handler_without_the_layer_says_what_is_missing() {
-    let bare = axum::Router::new().route("/", get(async |ClientIp(ip): ClientIp| ip.to_string()));
-    let response = bare.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+async fn extractor_without_the_layer_is_a_500_that_names_the_layer() {
+    let without_layer = axum::Router::new().route("/", get(async |ClientIp(ip): ClientIp| ip.to_string()));
+    let response = without_layer.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert!(text(response).await.contains("ClientIpLayer"));
 }

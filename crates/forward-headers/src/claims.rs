@@ -28,7 +28,7 @@ impl<'a> Trust<'a> {
     pub(crate) fn new(peer: Option<&'a TrustedPeer>, address: Option<IpAddr>, fields: &'a [HeaderName]) -> Self {
         // Nothing else depends on it.
         let matters = peer.is_some() && !fields.is_empty();
-        Self { peer, cdn: address.filter(|_| matters).and_then(Cdn::of), fields }
+        Self { peer, cdn: address.filter(|_| matters).and_then(Cdn::from_address), fields }
     }
 
     /// Whether the field `name`, which the layer does not make itself, is believed.

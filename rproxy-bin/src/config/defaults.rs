@@ -101,7 +101,7 @@ impl Default for Config {
             ws_ping_interval: None,
             trusted_proxies: Parsed::default(),
             trusted_fields: Vec::new(),
-            client_ip_from: Source::default(),
+            client_ip_from: ClientIpSource::default(),
             proxy_protocol: ProxyProtocol::Off,
             forwarded: false,
             forwarded_by: None,

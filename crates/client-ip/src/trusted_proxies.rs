@@ -1,62 +1,66 @@
-//! Which peers are believed.
+//! The trusted proxies.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::cidr::{Cidr, CidrError};
-use crate::published::{self, Cdn};
+use crate::published_ranges::{self, Cdn};
 
-/// The proxies that are believed about the client's address, the scheme and the request id.
+/// The set of proxies that are trusted to report the client's address, the scheme and the request ID.
 ///
-/// A trusted proxy is not believed about anything else: most of them forward the other fields as the client sent them.
+/// Other header fields of a trusted proxy are not trusted, because most proxies forward them as the client sent them.
 ///
-/// Parses from a comma-separated list of CIDRs, addresses, and names: `private`, `loopback`,
-/// `cloudflare`, `fastly`, `cloudfront`; `none` or nothing trusts nobody.
+/// A set parses from a comma-separated list of CIDRs, addresses, and the names `private`, `loopback`, `cloudflare`,
+/// `fastly` and `cloudfront`. An empty list, or `none`, is the empty set.
+///
+/// # Examples
 ///
 /// ```
-/// let trusted: rproxy_client_ip::TrustedProxies = "loopback, 10.0.0.0/8".parse()?;
+/// use rproxy_client_ip::TrustedProxies;
+///
+/// let trusted: TrustedProxies = "loopback, 10.0.0.0/8".parse()?;
 /// assert!(trusted.contains("127.0.0.1".parse()?));
+///
+/// let built = TrustedProxies::none().trust("10.0.0.0/8".parse()?).trust_loopback();
+/// assert!(built.contains("127.0.0.1".parse()?));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
-    // Two short sorted-by-use lists would be no faster than this one: it has a few entries, and
-    // only the address family that fits is compared.
     ranges: Arc<[Cidr]>,
 }
 
 impl TrustedProxies {
-    /// Nobody: the peer is the client.
+    /// Creates the empty set: every peer is the client itself.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Believes peers in `range` too.
+    /// Adds the addresses in `range`.
     #[must_use]
     pub fn trust(self, range: Cidr) -> Self {
         self.trust_all([range])
     }
 
-    /// Believes peers in the private ranges too: RFC 1918, RFC 4193 `fc00::/7`, RFC 6598
-    /// `100.64.0.0/10`, and link-local addresses.
+    /// Adds the private ranges: RFC 1918, RFC 4193 (`fc00::/7`), RFC 6598 (`100.64.0.0/10`) and link-local.
     #[must_use]
     pub fn trust_private(self) -> Self {
-        self.trust_published(published::PRIVATE)
+        self.trust_published(published_ranges::PRIVATE)
     }
 
-    /// Believes peers on the loopback interface too: `127.0.0.0/8` and `::1`.
+    /// Adds the loopback ranges: `127.0.0.0/8` and `::1`.
     #[must_use]
     pub fn trust_loopback(self) -> Self {
-        self.trust_published(published::LOOPBACK)
+        self.trust_published(published_ranges::LOOPBACK)
     }
 
-    /// Whether the peer at `address` is believed.
+    /// Returns whether `address` is trusted.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.ranges.iter().any(|range| range.contains(address))
     }
 
-    /// Whether nobody is believed.
+    /// Returns whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
@@ -66,7 +70,7 @@ impl TrustedProxies {
     }
 
     fn trust_published(self, ranges: &[&str]) -> Self {
-        // The lists are constants; a test parses each entry.
+        // A test checks that every entry of these constants parses.
         self.trust_all(ranges.iter().filter_map(|range| range.parse().ok()))
     }
 }
@@ -96,7 +100,7 @@ impl FromStr for TrustedProxies {
                 "cloudflare" => trusted.trust_published(Cdn::Cloudflare.ranges()),
                 "fastly" => trusted.trust_published(Cdn::Fastly.ranges()),
                 "cloudfront" => trusted.trust_published(Cdn::CloudFront.ranges()),
-                // A name that is no address was meant as one of ours.
+                // An IPv6 address may begin with a letter, but contains a colon.
                 word if word.starts_with(|c: char| c.is_ascii_alphabetic()) && !word.contains(':') => {
                     return Err(TrustedProxiesError::UnknownName(entry.to_owned()));
                 }
@@ -107,16 +111,16 @@ impl FromStr for TrustedProxies {
     }
 }
 
-/// A list that is not [`TrustedProxies`].
+/// The error for text that is not a list of [`TrustedProxies`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrustedProxiesError {
-    /// An entry is neither a name nor a range.
+    /// An entry is not a valid address or range.
     #[error(transparent)]
     Cidr(#[from] CidrError),
-    /// An entry is a word that names no known set of proxies.
+    /// An entry is an unknown name.
     #[error(
-        "unknown name {0:?}: expected a CIDR, an address, private, loopback, cloudflare, fastly, cloudfront or none"
+        "unknown trusted proxy {0:?}: expected a CIDR, an address, private, loopback, cloudflare, fastly, cloudfront or none"
     )]
     UnknownName(String),
 }
@@ -126,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_names_and_ranges_are_believed() {
+    fn trusts_addresses_in_listed_names_and_ranges() {
         for (list, address, trusted) in [
             ("", "127.0.0.1", false),
             ("none", "127.0.0.1", false),
@@ -143,13 +147,13 @@ mod tests {
             ("cloudfront", "13.32.0.1", true),
             ("cloudfront", "104.16.0.1", false),
         ] {
-            let list_parsed: TrustedProxies = list.parse().unwrap();
-            assert_eq!(list_parsed.contains(address.parse().unwrap()), trusted, "{address} in {list:?}");
+            let proxies: TrustedProxies = list.parse().unwrap();
+            assert_eq!(proxies.contains(address.parse().unwrap()), trusted, "{address} in {list:?}");
         }
     }
 
     #[test]
-    fn errors_say_what_is_accepted() {
+    fn errors_list_the_accepted_values() {
         assert!("cloudfare".parse::<TrustedProxies>().unwrap_err().to_string().contains("cloudflare"));
         assert_eq!(
             "10.0.0.0/8,10.0.0.0/40".parse::<TrustedProxies>().unwrap_err().to_string(),
@@ -159,9 +163,14 @@ mod tests {
 
     #[test]
     fn every_published_range_parses() {
-        let of = Cdn::ranges;
-        for list in [published::PRIVATE, published::LOOPBACK, of(Cdn::Cloudflare), of(Cdn::Fastly), of(Cdn::CloudFront)]
-        {
+        let ranges_of = Cdn::ranges;
+        for list in [
+            published_ranges::PRIVATE,
+            published_ranges::LOOPBACK,
+            ranges_of(Cdn::Cloudflare),
+            ranges_of(Cdn::Fastly),
+            ranges_of(Cdn::CloudFront),
+        ] {
             for range in list {
                 range.parse::<Cidr>().unwrap();
             }

@@ -1,16 +1,16 @@
-//! Ranges that have names: reserved ones, and those that CDNs publish.
+//! Named address ranges: the reserved ones, and those that CDNs publish.
 //!
-//! When updating, compare with the publisher's page (named at each list), and note the date below.
+//! To update a list, compare it with the publisher's page, which is linked at the list, and set the date below.
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use crate::cidr::Cidr;
 
-/// A content delivery network whose addresses are published.
+/// A content delivery network that publishes its addresses.
 ///
-/// It serves sites of many customers, and forwards most fields of a client's request unchanged. So one of its addresses
-/// vouches for the fields that the network sets itself, and for nothing else.
+/// A CDN serves many customers and forwards most header fields of a client unchanged. A request from a CDN's address
+/// therefore proves only the fields that the CDN sets itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cdn {
@@ -25,8 +25,8 @@ pub enum Cdn {
 impl Cdn {
     const ALL: [Self; 3] = [Self::Cloudflare, Self::Fastly, Self::CloudFront];
 
-    /// Returns the network that publishes `address` as its own, however the address came to be trusted.
-    pub fn of(address: IpAddr) -> Option<Self> {
+    /// Returns the CDN that publishes `address` as its own.
+    pub fn from_address(address: IpAddr) -> Option<Self> {
         static RANGES: LazyLock<Vec<(Cidr, Cdn)>> = LazyLock::new(|| {
             let parsed = |cdn: Cdn| cdn.ranges().iter().filter_map(move |range| Some((range.parse().ok()?, cdn)));
             Cdn::ALL.into_iter().flat_map(parsed).collect()
@@ -43,9 +43,11 @@ impl Cdn {
     }
 }
 
-/// The month, as `2026-11`, of which the ranges of `cloudflare`, `fastly` and `cloudfront` are: a CDN that has got new
-/// ones since is believed from these only by a newer version of this crate, or where they are named one by one.
-pub const PUBLISHED_RANGES_OF: &str = "2026-11";
+/// The month in which the address ranges of the CDNs were last updated, such as `2026-11`.
+///
+/// Addresses that a CDN started to use later are not trusted until this crate is updated or the ranges are listed
+/// explicitly.
+pub const PUBLISHED_RANGES_DATE: &str = "2026-11";
 
 /// RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 §2.5.6.
 pub(crate) const PRIVATE: &[&str] =
@@ -199,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_the_network_of_an_address() {
+    fn finds_the_cdn_of_an_address() {
         for (address, cdn) in [
             ("104.16.0.1", Some(Cdn::Cloudflare)),
             ("::ffff:104.16.0.1", Some(Cdn::Cloudflare)),
@@ -210,7 +212,7 @@ mod tests {
             ("127.0.0.1", None),
             ("::1", None),
         ] {
-            assert_eq!(Cdn::of(address.parse().unwrap()), cdn, "{address}");
+            assert_eq!(Cdn::from_address(address.parse().unwrap()), cdn, "{address}");
         }
     }
 }

@@ -1,0 +1,50 @@
+//! The request extensions.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::HeaderValue;
+use http::uri::Scheme;
+
+/// The client's address, as a request extension that [`ClientIpLayer`](crate::ClientIpLayer) inserts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientIp(pub IpAddr);
+
+/// The TCP peer's address, as a request extension that the server must insert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerAddr(pub SocketAddr);
+
+/// The data that a trusted peer reported, as a request extension.
+///
+/// [`ClientIpLayer`](crate::ClientIpLayer) inserts it only if the peer is a [trusted proxy](crate::TrustedProxies). Other
+/// layers may then trust the client address, the scheme and the request ID in the peer's header fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedPeer {
+    pub(crate) hops: Vec<IpAddr>,
+    pub(crate) scheme: Option<Scheme>,
+    pub(crate) host: Option<HeaderValue>,
+}
+
+impl TrustedPeer {
+    /// Returns the hops that the peer reported, without the peer itself.
+    ///
+    /// The first one is the client, the last one is the proxy next to the peer. The slice is empty if the peer reported no
+    /// valid address.
+    pub fn hops(&self) -> &[IpAddr] {
+        &self.hops
+    }
+
+    /// Returns the scheme of the client's request, from the `proto` parameter of `Forwarded`.
+    ///
+    /// It is `None` unless `Forwarded` is the [source](crate::ClientIpSource).
+    pub fn forwarded_scheme(&self) -> Option<&Scheme> {
+        self.scheme.as_ref()
+    }
+
+    /// Returns the `Host` of the client's request, from the `host` parameter of `Forwarded`.
+    ///
+    /// It is `None` unless `Forwarded` is the [source](crate::ClientIpSource). The value is not validated, and some proxies
+    /// forward a host that the client chose.
+    pub fn forwarded_host(&self) -> Option<&HeaderValue> {
+        self.host.as_ref()
+    }
+}

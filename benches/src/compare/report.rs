@@ -24,13 +24,13 @@ pub(crate) struct Report<'a> {
 
 impl Display for Report<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "# rproxy side by side with other proxies\n")?;
+        writeln!(f, "# rproxy compared with other proxies\n")?;
         self.method(f)?;
         self.summary(f)?;
         for plot in &self.plots {
             writeln!(f, "![{}]({plot})\n", plot.trim_end_matches(".svg"))?;
         }
-        writeln!(f, "## Scenario by scenario\n")?;
+        writeln!(f, "## Scenarios\n")?;
         for outcome in &self.outcomes {
             self.scenario(f, outcome)?;
         }
@@ -50,15 +50,16 @@ impl Report<'_> {
         let Machine { date, commit, .. } = &self.machine;
         writeln!(
             f,
-            "{date}, commit {commit}. Every proxy has two workers, the same origin, the same generator, and the same \
-             work to do (below); generator, proxy and origin share one machine. In each scenario the proxies have \
-             {pairs} turns of {seconds} s each, A B C A B C, after one second to warm up. {built}\n\n\
-             **Processor time** is user and system time of all of a proxy's processes from `/proc/PID/stat` (in ticks \
-             of 10 ms) around a turn, divided by the requests of that turn. A figure is the median of its turns, with \
-             the lowest and the highest in brackets. A ratio is rproxy's figure divided by the other's, taken turn by \
-             turn, then the median: below 1, rproxy needs less. One answer that is not a success, or one socket that \
-             fails, makes a proxy's figures void. Memory is PSS, summed over a proxy's processes, measured once and \
-             alone.\n"
+            "{date}, commit {commit}. Each proxy has two workers, the same origin, the same load generator, and the same \
+             work ([below](#equal-work)); generator, proxy and origin share one machine. In each scenario the proxies \
+             have {pairs} turns of {seconds} s each, interleaved (A B C A B C), after one second of warm-up. {built}\n\n\
+             - **Processor time** is user and system time of all processes of a proxy from `/proc/PID/stat` (in ticks of \
+             10 ms) during a turn, divided by the requests of that turn.\n\
+             - A **figure** is the median of the turns, with the lowest and the highest in brackets.\n\
+             - A **ratio** is rproxy's figure divided by the other's, taken turn by turn, then the median. Below 1, rproxy \
+             needs less.\n\
+             - One unsuccessful response or failed socket makes the figures of that proxy void.\n\
+             - **Memory** is PSS, summed over the processes of a proxy, measured once without other proxies.\n"
         )
     }
 
@@ -95,7 +96,7 @@ impl Report<'_> {
         writeln!(f, "### {} (`{}`)\n", plan.title, outcome.scenario.name())?;
         let origin = match plan.origin {
             Origin::Files => "nginx with static files, one worker",
-            Origin::Program => "the benchmark's own small server",
+            Origin::Program => "a small server of the benchmark",
         };
         match plan.kind {
             Kind::Turns(load) => writeln!(f, "`{}`: {}. Origin: {origin}.\n", plan.path, load.describe())?,
@@ -103,14 +104,14 @@ impl Report<'_> {
                 let Options { idle_connections, idle_seconds, .. } = self.options;
                 writeln!(
                     f,
-                    "{idle_connections} connections, one request on each, then {idle_seconds} s of silence; all must still \
-                     be open, and answer. What a proxy had set aside for them when it started (nginx its table of \
-                     connections) is not in the growth.\n"
+                    "{idle_connections} connections with one request each, then {idle_seconds} s idle; after that, each must \
+                     still respond. Memory that a proxy allocates for connections at the start (nginx: its table) is not \
+                     included in the growth.\n"
                 )?;
             }
             Kind::Empty => writeln!(
                 f,
-                "Two seconds after the start, before the first request. HAProxy touches the 64 MB of its cache at once.\n"
+                "Two seconds after the start, before the first request. HAProxy allocates the 64 MB of its cache at the start.\n"
             )?,
         }
         let figures = outcome.figures();
@@ -150,7 +151,7 @@ impl Report<'_> {
     }
 
     fn work(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "## The same work\n\nWhat each proxy was seen to do, asked before the scenarios.\n")?;
+        writeln!(f, "## Equal work\n\nFeatures observed in each proxy before the scenarios.\n")?;
         write!(f, "| |")?;
         self.seen.iter().try_for_each(|(proxy, _)| write!(f, " {} |", proxy.name()))?;
         writeln!(f, "\n|---|{}", "---|".repeat(self.seen.len()))?;
@@ -174,13 +175,13 @@ impl Report<'_> {
         writeln!(f)?;
         for (proxy, seen) in &self.seen {
             if let Err(why) = seen {
-                writeln!(f, "- {} could not be asked: {why}", proxy.name())?;
+                writeln!(f, "- {} did not respond: {why}", proxy.name())?;
             }
         }
         writeln!(
             f,
-            "All but Varnish count requests per client. rproxy's default stack has no equal in some of what it does: \
-             the rate limit's headers, brotli and zstd beside gzip, paths compared in every reading.\n"
+            "All proxies except Varnish limit requests per client. Some work of rproxy's default stack has no counterpart: \
+             the `RateLimit` fields, brotli and zstd, and the path filter's check of every decoding.\n"
         )
     }
 
@@ -195,7 +196,7 @@ impl Report<'_> {
 }
 
 fn configurations(f: &mut Formatter<'_>) -> fmt::Result {
-    writeln!(f, "## Configurations\n\nAddresses, folders and the certificate stand in braces.\n")?;
+    writeln!(f, "## Configurations\n\nPlaceholders for addresses, folders and the certificate are in braces.\n")?;
     for (name, text) in CONFIGURATIONS {
         writeln!(f, "### {name}\n\n```\n{}\n```\n", text.trim_end())?;
     }

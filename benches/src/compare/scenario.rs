@@ -1,4 +1,4 @@
-//! What is compared: one table.
+//! The scenarios, in one table.
 
 use clap::ValueEnum;
 
@@ -37,12 +37,12 @@ pub(crate) struct Plan {
     pub(crate) tls: bool,
     pub(crate) origin: Origin,
     pub(crate) kind: Kind,
-    /// The figure of the summary; for all of them, less is better.
+    /// The figure of the summary. Smaller is better.
     pub(crate) headline: Figure,
     pub(crate) proxies: &'static [Proxy],
 }
 
-/// Who answers behind the proxies.
+/// The origin behind the proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// nginx with static files.
@@ -51,12 +51,12 @@ pub(crate) enum Origin {
     Program,
 }
 
-/// Whether it is about what a proxy does or about what it holds.
+/// Whether a scenario measures work or memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Done to all the proxies in turn.
+    /// Interleaved turns of all proxies.
     Turns(Load),
-    /// Memory per connection that waits.
+    /// Memory per idle connection.
     Idle,
     /// Memory before the first request.
     Empty,
@@ -98,29 +98,29 @@ impl Scenario {
                 proxies: Proxy::CACHES,
                 ..plan("cache miss (1 kB, stored)", "/many/{n}.js", Turns(Load::Misses { connections: 32 }))
             },
-            // The others ask for the whole again, or serve what is stale.
+            // The others fetch the whole response again, or serve it stale.
             Self::CacheRevalidation => Plan {
                 proxies: &[Proxy::Rproxy, Proxy::Nginx],
                 ..plan(
-                    "cache hit after validation (1 kB)", "/brief/{n}.js",
+                    "cache hit after revalidation (1 kB)", "/brief/{n}.js",
                     Turns(Load::Revalidations { rate: 2500, connections: 32 }),
                 )
             },
             Self::CacheCold => program(headline(Figure::Upstream, Plan {
                 proxies: Proxy::CACHES,
-                ..plan("1,000 clients and one cold object", "/cold/{n}.js", Turns(Load::Cold { clients: 1000 }))
+                ..plan("1,000 clients and one uncached object", "/cold/{n}.js", Turns(Load::Cold { clients: 1000 }))
             })),
             Self::Websocket => program(plan(
-                "WebSocket message, there and back", "/echo", Turns(Load::WebSocket { connections: 32 }),
+                "WebSocket message, round trip", "/echo", Turns(Load::WebSocket { connections: 32 }),
             )),
-            Self::Slow => program(plan("backend that answers after 200 ms", "/slow", wrk(256))),
+            Self::Slow => program(plan("backend that responds after 200 ms", "/slow", wrk(256))),
             Self::Latency => headline(Figure::P99, plan(
                 "latency at 5,000 requests per second (20 kB)", "/20k",
                 Turns(Load::OpenLoop { rate: 5000, connections: 64 }),
             )),
             Self::Idle => headline(Figure::PerConnection, plan("idle connections", "/small", Idle)),
             Self::IdleTls => tls(headline(Figure::PerConnection, plan("idle TLS connections", "/small", Idle))),
-            Self::Empty => headline(Figure::Proportional, plan("memory at rest", "/small", Empty)),
+            Self::Empty => headline(Figure::Proportional, plan("memory without connections", "/small", Empty)),
         }
     }
 }

@@ -22,8 +22,8 @@ pub(crate) async fn look(workbench: &Workbench, origin: &Running, proxy: Proxy) 
         ("`X-Powered-By` removed", !plain.given.contains_key("x-powered-by")),
         ("`Server` removed", !plain.given.contains_key(header::SERVER)),
         ("`RateLimit`, `RateLimit-Policy`", plain.given.contains_key("ratelimit")),
-        ("`Host` passed on", plain.asked("host: localhost\n")),
-        ("`X-Forwarded-For`: the peer, not what the peer claims", {
+        ("`Host` forwarded", plain.asked("host: localhost\n")),
+        ("`X-Forwarded-For`: the peer, not the spoofed value", {
             plain.asked("x-forwarded-for: 127.0.0.2\n") && !plain.asked("192.0.2.1")
         }),
         ("`X-Real-IP`", plain.asked("x-real-ip: 127.0.0.2\n")),
@@ -34,13 +34,13 @@ pub(crate) async fn look(workbench: &Workbench, origin: &Running, proxy: Proxy) 
         }),
         ("`X-Request-Id`", plain.asked("x-request-id: ")),
         ("`Via`", plain.asked("via: 1.1 ")),
-        ("gzip when accepted", plain.compressed.get(header::CONTENT_ENCODING).is_some_and(|coding| coding == "gzip")),
+        ("gzip if accepted", plain.compressed.get(header::CONTENT_ENCODING).is_some_and(|coding| coding == "gzip")),
     ];
     if proxy != Proxy::Varnish {
         let tls = answers(workbench, origin, proxy, true).await?;
         let hsts = header::STRICT_TRANSPORT_SECURITY;
         seen.push((
-            "`Strict-Transport-Security` over TLS, not without",
+            "`Strict-Transport-Security` over TLS only",
             tls.given.contains_key(&hsts) && !plain.given.contains_key(&hsts),
         ));
     }

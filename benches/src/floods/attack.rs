@@ -1,4 +1,4 @@
-//! What attackers do, each connection a task, all of them on a thread of their own.
+//! The attackers: a task for each connection, on a separate thread.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -17,34 +17,34 @@ use tokio_rustls::TlsConnector;
 use super::http2;
 use crate::compare::load::Target;
 
-/// A way to be a nuisance.
+/// An attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attack {
-    /// Connections that are opened and say nothing.
+    /// Connections without a request.
     Silence,
-    /// Heads that come a byte at a time.
+    /// Heads sent byte by byte.
     SlowHeads,
-    /// Bodies that come a byte at a time.
+    /// Bodies sent byte by byte.
     SlowBodies,
-    /// Responses that are taken a little at a time.
+    /// Responses read in small parts.
     SlowReads,
-    /// Responses that are not taken at all.
+    /// Responses that are never read.
     NeverReads,
-    /// Heads of the largest size, which never end.
+    /// Endless heads of the maximum size.
     LargeHeads,
-    /// Connections opened and closed, as fast as they go.
+    /// Connections opened and closed as fast as possible.
     Connections,
-    /// TLS handshakes that are begun and left.
+    /// TLS handshakes that are never completed.
     HalfHandshakes,
     /// HTTP/2 streams opened and reset (CVE-2023-44487).
     RapidReset,
-    /// HTTP/2 frames that ask for nothing.
+    /// HTTP/2 frames without a request.
     Pings,
-    /// HTTP/2 heads that never end (CVE-2024-27316).
+    /// Endless HTTP/2 heads (CVE-2024-27316).
     Continuations,
-    /// HTTP/2 responses for which no window opens.
+    /// HTTP/2 responses without a flow-control window.
     NoWindow,
-    /// HTTP/2 responses for which the window is wide, and that nobody reads.
+    /// HTTP/2 responses with a wide window that are never read.
     WideWindow,
 }
 
@@ -86,20 +86,20 @@ impl Attack {
     pub(super) fn describe(self) -> String {
         let attackers = self.attackers();
         match self {
-            Self::Silence => format!("{attackers} connections say nothing"),
+            Self::Silence => format!("{attackers} connections send no data"),
             Self::SlowHeads => format!("{attackers} connections send a byte of a head every 500 ms"),
             Self::SlowBodies => format!("{attackers} connections send a byte of a body every 500 ms"),
-            Self::SlowReads => format!("{attackers} connections take 1 kB of 10 MB every 500 ms"),
-            Self::NeverReads => format!("{attackers} connections take nothing of 10 MB"),
-            Self::LargeHeads => format!("{attackers} connections send 31 kB of a head that does not end"),
-            Self::Connections => format!("{attackers} clients connect and close, one after the other"),
-            Self::HalfHandshakes => format!("{attackers} connections send a ClientHello and no more"),
+            Self::SlowReads => format!("{attackers} connections read 1 kB of 10 MB every 500 ms"),
+            Self::NeverReads => format!("{attackers} connections request 10 MB and never read"),
+            Self::LargeHeads => format!("{attackers} connections send 31 kB of an endless head"),
+            Self::Connections => format!("{attackers} clients open and close connections"),
+            Self::HalfHandshakes => format!("{attackers} connections send only a ClientHello"),
             Self::RapidReset => format!("{attackers} connections open streams and reset them"),
             Self::Pings => format!("{attackers} connections send PING and SETTINGS"),
-            Self::Continuations => format!("{attackers} connections send CONTINUATION without end"),
-            Self::NoWindow => format!("{attackers} connections of 100 streams ask for 10 MB and open no window"),
+            Self::Continuations => format!("{attackers} connections send endless CONTINUATION frames"),
+            Self::NoWindow => format!("{attackers} connections with 100 streams request 10 MB and open no window"),
             Self::WideWindow => {
-                format!("{attackers} connections of 100 streams ask for 10 MB, open 2 GB, and read nothing")
+                format!("{attackers} connections with 100 streams request 10 MB, open a window of 2 GB, and never read")
             }
         }
     }
@@ -132,7 +132,7 @@ impl Attack {
     }
 }
 
-/// What attackers did.
+/// The work of the attackers.
 #[derive(Debug, Default)]
 pub(super) struct Done {
     connections: u64,
@@ -151,7 +151,7 @@ impl AddAssign for Done {
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { connections, closed, sent } = self;
-        write!(f, "{connections} connections, {closed} of them ended by rproxy; {:.1} MB sent", *sent as f64 / 1e6)
+        write!(f, "{connections} connections, {closed} closed by rproxy; {:.1} MB sent", *sent as f64 / 1e6)
     }
 }
 

@@ -1,5 +1,4 @@
-//! Clients that are slow or greedy, beside one that is honest: what the honest one notices, and what the others make
-//! rproxy hold.
+//! Latency of an honest client and memory of rproxy while other clients attack.
 
 mod attack;
 mod http2;
@@ -23,22 +22,22 @@ use crate::compare::proxies::{self, Place, Proxy, Running};
 use crate::compare::statistics::Spread;
 use crate::compare::workbench::Workbench;
 
-/// Floods rproxy while an honest client asks at a fixed rate, in turns with and without, and writes a table.
+/// Measures the latency of an honest client with and without attacks, and writes a table.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// How often each attack has its turn.
+    /// Number of turns of each attack.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     pairs: u16,
-    /// How long one turn takes.
+    /// Seconds per turn.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Where the table goes.
+    /// Output file.
     #[arg(long, default_value = "docs/contributing/reliability/floods.md")]
     out: PathBuf,
-    /// The binary to measure, instead of one that is built now.
+    /// Binary to measure; built if not given.
     #[arg(long)]
     rproxy: Option<PathBuf>,
-    /// Run attacks whose name contains this, and no others.
+    /// Run only attacks whose name contains this text.
     #[arg(long)]
     only: Option<String>,
 }
@@ -85,7 +84,7 @@ async fn flood(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What came of one attack.
+/// The result of one attack.
 struct Row {
     attack: Attack,
     /// The honest client's 99th percentile in milliseconds, alone and beside the attack.
@@ -153,10 +152,12 @@ async fn percentile(target: &Target, duration: Duration) -> Result<f64> {
 fn table(options: &Options, machine: &Machine, rows: &[Row]) -> Result<String> {
     let mut text = format!(
         "<!-- Written by `cargo run --release -p rproxy-benches -- floods`. -->\n\n\
-         An honest client ({}) in {} turns of {} s alone and as many beside each attack, taken in pairs; every request of its \
-         was answered with 200. Client, attackers, rproxy and its backend share the machine; the attackers get the processor time \
-         that none of the others wants (`SCHED_IDLE`): what they did with it is told.\n\n{} with {} cores, Linux {}, commit {}, load {} when it began.\n\n\
-         | Attack | What they did | p99 alone, ms | p99 beside it, ms | Ratio | Memory alone | Memory beside it |\n\
+         # Floods\n\n\
+         Latency of an honest client ({}), measured in {} pairs of turns of {} s, without and with each attack. All of its \
+         requests got 200. Client, attackers, rproxy and its backend share the machine. The attackers run with `SCHED_IDLE`, so \
+         they use only processor time that no other process needs; the second column shows how much they achieved.\n\n\
+         {} with {} cores, Linux {}, commit {}, load {} at the start.\n\n\
+         | Attack | Work of the attackers | p99 without, ms | p99 with, ms | Ratio | Memory without | Memory with |\n\
          |---|---|--:|--:|--:|--:|--:|\n",
         HONEST.describe(),
         options.pairs,

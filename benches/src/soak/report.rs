@@ -1,4 +1,4 @@
-//! What came of it, in Markdown.
+//! The report in Markdown.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ pub(super) struct Report {
     pub(super) after: Level,
     pub(super) tally: Arc<Tally>,
     pub(super) disturbed: Disturbed,
-    /// What the proxy logged.
+    /// The log of the proxy.
     pub(super) log: String,
 }
 
 const MEBI: f64 = (1 << 20) as f64;
-/// How much a level may rise over the last half, as a part of its mean: more than noise, less than any leak.
+/// The permitted rise of a level over the last half, relative to its mean: more than noise, less than a leak.
 const LEVEL: f64 = 0.05;
-/// In a short run the caches still fill: what is level only shows in minutes.
+/// Shorter runs are not checked for a rise, because caches still fill.
 const SHORT: Duration = Duration::from_secs(10 * 60);
 
-/// A figure that is to stay level: its name, its unit, and how it is read.
+/// A figure that must stay level: name, unit, accessor.
 type Figure = (&'static str, f64, fn(&Level) -> f64);
 
 const FIGURES: [Figure; 5] = [
@@ -39,7 +39,7 @@ const FIGURES: [Figure; 5] = [
 ];
 
 impl Report {
-    /// What did not hold; nothing, one hopes.
+    /// Returns the violated conditions.
     pub(super) fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
         for (kind, count) in self.tally.counts() {
@@ -47,7 +47,7 @@ impl Report {
                 failures.push(format!("{kind}: {} wrong", count.wrong));
             }
             if count.right == 0 {
-                failures.push(format!("{kind}: nothing was right"));
+                failures.push(format!("{kind}: no correct response"));
             }
         }
         if self.load >= SHORT {
@@ -59,19 +59,19 @@ impl Report {
             }
         }
         if !self.after.is_back_to(&self.before) {
-            failures.push("not everything was given back when the load ended".to_owned());
+            failures.push("not everything was released after the load".to_owned());
         }
         if self.after.panics > 0.0 {
             failures.push(format!("{} panics", self.after.panics));
         }
         let errors = self.log_lines("ERROR");
         if errors > 0 {
-            failures.push(format!("{errors} lines of the log are errors"));
+            failures.push(format!("{errors} error lines in the log"));
         }
         failures
     }
 
-    /// By what part of its mean a figure rises over the last half.
+    /// Returns the rise of a figure over the last half, relative to its mean.
     fn rise(&self, figure: fn(&Level) -> f64) -> f64 {
         let half = last_half(&self.samples);
         let (Some(first), Some(last)) = (half.first(), half.last()) else { return 0.0 };
@@ -99,13 +99,13 @@ impl fmt::Display for Report {
         )?;
         let failures = self.failures();
         match failures.is_empty() {
-            true => writeln!(f, "**All of it held.**\n")?,
-            false => writeln!(f, "**Did not hold:** {}.\n", failures.join("; "))?,
+            true => writeln!(f, "**Passed.**\n")?,
+            false => writeln!(f, "**Failed:** {}.\n", failures.join("; "))?,
         }
         let Disturbed { restarts, pauses, reloads, .. } = self.disturbed;
         writeln!(
             f,
-            "Meanwhile: {restarts} times a backend was killed and came back after 1.5 s, {pauses} times one was stopped for \
+            "During the load: {restarts} times a backend was killed and restarted after 1.5 s, {pauses} times one was stopped for \
              1.5 s, {reloads} reloads (SIGHUP with a changed file, a third of them with a new certificate). \
              {:.0} requests, {:.0} µs of processor time each; {} panics; {} warnings and {} errors in the log.\n",
             self.after.requests,
@@ -116,22 +116,21 @@ impl fmt::Display for Report {
         )?;
         self.work(f)?;
         self.levels(f)?;
-        writeln!(f, "![What the proxy held](soak.svg)")
+        writeln!(f, "![Memory, descriptors, tasks, connections and tunnels of the proxy over time](soak.svg)")
     }
 }
 
 impl Report {
     fn work(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| Work | right | 429, as due | while a backend was away | wrong |\n|---|--:|--:|--:|--:|")?;
+        writeln!(f, "| Client | Correct | 429, expected | During a backend failure | Wrong |\n|---|--:|--:|--:|--:|")?;
         let counts = self.tally.counts();
         for (kind, count) in &counts {
             writeln!(f, "| {kind} | {} | {} | {} | {} |", count.right, count.limited, count.excused, count.wrong)?;
         }
         writeln!(
             f,
-            "\nEvery answer is compared with what it has to be, byte by byte. *While a backend was away*: a 502, 503 or 504 with \
-             its `Proxy-Status`, an answer cut short, or a tunnel that ended, within a second of that. Anything else is wrong, at \
-             any time.\n"
+            "\nEach response is compared with the expected one, byte by byte. *During a backend failure*: a 502, 503 or 504 with \
+             `Proxy-Status`, an aborted response, or a closed tunnel, within a second of the failure. Any other deviation is wrong.\n"
         )?;
         for (kind, count) in &counts {
             for words in &count.words {
@@ -145,7 +144,7 @@ impl Report {
         let half = last_half(&self.samples);
         writeln!(
             f,
-            "| Held | before | mean of the last half | its slope, per hour | after the load |\n|---|--:|--:|--:|--:|"
+            "| State | Before | Mean of the last half | Slope per hour | After the load |\n|---|--:|--:|--:|--:|"
         )?;
         for (name, unit, figure) in FIGURES {
             writeln!(

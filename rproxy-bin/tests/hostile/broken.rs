@@ -57,7 +57,7 @@ const WAYS: &[Way] = &[
         gets: Error(502, "connection_terminated"),
     },
     Way {
-        name: "half-closes without a word",
+        name: "half-closes without a response",
         acts: |stream| {
             let _ = stream.shutdown(Shutdown::Write);
             let _ = stream.read(&mut [0; 16]);
@@ -74,12 +74,12 @@ const WAYS: &[Way] = &[
         gets: Error(504, "http_response_timeout"),
     },
     Way {
-        name: "sends its head byte by byte, for ever",
+        name: "sends its head byte by byte, endlessly",
         acts: |stream| drip(stream, "HTTP/1.1 200 OK\r\n", "X-A: b\r\n"),
         gets: Error(504, "http_response_timeout"),
     },
     Way {
-        name: "sends 1xx now and then, for ever",
+        name: "sends a 1xx every 50 ms, endlessly",
         acts: |stream| {
             while stream.write_all(b"HTTP/1.1 102 Processing\r\n\r\n").is_ok() {
                 std::thread::sleep(Duration::from_millis(50));
@@ -88,12 +88,12 @@ const WAYS: &[Way] = &[
         gets: Error(504, "http_response_timeout"),
     },
     Way {
-        name: "sends 1xx without end",
+        name: "sends 1xx responses as fast as it can",
         acts: |stream| while stream.write_all(&b"HTTP/1.1 102 Processing\r\n\r\n".repeat(100)).is_ok() {},
         gets: Error(502, "http_protocol_error"),
     },
     Way {
-        name: "sends fields without end",
+        name: "sends endless header fields",
         acts: |stream| {
             say(stream, "HTTP/1.1 200 OK\r\n");
             while stream.write_all(&b"X-A: b\r\n".repeat(100)).is_ok() {}
@@ -101,7 +101,7 @@ const WAYS: &[Way] = &[
         gets: Error(502, "http_protocol_error"),
     },
     Way {
-        name: "sends one field without end",
+        name: "sends one endless header field",
         acts: |stream| {
             say(stream, "HTTP/1.1 200 OK\r\nX-A: ");
             while stream.write_all(&[b'a'; 10_000]).is_ok() {}
@@ -117,7 +117,7 @@ const WAYS: &[Way] = &[
         gets: Error(502, "http_protocol_error"),
     },
     Way {
-        name: "speaks TLS",
+        name: "responds with a TLS alert",
         acts: |stream| {
             let _ = stream.write_all(b"\x15\x03\x01\x00\x02\x02\x0a");
             hang(stream);
@@ -125,7 +125,7 @@ const WAYS: &[Way] = &[
         gets: Error(502, "http_protocol_error"),
     },
     Way {
-        name: "switches protocols unasked",
+        name: "sends 101 to a request without `Upgrade`",
         acts: |stream| {
             say(stream, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
             hang(stream);
@@ -133,16 +133,16 @@ const WAYS: &[Way] = &[
         gets: Error(502, "http_protocol_error"),
     },
     Way {
-        name: "gives two lengths",
+        name: "sends two different `Content-Length` fields",
         acts: |stream| {
             say(stream, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab");
             hang(stream);
         },
         gets: Error(502, "http_protocol_error"),
     },
-    Way { name: "closes before its length", acts: |stream| say(stream, LENGTH), gets: BrokenOff },
+    Way { name: "closes before the end of `Content-Length`", acts: |stream| say(stream, LENGTH), gets: BrokenOff },
     Way {
-        name: "resets before its length",
+        name: "resets before the end of `Content-Length`",
         acts: |stream| {
             say(stream, LENGTH);
             wait_a_little();
@@ -151,16 +151,16 @@ const WAYS: &[Way] = &[
         gets: BrokenOff,
     },
     Way {
-        name: "hangs before its length",
+        name: "hangs before the end of `Content-Length`",
         acts: |stream| {
             say(stream, LENGTH);
             hang(stream);
         },
         gets: BrokenOff,
     },
-    Way { name: "closes before its last chunk", acts: |stream| say(stream, CHUNKED), gets: BrokenOff },
+    Way { name: "closes before the last chunk", acts: |stream| say(stream, CHUNKED), gets: BrokenOff },
     Way {
-        name: "resets before its last chunk",
+        name: "resets before the last chunk",
         acts: |stream| {
             say(stream, CHUNKED);
             wait_a_little();
@@ -169,7 +169,7 @@ const WAYS: &[Way] = &[
         gets: BrokenOff,
     },
     Way {
-        name: "hangs before its last chunk",
+        name: "hangs before the last chunk",
         acts: |stream| {
             say(stream, CHUNKED);
             hang(stream);
@@ -177,7 +177,7 @@ const WAYS: &[Way] = &[
         gets: BrokenOff,
     },
     Way {
-        name: "sends a chunk of no size",
+        name: "sends a chunk without a size",
         acts: |stream| {
             say(stream, CHUNKED);
             say(stream, "x\r\n");
@@ -186,7 +186,7 @@ const WAYS: &[Way] = &[
         gets: BrokenOff,
     },
     Way {
-        name: "resets where closing would be the end",
+        name: "resets a response that is delimited by close",
         acts: |stream| {
             say(stream, "HTTP/1.1 200 OK\r\n\r\nhello");
             wait_a_little();
@@ -195,12 +195,12 @@ const WAYS: &[Way] = &[
         gets: BrokenOff,
     },
     Way {
-        name: "closes, which is the end",
+        name: "closes a response that is delimited by close",
         acts: |stream| say(stream, "HTTP/1.1 200 OK\r\n\r\nhello"),
         gets: Whole(200),
     },
     Way {
-        name: "half-closes behind its response",
+        name: "half-closes after the response",
         acts: |stream| {
             say(stream, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
             let _ = stream.shutdown(Shutdown::Write);
@@ -209,7 +209,7 @@ const WAYS: &[Way] = &[
         gets: Whole(200),
     },
     Way {
-        name: "sends more than its length",
+        name: "sends more than `Content-Length`",
         acts: |stream| {
             say(stream, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello, world");
             let _ = stream.read(&mut [0; 16]);
@@ -305,7 +305,7 @@ fn a_backend_that_breaks_costs_one_request_and_leaves_nothing() {
 fn told(gets: Gets) -> String {
     match gets {
         Whole(status) => format!("{status}"),
-        BrokenOff => "200, broken off".to_owned(),
+        BrokenOff => "200, aborted".to_owned(),
         Error(status, error) => format!("{status} `{error}`"),
     }
 }

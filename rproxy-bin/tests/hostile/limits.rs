@@ -29,7 +29,7 @@ fn table(config: &Config) -> String {
     let (exchange, connections) = (rproxy_upstream::EXCHANGE, config.limits.connections);
     let http1 = worst.http1 + exchange;
     let http2 = worst.http2 + streams * (worst.stream + exchange);
-    let mut text = String::from("| What | At most |\n|---|--:|\n");
+    let mut text = String::from("| State | Maximum |\n|---|--:|\n");
     let mut row = |what: &str, bytes: usize| {
         let _ = match bytes {
             0..0x10_0000 => writeln!(text, "| {what} | {} KiB |", bytes.div_ceil(KIB)),
@@ -37,14 +37,14 @@ fn table(config: &Config) -> String {
             _ => writeln!(text, "| {what} | {:.1} GiB |", bytes as f64 / (1 << 30) as f64),
         };
     };
-    row("An HTTP/1.1 connection in the server", worst.http1);
-    row("An HTTP/2 connection in the server, apart from its streams", worst.http2);
-    row("A stream of it", worst.stream);
-    row("An exchange with a backend", exchange);
-    row("The state of an encoder, while a response is compressed", ENCODER);
-    row(&format!("{MOST_ENCODERS} of them, over all connections"), MOST_ENCODERS * ENCODER);
-    row("An HTTP/1.1 connection, all in all", http1);
-    row(&format!("An HTTP/2 connection of {streams} streams, all in all"), http2);
+    row("HTTP/1.1 connection, server side", worst.http1);
+    row("HTTP/2 connection, server side, without its streams", worst.http2);
+    row("HTTP/2 stream, server side", worst.stream);
+    row("Exchange with a backend", exchange);
+    row("Compressor of one response", ENCODER);
+    row(&format!("{MOST_ENCODERS} compressors, the maximum"), MOST_ENCODERS * ENCODER);
+    row("HTTP/1.1 connection with its exchange", http1);
+    row(&format!("HTTP/2 connection with {streams} streams and their exchanges"), http2);
     row(&format!("{connections} HTTP/1.1 connections"), connections * http1);
     row(
         &format!("{connections} HTTP/2 connections with one stream each"),
@@ -63,7 +63,7 @@ fn the_page_says_what_the_settings_make_of_it() {
     if std::env::var_os("RPROXY_HOSTILE_REPORT").is_some() {
         std::fs::write(&page, &expected).unwrap();
     } else {
-        assert_eq!(text, expected, "RPROXY_HOSTILE_REPORT=docs/contributing/reliability writes it anew");
+        assert_eq!(text, expected, "RPROXY_HOSTILE_REPORT=docs/contributing/reliability updates it");
     }
 }
 

@@ -50,7 +50,7 @@ impl Make {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Strict => "a strict reader",
+            Self::Strict => "strict parser",
             Self::Nginx => "nginx",
             Self::Apache => "Apache httpd",
             Self::Node => "Node.js",

@@ -1,29 +1,29 @@
-//! Tables of what came out, for `docs/contributing/reliability`.
+//! Result tables for `docs/contributing/reliability`.
 
 use std::fmt::Write;
 
 use crate::http2::Run;
 use crate::makes::Make;
 
-/// What became of the requests of one corpus.
+/// The outcomes of the requests of one corpus.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) refused: usize,
-    /// Broken off by the client.
+    /// Aborted by the client.
     pub(crate) cut: usize,
     pub(crate) passed: usize,
-    /// Passed, and refused by the backend.
+    /// Forwarded, and rejected by the backend.
     pub(crate) by_backend: usize,
-    /// Seen by the backend, and framed by nobody.
+    /// Received by the backend, and not framed by the client.
     pub(crate) beyond: usize,
     pub(crate) failures: Vec<String>,
 }
 
-/// The requests of HTTP/1.1, by corpus and make of backend.
+/// Writes the table of the HTTP/1.1 requests, by corpus and backend.
 pub(crate) fn requests(corpora: &[&str], tallies: &[(Make, Vec<Tally>)]) {
     let mut text = String::from(
-        "| Corpus | Backend | Refused by rproxy | Broken off by the client | Understood as sent | Refused by the backend | \
-         Understood otherwise |\n|---|---|--:|--:|--:|--:|--:|\n",
+        "| Corpus | Backend | Rejected by rproxy | Aborted by the client | Understood as sent | Rejected by the backend | \
+         Misunderstood |\n|---|---|--:|--:|--:|--:|--:|\n",
     );
     for (number, corpus) in corpora.iter().enumerate() {
         for (make, tallies) in tallies {
@@ -33,37 +33,43 @@ pub(crate) fn requests(corpora: &[&str], tallies: &[(Make, Vec<Tally>)]) {
             let _ = writeln!(text, "| {corpus} | {name} | {refused} | {cut} | {passed} | {by_backend} | {otherwise} |");
         }
     }
-    write("smuggling-http1.md", &text);
+    write("smuggling-http1.md", "HTTP/1.1 request smuggling", REQUESTS, &text);
 }
 
-/// Writes a table where the environment says.
-pub(crate) fn write(name: &str, table: &str) {
+/// Writes a table into the folder that the environment names.
+fn write(name: &str, title: &str, introduction: &str, table: &str) {
     let Some(folder) = std::env::var_os("RPROXY_HOSTILE_REPORT") else { return };
     // Tests run in the folder of their package.
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
     std::fs::create_dir_all(&folder).unwrap();
     let note = "<!-- Written by `RPROXY_HOSTILE_REPORT=docs/contributing/reliability cargo nextest run -p rproxy-bin --test hostile`. -->\n\n";
-    std::fs::write(folder.join(name), format!("{note}{table}")).unwrap();
+    std::fs::write(folder.join(name), format!("{note}# {title}\n\n{introduction}\n\n{table}")).unwrap();
 }
 
-/// The requests of HTTP/2, by make of backend.
+const REQUESTS: &str = "Number of requests of each corpus by outcome. *Misunderstood* counts requests that the backend framed \
+     differently from the client.";
+const STREAMS: &str = "Number of streams by outcome, sent over HTTP/2 and forwarded over HTTP/1.1.";
+const RESPONSES: &str = "Number of ambiguous or malformed backend responses by what the client received.";
+const BROKEN: &str = "Response that the client gets if the backend fails in this way.";
+
+/// Writes the table of the HTTP/2 requests, by backend.
 pub(crate) fn http2(runs: &[(Make, Run)]) {
     let mut text = String::from(
-        "| Backend | Stream reset or connection ended | Refused with a status | Understood as sent | Understood otherwise |\n\
+        "| Backend | Stream reset or connection closed | Rejected with a status | Understood as sent | Misunderstood |\n\
          |---|--:|--:|--:|--:|\n",
     );
     for (make, Run { reset, refused, passed, failures }) in runs {
         let _ = writeln!(text, "| {} | {reset} | {refused} | {passed} | {} |", make.name(), failures.len());
     }
-    write("smuggling-http2.md", &text);
+    write("smuggling-http2.md", "HTTP/2 request smuggling", STREAMS, &text);
 }
 
-/// What the client got of a backend's response.
+/// The outcome of a backend's response for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// An error of the proxy.
+    /// An error response of the proxy.
     Refused,
-    /// What was good of it, and then the end of the connection in place of the end of the content.
+    /// The valid beginning, then the end of the connection in place of the end of the content.
     BrokenOff,
     Passed,
 }
@@ -72,18 +78,18 @@ pub(crate) fn responses(outcomes: &[Outcome]) {
     let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
     let (refused, broken, passed) = (count(Outcome::Refused), count(Outcome::BrokenOff), count(Outcome::Passed));
     let text = format!(
-        "| Responses | 502 with `Proxy-Status` | Broken off towards the client | Passed, in one reading | Taken for another's |\n\
+        "| Responses | 502 with `Proxy-Status` | Aborted | Forwarded, unambiguous | Taken for the response to another request |\n\
          |--:|--:|--:|--:|--:|\n| {} | {refused} | {broken} | {passed} | 0 |\n",
         outcomes.len()
     );
-    write("smuggling-responses.md", &text);
+    write("smuggling-responses.md", "Response smuggling", RESPONSES, &text);
 }
 
-/// Ways in which a backend breaks, and what the client gets.
+/// Writes the table of backend failures and their outcomes for the client.
 pub(crate) fn broken(outcomes: &[(&str, String)]) {
-    let mut text = String::from("| A backend that | Client gets |\n|---|---|\n");
+    let mut text = String::from("| The backend | The client gets |\n|---|---|\n");
     for (name, gets) in outcomes {
         let _ = writeln!(text, "| {name} | {gets} |");
     }
-    write("broken-backends.md", &text);
+    write("broken-backends.md", "Broken backends", BROKEN, &text);
 }

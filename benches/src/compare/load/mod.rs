@@ -94,28 +94,30 @@ impl Load {
             Self::Wrk { connections } => format!("`wrk -t1 -c{connections}`"),
             Self::H2load { connections, streams } => format!("`h2load -t1 -c{connections} -m{streams}`"),
             Self::Handshakes { resumed: false } => {
-                "16 clients (rustls), each time a new connection, a full handshake, one GET".to_owned()
+                "16 clients (rustls), a new connection with a full handshake for each GET".to_owned()
             }
             Self::Handshakes { resumed: true } => {
-                "16 clients (rustls), each time a new connection, the session resumed, one GET".to_owned()
+                "16 clients (rustls), a new connection with a resumed session for each GET".to_owned()
             }
             Self::WebSocket { connections } => {
-                format!("{connections} connections, each sends 64 bytes of text when the message before is back")
+                format!(
+                    "{connections} connections, each sends 64 bytes of text as soon as the previous message is back"
+                )
             }
             Self::OpenLoop { rate, connections } => format!(
-                "{rate} requests per second on {connections} connections; a latency counts from the instant at \
-                 which the request was due"
+                "{rate} requests per second on {connections} connections, measured from the time at which each request \
+                 was due"
             ),
             Self::Misses { connections } => {
-                format!("{connections} connections, each asks for a new object when it has the one before")
+                format!("{connections} connections, each requests a new object when it has the previous one")
             }
             Self::Revalidations { rate, connections } => format!(
-                "{rate} requests per second on {connections} connections, for objects that are good for 1 s and asked \
-                 for every 2 s; the origin says 304"
+                "{rate} requests per second on {connections} connections, for objects that are fresh for 1 s and \
+                 requested every 2 s; the origin responds with 304"
             ),
             Self::Cold { clients } => format!(
-                "{clients} clients ask at once for one object, which the origin takes 200 ms to make; then for another, ten \
-                 in all"
+                "{clients} clients request one object at the same time, which the origin serves after 200 ms; ten \
+                 objects, one after the other"
             ),
         }
     }

@@ -11,7 +11,7 @@ use rproxy_cache::{CacheLayer, CacheStore, Disk, DiskError, RequestHead};
 use rproxy_client_ip::{ClientIpLayer, ClientIpSource};
 use rproxy_forward_headers::{ForwardHeadersLayer, TraceContext};
 use rproxy_path_filter::PathFilterLayer;
-use rproxy_security_headers::{Cookies, SecurityHeadersLayer};
+use rproxy_security_headers::{CookieAttributes, SecurityHeadersLayer};
 use rproxy_server::{ClientCertificateLayer, RequestGuardLayer};
 use rproxy_tls::{Acme, Certificates, CertificatesBuilder, ClientAuth, LocalCa};
 use rproxy_upstream::{Backends, BuildError, HealthCheck, ProxyError, ProxyErrorKind, Upstream};
@@ -300,9 +300,9 @@ fn security_headers(config: &Config) -> SecurityHeadersLayer {
         layer = layer.without_hsts();
     }
     if config.harden_cookies {
-        layer = layer.cookies(Cookies::hardened());
+        layer = layer.cookies(CookieAttributes::hardened());
     }
-    config.keep_headers.iter().cloned().fold(layer, SecurityHeadersLayer::keep)
+    config.keep_headers.iter().cloned().fold(layer, SecurityHeadersLayer::keep_header)
 }
 
 /// The fields that trusted proxies are believed about. That of the client's address is one of them, and goes to the upstream.

@@ -19,7 +19,7 @@ use crate::trusted_proxies::TrustedProxies;
 /// ```
 /// use rproxy_client_ip::ClientIpSource;
 ///
-/// assert_eq!("Forwarded".parse(), Ok(ClientIpClientIpSource::Forwarded));
+/// assert_eq!("Forwarded".parse(), Ok(ClientIpSource::Forwarded));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,48 +1,53 @@
-//! `Set-Cookie` (RFC 6265bis): attributes that an application left out.
+//! Attributes that `Set-Cookie` lacks (RFC 6265bis).
 
 use http::HeaderValue;
 use http::header::{Entry, HeaderMap, SET_COOKIE};
 
-/// What is added to cookies that say nothing of it. What the application says stays.
+/// The attributes to add to cookies that lack them.
+///
+/// Attributes that the inner service set are not changed.
+///
+/// # Examples
 ///
 /// ```
-/// use rproxy_security_headers::{Cookies, SecurityHeadersLayer};
+/// use rproxy_security_headers::{CookieAttributes, SecurityHeadersLayer};
 ///
-/// let layer = SecurityHeadersLayer::recommended().cookies(Cookies::hardened().http_only(true));
+/// let layer = SecurityHeadersLayer::recommended().cookies(CookieAttributes::hardened().http_only(true));
 /// # let _ = layer;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Cookies {
+pub struct CookieAttributes {
     secure: bool,
     same_site: bool,
     http_only: bool,
 }
 
-impl Cookies {
-    /// `Secure` over TLS, and `SameSite=Lax`, which most browsers take for granted.
+impl CookieAttributes {
+    /// Selects `Secure`, over TLS, and `SameSite=Lax`, which is the default of most browsers.
     pub const fn hardened() -> Self {
         Self { secure: true, same_site: true, http_only: false }
     }
 
-    /// Whether to add `Secure` to cookies that are set over TLS.
+    /// Sets whether to add `Secure` to cookies that are set over TLS.
     pub const fn secure(self, add: bool) -> Self {
         Self { secure: add, ..self }
     }
 
-    /// Whether to add `SameSite=Lax`.
+    /// Sets whether to add `SameSite=Lax`.
     pub const fn same_site(self, add: bool) -> Self {
         Self { same_site: add, ..self }
     }
 
-    /// Whether to add `HttpOnly`. Scripts of the page can't read such a cookie any more, and some have to: many
-    /// frameworks hand out their token against forged requests in one.
+    /// Sets whether to add `HttpOnly`, which hides the cookie from the page's scripts.
+    ///
+    /// It breaks scripts that read a cookie. Many frameworks send their CSRF token in one.
     pub const fn http_only(self, add: bool) -> Self {
         Self { http_only: add, ..self }
     }
 
     pub(crate) fn apply(self, headers: &mut HeaderMap, is_https: bool) {
-        // A map that can't be asked holds no cookie.
+        // `try_entry` fails only if the map is full.
         if let Ok(Entry::Occupied(mut cookies)) = headers.try_entry(SET_COOKIE) {
             for cookie in cookies.iter_mut() {
                 if let Some(hardened) = self.harden(cookie.as_bytes(), is_https) {
@@ -52,14 +57,14 @@ impl Cookies {
         }
     }
 
-    /// The cookie with what it lacks; `None` if that is nothing.
+    /// Returns the cookie with the missing attributes, or `None` if it lacks none.
     fn harden(self, cookie: &[u8], is_https: bool) -> Option<HeaderValue> {
         let has = |name: &str| {
-            // RFC 6265bis §5.6: the first is the pair, the names of the others have no case.
+            // RFC 6265bis §5.6: the first part is the name and value; attribute names are case-insensitive.
             let mut attributes = cookie.split(|&byte| byte == b';').skip(1);
             attributes.any(|attribute| {
-                let found = attribute.split(|&byte| byte == b'=').next().unwrap_or_default();
-                found.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
+                let attribute_name = attribute.split(|&byte| byte == b'=').next().unwrap_or_default();
+                attribute_name.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
             })
         };
         let added = [
@@ -74,7 +79,7 @@ impl Cookies {
         for (_, attribute) in added.iter().filter(|(add, _)| *add) {
             hardened.extend_from_slice(attribute.as_bytes());
         }
-        // A value and words make a value.
+        // Always valid: ASCII was appended to a valid value.
         HeaderValue::from_bytes(&hardened).ok()
     }
 }
@@ -84,13 +89,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cookie_gets_what_it_lacks_and_keeps_what_it_says() {
-        let all = Cookies::hardened().http_only(true);
+    fn adds_missing_attributes_and_keeps_existing_ones() {
+        let all = CookieAttributes::hardened().http_only(true);
         for (cookies, is_https, cookie, expected) in [
-            (Cookies::hardened(), true, "a=b", Some("a=b; Secure; SameSite=Lax")),
-            (Cookies::hardened(), false, "a=b; Path=/", Some("a=b; Path=/; SameSite=Lax")),
-            (Cookies::hardened(), true, "a=b; secure; SAMESITE = None", None),
-            (Cookies::hardened(), true, "secure=samesite", Some("secure=samesite; Secure; SameSite=Lax")),
+            (CookieAttributes::hardened(), true, "a=b", Some("a=b; Secure; SameSite=Lax")),
+            (CookieAttributes::hardened(), false, "a=b; Path=/", Some("a=b; Path=/; SameSite=Lax")),
+            (CookieAttributes::hardened(), true, "a=b; secure; SAMESITE = None", None),
+            (CookieAttributes::hardened(), true, "secure=samesite", Some("secure=samesite; Secure; SameSite=Lax")),
             (all, true, "a=b; Secure", Some("a=b; Secure; HttpOnly; SameSite=Lax")),
             (all, true, "a=b;httponly;Secure;SameSite=Strict", None),
             (all.secure(false).same_site(false), true, "a=b", Some("a=b; HttpOnly")),
@@ -102,12 +107,12 @@ mod tests {
     }
 
     #[test]
-    fn each_cookie_is_seen_to() {
+    fn hardens_every_cookie_of_a_response() {
         let mut headers = HeaderMap::new();
         for cookie in ["a=1", "b=2; SameSite=Strict", "c=\u{e9}"] {
             headers.append(SET_COOKIE, HeaderValue::from_bytes(cookie.as_bytes()).unwrap());
         }
-        Cookies::hardened().apply(&mut headers, false);
+        CookieAttributes::hardened().apply(&mut headers, false);
         let cookies: Vec<_> = headers.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes).collect();
         assert_eq!(cookies, [&b"a=1; SameSite=Lax"[..], b"b=2; SameSite=Strict", "c=\u{e9}; SameSite=Lax".as_bytes()]);
     }

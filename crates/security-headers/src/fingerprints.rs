@@ -1,10 +1,9 @@
-//! Headers that tell which software answered, and so which holes to try.
+//! Header fields that reveal the software behind a site, and thereby its known vulnerabilities.
 //!
-//! The names are those of the OWASP Secure Headers Project, `ci/headers_remove.json` as of
-//! 2024-09-02: compare with <https://owasp.org/www-project-secure-headers/> when updating, and note
-//! the date here.
+//! The names are those of the OWASP Secure Headers Project, `ci/headers_remove.json` as of 2024-09-02. To update them,
+//! compare with <https://owasp.org/www-project-secure-headers/> and change the date here.
 
-/// Removed from every response.
+/// The fields that are removed from every response.
 pub(crate) const FINGERPRINTS: &[&str] = &[
     // Any server, framework or language.
     "server",
@@ -21,7 +20,7 @@ pub(crate) const FINGERPRINTS: &[&str] = &[
     "x-php-version",
     "x-old-content-length",
     "host-header",
-    // Where sources are. Only developer tools follow these.
+    // Locations of source files. Only developer tools use these.
     "sourcemap",
     "x-sourcemap",
     "x-sourcefiles",
@@ -54,14 +53,14 @@ pub(crate) const FINGERPRINTS: &[&str] = &[
     "x-litespeed-purge",
     "x-litespeed-tag",
     "x-litespeed-vary",
-    // Meshes, clusters and their tracing: a map of what is inside.
+    // Service meshes, clusters and tracing: they reveal the internal structure.
     "k-proxy-request", // Knative
     "x-envoy-attempt-count",
     "x-envoy-external-address",
     "x-envoy-internal",
     "x-envoy-original-dst-host",
     "x-envoy-upstream-service-time",
-    "x-kubernetes-pf-flowschema-ui", // as the list spells it
+    "x-kubernetes-pf-flowschema-ui", // The spelling of the list.
     "x-kubernetes-pf-flowschema-uid",
     "x-kubernetes-pf-prioritylevel-uid",
     "x-b3-parentspanid",
@@ -84,7 +83,8 @@ pub(crate) const FINGERPRINTS: &[&str] = &[
     "x-nextjs-page",
 ];
 
-/// Removed, but from answers to requests with `X-Nextjs-Data`. Such a request is made by Next.js's
-/// router in the browser, and the answer to it carries a redirect here *instead of* in `Location`:
-/// without it, links to pages that a middleware redirects would lead nowhere.
+/// The fields that are removed unless the request has `X-Nextjs-Data`.
+///
+/// Next.js's router in the browser sends such requests. It reads redirects from these fields instead of from `Location`,
+/// so removing them would break links to pages that a middleware redirects.
 pub(crate) const NEXTJS_DATA_FINGERPRINTS: &[&str] = &["x-nextjs-matched-path", "x-nextjs-redirect"];

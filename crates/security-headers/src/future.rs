@@ -1,4 +1,4 @@
-//! The answer, with its headers seen to.
+//! The response future.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,23 +8,23 @@ use std::task::{Context, Poll, ready};
 use http::Response;
 use pin_project_lite::pin_project;
 
-use crate::rules::{Asked, Rules};
+use crate::rules::{RequestContext, Rules};
 
 pin_project! {
-    /// The future of [`SecurityHeadersService`](crate::SecurityHeadersService).
+    /// The response future of [`SecurityHeadersService`](crate::SecurityHeadersService).
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
         rules: Arc<Rules>,
-        asked: Asked,
+        context: RequestContext,
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(crate) fn new(inner: F, rules: Arc<Rules>, asked: Asked) -> Self {
-        Self { inner, rules, asked }
+    pub(crate) fn new(inner: F, rules: Arc<Rules>, context: RequestContext) -> Self {
+        Self { inner, rules, context }
     }
 }
 
@@ -37,7 +37,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
-        this.rules.apply(&mut response, this.asked);
+        this.rules.apply(&mut response, this.context);
         Poll::Ready(Ok(response))
     }
 }

@@ -1,10 +1,10 @@
-//! What the fuzzers call: any bytes, and what must hold of them.
+//! The functions that the fuzz targets call: each takes any bytes and checks invariants.
 
 use http::header::{HeaderMap, HeaderValue, SET_COOKIE};
 
-use crate::Cookies;
+use crate::CookieAttributes;
 
-/// A cookie keeps what it says, and gets what it lacks once.
+/// Checks that a hardened cookie begins with the original one, and that hardening it again changes nothing.
 pub fn cookies(bytes: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n') {
@@ -13,14 +13,14 @@ pub fn cookies(bytes: &[u8]) {
         }
     }
     let before = headers.clone();
-    Cookies::hardened().http_only(true).apply(&mut headers, true);
+    CookieAttributes::hardened().http_only(true).apply(&mut headers, true);
     let lines = || headers.get_all(SET_COOKIE).iter();
     assert_eq!(lines().count(), before.get_all(SET_COOKIE).iter().count());
-    for (said, now) in before.get_all(SET_COOKIE).iter().zip(lines()) {
-        assert!(now.as_bytes().starts_with(said.as_bytes().trim_ascii_end()), "{said:?}: {now:?}");
+    for (original, hardened) in before.get_all(SET_COOKIE).iter().zip(lines()) {
+        assert!(hardened.as_bytes().starts_with(original.as_bytes().trim_ascii_end()), "{original:?}: {hardened:?}");
     }
     let once = headers.clone();
-    Cookies::hardened().http_only(true).apply(&mut headers, true);
+    CookieAttributes::hardened().http_only(true).apply(&mut headers, true);
     assert_eq!(headers, once);
 }
 
@@ -30,7 +30,7 @@ mod tests {
     use rproxy_seeds::run;
 
     #[test]
-    fn cookies_hold_near_their_seeds() {
+    fn hardening_keeps_cookies_intact_for_mutated_seeds() {
         run(env!("CARGO_MANIFEST_DIR"), "cookies", cookies);
     }
 }

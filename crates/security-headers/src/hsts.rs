@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-/// For how long, and for which hosts, a browser is to insist on TLS.
+/// A `Strict-Transport-Security` policy: how long, and for which hosts, browsers use TLS only.
+///
+/// # Examples
 ///
 /// ```
 /// use std::time::Duration;
@@ -15,11 +17,11 @@ use http::HeaderValue;
 ///
 /// fn main() -> Result<(), HstsError> {
 ///     let two_years = Duration::from_secs(2 * 365 * 24 * 60 * 60);
-///     let hsts = Hsts::max_age(two_years).include_subdomains(true).preload(true)?;
+///     let hsts = Hsts::new(two_years).include_subdomains(true).preload(true)?;
 ///     let layer = SecurityHeadersLayer::recommended().hsts(hsts);
 ///     # let _ = layer;
-///     // A browser keeps a preloaded host for years, so half a promise is refused.
-///     assert_eq!(Hsts::max_age(two_years).preload(true), Err(HstsError::PreloadWithoutSubdomains));
+///     // Preload lists require `includeSubDomains`.
+///     assert_eq!(Hsts::new(two_years).preload(true), Err(HstsError::PreloadWithoutSubdomains));
 ///     Ok(())
 /// }
 /// ```
@@ -32,26 +34,29 @@ pub struct Hsts {
 }
 
 impl Hsts {
-    /// In whole seconds, for this host only. Zero tells browsers to forget (RFC 6797 §6.1.1).
-    pub const fn max_age(max_age: Duration) -> Self {
+    /// Creates a policy for the host only, without its subdomains.
+    ///
+    /// `max_age` is cut to whole seconds. Zero makes browsers delete the policy (RFC 6797 §6.1.1).
+    pub const fn new(max_age: Duration) -> Self {
         Self { max_age, include_subdomains: false, preload: false }
     }
 
-    /// Whether the host's subdomains are meant, too. Without them there is no preloading either, so
-    /// `false` takes that back.
+    /// Sets whether the policy applies to the host's subdomains as well; it does not by default.
+    ///
+    /// `false` also disables [`preload`](Self::preload), which requires the subdomains.
     pub const fn include_subdomains(self, include_subdomains: bool) -> Self {
         Self { include_subdomains, preload: self.preload && include_subdomains, ..self }
     }
 
-    /// Whether browsers may ship with this host built in.
+    /// Sets whether browsers may include the host in their built-in preload list; they may not by default.
     ///
     /// # Errors
     ///
-    /// When the lists at <https://hstspreload.org> would not take it: they want a year or more, and
-    /// the subdomains.
+    /// Returns an error if <https://hstspreload.org> would not accept the policy: it requires a `max-age` of at least a
+    /// year, and the subdomains.
     pub fn preload(self, preload: bool) -> Result<Self, HstsError> {
         if preload && self.max_age.as_secs() < YEAR.as_secs() {
-            return Err(HstsError::PreloadTooShort { max_age: self.max_age });
+            return Err(HstsError::PreloadMaxAgeTooShort { max_age: self.max_age });
         }
         if preload && !self.include_subdomains {
             return Err(HstsError::PreloadWithoutSubdomains);
@@ -59,13 +64,13 @@ impl Hsts {
         Ok(Self { preload, ..self })
     }
 
-    /// Whether browsers may ship with it.
+    /// Returns whether browsers may include the host in their preload list.
     pub const fn is_preloadable(self) -> bool {
         self.preload
     }
 
     pub(crate) fn header_value(self) -> HeaderValue {
-        // Its words and digits are always a header value.
+        // Always valid: the text is ASCII.
         HeaderValue::try_from(self.to_string()).unwrap_or(HeaderValue::from_static("max-age=31536000"))
     }
 }
@@ -86,11 +91,11 @@ impl fmt::Display for Hsts {
 impl FromStr for Hsts {
     type Err = HstsError;
 
-    /// Reads the header's form, `max-age=63072000; includeSubDomains; preload`, in any case and order (RFC 6797 §6.1).
+    /// Parses a header value such as `max-age=63072000; includeSubDomains; preload` (RFC 6797 §6.1).
     fn from_str(text: &str) -> Result<Self, HstsError> {
         let (mut max_age, mut include_subdomains, mut preload) = (None, false, false);
         for directive in text.split(';').map(str::trim).filter(|directive| !directive.is_empty()) {
-            let bad = || HstsError::Directive(directive.to_owned());
+            let bad = || HstsError::InvalidDirective(directive.to_owned());
             let (name, value) = match directive.split_once('=') {
                 Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),
                 None => (directive, None),
@@ -102,30 +107,30 @@ impl FromStr for Hsts {
                 _ => return Err(bad()),
             }
         }
-        let max_age = Duration::from_secs(max_age.ok_or(HstsError::NoMaxAge)?);
-        Self::max_age(max_age).include_subdomains(include_subdomains).preload(preload)
+        let max_age = Duration::from_secs(max_age.ok_or(HstsError::MissingMaxAge)?);
+        Self::new(max_age).include_subdomains(include_subdomains).preload(preload)
     }
 }
 
-/// What no browser or no preload list takes.
+/// The error for an invalid [`Hsts`] policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HstsError {
-    /// Less than a year.
+    /// The `max-age` is too short for preloading.
     #[error("HSTS preload needs a max-age of at least 31536000 seconds, not {}", max_age.as_secs())]
-    PreloadTooShort {
-        /// What was asked for.
+    PreloadMaxAgeTooShort {
+        /// The requested `max-age`.
         max_age: Duration,
     },
-    /// The host alone.
+    /// The policy does not include the subdomains, which preloading requires.
     #[error("HSTS preload needs includeSubDomains")]
     PreloadWithoutSubdomains,
-    /// A text without the directive that there has to be.
+    /// The `max-age` directive is missing.
     #[error("HSTS needs a max-age")]
-    NoMaxAge,
-    /// A directive that is none, or there twice.
-    #[error("bad HSTS directive {0:?}: neither max-age=SECONDS nor includeSubDomains nor preload")]
-    Directive(String),
+    MissingMaxAge,
+    /// A directive is unknown, invalid or a duplicate.
+    #[error("bad HSTS directive {0:?}: expected max-age=SECONDS, includeSubDomains or preload, each once")]
+    InvalidDirective(String),
 }
 
 pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -135,18 +140,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_is_read_and_written() {
-        for (text, written) in [
+    fn parses_and_formats_policies() {
+        for (text, formatted) in [
             ("max-age=0", "max-age=0"),
             ("Max-Age=\"63072000\" ;; INCLUDESUBDOMAINS", "max-age=63072000; includeSubDomains"),
             ("preload; includeSubDomains; max-age=31536000", "max-age=31536000; includeSubDomains; preload"),
         ] {
-            assert_eq!(text.parse::<Hsts>().unwrap().to_string(), written);
+            assert_eq!(text.parse::<Hsts>().unwrap().to_string(), formatted);
         }
-        let bad = |directive: &str| HstsError::Directive(directive.to_owned());
+        let bad = |directive: &str| HstsError::InvalidDirective(directive.to_owned());
         for (text, error) in [
-            ("", HstsError::NoMaxAge),
-            ("includeSubDomains", HstsError::NoMaxAge),
+            ("", HstsError::MissingMaxAge),
+            ("includeSubDomains", HstsError::MissingMaxAge),
             ("max-age=year", bad("max-age=year")),
             ("max-age=-1", bad("max-age=-1")),
             ("max-age", bad("max-age")),
@@ -155,7 +160,7 @@ mod tests {
             ("max-age=31536000; preload", HstsError::PreloadWithoutSubdomains),
             (
                 "max-age=31535999; includeSubDomains; preload",
-                HstsError::PreloadTooShort { max_age: Duration::from_secs(31_535_999) },
+                HstsError::PreloadMaxAgeTooShort { max_age: Duration::from_secs(31_535_999) },
             ),
         ] {
             assert_eq!(text.parse::<Hsts>(), Err(error), "{text}");

@@ -1,4 +1,4 @@
-//! The layer and its rules.
+//! The layer.
 
 use std::sync::Arc;
 
@@ -6,19 +6,31 @@ use http::header::{CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY,
 use http::{HeaderName, HeaderValue};
 use tower_layer::Layer;
 
-use crate::cookies::Cookies;
+use crate::cookies::CookieAttributes;
 use crate::csp::ContentSecurityPolicy;
 use crate::hsts::{Hsts, YEAR};
 use crate::names::{PERMISSIONS_POLICY, REPORTING_ENDPOINTS};
 use crate::permissions::PermissionsPolicy;
 use crate::profiles::{self, Header};
 use crate::reporting::ReportingEndpoints;
-use crate::rules::{Rules, Wins};
+use crate::rules::{Precedence, Rules};
 use crate::service::SecurityHeadersService;
 
-/// Adds security headers to responses, and removes fingerprints.
+/// A layer that adds security headers to responses and removes fingerprinting headers.
 ///
-/// It starts from a profile. Of two calls about the same header, the later one counts.
+/// It starts from a profile, whose headers the methods change. The last call for a header name applies.
+///
+/// # Examples
+///
+/// ```
+/// use http::header;
+/// use rproxy_security_headers::SecurityHeadersLayer;
+///
+/// let layer = SecurityHeadersLayer::recommended()
+///     .content_security_policy("default-src 'self'")
+///     .without(header::X_FRAME_OPTIONS);
+/// # let _ = layer;
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SecurityHeadersLayer {
@@ -26,47 +38,64 @@ pub struct SecurityHeadersLayer {
 }
 
 impl SecurityHeadersLayer {
-    /// What an ordinary site, made without a thought of these headers, can take: see the
-    /// [crate's page](crate) for each and why.
+    /// Creates a layer for sites that were not built for these headers.
+    ///
+    /// The [crate documentation](crate) lists the headers and the reason for each value.
     pub fn recommended() -> Self {
-        Self::profile(&profiles::RECOMMENDED).hsts(Hsts::max_age(YEAR))
+        Self::profile(&profiles::RECOMMENDED).hsts(Hsts::new(YEAR))
     }
 
-    /// For a site that loads everything from its own origin and has no inline scripts or styles:
-    /// `default-src 'self'`, isolated from other origins both ways, never framed, no access to
-    /// camera, position and the like, no referrer, and TLS for all subdomains for two years.
+    /// Creates a layer for sites that load everything from their own origin, without inline scripts or styles.
+    ///
+    /// - The Content Security Policy is `default-src 'self'`, and pages cannot be framed.
+    /// - Pages are isolated from other origins.
+    /// - Pages cannot use the camera, the location and similar features.
+    /// - Browsers send no referrer.
+    /// - TLS is required for two years, for all subdomains as well.
     pub fn strict() -> Self {
-        Self::profile(&profiles::STRICT).hsts(Hsts::max_age(2 * YEAR).include_subdomains(true))
+        Self::profile(&profiles::STRICT).hsts(Hsts::new(2 * YEAR).include_subdomains(true))
     }
 
-    /// For an API, whose answers nobody is meant to look at in a browser: `default-src 'none'`,
-    /// never framed, not loaded by other origins but by CORS. `Cache-Control` stays the
-    /// application's affair.
+    /// Creates a layer for APIs, whose responses are not rendered in a browser.
+    ///
+    /// The Content Security Policy is `default-src 'none'`. Other origins can load responses by CORS only, and cannot frame
+    /// them. `Cache-Control` is not set.
     pub fn api() -> Self {
-        Self::profile(&profiles::API).hsts(Hsts::max_age(YEAR))
+        Self::profile(&profiles::API).hsts(Hsts::new(YEAR))
     }
 
-    /// `X-Content-Type-Options`, and `Strict-Transport-Security` over TLS. Fingerprints go, as ever.
+    /// Creates a layer that adds only `X-Content-Type-Options`, and `Strict-Transport-Security` over TLS.
+    ///
+    /// It removes fingerprinting headers, like all profiles.
     pub fn minimal() -> Self {
-        Self::profile(&profiles::MINIMAL).hsts(Hsts::max_age(YEAR))
+        Self::profile(&profiles::MINIMAL).hsts(Hsts::new(YEAR))
     }
 
     fn profile(profile: &[Header]) -> Self {
         Self { rules: Arc::new(Rules::new(profile)) }
     }
 
-    /// Sends this `Content-Security-Policy` with documents that have none of their own. An empty
-    /// one is none.
+    /// Sends this `Content-Security-Policy` with documents whose response has none. An empty policy removes the header.
     ///
-    /// Where it says `'nonce-{nonce}'` ([`Source::Nonce`](crate::Source::Nonce)), each request gets a
-    /// [`CspNonce`](crate::CspNonce) as an extension. It stands in the policy of the response, also in one of the
-    /// application's own that says so.
+    /// If the policy contains `'nonce-{nonce}'` ([`CspSource::Nonce`](crate::CspSource::Nonce)), each request gets a
+    /// [`CspNonce`](crate::CspNonce) extension. The nonce replaces that text in the policy of the response, even if the
+    /// inner service set the policy.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_security_headers::SecurityHeadersLayer;
+    ///
+    /// let layer = SecurityHeadersLayer::recommended().content_security_policy("script-src 'nonce-{nonce}'");
+    /// # let _ = layer;
+    /// ```
     pub fn content_security_policy(self, policy: impl Into<ContentSecurityPolicy>) -> Self {
         self.policy(CONTENT_SECURITY_POLICY, policy.into())
     }
 
-    /// Sends this `Content-Security-Policy-Report-Only`, which tells what a policy would break and
-    /// breaks nothing.
+    /// Sends this `Content-Security-Policy-Report-Only` with documents whose response has none.
+    ///
+    /// Browsers report violations of such a policy, but do not enforce it.
     pub fn content_security_policy_report_only(self, policy: impl Into<ContentSecurityPolicy>) -> Self {
         self.policy(CONTENT_SECURITY_POLICY_REPORT_ONLY, policy.into())
     }
@@ -79,20 +108,20 @@ impl SecurityHeadersLayer {
         self
     }
 
-    /// Sends the nonce in the request field `name`, such as `X-CSP-Nonce`, for an application in another process.
+    /// Sends the nonce in the request field `name`, such as `X-CSP-Nonce`, to an inner service in another process.
     ///
-    /// The client's field of that name is removed, also where no policy has a nonce.
+    /// The client's fields of that name are removed, even if no policy has a nonce.
     pub fn nonce_field(mut self, name: HeaderName) -> Self {
         self.rules_mut().nonce_field = Some(name);
         self
     }
 
-    /// Sends this `Permissions-Policy` with documents that have none of their own.
+    /// Sends this `Permissions-Policy` with documents whose response has none.
     pub fn permissions_policy(self, policy: PermissionsPolicy) -> Self {
         self.header(PERMISSIONS_POLICY, policy.header_value())
     }
 
-    /// Sends these `Reporting-Endpoints` with documents that have none of their own.
+    /// Sends these `Reporting-Endpoints` with documents whose response has none.
     pub fn reporting_endpoints(self, endpoints: ReportingEndpoints) -> Self {
         self.header(REPORTING_ENDPOINTS, endpoints.header_value())
     }
@@ -102,52 +131,64 @@ impl SecurityHeadersLayer {
         self.header(STRICT_TRANSPORT_SECURITY, hsts.header_value())
     }
 
-    /// Leaves `Strict-Transport-Security` to the application.
+    /// Does not add `Strict-Transport-Security`.
     pub fn without_hsts(self) -> Self {
         self.without(STRICT_TRANSPORT_SECURITY)
     }
 
-    /// Adds to cookies what they lack. By default they are the application's affair.
-    pub fn cookies(mut self, cookies: Cookies) -> Self {
+    /// Adds attributes to cookies that lack them; cookies are not changed by default.
+    pub fn cookies(mut self, cookies: CookieAttributes) -> Self {
         self.rules_mut().cookies = Some(cookies);
         self
     }
 
-    /// Whether every request came over TLS, whatever the extension [`Scheme`](http::uri::Scheme)
-    /// says: for behind a proxy that ends TLS.
+    /// Sets whether to treat all requests as sent over TLS, for use inside of a proxy that terminates TLS.
+    ///
+    /// By default, a request was sent over TLS if it has the extension [`Scheme`](http::uri::Scheme) with the value HTTPS.
     pub fn assume_https(mut self, assume: bool) -> Self {
         self.rules_mut().assume_https = assume;
         self
     }
 
-    /// Sends `name: value` where the application says nothing of it. Headers that are for documents
-    /// only go on documents only.
+    /// Adds a header to responses that lack it. Headers for documents are added to documents only.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::{HeaderValue, header};
+    /// use rproxy_security_headers::SecurityHeadersLayer;
+    ///
+    /// let layer = SecurityHeadersLayer::recommended()
+    ///     .header(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    /// # let _ = layer;
+    /// ```
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.rules_mut().send(name, value, Wins::Application);
+        self.rules_mut().send(name, value, Precedence::InnerService);
         self
     }
 
-    /// Leaves the header `name` to the application.
+    /// Does not add the header `name`. The inner service may still send it.
     pub fn without(mut self, name: HeaderName) -> Self {
-        self.rules_mut().send_nothing(&name);
+        self.rules_mut().remove_rule(&name);
         self
     }
 
-    /// Sends `name: value` on every response, in place of what the application says;
-    /// `Strict-Transport-Security` still over TLS only.
+    /// Sets a header on all responses, and replaces the values that the inner service set.
+    ///
+    /// `Strict-Transport-Security` is still sent over TLS only.
     pub fn override_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.rules_mut().send(name, value, Wins::Rule);
+        self.rules_mut().send(name, value, Precedence::Rule);
         self
     }
 
-    /// Neither sends the header `name` nor lets the application send it.
+    /// Removes the header `name` from all responses.
     pub fn remove_header(mut self, name: HeaderName) -> Self {
         self.rules_mut().remove(name);
         self
     }
 
-    /// Lets the application send `name`, though it is a fingerprint.
-    pub fn keep(mut self, name: HeaderName) -> Self {
+    /// Does not remove the header `name`, although it is a fingerprinting header.
+    pub fn keep_header(mut self, name: HeaderName) -> Self {
         self.rules_mut().keep(&name);
         self
     }

@@ -65,7 +65,7 @@
 //!
 //! [`ContentSecurityPolicy::builder`] takes directives and sources as types, and refuses what browsers would ignore
 //! without a word; [`PermissionsPolicy`] and [`ReportingEndpoints`] do the same for their headers. Where a policy says
-//! [`Source::Nonce`] (in text `'nonce-{nonce}'`), each request gets a [`CspNonce`] of 128 random bits: as an extension for
+//! [`CspSource::Nonce`] (in text `'nonce-{nonce}'`), each request gets a [`CspNonce`] of 128 random bits: as an extension for
 //! an application in the same program, in a [field](SecurityHeadersLayer::nonce_field) for one that is another process,
 //! and in the policy of the response, the application's own included. Such a page must not be stored by shared caches
 //! (`Cache-Control: no-store` or `private`): to its next reader the policy has another nonce, and its scripts don't run.
@@ -81,7 +81,7 @@
 //!
 //! `Server`, `X-Powered-By` and the rest of the fingerprinting headers that OWASP lists (`ci/headers_remove.json` of its
 //! Secure Headers Project, as of 2024-09-02) are removed.
-//! [`keep`](SecurityHeadersLayer::keep) exempts one. `X-Nextjs-Redirect` and `X-Nextjs-Matched-Path`
+//! [`keep_header`](SecurityHeadersLayer::keep_header) exempts one. `X-Nextjs-Redirect` and `X-Nextjs-Matched-Path`
 //! stay on answers to requests with `X-Nextjs-Data`: Next.js's router in the browser steers by them.
 //!
 //! # TLS
@@ -108,25 +108,24 @@ mod cookies;
 mod csp;
 mod fingerprints;
 mod future;
-/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
-/// hold. Not for anybody else.
+/// The functions that the fuzz targets call. Not part of the public API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
+mod header_name_set;
 mod hsts;
 mod layer;
 pub mod names;
 mod nonce;
 mod permissions;
 mod profiles;
-mod removed;
 mod reporting;
 mod rules;
 mod service;
 
-pub use self::cookies::Cookies;
+pub use self::cookies::CookieAttributes;
 pub use self::csp::{
-    ContentSecurityPolicy, ContentSecurityPolicyBuilder, CspError, Directive, Sandbox, Source, SourceText,
+    ContentSecurityPolicy, ContentSecurityPolicyBuilder, CspDirective, CspError, CspSource, CspSourceText, SandboxFlag,
 };
 pub use self::future::ResponseFuture;
 pub use self::hsts::{Hsts, HstsError};

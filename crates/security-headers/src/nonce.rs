@@ -1,51 +1,54 @@
-//! Nonces (CSP Level 3 §2.3.1): which inline scripts and styles are the page's own.
+//! Nonces (CSP Level 3 §2.3.1), which mark the inline scripts and styles that the page's author wrote.
 
 use std::fmt;
 use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// Request extension: what `'nonce-{nonce}'` in the policy of the response will be, for the application to write into
-/// its `<script nonce="...">` and `<style nonce="...">`. There only where a policy wants it.
+/// The nonce of a request's Content Security Policy, as a request extension.
 ///
-/// 128 random bits from the operating system, in hexadecimal. A page that has it in it must not be stored
-/// by caches inside of this layer: its next reader gets another policy. `rproxy-cache` does not store documents of requests
-/// with a nonce; it knows them by a request extension, a `fn(&HeaderMap) -> bool` that this layer inserts beside the nonce.
+/// The layer inserts it if a policy contains `'nonce-{nonce}'`, and replaces that text in the response's policy. The inner
+/// service writes the nonce into its `<script nonce="...">` and `<style nonce="...">` elements. A nonce is 128 random bits
+/// from the operating system, in hexadecimal.
+///
+/// Caches inside of this layer must not store pages that contain the nonce, because each response has a policy with a new
+/// nonce. The layer therefore also inserts a `fn(&HeaderMap) -> bool` extension, which returns whether a response must not
+/// be stored. `rproxy-cache` respects it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CspNonce(Arc<str>);
 
-/// Stands in a policy for the source that the nonce becomes.
+/// The text in a policy that is replaced by the nonce source.
 pub(crate) const PLACEHOLDER: &str = "'nonce-{nonce}'";
 
 impl CspNonce {
-    /// `None` where the operating system has no random numbers to give.
+    /// Creates a random nonce. Returns `None` if the operating system provides no random numbers.
     pub(crate) fn new() -> Option<Self> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).ok()?;
         Some(Self(format!("{:032x}", u128::from_ne_bytes(random)).into()))
     }
 
-    /// As the attribute carries it.
+    /// Returns the nonce as it appears in the `nonce` attribute.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Sets the request field `name` to the nonce.
     pub(crate) fn set_field(&self, headers: &mut HeaderMap, name: &HeaderName) {
-        // Hexadecimal digits are always a header value.
+        // Hexadecimal digits are always a valid header value.
         if let Ok(value) = HeaderValue::from_str(self.as_str()) {
             headers.insert(name, value);
         }
     }
 
-    /// Removes the field `name` of a client, in any spelling that an application could take for it.
+    /// Removes the client's field `name`, in all spellings that a CGI-style backend would confuse with it.
     pub(crate) fn strip_field(headers: &mut HeaderMap, name: &HeaderName) {
-        let is_alike = |other: &HeaderName| {
+        let is_same_variable = |other: &HeaderName| {
             let same = |(byte, other): (u8, u8)| byte == other || byte == b'-' && !other.is_ascii_alphanumeric();
             other.as_str().len() == name.as_str().len() && name.as_str().bytes().zip(other.as_str().bytes()).all(same)
         };
-        while let Some(alike) = headers.keys().find(|other| is_alike(other)).cloned() {
-            headers.remove(alike);
+        while let Some(spelling) = headers.keys().find(|other| is_same_variable(other)).cloned() {
+            headers.remove(spelling);
         }
     }
 }
@@ -56,7 +59,7 @@ impl fmt::Display for CspNonce {
     }
 }
 
-/// Whoever knows it in time may run scripts.
+/// Omits the nonce, which allows scripts to run.
 impl fmt::Debug for CspNonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CspNonce(...)")
@@ -68,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_new_and_fit_for_a_policy() {
+    fn nonces_are_unique_hexadecimal_numbers() {
         let (one, other) = (CspNonce::new().unwrap(), CspNonce::new().unwrap());
         assert_ne!(one, other);
         assert!(one.as_str().len() == 32 && one.as_str().bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -76,11 +79,11 @@ mod tests {
     }
 
     #[test]
-    fn strips_every_spelling_of_the_field_and_no_other() {
+    fn strips_all_spellings_of_the_field_but_no_other_field() {
         let name = HeaderName::from_static("x-csp-nonce");
-        let claims = ["x-csp-nonce", "x_csp_nonce", "x-csp_nonce", "x.csp-nonce"];
+        let spoofed = ["x-csp-nonce", "x_csp_nonce", "x-csp_nonce", "x.csp-nonce"];
         let mut headers: HeaderMap =
-            claims.iter().map(|claim| (claim.parse().unwrap(), HeaderValue::from_static("claimed"))).collect();
+            spoofed.iter().map(|name| (name.parse().unwrap(), HeaderValue::from_static("spoofed"))).collect();
         headers.append("x-csp-nonce", HeaderValue::from_static("again"));
         headers.insert("x-csp-nonces", HeaderValue::from_static("other"));
         CspNonce::strip_field(&mut headers, &name);

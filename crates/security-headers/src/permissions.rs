@@ -1,11 +1,15 @@
-//! `Permissions-Policy` (W3C Permissions Policy): which of the browser's powers a page and its frames have.
+//! `Permissions-Policy` (W3C Permissions Policy).
 
 use std::fmt;
 use std::str::FromStr;
 
 use http::HeaderValue;
 
-/// A policy, feature by feature. What it says nothing of is as the browser has it.
+/// A `Permissions-Policy`: the browser features that a page and its frames may use.
+///
+/// Features that the policy does not list keep the browser's default.
+///
+/// # Examples
 ///
 /// ```
 /// use rproxy_security_headers::{Allowlist, Feature, PermissionsError, PermissionsPolicy, SecurityHeadersLayer};
@@ -32,27 +36,27 @@ pub struct PermissionsPolicy {
 }
 
 impl PermissionsPolicy {
-    /// Says nothing yet.
+    /// Creates a policy without features.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes `features` away from everybody, the page itself included.
+    /// Denies `features` to the page and all of its frames.
     pub fn deny(self, features: impl IntoIterator<Item = Feature>) -> Self {
         features.into_iter().fold(self, |policy, feature| policy.allow(feature, Allowlist::none()))
     }
 
-    /// Gives `feature` to those on the list only. Of two calls about one feature, the later one counts.
+    /// Allows `feature` for the origins on the list only. The last call for a feature applies.
     pub fn allow(mut self, feature: Feature, list: Allowlist) -> Self {
-        match self.members.iter_mut().find(|(present, _)| *present == feature) {
-            Some((_, present)) => *present = list,
+        match self.members.iter_mut().find(|(existing, _)| *existing == feature) {
+            Some((_, existing)) => *existing = list,
             None => self.members.push((feature, list)),
         }
         self
     }
 
     pub(crate) fn header_value(&self) -> HeaderValue {
-        // Names, origins and brackets are visible ASCII.
+        // Always valid: names, origins and brackets are visible ASCII.
         HeaderValue::try_from(self.to_string()).unwrap_or(HeaderValue::from_static(""))
     }
 }
@@ -70,10 +74,11 @@ impl fmt::Display for PermissionsPolicy {
 impl FromStr for PermissionsPolicy {
     type Err = PermissionsError;
 
-    /// Reads the header's form: `camera=(), geolocation=(self "https://maps.example.org"), fullscreen=*`.
+    /// Parses a header value such as `camera=(), geolocation=(self "https://maps.example.org"), fullscreen=*`.
     fn from_str(text: &str) -> Result<Self, PermissionsError> {
         let member = |member: &str| {
-            let (name, list) = member.split_once('=').ok_or_else(|| PermissionsError::Member(member.to_owned()))?;
+            let (name, list) =
+                member.split_once('=').ok_or_else(|| PermissionsError::InvalidMember(member.to_owned()))?;
             Ok((Feature::new(name.trim())?, list.trim().parse()?))
         };
         let members = text.split(',').map(|text| member(text.trim())).collect::<Result<Vec<_>, _>>()?;
@@ -81,7 +86,7 @@ impl FromStr for PermissionsPolicy {
     }
 }
 
-/// One of the browser's powers, by its name.
+/// A browser feature that a policy controls, by its name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Feature(std::borrow::Cow<'static, str>);
 
@@ -96,7 +101,7 @@ impl Feature {
     pub const CLIPBOARD_READ: Self = Self::known("clipboard-read");
     /// `clipboard-write`
     pub const CLIPBOARD_WRITE: Self = Self::known("clipboard-write");
-    /// `display-capture`: the screen.
+    /// `display-capture`, which captures the screen.
     pub const DISPLAY_CAPTURE: Self = Self::known("display-capture");
     /// `encrypted-media`
     pub const ENCRYPTED_MEDIA: Self = Self::known("encrypted-media");
@@ -108,7 +113,7 @@ impl Feature {
     pub const GEOLOCATION: Self = Self::known("geolocation");
     /// `gyroscope`
     pub const GYROSCOPE: Self = Self::known("gyroscope");
-    /// `hid`: devices such as keyboards, directly.
+    /// `hid`, direct access to devices such as keyboards.
     pub const HID: Self = Self::known("hid");
     /// `idle-detection`
     pub const IDLE_DETECTION: Self = Self::known("idle-detection");
@@ -122,7 +127,7 @@ impl Feature {
     pub const PAYMENT: Self = Self::known("payment");
     /// `picture-in-picture`
     pub const PICTURE_IN_PICTURE: Self = Self::known("picture-in-picture");
-    /// `publickey-credentials-get`: signing in with passkeys.
+    /// `publickey-credentials-get`, sign-in with passkeys.
     pub const PUBLICKEY_CREDENTIALS_GET: Self = Self::known("publickey-credentials-get");
     /// `screen-wake-lock`
     pub const SCREEN_WAKE_LOCK: Self = Self::known("screen-wake-lock");
@@ -139,60 +144,71 @@ impl Feature {
         Self(std::borrow::Cow::Borrowed(name))
     }
 
-    /// One that has no name here.
+    /// Creates a feature that has no constant here.
     ///
     /// # Errors
     ///
-    /// What can't be a key of a structured field (RFC 9651 §3.1.2): lower-case letters, digits, `-`, `_`.
+    /// Returns an error if the name is not a key of a structured field (RFC 9651 §3.1.2): lower-case letters, digits, `-`
+    /// and `_`.
     pub fn new(name: &str) -> Result<Self, PermissionsError> {
         let is_key = name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte));
         match is_key {
             true => Ok(Self(name.to_owned().into())),
-            false => Err(PermissionsError::Feature(name.to_owned())),
+            false => Err(PermissionsError::InvalidFeature(name.to_owned())),
         }
     }
 }
 
-/// Who has a power.
+/// The origins that may use a [`Feature`].
+///
+/// # Examples
+///
+/// ```
+/// use rproxy_security_headers::{Allowlist, PermissionsError};
+///
+/// let list = Allowlist::self_origin().origin("https://maps.example.org")?;
+/// assert_eq!(list.to_string(), r#"(self "https://maps.example.org")"#);
+/// # Ok::<(), PermissionsError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use]
-pub struct Allowlist(Who);
+pub struct Allowlist(Origins);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Who {
+enum Origins {
     All,
-    These { self_origin: bool, origins: Vec<String> },
+    Listed { self_origin: bool, origins: Vec<String> },
 }
 
 impl Allowlist {
-    /// `*`: the page, and every frame that it gives the power on to.
+    /// Creates the list `*`: the page, and every frame that it delegates the feature to.
     pub const fn all() -> Self {
-        Self(Who::All)
+        Self(Origins::All)
     }
 
-    /// `()`: nobody.
+    /// Creates the list `()`: no origin.
     pub const fn none() -> Self {
-        Self(Who::These { self_origin: false, origins: Vec::new() })
+        Self(Origins::Listed { self_origin: false, origins: Vec::new() })
     }
 
-    /// `(self)`: the page, and frames of its own origin.
+    /// Creates the list `(self)`: the page, and frames of its own origin.
     pub const fn self_origin() -> Self {
-        Self(Who::These { self_origin: true, origins: Vec::new() })
+        Self(Origins::Listed { self_origin: true, origins: Vec::new() })
     }
 
-    /// Frames of `origin` as well, such as `https://maps.example.org`. There are none to add to [`all`](Self::all).
+    /// Adds an origin, such as `https://maps.example.org`. It has no effect on [`all`](Self::all).
     ///
     /// # Errors
     ///
-    /// What is no origin.
+    /// Returns an error if the text is not an HTTP or HTTPS origin.
     pub fn origin(mut self, origin: &str) -> Result<Self, PermissionsError> {
         let (scheme, host) = origin.split_once("://").unwrap_or_default();
         let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-*:[]_".contains(&byte);
         if !matches!(scheme, "https" | "http") || host.is_empty() || !host.bytes().all(is_host) {
-            return Err(PermissionsError::Origin(origin.to_owned()));
+            return Err(PermissionsError::InvalidOrigin(origin.to_owned()));
         }
-        if let Who::These { origins, .. } = &mut self.0 {
+        if let Origins::Listed { origins, .. } = &mut self.0 {
             origins.push(origin.to_owned());
         }
         Ok(self)
@@ -202,8 +218,8 @@ impl Allowlist {
 impl fmt::Display for Allowlist {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Who::All => f.write_str("*"),
-            Who::These { self_origin, origins } => {
+            Origins::All => f.write_str("*"),
+            Origins::Listed { self_origin, origins } => {
                 let page = self_origin.then(|| "self".to_owned());
                 let origins = origins.iter().map(|origin| format!("\"{origin}\""));
                 write!(f, "({})", page.into_iter().chain(origins).collect::<Vec<_>>().join(" "))
@@ -216,42 +232,44 @@ impl FromStr for Allowlist {
     type Err = PermissionsError;
 
     fn from_str(text: &str) -> Result<Self, PermissionsError> {
-        let bad = || PermissionsError::Allowlist(text.to_owned());
+        let invalid = || PermissionsError::InvalidAllowlist(text.to_owned());
         match text {
             "*" => return Ok(Self::all()),
             "self" => return Ok(Self::self_origin()),
             _ => {}
         }
-        let items = text.strip_prefix('(').and_then(|text| text.strip_suffix(')')).ok_or_else(bad)?;
+        let items = text.strip_prefix('(').and_then(|text| text.strip_suffix(')')).ok_or_else(invalid)?;
         items.split_ascii_whitespace().try_fold(Self::none(), |list, item| {
             let origin = item.strip_prefix('"').and_then(|item| item.strip_suffix('"'));
             match (item, origin, list.0) {
                 ("*", _, _) => Ok(Self::all()),
-                ("self", _, Who::These { origins, .. }) => Ok(Self(Who::These { self_origin: true, origins })),
-                ("self", _, Who::All) => Ok(Self::all()),
-                (_, Some(origin), who) => Self(who).origin(origin),
-                _ => Err(bad()),
+                ("self", _, Origins::Listed { origins, .. }) => {
+                    Ok(Self(Origins::Listed { self_origin: true, origins }))
+                }
+                ("self", _, Origins::All) => Ok(Self::all()),
+                (_, Some(origin), origins) => Self(origins).origin(origin),
+                _ => Err(invalid()),
             }
         })
     }
 }
 
-/// What is no policy.
+/// The error for an invalid [`PermissionsPolicy`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PermissionsError {
-    /// Not `feature=allowlist`. So it was written in the days of `Feature-Policy`.
+    /// A member is not of the form `feature=allowlist`. `Feature-Policy` had another syntax.
     #[error("bad permission {0:?}: not of the form camera=() or camera=(self \"https://a.example\")")]
-    Member(String),
-    /// No feature.
+    InvalidMember(String),
+    /// A feature name has other characters than lower-case letters, digits and hyphens.
     #[error("bad feature {0:?}: not lower-case letters, digits and hyphens")]
-    Feature(String),
-    /// No list.
-    #[error("bad allowlist {0:?}: not *, self, or a list in brackets of self and origins in quotes")]
-    Allowlist(String),
-    /// No origin.
+    InvalidFeature(String),
+    /// An allowlist is invalid.
+    #[error("bad allowlist {0:?}: not *, self, or a list such as (self \"https://a.example\")")]
+    InvalidAllowlist(String),
+    /// An origin is invalid.
     #[error("bad origin {0:?}: not of the form https://example.org")]
-    Origin(String),
+    InvalidOrigin(String),
 }
 
 #[cfg(test)]
@@ -259,23 +277,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_is_read_and_written() {
-        for (text, written) in [
+    fn parses_and_formats_policies() {
+        for (text, formatted) in [
             ("camera=()", "camera=()"),
             ("camera=(),geolocation=( self )", "camera=(), geolocation=(self)"),
             ("fullscreen=self, usb=(*)", "fullscreen=(self), usb=*"),
             ("usb=(\"https://*.a.example:8443\" self)", "usb=(self \"https://*.a.example:8443\")"),
             ("usb=(), usb=*", "usb=*"),
         ] {
-            assert_eq!(text.parse::<PermissionsPolicy>().unwrap().to_string(), written);
+            assert_eq!(text.parse::<PermissionsPolicy>().unwrap().to_string(), formatted);
         }
         for (text, error) in [
-            ("camera 'none'", PermissionsError::Member("camera 'none'".to_owned())),
-            ("", PermissionsError::Member(String::new())),
-            ("Camera=()", PermissionsError::Feature("Camera".to_owned())),
-            ("camera='none'", PermissionsError::Allowlist("'none'".to_owned())),
-            ("camera=(https://a.example)", PermissionsError::Allowlist("(https://a.example)".to_owned())),
-            ("camera=(\"a.example\")", PermissionsError::Origin("a.example".to_owned())),
+            ("camera 'none'", PermissionsError::InvalidMember("camera 'none'".to_owned())),
+            ("", PermissionsError::InvalidMember(String::new())),
+            ("Camera=()", PermissionsError::InvalidFeature("Camera".to_owned())),
+            ("camera='none'", PermissionsError::InvalidAllowlist("'none'".to_owned())),
+            ("camera=(https://a.example)", PermissionsError::InvalidAllowlist("(https://a.example)".to_owned())),
+            ("camera=(\"a.example\")", PermissionsError::InvalidOrigin("a.example".to_owned())),
         ] {
             assert_eq!(text.parse::<PermissionsPolicy>(), Err(error));
         }

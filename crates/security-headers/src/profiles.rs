@@ -1,5 +1,7 @@
-//! What each profile sends. The values follow the OWASP Secure Headers Project, but where those
-//! would break a site that was not made for them (see the crate's page).
+//! The headers of each profile.
+//!
+//! The values follow the OWASP Secure Headers Project, except for those that would break sites that were not built for
+//! them (see the crate documentation).
 
 use http::HeaderName;
 use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
@@ -10,12 +12,12 @@ use crate::names::{
 };
 use crate::rules::Scope::{self, Documents, Everything};
 
-/// One header of a profile.
+/// A header of a profile: its name, its value, and the responses that it is sent with.
 pub(crate) type Header = (HeaderName, &'static str, Scope);
 
 pub(crate) static RECOMMENDED: [Header; 5] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff", Everything),
-    // Also on redirects and stylesheets, which have a say in the next request's referrer.
+    // Redirects and stylesheets set the referrer policy of the requests that follow from them.
     (REFERRER_POLICY, "strict-origin-when-cross-origin", Everything),
     (X_PERMITTED_CROSS_DOMAIN_POLICIES, "none", Everything),
     (X_FRAME_OPTIONS, "SAMEORIGIN", Documents),
@@ -30,8 +32,8 @@ pub(crate) static STRICT: [Header; 9] = [
     (X_FRAME_OPTIONS, "DENY", Documents),
     (CROSS_ORIGIN_OPENER_POLICY, "same-origin", Documents),
     (CROSS_ORIGIN_EMBEDDER_POLICY, "require-corp", Documents),
-    // No `upgrade-insecure-requests`: on a site without TLS it breaks every asset, and on one with
-    // TLS, HSTS does the same.
+    // Without `upgrade-insecure-requests`: it breaks all assets of a site without TLS, and with TLS, HSTS has the same
+    // effect.
     (
         CONTENT_SECURITY_POLICY,
         "default-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
@@ -46,13 +48,12 @@ pub(crate) static STRICT: [Header; 9] = [
     ),
 ];
 
-/// Nothing of an API is meant to be rendered, so what is for documents goes on everything: whatever
-/// is rendered after all can do nothing.
+/// The document headers are sent with all responses: a browser that renders an API response can then do nothing with it.
 pub(crate) static API: [Header; 6] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff", Everything),
     (REFERRER_POLICY, "no-referrer", Everything),
     (X_PERMITTED_CROSS_DOMAIN_POLICIES, "none", Everything),
-    // Requests by CORS are not concerned.
+    // Does not affect CORS requests.
     (CROSS_ORIGIN_RESOURCE_POLICY, "same-origin", Everything),
     (X_FRAME_OPTIONS, "DENY", Everything),
     (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'", Everything),

@@ -1,12 +1,15 @@
-//! `Reporting-Endpoints` (W3C Reporting API): where browsers send what they have to report.
+//! `Reporting-Endpoints` (W3C Reporting API).
 
 use std::fmt;
 use std::str::FromStr;
 
 use http::{HeaderValue, Uri};
 
-/// Endpoints by name. A policy says to which of them its reports go; those of crashes and of what is deprecated go to
-/// `default`.
+/// The named endpoints to which browsers send reports.
+///
+/// A policy names the endpoint for its reports in `report-to`. Crash and deprecation reports go to the endpoint `default`.
+///
+/// # Examples
 ///
 /// ```
 /// use rproxy_security_headers::{ReportingEndpoints, ReportingError, SecurityHeadersLayer};
@@ -28,46 +31,49 @@ pub struct ReportingEndpoints {
 }
 
 impl ReportingEndpoints {
-    /// None yet.
+    /// Creates an empty list.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds one. Its address may be a path on the site itself.
+    /// Adds an endpoint. Its URL is absolute, or a path on the same site.
     ///
     /// # Errors
     ///
-    /// A name that can't be a key of a structured field (RFC 9651 §3.1.2), one that is there already, or an address
-    /// that is neither a path nor HTTPS: browsers send reports nowhere else.
-    pub fn endpoint(mut self, name: &str, address: &str) -> Result<Self, ReportingError> {
+    /// Returns an error if the name is not a key of a structured field (RFC 9651 §3.1.2), if it is in use, or if the URL is
+    /// neither a path nor HTTPS, which browsers require.
+    pub fn endpoint(mut self, name: &str, url: &str) -> Result<Self, ReportingError> {
         let is_key = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '*')
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.*".contains(&byte));
-        if !is_key || self.endpoints.iter().any(|(present, _)| present == name) {
-            return Err(ReportingError::Name(name.to_owned()));
+        if !is_key {
+            return Err(ReportingError::InvalidName(name.to_owned()));
         }
-        let uri = address.parse::<Uri>().ok().filter(|_| !address.contains(['"', '\\', '#']) && address.is_ascii());
-        let is_good = uri.is_some_and(|uri| match uri.scheme_str() {
+        if self.endpoints.iter().any(|(existing, _)| existing == name) {
+            return Err(ReportingError::DuplicateName(name.to_owned()));
+        }
+        let uri = url.parse::<Uri>().ok().filter(|_| !url.contains(['"', '\\', '#']) && url.is_ascii());
+        let is_valid = uri.is_some_and(|uri| match uri.scheme_str() {
             Some(scheme) => scheme == "https" && uri.host().is_some_and(|host| !host.is_empty()),
-            None => address.starts_with('/') && !address.starts_with("//"),
+            None => url.starts_with('/') && !url.starts_with("//"),
         });
-        if !is_good {
-            return Err(ReportingError::Address(address.to_owned()));
+        if !is_valid {
+            return Err(ReportingError::InvalidUrl(url.to_owned()));
         }
-        self.endpoints.push((name.to_owned(), address.to_owned()));
+        self.endpoints.push((name.to_owned(), url.to_owned()));
         Ok(self)
     }
 
     pub(crate) fn header_value(&self) -> HeaderValue {
-        // Names and addresses are visible ASCII.
+        // Always valid: names and URLs are visible ASCII.
         HeaderValue::try_from(self.to_string()).unwrap_or(HeaderValue::from_static(""))
     }
 }
 
 impl fmt::Display for ReportingEndpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (name, address)) in self.endpoints.iter().enumerate() {
+        for (index, (name, url)) in self.endpoints.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{name}=\"{address}\"")?;
+            write!(f, "{comma}{name}=\"{url}\"")?;
         }
         Ok(())
     }
@@ -76,27 +82,30 @@ impl fmt::Display for ReportingEndpoints {
 impl FromStr for ReportingEndpoints {
     type Err = ReportingError;
 
-    /// Reads `csp=https://reports.example.org/csp, default="/reports"`.
+    /// Parses a list such as `csp=https://reports.example.org/csp, default="/reports"`.
     fn from_str(text: &str) -> Result<Self, ReportingError> {
         text.split(',').map(str::trim).try_fold(Self::new(), |endpoints, member| {
-            let (name, address) = member.split_once('=').ok_or_else(|| ReportingError::Name(member.to_owned()))?;
-            let address = address.trim();
-            let quoted = address.strip_prefix('"').and_then(|address| address.strip_suffix('"'));
-            endpoints.endpoint(name.trim(), quoted.unwrap_or(address))
+            let (name, url) = member.split_once('=').ok_or_else(|| ReportingError::InvalidName(member.to_owned()))?;
+            let url = url.trim();
+            let quoted = url.strip_prefix('"').and_then(|url| url.strip_suffix('"'));
+            endpoints.endpoint(name.trim(), quoted.unwrap_or(url))
         })
     }
 }
 
-/// What is no endpoint.
+/// The error for an invalid endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportingError {
-    /// No name, or one that is taken.
-    #[error("bad endpoint {0:?}: not a name of its own in lower-case letters, digits and hyphens")]
-    Name(String),
-    /// No address that browsers report to.
+    /// The name has other characters than lower-case letters, digits and hyphens.
+    #[error("bad endpoint name {0:?}: not lower-case letters, digits and hyphens")]
+    InvalidName(String),
+    /// Another endpoint has the same name.
+    #[error("duplicate endpoint name {0:?}")]
+    DuplicateName(String),
+    /// The URL is neither a path nor HTTPS.
     #[error("bad endpoint {0:?}: neither an https:// URL nor a path")]
-    Address(String),
+    InvalidUrl(String),
 }
 
 #[cfg(test)]
@@ -104,17 +113,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_are_read_and_written() {
+    fn parses_and_formats_endpoints() {
         let endpoints: ReportingEndpoints = "csp=https://r.example/c, default=\"/reports\"".parse().unwrap();
         assert_eq!(endpoints.to_string(), "csp=\"https://r.example/c\", default=\"/reports\"");
         assert_eq!(endpoints.to_string().parse(), Ok(endpoints));
         for (text, error) in [
-            ("", ReportingError::Name(String::new())),
-            ("Csp=/r", ReportingError::Name("Csp".to_owned())),
-            ("a=/r, a=/s", ReportingError::Name("a".to_owned())),
-            ("csp=http://r.example/", ReportingError::Address("http://r.example/".to_owned())),
-            ("csp=//r.example/", ReportingError::Address("//r.example/".to_owned())),
-            ("csp=r.example", ReportingError::Address("r.example".to_owned())),
+            ("", ReportingError::InvalidName(String::new())),
+            ("Csp=/r", ReportingError::InvalidName("Csp".to_owned())),
+            ("a=/r, a=/s", ReportingError::DuplicateName("a".to_owned())),
+            ("csp=http://r.example/", ReportingError::InvalidUrl("http://r.example/".to_owned())),
+            ("csp=//r.example/", ReportingError::InvalidUrl("//r.example/".to_owned())),
+            ("csp=r.example", ReportingError::InvalidUrl("r.example".to_owned())),
         ] {
             assert_eq!(text.parse::<ReportingEndpoints>(), Err(error));
         }

@@ -1,4 +1,4 @@
-//! The service: notes what matters of the request, and leaves the rest to the future.
+//! The service, which prepares the request and lets the future change the response.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,9 +7,9 @@ use http::{Extensions, Request, Response};
 use tower_service::Service;
 
 use crate::future::ResponseFuture;
-use crate::rules::{Asked, Rules};
+use crate::rules::{RequestContext, Rules};
 
-/// Made by [`SecurityHeadersLayer`](crate::SecurityHeadersLayer).
+/// A service that adds security headers to responses and removes fingerprinting headers.
 #[derive(Clone, Debug)]
 pub struct SecurityHeadersService<S> {
     inner: S,
@@ -21,17 +21,17 @@ impl<S> SecurityHeadersService<S> {
         Self { inner, rules }
     }
 
-    /// The service inside.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service inside, to be changed.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service inside, without this one around it.
+    /// Consumes `self` and returns the inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -50,23 +50,24 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let asked = self.rules.ask(&mut request);
-        self.rules.apply_to_interim(request.extensions_mut(), &asked);
-        ResponseFuture::new(self.inner.call(request), Arc::clone(&self.rules), asked)
+        let context = self.rules.prepare(&mut request);
+        self.rules.apply_to_interim(request.extensions_mut(), &context);
+        ResponseFuture::new(self.inner.call(request), Arc::clone(&self.rules), context)
     }
 }
 
-/// How interim responses reach the client, where a server knows a way: `rproxy_server::InterimRelay`, which is a type
-/// that takes no dependency to name.
+/// The request extension that sends interim responses to the client.
+///
+/// It is the same type as `rproxy_server::InterimRelay`, spelled out to avoid a dependency.
 type InterimRelay = Arc<dyn Fn(Response<()>) + Send + Sync>;
 
 impl Rules {
-    /// Has the rules applied to what comes ahead of the answer (RFC 9110 §15.2), too.
-    fn apply_to_interim(self: &Arc<Self>, extensions: &mut Extensions, asked: &Asked) {
+    /// Applies the rules to interim responses (RFC 9110 §15.2) as well.
+    fn apply_to_interim(self: &Arc<Self>, extensions: &mut Extensions, context: &RequestContext) {
         if let Some(relay) = extensions.get_mut::<InterimRelay>() {
-            let (rules, outer, asked) = (Arc::clone(self), Arc::clone(relay), asked.clone());
+            let (rules, outer, context) = (Arc::clone(self), Arc::clone(relay), context.clone());
             *relay = Arc::new(move |mut head| {
-                rules.apply(&mut head, &asked);
+                rules.apply(&mut head, &context);
                 outer(head);
             });
         }

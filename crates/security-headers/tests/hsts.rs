@@ -1,4 +1,4 @@
-//! `Strict-Transport-Security`: what it says, and when it is sent (RFC 6797).
+//! `Strict-Transport-Security`: its value, and the responses that have it (RFC 6797).
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -11,26 +11,31 @@ use tower::{Layer, ServiceExt, service_fn};
 
 const YEAR: Duration = Duration::from_secs(31_536_000);
 
-async fn hsts(layer: SecurityHeadersLayer, scheme: Option<Scheme>, own: Option<&'static str>) -> Option<HeaderValue> {
-    let application = service_fn(async |_: Request<()>| {
+/// Returns the `Strict-Transport-Security` of a response, for which the inner service sets `inner_value`.
+async fn hsts(
+    layer: SecurityHeadersLayer,
+    scheme: Option<Scheme>,
+    inner_value: Option<&'static str>,
+) -> Option<HeaderValue> {
+    let inner = service_fn(async |_: Request<()>| {
         let mut response = Response::new(());
-        let own = own.map(|own| (header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(own)));
-        response.headers_mut().extend(own);
+        let field = inner_value.map(|value| (header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(value)));
+        response.headers_mut().extend(field);
         Ok::<_, Infallible>(response)
     });
-    // The scheme of the target is the client's claim, and not believed.
+    // The scheme in the request target comes from the client, so the layer must ignore it.
     let mut request = Request::get("https://a.example/").body(()).unwrap();
     if let Some(scheme) = scheme {
         request.extensions_mut().insert(scheme);
     }
-    let mut response = layer.layer(application).oneshot(request).await.unwrap();
+    let mut response = layer.layer(inner).oneshot(request).await.unwrap();
     response.headers_mut().remove(header::STRICT_TRANSPORT_SECURITY)
 }
 
 #[tokio::test]
-async fn it_is_sent_over_tls_only() {
+async fn is_sent_over_tls_only() {
     let layer = SecurityHeadersLayer::minimal;
-    let own = HeaderValue::from_static("max-age=7");
+    let custom = HeaderValue::from_static("max-age=7");
     for (layer, scheme, expected) in [
         (layer(), Some(Scheme::HTTPS), Some("max-age=31536000")),
         (layer(), Some(Scheme::HTTP), None),
@@ -40,14 +45,14 @@ async fn it_is_sent_over_tls_only() {
         (layer().assume_https(true).assume_https(false), Some(Scheme::HTTP), None),
         (layer().without_hsts(), Some(Scheme::HTTPS), None),
         (layer().without(header::STRICT_TRANSPORT_SECURITY), Some(Scheme::HTTPS), None),
-        (layer().without_hsts().hsts(Hsts::max_age(YEAR)), Some(Scheme::HTTPS), Some("max-age=31536000")),
-        (layer().without_hsts().hsts(Hsts::max_age(YEAR)), Some(Scheme::HTTP), None),
+        (layer().without_hsts().hsts(Hsts::new(YEAR)), Some(Scheme::HTTPS), Some("max-age=31536000")),
+        (layer().without_hsts().hsts(Hsts::new(YEAR)), Some(Scheme::HTTP), None),
         (
-            layer().override_header(header::STRICT_TRANSPORT_SECURITY, own.clone()),
+            layer().override_header(header::STRICT_TRANSPORT_SECURITY, custom.clone()),
             Some(Scheme::HTTPS),
             Some("max-age=7"),
         ),
-        (layer().override_header(header::STRICT_TRANSPORT_SECURITY, own), Some(Scheme::HTTP), None),
+        (layer().override_header(header::STRICT_TRANSPORT_SECURITY, custom), Some(Scheme::HTTP), None),
     ] {
         let case = format!("{layer:?} {scheme:?}");
         assert_eq!(hsts(layer, scheme, None).await.as_ref().map(|value| value.to_str().unwrap()), expected, "{case}");
@@ -55,7 +60,7 @@ async fn it_is_sent_over_tls_only() {
 }
 
 #[tokio::test]
-async fn the_application_s_own_stands() {
+async fn keeps_the_value_of_the_inner_service() {
     for scheme in [Scheme::HTTPS, Scheme::HTTP] {
         let sent = hsts(SecurityHeadersLayer::strict(), Some(scheme), Some("max-age=0")).await;
         assert_eq!(sent.unwrap(), "max-age=0");
@@ -63,13 +68,13 @@ async fn the_application_s_own_stands() {
 }
 
 #[tokio::test]
-async fn it_says_what_it_was_built_of() {
-    let preloaded = Hsts::max_age(2 * YEAR).include_subdomains(true).preload(true).unwrap();
+async fn formats_max_age_subdomains_and_preload() {
+    let preloaded = Hsts::new(2 * YEAR).include_subdomains(true).preload(true).unwrap();
     for (built, expected) in [
-        (Hsts::max_age(Duration::ZERO), "max-age=0"),
-        (Hsts::max_age(Duration::from_millis(300_900)), "max-age=300"),
-        (Hsts::max_age(Duration::MAX), "max-age=18446744073709551615"),
-        (Hsts::max_age(YEAR).include_subdomains(true), "max-age=31536000; includeSubDomains"),
+        (Hsts::new(Duration::ZERO), "max-age=0"),
+        (Hsts::new(Duration::from_millis(300_900)), "max-age=300"),
+        (Hsts::new(Duration::MAX), "max-age=18446744073709551615"),
+        (Hsts::new(YEAR).include_subdomains(true), "max-age=31536000; includeSubDomains"),
         (preloaded, "max-age=63072000; includeSubDomains; preload"),
         (preloaded.preload(false).unwrap(), "max-age=63072000; includeSubDomains"),
         (preloaded.include_subdomains(false), "max-age=63072000"),
@@ -80,18 +85,18 @@ async fn it_says_what_it_was_built_of() {
 }
 
 #[test]
-fn preload_is_refused_where_the_lists_would_refuse_it() {
-    let almost = YEAR - Duration::from_nanos(1);
+fn rejects_preload_that_preload_lists_would_not_accept() {
+    let almost_a_year = YEAR - Duration::from_nanos(1);
     for (built, expected) in [
         (
-            Hsts::max_age(almost).include_subdomains(true),
+            Hsts::new(almost_a_year).include_subdomains(true),
             "HSTS preload needs a max-age of at least 31536000 seconds, not 31535999",
         ),
-        (Hsts::max_age(YEAR), "HSTS preload needs includeSubDomains"),
+        (Hsts::new(YEAR), "HSTS preload needs includeSubDomains"),
     ] {
         assert_eq!(built.preload(true).unwrap_err().to_string(), expected);
         assert_eq!(built.preload(false), Ok(built));
     }
-    let short = Hsts::max_age(Duration::ZERO).preload(true);
-    assert_eq!(short, Err(HstsError::PreloadTooShort { max_age: Duration::ZERO }));
+    let short = Hsts::new(Duration::ZERO).preload(true);
+    assert_eq!(short, Err(HstsError::PreloadMaxAgeTooShort { max_age: Duration::ZERO }));
 }

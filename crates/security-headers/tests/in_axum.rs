@@ -1,4 +1,4 @@
-//! The layer around an axum router: pages, data, and a handler that knows better.
+//! The layer in an axum router.
 #![allow(clippy::unwrap_used)]
 
 use axum::body::Body;
@@ -12,7 +12,7 @@ use rproxy_security_headers::SecurityHeadersLayer;
 use tower::ServiceExt;
 
 #[tokio::test]
-async fn pages_are_protected_and_a_handler_s_own_header_stands() {
+async fn adds_headers_to_pages_and_keeps_those_of_the_handler() {
     let page = get(async || ([(header::SERVER, "axum"), (header::REFERRER_POLICY, "origin")], Html("<p>hello")));
     let app = Router::new()
         .route("/", page)
@@ -43,7 +43,7 @@ async fn pages_are_protected_and_a_handler_s_own_header_stands() {
 }
 
 #[tokio::test]
-async fn what_axum_answers_itself_is_covered_too() {
+async fn adds_headers_to_the_404_of_the_router() {
     let app = Router::<()>::new().layer(SecurityHeadersLayer::recommended());
     let response = app.oneshot(Request::get("/nowhere").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 404);

@@ -1,4 +1,4 @@
-//! Who has the last word: the application, but where a rule says otherwise.
+//! The precedence of the inner service's headers and the layer's rules.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -19,27 +19,28 @@ fn recommended() -> SecurityHeadersLayer {
     SecurityHeadersLayer::recommended()
 }
 
-/// All lines of the header `name` that arrive, over plain HTTP.
-async fn arrives(
+/// Returns the values of the header `name` in a response over plain HTTP.
+async fn values_of(
     layer: SecurityHeadersLayer,
-    sent: &[(HeaderName, &str)],
+    inner_fields: &[(HeaderName, &str)],
     status: u16,
     name: &HeaderName,
 ) -> Vec<String> {
-    let application = service_fn(async |_: Request<()>| {
-        let head =
-            sent.iter().fold(Response::builder().status(status), |head, (name, value)| head.header(name, *value));
+    let inner = service_fn(async |_: Request<()>| {
+        let head = inner_fields
+            .iter()
+            .fold(Response::builder().status(status), |head, (name, value)| head.header(name, *value));
         Ok::<_, Infallible>(head.body(()).unwrap())
     });
     let request = Request::get("/").extension(Scheme::HTTP).body(()).unwrap();
-    let response = layer.layer(application).oneshot(request).await.unwrap();
+    let response = layer.layer(inner).oneshot(request).await.unwrap();
     response.headers().get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
-async fn the_application_wins_unless_a_rule_says_otherwise() {
-    for (number, (layer, sent, name, expected)) in [
-        // The application's own, all of its lines.
+async fn inner_service_takes_precedence_unless_a_rule_overrides_it() {
+    for (row, (layer, inner_fields, name, expected)) in [
+        // All values of the inner service are kept.
         (recommended(), &[(FRAMES, "DENY")][..], FRAMES, &["DENY"][..]),
         (recommended().content_security_policy("a"), &[(CSP, "b"), (CSP, "c")], CSP, &["b", "c"]),
         (
@@ -48,17 +49,17 @@ async fn the_application_wins_unless_a_rule_says_otherwise() {
             CSP,
             &["a"],
         ),
-        // A policy of its own on frames leaves nothing for the older header to say.
+        // `frame-ancestors` of the inner service replaces `X-Frame-Options`.
         (recommended(), &[(CSP, "frame-ancestors https://a.example")], FRAMES, &[]),
         (recommended(), &[(CSP, "default-src 'self'")], FRAMES, &["SAMEORIGIN"]),
         (recommended().override_header(FRAMES, value("DENY")), &[(CSP, "frame-ancestors *")], FRAMES, &["DENY"]),
         (recommended().content_security_policy("frame-ancestors 'none'"), &[], FRAMES, &["SAMEORIGIN"]),
-        // Leaving it to the application.
+        // `without` adds nothing.
         (recommended().without(FRAMES), &[], FRAMES, &[]),
         (recommended().without(FRAMES), &[(FRAMES, "DENY")], FRAMES, &["DENY"]),
         (recommended().content_security_policy("a").content_security_policy("  \n"), &[], CSP, &[]),
         (recommended().content_security_policy("a\n  b;\tc"), &[], CSP, &["a b; c"]),
-        // One more.
+        // `header` adds a header.
         (recommended().header(names::PERMISSIONS_POLICY, value("usb=()")), &[], names::PERMISSIONS_POLICY, &["usb=()"]),
         (
             recommended().content_security_policy_report_only("a"),
@@ -66,20 +67,20 @@ async fn the_application_wins_unless_a_rule_says_otherwise() {
             header::CONTENT_SECURITY_POLICY_REPORT_ONLY,
             &["a"],
         ),
-        // The last word.
+        // `override_header` and `remove_header` take precedence over the inner service.
         (recommended().override_header(FRAMES, value("DENY")), &[(FRAMES, "a"), (FRAMES, "b")], FRAMES, &["DENY"]),
         (recommended().override_header(FRAMES, value("DENY")), &[(header::CONTENT_TYPE, "a/b")], FRAMES, &["DENY"]),
         (recommended().remove_header(FRAMES), &[(FRAMES, "a"), (FRAMES, "b")], FRAMES, &[]),
         (recommended().remove_header(header::ETAG), &[(header::ETAG, "\"a\"")], header::ETAG, &[]),
         (
-            recommended().override_header(header::SERVER, value("mine")),
+            recommended().override_header(header::SERVER, value("custom")),
             &[(header::SERVER, "a")],
             header::SERVER,
-            &["mine"],
+            &["custom"],
         ),
-        (recommended().header(header::SERVER, value("mine")), &[(header::SERVER, "a")], header::SERVER, &["mine"]),
-        (recommended().keep(header::SERVER), &[(header::SERVER, "a")], header::SERVER, &["a"]),
-        // Of two calls, the later.
+        (recommended().header(header::SERVER, value("custom")), &[(header::SERVER, "a")], header::SERVER, &["custom"]),
+        (recommended().keep_header(header::SERVER), &[(header::SERVER, "a")], header::SERVER, &["a"]),
+        // The last call for a header applies.
         (recommended().override_header(FRAMES, value("DENY")).remove_header(FRAMES), &[(FRAMES, "a")], FRAMES, &[]),
         (
             recommended().remove_header(FRAMES).override_header(FRAMES, value("DENY")),
@@ -87,7 +88,7 @@ async fn the_application_wins_unless_a_rule_says_otherwise() {
             FRAMES,
             &["DENY"],
         ),
-        (recommended().remove_header(FRAMES).keep(FRAMES), &[(FRAMES, "a")], FRAMES, &["a"]),
+        (recommended().remove_header(FRAMES).keep_header(FRAMES), &[(FRAMES, "a")], FRAMES, &["a"]),
         (
             recommended().override_header(FRAMES, value("a")).header(FRAMES, value("b")),
             &[(FRAMES, "c")],
@@ -98,25 +99,26 @@ async fn the_application_wins_unless_a_rule_says_otherwise() {
     .into_iter()
     .enumerate()
     {
-        assert_eq!(arrives(layer, sent, 200, &name).await, expected, "row {number}");
+        assert_eq!(values_of(layer, inner_fields, 200, &name).await, expected, "row {row}");
     }
 }
 
 #[tokio::test]
-async fn an_override_holds_on_304_too() {
+async fn override_applies_to_304() {
     let layer = recommended().override_header(FRAMES, value("DENY"));
-    assert_eq!(arrives(layer, &[], 304, &FRAMES).await, ["DENY"]);
+    assert_eq!(values_of(layer, &[], 304, &FRAMES).await, ["DENY"]);
 }
 
 #[tokio::test]
-async fn changing_a_layer_leaves_its_clones_alone() {
+async fn changing_a_clone_does_not_change_the_layer() {
     let layer = recommended();
     let _changed = layer.clone().without(FRAMES);
-    assert_eq!(arrives(layer, &[], 200, &FRAMES).await, ["SAMEORIGIN"]);
+    assert_eq!(values_of(layer, &[], 200, &FRAMES).await, ["SAMEORIGIN"]);
 }
 
 #[tokio::test]
-async fn the_inner_service_s_error_passes() {
-    let broken = recommended().layer(service_fn(async |_: Request<()>| Err::<Response<()>, _>("broken")));
-    assert_eq!(broken.oneshot(Request::new(())).await.unwrap_err(), "broken");
+async fn returns_errors_of_the_inner_service() {
+    let failing =
+        recommended().layer(service_fn(async |_: Request<()>| Err::<Response<()>, _>("inner service failed")));
+    assert_eq!(failing.oneshot(Request::new(())).await.unwrap_err(), "inner service failed");
 }

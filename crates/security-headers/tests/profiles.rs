@@ -1,4 +1,4 @@
-//! What each profile adds to which response, and what all of them remove.
+//! The headers that each profile adds, and the fingerprints that all of them remove.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -8,26 +8,25 @@ use http::{HeaderMap, Request, Response};
 use rproxy_security_headers::SecurityHeadersLayer;
 use tower::{Layer, ServiceExt, service_fn};
 
-/// The headers of the answer to a request with the headers `asked`, over TLS or not, when the
-/// application sends `sent` with `status`.
-async fn answer(
+/// Returns the headers of a response for which the inner service sends `status` and `inner_fields`.
+async fn send(
     layer: SecurityHeadersLayer,
     scheme: Scheme,
-    asked: &[(&str, &str)],
+    request_fields: &[(&str, &str)],
     status: u16,
-    sent: &[(&str, &str)],
+    inner_fields: &[(&str, &str)],
 ) -> HeaderMap {
-    let application = service_fn(async |_: Request<()>| {
+    let inner = service_fn(async |_: Request<()>| {
         let head = Response::builder().status(status);
-        let head = sent.iter().fold(head, |head, (name, value)| head.header(*name, *value));
+        let head = inner_fields.iter().fold(head, |head, (name, value)| head.header(*name, *value));
         Ok::<_, Infallible>(head.body(()).unwrap())
     });
     let request = Request::get("/").extension(scheme);
-    let request = asked.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-    layer.layer(application).oneshot(request.body(()).unwrap()).await.unwrap().into_parts().0.headers
+    let request = request_fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    layer.layer(inner).oneshot(request.body(()).unwrap()).await.unwrap().into_parts().0.headers
 }
 
-fn lines(headers: &HeaderMap) -> Vec<String> {
+fn sorted_lines(headers: &HeaderMap) -> Vec<String> {
     let mut lines: Vec<_> =
         headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
     lines.sort();
@@ -35,7 +34,7 @@ fn lines(headers: &HeaderMap) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_recommended_profile_goes_where_it_has_a_use() {
+async fn recommended_profile_sends_headers_by_content_type_and_scheme() {
     const ALL: &[&str] = &[
         "referrer-policy: strict-origin-when-cross-origin",
         "x-content-type-options: nosniff",
@@ -43,7 +42,7 @@ async fn the_recommended_profile_goes_where_it_has_a_use() {
     ];
     const DOCUMENT: &[&str] = &["cross-origin-opener-policy: same-origin-allow-popups", "x-frame-options: SAMEORIGIN"];
     const HSTS: &[&str] = &["strict-transport-security: max-age=31536000"];
-    for (scheme, status, sent, expected) in [
+    for (scheme, status, content_type, expected) in [
         (Scheme::HTTPS, 200, Some("text/html"), &[ALL, DOCUMENT, HSTS][..]),
         (Scheme::HTTP, 200, Some("text/html"), &[ALL, DOCUMENT]),
         (Scheme::HTTPS, 200, Some("text/css"), &[ALL, HSTS]),
@@ -59,18 +58,19 @@ async fn the_recommended_profile_goes_where_it_has_a_use() {
         (Scheme::HTTPS, 101, None, &[]),
         (Scheme::HTTPS, 103, None, &[]),
     ] {
-        let case = format!("{scheme} {status} {sent:?}");
-        let sent: Vec<_> = sent.into_iter().map(|content_type| ("content-type", content_type)).collect();
-        let mut headers = answer(SecurityHeadersLayer::recommended(), scheme, &[], status, &sent).await;
+        let case = format!("{scheme} {status} {content_type:?}");
+        let inner_fields: Vec<_> =
+            content_type.into_iter().map(|content_type| ("content-type", content_type)).collect();
+        let mut headers = send(SecurityHeadersLayer::recommended(), scheme, &[], status, &inner_fields).await;
         headers.remove("content-type");
         let mut expected = expected.concat();
         expected.sort_unstable();
-        assert_eq!(lines(&headers), expected, "{case}");
+        assert_eq!(sorted_lines(&headers), expected, "{case}");
     }
 }
 
 #[tokio::test]
-async fn profiles_differ_in_what_they_say_of_documents_and_data() {
+async fn each_profile_has_its_own_headers_for_documents_and_data() {
     type Row = (fn() -> SecurityHeadersLayer, &'static str, &'static [&'static str]);
     let rows: [Row; 6] = [
         (
@@ -119,7 +119,7 @@ async fn profiles_differ_in_what_they_say_of_documents_and_data() {
                 "x-permitted-cross-domain-policies: none",
             ],
         ),
-        // The profile's scope outlives a policy of one's own.
+        // A custom policy keeps the scope that the profile set.
         (
             || SecurityHeadersLayer::api().content_security_policy("sandbox"),
             "application/json",
@@ -150,8 +150,8 @@ async fn profiles_differ_in_what_they_say_of_documents_and_data() {
         ),
     ];
     for (profile, content_type, expected) in rows {
-        let headers = answer(profile(), Scheme::HTTPS, &[], 200, &[("content-type", content_type)]).await;
-        assert_eq!(lines(&headers), expected);
+        let headers = send(profile(), Scheme::HTTPS, &[], 200, &[("content-type", content_type)]).await;
+        assert_eq!(sorted_lines(&headers), expected);
     }
 }
 
@@ -165,29 +165,29 @@ async fn every_profile_removes_fingerprints_and_nothing_else() {
     ] {
         for name in OWASP.split_whitespace() {
             for status in [200, 304, 502] {
-                let sent = [(name, "1"), (name, "2"), ("x-own", "1"), ("server-timing", "app;dur=1")];
-                let headers = answer(profile(), Scheme::HTTP, &[], status, &sent).await;
+                let inner_fields = [(name, "1"), (name, "2"), ("x-own", "1"), ("server-timing", "app;dur=1")];
+                let headers = send(profile(), Scheme::HTTP, &[], status, &inner_fields).await;
                 assert!(!headers.contains_key(name), "{name} {status}");
                 assert!(headers.contains_key("x-own") && headers.contains_key("server-timing"));
             }
         }
         let all: Vec<_> = OWASP.split_whitespace().map(|name| (name, "1")).collect();
-        let headers = answer(profile(), Scheme::HTTP, &[], 304, &all).await;
+        let headers = send(profile(), Scheme::HTTP, &[], 304, &all).await;
         assert!(headers.is_empty(), "{headers:?}");
-        let headers = answer(profile(), Scheme::HTTP, &[], 101, &[("server", "1")]).await;
-        assert!(headers.is_empty(), "a switch of protocols tells no more: {headers:?}");
+        let headers = send(profile(), Scheme::HTTP, &[], 101, &[("server", "1")]).await;
+        assert!(headers.is_empty(), "a 101 has no fingerprints either: {headers:?}");
     }
 }
 
 #[tokio::test]
-async fn what_nextjs_steers_by_stays_where_its_router_asked() {
-    for (layer, asked, name, stays) in [
+async fn keeps_nextjs_redirects_for_requests_of_its_router() {
+    for (layer, request_fields, name, is_kept) in [
         (SecurityHeadersLayer::recommended(), &[("x-nextjs-data", "1")][..], "x-nextjs-redirect", true),
         (SecurityHeadersLayer::recommended(), &[("x-nextjs-data", "1")], "x-nextjs-matched-path", true),
         (SecurityHeadersLayer::recommended(), &[("x-nextjs-data", "1")], "x-nextjs-cache", false),
         (SecurityHeadersLayer::recommended(), &[("x-nextjs-data", "1")], "server", false),
         (SecurityHeadersLayer::recommended(), &[], "x-nextjs-redirect", false),
-        (SecurityHeadersLayer::recommended().keep(NEXTJS_REDIRECT), &[], "x-nextjs-redirect", true),
+        (SecurityHeadersLayer::recommended().keep_header(NEXTJS_REDIRECT), &[], "x-nextjs-redirect", true),
         (
             SecurityHeadersLayer::recommended().remove_header(NEXTJS_REDIRECT),
             &[("x-nextjs-data", "1")],
@@ -195,14 +195,14 @@ async fn what_nextjs_steers_by_stays_where_its_router_asked() {
             false,
         ),
     ] {
-        let headers = answer(layer, Scheme::HTTP, asked, 200, &[(name, "/login")]).await;
-        assert_eq!(headers.contains_key(name), stays, "{name} {asked:?}");
+        let headers = send(layer, Scheme::HTTP, request_fields, 200, &[(name, "/login")]).await;
+        assert_eq!(headers.contains_key(name), is_kept, "{name} {request_fields:?}");
     }
 }
 
 const NEXTJS_REDIRECT: http::HeaderName = http::HeaderName::from_static("x-nextjs-redirect");
 
-/// OWASP Secure Headers Project, ci/headers_remove.json of 2024-09-02.
+/// The names in `ci/headers_remove.json` of the OWASP Secure Headers Project, as of 2024-09-02.
 const OWASP: &str = "
     $wsep Host-Header K-Proxy-Request Liferay-Portal OracleCommerceCloud-Version Pega-Host Powered-By Product Server
     SourceMap X-AspNet-Version X-AspNetMvc-Version X-Atmosphere-error X-Atmosphere-first-request

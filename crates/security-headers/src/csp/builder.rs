@@ -1,22 +1,26 @@
-//! A policy, put together.
+//! The builder for policies.
 
 use std::fmt::Write;
 
 use http::HeaderValue;
 
-use super::{ContentSecurityPolicy, Directive, Sandbox, Source};
+use super::{ContentSecurityPolicy, CspDirective, CspSource, SandboxFlag};
 
-/// Collects directives. What browsers would ignore without a word is an error when it is built.
+/// A builder for [`ContentSecurityPolicy`].
+///
+/// [`build`](Self::build) rejects policies that browsers would silently ignore.
+///
+/// # Examples
 ///
 /// ```
-/// use rproxy_security_headers::{ContentSecurityPolicy, CspError, Directive, SecurityHeadersLayer, Source};
+/// use rproxy_security_headers::{ContentSecurityPolicy, CspError, CspDirective, SecurityHeadersLayer, CspSource};
 ///
 /// fn main() -> Result<(), CspError> {
 ///     let policy = ContentSecurityPolicy::builder()
-///         .directive(Directive::DefaultSrc, [Source::SelfOrigin])
-///         .directive(Directive::ScriptSrc, [Source::Nonce, Source::StrictDynamic])
-///         .directive(Directive::ImgSrc, [Source::SelfOrigin, Source::host("images.example.org")?])
-///         .directive(Directive::FrameAncestors, [Source::None])
+///         .directive(CspDirective::DefaultSrc, [CspSource::SelfOrigin])
+///         .directive(CspDirective::ScriptSrc, [CspSource::Nonce, CspSource::StrictDynamic])
+///         .directive(CspDirective::ImgSrc, [CspSource::SelfOrigin, CspSource::host("images.example.org")?])
+///         .directive(CspDirective::FrameAncestors, [CspSource::None])
 ///         .report_to("csp")
 ///         .build()?;
 ///     assert_eq!(
@@ -32,8 +36,8 @@ use super::{ContentSecurityPolicy, Directive, Sandbox, Source};
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct ContentSecurityPolicyBuilder {
-    directives: Vec<(Directive, Vec<Source>)>,
-    sandbox: Option<Vec<Sandbox>>,
+    directives: Vec<(CspDirective, Vec<CspSource>)>,
+    sandbox: Option<Vec<SandboxFlag>>,
     trusted_types: Option<Vec<String>>,
     upgrade_insecure_requests: bool,
     report_to: Option<String>,
@@ -41,75 +45,79 @@ pub struct ContentSecurityPolicyBuilder {
 }
 
 impl ContentSecurityPolicyBuilder {
-    /// Where what the directive is about may come from. No source is `'none'`.
-    pub fn directive(mut self, directive: Directive, sources: impl IntoIterator<Item = Source>) -> Self {
+    /// Adds a directive with its sources. An empty list is `'none'`.
+    pub fn directive(mut self, directive: CspDirective, sources: impl IntoIterator<Item = CspSource>) -> Self {
         self.directives.push((directive, sources.into_iter().collect()));
         self
     }
 
-    /// Puts the page into a sandbox, in which it may do no more than this.
-    pub fn sandbox(mut self, allowed: impl IntoIterator<Item = Sandbox>) -> Self {
-        self.sandbox = Some(allowed.into_iter().collect());
+    /// Puts the page into a sandbox with these permissions.
+    pub fn sandbox(mut self, flags: impl IntoIterator<Item = SandboxFlag>) -> Self {
+        self.sandbox = Some(flags.into_iter().collect());
         self
     }
 
-    /// Lets text become code only through Trusted Types policies of these names.
+    /// Requires Trusted Types, with policies of these names, for text that becomes code.
     pub fn require_trusted_types(mut self, policies: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.trusted_types = Some(policies.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Has the browser ask by HTTPS for what the page names by HTTP. Breaks every asset of a site without TLS.
+    /// Loads HTTP resources of the page over HTTPS. It breaks all assets of a site without TLS.
     pub fn upgrade_insecure_requests(mut self) -> Self {
         self.upgrade_insecure_requests = true;
         self
     }
 
-    /// Reports what was blocked to an endpoint of [`ReportingEndpoints`](crate::ReportingEndpoints).
+    /// Reports violations to an endpoint of [`ReportingEndpoints`](crate::ReportingEndpoints).
     pub fn report_to(mut self, endpoint: impl Into<String>) -> Self {
         self.report_to = Some(endpoint.into());
         self
     }
 
-    /// Reports to this address, for browsers that don't know `report-to`.
+    /// Reports violations to this URL, for browsers that do not support `report-to`.
     pub fn report_uri(mut self, uri: impl Into<String>) -> Self {
         self.report_uri = Some(uri.into());
         self
     }
 
-    /// The policy.
+    /// Builds the policy.
     ///
     /// # Errors
     ///
-    /// What a browser would ignore: a directive that is there twice, `'none'` beside others, keywords for scripts and
-    /// styles where there are none, `'strict-dynamic'` with neither nonce nor hash; names and addresses that would
-    /// end their directive; no directive at all.
+    /// Returns an error for a policy that browsers would partly or wholly ignore:
+    ///
+    /// - It has no directive, or a duplicate one.
+    /// - `'none'` is not the only source of its directive.
+    /// - A keyword for scripts and styles is in another directive.
+    /// - `'strict-dynamic'` has no nonce or hash beside it.
+    /// - A name or URL contains a character that ends the directive.
     pub fn build(self) -> Result<ContentSecurityPolicy, CspError> {
         let mut text = String::new();
         for (index, (directive, sources)) in self.directives.iter().enumerate() {
             if self.directives[..index].iter().any(|(other, _)| other == directive) {
-                return Err(CspError::Twice(*directive));
+                return Err(CspError::DuplicateDirective(*directive));
             }
             check(*directive, sources)?;
-            put(&mut text, directive.as_str(), sources);
+            write_directive(&mut text, directive.as_str(), sources);
             if sources.is_empty() {
-                put_word(&mut text, &Source::None);
+                write_token(&mut text, &CspSource::None);
             }
         }
-        if let Some(allowed) = &self.sandbox {
-            put(&mut text, "sandbox", allowed.iter().map(|allowed| allowed.as_str()));
+        if let Some(flags) = &self.sandbox {
+            write_directive(&mut text, "sandbox", flags.iter().map(|flag| flag.as_str()));
         }
         if let Some(policies) = &self.trusted_types {
-            put(&mut text, "require-trusted-types-for", ["'script'"]);
-            let names = policies.iter().map(|name| word(name)).collect::<Result<Vec<_>, _>>()?;
-            put(&mut text, "trusted-types", if names.is_empty() { vec!["'none'"] } else { names });
+            write_directive(&mut text, "require-trusted-types-for", ["'script'"]);
+            let names = policies.iter().map(|name| token(name)).collect::<Result<Vec<_>, _>>()?;
+            write_directive(&mut text, "trusted-types", if names.is_empty() { vec!["'none'"] } else { names });
         }
         if self.upgrade_insecure_requests {
-            put(&mut text, "upgrade-insecure-requests", [""; 0]);
+            write_directive(&mut text, "upgrade-insecure-requests", [""; 0]);
         }
-        for (directive, what) in [("report-uri", &self.report_uri), ("report-to", &self.report_to)] {
-            if let Some(what) = what {
-                put(&mut text, directive, [word(what)?]);
+        for (directive, target) in [("report-uri", &self.report_uri), ("report-to", &self.report_to)] {
+            if let Some(target) = target {
+                write_directive(&mut text, directive, [token(target)?]);
             }
         }
         match HeaderValue::try_from(&text) {
@@ -119,77 +127,77 @@ impl ContentSecurityPolicyBuilder {
     }
 }
 
-fn check(directive: Directive, sources: &[Source]) -> Result<(), CspError> {
-    if sources.contains(&Source::None) && sources.len() > 1 {
-        return Err(CspError::NoneAndMore(directive));
+fn check(directive: CspDirective, sources: &[CspSource]) -> Result<(), CspError> {
+    if sources.contains(&CspSource::None) && sources.len() > 1 {
+        return Err(CspError::NoneWithOtherSources(directive));
     }
-    if let Some(source) = sources.iter().find(|source| source.is_about_code() && !directive.is_about_code()) {
-        return Err(CspError::NoMeaning { keyword: source.clone(), directive });
+    if let Some(source) = sources.iter().find(|source| source.is_for_code() && !directive.is_for_code()) {
+        return Err(CspError::UnsupportedSource { keyword: source.clone(), directive });
     }
-    let is_root_of_trust = |source: &Source| matches!(source, Source::Nonce | Source::Hash(_));
-    if sources.contains(&Source::StrictDynamic) && !sources.iter().any(is_root_of_trust) {
-        return Err(CspError::NothingToStartFrom(directive));
+    let is_nonce_or_hash = |source: &CspSource| matches!(source, CspSource::Nonce | CspSource::Hash(_));
+    if sources.contains(&CspSource::StrictDynamic) && !sources.iter().any(is_nonce_or_hash) {
+        return Err(CspError::StrictDynamicWithoutNonce(directive));
     }
     Ok(())
 }
 
-fn put(text: &mut String, name: &str, words: impl IntoIterator<Item = impl std::fmt::Display>) {
+fn write_directive(text: &mut String, name: &str, tokens: impl IntoIterator<Item = impl std::fmt::Display>) {
     if !text.is_empty() {
         text.push_str("; ");
     }
     text.push_str(name);
-    for word in words {
-        put_word(text, &word);
+    for token in tokens {
+        write_token(text, &token);
     }
 }
 
-fn put_word(text: &mut String, word: &impl std::fmt::Display) {
-    // Writing to a string can't fail.
-    let _ = write!(text, " {word}");
+fn write_token(text: &mut String, token: &impl std::fmt::Display) {
+    // Writing to a string cannot fail.
+    let _ = write!(text, " {token}");
 }
 
-/// Visible ASCII that ends neither its directive nor its policy.
-fn word(text: &str) -> Result<&str, CspError> {
+/// Checks that the text is visible ASCII without `;` and `,`, which end a directive or a policy.
+fn token(text: &str) -> Result<&str, CspError> {
     match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';' && byte != b',') {
         true => Ok(text),
-        false => Err(CspError::Word(text.to_owned())),
+        false => Err(CspError::InvalidToken(text.to_owned())),
     }
 }
 
-/// A policy that would not do what it says.
+/// The error for a policy that browsers would partly or wholly ignore.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CspError {
-    /// No host.
+    /// A host source is invalid.
     #[error("bad source {0:?}: not of the form https://*.example.org:443/path")]
-    Host(String),
-    /// No scheme.
+    InvalidHost(String),
+    /// A scheme source is invalid.
     #[error("bad source {0:?}: not a scheme such as https or data")]
-    Scheme(String),
-    /// No hash of that length.
-    #[error("bad hash {0:?}: not a digest of that length in base64")]
-    Hash(String),
-    /// A name or address with blanks, `;` or `,` in it, or nothing.
-    #[error("bad word {0:?}: empty, or has characters that end it in a policy")]
-    Word(String),
-    /// Browsers take the first and ignore the second.
-    #[error("{0} is there twice")]
-    Twice(Directive),
-    /// Browsers ignore `'none'` beside anything.
-    #[error("'none' of {0} does not stand alone")]
-    NoneAndMore(Directive),
-    /// A keyword for code, where there is none.
-    #[error("{keyword} has no meaning in {directive}")]
-    NoMeaning {
-        /// The source, which is about code.
-        keyword: Source,
-        /// Where it stands.
-        directive: Directive,
+    InvalidScheme(String),
+    /// A hash is not base64, or has a wrong length.
+    #[error("bad hash {0:?}: not base64 of the length of the digest")]
+    InvalidHash(String),
+    /// A name or URL is empty, or contains a space, `;` or `,`.
+    #[error("bad name or URL {0:?}: empty, or contains a space, semicolon or comma")]
+    InvalidToken(String),
+    /// A directive occurs twice. Browsers would ignore the second one.
+    #[error("duplicate directive {0}")]
+    DuplicateDirective(CspDirective),
+    /// `'none'` is not the only source. Browsers would ignore it.
+    #[error("'none' in {0} must be the only source")]
+    NoneWithOtherSources(CspDirective),
+    /// A source for scripts and styles is in a directive for something else.
+    #[error("{keyword} has no effect in {directive}")]
+    UnsupportedSource {
+        /// The source.
+        keyword: CspSource,
+        /// The directive that contains it.
+        directive: CspDirective,
     },
-    /// Nothing would run at all.
-    #[error("'strict-dynamic' of {0} has neither a nonce nor a hash beside it")]
-    NothingToStartFrom(Directive),
-    /// No directive.
+    /// `'strict-dynamic'` has no nonce or hash beside it, so that no script would run.
+    #[error("'strict-dynamic' in {0} needs a nonce or a hash")]
+    StrictDynamicWithoutNonce(CspDirective),
+    /// The policy has no directive.
     #[error("a policy needs at least one directive")]
     Empty,
 }
@@ -203,12 +211,12 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_says_what_was_put_together() {
+    fn formats_all_directives_in_order() {
         let policy = builder()
-            .directive(Directive::DefaultSrc, [])
-            .directive(Directive::StyleSrc, [Source::SelfOrigin, Source::UnsafeInline])
-            .directive(Directive::ConnectSrc, [Source::scheme("wss").unwrap(), Source::Any])
-            .sandbox([Sandbox::AllowScripts, Sandbox::AllowForms])
+            .directive(CspDirective::DefaultSrc, [])
+            .directive(CspDirective::StyleSrc, [CspSource::SelfOrigin, CspSource::UnsafeInline])
+            .directive(CspDirective::ConnectSrc, [CspSource::scheme("wss").unwrap(), CspSource::Any])
+            .sandbox([SandboxFlag::AllowScripts, SandboxFlag::AllowForms])
             .require_trusted_types(["default"])
             .upgrade_insecure_requests()
             .report_uri("https://reports.example/csp")
@@ -222,26 +230,29 @@ mod tests {
              report-uri https://reports.example/csp; report-to csp"
         );
         assert!(!policy.has_nonce());
-        assert!(builder().directive(Directive::ScriptSrc, [Source::Nonce]).build().unwrap().has_nonce());
+        assert!(builder().directive(CspDirective::ScriptSrc, [CspSource::Nonce]).build().unwrap().has_nonce());
     }
 
     #[test]
-    fn what_browsers_would_ignore_is_refused() {
-        use Directive::{FrameAncestors, ImgSrc, ScriptSrc};
+    fn rejects_policies_that_browsers_would_ignore() {
+        use CspDirective::{FrameAncestors, ImgSrc, ScriptSrc};
         for (builder, error) in [
             (builder(), CspError::Empty),
-            (builder().directive(ImgSrc, []).directive(ImgSrc, [Source::Any]), CspError::Twice(ImgSrc)),
+            (builder().directive(ImgSrc, []).directive(ImgSrc, [CspSource::Any]), CspError::DuplicateDirective(ImgSrc)),
             (
-                builder().directive(FrameAncestors, [Source::None, Source::SelfOrigin]),
-                CspError::NoneAndMore(FrameAncestors),
+                builder().directive(FrameAncestors, [CspSource::None, CspSource::SelfOrigin]),
+                CspError::NoneWithOtherSources(FrameAncestors),
             ),
             (
-                builder().directive(ImgSrc, [Source::Nonce]),
-                CspError::NoMeaning { keyword: Source::Nonce, directive: ImgSrc },
+                builder().directive(ImgSrc, [CspSource::Nonce]),
+                CspError::UnsupportedSource { keyword: CspSource::Nonce, directive: ImgSrc },
             ),
-            (builder().directive(ScriptSrc, [Source::StrictDynamic]), CspError::NothingToStartFrom(ScriptSrc)),
-            (builder().report_to("a b"), CspError::Word("a b".to_owned())),
-            (builder().report_uri("https://a/;script-src"), CspError::Word("https://a/;script-src".to_owned())),
+            (
+                builder().directive(ScriptSrc, [CspSource::StrictDynamic]),
+                CspError::StrictDynamicWithoutNonce(ScriptSrc),
+            ),
+            (builder().report_to("a b"), CspError::InvalidToken("a b".to_owned())),
+            (builder().report_uri("https://a/;script-src"), CspError::InvalidToken("https://a/;script-src".to_owned())),
         ] {
             assert_eq!(builder.build(), Err(error));
         }

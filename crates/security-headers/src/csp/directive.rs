@@ -1,53 +1,53 @@
-//! What a policy speaks of.
+//! The directives, and the flags of the `sandbox` directive.
 
 use std::fmt;
 
-/// A directive that takes a list of sources (CSP Level 3 §6).
+/// A directive with a list of sources (CSP Level 3 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Directive {
-    /// `child-src`: frames and workers, where `frame-src` and `worker-src` say nothing.
+pub enum CspDirective {
+    /// `child-src`: frames and workers, unless `frame-src` or `worker-src` is set.
     ChildSrc,
-    /// `connect-src`: what scripts may ask: fetch, WebSockets, server-sent events.
+    /// `connect-src`: connections from scripts, such as `fetch`, WebSockets and server-sent events.
     ConnectSrc,
-    /// `default-src`: whatever the others that load something say nothing of.
+    /// `default-src`: the fallback for the other `-src` directives.
     DefaultSrc,
-    /// `font-src`
+    /// `font-src`: fonts.
     FontSrc,
-    /// `frame-src`: what the page may frame.
+    /// `frame-src`: pages in frames.
     FrameSrc,
-    /// `img-src`
+    /// `img-src`: images.
     ImgSrc,
-    /// `manifest-src`
+    /// `manifest-src`: web app manifests.
     ManifestSrc,
-    /// `media-src`
+    /// `media-src`: audio and video.
     MediaSrc,
     /// `object-src`: plug-ins.
     ObjectSrc,
-    /// `script-src`
+    /// `script-src`: scripts.
     ScriptSrc,
     /// `script-src-attr`: event handlers in attributes.
     ScriptSrcAttr,
     /// `script-src-elem`: script elements.
     ScriptSrcElem,
-    /// `style-src`
+    /// `style-src`: styles.
     StyleSrc,
     /// `style-src-attr`: style attributes.
     StyleSrcAttr,
     /// `style-src-elem`: style elements and stylesheets.
     StyleSrcElem,
-    /// `worker-src`
+    /// `worker-src`: workers.
     WorkerSrc,
-    /// `base-uri`: what `<base>` may say.
+    /// `base-uri`: URLs in the `<base>` element.
     BaseUri,
-    /// `form-action`: where forms may go.
+    /// `form-action`: targets of forms.
     FormAction,
-    /// `frame-ancestors`: who may frame the page.
+    /// `frame-ancestors`: pages that may embed this page in a frame.
     FrameAncestors,
 }
 
-impl Directive {
-    /// As a policy has it.
+impl CspDirective {
+    /// Returns the name of the directive.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ChildSrc => "child-src",
@@ -72,8 +72,8 @@ impl Directive {
         }
     }
 
-    /// Whether keywords for scripts and styles mean something in it: where one may be inline.
-    pub(super) fn is_about_code(self) -> bool {
+    /// Returns whether the directive accepts the sources for scripts and styles.
+    pub(super) fn is_for_code(self) -> bool {
         match self {
             Self::DefaultSrc
             | Self::ScriptSrc
@@ -82,7 +82,7 @@ impl Directive {
             | Self::StyleSrc
             | Self::StyleSrcAttr
             | Self::StyleSrcElem
-            // A worker's script falls under the script's rules (§6.1.16).
+            // Scripts of workers are subject to the rules for scripts (§6.1.16).
             | Self::WorkerSrc => true,
             Self::ChildSrc
             | Self::ConnectSrc
@@ -99,16 +99,16 @@ impl Directive {
     }
 }
 
-impl fmt::Display for Directive {
+impl fmt::Display for CspDirective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// What a page in the sandbox may do all the same (HTML §4.8.5, `sandbox`).
+/// A permission for a page in a sandbox (HTML §4.8.5, `sandbox`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Sandbox {
+pub enum SandboxFlag {
     /// `allow-downloads`
     AllowDownloads,
     /// `allow-forms`
@@ -121,7 +121,7 @@ pub enum Sandbox {
     AllowPopupsToEscapeSandbox,
     /// `allow-presentation`
     AllowPresentation,
-    /// `allow-same-origin`: together with scripts, there is hardly a sandbox left.
+    /// `allow-same-origin`. Together with `allow-scripts`, it lets the page escape the sandbox.
     AllowSameOrigin,
     /// `allow-scripts`
     AllowScripts,
@@ -129,8 +129,8 @@ pub enum Sandbox {
     AllowTopNavigationByUserActivation,
 }
 
-impl Sandbox {
-    /// As a policy has it.
+impl SandboxFlag {
+    /// Returns the keyword of the flag.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AllowDownloads => "allow-downloads",

@@ -1,97 +1,107 @@
-//! Where something may come from (CSP Level 3 §2.3.1).
+//! The sources in a directive (CSP Level 3 §2.3.1).
 
 use std::fmt;
 
 use super::CspError;
 use crate::nonce::PLACEHOLDER;
 
-/// One source.
+/// A source expression in a directive of a [`ContentSecurityPolicy`](crate::ContentSecurityPolicy).
+///
+/// # Examples
+///
+/// ```
+/// use rproxy_security_headers::{CspError, CspSource};
+///
+/// assert_eq!(CspSource::SelfOrigin.to_string(), "'self'");
+/// assert_eq!(CspSource::host("*.example.org")?.to_string(), "*.example.org");
+/// # Ok::<(), CspError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Source {
-    /// `'none'`: nothing. Stands alone.
+pub enum CspSource {
+    /// `'none'`: no source. No other source may be in the same directive.
     None,
     /// `'self'`: the page's own origin.
     SelfOrigin,
-    /// `*`: any host, by the page's scheme or HTTP, HTTPS, WS and WSS.
+    /// `*`: any host, with the page's scheme, HTTP, HTTPS, WS or WSS.
     Any,
-    /// `'nonce-...'`: inline code with the [nonce](crate::CspNonce) of this response.
+    /// `'nonce-...'`: inline code with the [nonce](crate::CspNonce) of the response.
     Nonce,
-    /// `'strict-dynamic'`: what a script that is allowed loads; hosts no longer count.
+    /// `'strict-dynamic'`: scripts that an allowed script loads. Host sources are then ignored.
     StrictDynamic,
-    /// `'unsafe-inline'`: any inline code. Ignored by browsers that know nonces and hashes, where there is one.
+    /// `'unsafe-inline'`: any inline code. Browsers ignore it beside a nonce or hash.
     UnsafeInline,
-    /// `'unsafe-eval'`: code made from text.
+    /// `'unsafe-eval'`: code that is created from text.
     UnsafeEval,
-    /// `'wasm-unsafe-eval'`: WebAssembly.
+    /// `'wasm-unsafe-eval'`: compilation of WebAssembly.
     WasmUnsafeEval,
-    /// `'unsafe-hashes'`: hashes count for event handlers and style attributes as well.
+    /// `'unsafe-hashes'`: hashes apply to event handlers and style attributes as well.
     UnsafeHashes,
-    /// `'report-sample'`: reports show the first 40 characters of what they are about.
+    /// `'report-sample'`: reports contain the first 40 characters of the blocked code.
     ReportSample,
-    /// `'inline-speculation-rules'`
+    /// `'inline-speculation-rules'`: inline speculation rules.
     InlineSpeculationRules,
-    /// A host, by [`host`](Self::host).
-    Host(SourceText),
-    /// A scheme, by [`scheme`](Self::scheme).
-    Scheme(SourceText),
-    /// A hash, by [`sha256`](Self::sha256) and the like.
-    Hash(SourceText),
+    /// A host, created by [`host`](Self::host).
+    Host(CspSourceText),
+    /// A scheme, created by [`scheme`](Self::scheme).
+    Scheme(CspSourceText),
+    /// A hash, created by [`sha256`](Self::sha256), [`sha384`](Self::sha384) or [`sha512`](Self::sha512).
+    Hash(CspSourceText),
 }
 
-/// What was checked when its [`Source`] was made.
+/// The validated text of a [`CspSource`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SourceText(String);
+pub struct CspSourceText(String);
 
-impl Source {
-    /// A host such as `example.org`, `*.example.org:8443` or `https://example.org/static/`.
+impl CspSource {
+    /// Creates a host source such as `example.org`, `*.example.org:8443` or `https://example.org/static/`.
     ///
     /// # Errors
     ///
-    /// What is no `host-source`.
+    /// Returns an error if the text is not a `host-source` of CSP Level 3 §2.3.1.
     pub fn host(host: &str) -> Result<Self, CspError> {
         match is_host_source(host) {
-            true => Ok(Self::Host(SourceText(host.to_owned()))),
-            false => Err(CspError::Host(host.to_owned())),
+            true => Ok(Self::Host(CspSourceText(host.to_owned()))),
+            false => Err(CspError::InvalidHost(host.to_owned())),
         }
     }
 
-    /// A scheme such as `https` or `data`.
+    /// Creates a scheme source such as `https` or `data`.
     ///
     /// # Errors
     ///
-    /// What is no scheme.
+    /// Returns an error if the text is not a scheme of RFC 3986 §3.1.
     pub fn scheme(scheme: &str) -> Result<Self, CspError> {
         let name = scheme.strip_suffix(':').unwrap_or(scheme);
         match is_scheme(name) {
-            true => Ok(Self::Scheme(SourceText(format!("{name}:")))),
-            false => Err(CspError::Scheme(scheme.to_owned())),
+            true => Ok(Self::Scheme(CspSourceText(format!("{name}:")))),
+            false => Err(CspError::InvalidScheme(scheme.to_owned())),
         }
     }
 
-    /// Inline code, or a file with `integrity`, of this SHA-256 in base64.
+    /// Creates a source for inline code, or a file with `integrity`, that has this SHA-256 hash.
     ///
     /// # Errors
     ///
-    /// What is not 32 bytes in base64.
+    /// Returns an error if the text is not 32 bytes in base64.
     pub fn sha256(base64: &str) -> Result<Self, CspError> {
         Self::hash("sha256", base64, 44)
     }
 
-    /// The same with SHA-384.
+    /// Creates a source for inline code, or a file with `integrity`, that has this SHA-384 hash.
     ///
     /// # Errors
     ///
-    /// What is not 48 bytes in base64.
+    /// Returns an error if the text is not 48 bytes in base64.
     pub fn sha384(base64: &str) -> Result<Self, CspError> {
         Self::hash("sha384", base64, 64)
     }
 
-    /// The same with SHA-512.
+    /// Creates a source for inline code, or a file with `integrity`, that has this SHA-512 hash.
     ///
     /// # Errors
     ///
-    /// What is not 64 bytes in base64.
+    /// Returns an error if the text is not 64 bytes in base64.
     pub fn sha512(base64: &str) -> Result<Self, CspError> {
         Self::hash("sha512", base64, 88)
     }
@@ -100,13 +110,13 @@ impl Source {
         let digits = base64.trim_end_matches('=');
         let is_base64 = digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte));
         match is_base64 && base64.len() == length && length - digits.len() <= 2 {
-            true => Ok(Self::Hash(SourceText(format!("'{algorithm}-{base64}'")))),
-            false => Err(CspError::Hash(base64.to_owned())),
+            true => Ok(Self::Hash(CspSourceText(format!("'{algorithm}-{base64}'")))),
+            false => Err(CspError::InvalidHash(base64.to_owned())),
         }
     }
 
-    /// Whether it means something only where code may be inline.
-    pub(super) fn is_about_code(&self) -> bool {
+    /// Returns whether the source applies to scripts and styles only.
+    pub(super) fn is_for_code(&self) -> bool {
         match self {
             Self::Nonce
             | Self::StrictDynamic
@@ -122,7 +132,7 @@ impl Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for CspSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::None => "'none'",
@@ -136,12 +146,14 @@ impl fmt::Display for Source {
             Self::UnsafeHashes => "'unsafe-hashes'",
             Self::ReportSample => "'report-sample'",
             Self::InlineSpeculationRules => "'inline-speculation-rules'",
-            Self::Host(SourceText(text)) | Self::Scheme(SourceText(text)) | Self::Hash(SourceText(text)) => text,
+            Self::Host(CspSourceText(text)) | Self::Scheme(CspSourceText(text)) | Self::Hash(CspSourceText(text)) => {
+                text
+            }
         })
     }
 }
 
-/// `[ scheme "://" ] host [ ":" port ] [ path ]`
+/// Returns whether the text matches `[ scheme "://" ] host [ ":" port ] [ path ]`.
 fn is_host_source(text: &str) -> bool {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (Some(scheme), rest),
@@ -163,7 +175,7 @@ fn is_host_source(text: &str) -> bool {
         && path.bytes().all(is_path)
 }
 
-/// RFC 3986 §3.1
+/// Returns whether the text is a scheme (RFC 3986 §3.1).
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
@@ -174,8 +186,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_schemes_and_hashes_are_checked() {
-        for (host, good) in [
+    fn rejects_invalid_hosts_schemes_and_hashes() {
+        for (host, is_valid) in [
             ("example.org", true),
             ("*.example.org", true),
             ("*", true),
@@ -193,13 +205,13 @@ mod tests {
             ("a.example/?q", false),
             ("a..example", false),
         ] {
-            assert_eq!(Source::host(host).is_ok(), good, "{host}");
+            assert_eq!(CspSource::host(host).is_ok(), is_valid, "{host}");
         }
-        assert_eq!(Source::scheme("data").unwrap().to_string(), "data:");
-        assert_eq!(Source::scheme("https:").unwrap().to_string(), "https:");
-        assert!(Source::scheme("https://").is_err() && Source::scheme("").is_err());
+        assert_eq!(CspSource::scheme("data").unwrap().to_string(), "data:");
+        assert_eq!(CspSource::scheme("https:").unwrap().to_string(), "https:");
+        assert!(CspSource::scheme("https://").is_err() && CspSource::scheme("").is_err());
         let hash = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
-        assert_eq!(Source::sha256(hash).unwrap().to_string(), format!("'sha256-{hash}'"));
-        assert!(Source::sha384(hash).is_err() && Source::sha256("short=").is_err());
+        assert_eq!(CspSource::sha256(hash).unwrap().to_string(), format!("'sha256-{hash}'"));
+        assert!(CspSource::sha384(hash).is_err() && CspSource::sha256("short=").is_err());
     }
 }

@@ -1,20 +1,22 @@
-//! A set of header names that most names are not in.
+//! A set of header names.
 
 use http::HeaderName;
 
-/// Says no to most names by their length and their first letter.
+/// A set of header names that is fast for names that are not in it.
+///
+/// It rejects most of them by their length and first letter.
 #[derive(Clone, Debug)]
-pub(crate) struct Names {
-    /// For each length; all from the last on share a place.
+pub(crate) struct HeaderNameSet {
+    /// The names of each length. Those of `LENGTHS - 1` and more share the last entry.
     by_length: [Vec<HeaderName>; LENGTHS],
-    /// For each length, a bit for each first letter.
+    /// A bit for each first letter, for each length.
     letters: [u32; LENGTHS],
 }
 
 const LENGTHS: usize = 48;
 
-impl Names {
-    pub(crate) fn of(names: &[&'static str]) -> Self {
+impl HeaderNameSet {
+    pub(crate) fn from_static(names: &[&'static str]) -> Self {
         let mut set = Self { by_length: [const { Vec::new() }; LENGTHS], letters: [0; LENGTHS] };
         for name in names {
             set.insert(HeaderName::from_static(name));
@@ -23,21 +25,21 @@ impl Names {
     }
 
     pub(crate) fn insert(&mut self, name: HeaderName) {
-        let (length, letter) = place(&name);
+        let (length, letter) = length_and_letter(&name);
         self.letters[length] |= letter;
-        if self.find(&name).is_none() {
+        if self.get(&name).is_none() {
             self.by_length[length].push(name);
         }
     }
 
     pub(crate) fn remove(&mut self, name: &HeaderName) {
-        let (length, _) = place(name);
+        let (length, _) = length_and_letter(name);
         self.by_length[length].retain(|present| present != name);
     }
 
-    /// The set's own copy of `name`.
-    pub(crate) fn find(&self, name: &HeaderName) -> Option<&HeaderName> {
-        let (length, letter) = place(name);
+    /// Returns the set's copy of `name`.
+    pub(crate) fn get(&self, name: &HeaderName) -> Option<&HeaderName> {
+        let (length, letter) = length_and_letter(name);
         if self.letters[length] & letter == 0 {
             return None;
         }
@@ -45,8 +47,8 @@ impl Names {
     }
 }
 
-/// The length's place, and the first letter's bit: its five lowest bits tell letters apart.
-fn place(name: &HeaderName) -> (usize, u32) {
+/// Returns the index of the length, and the bit of the first letter, which its five lowest bits select.
+fn length_and_letter(name: &HeaderName) -> (usize, u32) {
     let name = name.as_str().as_bytes();
     let letter = name.first().map_or(0, |byte| 1 << (byte & 31));
     (name.len().min(LENGTHS - 1), letter)
@@ -57,13 +59,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_inserted_is_found_and_nothing_else() {
+    fn contains_exactly_the_inserted_names() {
         let long = "x".repeat(100);
-        let mut set = Names::of(&["server", "x-powered-by", "$wsep"]);
+        let mut set = HeaderNameSet::from_static(&["server", "x-powered-by", "$wsep"]);
         set.insert(long.parse().unwrap());
         set.insert("via".parse().unwrap());
         set.remove(&"via".parse().unwrap());
-        for (name, found) in [
+        for (name, is_contained) in [
             ("server", true),
             ("Server", true),
             ("x-powered-by", true),
@@ -75,7 +77,7 @@ mod tests {
             ("x-powered", false),
         ] {
             let name: HeaderName = name.parse().unwrap();
-            assert_eq!(set.find(&name), found.then_some(&name));
+            assert_eq!(set.get(&name), is_contained.then_some(&name));
         }
     }
 }

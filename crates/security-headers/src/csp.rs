@@ -1,4 +1,4 @@
-//! `Content-Security-Policy` (CSP Level 3): from text, or put together from types.
+//! `Content-Security-Policy` (CSP Level 3).
 
 mod builder;
 mod directive;
@@ -7,14 +7,16 @@ mod source;
 use http::HeaderValue;
 
 pub use self::builder::{ContentSecurityPolicyBuilder, CspError};
-pub use self::directive::{Directive, Sandbox};
-pub use self::source::{Source, SourceText};
+pub use self::directive::{CspDirective, SandboxFlag};
+pub use self::source::{CspSource, CspSourceText};
 use crate::nonce::{CspNonce, PLACEHOLDER};
 
-/// A policy (CSP Level 3 §2.2), made from text or [put together](Self::builder).
+/// A Content Security Policy (CSP Level 3 §2.2), from text or from a [builder](Self::builder).
 ///
-/// Text may be written over several lines: white space of any kind and length is one space in the header. Where it
-/// says `'nonce-{nonce}'`, each response gets a [nonce](CspNonce) of its own.
+/// In text, any sequence of white space becomes one space, so that a policy may have several lines. The text
+/// `'nonce-{nonce}'` is replaced by a new [nonce](CspNonce) for each response.
+///
+/// # Examples
 ///
 /// ```
 /// use rproxy_security_headers::ContentSecurityPolicy;
@@ -32,17 +34,17 @@ pub struct ContentSecurityPolicy {
 }
 
 impl ContentSecurityPolicy {
-    /// Puts a policy together from directives and sources, and refuses what browsers would ignore.
+    /// Returns a builder that takes typed directives and sources, and rejects policies that browsers would ignore.
     pub fn builder() -> ContentSecurityPolicyBuilder {
         ContentSecurityPolicyBuilder::default()
     }
 
-    /// As a header carries it, but for a nonce, which stands as `{nonce}`.
+    /// Returns the policy as a header value, with the text `{nonce}` in place of a nonce.
     pub fn header_value(&self) -> &HeaderValue {
         &self.value
     }
 
-    /// Whether each response gets a nonce of its own.
+    /// Returns whether the policy contains a nonce.
     pub fn has_nonce(&self) -> bool {
         self.has_nonce
     }
@@ -50,9 +52,9 @@ impl ContentSecurityPolicy {
 
 impl From<&str> for ContentSecurityPolicy {
     fn from(text: &str) -> Self {
-        let is_gap = |c: char| c.is_whitespace() || c.is_control();
-        let words: Vec<&str> = text.split(is_gap).filter(|word| !word.is_empty()).collect();
-        // Without control characters, any bytes are a header value (RFC 9110 §5.5).
+        let is_separator = |c: char| c.is_whitespace() || c.is_control();
+        let words: Vec<&str> = text.split(is_separator).filter(|word| !word.is_empty()).collect();
+        // Always valid: text without control characters is a header value (RFC 9110 §5.5).
         let value = HeaderValue::from_bytes(words.join(" ").as_bytes()).unwrap_or(HeaderValue::from_static(""));
         Self::from(value)
     }
@@ -75,8 +77,8 @@ pub(crate) fn has_placeholder(value: &HeaderValue) -> bool {
     value.as_bytes().windows(PLACEHOLDER.len()).any(|window| window == PLACEHOLDER.as_bytes())
 }
 
-/// The policy with the nonce in its places. Without one nothing stands there, so that the policy allows less.
-pub(crate) fn fill(policy: &HeaderValue, nonce: Option<&CspNonce>) -> HeaderValue {
+/// Replaces the placeholders with the nonce, or removes them if there is none, so that the policy allows less.
+pub(crate) fn insert_nonce(policy: &HeaderValue, nonce: Option<&CspNonce>) -> HeaderValue {
     let source = nonce.map(|nonce| format!("'nonce-{nonce}'")).unwrap_or_default();
     let mut filled = Vec::with_capacity(policy.len() + source.len());
     let mut rest = policy.as_bytes();
@@ -92,7 +94,7 @@ pub(crate) fn fill(policy: &HeaderValue, nonce: Option<&CspNonce>) -> HeaderValu
             }
         }
     }
-    // A value, with letters and digits put into it.
+    // Always valid: ASCII was inserted into a valid value.
     HeaderValue::try_from(filled).unwrap_or_else(|_| policy.clone())
 }
 
@@ -102,7 +104,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_nonce_goes_wherever_the_policy_wants_it() {
+    fn replaces_every_placeholder_with_the_nonce() {
         let nonce = CspNonce::new().unwrap();
         for (policy, has_nonce, filled, without) in [
             ("default-src 'self'", false, "default-src 'self'".to_owned(), "default-src 'self'"),
@@ -117,14 +119,14 @@ mod tests {
         ] {
             let policy = ContentSecurityPolicy::from(policy);
             assert_eq!(policy.has_nonce(), has_nonce);
-            assert_eq!(fill(policy.header_value(), Some(&nonce)), filled);
-            assert_eq!(fill(policy.header_value(), None), without);
+            assert_eq!(insert_nonce(policy.header_value(), Some(&nonce)), filled);
+            assert_eq!(insert_nonce(policy.header_value(), None), without);
         }
     }
 
     proptest! {
         #[test]
-        fn any_text_keeps_its_words_and_nothing_else(text in any::<String>()) {
+        fn text_keeps_its_words_separated_by_single_spaces(text in any::<String>()) {
             let words = |text: &str| -> Vec<String> {
                 text.split(|c: char| c.is_whitespace() || c.is_control())
                     .filter(|word| !word.is_empty())

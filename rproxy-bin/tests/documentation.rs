@@ -74,12 +74,25 @@ fn every_file_of_settings_that_a_page_shows_is_accepted() {
                 continue;
             }
             files += 1;
-            if let Err(error) = load(file) {
-                panic!("{}: {error}\n{file}", page.display());
-            }
+            accept(file, &page);
         }
     }
-    assert!(files >= 8, "{files} files");
+    assert!(files >= 40, "{files} files");
+}
+
+#[test]
+fn packaged_file_is_accepted_with_and_without_its_comments() {
+    let Some(root) = root() else { return };
+    let page = root.join("deploy/rproxy.toml");
+    let file = fs::read_to_string(&page).unwrap();
+    accept(&file, &page);
+    let uncommented = |line: &str| match line.strip_prefix('#') {
+        Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| is_key(key)) => setting.to_owned(),
+        _ => line.to_owned(),
+    };
+    let all: Vec<String> = file.lines().map(uncommented).collect();
+    assert!(all.iter().filter(|line| line.contains(" = ")).count() >= 6);
+    accept(&all.join("\n"), &page);
 }
 
 #[test]
@@ -106,9 +119,17 @@ fn every_single_setting_that_a_page_shows_is_accepted() {
 #[test]
 fn every_link_leads_somewhere() {
     let mut links = 0;
-    for (page, text) in pages() {
+    let others = ["deploy/README.md", "SECURITY.md", "CHANGELOG.md"].map(|page| root().map(|root| root.join(page)));
+    let others = others.into_iter().flatten().map(|page| (page.clone(), fs::read_to_string(page).unwrap()));
+    for (page, text) in pages().into_iter().chain(others) {
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let path = link.split('#').next().unwrap();
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if !anchor.is_empty() && !link.contains("://") {
+                let target = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+                let target = fs::read_to_string(target).unwrap_or_else(|_| panic!("{}: {link}", page.display()));
+                let is_there = target.lines().any(|line| heading_anchor(line).is_some_and(|heading| heading == anchor));
+                assert!(is_there, "{}: no heading for {link}", page.display());
+            }
             // What `docs/contributing/reliability/` holds is written by runs that take their time.
             if path.is_empty() || link.contains("://") || path.starts_with("reliability/") {
                 continue;
@@ -118,6 +139,13 @@ fn every_link_leads_somewhere() {
         }
     }
     assert!(links >= 40, "{links} links");
+}
+
+/// The anchor that GitHub gives to a heading.
+fn heading_anchor(line: &str) -> Option<String> {
+    let heading = line.strip_prefix('#')?.trim_start_matches('#').strip_prefix(' ')?;
+    let kept = heading.to_lowercase().replace(' ', "-");
+    Some(kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect())
 }
 
 /// In the public registry, the package `rproxy` is another project.
@@ -146,11 +174,39 @@ fn is_key(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
+/// Loads a file of settings and builds everything that it configures, as `--check` does.
+fn accept(file: &str, page: &Path) {
+    let directory = tempfile::tempdir().unwrap();
+    let with_certificates = certificates(file, directory.path());
+    if let Err(error) = load_in(directory.path(), &with_certificates) {
+        panic!("{}: {error}\n{file}", page.display());
+    }
+    if let Err(error) = load_in(directory.path(), &with_certificates).unwrap().try_build() {
+        panic!("{}: {error}\n{file}", page.display());
+    }
+}
+
 fn load(text: &str) -> Result<config::Config, ConfigError> {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("rproxy.toml");
+    load_in(directory.path(), text)
+}
+
+fn load_in(directory: &Path, text: &str) -> Result<config::Config, ConfigError> {
+    let path = directory.join("rproxy.toml");
     fs::write(&path, text).unwrap();
     Sources::new().file(path).load()
+}
+
+/// Replaces the files that pages keep in `/etc/rproxy/tls/` by real ones: a certificate in each `.pem`, its key in each `.key`.
+fn certificates(file: &str, directory: &Path) -> String {
+    const FOLDER: &str = "/etc/rproxy/tls/";
+    let pair = rcgen::generate_simple_self_signed(["example.org".to_owned()]).unwrap();
+    for (at, _) in file.match_indices(FOLDER) {
+        let name: String = file[at + FOLDER.len()..].chars().take_while(|c| !matches!(c, '"' | ',' | ' ')).collect();
+        let content = if name.ends_with(".key") { pair.signing_key.serialize_pem() } else { pair.cert.pem() };
+        fs::write(directory.join(name), content).unwrap();
+    }
+    file.replace(FOLDER, &format!("{}/", directory.display()))
 }
 
 fn find(variable: &str) -> Option<&'static Setting> {

@@ -1,0 +1,1 @@
+"""Fault injection for the rproxy binary; `scripts/faults` runs it."""

@@ -1,10 +1,10 @@
-//! Runs a fuzz target's function as an ordinary test: over the target's seeds, and over what is near them.
+//! Runs fuzz targets as ordinary tests, on the seeds of their corpus and on mutations of them.
 //!
-//! Each crate with parsers has a module `fuzz` with one function per parser, which takes any bytes and asserts what must
-//! hold of them. libFuzzer calls these functions from `crates/*/fuzz` (`scripts/fuzz`), and the crate's own tests call
-//! them through [`run`], so that what a fuzzer once found stays found: its input becomes a seed.
+//! Each crate with parsers has a module `fuzz` with one function per parser, which takes any bytes and asserts an
+//! invariant. libFuzzer calls these functions from `crates/*/fuzz` (`scripts/fuzz`), and the crate's own tests call them
+//! through [`run`]. The input of a finding becomes a seed, and so a regression test.
 //!
-//! The inputs are the same in every run. `FUZZ_ROUNDS` makes them more.
+//! The inputs are the same in every run. The environment variable `FUZZ_ROUNDS` sets the number of mutations.
 
 use std::env;
 use std::fs;
@@ -13,21 +13,20 @@ use std::path::Path;
 
 use fastrand::Rng;
 
-/// Calls `harness` with each seed in `fuzz/seeds/TARGET` of the crate at `manifest`, and with what comes of changing
-/// them.
+/// Calls `harness` with each seed in `fuzz/seeds/TARGET` of the crate at `manifest`, and with 3,000 mutations.
 ///
 /// # Panics
 ///
-/// When the harness does, after it has printed the bytes; or when there are no seeds.
+/// Panics if the harness does, after it has printed the input, and if there are no seeds.
 pub fn run(manifest: &str, target: &str, harness: impl Fn(&[u8])) {
     run_rounds(manifest, target, ROUNDS, harness);
 }
 
-/// As [`run`], with so many changed inputs: for harnesses that take their time.
+/// Calls `harness` like [`run`], with `rounds` mutations: for slow harnesses.
 ///
 /// # Panics
 ///
-/// As [`run`].
+/// Panics under the same conditions as [`run`].
 pub fn run_rounds(manifest: &str, target: &str, rounds: u32, harness: impl Fn(&[u8])) {
     let folder = Path::new(manifest).join("fuzz/seeds").join(target);
     let seeds = seeds(&folder);
@@ -41,19 +40,19 @@ pub fn run_rounds(manifest: &str, target: &str, rounds: u32, harness: impl Fn(&[
     check(b"");
     seeds.iter().for_each(|seed| check(seed));
     let mut random = Rng::with_seed(0x5eed);
-    for _ in 0..more_rounds().unwrap_or(rounds) {
-        check(&changed(&seeds, &mut random));
+    for _ in 0..rounds_from_environment().unwrap_or(rounds) {
+        check(&mutation(&seeds, &mut random));
     }
 }
 
-fn more_rounds() -> Option<u32> {
+fn rounds_from_environment() -> Option<u32> {
     env::var("FUZZ_ROUNDS").ok()?.parse().ok()
 }
 
-/// Enough to meet what is shallow, in well under a second.
+/// Enough for shallow bugs, in less than a second.
 const ROUNDS: u32 = 3000;
 
-/// In the order of their names, so that every run is the same.
+/// Reads the seeds in the order of their names, so that every run is the same.
 fn seeds(folder: &Path) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
@@ -61,8 +60,8 @@ fn seeds(folder: &Path) -> Vec<Vec<u8>> {
     paths.iter().filter_map(|path| fs::read(path).ok()).collect()
 }
 
-/// One of the seeds, changed in some places.
-fn changed(seeds: &[Vec<u8>], random: &mut Rng) -> Vec<u8> {
+/// Returns one of the seeds with up to six changes.
+fn mutation(seeds: &[Vec<u8>], random: &mut Rng) -> Vec<u8> {
     let pick = |random: &mut Rng| random.choice(seeds).map_or(&[][..], Vec::as_slice);
     let mut bytes = pick(random).to_vec();
     for _ in 0..random.usize(1..=6) {
@@ -76,14 +75,14 @@ fn changed(seeds: &[Vec<u8>], random: &mut Rng) -> Vec<u8> {
             }
             1 => {
                 if let Some(byte) = bytes.get_mut(at) {
-                    *byte = random.choice(TELLING).copied().unwrap_or_default();
+                    *byte = random.choice(DELIMITERS).copied().unwrap_or_default();
                 }
             }
-            2 => bytes.insert(at, random.choice(TELLING).copied().unwrap_or_default()),
+            2 => bytes.insert(at, random.choice(DELIMITERS).copied().unwrap_or_default()),
             3 => drop(bytes.drain(at..end)),
             4 => {
-                let again = bytes.get(at..end).unwrap_or_default().to_vec();
-                bytes.splice(at..at, again);
+                let copy = bytes.get(at..end).unwrap_or_default().to_vec();
+                bytes.splice(at..at, copy);
             }
             5 => {
                 let other = pick(random);
@@ -98,8 +97,8 @@ fn changed(seeds: &[Vec<u8>], random: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-/// Bytes that parsers treat apart.
-const TELLING: &[u8] = b"\0\r\n\t ,;:=\"\\/.%?#@*-+_[](){}<>0123456789aAfFzZ\x7f\x80\xc0\xff";
+/// Bytes that parsers treat in a special way.
+const DELIMITERS: &[u8] = b"\0\r\n\t ,;:=\"\\/.%?#@*-+_[](){}<>0123456789aAfFzZ\x7f\x80\xc0\xff";
 
 #[cfg(test)]
 mod tests {
@@ -117,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn every_run_is_the_same_and_begins_with_the_seeds() {
+    fn runs_are_identical_and_start_with_the_seeds() {
         let folder = folder_with(&["one", "two"]);
         let inputs = || {
             let seen = RefCell::new(Vec::new());
@@ -132,18 +131,18 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_is_found() {
+    fn reports_a_failing_mutation() {
         let folder = folder_with(&["a\"b"]);
-        let found = catch_unwind(|| {
+        let result = catch_unwind(|| {
             run(folder.to_str().unwrap(), "a", |bytes| assert!(!bytes.windows(2).any(|pair| pair == b"\"\"")));
         });
-        assert!(found.is_err());
+        assert!(result.is_err());
         fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     #[should_panic(expected = "no seeds")]
-    fn a_target_without_seeds_is_a_mistake() {
+    fn rejects_a_target_without_seeds() {
         run("/nowhere", "a", |_| {});
     }
 }

@@ -1,4 +1,4 @@
-//! A layer of one's own among ours: whoever has no token is sent away, and the backend is told who asks.
+//! An authentication layer: rejects requests without a token, and forwards the user name in `X-User`.
 //!
 //! ```sh
 //! cargo run -p rproxy-examples --bin auth-gateway -- 127.0.0.1:8080 127.0.0.1:3000
@@ -20,7 +20,7 @@ use rproxy_server::{GuardBody, RequestBody, RequestGuardLayer, Server};
 use rproxy_upstream::Upstream;
 use tower::{Layer, Service, ServiceBuilder};
 
-/// Lets those in who have a token, and says in `X-User` who they are.
+/// Rejects requests without a valid bearer token, and sets `X-User` on all others.
 #[derive(Clone, Copy)]
 struct Authenticate;
 
@@ -37,7 +37,7 @@ struct Authenticated<S> {
     inner: S,
 }
 
-/// Who the bearer of the token is. Here, a program of one's own asks its database.
+/// Returns the user of a token. A real program looks it up in a database.
 fn user(authorization: &HeaderValue) -> Option<HeaderValue> {
     (authorization == "Bearer sesame").then(|| HeaderValue::from_static("ali"))
 }
@@ -57,16 +57,16 @@ where
     fn call(&mut self, mut request: Request<A>) -> Self::Future {
         match request.headers_mut().remove(header::AUTHORIZATION).as_ref().and_then(user) {
             Some(user) => {
-                // In place of what the client may have claimed.
+                // Replaces the field of the client, if there is one.
                 request.headers_mut().insert("x-user", user);
                 let pass: fn(Response<B>) -> Self::Response = |response| response.map(EitherBody::Left);
                 Either::Left(self.inner.call(request).map_ok(pass))
             }
             None => {
-                let mut refusal = Response::new(EitherBody::Right(Full::from("a token, please\n")));
-                *refusal.status_mut() = StatusCode::UNAUTHORIZED;
-                refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                Either::Right(ready(Ok(refusal)))
+                let mut rejection = Response::new(EitherBody::Right(Full::from("token required\n")));
+                *rejection.status_mut() = StatusCode::UNAUTHORIZED;
+                rejection.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                Either::Right(ready(Ok(rejection)))
             }
         }
     }
@@ -84,7 +84,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .layer(ClientIpLayer::new(TrustedProxies::none()))
             .layer(SecurityHeadersLayer::api())
             .layer(RequestGuardLayer::new())
-            // Before the token is looked at, so that nobody can try them all.
+            // Outside of `Authenticate`, so that it limits guesses.
             .layer(RateLimitLayer::new(Quota::per_second(20)))
             .layer(Authenticate)
             .layer(ForwardHeadersLayer::new())

@@ -1,4 +1,4 @@
-//! All of the layers around an application in axum, and around the backend that gets what it does not answer itself.
+//! All layers around an axum application, which forwards requests without a route to a backend.
 //!
 //! ```sh
 //! cargo run -p rproxy-examples --bin axum-all-layers -- 127.0.0.1:8080 127.0.0.1:3000
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".into());
     let backend = arguments.next().unwrap_or_else(|| "127.0.0.1:3000".into());
 
-    // What only matters on the way to the backend.
+    // Layers for forwarded requests only.
     let upstream: Upstream<Body> = Upstream::builder().backend(&backend)?.build()?;
     let sockets = WsPassthroughLayer::new().paths("/live/**".parse()?);
     let tunnels = sockets.tunnels();
@@ -36,18 +36,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .layer(CacheLayer::new(CacheStore::in_memory(64 << 20)).paths("/static/**".parse()?))
         .service(upstream);
 
-    let app = Router::new().route("/own", get(async || "answered here\n")).fallback_service(proxy).layer(
-        // From the outside in, as a request meets them.
+    let app = Router::new().route("/own", get(async || "served here\n")).fallback_service(proxy).layer(
+        // The first layer is the outermost.
         ServiceBuilder::new()
             .layer(ClientIpLayer::new(TrustedProxies::none()))
-            // Around everything that answers, so that refusals carry them, too.
+            // Outside of the layers that reject, so that rejections have the headers, too.
             .layer(SecurityHeadersLayer::recommended())
             .layer(RequestGuardLayer::new().max_body(Some(10 << 20)))
             .layer(RateLimitLayer::new(Quota::per_second(100).burst(200)))
             .layer(PathFilterLayer::new(PathRules::sensitive())),
     );
 
-    // rproxy's server puts the peer's address into each request. axum's does, too: see axum-rate-limit.
+    // rproxy's server adds the peer address to each request. With axum's server, see axum-rate-limit.
     let server = Server::bind(address.parse()?).start(move |_worker| app.clone())?;
     println!("listening on {}", server.local_addr().ok_or("no address")?);
 

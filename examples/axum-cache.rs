@@ -1,4 +1,4 @@
-//! A cache in front of slow handlers in axum: what they say in `Cache-Control` is done, and a route drops what is stored.
+//! A cache in front of slow axum handlers. It follows their `Cache-Control`, and a route purges it.
 //!
 //! ```sh
 //! cargo run -p rproxy-examples --bin axum-cache -- 127.0.0.1:3000
@@ -19,21 +19,21 @@ use rproxy_cache::{CacheLayer, CacheStore, Purge};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".into());
 
-    // 64 MiB for bodies and heads. Clones share it.
+    // 64 MiB for heads and bodies. Clones share the store.
     let store = CacheStore::in_memory(64 << 20);
 
     let cached = Router::new()
-        // Fresh for a minute; served for ten seconds more while it is made anew.
+        // Fresh for a minute, then served stale for ten seconds while it is revalidated.
         .route("/time", get(async || ([(header::CACHE_CONTROL, "max-age=60, stale-while-revalidate=10")], now())))
-        // Says nothing of caching: asked every time.
+        // Without `Cache-Control`, the handler runs for each request.
         .route("/now", get(async || now()))
         .layer(CacheLayer::new(store.clone()));
 
     let purge = async move |Path(path): Path<String>| match Purge::url(&format!("/{path}")) {
-        Ok(purge) => (StatusCode::OK, format!("{} dropped\n", store.purge(&purge))),
+        Ok(purge) => (StatusCode::OK, format!("{} purged\n", store.purge(&purge))),
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")),
     };
-    // A program that is reached from outside asks who it is, first.
+    // On a public listener, this route needs authentication.
     let app = cached.route("/purge/{*path}", post(purge));
 
     let listener = tokio::net::TcpListener::bind(address).await?;

@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let app = Router::new().route("/", get(|| async { "Hello, World!\n" })).layer(
         ServiceBuilder::new()
-            // Who is it? Nobody in front of us is trusted, so the peer is the client.
+            // Adds the `ClientIp` that the rate limit needs. Without trusted proxies, it is the peer address.
             .layer(ClientIpLayer::new(TrustedProxies::none()))
             .layer(RateLimitLayer::new(Quota::per_second(5).burst(10))),
     );

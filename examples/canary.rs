@@ -1,8 +1,8 @@
-//! A new version gets some of the requests: one in twenty, or all that ask for it by a field.
+//! A canary release: the new version gets one client in twenty, and requests that select it by header.
 //!
 //! ```sh
 //! cargo run -p rproxy-examples --bin canary -- 127.0.0.1:8080 127.0.0.1:3000 127.0.0.1:4000
-//! curl http://127.0.0.1:8080/                         # one in twenty from port 4000
+//! curl http://127.0.0.1:8080/                         # one client in twenty gets port 4000
 //! curl -H 'X-Version: new' http://127.0.0.1:8080/     # always
 //! curl -H 'X-Version: old' http://127.0.0.1:8080/     # never
 //! ```
@@ -18,7 +18,7 @@ use tower::{Service, ServiceBuilder, service_fn};
 
 type Body = GuardBody<RequestBody>;
 
-/// Which version a request goes to.
+/// The upstreams of both versions.
 #[derive(Clone)]
 struct Versions {
     old: Upstream<Body>,
@@ -27,7 +27,7 @@ struct Versions {
 }
 
 impl Versions {
-    async fn choose(mut self, request: Request<Body>) -> Result<Response<UpstreamBody<Body>>, Infallible> {
+    async fn forward(mut self, request: Request<Body>) -> Result<Response<UpstreamBody<Body>>, Infallible> {
         let version = match request.headers().get("x-version").map(|version| version.as_bytes()) {
             Some(b"old") => &mut self.old,
             Some(b"new") => &mut self.new,
@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let both = Upstream::builder()
         .backend(&format!("{old} weight=19"))?
         .backend(&format!("{new} weight=1"))?
-        // Whoever has seen one version goes on seeing it.
+        // Each client stays on one version.
         .balance(Balance::by_key(|head| head.extensions.get::<ClientIp>().copied()))
         .build_backends()?;
     let (old, new) = (one(&old)?, one(&new)?);
@@ -60,7 +60,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .layer(ClientIpLayer::new(TrustedProxies::none()))
             .layer(RequestGuardLayer::new())
             .layer(ForwardHeadersLayer::new())
-            .service(service_fn(move |request| versions.clone().choose(request)))
+            .service(service_fn(move |request| versions.clone().forward(request)))
     })?;
     println!("listening on {}", server.local_addr().ok_or("no address")?);
 

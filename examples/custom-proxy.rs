@@ -1,4 +1,4 @@
-//! A proxy of one's own: several backends chosen by `Host`, with the layers that it wants.
+//! A custom proxy: selects the backend by `Host`, with a selection of layers.
 //!
 //! ```sh
 //! cargo run -p rproxy-examples --bin custom-proxy -- 127.0.0.1:8080 app.local=127.0.0.1:3000 api.local=127.0.0.1:4000
@@ -21,18 +21,18 @@ use tower::{Service, ServiceBuilder, service_fn};
 
 type Body = GuardBody<RequestBody>;
 type Backends = HashMap<String, Upstream<Body>>;
-type Answer = Response<Either<UpstreamBody<Body>, Full<Bytes>>>;
+type ProxyResponse = Response<Either<UpstreamBody<Body>, Full<Bytes>>>;
 
-/// Sends the request to the backend of its host.
-async fn route(mut backends: Backends, request: Request<Body>) -> Result<Answer, Infallible> {
+/// Forwards a request to the backend of its host, or responds with 421.
+async fn route(mut backends: Backends, request: Request<Body>) -> Result<ProxyResponse, Infallible> {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host.split(':').next().unwrap_or_default().to_ascii_lowercase();
     match backends.get_mut(&name) {
         Some(backend) => Ok(backend.call(request).await?.map(Either::Left)),
         None => {
-            let mut answer = Response::new(Either::Right(Full::new(Bytes::from_static(b"no such host\n"))));
-            *answer.status_mut() = StatusCode::MISDIRECTED_REQUEST;
-            Ok(answer)
+            let mut response = Response::new(Either::Right(Full::new(Bytes::from_static(b"no such host\n"))));
+            *response.status_mut() = StatusCode::MISDIRECTED_REQUEST;
+            Ok(response)
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The whole stack in a program of one's own: rproxy's layers and settings, axum's server, and a
-//! route that the proxy does not see.
+//! The whole stack in another program: rproxy's layers and settings with axum's server, beside a route of the program.
 //!
 //! ```sh
 //! RPROXY_UPSTREAM=127.0.0.1:3000 cargo run -p rproxy-examples --bin embedded -- 127.0.0.1:8080
@@ -17,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let stack = rproxy::stack(&config)?;
 
     let app = Router::new()
-        .route("/own", get(|| async { "answered here\n" }))
+        .route("/own", get(|| async { "served here\n" }))
         .fallback_service(stack.service::<axum::body::Body>());
 
     let listener = tokio::net::TcpListener::bind(address).await?;

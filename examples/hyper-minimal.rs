@@ -1,4 +1,4 @@
-//! One layer on bare hyper: security headers around a function.
+//! One layer on plain hyper: security headers around a function.
 //!
 //! ```sh
 //! cargo run -p rproxy-examples --bin hyper-minimal -- 127.0.0.1:3000

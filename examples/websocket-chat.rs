@@ -1,4 +1,4 @@
-//! A chat over WebSockets behind a proxy: who sends how much is the proxy's business, what is said the chat's.
+//! A WebSocket chat behind a proxy: the proxy limits connections and messages, the chat distributes them.
 //!
 //! ```sh
 //! cargo run -p rproxy-examples --bin websocket-chat -- 127.0.0.1:8080
@@ -31,11 +31,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let sockets = WsPassthroughLayer::new()
         .paths("/chat".parse()?)
-        // Three windows of one person, messages of 4 KiB, five of them a second.
+        // Three connections per client; messages of up to 4 KiB, five per second.
         .max_tunnels_per_client(3)
         .max_message_size(4 << 10)
         .message_rate(FIVE)
-        // Who is gone without a word is found out.
+        // Detects clients that vanished without a Close.
         .ping(Duration::from_secs(30), Duration::from_secs(10))
         .on_close(|summary| eprintln!("{summary:?}"));
     let tunnels = sockets.tunnels();
@@ -44,21 +44,21 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         ServiceBuilder::new()
             .layer(ClientIpLayer::new(TrustedProxies::none()))
             .layer(sockets.clone())
-            // Connections of its own for each worker; all know how the backend is.
+            // Each worker has its own connections; all share the health of the backend.
             .service(backends.upstream::<RequestBody>())
     })?;
     println!("listening on {}", server.local_addr().ok_or("no address")?);
 
     tokio::signal::ctrl_c().await?;
     server.handle().drain();
-    // Everyone gets a Close that says that the server is going away, and some time to answer.
+    // Each client gets a Close with code 1001 (going away), and time to respond.
     tunnels.drain();
     server.wait().await;
     tunnels.closed().await;
     Ok(())
 }
 
-/// The chat: knows nothing of proxies.
+/// The chat server, which needs no knowledge of the proxy.
 async fn serve(listener: TcpListener) {
     let (room, _) = broadcast::channel(64);
     while let Ok((socket, _)) = listener.accept().await {
@@ -66,19 +66,19 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-/// Tells everyone what one member says, and this one what everyone says.
+/// Broadcasts the messages of one member, and sends it the messages of all.
 async fn member(socket: TcpStream, room: broadcast::Sender<Utf8Bytes>) -> Result<(), Error> {
-    let (mut say, mut hear) = accept_async(socket).await?.split();
-    let mut news = room.subscribe();
+    let (mut outgoing, mut incoming) = accept_async(socket).await?.split();
+    let mut messages = room.subscribe();
     loop {
         tokio::select! {
-            heard = hear.next() => match heard.transpose()? {
-                // Nobody else need be there to hear it.
+            received = incoming.next() => match received.transpose()? {
+                // An error means that the room has no members, which is fine.
                 Some(Message::Text(text)) => drop(room.send(text)),
                 Some(Message::Close(_)) | None => return Ok(()),
                 Some(_) => {}
             },
-            Ok(text) = news.recv() => say.send(Message::Text(text)).await?,
+            Ok(text) = messages.recv() => outgoing.send(Message::Text(text)).await?,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What users may take for granted of every crate: what can be cloned, printed, shared between threads, used as an error.
+//! Traits that the public types of each crate implement: `Clone`, `Debug`, `Send`, `Sync`, `Error`, `FromStr`.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -12,7 +12,7 @@ use tower::{Layer, Service, ServiceBuilder};
 
 type Body = Full<Bytes>;
 
-/// Something to put layers around.
+/// An innermost service.
 #[derive(Clone, Debug)]
 struct Inner;
 
@@ -33,7 +33,7 @@ impl<B> Service<Request<B>> for Inner {
 trait Shared: Clone + Debug + Send + Sync + 'static {}
 impl<T: Clone + Debug + Send + Sync + 'static> Shared for T {}
 
-/// A layer, its service, and its future are what a server, a router and a worker ask for.
+/// Checks the traits that servers, routers and workers require of a layer, its service and its future.
 fn is_a_layer<L>(layer: L) -> L
 where
     L: Layer<Inner> + Shared,
@@ -44,7 +44,7 @@ where
 }
 
 #[test]
-fn layers_are_cheap_to_share_and_can_be_printed() {
+fn layers_and_services_are_clone_debug_send_and_sync() {
     use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer};
 
     let builder = || RateLimitLayer::builder(Quota::per_second(1));
@@ -62,21 +62,21 @@ fn layers_are_cheap_to_share_and_can_be_printed() {
         .service(Inner);
     fn is_a_service<S: Service<Request<Body>, Error = Infallible> + Shared>(_: S) {}
     is_a_service(stack);
-    // A closure can't be printed, and that is all.
+    // A service with a closure has no `Debug`.
     fn is_shared<T: Clone + Send + Sync + 'static>(_: T) {}
     is_shared(builder().key(|head: &http::request::Parts| head.headers.get("x-api-key").cloned()).build().unwrap());
 }
 
 #[test]
-fn the_innermost_service_is_as_good() {
+fn upstream_and_handles_are_clone_debug_send_and_sync() {
     fn is_a_service<S: Service<Request<Body>, Error = Infallible, Future: Send> + Shared>() {}
     is_a_service::<rproxy_upstream::Upstream<Body>>();
     fn is_shared<T: Shared>() {}
-    fn can_be_printed<T: Debug + Send>() {}
-    can_be_printed::<rproxy_upstream::UpstreamBody<Body>>();
-    can_be_printed::<rproxy_cache::ResponseBody<Body>>();
-    can_be_printed::<rproxy_server::RequestBody>();
-    can_be_printed::<rproxy_server::GuardBody<Body>>();
+    fn is_debug<T: Debug + Send>() {}
+    is_debug::<rproxy_upstream::UpstreamBody<Body>>();
+    is_debug::<rproxy_cache::ResponseBody<Body>>();
+    is_debug::<rproxy_server::RequestBody>();
+    is_debug::<rproxy_server::GuardBody<Body>>();
     is_shared::<rproxy_upstream::Backends>();
     is_shared::<rproxy_upstream::Builder>();
     is_shared::<rproxy_tls::Certificates>();
@@ -90,7 +90,7 @@ fn the_innermost_service_is_as_good() {
 }
 
 #[test]
-fn errors_can_be_sent_and_boxed() {
+fn errors_are_send_sync_and_boxable() {
     fn is_an_error<E: Error + Send + Sync + 'static>() {}
     is_an_error::<rproxy_cache::CachePathsError>();
     is_an_error::<rproxy_cache::PurgeError>();
@@ -116,15 +116,15 @@ fn errors_can_be_sent_and_boxed() {
     is_an_error::<rproxy::ConfigError>();
     is_an_error::<rproxy::RunError>();
     is_an_error::<rproxy::StackError>();
-    // Where the inner body's error is a box, there can be no `Error` beside the conversion; the conversion is what hyper
-    // and axum ask for.
-    fn goes_into_a_box<E: Into<Box<dyn Error + Send + Sync>>>() {}
-    goes_into_a_box::<rproxy_cache::BodyError<tower::BoxError>>();
-    goes_into_a_box::<rproxy_cache::BodyError<Infallible>>();
+    // `BodyError` converts into a box instead of implementing `Error`, since the inner error may be a box. hyper and axum
+    // need no more.
+    fn converts_into_a_box<E: Into<Box<dyn Error + Send + Sync>>>() {}
+    converts_into_a_box::<rproxy_cache::BodyError<tower::BoxError>>();
+    converts_into_a_box::<rproxy_cache::BodyError<Infallible>>();
 }
 
 #[test]
-fn text_becomes_what_it_means() {
+fn configuration_types_parse_from_text() {
     assert!("10.0.0.0/8, cloudflare".parse::<rproxy_client_ip::TrustedProxies>().is_ok());
     assert!("CF-Connecting-IP".parse::<rproxy_client_ip::ClientIpSource>().is_ok());
     assert!("default,/private/**,!/private/ok".parse::<rproxy_path_filter::PathRules>().is_ok());

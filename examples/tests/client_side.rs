@@ -1,4 +1,4 @@
-//! Layers around a client: hyper-util's, and one of a program's own.
+//! Layers around an HTTP client.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -24,12 +24,12 @@ async fn serve(app: Router) -> String {
 }
 
 #[tokio::test]
-async fn a_cache_around_a_client_asks_once() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
-    let answer =
+async fn cache_around_a_client_fetches_once() {
+    let fetches = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&fetches);
+    let handler =
         async move || ([(header::CACHE_CONTROL, "max-age=60")], count.fetch_add(1, Ordering::Relaxed).to_string());
-    let origin = serve(Router::new().route("/", get(answer))).await;
+    let origin = serve(Router::new().route("/", get(handler))).await;
 
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let client = ServiceBuilder::new().layer(CacheLayer::new(CacheStore::in_memory(1 << 20))).service(client);
@@ -38,11 +38,11 @@ async fn a_cache_around_a_client_asks_once() {
         let response = client.clone().oneshot(request).await.unwrap();
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "0");
     }
-    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    assert_eq!(fetches.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
-async fn hop_by_hop_fields_do_not_leave_with_a_client() {
+async fn strips_hop_by_hop_fields_from_client_requests() {
     let seen = async |headers: HeaderMap| format!("{:?} {:?}", headers.get("x-hop"), headers.get("x-end"));
     let origin = serve(Router::new().route("/", get(seen))).await;
 

@@ -1,4 +1,4 @@
-//! Every example runs and does what its first lines say.
+//! Runs each example, and checks the behaviour that its first lines describe.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,22 +22,22 @@ impl Example {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening on ").expect("where it listens").to_owned();
+        let address = line.trim().strip_prefix("listening on ").expect("the address").to_owned();
         Self { child, address }
     }
 
     fn get(&self, path: &str, host: &str) -> String {
-        self.ask("GET", path, host, "")
+        self.send("GET", path, host, "")
     }
 
-    /// `fields` are lines, each with its end.
-    fn ask(&self, method: &str, path: &str, host: &str, fields: &str) -> String {
+    /// Sends a request and returns the response. `fields` are lines that end with CRLF.
+    fn send(&self, method: &str, path: &str, host: &str, fields: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         write!(stream, "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{fields}connection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
     }
 }
 
@@ -49,40 +49,40 @@ impl Drop for Example {
 }
 
 #[test]
-fn axum_rate_limit() {
+fn axum_rate_limit_rejects_some_of_30_requests() {
     let example = Example::start(env!("CARGO_BIN_EXE_axum-rate-limit"), &[], &[]);
     let limited = (0..30).filter(|_| example.get("/", "a").starts_with("HTTP/1.1 429")).count();
     assert!((1..=20).contains(&limited), "{limited} of 30");
 }
 
 #[test]
-fn axum_cache() {
+fn axum_cache_stores_and_purges() {
     let example = Example::start(env!("CARGO_BIN_EXE_axum-cache"), &[], &[]);
-    let body = |answer: &str| answer.split("\r\n\r\n").nth(1).unwrap().to_owned();
+    let body = |response: &str| response.split("\r\n\r\n").nth(1).unwrap().to_owned();
     let (first, second) = (example.get("/time", "a"), example.get("/time", "a"));
     assert!(first.contains("cache-status: rproxy; fwd=uri-miss; stored"), "{first}");
     assert!(second.contains("cache-status: rproxy; hit"), "{second}");
     assert_eq!(body(&first), body(&second));
-    assert!(example.ask("POST", "/purge/time", "a", "content-length: 0\r\n").ends_with("1 dropped\n"));
+    assert!(example.send("POST", "/purge/time", "a", "content-length: 0\r\n").ends_with("1 purged\n"));
     assert_ne!(body(&example.get("/time", "a")), body(&first));
     assert_ne!(body(&example.get("/now", "a")), body(&example.get("/now", "a")));
 }
 
 #[test]
-fn axum_all_layers() {
+fn axum_all_layers_serves_forwards_and_rejects() {
     let backend = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
     let example = Example::start(env!("CARGO_BIN_EXE_axum-all-layers"), &[&backend.address], &[]);
     let own = example.get("/own", "a");
     assert!(own.contains("x-content-type-options: nosniff") && own.contains("ratelimit: \"default\""), "{own}");
-    assert!(own.ends_with("answered here\n"), "{own}");
+    assert!(own.ends_with("served here\n"), "{own}");
     assert!(example.get("/static/x", "a").contains("cache-status: rproxy; fwd=uri-miss"));
     assert!(example.get("/other", "a").ends_with("Hello, World!\n"));
     assert!(example.get("/.env", "a").starts_with("HTTP/1.1 404"));
-    assert!(example.ask("GET", "/own", "a", "host: b\r\n").starts_with("HTTP/1.1 400"));
+    assert!(example.send("GET", "/own", "a", "host: b\r\n").starts_with("HTTP/1.1 400"));
 }
 
 #[tokio::test]
-async fn websocket_chat() {
+async fn websocket_chat_limits_connections_and_messages() {
     use futures_util::{SinkExt, StreamExt};
     use tokio_tungstenite::connect_async;
     use tokio_tungstenite::tungstenite::Message;
@@ -91,16 +91,16 @@ async fn websocket_chat() {
     let url = format!("ws://{}/chat", example.address);
     let (mut ann, _) = connect_async(&url).await.unwrap();
     let (mut ben, _) = connect_async(&url).await.unwrap();
-    // The room hears Ben once Ben hears himself, and then Ann is in it, too, if she said something before.
+    // A member that receives its own message is in the room.
     ann.send(Message::text("I am here")).await.unwrap();
     assert_eq!(ann.next().await.unwrap().unwrap(), Message::text("I am here"));
     ben.send(Message::text("hello")).await.unwrap();
     assert_eq!(ann.next().await.unwrap().unwrap(), Message::text("hello"));
-    // Elsewhere, and the fourth of one person.
+    // Another path, and a fourth connection of one client.
     assert!(connect_async(format!("ws://{}/other", example.address)).await.is_err());
     let _third = connect_async(&url).await.unwrap();
     assert!(connect_async(&url).await.unwrap_err().to_string().contains("429"));
-    // Larger than a message may be: told so (RFC 6455 §7.4.1), and out.
+    // A message above the limit closes the connection with 1009 (RFC 6455 §7.4.1).
     ben.send(Message::text("x".repeat(5 << 10))).await.unwrap();
     let close = loop {
         match ben.next().await.unwrap().unwrap() {
@@ -112,49 +112,52 @@ async fn websocket_chat() {
 }
 
 #[test]
-fn canary() {
+fn canary_selects_the_version_by_header_and_client() {
     let old = Example::start(env!("CARGO_BIN_EXE_axum-rate-limit"), &[], &[]);
     let new = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
     let example = Example::start(env!("CARGO_BIN_EXE_canary"), &[&old.address, &new.address], &[]);
-    let is_new = |fields: &str| example.ask("GET", "/", "a", fields).contains("x-content-type-options");
+    let is_new = |fields: &str| example.send("GET", "/", "a", fields).contains("x-content-type-options");
     assert!(is_new("x-version: new\r\n") && !is_new("x-version: old\r\n"));
-    // One client sees one version.
+    // One client gets one version.
     assert_eq!(is_new(""), is_new(""));
 }
 
 #[test]
-fn auth_gateway() {
+fn auth_gateway_requires_a_token() {
     let backend = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
     let example = Example::start(env!("CARGO_BIN_EXE_auth-gateway"), &[&backend.address], &[]);
-    let refused = example.ask("GET", "/", "a", "x-user: root\r\n");
-    assert!(refused.starts_with("HTTP/1.1 401") && refused.contains("www-authenticate: Bearer"), "{refused}");
-    assert!(refused.contains("content-security-policy: default-src 'none'"), "{refused}");
-    let let_in = example.ask("GET", "/", "a", "authorization: Bearer sesame\r\n");
-    assert!(let_in.starts_with("HTTP/1.1 200") && let_in.ends_with("Hello, World!\n"), "{let_in}");
+    let rejected = example.send("GET", "/", "a", "x-user: root\r\n");
+    assert!(rejected.starts_with("HTTP/1.1 401") && rejected.contains("www-authenticate: Bearer"), "{rejected}");
+    assert!(rejected.contains("content-security-policy: default-src 'none'"), "{rejected}");
+    let accepted = example.send("GET", "/", "a", "authorization: Bearer sesame\r\n");
+    assert!(accepted.starts_with("HTTP/1.1 200") && accepted.ends_with("Hello, World!\n"), "{accepted}");
 }
 
 #[test]
-fn every_example_is_run_and_short() {
+fn each_example_is_tested_and_short() {
     let source = include_str!("run.rs");
     for entry in std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "rs") {
             let name = path.file_stem().unwrap().to_str().unwrap();
-            assert!(source.contains(&format!("CARGO_BIN_EXE_{name}\"")), "{name} is not run");
-            assert!(std::fs::read_to_string(&path).unwrap().lines().count() < 100, "{name} is long");
+            assert!(source.contains(&format!("CARGO_BIN_EXE_{name}\"")), "{name} has no test");
+            assert!(std::fs::read_to_string(&path).unwrap().lines().count() < 100, "{name} has 100 lines or more");
         }
     }
 }
 
 #[test]
-fn hyper_minimal() {
+fn hyper_minimal_adds_security_headers() {
     let example = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
-    let answer = example.get("/", "a");
-    assert!(answer.contains("x-content-type-options: nosniff") && answer.ends_with("Hello, World!\n"), "{answer}");
+    let response = example.get("/", "a");
+    assert!(
+        response.contains("x-content-type-options: nosniff") && response.ends_with("Hello, World!\n"),
+        "{response}"
+    );
 }
 
 #[test]
-fn custom_proxy() {
+fn custom_proxy_routes_by_host() {
     let backend = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
     let proxy = Example::start(env!("CARGO_BIN_EXE_custom-proxy"), &[&format!("app.local={}", backend.address)], &[]);
     assert!(proxy.get("/", "app.local").ends_with("Hello, World!\n"));
@@ -163,10 +166,10 @@ fn custom_proxy() {
 }
 
 #[test]
-fn embedded() {
+fn embedded_serves_its_route_and_forwards_the_rest() {
     let backend = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
     let proxy = Example::start(env!("CARGO_BIN_EXE_embedded"), &[], &[("RPROXY_UPSTREAM", &backend.address)]);
-    assert!(proxy.get("/own", "a").ends_with("answered here\n"));
+    assert!(proxy.get("/own", "a").ends_with("served here\n"));
     assert!(proxy.get("/", "a").ends_with("Hello, World!\n"));
     assert!(proxy.get("/%2eenv", "a").starts_with("HTTP/1.1 404"));
 }

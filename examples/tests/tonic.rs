@@ -1,4 +1,4 @@
-//! The layers around a gRPC server of tonic, asked through `Upstream` over HTTP/2.
+//! The layers around a tonic gRPC server, called through `Upstream` over HTTP/2.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -25,7 +25,7 @@ use tonic::transport::Server;
 use tonic::transport::server::{TcpConnectInfo, TcpIncoming};
 use tower::{Service, ServiceBuilder, ServiceExt};
 
-/// What generated code comes to: sends back the message that it got, and the status in the trailers.
+/// A gRPC service like generated code: echoes the message, with the status in the trailers.
 #[derive(Clone)]
 struct Echo;
 
@@ -58,7 +58,7 @@ async fn serve() -> SocketAddr {
     let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = incoming.local_addr().unwrap();
     let layers = ServiceBuilder::new()
-        // tonic knows the peer by another name.
+        // tonic has the peer address in its own extension.
         .map_request(|mut request: Request<Body>| {
             let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
             if let Some(peer) = peer {
@@ -79,7 +79,7 @@ async fn serve() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn a_call_goes_through_all_layers_and_its_trailers_come_back() {
+async fn grpc_calls_pass_all_layers_and_keep_their_trailers() {
     let upstream = Upstream::builder().backend(&format!("h2c://{}", serve().await)).unwrap().build().unwrap();
     let call = |path: &str| {
         let message = Full::new(Bytes::from_static(b"\0\0\0\0\x02hi"));

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What a public scanner (sslyze, from PyPI) makes of the TLS that is served, against Mozilla's "intermediate" profile,
-# and whether a client on OpenSSL 3.5 (Node.js 24, from npm) gets the post-quantum key exchange.
+# Scans the TLS of the binary with sslyze (from PyPI) against Mozilla's "intermediate" profile, and checks that a client
+# with OpenSSL 3.5 (Node.js 24, from npm) negotiates the post-quantum key exchange.
 #
 #     benches/tls-scan.sh [path of the rproxy binary]
 #
-# Needs openssl, python3 with venv, and npm for the second part. Exits 0 if nothing is worse than the profile.
+# Needs openssl, python3 with venv, and npm for the second part. Exits with 0 if the profile is met.
 set -euo pipefail
 rproxy=$(realpath "${1:-target/release/rproxy}")
 work=$(mktemp -d)
@@ -12,7 +12,7 @@ pids=()
 trap 'kill "${pids[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
 cd "$work"
 
-# A chain of 90 days on P-256, as an authority would give one.
+# A chain for 90 days on P-256, like that of a public authority.
 for name in ca leaf; do openssl ecparam -genkey -name prime256v1 -noout -out $name.key; done
 openssl req -x509 -new -key ca.key -days 300 -subj /CN=scan -out ca.pem 2>/dev/null
 openssl req -new -key leaf.key -subj /CN=localhost -out leaf.csr
@@ -31,8 +31,8 @@ python3 -m venv venv
 venv/bin/pip install --quiet sslyze
 venv/bin/sslyze --mozilla_config intermediate --certinfo_ca_file ca.pem localhost:$port >scan.txt || true
 sed -n '/SCAN RESULTS/,$p' scan.txt
-# The authority is of our own making: no public store has it, and that is all that may be amiss.
-amiss=$(sed -n '/COMPLIANCE AGAINST/,$p' scan.txt | grep '^ *\*' | grep -v 'certificate_path_validation' || true)
+# The test authority is in no public trust store; every other finding is an error.
+findings=$(sed -n '/COMPLIANCE AGAINST/,$p' scan.txt | grep '^ *\*' | grep -v 'certificate_path_validation' || true)
 grep -q 'Checking results against Mozilla' scan.txt
 
 if command -v npm >/dev/null; then
@@ -45,8 +45,8 @@ if command -v npm >/dev/null; then
             process.exit(group === 'X25519MLKEM768' ? 0 : 1);
         });"
 fi
-if [ -n "$amiss" ]; then
-    printf 'worse than the profile:\n%s\n' "$amiss"
+if [ -n "$findings" ]; then
+    printf 'findings against the profile:\n%s\n' "$findings"
     exit 1
 fi
-echo "nothing is worse than Mozilla's intermediate profile"
+echo "Mozilla's intermediate profile is met"

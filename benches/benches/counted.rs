@@ -1,5 +1,6 @@
-//! What `rproxy-benches instructions` runs under callgrind, which counts within [`counted`]: one case, so many
-//! requests. Without arguments, the names of the cases.
+//! The program that `rproxy-benches instructions` runs under callgrind: `counted CASE REQUESTS`.
+//!
+//! callgrind counts the instructions of [`counted`]. Without arguments the program lists the cases.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark may panic")]
 
 mod cases;
@@ -16,7 +17,7 @@ use tower::Service;
 
 type Requests = vec::IntoIter<Request<Empty<Bytes>>>;
 
-/// The case, and the number of its requests.
+/// The selected case, and its number of requests.
 struct Counted(Option<(String, usize)>);
 
 impl cases::Measure for Counted {
@@ -26,9 +27,9 @@ impl cases::Measure for Counted {
             Some((case, _)) if case != name => {}
             Some((_, count)) => {
                 let requests = |count| (0..count).map(|_| cases::request()).collect::<Vec<_>>().into_iter();
-                // What is allocated once and for all is not counted.
+                // Allocations of the first requests are not counted.
                 for request in requests(100) {
-                    black_box(cases::ask(&mut service, request));
+                    black_box(cases::call(&mut service, request));
                 }
                 counted(&mut service, requests(*count));
                 exit(0);
@@ -37,11 +38,11 @@ impl cases::Measure for Counted {
     }
 }
 
-/// Callgrind finds it by its name.
+/// callgrind identifies the function by its name.
 #[inline(never)]
 fn counted<S: Service<Request<Empty<Bytes>>>>(service: &mut S, requests: Requests) {
     for request in requests {
-        black_box(cases::ask(service, request));
+        black_box(cases::call(service, request));
     }
 }
 

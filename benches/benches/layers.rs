@@ -1,4 +1,4 @@
-//! The time that each layer adds to a request: `cargo bench -p rproxy-benches`.
+//! The processor time that each layer adds to a request: `cargo bench -p rproxy-benches`.
 #![allow(missing_docs, reason = "criterion's macros")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark may panic")]
 
@@ -10,8 +10,7 @@ use http::Request;
 use http_body_util::Empty;
 use tower::Service;
 
-/// A proxy has just read the request that it handles. Of the thousands that a larger batch makes beforehand, most would
-/// have to come from memory.
+/// A small batch keeps the requests in the processor's caches, as in a proxy that has just read them.
 const BATCH: BatchSize = BatchSize::NumIterations(32);
 
 struct Timed<'a>(&'a mut Criterion);
@@ -19,7 +18,7 @@ struct Timed<'a>(&'a mut Criterion);
 impl cases::Measure for Timed<'_> {
     fn measure<S: Service<Request<Empty<Bytes>>>>(&mut self, name: &str, mut service: S) {
         self.0.bench_function(name, |bencher| {
-            bencher.iter_batched(cases::request, |request| cases::ask(&mut service, request), BATCH);
+            bencher.iter_batched(cases::request, |request| cases::call(&mut service, request), BATCH);
         });
     }
 }

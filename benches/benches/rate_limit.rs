@@ -1,7 +1,6 @@
-//! What a rate limit adds to a request, by the number of clients: `cargo bench -p rproxy-benches --bench rate_limit`.
+//! The time of the rate limit per request, by number of clients: `cargo bench -p rproxy-benches --bench rate_limit`.
 //!
-//! Each client in its turn, so that none is in a cache when it comes again. `nobody` is the service without the layer, to
-//! be subtracted.
+//! The clients alternate, so that the processor's caches never hold the next one. `no layer` is the inner service alone.
 #![allow(missing_docs, reason = "criterion's macros")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark may panic")]
 
@@ -16,12 +15,12 @@ use rproxy_client_ip::ClientIp;
 use rproxy_rate_limit::{Quota, RateLimitLayer};
 use tower::{Layer, Service, service_fn};
 
-// Its tests are built along, but a benchmark has no harness to run them.
+// The module has tests, and a benchmark has no harness for them.
 #[allow(dead_code, unused_imports)]
 #[path = "../../rproxy-bin/src/allocator.rs"]
 mod allocator;
 
-/// The one that the binary has.
+/// The allocator of the binary.
 #[global_allocator]
 static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
 
@@ -29,17 +28,17 @@ const MANY: u64 = 100_000;
 
 fn inner(_: Request<()>) -> Ready<Result<Response<&'static str>, Infallible>> {
     let mut response = Response::new("hello");
-    // As a server leaves it, and an application has filled it.
+    // rproxy's upstream reserves room for added fields, too.
     response.headers_mut().reserve(8);
     ready(Ok(response))
 }
 
 fn layers(criterion: &mut Criterion) {
-    // More than is ever used up: what is measured is a request that passes.
+    // A quota that is never exhausted: no request is rejected.
     let quota = Quota::per_second(1_000).burst(1_000_000);
     let layer = || RateLimitLayer::new(quota);
     let builder = || RateLimitLayer::builder(quota);
-    measure(criterion, "nobody", MANY, service_fn(inner));
+    measure(criterion, "no layer", MANY, service_fn(inner));
     measure(criterion, "one client", 1, layer().layer(service_fn(inner)));
     measure(criterion, "100,000 clients", MANY, layer().layer(service_fn(inner)));
     measure(
@@ -59,7 +58,7 @@ fn layers(criterion: &mut Criterion) {
     measure(criterion, "100,000 clients, three tiers", MANY, tiers.layer(service_fn(inner)));
 }
 
-/// As in `layers`: requests are fresh, however many clients there are.
+/// As in `layers`.
 const BATCH: BatchSize = BatchSize::NumIterations(32);
 
 fn measure<S>(criterion: &mut Criterion, name: &str, clients: u64, mut service: S)
@@ -68,12 +67,12 @@ where
 {
     let mut client = 0;
     let mut request = || {
-        // A step that is prime to all powers of two: each of them before any comes again.
+        // The step is coprime to the number of clients, so each client comes once per cycle.
         client = (client + 7919) % clients;
         let address = Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(client) << 64 | 1);
         Request::builder().extension(ClientIp(IpAddr::V6(address))).body(()).unwrap()
     };
-    // All of them are known.
+    // Each client has an entry in the table before the measurement.
     for _ in 0..clients {
         service.call(request()).now_or_never();
     }

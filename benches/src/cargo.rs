@@ -1,4 +1,4 @@
-//! Builds what is to be measured.
+//! Builds the programs under test.
 
 use std::env;
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// Runs `cargo build` with these arguments, and gives the folder of what was built.
+/// Runs `cargo build` with `arguments`. Returns the folder of the binaries.
 pub(crate) fn build(profile: &str, arguments: &[&str]) -> Result<PathBuf> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let status = command.args(["build", "--profile", profile]).args(arguments).status()?;
     ensure!(status.success(), "`cargo build {}` failed", arguments.join(" "));
-    // This program was built into such a folder, too.
+    // This program is in a sibling folder.
     let own = env::current_exe()?;
     let target = own.parent().and_then(|folder| folder.parent()).context("no target folder")?;
     Ok(target.join(if profile == "dev" { "debug" } else { profile }))

@@ -1,4 +1,4 @@
-//! Measures rproxy: side by side with other proxies, and layer by layer. See `benches/README.md`.
+//! Measures rproxy: in comparison with other proxies, under attack, and layer by layer. See `benches/README.md`.
 
 mod cargo;
 mod compare;
@@ -9,7 +9,7 @@ mod soak;
 
 use clap::{Parser, Subcommand};
 
-/// Measures rproxy: side by side with other proxies, and layer by layer.
+/// Measures rproxy: in comparison with other proxies, under attack, and layer by layer.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {

@@ -1,5 +1,6 @@
-//! The backend of the scenarios that static files can't serve: slow answers, a WebSocket echo, and one that shows
-//! what was asked. One process, one thread.
+//! The backend of the scenarios without static files: slow responses, a WebSocket echo, and an echo of the request head.
+//!
+//! It has one thread.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -22,13 +23,13 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-/// How long `/slow` takes.
+/// The delay of `/slow`.
 const SLOW: Duration = Duration::from_millis(200);
 
-/// Serves `/slow`, `/cold/...`, `/echo`, `/long`, how much it was `/asked`, and elsewhere what was asked.
+/// Serves `/slow`, `/cold/...`, `/echo`, `/long`, the number of requests at `/count`, and elsewhere the request head.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(long)]
     listen: SocketAddr,
 }
@@ -39,21 +40,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(respond));
             tokio::spawn(connection.with_upgrades());
         }
     })
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    static ASKED: AtomicU64 = AtomicU64::new(0);
-    let asked = ASKED.fetch_add(1, Ordering::Relaxed) + 1;
+async fn respond(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    static REQUESTS: AtomicU64 = AtomicU64::new(0);
+    let requests = REQUESTS.fetch_add(1, Ordering::Relaxed) + 1;
     Ok(match request.uri().path() {
         "/slow" => {
             tokio::time::sleep(SLOW).await;
             text("hello from afar!\n")
         }
-        "/asked" => text(asked.to_string()),
+        "/count" => text(requests.to_string()),
         path if path.starts_with("/cold/") => {
             tokio::time::sleep(SLOW).await;
             let mut response = text("// hello from afar!\n");
@@ -66,7 +67,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     })
 }
 
-/// What came of the request's head, line by line.
+/// Returns the header fields of the request as the proxy forwarded them, one per line.
 fn fields(headers: &HeaderMap) -> Vec<u8> {
     let line = |(name, value): (&HeaderName, &HeaderValue)| {
         [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"].concat()
@@ -74,7 +75,7 @@ fn fields(headers: &HeaderMap) -> Vec<u8> {
     headers.iter().flat_map(line).collect()
 }
 
-/// RFC 6455 §4.2.2, and then every message goes back as it came.
+/// Accepts a WebSocket (RFC 6455 §4.2.2), and echoes each message.
 pub(crate) fn echo(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     let Some(key) = request.headers().get(SEC_WEBSOCKET_KEY) else { return with_status(StatusCode::BAD_REQUEST) };
     let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) else {
@@ -101,7 +102,7 @@ pub(crate) fn echo(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     response
 }
 
-/// With what names the software, so that it is seen whether a proxy takes it away.
+/// Returns a text response whose fields name the software, to show whether a proxy strips them.
 fn text(body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     let headers = response.headers_mut();

@@ -1,7 +1,7 @@
-//! What is measured, by time and by instructions: each layer on its own, and all of them together.
+//! The cases for time and instructions: each layer alone, and all layers together.
 //!
-//! The request is a browser's, the answer a small page, and the innermost service has it ready, so that what is
-//! measured is the layers and nothing else. `none` is the service without a layer.
+//! The request is a browser's and the response a small page, which the inner service returns immediately. `none` is the
+//! inner service without a layer.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -23,40 +23,40 @@ use rproxy_server::RequestGuardLayer;
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
-// Its tests are built along, but a benchmark has no harness to run them; nor does it start anything.
+// The module has tests and start-up code, and a benchmark has no use for either.
 #[allow(dead_code, unused_imports)]
 #[path = "../../../rproxy-bin/src/allocator.rs"]
 mod allocator;
 
-/// The one that the binary has.
+/// The allocator of the binary.
 #[global_allocator]
 static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
 
-/// Takes the cases, one after the other.
+/// A consumer of the cases.
 pub(crate) trait Measure {
-    /// One case: a service and its name.
+    /// Measures one case.
     fn measure<S: Service<Request<Empty<Bytes>>>>(&mut self, name: &str, service: S);
 }
 
-/// Gives all the cases.
-pub(crate) fn all(to: &mut impl Measure) {
-    // More than any machine sends, so that nothing is refused.
+/// Passes each case to `consumer`.
+pub(crate) fn all(consumer: &mut impl Measure) {
+    // A quota that is never exhausted, so that no request is rejected.
     let unlimited = NonZeroU32::new(1_000_000_000).unwrap();
     let mut config = Config::default();
     (config.rate_limit, config.rate_burst) = (unlimited, unlimited);
     let quota = Quota::per_second(unlimited.get()).burst(unlimited.get());
     let inner = || service_fn(page);
 
-    to.measure("none", service_fn(page));
-    to.measure("client-ip", ClientIpLayer::new(TrustedProxies::none()).layer(inner()));
-    to.measure("security-headers", SecurityHeadersLayer::recommended().layer(inner()));
-    to.measure("request-guard", RequestGuardLayer::new().layer(service_fn(page)));
-    to.measure("rate-limit", RateLimitLayer::new(quota).layer(inner()));
-    to.measure("path-filter", PathFilterLayer::new(PathRules::sensitive()).layer(inner()));
-    to.measure("ws-passthrough", WsPassthroughLayer::new().layer(inner()));
+    consumer.measure("none", service_fn(page));
+    consumer.measure("client-ip", ClientIpLayer::new(TrustedProxies::none()).layer(inner()));
+    consumer.measure("security-headers", SecurityHeadersLayer::recommended().layer(inner()));
+    consumer.measure("request-guard", RequestGuardLayer::new().layer(service_fn(page)));
+    consumer.measure("rate-limit", RateLimitLayer::new(quota).layer(inner()));
+    consumer.measure("path-filter", PathFilterLayer::new(PathRules::sensitive()).layer(inner()));
+    consumer.measure("ws-passthrough", WsPassthroughLayer::new().layer(inner()));
     let cache = CacheLayer::new(CacheStore::in_memory(64 << 20));
-    to.measure("cache, not applying", cache.paths("/static/**".parse().unwrap()).layer(inner()));
-    to.measure("forward-headers", ForwardHeadersLayer::new().via("rproxy").layer(inner()));
+    consumer.measure("cache, not applying", cache.paths("/static/**".parse().unwrap()).layer(inner()));
+    consumer.measure("forward-headers", ForwardHeadersLayer::new().via("rproxy").layer(inner()));
     let cache = CacheLayer::new(CacheStore::in_memory(64 << 20));
     let six = ServiceBuilder::new()
         .layer(SecurityHeadersLayer::recommended())
@@ -65,11 +65,11 @@ pub(crate) fn all(to: &mut impl Measure) {
         .layer(WsPassthroughLayer::new())
         .layer(ForwardHeadersLayer::new().via("rproxy"))
         .layer(cache.paths("/static/**".parse().unwrap()));
-    to.measure("six layers", six.service(inner()));
-    to.measure("full stack", rproxy::stack(&config).unwrap().wrap(service_fn(page)));
+    consumer.measure("six layers", six.service(inner()));
+    consumer.measure("full stack", rproxy::stack(&config).unwrap().wrap(service_fn(page)));
 }
 
-/// What a browser asks.
+/// A request of a browser.
 pub(crate) fn request() -> Request<Empty<Bytes>> {
     let peer: SocketAddr = "192.0.2.7:50123".parse().unwrap();
     let request = Request::get("/articles/2026/how-to-measure?page=2")
@@ -82,17 +82,17 @@ pub(crate) fn request() -> Request<Empty<Bytes>> {
         .header("cookie", "session=5f0c8d2e7a; theme=dark")
         .header("connection", "keep-alive");
     let mut request = request.extension(PeerAddr(peer)).extension(ClientIp(peer.ip())).body(Empty::new()).unwrap();
-    // The server leaves room for what is added.
+    // rproxy's server reserves room for added fields.
     request.headers_mut().reserve(9);
     request
 }
 
-/// One request and its answer, which is there at once.
-pub(crate) fn ask<S: Service<Request<Empty<Bytes>>>>(service: &mut S, request: Request<Empty<Bytes>>) -> S::Response {
-    service.call(request).now_or_never().and_then(Result::ok).expect("an answer at once")
+/// Calls the service, which must respond immediately.
+pub(crate) fn call<S: Service<Request<Empty<Bytes>>>>(service: &mut S, request: Request<Empty<Bytes>>) -> S::Response {
+    service.call(request).now_or_never().and_then(Result::ok).expect("an immediate response")
 }
 
-/// A small page, as an application's server sends it. Of what is ready, so that it costs little beside the layers.
+/// The inner service: a small page like that of an application's server, without allocations for its body.
 fn page<B>(_: Request<B>) -> Ready<Result<Response<Full<Bytes>>, Infallible>> {
     let mut response = Response::new(Full::new(Bytes::from_static(b"hello from nginx\n")));
     let fields = [
@@ -104,7 +104,7 @@ fn page<B>(_: Request<B>) -> Ready<Result<Response<Full<Bytes>>, Infallible>> {
         (header::ETAG, "\"6b3c1f2e-11\""),
         (header::ACCEPT_RANGES, "bytes"),
     ];
-    // The upstream's leave room for what is added, as the server's requests do.
+    // rproxy's upstream reserves room for added fields, too.
     *response.headers_mut() = HeaderMap::with_capacity(fields.len() + 16);
     response.headers_mut().extend(fields.map(|(name, value)| (name, HeaderValue::from_static(value))));
     ready(Ok(response))

@@ -1,4 +1,4 @@
-//! The one certificate that every proxy shows: ECDSA P-256, made for this run.
+//! The certificate of all proxies: ECDSA P-256, generated for the run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-/// The name in the certificate.
+/// Name in the certificate.
 pub(crate) const HOST: &str = "localhost";
 
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Certificate {
     der: CertificateDer<'static>,
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
-    /// Both in one file, as HAProxy wants them.
+    /// Certificate and key in one file, for HAProxy.
     pub(crate) both: PathBuf,
 }
 
@@ -40,13 +40,13 @@ impl Certificate {
         Ok(this)
     }
 
-    /// A client that speaks TLS 1.3 with X25519 alone, so that all proxies do the same arithmetic.
+    /// Returns a TLS 1.3 client with X25519 only, so that all proxies do the same arithmetic.
     pub(crate) fn connector(&self, resumption: Resumption) -> Result<TlsConnector> {
-        self.connector_speaking(b"http/1.1", resumption)
+        self.connector_for(b"http/1.1", resumption)
     }
 
-    /// The same, for another protocol than HTTP/1.1.
-    pub(crate) fn connector_speaking(&self, protocol: &[u8], resumption: Resumption) -> Result<TlsConnector> {
+    /// Returns a client like [`connector`](Self::connector) that negotiates `protocol` with ALPN.
+    pub(crate) fn connector_for(&self, protocol: &[u8], resumption: Resumption) -> Result<TlsConnector> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone())?;
         let kx_groups = vec![aws_lc_rs::kx_group::X25519];

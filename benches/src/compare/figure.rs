@@ -1,4 +1,4 @@
-//! What is measured, and in which unit.
+//! Measured figures and their units.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::load::Tally;
 use super::memory::Memory;
 use super::processor::Used;
 
-/// In the order of the report's columns.
+/// A figure of the report. The order is that of the columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Figure {
     Processor,
@@ -23,7 +23,7 @@ pub(crate) enum Figure {
     Resident,
 }
 
-/// What one turn gave.
+/// The figures of one round.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Sample(BTreeMap<Figure, f64>);
 
@@ -78,7 +78,7 @@ impl Sample {
         Self(figures)
     }
 
-    /// At rest.
+    /// Returns the memory of an idle program.
     pub(crate) fn of_memory(memory: Memory) -> Self {
         Self(BTreeMap::from([
             (Figure::Proportional, memory.proportional as f64 / 1e6),
@@ -86,7 +86,7 @@ impl Sample {
         ]))
     }
 
-    /// With so many connections, and without.
+    /// Returns the memory per idle connection, from the memory with and without them.
     pub(crate) fn of_growth(without: Memory, with: Memory, connections: usize) -> Self {
         let growth = with.proportional as f64 - without.proportional as f64;
         let mut sample = Self::of_memory(with);
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_is_divided_by_the_requests() {
+    fn divides_processor_time_by_requests() {
         let used = Used { user: Duration::from_millis(300), system: Duration::from_millis(700) };
         let tally = Tally { requests: 10_000, elapsed: Duration::from_secs(2), latencies: None, upstream: None };
         let sample = Sample::of_load(used, &tally);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn growth_is_divided_by_the_connections() {
+    fn divides_memory_growth_by_connections() {
         let memory = |proportional| Memory { proportional, resident: 9_000_000 };
         let sample = Sample::of_growth(memory(5_000_000), memory(7_500_000), 1000);
         assert_eq!(sample.get(Figure::PerConnection), Some(2.5));

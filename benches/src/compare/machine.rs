@@ -1,4 +1,4 @@
-//! Where and with what it was measured.
+//! The machine and the versions of a measurement.
 
 use std::fs;
 use std::path::Path;
@@ -18,9 +18,9 @@ pub(crate) struct Machine {
     pub(crate) memory: String,
     pub(crate) system: String,
     pub(crate) kernel: String,
-    /// What else was running when this began: the load average of the last minute.
+    /// Load average of the last minute before the measurement.
     pub(crate) load: String,
-    /// Of each program that takes part, the first line that it prints about its version.
+    /// The first line of the version of each program.
     pub(crate) versions: Vec<(&'static str, String)>,
 }
 
@@ -50,13 +50,13 @@ impl Machine {
     }
 }
 
-/// `name : value` in one of many lines.
+/// Returns the value of the line `name : value`.
 fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut pairs = text.lines().filter_map(|line| line.split_once(':'));
     pairs.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
 }
 
-/// The commit that is checked out, and whether the sources differ from it.
+/// Returns the current commit, and marks uncommitted changes.
 async fn commit() -> String {
     let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]).await else { return "unknown".to_owned() };
     match git(&["status", "--porcelain", "--untracked-files=no"]).await.as_deref() {
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_found_by_its_whole_name() {
+    fn value_matches_whole_names() {
         let text = "model\t\t: 17\nmodel name\t: AMD EPYC: two\n\nmodel name\t: other\n";
         assert_eq!(value(text, "model name"), Some("AMD EPYC: two"));
         assert_eq!(value(text, "name"), None);

@@ -1,13 +1,13 @@
-//! Memory of a program with all its processes.
+//! Memory of a program and its child processes.
 
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use super::processor::family;
+use super::processor::process_tree;
 
-/// In bytes. `proportional` (PSS) divides a page among those that share it, so that it can be summed over the
-/// processes of a program; `resident` (RSS) counts it once in each.
+/// Memory in bytes. `proportional` (PSS) divides a shared page among its processes, so that sums are exact; `resident`
+/// (RSS) counts it in each process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Memory {
     pub(crate) proportional: u64,
@@ -17,9 +17,9 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn of(root: u32) -> Result<Self> {
         let mut sum = Self::default();
-        let family = family(root)?;
-        ensure!(!family.is_empty(), "process {root} is gone");
-        for (id, _) in family {
+        let processes = process_tree(root)?;
+        ensure!(!processes.is_empty(), "process {root} has exited");
+        for (id, _) in processes {
             let path = format!("/proc/{id}/smaps_rollup");
             let text = fs::read_to_string(&path).with_context(|| path.clone())?;
             let one = Self::parse(&text).with_context(|| format!("{path} has no Rss and Pss"))?;
@@ -29,7 +29,7 @@ impl Memory {
         Ok(sum)
     }
 
-    /// Reads `/proc/PID/smaps_rollup`, where sizes are in kB of 1024 bytes.
+    /// Parses `/proc/PID/smaps_rollup`, whose kB are 1024 bytes.
     fn parse(text: &str) -> Option<Self> {
         let size = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB"))?;
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_by_their_whole_name() {
+    fn parses_sizes_by_their_whole_name() {
         let text = "55d0-7ffc ---p 00000000 00:00 0    [rollup]\nRss:                4820 kB\n\
                     Pss:                1715 kB\nPss_Dirty:           604 kB\nPss_Anon:            604 kB\n";
         let memory = Memory { proportional: 1715 * 1024, resident: 4820 * 1024 };
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_some() {
+    fn reads_the_memory_of_this_process() {
         assert!(Memory::of(std::process::id()).unwrap().resident > 0);
     }
 }

@@ -1,4 +1,4 @@
-//! rproxy beside other proxies that do the same work, on one machine, in turn.
+//! Compares rproxy with other proxies that do the same work, alternately on one machine.
 
 pub(crate) mod certificate;
 mod figure;
@@ -32,28 +32,28 @@ use scenario::Scenario;
 use seen::Seen;
 use workbench::Workbench;
 
-/// Runs rproxy, nginx, HAProxy and Varnish in turn on the same work, and writes a report.
+/// Compares rproxy with nginx, HAProxy and Varnish, and writes a report.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// One to run, and so on; all of them if none is named.
+    /// Scenario to run (repeatable); all scenarios by default.
     #[arg(long, value_enum)]
     scenario: Vec<Scenario>,
-    /// How often each proxy has its turn.
+    /// Number of rounds per proxy.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pairs: u16,
-    /// How long one turn takes.
+    /// Duration of one round in seconds.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Where the report and its plots go.
+    /// Folder for the report and its plots.
     #[arg(long, default_value = "benches/results")]
     out: PathBuf,
-    /// The binary to measure, instead of one that is built now.
+    /// Binary to measure, instead of a new build.
     #[arg(long)]
     rproxy: Option<PathBuf>,
-    /// How many connections wait in the scenarios about idle ones.
+    /// Number of connections in the idle scenarios.
     #[arg(long, default_value_t = 10_000)]
     idle_connections: usize,
-    /// How long they wait.
+    /// Seconds for which these connections are idle.
     #[arg(long, default_value_t = 30)]
     idle_seconds: u64,
 }
@@ -62,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        // What was started ends when the future that holds it is dropped.
+        // Dropping the future ends the processes that it started.
         tokio::select! {
             done = compare(options) => done,
             _ = interrupt.recv() => bail!("interrupted"),
@@ -74,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 async fn compare(options: &Options) -> Result<()> {
     let rproxy = match &options.rproxy {
         Some(path) => path.canonicalize()?,
-        // The binary that users get.
+        // Without profile-guided optimisation, which takes half an hour.
         None => cargo::build("release", &["-p", "rproxy-bin"])?.join("rproxy"),
     };
     let workbench = Workbench::new(&rproxy)?;
@@ -83,7 +83,7 @@ async fn compare(options: &Options) -> Result<()> {
         some => some,
     };
     let machine = Machine::here(&workbench.rproxy).await;
-    let seen = look(&workbench).await?;
+    let seen = observe(&workbench).await?;
     let mut outcomes = Vec::new();
     for scenario in scenarios {
         outcomes.push(turns::run(&workbench, *scenario, options).await);
@@ -96,13 +96,13 @@ async fn compare(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Whether they do the same work.
-async fn look(workbench: &Workbench) -> Result<Vec<(Proxy, Result<Seen, String>)>> {
+/// Observes the work that each proxy does, to show that they are comparable.
+async fn observe(workbench: &Workbench) -> Result<Vec<(Proxy, Result<Seen, String>)>> {
     let origin = proxies::start_program(&workbench.place()?).await?;
     let mut seen = Vec::new();
     for proxy in Proxy::CACHES {
-        let looked = seen::look(workbench, &origin, *proxy).await;
-        seen.push((*proxy, looked.map_err(|error| format!("{error:#}"))));
+        let observed = seen::look(workbench, &origin, *proxy).await;
+        seen.push((*proxy, observed.map_err(|error| format!("{error:#}"))));
     }
     Ok(seen)
 }

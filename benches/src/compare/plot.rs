@@ -1,4 +1,4 @@
-//! Bars, in SVG.
+//! Bar charts as SVG.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ struct Bars {
     groups: Vec<(String, Vec<(Proxy, Spread)>)>,
 }
 
-/// Writes the plots for which there are figures into the folder, and gives their names.
+/// Writes each plot that has figures into `folder`. Returns the file names.
 pub(crate) fn all(outcomes: &[Outcome], folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for (name, bars) in [
@@ -35,7 +35,7 @@ pub(crate) fn all(outcomes: &[Outcome], folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The times lie far apart, so that they are drawn as multiples of nginx's.
+/// Processor times as multiples of nginx's, since the scenarios differ by orders of magnitude.
 fn processor(outcomes: &[Outcome]) -> Bars {
     let groups = outcomes.iter().filter_map(|outcome| {
         let unit = outcome.spread(Proxy::Nginx, Figure::Processor)?.median;
@@ -68,7 +68,7 @@ fn bars(outcome: &Outcome, figure: Figure) -> Vec<(Proxy, Spread)> {
 }
 
 const WIDTH: u32 = 900;
-/// Where the bars begin, right of the groups' names.
+/// Left edge of the bars.
 const LEFT: i32 = 330;
 const RIGHT: i32 = 780;
 const TOP: i32 = 70;

@@ -1,4 +1,4 @@
-//! Programs that are started, and that end when their handle is dropped: by an error, by Ctrl-C, or when done.
+//! Child processes, which end when their handle is dropped.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-/// A program and the processes that it starts: a process group of their own.
+/// A program and its child processes, in their own process group.
 #[derive(Debug)]
 pub(crate) struct Process {
     name: String,
@@ -21,13 +21,14 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// What it prints goes to `NAME.log` in the folder.
+    /// Starts a program. Its output goes to `NAME.log` in `folder`.
     pub(crate) fn spawn(name: &str, mut command: Command, folder: &Path) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log)?;
         command.stdin(std::process::Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.process_group(0).kill_on_drop(true).spawn().with_context(|| format!("starting {name}"))?;
-        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).context("it has ended already")?;
+        let group =
+            child.id().and_then(|id| Pid::from_raw(id.cast_signed())).context("the process has already exited")?;
         Ok(Self { name: name.to_owned(), child, group, log })
     }
 
@@ -35,20 +36,20 @@ impl Process {
         self.group.as_raw_pid().cast_unsigned()
     }
 
-    /// Waits until it accepts connections.
+    /// Waits until the program accepts connections.
     pub(crate) async fn listens_on(&mut self, address: SocketAddr) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(address).await.is_err() {
             if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended with {status}: {}", self.name, self.last_words());
+                bail!("{} exited with {status}: {}", self.name, self.last_log_lines());
             }
-            ensure!(Instant::now() < deadline, "{} does not listen: {}", self.name, self.last_words());
+            ensure!(Instant::now() < deadline, "{} does not listen: {}", self.name, self.last_log_lines());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())
     }
 
-    fn last_words(&self) -> String {
+    fn last_log_lines(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(8)..].join(" | ")
@@ -56,19 +57,19 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Asks first: nginx's workers and Varnish's child outlive a parent that is killed.
+    /// Sends SIGTERM before SIGKILL: the workers of nginx and Varnish survive a killed parent.
     fn drop(&mut self) {
         let _ = kill_process_group(self.group, Signal::TERM);
         let deadline = Instant::now() + Duration::from_secs(3);
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));
         }
-        // Whoever is left of the group. As long as one is, the group's number is not given to another.
+        // Kills the remaining processes. While one exists, the kernel does not reuse the group's number.
         let _ = kill_process_group(self.group, Signal::KILL);
     }
 }
 
-/// An address that is free now: the system picks the port.
+/// Returns a loopback address whose port is free now.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
@@ -79,10 +80,10 @@ mod tests {
     use crate::compare::processor::Usage;
 
     #[tokio::test]
-    async fn children_of_a_program_end_with_it() {
+    async fn dropping_a_process_ends_its_children() {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
-        // The shell ends when asked, its child ignores that.
+        // The shell exits on SIGTERM, its child ignores it.
         command.args(["-c", "(trap '' TERM; echo ready; while :; do sleep 0.05; done) & wait"]);
         let process = Process::spawn("shell", command, folder.path()).unwrap();
         let log = folder.path().join("shell.log");
@@ -92,14 +93,14 @@ mod tests {
         let group = process.group;
         assert!(Usage::of(process.id()).unwrap().processes() >= 2);
         drop(process);
-        // Killed, they are gone as soon as their new parent has looked.
+        // A killed process exists until its new parent reaps it.
         while rustix::process::test_kill_process_group(group).is_ok() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     #[tokio::test]
-    async fn a_program_that_does_not_start_says_why() {
+    async fn failed_start_reports_the_log() {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "echo no such option >&2; exit 3"]);

@@ -1,4 +1,4 @@
-//! Processor time of a program with all its processes, as the kernel counted it.
+//! Processor time of a program and its child processes, from the kernel.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-/// What a program, its children and theirs have used since they were started.
+/// Processor time of a program and its descendants since their start.
 #[derive(Debug)]
 pub(crate) struct Usage {
     processes: BTreeMap<u32, Stat>,
 }
 
-/// What a program used from one reading to the next.
+/// Processor time between two readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Used {
     pub(crate) user: Duration,
@@ -21,12 +21,12 @@ pub(crate) struct Used {
 
 impl Usage {
     pub(crate) fn of(root: u32) -> Result<Self> {
-        let processes: BTreeMap<_, _> = family(root)?.into_iter().collect();
-        ensure!(!processes.is_empty(), "process {root} is gone");
+        let processes: BTreeMap<_, _> = process_tree(root)?.into_iter().collect();
+        ensure!(!processes.is_empty(), "process {root} has exited");
         Ok(Self { processes })
     }
 
-    /// What a child had used that has ended in between (nginx's cache loader does) is in its parent's account.
+    /// Returns the time since an earlier reading. The kernel adds the time of exited children to their parent.
     pub(crate) fn since(&self, earlier: &Self) -> Used {
         let (was, is) = (earlier.total(), self.total());
         Used { user: is.user.saturating_sub(was.user), system: is.system.saturating_sub(was.system) }
@@ -46,12 +46,12 @@ impl Usage {
     }
 }
 
-/// The processes that descend from `root`, itself included.
-pub(crate) fn family(root: u32) -> Result<Vec<(u32, Stat)>> {
+/// Returns `root` and its descendants.
+pub(crate) fn process_tree(root: u32) -> Result<Vec<(u32, Stat)>> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir("/proc")? {
         let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        // It may have ended since the folder was read.
+        // The process may have exited since the folder was read.
         let Ok(text) = fs::read_to_string(format!("/proc/{id}/stat")) else { continue };
         all.insert(id, Stat::parse(&text).with_context(|| format!("/proc/{id}/stat: {text:?}"))?);
     }
@@ -67,8 +67,7 @@ pub(crate) fn family(root: u32) -> Result<Vec<(u32, Stat)>> {
     Ok(all.iter().filter(|(id, _)| is_within(**id)).map(|(id, stat)| (*id, *stat)).collect())
 }
 
-/// The fields of `/proc/PID/stat` that matter here, times in clock ticks and with those of children that have ended.
-/// See proc_pid_stat(5).
+/// Fields of `/proc/PID/stat`, see proc_pid_stat(5). Times are in clock ticks, and include exited children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     parent: u32,
@@ -79,10 +78,10 @@ pub(crate) struct Stat {
 
 impl Stat {
     fn parse(text: &str) -> Option<Self> {
-        // The name may hold blanks and parentheses: what counts is the last one that closes.
+        // The name can contain blanks and parentheses: the last `)` ends it.
         let (_, fields) = text.rsplit_once(") ")?;
         let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
-        // The manual counts from 1, and the state, the first after the name, is field 3.
+        // The manual counts from 1, and the field after the name is number 3.
         let field = |number: usize| fields.get(number - 3);
         let number = |place: usize| field(place)?.parse::<u64>().ok();
         Some(Self {
@@ -106,21 +105,21 @@ mod tests {
                          11403264 1390 18446744073709551615 1 1 0 0 0 0 0 1073746048 402745863 0 0 0 17 1 0 0 0 0 0";
 
     #[test]
-    fn a_name_with_blanks_and_parentheses_does_not_shift_the_fields() {
-        // 1234 and 5678 of its own, 1 and 2 of children that have ended.
+    fn parses_names_with_blanks_and_parentheses() {
+        // 1234 and 5678 of the process, 1 and 2 of exited children.
         let stat = Stat { parent: 811, user: 1235, system: 5680, threads: 3 };
         assert_eq!(Stat::parse(NGINX), Some(stat));
     }
 
     #[test]
-    fn a_line_cut_short_is_refused() {
+    fn rejects_truncated_lines() {
         for cut in ["", "812", "812 (nginx) S 811 811", "812 (nginx"] {
             assert_eq!(Stat::parse(cut), None, "{cut:?}");
         }
     }
 
     #[test]
-    fn usage_is_the_sum_of_what_all_processes_used_in_between() {
+    fn usage_sums_the_time_of_all_processes() {
         let stat = |user, system| Stat { parent: 1, user, system, threads: 1 };
         let earlier = Usage { processes: BTreeMap::from([(7, stat(100, 200)), (8, stat(10, 0))]) };
         let later = Usage { processes: BTreeMap::from([(7, stat(150, 260)), (8, stat(10, 40))]) };
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_of_its_own_family() {
+    fn reads_the_usage_of_this_process() {
         let usage = Usage::of(std::process::id()).unwrap();
         assert!(usage.processes.contains_key(&std::process::id()) && usage.threads() > 0);
     }

@@ -1,4 +1,4 @@
-//! The proxies: how each is started, with which configuration.
+//! The compared proxies, their configurations and start commands.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,10 +18,10 @@ pub(crate) enum Proxy {
     Varnish,
 }
 
-/// Where a program is to run.
+/// The environment of a program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
-    /// Of its own.
+    /// Folder of this program alone.
     pub(crate) folder: &'a Path,
     pub(crate) origin: SocketAddr,
     pub(crate) certificate: &'a Certificate,
@@ -30,14 +30,14 @@ pub(crate) struct Place<'a> {
     pub(crate) rproxy: &'a Path,
 }
 
-/// A program that accepts connections.
+/// A running program.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) process: Process,
 }
 
-/// As they are filled in; the report shows them as they are here.
+/// Templates of the configurations. The report shows them without the values.
 const RPROXY: &str = include_str!("../../configs/rproxy.env.template");
 const RPROXY_TLS: &str = include_str!("../../configs/rproxy-tls.env.template");
 const NGINX: &str = include_str!("../../configs/nginx.conf.template");
@@ -58,7 +58,7 @@ impl Proxy {
         }
     }
 
-    /// The first line that it prints about its version. `None` when it is not installed.
+    /// Returns the first line of its version, or `None` if it is not installed.
     pub(crate) async fn version(self, rproxy: &Path) -> Option<String> {
         let mut command = match self {
             Self::Rproxy => with(rproxy, ["--version"]),
@@ -90,7 +90,7 @@ impl Proxy {
                     settings += &fill(RPROXY_TLS, place, listen, "")?;
                 }
                 let mut command = Command::new(place.rproxy);
-                // Nothing of the shell that the comparison was started from.
+                // The proxy reads its settings from the environment.
                 command.env_clear();
                 let lines = settings.lines().filter(|line| !line.starts_with('#'));
                 command.envs(lines.filter_map(|line| line.split_once('=')));
@@ -111,7 +111,7 @@ impl Proxy {
     }
 }
 
-/// nginx with static files.
+/// Starts nginx as the origin of static files.
 pub(crate) async fn start_files(folder: &Path, files: &Path) -> Result<Running> {
     let address = free_address()?;
     let text = ORIGIN.replace("{{files}}", path(files)?);
@@ -123,7 +123,7 @@ pub(crate) async fn start_files(folder: &Path, files: &Path) -> Result<Running> 
     Ok(Running { address, process })
 }
 
-/// This program as a backend: see [`crate::origin`].
+/// Starts this program as the origin, see [`crate::origin`].
 pub(crate) async fn start_program(folder: &Path) -> Result<Running> {
     let address = free_address()?;
     let mut command = Command::new(std::env::current_exe()?);
@@ -133,17 +133,17 @@ pub(crate) async fn start_program(folder: &Path) -> Result<Running> {
     Ok(Running { address, process })
 }
 
-/// Every configuration, by the name of its file.
+/// The configurations by file name.
 pub(crate) const CONFIGURATIONS: [(&str, &str); 6] = [
     ("rproxy.env", RPROXY),
-    ("rproxy-tls.env (besides, in the scenarios over TLS)", RPROXY_TLS),
+    ("rproxy-tls.env (added in TLS scenarios)", RPROXY_TLS),
     ("nginx.conf", NGINX),
     ("haproxy.cfg", HAPROXY),
     ("varnish.vcl", VARNISH),
     ("origin.nginx.conf", ORIGIN),
 ];
 
-/// The first line that a program prints, wherever it prints it.
+/// Returns the first line that a program writes to stdout or stderr.
 pub(crate) async fn first_line(command: &mut Command) -> Option<String> {
     let output = command.kill_on_drop(true).output().await.ok()?;
     let text = [output.stdout, output.stderr].concat();
@@ -173,12 +173,12 @@ fn fill(template: &str, place: Place<'_>, listen: SocketAddr, with_tls: &str) ->
         ("both", path(&certificate.both)?.to_owned()),
     ];
     let text = values.iter().fold(text, |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value));
-    ensure!(!text.contains("{{"), "a placeholder is left");
+    ensure!(!text.contains("{{"), "an unknown placeholder in a template");
     Ok(text)
 }
 
 fn path(path: &Path) -> Result<&str> {
-    path.to_str().context("a folder whose name is no text")
+    path.to_str().context("a folder name that is not UTF-8")
 }
 
 #[cfg(test)]
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_templates_are_filled() {
+    fn fills_all_templates() {
         let folder = tempfile::tempdir().unwrap();
         let certificate = Certificate::write_into(folder.path()).unwrap();
         let listen = "127.0.0.1:1".parse().unwrap();

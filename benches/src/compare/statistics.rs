@@ -1,8 +1,8 @@
-//! Medians with what they were taken from, so that a reader sees how much they wander.
+//! Medians with their range, which shows the noise of a measurement.
 
 use std::fmt;
 
-/// The median of some runs, the lowest and the highest.
+/// The median, minimum and maximum of several runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -11,7 +11,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// `None` when there are none.
+    /// Returns the spread of `runs`, or `None` without runs.
     pub(crate) fn of(runs: &[f64]) -> Option<Self> {
         let mut sorted = runs.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -24,19 +24,19 @@ impl Spread {
         Some(Self { median, low, high })
     }
 
-    /// Of `ours / theirs`, pair by pair: what slowed the machine down for a while slowed both of a pair.
+    /// Returns the spread of the ratios of each pair of runs. A slow phase of the machine affects both runs of a pair.
     pub(crate) fn of_ratios(ours: &[f64], theirs: &[f64]) -> Option<Self> {
         let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
         Self::of(&ratios).filter(|spread| spread.median.is_finite())
     }
 
-    /// The median as text, without the others.
+    /// Returns the median as text.
     pub(crate) fn alone(&self) -> String {
         Self { low: self.median, high: self.median, ..*self }.to_string()
     }
 }
 
-/// `0.93 [0.90-0.97]`, with as many digits as the precision says, by itself as many as the figure deserves.
+/// Writes `0.93 [0.90-0.97]`. Without a precision there are three significant digits.
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = f.precision().unwrap_or_else(|| digits(self.median));
@@ -49,7 +49,7 @@ impl fmt::Display for Spread {
     }
 }
 
-/// Three digits that count.
+/// Returns the decimal places for three significant digits.
 fn digits(figure: f64) -> usize {
     match figure.abs() {
         100.0.. => 0,
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_median_is_the_middle_or_the_mean_of_the_two_there() {
+    fn median_of_an_even_number_is_the_mean_of_the_middle_two() {
         let spread = |median, low, high| Some(Spread { median, low, high });
         assert_eq!(Spread::of(&[3.0, 1.0, 2.0]), spread(2.0, 1.0, 3.0));
         assert_eq!(Spread::of(&[4.0, 1.0, 2.0, 3.0]), spread(2.5, 1.0, 4.0));
@@ -73,20 +73,20 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_taken_pair_by_pair() {
+    fn computes_ratios_pair_by_pair() {
         // The machine was half as fast in the second pair, for both.
         let ratio = Spread::of_ratios(&[10.0, 20.0, 11.0], &[20.0, 40.0, 20.0]).unwrap();
         assert_eq!(ratio, Spread { median: 0.5, low: 0.5, high: 0.55 });
     }
 
     #[test]
-    fn a_ratio_to_nothing_is_none() {
+    fn ratio_to_zero_or_no_runs_is_none() {
         assert_eq!(Spread::of_ratios(&[1.0], &[0.0]), None);
         assert_eq!(Spread::of_ratios(&[1.0], &[]), None);
     }
 
     #[test]
-    fn it_is_written_with_the_digits_that_count() {
+    fn displays_three_significant_digits() {
         for (runs, text) in [
             (&[1234.5, 1200.0, 1300.0][..], "1234 [1200-1300]"),
             (&[12.34, 12.0, 13.0], "12.3 [12.0-13.0]"),

@@ -1,4 +1,4 @@
-//! One scenario: every proxy has its turn, again and again.
+//! Runs one scenario: the proxies take turns for several rounds.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::proxies::{Place, Proxy, Running, start_files, start_program};
 use super::scenario::{Kind, Origin, Plan, Scenario};
 use super::workbench::Workbench;
 
-/// What a scenario gave, proxy by proxy.
+/// The results of a scenario by proxy.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) scenario: Scenario,
@@ -24,18 +24,18 @@ pub(crate) struct Outcome {
 
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// One sample per turn.
+    /// One sample per round.
     Samples {
         samples: Vec<Sample>,
         processes: usize,
         threads: u32,
     },
     NotInstalled,
-    /// Something was not as it should be: no figure of this proxy counts.
+    /// An error or a wrong response, which invalidates all figures of this proxy.
     Void(String),
 }
 
-/// What goes wrong is in the verdicts, and ends nothing but the scenario.
+/// Runs a scenario. Errors become verdicts, so that other scenarios continue.
 pub(crate) async fn run(workbench: &Workbench, scenario: Scenario, options: &Options) -> Outcome {
     let results = match attempt(workbench, scenario, options).await {
         Ok(results) => results,
@@ -59,7 +59,7 @@ async fn attempt(workbench: &Workbench, scenario: Scenario, options: &Options) -
     }
 }
 
-/// A, B, C, A, B, C: whatever makes the machine slower for a while meets all of them.
+/// Alternates the proxies (A B C A B C), so that a slow phase of the machine affects all of them.
 async fn turns(
     workbench: &Workbench,
     plan: &Plan,
@@ -80,11 +80,11 @@ async fn turns(
     Ok(contestants.into_iter().map(|contestant| (contestant.proxy, contestant.verdict)).collect())
 }
 
-/// A proxy that takes part in the turns.
+/// A proxy in a scenario.
 struct Contestant {
     proxy: Proxy,
     verdict: Verdict,
-    /// `None` when it could not be started.
+    /// `None` if the start failed.
     running: Option<(Running, Target)>,
 }
 
@@ -116,7 +116,7 @@ impl Contestant {
     }
 }
 
-/// Starts a proxy, sees that it answers rightly, and lets it warm up.
+/// Starts a proxy, checks its response, and warms it up.
 async fn ready(
     workbench: &Workbench,
     plan: &Plan,
@@ -127,18 +127,18 @@ async fn ready(
 ) -> Result<(Running, Target)> {
     let (running, target) = start(workbench, plan, origin, proxy, place).await?;
     if plan.origin == Origin::Files {
-        let answer = fetch(&target.at(0), &[]).await?;
-        ensure!(answer.status() == StatusCode::OK, "{} is answered by {}", target.path, answer.status());
-        // Of many, all are this one.
+        let response = fetch(&target.at(0), &[]).await?;
+        ensure!(response.status() == StatusCode::OK, "{} returned {}", target.path, response.status());
+        // Numbered objects all have the content of this file.
         let file = if target.path.contains("{n}") { "1k.js" } else { target.path.trim_start_matches('/') };
         let file = workbench.files.join(file);
-        ensure!(*answer.body() == std::fs::read(file)?, "{} has another content", target.path);
+        ensure!(*response.body() == std::fs::read(file)?, "{} has another content", target.path);
     }
     load.run(&target, load.warm_up()).await.context("warming up")?;
     if plan.proxies == Proxy::CACHES && matches!(load, Load::Wrk { .. }) {
         let status = fetch(&target, &[]).await?.headers().get("cache-status").cloned();
         let is_hit = status.is_some_and(|status| String::from_utf8_lossy(status.as_bytes()).contains("; hit"));
-        ensure!(is_hit, "the answer did not come from the cache");
+        ensure!(is_hit, "the response is not a cache hit");
     }
     Ok((running, target))
 }
@@ -165,7 +165,7 @@ async fn measure(running: &Running, target: &Target, load: Load, duration: Durat
     Ok(Sample::of_load(after.since(&before), &tally))
 }
 
-/// Memory does not depend on how busy the machine is: each has one turn, alone, so that it shares no page with another.
+/// Measures memory once per proxy, each alone, so that no page is shared with another proxy.
 async fn one_by_one(
     workbench: &Workbench,
     plan: &Plan,
@@ -198,7 +198,7 @@ async fn hold(
 ) -> Result<Verdict> {
     let (running, target) = start(workbench, plan, origin, proxy, place).await?;
     let id = running.process.id();
-    // Started, it is not at rest yet.
+    // Start-up work may continue after the socket listens.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let sample = match plan.kind {
         Kind::Turns(_) | Kind::Empty => Sample::of_memory(Memory::of(id)?),
@@ -209,7 +209,7 @@ async fn hold(
             tokio::time::sleep(Duration::from_secs(options.idle_seconds)).await;
             let with = Memory::of(id)?;
             idle.are_all_open()?;
-            idle.still_answer(&target, options.idle_connections.div_ceil(100)).await?;
+            idle.check_some(&target, options.idle_connections.div_ceil(100)).await?;
             Sample::of_growth(without, with, options.idle_connections)
         }
     };

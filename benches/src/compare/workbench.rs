@@ -1,4 +1,4 @@
-//! What all scenarios share: a folder, files to serve, a certificate, the binary under test.
+//! Resources of all scenarios: a folder, static files, a certificate, the binary under test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,14 +19,14 @@ pub(crate) struct Workbench {
     places: AtomicUsize,
 }
 
-/// What the origin serves, and how long it is.
+/// Names and lengths of the static files.
 const FILES: [(&str, usize); 5] =
     [("small", 17), ("1k.js", 1000), ("20k", 20_000), ("100k", 100_000), ("10m", 10_000_000)];
 
 impl Workbench {
     pub(crate) fn new(binary: &Path) -> Result<Self> {
         let folder = TempDir::with_prefix("rproxy-compare-")?;
-        // A copy: someone may build while this runs.
+        // A copy, since a build may replace the binary during the run.
         let rproxy = folder.path().join("rproxy");
         fs::copy(binary, &rproxy).with_context(|| binary.display().to_string())?;
         let files = folder.path().join("files");
@@ -39,7 +39,7 @@ impl Workbench {
         Ok(Self { folder, files, certificate, rproxy, places: AtomicUsize::new(0) })
     }
 
-    /// A new folder for one program.
+    /// Creates a folder for one program.
     pub(crate) fn place(&self) -> Result<PathBuf> {
         let number = self.places.fetch_add(1, Ordering::Relaxed);
         let place = self.folder.path().join(number.to_string());

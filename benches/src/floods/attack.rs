@@ -179,7 +179,7 @@ impl Underway {
     pub(super) fn begin(attack: Attack, target: &Target) -> Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let target = target.clone();
-        let connector = target.connector_speaking(b"h2")?;
+        let connector = target.connector_for(b"h2")?;
         let thread = thread::spawn(move || {
             step_back()?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

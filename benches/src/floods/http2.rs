@@ -1,4 +1,4 @@
-//! Attacks by HTTP/2, in frames made by hand (RFC 9113).
+//! HTTP/2 attacks with hand-made frames (RFC 9113).
 
 use anyhow::{Result, bail};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
@@ -17,7 +17,7 @@ const END_HEADERS: u8 = 4;
 /// RFC 9113 §6.5.2
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
-/// Goes on until the connection ends.
+/// Runs an attack until the connection ends.
 pub(super) async fn attack<S>(attack: Attack, stream: S, path: &str, counters: &Counters) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -69,7 +69,7 @@ async fn send<W: AsyncWrite + Unpin>(attack: Attack, to: &mut W, head: &[u8], co
         counters.sent(batch.len());
         batches += 1;
         if matches!(attack, Attack::NoWindow | Attack::WideWindow) {
-            // They have asked for all that they may.
+            // These attacks have opened all allowed streams.
             std::future::pending::<()>().await;
         }
         tokio::task::yield_now().await;
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_says_how_long_it_is() {
+    fn encodes_frames_and_heads() {
         assert_eq!(frame(PING, 0, 1, &[7; 2]), [0, 0, 2, 6, 0, 0, 0, 0, 1, 7, 7]);
         assert_eq!(&head("/a")[..12], b"\0\x07:method\x03GE");
     }

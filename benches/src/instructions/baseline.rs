@@ -1,4 +1,4 @@
-//! The figures that are checked in.
+//! The committed instruction counts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,18 +15,18 @@ pub(super) struct Baseline {
     pub(super) layers: BTreeMap<String, Layer>,
 }
 
-/// Per request, the service within included.
+/// The cost of one request, including the inner service.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Layer {
     pub(super) instructions: u64,
-    /// To those of the service alone.
+    /// Instructions in relation to the inner service alone.
     pub(super) ratio: f64,
 }
 
 const HEADING: &str = "\
-# Instructions per request, counted by callgrind, and their ratio to those of a service without a layer.
-# Renew: cargo run --release -p rproxy-benches -- instructions --write
+# Instructions per request, counted by callgrind, and their ratio to the inner service without a layer.
+# Update: cargo run --release -p rproxy-benches -- instructions --write
 
 ";
 
@@ -41,7 +41,7 @@ impl Baseline {
         fs::write(path, text).with_context(|| path.display().to_string())
     }
 
-    /// What a layer costs beside the service within; for the service alone, what that costs.
+    /// Returns the instructions that a layer adds to the inner service, or those of the inner service for `none`.
     pub(super) fn added(&self, name: &str) -> Option<u64> {
         let (layer, empty) = (self.layers.get(name)?, self.layers.get(EMPTY)?);
         Some(match name {
@@ -50,10 +50,10 @@ impl Baseline {
         })
     }
 
-    /// The names of those that cost that much more. A layer that is new has nothing to grow from.
+    /// Returns the layers whose cost grew by more than `tolerated`. New layers are ignored.
     pub(super) fn grown_since(&self, before: &Self, tolerated: f64) -> Vec<&str> {
         let has_grown = |name: &&str| match (self.added(name), before.added(name)) {
-            (Some(now), Some(before)) => now > before + NOT_WORTH_A_WORD.max((before as f64 * tolerated) as u64),
+            (Some(now), Some(before)) => now > before + IGNORED_GROWTH.max((before as f64 * tolerated) as u64),
             _ => false,
         };
         self.layers.keys().map(String::as_str).filter(has_grown).collect()
@@ -63,8 +63,8 @@ impl Baseline {
 /// The case without a layer.
 pub(super) const EMPTY: &str = "none";
 
-/// Instructions that may come and go with a compiler's mood.
-const NOT_WORTH_A_WORD: u64 = 50;
+/// Instructions that vary between builds.
+const IGNORED_GROWTH: u64 = 50;
 
 #[cfg(test)]
 mod tests {
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn only_growth_beyond_what_is_tolerated_is_named() {
+    fn reports_only_growth_above_the_tolerance() {
         let before = baseline(&[("none", 2000), ("a", 4000), ("b", 4000), ("c", 4000), ("d", 2100), ("gone", 2001)]);
         let now = baseline(&[("none", 2000), ("a", 4100), ("b", 4101), ("c", 10), ("d", 2150), ("new", 9000)]);
         assert_eq!(now.grown_since(&before, 0.05), ["b"]);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn reads_the_baseline_it_wrote() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("baseline.toml");
         let baseline = baseline(&[("cache, not applying", 1000), ("none", 800)]);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_without_its_count_is_refused() {
+    fn rejects_a_layer_without_its_count() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("baseline.toml");
         fs::write(&path, "profile = 'release'\nrustc = ''\n[layers.none]\nratio = 1.0\n").unwrap();

@@ -1,4 +1,4 @@
-//! Runs a program under callgrind, and reads how many instructions it took.
+//! Runs a program under callgrind, and reads the number of instructions.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 
 const REQUESTS: u64 = 2000;
 
-/// The function in which callgrind counts, with all that it calls: what comes before is another number each time,
-/// because hash maps are seeded at random.
+/// The function that callgrind counts, including its callees. The code before it varies from run to run, because hash
+/// maps are seeded at random.
 const COUNTED: &str = "--toggle-collect=counted::counted*";
 
 pub(super) fn per_request(program: &Path, case: &str) -> Result<u64> {
@@ -18,7 +18,7 @@ pub(super) fn per_request(program: &Path, case: &str) -> Result<u64> {
     let text = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{case}: {text}");
     let collected = parse(&text).with_context(|| format!("callgrind printed no count: {text}"))?;
-    ensure!(collected > 0, "{case}: callgrind did not find the function in which it is to count");
+    ensure!(collected > 0, "{case}: callgrind did not find the function to count");
     Ok(collected / REQUESTS)
 }
 
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_count_is_read() {
+    fn parses_the_count() {
         let output = "==812== Callgrind, a call-graph generating cache profiler\n==812== \n\
                       ==812== Events    : Ir\n==812== Collected : 7135722\n==812== \n";
         assert_eq!(parse(output), Some(7_135_722));

@@ -1,4 +1,4 @@
-//! How many instructions a request costs in each layer: callgrind counts them, and they repeat where time does not.
+//! Instructions per request and layer, counted by callgrind: unlike times, they are reproducible.
 
 mod baseline;
 mod callgrind;
@@ -12,21 +12,21 @@ use clap::Args;
 use crate::cargo;
 use baseline::{Baseline, EMPTY, Layer};
 
-/// Counts each layer's instructions per request, and compares them with those that are checked in.
+/// Counts the instructions of each layer per request, and compares them with the baseline.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Check in what is counted now.
+    /// Write the counts to the baseline.
     #[arg(long)]
     write: bool,
-    /// What to build with.
+    /// Cargo profile of the build.
     #[arg(long, default_value = "release")]
     profile: String,
-    /// Where the figures are.
+    /// File of the baseline.
     #[arg(long, default_value = "benches/baseline.toml")]
     baseline: PathBuf,
 }
 
-/// Of what a layer adds. More is an error.
+/// Tolerated growth of the instructions that a layer adds.
 const TOLERATED_GROWTH: f64 = 0.05;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -70,7 +70,7 @@ fn count(program: &Path, profile: &str) -> Result<Baseline> {
     })
 }
 
-/// To two places: what is checked in need not change with every count.
+/// Rounds to two digits, so that the baseline does not change with each count.
 fn ratio(instructions: u64, empty: u64) -> f64 {
     (instructions as f64 / empty as f64 * 100.0).round() / 100.0
 }

@@ -1,4 +1,4 @@
-//! A certificate authority of this run's own, and what it issues to the proxy, again and again.
+//! A certificate authority for the run, which issues several certificates to the proxy.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-/// The name that certificates are for.
+/// The name in the certificates.
 pub(super) const HOST: &str = "localhost";
 
 pub(super) struct Authority {
@@ -33,7 +33,7 @@ impl Authority {
         Ok(this)
     }
 
-    /// Puts a new certificate in the place of the one before.
+    /// Replaces the certificate by a new one.
     pub(super) fn issue(&self) -> Result<()> {
         let key = KeyPair::generate()?;
         let certificate = CertificateParams::new(vec![HOST.to_owned()])?.signed_by(&key, &self.issuer)?;
@@ -45,7 +45,7 @@ impl Authority {
         Ok(())
     }
 
-    /// For a client that resumes its sessions, and speaks `protocol` and nothing else.
+    /// Returns a TLS client that resumes sessions and negotiates only `protocol`.
     pub(super) fn connector(&self, protocol: &[u8]) -> Result<TlsConnector> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone())?;

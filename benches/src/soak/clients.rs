@@ -1,5 +1,5 @@
-//! Who asks: visitors, over HTTP/1.1 and HTTP/2 and WebSocket; a balancer; and those who take more than they should, who go
-//! away in the middle, who say nothing.
+//! The clients of the soak: HTTP/1.1, HTTP/2 and WebSocket clients, a trusted proxy, and clients that exceed the rate
+//! limit, abort, or stay idle.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use super::asking::{Ask, Connection, Target};
 use super::authority::HOST;
 use super::origin::content;
-use super::tally::{Tally, Wrong};
+use super::requests::{Connection, Target, TestRequest};
+use super::tally::{Failure, Tally};
 
-/// Whose word on clients is taken.
+/// Address of the trusted proxy.
 pub(super) const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
-/// How long the proxy lets a connection wait.
+/// Idle timeout of the proxy.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// What one client does, again and again, each time with a pause.
+/// The repeated activity of a client.
 #[derive(Clone, Copy, Debug)]
 enum Role {
     Http1,
@@ -49,7 +49,7 @@ const ROLES: [(Role, u8); 7] = [
     (Role::Silent, 20),
 ];
 
-/// Starts all of them; each ends by itself some seconds after `stopped` says so.
+/// Starts all clients. Each ends within seconds after `stopped` becomes true.
 pub(super) fn all(target: &Target, tally: &Arc<Tally>, stopped: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut clients = JoinSet::new();
     let mut last = 10;
@@ -81,16 +81,16 @@ impl Client {
         while !self.has_stopped() {
             let began = Instant::now();
             let (kind, done) = match self.role {
-                Role::Http1 => ("HTTP/1.1", self.visit().await),
-                Role::Http2 => ("HTTP/2", self.visit_at_once().await),
-                Role::WebSocket => ("WebSocket", self.talk().await),
-                Role::Balancer => ("balancer", self.balance().await),
-                Role::Greedy => ("greedy", self.grab().await),
+                Role::Http1 => ("HTTP/1.1", self.send_one_by_one().await),
+                Role::Http2 => ("HTTP/2", self.send_concurrently().await),
+                Role::WebSocket => ("WebSocket", self.exchange_messages().await),
+                Role::Balancer => ("balancer", self.send_for_others().await),
+                Role::Greedy => ("greedy", self.exceed_the_rate().await),
                 Role::Aborting => ("aborted", self.abort().await),
-                Role::Silent => ("idle", self.wait().await),
+                Role::Silent => ("idle", self.stay_idle().await),
             };
             if let Err(wrong) = done {
-                self.tally.judge(kind, began, Err(wrong));
+                self.tally.record(kind, began, Err(wrong));
                 sleep(Duration::from_millis(200)).await;
             }
         }
@@ -100,11 +100,11 @@ impl Client {
         *self.stopped.borrow()
     }
 
-    /// One connection over HTTP/1.1, for some requests.
-    async fn visit(&self) -> Result<(), Wrong> {
+    /// Sends some requests on an HTTP/1.1 connection.
+    async fn send_one_by_one(&self) -> Result<(), Failure> {
         let mut connection = self.target.http1(self.from).await?;
         for _ in 0..fastrand::u32(1..300) {
-            if self.has_stopped() || !self.one(&mut connection, "HTTP/1.1", Ask::any(), &[]).await {
+            if self.has_stopped() || !self.one(&mut connection, "HTTP/1.1", TestRequest::random(), &[]).await {
                 break;
             }
             sleep(jittered(40)).await;
@@ -112,13 +112,13 @@ impl Client {
         Ok(())
     }
 
-    /// One connection over HTTP/2, for some batches of requests.
-    async fn visit_at_once(&self) -> Result<(), Wrong> {
-        let Some(connection) = self.target.http2(self.from).await? else { return self.visit().await };
+    /// Sends some batches of concurrent requests on an HTTP/2 connection.
+    async fn send_concurrently(&self) -> Result<(), Failure> {
+        let Some(connection) = self.target.http2(self.from).await? else { return self.send_one_by_one().await };
         for _ in 0..fastrand::u32(1..60) {
             let batch = (0..8)
                 .filter_map(|_| connection.share())
-                .map(|mut stream| async move { self.one(&mut stream, "HTTP/2", Ask::any(), &[]).await });
+                .map(|mut stream| async move { self.one(&mut stream, "HTTP/2", TestRequest::random(), &[]).await });
             if self.has_stopped() || join_all(batch).await.contains(&false) {
                 break;
             }
@@ -127,13 +127,13 @@ impl Client {
         Ok(())
     }
 
-    /// Another program's connection, with many clients on it.
-    async fn balance(&self) -> Result<(), Wrong> {
+    /// Sends requests of many clients on one connection, as a trusted proxy.
+    async fn send_for_others(&self) -> Result<(), Failure> {
         let mut connection = self.target.http1(self.from).await?;
         for _ in 0..500 {
             let [.., a, b] = fastrand::u32(..).to_be_bytes();
             let fields = [("x-forwarded-for", format!("198.18.{a}.{b}"))];
-            if self.has_stopped() || !self.one(&mut connection, "balancer", Ask::any(), &fields).await {
+            if self.has_stopped() || !self.one(&mut connection, "balancer", TestRequest::random(), &fields).await {
                 break;
             }
             sleep(jittered(40)).await;
@@ -141,74 +141,80 @@ impl Client {
         Ok(())
     }
 
-    /// Asks once; whether the connection may be used again.
-    async fn one(&self, connection: &mut Connection, kind: &'static str, ask: Ask, fields: &[(&str, String)]) -> bool {
+    /// Sends one request and records the result. Returns whether the connection takes another one.
+    async fn one(
+        &self,
+        connection: &mut Connection,
+        kind: &'static str,
+        test: TestRequest,
+        fields: &[(&str, String)],
+    ) -> bool {
         let began = Instant::now();
-        let done = connection.ask(&self.target, &ask, fields).await;
-        let done = done.and_then(|is_answered| match is_answered {
+        let done = connection.send(&self.target, &test, fields).await;
+        let done = done.and_then(|is_accepted| match is_accepted {
             true => Ok(()),
-            false => Err(Wrong::Proxy(anyhow!("{ask:?}: 429"))),
+            false => Err(Failure::Proxy(anyhow!("{test:?}: 429"))),
         });
         let is_right = done.is_ok();
-        self.tally.judge(kind, began, done);
+        self.tally.record(kind, began, done);
         is_right && connection.is_open().await
     }
 
-    /// More at once than anyone is let have.
-    async fn grab(&self) -> Result<(), Wrong> {
+    /// Sends more requests than the rate limit allows.
+    async fn exceed_the_rate(&self) -> Result<(), Failure> {
         let mut connection = self.target.http1(self.from).await?;
-        let (mut answered, mut refused) = (0, 0);
+        let (mut accepted, mut rejected) = (0, 0);
         for _ in 0..400 {
-            match connection.ask(&self.target, &Ask::Blocked, &[]).await? {
-                true => answered += 1,
-                false => refused += 1,
+            match connection.send(&self.target, &TestRequest::Blocked, &[]).await? {
+                true => accepted += 1,
+                false => rejected += 1,
             }
             if !connection.is_open().await {
-                return Err(Wrong::Proxy(anyhow!("closed after a refusal")));
+                return Err(Failure::Proxy(anyhow!("connection closed after a rejection")));
             }
         }
-        for _ in 0..answered {
+        for _ in 0..accepted {
             self.tally.right("greedy");
         }
-        for _ in 0..refused {
+        for _ in 0..rejected {
             self.tally.limited("greedy");
         }
         sleep(Duration::from_secs(4)).await;
-        // The bucket holds 200, and fills by 100 each second: a client this fast meets its bottom.
-        match refused {
-            0 if answered >= 400 => Err(Wrong::Proxy(anyhow!("400 requests at once, and none refused"))),
+        // The quota is 100 per second with a burst of 200, so 400 fast requests exceed it.
+        match rejected {
+            0 if accepted >= 400 => Err(Failure::Proxy(anyhow!("400 requests without a rejection"))),
             _ => Ok(()),
         }
     }
 
-    /// A tunnel with some messages, which ends well, or from one moment to the next.
-    async fn talk(&self) -> Result<(), Wrong> {
+    /// Exchanges messages in a WebSocket tunnel, and ends it with or without a Close.
+    async fn exchange_messages(&self) -> Result<(), Failure> {
         let stream = self.target.raw(self.from).await?;
         let config = WebSocketConfig::default().read_buffer_size(4096);
         let url = self.target.url("ws", "/echo");
-        let (mut socket, _) = client_async_with_config(url, stream, Some(config)).await.map_err(Wrong::upstream)?;
+        let (mut socket, _) = client_async_with_config(url, stream, Some(config)).await.map_err(Failure::upstream)?;
         for _ in 0..fastrand::u32(1..200) {
             if self.has_stopped() {
                 break;
             }
             let began = Instant::now();
-            let done = said(&mut socket).await;
+            let done = echo_message(&mut socket).await;
             let is_right = done.is_ok();
-            self.tally.judge("WebSocket", began, done);
+            self.tally.record("WebSocket", began, done);
             if !is_right {
                 return Ok(());
             }
             sleep(jittered(60)).await;
         }
         if fastrand::bool() {
-            socket.close(None).await.map_err(Wrong::upstream)?;
+            socket.close(None).await.map_err(Failure::upstream)?;
             while let Some(Ok(_)) = socket.next().await {}
         }
         Ok(())
     }
 
-    /// Begins something, and is gone.
-    async fn abort(&self) -> Result<(), Wrong> {
+    /// Starts a handshake, request or response, and closes the connection.
+    async fn abort(&self) -> Result<(), Failure> {
         sleep(jittered(100)).await;
         let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
         match fastrand::u32(..7) {
@@ -234,20 +240,20 @@ impl Client {
                 let mut stream = self.target.raw(self.from).await?;
                 let _ = stream.write_all(get("/stream/1").as_bytes()).await;
                 let _ = stream.read(&mut [0; 1000]).await;
-                // With a reset.
+                // Closes with a reset.
                 let _ = SockRef::from(stream.socket()).set_linger(Some(Duration::ZERO));
             }
             5 => {
                 let Some(mut connection) = self.target.http2(self.from).await? else { return Ok(()) };
-                for path in [Ask::Slow(1), Ask::Stream(2), Ask::Large(3)] {
+                for path in [TestRequest::Slow(1), TestRequest::Stream(2), TestRequest::Large(3)] {
                     let Some(mut stream) = connection.share() else { break };
-                    let _ = timeout(Duration::from_millis(5), stream.ask(&self.target, &path, &[])).await;
+                    let _ = timeout(Duration::from_millis(5), stream.send(&self.target, &path, &[])).await;
                 }
-                // The connection is as good as before.
-                self.one(&mut connection, "HTTP/2", Ask::Dynamic(4), &[]).await;
+                // The connection still works.
+                self.one(&mut connection, "HTTP/2", TestRequest::Dynamic(4), &[]).await;
             }
             _ => {
-                // A store that was to come of it is not left half done.
+                // The client leaves while the cache stores the response.
                 let mut stream = self.target.raw(self.from).await?;
                 let _ = stream.write_all(get(&format!("/static/{}.bin", fastrand::u32(..300))).as_bytes()).await;
             }
@@ -256,41 +262,41 @@ impl Client {
         Ok(())
     }
 
-    /// Asks once, and waits until the proxy has had enough of it.
-    async fn wait(&self) -> Result<(), Wrong> {
+    /// Sends one request, and waits until the proxy closes the idle connection.
+    async fn stay_idle(&self) -> Result<(), Failure> {
         let mut stream = self.target.raw(self.from).await?;
         let head = format!("GET /dynamic/7 HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
-        stream.write_all(head.as_bytes()).await.map_err(Wrong::proxy)?;
-        let mut answer = Vec::new();
-        let end = timeout(IDLE_TIMEOUT * 3, stream.read_to_end(&mut answer)).await;
+        stream.write_all(head.as_bytes()).await.map_err(Failure::proxy)?;
+        let mut response = Vec::new();
+        let end = timeout(IDLE_TIMEOUT * 3, stream.read_to_end(&mut response)).await;
         match end {
-            Ok(Ok(_)) if answer.starts_with(b"HTTP/1.1 200 ") => self.tally.right("idle"),
-            Ok(Ok(_)) if answer.starts_with(b"HTTP/1.1 50") => return Err(Wrong::Upstream(anyhow!("a 50x"))),
-            Ok(Ok(read)) => return Err(Wrong::Proxy(anyhow!("an end after {read} bytes"))),
-            Ok(Err(error)) => return Err(Wrong::proxy(error)),
-            Err(_) => return Err(Wrong::Proxy(anyhow!("an idle connection is still open"))),
+            Ok(Ok(_)) if response.starts_with(b"HTTP/1.1 200 ") => self.tally.right("idle"),
+            Ok(Ok(_)) if response.starts_with(b"HTTP/1.1 50") => return Err(Failure::Upstream(anyhow!("status 50x"))),
+            Ok(Ok(read)) => return Err(Failure::Proxy(anyhow!("closed after {read} bytes"))),
+            Ok(Err(error)) => return Err(Failure::proxy(error)),
+            Err(_) => return Err(Failure::Proxy(anyhow!("an idle connection is still open"))),
         }
         Ok(())
     }
 }
 
-/// One message there and back.
-async fn said<S>(socket: &mut WebSocketStream<S>) -> Result<(), Wrong>
+/// Sends a message and waits for its echo.
+async fn echo_message<S>(socket: &mut WebSocketStream<S>) -> Result<(), Failure>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     let message = Message::binary(content(fastrand::u32(..), fastrand::usize(..5000)).collect::<Vec<_>>());
-    socket.send(message.clone()).await.map_err(Wrong::upstream)?;
+    socket.send(message.clone()).await.map_err(Failure::upstream)?;
     match timeout(Duration::from_secs(20), socket.next()).await {
         Ok(Some(Ok(echo))) if echo == message => Ok(()),
-        // As when its backend goes away: the proxy says so in a Close.
-        Ok(Some(Ok(Message::Close(_))) | Some(Err(_)) | None) => Err(Wrong::Upstream(anyhow!("the tunnel ended"))),
-        Ok(Some(Ok(_))) => Err(Wrong::Proxy(anyhow!("another message came back"))),
-        Err(_) => Err(Wrong::Proxy(anyhow!("no message came back"))),
+        // The backend ended, which the proxy reports with a Close.
+        Ok(Some(Ok(Message::Close(_))) | Some(Err(_)) | None) => Err(Failure::Upstream(anyhow!("the tunnel ended"))),
+        Ok(Some(Ok(_))) => Err(Failure::Proxy(anyhow!("the echo differs from the message"))),
+        Err(_) => Err(Failure::Proxy(anyhow!("no echo"))),
     }
 }
 
-/// About so many milliseconds.
+/// Returns a random duration, from half to one and a half times `milliseconds`.
 fn jittered(milliseconds: u64) -> Duration {
     Duration::from_micros(fastrand::u64(milliseconds * 500..milliseconds * 1500))
 }

@@ -1,4 +1,4 @@
-//! What happens to the backends and to the proxy meanwhile.
+//! Disturbances during the load: backend outages and reloads of the proxy.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use crate::compare::{Process, free_address};
 
 /// Sends a signal to a process.
 pub(super) fn signal(id: u32, signal: Signal) -> Result<()> {
-    let id = Pid::from_raw(id.cast_signed()).context("a process has a number above 0")?;
+    let id = Pid::from_raw(id.cast_signed()).context("a process number above 0")?;
     Ok(kill_process(id, signal)?)
 }
 
-/// One of the two backends, which comes back where it was.
+/// One of the two backends. It keeps its address over restarts.
 pub(super) struct Backend {
     address: SocketAddr,
     folder: PathBuf,
@@ -46,79 +46,79 @@ impl Backend {
         Ok(())
     }
 
-    /// Killed in the middle of what it does, away for a while, and started again.
+    /// Kills the backend, and starts it again after the outage.
     async fn restart(&mut self) -> Result<()> {
         if let Some(process) = self.process.take() {
             signal(process.id(), Signal::KILL)?;
             tokio::task::spawn_blocking(|| drop(process)).await?;
         }
-        tokio::time::sleep(AWAY).await;
+        tokio::time::sleep(OUTAGE).await;
         self.run().await
     }
 
-    /// There, and saying nothing.
+    /// Stops the process for the outage, while its sockets stay open.
     async fn pause(&mut self) -> Result<()> {
         let Some(process) = &self.process else { return Ok(()) };
         signal(process.id(), Signal::STOP)?;
-        tokio::time::sleep(AWAY).await;
+        tokio::time::sleep(OUTAGE).await;
         signal(process.id(), Signal::CONT)
     }
 }
 
-const AWAY: Duration = Duration::from_millis(1500);
+const OUTAGE: Duration = Duration::from_millis(1500);
 
-/// When backends were away.
+/// The outages of backends.
 #[derive(Debug, Default)]
-pub(super) struct Windows(Mutex<Vec<(Instant, Option<Instant>)>>);
+pub(super) struct Outages(Mutex<Vec<(Instant, Option<Instant>)>>);
 
-impl Windows {
+impl Outages {
     pub(super) fn open(&self) {
-        self.windows().push((Instant::now(), None));
+        self.outages().push((Instant::now(), None));
     }
 
-    /// What still is on its way when a backend is back may have been sent to it before.
+    /// Ends the outage with a tolerance for requests that were sent during it.
     fn close(&self) {
-        if let Some(last) = self.windows().last_mut() {
+        if let Some(last) = self.outages().last_mut() {
             last.1 = Some(Instant::now() + Duration::from_secs(1));
         }
     }
 
-    /// Whether a backend was away at any time from `began` until now.
-    pub(super) fn touch(&self, began: Instant) -> bool {
-        self.windows().iter().any(|(_, end)| end.is_none_or(|end| end >= began))
+    /// Whether there was an outage between `began` and now.
+    pub(super) fn overlap(&self, began: Instant) -> bool {
+        self.outages().iter().any(|(_, end)| end.is_none_or(|end| end >= began))
     }
 
-    fn windows(&self) -> MutexGuard<'_, Vec<(Instant, Option<Instant>)>> {
+    fn outages(&self) -> MutexGuard<'_, Vec<(Instant, Option<Instant>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What is done, and when.
+/// The schedule of disturbances.
 pub(super) struct Disturbances {
-    windows: Arc<Windows>,
+    outages: Arc<Outages>,
     every: Duration,
 }
 
-/// What was done.
+/// The disturbances that took place.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disturbed {
     pub(super) restarts: u32,
     pub(super) pauses: u32,
     pub(super) reloads: u32,
-    /// When what happened, for the plot: seconds since the load began, and whether it was a reload.
+    /// Seconds since the load began, and whether it was a reload, for the plot.
     pub(super) marks: Vec<(f64, bool)>,
 }
 
 impl Disturbances {
     pub(super) fn new(load: Duration) -> Self {
-        Self { windows: Arc::default(), every: (load / 40).clamp(Duration::from_secs(4), Duration::from_secs(30)) }
+        Self { outages: Arc::default(), every: (load / 40).clamp(Duration::from_secs(4), Duration::from_secs(30)) }
     }
 
-    pub(super) fn windows(&self) -> Arc<Windows> {
-        Arc::clone(&self.windows)
+    pub(super) fn outages(&self) -> Arc<Outages> {
+        Arc::clone(&self.outages)
     }
 
-    /// Reloads, restarts one, reloads, pauses the other, and so on until `stop` says so.
+    /// Reloads, restarts one backend, reloads, pauses the other, and repeats until `stop` becomes true.
     pub(super) async fn run(
         self,
         mut backends: [Backend; 2],
@@ -138,15 +138,15 @@ impl Disturbances {
                     disturbed.reloads += 1;
                 }
                 2 => {
-                    self.windows.open();
+                    self.outages.open();
                     backend.restart().await?;
-                    self.windows.close();
+                    self.outages.close();
                     disturbed.restarts += 1;
                 }
                 _ => {
-                    self.windows.open();
+                    self.outages.open();
                     backend.pause().await?;
-                    self.windows.close();
+                    self.outages.close();
                     disturbed.pauses += 1;
                 }
             }
@@ -160,14 +160,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_window_reaches_what_began_before_it_ended() {
-        let windows = Windows::default();
+    async fn outage_overlaps_requests_that_began_before_its_end() {
+        let outages = Outages::default();
         let before = Instant::now();
-        assert!(!windows.touch(before));
-        windows.open();
-        assert!(windows.touch(before) && windows.touch(Instant::now()));
-        windows.close();
-        assert!(windows.touch(before) && windows.touch(Instant::now()));
-        assert!(!windows.touch(Instant::now() + Duration::from_secs(2)));
+        assert!(!outages.overlap(before));
+        outages.open();
+        assert!(outages.overlap(before) && outages.overlap(Instant::now()));
+        outages.close();
+        assert!(outages.overlap(before) && outages.overlap(Instant::now()));
+        assert!(!outages.overlap(Instant::now() + Duration::from_secs(2)));
     }
 }

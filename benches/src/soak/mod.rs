@@ -1,15 +1,15 @@
-//! rproxy under a mixed load for a long time, while its configuration is reloaded and its backends go away and come back.
+//! A long mixed load on rproxy, with reloads of its configuration and outages of its backends.
 //!
-//! Three things are to hold: every answer is the right one, unless a backend was away just then; memory, descriptors and
-//! tasks stay level; and when the load ends, everything that it had taken is given back.
+//! Three conditions must hold: each response is correct, except during an outage; memory, descriptors and tasks do not
+//! grow; and all resources are released after the load.
 
-mod asking;
 mod authority;
 mod clients;
 mod disturbance;
 mod origin;
 mod plot;
 mod report;
+mod requests;
 mod tally;
 mod watch;
 
@@ -28,28 +28,28 @@ use tokio::sync::watch as state;
 
 use crate::cargo;
 use crate::compare::{Machine, Process, free_address};
-use asking::Target;
 use authority::Authority;
 use disturbance::{Backend, Disturbances};
 pub(crate) use origin::Options as OriginOptions;
 pub(crate) use origin::run as serve_origin;
 use report::Report;
+use requests::Target;
 use tally::Tally;
 use watch::Watch;
 
-/// Runs rproxy under a mixed load, with reloads and restarts of its backends, and writes a report.
+/// Runs rproxy under a mixed load with reloads and backend outages, and writes a report.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// How long the load lasts.
+    /// Duration of the load in minutes.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
-    /// Where the report and its plot go.
+    /// Folder for the report and its plot.
     #[arg(long, default_value = "docs/contributing/reliability")]
     out: PathBuf,
-    /// The binary to run, instead of one that is built now.
+    /// Binary to run, instead of a new build.
     #[arg(long)]
     rproxy: Option<PathBuf>,
-    /// Without TLS, and so without HTTP/2.
+    /// Run without TLS, and so without HTTP/2.
     #[arg(long)]
     plain: bool,
 }
@@ -58,7 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        // What was started ends when the future that holds it is dropped.
+        // Dropping the future ends the processes that it started.
         tokio::select! {
             done = soak(options) => done,
             _ = interrupt.recv() => bail!("interrupted"),
@@ -84,7 +84,7 @@ async fn soak(options: &Options) -> Result<()> {
     let before = watch.level().await?;
     let (stop, stopped) = state::channel(false);
     let disturbances = Disturbances::new(load);
-    let tally = Arc::new(Tally::new(disturbances.windows()));
+    let tally = Arc::new(Tally::new(disturbances.outages()));
     let target = Target::new(proxy.address, tls)?;
     let began = Instant::now();
     let clients = clients::all(&target, &tally, &stopped);
@@ -95,7 +95,7 @@ async fn soak(options: &Options) -> Result<()> {
     tokio::time::sleep(load).await;
     stop.send_replace(true);
     clients.join_all().await;
-    // The backends are there to the end: what is kept open to them is to be given up by itself.
+    // The backends run until the end, so that the proxy must close idle connections by itself.
     let (samples, (disturbed, _backends)) = (watching.await?, disturbing.await??);
     let after = watch.settled(&before).await?;
     let log = proxy.log()?;
@@ -130,7 +130,7 @@ impl Proxy {
             ("RPROXY_ADMIN_LISTEN", admin.to_string()),
             ("RPROXY_UPSTREAM", backends.each_ref().map(|backend| backend.address().to_string()).join(",")),
             ("RPROXY_TRUSTED_PROXIES", format!("{}/32", clients::BALANCER)),
-            // Small enough that it is full within minutes, and evicts from then on.
+            // Small, so that the cache evicts after some minutes.
             ("RPROXY_CACHE_SIZE", "4MiB".to_owned()),
             ("RPROXY_CACHE_PATHS", "/static/**".to_owned()),
             ("RPROXY_IDLE_TIMEOUT", format!("{}s", clients::IDLE_TIMEOUT.as_secs())),
@@ -143,7 +143,7 @@ impl Proxy {
         Ok(Self { process, log: folder.join("rproxy.log"), address, admin })
     }
 
-    /// What makes it read its files again, changed.
+    /// Returns a function that changes the files and reloads the proxy.
     fn reloading(&self, folder: &Path, authority: &Arc<Authority>) -> impl FnMut(u32) -> Result<()> + Send + use<> {
         let (folder, authority, id) = (folder.to_owned(), Arc::clone(authority), self.process.id());
         move |turn| {
@@ -160,7 +160,7 @@ impl Proxy {
     }
 }
 
-/// Writes the file of settings, each time with others.
+/// Writes the configuration file, with different values for each turn.
 fn configuration(folder: &Path, turn: u32) -> Result<PathBuf> {
     let file = folder.join("rproxy.toml");
     let text =

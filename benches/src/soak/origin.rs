@@ -1,4 +1,4 @@
-//! The backend of the soak: answers that their reader can check, byte by byte.
+//! The backend of the soak, whose responses a client can check byte by byte.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,10 +20,10 @@ use tokio::net::TcpListener;
 
 use crate::origin::echo;
 
-/// Serves what the soak asks for.
+/// Serves the resources of the soak.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(long)]
     listen: SocketAddr,
 }
@@ -34,13 +34,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(respond));
             tokio::spawn(connection.with_upgrades());
         }
     })
 }
 
-/// What stands in the body of a resource: a run of bytes that no other resource has, nor another place of it.
+/// Returns the content of a resource: pseudo-random bytes that depend on the seed.
 pub(super) fn content(seed: u32, length: usize) -> impl Iterator<Item = u8> {
     let mut state = u64::from(seed) << 1 | 1;
     (0..length).map(move |_| {
@@ -49,24 +49,24 @@ pub(super) fn content(seed: u32, length: usize) -> impl Iterator<Item = u8> {
     })
 }
 
-/// How long a stored resource is.
+/// Returns the length of a cacheable resource.
 pub(super) fn static_length(seed: u32) -> usize {
     200 + seed as usize * 7919 % 60_000
 }
 
-/// What stands in a style sheet.
+/// Returns the content of a style sheet.
 pub(super) fn text(seed: u32) -> String {
     format!("a {{ color: #{:06x} }}\n", seed & 0xff_ffff).repeat(static_length(seed) / 16)
 }
 
 pub(super) const LARGE: usize = 256 << 10;
 pub(super) const SMALL: usize = 500;
-/// `/stream` comes in so many parts, with a pause before each.
+/// Number of parts of `/stream`, with a pause before each.
 pub(super) const PARTS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(40);
 const SLOW: Duration = Duration::from_millis(100);
 
-/// What `/sink` says of what it was sent.
+/// Returns the response of `/sink`: length and checksum of the request content.
 pub(super) fn receipt(bytes: &[u8]) -> String {
     let sum = bytes.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
     format!("{} {sum}", bytes.len())
@@ -74,12 +74,12 @@ pub(super) fn receipt(bytes: &[u8]) -> String {
 
 type Body = BoxBody<Bytes, Infallible>;
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Body>, hyper::Error> {
+async fn respond(request: Request<Incoming>) -> Result<Response<Body>, hyper::Error> {
     let path = request.uri().path().to_owned();
     let (kind, seed) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
     let seed: u32 = seed.split('.').next().and_then(|seed| seed.parse().ok()).unwrap_or_default();
     Ok(match kind {
-        "static" => stored(seed, path.ends_with(".css"), request.headers()),
+        "static" => cacheable(seed, path.ends_with(".css"), request.headers()),
         "dynamic" => with(content(seed, SMALL).collect::<Vec<_>>()),
         "large" => with(content(seed, LARGE).collect::<Vec<_>>()),
         "slow" => {
@@ -93,30 +93,30 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, hyper::Err
         }
         "echo" => echo(request).map(BodyExt::boxed),
         _ => {
-            let mut response = with("nothing is here");
+            let mut response = with("not found");
             *response.status_mut() = StatusCode::NOT_FOUND;
             response
         }
     })
 }
 
-/// Fresh for some seconds, then to be validated; style sheets are text, to be compressed.
-fn stored(seed: u32, is_text: bool, asked: &HeaderMap) -> Response<Body> {
+/// Responds with a cacheable resource that needs validation after some seconds.
+fn cacheable(seed: u32, is_text: bool, fields: &HeaderMap) -> Response<Body> {
     let tag = format!("\"{seed}\"");
-    let is_known = asked.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let is_match = fields.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
     let response = Response::builder().header(ETAG, tag).header(CACHE_CONTROL, "max-age=7, stale-while-revalidate=5");
     let response = match is_text {
         true => response.header(CONTENT_TYPE, "text/css"),
         false => response.header(CONTENT_TYPE, "application/octet-stream"),
     };
-    let answered = if is_known {
+    let response = if is_match {
         response.status(StatusCode::NOT_MODIFIED).body(Full::default().boxed())
     } else if is_text {
         response.body(Full::from(text(seed)).boxed())
     } else {
         response.body(Full::from(content(seed, static_length(seed)).collect::<Vec<_>>()).boxed())
     };
-    answered.unwrap_or_default()
+    response.unwrap_or_default()
 }
 
 fn parts(seed: u32) -> Body {

@@ -1,4 +1,4 @@
-//! What the proxy held, over time, in SVG.
+//! The resources of the proxy over time, as SVG.
 
 use std::path::Path;
 
@@ -32,12 +32,12 @@ const TOP: i32 = 50;
 const PANEL: i32 = 130;
 const GAP: i32 = 40;
 
-/// Draws one panel below the other, with a mark for each thing that happened meanwhile.
+/// Draws a panel per kind of resource, with marks for disturbances.
 pub(super) fn draw(report: &Report, path: &Path) -> Result<()> {
-    drawn(report, path).map_err(|error| anyhow!("{}: {error}", path.display()))
+    try_draw(report, path).map_err(|error| anyhow!("{}: {error}", path.display()))
 }
 
-fn drawn(report: &Report, path: &Path) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
+fn try_draw(report: &Report, path: &Path) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
     let height = TOP + PANELS.len() as i32 * (PANEL + GAP);
     let area = SVGBackend::new(path, (WIDTH, height.unsigned_abs())).into_drawing_area();
     area.fill(&WHITE)?;
@@ -56,7 +56,7 @@ fn drawn(report: &Report, path: &Path) -> Result<(), DrawingAreaErrorKind<std::i
         }
         area.draw(&PathElement::new([(LEFT, top), (LEFT, bottom), (RIGHT, bottom)], BLACK))?;
         area.draw(&Text::new(*title, (LEFT, top - 12), font(15, HPos::Left)))?;
-        let highest = most(&report.samples, lines);
+        let highest = maximum(&report.samples, lines);
         area.draw(&Text::new(format!("{highest:.0}"), (LEFT - 6, top), font(13, HPos::Right)))?;
         area.draw(&Text::new("0", (LEFT - 6, bottom), font(13, HPos::Right)))?;
         for (place, (name, colour, figure)) in lines.iter().enumerate() {
@@ -72,8 +72,8 @@ fn drawn(report: &Report, path: &Path) -> Result<(), DrawingAreaErrorKind<std::i
     area.present()
 }
 
-/// The top of a panel: the highest of its figures, and a little room.
-fn most(samples: &[Sample], lines: &[Line]) -> f64 {
+/// Returns the upper end of the axis of a panel.
+fn maximum(samples: &[Sample], lines: &[Line]) -> f64 {
     let all = lines.iter().flat_map(|(_, _, figure)| samples.iter().map(|(_, level)| figure(level)));
     (all.fold(0.0, f64::max) * 1.1).max(1.0)
 }

@@ -1,21 +1,21 @@
-//! What was done, and what of it went wrong.
+//! Results of the clients, by kind.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::disturbance::Windows;
+use super::disturbance::Outages;
 
-/// Why something did not go as it should.
+/// The cause of a failure.
 #[derive(Debug)]
-pub(super) enum Wrong {
-    /// As it may when a backend goes away: an error that says so, an answer cut short, a tunnel that ended.
+pub(super) enum Failure {
+    /// An error that an outage explains: an error response, a truncated response, a closed tunnel.
     Upstream(anyhow::Error),
-    /// Whatever the backends do, it must not be.
+    /// An error of the proxy, regardless of the backends.
     Proxy(anyhow::Error),
 }
 
-impl Wrong {
+impl Failure {
     pub(super) fn proxy(error: impl Into<anyhow::Error>) -> Self {
         Self::Proxy(error.into())
     }
@@ -25,31 +25,31 @@ impl Wrong {
     }
 }
 
-/// Counts by kind of work.
+/// Counts of results by kind of client.
 #[derive(Debug)]
 pub(super) struct Tally {
     kinds: Mutex<BTreeMap<&'static str, Count>>,
-    windows: Arc<Windows>,
+    outages: Arc<Outages>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Count {
     pub(super) right: u64,
-    /// Refused, where refusing was right.
+    /// Correctly rejected by the rate limit.
     pub(super) limited: u64,
-    /// While a backend was away, and by its fault.
+    /// Failures that an outage explains.
     pub(super) excused: u64,
     pub(super) wrong: u64,
-    /// What went wrong first.
+    /// The first error messages.
     pub(super) words: Vec<String>,
 }
 
-/// How much of what went wrong is kept in words.
-const MOST_WORDS: usize = 5;
+/// Maximum number of stored error messages.
+const MAX_MESSAGES: usize = 5;
 
 impl Tally {
-    pub(super) fn new(windows: Arc<Windows>) -> Self {
-        Self { kinds: Mutex::default(), windows }
+    pub(super) fn new(outages: Arc<Outages>) -> Self {
+        Self { kinds: Mutex::default(), outages }
     }
 
     pub(super) fn right(&self, kind: &'static str) {
@@ -60,12 +60,12 @@ impl Tally {
         self.kinds().entry(kind).or_default().limited += 1;
     }
 
-    /// Judges what has come of something that began at `began`.
-    pub(super) fn judge(&self, kind: &'static str, began: Instant, done: Result<(), Wrong>) {
+    /// Records the result of an exchange that began at `began`.
+    pub(super) fn record(&self, kind: &'static str, began: Instant, done: Result<(), Failure>) {
         let (is_excused, error) = match done {
             Ok(()) => return self.right(kind),
-            Err(Wrong::Upstream(error)) => (self.windows.touch(began), error),
-            Err(Wrong::Proxy(error)) => (false, error),
+            Err(Failure::Upstream(error)) => (self.outages.overlap(began), error),
+            Err(Failure::Proxy(error)) => (false, error),
         };
         let mut kinds = self.kinds();
         let count = kinds.entry(kind).or_default();
@@ -74,7 +74,7 @@ impl Tally {
             return;
         }
         count.wrong += 1;
-        if count.words.len() < MOST_WORDS {
+        if count.words.len() < MAX_MESSAGES {
             count.words.push(format!("{error:#}"));
             eprintln!("{kind}: {error:#}");
         }
@@ -95,14 +95,14 @@ mod tests {
     use anyhow::anyhow;
 
     #[test]
-    fn only_what_a_backend_explains_is_excused_and_only_while_it_was_away() {
-        let windows = Arc::new(Windows::default());
-        let tally = Tally::new(Arc::clone(&windows));
-        tally.judge("a", Instant::now(), Err(Wrong::upstream(anyhow!("502"))));
-        windows.open();
-        tally.judge("a", Instant::now(), Err(Wrong::upstream(anyhow!("502"))));
-        tally.judge("a", Instant::now(), Err(Wrong::proxy(anyhow!("refused"))));
-        tally.judge("a", Instant::now(), Ok(()));
+    fn excuses_upstream_errors_during_an_outage_only() {
+        let outages = Arc::new(Outages::default());
+        let tally = Tally::new(Arc::clone(&outages));
+        tally.record("a", Instant::now(), Err(Failure::upstream(anyhow!("502"))));
+        outages.open();
+        tally.record("a", Instant::now(), Err(Failure::upstream(anyhow!("502"))));
+        tally.record("a", Instant::now(), Err(Failure::proxy(anyhow!("refused"))));
+        tally.record("a", Instant::now(), Ok(()));
         let count = &tally.counts()["a"];
         assert_eq!((count.right, count.excused, count.wrong), (1, 1, 2));
         assert_eq!(count.words, ["502", "refused"]);

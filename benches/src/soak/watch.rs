@@ -1,4 +1,4 @@
-//! What the proxy holds: memory, descriptors, tasks, connections, as its own metrics tell it.
+//! Resources of the proxy, from its metrics: memory, descriptors, tasks, connections.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-/// What the proxy holds at one moment.
+/// The resources at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Level {
     pub(super) resident: f64,
@@ -24,13 +24,13 @@ pub(super) struct Level {
     pub(super) connections: f64,
     pub(super) tunnels: f64,
     pub(super) in_flight: f64,
-    /// All requests so far.
+    /// Total number of requests.
     pub(super) requests: f64,
     pub(super) panics: f64,
     pub(super) processor: f64,
 }
 
-/// A level, and when it was, in seconds since the load began.
+/// Seconds since the load began, and the level at that time.
 pub(super) type Sample = (f64, Level);
 
 pub(super) struct Watch {
@@ -52,7 +52,7 @@ impl Watch {
         Level::parse(str::from_utf8(&body)?)
     }
 
-    /// Looks again and again, until `stop` says so.
+    /// Samples at an interval until `stop` becomes true.
     pub(super) async fn run(self: Arc<Self>, every: Duration, mut stop: watch::Receiver<bool>) -> Vec<Sample> {
         let (began, mut samples) = (Instant::now(), Vec::new());
         while tokio::time::timeout(every, stop.wait_for(|stop| *stop)).await.is_err() {
@@ -64,9 +64,9 @@ impl Watch {
         samples
     }
 
-    /// Waits until everything is given back that has been taken since `before`, or for as long as that may take.
+    /// Waits until the resources are back at `before`, with a timeout. Returns the last level.
     pub(super) async fn settled(&self, before: &Level) -> Result<Level> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let level = self.level().await?;
             if level.is_back_to(before) || Instant::now() > deadline {
@@ -77,11 +77,11 @@ impl Watch {
     }
 }
 
-/// Connections to backends are kept for a minute and a half.
-const PATIENCE: Duration = Duration::from_secs(150);
+/// Longer than the idle timeout of backend connections, 90 s.
+const TIMEOUT: Duration = Duration::from_secs(150);
 
 impl Level {
-    /// Whether nothing of a load is left but memory.
+    /// Whether all resources except memory are back at `before`.
     pub(super) fn is_back_to(&self, before: &Self) -> bool {
         self.descriptors <= before.descriptors
             && self.tasks <= before.tasks
@@ -113,7 +113,7 @@ impl Level {
     }
 }
 
-/// How a figure changes, per second, over these samples: the slope of the line that fits them best.
+/// Returns the change of a figure per second, by linear regression.
 pub(super) fn slope(samples: &[Sample], figure: fn(&Level) -> f64) -> f64 {
     let count = samples.len() as f64;
     let mean = |of: &dyn Fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / count;
@@ -123,7 +123,7 @@ pub(super) fn slope(samples: &[Sample], figure: fn(&Level) -> f64) -> f64 {
     if variance > 0.0 { covariance / variance } else { 0.0 }
 }
 
-/// The later half.
+/// Returns the later half of the samples.
 pub(super) fn last_half(samples: &[Sample]) -> &[Sample] {
     &samples[samples.len() / 2..]
 }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_level_is_read_from_the_metrics() {
+    fn parses_a_level_from_the_metrics() {
         let text = "# TYPE rproxy_requests counter\nrproxy_requests_total{method=\"GET\",code=\"200\"} 5\n\
             rproxy_requests_total{method=\"GET\",code=\"404\"} 2\nprocess_resident_memory_bytes 1048576\n\
             process_open_fds 20\nrproxy_tasks 7\nrproxy_connections 3\nrproxy_tunnels 1\nrproxy_requests_in_flight 2\n\
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_its_slope_and_noise_around_it_none() {
+    fn slope_of_a_line_is_exact_and_of_noise_zero() {
         let sample = |at: u32, resident: f64| (f64::from(at), Level { resident, ..Level::default() });
         let line: Vec<_> = (0..10).map(|at| sample(at, 5.0 + 3.0 * f64::from(at))).collect();
         assert!((slope(&line, |level| level.resident) - 3.0).abs() < 1e-9);

@@ -1,4 +1,4 @@
-//! h2load, and what it prints.
+//! Runs h2load, and parses its output.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(super) async fn run(target: &Target, connections: usize, streams: usize, dur
     parse(&output_of(command).await?, duration)
 }
 
-/// `duration` is what was asked for: with `-D`, the time in the output is rounded.
+/// Parses the output. `duration` is the requested time, since h2load rounds the one it prints.
 fn parse(output: &str, duration: Duration) -> Result<Tally> {
     let line = |start: &str| {
         let found = output.lines().find_map(|line| line.strip_prefix(start));
@@ -31,16 +31,16 @@ fn parse(output: &str, duration: Duration) -> Result<Tally> {
         ensure!(count == 0, "{count} requests {bad}");
     }
     match of(&statuses, "2xx") {
-        0 => bail!("no answer was a success"),
+        0 => bail!("no response has a 2xx status"),
         good => {
             let other: u64 = statuses.iter().map(|(count, _)| count).sum::<u64>() - good;
-            ensure!(other == 0, "{other} of {} answers were no success", good + other);
+            ensure!(other == 0, "{other} of {} responses have no 2xx status", good + other);
         }
     }
     Ok(Tally::new(of(&requests, "succeeded"), duration))
 }
 
-/// `12 total, 12 started, 0 failed` as pairs.
+/// Parses `12 total, 12 started, 0 failed` into pairs.
 fn counts(line: &str) -> Result<Vec<(u64, &str)>> {
     line.split(", ")
         .map(|part| {
@@ -70,17 +70,17 @@ traffic: 19.34MB (20284120) total, 6.13MB (6432556) headers (space savings 81.12
 ";
 
     #[test]
-    fn the_requests_that_succeeded_are_read() {
+    fn parses_the_number_of_successful_requests() {
         let tally = parse(OUTPUT, Duration::from_secs(3)).unwrap();
         assert_eq!((tally.requests, tally.elapsed), (123_703, Duration::from_secs(3)));
     }
 
     #[test]
-    fn what_must_not_happen_is_an_error() {
+    fn rejects_failures_and_other_protocols() {
         for (from, to, error) in [
-            ("0 4xx", "5 4xx", "5 of 123710 answers were no success"),
-            ("0 3xx", "7 3xx", "7 of 123712 answers were no success"),
-            ("123705 2xx", "0 2xx", "no answer was a success"),
+            ("0 4xx", "5 4xx", "5 of 123710 responses have no 2xx status"),
+            ("0 3xx", "7 3xx", "7 of 123712 responses have no 2xx status"),
+            ("123705 2xx", "0 2xx", "no response has a 2xx status"),
             ("0 failed", "2 failed", "2 requests failed"),
             ("0 timeout", "3 timeout", "3 requests timeout"),
             ("protocol: h2", "protocol: http/1.1", "the proxy chose http/1.1, not HTTP/2"),
@@ -91,7 +91,7 @@ traffic: 19.34MB (20284120) total, 6.13MB (6432556) headers (space savings 81.12
     }
 
     #[test]
-    fn output_cut_short_is_an_error() {
+    fn rejects_truncated_output() {
         assert!(parse("starting benchmark...\n", Duration::from_secs(3)).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! New connections: a TLS handshake and one request each.
+//! New connections, each with a TLS handshake and one request.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ pub(super) async fn run(target: &Target, resumed: bool, duration: Duration) -> R
     let started = Instant::now();
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
-        // Each has sessions of its own: a ticket is good for one connection (RFC 8446 §C.4).
+        // A store per client, since a ticket is used for one connection (RFC 8446 §C.4).
         let sessions = match resumed {
             true => Resumption::store(Arc::new(ClientSessionMemoryCache::new(8))),
             false => Resumption::disabled(),
@@ -36,14 +36,14 @@ pub(super) async fn run(target: &Target, resumed: bool, duration: Duration) -> R
     Ok(Tally::new(requests, started.elapsed()))
 }
 
-/// How many requests it made.
+/// Runs one client. Returns its number of requests.
 async fn client(target: Target, tls: TlsConnector, number: usize, resumed: bool, end: Instant) -> Result<u64> {
     let request = target.get();
     let mut requests = 0;
     while Instant::now() < end {
         let stream = target.tcp(number + CLIENTS * (requests as usize % 4)).await?;
         let mut connection = Connection::new(tls.connect(HOST.try_into()?, stream).await?);
-        connection.ask(&request).await?;
+        connection.exchange(&request).await?;
         let kind = connection.get_mut().get_ref().1.handshake_kind();
         let expected = match resumed && requests > 0 {
             true => HandshakeKind::Resumed,

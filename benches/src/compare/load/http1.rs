@@ -1,4 +1,4 @@
-//! Just enough of an HTTP/1.1 client: it costs little beside what it measures, and accepts only what it expects.
+//! A minimal HTTP/1.1 client that costs little processor time and accepts only expected responses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use tokio_rustls::TlsConnector;
 use super::source;
 use crate::compare::certificate::{Certificate, HOST};
 
-/// One path on one proxy.
+/// A path on a proxy.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
-    /// With `{n}` for the number of an object, where there are many.
+    /// Request target. `{n}` is a placeholder for the number of an object.
     pub(crate) path: String,
-    /// What is behind the proxy.
+    /// Address of the origin.
     pub(crate) origin: SocketAddr,
-    /// With it, TLS.
+    /// Certificate of the proxy; `None` without TLS.
     pub(crate) certificate: Option<Arc<Certificate>>,
 }
 
@@ -46,10 +46,9 @@ impl Target {
         self.certificate.as_ref().map(|certificate| certificate.connector(Resumption::disabled())).transpose()
     }
 
-    /// For another protocol than HTTP/1.1, where there is TLS.
-    pub(crate) fn connector_speaking(&self, protocol: &[u8]) -> Result<Option<TlsConnector>> {
-        let connector =
-            |certificate: &Arc<Certificate>| certificate.connector_speaking(protocol, Resumption::disabled());
+    /// Returns a TLS client for `protocol`, or `None` without TLS.
+    pub(crate) fn connector_for(&self, protocol: &[u8]) -> Result<Option<TlsConnector>> {
+        let connector = |certificate: &Arc<Certificate>| certificate.connector_for(protocol, Resumption::disabled());
         self.certificate.as_ref().map(connector).transpose()
     }
 
@@ -61,18 +60,18 @@ impl Target {
         })
     }
 
-    /// One object of many.
+    /// Returns the target of one object.
     pub(crate) fn at(&self, number: u64) -> Self {
         Self { path: self.path.replace("{n}", &number.to_string()), ..self.clone() }
     }
 
-    /// The bytes of a GET.
+    /// Returns the bytes of a GET request.
     pub(super) fn get(&self) -> Vec<u8> {
         format!("GET {} HTTP/1.1\r\nHost: {HOST}\r\n\r\n", self.path).into_bytes()
     }
 }
 
-/// A connection that stays open.
+/// A keep-alive connection.
 pub(super) struct Connection<S> {
     stream: S,
     buffer: Vec<u8>,
@@ -87,47 +86,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         &mut self.stream
     }
 
-    /// Sends a request, and reads its whole answer away. An error unless that is a 200 with its length.
-    pub(super) async fn ask(&mut self, request: &[u8]) -> Result<()> {
+    /// Sends a request, and reads the response, which must be a 200 with `Content-Length`.
+    pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<()> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         let (head, length) = loop {
-            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "closed before an answer");
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "closed before a response");
             if let Some(found) = head(&self.buffer)? {
                 break found;
             }
         };
-        let mut left = (head + length).checked_sub(self.buffer.len()).context("more than the answer")?;
+        let mut left = (head + length).checked_sub(self.buffer.len()).context("bytes after the response")?;
         while left > 0 {
             self.buffer.clear();
             let read = self.stream.read_buf(&mut self.buffer).await?;
-            ensure!(read > 0, "closed within an answer");
-            left = left.checked_sub(read).context("more than the answer")?;
+            ensure!(read > 0, "closed within a response");
+            left = left.checked_sub(read).context("bytes after the response")?;
         }
         Ok(())
     }
 
-    /// Gives the buffer back, for a connection that is to wait.
+    /// Frees the buffer of an idle connection.
     pub(super) fn shrink(&mut self) {
         self.buffer = Vec::new();
     }
 }
 
-/// The length of the head, and that of the body after it. `None` when there is more to read.
+/// Returns the lengths of head and body, or `None` if the head is incomplete.
 fn head(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(head) = response.parse(bytes)? else { return Ok(None) };
     match response.code {
         Some(200) => {}
-        code => bail!("an answer was {}", code.unwrap_or_default()),
+        code => bail!("the status is {}", code.unwrap_or_default()),
     }
     let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let length = length.context("an answer without Content-Length")?;
+    let length = length.context("a response without Content-Length")?;
     Ok(Some((head, str::from_utf8(length.value)?.parse()?)))
 }
 
-/// One request on a connection of its own, by a client that takes every answer: for looking at it.
+/// Sends one request on a new connection, and returns any response.
 pub(crate) async fn fetch(target: &Target, fields: &[(&str, &str)]) -> Result<Response<Bytes>> {
     let socket = target.socket(0, target.connector()?.as_ref()).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
@@ -147,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_has_its_length_and_that_of_the_body() {
+    fn parses_the_lengths_of_head_and_body() {
         for (bytes, expected) in [
             (&b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 17\r\n\r\nhello"[..], Some((39, 17))),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n", None),
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_success_or_has_no_length_is_an_error() {
+    fn rejects_other_statuses_and_missing_lengths() {
         for bytes in [
             &b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"[..],
             b"HTTP/1.1 304 Not Modified\r\n\r\n",
@@ -171,22 +170,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_follow_one_another_on_a_connection() {
-        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
+    async fn reads_several_responses_on_one_connection() {
+        let response = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
         let stream = tokio_test::io::Builder::new()
             .write(b"GET")
-            .read(answer)
+            .read(response)
             .read(b"ab")
             .read(b"c")
             .write(b"GET")
-            .read(answer)
+            .read(response)
             .read(b"abc")
             .write(b"GET")
             .read(b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n")
             .build();
         let mut connection = Connection::new(stream);
-        connection.ask(b"GET").await.unwrap();
-        connection.ask(b"GET").await.unwrap();
-        assert_eq!(connection.ask(b"GET").await.unwrap_err().to_string(), "an answer was 500");
+        connection.exchange(b"GET").await.unwrap();
+        connection.exchange(b"GET").await.unwrap();
+        assert_eq!(connection.exchange(b"GET").await.unwrap_err().to_string(), "the status is 500");
     }
 }

@@ -1,4 +1,4 @@
-//! Connections that have made one request, and wait for another.
+//! Idle connections after one request.
 
 use futures_util::FutureExt;
 use tokio::io::AsyncReadExt;
@@ -9,23 +9,23 @@ use anyhow::{Result, ensure};
 use super::Target;
 use super::http1::{Connection, Socket};
 
-/// How many are opened at the same time.
-const AT_ONCE: usize = 32;
+/// Number of connections that are opened concurrently.
+const CONCURRENCY: usize = 32;
 
-/// Open connections, each of which has had an answer.
+/// Open connections that each had a response.
 pub(crate) struct Idle(Vec<Connection<Box<dyn Socket>>>);
 
 impl Idle {
     pub(crate) async fn open(target: &Target, connections: usize) -> Result<Self> {
         let connector = target.connector()?;
         let mut openers = JoinSet::new();
-        for opener in 0..AT_ONCE {
+        for opener in 0..CONCURRENCY {
             let (target, connector) = (target.clone(), connector.clone());
             openers.spawn(async move {
                 let mut open = Vec::new();
-                for number in (opener..connections).step_by(AT_ONCE) {
+                for number in (opener..connections).step_by(CONCURRENCY) {
                     let mut connection = Connection::new(target.socket(number, connector.as_ref()).await?);
-                    connection.ask(&target.get()).await?;
+                    connection.exchange(&target.get()).await?;
                     connection.shrink();
                     open.push(connection);
                 }
@@ -39,7 +39,7 @@ impl Idle {
         Ok(Self(all))
     }
 
-    /// An error when the proxy has closed one: what it no longer holds costs it nothing.
+    /// Fails if the proxy has closed a connection, since a closed one needs no memory.
     pub(crate) fn are_all_open(&mut self) -> Result<()> {
         let total = self.0.len();
         let quiet = |connection: &mut Connection<Box<dyn Socket>>| {
@@ -50,10 +50,10 @@ impl Idle {
         Ok(())
     }
 
-    /// One more request on one of them in `of`: they are not only open, they work.
-    pub(crate) async fn still_answer(&mut self, target: &Target, of: usize) -> Result<()> {
-        for connection in self.0.iter_mut().step_by(of) {
-            connection.ask(&target.get()).await?;
+    /// Sends another request on every `step`th connection.
+    pub(crate) async fn check_some(&mut self, target: &Target, step: usize) -> Result<()> {
+        for connection in self.0.iter_mut().step_by(step) {
+            connection.exchange(&target.get()).await?;
         }
         Ok(())
     }

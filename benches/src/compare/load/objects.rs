@@ -1,4 +1,4 @@
-//! Requests for what a cache has not: many objects, one time each; objects that are stale; and one that all want at once.
+//! Requests that are no cache hits: misses, revalidations, and concurrent requests for one missing object.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::http1::Connection;
 use super::{Tally, Target, fetch};
 
-/// Each connection asks for an object that nobody has asked for before.
+/// Requests a new object each time.
 pub(super) async fn misses(target: &Target, connections: usize, duration: Duration) -> Result<Tally> {
-    // The one of this number was looked at before.
+    // The object 0 was requested by the check before.
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let before = asked(target).await?;
+    let before = origin_requests(target).await?;
     let started = Instant::now();
     let mut clients = JoinSet::new();
     for number in 0..connections {
@@ -24,7 +24,7 @@ pub(super) async fn misses(target: &Target, connections: usize, duration: Durati
             let mut connection = Connection::new(target.tcp(number).await?);
             let mut requests = 0;
             while started.elapsed() < duration {
-                connection.ask(&target.at(NEXT.fetch_add(1, Ordering::Relaxed)).get()).await?;
+                connection.exchange(&target.at(NEXT.fetch_add(1, Ordering::Relaxed)).get()).await?;
                 requests += 1;
             }
             Ok::<u64, anyhow::Error>(requests)
@@ -32,16 +32,16 @@ pub(super) async fn misses(target: &Target, connections: usize, duration: Durati
     }
     let requests = sum(clients).await?;
     let elapsed = started.elapsed();
-    let upstream = asked(target).await?.saturating_sub(before + 1);
+    let upstream = origin_requests(target).await?.saturating_sub(before + 1);
     ensure!(upstream >= requests, "only {upstream} of {requests} requests were misses");
     Ok(Tally::new(requests, elapsed))
 }
 
-/// Each object is asked for again when it is stale, and not before: so many per second, for as many as that takes.
+/// Requests each object again when it is stale, at a fixed rate.
 pub(super) async fn revalidations(target: &Target, rate: u64, connections: usize, duration: Duration) -> Result<Tally> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let objects = rate * STALE_AFTER.as_secs();
-    let before = asked(target).await?;
+    let before = origin_requests(target).await?;
     let started = Instant::now();
     let mut clients = JoinSet::new();
     for number in 0..connections {
@@ -50,12 +50,12 @@ pub(super) async fn revalidations(target: &Target, rate: u64, connections: usize
         clients.spawn(async move {
             let mut connection = Connection::new(target.tcp(number).await?);
             let mut due = interval(each);
-            // Late is late: a burst would ask for what is fresh still.
+            // A burst after a delay would request fresh objects.
             due.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut requests = 0;
             while started.elapsed() < duration {
                 due.tick().await;
-                connection.ask(&target.at(NEXT.fetch_add(1, Ordering::Relaxed) % objects).get()).await?;
+                connection.exchange(&target.at(NEXT.fetch_add(1, Ordering::Relaxed) % objects).get()).await?;
                 requests += 1;
             }
             Ok::<u64, anyhow::Error>(requests)
@@ -63,19 +63,19 @@ pub(super) async fn revalidations(target: &Target, rate: u64, connections: usize
     }
     let requests = sum(clients).await?;
     let elapsed = started.elapsed();
-    let upstream = asked(target).await?.saturating_sub(before + 1);
-    ensure!(upstream * 100 >= requests * 99, "only {upstream} of {requests} requests asked the origin");
+    let upstream = origin_requests(target).await?.saturating_sub(before + 1);
+    ensure!(upstream * 100 >= requests * 99, "only {upstream} of {requests} requests reached the origin");
     Ok(Tally::new(requests, elapsed))
 }
 
-/// All at once want an object that is nowhere yet, and then the next.
+/// Requests a new object on all connections concurrently, for several objects.
 pub(super) async fn cold(target: &Target, clients: usize) -> Result<Tally> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut connections = Vec::with_capacity(clients);
     for number in 0..clients {
         connections.push(Connection::new(target.tcp(number).await?));
     }
-    let before = asked(target).await?;
+    let before = origin_requests(target).await?;
     let started = Instant::now();
     for _ in 0..COLD_OBJECTS {
         let request = target.at(NEXT.fetch_add(1, Ordering::Relaxed)).get();
@@ -83,18 +83,18 @@ pub(super) async fn cold(target: &Target, clients: usize) -> Result<Tally> {
             connection.get_mut().write_all(&request).await?;
         }
         for connection in &mut connections {
-            // Nothing more of it is to be sent.
-            connection.ask(&[]).await?;
+            // The request is already sent.
+            connection.exchange(&[]).await?;
         }
     }
     let elapsed = started.elapsed();
-    let upstream = asked(target).await?.saturating_sub(before + 1);
+    let upstream = origin_requests(target).await?.saturating_sub(before + 1);
     let mut tally = Tally::new(clients as u64 * COLD_OBJECTS, elapsed);
     tally.upstream = Some(upstream as f64 / COLD_OBJECTS as f64);
     Ok(tally)
 }
 
-/// Twice what the origin says that an object is good for.
+/// Twice the lifetime of an object.
 pub(super) const STALE_AFTER: Duration = Duration::from_secs(2);
 const COLD_OBJECTS: u64 = 10;
 
@@ -106,15 +106,15 @@ async fn sum(mut clients: JoinSet<Result<u64>>) -> Result<u64> {
     Ok(requests)
 }
 
-/// How many requests the origin has had, this one included.
-async fn asked(target: &Target) -> Result<u64> {
+/// Returns the number of requests that the origin received, including this one.
+async fn origin_requests(target: &Target) -> Result<u64> {
     let origin = Target { address: target.origin, path: "/asked".to_owned(), certificate: None, ..target.clone() };
-    let answer = fetch(&origin, &[]).await?;
-    let text = String::from_utf8_lossy(answer.body()).into_owned();
-    total(&text).with_context(|| format!("the origin does not say what it was asked: {text}"))
+    let response = fetch(&origin, &[]).await?;
+    let text = String::from_utf8_lossy(response.body()).into_owned();
+    total(&text).with_context(|| format!("no number of requests from the origin: {text}"))
 }
 
-/// The last number of the line that has nothing but numbers in it: `nginx` prints connections before requests.
+/// Returns the last number of the first line of numbers. nginx prints connections before requests.
 fn total(text: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         let numbers: Vec<u64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_origins_count_is_read() {
+    fn parses_the_count_of_the_origin() {
         let nginx =
             "Active connections: 2 \nserver accepts handled requests\n 7 7 31 \nReading: 0 Writing: 1 Waiting: 1 \n";
         assert_eq!((total(nginx), total("12"), total("none"), total("")), (Some(31), Some(12), None, None));

@@ -1,5 +1,6 @@
-//! Requests at a fixed rate, sent when they are due and not when the one before is answered: a proxy that stalls is
-//! charged for all that had to wait ("coordinated omission" is leaving them out).
+//! Requests at a fixed rate, timed from the instant they are due, which avoids coordinated omission.
+//!
+//! A stall of the proxy counts for each request that is due during the stall.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use super::http1::{Connection, Socket};
 use super::{Tally, Target};
 
 pub(super) async fn run(target: &Target, rate: u64, connections: usize, duration: Duration) -> Result<Tally> {
-    // On a thread of its own, with all its connections: nothing is handed from core to core while it is timed.
+    // All connections are on one thread, so that no timed request moves between cores.
     let target = target.clone();
     let thread = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -29,7 +30,7 @@ async fn drive(target: &Target, rate: u64, connections: usize, duration: Duratio
     let mut queues = Vec::with_capacity(connections);
     for number in 0..connections {
         let mut connection = Connection::new(target.socket(number, connector.as_ref()).await?);
-        connection.ask(&target.get()).await?;
+        connection.exchange(&target.get()).await?;
         let (queue, due) = unbounded_channel();
         queues.push(queue);
         clients.spawn(client(connection, target.get(), due));
@@ -42,7 +43,7 @@ async fn drive(target: &Target, rate: u64, connections: usize, duration: Duratio
     while let Some(one) = clients.join_next().await {
         latencies.add(one??)?;
     }
-    ensure!(latencies.len() == total, "{} of {total} requests were answered", latencies.len());
+    ensure!(latencies.len() == total, "{} of {total} requests got a response", latencies.len());
     Ok(Tally { latencies: Some(latencies), ..Tally::new(total, started.elapsed()) })
 }
 
@@ -53,19 +54,20 @@ async fn client(
 ) -> Result<Histogram<u64>> {
     let mut latencies = Histogram::new(3)?;
     while let Some(due) = due.recv().await {
-        connection.ask(&request).await?;
+        connection.exchange(&request).await?;
         latencies.record(u64::try_from(due.elapsed().as_nanos())?)?;
     }
     Ok(latencies)
 }
 
-/// Tells each connection in turn that a request is due. A thread that sleeps, because tokio's timers know
-/// milliseconds, and that is longer than most answers take.
+/// Schedules the requests over the connections, round robin.
+///
+/// Sleeps on a thread, since tokio's timers have a resolution of a millisecond, more than most responses take.
 fn pace(started: Instant, rate: u64, total: u64, queues: &[UnboundedSender<Instant>]) {
     for (number, queue) in (0..total).zip(queues.iter().cycle()) {
         let due = started + Duration::from_secs_f64(number as f64 / rate as f64);
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        // The receiver is gone when its connection has failed, and then the turn is over.
+        // A closed queue means that its connection failed, which ends the round.
         if queue.send(due).is_err() {
             return;
         }

@@ -1,4 +1,4 @@
-//! WebSocket messages, there and back.
+//! WebSocket messages and their echoes.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::{Tally, Target};
 
-const TEXT: &str = "sixty-four bytes of text: as long as many a chat message will be";
+const TEXT: &str = "sixty-four bytes of text, the length of an ordinary chat message";
 
 pub(super) async fn run(target: &Target, connections: usize, duration: Duration) -> Result<Tally> {
     let started = Instant::now();
@@ -26,7 +26,7 @@ pub(super) async fn run(target: &Target, connections: usize, duration: Duration)
     Ok(Tally::new(requests, started.elapsed()))
 }
 
-/// How many messages came back.
+/// Runs one client. Returns the number of echoes.
 async fn client(target: Target, number: usize, end: Instant) -> Result<u64> {
     let config = WebSocketConfig::default().read_buffer_size(4096);
     let (stream, url) = (target.tcp(number).await?, target.url().replacen("http", "ws", 1));
@@ -35,7 +35,7 @@ async fn client(target: Target, number: usize, end: Instant) -> Result<u64> {
     while Instant::now() < end {
         socket.send(Message::text(TEXT)).await?;
         let echo = socket.next().await.context("closed")??;
-        ensure!(echo == Message::text(TEXT), "another message came back");
+        ensure!(echo == Message::text(TEXT), "the echo differs from the message");
         messages += 1;
     }
     socket.close(None).await?;

@@ -1,4 +1,4 @@
-//! wrk, and what it prints.
+//! Runs wrk, and parses its output.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub(super) async fn run(target: &Target, connections: usize, duration: Duration)
     parse(&output_of(command).await?)
 }
 
-/// An error for answers that were no success, and for sockets that failed.
+/// Parses the output. Fails on responses without a success status, and on socket errors.
 fn parse(output: &str) -> Result<Tally> {
     let line = |part: &str| output.lines().map(str::trim).find(|line| line.contains(part));
     ensure!(line("Non-2xx").is_none(), "{}", line("Non-2xx").unwrap_or_default());
@@ -25,7 +25,7 @@ fn parse(output: &str) -> Result<Tally> {
     Ok(Tally::new(requests, time(elapsed).with_context(|| total.to_owned())?))
 }
 
-/// `3.01s`, `1.50m`: a number and one unit.
+/// Parses a number with a unit: `3.01s`, `1.50m`.
 fn time(text: &str) -> Option<Duration> {
     let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
     let number: f64 = text[..unit].parse().ok()?;
@@ -56,31 +56,31 @@ Transfer/sec:      9.79MB
 ";
 
     #[test]
-    fn the_total_is_read() {
+    fn parses_the_total() {
         let tally = parse(OUTPUT).unwrap();
         assert_eq!((tally.requests, tally.elapsed), (95034, Duration::from_millis(3100)));
     }
 
     #[test]
-    fn an_answer_that_was_no_success_is_an_error() {
+    fn rejects_responses_without_success() {
         let output = OUTPUT.replace("Requests/sec", "  Non-2xx or 3xx responses: 12\nRequests/sec");
         assert_eq!(parse(&output).unwrap_err().to_string(), "Non-2xx or 3xx responses: 12");
     }
 
     #[test]
-    fn a_socket_that_failed_is_an_error() {
+    fn rejects_socket_errors() {
         let errors = "Socket errors: connect 0, read 3, write 0, timeout 1";
         let output = OUTPUT.replace("Requests/sec", &format!("  {errors}\nRequests/sec"));
         assert_eq!(parse(&output).unwrap_err().to_string(), errors);
     }
 
     #[test]
-    fn no_total_is_an_error() {
+    fn rejects_output_without_a_total() {
         assert!(parse("unable to connect to localhost:9402 Connection refused\n").is_err());
     }
 
     #[test]
-    fn times_have_one_unit() {
+    fn parses_times_with_one_unit() {
         for (text, milliseconds) in [("500.00ms", 500), ("3.10s", 3100), ("1.50m", 90_000), ("0.5h", 1_800_000)] {
             assert_eq!(time(text), Some(Duration::from_millis(milliseconds)), "{text}");
         }

@@ -1,4 +1,4 @@
-//! Asking one thing over HTTP/1.1 or HTTP/2, and looking at the answer.
+//! Test requests over HTTP/1.1 and HTTP/2, and the checks of their responses.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,13 +21,13 @@ use tokio_rustls::client::TlsStream;
 
 use super::authority::{Authority, HOST};
 use super::origin::{LARGE, PARTS, SMALL, content, receipt, static_length, text};
-use super::tally::Wrong;
+use super::tally::Failure;
 
-/// The proxy, and how to speak to it.
+/// The proxy under test, and the TLS clients for it.
 #[derive(Clone)]
 pub(super) struct Target {
     address: SocketAddr,
-    /// Without TLS there is HTTP/1.1 alone.
+    /// `None` without TLS, and so without HTTP/2.
     tls: Option<Connectors>,
 }
 
@@ -37,7 +37,7 @@ struct Connectors {
     http2: TlsConnector,
 }
 
-/// What a connection is made of.
+/// A stream with or without TLS.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
     fn socket(&self) -> &TcpStream;
 }
@@ -62,45 +62,45 @@ impl Target {
         Ok(Self { address, tls: authority.map(connectors).transpose()? })
     }
 
-    pub(super) async fn tcp(&self, from: Ipv4Addr) -> Result<TcpStream, Wrong> {
-        let socket = TcpSocket::new_v4().map_err(Wrong::proxy)?;
-        socket.bind((from, 0).into()).map_err(Wrong::proxy)?;
-        let stream = socket.connect(self.address).await.context("connecting").map_err(Wrong::Proxy)?;
-        stream.set_nodelay(true).map_err(Wrong::proxy)?;
+    pub(super) async fn tcp(&self, from: Ipv4Addr) -> Result<TcpStream, Failure> {
+        let socket = TcpSocket::new_v4().map_err(Failure::proxy)?;
+        socket.bind((from, 0).into()).map_err(Failure::proxy)?;
+        let stream = socket.connect(self.address).await.context("connecting").map_err(Failure::Proxy)?;
+        stream.set_nodelay(true).map_err(Failure::proxy)?;
         Ok(stream)
     }
 
-    async fn tls(&self, from: Ipv4Addr, connector: &TlsConnector) -> Result<TlsStream<TcpStream>, Wrong> {
-        let name = HOST.try_into().map_err(Wrong::proxy)?;
+    async fn tls(&self, from: Ipv4Addr, connector: &TlsConnector) -> Result<TlsStream<TcpStream>, Failure> {
+        let name = HOST.try_into().map_err(Failure::proxy)?;
         let stream = self.tcp(from).await?;
-        connector.connect(name, stream).await.context("TLS handshake").map_err(Wrong::Proxy)
+        connector.connect(name, stream).await.context("TLS handshake").map_err(Failure::Proxy)
     }
 
-    /// A connection that speaks HTTP/1.1, for whoever writes the bytes.
-    pub(super) async fn raw(&self, from: Ipv4Addr) -> Result<Box<dyn Transport>, Wrong> {
+    /// Opens a connection for raw bytes, with HTTP/1.1 negotiated.
+    pub(super) async fn raw(&self, from: Ipv4Addr) -> Result<Box<dyn Transport>, Failure> {
         Ok(match &self.tls {
             Some(connectors) => Box::new(self.tls(from, &connectors.http1).await?),
             None => Box::new(self.tcp(from).await?),
         })
     }
 
-    pub(super) async fn http1(&self, from: Ipv4Addr) -> Result<Connection, Wrong> {
+    pub(super) async fn http1(&self, from: Ipv4Addr) -> Result<Connection, Failure> {
         let stream = TokioIo::new(self.raw(from).await?);
-        let (sender, connection) = http1::handshake(stream).await.map_err(Wrong::proxy)?;
+        let (sender, connection) = http1::handshake(stream).await.map_err(Failure::proxy)?;
         tokio::spawn(connection);
         Ok(Connection::Http1(sender))
     }
 
-    /// A connection that speaks HTTP/2; `None` without TLS.
-    pub(super) async fn http2(&self, from: Ipv4Addr) -> Result<Option<Connection>, Wrong> {
+    /// Opens an HTTP/2 connection; `None` without TLS.
+    pub(super) async fn http2(&self, from: Ipv4Addr) -> Result<Option<Connection>, Failure> {
         let Some(connectors) = &self.tls else { return Ok(None) };
         let stream = TokioIo::new(self.tls(from, &connectors.http2).await?);
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.map_err(Wrong::proxy)?;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.map_err(Failure::proxy)?;
         tokio::spawn(connection);
         Ok(Some(Connection::Http2(sender)))
     }
 
-    /// `scheme` is `http` or `ws`, to which TLS adds its letter.
+    /// Returns the URL of a path. `scheme` is `http` or `ws`; TLS appends an `s`.
     pub(super) fn url(&self, scheme: &str, path: &str) -> String {
         let secure = if self.tls.is_some() { "s" } else { "" };
         format!("{scheme}{secure}://{HOST}:{}{path}", self.address.port())
@@ -116,7 +116,7 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// For another task to ask on, where that can be.
+    /// Returns a handle for concurrent requests, or `None` for HTTP/1.1.
     pub(super) fn share(&self) -> Option<Self> {
         match self {
             Self::Http1(_) => None,
@@ -124,7 +124,7 @@ impl Connection {
         }
     }
 
-    /// Whether it can be asked on once more.
+    /// Whether the connection takes another request.
     pub(super) async fn is_open(&mut self) -> bool {
         match self {
             Self::Http1(sender) => sender.ready().await.is_ok(),
@@ -132,79 +132,90 @@ impl Connection {
         }
     }
 
-    async fn send(&mut self, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
+    async fn exchange(&mut self, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
         match self {
             Self::Http1(sender) => sender.send_request(request).await,
             Self::Http2(sender) => sender.send_request(request).await,
         }
     }
 
-    /// Asks, and judges the answer. `Ok(false)`: refused by the rate limit.
-    pub(super) async fn ask(&mut self, target: &Target, ask: &Ask, fields: &[(&str, String)]) -> Result<bool, Wrong> {
-        let request = ask.request(target, fields, matches!(self, Self::Http2(_))).map_err(Wrong::Proxy)?;
+    /// Sends a request and checks the response. Returns `Ok(false)` if the rate limit rejected it.
+    pub(super) async fn send(
+        &mut self,
+        target: &Target,
+        test: &TestRequest,
+        fields: &[(&str, String)],
+    ) -> Result<bool, Failure> {
+        let request = test.request(target, fields, matches!(self, Self::Http2(_))).map_err(Failure::Proxy)?;
         let exchange = async {
-            let sent = self.send(request).await;
-            let response = sent.with_context(|| format!("{ask:?}")).map_err(Wrong::Upstream)?;
+            let sent = self.exchange(request).await;
+            let response = sent.with_context(|| format!("{test:?}")).map_err(Failure::Upstream)?;
             let (head, body) = response.into_parts();
-            let body = body.collect().await.with_context(|| format!("{ask:?}: the body")).map_err(Wrong::Upstream)?;
+            let body =
+                body.collect().await.with_context(|| format!("{test:?}: the body")).map_err(Failure::Upstream)?;
             Ok((head, body.to_bytes()))
         };
-        let waited = tokio::time::timeout(PATIENCE, exchange).await;
-        let (head, body) = waited.map_err(|_| Wrong::Proxy(anyhow!("{ask:?}: no answer in {PATIENCE:?}")))??;
+        let waited = tokio::time::timeout(TIMEOUT, exchange).await;
+        let (head, body) = waited.map_err(|_| Failure::Proxy(anyhow!("{test:?}: no response in {TIMEOUT:?}")))??;
         match head.status {
             StatusCode::TOO_MANY_REQUESTS if head.headers.contains_key("retry-after") => return Ok(false),
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
                 let why = head.headers.get("proxy-status").map(|why| why.to_str().unwrap_or_default().to_owned());
-                let why = why.ok_or_else(|| Wrong::Proxy(anyhow!("{ask:?}: {} without Proxy-Status", head.status)))?;
-                return Err(Wrong::Upstream(anyhow!("{ask:?}: {} {why}", head.status)));
+                let why =
+                    why.ok_or_else(|| Failure::Proxy(anyhow!("{test:?}: {} without Proxy-Status", head.status)))?;
+                return Err(Failure::Upstream(anyhow!("{test:?}: {} {why}", head.status)));
             }
-            status if status != ask.status() => return Err(Wrong::Proxy(anyhow!("{ask:?}: {status}"))),
+            status if status != test.status() => return Err(Failure::Proxy(anyhow!("{test:?}: {status}"))),
             _ => {}
         }
-        match ask.is_answered_by(&head, &body) {
+        match test.matches(&head, &body) {
             true => Ok(true),
-            false => Err(Wrong::Proxy(anyhow!("{ask:?}: another answer, of {} bytes: {:?}", body.len(), head.headers))),
+            false => Err(Failure::Proxy(anyhow!(
+                "{test:?}: an unexpected response of {} bytes: {:?}",
+                body.len(),
+                head.headers
+            ))),
         }
     }
 }
 
-/// Longer than any backend is away.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any outage of a backend.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// One thing to ask for.
+/// A request with a known response.
 #[derive(Clone, Debug)]
-pub(super) enum Ask {
-    /// Bytes that the cache may keep.
+pub(super) enum TestRequest {
+    /// Cacheable bytes.
     Static(u32),
-    /// Text that the cache may keep, compressed.
+    /// Cacheable text with gzip.
     StyleSheet(u32),
-    /// What the asker has already.
-    Known(u32),
+    /// A conditional request, which gets 304.
+    Conditional(u32),
     Dynamic(u32),
     Head(u32),
     Large(u32),
     Slow(u32),
-    /// A body that comes in parts.
+    /// A response body in delayed parts.
     Stream(u32),
     Upload {
         seed: u32,
         length: usize,
         is_chunked: bool,
     },
-    /// What the path filter keeps from everyone.
+    /// A path that the path filter blocks.
     Blocked,
 }
 
-impl Ask {
-    /// What a visitor asks for: mostly what is cached, seldom what is large.
-    pub(super) fn any() -> Self {
+impl TestRequest {
+    /// Returns a random request: mostly cacheable, rarely large.
+    pub(super) fn random() -> Self {
         let seed = fastrand::u32(..);
-        // Together more than the cache holds.
+        // All of them together exceed the cache size.
         let stored = fastrand::u32(..300).min(fastrand::u32(..300));
         match fastrand::u32(..100) {
             0..25 => Self::Static(stored),
             25..40 => Self::StyleSheet(stored),
-            40..47 => Self::Known(stored),
+            40..47 => Self::Conditional(stored),
             47..70 => Self::Dynamic(seed),
             70..74 => Self::Head(seed),
             74..77 => Self::Large(seed),
@@ -217,7 +228,7 @@ impl Ask {
 
     fn path(&self) -> String {
         match self {
-            Self::Static(seed) | Self::Known(seed) => format!("/static/{seed}.bin"),
+            Self::Static(seed) | Self::Conditional(seed) => format!("/static/{seed}.bin"),
             Self::StyleSheet(seed) => format!("/static/{seed}.css"),
             Self::Dynamic(seed) | Self::Head(seed) => format!("/dynamic/{seed}"),
             Self::Large(seed) => format!("/large/{seed}"),
@@ -244,21 +255,21 @@ impl Ask {
         }
         request = match self {
             Self::StyleSheet(_) => request.header(ACCEPT_ENCODING, "gzip"),
-            Self::Known(seed) => request.header(IF_NONE_MATCH, format!("\"{seed}\"")),
+            Self::Conditional(seed) => request.header(IF_NONE_MATCH, format!("\"{seed}\"")),
             _ => request,
         };
         let body = match self {
             Self::Upload { is_chunked: true, .. } => {
-                let bytes = self.sent();
+                let bytes = self.content();
                 let parts: Vec<_> = bytes.chunks(7000).map(|part| Ok(Frame::data(bytes.slice_ref(part)))).collect();
                 StreamBody::new(stream::iter(parts)).boxed()
             }
-            _ => Full::new(self.sent()).boxed(),
+            _ => Full::new(self.content()).boxed(),
         };
         Ok(request.body(body)?)
     }
 
-    fn sent(&self) -> Bytes {
+    fn content(&self) -> Bytes {
         match self {
             Self::Upload { seed, length, .. } => content(*seed, *length).collect(),
             _ => Bytes::new(),
@@ -267,26 +278,26 @@ impl Ask {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::Known(_) => StatusCode::NOT_MODIFIED,
+            Self::Conditional(_) => StatusCode::NOT_MODIFIED,
             Self::Blocked => StatusCode::NOT_FOUND,
             _ => StatusCode::OK,
         }
     }
 
-    fn is_answered_by(&self, head: &http::response::Parts, body: &[u8]) -> bool {
+    fn matches(&self, head: &http::response::Parts, body: &[u8]) -> bool {
         let is = |seed: u32, length: usize| body.len() == length && content(seed, length).eq(body.iter().copied());
         match self {
             Self::Static(seed) => is(*seed, static_length(*seed)),
-            // Small ones are not worth it.
+            // The proxy does not compress short ones.
             Self::StyleSheet(seed) => match head.headers.get(CONTENT_ENCODING) {
                 Some(coding) => coding == "gzip" && !body.is_empty(),
                 None => body == text(*seed).as_bytes(),
             },
-            Self::Known(_) | Self::Head(_) => body.is_empty(),
+            Self::Conditional(_) | Self::Head(_) => body.is_empty(),
             Self::Dynamic(seed) | Self::Slow(seed) => is(*seed, SMALL),
             Self::Large(seed) => is(*seed, LARGE),
             Self::Stream(seed) => is(*seed, SMALL * PARTS),
-            Self::Upload { .. } => body == receipt(&self.sent()).as_bytes(),
+            Self::Upload { .. } => body == receipt(&self.content()).as_bytes(),
             Self::Blocked => body == b"Not Found\n",
         }
     }

@@ -47,7 +47,7 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     /// The configuration can't be honoured.
-    #[error("{0}")]
+    #[error(transparent)]
     Config(#[from] ConfigError),
     /// There is nothing to trust.
     #[error(transparent)]

@@ -35,7 +35,7 @@ pub enum StackError {
     #[error(transparent)]
     Upstream(#[from] BuildError),
     /// A path of [`Config::upstream_health_path`] that can't be asked for.
-    #[error("bad upstream_health_path {0:?}: {1}")]
+    #[error("bad upstream_health_path {0:?}")]
     HealthPath(String, #[source] InvalidUri),
     /// A [`Config::upstream_server_name`] that no certificate can be for.
     #[error("bad upstream_server_name {0:?}: neither a DNS name nor an address")]
@@ -49,13 +49,13 @@ pub enum StackError {
         error: pem::Error,
     },
     /// A [`Config::cache_disk`] that can't be written to.
-    #[error("bad cache_disk: {0}")]
+    #[error("bad cache_disk")]
     CacheDisk(#[from] DiskError),
     /// The rate limit cannot be built.
     #[error(transparent)]
     RateLimit(#[from] RateLimitError),
     /// The access log has nobody to write it.
-    #[error("can't start the access log: {0}")]
+    #[error("can't start the access log")]
     AccessLog(#[source] std::io::Error),
 }
 

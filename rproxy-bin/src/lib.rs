@@ -57,6 +57,7 @@ mod component_metrics;
 mod compression;
 pub mod config;
 mod demo;
+mod error_chain;
 pub mod error_response;
 mod from_config;
 mod log_throttle;
@@ -74,6 +75,7 @@ mod stack;
 pub mod trust;
 
 pub use self::config::{Config, ConfigError};
+pub use self::error_chain::ErrorChain;
 pub use self::from_config::{StackError, stack};
 pub use self::rate_limit::RateLimitError;
 pub use self::run::{RunError, demo};

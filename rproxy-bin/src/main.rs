@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use rproxy::cli::{self, Command};
 use rproxy::preflight::Preflight;
-use rproxy::{Config, RunError};
+use rproxy::{Config, ErrorChain, RunError};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Ok(Command::Trust(trust)) => match trust.run() {
             Ok(text) => print(&text),
             Err(error) => {
-                eprintln!("{error}");
+                eprintln!("{}", ErrorChain(&error));
                 ExitCode::FAILURE
             }
         },
@@ -47,8 +47,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn exit_with_usage_error(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("{error}");
+fn exit_with_usage_error(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprintln!("{}", ErrorChain(error));
     ExitCode::from(cli::Error::EXIT_CODE)
 }
 
@@ -79,7 +79,7 @@ where
     match runtime.block_on(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            tracing::error!("{}", ErrorChain(&error));
             ExitCode::FAILURE
         }
     }

@@ -15,6 +15,7 @@ use rproxy_ws_passthrough::Tunnels;
 use tokio::task::JoinSet;
 use tower::{Layer, service_fn};
 
+use crate::ErrorChain;
 use crate::admin::Admin;
 use crate::component_metrics;
 use crate::config::{Config, HalfCloseRule, ProxyProtocol, Setting, settings};
@@ -111,7 +112,9 @@ impl Proxy {
         }
         match predecessor.map(Predecessor::dismiss) {
             Some(Ok(())) => tracing::info!("took over from the process before"),
-            Some(Err(error)) => tracing::warn!(%error, "the process before was not told that it may end"),
+            Some(Err(error)) => {
+                tracing::warn!(error = %ErrorChain(&error), "the process before was not told that it may end")
+            }
             None => {}
         }
         Ok(proxy)
@@ -153,8 +156,8 @@ impl Proxy {
         if let Some(certificates) = &self.certificates {
             certificates.reload();
         }
-        let reloaded = self.config.reload().map_err(|error| error.to_string()).and_then(|config| {
-            let stack = self.shared.stack(&config).map_err(|error| error.to_string())?;
+        let reloaded = self.config.reload().map_err(|error| ErrorChain(&error).to_string()).and_then(|config| {
+            let stack = self.shared.stack(&config).map_err(|error| ErrorChain(&error).to_string())?;
             Ok((config, stack))
         });
         match reloaded {

@@ -19,7 +19,7 @@ pub enum RunError {
     #[error(transparent)]
     Server(#[from] ServerError),
     /// A socket that was passed to the process can't be listened on.
-    #[error("a socket of LISTEN_FDS: {0}")]
+    #[error("can't use a socket of LISTEN_FDS")]
     Inherited(#[source] io::Error),
     /// No process can be succeeded, or succeed this one.
     #[error(transparent)]
@@ -31,10 +31,10 @@ pub enum RunError {
     #[error(transparent)]
     Stack(#[from] StackError),
     /// The system does not tell of signals.
-    #[error("can't wait for signals: {0}")]
+    #[error("can't wait for signals")]
     Signals(#[source] io::Error),
     /// The demo's site can't be bound.
-    #[error("can't serve the demo's site: {0}")]
+    #[error("can't serve the demo site")]
     Demo(#[source] io::Error),
 }
 

@@ -109,7 +109,7 @@ pub enum TrustError {
     #[error("none of update-ca-certificates, update-ca-trust, trust and security is on this system: {} has to be made known by hand", .0.display())]
     NoTrustStore(PathBuf),
     /// A command can't be run.
-    #[error("{command}: {source}")]
+    #[error("can't run {command}")]
     Run {
         /// The command.
         command: String,

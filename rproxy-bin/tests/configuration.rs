@@ -735,6 +735,16 @@ fn the_binary_does_not_start_half_configured() {
 }
 
 #[test]
+fn startup_error_names_each_cause_once() {
+    let listen = ("RPROXY_LISTEN", "127.0.0.1:0");
+    let bad = binary(&[], &[listen, ("RPROXY_CACHE_DISK", "/dev/null/cache")]);
+    assert_eq!(bad.status.code(), Some(1));
+    let error = String::from_utf8([bad.stdout, bad.stderr].concat()).unwrap();
+    assert!(error.contains("bad cache_disk: can't store responses in /dev/null/cache: Not a directory"), "{error}");
+    assert_eq!(error.matches("Not a directory").count(), 1, "{error}");
+}
+
+#[test]
 fn check_tells_what_this_machine_sees_of_names_and_folders() {
     let folder = tempfile::tempdir().unwrap();
     let certs = folder.path().join("certs");

@@ -31,7 +31,7 @@ pub struct Predecessor {
 
 /// A process that can't be succeeded, or can't succeed.
 #[derive(Debug, thiserror::Error)]
-#[error("take-over at {}: {source}", path.display())]
+#[error("socket handover at {} failed", path.display())]
 #[non_exhaustive]
 pub struct HandoverError {
     /// The Unix socket.

@@ -269,7 +269,7 @@ impl Running {
 #[non_exhaustive]
 pub enum ServerError {
     /// The address is taken, not of this machine, or needs a privilege.
-    #[error("can't listen on {listen}: {source}{}", advice(listen, source))]
+    #[error("can't listen on {listen}{}", advice(listen, source))]
     Bind {
         /// The address.
         listen: Listen,
@@ -277,7 +277,7 @@ pub enum ServerError {
         source: io::Error,
     },
     /// The system gave no thread.
-    #[error("can't start a worker: {0}")]
+    #[error("can't start a worker")]
     Thread(#[source] io::Error),
 }
 
@@ -285,7 +285,7 @@ pub enum ServerError {
 fn advice(listen: &Listen, error: &io::Error) -> &'static str {
     match listen {
         Listen::Tcp(address) if error.kind() == io::ErrorKind::PermissionDenied && address.port() < 1024 => {
-            "; ports below 1024 need CAP_NET_BIND_SERVICE, or a socket from systemd"
+            " (ports below 1024 need CAP_NET_BIND_SERVICE, or a socket from systemd)"
         }
         _ => "",
     }

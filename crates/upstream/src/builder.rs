@@ -317,10 +317,10 @@ pub enum BuildError {
     #[error("an upstream needs at least one backend")]
     NoBackend,
     /// A root certificate can't be used.
-    #[error("bad root certificate for upstream TLS: {0}")]
+    #[error("bad root certificate for upstream TLS")]
     Root(#[source] rustls::Error),
     /// The certificate and key of this side can't be used.
-    #[error("bad client certificate for upstream TLS: {0}")]
+    #[error("bad client certificate for upstream TLS")]
     Identity(#[source] rustls::Error),
 }
 

@@ -124,7 +124,7 @@ enum Failed {
     Late,
     #[error("status {0}")]
     Status(StatusCode),
-    #[error("{0}")]
+    #[error(transparent)]
     Exchange(#[from] ProxyError),
 }
 

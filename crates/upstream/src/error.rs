@@ -21,7 +21,7 @@ pub enum BodyError {
     #[error("the backend ended the connection within a body")]
     Incomplete,
     /// The connection failed.
-    #[error("the connection to the backend failed within a body: {0}")]
+    #[error("the connection to the backend failed within a body")]
     Io(#[source] std::io::Error),
     /// The backend spoke nonsense.
     #[error("{0}")]

@@ -1,6 +1,6 @@
 //! Counts what is sent, and notices the end.
 
-use std::fmt;
+use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -9,6 +9,9 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::record::RequestRecord;
+use crate::ErrorChain;
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 pin_project! {
     /// The response body of [`ObserveService`](super::ObserveService).
@@ -31,14 +34,14 @@ impl<B: Body> ResponseBody<B> {
 
 impl<B> Body for ResponseBody<B>
 where
-    B: Body<Error: fmt::Display>,
+    B: Body<Error: Into<BoxError>>,
 {
     type Data = B::Data;
-    type Error = B::Error;
+    type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
-        let polled = ready!(this.inner.as_mut().poll_frame(cx));
+        let polled = ready!(this.inner.as_mut().poll_frame(cx)).map(|frame| frame.map_err(Into::into));
         let Some(record) = this.record else {
             return Poll::Ready(polled);
         };
@@ -52,7 +55,7 @@ where
                 record.set_complete(*this.missing == Some(0) || this.inner.is_end_stream());
             }
             Some(Err(error)) => {
-                record.fail(&error.to_string());
+                record.fail(&ErrorChain(&**error).to_string());
                 *this.record = None;
             }
             None => {

@@ -46,7 +46,7 @@ pub struct Disk {
 
 /// A folder that can't be used.
 #[derive(Debug, thiserror::Error)]
-#[error("can't keep responses in {}: {error}", folder.display())]
+#[error("can't store responses in {}", folder.display())]
 pub struct DiskError {
     folder: PathBuf,
     #[source]

@@ -141,7 +141,7 @@ fn a_folder_that_can_not_be_is_an_error() {
     let file = folder.path().join("file");
     fs::write(&file, b"").unwrap();
     let error = Disk::open(&file, 1).unwrap_err();
-    assert!(error.to_string().contains("can't keep responses in"), "{error}");
+    assert!(error.to_string().contains("can't store responses in"), "{error}");
 }
 
 #[cfg(unix)]

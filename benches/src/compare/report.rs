@@ -1,4 +1,4 @@
-//! The report in Markdown: the figures first, then all that is needed to judge them.
+//! The report in Markdown: figures first, then their conditions.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -11,14 +11,14 @@ use super::seen::Seen;
 use super::statistics::Spread;
 use super::turns::{Outcome, Verdict};
 
-/// Everything that was measured and seen. It is written by [`Display`].
+/// All measurements. [`Display`] writes the report.
 #[derive(Debug)]
 pub(crate) struct Report<'a> {
     pub(crate) options: &'a Options,
     pub(crate) machine: Machine,
     pub(crate) seen: Vec<(Proxy, Result<Seen, String>)>,
     pub(crate) outcomes: Vec<Outcome>,
-    /// File names, beside the report.
+    /// File names in the folder of the report.
     pub(crate) plots: Vec<String>,
 }
 
@@ -204,7 +204,7 @@ fn configurations(f: &mut Formatter<'_>) -> fmt::Result {
 }
 
 impl Outcome {
-    /// All that was measured, in the order of the columns.
+    /// Returns the measured figures in the order of the columns.
     fn figures(&self) -> Vec<Figure> {
         let mut figures: Vec<Figure> = self
             .results
@@ -222,7 +222,7 @@ impl Outcome {
         Spread::of(&self.values(proxy, figure)?)
     }
 
-    /// rproxy's figure divided by the other's.
+    /// Returns rproxy's figure divided by the other's.
     pub(crate) fn ratio(&self, other: Proxy, figure: Figure) -> Option<Spread> {
         Spread::of_ratios(&self.values(Proxy::Rproxy, figure)?, &self.values(other, figure)?)
     }
@@ -242,7 +242,7 @@ impl Outcome {
         self.results.iter().find(|(of, _)| *of == proxy).map(|(_, verdict)| verdict)
     }
 
-    /// Why there is no figure.
+    /// Returns the reason for a missing figure.
     fn absence(&self, proxy: Proxy) -> &'static str {
         match self.verdict(proxy) {
             Some(Verdict::Void(_)) => "void",
@@ -259,20 +259,20 @@ mod tests {
     use super::super::scenario::Scenario;
     use super::*;
 
-    fn at_rest(megabytes: &[u64]) -> Verdict {
+    fn idle(megabytes: &[u64]) -> Verdict {
         let memory = |megabytes| Memory { proportional: megabytes * 1_000_000, resident: 0 };
         let samples = megabytes.iter().map(|of| Sample::of_memory(memory(*of))).collect();
         Verdict::Samples { samples, processes: 1, threads: 2 }
     }
 
     #[test]
-    fn a_void_proxy_has_no_figure_and_no_ratio() {
+    fn void_proxy_has_no_figure_and_no_ratio() {
         let outcome = Outcome {
             scenario: Scenario::Empty,
             results: vec![
-                (Proxy::Rproxy, at_rest(&[8, 9])),
-                (Proxy::Nginx, at_rest(&[16, 9])),
-                (Proxy::Haproxy, Verdict::Void("12 answers of 300 were no success".to_owned())),
+                (Proxy::Rproxy, idle(&[8, 9])),
+                (Proxy::Nginx, idle(&[16, 9])),
+                (Proxy::Haproxy, Verdict::Void("12 of 300 responses have no 2xx status".to_owned())),
             ],
         };
         let figure = Figure::Proportional;

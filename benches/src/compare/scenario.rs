@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_scenario_has_rproxy_first_and_a_name_to_ask_for() {
+    fn each_scenario_starts_with_rproxy_and_parses_from_its_name() {
         for scenario in Scenario::value_variants() {
             assert_eq!(scenario.plan().proxies.first(), Some(&Proxy::Rproxy));
             assert_eq!(Scenario::from_str(&scenario.name(), false), Ok(*scenario));

@@ -120,7 +120,7 @@ impl Attack {
         }
     }
 
-    /// How many at a time.
+    /// Returns the number of concurrent attackers.
     fn attackers(self) -> usize {
         match self {
             Self::Silence | Self::SlowHeads => 2000,
@@ -155,7 +155,7 @@ impl fmt::Display for Done {
     }
 }
 
-/// Counted while they are at it.
+/// Counters of a running attack.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     connections: AtomicU64,
@@ -169,19 +169,19 @@ impl Counters {
     }
 }
 
-/// An attack that goes on.
-pub(super) struct Underway {
+/// A running attack.
+pub(super) struct RunningAttack {
     stop: oneshot::Sender<()>,
     thread: thread::JoinHandle<Result<Done>>,
 }
 
-impl Underway {
+impl RunningAttack {
     pub(super) fn begin(attack: Attack, target: &Target) -> Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let target = target.clone();
         let connector = target.connector_for(b"h2")?;
         let thread = thread::spawn(move || {
-            step_back()?;
+            use_idle_time_only()?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async move {
                 let counters = Arc::<Counters>::default();
@@ -192,7 +192,7 @@ impl Underway {
                             let ended = attack_once(attack, &target, connector.as_ref(), number, &counters).await;
                             if ended.is_err() || attack != Attack::Connections {
                                 counters.closed.fetch_add(1, Relaxed);
-                                // Whoever is thrown out comes back.
+                                // The attacker connects again.
                                 sleep(Duration::from_millis(50)).await;
                             }
                         }
@@ -215,16 +215,17 @@ impl Underway {
     }
 }
 
-/// Gives this thread what processor time nobody else wants: attackers have machines of their own, and an honest client
-/// that waits for one of their time slices would not wait for the proxy.
-fn step_back() -> Result<()> {
+/// Limits this thread to unused processor time.
+///
+/// Real attackers have other machines; without the limit the honest client would wait for them, not for the proxy.
+fn use_idle_time_only() -> Result<()> {
     let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
     let status = Command::new("chrt").args(["--idle", "--pid", "0", &thread]).status().context("chrt")?;
     ensure!(status.success(), "chrt: {status}");
     Ok(())
 }
 
-/// One connection, until it ends.
+/// Runs one connection until it ends.
 async fn attack_once(
     attack: Attack,
     target: &Target,
@@ -249,7 +250,7 @@ async fn attack_once(
         _ => head("GET", "\r\n"),
     };
     match attack {
-        // RFC 8446 §4: a record that says that more of the ClientHello is to come.
+        // RFC 8446 §4: the first part of a ClientHello.
         Attack::HalfHandshakes => stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await?,
         _ => stream.write_all(first.as_bytes()).await?,
     }

@@ -108,7 +108,7 @@ async fn sum(mut clients: JoinSet<Result<u64>>) -> Result<u64> {
 
 /// Returns the number of requests that the origin received, including this one.
 async fn origin_requests(target: &Target) -> Result<u64> {
-    let origin = Target { address: target.origin, path: "/asked".to_owned(), certificate: None, ..target.clone() };
+    let origin = Target { address: target.origin, path: "/count".to_owned(), certificate: None, ..target.clone() };
     let response = fetch(&origin, &[]).await?;
     let text = String::from_utf8_lossy(response.body()).into_owned();
     total(&text).with_context(|| format!("no number of requests from the origin: {text}"))

@@ -25,7 +25,7 @@ use tower::{Layer, Service, ServiceBuilder, service_fn};
 
 // The module has tests and start-up code, and a benchmark has no use for either.
 #[allow(dead_code, unused_imports)]
-#[path = "../../../rproxy-bin/src/allocator.rs"]
+#[path = "../../rproxy-bin/src/allocator.rs"]
 mod allocator;
 
 /// The allocator of the binary.

@@ -1,4 +1,4 @@
-//! What asks: wrk and h2load where they do it well, and generators of our own where they don't.
+//! Load generators: wrk, h2load, and generators of this crate for other kinds of load.
 
 mod h2load;
 mod handshake;
@@ -21,36 +21,36 @@ pub(crate) use idle::Idle;
 
 use crate::compare::certificate::HOST;
 
-/// What is done to a proxy during one turn.
+/// The load on a proxy during one turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Load {
-    /// HTTP/1.1: each connection asks again as soon as it has its answer.
+    /// HTTP/1.1, with the next request of a connection right after each response.
     Wrk { connections: usize },
-    /// HTTP/2, likewise, with several streams on each connection.
+    /// HTTP/2 with several streams per connection.
     H2load { connections: usize, streams: usize },
     /// A new connection for each request.
     Handshakes { resumed: bool },
-    /// Each connection sends a message when it has the one before back.
+    /// WebSocket messages, with the next one right after each echo.
     WebSocket { connections: usize },
-    /// So many requests per second, whatever the answers do.
+    /// A fixed rate of requests, independent of the responses.
     OpenLoop { rate: u64, connections: usize },
-    /// Each request is for an object that no cache can have.
+    /// Each request is a cache miss.
     Misses { connections: usize },
-    /// So many requests per second for objects that caches have, but can't use unasked.
+    /// A fixed rate of requests for stale objects.
     Revalidations { rate: u64, connections: usize },
-    /// So many clients at once ask for what is nowhere yet.
+    /// Concurrent requests for one uncached object.
     Cold { clients: usize },
 }
 
-/// What was done during one turn.
+/// The result of one turn.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    /// With their answers, all of them as they should be: anything else is an error.
+    /// Requests with a correct response. Any other response is an error.
     pub(crate) requests: u64,
     pub(crate) elapsed: Duration,
-    /// In nanoseconds, where it was measured.
+    /// Latencies in nanoseconds, if measured.
     pub(crate) latencies: Option<Histogram<u64>>,
-    /// How many requests for each object reached the origin, where that is counted.
+    /// Requests per object that reached the origin, if counted.
     pub(crate) upstream: Option<f64>,
 }
 
@@ -61,16 +61,16 @@ impl Tally {
 }
 
 impl Load {
-    /// How long it takes to have everything in its place.
+    /// Returns the duration of the warm-up.
     pub(crate) fn warm_up(self) -> Duration {
         match self {
-            // All objects once, and a bit.
+            // Long enough to request each object once.
             Self::Revalidations { .. } => objects::STALE_AFTER + Duration::from_secs(1),
             _ => Duration::from_secs(1),
         }
     }
 
-    /// An error when a single answer was not what it should be: a proxy that refuses must not look fast.
+    /// Runs the load. Fails on the first incorrect response, since rejections would look fast.
     pub(crate) async fn run(self, target: &Target, duration: Duration) -> Result<Tally> {
         let tally = match self {
             Self::Wrk { connections } => wrk::run(target, connections, duration).await,
@@ -84,11 +84,11 @@ impl Load {
             }
             Self::Cold { clients } => objects::cold(target, clients).await,
         }?;
-        ensure!(tally.requests > 0, "not one answer");
+        ensure!(tally.requests > 0, "no response");
         Ok(tally)
     }
 
-    /// As the report says it.
+    /// Describes the load for the report.
     pub(crate) fn describe(self) -> String {
         match self {
             Self::Wrk { connections } => format!("`wrk -t1 -c{connections}`"),
@@ -130,7 +130,7 @@ impl Target {
     }
 }
 
-/// Runs a generator to its end, and gives what it printed.
+/// Runs a generator. Returns its output.
 async fn output_of(mut command: Command) -> Result<String> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let output = command.kill_on_drop(true).output().await.with_context(|| format!("starting {program}"))?;
@@ -140,7 +140,7 @@ async fn output_of(mut command: Command) -> Result<String> {
     Ok(text)
 }
 
-/// One of the addresses of the loopback, in turn, so that ports suffice for many connections.
+/// Returns one of several loopback addresses, since one does not have enough ports.
 fn source(number: usize) -> SocketAddr {
     let last = u8::try_from(number % 64).unwrap_or_default();
     SocketAddr::from(([127, 0, 0, 2 + last], 0))

@@ -13,7 +13,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use self::attack::{Attack, Underway};
+use self::attack::{Attack, RunningAttack};
 use crate::cargo;
 use crate::compare::load::{Load, Target};
 use crate::compare::machine::Machine;
@@ -46,7 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        // What was started ends when the future that holds it is dropped.
+        // Dropping the future ends the processes that it started.
         tokio::select! {
             done = flood(options) => done,
             _ = interrupt.recv() => bail!("interrupted"),
@@ -55,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     })
 }
 
-/// The honest client's requests: few enough for a machine that is flooded, enough for a 99th percentile.
+/// Load of the honest client: low enough for a flooded machine, high enough for a 99th percentile.
 const HONEST: Load = Load::OpenLoop { rate: 500, connections: 8 };
 
 async fn flood(options: &Options) -> Result<()> {
@@ -94,7 +94,7 @@ struct Row {
     /// Resident memory at the end of a turn, in bytes.
     memory_alone: u64,
     memory_flooded: u64,
-    /// What the attackers did in all turns.
+    /// Work of the attackers in all turns.
     done: String,
 }
 
@@ -123,12 +123,12 @@ async fn turns(options: &Options, workbench: &Workbench, origin: &Running, attac
     for _ in 0..options.pairs {
         alone.push(percentile(&honest, duration).await?);
         memory_alone = memory_alone.max(Memory::of(running.process.id())?.resident);
-        let underway = Underway::begin(attack, &target(attack.path()))?;
-        // Until it is under way.
+        let running_attack = RunningAttack::begin(attack, &target(attack.path()))?;
+        // Time to build up the attack.
         sleep(Duration::from_secs(1)).await;
         flooded.push(percentile(&honest, duration).await?);
         memory_flooded = memory_flooded.max(Memory::of(running.process.id())?.resident);
-        done += underway.end()?;
+        done += running_attack.end()?;
         sleep(Duration::from_millis(500)).await;
     }
     Ok(Row {
@@ -142,10 +142,10 @@ async fn turns(options: &Options, workbench: &Workbench, origin: &Running, attac
     })
 }
 
-/// The 99th percentile in milliseconds; an error where a single request was not answered.
+/// Returns the 99th percentile in milliseconds. Fails if a request got no response.
 async fn percentile(target: &Target, duration: Duration) -> Result<f64> {
     let tally = HONEST.run(target, duration).await?;
-    let latencies = tally.latencies.context("nothing was measured")?;
+    let latencies = tally.latencies.context("no latencies")?;
     Ok(latencies.value_at_quantile(0.99) as f64 / 1e6)
 }
 

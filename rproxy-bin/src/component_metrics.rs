@@ -3,6 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use rproxy_cache::CacheStats;
+#[cfg(feature = "redis")]
 use rproxy_rate_limit::{RedisStats, RedisStore};
 use rproxy_server::Running;
 use rproxy_tls::Certificates;
@@ -24,6 +25,7 @@ pub(crate) fn register(state: &ProcessState, main: &Running, tunnels: &Tunnels, 
     if let Some(writer) = state.observe.writer().cloned() {
         metrics.counter("access_log_dropped", "Lines that nobody took in time", move || writer.dropped());
     }
+    #[cfg(feature = "redis")]
     if let Some(store) = state.rate_limit.as_ref().and_then(|limit| limit.store.as_ref()) {
         register_rate_limit_store(metrics, store);
     }
@@ -53,6 +55,7 @@ pub(crate) fn register(state: &ProcessState, main: &Running, tunnels: &Tunnels, 
     }
 }
 
+#[cfg(feature = "redis")]
 fn register_rate_limit_store(metrics: &Metrics, store: &RedisStore) {
     let (requests, connected, connections) = (store.clone(), store.clone(), store.clone());
     let help = "Requests to the store of rate limits, by what came of them; all but those answered fell back";

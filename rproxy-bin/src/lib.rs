@@ -45,6 +45,13 @@
 //! }
 //! ```
 //!
+//! # Features
+//!
+//! | Feature | Default | Adds |
+//! |---|---|---|
+//! | `redis` | yes | State that several machines share in Redis or Valkey: rate limits, and certificates with their ACME account |
+//! | `axum` | no | For a stack below axum's server: the peer address from `ConnectInfo`, the target from `OriginalUri` |
+//!
 //! [`Config`] has the settings, their defaults and their sources; `stack.rs` has the layers and their order; the
 //! crates of the layers say what each does.
 #![forbid(unsafe_code)]

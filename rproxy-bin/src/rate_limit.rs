@@ -1,21 +1,21 @@
 //! The rate limit that the settings describe.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(feature = "redis")]
+mod store;
 
 use rproxy_client_ip::ClientIp;
-use rproxy_rate_limit::{
-    ClientKey, Quota, RateLimitLayer, RateLimitLayerBuilder, RateLimitLayerError, RedisStore, RedisUrlError,
-    StoreError, original_uri,
-};
+use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer, RateLimitLayerBuilder, RateLimitLayerError, original_uri};
+#[cfg(feature = "redis")]
+use rproxy_rate_limit::{RedisStore, RedisUrlError};
 
-use crate::config::{Config, RateLimitFallback, RateLimitStorage};
-use crate::log_throttle::LogThrottle;
+use crate::config::Config;
 
 /// The layer, and where it keeps quotas.
 #[derive(Clone, Debug)]
 pub(crate) struct RateLimit {
     pub(crate) layer: RateLimitLayer,
     /// `None`: in the memory of the process.
+    #[cfg(feature = "redis")]
     pub(crate) store: Option<RedisStore>,
 }
 
@@ -24,6 +24,7 @@ pub(crate) struct RateLimit {
 #[non_exhaustive]
 pub enum RateLimitError {
     /// The URL of the store is invalid.
+    #[cfg(feature = "redis")]
     #[error(transparent)]
     Store(#[from] RedisUrlError),
     /// The quotas or their names are invalid.
@@ -43,18 +44,13 @@ impl RateLimit {
         if let Some(most) = config.rate_max_in_flight {
             builder = builder.max_in_flight(most.get());
         }
-        let store = match &config.rate_limit_store {
-            RateLimitStorage::Memory => None,
-            RateLimitStorage::Redis(url) => {
-                Some(RedisStore::new(url.expose())?.timeout(config.rate_limit_store_timeout))
-            }
-        };
-        if let Some(store) = &store {
-            let health = StoreHealth::new(config.rate_limit_fallback);
-            let fallback = config.rate_limit_fallback.to_fallback();
-            builder = builder.store(store.clone(), fallback).on_store_result(move |result| health.observe(result));
-        }
-        Ok(Self { layer: exempt(builder, config).build()?, store })
+        #[cfg(feature = "redis")]
+        let (builder, store) = store::add(builder, config)?;
+        Ok(Self {
+            layer: exempt(builder, config).build()?,
+            #[cfg(feature = "redis")]
+            store,
+        })
     }
 }
 
@@ -71,48 +67,4 @@ fn exempt(builder: RateLimitLayerBuilder, config: &Config) -> RateLimitLayerBuil
 
 fn is_exempt(client: Option<&ClientIp>, clients: &rproxy_client_ip::TrustedProxies) -> bool {
     client.is_some_and(|client| clients.contains(client.0))
-}
-
-/// Tells the log when a store fails, and when it no longer does.
-struct StoreHealth {
-    fallback: RateLimitFallback,
-    is_failing: AtomicBool,
-    failures: LogThrottle,
-    recoveries: LogThrottle,
-}
-
-impl StoreHealth {
-    fn new(fallback: RateLimitFallback) -> Self {
-        Self {
-            fallback,
-            is_failing: AtomicBool::new(false),
-            failures: LogThrottle::default(),
-            recoveries: LogThrottle::default(),
-        }
-    }
-
-    fn observe(&self, answer: Result<(), &StoreError>) {
-        match answer {
-            Err(error) => {
-                self.is_failing.store(true, Ordering::Relaxed);
-                if let Some(suppressed) = self.failures.permit() {
-                    let until_then = match self.fallback {
-                        RateLimitFallback::Local => "this process counts for itself",
-                        RateLimitFallback::Open => "requests pass uncounted",
-                        RateLimitFallback::Closed => "requests get 503",
-                    };
-                    tracing::warn!(%error, suppressed, "no answer from the store of rate limits: {until_then}");
-                }
-            }
-            // Read first: it is one line of memory for all workers.
-            Ok(()) => {
-                if self.is_failing.load(Ordering::Relaxed)
-                    && self.is_failing.swap(false, Ordering::Relaxed)
-                    && self.recoveries.permit().is_some()
-                {
-                    tracing::info!("the store of rate limits answers");
-                }
-            }
-        }
-    }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
+#[cfg(feature = "redis")]
 use rproxy_rate_limit::{RedisStore, StoreFallback};
 
 use super::choice::Secret;
@@ -100,10 +101,9 @@ impl FromStr for RateLimitStorage {
         if text.eq_ignore_ascii_case("memory") {
             return Ok(Self::Memory);
         }
-        match RedisStore::new(text) {
-            Ok(_) => Ok(Self::Redis(Secret::new(text))),
-            Err(error) => Err(ParseError::new("store", text, error.to_string())),
-        }
+        #[cfg(feature = "redis")]
+        let _ = RedisStore::new(text).map_err(|error| ParseError::new("store", text, error.to_string()))?;
+        Ok(Self::Redis(Secret::new(text)))
     }
 }
 
@@ -130,6 +130,7 @@ pub enum RateLimitFallback {
     Closed,
 }
 
+#[cfg(feature = "redis")]
 impl RateLimitFallback {
     pub(crate) fn to_fallback(self) -> StoreFallback {
         match self {

@@ -114,6 +114,13 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
+        about: &["rate_limit_store"],
+        broken: |c, _| {
+            let is_missing = c.rate_limit_store != RateLimitStorage::Memory && !cfg!(feature = "redis");
+            is_missing.then(|| "this rproxy was built without its feature redis".to_owned())
+        },
+    },
+    Rule {
         about: &["tls_ciphers", "tls_min_version"],
         broken: |c, _| {
             let suites = c.tls_ciphers.as_ref()?;

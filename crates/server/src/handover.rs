@@ -242,10 +242,11 @@ mod tests {
         let other = UnixListener::bind(&path).unwrap();
         let asked = std::thread::spawn({
             let path = path.clone();
-            move || Predecessor::find(&path).unwrap_err().to_string()
+            move || Predecessor::find(&path).unwrap_err()
         });
         other.accept().unwrap().0.write_all(b"HTTP").unwrap();
         let error = asked.join().unwrap();
-        assert!(error.contains("not a predecessor") && error.contains(path.to_str().unwrap()), "{error}");
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert!(error.source.to_string().contains("not a predecessor"), "{}", error.source);
     }
 }

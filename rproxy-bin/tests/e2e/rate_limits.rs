@@ -247,6 +247,6 @@ fn a_store_that_hangs_holds_up_nobody_for_long() {
     assert_eq!(statuses(&proxy, "192.0.2.1", "/", 50), [200; 50]);
     // Three waited for 200 ms, the others for nothing.
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
-    proxy.wait_for_log("no answer within 200ms");
+    proxy.wait_for_log("no response within 200ms");
     server.signal("CONT");
 }

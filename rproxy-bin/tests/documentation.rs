@@ -119,7 +119,8 @@ fn every_single_setting_that_a_page_shows_is_accepted() {
 #[test]
 fn every_link_leads_somewhere() {
     let mut links = 0;
-    let others = ["deploy/README.md", "SECURITY.md", "CHANGELOG.md"].map(|page| root().map(|root| root.join(page)));
+    let others = ["deploy/README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md"];
+    let others = others.map(|page| root().map(|root| root.join(page)));
     let others = others.into_iter().flatten().map(|page| (page.clone(), fs::read_to_string(page).unwrap()));
     for (page, text) in pages().into_iter().chain(others) {
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

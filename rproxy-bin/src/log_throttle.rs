@@ -13,11 +13,7 @@ pub(crate) struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// Whether to say it now, and of how many more than this one.
-    pub(crate) fn permit(&self) -> Option<u64> {
-        self.permit_at(Instant::now())
-    }
-
+    /// Returns the number of suppressed messages if a message is due at `now`, or `None` if it must be suppressed.
     pub(crate) fn permit_at(&self, now: Instant) -> Option<u64> {
         let second = now.saturating_duration_since(self.since).as_secs() + 1;
         if self.last.swap(second, Ordering::Relaxed) == second {

@@ -1,6 +1,7 @@
 //! The shared store of quotas in Redis or Valkey.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use rproxy_rate_limit::{RateLimitLayerBuilder, RedisStore, RedisUrlError, StoreError};
 
@@ -20,7 +21,7 @@ pub(super) fn add(
     Ok((builder, Some(store)))
 }
 
-/// Tells the log when a store fails, and when it no longer does.
+/// Logs the failures and the recovery of the store.
 struct StoreHealth {
     fallback: RateLimitFallback,
     is_failing: AtomicBool,
@@ -42,7 +43,7 @@ impl StoreHealth {
         match answer {
             Err(error) => {
                 self.is_failing.store(true, Ordering::Relaxed);
-                if let Some(suppressed) = self.failures.permit() {
+                if let Some(suppressed) = self.failures.permit_at(Instant::now()) {
                     let until_then = match self.fallback {
                         RateLimitFallback::Local => "this process counts for itself",
                         RateLimitFallback::Open => "requests pass uncounted",
@@ -55,7 +56,7 @@ impl StoreHealth {
             Ok(()) => {
                 if self.is_failing.load(Ordering::Relaxed)
                     && self.is_failing.swap(false, Ordering::Relaxed)
-                    && self.recoveries.permit().is_some()
+                    && self.recoveries.permit_at(Instant::now()).is_some()
                 {
                     tracing::info!("the store of rate limits answers");
                 }

@@ -151,8 +151,8 @@ impl ProcessState {
             path_filter: config.filter_enabled.then(|| {
                 PathFilterLayer::new(config.blocked_paths.value().clone())
                     .status(config.filter_status.status())
-                    .strict(config.filter_strict)
-                    .log_only(config.filter_log_only)
+                    .reject_ambiguous(config.filter_strict)
+                    .shadow(config.filter_log_only)
             }),
             ws_passthrough: ws_passthrough(self.ws_passthrough.clone(), config),
             cache,

@@ -1,4 +1,4 @@
-//! The answer: the inner one, or a refusal.
+//! The response future and body.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,13 +10,17 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
 
-use crate::service::PathFilterDecision;
+use crate::decision::PathFilterDecision;
+
+/// The response body of the inner service, or of a rejection.
+pub type ResponseBody<B> = Either<B, Full<Bytes>>;
 
 pin_project! {
-    /// The future of [`PathFilterService`](crate::PathFilterService).
+    /// The response future of [`PathFilterService`](crate::PathFilterService).
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
+        // `None`: the request is rejected.
         #[pin]
         inner: Option<F>,
         decision: Option<PathFilterDecision>,
@@ -38,13 +42,13 @@ impl<F, B, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
 {
-    type Output = Result<Response<Either<B, Full<Bytes>>>, E>;
+    type Output = Result<Response<ResponseBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = match this.inner.as_pin_mut() {
             Some(inner) => ready!(inner.poll(cx))?.map(Either::Left),
-            None => refusal(*this.status),
+            None => rejection(*this.status),
         };
         if let Some(decision) = this.decision.take() {
             response.extensions_mut().insert(decision);
@@ -53,7 +57,7 @@ where
     }
 }
 
-fn refusal<B>(status: StatusCode) -> Response<Either<B, Full<Bytes>>> {
+fn rejection<B>(status: StatusCode) -> Response<ResponseBody<B>> {
     let text = match status {
         StatusCode::NOT_FOUND => Bytes::from_static(b"Not Found\n"),
         _ => Bytes::from(format!("{}\n", status.canonical_reason().unwrap_or("Blocked"))),

@@ -1,4 +1,4 @@
-//! What the fuzzers call: any bytes, and what must hold of them.
+//! The functions that the fuzz targets call: each takes any bytes and checks invariants.
 
 use std::sync::LazyLock;
 
@@ -6,35 +6,36 @@ use crate::PathRules;
 
 static RULES: LazyLock<PathRules> = LazyLock::new(PathRules::sensitive);
 
-/// A path that is blocked stays so, whichever of its characters is percent-encoded.
+/// Checks that a blocked path stays blocked if one of its characters is percent-encoded.
+///
+/// The first byte selects the character.
 pub fn path(bytes: &[u8]) {
     let Some((at, bytes)) = bytes.split_first() else { return };
-    // The path of a request begins so.
     let Some(path) = str::from_utf8(bytes).ok().filter(|path| path.starts_with('/')) else { return };
-    let blocked = RULES.blocks(path);
+    let blocked = RULES.blocking_rule(path);
     assert_eq!(blocked.is_some(), RULES.explain(path).is_blocked());
     if blocked.is_none() {
         return;
     }
     let at = usize::from(*at) % path.len();
-    // A slash that is encoded may be one or not, a percent sign has what follows it to itself; and what is not ASCII is
-    // sent encoded in any case. Before what is encoded a dot makes a dotfile, which two dots do not: `.%2ea`.
+    // Some characters cannot be encoded without changing the path: an encoded slash need not separate segments, and a
+    // character after `%` belongs to an escape. `.%2ea` differs from `..a`: before an escape, a dot starts a dotfile.
     let is_before_encoded = bytes.get(at + 1) == Some(&b'%');
     if !is_before_encoded
         && matches!(bytes[at], b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_')
         && !bytes[..at].iter().rev().take(4).any(|byte| matches!(byte, b'%' | b'\\'))
     {
         let encoded = format!("{}%{:02x}{}", &path[..at], bytes[at], &path[at + 1..]);
-        assert!(RULES.blocks(&encoded).is_some(), "{path} is blocked, {encoded} is not");
+        assert!(RULES.blocking_rule(&encoded).is_some(), "{path} is blocked, {encoded} is not");
     }
 }
 
-/// A list of rules is refused, or can be asked.
+/// Checks that `blocking_rule` and `explain` agree for any list of rules that parses.
 pub fn rules(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let (list, path) = text.split_once('\n').filter(|(_, path)| path.starts_with('/')).unwrap_or((text, "/a"));
     if let Ok(rules) = PathRules::parse_list(list) {
-        assert_eq!(rules.blocks(path).is_some(), rules.explain(path).is_blocked());
+        assert_eq!(rules.blocking_rule(path).is_some(), rules.explain(path).is_blocked());
     }
 }
 
@@ -46,12 +47,12 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn path_holds_near_its_seeds() {
+    fn blocked_paths_stay_blocked_when_encoded_for_mutated_seeds() {
         run(CRATE, "path", path);
     }
 
     #[test]
-    fn rules_hold_near_their_seeds() {
+    fn explanations_agree_with_rules_for_mutated_seeds() {
         run(CRATE, "rules", rules);
     }
 }

@@ -1,50 +1,56 @@
-//! The layer and its settings.
+//! The layer.
 
 use http::StatusCode;
 use tower_layer::Layer;
 
+use crate::config::Config;
 use crate::rules::PathRules;
 use crate::service::PathFilterService;
 
-/// Answers requests for paths that the rules block: with 404, unless told otherwise.
+/// A layer that rejects requests for blocked paths, with 404 by default.
+///
+/// # Examples
+///
+/// ```
+/// use rproxy_path_filter::{PathFilterLayer, PathRules};
+///
+/// let layer = PathFilterLayer::new(PathRules::sensitive());
+/// # let _ = layer;
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct PathFilterLayer {
     rules: PathRules,
-    settings: Settings,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub(crate) status: StatusCode,
-    pub(crate) log_only: bool,
-    pub(crate) strict: bool,
+    config: Config,
 }
 
 impl PathFilterLayer {
-    /// Blocks by `rules`.
+    /// Creates a layer that blocks paths by these rules.
     pub fn new(rules: PathRules) -> Self {
-        Self { rules, settings: Settings { status: StatusCode::NOT_FOUND, log_only: false, strict: false } }
+        Self { rules, config: Config { status: StatusCode::NOT_FOUND, shadow: false, reject_ambiguous: false } }
     }
 
-    /// Answers with `status` instead of 404, which tells nobody that there is something to hide.
+    /// Sets the status of the response to a blocked path; 404 by default, which does not reveal that a rule exists.
     pub fn status(mut self, status: StatusCode) -> Self {
-        self.settings.status = status;
+        self.config.status = status;
         self
     }
 
-    /// Whether to let everything pass and only leave
-    /// [`PathFilterDecision::WouldBlock`](crate::PathFilterDecision::WouldBlock) in the response.
-    pub fn log_only(mut self, log_only: bool) -> Self {
-        self.settings.log_only = log_only;
+    /// Sets whether to forward all requests and only record the decisions; off by default.
+    ///
+    /// A request that would have been rejected has
+    /// [`PathFilterDecision::WouldBlock`](crate::PathFilterDecision::WouldBlock) in its response.
+    pub fn shadow(mut self, shadow: bool) -> Self {
+        self.config.shadow = shadow;
         self
     }
 
-    /// Whether to answer 400 to a path that servers could read in more ways than one, blocked or not: with `%2F` or
-    /// `//` in it, dot segments, parameters behind a `;`, and the like. Off by default, as honest applications have such
-    /// paths: names of packages, identifiers of projects.
-    pub fn strict(mut self, strict: bool) -> Self {
-        self.settings.strict = strict;
+    /// Sets whether to reject ambiguous paths with 400; off by default.
+    ///
+    /// A path is ambiguous if servers may resolve it to different paths. Such a path contains `%2F`, `//`, dot segments or
+    /// `;` parameters, for example. Some applications use them, such as package registries in names of packages.
+    pub fn reject_ambiguous(mut self, reject: bool) -> Self {
+        self.config.reject_ambiguous = reject;
         self
     }
 }
@@ -53,6 +59,6 @@ impl<S> Layer<S> for PathFilterLayer {
     type Service = PathFilterService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        PathFilterService::new(inner, self.rules.clone(), self.settings)
+        PathFilterService::new(inner, self.rules.clone(), self.config)
     }
 }

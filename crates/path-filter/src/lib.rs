@@ -66,25 +66,27 @@
 //!
 //! A blocked path is answered `404`, or [another status](PathFilterLayer::status), with [`PathFilterDecision`] in the
 //! response's extensions. A path with so many readings that they can't all be judged is blocked. What passes goes on as
-//! it was written; [`strict`](PathFilterLayer::strict) lets nothing pass that has more readings than one. A glob that is none is a
+//! it was written; [`reject_ambiguous`](PathFilterLayer::reject_ambiguous) lets nothing pass that has more readings than one. A glob that is none is a
 //! [`PathRulesError`] when the rules are built.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod config;
+mod decision;
 mod future;
-/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
-/// hold. Not for anybody else.
+/// The functions that the fuzz targets call. Not part of the public API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 mod layer;
-mod literals;
+mod literal_prefilter;
+mod original_uri;
 mod rules;
-mod sensitive;
+mod sensitive_paths;
 mod service;
-mod target;
 
-pub use self::future::ResponseFuture;
+pub use self::decision::PathFilterDecision;
+pub use self::future::{ResponseBody, ResponseFuture};
 pub use self::layer::PathFilterLayer;
-pub use self::rules::{Explanation, PathRules, PathRulesBuilder, PathRulesError};
-pub use self::service::{PathFilterDecision, PathFilterService};
+pub use self::rules::{PathExplanation, PathRules, PathRulesBuilder, PathRulesError};
+pub use self::service::PathFilterService;

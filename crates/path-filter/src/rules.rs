@@ -1,4 +1,4 @@
-//! Which paths are blocked: globs over readings, the last match decides.
+//! The rules: globs that are matched against every decoding of a path. The last match decides.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +7,27 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 use rproxy_core::path::Decodings;
 
-use crate::literals::Literals;
-use crate::sensitive::SENSITIVE;
+use crate::literal_prefilter::LiteralPrefilter;
+use crate::sensitive_paths::SENSITIVE_PATHS;
 
-/// Rules that are ready to judge. Cheap to clone.
+/// Compiled rules that block and allow paths. Clones share them.
 ///
-/// A glob matches a whole path in lower case: `*` within a segment, `**` over segments, `?`, `[ab]`,
-/// `{a,b}`. `/private/**` is `/private` itself, too.
+/// A glob matches a whole path, without regard to case: `*` matches within a segment, `**` across segments; `?`, `[ab]` and
+/// `{a,b}` are supported. `/private/**` matches `/private` as well. The last rule that matches decides.
+///
+/// A path is blocked if a rule blocks any of its [decodings](PathRules::explain).
+///
+/// # Examples
+///
+/// ```
+/// use rproxy_path_filter::{PathRules, PathRulesError};
+///
+/// let rules = PathRules::builder().block("/private/**")?.allow("/private/ok")?.build()?;
+/// assert_eq!(rules.blocking_rule("/private/key").as_deref(), Some("/private/**"));
+/// assert_eq!(rules.blocking_rule("/private/ok"), None);
+/// assert!(rules.blocking_rule("/private/ok/%2e%2e/key").is_some());
+/// # Ok::<(), PathRulesError>(())
+/// ```
 #[derive(Clone)]
 pub struct PathRules {
     compiled: Arc<Compiled>,
@@ -21,54 +35,68 @@ pub struct PathRules {
 
 struct Compiled {
     rules: Vec<Rule>,
-    /// Of the globs that block.
-    literals: Literals,
-    /// Of the curated list alone made with the first path that the literals let through: they take megabytes and some
-    /// milliseconds, and many a proxy never sees such a path.
+    /// For the globs that block.
+    prefilter: LiteralPrefilter,
+    /// The globs of the curated list are compiled when the first path passes the prefilter. This takes some milliseconds
+    /// and megabytes, and many proxies never get such a path.
     globs: OnceLock<AllGlobs>,
 }
 
 struct AllGlobs {
-    /// Globs that can match only where a segment begins with a dot: most paths have none.
+    /// Globs that match only paths with a segment that begins with a dot. Most paths have none.
     dotted: Globs,
     others: Globs,
 }
 
 struct Globs {
     set: GlobSet,
-    /// For each glob of the set, the index of its rule, ascending.
+    /// The index of the rule for each glob of the set, in ascending order.
     rules: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
 struct Rule {
     glob: Arc<str>,
-    blocks: bool,
+    is_blocking: bool,
 }
 
 impl PathRules {
-    /// The curated list: what is not meant to be served and often is by accident. Version 2026-11.4. Its globs are compiled
-    /// when a path looks as if one could match, which takes some milliseconds once.
+    /// Returns the curated list of sensitive paths that sites often serve by accident. Version 2026-11.4.
+    ///
+    /// Its globs are compiled when the first path might match one, which takes some milliseconds.
     pub fn sensitive() -> Self {
         static RULES: LazyLock<PathRules> = LazyLock::new(|| match PathRules::builder().sensitive() {
             Ok(builder) => builder.with_globs(OnceLock::new()),
-            // A test builds it; a filter that blocks nothing would be worse.
-            Err(error) => unreachable!("the curated list: {error}"),
+            // The list is a constant, and a test compiles it.
+            Err(error) => unreachable!("the curated list is valid: {error}"),
         });
         RULES.clone()
     }
 
-    /// Starts with no rule at all.
+    /// Returns a builder without rules.
     pub fn builder() -> PathRulesBuilder {
         PathRulesBuilder::default()
     }
 
-    /// Reads a comma-separated list: globs, `!` before those that are exempt, and the word `default`
-    /// for the curated list. A comma within braces does not separate.
+    /// Parses a comma-separated list of globs.
+    ///
+    /// `!` before a glob allows its paths. The entry `default` is the [curated list](Self::sensitive). Commas within braces
+    /// do not separate entries.
     ///
     /// # Errors
     ///
-    /// An entry that is no glob, or an empty list.
+    /// Returns an error if an entry is not a valid glob, or if the list is empty.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_path_filter::{PathRules, PathRulesError};
+    ///
+    /// let rules = PathRules::parse_list("default, /private/**, !/.env.example")?;
+    /// assert!(rules.blocking_rule("/.env").is_some());
+    /// assert!(rules.blocking_rule("/.env.example").is_none());
+    /// # Ok::<(), PathRulesError>(())
+    /// ```
     pub fn parse_list(list: &str) -> Result<Self, PathRulesError> {
         if list.trim().eq_ignore_ascii_case("default") {
             return Ok(Self::sensitive());
@@ -84,45 +112,56 @@ impl PathRules {
         builder.build()
     }
 
-    /// The rule by which `path` is blocked, as it was written; `None` if it is not.
-    pub fn blocks(&self, path: &str) -> Option<Arc<str>> {
+    /// Returns the rule that blocks `path`, as it was written, or `None` if the path is allowed.
+    pub fn blocking_rule(&self, path: &str) -> Option<Arc<str>> {
         match Decodings::of(path.as_bytes()) {
-            Decodings::One(reading) => self.blocked_reading(&reading),
-            Decodings::Several(readings) => readings.iter().find_map(|reading| self.blocked_reading(reading)),
-            Decodings::TooMany => Some(Arc::from(TOO_MANY)),
+            Decodings::One(decoding) => self.rule_blocking_decoding(&decoding),
+            Decodings::Several(decodings) => {
+                decodings.iter().find_map(|decoding| self.rule_blocking_decoding(decoding))
+            }
+            Decodings::TooMany => Some(Arc::from(TOO_MANY_DECODINGS)),
         }
     }
 
-    /// Shows every reading of `path`, and what becomes of it.
-    pub fn explain(&self, path: &str) -> Explanation {
-        let readings = match Decodings::of(path.as_bytes()) {
-            Decodings::One(reading) => vec![reading.into_owned()],
-            Decodings::Several(readings) => readings,
+    /// Returns every decoding of `path`, with the rule that decides about it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_path_filter::PathRules;
+    ///
+    /// let explanation = PathRules::sensitive().explain("/a/%2e%2e/.env");
+    /// assert!(explanation.is_blocked());
+    /// assert!(explanation.to_string().contains("/.env  blocked by **/*.env"));
+    /// ```
+    pub fn explain(&self, path: &str) -> PathExplanation {
+        let decodings = match Decodings::of(path.as_bytes()) {
+            Decodings::One(decoding) => vec![decoding.into_owned()],
+            Decodings::Several(decodings) => decodings,
             Decodings::TooMany => Vec::new(),
         };
-        let judged = |reading: Vec<u8>| {
-            let rule = self.last_match(&reading).map(|index| self.compiled.rules[index].clone());
-            (reading.escape_ascii().to_string(), rule)
+        let with_rule = |decoding: Vec<u8>| {
+            let rule = self.last_match(&decoding).map(|index| self.compiled.rules[index].clone());
+            (decoding.escape_ascii().to_string(), rule)
         };
-        Explanation { path: path.to_owned(), readings: readings.into_iter().map(judged).collect() }
+        PathExplanation { path: path.to_owned(), decodings: decodings.into_iter().map(with_rule).collect() }
     }
 
-    fn blocked_reading(&self, reading: &[u8]) -> Option<Arc<str>> {
-        if !self.compiled.literals.may_match(reading) {
+    fn rule_blocking_decoding(&self, decoding: &[u8]) -> Option<Arc<str>> {
+        if !self.compiled.prefilter.may_match(decoding) {
             return None;
         }
-        let rule = &self.compiled.rules[self.last_match(reading)?];
-        rule.blocks.then(|| Arc::clone(&rule.glob))
+        let rule = &self.compiled.rules[self.last_match(decoding)?];
+        rule.is_blocking.then(|| Arc::clone(&rule.glob))
     }
 
-    /// The last rule that matches.
-    fn last_match(&self, reading: &[u8]) -> Option<usize> {
+    /// Returns the index of the last rule that matches.
+    fn last_match(&self, decoding: &[u8]) -> Option<usize> {
         let globs = self.compiled.globs();
-        let candidate = Candidate::from_bytes(reading);
+        let candidate = Candidate::from_bytes(decoding);
         let others = globs.others.last_match(&candidate);
-        // What is searched for is the first byte of a segment, so that a dot elsewhere costs nothing.
-        let has_dotted = || memchr::memmem::find(reading, b"/.").is_some();
-        if globs.dotted.rules.is_empty() || !has_dotted() {
+        let has_dotted_segment = || memchr::memmem::find(decoding, b"/.").is_some();
+        if globs.dotted.rules.is_empty() || !has_dotted_segment() {
             return others;
         }
         others.max(globs.dotted.last_match(&candidate))
@@ -131,16 +170,16 @@ impl PathRules {
 
 impl Compiled {
     fn globs(&self) -> &AllGlobs {
-        self.globs.get_or_init(|| match AllGlobs::of(&self.rules) {
+        self.globs.get_or_init(|| match AllGlobs::compile(&self.rules) {
             Ok(globs) => globs,
-            // Those of a builder were made by it. The curated list is a constant, and a test has them made.
-            Err(error) => unreachable!("the curated list: {error}"),
+            // A builder compiles its globs at once. The curated list is a constant, and a test compiles it.
+            Err(error) => unreachable!("the curated list is valid: {error}"),
         })
     }
 }
 
 impl AllGlobs {
-    fn of(rules: &[Rule]) -> Result<Self, PathRulesError> {
+    fn compile(rules: &[Rule]) -> Result<Self, PathRulesError> {
         let (dotted, others): (Vec<_>, Vec<_>) =
             rules.iter().enumerate().partition(|(_, rule)| needs_dotted_segment(&rule.glob));
         Ok(Self { dotted: compile(&dotted)?, others: compile(&others)? })
@@ -149,7 +188,7 @@ impl AllGlobs {
 
 impl Globs {
     fn last_match(&self, candidate: &Candidate<'_>) -> Option<usize> {
-        // Asking whether is far cheaper than asking which, and the answer is mostly no.
+        // Usually no glob matches, which `is_match_candidate` determines faster.
         if !self.set.is_match_candidate(candidate) {
             return None;
         }
@@ -171,9 +210,11 @@ impl fmt::Debug for PathRules {
     }
 }
 
-const TOO_MANY: &str = "(more readings than can be judged)";
+const TOO_MANY_DECODINGS: &str = "(too many decodings)";
 
-/// Collects rules; the last that matches decides.
+/// A builder for [`PathRules`].
+///
+/// The last rule that matches a path decides.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct PathRulesBuilder {
@@ -181,31 +222,31 @@ pub struct PathRulesBuilder {
 }
 
 impl PathRulesBuilder {
-    /// Blocks what `glob` matches.
+    /// Blocks the paths that `glob` matches.
     ///
     /// # Errors
     ///
-    /// A glob that is none, or begins with neither `/` nor `*`.
+    /// Returns an error if the glob is invalid, or begins with neither `/` nor `*`.
     pub fn block(self, glob: &str) -> Result<Self, PathRulesError> {
         self.rule(glob, true)
     }
 
-    /// Allows what `glob` matches, though an earlier rule blocks it.
+    /// Allows the paths that `glob` matches, even if an earlier rule blocks them.
     ///
     /// # Errors
     ///
-    /// As [`block`](Self::block).
+    /// Returns an error if the glob is invalid, or begins with neither `/` nor `*`.
     pub fn allow(self, glob: &str) -> Result<Self, PathRulesError> {
         self.rule(glob, false)
     }
 
-    /// Adds the curated list.
+    /// Adds the rules of the [curated list](PathRules::sensitive).
     ///
     /// # Errors
     ///
-    /// None; the type is for chaining.
+    /// Never returns an error. It returns a `Result` for uniform chaining.
     pub fn sensitive(mut self) -> Result<Self, PathRulesError> {
-        for entry in SENSITIVE {
+        for entry in SENSITIVE_PATHS {
             self = match entry.strip_prefix('!') {
                 Some(glob) => self.allow(glob)?,
                 None => self.block(entry)?,
@@ -218,31 +259,31 @@ impl PathRulesBuilder {
     ///
     /// # Errors
     ///
-    /// No rules, or more than can be compiled.
+    /// Returns an error if there are no rules, or more than can be compiled.
     pub fn build(self) -> Result<PathRules, PathRulesError> {
         if self.rules.is_empty() {
-            return Err(PathRulesError::Empty);
+            return Err(PathRulesError::NoRules);
         }
-        let globs = AllGlobs::of(&self.rules)?;
+        let globs = AllGlobs::compile(&self.rules)?;
         Ok(self.with_globs(globs.into()))
     }
 
     fn with_globs(self, globs: OnceLock<AllGlobs>) -> PathRules {
-        let blocking = self.rules.iter().filter(|rule| rule.blocks).map(|rule| rule.glob.to_lowercase());
-        let spelled: Vec<_> = blocking.flat_map(|glob| spellings(&glob).collect::<Vec<_>>()).collect();
-        let literals = Literals::of(spelled.iter().map(String::as_str));
-        PathRules { compiled: Arc::new(Compiled { rules: self.rules, literals, globs }) }
+        let blocking = self.rules.iter().filter(|rule| rule.is_blocking).map(|rule| rule.glob.to_lowercase());
+        let expanded: Vec<_> = blocking.flat_map(|glob| with_folder(&glob).collect::<Vec<_>>()).collect();
+        let prefilter = LiteralPrefilter::new(expanded.iter().map(String::as_str));
+        PathRules { compiled: Arc::new(Compiled { rules: self.rules, prefilter, globs }) }
     }
 
-    fn rule(mut self, glob: &str, blocks: bool) -> Result<Self, PathRulesError> {
-        let error = |reason: &str| PathRulesError::Glob { glob: glob.to_owned(), reason: reason.to_owned() };
+    fn rule(mut self, glob: &str, is_blocking: bool) -> Result<Self, PathRulesError> {
+        let error = |reason: &str| PathRulesError::InvalidGlob { glob: glob.to_owned(), reason: reason.to_owned() };
         if !glob.starts_with(['/', '*']) {
             return Err(error("it must begin with / or *"));
         }
-        for glob in spellings(&glob.to_lowercase()) {
+        for glob in with_folder(&glob.to_lowercase()) {
             build_glob(&glob).map_err(|cause| error(&cause.kind().to_string()))?;
         }
-        self.rules.push(Rule { glob: glob.into(), blocks });
+        self.rules.push(Rule { glob: glob.into(), is_blocking });
         Ok(self)
     }
 }
@@ -250,34 +291,36 @@ impl PathRulesBuilder {
 fn compile(rules: &[(usize, &Rule)]) -> Result<Globs, PathRulesError> {
     let mut set = GlobSetBuilder::new();
     let mut indices = Vec::new();
-    let error = |glob: &str, cause: globset::Error| PathRulesError::Glob {
+    let error = |glob: &str, cause: globset::Error| PathRulesError::InvalidGlob {
         glob: glob.to_owned(),
         reason: cause.kind().to_string(),
     };
     for (index, rule) in rules {
-        for spelling in spellings(&rule.glob.to_lowercase()) {
-            set.add(build_glob(&spelling).map_err(|cause| error(&rule.glob, cause))?);
+        for glob in with_folder(&rule.glob.to_lowercase()) {
+            set.add(build_glob(&glob).map_err(|cause| error(&rule.glob, cause))?);
             indices.push(*index);
         }
     }
-    Ok(Globs { set: set.build().map_err(|cause| error("(all together)", cause))?, rules: indices })
+    Ok(Globs { set: set.build().map_err(|cause| error("(all globs together)", cause))?, rules: indices })
 }
 
-/// `/private/**` in globset matches what is below; here it is `/private` as well.
-fn spellings(glob: &str) -> impl Iterator<Item = String> {
-    let itself = glob.strip_suffix("/**").filter(|itself| !itself.is_empty() && *itself != "**");
-    std::iter::once(glob.to_owned()).chain(itself.map(str::to_owned))
+/// Returns the glob, and the folder itself for `/folder/**`, which globset matches only for paths below it.
+fn with_folder(glob: &str) -> impl Iterator<Item = String> {
+    let folder = glob.strip_suffix("/**").filter(|folder| !folder.is_empty() && *folder != "**");
+    std::iter::once(glob.to_owned()).chain(folder.map(str::to_owned))
 }
 
-// `{,-b}` is two choices, the first of them nothing: globset needs to be told.
-// In lower case on both sides rather than case-insensitive: globset then looks up extensions and
-// names in hash tables, where it would have to run a regex.
+/// Builds a glob. `empty_alternates` allows an empty choice, as in `{,-b}`.
+///
+/// Globs and paths are in lower case, so that globset can look up extensions and names in hash tables. Case-insensitive
+/// globs would need a regex.
 fn build_glob(glob: &str) -> Result<globset::Glob, globset::Error> {
     GlobBuilder::new(glob).literal_separator(true).backslash_escape(false).empty_alternates(true).build()
 }
 
-/// Whether nothing without a segment that begins with a dot can match: `/.` stands in the glob
-/// itself, outside of braces and brackets.
+/// Returns whether the glob matches only paths with a segment that begins with a dot.
+///
+/// This is the case if `/.` is in the glob, outside of braces and brackets.
 fn needs_dotted_segment(glob: &str) -> bool {
     let mut depth = 0;
     let mut before = ' ';
@@ -293,7 +336,7 @@ fn needs_dotted_segment(glob: &str) -> bool {
     false
 }
 
-/// The entries of a list; commas within braces do not separate.
+/// Splits a list into entries at commas outside of braces.
 fn entries(list: &str) -> Vec<&str> {
     let (mut entries, mut start, mut depth) = (Vec::new(), 0, 0_usize);
     for (at, byte) in list.bytes().enumerate() {
@@ -311,48 +354,51 @@ fn entries(list: &str) -> Vec<&str> {
     entries.into_iter().map(str::trim).filter(|entry| !entry.is_empty()).collect()
 }
 
-/// Rules that can't be built.
+/// The error for invalid [`PathRules`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathRulesError {
-    /// A glob that is none.
+    /// A glob is invalid.
     #[error("bad path glob {glob:?}: {reason}")]
-    Glob {
-        /// As it was written.
+    InvalidGlob {
+        /// The glob, as it was written.
         glob: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// There is no rule.
+    /// There are no rules.
     #[error("a path filter needs at least one rule")]
-    Empty,
+    NoRules,
 }
 
-/// Every reading of a path, and the rule that decides on it. Prints as a table.
+/// The decodings of a path, and the rules that decide about them.
+///
+/// [`Display`](fmt::Display) formats them as a table.
 #[derive(Clone, Debug)]
-pub struct Explanation {
+pub struct PathExplanation {
     path: String,
-    readings: Vec<(String, Option<Rule>)>,
+    decodings: Vec<(String, Option<Rule>)>,
 }
 
-impl Explanation {
-    /// Whether the path is blocked.
+impl PathExplanation {
+    /// Returns whether the path is blocked.
     pub fn is_blocked(&self) -> bool {
-        self.readings.is_empty() || self.readings.iter().any(|(_, rule)| rule.as_ref().is_some_and(|rule| rule.blocks))
+        self.decodings.is_empty()
+            || self.decodings.iter().any(|(_, rule)| rule.as_ref().is_some_and(|rule| rule.is_blocking))
     }
 }
 
-impl fmt::Display for Explanation {
+impl fmt::Display for PathExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: {}", self.path, if self.is_blocked() { "blocked" } else { "allowed" })?;
-        if self.readings.is_empty() {
-            writeln!(f, "  {TOO_MANY}")?;
+        if self.decodings.is_empty() {
+            writeln!(f, "  {TOO_MANY_DECODINGS}")?;
         }
-        for (reading, rule) in &self.readings {
+        for (decoding, rule) in &self.decodings {
             match rule {
-                Some(Rule { glob, blocks: true }) => writeln!(f, "  {reading}  blocked by {glob}")?,
-                Some(Rule { glob, blocks: false }) => writeln!(f, "  {reading}  allowed by {glob}")?,
-                None => writeln!(f, "  {reading}")?,
+                Some(Rule { glob, is_blocking: true }) => writeln!(f, "  {decoding}  blocked by {glob}")?,
+                Some(Rule { glob, is_blocking: false }) => writeln!(f, "  {decoding}  allowed by {glob}")?,
+                None => writeln!(f, "  {decoding}")?,
             }
         }
         Ok(())
@@ -365,9 +411,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        // What the literals rule out, no rule that blocks matches.
         #[test]
-        fn the_literals_rule_nothing_out_that_is_blocked(
+        fn prefilter_never_skips_a_blocked_path(
             path in "/?((\\.|\\.\\.|env|git|config|sql|php|~|#|wp-config|actuator|vendor|phpunit|id_rsa|core|[a-z0-9_-]{1,3}|/|\\.){1,7})"
         ) {
             static LISTS: LazyLock<Vec<PathRules>> = LazyLock::new(|| {
@@ -376,8 +421,8 @@ mod tests {
             });
             for rules in &*LISTS {
                 let path = format!("/{}", path.trim_start_matches('/'));
-                let matched = rules.last_match(path.as_bytes()).is_some_and(|index| rules.compiled.rules[index].blocks);
-                prop_assert!(!matched || rules.compiled.literals.may_match(path.as_bytes()), "{rules:?} {path}");
+                let matched = rules.last_match(path.as_bytes()).is_some_and(|index| rules.compiled.rules[index].is_blocking);
+                prop_assert!(!matched || rules.compiled.prefilter.may_match(path.as_bytes()), "{rules:?} {path}");
             }
         }
     }

@@ -1,80 +1,65 @@
-//! The service: judges the path, then calls or refuses.
+//! The service, which checks the path before it calls the inner service.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{Either, Full};
 use rproxy_core::path::is_ambiguous;
 use tower_service::Service;
 
-use crate::future::ResponseFuture;
-use crate::layer::Settings;
+use crate::config::Config;
+use crate::decision::PathFilterDecision;
+use crate::future::{ResponseBody, ResponseFuture};
+use crate::original_uri::original_uri;
 use crate::rules::PathRules;
-use crate::target::target;
 
-/// Made by [`PathFilterLayer`](crate::PathFilterLayer).
+/// A service that rejects requests for blocked paths.
+///
+/// Other requests are forwarded to the inner service with an unchanged path.
 #[derive(Clone, Debug)]
 pub struct PathFilterService<S> {
     inner: S,
     rules: PathRules,
-    settings: Settings,
+    config: Config,
 }
 
 impl<S> PathFilterService<S> {
-    pub(crate) fn new(inner: S, rules: PathRules, settings: Settings) -> Self {
-        Self { inner, rules, settings }
+    pub(crate) fn new(inner: S, rules: PathRules, config: Config) -> Self {
+        Self { inner, rules, config }
     }
 
-    /// The rule by which `path` is refused, and the answer.
-    fn refuses(&self, path: &str) -> Option<(Arc<str>, StatusCode)> {
-        if let Some(rule) = self.rules.blocks(path) {
-            return Some((rule, self.settings.status));
+    /// Returns the rule that blocks `path`, and the status of the response.
+    fn rejection(&self, path: &str) -> Option<(Arc<str>, StatusCode)> {
+        if let Some(rule) = self.rules.blocking_rule(path) {
+            return Some((rule, self.config.status));
         }
-        let is_refused = self.settings.strict && is_ambiguous(path.as_bytes());
-        is_refused.then(|| (Arc::from(AMBIGUOUS), StatusCode::BAD_REQUEST))
+        let is_rejected = self.config.reject_ambiguous && is_ambiguous(path.as_bytes());
+        is_rejected.then(|| (Arc::from(AMBIGUOUS), StatusCode::BAD_REQUEST))
     }
 
-    /// The service inside.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service inside, to be changed.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service inside, without this one around it.
+    /// Consumes `self` and returns the inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }
 }
 
-const AMBIGUOUS: &str = "(more than one reading)";
-
-/// Response extension: what the filter made of a path that a rule matches. Absent where it passed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PathFilterDecision {
-    /// Refused.
-    Blocked {
-        /// The rule, as it was written.
-        rule: Arc<str>,
-    },
-    /// Passed, because the filter only logs.
-    WouldBlock {
-        /// The rule, as it was written.
-        rule: Arc<str>,
-    },
-}
+const AMBIGUOUS: &str = "(ambiguous path)";
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for PathFilterService<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
 {
-    type Response = Response<Either<ResBody, Full<Bytes>>>;
+    type Response = Response<ResponseBody<ResBody>>;
     type Error = S::Error;
     type Future = ResponseFuture<S::Future>;
 
@@ -83,9 +68,9 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        match self.refuses(target(&request).path()) {
+        match self.rejection(original_uri(&request).path()) {
             None => ResponseFuture::inner(self.inner.call(request), None),
-            Some((rule, _)) if self.settings.log_only => {
+            Some((rule, _)) if self.config.shadow => {
                 ResponseFuture::inner(self.inner.call(request), Some(PathFilterDecision::WouldBlock { rule }))
             }
             Some((rule, status)) => ResponseFuture::blocked(rule, status),

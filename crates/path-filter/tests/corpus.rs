@@ -1,4 +1,4 @@
-//! The curated list against paths from the field, and against every combination of the known ways to hide one.
+//! The curated list, tested with paths of real applications and with combinations of known evasions.
 #![allow(clippy::unwrap_used)]
 
 use rproxy_path_filter::PathRules;
@@ -8,22 +8,22 @@ fn paths(corpus: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn no_honest_path_is_blocked() {
+fn allows_all_paths_of_real_applications() {
     let rules = PathRules::sensitive();
     let blocked: Vec<_> =
-        paths(include_str!("corpus/honest.txt")).filter(|path| rules.blocks(path).is_some()).collect();
+        paths(include_str!("corpus/allowed.txt")).filter(|path| rules.blocking_rule(path).is_some()).collect();
     assert!(blocked.is_empty(), "{blocked:#?}");
 }
 
 #[test]
-fn no_evasion_passes() {
+fn blocks_all_known_sensitive_paths_and_evasions() {
     let rules = PathRules::sensitive();
-    let passed: Vec<_> =
-        paths(include_str!("corpus/evasions.txt")).filter(|path| rules.blocks(path).is_none()).collect();
-    assert!(passed.is_empty(), "{passed:#?}");
+    let allowed: Vec<_> =
+        paths(include_str!("corpus/blocked.txt")).filter(|path| rules.blocking_rule(path).is_none()).collect();
+    assert!(allowed.is_empty(), "{allowed:#?}");
 }
 
-const NAMES: &[&str] = &[
+const SENSITIVE_NAMES: &[&str] = &[
     ".env",
     ".git/config",
     ".htpasswd",
@@ -41,7 +41,7 @@ const NAMES: &[&str] = &[
     "WEB-INF/web.xml",
 ];
 
-const BEFORE: &[&str] = &[
+const PREFIXES: &[&str] = &[
     "/",
     "//",
     "/./",
@@ -74,7 +74,7 @@ const BEFORE: &[&str] = &[
     "/group/project/-/raw/../../../../",
 ];
 
-const BEHIND: &[&str] = &[
+const SUFFIXES: &[&str] = &[
     "",
     "/",
     "//",
@@ -111,22 +111,22 @@ const BEHIND: &[&str] = &[
 ];
 
 #[test]
-fn no_name_is_hidden_by_what_stands_around_it() {
+fn blocks_sensitive_names_with_any_prefix_and_suffix() {
     let rules = PathRules::sensitive();
-    for name in NAMES {
-        for before in BEFORE {
-            for behind in BEHIND {
-                let path = format!("{before}{name}{behind}");
-                assert!(rules.blocks(&path).is_some(), "{}", rules.explain(&path));
+    for name in SENSITIVE_NAMES {
+        for prefix in PREFIXES {
+            for suffix in SUFFIXES {
+                let path = format!("{prefix}{name}{suffix}");
+                assert!(rules.blocking_rule(&path).is_some(), "{}", rules.explain(&path));
             }
         }
     }
 }
 
 #[test]
-fn no_name_is_hidden_by_the_spelling_of_a_character() {
+fn blocks_sensitive_names_with_any_encoding_of_a_character() {
     let rules = PathRules::sensitive();
-    let spell: [fn(char) -> String; 9] = [
+    let encodings: [fn(char) -> String; 9] = [
         |c| format!("%{:02x}", c as u32),
         |c| format!("%{:02X}", c as u32),
         |c| format!("%25{:02x}", c as u32),
@@ -137,14 +137,14 @@ fn no_name_is_hidden_by_the_spelling_of_a_character() {
         |c| char::from_u32(c as u32 - 0x21 + 0xff01).unwrap().to_string(),
         |c| c.to_ascii_uppercase().to_string(),
     ];
-    for name in NAMES {
-        for spell in spell {
+    for name in SENSITIVE_NAMES {
+        for encode in encodings {
             for (at, c) in name.char_indices() {
-                let path = format!("/{}{}{}", &name[..at], spell(c), &name[at + 1..]);
-                assert!(rules.blocks(&path).is_some(), "{}", rules.explain(&path));
+                let path = format!("/{}{}{}", &name[..at], encode(c), &name[at + 1..]);
+                assert!(rules.blocking_rule(&path).is_some(), "{}", rules.explain(&path));
             }
-            let path = format!("/{}", name.chars().map(spell).collect::<String>());
-            assert!(rules.blocks(&path).is_some(), "{}", rules.explain(&path));
+            let path = format!("/{}", name.chars().map(encode).collect::<String>());
+            assert!(rules.blocking_rule(&path).is_some(), "{}", rules.explain(&path));
         }
     }
 }

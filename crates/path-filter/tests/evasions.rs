@@ -1,27 +1,27 @@
-//! Spellings that once got around a rule, or that a server is known to read its own way.
+//! Evasions that once worked, and spellings that some servers decode differently.
 #![allow(clippy::unwrap_used)]
 
 use rproxy_path_filter::PathRules;
 
 #[test]
-fn a_name_is_found_in_whatever_a_server_drops_cuts_or_decodes() {
+fn blocks_names_that_a_server_restores_by_decoding_or_truncating() {
     let rules = PathRules::sensitive();
     for path in [
-        // More levels of encoding than anyone needs.
+        // Several levels of encoding.
         "/%2525252eenv",
         "/%25252525252eenv",
-        // A fullwidth percent sign: decoded, folded, decoded again.
+        // A fullwidth percent sign, which is decoded, normalised and decoded again.
         "/%ef%bc%852eenv",
         "/\u{ff05}2eenv",
-        // Overlong in five and six bytes, and with continuation bytes that nobody checks.
+        // Overlong UTF-8 of five and six bytes, and with invalid continuation bytes.
         "/%f8%80%80%80%aeenv",
         "/%fc%80%80%80%80%aeenv",
         "/%c0%2eenv",
-        // A decoded query or fragment, for who parses the path once more.
+        // An encoded query or fragment, for servers that parse the path twice.
         "/backup.sql%3fx.css",
         "/backup.sql%253fx.css",
         "/backup.sql%23.css",
-        // Control characters, bytes that are not UTF-8, characters without width.
+        // Control characters, invalid UTF-8, and characters without width.
         "/backup.s%09ql",
         "/backup.sql%0a",
         "/backup.s%80ql",
@@ -37,15 +37,14 @@ fn a_name_is_found_in_whatever_a_server_drops_cuts_or_decodes() {
         "/.git:$i30:$INDEX_ALLOCATION/config",
         "/backup.sql;/x",
     ] {
-        assert!(rules.blocks(path).is_some(), "{}", rules.explain(path));
+        assert!(rules.blocking_rule(path).is_some(), "{}", rules.explain(path));
     }
 }
 
-/// `{up}` stands where one folder is left; each spelling of it must be seen through.
 #[test]
-fn an_exempt_folder_can_be_left_by_no_spelling() {
+fn blocks_traversal_out_of_an_allowed_folder_in_any_spelling() {
     let rules = PathRules::builder().block("/private/**").unwrap().allow("/private/ok/**").unwrap().build().unwrap();
-    for up in [
+    for parent in [
         "..",
         "%2e%2e",
         "%2e.",
@@ -82,15 +81,15 @@ fn an_exempt_folder_can_be_left_by_no_spelling() {
         "x%252f../%252e%252e/%252e%252e",
     ] {
         for slash in ["/", "%2f", "%252f", "\\", "%5c", "%c0%af", "%c1%9c", "\u{ff0f}", "\u{2215}", "//", "/./"] {
-            let path = format!("/private/ok/{up}{slash}secret");
-            assert!(rules.blocks(&path).is_some(), "{}", rules.explain(&path));
+            let path = format!("/private/ok/{parent}{slash}secret");
+            assert!(rules.blocking_rule(&path).is_some(), "{}", rules.explain(&path));
         }
     }
 }
 
-/// To a server that keeps `%2F` in a segment, `%2e%2e` removes more than to one that decodes it.
+/// A server that keeps `%2F` within a segment resolves `%2e%2e` to another folder than one that decodes it.
 #[test]
-fn a_rule_on_one_file_is_not_lost_in_a_kept_slash() {
+fn blocks_a_file_behind_encoded_slashes_and_dot_segments() {
     let rules = PathRules::builder().block("/pub/secret.txt").unwrap().build().unwrap();
     for path in [
         "/pub/x%2f../%2e%2e/secret.txt",
@@ -102,24 +101,24 @@ fn a_rule_on_one_file_is_not_lost_in_a_kept_slash() {
         "/pub/secret%2etxt",
         "/pub/secret.txt/",
     ] {
-        assert!(rules.blocks(path).is_some(), "{}", rules.explain(path));
+        assert!(rules.blocking_rule(path).is_some(), "{}", rules.explain(path));
     }
 }
 
 #[test]
-fn letters_are_compared_without_case_in_every_script() {
+fn compares_letters_of_all_scripts_without_case() {
     let rules = PathRules::builder().block("/Приват/**").unwrap().build().unwrap();
     for path in ["/приват/x", "/ПРИВАТ/x", "/%D0%9F%D0%A0%D0%98%D0%92%D0%90%D0%A2"] {
-        assert!(rules.blocks(path).is_some(), "{}", rules.explain(path));
+        assert!(rules.blocking_rule(path).is_some(), "{}", rules.explain(path));
     }
 }
 
 #[test]
-fn an_exemption_covers_the_encoding_that_its_name_needs() {
+fn allows_the_percent_encoded_form_of_an_allowed_name() {
     let rules = PathRules::builder().block("/private/**").unwrap();
     let rules = rules.allow("/private/my file").unwrap().allow("/private/café").unwrap().build().unwrap();
     for path in ["/private/my%20file", "/private/caf%C3%A9"] {
-        assert!(rules.blocks(path).is_none(), "{}", rules.explain(path));
+        assert!(rules.blocking_rule(path).is_none(), "{}", rules.explain(path));
     }
-    assert!(rules.blocks("/private/my%20file%2f..%2fa").is_some());
+    assert!(rules.blocking_rule("/private/my%20file%2f..%2fa").is_some());
 }

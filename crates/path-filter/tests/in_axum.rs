@@ -1,4 +1,4 @@
-//! The layer around an axum router.
+//! The layer in an axum router.
 #![allow(clippy::unwrap_used)]
 
 use axum::Router;
@@ -17,7 +17,7 @@ async fn get(app: Router, path: &str) -> axum::response::Response {
 }
 
 #[tokio::test]
-async fn a_blocked_path_gets_404_and_says_by_which_rule() {
+async fn rejects_blocked_path_with_404_and_names_the_rule_in_the_decision() {
     let response = get(app(PathFilterLayer::new(PathRules::sensitive())), "/.git/config").await;
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
     assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
@@ -27,21 +27,21 @@ async fn a_blocked_path_gets_404_and_says_by_which_rule() {
 }
 
 #[tokio::test]
-async fn another_status_is_answered_on_request() {
+async fn rejects_blocked_path_with_the_configured_status() {
     let response = get(app(PathFilterLayer::new(PathRules::sensitive()).status(StatusCode::GONE)), "/.env").await;
     assert_eq!(response.status(), StatusCode::GONE);
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "Gone\n");
 }
 
 #[tokio::test]
-async fn a_filter_that_only_logs_lets_everything_pass() {
-    let response = get(app(PathFilterLayer::new(PathRules::sensitive()).log_only(true)), "/.env").await;
+async fn shadow_mode_forwards_blocked_paths_and_records_the_decision() {
+    let response = get(app(PathFilterLayer::new(PathRules::sensitive()).shadow(true)), "/.env").await;
     assert_eq!(response.status(), StatusCode::OK);
     assert!(matches!(response.extensions().get(), Some(PathFilterDecision::WouldBlock { .. })));
 }
 
 #[tokio::test]
-async fn an_ordinary_path_passes_without_a_mark() {
+async fn forwards_allowed_path_without_a_decision() {
     let response = get(app(PathFilterLayer::new(PathRules::sensitive())), "/index.html").await;
     assert_eq!(response.status(), StatusCode::OK);
     assert!(response.extensions().get::<PathFilterDecision>().is_none());

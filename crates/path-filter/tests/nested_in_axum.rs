@@ -1,4 +1,4 @@
-//! The layer below `Router::nest`, which strips a prefix from the path.
+//! The layer inside of `Router::nest`, which strips a prefix from the path.
 #![cfg(feature = "axum")]
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ use rproxy_path_filter::{PathFilterLayer, PathRules};
 use tower::ServiceExt;
 
 #[tokio::test]
-async fn rules_are_for_the_path_that_the_client_sent() {
+async fn checks_the_path_that_the_client_sent() {
     let rules = PathRules::builder().block("/app/private/**").unwrap().allow("/app/private/ok").unwrap();
     let rules = rules.block("/public/**").unwrap().build().unwrap();
     let inner = Router::new().fallback(async || "served").layer(PathFilterLayer::new(rules));

@@ -1,11 +1,11 @@
-//! What is blocked and what is not.
+//! The curated list, custom rules, and the syntax of lists.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
 use rproxy_path_filter::PathRules;
 
 #[test]
-fn the_curated_list_blocks_what_is_sensitive() {
+fn curated_list_blocks_sensitive_paths() {
     let rules = PathRules::sensitive();
     for path in [
         "/.env",
@@ -69,7 +69,7 @@ fn the_curated_list_blocks_what_is_sensitive() {
         "/.well-known/.env",
         "/.well-known/.git/config",
         "/remote.php/../.env",
-        // What is exempt is exempt only below folders that can't be files.
+        // Exceptions apply only below folders that cannot be files.
         "/.env/remote.php/x",
         "/.git/config/public.php/x",
         "/wp-config.php/remote.php/dav/x",
@@ -90,12 +90,12 @@ fn the_curated_list_blocks_what_is_sensitive() {
         "/secring.gpg",
         "/_matrix/../.git/config",
     ] {
-        assert!(rules.blocks(path).is_some(), "{path} passes: {}", rules.explain(path));
+        assert!(rules.blocking_rule(path).is_some(), "{path} is allowed: {}", rules.explain(path));
     }
 }
 
 #[test]
-fn honest_paths_pass() {
+fn curated_list_allows_paths_of_real_applications() {
     let rules = PathRules::sensitive();
     for path in [
         "/",
@@ -174,7 +174,7 @@ fn honest_paths_pass() {
         "/_synapse/admin/v1/users",
         "/_matrix/client/v3/rooms/%21abc%3Aexample.org/state/m.room.member/%40user%3Aexample.org",
         "/_matrix/client/v3/directory/room/%23room%3Aexample.org",
-        // User files in Rails and GitLab, whatever they are called
+        // User files of any name in Rails and GitLab
         "/rails/active_storage/blobs/redirect/eyJf--0a1b/backup.sql",
         "/group/project/uploads/0123456789abcdef0123456789abcdef/backup.sql",
         "/-/project/7/uploads/0123456789abcdef0123456789abcdef/server.key",
@@ -196,16 +196,16 @@ fn honest_paths_pass() {
         "/wiki/%E2%80%A6and",
         "/r/rust/.json",
         "/realms/master/.well-known/openid-configuration",
-        // Pages about what is blocked
+        // Pages about blocked files
         "/docs/dockerfile/",
         "/blog/wp-config-explained/",
         "/applicationform.yaml",
-        // Signatures and the keys to check them are public
+        // Signatures and public keys
         "/linux/debian/gpg.key",
         "/nodesource-repo.gpg.key",
         "/KEY.gpg",
         "/release.tar.gz.asc",
-        // What has many readings and no second meaning that matters
+        // Paths with several decodings, none of which is sensitive
         "/proxy/https%3A%2F%2Fexample.com%2Fa;b%3Fx%3D1%252F2",
         "/caf%E9/menu",
         "/%C0%20la%20carte",
@@ -245,12 +245,12 @@ fn honest_paths_pass() {
         "/emoji/%F0%9F%98%80",
         "/%E6%97%A5%E6%9C%AC",
     ] {
-        assert!(rules.blocks(path).is_none(), "{}", rules.explain(path));
+        assert!(rules.blocking_rule(path).is_none(), "{}", rules.explain(path));
     }
 }
 
 #[test]
-fn no_spelling_gets_around_a_rule() {
+fn curated_list_blocks_sensitive_paths_in_any_spelling() {
     let rules = PathRules::sensitive();
     for path in [
         "/.ENV",
@@ -307,12 +307,12 @@ fn no_spelling_gets_around_a_rule() {
         "/.e%6ev",
         "/%5c.env",
     ] {
-        assert!(rules.blocks(path).is_some(), "{path} passes: {}", rules.explain(path));
+        assert!(rules.blocking_rule(path).is_some(), "{path} is allowed: {}", rules.explain(path));
     }
 }
 
 #[test]
-fn own_rules_are_judged_in_every_reading_and_the_last_decides() {
+fn last_matching_rule_decides_for_each_decoding() {
     let rules = PathRules::builder().block("/private/**").unwrap().allow("/private/ok").unwrap().build().unwrap();
     for (path, blocked) in [
         ("/private", true),
@@ -330,23 +330,23 @@ fn own_rules_are_judged_in_every_reading_and_the_last_decides() {
         ("/privately", false),
         ("/public", false),
     ] {
-        assert_eq!(rules.blocks(path).is_some(), blocked, "{}", rules.explain(path));
+        assert_eq!(rules.blocking_rule(path).is_some(), blocked, "{}", rules.explain(path));
     }
 }
 
 #[test]
-fn lists_extend_and_exempt() {
+fn lists_extend_the_curated_list_and_allow_exceptions() {
     let rules = PathRules::parse_list("default, /private/**, **/*.{xls,doc}, !/.env.example").unwrap();
     for (path, blocked) in
         [("/.env", true), ("/private/x", true), ("/a/b.doc", true), ("/.env.example", false), ("/a", false)]
     {
-        assert_eq!(rules.blocks(path).is_some(), blocked, "{}", rules.explain(path));
+        assert_eq!(rules.blocking_rule(path).is_some(), blocked, "{}", rules.explain(path));
     }
-    assert_eq!(&*rules.blocks("/private/x").unwrap(), "/private/**");
+    assert_eq!(&*rules.blocking_rule("/private/x").unwrap(), "/private/**");
 }
 
 #[test]
-fn errors_name_the_glob() {
+fn errors_contain_the_glob() {
     for (list, message) in [
         ("private", "bad path glob \"private\": it must begin with / or *"),
         ("/a/[", "bad path glob \"/a/[\": unclosed character class; missing ']'"),
@@ -357,17 +357,16 @@ fn errors_name_the_glob() {
 }
 
 #[test]
-fn an_explanation_shows_readings_and_rules() {
-    let shown = PathRules::sensitive().explain("/a/%2e%2e/.env").to_string();
-    assert!(shown.starts_with("/a/%2e%2e/.env: blocked\n"), "{shown}");
-    assert!(shown.contains("  /.env  blocked by **/*.env\n"), "{shown}");
+fn explanation_lists_decodings_and_rules() {
+    let text = PathRules::sensitive().explain("/a/%2e%2e/.env").to_string();
+    assert!(text.starts_with("/a/%2e%2e/.env: blocked\n"), "{text}");
+    assert!(text.contains("  /.env  blocked by **/*.env\n"), "{text}");
 }
 
 proptest! {
-    /// Whatever stands before it, a blocked name at the end is blocked.
     #[test]
-    fn no_prefix_hides_a_name(prefix in "(/[a-z0-9.%;\\\\]{0,6}){0,4}") {
+    fn blocks_a_sensitive_name_after_any_prefix(prefix in "(/[a-z0-9.%;\\\\]{0,6}){0,4}") {
         let path = format!("{prefix}/.git/config");
-        prop_assert!(PathRules::sensitive().blocks(&path).is_some(), "{}", path);
+        prop_assert!(PathRules::sensitive().blocking_rule(&path).is_some(), "{}", path);
     }
 }

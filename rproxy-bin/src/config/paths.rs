@@ -101,7 +101,7 @@ mod tests {
     fn the_defaults_are_what_their_text_says() {
         assert!(cached().contains("/static/x") && cached().contains("/a.css") && !cached().contains("/"));
         assert!(websockets().contains("/live"));
-        assert!(blocked().blocks("/.git/config").is_some());
+        assert!(blocked().blocking_rule("/.git/config").is_some());
     }
 
     #[test]

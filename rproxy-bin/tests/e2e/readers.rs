@@ -115,7 +115,7 @@ fn a_server_that_reads_in_every_way_there_is_reads_no_secret_from_what_passes() 
 fn honest_paths_arrive_byte_for_byte() {
     let proxy = start(answering(|head| ok(head.split(' ').nth(1).unwrap_or_default())));
     let mut client = Client::new(proxy.address);
-    for path in corpus(include_str!("../../../crates/path-filter/tests/corpus/honest.txt")) {
+    for path in corpus(include_str!("../../../crates/path-filter/tests/corpus/allowed.txt")) {
         // What no request can carry, tests of the filter alone see to.
         if let Some((400, _)) | None = client.get(path) {
             assert!(path.bytes().any(|byte| !byte.is_ascii_graphic() || b"\"<>#".contains(&byte)), "{path}");
@@ -150,7 +150,7 @@ fn start(upstream: SocketAddr) -> Proxy {
 /// The corpus, each secret by itself, and thousands of spellings of it that nobody has thought of.
 fn spellings(site: &Site) -> impl Iterator<Item = String> {
     let plain = SECRETS.iter().map(|secret| format!("/{secret}"));
-    let corpus = corpus(include_str!("../../../crates/path-filter/tests/corpus/evasions.txt")).map(str::to_owned);
+    let corpus = corpus(include_str!("../../../crates/path-filter/tests/corpus/blocked.txt")).map(str::to_owned);
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let outside = format!("/{}/", site.0.path().file_name().unwrap_or_default().to_string_lossy());
     let disguised = (0..8000).map(move |_| dice.disguise(&outside));

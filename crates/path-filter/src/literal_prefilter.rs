@@ -1,59 +1,59 @@
-//! Text that has to stand in a path for a glob to match it: most paths have none of it, and are done with one search.
+//! A prefilter: a search for literal text without which no glob matches. Most paths contain none of it.
 
 use std::collections::{BTreeSet, HashSet};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
-/// Finds out in one pass that none of many globs can match.
-pub(crate) struct Literals {
-    // `None`: there is a glob that needs no text at all.
+/// A search for text that every match of a set of globs contains.
+pub(crate) struct LiteralPrefilter {
+    // `None`: one of the globs has no literal text.
     search: Option<AhoCorasick>,
 }
 
-impl Literals {
-    /// One literal at least of each of `globs`, which are well-formed and in lower case.
-    pub(crate) fn of<'a>(globs: impl Iterator<Item = &'a str>) -> Self {
+impl LiteralPrefilter {
+    /// Creates a prefilter for these globs, which must be valid and in lower case.
+    pub(crate) fn new<'a>(globs: impl Iterator<Item = &'a str>) -> Self {
         let mut literals = BTreeSet::new();
         for alternative in globs.flat_map(alternatives) {
-            match longest(&alternative) {
+            match longest_literal(&alternative) {
                 Some(literal) => literals.insert(literal.to_owned()),
                 None => return Self { search: None },
             };
         }
-        // Where `.sql` is found, `.sqlite` need not be looked for.
+        // Drops literals that contain another one: a path with `.sqlite` contains `.sql`.
         let mut literals: Vec<_> = literals.iter().map(String::as_bytes).collect();
         literals.sort_by_key(|literal| literal.len());
-        let (mut known, mut lengths) = (HashSet::new(), BTreeSet::new());
+        let (mut kept, mut lengths) = (HashSet::new(), BTreeSet::new());
         literals.retain(|&literal| {
             let mut parts = lengths.iter().flat_map(|&length| literal.windows(length));
-            let is_needed = !parts.any(|part| known.contains(part));
+            let is_needed = !parts.any(|part| kept.contains(part));
             if is_needed {
-                known.insert(literal);
+                kept.insert(literal);
                 lengths.insert(literal.len());
             }
             is_needed
         });
-        // A tenth of the memory of the automaton that would be a little faster.
+        // The DFA would be slightly faster, but takes ten times the memory.
         let search = AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).build(&literals);
-        // More than can be searched for at once: then each path is matched.
+        // If there are too many literals for one automaton, every path is matched against the globs.
         Self { search: search.ok() }
     }
 
-    /// Whether one of the globs may match `path`; if not, none does.
+    /// Returns `false` if no glob can match `path`.
     pub(crate) fn may_match(&self, path: &[u8]) -> bool {
         self.search.as_ref().is_none_or(|search| search.is_match(path))
     }
 }
 
-/// The glob without braces: each choice spelled out.
+/// Expands the braces of a glob into one glob for each choice.
 fn alternatives(glob: &str) -> Vec<String> {
     let (mut done, mut open) = (Vec::new(), vec![glob.to_owned()]);
     while let Some(glob) = open.pop() {
         match choice(&glob) {
-            Some((before, choices, after)) if open.len() + done.len() < MOST_ALTERNATIVES => {
+            Some((before, choices, after)) if open.len() + done.len() < MAX_ALTERNATIVES => {
                 open.extend(choices.iter().map(|choice| format!("{before}{choice}{after}")));
             }
-            // What stands before the brace has to do.
+            // Too many alternatives: use only the text before the brace.
             Some((before, ..)) => done.push(format!("{before}*")),
             None => done.push(glob),
         }
@@ -61,7 +61,7 @@ fn alternatives(glob: &str) -> Vec<String> {
     done
 }
 
-/// The first brace: what is before it, its choices, and what is behind it.
+/// Splits a glob at its first brace: the text before it, its choices, and the text after it.
 fn choice(glob: &str) -> Option<(&str, Vec<&str>, &str)> {
     let (mut depth, mut open, mut start, mut choices) = (0, 0, 0, Vec::new());
     for (at, byte) in outside_of_classes(glob) {
@@ -89,14 +89,14 @@ fn choice(glob: &str) -> Option<(&str, Vec<&str>, &str)> {
     None
 }
 
-/// The longest text of a glob without braces that stands in whatever the glob matches.
-fn longest(glob: &str) -> Option<&str> {
+/// Returns the longest text that every match of the glob contains. The glob has no braces.
+fn longest_literal(glob: &str) -> Option<&str> {
     let (mut start, mut longest) = (0, "");
     for (at, byte) in outside_of_classes(glob).chain([(glob.len(), b'*')]) {
         if matches!(byte, b'*' | b'?' | b'[' | b']') {
-            // A bracket ends a class only if it was skipped to.
+            // `]` ends a class here, so the text before it is not literal.
             let text = glob.get(start..at).filter(|_| byte != b']').unwrap_or_default();
-            // Of two that are as long, the later: it tells more than the dot before an extension.
+            // Of two texts of the same length, the last one is more specific than, for example, the `/.` of a dotfile.
             if !text.is_empty() && text.len() >= longest.len() {
                 longest = text;
             }
@@ -106,7 +106,7 @@ fn longest(glob: &str) -> Option<&str> {
     (!longest.is_empty()).then_some(longest)
 }
 
-/// The bytes that mean what they say, or are wildcards; of each class, `[` and the `]` that ends it.
+/// Returns the literal bytes and wildcards of a glob. Of a class, it returns only `[` and the `]` that ends it.
 fn outside_of_classes(glob: &str) -> impl Iterator<Item = (usize, u8)> {
     let mut ends_at = None;
     glob.bytes().enumerate().filter(move |&(at, byte)| {
@@ -117,7 +117,7 @@ fn outside_of_classes(glob: &str) -> impl Iterator<Item = (usize, u8)> {
             return at == end;
         }
         if byte == b'[' {
-            // As the first of a class, `]` is one of its members, also where it is negated.
+            // `]` is a member of the class if it comes first, or first after the negation.
             let first = at + 1 + usize::from(glob[at + 1..].starts_with(['!', '^']));
             ends_at = glob.get(first + 1..).and_then(|rest| rest.find(']')).map(|end| first + 1 + end);
         }
@@ -125,15 +125,15 @@ fn outside_of_classes(glob: &str) -> impl Iterator<Item = (usize, u8)> {
     })
 }
 
-/// More are cut short: a glob that is written by hand has fewer.
-const MOST_ALTERNATIVES: usize = 1024;
+/// The maximum number of alternatives, more than a glob written by hand has.
+const MAX_ALTERNATIVES: usize = 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn braces_are_spelled_out() {
+    fn expands_braces_into_alternatives() {
         for (glob, expected) in [
             ("/a", &["/a"][..]),
             ("/{a,b}", &["/a", "/b"]),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_literal_is_found() {
+    fn finds_the_longest_literal_of_a_glob() {
         for (glob, expected) in [
             ("**/*.sql", Some(".sql")),
             ("**/.[!.]*", Some("/.")),
@@ -161,16 +161,18 @@ mod tests {
             ("**", None),
             ("*", None),
         ] {
-            assert_eq!(longest(glob), expected, "{glob}");
+            assert_eq!(longest_literal(glob), expected, "{glob}");
         }
     }
 
     #[test]
-    fn what_has_no_literal_may_match_anything() {
-        assert!(Literals::of(["**", "/a"].into_iter()).may_match(b"/"));
-        let literals = Literals::of(["**/*.{sql,sqlite}", "/x/**"].into_iter());
-        for (path, may) in [("/", false), ("/small", false), ("/a.js", false), ("/a.sqlite", true), ("/x/y", true)] {
-            assert_eq!(literals.may_match(path.as_bytes()), may, "{path}");
+    fn glob_without_literal_may_match_any_path() {
+        assert!(LiteralPrefilter::new(["**", "/a"].into_iter()).may_match(b"/"));
+        let prefilter = LiteralPrefilter::new(["**/*.{sql,sqlite}", "/x/**"].into_iter());
+        for (path, may_match) in
+            [("/", false), ("/small", false), ("/a.js", false), ("/a.sqlite", true), ("/x/y", true)]
+        {
+            assert_eq!(prefilter.may_match(path.as_bytes()), may_match, "{path}");
         }
     }
 }

@@ -1,61 +1,61 @@
-//! What is not meant to be served and often is by accident. Version 2026-11.4.
+//! The curated list of sensitive paths that sites often serve by accident. Version 2026-11.4.
 //!
-//! In order: the last entry that matches decides. `!` exempts. Letters are compared in lower case.
+//! The last entry that matches decides. `!` allows a path. Globs and paths are compared in lower case.
 
-pub(crate) const SENSITIVE: &[&str] = &[
-    // Dotfiles and folders: tools keep state and secrets in them, and no application serves one ...
-    // (A name that begins with two dots is a title more often than a file.)
+pub(crate) const SENSITIVE_PATHS: &[&str] = &[
+    // Dotfiles and folders, in which tools keep state and secrets. The entries below allow exceptions.
+    // A name that begins with two dots is more often a title than a file.
     "**/.[!./]*",
     "**/.[!./]*/**",
-    // ... but for names that are words or formats rather than files: `.NET`, `/posts/.json`,
+    // Exceptions: names that are words or formats, such as `.NET` and `/posts/.json`.
     "!**/.net",
     "!**/.net{-,_, }*",
     "!**/.net/**",
     "!**/.{json,rss,atom,xml,html,csv,txt,ics}",
     "!/wiki/.{com,org,net,edu,gov,mil,int,arpa,hack,[a-z][a-z]}",
-    // what is meant for everybody (RFC 8615),
+    // Exception: well-known URIs (RFC 8615).
     "!**/.well-known/**",
-    // the dependencies that Vite and others prepare for their development servers,
+    // Exceptions: dependencies that Vite and others prepare for their development servers.
     "!**/node_modules/.{vite,vite-temp,cache,pnpm,bun,prisma,store}/**",
     "!**/.vite/{manifest,ssr-manifest}.json",
     "!/.{vite,nuxt,svelte-kit,storybook,vitepress,vuepress,astro,quasar}/**",
     "!/{@fs,_nuxt}/**/.{nuxt,svelte-kit,storybook,vitepress,vuepress,astro,yarn}/**",
     "!/@fs/**/.{cache,local,pnpm-store}/**",
-    // what hosts of functions have there,
+    // Exceptions: endpoints of serverless platforms.
     "!/.netlify/{functions,images,identity}/**",
     "!/.auth/{me,refresh,logout}",
     "!/.auth/login/**",
-    // repositories that are called so, and their files, but for those that rules below name,
+    // Exceptions: repositories with such names, and their files. Later rules block some of them.
     "!/[!./]*/.github",
     "!/[!./]*/.github/-/**",
     "!/{,api/v3/}repos/*/*/contents/**",
-    // what Jupyter keeps beside each notebook, and distributions beside their packages,
+    // Exceptions: files that Jupyter keeps beside notebooks, and distributions beside packages.
     "!**/{api/contents,files,tree,lab/tree,notebooks,edit}/**/.ipynb_checkpoints/**",
     "!**/os/.{treeinfo,discinfo}",
-    // and files of users, whatever they are called (Nextcloud's WebDAV, Matrix media).
-    // The folders before are spelled out: a script below `/.env/` would make PHP print that file.
+    // Exceptions: user files of any name (Nextcloud's WebDAV, Matrix media). The globs list the parent folders, because PHP
+    // prints the file `/.env` for a request to a script below `/.env/`.
     "!/{remote,public}.php/**",
     "!/{nextcloud,owncloud,cloud}/{remote,public}.php/**",
     "!/_matrix/**",
-    // What is meant for everybody has no dotfiles in it, nor does it lie in one.
+    // Well-known URIs contain no dotfiles, and are not inside of one.
     "**/.well-known/.[!./]*",
     "**/.well-known/**/.[!./]*",
     "**/.[!./]*/**/.well-known/**",
-    // Dot segments: browsers resolve them before they send a path. One that is left, in whatever
-    // spelling, is on its way out of a folder. `..data` is where Kubernetes mounts secrets.
-    // (In braces: of a path that ends in `..`, globset says that it has no name, and tries no glob that ends in one.)
+    // Dot segments. Browsers resolve them before they send a path, so a remaining one, in any spelling, is an attempt at path
+    // traversal. Kubernetes mounts secrets in `..data`. The braces are needed because globset tries no glob that ends in a
+    // name for a path that ends in `..`.
     "**/..{,/**}",
     "**/..data/**",
-    // Repositories: the whole source and its history. `git~1` is `.git` on Windows.
+    // Repositories: all of the source and its history. `git~1` is `.git` on Windows.
     "**/.{git,svn,hg,bzr}",
     "**/.{git,svn,hg,bzr}/**",
     "**/.gitconfig",
     "**/.git-credentials",
     "**/cvs/{root,entries,repository}",
-    // The short names that Windows gives to what is listed here: `ENV~1`, `WP-CON~1.PHP`.
+    // Short names of listed files on Windows: `ENV~1`, `WP-CON~1.PHP`.
     "**/{env,envloc,envpro,git,svn,hg,ssh,aws,kube,azure,htacce,htpass,gitcon,gitcre,npmrc,bash_h,user}~[1-9]/**",
     "**/{env,envloc,envpro,wp-con,web,appset,docker,compos,config,id_ed2,secret,creden}~[1-9].*",
-    // Environments: where every framework keeps its secrets. With all their variants.
+    // Environment files, in which frameworks keep their secrets.
     "**/.env",
     "**/.env/**",
     "**/.env{.,-,_,~}*",
@@ -82,13 +82,13 @@ pub(crate) const SENSITIVE: &[&str] = &[
     "**/{google-services,local.settings,gcloud,firebase-admin}.json",
     "/kubeconfig",
     "**/kubeconfig.{yml,yaml,json}",
-    // Private keys and key stores. Certificates (.crt, .cer) are public,
-    // and so are signatures (.asc, .gpg) and the keys that packages are signed with.
+    // Private keys and key stores. Certificates (.crt, .cer), signatures (.asc, .gpg) and the public keys of package
+    // repositories are allowed.
     "**/*.{pem,key,p8,p12,pfx,pkcs12,pvk,jks,jceks,bcfks,keystore,truststore,keytab,kdb,kdbx,ppk}",
     "**/secring.{gpg,pgp,asc}",
     "!**/{gpg,*[.-]gpg,repomd.xml,release,public,pubkey,signing,archive}.key",
     "!**/{apt,debian,debian-stable,ubuntu,redhat,redhat-stable,rpm,yum}/*.key",
-    // Certificates of authorities, and chains, for whoever wants to check others.
+    // Exceptions: certificates of authorities, and certificate chains.
     "!**/{ca,cacert,ca-cert,ca-bundle,chain,fullchain,root,root-ca,rootca,intermediate,isrg*,lets-encrypt*,*-bundle}.pem",
     "**/id_{rsa,dsa,ecdsa,ed25519}",
     "**/id_{rsa,dsa,ecdsa,ed25519}.*",
@@ -97,10 +97,10 @@ pub(crate) const SENSITIVE: &[&str] = &[
     "**/*.{sqlite,sqlite3,db}-{journal,wal,shm}",
     "**/*.{sql,dump,sqlite,sqlite3,db}.{gz,bz2,xz,zip,zst,lz4,lzma,rar,7z,tar,tar.gz,tar.bz2,tar.xz,tgz,txt,enc,gpg,1,2}",
     "**/{mysqldump,pg_dump,dbdump,dumpfile}{,.*}",
-    // Packages of Arch, Fedora.
+    // Exceptions: package indexes of Arch and Fedora.
     "!**/{x86_64,aarch64,armv7h,i686,any}/*.db{,.sig,.tar.gz,.tar.xz,.tar.zst,.tar.gz.sig}",
     "!**/repodata/*.{sqlite,sqlite.gz,sqlite.bz2,sqlite.xz}",
-    // Backups, and what editors leave behind.
+    // Backups, and temporary files of editors.
     "**/*.{bak,bak[0-9],bkp,bck,backup,old,old[0-9],orig,orig[0-9],save,save[0-9],sav,swp,swo,swn,tmp~,copy,rej}",
     "**/*.bak[-_.]*",
     "**/*.{?,??,???,????,?????,??????,htaccess,properties}~",
@@ -121,7 +121,7 @@ pub(crate) const SENSITIVE: &[&str] = &[
     "**/wp-content/{backup,backups,backup-db,updraft,ai1wm-backups}/**",
     "**/*.sublime-{workspace,project}",
     "**/{thumbs.db,desktop.ini,ehthumbs.db}",
-    // Configuration that names hosts and passwords.
+    // Configuration files, which contain hosts and passwords.
     "**/wp-config",
     "**/wp-config.*",
     "**/wp-config{-,_, ,+}*.{php,bak,old,txt,zip}",
@@ -149,8 +149,7 @@ pub(crate) const SENSITIVE: &[&str] = &[
     "**/{php,php-fpm,my,nginx,httpd,apache2,redis}.{ini,cnf,conf}",
     "**/localsettings.php?*",
     "**/{web-inf,meta-inf}/**",
-    // How the machines are built.
-    // (Deeper down, `/docs/dockerfile/` is a page about them.)
+    // Build and deployment files. Most are blocked in the root only, because `/docs/dockerfile/` is a page about them.
     "/{dockerfile,containerfile,vagrantfile,jenkinsfile,procfile,makefile,rakefile,gemfile,pipfile}",
     "/{dockerfile,jenkinsfile}.*",
     "**/{docker-compose,compose,docker-stack}*.{yml,yaml}",
@@ -188,7 +187,7 @@ pub(crate) const SENSITIVE: &[&str] = &[
     "**/{core,heapdump}.{dump,hprof,log}",
     "**/{hs_err_pid,java_pid}*",
     "**/*.hprof",
-    // Files of the machine. `....//` is `../` once a filter has taken one `../` out of it.
+    // System files. `....//` becomes `../` if a filter removes `../` from it once.
     "**/etc/{passwd,shadow,gshadow,sudoers}",
     "**/proc/{self,[0-9]*}/**",
     "**/{windows,winnt}/{win.ini,system.ini,system32}",
@@ -196,7 +195,7 @@ pub(crate) const SENSITIVE: &[&str] = &[
     "**/boot.ini",
     "/@fs/{etc,proc,sys}/**",
     "**/....//**",
-    // Status pages of servers, and what attackers look for first.
+    // Status pages of servers, and common targets of scanners.
     "/{server-status,server-info,nginx_status,stub_status,basic_status,fpm-status,php-fpm-status}",
     "/server-status/**",
     "**/{phpinfo,phpversion,php_info,php-info,_phpinfo,infophp,adminer,adminer-*}.php/**",
@@ -213,10 +212,10 @@ pub(crate) const SENSITIVE: &[&str] = &[
     "**/actuator/{env,jolokia,gateway,loggers}/**",
     "**/vendor/phpunit/**",
     "**/{cgi-bin}/{php,sh,bash,test-cgi,printenv}",
-    // A script that is none, behind a file: PHP then runs, and so prints, the file (`cgi.fix_pathinfo`). Extensions as long
-    // as `.php` at least, for the search for literals not to look for that.
+    // A script name after a file: PHP then executes, and so prints, the file (`cgi.fix_pathinfo`). The extensions are at
+    // least as long as `.php`, so that the prefilter does not search for `.php`.
     "**/*.{env,pem,key,sql,sqlite,sqlite3,bak,old,orig,save,swp,ini,conf,cfg,config,yml,yaml,log,inc,tfstate,lock}/*.php",
-    // Repositories that an application shows on purpose: GitLab, Gitea, Forgejo and their interfaces.
+    // Exceptions: repositories in GitLab, Gitea, Forgejo and similar applications, and their APIs.
     "!/[!./]*/**/-/{blob,raw,tree,blame,commits,edit,create,new,find_file,refs,archive,network,snippets,jobs,wikis}/**",
     "!/-/{snippets,ide/project}/**",
     "!/[!./]*/*/_{edit,new,delete,upload}/**",
@@ -224,7 +223,7 @@ pub(crate) const SENSITIVE: &[&str] = &[
     "!/[!./]*/[!./]*/{blob,tree,raw,plain,resolve,blame,commits,edit}/[!./]*/**",
     "!/api/v{1,4}/{projects,repos}/**",
     "!/api/packages/[!./]*/[!./]*/**",
-    // Files of users once more, after the rules on names.
+    // Exceptions: user files, repeated here because the rules above block some of their names.
     "!/{remote,public}.php/{dav,webdav,caldav,carddav}/**",
     "!/{nextcloud,owncloud,cloud}/{remote,public}.php/{dav,webdav,caldav,carddav}/**",
     "!/_matrix/{media,client}/**",
@@ -232,9 +231,9 @@ pub(crate) const SENSITIVE: &[&str] = &[
     "!/s/*/download/**",
     "!/[!./]*/[!./]*/**/uploads/????????????????????????????????/*",
     "!/-/project/*/uploads/*/*",
-    // Pages and files of applications that happen to be called so: Home Assistant, Decap CMS.
+    // Exceptions: pages of applications with such names: Home Assistant, Decap CMS.
     "!/api/error_log",
     "!/admin/config.yml",
-    // Whatever was allowed: a way out of the root is none.
+    // A path that leaves the root is blocked even if a rule above allows it.
     "/../**",
 ];

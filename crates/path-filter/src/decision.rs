@@ -1,0 +1,21 @@
+//! The decision about a path, for logs and metrics.
+
+use std::sync::Arc;
+
+/// The path filter's decision about a request, as a response extension.
+///
+/// The response to a request that no rule blocks has no such extension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PathFilterDecision {
+    /// The request was rejected.
+    Blocked {
+        /// The rule that blocks the path, as it was written.
+        rule: Arc<str>,
+    },
+    /// The request would have been rejected, but [shadow mode](crate::PathFilterLayer::shadow) forwarded it.
+    WouldBlock {
+        /// The rule that blocks the path, as it was written.
+        rule: Arc<str>,
+    },
+}

@@ -24,6 +24,7 @@ mod draining;
 mod edge;
 mod endurance;
 mod forwarding;
+mod guide;
 mod interim;
 mod rate_limits;
 mod readers;

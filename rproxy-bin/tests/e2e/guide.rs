@@ -1,0 +1,82 @@
+//! The configuration files in the guide start, and serve a request.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::upstream::echo;
+use crate::support::{Proxy, curl, has};
+
+/// Certificates, sockets and caches of the pages are below these folders; the test replaces them by one of its own.
+const FOLDERS: [&str; 3] = ["/etc/rproxy/tls/", "/run/rproxy/", "/var/cache/rproxy"];
+
+#[test]
+fn configurations_of_the_guide_serve_requests() {
+    // The package of this crate does not contain the pages.
+    let Some(pages) = pages().filter(|_| has("curl")) else { return };
+    let upstream = echo().to_string();
+    let files: Vec<(PathBuf, String)> = pages.into_iter().flat_map(files).collect();
+    assert!(files.len() >= 30, "{} files", files.len());
+    for (page, file) in files {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, host) = prepared(&file, folder.path());
+        let path = folder.path().join("rproxy.toml");
+        fs::write(&path, &file).unwrap();
+        let certificates = folder.path().join("certificates");
+        let mut settings = vec![
+            ("RPROXY_LISTEN", "127.0.0.1:0"),
+            ("RPROXY_HTTP_PORT", "0"),
+            ("RPROXY_UPSTREAM", &*upstream),
+            ("RPROXY_TLS_CACHE_DIR", certificates.to_str().unwrap()),
+            ("RPROXY_LOG_LEVEL", "info"),
+        ];
+        // No certificate authority is reachable from a test.
+        let is_local = file.contains("tls_domains");
+        if is_local {
+            settings.push(("RPROXY_TLS_LOCAL", "true"));
+        }
+        if file.contains("admin_listen") {
+            settings.push(("RPROXY_ADMIN_LISTEN", "127.0.0.1:0"));
+        }
+        if file.contains("tls_client_auth") {
+            settings.push(("RPROXY_TLS_CLIENT_AUTH", "optional"));
+        }
+        let proxy = Proxy::run(&["--config", path.to_str().unwrap()], &settings);
+        let scheme = if is_local || file.contains("tls_cert") { "https" } else { "http" };
+        let port = proxy.address.port();
+        let resolve = format!("{host}:{port}:127.0.0.1");
+        let status = ["-k", "-o", "/dev/null", "-w", "%{http_code}", "--resolve", &resolve];
+        let url = format!("{scheme}://{host}:{port}/");
+        let status = curl(&[&status[..], &[&url]].concat());
+        assert_eq!(status, "200", "{}:\n{file}\n{}", page.display(), proxy.log());
+    }
+}
+
+/// The pages of the guide with their text.
+fn pages() -> Option<Vec<(PathBuf, String)>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide");
+    let paths = fs::read_dir(folder).ok()?.map(|entry| entry.unwrap().path());
+    Some(paths.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect())
+}
+
+/// The TOML blocks of a page, except manifests of Cargo.
+fn files((page, text): (PathBuf, String)) -> Vec<(PathBuf, String)> {
+    let blocks = text.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned());
+    let blocks = blocks.filter(|block| !block.lines().any(|line| line.starts_with('[')));
+    blocks.map(|block| (page.clone(), block)).collect()
+}
+
+/// A file with its folders replaced and its certificates written, and a host that it serves.
+fn prepared(file: &str, folder: &Path) -> (String, String) {
+    let list = file.lines().find_map(|line| line.trim().strip_prefix("tls_domains = \""));
+    let host = list.and_then(|list| list.split([',', '"']).next()).unwrap_or("example.org").to_owned();
+    let pair = rcgen::generate_simple_self_signed([host.clone()]).unwrap();
+    for (at, _) in file.match_indices(FOLDERS[0]) {
+        let name: String =
+            file[at + FOLDERS[0].len()..].chars().take_while(|c| !matches!(c, '"' | ',' | ' ')).collect();
+        let content = if name.ends_with(".key") { pair.signing_key.serialize_pem() } else { pair.cert.pem() };
+        fs::write(folder.join(name), content).unwrap();
+    }
+    let replaced = format!("{}/", folder.display());
+    let file = FOLDERS.iter().fold(file.to_owned(), |file, place| file.replace(place, &replaced));
+    (file, host)
+}

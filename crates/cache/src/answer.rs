@@ -39,7 +39,7 @@ pub(crate) fn from_store<B>(
         partial(headers, stored.body(), first, last, &content_range)
     } else {
         match part(asked.headers, stored) {
-            Part::Whole => whole(stored.status, headers, stored.body().clone()),
+            Part::Whole => complete(stored, headers),
             Part::Single { first, last } => {
                 let content_range = format!("bytes {first}-{last}/{}", stored.body().len());
                 partial(headers, stored.body(), first, last, &content_range)
@@ -87,6 +87,15 @@ fn part(request: &HeaderMap, stored: &StoredResponse) -> Part {
         && request.contains_key(header::RANGE)
         && stored.validators.allow_range(request, stored.freshness.date);
     if applies { Part::of(request, stored.body().len() as u64) } else { Part::Whole }
+}
+
+/// The whole of a stored response, with its trailer section.
+fn complete<B>(stored: &StoredResponse, mut headers: HeaderMap) -> Response<ResponseBody<B>> {
+    if stored.trailers().is_some() {
+        // RFC 9112 §7.1.2: over HTTP/1.1, only a body in chunks can have one.
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    respond(stored.status, headers, ResponseBody::trailed(stored.body().clone(), stored.trailers()))
 }
 
 fn whole<B>(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<ResponseBody<B>> {

@@ -2,15 +2,17 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::carried::Carried;
+use crate::carried::{Carried, Copied};
 use crate::flight::Follower;
 use crate::follower::Followed;
+use crate::reader::BodySource;
 use crate::tee::Tee;
 
 pin_project! {
@@ -25,12 +27,17 @@ pin_project! {
 pin_project! {
     #[project = KindProjection]
     enum Kind<B> {
-        Inner { #[pin] body: B, tee: Option<Box<Tee>> },
+        Inner { #[pin] body: B },
+        Copied { copied: Copied<B> },
         Followed { followed: Followed },
         Stored { rest: Bytes },
+        Trailed { rest: Bytes, trailers: Option<Box<HeaderMap>> },
         Segments { segments: std::vec::IntoIter<Bytes> },
     }
 }
+
+/// What a body of type `B` yields by way of this crate.
+pub(crate) type NextFrame<B> = Option<Result<Frame<Bytes>, BodyError<<B as Body>::Error>>>;
 
 /// Why a body ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +45,26 @@ pin_project! {
 pub enum BodyError<E> {
     /// The inner service's body failed.
     Inner(E),
-    /// The body of the request that this one was waiting with broke off.
+    /// The body broke off: that of the request that this one was waiting with, or the rest of a response that is stored in
+    /// part.
     Incomplete,
 }
 
 impl<B> ResponseBody<B> {
     pub(crate) fn inner(body: B) -> Self {
-        Self { kind: Kind::Inner { body, tee: None } }
+        Self { kind: Kind::Inner { body } }
     }
 
     pub(crate) fn stored(bytes: Bytes) -> Self {
         Self { kind: Kind::Stored { rest: bytes } }
+    }
+
+    /// Stored content, with the trailer section that came after it.
+    pub(crate) fn trailed(bytes: Bytes, trailers: Option<&HeaderMap>) -> Self {
+        let Some(trailers) = trailers else {
+            return Self::stored(bytes);
+        };
+        Self { kind: Kind::Trailed { rest: bytes, trailers: Some(Box::new(trailers.clone())) } }
     }
 
     pub(crate) fn segments(segments: Vec<Bytes>) -> Self {
@@ -63,42 +79,51 @@ impl<B> ResponseBody<B> {
     /// Whether others than its client will have something of it.
     pub(crate) fn is_copied(&self) -> bool {
         match &self.kind {
-            Kind::Inner { tee, .. } => tee.is_some(),
+            Kind::Copied { copied } => copied.is_copied(),
             Kind::Followed { followed } => followed.is_shared(),
-            Kind::Stored { .. } | Kind::Segments { .. } => false,
+            Kind::Inner { .. } | Kind::Stored { .. } | Kind::Trailed { .. } | Kind::Segments { .. } => false,
         }
     }
 }
 
-impl<B: Body<Data = Bytes>> ResponseBody<B> {
-    pub(crate) fn copied(body: B, tee: Tee) -> Self {
-        // A body that is known to have ended is never polled.
-        if body.is_end_stream() {
-            tee.finish();
-            return Self::inner(body);
+impl<B> ResponseBody<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Send + 'static,
+{
+    /// A body that `tee` copies for the store, and for all who wait for it.
+    pub(crate) fn copied(source: BodySource<B>, tee: Option<Tee>) -> Self {
+        match tee {
+            // A body that is known to have ended is never polled.
+            Some(tee) if source.is_end_stream() => {
+                tee.finish();
+                Self::stored(Bytes::new())
+            }
+            Some(tee) => match tee.flight().cloned() {
+                Some(flight) => {
+                    let length = tee.expected_length();
+                    flight.carry(Box::new(Carried::new(source.into(), tee)));
+                    Self { kind: Kind::Followed { followed: Followed::new(Follower::new(&flight), true, length) } }
+                }
+                None => Self { kind: Kind::Copied { copied: Copied::new(source.into(), Some(tee), true) } },
+            },
+            None => match source.into_alone() {
+                Ok(body) => Self::inner(body),
+                Err(source) => Self { kind: Kind::Copied { copied: Copied::new(source.into(), None, true) } },
+            },
         }
-        Self { kind: Kind::Inner { body, tee: Some(Box::new(tee)) } }
     }
 
-    /// Copied, and shared with those who wait for the same.
-    pub(crate) fn led(body: B, tee: Tee) -> Self
-    where
-        B: Send + 'static,
-        B::Error: Send,
-    {
-        let Some(flight) = tee.flight().cloned().filter(|_| !body.is_end_stream()) else {
-            return Self::copied(body, tee);
-        };
-        let length = tee.expected_length();
-        flight.carry(Box::new(Carried::new(body, tee)));
-        Self { kind: Kind::Followed { followed: Followed::new(Follower::new(&flight), true, length) } }
+    /// A body of which `tee` copies what comes from the origin, and not what is stored already.
+    pub(crate) fn copied_without_stored(source: BodySource<B>, tee: Option<Tee>) -> Self {
+        Self { kind: Kind::Copied { copied: Copied::new(source.into(), tee, false) } }
     }
 }
 
 impl<B> Body for ResponseBody<B>
 where
     B: Body<Data = Bytes>,
-    B::Error: 'static,
+    B::Error: Send + 'static,
 {
     type Data = Bytes;
     type Error = BodyError<B::Error>;
@@ -109,29 +134,18 @@ where
                 let rest = std::mem::take(rest);
                 Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))))
             }
+            KindProjection::Trailed { rest, trailers } => {
+                let rest = std::mem::take(rest);
+                Poll::Ready(match rest.is_empty() {
+                    false => Some(Ok(Frame::data(rest))),
+                    true => trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))),
+                })
+            }
             KindProjection::Segments { segments } => Poll::Ready(segments.next().map(|data| Ok(Frame::data(data)))),
             KindProjection::Followed { followed } => followed.poll_frame(cx),
-            KindProjection::Inner { mut body, tee } => {
-                let frame = ready!(body.as_mut().poll_frame(cx));
-                // Whatever goes wrong, the tee is gone and the client is served on.
-                if let Some(mut copy) = tee.take() {
-                    match &frame {
-                        None => copy.finish(),
-                        Some(Ok(frame)) => match frame.data_ref() {
-                            Some(data) if copy.push(data) => {
-                                if copy.is_complete() || body.is_end_stream() {
-                                    copy.finish();
-                                } else {
-                                    *tee = Some(copy);
-                                }
-                            }
-                            // Too large; or trailers, which would be lost on a hit.
-                            Some(_) | None => {}
-                        },
-                        Some(Err(_)) => {}
-                    }
-                }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Inner)))
+            KindProjection::Copied { copied } => copied.poll_frame(cx),
+            KindProjection::Inner { body } => {
+                body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::Inner)))
             }
         }
     }
@@ -139,20 +153,29 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Stored { rest } => rest.is_empty(),
+            Kind::Trailed { rest, trailers } => rest.is_empty() && trailers.is_none(),
             Kind::Segments { segments } => segments.as_slice().is_empty(),
             Kind::Followed { followed } => followed.is_end_stream(),
-            Kind::Inner { body, .. } => body.is_end_stream(),
+            Kind::Copied { copied } => copied.is_end_stream(),
+            Kind::Inner { body } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Stored { rest } => SizeHint::with_exact(rest.len() as u64),
+            // HTTP/1.1 servers send a body of known length without trailers.
+            Kind::Trailed { rest, .. } => {
+                let mut hint = SizeHint::default();
+                hint.set_lower(rest.len() as u64);
+                hint
+            }
             Kind::Segments { segments } => {
                 SizeHint::with_exact(segments.as_slice().iter().map(|segment| segment.len() as u64).sum())
             }
             Kind::Followed { followed } => followed.size_hint(),
-            Kind::Inner { body, .. } => body.size_hint(),
+            Kind::Copied { copied } => copied.size_hint(),
+            Kind::Inner { body } => body.size_hint(),
         }
     }
 }
@@ -160,10 +183,10 @@ where
 impl<B> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.kind {
-            Kind::Inner { tee: None, .. } => "ResponseBody(inner)",
-            Kind::Inner { tee: Some(_), .. } => "ResponseBody(inner, copied)",
+            Kind::Inner { .. } => "ResponseBody(inner)",
+            Kind::Copied { .. } => "ResponseBody(inner, copied)",
             Kind::Followed { .. } => "ResponseBody(shared)",
-            Kind::Stored { .. } | Kind::Segments { .. } => "ResponseBody(stored)",
+            Kind::Stored { .. } | Kind::Trailed { .. } | Kind::Segments { .. } => "ResponseBody(stored)",
         })
     }
 }
@@ -177,7 +200,7 @@ impl<E: fmt::Display> fmt::Display for BodyError<E> {
     }
 }
 
-const INCOMPLETE: &str = "the body that several requests were waiting for broke off";
+const INCOMPLETE: &str = "the response body broke off before its end";
 
 /// The error of the inner body comes out as it went in.
 impl<E> From<BodyError<E>> for Box<dyn std::error::Error + Send + Sync>

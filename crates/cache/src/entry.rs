@@ -49,7 +49,7 @@ pub(crate) fn decode(bytes: Bytes, key: TagKey) -> Option<Resource> {
     Some(Resource::of(variants))
 }
 
-const VERSION: &[u8] = b"rproxy-cache 3\n";
+const VERSION: &[u8] = b"rproxy-cache 4\n";
 
 /// What a tag hashes to: with another key, or by another release of the standard library, it is something else.
 fn tag_check(key: TagKey) -> u64 {
@@ -65,10 +65,10 @@ fn process() -> u64 {
 fn put_variant(out: &mut Vec<u8>, variant: &StoredResponse) {
     out.put_u16(variant.status.as_u16());
     out.put_u8(u8::from(variant.has_expired()) | u8::from(variant.is_personal) << 1);
-    out.put_u32(variant.headers().len() as u32);
-    for (name, value) in variant.headers() {
-        put_bytes(out, name.as_str().as_bytes());
-        put_bytes(out, value.as_bytes());
+    put_section(out, variant.headers());
+    out.put_u8(u8::from(variant.trailers().is_some()));
+    if let Some(trailers) = variant.trailers() {
+        put_section(out, trailers);
     }
     put_optional(out, variant.nearer().map(HeaderValue::as_bytes));
     let selectors = variant.selecting.selectors();
@@ -91,6 +91,14 @@ fn put_variant(out: &mut Vec<u8>, variant: &StoredResponse) {
     out.put_u64(variant.tags().asked());
     out.put_u32(variant.tags().hashes().len() as u32);
     variant.tags().hashes().iter().for_each(|hash| out.put_u64(*hash));
+}
+
+fn put_section(out: &mut Vec<u8>, fields: &HeaderMap) {
+    out.put_u32(fields.len() as u32);
+    for (name, value) in fields {
+        put_bytes(out, name.as_str().as_bytes());
+        put_bytes(out, value.as_bytes());
+    }
 }
 
 fn put_freshness(out: &mut Vec<u8>, freshness: &Freshness) {
@@ -133,12 +141,8 @@ fn variant(input: &mut Input, is_ours: bool) -> Option<StoredResponse> {
     let status = StatusCode::from_u16(input.u16()?).ok()?;
     let flags = input.u8()?;
     let (has_expired, is_personal) = (flags & 1 != 0, flags & 2 != 0);
-    let count = input.count()?;
-    let mut headers = HeaderMap::with_capacity(count);
-    for _ in 0..count {
-        let name = HeaderName::from_bytes(&input.bytes()?).ok()?;
-        headers.append(name, HeaderValue::from_maybe_shared(input.bytes()?).ok()?);
-    }
+    let headers = section(input)?;
+    let trailers = if input.bool()? { Some(section(input)?) } else { None };
     let nearer = match input.optional()? {
         Some(nearer) => Some(HeaderValue::from_maybe_shared(nearer).ok()?),
         None => None,
@@ -162,7 +166,17 @@ fn variant(input: &mut Input, is_ours: bool) -> Option<StoredResponse> {
     let body = input.take(length)?;
     let selecting = Selecting::of_selectors(selectors);
     let terms = Terms { freshness, selecting, unstored: Vec::new(), part, tags, is_personal };
-    Some(StoredResponse::restored(status, headers, nearer, terms, body, has_expired))
+    Some(StoredResponse::restored(status, headers, nearer, terms, (body, trailers), has_expired))
+}
+
+fn section(input: &mut Input) -> Option<HeaderMap> {
+    let count = input.count()?;
+    let mut fields = HeaderMap::with_capacity(count);
+    for _ in 0..count {
+        let name = HeaderName::from_bytes(&input.bytes()?).ok()?;
+        fields.append(name, HeaderValue::from_maybe_shared(input.bytes()?).ok()?);
+    }
+    Some(fields)
 }
 
 fn freshness(input: &mut Input) -> Option<Freshness> {
@@ -256,20 +270,25 @@ mod tests {
     ) -> Arc<StoredResponse> {
         let (request, headers) = (map(request), map(fields));
         let status = StatusCode::from_u16(status).unwrap();
-        let now = Timestamp::from(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
-        let (origin, path, set_cookie) = ("http://a.example", "/", SetCookie::Strip);
-        let request = Request {
-            origin,
-            path,
+        let terms = Terms::for_response(exchange(&request), status, &headers, now()).unwrap();
+        StoredResponse::new(status, &headers, terms).with_body(Bytes::from_static(body.as_bytes())).into()
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from(UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+    }
+
+    fn exchange(headers: &HeaderMap) -> Request<'_> {
+        Request {
+            origin: "http://a.example",
+            path: "/",
             tagged: 7,
             tag_key: KEY,
-            headers: &request,
-            request_time: now,
-            set_cookie,
+            headers,
+            request_time: now(),
+            set_cookie: SetCookie::Strip,
             heuristic: false,
-        };
-        let terms = Terms::for_response(request, status, &headers, now).unwrap();
-        StoredResponse::new(status, &headers, terms).with_body(Bytes::from_static(body.as_bytes())).into()
+        }
     }
 
     fn resource() -> Resource {
@@ -288,7 +307,17 @@ mod tests {
             stored(200, &[("foo", "1")], &whole, "whole"),
             stored(206, &[("range", "bytes=2-4")], &part, "abc"),
             stored(404, &[("baz", "")], &validated, ""),
+            trailed(),
         ])
+    }
+
+    fn trailed() -> Arc<StoredResponse> {
+        let fields = [("cache-control", "max-age=60"), ("vary", "trailed")];
+        let (request, headers) = (HeaderMap::new(), map(&fields));
+        let terms = Terms::for_response(exchange(&request), StatusCode::OK, &headers, now()).unwrap();
+        let response = StoredResponse::new(StatusCode::OK, &headers, terms);
+        response.complete(Bytes::from_static(b"trailed"), Some(Box::new(map(&[("x-sum", "1"), ("x-sum", "2")]))));
+        Arc::new(response)
     }
 
     const KEY: TagKey = TagKey::new([7; 16]);
@@ -305,6 +334,7 @@ mod tests {
             let head = |response: &StoredResponse| (response.status, response.head(9, Member::hit()));
             assert_eq!(head(before), head(after));
             assert_eq!((before.body(), &before.freshness), (after.body(), &after.freshness));
+            assert_eq!(before.trailers(), after.trailers());
             assert_eq!((&before.selecting, &before.validators), (&after.selecting, &after.validators));
             assert_eq!((&before.part, before.tags()), (&after.part, after.tags()));
             assert_eq!(before.has_expired(), after.has_expired());
@@ -318,7 +348,7 @@ mod tests {
         let after = decode(encode(&resource, KEY).concat().into(), KEY).unwrap();
         assert_eq!(
             after.variants().iter().map(|variant| variant.has_expired()).collect::<Vec<_>>(),
-            [true, false, false]
+            [true, false, false, false]
         );
     }
 

@@ -14,6 +14,7 @@ use crate::fetch::Fetch;
 use crate::hooks::IsForOneRequest;
 use crate::key::Key;
 use crate::layer::Settings;
+use crate::reader::BodySource;
 use crate::stored::StoredResponse;
 use crate::storing::{Request, Terms};
 use crate::tags;
@@ -100,11 +101,13 @@ pub(crate) struct Post {
 impl Post {
     fn finish<B>(self, response: Response<B>) -> Response<ResponseBody<B>>
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
     {
         let Self { settings, key, request, is_for_one, request_time } = self;
         invalidate(&settings, &key, &response);
         let (parts, body) = response.into_parts();
+        let length = expected_length(&parts, &body);
         let now = settings.clock.now();
         let ticket = settings.store.ticket(key.as_str());
         let (origin, path, tagged) = (key.origin(), key.path(), ticket.tagged());
@@ -120,15 +123,11 @@ impl Post {
             .filter(|_| !is_for_one.is_some_and(|is_for_one| is_for_one(&parts.headers)))
             .and_then(|terms| {
                 let response = StoredResponse::new(parts.status, &parts.headers, terms);
-                let expected = expected_length(&parts, &body);
                 let key = settings.place(&key, &parts.headers).unwrap_or(key);
-                Tee::new(&settings.store, key.into_text(), ticket, response, expected, settings.max_object)
+                Tee::new(&settings, key, ticket, response, length)
             });
         let member = Member::forwarded(Forwarded::Method).stored_if(tee.is_some());
-        let body = match tee {
-            Some(tee) => ResponseBody::copied(body, tee),
-            None => ResponseBody::inner(body),
-        };
+        let body = ResponseBody::copied(BodySource::new(body, length), tee);
         let mut response = Response::from_parts(parts, body);
         note(&mut response, member, Forwarded::Method);
         response

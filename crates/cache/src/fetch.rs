@@ -13,6 +13,7 @@ use crate::body::ResponseBody;
 use crate::cache_control::RequestDirectives;
 use crate::cache_status::{CacheStatus, Forwarded, Member};
 use crate::clock::Timestamp;
+use crate::completion::Completion;
 use crate::date;
 use crate::exchange::{expected_length, forwarded, note};
 use crate::flights::Lead;
@@ -21,6 +22,7 @@ use crate::hooks::IsForOneRequest;
 use crate::key::Key;
 use crate::layer::Settings;
 use crate::leading::read_to_end;
+use crate::reader::BodySource;
 use crate::reuse::{Failure, stands_in};
 use crate::stored::StoredResponse;
 use crate::storing::{Request, Terms, Unstorable};
@@ -49,6 +51,8 @@ pub(crate) struct Fetch {
     pub(crate) validating: bool,
     /// Where none is selected: other variants, one of which the origin may confirm for this request.
     pub(crate) variants: Vec<Arc<StoredResponse>>,
+    /// Where a part is selected: the request for the rest of it.
+    pub(crate) completion: Option<Arc<Completion>>,
     pub(crate) request_time: Timestamp,
     /// For whom else this asks.
     pub(crate) lead: Option<Lead>,
@@ -57,16 +61,36 @@ pub(crate) struct Fetch {
 impl Fetch {
     /// Makes the request ask what is to be known.
     pub(crate) fn prepare(&self, request: &mut HeaderMap) {
-        Codings::reduce(request);
+        self.prepare_plainly(request);
         if self.validating
             && let Some(stored) = &self.stored
         {
             stored.validators.make_conditional(request);
         } else if let Some(condition) = variants::condition(&self.variants) {
             request.insert(header::IF_NONE_MATCH, condition);
-        } else if self.is_for_others() {
+        } else if let Some(completion) = &self.completion {
+            completion.prepare(request);
+        }
+    }
+
+    /// Makes the request one for the response itself, whatever is stored.
+    pub(crate) fn prepare_plainly(&self, request: &mut HeaderMap) {
+        Codings::reduce(request);
+        if self.is_for_others() {
             Validators::default().make_conditional(request);
         }
+    }
+
+    /// Whether the response may show that the request has to be sent again.
+    pub(crate) fn may_repeat(&self) -> bool {
+        self.completion.is_some() || !self.variants.is_empty()
+    }
+
+    /// Leaves out what depends on requests that can be sent again.
+    pub(crate) fn without_repeats(&mut self) {
+        // A 304 that names no variant is about the only one that was named.
+        self.variants.truncate(1);
+        self.completion = None;
     }
 
     /// Whether the client's own condition is for us to answer, so that what comes is worth something to those who wait, and to
@@ -119,7 +143,17 @@ impl Fetch {
                 self.pass_on(parts, body)
             }
             _ if self.head => self.pass_on(parts, body),
-            _ => self.store(parts, body, now),
+            _ => match self.completion.clone() {
+                Some(completion) if completion.is_answered_by(parts.status, &parts.headers) => {
+                    self.complete(&completion, parts, body, now)
+                }
+                _ => {
+                    let length = expected_length(&parts, &body);
+                    let source = BodySource::new(body, length);
+                    let member = Member::forwarded(self.reason);
+                    self.store(parts, source, member, now)
+                }
+            },
         })
     }
 
@@ -128,12 +162,16 @@ impl Fetch {
     }
 
     fn terms_request(&self) -> Request<'_> {
+        self.terms_request_with(&self.request)
+    }
+
+    fn terms_request_with<'a>(&'a self, headers: &'a HeaderMap) -> Request<'a> {
         Request {
             origin: self.key.origin(),
             path: self.key.path(),
             tagged: self.ticket.tagged(),
             tag_key: self.settings.store.tag_key(),
-            headers: &self.request,
+            headers,
             request_time: self.request_time,
             set_cookie: self.settings.set_cookie,
             heuristic: self.settings.heuristic,
@@ -182,16 +220,19 @@ impl Fetch {
         let is_selected = self.stored.is_some();
         let mut response = if !is_selected || stored.validators.are_confirmed_by(&update.headers) {
             let (fresh, kept) = stored.freshened(self.terms_request(), &update.headers, now);
+            let fresh = Arc::new(fresh);
+            let is_stored = match kept {
+                Ok(()) => self.keep_freshened(stored, &fresh, &update.headers, now),
+                Err(_) => {
+                    // Another variant stays what it is for the requests that select it.
+                    if is_selected {
+                        self.settings.store.forget(self.key.as_str(), stored);
+                    }
+                    false
+                }
+            };
             let age = fresh.freshness.current_age(now);
-            let response =
-                from_store(self.asked(), &fresh, age, member.stored_if(kept.is_ok()), CacheStatus::Revalidated);
-            match kept {
-                Ok(()) => self.keep_freshened(stored, fresh, &update.headers, now),
-                Err(_) if is_selected => self.settings.store.forget(self.key.as_str(), stored),
-                // It stays what it is for the requests that select it.
-                Err(_) => {}
-            }
-            response
+            from_store(self.asked(), &fresh, age, member.stored_if(is_stored), CacheStatus::Revalidated)
         } else {
             // The origin confirms what it then names otherwise. This client gets what was confirmed,
             // and the next one asks anew.
@@ -218,13 +259,21 @@ impl Fetch {
         }
         let (fresh, kept) = stored.freshened(self.terms_request(), &update.headers, now);
         match kept {
-            Ok(()) => self.keep_freshened(stored, fresh, &update.headers, now),
+            Ok(()) => {
+                self.keep_freshened(stored, &Arc::new(fresh), &update.headers, now);
+            }
             Err(_) => self.settings.store.forget(self.key.as_str(), stored),
         }
     }
 
-    /// Stores `fresh`, which is `stored` with `update` merged in.
-    fn keep_freshened(&self, stored: &Arc<StoredResponse>, fresh: StoredResponse, update: &HeaderMap, now: Timestamp) {
+    /// Stores `fresh`, which is `stored` with `update` merged in. Returns whether it is stored.
+    fn keep_freshened(
+        &self,
+        stored: &Arc<StoredResponse>,
+        fresh: &Arc<StoredResponse>,
+        update: &HeaderMap,
+        now: Timestamp,
+    ) -> bool {
         let store = &self.settings.store;
         let key = self.place(fresh.headers());
         let is_selected = self.stored.is_some();
@@ -232,7 +281,7 @@ impl Fetch {
             if is_selected {
                 store.forget(self.key.as_str(), stored);
             }
-            return store.put(key.into_text(), self.ticket, Arc::new(fresh));
+            return store.put(key.into_text(), self.ticket, Arc::clone(fresh));
         }
         // RFC 9111 §4.3.4: what has the strong validator of a 304 is updated, whatever it was selected by.
         let resource = store.lookup(self.key.as_str());
@@ -246,7 +295,7 @@ impl Fetch {
                 store.put(self.key.clone().into_text(), self.ticket, Arc::new(fresh));
             }
         }
-        store.put(key.into_text(), self.ticket, Arc::new(fresh));
+        store.put(key.into_text(), self.ticket, Arc::clone(fresh))
     }
 
     /// The key under which a response with these fields is to be found again.
@@ -259,26 +308,79 @@ impl Fetch {
         forwarded(Response::from_parts(parts, ResponseBody::inner(body)), self.reason)
     }
 
-    /// A response to a GET: stored while the client reads it, if it may be.
-    fn store<B>(self, parts: response::Parts, body: B, now: Timestamp) -> Response<ResponseBody<B>>
+    /// A response that has the missing part of a stored one: RFC 9111 §3.4.
+    fn complete<B>(
+        self,
+        completion: &Completion,
+        parts: response::Parts,
+        body: B,
+        now: Timestamp,
+    ) -> Response<ResponseBody<B>>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Send,
     {
-        let terms = match self.is_for_one {
-            Some(is_for_one) if is_for_one(&parts.headers) => Err(Unstorable::OneRequest),
-            _ => Terms::for_response(self.terms_request(), parts.status, &parts.headers, now),
-        };
-        let has_it = self.is_for_others().then(|| self.has_already(&parts, now)).flatten();
-        let Self { settings, mut key, literal, ticket, reason, stored, lead, .. } = self;
-        let copied = match terms {
+        let source = BodySource::between(completion.stored_bytes(), body, completion.gap_length());
+        if completion.is_of_whole() {
+            let member = Member::forwarded(self.reason).forward_status(parts.status);
+            return self.store(completion.head(parts), source, member, now);
+        }
+        // Of a range, only what is new is stored: beside the other parts, or together with them when all are there.
+        let (request, headers) = (completion.request_headers(&self.request), completion.part_headers(&parts.headers));
+        let tee = match self.terms(&request, parts.status, &headers, now) {
             Ok(terms) => {
-                key = settings.place(literal.as_ref().unwrap_or(&key), &parts.headers).or(literal).unwrap_or(key);
+                let response = StoredResponse::new(parts.status, &headers, terms);
+                Tee::new(&self.settings, self.place(&headers), self.ticket, response, Some(completion.gap_length()))
+            }
+            Err(_) => {
+                // The origin lets this representation be stored no longer.
+                for part in completion.parts() {
+                    self.settings.store.forget(self.key.as_str(), part);
+                }
+                None
+            }
+        };
+        let member = Member::forwarded(self.reason).stored_if(tee.is_some());
+        let body = ResponseBody::copied_without_stored(source, tee);
+        let mut response = Response::from_parts(completion.head(parts), body);
+        note(&mut response, member, self.reason);
+        response
+    }
+
+    /// The terms on which a response to a GET with the fields `request` is stored.
+    fn terms(
+        &self,
+        request: &HeaderMap,
+        status: StatusCode,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<Terms, Unstorable> {
+        match self.is_for_one {
+            Some(is_for_one) if is_for_one(headers) => Err(Unstorable::OneRequest),
+            _ => Terms::for_response(self.terms_request_with(request), status, headers, now),
+        }
+    }
+
+    /// A response to a GET: stored while the client reads it, if it may be.
+    fn store<B>(
+        mut self,
+        parts: response::Parts,
+        source: BodySource<B>,
+        member: Member,
+        now: Timestamp,
+    ) -> Response<ResponseBody<B>>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
+    {
+        let has_it = self.is_for_others().then(|| self.has_already(&parts, now)).flatten();
+        let (lead, reason) = (self.lead.take(), self.reason);
+        let tee = match self.terms(&self.request, parts.status, &parts.headers, now) {
+            Ok(terms) => {
                 let response = StoredResponse::new(parts.status, &parts.headers, terms);
-                let expected = expected_length(&parts, &body);
                 let shareable = response.is_shareable(now);
-                let tee = Tee::new(&settings.store, key.into_text(), ticket, response, expected, settings.max_object);
-                match (tee, lead) {
+                let (key, expected) = (self.place(&parts.headers), source.length());
+                match (Tee::new(&self.settings, key, self.ticket, response, expected), lead) {
                     (Some(tee), Some(lead)) if shareable => Some(tee.lead(lead)),
                     (tee, lead) => {
                         give_up(lead, parts.status, now);
@@ -288,20 +390,12 @@ impl Fetch {
             }
             Err(_) => {
                 give_up(lead, parts.status, now);
-                // The origin has moved on from what is stored, and lets nothing take its place.
-                if let Some(stored) = stored
-                    && replaces(&parts, &stored)
-                {
-                    settings.store.forget(key.as_str(), &stored);
-                }
+                self.forget_outdated(&parts);
                 None
             }
         };
-        let member = Member::forwarded(reason).stored_if(copied.is_some());
-        let body = match copied {
-            Some(tee) => ResponseBody::led(body, tee),
-            None => ResponseBody::inner(body),
-        };
+        let member = member.stored_if(tee.is_some());
+        let body = ResponseBody::copied(source, tee);
         let mut response = match has_it {
             None => Response::from_parts(parts, body),
             Some(runtime) => {
@@ -311,6 +405,14 @@ impl Fetch {
         };
         note(&mut response, member, reason);
         response
+    }
+
+    /// Drops what is stored where the origin has moved on from it, and lets nothing take its place.
+    fn forget_outdated(&self, parts: &response::Parts) {
+        let incomplete = self.completion.iter().flat_map(|completion| completion.parts());
+        for stored in self.stored.iter().chain(incomplete).filter(|stored| replaces(parts, stored)) {
+            self.settings.store.forget(self.key.as_str(), stored);
+        }
     }
 
     /// Who is to see to the body that the client has already, if that is so.

@@ -13,6 +13,16 @@ pub(crate) fn replace(headers: &mut HeaderMap, name: &HeaderName, value: HeaderV
     }
 }
 
+/// Adds the fields of `others` whose names are not in `headers` yet.
+pub(crate) fn add_missing(headers: &mut HeaderMap, others: &HeaderMap) {
+    let missing: Vec<&HeaderName> = others.keys().filter(|name| !headers.contains_key(*name)).collect();
+    for name in missing {
+        for value in others.get_all(name) {
+            headers.append(name, value.clone());
+        }
+    }
+}
+
 /// RFC 9111 §3.1
 pub(crate) fn is_unstored(name: &HeaderName, headers: &HeaderMap, unstored: &[HeaderName]) -> bool {
     is_hop_by_hop(name)

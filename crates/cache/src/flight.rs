@@ -7,10 +7,12 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tokio::runtime::Handle;
 
 use crate::stored::StoredResponse;
 
@@ -23,6 +25,9 @@ pub(crate) struct Flight {
 /// The body on its way. Ready when it has moved on, or has ended.
 pub(crate) trait Transfer: Send {
     fn poll_on(&mut self, flight: &Flight, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Whether all bytes have come, and the body has not reported its end yet.
+    fn awaits_end(&self) -> bool;
 }
 
 #[derive(Default)]
@@ -214,7 +219,26 @@ impl Drop for Follower {
         if last {
             // Out of the lock before it is dropped: it has something to say to the flight.
             let abandoned = lock(&self.flight.transfer).take();
-            drop(abandoned);
+            if let Some(transfer) = abandoned.filter(|transfer| transfer.awaits_end())
+                && let Ok(runtime) = Handle::try_current()
+                && !std::thread::panicking()
+            {
+                runtime.spawn(read_end(Arc::clone(&self.flight), transfer));
+            }
         }
     }
 }
+
+/// Reads the end of a body whose clients have all of its bytes and have left.
+async fn read_end(flight: Arc<Flight>, mut transfer: Box<dyn Transfer>) {
+    let end = std::future::poll_fn(|cx| {
+        while transfer.awaits_end() {
+            ready!(transfer.poll_on(&flight, cx));
+        }
+        Poll::Ready(())
+    });
+    let _ = tokio::time::timeout(END_WITHIN, end).await;
+}
+
+/// How long the end of a body is waited for after its bytes have come.
+pub(crate) const END_WITHIN: Duration = Duration::from_secs(5);

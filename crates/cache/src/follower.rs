@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Response, header};
+use http::{HeaderMap, Response, header};
 use http_body::{Frame, SizeHint};
 use tokio::time::Sleep;
 
@@ -131,12 +131,14 @@ pub(crate) struct Followed {
     chunks: usize,
     bytes: usize,
     length: Option<u64>,
+    /// What comes after the data, and ends the body.
+    trailers: Option<HeaderMap>,
     ended: bool,
 }
 
 impl Followed {
     pub(crate) fn new(follower: Follower, leads: bool, length: Option<u64>) -> Self {
-        Self { follower, leads, chunks: 0, bytes: 0, length, ended: false }
+        Self { follower, leads, chunks: 0, bytes: 0, length, trailers: None, ended: false }
     }
 
     pub(crate) fn poll_frame<E: 'static>(
@@ -144,7 +146,7 @@ impl Followed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError<E>>>> {
         if self.ended {
-            return Poll::Ready(None);
+            return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
         }
         let next = ready!(self.follower.poll_next(self.chunks, self.leads, cx));
         Poll::Ready(match next {
@@ -157,7 +159,12 @@ impl Followed {
                 self.ended = true;
                 let rest = response.body().slice(self.bytes.min(response.body().len())..);
                 self.bytes = response.body().len();
-                (!rest.is_empty()).then(|| Ok(Frame::data(rest)))
+                // The leader gets those, too, that are not stored.
+                self.trailers = if self.leads { self.follower.take_trailers() } else { response.trailers().cloned() };
+                match rest.is_empty() {
+                    false => Some(Ok(Frame::data(rest))),
+                    true => self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
+                }
             }
             Next::End(End::Clean) => {
                 self.ended = true;
@@ -166,7 +173,7 @@ impl Followed {
             Next::End(End::Failed(error)) => {
                 self.ended = true;
                 let error = error.and_then(|error| error.downcast().ok());
-                Some(Err(error.map_or(BodyError::Incomplete, |error| BodyError::Inner(*error))))
+                Some(Err(error.map_or(BodyError::Incomplete, |error| *error)))
             }
         })
     }
@@ -176,7 +183,7 @@ impl Followed {
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.ended
+        self.ended && self.trailers.is_none()
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {

@@ -57,7 +57,7 @@ impl StoredResponse {
                 (terms, Err(reason))
             }
         };
-        (Self::new(self.status, &merged, terms).with_body(self.body().clone()), kept)
+        (Self::new(self.status, &merged, terms).with_content_of(self), kept)
     }
 
     /// As [`freshened`](Self::freshened), for a request that this response was not selected for. `None`: it is as it was.

@@ -110,12 +110,15 @@ impl CacheLayer {
         self
     }
 
-    /// Lets the cache send a request a second time, with a body from `make`.
+    /// Lets the cache send a request a second time, with an empty body from `make`.
     ///
-    /// `B` is the type of request body that the service is called with.
+    /// `B` is the type of the request body that the service is called with. A request is repeated as the client sent it if
+    /// the response to the first one is of no use. So the first one may ask for less than the client did:
     ///
-    /// A request that selects no stored variant then names the entity-tags of up to 16 others (RFC 9111 §4.3.1), and is repeated
-    /// without them if the origin answers 304 and does not say which of them it means. Without this the request names one.
+    /// - for the entity-tags of up to 16 other variants (RFC 9111 §4.3.1). It is repeated if the origin answers 304 and does not say
+    ///   which of them it means. Without a second body, one tag is sent.
+    /// - for the bytes that a stored part lacks (RFC 9111 §3.4). It is repeated if the origin sends others. Without a second
+    ///   body, parts are not completed.
     ///
     /// ```
     /// # use bytes::Bytes;
@@ -219,6 +222,11 @@ impl Settings {
             return Reuse::Not(Forwarded::Stale);
         }
         Reuse::of(stored, moment, asked)
+    }
+
+    /// Whether a request can be sent a second time, should the first response be of no use.
+    pub(crate) fn repeats_requests(&self) -> bool {
+        self.empty_body.is_some()
     }
 
     pub(crate) fn make_empty_body<B: 'static>(&self) -> Option<B> {

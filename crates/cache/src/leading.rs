@@ -76,7 +76,7 @@ where
 pub(crate) async fn read_to_end<B>(body: ResponseBody<B>)
 where
     B: Body<Data = Bytes>,
-    B::Error: 'static,
+    B::Error: Send + 'static,
 {
     let mut body = pin!(body);
     while body.is_copied() {

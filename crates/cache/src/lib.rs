@@ -45,8 +45,8 @@
 //!   [somebody](CacheLayer::set_cookie) answers for more.
 //! - **Answers** GET and HEAD while a stored response is fresh (`s-maxage`, `max-age`, `Expires`, and [with
 //!   leave](CacheLayer::heuristic_freshness) a tenth of the time since `Last-Modified`), ranges and conditional requests included, with `Age`.
-//!   Several ranges are answered as `multipart/byteranges`. Parts are stored, too: they answer what lies inside of
-//!   them, and once they are all there they are the whole (RFC 9111 §3.4).
+//!   Several ranges are answered as `multipart/byteranges`. Parts are stored, too: they serve the ranges that they contain, they are
+//!   [completed](#incomplete-responses) by the origin, and once all are there they are the whole (RFC 9111 §3.4).
 //! - **Collapses** requests for what is already [on its way](CacheLayer::collapse) to another client into one. A client's
 //!   own `If-None-Match` or `If-Modified-Since` is then answered here, and not passed on, so that what comes is worth something
 //!   to the others: after a restart, browsers that have everything already fill the store all the same.
@@ -91,10 +91,36 @@
 //! what nginx and Apache httpd do, and what the page cache of the system is good at. Whoever wants foyer, or a bucket
 //! somewhere, implements [`Tier`] in a page of code.
 //!
-//! # What is not done
+//! # Incomplete responses
 //!
-//! A request for the whole of a response that is stored in part is forwarded as it is: the origin sends all of it, and not the
-//! rest alone. Trailers are passed on and not stored, and with them the response is not.
+//! RFC 9111 §3.3 and §3.4. A stored part with a strong `ETag` is completed when a client requests the whole, or a range that
+//! reaches beyond the part: the origin gets a request for the missing bytes alone, with `Range` and `If-Range`. The client receives
+//! the stored bytes at once and the rest as it arrives. If the representation has changed, the origin sends all of it, and that
+//! replaces the parts. If the rest breaks off, the response to the client breaks off with an error, and only the bytes that
+//! arrived are stored.
+//!
+//! A response that breaks off is stored as such a part if it has a strong `ETag`, a `Content-Length` of at most
+//! [`max_object`](CacheLayer::max_object), an explicit lifetime, and no `Accept-Ranges: none`. A complete response is never replaced
+//! by a part, since it can still be served when the origin fails.
+//!
+//! All of this needs [`empty_body`](CacheLayer::empty_body), as the request has to be repeated if the origin sends bytes that do
+//! not fit. Without it, parts only serve the ranges that they contain.
+//!
+//! # The end of a body
+//!
+//! A response is stored when its body reports its end (`None`, or `is_end_stream`). Having all bytes of `Content-Length` is not
+//! enough: an HTTP/2 stream can be reset after its last byte. If the client has left by then, as servers do once they have
+//! all bytes, the cache reads on for up to 5 s to see the end.
+//!
+//! Trailers are stored apart from the header section (RFC 9111 §3.1), and sent with each hit of the whole: up to 32 fields and
+//! 16 KiB. With more than that the response is not stored. `Set-Cookie` in trailers is never stored.
+//!
+//! # What `stored` means
+//!
+//! `Cache-Status` is sent before the body, so `stored` (RFC 9211 §2.5) says that storing begins and that nothing known prevents it: the
+//! response may be stored, its announced length fits, memory is free, and the resource was not invalidated meanwhile.
+//! Afterwards the response may still not be stored, because its body breaks off, outgrows a limit that it did not announce,
+//! or the resource is invalidated; and the store may prefer resources that are requested more often.
 //!
 //! # Features
 //!
@@ -108,7 +134,7 @@
 //! # How it fails
 //!
 //! Errors of the inner service pass through unless a stale response stands in. A body that fails, is cut
-//! off, or outgrows the limit reaches the client as it would have without the cache, and is not stored.
+//! off, or outgrows the limit reaches the client as it would have without the cache, and is never stored as complete.
 //! The layer itself answers only `only-if-cached` requests that it can't serve: `504`.
 //!
 //! Memory is bounded by the store's capacity, and a quarter of it more for bodies on their way in.
@@ -124,6 +150,7 @@ mod cache_control;
 mod cache_status;
 mod carried;
 mod clock;
+mod completion;
 mod content_type;
 mod credentials;
 mod date;
@@ -159,6 +186,7 @@ mod purge;
 mod purging;
 mod query;
 mod range;
+mod reader;
 mod reservation;
 mod resource;
 mod reuse;

@@ -20,8 +20,13 @@ pub(crate) fn shared(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { block(bytes) + block(5 * size_of::<usize>()) }
 }
 
+/// A header or trailer section whose values share one block.
+pub(crate) fn section(headers: &HeaderMap) -> usize {
+    fields(headers) + shared(headers.values().map(HeaderValue::len).sum())
+}
+
 /// A header map that was cloned, and so has room for what is in it and no more; the values are counted elsewhere.
-pub(crate) fn fields(headers: &HeaderMap) -> usize {
+fn fields(headers: &HeaderMap) -> usize {
     // As `http` lays them out: a list of fields, and an index with a slot and a third for each, which is a power of two.
     const FIELD: usize = size_of::<HeaderName>() + size_of::<HeaderValue>() + 4 * size_of::<usize>();
     const SLOT: usize = 4;

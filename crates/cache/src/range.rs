@@ -107,6 +107,20 @@ impl PartOf {
         valid.then(|| Self { first, last, complete_length, may_complete: true, asked: asked.as_bytes().into() })
     }
 
+    /// The first `length` bytes of `complete_length`.
+    pub(crate) fn beginning(length: u64, complete_length: u64) -> Option<Self> {
+        let last = length.checked_sub(1)?;
+        let asked = format!("bytes=0-{last}").into_bytes().into();
+        Self::of_parts(0, last, complete_length, true, asked)
+    }
+
+    /// The first `length` bytes of this part.
+    pub(crate) fn cut_off(&self, length: u64) -> Option<Self> {
+        let last = self.first.checked_add(length.checked_sub(1)?)?;
+        let asked = format!("bytes={}-{last}", self.first).into_bytes().into();
+        (last <= self.last).then(|| Self { last, asked, ..self.clone() })
+    }
+
     /// All that is known of it.
     pub(crate) fn parts(&self) -> (u64, u64, u64, bool, &[u8]) {
         (self.first, self.last, self.complete_length, self.may_complete, &self.asked)
@@ -122,6 +136,11 @@ impl PartOf {
     ) -> Option<Self> {
         let valid = first <= last && last < complete_length;
         valid.then_some(Self { first, last, complete_length, may_complete, asked })
+    }
+
+    /// The first and the last byte.
+    pub(crate) fn range(&self) -> (u64, u64) {
+        (self.first, self.last)
     }
 
     pub(crate) fn length(&self) -> u64 {

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::HeaderMap;
 
 use crate::clock::Timestamp;
+use crate::fields::add_missing;
 use crate::memory::{REFERENCE_COUNTS, block};
 use crate::stored::StoredResponse;
-use crate::vary::Compared;
+use crate::vary::{Compared, Selecting};
 
 /// All that is stored under one key: one response per selection of request fields.
 #[derive(Debug)]
@@ -74,6 +75,11 @@ impl Resource {
         self.variants.iter().any(|variant| variant.part.is_some() && variant.selecting.matches(&mut request))
     }
 
+    /// Whether a complete response is stored for the requests that `selecting` selects.
+    pub(crate) fn holds_whole(&self, selecting: &Selecting) -> bool {
+        self.variants.iter().any(|variant| variant.part.is_none() && variant.selecting == *selecting)
+    }
+
     /// A stored part that holds all of the range that is asked for.
     pub(crate) fn select_part(&self, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
         let parts = self.variants.iter().filter(|variant| variant.answers_in_part(request).is_some());
@@ -101,15 +107,13 @@ fn completed(variants: &[Arc<StoredResponse>], newest: &Arc<StoredResponse>) -> 
         });
         is_sound && part.selecting == newest.selecting && part.validators.etag == newest.validators.etag
     };
-    let parts = variants.iter().chain([newest]).filter(|part| fits(part));
-    let mut parts: Vec<(u64, &Bytes)> =
-        parts.filter_map(|part| Some((part.part.as_ref()?.first, part.body()))).collect();
-    parts.sort_unstable_by_key(|(first, _)| *first);
+    let mut parts: Vec<&Arc<StoredResponse>> = variants.iter().chain([newest]).filter(|part| fits(part)).collect();
+    parts.sort_unstable_by_key(|part| part.part.as_ref().map_or(0, |part| part.first));
     let mut rest = Vec::with_capacity(parts.len());
     let mut length: u64 = 0;
-    for (first, bytes) in parts {
-        let known = length.checked_sub(first)?;
-        if let Some(new) = bytes.get(usize::try_from(known).ok()?..) {
+    for part in &parts {
+        let known = length.checked_sub(part.part.as_ref()?.first)?;
+        if let Some(new) = part.body().get(usize::try_from(known).ok()?..) {
             rest.push(new);
             length += new.len() as u64;
         }
@@ -119,7 +123,11 @@ fn completed(variants: &[Arc<StoredResponse>], newest: &Arc<StoredResponse>) -> 
     }
     let mut body = BytesMut::with_capacity(usize::try_from(length).ok()?);
     rest.into_iter().for_each(|bytes| body.extend_from_slice(bytes));
-    Some(newest.completed_by(body.freeze()))
+    // What the newest says replaces what the others say, and what it leaves out stays (RFC 9110 §15.3.7 lets it).
+    let mut headers = newest.headers().clone();
+    parts.sort_unstable_by_key(|part| std::cmp::Reverse((part.freshness.date, part.freshness.response_time)));
+    parts.iter().for_each(|part| add_missing(&mut headers, part.headers()));
+    Some(newest.completed_by(body.freeze(), headers))
 }
 
 fn most_recent<'a>(variants: impl Iterator<Item = &'a Arc<StoredResponse>>) -> Option<Arc<StoredResponse>> {

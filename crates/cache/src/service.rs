@@ -16,6 +16,7 @@ use crate::body::ResponseBody;
 use crate::cache_control::RequestDirectives;
 use crate::cache_status::{CacheStatus, Forwarded, Member};
 use crate::clock::Timestamp;
+use crate::completion::Completion;
 use crate::exchange::{Exchange, Post};
 use crate::fetch::Fetch;
 use crate::flights::Joined;
@@ -139,9 +140,13 @@ impl<S> CacheService<S> {
         ResBody: Body<Data = Bytes> + Send + 'static,
         ResBody::Error: Send,
     {
+        let body = self.settings.make_empty_body::<ReqBody>();
+        if body.is_none() {
+            fetch.without_repeats();
+        }
         match fetch.join() {
-            Joined::Alone if !fetch.variants.is_empty() => {
-                ResponseFuture::lead(self.call_with_variants(request, &mut fetch), fetch)
+            Joined::Alone if fetch.may_repeat() => {
+                ResponseFuture::lead(self.call_repeatably(request, body, &fetch), fetch)
             }
             Joined::Alone => {
                 fetch.prepare(request.headers_mut());
@@ -154,8 +159,8 @@ impl<S> CacheService<S> {
                     return ResponseFuture::ready(fetch.collapsed(&stored));
                 }
                 fetch.lead = Some(lead);
-                if !fetch.variants.is_empty() {
-                    return ResponseFuture::lead(self.call_with_variants(request, &mut fetch), fetch);
+                if fetch.may_repeat() {
+                    return ResponseFuture::lead(self.call_repeatably(request, body, &fetch), fetch);
                 }
                 fetch.prepare(request.headers_mut());
                 ResponseFuture::lead(Box::pin(self.inner.call(request)), fetch)
@@ -163,6 +168,7 @@ impl<S> CacheService<S> {
             Joined::Follower(follower) => {
                 // Should it have to ask for itself, then plainly: that is rare.
                 fetch.variants.clear();
+                fetch.completion = None;
                 // The one that was ready is the one that will be called, if any.
                 let next = self.inner.clone();
                 let mut ready = std::mem::replace(&mut self.inner, next);
@@ -176,12 +182,13 @@ impl<S> CacheService<S> {
 }
 
 impl<S> CacheService<S> {
-    /// Forwards a request with the entity-tags of stored variants, and once more without them if the answer does not say which
-    /// of them it is about.
-    fn call_with_variants<ReqBody, ResBody>(
+    /// Forwards a request for what the store lacks, and once more as the client sent it if the response is of no use: a 304
+    /// that names none of the stored variants, or bytes of another representation than the stored ones.
+    fn call_repeatably<ReqBody, ResBody>(
         &mut self,
         mut request: Request<ReqBody>,
-        fetch: &mut Fetch,
+        body: Option<ReqBody>,
+        fetch: &Fetch,
     ) -> Asking<Result<S::Response, S::Error>>
     where
         S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
@@ -190,28 +197,25 @@ impl<S> CacheService<S> {
         ReqBody: Send + 'static,
         ResBody: Send + 'static,
     {
-        let body = self.settings.make_empty_body::<ReqBody>();
-        if body.is_none() {
-            // Without a second body the request can't be repeated, so a 304 must name one variant.
-            fetch.variants.truncate(1);
-        }
-        fetch.prepare(request.headers_mut());
         let repeated = body.map(|body| {
             let mut repeated = Request::new(body);
             *repeated.method_mut() = request.method().clone();
             *repeated.uri_mut() = request.uri().clone();
             *repeated.version_mut() = request.version();
             *repeated.headers_mut() = request.headers().clone();
-            repeated.headers_mut().remove(header::IF_NONE_MATCH);
             *repeated.extensions_mut() = request.extensions().clone();
+            fetch.prepare_plainly(repeated.headers_mut());
             repeated
         });
+        fetch.prepare(request.headers_mut());
         let (first, mut inner) = (self.inner.call(request), self.inner.clone());
-        let variants = fetch.variants.clone();
+        let (variants, completion) = (fetch.variants.clone(), fetch.completion.clone());
         Box::pin(async move {
             let response = first.await?;
+            let is_unusable = variants::is_ambiguous(&response, &variants)
+                || completion.is_some_and(|completion| completion.is_unusable(&response));
             match repeated {
-                Some(repeated) if variants::is_ambiguous(&response, &variants) => {
+                Some(repeated) if is_unusable => {
                     drop(response);
                     poll_fn(|cx| inner.poll_ready(cx)).await?;
                     inner.call(repeated).await
@@ -410,16 +414,16 @@ impl Lookup<'_> {
         if self.head {
             return self.miss(reason, None);
         }
+        let completion = Completion::new(resource, self.headers, self.is_for_one);
         if !self.headers.contains_key(header::RANGE) {
-            let variants = variants::to_validate(resource, self.headers, self.is_for_one);
-            let mut plan = self.miss(reason, None);
-            if let Plan::Fetch(fetch) = &mut plan {
-                fetch.variants = variants;
-            }
-            return plan;
+            let variants = match completion {
+                None => variants::to_validate(resource, self.headers, self.is_for_one),
+                Some(_) => Vec::new(),
+            };
+            return self.miss_with(reason, variants, completion);
         }
         let Some(stored) = resource.select_part(self.headers) else {
-            return self.miss(reason, None);
+            return self.miss_with(reason, Vec::new(), completion);
         };
         let moment = stored.moment(self.now);
         match self.settings.reuse(&stored.freshness, moment, &self.directives) {
@@ -431,6 +435,16 @@ impl Lookup<'_> {
             Reuse::Stale | Reuse::WhileRevalidating => self.miss(Forwarded::Stale, None),
             Reuse::Not(reason) => self.miss(reason, None),
         }
+    }
+
+    /// A miss that has the origin asked for what the store lacks.
+    fn miss_with(self, reason: Forwarded, variants: Vec<Arc<StoredResponse>>, completion: Option<Completion>) -> Plan {
+        let mut plan = self.miss(reason, None);
+        if let Plan::Fetch(fetch) = &mut plan {
+            fetch.variants = variants;
+            fetch.completion = completion.map(Arc::new);
+        }
+        plan
     }
 
     fn miss(self, reason: Forwarded, stored: Option<Arc<StoredResponse>>) -> Plan {
@@ -461,6 +475,7 @@ impl Lookup<'_> {
             stored,
             validating,
             variants: Vec::new(),
+            completion: None,
             request_time: self.now,
             lead: None,
         })

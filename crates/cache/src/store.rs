@@ -210,8 +210,8 @@ impl CacheStore {
     }
 
     /// Stores `response`, unless the resource was invalidated after `ticket` was taken: then it may
-    /// be what the origin said before the change.
-    pub(crate) fn put(&self, key: Box<str>, ticket: Ticket, response: Arc<StoredResponse>) {
+    /// be what the origin said before the change. Returns whether it is stored.
+    pub(crate) fn put(&self, key: Box<str>, ticket: Ticket, response: Arc<StoredResponse>) -> bool {
         let generations = &self.shared.generations;
         let recheck = key.clone();
         let weight = response.weight() as u64;
@@ -225,6 +225,7 @@ impl CacheStore {
             stored = Some(Arc::clone(&resource));
             Op::Put(resource)
         });
+        let is_stored = stored.is_some();
         if let Some(resource) = stored {
             self.shared.counters.stored.fetch_add(1, Ordering::Relaxed);
             self.settle(weight);
@@ -234,6 +235,16 @@ impl CacheStore {
         if !generations.still_holds(ticket) {
             self.shared.resources.invalidate(&recheck);
             self.remove_behind(&recheck);
+            return false;
+        }
+        is_stored
+    }
+
+    /// Stores an incomplete response, unless a complete one would make room for it: that may still be of use when the origin
+    /// fails.
+    pub(crate) fn put_part(&self, key: Box<str>, ticket: Ticket, part: StoredResponse) {
+        if self.lookup(&key).is_none_or(|resource| !resource.holds_whole(&part.selecting)) {
+            self.put(key, ticket, Arc::new(part));
         }
     }
 
@@ -284,6 +295,11 @@ impl CacheStore {
     /// All that has the tag is out of date, and no longer found; where it lies takes no search.
     pub(crate) fn invalidate_tag(&self, tag: u64) {
         self.shared.generations.advance_tag(tag);
+    }
+
+    /// Whether a body of so many bytes may be written now, and stored then.
+    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
+        (self.tier().is_some() || bytes <= self.shared.capacity) && self.reserve(bytes).is_some()
     }
 
     /// Room for a body that is being written; `None` if too many are.

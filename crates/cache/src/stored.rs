@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
+use crate::cache_control::ResponseDirectives;
 use crate::cache_status::{CACHE_STATUS, Member, number};
 use crate::clock::Timestamp;
 use crate::credentials::has_credentials;
@@ -28,7 +29,7 @@ pub(crate) struct StoredResponse {
     headers: HeaderMap,
     /// The `Cache-Status` of caches nearer to the origin.
     nearer: Option<HeaderValue>,
-    body: OnceLock<Bytes>,
+    content: OnceLock<Content>,
     pub(crate) selecting: Selecting,
     pub(crate) freshness: Freshness,
     pub(crate) validators: Validators,
@@ -42,6 +43,13 @@ pub(crate) struct StoredResponse {
     uses: AtomicU32,
     /// Purged softly: stale, however young it is.
     expired: AtomicBool,
+}
+
+/// A body, and the trailer section that came after it: RFC 9111 §3.1 wants it kept apart from the header section.
+#[derive(Clone, Debug, Default)]
+struct Content {
+    data: Bytes,
+    trailers: Option<Box<HeaderMap>>,
 }
 
 impl StoredResponse {
@@ -69,7 +77,7 @@ impl StoredResponse {
             status,
             headers: stored,
             nearer,
-            body: OnceLock::new(),
+            content: OnceLock::new(),
             selecting,
             freshness,
             validators,
@@ -88,7 +96,7 @@ impl StoredResponse {
         headers: HeaderMap,
         nearer: Option<HeaderValue>,
         terms: Terms,
-        body: Bytes,
+        (data, trailers): (Bytes, Option<HeaderMap>),
         has_expired: bool,
     ) -> Self {
         let Terms { freshness, selecting, part, tags, is_personal, .. } = terms;
@@ -98,7 +106,7 @@ impl StoredResponse {
             status,
             headers,
             nearer,
-            body: OnceLock::from(body),
+            content: OnceLock::from(Content { data, trailers: trailers.map(Box::new) }),
             selecting,
             freshness,
             validators,
@@ -120,19 +128,47 @@ impl StoredResponse {
     }
 
     /// The body has come: once, to all who have the head already.
-    pub(crate) fn complete(&self, body: Bytes) {
-        let _ = self.body.set(body);
+    pub(crate) fn complete(&self, body: Bytes, trailers: Option<Box<HeaderMap>>) {
+        let _ = self.content.set(Content { data: body, trailers });
     }
 
     pub(crate) fn with_body(mut self, body: Bytes) -> Self {
         self.announce(body.len() as u64);
-        self.complete(body);
+        self.complete(body, None);
         self
+    }
+
+    /// With the body and the trailer section of another response.
+    pub(crate) fn with_content_of(self, other: &StoredResponse) -> Self {
+        let mut response = self;
+        response.announce(other.body().len() as u64);
+        response.complete(other.body().clone(), other.content.get().and_then(|content| content.trailers.clone()));
+        response
     }
 
     pub(crate) fn body(&self) -> &Bytes {
         static NONE: Bytes = Bytes::new();
-        self.body.get().unwrap_or(&NONE)
+        self.content.get().map_or(&NONE, |content| &content.data)
+    }
+
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        self.content.get()?.trailers.as_deref()
+    }
+
+    /// The fields of a trailer section that are stored with this response. `None`: there are too many.
+    pub(crate) fn storable_trailers(&self, trailers: &HeaderMap) -> Option<HeaderMap> {
+        const MOST: usize = 32;
+        const LARGEST: usize = 16 << 10;
+        // What ends a part says nothing of the whole.
+        if self.part.is_some() {
+            return Some(HeaderMap::new());
+        }
+        let unstored = ResponseDirectives::of(&self.headers).unstored;
+        // A cookie is for one client, and has no meaning here.
+        let is_stored = |name: &HeaderName| *name != header::SET_COOKIE && !is_unstored(name, trailers, &unstored);
+        let stored = compact(trailers, is_stored, 0);
+        let size: usize = stored.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        (stored.len() <= MOST && size <= LARGEST).then_some(stored)
     }
 
     pub(crate) fn nearer(&self) -> Option<&HeaderValue> {
@@ -147,26 +183,54 @@ impl StoredResponse {
         &self.headers
     }
 
-    /// The whole that this is a part of, with the fields of this part.
-    pub(crate) fn completed_by(&self, body: Bytes) -> Self {
-        let mut headers = self.headers.clone();
+    /// The whole that this is a part of, with these fields: RFC 9111 §3.4.
+    pub(crate) fn completed_by(&self, body: Bytes, mut headers: HeaderMap) -> Self {
         headers.remove(header::CONTENT_RANGE);
-        let whole = Self {
-            status: StatusCode::OK,
-            headers: headers.clone(),
+        self.like(StatusCode::OK, headers, None).with_body(body)
+    }
+
+    /// Whether the rest of this response can be requested later, should its body break off: RFC 9111 §3.3.
+    pub(crate) fn is_completable(&self) -> bool {
+        let accepts_ranges = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"none");
+        let moment = self.freshness.moment(self.freshness.response_time);
+        (self.status == StatusCode::OK || self.part.is_some())
+            && self.validators.strong_tag().is_some()
+            // As of other parts.
+            && self.freshness.basis.is_explicit()
+            && !self.freshness.no_cache
+            && moment.ttl > 0
+            && self.headers.get_all(header::ACCEPT_RANGES).iter().all(accepts_ranges)
+    }
+
+    /// The part of this response that has come: `body`, the first of `length` bytes.
+    pub(crate) fn cut_off(&self, length: u64, body: Bytes) -> Option<Self> {
+        let part = match &self.part {
+            Some(part) => part.cut_off(body.len() as u64)?,
+            None => PartOf::beginning(body.len() as u64, length)?,
+        };
+        let content_range = part.content_range(0, (body.len() as u64).checked_sub(1)?);
+        let mut headers = self.headers.clone();
+        headers.insert(header::CONTENT_RANGE, HeaderValue::try_from(content_range).ok()?);
+        Some(self.like(StatusCode::PARTIAL_CONTENT, headers, Some(part)).with_body(body))
+    }
+
+    /// A response of the same exchange without its body.
+    fn like(&self, status: StatusCode, headers: HeaderMap, part: Option<PartOf>) -> Self {
+        Self {
+            status,
+            headers,
             nearer: self.nearer.clone(),
-            body: OnceLock::new(),
+            content: OnceLock::new(),
             selecting: self.selecting.clone(),
             freshness: self.freshness.clone(),
             validators: self.validators.clone(),
-            part: None,
+            part,
             tags: self.tags.clone(),
             is_personal: self.is_personal,
             revalidating: AtomicBool::new(false),
             uses: AtomicU32::new(0),
             expired: AtomicBool::new(self.has_expired()),
-        };
-        whole.with_body(body)
+        }
     }
 
     /// Whether `newer` leaves this one in its place.
@@ -256,17 +320,16 @@ impl StoredResponse {
     /// What this takes in memory.
     pub(crate) fn weight(&self) -> usize {
         // The values of a head share one block, save the few that were made here.
-        let values: usize = self.headers.values().map(HeaderValue::len).sum();
         const MADE_HERE: usize = 128;
         memory::block(size_of::<Self>() + memory::REFERENCE_COUNTS)
-            + memory::fields(&self.headers)
-            + memory::shared(values)
+            + memory::section(&self.headers)
             + MADE_HERE
             + memory::shared(self.nearer.as_ref().map_or(0, HeaderValue::len))
             + self.selecting.weight()
             + self.tags.weight()
             + self.part.as_ref().map_or(0, PartOf::weight)
             + memory::shared(self.body().len())
+            + self.trailers().map_or(0, memory::section)
     }
 }
 
@@ -283,8 +346,6 @@ impl Drop for Revalidation {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::time::{Duration, UNIX_EPOCH};
-
-    use http::header::HeaderName;
 
     use super::*;
     use crate::cache_status::Forwarded;

@@ -3,15 +3,22 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 
 use crate::flight::Flight;
 use crate::flights::Lead;
 use crate::generations::Ticket;
+use crate::key::Key;
+use crate::layer::Settings;
+use crate::memory;
 use crate::reservation::Reservation;
 use crate::store::CacheStore;
 use crate::stored::StoredResponse;
 
-/// Collects a body and stores the response once it is complete. Dropped before that, it leaves nothing.
+/// Collects a body and stores the response once it is complete.
+///
+/// Dropped before that, it stores what has come as an incomplete response, if the rest can be requested later, and nothing
+/// otherwise (RFC 9111 §3.3).
 ///
 /// The bytes are copied: a frame is a slice of a read buffer that may be a hundred times its size, and
 /// what is kept for hours must not keep that alive.
@@ -25,21 +32,29 @@ pub(crate) struct Tee {
     max_object: u64,
     length: u64,
     copy: BytesMut,
+    trailers: Option<Box<HeaderMap>>,
     /// For whom else the copy is made.
     lead: Option<Lead>,
+    /// Whether the bytes that have come are worth storing if the body breaks off.
+    keeps_part: bool,
+    awaits_end: bool,
 }
 
 impl Tee {
-    /// `None` if the body is known not to fit, or too many others are under way.
+    /// `None` if it is known that the response can't be stored: the resource was invalidated, the body is too large, or too
+    /// many others are under way.
     pub(crate) fn new(
-        store: &CacheStore,
-        key: Box<str>,
+        settings: &Settings,
+        key: Key,
         ticket: Ticket,
         mut response: StoredResponse,
         expected_length: Option<u64>,
-        max_object: u64,
     ) -> Option<Self> {
-        if expected_length.is_some_and(|length| length > max_object) {
+        let (store, max_object) = (&settings.store, settings.max_object);
+        if expected_length.is_some_and(|length| length > max_object || !store.has_room_for(length)) {
+            return None;
+        }
+        if !store.generations().still_holds(ticket) {
             return None;
         }
         if let Some(part) = &mut response.part {
@@ -51,17 +66,21 @@ impl Tee {
         if let Some(length) = expected_length {
             response.announce(length);
         }
+        let keeps_part = settings.repeats_requests() && expected_length.is_some() && response.is_completable();
         Some(Self {
             store: store.clone(),
             reservation,
-            key,
+            key: key.into_text(),
             ticket,
             response: Arc::new(response),
             expected_length,
             max_object,
             length: 0,
             copy: BytesMut::new(),
+            trailers: None,
             lead: None,
+            keeps_part,
+            awaits_end: false,
         })
     }
 
@@ -90,11 +109,13 @@ impl Tee {
     /// `false`: the body outgrew what may be kept, and the tee is of no more use.
     pub(crate) fn push(&mut self, frame: &Bytes) -> bool {
         let length = self.length + frame.len() as u64;
-        if length > self.expected_length.unwrap_or(u64::MAX).min(self.max_object) {
+        let fits = length <= self.expected_length.unwrap_or(u64::MAX).min(self.max_object);
+        if !fits || !frame.is_empty() && !self.copy(frame) {
+            self.keeps_part = false;
             return false;
         }
         self.length = length;
-        if frame.is_empty() { true } else { self.copy(frame) }
+        true
     }
 
     fn copy(&mut self, frame: &Bytes) -> bool {
@@ -125,8 +146,28 @@ impl Tee {
         true
     }
 
-    /// Whether all the announced bytes are here. Servers stop reading a body at that point, so its
-    /// end may never be seen.
+    /// `false`: there are too many trailers to store them, and the response without them would be another one.
+    pub(crate) fn push_trailers(&mut self, trailers: &HeaderMap) -> bool {
+        let is_stored = match self.response.storable_trailers(trailers) {
+            Some(trailers) if trailers.is_empty() => true,
+            Some(trailers) => {
+                let has_room = self.reservation.grow_by(memory::section(&trailers) as u64);
+                self.trailers = Some(Box::new(trailers));
+                has_room
+            }
+            None => false,
+        };
+        self.keeps_part &= is_stored;
+        is_stored
+    }
+
+    /// Tells whether the origin has sent all bytes that it announced, and not yet the end of the body: until that comes, what
+    /// it has sent is not stored, not even as a part.
+    pub(crate) fn set_awaits_end(&mut self, awaits_end: bool) {
+        self.awaits_end = awaits_end;
+    }
+
+    /// Whether all the announced bytes are here. The body may not have ended all the same.
     pub(crate) fn is_complete(&self) -> bool {
         self.expected_length == Some(self.length)
     }
@@ -137,15 +178,16 @@ impl Tee {
         if self.expected_length.is_some_and(|expected| expected != self.length) {
             return;
         }
-        let body = self.body();
+        self.keeps_part = false;
+        let (body, trailers) = (self.body(), self.trailers.take());
         if let Some(response) = Arc::get_mut(&mut self.response) {
             response.announce(self.length);
         }
-        self.response.complete(body);
-        self.store.put(self.key, self.ticket, Arc::clone(&self.response));
+        self.response.complete(body, trailers);
+        self.store.put(std::mem::take(&mut self.key), self.ticket, Arc::clone(&self.response));
         // Not before it is stored: who comes after the flight must find it there.
-        if let Some(lead) = self.lead {
-            lead.complete(self.response);
+        if let Some(lead) = self.lead.take() {
+            lead.complete(Arc::clone(&self.response));
         }
     }
 
@@ -158,5 +200,17 @@ impl Tee {
         let slack = self.copy.capacity() - length;
         let copy = std::mem::take(&mut self.copy);
         if slack > length / 16 { Bytes::copy_from_slice(&copy) } else { copy.freeze() }
+    }
+}
+
+impl Drop for Tee {
+    fn drop(&mut self) {
+        if !self.keeps_part || self.awaits_end || self.length == 0 || std::thread::panicking() {
+            return;
+        }
+        let body = self.body();
+        if let Some(part) = self.expected_length.and_then(|length| self.response.cut_off(length, body)) {
+            self.store.put_part(std::mem::take(&mut self.key), self.ticket, part);
+        }
     }
 }

@@ -57,6 +57,17 @@ impl Validators {
         self.etag.as_ref().is_some_and(|etag| !is_weak(etag.as_bytes()))
     }
 
+    /// The `ETag`, if it is a strong one that can be sent in a list and in `If-Range`.
+    // RFC 9110 §8.8.3
+    pub(crate) fn strong_tag(&self) -> Option<&HeaderValue> {
+        const LONGEST: usize = 256;
+        let value = self.etag.as_ref()?;
+        let tag = value.as_bytes();
+        let opaque = tag.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        let is_valid = opaque.iter().all(|&byte| byte > b' ' && byte != b'"' && byte != 0x7f);
+        (is_valid && tag.len() <= LONGEST).then_some(value)
+    }
+
     /// Whether the strong `ETag` that `headers` name is this one's.
     pub(crate) fn is_strong_of(&self, headers: &HeaderMap) -> bool {
         match (&self.etag, headers.get(header::ETAG)) {

@@ -10,7 +10,7 @@ use crate::credentials::is_credential;
 use crate::hooks::IsForOneRequest;
 use crate::resource::Resource;
 use crate::stored::StoredResponse;
-use crate::validation::{is_conditional, is_weak, same_weakly};
+use crate::validation::{is_conditional, same_weakly};
 use crate::vary::Codings;
 
 /// Returns the stored variants whose entity-tags the forwarded request may name, the most used first.
@@ -71,15 +71,8 @@ pub(crate) fn is_ambiguous<B>(response: &Response<B>, variants: &[Arc<StoredResp
 
 /// The strong entity-tag of a complete response, if it can be a member of a list.
 fn tag(variant: &StoredResponse) -> Option<&[u8]> {
-    const LONGEST: usize = 256;
-    if variant.part.is_some() || variant.status != StatusCode::OK {
-        return None;
-    }
-    let tag = variant.validators.etag.as_ref()?.as_bytes();
-    let opaque = tag.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    // RFC 9110 §8.8.3
-    let is_valid = !is_weak(tag) && opaque.iter().all(|&byte| byte > b' ' && byte != b'"' && byte != 0x7f);
-    (is_valid && tag.len() <= LONGEST).then_some(tag)
+    let is_representation = variant.part.is_none() && variant.status == StatusCode::OK;
+    variant.validators.strong_tag().filter(|_| is_representation).map(HeaderValue::as_bytes)
 }
 
 /// Whether a variant was neither requested with credentials nor varies by them.

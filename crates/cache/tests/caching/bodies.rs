@@ -200,13 +200,17 @@ async fn a_body_is_stored_only_if_it_ends_cleanly_and_fits() {
         ("too large", &[FRESH], Frames::data(&["hello", "hello", "h"]), false),
         ("announced too large", &length("11"), Frames::data(&["hello", "hello", "h"]), false),
         ("as large as may be", &[FRESH], Frames::data(&["hello", "hello"]), true),
-        ("with trailers", &[FRESH], Frames::data(&["hello"]).then(Ok(trailers())), false),
+        ("with trailers", &[FRESH], Frames::data(&["hello"]).then(Ok(trailers())), true),
+        ("reset after its last byte", &length("5"), Frames::data(&["hello"]).then(Err("reset")), false),
+        ("reset before its length is known", &[FRESH], Frames::data(&["hello"]).then(Err("reset")), false),
+        ("reset after its trailers", &[FRESH], Frames::data(&["hello"]).then(Ok(trailers())).then(Err("reset")), false),
     ] {
         let world = World::with(|layer| layer.max_object(10));
         world.answer_with(200, headers, body);
-        let got = world.get(&[]).await;
+        let got = world.try_send("GET", "/a", &[], "").await;
         assert_eq!(world.store.stats().entries, u64::from(stored), "{what}");
         if stored {
+            let got = got.unwrap();
             let hit = world.get(&[]).await;
             assert_eq!((hit.cache, &hit.body), (Some(CacheStatus::Hit), &got.body), "{what}");
         }
@@ -235,14 +239,110 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_reading_at_content_length_still_stores() {
-    let world = World::new();
-    world.answer_with(200, &[FRESH, ("content-length", "5")], Frames::data(&["hel", "lo"]));
-    let mut request = Request::get("/a").body(Full::default()).unwrap();
-    request.headers_mut().insert("host", HeaderValue::from_static("example.org"));
+async fn stores_for_a_server_that_stops_reading_at_content_length() {
+    for field in [("x", "1"), ("range", "bytes=0-99")] {
+        let world = World::new();
+        world.answer_with(200, &[FRESH, ("content-length", "5")], Frames::data(&["hel", "lo"]));
+        read_frames(&world, field, 2).await;
+        assert_eq!(world.store.stats().entries, 1, "{field:?}");
+    }
+}
+
+#[tokio::test]
+async fn looks_for_the_end_of_a_body_whose_reader_has_left() {
+    // Those with a range have nobody who waits for them.
+    for field in [("x", "1"), ("range", "bytes=0-99")] {
+        for (end, entries) in [(None, 1), (Some(Err("reset")), 0)] {
+            let world = World::new();
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let body = Frames { frames: VecDeque::new(), late: Some(receiver) };
+            world.answer_with(200, &[FRESH, ("content-length", "5")], body);
+            sender.send(Ok(Frame::data(Bytes::from_static(b"hello")))).unwrap();
+            read_frames(&world, field, 1).await;
+            assert_eq!(world.store.stats().entries, 0, "the end has not come yet");
+            if let Some(end) = end {
+                sender.send(end).unwrap();
+            }
+            drop(sender);
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(world.store.stats().entries, entries, "{field:?} {entries}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn does_not_wait_for_ever_for_the_end_of_a_body() {
+    for field in [("x", "1"), ("range", "bytes=0-99")] {
+        let world = World::new();
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let body = Frames { frames: VecDeque::new(), late: Some(receiver) };
+        world.answer_with(200, &[FRESH, ("content-length", "5")], body);
+        sender.send(Ok(Frame::data(Bytes::from_static(b"hello")))).unwrap();
+        read_frames(&world, field, 1).await;
+        tokio::time::timeout(Duration::from_secs(6), sender.closed()).await.expect("the body is dropped");
+        assert_eq!(world.store.stats().entries, 0);
+    }
+}
+
+/// Reads so many frames of a response, as a server does that stops at the announced length.
+async fn read_frames(world: &World, (name, value): (&str, &str), count: usize) {
+    let request = Request::get("http://example.org/a").header(name, value).body(Full::default()).unwrap();
     let mut body = world.service.clone().oneshot(request).await.unwrap().into_body();
-    body.frame().await.unwrap().unwrap();
-    body.frame().await.unwrap().unwrap();
-    drop(body);
-    assert_eq!(world.store.stats().entries, 1);
+    for _ in 0..count {
+        body.frame().await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn says_stored_only_where_storing_may_succeed() {
+    // RFC 9211 §2.5
+    let length = |length| [FRESH, ("content-length", length)];
+    for (fields, store, said) in [
+        (&length("11")[..], CacheStore::in_memory(1 << 20), "rproxy; fwd=uri-miss"),
+        (&length("10"), CacheStore::in_memory(1 << 20), "rproxy; fwd=uri-miss; stored"),
+        (&length("10"), CacheStore::in_memory(9), "rproxy; fwd=uri-miss"),
+        (&[FRESH], CacheStore::in_memory(1 << 20), "rproxy; fwd=uri-miss; stored"),
+    ] {
+        let (origin, now) = (Origin::default(), Arc::default());
+        let service = CacheLayer::new(store.clone()).max_object(10).layer(origin.clone());
+        let world = World { origin, store, now, service };
+        world.answer(200, fields, "0123456789");
+        assert_eq!(world.try_send("GET", "/a", &[], "").await.unwrap().cache_status(), said);
+    }
+}
+
+#[tokio::test]
+async fn does_not_say_stored_when_the_resource_was_invalidated_meanwhile() {
+    // RFC 9111 §4.4
+    for (status, fields) in [(200, &[FRESH][..]), (304, &[FRESH, ETAG])] {
+        let world = World::new();
+        world.answer(200, &[FRESH, ETAG], "hello");
+        world.get(&[]).await;
+        world.wait(90);
+        let (store, response) = (world.store.clone(), Arc::clone(&world.origin.answers));
+        world.answer(status, fields, "");
+        let answer = Arc::new(response.lock().unwrap().pop_front().unwrap());
+        let service = tower::service_fn(move |_: Request<Full<Bytes>>| {
+            store.purge(&Purge::All);
+            std::future::ready(answer_of(&answer))
+        });
+        let now = Arc::clone(&world.now);
+        let service = CacheLayer::new(world.store.clone())
+            .clock(move || UNIX_EPOCH + Duration::from_secs(now.load(Ordering::SeqCst)))
+            .layer(service);
+        let request = Request::get("http://example.org/a").body(Full::default()).unwrap();
+        let response = service.oneshot(request).await.unwrap();
+        let said = response.headers()["cache-status"].to_str().unwrap();
+        assert!(said.starts_with("rproxy; fwd=stale") && !said.contains("stored"), "{said}");
+    }
+}
+
+fn answer_of(answer: &Answer) -> Answer {
+    let response = answer.as_ref().unwrap();
+    let mut copy = Response::new(Frames::default());
+    *copy.status_mut() = response.status();
+    *copy.headers_mut() = response.headers().clone();
+    Ok(copy)
 }

@@ -4,6 +4,7 @@
 mod behind;
 mod bodies;
 mod bypass;
+mod completion;
 mod credentials;
 mod hooks;
 mod methods;
@@ -14,6 +15,7 @@ mod queries;
 mod reuse;
 mod second_opinion;
 mod stale;
+mod trailers;
 mod validation;
 mod variants;
 mod world;

@@ -14,6 +14,7 @@ pub(crate) use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusC
 pub(crate) use http_body::{Body, Frame, SizeHint};
 pub(crate) use http_body_util::{BodyExt, Full};
 pub(crate) use rproxy_cache::{BodyError, CacheLayer, CacheService, CacheStatus, CacheStore, Forwarded, Purge};
+pub(crate) use tokio::sync::mpsc;
 pub(crate) use tower::{Layer, Service, ServiceExt};
 
 /// 06 Nov 1994 08:49:37 GMT
@@ -24,11 +25,14 @@ pub(crate) const MODIFIED: (&str, &str) = ("last-modified", "Sat, 05 Nov 1994 08
 #[derive(Default)]
 pub(crate) struct Frames {
     pub(crate) frames: VecDeque<Result<Frame<Bytes>, &'static str>>,
+    /// Frames that come later.
+    pub(crate) late: Option<mpsc::UnboundedReceiver<Result<Frame<Bytes>, &'static str>>>,
 }
 
 impl Frames {
     pub(crate) fn data(chunks: &[&'static str]) -> Self {
-        Self { frames: chunks.iter().map(|chunk| Ok(Frame::data(Bytes::from_static(chunk.as_bytes())))).collect() }
+        let frames = chunks.iter().map(|chunk| Ok(Frame::data(Bytes::from_static(chunk.as_bytes()))));
+        Self { frames: frames.collect(), late: None }
     }
 
     pub(crate) fn then(mut self, frame: Result<Frame<Bytes>, &'static str>) -> Self {
@@ -41,8 +45,11 @@ impl Body for Frames {
     type Data = Bytes;
     type Error = &'static str;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
-        Poll::Ready(self.frames.pop_front())
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        match (self.frames.pop_front(), &mut self.late) {
+            (None, Some(late)) => late.poll_recv(cx),
+            (frame, _) => Poll::Ready(frame),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

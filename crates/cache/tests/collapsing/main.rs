@@ -71,6 +71,7 @@ async fn who_waits_is_served_as_the_body_arrives() {
     }
     let third = world.ask(&[]).await.unwrap().unwrap();
     sending.send(data("llo")).unwrap();
+    drop(sending);
     for body in bodies {
         assert_eq!(body.collect().await.unwrap().to_bytes(), "llo");
     }
@@ -138,6 +139,7 @@ async fn a_leader_that_goes_away_before_the_answer_takes_nothing_with_it() {
     let (response, sending) = answer(&[FRESH, FIVE]);
     asked.send(response).ok().expect("the question is still open");
     sending.send(data("hello")).unwrap();
+    drop(sending);
     for client in clients {
         assert_eq!(text(client).await, "hello");
     }
@@ -177,6 +179,7 @@ async fn a_leader_that_reads_slowly_holds_up_nobody() {
     settle().await;
     sending.send(data("hel")).unwrap();
     sending.send(data("lo")).unwrap();
+    drop(sending);
     assert_eq!(text(client).await, "hello");
     assert_eq!(unread.collect().await.unwrap().to_bytes(), "hello", "and gets all of it when it does read");
 }
@@ -360,6 +363,7 @@ async fn a_panic_in_a_shared_body_fails_all_of_its_clients() {
     let (response, sending) = answer(&[FRESH, FIVE]);
     world.next().await.send(response).ok().unwrap();
     sending.send(data("hello")).unwrap();
+    drop(sending);
     assert_eq!(text(next).await, "hello", "nobody joins what has failed");
 }
 
@@ -389,4 +393,116 @@ async fn a_304_that_selects_another_variant_serves_all_that_wait() {
         assert_eq!(text(client).await, "hello");
     }
     assert_eq!(world.reaching().await, 0, "nobody else asks");
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_that_wait_get_the_stored_part_before_the_rest_arrives() {
+    // RFC 9111 §3.4
+    let mut world = World::new();
+    let first = world.ask(&[("range", "bytes=0-1")]);
+    let (response, sending) = answer(&[FRESH, ("etag", "\"a\""), ("content-range", "bytes 0-1/5")]);
+    let mut response = response.unwrap();
+    *response.status_mut() = http::StatusCode::PARTIAL_CONTENT;
+    world.next().await.send(Ok(response)).ok().unwrap();
+    sending.send(data("he")).unwrap();
+    drop(sending);
+    assert_eq!(text(first).await, "he");
+
+    let clients: Vec<_> = (0..100).map(|_| world.ask(&[])).collect();
+    let (asked, to) = world.asked.recv().await.unwrap();
+    assert_eq!((&asked["range"], &asked["if-range"]), (&"bytes=2-".parse().unwrap(), &"\"a\"".parse().unwrap()));
+    let (response, sending) = answer(&[FRESH, ("etag", "\"a\""), ("content-range", "bytes 2-4/5")]);
+    let mut response = response.unwrap();
+    *response.status_mut() = http::StatusCode::PARTIAL_CONTENT;
+    to.send(Ok(response)).ok().unwrap();
+    let mut bodies = Vec::new();
+    for client in clients {
+        let response = client.await.unwrap().unwrap();
+        assert_eq!(
+            (response.status(), &response.headers()["content-length"]),
+            (http::StatusCode::OK, &"5".parse().unwrap())
+        );
+        let mut body = response.into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "he");
+        bodies.push(body);
+    }
+    sending.send(data("llo")).unwrap();
+    drop(sending);
+    for body in bodies {
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "llo");
+    }
+    assert_eq!(world.reaching().await, 0, "nobody else asks");
+    assert_eq!(world.ask(&[]).await.unwrap().unwrap().extensions().get(), Some(&CacheStatus::Hit));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_range_gets_its_stored_bytes_before_the_rest_arrives() {
+    let mut world = World::new();
+    let first = world.ask(&[("range", "bytes=0-1")]);
+    let (response, sending) = answer(&[FRESH, ("etag", "\"a\""), ("content-range", "bytes 0-1/5")]);
+    let mut response = response.unwrap();
+    *response.status_mut() = http::StatusCode::PARTIAL_CONTENT;
+    world.next().await.send(Ok(response)).ok().unwrap();
+    sending.send(data("he")).unwrap();
+    drop(sending);
+    assert_eq!(text(first).await, "he");
+
+    let client = world.ask(&[("range", "bytes=1-")]);
+    let (response, sending) = answer(&[FRESH, ("etag", "\"a\""), ("content-range", "bytes 2-4/5")]);
+    let mut response = response.unwrap();
+    *response.status_mut() = http::StatusCode::PARTIAL_CONTENT;
+    world.next().await.send(Ok(response)).ok().unwrap();
+    let mut body = client.await.unwrap().unwrap().into_body();
+    assert_eq!(body.size_hint().exact(), Some(4));
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "e");
+    sending.send(data("l")).unwrap();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "l");
+    sending.send(data("lo")).unwrap();
+    drop(sending);
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "lo");
+    assert_eq!(text(world.ask(&[])).await, "hello", "all parts are stored by now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_body_that_is_reset_after_its_last_byte_is_not_stored() {
+    for readers in [1, 2] {
+        let mut world = World::new();
+        let clients: Vec<_> = (0..readers).map(|_| world.ask(&[])).collect();
+        let (response, sending) = answer(&[FRESH, FIVE]);
+        world.next().await.send(response).ok().unwrap();
+        sending.send(data("hello")).unwrap();
+        let mut bodies = Vec::new();
+        for client in clients {
+            let mut body = client.await.unwrap().unwrap().into_body();
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "hello");
+            bodies.push(body);
+        }
+        sending.send(Err("reset")).unwrap();
+        for body in bodies {
+            assert!(body.collect().await.is_err(), "nobody takes it for whole");
+        }
+        settle().await;
+        assert_eq!(world.store.stats().entries, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_that_wait_get_the_trailers() {
+    for length in [Some(FIVE), None] {
+        let mut world = World::new();
+        let clients: Vec<_> = (0..3).map(|_| world.ask(&[])).collect();
+        let (response, sending) = answer(&[Some(FRESH), length].into_iter().flatten().collect::<Vec<_>>());
+        world.next().await.send(response).ok().unwrap();
+        sending.send(data("hello")).unwrap();
+        sending
+            .send(Ok(Frame::trailers(HeaderMap::from_iter([("x-sum".parse().unwrap(), "1".parse().unwrap())]))))
+            .unwrap();
+        drop(sending);
+        for client in clients.into_iter().chain([world.ask(&[])]) {
+            let body = client.await.unwrap().unwrap().into_body().collect().await.unwrap();
+            assert_eq!(body.trailers().unwrap()["x-sum"], "1");
+            assert_eq!(body.to_bytes(), "hello");
+        }
+        assert_eq!(world.reaching().await, 0);
+    }
 }

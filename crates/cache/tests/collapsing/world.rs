@@ -71,6 +71,7 @@ impl World {
         let clock = Arc::clone(&now);
         let layer = CacheLayer::new(store.clone())
             .max_object(1000)
+            .empty_body(Empty::<Bytes>::new)
             .clock(move || UNIX_EPOCH + Duration::from_secs(clock.load(Ordering::SeqCst)));
         Self { service: layer.layer(Origin(origin)), store, now, asked }
     }

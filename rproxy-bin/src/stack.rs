@@ -84,8 +84,8 @@ impl Stack {
             .layer(self.forward_headers.clone())
             // The certificate that the client showed, after what it claims has been dropped.
             .layer(self.client_certificate.clone())
-            // A hit ends here.
-            .layer(OptionalLayer(self.cache.clone()))
+            // A hit ends here. An empty body lets the cache repeat a request.
+            .layer(OptionalLayer(self.cache.clone().map(|cache| cache.empty_body(GuardBody::<B>::default))))
             // Inside of the cache: compressed once, served many times.
             .layer(OptionalLayer(self.compression))
             .service(inner)

@@ -18,8 +18,9 @@ pin_project! {
     /// The body of a request that passed [`RequestGuardLayer`](super::RequestGuardLayer).
     #[derive(Debug)]
     pub struct GuardBody<B> {
+        // `None`: it is empty, whatever `B` is.
         #[pin]
-        inner: B,
+        inner: Option<B>,
         // `None` where there is no body, as in most requests.
         bounds: Option<Bounds>,
     }
@@ -86,19 +87,20 @@ pub enum RequestBodyError {
 
 impl<B> GuardBody<B> {
     pub(super) fn empty(inner: B) -> Self {
-        Self { inner, bounds: None }
+        Self { inner: Some(inner), bounds: None }
     }
 
     pub(super) fn new(inner: B, max: Option<u64>, timeout: Duration) -> (Self, Progress) {
         let progress = Progress::default();
         let bounds = Bounds { left: max, timeout, timer: None, waiting: false, progress: progress.clone() };
-        (Self { inner, bounds: Some(bounds) }, progress)
+        (Self { inner: Some(inner), bounds: Some(bounds) }, progress)
     }
 }
 
-impl<B: Default> Default for GuardBody<B> {
+/// An empty body, for a request that has none or is sent again.
+impl<B> Default for GuardBody<B> {
     fn default() -> Self {
-        Self::empty(B::default())
+        Self { inner: None, bounds: None }
     }
 }
 
@@ -108,7 +110,8 @@ impl<B: Body> Body for GuardBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.project();
-        let polled = this.inner.poll_frame(cx);
+        let Some(inner) = this.inner.as_pin_mut() else { return Poll::Ready(None) };
+        let polled = inner.poll_frame(cx);
         let Some(bounds) = this.bounds else {
             return polled.map_err(|_| RequestBodyError::Broken);
         };
@@ -127,11 +130,11 @@ impl<B: Body> Body for GuardBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
@@ -170,6 +173,13 @@ mod tests {
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn the_default_is_empty_for_any_inner_body() {
+        let mut body = GuardBody::<Silent>::default();
+        assert!(body.is_end_stream() && body.size_hint().exact() == Some(0));
+        assert!(body.frame().await.is_none());
+    }
 
     /// A client that sends nothing.
     struct Silent;

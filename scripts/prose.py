@@ -21,7 +21,7 @@ RUST = re.compile(
 )
 TEST = re.compile(r"#\[(?:\w+::)*test\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\s+)?(?:async\s+)?fn\s+(\w+)")
 # What a request, a page, a path or a format has, and a sentence has not.
-DATA = re.compile(r"\\r\\n|HTTP/1\.|<\w|\{\"|^[\w-]+: [\w*/]+;?$|; error=|'self'")
+DATA = re.compile(r"\\r\\n|HTTP/1\.|<\w|\{\"|^[\w-]+: [\w*/]+;?$|; error=|'self'|^[|`!;]|^[\w-]+=|charset=")
 WORD = re.compile(r"[A-Za-z][a-z']+")
 
 # Data and texts of other projects.

@@ -323,8 +323,8 @@ fn uncacheable_fields(config: &Config) -> Vec<HeaderName> {
 fn forward_headers(config: &Config) -> ForwardHeadersLayer {
     let layer = ForwardHeadersLayer::new().via("rproxy").hide_client(config.hide_client);
     let layer = layer.trace_context(match config.trace_context {
-        config::TraceContext::Pass => TraceContext::Pass,
-        config::TraceContext::Begin => TraceContext::Begin,
+        config::TraceContext::Pass => TraceContext::Forward,
+        config::TraceContext::Begin => TraceContext::Start,
         config::TraceContext::Restart => TraceContext::Restart,
     });
     let layer = trusted_fields(config).fold(layer, |layer, name| layer.trust_field(name.clone()));

@@ -1,15 +1,15 @@
-//! `Cookie`, on one line.
+//! The `Cookie` field.
 
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 
-/// RFC 9113 §8.2.3: HTTP/2 may send each cookie on a line of its own; elsewhere there is one.
+/// Joins several `Cookie` lines, which only HTTP/2 allows, into one (RFC 9113 §8.2.3).
 pub(crate) fn join(headers: &mut HeaderMap) {
-    // As many values as names: no name is there twice, nor is a search needed to tell.
+    // The first condition is a fast path: if no name occurs twice, no search is needed.
     if headers.len() == headers.keys_len() || headers.get_all(COOKIE).iter().nth(1).is_none() {
         return;
     }
     let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    // Made of values, it is one.
+    // Always valid: it consists of valid values.
     if let Ok(cookie) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
         headers.insert(COOKIE, cookie);
     }
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cookies_arrive_on_one_line() {
+    fn joins_cookie_lines() {
         let mut headers = HeaderMap::new();
         for cookie in ["a=1", "b=2; c=3", "d=4"] {
             headers.append(COOKIE, HeaderValue::from_static(cookie));

@@ -1,21 +1,21 @@
-//! `Forwarded` (RFC 7239).
+//! The `Forwarded` field (RFC 7239).
 
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use http::HeaderValue;
 
-/// What it says, if it is sent.
+/// The configuration of `Forwarded`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Forwarded {
-    /// Our own name, with the underscore that shows it to be one.
+    /// The obfuscated identifier of this proxy, with its leading underscore.
     pub(crate) by: Option<String>,
-    /// Whether addresses stay here.
-    pub(crate) hides: bool,
+    /// Whether addresses are replaced by `_hidden`.
+    pub(crate) hides_client: bool,
 }
 
 impl Forwarded {
-    /// RFC 7239 §4: one element per hop; what we know ourselves stands in the last.
+    /// Formats one element per hop. The last one is for the peer, and has the `by`, `host` and `proto` of this proxy.
     pub(crate) fn header_value(
         &self,
         hops: &[IpAddr],
@@ -25,11 +25,11 @@ impl Forwarded {
     ) -> Option<HeaderValue> {
         let mut text = String::new();
         for hop in hops {
-            self.node(&mut text, hop);
+            self.write_node(&mut text, hop);
             text.push_str(", ");
         }
-        self.node(&mut text, &peer?);
-        // Writing to a string can't fail.
+        self.write_node(&mut text, &peer?);
+        // Writing to a string cannot fail.
         if let Some(by) = &self.by {
             let _ = write!(text, ";by={by}");
         }
@@ -41,25 +41,25 @@ impl Forwarded {
         HeaderValue::try_from(text).ok()
     }
 
-    fn node(&self, text: &mut String, address: &IpAddr) {
+    fn write_node(&self, text: &mut String, address: &IpAddr) {
         let _ = match address {
             // RFC 7239 §6.3
-            _ if self.hides => write!(text, "for=_hidden"),
+            _ if self.hides_client => write!(text, "for=_hidden"),
             IpAddr::V4(v4) => write!(text, "for={v4}"),
-            // RFC 7239 §6: in brackets, and so in quotes.
+            // RFC 7239 §6: IPv6 addresses are in brackets, which require quotes.
             IpAddr::V6(v6) => write!(text, "for=\"[{v6}]\""),
         };
     }
 }
 
-/// RFC 7239 §6.3: an underscore, then letters, digits, `.`, `_` and `-`.
+/// Converts a name to an obfuscated identifier: an underscore, then letters, digits, `.`, `_` and `-` (RFC 7239 §6.3).
 pub(crate) fn obfuscated(name: &str) -> String {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
     let name: String = name.chars().map(|c| if is_allowed(c) { c } else { '_' }).collect();
     if name.len() > 1 && name.starts_with('_') { name } else { format!("_{name}") }
 }
 
-/// RFC 9110 §5.6.4: within quotes.
+/// Escapes text for a quoted-string (RFC 9110 §5.6.4).
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
 }
@@ -68,42 +68,42 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn written(forwarded: &Forwarded, hops: &[&str], peer: &str, host: &'static str) -> HeaderValue {
+    fn format(forwarded: &Forwarded, hops: &[&str], peer: &str, host: &'static str) -> HeaderValue {
         let hops: Vec<IpAddr> = hops.iter().map(|hop| hop.parse().unwrap()).collect();
         let (host, http) = (HeaderValue::from_static(host), HeaderValue::from_static("http"));
         forwarded.header_value(&hops, peer.parse().ok(), Some(&host), &http).unwrap()
     }
 
     #[test]
-    fn hops_are_elements_and_ipv6_is_quoted() {
+    fn formats_one_element_per_hop_and_quotes_ipv6() {
         assert_eq!(
-            written(&Forwarded::default(), &["2001:db8::7"], "fd00::1", "a.example:81"),
+            format(&Forwarded::default(), &["2001:db8::7"], "fd00::1", "a.example:81"),
             "for=\"[2001:db8::7]\", for=\"[fd00::1]\";host=\"a.example:81\";proto=http"
         );
     }
 
     #[test]
-    fn names_stand_for_addresses_on_request() {
-        let forwarded = Forwarded { by: Some(obfuscated("edge")), hides: true };
+    fn replaces_addresses_if_the_client_is_hidden() {
+        let forwarded = Forwarded { by: Some(obfuscated("edge")), hides_client: true };
         assert_eq!(
-            written(&forwarded, &["192.0.2.7"], "fd00::1", "a.example"),
+            format(&forwarded, &["192.0.2.7"], "fd00::1", "a.example"),
             "for=_hidden, for=_hidden;by=_edge;host=a.example;proto=http"
         );
     }
 
     #[test]
-    fn an_obfuscated_name_is_one_whatever_it_is_made_of() {
-        for (name, written) in
+    fn obfuscated_identifier_is_always_valid() {
+        for (name, expected) in
             [("edge", "_edge"), ("_edge", "_edge"), ("a b;c=\"d", "_a_b_c__d"), ("", "_"), ("_", "__"), ("é", "__")]
         {
-            assert_eq!(obfuscated(name), written);
+            assert_eq!(obfuscated(name), expected);
         }
     }
 
     #[test]
-    fn a_host_breaks_out_of_no_quotes() {
+    fn escapes_quotes_in_the_host() {
         assert_eq!(
-            written(&Forwarded::default(), &[], "192.0.2.1", "a\", for=\"6.6.6.6"),
+            format(&Forwarded::default(), &[], "192.0.2.1", "a\", for=\"6.6.6.6"),
             "for=192.0.2.1;host=\"a\\\", for=\\\"6.6.6.6\";proto=http"
         );
     }

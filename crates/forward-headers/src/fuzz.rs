@@ -1,4 +1,4 @@
-//! What the fuzzers call: any bytes, and what must hold of them.
+//! The functions that the fuzz targets call: each takes any bytes and checks invariants.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -6,15 +6,18 @@ use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, TE};
 use http::{Method, Request};
 use rproxy_client_ip::{ClientIp, PeerAddr, TrustedPeer};
 
+use crate::config::Config;
 use crate::forwarded::Forwarded;
-use crate::layer::Settings;
 use crate::via::Via;
-use crate::{forwarding, hop_by_hop, max_forwards};
+use crate::{forwarding_fields, hop_by_hop, max_forwards};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-/// Whatever a peer says, the backend gets the proxy's own forwarding fields and no others, and nothing that is about the
-/// connection; what is for the backend arrives.
+/// Checks the request fields that a backend gets for any fields of the peer.
+///
+/// - It gets the proxy's forwarding fields, and no others.
+/// - It gets no hop-by-hop fields.
+/// - It gets `Host` and `Authorization` unchanged, except for the default port in `Host`.
 pub fn request_fields(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
     let mut request = Request::new(());
@@ -25,49 +28,50 @@ pub fn request_fields(bytes: &[u8]) {
     if is_trusted {
         request.extensions_mut().insert(TrustedPeer::default());
     }
-    let settings = Settings {
+    let config = Config {
         forwarded: (choice & 2 == 2).then(Forwarded::default),
         via: Via::new("rproxy").filter(|_| choice & 4 == 4),
-        ..Settings::default()
+        ..Config::default()
     };
     let before = request.headers().clone();
 
-    let seen = hop_by_hop::remove(request.headers_mut());
+    let present = hop_by_hop::remove(request.headers_mut());
     let once = request.headers().clone();
     hop_by_hop::remove(request.headers_mut());
-    assert_eq!(request.headers(), &once, "removing twice is removing once");
-    if forwarding::rebuild(&mut request, &settings, seen).is_err() {
+    assert_eq!(request.headers(), &once, "removal is idempotent");
+    if forwarding_fields::rebuild(&mut request, &config, present).is_err() {
         return;
     }
     let after = request.headers();
 
-    let only = |name: &str| after.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
-    assert_eq!(only("x-forwarded-for"), [b"192.0.2.1"]);
-    assert_eq!(only("x-real-ip"), [b"192.0.2.1"]);
+    let values = |name: &str| after.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+    assert_eq!(values("x-forwarded-for"), [b"192.0.2.1"]);
+    assert_eq!(values("x-real-ip"), [b"192.0.2.1"]);
     for name in ["x-forwarded-proto", "x-forwarded-port", "x-request-id"] {
-        assert_eq!(only(name).len(), 1, "{name}");
+        assert_eq!(values(name).len(), 1, "{name}");
     }
-    assert_eq!(only("forwarded").len(), usize::from(settings.forwarded.is_some()));
+    assert_eq!(values("forwarded").len(), usize::from(config.forwarded.is_some()));
     for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "proxy", "expect"] {
         assert!(!after.contains_key(name), "{name}");
     }
     assert!(after.get(TE).is_none_or(|te| te == "trailers"));
     for name in [HOST, AUTHORIZATION] {
-        // A trusted peer names the scheme by which the port of `Host` may go.
+        // The scheme that a trusted peer reports decides about the default port in `Host`.
         assert!(name == HOST && is_trusted || before.get_all(&name).iter().eq(after.get_all(&name).iter()), "{name}");
     }
-    let ours = ["for", "proto", "host", "port"];
+    let allowed_suffixes = ["for", "proto", "host", "port"];
     for name in after.keys().map(HeaderName::as_str) {
-        // As programs that make variables of them see it.
-        let seen: String = name.chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '-' }).collect();
-        if let Some(what) = seen.strip_prefix("x-forwarded-") {
-            assert!(name == seen && ours.contains(&what), "{name}");
+        // The canonical spelling, which CGI-style backends see.
+        let canonical: String =
+            name.chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '-' }).collect();
+        if let Some(suffix) = canonical.strip_prefix("x-forwarded-") {
+            assert!(name == canonical && allowed_suffixes.contains(&suffix), "{name}");
         }
-        assert!(seen == name || !["x-real-ip", "x-request-id", "forwarded"].contains(&&*seen), "{name}");
+        assert!(canonical == name || !["x-real-ip", "x-request-id", "forwarded"].contains(&&*canonical), "{name}");
     }
 }
 
-/// The answer to a TRACE names no secret, and a count goes down.
+/// Checks that the response to a TRACE contains no `Authorization`.
 pub fn max_forwards(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
     let mut request = Request::new(());
@@ -79,7 +83,7 @@ pub fn max_forwards(bytes: &[u8]) {
     }
 }
 
-/// A field on each line.
+/// Parses one field per line.
 fn fields(bytes: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n') {
@@ -100,12 +104,12 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn request_fields_hold_near_their_seeds() {
+    fn backend_gets_only_the_proxys_forwarding_fields_for_mutated_seeds() {
         run(CRATE, "request_fields", request_fields);
     }
 
     #[test]
-    fn max_forwards_holds_near_its_seeds() {
+    fn trace_response_contains_no_credentials_for_mutated_seeds() {
         run(CRATE, "max_forwards", super::max_forwards);
     }
 }

@@ -1,22 +1,21 @@
-//! Fields that are about one connection (RFC 9110 §7.6.1).
+//! Hop-by-hop fields (RFC 9110 §7.6.1).
 
 use http::HeaderMap;
 use http::header::{
     self, CONNECTION, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
-/// What was come upon on the way, so that nobody has to look for it once more.
+/// Other fields that [`remove`] found, so that no second search is needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
-    /// `traceparent` or `tracestate`.
-    pub(crate) trace_context: bool,
+pub(crate) struct PresentFields {
+    /// Whether there is a `traceparent` or `tracestate`.
+    pub(crate) has_trace_context: bool,
 }
 
-/// Removes what must not be forwarded. What comes in with them besides is left alone.
-pub(crate) fn remove(headers: &mut HeaderMap) -> Seen {
-    // Mostly there is nothing to do, or one thing: one look at each name tells, where a removal of each that could be
-    // there would be ten searches.
-    let (mut connection, mut te, mut others, mut seen) = (false, false, false, Seen::default());
+/// Removes the hop-by-hop fields, and those that `Connection` nominates.
+pub(crate) fn remove(headers: &mut HeaderMap) -> PresentFields {
+    // Most requests have at most one such field. One pass over the names is cheaper than ten searches.
+    let (mut connection, mut te, mut others, mut present) = (false, false, false, PresentFields::default());
     for name in headers.keys() {
         match name.as_str() {
             "connection" => connection = true,
@@ -28,7 +27,7 @@ pub(crate) fn remove(headers: &mut HeaderMap) -> Seen {
             | "transfer-encoding"
             | "upgrade"
             | "http2-settings" => others = true,
-            "traceparent" | "tracestate" => seen.trace_context = true,
+            "traceparent" | "tracestate" => present.has_trace_context = true,
             _ => {}
         }
     }
@@ -41,22 +40,22 @@ pub(crate) fn remove(headers: &mut HeaderMap) -> Seen {
             headers.remove(name);
         }
     }
-    // RFC 9110 §10.1.4: `trailers` is of use to the next hop, as this one passes trailers on. The upstream adds the option
-    // to `Connection` where the protocol to the backend has that field.
+    // RFC 9110 §10.1.4: `trailers` is valid for the next hop, because this proxy forwards trailers. The upstream adds `TE`
+    // to `Connection` if the protocol to the backend has that field.
     if te && let header::Entry::Occupied(te) = headers.entry(TE) {
-        let takes_trailers = te.iter().flat_map(members).take(MAX_OPTIONS).any(is_trailers);
-        if takes_trailers {
+        let accepts_trailers = te.iter().flat_map(members).take(MAX_OPTIONS).any(is_trailers);
+        if accepts_trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         } else {
             te.remove();
         }
     }
-    seen
+    present
 }
 
-/// Removes the fields that `Connection` nominates, but for those that are meant for the other end:
-/// a client could make us forget who it is, or what it is allowed to (RFC 9110 §7.6.1 forbids
-/// nominating such fields).
+/// Removes the fields that `Connection` nominates, except end-to-end fields.
+///
+/// RFC 9110 §7.6.1 forbids nominating those. A client could otherwise remove fields that identify or restrict it.
 fn remove_nominated(headers: &mut HeaderMap) {
     let nominated: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -73,12 +72,12 @@ fn remove_nominated(headers: &mut HeaderMap) {
     }
 }
 
-/// The members of a comma-separated list.
+/// Returns the members of a comma-separated list.
 fn members(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty())
 }
 
-/// Options that are read. A request has about as many fields at most, and each option can name one.
+/// The maximum number of options that are read. Each can nominate one field, and requests have fewer fields.
 const MAX_OPTIONS: usize = 128;
 
 fn is_trailers(option: &[u8]) -> bool {
@@ -86,12 +85,12 @@ fn is_trailers(option: &[u8]) -> bool {
     name.trim_ascii().eq_ignore_ascii_case(b"trailers")
 }
 
-/// Whether a field is for the other end, so that nobody on the way may have it removed.
+/// Returns whether a field is end-to-end, so that `Connection` cannot nominate it.
 pub(crate) fn is_end_to_end(name: &HeaderName) -> bool {
     END_TO_END.contains(name) || END_TO_END_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
 }
 
-/// `TE` is dealt with apart, and `Trailer` is end-to-end since RFC 9110 §6.6.2.
+/// The hop-by-hop fields, except `TE`, which is handled separately. `Trailer` is end-to-end since RFC 9110 §6.6.2.
 const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -102,7 +101,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// What the proxy or the application relies on.
+/// The fields that the proxy or the backend relies on.
 const END_TO_END: [HeaderName; 36] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
@@ -148,21 +147,22 @@ const END_TO_END_PREFIXES: [&str; 5] = ["x-forwarded-", "x-request-id", "sec-", 
 mod tests {
     use super::*;
 
-    fn removed(lines: &[(&'static str, &'static str)]) -> Vec<String> {
+    /// Returns the remaining fields, sorted.
+    fn after_removal(fields: &[(&'static str, &'static str)]) -> Vec<String> {
         let mut headers = HeaderMap::new();
-        for (name, value) in lines {
+        for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
         remove(&mut headers);
-        let mut left: Vec<_> =
+        let mut remaining: Vec<_> =
             headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
-        left.sort();
-        left
+        remaining.sort();
+        remaining
     }
 
     #[test]
-    fn fields_of_the_connection_go_and_others_stay() {
-        for (lines, left) in [
+    fn removes_hop_by_hop_and_nominated_fields() {
+        for (fields, remaining) in [
             (&[("accept", "a"), ("keep-alive", "timeout=5"), ("transfer-encoding", "chunked")][..], &["accept: a"][..]),
             (&[("connection", "close, X-Own"), ("x-own", "1"), ("x-other", "2")], &["x-other: 2"]),
             (&[("connection", "x-a"), ("connection", " , X-B,"), ("x-a", "1"), ("x-b", "2")], &[]),
@@ -174,12 +174,12 @@ mod tests {
             (&[("te", "gzip"), ("connection", "TE")], &[]),
             (&[("trailer", "x-sum")], &["trailer: x-sum"]),
         ] {
-            assert_eq!(removed(lines), left, "{lines:?}");
+            assert_eq!(after_removal(fields), remaining, "{fields:?}");
         }
     }
 
     #[test]
-    fn a_nomination_removes_no_end_to_end_field() {
+    fn keeps_nominated_end_to_end_fields() {
         for (name, value) in [
             ("host", "a"),
             ("authorization", "Basic a"),

@@ -1,111 +1,138 @@
-//! The layer and its settings.
+//! The layer.
 
 use std::sync::Arc;
 
 use http::HeaderName;
 use tower_layer::Layer;
 
-use crate::claims;
+use crate::config::Config;
 use crate::forwarded::{Forwarded, obfuscated};
 use crate::service::ForwardHeadersService;
 use crate::trace_context::TraceContext;
+use crate::trust;
 use crate::via::Via;
 
-/// Rebuilds forwarding headers, and removes those of the connection.
+/// A layer that sets the forwarding fields of requests, and removes hop-by-hop fields.
+///
+/// # Examples
+///
+/// ```
+/// use rproxy_forward_headers::ForwardHeadersLayer;
+///
+/// let layer = ForwardHeadersLayer::new().forwarded(true).via("rproxy");
+/// # let _ = layer;
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct ForwardHeadersLayer {
-    settings: Arc<Settings>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Settings {
-    pub(crate) forwarded: Option<Forwarded>,
-    pub(crate) hides_client: bool,
-    pub(crate) via: Option<Via>,
-    pub(crate) trace_context: TraceContext,
-    pub(crate) trusted_fields: Vec<HeaderName>,
+    config: Arc<Config>,
 }
 
 impl ForwardHeadersLayer {
-    /// `X-Forwarded-*`, `X-Real-IP` and `X-Request-Id`; neither `Forwarded` nor `Via`.
+    /// Creates a layer that sends `X-Forwarded-*`, `X-Real-IP` and `X-Request-Id`, but not `Forwarded` and `Via`.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether to send `Forwarded` (RFC 7239), too.
+    /// Sets whether to send `Forwarded` (RFC 7239) as well; off by default.
     pub fn forwarded(mut self, send: bool) -> Self {
-        let hides = self.settings.hides_client;
-        let forwarded = self.settings.forwarded.clone();
-        self.settings_mut().forwarded =
-            send.then(|| forwarded.unwrap_or_else(|| Forwarded { hides, ..Forwarded::default() }));
+        let hides_client = self.config.hides_client;
+        let forwarded = self.config.forwarded.clone();
+        self.config_mut().forwarded =
+            send.then(|| forwarded.unwrap_or_else(|| Forwarded { hides_client, ..Forwarded::default() }));
         self
     }
 
-    /// Sends `Forwarded`, with this proxy's name as its `by`: an obfuscated identifier (RFC 7239 §6.3), which begins
-    /// with an underscore and has letters, digits, `.`, `_` and `-`. Whatever else is in `name` is replaced by `_`.
+    /// Sends `Forwarded` with a `by` parameter that names this proxy.
+    ///
+    /// The name is an obfuscated identifier (RFC 7239 §6.3): an underscore, followed by letters, digits, `.`, `_` and `-`.
+    /// An underscore is added if it is missing, and other characters are replaced by underscores.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_forward_headers::ForwardHeadersLayer;
+    ///
+    /// let layer = ForwardHeadersLayer::new().forwarded_by("_edge");
+    /// # let _ = layer;
+    /// ```
     pub fn forwarded_by(self, name: &str) -> Self {
         let mut layer = self.forwarded(true);
-        if let Some(forwarded) = &mut layer.settings_mut().forwarded {
+        if let Some(forwarded) = &mut layer.config_mut().forwarded {
             forwarded.by = Some(obfuscated(name));
         }
         layer
     }
 
-    /// Whether the upstream is to learn no addresses, for one that is somebody else's: no `X-Forwarded-For`, no
-    /// `X-Real-IP`, and `for=_hidden` in `Forwarded`.
+    /// Sets whether to hide client addresses from the upstream, such as one of a third party; off by default.
+    ///
+    /// `X-Forwarded-For` and `X-Real-IP` are then not sent, and `Forwarded` contains `for=_hidden`.
     pub fn hide_client(mut self, hide: bool) -> Self {
-        let settings = self.settings_mut();
-        settings.hides_client = hide;
-        if let Some(forwarded) = &mut settings.forwarded {
-            forwarded.hides = hide;
+        let config = self.config_mut();
+        config.hides_client = hide;
+        if let Some(forwarded) = &mut config.forwarded {
+            forwarded.hides_client = hide;
         }
         self
     }
 
-    /// Names this proxy in the `Via` of requests (RFC 9110 §7.6.3). A pseudonym is a token; anything
-    /// else in it is replaced by `_`.
+    /// Adds this proxy's pseudonym to the `Via` of requests (RFC 9110 §7.6.3), and detects loops.
     ///
-    /// A request that has been here eight times before is answered 508 (RFC 5842 §7.2): it is in a loop.
+    /// The pseudonym is a token, in which other characters are replaced by underscores. A request that has passed this proxy
+    /// eight times before is rejected with 508 (RFC 5842 §7.2).
     pub fn via(mut self, pseudonym: &str) -> Self {
-        self.settings_mut().via = Via::new(pseudonym);
+        self.config_mut().via = Via::new(pseudonym);
         self
     }
 
-    /// What becomes of `traceparent` and `tracestate` (W3C Trace Context). By default they are passed on if they are
-    /// what they should be.
+    /// Sets the handling of `traceparent` and `tracestate` (W3C Trace Context); valid ones are forwarded by default.
     pub fn trace_context(mut self, trace_context: TraceContext) -> Self {
-        self.settings_mut().trace_context = trace_context;
+        self.config_mut().trace_context = trace_context;
         self
     }
 
-    /// Believes trusted proxies about one more field, beside the client's address, the scheme and the request id. None by
-    /// default. The proxies in front have to overwrite or remove it in each request of a client: `X-Forwarded-Host`,
-    /// `X-Forwarded-Port`, `X-Forwarded-Prefix`, `Remote-User` or a field of your own.
+    /// Trusts a further field of trusted proxies, such as `X-Forwarded-Host`, `X-Forwarded-Prefix` or `Remote-User`.
     ///
-    /// Other peers' fields of this name are removed in every spelling. A [content delivery network](rproxy_client_ip::Cdn)
-    /// is believed only about a field that it sets itself, such as `CF-IPCountry`.
+    /// By default only the client address, the scheme and the request ID of trusted proxies are used. The trusted proxies
+    /// must overwrite or remove the field in each request of a client.
     ///
-    /// `X-Forwarded-Host` and `X-Forwarded-Port` are read as one authority. If it is valid, it becomes the request
-    /// extension [`Authority`](http::uri::Authority), the host of `Forwarded`, and both fields. A cache behind this layer has
-    /// to tell requests apart by the other fields, or to let requests that have them pass.
+    /// - Fields of this name from other peers are removed, in any spelling.
+    /// - A [content delivery network](rproxy_client_ip::Cdn) is trusted only for fields that it sets itself, such as
+    ///   `CF-IPCountry`.
+    /// - `X-Forwarded-Host` and `X-Forwarded-Port` form one authority. If it is valid, the layer inserts it as the request
+    ///   extension [`Authority`](http::uri::Authority), and uses it for both fields and for the host in `Forwarded`.
+    /// - A cache inside of this layer must add other trusted fields to its key, or bypass requests that have them.
     ///
-    /// A field that [can't be trusted](Self::is_trustable) is ignored.
+    /// Fields that are not [trustable](Self::is_trustable) are ignored.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_forward_headers::ForwardHeadersLayer;
+    ///
+    /// let layer = ForwardHeadersLayer::new()
+    ///     .trust_field("x-forwarded-host".parse()?)
+    ///     .trust_field("remote-user".parse()?);
+    /// # let _ = layer;
+    /// # Ok::<(), http::header::InvalidHeaderName>(())
+    /// ```
     pub fn trust_field(mut self, name: HeaderName) -> Self {
         if Self::is_trustable(&name) {
-            self.settings_mut().trusted_fields.push(name);
+            self.config_mut().trusted_fields.push(name);
         }
         self
     }
 
-    /// Whether [`trust_field`](Self::trust_field) takes the field `name`: not if clients send it themselves (`Cookie`), if the
-    /// layer makes it from what it knows (`X-Forwarded-For`), or if it is spelled with anything but hyphens.
+    /// Returns whether [`trust_field`](Self::trust_field) accepts the field `name`.
+    ///
+    /// It does not accept fields that clients send themselves, such as `Cookie`, fields that the layer sets, such as
+    /// `X-Forwarded-For`, and names with other characters than letters, digits and hyphens.
     pub fn is_trustable(name: &HeaderName) -> bool {
-        claims::may_be_trusted(name)
+        trust::is_trustable(name)
     }
 
-    fn settings_mut(&mut self) -> &mut Settings {
-        Arc::make_mut(&mut self.settings)
+    fn config_mut(&mut self) -> &mut Config {
+        Arc::make_mut(&mut self.config)
     }
 }
 
@@ -113,6 +140,6 @@ impl<S> Layer<S> for ForwardHeadersLayer {
     type Service = ForwardHeadersService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ForwardHeadersService::new(inner, Arc::clone(&self.settings))
+        ForwardHeadersService::new(inner, Arc::clone(&self.config))
     }
 }

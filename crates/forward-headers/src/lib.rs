@@ -73,31 +73,33 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-mod addresses;
-mod alike;
-mod claims;
+mod address_format;
+mod authority;
+mod config;
 mod cookies;
-mod foreign;
+mod decision;
 mod forwarded;
-mod forwarding;
+mod forwarding_fields;
 mod future;
-/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
-/// hold. Not for anybody else.
+/// The functions that the fuzz targets call. Not part of the public API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 mod hop_by_hop;
 mod layer;
 mod max_forwards;
+mod name_filter;
 mod names;
 mod request_id;
 mod service;
-mod sieve;
-mod target;
+mod spelling;
 mod trace_context;
+mod trust;
+mod vendor_fields;
 mod via;
 
-pub use self::future::{ForwardHeadersDecision, ResponseFuture};
+pub use self::decision::ForwardHeadersDecision;
+pub use self::future::{ResponseBody, ResponseFuture};
 pub use self::layer::ForwardHeadersLayer;
 pub use self::request_id::RequestId;
 pub use self::service::ForwardHeadersService;

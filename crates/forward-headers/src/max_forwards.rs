@@ -1,48 +1,48 @@
-//! `Max-Forwards` (RFC 9110 §7.6.2): how far a `TRACE` or `OPTIONS` may go.
+//! `Max-Forwards` (RFC 9110 §7.6.2), which limits the number of hops of a `TRACE` or `OPTIONS`.
 
 use http::header::{HOST, HeaderName, HeaderValue, MAX_FORWARDS, VIA};
 use http::{Method, Request};
 
-/// Who answers.
+/// The recipient that responds to a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Recipient {
-    /// Somebody further on: the field counts down.
+    /// The next hop, or one after it.
     Next,
-    /// This proxy: an `OPTIONS` ends here.
+    /// This proxy, to an `OPTIONS`.
     Options,
-    /// This proxy: a `TRACE` ends here, with this text.
+    /// This proxy, to a `TRACE`, with this body.
     Trace(String),
 }
 
-/// Counts down, or says that the request has come far enough.
+/// Decrements `Max-Forwards`, and determines the recipient.
 pub(crate) fn count_down<B>(request: &mut Request<B>) -> Recipient {
     // RFC 9110 §7.6.2: for other methods the field may be ignored.
     if request.method() != Method::OPTIONS && request.method() != Method::TRACE {
         return Recipient::Next;
     }
-    let Some(left) = request.headers().get(MAX_FORWARDS).and_then(number) else { return Recipient::Next };
-    match left.checked_sub(1) {
-        Some(left) => {
-            request.headers_mut().insert(MAX_FORWARDS, HeaderValue::from(left));
+    let Some(remaining) = request.headers().get(MAX_FORWARDS).and_then(number) else { return Recipient::Next };
+    match remaining.checked_sub(1) {
+        Some(remaining) => {
+            request.headers_mut().insert(MAX_FORWARDS, HeaderValue::from(remaining));
             Recipient::Next
         }
         None if request.method() == Method::OPTIONS => Recipient::Options,
-        None => Recipient::Trace(reflected(request)),
+        None => Recipient::Trace(reflection(request)),
     }
 }
 
-/// More than can be counted is as good as the most.
+/// Parses a number. Numbers above the maximum become the maximum.
 fn number(value: &HeaderValue) -> Option<u64> {
     let digits =
         value.to_str().ok().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))?;
     Some(digits.parse().unwrap_or(u64::MAX))
 }
 
-/// RFC 9110 §9.3.8: without what is nobody's business, such as cookies; what is left tells the way that it has come.
-fn reflected<B>(request: &Request<B>) -> String {
-    const TOLD: [HeaderName; 3] = [HOST, VIA, MAX_FORWARDS];
+/// Formats the request for the response to a `TRACE`, without sensitive fields such as cookies (RFC 9110 §9.3.8).
+fn reflection<B>(request: &Request<B>) -> String {
+    const REFLECTED_FIELDS: [HeaderName; 3] = [HOST, VIA, MAX_FORWARDS];
     let mut text = format!("{} {} {:?}\r\n", request.method(), request.uri(), request.version());
-    for name in TOLD {
+    for name in REFLECTED_FIELDS {
         for value in request.headers().get_all(&name) {
             text.push_str(&format!("{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes())));
         }
@@ -56,8 +56,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_counts_down_for_two_methods_and_ends_at_nothing() {
-        for (method, value, recipient, left) in [
+    fn decrements_for_options_and_trace_until_zero() {
+        for (method, value, recipient, remaining) in [
             ("OPTIONS", "5", Recipient::Next, "4"),
             ("TRACE", "1", Recipient::Next, "0"),
             ("OPTIONS", "0", Recipient::Options, "0"),
@@ -68,12 +68,12 @@ mod tests {
         ] {
             let mut request = Request::builder().method(method).header(MAX_FORWARDS, value).body(()).unwrap();
             assert_eq!(count_down(&mut request), recipient, "{method} {value}");
-            assert_eq!(request.headers()[MAX_FORWARDS], left, "{method} {value}");
+            assert_eq!(request.headers()[MAX_FORWARDS], remaining, "{method} {value}");
         }
     }
 
     #[test]
-    fn a_trace_tells_its_way_and_no_secrets() {
+    fn trace_response_contains_via_but_no_cookies() {
         let request =
             Request::builder().method("TRACE").uri("/a").header(MAX_FORWARDS, "0").header("host", "a.example");
         let mut request = request.header("via", "1.1 edge").header("cookie", "secret").body(()).unwrap();

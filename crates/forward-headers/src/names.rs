@@ -1,4 +1,4 @@
-//! Names of fields that [`http::header`] does not have.
+//! Names of header fields that [`http::header`] lacks.
 
 use http::HeaderName;
 

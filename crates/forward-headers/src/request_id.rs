@@ -1,37 +1,37 @@
-//! The name of one request, from its entry to the last log line.
+//! The request ID.
 
 use std::fmt;
 
 use http::HeaderValue;
 use uuid::Uuid;
 
-/// Response extension: the `X-Request-Id` that the upstream was sent.
+/// The `X-Request-Id` that was sent to the upstream, as a response extension.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// A new one, which sorts by time (UUIDv7, RFC 9562 §5.7).
+    /// Creates an ID that sorts by time (UUIDv7, RFC 9562 §5.7).
     pub(crate) fn new() -> Self {
         let mut text = [0; 36];
         Uuid::now_v7().hyphenated().encode_lower(&mut text);
-        // Hexadecimal digits and hyphens are always a header value.
+        // Always valid: hexadecimal digits and hyphens.
         Self(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-")))
     }
 
-    /// What a trusted peer calls the request, if that is fit to be passed on and logged.
+    /// Accepts the ID of a trusted peer if it is visible ASCII of at most 128 bytes.
     pub(crate) fn from_trusted(value: &HeaderValue) -> Option<Self> {
-        let is_fit = value.len() <= LONGEST && !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_graphic);
-        is_fit.then(|| Self(value.clone()))
+        let is_valid = value.len() <= MAX_LEN && !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_graphic);
+        is_valid.then(|| Self(value.clone()))
     }
 
-    /// As a header carries it.
+    /// Returns the ID as a header value.
     pub fn header_value(&self) -> &HeaderValue {
         &self.0
     }
 
-    /// As text.
+    /// Returns the ID as text.
     pub fn as_str(&self) -> &str {
-        // Visible ASCII, by both constructors.
+        // Always valid: both constructors ensure visible ASCII.
         self.0.to_str().unwrap_or("-")
     }
 }
@@ -42,4 +42,4 @@ impl fmt::Debug for RequestId {
     }
 }
 
-const LONGEST: usize = 128;
+const MAX_LEN: usize = 128;

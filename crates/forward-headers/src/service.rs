@@ -1,43 +1,41 @@
-//! The service: headers on the way in, and a future for those on the way out.
+//! The service, which changes the request head and lets the future change the response head.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{Either, Full};
 use tower_service::Service;
 
-use crate::forwarding;
-use crate::future::ResponseFuture;
+use crate::config::Config;
+use crate::forwarding_fields;
+use crate::future::{ResponseBody, ResponseFuture};
 use crate::hop_by_hop;
-use crate::layer::Settings;
 use crate::max_forwards::{self, Recipient};
-use crate::via::Loop;
+use crate::via::LoopDetected;
 
-/// Made by [`ForwardHeadersLayer`](crate::ForwardHeadersLayer).
+/// A service that sets the forwarding fields of requests, and removes hop-by-hop fields.
 #[derive(Clone, Debug)]
 pub struct ForwardHeadersService<S> {
     inner: S,
-    settings: Arc<Settings>,
+    config: Arc<Config>,
 }
 
 impl<S> ForwardHeadersService<S> {
-    pub(crate) fn new(inner: S, settings: Arc<Settings>) -> Self {
-        Self { inner, settings }
+    pub(crate) fn new(inner: S, config: Arc<Config>) -> Self {
+        Self { inner, config }
     }
 
-    /// The service inside.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service inside, to be changed.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service inside, without this one around it.
+    /// Consumes `self` and returns the inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -47,7 +45,7 @@ impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ForwardHeadersService<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
 {
-    type Response = Response<Either<ResBody, Full<Bytes>>>;
+    type Response = Response<ResponseBody<ResBody>>;
     type Error = S::Error;
     type Future = ResponseFuture<S::Future>;
 
@@ -61,11 +59,11 @@ where
             Recipient::Options => return ResponseFuture::options(),
             Recipient::Trace(text) => return ResponseFuture::trace(text),
         }
-        // First what the client may remove, then what it may not.
-        let seen = hop_by_hop::remove(request.headers_mut());
-        match forwarding::rebuild(&mut request, &self.settings, seen) {
+        // Before the forwarding fields are set, which a client must not be able to remove by `Connection`.
+        let present = hop_by_hop::remove(request.headers_mut());
+        match forwarding_fields::rebuild(&mut request, &self.config, present) {
             Ok(id) => ResponseFuture::inner(self.inner.call(request), id),
-            Err(Loop) => ResponseFuture::loop_detected(),
+            Err(LoopDetected) => ResponseFuture::loop_detected(),
         }
     }
 }

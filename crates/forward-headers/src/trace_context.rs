@@ -1,4 +1,4 @@
-//! `traceparent` and `tracestate` (W3C Trace Context): which trace a request belongs to.
+//! `traceparent` and `tracestate` (W3C Trace Context).
 
 use std::fmt::Write;
 
@@ -8,51 +8,55 @@ use uuid::Uuid;
 use crate::names::{TRACEPARENT, TRACESTATE};
 use crate::request_id::RequestId;
 
-/// What becomes of the trace that a request says it belongs to.
+/// The handling of the trace context of requests.
 ///
-/// Whatever is chosen, a `traceparent` that is none goes, and `tracestate` with it (§4.3 of the specification). This
-/// proxy makes no spans of its own, and so leaves the `parent-id` of a trace that it passes on as it is.
+/// An invalid `traceparent` is always removed, together with `tracestate` (§4.3 of the specification). This proxy creates
+/// no spans, so it does not change the `parent-id` of a trace that it forwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TraceContext {
-    /// It is passed on.
+    /// Forwards a valid trace context.
     #[default]
-    Pass,
-    /// It is passed on; a request without one begins a trace, which is sampled.
-    Begin,
-    /// It is passed on if it comes from a trusted peer; any other request begins a trace, whatever it says: so that
-    /// nobody outside has a say in what is recorded.
+    Forward,
+    /// Forwards a valid trace context, and starts a sampled trace for requests without one.
+    Start,
+    /// Forwards a valid trace context of trusted peers, and starts a sampled trace for all other requests.
+    ///
+    /// Untrusted clients then cannot influence which traces are recorded.
     Restart,
 }
 
 impl TraceContext {
-    /// Sees to the fields, which are there only if `is_there`. A trace that is begun is called like the request.
-    pub(crate) fn apply(self, headers: &mut HeaderMap, is_there: bool, is_trusted: bool, id: &RequestId) {
-        let goes_on = is_there && (is_trusted || self != Self::Restart) && is_valid(headers);
-        if is_there && !goes_on {
+    /// Applies the setting to the fields. A new trace gets the request ID as its `trace-id`.
+    ///
+    /// `is_present` is whether the request has any of the two fields.
+    pub(crate) fn apply(self, headers: &mut HeaderMap, is_present: bool, is_trusted: bool, id: &RequestId) {
+        let is_forwarded = is_present && (is_trusted || self != Self::Restart) && check(headers);
+        if is_present && !is_forwarded {
             headers.remove(TRACEPARENT);
             headers.remove(TRACESTATE);
         }
-        if !goes_on && self != Self::Pass {
-            headers.insert(TRACEPARENT, begin(id));
+        if !is_forwarded && self != Self::Forward {
+            headers.insert(TRACEPARENT, new_traceparent(id));
         }
     }
 }
 
-/// A new trace: version 00, and sampled, as whoever has it begun here wants it seen.
-fn begin(id: &RequestId) -> HeaderValue {
-    // Its last 62 bits are random: `trace-id` wants that of 56. Another one is for a request that was named elsewhere.
+/// Creates a `traceparent` of version 00 with the sampled flag.
+fn new_traceparent(id: &RequestId) -> HeaderValue {
+    // The last 62 bits of a UUIDv7 are random, and `trace-id` requires 56 (§3.2.2.3). A request ID of a trusted peer need
+    // not be a UUID.
     let trace_id = Uuid::try_parse(id.as_str()).ok().filter(|id| !id.is_nil()).unwrap_or_else(Uuid::now_v7);
-    // The variant in its upper bits keeps it from being zero.
+    // Never zero: the upper bits contain the variant.
     let (_, parent_id) = Uuid::now_v7().as_u64_pair();
     let mut text = String::with_capacity(LENGTH);
-    // Writing to a string can't fail.
+    // Writing to a string cannot fail.
     let _ = write!(text, "00-{}-{parent_id:016x}-01", trace_id.simple());
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// Whether there is one `traceparent` that is one. A `tracestate` that is none goes by itself (§3.3.1).
-fn is_valid(headers: &mut HeaderMap) -> bool {
+/// Returns whether there is exactly one `traceparent`, which is valid. Removes an invalid `tracestate` (§3.3.1).
+fn check(headers: &mut HeaderMap) -> bool {
     let mut lines = headers.get_all(TRACEPARENT).iter();
     let (Some(traceparent), None) = (lines.next(), lines.next()) else { return false };
     if !is_traceparent(traceparent.as_bytes()) {
@@ -64,9 +68,11 @@ fn is_valid(headers: &mut HeaderMap) -> bool {
     true
 }
 
-/// §3.2: `version "-" trace-id "-" parent-id "-" trace-flags`; more only behind a hyphen, in a version to come.
+/// Returns whether the value is a `traceparent` (§3.2): `version "-" trace-id "-" parent-id "-" trace-flags`.
+///
+/// Future versions may append more, after a hyphen.
 fn is_traceparent(value: &[u8]) -> bool {
-    let Some((known, more)) = value.split_at_checked(LENGTH) else { return false };
+    let Some((known, suffix)) = value.split_at_checked(LENGTH) else { return false };
     let mut parts = known.split(|&byte| byte == b'-');
     let (Some(version), Some(trace_id), Some(parent_id), Some(flags), None) =
         (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
@@ -75,25 +81,25 @@ fn is_traceparent(value: &[u8]) -> bool {
     };
     let is_hex =
         |part: &[u8], length| part.len() == length && part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let is_some = |part: &[u8]| part.iter().any(|&byte| byte != b'0');
-    let ends_well = if version == b"00" { more.is_empty() } else { more.is_empty() || more.starts_with(b"-") };
+    let is_non_zero = |part: &[u8]| part.iter().any(|&byte| byte != b'0');
+    let has_valid_suffix = suffix.is_empty() || version != b"00" && suffix.starts_with(b"-");
     is_hex(version, 2)
         && version != b"ff"
         && is_hex(trace_id, 32)
-        && is_some(trace_id)
+        && is_non_zero(trace_id)
         && is_hex(parent_id, 16)
-        && is_some(parent_id)
+        && is_non_zero(parent_id)
         && is_hex(flags, 2)
-        && ends_well
+        && has_valid_suffix
 }
 
-/// §3.3.1: at most 32 members, no key twice; empty ones are allowed.
+/// Returns whether the lines are a `tracestate` (§3.3.1): at most 32 members with unique keys, and any empty members.
 fn is_tracestate<'a>(lines: impl Iterator<Item = &'a [u8]>) -> bool {
     let mut keys: Vec<&[u8]> = Vec::new();
     let members = lines.flat_map(|line| line.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
     for (index, member) in members.enumerate() {
-        // Empty members are allowed, but not by the thousand.
-        if index == 2 * MOST_MEMBERS {
+        // Limits the number of empty members.
+        if index == 2 * MAX_MEMBERS {
             return false;
         }
         if member.is_empty() {
@@ -101,7 +107,7 @@ fn is_tracestate<'a>(lines: impl Iterator<Item = &'a [u8]>) -> bool {
         }
         let Some(equals) = member.iter().position(|&byte| byte == b'=') else { return false };
         let (key, value) = (&member[..equals], &member[equals + 1..]);
-        if keys.len() == MOST_MEMBERS || !is_key(key) || !is_value(value) || keys.contains(&key) {
+        if keys.len() == MAX_MEMBERS || !is_key(key) || !is_value(value) || keys.contains(&key) {
             return false;
         }
         keys.push(key);
@@ -110,10 +116,10 @@ fn is_tracestate<'a>(lines: impl Iterator<Item = &'a [u8]>) -> bool {
 }
 
 fn is_key(key: &[u8]) -> bool {
-    let may_begin = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     key.len() <= 256
-        && key.first().is_some_and(may_begin)
-        && key.iter().all(|byte| may_begin(byte) || b"_-*/@".contains(byte))
+        && key.first().is_some_and(is_alphanumeric)
+        && key.iter().all(|byte| is_alphanumeric(byte) || b"_-*/@".contains(byte))
 }
 
 fn is_value(value: &[u8]) -> bool {
@@ -122,13 +128,13 @@ fn is_value(value: &[u8]) -> bool {
 }
 
 const LENGTH: usize = 55;
-const MOST_MEMBERS: usize = 32;
+const MAX_MEMBERS: usize = 32;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const VALID: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -139,9 +145,9 @@ mod tests {
     }
 
     #[test]
-    fn a_traceparent_is_one_or_none() {
+    fn rejects_invalid_traceparent() {
         for (value, valid) in [
-            (GOOD, true),
+            (VALID, true),
             ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff", true),
             ("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", true),
             ("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more", true),
@@ -162,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tracestate_is_a_list_of_keys_and_values() {
+    fn rejects_invalid_tracestate() {
         let many = |count: usize| (0..count).map(|n| format!("k{n}=v")).collect::<Vec<_>>().join(",");
         for (value, valid) in [
             ("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", true),
@@ -187,37 +193,37 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_goes_on_or_begins_as_it_is_told() {
-        use TraceContext::{Begin, Pass, Restart};
+    fn forwards_starts_or_restarts_traces_as_configured() {
+        use TraceContext::{Forward, Restart, Start};
         let id = RequestId::new();
-        for (what, is_trusted, lines, expected) in [
-            (Pass, false, &[("traceparent", GOOD), ("tracestate", "a=1")][..], Some((true, true))),
-            (Pass, false, &[("traceparent", GOOD), ("tracestate", "A")], Some((true, false))),
-            (Pass, false, &[("traceparent", "nonsense"), ("tracestate", "a=1")], None),
-            (Pass, false, &[("tracestate", "a=1")], None),
-            (Pass, false, &[("traceparent", GOOD), ("traceparent", GOOD)], None),
-            (Begin, false, &[("traceparent", GOOD), ("tracestate", "a=1")], Some((true, true))),
-            (Begin, false, &[("traceparent", "nonsense"), ("tracestate", "a=1")], Some((false, false))),
-            (Begin, false, &[], Some((false, false))),
-            (Restart, false, &[("traceparent", GOOD), ("tracestate", "a=1")], Some((false, false))),
-            (Restart, true, &[("traceparent", GOOD), ("tracestate", "a=1")], Some((true, true))),
+        for (setting, is_trusted, lines, expected) in [
+            (Forward, false, &[("traceparent", VALID), ("tracestate", "a=1")][..], Some((true, true))),
+            (Forward, false, &[("traceparent", VALID), ("tracestate", "A")], Some((true, false))),
+            (Forward, false, &[("traceparent", "nonsense"), ("tracestate", "a=1")], None),
+            (Forward, false, &[("tracestate", "a=1")], None),
+            (Forward, false, &[("traceparent", VALID), ("traceparent", VALID)], None),
+            (Start, false, &[("traceparent", VALID), ("tracestate", "a=1")], Some((true, true))),
+            (Start, false, &[("traceparent", "nonsense"), ("tracestate", "a=1")], Some((false, false))),
+            (Start, false, &[], Some((false, false))),
+            (Restart, false, &[("traceparent", VALID), ("tracestate", "a=1")], Some((false, false))),
+            (Restart, true, &[("traceparent", VALID), ("tracestate", "a=1")], Some((true, true))),
         ] {
             let mut headers = headers(lines);
-            what.apply(&mut headers, !lines.is_empty(), is_trusted, &id);
+            setting.apply(&mut headers, !lines.is_empty(), is_trusted, &id);
             let traceparent = headers.get(TRACEPARENT).map(|value| value.to_str().unwrap());
-            let seen = traceparent.map(|traceparent| (traceparent == GOOD, headers.contains_key(TRACESTATE)));
-            assert_eq!(seen, expected, "{what:?} {lines:?}");
+            let actual = traceparent.map(|traceparent| (traceparent == VALID, headers.contains_key(TRACESTATE)));
+            assert_eq!(actual, expected, "{setting:?} {lines:?}");
         }
     }
 
     #[test]
-    fn a_trace_that_begins_is_called_like_the_request() {
+    fn new_trace_has_the_request_id_as_trace_id() {
         let id = RequestId::new();
-        let traceparent = begin(&id);
+        let traceparent = new_traceparent(&id);
         assert!(is_traceparent(traceparent.as_bytes()));
         assert_eq!(traceparent.to_str().unwrap()[3..35], id.as_str().replace('-', ""));
         let named = RequestId::from_trusted(&HeaderValue::from_static("r-1")).unwrap();
-        assert!(is_traceparent(begin(&named).as_bytes()));
-        assert_ne!(begin(&named), begin(&named));
+        assert!(is_traceparent(new_traceparent(&named).as_bytes()));
+        assert_ne!(new_traceparent(&named), new_traceparent(&named));
     }
 }

@@ -1,4 +1,4 @@
-//! The layer around an axum handler: what a proxied application would see, and what goes back.
+//! The layer in an axum router: the headers of the request and of the response.
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use rproxy_forward_headers::{ForwardHeadersDecision, ForwardHeadersLayer, Reques
 use tower::ServiceExt;
 
 #[tokio::test]
-async fn the_application_sees_facts_and_the_client_no_connection_fields() {
+async fn sets_forwarding_fields_and_removes_hop_by_hop_fields() {
     let handler = get(async |headers: HeaderMap| {
         assert_eq!(headers["x-forwarded-for"], "192.0.2.1");
         assert!(!headers.contains_key("connection") && !headers.contains_key("x-hop"));
@@ -23,15 +23,15 @@ async fn the_application_sees_facts_and_the_client_no_connection_fields() {
     let peer: SocketAddr = "192.0.2.1:1".parse().unwrap();
     let request = Request::get("/").extension(PeerAddr(peer)).header("connection", "x-hop").header("x-hop", "1");
     let response = app.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
-    for gone in ["connection", "keep-alive", "x-secret"] {
-        assert!(!response.headers().contains_key(gone), "{gone}");
+    for name in ["connection", "keep-alive", "x-secret"] {
+        assert!(!response.headers().contains_key(name), "{name}");
     }
     assert_eq!(response.headers()["x-public"], "2");
     assert_eq!(response.extensions().get::<RequestId>().unwrap().as_str().len(), 36);
 }
 
 #[tokio::test]
-async fn a_request_that_goes_round_in_circles_gets_508() {
+async fn rejects_request_in_a_loop_with_508() {
     let app = Router::new().route("/", get(async || "served")).layer(ForwardHeadersLayer::new().via("edge"));
     for (times, status) in [(2, StatusCode::OK), (7, StatusCode::OK), (8, StatusCode::LOOP_DETECTED)] {
         let request = Request::get("/").header("via", vec!["1.1 edge"; times].join(", "));
@@ -43,23 +43,23 @@ async fn a_request_that_goes_round_in_circles_gets_508() {
 }
 
 #[tokio::test]
-async fn where_nothing_is_left_to_forward_the_answer_comes_from_here() {
+async fn responds_itself_when_max_forwards_is_zero() {
     let handler = axum::routing::any(async |headers: HeaderMap| headers["max-forwards"].to_str().unwrap().to_owned());
     let app = Router::new().route("/", handler).layer(ForwardHeadersLayer::new());
-    for (method, left, media_type, text) in [
+    for (method, max_forwards, media_type, text) in [
         ("OPTIONS", "3", "text/plain; charset=utf-8", "2"),
         ("OPTIONS", "0", "text/plain; charset=utf-8", ""),
         ("TRACE", "0", "message/http", "TRACE / HTTP/1.1\r\nmax-forwards: 0\r\n\r\n"),
     ] {
-        let request = Request::builder().method(method).header("max-forwards", left).header("cookie", "secret");
+        let request = Request::builder().method(method).header("max-forwards", max_forwards).header("cookie", "secret");
         let response = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(response.headers()["content-type"], media_type);
-        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), text, "{method} {left}");
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), text, "{method} {max_forwards}");
     }
 }
 
 #[tokio::test]
-async fn without_a_peer_nothing_is_said_of_it() {
+async fn sends_no_client_address_without_a_peer_address() {
     let handler = get(async |headers: HeaderMap| {
         assert!(!headers.contains_key("x-forwarded-for") && !headers.contains_key("x-real-ip"));
     });

@@ -1,22 +1,26 @@
-//! Who asked and how: the claims that go, and the facts that are put in their place.
+//! The forwarding fields: untrusted ones are removed, and the proxy's own are set.
 
 use http::header::{FORWARDED, HOST, HeaderMap, HeaderValue};
 use http::uri::Scheme;
 use http::{Method, Request};
 use rproxy_client_ip::{ClientIp, PeerAddr, TrustedPeer};
 
-use crate::addresses::{address, chain, port};
-use crate::claims::{self, Claims, Trust};
+use crate::address_format::{address, chain, port};
+use crate::authority::RequestAuthority;
+use crate::config::Config;
 use crate::cookies;
-use crate::hop_by_hop::Seen;
-use crate::layer::Settings;
+use crate::hop_by_hop::PresentFields;
 use crate::names::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_ID};
 use crate::request_id::RequestId;
-use crate::target::Target;
-use crate::via::Loop;
+use crate::trust::{self, Report, Trust};
+use crate::via::LoopDetected;
 
-/// Rebuilds the forwarding headers of `request`, and names it.
-pub(crate) fn rebuild<B>(request: &mut Request<B>, settings: &Settings, seen: Seen) -> Result<RequestId, Loop> {
+/// Replaces the forwarding fields of `request`, and returns its ID.
+pub(crate) fn rebuild<B>(
+    request: &mut Request<B>,
+    config: &Config,
+    present: PresentFields,
+) -> Result<RequestId, LoopDetected> {
     let extensions = request.extensions();
     let trusted = extensions.get::<TrustedPeer>().cloned();
     let peer = extensions.get::<PeerAddr>().map(|peer| peer.0.ip().to_canonical());
@@ -26,55 +30,55 @@ pub(crate) fn rebuild<B>(request: &mut Request<B>, settings: &Settings, seen: Se
     let (received, is_post) = (request.version(), *request.method() == Method::POST);
 
     let headers = request.headers_mut();
-    // Growing once is cheaper than twice. A map that can't take more says so at the insertion.
-    let _ = headers.try_reserve(ADDED);
-    let trust = Trust::new(trusted.as_ref(), peer, &settings.trusted_fields);
-    let claims = Claims::of(headers, &trust);
-    claims::remove(headers, is_post, &trust);
+    // Growing the map once is cheaper than growing it twice. If it is full, the insertions below report that.
+    let _ = headers.try_reserve(MAX_ADDED_FIELDS);
+    let trust = Trust::new(trusted.as_ref(), peer, &config.trusted_fields);
+    let report = Report::read(headers, &trust);
+    trust::remove_untrusted(headers, is_post, &trust);
     cookies::join(headers);
 
     let hops = trusted.as_ref().map_or(&[][..], TrustedPeer::hops);
-    if let Some(peer) = peer.filter(|_| !settings.hides_client) {
+    if let Some(peer) = peer.filter(|_| !config.hides_client) {
         let peer_value = address(peer);
         let chain = if hops.is_empty() { peer_value.clone() } else { chain(hops, peer) };
         headers.insert(X_FORWARDED_FOR, chain);
         let client = client.filter(|client| *client != peer).map_or(peer_value, address);
         headers.insert(X_REAL_IP, client);
     }
-    let is_https = claims.scheme.as_ref().map_or(is_https, |scheme| *scheme == Scheme::HTTPS);
+    let is_https = report.scheme.as_ref().map_or(is_https, |scheme| *scheme == Scheme::HTTPS);
     let scheme = if is_https { Scheme::HTTPS } else { Scheme::HTTP };
-    // The server has read `Host` by the scheme of the connection.
-    if claims.scheme.is_some() {
+    // The server normalised `Host` by the scheme of the connection, which may be another one.
+    if report.scheme.is_some() {
         remove_default_port(headers, &scheme);
     }
-    let target = Target::of(&claims.target, headers.get(HOST), &scheme);
+    let authority = RequestAuthority::new(&report.authority, headers.get(HOST), &scheme);
     let proto = HeaderValue::from_static(if is_https { "https" } else { "http" });
-    if let Some(forwarded) = &settings.forwarded {
-        let forwarded = forwarded.header_value(hops, peer, target.host.as_ref(), &proto);
-        headers.extend(forwarded.map(|forwarded| (FORWARDED, forwarded)));
+    if let Some(forwarded) = &config.forwarded {
+        let value = forwarded.header_value(hops, peer, authority.host.as_ref(), &proto);
+        headers.extend(value.map(|value| (FORWARDED, value)));
     }
     headers.insert(X_FORWARDED_PROTO, proto);
-    headers.insert(X_FORWARDED_PORT, port(target.port));
-    if let Some(host) = target.host {
+    headers.insert(X_FORWARDED_PORT, port(authority.port));
+    if let Some(host) = authority.host {
         headers.insert(X_FORWARDED_HOST, host);
     }
-    if let Some(via) = &settings.via {
-        via.pass(headers, received)?;
+    if let Some(via) = &config.via {
+        via.append_entry(headers, received)?;
     }
-    let id = claims.request_id.unwrap_or_else(RequestId::new);
+    let id = report.request_id.unwrap_or_else(RequestId::new);
     headers.insert(X_REQUEST_ID, id.header_value().clone());
-    settings.trace_context.apply(headers, seen.trace_context, trusted.is_some(), &id);
-    // Where a trusted peer says that the client asked elsewhere, a cache has to know.
-    if let Some(authority) = target.claimed {
+    config.trace_context.apply(headers, present.has_trace_context, trusted.is_some(), &id);
+    // Caches need the authority and the scheme of the client's request for their keys.
+    if let Some(authority) = authority.reported {
         request.extensions_mut().insert(authority);
     }
-    if claims.scheme.is_some() {
+    if report.scheme.is_some() {
         request.extensions_mut().insert(scheme);
     }
     Ok(id)
 }
 
-/// Removes from `Host` the port that says nothing beside this scheme, so that the backend gets the authority of the cache key.
+/// Removes the default port of the scheme from `Host`, so that the backend gets the authority of the cache key.
 fn remove_default_port(headers: &mut HeaderMap, scheme: &Scheme) {
     let default = if *scheme == Scheme::HTTPS { &b":443"[..] } else { b":80" };
     let host = headers.get(HOST).and_then(|host| host.as_bytes().strip_suffix(default));
@@ -83,8 +87,8 @@ fn remove_default_port(headers: &mut HeaderMap, scheme: &Scheme) {
     }
 }
 
-/// How many fields are added at most.
-const ADDED: usize = 9;
+/// The maximum number of fields that are added.
+const MAX_ADDED_FIELDS: usize = 9;
 
 #[cfg(test)]
 mod tests {
@@ -96,15 +100,15 @@ mod tests {
     use tower::{Layer, ServiceExt, service_fn};
     use uuid::Uuid;
 
-    /// The headers after a client-ip layer that trusts 10.0.0.0/8, and the rebuilding.
-    async fn rebuilt(peer: &str, scheme: Scheme, lines: &[(&str, &str)], settings: Settings) -> HeaderMap {
+    /// Returns the headers that the upstream gets. 10.0.0.0/8 and fd00::/8 are trusted.
+    async fn forwarded_headers(peer: &str, scheme: Scheme, fields: &[(&str, &str)], config: Config) -> HeaderMap {
         let mut request = Request::get("/").extension(scheme).extension(PeerAddr(peer.parse().unwrap()));
-        for (name, value) in lines {
+        for (name, value) in fields {
             request = request.header(*name, *value);
         }
         let (sender, receiver) = std::sync::mpsc::channel();
         let inner = service_fn(|mut request: Request<()>| {
-            rebuild(&mut request, &settings, Seen::default()).unwrap();
+            rebuild(&mut request, &config, PresentFields::default()).unwrap();
             sender.send(request.headers().clone()).unwrap();
             async { Ok::<_, std::convert::Infallible>(http::Response::new(String::new())) }
         });
@@ -114,8 +118,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn facts_replace_the_claims_of_an_untrusted_peer() {
-        let claims = [
+    async fn replaces_forwarding_fields_of_an_untrusted_peer() {
+        let fields = [
             ("host", "a.example:8443"),
             ("x-forwarded-for", "6.6.6.6"),
             ("x_forwarded_for", "6.6.6.6"),
@@ -134,11 +138,11 @@ mod tests {
             ("proxy", "http://evil"),
             ("x-forwarded-client-cert", "evil"),
         ];
-        let headers = rebuilt("192.0.2.1:1", Scheme::HTTPS, &claims, Settings::default()).await;
-        let mut seen: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        seen.sort_unstable();
+        let headers = forwarded_headers("192.0.2.1:1", Scheme::HTTPS, &fields, Config::default()).await;
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
         assert_eq!(
-            seen,
+            names,
             [
                 "host",
                 "x-forwarded-for",
@@ -162,14 +166,14 @@ mod tests {
         assert_eq!(id.get_version_num(), 7);
     }
 
-    /// Believes what a proxy says of the client's target.
-    fn target_trusted() -> Settings {
-        Settings { trusted_fields: vec![X_FORWARDED_HOST, X_FORWARDED_PORT], ..Settings::default() }
+    /// A configuration that trusts `X-Forwarded-Host` and `X-Forwarded-Port`.
+    fn trusted_authority() -> Config {
+        Config { trusted_fields: vec![X_FORWARDED_HOST, X_FORWARDED_PORT], ..Config::default() }
     }
 
     #[tokio::test]
-    async fn a_trusted_peer_is_believed_about_address_scheme_and_id() {
-        let claims = [
+    async fn uses_address_scheme_and_request_id_of_a_trusted_peer() {
+        let fields = [
             ("host", "a.example"),
             ("x-forwarded-for", "6.6.6.6, 192.0.2.7, 10.0.0.2"),
             ("x-forwarded-proto", "HTTPS"),
@@ -180,7 +184,7 @@ mod tests {
             ("remote-user", "admin"),
             ("x-request-id", "abc-123"),
         ];
-        let headers = rebuilt("10.0.0.1:1", Scheme::HTTP, &claims, Settings::default()).await;
+        let headers = forwarded_headers("10.0.0.1:1", Scheme::HTTP, &fields, Config::default()).await;
         for (name, value) in [
             ("x-forwarded-for", "192.0.2.7, 10.0.0.2, 10.0.0.1"),
             ("x-real-ip", "192.0.2.7"),
@@ -197,28 +201,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn host_and_port_are_believed_where_a_setting_says_so() {
-        let claims = [("host", "internal:8080"), ("x-forwarded-host", "A.example"), ("x-forwarded-port", "8443")];
-        let settings = Settings { forwarded: Some(Forwarded::default()), ..target_trusted() };
-        let headers = rebuilt("10.0.0.1:1", Scheme::HTTPS, &claims, settings).await;
+    async fn uses_host_and_port_of_a_trusted_peer_if_configured() {
+        let fields = [("host", "internal:8080"), ("x-forwarded-host", "A.example"), ("x-forwarded-port", "8443")];
+        let config = Config { forwarded: Some(Forwarded::default()), ..trusted_authority() };
+        let headers = forwarded_headers("10.0.0.1:1", Scheme::HTTPS, &fields, config).await;
         assert_eq!(headers["x-forwarded-host"], "a.example:8443");
         assert_eq!(headers["x-forwarded-port"], "8443");
         assert_eq!(headers["forwarded"], "for=10.0.0.1;host=\"a.example:8443\";proto=https");
         assert_eq!(headers["host"], "internal:8080");
-        let headers = rebuilt("192.0.2.1:1", Scheme::HTTPS, &claims, target_trusted()).await;
+        let headers = forwarded_headers("192.0.2.1:1", Scheme::HTTPS, &fields, trusted_authority()).await;
         assert_eq!(headers["x-forwarded-host"], "internal:8080");
     }
 
     #[tokio::test]
-    async fn even_a_trusted_peer_can_not_say_nonsense() {
-        let claims = [
+    async fn ignores_invalid_values_of_a_trusted_peer() {
+        let fields = [
             ("host", "a.example"),
             ("x-forwarded-proto", "javascript"),
             ("x-forwarded-host", "a.example\", evil"),
             ("x-forwarded-port", "99999"),
             ("x-request-id", "two words"),
         ];
-        let headers = rebuilt("10.0.0.1:1", Scheme::HTTP, &claims, target_trusted()).await;
+        let headers = forwarded_headers("10.0.0.1:1", Scheme::HTTP, &fields, trusted_authority()).await;
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert_eq!(headers["x-forwarded-host"], "a.example");
         assert_eq!(headers["x-forwarded-port"], "80");
@@ -226,14 +230,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn host_is_read_by_the_scheme_that_a_trusted_peer_names() {
+    async fn removes_the_default_port_of_the_reported_scheme_from_host() {
         for (peer, host, expected) in [
             ("10.0.0.1:1", "a.example:443", "a.example"),
             ("10.0.0.1:1", "a.example:80", "a.example:80"),
             ("192.0.2.1:1", "a.example:443", "a.example:443"),
         ] {
-            let claims = [("host", host), ("x-forwarded-proto", "https")];
-            let headers = rebuilt(peer, Scheme::HTTP, &claims, Settings::default()).await;
+            let fields = [("host", host), ("x-forwarded-proto", "https")];
+            let headers = forwarded_headers(peer, Scheme::HTTP, &fields, Config::default()).await;
             assert_eq!(
                 (&headers["host"], &headers["x-forwarded-host"]),
                 (&expected.parse().unwrap(), &expected.parse().unwrap())
@@ -242,12 +246,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn scheme_and_host_of_forwarded_are_believed_like_those_of_other_fields() {
-        for (fields, host) in [(&[][..], "internal:8080"), (&[X_FORWARDED_HOST], "pub.example")] {
+    async fn trusts_scheme_and_host_of_forwarded_like_other_fields() {
+        for (trusted_fields, host) in [(&[][..], "internal:8080"), (&[X_FORWARDED_HOST], "pub.example")] {
             let layer = ClientIpLayer::new("10.0.0.0/8".parse().unwrap()).source("forwarded".parse().unwrap());
-            let settings = Settings { trusted_fields: fields.to_vec(), ..Settings::default() };
+            let config = Config { trusted_fields: trusted_fields.to_vec(), ..Config::default() };
             let inner = service_fn(async |mut request: Request<()>| {
-                rebuild(&mut request, &settings, Seen::default()).unwrap();
+                rebuild(&mut request, &config, PresentFields::default()).unwrap();
                 assert_eq!(request.headers()["x-forwarded-proto"], "https");
                 assert_eq!(request.headers()["x-forwarded-host"], host);
                 assert_eq!(request.headers()["x-forwarded-for"], "203.0.113.9, 10.0.0.1");
@@ -262,16 +266,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn forwarded_is_sent_on_request() {
-        let settings = Settings { forwarded: Some(Forwarded::default()), ..Settings::default() };
-        let claims = [("host", "a.example:81"), ("x-forwarded-for", "2001:db8::7")];
-        let headers = rebuilt("[fd00::1]:1", Scheme::HTTP, &claims, settings).await;
+    async fn sends_forwarded_if_configured() {
+        let config = Config { forwarded: Some(Forwarded::default()), ..Config::default() };
+        let fields = [("host", "a.example:81"), ("x-forwarded-for", "2001:db8::7")];
+        let headers = forwarded_headers("[fd00::1]:1", Scheme::HTTP, &fields, config).await;
         assert_eq!(headers["forwarded"], "for=\"[2001:db8::7]\", for=\"[fd00::1]\";host=\"a.example:81\";proto=http");
     }
 
     #[tokio::test]
-    async fn of_a_trusted_chain_the_nearest_hop_counts() {
-        let claims = [
+    async fn uses_the_value_of_the_nearest_trusted_hop() {
+        let fields = [
             ("host", "internal"),
             ("x-forwarded-proto", "http, https"),
             ("x-forwarded-host", "forged.example, a.example"),
@@ -280,9 +284,9 @@ mod tests {
             ("x-request-id", "first"),
             ("x-request-id", "last"),
         ];
-        let mut settings = target_trusted();
-        settings.trusted_fields.push(HeaderName::from_static("x-forwarded-prefix"));
-        let headers = rebuilt("10.0.0.1:1", Scheme::HTTP, &claims, settings).await;
+        let mut config = trusted_authority();
+        config.trusted_fields.push(HeaderName::from_static("x-forwarded-prefix"));
+        let headers = forwarded_headers("10.0.0.1:1", Scheme::HTTP, &fields, config).await;
         for (name, value) in [
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "a.example"),
@@ -295,31 +299,31 @@ mod tests {
     }
 
     #[test]
-    fn a_believed_target_is_an_extension() {
+    fn inserts_the_reported_authority_and_scheme_as_extensions() {
         let headers = |request: http::request::Builder| {
             request.header(HOST, "internal").header(X_FORWARDED_HOST, "a.example").header(X_FORWARDED_PROTO, "https")
         };
-        for (is_trusted, settings, authority, scheme) in [
-            (true, target_trusted(), Some("a.example"), Some(Scheme::HTTPS)),
-            (true, Settings::default(), None, Some(Scheme::HTTPS)),
-            (false, target_trusted(), None, None),
+        for (is_trusted, config, authority, scheme) in [
+            (true, trusted_authority(), Some("a.example"), Some(Scheme::HTTPS)),
+            (true, Config::default(), None, Some(Scheme::HTTPS)),
+            (false, trusted_authority(), None, None),
         ] {
             let mut request = headers(Request::get("/")).body(()).unwrap();
             if is_trusted {
                 request.extensions_mut().insert(TrustedPeer::default());
             }
-            rebuild(&mut request, &settings, Seen::default()).unwrap();
+            rebuild(&mut request, &config, PresentFields::default()).unwrap();
             assert_eq!(request.extensions().get::<Authority>().map(Authority::as_str), authority);
             assert_eq!(request.extensions().get::<Scheme>(), scheme.as_ref());
         }
     }
 
     #[tokio::test]
-    async fn a_client_that_is_hidden_is_told_to_nobody() {
-        let forwarded = Some(Forwarded { hides: true, ..Forwarded::default() });
-        let settings = Settings { hides_client: true, forwarded, ..Settings::default() };
-        let claims = [("host", "a.example"), ("x-forwarded-for", "192.0.2.7"), ("x-real-ip", "6.6.6.6")];
-        let headers = rebuilt("10.0.0.1:1", Scheme::HTTP, &claims, settings).await;
+    async fn hides_the_client_address_if_configured() {
+        let forwarded = Some(Forwarded { hides_client: true, ..Forwarded::default() });
+        let config = Config { hides_client: true, forwarded, ..Config::default() };
+        let fields = [("host", "a.example"), ("x-forwarded-for", "192.0.2.7"), ("x-real-ip", "6.6.6.6")];
+        let headers = forwarded_headers("10.0.0.1:1", Scheme::HTTP, &fields, config).await;
         assert_eq!(headers["forwarded"], "for=_hidden, for=_hidden;host=a.example;proto=http");
         assert!(!headers.contains_key("x-forwarded-for") && !headers.contains_key("x-real-ip"));
     }

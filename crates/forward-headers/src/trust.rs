@@ -1,4 +1,4 @@
-//! What a request says of the client's side, and what of that is believed.
+//! The header fields that are trusted, and the removal of all others that a client could spoof.
 
 use std::net::IpAddr;
 
@@ -6,45 +6,45 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::uri::Scheme;
 use rproxy_client_ip::{Cdn, TrustedPeer};
 
-use crate::alike::{begins, is, is_spelled_well};
-use crate::foreign::{FAMILIES, NAMES, is_foreign};
+use crate::authority::{ReportedAuthority, port_number};
 use crate::hop_by_hop::is_end_to_end;
+use crate::name_filter::NameFilter;
 use crate::names::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REQUEST_ID};
 use crate::request_id::RequestId;
-use crate::sieve::Sieve;
-use crate::target::{Claim, port_number};
+use crate::spelling::{has_prefix, is_canonical, is_spelling_of};
+use crate::vendor_fields::{VENDOR_FIELDS, VENDOR_PREFIXES, is_vendor_field};
 
-/// Which fields of a peer are believed.
+/// The trust in the fields of a request's peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Trust<'a> {
     peer: Option<&'a TrustedPeer>,
     cdn: Option<Cdn>,
-    /// The fields that a trusted proxy is believed about beside the client's address, the scheme and the request id.
+    /// The fields that are trusted in addition to the client address, the scheme and the request ID.
     fields: &'a [HeaderName],
 }
 
 impl<'a> Trust<'a> {
-    /// `address` is that of the peer, if it is known.
+    /// Creates the trust in a peer. `address` is the peer's address, if it is known.
     pub(crate) fn new(peer: Option<&'a TrustedPeer>, address: Option<IpAddr>, fields: &'a [HeaderName]) -> Self {
-        // Nothing else depends on it.
-        let matters = peer.is_some() && !fields.is_empty();
-        Self { peer, cdn: address.filter(|_| matters).and_then(Cdn::from_address), fields }
+        // The lookup of the CDN is needed only if a field of it could be trusted.
+        let needs_cdn = peer.is_some() && !fields.is_empty();
+        Self { peer, cdn: address.filter(|_| needs_cdn).and_then(Cdn::from_address), fields }
     }
 
-    /// Whether the field `name`, which the layer does not make itself, is believed.
-    fn believes(&self, name: &str) -> bool {
+    /// Returns whether the peer is trusted for the field `name`, which the layer does not set itself.
+    fn trusts_field(&self, name: &str) -> bool {
         self.peer.is_some()
             && self.fields.iter().any(|field| field == name)
             && self.cdn.is_none_or(|cdn| is_set_by(cdn, name))
     }
 
-    /// Whether `name` is, or an application could take it for, a field that only a trusted proxy is believed about.
-    fn is_named(&self, name: &str) -> bool {
-        self.fields.iter().any(|field| is(name, field.as_str()))
+    /// Returns whether `name` is a spelling of a field that only trusted proxies may send.
+    fn is_restricted(&self, name: &str) -> bool {
+        self.fields.iter().any(|field| is_spelling_of(name, field.as_str()))
     }
 }
 
-/// Whether a content delivery network overwrites this field in each request. Others it forwards as clients send them.
+/// Returns whether the CDN overwrites this field in each request. It forwards other fields as clients send them.
 fn is_set_by(cdn: Cdn, name: &str) -> bool {
     match cdn {
         Cdn::Cloudflare => {
@@ -56,18 +56,18 @@ fn is_set_by(cdn: Cdn, name: &str) -> bool {
     }
 }
 
-/// What a trusted peer says of the client's side, where it is valid and believed.
+/// The valid and trusted data about the client's request that a trusted peer reported.
 #[derive(Debug, Default)]
-pub(crate) struct Claims {
+pub(crate) struct Report {
     pub(crate) scheme: Option<Scheme>,
-    pub(crate) target: Claim,
+    pub(crate) authority: ReportedAuthority,
     pub(crate) request_id: Option<RequestId>,
 }
 
-impl Claims {
-    pub(crate) fn of(headers: &HeaderMap, trust: &Trust<'_>) -> Self {
+impl Report {
+    pub(crate) fn read(headers: &HeaderMap, trust: &Trust<'_>) -> Self {
         let Some(peer) = trust.peer else { return Self::default() };
-        // The last member of the list is that of the nearest hop, the one we trust.
+        // The nearest hop, which is trusted, wrote the last member of a list.
         let last = |name| {
             let line = headers.get_all(name).iter().next_back()?;
             match line.as_bytes().rsplit(|&byte| byte == b',').next() {
@@ -84,7 +84,7 @@ impl Claims {
                 () => None,
             }
         };
-        // A list with anything else in it was not made by a proxy.
+        // No proxy writes a list with other characters.
         let is_list = |line: &HeaderValue| {
             line.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[], \t".contains(byte))
         };
@@ -92,9 +92,9 @@ impl Claims {
         let host = || peer.forwarded_host().cloned().or_else(listed);
         Self {
             scheme: peer.forwarded_scheme().cloned().or_else(scheme),
-            target: Claim {
-                host: if trust.believes(X_FORWARDED_HOST.as_str()) { host() } else { None },
-                port: if trust.believes(X_FORWARDED_PORT.as_str()) {
+            authority: ReportedAuthority {
+                host: if trust.trusts_field(X_FORWARDED_HOST.as_str()) { host() } else { None },
+                port: if trust.trusts_field(X_FORWARDED_PORT.as_str()) {
                     last(X_FORWARDED_PORT).and_then(|port| port_number(port.as_bytes()))
                 } else {
                     None
@@ -105,18 +105,18 @@ impl Claims {
     }
 }
 
-/// Removes every field that is not believed, also where something else stands for a hyphen.
-pub(crate) fn remove(headers: &mut HeaderMap, is_post: bool, trust: &Trust<'_>) {
+/// Removes the fields that are not trusted, in any spelling.
+pub(crate) fn remove_untrusted(headers: &mut HeaderMap, is_post: bool, trust: &Trust<'_>) {
     let is_removed = |name: &str| {
-        // Requests with content have both, and the sieve knows `content_length`, which is as long and ends alike.
-        let is_of_content = matches!(name, "content-length" | "content-type");
-        let is_suspect = !is_of_content
-            && SUSPECTS.may_hold(name)
-            && (is_claim(name)
-                || is_foreign(name)
-                || is_framing_in_disguise(name)
+        // A fast path for requests with content. The filter cannot tell these from `content_length` and `content_type`.
+        let is_content_field = matches!(name, "content-length" | "content-type");
+        let is_spoofable = !is_content_field
+            && SPOOFABLE_FIELDS.may_contain(name)
+            && (is_forwarding_field(name)
+                || is_vendor_field(name)
+                || is_misspelled_framing_field(name)
                 || !is_post && is_method_override(name));
-        (is_suspect || trust.is_named(name)) && (is_rebuilt(name) || !trust.believes(name))
+        (is_spoofable || trust.is_restricted(name)) && (is_set_by_layer(name) || !trust.trusts_field(name))
     };
     let removed: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name.as_str())).cloned().collect();
     for name in removed {
@@ -124,29 +124,31 @@ pub(crate) fn remove(headers: &mut HeaderMap, is_post: bool, trust: &Trust<'_>) 
     }
 }
 
-static SUSPECTS: Sieve = {
-    let [addresses, places, schemes, users, certificates, internals] = NAMES;
-    let names = [addresses, places, schemes, users, certificates, internals, CLAIMS, FRAMING, METHOD_OVERRIDES];
-    Sieve::new(&names, &BEGINNINGS)
+static SPOOFABLE_FIELDS: NameFilter = {
+    let [addresses, targets, schemes, users, certificates, frameworks] = VENDOR_FIELDS;
+    let forwarding = FORWARDING_FIELDS;
+    let names =
+        [addresses, targets, schemes, users, certificates, frameworks, forwarding, FRAMING_FIELDS, METHOD_OVERRIDES];
+    NameFilter::new(&names, &PREFIXES)
 };
 
-const BEGINNINGS: [&str; FAMILIES.len() + 1] = {
-    let mut all = [FORWARDED; FAMILIES.len() + 1];
+const PREFIXES: [&str; VENDOR_PREFIXES.len() + 1] = {
+    let mut all = [X_FORWARDED_PREFIX; VENDOR_PREFIXES.len() + 1];
     let mut index = 0;
-    while index < FAMILIES.len() {
-        all[index] = FAMILIES[index];
+    while index < VENDOR_PREFIXES.len() {
+        all[index] = VENDOR_PREFIXES[index];
         index += 1;
     }
     all
 };
 
-fn is_claim(name: &str) -> bool {
-    begins(name, FORWARDED) || CLAIMS.iter().any(|claim| is(name, claim))
+fn is_forwarding_field(name: &str) -> bool {
+    has_prefix(name, X_FORWARDED_PREFIX) || FORWARDING_FIELDS.iter().any(|field| is_spelling_of(name, field))
 }
 
-const FORWARDED: &str = "x-forwarded-";
+const X_FORWARDED_PREFIX: &str = "x-forwarded-";
 
-const CLAIMS: &[&str] = &[
+const FORWARDING_FIELDS: &[&str] = &[
     "x-forwarded",
     "x-real-ip",
     "x-request-id",
@@ -156,62 +158,68 @@ const CLAIMS: &[&str] = &[
     "forwarded",
     // httpoxy, CVE-2016-5385
     "proxy",
-    // Answered by the server, or not at all (RFC 9110 §10.1.1).
+    // The server has handled the expectation (RFC 9110 §10.1.1).
     "expect",
 ];
 
-/// Whether a setting may say that a trusted proxy is believed about the field `name`.
+/// Returns whether the field `name` can be configured as trusted.
 ///
-/// Not those that clients send, which every other peer's request would be without; nor those that the layer makes itself,
-/// except for the two that it makes of what it believes.
-pub(crate) fn may_be_trusted(name: &HeaderName) -> bool {
-    let is_target = *name == X_FORWARDED_HOST || *name == X_FORWARDED_PORT;
-    let is_forwarding = begins(name.as_str(), FORWARDED);
-    is_spelled_well(name.as_str())
-        && (is_target || !is_rebuilt(name.as_str()) && (is_forwarding || !is_end_to_end(name)))
+/// Fields that clients send cannot, because they would be removed from the requests of all untrusted peers. Nor can the
+/// fields that the layer sets, except for the two that it derives from trusted values.
+pub(crate) fn is_trustable(name: &HeaderName) -> bool {
+    let is_authority_field = *name == X_FORWARDED_HOST || *name == X_FORWARDED_PORT;
+    let is_forwarding = has_prefix(name.as_str(), X_FORWARDED_PREFIX);
+    is_canonical(name.as_str())
+        && (is_authority_field || !is_set_by_layer(name.as_str()) && (is_forwarding || !is_end_to_end(name)))
 }
 
-/// A field that the layer makes itself, or that is for nobody further on.
-fn is_rebuilt(name: &str) -> bool {
-    let rebuilt = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_FORWARDED_PORT];
-    rebuilt.iter().any(|field| field == name)
+/// Returns whether the layer sets the field itself, or removes it always.
+fn is_set_by_layer(name: &str) -> bool {
+    let set_fields = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_FORWARDED_PORT];
+    set_fields.iter().any(|field| field == name)
         || matches!(name, "x-real-ip" | "x-request-id" | "forwarded" | "proxy" | "expect")
 }
 
-/// A method that some frameworks take for that of the request. Only a POST is meant to carry one; with any other method it
-/// makes a request that was checked, and cached, as a GET into something else.
+/// Returns whether frameworks take the value of the field for the method of the request.
+///
+/// Only a POST may have such a field. Otherwise a request that was checked and cached as a GET would be handled as another
+/// method.
 fn is_method_override(name: &str) -> bool {
-    METHOD_OVERRIDES.iter().any(|field| is(name, field))
+    METHOD_OVERRIDES.iter().any(|field| is_spelling_of(name, field))
 }
 
 const METHOD_OVERRIDES: &[&str] = &["x-http-method-override", "x-http-method", "x-method-override"];
 
-/// `Content_Length`: no field of this proxy's, but the variable of one to what stands behind it.
-fn is_framing_in_disguise(name: &str) -> bool {
-    FRAMING.iter().any(|field| is(name, field)) && !is_spelled_well(name)
+/// Returns whether the field is, for example, `Content_Length`: unknown to this proxy, but `Content-Length` to CGI backends.
+fn is_misspelled_framing_field(name: &str) -> bool {
+    FRAMING_FIELDS.iter().any(|field| is_spelling_of(name, field)) && !is_canonical(name)
 }
 
-const FRAMING: &[&str] = &["content-length", "content-type", "transfer-encoding"];
+const FRAMING_FIELDS: &[&str] = &["content-length", "content-type", "transfer-encoding"];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_sieve_lets_through_what_goes() {
-        let names = NAMES.iter().copied().chain([CLAIMS, FRAMING, METHOD_OVERRIDES, &BEGINNINGS]).flatten();
+    fn filter_contains_all_fields_to_remove() {
+        let lists = [FORWARDING_FIELDS, FRAMING_FIELDS, METHOD_OVERRIDES, &PREFIXES];
+        let names = VENDOR_FIELDS.iter().copied().chain(lists).flatten();
         let spelled = names.flat_map(|name| ["-", "_", "."].map(|hyphen| name.replace('-', hyphen)));
         let longer = spelled.flat_map(|name| ["", "a", "-id", "_x-y"].map(|more| format!("{name}{more}")));
-        let going = longer.filter(|name| {
-            is_claim(name) || is_foreign(name) || is_framing_in_disguise(name) || is_method_override(name)
+        let to_remove = longer.filter(|name| {
+            is_forwarding_field(name)
+                || is_vendor_field(name)
+                || is_misspelled_framing_field(name)
+                || is_method_override(name)
         });
-        let count = going.inspect(|name| assert!(SUSPECTS.may_hold(name), "{name}")).count();
+        let count = to_remove.inspect(|name| assert!(SPOOFABLE_FIELDS.may_contain(name), "{name}")).count();
         assert!(count > 500, "{count}");
     }
 
     #[test]
-    fn the_sieve_stops_what_browsers_send() {
-        let usual = [
+    fn filter_contains_no_common_browser_field() {
+        let common = [
             "host",
             "user-agent",
             "accept",
@@ -237,10 +245,10 @@ mod tests {
             "te",
             "connection",
         ];
-        assert_eq!(usual.iter().filter(|name| SUSPECTS.may_hold(name)).count(), 0);
+        assert_eq!(common.iter().filter(|name| SPOOFABLE_FIELDS.may_contain(name)).count(), 0);
     }
 
-    const NAMED: [HeaderName; 5] = [
+    const TRUSTED_FIELDS: [HeaderName; 5] = [
         HeaderName::from_static("x-forwarded-prefix"),
         HeaderName::from_static("remote-user"),
         HeaderName::from_static("cf-ipcountry"),
@@ -248,8 +256,8 @@ mod tests {
         HeaderName::from_static("proxy"),
     ];
 
-    /// The fields among `names` that are left of a peer at this address.
-    fn left<'a>(
+    /// Returns the fields among `names` that are kept for a peer with this address.
+    fn kept_fields<'a>(
         names: &[&'a str],
         trusted: Option<&TrustedPeer>,
         address: &str,
@@ -257,11 +265,11 @@ mod tests {
     ) -> Vec<&'a str> {
         let mut headers: HeaderMap =
             names.iter().map(|name| (name.parse().unwrap(), HeaderValue::from_static("1"))).collect();
-        remove(&mut headers, false, &Trust::new(trusted, address.parse().ok(), fields));
+        remove_untrusted(&mut headers, false, &Trust::new(trusted, address.parse().ok(), fields));
         names.iter().copied().filter(|name| headers.contains_key(*name)).collect()
     }
 
-    const OTHERS: [&str; 6] =
+    const HARMLESS: [&str; 6] =
         ["accept", "content-length", "content-type", "transfer-encoding", "x-requested-with", "x_own"];
 
     const SPOOFED: [&str; 24] = [
@@ -293,36 +301,36 @@ mod tests {
 
     #[test]
     fn removes_spoofed_fields_in_any_spelling_and_no_others() {
-        assert_eq!(left(&[&OTHERS[..], &SPOOFED].concat(), None, "192.0.2.1", &[]), OTHERS);
+        assert_eq!(kept_fields(&[&HARMLESS[..], &SPOOFED].concat(), None, "192.0.2.1", &[]), HARMLESS);
     }
 
     #[test]
-    fn removes_the_same_fields_of_a_trusted_proxy() {
+    fn removes_spoofed_fields_of_a_trusted_proxy_by_default() {
         let peer = TrustedPeer::default();
-        assert_eq!(left(&[&OTHERS[..], &SPOOFED].concat(), Some(&peer), "10.0.0.1", &[]), OTHERS);
+        assert_eq!(kept_fields(&[&HARMLESS[..], &SPOOFED].concat(), Some(&peer), "10.0.0.1", &[]), HARMLESS);
     }
 
     #[test]
-    fn keeps_named_fields_of_a_trusted_proxy_only_and_only_if_spelled_well() {
+    fn keeps_trusted_fields_of_a_trusted_proxy_in_canonical_spelling() {
         let names = [&SPOOFED[..], &["x-corp-user", "x_corp_user", "x-forwarded_prefix"]].concat();
         let peer = TrustedPeer::default();
-        let kept = ["x-forwarded-prefix", "cf-ipcountry", "remote-user", "x-corp-user"];
-        assert_eq!(left(&names, Some(&peer), "10.0.0.1", &NAMED), kept);
-        assert_eq!(left(&names, None, "192.0.2.1", &NAMED), [""; 0]);
+        let expected = ["x-forwarded-prefix", "cf-ipcountry", "remote-user", "x-corp-user"];
+        assert_eq!(kept_fields(&names, Some(&peer), "10.0.0.1", &TRUSTED_FIELDS), expected);
+        assert_eq!(kept_fields(&names, None, "192.0.2.1", &TRUSTED_FIELDS), [""; 0]);
     }
 
     #[test]
-    fn keeps_of_a_cdn_only_the_fields_that_it_sets() {
+    fn keeps_only_the_fields_that_a_cdn_sets_itself() {
         let names = [&SPOOFED[..], &["x-corp-user"]].concat();
         let peer = TrustedPeer::default();
         // Cloudflare, Fastly
-        assert_eq!(left(&names, Some(&peer), "104.16.0.1", &NAMED), ["cf-ipcountry"]);
-        assert_eq!(left(&names, Some(&peer), "151.101.1.1", &NAMED), [""; 0]);
+        assert_eq!(kept_fields(&names, Some(&peer), "104.16.0.1", &TRUSTED_FIELDS), ["cf-ipcountry"]);
+        assert_eq!(kept_fields(&names, Some(&peer), "151.101.1.1", &TRUSTED_FIELDS), [""; 0]);
     }
 
     #[test]
-    fn only_what_clients_do_not_send_may_be_trusted() {
-        for (name, may_be) in [
+    fn fields_that_clients_send_are_not_trustable() {
+        for (name, expected) in [
             ("x-forwarded-host", true),
             ("x-forwarded-prefix", true),
             ("remote-user", true),
@@ -339,17 +347,17 @@ mod tests {
             ("content-length", false),
             ("if-none-match", false),
         ] {
-            assert_eq!(may_be_trusted(&HeaderName::from_static(name)), may_be, "{name}");
+            assert_eq!(is_trustable(&HeaderName::from_static(name)), expected, "{name}");
         }
     }
 
     #[test]
-    fn only_a_post_keeps_a_method_override() {
+    fn keeps_method_override_of_post_only() {
         for is_post in [true, false] {
             for name in METHOD_OVERRIDES {
                 let mut headers = HeaderMap::new();
                 headers.insert(HeaderName::from_static(name), HeaderValue::from_static("DELETE"));
-                remove(&mut headers, is_post, &Trust::new(None, None, &[]));
+                remove_untrusted(&mut headers, is_post, &Trust::new(None, None, &[]));
                 assert_eq!(headers.contains_key(*name), is_post, "{name}");
             }
         }

@@ -1,21 +1,23 @@
-//! Fields in which other proxies, servers and frameworks tell an application about the client or the request.
+//! Fields in which proxies, CDNs, server modules and frameworks send data about the client or the request to a backend.
 //!
-//! Each belongs to some proxy, CDN, server module or framework, whose documentation says that it is set there and removed
-//! from clients' requests. An application believes them wherever it is deployed, so they are removed unless a setting says
-//! that a trusted proxy sets them. What clients send by themselves is not here, such as `X-User-Id` and `X-Auth-Token` of
-//! APIs, or `X-Middleware-Prefetch` of Next.js's router.
+//! According to the documentation of each, it sets the field and removes the one that a client sent. Backends trust these
+//! fields even behind another proxy. They are therefore removed, unless they are configured as trusted. Fields that clients
+//! send themselves are not listed, such as `X-User-Id` and `X-Auth-Token` of APIs, or `X-Middleware-Prefetch` of Next.js's
+//! router.
 
-use crate::alike::{begins, is};
+use crate::spelling::{has_prefix, is_spelling_of};
 
-/// Whether the field `name` is one of them, in whatever spelling. Names are in lower case.
-pub(crate) fn is_foreign(name: &str) -> bool {
-    NAMES.iter().copied().flatten().any(|other| is(name, other)) || FAMILIES.iter().any(|family| begins(name, family))
+/// Returns whether `name` is a spelling of such a field. Names are in lower case.
+pub(crate) fn is_vendor_field(name: &str) -> bool {
+    VENDOR_FIELDS.iter().copied().flatten().any(|field| is_spelling_of(name, field))
+        || VENDOR_PREFIXES.iter().any(|prefix| has_prefix(name, prefix))
 }
 
-pub(crate) const NAMES: [&[&str]; 6] = [ADDRESSES, PLACES, SCHEMES, USERS, CERTIFICATES, INTERNALS];
+pub(crate) const VENDOR_FIELDS: [&[&str]; 6] =
+    [CLIENT_ADDRESS_FIELDS, TARGET_FIELDS, SCHEME_FIELDS, USER_FIELDS, CERTIFICATE_FIELDS, FRAMEWORK_FIELDS];
 
-/// Who asks.
-const ADDRESSES: &[&str] = &[
+/// Fields with the address of the client.
+const CLIENT_ADDRESS_FIELDS: &[&str] = &[
     "ali-cdn-real-ip",
     "cdn-src-ip",
     "cf-connecting-ip",
@@ -58,8 +60,9 @@ const ADDRESSES: &[&str] = &[
     "x-vercel-proxied-for",
 ];
 
-/// For what, and where: with these a path that is blocked, or cached for all, is asked for by another's name.
-const PLACES: &[&str] = &[
+/// Fields that override the method, host or path. With them, a client could request a blocked path under another name, or
+/// poison a cache.
+const TARGET_FIELDS: &[&str] = &[
     "x-backend-host",
     "x-backend-server",
     "x-host",
@@ -78,18 +81,19 @@ const PLACES: &[&str] = &[
     "x-rewrite-uri",
     "x-rewrite-url",
     "x-script-name",
-    // Rack::Sendfile: which files the application tells its server to send (CVE-2025-61780).
+    // Rack::Sendfile: the mapping of the files that the application lets its server send (CVE-2025-61780).
     "x-accel-mapping",
     "x-sendfile-type",
 ];
 
-/// Whether it came over TLS.
-const SCHEMES: &[&str] = &["cf-visitor", "front-end-https", "https", "x-https", "x-scheme", "x-ssl", "x-url-scheme"];
+/// Fields with the scheme.
+const SCHEME_FIELDS: &[&str] =
+    &["cf-visitor", "front-end-https", "https", "x-https", "x-scheme", "x-ssl", "x-url-scheme"];
 
-/// Which user it is, by the word of a proxy that asks for passwords.
-const USERS: &[&str] = &[
+/// Fields with the user, from an authenticating proxy.
+const USER_FIELDS: &[&str] = &[
     "cf-access-authenticated-user-email",
-    // Removed as hop-by-hop in this spelling; CGI reads others as the same.
+    // This spelling is removed as hop-by-hop, but CGI maps other spellings to the same variable.
     "proxy-authorization",
     "remote-email",
     "remote-groups",
@@ -105,12 +109,12 @@ const USERS: &[&str] = &[
     "x-vouch-user",
 ];
 
-/// Which certificate it has.
-const CERTIFICATES: &[&str] =
+/// Fields with the client certificate.
+const CERTIFICATE_FIELDS: &[&str] =
     &["ssl-cert", "x-client-cert", "x-client-cert-chain", "x-client-certificate", "x-client-dn", "x-client-verify"];
 
-/// What a framework says to itself.
-const INTERNALS: &[&str] = &[
+/// Internal fields of frameworks.
+const FRAMEWORK_FIELDS: &[&str] = &[
     // Next.js
     "x-middleware-invoke",
     "x-middleware-next",
@@ -126,8 +130,8 @@ const INTERNALS: &[&str] = &[
     "x-now-route-matches",
 ];
 
-/// Whole families.
-pub(crate) const FAMILIES: &[&str] = &[
+/// Prefixes of further field names.
+pub(crate) const VENDOR_PREFIXES: &[&str] = &[
     "cloudfront-",
     "fastly-",
     "fly-",
@@ -152,13 +156,13 @@ pub(crate) const FAMILIES: &[&str] = &[
     "x-pomerium-claim-",
     // Kubernetes' authenticating proxy
     "x-remote-extra-",
-    // Envoy, which wants them sanitised at the edge
+    // Envoy, whose documentation requires their removal at the edge
     "x-envoy-",
-    // `X-Real-IP` and what was made after it
+    // `X-Real-IP` and similar fields
     "x-real-",
-    // Vercel's word on where the client is
+    // Vercel, the location of the client
     "x-vercel-ip-",
-    // Next.js: with it a request got past the middleware (CVE-2025-29927).
+    // Next.js: it let requests bypass the middleware (CVE-2025-29927).
     "x-middleware-subrequest",
 ];
 
@@ -167,8 +171,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_of_others_are_known_in_any_spelling() {
-        for (name, foreign) in [
+    fn recognises_vendor_fields_in_any_spelling() {
+        for (name, expected) in [
             ("cf-connecting-ip", true),
             ("cf_connecting_ip", true),
             ("true-client-ip", true),
@@ -201,19 +205,19 @@ mod tests {
             ("accept", false),
             ("", false),
         ] {
-            assert_eq!(is_foreign(name), foreign, "{name}");
+            assert_eq!(is_vendor_field(name), expected, "{name}");
         }
     }
 
     #[test]
-    fn each_is_there_once_and_in_lower_case() {
-        let mut all: Vec<_> = NAMES.iter().copied().flatten().collect();
+    fn vendor_fields_are_unique_and_in_lower_case() {
+        let mut all: Vec<_> = VENDOR_FIELDS.iter().copied().flatten().collect();
         assert!(all.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || b"-46".contains(&byte))));
         let count = all.len();
         all.sort();
         all.dedup();
         assert_eq!(all.len(), count);
-        // What belongs to a family need not be named.
-        assert!(!all.iter().any(|name| FAMILIES.iter().any(|family| begins(name, family))));
+        // A name with a listed prefix is redundant.
+        assert!(!all.iter().any(|name| VENDOR_PREFIXES.iter().any(|prefix| has_prefix(name, prefix))));
     }
 }

@@ -1,55 +1,55 @@
-//! Where the client sent its request: one authority, from which every field and the cache key are made.
+//! The authority of the client's request, from which the forwarding fields and the cache key are derived.
 
 use http::HeaderValue;
 use http::uri::{Authority, Scheme};
 
-/// What a trusted proxy says of the authority.
+/// The authority that a trusted proxy reported.
 #[derive(Debug, Default)]
-pub(crate) struct Claim {
-    /// As it came, valid or not.
+pub(crate) struct ReportedAuthority {
+    /// Not validated.
     pub(crate) host: Option<HeaderValue>,
     pub(crate) port: Option<u16>,
 }
 
-/// The authority of the client's request, and its port.
+/// The authority of the client's request.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Target {
-    /// A host in lower case, and the port where it is not the scheme's default. `None` without a `Host`.
+pub(crate) struct RequestAuthority {
+    /// The host, with the port unless it is the scheme's default. `None` if there is no `Host`.
     pub(crate) host: Option<HeaderValue>,
     pub(crate) port: u16,
-    /// The same as `host`, where a proxy said another thing than `Host` does.
-    pub(crate) claimed: Option<Authority>,
+    /// The same as `host`, if it comes from a trusted proxy instead of `Host`.
+    pub(crate) reported: Option<Authority>,
 }
 
-impl Target {
-    /// `host`: the request's own field.
-    pub(crate) fn of(claim: &Claim, host: Option<&HeaderValue>, scheme: &Scheme) -> Self {
+impl RequestAuthority {
+    /// Determines the authority from the reported one and the request's `Host`.
+    pub(crate) fn new(report: &ReportedAuthority, host: Option<&HeaderValue>, scheme: &Scheme) -> Self {
         let default = default_port(scheme);
-        let claimed = claim.host.as_ref().and_then(valid);
-        if claimed.is_none() && claim.port.is_none() {
-            return Self { host: host.cloned(), port: host.and_then(named_port).unwrap_or(default), claimed: None };
+        let reported = report.host.as_ref().and_then(valid);
+        if reported.is_none() && report.port.is_none() {
+            return Self { host: host.cloned(), port: host.and_then(port_of).unwrap_or(default), reported: None };
         }
-        // The port of the host that a proxy names goes before a port alone, and that before the port of `Host`.
-        let own = || host.and_then(valid);
-        let port = claimed.as_ref().and_then(Authority::port_u16).or(claim.port);
-        let Some(authority) = claimed.or_else(own) else {
-            return Self { host: host.cloned(), port: port.unwrap_or(default), claimed: None };
+        // A port in the reported host takes precedence over a reported port, and that over the port of `Host`.
+        let from_host = || host.and_then(valid);
+        let port = reported.as_ref().and_then(Authority::port_u16).or(report.port);
+        let Some(authority) = reported.or_else(from_host) else {
+            return Self { host: host.cloned(), port: port.unwrap_or(default), reported: None };
         };
         let port = port.or_else(|| authority.port_u16()).unwrap_or(default);
         let mut text = authority.host().to_ascii_lowercase();
         if port != default {
             text.push_str(&format!(":{port}"));
         }
-        Self { host: HeaderValue::try_from(&text).ok(), port, claimed: Authority::try_from(text).ok() }
+        Self { host: HeaderValue::try_from(&text).ok(), port, reported: Authority::try_from(text).ok() }
     }
 }
 
-/// `443` for https, else `80`.
+/// Returns 443 for HTTPS, else 80.
 pub(crate) fn default_port(scheme: &Scheme) -> u16 {
     if *scheme == Scheme::HTTPS { 443 } else { 80 }
 }
 
-/// A host and perhaps a port: no user, no list, nothing else that an application may read differently.
+/// Parses a host with an optional port. Returns `None` for user information, lists and other ambiguous text.
 fn valid(field: &HeaderValue) -> Option<Authority> {
     let authority = Authority::try_from(field.as_bytes()).ok()?;
     let host = authority.host();
@@ -63,13 +63,13 @@ fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
 }
 
-fn named_port(host: &HeaderValue) -> Option<u16> {
+fn port_of(host: &HeaderValue) -> Option<u16> {
     let host = host.as_bytes();
     let colon = host.iter().rposition(|&byte| byte == b':')?;
     port_number(&host[colon + 1..])
 }
 
-/// Up to five digits, and no sign.
+/// Parses a port of up to five digits, without a sign.
 pub(crate) fn port_number(digits: &[u8]) -> Option<u16> {
     let is_number = (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
@@ -79,20 +79,21 @@ pub(crate) fn port_number(digits: &[u8]) -> Option<u16> {
 mod tests {
     use super::*;
 
-    fn read(claimed: Option<&str>, port: Option<u16>, host: Option<&str>, scheme: &Scheme) -> (String, u16, bool) {
+    fn resolve(reported: Option<&str>, port: Option<u16>, host: Option<&str>, scheme: &Scheme) -> (String, u16, bool) {
         let field = |text: &str| HeaderValue::from_str(text).unwrap();
-        let target = Target::of(&Claim { host: claimed.map(field), port }, host.map(field).as_ref(), scheme);
-        if let Some(claimed) = &target.claimed {
-            assert_eq!(target.host.as_ref().unwrap().as_bytes(), claimed.as_str().as_bytes());
+        let report = ReportedAuthority { host: reported.map(field), port };
+        let authority = RequestAuthority::new(&report, host.map(field).as_ref(), scheme);
+        if let Some(reported) = &authority.reported {
+            assert_eq!(authority.host.as_ref().unwrap().as_bytes(), reported.as_str().as_bytes());
         }
-        let host = target.host.map_or("none".into(), |host| host.to_str().unwrap().to_owned());
-        (host, target.port, target.claimed.is_some())
+        let host = authority.host.map_or("none".into(), |host| host.to_str().unwrap().to_owned());
+        (host, authority.port, authority.reported.is_some())
     }
 
     #[test]
-    fn one_authority_is_made_of_host_and_claims() {
+    fn combines_host_with_the_reported_authority() {
         let (http, https) = (&Scheme::HTTP, &Scheme::HTTPS);
-        for (claimed, port, host, scheme, expected) in [
+        for (reported, port, host, scheme, expected) in [
             (None, None, Some("a.example"), http, ("a.example", 80, false)),
             (None, None, Some("a.example:8443"), https, ("a.example:8443", 8443, false)),
             (None, None, Some("[::1]:81"), http, ("[::1]:81", 81, false)),
@@ -108,14 +109,14 @@ mod tests {
             (None, Some(81), None, http, ("none", 81, false)),
             (Some("[2001:DB8::1]:81"), None, None, http, ("[2001:db8::1]:81", 81, true)),
         ] {
-            let (host, number, is_claimed) = read(claimed, port, host, scheme);
-            assert_eq!((&*host, number, is_claimed), expected, "{claimed:?} {port:?} {host:?}");
+            let (host, number, is_reported) = resolve(reported, port, host, scheme);
+            assert_eq!((&*host, number, is_reported), expected, "{reported:?} {port:?} {host:?}");
         }
     }
 
     #[test]
-    fn an_invalid_authority_is_dropped() {
-        for claimed in [
+    fn ignores_an_invalid_reported_authority() {
+        for reported in [
             "",
             "evil\t.example",
             "evil.example:1:1",
@@ -133,13 +134,13 @@ mod tests {
             "evil'.example",
             &"a".repeat(256),
         ] {
-            let read = read(Some(claimed), None, Some("a.example"), &Scheme::HTTP);
-            assert_eq!(read, ("a.example".into(), 80, false), "{claimed}");
+            let authority = resolve(Some(reported), None, Some("a.example"), &Scheme::HTTP);
+            assert_eq!(authority, ("a.example".into(), 80, false), "{reported}");
         }
     }
 
     #[test]
-    fn a_port_is_up_to_five_digits() {
+    fn parses_ports_of_up_to_five_digits() {
         for (text, number) in
             [("80", Some(80)), ("0080", Some(80)), ("65536", None), ("+80", None), ("", None), ("000080", None)]
         {

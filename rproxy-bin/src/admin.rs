@@ -1,4 +1,4 @@
-//! The listener for whoever runs the proxy: health, metrics and the cache. Never the public one.
+//! The admin listener: health, metrics and cache purges. It is never the public listener.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use rproxy_cache::{CacheStore, Purge};
 use serde_json::json;
 use tower::BoxError;
 
-/// Answers the questions that a load balancer, a metrics collector and a deployment have.
+/// The service of the admin listener.
 #[derive(Clone)]
 pub(crate) struct Admin {
     inner: Arc<Inner>,
@@ -25,12 +25,15 @@ struct Inner {
     metrics: Box<dyn Fn() -> String + Send + Sync>,
     cache: Option<CacheStore>,
     ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
-    /// Names in `Host` that are answered, in lower case.
+    /// The accepted host names, in lower case.
     hosts: Vec<String>,
 }
 
 impl Admin {
-    /// `metrics` writes the exposition, `ready` says why no traffic should be sent here now.
+    /// Creates the service.
+    ///
+    /// `metrics` returns the metrics as OpenMetrics text; `ready` returns the reason if the proxy should get no
+    /// traffic.
     pub(crate) fn new(
         metrics: impl Fn() -> String + Send + Sync + 'static,
         cache: Option<CacheStore>,
@@ -40,7 +43,7 @@ impl Admin {
         Self { inner: Arc::new(Inner { metrics, cache, ready, hosts: Vec::new() }) }
     }
 
-    /// Answers requests for these names, too, beside addresses and `localhost`.
+    /// Accepts requests for these host names, besides IP addresses and `localhost`.
     pub(crate) fn hosts(self, names: &[String]) -> Self {
         let names = names.iter().map(|name| name.to_ascii_lowercase()).collect();
         let inner = Arc::try_unwrap(self.inner).map(|inner| Inner { hosts: names, ..inner });
@@ -64,8 +67,8 @@ impl Admin {
         B: Body<Error: Into<BoxError>>,
     {
         let (parts, body) = request.into_parts();
-        if !self.inner.is_meant(&parts.headers) {
-            return text(StatusCode::MISDIRECTED_REQUEST, "no such host here; admin_hosts names more\n");
+        if !self.inner.is_accepted_host(&parts.headers) {
+            return text(StatusCode::MISDIRECTED_REQUEST, "unknown host; add it to admin_hosts\n");
         }
         let read = matches!(parts.method, Method::GET | Method::HEAD);
         match (parts.uri.path(), &self.inner.cache) {
@@ -77,8 +80,8 @@ impl Admin {
             ("/metrics", _) if read => typed(StatusCode::OK, OPENMETRICS, (self.inner.metrics)()),
             ("/cache/stats" | "/cache/purge", None) => text(StatusCode::NOT_FOUND, "the cache is off\n"),
             ("/cache/stats", Some(store)) if read => stats(store),
-            ("/cache/purge", Some(_)) if parts.method == Method::POST && is_from_elsewhere(&parts.headers) => {
-                text(StatusCode::FORBIDDEN, "not for pages of other sites\n")
+            ("/cache/purge", Some(_)) if parts.method == Method::POST && is_cross_site(&parts.headers) => {
+                text(StatusCode::FORBIDDEN, "cross-site requests are not allowed\n")
             }
             ("/cache/purge", Some(store)) if parts.method == Method::POST => {
                 match purges(parts.uri.query().unwrap_or_default(), &parts.headers, body).await {
@@ -98,11 +101,11 @@ impl Admin {
 }
 
 impl Inner {
-    /// Whether `Host` is an address or a name of this listener.
+    /// Returns whether `Host` is an IP address or an accepted name.
     ///
-    /// A page of any site can have its own name resolve to the address of this listener (DNS rebinding), and its browser
-    /// then takes both for one origin. The name in `Host` tells them apart. Without `Host` it was no browser.
-    fn is_meant(&self, headers: &HeaderMap) -> bool {
+    /// Any website can let its own name resolve to the address of this listener (DNS rebinding); the browser then
+    /// treats both as one origin. Only the name in `Host` tells them apart. Browsers always send `Host`.
+    fn is_accepted_host(&self, headers: &HeaderMap) -> bool {
         let Some(host) = headers.get(HOST) else { return true };
         let Some(host) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
         let name = host.host().to_ascii_lowercase();
@@ -112,9 +115,9 @@ impl Inner {
     }
 }
 
-/// Whether a page in somebody's browser asks, that the person at it knows nothing of.
-fn is_from_elsewhere(headers: &HeaderMap) -> bool {
-    // A browser says one or the other with every POST; programs say neither.
+/// Returns whether a page of another site sent the request through a browser (CSRF).
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    // Browsers send one of these fields with every POST; other clients send neither.
     let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
     match site {
         Some(site) => !matches!(site, b"same-origin" | b"none"),
@@ -124,18 +127,18 @@ fn is_from_elsewhere(headers: &HeaderMap) -> bool {
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A purge that names nothing, or in a way that is not understood.
+/// An invalid purge request.
 #[derive(Debug, thiserror::Error)]
 enum PurgeError {
     #[error(
-        "{0}; accepted are ?url=URL, ?prefix=URL, ?tag=TAG and ?all, with &soft for making stale, in the query or as a form"
+        "{0}; accepted: ?url=URL, ?prefix=URL, ?tag=TAG and ?all, in the query or as a form, and &soft for a soft purge"
     )]
     Parameters(String),
-    #[error("the form could not be read")]
+    #[error("the form cannot be read")]
     Unreadable,
     #[error("the form is larger than {FORM_LIMIT} bytes")]
     TooLarge,
-    #[error("a body has to be application/x-www-form-urlencoded")]
+    #[error("the body is not application/x-www-form-urlencoded")]
     MediaType,
 }
 
@@ -151,13 +154,13 @@ impl PurgeError {
 
 const FORM_LIMIT: usize = 64 << 10;
 
-/// What to purge. Soft: to be made stale rather than dropped.
+/// The purges of a request. A soft purge makes responses stale instead of removing them.
 struct PurgeRequest {
     soft: bool,
     purges: Vec<Purge>,
 }
 
-/// All that the query and the form name. Nothing is purged unless all of it is understood.
+/// Parses the purges in the query and the form. One invalid parameter rejects the whole request.
 async fn purges<B>(query: &str, headers: &HeaderMap, body: B) -> Result<PurgeRequest, PurgeError>
 where
     B: Body<Error: Into<BoxError>>,
@@ -177,7 +180,7 @@ where
         pairs.partition(|pair| matches!(*pair, "soft" | "soft=1" | "soft=true"));
     let purges: Vec<Purge> = named.into_iter().map(purge).collect::<Result<_, _>>().map_err(PurgeError::Parameters)?;
     match purges.is_empty() {
-        true => Err(PurgeError::Parameters("nothing to purge is named".to_owned())),
+        true => Err(PurgeError::Parameters("no purge parameter".to_owned())),
         false => Ok(PurgeRequest { soft: !soft.is_empty(), purges }),
     }
 }
@@ -190,17 +193,17 @@ fn is_form(headers: &HeaderMap) -> bool {
     essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-// `+` stays what it is, in forms, too: a URL has no spaces, but it may have a plus.
+// `+` is not decoded, not even in forms: a URL contains no spaces, but it may contain a plus.
 fn purge(pair: &str) -> Result<Purge, String> {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
     let value = percent_decode_str(value).decode_utf8().map_err(|_| format!("{name} is not UTF-8"))?;
     match (name, &*value) {
         ("url", url) => Purge::url(url).map_err(|error| error.to_string()),
         ("prefix", prefix) => Purge::prefix(prefix).map_err(|error| error.to_string()),
-        ("tag", "") => Err("bad tag \"\"".to_owned()),
+        ("tag", "") => Err("empty tag".to_owned()),
         ("tag", tag) => Ok(Purge::tag(tag)),
         ("all", "" | "1" | "true") => Ok(Purge::All),
-        ("all", other) => Err(format!("bad all {other:?}")),
+        ("all", other) => Err(format!("bad value {other:?} of all")),
         _ => Err(format!("unknown parameter {name:?}")),
     }
 }
@@ -258,7 +261,7 @@ mod tests {
         Admin::new(|| "# EOF\n".to_owned(), cache, move || ready.map_err(str::to_owned))
     }
 
-    async fn ask(admin: &Admin, request: Request<Full<Bytes>>) -> (StatusCode, HeaderMap, String) {
+    async fn send(admin: &Admin, request: Request<Full<Bytes>>) -> (StatusCode, HeaderMap, String) {
         let (parts, body) = admin.clone().answer(request).await.unwrap().into_parts();
         assert_eq!(parts.headers[CACHE_CONTROL], "no-store");
         let body = body.collect().await.unwrap().to_bytes();
@@ -274,7 +277,7 @@ mod tests {
         request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()
     }
 
-    /// A store that holds `/a`, `/b/1`, `/b/2` and `/c?x=1+2` of `http://example.org`.
+    /// A store that contains `/a`, `/b/1`, `/b/2` and `/c?x=1+2` of `http://example.org`.
     async fn filled() -> CacheStore {
         let store = CacheStore::in_memory(1 << 20);
         let origin = service_fn(async |_: Request<Empty<Bytes>>| {
@@ -292,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_path_answers_its_methods_and_names_them_to_others() {
+    async fn rejects_other_methods_with_405_and_allow() {
         let admin = admin(Some(CacheStore::in_memory(1 << 20)), Ok(()));
         for (method, target, status, body, allow) in [
             ("GET", "/healthz", 200, "ok\n", None),
@@ -310,7 +313,7 @@ mod tests {
             ("GET", "/healthz/", 404, "Not Found\n", None),
             ("POST", "/cache", 404, "Not Found\n", None),
         ] {
-            let (got, headers, text) = ask(&admin, bare(method, target)).await;
+            let (got, headers, text) = send(&admin, bare(method, target)).await;
             assert_eq!((got.as_u16(), &*text), (status, body), "{method} {target}");
             assert_eq!(headers.get(ALLOW).map(|allow| allow.to_str().unwrap()), allow, "{method} {target}");
         }
@@ -338,27 +341,27 @@ mod tests {
                 if let Some(host) = host {
                     request.headers_mut().insert(HOST, host.parse().unwrap());
                 }
-                assert_eq!(ask(&admin, request).await.0.as_u16(), status, "{host:?} {target}");
+                assert_eq!(send(&admin, request).await.0.as_u16(), status, "{host:?} {target}");
             }
         }
     }
 
     #[tokio::test]
-    async fn a_proxy_that_is_not_ready_says_why_and_stays_healthy() {
+    async fn readyz_reports_the_reason_while_healthz_succeeds() {
         let admin = admin(None, Err("draining"));
-        let (status, _, body) = ask(&admin, bare("GET", "/readyz")).await;
+        let (status, _, body) = send(&admin, bare("GET", "/readyz")).await;
         assert_eq!((status.as_u16(), &*body), (503, "draining\n"));
-        assert_eq!(ask(&admin, bare("GET", "/healthz")).await.0, StatusCode::OK);
+        assert_eq!(send(&admin, bare("GET", "/healthz")).await.0, StatusCode::OK);
     }
 
     #[tokio::test]
-    async fn metrics_are_openmetrics() {
-        let (_, headers, _) = ask(&admin(None, Ok(())), bare("GET", "/metrics")).await;
+    async fn metrics_have_the_openmetrics_content_type() {
+        let (_, headers, _) = send(&admin(None, Ok(())), bare("GET", "/metrics")).await;
         assert_eq!(headers[CONTENT_TYPE], "application/openmetrics-text; version=1.0.0; charset=utf-8");
     }
 
     #[tokio::test]
-    async fn a_purge_drops_what_the_query_or_the_form_names() {
+    async fn purges_by_query_and_form() {
         for (request, purged) in [
             (bare("POST", "/cache/purge?url=http://example.org/a"), 1),
             (bare("POST", "/cache/purge?url=http%3A%2F%2Fexample.org%2Fa"), 1),
@@ -378,7 +381,7 @@ mod tests {
         ] {
             let store = filled().await;
             let what = format!("{request:?}");
-            let (status, headers, body) = ask(&admin(Some(store.clone()), Ok(())), request).await;
+            let (status, headers, body) = send(&admin(Some(store.clone()), Ok(())), request).await;
             assert_eq!((status.as_u16(), body), (200, format!("{{\"purged\":{purged}}}\n")), "{what}");
             assert_eq!(headers[CONTENT_TYPE], "application/json");
             assert_eq!(store.stats().entries, 4 - purged, "{what}");
@@ -386,29 +389,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_soft_purge_makes_stale_and_keeps() {
+    async fn soft_purge_keeps_the_responses_as_stale() {
         let store = filled().await;
         let admin = admin(Some(store.clone()), Ok(()));
         for (target, purged) in [("url=/a", 1), ("url=/a", 0), ("tag=blog", 3), ("all", 0)] {
-            let (status, _, body) = ask(&admin, bare("POST", &format!("/cache/purge?soft&{target}"))).await;
+            let (status, _, body) = send(&admin, bare("POST", &format!("/cache/purge?soft&{target}"))).await;
             assert_eq!((status.as_u16(), body), (200, format!("{{\"purged\":{purged}}}\n")), "{target}");
         }
         assert_eq!(store.stats().entries, 4);
     }
 
     #[tokio::test]
-    async fn a_purge_that_is_not_understood_drops_nothing_and_says_what_is_accepted() {
+    async fn rejects_invalid_purge_and_purges_nothing() {
         let store = filled().await;
         let admin = admin(Some(store.clone()), Ok(()));
         let large = format!("url=/{}", "a".repeat(FORM_LIMIT));
         for (request, status, says) in [
-            (bare("POST", "/cache/purge"), 400, "nothing to purge is named; accepted are ?url=URL"),
+            (bare("POST", "/cache/purge"), 400, "no purge parameter; accepted: ?url=URL"),
             (bare("POST", "/cache/purge?url"), 400, "bad purge target"),
             (bare("POST", "/cache/purge?url=example.org/a"), 400, "bad purge target \"example.org/a\""),
             (bare("POST", "/cache/purge?prefix=%ff"), 400, "prefix is not UTF-8"),
-            (bare("POST", "/cache/purge?all=false"), 400, "bad all \"false\""),
-            (bare("POST", "/cache/purge?tag"), 400, "bad tag \"\""),
-            (bare("POST", "/cache/purge?soft"), 400, "nothing to purge is named"),
+            (bare("POST", "/cache/purge?all=false"), 400, "bad value \"false\" of all"),
+            (bare("POST", "/cache/purge?tag"), 400, "empty tag"),
+            (bare("POST", "/cache/purge?soft"), 400, "no purge parameter"),
             (bare("POST", "/cache/purge?all&soft=maybe"), 400, "unknown parameter \"soft\""),
             (bare("POST", "/cache/purge?uri=/a"), 400, "unknown parameter \"uri\""),
             (bare("POST", "/cache/purge?all&x"), 400, "unknown parameter \"x\""),
@@ -416,7 +419,7 @@ mod tests {
             (post("/cache/purge", FORM, &large), 413, "larger than 65536 bytes"),
         ] {
             let what = format!("{:?}", request.uri());
-            let (got, _, body) = ask(&admin, request).await;
+            let (got, _, body) = send(&admin, request).await;
             assert_eq!(got.as_u16(), status, "{what}");
             assert!(body.contains(says), "{what}: {body}");
         }
@@ -425,16 +428,16 @@ mod tests {
 
     #[tokio::test]
     async fn stats_are_json() {
-        let (status, headers, body) = ask(&admin(Some(filled().await), Ok(())), bare("GET", "/cache/stats")).await;
+        let (status, headers, body) = send(&admin(Some(filled().await), Ok(())), bare("GET", "/cache/stats")).await;
         assert_eq!((status, &headers[CONTENT_TYPE]), (StatusCode::OK, &HeaderValue::from_static("application/json")));
         let stats: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!((&stats["entries"], &stats["misses"], &stats["capacity"]), (&json!(4), &json!(4), &json!(1 << 20)));
     }
 
     #[tokio::test]
-    async fn without_a_cache_there_is_nothing_to_ask_of_it() {
+    async fn cache_endpoints_return_404_without_a_cache() {
         for (method, target) in [("POST", "/cache/purge?all"), ("GET", "/cache/stats")] {
-            let (status, _, body) = ask(&admin(None, Ok(())), bare(method, target)).await;
+            let (status, _, body) = send(&admin(None, Ok(())), bare(method, target)).await;
             assert_eq!((status.as_u16(), &*body), (404, "the cache is off\n"), "{method} {target}");
         }
     }

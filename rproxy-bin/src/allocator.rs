@@ -1,9 +1,9 @@
-//! The allocator of the binary: mimalloc, called as it is fastest.
+//! The global allocator: mimalloc, called by its fastest functions.
 //!
-//! The `mimalloc` crate asks for an alignment with each allocation. Since version 3 mimalloc then takes more memory than
-//! it needs and looks for an aligned place in it, unless the size is a power of two: a quarter of the allocations of a
-//! request. But whatever it hands out is aligned for all that its size can hold, up to [`ALIGNED`] bytes, so that nearly
-//! nobody has to ask. This is the only unsafe code of the project.
+//! The `mimalloc` crate passes an alignment with each allocation. Since version 3, mimalloc then allocates more than
+//! needed and searches for an aligned place, unless the size is a power of two. This affects a quarter of the
+//! allocations of a request. But every block of mimalloc is aligned to its size, up to [`ALIGNED`] bytes, so the
+//! plain functions suffice for nearly all allocations. This is the only unsafe code of the project.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
@@ -14,21 +14,21 @@ use libmimalloc_sys::{
 
 pub(crate) struct Mimalloc;
 
-/// mimalloc's `MI_MAX_ALIGN_SIZE`: how its blocks are aligned that are at least as large.
+/// The alignment of blocks of at least this size: mimalloc's `MI_MAX_ALIGN_SIZE`.
 const ALIGNED: usize = 16;
 
-/// Whether a block of `size` bytes is aligned so without being asked to.
+/// Returns whether a block of `size` bytes has this alignment without a request for it.
 const fn is_aligned(size: usize, align: usize) -> bool {
     align <= ALIGNED && align <= size
 }
 
-// SAFETY: each method hands on to mimalloc's function of that purpose; a block comes from mimalloc and goes back to it,
-// and is aligned as asked for: by `is_aligned`, or by the function that takes an alignment.
+// SAFETY: each method calls mimalloc's function for the same purpose. Blocks come from mimalloc and return to it, and
+// their alignment is guaranteed by `is_aligned` or by the function that takes an alignment.
 unsafe impl GlobalAlloc for Mimalloc {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let (size, align) = (layout.size(), layout.align());
-        // SAFETY: any size and any alignment that a `Layout` has is allowed.
+        // SAFETY: mimalloc allows every size and alignment of a `Layout`.
         unsafe { if is_aligned(size, align) { mi_malloc(size) } else { mi_malloc_aligned(size, align) } }.cast()
     }
 
@@ -41,14 +41,15 @@ unsafe impl GlobalAlloc for Mimalloc {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
-        // SAFETY: the caller vouches that it is a block of ours, and gives it up.
+        // SAFETY: the caller guarantees that this allocator allocated the block, and gives it up.
         unsafe { mi_free(block.cast()) }
     }
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let align = layout.align();
-        // SAFETY: the caller vouches that it is a block of ours; both functions take those of either kind.
+        // SAFETY: the caller guarantees that this allocator allocated the block; both functions accept blocks of
+        // either kind.
         unsafe {
             if is_aligned(size, align) {
                 mi_realloc(block.cast(), size)
@@ -60,10 +61,10 @@ unsafe impl GlobalAlloc for Mimalloc {
     }
 }
 
-/// Gives back what this thread has freed: without being asked to, mimalloc does so with later calls, and whoever is idle
-/// makes none.
+/// Returns memory that this thread has freed. Otherwise mimalloc does so during later calls, which an idle thread
+/// does not make.
 pub(crate) fn collect() {
-    // SAFETY: it may be called at any time, and takes nothing that is in use.
+    // SAFETY: the function may be called at any time and frees no memory in use.
     unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
@@ -72,11 +73,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_aligned_and_keep_what_is_in_them() {
+    fn blocks_are_aligned_and_keep_their_content() {
         for align in (0..=8).map(|power| 1 << power) {
             for size in (1..300).chain([1000, 2500, 4096, 100_000, 3 << 20]) {
                 let layout = Layout::from_size_align(size, align).unwrap();
-                // SAFETY: the layout is not empty, and what is read was allocated or written before.
+                // SAFETY: the layout is not empty, and only memory that was written is read.
                 unsafe {
                     let block = Mimalloc.alloc(layout);
                     assert!(block.addr().is_multiple_of(align), "{layout:?}");

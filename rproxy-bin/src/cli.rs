@@ -1,4 +1,6 @@
-//! The command line of the binary, without its side effects: arguments and environment in, a [`Command`] out.
+//! Parsing of the command line, without side effects.
+//!
+//! [`parse`] takes the arguments and the environment, and returns a [`Command`].
 
 use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
@@ -9,62 +11,66 @@ use clap::builder::OsStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, ColorChoice, value_parser};
 use clap_complete::Shell;
 
-use crate::config::{self, Config, ConfigError, DefaultValue, Report, Setting, Sources, settings};
+use crate::config::{self, Config, ConfigError, DefaultValue, RENAMED, Report, Setting, Sources, settings};
 use crate::man_page;
 use crate::trust::{Action, Trust, TrustError};
 
-/// What the binary is asked to do.
+/// A command of the binary.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Command {
-    /// Serve.
+    /// Run the proxy.
     Run(Config),
-    /// Say what the configuration comes to, and end.
+    /// Print the effective configuration.
     Check(Report),
-    /// Serve the built-in site.
+    /// Run the demo.
     Demo(Config),
-    /// Print what the path filter makes of some paths, and end.
+    /// Print how the path filter decides on some paths.
     Explain(String),
-    /// Say how the local authority is trusted, or do it, and end.
+    /// Print how to trust the local certificate authority, or do it.
     Trust(Trust),
-    /// Print this help, and end.
+    /// Print this help text.
     Help(String),
-    /// Print this version, and end.
+    /// Print this version.
     Version(String),
-    /// Print this table of settings, and end.
+    /// Print this table of settings.
     Reference(String),
-    /// Print this script, with which a shell completes commands, and end.
+    /// Print this completion script for a shell.
     Completions(String),
-    /// Print this page for `man`, and end.
+    /// Print this page for `man`.
     Manual(String),
 }
 
-/// Why it can't be done. The binary prints it and exits with [`EXIT_CODE`](Error::EXIT_CODE).
+/// An invalid command line or configuration.
+///
+/// The binary prints it and exits with [`EXIT_CODE`](Error::EXIT_CODE).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The arguments make no sense.
+    /// The arguments are invalid.
     #[error("{0}")]
     Usage(String),
-    /// The configuration can't be honoured.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// There is nothing to trust.
+    /// There is no certificate authority to trust.
     #[error(transparent)]
     Trust(#[from] TrustError),
 }
 
 impl Error {
-    /// What a program that was called wrongly exits with.
+    /// The exit code of the binary for these errors.
     pub const EXIT_CODE: u8 = 2;
 }
 
-/// Reads the command line and everything that it names. `args` starts with the program's name, as
-/// [`std::env::args_os`] does; `env` is what [`std::env::vars_os`] gives.
+/// Parses the command line and loads the configuration that it refers to.
+///
+/// `args` starts with the name of the program, like [`std::env::args_os`]; `env` is the result of
+/// [`std::env::vars_os`].
 ///
 /// # Errors
 ///
-/// When the arguments make no sense, or the configuration can't be honoured.
+/// Returns an error if the arguments or the configuration are invalid.
 pub fn parse<A, E>(args: A, env: E) -> Result<Command, Error>
 where
     A: IntoIterator<Item: Into<OsString>>,
@@ -91,7 +97,7 @@ where
         }
         Some((MANUAL, _)) => man_page::render(command())
             .map(Command::Manual)
-            .map_err(|error| Error::Usage(format!("error: no page could be written: {error}"))),
+            .map_err(|error| Error::Usage(format!("error: cannot render the manual page: {error}"))),
         Some((EXPLAIN, explain)) => {
             let config = sources(explain, env).load()?;
             let targets = explain.get_many::<String>(PATHS).into_iter().flatten();
@@ -109,7 +115,9 @@ where
         }
         Some((DEMO, demo)) => {
             if demo.contains_id("upstream") {
-                return Err(Error::Usage("error: the demo brings its own upstream; leave out --upstream".to_owned()));
+                return Err(Error::Usage(
+                    "error: the demo has a built-in upstream and does not accept --upstream".to_owned(),
+                ));
             }
             let state = state_directory(&env);
             run_or_check(demo, sources(demo, env).demo(state), Command::Demo)
@@ -139,16 +147,16 @@ fn run_or_check(matches: &ArgMatches, sources: Sources, run: fn(Config) -> Comma
     })
 }
 
-/// The readings of a path, as a request has it: what follows a `?` is not looked at.
+/// Explains how the path filter decides on a path, ignoring its query.
 fn explain_path(config: &Config, target: &str) -> Result<String, Error> {
     let path = target.split('?').next().unwrap_or(target);
     if !path.starts_with('/') {
-        return Err(Error::Usage(format!("error: {target:?} is no path: it does not start with a slash")));
+        return Err(Error::Usage(format!("error: invalid path {target:?}: does not start with a slash")));
     }
     let explanation = config.blocked_paths.explain(path).to_string();
     Ok(match config.filter_enabled {
         true => explanation,
-        false => format!("The filter is off; if it were on:\n{explanation}"),
+        false => format!("The path filter is off. If it were on:\n{explanation}"),
     })
 }
 
@@ -163,10 +171,11 @@ fn sources(matches: &ArgMatches, env: Vec<(OsString, OsString)>) -> Sources {
     if let Some(path) = matches.get_one::<OsString>(CONFIG) {
         sources = sources.file(path);
     }
-    for setting in settings() {
-        if let Some(values) = matches.get_many::<String>(setting.key) {
+    let former = RENAMED.iter().map(|(former, _)| *former);
+    for key in former.chain(settings().map(|setting| setting.key)) {
+        if let Some(values) = matches.get_many::<String>(key) {
             let values: Vec<&str> = values.map(String::as_str).collect();
-            sources = sources.set(setting.key, values.join(","));
+            sources = sources.set(key, values.join(","));
         }
     }
     sources
@@ -179,17 +188,17 @@ fn command() -> clap::Command {
         .value_name("FILE")
         .value_parser(OsStringValueParser::new())
         .global(true)
-        .help("Reads settings from this TOML file; the environment and flags win over it");
+        .help("Reads settings from this TOML file; the environment and flags override it");
     let check = Arg::new(CHECK)
         .long("check")
         .action(ArgAction::SetTrue)
         .global(true)
-        .help("Prints the effective configuration and the layers in order, and ends");
+        .help("Validates and prints the effective configuration and the layers, then exits with 0, or with 2 if it is invalid");
     clap::Command::new("rproxy")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("A reverse proxy made of tower layers. With no arguments it reads the environment and runs.")
+        .about("A reverse proxy built from tower layers. Without arguments, it reads the environment and runs.")
         .after_help(
-            "Each setting is also a variable (RPROXY_RATE_LIMIT for --rate-limit) and a key of the file (rate_limit).",
+            "Each setting is also an environment variable (RPROXY_RATE_LIMIT for --rate-limit) and a key in the file (rate_limit).",
         )
         .color(ColorChoice::Never)
         .term_width(100)
@@ -198,35 +207,36 @@ fn command() -> clap::Command {
         .disable_help_subcommand(true)
         .args([config, check])
         .args(settings().map(argument))
+        .args(RENAMED.iter().filter_map(|(former, _)| former_argument(former)))
         .subcommand(
             clap::Command::new(DEMO).about(
-                "Serves a small built-in site behind the full stack, on https://localhost:8443; needs nothing else",
+                "Runs the proxy in front of a built-in demo site, on https://localhost:8443",
             ),
         )
         .subcommand(
             clap::Command::new(EXPLAIN)
-                .about("Prints every reading of the paths, and the rule of the path filter that decides on it")
+                .about("Explains how the path filter decides on paths: each decoded form, and the rule that matches it")
                 .arg(
-                    Arg::new(PATHS).value_name("PATH").required(true).num_args(1..).help("A path as a request has it"),
+                    Arg::new(PATHS).value_name("PATH").required(true).num_args(1..).help("Path as in a request, percent-encoded"),
                 ),
         )
         .subcommand(
             clap::Command::new(COMPLETIONS)
-                .about("Prints a script with which a shell completes commands of rproxy")
+                .about("Prints a completion script for a shell")
                 .arg(
                     Arg::new(SHELL)
                         .value_name("SHELL")
                         .required(true)
                         .value_parser(value_parser!(Shell))
-                        .help("Which shell"),
+                        .help("Shell to complete for"),
                 ),
         )
-        .subcommand(clap::Command::new(MANUAL).about("Prints the manual page, for man"))
+        .subcommand(clap::Command::new(MANUAL).about("Prints the manual page, in the format of man"))
         .subcommand(
             clap::Command::new(TRUST)
-                .about("Prints how this machine is made to trust the local authority, of the configuration or the demo")
-                .arg(flag(INSTALL, "Does it").conflicts_with(REMOVE))
-                .arg(flag(REMOVE, "Takes it back")),
+                .about("Prints how to trust the local certificate authority (of tls_local or the demo), or does it")
+                .arg(flag(INSTALL, "Adds the authority to the trust store of the system").conflicts_with(REMOVE))
+                .arg(flag(REMOVE, "Removes the authority from the trust store of the system")),
         )
         .subcommand(clap::Command::new(REFERENCE).about("Prints the table of settings as Markdown").hide(true))
 }
@@ -240,7 +250,7 @@ fn argument(setting: &'static Setting) -> Arg {
         DefaultValue::Literal(text) | DefaultValue::Description(text) => text.replace('`', ""),
     };
     let help = setting.help.replace('`', "");
-    let help = format!("{help}\nTakes {}. Default: {default}", setting.accepted.replace('`', ""));
+    let help = format!("{help}\nAccepts {}. Default: {default}", setting.accepted.replace('`', ""));
     let argument = Arg::new(setting.key)
         .long(setting.flag())
         .value_name(setting.placeholder)
@@ -255,8 +265,16 @@ fn argument(setting: &'static Setting) -> Arg {
     }
 }
 
-/// Where the demo keeps its certificates, so that a browser has to be told of its authority once only: below
-/// `$XDG_STATE_HOME` or `~/.local/state`, and where neither can be written to, in the directory for temporary files.
+/// Returns the hidden flag for a former name of a setting.
+fn former_argument(former: &'static str) -> Option<Arg> {
+    let argument = argument(config::find(former)?);
+    Some(argument.id(former).long(former.replace('_', "-")).hide(true))
+}
+
+/// Returns the directory for the certificates of the demo.
+///
+/// It is in `$XDG_STATE_HOME` or `~/.local/state`, so that a browser has to trust the authority only once, or in the
+/// directory for temporary files if neither is writable.
 fn state_directory(env: &[(OsString, OsString)]) -> PathBuf {
     let variable = |name: &str| {
         let value = env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_os_str());
@@ -270,7 +288,7 @@ fn state_directory(env: &[(OsString, OsString)]) -> PathBuf {
     {
         return directory;
     }
-    // A name of this process's own: another user can't have left something there to be read.
+    // The name contains the process ID, so that no other user can have prepared the directory.
     let temporary = variable("TMPDIR").unwrap_or(OsStr::new("/tmp"));
     Path::new(temporary).join(format!("rproxy-demo-{}", std::process::id()))
 }

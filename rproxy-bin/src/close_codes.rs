@@ -1,17 +1,17 @@
-//! The codes that WebSockets were closed with, counted.
+//! Counters of WebSocket close codes.
 
 use std::array;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Those of RFC 6455 §7.4.1 and its registry by number, the ranges of §7.4.2 as such, and `none` where there was no
-/// Close, or one without a code: a fixed set, so that no client can make more of them.
+/// The label values: registered codes (RFC 6455 §7.4.1) by number, the ranges of §7.4.2, and `none` for no close
+/// code. The set is fixed, so that clients cannot create new values.
 const LABELS: [&str; 16] = [
     "none", "3xxx", "4xxx", "other", "1000", "1001", "1002", "1003", "1007", "1008", "1009", "1010", "1011", "1012",
     "1013", "1014",
 ];
 
-/// How often each was said. Clones count into the same.
+/// The number of closed WebSockets by close code. Clones share the counters.
 #[derive(Clone, Debug)]
 pub(crate) struct CloseCodes {
     counts: Arc<[AtomicU64; LABELS.len()]>,
@@ -26,7 +26,7 @@ impl CloseCodes {
         self.counts[index(code)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Each label with its count.
+    /// Returns each label value with its count.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         LABELS.iter().zip(&*self.counts).map(|(label, count)| (*label, count.load(Ordering::Relaxed)))
     }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_its_label_or_its_range() {
+    fn counts_each_code_by_its_label() {
         let codes = CloseCodes::new();
         codes.count(None);
         (0..=u16::MAX).for_each(|code| codes.count(Some(code)));

@@ -1,7 +1,7 @@
-//! Compression by tower-http, of what is worth it and may be compressed; the rest passes untouched.
+//! Response compression by tower-http, for responses that benefit from it and may be changed.
 //!
-//! tower-http's own layer gives every response a body that has room for the state of an encoder, some 6 kB
-//! that each layer further out would move. Here only a response that is really compressed gets one, on the heap.
+//! The layer of tower-http gives every response a body with room for the state of an encoder, about 6 kB, which each
+//! outer layer would move. This layer allocates that state on the heap, only for responses that are compressed.
 
 mod budget;
 
@@ -36,7 +36,7 @@ impl<S> Layer<S> for CompressionLayer {
     }
 }
 
-/// Made by [`CompressionLayer`].
+/// Middleware that compresses response bodies. See [`CompressionLayer`].
 #[derive(Clone, Debug)]
 pub(crate) struct CompressionService<S> {
     inner: S,
@@ -62,11 +62,11 @@ where
     }
 }
 
-/// A body that was compressed here, or one that was not.
+/// A compressed body, or the original one.
 pub(crate) type MaybeCompressed<B> = Either<Pin<Box<WithPermit<CompressionBody<BudgetedBody<B>>>>>, B>;
 
 pin_project! {
-    /// A body with an encoder, and the permit of that.
+    /// A body with an encoder and its permit.
     pub(crate) struct WithPermit<B> {
         #[pin]
         body: B,
@@ -91,15 +91,17 @@ impl<B: Body> Body for WithPermit<B> {
     }
 }
 
-/// The permit of an encoder among those that there may be at once: brotli's takes up to thirty megabytes for a long body,
-/// and clients that ask for much and take nothing could have them by the thousand.
+/// A permit to use an encoder, of a limited number.
+///
+/// A brotli encoder takes up to thirty megabytes for a long body. Without a limit, clients that request large
+/// responses without reading them could cause thousands of encoders.
 #[derive(Debug)]
 struct EncoderPermit(&'static AtomicUsize);
 
 impl EncoderPermit {
-    fn take(taken: &'static AtomicUsize) -> Option<Self> {
+    fn acquire(used: &'static AtomicUsize) -> Option<Self> {
         let one_more = |permits| (permits < MAX_ENCODERS).then_some(permits + 1);
-        taken.fetch_update(Relaxed, Relaxed, one_more).is_ok().then(|| Self(taken))
+        used.fetch_update(Relaxed, Relaxed, one_more).is_ok().then(|| Self(used))
     }
 }
 
@@ -109,14 +111,14 @@ impl Drop for EncoderPermit {
     }
 }
 
-// One for the process, as its memory is.
+// One counter for the process, as memory is shared by all workers.
 static ENCODERS: AtomicUsize = AtomicUsize::new(0);
 
-/// More responses at once are sent as they are.
+/// The maximum number of encoders. Beyond it, responses are sent uncompressed.
 const MAX_ENCODERS: usize = 64;
 
 pin_project! {
-    /// The future of [`CompressionService`].
+    /// The response future of [`CompressionService`].
     pub(crate) struct ResponseFuture<F> {
         accepted: Option<HeaderValue>,
         is_head: bool,
@@ -146,15 +148,15 @@ where
         let Some(accepted) = this.accepted.take() else {
             return Poll::Ready(Ok(response.map(Either::Right)));
         };
-        let Some(permit) = EncoderPermit::take(&ENCODERS) else {
+        let Some(permit) = EncoderPermit::acquire(&ENCODERS) else {
             return Poll::Ready(Ok(response.map(Either::Right)));
         };
         let status = response.status();
-        // The response is there, so that nothing is waited for: whoever holds this future need not have room for it.
+        // The response is ready, so this future never waits, and need not be stored in `self`.
         let response = response.map(BudgetedBody::new);
         let mut response = try_ready!(pin!(compress::<_, E>(accepted, response)).poll(cx))?;
-        // tower-http refuses (406) where the client takes neither an encoding nor the thing itself. The application chose
-        // to answer all the same.
+        // tower-http answers 406 if the client accepts neither a coding nor `identity`. The backend chose to respond
+        // anyway.
         *response.status_mut() = status;
         if response.headers().contains_key(CONTENT_ENCODING) {
             weaken_etag(response.headers_mut());
@@ -163,7 +165,8 @@ where
     }
 }
 
-/// RFC 9110 §9.3.2: a HEAD says what a GET would; but not the length, which takes compressing to know.
+/// Sets the headers of a HEAD response as for GET, except for the length, which is unknown without compressing (RFC
+/// 9110 §9.3.2).
 fn adjust_head_response(headers: &mut HeaderMap, compressed: bool) {
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if !allows_compression(headers) || length.is_some_and(|length| length < MIN_SIZE) {
@@ -176,7 +179,7 @@ fn adjust_head_response(headers: &mut HeaderMap, compressed: bool) {
     }
 }
 
-/// What the client accepts of the codings that can be had here, on one line; `None` without any.
+/// Returns the supported codings that the client accepts, on one line; `None` if there are none.
 fn accepted(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut lines = headers.get_all(ACCEPT_ENCODING).iter();
     let (first, is_only) = (lines.next()?, lines.next().is_none());
@@ -190,39 +193,40 @@ fn accepted(headers: &HeaderMap) -> Option<HeaderValue> {
     if is_only && first.len() <= SHORT_LIST_LENGTH {
         return { members }.any(is_supported).then(|| first.clone());
     }
-    // RFC 9110 §5.3: several lines are one list.
+    // RFC 9110 §5.3: several field lines are one list.
     let known: Vec<&[u8]> = members.filter(|member| is_supported(member) || is(member, b"identity")).collect();
     let has_supported = known.iter().any(|member| is_supported(member));
     HeaderValue::from_bytes(&known.join(&b',')).ok().filter(|_| has_supported)
 }
 
-/// The codings that are offered, and any.
+/// The supported codings, and `*`.
 const SUPPORTED_CODINGS: [&[u8]; 5] = [b"gzip", b"x-gzip", b"br", b"zstd", b"*"];
 
-/// A list of this length is read as it is; of a longer one the members that matter.
+/// The maximum length of an `Accept-Encoding` that is used as it is. A longer one is reduced to the supported
+/// codings.
 const SHORT_LIST_LENGTH: usize = 128;
 
-/// Members that are read: there are fewer registered codings, and a client could send thousands.
+/// The maximum number of members that are read. Fewer codings are registered, but a client could send thousands.
 const MAX_CODINGS: usize = 64;
 
-/// `identity;q=0.001`, with some space.
+/// The length of `identity;q=0.001` with some white space.
 const MAX_CODING_LENGTH: usize = 32;
 
-/// Whether a response is large and verbose enough, and whole, and may be changed.
+/// Returns whether a response is large enough, complete, of a compressible type, and may be changed.
 fn is_compressible<B: Body>(response: &Response<B>) -> bool {
     let is_large = response.body().size_hint().upper().is_none_or(|most| most >= MIN_SIZE);
     is_large && allows_compression(response.headers()) && DefaultPredicate::new().should_compress(response)
 }
 
 fn allows_compression(headers: &HeaderMap) -> bool {
-    // One walk over the fields there are, instead of a search for each that may be there.
+    // One pass over the present fields is faster than a lookup of each possible one.
     let mut has_compressible_type = false;
     for (name, value) in headers {
         match *name {
             CONTENT_TYPE => has_compressible_type = is_compressible_type(value.as_bytes()),
             CONTENT_ENCODING | CONTENT_RANGE => return false,
             CACHE_CONTROL if forbids_transformation(value.as_bytes()) => return false,
-            // RFC 9530: a digest is of the bytes that are sent, or of those before any coding.
+            // RFC 9530: a digest covers the bytes that are sent, or those before any coding.
             ref name if *name == CONTENT_DIGEST || *name == REPR_DIGEST => return false,
             _ => {}
         }
@@ -233,11 +237,10 @@ fn allows_compression(headers: &HeaderMap) -> bool {
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
-/// Below this a coding saves next to nothing, if it does not make more of it; and it would cost the strong `ETag`.
+/// The minimum size in bytes. Below it, compression saves little or nothing, and would cost the strong `ETag`.
 const MIN_SIZE: u64 = 256;
 
-/// Text, and what is written like it. Most other types are compressed in themselves, and what isn't known to be
-/// verbose isn't worth the time.
+/// Returns whether the media type is text or similar. Most other types are compressed already.
 fn is_compressible_type(content_type: &[u8]) -> bool {
     let media_type = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     let begins = |prefix: &[u8]| media_type.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
@@ -270,22 +273,23 @@ const COMPRESSIBLE_TYPES: [&[u8]; 18] = [
     b"image/vnd.microsoft.icon",
 ];
 
-/// RFC 9111 §5.2.2.6
+/// Returns whether `Cache-Control` contains `no-transform` (RFC 9111 §5.2.2.6).
 fn forbids_transformation(cache_control: &[u8]) -> bool {
     let mut directives = cache_control.split(|&byte| byte == b',');
     directives.any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"no-transform"))
 }
 
-/// RFC 9110 §12.5.5: the answer to another client might be another.
+/// Adds `Accept-Encoding` to `Vary`, since other clients may get another response (RFC 9110 §12.5.5).
 fn vary(headers: &mut HeaderMap) {
-    let says_so = |member: &[u8]| matches!(member, b"*") || member.eq_ignore_ascii_case(b"accept-encoding");
+    let covers_encoding = |member: &[u8]| matches!(member, b"*") || member.eq_ignore_ascii_case(b"accept-encoding");
     let mut lines = headers.get_all(VARY).iter();
-    if !lines.any(|line| line.as_bytes().split(|&byte| byte == b',').any(|member| says_so(member.trim_ascii()))) {
+    if !lines.any(|line| line.as_bytes().split(|&byte| byte == b',').any(|member| covers_encoding(member.trim_ascii())))
+    {
         headers.append(VARY, HeaderValue::from_static("accept-encoding"));
     }
 }
 
-/// Lets tower-http choose among what is accepted. The request that it wants to see carries the response.
+/// Compresses a response with the coding that tower-http selects. The request passed to it carries the response.
 fn compress<B: Body, E>(
     accepted: HeaderValue,
     response: Response<B>,
@@ -296,7 +300,7 @@ fn compress<B: Body, E>(
     Compression::new(answer).call(request)
 }
 
-/// RFC 9110 §8.8.3.3: bytes that are not those of the strong ETag may not carry it.
+/// Makes a strong `ETag` weak, since the bytes have changed (RFC 9110 §8.8.3.3).
 fn weaken_etag(headers: &mut HeaderMap) {
     let strong = headers.get(ETAG).filter(|etag| !etag.as_bytes().starts_with(b"W/"));
     if let Some(weak) = strong.and_then(|etag| HeaderValue::from_bytes(&[b"W/", etag.as_bytes()].concat()).ok()) {
@@ -317,7 +321,7 @@ mod tests {
         compress me, compress me, compress me, compress me, compress me, compress me, compress me, compress me, \
         compress me, compress me, compress me, compress me, compress me, compress me, compress me, compress me";
 
-    /// What becomes of `TEXT` with these fields, for a client that accepts `codings`.
+    /// Returns the response to a client that accepts `codings`, with `TEXT` and these fields.
     async fn answer(codings: &[&str], fields: &[(&'static str, &'static str)]) -> Response<Bytes> {
         let mut response = Response::builder().header("content-length", TEXT.len());
         for (name, value) in fields {
@@ -337,7 +341,7 @@ mod tests {
     const HTML: (&str, &str) = ("content-type", "text/html; charset=utf-8");
 
     #[tokio::test]
-    async fn text_is_compressed_as_the_client_prefers() {
+    async fn compresses_text_with_the_preferred_coding() {
         for (codings, coding) in [
             (&["gzip"][..], Some("gzip")),
             (&["gzip;q=0.5, br"], Some("br")),
@@ -355,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_is_reduced_to_what_matters() {
+    fn reduces_long_accept_encoding_to_supported_codings() {
         for (lines, read) in [
             (&["gzip, br;q=0.5"][..], Some("gzip, br;q=0.5")),
             (&["gzip, x", "br , identity;q=0.1"], Some("gzip,br,identity;q=0.1")),
@@ -374,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_worth_it_or_may_not_be_changed_passes_untouched() {
+    async fn leaves_incompressible_and_protected_responses_unchanged() {
         for fields in [
             &[("content-type", "image/png")][..],
             &[("content-type", "video/mp4")],
@@ -394,8 +398,8 @@ mod tests {
 
     #[tokio::test]
     async fn other_tasks_run_while_a_large_response_is_compressed() {
-        const TURNS: usize = 50;
-        let page = Bytes::from(vec![b'a'; TURNS * budget::BUDGET]);
+        const ROUNDS: usize = 50;
+        let page = Bytes::from(vec![b'a'; ROUNDS * budget::BUDGET]);
         for coding in ["gzip", "br", "zstd"] {
             let response = Response::builder().header(CONTENT_TYPE, "text/html").body(Full::new(page.clone())).unwrap();
             let inner = tower::service_fn(move |_: Request<()>| ready(Ok::<_, Infallible>(response.clone())));
@@ -409,12 +413,12 @@ mod tests {
                 rounds += 1;
             }
             assert!(!compressed.await.unwrap().unwrap().to_bytes().is_empty());
-            assert!(rounds >= TURNS - 1, "{coding}: {rounds}");
+            assert!(rounds >= ROUNDS - 1, "{coding}: {rounds}");
         }
     }
 
     #[tokio::test]
-    async fn only_what_was_compressed_here_loses_its_strong_etag() {
+    async fn weakens_etag_of_compressed_responses_only() {
         for (codings, fields, expected) in [
             (&["gzip"][..], &[HTML, ("etag", "\"a\"")][..], "W/\"a\""),
             (&["gzip"], &[HTML, ("etag", "W/\"a\"")], "W/\"a\""),
@@ -426,13 +430,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_takes_nothing_gets_what_the_application_sent() {
+    async fn sends_uncompressed_response_if_no_coding_is_acceptable() {
         let response = answer(&["gzip;q=0, identity;q=0"], &[HTML]).await;
         assert_eq!((response.status(), response.body().as_ref()), (StatusCode::OK, TEXT.as_bytes()));
     }
 
     #[tokio::test]
-    async fn vary_is_said_once() {
+    async fn adds_accept_encoding_to_vary_once() {
         for (given, expected) in
             [("Accept-Encoding", &["Accept-Encoding"][..]), ("origin", &["origin", "accept-encoding"])]
         {
@@ -442,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_says_what_a_get_would() {
+    fn head_response_has_the_headers_of_get() {
         for (content_type, length, compressed, vary, said) in [
             ("text/html", "2400", true, true, None),
             ("text/html", "2400", false, true, Some("2400")),
@@ -461,19 +465,19 @@ mod tests {
     }
 
     #[test]
-    fn there_are_so_many_encoders_and_no_more() {
+    fn limits_the_number_of_encoders() {
         static TAKEN: AtomicUsize = AtomicUsize::new(0);
-        let mut permits: Vec<_> = (0..MAX_ENCODERS).map_while(|_| EncoderPermit::take(&TAKEN)).collect();
+        let mut permits: Vec<_> = (0..MAX_ENCODERS).map_while(|_| EncoderPermit::acquire(&TAKEN)).collect();
         assert_eq!(permits.len(), MAX_ENCODERS);
-        assert!(EncoderPermit::take(&TAKEN).is_none());
+        assert!(EncoderPermit::acquire(&TAKEN).is_none());
         permits.pop();
-        assert!(EncoderPermit::take(&TAKEN).is_some());
+        assert!(EncoderPermit::acquire(&TAKEN).is_some());
         drop(permits);
         assert_eq!(TAKEN.load(Relaxed), 0);
     }
 
     #[test]
-    fn verbose_types_are_known() {
+    fn recognises_compressible_types() {
         for (media_type, verbose) in [
             ("text/plain", true),
             ("TEXT/CSS; charset=utf-8", true),

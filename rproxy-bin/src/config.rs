@@ -1,6 +1,6 @@
-//! What the proxy is told: one typed [`Config`], read from a TOML file, the environment and the command line.
+//! The configuration: one typed [`Config`], read from a TOML file, the environment and the command line.
 //!
-//! Each setting has one name in three spellings, and the later source wins:
+//! Each setting has one name, spelled according to its source. A later source overrides an earlier one:
 //!
 //! | Source | Spelling |
 //! |---|---|
@@ -8,21 +8,20 @@
 //! | environment | `RPROXY_RATE_LIMIT=50` |
 //! | command line | `--rate-limit 50` |
 //!
-//! A list is a comma-separated text, in the file also an array: `tls_domains = ["a.example", "b.example"]`. Whatever
-//! is not understood is an error: a name that no setting has, a value that its setting does not take, settings that
-//! contradict each other. [`ConfigError`] names all of them at once. [`settings()`] is the list of settings;
-//! [`reference()`] writes it as Markdown.
+//! A list is a comma-separated string, in the file also an array: `tls_domains = ["a.example", "b.example"]`. Unknown
+//! names, invalid values and conflicting settings are errors, and [`ConfigError`] reports all of them at once.
+//! [`settings()`] lists the settings; [`reference()`] returns that list as Markdown.
 //!
 //! ```
 //! use rproxy::Config;
 //! use rproxy::config::{AccessLog, Sources};
 //!
 //! # fn main() -> Result<(), rproxy::ConfigError> {
-//! // As the binary does it, but with an environment of our own:
+//! // From a given environment instead of that of the process:
 //! let config = Sources::new().env([("RPROXY_UPSTREAM", "https://app.internal")]).load()?;
 //! assert_eq!(config.upstream[0].to_string(), "https://app.internal:443");
 //!
-//! // Or in code:
+//! // In code:
 //! let mut config = Config::default();
 //! config.tls_local = true;
 //! config.access_log = AccessLog::Json;
@@ -62,6 +61,7 @@ pub use self::rate_limit::{Ipv6Tier, Ipv6Tiers, RateLimitFallback, RateLimitStor
 pub use self::reference::{reference, summary};
 pub use self::report::Report;
 pub use self::settings::{DefaultValue, Setting, settings};
+pub(crate) use self::settings::{RENAMED, find};
 pub use self::source::{Sources, ValueSource};
 pub use self::tls_name::{TlsHost, TlsName};
 pub use self::value::ParseError;
@@ -87,297 +87,302 @@ mod tls_name;
 mod upstream;
 mod value;
 
-/// Everything that the proxy can be told. [`settings()`] describes each field; `Default` is the proxy as it is when
-/// nothing is set.
+/// The configuration of the proxy.
+///
+/// [`settings()`] describes each field. `Default` is the configuration without any setting.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where to listen; when empty, port 443 with TLS and 8080 without. See [`listeners`](Self::listeners).
+    /// The listen addresses; if empty, port 443 with TLS and 8080 without. See [`listeners`](Self::listeners).
     pub listen: Vec<Listen>,
-    /// The plain listener that sends browsers to https. See [`redirect_port`](Self::redirect_port).
+    /// The plain listener that redirects to HTTPS. See [`redirect_port`](Self::redirect_port).
     pub http_port: HttpPort,
     /// Whether listeners without TLS accept HTTP/2 with prior knowledge.
     pub h2c: bool,
-    /// Where requests go.
+    /// The backends to forward requests to.
     pub upstream: Vec<Backend>,
-    /// Which of several backends a request goes to.
+    /// The load balancing policy.
     pub upstream_balance: UpstreamBalance,
-    /// Time to the upstream's response head.
+    /// The maximum time to the response head of the upstream.
     pub upstream_timeout: Duration,
-    /// Time to a connection with a backend.
+    /// The maximum time to connect to a backend.
     pub upstream_connect_timeout: Duration,
-    /// Time from one part of a response body to the next.
+    /// The maximum time between two parts of a response body.
     pub upstream_read_timeout: Duration,
-    /// Time for a whole exchange; `None` for any time.
+    /// The maximum time from a request to the end of its response; `None` for no limit.
     pub upstream_request_timeout: Option<Duration>,
-    /// HTTP/1.1 connections to each backend; `None` for any number.
+    /// The maximum number of HTTP/1.1 connections per backend; `None` for no limit.
     pub upstream_max_connections: Option<NonZeroUsize>,
-    /// Silence on an HTTP/2 connection after which a PING is sent; `None` for no pings.
+    /// The idle time after which a PING is sent on an HTTP/2 connection; `None` for no pings.
     pub upstream_http2_ping_interval: Option<Duration>,
-    /// How often a request is sent to another backend, where that is safe.
+    /// The number of retries of safe requests on another backend.
     pub upstream_retries: u32,
-    /// How long requests wait for a backend that can't be reached.
+    /// How long requests wait while no backend is reachable.
     pub upstream_hold: Duration,
-    /// What backends are asked to know of their health; `None` for nothing.
+    /// The path of health checks; `None` for no health checks.
     pub upstream_health_path: Option<String>,
-    /// Time from one question to the next.
+    /// The time between two health checks.
     pub upstream_health_interval: Duration,
-    /// A PEM file with the authorities that vouch for backends; `None` for those of the system.
+    /// A PEM file with the certificate authorities for backends; `None` for those of the system.
     pub upstream_ca: Option<PathBuf>,
-    /// The name that certificates of backends have to be for; `None` for the backend's host.
+    /// The server name to require in certificates of backends; `None` for the backend's host.
     pub upstream_server_name: Option<String>,
-    /// A PEM certificate chain to show to backends.
+    /// A PEM client certificate chain for backends.
     pub upstream_cert: Option<PathBuf>,
     /// The private key of [`upstream_cert`](Self::upstream_cert).
     pub upstream_key: Option<PathBuf>,
-    /// Names to have certificates for: by ACME, or made locally with [`tls_local`](Self::tls_local).
+    /// The names to obtain certificates for: by ACME, or from the local authority with
+    /// [`tls_local`](Self::tls_local).
     pub tls_domains: Vec<TlsName>,
-    /// The ACME contact.
+    /// The contact address for the ACME account.
     pub tls_email: Option<String>,
-    /// Where the ACME account and certificates are kept.
+    /// The directory of the ACME account and certificates.
     pub tls_cache_dir: PathBuf,
-    /// The ACME directory.
+    /// The URL of the ACME directory.
     pub acme_directory: Uri,
-    /// A PEM file that vouches for the directory's own TLS; `None` for the web PKI's roots.
+    /// A PEM file with root certificates for the TLS of the ACME directory; `None` for the web PKI roots.
     pub acme_ca: Option<PathBuf>,
     /// External account binding: the key identifier.
     pub acme_eab_kid: Option<String>,
     /// External account binding: the HMAC key, in base64url.
     pub acme_eab_hmac_key: Option<Secret>,
-    /// PEM certificate chains, the first for clients that name no host or an unknown one.
+    /// PEM certificate chains; clients that send no server name, or an unknown one, get the first.
     pub tls_cert: Vec<PathBuf>,
     /// The private key of each [`tls_cert`](Self::tls_cert).
     pub tls_key: Vec<PathBuf>,
-    /// An OCSP response for each [`tls_cert`](Self::tls_cert), or none; empty for none at all.
+    /// The OCSP response for each [`tls_cert`](Self::tls_cert), if any; empty for no responses.
     pub tls_ocsp: Vec<Option<PathBuf>>,
-    /// The oldest version of TLS that is spoken.
+    /// The minimum TLS version.
     pub tls_min_version: TlsVersion,
-    /// The cipher suites that are spoken; `None` for all that are safe.
+    /// The cipher suites to offer; `None` for all secure ones.
     pub tls_ciphers: Option<CipherSuites>,
-    /// Whether clients are asked for certificates.
+    /// Whether client certificates are requested.
     pub tls_client_auth: ClientAuthentication,
-    /// A PEM file with the authorities that vouch for clients.
+    /// A PEM file with the certificate authorities for client certificates.
     pub tls_client_ca: Option<PathBuf>,
-    /// The field in which the upstream gets the subject of the client's certificate.
+    /// The request header field that sends the upstream the subject of the client certificate.
     pub tls_client_subject: Option<HeaderName>,
-    /// The field in which it gets the fingerprint.
+    /// The request header field that sends the upstream the fingerprint of the client certificate.
     pub tls_client_fingerprint: Option<HeaderName>,
-    /// A file for the secrets of TLS sessions.
+    /// A file to which TLS session secrets are appended.
     pub tls_key_log: Option<PathBuf>,
-    /// Whether all names stand on one certificate.
+    /// Whether one ACME certificate is ordered for all names.
     pub acme_one_certificate: bool,
-    /// The Redis or Valkey that machines behind one address share.
+    /// The Redis or Valkey server in which several machines share their ACME state.
     pub acme_redis: Option<Secret>,
-    /// Whether a self-signed certificate serves until there is one.
-    pub acme_stand_in: bool,
-    /// Whether a local authority makes the certificates.
+    /// Whether a self-signed certificate is served until the ACME certificate is issued.
+    pub acme_self_signed_fallback: bool,
+    /// Whether a local certificate authority issues the certificates.
     pub tls_local: bool,
-    /// Hosts that are served over TLS beside those that the certificates name.
+    /// Further hosts to serve over TLS, besides those that a certificate covers.
     pub tls_hosts: Vec<TlsHost>,
-    /// Whether clients are held to a rate.
+    /// Whether the request rate of clients is limited.
     pub rate_limit_enabled: bool,
     /// Requests per second per client.
     pub rate_limit: NonZeroU32,
-    /// Requests that a client may make at once.
+    /// The number of requests that a client may send at once.
     pub rate_burst: NonZeroU32,
-    /// IPv6 clients are counted per prefix of this length, 1 to 128.
+    /// The prefix length by which IPv6 addresses count as one client, 1 to 128.
     pub rate_ipv6_prefix: u8,
-    /// Quotas that all clients of an IPv6 network share.
+    /// Additional quotas for IPv6 networks.
     pub rate_ipv6_tiers: Ipv6Tiers,
-    /// Requests that one client may have in progress; `None` for any number.
+    /// The maximum number of concurrent requests per client; `None` for no limit.
     pub rate_max_in_flight: Option<NonZeroU32>,
-    /// Who is not counted.
+    /// The clients exempt from the rate limit.
     pub rate_exempt: Parsed<TrustedProxies>,
-    /// Which paths are not counted; `None` for none.
+    /// The paths exempt from the rate limit; `None` for no paths.
     pub rate_exempt_paths: Option<Parsed<CachePaths>>,
-    /// Whether what is beyond the rate passes all the same, and is only noted.
+    /// Whether requests over the limit are forwarded, and only recorded (shadow mode).
     pub rate_shadow: bool,
-    /// Where what is left of quotas is kept.
+    /// The store of quotas.
     pub rate_limit_store: RateLimitStorage,
-    /// What becomes of requests that a store does not answer.
+    /// The handling of requests while the store is unavailable.
     pub rate_limit_fallback: RateLimitFallback,
-    /// How long a request waits for a store.
+    /// The maximum time to wait for the store.
     pub rate_limit_store_timeout: Duration,
     /// Whether responses are cached.
     pub cache_enabled: bool,
-    /// Memory for the cache, in bytes.
+    /// The memory for the cache, in bytes.
     pub cache_size: u64,
-    /// Paths that the cache serves.
+    /// The paths whose responses may be cached.
     pub cache_paths: Parsed<CachePaths>,
-    /// The largest body that is stored, in bytes.
+    /// The maximum size of a stored body, in bytes.
     pub cache_max_object: u64,
-    /// The folder where responses are kept, too.
+    /// The directory of the disk cache; `None` for memory only.
     pub cache_disk: Option<PathBuf>,
-    /// How much may be kept there, in bytes.
+    /// The maximum size of the disk cache, in bytes.
     pub cache_disk_size: u64,
-    /// What of a query does not tell one resource from another.
+    /// The normalisation of the query in cache keys.
     pub cache_query: QueryRules,
-    /// Whether responses may say so themselves.
+    /// Whether the `No-Vary-Search` response header is honoured.
     pub cache_no_vary_search: bool,
-    /// What becomes of `Set-Cookie` in responses that are stored.
+    /// The handling of `Set-Cookie` in cacheable responses.
     pub cache_set_cookie: SetCookie,
-    /// Whether a lifetime may be guessed for responses that say nothing of it: RFC 9111 §4.2.2.
+    /// Whether responses without a lifetime get a heuristic one (RFC 9111 §4.2.2).
     pub cache_heuristic: bool,
-    /// Whether clients may send their requests past a fresh response: RFC 9111 §5.2.1.
+    /// Whether cache directives in requests are honoured (RFC 9111 §5.2.1).
     pub cache_request_directives: bool,
-    /// Whether `Cache-Status` tells the key.
+    /// Whether `Cache-Status` includes the cache key.
     pub cache_status_key: bool,
     /// Whether responses are compressed.
     pub compression: bool,
-    /// Whether TLS responses carry `Strict-Transport-Security`.
+    /// Whether TLS responses get `Strict-Transport-Security`.
     pub hsts: bool,
-    /// The `Strict-Transport-Security` that they carry; `None` for that of the profile.
+    /// The value of `Strict-Transport-Security`; `None` for that of the profile.
     pub hsts_policy: Option<Hsts>,
-    /// The profile of headers that responses get.
+    /// The profile of security headers.
     pub security_headers: SecurityProfile,
-    /// The policy for documents that have none of their own.
+    /// The `Content-Security-Policy` for documents that have none; `None` for that of the profile.
     pub content_security_policy: Option<String>,
-    /// A policy that is only reported on.
+    /// The `Content-Security-Policy-Report-Only` for documents.
     pub content_security_policy_report_only: Option<String>,
-    /// The request field in which the application is told the nonce of a policy.
+    /// The request header field that sends the backend the nonce of a policy.
     pub csp_nonce_header: HeaderName,
-    /// The `Permissions-Policy` of documents that have none of their own; `None` for that of the profile.
+    /// The `Permissions-Policy` for documents that have none; `None` for that of the profile.
     pub permissions_policy: Option<PermissionsPolicy>,
-    /// Where browsers report to.
+    /// The endpoints to which browsers send reports.
     pub reporting_endpoints: Option<ReportingEndpoints>,
-    /// Fields that stay in responses, though they tell which software made them.
+    /// The response header fields to keep although they reveal the server software.
     pub keep_headers: Vec<HeaderName>,
-    /// Whether cookies get `Secure` (over TLS) and `SameSite=Lax` where they say nothing of it.
+    /// Whether `Secure` (over TLS) and `SameSite=Lax` are added to cookies that do not set them.
     pub harden_cookies: bool,
-    /// Whether blocked paths are refused.
+    /// Whether requests for blocked paths are rejected.
     pub filter_enabled: bool,
-    /// Paths that are refused.
+    /// The blocked paths.
     pub blocked_paths: Parsed<PathRules>,
-    /// What they are answered.
+    /// The response to blocked paths.
     pub filter_status: BlockedPathResponse,
-    /// Whether paths with more readings than one are refused, too.
+    /// Whether ambiguous paths are rejected.
     pub filter_strict: bool,
-    /// Whether they are only logged, and passed on.
+    /// Whether requests for blocked paths are forwarded, and only recorded (shadow mode).
     pub filter_log_only: bool,
-    /// Whether WebSocket upgrades are passed on.
+    /// Whether WebSocket upgrades are forwarded.
     pub ws_enabled: bool,
-    /// Where they are passed on.
+    /// The paths on which upgrades are forwarded.
     pub ws_paths: Parsed<WsPaths>,
-    /// Whose pages may open a WebSocket; `None` for any.
+    /// The web origins that may open a WebSocket; `None` for any.
     pub ws_origins: Option<Parsed<WsOrigins>>,
-    /// What else than a WebSocket may be upgraded to; `None` for nothing.
+    /// The protocols other than WebSocket to which upgrades are forwarded; `None` for no others.
     pub upgrades: Option<Parsed<UpgradeProtocols>>,
-    /// Silence after which a WebSocket is closed.
+    /// The idle time after which a WebSocket is closed.
     pub ws_idle_timeout: Duration,
-    /// Time after which a WebSocket is closed, whatever goes on; `None` for any time.
+    /// The time after which a WebSocket is closed even if it is active; `None` for no limit.
     pub ws_lifetime: Option<Duration>,
-    /// WebSockets that may be open; `None` for any number.
+    /// The maximum number of open WebSockets; `None` for no limit.
     pub ws_max_connections: Option<NonZeroUsize>,
-    /// WebSockets that one client may have open; `None` for any number.
+    /// The maximum number of open WebSockets per client; `None` for no limit.
     pub ws_max_per_client: Option<NonZeroUsize>,
-    /// Bytes that a message may have; `None` for bytes rather than messages, unless one of the next two is set.
+    /// The maximum size of a WebSocket message; `None` for no limit.
     pub ws_max_message: Option<u64>,
-    /// Messages that one client may send in a second; `None` for any number.
+    /// The maximum number of WebSocket messages per second from one client; `None` for no limit.
     pub ws_message_rate: Option<NonZeroU32>,
-    /// How often both ends of a WebSocket are pinged; `None` for never.
+    /// The interval of pings to both ends of a WebSocket; `None` for no pings.
     pub ws_ping_interval: Option<Duration>,
-    /// Proxies that are believed about the client's address, the scheme and the request id.
+    /// The proxies trusted for the client address, the scheme and the request ID.
     pub trusted_proxies: Parsed<TrustedProxies>,
-    /// More fields that they are believed about.
+    /// Further request header fields to accept from trusted proxies.
     pub trusted_fields: Vec<HeaderName>,
-    /// The field in which they name the client.
+    /// The request header field in which trusted proxies send the client address.
     pub client_ip_from: ClientIpSource,
-    /// Whether trusted peers send a PROXY protocol header.
+    /// The PROXY protocol version that trusted proxies send.
     pub proxy_protocol: ProxyProtocol,
-    /// Whether the upstream gets `Forwarded` as well.
+    /// Whether the upstream receives `Forwarded`, too.
     pub forwarded: bool,
-    /// This proxy's name in it.
+    /// The name of this proxy in the `by` parameter of `Forwarded`.
     pub forwarded_by: Option<String>,
-    /// Whether the upstream learns no addresses.
+    /// Whether client addresses are hidden from the upstream.
     pub hide_client: bool,
-    /// What becomes of `traceparent`.
+    /// The handling of `traceparent`.
     pub trace_context: TraceContext,
-    /// The largest request body, in bytes; `None` for no limit.
+    /// The maximum size of a request body, in bytes; `None` for no limit.
     pub max_body: Option<u64>,
-    /// Time from one part of a request body to the next.
+    /// The maximum time between two parts of a request body.
     pub body_timeout: Duration,
-    /// What clients may make the server hold, and for how long.
+    /// The limits on client connections.
     pub limits: Limits,
-    /// When an HTTP/1 client that ends its side of the connection has left.
+    /// The handling of HTTP/1 clients that close their sending side before the response.
     pub half_close: HalfCloseRule,
-    /// How many workers; `None` for one per core. See [`worker_count`](Self::worker_count).
+    /// The number of workers; `None` for one per core. See [`worker_count`](Self::worker_count).
     pub workers: Option<NonZeroUsize>,
-    /// Time that open requests get once the proxy is to end.
+    /// The maximum time for in-flight requests to finish during a graceful shutdown.
     pub drain_timeout: Duration,
-    /// The Unix socket by which a new process takes the listeners of this one.
-    pub takeover: Option<PathBuf>,
-    /// Where health, metrics and cache purging are served.
+    /// The Unix socket for handing over the listeners to a new process.
+    pub handover_socket: Option<PathBuf>,
+    /// The address of the admin listener.
     pub admin_listen: Option<Listen>,
-    /// Names under which it is requested, beside its addresses and `localhost`.
+    /// The host names for which the admin listener accepts requests, besides IP addresses and `localhost`.
     pub admin_hosts: Vec<String>,
-    /// What is written about each request.
+    /// The format of the access log.
     pub access_log: AccessLog,
-    /// What the proxy logs of itself.
+    /// The filter for the log of the proxy itself.
     pub log_level: LogFilter,
     value_sources: ValueSources,
+    /// Warnings about former names of settings.
+    deprecations: Vec<String>,
     sources: Arc<Sources>,
 }
 
 impl Config {
-    /// Reads the process's environment.
+    /// Loads the configuration from the environment of the process.
     ///
     /// # Errors
     ///
-    /// Names everything that is wrong with it.
+    /// Returns an error that lists all problems.
     pub fn from_env() -> Result<Self, ConfigError> {
         Sources::new().process_env().load()
     }
 
-    /// Reads a TOML file, and nothing else.
+    /// Loads the configuration from a TOML file only.
     ///
     /// # Errors
     ///
-    /// Names everything that is wrong with it, by line.
+    /// Returns an error that lists all problems by line.
     pub fn from_file(path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
         Sources::new().file(path).load()
     }
 
-    /// Reads `sources`.
+    /// Loads the configuration from `sources`.
     ///
     /// # Errors
     ///
-    /// Names everything that is wrong with them.
+    /// Returns an error that lists all problems.
     pub fn load(sources: Sources) -> Result<Self, ConfigError> {
         sources.load()
     }
 
-    /// Reads again what this configuration was read from, the file as it is by now.
+    /// Loads the configuration again from the same sources, with the current content of the file.
     ///
     /// # Errors
     ///
-    /// As the first time; what runs can go on with the old configuration.
+    /// Returns an error that lists all problems. The current configuration stays valid.
     pub fn reload(&self) -> Result<Self, ConfigError> {
         Sources::clone(&self.sources).load()
     }
 
-    /// Checks what no single value shows: settings that contradict each other, files that can't be read.
-    /// Reading a configuration does this by itself; it is for one that was made or changed in code.
+    /// Checks for conflicting settings and unreadable files.
+    ///
+    /// Loading a configuration includes this check. Call it for a configuration that was created or changed in code.
     ///
     /// # Errors
     ///
-    /// Names everything that is wrong.
+    /// Returns an error that lists all problems.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut problems = Vec::new();
         rules::check(self, &Default::default(), &mut problems);
         ConfigError::unless_empty(problems)
     }
 
-    /// What is allowed but has no effect, or perhaps not the one that was meant.
+    /// Returns warnings about settings that have no effect, or perhaps an unintended one.
     pub fn warnings(&self) -> Vec<String> {
         rules::warnings(self)
     }
 
-    /// Whether the main listeners speak TLS.
-    pub fn tls(&self) -> bool {
+    /// Returns whether the main listeners use TLS.
+    pub fn is_tls_enabled(&self) -> bool {
         self.tls_local || !self.tls_domains.is_empty() || !self.tls_cert.is_empty()
     }
 
-    /// The names to ask the certificate authority for: none when they are made locally.
+    /// Returns the names to obtain certificates for by ACME, which are none if a local authority issues them.
     pub fn acme_domains(&self) -> &[TlsName] {
         match self.tls_local {
             true => &[],
@@ -385,26 +390,27 @@ impl Config {
         }
     }
 
-    /// The main listeners.
+    /// Returns the addresses of the main listeners.
     pub fn listeners(&self) -> Vec<Listen> {
         let every = |port| vec![Listen::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))];
-        match (self.listen.is_empty(), self.tls()) {
+        match (self.listen.is_empty(), self.is_tls_enabled()) {
             (false, _) => self.listen.clone(),
             (true, true) => every(443),
             (true, false) => every(8080),
         }
     }
 
-    /// The port of the plain listener that sends browsers to https.
+    /// Returns the port of the plain listener that redirects to HTTPS.
     pub fn redirect_port(&self) -> Option<NonZeroU16> {
         match self.http_port {
-            HttpPort::Auto if self.tls() => NonZeroU16::new(80),
+            HttpPort::Auto if self.is_tls_enabled() => NonZeroU16::new(80),
             HttpPort::Auto | HttpPort::Off => None,
             HttpPort::On(port) => Some(port),
         }
     }
 
-    /// The plain listener that sends browsers to https: on the addresses of the main listeners.
+    /// Returns the addresses of the plain listeners that redirect to HTTPS: those of the main listeners, with the
+    /// redirect port.
     pub fn redirect_listeners(&self) -> Vec<Listen> {
         let Some(port) = self.redirect_port() else { return Vec::new() };
         let mut ips: Vec<IpAddr> = Vec::new();
@@ -418,18 +424,18 @@ impl Config {
         ips.into_iter().map(|ip| Listen::Tcp(SocketAddr::new(ip, port.get()))).collect()
     }
 
-    /// How many workers serve: what was set, else one per core.
+    /// Returns the number of workers: as configured, or one per core.
     pub fn worker_count(&self) -> NonZeroUsize {
         self.workers.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
     }
 
-    /// Where the value of a setting came from, by its key.
+    /// Returns the source of the value of a setting, by its key.
     pub fn value_source(&self, key: &str) -> ValueSource {
         self.value_sources.get(key).cloned().unwrap_or(ValueSource::Default)
     }
 
-    /// What the demo starts from: TLS with a local authority, on this machine only, and nothing beside it. It has no
-    /// upstream, as the demo brings its own.
+    /// Returns the configuration of the demo: TLS with a local authority on a loopback port, without an upstream,
+    /// which the demo adds.
     pub(crate) fn demo(state: &Path) -> Self {
         Self {
             listen: vec![Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)))],

@@ -1,4 +1,4 @@
-//! The site behind `rproxy demo`: something for every layer to do, without a backend of one's own.
+//! The built-in site of `rproxy demo`, with something to try for each layer.
 
 mod asset;
 mod banner;
@@ -26,7 +26,7 @@ use self::asset::Asset;
 pub(crate) use self::banner::banner;
 use self::events::Events;
 
-/// The site, bound to a loopback port that the system chose.
+/// The demo site, bound to a loopback port that the system chose.
 #[derive(Debug)]
 pub(crate) struct Site {
     listener: TcpListener,
@@ -44,14 +44,14 @@ impl Site {
         self.address
     }
 
-    /// Serves until dropped; connections that are open then go on.
+    /// Serves until dropped. Open connections continue.
     pub(crate) async fn serve(self) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => drop(tokio::spawn(connection(stream))),
-                // Out of descriptors, mostly: at once it would fail again.
+                // Mostly a lack of file descriptors, so an immediate retry would fail again.
                 Err(error) => {
-                    tracing::warn!(%error, "the demo site can't accept");
+                    tracing::warn!(%error, "cannot accept a connection to the demo site, retrying");
                     sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -60,14 +60,14 @@ impl Site {
 }
 
 async fn connection(stream: TcpStream) {
-    // Events and echoes are small writes that someone waits for.
+    // Events and echoes are small writes that must not be delayed.
     let _ = stream.set_nodelay(true);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(stream), service_fn(answer))
         .with_upgrades();
     if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection to the demo site failed");
+        tracing::debug!(%error, "connection to the demo site failed");
     }
 }
 
@@ -97,20 +97,20 @@ async fn answer(request: Request<Incoming>) -> Result<Response<SiteBody>, Infall
 
 async fn slow(query: Option<&str>) -> Response<SiteBody> {
     let milliseconds = query.unwrap_or("ms=500").strip_prefix("ms=").map(str::parse);
-    let Some(Ok(milliseconds @ 0..=SLOWEST)) = milliseconds else {
-        return text(StatusCode::BAD_REQUEST, "expected ?ms= and a number up to 10000\n");
+    let Some(Ok(milliseconds @ 0..=MAX_DELAY_MS)) = milliseconds else {
+        return text(StatusCode::BAD_REQUEST, "expected ?ms= with a number up to 10000\n");
     };
     sleep(Duration::from_millis(milliseconds)).await;
-    text(StatusCode::OK, format!("answered after {milliseconds} ms\n"))
+    text(StatusCode::OK, format!("responded after {milliseconds} ms\n"))
 }
 
-const SLOWEST: u64 = 10_000;
+const MAX_DELAY_MS: u64 = 10_000;
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<SiteBody> {
     full(status, "text/plain; charset=utf-8", body)
 }
 
-/// An answer that is made anew for each request.
+/// Returns a response that must not be cached.
 fn full(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<SiteBody> {
     let mut response = Response::new(Either::Left(Full::new(body.into())));
     *response.status_mut() = status;

@@ -1,11 +1,13 @@
-//! Errors with their causes, for the log and the terminal.
+//! Messages of errors with their sources.
 
 use std::error::Error;
 use std::fmt;
 
-/// Displays an error and its sources, separated by colons.
+/// The message of an error followed by those of its sources, separated by colons.
 ///
-/// The message of an error names its own level only, so that a caller can print each level once:
+/// # Examples
+///
+/// The message of each error describes its own level only, so that this prints each level once:
 ///
 /// ```
 /// use rproxy::ErrorChain;
@@ -42,10 +44,10 @@ mod tests {
         let bind = ServerError::Bind { listen: "192.0.2.1:80".parse().unwrap(), source: io::Error::other("no route") };
         for (error, message) in [
             (RunError::Server(bind), "can't listen on 192.0.2.1:80: no route"),
-            (RunError::Signals(io::Error::other("no signals")), "can't wait for signals: no signals"),
+            (RunError::Signals(io::Error::other("no signals")), "cannot install signal handlers: no signals"),
             (
                 RunError::Stack(StackError::AccessLog(io::Error::other("no thread"))),
-                "can't start the access log: no thread",
+                "cannot start the access log: no thread",
             ),
         ] {
             assert_eq!(ErrorChain(&error).to_string(), message);

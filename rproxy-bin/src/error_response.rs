@@ -1,14 +1,14 @@
-//! The one place where rproxy's own refusals get their final form.
+//! Error responses of the proxy itself, in the format that the client prefers.
 //!
-//! Layers refuse in plain text and say why in a response extension; [`ErrorResponseLayer`] knows the
-//! extensions ([`ErrorReason`]) and makes of such an answer what the client would rather have:
-//! `application/problem+json` (RFC 9457) where its `Accept` prefers JSON, and a status of gRPC where the request is a call
-//! of gRPC. It adds `Proxy-Status`
-//! (RFC 9209), and takes the body away from answers to HEAD, which hyper would send over HTTP/2. An
-//! application's own 404 or 502 passes untouched.
+//! The layers reject requests with plain text and record the reason in a response extension, which [`ErrorReason`]
+//! recognises. [`ErrorResponseLayer`] turns such a response into `application/problem+json` (RFC 9457) if `Accept`
+//! prefers JSON, or into a gRPC status if the request is a gRPC call. It adds `Proxy-Status` (RFC 9209), and removes
+//! the body from responses to HEAD, which hyper would send over HTTP/2. Error responses of the backend pass
+//! unchanged.
 //!
-//! It is also where a panic ends: as a 500, or as the error of a body that had begun. It costs its
-//! request, and HTTP/1.1 the connection that can't say otherwise that a body is not complete.
+//! The layer also catches panics. A panic becomes a 500, or an error of the body if the response has started. It
+//! fails only its request, and over HTTP/1.1 the connection, since an incomplete chunked body cannot be signalled in
+//! another way.
 
 mod accept;
 mod body;
@@ -36,7 +36,7 @@ pub(crate) use self::grpc::GrpcError;
 pub(crate) use self::panic::panics;
 pub use self::reason::ErrorReason;
 
-/// Gives rproxy's refusals their final form, and catches panics.
+/// Formats error responses of the proxy, and catches panics.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct ErrorResponseLayer {
@@ -44,13 +44,15 @@ pub struct ErrorResponseLayer {
 }
 
 impl ErrorResponseLayer {
-    /// Every reason is told.
+    /// Creates a layer that formats all error responses.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether whoever asks for a blocked path gets no answer at all ([`HangUp`]), but for trusted proxies: a balancer would
-    /// take it for a failure of this one. Off by default.
+    /// Sets whether requests for blocked paths get no response ([`HangUp`]). Off by default.
+    ///
+    /// Requests from trusted proxies still get a response: a load balancer would count a closed connection as a
+    /// failure of this proxy.
     pub fn close_on_blocked_path(mut self, closes_on_blocked_path: bool) -> Self {
         self.closes_on_blocked_path = closes_on_blocked_path;
         self
@@ -65,7 +67,7 @@ impl<S> Layer<S> for ErrorResponseLayer {
     }
 }
 
-/// Made by [`ErrorResponseLayer`].
+/// Middleware that formats error responses and catches panics. See [`ErrorResponseLayer`].
 #[derive(Clone, Debug)]
 pub struct ErrorResponseService<S> {
     inner: S,
@@ -96,10 +98,10 @@ where
     }
 }
 
-/// What the form of a reason depends on.
+/// The properties of a request that decide the format of an error response.
 struct ClientPreferences {
     accept: Accept,
-    /// The content type of a gRPC call.
+    /// The content type of the gRPC call, if the request is one.
     grpc: Option<HeaderValue>,
     is_head: bool,
     closes_on_blocked_path: bool,
@@ -125,8 +127,8 @@ impl ClientPreferences {
         head.headers.append(VARY, HeaderValue::from_static("accept"));
         let body = if self.accept.prefers_problem_json() {
             head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-            for of_the_old_body in [CONTENT_LENGTH, CONTENT_ENCODING, ETAG] {
-                head.headers.remove(of_the_old_body);
+            for name in [CONTENT_LENGTH, CONTENT_ENCODING, ETAG] {
+                head.headers.remove(name);
             }
             ResponseBody::own(problem(head.status))
         } else {
@@ -153,9 +155,9 @@ impl ClientPreferences {
     }
 }
 
-/// RFC 9457 §4.2.1: `about:blank` has the status's own title, and says no more than it.
+/// Returns a problem of type `about:blank`, whose title is that of the status (RFC 9457 §4.2.1).
 fn problem(status: StatusCode) -> Bytes {
-    // Titles are ours, and have nothing to escape.
+    // The titles of the `http` crate need no escaping.
     let title = status.canonical_reason().unwrap_or("Error");
     Bytes::from(format!("{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{}}}\n", status.as_u16()))
 }
@@ -180,23 +182,23 @@ mod tests {
         request
     }
 
-    /// An application behind a path filter: rproxy refuses `/.env`, the application `/missing`.
+    /// Sends a request to a backend behind a path filter: the proxy rejects `/.env`, the backend `/missing`.
     async fn answer(request: Request<()>) -> (http::response::Parts, Bytes) {
-        let application = service_fn(async |request: Request<()>| -> Answer {
+        let backend = service_fn(async |request: Request<()>| -> Answer {
             let status = if request.uri().path() == "/missing" { 404 } else { 200 };
             let response = Response::builder().status(status).header(CONTENT_TYPE, "text/html");
-            Ok(response.body(Full::new(Bytes::from_static(b"<p>the application's</p>")))?)
+            Ok(response.body(Full::new(Bytes::from_static(b"<p>from the backend</p>")))?)
         });
         let service = ServiceBuilder::new()
             .layer(ErrorResponseLayer::new())
             .layer(PathFilterLayer::new(PathRules::builder().block("/.env").unwrap().build().unwrap()))
-            .service(application);
+            .service(backend);
         let (head, body) = service.oneshot(request).await.unwrap().into_parts();
         (head, body.collect().await.unwrap().to_bytes())
     }
 
     #[tokio::test]
-    async fn a_rejected_grpc_call_gets_a_trailers_only_response() {
+    async fn rejected_grpc_call_gets_a_trailers_only_response() {
         let mut request = request("POST", "/.env", Some("application/json"));
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
         let (head, body) = answer(request).await;
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_applications_own_answer_to_a_grpc_call_passes_untouched() {
+    async fn grpc_error_of_the_backend_passes_unchanged() {
         let mut request = request("POST", "/missing", None);
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         let (head, _) = answer(request).await;
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_is_json_where_json_is_preferred() {
+    async fn sends_problem_json_if_json_is_preferred() {
         let (head, body) = answer(request("GET", "/.env", Some("application/json"))).await;
         assert_eq!(head.status, 404);
         assert_eq!(head.headers[CONTENT_TYPE], "application/problem+json");
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_is_plain_text_otherwise() {
+    async fn sends_plain_text_by_default() {
         for accept in [None, Some("*/*"), Some("text/html, */*;q=0.8")] {
             let (head, body) = answer(request("GET", "/.env", accept)).await;
             assert_eq!(head.headers[CONTENT_TYPE], "text/plain; charset=utf-8");
@@ -241,15 +243,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_applications_own_errors_pass_untouched() {
+    async fn errors_of_the_backend_pass_unchanged() {
         let (head, body) = answer(request("GET", "/missing", Some("application/json"))).await;
         assert_eq!(head.headers[CONTENT_TYPE], "text/html");
         assert!(!head.headers.contains_key(PROXY_STATUS) && !head.headers.contains_key(VARY));
-        assert_eq!(body, "<p>the application's</p>");
+        assert_eq!(body, "<p>from the backend</p>");
     }
 
     #[tokio::test]
-    async fn an_answer_to_head_has_the_length_and_no_body() {
+    async fn head_response_has_content_length_and_no_body() {
         for (accept, text) in [
             (None, "Not Found\n"),
             (Some("application/json"), "{\"type\":\"about:blank\",\"title\":\"Not Found\",\"status\":404}\n"),
@@ -258,12 +260,12 @@ mod tests {
             assert_eq!(head.headers[CONTENT_LENGTH], text.len().to_string());
             assert!(body.is_empty());
         }
-        // A success is left to hyper and the application, body and all.
+        // A successful response keeps its body, which hyper removes.
         assert!(!answer(request("HEAD", "/", None)).await.1.is_empty());
     }
 
     #[tokio::test]
-    async fn a_panic_before_or_in_the_future_is_a_500() {
+    async fn panic_in_call_or_future_becomes_500() {
         fn service<F>(
             call: fn(Request<()>) -> F,
         ) -> impl Service<Request<()>, Response = Response<ResponseBody<Full<Bytes>>>, Error = BoxError>
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_in_a_body_is_the_bodys_error() {
+    async fn panic_in_body_becomes_a_body_error() {
         struct Broken;
         impl Body for Broken {
             type Data = Bytes;

@@ -1,4 +1,4 @@
-//! From settings to layers.
+//! Builds the layers, backends and certificates that a configuration describes.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -27,39 +27,49 @@ use crate::observe::{Format, Metrics, ObserveLayer, Writer};
 use crate::rate_limit::{RateLimit, RateLimitError};
 use crate::stack::Stack;
 
-/// A stack that can't be built.
+/// An error that prevents the layer stack from being built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StackError {
-    /// The backends make no upstream.
+    /// The upstream cannot be built.
     #[error(transparent)]
     Upstream(#[from] BuildError),
-    /// A path of [`Config::upstream_health_path`] that can't be asked for.
+    /// [`Config::upstream_health_path`] is not a valid path.
     #[error("bad upstream_health_path {0:?}")]
     HealthPath(String, #[source] InvalidUri),
-    /// A [`Config::upstream_server_name`] that no certificate can be for.
+    /// [`Config::upstream_server_name`] is not a valid name for a certificate.
     #[error("bad upstream_server_name {0:?}: neither a DNS name nor an address")]
     ServerName(String),
-    /// A file that should have certificates or a key in it.
-    #[error("{}: {error}", file.display())]
+    /// A file does not contain a certificate or private key in PEM.
+    #[error("cannot read a certificate or key from {}", file.display())]
     Pem {
-        /// Where it is.
+        /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
+        #[source]
         error: pem::Error,
     },
-    /// A [`Config::cache_disk`] that can't be written to.
-    #[error("bad cache_disk")]
+    /// The directory [`Config::cache_disk`] cannot be used.
+    #[error("cannot open cache_disk")]
     CacheDisk(#[from] DiskError),
     /// The rate limit cannot be built.
     #[error(transparent)]
     RateLimit(#[from] RateLimitError),
-    /// The access log has nobody to write it.
-    #[error("can't start the access log")]
+    /// The thread of the access log cannot be started.
+    #[error("cannot start the access log")]
     AccessLog(#[source] std::io::Error),
 }
 
-/// Builds the stack that `config` describes, to serve in a program of one's own:
+/// Builds the layer stack that `config` describes, to serve it in another program.
+///
+/// The server has to add the peer address to each request, as `rproxy_client_ip::PeerAddr` or, with the feature
+/// `axum`, as axum's `ConnectInfo<SocketAddr>`. Without it, every response is a 500.
+///
+/// # Errors
+///
+/// Returns an error for problems that validation of the configuration cannot find: see [`StackError`].
+///
+/// # Examples
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -70,19 +80,12 @@ pub enum StackError {
 /// # Ok(())
 /// # }
 /// ```
-///
-/// The server has to put the peer's address into each request, as `rproxy_client_ip::PeerAddr` or, with the feature
-/// `axum`, as axum's `ConnectInfo<SocketAddr>`: without it every answer is 500.
-///
-/// # Errors
-///
-/// What the configuration can't show to be wrong: see [`StackError`].
 pub fn stack(config: &Config) -> Result<Stack, StackError> {
     let shared = ProcessState::new(config)?;
     shared.stack(config)
 }
 
-/// What outlives a reload: what is counted, stored and open.
+/// The state that survives a reload: metrics, cached responses, quotas and open tunnels.
 #[derive(Clone, Debug)]
 pub(crate) struct ProcessState {
     pub(crate) observe: ObserveLayer,
@@ -116,7 +119,7 @@ impl ProcessState {
     pub(crate) fn stack(&self, config: &Config) -> Result<Stack, StackError> {
         let cache = self.cache.clone().map(|store| {
             let fields = uncacheable_fields(config);
-            // A WebSocket's handshake it knows by its key; the others have none.
+            // The cache recognises a WebSocket handshake by its key, which other upgrades do not have.
             let is_upgrade = |head: RequestHead<'_>| head.extensions.get::<Protocol>().is_some();
             let layer = match (&config.upgrades, fields.is_empty()) {
                 (None, true) => CacheLayer::new(store),
@@ -135,7 +138,7 @@ impl ProcessState {
                 .request_directives(config.cache_request_directives)
                 .status_key(config.cache_status_key)
                 .unreachable_when(|head| {
-                    // A body that the client broke off says nothing of the backend.
+                    // A request body that the client aborted does not mean that the backend is unreachable.
                     let error = head.extensions.get::<ProxyError>();
                     error.is_some_and(|error| error.kind() != ProxyErrorKind::HttpRequestError)
                 })
@@ -168,11 +171,11 @@ impl ProcessState {
 }
 
 impl Stack {
-    /// Answers 421 to hosts that neither these certificates nor `hosts` name.
+    /// Rejects with 421 all hosts that neither these certificates nor `hosts` cover.
     pub(crate) fn with_certificates(mut self, certificates: Certificates, hosts: Vec<TlsHost>) -> Self {
-        self.guard = self
-            .guard
-            .serves(move |name, host| certificates.covers(name, host) || hosts.iter().any(|served| served.is(host)));
+        self.guard = self.guard.serves(move |name, host| {
+            certificates.covers(name, host) || hosts.iter().any(|served| served.matches(host))
+        });
         self
     }
 }
@@ -200,7 +203,7 @@ fn backends(config: &Config) -> Result<Backends, StackError> {
     if let Some(path) = &config.upstream_health_path {
         let check = HealthCheck::new(path).map_err(|error| StackError::HealthPath(path.clone(), error))?;
         let interval = config.upstream_health_interval;
-        // An answer that takes longer than the next question is none.
+        // A check must end before the next one starts.
         builder = builder.health_check(check.interval(interval).timeout(interval.min(Duration::from_secs(2))));
     }
     if let Some(file) = &config.upstream_ca {
@@ -217,7 +220,7 @@ fn backends(config: &Config) -> Result<Backends, StackError> {
     Ok(builder.build_backends()?)
 }
 
-/// The certificates in a PEM file: at least one.
+/// Reads the certificates from a PEM file, at least one.
 fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, StackError> {
     let bad = |error| StackError::Pem { file: file.to_owned(), error };
     let chain: Vec<_> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(bad)?;
@@ -305,7 +308,7 @@ fn security_headers(config: &Config) -> SecurityHeadersLayer {
     config.keep_headers.iter().cloned().fold(layer, SecurityHeadersLayer::keep_header)
 }
 
-/// The fields that trusted proxies are believed about. That of the client's address is one of them, and goes to the upstream.
+/// Returns the fields to accept from trusted proxies, including that of the client address, which is forwarded.
 fn trusted_fields(config: &Config) -> impl Iterator<Item = &HeaderName> {
     let of_client = match &config.client_ip_from {
         ClientIpSource::Header(name) if !config.hide_client => Some(name),
@@ -314,7 +317,8 @@ fn trusted_fields(config: &Config) -> impl Iterator<Item = &HeaderName> {
     config.trusted_fields.iter().chain(of_client)
 }
 
-/// The fields whose values a response may depend on, and that are not in the cache key: a user's name, a prefix.
+/// Returns the trusted fields that are not part of the cache key but may affect the response, such as a user name or
+/// path prefix.
 fn uncacheable_fields(config: &Config) -> Vec<HeaderName> {
     let is_in_key = |name: &HeaderName| *name == "x-forwarded-host" || *name == "x-forwarded-port";
     config.trusted_fields.iter().filter(|name| !is_in_key(name)).cloned().collect()
@@ -334,9 +338,9 @@ fn forward_headers(config: &Config) -> ForwardHeadersLayer {
     }
 }
 
-/// The certificates to serve, if there are to be any.
+/// Builds the certificates to serve, if TLS is enabled.
 pub(crate) fn certificates(config: &Config) -> Result<Option<Certificates>, rproxy_tls::Error> {
-    if !config.tls() {
+    if !config.is_tls_enabled() {
         return Ok(None);
     }
     let mut builder = with_protocol(with_files(Certificates::builder(), config), config);
@@ -351,7 +355,7 @@ pub(crate) fn certificates(config: &Config) -> Result<Option<Certificates>, rpro
         let names = config.acme_domains().iter().map(|name| name.as_str().to_owned());
         let acme = Acme::new(&config.tls_cache_dir).directory(config.acme_directory.to_string());
         let acme = if config.acme_one_certificate { acme.certificate(names) } else { acme.domains(names) };
-        let mut acme = acme.self_signed_fallback(config.acme_stand_in);
+        let mut acme = acme.self_signed_fallback(config.acme_self_signed_fallback);
         if let Some(contact) = &config.tls_email {
             acme = acme.contact(contact);
         }
@@ -370,14 +374,14 @@ pub(crate) fn certificates(config: &Config) -> Result<Option<Certificates>, rpro
     builder.build().map(Some)
 }
 
-/// Only those of files, which can be built without leaving a trace.
+/// Builds the certificates from files only, which has no side effects.
 pub(crate) fn file_certificates(config: &Config) -> Result<Option<Certificates>, rproxy_tls::Error> {
     let builder = || with_protocol(with_files(Certificates::builder(), config), config);
     (!config.tls_cert.is_empty()).then(|| builder().build()).transpose()
 }
 
 fn with_files(builder: CertificatesBuilder, config: &Config) -> CertificatesBuilder {
-    // One that is not there is none.
+    // A missing response is the same as none.
     let responses = config.tls_ocsp.iter().map(Option::as_ref).chain(std::iter::repeat(None));
     config.tls_cert.iter().zip(&config.tls_key).zip(responses).fold(
         builder,

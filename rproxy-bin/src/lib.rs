@@ -1,6 +1,6 @@
-//! The reverse proxy as a library: what the binary does, for programs that start from the same configuration.
+//! The rproxy reverse proxy as a library, for programs that use the same configuration as the binary.
 //!
-//! To run all of it:
+//! To run the whole proxy:
 //!
 //! ```no_run
 //! #[tokio::main(flavor = "current_thread")]
@@ -9,7 +9,7 @@
 //! }
 //! ```
 //!
-//! To serve its [stack](stack()) of layers by other means, or put it around a service of one's own:
+//! To use its [stack](stack()) of layers in another server, or around another service:
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -52,8 +52,8 @@
 //! | `redis` | yes | State that several machines share in Redis or Valkey: rate limits, and certificates with their ACME account |
 //! | `axum` | no | For a stack below axum's server: the peer address from `ConnectInfo`, the target from `OriginalUri` |
 //!
-//! [`Config`] has the settings, their defaults and their sources; `stack.rs` has the layers and their order; the
-//! crates of the layers say what each does.
+//! [`Config`] holds the settings and their sources, [`layers`] lists the layers in order, and the crates of the
+//! layers document each of them.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

@@ -1,13 +1,13 @@
-//! What is said at most once a second.
+//! A limit of one log message per second.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Counts what it keeps from being said.
+/// Allows one message per second and counts the suppressed ones.
 #[derive(Debug)]
 pub(crate) struct LogThrottle {
     since: Instant,
-    /// In whole seconds from `since`, plus one; 0 is never.
+    /// The second of the last message, counted from `since` and plus one; 0 before the first.
     last: AtomicU64,
     suppressed: AtomicU64,
 }
@@ -36,7 +36,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn once_a_second_the_others_are_counted() {
+    fn allows_one_message_per_second_and_counts_the_others() {
         let throttle = LogThrottle::default();
         let at = |milliseconds| throttle.since + Duration::from_millis(milliseconds);
         for (milliseconds, due) in

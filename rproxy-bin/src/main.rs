@@ -1,4 +1,4 @@
-//! The reverse proxy: parse, then do what was asked.
+//! The rproxy binary: parses the command line and runs the command.
 
 mod allocator;
 
@@ -52,7 +52,7 @@ fn exit_with_usage_error(error: &(dyn std::error::Error + 'static)) -> ExitCode 
     ExitCode::from(cli::Error::EXIT_CODE)
 }
 
-/// Runs on a runtime of this thread; the workers have their own.
+/// Runs a proxy on a runtime on this thread; the workers have their own runtimes.
 fn block_on<F>(config: Config, run: impl FnOnce(Config) -> F) -> ExitCode
 where
     F: Future<Output = Result<(), RunError>>,
@@ -61,13 +61,13 @@ where
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!("no runtime: {error}");
+            tracing::error!("cannot start the async runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
     let run = async {
         let mut run = pin!(run(config));
-        // It starts when it is polled, and what starting took is not needed any more.
+        // The first poll starts the proxy; memory that only the start needed is returned.
         match poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx))).await {
             Poll::Ready(ended) => ended,
             Poll::Pending => {
@@ -92,7 +92,7 @@ fn init_logging(filter: EnvFilter) {
 
 fn print(text: &str) -> ExitCode {
     use std::io::Write;
-    // A reader that has seen enough (`| head`) is no failure.
+    // A closed pipe (`| head`) is not a failure.
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
     ExitCode::SUCCESS
 }

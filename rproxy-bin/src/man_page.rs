@@ -1,17 +1,17 @@
-//! The manual page, rproxy(1): what the command line says of itself, and what it does not know.
+//! The manual page rproxy(1), rendered from the command line and some further sections.
 
 use std::io;
 
 use clap::Command;
 use clap_mangen::Man;
 
-/// The page as roff(7).
+/// Renders the page as roff(7).
 ///
 /// # Errors
 ///
-/// None: memory can be written to.
+/// Never fails, since writing to memory succeeds.
 pub(crate) fn render(command: Command) -> io::Result<String> {
-    // Lines of help are sentences of a paragraph here.
+    // The lines of a help text become sentences of a paragraph.
     let command = command.mut_args(|argument| match argument.get_help().map(ToString::to_string) {
         Some(help) => argument.help(help.replace('\n', ". ")),
         None => argument,
@@ -30,7 +30,7 @@ pub(crate) fn render(command: Command) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
-// One with all options would fill a screen.
+// A synopsis with all options would fill a screen.
 const SYNOPSIS: &str = r"
 .SH SYNOPSIS
 \fBrproxy\fR [\fB\-c\fR \fIFILE\fR] [\fB\-\-check\fR] [\fIOPTIONS\fR]
@@ -40,16 +40,17 @@ const SYNOPSIS: &str = r"
 
 const SETTINGS: &str = r"
 .SH SETTINGS
-Each option but the first four is a setting, which has three spellings: \fB\-\-rate\-limit\fR on the command line,
-\fBRPROXY_RATE_LIMIT\fR in the environment, \fBrate_limit\fR in the file. The command line wins over the environment, the
-environment over the file. What is not understood is an error that names it, before anything is served.
+Each option except the first four is a setting with three spellings: \fB\-\-rate\-limit\fR on the command line,
+\fBRPROXY_RATE_LIMIT\fR in the environment, \fBrate_limit\fR in the file. The command line overrides the
+environment, and the environment overrides the file. The proxy does not start with an unknown setting or an invalid value, and
+reports all of them.
 ";
 
 const REST: &str = r#"
 .SH FILES
 .TP
 \fI/etc/rproxy/rproxy.toml\fR
-Settings, where the unit of the Debian package looks for them. Without \fB\-\-config\fR no file is read.
+Configuration file of the systemd unit in the Debian package. Without \fB\-\-config\fR, no file is read.
 .TP
 \fI/var/lib/rproxy/certs\fR
 The ACME account and certificates.
@@ -59,27 +60,27 @@ The ACME account and certificates.
 Settings.
 .TP
 \fBRUST_LOG\fR
-What is logged, where \fBlog_level\fR is not set.
+Log filter if \fBlog_level\fR is not set.
 .TP
 \fBLISTEN_FDS\fR, \fBNOTIFY_SOCKET\fR
-Sockets of the service manager, and where it wants to be told of start, reload and stop.
+Listening sockets passed by the service manager, and the socket for notifications about start, reload and stop.
 .SH SIGNALS
 .TP
 \fBSIGTERM\fR, \fBSIGINT\fR
-Drains: open requests get the drain time to end. A second one ends at once.
+Graceful shutdown: in-flight requests get up to \fBdrain_timeout\fR to finish. A second signal ends the process at once.
 .TP
 \fBSIGHUP\fR
-Reads certificates and settings again. What is bad leaves the old in place.
+Reloads certificates and settings. If they are invalid, the current ones stay in use.
 .SH EXIT STATUS
 .TP
 \fB0\fR
-Drained, or did what it was asked.
+Success.
 .TP
 \fB1\fR
-What was configured could not be started.
+The proxy could not start.
 .TP
 \fB2\fR
-The arguments make no sense, or the configuration can't be honoured.
+The arguments or the configuration are invalid.
 .SH EXAMPLES
 .nf
 RPROXY_UPSTREAM=127.0.0.1:3000 rproxy

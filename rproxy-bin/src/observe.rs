@@ -1,13 +1,13 @@
-//! What happened: metrics always, a line per request where one is asked for.
+//! Metrics, and an optional access log with one line per request.
 //!
-//! [`ObserveLayer`] is the outermost layer that answers, so that it sees every answer, and sees it to
-//! its end: a request is recorded once, when its response *body* ends or is dropped. It reads what
-//! the layers below decided from the extensions of the response.
+//! [`ObserveLayer`] is the outermost layer that responds, so it sees every response to its end: a request is recorded
+//! once, when its response *body* ends or is dropped. The decisions of the inner layers are read from the extensions
+//! of the response.
 //!
-//! Without an access log a request costs two readings of the clock and a few additions to counters
-//! that its worker has to itself; nothing is allocated and nothing is locked. With one, what the line
-//! tells is kept from the request's start, and the line is appended to a buffer that a thread of its
-//! own writes out: a slow reader of standard output costs lines ([counted](Writer::dropped)), never time.
+//! Without an access log, a request costs two readings of the clock and a few additions to counters of its worker,
+//! without allocations or locks. With an access log, the request's fields are kept until the end, and the line is
+//! appended to a buffer that a separate thread writes out. A slow reader of standard output causes
+//! [dropped](Writer::dropped) lines, but never delays requests.
 
 mod access_log;
 mod body;
@@ -32,7 +32,7 @@ pub use self::metrics::{LabelledValue, Metrics};
 use self::record::RequestRecord;
 use self::warnings::Warnings;
 
-/// Records every request.
+/// Records every request in metrics and the access log.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ObserveLayer {
@@ -41,17 +41,17 @@ pub struct ObserveLayer {
 }
 
 impl ObserveLayer {
-    /// Counts into `metrics`, and writes a line for each request, if it is told how and where.
+    /// Creates a layer that counts into `metrics` and writes an access log if one is given.
     pub fn new(metrics: Metrics, access_log: Option<(Format, Writer)>) -> Self {
         Self { metrics, access_log }
     }
 
-    /// What is counted.
+    /// Returns the metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Where the access log goes.
+    /// Returns the writer of the access log.
     pub fn writer(&self) -> Option<&Writer> {
         self.access_log.as_ref().map(|(_, writer)| writer)
     }
@@ -60,7 +60,7 @@ impl ObserveLayer {
 impl<S> Layer<S> for ObserveLayer {
     type Service = ObserveService<S>;
 
-    /// Services made one by one, as workers do, count apart from each other.
+    /// Creates a service with its own counters, as one worker needs them.
     fn layer(&self, inner: S) -> Self::Service {
         let sinks = WorkerSinks {
             shard: self.metrics.shard(),
@@ -71,14 +71,14 @@ impl<S> Layer<S> for ObserveLayer {
     }
 }
 
-/// Made by [`ObserveLayer`].
+/// Middleware that records requests in metrics and the access log. See [`ObserveLayer`].
 #[derive(Clone, Debug)]
 pub struct ObserveService<S> {
     inner: S,
     sinks: Arc<WorkerSinks>,
 }
 
-/// Where one worker records.
+/// The counters, the log buffer and the log throttle of one worker.
 #[derive(Debug)]
 struct WorkerSinks {
     shard: Shard,

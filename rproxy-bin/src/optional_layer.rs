@@ -1,6 +1,6 @@
-//! A layer that a setting can leave out.
+//! A layer that a setting can turn off.
 //!
-//! `tower::util::option_layer` wants both ways to have one response type; ours differ in the body.
+//! `tower::util::option_layer` requires the same response type with and without the layer; here the bodies differ.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// `layer`, or nothing.
+/// A layer, or none.
 #[derive(Clone, Debug)]
 pub(crate) struct OptionalLayer<L>(pub(crate) Option<L>);
 
@@ -27,7 +27,7 @@ impl<L: Layer<S>, S> Layer<S> for OptionalLayer<L> {
     }
 }
 
-/// A service with the layer, or without it.
+/// A service with or without the layer.
 #[derive(Clone, Debug)]
 pub(crate) enum OptionalService<A, B> {
     With(A),

@@ -1,7 +1,8 @@
-//! What only this machine and its network can say of a configuration, for `--check`: whether the certificate authority
-//! will find the names here, whether the listeners can be bound, whether the folder can be written.
+//! Checks of a configuration against this machine and its network, for `--check`.
 //!
-//! Nothing here makes a configuration invalid: a name may lead here over a balancer that this machine can't see.
+//! They find out whether ACME validation will reach this proxy, whether the listeners can be bound, and whether the
+//! directories are writable. They never make a configuration invalid: a name may resolve to a load balancer that this
+//! machine cannot see.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,29 +19,29 @@ use rustix::fs::{Access, access};
 
 use crate::config::Config;
 
-/// What was found, one line each.
+/// The results of all checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preflight {
     findings: Vec<Finding>,
 }
 
-/// One finding.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finding {
-    /// As it should be.
+    /// The check passed.
     Ok(String),
-    /// Not as it mostly is, which need not be wrong.
+    /// Unusual, but not necessarily wrong.
     Note(String),
-    /// Something will not work.
+    /// The proxy will not work as configured.
     Problem(String),
 }
 
 impl Preflight {
-    /// Looks at the disk and the network: up to some seconds. Without names to order certificates for there is nothing
-    /// to look at but the folder of a local authority.
+    /// Checks the disk and the network, which may take some seconds.
     ///
-    /// The main listeners are bound for a moment, so that it can be seen whether a name leads to them.
+    /// Only certificate directories are checked if no ACME certificates are ordered. The main listeners are bound for
+    /// a moment, to check whether the names lead to them.
     pub fn run(config: &Config) -> Self {
         let mut findings = Vec::new();
         if config.tls_local || !config.acme_domains().is_empty() {
@@ -48,7 +49,7 @@ impl Preflight {
         }
         if !config.acme_domains().is_empty() {
             let listeners = check_listeners(config.listeners(), &mut findings);
-            // Held to be taken, not to be answered on.
+            // Bound only to check that the address is free.
             let _redirect = check_listeners(config.redirect_listeners(), &mut findings);
             let names = config.acme_domains().iter().map(|name| name.as_str().to_owned());
             findings.extend(check_names(names.collect(), VALIDATION_PORT, listeners));
@@ -56,19 +57,19 @@ impl Preflight {
         Self { findings }
     }
 
-    /// What was found.
+    /// Returns the results.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 }
 
-/// As comments, to follow the report of `--check`.
+/// Prints the results as comments, after the report of `--check`.
 impl fmt::Display for Preflight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.findings.is_empty() {
             return Ok(());
         }
-        writeln!(f, "\n# Preflight, as far as this machine can tell")?;
+        writeln!(f, "\n# Preflight checks on this machine")?;
         self.findings.iter().try_for_each(|finding| writeln!(f, "# {finding}"))
     }
 }
@@ -83,48 +84,46 @@ impl fmt::Display for Finding {
     }
 }
 
-/// RFC 8737 §3: the authority connects to this port, whatever is listened on.
+/// The port to which the certificate authority connects (RFC 8737 §3), regardless of the listen address.
 const VALIDATION_PORT: u16 = 443;
 
-/// How long all names together may take.
+/// The maximum time for all names together.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(6);
-/// How long one connection may take.
+/// The maximum time for one connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whether the folder, or the one that it would be made in, can be written to. Nothing is made.
+/// Checks whether the directory can be written to, or created in its nearest existing parent. Creates nothing.
 fn check_directory(path: &Path) -> Finding {
     let shown = path.display();
     let Some(present) = path.ancestors().find(|folder| folder.exists()) else {
-        return Finding::Problem(format!("{shown} can't be made"));
+        return Finding::Problem(format!("{shown} cannot be created"));
     };
     match access(present, Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(()) if !present.is_dir() => Finding::Problem(format!("{} is no folder", present.display())),
-        Ok(()) if present == path => Finding::Ok(format!("{shown} can be written to")),
-        Ok(()) => Finding::Ok(format!("{shown} can be made in {}", present.display())),
-        Err(error) => {
-            Finding::Problem(format!("{} can't be written to: {}", present.display(), io::Error::from(error)))
-        }
+        Ok(()) if !present.is_dir() => Finding::Problem(format!("{} is not a directory", present.display())),
+        Ok(()) if present == path => Finding::Ok(format!("{shown} is writable")),
+        Ok(()) => Finding::Ok(format!("{shown} can be created in {}", present.display())),
+        Err(error) => Finding::Problem(format!("{} is not writable: {}", present.display(), io::Error::from(error))),
     }
 }
 
-/// The listeners that could be bound; `None` where something is in the way.
+/// Binds the listeners; returns `None` if one cannot be bound.
 fn check_listeners(listeners: Vec<Listen>, findings: &mut Vec<Finding>) -> Option<Vec<TcpListener>> {
     let mut bound = Some(Vec::new());
     for address in listeners {
         let Listen::Tcp(address) = address else { continue };
         match TcpListener::bind(address) {
             Ok(listener) => {
-                findings.push(Finding::Ok(format!("{address} can be listened on")));
+                findings.push(Finding::Ok(format!("{address} can be bound")));
                 bound.iter_mut().for_each(|bound| bound.extend(listener.try_clone()));
             }
             Err(error) => {
                 bound = None;
                 findings.push(match error.kind() {
-                    ErrorKind::AddrInUse => Finding::Note(format!("{address} is taken; by an rproxy that runs?")),
+                    ErrorKind::AddrInUse => Finding::Note(format!("{address} is in use, perhaps by a running rproxy")),
                     ErrorKind::PermissionDenied => Finding::Problem(format!(
                         "{address} needs a privilege: CAP_NET_BIND_SERVICE, or a socket from systemd"
                     )),
-                    _ => Finding::Problem(format!("{address} can't be listened on: {error}")),
+                    _ => Finding::Problem(format!("{address} cannot be bound: {error}")),
                 });
             }
         }
@@ -132,7 +131,7 @@ fn check_listeners(listeners: Vec<Listen>, findings: &mut Vec<Finding>) -> Optio
     bound
 }
 
-/// Whether each name is this machine's, and whether its port leads to these listeners.
+/// Checks whether each name resolves to this machine and its port leads to these listeners.
 fn check_names(names: Vec<String>, port: u16, listeners: Option<Vec<TcpListener>>) -> Vec<Finding> {
     let is_done = Arc::new(AtomicBool::new(false));
     let mark = mark();
@@ -144,13 +143,15 @@ fn check_names(names: Vec<String>, port: u16, listeners: Option<Vec<TcpListener>
     let (sender, found) = mpsc::channel();
     for (index, name) in names.iter().enumerate() {
         let (sender, name) = (sender.clone(), name.clone());
-        // A resolver that does not answer can't be interrupted, only left behind.
+        // A call to the resolver cannot be interrupted, so its thread is abandoned.
         thread::spawn(move || sender.send((index, check_name(&name, port, can_tell.then_some(mark)))));
     }
     drop(sender);
     let mut findings: Vec<_> = names
         .iter()
-        .map(|name| vec![Finding::Problem(format!("{name}: no answer within {} seconds", TOTAL_TIMEOUT.as_secs()))])
+        .map(|name| {
+            vec![Finding::Problem(format!("{name} could not be checked within {} seconds", TOTAL_TIMEOUT.as_secs()))]
+        })
         .collect();
     let deadline = Instant::now() + TOTAL_TIMEOUT;
     while let Ok((index, of_name)) = found.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -160,7 +161,7 @@ fn check_names(names: Vec<String>, port: u16, listeners: Option<Vec<TcpListener>
     findings.into_iter().flatten().collect()
 }
 
-/// What there is to say of one name, by address.
+/// Checks each address of a name.
 fn check_name(name: &str, port: u16, mark: Option<Mark>) -> Vec<Finding> {
     let addresses = match (name, port).to_socket_addrs() {
         Ok(addresses) => addresses,
@@ -175,44 +176,45 @@ fn check_name(name: &str, port: u16, mark: Option<Mark>) -> Vec<Finding> {
     seen.into_iter()
         .map(|address| {
             let ip = address.ip();
-            let whose = match is_local(ip) {
-                true => "of this machine",
-                false => "not of this machine",
+            let owner = match is_local(ip) {
+                true => "this machine",
+                false => "another machine",
             };
+            let resolved = format!("{name} resolves to {ip} ({owner})");
             match (probe(address, mark), is_local(ip)) {
                 (Ok(Destination::Here), true) => {
-                    Finding::Ok(format!("{name} is {ip}, {whose}, and port {port} leads here"))
+                    Finding::Ok(format!("{resolved}, and its port {port} leads to this proxy"))
                 }
                 (Ok(Destination::Here), false) => Finding::Ok(format!(
-                    "{name} is {ip}, {whose}; port {port} leads here all the same, over a router or a balancer"
+                    "{resolved}, but its port {port} leads to this proxy, through a router or load balancer"
                 )),
                 (Ok(Destination::Unknown), true) => {
-                    Finding::Ok(format!("{name} is {ip}, {whose}, and something listens on port {port}"))
+                    Finding::Ok(format!("{resolved}, and a server listens on its port {port}"))
                 }
                 (Ok(Destination::Unknown), false) => Finding::Note(format!(
-                    "{name} is {ip}, {whose}; something listens on port {port}: a balancer, or another machine"
+                    "{resolved}, and a server listens on its port {port}: a load balancer, or an unrelated server"
                 )),
                 (Ok(Destination::Elsewhere), _) => Finding::Problem(format!(
-                    "{name} is {ip}, {whose}, and port {port} leads to something else: the authority would find that"
+                    "{resolved}, and its port {port} leads to another server, which ACME validation would reach instead"
                 )),
                 (Err(error), true) => {
-                    Finding::Problem(format!("{name} is {ip}, {whose}, and port {port} can't be reached: {error}"))
+                    Finding::Problem(format!("{resolved}, and its port {port} cannot be reached: {error}"))
                 }
-                (Err(error), false) => Finding::Note(format!(
-                    "{name} is {ip}, {whose}, and port {port} can't be reached from here: {error}"
-                )),
+                (Err(error), false) => {
+                    Finding::Note(format!("{resolved}, and its port {port} cannot be reached from here: {error}"))
+                }
             }
         })
         .collect()
 }
 
-/// Where a connection leads.
+/// The destination of a connection.
 enum Destination {
-    /// To our own listener.
+    /// A listener of this process.
     Here,
-    /// To somebody else.
+    /// Another server.
     Elsewhere,
-    /// To somebody; our own listeners can't be told from others now.
+    /// Unknown: something listens, but the listeners of this process are not bound.
     Unknown,
 }
 
@@ -223,12 +225,12 @@ fn probe(address: SocketAddr, mark: Option<Mark>) -> io::Result<Destination> {
     let mut shown = Mark::default();
     Ok(match stream.read_exact(&mut shown) {
         Ok(()) if shown == mark => Destination::Here,
-        // A server of TLS waits for its client to speak first.
+        // A TLS server waits for the client to send first.
         _ => Destination::Elsewhere,
     })
 }
 
-/// What our listeners say, so that they are known.
+/// A random number that identifies the listeners of this process.
 type Mark = [u8; 16];
 
 fn mark() -> Mark {
@@ -240,7 +242,7 @@ fn mark() -> Mark {
     mark
 }
 
-/// Shows the mark to whoever connects, until told to end.
+/// Sends the mark to every client until `is_done` is set.
 fn serve_mark(listener: &TcpListener, mark: Mark, is_done: &AtomicBool) {
     if listener.set_nonblocking(true).is_err() {
         return;
@@ -255,7 +257,7 @@ fn serve_mark(listener: &TcpListener, mark: Mark, is_done: &AtomicBool) {
     }
 }
 
-/// Only one's own addresses can be bound to.
+/// Returns whether the address is of this machine: no other can be bound.
 fn is_local(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
@@ -275,42 +277,45 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_leads_here_is_told_from_one_that_leads_elsewhere() {
+    fn distinguishes_own_listeners_from_other_servers() {
         let (ours, port) = listener();
         let name = || vec!["127.0.0.1".to_owned()];
         let found = texts(&check_names(name(), port, Some(vec![ours])));
-        assert_eq!(found, [format!("ok: 127.0.0.1 is 127.0.0.1, of this machine, and port {port} leads here")]);
+        assert_eq!(
+            found,
+            [format!("ok: 127.0.0.1 resolves to 127.0.0.1 (this machine), and its port {port} leads to this proxy")]
+        );
 
         let (other, port) = listener();
         let (ours, _) = listener();
-        // Something that answers with bytes of its own.
+        // A server that sends bytes of its own.
         let speaks = thread::spawn(move || other.accept().unwrap().0.write_all(b"220 mail.example ESMTP").unwrap());
         let found = texts(&check_names(name(), port, Some(vec![ours])));
-        assert!(found[0].starts_with("problem: ") && found[0].contains("leads to something else"), "{found:?}");
+        assert!(found[0].starts_with("problem: ") && found[0].contains("leads to another server"), "{found:?}");
         speaks.join().unwrap();
 
         let (taken, port) = listener();
         let found = texts(&check_names(name(), port, None));
-        assert!(found[0].starts_with("ok: ") && found[0].contains("something listens"), "{found:?}");
+        assert!(found[0].starts_with("ok: ") && found[0].contains("a server listens"), "{found:?}");
         drop(taken);
         let found = texts(&check_names(name(), port, Some(Vec::new())));
-        assert!(found[0].starts_with("problem: ") && found[0].contains("can't be reached"), "{found:?}");
+        assert!(found[0].starts_with("problem: ") && found[0].contains("cannot be reached"), "{found:?}");
     }
 
     #[test]
-    fn a_name_that_does_not_resolve_is_a_problem() {
+    fn reports_unresolvable_name_as_a_problem() {
         // RFC 6761 §6.4.
         let found = texts(&check_names(vec!["nowhere.invalid".to_owned()], 443, None));
         assert!(found[0].starts_with("problem: nowhere.invalid"), "{found:?}");
     }
 
     #[test]
-    fn a_taken_port_and_a_privileged_one_are_told_apart() {
+    fn reports_port_in_use_as_a_note() {
         let (taken, port) = listener();
         let mut findings = Vec::new();
         let bound = check_listeners(vec![Listen::Tcp(taken.local_addr().unwrap())], &mut findings);
         assert!(bound.is_none());
-        assert_eq!(texts(&findings), [format!("note: 127.0.0.1:{port} is taken; by an rproxy that runs?")]);
+        assert_eq!(texts(&findings), [format!("note: 127.0.0.1:{port} is in use, perhaps by a running rproxy")]);
         let mut findings = Vec::new();
         assert_eq!(
             check_listeners(vec!["127.0.0.1:0".parse().unwrap()], &mut findings).map(|bound| bound.len()),
@@ -319,15 +324,15 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_looked_at_and_not_made() {
+    fn checks_directory_without_creating_it() {
         let root = tempfile::tempdir().unwrap();
         let deep = root.path().join("a/b");
         assert_eq!(
             check_directory(&deep),
-            Finding::Ok(format!("{} can be made in {}", deep.display(), root.path().display()))
+            Finding::Ok(format!("{} can be created in {}", deep.display(), root.path().display()))
         );
         assert!(!root.path().join("a").exists());
-        assert_eq!(check_directory(root.path()), Finding::Ok(format!("{} can be written to", root.path().display())));
+        assert_eq!(check_directory(root.path()), Finding::Ok(format!("{} is writable", root.path().display())));
         let file = root.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert!(matches!(check_directory(&file.join("x")), Finding::Problem(_)));

@@ -1,4 +1,4 @@
-//! All that runs: listeners, their stacks, and what reloads and drains them.
+//! The running proxy: its listeners and layer stacks, and how they are reloaded and drained.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -26,26 +26,26 @@ use crate::reload::ServiceSlot;
 use crate::run::RunError;
 use crate::stack::Stack;
 
-/// All that runs.
+/// A running proxy.
 pub(crate) struct Proxy {
     config: Config,
     shared: ProcessState,
     certificates: Option<Certificates>,
-    /// Puts another stack into every worker.
+    /// Replaces the stack of every worker.
     replace: Box<dyn Fn(&Stack) + Send + Sync>,
     main: Running,
     redirect: Option<Running>,
     admin: Option<Running>,
     draining: Arc<AtomicBool>,
-    /// Of the stack that serves now.
+    /// The health checks of the current stack.
     health_checks: Mutex<JoinSet<()>>,
     tunnel_settings: Mutex<Vec<Option<String>>>,
-    /// Where the process that takes over is to ask.
+    /// The socket for handing over the listeners to a new process.
     successor: Option<Successor>,
 }
 
 impl Proxy {
-    /// Binds everything, then serves.
+    /// Binds all listeners, then starts to serve.
     pub(crate) fn start(config: Config) -> Result<Self, RunError> {
         for warning in config.warnings() {
             tracing::warn!("{warning}");
@@ -80,7 +80,7 @@ impl Proxy {
             server.start(move |_| RequestGuardLayer::new().layer(answer.clone()))
         });
         let settings = tunnel_settings(&config);
-        let successor = config.takeover.as_deref().map(Successor::listen).transpose()?;
+        let successor = config.handover_socket.as_deref().map(Successor::listen).transpose()?;
         let proxy = Self {
             config,
             shared,
@@ -96,48 +96,49 @@ impl Proxy {
         };
         proxy.start_health_checks(&stack);
         for address in proxy.redirect.iter().flat_map(Running::local_addrs) {
-            tracing::info!(%address, "redirecting to https");
+            tracing::info!(%address, "listening for redirects to HTTPS");
         }
         for address in proxy.admin.iter().flat_map(Running::local_addrs) {
-            tracing::info!(%address, "administration");
+            tracing::info!(%address, "listening for administration");
         }
         if let Some(ca) = proxy.local_ca() {
-            tracing::info!(ca = %ca.display(), "certificates are of the local authority; `rproxy trust` tells how it is trusted");
+            tracing::info!(ca = %ca.display(), "using certificates of the local authority; run `rproxy trust` to see how to trust it");
         }
         if let Some(certificates) = &proxy.certificates {
             tokio::spawn(certificates.clone().run());
         }
         for address in inherited.addresses() {
-            tracing::warn!(%address, "a socket was passed to this process that no setting listens on");
+            tracing::warn!(%address, "ignoring a listening socket passed to this process: no setting uses its address");
         }
         match predecessor.map(Predecessor::dismiss) {
-            Some(Ok(())) => tracing::info!("took over from the process before"),
+            Some(Ok(())) => tracing::info!("took over the listeners of the previous process"),
             Some(Err(error)) => {
-                tracing::warn!(error = %ErrorChain(&error), "the process before was not told that it may end")
+                let error = ErrorChain(&error);
+                tracing::warn!(%error, "cannot tell the previous process to drain; stop it by hand")
             }
             None => {}
         }
         Ok(proxy)
     }
 
-    /// Where clients find it, as a URL.
+    /// Returns the URL of the main listener for clients on this machine.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.certificates.is_some() { "https" } else { "http" };
         let port = self.main.local_addr().map_or(0, |address| address.port());
         format!("{scheme}://localhost:{port}")
     }
 
-    /// Where the access log goes, to be flushed at the end.
+    /// Returns the writer of the access log, to flush it at the end.
     pub(crate) fn access_log(&self) -> Option<Writer> {
         self.shared.observe.writer().cloned()
     }
 
-    /// Where the local authority's certificate is, if there is one.
+    /// Returns the path of the local authority's certificate, if there is one.
     pub(crate) fn local_ca(&self) -> Option<PathBuf> {
         self.certificates.as_ref().and_then(Certificates::local_ca_pem_path)
     }
 
-    /// Resolves when another process has taken the listeners of this one.
+    /// Waits until a new process has taken over the listeners.
     pub(crate) async fn wait_for_handover(&self) {
         match &self.successor {
             Some(successor) => successor.takes_over(|| self.listeners()).await,
@@ -151,7 +152,7 @@ impl Proxy {
         listeners.collect::<io::Result<Vec<_>>>().map(|all| all.into_iter().flatten().collect())
     }
 
-    /// Reads certificates and configuration again. What is bad leaves the old in place.
+    /// Reloads certificates and configuration. If the configuration is invalid, the current one stays in use.
     pub(crate) fn reload(&self) {
         if let Some(certificates) = &self.certificates {
             certificates.reload();
@@ -165,17 +166,17 @@ impl Proxy {
                 self.start_health_checks(&stack);
                 (self.replace)(&with_certificates(&self.certificates, &config, stack));
                 self.restart_moved_tunnels(&config);
-                tracing::info!("reloaded");
+                tracing::info!("configuration reloaded");
                 let waiting = settings_needing_restart(&self.config, &config);
                 if !waiting.is_empty() {
-                    tracing::warn!("these have changed, too, and wait for a restart: {}", waiting.join(", "));
+                    tracing::warn!("restart required to apply: {}", waiting.join(", "));
                 }
             }
-            Err(error) => tracing::error!("not reloaded, the old configuration goes on: {error}"),
+            Err(error) => tracing::error!("reload failed, keeping the current configuration: {error}"),
         }
     }
 
-    /// Tunnels outlive a reload, unless they lead to where nobody would be led any more: their clients are to come back.
+    /// Closes open tunnels if a reload changed where tunnels lead, so that clients reconnect to the new backends.
     fn restart_moved_tunnels(&self, config: &Config) {
         let settings = tunnel_settings(config);
         let before = std::mem::replace(
@@ -187,14 +188,14 @@ impl Proxy {
         }
     }
 
-    /// Asks the backends of this stack how they are, and no longer those of the one before.
+    /// Starts the health checks of this stack, and stops those of the previous one.
     fn start_health_checks(&self, stack: &Stack) {
         let mut checks = JoinSet::new();
         checks.spawn(stack.run_health_checks());
         *self.health_checks.lock().unwrap_or_else(PoisonError::into_inner) = checks;
     }
 
-    /// Ends everything in good order. One that `is_handed_over` leaves even administration to its successor.
+    /// Drains all listeners. After a handover, this includes the admin listener from the start.
     pub(crate) async fn drain(self, is_handed_over: bool) {
         tracing::info!(connections = self.main.handle().connections(), "draining");
         self.draining.store(true, Ordering::Relaxed);
@@ -208,11 +209,11 @@ impl Proxy {
             redirect.wait().await;
         }
         self.main.wait().await;
-        // What came last is to be found again, too. Nobody is served any more who could mind the wait.
+        // Stores the last responses on disk. No client has to wait for it any more.
         if let Some(store) = &self.shared.cache {
             store.flush();
         }
-        // Last: whoever watches sees the end.
+        // Last, so that monitoring sees the shutdown.
         if let Some(admin) = self.admin {
             admin.handle().drain();
             admin.wait().await;
@@ -220,14 +221,14 @@ impl Proxy {
     }
 }
 
-/// Where WebSockets lead, and who may go there.
+/// Returns the settings that decide where WebSockets lead and which of them are allowed.
 fn tunnel_settings(config: &Config) -> Vec<Option<String>> {
     let is_part =
         |setting: &&Setting| matches!(setting.key, "upstream" | "ws_enabled" | "ws_paths" | "ws_origins" | "upgrades");
     settings().filter(is_part).map(|setting| (setting.show)(config)).collect()
 }
 
-/// The settings that differ and are not part of what a reload replaces.
+/// Returns the changed settings that only a restart can apply.
 fn settings_needing_restart(running: &Config, read: &Config) -> Vec<String> {
     const RELOADABLE: [&str; 57] = [
         "blocked_paths",
@@ -293,10 +294,10 @@ fn settings_needing_restart(running: &Config, read: &Config) -> Vec<String> {
     others.filter(differs).map(Setting::variable).collect()
 }
 
-/// The sockets that are open already: of the service manager, and of the process that this one takes over from.
+/// Returns the listening sockets passed by the service manager and by the previous process.
 fn inherited(config: &Config) -> Result<(Option<Predecessor>, Arc<Inherited>), RunError> {
     let inherited = Inherited::from_env().map_err(RunError::Inherited)?;
-    let found = config.takeover.as_deref().map(Predecessor::find).transpose()?.flatten();
+    let found = config.handover_socket.as_deref().map(Predecessor::find).transpose()?.flatten();
     Ok(match found {
         Some((predecessor, sockets)) => (Some(predecessor), Arc::new(inherited.and(sockets))),
         None => (None, Arc::new(inherited)),
@@ -348,12 +349,12 @@ fn redirect_server(config: &Config) -> Option<Server> {
 
 fn bind(listeners: Vec<Listen>) -> Server {
     let mut listeners = listeners.into_iter();
-    // The configuration has at least one.
+    // The configuration has at least one listener.
     let first = listeners.next().unwrap_or_else(|| Listen::Tcp(([0, 0, 0, 0], 8080).into()));
     listeners.fold(Server::bind(first), Server::and_bind)
 }
 
-/// What is listened on, as it is to be shown.
+/// Returns the addresses of the listeners, for the log.
 fn addresses(server: &Running, listeners: Vec<Listen>) -> Vec<String> {
     let unix = listeners.iter().filter(|listen| matches!(listen, Listen::Unix(_))).map(ToString::to_string);
     server.local_addrs().iter().map(ToString::to_string).chain(unix).collect()

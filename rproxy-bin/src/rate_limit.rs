@@ -1,4 +1,4 @@
-//! The rate limit that the settings describe.
+//! Builds the rate limit that a configuration describes.
 
 #[cfg(feature = "redis")]
 mod store;
@@ -10,16 +10,16 @@ use rproxy_rate_limit::{RedisStore, RedisUrlError};
 
 use crate::config::Config;
 
-/// The layer, and where it keeps quotas.
+/// The rate limit layer and its store.
 #[derive(Clone, Debug)]
 pub(crate) struct RateLimit {
     pub(crate) layer: RateLimitLayer,
-    /// `None`: in the memory of the process.
+    /// `None` if quotas are stored in the memory of the process.
     #[cfg(feature = "redis")]
     pub(crate) store: Option<RedisStore>,
 }
 
-/// The error for rate limit settings that do not make a layer.
+/// An error in the rate limit settings.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RateLimitError {

@@ -1,4 +1,4 @@
-//! The plain listener beside TLS: everything goes to https.
+//! The plain listener that redirects to HTTPS.
 
 use std::convert::Infallible;
 
@@ -8,20 +8,20 @@ use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
-/// Answers `request` with the same place on https, at `port`.
+/// Redirects `request` to the same path on HTTPS at `port`.
 pub(crate) async fn to_https<B>(request: Request<B>, port: u16) -> Result<Response<Full<Bytes>>, Infallible> {
     Ok(redirect(&request, port).unwrap_or_else(|| text(StatusCode::BAD_REQUEST, "Bad Request\n")))
 }
 
 fn redirect<B>(request: &Request<B>, port: u16) -> Option<Response<Full<Bytes>>> {
-    // RFC 9110 §15.4.9: 308 keeps the method; caches and old clients know 301 for those it can't change.
+    // RFC 9110 §15.4.9: 308 keeps the method. GET and HEAD get 301, which all clients and caches know.
     let (status, body) = match *request.method() {
         Method::GET | Method::HEAD => (StatusCode::MOVED_PERMANENTLY, "Moved Permanently\n"),
         _ => (StatusCode::PERMANENT_REDIRECT, "Permanent Redirect\n"),
     };
     let host: Authority = request.headers().get(HOST)?.to_str().ok()?.parse().ok()?;
     let host = host.host();
-    // `OPTIONS *` is about the server, and has no place there.
+    // `OPTIONS *` applies to the server and has no path.
     let target = request.uri().path_and_query().map(|target| target.as_str());
     let target = target.filter(|target| target.starts_with('/')).unwrap_or("/");
     let location = match port {
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_request_goes_to_the_same_place_on_https() {
+    fn redirects_to_the_same_path_on_https() {
         for (method, host, target, port, status, location) in [
             ("GET", "a.example", "/x?y=1", 443, 301, "https://a.example/x?y=1"),
             ("HEAD", "a.example:80", "/", 443, 301, "https://a.example/"),
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_host_there_is_nowhere_to_go() {
+    fn does_not_redirect_without_host() {
         assert!(redirect(&Request::get("/").body(()).unwrap(), 443).is_none());
     }
 }

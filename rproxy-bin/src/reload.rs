@@ -1,4 +1,4 @@
-//! A service that can be replaced while it serves.
+//! A service that can be replaced while it is in use.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-/// Where the current service of one worker stands.
+/// The place of one worker's service.
 pub(crate) struct ServiceSlot<S> {
-    /// Counts replacements, so that a request sees by one load that nothing has changed.
+    /// The number of replacements, so that a request detects one by a single load.
     generation: AtomicU64,
     current: Mutex<S>,
 }
@@ -18,13 +18,13 @@ impl<S: Clone> ServiceSlot<S> {
         Arc::new(Self { generation: AtomicU64::new(0), current: Mutex::new(service) })
     }
 
-    /// Requests from now on go to `service`; those in flight end where they began.
+    /// Replaces the service for new requests. Requests in flight finish with the previous one.
     pub(crate) fn replace(&self, service: S) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = service;
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// The service to give to a server.
+    /// Returns the service to pass to a server.
     pub(crate) fn service(self: &Arc<Self>) -> ReloadableService<S> {
         ReloadableService {
             generation: self.generation.load(Ordering::Acquire),
@@ -38,7 +38,7 @@ impl<S: Clone> ServiceSlot<S> {
     }
 }
 
-/// A copy of the current service, looked at anew before each call.
+/// A copy of the current service, updated before a call if it was replaced.
 #[derive(Clone)]
 pub(crate) struct ReloadableService<S> {
     generation: u64,
@@ -74,7 +74,7 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     #[tokio::test]
-    async fn requests_after_a_replacement_go_to_the_new_service() {
+    async fn replaced_service_handles_new_requests() {
         let answer = |text: &'static str| service_fn(move |()| async move { Ok::<_, Infallible>(text) });
         let slot = ServiceSlot::new(answer("old"));
         let service = slot.service();

@@ -1,4 +1,4 @@
-//! What the binary does: run, be told by signals, end.
+//! Running the proxy: start, signals and graceful shutdown.
 
 use std::io::{self, Write};
 
@@ -11,55 +11,58 @@ use crate::from_config::{StackError, file_certificates};
 use crate::proxy::Proxy;
 use crate::service_manager;
 
-/// A proxy that can't start.
+/// An error that prevents the proxy from starting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// A listener can't be bound.
+    /// A listener cannot be bound.
     #[error(transparent)]
     Server(#[from] ServerError),
-    /// A socket that was passed to the process can't be listened on.
-    #[error("can't use a socket of LISTEN_FDS")]
+    /// A socket passed by the service manager (`LISTEN_FDS`) cannot be used.
+    #[error("cannot use a socket from LISTEN_FDS")]
     Inherited(#[source] io::Error),
-    /// No process can be succeeded, or succeed this one.
+    /// The handover of listeners between processes fails.
     #[error(transparent)]
     Handover(#[from] HandoverError),
-    /// The certificates can't be served.
+    /// A certificate cannot be loaded.
     #[error(transparent)]
     Tls(#[from] rproxy_tls::Error),
-    /// A layer can't be built.
+    /// A layer cannot be built.
     #[error(transparent)]
     Stack(#[from] StackError),
-    /// The system does not tell of signals.
-    #[error("can't wait for signals")]
+    /// Signal handlers cannot be installed.
+    #[error("cannot install signal handlers")]
     Signals(#[source] io::Error),
-    /// The demo's site can't be bound.
-    #[error("can't serve the demo site")]
+    /// The demo site cannot be bound.
+    #[error("cannot bind the demo site")]
     Demo(#[source] io::Error),
 }
 
 impl Config {
-    /// Runs the proxy until it is told to end: SIGTERM and SIGINT drain, a second one ends at once,
-    /// SIGHUP reads certificates and configuration again.
+    /// Runs the proxy until a signal ends it.
+    ///
+    /// SIGTERM and SIGINT start a graceful shutdown, and a second one ends it at once. SIGHUP reloads certificates
+    /// and configuration.
     ///
     /// # Errors
     ///
-    /// What can't be started is an error before anything is served.
+    /// Returns an error if the proxy cannot start. It serves nothing in this case.
     pub async fn run(self) -> Result<(), RunError> {
         let signals = Signals::new().map_err(RunError::Signals)?;
         serve(Proxy::start(self)?, signals).await;
         Ok(())
     }
 
-    /// Builds what can be built without leaving a trace, so that what no setting shows by itself is found before
-    /// anything is served: `--check` does it.
+    /// Builds the layers and loads certificate files without side effects, as `--check` does.
+    ///
+    /// This finds errors that no setting shows by itself.
     ///
     /// # Errors
     ///
-    /// Those of [`run`](Config::run), but for what only the network can say.
+    /// Returns the errors of [`run`](Config::run), except for those that only the network shows.
     pub fn try_build(&self) -> Result<(), RunError> {
         file_certificates(self)?;
-        // The access log would start a thread, and the cache look into its folder.
+        // The access log would start a thread, and the disk cache would open its directory.
         let mut silent = self.clone();
         silent.access_log = AccessLog::Off;
         silent.cache_disk = None;
@@ -68,7 +71,7 @@ impl Config {
     }
 }
 
-/// Until it is told to end, and then until what is open has ended.
+/// Serves until a shutdown signal or handover, then drains.
 async fn serve(proxy: Proxy, mut signals: Signals) {
     service_manager::ready();
     let is_handed_over = loop {
@@ -86,25 +89,25 @@ async fn serve(proxy: Proxy, mut signals: Signals) {
         }
     };
     match is_handed_over {
-        // The successor has told that it serves.
-        true => tracing::info!("another process took over"),
+        // The new process has already reported that it is ready.
+        true => tracing::info!("a new process took over the listeners"),
         false => service_manager::stopping(),
     }
     let log = proxy.access_log();
     tokio::select! {
         () = proxy.drain(is_handed_over) => tracing::info!("drained"),
-        () = signals.shutdown() => tracing::warn!("ended at once by a second signal"),
+        () = signals.shutdown() => tracing::warn!("second signal received, closing all connections"),
     }
     if let Some(log) = log {
         log.flush();
     }
 }
 
-/// Serves a built-in site behind the full stack, as [`Config::run`] does with a backend, and prints what to try.
+/// Runs the proxy in front of a built-in site, and prints commands to try.
 ///
 /// # Errors
 ///
-/// What can't be started is an error before anything is served.
+/// Returns an error if the proxy cannot start. It serves nothing in this case.
 pub async fn demo(mut config: Config) -> Result<(), RunError> {
     let signals = Signals::new().map_err(RunError::Signals)?;
     let site = Site::bind().await.map_err(RunError::Demo)?;
@@ -112,14 +115,14 @@ pub async fn demo(mut config: Config) -> Result<(), RunError> {
     let site = tokio::spawn(site.serve());
     let proxy = Proxy::start(config)?;
     let banner = banner(&proxy.url(), proxy.local_ca().as_deref());
-    // Whoever closed standard output does not want to read it.
+    // Without a reader of standard output, the banner is not needed.
     let _ = std::io::stdout().write_all(banner.as_bytes());
     serve(proxy, signals).await;
     site.abort();
     Ok(())
 }
 
-/// What the process is told by its system.
+/// The signals that the process handles.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -148,7 +151,7 @@ impl Signals {
         }
     }
 
-    /// Resolves with the next signal to end.
+    /// Waits for the next shutdown signal.
     async fn shutdown(&mut self) {
         while let Event::Reload = self.next().await {}
     }

@@ -1,4 +1,4 @@
-//! Tells systemd, or whoever started the process and asks for it, how it is (sd_notify(3)).
+//! Notifications to systemd or another service manager about the state of the process (sd_notify(3)).
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -7,19 +7,19 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// It serves. A process that took over from another says who it is, too.
+/// Reports that the process serves. After a handover, the service manager learns the new process ID.
 pub(crate) fn ready() {
     notify(&format!("READY=1\nMAINPID={}", std::process::id()));
 }
 
-/// It reads its configuration again; [`ready`] says when it has.
+/// Reports that a reload has started; [`ready`] reports its end.
 pub(crate) fn reloading() {
-    // systemd.service(5), `Type=notify-reload`: so that it knows which of several reloads is meant.
+    // systemd.service(5), `Type=notify-reload`: the time tells apart several reloads.
     let now = clock_gettime(ClockId::Monotonic);
     notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * 1_000_000 + now.tv_nsec / 1000));
 }
 
-/// It drains.
+/// Reports that the process drains.
 pub(crate) fn stopping() {
     notify("STOPPING=1");
 }
@@ -27,12 +27,12 @@ pub(crate) fn stopping() {
 fn notify(state: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) else { return };
     let address = match path.as_bytes() {
-        // unix(7): a name that is no path.
+        // unix(7): an abstract name instead of a path.
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
         _ => SocketAddr::from_pathname(&path),
     };
     if let Err(error) = address.and_then(|address| send(&address, state)) {
-        tracing::warn!(path = %path.display(), %error, "can't tell the service manager");
+        tracing::warn!(path = %path.display(), %error, "cannot notify the service manager");
     }
 }
 
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_arrives_at_a_path_and_at_a_name() {
+    fn notifies_socket_at_path_and_abstract_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = SocketAddr::from_pathname(folder.path().join("notify")).unwrap();
         let name = SocketAddr::from_abstract_name(format!("rproxy-test-{}", std::process::id())).unwrap();

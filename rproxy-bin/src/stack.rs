@@ -1,4 +1,4 @@
-//! The whole proxy on one screen: which layers there are, in which order, and why there.
+//! The layer stack: all layers of the proxy, in order.
 
 use std::convert::Infallible;
 
@@ -22,7 +22,9 @@ use crate::error_response::ErrorResponseLayer;
 use crate::observe::ObserveLayer;
 use crate::optional_layer::OptionalLayer;
 
-/// Everything between a server and the backends. Made by [`stack`](crate::stack()).
+/// The layers between a server and the backends.
+///
+/// [`stack`](crate::stack()) builds it from a configuration.
 #[derive(Clone, Debug)]
 pub struct Stack {
     pub(crate) client_ip: ClientIpLayer,
@@ -41,7 +43,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// The layers around `inner`, from the client to the backend.
+    /// Wraps `inner` in the layers, in order from the client to the backend.
     pub fn wrap<B, S, R>(
         &self,
         inner: S,
@@ -64,36 +66,36 @@ impl Stack {
         R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
     {
         ServiceBuilder::new()
-            // Who asks: the log, the limiter and the headers are to agree on it.
+            // The client address, which the log, the rate limit and the headers use.
             .layer(self.client_ip.clone())
-            // Outermost of all that answers: sees every answer, and its body to the end.
+            // The outermost layer that sees every response, and its body to the end.
             .layer(self.observe.clone())
-            // Refusals in the form that the client prefers; a panic costs one request.
+            // Error responses in the format that the client prefers. Catches panics.
             .layer(self.problem)
-            // Around everything that answers, so that refusals carry them, too.
+            // Outside of everything that rejects, so that error responses have them, too.
             .layer(self.security_headers.clone())
-            // 429. It reads nothing but the client's address, and so may come first: requests that are no requests count, too.
+            // 429. It needs only the client address and comes first, so that malformed requests count, too.
             .layer(OptionalLayer(self.rate_limit.clone()))
-            // One reading, or 400: before anything that reads.
+            // Rejects malformed and ambiguous requests with 400 before other layers interpret them.
             .layer(self.guard.clone())
-            // 404
+            // Rejects blocked paths with 404.
             .layer(OptionalLayer(self.path_filter.clone()))
-            // The handshake goes on down; then bytes flow past everything below.
+            // Checks the handshake on its way to the backend, then tunnels the bytes past the layers below.
             .layer(self.ws_passthrough.clone())
-            // What the backend is to see of the client, settled before the cache compares it (`Vary`).
+            // Sets the forwarding headers, before the cache compares request headers (`Vary`).
             .layer(self.forward_headers.clone())
-            // The certificate that the client showed, after what it claims has been dropped.
+            // Sets the client certificate header, after spoofed ones were removed.
             .layer(self.client_certificate.clone())
-            // A hit ends here. An empty body lets the cache repeat a request.
+            // Responds to a cache hit. An empty body lets the cache repeat a request.
             .layer(OptionalLayer(self.cache.clone().map(|cache| cache.empty_body(GuardBody::<B>::default))))
-            // Inside of the cache: compressed once, served many times.
+            // Below the cache: a response is compressed once and served many times.
             .layer(OptionalLayer(self.compression))
             .service(inner)
     }
 }
 
 impl Stack {
-    /// The layers around the backends, with connections of its own: one service for each worker.
+    /// Returns the layers around the backends, with a connection pool of its own: one service per worker.
     pub fn service<B>(
         &self,
     ) -> impl Service<
@@ -113,32 +115,32 @@ impl Stack {
         self.wrap(upstream)
     }
 
-    /// Asks the backends how they are, if the configuration says so, until it is dropped: something to spawn.
+    /// Runs the health checks until dropped, if the configuration enables them. Spawn it as a task.
     pub fn run_health_checks(&self) -> impl Future<Output = ()> + Send + use<> {
         self.backends.run_health_checks()
     }
 }
 
-/// The layers in order, from the client to the backends, as `--check` prints them.
+/// Returns the layers in order, from the client to the backends, as `--check` prints them.
 pub fn layers(config: &Config) -> Vec<String> {
     let on = |enabled: bool, layer: String| enabled.then_some(layer);
     [
-        Some(format!("ClientIp         trusts {}", or_nobody(config.trusted_proxies.text()))),
+        Some(format!("ClientIp         trusts {}", or_none(config.trusted_proxies.text()))),
         Some("Observe          metrics, access log".to_owned()),
-        Some("Problem          refusals as text or application/problem+json".to_owned()),
+        Some("ErrorResponse    text, application/problem+json or gRPC status".to_owned()),
         Some(format!(
             "SecurityHeaders  {}{}",
             config.security_headers,
             if config.hsts { "" } else { ", without HSTS" }
         )),
         on(config.rate_limit_enabled, format!("RateLimit        {}", rate_limit(config))),
-        Some("RequestGuard     one reading, or 400".to_owned()),
+        Some("RequestGuard     rejects malformed and ambiguous requests".to_owned()),
         on(
             config.filter_enabled,
             format!(
                 "PathFilter       {}{}",
                 config.blocked_paths.text(),
-                if config.filter_log_only { ", only logged" } else { "" }
+                if config.filter_log_only { ", shadow mode" } else { "" }
             ),
         ),
         Some(match config.ws_enabled {
@@ -146,7 +148,7 @@ pub fn layers(config: &Config) -> Vec<String> {
                 let others = config.upgrades.as_ref().map(|others| format!(", and upgrades to {}", others.text()));
                 format!("WsPassthrough    {}{}", config.ws_paths.text(), others.unwrap_or_default())
             }
-            false => "WsPassthrough    refuses every upgrade".to_owned(),
+            false => "WsPassthrough    rejects every upgrade".to_owned(),
         }),
         Some(format!(
             "ForwardHeaders   {}X-Forwarded-*, {}X-Request-Id, Via",
@@ -170,19 +172,19 @@ pub fn layers(config: &Config) -> Vec<String> {
 }
 
 fn rate_limit(config: &Config) -> String {
-    let mut text = format!("{}/s per client, bursts of {}", config.rate_limit, config.rate_burst);
+    let mut text = format!("{}/s per client, burst {}", config.rate_limit, config.rate_burst);
     if !config.rate_ipv6_tiers.is_empty() {
         text += &format!(", IPv6 networks {}", config.rate_ipv6_tiers);
     }
     if let Some(most) = config.rate_max_in_flight {
-        text += &format!(", {most} at once");
+        text += &format!(", {most} concurrent");
     }
     if let RateLimitStorage::Redis(_) = config.rate_limit_store {
-        text += &format!(", kept in {}, else {}", config.rate_limit_store, config.rate_limit_fallback);
+        text += &format!(", stored in {}, fallback {}", config.rate_limit_store, config.rate_limit_fallback);
     }
     text
 }
 
-fn or_nobody(list: &str) -> &str {
-    if list.is_empty() { "nobody" } else { list }
+fn or_none(list: &str) -> &str {
+    if list.is_empty() { "no proxies" } else { list }
 }

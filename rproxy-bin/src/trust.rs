@@ -1,4 +1,4 @@
-//! How to make this machine trust the local authority: `rproxy trust`.
+//! `rproxy trust`: adds the local certificate authority to the trust store of the system.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -9,14 +9,14 @@ use std::process::{Command, ExitStatus};
 
 use rustix::process::geteuid;
 
-/// What the system keeps its authorities with.
+/// The tool that manages the certificate authorities of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TrustStore {
-    /// Debian and what comes of it, Alpine, openSUSE.
+    /// Debian and its derivatives, Alpine and openSUSE.
     UpdateCaCertificates,
-    /// Fedora, RHEL and what comes of them.
+    /// Fedora, RHEL and their derivatives.
     UpdateCaTrust,
-    /// Arch, and whatever else has p11-kit alone.
+    /// Arch and other systems with p11-kit only.
     Trust,
     /// macOS.
     Security,
@@ -34,7 +34,7 @@ impl TrustStore {
         }
     }
 
-    /// The one whose program is in one of these folders.
+    /// Returns the first tool whose program is in one of these directories.
     fn found(path: &OsStr) -> Option<Self> {
         let folders: Vec<PathBuf> = env::split_paths(path).collect();
         Self::ALL.into_iter().find(|store| folders.iter().any(|folder| folder.join(store.program()).is_file()))
@@ -77,61 +77,59 @@ fn command(words: &[&str], paths: &[&Path]) -> Vec<OsString> {
     words.iter().map(OsString::from).chain(paths.iter().map(|path| path.as_os_str().to_owned())).collect()
 }
 
-/// What is to become of the local authority's certificate.
+/// The action on the local certificate authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
-    /// Say how it is trusted.
+    /// Print how to trust it.
     Explain,
-    /// Have this machine trust it.
+    /// Add it to the trust store.
     Install,
-    /// Have this machine trust it no longer.
+    /// Remove it from the trust store.
     Remove,
 }
 
-/// What `rproxy trust` is asked to do.
+/// The command `rproxy trust`.
 #[derive(Clone, Debug)]
 pub struct Trust {
     ca: PathBuf,
     action: Action,
 }
 
-/// Why this machine does not trust the authority now.
+/// An error of `rproxy trust`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrustError {
-    /// There is no authority yet.
-    #[error(
-        "there is no local authority in {0}: it is made by the first start with RPROXY_TLS_LOCAL=true, or by the demo"
-    )]
+    /// No local authority was created yet.
+    #[error("no local certificate authority in {0}: start rproxy once with RPROXY_TLS_LOCAL=true, or run rproxy demo")]
     NoAuthority(String),
-    /// Nothing is known of this system.
-    #[error("none of update-ca-certificates, update-ca-trust, trust and security is on this system: {} has to be made known by hand", .0.display())]
+    /// The system has no known tool for certificate authorities.
+    #[error("none of update-ca-certificates, update-ca-trust, trust and security is installed: add {} to the trust store by hand", .0.display())]
     NoTrustStore(PathBuf),
-    /// A command can't be run.
-    #[error("can't run {command}")]
+    /// A command cannot be run.
+    #[error("cannot run {command}")]
     Run {
         /// The command.
         command: String,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A command failed.
-    #[error("{command}: {status}")]
+    #[error("{command} failed: {status}")]
     Failed {
         /// The command.
         command: String,
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
     },
 }
 
 impl Trust {
-    /// Looks for the authority in the first of these folders that has one.
+    /// Finds the local authority in the first of these directories that contains one.
     ///
     /// # Errors
     ///
-    /// None has.
+    /// Returns an error if none of them contains one.
     pub fn new<'a>(folders: impl IntoIterator<Item = &'a Path> + Clone, action: Action) -> Result<Self, TrustError> {
         let mut places = folders.clone().into_iter().map(|folder| folder.join("local/ca.pem"));
         match places.find(|ca| ca.is_file()) {
@@ -143,11 +141,11 @@ impl Trust {
         }
     }
 
-    /// Does it, and says what to say.
+    /// Runs the action and returns the text to print.
     ///
     /// # Errors
     ///
-    /// This machine does not know how, or the commands fail.
+    /// Returns an error if this system is unknown or a command fails.
     pub fn run(&self) -> Result<String, TrustError> {
         let path = env::var_os("PATH").unwrap_or_default();
         let store = TrustStore::found(&path);
@@ -166,21 +164,21 @@ impl Trust {
     }
 
     fn explanation(&self, store: Option<TrustStore>, is_root: bool) -> String {
-        let mut text = format!("The local authority's certificate is {}.\n", self.ca.display());
+        let mut text = format!("The certificate of the local authority is {}.\n", self.ca.display());
         match store {
             Some(store) => {
-                text.push_str("This machine trusts it after:\n\n");
+                text.push_str("To trust it on this machine, run:\n\n");
                 for words in store.install(&self.ca) {
                     let sudo = if is_root { "" } else { "sudo " };
                     let _ = writeln!(text, "    {sudo}{}", shell_line(&words));
                 }
-                text.push_str("\n`rproxy trust --install` does that, `rproxy trust --remove` takes it back.\n");
+                text.push_str("\n`rproxy trust --install` runs these commands, `rproxy trust --remove` reverts them.\n");
             }
-            None => text.push_str("How this system is made to trust it is not known here; it is a PEM file.\n"),
+            None => text.push_str("No known tool for certificate authorities is installed. Add this PEM file to the trust store by hand.\n"),
         }
         let _ = write!(
             text,
-            "Firefox, and Chrome on Linux, keep authorities of their own:\n\n    certutil -d sql:\"$HOME/.pki/nssdb\" -A -t C,, \
+            "Firefox, and Chrome on Linux, have trust stores of their own:\n\n    certutil -d sql:\"$HOME/.pki/nssdb\" -A -t C,, \
              -n rproxy-local -i {}\n",
             shell_quoted(self.ca.as_os_str())
         );
@@ -202,7 +200,7 @@ fn shell_line(words: &[OsString]) -> String {
     words.iter().map(|word| shell_quoted(word)).collect::<Vec<_>>().join(" ")
 }
 
-/// As a shell wants it.
+/// Quotes a word for a shell.
 pub(crate) fn shell_quoted(word: &OsStr) -> String {
     let text = word.to_string_lossy();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:,=@".contains(&byte);
@@ -253,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_is_known_by_its_programs() {
+    fn detects_the_system_by_its_programs() {
         let folder = tempfile::tempdir().unwrap();
         let path = env::join_paths([Path::new("/nonexistent"), folder.path()]).unwrap();
         assert_eq!(TrustStore::found(&path), None);
@@ -264,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_explanation_can_be_pasted() {
+    fn explanation_contains_commands_to_paste() {
         let folder = tempfile::tempdir().unwrap();
         let none = Path::new("/nonexistent");
         let missing = Trust::new([none, folder.path()], Action::Explain).unwrap_err().to_string();
@@ -282,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_quoted_for_a_shell() {
+    fn quotes_words_for_a_shell() {
         for (word, quoted_word) in
             [("/a/ca.pem", "/a/ca.pem"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''"), ("$x", "'$x'")]
         {

@@ -1,4 +1,4 @@
-//! What the binary makes of its file, environment and command line.
+//! The configuration from file, environment and command line, and the commands that print it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use rproxy::{Config, ConfigError};
 use tempfile::TempDir;
 
 #[test]
-fn a_bad_value_is_named_with_what_is_accepted() {
+fn reports_invalid_value_with_accepted_values() {
     for (variable, value, message) in [
         (
             "LISTEN",
@@ -25,24 +25,24 @@ fn a_bad_value_is_named_with_what_is_accepted() {
         ("UPSTREAM", "ftp://app", "bad backend \"ftp://app\": expected host:port, http://"),
         ("UPSTREAM", "", "bad list of backends \"\": empty; accepted: comma-separated host:port"),
         ("UPSTREAM", "http://a:secret@b", "bad backend \"http://***@b\": a user and password are not supported"),
-        ("UPSTREAM_TIMEOUT", "soon", "bad duration \"soon\": not a number with a unit; accepted: seconds, or a number"),
-        ("UPSTREAM_TIMEOUT", "0", "bad duration \"0\": must be longer than nothing; accepted: seconds"),
+        ("UPSTREAM_TIMEOUT", "soon", "bad duration \"soon\": not a number with a unit; accepted: a duration such as"),
+        ("UPSTREAM_TIMEOUT", "0", "bad duration \"0\": must be longer than 0; accepted: a duration"),
         ("UPSTREAM", "a:1 weight=0", "bad backend \"a:1 weight=0\": the weight is not a whole number from 1 to 1000"),
-        ("UPSTREAM_BALANCE", "random", "bad balance \"random\": no such way; accepted: round_robin, least_pending"),
-        ("UPSTREAM_CONNECT_TIMEOUT", "0", "bad duration \"0\": must be longer than nothing; accepted: seconds"),
-        ("UPSTREAM_READ_TIMEOUT", "ages", "bad duration \"ages\": not a number with a unit; accepted: seconds"),
-        ("UPSTREAM_REQUEST_TIMEOUT", "-1", "bad duration \"-1\": not a number with a unit; accepted: seconds"),
+        ("UPSTREAM_BALANCE", "random", "bad balance \"random\": unknown policy; accepted: round_robin, least_pending"),
+        ("UPSTREAM_CONNECT_TIMEOUT", "0", "bad duration \"0\": must be longer than 0; accepted: a duration"),
+        ("UPSTREAM_READ_TIMEOUT", "ages", "bad duration \"ages\": not a number with a unit; accepted: a duration"),
+        ("UPSTREAM_REQUEST_TIMEOUT", "-1", "bad duration \"-1\": not a number with a unit; accepted: a duration"),
         ("UPSTREAM_MAX_CONNECTIONS", "some", "bad number \"some\": not a whole number; accepted: a whole number up to"),
         (
             "UPSTREAM_HTTP2_PING_INTERVAL",
             "often",
-            "bad duration \"often\": not a number with a unit; accepted: seconds",
+            "bad duration \"often\": not a number with a unit; accepted: a duration",
         ),
         ("UPSTREAM_RETRIES", "101", "bad number \"101\": must be 100 or less; accepted: a whole number from 0 to 100"),
-        ("UPSTREAM_HOLD", "2y", "bad duration \"2y\": longer than a year; accepted: seconds"),
+        ("UPSTREAM_HOLD", "2y", "bad duration \"2y\": longer than a year; accepted: a duration"),
         ("UPSTREAM_HEALTH_PATH", "healthz", "bad path \"healthz\": does not start with a slash; accepted: a path such"),
         ("UPSTREAM_HEALTH_PATH", "/a b", "bad path \"/a b\": not a path; accepted: a path such as /healthz"),
-        ("UPSTREAM_HEALTH_INTERVAL", "0", "bad duration \"0\": must be longer than nothing; accepted: seconds"),
+        ("UPSTREAM_HEALTH_INTERVAL", "0", "bad duration \"0\": must be longer than 0; accepted: a duration"),
         (
             "UPSTREAM_SERVER_NAME",
             "a_b!",
@@ -53,29 +53,29 @@ fn a_bad_value_is_named_with_what_is_accepted() {
         ("TLS_EMAIL", "me", "bad e-mail address \"me\": not of the form name@example.com; accepted: an e-mail address"),
         ("TLS_CACHE_DIR", "", "bad path \"\": empty; accepted: a path"),
         ("ACME_DIRECTORY", "http://ca/dir", "bad directory URL \"http://ca/dir\": not an https:// URL; accepted: "),
-        ("ACME_REDIS", "http://:hush@a/", "bad Redis URL \"(not shown)\": starts with none of redis://, rediss:// and"),
+        ("ACME_REDIS", "http://:hush@a/", "bad Redis URL \"(not shown)\": does not start with redis://, rediss://"),
         (
             "TLS_CLIENT_SUBJECT",
             "a b",
-            "bad field name \"a b\": no name that a header field can have; accepted: the name",
+            "bad field name \"a b\": not a valid header name; accepted: the name",
         ),
         (
             "TLS_CLIENT_FINGERPRINT",
             "Host",
-            "bad field name \"Host\": the request itself depends on that field; accepted",
+            "bad field name \"Host\": the proxy needs this field itself; accepted",
         ),
-        ("ACME_EAB_KID", "a b", "bad key identifier \"a b\": has white space in it; accepted: the identifier"),
+        ("ACME_EAB_KID", "a b", "bad key identifier \"a b\": contains white space; accepted: the identifier"),
         ("ACME_EAB_HMAC_KEY", "hush hush!", "bad HMAC key \"(not shown)\": not base64url; accepted: base64url"),
         ("TLS_LOCAL", "maybe", "bad switch \"maybe\": neither true nor false; accepted: true or false (1/0, yes/no"),
         ("RATE_LIMIT", "0", "bad number \"0\": must be 1 or more; accepted: a whole number from 1 to 4294967295"),
         ("RATE_BURST", "1.5", "bad number \"1.5\": not a whole number; accepted: a whole number from 1 to 4294967295"),
         ("RATE_IPV6_PREFIX", "129", "bad IPv6 prefix length \"129\": not a whole number from 1 to 128; accepted: "),
-        ("SECURITY_HEADERS", "lax", "bad profile \"lax\": no such profile; accepted: recommended, strict, api or"),
+        ("SECURITY_HEADERS", "lax", "bad profile \"lax\": unknown profile; accepted: recommended, strict, api or"),
         ("CONTENT_SECURITY_POLICY", "", "bad policy \"\": empty; accepted: a policy such as"),
         (
             "FILTER_STATUS",
             "200",
-            "bad status \"200\": neither a status from 400 to 499, nor close; accepted: a status from 400",
+            "bad status \"200\": neither a status from 400 to 499 nor close; accepted: a status from 400",
         ),
         ("CLIENT_IP_FROM", "X Y", "bad client IP source \"X Y\": not the name of a header field; accepted: the name"),
         (
@@ -86,15 +86,15 @@ fn a_bad_value_is_named_with_what_is_accepted() {
         ("RATE_MAX_IN_FLIGHT", "some", "bad number \"some\": not a whole number; accepted: a whole number up to"),
         ("RATE_EXEMPT_PATHS", "", "bad list of paths \"\": empty; accepted: comma-separated globs"),
         ("RATE_LIMIT_STORE", "http://me:secret@a", "bad store \"http://***@a\": bad Redis URL: "),
-        ("RATE_LIMIT_FALLBACK", "none", "bad fallback \"none\": no such way; accepted: local, open or closed"),
-        ("RATE_LIMIT_STORE_TIMEOUT", "0", "bad duration \"0\": must be longer than nothing; accepted: seconds"),
+        ("RATE_LIMIT_FALLBACK", "none", "bad fallback \"none\": unknown mode; accepted: local, open or closed"),
+        ("RATE_LIMIT_STORE_TIMEOUT", "0", "bad duration \"0\": must be longer than 0; accepted: a duration"),
         ("HSTS_POLICY", "max-age=1; preload", "HSTS preload needs a max-age of at least 31536000 seconds, not 1"),
         ("PERMISSIONS_POLICY", "camera 'none'", "bad permission \"camera 'none'\": not of the form camera=()"),
         ("REPORTING_ENDPOINTS", "csp=http://r.example", "bad endpoint \"http://r.example\": neither an https:// URL"),
-        ("CSP_NONCE_HEADER", "X Y", "bad field \"X Y\": not the name of a header field; accepted: the name"),
-        ("KEEP_HEADERS", "server,X Y", "bad field \"X Y\": not the name of a header field; accepted: comma"),
-        ("FORWARDED_BY", "edge", "bad name \"edge\": not an underscore with letters, digits, `.`, `_` and `-` behind"),
-        ("TRACE_CONTEXT", "yes", "bad trace context \"yes\": no such way; accepted: pass, begin or restart"),
+        ("CSP_NONCE_HEADER", "X Y", "bad field \"X Y\": not a valid header name; accepted: the name"),
+        ("KEEP_HEADERS", "server,X Y", "bad field \"X Y\": not a valid header name; accepted: comma"),
+        ("FORWARDED_BY", "edge", "bad name \"edge\": not an underscore followed by letters, digits, `.`, `_` or `-`"),
+        ("TRACE_CONTEXT", "yes", "bad trace context \"yes\": unknown mode; accepted: pass, begin or restart"),
         ("CACHE_SIZE", "much", "bad size \"much\": not a number with a unit of bytes; accepted: a size such as 64MiB"),
         ("CACHE_PATHS", "", "bad list of paths \"\": empty; accepted: comma-separated globs"),
         ("CACHE_MAX_OBJECT", "-1", "bad size \"-1\": not a number with a unit of bytes; accepted: a size such as 8MiB"),
@@ -107,24 +107,24 @@ fn a_bad_value_is_named_with_what_is_accepted() {
             "bad CIDR \"10.0.0.0/99\": the prefix is longer than 32; accepted: comma-separated CIDRs",
         ),
         ("TRUSTED_PROXIES", "cloudfare", "unknown trusted proxy \"cloudfare\": expected a CIDR"),
-        ("PROXY_PROTOCOL", "v3", "bad PROXY protocol \"v3\": no such version; accepted: off, v1, v2, or any for both"),
+        ("PROXY_PROTOCOL", "v3", "bad PROXY protocol \"v3\": unknown version; accepted: off, v1, v2, or any for both"),
         ("MAX_BODY", "10 apples", "bad size \"10 apples\": not a number with a unit of bytes; accepted: a size such"),
-        ("TLS_MIN_VERSION", "1.1", "bad TLS version \"1.1\": no version that is spoken; accepted: 1.2 or 1.3"),
-        ("TLS_CIPHERS", "RC4-MD5", "bad list of cipher suites \"RC4-MD5\": not all of them are of TLS_AES_256_GCM"),
-        ("TLS_CLIENT_AUTH", "maybe", "bad client authentication \"maybe\": no such way; accepted: off, optional or"),
-        ("BODY_TIMEOUT", "0", "bad duration \"0\": must be longer than nothing; accepted: seconds"),
+        ("TLS_MIN_VERSION", "1.1", "bad TLS version \"1.1\": unsupported version; accepted: 1.2 or 1.3"),
+        ("TLS_CIPHERS", "RC4-MD5", "bad list of cipher suites \"RC4-MD5\": contains a suite that is not one of TLS_AES_256_GCM"),
+        ("TLS_CLIENT_AUTH", "maybe", "bad client authentication \"maybe\": unknown mode; accepted: off, optional or"),
+        ("BODY_TIMEOUT", "0", "bad duration \"0\": must be longer than 0; accepted: a duration"),
         ("MAX_HEAD", "10", "bad size \"10\": must be 1KiB or more; accepted: a size from 1KiB to 1MiB"),
         ("MAX_TARGET", "1GiB", "bad size \"1GiB\": must be 1MiB or less; accepted: a size from 64B to 1MiB"),
         ("MAX_FIELDS", "0", "bad number \"0\": must be 1 or more; accepted: a whole number from 1 to 10000"),
         ("MAX_STREAMS", "many", "bad number \"many\": not a whole number; accepted: a whole number from 1 to 10000"),
         ("MAX_HANDSHAKES", "1000001", "bad number \"1000001\": must be 1000000 or less; accepted: a whole number"),
         ("WORKERS", "0", "bad number \"0\": must be 1 or more; accepted: a whole number from 1 to 1024"),
-        ("DRAIN_TIMEOUT", "2y", "bad duration \"2y\": longer than a year; accepted: seconds"),
+        ("DRAIN_TIMEOUT", "2y", "bad duration \"2y\": longer than a year; accepted: a duration"),
         ("ADMIN_HOSTS", "a:9901", "bad host \"a:9901\": not a name of letters, digits, hyphens and dots; accepted: "),
-        ("TRUSTED_FIELDS", "cookie", "bad field \"cookie\": clients send it, or rproxy makes it itself; accepted: "),
-        ("TRUSTED_FIELDS", "remote_user", "bad field \"remote_user\": clients send it, or rproxy makes it"),
+        ("TRUSTED_FIELDS", "cookie", "bad field \"cookie\": cannot be trusted: clients send this field, or rproxy sets it; accepted: "),
+        ("TRUSTED_FIELDS", "remote_user", "bad field \"remote_user\": cannot be trusted: clients send this field, or"),
         ("ADMIN_LISTEN", "admin", "bad listen address \"admin\": the port is not a number from 0 to 65535; accepted: "),
-        ("ACCESS_LOG", "xml", "bad access log \"xml\": no such format; accepted: off, text or json"),
+        ("ACCESS_LOG", "xml", "bad access log \"xml\": unknown format; accepted: off, text or json"),
         ("LOG_LEVEL", "verbose", "bad log filter \"verbose\": \"verbose\" is not a level; accepted: error, warn"),
     ] {
         let variable = format!("RPROXY_{variable}");
@@ -136,7 +136,7 @@ fn a_bad_value_is_named_with_what_is_accepted() {
 }
 
 #[test]
-fn what_is_set_is_what_comes_out() {
+fn report_shows_the_value_that_was_set() {
     for (key, value, shown) in [
         ("listen", "127.0.0.1:8080, [::1]:8080,unix:/run/r.sock", "\"127.0.0.1:8080,[::1]:8080,unix:/run/r.sock\""),
         ("listen", ":9000", "\"0.0.0.0:9000\""),
@@ -170,7 +170,7 @@ fn what_is_set_is_what_comes_out() {
         ("tls_hosts", "*", "\"*\""),
         ("half_close", "Always", "\"always\""),
         ("acme_one_certificate", "on", "true"),
-        ("acme_stand_in", "on", "true"),
+        ("acme_self_signed_fallback", "on", "true"),
         ("tls_min_version", "1.3", "\"1.3\""),
         ("tls_ciphers", "TLS_AES_128_GCM_SHA256", "\"TLS_AES_128_GCM_SHA256\""),
         ("tls_key_log", "/tmp/keys", "\"/tmp/keys\""),
@@ -190,7 +190,7 @@ fn what_is_set_is_what_comes_out() {
         ("max_connections", "2000", "2000"),
         ("max_connections_per_client", "100", "100"),
         ("max_handshakes", "512", "512"),
-        ("takeover", "/run/rproxy/takeover", "\"/run/rproxy/takeover\""),
+        ("handover_socket", "/run/rproxy/handover", "\"/run/rproxy/handover\""),
         ("rate_limit_enabled", "no", "false"),
         ("rate_limit", "7", "7"),
         ("rate_burst", "9", "9"),
@@ -263,7 +263,7 @@ fn what_is_set_is_what_comes_out() {
 }
 
 #[test]
-fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
+fn command_line_overrides_environment_and_environment_overrides_file() {
     let file = file("rate_limit = 1\nrate_burst = 1\ncache_size = \"1MiB\"\n");
     let env = [("RPROXY_RATE_BURST", "2"), ("RPROXY_CACHE_SIZE", "2")];
     let Command::Run(config) = parse(&["--config", file.path_str(), "--cache-size", "3"], &env).unwrap() else {
@@ -277,7 +277,7 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
-fn every_problem_is_reported_in_the_order_of_the_sources() {
+fn reports_all_problems_in_the_order_of_the_sources() {
     let file = file(
         "rate_limits = 3\n\
          listen = [\"127.0.0.1\", \":80\"]\n\
@@ -299,101 +299,121 @@ fn every_problem_is_reported_in_the_order_of_the_sources() {
     assert_eq!(
         error.to_string().lines().collect::<Vec<_>>(),
         [
-            &*format!("{path}:1: rate_limits: no such setting; did you mean rate_limit?"),
+            &*format!("{path}:1: unknown setting \"rate_limits\", did you mean \"rate_limit\"?"),
             &*format!(
                 "{path}:2: listen: bad listen address \"127.0.0.1\": no port; accepted: comma-separated \
                  ADDRESS:PORT, [IPV6]:PORT, :PORT or unix:/path"
             ),
             &*format!("{path}:3: hsts: string values must be quoted, expected literal string"),
             &*format!("{path}:4: rate_burst: unexpected key or value, expected newline, `#`"),
-            &*format!("{path}:5: rate-limit: no such setting; did you mean rate_limit?"),
+            &*format!("{path}:5: unknown setting \"rate-limit\", did you mean \"rate_limit\"?"),
             &*format!("{path}:7: workers: duplicate key"),
             &*format!(
                 "{path}:8: cache_size: bad value: a table; accepted: a size such as 64MiB or 1GiB; a bare number is MiB"
             ),
             &*format!("{path}:9: compression: bad value: a date; accepted: true or false (1/0, yes/no, on/off)"),
             &*format!(
-                "{path}:12: tls: no such setting; the file is one flat table without sections: tls_domains = \
+                "{path}:12: unknown setting \"tls\", the file is one flat table without sections, such as tls_domains = \
                  [\"example.com\"]"
             ),
-            "RPROXY_LUNCH: no such setting; rproxy --help lists them all",
-            "RPROXY_RATELIMIT: no such setting; did you mean RPROXY_RATE_LIMIT?",
-            "rproxy_listen: no such setting; did you mean RPROXY_LISTEN?",
+            "unknown setting \"RPROXY_LUNCH\", rproxy --help lists all settings",
+            "unknown setting \"RPROXY_RATELIMIT\", did you mean \"RPROXY_RATE_LIMIT\"?",
+            "unknown setting \"rproxy_listen\", did you mean \"RPROXY_LISTEN\"?",
             "RPROXY_WORKERS: bad number \"none\": not a whole number; accepted: a whole number from 1 to 1024",
             "--rate-burst: bad number \"x\": not a whole number; accepted: a whole number from 1 to 4294967295",
-            &*format!("{path}:10: tls_key: needs tls_cert as well, the certificate of the key"),
+            &*format!("{path}:10: tls_key: also needs tls_cert, the certificate of the key"),
             &*format!("{path}:10: tls_key: /nowhere/key.pem cannot be read: No such file or directory (os error 2)"),
-            "--proxy-protocol: needs --trusted-proxies as well: the header is believed from trusted peers only, and \
-             nobody is trusted",
+            "--proxy-protocol: also needs --trusted-proxies: the header is accepted from trusted proxies only, and \
+             there are none",
         ],
     );
 }
 
 #[test]
-fn settings_that_contradict_each_other_are_refused() {
+fn former_names_of_settings_work_with_a_warning() {
+    let file = file("takeover = \"/run/a\"\n");
+    let env = [("RPROXY_ACME_STAND_IN", "true"), ("RPROXY_TLS_DOMAINS", "a.example")];
+    let Command::Run(config) = parse(&["--config", file.path_str(), "--takeover", "/run/b"], &env).unwrap() else {
+        panic!("not run")
+    };
+    assert_eq!(config.handover_socket, Some(PathBuf::from("/run/b")));
+    assert!(config.acme_self_signed_fallback);
+    assert_eq!(
+        config.warnings(),
+        [
+            &*format!("{}:1: takeover is deprecated, use handover_socket instead", file.path_str()),
+            "RPROXY_ACME_STAND_IN is deprecated, use RPROXY_ACME_SELF_SIGNED_FALLBACK instead",
+            "--takeover is deprecated, use --handover-socket instead",
+        ],
+    );
+    assert!(Report::new(config).render(&[]).contains("# Warning: --takeover is deprecated"));
+}
+
+#[test]
+fn rejects_conflicting_settings() {
     let file = file("");
     let pem = file.path_str();
     for (env, message) in [
-        (&[("TLS_CERT", pem)][..], "RPROXY_TLS_CERT: needs RPROXY_TLS_KEY as well, the private key of the certificate"),
-        (&[("TLS_KEY", pem)], "RPROXY_TLS_KEY: needs RPROXY_TLS_CERT as well, the certificate of the key"),
+        (&[("TLS_CERT", pem)][..], "RPROXY_TLS_CERT: also needs RPROXY_TLS_KEY, the private key of the certificate"),
+        (&[("TLS_KEY", pem)], "RPROXY_TLS_KEY: also needs RPROXY_TLS_CERT, the certificate of the key"),
         (
             &[("TLS_DOMAINS", "a.example"), ("ACME_CA", "/nowhere")],
             "RPROXY_ACME_CA: /nowhere cannot be read: No such file or directory (os error 2)",
         ),
         (&[("ACME_CA", "/")], "RPROXY_ACME_CA: / is a directory"),
-        (&[("ACME_EAB_KID", "kid-1")], "RPROXY_ACME_EAB_KID: needs RPROXY_ACME_EAB_HMAC_KEY as well"),
-        (&[("ACME_EAB_HMAC_KEY", "c2VjcmV0")], "RPROXY_ACME_EAB_HMAC_KEY: needs RPROXY_ACME_EAB_KID as well"),
+        (&[("ACME_EAB_KID", "kid-1")], "RPROXY_ACME_EAB_KID: also needs RPROXY_ACME_EAB_HMAC_KEY"),
+        (&[("ACME_EAB_HMAC_KEY", "c2VjcmV0")], "RPROXY_ACME_EAB_HMAC_KEY: also needs RPROXY_ACME_EAB_KID"),
         (
             &[("TLS_DOMAINS", "a.example,*.b.example")],
-            "RPROXY_TLS_DOMAINS: no certificate can be had for *.b.example: the TLS-ALPN-01 challenge proves control \
-             of one host, and wildcards take DNS-01; name each host, or give the certificate with RPROXY_TLS_CERT and \
+            "RPROXY_TLS_DOMAINS: cannot order a certificate for *.b.example: the TLS-ALPN-01 challenge validates single \
+             hosts, and wildcards need DNS-01; list each host, or provide the certificate with RPROXY_TLS_CERT and \
              RPROXY_TLS_KEY",
         ),
         (
             &[("TLS_CERT", pem), ("TLS_KEY", pem), ("TLS_OCSP", "-,-")],
-            "RPROXY_TLS_OCSP: each certificate has its response, or -, in the same order: RPROXY_TLS_CERT has 1 and \
+            "RPROXY_TLS_OCSP: each certificate needs a response or -, in the same order, but RPROXY_TLS_CERT has 1 entries and \
              RPROXY_TLS_OCSP has 2",
         ),
         (
             &[("TLS_LOCAL", "true"), ("TLS_CLIENT_SUBJECT", "X-Subject")],
-            "RPROXY_TLS_CLIENT_SUBJECT: needs RPROXY_TLS_CLIENT_AUTH=optional or required as well",
+            "RPROXY_TLS_CLIENT_SUBJECT: also needs RPROXY_TLS_CLIENT_AUTH to be optional or required",
         ),
         (
             &[("PROXY_PROTOCOL", "v1")],
-            "RPROXY_PROXY_PROTOCOL: needs RPROXY_TRUSTED_PROXIES as well: the header is believed from trusted peers \
-             only, and nobody is trusted",
+            "RPROXY_PROXY_PROTOCOL: also needs RPROXY_TRUSTED_PROXIES: the header is accepted from trusted proxies \
+             only, and there are none",
         ),
-        (&[("LISTEN", ":80,:80")], "RPROXY_LISTEN: 0.0.0.0:80 is there twice"),
+        (&[("LISTEN", ":80,:80")], "RPROXY_LISTEN: 0.0.0.0:80 is listed twice"),
         (&[("LISTEN", "127.0.0.1:80,:80")], "RPROXY_LISTEN: 127.0.0.1:80 and 0.0.0.0:80 overlap"),
         (
             &[("LISTEN", ":80"), ("HTTP_PORT", "80")],
-            "RPROXY_HTTP_PORT: port 80 would have two listeners, 0.0.0.0:80 of RPROXY_LISTEN and the one that sends \
-             browsers to https; RPROXY_HTTP_PORT=0 turns that one off",
+            "RPROXY_HTTP_PORT: port 80 is used twice, by 0.0.0.0:80 of RPROXY_LISTEN and by the redirect \
+             to HTTPS; RPROXY_HTTP_PORT=0 turns the redirect off",
         ),
         (
             &[("LISTEN", ":80"), ("TLS_LOCAL", "yes")],
-            "RPROXY_LISTEN: port 80 would have two listeners, 0.0.0.0:80 of RPROXY_LISTEN and the one that sends \
-             browsers to https; RPROXY_HTTP_PORT=0 turns that one off",
+            "RPROXY_LISTEN: port 80 is used twice, by 0.0.0.0:80 of RPROXY_LISTEN and by the redirect \
+             to HTTPS; RPROXY_HTTP_PORT=0 turns the redirect off",
         ),
         (
             &[("ADMIN_LISTEN", "127.0.0.1:8080")],
-            "RPROXY_ADMIN_LISTEN: 127.0.0.1:8080 meets the public listener 0.0.0.0:8080; they must be apart",
+            "RPROXY_ADMIN_LISTEN: 127.0.0.1:8080 overlaps with the public listener 0.0.0.0:8080",
         ),
         (
             &[("ADMIN_LISTEN", ":81"), ("HTTP_PORT", "81")],
-            "RPROXY_ADMIN_LISTEN: 0.0.0.0:81 meets the public listener 0.0.0.0:81; they must be apart",
+            "RPROXY_ADMIN_LISTEN: 0.0.0.0:81 overlaps with the public listener 0.0.0.0:81",
         ),
         (
             &[("UPSTREAM", "app:1,localhost:8080")],
-            "RPROXY_UPSTREAM: http://localhost:8080 is a listener of this proxy itself: requests would go in circles",
+            "RPROXY_UPSTREAM: http://localhost:8080 is a listener of this proxy: requests would loop",
         ),
         (
             &[("LISTEN", ":3000")],
-            "RPROXY_LISTEN: http://127.0.0.1:3000 is a listener of this proxy itself: requests would go in circles",
+            "RPROXY_LISTEN: http://127.0.0.1:3000 is a listener of this proxy: requests would loop",
         ),
         (
             &[("CACHE_SIZE", "0")],
-            "RPROXY_CACHE_SIZE: a cache of no size holds nothing; RPROXY_CACHE_ENABLED=false turns it off",
+            "RPROXY_CACHE_SIZE: a cache of size 0 stores nothing; RPROXY_CACHE_ENABLED=false turns the cache off",
         ),
     ] {
         let env: Vec<(String, &str)> = env.iter().map(|(name, value)| (format!("RPROXY_{name}"), *value)).collect();
@@ -403,7 +423,7 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn settings_that_go_together_are_taken() {
+fn accepts_consistent_settings() {
     let file = file("");
     for env in [
         &[][..],
@@ -415,9 +435,9 @@ fn settings_that_go_together_are_taken() {
         &[("RPROXY_LISTEN", "127.0.0.1:0,127.0.0.1:0"), ("RPROXY_ADMIN_LISTEN", "127.0.0.1:0")],
         &[("RPROXY_CACHE_SIZE", "0"), ("RPROXY_CACHE_ENABLED", "false")],
         &[("RPROXY_LISTEN", "192.0.2.1:3000")],
-        // What a Kubernetes service of this name puts in the way.
+        // Variables of a Kubernetes service called rproxy.
         &[("RPROXY_SERVICE_HOST", "10.0.0.1"), ("RPROXY_PORT", "tcp://10.0.0.1:80")],
-        // What is optional may be said to be nothing.
+        // Optional settings may be empty.
         &[
             ("RPROXY_TLS_DOMAINS", ""),
             ("RPROXY_TLS_EMAIL", ""),
@@ -433,7 +453,7 @@ fn settings_that_go_together_are_taken() {
 }
 
 #[test]
-fn each_way_to_tls_turns_it_on_and_moves_the_listeners() {
+fn each_tls_setting_enables_tls_and_changes_the_default_listeners() {
     let file = file("");
     let pem = file.path_str();
     for (env, listen, redirect) in [
@@ -454,17 +474,17 @@ fn each_way_to_tls_turns_it_on_and_moves_the_listeners() {
 }
 
 #[test]
-fn names_for_a_local_authority_are_not_asked_of_a_public_one() {
+fn tls_local_orders_no_acme_certificates() {
     let config =
         from_env(&[("RPROXY_TLS_DOMAINS", "a.example"), ("RPROXY_TLS_LOCAL", "yes"), ("RPROXY_TLS_EMAIL", "a@b")]);
     let config = config.unwrap();
     assert!(config.acme_domains().is_empty());
-    assert_eq!(config.warnings(), ["RPROXY_TLS_EMAIL has no effect: certificates are made locally"]);
+    assert_eq!(config.warnings(), ["RPROXY_TLS_EMAIL has no effect: certificates are issued by the local authority"]);
     assert_eq!(from_env(&[("RPROXY_TLS_DOMAINS", "a.example")]).unwrap().acme_domains().len(), 1);
 }
 
 #[test]
-fn rust_log_counts_where_nothing_else_was_said() {
+fn rust_log_applies_if_log_level_is_not_set() {
     for (args, env, filter) in [
         (&[][..], &[][..], "info"),
         (&[], &[("RUST_LOG", "hyper")], "hyper"),
@@ -480,7 +500,7 @@ fn rust_log_counts_where_nothing_else_was_said() {
 }
 
 #[test]
-fn a_file_may_write_values_in_the_types_of_toml() {
+fn file_accepts_the_value_types_of_toml() {
     let file = file(
         "# a comment\n\
          listen = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n\
@@ -501,15 +521,15 @@ fn a_file_may_write_values_in_the_types_of_toml() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
+fn reports_unreadable_file_with_its_path() {
     assert_eq!(
         Config::from_file("/nowhere/rproxy.toml").unwrap_err().to_string(),
-        "/nowhere/rproxy.toml: cannot be read: No such file or directory (os error 2)",
+        "/nowhere/rproxy.toml: cannot read the file: No such file or directory (os error 2)",
     );
 }
 
 #[test]
-fn reloading_reads_the_file_as_it_is_now() {
+fn reload_reads_the_current_content_of_the_file() {
     let file = file("rate_limit = 1\n");
     let config = Sources::new().file(&file.path).set("rate_burst", "7").load().unwrap();
     fs::write(&file.path, "rate_limit = 2\n").unwrap();
@@ -520,7 +540,7 @@ fn reloading_reads_the_file_as_it_is_now() {
 }
 
 #[test]
-fn switches_need_no_value_and_lists_may_be_repeated() {
+fn switch_flags_need_no_value_and_list_flags_may_be_repeated() {
     let Command::Run(config) =
         parse(&["--tls-local", "--hsts", "no", "--compression=off", "--upstream", "a:1", "--upstream", "b:2,c:3"], &[])
             .unwrap()
@@ -532,13 +552,13 @@ fn switches_need_no_value_and_lists_may_be_repeated() {
 }
 
 #[test]
-fn a_command_line_that_makes_no_sense_is_a_usage_error() {
+fn rejects_invalid_command_line_with_a_hint() {
     for (args, part) in [
         (&["--upstrem", "x"][..], "a similar argument exists: '--upstream'"),
         (&["demmo"], "a similar subcommand exists: 'demo'"),
         (&["--listen"], "a value is required for '--listen <ADDRESS,...>'"),
         (&["--workers", "1", "--workers", "2"], "cannot be used multiple times"),
-        (&["demo", "--upstream", "a:1"], "the demo brings its own upstream"),
+        (&["demo", "--upstream", "a:1"], "the demo has a built-in upstream"),
     ] {
         match parse(args, &[]) {
             Err(cli::Error::Usage(text)) => assert!(text.contains(part), "{args:?}: {text}"),
@@ -555,13 +575,13 @@ fn help_lists_every_setting() {
         assert!(help.contains(setting.heading), "{}", setting.heading);
     }
     assert!(help.contains("demo") && help.contains("--check") && help.contains("--config <FILE>"));
-    assert!(!help.contains("reference"));
+    assert!(!help.contains("  reference\n"), "the command is hidden");
     let Command::Version(version) = parse(&["--version"], &[]).unwrap() else { panic!("no version") };
     assert_eq!(version.trim(), format!("rproxy {}", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
-fn shells_complete_every_flag_and_subcommand() {
+fn completion_scripts_contain_every_flag_and_subcommand() {
     for shell in ["bash", "zsh", "fish", "elvish"] {
         let Command::Completions(script) = parse(&["completions", shell], &[]).unwrap() else { panic!("no script") };
         for setting in settings() {
@@ -575,14 +595,14 @@ fn shells_complete_every_flag_and_subcommand() {
 }
 
 #[test]
-fn bash_reads_its_script() {
-    // A shell that is not there has nothing to read.
+fn bash_completes_with_its_script() {
+    // Skipped without bash.
     if Process::new("bash").arg("--version").output().is_err() {
         return;
     }
     let Command::Completions(script) = parse(&["completions", "bash"], &[]).unwrap() else { panic!("no script") };
     let complete = "COMP_WORDS=(rproxy --rate-l) COMP_CWORD=1; _rproxy rproxy --rate-l rproxy; echo ${COMPREPLY[@]}";
-    // Read from a file, as shells do: it is too long for an argument.
+    // The script is too long for an argument.
     let file = file(&format!("{script}\n{complete}\n"));
     let output = Process::new("bash").args(["--norc", file.path_str()]).output().unwrap();
     let completed = String::from_utf8(output.stdout).unwrap();
@@ -591,7 +611,7 @@ fn bash_reads_its_script() {
 }
 
 #[test]
-fn the_manual_page_has_every_setting() {
+fn manual_page_contains_every_setting() {
     let Command::Manual(page) = parse(&["man"], &[]).unwrap() else { panic!("no page") };
     assert!(page.contains(".TH rproxy 1"), "{}", &page[..200]);
     for setting in settings() {
@@ -607,7 +627,7 @@ fn the_manual_page_has_every_setting() {
 }
 
 #[test]
-fn check_shows_each_value_where_it_came_from_and_the_layers() {
+fn check_prints_values_with_their_sources_and_the_layers() {
     let file = file("rate_limit = 7\n");
     let env = [
         ("RPROXY_UPSTREAM", "app:1"),
@@ -633,7 +653,7 @@ fn check_shows_each_value_where_it_came_from_and_the_layers() {
         let (shown, origin) = line.split_once(" # ").unwrap();
         assert_eq!((shown.trim_end(), origin), (&*format!("{key} = {value}"), from));
     }
-    assert!(text.contains("# acme_eab_hmac_key is set, and not shown"));
+    assert!(text.contains("# acme_eab_hmac_key is set (not shown)"));
     assert!(text.ends_with("#  1. ClientIp\n#  2. RateLimit\n"));
     for secret in [text, format!("{report:?}")] {
         assert!(!secret.contains("c2Vj"), "{secret}");
@@ -641,7 +661,7 @@ fn check_shows_each_value_where_it_came_from_and_the_layers() {
 }
 
 #[test]
-fn what_check_prints_is_a_file_that_says_the_same() {
+fn output_of_check_is_an_equivalent_configuration_file() {
     let env = [("RPROXY_UPSTREAM", "app:1"), ("RPROXY_MAX_BODY", "1000"), ("RPROXY_LOG_LEVEL", "warn,a=debug")];
     let report = Report::new(from_env(&env).unwrap()).render(&[]);
     let again = Report::new(Config::from_file(file(&report).path.as_path()).unwrap()).render(&[]);
@@ -652,7 +672,7 @@ fn what_check_prints_is_a_file_that_says_the_same() {
 }
 
 #[test]
-fn the_demo_is_local_and_keeps_its_certificates_with_the_user() {
+fn demo_listens_on_loopback_and_stores_certificates_in_the_state_directory() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().to_str().unwrap();
     for (env, directory) in [
@@ -672,7 +692,7 @@ fn the_demo_is_local_and_keeps_its_certificates_with_the_user() {
 }
 
 #[test]
-fn the_documented_default_is_the_default() {
+fn documented_defaults_match_the_default_configuration() {
     use rproxy::config::DefaultValue;
     let plain = Report::new(Config::default()).render(&[]);
     for setting in settings() {
@@ -687,7 +707,7 @@ fn the_documented_default_is_the_default() {
 }
 
 #[test]
-fn the_binary_checks_and_exits_0_or_2() {
+fn check_exits_with_0_or_2() {
     let good = binary(&["--check"], &[("RPROXY_UPSTREAM", "127.0.0.1:9000")]);
     let out = String::from_utf8(good.stdout).unwrap();
     assert_eq!(good.status.code(), Some(0), "{}", String::from_utf8_lossy(&good.stderr));
@@ -696,7 +716,7 @@ fn the_binary_checks_and_exits_0_or_2() {
     let bad = binary(&["--check", "--workers", "0"], &[("RPROXY_RATELIMIT", "5")]);
     assert_eq!((bad.status.code(), bad.stdout.len()), (Some(2), 0));
     let errors = String::from_utf8(bad.stderr).unwrap();
-    assert!(errors.contains("RPROXY_RATELIMIT: no such setting; did you mean RPROXY_RATE_LIMIT?"), "{errors}");
+    assert!(errors.contains("unknown setting \"RPROXY_RATELIMIT\", did you mean \"RPROXY_RATE_LIMIT\"?"), "{errors}");
     assert!(errors.contains("--workers: bad number \"0\": must be 1 or more"), "{errors}");
 
     let unknown = binary(&["--nonsense"], &[]);
@@ -709,7 +729,7 @@ fn the_binary_checks_and_exits_0_or_2() {
 }
 
 #[test]
-fn the_binary_explains_what_the_filter_makes_of_a_path() {
+fn explain_prints_the_decision_of_the_path_filter() {
     let text = |output: Output| String::from_utf8(output.stdout).unwrap();
     let default = binary(&["explain", "/a/%2e%2e/.env", "/about?file=.env"], &[]);
     assert_eq!(default.status.code(), Some(0));
@@ -720,7 +740,7 @@ fn the_binary_explains_what_the_filter_makes_of_a_path() {
     let own = text(binary(&["explain", "/private/x"], &[("RPROXY_BLOCKED_PATHS", "/private/**")]));
     assert!(own.contains("blocked by /private/**"), "{own}");
     let off = text(binary(&["explain", "/.env", "--filter-enabled=false"], &[]));
-    assert!(off.starts_with("The filter is off"), "{off}");
+    assert!(off.starts_with("The path filter is off"), "{off}");
 
     for args in [&["explain"][..], &["explain", "env"]] {
         assert_eq!(binary(args, &[]).status.code(), Some(2));
@@ -728,7 +748,7 @@ fn the_binary_explains_what_the_filter_makes_of_a_path() {
 }
 
 #[test]
-fn the_binary_does_not_start_half_configured() {
+fn does_not_start_with_an_invalid_configuration() {
     let bad = binary(&[], &[("RPROXY_LISTEN", "127.0.0.1:0"), ("RPROXY_HSTS", "perhaps")]);
     assert_eq!(bad.status.code(), Some(2));
     assert!(String::from_utf8(bad.stderr).unwrap().contains("RPROXY_HSTS: bad switch \"perhaps\""));
@@ -740,16 +760,16 @@ fn startup_error_names_each_cause_once() {
     let bad = binary(&[], &[listen, ("RPROXY_CACHE_DISK", "/dev/null/cache")]);
     assert_eq!(bad.status.code(), Some(1));
     let error = String::from_utf8([bad.stdout, bad.stderr].concat()).unwrap();
-    assert!(error.contains("bad cache_disk: can't store responses in /dev/null/cache: Not a directory"), "{error}");
+    assert!(error.contains("cannot open cache_disk: can't store responses in /dev/null/cache: Not a directory"), "{error}");
     assert_eq!(error.matches("Not a directory").count(), 1, "{error}");
 }
 
 #[test]
-fn check_tells_what_this_machine_sees_of_names_and_folders() {
+fn check_reports_preflight_results() {
     let folder = tempfile::tempdir().unwrap();
     let certs = folder.path().join("certs");
     let env = [
-        // RFC 6761 §6.4: this one never resolves.
+        // RFC 6761 §6.4: this name never resolves.
         ("RPROXY_TLS_DOMAINS", "nowhere.invalid"),
         ("RPROXY_LISTEN", "127.0.0.1:0"),
         ("RPROXY_HTTP_PORT", "0"),
@@ -757,19 +777,19 @@ fn check_tells_what_this_machine_sees_of_names_and_folders() {
     ];
     let checked = binary(&["--check"], &env);
     let out = String::from_utf8(checked.stdout).unwrap();
-    assert_eq!(checked.status.code(), Some(0), "what only this machine can't see makes nothing invalid");
+    assert_eq!(checked.status.code(), Some(0), "preflight results do not make a configuration invalid");
     let (config, preflight) = out.split_once("\n# Preflight").unwrap();
-    assert!(preflight.contains(&format!("ok: {} can be made in", certs.display())), "{out}");
-    assert!(preflight.contains("ok: 127.0.0.1:0 can be listened on"), "{out}");
+    assert!(preflight.contains(&format!("ok: {} can be created in", certs.display())), "{out}");
+    assert!(preflight.contains("ok: 127.0.0.1:0 can be bound"), "{out}");
     assert!(preflight.contains("problem: nowhere.invalid"), "{out}");
-    assert!(!certs.exists(), "nothing is made");
-    assert!(toml::from_str::<toml::Table>(&out).is_ok(), "it is still a file that says the same");
+    assert!(!certs.exists(), "creates no directory");
+    assert!(toml::from_str::<toml::Table>(&out).is_ok(), "the output is still a valid file");
     assert!(config.contains("tls_domains = \"nowhere.invalid\""));
     assert!(!String::from_utf8(binary(&["--check"], &[]).stdout).unwrap().contains("Preflight"));
 }
 
 #[test]
-fn trust_tells_how_or_does_it() {
+fn trust_prints_or_runs_the_commands() {
     let folder = tempfile::tempdir().unwrap();
     let certs = folder.path().to_str().unwrap();
     let (bin, done) = (folder.path().join("bin"), folder.path().join("done"));
@@ -783,14 +803,14 @@ fn trust_tells_how_or_does_it() {
     let env = [("RPROXY_TLS_CACHE_DIR", certs), ("PATH", bin.to_str().unwrap()), ("HOME", home.to_str().unwrap())];
     let none = binary(&["trust"], &env);
     assert_eq!(none.status.code(), Some(2));
-    assert!(String::from_utf8(none.stderr).unwrap().contains("there is no local authority in"));
+    assert!(String::from_utf8(none.stderr).unwrap().contains("no local certificate authority in"));
 
     rproxy_tls::Certificates::builder().local(rproxy_tls::LocalCa::new(folder.path())).build().unwrap();
     let text = String::from_utf8(binary(&["trust"], &env).stdout).unwrap();
     let ca = folder.path().join("local/ca.pem");
     let install = format!("install -m 0644 {} /usr/local/share/ca-certificates/rproxy-local.crt", ca.display());
     assert!(text.contains(&install) && text.contains("update-ca-certificates\n"), "{text}");
-    assert!(!done.exists(), "it was only asked");
+    assert!(!done.exists(), "trust alone runs no command");
     assert_eq!(binary(&["trust", "--install"], &env).status.code(), Some(0));
     assert_eq!(fs::read_to_string(&done).unwrap(), format!("{install}\nupdate-ca-certificates\n"));
     fs::remove_file(&done).unwrap();
@@ -813,7 +833,7 @@ fn from_env(env: &[(&str, &str)]) -> Result<Config, ConfigError> {
     Sources::new().env(env.iter().copied()).load()
 }
 
-/// A configuration file that is there as long as this is.
+/// A configuration file in a temporary directory, which is removed on drop.
 struct TestFile {
     path: PathBuf,
     _directory: TempDir,

@@ -1,4 +1,4 @@
-//! What the documentation says of settings is what the code does. `UPDATE=1` writes the tables anew.
+//! The documentation agrees with the code. `UPDATE=1` regenerates the tables of settings.
 #![allow(clippy::unwrap_used)]
 
 use std::ffi::OsStr;
@@ -11,25 +11,25 @@ const START: &str = "<!-- settings -->\n";
 const END: &str = "<!-- /settings -->";
 
 #[test]
-fn the_reference_is_what_the_code_says() {
-    written_by_the_code("docs/reference/configuration.md", |_| config::reference());
+fn reference_lists_the_settings_of_the_code() {
+    assert_generated("docs/reference/configuration.md", |_| config::reference());
 }
 
 #[test]
-fn the_readmes_table_is_a_part_of_it() {
-    written_by_the_code("README.md", |table| {
+fn table_of_the_readme_matches_the_settings() {
+    assert_generated("README.md", |table| {
         let row = |line: &str| {
             let variable = line.split('`').nth(1).filter(|_| line.starts_with("| `RPROXY_"));
-            let setting = variable.map(|name| find(name).unwrap_or_else(|| panic!("{name} is no setting")));
+            let setting = variable.map(|name| find(name).unwrap_or_else(|| panic!("{name} is not a setting")));
             setting.map_or_else(|| line.to_owned(), config::summary)
         };
         table.lines().map(|line| row(line) + "\n").collect()
     });
 }
 
-/// The part of a page between the marks is what `wanted` makes of it.
-fn written_by_the_code(page: &str, wanted: impl Fn(&str) -> String) {
-    // In a package of this crate alone there are no pages.
+/// Asserts that the part of a page between the marks is the result of `wanted`.
+fn assert_generated(page: &str, wanted: impl Fn(&str) -> String) {
+    // The package of this crate does not contain the pages.
     let Some(root) = root() else { return };
     let path = root.join(page);
     let text = fs::read_to_string(&path).unwrap();
@@ -41,36 +41,36 @@ fn written_by_the_code(page: &str, wanted: impl Fn(&str) -> String) {
         return;
     }
     let (present, wanted): (Vec<&str>, Vec<&str>) = (present.lines().collect(), wanted.lines().collect());
-    let gone = present.iter().filter(|line| !wanted.contains(line)).map(|line| format!("- {line}"));
-    let come = wanted.iter().filter(|line| !present.contains(line)).map(|line| format!("+ {line}"));
-    let difference: Vec<String> = gone.chain(come).collect();
+    let removed = present.iter().filter(|line| !wanted.contains(line)).map(|line| format!("- {line}"));
+    let added = wanted.iter().filter(|line| !present.contains(line)).map(|line| format!("+ {line}"));
+    let difference: Vec<String> = removed.chain(added).collect();
     assert!(
         present == wanted,
-        "{page} is not what the code says; UPDATE=1 cargo test -p rproxy-bin --test documentation writes it anew\n{}",
+        "{page} is out of date; UPDATE=1 cargo test -p rproxy-bin --test documentation updates it\n{}",
         difference.join("\n"),
     );
 }
 
 #[test]
-fn every_setting_that_a_page_names_exists() {
+fn pages_mention_existing_settings_only() {
     for (page, text) in pages() {
         for (at, _) in text.match_indices("RPROXY_") {
             let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
             let name: String = text[at..].chars().take_while(|c| is_part(*c)).collect();
-            // `RPROXY_*` is all of them.
-            assert!(name == "RPROXY_" || find(&name).is_some(), "{}: {name} is no setting", page.display());
+            // `RPROXY_*` stands for all settings.
+            assert!(name == "RPROXY_" || find(&name).is_some(), "{}: {name} is not a setting", page.display());
         }
     }
 }
 
 #[test]
-fn every_file_of_settings_that_a_page_shows_is_accepted() {
+fn configuration_files_in_pages_are_valid() {
     let mut files = 0;
     for (page, text) in pages() {
         for block in text.split("```toml\n").skip(1) {
             let file = block.split("```").next().unwrap();
             if file.contains('[') && file.lines().any(|line| line.starts_with('[')) {
-                // A manifest of Cargo.
+                // A Cargo manifest.
                 continue;
             }
             files += 1;
@@ -96,16 +96,16 @@ fn packaged_file_is_accepted_with_and_without_its_comments() {
 }
 
 #[test]
-fn every_single_setting_that_a_page_shows_is_accepted() {
+fn settings_in_pages_are_valid() {
     let mut lines = 0;
     for (page, text) in pages() {
-        // Within a line: blocks have been seen to.
+        // Inline code only; the test above covers blocks.
         let spans =
             text.lines().filter(|line| !line.starts_with("```")).flat_map(|line| line.split('`').skip(1).step_by(2));
         for span in spans.filter(|span| span.split_once(" = ").is_some_and(|(key, _)| is_key(key))) {
             lines += 1;
             match load(span) {
-                // One line alone may well miss another.
+                // A single setting may need another one.
                 Err(error) if !error.problems().iter().all(|problem| matches!(problem, Problem::Conflict { .. })) => {
                     panic!("{}: {error}", page.display());
                 }
@@ -117,7 +117,7 @@ fn every_single_setting_that_a_page_shows_is_accepted() {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn links_in_pages_exist() {
     let mut links = 0;
     let others = ["deploy/README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md"];
     let others = others.map(|page| root().map(|root| root.join(page)));
@@ -131,7 +131,7 @@ fn every_link_leads_somewhere() {
                 let is_there = target.lines().any(|line| heading_anchor(line).is_some_and(|heading| heading == anchor));
                 assert!(is_there, "{}: no heading for {link}", page.display());
             }
-            // What `docs/contributing/reliability/` holds is written by runs that take their time.
+            // Long-running tests write the files in `docs/contributing/reliability/`.
             if path.is_empty() || link.contains("://") || path.starts_with("reliability/") {
                 continue;
             }
@@ -142,16 +142,16 @@ fn every_link_leads_somewhere() {
     assert!(links >= 40, "{links} links");
 }
 
-/// The anchor that GitHub gives to a heading.
+/// Returns the anchor that GitHub gives to a heading.
 fn heading_anchor(line: &str) -> Option<String> {
     let heading = line.strip_prefix('#')?.trim_start_matches('#').strip_prefix(' ')?;
     let kept = heading.to_lowercase().replace(' ', "-");
     Some(kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect())
 }
 
-/// In the public registry, the package `rproxy` is another project.
+/// The package `rproxy` in the public registry is another project.
 #[test]
-fn every_install_command_names_the_package_rproxy_bin() {
+fn install_commands_name_the_package_rproxy_bin() {
     let Some(root) = root() else { return };
     let crates = fs::read_dir(root.join("crates")).unwrap().map(|entry| entry.unwrap().path());
     let readmes = crates.chain([root.join("rproxy-bin"), root.join("deploy")]).map(|folder| folder.join("README.md"));
@@ -168,7 +168,7 @@ fn every_install_command_names_the_package_rproxy_bin() {
             }
         }
     }
-    assert!(correct >= 1, "no page says how to install the binary");
+    assert!(correct >= 1, "no page shows how to install the binary");
 }
 
 fn is_key(text: &str) -> bool {
@@ -214,7 +214,7 @@ fn find(variable: &str) -> Option<&'static Setting> {
     settings().find(|setting| setting.variable() == variable)
 }
 
-/// The README, and the pages of `docs/` for each kind of reader.
+/// Returns the README and the pages of `docs/`.
 fn pages() -> Vec<(PathBuf, String)> {
     let Some(root) = root() else { return Vec::new() };
     let folders = ["docs", "docs/guide", "docs/reference", "docs/contributing"].map(|folder| root.join(folder));

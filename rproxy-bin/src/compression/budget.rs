@@ -1,10 +1,9 @@
-//! Turns of the executor, so that bodies that are being compressed hold up nobody else.
+//! Cooperative scheduling of response bodies that are being compressed.
 //!
-//! Compressing is work for the processor that never waits: a task that does it runs until its body has no more input,
-//! which for a fast backend or a cached response is the whole body. So a body takes a limited number of bytes per turn,
-//! and then waits in a queue of its worker. That lets one body through at a time, and after each of them the runtime
-//! polls its sockets and runs all other tasks that are ready. However many bodies there are, another task waits for one
-//! turn at most.
+//! Compression is CPU work that never waits: its task would run until the body has no more input, which for a fast
+//! backend or a cached response is the whole body. Therefore, a body may compress a budget of bytes, and then waits
+//! in the queue of its worker. The queue wakes one body at a time; after each one, the runtime polls its sockets and
+//! runs all other ready tasks. Regardless of the number of bodies, another task waits for at most one budget.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -18,15 +17,16 @@ use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
 
-/// Bytes that a body takes per turn. Brotli, the slowest, needs about a millisecond for them.
+/// The number of bytes that a body may compress before it waits. Brotli, the slowest coding, needs about a
+/// millisecond for them.
 pub(super) const BUDGET: usize = 32 << 10;
 
 pin_project! {
-    /// A body that gives its data in pieces, and a limited number of bytes per turn.
+    /// A body that yields its data in pieces, and waits whenever it has used up its budget.
     pub(crate) struct BudgetedBody<B> {
         #[pin]
         body: B,
-        // The rest of a frame that is larger than what is left of the turn.
+        // The rest of a frame that exceeded the budget.
         rest: Bytes,
         left: usize,
         waiter: Option<Arc<Waiter>>,
@@ -76,7 +76,7 @@ impl<B: Body> Body for BudgetedBody<B> {
     }
 }
 
-/// A body's waiter in the queue. One that is dropped lets the others through.
+/// The entry of a body in the queue. If it is dropped, the queue continues with the next one.
 #[derive(Debug)]
 struct Waiter {
     is_woken: AtomicBool,
@@ -85,7 +85,7 @@ struct Waiter {
 
 impl Waiter {
     fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // Registered before the look, so that a call in between is not missed.
+        // The waker is registered before the check, so that a wake-up in between is not missed.
         self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone_from(cx.waker());
         if self.is_woken.load(SeqCst) { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -100,7 +100,7 @@ thread_local! {
     static QUEUE: Arc<Queue> = Arc::default();
 }
 
-/// The bodies of one worker that wait for their next turn. There are no more of them than encoders.
+/// The bodies of one worker that wait for their next budget. There are at most as many as encoders.
 #[derive(Debug, Default)]
 struct Queue {
     state: Mutex<State>,
@@ -113,7 +113,7 @@ struct State {
 }
 
 impl Queue {
-    /// A waiter at the end of this worker's queue.
+    /// Adds an entry to the end of this worker's queue.
     fn join(waker: &Waker) -> Arc<Waiter> {
         let waiter = Arc::new(Waiter { is_woken: AtomicBool::new(false), waker: Mutex::new(waker.clone()) });
         let Ok(runtime) = Handle::try_current() else {
@@ -131,7 +131,7 @@ impl Queue {
     }
 }
 
-/// The task that calls one waiter after the other. Ends when there is none.
+/// The task that wakes the entries of the queue one by one. It ends when the queue is empty.
 struct Scheduler {
     queue: Arc<Queue>,
     is_over: bool,
@@ -140,7 +140,7 @@ struct Scheduler {
 impl Scheduler {
     async fn run(mut self) {
         loop {
-            // The runtime wakes this task after it has polled its sockets and timers.
+            // The runtime resumes this task after it has polled its sockets and timers.
             yield_now().await;
             let Some(waiter) = self.next() else { return };
             waiter.wake();
@@ -150,7 +150,7 @@ impl Scheduler {
     fn next(&mut self) -> Option<Arc<Waiter>> {
         let mut state = self.queue.state.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(waiter) = state.waiters.pop_front() {
-            // Otherwise its body is gone.
+            // If the count is 1, the body was dropped.
             if Arc::strong_count(&waiter) > 1 {
                 return Some(waiter);
             }
@@ -161,7 +161,7 @@ impl Scheduler {
 }
 
 impl Drop for Scheduler {
-    /// The runtime has ended before the queue. Another one may run on the same thread.
+    /// Handles the end of the runtime before that of the queue: another runtime may use this thread.
     fn drop(&mut self) {
         if !self.is_over {
             let mut state = self.queue.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +183,7 @@ mod tests {
         BudgetedBody::new(Full::new(Bytes::from(vec![7; LARGE])))
     }
 
-    /// Reads to the end, and notes each piece.
+    /// Reads to the end, and calls `note` with the length of each piece.
     async fn read(mut body: BudgetedBody<Full<Bytes>>, note: impl Fn(usize)) -> usize {
         let mut length = 0;
         while let Some(frame) = body.frame().await {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_frame_comes_whole_and_in_pieces() {
+    async fn splits_large_frame_into_pieces() {
         let body = large();
         assert_eq!(body.size_hint().exact(), Some(LARGE as u64));
         let pieces = RefCell::new(Vec::new());
@@ -205,24 +205,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_small_body_waits_for_no_turn() {
+    async fn body_within_the_budget_does_not_wait() {
         let mut body = BudgetedBody::new(Full::new(Bytes::from(vec![7; BUDGET])));
         let frame = once(body.frame());
         assert_eq!(frame.unwrap().unwrap().into_data().unwrap().len(), BUDGET);
         assert!(body.is_end_stream());
     }
 
-    /// What a future gives when it is polled once.
+    /// Polls a future once and returns its output.
     fn once<F: Future>(future: F) -> F::Output {
         match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(output) => output,
-            Poll::Pending => panic!("it waits"),
+            Poll::Pending => panic!("the future is pending"),
         }
     }
 
-    /// However many bodies there are, a task that the runtime wakes after its sockets runs after each piece.
+    /// Regardless of the number of bodies, another task runs after each piece.
     #[tokio::test]
-    async fn one_body_at_a_time_works_between_two_polls_of_the_sockets() {
+    async fn wakes_one_body_between_two_polls_of_the_sockets() {
         let pieces = Arc::new(AtomicUsize::new(0));
         for _ in 0..16 {
             let pieces = Arc::clone(&pieces);
@@ -230,7 +230,7 @@ mod tests {
                 pieces.fetch_add(1, SeqCst);
             }));
         }
-        // The first turn is free.
+        // The first budget needs no waiting.
         yield_now().await;
         yield_now().await;
         let (mut before, mut rounds) = (pieces.load(SeqCst), 0);
@@ -244,11 +244,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_is_dropped_or_not_polled_holds_up_no_other() {
+    async fn dropped_or_idle_body_does_not_block_others() {
         let (mut dropped, mut idle) = (large(), large());
         for body in [&mut dropped, &mut idle] {
             once(body.frame()).unwrap().unwrap();
-            // It is in the queue now.
+            // The body is in the queue now.
             let waits = std::pin::pin!(body.frame()).poll(&mut Context::from_waker(Waker::noop())).is_pending();
             assert!(waits);
         }

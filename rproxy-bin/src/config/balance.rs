@@ -1,4 +1,4 @@
-//! How requests are spread over several backends.
+//! The load balancing policy of the upstream.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,27 +9,27 @@ use rproxy_upstream::Balance;
 
 use super::value::ParseError;
 
-/// What decides which backend a request goes to.
+/// The policy that selects the backend of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpstreamBalance {
-    /// Each has its turn.
+    /// Round robin, by weight.
     #[default]
     RoundRobin,
-    /// The less busy one of two.
+    /// The backend with fewer requests in flight, of two chosen at random.
     LeastPending,
-    /// The client's address.
+    /// Consistent hashing of the client address.
     Client,
-    /// The path, with its query.
+    /// Consistent hashing of the path and query.
     Path,
-    /// A field of the request.
+    /// Consistent hashing of a request header field.
     Header(HeaderName),
-    /// A cookie.
+    /// Consistent hashing of a cookie.
     Cookie(String),
 }
 
 impl UpstreamBalance {
-    /// The same, as the upstream has it.
+    /// Returns the policy in the form that the upstream crate accepts.
     pub fn to_balance(&self) -> Balance {
         match self {
             Self::RoundRobin => Balance::RoundRobin,
@@ -48,7 +48,7 @@ impl UpstreamBalance {
     }
 }
 
-/// The value of a cookie (RFC 6265 §5.4).
+/// Returns the value of a cookie (RFC 6265 §5.4).
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     let fields = headers.get_all(header::COOKIE).into_iter();
     let mut pairs = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));
@@ -63,19 +63,19 @@ impl FromStr for UpstreamBalance {
         match text.split_once(':') {
             Some(("header", name)) => match HeaderName::try_from(name.trim()) {
                 Ok(name) => Ok(Self::Header(name)),
-                Err(_) => Err(error("not the name of a header")),
+                Err(_) => Err(error("not a valid header name")),
             },
-            // A cookie's name is a token (RFC 6265 §4.1.1), as that of a header is.
+            // The name of a cookie is a token (RFC 6265 §4.1.1), like the name of a header field.
             Some(("cookie", name)) => match HeaderName::try_from(name.trim()) {
                 Ok(_) => Ok(Self::Cookie(name.trim().to_owned())),
-                Err(_) => Err(error("not the name of a cookie")),
+                Err(_) => Err(error("not a valid cookie name")),
             },
             _ => match text.to_ascii_lowercase().replace('-', "_").as_str() {
                 "round_robin" => Ok(Self::RoundRobin),
                 "least_pending" => Ok(Self::LeastPending),
                 "client" => Ok(Self::Client),
                 "path" => Ok(Self::Path),
-                _ => Err(error("no such way")),
+                _ => Err(error("unknown policy")),
             },
         }
     }
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ways_are_read_and_written() {
+    fn parses_and_prints_balancing_policies() {
         for (text, written) in [
             ("round_robin", "round_robin"),
             ("Least-Pending", "least_pending"),
@@ -113,11 +113,11 @@ mod tests {
             assert_eq!(written.parse(), Ok(balance));
         }
         for (text, reason) in [
-            ("random", "no such way"),
-            ("", "no such way"),
-            ("header:", "not the name of a header"),
-            ("header:a b", "not the name of a header"),
-            ("cookie:a;b", "not the name of a cookie"),
+            ("random", "unknown policy"),
+            ("", "unknown policy"),
+            ("header:", "not a valid header name"),
+            ("header:a b", "not a valid header name"),
+            ("cookie:a;b", "not a valid cookie name"),
         ] {
             assert_eq!(
                 text.parse::<UpstreamBalance>().unwrap_err().to_string(),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_is_found_by_its_whole_name() {
+    fn finds_cookie_by_its_full_name() {
         let mut headers = HeaderMap::new();
         headers.append(header::COOKIE, "xid=1; id2=2;id=three".parse().unwrap());
         headers.append(header::COOKIE, "other=4".parse().unwrap());

@@ -1,4 +1,4 @@
-//! Settings that are one of a few words, and texts that must not be just any.
+//! Settings with a fixed set of values, and validated strings.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,16 +10,16 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::value::ParseError;
 
-/// What is written to standard output about each request.
+/// The format of the access log on standard output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccessLog {
-    /// Nothing.
+    /// No access log.
     #[default]
     Off,
-    /// A line for people.
+    /// A line of text, in the combined log format with additions.
     Text,
-    /// A JSON object for machines.
+    /// A JSON object per line.
     Json,
 }
 
@@ -31,7 +31,7 @@ impl FromStr for AccessLog {
             "off" | "false" | "no" | "0" => Ok(Self::Off),
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err(ParseError::new("access log", text, "no such format")),
+            _ => Err(ParseError::new("access log", text, "unknown format")),
         }
     }
 }
@@ -46,18 +46,18 @@ impl fmt::Display for AccessLog {
     }
 }
 
-/// Whether connections from trusted peers start with a PROXY protocol header.
+/// The PROXY protocol version expected from trusted peers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProxyProtocol {
-    /// They do not.
+    /// No PROXY protocol header.
     #[default]
     Off,
     /// The text header of version 1.
     V1,
     /// The binary header of version 2.
     V2,
-    /// Either.
+    /// A header of either version.
     Any,
 }
 
@@ -70,7 +70,7 @@ impl FromStr for ProxyProtocol {
             "v1" => Ok(Self::V1),
             "v2" => Ok(Self::V2),
             "any" | "on" | "true" | "yes" | "v1,v2" | "v2,v1" => Ok(Self::Any),
-            _ => Err(ParseError::new("PROXY protocol", text, "no such version")),
+            _ => Err(ParseError::new("PROXY protocol", text, "unknown version")),
         }
     }
 }
@@ -86,16 +86,16 @@ impl fmt::Display for ProxyProtocol {
     }
 }
 
-/// When an HTTP/1 client that ends its side of the connection still gets its response.
+/// The handling of HTTP/1 clients that close their sending side before the response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HalfCloseRule {
-    /// If the end comes with the request.
+    /// The client gets its response if it closes together with the request.
     #[default]
     WithRequest,
-    /// Whenever it comes.
+    /// The client always gets its response.
     Always,
-    /// Never: the client has left.
+    /// The client counts as disconnected.
     Never,
 }
 
@@ -107,7 +107,7 @@ impl FromStr for HalfCloseRule {
             "with-request" => Ok(Self::WithRequest),
             "always" => Ok(Self::Always),
             "never" => Ok(Self::Never),
-            _ => Err(ParseError::new("half-close rule", text, "no such rule")),
+            _ => Err(ParseError::new("half-close rule", text, "unknown rule")),
         }
     }
 }
@@ -122,18 +122,18 @@ impl fmt::Display for HalfCloseRule {
     }
 }
 
-/// Which security headers responses get.
+/// The profile of security headers that responses get.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecurityProfile {
-    /// What an ordinary site can take.
+    /// Headers that suit most sites.
     #[default]
     Recommended,
-    /// For a site that loads everything from its own origin.
+    /// Strict headers, for a site that loads everything from its own origin.
     Strict,
-    /// For answers that nobody looks at in a browser.
+    /// Headers for an API whose responses are not displayed by browsers.
     Api,
-    /// Hardly any.
+    /// Only headers that change almost nothing.
     Minimal,
 }
 
@@ -146,7 +146,7 @@ impl FromStr for SecurityProfile {
             "strict" => Ok(Self::Strict),
             "api" => Ok(Self::Api),
             "minimal" => Ok(Self::Minimal),
-            _ => Err(ParseError::new("profile", text, "no such profile")),
+            _ => Err(ParseError::new("profile", text, "unknown profile")),
         }
     }
 }
@@ -162,16 +162,16 @@ impl fmt::Display for SecurityProfile {
     }
 }
 
-/// What becomes of the trace that a request belongs to (W3C Trace Context).
+/// The handling of the trace context of requests (W3C Trace Context).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TraceContext {
-    /// It is passed on.
+    /// Forwards a valid trace context.
     #[default]
     Pass,
-    /// It is passed on, and begun where there is none.
+    /// Forwards a valid trace context, and starts a new trace if there is none.
     Begin,
-    /// It is passed on for trusted proxies, and begun anew for everybody else.
+    /// Forwards the trace context of trusted proxies, and starts a new trace for all other requests.
     Restart,
 }
 
@@ -183,7 +183,7 @@ impl FromStr for TraceContext {
             "pass" => Ok(Self::Pass),
             "begin" => Ok(Self::Begin),
             "restart" => Ok(Self::Restart),
-            _ => Err(ParseError::new("trace context", text, "no such way")),
+            _ => Err(ParseError::new("trace context", text, "unknown mode")),
         }
     }
 }
@@ -199,14 +199,14 @@ impl fmt::Display for TraceContext {
 }
 
 pub(super) fn field_name(text: &str) -> Result<HeaderName, ParseError> {
-    text.parse().map_err(|_| ParseError::new("field", text, "not the name of a header field"))
+    text.parse().map_err(|_| ParseError::new("field", text, "not a valid header name"))
 }
 
 pub(super) fn field_names(text: &str) -> Result<Vec<HeaderName>, ParseError> {
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(field_name).collect()
 }
 
-/// Host names without ports.
+/// Parses a list of host names without ports.
 pub(super) fn host_names(text: &str) -> Result<Vec<String>, ParseError> {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -219,45 +219,49 @@ pub(super) fn host_names(text: &str) -> Result<Vec<String>, ParseError> {
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(name).collect()
 }
 
-/// Fields that a trusted proxy can be believed about.
+/// Parses a list of header fields that may be accepted from trusted proxies.
 pub(super) fn trusted_fields(text: &str) -> Result<Vec<HeaderName>, ParseError> {
     let names = field_names(text)?;
     match names.iter().find(|name| !ForwardHeadersLayer::is_trustable(name)) {
-        Some(name) => Err(ParseError::new("field", name.as_str(), "clients send it, or rproxy makes it itself")),
+        Some(name) => Err(ParseError::new(
+            "field",
+            name.as_str(),
+            "cannot be trusted: clients send this field, or rproxy sets it",
+        )),
         None => Ok(names),
     }
 }
 
-/// RFC 7239 §6.3: an obfuscated identifier.
+/// Parses an obfuscated identifier (RFC 7239 §6.3).
 pub(super) fn node_name(text: &str) -> Result<String, ParseError> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     match text.strip_prefix('_') {
         Some(rest) if !rest.is_empty() && rest.bytes().all(is_allowed) => Ok(text.to_owned()),
-        _ => Err(ParseError::new("name", text, "not an underscore with letters, digits, `.`, `_` and `-` behind it")),
+        _ => Err(ParseError::new("name", text, "not an underscore followed by letters, digits, `.`, `_` or `-`")),
     }
 }
 
-/// A policy for a header: not empty, and nothing that a header can't carry.
+/// Parses a header value that holds a policy, which must not be empty.
 pub(super) fn policy(text: &str) -> Result<String, ParseError> {
     match text.trim() {
         "" => Err(ParseError::new("policy", text, "empty")),
         policy if policy.chars().any(char::is_control) => {
-            Err(ParseError::new("policy", text, "has control characters"))
+            Err(ParseError::new("policy", text, "contains control characters"))
         }
         policy => Ok(policy.to_owned()),
     }
 }
 
-/// Whether clients are asked for certificates in the TLS handshake.
+/// Whether the TLS handshake requests a client certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientAuthentication {
-    /// They are not.
+    /// No certificate is requested.
     #[default]
     Off,
-    /// They may show one.
+    /// Clients may present a certificate.
     Optional,
-    /// They get no connection without one.
+    /// Clients without a valid certificate are rejected.
     Required,
 }
 
@@ -269,7 +273,7 @@ impl FromStr for ClientAuthentication {
             "off" | "false" | "no" | "0" => Ok(Self::Off),
             "optional" => Ok(Self::Optional),
             "required" => Ok(Self::Required),
-            _ => Err(ParseError::new("client authentication", text, "no such way")),
+            _ => Err(ParseError::new("client authentication", text, "unknown mode")),
         }
     }
 }
@@ -284,23 +288,23 @@ impl fmt::Display for ClientAuthentication {
     }
 }
 
-/// Which of the proxy's own events are logged: a `tracing` filter such as `info` or `warn,rproxy=debug`.
+/// A filter for the log of the proxy itself, as `tracing` parses it: `info`, `warn,rproxy=debug`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);
 
 impl LogFilter {
-    /// The filter, for a subscriber.
+    /// Returns the filter for a `tracing` subscriber.
     pub fn to_env_filter(&self) -> EnvFilter {
-        // Whatever is in here has been through `lenient`, so the lossy reading loses nothing.
+        // `lenient` has validated the text, so lossy parsing loses nothing.
         EnvFilter::builder().parse_lossy(&self.0)
     }
 
-    /// Whatever `tracing` reads, as `RUST_LOG` is shared by many programs.
+    /// Accepts everything that `tracing` parses, since other programs share `RUST_LOG`.
     pub(super) fn lenient(text: &str) -> Result<Self, ParseError> {
         match EnvFilter::builder().parse(text) {
             Ok(_) if text.is_empty() => Err(ParseError::new("log filter", text, "empty")),
             Ok(_) => Ok(Self(text.to_owned())),
-            Err(_) => Err(ParseError::new("log filter", text, "not a filter that tracing reads")),
+            Err(_) => Err(ParseError::new("log filter", text, "not a valid tracing filter")),
         }
     }
 }
@@ -315,8 +319,8 @@ impl FromStr for LogFilter {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        // To `tracing` a word that is no level is the name of a module, all of whose events are shown: with `inof`
-        // or `verbose` the log would fall silent.
+        // `tracing` takes any unknown word for the name of a module and shows all of its events: `inof` or `verbose`
+        // would silence the log.
         let stray = text
             .split(',')
             .map(str::trim)
@@ -335,17 +339,17 @@ impl fmt::Display for LogFilter {
     }
 }
 
-/// Text that is shown to nobody.
+/// A secret string, which is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// A secret of this text.
+    /// Wraps a secret string.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text.
+    /// Returns the secret.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -357,11 +361,11 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The key of an external account binding: base64url, as certificate authorities hand it out (RFC 8555 §7.3.4).
+/// Parses the key of an external account binding: base64url, as certificate authorities issue it (RFC 8555 §7.3.4).
 pub(super) fn hmac_key(text: &str) -> Result<Secret, ParseError> {
     let key = text.trim_end_matches('=');
     let alphabet = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    // One character past a multiple of four is six bits, which is no byte.
+    // One character more than a multiple of four is six bits, less than a byte.
     if key.is_empty() || !key.bytes().all(alphabet) || key.len() % 4 == 1 {
         return Err(ParseError::new("HMAC key", "(not shown)", "not base64url"));
     }
@@ -370,7 +374,7 @@ pub(super) fn hmac_key(text: &str) -> Result<Secret, ParseError> {
 
 pub(super) fn kid(text: &str) -> Result<String, ParseError> {
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(ParseError::new("key identifier", text, "has white space in it"));
+        return Err(ParseError::new("key identifier", text, "contains white space"));
     }
     Ok(text.to_owned())
 }
@@ -387,7 +391,7 @@ pub(super) fn email(text: &str) -> Result<String, ParseError> {
     Ok(address.to_owned())
 }
 
-/// A URL, or the name of one of Let's Encrypt's.
+/// Parses the URL of an ACME directory, or the name of one of Let's Encrypt's directories.
 pub(super) fn acme_directory(text: &str) -> Result<Uri, ParseError> {
     match text {
         "production" => return Ok(Uri::from_static("https://acme-v02.api.letsencrypt.org/directory")),
@@ -399,7 +403,7 @@ pub(super) fn acme_directory(text: &str) -> Result<Uri, ParseError> {
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(error("a user and password are not supported"));
     }
-    // RFC 8555 §6.1: ACME is spoken over HTTPS.
+    // RFC 8555 §6.1: ACME requires HTTPS.
     match (uri.scheme_str(), uri.host()) {
         (Some("https"), Some(host)) if !host.is_empty() => Ok(uri),
         _ => Err(error("not an https:// URL")),
@@ -411,7 +415,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_read_in_any_case_and_written_back() {
+    fn parses_words_in_any_case_and_prints_them() {
         for (text, value) in [("off", AccessLog::Off), ("Text", AccessLog::Text), ("JSON", AccessLog::Json)] {
             assert_eq!(text.parse(), Ok(value));
             assert_eq!(value.to_string().parse(), Ok(value));
@@ -427,15 +431,15 @@ mod tests {
             assert_eq!(text.parse(), Ok(value));
             assert_eq!(value.to_string().parse(), Ok(value));
         }
-        assert_eq!("jsn".parse::<AccessLog>().unwrap_err().to_string(), "bad access log \"jsn\": no such format");
+        assert_eq!("jsn".parse::<AccessLog>().unwrap_err().to_string(), "bad access log \"jsn\": unknown format");
         assert_eq!(
             "v3".parse::<ProxyProtocol>().unwrap_err().to_string(),
-            "bad PROXY protocol \"v3\": no such version"
+            "bad PROXY protocol \"v3\": unknown version"
         );
     }
 
     #[test]
-    fn a_log_filter_is_levels_and_targets_with_levels() {
+    fn log_filter_accepts_levels_and_targets_with_levels() {
         for text in ["info", "WARN", "off", "warn,rproxy=debug", "hyper::proto=trace", "info,[request]=debug"] {
             assert_eq!(text.parse::<LogFilter>().unwrap().to_string(), text);
         }
@@ -443,7 +447,7 @@ mod tests {
             ("", "bad log filter \"\": empty"),
             ("inof", "bad log filter \"inof\": \"inof\" is not a level"),
             ("info,verbose", "bad log filter \"info,verbose\": \"verbose\" is not a level"),
-            ("rproxy=loud", "bad log filter \"rproxy=loud\": not a filter that tracing reads"),
+            ("rproxy=loud", "bad log filter \"rproxy=loud\": not a valid tracing filter"),
         ] {
             assert_eq!(text.parse::<LogFilter>().unwrap_err().to_string(), message);
         }
@@ -451,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_does_not_show() {
+    fn secret_is_not_printed() {
         let secret = hmac_key("c2VjcmV0LWtleQ==").unwrap();
         assert_eq!(secret.expose(), "c2VjcmV0LWtleQ");
         assert!(!format!("{secret:?}").contains("c2Vj"));
@@ -461,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn acme_texts_are_checked() {
+    fn validates_acme_contact_and_directory() {
         assert_eq!(email("mailto:me@example.com").unwrap(), "me@example.com");
         for text in ["", "me", "me@", "@example.com", "a b@example.com", "a@b@c", "a@b.c,d@e.f"] {
             assert!(email(text).unwrap_err().to_string().ends_with("not of the form name@example.com"), "{text}");

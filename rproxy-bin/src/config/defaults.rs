@@ -1,4 +1,4 @@
-//! What holds where nobody has said anything.
+//! The default configuration.
 
 use super::*;
 
@@ -46,7 +46,7 @@ impl Default for Config {
             tls_key_log: None,
             acme_one_certificate: false,
             acme_redis: None,
-            acme_stand_in: false,
+            acme_self_signed_fallback: false,
             tls_local: false,
             rate_limit_enabled: true,
             rate_limit: RATE,
@@ -113,12 +113,13 @@ impl Default for Config {
             half_close: HalfCloseRule::default(),
             workers: None,
             drain_timeout: Duration::from_secs(30),
-            takeover: None,
+            handover_socket: None,
             admin_listen: None,
             admin_hosts: Vec::new(),
             access_log: AccessLog::Off,
             log_level: LogFilter::default(),
             value_sources: ValueSources::new(),
+            deprecations: Vec::new(),
             sources: Arc::default(),
         }
     }

@@ -1,4 +1,4 @@
-//! Settings from environment variables.
+//! Reads settings from environment variables.
 
 use std::ffi::{OsStr, OsString};
 
@@ -8,28 +8,28 @@ use super::source::{Assignment, ValueSource};
 
 pub(super) const RUST_LOG: &str = "RUST_LOG";
 
-/// Whether a variable says something to this program. Case is looked past, so that `rproxy_listen` is an error and
-/// not silence.
-pub(super) fn concerns_us(name: &OsStr) -> bool {
+/// Returns whether a variable is meant for this program. The prefix is matched in any case, so that `rproxy_listen`
+/// is reported as an error.
+pub(super) fn is_relevant(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name == RUST_LOG.as_bytes()
         || name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX.as_bytes()))
 }
 
-pub(super) fn read(env: &[(OsString, OsString)], given: &mut Vec<Assignment>, problems: &mut Vec<Problem>) {
+pub(super) fn read(env: &[(OsString, OsString)], assignments: &mut Vec<Assignment>, problems: &mut Vec<Problem>) {
     let mut variables: Vec<_> = env.iter().filter(|(name, _)| name != RUST_LOG).collect();
-    // An environment has no order of its own; messages should have one.
+    // The environment has no order; messages get one.
     variables.sort();
     for (name, value) in variables {
         let (name, value) = (name.to_string_lossy(), value.to_str());
-        if is_of_a_service(&name, value.unwrap_or_default()) {
+        if is_service_variable(&name, value.unwrap_or_default()) {
             continue;
         }
         let key = name.strip_prefix(PREFIX).map(str::to_ascii_lowercase);
-        let setting = key.as_deref().and_then(settings::find).filter(|setting| setting.variable() == name);
-        match (setting, value) {
+        let key = key.filter(|key| settings::variable(key) == name).unwrap_or_default();
+        match (settings::find(&key), value) {
             (Some(setting), Some(value)) => {
-                given.push(Assignment { setting, text: value.to_owned(), source: ValueSource::Environment });
+                assignments.push(Assignment { setting, key, text: value.to_owned(), source: ValueSource::Environment });
             }
             (Some(setting), None) => problems.push(Problem::BadValue {
                 location: ValueSource::Environment.locate(setting.key),
@@ -45,21 +45,23 @@ pub(super) fn read(env: &[(OsString, OsString)], given: &mut Vec<Assignment>, pr
     }
 }
 
-/// Whether Kubernetes (or Docker's links) put the variable there because a service is called `rproxy`:
-/// `RPROXY_SERVICE_HOST`, `RPROXY_SERVICE_PORT_HTTP`, `RPROXY_PORT=tcp://...`, `RPROXY_PORT_80_TCP_ADDR`.
-/// Nobody asked for them, so they are no mistake of the user's.
-fn is_of_a_service(name: &str, value: &str) -> bool {
+/// Returns whether Kubernetes (or Docker's links) set the variable for a service called `rproxy`.
+///
+/// Such variables are `RPROXY_SERVICE_HOST`, `RPROXY_SERVICE_PORT_HTTP`, `RPROXY_PORT=tcp://...` and
+/// `RPROXY_PORT_80_TCP_ADDR`. They are not mistakes of the user.
+fn is_service_variable(name: &str, value: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else { return false };
     let link = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
-    let of_a_port = rest.strip_prefix("PORT_").and_then(|rest| rest.split_once('_')).is_some_and(|(port, rest)| {
-        let protocol = rest.split('_').next().unwrap_or_default();
-        port.parse::<u16>().is_ok() && matches!(protocol, "TCP" | "UDP" | "SCTP")
-    });
+    let is_port_variable =
+        rest.strip_prefix("PORT_").and_then(|rest| rest.split_once('_')).is_some_and(|(port, rest)| {
+            let protocol = rest.split('_').next().unwrap_or_default();
+            port.parse::<u16>().is_ok() && matches!(protocol, "TCP" | "UDP" | "SCTP")
+        });
     rest == "SERVICE_HOST"
         || rest == "SERVICE_PORT"
         || rest.starts_with("SERVICE_PORT_")
         || rest == "PORT" && link
-        || of_a_port
+        || is_port_variable
 }
 
 #[cfg(test)]
@@ -67,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_of_a_kubernetes_service_are_no_mistake() {
+    fn ignores_variables_of_a_kubernetes_service() {
         for (name, value, foreign) in [
             ("RPROXY_SERVICE_HOST", "10.0.0.1", true),
             ("RPROXY_SERVICE_PORT", "80", true),
@@ -79,7 +81,7 @@ mod tests {
             ("RPROXY_PORT_HTTP", "80", false),
             ("RPROXY_LISTEN", "tcp://10.0.0.1:80", false),
         ] {
-            assert_eq!(is_of_a_service(name, value), foreign, "{name}={value}");
+            assert_eq!(is_service_variable(name, value), foreign, "{name}={value}");
         }
     }
 }

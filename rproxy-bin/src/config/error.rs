@@ -1,26 +1,26 @@
-//! Why a configuration is refused.
+//! Errors in a configuration.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::source::ValueSource;
 
-/// A configuration that can't be honoured. It names every problem that was found, not only the first.
+/// An invalid configuration, with all problems that were found.
 pub struct ConfigError {
     problems: Vec<Problem>,
 }
 
 impl ConfigError {
-    /// Nothing when there is no problem.
+    /// Returns an error if there are problems, sorted by their location.
     pub(super) fn unless_empty(mut problems: Vec<Problem>) -> Result<(), Self> {
-        problems.sort_by_key(Problem::place);
+        problems.sort_by_key(Problem::sort_key);
         match problems.is_empty() {
             true => Ok(()),
             false => Err(Self { problems }),
         }
     }
 
-    /// What is wrong: first what is in the file, then in the environment, then on the command line, then between
+    /// Returns the problems: those of the file first, then of the environment, the command line, and combinations of
     /// settings.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -39,7 +39,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// The message: it is what a `main` that returns the error prints.
+/// Prints the message, since a `main` that returns the error prints its `Debug` form.
 impl fmt::Debug for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -48,59 +48,59 @@ impl fmt::Debug for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// One thing that is wrong with a configuration.
+/// A problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// A value that its setting does not take.
+    /// A value that the setting does not accept.
     #[error("{location}: {reason}; accepted: {accepted}")]
     BadValue {
-        /// Where it was given.
+        /// The setting and its source.
         location: SettingLocation,
-        /// The value, and what is wrong with it.
+        /// The value and the reason why it is invalid.
         reason: String,
-        /// What the setting takes.
+        /// The accepted values.
         accepted: &'static str,
     },
-    /// A name that no setting has.
-    #[error("{location}: no such setting; {hint}")]
+    /// A name that is not a setting.
+    #[error("{}unknown setting {:?}, {hint}", location.source_prefix(), location.name)]
     Unknown {
-        /// Where it was given.
+        /// The name and its source.
         location: SettingLocation,
-        /// What may have been meant.
+        /// A suggestion.
         hint: String,
     },
-    /// Settings that do not go together, or that this machine can't honour.
+    /// A combination of settings that is invalid, or that this machine does not support.
     #[error("{location}: {reason}")]
     Conflict {
-        /// Where one of them was given.
+        /// One of the settings and its source.
         location: SettingLocation,
-        /// Why not.
+        /// The reason why the combination is invalid.
         reason: String,
     },
-    /// A file that is not TOML.
+    /// A file with invalid TOML.
     #[error("{}:{line}: {message}", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// What the parser says.
+        /// The message of the parser.
         message: String,
     },
-    /// A file that can't be read.
-    #[error("{}: cannot be read: {reason}", path.display())]
+    /// A file that cannot be read.
+    #[error("{}: cannot read the file: {reason}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The message of the operating system.
         reason: String,
     },
 }
 
 impl Problem {
-    /// Where it stands among others: the file by line, the environment, the command line, then what is between them.
-    fn place(&self) -> (u8, usize) {
+    /// Returns the sort key of the problem: file by line, environment, command line, combinations.
+    fn sort_key(&self) -> (u8, usize) {
         match self {
             Self::File { .. } => (0, 0),
             Self::Syntax { line, .. } => (0, *line),
@@ -114,21 +114,28 @@ impl Problem {
     }
 }
 
-/// A setting as the person who gave it calls it: `RPROXY_LISTEN`, `--listen`, or `rproxy.toml:3: listen`.
+/// The name of a setting in the spelling of its source: `RPROXY_LISTEN`, `--listen`, `rproxy.toml:3: listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SettingLocation {
-    /// Where it was given.
+    /// The source of the value.
     pub source: ValueSource,
-    /// The setting's name there.
+    /// The name in the spelling of that source.
     pub name: String,
+}
+
+impl SettingLocation {
+    /// Returns the file and line as the start of a message, and nothing for other sources.
+    fn source_prefix(&self) -> String {
+        match &self.source {
+            source @ ValueSource::File { .. } => format!("{source}: "),
+            _ => String::new(),
+        }
+    }
 }
 
 impl fmt::Display for SettingLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.source {
-            ValueSource::File { .. } => write!(f, "{}: {}", self.source, self.name),
-            _ => f.write_str(&self.name),
-        }
+        write!(f, "{}{}", self.source_prefix(), self.name)
     }
 }

@@ -1,4 +1,4 @@
-//! What the path filter answers.
+//! The response of the path filter to blocked paths.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,18 +7,18 @@ use http::StatusCode;
 
 use super::value::ParseError;
 
-/// What whoever asks for a blocked path gets.
+/// The response to a request for a blocked path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BlockedPathResponse {
     /// A client error (4xx).
     Status(StatusCode),
-    /// None: the connection ends, over HTTP/2 the stream.
+    /// No response: the connection is closed, over HTTP/2 the stream is reset.
     Close,
 }
 
 impl BlockedPathResponse {
-    /// As metrics and the access log know it.
+    /// Returns the status that metrics and the access log record.
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::Status(status) => status,
@@ -43,7 +43,7 @@ impl FromStr for BlockedPathResponse {
         let status = text.parse().ok().filter(StatusCode::is_client_error);
         status
             .map(Self::Status)
-            .ok_or_else(|| ParseError::new("status", text, "neither a status from 400 to 499, nor close"))
+            .ok_or_else(|| ParseError::new("status", text, "neither a status from 400 to 499 nor close"))
     }
 }
 

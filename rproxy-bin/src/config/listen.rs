@@ -1,4 +1,4 @@
-//! Where to listen.
+//! Parsers of listen addresses and ports.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
@@ -9,7 +9,9 @@ use rproxy_server::Listen;
 
 use super::value::ParseError;
 
-/// Reads `0.0.0.0:8080`, `[::]:443`, `:8080` and `8080` (every IPv4 address), `localhost:8080`, and `unix:/path`.
+/// Parses a listen address.
+///
+/// Accepts `0.0.0.0:8080`, `[::]:443`, `:8080` and `8080` (all IPv4 addresses), `localhost:8080`, and `unix:/path`.
 pub(super) fn address(text: &str) -> Result<Listen, ParseError> {
     let error = |reason: &str| ParseError::new("listen address", text, reason);
     if let Some(path) = text.strip_prefix("unix:") {
@@ -35,7 +37,7 @@ pub(super) fn address(text: &str) -> Result<Listen, ParseError> {
     Ok(Listen::Tcp(SocketAddr::from((ip, port))))
 }
 
-/// An address, or `off` for none.
+/// Parses an address, or `off` for none.
 pub(super) fn optional_address(text: &str) -> Result<Option<Listen>, ParseError> {
     if text.eq_ignore_ascii_case("off") || text == "0" {
         return Ok(None);
@@ -43,7 +45,7 @@ pub(super) fn optional_address(text: &str) -> Result<Option<Listen>, ParseError>
     super::value::optional(text, address)
 }
 
-/// Whether the two can't be listened on at the same time.
+/// Returns whether two listeners cannot be bound at the same time.
 pub(super) fn collide(one: &Listen, other: &Listen) -> bool {
     match (one, other) {
         (Listen::Unix(one), Listen::Unix(other)) => one == other,
@@ -55,22 +57,22 @@ pub(super) fn collide(one: &Listen, other: &Listen) -> bool {
     }
 }
 
-/// Whether a connection from this machine to `address` arrives at the listener.
-pub(super) fn answers(listener: &Listen, address: SocketAddr) -> bool {
+/// Returns whether a connection from this machine to `address` arrives at `listener`.
+pub(super) fn is_reachable_at(listener: &Listen, address: SocketAddr) -> bool {
     let Listen::Tcp(own) = listener else { return false };
     let here = address.ip().is_loopback() || address.ip().is_unspecified();
     own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified() && here)
 }
 
-/// Whether a second, plain listener sends browsers over to https.
+/// The plain HTTP listener that redirects to HTTPS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HttpPort {
-    /// Port 80 with TLS, none without.
+    /// Port 80 with TLS, no listener without.
     #[default]
     Auto,
-    /// No such listener.
+    /// No listener.
     Off,
-    /// On this port of every address.
+    /// This port of every listen address.
     On(NonZeroU16),
 }
 
@@ -88,7 +90,7 @@ impl FromStr for HttpPort {
     }
 }
 
-/// A port as written: digits only, so that `+80` is none.
+/// Parses a port: digits only, since `u16::from_str` accepts `+80`.
 pub(super) fn port(text: &str) -> Option<u16> {
     if !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -96,10 +98,10 @@ pub(super) fn port(text: &str) -> Option<u16> {
     text.parse().ok()
 }
 
-/// The path of a Unix socket, which the kernel wants shorter than `sun_path`.
+/// Parses the path of a Unix socket, whose length the kernel limits.
 pub(super) fn unix_path(text: &str) -> Result<PathBuf, &'static str> {
-    const LONGEST: usize = 107;
-    // `unix:///run/app.sock` is how a URL would say it.
+    const MAX_LENGTH: usize = 107;
+    // `unix:///run/app.sock` is the spelling of a URL.
     let path = match text.strip_prefix("//") {
         Some(rest) if rest.starts_with('/') => rest,
         _ => text,
@@ -107,8 +109,8 @@ pub(super) fn unix_path(text: &str) -> Result<PathBuf, &'static str> {
     match path {
         "" => Err("no path after unix:"),
         _ if !path.starts_with('/') => Err("the path is not absolute"),
-        _ if path.contains('\0') => Err("the path has a NUL in it"),
-        _ if path.len() > LONGEST => Err("the path is longer than 107 bytes"),
+        _ if path.contains('\0') => Err("the path contains a NUL byte"),
+        _ if path.len() > MAX_LENGTH => Err("the path is longer than 107 bytes"),
         _ => Ok(PathBuf::from(path)),
     }
 }
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_as_people_write_them() {
+    fn parses_common_spellings_of_addresses() {
         for (text, canonical) in [
             ("0.0.0.0:8080", "0.0.0.0:8080"),
             ("127.0.0.1:0", "127.0.0.1:0"),
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_address_is_refused_with_the_reason() {
+    fn rejects_invalid_address_with_reason() {
         let long = format!("unix:/{}", "x".repeat(107));
         for (text, reason) in [
             ("", "the port is not a number from 0 to 65535"),
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_http_port_may_be_off() {
+    fn http_port_can_be_off() {
         assert_eq!("0".parse(), Ok(HttpPort::Off));
         assert_eq!("off".parse(), Ok(HttpPort::Off));
         assert_eq!("80".parse(), Ok(HttpPort::On(NonZeroU16::new(80).unwrap())));
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_collide_where_they_overlap() {
+    fn overlapping_addresses_collide() {
         for (one, other, expected) in [
             ("127.0.0.1:80", "127.0.0.1:80", true),
             ("0.0.0.0:80", "127.0.0.1:80", true),

@@ -1,10 +1,10 @@
-//! A value that remembers how it was written.
+//! Values with their source text.
 
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
 
-/// A value beside the text it was read from, for types that can't be written back.
+/// A parsed value with its source text, for types that cannot be printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Parsed<T> {
     text: String,
@@ -12,22 +12,22 @@ pub struct Parsed<T> {
 }
 
 impl<T> Parsed<T> {
-    /// A value that was read from `text`.
+    /// Creates a value that was parsed from `text`.
     pub fn new(text: impl Into<String>, value: T) -> Self {
         Self { text: text.into(), value }
     }
 
-    /// The text.
+    /// Returns the source text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The value.
+    /// Returns the value.
     pub fn value(&self) -> &T {
         &self.value
     }
 
-    /// The value, without its text.
+    /// Returns the value without its text.
     pub fn into_value(self) -> T {
         self.value
     }
@@ -62,7 +62,7 @@ impl<T> Default for Parsed<T>
 where
     T: Default,
 {
-    /// The value's own default, which no text stands for.
+    /// Returns the default value, with an empty text.
     fn default() -> Self {
         Self::new("", T::default())
     }

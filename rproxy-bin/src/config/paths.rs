@@ -1,4 +1,4 @@
-//! Lists of paths, as globs.
+//! Lists of paths, written as globs.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -16,23 +16,23 @@ const BLOCKED: &str = "default";
 pub(super) const WEBSOCKETS: &str = "/**";
 const LIST: &str = "list of paths";
 
-/// What is static by its name or place.
+/// Returns the default cached paths: static assets by their name or directory.
 pub(super) fn cached() -> Parsed<CachePaths> {
-    // A constant, which a test parses.
+    // A test checks that this constant parses.
     Parsed::new(CACHED, CACHED.parse().unwrap_or_default())
 }
 
-/// The curated list.
+/// Returns the default blocked paths: the built-in list.
 pub(super) fn blocked() -> Parsed<PathRules> {
     Parsed::new(BLOCKED, PathRules::sensitive())
 }
 
-/// Everywhere.
+/// Returns the default WebSocket paths: all.
 pub(super) fn websockets() -> Parsed<WsPaths> {
     Parsed::new(WEBSOCKETS, WsPaths::all())
 }
 
-/// A list that is not empty, of plain globs.
+/// Parses a non-empty list of globs.
 pub(super) fn globs<T>(text: &str) -> Result<Parsed<T>, String>
 where
     T: FromStr<Err: Display>,
@@ -41,9 +41,9 @@ where
     text.parse().map_err(|error: T::Err| error.to_string())
 }
 
-/// A list that is not empty, of whatever the path filter understands.
+/// Parses a non-empty list of path filter rules.
 pub(super) fn rules(text: &str) -> Result<Parsed<PathRules>, String> {
-    // An empty one would block nothing; who wants that turns the filter off.
+    // An empty list would block nothing; filter_enabled turns the filter off.
     if text.split(',').all(|entry| entry.trim().is_empty()) {
         return Err(ParseError::new(LIST, text, "empty").to_string());
     }
@@ -54,7 +54,8 @@ fn is_path(glob: &str) -> bool {
     glob.starts_with('/') || glob.starts_with('*')
 }
 
-/// What is easily mistyped and no glob library minds: a glob that can match no path, since paths start with a slash.
+/// Rejects globs that match no path, because they start with neither a slash nor an asterisk. Glob libraries accept
+/// them.
 fn check(text: &str, accepts: impl Fn(&str) -> bool) -> Result<(), ParseError> {
     let error = |reason: String| ParseError::new(LIST, text, reason);
     let mut depth = 0_u32;
@@ -62,7 +63,7 @@ fn check(text: &str, accepts: impl Fn(&str) -> bool) -> Result<(), ParseError> {
     for c in text.chars() {
         depth = match c {
             '{' => depth + 1,
-            '}' => depth.checked_sub(1).ok_or_else(|| error("a brace is closed and was not opened".into()))?,
+            '}' => depth.checked_sub(1).ok_or_else(|| error("a closing brace has no opening brace".into()))?,
             _ => depth,
         };
         match (c, depth) {
@@ -71,7 +72,7 @@ fn check(text: &str, accepts: impl Fn(&str) -> bool) -> Result<(), ParseError> {
         }
     }
     if depth > 0 {
-        return Err(error("a brace is not closed".into()));
+        return Err(error("an opening brace has no closing brace".into()));
     }
     let mut entries = entries.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()).peekable();
     if entries.peek().is_none() {
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_read() {
+    fn parses_lists_of_globs_and_rules() {
         for text in [CACHED, WEBSOCKETS, "/a/**, **/*.{css,{js,mjs}}"] {
             assert_eq!(globs::<CachePaths>(text).unwrap().text(), text);
         }
@@ -98,22 +99,22 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_what_their_text_says() {
+    fn default_lists_match_their_text() {
         assert!(cached().contains("/static/x") && cached().contains("/a.css") && !cached().contains("/"));
         assert!(websockets().contains("/live"));
         assert!(blocked().blocking_rule("/.git/config").is_some());
     }
 
     #[test]
-    fn what_is_no_list_is_refused_with_the_reason() {
+    fn rejects_invalid_list_with_reason() {
         for (text, reason) in [
             ("", "empty"),
             (" , ", "empty"),
             ("static/**", "\"static/**\" does not start with / or *"),
             ("/a,default", "\"default\" does not start with / or *"),
             ("/a,!/b", "\"!/b\" does not start with / or *"),
-            ("/*.{css,js", "a brace is not closed"),
-            ("/*.css}", "a brace is closed and was not opened"),
+            ("/*.{css,js", "an opening brace has no closing brace"),
+            ("/*.css}", "a closing brace has no opening brace"),
         ] {
             assert_eq!(globs::<CachePaths>(text).unwrap_err(), format!("bad list of paths {text:?}: {reason}"));
         }

@@ -1,4 +1,4 @@
-//! Rate limits beyond a rate and a burst: tiers of networks, and where quotas are kept.
+//! Rate limit settings: IPv6 tiers, the quota store and its fallback.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -10,30 +10,31 @@ use rproxy_rate_limit::{RedisStore, StoreFallback};
 use super::choice::Secret;
 use super::value::{ParseError, ipv6_prefix, presentable, rate};
 
-/// Quotas of IPv6 networks that are larger than a client: `56:400,48:1600:3200` is 400 requests per second for each
-/// /56, and 1600 for each /48, of which it may make 3200 at once.
+/// Additional quotas for IPv6 networks that contain several clients.
+///
+/// `56:400,48:1600:3200` limits each /56 to 400 requests per second, and each /48 to 1600 with a burst of 3200.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ipv6Tiers(Vec<Ipv6Tier>);
 
-/// The quota of each IPv6 network of one size.
+/// The quota of each IPv6 network with a certain prefix length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ipv6Tier {
-    /// The length of the networks' prefix, 1 to 128.
+    /// The prefix length of the networks, 1 to 128.
     pub prefix: u8,
     /// Requests per second.
     pub rate: NonZeroU32,
-    /// Requests at once: twice the rate where nobody says otherwise.
+    /// Burst: number of requests at once. The default is twice the rate.
     pub burst: NonZeroU32,
 }
 
 impl Ipv6Tiers {
-    /// One after the other.
+    /// Returns an iterator over the tiers.
     pub fn iter(&self) -> impl Iterator<Item = Ipv6Tier> {
         self.0.iter().copied()
     }
 
-    /// Whether there is none.
+    /// Returns whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -47,7 +48,7 @@ impl FromStr for Ipv6Tiers {
         for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             let tier: Ipv6Tier = entry.parse()?;
             if tiers.iter().any(|other| other.prefix == tier.prefix) {
-                return Err(ParseError::new(TIERS, text, format!("/{} is there twice", tier.prefix)));
+                return Err(ParseError::new(TIERS, text, format!("/{} is listed twice", tier.prefix)));
             }
             tiers.push(tier);
         }
@@ -83,14 +84,14 @@ impl fmt::Display for Ipv6Tiers {
     }
 }
 
-/// Where quotas are kept.
+/// The store of rate limit quotas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateLimitStorage {
-    /// In the memory of the process.
+    /// The memory of the process.
     #[default]
     Memory,
-    /// In the Redis or Valkey server at this URL.
+    /// The Redis or Valkey server with this URL.
     Redis(Secret),
 }
 
@@ -107,7 +108,7 @@ impl FromStr for RateLimitStorage {
     }
 }
 
-/// Without user and password.
+/// Prints the URL without user and password.
 impl fmt::Display for RateLimitStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -117,16 +118,16 @@ impl fmt::Display for RateLimitStorage {
     }
 }
 
-/// What becomes of requests while the store does not answer.
+/// The handling of requests while the store of quotas is unavailable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateLimitFallback {
-    /// Each process counts for itself.
+    /// Each process limits by itself.
     #[default]
     Local,
-    /// They pass.
+    /// Requests are allowed.
     Open,
-    /// They are answered 503.
+    /// Requests are rejected with 503.
     Closed,
 }
 
@@ -149,7 +150,7 @@ impl FromStr for RateLimitFallback {
             "local" => Ok(Self::Local),
             "open" => Ok(Self::Open),
             "closed" => Ok(Self::Closed),
-            _ => Err(ParseError::new("fallback", text, "no such way")),
+            _ => Err(ParseError::new("fallback", text, "unknown mode")),
         }
     }
 }
@@ -171,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tiers_are_networks_with_quotas() {
+    fn parses_and_prints_ipv6_tiers() {
         for (text, written) in [
             ("56:400", "56:400:800"),
             ("/56:400, /48:1600:5000", "56:400:800,48:1600:5000"),
@@ -187,14 +188,14 @@ mod tests {
             ("56:1:2:3", "bad tier \"56:1:2:3\": not of the form PREFIX:RATE or PREFIX:RATE:BURST"),
             ("129:1", "bad IPv6 prefix length \"129\": not a whole number from 1 to 128"),
             ("56:0", "bad number \"0\": must be 1 or more"),
-            ("56:1,56:2", "bad list of tiers \"56:1,56:2\": /56 is there twice"),
+            ("56:1,56:2", "bad list of tiers \"56:1,56:2\": /56 is listed twice"),
         ] {
             assert_eq!(text.parse::<Ipv6Tiers>().unwrap_err().to_string(), message);
         }
     }
 
     #[test]
-    fn a_store_shows_no_password() {
+    fn store_url_is_printed_without_password() {
         let store: RateLimitStorage = "redis://me:secret@cache.internal:6379/2".parse().unwrap();
         assert_eq!(store.to_string(), "redis://***@cache.internal:6379/2");
         assert!(!format!("{store:?}").contains("secret"));

@@ -1,10 +1,10 @@
-//! The settings as Markdown, for `docs/reference/configuration.md`.
+//! Tables of all settings in Markdown, for the documentation.
 
 use std::fmt::Write;
 
 use super::settings::{DefaultValue, Setting, settings};
 
-/// Every setting, as a Markdown table under each heading.
+/// Returns all settings as Markdown, one table per heading.
 pub fn reference() -> String {
     let mut text = String::new();
     let mut heading = "";
@@ -19,7 +19,7 @@ pub fn reference() -> String {
     text
 }
 
-/// One setting as a row of three cells, for a table that says less: variable, default, meaning.
+/// Returns a setting as a row of three cells: variable, default, meaning.
 pub fn summary(setting: &Setting) -> String {
     let [variable, default, meaning, _] = cells(setting);
     format!("| {variable} | {default} | {meaning} |")
@@ -31,6 +31,6 @@ fn cells(setting: &Setting) -> [String; 4] {
         DefaultValue::Description(words) => words.to_owned(),
     };
     let variable = format!("`{}`", setting.variable());
-    // No value has a bar in it but a glob might come to.
+    // A glob may contain a bar, which would end the cell.
     [variable, default, setting.help.to_owned(), setting.accepted.to_owned()].map(|cell| cell.replace('|', "\\|"))
 }

@@ -1,29 +1,29 @@
-//! What a configuration comes to, for `--check`.
+//! The report of `--check`.
 
 use std::fmt::Write;
 
 use super::settings::settings;
 use super::{Config, ValueSource};
 
-/// The effective configuration, each setting with where its value came from.
+/// A report on the effective configuration, with the source of each value.
 #[derive(Clone, Debug)]
 pub struct Report {
     config: Config,
 }
 
 impl Report {
-    /// A report on `config`.
+    /// Creates a report on `config`.
     pub fn new(config: Config) -> Self {
         Self { config }
     }
 
-    /// What is reported on.
+    /// Returns the configuration that the report is about.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The report, with the layers from the client to the upstream. It is TOML: without secrets it can be kept as
-    /// the file that says the same.
+    /// Renders the report as TOML, with the layers as comments. Apart from secrets, it can be saved as an equivalent
+    /// configuration file.
     pub fn render(&self, layers: &[String]) -> String {
         let mut text = format!("# rproxy {}: the configuration is valid.\n", env!("CARGO_PKG_VERSION"));
         for warning in self.config.warnings() {
@@ -38,13 +38,13 @@ impl Report {
                 };
                 let line = match (setting.show)(&self.config) {
                     None => format!("# {} is not set", setting.key),
-                    Some(_) if setting.secret => format!("# {} is set, and not shown", setting.key),
+                    Some(_) if setting.secret => format!("# {} is set (not shown)", setting.key),
                     Some(value) => format!("{} = {}", setting.key, literal(&value)),
                 };
                 (setting.heading, line, from)
             })
             .collect();
-        // Long values, such as lists of globs, do not push the rest of the column away.
+        // Long values, such as lists of globs, do not shift the column.
         let width =
             lines.iter().map(|(_, line, _)| line.chars().count()).filter(|width| *width < 60).max().unwrap_or(0);
         let mut heading = "";
@@ -63,7 +63,7 @@ impl Report {
     }
 }
 
-/// A value as TOML has it: numbers and switches bare, all else a string.
+/// Returns the value as a TOML literal: numbers and booleans bare, everything else as a string.
 fn literal(value: &str) -> String {
     let bare = value == "true" || value == "false" || value.parse::<u32>().is_ok_and(|n| n.to_string() == value);
     match bare {

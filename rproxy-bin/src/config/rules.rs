@@ -1,4 +1,4 @@
-//! What no single value shows: settings that contradict each other.
+//! Rules about combinations of settings.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -13,14 +13,15 @@ use super::source::ValueSource;
 use super::upstream::is_reached_by;
 use super::{ClientAuthentication, Config, ProxyProtocol, RateLimitStorage};
 
-/// Adds what contradicts itself in `config`. Settings that are `doubtful`, because their text was no good, are not
-/// held against others: that problem is known already.
-pub(super) fn check(config: &Config, doubtful: &BTreeSet<&str>, problems: &mut Vec<Problem>) {
+/// Adds the rules that `config` violates to `problems`.
+///
+/// Rules about a setting in `invalid` are skipped, since its value was reported already.
+pub(super) fn check(config: &Config, invalid: &BTreeSet<&str>, problems: &mut Vec<Problem>) {
     for rule in RULES {
-        if rule.about.iter().any(|key| doubtful.contains(key)) {
+        if rule.about.iter().any(|key| invalid.contains(key)) {
             continue;
         }
-        // The one that somebody set is to blame, not the default that it meets.
+        // Reports the setting that was set, not the default that it conflicts with.
         let set = |key: &&&str| config.value_source(key) != ValueSource::Default;
         let Some(blamed) = rule.about.iter().find(set).or(rule.about.first()) else { continue };
         let source = config.value_source(blamed);
@@ -31,9 +32,9 @@ pub(super) fn check(config: &Config, doubtful: &BTreeSet<&str>, problems: &mut V
 }
 
 struct Rule {
-    /// The settings that the rule is about, the one to blame first.
+    /// The settings that the rule is about; the first one that was set is reported.
     about: &'static [&'static str],
-    /// Why the rule is broken, if it is, with settings spelled as they are where the blamed one was given.
+    /// Returns the reason why the rule is violated, with settings spelled as in the source of the reported one.
     broken: fn(&Config, &ValueSource) -> Option<String>,
 }
 
@@ -42,10 +43,10 @@ const RULES: &[Rule] = &[
         about: &["tls_cert", "tls_key"],
         broken: |c, source| match (c.tls_cert.len(), c.tls_key.len()) {
             (certificates, keys) if certificates == keys => None,
-            (_, 0) => Some(format!("needs {} as well, the private key of the certificate", source.name("tls_key"))),
-            (0, _) => Some(format!("needs {} as well, the certificate of the key", source.name("tls_cert"))),
+            (_, 0) => Some(format!("also needs {}, the private key of the certificate", source.name("tls_key"))),
+            (0, _) => Some(format!("also needs {}, the certificate of the key", source.name("tls_cert"))),
             (certificates, keys) => Some(format!(
-                "each certificate has its key, in the same order: {} has {certificates} and {} has {keys}",
+                "each certificate needs a key, in the same order, but {} has {certificates} entries and {} has {keys}",
                 source.name("tls_cert"),
                 source.name("tls_key"),
             )),
@@ -60,7 +61,7 @@ const RULES: &[Rule] = &[
             let is_uneven = responses != 0 && responses != certificates;
             is_uneven.then(|| {
                 format!(
-                    "each certificate has its response, or -, in the same order: {} has {certificates} and {} has {responses}",
+                    "each certificate needs a response or -, in the same order, but {} has {certificates} entries and {} has {responses}",
                     source.name("tls_cert"),
                     source.name("tls_ocsp"),
                 )
@@ -70,8 +71,10 @@ const RULES: &[Rule] = &[
     Rule {
         about: &["upstream_cert", "upstream_key"],
         broken: |c, source| match (&c.upstream_cert, &c.upstream_key) {
-            (Some(_), None) => Some(format!("needs {} as well, the private key of it", source.name("upstream_key"))),
-            (None, Some(_)) => Some(format!("needs {} as well, the certificate of it", source.name("upstream_cert"))),
+            (Some(_), None) => {
+                Some(format!("also needs {}, the private key of the certificate", source.name("upstream_key")))
+            }
+            (None, Some(_)) => Some(format!("also needs {}, the certificate of the key", source.name("upstream_cert"))),
             _ => None,
         },
     },
@@ -83,19 +86,20 @@ const RULES: &[Rule] = &[
         about: &["tls_client_auth", "tls_client_ca"],
         broken: |c, source| match (c.tls_client_auth, &c.tls_client_ca) {
             (ClientAuthentication::Off, Some(_)) => {
-                Some(format!("needs {}=optional or required as well", source.name("tls_client_auth")))
+                Some(format!("also needs {} to be optional or required", source.name("tls_client_auth")))
             }
-            (ClientAuthentication::Optional | ClientAuthentication::Required, None) => {
-                Some(format!("needs {} as well, the authorities that vouch for clients", source.name("tls_client_ca")))
-            }
+            (ClientAuthentication::Optional | ClientAuthentication::Required, None) => Some(format!(
+                "also needs {}, the certificate authorities for client certificates",
+                source.name("tls_client_ca")
+            )),
             _ => None,
         },
     },
     Rule {
         about: &["tls_client_auth", "tls_cert", "tls_domains", "tls_local"],
         broken: |c, _| {
-            let plain = c.tls_client_auth != ClientAuthentication::Off && !c.tls();
-            plain.then(|| "without TLS there are no certificates to ask for".to_owned())
+            let plain = c.tls_client_auth != ClientAuthentication::Off && !c.is_tls_enabled();
+            plain.then(|| "client certificates require TLS, which is off".to_owned())
         },
     },
     Rule {
@@ -103,14 +107,14 @@ const RULES: &[Rule] = &[
         broken: |c, source| {
             let is_told = c.tls_client_subject.is_some() || c.tls_client_fingerprint.is_some();
             let nobody = is_told && c.tls_client_auth == ClientAuthentication::Off;
-            nobody.then(|| format!("needs {}=optional or required as well", source.name("tls_client_auth")))
+            nobody.then(|| format!("also needs {} to be optional or required", source.name("tls_client_auth")))
         },
     },
     Rule {
         about: &["acme_redis"],
         broken: |c, _| {
             let can_not = c.acme_redis.is_some() && !cfg!(feature = "redis");
-            can_not.then(|| "this rproxy was built without its feature redis".to_owned())
+            can_not.then(|| "this rproxy was built without the feature redis".to_owned())
         },
     },
     Rule {
@@ -125,15 +129,15 @@ const RULES: &[Rule] = &[
         broken: |c, _| {
             let suites = c.tls_ciphers.as_ref()?;
             let none = !suites.supports(c.tls_min_version);
-            none.then(|| format!("none of {suites} is for TLS {} or newer", c.tls_min_version))
+            none.then(|| format!("none of the cipher suites {suites} is for TLS {} or newer", c.tls_min_version))
         },
     },
     Rule { about: &["acme_ca"], broken: |c, _| unreadable(c.acme_ca.as_ref()) },
     Rule {
         about: &["acme_eab_kid", "acme_eab_hmac_key"],
         broken: |c, source| match (&c.acme_eab_kid, &c.acme_eab_hmac_key) {
-            (Some(_), None) => Some(format!("needs {} as well", source.name("acme_eab_hmac_key"))),
-            (None, Some(_)) => Some(format!("needs {} as well", source.name("acme_eab_kid"))),
+            (Some(_), None) => Some(format!("also needs {}", source.name("acme_eab_hmac_key"))),
+            (None, Some(_)) => Some(format!("also needs {}", source.name("acme_eab_kid"))),
             _ => None,
         },
     },
@@ -142,8 +146,8 @@ const RULES: &[Rule] = &[
         broken: |c, source| {
             let wildcard = c.acme_domains().iter().find(|domain| domain.is_wildcard())?;
             Some(format!(
-                "no certificate can be had for {wildcard}: the TLS-ALPN-01 challenge proves control of one host, and \
-                 wildcards take DNS-01; name each host, or give the certificate with {} and {}",
+                "cannot order a certificate for {wildcard}: the TLS-ALPN-01 challenge validates single hosts, and \
+                 wildcards need DNS-01; list each host, or provide the certificate with {} and {}",
                 source.name("tls_cert"),
                 source.name("tls_key"),
             ))
@@ -155,9 +159,7 @@ const RULES: &[Rule] = &[
             let nobody = c.proxy_protocol != ProxyProtocol::Off && c.trusted_proxies.is_empty();
             nobody.then(|| {
                 let trusted = source.name("trusted_proxies");
-                format!(
-                    "needs {trusted} as well: the header is believed from trusted peers only, and nobody is trusted"
-                )
+                format!("also needs {trusted}: the header is accepted from trusted proxies only, and there are none")
             })
         },
     },
@@ -167,7 +169,7 @@ const RULES: &[Rule] = &[
             let all = c.listeners();
             let (first, second) = pairs(&all).find(|(one, other)| collide(one, other))?;
             Some(match first == second {
-                true => format!("{first} is there twice"),
+                true => format!("{first} is listed twice"),
                 false => format!("{first} and {second} overlap"),
             })
         },
@@ -178,8 +180,8 @@ const RULES: &[Rule] = &[
             let (redirect, listeners) = (c.redirect_listeners(), c.listeners());
             let taken = listeners.iter().find(|main| redirect.iter().any(|plain| collide(main, plain)))?;
             Some(format!(
-                "port {} would have two listeners, {taken} of {} and the one that sends browsers to https; {}=0 \
-                 turns that one off",
+                "port {} is used twice, by {taken} of {} and by the redirect to HTTPS; {}=0 \
+                 turns the redirect off",
                 c.redirect_port()?,
                 source.name("listen"),
                 source.name("http_port"),
@@ -192,7 +194,7 @@ const RULES: &[Rule] = &[
             let admin = c.admin_listen.as_ref()?;
             let public = c.listeners().into_iter().chain(c.redirect_listeners());
             let taken = public.into_iter().find(|public| collide(admin, public))?;
-            Some(format!("{admin} meets the public listener {taken}; they must be apart"))
+            Some(format!("{admin} overlaps with the public listener {taken}"))
         },
     },
     Rule {
@@ -201,7 +203,7 @@ const RULES: &[Rule] = &[
             let listeners = c.listeners();
             let circle = |backend: &&_| listeners.iter().any(|listener| is_reached_by(backend, listener));
             let own = c.upstream.iter().find(circle)?;
-            Some(format!("{own} is a listener of this proxy itself: requests would go in circles"))
+            Some(format!("{own} is a listener of this proxy: requests would loop"))
         },
     },
     Rule {
@@ -209,7 +211,7 @@ const RULES: &[Rule] = &[
         broken: |c, source| {
             let tier = c.rate_ipv6_tiers.iter().find(|tier| tier.prefix >= c.rate_ipv6_prefix)?;
             Some(format!(
-                "a network of /{} is no larger than a client, whose prefix is {}: {}",
+                "a tier of /{} is not larger than a client, which is a /{} by {}",
                 tier.prefix,
                 source.name("rate_ipv6_prefix"),
                 c.rate_ipv6_prefix,
@@ -221,7 +223,7 @@ const RULES: &[Rule] = &[
         broken: |c, source| {
             let nothing = c.cache_enabled && c.cache_size == 0;
             nothing.then(|| {
-                format!("a cache of no size holds nothing; {}=false turns it off", source.name("cache_enabled"))
+                format!("a cache of size 0 stores nothing; {}=false turns the cache off", source.name("cache_enabled"))
             })
         },
     },
@@ -241,17 +243,17 @@ fn pairs<T>(all: &[T]) -> impl Iterator<Item = (&T, &T)> {
     all.iter().enumerate().flat_map(|(index, one)| all[index + 1..].iter().map(move |other| (one, other)))
 }
 
-/// What was set and has no effect.
+/// Returns warnings about settings that have no effect or an unexpected one.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let idle = |key: &str, because: &str| {
         let source = config.value_source(key);
         (source != ValueSource::Default).then(|| format!("{} has no effect: {because}", source.locate(key)))
     };
-    let mut warnings = Vec::new();
+    let mut warnings = config.deprecations.clone();
     if config.acme_domains().is_empty() {
         let because = match config.tls_local {
-            true => "certificates are made locally",
-            false => "no certificate is asked for",
+            true => "certificates are issued by the local authority",
+            false => "no certificate is ordered by ACME",
         };
         let acme = [
             "tls_email",
@@ -261,54 +263,57 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             "acme_eab_hmac_key",
             "acme_one_certificate",
             "acme_redis",
-            "acme_stand_in",
+            "acme_self_signed_fallback",
         ];
         warnings.extend(acme.into_iter().filter_map(|key| idle(key, because)));
     }
     if !config.upstream.iter().any(|backend| backend.protocol() == Protocol::Https) {
         let tls = ["upstream_ca", "upstream_server_name", "upstream_cert", "upstream_key"];
-        warnings.extend(tls.into_iter().filter_map(|key| idle(key, "no backend is https")));
+        warnings.extend(tls.into_iter().filter_map(|key| idle(key, "no backend uses https")));
     }
     if config.upstream.len() == 1 {
         let among_others = ["upstream_balance", "upstream_retries"];
-        warnings.extend(among_others.into_iter().filter_map(|key| idle(key, "there is one backend")));
+        warnings.extend(among_others.into_iter().filter_map(|key| idle(key, "there is only one backend")));
     }
     if config.upstream_health_path.is_none() {
-        warnings.extend(idle("upstream_health_interval", "there is no upstream_health_path"));
+        warnings.extend(idle("upstream_health_interval", "upstream_health_path is not set"));
     }
     if config.cache_disk.is_none() || !config.cache_enabled {
-        warnings.extend(idle("cache_disk_size", "there is no cache_disk"));
+        warnings.extend(idle("cache_disk_size", "cache_disk is not set"));
     }
     if config.rate_limit_store == RateLimitStorage::Memory {
         let of_stores = ["rate_limit_fallback", "rate_limit_store_timeout"];
-        warnings.extend(of_stores.into_iter().filter_map(|key| idle(key, "quotas are kept in memory")));
+        warnings.extend(of_stores.into_iter().filter_map(|key| idle(key, "quotas are stored in memory")));
     }
     if config.cache_enabled && config.cache_max_object > config.cache_size {
-        warnings.extend(idle("cache_max_object", "it is larger than the whole cache"));
+        warnings.extend(idle("cache_max_object", "it is larger than cache_size"));
     }
-    if !config.tls() {
+    if !config.is_tls_enabled() {
         let tls = ["tls_min_version", "tls_ciphers", "tls_key_log", "max_handshakes"];
-        warnings.extend(tls.into_iter().filter_map(|key| idle(key, "there is no TLS")));
+        warnings.extend(tls.into_iter().filter_map(|key| idle(key, "TLS is off")));
     }
-    if config.tls() && config.tls_key_log.is_some() {
-        warnings.push("tls_key_log: whoever reads that file reads all traffic".to_owned());
+    if config.is_tls_enabled() && config.tls_key_log.is_some() {
+        warnings.push("tls_key_log is set: anyone who can read that file can decrypt all traffic".to_owned());
     }
-    if config.hsts && !config.tls() {
-        warnings.extend(idle("hsts", "it is sent over TLS only"));
+    if config.hsts && !config.is_tls_enabled() {
+        warnings.extend(idle("hsts", "it is sent over TLS only, and TLS is off"));
     }
-    if !config.hsts || !config.tls() {
-        warnings.extend(idle("hsts_policy", "it is sent over TLS only, and where hsts is on"));
+    if !config.hsts || !config.is_tls_enabled() {
+        warnings.extend(idle("hsts_policy", "it is sent over TLS only, and only if hsts is on"));
     } else if config.hsts_policy.is_some_and(Hsts::is_preloadable) {
         if config.redirect_port().is_none() {
-            warnings.push("hsts_policy: preload lists want port 80 to lead to https, and http_port is off".to_owned());
+            warnings
+                .push("hsts_policy: preload lists require a redirect from port 80, and http_port is off".to_owned());
         }
         if config.tls_local {
-            warnings.push("hsts_policy: preload lists take no host whose certificate browsers don't trust".to_owned());
+            warnings.push(
+                "hsts_policy: preload lists require a certificate that browsers trust, and tls_local is on".to_owned(),
+            );
         }
     }
     let policies = [&config.content_security_policy, &config.content_security_policy_report_only];
     if !policies.into_iter().flatten().any(|policy| ContentSecurityPolicy::from(policy.as_str()).has_nonce()) {
-        warnings.extend(idle("csp_nonce_header", "no policy has a 'nonce-{nonce}'"));
+        warnings.extend(idle("csp_nonce_header", "no policy contains 'nonce-{nonce}'"));
     }
     if config.admin_listen.is_none() {
         warnings.extend(idle("admin_hosts", "admin_listen is off"));

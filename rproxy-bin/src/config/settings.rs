@@ -1,5 +1,7 @@
-//! Every setting, once: file keys, environment variables, flags, `--help`, `--check` and the README's table all
-//! come from [`settings()`], so that they can't disagree.
+//! The list of all settings.
+//!
+//! File keys, environment variables, flags, `--help`, `--check` and the tables of the documentation are all derived
+//! from [`settings()`], so that they agree.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -23,62 +25,68 @@ mod websocket;
 
 pub(super) const PREFIX: &str = "RPROXY_";
 
-/// One setting.
+/// A setting: its names, its documentation and its accepted values.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Setting {
-    /// The key in the file. The environment variable is `RPROXY_` and this in capitals, the flag this with hyphens.
+    /// The key in the file. The environment variable is `RPROXY_` and the key in capitals; the flag is the key with
+    /// hyphens.
     pub key: &'static str,
-    /// What it belongs to.
+    /// The heading under which the documentation lists the setting.
     pub heading: &'static str,
-    /// What stands for the value in `--help`.
+    /// The placeholder for the value in `--help`.
     pub placeholder: &'static str,
-    /// What it is when nobody sets it.
+    /// The value if the setting is not set.
     pub default: DefaultValue,
-    /// What it does, in a few words.
+    /// The effect of the setting, in a few words.
     pub help: &'static str,
-    /// What values it takes.
+    /// The accepted values, in words.
     pub accepted: &'static str,
-    /// Whether the value is shown to nobody.
+    /// Whether the value is a secret, which is never printed.
     pub secret: bool,
     pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
     pub(crate) show: fn(&Config) -> Option<String>,
 }
 
-/// What a setting is when nobody sets it.
+/// The default of a setting, as documented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DefaultValue {
-    /// This value.
+    /// A value that the setting accepts.
     Literal(&'static str),
-    /// Something that is better said in words.
+    /// A default that depends on something else, in words.
     Description(&'static str),
 }
 
 impl Setting {
-    /// The environment variable.
+    /// Returns the name of the environment variable.
     pub fn variable(&self) -> String {
         variable(self.key)
     }
 
-    /// The flag, without its hyphens in front.
+    /// Returns the name of the flag, without the leading hyphens.
     pub fn flag(&self) -> String {
         flag(self.key)
     }
 
-    /// Whether the setting is a switch, whose flag needs no value.
+    /// Returns whether the setting is a switch, whose flag needs no value.
     pub fn is_switch(&self) -> bool {
         self.accepted == SWITCH
     }
 
-    /// Whether the setting takes several values, so that its flag may be repeated.
+    /// Returns whether the setting is a list, whose flag may be repeated.
     pub fn is_list(&self) -> bool {
         self.placeholder.ends_with(",...")
     }
 }
 
-/// The setting of this key.
-pub(super) fn find(key: &str) -> Option<&'static Setting> {
+/// Former keys of settings and their current keys. A former key still works, with a warning.
+pub(crate) const RENAMED: [(&str, &str); 2] =
+    [("acme_stand_in", "acme_self_signed_fallback"), ("takeover", "handover_socket")];
+
+/// Returns the setting with this key or former key.
+pub(crate) fn find(key: &str) -> Option<&'static Setting> {
+    let key = RENAMED.iter().find(|(former, _)| *former == key).map_or(key, |(_, current)| current);
     settings().find(|setting| setting.key == key)
 }
 
@@ -90,9 +98,9 @@ pub(super) fn flag(key: &str) -> String {
     key.replace('_', "-")
 }
 
-/// What to say about a name that no setting has.
+/// Returns a suggestion for an unknown name.
 pub(super) fn hint(name: &str, source: &ValueSource) -> String {
-    // Whatever was meant, it is looked for in one spelling.
+    // The name may be in the spelling of any source.
     let plain = name.to_ascii_lowercase().replace('-', "_");
     let plain = plain.strip_prefix("rproxy_").unwrap_or(&plain);
     let nearest = settings()
@@ -100,15 +108,15 @@ pub(super) fn hint(name: &str, source: &ValueSource) -> String {
         .min_by_key(|(_, distance)| *distance);
     match nearest {
         Some((key, distance)) if distance <= (plain.len() / 3).max(1) => {
-            format!("did you mean {}?", source.name(key))
+            format!("did you mean {:?}?", source.name(key))
         }
-        _ => "rproxy --help lists them all".to_owned(),
+        _ => "rproxy --help lists all settings".to_owned(),
     }
 }
 
 const SWITCH: &str = "true or false (1/0, yes/no, on/off)";
-const DURATION: &str = "seconds, or a number with a unit: 500ms, 2m, 1h";
-const PATHS: &str = "comma-separated globs: /static/**, **/*.{css,js}";
+const DURATION: &str = "a duration such as 500ms, 2m or 1h; a bare number is seconds";
+const PATHS: &str = "comma-separated globs such as /static/**, **/*.{css,js}";
 
 fn put<T>(slot: &mut T, value: Result<T, impl ToString>) -> Result<(), String> {
     *slot = value.map_err(|error| error.to_string())?;
@@ -123,7 +131,7 @@ fn paths_of(paths: &[PathBuf]) -> Option<String> {
     joined(&paths.iter().map(|path| path.display()).collect::<Vec<_>>())
 }
 
-/// Every setting, in the order of the documentation.
+/// Returns all settings, in the order of the documentation.
 pub fn settings() -> impl Iterator<Item = &'static Setting> {
     GROUPS.iter().copied().flatten()
 }

@@ -1,4 +1,4 @@
-//! Where settings come from: file, then environment, then command line, and the later one wins.
+//! The sources of settings: file, then environment, then command line. A later source overrides an earlier one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -11,7 +11,9 @@ use super::error::{ConfigError, Problem, SettingLocation};
 use super::settings::{self, Setting};
 use super::{Config, environment, file, rules};
 
-/// Everything that a [`Config`] is read from.
+/// The sources of a [`Config`]: a file, environment variables and command-line settings.
+///
+/// # Examples
 ///
 /// ```
 /// use rproxy::config::Sources;
@@ -34,62 +36,65 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// No sources: the defaults.
+    /// Creates an empty set of sources, from which the defaults are loaded.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads the TOML file at `path`.
+    /// Adds the TOML file at `path`, replacing any other file.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(path.into());
         self
     }
 
-    /// Reads these environment variables: `RPROXY_*` and `RUST_LOG`; others are passed over.
+    /// Adds environment variables. Variables other than `RPROXY_*` and `RUST_LOG` are ignored.
     pub fn env<K, V>(mut self, variables: impl IntoIterator<Item = (K, V)>) -> Self
     where
         K: Into<OsString>,
         V: Into<OsString>,
     {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
-        self.env.extend(variables.filter(|(name, _)| environment::concerns_us(name)));
+        self.env.extend(variables.filter(|(name, _)| environment::is_relevant(name)));
         self
     }
 
-    /// Reads the process's own environment.
+    /// Adds the environment of this process.
     pub fn process_env(self) -> Self {
         self.env(std::env::vars_os())
     }
 
-    /// Sets one setting as the command line does, by its key in the file: `rate_limit`.
+    /// Sets a setting like the command line does, by its key in the file, such as `rate_limit`.
     pub fn set(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.command_line.push((key.into(), value.into()));
         self
     }
 
-    /// Starts from the demo's defaults, with certificates kept below `state`.
+    /// Uses the defaults of the demo, with certificates stored in `state`.
     pub(crate) fn demo(mut self, state: PathBuf) -> Self {
         self.demo = Some(state);
         self
     }
 
-    /// Reads all of it.
+    /// Reads the sources and validates the configuration.
     ///
     /// # Errors
     ///
-    /// Names every unknown name, every bad value, and every pair of settings that do not go together.
+    /// Returns an error with every unknown name, invalid value and invalid combination of settings.
     pub fn load(self) -> Result<Config, ConfigError> {
-        let mut given = Vec::new();
+        let mut assignments = Vec::new();
         let mut problems = Vec::new();
         if let Some(path) = &self.file {
-            file::read(path, &mut given, &mut problems);
+            file::read(path, &mut assignments, &mut problems);
         }
-        environment::read(&self.env, &mut given, &mut problems);
+        environment::read(&self.env, &mut assignments, &mut problems);
         for (key, value) in &self.command_line {
             match settings::find(key) {
-                Some(setting) => {
-                    given.push(Assignment { setting, text: value.clone(), source: ValueSource::CommandLine })
-                }
+                Some(setting) => assignments.push(Assignment {
+                    setting,
+                    key: key.clone(),
+                    text: value.clone(),
+                    source: ValueSource::CommandLine,
+                }),
                 None => problems.push(Problem::Unknown {
                     location: ValueSource::CommandLine.locate(key),
                     hint: settings::hint(key, &ValueSource::CommandLine),
@@ -98,14 +103,18 @@ impl Sources {
         }
 
         let mut config = self.base();
-        let mut doubtful = BTreeSet::new();
-        for Assignment { setting, text, source } in given {
+        let mut invalid = BTreeSet::new();
+        for Assignment { setting, key, text, source } in assignments {
+            if key != setting.key {
+                let current = source.name(setting.key);
+                config.deprecations.push(format!("{} is deprecated, use {current} instead", source.locate(&key)));
+            }
             match (setting.set)(&mut config, text.trim()) {
                 Ok(()) => {
                     config.value_sources.insert(setting.key, source);
                 }
                 Err(reason) => {
-                    doubtful.insert(setting.key);
+                    invalid.insert(setting.key);
                     problems.push(Problem::BadValue {
                         location: source.locate(setting.key),
                         reason,
@@ -114,8 +123,8 @@ impl Sources {
                 }
             }
         }
-        self.read_rust_log(&mut config, &doubtful, &mut problems);
-        rules::check(&config, &doubtful, &mut problems);
+        self.read_rust_log(&mut config, &invalid, &mut problems);
+        rules::check(&config, &invalid, &mut problems);
         config.sources = Arc::new(self);
         ConfigError::unless_empty(problems)?;
         Ok(config)
@@ -128,10 +137,10 @@ impl Sources {
         }
     }
 
-    /// `RUST_LOG` speaks to every program that uses `tracing`; what was said to this one counts for more.
-    fn read_rust_log(&self, config: &mut Config, doubtful: &BTreeSet<&str>, problems: &mut Vec<Problem>) {
+    /// Applies `RUST_LOG`, which many programs share, unless `log_level` is set.
+    fn read_rust_log(&self, config: &mut Config, invalid: &BTreeSet<&str>, problems: &mut Vec<Problem>) {
         const KEY: &str = "log_level";
-        if config.value_sources.contains_key(KEY) || doubtful.contains(KEY) {
+        if config.value_sources.contains_key(KEY) || invalid.contains(KEY) {
             return;
         }
         let Some((_, value)) = self.env.iter().rev().find(|(name, _)| name == environment::RUST_LOG) else { return };
@@ -153,7 +162,7 @@ impl Sources {
     }
 }
 
-/// Names but not values: one of them may be a secret.
+/// Prints names but not values, which may be secrets.
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sources")
@@ -164,20 +173,22 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// A setting's text, and where it was found.
+/// The text of a setting and its source.
 pub(super) struct Assignment {
     pub(super) setting: &'static Setting,
+    /// The key as spelled in the source: the setting's own or a former one.
+    pub(super) key: String,
     pub(super) text: String,
     pub(super) source: ValueSource,
 }
 
-/// Where the value of a setting came from.
+/// The source of the value of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ValueSource {
-    /// Nobody gave one.
+    /// The built-in default.
     Default,
-    /// A line of the file.
+    /// A line of the configuration file.
     File {
         /// The file.
         path: Arc<Path>,
@@ -188,12 +199,12 @@ pub enum ValueSource {
     Environment,
     /// The environment variable `RUST_LOG`.
     RustLog,
-    /// A flag.
+    /// A command-line flag.
     CommandLine,
 }
 
 impl ValueSource {
-    /// The setting as it is called where it was given.
+    /// Returns the location of a setting in this source.
     pub(super) fn locate(&self, key: &str) -> SettingLocation {
         SettingLocation { source: self.clone(), name: self.name(key) }
     }
@@ -208,7 +219,7 @@ impl ValueSource {
     }
 }
 
-/// `default`, `the environment`, `the command line`, or the file and line.
+/// Prints `default`, `environment`, `command line`, or the file and line.
 impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

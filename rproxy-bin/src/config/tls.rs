@@ -1,4 +1,4 @@
-//! How TLS is spoken.
+//! Parsers of TLS settings.
 
 use std::path::PathBuf;
 
@@ -10,15 +10,15 @@ use super::Secret;
 use super::value::ParseError;
 
 pub(super) fn version(text: &str) -> Result<TlsVersion, ParseError> {
-    text.parse().map_err(|_| ParseError::new("TLS version", text, "no version that is spoken"))
+    text.parse().map_err(|_| ParseError::new("TLS version", text, "unsupported version"))
 }
 
 pub(super) fn ciphers(text: &str) -> Result<CipherSuites, ParseError> {
-    let unknown = || format!("not all of them are of {}", CipherSuites::supported_names());
+    let unknown = || format!("contains a suite that is not one of {}", CipherSuites::supported_names());
     text.parse().map_err(|_| ParseError::new("list of cipher suites", text, unknown()))
 }
 
-/// A file, or `-` in the place of one.
+/// Parses a path, or `-` for none.
 pub(super) fn response(text: &str) -> Result<Option<PathBuf>, ParseError> {
     match text {
         "-" => Ok(None),
@@ -26,23 +26,21 @@ pub(super) fn response(text: &str) -> Result<Option<PathBuf>, ParseError> {
     }
 }
 
-/// A field that may be overwritten without breaking the request.
+/// Parses the name of a header field that may be overwritten without breaking the request.
 pub(super) fn field(text: &str) -> Result<HeaderName, ParseError> {
     let error = |reason: &str| ParseError::new("field name", text, reason);
-    let name: HeaderName = text.parse().map_err(|_| error("no name that a header field can have"))?;
+    let name: HeaderName = text.parse().map_err(|_| error("not a valid header name"))?;
     match [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING].contains(&name) {
-        true => Err(error("the request itself depends on that field")),
+        true => Err(error("the proxy needs this field itself")),
         false => Ok(name),
     }
 }
 
-/// The URL of a Redis or Valkey. It may have a password in it.
+/// Parses the URL of a Redis or Valkey server, which may contain a password.
 pub(super) fn redis(text: &str) -> Result<Secret, ParseError> {
     const SCHEMES: [&str; 3] = ["redis://", "rediss://", "unix://"];
     match SCHEMES.iter().any(|scheme| text.len() > scheme.len() && text.starts_with(scheme)) {
         true => Ok(Secret::new(text)),
-        false => {
-            Err(ParseError::new("Redis URL", "(not shown)", "starts with none of redis://, rediss:// and unix://"))
-        }
+        false => Err(ParseError::new("Redis URL", "(not shown)", "does not start with redis://, rediss:// or unix://")),
     }
 }

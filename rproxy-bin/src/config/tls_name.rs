@@ -1,4 +1,4 @@
-//! Names to have certificates for.
+//! DNS names of certificates and TLS hosts.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,17 +6,17 @@ use std::str::FromStr;
 
 use super::value::ParseError;
 
-/// A DNS name that a certificate is to be for, in lower case; it may start with `*.`.
+/// A DNS name to obtain a certificate for, in lower case. It may start with `*.`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TlsName(String);
 
 impl TlsName {
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether the name stands for every name one label below it.
+    /// Returns whether the name is a wildcard, which covers every name one label below it.
     pub fn is_wildcard(&self) -> bool {
         self.0.starts_with("*.")
     }
@@ -37,7 +37,7 @@ impl FromStr for TlsName {
             return Err(error("a name has no port"));
         }
         if !text.is_ascii() {
-            return Err(error("not ASCII: write it in its xn-- form"));
+            return Err(error("not ASCII, write it in its xn-- form"));
         }
         // RFC 1123 §2.1: letters, digits and hyphens, no hyphen at either end; RFC 1035 §2.3.4: 63 and 255 octets.
         let label = |label: &str| {
@@ -49,7 +49,7 @@ impl FromStr for TlsName {
         let name = text.strip_suffix('.').unwrap_or(text);
         let base = name.strip_prefix("*.").unwrap_or(name);
         if name.len() > 253 || !base.split('.').all(label) {
-            return Err(error("labels are letters, digits and hyphens, 1 to 63 of them"));
+            return Err(error("a label is not 1 to 63 letters, digits and hyphens"));
         }
         Ok(Self(name.to_ascii_lowercase()))
     }
@@ -67,19 +67,19 @@ impl fmt::Display for TlsName {
     }
 }
 
-/// A host that is served over TLS though no certificate names it.
+/// A host to serve over TLS although no certificate covers it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TlsHost {
     /// Any host, written `*`.
     Any,
-    /// A name, which may start with `*.`.
+    /// A DNS name, which may start with `*.`.
     Name(TlsName),
 }
 
 impl TlsHost {
-    /// Whether `host`, which has no port, is meant.
-    pub fn is(&self, host: &str) -> bool {
+    /// Returns whether this is `host` or covers it. `host` has no port.
+    pub fn matches(&self, host: &str) -> bool {
         let host = host.strip_suffix('.').unwrap_or(host);
         match self {
             Self::Any => true,
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tls_host_is_one_name_or_all_below_it_or_any() {
+    fn tls_host_matches_a_name_a_wildcard_or_any_host() {
         for (text, host, expected) in [
             ("a.example", "A.example", true),
             ("a.example", "a.example.", true),
@@ -126,13 +126,13 @@ mod tests {
             ("*.example", "example", false),
             ("*", "anything", true),
         ] {
-            assert_eq!(text.parse::<TlsHost>().unwrap().is(host), expected, "{text} {host}");
+            assert_eq!(text.parse::<TlsHost>().unwrap().matches(host), expected, "{text} {host}");
         }
         assert!("a b".parse::<TlsHost>().is_err());
     }
 
     #[test]
-    fn names_are_read_in_lower_case() {
+    fn parses_names_in_lower_case() {
         for (text, name) in [
             ("example.com", "example.com"),
             ("WWW.Example.COM", "www.example.com"),
@@ -146,21 +146,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused_with_the_reason() {
+    fn rejects_invalid_name_with_reason() {
         let long = format!("{}.example", "x".repeat(64));
         for (text, reason) in [
             ("https://example.com", "a URL, not a name"),
             ("example.com:443", "a name has no port"),
             ("192.0.2.1", "an IP address, not a name"),
             ("[::1]", "an IP address, not a name"),
-            ("bücher.example", "not ASCII: write it in its xn-- form"),
-            ("a..example", "labels are letters, digits and hyphens, 1 to 63 of them"),
-            ("-a.example", "labels are letters, digits and hyphens, 1 to 63 of them"),
-            ("a_b.example", "labels are letters, digits and hyphens, 1 to 63 of them"),
-            ("a.*.example", "labels are letters, digits and hyphens, 1 to 63 of them"),
-            ("*", "labels are letters, digits and hyphens, 1 to 63 of them"),
-            ("", "labels are letters, digits and hyphens, 1 to 63 of them"),
-            (&long, "labels are letters, digits and hyphens, 1 to 63 of them"),
+            ("bücher.example", "not ASCII, write it in its xn-- form"),
+            ("a..example", "a label is not 1 to 63 letters, digits and hyphens"),
+            ("-a.example", "a label is not 1 to 63 letters, digits and hyphens"),
+            ("a_b.example", "a label is not 1 to 63 letters, digits and hyphens"),
+            ("a.*.example", "a label is not 1 to 63 letters, digits and hyphens"),
+            ("*", "a label is not 1 to 63 letters, digits and hyphens"),
+            ("", "a label is not 1 to 63 letters, digits and hyphens"),
+            (&long, "a label is not 1 to 63 letters, digits and hyphens"),
         ] {
             assert_eq!(text.parse::<TlsName>().unwrap_err().to_string(), format!("bad DNS name {text:?}: {reason}"),);
         }

@@ -1,4 +1,4 @@
-//! Where requests go.
+//! Parsers of upstream settings.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -6,25 +6,25 @@ use std::net::SocketAddr;
 use rproxy_server::Listen;
 use rproxy_upstream::{Backend, HealthCheck, Upstream};
 
-use super::listen::{self, answers};
+use super::listen::{self, is_reachable_at};
 use super::value::{ParseError, list, some};
 
-/// Where an application most often listens on the same machine.
+/// Returns the default backend: the usual port of an application on the same machine.
 pub(super) fn default() -> Vec<Backend> {
-    // A constant, which a test parses.
+    // A test checks that this constant parses.
     "127.0.0.1:3000".parse().into_iter().collect()
 }
 
-/// A comma-separated list of at least one backend.
+/// Parses a comma-separated list of at least one backend.
 pub(super) fn backends(text: &str) -> Result<Vec<Backend>, String> {
     let backends = list(text, backend)?;
     some("list of backends", text, backends).map_err(|error| error.to_string())
 }
 
-/// Reads what a [`Backend`] reads, and besides `:3000` and `3000` for a port of this machine.
+/// Parses a [`Backend`], or `:3000` or `3000` for a port of this machine.
 fn backend(text: &str) -> Result<Backend, String> {
     if text.contains('@') {
-        // Said here, where the message leaves the password out.
+        // This message leaves the password out, unlike that of `Backend`.
         return Err(ParseError::new("backend", text, "a user and password are not supported").to_string());
     }
     let (address, rest) = text.split_at(text.find(' ').unwrap_or(text.len()));
@@ -35,7 +35,7 @@ fn backend(text: &str) -> Result<Backend, String> {
     text.parse::<Backend>().map_err(|error| error.to_string())
 }
 
-/// What backends are asked for.
+/// Parses the path of a health check.
 pub(super) fn health_path(text: &str) -> Result<String, ParseError> {
     let error = |reason| ParseError::new("path", text, reason);
     if !text.starts_with('/') {
@@ -44,7 +44,7 @@ pub(super) fn health_path(text: &str) -> Result<String, ParseError> {
     HealthCheck::new(text).map(|_| text.to_owned()).map_err(|_| error("not a path"))
 }
 
-/// What certificates may be for.
+/// Parses the server name to require in certificates of backends.
 pub(super) fn server_name(text: &str) -> Result<String, ParseError> {
     match Upstream::builder().server_name(text) {
         Ok(_) => Ok(text.to_owned()),
@@ -52,7 +52,7 @@ pub(super) fn server_name(text: &str) -> Result<String, ParseError> {
     }
 }
 
-/// Whether requests to `backend` would come back to `listener`, as far as that can be told without a resolver.
+/// Returns whether requests to `backend` would arrive at `listener`, as far as can be told without DNS.
 pub(super) fn is_reached_by(backend: &Backend, listener: &Listen) -> bool {
     let text = backend.origin();
     if let Some(path) = text.strip_prefix("unix:") {
@@ -60,7 +60,7 @@ pub(super) fn is_reached_by(backend: &Backend, listener: &Listen) -> bool {
     }
     let (_, authority) = text.split_once("://").unwrap_or(("", &text));
     let address = authority.replacen("localhost:", "127.0.0.1:", 1).parse::<SocketAddr>();
-    address.is_ok_and(|address| answers(listener, address))
+    address.is_ok_and(|address| is_reachable_at(listener, address))
 }
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
     use crate::config::listen::address;
 
     #[test]
-    fn backends_are_read_as_people_write_them() {
+    fn parses_common_spellings_of_backends() {
         for (text, canonical) in [
             ("127.0.0.1:3000", "http://127.0.0.1:3000"),
             ("http://app:3000/", "http://app:3000"),
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_refused_and_not_shown() {
+    fn rejects_password_without_printing_it() {
         assert_eq!(
             backend("http://me:secret@app:80").unwrap_err(),
             "bad backend \"http://***@app:80\": a user and password are not supported",
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_is_the_listener_is_known() {
+    fn detects_backend_that_is_a_listener() {
         for (to, at, circle) in [
             ("127.0.0.1:8080", "0.0.0.0:8080", true),
             ("127.0.0.1:8080 weight=2", "0.0.0.0:8080", true),

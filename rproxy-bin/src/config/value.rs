@@ -1,12 +1,12 @@
-//! Text into values: the parsers that are not a type's own, and the error that all of them give.
+//! Parsers of values without a `FromStr` of their own, and the error that all of them return.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Text that is not the value it should be.
+/// An invalid value.
 ///
-/// The message names the text and what is wrong with it: `bad size "12 apples": unknown unit "apples"`.
+/// The message names the text and the reason: `bad size "12 apples": unknown unit "apples"`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad {what} {input:?}: {reason}")]
 pub struct ParseError {
@@ -21,7 +21,7 @@ impl ParseError {
     }
 }
 
-/// A mistaken value may be long, and a URL may carry a password: neither belongs in a message.
+/// Returns the input in a form for messages: shortened if it is long, and without the password of a URL.
 pub(super) fn presentable(input: &str) -> String {
     const LONGEST: usize = 80;
     let mut text = input.to_owned();
@@ -37,7 +37,7 @@ pub(super) fn presentable(input: &str) -> String {
     text
 }
 
-/// One binary megabyte, which is what a bare number of `RPROXY_CACHE_SIZE` counts.
+/// One mebibyte, the unit of a bare number in `RPROXY_CACHE_SIZE`.
 pub(super) const MEBIBYTE: u64 = 1 << 20;
 
 pub(super) fn boolean(text: &str) -> Result<bool, ParseError> {
@@ -57,9 +57,9 @@ pub(super) fn rate(text: &str) -> Result<NonZeroU32, ParseError> {
 }
 
 pub(super) fn workers(text: &str) -> Result<NonZeroUsize, ParseError> {
-    // Each worker is a thread with a listener and a pool of its own; more than this is a slip of the hand.
-    const MOST: u64 = 1024;
-    let number = whole(text, MOST)?;
+    // Each worker is a thread with its own listeners and connection pools; a larger number is a mistake.
+    const MAX: u64 = 1024;
+    let number = whole(text, MAX)?;
     usize::try_from(number)
         .ok()
         .and_then(NonZeroUsize::new)
@@ -73,13 +73,13 @@ pub(super) fn ipv6_prefix(text: &str) -> Result<u8, ParseError> {
     }
 }
 
-/// A whole number from 0 to `most`.
+/// Parses a whole number from 0 to `most`.
 pub(super) fn count(text: &str, most: u32) -> Result<u32, ParseError> {
-    // Not more than `most`, which is one.
+    // The number is at most `most`, a u32.
     whole(text, most.into()).map(|number| number as u32)
 }
 
-/// A whole number from 1 to `most`.
+/// Parses a whole number from 1 to `most`.
 pub(super) fn limit<T: TryFrom<u32>>(text: &str, most: u32) -> Result<T, ParseError> {
     let number = match count(text, most)? {
         0 => return Err(ParseError::new("number", text, "must be 1 or more")),
@@ -88,14 +88,14 @@ pub(super) fn limit<T: TryFrom<u32>>(text: &str, most: u32) -> Result<T, ParseEr
     T::try_from(number).map_err(|_| ParseError::new("number", text, format!("must be {most} or less")))
 }
 
-/// A size from `least` to `most` bytes.
+/// Parses a size from `least` to `most` bytes.
 pub(super) fn size_between(text: &str, least: u64, most: u64) -> Result<usize, ParseError> {
     let bytes = size(text, 1)?;
     let error = |reason: String| ParseError::new("size", text, reason);
     match usize::try_from(bytes) {
         Ok(size) if (least..=most).contains(&bytes) => Ok(size),
-        _ if bytes < least => Err(error(format!("must be {} or more", written_size(least)))),
-        _ => Err(error(format!("must be {} or less", written_size(most)))),
+        _ if bytes < least => Err(error(format!("must be {} or more", format_size(least)))),
+        _ => Err(error(format!("must be {} or less", format_size(most)))),
     }
 }
 
@@ -110,13 +110,13 @@ fn whole(text: &str, most: u64) -> Result<u64, ParseError> {
     }
 }
 
-/// A duration: `500ms`, `2m`, `1h 30m`; a bare number is seconds.
+/// Parses a duration such as `500ms`, `2m` or `1h 30m`. A bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, ParseError> {
     const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     let error = |reason: String| ParseError::new("duration", text, reason);
-    // Long enough for anything sensible, short enough that no sum in the parser can overflow.
+    // Long enough for any sensible duration, short enough that no sum in the parser can overflow.
     if text.len() > 20 {
-        return Err(error("too long to be one".into()));
+        return Err(error("too long".into()));
     }
     let bare = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let parsed = match bare {
@@ -133,22 +133,22 @@ pub(super) fn duration(text: &str) -> Result<Duration, ParseError> {
     }
 }
 
-/// A duration that must be some time: zero would mean that every request is too late.
+/// Parses a duration longer than zero: with a timeout of zero, every request would fail.
 pub(super) fn timeout(text: &str) -> Result<Duration, ParseError> {
     match duration(text)? {
-        Duration::ZERO => Err(ParseError::new("duration", text, "must be longer than nothing")),
+        Duration::ZERO => Err(ParseError::new("duration", text, "must be longer than 0")),
         some => Ok(some),
     }
 }
 
-pub(super) fn written_duration(duration: Duration) -> String {
+pub(super) fn format_duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-/// A size: `64MiB`, `10 MB`, `512k`; a bare number counts `unit`s of bytes.
+/// Parses a size such as `64MiB`, `10 MB` or `512k`. A bare number is in units of `unit` bytes.
 pub(super) fn size(text: &str, unit: u64) -> Result<u64, ParseError> {
     let error = |reason: String| ParseError::new("size", text, reason);
-    let too_large = || error("larger than any machine".into());
+    let too_large = || error("too large".into());
     if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() {
         let number: u64 = text.parse().map_err(|_| too_large())?;
         return number.checked_mul(unit).filter(|bytes| i64::try_from(*bytes).is_ok()).ok_or_else(too_large);
@@ -160,8 +160,8 @@ pub(super) fn size(text: &str, unit: u64) -> Result<u64, ParseError> {
     }
 }
 
-/// The shortest text that [`size`] reads as exactly so many bytes, whatever a bare number counts.
-pub(super) fn written_size(bytes: u64) -> String {
+/// Returns the shortest text that [`size`] parses as exactly this number of bytes.
+pub(super) fn format_size(bytes: u64) -> String {
     let (unit, name) = [(1u64 << 30, "GiB"), (MEBIBYTE, "MiB"), (1 << 10, "KiB")]
         .into_iter()
         .find(|(unit, _)| bytes != 0 && bytes.is_multiple_of(*unit))
@@ -176,7 +176,7 @@ pub(super) fn path(text: &str) -> Result<PathBuf, ParseError> {
     }
 }
 
-/// What may be absent: nothing, or `none`, is `None`.
+/// Parses an optional value: an empty text or `none` is `None`.
 pub(super) fn optional<T, E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, E> {
     match text {
         "" | "none" => Ok(None),
@@ -184,12 +184,12 @@ pub(super) fn optional<T, E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E
     }
 }
 
-/// A comma-separated list; a stray comma is no entry.
+/// Parses a comma-separated list, ignoring empty entries.
 pub(super) fn list<T, E>(text: &str, parse: impl FnMut(&str) -> Result<T, E>) -> Result<Vec<T>, E> {
     text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(parse).collect()
 }
 
-/// A list that says something: an empty one would leave nothing to listen on, or to forward to.
+/// Rejects an empty list, which would leave nothing to listen on or to forward to.
 pub(super) fn some<T>(what: &'static str, text: &str, list: Vec<T>) -> Result<Vec<T>, ParseError> {
     match list.is_empty() {
         true => Err(ParseError::new(what, text, "empty")),
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn booleans_are_read_in_any_case() {
+    fn parses_booleans_in_any_case() {
         for (text, value) in [
             ("true", true),
             ("TRUE", true),
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_read_and_written() {
+    fn parses_and_prints_durations() {
         for (text, millis) in [
             ("30", 30_000),
             ("0", 0),
@@ -246,7 +246,7 @@ mod tests {
         ] {
             let read = duration(text).unwrap();
             assert_eq!(read, Duration::from_millis(millis), "{text}");
-            assert_eq!(duration(&written_duration(read)), Ok(read), "{text}");
+            assert_eq!(duration(&format_duration(read)), Ok(read), "{text}");
         }
         for (text, reason) in [
             ("", "empty"),
@@ -256,15 +256,15 @@ mod tests {
             ("2 parsecs", "unknown unit \"parsecs\""),
             ("99999d", "longer than a year"),
             ("9999999999999999999", "longer than a year"),
-            ("18446744073709551615s1000ms", "too long to be one"),
+            ("18446744073709551615s1000ms", "too long"),
         ] {
             assert_eq!(duration(text).unwrap_err().to_string(), format!("bad duration {text:?}: {reason}"));
         }
-        assert_eq!(timeout("0").unwrap_err().to_string(), "bad duration \"0\": must be longer than nothing");
+        assert_eq!(timeout("0").unwrap_err().to_string(), "bad duration \"0\": must be longer than 0");
     }
 
     #[test]
-    fn sizes_are_read_and_written() {
+    fn parses_and_prints_sizes() {
         for (text, unit, bytes) in [
             ("64", MEBIBYTE, 64 << 20),
             ("64", 1, 64),
@@ -279,24 +279,24 @@ mod tests {
         ] {
             let read = size(text, unit).unwrap();
             assert_eq!(read, bytes, "{text}");
-            assert_eq!(size(&written_size(read), unit), Ok(read), "{text}");
+            assert_eq!(size(&format_size(read), unit), Ok(read), "{text}");
         }
         for (text, reason) in [
             ("", "not a number with a unit of bytes"),
             ("lots", "not a number with a unit of bytes"),
             ("-1", "not a number with a unit of bytes"),
             ("12 apples", "not a number with a unit of bytes"),
-            ("99999999999999999999", "larger than any machine"),
-            ("9999999EiB", "larger than any machine"),
+            ("99999999999999999999", "too large"),
+            ("9999999EiB", "too large"),
         ] {
             assert_eq!(size(text, 1).unwrap_err().to_string(), format!("bad size {text:?}: {reason}"));
         }
-        assert_eq!(written_size(64 << 20), "64MiB");
-        assert_eq!(written_size(1000), "1000B");
+        assert_eq!(format_size(64 << 20), "64MiB");
+        assert_eq!(format_size(1000), "1000B");
     }
 
     #[test]
-    fn numbers_stay_in_their_range() {
+    fn rejects_numbers_out_of_range() {
         assert_eq!(rate("100").map(NonZeroU32::get), Ok(100));
         assert_eq!(ipv6_prefix("64"), Ok(64));
         assert_eq!(ipv6_prefix("/56"), Ok(56));
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_shows_neither_a_password_nor_a_page_of_text() {
+    fn messages_hide_passwords_and_shorten_long_input() {
         assert_eq!(presentable("http://user:p@ss@host:80"), "http://***@host:80");
         assert_eq!(presentable("user:p@host:80"), "***@host:80");
         assert_eq!(presentable("me@example.com"), "me@example.com");
@@ -326,20 +326,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_a_parser_panic(text in ".{0,40}") {
+        fn parsers_never_panic(text in ".{0,40}") {
             let _ = (boolean(&text), rate(&text), duration(&text), size(&text, MEBIBYTE), ipv6_prefix(&text));
         }
 
         #[test]
-        fn numbers_with_units_make_no_parser_panic(text in "[0-9.]{1,22}[a-zA-Z]{0,3}[0-9]{0,5}[a-z]{0,2}") {
+        fn parsers_of_units_never_panic(text in "[0-9.]{1,22}[a-zA-Z]{0,3}[0-9]{0,5}[a-z]{0,2}") {
             let _ = (duration(&text), size(&text, 1));
         }
 
         #[test]
-        fn what_is_written_is_read_back(bytes in 0..=i64::MAX as u64, millis in 0..30_000_000u64) {
-            prop_assert_eq!(size(&written_size(bytes), 1), Ok(bytes));
+        fn printed_values_parse_to_the_same_value(bytes in 0..=i64::MAX as u64, millis in 0..30_000_000u64) {
+            prop_assert_eq!(size(&format_size(bytes), 1), Ok(bytes));
             let some = Duration::from_millis(millis);
-            prop_assert_eq!(duration(&written_duration(some)), Ok(some));
+            prop_assert_eq!(duration(&format_duration(some)), Ok(some));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The files of the site, which are part of the program.
+//! The files of the demo site, which are part of the binary.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -9,7 +9,7 @@ use http_body_util::{Either, Full};
 
 use super::SiteBody;
 
-/// A file, as it is served.
+/// A static file with its response headers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asset {
     content: &'static str,
@@ -33,13 +33,13 @@ impl Asset {
         let etag = self.etag();
         let mut response = Response::new(Either::Left(Full::default()));
         // RFC 9110 §13.1.2
-        if headers.get_all(IF_NONE_MATCH).iter().any(|field| names(field, &etag)) {
+        if headers.get_all(IF_NONE_MATCH).iter().any(|field| matches_etag(field, &etag)) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         } else {
             *response.body_mut() = Either::Left(Full::new(Bytes::from_static(self.content.as_bytes())));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         }
-        // RFC 9110 §15.4.5: a 304 carries these, too.
+        // RFC 9110 §15.4.5: a 304 has these fields, too.
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(self.cache_control));
         if let Ok(etag) = HeaderValue::try_from(etag) {
             response.headers_mut().insert(ETAG, etag);
@@ -56,8 +56,10 @@ impl Asset {
 
 const FOR_A_MINUTE: &str = "public, max-age=60";
 
-/// RFC 9110 §8.8.3.2: compared weakly, since the proxy weakens the tag of what it compresses.
-fn names(field: &HeaderValue, etag: &str) -> bool {
+/// Returns whether `If-None-Match` lists the tag.
+///
+/// The comparison is weak (RFC 9110 §8.8.3.2), since the proxy makes the tags of compressed responses weak.
+fn matches_etag(field: &HeaderValue, etag: &str) -> bool {
     let Ok(field) = field.to_str() else {
         return false;
     };
@@ -69,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_validator_matches_in_every_way_it_can_be_written() {
+    fn matches_etag_in_every_form() {
         for (field, matches) in [
             ("\"a\"", true),
             ("W/\"a\"", true),
@@ -79,12 +81,12 @@ mod tests {
             ("a", false),
             ("", false),
         ] {
-            assert_eq!(names(&HeaderValue::from_static(field), "\"a\""), matches, "{field}");
+            assert_eq!(matches_etag(&HeaderValue::from_static(field), "\"a\""), matches, "{field}");
         }
     }
 
     #[test]
-    fn the_page_asks_only_for_what_the_site_has() {
+    fn page_references_existing_assets_only() {
         let page = include_str!("index.html");
         let targets: Vec<&str> = page.split("\"/static/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         assert!(targets.len() >= 3);
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_works_under_a_policy_that_forbids_inline_code() {
+    fn page_works_with_a_policy_that_forbids_inline_code() {
         let page = include_str!("index.html");
         for inline in ["<style", "style=\"", "<script>", " onclick", "javascript:"] {
             assert!(!page.contains(inline), "{inline}");

@@ -1,11 +1,13 @@
-//! What `rproxy demo` prints when it serves.
+//! The text that `rproxy demo` prints on start.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use crate::trust::shell_quoted;
 
-/// What to try on the demo at `base`, such as `https://localhost:8443`; `ca` is the PEM file of the local CA.
+/// Returns commands to try on the demo at `base`, such as `https://localhost:8443`.
+///
+/// `ca` is the PEM file of the local certificate authority.
 pub(crate) fn banner(base: &str, ca: Option<&Path>) -> String {
     let base = base.trim_end_matches('/');
     let tls = base.starts_with("https://");
@@ -16,36 +18,36 @@ pub(crate) fn banner(base: &str, ca: Option<&Path>) -> String {
         None => format!("npx wscat -c ws://{base}/ws"),
     };
     let tries = [
-        ("the page; better in a browser", format!("{curl} {base}/")),
-        ("an asset that may be cached", format!("{curl} -i {base}/static/demo.css")),
-        ("again: Cache-Status says hit", format!("{curl} -i {base}/static/demo.css")),
-        ("events, each when it is sent", format!("{curl} -N {base}/events")),
-        ("what the backend sees", format!("{curl} {base}/api/echo")),
-        ("404 by the path filter", format!("{curl} -i {base}/.env")),
-        // One curl for all: processes of their own would not be fast enough to run into the limit.
+        ("the page, best in a browser", format!("{curl} {base}/")),
+        ("a cacheable asset", format!("{curl} -i {base}/static/demo.css")),
+        ("again, with Cache-Status: hit", format!("{curl} -i {base}/static/demo.css")),
+        ("server-sent events", format!("{curl} -N {base}/events")),
+        ("the request at the backend", format!("{curl} {base}/api/echo")),
+        ("404 from the path filter", format!("{curl} -i {base}/.env")),
+        // A single curl: a process per request would be too slow to reach the limit.
         (
-            "429 by the rate limit",
+            "429 from the rate limit",
             format!("{curl} -s -o /dev/null -w '%{{http_code}}\\n' '{base}/api/echo?[1-400]' | sort | uniq -c"),
         ),
-        ("a WebSocket; the page has one", websocket),
+        ("a WebSocket, also on the page", websocket),
     ];
     let width = tries.iter().map(|(shows, _)| shows.len()).max().unwrap_or_default();
 
     let mut text = format!("rproxy demo: {base}/\n\n");
-    // The command last, and no comment behind it: not every shell takes one when it is pasted.
+    // Commands come last without a comment, which not every shell accepts when pasted.
     for (shows, command) in tries {
-        // Infallible for a String.
+        // Writing to a `String` does not fail.
         let _ = writeln!(text, "  {shows:<width$}  {command}");
     }
     if let Some(ca) = ca.filter(|_| tls) {
         let ca = shell_quoted(ca.as_os_str());
         let _ = write!(
             text,
-            "\nThe certificate is from a local CA of your own. To do without -k, name the CA\n  \
-             curl --cacert {ca} {base}/\nor have this machine trust it, which this tells how:\n  rproxy trust\n"
+            "\nThe certificate is issued by a local certificate authority. To verify it, use\n  \
+             curl --cacert {ca} {base}/\nor see how to add the authority to the trust store of this machine:\n  rproxy trust\n"
         );
     }
-    text.push_str("\nCtrl-C ends it.\n");
+    text.push_str("\nPress Ctrl-C to stop.\n");
     text
 }
 
@@ -54,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_goes_to_the_base_with_the_certificate_unchecked() {
+    fn commands_use_the_base_url_without_certificate_check() {
         let text = banner("https://localhost:8443/", Some(Path::new("/state/local/ca.pem")));
         for line in [
             "rproxy demo: https://localhost:8443/\n",
@@ -66,7 +68,7 @@ mod tests {
             "  npx wscat --no-check -c wss://localhost:8443/ws\n",
             "  curl --cacert /state/local/ca.pem https://localhost:8443/\n",
             "  rproxy trust\n",
-            "Ctrl-C",
+            "Press Ctrl-C to stop",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
@@ -74,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tls_there_is_no_certificate_to_speak_of() {
+    fn commands_without_tls_do_not_mention_a_certificate() {
         let text = banner("http://127.0.0.1:8080", Some(Path::new("/ca.pem")));
         assert!(text.contains("curl http://127.0.0.1:8080/") && text.contains("-c ws://127.0.0.1:8080/ws"));
         assert!(!text.contains("-k") && !text.contains("ca.pem") && !text.contains("--no-check"));

@@ -2,7 +2,7 @@
 
 const element = (id) => document.getElementById(id);
 
-// Newest first, and no more than fits.
+// The newest line first, with a limited number of lines.
 function log(id, line) {
   const target = element(id);
   target.textContent = [line, ...target.textContent.split("\n")].slice(0, 12).join("\n").trim();
@@ -20,15 +20,15 @@ function onClick(id, act) {
   });
 }
 
-// Past the browser's own cache, so that it is the proxy's that answers. The browser would add `no-cache` to
-// such a request, which asks the proxy to go past its cache, too; a Cache-Control of our own prevents that.
-function ask(target, headers = {}) {
+// Bypasses the browser's cache, so that the proxy's cache responds. By itself, the browser would add `no-cache`,
+// which could bypass the proxy's cache, too.
+function request(target, headers = {}) {
   return fetch(target, { cache: "no-store", headers: { "Cache-Control": "max-age=60", ...headers } });
 }
 
-onClick("cache-ask", async () => {
+onClick("cache-request", async () => {
   try {
-    const response = await ask("/static/demo.css");
+    const response = await request("/static/demo.css");
     const age = response.headers.get("age");
     const status = response.headers.get("cache-status") ?? "no Cache-Status";
     log("cache-log", `${response.status}  ${status}${age === null ? "" : `  (age ${age} s)`}`);
@@ -44,13 +44,13 @@ element("events-toggle").addEventListener("click", (event) => {
   if (events !== null) {
     events.close();
     events = null;
-    button.textContent = "Listen";
+    button.textContent = "Connect";
     return;
   }
   events = new EventSource("/events");
   events.onmessage = (message) => log("events-log", message.data);
-  events.onerror = () => log("events-log", "interrupted; the browser tries again");
-  button.textContent = "Stop";
+  events.onerror = () => log("events-log", "interrupted, reconnecting");
+  button.textContent = "Disconnect";
 });
 
 let socket = null;
@@ -84,32 +84,32 @@ element("ws-form").addEventListener("submit", (event) => {
   socket.send(element("ws-text").value);
 });
 
-onClick("echo-ask", async () => {
+onClick("echo-request", async () => {
   try {
-    const response = await ask("/api/echo", { "X-Forwarded-For": "203.0.113.7" });
+    const response = await request("/api/echo", { "X-Forwarded-For": "203.0.113.7" });
     element("echo-log").textContent = await response.text();
   } catch (error) {
     element("echo-log").textContent = String(error);
   }
 });
 
-onClick("filter-ask", async () => {
+onClick("filter-request", async () => {
   for (const target of ["/.env", "/%2eenv", "/.git/config", "/x/..%2f.env"]) {
     try {
-      log("filter-log", `${(await ask(target)).status}  ${target}`);
+      log("filter-log", `${(await request(target)).status}  ${target}`);
     } catch (error) {
       log("filter-log", `${target}  ${error}`);
     }
   }
 });
 
-onClick("limit-ask", async () => {
+onClick("limit-request", async () => {
   const counts = {};
   await Promise.all(
     Array.from({ length: 400 }, async () => {
       let outcome = "failed";
       try {
-        const response = await ask("/api/echo");
+        const response = await request("/api/echo");
         await response.arrayBuffer();
         outcome = response.status;
       } catch {

@@ -1,4 +1,4 @@
-//! `/api/echo`: the request as the backend sees it.
+//! `/api/echo`: responds with the request as the backend receives it.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ where
 {
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else {
-        return text(StatusCode::PAYLOAD_TOO_LARGE, "the echo takes bodies of up to 65536 bytes\n");
+        return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 65536 bytes\n");
     };
     let seen = json!({
         "method": parts.method.as_str(),
@@ -31,7 +31,7 @@ where
 
 const BODY_LIMIT: usize = 64 << 10;
 
-// RFC 9110 §5.3: several lines of one name mean what their values mean with commas between.
+// RFC 9110 §5.3: several field lines of one name are equivalent to one with a comma-separated list.
 fn fields(headers: &HeaderMap) -> BTreeMap<&str, String> {
     let mut fields = BTreeMap::<&str, String>::new();
     for (name, value) in headers {

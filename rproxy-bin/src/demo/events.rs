@@ -1,4 +1,4 @@
-//! `/events`: server-sent events, one per second for as long as someone listens.
+//! `/events`: server-sent events, one per second until the client disconnects.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::SiteBody;
 
 pub(super) fn answer(headers: &HeaderMap) -> Response<SiteBody> {
-    // A browser that lost the connection says how far it got.
+    // A browser that reconnects sends the ID of the last event.
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).unwrap_or(0);
     let mut response = Response::new(Either::Right(Events::after(last)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -23,7 +23,7 @@ pub(super) fn answer(headers: &HeaderMap) -> Response<SiteBody> {
     response
 }
 
-/// A body that counts. The first event comes at once.
+/// A body that counts seconds. The first event is sent at once.
 #[derive(Debug)]
 pub(super) struct Events {
     ticks: Interval,
@@ -33,7 +33,7 @@ pub(super) struct Events {
 impl Events {
     fn after(last: u64) -> Self {
         let mut ticks = interval(Duration::from_secs(1));
-        // A client that did not read for a while gets one event, not all that it missed.
+        // A client that did not read for a while gets one event, not all missed ones.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { ticks, last }
     }
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn events_come_at_once_and_then_each_second() {
+    async fn sends_events_at_once_and_then_each_second() {
         let start = Instant::now();
         let mut events = Events::after(0);
         for count in 1..=3 {
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_comes_back_goes_on_where_it_was() {
+    async fn continues_after_the_last_event_id() {
         for (last, next) in [("41", 42), ("x", 1), ("-1", 1), ("18446744073709551615", 0)] {
             let headers = HeaderMap::from_iter([("last-event-id".parse().unwrap(), HeaderValue::from_static(last))]);
             let event = answer(&headers).into_body().frame().await.unwrap().unwrap().into_data().unwrap();

@@ -1,4 +1,4 @@
-//! The site over real connections, as the proxy meets it.
+//! Tests of the demo site over real connections.
 
 use futures_util::{SinkExt, StreamExt};
 use http::header::{CONTENT_LENGTH, ETAG, IF_NONE_MATCH};
@@ -33,7 +33,7 @@ async fn content(response: Response<Incoming>) -> Bytes {
 }
 
 #[tokio::test]
-async fn each_path_answers_its_methods() {
+async fn each_path_accepts_its_methods_only() {
     let address = site().await;
     for (method, target, status, content_type) in [
         ("GET", "/", 200, "text/html; charset=utf-8"),
@@ -61,7 +61,7 @@ async fn each_path_answers_its_methods() {
 }
 
 #[tokio::test]
-async fn the_page_comes_whole_and_its_head_says_how_long_it_is() {
+async fn head_of_the_page_has_its_content_length() {
     let address = site().await;
     let page = include_str!("index.html");
     assert_eq!(content(send(address, bare("GET", "/")).await).await, page);
@@ -71,7 +71,7 @@ async fn the_page_comes_whole_and_its_head_says_how_long_it_is() {
 }
 
 #[tokio::test]
-async fn an_asset_may_be_kept_for_a_minute_and_then_be_validated() {
+async fn asset_is_fresh_for_a_minute_and_revalidates_with_304() {
     let address = site().await;
     for target in ["/static/demo.css", "/static/demo.js"] {
         let first = send(address, bare("GET", target)).await;
@@ -93,7 +93,7 @@ async fn an_asset_may_be_kept_for_a_minute_and_then_be_validated() {
 }
 
 #[tokio::test]
-async fn the_first_event_comes_at_once() {
+async fn sends_the_first_event_at_once() {
     let response = send(site().await, bare("GET", "/events")).await;
     assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
     let event = response.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
@@ -101,7 +101,7 @@ async fn the_first_event_comes_at_once() {
 }
 
 #[tokio::test]
-async fn the_echo_shows_the_request_as_it_arrived() {
+async fn echo_returns_the_received_request() {
     let request = Request::post("/api/echo?a=%20b")
         .header("host", "demo.example")
         .header("x-forwarded-for", "192.0.2.1")
@@ -126,14 +126,14 @@ async fn the_echo_shows_the_request_as_it_arrived() {
 }
 
 #[tokio::test]
-async fn the_echo_holds_no_more_than_its_limit() {
+async fn echo_rejects_large_body_with_413() {
     let mut request = bare("POST", "/api/echo");
     *request.body_mut() = Full::new(Bytes::from(vec![b'a'; (64 << 10) + 1]));
     assert_eq!(send(site().await, request).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
 
 #[tokio::test]
-async fn a_websocket_sends_back_text_and_bytes_and_closes_when_asked() {
+async fn websocket_echoes_text_and_binary_messages_and_closes() {
     let address = site().await;
     let (mut socket, response) = tokio_tungstenite::connect_async(format!("ws://{address}/ws")).await.unwrap();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);

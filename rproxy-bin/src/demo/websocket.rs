@@ -1,4 +1,4 @@
-//! `/ws`: a WebSocket that sends back what it gets.
+//! `/ws`: a WebSocket that echoes messages.
 
 use futures_util::{SinkExt, StreamExt};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
@@ -16,7 +16,7 @@ use super::{SiteBody, text};
 pub(super) fn answer<B>(mut request: Request<B>) -> Response<SiteBody> {
     let Some(accept) = accept(&request) else {
         // RFC 6455 §4.2.2, §4.4
-        let mut response = text(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket\n");
+        let mut response = text(StatusCode::UPGRADE_REQUIRED, "this path only accepts WebSocket handshakes\n");
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
         response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
@@ -31,7 +31,7 @@ pub(super) fn answer<B>(mut request: Request<B>) -> Response<SiteBody> {
     response
 }
 
-/// The proof that the handshake was understood, or `None` if it is none. RFC 6455 §4.2.1
+/// Returns `Sec-WebSocket-Accept` for a valid handshake (RFC 6455 §4.2.1).
 fn accept<B>(request: &Request<B>) -> Option<HeaderValue> {
     let headers = request.headers();
     let asked = *request.method() == Method::GET
@@ -53,7 +53,7 @@ async fn serve(upgrade: OnUpgrade) {
         Err(error) => Err(error.to_string()),
     };
     if let Err(error) = outcome {
-        tracing::debug!(error, "a WebSocket of the demo site failed");
+        tracing::debug!(error, "WebSocket of the demo site failed");
     }
 }
 
@@ -64,7 +64,7 @@ async fn echo(upgraded: Upgraded) -> Result<(), Error> {
         .max_message_size(Some(MESSAGE_LIMIT))
         .max_frame_size(Some(MESSAGE_LIMIT));
     let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-    // Pings and the closing handshake are answered by the stream itself while it is read.
+    // The stream itself responds to pings and close frames while it is read.
     while let Some(message) = socket.next().await {
         let message = message?;
         if message.is_text() || message.is_binary() {
@@ -81,8 +81,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_whole_handshake_is_accepted() {
-        // RFC 6455 §1.3 has this key and this answer.
+    fn accepts_complete_handshakes_only() {
+        // The example of RFC 6455 §1.3.
         let whole = [
             ("connection", "keep-alive, Upgrade"),
             ("upgrade", "WebSocket"),

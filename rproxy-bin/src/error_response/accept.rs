@@ -1,10 +1,10 @@
-//! The client's preference between forms of an error, by its `Accept` (RFC 9110 §12.5.1).
+//! The client's preference among error formats, from its `Accept` (RFC 9110 §12.5.1).
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// The `Accept` of a request, kept unread until a response depends on it.
+/// The `Accept` fields of a request, parsed only if an error response depends on them.
 ///
-/// Keeping it costs a count on the request's own bytes, and nothing where any form will do.
+/// Keeping them costs one reference count, and nothing if any format is acceptable.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Accept {
     first: Option<HeaderValue>,
@@ -23,12 +23,12 @@ impl Accept {
         }
     }
 
-    /// Whether a description of a problem is better sent as JSON than as plain text.
+    /// Returns whether the client prefers JSON to plain text for an error.
     ///
-    /// JSON wins where its weight is higher, or equal and `Accept` is more explicit about it. Many
-    /// clients list `application/json, text/plain, */*`: of two that are equal, the first one wins.
+    /// JSON wins if its weight is higher, or if the weights are equal and `Accept` names JSON more explicitly. Many
+    /// clients send `application/json, text/plain, */*`: if both are equal, the first one wins.
     ///
-    /// It reads the list once, and of a long one the beginning.
+    /// Reads the list once, and only the beginning of a long one.
     pub(crate) fn prefers_problem_json(&self) -> bool {
         let mut left = MAX_BYTES;
         let lines = self.first.iter().chain(&self.further).map_while(|line| {
@@ -43,7 +43,7 @@ impl Accept {
             range.weigh(place, "application", "json", &mut json);
             range.weigh(place, "text", "plain", &mut text);
         }
-        // A client that names JSON takes problems for JSON, unless it said otherwise.
+        // A client that accepts JSON also accepts `problem+json`, unless it states otherwise.
         let json = match problem.precision {
             Precision::Exact => problem,
             _ => json.max(problem),
@@ -52,12 +52,12 @@ impl Accept {
     }
 }
 
-/// Browsers send 120 bytes with eight members, and clients of some APIs twice that.
+/// The maximum length that is read. Browsers send 120 bytes with eight members, some API clients twice as much.
 const MAX_BYTES: usize = 2048;
 const MAX_MEMBERS: usize = 32;
 const MAX_LINES: usize = 8;
 
-/// How much a type is wanted. Ordered: weight, then how explicitly it was named, then how early.
+/// The preference for a type. Ordered by weight, then precision, then position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Preference {
     weight: u16,
@@ -74,7 +74,7 @@ enum Precision {
     Exact,
 }
 
-/// One member of the list. Parameters other than the weight are not looked at.
+/// One member of the list. Parameters other than the weight are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MediaRange<'a> {
     kind: &'a str,
@@ -98,7 +98,7 @@ impl<'a> MediaRange<'a> {
         Some(Self { kind: kind.trim(), subtype: subtype.trim(), weight })
     }
 
-    /// The most specific range speaks for a type, whatever weight others have.
+    /// Applies this range to a type if it is more specific than the ranges so far, regardless of its weight.
     fn weigh(&self, place: usize, kind: &str, subtype: &str, found: &mut Preference) {
         let precision = self.precision(kind, subtype);
         if precision > found.precision {
@@ -116,7 +116,7 @@ impl<'a> MediaRange<'a> {
     }
 }
 
-/// RFC 9110 §12.4.2: `0` or `1` with up to three decimals.
+/// Parses a weight: `0` or `1` with up to three decimals (RFC 9110 §12.4.2).
 fn parse_weight(text: &str) -> Option<u16> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     if decimals.len() > 3 || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -134,7 +134,7 @@ fn members(line: &str) -> impl Iterator<Item = &str> {
     split_unquoted(line, b',')
 }
 
-/// Splits at `separator`, but not within quoted strings (RFC 9110 §5.6.4).
+/// Splits at `separator`, except within quoted strings (RFC 9110 §5.6.4).
 fn split_unquoted(text: &str, separator: u8) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |c: char| {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_sent_where_it_is_preferred() {
+    fn detects_preference_for_json() {
         for (accepted, json) in [
             ("application/json", true),
             ("application/problem+json", true),
@@ -170,7 +170,7 @@ mod tests {
             ("application/*", true),
             ("application/json, */*;q=0.1", true),
             ("application/json, */*", true),
-            // What widespread clients send.
+            // Values of common clients.
             ("application/json, text/plain, */*", true),
             ("text/plain, application/json", false),
             ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", false),
@@ -182,19 +182,19 @@ mod tests {
             ("application/json;q=0.6, text/*;q=0.7", false),
             ("application/json ; q=0.2 , text/plain ; q=0.1", true),
             ("application/json;q=0.001, text/plain;q=0", true),
-            // The most specific range speaks for a type.
+            // The most specific range decides.
             ("application/*;q=0.1, application/json;q=0.9, text/plain;q=0.5", true),
             ("application/*, application/json;q=0.1, application/problem+json;q=0.2, text/plain;q=0.5", false),
             ("*/*, application/json;q=0", false),
             ("application/problem+json;q=0, application/json", false),
             ("application/problem+json;q=0.3, application/json, text/plain;q=0.5", false),
             ("text/plain;q=0, */*", true),
-            // Only something else.
+            // Neither is accepted.
             ("image/png", false),
-            // Parameters, quoted ones too, are no separators.
+            // Separators within parameters do not count.
             ("application/json;profile=\"a,b;q=0\";q=0.9, text/plain;q=0.5", true),
             ("text/plain;x=\"\\\",application/json\"", false),
-            // A member that is none does not count.
+            // Invalid members are ignored.
             ("application/json;q=2, text/plain", false),
             ("application/json;q=x", false),
             ("application/json;q=0.1234", false),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn several_lines_are_one_list() {
+    fn combines_several_field_lines() {
         assert!(accept(&["text/plain;q=0.5", "application/json"]).prefers_problem_json());
         assert!(!accept(&["text/plain", "application/json;q=0.5"]).prefers_problem_json());
         assert!(accept(&["*/*", "application/json"]).prefers_problem_json());
@@ -229,7 +229,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_can_be_sent_is_too_much(bytes in prop::collection::vec(prop_oneof![
+        fn any_field_value_is_handled(bytes in prop::collection::vec(prop_oneof![
             prop::sample::select(b"application/json;q=0.,*\"\\ ".to_vec()), 0x80..=0xffu8, 0x20..0x7fu8,
         ], 0..80)) {
             let mut headers = HeaderMap::new();

@@ -1,4 +1,4 @@
-//! A body that is the inner one, or ours; a panic ends it.
+//! The response body of the layer: the inner body or an error response. A panic ends it with an error.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

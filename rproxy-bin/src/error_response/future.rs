@@ -1,4 +1,4 @@
-//! Waits for the answer, or for the panic.
+//! The response future, which catches panics of the inner future.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,11 +15,11 @@ use super::body::ResponseBody;
 use super::panic::{Panicked, catch_panic};
 
 pin_project! {
-    /// The future of [`ErrorResponseService`](super::ErrorResponseService).
+    /// The response future of [`ErrorResponseService`](super::ErrorResponseService).
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         client: ClientPreferences,
-        // `None`: it panicked, and is gone.
+        // `None` after a panic.
         #[pin]
         inner: Option<F>,
     }

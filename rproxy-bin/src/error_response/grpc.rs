@@ -1,7 +1,7 @@
-//! Rejections in gRPC's own form: a client library takes any status but 200 for a broken server.
+//! Error responses to gRPC calls: gRPC clients treat any status except 200 as a broken server.
 //!
-//! A trailers-only response (gRPC over HTTP/2, "Responses"): status 200, `grpc-status` and `grpc-message` in the head, and no
-//! content.
+//! An error is a trailers-only response (gRPC over HTTP/2, "Responses"): status 200, with `grpc-status` and
+//! `grpc-message` in the head, and no content.
 
 use std::fmt::Write as _;
 
@@ -12,9 +12,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use super::ErrorReason;
 use super::body::ResponseBody;
 
-/// The form of gRPC that a client speaks, as its content type.
+/// Returns the content type for the response if the request is a gRPC call.
 pub(super) fn content_type<B>(request: &Request<B>) -> Option<HeaderValue> {
-    // All calls are POST; others need no look.
+    // All gRPC calls are POST.
     if *request.method() != Method::POST {
         return None;
     }
@@ -31,14 +31,14 @@ fn without_prefix<'a>(value: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// Response extension: a rejection in gRPC's form, and what it would be in HTTP.
+/// Response extension of a gRPC error: the HTTP status that it stands for, and the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GrpcError {
     pub(crate) status: StatusCode,
     pub(crate) reason: ErrorReason,
 }
 
-/// Gives a rejection the form of gRPC.
+/// Turns an error response into a gRPC error.
 pub(super) fn present<B>(
     response: Response<ResponseBody<B>>,
     reason: ErrorReason,
@@ -46,8 +46,8 @@ pub(super) fn present<B>(
 ) -> Response<ResponseBody<B>> {
     let (mut head, _) = response.into_parts();
     let status = std::mem::replace(&mut head.status, StatusCode::OK);
-    for of_the_body in [CONTENT_LENGTH, CONTENT_ENCODING, ETAG, VARY] {
-        head.headers.remove(of_the_body);
+    for name in [CONTENT_LENGTH, CONTENT_ENCODING, ETAG, VARY] {
+        head.headers.remove(name);
     }
     head.headers.insert(CONTENT_TYPE, content_type.clone());
     insert_status(&mut head.headers, status, reason);
@@ -64,8 +64,10 @@ fn insert_status(headers: &mut HeaderMap, status: StatusCode, reason: ErrorReaso
     }
 }
 
-/// By gRPC's table ("HTTP to gRPC Status Code Mapping"), which knows few statuses: 429 is RESOURCE_EXHAUSTED for the sake of
-/// clients that tell an exhausted quota from a server that is down, and 504 DEADLINE_EXCEEDED.
+/// Maps an HTTP status to a gRPC status code.
+///
+/// The mapping follows gRPC ("HTTP to gRPC Status Code Mapping"), with two additions: 429 is RESOURCE_EXHAUSTED, so
+/// that clients can tell an exhausted quota from a server that is down, and 504 is DEADLINE_EXCEEDED.
 fn grpc_status(status: StatusCode) -> &'static str {
     match status.as_u16() {
         // UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED.
@@ -82,7 +84,7 @@ fn grpc_status(status: StatusCode) -> &'static str {
     }
 }
 
-/// Printable ASCII but `%` as it is, other bytes as `%XX` (gRPC over HTTP/2, "Percent-Byte-Unencoded").
+/// Percent-encodes everything except printable ASCII without `%` (gRPC over HTTP/2, "Percent-Byte-Unencoded").
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -104,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_calls_by_their_content_type() {
+    fn recognises_grpc_calls_by_content_type() {
         for (method, sent, expected) in [
             ("POST", "application/grpc", Some("application/grpc")),
             ("POST", "application/grpc+proto", Some("application/grpc")),
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_map_as_grpc_says() {
+    fn maps_http_status_to_grpc_status() {
         for (status, grpc) in [
             (400, "13"),
             (401, "16"),
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_percent_encoded() {
+    fn percent_encodes_messages() {
         assert_eq!(percent_encoded("100 % né\r\n"), "100 %25 n%C3%A9%0D%0A");
     }
 }

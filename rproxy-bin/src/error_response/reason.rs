@@ -1,4 +1,4 @@
-//! Which answers are rproxy's own, and why it gave them.
+//! The reasons for error responses of the proxy itself.
 
 use http::{HeaderValue, Response};
 use rproxy_cache::CacheStatus;
@@ -9,37 +9,37 @@ use rproxy_server::{RefusedHead, RequestRefusal};
 use rproxy_upstream::{ProxyError, ProxyErrorKind};
 use rproxy_ws_passthrough::{Refusal as WsRefusal, WsDecision};
 
-/// Why an answer was made here and not by the application.
+/// The reason why the proxy, and not the backend, generated an error response.
 ///
-/// The layers say it in words of their own; [`ErrorReason::of`] knows them all. It is a response
-/// extension itself, for answers that no layer made.
+/// [`ErrorReason::of`] derives it from the response extensions of the layers. It is a response extension itself for
+/// responses that no layer generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorReason {
-    /// No request that may be served.
+    /// An invalid or oversized request, or one for another host.
     Request(RequestRefusal),
-    /// 429: more requests than the client's quota has, or too many at once.
+    /// 429: the client exceeded its rate limit or concurrency limit.
     RateLimited,
-    /// 503: whether the client's quota has any left could not be found out.
+    /// 503: the rate limit store was unavailable.
     LimiterUnavailable,
-    /// 500: nobody to count the request for.
+    /// 500: the rate limit has no key for the request.
     Unkeyed,
     /// 404: the path is blocked.
     BlockedPath,
-    /// 508: the request goes round in circles.
+    /// 508: the request loops.
     LoopDetected,
-    /// 400, 403, 426, 429, 501, 502 or 503: a WebSocket handshake that goes no further.
+    /// 400, 403, 426, 429, 501, 502 or 503: a rejected WebSocket handshake.
     WebSocket(WsRefusal),
-    /// 504: `only-if-cached`, and nothing is.
+    /// 504: `only-if-cached`, and no stored response.
     OnlyIfCached,
-    /// 502, 503, 504: no good answer from the upstream.
+    /// 502, 503 or 504: the upstream request failed.
     Upstream(ProxyErrorKind),
-    /// 500: the code that was to answer panicked.
+    /// 500: a service panicked.
     Panicked,
 }
 
 impl ErrorReason {
-    /// The reason why `response` is rproxy's own; `None` where it is the application's.
+    /// Returns the reason for an error response of the proxy; `None` for other responses.
     pub fn of<B>(response: &Response<B>) -> Option<Self> {
         let status = response.status();
         if !status.is_client_error() && !status.is_server_error() {
@@ -75,12 +75,12 @@ impl ErrorReason {
         extensions.get::<ProxyError>().map(|error| Self::Upstream(error.kind()))
     }
 
-    /// A word for logs and metrics: one of [`ErrorReason::LABELS`].
+    /// Returns the reason as a label value for logs and metrics: one of [`ErrorReason::LABELS`].
     pub fn as_str(self) -> &'static str {
         Self::LABELS[self.index()]
     }
 
-    /// All the reasons.
+    /// All label values.
     pub const LABELS: [&'static str; 23] = [
         "malformed",
         "framing",
@@ -107,7 +107,7 @@ impl ErrorReason {
         "limiter_unavailable",
     ];
 
-    /// The place of the reason in [`ErrorReason::LABELS`].
+    /// Returns the index of the reason in [`ErrorReason::LABELS`].
     pub(crate) fn index(self) -> usize {
         match self {
             Self::Request(reason) => match reason {
@@ -138,7 +138,7 @@ impl ErrorReason {
         }
     }
 
-    /// The error types of RFC 9209 §2.3, as the field says them.
+    /// Returns the `Proxy-Status` field with the error type (RFC 9209 §2.3).
     pub(crate) fn proxy_status(self) -> HeaderValue {
         use ProxyErrorKind as Kind;
         HeaderValue::from_static(match self {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_the_application_is_no_refusal() {
+    fn backend_responses_have_no_error_reason() {
         for status in [200, 302, 404, 429, 502] {
             assert_eq!(ErrorReason::of(&response(status)), None);
         }
@@ -197,14 +197,14 @@ mod tests {
         only_logged.extensions_mut().insert(CacheStatus::Hit);
         only_logged.extensions_mut().insert(WsDecision::Declined);
         assert_eq!(ErrorReason::of(&only_logged), None);
-        // A stale response that stands in for an error is the application's.
+        // A stale response served instead of an error is a response of the backend.
         let mut stale = response(200);
         stale.extensions_mut().insert(ErrorReason::Upstream(ProxyErrorKind::ConnectionRefused));
         assert_eq!(ErrorReason::of(&stale), None);
     }
 
     #[test]
-    fn each_layers_refusal_is_known() {
+    fn recognises_rejections_of_each_layer() {
         let mut blocked = response(404);
         blocked.extensions_mut().insert(PathFilterDecision::Blocked { rule: "/.env".into() });
         assert_eq!(ErrorReason::of(&blocked), Some(ErrorReason::BlockedPath));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_are_in_their_places() {
+    fn every_reason_has_its_label_and_proxy_status() {
         for (reason, label, status) in [
             (ErrorReason::Request(RequestRefusal::Head(RefusedHead::Malformed)), "malformed", "http_request_error"),
             (ErrorReason::Request(RequestRefusal::BadHost), "bad_host", "http_request_error"),

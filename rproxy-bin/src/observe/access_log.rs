@@ -1,8 +1,8 @@
-//! The access log: lines made by workers, written out by a thread of its own.
+//! The access log: workers append lines to buffers, and a separate thread writes them out.
 //!
-//! Each worker appends to a buffer that only the writer shares with it, and the writer holds it only
-//! to record it for an empty one. So a worker never waits for standard output. What does not fit
-//! (`BUFFER_LIMIT`) because nobody reads it is dropped and counted.
+//! Each worker shares its buffer only with the writer thread, which locks it just to swap it for an empty one. A
+//! worker therefore never waits for standard output. Lines that do not fit (`BUFFER_LIMIT`) because the reader is too
+//! slow are dropped and counted.
 
 mod entry;
 mod json;
@@ -17,19 +17,19 @@ use std::time::{Duration, SystemTime};
 
 pub(super) use self::entry::{LoggedRequest, LoggedResponse};
 
-/// Where lines go. Clones write to the same place, which is closed with the last of them.
+/// The writer of the access log. Clones share the output, which is closed with the last of them.
 #[derive(Clone)]
 pub struct Writer {
     handle: Arc<Handle>,
 }
 
-/// How a line is written.
+/// The format of access log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// For people: the combined log format, and more after it.
+    /// The combined log format, with additions.
     Text,
-    /// For machines: a JSON object.
+    /// A JSON object per line.
     Json,
 }
 
@@ -38,7 +38,7 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// When the system gives no thread.
+    /// Returns an error if the thread cannot be started.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let inner = Arc::new(Inner {
             dropped: AtomicU64::new(0),
@@ -53,28 +53,29 @@ impl Writer {
         Ok(Self { handle: Arc::new(Handle { inner, thread: thread.thread().clone() }) })
     }
 
-    /// How many lines could not be written: nobody took them in time, or at all.
+    /// Returns the number of dropped lines.
     pub fn dropped(&self) -> u64 {
         self.handle.inner.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until all lines up to now are written, or two seconds: whoever reads them may have
-    /// stopped. False if that was not enough. It blocks; it is for the end of a program.
+    /// Waits until all lines so far are written, for at most two seconds. Returns whether they were.
+    ///
+    /// This blocks, and is meant for the end of a program. The limit covers readers that have stopped reading.
     pub fn flush(&self) -> bool {
         self.flush_within(Duration::from_secs(2))
     }
 
-    fn flush_within(&self, patience: Duration) -> bool {
+    fn flush_within(&self, timeout: Duration) -> bool {
         let Handle { inner, thread } = &*self.handle;
         let mut flushes = lock(&inner.flushes);
         flushes.wanted += 1;
         let wanted = flushes.wanted;
         thread.unpark();
-        let waited = inner.flushed.wait_timeout_while(flushes, patience, |flushes| flushes.done < wanted);
+        let waited = inner.flushed.wait_timeout_while(flushes, timeout, |flushes| flushes.done < wanted);
         waited.unwrap_or_else(PoisonError::into_inner).0.done >= wanted
     }
 
-    /// A buffer for one worker.
+    /// Creates a buffer for one worker.
     pub(super) fn buffer(&self, format: Format) -> Buffer {
         let pending = Arc::default();
         lock(&self.handle.inner.buffers).push(Arc::clone(&pending));
@@ -88,7 +89,7 @@ impl fmt::Debug for Writer {
     }
 }
 
-/// Closes the log when nobody can write to it any more.
+/// Closes the log when the last writer and buffer are dropped.
 struct Handle {
     inner: Arc<Inner>,
     thread: Thread,
@@ -101,7 +102,7 @@ impl Drop for Handle {
     }
 }
 
-/// Where one worker's lines wait for the writer.
+/// The lines of one worker that are not yet written.
 #[derive(Debug)]
 pub(super) struct Buffer {
     format: Format,
@@ -130,20 +131,20 @@ impl Buffer {
             }
             pending.lines += 1;
         }
-        // A writer that is awake looks again before it sleeps.
+        // A writer thread that is awake checks the buffers again before it sleeps.
         if !inner.awake.load(Ordering::Relaxed) && !inner.awake.swap(true, Ordering::Relaxed) {
             thread.unpark();
         }
     }
 }
 
-/// What a worker may be ahead of the writer, in bytes, give or take a line: some thousand lines.
+/// The maximum size of a worker's unwritten lines in bytes, plus one line. It holds some thousand lines.
 const BUFFER_LIMIT: usize = 512 << 10;
 
 struct Inner {
     dropped: AtomicU64,
     buffers: Mutex<Vec<Arc<Mutex<Pending>>>>,
-    /// Whether the writer was woken since it last start to look into the buffers.
+    /// Whether the writer thread was woken since it last started to check the buffers.
     awake: AtomicBool,
     closing: AtomicBool,
     flushes: Mutex<Flushes>,
@@ -157,13 +158,13 @@ struct Flushes {
 }
 
 impl Inner {
-    /// The writer's thread.
+    /// Runs the writer thread.
     fn write_to(&self, mut out: impl Write) {
         let mut batch = Pending::default();
         loop {
             let closing = self.closing.load(Ordering::Acquire);
             let wanted = lock(&self.flushes).wanted;
-            // Before the buffers are looked into: what is appended later wakes the writer again.
+            // Set before the buffers are checked, so that later lines wake the writer again.
             self.awake.store(false, Ordering::Relaxed);
             let wrote = self.write_pending(&mut out, &mut batch);
             lock(&self.flushes).done = wanted;
@@ -172,7 +173,7 @@ impl Inner {
                 return;
             }
             if wrote {
-                // Under load, lines gather meanwhile, and many are written at once.
+                // Under load, lines accumulate during the pause and are written together.
                 thread::sleep(PAUSE);
             } else {
                 thread::park();
@@ -182,10 +183,10 @@ impl Inner {
 
     fn write_pending(&self, out: &mut impl Write, batch: &mut Pending) -> bool {
         let mut wrote = false;
-        // The list is locked while a worker starts, not while one serves.
+        // The list is locked when a worker starts, not while it serves.
         let buffers = {
             let mut buffers = lock(&self.buffers);
-            // A worker that is gone and has nothing left needs none.
+            // Removes the empty buffers of workers that have ended.
             buffers.retain(|pending| Arc::strong_count(pending) > 1 || !lock(pending).bytes.is_empty());
             buffers.clone()
         };
@@ -207,7 +208,7 @@ impl Inner {
 
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A line is appended whole or not at all, so that a panic elsewhere leaves nothing half done.
+/// Locks a mutex, even if a thread panicked while it held the lock: lines are appended completely or not at all.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Counts what is sent, and notices the end.
+//! The response body that counts bytes and detects its end.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -19,9 +19,9 @@ pin_project! {
     pub struct ResponseBody<B> {
         #[pin]
         inner: B,
-        // A body of known length is complete with its last byte: its sender need not ask for more.
+        // The rest of a body of known length, which is complete with its last byte: hyper does not poll it again.
         missing: Option<u64>,
-        // Dropped, and with that recorded, at the end of the body, or with it.
+        // Dropped at the end of the body or with it, which records the request.
         record: Option<RequestRecord>,
     }
 }

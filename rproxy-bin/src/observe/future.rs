@@ -1,4 +1,4 @@
-//! Waits for the head of the response.
+//! The response future, which records the response head.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,12 +12,12 @@ use super::body::ResponseBody;
 use super::record::RequestRecord;
 
 pin_project! {
-    /// The future of [`ObserveService`](super::ObserveService).
+    /// The response future of [`ObserveService`](super::ObserveService).
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
-        // Until there is a body to take it along.
+        // `None` once the body has taken it.
         record: Option<RequestRecord>,
     }
 }

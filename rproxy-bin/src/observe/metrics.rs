@@ -1,4 +1,4 @@
-//! Counters: one set for each worker, added up when somebody asks.
+//! Request metrics: one set of counters per worker, added up when they are read.
 
 mod exposition;
 mod histogram;
@@ -22,7 +22,7 @@ pub(super) use self::labels::MethodLabel;
 use self::labels::{CACHE, CODES, METHODS, UPSTREAM_ERRORS, cache_index, code_index, upstream_error_index};
 use crate::error_response::ErrorReason;
 
-/// What is counted about requests. Clones count into the same.
+/// The metrics of the proxy. Clones share the counters.
 #[derive(Clone)]
 pub struct Metrics {
     inner: Arc<Inner>,
@@ -35,8 +35,8 @@ struct Inner {
 }
 
 impl Metrics {
-    /// With a set of counters for each core; more workers than cores share them, which costs them
-    /// time and nothing else.
+    /// Creates metrics with one set of counters per core. If there are more workers than cores, some share a set,
+    /// which is only slower.
     pub fn new() -> Self {
         Self::with_shards(std::thread::available_parallelism().map_or(1, usize::from))
     }
@@ -46,7 +46,7 @@ impl Metrics {
         Self { inner: Arc::new(Inner { shards, next: AtomicUsize::new(0), external: Mutex::default() }) }
     }
 
-    /// A set of counters for a worker.
+    /// Returns a set of counters for a worker.
     pub(super) fn shard(&self) -> Shard {
         let index = self.inner.next.fetch_add(1, Ordering::Relaxed) % self.inner.shards.len();
         Shard { metrics: self.clone(), index }
@@ -76,7 +76,7 @@ impl fmt::Debug for Metrics {
 // About 4 kB each.
 const MAX_SHARDS: usize = 256;
 
-// Two cache lines, because cores fetch them in pairs.
+// Two cache lines, since processors prefetch them in pairs.
 #[repr(align(128))]
 struct Counters {
     in_flight: AtomicI64,
@@ -120,7 +120,7 @@ impl Shard {
         self.counters().in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Where `status` is `None` there was no answer: the client went away first.
+    /// Records the end of a request. `status` is `None` if the client disconnected before the response.
     pub(super) fn request_ended(
         &self,
         method: MethodLabel,

@@ -1,4 +1,4 @@
-//! One request and its response, from the one's head to the other's last byte.
+//! The record of one request, from its head to the last byte of its response.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -15,7 +15,7 @@ use super::access_log::{Buffer, LoggedRequest, LoggedResponse};
 use super::metrics::MethodLabel;
 use crate::error_response::{ErrorReason, GrpcError};
 
-/// Recorded when it is dropped, so that it can't be forgotten, whichever way it ends.
+/// The record of one request, written when it is dropped, so that every request is recorded.
 #[derive(Debug)]
 pub(super) struct RequestRecord {
     sinks: Arc<WorkerSinks>,
@@ -25,7 +25,7 @@ pub(super) struct RequestRecord {
     status: Option<StatusCode>,
     bytes: u64,
     complete: bool,
-    // Only where there is a log to tell.
+    // `None` without an access log.
     entry: Option<Box<LogEntry>>,
 }
 
@@ -37,7 +37,7 @@ struct LogEntry {
 
 impl RequestRecord {
     pub(super) fn begin<B>(sinks: Arc<WorkerSinks>, request: &Request<B>) -> Self {
-        // What stands in for a refused head has a method that nobody sent.
+        // The placeholder for a rejected head has a method that the client did not send.
         let refused = request.extensions().get::<RefusedHead>().is_some();
         let method = if refused { MethodLabel::Other } else { MethodLabel::of(request.method()) };
         sinks.shard.request_started();
@@ -57,16 +57,16 @@ impl RequestRecord {
         }
     }
 
-    /// The head of the response is there.
+    /// Records the response head.
     pub(super) fn set_response<B: Body>(&mut self, response: &Response<B>) {
-        // The form of gRPC has status 200, whatever happened.
+        // A gRPC error response always has status 200.
         let rejected = match self.method {
             MethodLabel::Post if response.status() == StatusCode::OK => response.extensions().get::<GrpcError>(),
             _ => None,
         };
         let status = rejected.map_or(response.status(), |rejected| rejected.status);
         self.status = Some(status);
-        // RFC 9112 §6.3: these have no body, whatever there is to be said of one.
+        // RFC 9112 §6.3: these responses have no body.
         let bodiless = self.bodiless
             || status.is_informational()
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -90,9 +90,9 @@ impl RequestRecord {
         if let Some(end) = response.extensions().get::<TunnelEnd>()
             && let Some(entry) = self.entry.take()
         {
-            // What there is to tell of a tunnel is known at its end.
+            // The log entry of a tunnel is written when the tunnel ends.
             let mut tunnel = TunnelRecord::new(Arc::clone(&self.sinks), self.start, status, *entry);
-            end.then(move |summary| tunnel.ended(summary));
+            end.then(move |summary| tunnel.set_summary(summary));
         }
     }
 
@@ -100,12 +100,12 @@ impl RequestRecord {
         self.bytes += bytes;
     }
 
-    /// Whether nothing is missing from the body, as far as is known by now.
+    /// Sets whether the body is complete, as far as is known.
     pub(super) fn set_complete(&mut self, complete: bool) {
         self.complete = complete;
     }
 
-    /// The body has failed. What the client does is not seen here, so it is for the upstream's sake.
+    /// Records a failed body. Errors of the client connection are not visible here, so the upstream failed.
     pub(super) fn fail(&mut self, why: &str) {
         self.complete = false;
         self.sinks.warnings.response_failed(why, Instant::now());
@@ -135,14 +135,14 @@ impl Drop for RequestRecord {
 }
 
 impl LogEntry {
-    /// Writes what is told, at the end of what it is about.
+    /// Writes the entry at the end of its request or tunnel.
     fn write(&self, buffer: &Buffer) {
         let start = SystemTime::now().checked_sub(self.response.duration).unwrap_or(SystemTime::UNIX_EPOCH);
         buffer.write(start, &self.request, &self.response);
     }
 }
 
-/// The entry of a tunnel: written when it is dropped, so that one that is cut off has its entry, too.
+/// The record of a tunnel, written when it is dropped, so that an aborted tunnel is logged, too.
 struct TunnelRecord {
     sinks: Arc<WorkerSinks>,
     start: Instant,
@@ -157,7 +157,7 @@ impl TunnelRecord {
         Self { sinks, start, entry: LogEntry { request: request.detached(), response } }
     }
 
-    fn ended(&mut self, summary: &TunnelSummary) {
+    fn set_summary(&mut self, summary: &TunnelSummary) {
         self.entry.response.aborted = false;
         self.entry.response.bytes = summary.bytes_from_upstream;
         self.entry.response.tunnel = Some(summary.clone());

@@ -31,7 +31,7 @@ impl io::Write for Output {
     }
 }
 
-/// A layer with a JSON log, and what it has recorded so far.
+/// A layer with a JSON log, and its output so far.
 struct Recorder {
     layer: ObserveLayer,
     metrics: Metrics,
@@ -60,14 +60,14 @@ impl Recorder {
     }
 }
 
-/// Two bytes, a pause, two more, then as `end` says.
+/// Two frames of two bytes, then the end or an error.
 fn parts(end: Option<Result<(), &'static str>>) -> impl Body<Data = Bytes, Error = BoxError> {
     let frames = [Ok(Frame::data(Bytes::from_static(b"ab"))), Ok(Frame::data(Bytes::from_static(b"cd")))];
     let end = end.and_then(Result::err).map(|error| Err(BoxError::from(error)));
     StreamBody::new(futures_util::stream::iter(frames.into_iter().chain(end)))
 }
 
-/// Knows its length, and never says that it has ended.
+/// A body of known length that never reports its end.
 struct OfKnownLength(u64);
 
 impl Body for OfKnownLength {
@@ -101,7 +101,7 @@ fn get() -> Request<()> {
 }
 
 #[tokio::test]
-async fn a_request_is_recorded_when_its_body_has_ended_and_once() {
+async fn records_a_request_once_when_its_body_ends() {
     let recorder = Recorder::new();
     let response = respond(&recorder, get(), parts(None)).await;
     assert!(recorder.lines().is_empty());
@@ -124,7 +124,7 @@ async fn a_request_is_recorded_when_its_body_has_ended_and_once() {
 }
 
 #[tokio::test]
-async fn a_body_dropped_half_way_is_aborted() {
+async fn dropped_body_counts_as_aborted() {
     let recorder = Recorder::new();
     let mut body = respond(&recorder, get(), parts(None)).await.into_body();
     body.frame().await.unwrap().unwrap();
@@ -136,16 +136,16 @@ async fn a_body_dropped_half_way_is_aborted() {
 }
 
 #[tokio::test]
-async fn a_body_that_fails_is_aborted() {
+async fn failed_body_counts_as_aborted() {
     let recorder = Recorder::new();
-    let response = respond(&recorder, get(), parts(Some(Err("broken off")))).await;
+    let response = respond(&recorder, get(), parts(Some(Err("connection reset")))).await;
     assert!(response.into_body().collect().await.is_err());
     assert_eq!((&recorder.lines()[0]["bytes"], &recorder.lines()[0]["aborted"]), (&4.into(), &true.into()));
 }
 
 #[tokio::test]
-async fn a_body_is_complete_where_its_sender_has_no_reason_to_ask_for_more() {
-    // hyper drops a body that says it has ended, or whose length has been sent, without asking again.
+async fn body_is_complete_without_a_final_poll() {
+    // hyper drops a body that reports its end, or whose length was sent, without polling it again.
     let recorder = Recorder::new();
     let mut body = respond(&recorder, get(), Full::new(Bytes::from_static(b"abc"))).await.into_body();
     body.frame().await.unwrap().unwrap();
@@ -164,7 +164,7 @@ async fn a_body_is_complete_where_its_sender_has_no_reason_to_ask_for_more() {
 }
 
 #[tokio::test]
-async fn an_answer_to_head_is_complete_without_its_body() {
+async fn head_response_is_complete_without_body() {
     let recorder = Recorder::new();
     let request = Request::head("/").body(()).unwrap();
     drop(respond(&recorder, request, OfKnownLength(9)).await);
@@ -173,7 +173,7 @@ async fn an_answer_to_head_is_complete_without_its_body() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_unanswered_is_recorded() {
+async fn records_client_that_disconnects_before_the_response() {
     let recorder = Recorder::new();
     let service = recorder
         .layer
@@ -189,7 +189,7 @@ async fn a_client_that_goes_away_unanswered_is_recorded() {
 }
 
 #[tokio::test]
-async fn what_the_layers_decided_is_counted_and_logged() {
+async fn counts_and_logs_decisions_of_inner_layers() {
     let recorder = Recorder::new();
     let service = recorder.layer.layer(service_fn(|request: Request<()>| {
         let mut response = Response::new(Empty::<Bytes>::new());
@@ -218,7 +218,7 @@ async fn what_the_layers_decided_is_counted_and_logged() {
 }
 
 #[tokio::test]
-async fn a_rejected_grpc_call_is_recorded_with_its_http_status() {
+async fn records_rejected_grpc_call_with_its_http_status() {
     let recorder = Recorder::new();
     let rejects = ErrorResponseLayer::new().layer(service_fn(|_: Request<()>| {
         let mut response = Response::new(Full::new(Bytes::from_static(b"Too Many Requests")));
@@ -238,7 +238,7 @@ async fn a_rejected_grpc_call_is_recorded_with_its_http_status() {
 }
 
 #[tokio::test]
-async fn without_a_log_nothing_of_the_request_is_kept() {
+async fn keeps_no_request_fields_without_an_access_log() {
     let sinks = ObserveLayer::new(Metrics::new(), None).layer(()).sinks;
     let request = get();
     let mut record = RequestRecord::begin(sinks, &request);
@@ -248,7 +248,7 @@ async fn without_a_log_nothing_of_the_request_is_kept() {
 }
 
 #[test]
-fn what_goes_into_a_server_is_send_sync_and_clone() {
+fn layer_and_service_are_send_sync_and_clone() {
     fn check<T: Clone + Send + Sync + 'static>() {}
     check::<ObserveLayer>();
     check::<ObserveService<()>>();

@@ -1,4 +1,4 @@
-//! What of the upstream's failures goes to the log of the proxy itself.
+//! Log messages about failures of the upstream.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use rproxy_upstream::{ProxyError, ProxyErrorKind};
 
 use crate::log_throttle::LogThrottle;
 
-/// At most one warning a second: an upstream that is down under load would else fill the log.
+/// Logs at most one warning per second, since an unavailable upstream would otherwise fill the log.
 #[derive(Debug, Default)]
 pub(super) struct Warnings {
     upstream: LogThrottle,
@@ -14,20 +14,20 @@ pub(super) struct Warnings {
 
 impl Warnings {
     pub(super) fn upstream_error(&self, kind: ProxyErrorKind, error: &ProxyError, now: Instant) {
-        // The client's fault is nobody's to act on.
+        // Operators cannot act on errors of clients.
         if kind == ProxyErrorKind::HttpRequestError {
-            return tracing::debug!(%error, "the request broke off");
+            return tracing::debug!(%error, "client aborted the request");
         }
         match self.upstream.permit_at(now) {
-            Some(suppressed) => tracing::warn!(%error, suppressed, "no good answer from the upstream"),
-            None => tracing::debug!(%error, "no good answer from the upstream"),
+            Some(suppressed) => tracing::warn!(%error, suppressed, "upstream request failed"),
+            None => tracing::debug!(%error, "upstream request failed"),
         }
     }
 
     pub(super) fn response_failed(&self, why: &str, now: Instant) {
         match self.upstream.permit_at(now) {
-            Some(suppressed) => tracing::warn!(error = why, suppressed, "a response broke off"),
-            None => tracing::debug!(error = why, "a response broke off"),
+            Some(suppressed) => tracing::warn!(error = why, suppressed, "upstream response aborted"),
+            None => tracing::debug!(error = why, "upstream response aborted"),
         }
     }
 }

@@ -8,7 +8,7 @@ use rproxy_rate_limit::{RateLimitLayerBuilder, RedisStore, RedisUrlError, StoreE
 use crate::config::{Config, RateLimitFallback, RateLimitStorage};
 use crate::log_throttle::LogThrottle;
 
-/// Adds the store to the layer, if the settings have one.
+/// Adds the store to the layer if the configuration has one.
 pub(super) fn add(
     builder: RateLimitLayerBuilder,
     config: &Config,
@@ -21,7 +21,7 @@ pub(super) fn add(
     Ok((builder, Some(store)))
 }
 
-/// Logs the failures and the recovery of the store.
+/// Logs when the store becomes unavailable and available again.
 struct StoreHealth {
     fallback: RateLimitFallback,
     is_failing: AtomicBool,
@@ -44,21 +44,21 @@ impl StoreHealth {
             Err(error) => {
                 self.is_failing.store(true, Ordering::Relaxed);
                 if let Some(suppressed) = self.failures.permit_at(Instant::now()) {
-                    let until_then = match self.fallback {
-                        RateLimitFallback::Local => "this process counts for itself",
-                        RateLimitFallback::Open => "requests pass uncounted",
-                        RateLimitFallback::Closed => "requests get 503",
+                    let consequence = match self.fallback {
+                        RateLimitFallback::Local => "limiting in this process only",
+                        RateLimitFallback::Open => "allowing all requests",
+                        RateLimitFallback::Closed => "rejecting requests with 503",
                     };
-                    tracing::warn!(%error, suppressed, "no answer from the store of rate limits: {until_then}");
+                    tracing::warn!(%error, suppressed, "rate limit store unavailable, {consequence}");
                 }
             }
-            // Read first: it is one line of memory for all workers.
+            // A read first, since all workers share this cache line.
             Ok(()) => {
                 if self.is_failing.load(Ordering::Relaxed)
                     && self.is_failing.swap(false, Ordering::Relaxed)
                     && self.recoveries.permit_at(Instant::now()).is_some()
                 {
-                    tracing::info!("the store of rate limits answers");
+                    tracing::info!("rate limit store available again");
                 }
             }
         }

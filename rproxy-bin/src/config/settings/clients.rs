@@ -1,8 +1,8 @@
-//! Settings of who is believed about whom.
+//! Settings of trusted proxies and client requests.
 
 use super::{DefaultValue, Setting, put};
 use crate::config::choice::trusted_fields;
-use crate::config::value::{joined, size, written_size};
+use crate::config::value::{format_size, joined, size};
 
 const HEADING: &str = "Clients";
 
@@ -12,8 +12,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "RANGE,...",
         default: DefaultValue::Description("none"),
-        help: "Proxies that are believed about the client's address, the scheme and the request id",
-        accepted: "comma-separated CIDRs, addresses, private, loopback, cloudflare, fastly or cloudfront",
+        help: "Proxies whose headers are trusted for the client address, the scheme and the request ID",
+        accepted: "comma-separated CIDRs and addresses, or private, loopback, cloudflare, fastly, cloudfront",
         secret: false,
         set: |c, t| put(&mut c.trusted_proxies, t.parse()),
         show: |c| (!c.trusted_proxies.is_empty()).then(|| c.trusted_proxies.text().to_owned()),
@@ -23,9 +23,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "FIELD,...",
         default: DefaultValue::Description("none"),
-        help: "More fields that trusted proxies are believed about, because they overwrite them in every request; of CDNs \
-               only those that the CDN sets itself. Requests with another of these than X-Forwarded-Host and \
-               X-Forwarded-Port are not answered from the cache",
+        help: "Further request header fields to accept from trusted proxies. Name only fields that the proxy overwrites in every request. Requests with such a field bypass the cache, except for X-Forwarded-Host and X-Forwarded-Port",
         accepted: "comma-separated names of header fields: x-forwarded-host, x-forwarded-prefix, remote-user",
         secret: false,
         set: |c, t| put(&mut c.trusted_fields, trusted_fields(t)),
@@ -36,7 +34,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "FIELD",
         default: DefaultValue::Literal("x-forwarded-for"),
-        help: "The field in which trusted proxies name the client: `Forwarded`, `CF-Connecting-IP` ...",
+        help: "Request header field in which trusted proxies send the client address, such as Forwarded or CF-Connecting-IP",
         accepted: "the name of a header field, or none",
         secret: false,
         set: |c, t| put(&mut c.client_ip_from, t.parse()),
@@ -47,7 +45,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "VERSION",
         default: DefaultValue::Literal("off"),
-        help: "Version of the PROXY protocol that is accepted from trusted peers",
+        help: "PROXY protocol version to accept from trusted proxies",
         accepted: "off, v1, v2, or any for both",
         secret: false,
         set: |c, t| put(&mut c.proxy_protocol, t.parse()),
@@ -58,10 +56,10 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "SIZE",
         default: DefaultValue::Description("`0` (no limit)"),
-        help: "Larger request bodies get 413",
+        help: "Maximum size of a request body; larger ones get 413",
         accepted: "a size such as 10MiB; a bare number is bytes; 0 for no limit",
         secret: false,
         set: |c, t| put(&mut c.max_body, size(t, 1).map(|bytes| (bytes > 0).then_some(bytes))),
-        show: |c| Some(c.max_body.map_or_else(|| "0".to_owned(), written_size)),
+        show: |c| Some(c.max_body.map_or_else(|| "0".to_owned(), format_size)),
     },
 ];

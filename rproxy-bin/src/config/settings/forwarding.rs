@@ -1,4 +1,4 @@
-//! Settings of what the upstream is told.
+//! Settings of the headers that the upstream receives.
 
 use super::{DefaultValue, SWITCH, Setting, put};
 use crate::config::choice::node_name;
@@ -12,7 +12,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "BOOL",
         default: DefaultValue::Literal("false"),
-        help: "Whether the upstream gets Forwarded (RFC 7239) beside X-Forwarded-*",
+        help: "Sends the Forwarded header (RFC 7239) to the upstream, in addition to X-Forwarded-*",
         accepted: SWITCH,
         secret: false,
         set: |c, t| put(&mut c.forwarded, boolean(t)),
@@ -23,8 +23,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "NAME",
         default: DefaultValue::Description("none"),
-        help: "The name of this proxy in Forwarded",
-        accepted: "an underscore, then letters, digits, `.`, `_` and `-`: _edge",
+        help: "Name of this proxy in the by parameter of Forwarded",
+        accepted: "an underscore followed by letters, digits, `.`, `_` or `-`: _edge",
         secret: false,
         set: |c, t| put(&mut c.forwarded_by, node_name(t).map(Some)),
         show: |c| c.forwarded_by.clone(),
@@ -34,7 +34,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "BOOL",
         default: DefaultValue::Literal("false"),
-        help: "Whether the upstream learns no addresses: no X-Forwarded-For, no X-Real-IP, for=_hidden in Forwarded",
+        help: "Hides client addresses from the upstream: no X-Forwarded-For, no X-Real-IP, and for=_hidden in Forwarded",
         accepted: SWITCH,
         secret: false,
         set: |c, t| put(&mut c.hide_client, boolean(t)),
@@ -43,10 +43,9 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         key: "trace_context",
         heading: HEADING,
-        placeholder: "HOW",
+        placeholder: "MODE",
         default: DefaultValue::Literal("pass"),
-        help: "What becomes of traceparent (W3C): passed on if valid, begun where it is missing, or begun anew for all \
-               but trusted proxies",
+        help: "Handling of the W3C traceparent header: pass forwards a valid one, begin also starts a trace if there is none, restart starts a new trace unless the peer is a trusted proxy",
         accepted: "pass, begin or restart",
         secret: false,
         set: |c, t| put(&mut c.trace_context, t.parse()),

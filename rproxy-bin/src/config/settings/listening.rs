@@ -1,4 +1,4 @@
-//! Settings of where the proxy listens.
+//! Settings of the listeners.
 
 use super::{DefaultValue, SWITCH, Setting, put};
 use crate::config::listen;
@@ -12,7 +12,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "ADDRESS,...",
         default: DefaultValue::Description("`0.0.0.0:443` with TLS, else `0.0.0.0:8080`"),
-        help: "Main listener",
+        help: "Addresses of the main listeners",
         accepted: "comma-separated ADDRESS:PORT, [IPV6]:PORT, :PORT or unix:/path",
         secret: false,
         set: |c, t| put(&mut c.listen, list(t, listen::address).and_then(|all| some("listen address", t, all))),
@@ -23,7 +23,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "PORT",
         default: DefaultValue::Description("`80` with TLS, else off"),
-        help: "Plain listener that sends browsers to https: 301 for GET and HEAD, else 308; 0 = off",
+        help: "Port of the plain HTTP listener that redirects to HTTPS, with 301 for GET and HEAD, else 308; 0 turns it off",
         accepted: "a port from 1 to 65535, or 0 for none",
         secret: false,
         set: |c, t| put(&mut c.http_port, t.parse()),
@@ -34,7 +34,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "BOOL",
         default: DefaultValue::Literal("true"),
-        help: "Whether listeners without TLS accept HTTP/2 with prior knowledge (h2c), for gRPC behind a balancer",
+        help: "Accepts HTTP/2 without TLS (h2c with prior knowledge), such as for gRPC behind a load balancer",
         accepted: SWITCH,
         secret: false,
         set: |c, t| put(&mut c.h2c, boolean(t)),

@@ -1,9 +1,9 @@
-//! Settings of the process: workers, drain, logs, the admin listener.
+//! Settings of the process: workers, graceful shutdown, logs and the admin listener.
 
 use super::{DURATION, DefaultValue, Setting, put};
 use crate::config::choice::host_names;
 use crate::config::listen;
-use crate::config::value::{duration, joined, optional, path, workers, written_duration};
+use crate::config::value::{duration, format_duration, joined, optional, path, workers};
 
 const HEADING: &str = "Running";
 
@@ -13,7 +13,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "NUMBER",
         default: DefaultValue::Description("number of cores"),
-        help: "Threads, each with listeners and upstream connections of its own",
+        help: "Number of worker threads, each with its own listeners and upstream connections",
         accepted: "a whole number from 1 to 1024",
         secret: false,
         set: |c, t| put(&mut c.workers, workers(t).map(Some)),
@@ -24,29 +24,29 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "DURATION",
         default: DefaultValue::Literal("30s"),
-        help: "Time that open requests get after SIGTERM",
+        help: "Maximum time for in-flight requests to finish during a graceful shutdown",
         accepted: DURATION,
         secret: false,
         set: |c, t| put(&mut c.drain_timeout, duration(t)),
-        show: |c| Some(written_duration(c.drain_timeout)),
+        show: |c| Some(format_duration(c.drain_timeout)),
     },
     Setting {
-        key: "takeover",
+        key: "handover_socket",
         heading: HEADING,
         placeholder: "PATH",
         default: DefaultValue::Description("none"),
-        help: "Unix socket by which a new process takes the listeners of the one that runs, which then drains: no connection is refused",
+        help: "Unix socket for zero-downtime upgrades: a new process receives the listeners of the running one, which then drains",
         accepted: "a path",
         secret: false,
-        set: |c, t| put(&mut c.takeover, optional(t, path)),
-        show: |c| c.takeover.as_ref().map(|path| path.display().to_string()),
+        set: |c, t| put(&mut c.handover_socket, optional(t, path)),
+        show: |c| c.handover_socket.as_ref().map(|path| path.display().to_string()),
     },
     Setting {
         key: "admin_listen",
         heading: HEADING,
         placeholder: "ADDRESS",
         default: DefaultValue::Description("off"),
-        help: "Serves /healthz, /readyz, /metrics and cache purge, never on the public listener",
+        help: "Address of the admin listener, which serves /healthz, /readyz, /metrics and cache purges",
         accepted: "ADDRESS:PORT, [IPV6]:PORT, unix:/path, or off",
         secret: false,
         set: |c, t| put(&mut c.admin_listen, listen::optional_address(t)),
@@ -57,7 +57,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "NAME,...",
         default: DefaultValue::Description("none"),
-        help: "Names under which admin_listen is requested, beside its addresses and localhost; others get 421",
+        help: "Host names for which the admin listener accepts requests, besides IP addresses and localhost; others get 421",
         accepted: "comma-separated host names: rproxy.internal",
         secret: false,
         set: |c, t| put(&mut c.admin_hosts, host_names(t)),
@@ -68,7 +68,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "FORMAT",
         default: DefaultValue::Literal("off"),
-        help: "A line per request on standard output",
+        help: "Format of the access log on standard output, one line per request",
         accepted: "off, text or json",
         secret: false,
         set: |c, t| put(&mut c.access_log, t.parse()),
@@ -79,7 +79,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         heading: HEADING,
         placeholder: "FILTER",
         default: DefaultValue::Literal("info"),
-        help: "What the proxy logs of itself; RUST_LOG is read when this is not set",
+        help: "Filter for the log of the proxy itself, on standard error; RUST_LOG applies if this is not set",
         accepted: "error, warn, info, debug, trace or off, and TARGET=LEVEL, comma-separated: warn,rproxy=debug",
         secret: false,
         set: |c, t| put(&mut c.log_level, t.parse()),

@@ -1,4 +1,4 @@
-//! What a line of the log tells: the request as it was asked, and what became of it.
+//! The content of a log line: fields of the request and of its response.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use rproxy_ws_passthrough::TunnelSummary;
 
 use crate::error_response::ErrorReason;
 
-/// Taken from the request. All of it is shared with the request, not copied.
+/// The logged fields of a request. They share memory with the request.
 #[derive(Debug)]
 pub(in crate::observe) struct LoggedRequest {
     pub(super) client: Option<IpAddr>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) scheme: Option<Scheme>,
-    /// `None` where there was no request that could be read.
+    /// `None` if the request head could not be parsed.
     pub(super) head: Option<RequestHead>,
 }
 
@@ -54,7 +54,7 @@ impl LoggedRequest {
 }
 
 impl LoggedRequest {
-    /// To be kept for long.
+    /// Copies the fields, to keep them for long.
     pub(in crate::observe) fn detached(self) -> Self {
         Self { head: self.head.map(RequestHead::detached), ..self }
     }
@@ -68,14 +68,14 @@ impl RequestHead {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            // As the backend gets it.
+            // As the backend receives it.
             host: normalized_host(request).or_else(|| field(headers, HOST)),
             user_agent: field(headers, USER_AGENT),
             referer: field(headers, REFERER),
         }
     }
 
-    /// The same, holding on to nothing but itself: a request's parts share the buffer that its head was read into.
+    /// Copies the fields, so that they do not keep the read buffer of the request head alive.
     fn detached(self) -> Self {
         let detached = |value: HeaderValue| HeaderValue::from_bytes(value.as_bytes()).unwrap_or(value);
         Self {
@@ -87,7 +87,7 @@ impl RequestHead {
         }
     }
 
-    /// The target with its query, in origin-form where it has a path.
+    /// Returns the target with its query, in origin-form if it has a path.
     pub(super) fn target(&self) -> &str {
         match (self.uri.path_and_query(), self.uri.authority()) {
             (Some(target), _) => target.as_str(),
@@ -96,7 +96,7 @@ impl RequestHead {
         }
     }
 
-    /// HTTP/2 has it in the target.
+    /// Returns the `Host` field, or the authority of an HTTP/2 request.
     pub(super) fn host(&self) -> Option<&[u8]> {
         let header = self.host.as_ref().map(HeaderValue::as_bytes);
         header.or_else(|| self.uri.authority().map(|authority| authority.as_str().as_bytes()))
@@ -113,25 +113,25 @@ impl RequestHead {
     }
 }
 
-/// Taken from the response, and from its end.
+/// The logged fields of a response.
 #[derive(Debug, Default)]
 pub(in crate::observe) struct LoggedResponse {
-    /// `None` where the client went away unanswered.
+    /// `None` if the client disconnected before the response.
     pub(in crate::observe) status: Option<StatusCode>,
     pub(in crate::observe) bytes: u64,
     pub(in crate::observe) duration: Duration,
     pub(in crate::observe) aborted: bool,
     pub(super) cache: Option<CacheStatus>,
     pub(super) refused: Option<ErrorReason>,
-    /// The rule that the path matches, and whether it was refused for it.
+    /// The rule that matches the path, if the request was rejected for it.
     pub(super) blocked: Option<Arc<str>>,
     pub(super) would_block: Option<Arc<str>>,
-    /// Beyond the client's rate, and passed all the same.
+    /// Whether the request was over the rate limit in shadow mode.
     pub(super) would_limit: bool,
-    /// Why there was no answer of the upstream, or no end of it.
+    /// The reason why the upstream sent no response, or an incomplete one.
     pub(super) upstream_error: Option<String>,
     pub(super) request_id: Option<RequestId>,
-    /// Where the response was the beginning of a tunnel.
+    /// The tunnel that the response opened.
     pub(in crate::observe) tunnel: Option<TunnelSummary>,
 }
 
@@ -152,18 +152,18 @@ impl LoggedResponse {
         self.would_limit = matches!(extensions.get(), Some(RateLimitDecision::WouldReject { .. }));
     }
 
-    /// The body ends before its end, and not for the client's sake.
+    /// Sets the reason why the upstream aborted the body.
     pub(in crate::observe) fn set_error(&mut self, why: &str) {
         self.upstream_error = Some(why.to_owned());
     }
 
-    /// As nginx has it: 499 is a client that went away before there was a status.
+    /// Returns the status, or 499 as in nginx if the client disconnected before the response.
     pub(super) fn status(&self) -> u16 {
         self.status.map_or(499, |status| status.as_u16())
     }
 
     pub(super) fn milliseconds(&self) -> f64 {
-        // Whole microseconds: what is beyond is noise.
+        // In whole microseconds; finer differences are noise.
         self.duration.as_micros() as f64 / 1000.0
     }
 }

@@ -1,4 +1,4 @@
-//! A JSON object for machines.
+//! The JSON format of the access log.
 
 use std::borrow::Cow;
 use std::io;
@@ -10,7 +10,7 @@ use serde_json::ser::{CompactFormatter, Formatter};
 
 use super::entry::{LoggedRequest, LoggedResponse};
 
-/// One object on one line. Fields that do not apply are left out; the booleans always stand.
+/// Writes an entry as one JSON object on one line. Fields that do not apply are left out.
 pub(super) fn write(out: &mut Vec<u8>, start: SystemTime, request: &LoggedRequest, response: &LoggedResponse) {
     let head = request.head.as_ref();
     let text = |bytes: &'_ [u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -52,7 +52,7 @@ pub(super) fn write(out: &mut Vec<u8>, start: SystemTime, request: &LoggedReques
         aborted: response.aborted,
     };
     let length = out.len();
-    // Memory can be written to, and no key is anything but text; half a line would be worse than none.
+    // Serialisation to memory does not fail; if it did, no line is better than half of one.
     if line.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, AsciiFormatter)).is_err() {
         out.truncate(length);
         return;
@@ -105,7 +105,7 @@ struct Line<'a> {
     aborted: bool,
 }
 
-/// What a WebSocket was; what the client was sent is in `bytes`.
+/// The fields of a WebSocket. The bytes sent to the client are in `bytes`.
 #[derive(Serialize)]
 struct WebSocket {
     closed_by: &'static str,
@@ -116,7 +116,7 @@ struct WebSocket {
     messages_sent: u64,
 }
 
-/// What the tunnel of another protocol was.
+/// The fields of a tunnel of another protocol.
 #[derive(Serialize)]
 struct Upgrade<'a> {
     protocol: &'a str,
@@ -124,8 +124,8 @@ struct Upgrade<'a> {
     bytes_received: u64,
 }
 
-/// Escapes all that is not printable ASCII: C1 controls, line separators and changes of direction
-/// are harmless to a JSON parser, but not to a terminal that shows the line.
+/// Escapes everything except printable ASCII. C1 controls, line separators and bidirectional controls are valid JSON,
+/// but may harm the terminal that shows the line.
 struct AsciiFormatter;
 
 impl Formatter for AsciiFormatter {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_one_object() {
+    fn writes_one_object_per_line() {
         let (text, value) = line(&request(&[("user-agent", b"curl/8")]), &response());
         assert!(text.ends_with("}\n") && text.matches('\n').count() == 1);
         assert_eq!(
@@ -178,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_says_why() {
+    fn rejected_request_has_its_reason() {
         let (_, value) = line(&request(&[]), &blocked());
         assert_eq!((&value["refused"], &value["blocked"]), (&json!("blocked_path"), &json!("/**/.env")));
     }
 
     #[test]
-    fn what_is_sent_comes_out_as_it_was_and_harmless() {
+    fn escapes_user_input_without_loss() {
         for (sent, read) in [
             (&b"a\tb"[..], "a\tb"),
             (b"a\",\"status\":500,\"b", "a\",\"status\":500,\"b"),
@@ -201,7 +201,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_survives(text in ".{0,40}|[\u{0}-\u{2fff}]{0,20}") {
+        fn any_text_parses_to_the_same_text(text in ".{0,40}|[\u{0}-\u{2fff}]{0,20}") {
             let mut out = Vec::new();
             text.serialize(&mut serde_json::Serializer::with_formatter(&mut out, AsciiFormatter)).unwrap();
             prop_assert!(out.iter().all(|byte| (0x20..0x7f).contains(byte)));

@@ -12,7 +12,7 @@ use super::*;
 use crate::error_response::ErrorReason;
 
 pub(super) fn start() -> SystemTime {
-    // RFC 9110 §5.6.7's own example.
+    // The example of RFC 9110 §5.6.7.
     UNIX_EPOCH + Duration::from_millis(784_111_777_123)
 }
 
@@ -52,7 +52,7 @@ pub(super) fn blocked() -> LoggedResponse {
     entry
 }
 
-/// Hands on each write, and waits until it is taken.
+/// An output that passes on each write, and waits until it is received.
 struct Pipe(mpsc::SyncSender<Vec<u8>>);
 
 impl Write for Pipe {
@@ -71,10 +71,10 @@ fn writer(capacity: usize) -> (Writer, mpsc::Receiver<Vec<u8>>) {
     (Writer::start(Pipe(sender)).unwrap(), receiver)
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[test]
-fn what_is_flushed_has_been_written_by_every_worker() {
+fn flush_writes_the_lines_of_all_workers() {
     let (log, written) = writer(1000);
     let buffers = [log.buffer(Format::Text), log.buffer(Format::Text)];
     for _ in 0..50 {
@@ -82,7 +82,7 @@ fn what_is_flushed_has_been_written_by_every_worker() {
             buffer.write(start(), &request(&[]), &response());
         }
     }
-    assert!(log.flush_within(PATIENCE));
+    assert!(log.flush_within(TIMEOUT));
     let bytes: Vec<u8> = written.try_iter().flatten().collect();
     let text = String::from_utf8(bytes).unwrap();
     assert_eq!(text.lines().filter(|line| line.starts_with("192.0.2.1 - - [")).count(), 100);
@@ -90,17 +90,17 @@ fn what_is_flushed_has_been_written_by_every_worker() {
 }
 
 #[test]
-fn a_line_is_written_without_being_asked_for() {
+fn writes_a_line_without_flush() {
     let (log, written) = writer(1);
     let buffer = log.buffer(Format::Text);
     for _ in 0..3 {
         buffer.write(start(), &request(&[]), &response());
-        assert!(written.recv_timeout(PATIENCE).unwrap().ends_with(b"\n"));
+        assert!(written.recv_timeout(TIMEOUT).unwrap().ends_with(b"\n"));
     }
 }
 
 #[test]
-fn a_reader_that_stops_costs_lines_and_no_waiting() {
+fn stalled_reader_loses_lines_and_does_not_block_workers() {
     let (log, written) = writer(0);
     let buffer = log.buffer(Format::Text);
     let line_length = {
@@ -108,7 +108,7 @@ fn a_reader_that_stops_costs_lines_and_no_waiting() {
         text::write(&mut line, start(), &request(&[]), &response());
         line.len()
     };
-    // One buffer may be with the writer, one with the worker.
+    // One buffer may be with the writer thread and one with the worker.
     let lines = 3 * BUFFER_LIMIT / line_length;
     for _ in 0..lines {
         buffer.write(start(), &request(&[]), &response());
@@ -117,7 +117,7 @@ fn a_reader_that_stops_costs_lines_and_no_waiting() {
     let lost = log.dropped();
     assert!(lost > 0);
 
-    // The reader comes back, and gets whole lines: all that were not counted as lost.
+    // The reader continues, and gets complete lines: all that were not counted as dropped.
     drop((buffer, log));
     let text = String::from_utf8(written.iter().flatten().collect()).unwrap();
     assert_eq!(text.lines().count() as u64 + lost, lines as u64);
@@ -125,39 +125,39 @@ fn a_reader_that_stops_costs_lines_and_no_waiting() {
 }
 
 #[test]
-fn lines_that_nobody_can_read_are_counted() {
+fn counts_lines_of_a_closed_output_as_dropped() {
     let (log, written) = writer(0);
     drop(written);
     log.buffer(Format::Text).write(start(), &request(&[]), &response());
-    assert!(log.flush_within(PATIENCE));
+    assert!(log.flush_within(TIMEOUT));
     assert_eq!(log.dropped(), 1);
 }
 
 #[test]
-fn the_writer_ends_with_the_last_clone_and_everything_is_written_by_then() {
+fn dropping_the_last_clone_writes_all_lines_and_ends_the_thread() {
     let (log, written) = writer(10);
     let (clone, buffer) = (log.clone(), log.buffer(Format::Text));
     drop((log, clone));
     buffer.write(start(), &request(&[]), &response());
     drop(buffer);
-    // Ends, because the writer's end of the channel goes with its thread.
+    // The iterator ends, since the sender is dropped with the writer thread.
     assert_eq!(written.iter().flatten().filter(|byte| *byte == b'\n').count(), 1);
 }
 
 #[test]
-fn buffers_of_workers_that_are_gone_are_forgotten() {
+fn removes_buffers_of_ended_workers() {
     let (log, written) = writer(1000);
     for _ in 0..100 {
         log.buffer(Format::Text).write(start(), &request(&[]), &response());
     }
-    assert!(log.flush_within(PATIENCE) && log.flush_within(PATIENCE));
+    assert!(log.flush_within(TIMEOUT) && log.flush_within(TIMEOUT));
     assert!(lock(&log.handle.inner.buffers).is_empty());
     assert_eq!(written.try_iter().flatten().filter(|byte| *byte == b'\n').count(), 100);
 }
 
 #[test]
-fn a_stand_in_for_a_refused_request_tells_of_no_request() {
-    let mut request = Request::get("/stand-in").header("user-agent", "x").body(()).unwrap();
+fn rejected_head_is_logged_without_method_and_target() {
+    let mut request = Request::get("/placeholder").header("user-agent", "x").body(()).unwrap();
     request.extensions_mut().insert(RefusedHead::Malformed);
     request.extensions_mut().insert(PeerAddr("[::ffff:192.0.2.7]:1".parse().unwrap()));
     let mut line = Vec::new();
@@ -172,7 +172,7 @@ fn a_stand_in_for_a_refused_request_tells_of_no_request() {
 }
 
 #[test]
-fn over_http2_the_host_is_the_targets() {
+fn http2_host_is_taken_from_the_authority() {
     let request = Request::get("https://b.example/x?y").version(http::Version::HTTP_2).body(()).unwrap();
     let mut line = Vec::new();
     json::write(&mut line, start(), &LoggedRequest::of(&request), &LoggedResponse::default());

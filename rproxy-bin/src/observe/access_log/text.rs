@@ -1,14 +1,16 @@
-//! A line for people, which begins as the combined log format does, for the tools that read that.
+//! The text format of the access log: the combined log format, with additions.
 
 use std::fmt::{self, Write};
 use std::time::SystemTime;
 
 use super::entry::{LoggedRequest, LoggedResponse};
 
-/// `192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] "GET / HTTP/1.1" 200 5 "-" "curl" a.example 1.2ms`,
-/// then `name=value` for what else there is to tell.
+/// Writes an entry as one line.
+///
+/// The line starts like `192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] "GET / HTTP/1.1" 200 5 "-" "curl" a.example
+/// 1.2ms`. Further fields follow as `name=value`.
 pub(super) fn write(out: &mut Vec<u8>, start: SystemTime, request: &LoggedRequest, response: &LoggedResponse) {
-    // Memory can be written to.
+    // Writing to memory does not fail.
     let _ = line(&mut Line(out), start, request, response);
     out.push(b'\n');
 }
@@ -80,12 +82,12 @@ fn line(out: &mut Line<'_>, start: SystemTime, request: &LoggedRequest, response
     Ok(())
 }
 
-/// What anybody sent goes in by `escaped`, `word` and `quoted` only.
+/// A line in a buffer. User input must be written by `escaped`, `word` or `quoted`.
 struct Line<'a>(&'a mut Vec<u8>);
 
 impl Line<'_> {
-    /// As nginx does it: whatever could end the field or the line, or move a terminal's cursor, is
-    /// written as `\xHH`.
+    /// Writes bytes with `\xHH` escapes like nginx, for all that could end the field or the line, or control a
+    /// terminal.
     fn escaped(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             match byte {
@@ -97,7 +99,7 @@ impl Line<'_> {
         }
     }
 
-    /// A field without quotes, which a space would end.
+    /// Writes a field without quotes, in which spaces are escaped, too.
     fn word(&mut self, bytes: &[u8]) {
         for part in bytes.split_inclusive(|byte| *byte == b' ') {
             match part.strip_suffix(b" ") {
@@ -128,12 +130,12 @@ fn hex_digit(nibble: u8) -> u8 {
     b"0123456789ABCDEF"[usize::from(nibble & 0xf)]
 }
 
-/// `06/Nov/1994:08:49:37 +0000`
+/// The date format `06/Nov/1994:08:49:37 +0000`.
 struct CombinedDate(SystemTime);
 
 impl fmt::Display for CombinedDate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // `Sun, 06 Nov 1994 08:49:37 GMT`: fixed places, by RFC 9110 §5.6.7.
+        // Slices `Sun, 06 Nov 1994 08:49:37 GMT`, whose positions are fixed by RFC 9110 §5.6.7.
         let date = httpdate::fmt_http_date(self.0.max(SystemTime::UNIX_EPOCH));
         let part = |places: std::ops::Range<usize>| date.get(places).unwrap_or_default();
         write!(f, "{}/{}/{}:{} +0000", part(5..7), part(8..11), part(12..16), part(17..25))
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_begins_as_the_combined_format() {
+    fn line_starts_with_the_combined_log_format() {
         assert_eq!(
             text(&request(&[("user-agent", b"curl/8"), ("referer", b"https://b.example/")]), &response()),
             "192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] \"GET /a?b=c HTTP/1.1\" 200 5 \"https://b.example/\" \"curl/8\" \
@@ -162,19 +164,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_says_why() {
+    fn rejected_request_has_its_reason() {
         let line = text(&request(&[]), &blocked());
         assert!(line.ends_with("\"-\" \"-\" a.example 1.5ms refused=blocked_path rule=\"/**/.env\"\n"), "{line}");
     }
 
     #[test]
-    fn what_was_aborted_says_so() {
+    fn aborted_request_is_marked() {
         let response = LoggedResponse { status: None, aborted: true, ..LoggedResponse::default() };
         assert!(text(&request(&[]), &response).ends_with("\" 499 0 \"-\" \"-\" a.example 0ms aborted\n"));
     }
 
     #[test]
-    fn nothing_that_is_sent_can_forge_a_line_or_a_field() {
+    fn user_input_cannot_forge_lines_or_fields() {
         for (sent, written) in [
             (&b"a\tb"[..], r"a\x09b"),
             (b"a\" 200 0 \"b", r"a\x22 200 0 \x22b"),
@@ -192,7 +194,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_request_is_one_line_of_printable_ascii(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn user_input_is_written_as_printable_ascii(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let mut out = Vec::new();
             let mut line = Line(&mut out);
             line.quoted(Some(&bytes));

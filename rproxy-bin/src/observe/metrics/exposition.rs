@@ -1,4 +1,4 @@
-//! The counters as OpenMetrics text, with what other parts of the proxy know.
+//! The metrics as OpenMetrics text.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -15,7 +15,7 @@ use super::labels::{CACHE, CODES, METHODS, UPSTREAM_ERRORS};
 use super::{Counters, Metrics, process};
 use crate::error_response::{self, ErrorReason};
 
-/// What somebody else counts or knows, asked for whenever the metrics are.
+/// A metric of another component, read whenever the metrics are requested.
 pub(super) struct ExternalMetric {
     name: String,
     help: &'static str,
@@ -29,16 +29,16 @@ enum Read {
     Gauges(Box<dyn Fn() -> Vec<LabelledValue> + Send + Sync>),
 }
 
-/// A value and the labels that tell it from others of its name.
+/// A value of a metric with its labels.
 pub type LabelledValue = (Vec<(&'static str, String)>, u64);
 
 impl Metrics {
-    /// Shows, as `rproxy_<name>`, what somebody else knows. It takes the index of what had the name.
+    /// Adds the gauge `rproxy_<name>`, whose value is read by `read`. Replaces a metric of the same name.
     pub fn gauge(&self, name: &'static str, help: &'static str, read: impl Fn() -> u64 + Send + Sync + 'static) {
         self.register(name, help, Read::Gauge(Box::new(read)));
     }
 
-    /// Shows, as `rproxy_<name>`, as many values as there are at the time.
+    /// Adds the gauge `rproxy_<name>` with several labelled values.
     pub fn gauges(
         &self,
         name: &'static str,
@@ -48,12 +48,12 @@ impl Metrics {
         self.register(name, help, Read::Gauges(Box::new(read)));
     }
 
-    /// Shows, as `rproxy_<name>_total`, what somebody else counts.
+    /// Adds the counter `rproxy_<name>_total`, whose value is read by `read`.
     pub fn counter(&self, name: &'static str, help: &'static str, read: impl Fn() -> u64 + Send + Sync + 'static) {
         self.register(name, help, Read::Counter(Box::new(read)));
     }
 
-    /// Shows, as `rproxy_<name>_total`, as many counts as there are.
+    /// Adds the counter `rproxy_<name>_total` with several labelled values.
     pub fn counters(
         &self,
         name: &'static str,
@@ -74,16 +74,16 @@ impl Metrics {
         self.inner.external.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All of it in the OpenMetrics text format, version 1.0.0.
+    /// Returns all metrics in the OpenMetrics text format, version 1.0.0.
     pub fn exposition(&self) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self.clone()));
         let mut text = String::with_capacity(16 << 10);
-        // A string can be written to; but half an exposition is worse than none.
+        // Writing to a string does not fail; if it did, no metrics are better than half of them.
         match text::encode(&mut text, &registry) {
             Ok(()) => text,
             Err(error) => {
-                tracing::error!(%error, "metrics can't be written");
+                tracing::error!(%error, "cannot encode metrics");
                 "# EOF\n".to_owned()
             }
         }
@@ -118,8 +118,8 @@ impl Metrics {
                 }
             }
         }
-        families.counters("rproxy_requests", "Requests whose response has ended, by method and status.", requests)?;
-        families.gauge("rproxy_requests_in_flight", "Requests whose response has not ended.", &self.in_flight())?;
+        families.counters("rproxy_requests", "Completed requests by method and status code.", requests)?;
+        families.gauge("rproxy_requests_in_flight", "Requests in flight.", &self.in_flight())?;
 
         let mut duration = HistogramTotals::default();
         for counters in &self.inner.shards {
@@ -127,17 +127,17 @@ impl Metrics {
         }
         families.histogram(
             "rproxy_request_duration_seconds",
-            "Time from the head of a request to the end of its response.",
+            "Time from the request head to the end of the response.",
             &duration,
         )?;
         families.counter(
             "rproxy_response_body_bytes",
-            "Bytes of response bodies, as given to clients' connections.",
+            "Bytes of response bodies sent to clients.",
             self.sum(|counters| &counters.body_bytes),
         )?;
         families.counter(
             "rproxy_requests_aborted",
-            "Requests whose response did not get to its end.",
+            "Requests whose response was aborted.",
             self.sum(|counters| &counters.aborted),
         )
     }
@@ -145,23 +145,27 @@ impl Metrics {
     fn decisions(&self, families: &mut Families<'_>) -> fmt::Result {
         families.counters(
             "rproxy_cache_requests",
-            "Requests that the cache applies to, by what it did.",
+            "Requests on cached paths by cache status.",
             self.by_label("status", &CACHE, |counters| &counters.cache),
         )?;
         families.counters(
             "rproxy_refused_requests",
-            "Requests that the proxy answered itself with an error, by reason.",
+            "Error responses generated by the proxy, by reason.",
             self.by_label("reason", &ErrorReason::LABELS, |counters| &counters.errors),
         )?;
         families.counters(
             "rproxy_upstream_errors",
-            "Requests that got no good answer from the upstream, by the error types of RFC 9209.",
+            "Failed upstream requests by error type (RFC 9209).",
             self.by_label("error", &UPSTREAM_ERRORS, |counters| &counters.upstream_errors),
         )?;
-        families.counter("rproxy_panics", "Panics, each of which cost one request.", error_response::panics())
+        families.counter(
+            "rproxy_panics",
+            "Panics while serving a request, each of which failed one request.",
+            error_response::panics(),
+        )
     }
 
-    /// The counters of one array, zeros included, so that a rate can be told from the first event on.
+    /// Returns the counters of one array, including zeros, so that rates are correct from the first event.
     fn by_label<const N: usize>(
         &self,
         label: &'static str,
@@ -173,23 +177,23 @@ impl Metrics {
     }
 }
 
-/// Writes families of metrics.
+/// Encodes metric families.
 struct Families<'a>(DescriptorEncoder<'a>);
 
 impl Families<'_> {
     fn process(&mut self) -> fmt::Result {
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
-        let mut family = self.0.encode_descriptor("rproxy_build", "What is running.", None, MetricType::Info)?;
+        let mut family = self.0.encode_descriptor("rproxy_build", "Version of rproxy.", None, MetricType::Info)?;
         family.encode_info(&labels)?;
 
         let process = process::Process::read();
         if let Some(seconds) = process.cpu_seconds {
-            let help = "Processor time of the process.";
+            let help = "CPU time used by the process.";
             let mut family = self.0.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
             family.encode_counter(&seconds, NO_EXEMPLAR)?;
         }
         if let Some(bytes) = process.resident_bytes {
-            self.gauge("process_resident_memory_bytes", "Memory of the process.", &bytes)?;
+            self.gauge("process_resident_memory_bytes", "Resident memory of the process.", &bytes)?;
         }
         if let Some(open) = process.open_descriptors {
             self.gauge("process_open_fds", "Open file descriptors of the process.", &open)?;
@@ -248,7 +252,7 @@ mod tests {
     use std::collections::HashMap;
     use std::time::Duration;
 
-    /// Reads an exposition by the rules of OpenMetrics 1.0.0; samples by name and labels.
+    /// Parses an exposition according to OpenMetrics 1.0.0, into samples by name and labels.
     fn parse(text: &str) -> HashMap<String, f64> {
         let lines = text.strip_suffix("# EOF\n").expect("the marker at the end");
         let (mut samples, mut family, mut seen) = (HashMap::new(), (String::new(), String::new()), Vec::new());
@@ -281,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_counted_on_all_workers_is_exposed() {
+    fn exposition_adds_up_all_workers() {
         let metrics = Metrics::with_shards(2);
         let workers = [metrics.shard(), metrics.shard(), metrics.shard()];
         for shard in &workers {

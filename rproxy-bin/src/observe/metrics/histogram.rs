@@ -1,9 +1,9 @@
-//! Durations in fixed buckets, without the lock of `prometheus_client`'s own histogram.
+//! A histogram of durations with fixed buckets, which needs no lock, unlike that of `prometheus_client`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How many durations were no longer than each bound, and their sum.
+/// The counts of durations per bucket, and their sum.
 #[derive(Debug)]
 pub(super) struct Histogram {
     buckets: [AtomicU64; BOUNDS.len() + 1],
@@ -24,7 +24,7 @@ impl Histogram {
         self.microseconds.fetch_add(microseconds, Ordering::Relaxed);
     }
 
-    /// Adds what was observed to `total`.
+    /// Adds the counts to `total`.
     pub(super) fn add_to(&self, total: &mut HistogramTotals) {
         for (sum, bucket) in total.buckets.iter_mut().zip(&self.buckets) {
             *sum += bucket.load(Ordering::Relaxed);
@@ -33,7 +33,7 @@ impl Histogram {
     }
 }
 
-/// What several histograms observed.
+/// The totals of several histograms.
 #[derive(Debug, Default)]
 pub(super) struct HistogramTotals {
     buckets: [u64; BOUNDS.len() + 1],
@@ -49,14 +49,15 @@ impl HistogramTotals {
         self.microseconds as f64 / 1e6
     }
 
-    /// Bounds in seconds, and how many each bucket holds by itself.
+    /// Returns the upper bound of each bucket in seconds and its count.
     pub(super) fn buckets(&self) -> Vec<(f64, u64)> {
         let bounds = BOUNDS.iter().map(|bound| *bound as f64 / 1e6).chain([f64::INFINITY]);
         bounds.zip(self.buckets).collect()
     }
 }
 
-/// In microseconds. A proxied request on one machine takes some hundreds; a download may take minutes.
+/// The upper bounds in microseconds. A proxied request on one machine takes some hundreds; a download may take
+/// minutes.
 const BOUNDS: [u64; 16] = [
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
     10_000_000, 60_000_000,
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_falls_into_the_first_bucket_that_holds_it() {
+    fn counts_duration_in_the_first_bucket_that_contains_it() {
         for (microseconds, bound) in [
             (0, 0.000_25),
             (250, 0.000_25),

@@ -1,10 +1,10 @@
-//! The values that labels may have: a fixed set, so that no client can make more of them.
+//! Label values: a fixed set, so that clients cannot create new ones.
 
 use http::{Method, StatusCode};
 use rproxy_cache::CacheStatus;
 use rproxy_upstream::ProxyErrorKind;
 
-/// The label of a method: those of RFC 9110 §9 and PATCH by name.
+/// The label value of a method: the methods of RFC 9110 §9 and PATCH by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MethodLabel {
     Get,
@@ -19,7 +19,7 @@ pub(crate) enum MethodLabel {
     Other,
 }
 
-/// In the order of [`MethodLabel`].
+/// The label values in the order of [`MethodLabel`].
 pub(super) const METHODS: [&str; 10] =
     ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "other"];
 
@@ -40,7 +40,8 @@ impl MethodLabel {
     }
 }
 
-/// Common statuses by name, the others by class, and `none` where the client went away unanswered.
+/// The label values of status codes: common codes by number, others by class, and `none` if the client disconnected
+/// before the response.
 pub(super) const CODES: [&str; 44] = [
     "none", "1xx", "2xx", "3xx", "4xx", "5xx", "other", "101", "200", "201", "202", "204", "206", "301", "302", "303",
     "304", "307", "308", "400", "401", "403", "404", "405", "406", "408", "409", "410", "411", "412", "413", "414",
@@ -92,14 +93,14 @@ pub(super) fn code_index(status: Option<StatusCode>) -> usize {
     }
 }
 
-/// As [`CacheStatus::as_str`] has them.
+/// The label values of [`CacheStatus::as_str`].
 pub(super) const CACHE: [&str; 7] = ["hit", "stale", "revalidated", "bypass", "miss", "expired", "other"];
 
 pub(super) fn cache_index(status: CacheStatus) -> usize {
     CACHE.iter().position(|label| *label == status.as_str()).unwrap_or(CACHE.len() - 1)
 }
 
-/// As [`ProxyErrorKind::as_str`] has them.
+/// The label values of [`ProxyErrorKind::as_str`].
 pub(super) const UPSTREAM_ERRORS: [&str; 14] = [
     "dns_error",
     "connection_refused",
@@ -128,7 +129,7 @@ mod tests {
     use rproxy_cache::Forwarded;
 
     #[test]
-    fn every_status_has_its_own_label_or_its_class() {
+    fn every_status_has_its_own_label_or_that_of_its_class() {
         for code in 100..1000 {
             let label = CODES[code_index(StatusCode::from_u16(code).ok())];
             let class = match code {
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn methods_have_their_names() {
+    fn methods_are_labelled_by_name() {
         for name in ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"] {
             assert_eq!(METHODS[MethodLabel::of(&name.parse().unwrap()) as usize], name);
         }
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn decisions_have_the_words_of_their_layers() {
+    fn labels_match_the_names_used_by_the_crates() {
         for status in [
             CacheStatus::Hit,
             CacheStatus::Stale,

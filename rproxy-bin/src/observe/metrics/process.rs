@@ -1,8 +1,8 @@
-//! What the kernel says of this process.
+//! Metrics of this process, as the kernel reports them.
 
 use std::fs;
 
-/// `None` where the kernel does not say, as on systems without `/proc`.
+/// The resource usage of this process; `None` on systems without `/proc`.
 #[derive(Debug, Default)]
 pub(super) struct Process {
     pub(super) cpu_seconds: Option<f64>,
@@ -16,14 +16,14 @@ impl Process {
         Self {
             cpu_seconds: read("stat").as_deref().and_then(cpu_seconds),
             resident_bytes: read("status").as_deref().and_then(resident_bytes),
-            // ExternalMetric the directory takes a descriptor, too.
+            // Reading the directory opens a descriptor, too.
             open_descriptors: fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count().saturating_sub(1)),
         }
     }
 }
 
-/// proc_pid_stat(5): fields 14 and 15, in ticks of a hundredth of a second, which Linux shows to
-/// programs on every machine. The name in parentheses may contain anything.
+/// Returns the CPU time from fields 14 and 15 of proc_pid_stat(5), which Linux reports in hundredths of a second on
+/// all machines. The name in parentheses may contain any character.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_ascii_whitespace().skip(11);
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_files_are_read() {
+    fn parses_files_of_proc() {
         let stat = "12 (a ) b) S 1 12 12 0 -1 4194560 100 0 0 0 250 125 0 0 20 0 1 0 999 1 2";
         assert_eq!(cpu_seconds(stat), Some(3.75));
         assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t    1024 kB\nThreads:\t1\n"), Some(1 << 20));

@@ -54,16 +54,8 @@ fn reports_invalid_value_with_accepted_values() {
         ("TLS_CACHE_DIR", "", "bad path \"\": empty; accepted: a path"),
         ("ACME_DIRECTORY", "http://ca/dir", "bad directory URL \"http://ca/dir\": not an https:// URL; accepted: "),
         ("ACME_REDIS", "http://:hush@a/", "bad Redis URL \"(not shown)\": does not start with redis://, rediss://"),
-        (
-            "TLS_CLIENT_SUBJECT",
-            "a b",
-            "bad field name \"a b\": not a valid header name; accepted: the name",
-        ),
-        (
-            "TLS_CLIENT_FINGERPRINT",
-            "Host",
-            "bad field name \"Host\": the proxy needs this field itself; accepted",
-        ),
+        ("TLS_CLIENT_SUBJECT", "a b", "bad field name \"a b\": not a valid header name; accepted: the name"),
+        ("TLS_CLIENT_FINGERPRINT", "Host", "bad field name \"Host\": the proxy needs this field itself; accepted"),
         ("ACME_EAB_KID", "a b", "bad key identifier \"a b\": contains white space; accepted: the identifier"),
         ("ACME_EAB_HMAC_KEY", "hush hush!", "bad HMAC key \"(not shown)\": not base64url; accepted: base64url"),
         ("TLS_LOCAL", "maybe", "bad switch \"maybe\": neither true nor false; accepted: true or false (1/0, yes/no"),
@@ -110,7 +102,11 @@ fn reports_invalid_value_with_accepted_values() {
         ("PROXY_PROTOCOL", "v3", "bad PROXY protocol \"v3\": unknown version; accepted: off, v1, v2, or any for both"),
         ("MAX_BODY", "10 apples", "bad size \"10 apples\": not a number with a unit of bytes; accepted: a size such"),
         ("TLS_MIN_VERSION", "1.1", "bad TLS version \"1.1\": unsupported version; accepted: 1.2 or 1.3"),
-        ("TLS_CIPHERS", "RC4-MD5", "bad list of cipher suites \"RC4-MD5\": contains a suite that is not one of TLS_AES_256_GCM"),
+        (
+            "TLS_CIPHERS",
+            "RC4-MD5",
+            "bad list of cipher suites \"RC4-MD5\": contains a suite that is not one of TLS_AES_256_GCM",
+        ),
         ("TLS_CLIENT_AUTH", "maybe", "bad client authentication \"maybe\": unknown mode; accepted: off, optional or"),
         ("BODY_TIMEOUT", "0", "bad duration \"0\": must be longer than 0; accepted: a duration"),
         ("MAX_HEAD", "10", "bad size \"10\": must be 1KiB or more; accepted: a size from 1KiB to 1MiB"),
@@ -121,7 +117,11 @@ fn reports_invalid_value_with_accepted_values() {
         ("WORKERS", "0", "bad number \"0\": must be 1 or more; accepted: a whole number from 1 to 1024"),
         ("DRAIN_TIMEOUT", "2y", "bad duration \"2y\": longer than a year; accepted: a duration"),
         ("ADMIN_HOSTS", "a:9901", "bad host \"a:9901\": not a name of letters, digits, hyphens and dots; accepted: "),
-        ("TRUSTED_FIELDS", "cookie", "bad field \"cookie\": cannot be trusted: clients send this field, or rproxy sets it; accepted: "),
+        (
+            "TRUSTED_FIELDS",
+            "cookie",
+            "bad field \"cookie\": cannot be trusted: clients send this field, or rproxy sets it; accepted: ",
+        ),
         ("TRUSTED_FIELDS", "remote_user", "bad field \"remote_user\": cannot be trusted: clients send this field, or"),
         ("ADMIN_LISTEN", "admin", "bad listen address \"admin\": the port is not a number from 0 to 65535; accepted: "),
         ("ACCESS_LOG", "xml", "bad access log \"xml\": unknown format; accepted: off, text or json"),
@@ -760,7 +760,10 @@ fn startup_error_names_each_cause_once() {
     let bad = binary(&[], &[listen, ("RPROXY_CACHE_DISK", "/dev/null/cache")]);
     assert_eq!(bad.status.code(), Some(1));
     let error = String::from_utf8([bad.stdout, bad.stderr].concat()).unwrap();
-    assert!(error.contains("cannot open cache_disk: can't store responses in /dev/null/cache: Not a directory"), "{error}");
+    assert!(
+        error.contains("cannot open cache_disk: can't store responses in /dev/null/cache: Not a directory"),
+        "{error}"
+    );
     assert_eq!(error.matches("Not a directory").count(), 1, "{error}");
 }
 

@@ -52,7 +52,7 @@ pub(super) fn server_name(text: &str) -> Result<String, ParseError> {
     }
 }
 
-/// Returns whether requests to `backend` would arrive at `listener`, as far as can be told without DNS.
+/// Returns whether requests to `backend` would arrive at `listener`, as far as can be determined without DNS.
 pub(super) fn is_reached_by(backend: &Backend, listener: &Listen) -> bool {
     let text = backend.origin();
     if let Some(path) = text.strip_prefix("unix:") {

@@ -24,7 +24,7 @@ pub(crate) fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
-// One counter for the process, whatever service panicked.
+// One counter for the process, for the panics of all services.
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
 fn message(payload: &(dyn Any + Send)) -> &str {

@@ -23,7 +23,7 @@ pub(crate) struct Admin {
 
 struct Inner {
     metrics: Box<dyn Fn() -> String + Send + Sync>,
-    cache: Option<CacheStore>,
+    cache: Box<dyn Fn() -> Option<CacheStore> + Send + Sync>,
     ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// The accepted host names, in lower case.
     hosts: Vec<String>,
@@ -36,10 +36,10 @@ impl Admin {
     /// traffic.
     pub(crate) fn new(
         metrics: impl Fn() -> String + Send + Sync + 'static,
-        cache: Option<CacheStore>,
+        cache: impl Fn() -> Option<CacheStore> + Send + Sync + 'static,
         ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        let (metrics, ready) = (Box::new(metrics), Box::new(ready));
+        let (metrics, cache, ready) = (Box::new(metrics), Box::new(cache), Box::new(ready));
         Self { inner: Arc::new(Inner { metrics, cache, ready, hosts: Vec::new() }) }
     }
 
@@ -71,7 +71,8 @@ impl Admin {
             return text(StatusCode::MISDIRECTED_REQUEST, "unknown host; add it to admin_hosts\n");
         }
         let read = matches!(parts.method, Method::GET | Method::HEAD);
-        match (parts.uri.path(), &self.inner.cache) {
+        let cache = (self.inner.cache)();
+        match (parts.uri.path(), &cache) {
             ("/healthz", _) if read => text(StatusCode::OK, "ok\n"),
             ("/readyz", _) if read => match (self.inner.ready)() {
                 Ok(()) => text(StatusCode::OK, "ready\n"),
@@ -258,7 +259,7 @@ mod tests {
     const FORM: &str = "application/x-www-form-urlencoded";
 
     fn admin(cache: Option<CacheStore>, ready: Result<(), &'static str>) -> Admin {
-        Admin::new(|| "# EOF\n".to_owned(), cache, move || ready.map_err(str::to_owned))
+        Admin::new(|| "# EOF\n".to_owned(), move || cache.clone(), move || ready.map_err(str::to_owned))
     }
 
     async fn send(admin: &Admin, request: Request<Full<Bytes>>) -> (StatusCode, HeaderMap, String) {

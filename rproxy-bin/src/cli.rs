@@ -12,6 +12,7 @@ use clap::{Arg, ArgAction, ArgMatches, ColorChoice, value_parser};
 use clap_complete::Shell;
 
 use crate::config::{self, Config, ConfigError, DefaultValue, RENAMED, Report, Setting, Sources, settings};
+use crate::explain::explain;
 use crate::man_page;
 use crate::trust::{Action, Trust, TrustError};
 
@@ -98,10 +99,13 @@ where
         Some((MANUAL, _)) => man_page::render(command())
             .map(Command::Manual)
             .map_err(|error| Error::Usage(format!("error: cannot render the manual page: {error}"))),
-        Some((EXPLAIN, explain)) => {
-            let config = sources(explain, env).load()?;
-            let targets = explain.get_many::<String>(PATHS).into_iter().flatten();
-            targets.map(|target| explain_path(&config, target)).collect::<Result<_, _>>().map(Command::Explain)
+        Some((EXPLAIN, matches)) => {
+            let config = sources(matches, env).load()?;
+            let targets = matches.get_many::<String>(PATHS).into_iter().flatten();
+            targets
+                .map(|target| explain(&config, target).map_err(|error| Error::Usage(format!("error: {error}"))))
+                .collect::<Result<_, _>>()
+                .map(Command::Explain)
         }
         Some((TRUST, trust)) => {
             let config = sources(trust, env.clone()).load()?;
@@ -110,7 +114,7 @@ where
                 (_, true) => Action::Remove,
                 _ => Action::Explain,
             };
-            let folders = [config.tls_cache_dir, state_directory(&env)];
+            let folders = [config.tls.cache_dir, state_directory(&env)];
             Ok(Command::Trust(Trust::new(folders.iter().map(PathBuf::as_path), action)?))
         }
         Some((DEMO, demo)) => {
@@ -144,19 +148,6 @@ fn run_or_check(matches: &ArgMatches, sources: Sources, run: fn(Config) -> Comma
     Ok(match matches.get_flag(CHECK) {
         true => Command::Check(Report::new(config)),
         false => run(config),
-    })
-}
-
-/// Explains how the path filter decides on a path, ignoring its query.
-fn explain_path(config: &Config, target: &str) -> Result<String, Error> {
-    let path = target.split('?').next().unwrap_or(target);
-    if !path.starts_with('/') {
-        return Err(Error::Usage(format!("error: invalid path {target:?}: does not start with a slash")));
-    }
-    let explanation = config.blocked_paths.explain(path).to_string();
-    Ok(match config.filter_enabled {
-        true => explanation,
-        false => format!("The path filter is off. If it were on:\n{explanation}"),
     })
 }
 

@@ -10,33 +10,36 @@ use rproxy_tls::Certificates;
 use rproxy_ws_passthrough::{ClosedBy, TunnelStats, Tunnels};
 
 use crate::close_codes::CloseCodes;
-use crate::from_config::ProcessState;
 use crate::observe::{LabelledValue, Metrics};
+use crate::state::ProcessState;
 
 /// Registers the metrics of all components.
 pub(crate) fn register(state: &ProcessState, main: &Running, tunnels: &Tunnels, certificates: &Option<Certificates>) {
-    let metrics = state.observe.metrics();
+    let metrics = &state.metrics();
     let (handle, tunnels) = (main.handle(), tunnels.clone());
     metrics.gauge("connections", "Open client connections", move || handle.connections() as u64);
     let handle = main.handle();
     let help = "Tasks of the workers: for client connections, HTTP/2 streams, tunnels and backend connections";
     metrics.gauge("tasks", help, move || handle.tasks() as u64);
     register_tunnels(metrics, tunnels, &state.close_codes);
-    if let Some(writer) = state.observe.writer().cloned() {
-        metrics.counter(
-            "access_log_dropped",
-            "Access log lines dropped because they were not written in time",
-            move || writer.dropped(),
-        );
-    }
+    // A reload can replace the writer, and turn the log on.
+    let log = state.clone();
+    metrics.counter(
+        "access_log_dropped",
+        "Access log lines dropped because they were not written in time",
+        move || log.access_log().map_or(0, |writer| writer.dropped()),
+    );
+    register_sites(metrics, state);
+    // All sites have the same store.
     #[cfg(feature = "redis")]
-    if let Some(store) = state.rate_limit.as_ref().and_then(|limit| limit.store.as_ref()) {
+    if let Some(store) = state.rate_limits().iter().find_map(|limit| limit.store.as_ref()) {
         register_rate_limit_store(metrics, store);
     }
-    if let Some(store) = &state.cache {
+    register_sites(metrics, state);
+    {
         let reading = |read: fn(CacheStats) -> u64| {
-            let store = store.clone();
-            move || read(store.stats())
+            let state = state.clone();
+            move || state.cache().map_or(0, |store| read(store.stats()))
         };
         metrics.gauge("cache_entries", "Stored responses", reading(|stats| stats.entries));
         metrics.gauge("cache_bytes", "Memory used by stored responses", reading(|stats| stats.weighted_size));
@@ -57,6 +60,19 @@ pub(crate) fn register(state: &ProcessState, main: &Running, tunnels: &Tunnels, 
             certificates.status().into_iter().map(expires).collect()
         });
     }
+}
+
+fn register_sites(metrics: &Metrics, state: &ProcessState) {
+    let state = state.clone();
+    metrics.counters("site_requests", "Requests by site, route and class of status.", move || {
+        let counted = |label: crate::observe::SiteLabel| {
+            let (site, route) = (label.site().to_owned(), label.route().to_owned());
+            let labels =
+                move |code: &str| vec![("site", site.clone()), ("route", route.clone()), ("code", code.to_owned())];
+            label.counts().map(|(code, count)| (labels(code), count)).collect::<Vec<_>>()
+        };
+        state.labels().into_iter().flat_map(counted).collect()
+    });
 }
 
 #[cfg(feature = "redis")]

@@ -13,7 +13,7 @@ use std::fmt;
 /// use rproxy::ErrorChain;
 ///
 /// let mut config = rproxy::Config::default();
-/// config.upstream_health_path = Some("/ /".to_owned());
+/// config.upstream.health_path = Some("/ /".to_owned());
 /// let error = config.try_build().unwrap_err();
 /// assert_eq!(ErrorChain(&error).to_string(), "bad upstream_health_path \"/ /\": invalid uri character");
 /// ```

@@ -11,7 +11,6 @@ use std::task::Poll;
 use rproxy::cli::{self, Command};
 use rproxy::preflight::Preflight;
 use rproxy::{Config, ErrorChain, RunError};
-use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
@@ -57,7 +56,7 @@ fn block_on<F>(config: Config, run: impl FnOnce(Config) -> F) -> ExitCode
 where
     F: Future<Output = Result<(), RunError>>,
 {
-    init_logging(config.log_level.to_env_filter());
+    rproxy::logging::init(&config.observe.log_level);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -83,11 +82,6 @@ where
             ExitCode::FAILURE
         }
     }
-}
-
-fn init_logging(filter: EnvFilter) {
-    let to_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(to_terminal).init();
 }
 
 fn print(text: &str) -> ExitCode {

@@ -14,6 +14,7 @@ mod body;
 mod future;
 mod metrics;
 mod record;
+mod site;
 mod warnings;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use self::future::ResponseFuture;
 use self::metrics::Shard;
 pub use self::metrics::{LabelledValue, Metrics};
 use self::record::RequestRecord;
+pub use self::site::SiteLabel;
 use self::warnings::Warnings;
 
 /// Records every request in metrics and the access log.

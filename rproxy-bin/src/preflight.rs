@@ -44,14 +44,14 @@ impl Preflight {
     /// a moment, to check whether the names lead to them.
     pub fn run(config: &Config) -> Self {
         let mut findings = Vec::new();
-        if config.tls_local || !config.acme_domains().is_empty() {
-            findings.push(check_directory(&config.tls_cache_dir));
+        if config.tls.local || !config.tls.acme_domains().is_empty() {
+            findings.push(check_directory(&config.tls.cache_dir));
         }
-        if !config.acme_domains().is_empty() {
+        if !config.tls.acme_domains().is_empty() {
             let listeners = check_listeners(config.listeners(), &mut findings);
             // Bound only to check that the address is free.
             let _redirect = check_listeners(config.redirect_listeners(), &mut findings);
-            let names = config.acme_domains().iter().map(|name| name.as_str().to_owned());
+            let names = config.tls.acme_domains().iter().map(|name| name.as_str().to_owned());
             findings.extend(check_names(names.collect(), VALIDATION_PORT, listeners));
         }
         Self { findings }

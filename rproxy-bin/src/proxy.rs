@@ -6,10 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rproxy_server::{
-    HalfClose, Inherited, Listen, Predecessor, ProxyVersions, RequestBody, RequestGuardLayer, Running, Server,
-    Successor,
-};
+use rproxy_server::{Inherited, Listen, Predecessor, RequestBody, RequestGuardLayer, Running, Server, Successor};
 use rproxy_tls::Certificates;
 use rproxy_ws_passthrough::Tunnels;
 use tokio::task::JoinSet;
@@ -18,13 +15,14 @@ use tower::{Layer, service_fn};
 use crate::ErrorChain;
 use crate::admin::Admin;
 use crate::component_metrics;
-use crate::config::{Config, HalfCloseRule, ProxyProtocol, Setting, settings};
-use crate::from_config::{ProcessState, certificates};
+use crate::config::{Config, Reload, Setting, settings};
+use crate::edge::Stack;
+use crate::logging;
 use crate::observe::Writer;
 use crate::redirect;
 use crate::reload::ServiceSlot;
 use crate::run::RunError;
-use crate::stack::Stack;
+use crate::state::ProcessState;
 
 /// A running proxy.
 pub(crate) struct Proxy {
@@ -51,8 +49,8 @@ impl Proxy {
             tracing::warn!("{warning}");
         }
         let (predecessor, inherited) = inherited(&config)?;
-        let certificates = certificates(&config)?;
-        let shared = ProcessState::new(&config)?;
+        let certificates = config.tls.certificates()?;
+        let shared = ProcessState::open(&config)?;
         let stack = with_certificates(&certificates, &config, shared.stack(&config)?);
 
         let workers = config.worker_count().get();
@@ -72,15 +70,15 @@ impl Proxy {
             })
         });
         let draining = Arc::<AtomicBool>::default();
-        let admin = config.admin_listen.clone().map(|listen| {
+        let admin = config.process.admin_listen.clone().map(|listen| {
             component_metrics::register(&shared, &main, &tunnels, &certificates);
-            let admin = admin(&shared, &certificates, &draining).hosts(&config.admin_hosts);
+            let admin = admin(&shared, &certificates, &draining).hosts(&config.process.admin_hosts);
             let answer = service_fn(move |request| admin.clone().answer(request));
             let server = Server::bind(listen).workers(1).h2c(false).inherit(Arc::clone(&inherited));
             server.start(move |_| RequestGuardLayer::new().layer(answer.clone()))
         });
         let settings = tunnel_settings(&config);
-        let successor = config.handover_socket.as_deref().map(Successor::listen).transpose()?;
+        let successor = config.process.handover_socket.as_deref().map(Successor::listen).transpose()?;
         let proxy = Self {
             config,
             shared,
@@ -130,7 +128,7 @@ impl Proxy {
 
     /// Returns the writer of the access log, to flush it at the end.
     pub(crate) fn access_log(&self) -> Option<Writer> {
-        self.shared.observe.writer().cloned()
+        self.shared.access_log()
     }
 
     /// Returns the path of the local authority's certificate, if there is one.
@@ -163,6 +161,7 @@ impl Proxy {
         });
         match reloaded {
             Ok((config, stack)) => {
+                logging::set_filter(&config.observe.log_level);
                 self.start_health_checks(&stack);
                 (self.replace)(&with_certificates(&self.certificates, &config, stack));
                 self.restart_moved_tunnels(&config);
@@ -184,7 +183,7 @@ impl Proxy {
             settings.clone(),
         );
         if before != settings {
-            self.shared.ws_passthrough.tunnels().restart_within(config.drain_timeout);
+            self.shared.ws_passthrough.tunnels().restart_within(config.process.drain_timeout);
         }
     }
 
@@ -203,14 +202,14 @@ impl Proxy {
             admin.handle().drain();
         }
         self.main.handle().drain();
-        self.shared.ws_passthrough.tunnels().drain_within(self.config.drain_timeout);
+        self.shared.ws_passthrough.tunnels().drain_within(self.config.process.drain_timeout);
         if let Some(redirect) = self.redirect {
             redirect.handle().drain();
             redirect.wait().await;
         }
         self.main.wait().await;
         // Stores the last responses on disk. No client has to wait for it any more.
-        if let Some(store) = &self.shared.cache {
+        if let Some(store) = self.shared.cache() {
             store.flush();
         }
         // Last, so that monitoring sees the shutdown.
@@ -225,79 +224,19 @@ impl Proxy {
 fn tunnel_settings(config: &Config) -> Vec<Option<String>> {
     let is_part =
         |setting: &&Setting| matches!(setting.key, "upstream" | "ws_enabled" | "ws_paths" | "ws_origins" | "upgrades");
-    settings().filter(is_part).map(|setting| (setting.show)(config)).collect()
+    settings().filter(is_part).map(|setting| config.show(setting)).collect()
 }
 
 /// Returns the changed settings that only a restart can apply.
 fn settings_needing_restart(running: &Config, read: &Config) -> Vec<String> {
-    const RELOADABLE: [&str; 57] = [
-        "blocked_paths",
-        "body_timeout",
-        "cache_max_object",
-        "cache_paths",
-        "client_ip_from",
-        "compression",
-        "content_security_policy",
-        "content_security_policy_report_only",
-        "csp_nonce_header",
-        "filter_enabled",
-        "filter_log_only",
-        "filter_status",
-        "filter_strict",
-        "forwarded",
-        "forwarded_by",
-        "harden_cookies",
-        "hide_client",
-        "hsts",
-        "hsts_policy",
-        "keep_headers",
-        "max_body",
-        "permissions_policy",
-        "reporting_endpoints",
-        "security_headers",
-        "tls_client_fingerprint",
-        "tls_client_subject",
-        "tls_hosts",
-        "trace_context",
-        "trusted_fields",
-        "trusted_proxies",
-        "upgrades",
-        "upstream",
-        "upstream_balance",
-        "upstream_ca",
-        "upstream_cert",
-        "upstream_connect_timeout",
-        "upstream_health_interval",
-        "upstream_health_path",
-        "upstream_hold",
-        "upstream_http2_ping_interval",
-        "upstream_key",
-        "upstream_max_connections",
-        "upstream_read_timeout",
-        "upstream_request_timeout",
-        "upstream_retries",
-        "upstream_server_name",
-        "upstream_timeout",
-        "ws_enabled",
-        "ws_idle_timeout",
-        "ws_lifetime",
-        "ws_max_connections",
-        "ws_max_message",
-        "ws_max_per_client",
-        "ws_message_rate",
-        "ws_origins",
-        "ws_paths",
-        "ws_ping_interval",
-    ];
-    let differs = |setting: &&Setting| (setting.show)(running) != (setting.show)(read);
-    let others = settings().filter(|setting| !RELOADABLE.contains(&setting.key));
-    others.filter(differs).map(Setting::variable).collect()
+    let restart = settings().filter(|setting| setting.reload == Reload::Restart);
+    restart.filter(|setting| running.show(setting) != read.show(setting)).map(Setting::variable).collect()
 }
 
 /// Returns the listening sockets passed by the service manager and by the previous process.
 fn inherited(config: &Config) -> Result<(Option<Predecessor>, Arc<Inherited>), RunError> {
     let inherited = Inherited::from_env().map_err(RunError::Inherited)?;
-    let found = config.handover_socket.as_deref().map(Predecessor::find).transpose()?.flatten();
+    let found = config.process.handover_socket.as_deref().map(Predecessor::find).transpose()?.flatten();
     Ok(match found {
         Some((predecessor, sockets)) => (Some(predecessor), Arc::new(inherited.and(sockets))),
         None => (None, Arc::new(inherited)),
@@ -306,7 +245,7 @@ fn inherited(config: &Config) -> Result<(Option<Predecessor>, Arc<Inherited>), R
 
 fn with_certificates(certificates: &Option<Certificates>, config: &Config, stack: Stack) -> Stack {
     match certificates {
-        Some(certificates) => stack.with_certificates(certificates.clone(), config.tls_hosts.clone()),
+        Some(certificates) => stack.with_certificates(certificates.clone(), config.tls.hosts.clone()),
         None => stack,
     }
 }
@@ -314,15 +253,11 @@ fn with_certificates(certificates: &Option<Certificates>, config: &Config, stack
 fn main_server(config: &Config, certificates: &Option<Certificates>, tunnels: Tunnels) -> Server {
     let mut server = bind(config.listeners())
         .workers(config.worker_count().get())
-        .drain_timeout(config.drain_timeout)
-        .limits(config.limits.clone())
-        .h2c(config.h2c)
-        .half_close(match config.half_close {
-            HalfCloseRule::WithRequest => HalfClose::WithRequest,
-            HalfCloseRule::Always => HalfClose::Always,
-            HalfCloseRule::Never => HalfClose::Never,
-        })
-        .uncounted(config.trusted_proxies.value().clone())
+        .drain_timeout(config.process.drain_timeout)
+        .limits(config.limits.limits())
+        .h2c(config.listeners.h2c)
+        .half_close(config.limits.half_close())
+        .uncounted(config.client_ip.trusted_proxies.value().clone())
         .outliving(move || {
             let tunnels = tunnels.clone();
             async move { tunnels.closed().await }
@@ -330,20 +265,18 @@ fn main_server(config: &Config, certificates: &Option<Certificates>, tunnels: Tu
     if let Some(certificates) = certificates {
         server = server.tls(certificates.clone());
     }
-    let versions = match config.proxy_protocol {
-        ProxyProtocol::Off => return server,
-        ProxyProtocol::V1 => ProxyVersions::V1,
-        ProxyProtocol::V2 => ProxyVersions::V2,
-        ProxyProtocol::Any => ProxyVersions::Any,
-    };
-    server.proxy_protocol(config.trusted_proxies.value().clone(), versions)
+    match config.client_ip.proxy_versions() {
+        Some(versions) => server.proxy_protocol(config.client_ip.trusted_proxies.value().clone(), versions),
+        None => server,
+    }
 }
 
 fn redirect_server(config: &Config) -> Option<Server> {
     let listeners = config.redirect_listeners();
     (!listeners.is_empty()).then(|| {
-        let server = bind(listeners).workers(1).drain_timeout(config.drain_timeout).limits(config.limits.clone());
-        server.h2c(config.h2c).uncounted(config.trusted_proxies.value().clone())
+        let server =
+            bind(listeners).workers(1).drain_timeout(config.process.drain_timeout).limits(config.limits.limits());
+        server.h2c(config.listeners.h2c).uncounted(config.client_ip.trusted_proxies.value().clone())
     })
 }
 
@@ -373,6 +306,6 @@ fn admin(shared: &ProcessState, certificates: &Option<Certificates>, draining: &
             false => Err("no valid certificate yet".to_owned()),
         }
     };
-    let metrics = shared.observe.metrics().clone();
-    Admin::new(move || metrics.exposition(), shared.cache.clone(), ready)
+    let (metrics, shared) = (shared.metrics(), shared.clone());
+    Admin::new(move || metrics.exposition(), move || shared.cache(), ready)
 }

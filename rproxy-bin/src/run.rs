@@ -5,11 +5,12 @@ use std::io::{self, Write};
 use rproxy_server::{HandoverError, ServerError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{AccessLog, Config};
+use crate::config::Config;
 use crate::demo::{Site, banner};
-use crate::from_config::{StackError, file_certificates};
+use crate::layers::StackError;
 use crate::proxy::Proxy;
 use crate::service_manager;
+use crate::state::ProcessState;
 
 /// An error that prevents the proxy from starting.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +62,8 @@ impl Config {
     ///
     /// Returns the errors of [`run`](Config::run), except for those that only the network shows.
     pub fn try_build(&self) -> Result<(), RunError> {
-        file_certificates(self)?;
-        // The access log would start a thread, and the disk cache would open its directory.
-        let mut silent = self.clone();
-        silent.access_log = AccessLog::Off;
-        silent.cache_disk = None;
-        crate::stack(&silent)?;
+        self.tls.file_certificates()?;
+        ProcessState::without_files().stack(self)?;
         Ok(())
     }
 }
@@ -111,7 +108,7 @@ async fn serve(proxy: Proxy, mut signals: Signals) {
 pub async fn demo(mut config: Config) -> Result<(), RunError> {
     let signals = Signals::new().map_err(RunError::Signals)?;
     let site = Site::bind().await.map_err(RunError::Demo)?;
-    config.upstream = vec![site.address().into()];
+    config.upstream.backends = vec![site.address().into()];
     let site = tokio::spawn(site.serve());
     let proxy = Proxy::start(config)?;
     let banner = banner(&proxy.url(), proxy.local_ca().as_deref());

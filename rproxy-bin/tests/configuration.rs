@@ -269,7 +269,7 @@ fn command_line_overrides_environment_and_environment_overrides_file() {
     let Command::Run(config) = parse(&["--config", file.path_str(), "--cache-size", "3"], &env).unwrap() else {
         panic!("not run")
     };
-    assert_eq!((config.rate_limit.get(), config.rate_burst.get(), config.cache_size), (1, 2, 3 << 20));
+    assert_eq!((config.rate_limit.rate.get(), config.rate_limit.burst.get(), config.cache.size), (1, 2, 3 << 20));
     assert_eq!(config.value_source("rate_limit").to_string(), format!("{}:1", file.path_str()));
     assert_eq!(config.value_source("rate_burst").to_string(), "environment");
     assert_eq!(config.value_source("cache_size").to_string(), "command line");
@@ -312,10 +312,7 @@ fn reports_all_problems_in_the_order_of_the_sources() {
                 "{path}:8: cache_size: bad value: a table; accepted: a size such as 64MiB or 1GiB; a bare number is MiB"
             ),
             &*format!("{path}:9: compression: bad value: a date; accepted: true or false (1/0, yes/no, on/off)"),
-            &*format!(
-                "{path}:12: unknown setting \"tls\", the file is one flat table without sections, such as tls_domains = \
-                 [\"example.com\"]"
-            ),
+            &*format!("{path}:12: unknown setting \"tls\", tables are [[site]], [[site.route]] and [[route]]"),
             "unknown setting \"RPROXY_LUNCH\", rproxy --help lists all settings",
             "unknown setting \"RPROXY_RATELIMIT\", did you mean \"RPROXY_RATE_LIMIT\"?",
             "unknown setting \"rproxy_listen\", did you mean \"RPROXY_LISTEN\"?",
@@ -336,8 +333,8 @@ fn former_names_of_settings_work_with_a_warning() {
     let Command::Run(config) = parse(&["--config", file.path_str(), "--takeover", "/run/b"], &env).unwrap() else {
         panic!("not run")
     };
-    assert_eq!(config.handover_socket, Some(PathBuf::from("/run/b")));
-    assert!(config.acme_self_signed_fallback);
+    assert_eq!(config.process.handover_socket, Some(PathBuf::from("/run/b")));
+    assert!(config.tls.acme_self_signed_fallback);
     assert_eq!(
         config.warnings(),
         [
@@ -478,9 +475,9 @@ fn tls_local_orders_no_acme_certificates() {
     let config =
         from_env(&[("RPROXY_TLS_DOMAINS", "a.example"), ("RPROXY_TLS_LOCAL", "yes"), ("RPROXY_TLS_EMAIL", "a@b")]);
     let config = config.unwrap();
-    assert!(config.acme_domains().is_empty());
+    assert!(config.tls.acme_domains().is_empty());
     assert_eq!(config.warnings(), ["RPROXY_TLS_EMAIL has no effect: certificates are issued by the local authority"]);
-    assert_eq!(from_env(&[("RPROXY_TLS_DOMAINS", "a.example")]).unwrap().acme_domains().len(), 1);
+    assert_eq!(from_env(&[("RPROXY_TLS_DOMAINS", "a.example")]).unwrap().tls.acme_domains().len(), 1);
 }
 
 #[test]
@@ -493,7 +490,7 @@ fn rust_log_applies_if_log_level_is_not_set() {
         (&["--log-level", "error"], &[("RUST_LOG", "debug")], "error"),
     ] {
         let Command::Run(config) = parse(args, env).unwrap() else { panic!("not run") };
-        assert_eq!(config.log_level.to_string(), filter);
+        assert_eq!(config.observe.log_level.to_string(), filter);
     }
     let error = from_env(&[("RUST_LOG", "rproxy=loud")]).unwrap_err().to_string();
     assert!(error.starts_with("RUST_LOG: bad log filter \"rproxy=loud\": "), "{error}");
@@ -513,10 +510,13 @@ fn file_accepts_the_value_types_of_toml() {
          workers = 2\n",
     );
     let config = Config::from_file(&file.path).unwrap();
-    assert_eq!((config.listen.len(), config.upstream.len()), (2, 2));
-    assert_eq!((config.rate_limit.get(), config.rate_burst.get(), config.hsts), (1000, 5, false));
-    assert_eq!(config.upstream_timeout.as_millis(), 500);
-    assert_eq!(config.cache_paths.text(), "/a/**,**/*.{css,js}");
+    assert_eq!((config.listeners.listen.len(), config.upstream.backends.len()), (2, 2));
+    assert_eq!(
+        (config.rate_limit.rate.get(), config.rate_limit.burst.get(), config.security_headers.hsts),
+        (1000, 5, false)
+    );
+    assert_eq!(config.upstream.timeout.as_millis(), 500);
+    assert_eq!(config.cache.paths.text(), "/a/**,**/*.{css,js}");
     assert_eq!(config.value_source("workers").to_string(), format!("{}:12", file.path_str()));
 }
 
@@ -534,7 +534,10 @@ fn reload_reads_the_current_content_of_the_file() {
     let config = Sources::new().file(&file.path).set("rate_burst", "7").load().unwrap();
     fs::write(&file.path, "rate_limit = 2\n").unwrap();
     let reloaded = config.reload().unwrap();
-    assert_eq!((config.rate_limit.get(), reloaded.rate_limit.get(), reloaded.rate_burst.get()), (1, 2, 7));
+    assert_eq!(
+        (config.rate_limit.rate.get(), reloaded.rate_limit.rate.get(), reloaded.rate_limit.burst.get()),
+        (1, 2, 7)
+    );
     fs::write(&file.path, "rate_limit = 0\n").unwrap();
     assert!(config.reload().is_err());
 }
@@ -547,8 +550,8 @@ fn switch_flags_need_no_value_and_list_flags_may_be_repeated() {
     else {
         panic!("not run")
     };
-    assert!(config.tls_local && !config.hsts && !config.compression);
-    assert_eq!(config.upstream.len(), 3);
+    assert!(config.tls.local && !config.security_headers.hsts && !config.compression.enabled);
+    assert_eq!(config.upstream.backends.len(), 3);
 }
 
 #[test]
@@ -681,14 +684,14 @@ fn demo_listens_on_loopback_and_stores_certificates_in_the_state_directory() {
         (vec![("HOME", path), ("XDG_STATE_HOME", "relative")], home.path().join(".local/state/rproxy")),
     ] {
         let Command::Demo(config) = parse(&["demo"], &env).unwrap() else { panic!("no demo") };
-        assert_eq!(config.tls_cache_dir, directory);
-        assert!(config.tls_local && config.admin_listen.is_none() && config.redirect_port().is_none());
+        assert_eq!(config.tls.cache_dir, directory);
+        assert!(config.tls.local && config.process.admin_listen.is_none() && config.redirect_port().is_none());
         assert_eq!(config.listeners()[0].to_string(), "127.0.0.1:8443");
     }
     let env = [("HOME", "/proc/nowhere"), ("TMPDIR", path), ("RPROXY_LISTEN", "127.0.0.1:3000")];
     let Command::Demo(config) = parse(&["demo", "--rate-limit", "5"], &env).unwrap() else { panic!("no demo") };
-    assert_eq!(config.tls_cache_dir.parent(), Some(home.path()));
-    assert_eq!((config.rate_limit.get(), config.listeners()[0].to_string()), (5, "127.0.0.1:3000".to_owned()));
+    assert_eq!(config.tls.cache_dir.parent(), Some(home.path()));
+    assert_eq!((config.rate_limit.rate.get(), config.listeners()[0].to_string()), (5, "127.0.0.1:3000".to_owned()));
 }
 
 #[test]

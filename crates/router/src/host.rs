@@ -108,7 +108,7 @@ impl fmt::Display for HostPattern {
 }
 
 /// Returns the host of a request in lower case, without its port and the dot at its end; empty if there is none.
-pub(crate) fn host_of<B>(request: &Request<B>) -> Cow<'_, str> {
+pub fn request_host<B>(request: &Request<B>) -> Cow<'_, str> {
     let host = match request.uri().authority() {
         Some(authority) => authority.as_str(),
         None => request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default(),
@@ -187,7 +187,7 @@ mod tests {
             if let Some(field) = field {
                 request = request.header(header::HOST, field);
             }
-            assert_eq!(host_of(&request.body(()).unwrap()), host, "{uri} {field:?}");
+            assert_eq!(request_host(&request.body(()).unwrap()), host, "{uri} {field:?}");
         }
     }
 }

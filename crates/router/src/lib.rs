@@ -70,6 +70,6 @@ mod table;
 
 pub use self::error::RouterError;
 pub use self::future::ResponseFuture;
-pub use self::host::HostPattern;
+pub use self::host::{HostPattern, request_host};
 pub use self::router::{RouteMatch, Router};
 pub use self::table::{Found, Route, RouteTable};

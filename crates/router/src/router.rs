@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use crate::error::RouterError;
 use crate::future::ResponseFuture;
-use crate::host::host_of;
+use crate::host::request_host;
 use crate::table::{Found, Route, RouteTable};
 
 /// A service that forwards each request to the service of its site and route.
@@ -132,7 +132,7 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        match self.table.find(&host_of(&request), request.method(), request.uri().path()) {
+        match self.table.find(&request_host(&request), request.method(), request.uri().path()) {
             Found::Route { site, route } => {
                 let site = &self.sites[site];
                 let (route, service) = match route.map(|route| &site.routes[route]) {

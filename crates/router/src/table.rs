@@ -38,6 +38,16 @@ impl Route {
         self
     }
 
+    /// Returns the path patterns.
+    pub fn paths(&self) -> &[String] {
+        &self.paths
+    }
+
+    /// Returns the methods; empty for every method.
+    pub fn methods(&self) -> &[Method] {
+        &self.methods
+    }
+
     /// Adds a method. `GET` matches `HEAD` as well. The default is every method.
     pub fn method(mut self, method: Method) -> Self {
         self.methods.push(method);

@@ -3,8 +3,9 @@
 use std::ffi::{OsStr, OsString};
 
 use super::error::Problem;
-use super::settings::{self, PREFIX};
+use super::settings;
 use super::source::{Assignment, ValueSource};
+use crate::setting::{PREFIX, variable};
 
 pub(super) const RUST_LOG: &str = "RUST_LOG";
 
@@ -26,7 +27,7 @@ pub(super) fn read(env: &[(OsString, OsString)], assignments: &mut Vec<Assignmen
             continue;
         }
         let key = name.strip_prefix(PREFIX).map(str::to_ascii_lowercase);
-        let key = key.filter(|key| settings::variable(key) == name).unwrap_or_default();
+        let key = key.filter(|key| variable(key) == name).unwrap_or_default();
         match (settings::find(&key), value) {
             (Some(setting), Some(value)) => {
                 assignments.push(Assignment { setting, key, text: value.to_owned(), source: ValueSource::Environment });

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::source::ValueSource;
+use crate::setting::Scope;
 
 /// An invalid configuration, with all problems that were found.
 pub struct ConfigError {
@@ -70,6 +71,14 @@ pub enum Problem {
         /// A suggestion.
         hint: String,
     },
+    /// A setting in a table of another scope.
+    #[error("{location}: belongs to the {}, {}", scope.as_str(), scope.place())]
+    WrongScope {
+        /// The location of the setting.
+        location: SettingLocation,
+        /// The scope of the setting.
+        scope: Scope,
+    },
     /// A combination of settings that is invalid, or that this machine does not support.
     #[error("{location}: {reason}")]
     Conflict {
@@ -104,12 +113,20 @@ impl Problem {
         match self {
             Self::File { .. } => (0, 0),
             Self::Syntax { line, .. } => (0, *line),
-            Self::BadValue { location, .. } | Self::Unknown { location, .. } => match location.source {
-                ValueSource::File { line, .. } => (0, line),
-                ValueSource::Default | ValueSource::Environment | ValueSource::RustLog => (1, 0),
-                ValueSource::CommandLine => (2, 0),
-            },
+            Self::BadValue { location, .. } | Self::Unknown { location, .. } | Self::WrongScope { location, .. } => {
+                location.source.place()
+            }
             Self::Conflict { .. } => (3, 0),
+        }
+    }
+}
+
+impl ValueSource {
+    fn place(&self) -> (u8, usize) {
+        match self {
+            Self::File { line, .. } => (0, *line),
+            Self::Default | Self::Environment | Self::RustLog => (1, 0),
+            Self::CommandLine => (2, 0),
         }
     }
 }

@@ -8,20 +8,18 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::Problem;
 use super::settings;
+use super::sites::{Declarations, RouteDeclaration, SiteDeclaration};
 use super::source::{Assignment, ValueSource};
+use crate::setting::Scope;
 
-pub(super) fn read(path: &Path, assignments: &mut Vec<Assignment>, problems: &mut Vec<Problem>) {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => {
-            return problems.push(Problem::File { path: path.to_owned(), reason: error.to_string() });
-        }
-    };
-    parse(path, &text, assignments, problems);
+pub(super) fn read(path: &Path, declared: &mut Declarations, problems: &mut Vec<Problem>) {
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(path, &text, declared, problems),
+        Err(error) => problems.push(Problem::File { path: path.to_owned(), reason: error.to_string() }),
+    }
 }
 
-fn parse(path: &Path, text: &str, assignments: &mut Vec<Assignment>, problems: &mut Vec<Problem>) {
-    let shared: Arc<Path> = path.into();
+fn parse(path: &Path, text: &str, declared: &mut Declarations, problems: &mut Vec<Problem>) {
     let lines = Lines::of(text);
     // The parser recovers after an invalid line, so that one error does not hide the next.
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -39,36 +37,135 @@ fn parse(path: &Path, text: &str, assignments: &mut Vec<Assignment>, problems: &
             problems.push(problem);
         }
     }
-    let invalid: Vec<usize> = errors.iter().filter_map(|error| Some(lines.at(error.span()?.start))).collect();
+    let broken = errors.iter().filter_map(|error| Some(lines.at(error.span()?.start))).collect();
+    let mut reader = Reader { path: path.into(), lines, broken, problems };
+    reader.read_top(table.get_ref(), declared);
+}
 
-    let mut entries: Vec<(&Spanned<_>, &Spanned<_>)> = table.get_ref().iter().collect();
-    entries.sort_by_key(|(key, _)| key.span().start);
-    for (key, value) in entries {
-        let line = lines.at(key.span().start);
-        // The recovered content of an invalid line is a guess of the parser.
-        if invalid.contains(&line) {
-            continue;
-        }
-        let source = ValueSource::File { path: shared.clone(), line };
-        let name: &str = key.get_ref();
-        match (settings::find(name), value.get_ref()) {
-            (None, DeValue::Table(_)) => problems.push(Problem::Unknown {
-                location: source.locate(name),
-                hint: "the file is one flat table without sections, such as tls_domains = [\"example.com\"]".to_owned(),
-            }),
-            (None, _) => {
-                let hint = settings::hint(name, &source);
-                problems.push(Problem::Unknown { location: source.locate(name), hint });
-            }
-            (Some(setting), value) => match text_of(value) {
-                Ok(text) => assignments.push(Assignment { setting, key: name.to_owned(), text, source }),
-                Err(reason) => problems.push(Problem::BadValue {
-                    location: source.locate(name),
-                    reason,
-                    accepted: setting.accepted,
+type Entry<'t, 'd> = (&'t Spanned<std::borrow::Cow<'d, str>>, &'t Spanned<DeValue<'d>>);
+
+struct Reader<'p> {
+    path: Arc<Path>,
+    lines: Lines,
+    /// Lines that are not TOML. Their recovered content is a guess of the parser.
+    broken: Vec<usize>,
+    problems: &'p mut Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn read_top(&mut self, table: &DeTable<'_>, declared: &mut Declarations) {
+        for (key, value) in self.entries(table) {
+            match key.get_ref().as_ref() {
+                "site" => self.each_table(key, value, |reader, source, table| {
+                    declared.sites.push(reader.read_site(source, table));
                 }),
-            },
+                "route" => self.each_table(key, value, |reader, source, table| {
+                    declared.routes.push(reader.read_route(source, table));
+                }),
+                _ => declared.assignments.extend(self.read_setting(key, value, Scope::Process)),
+            }
         }
+    }
+
+    fn read_site(&mut self, source: ValueSource, table: &DeTable<'_>) -> SiteDeclaration {
+        let mut site = SiteDeclaration { source, hosts: None, assignments: Vec::new(), routes: Vec::new() };
+        for (key, value) in self.entries(table) {
+            match key.get_ref().as_ref() {
+                "hosts" => site.hosts = self.read_text(key, value, "an array of host names"),
+                "route" => self.each_table(key, value, |reader, source, table| {
+                    site.routes.push(reader.read_route(source, table));
+                }),
+                _ => site.assignments.extend(self.read_setting(key, value, Scope::Site)),
+            }
+        }
+        site
+    }
+
+    fn read_route(&mut self, source: ValueSource, table: &DeTable<'_>) -> RouteDeclaration {
+        let mut route = RouteDeclaration { source, paths: None, methods: None, assignments: Vec::new() };
+        for (key, value) in self.entries(table) {
+            match key.get_ref().as_ref() {
+                "paths" => route.paths = self.read_text(key, value, "an array of paths"),
+                "methods" => route.methods = self.read_text(key, value, "an array of methods"),
+                _ => route.assignments.extend(self.read_setting(key, value, Scope::Route)),
+            }
+        }
+        route
+    }
+
+    /// Returns the entries of a table in the order of the file, without those of broken lines.
+    fn entries<'t, 'd>(&self, table: &'t DeTable<'d>) -> Vec<Entry<'t, 'd>> {
+        let is_broken = |(key, _): &Entry<'_, '_>| self.broken.contains(&self.lines.at(key.span().start));
+        let mut entries: Vec<Entry<'_, '_>> = table.iter().filter(|entry| !is_broken(entry)).collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        entries
+    }
+
+    fn source(&self, offset: usize) -> ValueSource {
+        ValueSource::File { path: Arc::clone(&self.path), line: self.lines.at(offset) }
+    }
+
+    fn each_table(
+        &mut self,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+        mut read: impl FnMut(&mut Self, ValueSource, &DeTable<'_>),
+    ) {
+        let tables = value.get_ref().as_array().map(|array| array.iter().collect::<Vec<_>>());
+        let tables = tables.filter(|tables| tables.iter().all(|table| table.get_ref().is_table()));
+        let Some(tables) = tables else {
+            let name: &str = key.get_ref();
+            let location = self.source(key.span().start).locate(name);
+            let reason = format!("not an array of tables: write [[{name}]]");
+            return self.problems.push(Problem::Conflict { location, reason });
+        };
+        for table in tables {
+            let source = self.source(table.span().start);
+            if let Some(content) = table.get_ref().as_table() {
+                read(self, source, content);
+            }
+        }
+    }
+
+    fn read_text(
+        &mut self,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+        accepted: &'static str,
+    ) -> Option<(String, ValueSource)> {
+        let source = self.source(key.span().start);
+        match text_of(value.get_ref()) {
+            Ok(text) => Some((text, source)),
+            Err(reason) => {
+                self.problems.push(Problem::BadValue { location: source.locate(key.get_ref()), reason, accepted });
+                None
+            }
+        }
+    }
+
+    /// Reads a setting of a table of the given scope.
+    fn read_setting(
+        &mut self,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+        scope: Scope,
+    ) -> Option<Assignment> {
+        let source = self.source(key.span().start);
+        let name: &str = key.get_ref();
+        let location = source.locate(name);
+        let problem = match (settings::find(name), value.get_ref()) {
+            (None, DeValue::Table(_)) => {
+                Problem::Unknown { location, hint: "tables are [[site]], [[site.route]] and [[route]]".to_owned() }
+            }
+            (None, _) => Problem::Unknown { location, hint: settings::hint(name, &source) },
+            (Some(setting), _) if setting.scope < scope => Problem::WrongScope { location, scope: setting.scope },
+            (Some(setting), value) => match text_of(value) {
+                Ok(text) => return Some(Assignment { setting, key: name.to_owned(), text, source }),
+                Err(reason) => Problem::BadValue { location, reason, accepted: setting.accepted },
+            },
+        };
+        self.problems.push(problem);
+        None
     }
 }
 
@@ -129,7 +226,7 @@ mod tests {
     #[test]
     fn syntax_error_names_the_key_but_not_the_value() {
         let mut problems = Vec::new();
-        parse(Path::new("r.toml"), "acme_eab_hmac_key = hush\n", &mut Vec::new(), &mut problems);
+        parse(Path::new("r.toml"), "acme_eab_hmac_key = hush\n", &mut Declarations::default(), &mut problems);
         let messages: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(messages, ["r.toml:1: acme_eab_hmac_key: string values must be quoted, expected literal string"],);
     }
@@ -138,7 +235,7 @@ mod tests {
         #[test]
         fn parser_never_panics(text in "([a-z_\\-.\\[\\]{}=\"',# 0-9é\\n]|listen|rate_limit|\"\"\"){0,60}") {
             let mut problems = Vec::new();
-            parse(Path::new("r.toml"), &text, &mut Vec::new(), &mut problems);
+            parse(Path::new("r.toml"), &text, &mut Declarations::default(), &mut problems);
             let lines = text.split('\n').count();
             for problem in problems {
                 if let Problem::Syntax { line, .. } = problem {

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::settings::{DefaultValue, Setting, settings};
+use super::settings::settings;
+use crate::setting::{DefaultValue, Setting};
 
 /// Returns all settings as Markdown, one table per heading.
 pub fn reference() -> String {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::settings::settings;
-use super::{Config, ValueSource};
+use super::{Config, RouteConfig, ValueSource};
 
 /// A report on the effective configuration, with the source of each value.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ impl Report {
                     ValueSource::Default | ValueSource::File { .. } => source.to_string(),
                     given => given.name(setting.key),
                 };
-                let line = match (setting.show)(&self.config) {
+                let line = match self.config.show(setting) {
                     None => format!("# {} is not set", setting.key),
                     Some(_) if setting.secret => format!("# {} is set (not shown)", setting.key),
                     Some(value) => format!("{} = {}", setting.key, literal(&value)),
@@ -59,8 +59,49 @@ impl Report {
         for (index, layer) in layers.iter().enumerate() {
             let _ = writeln!(text, "# {:2}. {layer}", index + 1);
         }
+        for route in &self.config.default_routes {
+            write_route(&mut text, "route", route, &self.config);
+        }
+        for site in &self.config.sites {
+            let hosts: Vec<String> = site.hosts.iter().map(ToString::to_string).collect();
+            let _ = writeln!(text, "\n[[site]]\nhosts = {}", array(&hosts));
+            write_settings(&mut text, &site.config, &self.config);
+            for route in &site.routes {
+                write_route(&mut text, "site.route", route, &site.config);
+            }
+        }
         text
     }
+}
+
+fn write_route(text: &mut String, table: &str, route: &RouteConfig, parent: &Config) {
+    let _ = writeln!(text, "\n[[{table}]]\npaths = {}", array(route.route.paths()));
+    if !route.route.methods().is_empty() {
+        let methods: Vec<String> = route.route.methods().iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "methods = {}", array(&methods));
+    }
+    write_settings(text, &route.config, parent);
+}
+
+/// Writes the settings that a site or route sets itself.
+fn write_settings(text: &mut String, config: &Config, parent: &Config) {
+    for setting in settings() {
+        let source = config.value_source(setting.key);
+        if source == parent.value_source(setting.key) && config.show(setting) == parent.show(setting) {
+            continue;
+        }
+        let value = match config.show(setting) {
+            Some(_) if setting.secret => continue,
+            Some(value) => literal(&value),
+            None => "\"\"".to_owned(),
+        };
+        let _ = writeln!(text, "{} = {value}  # {source}", setting.key);
+    }
+}
+
+fn array(values: &[String]) -> String {
+    let values: Vec<String> = values.iter().map(|value| toml::Value::from(value.as_str()).to_string()).collect();
+    format!("[{}]", values.join(", "))
 }
 
 /// Returns the value as a TOML literal: numbers and booleans bare, everything else as a string.

@@ -8,16 +8,23 @@ use rproxy_security_headers::{ContentSecurityPolicy, Hsts};
 use rproxy_upstream::Protocol;
 
 use super::error::Problem;
-use super::listen::collide;
 use super::source::ValueSource;
-use super::upstream::is_reached_by;
 use super::{ClientAuthentication, Config, ProxyProtocol, RateLimitStorage};
+use crate::values::listen::collide;
+use crate::values::upstream::is_reached_by;
 
 /// Adds the rules that `config` violates to `problems`.
 ///
-/// Rules about a setting in `invalid` are skipped, since its value was reported already.
-pub(super) fn check(config: &Config, invalid: &BTreeSet<&str>, problems: &mut Vec<Problem>) {
-    for rule in RULES {
+/// Rules about a setting in `invalid` are skipped, since its value was reported already. For a site or route, only the
+/// rules about the `keys` that it sets are checked.
+pub(super) fn check(
+    config: &Config,
+    invalid: &BTreeSet<&str>,
+    keys: Option<&BTreeSet<&str>>,
+    problems: &mut Vec<Problem>,
+) {
+    let is_about = |rule: &&Rule| keys.is_none_or(|keys| rule.about.iter().any(|key| keys.contains(key)));
+    for rule in RULES.iter().filter(is_about) {
         if rule.about.iter().any(|key| invalid.contains(key)) {
             continue;
         }
@@ -41,7 +48,7 @@ struct Rule {
 const RULES: &[Rule] = &[
     Rule {
         about: &["tls_cert", "tls_key"],
-        broken: |c, source| match (c.tls_cert.len(), c.tls_key.len()) {
+        broken: |c, source| match (c.tls.cert.len(), c.tls.key.len()) {
             (certificates, keys) if certificates == keys => None,
             (_, 0) => Some(format!("also needs {}, the private key of the certificate", source.name("tls_key"))),
             (0, _) => Some(format!("also needs {}, the certificate of the key", source.name("tls_cert"))),
@@ -52,12 +59,12 @@ const RULES: &[Rule] = &[
             )),
         },
     },
-    Rule { about: &["tls_cert"], broken: |c, _| c.tls_cert.iter().find_map(|file| unreadable(Some(file))) },
-    Rule { about: &["tls_key"], broken: |c, _| c.tls_key.iter().find_map(|file| unreadable(Some(file))) },
+    Rule { about: &["tls_cert"], broken: |c, _| c.tls.cert.iter().find_map(|file| unreadable(Some(file))) },
+    Rule { about: &["tls_key"], broken: |c, _| c.tls.key.iter().find_map(|file| unreadable(Some(file))) },
     Rule {
         about: &["tls_ocsp", "tls_cert"],
         broken: |c, source| {
-            let (responses, certificates) = (c.tls_ocsp.len(), c.tls_cert.len());
+            let (responses, certificates) = (c.tls.ocsp.len(), c.tls.cert.len());
             let is_uneven = responses != 0 && responses != certificates;
             is_uneven.then(|| {
                 format!(
@@ -70,7 +77,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         about: &["upstream_cert", "upstream_key"],
-        broken: |c, source| match (&c.upstream_cert, &c.upstream_key) {
+        broken: |c, source| match (&c.upstream.cert, &c.upstream.key) {
             (Some(_), None) => {
                 Some(format!("also needs {}, the private key of the certificate", source.name("upstream_key")))
             }
@@ -78,13 +85,13 @@ const RULES: &[Rule] = &[
             _ => None,
         },
     },
-    Rule { about: &["upstream_ca"], broken: |c, _| unreadable(c.upstream_ca.as_ref()) },
-    Rule { about: &["upstream_cert"], broken: |c, _| unreadable(c.upstream_cert.as_ref()) },
-    Rule { about: &["upstream_key"], broken: |c, _| unreadable(c.upstream_key.as_ref()) },
-    Rule { about: &["tls_client_ca"], broken: |c, _| unreadable(c.tls_client_ca.as_ref()) },
+    Rule { about: &["upstream_ca"], broken: |c, _| unreadable(c.upstream.ca.as_ref()) },
+    Rule { about: &["upstream_cert"], broken: |c, _| unreadable(c.upstream.cert.as_ref()) },
+    Rule { about: &["upstream_key"], broken: |c, _| unreadable(c.upstream.key.as_ref()) },
+    Rule { about: &["tls_client_ca"], broken: |c, _| unreadable(c.tls.client_ca.as_ref()) },
     Rule {
         about: &["tls_client_auth", "tls_client_ca"],
-        broken: |c, source| match (c.tls_client_auth, &c.tls_client_ca) {
+        broken: |c, source| match (c.tls.client_auth, &c.tls.client_ca) {
             (ClientAuthentication::Off, Some(_)) => {
                 Some(format!("also needs {} to be optional or required", source.name("tls_client_auth")))
             }
@@ -98,44 +105,44 @@ const RULES: &[Rule] = &[
     Rule {
         about: &["tls_client_auth", "tls_cert", "tls_domains", "tls_local"],
         broken: |c, _| {
-            let plain = c.tls_client_auth != ClientAuthentication::Off && !c.is_tls_enabled();
+            let plain = c.tls.client_auth != ClientAuthentication::Off && !c.tls.is_enabled();
             plain.then(|| "client certificates require TLS, which is off".to_owned())
         },
     },
     Rule {
         about: &["tls_client_subject", "tls_client_fingerprint", "tls_client_auth"],
         broken: |c, source| {
-            let is_told = c.tls_client_subject.is_some() || c.tls_client_fingerprint.is_some();
-            let nobody = is_told && c.tls_client_auth == ClientAuthentication::Off;
+            let is_told = c.tls.client_subject.is_some() || c.tls.client_fingerprint.is_some();
+            let nobody = is_told && c.tls.client_auth == ClientAuthentication::Off;
             nobody.then(|| format!("also needs {} to be optional or required", source.name("tls_client_auth")))
         },
     },
     Rule {
         about: &["acme_redis"],
         broken: |c, _| {
-            let can_not = c.acme_redis.is_some() && !cfg!(feature = "redis");
+            let can_not = c.tls.acme_redis.is_some() && !cfg!(feature = "redis");
             can_not.then(|| "this rproxy was built without the feature redis".to_owned())
         },
     },
     Rule {
         about: &["rate_limit_store"],
         broken: |c, _| {
-            let is_missing = c.rate_limit_store != RateLimitStorage::Memory && !cfg!(feature = "redis");
+            let is_missing = c.rate_limit.store != RateLimitStorage::Memory && !cfg!(feature = "redis");
             is_missing.then(|| "this rproxy was built without its feature redis".to_owned())
         },
     },
     Rule {
         about: &["tls_ciphers", "tls_min_version"],
         broken: |c, _| {
-            let suites = c.tls_ciphers.as_ref()?;
-            let none = !suites.supports(c.tls_min_version);
-            none.then(|| format!("none of the cipher suites {suites} is for TLS {} or newer", c.tls_min_version))
+            let suites = c.tls.ciphers.as_ref()?;
+            let none = !suites.supports(c.tls.min_version);
+            none.then(|| format!("none of the cipher suites {suites} is for TLS {} or newer", c.tls.min_version))
         },
     },
-    Rule { about: &["acme_ca"], broken: |c, _| unreadable(c.acme_ca.as_ref()) },
+    Rule { about: &["acme_ca"], broken: |c, _| unreadable(c.tls.acme_ca.as_ref()) },
     Rule {
         about: &["acme_eab_kid", "acme_eab_hmac_key"],
-        broken: |c, source| match (&c.acme_eab_kid, &c.acme_eab_hmac_key) {
+        broken: |c, source| match (&c.tls.acme_eab_kid, &c.tls.acme_eab_hmac_key) {
             (Some(_), None) => Some(format!("also needs {}", source.name("acme_eab_hmac_key"))),
             (None, Some(_)) => Some(format!("also needs {}", source.name("acme_eab_kid"))),
             _ => None,
@@ -144,7 +151,7 @@ const RULES: &[Rule] = &[
     Rule {
         about: &["tls_domains", "tls_local"],
         broken: |c, source| {
-            let wildcard = c.acme_domains().iter().find(|domain| domain.is_wildcard())?;
+            let wildcard = c.tls.acme_domains().iter().find(|domain| domain.is_wildcard())?;
             Some(format!(
                 "cannot order a certificate for {wildcard}: the TLS-ALPN-01 challenge validates single hosts, and \
                  wildcards need DNS-01; list each host, or provide the certificate with {} and {}",
@@ -156,7 +163,7 @@ const RULES: &[Rule] = &[
     Rule {
         about: &["proxy_protocol", "trusted_proxies"],
         broken: |c, source| {
-            let nobody = c.proxy_protocol != ProxyProtocol::Off && c.trusted_proxies.is_empty();
+            let nobody = c.client_ip.proxy_protocol != ProxyProtocol::Off && c.client_ip.trusted_proxies.is_empty();
             nobody.then(|| {
                 let trusted = source.name("trusted_proxies");
                 format!("also needs {trusted}: the header is accepted from trusted proxies only, and there are none")
@@ -191,7 +198,7 @@ const RULES: &[Rule] = &[
     Rule {
         about: &["admin_listen", "listen", "http_port"],
         broken: |c, _| {
-            let admin = c.admin_listen.as_ref()?;
+            let admin = c.process.admin_listen.as_ref()?;
             let public = c.listeners().into_iter().chain(c.redirect_listeners());
             let taken = public.into_iter().find(|public| collide(admin, public))?;
             Some(format!("{admin} overlaps with the public listener {taken}"))
@@ -202,26 +209,26 @@ const RULES: &[Rule] = &[
         broken: |c, _| {
             let listeners = c.listeners();
             let circle = |backend: &&_| listeners.iter().any(|listener| is_reached_by(backend, listener));
-            let own = c.upstream.iter().find(circle)?;
+            let own = c.upstream.backends.iter().find(circle)?;
             Some(format!("{own} is a listener of this proxy: requests would loop"))
         },
     },
     Rule {
         about: &["rate_ipv6_tiers", "rate_ipv6_prefix"],
         broken: |c, source| {
-            let tier = c.rate_ipv6_tiers.iter().find(|tier| tier.prefix >= c.rate_ipv6_prefix)?;
+            let tier = c.rate_limit.ipv6_tiers.iter().find(|tier| tier.prefix >= c.rate_limit.ipv6_prefix)?;
             Some(format!(
                 "a tier of /{} is not larger than a client, which is a /{} by {}",
                 tier.prefix,
                 source.name("rate_ipv6_prefix"),
-                c.rate_ipv6_prefix,
+                c.rate_limit.ipv6_prefix,
             ))
         },
     },
     Rule {
         about: &["cache_size", "cache_enabled"],
         broken: |c, source| {
-            let nothing = c.cache_enabled && c.cache_size == 0;
+            let nothing = c.cache.enabled && c.cache.size == 0;
             nothing.then(|| {
                 format!("a cache of size 0 stores nothing; {}=false turns the cache off", source.name("cache_enabled"))
             })
@@ -250,8 +257,8 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         (source != ValueSource::Default).then(|| format!("{} has no effect: {because}", source.locate(key)))
     };
     let mut warnings = config.deprecations.clone();
-    if config.acme_domains().is_empty() {
-        let because = match config.tls_local {
+    if config.tls.acme_domains().is_empty() {
+        let because = match config.tls.local {
             true => "certificates are issued by the local authority",
             false => "no certificate is ordered by ACME",
         };
@@ -267,61 +274,64 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         ];
         warnings.extend(acme.into_iter().filter_map(|key| idle(key, because)));
     }
-    if !config.upstream.iter().any(|backend| backend.protocol() == Protocol::Https) {
+    if !config.upstream.backends.iter().any(|backend| backend.protocol() == Protocol::Https) {
         let tls = ["upstream_ca", "upstream_server_name", "upstream_cert", "upstream_key"];
         warnings.extend(tls.into_iter().filter_map(|key| idle(key, "no backend uses https")));
     }
-    if config.upstream.len() == 1 {
+    if config.upstream.backends.len() == 1 {
         let among_others = ["upstream_balance", "upstream_retries"];
         warnings.extend(among_others.into_iter().filter_map(|key| idle(key, "there is only one backend")));
     }
-    if config.upstream_health_path.is_none() {
+    if config.upstream.health_path.is_none() {
         warnings.extend(idle("upstream_health_interval", "upstream_health_path is not set"));
     }
-    if config.cache_disk.is_none() || !config.cache_enabled {
+    if config.cache.disk.is_none() || !config.cache.enabled {
         warnings.extend(idle("cache_disk_size", "cache_disk is not set"));
     }
-    if config.rate_limit_store == RateLimitStorage::Memory {
+    if config.rate_limit.store == RateLimitStorage::Memory {
         let of_stores = ["rate_limit_fallback", "rate_limit_store_timeout"];
         warnings.extend(of_stores.into_iter().filter_map(|key| idle(key, "quotas are stored in memory")));
     }
-    if config.cache_enabled && config.cache_max_object > config.cache_size {
+    if config.cache.enabled && config.cache.max_object > config.cache.size {
         warnings.extend(idle("cache_max_object", "it is larger than cache_size"));
     }
-    if !config.is_tls_enabled() {
+    if !config.tls.is_enabled() {
         let tls = ["tls_min_version", "tls_ciphers", "tls_key_log", "max_handshakes"];
         warnings.extend(tls.into_iter().filter_map(|key| idle(key, "TLS is off")));
     }
-    if config.is_tls_enabled() && config.tls_key_log.is_some() {
+    if config.tls.is_enabled() && config.tls.key_log.is_some() {
         warnings.push("tls_key_log is set: anyone who can read that file can decrypt all traffic".to_owned());
     }
-    if config.hsts && !config.is_tls_enabled() {
+    if config.security_headers.hsts && !config.tls.is_enabled() {
         warnings.extend(idle("hsts", "it is sent over TLS only, and TLS is off"));
     }
-    if !config.hsts || !config.is_tls_enabled() {
+    if !config.security_headers.hsts || !config.tls.is_enabled() {
         warnings.extend(idle("hsts_policy", "it is sent over TLS only, and only if hsts is on"));
-    } else if config.hsts_policy.is_some_and(Hsts::is_preloadable) {
+    } else if config.security_headers.hsts_policy.is_some_and(Hsts::is_preloadable) {
         if config.redirect_port().is_none() {
             warnings
                 .push("hsts_policy: preload lists require a redirect from port 80, and http_port is off".to_owned());
         }
-        if config.tls_local {
+        if config.tls.local {
             warnings.push(
                 "hsts_policy: preload lists require a certificate that browsers trust, and tls_local is on".to_owned(),
             );
         }
     }
-    let policies = [&config.content_security_policy, &config.content_security_policy_report_only];
+    let policies = [
+        &config.security_headers.content_security_policy,
+        &config.security_headers.content_security_policy_report_only,
+    ];
     if !policies.into_iter().flatten().any(|policy| ContentSecurityPolicy::from(policy.as_str()).has_nonce()) {
         warnings.extend(idle("csp_nonce_header", "no policy contains 'nonce-{nonce}'"));
     }
-    if config.admin_listen.is_none() {
+    if config.process.admin_listen.is_none() {
         warnings.extend(idle("admin_hosts", "admin_listen is off"));
     }
-    if config.trusted_proxies.is_empty() {
+    if config.client_ip.trusted_proxies.is_empty() {
         warnings.extend(idle("trusted_fields", "no proxy is trusted"));
     }
-    if !config.forwarded {
+    if !config.forward_headers.forwarded {
         warnings.extend(idle("forwarded_by", "forwarded is off"));
     }
     warnings

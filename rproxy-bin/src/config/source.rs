@@ -6,10 +6,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::choice::LogFilter;
 use super::error::{ConfigError, Problem, SettingLocation};
-use super::settings::{self, Setting};
+use super::settings;
+use super::sites::Declarations;
 use super::{Config, environment, file, rules};
+use crate::setting::{self, Setting};
+use crate::values::choice::LogFilter;
 
 /// The sources of a [`Config`]: a file, environment variables and command-line settings.
 ///
@@ -22,8 +24,8 @@ use super::{Config, environment, file, rules};
 ///     .env([("RPROXY_RATE_LIMIT", "50"), ("RPROXY_RATE_BURST", "80")])
 ///     .set("rate_limit", "20")
 ///     .load()?;
-/// assert_eq!(config.rate_limit.get(), 20);
-/// assert_eq!(config.rate_burst.get(), 80);
+/// assert_eq!(config.rate_limit.rate.get(), 20);
+/// assert_eq!(config.rate_limit.burst.get(), 80);
 /// # Ok::<(), rproxy::ConfigError>(())
 /// ```
 #[derive(Clone, Default)]
@@ -81,15 +83,15 @@ impl Sources {
     ///
     /// Returns an error with every unknown name, invalid value and invalid combination of settings.
     pub fn load(self) -> Result<Config, ConfigError> {
-        let mut assignments = Vec::new();
+        let mut declared = Declarations::default();
         let mut problems = Vec::new();
         if let Some(path) = &self.file {
-            file::read(path, &mut assignments, &mut problems);
+            file::read(path, &mut declared, &mut problems);
         }
-        environment::read(&self.env, &mut assignments, &mut problems);
+        environment::read(&self.env, &mut declared.assignments, &mut problems);
         for (key, value) in &self.command_line {
             match settings::find(key) {
-                Some(setting) => assignments.push(Assignment {
+                Some(setting) => declared.assignments.push(Assignment {
                     setting,
                     key: key.clone(),
                     text: value.clone(),
@@ -104,27 +106,10 @@ impl Sources {
 
         let mut config = self.base();
         let mut invalid = BTreeSet::new();
-        for Assignment { setting, key, text, source } in assignments {
-            if key != setting.key {
-                let current = source.name(setting.key);
-                config.deprecations.push(format!("{} is deprecated, use {current} instead", source.locate(&key)));
-            }
-            match (setting.set)(&mut config, text.trim()) {
-                Ok(()) => {
-                    config.value_sources.insert(setting.key, source);
-                }
-                Err(reason) => {
-                    invalid.insert(setting.key);
-                    problems.push(Problem::BadValue {
-                        location: source.locate(setting.key),
-                        reason,
-                        accepted: setting.accepted,
-                    });
-                }
-            }
-        }
+        config.assign(std::mem::take(&mut declared.assignments), &mut invalid, &mut problems);
         self.read_rust_log(&mut config, &invalid, &mut problems);
-        rules::check(&config, &invalid, &mut problems);
+        config.add_sites(declared, &mut problems);
+        rules::check(&config, &invalid, None, &mut problems);
         config.sources = Arc::new(self);
         ConfigError::unless_empty(problems)?;
         Ok(config)
@@ -150,7 +135,7 @@ impl Sources {
         }
         match LogFilter::lenient(text.trim()) {
             Ok(filter) => {
-                config.log_level = filter;
+                config.observe.log_level = filter;
                 config.value_sources.insert(KEY, ValueSource::RustLog);
             }
             Err(error) => problems.push(Problem::BadValue {
@@ -158,6 +143,36 @@ impl Sources {
                 reason: error.to_string(),
                 accepted: "a tracing filter such as info or warn,rproxy=debug",
             }),
+        }
+    }
+}
+
+impl Config {
+    /// Reads each text into its setting. The keys of invalid values are added to `invalid`.
+    pub(super) fn assign(
+        &mut self,
+        assignments: Vec<Assignment>,
+        invalid: &mut BTreeSet<&'static str>,
+        problems: &mut Vec<Problem>,
+    ) {
+        for Assignment { setting, key, text, source } in assignments {
+            if key != setting.key {
+                let current = source.name(setting.key);
+                self.deprecations.push(format!("{} is deprecated, use {current} instead", source.locate(&key)));
+            }
+            match self.set(setting, text.trim()) {
+                Ok(()) => {
+                    self.value_sources.insert(setting.key, source);
+                }
+                Err(reason) => {
+                    invalid.insert(setting.key);
+                    problems.push(Problem::BadValue {
+                        location: source.locate(setting.key),
+                        reason,
+                        accepted: setting.accepted,
+                    });
+                }
+            }
         }
     }
 }
@@ -212,9 +227,9 @@ impl ValueSource {
     pub(super) fn name(&self, key: &str) -> String {
         match self {
             Self::Default | Self::File { .. } => key.to_owned(),
-            Self::Environment => settings::variable(key),
+            Self::Environment => setting::variable(key),
             Self::RustLog => environment::RUST_LOG.to_owned(),
-            Self::CommandLine => format!("--{}", settings::flag(key)),
+            Self::CommandLine => format!("--{}", setting::flag(key)),
         }
     }
 }

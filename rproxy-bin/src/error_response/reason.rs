@@ -36,6 +36,10 @@ pub enum ErrorReason {
     Upstream(ProxyErrorKind),
     /// 500: a service panicked.
     Panicked,
+    /// 404, or 421 over TLS: no site has the host.
+    UnknownHost,
+    /// 400: the path can take two routes.
+    AmbiguousPath,
 }
 
 impl ErrorReason {
@@ -81,7 +85,7 @@ impl ErrorReason {
     }
 
     /// All label values.
-    pub const LABELS: [&'static str; 23] = [
+    pub const LABELS: [&'static str; 25] = [
         "malformed",
         "framing",
         "target_too_long",
@@ -105,6 +109,8 @@ impl ErrorReason {
         "unkeyed",
         "loop",
         "limiter_unavailable",
+        "unknown_host",
+        "ambiguous_path",
     ];
 
     /// Returns the index of the reason in [`ErrorReason::LABELS`].
@@ -135,6 +141,8 @@ impl ErrorReason {
             Self::Unkeyed => 20,
             Self::LoopDetected => 21,
             Self::LimiterUnavailable => 22,
+            Self::UnknownHost => 23,
+            Self::AmbiguousPath => 24,
         }
     }
 
@@ -153,7 +161,9 @@ impl ErrorReason {
                 | WsRefusal::Draining,
             ) => "rproxy; error=http_request_denied",
             Self::WebSocket(WsRefusal::BadSwitch) => "rproxy; error=http_protocol_error",
-            Self::Request(_) | Self::WebSocket(_) => "rproxy; error=http_request_error",
+            Self::Request(_) | Self::WebSocket(_) | Self::UnknownHost | Self::AmbiguousPath => {
+                "rproxy; error=http_request_error"
+            }
             Self::LoopDetected => "rproxy; error=proxy_loop_detected",
             Self::OnlyIfCached => "rproxy; error=proxy_internal_response",
             Self::Panicked | Self::Unkeyed | Self::LimiterUnavailable => "rproxy; error=proxy_internal_error",

@@ -10,9 +10,9 @@ use rproxy_server::RefusedHead;
 use rproxy_upstream::ProxyError;
 use rproxy_ws_passthrough::{TunnelEnd, TunnelSummary};
 
-use super::WorkerSinks;
 use super::access_log::{Buffer, LoggedRequest, LoggedResponse};
 use super::metrics::MethodLabel;
+use super::{SiteLabel, WorkerSinks};
 use crate::error_response::{ErrorReason, GrpcError};
 
 /// The record of one request, written when it is dropped, so that every request is recorded.
@@ -23,6 +23,7 @@ pub(super) struct RequestRecord {
     method: MethodLabel,
     bodiless: bool,
     status: Option<StatusCode>,
+    site: Option<SiteLabel>,
     bytes: u64,
     complete: bool,
     // `None` without an access log.
@@ -51,6 +52,7 @@ impl RequestRecord {
             method,
             bodiless: *request.method() == Method::HEAD && !refused,
             status: None,
+            site: None,
             bytes: 0,
             complete: false,
             entry,
@@ -66,6 +68,7 @@ impl RequestRecord {
         };
         let status = rejected.map_or(response.status(), |rejected| rejected.status);
         self.status = Some(status);
+        self.site = response.extensions().get().cloned();
         // RFC 9112 §6.3: these responses have no body.
         let bodiless = self.bodiless
             || status.is_informational()
@@ -123,6 +126,9 @@ impl RequestRecord {
 impl Drop for RequestRecord {
     fn drop(&mut self) {
         let duration = self.start.elapsed();
+        if let Some(site) = &self.site {
+            site.count(self.status);
+        }
         self.sinks.shard.request_ended(self.method, self.status, duration, self.bytes, self.complete);
         if let (Some(buffer), Some(entry)) = (&self.sinks.access_log, &mut self.entry) {
             entry.response.status = self.status;

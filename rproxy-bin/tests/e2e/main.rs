@@ -30,6 +30,7 @@ mod interim;
 mod rate_limits;
 mod readers;
 mod running;
+mod sites;
 mod spoofing;
 mod statuses;
 mod takeover;

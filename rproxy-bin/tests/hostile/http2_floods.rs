@@ -41,7 +41,7 @@ const NEWEST: u8 = 0x80 | 62;
 /// CVE-2026-49975: a field of 4,000 bytes that is sent once, and then costs a byte each time.
 #[test]
 fn heads_that_grow_when_they_are_decoded_hold_no_more_than_the_page_says() {
-    let limits = Config::default().limits;
+    let limits = Config::default().limits.limits();
     let streams = limits.concurrent_streams as usize;
     let proxy = proxy(silent(), &[]);
     let before = resident(&proxy);
@@ -95,7 +95,7 @@ fn continuation_floods_end_the_connection_at_once() {
 
 #[test]
 fn windows_that_never_open_hold_no_more_than_the_page_says_and_end() {
-    let limits = Config::default().limits;
+    let limits = Config::default().limits.limits();
     let streams = limits.concurrent_streams as usize;
     let proxy = proxy(endless(), &[("RPROXY_SEND_TIMEOUT", "3s")]);
     let before = resident(&proxy);

@@ -24,9 +24,9 @@ const KIB: usize = 1024;
 
 /// The table of `docs/reference/limits.md`.
 fn table(config: &Config) -> String {
-    let worst = config.limits.worst_case();
-    let streams = config.limits.concurrent_streams as usize;
-    let (exchange, connections) = (rproxy_upstream::EXCHANGE, config.limits.connections);
+    let worst = config.limits.limits().worst_case();
+    let streams = config.limits.max_streams as usize;
+    let (exchange, connections) = (rproxy_upstream::EXCHANGE, config.limits.max_connections);
     let http1 = worst.http1 + exchange;
     let http2 = worst.http2 + streams * (worst.stream + exchange);
     let mut text = String::from("| State | Maximum |\n|---|--:|\n");
@@ -108,7 +108,7 @@ pub(crate) fn grown(proxy: &Proxy, before: usize) -> usize {
 
 #[test]
 fn connections_of_http1_hold_no_more_than_the_page_says() {
-    let limits = Config::default().limits;
+    let limits = Config::default().limits.limits();
     let most = limits.worst_case().http1 + rproxy_upstream::EXCHANGE;
     let proxy = Proxy::start(endless(), &[&SETTINGS[..5], &[("RPROXY_HEAD_TIMEOUT", "60s")]].concat());
     let before = resident(&proxy);
@@ -133,7 +133,7 @@ fn connections_of_http1_hold_no_more_than_the_page_says() {
 
 #[test]
 fn connections_of_http2_hold_no_more_than_the_page_says() {
-    let limits = Config::default().limits;
+    let limits = Config::default().limits.limits();
     let streams = limits.concurrent_streams as usize;
     let each_stream = limits.worst_case().stream + rproxy_upstream::EXCHANGE;
     for (compression, encoders) in [("false", 0), ("true", MOST_ENCODERS)] {

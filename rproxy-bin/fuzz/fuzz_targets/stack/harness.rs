@@ -94,12 +94,13 @@ impl Stage {
         }));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let mut config = Config::default();
-        config.upstream = vec![listener.local_addr().expect("an address").to_string().parse().expect("a backend")];
-        config.upstream_timeout = WAIT * 4;
-        config.upstream_read_timeout = WAIT * 4;
-        config.body_timeout = WAIT;
-        config.rate_limit_enabled = false;
-        config.trusted_proxies = "127.0.0.0/8".parse().expect("a range");
+        config.upstream.backends =
+            vec![listener.local_addr().expect("an address").to_string().parse().expect("a backend")];
+        config.upstream.timeout = WAIT * 4;
+        config.upstream.read_timeout = WAIT * 4;
+        config.request_guard.body_timeout = WAIT;
+        config.rate_limit.enabled = false;
+        config.client_ip.trusted_proxies = "127.0.0.0/8".parse().expect("a range");
         config.limits.head_timeout = WAIT;
         config.limits.idle_timeout = WAIT;
         config.limits.send_timeout = PATIENCE / 2;
@@ -111,7 +112,7 @@ impl Stage {
         let stack = rproxy::stack(&config).expect("a stack");
         let running = Server::bind(Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into()))
             .workers(1)
-            .limits(config.limits)
+            .limits(config.limits.limits())
             .start(move |_| stack.service::<RequestBody>())
             .expect("a server");
         Self { address: running.local_addr().expect("an address"), backend, _running: running }

@@ -17,6 +17,7 @@ use rproxy_upstream::ProxyError;
 use rproxy_ws_passthrough::TunnelSummary;
 
 use crate::error_response::ErrorReason;
+use crate::observe::SiteLabel;
 
 /// The logged fields of a request. They share memory with the request.
 #[derive(Debug)]
@@ -121,6 +122,8 @@ pub(in crate::observe) struct LoggedResponse {
     pub(in crate::observe) bytes: u64,
     pub(in crate::observe) duration: Duration,
     pub(in crate::observe) aborted: bool,
+    /// The site and the route, where there are several.
+    pub(super) site: Option<SiteLabel>,
     pub(super) cache: Option<CacheStatus>,
     pub(super) refused: Option<ErrorReason>,
     /// The rule that matches the path, if the request was rejected for it.
@@ -138,6 +141,7 @@ pub(in crate::observe) struct LoggedResponse {
 impl LoggedResponse {
     pub(in crate::observe) fn head<B>(&mut self, response: &Response<B>, refused: Option<ErrorReason>) {
         let extensions = response.extensions();
+        self.site = extensions.get().cloned();
         self.cache = extensions.get().copied();
         self.refused = refused;
         self.request_id = extensions.get().cloned();

@@ -25,6 +25,8 @@ pub(super) fn write(out: &mut Vec<u8>, start: SystemTime, request: &LoggedReques
         host: head.and_then(|head| head.host()).map(String::from_utf8_lossy),
         target: head.map(|head| head.target()),
         protocol: head.map(|head| head.protocol()),
+        site: response.site.as_ref().map(|label| label.site()),
+        route: response.site.as_ref().map(|label| label.route()).filter(|route| !route.is_empty()),
         status: response.status(),
         bytes: response.bytes,
         duration_ms: response.milliseconds(),
@@ -77,6 +79,10 @@ struct Line<'a> {
     target: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     protocol: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
     status: u16,
     bytes: u64,
     duration_ms: f64,

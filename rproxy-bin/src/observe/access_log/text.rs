@@ -38,6 +38,14 @@ fn line(out: &mut Line<'_>, start: SystemTime, request: &LoggedRequest, response
     out.word(head.and_then(|head| head.host()).unwrap_or(b"-"));
     write!(out, " {}ms", response.milliseconds())?;
 
+    if let Some(label) = &response.site {
+        out.write_str(" site=")?;
+        out.word(label.site().as_bytes());
+        if !label.route().is_empty() {
+            out.write_str(" route=")?;
+            out.quoted(Some(label.route().as_bytes()));
+        }
+    }
     if let Some(cache) = response.cache {
         write!(out, " cache={}", cache.as_str())?;
     }

@@ -1,0 +1,317 @@
+//! Sites and routes: what the sources declare, and the configuration of each.
+
+use std::collections::BTreeSet;
+
+use http::Method;
+use rproxy_router::{HostPattern, Route, RouteTable, RouterError};
+
+use super::error::Problem;
+use super::source::{Assignment, ValueSource};
+use super::{Config, rules, settings};
+use crate::values::routes::{RouteEntry, RouteTarget};
+use crate::values::tls_name::TlsName;
+use crate::values::value::list;
+
+/// A site: its hosts, its settings and its routes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SiteConfig {
+    /// The hosts, at least one.
+    pub hosts: Vec<HostPattern>,
+    /// The settings of the process and of the site.
+    pub config: Config,
+    /// The routes.
+    pub routes: Vec<RouteConfig>,
+}
+
+/// A route of a site: what it matches, and its settings.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RouteConfig {
+    /// The paths and methods that take the route.
+    pub route: Route,
+    /// The settings of the process, of the site and of the route.
+    pub config: Config,
+}
+
+impl SiteConfig {
+    /// Creates a site without routes.
+    pub fn new(hosts: Vec<HostPattern>, config: Config) -> Self {
+        Self { hosts, config, routes: Vec::new() }
+    }
+
+    /// Returns the name of the site in logs and metrics: its first host.
+    pub fn name(&self) -> String {
+        self.hosts.first().map(ToString::to_string).unwrap_or_default()
+    }
+}
+
+impl RouteConfig {
+    /// Creates a route.
+    pub fn new(route: Route, config: Config) -> Self {
+        Self { route, config }
+    }
+}
+
+/// What the sources declare.
+#[derive(Default)]
+pub(super) struct Declarations {
+    /// The settings of the process, and the defaults of all sites.
+    pub(super) assignments: Vec<Assignment>,
+    pub(super) routes: Vec<RouteDeclaration>,
+    pub(super) sites: Vec<SiteDeclaration>,
+}
+
+pub(super) struct SiteDeclaration {
+    pub(super) source: ValueSource,
+    pub(super) hosts: Option<(String, ValueSource)>,
+    pub(super) assignments: Vec<Assignment>,
+    pub(super) routes: Vec<RouteDeclaration>,
+}
+
+pub(super) struct RouteDeclaration {
+    pub(super) source: ValueSource,
+    pub(super) paths: Option<(String, ValueSource)>,
+    pub(super) methods: Option<(String, ValueSource)>,
+    pub(super) assignments: Vec<Assignment>,
+}
+
+const HOSTS: &str = "comma-separated host names, addresses or wildcards: example.org, *.example.org";
+const PATHS: &str = "comma-separated paths or globs: /login, /api/**";
+const METHODS: &str = "comma-separated methods: GET, POST";
+
+impl Config {
+    /// Whether requests for hosts of no site go to the settings at the top level: if there are no sites, or if
+    /// `upstream`, `redirect` or routes are set there.
+    pub fn has_default_site(&self) -> bool {
+        let is_set = |key| self.value_source(key) != ValueSource::Default;
+        self.sites.is_empty() || is_set("upstream") || is_set("redirect") || !self.default_routes.is_empty()
+    }
+
+    /// Returns the hosts and routes of all sites as a table: the default site first, then the others in their order.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for a duplicate host or route.
+    pub fn route_table(&self) -> Result<RouteTable, RouterError> {
+        let mut table = RouteTable::new();
+        let default = table.add_site();
+        table.set_default(default)?;
+        for route in &self.default_routes {
+            table.add_route(default, &route.route)?;
+        }
+        for site in &self.sites {
+            let index = table.add_site();
+            site.hosts.iter().try_for_each(|host| table.add_host(index, host))?;
+            for route in &site.routes {
+                table.add_route(index, &route.route)?;
+            }
+        }
+        Ok(table)
+    }
+
+    /// Adds the sites and routes that the sources declare.
+    pub(super) fn add_sites(&mut self, mut declarations: Declarations, problems: &mut Vec<Problem>) {
+        let source = self.value_source("routes");
+        for entry in self.routing.routes.iter() {
+            declarations.add(entry, &source);
+        }
+        let base = self.clone();
+        let mut table = RouteTable::new();
+        let default = table.add_site();
+        self.default_routes = base.routes(declarations.routes, &mut table, default, problems);
+        for declared in declarations.sites {
+            let index = table.add_site();
+            let hosts = declared.hosts(&mut table, index, problems);
+            let config = base.with(declared.assignments, problems);
+            let routes = config.routes(declared.routes, &mut table, index, problems);
+            self.sites.push(SiteConfig { hosts, config, routes });
+        }
+        let routes = self.sites.iter().flat_map(|site| &site.routes).chain(&self.default_routes);
+        let own = self.sites.iter().map(|site| &site.config).chain(routes.map(|route| &route.config));
+        let more: Vec<String> = own.flat_map(|config| config.deprecations.iter().cloned()).collect();
+        for warning in more {
+            if !self.deprecations.contains(&warning) {
+                self.deprecations.push(warning);
+            }
+        }
+        self.derive_certificate_names();
+    }
+
+    /// Returns this configuration with more settings.
+    fn with(&self, assignments: Vec<Assignment>, problems: &mut Vec<Problem>) -> Self {
+        let mut config = self.clone();
+        let keys: BTreeSet<&str> = assignments.iter().map(|assignment| assignment.setting.key).collect();
+        let mut doubtful = BTreeSet::new();
+        config.assign(assignments, &mut doubtful, problems);
+        rules::check(&config, &doubtful, Some(&keys), problems);
+        config
+    }
+
+    fn routes(
+        &self,
+        declared: Vec<RouteDeclaration>,
+        table: &mut RouteTable,
+        site: usize,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<RouteConfig> {
+        let mut routes = Vec::new();
+        for declared in declared {
+            let route = declared.route(problems);
+            if let Err(error) = table.add_route(site, &route) {
+                let source = declared.paths.as_ref().map_or(&declared.source, |(_, source)| source);
+                problems.push(Problem::Conflict { location: source.locate("paths"), reason: error.to_string() });
+            }
+            routes.push(RouteConfig { route, config: self.with(declared.assignments, problems) });
+        }
+        routes
+    }
+
+    /// Adds the hosts of the sites to the names of certificates, and the certificate files of sites to those of the
+    /// process.
+    fn derive_certificate_names(&mut self) {
+        let mut names: Vec<TlsName> = Vec::new();
+        for site in &self.sites {
+            if site.config.value_source("tls_cert") != self.value_source("tls_cert") {
+                self.tls.cert.extend(site.config.tls.cert.iter().cloned());
+                self.tls.key.extend(site.config.tls.key.iter().cloned());
+                continue;
+            }
+            // ACME with TLS-ALPN-01 has no certificates for wildcards.
+            let hosts = site.hosts.iter().filter(|host| self.tls.local || !host.is_wildcard());
+            names.extend(hosts.filter_map(|host| host.to_string().parse().ok()));
+        }
+        let is_set = |key| self.value_source(key) != ValueSource::Default;
+        if !is_set("tls_domains") && (is_set("tls_email") || self.tls.local) {
+            self.tls.domains = names;
+        }
+    }
+}
+
+impl Declarations {
+    /// Adds an entry of the setting `routes`.
+    fn add(&mut self, entry: &RouteEntry, source: &ValueSource) {
+        let (key, text) = match &entry.target {
+            RouteTarget::Upstream(backends) => ("upstream", backends),
+            RouteTarget::Redirect(url) => ("redirect", url),
+        };
+        let setting = settings::find(key);
+        let assignment = setting.map(|setting| Assignment {
+            setting,
+            key: setting.key.to_owned(),
+            text: text.clone(),
+            source: source.clone(),
+        });
+        let assignments: Vec<Assignment> = assignment.into_iter().collect();
+        let route = |path: &String, assignments| RouteDeclaration {
+            source: source.clone(),
+            paths: Some((path.clone(), source.clone())),
+            methods: None,
+            assignments,
+        };
+        let Some(host) = &entry.host else {
+            self.routes.extend(entry.path.as_ref().map(|path| route(path, assignments)));
+            return;
+        };
+        let name = host.to_string();
+        let has_host = |site: &&mut SiteDeclaration| {
+            let hosts = site.hosts.as_ref().map_or("", |(hosts, _)| hosts);
+            hosts.split(',').any(|other| other.trim().eq_ignore_ascii_case(&name))
+        };
+        match (self.sites.iter_mut().find(has_host), &entry.path) {
+            (Some(site), Some(path)) => site.routes.push(route(path, assignments)),
+            // The setting wins over the file, and the table reports a host that it names twice.
+            (Some(site), None) if site.source != *source => site.assignments.extend(assignments),
+            (Some(site), None) if !site.assignments.iter().any(|other| other.setting.key == key) => {
+                site.assignments.extend(assignments);
+            }
+            (_, path) => {
+                let (own, routes) = match path {
+                    Some(path) => (Vec::new(), vec![route(path, assignments)]),
+                    None => (assignments, Vec::new()),
+                };
+                let hosts = Some((name, source.clone()));
+                self.sites.push(SiteDeclaration { source: source.clone(), hosts, assignments: own, routes });
+            }
+        }
+    }
+}
+
+impl SiteDeclaration {
+    fn hosts(&self, table: &mut RouteTable, site: usize, problems: &mut Vec<Problem>) -> Vec<HostPattern> {
+        let Some((text, source)) = &self.hosts else {
+            let reason = "needs hosts: hosts = [\"example.org\"]".to_owned();
+            problems.push(Problem::Conflict { location: self.source.locate("site"), reason });
+            return Vec::new();
+        };
+        let location = || source.locate("hosts");
+        match list(text, str::parse::<HostPattern>) {
+            Ok(hosts) if hosts.is_empty() => {
+                let reason = "empty".to_owned();
+                problems.push(Problem::BadValue { location: location(), reason, accepted: HOSTS });
+                hosts
+            }
+            Ok(hosts) => {
+                for host in &hosts {
+                    if let Err(error) = table.add_host(site, host) {
+                        problems.push(Problem::Conflict { location: location(), reason: error.to_string() });
+                    }
+                }
+                hosts
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                problems.push(Problem::BadValue { location: location(), reason, accepted: HOSTS });
+                Vec::new()
+            }
+        }
+    }
+}
+
+impl RouteDeclaration {
+    fn route(&self, problems: &mut Vec<Problem>) -> Route {
+        let mut route = Route::new();
+        match &self.paths {
+            Some((text, source)) => {
+                let paths = split_globs(text);
+                if paths.is_empty() {
+                    let (location, reason) = (source.locate("paths"), "empty".to_owned());
+                    problems.push(Problem::BadValue { location, reason, accepted: PATHS });
+                }
+                route = paths.into_iter().fold(route, Route::path);
+            }
+            // A route for methods alone has every path.
+            None if self.methods.is_some() => route = route.path("/**"),
+            None => {
+                let reason = "needs paths: paths = [\"/api/**\"]".to_owned();
+                problems.push(Problem::Conflict { location: self.source.locate("route"), reason });
+                route = route.path("/**");
+            }
+        }
+        if let Some((text, source)) = &self.methods {
+            let method = |text: &str| text.to_ascii_uppercase().parse::<Method>();
+            match list(text, method) {
+                Ok(methods) => route = methods.into_iter().fold(route, Route::method),
+                Err(_) => {
+                    let (location, reason) = (source.locate("methods"), format!("bad method in {text:?}"));
+                    problems.push(Problem::BadValue { location, reason, accepted: METHODS });
+                }
+            }
+        }
+        route
+    }
+}
+
+/// Splits a list of globs at the commas outside of braces.
+fn split_globs(text: &str) -> Vec<&str> {
+    let mut depth = 0_usize;
+    let globs = text.split(|c| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    globs.map(str::trim).filter(|glob| !glob.is_empty()).collect()
+}

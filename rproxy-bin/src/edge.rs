@@ -1,0 +1,195 @@
+//! What runs before a site is chosen, and the choice.
+
+mod router;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use rproxy_client_ip::ClientIpLayer;
+use rproxy_router::RouteTable;
+use rproxy_server::GuardBody;
+use rproxy_tls::Certificates;
+use rproxy_upstream::Backends;
+use tower::{BoxError, Service, ServiceBuilder};
+
+use self::router::SiteRouter;
+use crate::config::{Config, TlsHost};
+use crate::layers::StackError;
+use crate::observe::{ObserveLayer, SiteLabel};
+use crate::site::SiteStack;
+use crate::state::ProcessState;
+
+/// Everything between a server and the backends. Made by [`stack`](crate::stack()).
+#[derive(Clone, Debug)]
+pub struct Stack {
+    pub(crate) client_ip: ClientIpLayer,
+    pub(crate) observe: ObserveLayer,
+    pub(crate) routes: Routes,
+    /// The backends of all sites and routes, each once.
+    pub(crate) backends: Vec<Backends>,
+}
+
+/// The sites and routes, and the table that finds them.
+#[derive(Clone, Debug)]
+pub(crate) struct Routes {
+    pub(crate) table: Arc<RouteTable>,
+    /// By the index of the site in the table, the index of its own stack.
+    pub(crate) sites: Arc<[usize]>,
+    /// The stacks: of each site, followed by those of its routes.
+    pub(crate) stacks: Vec<SiteStack>,
+    /// By the index of a stack, the index of its backends.
+    pub(crate) backends: Vec<usize>,
+    /// By the index of a stack, its name in logs and metrics; empty without sites and routes.
+    pub(crate) labels: Arc<[SiteLabel]>,
+    /// The stack that rejects unknown hosts and ambiguous paths.
+    pub(crate) rejecting: usize,
+}
+
+impl Stack {
+    /// Returns the layers of all sites around `inner`, from the client to the backend.
+    pub fn wrap<B, S, R>(
+        &self,
+        inner: S,
+    ) -> impl Service<
+        Request<B>,
+        Response = Response<impl Body<Data = Bytes, Error = BoxError> + Send + use<B, S, R>>,
+        Error = Infallible,
+        Future: Send,
+    >
+    + Clone
+    + Send
+    + 'static
+    + use<B, S, R>
+    where
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+        S: Service<Request<GuardBody<B>>, Response = Response<R>, Error = Infallible, Future: Send + 'static>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+    {
+        self.route(vec![inner; self.routes.stacks.len()])
+    }
+
+    /// Returns the layers around the backends, with connections of its own: one service for each worker.
+    pub fn service<B>(
+        &self,
+    ) -> impl Service<
+        Request<B>,
+        Response = Response<impl Body<Data = Bytes, Error = BoxError> + Send + use<B>>,
+        Error = Infallible,
+        Future: Send,
+    >
+    + Clone
+    + Send
+    + 'static
+    + use<B>
+    where
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        let upstreams: Vec<_> = self.backends.iter().map(Backends::upstream).collect();
+        self.route(self.routes.backends.iter().map(|index| upstreams[*index].clone()).collect())
+    }
+
+    /// Returns the edge around a router over all stacks, each with its inner service.
+    fn route<B, S, R>(
+        &self,
+        inner: Vec<S>,
+    ) -> impl Service<
+        Request<B>,
+        Response = Response<impl Body<Data = Bytes, Error = BoxError> + Send + use<B, S, R>>,
+        Error = Infallible,
+        Future: Send,
+    >
+    + Clone
+    + Send
+    + 'static
+    + use<B, S, R>
+    where
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+        S: Service<Request<GuardBody<B>>, Response = Response<R>, Error = Infallible, Future: Send + 'static>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+    {
+        let stacks = self.routes.stacks.iter().zip(inner).map(|(stack, inner)| stack.wrap(inner));
+        ServiceBuilder::new()
+            // The client's address: logs, limits and header fields agree on it.
+            .layer(self.client_ip.clone())
+            // Sees every response, and its body to the end.
+            .layer(self.observe.clone())
+            .service(SiteRouter::new(&self.routes, stacks.collect()))
+    }
+
+    /// Runs the health checks of all backends until it is dropped.
+    pub fn run_health_checks(&self) -> impl Future<Output = ()> + Send + use<> {
+        let checks: Vec<_> = self.backends.iter().map(Backends::run_health_checks).collect();
+        async move {
+            futures_util::future::join_all(checks).await;
+        }
+    }
+
+    /// Rejects hosts that neither the certificates nor `hosts` have with 421.
+    pub(crate) fn with_certificates(mut self, certificates: Certificates, hosts: Vec<TlsHost>) -> Self {
+        let hosts: Arc<[TlsHost]> = hosts.into();
+        for stack in &mut self.routes.stacks {
+            let (certificates, hosts) = (certificates.clone(), Arc::clone(&hosts));
+            stack.guard = stack.guard.clone().serves(move |name, host| {
+                certificates.covers(name, host) || hosts.iter().any(|served| served.matches(host))
+            });
+        }
+        self
+    }
+}
+
+/// Returns the layers in order, from the client to the backends, as `--check` prints them.
+pub fn layers(config: &Config) -> Vec<String> {
+    [
+        Some(config.client_ip.describe()),
+        Some("Observe          metrics, access log".to_owned()),
+        Some("ErrorResponse    text, application/problem+json or gRPC status".to_owned()),
+        Some(config.security_headers.describe()),
+        config.rate_limit.describe(),
+        Some("RequestGuard     rejects malformed and ambiguous requests".to_owned()),
+        config.path_filter.describe(),
+        Some(config.websocket.describe()),
+        Some(config.forward_headers.describe()),
+        config.tls.describe(),
+        config.cache.describe(),
+        config.compression.describe(),
+        Some(config.upstream.describe()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Builds the layer stack that `config` describes, to serve it in another program.
+///
+/// The server has to add the peer address to each request, as `rproxy_client_ip::PeerAddr` or, with the feature
+/// `axum`, as axum's `ConnectInfo<SocketAddr>`. Without it, every response is a 500.
+///
+/// # Errors
+///
+/// Returns an error for problems that validation of the configuration cannot find: see [`StackError`].
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = rproxy::Config::default();
+/// let stack = rproxy::stack(&config)?;
+/// let app: axum::Router = axum::Router::new().fallback_service(stack.service::<axum::body::Body>());
+/// # let _ = app;
+/// # Ok(())
+/// # }
+/// ```
+pub fn stack(config: &Config) -> Result<Stack, StackError> {
+    ProcessState::open(config)?.stack(config)
+}

@@ -1,0 +1,133 @@
+//! The service that chooses the stack of a request.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use rproxy_router::{Found, RouteTable, request_host};
+use tower::util::Oneshot;
+use tower_service::Service;
+
+use super::Routes;
+use crate::observe::SiteLabel;
+use crate::site::AmbiguousPath;
+
+/// A router over the stacks of all sites and routes, which have one type: no box, no lock.
+pub(super) struct SiteRouter<S> {
+    table: Arc<RouteTable>,
+    sites: Arc<[usize]>,
+    labels: Arc<[SiteLabel]>,
+    rejecting: usize,
+    stacks: Arc<[S]>,
+}
+
+impl<S> SiteRouter<S> {
+    pub(super) fn new(routes: &Routes, stacks: Arc<[S]>) -> Self {
+        Self {
+            table: Arc::clone(&routes.table),
+            sites: Arc::clone(&routes.sites),
+            labels: Arc::clone(&routes.labels),
+            rejecting: routes.rejecting,
+            stacks,
+        }
+    }
+
+    /// Returns the index of the stack for a request.
+    fn choose<B>(&self, request: &mut Request<B>) -> usize {
+        // One site without routes needs no look-up.
+        if self.labels.is_empty() {
+            return 0;
+        }
+        match self.table.find(&request_host(request), request.method(), request.uri().path()) {
+            Found::Route { site, route } => self.sites[site] + route.map_or(0, |route| route + 1),
+            Found::AmbiguousPath { .. } => {
+                request.extensions_mut().insert(AmbiguousPath);
+                self.rejecting
+            }
+            _ => self.rejecting,
+        }
+    }
+}
+
+impl<S> Clone for SiteRouter<S> {
+    fn clone(&self) -> Self {
+        Self {
+            table: Arc::clone(&self.table),
+            sites: Arc::clone(&self.sites),
+            labels: Arc::clone(&self.labels),
+            rejecting: self.rejecting,
+            stacks: Arc::clone(&self.stacks),
+        }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for SiteRouter<S>
+where
+    S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Clone,
+{
+    type Response = Response<R>;
+    type Error = Infallible;
+    type Future = RouterFuture<S, B>;
+
+    /// Always ready: the stack is known when the request is.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let index = self.choose(&mut request);
+        let label = self.labels.get(index).cloned();
+        let mut stack = self.stacks[index].clone();
+        // Our own layers are always ready.
+        let call = match stack.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Call::Ready { future: stack.call(request) },
+            Poll::Pending => Call::Waiting { future: Box::pin(Oneshot::new(stack, request)) },
+        };
+        RouterFuture { label, call }
+    }
+}
+
+pin_project! {
+    /// The response future of [`SiteRouter`].
+    pub(super) struct RouterFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        label: Option<SiteLabel>,
+        #[pin]
+        call: Call<S, B, S::Future>,
+    }
+}
+
+pin_project! {
+    #[project = CallProjection]
+    enum Call<S, B, F>
+    where
+        S: Service<Request<B>>,
+    {
+        Ready { #[pin] future: F },
+        Waiting { future: Pin<Box<Oneshot<S, Request<B>>>> },
+    }
+}
+
+impl<S, B, R> Future for RouterFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>, Error = Infallible>,
+{
+    type Output = Result<Response<R>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(mut response) = ready!(match this.call.project() {
+            CallProjection::Ready { future } => future.poll(cx),
+            CallProjection::Waiting { future } => future.as_mut().poll(cx),
+        });
+        if let Some(label) = this.label.take() {
+            response.extensions_mut().insert(label);
+        }
+        Poll::Ready(Ok(response))
+    }
+}

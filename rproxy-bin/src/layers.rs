@@ -1,0 +1,80 @@
+//! One file for each concern: its settings, and the layer that is built from them.
+
+use std::path::PathBuf;
+
+use http::uri::InvalidUri;
+use rproxy_cache::DiskError;
+use rproxy_router::RouterError;
+use rproxy_upstream::BuildError;
+use rustls_pki_types::pem as pem_file;
+
+pub use self::cache::CacheSettings;
+pub use self::client_ip::ClientIpSettings;
+pub use self::compression::CompressionSettings;
+pub use self::forward_headers::ForwardHeadersSettings;
+pub use self::limits::LimitSettings;
+pub use self::listeners::ListenerSettings;
+pub use self::observe::ObserveSettings;
+pub use self::path_filter::PathFilterSettings;
+pub use self::process::ProcessSettings;
+pub use self::rate_limit::{RateLimitError, RateLimitSettings};
+pub use self::request_guard::RequestGuardSettings;
+pub use self::routing::RoutingSettings;
+pub use self::security_headers::SecurityHeadersSettings;
+pub use self::tls::TlsSettings;
+pub use self::upstream::UpstreamSettings;
+pub use self::websocket::WebSocketSettings;
+
+mod cache;
+mod client_ip;
+mod compression;
+mod forward_headers;
+mod limits;
+mod listeners;
+mod observe;
+mod path_filter;
+mod pem;
+mod process;
+pub(crate) mod rate_limit;
+mod request_guard;
+mod routing;
+mod security_headers;
+mod tls;
+mod upstream;
+mod websocket;
+
+/// An error that prevents the layer stack from being built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StackError {
+    /// The upstream cannot be built.
+    #[error(transparent)]
+    Upstream(#[from] BuildError),
+    /// [`UpstreamSettings::health_path`] is not a valid path.
+    #[error("bad upstream_health_path {0:?}")]
+    HealthPath(String, #[source] InvalidUri),
+    /// [`UpstreamSettings::server_name`] is not a valid name for a certificate.
+    #[error("bad upstream_server_name {0:?}: neither a DNS name nor an address")]
+    ServerName(String),
+    /// A file does not contain a certificate or private key in PEM.
+    #[error("cannot read a certificate or key from {}", file.display())]
+    Pem {
+        /// The file.
+        file: PathBuf,
+        /// The reason.
+        #[source]
+        error: pem_file::Error,
+    },
+    /// The directory [`CacheSettings::disk`] cannot be used.
+    #[error("cannot open cache_disk")]
+    CacheDisk(#[from] DiskError),
+    /// The rate limit cannot be built.
+    #[error(transparent)]
+    RateLimit(#[from] RateLimitError),
+    /// The sites or routes are contradictory.
+    #[error(transparent)]
+    Routes(#[from] RouterError),
+    /// The thread of the access log cannot be started.
+    #[error("cannot start the access log")]
+    AccessLog(#[source] std::io::Error),
+}

@@ -1,0 +1,31 @@
+//! Compression of responses.
+
+use crate::compression::CompressionLayer;
+use crate::setting::{SWITCH, settings};
+use crate::values::value::boolean;
+
+settings! {
+    /// Compression of responses.
+    CompressionSettings, "Responses"
+
+    "compression" => enabled: bool {
+        value: "BOOL",
+        default: "true",
+        help: "Compresses responses with brotli, gzip or zstd",
+        accepted: SWITCH,
+        scope: Route,
+        reload: Live,
+        parse: boolean,
+        show: |s| Some(s.enabled.to_string()),
+    }
+}
+
+impl CompressionSettings {
+    pub(crate) fn layer(&self) -> Option<CompressionLayer> {
+        self.enabled.then_some(CompressionLayer)
+    }
+
+    pub(crate) fn describe(&self) -> Option<String> {
+        self.enabled.then(|| "Compression      brotli, gzip, zstd".to_owned())
+    }
+}

@@ -1,0 +1,49 @@
+//! The listeners: where the proxy accepts connections.
+
+use rproxy_server::Listen;
+
+use crate::setting::{SWITCH, settings};
+use crate::values::listen::{self, HttpPort};
+use crate::values::value::{boolean, joined, list, some};
+
+settings! {
+    /// Where the proxy listens.
+    ListenerSettings, "Listening"
+
+    "listen" => listen: Vec<Listen> {
+        value: "ADDRESS,...",
+        default: "`0.0.0.0:443` with TLS, else `0.0.0.0:8080`" => Vec::new(),
+        help: "Addresses of the main listeners",
+        accepted: "comma-separated ADDRESS:PORT, [IPV6]:PORT, :PORT or unix:/path",
+        scope: Process,
+        reload: Restart,
+        parse: |t| list(t, listen::address).and_then(|all| some("listen address", t, all)),
+        show: |s| joined(&s.listen),
+    }
+
+    "http_port" => http_port: HttpPort {
+        value: "PORT",
+        default: "`80` with TLS, else off" => HttpPort::Auto,
+        help: "Port of the plain HTTP listener that redirects to HTTPS, with 301 for GET and HEAD, else 308; 0 turns it off",
+        accepted: "a port from 1 to 65535, or 0 for none",
+        scope: Process,
+        reload: Restart,
+        parse: str::parse,
+        show: |s| match s.http_port {
+            HttpPort::Auto => None,
+            HttpPort::Off => Some("0".to_owned()),
+            HttpPort::On(port) => Some(port.to_string()),
+        },
+    }
+
+    "h2c" => h2c: bool {
+        value: "BOOL",
+        default: "true",
+        help: "Accepts HTTP/2 without TLS (h2c with prior knowledge), such as for gRPC behind a load balancer",
+        accepted: SWITCH,
+        scope: Process,
+        reload: Restart,
+        parse: boolean,
+        show: |s| Some(s.h2c.to_string()),
+    }
+}

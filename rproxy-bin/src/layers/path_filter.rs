@@ -1,0 +1,85 @@
+//! The filter of sensitive paths.
+
+use rproxy_path_filter::{PathFilterLayer, PathRules};
+
+use crate::setting::{SWITCH, settings};
+use crate::values::filter::BlockedPathResponse;
+use crate::values::parsed::Parsed;
+use crate::values::paths;
+use crate::values::value::boolean;
+
+settings! {
+    /// The filter of sensitive paths.
+    PathFilterSettings, "Path filter"
+
+    "filter_enabled" => enabled: bool {
+        value: "BOOL",
+        default: "true",
+        help: "Rejects requests for blocked paths",
+        accepted: SWITCH,
+        scope: Route,
+        reload: Live,
+        parse: boolean,
+        show: |s| Some(s.enabled.to_string()),
+    }
+
+    "blocked_paths" => blocked_paths: Parsed<PathRules> {
+        value: "GLOB,...",
+        default: "`default`, the built-in list" => paths::blocked(),
+        help: "Paths to block; `default,/private/**` extends the built-in list, `!/pattern` exempts a path",
+        accepted: "comma-separated globs, `default` for the built-in list, `!` before an exemption",
+        scope: Route,
+        reload: Live,
+        parse: paths::rules,
+        show: |s| Some(s.blocked_paths.text().to_owned()),
+    }
+
+    "filter_status" => status: BlockedPathResponse {
+        value: "STATUS|close",
+        default: "404",
+        help: "Response to blocked paths: a status, or `close` to close the connection (HTTP/2: reset the stream) without a response, except for trusted proxies, which get 404",
+        accepted: "a status from 400 to 499, or close",
+        scope: Route,
+        reload: Live,
+        parse: str::parse,
+        show: |s| Some(s.status.to_string()),
+    }
+
+    "filter_strict" => strict: bool {
+        value: "BOOL",
+        default: "false",
+        help: "Rejects ambiguous paths with 400, which servers may decode differently: with %2F, //, /./, ; and the like",
+        accepted: SWITCH,
+        scope: Route,
+        reload: Live,
+        parse: boolean,
+        show: |s| Some(s.strict.to_string()),
+    }
+
+    "filter_log_only" => log_only: bool {
+        value: "BOOL",
+        default: "false",
+        help: "Shadow mode: forwards requests for blocked paths, and marks them in the access log",
+        accepted: SWITCH,
+        scope: Route,
+        reload: Live,
+        parse: boolean,
+        show: |s| Some(s.log_only.to_string()),
+    }
+}
+
+impl PathFilterSettings {
+    pub(crate) fn layer(&self) -> Option<PathFilterLayer> {
+        self.enabled.then(|| {
+            PathFilterLayer::new(self.blocked_paths.value().clone())
+                .status(self.status.status())
+                .reject_ambiguous(self.strict)
+                .shadow(self.log_only)
+        })
+    }
+
+    pub(crate) fn describe(&self) -> Option<String> {
+        let log_only = if self.log_only { ", shadow mode" } else { "" };
+        self.enabled.then(|| format!("PathFilter       {}{log_only}", self.blocked_paths.text()))
+    }
+}

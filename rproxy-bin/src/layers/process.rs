@@ -1,0 +1,79 @@
+//! The process: workers, shutdown, handover and the admin listener.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rproxy_server::Listen;
+
+use crate::setting::{DURATION, settings};
+use crate::values::choice::host_names;
+use crate::values::listen;
+use crate::values::value::{duration, format_duration, joined, optional, path, workers};
+
+settings! {
+    /// Workers, shutdown and the admin listener.
+    ProcessSettings, "Running"
+
+    "workers" => workers: Option<NonZeroUsize> {
+        value: "NUMBER",
+        default: "number of cores" => None,
+        help: "Number of worker threads, each with its own listeners and upstream connections",
+        accepted: "a whole number from 1 to 1024",
+        scope: Process,
+        reload: Restart,
+        parse: |t| workers(t).map(Some),
+        show: |s| Some(s.worker_count().to_string()),
+    }
+
+    "drain_timeout" => drain_timeout: Duration {
+        value: "DURATION",
+        default: "30s",
+        help: "Maximum time for in-flight requests to finish during a graceful shutdown",
+        accepted: DURATION,
+        scope: Process,
+        reload: Restart,
+        parse: duration,
+        show: |s| Some(format_duration(s.drain_timeout)),
+    }
+
+    "handover_socket" => handover_socket: Option<PathBuf> {
+        value: "PATH",
+        default: "none" => None,
+        help: "Unix socket for zero-downtime upgrades: a new process receives the listeners of the running one, which then drains",
+        accepted: "a path",
+        scope: Process,
+        reload: Restart,
+        parse: |t| optional(t, path),
+        show: |s| s.handover_socket.as_ref().map(|path| path.display().to_string()),
+    }
+
+    "admin_listen" => admin_listen: Option<Listen> {
+        value: "ADDRESS",
+        default: "off" => None,
+        help: "Address of the admin listener, which serves /healthz, /readyz, /metrics and cache purges",
+        accepted: "ADDRESS:PORT, [IPV6]:PORT, unix:/path, or off",
+        scope: Process,
+        reload: Restart,
+        parse: listen::optional_address,
+        show: |s| s.admin_listen.as_ref().map(ToString::to_string),
+    }
+
+    "admin_hosts" => admin_hosts: Vec<String> {
+        value: "NAME,...",
+        default: "none" => Vec::new(),
+        help: "Host names for which the admin listener accepts requests, besides IP addresses and localhost; others get 421",
+        accepted: "comma-separated host names: rproxy.internal",
+        scope: Process,
+        reload: Restart,
+        parse: host_names,
+        show: |s| joined(&s.admin_hosts),
+    }
+}
+
+impl ProcessSettings {
+    /// Returns the number of workers: the setting, else the number of cores.
+    pub fn worker_count(&self) -> NonZeroUsize {
+        self.workers.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+    }
+}

@@ -1,0 +1,231 @@
+//! The rate limit of each client.
+
+#[cfg(feature = "redis")]
+mod store;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use rproxy_cache::CachePaths;
+use rproxy_client_ip::{ClientIp, TrustedProxies};
+use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer, RateLimitLayerBuilder, RateLimitLayerError, original_uri};
+#[cfg(feature = "redis")]
+use rproxy_rate_limit::{RedisStore, RedisUrlError};
+
+use crate::setting::{DURATION, PATHS, SWITCH, settings};
+use crate::values::parsed::Parsed;
+use crate::values::paths::globs;
+use crate::values::rate_limit::{Ipv6Tiers, RateLimitFallback, RateLimitStorage};
+use crate::values::value::{boolean, count, format_duration, ipv6_prefix, rate, timeout};
+
+settings! {
+    /// The rate limit of each client.
+    RateLimitSettings, "Rate limit"
+
+    "rate_limit_enabled" => enabled: bool {
+        value: "BOOL",
+        default: "true",
+        help: "Limits the request rate per client; excess requests get 429",
+        accepted: SWITCH,
+        scope: Route,
+        reload: Live,
+        parse: boolean,
+        show: |s| Some(s.enabled.to_string()),
+    }
+
+    "rate_limit" => rate: NonZeroU32 {
+        value: "NUMBER",
+        default: "100",
+        help: "Requests per second per client",
+        accepted: "a whole number from 1 to 4294967295",
+        scope: Route,
+        reload: Live,
+        parse: rate,
+        show: |s| Some(s.rate.to_string()),
+    }
+
+    "rate_burst" => burst: NonZeroU32 {
+        value: "NUMBER",
+        default: "200",
+        help: "Number of requests that a client may send at once (bucket size)",
+        accepted: "a whole number from 1 to 4294967295",
+        scope: Route,
+        reload: Live,
+        parse: rate,
+        show: |s| Some(s.burst.to_string()),
+    }
+
+    "rate_ipv6_prefix" => ipv6_prefix: u8 {
+        value: "BITS",
+        default: "64",
+        help: "Prefix length by which IPv6 addresses count as one client",
+        accepted: "a whole number from 1 to 128",
+        scope: Route,
+        reload: Live,
+        parse: ipv6_prefix,
+        show: |s| Some(s.ipv6_prefix.to_string()),
+    }
+
+    "rate_ipv6_tiers" => ipv6_tiers: Ipv6Tiers {
+        value: "TIER,...",
+        default: "none" => Ipv6Tiers::default(),
+        help: "Additional quotas per IPv6 network, by prefix length, shared by all clients in the network",
+        accepted: "comma-separated PREFIX:RATE or PREFIX:RATE:BURST, such as 56:400,48:1600; the default burst is twice the rate",
+        scope: Route,
+        reload: Live,
+        parse: str::parse,
+        show: |s| (!s.ipv6_tiers.is_empty()).then(|| s.ipv6_tiers.to_string()),
+    }
+
+    "rate_max_in_flight" => max_in_flight: Option<NonZeroU32> {
+        value: "NUMBER",
+        default: "`0` (no limit)" => None,
+        help: "Maximum number of concurrent requests per client; excess requests get 429",
+        accepted: "a whole number up to 1000000; 0 for no limit",
+        scope: Route,
+        reload: Live,
+        parse: |t| count(t, 1_000_000).map(NonZeroU32::new),
+        show: |s| Some(s.max_in_flight.map_or(0, NonZeroU32::get).to_string()),
+    }
+
+    "rate_exempt" => exempt: Parsed<TrustedProxies> {
+        value: "RANGE,...",
+        default: "none" => Parsed::default(),
+        help: "Clients exempt from the rate limit",
+        accepted: "comma-separated CIDRs and addresses, or private, loopback, cloudflare, fastly, cloudfront",
+        scope: Route,
+        reload: Live,
+        parse: str::parse,
+        show: |s| (!s.exempt.is_empty()).then(|| s.exempt.text().to_owned()),
+    }
+
+    "rate_exempt_paths" => exempt_paths: Option<Parsed<CachePaths>> {
+        value: "GLOB,...",
+        default: "none" => None,
+        help: "Paths exempt from the rate limit; an ambiguous path is never exempt",
+        accepted: PATHS,
+        scope: Route,
+        reload: Live,
+        parse: |t| globs(t).map(Some),
+        show: |s| s.exempt_paths.as_ref().map(|paths| paths.text().to_owned()),
+    }
+
+    "rate_shadow" => shadow: bool {
+        value: "BOOL",
+        default: "false",
+        help: "Shadow mode: forwards requests over the limit, and marks them in the access log",
+        accepted: SWITCH,
+        scope: Route,
+        reload: Live,
+        parse: boolean,
+        show: |s| Some(s.shadow.to_string()),
+    }
+
+    "rate_limit_store" => store: RateLimitStorage {
+        value: "STORE",
+        default: "memory",
+        help: "Where quotas are stored: in the process, or in a Redis or Valkey server that several processes share",
+        accepted: "memory, redis://USER:PASSWORD@HOST:PORT/DATABASE or redis+unix:///PATH",
+        scope: Process,
+        reload: Live,
+        parse: str::parse,
+        show: |s| Some(s.store.to_string()),
+    }
+
+    "rate_limit_fallback" => fallback: RateLimitFallback {
+        value: "MODE",
+        default: "local",
+        help: "Fallback while the rate limit store is unavailable: local limits per process, open allows all requests, closed rejects them with 503",
+        accepted: "local, open or closed",
+        scope: Process,
+        reload: Live,
+        parse: str::parse,
+        show: |s| Some(s.fallback.to_string()),
+    }
+
+    "rate_limit_store_timeout" => store_timeout: Duration {
+        value: "DURATION",
+        default: "50ms",
+        help: "Maximum time to wait for the rate limit store",
+        accepted: DURATION,
+        scope: Process,
+        reload: Live,
+        parse: timeout,
+        show: |s| Some(format_duration(s.store_timeout)),
+    }
+}
+
+/// The layer, and its store of quotas.
+#[derive(Clone, Debug)]
+pub(crate) struct RateLimit {
+    pub(crate) layer: RateLimitLayer,
+    /// `None` if quotas are stored in the memory of the process.
+    #[cfg(feature = "redis")]
+    pub(crate) store: Option<RedisStore>,
+}
+
+/// An error in the rate limit settings.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RateLimitError {
+    /// The URL of the store is invalid.
+    #[cfg(feature = "redis")]
+    #[error(transparent)]
+    Store(#[from] RedisUrlError),
+    /// The quotas or their names are invalid.
+    #[error(transparent)]
+    Layer(#[from] RateLimitLayerError),
+}
+
+impl RateLimitSettings {
+    pub(crate) fn build(&self) -> Result<RateLimit, RateLimitError> {
+        let quota = Quota::per_second(self.rate.get()).burst(self.burst.get());
+        let mut builder =
+            RateLimitLayer::builder(quota).key(ClientKey::default().ipv6_prefix(self.ipv6_prefix)).shadow(self.shadow);
+        for tier in self.ipv6_tiers.iter() {
+            builder = builder.ipv6_tier(tier.prefix, Quota::per_second(tier.rate.get()).burst(tier.burst.get()));
+        }
+        if let Some(max) = self.max_in_flight {
+            builder = builder.max_in_flight(max.get());
+        }
+        #[cfg(feature = "redis")]
+        let (builder, store) = store::add(builder, self)?;
+        Ok(RateLimit {
+            layer: self.add_exemptions(builder).build()?,
+            #[cfg(feature = "redis")]
+            store,
+        })
+    }
+
+    fn add_exemptions(&self, builder: RateLimitLayerBuilder) -> RateLimitLayerBuilder {
+        let clients = self.exempt.value().clone();
+        let is_exempt = |client: Option<&ClientIp>, clients: &TrustedProxies| {
+            client.is_some_and(|client| clients.contains(client.0))
+        };
+        let Some(paths) = self.exempt_paths.clone() else {
+            if clients.is_empty() {
+                return builder;
+            }
+            return builder.exempt(move |head| is_exempt(head.extensions.get(), &clients));
+        };
+        builder
+            .exempt(move |head| paths.contains(original_uri(head).path()) || is_exempt(head.extensions.get(), &clients))
+    }
+
+    pub(crate) fn describe(&self) -> Option<String> {
+        if !self.enabled {
+            return None;
+        }
+        let mut text = format!("RateLimit        {}/s per client, burst {}", self.rate, self.burst);
+        if !self.ipv6_tiers.is_empty() {
+            text += &format!(", IPv6 networks {}", self.ipv6_tiers);
+        }
+        if let Some(max) = self.max_in_flight {
+            text += &format!(", {max} concurrent");
+        }
+        if let RateLimitStorage::Redis(_) = self.store {
+            text += &format!(", stored in {}, fallback {}", self.store, self.fallback);
+        }
+        Some(text)
+    }
+}

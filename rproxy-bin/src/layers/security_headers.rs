@@ -1,0 +1,161 @@
+//! Security headers of responses.
+
+use http::HeaderName;
+use rproxy_security_headers::{CookieAttributes, Hsts, PermissionsPolicy, ReportingEndpoints, SecurityHeadersLayer};
+
+use crate::setting::{SWITCH, settings};
+use crate::values::choice::{SecurityProfile, field_name, field_names, policy};
+use crate::values::value::{boolean, joined};
+
+settings! {
+    /// Security headers of responses.
+    SecurityHeadersSettings, "Responses"
+
+    "hsts" => hsts: bool {
+        value: "BOOL",
+        default: "true",
+        help: "Sends Strict-Transport-Security on TLS responses",
+        accepted: SWITCH,
+        scope: Route,
+        reload: Live,
+        parse: boolean,
+        show: |s| Some(s.hsts.to_string()),
+    }
+
+    "hsts_policy" => hsts_policy: Option<Hsts> {
+        value: "POLICY",
+        default: "from the profile" => None,
+        help: "Value of Strict-Transport-Security; `preload` requires includeSubDomains and a max-age of at least a year",
+        accepted: "a policy such as max-age=63072000; includeSubDomains; preload",
+        scope: Route,
+        reload: Live,
+        parse: |t| t.parse().map(Some),
+        show: |s| s.hsts_policy.as_ref().map(ToString::to_string),
+    }
+
+    "security_headers" => profile: SecurityProfile {
+        value: "PROFILE",
+        default: "recommended",
+        help: "Profile of security headers to add; headers that the backend sets are kept",
+        accepted: "recommended, strict, api or minimal",
+        scope: Route,
+        reload: Live,
+        parse: str::parse,
+        show: |s| Some(s.profile.to_string()),
+    }
+
+    "content_security_policy" => content_security_policy: Option<String> {
+        value: "POLICY",
+        default: "from the profile" => None,
+        help: "Content-Security-Policy for documents that have none",
+        accepted: "a policy such as default-src 'self'; script-src 'nonce-{nonce}'",
+        scope: Route,
+        reload: Live,
+        parse: |t| policy(t).map(Some),
+        show: |s| s.content_security_policy.clone(),
+    }
+
+    "content_security_policy_report_only" => content_security_policy_report_only: Option<String> {
+        value: "POLICY",
+        default: "none" => None,
+        help: "Content-Security-Policy-Report-Only for documents: browsers report violations, but do not block them",
+        accepted: "a policy such as default-src 'self'; report-to csp",
+        scope: Route,
+        reload: Live,
+        parse: |t| policy(t).map(Some),
+        show: |s| s.content_security_policy_report_only.clone(),
+    }
+
+    "csp_nonce_header" => csp_nonce_header: HeaderName {
+        value: "FIELD",
+        default: "x-csp-nonce",
+        help: "Request header field that sends the backend the nonce of a policy with 'nonce-{nonce}'",
+        accepted: "the name of a header field",
+        scope: Route,
+        reload: Live,
+        parse: field_name,
+        show: |s| Some(s.csp_nonce_header.to_string()),
+    }
+
+    "permissions_policy" => permissions_policy: Option<PermissionsPolicy> {
+        value: "POLICY",
+        default: "from the profile" => None,
+        help: "Permissions-Policy for documents that have none",
+        accepted: "a policy such as camera=(), geolocation=(self)",
+        scope: Route,
+        reload: Live,
+        parse: |t| t.parse().map(Some),
+        show: |s| s.permissions_policy.as_ref().map(ToString::to_string),
+    }
+
+    "reporting_endpoints" => reporting_endpoints: Option<ReportingEndpoints> {
+        value: "NAME=URL,...",
+        default: "none" => None,
+        help: "Reporting-Endpoints for documents: where browsers send reports of violations",
+        accepted: "comma-separated names with https:// URLs or paths: csp=https://reports.example/csp",
+        scope: Route,
+        reload: Live,
+        parse: |t| t.parse().map(Some),
+        show: |s| s.reporting_endpoints.as_ref().map(ToString::to_string),
+    }
+
+    "keep_headers" => keep_headers: Vec<HeaderName> {
+        value: "FIELD,...",
+        default: "none" => Vec::new(),
+        help: "Response header fields to keep although they reveal the server software",
+        accepted: "comma-separated names of header fields",
+        scope: Route,
+        reload: Live,
+        parse: field_names,
+        show: |s| joined(&s.keep_headers),
+    }
+
+    "harden_cookies" => harden_cookies: bool {
+        value: "BOOL",
+        default: "false",
+        help: "Adds Secure (over TLS) and SameSite=Lax to cookies that do not set them",
+        accepted: SWITCH,
+        scope: Route,
+        reload: Live,
+        parse: boolean,
+        show: |s| Some(s.harden_cookies.to_string()),
+    }
+}
+
+impl SecurityHeadersSettings {
+    pub(crate) fn layer(&self) -> SecurityHeadersLayer {
+        let mut layer = match self.profile {
+            SecurityProfile::Recommended => SecurityHeadersLayer::recommended(),
+            SecurityProfile::Strict => SecurityHeadersLayer::strict(),
+            SecurityProfile::Api => SecurityHeadersLayer::api(),
+            SecurityProfile::Minimal => SecurityHeadersLayer::minimal(),
+        };
+        if let Some(policy) = &self.content_security_policy {
+            layer = layer.content_security_policy(policy.as_str());
+        }
+        if let Some(policy) = &self.content_security_policy_report_only {
+            layer = layer.content_security_policy_report_only(policy.as_str());
+        }
+        layer = layer.nonce_field(self.csp_nonce_header.clone());
+        if let Some(policy) = &self.permissions_policy {
+            layer = layer.permissions_policy(policy.clone());
+        }
+        if let Some(endpoints) = &self.reporting_endpoints {
+            layer = layer.reporting_endpoints(endpoints.clone());
+        }
+        if let Some(policy) = self.hsts_policy {
+            layer = layer.hsts(policy);
+        }
+        if !self.hsts {
+            layer = layer.without_hsts();
+        }
+        if self.harden_cookies {
+            layer = layer.cookies(CookieAttributes::hardened());
+        }
+        self.keep_headers.iter().cloned().fold(layer, SecurityHeadersLayer::keep_header)
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        format!("SecurityHeaders  {}{}", self.profile, if self.hsts { "" } else { ", without HSTS" })
+    }
+}

@@ -1,0 +1,364 @@
+//! TLS: certificates, the protocol, and client certificates.
+
+use std::path::PathBuf;
+
+use http::{HeaderName, Uri};
+use rproxy_server::ClientCertificateLayer;
+use rproxy_tls::{Acme, Certificates, CertificatesBuilder, CipherSuites, ClientAuth, LocalCa, TlsVersion};
+
+use crate::setting::{SWITCH, joined_paths, settings};
+use crate::values::choice::{ClientAuthentication, Secret, acme_directory, email, hmac_key, kid};
+use crate::values::tls;
+use crate::values::tls_name::{TlsHost, TlsName};
+use crate::values::value::{boolean, joined, list, optional, path};
+
+settings! {
+    /// Certificates, the protocol, and client certificates.
+    TlsSettings, "TLS"
+
+    "tls_domains" => domains: Vec<TlsName> {
+        value: "NAME,...",
+        default: "none" => Vec::new(),
+        help: "Names to obtain certificates for, by ACME; enables TLS",
+        accepted: "comma-separated DNS names",
+        scope: Process,
+        reload: Restart,
+        parse: |t| list(t, str::parse),
+        show: |s| joined(&s.domains),
+    }
+
+    "tls_email" => email: Option<String> {
+        value: "ADDRESS",
+        default: "none" => None,
+        help: "Contact address for the certificate authority",
+        accepted: "an e-mail address",
+        scope: Process,
+        reload: Restart,
+        parse: |t| optional(t, email),
+        show: |s| s.email.clone(),
+    }
+
+    "tls_cache_dir" => cache_dir: PathBuf {
+        value: "DIRECTORY",
+        default: "/var/lib/rproxy/certs",
+        help: "Directory for the ACME account, certificates and keys; files have mode 0600 and are written atomically",
+        accepted: "a path",
+        scope: Process,
+        reload: Restart,
+        parse: path,
+        show: |s| Some(s.cache_dir.display().to_string()),
+    }
+
+    "acme_directory" => acme_directory: Uri {
+        value: "URL",
+        default: "Let's Encrypt production" => Uri::from_static("https://acme-v02.api.letsencrypt.org/directory"),
+        help: "Directory URL of the ACME certificate authority",
+        accepted: "an https:// URL, or staging for Let's Encrypt's staging directory",
+        scope: Process,
+        reload: Restart,
+        parse: acme_directory,
+        show: |s| Some(s.acme_directory.to_string()),
+    }
+
+    "acme_ca" => acme_ca: Option<PathBuf> {
+        value: "FILE",
+        default: "web PKI roots" => None,
+        help: "PEM file with root certificates for the TLS of the ACME directory itself, for private authorities",
+        accepted: "the path of a readable file",
+        scope: Process,
+        reload: Restart,
+        parse: |t| optional(t, path),
+        show: |s| s.acme_ca.as_ref().map(|path| path.display().to_string()),
+    }
+
+    "acme_eab_kid" => acme_eab_kid: Option<String> {
+        value: "ID",
+        default: "none" => None,
+        help: "External account binding: key identifier",
+        accepted: "the identifier that the authority issued",
+        scope: Process,
+        reload: Restart,
+        parse: |t| optional(t, kid),
+        show: |s| s.acme_eab_kid.clone(),
+    }
+
+    "acme_eab_hmac_key" => acme_eab_hmac_key: Option<Secret> {
+        value: "KEY",
+        default: "none" => None,
+        help: "External account binding: HMAC key; prefer the environment to the command line",
+        accepted: "base64url, as the authority issued it",
+        secret: true,
+        scope: Process,
+        reload: Restart,
+        parse: |t| optional(t, hmac_key),
+        show: |s| s.acme_eab_hmac_key.as_ref().map(|key| key.expose().to_owned()),
+    }
+
+    "acme_one_certificate" => acme_one_certificate: bool {
+        value: "BOOL",
+        default: "false",
+        help: "Orders one certificate for all names; by default each name has its own, so that one failed order does not affect the others",
+        accepted: SWITCH,
+        scope: Process,
+        reload: Restart,
+        parse: boolean,
+        show: |s| Some(s.acme_one_certificate.to_string()),
+    }
+
+    "acme_redis" => acme_redis: Option<Secret> {
+        value: "URL",
+        default: "none" => None,
+        help: "Redis or Valkey server in which machines behind one address share the ACME account, orders, challenges, certificates and private keys",
+        accepted: "a redis://, rediss:// or unix:// URL, with user, password and database if needed",
+        secret: true,
+        scope: Process,
+        reload: Restart,
+        parse: |t| optional(t, tls::redis),
+        show: |s| s.acme_redis.as_ref().map(|url| url.expose().to_owned()),
+    }
+
+    "acme_self_signed_fallback" => acme_self_signed_fallback: bool {
+        value: "BOOL",
+        default: "false",
+        help: "Serves a self-signed certificate for a name until the ACME certificate is issued; otherwise the handshake fails",
+        accepted: SWITCH,
+        scope: Process,
+        reload: Restart,
+        parse: boolean,
+        show: |s| Some(s.acme_self_signed_fallback.to_string()),
+    }
+
+    "tls_cert" => cert: Vec<PathBuf> {
+        value: "FILE,...",
+        default: "none" => Vec::new(),
+        help: "PEM certificate chains, instead of or in addition to ACME, selected by server name; the first is the default; reloaded when they change; enables TLS",
+        accepted: "comma-separated paths of readable files",
+        scope: Process,
+        reload: Restart,
+        parse: |t| list(t, path),
+        show: |s| joined_paths(&s.cert),
+    }
+
+    "tls_key" => key: Vec<PathBuf> {
+        value: "FILE,...",
+        default: "none" => Vec::new(),
+        help: "PEM private keys of the chains in tls_cert, in the same order",
+        accepted: "comma-separated paths of readable files",
+        scope: Process,
+        reload: Restart,
+        parse: |t| list(t, path),
+        show: |s| joined_paths(&s.key),
+    }
+
+    "tls_ocsp" => ocsp: Vec<Option<PathBuf>> {
+        value: "FILE,...",
+        default: "none" => Vec::new(),
+        help: "OCSP responses (DER) to staple to the chains in tls_cert, in the same order, while they report a good status; reloaded when they change",
+        accepted: "comma-separated paths, - for a chain without one",
+        scope: Process,
+        reload: Restart,
+        parse: |t| list(t, tls::response),
+        show: |s| {
+            let path = |ocsp: &Option<PathBuf>| {
+                ocsp.as_ref().map_or_else(|| "-".to_owned(), |path| path.display().to_string())
+            };
+            joined(&s.ocsp.iter().map(path).collect::<Vec<_>>())
+        },
+    }
+
+    "tls_min_version" => min_version: TlsVersion {
+        value: "VERSION",
+        default: "1.2",
+        help: "Minimum TLS version",
+        accepted: "1.2 or 1.3",
+        scope: Process,
+        reload: Restart,
+        parse: tls::version,
+        show: |s| Some(format!("{}", s.min_version)),
+    }
+
+    "tls_ciphers" => ciphers: Option<CipherSuites> {
+        value: "SUITE,...",
+        default: "all secure suites, in the client's order" => None,
+        help: "Cipher suites to offer, in order of preference",
+        accepted: "comma-separated names from the IANA registry",
+        scope: Process,
+        reload: Restart,
+        parse: |t| optional(t, tls::ciphers),
+        show: |s| s.ciphers.as_ref().map(ToString::to_string),
+    }
+
+    "tls_client_auth" => client_auth: ClientAuthentication {
+        value: "MODE",
+        default: "off",
+        help: "Requests client certificates (mutual TLS), and forwards them as Client-Cert (RFC 9440)",
+        accepted: "off, optional or required",
+        scope: Process,
+        reload: Restart,
+        parse: str::parse,
+        show: |s| Some(s.client_auth.to_string()),
+    }
+
+    "tls_client_ca" => client_ca: Option<PathBuf> {
+        value: "FILE",
+        default: "none" => None,
+        help: "PEM file with the certificate authorities for client certificates",
+        accepted: "the path of a readable file",
+        scope: Process,
+        reload: Restart,
+        parse: |t| optional(t, path),
+        show: |s| s.client_ca.as_ref().map(|path| path.display().to_string()),
+    }
+
+    "tls_client_subject" => client_subject: Option<HeaderName> {
+        value: "FIELD",
+        default: "none" => None,
+        help: "Request header field that sends the upstream the subject of the client certificate (RFC 4514: `CN=alice,O=Example`)",
+        accepted: "the name of a header field",
+        scope: Process,
+        reload: Live,
+        parse: |t| optional(t, tls::field),
+        show: |s| s.client_subject.as_ref().map(ToString::to_string),
+    }
+
+    "tls_client_fingerprint" => client_fingerprint: Option<HeaderName> {
+        value: "FIELD",
+        default: "none" => None,
+        help: "Request header field that sends the upstream the SHA-256 fingerprint of the client certificate, in hexadecimal",
+        accepted: "the name of a header field",
+        scope: Process,
+        reload: Live,
+        parse: |t| optional(t, tls::field),
+        show: |s| s.client_fingerprint.as_ref().map(ToString::to_string),
+    }
+
+    "tls_key_log" => key_log: Option<PathBuf> {
+        value: "FILE",
+        default: "none" => None,
+        help: "Appends the secrets of all TLS sessions to this file, to decrypt captures in Wireshark; for debugging only",
+        accepted: "a path",
+        scope: Process,
+        reload: Restart,
+        parse: |t| optional(t, path),
+        show: |s| s.key_log.as_ref().map(|path| path.display().to_string()),
+    }
+
+    "tls_local" => local: bool {
+        value: "BOOL",
+        default: "false",
+        help: "Issues certificates for localhost and tls_domains from a local certificate authority, for development; enables TLS",
+        accepted: SWITCH,
+        scope: Process,
+        reload: Restart,
+        parse: boolean,
+        show: |s| Some(s.local.to_string()),
+    }
+
+    "tls_hosts" => hosts: Vec<TlsHost> {
+        value: "NAME,...",
+        default: "none" => Vec::new(),
+        help: "Further hosts to serve over TLS, besides those that a certificate covers; others get 421; * for any",
+        accepted: "comma-separated DNS names, which may start with *., or *",
+        scope: Process,
+        reload: Live,
+        parse: |t| list(t, str::parse),
+        show: |s| joined(&s.hosts),
+    }
+}
+
+impl TlsSettings {
+    /// Whether the main listeners use TLS.
+    pub fn is_enabled(&self) -> bool {
+        self.local || !self.domains.is_empty() || !self.cert.is_empty()
+    }
+
+    /// Returns the names for which certificates are ordered by ACME: none with the local authority.
+    pub fn acme_domains(&self) -> &[TlsName] {
+        match self.local {
+            true => &[],
+            false => &self.domains,
+        }
+    }
+
+    /// Builds the certificates, if TLS is enabled.
+    pub(crate) fn certificates(&self) -> Result<Option<Certificates>, rproxy_tls::Error> {
+        if !self.is_enabled() {
+            return Ok(None);
+        }
+        let mut builder = self.with_protocol(self.with_files(Certificates::builder()));
+        if let Some(path) = &self.key_log {
+            builder = builder.key_log(path);
+        }
+        if self.local {
+            let names = self.domains.iter().map(|name| name.as_str().to_owned());
+            builder = builder.local(LocalCa::new(&self.cache_dir).names(names));
+        }
+        if !self.acme_domains().is_empty() {
+            let names = self.acme_domains().iter().map(|name| name.as_str().to_owned());
+            let acme = Acme::new(&self.cache_dir).directory(self.acme_directory.to_string());
+            let acme = if self.acme_one_certificate { acme.certificate(names) } else { acme.domains(names) };
+            let mut acme = acme.self_signed_fallback(self.acme_self_signed_fallback);
+            if let Some(contact) = &self.email {
+                acme = acme.contact(contact);
+            }
+            if let Some(ca) = &self.acme_ca {
+                acme = acme.directory_ca_file(ca);
+            }
+            if let (Some(kid), Some(key)) = (&self.acme_eab_kid, &self.acme_eab_hmac_key) {
+                acme = acme.external_account(kid, key.expose());
+            }
+            #[cfg(feature = "redis")]
+            if let Some(url) = &self.acme_redis {
+                acme = acme.redis(url.expose());
+            }
+            builder = builder.acme(acme);
+        }
+        builder.build().map(Some)
+    }
+
+    /// Builds the certificates from files only, which opens no state and starts nothing.
+    pub(crate) fn file_certificates(&self) -> Result<Option<Certificates>, rproxy_tls::Error> {
+        let builder = || self.with_protocol(self.with_files(Certificates::builder()));
+        (!self.cert.is_empty()).then(|| builder().build()).transpose()
+    }
+
+    fn with_files(&self, builder: CertificatesBuilder) -> CertificatesBuilder {
+        let responses = self.ocsp.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+        self.cert.iter().zip(&self.key).zip(responses).fold(builder, |builder, ((cert, key), ocsp)| match ocsp {
+            Some(ocsp) => builder.files_with_ocsp(cert, key, ocsp),
+            None => builder.files(cert, key),
+        })
+    }
+
+    fn with_protocol(&self, builder: CertificatesBuilder) -> CertificatesBuilder {
+        let mut builder = builder.min_version(self.min_version);
+        if let Some(suites) = &self.ciphers {
+            builder = builder.cipher_suites(suites.clone());
+        }
+        match (self.client_auth, &self.client_ca) {
+            (ClientAuthentication::Optional, Some(ca)) => builder.client_auth(ClientAuth::optional(ca)),
+            (ClientAuthentication::Required, Some(ca)) => builder.client_auth(ClientAuth::required(ca)),
+            _ => builder,
+        }
+    }
+
+    /// Returns the layer that forwards the client's certificate.
+    pub(crate) fn client_certificate_layer(&self) -> ClientCertificateLayer {
+        if self.client_auth == ClientAuthentication::Off {
+            return ClientCertificateLayer::off();
+        }
+        let mut layer = ClientCertificateLayer::new();
+        if let Some(field) = &self.client_subject {
+            layer = layer.subject(field.clone());
+        }
+        if let Some(field) = &self.client_fingerprint {
+            layer = layer.fingerprint(field.clone());
+        }
+        layer
+    }
+
+    pub(crate) fn describe(&self) -> Option<String> {
+        (self.client_auth != ClientAuthentication::Off)
+            .then(|| format!("ClientCert       Client-Cert, Client-Cert-Chain: {}", self.client_auth))
+    }
+}

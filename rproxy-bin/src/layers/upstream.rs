@@ -1,0 +1,236 @@
+//! The backends, and how requests reach them.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rproxy_upstream::{Backend, Backends, HealthCheck, Upstream};
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::StackError;
+use super::pem::certificate_chain;
+use crate::setting::{DURATION, connections, settings};
+use crate::values::balance::UpstreamBalance;
+use crate::values::upstream;
+use crate::values::value::{count, duration, format_duration, joined, optional, path, timeout};
+
+settings! {
+    /// The backends, and how they are used.
+    UpstreamSettings, "Upstream"
+
+    "upstream" => backends: Vec<Backend> {
+        value: "BACKEND,...",
+        default: "127.0.0.1:3000",
+        help: "Backends to forward requests to; several are load balanced, by weight=N after the address",
+        accepted: "comma-separated host:port, http://, https:// or h2c:// URLs without a path, or unix:/path",
+        scope: Route,
+        reload: Live,
+        parse: upstream::backends,
+        show: |s| joined(&s.backends),
+    }
+
+    "upstream_balance" => balance: UpstreamBalance {
+        value: "POLICY",
+        default: "round_robin",
+        help: "Load balancing policy; a key selects the backend by consistent hashing",
+        accepted: "round_robin, least_pending, or one of the keys client, path, header:NAME and cookie:NAME",
+        scope: Route,
+        reload: Live,
+        parse: str::parse,
+        show: |s| Some(s.balance.to_string()),
+    }
+
+    "upstream_timeout" => timeout: Duration {
+        value: "DURATION",
+        default: "30s",
+        help: "Maximum time to the response head; then 504",
+        accepted: DURATION,
+        scope: Route,
+        reload: Live,
+        parse: timeout,
+        show: |s| Some(format_duration(s.timeout)),
+    }
+
+    "upstream_connect_timeout" => connect_timeout: Duration {
+        value: "DURATION",
+        default: "5s",
+        help: "Maximum time to connect to a backend; then another backend is tried, or 504",
+        accepted: DURATION,
+        scope: Route,
+        reload: Live,
+        parse: timeout,
+        show: |s| Some(format_duration(s.connect_timeout)),
+    }
+
+    "upstream_read_timeout" => read_timeout: Duration {
+        value: "DURATION",
+        default: "5m",
+        help: "Maximum time between two parts of a response body",
+        accepted: DURATION,
+        scope: Route,
+        reload: Live,
+        parse: timeout,
+        show: |s| Some(format_duration(s.read_timeout)),
+    }
+
+    "upstream_request_timeout" => request_timeout: Option<Duration> {
+        value: "DURATION",
+        default: "`0` (no limit)" => None,
+        help: "Maximum time from the request to the end of the response",
+        accepted: "a duration such as 500ms, 2m or 1h; a bare number is seconds; 0 for no limit",
+        scope: Route,
+        reload: Live,
+        parse: |t| duration(t).map(|time| (!time.is_zero()).then_some(time)),
+        show: |s| Some(s.request_timeout.map_or_else(|| "0".to_owned(), format_duration)),
+    }
+
+    "upstream_max_connections" => max_connections: Option<NonZeroUsize> {
+        value: "NUMBER",
+        default: "`0` (no limit)" => None,
+        help: "Maximum number of HTTP/1.1 connections per backend; excess requests wait for up to 5 s, then get 503",
+        accepted: "a whole number up to 1000000; 0 for no limit",
+        scope: Route,
+        reload: Live,
+        parse: |t| count(t, 1_000_000).map(connections),
+        show: |s| Some(s.max_connections.map_or_else(|| "0".to_owned(), |most| most.to_string())),
+    }
+
+    "upstream_http2_ping_interval" => http2_ping_interval: Option<Duration> {
+        value: "DURATION",
+        default: "`0` (no pings)" => None,
+        help: "Sends a PING on an HTTP/2 connection after this time without traffic; gRPC servers allow one in five minutes",
+        accepted: "a duration such as 500ms, 2m or 1h; a bare number is seconds; 0 for no pings",
+        scope: Route,
+        reload: Live,
+        parse: |t| duration(t).map(|time| (!time.is_zero()).then_some(time)),
+        show: |s| Some(s.http2_ping_interval.map_or_else(|| "0".to_owned(), format_duration)),
+    }
+
+    "upstream_retries" => retries: u32 {
+        value: "NUMBER",
+        default: "1",
+        help: "How many times a safe request is retried on another backend after a connection failure",
+        accepted: "a whole number from 0 to 100",
+        scope: Route,
+        reload: Live,
+        parse: |t| count(t, 100),
+        show: |s| Some(s.retries.to_string()),
+    }
+
+    "upstream_hold" => hold: Duration {
+        value: "DURATION",
+        default: "0s",
+        help: "How long requests wait while no backend is reachable, such as during a restart",
+        accepted: DURATION,
+        scope: Route,
+        reload: Live,
+        parse: duration,
+        show: |s| Some(format_duration(s.hold)),
+    }
+
+    "upstream_health_path" => health_path: Option<String> {
+        value: "PATH",
+        default: "none" => None,
+        help: "Path of an active health check; backends whose status is not 200 to 399 get no requests",
+        accepted: "a path such as /healthz",
+        scope: Route,
+        reload: Live,
+        parse: |t| optional(t, upstream::health_path),
+        show: |s| s.health_path.clone(),
+    }
+
+    "upstream_health_interval" => health_interval: Duration {
+        value: "DURATION",
+        default: "5s",
+        help: "Time between two health checks",
+        accepted: DURATION,
+        scope: Route,
+        reload: Live,
+        parse: timeout,
+        show: |s| Some(format_duration(s.health_interval)),
+    }
+
+    "upstream_ca" => ca: Option<PathBuf> {
+        value: "FILE",
+        default: "the system's certificate authorities" => None,
+        help: "PEM file with the certificate authorities for https backends",
+        accepted: "the path of a readable file",
+        scope: Route,
+        reload: Live,
+        parse: |t| optional(t, path),
+        show: |s| s.ca.as_ref().map(|path| path.display().to_string()),
+    }
+
+    "upstream_server_name" => server_name: Option<String> {
+        value: "NAME",
+        default: "the backend's host" => None,
+        help: "Server name (SNI) to send to https backends and to require in their certificates",
+        accepted: "a DNS name or an address",
+        scope: Route,
+        reload: Live,
+        parse: |t| optional(t, upstream::server_name),
+        show: |s| s.server_name.clone(),
+    }
+
+    "upstream_cert" => cert: Option<PathBuf> {
+        value: "FILE",
+        default: "none" => None,
+        help: "PEM client certificate chain for https backends that request one",
+        accepted: "the path of a readable file",
+        scope: Route,
+        reload: Live,
+        parse: |t| optional(t, path),
+        show: |s| s.cert.as_ref().map(|path| path.display().to_string()),
+    }
+
+    "upstream_key" => key: Option<PathBuf> {
+        value: "FILE",
+        default: "none" => None,
+        help: "PEM private key of upstream_cert",
+        accepted: "the path of a readable file",
+        scope: Route,
+        reload: Live,
+        parse: |t| optional(t, path),
+        show: |s| s.key.as_ref().map(|path| path.display().to_string()),
+    }
+}
+
+impl UpstreamSettings {
+    /// Builds the backends, without a connection to any.
+    pub(crate) fn build(&self) -> Result<Backends, StackError> {
+        let mut builder = Upstream::builder()
+            .backends(self.backends.iter().cloned())
+            .balance(self.balance.to_balance())
+            .timeout(self.timeout)
+            .connect_timeout(self.connect_timeout)
+            .read_timeout(self.read_timeout)
+            .request_timeout(self.request_timeout)
+            .max_connections(self.max_connections.map(NonZeroUsize::get))
+            .http2_ping_interval(self.http2_ping_interval)
+            .retries(self.retries)
+            .hold(self.hold);
+        if let Some(path) = &self.health_path {
+            let check = HealthCheck::new(path).map_err(|error| StackError::HealthPath(path.clone(), error))?;
+            let interval = self.health_interval;
+            // A check ends before the next one begins.
+            builder = builder.health_check(check.interval(interval).timeout(interval.min(Duration::from_secs(2))));
+        }
+        if let Some(file) = &self.ca {
+            builder = builder.root_certificates(certificate_chain(file)?);
+        }
+        if let Some(name) = &self.server_name {
+            builder = builder.server_name(name).map_err(|_| StackError::ServerName(name.clone()))?;
+        }
+        if let (Some(certificate), Some(key)) = (&self.cert, &self.key) {
+            let parsed = PrivateKeyDer::from_pem_file(key);
+            let parsed = parsed.map_err(|error| StackError::Pem { file: key.clone(), error })?;
+            builder = builder.client_certificate(certificate_chain(certificate)?, parsed);
+        }
+        Ok(builder.build_backends()?)
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        format!("Upstream         {}", joined(&self.backends).unwrap_or_default())
+    }
+}

@@ -1,0 +1,51 @@
+//! The site and the route of a request, in logs and metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::StatusCode;
+
+/// Response extension: the site and the route that a request took. Its clones count into the same.
+#[derive(Clone, Debug)]
+pub struct SiteLabel {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    site: Box<str>,
+    route: Box<str>,
+    /// Requests by the first digit of their status; the first is for requests without a response.
+    requests: [AtomicU64; CLASSES.len()],
+}
+
+/// The values of the label `code`.
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+impl SiteLabel {
+    /// Creates the label of a route; an empty route is the site itself.
+    pub fn new(site: &str, route: &str) -> Self {
+        Self { inner: Arc::new(Inner { site: site.into(), route: route.into(), requests: Default::default() }) }
+    }
+
+    /// Returns the name of the site.
+    pub fn site(&self) -> &str {
+        &self.inner.site
+    }
+
+    /// Returns the route, such as `POST /login`; empty for the site itself.
+    pub fn route(&self) -> &str {
+        &self.inner.route
+    }
+
+    pub(super) fn count(&self, status: Option<StatusCode>) {
+        let class = status.map_or(0, |status| usize::from(status.as_u16() / 100).min(CLASSES.len() - 1));
+        self.inner.requests[class].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of requests by class of status, without those that have none.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = CLASSES.iter().zip(&self.inner.requests);
+        counts.map(|(class, count)| (*class, count.load(Ordering::Relaxed))).filter(|(_, count)| *count > 0)
+    }
+}

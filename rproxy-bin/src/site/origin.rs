@@ -1,0 +1,148 @@
+//! The innermost service of a site: forwards, redirects or rejects.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{Either, Full};
+use pin_project_lite::pin_project;
+use rproxy_server::TlsInfo;
+use tower_service::Service;
+
+use super::prefix::without_prefix;
+use crate::error_response::ErrorReason;
+use crate::values::redirect::RedirectTarget;
+
+/// What a site does with the requests that its layers let pass.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    /// Forwards them, without a prefix of their path.
+    Forward { strip_prefix: Option<Arc<str>> },
+    /// Redirects them.
+    Redirect(Arc<RedirectTarget>),
+    /// Rejects them: no site has their host, or their path is ambiguous.
+    Reject,
+}
+
+/// Request extension: the path can take two routes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AmbiguousPath;
+
+/// Request field: the prefix that was removed from the path.
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// The service of an [`Origin`], around the service of the backends.
+#[derive(Clone, Debug)]
+pub(crate) struct OriginService<S> {
+    origin: Origin,
+    inner: S,
+}
+
+impl<S> OriginService<S> {
+    pub(crate) fn new(origin: Origin, inner: S) -> Self {
+        Self { origin, inner }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for OriginService<S>
+where
+    S: Service<Request<B>, Response = Response<R>, Error = Infallible>,
+{
+    type Response = Response<Either<R, Full<Bytes>>>;
+    type Error = Infallible;
+    type Future = OriginFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let response = match &self.origin {
+            Origin::Forward { strip_prefix: None } => {
+                return OriginFuture::Forwarded { future: self.inner.call(request) };
+            }
+            Origin::Forward { strip_prefix: Some(prefix) } => match without_prefix(request.uri(), prefix) {
+                Some(uri) => {
+                    *request.uri_mut() = uri;
+                    if let Ok(prefix) = HeaderValue::from_str(prefix) {
+                        request.headers_mut().insert(X_FORWARDED_PREFIX, prefix);
+                    }
+                    return OriginFuture::Forwarded { future: self.inner.call(request) };
+                }
+                // The prefix is spelled in a way that servers decode differently.
+                None => rejection(StatusCode::BAD_REQUEST, ErrorReason::AmbiguousPath),
+            },
+            Origin::Redirect(target) => redirect(&request, target),
+            Origin::Reject if request.extensions().get::<AmbiguousPath>().is_some() => {
+                rejection(StatusCode::BAD_REQUEST, ErrorReason::AmbiguousPath)
+            }
+            // RFC 9110 §15.5.20: over TLS the client may try again over another connection.
+            Origin::Reject => match request.extensions().get::<TlsInfo>() {
+                Some(_) => rejection(StatusCode::MISDIRECTED_REQUEST, ErrorReason::UnknownHost),
+                None => rejection(StatusCode::NOT_FOUND, ErrorReason::UnknownHost),
+            },
+        };
+        OriginFuture::Answered { response: Some(response) }
+    }
+}
+
+fn redirect<B>(request: &Request<B>, target: &RedirectTarget) -> Response<Full<Bytes>> {
+    // RFC 9110 §15.4.9: 308 keeps the method. 301 is what old clients know.
+    let (status, body) = match *request.method() {
+        Method::GET | Method::HEAD => (StatusCode::MOVED_PERMANENTLY, "Moved Permanently\n"),
+        _ => (StatusCode::PERMANENT_REDIRECT, "Permanent Redirect\n"),
+    };
+    let path_and_query = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let mut response = text(status, body);
+    // A request target has no byte that a field value can't have.
+    if let Ok(location) = HeaderValue::try_from(target.location(path_and_query)) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+fn rejection(status: StatusCode, reason: ErrorReason) -> Response<Full<Bytes>> {
+    let mut response = text(status, "");
+    response.extensions_mut().insert(reason);
+    response
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+pin_project! {
+    /// The response future of [`OriginService`].
+    #[project = OriginFutureProjection]
+    pub(crate) enum OriginFuture<F> {
+        Forwarded { #[pin] future: F },
+        Answered { response: Option<Response<Full<Bytes>>> },
+    }
+}
+
+impl<F, R> Future for OriginFuture<F>
+where
+    F: Future<Output = Result<Response<R>, Infallible>>,
+{
+    type Output = Result<Response<Either<R, Full<Bytes>>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            OriginFutureProjection::Forwarded { future } => {
+                let Ok(response) = ready!(future.poll(cx));
+                Poll::Ready(Ok(response.map(Either::Left)))
+            }
+            OriginFutureProjection::Answered { response } => match response.take() {
+                Some(response) => Poll::Ready(Ok(response.map(Either::Right))),
+                None => Poll::Pending,
+            },
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Removes a prefix from the path of a URI.
+
+use http::Uri;
+use http::uri::PathAndQuery;
+
+/// Returns `uri` without `prefix`, which has no slash at its end; `None` if the path does not have it.
+///
+/// The prefix may be percent-encoded in the path, and case does not matter, as for routes. The rest of the path stays as
+/// the client sent it.
+pub(crate) fn without_prefix(uri: &Uri, prefix: &str) -> Option<Uri> {
+    let target = uri.path_and_query()?.as_str();
+    let rest = &target[prefix_length(uri.path().as_bytes(), prefix.as_bytes())?..];
+    // A rest that begins with two slashes would be another authority to some servers.
+    let rest = format!("/{}", rest.trim_start_matches('/'));
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(rest).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// Returns the length of the spelling of `prefix` at the start of `path`, if a segment ends there.
+fn prefix_length(path: &[u8], prefix: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    for &wanted in prefix {
+        let (byte, length) = match path.get(at)? {
+            b'%' => {
+                let digit = |index: usize| char::from(*path.get(index)?).to_digit(16);
+                (u8::try_from(digit(at + 1)? << 4 | digit(at + 2)?).ok()?, 3)
+            }
+            byte => (*byte, 1),
+        };
+        // An encoded slash is not the same as a slash (RFC 3986 §2.2).
+        if !byte.eq_ignore_ascii_case(&wanted) || (byte == b'/' && length == 3) {
+            return None;
+        }
+        at += length;
+    }
+    matches!(path.get(at), None | Some(b'/')).then_some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removes_the_prefix_however_it_is_spelled() {
+        for (uri, expected) in [
+            ("/api", Some("/")),
+            ("/api/", Some("/")),
+            ("/api?x=1", Some("/?x=1")),
+            ("/api/users/a%2Fb?x=/api", Some("/users/a%2Fb?x=/api")),
+            ("/API/users", Some("/users")),
+            ("/%61p%69/users", Some("/users")),
+            ("/api//evil.example", Some("/evil.example")),
+            ("http://a.example/api/x", Some("http://a.example/x")),
+            ("/apis", None),
+            ("/v1/api", None),
+            ("/api%2fusers", None),
+            ("%2fapi", None),
+            ("/ap", None),
+            ("/", None),
+        ] {
+            let Ok(uri) = uri.parse::<Uri>() else { continue };
+            let found = without_prefix(&uri, "/api").map(|uri| uri.to_string());
+            assert_eq!(found.as_deref(), expected, "{uri}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The layers of one site, in order: the whole proxy on one screen.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use rproxy_cache::CacheLayer;
+use rproxy_forward_headers::ForwardHeadersLayer;
+use rproxy_path_filter::PathFilterLayer;
+use rproxy_rate_limit::RateLimitLayer;
+use rproxy_security_headers::SecurityHeadersLayer;
+use rproxy_server::{ClientCertificateLayer, GuardBody, RequestGuardLayer};
+use rproxy_ws_passthrough::WsPassthroughLayer;
+use tower::{BoxError, Service, ServiceBuilder};
+
+use super::origin::{Origin, OriginService};
+use crate::compression::CompressionLayer;
+use crate::error_response::ErrorResponseLayer;
+use crate::optional_layer::OptionalLayer;
+
+/// The layers of one site or route.
+#[derive(Clone, Debug)]
+pub(crate) struct SiteStack {
+    pub(crate) error_response: ErrorResponseLayer,
+    pub(crate) security_headers: SecurityHeadersLayer,
+    pub(crate) rate_limit: Option<RateLimitLayer>,
+    pub(crate) guard: RequestGuardLayer,
+    pub(crate) path_filter: Option<PathFilterLayer>,
+    pub(crate) ws_passthrough: WsPassthroughLayer,
+    pub(crate) forward_headers: ForwardHeadersLayer,
+    pub(crate) client_certificate: ClientCertificateLayer,
+    pub(crate) cache: Option<CacheLayer>,
+    pub(crate) compression: Option<CompressionLayer>,
+    pub(crate) origin: Origin,
+}
+
+impl SiteStack {
+    /// Returns the layers around `inner`, from the client to the backend.
+    pub(crate) fn wrap<B, S, R>(
+        &self,
+        inner: S,
+    ) -> impl Service<
+        Request<B>,
+        Response = Response<impl Body<Data = Bytes, Error = BoxError> + Send + use<B, S, R>>,
+        Error = Infallible,
+        Future: Send,
+    >
+    + Clone
+    + Send
+    + 'static
+    + use<B, S, R>
+    where
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+        S: Service<Request<GuardBody<B>>, Response = Response<R>, Error = Infallible, Future: Send + 'static>
+            + Clone
+            + Send
+            + 'static,
+        R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+    {
+        ServiceBuilder::new()
+            // Rejections in the form that the client prefers. A panic costs one request.
+            .layer(self.error_response)
+            // Outside of every layer that rejects, so that rejections have these fields, too.
+            .layer(self.security_headers.clone())
+            // 429. Before the guard, so that malformed requests count: it reads the client's address only.
+            .layer(OptionalLayer(self.rate_limit.clone()))
+            // 400 for requests that two servers can read differently: before every layer that reads them.
+            .layer(self.guard.clone())
+            // 404
+            .layer(OptionalLayer(self.path_filter.clone()))
+            // Forwards the handshake; after it, bytes bypass the layers below.
+            .layer(self.ws_passthrough.clone())
+            // The fields for the backend, before the cache compares them (`Vary`).
+            .layer(self.forward_headers.clone())
+            // The client's certificate, after spoofed fields have been removed.
+            .layer(self.client_certificate.clone())
+            // Responds to a cache hit. An empty body lets the cache repeat a request.
+            .layer(OptionalLayer(self.cache.clone().map(|cache| cache.empty_body(GuardBody::<B>::default))))
+            // Below the cache: a response is compressed once and served many times.
+            .layer(OptionalLayer(self.compression))
+            // The backends, or a redirect.
+            .service(OriginService::new(self.origin.clone(), inner))
+    }
+}

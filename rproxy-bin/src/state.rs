@@ -1,0 +1,310 @@
+//! The state that a reload keeps: counters, stored responses, limits, open connections.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rproxy_cache::{CacheStore, Disk};
+use rproxy_upstream::Backends;
+use rproxy_ws_passthrough::WsPassthroughLayer;
+
+use crate::close_codes::CloseCodes;
+use crate::config::{AccessLog, BlockedPathResponse, Config, RouteConfig, settings};
+use crate::edge::{Routes, Stack};
+use crate::error_response::ErrorResponseLayer;
+use crate::layers::StackError;
+use crate::layers::rate_limit::RateLimit;
+use crate::observe::{Format, Metrics, ObserveLayer, SiteLabel, Writer};
+use crate::site::{Origin, SiteStack};
+
+/// The state that a reload keeps.
+#[derive(Clone, Debug)]
+pub(crate) struct ProcessState {
+    pub(crate) ws_passthrough: WsPassthroughLayer,
+    pub(crate) close_codes: CloseCodes,
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    observe: ObserveLayer,
+    access_log: AccessLog,
+    /// Whether the access log may be written.
+    opens_files: bool,
+    cache: Option<CacheStore>,
+    /// The memory of the cache, in bytes.
+    cache_size: u64,
+    disk: Option<Disk>,
+    limits: HashMap<Name, (Shown, RateLimit)>,
+    labels: HashMap<Name, SiteLabel>,
+}
+
+/// The name of a site, and of one of its routes; empty for the site itself.
+type Name = (String, String);
+
+/// The values of the settings of one heading, as they are shown.
+type Shown = Vec<Option<String>>;
+
+impl ProcessState {
+    /// Opens the disk store of the cache.
+    pub(crate) fn open(config: &Config) -> Result<Self, StackError> {
+        let disk = config.cache.disk.as_ref().map(|folder| Disk::open(folder, config.cache.disk_size)).transpose()?;
+        Ok(Self::new(true, disk))
+    }
+
+    /// Creates a state that opens no files, to find the errors of a configuration.
+    pub(crate) fn without_files() -> Self {
+        Self::new(false, None)
+    }
+
+    fn new(opens_files: bool, disk: Option<Disk>) -> Self {
+        let close_codes = CloseCodes::new();
+        let codes = close_codes.clone();
+        let ws_passthrough = WsPassthroughLayer::new().on_close(move |summary| codes.count(summary.close_code()));
+        let kept = Kept {
+            observe: ObserveLayer::new(Metrics::new(), None),
+            access_log: AccessLog::Off,
+            opens_files,
+            cache: None,
+            cache_size: 0,
+            disk,
+            limits: HashMap::new(),
+            labels: HashMap::new(),
+        };
+        Self { ws_passthrough, close_codes, kept: Arc::new(Mutex::new(kept)) }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the metrics.
+    pub(crate) fn metrics(&self) -> Metrics {
+        self.kept().observe.metrics().clone()
+    }
+
+    /// Returns the writer of the access log, if there is a log.
+    pub(crate) fn access_log(&self) -> Option<Writer> {
+        self.kept().observe.writer().cloned()
+    }
+
+    /// Returns the store of the cache, if the cache is enabled.
+    pub(crate) fn cache(&self) -> Option<CacheStore> {
+        self.kept().cache.clone()
+    }
+
+    /// Returns the stores of rate limits, each once.
+    pub(crate) fn rate_limits(&self) -> Vec<RateLimit> {
+        self.kept().limits.values().map(|(_, limit)| limit.clone()).collect()
+    }
+
+    /// Returns the labels of all sites and routes that there have been, for metrics.
+    pub(crate) fn labels(&self) -> Vec<SiteLabel> {
+        self.kept().labels.values().cloned().collect()
+    }
+
+    /// Builds the stacks of all sites and routes over this state.
+    ///
+    /// The state keeps what `config` leaves as it is: counted requests, stored responses, the access log. An error
+    /// changes nothing.
+    pub(crate) fn stack(&self, config: &Config) -> Result<Stack, StackError> {
+        let table = config.route_table()?;
+        let has_sites = !config.sites.is_empty() || !config.default_routes.is_empty();
+        let mut kept = self.kept().clone();
+        kept.set_access_log(config.observe.access_log)?;
+        kept.set_cache(stacks(config).any(|config| config.cache.enabled).then_some(config.cache.size));
+        let mut builder = Builder {
+            ws_passthrough: &self.ws_passthrough,
+            kept,
+            limits: HashMap::new(),
+            labels: Vec::new(),
+            stacks: Vec::new(),
+            backends: Vec::new(),
+            indices: Vec::new(),
+        };
+        let mut sites = vec![0];
+        builder.add_site("default", config, &config.default_routes, !config.has_default_site())?;
+        for site in &config.sites {
+            sites.push(builder.stacks.len());
+            builder.add_site(&site.name(), &site.config, &site.routes, false)?;
+        }
+        let rejecting = builder.stacks.len();
+        if has_sites {
+            builder.add("none", "", config, None, true)?;
+        }
+        let Builder { mut kept, limits, labels, stacks, backends, indices, .. } = builder;
+        let named = labels.iter().map(|label| ((label.site().to_owned(), label.route().to_owned()), label.clone()));
+        (kept.limits, kept.labels) = (limits, named.collect());
+        let observe = kept.observe.clone();
+        *self.kept() = kept;
+        Ok(Stack {
+            client_ip: config.client_ip.layer(),
+            observe,
+            routes: Routes {
+                table: Arc::new(table),
+                sites: sites.into(),
+                stacks,
+                backends: indices,
+                labels: if has_sites { labels.into() } else { Arc::default() },
+                rejecting,
+            },
+            backends: backends.into_iter().map(|(_, backends)| backends).collect(),
+        })
+    }
+}
+
+impl Kept {
+    /// Starts another writer if the setting has changed.
+    fn set_access_log(&mut self, setting: AccessLog) -> Result<(), StackError> {
+        if self.access_log == setting || !self.opens_files {
+            return Ok(());
+        }
+        let writer = || Writer::start(io::stdout()).map_err(StackError::AccessLog);
+        let log = match setting {
+            AccessLog::Off => None,
+            AccessLog::Text => Some((Format::Text, writer()?)),
+            AccessLog::Json => Some((Format::Json, writer()?)),
+        };
+        self.observe = ObserveLayer::new(self.observe.metrics().clone(), log);
+        self.access_log = setting;
+        Ok(())
+    }
+
+    /// Makes a new store in memory, over the same disk, if the size has changed. The size is that of the process, and
+    /// `None` if no site has a cache.
+    fn set_cache(&mut self, size: Option<u64>) {
+        let Some(size) = size else {
+            self.cache = None;
+            return;
+        };
+        if self.cache.is_none() || self.cache_size != size {
+            let store = CacheStore::in_memory(size);
+            self.cache = Some(match &self.disk {
+                Some(disk) => store.behind(disk.clone()),
+                None => store,
+            });
+            self.cache_size = size;
+        }
+    }
+}
+
+/// Returns the configurations of all sites and routes.
+fn stacks(config: &Config) -> impl Iterator<Item = &Config> {
+    let default = std::iter::once(config).chain(config.default_routes.iter().map(|route| &route.config));
+    default.chain(
+        config
+            .sites
+            .iter()
+            .flat_map(|site| std::iter::once(&site.config).chain(site.routes.iter().map(|route| &route.config))),
+    )
+}
+
+/// Builds the stacks one by one.
+struct Builder<'s> {
+    ws_passthrough: &'s WsPassthroughLayer,
+    /// The state before.
+    kept: Kept,
+    limits: HashMap<Name, (Shown, RateLimit)>,
+    labels: Vec<SiteLabel>,
+    stacks: Vec<SiteStack>,
+    /// The backends, by the settings that they are built from.
+    backends: Vec<(Shown, Backends)>,
+    /// By the index of a stack, the index of its backends.
+    indices: Vec<usize>,
+}
+
+impl Builder<'_> {
+    fn add_site(
+        &mut self,
+        name: &str,
+        config: &Config,
+        routes: &[RouteConfig],
+        is_rejecting: bool,
+    ) -> Result<(), StackError> {
+        self.add(name, "", config, None, is_rejecting)?;
+        for route in routes {
+            self.add(name, &route.route.to_string(), &route.config, Some(config), false)?;
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        site: &str,
+        route: &str,
+        config: &Config,
+        parent: Option<&Config>,
+        is_rejecting: bool,
+    ) -> Result<(), StackError> {
+        let origin = match &config.routing.redirect {
+            _ if is_rejecting => Origin::Reject,
+            Some(target) => Origin::Redirect(Arc::new(target.clone())),
+            None => Origin::Forward { strip_prefix: config.routing.strip_prefix.clone() },
+        };
+        let uncacheable = config.client_ip.uncacheable_fields();
+        let has_upgrades = config.websocket.upgrades.is_some();
+        let store = self.kept.cache.clone().filter(|_| config.cache.enabled);
+        let stack = SiteStack {
+            error_response: ErrorResponseLayer::new()
+                .close_on_blocked_path(config.path_filter.status == BlockedPathResponse::Close),
+            security_headers: config.security_headers.layer(),
+            rate_limit: self.rate_limit(site, route, config, parent)?.map(|limit| limit.layer),
+            guard: config.request_guard.layer(),
+            path_filter: config.path_filter.layer(),
+            ws_passthrough: config.websocket.apply(self.ws_passthrough.clone(), config.rate_limit.ipv6_prefix),
+            forward_headers: config.forward_headers.layer(&config.client_ip),
+            client_certificate: config.tls.client_certificate_layer(),
+            cache: store.map(|store| config.cache.layer(store, uncacheable, has_upgrades)),
+            compression: config.compression.layer(),
+            origin,
+        };
+        let backends = self.backends(config)?;
+        self.stacks.push(stack);
+        self.indices.push(backends);
+        let label = self.kept.labels.get(&(site.to_owned(), route.to_owned())).cloned();
+        self.labels.push(label.unwrap_or_else(|| SiteLabel::new(site, route)));
+        Ok(())
+    }
+
+    /// Returns the limit of a site or route. A route that changes none of its settings shares that of its site.
+    fn rate_limit(
+        &mut self,
+        site: &str,
+        route: &str,
+        config: &Config,
+        parent: Option<&Config>,
+    ) -> Result<Option<RateLimit>, StackError> {
+        if !config.rate_limit.enabled {
+            return Ok(None);
+        }
+        let shown = shown(config, "Rate limit");
+        let is_shared =
+            parent.is_some_and(|parent| parent.rate_limit.enabled && self::shown(parent, "Rate limit") == shown);
+        let name = (site.to_owned(), if is_shared { String::new() } else { route.to_owned() });
+        if let Some((_, limit)) = self.limits.get(&name) {
+            return Ok(Some(limit.clone()));
+        }
+        // A reload keeps what has been counted, unless a setting has changed.
+        let kept = self.kept.limits.get(&name).filter(|(before, _)| *before == shown);
+        let limit = match kept {
+            Some((_, limit)) => limit.clone(),
+            None => config.rate_limit.build()?,
+        };
+        self.limits.insert(name, (shown, limit.clone()));
+        Ok(Some(limit))
+    }
+
+    /// Returns the index of the backends of a site or route. Equal settings share them, with their connections.
+    fn backends(&mut self, config: &Config) -> Result<usize, StackError> {
+        let shown = shown(config, "Upstream");
+        if let Some(index) = self.backends.iter().position(|(other, _)| *other == shown) {
+            return Ok(index);
+        }
+        self.backends.push((shown, config.upstream.build()?));
+        Ok(self.backends.len() - 1)
+    }
+}
+
+fn shown(config: &Config, heading: &str) -> Shown {
+    settings().filter(|setting| setting.heading == heading).map(|setting| config.show(setting)).collect()
+}

@@ -1,0 +1,15 @@
+//! The values that settings take: their types, and how they are read from text.
+
+pub(crate) mod balance;
+pub(crate) mod choice;
+pub(crate) mod filter;
+pub(crate) mod listen;
+pub(crate) mod parsed;
+pub(crate) mod paths;
+pub(crate) mod rate_limit;
+pub(crate) mod redirect;
+pub(crate) mod routes;
+pub(crate) mod tls;
+pub(crate) mod tls_name;
+pub(crate) mod upstream;
+pub(crate) mod value;

@@ -1,0 +1,157 @@
+//! Several sites and routes in one process.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use crate::support::upstream::{answering, ok};
+use crate::support::{Answer, Proxy, request};
+
+/// A backend that answers with its name, the target and the prefix.
+fn backend(name: &'static str) -> SocketAddr {
+    answering(move |head| {
+        let field =
+            |name: &str| head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix(name).map(str::to_owned));
+        let target = head.split(' ').nth(1).unwrap();
+        let prefix = field("x-forwarded-prefix: ").unwrap_or_default();
+        ok(&format!("{name} {target} {prefix}"))
+    })
+}
+
+fn send(proxy: &Proxy, method: &str, host: &str, target: &str) -> Answer {
+    let head = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    request(proxy.address, &head)
+}
+
+#[test]
+fn each_request_goes_to_the_backend_of_its_site_and_route() {
+    let (site, api, staging, default) = (backend("site"), backend("api"), backend("staging"), backend("default"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rproxy.toml");
+    let text = format!(
+        r#"
+        [[site]]
+        hosts = ["example.org", "www.example.org"]
+        upstream = "{site}"
+          [[site.route]]
+          paths = ["/api/**"]
+          upstream = "{api}"
+          strip_prefix = "/api"
+          [[site.route]]
+          paths = ["/old"]
+          redirect = "https://example.org/new"
+        [[site]]
+        hosts = ["*.staging.example.org"]
+        upstream = "{staging}"
+        blocked_paths = "/secret/**"
+        [[site]]
+        hosts = ["old.example.org"]
+        redirect = "https://example.org"
+        "#
+    );
+    fs::write(&path, text).unwrap();
+    let proxy = Proxy::run(
+        &["--config", path.to_str().unwrap(), "--listen", "127.0.0.1:0", "--upstream", &default.to_string()],
+        &[],
+    );
+    for (host, target, status, body) in [
+        ("example.org", "/", 200, "site / "),
+        ("Example.ORG:8080", "/x?y", 200, "site /x?y "),
+        ("www.example.org", "/apis", 200, "site /apis "),
+        ("example.org", "/api", 200, "api / /api"),
+        ("example.org", "/API/a%2Fb?x=1", 200, "api /a%2Fb?x=1 /api"),
+        ("example.org", "/static/..%2fapi/x", 404, "Not Found\n"),
+        ("a.staging.example.org", "/api", 200, "staging /api "),
+        ("a.staging.example.org", "/.env", 200, "staging /.env "),
+        ("a.staging.example.org", "/secret/x", 404, "Not Found\n"),
+        ("other.example", "/api", 200, "default /api "),
+        ("other.example", "/.env", 404, "Not Found\n"),
+    ] {
+        let answer = send(&proxy, "GET", host, target);
+        assert_eq!((answer.status, answer.body.as_str()), (status, body), "{host} {target}");
+    }
+    for (method, host, target, status, location) in [
+        ("GET", "old.example.org", "/a?b", 301, "https://example.org/a?b"),
+        ("POST", "old.example.org", "//evil.example/", 308, "https://example.org//evil.example/"),
+        ("GET", "example.org", "/old", 301, "https://example.org/new"),
+    ] {
+        let answer = send(&proxy, method, host, target);
+        assert_eq!((answer.status, answer.header("location")), (status, Some(location)), "{host} {target}");
+    }
+}
+
+#[test]
+fn rejects_hosts_of_no_site_with_404_and_ambiguous_paths_with_400() {
+    let proxy = Proxy::run(
+        &["--listen", "127.0.0.1:0", "--filter-enabled=false", "--access-log", "json"],
+        &[("RPROXY_ROUTES", &format!("example.org={0},example.org/admin={0}", backend("site")))],
+    );
+    for (host, target, status) in [
+        ("example.org", "/admin/x", 200),
+        ("other.example", "/", 404),
+        ("example.org", "/static/..%2fadmin/x", 400),
+        ("example.org", "/static/%2e%2e/admin", 400),
+        ("example.org", "/admin;x=1/y", 400),
+    ] {
+        assert_eq!(send(&proxy, "GET", host, target).status, status, "{host} {target}");
+    }
+    let line = proxy.wait_for_output("/admin/x");
+    assert!(line.contains(r#""site":"example.org","route":"/admin/**""#), "{line}");
+    assert!(proxy.wait_for_output("unknown_host").contains("other.example"));
+}
+
+#[test]
+fn a_route_has_its_own_limits_and_shares_those_it_does_not_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rproxy.toml");
+    let text = format!(
+        "rate_limit = 1\nrate_burst = 3\nupstream = \"{}\"\n[[route]]\npaths = \"/login\"\nmethods = \"POST\"\nrate_burst = 1\n\
+         [[route]]\npaths = \"/upload\"\nmax_body = 3\n[[site]]\nhosts = \"b.example\"\n",
+        backend("app")
+    );
+    fs::write(&path, text).unwrap();
+    let proxy = Proxy::run(&["--config", path.to_str().unwrap(), "--listen", "127.0.0.1:0"], &[]);
+    let statuses = |method: &str, host: &str, target: &str, count: usize| {
+        (0..count).map(|_| send(&proxy, method, host, target).status).collect::<Vec<_>>()
+    };
+    assert_eq!(statuses("POST", "a.example", "/login", 2), [200, 429]);
+    // The route for uploads has the quota of its site.
+    assert_eq!(statuses("GET", "a.example", "/upload", 1), [200]);
+    assert_eq!(statuses("GET", "a.example", "/", 3), [200, 200, 429]);
+    // Another site counts for itself.
+    assert_eq!(statuses("GET", "b.example", "/", 4), [200, 200, 200, 429]);
+    let head = "POST /upload HTTP/1.1\r\nhost: b.example\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+    assert_ne!(request(proxy.address, head).status, 413, "b.example has no such route");
+}
+
+#[test]
+fn a_reload_adds_removes_and_changes_sites() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rproxy.toml");
+    let (one, two) = (backend("one"), backend("two"));
+    let write = |sites: &[(&str, SocketAddr)]| {
+        let site = |(host, upstream): &(&str, SocketAddr)| {
+            format!("[[site]]\nhosts = \"{host}\"\nupstream = \"{upstream}\"\n")
+        };
+        fs::write(&path, sites.iter().map(site).collect::<String>()).unwrap();
+    };
+    write(&[("a.example", one), ("b.example", one)]);
+    let proxy = Proxy::run(&["--config", path.to_str().unwrap(), "--listen", "127.0.0.1:0"], &[]);
+    let answer = |host: &str| {
+        let answer = send(&proxy, "GET", host, "/");
+        (answer.status, answer.body)
+    };
+    assert_eq!(answer("a.example"), (200, "one / ".to_owned()));
+    assert_eq!(answer("c.example").0, 404);
+
+    write(&[("a.example", two), ("c.example", one)]);
+    proxy.signal("HUP");
+    proxy.wait_for_logs("reloaded", 1);
+    assert_eq!(answer("a.example"), (200, "two / ".to_owned()));
+    assert_eq!(answer("b.example").0, 404);
+    assert_eq!(answer("c.example"), (200, "one / ".to_owned()));
+
+    fs::write(&path, "[[site]]\nhosts = \"a.example\"\nworkers = 1\n").unwrap();
+    proxy.signal("HUP");
+    proxy.wait_for_log("workers: belongs to the process");
+    assert_eq!(answer("a.example"), (200, "two / ".to_owned()));
+}

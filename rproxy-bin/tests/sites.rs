@@ -1,0 +1,213 @@
+//! Sites and routes: how they are declared, what they inherit, and every error.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::PathBuf;
+
+use rproxy::Config;
+use rproxy::config::{ConfigError, Sources};
+use tempfile::TempDir;
+
+struct File {
+    _folder: TempDir,
+    path: PathBuf,
+}
+
+fn file(text: &str) -> File {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("r.toml");
+    fs::write(&path, text).unwrap();
+    File { _folder: folder, path }
+}
+
+fn load(text: &str) -> Result<Config, ConfigError> {
+    Sources::new().file(&file(text).path).load()
+}
+
+/// The problems, without the folder of the file.
+fn problems(text: &str) -> Vec<String> {
+    let error = load(text).unwrap_err().to_string();
+    error.lines().map(|line| line.rsplit_once("/r.toml").map_or(line, |(_, rest)| rest).to_owned()).collect()
+}
+
+#[test]
+fn a_site_inherits_the_top_level_and_a_route_its_site() {
+    let config = load(
+        r#"
+        rate_limit = 50
+        cache_paths = "/assets/**"
+
+        [[site]]
+        hosts = ["example.org", "www.example.org"]
+        upstream = "127.0.0.1:4000"
+        rate_limit = 20
+
+          [[site.route]]
+          paths = ["/api/**", "/v2"]
+          methods = ["GET", "post"]
+          upstream = ["127.0.0.1:4001", "127.0.0.1:4002"]
+          strip_prefix = "/api/"
+          rate_burst = 7
+
+        [[site]]
+        hosts = "*.staging.example.org"
+        "#,
+    )
+    .unwrap();
+    assert!(!config.has_default_site());
+    let [site, staging] = config.sites.as_slice() else { panic!("{} sites", config.sites.len()) };
+    assert_eq!(site.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(), ["example.org", "www.example.org"]);
+    assert_eq!(site.config.rate_limit.rate.get(), 20);
+    assert_eq!(site.config.cache.paths.text(), "/assets/**");
+    let [route] = site.routes.as_slice() else { panic!("{} routes", site.routes.len()) };
+    assert_eq!(route.route.to_string(), "GET,POST /api/**,/v2");
+    assert_eq!(route.config.upstream.backends.len(), 2);
+    assert_eq!(route.config.routing.strip_prefix.as_deref(), Some("/api"));
+    assert_eq!((route.config.rate_limit.rate.get(), route.config.rate_limit.burst.get()), (20, 7));
+    assert_eq!(staging.config.rate_limit.rate.get(), 50);
+    assert_eq!(staging.config.upstream.backends[0].to_string(), "http://127.0.0.1:3000");
+}
+
+#[test]
+fn the_default_site_is_there_without_sites_or_with_an_upstream_or_routes() {
+    for (text, expected) in [
+        ("", true),
+        ("rate_limit = 5", true),
+        ("[[site]]\nhosts = \"a.example\"", false),
+        ("upstream = \"127.0.0.1:1\"\n[[site]]\nhosts = \"a.example\"", true),
+        ("redirect = \"https://a.example\"\n[[site]]\nhosts = \"a.example\"", true),
+        ("[[route]]\npaths = \"/a\"\n[[site]]\nhosts = \"a.example\"", true),
+    ] {
+        assert_eq!(load(text).unwrap().has_default_site(), expected, "{text}");
+    }
+}
+
+#[test]
+fn routes_of_the_environment_are_sites_and_routes() {
+    let routes = "api.example.org=127.0.0.1:4000, example.org/blog=127.0.0.1:5000|127.0.0.1:5001, \
+                  www.example.org=redirect:https://example.org, /shop=127.0.0.1:6000";
+    let config = Sources::new().env([("RPROXY_ROUTES", routes), ("RPROXY_RATE_LIMIT", "9")]).load().unwrap();
+    let names: Vec<String> = config.sites.iter().map(|site| site.name()).collect();
+    assert_eq!(names, ["api.example.org", "example.org", "www.example.org"]);
+    assert_eq!(config.sites[0].config.upstream.backends[0].to_string(), "http://127.0.0.1:4000");
+    assert_eq!(config.sites[0].config.rate_limit.rate.get(), 9);
+    let blog = &config.sites[1].routes[0];
+    assert_eq!((blog.route.to_string().as_str(), blog.config.upstream.backends.len()), ("/blog/**", 2));
+    let redirect = config.sites[2].config.routing.redirect.as_ref().unwrap();
+    assert_eq!(redirect.location("/a?b"), "https://example.org/a?b");
+    assert_eq!(config.default_routes[0].route.to_string(), "/shop/**");
+    assert!(config.has_default_site());
+}
+
+#[test]
+fn routes_of_the_environment_extend_a_site_of_the_file() {
+    let file = file("[[site]]\nhosts = [\"example.org\"]\nupstream = \"127.0.0.1:1\"\n");
+    let config = Sources::new()
+        .file(&file.path)
+        .env([("RPROXY_ROUTES", "example.org=127.0.0.1:2,example.org/blog=127.0.0.1:3")])
+        .load()
+        .unwrap();
+    let [site] = config.sites.as_slice() else { panic!("{} sites", config.sites.len()) };
+    assert_eq!(site.config.upstream.backends[0].to_string(), "http://127.0.0.1:2");
+    assert_eq!(site.routes[0].config.upstream.backends[0].to_string(), "http://127.0.0.1:3");
+}
+
+#[test]
+fn hosts_become_names_of_certificates() {
+    let sites = "[[site]]\nhosts = [\"a.example\", \"*.b.example\"]\n[[site]]\nhosts = \"c.example\"\n";
+    for (before, expected) in [
+        ("tls_email = \"ops@example.org\"\n", &["a.example", "c.example"][..]),
+        ("tls_local = true\n", &["a.example", "*.b.example", "c.example"]),
+        ("tls_domains = \"d.example\"\ntls_email = \"ops@example.org\"\n", &["d.example"]),
+        ("", &[]),
+    ] {
+        let config = load(&format!("{before}{sites}")).unwrap();
+        let names: Vec<&str> = config.tls.domains.iter().map(|name| name.as_str()).collect();
+        assert_eq!(names, expected, "{before}");
+        assert_eq!(config.tls.is_enabled(), !expected.is_empty());
+    }
+}
+
+#[test]
+fn every_error_of_a_site_has_its_line_and_what_to_do() {
+    for (text, expected) in [
+        (
+            "[[site]]\nhosts = \"a.example\"\nworkers = 2\n",
+            &[":3: workers: belongs to the process, set it before the first [[site]] or [[route]]"][..],
+        ),
+        (
+            "[[site]]\nhosts = \"a.example\"\n[[site.route]]\npaths = \"/x\"\ntls_email = \"a@b.example\"\n",
+            &[":5: tls_email: belongs to the process, set it before the first [[site]] or [[route]]"],
+        ),
+        (
+            "[[site]]\nhosts = \"a.example\"\nrate_limt = 2\n",
+            &[":3: unknown setting \"rate_limt\", did you mean \"rate_limit\"?"],
+        ),
+        (
+            "[[site]]\nhosts = \"a.example\"\n[[site.route]]\npaths = \"/x\"\nmax_bdy = 2\n",
+            &[":5: unknown setting \"max_bdy\", did you mean \"max_body\"?"],
+        ),
+        ("[[site]]\nupstream = \"127.0.0.1:1\"\n", &[":1: site: needs hosts: hosts = [\"example.org\"]"]),
+        (
+            "[[site]]\nhosts = \"a.example\"\n[[site.route]]\nrate_limit = 2\n",
+            &[":3: route: needs paths: paths = [\"/api/**\"]"],
+        ),
+        (
+            "[[site]]\nhosts = \"a.example:80\"\n",
+            &[
+                ":2: hosts: bad host \"a.example:80\": a host has no port; accepted: comma-separated host names, addresses or wildcards: example.org, *.example.org",
+            ],
+        ),
+        (
+            "[[site]]\nhosts = \"a.example\"\n[[site]]\nhosts = [\"b.example\", \"A.example\"]\n",
+            &[":4: hosts: duplicate host \"a.example\": another site has it"],
+        ),
+        (
+            "[[site]]\nhosts = \"a.example\"\n[[site.route]]\npaths = \"/x/**\"\n[[site.route]]\npaths = [\"/y\", \"/X/**\"]\n",
+            &[":6: paths: unreachable route: another route has \"/X/**\""],
+        ),
+        (
+            "[[route]]\npaths = \"/x\"\nmethods = \"GET\"\n[[route]]\npaths = \"/x/\"\nmethods = \"POST,GET\"\n",
+            &[":5: paths: unreachable route: another route has \"/x/\" with GET"],
+        ),
+        ("[[route]]\npaths = \"x\"\n", &[":2: paths: bad path \"x\": it must begin with / or *"]),
+        (
+            "[[route]]\npaths = \"/x\"\nmethods = \"G T\"\n",
+            &[":3: methods: bad method in \"G T\"; accepted: comma-separated methods: GET, POST"],
+        ),
+        (
+            "[[route]]\npaths = \"/x\"\nstrip_prefix = \"x\"\n",
+            &[":3: strip_prefix: bad path \"x\": it must begin with /; accepted: a path such as /api, or none"],
+        ),
+        (
+            "[[site]]\nhosts = \"a.example\"\nredirect = \"/x\"\n",
+            &[
+                ":3: redirect: bad redirect \"/x\": it must begin with https:// or http://; accepted: a URL with https:// or http://, or none",
+            ],
+        ),
+        ("site = 1\n", &[":1: site: not an array of tables: write [[site]]"]),
+        ("[site]\nhosts = \"a.example\"\n", &[":1: site: not an array of tables: write [[site]]"]),
+        (
+            "[[site]]\nhosts = \"a.example\"\nupstream_cert = \"/nowhere\"\n",
+            &[
+                ":3: upstream_cert: also needs upstream_key, the private key",
+                ":3: upstream_cert: /nowhere",
+            ],
+        ),
+    ] {
+        let found = problems(text);
+        assert_eq!(found.len(), expected.len(), "{text}{found:?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found}\n{expected}");
+        }
+    }
+}
+
+#[test]
+fn an_error_in_one_site_does_not_hide_those_of_another() {
+    let found = problems(
+        "rate_limit = 0\n[[site]]\nhosts = \"a b\"\nworkers = 1\n[[site.route]]\npaths = \"/x\"\nmax_body = \"much\"\n",
+    );
+    let lines: Vec<&str> = found.iter().map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!(lines, [":1", ":3", ":4", ":7"], "{found:?}");
+}

@@ -224,7 +224,8 @@ impl Proxy {
 fn tunnel_settings(config: &Config) -> Vec<Option<String>> {
     let is_part =
         |setting: &&Setting| matches!(setting.key, "upstream" | "ws_enabled" | "ws_paths" | "ws_origins" | "upgrades");
-    settings().filter(is_part).map(|setting| config.show(setting)).collect()
+    let parts: Vec<&Setting> = settings().filter(is_part).collect();
+    config.configurations().flat_map(|config| parts.iter().map(|setting| config.show(setting))).collect()
 }
 
 /// Returns the changed settings that only a restart can apply.

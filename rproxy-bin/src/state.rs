@@ -112,7 +112,7 @@ impl ProcessState {
         let has_sites = !config.sites.is_empty() || !config.default_routes.is_empty();
         let mut kept = self.kept().clone();
         kept.set_access_log(config.observe.access_log)?;
-        kept.set_cache(stacks(config).any(|config| config.cache.enabled).then_some(config.cache.size));
+        kept.set_cache(config.configurations().any(|config| config.cache.enabled).then_some(config.cache.size));
         let mut builder = Builder {
             ws_passthrough: &self.ws_passthrough,
             kept,
@@ -186,17 +186,6 @@ impl Kept {
             self.cache_size = size;
         }
     }
-}
-
-/// Returns the configurations of all sites and routes.
-fn stacks(config: &Config) -> impl Iterator<Item = &Config> {
-    let default = std::iter::once(config).chain(config.default_routes.iter().map(|route| &route.config));
-    default.chain(
-        config
-            .sites
-            .iter()
-            .flat_map(|site| std::iter::once(&site.config).chain(site.routes.iter().map(|route| &route.config))),
-    )
 }
 
 /// Builds the stacks one by one.

@@ -189,10 +189,7 @@ fn every_error_of_a_site_has_its_line_and_what_to_do() {
         ("[site]\nhosts = \"a.example\"\n", &[":1: site: not an array of tables: write [[site]]"]),
         (
             "[[site]]\nhosts = \"a.example\"\nupstream_cert = \"/nowhere\"\n",
-            &[
-                ":3: upstream_cert: also needs upstream_key, the private key",
-                ":3: upstream_cert: /nowhere",
-            ],
+            &[":3: upstream_cert: also needs upstream_key, the private key", ":3: upstream_cert: /nowhere"],
         ),
     ] {
         let found = problems(text);

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::settings::settings;
-use crate::setting::{DefaultValue, Setting};
+use crate::setting::{DefaultValue, Reload, Setting};
 
 /// Returns all settings as Markdown, one table per heading.
 pub fn reference() -> String {
@@ -12,10 +12,18 @@ pub fn reference() -> String {
     for setting in settings() {
         if setting.heading != heading {
             heading = setting.heading;
-            let _ = write!(text, "\n## {heading}\n\n| Variable | Default | Meaning | Accepted |\n|---|---|---|---|\n");
+            let _ = write!(
+                text,
+                "\n## {heading}\n\n| Variable | Default | Meaning | Accepted | Scope | Change needs |\n|---|---|---|---|---|---|\n"
+            );
         }
         let [variable, default, meaning, accepted] = cells(setting);
-        let _ = writeln!(text, "| {variable} | {default} | {meaning} | {accepted} |");
+        let needs = match setting.reload {
+            Reload::Live => "reload",
+            Reload::Restart => "restart",
+        };
+        let scope = setting.scope.as_str();
+        let _ = writeln!(text, "| {variable} | {default} | {meaning} | {accepted} | {scope} | {needs} |");
     }
     text
 }

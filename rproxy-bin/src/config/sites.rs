@@ -88,6 +88,16 @@ impl Config {
         self.sites.is_empty() || is_set("upstream") || is_set("redirect") || !self.default_routes.is_empty()
     }
 
+    /// Returns the configurations of all sites and routes, that of the default site first.
+    pub(crate) fn configurations(&self) -> impl Iterator<Item = &Self> {
+        let default = std::iter::once(self).chain(self.default_routes.iter().map(|route| &route.config));
+        default.chain(
+            self.sites
+                .iter()
+                .flat_map(|site| std::iter::once(&site.config).chain(site.routes.iter().map(|route| &route.config))),
+        )
+    }
+
     /// Returns the hosts and routes of all sites as a table: the default site first, then the others in their order.
     ///
     /// # Errors

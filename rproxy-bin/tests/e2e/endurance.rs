@@ -171,7 +171,7 @@ fn taken_over_under_load(times: usize) {
     let load = Load::start(listen.parse().unwrap(), 4, false);
     for _ in 0..times {
         let next = Proxy::run(&[], &settings);
-        next.wait_for_log("took over from the process before");
+        next.wait_for_log("took over the listeners of the previous process");
         assert!(running.wait().success(), "{}", running.log());
         running = next;
         load.goes_on(50);

@@ -46,7 +46,7 @@ fn under_load_no_request_fails_while_one_process_takes_over_from_the_other() {
     // As many workers as before, more, and fewer: each queue has somebody who takes from it.
     for workers in ["2", "3", "1", "2"] {
         let next = Proxy::run(&[], &with(workers));
-        next.wait_for_log("took over from the process before");
+        next.wait_for_log("took over the listeners of the previous process");
         assert!(running.wait().success(), "{}", running.log());
         running = next;
         let (before, deadline) = (served.load(Ordering::Relaxed), Instant::now() + PATIENCE);
@@ -80,7 +80,7 @@ fn a_process_that_can_not_start_leaves_the_other_in_place() {
     assert_eq!(get(proxy.address, "/").body, "served");
     // And another one can still come.
     let next = Proxy::run(&[], &settings(&listen, &upstream, path.to_str().unwrap(), "1"));
-    next.wait_for_log("took over from the process before");
+    next.wait_for_log("took over the listeners of the previous process");
     assert_eq!(get(next.address, "/").body, "served");
 }
 

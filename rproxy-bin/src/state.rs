@@ -94,6 +94,7 @@ impl ProcessState {
     }
 
     /// Returns the stores of rate limits, each once.
+    #[cfg(feature = "redis")]
     pub(crate) fn rate_limits(&self) -> Vec<RateLimit> {
         self.kept().limits.values().map(|(_, limit)| limit.clone()).collect()
     }

@@ -103,7 +103,7 @@ fn errors_are_send_sync_and_boxable() {
     is_an_error::<rproxy_rate_limit::QuotaError>();
     is_an_error::<rproxy_security_headers::HstsError>();
     is_an_error::<rproxy_server::HandoverError>();
-    is_an_error::<rproxy_server::ListenError>();
+    is_an_error::<rproxy_server::ListenAddrError>();
     is_an_error::<rproxy_server::RequestBodyError>();
     is_an_error::<rproxy_server::ServerError>();
     is_an_error::<rproxy_tls::Error>();
@@ -133,11 +133,11 @@ fn configuration_types_parse_from_text() {
     assert!("/live/**".parse::<rproxy_ws_passthrough::WsPaths>().is_ok());
     assert!("https://app.example, self".parse::<rproxy_ws_passthrough::WsOrigins>().is_ok());
     assert!("h2c://127.0.0.1:3000 weight=2".parse::<rproxy_upstream::Backend>().is_ok());
-    assert!("[::1]:8080".parse::<rproxy_server::Listen>().is_ok());
+    assert!("[::1]:8080".parse::<rproxy_server::ListenAddr>().is_ok());
     assert!("TLS_AES_128_GCM_SHA256".parse::<rproxy_tls::CipherSuites>().is_ok());
     assert!("1.3".parse::<rproxy_tls::TlsVersion>().is_ok());
     assert_eq!(
-        rproxy_server::Listen::from(std::net::SocketAddr::from(([127, 0, 0, 1], 80))).to_string(),
+        rproxy_server::ListenAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 80))).to_string(),
         "127.0.0.1:80"
     );
 }

@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 use rproxy_cache::CacheStats;
 #[cfg(feature = "redis")]
 use rproxy_rate_limit::{RedisStats, RedisStore};
-use rproxy_server::Running;
+use rproxy_server::RunningServer;
 use rproxy_tls::Certificates;
 use rproxy_ws_passthrough::{ClosedBy, TunnelStats, Tunnels};
 
@@ -14,7 +14,12 @@ use crate::observe::{LabelledValue, Metrics};
 use crate::state::ProcessState;
 
 /// Registers the metrics of all components.
-pub(crate) fn register(state: &ProcessState, main: &Running, tunnels: &Tunnels, certificates: &Option<Certificates>) {
+pub(crate) fn register(
+    state: &ProcessState,
+    main: &RunningServer,
+    tunnels: &Tunnels,
+    certificates: &Option<Certificates>,
+) {
     let metrics = &state.metrics();
     let (handle, tunnels) = (main.handle(), tunnels.clone());
     metrics.gauge("connections", "Open client connections", move || handle.connections() as u64);

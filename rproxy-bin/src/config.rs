@@ -36,7 +36,7 @@ use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rproxy_server::Listen;
+use rproxy_server::ListenAddr;
 
 use self::source::ValueSources;
 use crate::layers::{
@@ -222,8 +222,8 @@ impl Config {
     }
 
     /// Returns the main listeners.
-    pub fn listeners(&self) -> Vec<Listen> {
-        let every = |port| vec![Listen::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))];
+    pub fn listeners(&self) -> Vec<ListenAddr> {
+        let every = |port| vec![ListenAddr::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))];
         match (self.listeners.listen.is_empty(), self.tls.is_enabled()) {
             (false, _) => self.listeners.listen.clone(),
             (true, true) => every(443),
@@ -241,17 +241,17 @@ impl Config {
     }
 
     /// Returns the plain listeners that redirect to HTTPS: on the addresses of the main listeners.
-    pub fn redirect_listeners(&self) -> Vec<Listen> {
+    pub fn redirect_listeners(&self) -> Vec<ListenAddr> {
         let Some(port) = self.redirect_port() else { return Vec::new() };
         let mut ips: Vec<IpAddr> = Vec::new();
         for listener in self.listeners() {
-            if let Listen::Tcp(address) = listener
+            if let ListenAddr::Tcp(address) = listener
                 && !ips.contains(&address.ip())
             {
                 ips.push(address.ip());
             }
         }
-        ips.into_iter().map(|ip| Listen::Tcp(SocketAddr::new(ip, port.get()))).collect()
+        ips.into_iter().map(|ip| ListenAddr::Tcp(SocketAddr::new(ip, port.get()))).collect()
     }
 
     /// Returns the number of workers: the setting, else the number of cores.
@@ -277,7 +277,7 @@ impl Config {
     /// Returns the configuration of the demo: TLS with a local authority, on this machine only.
     pub(crate) fn demo(state: &Path) -> Self {
         let mut demo = Self::default();
-        demo.listeners.listen = vec![Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)))];
+        demo.listeners.listen = vec![ListenAddr::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)))];
         demo.listeners.http_port = HttpPort::Off;
         demo.upstream.backends = Vec::new();
         demo.tls.local = true;

@@ -140,7 +140,7 @@ impl Stack {
         let hosts: Arc<[TlsHost]> = hosts.into();
         for stack in &mut self.routes.stacks {
             let (certificates, hosts) = (certificates.clone(), Arc::clone(&hosts));
-            stack.guard = stack.guard.clone().serves(move |name, host| {
+            stack.guard = stack.guard.clone().restrict_hosts(move |name, host| {
                 certificates.covers(name, host) || hosts.iter().any(|served| served.matches(host))
             });
         }

@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn prints_each_level_once() {
-        let bind = ServerError::Bind { listen: "192.0.2.1:80".parse().unwrap(), source: io::Error::other("no route") };
+        let bind = ServerError::Bind { address: "192.0.2.1:80".parse().unwrap(), source: io::Error::other("no route") };
         for (error, message) in [
             (RunError::Server(bind), "can't listen on 192.0.2.1:80: no route"),
             (RunError::Signals(io::Error::other("no signals")), "cannot install signal handlers: no signals"),

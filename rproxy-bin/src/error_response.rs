@@ -24,7 +24,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderN
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use rproxy_client_ip::TrustedPeer;
-use rproxy_server::HangUp;
+use rproxy_server::CloseConnection;
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -49,7 +49,7 @@ impl ErrorResponseLayer {
         Self::default()
     }
 
-    /// Sets whether requests for blocked paths get no response ([`HangUp`]). Off by default.
+    /// Sets whether requests for blocked paths get no response ([`CloseConnection`]). Off by default.
     ///
     /// Requests from trusted proxies still get a response: a load balancer would count a closed connection as a
     /// failure of this proxy.
@@ -117,7 +117,7 @@ impl ClientPreferences {
         };
         let (mut head, body) = response.into_parts();
         if self.closes_on_blocked_path && reason == ErrorReason::BlockedPath {
-            head.extensions.insert(HangUp);
+            head.extensions.insert(CloseConnection);
             return Response::from_parts(head, ResponseBody::own(Bytes::new()));
         }
         head.headers.insert(PROXY_STATUS, reason.proxy_status());

@@ -14,7 +14,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rproxy_server::Listen;
+use rproxy_server::ListenAddr;
 use rustix::fs::{Access, access};
 
 use crate::config::Config;
@@ -107,10 +107,10 @@ fn check_directory(path: &Path) -> Finding {
 }
 
 /// Binds the listeners; returns `None` if one cannot be bound.
-fn check_listeners(listeners: Vec<Listen>, findings: &mut Vec<Finding>) -> Option<Vec<TcpListener>> {
+fn check_listeners(listeners: Vec<ListenAddr>, findings: &mut Vec<Finding>) -> Option<Vec<TcpListener>> {
     let mut bound = Some(Vec::new());
     for address in listeners {
-        let Listen::Tcp(address) = address else { continue };
+        let ListenAddr::Tcp(address) = address else { continue };
         match TcpListener::bind(address) {
             Ok(listener) => {
                 findings.push(Finding::Ok(format!("{address} can be bound")));
@@ -313,7 +313,7 @@ mod tests {
     fn reports_port_in_use_as_a_note() {
         let (taken, port) = listener();
         let mut findings = Vec::new();
-        let bound = check_listeners(vec![Listen::Tcp(taken.local_addr().unwrap())], &mut findings);
+        let bound = check_listeners(vec![ListenAddr::Tcp(taken.local_addr().unwrap())], &mut findings);
         assert!(bound.is_none());
         assert_eq!(texts(&findings), [format!("note: 127.0.0.1:{port} is in use, perhaps by a running rproxy")]);
         let mut findings = Vec::new();

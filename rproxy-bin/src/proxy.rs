@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rproxy_server::{Inherited, Listen, Predecessor, RequestBody, RequestGuardLayer, Running, Server, Successor};
+use rproxy_server::{
+    HandoverClient, HandoverListener, InheritedSockets, ListenAddr, RequestBody, RequestGuardLayer, RunningServer,
+    Server,
+};
 use rproxy_tls::Certificates;
 use rproxy_ws_passthrough::Tunnels;
 use tokio::task::JoinSet;
@@ -31,15 +34,15 @@ pub(crate) struct Proxy {
     certificates: Option<Certificates>,
     /// Replaces the stack of every worker.
     replace: Box<dyn Fn(&Stack) + Send + Sync>,
-    main: Running,
-    redirect: Option<Running>,
-    admin: Option<Running>,
+    main: RunningServer,
+    redirect: Option<RunningServer>,
+    admin: Option<RunningServer>,
     draining: Arc<AtomicBool>,
     /// The health checks of the current stack.
     health_checks: Mutex<JoinSet<()>>,
     tunnel_settings: Mutex<Vec<Option<String>>>,
     /// The socket for handing over the listeners to a new process.
-    successor: Option<Successor>,
+    successor: Option<HandoverListener>,
 }
 
 impl Proxy {
@@ -78,7 +81,7 @@ impl Proxy {
             server.start(move |_| RequestGuardLayer::new().layer(answer.clone()))
         });
         let settings = tunnel_settings(&config);
-        let successor = config.process.handover_socket.as_deref().map(Successor::listen).transpose()?;
+        let successor = config.process.handover_socket.as_deref().map(HandoverListener::bind).transpose()?;
         let proxy = Self {
             config,
             shared,
@@ -93,10 +96,10 @@ impl Proxy {
             successor,
         };
         proxy.start_health_checks(&stack);
-        for address in proxy.redirect.iter().flat_map(Running::local_addrs) {
+        for address in proxy.redirect.iter().flat_map(RunningServer::local_addrs) {
             tracing::info!(%address, "listening for redirects to HTTPS");
         }
-        for address in proxy.admin.iter().flat_map(Running::local_addrs) {
+        for address in proxy.admin.iter().flat_map(RunningServer::local_addrs) {
             tracing::info!(%address, "listening for administration");
         }
         if let Some(ca) = proxy.local_ca() {
@@ -108,7 +111,7 @@ impl Proxy {
         for address in inherited.addresses() {
             tracing::warn!(%address, "ignoring a listening socket passed to this process: no setting uses its address");
         }
-        match predecessor.map(Predecessor::dismiss) {
+        match predecessor.map(HandoverClient::confirm) {
             Some(Ok(())) => tracing::info!("took over the listeners of the previous process"),
             Some(Err(error)) => {
                 let error = ErrorChain(&error);
@@ -139,7 +142,7 @@ impl Proxy {
     /// Waits until a new process has taken over the listeners.
     pub(crate) async fn wait_for_handover(&self) {
         match &self.successor {
-            Some(successor) => successor.takes_over(|| self.listeners()).await,
+            Some(successor) => successor.hand_over(|| self.listeners()).await,
             None => std::future::pending().await,
         }
     }
@@ -235,11 +238,11 @@ fn settings_needing_restart(running: &Config, read: &Config) -> Vec<String> {
 }
 
 /// Returns the listening sockets passed by the service manager and by the previous process.
-fn inherited(config: &Config) -> Result<(Option<Predecessor>, Arc<Inherited>), RunError> {
-    let inherited = Inherited::from_env().map_err(RunError::Inherited)?;
-    let found = config.process.handover_socket.as_deref().map(Predecessor::find).transpose()?.flatten();
+fn inherited(config: &Config) -> Result<(Option<HandoverClient>, Arc<InheritedSockets>), RunError> {
+    let inherited = InheritedSockets::from_env().map_err(RunError::Inherited)?;
+    let found = config.process.handover_socket.as_deref().map(HandoverClient::receive).transpose()?.flatten();
     Ok(match found {
-        Some((predecessor, sockets)) => (Some(predecessor), Arc::new(inherited.and(sockets))),
+        Some((predecessor, sockets)) => (Some(predecessor), Arc::new(inherited.merge(sockets))),
         None => (None, Arc::new(inherited)),
     })
 }
@@ -258,8 +261,8 @@ fn main_server(config: &Config, certificates: &Option<Certificates>, tunnels: Tu
         .limits(config.limits.limits())
         .h2c(config.listeners.h2c)
         .half_close(config.limits.half_close())
-        .uncounted(config.client_ip.trusted_proxies.value().clone())
-        .outliving(move || {
+        .exempt_proxies(config.client_ip.trusted_proxies.value().clone())
+        .wait_on_drain(move || {
             let tunnels = tunnels.clone();
             async move { tunnels.closed().await }
         });
@@ -277,20 +280,20 @@ fn redirect_server(config: &Config) -> Option<Server> {
     (!listeners.is_empty()).then(|| {
         let server =
             bind(listeners).workers(1).drain_timeout(config.process.drain_timeout).limits(config.limits.limits());
-        server.h2c(config.listeners.h2c).uncounted(config.client_ip.trusted_proxies.value().clone())
+        server.h2c(config.listeners.h2c).exempt_proxies(config.client_ip.trusted_proxies.value().clone())
     })
 }
 
-fn bind(listeners: Vec<Listen>) -> Server {
+fn bind(listeners: Vec<ListenAddr>) -> Server {
     let mut listeners = listeners.into_iter();
     // The configuration has at least one listener.
-    let first = listeners.next().unwrap_or_else(|| Listen::Tcp(([0, 0, 0, 0], 8080).into()));
-    listeners.fold(Server::bind(first), Server::and_bind)
+    let first = listeners.next().unwrap_or_else(|| ListenAddr::Tcp(([0, 0, 0, 0], 8080).into()));
+    listeners.fold(Server::bind(first), Server::add_address)
 }
 
 /// Returns the addresses of the listeners, for the log.
-fn addresses(server: &Running, listeners: Vec<Listen>) -> Vec<String> {
-    let unix = listeners.iter().filter(|listen| matches!(listen, Listen::Unix(_))).map(ToString::to_string);
+fn addresses(server: &RunningServer, listeners: Vec<ListenAddr>) -> Vec<String> {
+    let unix = listeners.iter().filter(|listen| matches!(listen, ListenAddr::Unix(_))).map(ToString::to_string);
     server.local_addrs().iter().map(ToString::to_string).chain(unix).collect()
 }
 

@@ -16,7 +16,7 @@ use http_body::{Body, Frame};
 use rproxy::Config;
 use rproxy::error_response::ErrorResponseLayer;
 use rproxy::observe::{Metrics, ObserveLayer};
-use rproxy_server::{RequestBody, Running, Server};
+use rproxy_server::{RequestBody, RunningServer, Server};
 use tower::{BoxError, ServiceBuilder, service_fn};
 
 /// Says something, and may panic then.
@@ -59,7 +59,7 @@ fn ask(stream: &mut TcpStream, path: &str) -> String {
     answer
 }
 
-fn connect(server: &Running) -> TcpStream {
+fn connect(server: &RunningServer) -> TcpStream {
     let stream = TcpStream::connect(server.local_addr().unwrap()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream

@@ -1,4 +1,4 @@
-//! The body of a request, as the server hands it to the service.
+//! The body of a request to the service.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,28 +8,28 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::http1::Watch;
+use crate::http1::ConnectionState;
 
-/// What a client sends after the head of its request; for most requests that is nothing.
+/// The body of a request, which is empty for most requests.
 #[derive(Debug, Default)]
 pub struct RequestBody {
     incoming: Option<Incoming>,
-    /// Learns of the end, where there is content.
-    watch: Option<Arc<Watch>>,
+    /// The state to update when the content has been read to its end. `None` without content.
+    state: Option<Arc<ConnectionState>>,
 }
 
 impl RequestBody {
-    /// The body of an HTTP/1 request, whose connection is told whether all of it has been taken.
-    pub(crate) fn watched(incoming: Incoming, watch: &Arc<Watch>) -> Self {
+    /// Creates the body of an HTTP/1 request, which tracks in `state` whether all content has been read.
+    pub(crate) fn tracked(incoming: Incoming, state: &Arc<ConnectionState>) -> Self {
         let has_content = !incoming.is_end_stream();
-        watch.set_content_left(has_content);
-        Self { incoming: Some(incoming), watch: has_content.then(|| Arc::clone(watch)) }
+        state.set_unread_content(has_content);
+        Self { incoming: Some(incoming), state: has_content.then(|| Arc::clone(state)) }
     }
 }
 
 impl From<Incoming> for RequestBody {
     fn from(incoming: Incoming) -> Self {
-        Self { incoming: Some(incoming), watch: None }
+        Self { incoming: Some(incoming), state: None }
     }
 }
 
@@ -46,8 +46,8 @@ impl Body for RequestBody {
             Some(Ok(frame)) => frame.is_trailers() || incoming.is_end_stream(),
             Some(Err(_)) => false,
         };
-        if has_ended && let Some(watch) = this.watch.take() {
-            watch.set_content_left(false);
+        if has_ended && let Some(state) = this.state.take() {
+            state.set_unread_content(false);
         }
         Poll::Ready(frame)
     }

@@ -1,4 +1,4 @@
-//! What a client showed of itself in the TLS handshake, and how the upstream learns of it (RFC 9440).
+//! Certificates of clients, and a layer that forwards them to the backend (RFC 9440).
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use tower_service::Service;
 
 use crate::TlsInfo;
 
-/// The certificate of a client, which somebody vouches for: it was verified in the handshake.
+/// The certificate chain of a client, which was verified in the TLS handshake.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
 #[derive(PartialEq, Eq)]
-struct Shared {
+struct Inner {
     chain: Vec<CertificateDer<'static>>,
-    // Made once for a connection, and cloned for a request.
+    // The field values are created once per connection, and cloned for each request.
     leaf_field: HeaderValue,
     chain_field: Option<HeaderValue>,
     subject_field: Option<HeaderValue>,
@@ -32,10 +32,10 @@ struct Shared {
 }
 
 impl ClientCertificate {
-    /// `None`: the client showed none.
+    /// Creates the certificate, or returns `None` if the client sent an empty chain.
     pub(crate) fn new(chain: &[CertificateDer<'_>]) -> Option<Self> {
         let (leaf, issuers) = chain.split_first()?;
-        // RFC 9440 §2.1: a byte sequence of RFC 8941; §2.2: a list of them.
+        // RFC 9440 §2.1: a byte sequence (RFC 8941); §2.2: a list of byte sequences.
         let item = |certificate: &CertificateDer<'_>| format!(":{}:", STANDARD.encode(certificate));
         let list = issuers.iter().map(item).collect::<Vec<_>>().join(", ");
         let chain_field = if issuers.is_empty() { None } else { HeaderValue::try_from(list).ok() };
@@ -45,18 +45,20 @@ impl ClientCertificate {
         let subject_field = field(|identity| &identity.subject);
         let fingerprint_field = field(|identity| &identity.fingerprint);
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-        let shared = Shared { chain, leaf_field, chain_field, subject_field, fingerprint_field, identity };
-        Some(Self { shared: Arc::new(shared) })
+        let inner = Inner { chain, leaf_field, chain_field, subject_field, fingerprint_field, identity };
+        Some(Self { inner: Arc::new(inner) })
     }
 
-    /// Who the certificate names; `None` where it can't be read, which a verified one can.
+    /// Returns the subject and fingerprint of the client's certificate.
+    ///
+    /// It is `None` if the certificate can't be parsed, which is unlikely after verification.
     pub fn identity(&self) -> Option<&Identity> {
-        self.shared.identity.as_ref()
+        self.inner.identity.as_ref()
     }
 
-    /// The certificates as the client sent them, its own first, in DER.
+    /// Returns the chain that the client sent in DER, starting with its own certificate.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
-        &self.shared.chain
+        &self.inner.chain
     }
 }
 
@@ -66,16 +68,25 @@ impl fmt::Debug for ClientCertificate {
     }
 }
 
-/// Tells the upstream of the client's certificate, in `Client-Cert` and `Client-Cert-Chain` (RFC 9440).
+/// A layer that forwards client certificates in `Client-Cert` and `Client-Cert-Chain` (RFC 9440).
 ///
-/// What requests say of it themselves is dropped: here the connection knows.
+/// Spoofed values of these fields are removed from requests.
+///
+/// # Examples
+///
+/// ```
+/// use http::HeaderName;
+/// use rproxy_server::ClientCertificateLayer;
+///
+/// let layer = ClientCertificateLayer::new().subject(HeaderName::from_static("x-client-subject"));
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct ClientCertificateLayer {
     fields: Option<Arc<Fields>>,
 }
 
-/// Where to say it.
+/// The names of the optional fields.
 #[derive(Clone, Debug, Default)]
 struct Fields {
     subject: Option<HeaderName>,
@@ -83,23 +94,24 @@ struct Fields {
 }
 
 impl ClientCertificateLayer {
-    /// Both fields.
+    /// Creates a layer that sets `Client-Cert` and `Client-Cert-Chain`.
     pub fn new() -> Self {
         Self { fields: Some(Arc::default()) }
     }
 
-    /// Neither adds nor drops anything, for servers that ask for no certificates.
-    pub fn off() -> Self {
+    /// Creates a layer that does nothing, for servers that do not request client certificates.
+    pub fn disabled() -> Self {
         Self { fields: None }
     }
 
-    /// Says the certificate's subject in this field, too, as [`Identity::subject`] is written: for applications that
-    /// do not know RFC 9440.
+    /// Also sets this field to the subject of the certificate, for backends that do not support RFC 9440.
+    ///
+    /// The format is that of [`Identity::subject`].
     pub fn subject(self, field: HeaderName) -> Self {
         self.with(|fields| fields.subject = Some(field))
     }
 
-    /// Says the certificate's fingerprint in this field, too: SHA-256 in lower-case hexadecimal.
+    /// Also sets this field to the fingerprint of the certificate, which is SHA-256 in lower-case hexadecimal.
     pub fn fingerprint(self, field: HeaderName) -> Self {
         self.with(|fields| fields.fingerprint = Some(field))
     }
@@ -118,7 +130,7 @@ impl<S> Layer<S> for ClientCertificateLayer {
     }
 }
 
-/// Made by [`ClientCertificateLayer`].
+/// A service that forwards the client's certificate in header fields, see [`ClientCertificateLayer`].
 #[derive(Clone, Debug)]
 pub struct ClientCertificateService<S> {
     inner: S,
@@ -126,17 +138,17 @@ pub struct ClientCertificateService<S> {
 }
 
 impl<S> ClientCertificateService<S> {
-    /// The service inside.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service inside, to be changed.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service inside, without this one around it.
+    /// Returns the inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -156,28 +168,28 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         if let Some(fields) = &self.fields {
-            tell(&mut request, fields);
+            set_fields(&mut request, fields);
         }
         self.inner.call(request)
     }
 }
 
-fn tell<B>(request: &mut Request<B>, fields: &Fields) {
-    let shown = request.extensions().get::<TlsInfo>().and_then(|tls| tls.client_certificate.clone());
-    let shown = shown.as_ref().map(|shown| &*shown.shared);
+fn set_fields<B>(request: &mut Request<B>, fields: &Fields) {
+    let certificate = request.extensions().get::<TlsInfo>().and_then(|tls| tls.client_certificate.clone());
+    let certificate = certificate.as_ref().map(|certificate| &*certificate.inner);
     let headers = request.headers_mut();
-    say(headers, &CLIENT_CERT, shown.map(|shown| &shown.leaf_field));
-    say(headers, &CLIENT_CERT_CHAIN, shown.and_then(|shown| shown.chain_field.as_ref()));
+    set_field(headers, &CLIENT_CERT, certificate.map(|certificate| &certificate.leaf_field));
+    set_field(headers, &CLIENT_CERT_CHAIN, certificate.and_then(|certificate| certificate.chain_field.as_ref()));
     if let Some(name) = &fields.subject {
-        say(headers, name, shown.and_then(|shown| shown.subject_field.as_ref()));
+        set_field(headers, name, certificate.and_then(|certificate| certificate.subject_field.as_ref()));
     }
     if let Some(name) = &fields.fingerprint {
-        say(headers, name, shown.and_then(|shown| shown.fingerprint_field.as_ref()));
+        set_field(headers, name, certificate.and_then(|certificate| certificate.fingerprint_field.as_ref()));
     }
 }
 
-/// In the place of what the request said itself.
-fn say(headers: &mut HeaderMap, name: &HeaderName, value: Option<&HeaderValue>) {
+/// Replaces a field, or removes it if there is no value.
+fn set_field(headers: &mut HeaderMap, name: &HeaderName, value: Option<&HeaderValue>) {
     match value {
         Some(value) => headers.insert(name, value.clone()),
         None => headers.remove(name),
@@ -193,8 +205,8 @@ mod tests {
     use std::convert::Infallible;
     use tower::{ServiceExt, service_fn};
 
-    /// What the service behind the layer sees.
-    async fn seen(layer: ClientCertificateLayer, chain: &[&[u8]]) -> [Option<String>; 2] {
+    /// Returns the certificate fields that the inner service receives from a request with spoofed ones.
+    async fn forwarded(layer: ClientCertificateLayer, chain: &[&[u8]]) -> [Option<String>; 2] {
         let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(*der)).collect();
         let tls = TlsInfo { server_name: None, client_certificate: ClientCertificate::new(&chain) };
         let request = Request::get("/").header("client-cert", ":bWU=:").header("client-cert-chain", ":bWU=:");
@@ -207,17 +219,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_upstream_sees_what_the_handshake_showed_and_no_claim() {
+    async fn sets_the_verified_certificate_and_removes_spoofed_fields() {
         let layer = ClientCertificateLayer::new();
         let text = |text: &str| Some(text.to_owned());
-        assert_eq!(seen(layer.clone(), &[]).await, [None, None]);
-        assert_eq!(seen(layer.clone(), &[b"leaf"]).await, [text(":bGVhZg==:"), None]);
-        assert_eq!(seen(layer, &[b"leaf", b"a", b"b"]).await, [text(":bGVhZg==:"), text(":YQ==:, :Yg==:")]);
-        assert_eq!(seen(ClientCertificateLayer::off(), &[b"leaf"]).await, [text(":bWU=:"), text(":bWU=:")]);
+        assert_eq!(forwarded(layer.clone(), &[]).await, [None, None]);
+        assert_eq!(forwarded(layer.clone(), &[b"leaf"]).await, [text(":bGVhZg==:"), None]);
+        assert_eq!(forwarded(layer, &[b"leaf", b"a", b"b"]).await, [text(":bGVhZg==:"), text(":YQ==:, :Yg==:")]);
+        assert_eq!(forwarded(ClientCertificateLayer::disabled(), &[b"leaf"]).await, [text(":bWU=:"), text(":bWU=:")]);
     }
 
     #[tokio::test]
-    async fn fields_of_ones_own_say_who_it_is_and_are_nobody_elses() {
+    async fn sets_subject_and_fingerprint_fields_and_removes_spoofed_ones() {
         let layer = ClientCertificateLayer::new()
             .subject(HeaderName::from_static("x-subject"))
             .fingerprint(HeaderName::from_static("x-fingerprint"));
@@ -225,7 +237,7 @@ mod tests {
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(rcgen::DnType::CommonName, "alice");
         let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-        let ask = async |chain: &[CertificateDer<'_>]| {
+        let forwarded = async |chain: &[CertificateDer<'_>]| {
             let tls = TlsInfo { server_name: None, client_certificate: ClientCertificate::new(chain) };
             let request = Request::get("/").header("x-subject", "CN=root").header("x-fingerprint", "00");
             let service = layer.layer(service_fn(async |request: Request<()>| {
@@ -234,8 +246,11 @@ mod tests {
             }));
             service.oneshot(request.extension(tls).body(()).unwrap()).await.unwrap()
         };
-        assert_eq!(ask(&[]).await, [None, None]);
+        assert_eq!(forwarded(&[]).await, [None, None]);
         let identity = Identity::from_certificate(certificate.der()).unwrap();
-        assert_eq!(ask(&[certificate.der().clone()]).await, [Some("CN=alice".to_owned()), Some(identity.fingerprint)]);
+        assert_eq!(
+            forwarded(&[certificate.der().clone()]).await,
+            [Some("CN=alice".to_owned()), Some(identity.fingerprint)]
+        );
     }
 }

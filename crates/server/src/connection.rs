@@ -1,4 +1,4 @@
-//! One accepted connection: PROXY protocol, TLS handshake, then HTTP/2 or HTTP/1.1, by ALPN or by the client's preface.
+//! An accepted connection: PROXY protocol, TLS handshake, then HTTP/1.1 or HTTP/2 by ALPN or by the preface.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -18,37 +18,37 @@ use tower_service::Service;
 
 #[cfg(feature = "tls")]
 use crate::ClientCertificate;
-use crate::clients::TooMany;
+use crate::client_socket::ClientSocket;
+use crate::connection_counts::TooManyConnections;
 use crate::drain::OpenConnection;
 #[cfg(feature = "tls")]
-use crate::handshakes::Handshakes;
+use crate::handshake_limit::HandshakeLimit;
 use crate::http1::{HeadLimits, PriorKnowledge};
 use crate::limits::{Limits, http1_buffer};
 use crate::server::Server;
 use crate::service::ConnectionService;
-use crate::socket::ClientSocket;
-use crate::{HalfClose, ProxyVersions, RequestBody, TlsInfo, http2, proxy_protocol};
+use crate::{HalfClose, ProxyProtocolVersions, RequestBody, TlsInfo, http2, proxy_protocol};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What all connections of a worker share.
-pub(crate) struct Settings {
+/// The configuration that all connections of a worker share.
+pub(crate) struct ConnectionConfig {
     pub(crate) limits: Limits,
     pub(crate) head_limits: HeadLimits,
     pub(crate) half_close: HalfClose,
     pub(crate) http1: http1::Builder,
-    /// Whether clients may speak HTTP/2 without TLS.
+    /// Whether HTTP/2 without TLS is accepted.
     pub(crate) h2c: bool,
     #[cfg(feature = "tls")]
     tls: Option<TlsAcceptor>,
     #[cfg(feature = "tls")]
-    handshakes: Arc<Handshakes>,
-    proxy_protocol: Option<(TrustedProxies, ProxyVersions)>,
+    handshakes: Arc<HandshakeLimit>,
+    proxy_protocol: Option<(TrustedProxies, ProxyProtocolVersions)>,
     proxies: TrustedProxies,
 }
 
-impl Settings {
-    /// Whether the peer is a proxy with many clients: one that is trusted, or one behind a Unix socket, which has no port.
+impl ConnectionConfig {
+    /// Returns whether the peer is a proxy with many clients: an exempt one, or one behind a Unix socket (port 0).
     pub(crate) fn is_proxy(&self, peer: PeerAddr) -> bool {
         peer.0.port() == 0 || self.proxies.contains(peer.0.ip())
     }
@@ -66,20 +66,20 @@ impl Settings {
             #[cfg(feature = "tls")]
             tls: server.tls.as_ref().map(|certificates| TlsAcceptor::from(certificates.server_config())),
             #[cfg(feature = "tls")]
-            handshakes: Handshakes::new(server.limits.handshakes.div_ceil(server.workers)),
+            handshakes: HandshakeLimit::new(server.limits.handshakes.div_ceil(server.workers)),
             proxy_protocol: server.proxy_protocol.clone(),
-            proxies: server.uncounted.clone(),
+            proxies: server.exempt_proxies.clone(),
         }
     }
 }
 
-/// A connection that was accepted, with all that serving it takes.
+/// An accepted connection with its service.
 pub(crate) struct Connection<S> {
     pub(crate) peer: PeerAddr,
     pub(crate) service: S,
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) config: Arc<ConnectionConfig>,
     pub(crate) draining: watch::Receiver<bool>,
-    /// Counts it until it ends.
+    /// Counts the connection as open until it is dropped.
     pub(crate) open: OpenConnection,
 }
 
@@ -94,9 +94,9 @@ where
 {
     /// Serves a TCP connection, which may begin with a PROXY protocol header.
     pub(crate) fn serve_tcp(mut self, mut stream: TcpStream) {
-        let settings = Arc::clone(&self.settings);
-        let Some((_, versions)) = settings.proxy_protocol.as_ref().filter(|(trusted, _)| {
-            // Others are served as they are.
+        let config = Arc::clone(&self.config);
+        let Some((_, versions)) = config.proxy_protocol.as_ref().filter(|(trusted, _)| {
+            // Connections from other peers have no header.
             trusted.contains(self.peer.0.ip())
         }) else {
             return self.serve_counted(stream);
@@ -105,24 +105,26 @@ where
         tokio::spawn(async move {
             let peer = self.peer.0;
             let header = proxy_protocol::read(&mut stream, versions);
-            match timeout(self.settings.limits.handshake_timeout, header).await {
+            match timeout(self.config.limits.handshake_timeout, header).await {
                 Ok(Ok(Some(source))) => {
                     self.peer = PeerAddr(source);
                     self.serve_counted(stream);
                 }
-                // The balancer speaks for itself.
+                // The load balancer's own connection, such as a health check.
                 Ok(Ok(None)) => self.serve(stream),
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "bad PROXY protocol header"),
-                Err(_) => tracing::debug!(%peer, "no PROXY protocol header in time"),
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "bad PROXY protocol header, closing the connection"),
+                Err(_) => tracing::debug!(%peer, "timeout waiting for a PROXY protocol header, closing the connection"),
             }
         });
     }
 
-    /// Serves a connection of a client that may have so many only.
+    /// Serves a connection, unless its client has reached its maximum number of connections.
     fn serve_counted(mut self, stream: TcpStream) {
-        match self.open.enter(self.peer.0.ip()) {
+        match self.open.count_for_client(self.peer.0.ip()) {
             Ok(()) => self.serve(stream),
-            Err(TooMany) => tracing::debug!(peer = %self.peer.0, "too many connections of one client"),
+            Err(TooManyConnections) => {
+                tracing::debug!(peer = %self.peer.0, "too many connections from one client, closing the connection");
+            }
         }
     }
 
@@ -132,7 +134,7 @@ where
         T: ClientSocket + Send + 'static,
     {
         #[cfg(feature = "tls")]
-        if let Some(acceptor) = self.settings.tls.clone() {
+        if let Some(acceptor) = self.config.tls.clone() {
             return self.serve_tls(socket, acceptor);
         }
         self.serve_http1(socket, Scheme::HTTP, None);
@@ -143,25 +145,25 @@ where
     where
         T: ClientSocket + Send + 'static,
     {
-        // The handshake is this connection's own task: a slow one holds up nobody else.
+        // A separate task, so that a slow handshake does not delay other connections.
         tokio::spawn(async move {
             let peer = self.peer.0;
-            let mut handshake = self.settings.handshakes.begin();
+            let mut handshake = self.config.handshakes.begin();
             let accepted = tokio::select! {
                 biased;
-                accepted = timeout(self.settings.limits.handshake_timeout, acceptor.accept(socket)) => accepted,
-                () = handshake.given_up() => return tracing::debug!(%peer, "TLS handshake given up for others"),
+                accepted = timeout(self.config.limits.handshake_timeout, acceptor.accept(socket)) => accepted,
+                () = handshake.evicted() => return tracing::debug!(%peer, "too many TLS handshakes, closing the oldest one"),
             };
             drop(handshake);
             let stream = match accepted {
-                // Boxed: a TLS session is large, and moved more than once.
+                // Boxed, because a TLS session is large and moved several times.
                 Ok(Ok(stream)) => Box::new(stream),
                 Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
-                Err(_) => return tracing::debug!(%peer, "TLS handshake too slow"),
+                Err(_) => return tracing::debug!(%peer, "TLS handshake timed out"),
             };
             let (_, session) = stream.get_ref();
             if rproxy_tls::is_challenge(session.alpn_protocol()) {
-                // The handshake was the answer (RFC 8737 §3); there is no HTTP on this connection.
+                // RFC 8737 §3: the handshake completes the validation, and no HTTP follows.
                 return;
             }
             let is_http2 = session.alpn_protocol() == Some(b"h2");
@@ -175,20 +177,27 @@ where
         });
     }
 
-    // A task keeps the size of the largest that it ever was, so what serves requests is not the one of the handshake.
+    // The functions below spawn a new task, because a task keeps the size of its largest state, and that of the handshake
+    // is large.
 
     fn serve_http1<T>(self, socket: T, scheme: Scheme, tls: Option<TlsInfo>)
     where
         T: ClientSocket + Send + 'static,
     {
-        let Self { peer, service, settings, draining, open } = self;
-        let service =
-            ConnectionService { inner: service, peer, scheme, tls, watch: Arc::default(), kept: Arc::default() };
+        let Self { peer, service, config, draining, open } = self;
+        let service = ConnectionService {
+            inner: service,
+            peer,
+            scheme,
+            tls,
+            state: Arc::default(),
+            client_connection: Arc::default(),
+        };
         tokio::spawn(async move {
-            match crate::http1::serve(socket, service, &settings, draining).await {
+            match crate::http1::serve(socket, service, &config, draining).await {
                 Ok(None) => {}
                 Ok(Some(PriorKnowledge { socket, first, service, draining })) => {
-                    spawn_http2(socket, first, service, settings, draining, open);
+                    spawn_http2(socket, first, service, config, draining, open);
                 }
                 Err((peer, error)) => log(peer, &*error),
             }
@@ -200,11 +209,17 @@ where
     where
         T: ClientSocket + Send + 'static,
     {
-        let Self { peer, service, settings, draining, open } = self;
+        let Self { peer, service, config, draining, open } = self;
         let scheme = Scheme::HTTPS;
-        let service =
-            ConnectionService { inner: service, peer, scheme, tls, watch: Arc::default(), kept: Arc::default() };
-        spawn_http2(socket, Bytes::new(), service, settings, draining, open);
+        let service = ConnectionService {
+            inner: service,
+            peer,
+            scheme,
+            tls,
+            state: Arc::default(),
+            client_connection: Arc::default(),
+        };
+        spawn_http2(socket, Bytes::new(), service, config, draining, open);
     }
 }
 
@@ -212,7 +227,7 @@ fn spawn_http2<T, S, B>(
     socket: T,
     first: Bytes,
     service: ConnectionService<S>,
-    settings: Arc<Settings>,
+    config: Arc<ConnectionConfig>,
     draining: watch::Receiver<bool>,
     open: OpenConnection,
 ) where
@@ -225,14 +240,14 @@ fn spawn_http2<T, S, B>(
     let peer = service.peer;
     tokio::spawn(async move {
         let _open = open;
-        if let Err(error) = http2::serve(socket, first, service, &settings, draining).await {
+        if let Err(error) = http2::serve(socket, first, service, &config, draining).await {
             log(peer, &error);
         }
     });
 }
 
-/// A connection that ended badly is the peer's business more often than ours.
+/// Logs a failed connection at debug level, because most failures are caused by the client.
 fn log(peer: PeerAddr, error: &(dyn Error + 'static)) {
     let source = error.source().map(tracing::field::display);
-    tracing::debug!(peer = %peer.0, %error, source, "connection ended");
+    tracing::debug!(peer = %peer.0, %error, source, "connection failed");
 }

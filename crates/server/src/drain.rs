@@ -1,4 +1,4 @@
-//! Knowing what is open, and ending it in good order.
+//! The handle of a running server: open connections and graceful shutdown.
 
 use std::io;
 use std::net::IpAddr;
@@ -10,182 +10,208 @@ use std::time::Duration;
 use tokio::runtime::RuntimeMetrics;
 use tokio::sync::{Notify, watch};
 
-use crate::clients::{Client, Clients, TooMany};
+use crate::connection_counts::{Client, ConnectionCounts, TooManyConnections};
 
-/// Watches and ends a running server. Cheap to clone.
+/// A handle to monitor a running server and to shut it down gracefully.
+///
+/// Clones are cheap and refer to the same server.
+///
+/// # Examples
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use http::Response;
+/// # use http_body_util::Empty;
+/// # use rproxy_server::Server;
+/// # use tower::service_fn;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let service = service_fn(async |_| Ok::<_, Infallible>(Response::new(Empty::<bytes::Bytes>::new())));
+/// let server = Server::bind("127.0.0.1:0".parse()?).workers(1).start(move |_worker| service)?;
+/// let handle = server.handle();
+/// assert_eq!(handle.connections(), 0);
+/// handle.drain();
+/// server.wait().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    state: Arc<HandleState>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct HandleState {
     draining: watch::Sender<bool>,
-    /// Connections, and the places that workers hold for the next ones.
+    /// The number of open connections and unused permits.
     open: AtomicUsize,
-    /// How many of the places have nobody in them yet.
-    vacant: AtomicUsize,
+    /// The number of unused permits.
+    unused_permits: AtomicUsize,
     limit: usize,
-    clients: Clients,
-    /// Whether a worker waits for `open` to fall.
-    awaited: AtomicBool,
-    fell: Notify,
+    counts: ConnectionCounts,
+    /// Whether a worker waits for `connection_closed`.
+    has_waiters: AtomicBool,
+    connection_closed: Notify,
     /// The listening sockets, until draining begins.
     sockets: Mutex<Vec<OwnedFd>>,
-    /// What the workers' runtimes tell of themselves.
+    /// The metrics of the workers' runtimes.
     runtimes: Mutex<Vec<RuntimeMetrics>>,
 }
 
 impl Handle {
-    pub(crate) fn new(limit: usize, clients: Clients) -> Self {
+    pub(crate) fn new(limit: usize, counts: ConnectionCounts) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            state: Arc::new(HandleState {
                 draining: watch::Sender::new(false),
                 open: AtomicUsize::new(0),
-                vacant: AtomicUsize::new(0),
+                unused_permits: AtomicUsize::new(0),
                 limit,
-                clients,
-                awaited: AtomicBool::new(false),
-                fell: Notify::new(),
+                counts,
+                has_waiters: AtomicBool::new(false),
+                connection_closed: Notify::new(),
                 sockets: Mutex::default(),
                 runtimes: Mutex::default(),
             }),
         }
     }
 
-    /// Keeps these sockets, to be passed on.
-    pub(crate) fn keep(&self, sockets: Vec<OwnedFd>) {
+    /// Sets the listening sockets that [`listeners`](Self::listeners) returns.
+    pub(crate) fn set_listeners(&self, sockets: Vec<OwnedFd>) {
         *self.sockets() = sockets;
     }
 
-    /// The listening sockets, for a process that [takes over](crate::Successor): none, once draining has begun. As long
-    /// as somebody holds them and nobody accepts, clients wait.
+    /// Returns duplicates of the listening sockets, to [hand them over](crate::HandoverListener) to a new process.
+    ///
+    /// Returns none once draining has begun. As long as a duplicate is open, clients can connect, but wait until a
+    /// process accepts their connections.
     ///
     /// # Errors
     ///
-    /// There are no descriptors left.
+    /// Returns an error if the process has reached its limit of open file descriptors.
     pub fn listeners(&self) -> io::Result<Vec<OwnedFd>> {
         self.sockets().iter().map(OwnedFd::try_clone).collect()
     }
 
     fn sockets(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
-        self.shared.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops accepting, lets the requests in flight finish, closes idle connections.
+    /// Starts a graceful shutdown: stops accepting, closes idle connections, and finishes in-flight requests.
     pub fn drain(&self) {
         self.sockets().clear();
-        self.shared.draining.send_replace(true);
-        // Workers that wait for a free place are to stop, too.
-        self.shared.fell.notify_waiters();
+        self.state.draining.send_replace(true);
+        // Wakes the workers that wait for a permit.
+        self.state.connection_closed.notify_waiters();
     }
 
-    /// Whether [`drain`](Self::drain) was called.
+    /// Returns whether draining has begun.
     pub fn is_draining(&self) -> bool {
-        *self.shared.draining.borrow()
+        *self.state.draining.borrow()
     }
 
-    /// How many connections are open now.
+    /// Returns the number of open connections.
     pub fn connections(&self) -> usize {
-        self.shared.open.load(Ordering::Relaxed).saturating_sub(self.shared.vacant.load(Ordering::Relaxed))
+        self.state.open.load(Ordering::Relaxed).saturating_sub(self.state.unused_permits.load(Ordering::Relaxed))
     }
 
-    /// How many tasks the workers have now: those of connections, HTTP/2 streams, tunnels, and whatever the service
-    /// has spawned. Without load it comes back to what it was before.
+    /// Returns the number of tasks on all workers.
+    ///
+    /// These are the tasks of connections, HTTP/2 streams and tunnels, and those that the service has spawned. A number
+    /// that keeps growing at a constant load indicates a leak.
     pub fn tasks(&self) -> usize {
         self.runtimes().iter().map(RuntimeMetrics::num_alive_tasks).sum()
     }
 
-    /// Counts the tasks of a worker's runtime, too.
-    pub(crate) fn count_tasks(&self, runtime: RuntimeMetrics) {
+    /// Adds a worker's runtime to [`tasks`](Self::tasks).
+    pub(crate) fn add_runtime(&self, runtime: RuntimeMetrics) {
         self.runtimes().push(runtime);
     }
 
     fn runtimes(&self) -> MutexGuard<'_, Vec<RuntimeMetrics>> {
-        self.shared.runtimes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.runtimes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Resolves when draining begins.
-    pub async fn drained(&self) {
-        let mut draining = self.shared.draining.subscribe();
-        // The sender lives in `self`, so this can't fail.
+    /// Waits until draining begins.
+    pub async fn drain_started(&self) {
+        let mut draining = self.state.draining.subscribe();
+        // Never fails, because `self` holds the sender.
         let _ = draining.wait_for(|draining| *draining).await;
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<bool> {
-        self.shared.draining.subscribe()
+        self.state.draining.subscribe()
     }
 
-    /// Holds a place for the next connection; waits while the limit is reached, and gives up when draining begins.
-    pub(crate) async fn place(&self) -> Option<Place> {
+    /// Waits for a permit to accept the next connection. Returns `None` when draining begins.
+    pub(crate) async fn permit(&self) -> Option<ConnectionPermit> {
         loop {
             if self.is_draining() {
                 return None;
             }
-            if self.shared.open.fetch_add(1, Ordering::Relaxed) < self.shared.limit {
-                self.shared.vacant.fetch_add(1, Ordering::Relaxed);
-                return Some(Place(OpenConnection { shared: Arc::clone(&self.shared), client: None }));
+            if self.state.open.fetch_add(1, Ordering::Relaxed) < self.state.limit {
+                self.state.unused_permits.fetch_add(1, Ordering::Relaxed);
+                return Some(ConnectionPermit(OpenConnection { state: Arc::clone(&self.state), client: None }));
             }
-            self.shared.open.fetch_sub(1, Ordering::Relaxed);
-            self.fallen().await;
+            self.state.open.fetch_sub(1, Ordering::Relaxed);
+            self.connection_closed().await;
         }
     }
 
-    /// Counts a connection that was accepted after draining began.
-    pub(crate) fn opened_late(&self) -> OpenConnection {
-        OpenConnection::new(&self.shared)
+    /// Counts a connection that was accepted after draining began, without a permit.
+    pub(crate) fn opened_without_permit(&self) -> OpenConnection {
+        OpenConnection::new(&self.state)
     }
 
-    /// Resolves when no connection is open.
-    pub(crate) async fn closed(&self) {
-        while self.shared.open.load(Ordering::Relaxed) > 0 {
-            self.fallen().await;
+    /// Waits until no connection is open.
+    pub(crate) async fn all_closed(&self) {
+        while self.state.open.load(Ordering::Relaxed) > 0 {
+            self.connection_closed().await;
         }
     }
 
-    async fn fallen(&self) {
-        let fell = self.shared.fell.notified();
-        self.shared.awaited.store(true, Ordering::SeqCst);
-        // A connection that closed between the caller's look and the line above did not notify.
-        let _ = tokio::time::timeout(RECHECK, fell).await;
+    async fn connection_closed(&self) {
+        let closed = self.state.connection_closed.notified();
+        self.state.has_waiters.store(true, Ordering::SeqCst);
+        // The timeout covers a connection that closed after the caller's check and before the store above.
+        let _ = tokio::time::timeout(RECHECK_INTERVAL, closed).await;
     }
 }
 
-const RECHECK: Duration = Duration::from_millis(50);
+const RECHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A place for one connection.
+/// The permission to accept one connection within the limit.
 #[derive(Debug)]
-pub(crate) struct Place(OpenConnection);
+pub(crate) struct ConnectionPermit(OpenConnection);
 
-impl Place {
-    /// The connection is there.
-    pub(crate) fn taken(self) -> OpenConnection {
-        OpenConnection::new(&self.0.shared)
+impl ConnectionPermit {
+    /// Converts the permit to an accepted connection.
+    pub(crate) fn into_connection(self) -> OpenConnection {
+        OpenConnection::new(&self.0.state)
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.0.shared.vacant.fetch_sub(1, Ordering::Relaxed);
+        self.0.state.unused_permits.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// One connection, counted until it is dropped.
+/// A connection that counts as open until it is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenConnection {
-    shared: Arc<Shared>,
+    state: Arc<HandleState>,
     client: Option<Client>,
 }
 
 impl OpenConnection {
-    fn new(shared: &Arc<Shared>) -> Self {
-        shared.open.fetch_add(1, Ordering::Relaxed);
-        Self { shared: Arc::clone(shared), client: None }
+    fn new(state: &Arc<HandleState>) -> Self {
+        state.open.fetch_add(1, Ordering::Relaxed);
+        Self { state: Arc::clone(state), client: None }
     }
 
-    /// Counts it as one of the client at `ip`, too.
-    pub(crate) fn enter(&mut self, ip: IpAddr) -> Result<(), TooMany> {
-        self.client = self.shared.clients.enter(ip)?;
+    /// Also counts the connection for the client at `ip`.
+    pub(crate) fn count_for_client(&mut self, ip: IpAddr) -> Result<(), TooManyConnections> {
+        self.client = self.state.counts.acquire(ip)?;
         Ok(())
     }
 }
@@ -193,11 +219,11 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         if let Some(client) = self.client {
-            self.shared.clients.leave(client);
+            self.state.counts.release(client);
         }
-        self.shared.open.fetch_sub(1, Ordering::Relaxed);
-        if self.shared.awaited.load(Ordering::SeqCst) {
-            self.shared.fell.notify_waiters();
+        self.state.open.fetch_sub(1, Ordering::Relaxed);
+        if self.state.has_waiters.load(Ordering::SeqCst) {
+            self.state.connection_closed.notify_waiters();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the fuzzers call: any bytes, and what must hold of them.
+//! Fuzz targets. Each function accepts any bytes and panics if an invariant is violated.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Waker};
 
 pub use crate::http1::fuzz::{framing, request_head};
 pub use crate::http2::fuzz::frames;
-use crate::proxy_protocol::{ProxyVersions, read};
+use crate::proxy_protocol::{ProxyProtocolVersions, read};
 
-/// A PROXY protocol header ends where it ends, whatever follows; and a part of one is none.
+/// Checks that bytes after a PROXY protocol header do not affect it, and that an incomplete header is rejected.
 pub fn proxy_protocol(bytes: &[u8]) {
     let Some((source, length)) = header(bytes) else { return };
     let only = &bytes[..length];
@@ -20,14 +20,14 @@ pub fn proxy_protocol(bytes: &[u8]) {
     }
 }
 
-/// Who is said to have connected, and how long the header is.
+/// Returns the source address and the length of the header.
 fn header(bytes: &[u8]) -> Option<(Option<SocketAddr>, usize)> {
     let mut rest = bytes;
-    let read = pin!(read(&mut rest, ProxyVersions::Any)).poll(&mut Context::from_waker(Waker::noop()));
+    let read = pin!(read(&mut rest, ProxyProtocolVersions::Any)).poll(&mut Context::from_waker(Waker::noop()));
     match read {
         Poll::Ready(Ok(source)) => Some((source, bytes.len() - rest.len())),
         Poll::Ready(Err(_)) => None,
-        Poll::Pending => panic!("bytes that are there are waited for"),
+        Poll::Pending => panic!("reading from memory is pending"),
     }
 }
 
@@ -39,22 +39,22 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn framing_holds_near_its_seeds() {
+    fn framing_target_passes_on_the_mutated_corpus() {
         run(CRATE, "framing", framing);
     }
 
     #[test]
-    fn request_head_holds_near_its_seeds() {
+    fn request_head_target_passes_on_the_mutated_corpus() {
         run(CRATE, "request_head", request_head);
     }
 
     #[test]
-    fn frames_hold_near_their_seeds() {
+    fn frames_target_passes_on_the_mutated_corpus() {
         run(CRATE, "frames", frames);
     }
 
     #[test]
-    fn proxy_protocol_holds_near_its_seeds() {
+    fn proxy_protocol_target_passes_on_the_mutated_corpus() {
         run(CRATE, "proxy_protocol", proxy_protocol);
     }
 }

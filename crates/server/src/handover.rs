@@ -1,8 +1,8 @@
-//! One process takes the listening sockets of another, which then ends: no connection is refused meanwhile.
+//! Socket handover between two processes, for zero-downtime upgrades.
 //!
-//! The sockets go over a Unix socket (unix(7), `SCM_RIGHTS`). They are the same sockets in both processes, so whatever
-//! waits in their queues is accepted by the one or the other. The older process goes on until the younger one says that
-//! it serves; one that fails before it has said so has changed nothing.
+//! The listening sockets are sent over a Unix socket (unix(7), `SCM_RIGHTS`). Both processes then share the same sockets,
+//! so each connection in their accept queues is accepted by one of them. The old process keeps serving until the new one
+//! confirms that it serves. If the new process fails before that, nothing has changed.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
@@ -21,107 +21,149 @@ use rustix::net::{
 use rustix::process::geteuid;
 use tokio::task::spawn_blocking;
 
-use crate::Inherited;
+use crate::InheritedSockets;
 
-/// The process that served before this one, and still does.
+/// The new process's end of a socket handover.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use rproxy_server::{HandoverClient, InheritedSockets};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (old_process, sockets) = match HandoverClient::receive(Path::new("/run/app/handover.sock"))? {
+///     Some((client, sockets)) => (Some(client), sockets),
+///     None => (None, InheritedSockets::none()),
+/// };
+/// // Start a server with `Server::inherit(sockets)`, then:
+/// if let Some(client) = old_process {
+///     client.confirm()?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
-pub struct Predecessor {
+pub struct HandoverClient {
     stream: UnixStream,
 }
 
-/// A process that can't be succeeded, or can't succeed.
+/// The error of a socket handover.
 #[derive(Debug, thiserror::Error)]
 #[error("socket handover at {} failed", path.display())]
 #[non_exhaustive]
 pub struct HandoverError {
-    /// The Unix socket.
+    /// The path of the Unix socket.
     pub path: PathBuf,
-    /// What the system said.
+    /// The I/O error.
     pub source: io::Error,
 }
 
-impl Predecessor {
-    /// Asks the process at `path` for its listening sockets. `None`: there is no such process.
+impl HandoverClient {
+    /// Receives the listening sockets of the old process, or returns `None` if no process listens at `path`.
     ///
     /// # Errors
     ///
-    /// A process that is there and does not answer, or belongs to somebody else.
-    pub fn find(path: &Path) -> Result<Option<(Self, Inherited)>, HandoverError> {
+    /// Returns an error if the process does not respond, or if it belongs to another user.
+    pub fn receive(path: &Path) -> Result<Option<(Self, InheritedSockets)>, HandoverError> {
         let failed = |source| HandoverError { path: path.to_owned(), source };
         let stream = match UnixStream::connect(path) {
             Ok(stream) => stream,
-            // A file that is left over is nobody.
+            // The connection to a stale socket file is refused.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 return Ok(None);
             }
             Err(error) => return Err(failed(error)),
         };
-        let sockets = is_ours(&stream).and_then(|()| receive(&stream)).and_then(Inherited::from_descriptors);
+        let sockets =
+            check_owner(&stream).and_then(|()| receive_sockets(&stream)).and_then(InheritedSockets::from_descriptors);
         Ok(Some((Self { stream }, sockets.map_err(failed)?)))
     }
 
-    /// Says that this process serves: the predecessor drains and ends.
+    /// Confirms that this process serves, whereupon the old process drains and exits.
     ///
     /// # Errors
     ///
-    /// It is gone already.
-    pub fn dismiss(mut self) -> io::Result<()> {
-        self.stream.write_all(&[SERVES])
+    /// Returns an error if the old process has already exited.
+    pub fn confirm(mut self) -> io::Result<()> {
+        self.stream.write_all(&[CONFIRMED])
     }
 }
 
-/// Waits for a process that is to take over from this one.
+/// The old process's end of a socket handover: a Unix socket at which it waits for a new process.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use rproxy_server::{Handle, HandoverListener};
+///
+/// # async fn run(handle: Handle) -> Result<(), Box<dyn std::error::Error>> {
+/// let listener = HandoverListener::bind(Path::new("/run/app/handover.sock"))?;
+/// listener.hand_over(|| handle.listeners()).await;
+/// handle.drain();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
-pub struct Successor {
+pub struct HandoverListener {
     listener: tokio::net::UnixListener,
 }
 
-impl Successor {
-    /// Listens at `path`, in the place of whoever did before. Wants to be called inside a runtime.
+impl HandoverListener {
+    /// Listens at `path`, replacing an existing socket file.
     ///
     /// # Errors
     ///
-    /// A path that can't be listened on.
-    pub fn listen(path: &Path) -> Result<Self, HandoverError> {
-        let listener = listen(path).and_then(tokio::net::UnixListener::from_std);
+    /// Returns an error if the path can't be bound.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is called outside of a Tokio runtime.
+    pub fn bind(path: &Path) -> Result<Self, HandoverError> {
+        let listener = bind(path).and_then(tokio::net::UnixListener::from_std);
         listener.map(|listener| Self { listener }).map_err(|source| HandoverError { path: path.to_owned(), source })
     }
 
-    /// Resolves when another process has taken `sockets()` and serves.
-    pub async fn takes_over(&self, sockets: impl Fn() -> io::Result<Vec<OwnedFd>>) {
+    /// Waits until a new process has received the sockets and has confirmed that it serves.
+    ///
+    /// `sockets` is called for each new process that connects. A failed handover is logged, and the next one awaited.
+    pub async fn hand_over(&self, sockets: impl Fn() -> io::Result<Vec<OwnedFd>>) {
         loop {
-            let asked = match self.listener.accept().await {
+            let accepted = match self.listener.accept().await {
                 Ok((stream, _)) => stream.into_std().and_then(|stream| Ok((stream, sockets()?))),
                 Err(error) => Err(error),
             };
-            let given = match asked {
-                Ok((stream, sockets)) => spawn_blocking(move || give(stream, &sockets)).await,
+            let sent = match accepted {
+                Ok((stream, sockets)) => spawn_blocking(move || send_sockets(stream, &sockets)).await,
                 Err(error) => Ok(Err(error)),
             };
-            match given.map_err(io::Error::other).flatten() {
+            match sent.map_err(io::Error::other).flatten() {
                 Ok(()) => return,
-                Err(error) => tracing::warn!(%error, "another process did not take over"),
+                Err(error) => tracing::warn!(%error, "socket handover failed, this process keeps serving"),
             }
         }
     }
 }
 
-/// A socket file is replaced in one step, so that there is always one: a stale one, or the predecessor's.
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(format!(".{}", std::process::id()));
-    let _ = fs::remove_file(&fresh);
-    let listener = UnixListener::bind(&fresh)?;
-    fs::set_permissions(&fresh, Permissions::from_mode(0o600))?;
-    fs::rename(&fresh, path)?;
+/// Binds a Unix socket and moves it to `path` atomically, so that at any time one process can be reached there.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}", std::process::id()));
+    let _ = fs::remove_file(&temporary);
+    let listener = UnixListener::bind(&temporary)?;
+    fs::set_permissions(&temporary, Permissions::from_mode(0o600))?;
+    fs::rename(&temporary, path)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-/// The sockets, one with each byte, then the end; and the answer.
-fn give(mut stream: UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
+/// Sends each socket with one byte, then an end marker, and waits for the confirmation.
+fn send_sockets(mut stream: UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    is_ours(&stream)?;
+    check_owner(&stream)?;
     for socket in sockets {
         let descriptors = [socket.as_fd()];
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
@@ -130,17 +172,17 @@ fn give(mut stream: UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
         sendmsg(&stream, &[IoSlice::new(&[SOCKET])], &mut control, SendFlags::NOSIGNAL)?;
     }
     stream.write_all(&[END])?;
-    stream.set_read_timeout(Some(START))?;
-    let mut answer = [0];
-    stream.read_exact(&mut answer)?;
-    match answer {
-        [SERVES] => Ok(()),
-        _ => Err(io::Error::new(ErrorKind::InvalidData, "unknown answer")),
+    stream.set_read_timeout(Some(CONFIRM_TIMEOUT))?;
+    let mut reply = [0];
+    stream.read_exact(&mut reply)?;
+    match reply {
+        [CONFIRMED] => Ok(()),
+        _ => Err(io::Error::new(ErrorKind::InvalidData, "unknown reply from the new process")),
     }
 }
 
-fn receive(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
-    stream.set_read_timeout(Some(ANSWER))?;
+fn receive_sockets(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+    stream.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
     let mut sockets = Vec::new();
     loop {
         let mut byte = [0];
@@ -156,13 +198,15 @@ fn receive(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
             _ if received.bytes == 0 => return Err(ErrorKind::UnexpectedEof.into()),
             [SOCKET] => {}
             [END] => return Ok(sockets),
-            _ => return Err(io::Error::new(ErrorKind::InvalidData, "not a predecessor")),
+            _ => return Err(io::Error::new(ErrorKind::InvalidData, "the listening process is not an rproxy server")),
         }
     }
 }
 
-/// The socket's file is for its owner alone, but the folder it is in may be anybody's.
-fn is_ours(stream: &UnixStream) -> io::Result<()> {
+/// Checks that the peer process belongs to this user or root.
+///
+/// The mode of the socket file is not enough, because other users may be able to replace files in its folder.
+fn check_owner(stream: &UnixStream) -> io::Result<()> {
     let peer = socket_peercred(stream)?.uid;
     match peer == geteuid() || peer.is_root() {
         true => Ok(()),
@@ -172,81 +216,82 @@ fn is_ours(stream: &UnixStream) -> io::Result<()> {
 
 const SOCKET: u8 = b'S';
 const END: u8 = b'E';
-const SERVES: u8 = b'R';
+const CONFIRMED: u8 = b'R';
 
-/// How long a predecessor may take to answer.
-const ANSWER: Duration = Duration::from_secs(10);
+/// The timeout for receiving the sockets of the old process.
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a successor may take to start.
-const START: Duration = Duration::from_secs(60);
+/// The time that the new process has to start.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::{SocketAddr, TcpListener, TcpStream};
 
-    fn sockets(of: &TcpListener) -> io::Result<Vec<OwnedFd>> {
-        Ok(vec![of.try_clone()?.into(), of.try_clone()?.into()])
+    /// Returns two duplicates of the socket, like a server with two workers.
+    fn duplicates(listener: &TcpListener) -> io::Result<Vec<OwnedFd>> {
+        Ok(vec![listener.try_clone()?.into(), listener.try_clone()?.into()])
     }
 
     #[tokio::test]
-    async fn sockets_go_from_one_to_the_next_when_it_says_so() {
+    async fn sockets_are_handed_over_once_the_new_process_confirms() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("take-over");
-        assert!(Predecessor::find(&path).unwrap().is_none(), "nobody was here before");
+        let path = folder.path().join("handover");
+        assert!(HandoverClient::receive(&path).unwrap().is_none(), "no process listens yet");
 
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let successor = Successor::listen(&path).unwrap();
+        let handover = HandoverListener::bind(&path).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let taken = tokio::spawn({
+        let handed_over = tokio::spawn({
             let listener = listener.try_clone().unwrap();
-            async move { successor.takes_over(|| sockets(&listener)).await }
+            async move { handover.hand_over(|| duplicates(&listener)).await }
         });
 
-        let find = {
+        let receive = {
             let path = path.clone();
-            move || Predecessor::find(&path).unwrap().unwrap()
+            move || HandoverClient::receive(&path).unwrap().unwrap()
         };
-        // One that gives up has changed nothing.
-        let (failed, inherited) = spawn_blocking(find.clone()).await.unwrap();
+        // A new process that exits without a confirmation changes nothing.
+        let (failed, inherited) = spawn_blocking(receive.clone()).await.unwrap();
         assert_eq!(inherited.addresses(), [address.into(), address.into()]);
         drop((failed, inherited));
-        let (predecessor, inherited) = spawn_blocking(find).await.unwrap();
-        assert!(!taken.is_finished());
-        predecessor.dismiss().unwrap();
-        taken.await.unwrap();
+        let (client, inherited) = spawn_blocking(receive).await.unwrap();
+        assert!(!handed_over.is_finished());
+        client.confirm().unwrap();
+        handed_over.await.unwrap();
 
         drop(listener);
-        TcpStream::connect(address).expect("the successor's copy is the same socket");
+        TcpStream::connect(address).expect("the received socket still listens");
         assert_eq!(inherited.take(&SocketAddr::from(([127, 0, 0, 1], 1)).into()).len(), 0);
         assert_eq!(inherited.take(&address.into()).len(), 2);
         assert_eq!(inherited.addresses(), []);
     }
 
     #[tokio::test]
-    async fn a_file_that_is_left_over_is_nobody_and_is_replaced() {
+    async fn stale_socket_file_is_ignored_and_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("take-over");
-        drop(Successor::listen(&path).unwrap());
-        assert!(Predecessor::find(&path).unwrap().is_none());
-        drop(Successor::listen(&path).unwrap());
+        let path = folder.path().join("handover");
+        drop(HandoverListener::bind(&path).unwrap());
+        assert!(HandoverClient::receive(&path).unwrap().is_none());
+        drop(HandoverListener::bind(&path).unwrap());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
-    fn somebody_else_at_the_path_is_an_error_that_names_it() {
+    fn unrelated_process_at_the_path_is_an_error_that_names_the_path() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("take-over");
+        let path = folder.path().join("handover");
         let other = UnixListener::bind(&path).unwrap();
-        let asked = std::thread::spawn({
+        let received = std::thread::spawn({
             let path = path.clone();
-            move || Predecessor::find(&path).unwrap_err()
+            move || HandoverClient::receive(&path).unwrap_err()
         });
         other.accept().unwrap().0.write_all(b"HTTP").unwrap();
-        let error = asked.join().unwrap();
+        let error = received.join().unwrap();
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
-        assert!(error.source.to_string().contains("not a predecessor"), "{}", error.source);
+        assert!(error.source.to_string().contains("not an rproxy server"), "{}", error.source);
     }
 }

@@ -47,16 +47,16 @@
 //! An HTTP/1.1 request that is a head and no more, as nearly all are, is read and answered here; one
 //! with a body, an upgrade, or anything else to it is hyper's. The bytes that hyper gets are looked
 //! at before it parses them: a message whose framing could be read in two ways (RFC 9112 §6.3), or
-//! whose head is too large or too slow, reaches the service as a [`RefusedHead`] in place of the
+//! whose head is too large or too slow, reaches the service as a [`RejectedHead`] in place of the
 //! request, so that the answer is made where all answers are made. [`RequestGuardLayer`] makes it. A response with the
-//! extension [`HangUp`] is not sent: the connection ends instead.
+//! extension [`CloseConnection`] is not sent: the connection ends instead.
 //!
 //! An HTTP/1 client that ends its side of the connection behind its request gets its response; one that has left has its
 //! request cancelled ([`HalfClose`]). After the last response of a connection its other side is read on for a while, so
 //! that no reset destroys the response.
 //!
 //! What a client can make the server hold is limited ([`Limits`]), on HTTP/2 frame by frame. The listening sockets may be
-//! a service manager's, or those of the process before ([`Inherited`], [`Predecessor`], [`Successor`]).
+//! a service manager's, or those of the process before ([`InheritedSockets`], [`HandoverClient`], [`HandoverListener`]).
 //!
 //! # Features
 //!
@@ -75,7 +75,7 @@
 #![deny(missing_docs)]
 
 mod guard;
-mod refused_head;
+mod rejected_head;
 mod target;
 
 #[cfg(feature = "server")]
@@ -83,28 +83,28 @@ mod body;
 #[cfg(feature = "tls")]
 mod client_certificate;
 #[cfg(feature = "server")]
-mod clients;
+mod client_socket;
+#[cfg(feature = "server")]
+mod close_connection;
 #[cfg(feature = "server")]
 mod connection;
 #[cfg(feature = "server")]
+mod connection_counts;
+#[cfg(feature = "server")]
 mod drain;
-/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
-/// hold. Not for anybody else.
 #[cfg(all(feature = "server", any(test, fuzzing)))]
 #[doc(hidden)]
 pub mod fuzz;
 #[cfg(feature = "server")]
 mod handover;
 #[cfg(feature = "tls")]
-mod handshakes;
-#[cfg(feature = "server")]
-mod hang_up;
+mod handshake_limit;
 #[cfg(feature = "server")]
 mod http1;
 #[cfg(feature = "server")]
 mod http2;
 #[cfg(feature = "server")]
-mod inherited;
+mod inherited_sockets;
 #[cfg(feature = "server")]
 mod limits;
 #[cfg(feature = "server")]
@@ -116,8 +116,6 @@ mod server;
 #[cfg(feature = "server")]
 mod service;
 #[cfg(feature = "server")]
-mod socket;
-#[cfg(feature = "server")]
 mod worker;
 
 use std::sync::Arc;
@@ -125,32 +123,33 @@ use std::sync::Arc;
 #[cfg(feature = "tls")]
 pub use self::client_certificate::{ClientCertificate, ClientCertificateLayer, ClientCertificateService};
 pub use self::guard::{
-    GuardBody, GuardFuture, GuardService, RequestBodyError, RequestGuardLayer, RequestRefusal, normalized_host,
+    GuardBody, RequestBodyError, RequestGuardLayer, RequestGuardService, RequestRejection, ResponseFuture,
+    normalized_host,
 };
-pub use self::refused_head::RefusedHead;
+pub use self::rejected_head::RejectedHead;
 #[cfg(feature = "server")]
 pub use self::{
     body::RequestBody,
+    close_connection::CloseConnection,
     drain::Handle,
-    handover::{HandoverError, Predecessor, Successor},
-    hang_up::HangUp,
+    handover::{HandoverClient, HandoverError, HandoverListener},
     http1::{HalfClose, InterimRelay},
-    inherited::Inherited,
-    limits::{Limits, WorstCase},
-    listen::{Listen, ListenError},
-    proxy_protocol::ProxyVersions,
-    server::{Running, Server, ServerError},
+    inherited_sockets::InheritedSockets,
+    limits::{Limits, WorstCaseMemory},
+    listen::{ListenAddr, ListenAddrError},
+    proxy_protocol::ProxyProtocolVersions,
+    server::{RunningServer, Server, ServerError},
     service::ClientConnection,
     worker::Worker,
 };
 
-/// Request extension: what the TLS handshake agreed on. Absent on plain connections.
+/// Request extension: the TLS session of the connection. Absent without TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsInfo {
-    /// The name that the client asked for (RFC 6066 §3), in lower case.
+    /// The server name that the client sent (SNI, RFC 6066 §3), in lower case.
     pub server_name: Option<Arc<str>>,
-    /// What the client showed, where it was asked for (`rproxy_tls::ClientAuth`) and is vouched for.
+    /// The verified certificate of the client, if the server requests one (`rproxy_tls::ClientAuth`).
     #[cfg(feature = "tls")]
     pub client_certificate: Option<ClientCertificate>,
 }

@@ -1,11 +1,15 @@
-//! What a client may make the server hold, and for how long.
+//! Limits on the memory and time that a client can use.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::http2;
 
-/// The limits of a connection. [`Limits::default`] is safe for the open internet.
+/// The limits of a server and its connections.
+///
+/// The default limits are suitable for a server on the public internet.
+///
+/// # Examples
 ///
 /// ```
 /// use rproxy_server::Limits;
@@ -18,92 +22,103 @@ use crate::http2;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes of a request head, request line included; more is answered 431. Default 32 KiB.
+    /// The maximum size of a request head in bytes, including the request line. Larger ones get 431. Default: 32 KiB.
     pub head_size: usize,
-    /// Bytes of a request target; more is answered 414. Default 8 KiB.
+    /// The maximum size of a request target in bytes. Larger ones get 414. Default: 8 KiB.
     pub target_size: usize,
-    /// Fields of a request head; more is answered 431. Default 100.
+    /// The maximum number of fields in a request head. Heads with more get 431. Default: 100.
     pub fields: usize,
-    /// From the first byte of a head to its last; more is answered 408. An HTTP/2 connection has as long for its
-    /// preface. Default 15 s.
+    /// The timeout for receiving a request head after its first byte. Slower ones get 408. Default: 15 s.
+    ///
+    /// It also applies to the preface of an HTTP/2 connection.
     pub head_timeout: Duration,
-    /// How long a connection may wait between requests. Default 75 s.
+    /// The timeout of an idle connection. Default: 75 s.
     pub idle_timeout: Duration,
-    /// How long a client may take nothing of what there is for it: then an HTTP/2 stream is reset (a window that
-    /// does not open), or the connection (a socket that takes no bytes). Default 60 s.
+    /// The timeout of a client that reads nothing although there is data to send. Default: 60 s.
+    ///
+    /// An HTTP/2 stream whose window stays closed is reset, and so is a connection whose socket accepts no data.
     pub send_timeout: Duration,
-    /// How long a TLS handshake may take. Default 10 s.
+    /// The timeout of a TLS handshake. Default: 10 s.
     pub handshake_timeout: Duration,
-    /// TLS handshakes at once, over all workers; with one more, the one that waits longest for its client is given
-    /// up. Default 4,096.
+    /// The maximum number of TLS handshakes in progress, over all workers. Default: 4,096.
+    ///
+    /// At the limit, a new handshake evicts the oldest one.
     pub handshakes: usize,
-    /// Requests on one connection, which then ends in good order; `None` for any number, the default.
+    /// The maximum number of requests on one connection, which is then closed gracefully. Default: no limit.
     pub requests: Option<NonZeroU64>,
-    /// Connections open at once, over all workers; more wait in the kernel's queue. Default 16,384.
+    /// The maximum number of open connections, over all workers. Default: 16,384.
+    ///
+    /// Further connections wait in the accept queue of the kernel.
     pub connections: usize,
-    /// Connections of one address at once (for IPv6 of one /64), over all workers; more are closed at once. Default
-    /// 12,288, so that nobody alone has all of [`connections`](Self::connections).
-    /// [`Server::uncounted`](crate::Server::uncounted) exempts proxies.
+    /// The maximum number of open connections per client, over all workers. Default: 12,288.
+    ///
+    /// A client is an IPv4 address or an IPv6 /64. Further connections are closed at once. The default is below that of
+    /// [`connections`](Self::connections), so that one client can't use up all of them.
+    /// [`Server::exempt_proxies`](crate::Server::exempt_proxies) exempts proxies.
     pub connections_per_client: usize,
-    /// HTTP/2 streams open at once on one connection. Default 128.
+    /// The maximum number of concurrent streams on one HTTP/2 connection. Default: 128.
     pub concurrent_streams: u32,
 }
 
 impl Limits {
-    /// Whether these are as many requests as a connection may have.
-    pub(crate) fn are_served(&self, requests: u64) -> bool {
-        self.requests.is_some_and(|most| requests >= most.get())
+    /// Returns whether a connection has reached its maximum number of requests.
+    pub(crate) fn is_request_limit_reached(&self, requests: u64) -> bool {
+        self.requests.is_some_and(|max| requests >= max.get())
     }
 }
 
-/// The most that one client connection can make this crate, hyper and h2 hold, in bytes: what
-/// [`Limits::worst_case`] computes. Beside it there are what the service holds for each request (a buffer of its
-/// upstream's, the state of an encoder), and the kernel's own buffers (`net.ipv4.tcp_rmem`, `tcp_wmem`, `tcp_mem`).
+/// The maximum memory in bytes that this crate, hyper and h2 use for one client connection.
+///
+/// [`Limits::worst_case_memory`] computes it. It does not include the memory of the service for each request, such as an
+/// encoder's, and the socket buffers of the kernel (`net.ipv4.tcp_rmem`, `tcp_wmem`, `tcp_mem`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct WorstCase {
-    /// Of an HTTP/1.1 connection: a head that is read, one request whose content and response nobody takes.
+pub struct WorstCaseMemory {
+    /// An HTTP/1.1 connection, with a partial head, unread request content and an unsent response.
     pub http1: usize,
-    /// Of an HTTP/2 connection apart from its streams: frames on their way in and out.
+    /// An HTTP/2 connection without its streams, with buffered frames in both directions.
     pub http2: usize,
-    /// Of each HTTP/2 stream: a head, content that nobody takes, and a response that the client does not take.
+    /// An HTTP/2 stream, with its head, unread request content and an unsent response.
     pub stream: usize,
 }
 
 impl Limits {
-    /// What a connection with these limits can make the server hold.
+    /// Computes the maximum memory that a connection with these limits can use.
+    ///
+    /// # Examples
     ///
     /// ```
     /// let limits = rproxy_server::Limits::default();
-    /// let worst = limits.worst_case();
+    /// let worst = limits.worst_case_memory();
     /// assert!(worst.http1 < 512 << 10);
     /// assert!(worst.http2 + limits.concurrent_streams as usize * worst.stream < 96 << 20);
     /// ```
-    pub fn worst_case(&self) -> WorstCase {
+    pub fn worst_case_memory(&self) -> WorstCaseMemory {
         let head = self.head_size + self.fields * FIELD;
-        WorstCase {
-            // Read into a vector that grows by doubling, then by hyper; parsed; the response.
+        WorstCaseMemory {
+            // The head in a vector that grows by doubling, the parsed head, and hyper's read and write buffers.
             http1: TLS + 2 * self.head_size + head + 2 * http1_buffer(self),
             http2: TLS + http2::CODEC,
-            // A head holds all that h2 lets pass until it is rejected, before there is a response.
+            // Before it is rejected, a head can take all that h2 accepts, but there is no response yet.
             stream: (head + http2::SEND_BUFFER + LARGEST_FRAME).max(http2::head(self)) + http2::content(self),
         }
     }
 }
 
-/// What hyper may hold of what is read from an HTTP/1.1 connection, and as much of what is to be written. The scanner's
-/// limits come first; these only have to be no tighter.
+/// The maximum size of hyper's read buffer, and of its write buffer, for an HTTP/1.1 connection.
+///
+/// The limits of the scanner apply before, so these must not be tighter.
 pub(crate) fn http1_buffer(limits: &Limits) -> usize {
     (limits.head_size * 2).max(64 * 1024)
 }
 
-/// What rustls holds for a connection: its state, 64 KiB to be sent, a record that is read, its plain text.
+/// The memory of rustls for a connection: its state, 64 KiB to send, a received record and its plaintext.
 const TLS: usize = if cfg!(feature = "tls") { 128 * 1024 } else { 0 };
 
-/// A field in a map: its entry, and its place in the index.
+/// The memory of a field in a header map, including its index entry.
 pub(crate) const FIELD: usize = 128;
 
-/// The largest piece of a body that a service hands over at a time.
+/// The largest frame of a response body.
 const LARGEST_FRAME: usize = 64 * 1024;
 
 impl Default for Limits {

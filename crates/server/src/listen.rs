@@ -1,4 +1,4 @@
-//! Where a server listens.
+//! Listen addresses and listening sockets.
 
 use std::fmt;
 use std::io;
@@ -12,66 +12,96 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::Inherited;
+use crate::InheritedSockets;
 
 /// An address to listen on: `0.0.0.0:8080`, `[::]:8080`, or `unix:/run/rproxy.sock`.
+///
+/// # Examples
+///
+/// ```
+/// use std::net::SocketAddr;
+///
+/// use rproxy_server::ListenAddr;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let address: ListenAddr = "127.0.0.1:8080".parse()?;
+/// assert_eq!(address, ListenAddr::from(SocketAddr::from(([127, 0, 0, 1], 8080))));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Examples
+///
+/// ```
+/// use std::net::SocketAddr;
+///
+/// use rproxy_server::ListenAddr;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let address: ListenAddr = "127.0.0.1:8080".parse()?;
+/// assert_eq!(address, ListenAddr::from(SocketAddr::from(([127, 0, 0, 1], 8080))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Listen {
-    /// A TCP address; port 0 lets the system pick one.
+pub enum ListenAddr {
+    /// A TCP address. With port 0, the system chooses the port.
     Tcp(SocketAddr),
     /// The path of a Unix socket. A stale socket file is replaced.
     Unix(PathBuf),
 }
 
-/// Text that is no address to [`Listen`] on.
+/// The error of parsing a [`ListenAddr`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad listen address {0:?}: expected ADDRESS:PORT, [IPV6]:PORT or unix:/path")]
-pub struct ListenError(String);
+pub struct ListenAddrError(String);
 
-impl FromStr for Listen {
-    type Err = ListenError;
+impl FromStr for ListenAddr {
+    type Err = ListenAddrError;
 
-    fn from_str(text: &str) -> Result<Self, ListenError> {
+    fn from_str(text: &str) -> Result<Self, ListenAddrError> {
         match text.strip_prefix("unix:") {
-            Some(path) if path.starts_with('/') => Ok(Listen::Unix(path.into())),
-            Some(_) => Err(ListenError(text.to_owned())),
-            None => text.parse().map(Listen::Tcp).map_err(|_| ListenError(text.to_owned())),
+            Some(path) if path.starts_with('/') => Ok(ListenAddr::Unix(path.into())),
+            Some(_) => Err(ListenAddrError(text.to_owned())),
+            None => text.parse().map(ListenAddr::Tcp).map_err(|_| ListenAddrError(text.to_owned())),
         }
     }
 }
 
-impl fmt::Display for Listen {
+impl fmt::Display for ListenAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Listen::Tcp(address) => address.fmt(f),
-            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+            ListenAddr::Tcp(address) => address.fmt(f),
+            ListenAddr::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
 
-impl From<SocketAddr> for Listen {
+impl From<SocketAddr> for ListenAddr {
     fn from(address: SocketAddr) -> Self {
-        Listen::Tcp(address)
+        ListenAddr::Tcp(address)
     }
 }
 
 /// A bound socket.
 #[derive(Debug)]
-pub(crate) enum Bound {
+pub(crate) enum BoundSocket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-impl Listen {
-    /// The sockets of each worker. For TCP each has one of its own, over which the kernel spreads connections; a Unix
-    /// socket, and one from a service manager, has one queue, which all workers take from.
+impl ListenAddr {
+    /// Returns the listening sockets of each worker.
+    ///
+    /// For TCP, each worker has a separate socket, among which the kernel distributes connections. A Unix socket, or one
+    /// from a service manager, has a single accept queue, which all workers share.
     pub(crate) fn bind(
         &self,
         workers: usize,
         send_timeout: Duration,
-        inherited: &Inherited,
-    ) -> io::Result<Vec<Vec<Bound>>> {
+        inherited: &InheritedSockets,
+    ) -> io::Result<Vec<Vec<BoundSocket>>> {
         let mut sockets = inherited.take(self);
         for socket in &sockets {
             socket.prepare(send_timeout)?;
@@ -83,96 +113,97 @@ impl Listen {
             let another = sockets[0].another(send_timeout)?;
             sockets.push(another);
         }
-        let mut dealt: Vec<_> = (0..workers).map(|_| Vec::new()).collect();
-        // A predecessor may have had more workers, and each of its sockets has a queue that somebody has to take from.
+        let mut per_worker: Vec<_> = (0..workers).map(|_| Vec::new()).collect();
+        // An old process may have had more workers, and the accept queue of each inherited socket must be served.
         for (index, socket) in sockets.into_iter().enumerate() {
-            dealt[index % workers].push(socket);
+            per_worker[index % workers].push(socket);
         }
-        Ok(dealt)
+        Ok(per_worker)
     }
 
-    fn bind_first(&self, send_timeout: Duration) -> io::Result<Bound> {
+    fn bind_first(&self, send_timeout: Duration) -> io::Result<BoundSocket> {
         match self {
-            Listen::Tcp(address) => {
-                // SO_REUSEPORT lets a second process of this user share the port in silence.
-                // Binding once without it makes a port that is taken an error, as users expect.
+            ListenAddr::Tcp(address) => {
+                // With SO_REUSEPORT, another process of this user could already listen on the port without an error.
+                // Binding once without the option detects that.
                 drop(tcp(*address, false, send_timeout)?);
-                tcp(*address, true, send_timeout).map(Bound::Tcp)
+                tcp(*address, true, send_timeout).map(BoundSocket::Tcp)
             }
-            Listen::Unix(path) => {
+            ListenAddr::Unix(path) => {
                 remove_stale(path)?;
                 let listener = UnixListener::bind(path)?;
                 listener.set_nonblocking(true)?;
-                Ok(Bound::Unix(listener))
+                Ok(BoundSocket::Unix(listener))
             }
         }
     }
 
-    /// Whether a socket that is bound to `address` is one to listen on. Service managers write `443` and mean every
-    /// address, as `[::]:443`.
-    pub(crate) fn means(&self, address: &Listen) -> bool {
+    /// Returns whether a socket that is bound to `address` can be used for this address.
+    ///
+    /// All unspecified addresses match each other, because the port `443` in a unit file is bound to `[::]:443`.
+    pub(crate) fn matches(&self, address: &ListenAddr) -> bool {
         match (self, address) {
-            (Listen::Tcp(wanted), Listen::Tcp(bound)) => {
-                let every = wanted.ip().is_unspecified() && bound.ip().is_unspecified();
-                wanted.port() == bound.port() && (wanted.ip() == bound.ip() || every)
+            (ListenAddr::Tcp(configured), ListenAddr::Tcp(bound)) => {
+                let are_unspecified = configured.ip().is_unspecified() && bound.ip().is_unspecified();
+                configured.port() == bound.port() && (configured.ip() == bound.ip() || are_unspecified)
             }
             _ => self == address,
         }
     }
 }
 
-impl Bound {
-    pub(crate) fn address(&self) -> io::Result<Listen> {
+impl BoundSocket {
+    pub(crate) fn address(&self) -> io::Result<ListenAddr> {
         match self {
-            Bound::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
-            Bound::Unix(listener) => {
+            BoundSocket::Tcp(listener) => listener.local_addr().map(ListenAddr::Tcp),
+            BoundSocket::Unix(listener) => {
                 let address = listener.local_addr()?;
                 let path = address.as_pathname().ok_or(io::ErrorKind::AddrNotAvailable)?;
-                Ok(Listen::Unix(path.to_owned()))
+                Ok(ListenAddr::Unix(path.to_owned()))
             }
         }
     }
 
-    /// Another descriptor of this socket.
-    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+    /// Duplicates the descriptor of this socket.
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
         Ok(match self {
-            Bound::Tcp(listener) => listener.try_clone()?.into(),
-            Bound::Unix(listener) => listener.try_clone()?.into(),
+            BoundSocket::Tcp(listener) => listener.try_clone()?.into(),
+            BoundSocket::Unix(listener) => listener.try_clone()?.into(),
         })
     }
 
-    /// A socket at the same address, where that can be, else this one again.
+    /// Returns another socket with the same address if possible, else a duplicate of this one.
     fn another(&self, send_timeout: Duration) -> io::Result<Self> {
         match self {
-            Bound::Tcp(listener) if SockRef::from(listener).reuse_port()? => {
-                tcp(listener.local_addr()?, true, send_timeout).map(Bound::Tcp)
+            BoundSocket::Tcp(listener) if SockRef::from(listener).reuse_port()? => {
+                tcp(listener.local_addr()?, true, send_timeout).map(BoundSocket::Tcp)
             }
-            Bound::Tcp(listener) => listener.try_clone().map(Bound::Tcp),
-            Bound::Unix(listener) => listener.try_clone().map(Bound::Unix),
+            BoundSocket::Tcp(listener) => listener.try_clone().map(BoundSocket::Tcp),
+            BoundSocket::Unix(listener) => listener.try_clone().map(BoundSocket::Unix),
         }
     }
 
-    /// Makes of an inherited socket what our own are.
+    /// Sets the same options on an inherited socket as on a new one.
     fn prepare(&self, send_timeout: Duration) -> io::Result<()> {
         match self {
-            Bound::Tcp(listener) => {
+            BoundSocket::Tcp(listener) => {
                 set_send_timeout(SockRef::from(listener), send_timeout)?;
                 listener.set_nonblocking(true)
             }
-            Bound::Unix(listener) => listener.set_nonblocking(true),
+            BoundSocket::Unix(listener) => listener.set_nonblocking(true),
         }
     }
 }
 
-impl TryFrom<OwnedFd> for Bound {
+impl TryFrom<OwnedFd> for BoundSocket {
     type Error = io::Error;
 
     fn try_from(descriptor: OwnedFd) -> io::Result<Self> {
         let socket = Socket::from(descriptor);
         let address = socket.local_addr()?;
         match socket.is_listener()? {
-            true if address.is_unix() => Ok(Bound::Unix(OwnedFd::from(socket).into())),
-            true if address.as_socket().is_some() => Ok(Bound::Tcp(socket.into())),
+            true if address.is_unix() => Ok(BoundSocket::Unix(OwnedFd::from(socket).into())),
+            true if address.as_socket().is_some() => Ok(BoundSocket::Tcp(socket.into())),
             _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a listening socket")),
         }
     }
@@ -183,7 +214,7 @@ fn tcp(address: SocketAddr, reuse_port: bool, send_timeout: Duration) -> io::Res
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
     if address.is_ipv6() {
-        // `[::]` takes IPv4 too, whatever the system's default is.
+        // `[::]` also accepts IPv4, regardless of the system's default.
         socket.set_only_v6(false)?;
     }
     set_send_timeout(SockRef::from(&socket), send_timeout)?;
@@ -193,8 +224,9 @@ fn tcp(address: SocketAddr, reuse_port: bool, send_timeout: Duration) -> io::Res
     Ok(socket.into())
 }
 
-/// Connections inherit it. A client that takes no bytes is given up by the kernel (tcp(7), `TCP_USER_TIMEOUT`), which
-/// costs us nothing.
+/// Sets `TCP_USER_TIMEOUT` (tcp(7)), which accepted connections inherit.
+///
+/// The kernel then closes the connection of a client that acknowledges no data, without a timer in this process.
 fn set_send_timeout(socket: SockRef<'_>, timeout: Duration) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(timeout))?;
@@ -203,8 +235,9 @@ fn set_send_timeout(socket: SockRef<'_>, timeout: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// A socket file whose server is gone is removed; one that answers, or another kind of file, stays
-/// and makes binding fail.
+/// Removes a socket file without a listening process.
+///
+/// A socket in use, or another type of file, is kept, so that binding fails.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
     if metadata.file_type().is_socket() && std::os::unix::net::UnixStream::connect(path).is_err() {
@@ -213,7 +246,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The kernel caps it at `net.core.somaxconn`.
+/// The kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
 #[cfg(test)]
@@ -223,26 +256,29 @@ mod tests {
     const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
     #[test]
-    fn addresses_parse_and_print() {
+    fn listen_addr_round_trips_and_rejects_invalid_addresses() {
         for text in ["0.0.0.0:8080", "[::1]:443", "unix:/run/rproxy.sock"] {
-            assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), text);
         }
         for text in ["8080", "localhost:80", "unix:relative", "1.2.3.4:99999", ""] {
-            assert!(text.parse::<Listen>().is_err(), "{text}");
+            assert!(text.parse::<ListenAddr>().is_err(), "{text}");
         }
     }
 
     #[test]
-    fn a_port_that_is_taken_is_an_error() {
+    fn bind_rejects_a_port_in_use() {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
-        let taken = Listen::from(other.local_addr().unwrap());
-        assert_eq!(taken.bind(2, SEND_TIMEOUT, &Inherited::none()).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        let taken = ListenAddr::from(other.local_addr().unwrap());
+        assert_eq!(
+            taken.bind(2, SEND_TIMEOUT, &InheritedSockets::none()).err().unwrap().kind(),
+            io::ErrorKind::AddrInUse
+        );
     }
 
     #[test]
     fn workers_share_one_port() {
-        let sockets = Listen::from("127.0.0.1:0".parse::<SocketAddr>().unwrap())
-            .bind(3, SEND_TIMEOUT, &Inherited::none())
+        let sockets = ListenAddr::from("127.0.0.1:0".parse::<SocketAddr>().unwrap())
+            .bind(3, SEND_TIMEOUT, &InheritedSockets::none())
             .unwrap();
         let addresses: Vec<_> = sockets.iter().flatten().map(|socket| socket.address().unwrap()).collect();
         assert_eq!(addresses.len(), 3);
@@ -250,24 +286,27 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_unix_socket_is_replaced_and_a_live_one_is_not() {
+    fn bind_replaces_a_stale_unix_socket_but_not_a_live_one() {
         let folder = tempfile::tempdir().unwrap();
-        let listen = Listen::Unix(folder.path().join("s"));
-        drop(listen.bind(1, SEND_TIMEOUT, &Inherited::none()).unwrap());
-        let live = listen.bind(1, SEND_TIMEOUT, &Inherited::none()).unwrap();
-        assert_eq!(listen.bind(1, SEND_TIMEOUT, &Inherited::none()).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        let listen = ListenAddr::Unix(folder.path().join("s"));
+        drop(listen.bind(1, SEND_TIMEOUT, &InheritedSockets::none()).unwrap());
+        let live = listen.bind(1, SEND_TIMEOUT, &InheritedSockets::none()).unwrap();
+        assert_eq!(
+            listen.bind(1, SEND_TIMEOUT, &InheritedSockets::none()).err().unwrap().kind(),
+            io::ErrorKind::AddrInUse
+        );
         drop(live);
     }
 
     #[test]
-    fn inherited_sockets_are_all_in_use_whatever_the_number_of_workers() {
-        let any = Listen::from("127.0.0.1:0".parse::<SocketAddr>().unwrap());
+    fn all_inherited_sockets_are_used_for_any_number_of_workers() {
+        let any = ListenAddr::from("127.0.0.1:0".parse::<SocketAddr>().unwrap());
         for (before, after) in [(1, 3), (3, 1), (2, 2)] {
             let old: Vec<_> =
-                any.bind(before, SEND_TIMEOUT, &Inherited::none()).unwrap().into_iter().flatten().collect();
+                any.bind(before, SEND_TIMEOUT, &InheritedSockets::none()).unwrap().into_iter().flatten().collect();
             let listen = old[0].address().unwrap();
-            let passed = old.iter().map(|socket| socket.descriptor().unwrap());
-            let inherited = Inherited::from_descriptors(passed).unwrap();
+            let passed = old.iter().map(|socket| socket.duplicate().unwrap());
+            let inherited = InheritedSockets::from_descriptors(passed).unwrap();
             let new = listen.bind(after, SEND_TIMEOUT, &inherited).unwrap();
             assert!(new.iter().all(|sockets| !sockets.is_empty()));
             assert_eq!(new.iter().flatten().count(), before.max(after));
@@ -277,8 +316,8 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_meant_by_its_address_and_every_address_is_every_address() {
-        for (wanted, bound, is_meant) in [
+    fn inherited_sockets_match_by_address_and_unspecified_addresses_match_each_other() {
+        for (configured, bound, is_match) in [
             ("127.0.0.1:443", "127.0.0.1:443", true),
             ("127.0.0.1:443", "127.0.0.1:80", false),
             ("127.0.0.1:443", "0.0.0.0:443", false),
@@ -287,16 +326,18 @@ mod tests {
             ("unix:/run/a", "unix:/run/b", false),
             ("unix:/run/a", "[::]:443", false),
         ] {
-            let [wanted, bound] = [wanted, bound].map(|text| text.parse::<Listen>().unwrap());
-            assert_eq!(wanted.means(&bound), is_meant, "{wanted} {bound}");
+            let [configured, bound] = [configured, bound].map(|text| text.parse::<ListenAddr>().unwrap());
+            assert_eq!(configured.matches(&bound), is_match, "{configured} {bound}");
         }
     }
 
     #[test]
-    fn what_does_not_listen_is_no_listener() {
+    fn rejects_inherited_descriptors_that_are_not_listening_sockets() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        assert!(Inherited::from_descriptors([OwnedFd::from(stream)]).is_err());
-        assert!(Inherited::from_descriptors([OwnedFd::from(std::fs::File::open("/dev/null").unwrap())]).is_err());
+        assert!(InheritedSockets::from_descriptors([OwnedFd::from(stream)]).is_err());
+        assert!(
+            InheritedSockets::from_descriptors([OwnedFd::from(std::fs::File::open("/dev/null").unwrap())]).is_err()
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2: a load balancer's word on who connected to it.
+//! The PROXY protocol, versions 1 and 2, in which a load balancer sends the address of the client.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -6,50 +6,51 @@ use std::net::{IpAddr, SocketAddr};
 use ppp::{HeaderResult, PartialResult};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Which versions of the PROXY protocol are accepted.
+/// The accepted versions of the PROXY protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ProxyVersions {
-    /// The text header.
+pub enum ProxyProtocolVersions {
+    /// Version 1, the text header.
     V1,
-    /// The binary header.
+    /// Version 2, the binary header.
     V2,
-    /// Either.
+    /// Both versions.
     Any,
 }
 
-/// Reads exactly the header from the front of `stream`. `None`: the balancer speaks for itself
-/// (`LOCAL`, `UNKNOWN`), as in its health checks.
+/// Reads the header from the stream, and no byte after it, and returns the address of the client.
+///
+/// Returns `None` for the load balancer's own connections (`LOCAL`, `UNKNOWN`), such as health checks.
 pub(crate) async fn read(
     stream: &mut (impl AsyncRead + Unpin),
-    versions: ProxyVersions,
+    versions: ProxyProtocolVersions,
 ) -> io::Result<Option<SocketAddr>> {
-    // Both versions are longer than this, and differ within it.
+    // Headers of both versions are at least this long, and differ within these bytes.
     let mut header = vec![0; V2_SIGNATURE.len()];
     stream.read_exact(&mut header).await?;
-    if header == V2_SIGNATURE && versions != ProxyVersions::V1 {
+    if header == V2_SIGNATURE && versions != ProxyProtocolVersions::V1 {
         let mut rest = [0; 4];
         stream.read_exact(&mut rest).await?;
         header.extend_from_slice(&rest);
         let length = usize::from(u16::from_be_bytes([rest[2], rest[3]]));
         if length > V2_MAX {
-            return Err(bad("version 2 header too long"));
+            return Err(invalid("version 2 header too long"));
         }
         header.resize(header.len() + length, 0);
         stream.read_exact(&mut header[16..]).await?;
-    } else if header.starts_with(b"PROXY ") && versions != ProxyVersions::V2 {
+    } else if header.starts_with(b"PROXY ") && versions != ProxyProtocolVersions::V2 {
         while !header.ends_with(b"\r\n") {
             if header.len() >= V1_MAX {
-                return Err(bad("version 1 header too long"));
+                return Err(invalid("version 1 header too long"));
             }
             header.push(stream.read_u8().await?);
         }
     } else {
-        return Err(bad("not a header of an accepted version"));
+        return Err(invalid("not a header of an accepted version"));
     }
     let parsed = HeaderResult::parse(&header);
     if parsed.is_incomplete() {
-        return Err(bad("incomplete"));
+        return Err(invalid("incomplete header"));
     }
     match parsed {
         HeaderResult::V1(Ok(header)) => Ok(match header.addresses {
@@ -66,8 +67,8 @@ pub(crate) async fn read(
             }
             _ => None,
         }),
-        HeaderResult::V1(Err(_)) => Err(bad("malformed version 1 header")),
-        HeaderResult::V2(Err(_)) => Err(bad("malformed version 2 header")),
+        HeaderResult::V1(Err(_)) => Err(invalid("malformed version 1 header")),
+        HeaderResult::V2(Err(_)) => Err(invalid("malformed version 2 header")),
     }
 }
 
@@ -75,16 +76,16 @@ fn socket(ip: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip.to_canonical(), port)
 }
 
-fn bad(reason: &'static str) -> io::Error {
+fn invalid(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The specification's largest version 1 line.
+/// The maximum length of a version 1 line in the specification.
 const V1_MAX: usize = 107;
 
-/// Addresses and a generous set of TLVs.
+/// Enough for the addresses and many TLVs.
 const V2_MAX: usize = 4096;
 
 #[cfg(test)]
@@ -94,12 +95,12 @@ mod tests {
 
     async fn parse(bytes: &[u8]) -> Result<(Option<String>, usize), String> {
         let mut rest = bytes;
-        let source = read(&mut rest, ProxyVersions::Any).await.map_err(|error| error.to_string())?;
+        let source = read(&mut rest, ProxyProtocolVersions::Any).await.map_err(|error| error.to_string())?;
         Ok((source.map(|source| source.to_string()), rest.len()))
     }
 
     #[tokio::test]
-    async fn headers_name_the_source_and_end_where_they_end() {
+    async fn reads_the_source_address_and_no_byte_after_the_header() {
         let v2 = |command: u8, family: u8, body: &[u8]| {
             let length = (body.len() as u16).to_be_bytes();
             [&V2_SIGNATURE[..], &[0x20 | command, family], &length, body, b"GET"].concat()
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn anything_else_is_an_error() {
+    async fn rejects_malformed_and_oversized_headers() {
         for bytes in [
             &b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..],
             b"PROXY TCP4 192.0.2.1\r\n\r\n\r\n",
@@ -133,7 +134,7 @@ mod tests {
         }
     }
 
-    /// A version 2 header: command, family, addresses, TLVs.
+    /// Builds a version 2 header. The body holds addresses and TLVs.
     fn binary(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
         let length = (body.len() as u16).to_be_bytes();
         [&V2_SIGNATURE[..], &[0x20 | command, family], &length, body].concat()
@@ -145,7 +146,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_the_reading_panic(
+        fn reading_never_panics(
             signature in prop_oneof![Just(&V2_SIGNATURE[..]), Just(&b"PROXY "[..]), Just(&b""[..])],
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
         ) {
@@ -153,12 +154,12 @@ mod tests {
         }
 
         #[test]
-        fn whatever_tlvs_follow_the_source_and_the_end_stay(
+        fn tlvs_do_not_affect_the_source_and_the_length(
             ip in any::<[u8; 4]>(),
             port in any::<u16>(),
-            // A type and a value each; the last may lie about its length.
+            // Types and values. The last one may have a wrong length.
             tlvs in proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..30)), 0..6),
-            lie in proptest::option::of(any::<u16>()),
+            wrong_length in proptest::option::of(any::<u16>()),
             rest in proptest::collection::vec(any::<u8>(), 0..20),
         ) {
             let tlvs = tlvs.iter().flat_map(|(kind, value)| {
@@ -166,16 +167,15 @@ mod tests {
             });
             let mut body = [&ip[..], &[10, 0, 0, 1], &port.to_be_bytes(), &[0, 80]].concat();
             body.extend(tlvs);
-            body.extend(lie.iter().flat_map(|length| [&[4][..], &length.to_be_bytes()].concat()));
+            body.extend(wrong_length.iter().flat_map(|length| [&[4][..], &length.to_be_bytes()].concat()));
             let header = binary(1, 0x11, &body);
-            // No more is read than the header, whatever is in it; and who is said to have connected is no matter of
-            // what else is said.
+
             let source = SocketAddr::from((ip, port)).to_string();
             prop_assert_eq!(parse_now(&[&header[..], &rest].concat()), Ok((Some(source), rest.len())));
         }
 
         #[test]
-        fn a_header_that_is_cut_off_is_no_header(at in 0usize..28) {
+        fn rejects_a_truncated_header(at in 0usize..28) {
             let header = binary(1, 0x11, &[192, 0, 2, 1, 10, 0, 0, 1, 0x12, 0x34, 0, 80]);
             prop_assert!(parse_now(&header[..at]).is_err());
         }

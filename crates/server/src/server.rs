@@ -1,4 +1,4 @@
-//! The builder, and the server while it runs.
+//! The server builder, and the running server.
 
 use std::fmt;
 use std::future::Future;
@@ -17,40 +17,65 @@ use rproxy_tls::Certificates;
 use tokio::sync::oneshot;
 use tower_service::Service;
 
-use crate::clients::Clients;
 use crate::connection::BoxError;
+use crate::connection_counts::ConnectionCounts;
 use crate::drain::Handle;
 use crate::limits::Limits;
-use crate::listen::{Bound, Listen};
-use crate::proxy_protocol::ProxyVersions;
+use crate::listen::{BoundSocket, ListenAddr};
+use crate::proxy_protocol::ProxyProtocolVersions;
 use crate::worker::{self, Worker};
-use crate::{HalfClose, Inherited, RequestBody};
+use crate::{HalfClose, InheritedSockets, RequestBody};
 
-/// A server before it runs.
+/// A builder for a server, which [`start`](Server::start) binds and runs.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::convert::Infallible;
+/// use std::time::Duration;
+///
+/// use http::Response;
+/// use http_body_util::Full;
+/// use rproxy_server::Server;
+/// use tower::service_fn;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let service = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::from("hello"))));
+/// Server::bind("0.0.0.0:8080".parse()?)
+///     .add_address("unix:/run/app.sock".parse()?)
+///     .drain_timeout(Duration::from_secs(10))
+///     .serve(move |_worker| service)
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct Server {
-    listen: Vec<Listen>,
+    listen: Vec<ListenAddr>,
     pub(crate) workers: usize,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Certificates>,
     pub(crate) limits: Limits,
     pub(crate) half_close: HalfClose,
     pub(crate) drain_timeout: Duration,
-    pub(crate) proxy_protocol: Option<(TrustedProxies, ProxyVersions)>,
-    pub(crate) uncounted: TrustedProxies,
+    pub(crate) proxy_protocol: Option<(TrustedProxies, ProxyProtocolVersions)>,
+    pub(crate) exempt_proxies: TrustedProxies,
     pub(crate) h2c: bool,
-    pub(crate) outliving: Option<Arc<Outliving>>,
-    inherited: Arc<Inherited>,
+    pub(crate) wait_on_drain: Option<Arc<WaitOnDrain>>,
+    inherited: Arc<InheritedSockets>,
 }
 
-/// Makes a future that resolves when what outlives connections has ended.
-type Outliving = dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+/// Creates a future that draining waits for.
+type WaitOnDrain = dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 impl Server {
-    /// A server that listens on `address`, with one worker per core. Text makes one (`"0.0.0.0:8080".parse()?`,
-    /// `"unix:/run/app.sock".parse()?`), and so does a [`SocketAddr`]: `address.into()`.
-    pub fn bind(address: Listen) -> Self {
+    /// Creates a server that listens on `address`, with one worker per core.
+    ///
+    /// An address is parsed from text, such as `"0.0.0.0:8080".parse()?` or `"unix:/run/app.sock".parse()?`, or converted
+    /// from a [`SocketAddr`] by `address.into()`.
+    pub fn bind(address: ListenAddr) -> Self {
         Self {
             listen: vec![address],
             workers: std::thread::available_parallelism().map_or(1, usize::from),
@@ -60,95 +85,114 @@ impl Server {
             half_close: HalfClose::default(),
             drain_timeout: Duration::from_secs(30),
             proxy_protocol: None,
-            uncounted: TrustedProxies::none(),
+            exempt_proxies: TrustedProxies::none(),
             h2c: true,
-            outliving: None,
+            wait_on_drain: None,
             inherited: Arc::default(),
         }
     }
 
-    /// Listens on `address`, too.
-    pub fn and_bind(mut self, address: Listen) -> Self {
+    /// Adds another address to listen on.
+    pub fn add_address(mut self, address: ListenAddr) -> Self {
         self.listen.push(address);
         self
     }
 
-    /// Speaks TLS, with these certificates.
+    /// Enables TLS on all addresses, with these certificates.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, certificates: Certificates) -> Self {
         self.tls = Some(certificates);
         self
     }
 
-    /// How many threads serve; at least one. Default: the number of cores.
+    /// Sets the number of worker threads, at least one. The default is the number of cores.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
         self
     }
 
-    /// What a client may make the server hold.
+    /// Sets the limits on the resources that clients can use.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// When an HTTP/1 client that ends its side of the connection still gets its response.
+    /// Sets the policy for HTTP/1 clients that half-close the connection.
     pub fn half_close(mut self, half_close: HalfClose) -> Self {
         self.half_close = half_close;
         self
     }
 
-    /// How long open requests get after [`Handle::drain`]. Default 30 s.
+    /// Sets the time that in-flight requests have to finish after [`Handle::drain`]. The default is 30 s.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
     }
 
-    /// Expects a PROXY protocol header of one of these versions at the start of each connection from a `trusted`
-    /// peer. Connections from others are served as they are.
-    pub fn proxy_protocol(mut self, trusted: TrustedProxies, versions: ProxyVersions) -> Self {
+    /// Requires a PROXY protocol header of one of these versions on each connection from a `trusted` peer.
+    ///
+    /// Connections from other peers are served without one.
+    pub fn proxy_protocol(mut self, trusted: TrustedProxies, versions: ProxyProtocolVersions) -> Self {
         self.proxy_protocol = Some((trusted, versions));
         self
     }
 
-    /// Listens on those of these sockets that are for its addresses, and binds the others. What it leaves is for other
-    /// servers of this process: give each of them the same.
-    pub fn inherit(mut self, sockets: impl Into<Arc<Inherited>>) -> Self {
+    /// Uses the inherited sockets that match the addresses of this server, and binds the other addresses.
+    ///
+    /// The remaining sockets can be used by other servers in this process, which share the set as an [`Arc`].
+    pub fn inherit(mut self, sockets: impl Into<Arc<InheritedSockets>>) -> Self {
         self.inherited = sockets.into();
         self
     }
 
-    /// Whether clients may speak HTTP/2 without TLS, with prior knowledge (RFC 9113 §3.3). Default: they may. On a server
-    /// with TLS, ALPN decides.
+    /// Sets whether HTTP/2 with prior knowledge is accepted without TLS (RFC 9113 §3.3). The default is `true`.
+    ///
+    /// With TLS, ALPN selects the protocol instead.
     pub fn h2c(mut self, accept: bool) -> Self {
         self.h2c = accept;
         self
     }
 
-    /// Peers that are proxies, with many clients behind one address: [`Limits::connections_per_client`] does not apply to
-    /// them, and rejected requests of one client do not end an HTTP/2 connection that it shares with others.
-    pub fn uncounted(mut self, proxies: TrustedProxies) -> Self {
-        self.uncounted = proxies;
+    /// Sets the peers that are proxies, and are exempt from limits that apply to a single client.
+    ///
+    /// [`Limits::connections_per_client`] does not apply to them, and rejected requests do not close their HTTP/2
+    /// connections, which many clients may share.
+    pub fn exempt_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.exempt_proxies = proxies;
         self
     }
 
-    /// Work that outlives the connection it came by, such as tunnels after an upgrade: a worker that
-    /// drains waits for `ended()`, too, within the drain time. hyper counts such work no more.
-    pub fn outliving<F>(mut self, ended: impl Fn() -> F + Send + Sync + 'static) -> Self
+    /// Makes draining also wait for the future that `make_future` returns, within the drain timeout.
+    ///
+    /// This is for work that continues after its HTTP connection, such as tunnels after an upgrade.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_server::Server;
+    ///
+    /// # async fn tunnels_closed() {}
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Server::bind("127.0.0.1:8080".parse()?).wait_on_drain(|| tunnels_closed());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_on_drain<F>(mut self, make_future: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.outliving = Some(Arc::new(move || Box::pin(ended())));
+        self.wait_on_drain = Some(Arc::new(move || Box::pin(make_future())));
         self
     }
 
-    /// Binds, starts the workers, and returns while they run. `make_service` is called once on each
-    /// worker's thread, inside its runtime.
+    /// Binds the addresses and starts the workers, then returns while they run.
+    ///
+    /// `make_service` is called once on each worker's thread, inside its runtime.
     ///
     /// # Errors
     ///
-    /// An address that can't be bound, or a thread that can't be started.
-    pub fn start<M, S, B>(self, make_service: M) -> Result<Running, ServerError>
+    /// Returns an error if an address can't be bound, or if a thread can't be started.
+    pub fn start<M, S, B>(self, make_service: M) -> Result<RunningServer, ServerError>
     where
         M: Fn(Worker) -> S + Clone + Send + 'static,
         S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -158,23 +202,23 @@ impl Server {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let clients = Clients::new(self.limits.connections_per_client, self.uncounted.clone());
-        let handle = Handle::new(self.limits.connections, clients);
-        let mut sockets: Vec<Vec<Bound>> = (0..self.workers).map(|_| Vec::new()).collect();
+        let counts = ConnectionCounts::new(self.limits.connections_per_client, self.exempt_proxies.clone());
+        let handle = Handle::new(self.limits.connections, counts);
+        let mut sockets: Vec<Vec<BoundSocket>> = (0..self.workers).map(|_| Vec::new()).collect();
         let (mut local_addrs, mut descriptors) = (Vec::new(), Vec::new());
         for listen in &self.listen {
-            let failed = |source| ServerError::Bind { listen: listen.clone(), source };
+            let failed = |source| ServerError::Bind { address: listen.clone(), source };
             let bound = listen.bind(self.workers, self.limits.send_timeout, &self.inherited).map_err(failed)?;
-            if let Some(Bound::Tcp(listener)) = bound.iter().flatten().next() {
+            if let Some(BoundSocket::Tcp(listener)) = bound.iter().flatten().next() {
                 local_addrs.push(listener.local_addr().map_err(failed)?);
             }
             for (worker, mut bound) in sockets.iter_mut().zip(bound) {
-                let copies = bound.iter().map(Bound::descriptor);
-                descriptors.extend(copies.collect::<Result<Vec<_>, _>>().map_err(failed)?);
+                let duplicates = bound.iter().map(BoundSocket::duplicate);
+                descriptors.extend(duplicates.collect::<Result<Vec<_>, _>>().map_err(failed)?);
                 worker.append(&mut bound);
             }
         }
-        handle.keep(descriptors);
+        handle.set_listeners(descriptors);
 
         let mut workers = Vec::with_capacity(self.workers);
         for (index, sockets) in sockets.into_iter().enumerate() {
@@ -189,15 +233,16 @@ impl Server {
                 .map_err(ServerError::Thread)?;
             workers.push((thread, finished));
         }
-        Ok(Running { handle, local_addrs, workers })
+        Ok(RunningServer { handle, local_addrs, workers })
     }
 
-    /// [`start`](Self::start)s, and waits until the server has drained, which never happens without
-    /// a [`Handle`]: use `start` to get one.
+    /// Starts the server and runs until the process ends.
+    ///
+    /// Use [`start`](Self::start) instead to get a [`Handle`] for a graceful shutdown.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start).
+    /// Returns an error if an address can't be bound, or if a thread can't be started.
     pub async fn serve<M, S, B>(self, make_service: M) -> Result<(), ServerError>
     where
         M: Fn(Worker) -> S + Clone + Send + 'static,
@@ -229,62 +274,62 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A server whose workers run. Dropping it does not stop them.
+/// A running server. Dropping it does not stop the workers.
 #[derive(Debug)]
 #[must_use]
-pub struct Running {
+pub struct RunningServer {
     handle: Handle,
     local_addrs: Vec<SocketAddr>,
     workers: Vec<(JoinHandle<()>, oneshot::Receiver<()>)>,
 }
 
-impl Running {
-    /// To watch and to drain.
+impl RunningServer {
+    /// Returns a handle to monitor and drain the server.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// The first TCP address that is listened on, with the port that the system picked.
+    /// Returns the first TCP address that the server listens on, with the actual port.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addrs.first().copied()
     }
 
-    /// All the TCP addresses that are listened on.
+    /// Returns all TCP addresses that the server listens on, with their actual ports.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs
     }
 
-    /// Resolves when every worker has ended.
+    /// Waits until all workers have ended.
     pub async fn wait(self) {
         for (thread, finished) in self.workers {
-            // An error is a worker that died without a word; joining tells no more than that.
+            // Both fail if the worker panicked, which needs no handling here.
             let _ = finished.await;
             let _ = thread.join();
         }
     }
 }
 
-/// A server that can't start.
+/// The error of [`Server::start`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// The address is taken, not of this machine, or needs a privilege.
-    #[error("can't listen on {listen}{}", advice(listen, source))]
+    /// The address can't be bound, for example because it is in use.
+    #[error("can't listen on {address}{}", advice(address, source))]
     Bind {
         /// The address.
-        listen: Listen,
-        /// What the system said.
+        address: ListenAddr,
+        /// The I/O error.
         source: io::Error,
     },
-    /// The system gave no thread.
-    #[error("can't start a worker")]
+    /// A worker thread can't be started.
+    #[error("can't start a worker thread")]
     Thread(#[source] io::Error),
 }
 
-/// What most people have forgotten then.
-fn advice(listen: &Listen, error: &io::Error) -> &'static str {
+/// Returns advice for a common mistake.
+fn advice(listen: &ListenAddr, error: &io::Error) -> &'static str {
     match listen {
-        Listen::Tcp(address) if error.kind() == io::ErrorKind::PermissionDenied && address.port() < 1024 => {
+        ListenAddr::Tcp(address) if error.kind() == io::ErrorKind::PermissionDenied && address.port() < 1024 => {
             " (ports below 1024 need CAP_NET_BIND_SERVICE, or a socket from systemd)"
         }
         _ => "",
@@ -296,14 +341,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_lacks_a_privilege_is_told_which() {
+    fn bind_error_names_the_missing_capability_for_low_ports() {
         for (listen, kind, advised) in [
             ("0.0.0.0:443", io::ErrorKind::PermissionDenied, true),
             ("0.0.0.0:443", io::ErrorKind::AddrInUse, false),
             ("0.0.0.0:8443", io::ErrorKind::PermissionDenied, false),
             ("unix:/run/a", io::ErrorKind::PermissionDenied, false),
         ] {
-            let error = ServerError::Bind { listen: listen.parse().unwrap(), source: kind.into() };
+            let error = ServerError::Bind { address: listen.parse().unwrap(), source: kind.into() };
             assert_eq!(error.to_string().contains("CAP_NET_BIND_SERVICE"), advised, "{error}");
         }
     }

@@ -1,5 +1,4 @@
-//! Between hyper and the service: what the connection knows goes into each request, and what is in
-//! flight is counted until its body ends.
+//! The adapter between hyper and the service: adds request extensions, and counts in-flight requests.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -16,10 +15,10 @@ use pin_project_lite::pin_project;
 use rproxy_client_ip::PeerAddr;
 use tower_service::Service;
 
-use crate::RefusedHead;
+use crate::RejectedHead;
 use crate::connection::BoxError;
-use crate::http1::{Turn, Watch};
-use crate::{HangUp, RequestBody, TlsInfo, http1};
+use crate::http1::{ConnectionState, YieldBudget};
+use crate::{CloseConnection, RequestBody, TlsInfo, http1};
 
 /// The service of one connection.
 #[derive(Clone)]
@@ -28,36 +27,40 @@ pub(crate) struct ConnectionService<S> {
     pub(crate) peer: PeerAddr,
     pub(crate) scheme: Scheme,
     pub(crate) tls: Option<TlsInfo>,
-    pub(crate) watch: Arc<Watch>,
-    pub(crate) kept: Arc<OnceLock<ClientConnection>>,
+    pub(crate) state: Arc<ConnectionState>,
+    pub(crate) client_connection: Arc<OnceLock<ClientConnection>>,
 }
 
-/// Request extension: what is kept for the connection of the client, and dropped with it, such as a connection to a backend
-/// that the client has authenticated. Present from the first request on that authenticates a connection (NTLM, Negotiate).
+/// Request extension: state that is stored for a client connection, and dropped with it.
 ///
-/// A bare type, as [`InterimRelay`](crate::InterimRelay) is one: any crate that names it means the same extension.
+/// It holds, for example, a backend connection that the client has authenticated. It is present from the first request
+/// with connection-based authentication (NTLM, Negotiate).
+///
+/// Like [`InterimRelay`](crate::InterimRelay), it is an alias of a standard type, so that other crates can use the
+/// extension without depending on this one.
 pub type ClientConnection = Arc<Mutex<Extensions>>;
 
 impl<S> ConnectionService<S> {
-    /// Adds what the connection knows.
+    /// Adds the extensions of the connection to a request.
     pub(crate) fn extend<B>(&self, request: &mut Request<B>) {
-        let is_kept = self.kept.get().is_some() || authenticates_connection(request.headers());
+        let has_client_connection =
+            self.client_connection.get().is_some() || authenticates_connection(request.headers());
         let extensions = request.extensions_mut();
         if extensions.is_empty() {
-            extensions.clone_from(&ROOM);
+            extensions.clone_from(&EMPTY_WITH_CAPACITY);
         }
         extensions.insert(self.peer);
         extensions.insert(self.scheme.clone());
         if let Some(tls) = &self.tls {
             extensions.insert(tls.clone());
         }
-        if is_kept {
-            extensions.insert(ClientConnection::clone(self.kept.get_or_init(Arc::default)));
+        if has_client_connection {
+            extensions.insert(ClientConnection::clone(self.client_connection.get_or_init(Arc::default)));
         }
     }
 }
 
-/// Whether these fields authenticate a connection and not a request (RFC 4559 §4).
+/// Returns whether these fields authenticate a connection rather than a request (RFC 4559 §4).
 fn authenticates_connection(headers: &HeaderMap) -> bool {
     let is_scheme = |value: &HeaderValue| {
         let scheme = value.as_bytes().split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
@@ -76,7 +79,7 @@ where
     type Future = CallFuture<S, S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.begin(request.map(|body| RequestBody::watched(body, &self.watch)))
+        self.begin(request.map(|body| RequestBody::tracked(body, &self.state)))
     }
 }
 
@@ -85,28 +88,28 @@ where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone,
     S::Error: Into<BoxError>,
 {
-    /// Has the service reject a head that never became a request, and drops the response: the client has one already.
-    pub(crate) fn reject(&self, refused: RefusedHead) -> impl Future<Output = ()> + use<S, B>
+    /// Passes a rejected head to the service, and drops the response, because the client already has one.
+    pub(crate) fn reject(&self, rejected: RejectedHead) -> impl Future<Output = ()> + use<S, B>
     where
         B: Body,
     {
         let mut request = Request::new(RequestBody::default());
         *request.version_mut() = Version::HTTP_2;
-        request.extensions_mut().insert(refused);
+        request.extensions_mut().insert(rejected);
         let response = self.begin(request);
         async move {
             let Ok(response) = response.await else { return };
             let mut body = pin!(response.into_body());
-            // To its end, so that it counts as complete.
+            // Read to its end, so that it counts as complete in metrics and logs.
             while let Some(Ok(_)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {}
         }
     }
 
     fn begin(&self, mut request: Request<RequestBody>) -> CallFuture<S, S::Future> {
-        let (in_flight, refused) = self.watch.call();
+        let (in_flight, rejected) = self.state.call();
         self.extend(&mut request);
-        if let Some(refused) = refused {
-            request.extensions_mut().insert(refused);
+        if let Some(rejected) = rejected {
+            request.extensions_mut().insert(rejected);
         }
         CallFuture {
             stage: Stage::Waiting { service: self.inner.clone(), request: Some(request) },
@@ -115,16 +118,16 @@ where
     }
 }
 
-/// Nothing, with room for what the server and the layers add: a table that grows with each request is built twice.
-static ROOM: LazyLock<Extensions> = LazyLock::new(|| {
-    let mut room = Extensions::new();
-    // A copy of a table is as large as the table, also when everything has been taken out of it.
-    room.insert([(); 0]);
-    room.insert([(); 1]);
-    room.insert([(); 2]);
-    room.insert([(); 3]);
-    room.clear();
-    room
+/// Empty extensions with capacity for those of the server and the layers, which avoids a rehash per request.
+static EMPTY_WITH_CAPACITY: LazyLock<Extensions> = LazyLock::new(|| {
+    let mut extensions = Extensions::new();
+    // A clone has the capacity of the original, even after `clear`.
+    extensions.insert([(); 0]);
+    extensions.insert([(); 1]);
+    extensions.insert([(); 2]);
+    extensions.insert([(); 3]);
+    extensions.clear();
+    extensions
 });
 
 pin_project! {
@@ -132,7 +135,7 @@ pin_project! {
     pub(crate) struct CallFuture<S, F> {
         #[pin]
         stage: Stage<S, F>,
-        in_flight: Option<http1::InFlight>,
+        in_flight: Option<http1::InFlightRequest>,
     }
 }
 
@@ -163,19 +166,19 @@ where
                 }
                 StageProject::Called { future } => {
                     let response = ready!(future.poll(cx)).map_err(Into::into)?;
-                    if HangUp::is_for(&response) {
-                        return Poll::Ready(Err("the service has hung up".into()));
+                    if CloseConnection::applies_to(&response) {
+                        return Poll::Ready(Err("the service requested to close the connection".into()));
                     }
                     let in_flight = this.in_flight.take();
                     if let Some(in_flight) = &in_flight {
                         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                        if in_flight.answered(switched) {
+                        if in_flight.set_responded(switched) {
                             cx.waker().wake_by_ref();
                         }
                     }
                     return Poll::Ready(Ok(response.map(|body| CountedBody {
                         body,
-                        turn: Turn::default(),
+                        budget: YieldBudget::default(),
                         _in_flight: in_flight,
                     })));
                 }
@@ -185,12 +188,12 @@ where
 }
 
 pin_project! {
-    /// A response body that counts as in flight until it is dropped, and yields to other tasks when it is large.
+    /// A response body that counts as in flight until it is dropped, and yields to other tasks if it is large.
     pub(crate) struct CountedBody<B> {
         #[pin]
         body: B,
-        turn: Turn,
-        _in_flight: Option<http1::InFlight>,
+        budget: YieldBudget,
+        _in_flight: Option<http1::InFlightRequest>,
     }
 }
 
@@ -200,10 +203,10 @@ impl<B: Body> Body for CountedBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
-        ready!(this.turn.poll(cx));
+        ready!(this.budget.poll(cx));
         let polled = this.body.poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
-            this.turn.count(frame.data_ref().map_or(0, Buf::remaining));
+            this.budget.count(frame.data_ref().map_or(0, Buf::remaining));
         }
         polled
     }

@@ -1,8 +1,8 @@
-//! Request targets that clients send without percent-encoding.
+//! Percent-encoding of request targets.
 //!
-//! nginx, HAProxy and Caddy accept `/search?q="a"`, `/<a>` and raw UTF-8. [`http::Uri`] can't hold each of these bytes.
-//! Those that it can't hold, and all that are not ASCII, are percent-encoded before anything reads the target, so that
-//! path filter, cache key, log and backend see the same bytes. All others stay as they were sent.
+//! Some clients send `/search?q="a"`, `/<a>` or raw UTF-8, which nginx, HAProxy and Caddy accept. [`http::Uri`] can't
+//! represent all of these bytes. Those that it can't represent, and all non-ASCII bytes, are percent-encoded before any
+//! layer reads the target, so that path filter, cache key, log and backend see the same bytes. All others are unchanged.
 
 #[cfg(feature = "server")]
 use http::Uri;
@@ -11,9 +11,9 @@ use http::Uri;
 #[cfg(feature = "server")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// `http::Uri` holds it as it is.
+    /// `http::Uri` can represent it.
     Valid,
-    /// `http::Uri` holds it after [`percent_encode`].
+    /// `http::Uri` can represent it after [`percent_encode`].
     Encodable,
     /// Not a request target.
     Malformed,
@@ -22,8 +22,8 @@ pub(crate) enum Class {
 /// Classifies the target of a request line.
 #[cfg(feature = "server")]
 pub(crate) fn classify(target: &[u8]) -> Class {
-    // RFC 9112 §3.2: white space and controls end a target or are nothing in it. A fragment is never sent (§3.2.1), and
-    // the URI parser would drop it unseen.
+    // RFC 9112 §3.2: whitespace and control characters are invalid. A fragment is invalid too (§3.2.1), but the URI parser
+    // would silently drop it.
     if target.is_empty() || !target.iter().copied().all(is_target_byte) {
         return Class::Malformed;
     }
@@ -38,20 +38,20 @@ pub(crate) fn classify(target: &[u8]) -> Class {
     }
 }
 
-/// Encodes the bytes of path and query that [`http::Uri`] can't hold, and those that are not ASCII.
+/// Percent-encodes the bytes of path and query that [`http::Uri`] can't represent, and all non-ASCII bytes.
 pub(crate) fn percent_encode(target: &[u8]) -> Vec<u8> {
     let (authority, path, query) = split(target);
     let mut encoded = Vec::with_capacity(target.len() + 32);
     encoded.extend_from_slice(authority);
-    put(&mut encoded, path, is_path_byte);
-    put(&mut encoded, query, is_query_byte);
+    push_encoded(&mut encoded, path, is_path_byte);
+    push_encoded(&mut encoded, query, is_query_byte);
     encoded
 }
 
-fn put(encoded: &mut Vec<u8>, part: &[u8], is_held: impl Fn(u8) -> bool) {
+fn push_encoded(encoded: &mut Vec<u8>, part: &[u8], is_allowed: impl Fn(u8) -> bool) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in part {
-        if is_held(byte) {
+        if is_allowed(byte) {
             encoded.push(byte);
         } else {
             encoded.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
@@ -59,12 +59,12 @@ fn put(encoded: &mut Vec<u8>, part: &[u8], is_held: impl Fn(u8) -> bool) {
     }
 }
 
-/// What is before the path (the scheme and authority of the absolute-form), the path, and the query with its `?`.
+/// Splits a target into the scheme and authority of the absolute-form, the path, and the query with its `?`.
 fn split(target: &[u8]) -> (&[u8], &[u8], &[u8]) {
     let is_delimiter = |&byte: &u8| matches!(byte, b'/' | b'?');
     let path_at = match target.first() {
         Some(b'/') => 0,
-        // RFC 9112 §3.2.2
+        // Absolute-form (RFC 9112 §3.2.2).
         _ => match target.windows(3).position(|three| three == b"://") {
             Some(scheme) => {
                 let rest = scheme + 3;
@@ -78,7 +78,7 @@ fn split(target: &[u8]) -> (&[u8], &[u8], &[u8]) {
     (authority, path, query)
 }
 
-/// Whether a client may send `byte` in a target, encoded or not.
+/// Returns whether a byte is accepted in a target, encoded or not.
 #[cfg(feature = "server")]
 pub(crate) fn is_target_byte(byte: u8) -> bool {
     byte > b' ' && byte != 0x7f && byte != b'#'
@@ -98,7 +98,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn encodes_what_a_uri_cannot_hold_and_keeps_the_rest() {
+    fn encodes_only_bytes_that_a_uri_cannot_represent() {
         for (target, encoded) in [
             (&b"/a?q=\"x\""[..], "/a?q=%22x%22"),
             (b"/\"a\"", "/\"a\""),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_what_is_no_target() {
+    fn rejects_invalid_targets() {
         for target in [
             &b""[..],
             b"/a b",
@@ -145,19 +145,19 @@ mod tests {
     }
 
     #[test]
-    fn each_byte_is_kept_exactly_where_a_uri_holds_it() {
+    fn keeps_exactly_the_bytes_that_a_uri_can_represent() {
         for byte in (0..=u8::MAX).filter(|&byte| is_target_byte(byte)) {
             for prefix in ["/", "/?"] {
                 let target = [prefix.as_bytes(), &[byte]].concat();
-                let is_held = byte.is_ascii() && Uri::try_from(&target[..]).is_ok();
-                assert_eq!(classify(&target) == Class::Valid, is_held, "{prefix}{}", byte.escape_ascii());
+                let is_allowed = byte.is_ascii() && Uri::try_from(&target[..]).is_ok();
+                assert_eq!(classify(&target) == Class::Valid, is_allowed, "{prefix}{}", byte.escape_ascii());
             }
         }
     }
 
     proptest! {
         #[test]
-        fn a_classified_target_is_a_uri(target in proptest::collection::vec(any::<u8>(), 0..40), prefix in "|/|http://a/|http://") {
+        fn valid_and_encoded_targets_parse_as_uri(target in proptest::collection::vec(any::<u8>(), 0..40), prefix in "|/|http://a/|http://") {
             let target = [prefix.as_bytes(), &target].concat();
             match classify(&target) {
                 Class::Valid => prop_assert_eq!(Uri::try_from(&target[..]).map(|uri| uri.to_string().is_ascii()).ok(), Some(true)),

@@ -1,4 +1,4 @@
-//! One worker: a thread, a runtime, its listeners, its connections.
+//! A worker: a thread with its runtime, listeners and connections.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,19 +16,19 @@ use tower_service::Service;
 use crate::RequestBody;
 use crate::connection::{self, BoxError, Connection};
 use crate::drain::{Handle, OpenConnection};
-use crate::listen::Bound;
+use crate::listen::BoundSocket;
 use crate::server::Server;
 
-/// Which worker a service is made for.
+/// The worker that a service is created for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Worker {
-    /// Counted from 0.
+    /// The index of the worker, starting at 0.
     pub index: usize,
 }
 
-/// Runs a worker to its end: until drained.
-pub(crate) fn run<M, S, B>(worker: Worker, server: Server, sockets: Vec<Bound>, handle: Handle, make_service: M)
+/// Runs a worker until it has drained.
+pub(crate) fn run<M, S, B>(worker: Worker, server: Server, sockets: Vec<BoundSocket>, handle: Handle, make_service: M)
 where
     M: Fn(Worker) -> S,
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -41,34 +41,36 @@ where
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(worker = worker.index, %error, "no runtime for the worker");
+            tracing::error!(worker = worker.index, %error, "can't create the runtime of a worker, it serves no connections");
             return;
         }
     };
-    handle.count_tasks(runtime.metrics());
+    handle.add_runtime(runtime.metrics());
     runtime.block_on(async {
         let service = make_service(worker);
-        let settings = Arc::new(connection::Settings::new(&server));
+        let config = Arc::new(connection::ConnectionConfig::new(&server));
         let mut listeners = JoinSet::new();
         for socket in sockets {
-            let (service, settings, handle) = (service.clone(), Arc::clone(&settings), handle.clone());
+            let (service, config, handle) = (service.clone(), Arc::clone(&config), handle.clone());
             listeners.spawn(async move {
                 match Listener::new(socket) {
-                    Ok(listener) => serve(listener, service, settings, handle).await,
-                    Err(error) => tracing::error!(%error, "can't listen"),
+                    Ok(listener) => serve(listener, service, config, handle).await,
+                    Err(error) => {
+                        tracing::error!(%error, "can't use a listening socket, its connections are not accepted")
+                    }
                 }
             });
         }
         listeners.join_all().await;
         let closed = async {
-            handle.closed().await;
-            if let Some(ended) = &server.outliving {
+            handle.all_closed().await;
+            if let Some(ended) = &server.wait_on_drain {
                 ended().await;
             }
         };
         let _ = tokio::time::timeout(server.drain_timeout, closed).await;
     });
-    // Blocking lookups that still run are nobody's any more.
+    // Does not wait for blocking operations such as DNS lookups.
     runtime.shutdown_background();
 }
 
@@ -78,17 +80,17 @@ enum Listener {
     Unix(UnixListener),
 }
 
-/// A connection as it came.
+/// An accepted socket.
 enum Socket {
     Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
 }
 
 impl Listener {
-    fn new(bound: Bound) -> io::Result<Self> {
+    fn new(bound: BoundSocket) -> io::Result<Self> {
         Ok(match bound {
-            Bound::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener)?),
-            Bound::Unix(listener) => Listener::Unix(UnixListener::from_std(listener)?),
+            BoundSocket::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener)?),
+            BoundSocket::Unix(listener) => Listener::Unix(UnixListener::from_std(listener)?),
         })
     }
 
@@ -102,12 +104,12 @@ impl Listener {
         })
     }
 
-    /// A connection that waits in the kernel's queue, whatever the runtime knows of it.
+    /// Accepts a connection from the kernel's accept queue, independently of the runtime's readiness state.
     fn accept_pending(&self) -> io::Result<Option<Socket>> {
         let accepted = match self {
             Listener::Tcp(listener) => SockRef::from(listener).accept().and_then(|(socket, peer)| {
                 socket.set_nonblocking(true)?;
-                let peer = peer.as_socket().unwrap_or(UNKNOWN);
+                let peer = peer.as_socket().unwrap_or(UNIX_PEER);
                 Ok(Socket::Tcp(TcpStream::from_std(socket.into())?, peer))
             }),
             Listener::Unix(listener) => SockRef::from(listener).accept().and_then(|(socket, _)| {
@@ -127,7 +129,7 @@ impl Listener {
         socket: Socket,
         open: OpenConnection,
         service: S,
-        settings: &Arc<connection::Settings>,
+        config: &Arc<connection::ConnectionConfig>,
         handle: &Handle,
     ) where
         S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -137,24 +139,24 @@ impl Listener {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let (settings, draining) = (Arc::clone(settings), handle.subscribe());
+        let (config, draining) = (Arc::clone(config), handle.subscribe());
         match socket {
             Socket::Tcp(stream, peer) => {
-                // Small writes are whole messages here; Nagle would only hold them back.
+                // Small writes are complete messages, which Nagle's algorithm would delay.
                 let _ = stream.set_nodelay(true);
                 let peer = PeerAddr(canonical(peer));
-                Connection { peer, service, settings, draining, open }.serve_tcp(stream);
+                Connection { peer, service, config, draining, open }.serve_tcp(stream);
             }
             Socket::Unix(stream) => {
-                let peer = PeerAddr(UNKNOWN);
-                Connection { peer, service, settings, draining, open }.serve(stream);
+                let peer = PeerAddr(UNIX_PEER);
+                Connection { peer, service, config, draining, open }.serve(stream);
             }
         }
     }
 }
 
-/// Accepts and serves until draining begins.
-async fn serve<S, B>(listener: Listener, service: S, settings: Arc<connection::Settings>, handle: Handle)
+/// Accepts connections until draining begins.
+async fn serve<S, B>(listener: Listener, service: S, config: Arc<connection::ConnectionConfig>, handle: Handle)
 where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
@@ -163,29 +165,30 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    while let Some(place) = handle.place().await {
+    while let Some(permit) = handle.permit().await {
         tokio::select! {
             biased;
-            () = handle.drained() => break,
+            () = handle.drain_started() => break,
             accepted = listener.accept() => match accepted {
-                Ok(socket) => listener.spawn(socket, place.taken(), service.clone(), &settings, &handle),
-                Err(error) => backed_off(&error).await,
+                Ok(socket) => listener.spawn(socket, permit.into_connection(), service.clone(), &config, &handle),
+                Err(error) => back_off(&error).await,
             },
         }
     }
-    // The kernel may have finished handshakes that nobody accepted yet; closing the socket would
-    // reset them. They are served, too.
+    // Closing the listening socket would reset the connections in its accept queue, so they are served first.
     while let Ok(Some(socket)) = listener.accept_pending() {
-        listener.spawn(socket, handle.opened_late(), service.clone(), &settings, &handle);
+        listener.spawn(socket, handle.opened_without_permit(), service.clone(), &config, &handle);
     }
 }
 
-/// Waits out what only time mends (no descriptors, no memory); the peer's own failures need none.
-async fn backed_off(error: &io::Error) {
+/// Waits after an error that may pass with time, such as a lack of descriptors or memory.
+///
+/// Errors of a single connection need no wait.
+async fn back_off(error: &io::Error) {
     match error.kind() {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {}
         _ => {
-            tracing::warn!(%error, "can't accept connections; trying again in {BACK_OFF:?}");
+            tracing::warn!(%error, "can't accept connections, retrying in {BACK_OFF:?}");
             tokio::time::sleep(BACK_OFF).await;
         }
     }
@@ -195,7 +198,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// What stands for the peer of a Unix socket, which has no address.
-const UNKNOWN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// The peer address of a Unix socket, which has none.
+const UNIX_PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 const BACK_OFF: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! TLS handshakes that are begun and left.
+//! TLS handshakes that clients do not complete.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -32,20 +32,20 @@ fn half_open(server: &Server) -> TcpStream {
 }
 
 #[test]
-fn half_open_handshakes_make_room_for_those_that_are_meant() {
+fn half_open_handshakes_are_evicted_by_new_ones() {
     let server = start(|limits| (limits.handshakes, limits.handshake_timeout) = (4, Duration::from_secs(3600)));
-    let mut left: Vec<_> = (0..20).map(|_| half_open(&server)).collect();
+    let mut abandoned: Vec<_> = (0..20).map(|_| half_open(&server)).collect();
     for _ in 0..20 {
         server.client(&[]);
     }
-    // The oldest are gone, and nobody else has to wait for the hour to end.
-    for socket in &mut left[..16] {
+    // The oldest ones are closed before the timeout of an hour.
+    for socket in &mut abandoned[..16] {
         assert!(matches!(socket.read(&mut [0; 64]), Ok(0) | Err(_)));
     }
 }
 
 #[test]
-fn a_handshake_that_takes_too_long_is_given_up() {
+fn slow_handshake_is_closed_after_the_timeout() {
     let server = start(|limits| limits.handshake_timeout = Duration::from_millis(200));
     let mut socket = half_open(&server);
     assert!(matches!(socket.read(&mut [0; 64]), Ok(0)));

@@ -1,4 +1,4 @@
-//! What an HTTP/2 client can make the server hold, frame by frame (RFC 9113).
+//! Limits and timeouts of HTTP/2 connections and streams (RFC 9113).
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -21,7 +21,7 @@ use rproxy_server::{Limits, RequestBody, RequestGuardLayer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, service_fn};
 
-/// Answers with as many bytes as the path says; an extended CONNECT becomes an echo.
+/// Starts a server that responds with the number of bytes in the path, and echoes the data of an extended CONNECT.
 fn start(limits: impl FnOnce(&mut Limits)) -> Server {
     Server::start(limits, |_| {
         RequestGuardLayer::new().layer(service_fn(
@@ -47,98 +47,101 @@ fn start(limits: impl FnOnce(&mut Limits)) -> Server {
 const SHORT: Duration = Duration::from_millis(200);
 
 #[test]
-fn a_client_that_sends_no_preface_is_gone_after_the_head_timeout() {
+fn missing_preface_closes_the_connection_after_the_head_timeout() {
     let server = start(|limits| limits.head_timeout = SHORT);
     for begins in [&b""[..], &b"PRI * HTTP/2.0\r\n"[..], &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0"[..]] {
         let mut client = server.connect();
         client.send(begins);
-        client.ends();
+        client.wait_for_close();
     }
 }
 
 #[test]
-fn a_client_that_asks_for_nothing_is_gone_after_the_idle_timeout() {
+fn idle_connection_gets_goaway_after_the_idle_timeout() {
     let server = start(|limits| limits.idle_timeout = SHORT);
     let mut client = server.client(&[]);
-    client.ends();
-    assert!(client.was_told_to_go());
+    client.wait_for_close();
+    assert!(client.has_received_goaway());
 }
 
 #[test]
-fn a_head_that_never_ends_is_gone_after_the_idle_timeout() {
+fn incomplete_head_closes_the_connection_after_the_idle_timeout() {
     let server = start(|limits| limits.idle_timeout = SHORT);
     let mut client = server.client(&[]);
     client.send(&Frame::new(HEADERS, END_STREAM, 1, get("/")).bytes());
-    client.ends();
+    client.wait_for_close();
 }
 
 #[test]
-fn a_stream_whose_window_never_opens_is_reset() {
+fn stream_with_a_closed_window_is_reset_after_the_send_timeout() {
     let server = start(|limits| limits.send_timeout = SHORT);
     // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE.
     for window in [0, 1] {
         let mut client = server.client(&[(4, window)]);
         client.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, 1, get("/100000")).bytes());
         client.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, 3, get("/0")).bytes());
-        assert!(client.until(|frame| frame.kind == HEADERS && frame.stream == 3).is_some(), "others are served");
+        assert!(
+            client.wait_for(|frame| frame.kind == HEADERS && frame.stream == 3).is_some(),
+            "other streams are served"
+        );
         if window == 0 {
-            assert!(client.until(|frame| frame.kind == RST_STREAM && frame.stream == 1).is_some());
+            assert!(client.wait_for(|frame| frame.kind == RST_STREAM && frame.stream == 1).is_some());
         }
-        // And the connection goes on.
+        // The connection stays open.
         client.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, 5, get("/0")).bytes());
-        assert!(client.until(|frame| frame.kind == HEADERS && frame.stream == 5).is_some());
+        assert!(client.wait_for(|frame| frame.kind == HEADERS && frame.stream == 5).is_some());
     }
 }
 
 #[test]
-fn what_a_client_never_takes_does_not_keep_the_connection() {
+fn unread_response_does_not_keep_an_idle_connection_open() {
     let server = start(|limits| limits.idle_timeout = SHORT);
     let mut client = server.client(&[(4, 1)]);
     client.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, 1, get("/100000")).bytes());
-    assert!(client.until(|frame| frame.kind == DATA).is_some());
-    client.ends();
+    assert!(client.wait_for(|frame| frame.kind == DATA).is_some());
+    client.wait_for_close();
     assert_eq!(server.connections(), 0);
 }
 
 #[test]
-fn floods_of_frames_that_ask_for_nothing_end_the_connection() {
+fn flood_of_frames_without_content_closes_the_connection() {
     let server = start(|_| {});
-    for (what, flood) in [
+    for (name, flood) in [
         ("PING", Frame::new(PING, 0, 0, vec![0; 8])),
         ("SETTINGS", Frame::new(SETTINGS, 0, 0, vec![])),
         ("PRIORITY", Frame::new(PRIORITY, 0, 3, vec![0, 0, 0, 0, 1])),
         ("unknown", Frame::new(0xbe, 0, 0, vec![])),
     ] {
         let mut client = server.client(&[]);
-        assert!(client.floods(&flood.bytes(), 100_000), "{what}");
+        assert!(client.flood(&flood.bytes(), 100_000), "{name}");
     }
-    // RFC 9113 §10.5: DATA frames of no length, on a stream that is open.
+    // RFC 9113 §10.5: empty DATA frames on an open stream.
     let mut client = server.client(&[]);
     client.send(&Frame::new(HEADERS, END_HEADERS, 1, get("/0")).bytes());
-    assert!(client.floods(&Frame::new(DATA, 0, 1, vec![]).bytes(), 100_000));
+    assert!(client.flood(&Frame::new(DATA, 0, 1, vec![]).bytes(), 100_000));
 }
 
 #[test]
-fn pings_now_and_then_are_answered() {
+fn replies_to_occasional_pings() {
     let server = start(|_| {});
     let mut client = server.client(&[]);
     for number in 0..1000_u64 {
         client.send(&Frame::new(PING, 0, 0, number.to_be_bytes().to_vec()).bytes());
-        let pong = client.until(|frame| frame.kind == PING && frame.flags == ACK).unwrap();
+        let pong = client.wait_for(|frame| frame.kind == PING && frame.flags == ACK).unwrap();
         assert_eq!(pong.payload, number.to_be_bytes());
     }
 }
 
 #[test]
-fn a_flood_of_continuations_ends_the_connection() {
+fn flood_of_continuation_frames_closes_the_connection() {
     let server = start(|_| {});
     let mut client = server.client(&[]);
     client.send(&Frame::new(HEADERS, END_STREAM, 1, get("/")).bytes());
-    assert!(client.floods(&Frame::new(9, 0, 1, field("x", "y")).bytes(), 100_000));
+    assert!(client.flood(&Frame::new(9, 0, 1, field("x", "y")).bytes(), 100_000));
 }
 
 #[test]
-fn streams_that_are_reset_at_once_end_the_connection() {
+fn rapid_reset_closes_the_connection() {
     let server = start(|_| {});
     let mut client = server.client(&[]);
     let mut bytes = Vec::new();
@@ -146,13 +149,13 @@ fn streams_that_are_reset_at_once_end_the_connection() {
         bytes.extend(Frame::new(HEADERS, END_HEADERS | END_STREAM, stream, get("/0")).bytes());
         bytes.extend(Frame::new(RST_STREAM, 0, stream, vec![0, 0, 0, 8]).bytes());
     }
-    assert!(client.floods(&bytes, 1));
+    assert!(client.flood(&bytes, 1));
 }
 
 #[test]
-fn large_heads_get_their_status_and_the_connection_goes_on() {
+fn large_heads_get_431_or_414_and_the_connection_stays_open() {
     let server = start(|_| {});
-    // RFC 9113 §6.5.2: SETTINGS_HEADER_TABLE_SIZE, so that each status is written out.
+    // RFC 9113 §6.5.2: SETTINGS_HEADER_TABLE_SIZE of 0, so that each status is a literal.
     let mut client = server.client(&[(1, 0)]);
     let many: Vec<u8> = (0..101).flat_map(|number| field(&format!("x-{number}"), "y")).collect();
     let large: Vec<u8> = (0..9).flat_map(|number| field(&format!("x-{number}"), &"y".repeat(4000))).collect();
@@ -164,62 +167,62 @@ fn large_heads_get_their_status_and_the_connection_goes_on() {
         (get("/0"), "200"),
     ] {
         client.request(stream, &head);
-        let answer = client.until(|frame| frame.kind == HEADERS && frame.stream == stream).unwrap();
-        assert_eq!(h2::status(&answer.payload), status);
+        let response = client.wait_for(|frame| frame.kind == HEADERS && frame.stream == stream).unwrap();
+        assert_eq!(h2::status(&response.payload), status);
         stream += 2;
     }
 }
 
 #[test]
-fn more_streams_than_are_allowed_are_refused() {
+fn refuses_streams_over_the_concurrency_limit() {
     let server = start(|limits| limits.concurrent_streams = 2);
     let mut client = server.client(&[(4, 0)]);
     for stream in [1, 3, 5] {
         client.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, stream, get("/10")).bytes());
     }
-    let refused = client.until(|frame| frame.kind == RST_STREAM).unwrap();
+    let refused = client.wait_for(|frame| frame.kind == RST_STREAM).unwrap();
     // RFC 9113 §7: REFUSED_STREAM.
     assert_eq!((refused.stream, refused.payload), (5, vec![0, 0, 0, 7]));
 }
 
 #[test]
-fn after_so_many_requests_a_connection_ends_in_good_order() {
+fn connection_closes_gracefully_at_the_request_limit() {
     let server = start(|limits| limits.requests = std::num::NonZeroU64::new(2));
-    let mut client = server.client(&[]).polite();
+    let mut client = server.client(&[]).with_ping_replies();
     for stream in [1, 3] {
         client.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, stream, get("/0")).bytes());
-        assert!(client.until(|frame| frame.kind == HEADERS && frame.stream == stream).is_some());
+        assert!(client.wait_for(|frame| frame.kind == HEADERS && frame.stream == stream).is_some());
     }
-    client.ends();
-    assert!(client.was_told_to_go());
+    client.wait_for_close();
+    assert!(client.has_received_goaway());
 }
 
 #[test]
-fn a_tunnel_that_is_still_is_no_idle_connection() {
+fn silent_tunnel_does_not_count_as_idle() {
     let server = start(|limits| (limits.idle_timeout, limits.send_timeout) = (SHORT, SHORT));
-    let mut client = server.client(&[]).polite();
+    let mut client = server.client(&[]).with_ping_replies();
     let fields = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "https"), (":path", "/")];
     let head: Vec<u8> = fields.iter().chain(&[(":authority", "localhost")]).flat_map(|(n, v)| field(n, v)).collect();
     client.send(&Frame::new(HEADERS, END_HEADERS, 1, head).bytes());
-    assert!(client.until(|frame| frame.kind == HEADERS).is_some());
-    client.stays(SHORT * 5);
+    assert!(client.wait_for(|frame| frame.kind == HEADERS).is_some());
+    client.expect_open_for(SHORT * 5);
     client.send(&Frame::new(DATA, 0, 1, b"still there?".to_vec()).bytes());
-    let echo = client.until(|frame| frame.kind == DATA).unwrap();
+    let echo = client.wait_for(|frame| frame.kind == DATA).unwrap();
     assert_eq!(echo.payload, b"still there?");
 }
 
 #[test]
-fn draining_lets_streams_end() {
+fn draining_finishes_open_streams() {
     let server = start(|_| {});
-    let mut client = server.client(&[(4, 0)]).polite();
+    let mut client = server.client(&[(4, 0)]).with_ping_replies();
     client.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, 1, get("/10")).bytes());
-    assert!(client.until(|frame| frame.kind == HEADERS).is_some());
-    let began = Instant::now();
+    assert!(client.wait_for(|frame| frame.kind == HEADERS).is_some());
+    let started = Instant::now();
     server.drain();
-    assert!(client.until(|frame| frame.kind == GOAWAY).is_some());
+    assert!(client.wait_for(|frame| frame.kind == GOAWAY).is_some());
     // RFC 9113 §6.9.2: the window of open streams grows.
     client.send(&h2::settings(&[(4, 100)]));
-    assert_eq!(client.until(|frame| frame.kind == DATA && frame.stream == 1).unwrap().payload.len(), 10);
-    client.ends();
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!(client.wait_for(|frame| frame.kind == DATA && frame.stream == 1).unwrap().payload.len(), 10);
+    client.wait_for_close();
+    assert!(started.elapsed() < Duration::from_secs(5));
 }

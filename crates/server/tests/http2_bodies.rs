@@ -1,4 +1,4 @@
-//! Request content over HTTP/2: only END_STREAM ends it (RFC 9113 §8.1), and no stream holds up another.
+//! Request content over HTTP/2: only END_STREAM ends it (RFC 9113 §8.1), and streams do not block each other.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -20,12 +20,12 @@ use rproxy_server::RequestBody;
 use tokio::io::AsyncReadExt;
 use tower::service_fn;
 
-const WAIT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What the service read: content to its end, or to an error.
+/// The content that the service read, and whether it ended without an error.
 type Read = (Vec<u8>, Result<(), ()>);
 
-/// Reports what it reads of each request, or of each tunnel. `/stuck` is never read.
+/// Starts a server that reports the content of each request or tunnel. It never reads the content of `/stuck`.
 fn start() -> (Server, mpsc::Receiver<Read>) {
     let (reads, read) = mpsc::channel();
     let server = Server::start(
@@ -44,7 +44,7 @@ fn start() -> (Server, mpsc::Receiver<Read>) {
                             reads.send((bytes, end.map(drop).map_err(drop))).unwrap();
                         });
                     } else if request.uri().path() == "/stuck" {
-                        // The content stays where it is.
+                        // Keeps the content unread.
                         let _request = request;
                         std::future::pending::<()>().await;
                     } else {
@@ -85,25 +85,25 @@ fn data(client: &mut Client, stream: u32, data: &[u8], flags: u8) {
     client.send(&Frame::new(DATA, flags, stream, data.to_vec()).bytes());
 }
 
-/// Begins a message that is not whole.
+/// Starts a message without its end.
 fn begin(client: &mut Client, head: &[u8]) {
     client.head(1, head, false);
     data(client, 1, b"half", 0);
-    // The service has it: what follows does not overtake it.
+    // Waits until the server has processed the frames.
     client.send(&Frame::new(6, 0, 0, vec![0; 8]).bytes());
-    client.until(|frame| frame.kind == 6).unwrap();
+    client.wait_for(|frame| frame.kind == 6).unwrap();
 }
 
 #[test]
-fn a_reset_of_any_kind_breaks_a_request_off() {
+fn reset_with_any_code_fails_the_request_body() {
     let (server, read) = start();
     for head in [post("/", None), post("/", Some(100)), post("/", Some(4)), connect()] {
-        // RFC 9113 §7: NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, STREAM_CLOSED, CANCEL, and one that has no name.
+        // RFC 9113 §7: NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, STREAM_CLOSED, CANCEL, and an unknown code.
         for code in [0, 1, 2, 5, 8, 0x100] {
             let mut client = server.client(&[]);
             begin(&mut client, &head);
             client.send(&Frame::new(RST_STREAM, 0, 1, u32::to_be_bytes(code).to_vec()).bytes());
-            let (bytes, end) = read.recv_timeout(WAIT).unwrap();
+            let (bytes, end) = read.recv_timeout(TIMEOUT).unwrap();
             assert!(b"half".starts_with(&bytes[..]));
             assert_eq!(end, Err(()), "code {code}");
         }
@@ -111,28 +111,28 @@ fn a_reset_of_any_kind_breaks_a_request_off() {
 }
 
 #[test]
-fn the_end_of_a_connection_breaks_a_request_off() {
+fn closed_connection_fails_the_request_body() {
     let (server, read) = start();
     for head in [post("/", None), post("/", Some(100)), connect()] {
-        for goodbye in [vec![], Frame::new(GOAWAY, 0, 0, vec![0; 8]).bytes()] {
+        for last_frame in [vec![], Frame::new(GOAWAY, 0, 0, vec![0; 8]).bytes()] {
             let mut client = server.client(&[]);
             begin(&mut client, &head);
-            client.send(&goodbye);
+            client.send(&last_frame);
             drop(client);
-            assert_eq!(read.recv_timeout(WAIT).unwrap().1, Err(()));
+            assert_eq!(read.recv_timeout(TIMEOUT).unwrap().1, Err(()));
         }
     }
 }
 
 #[test]
-fn content_that_differs_from_its_length_is_broken_off() {
+fn content_that_contradicts_its_length_resets_the_stream() {
     let (server, read) = start();
     for (length, flags, sent) in [(100, END_STREAM, &b"half"[..]), (3, 0, b"half"), (3, END_STREAM, b"half")] {
         let mut client = server.client(&[]);
         client.head(1, &post("/", Some(length)), false);
         data(&mut client, 1, sent, flags);
-        assert!(client.until(|frame| frame.kind == RST_STREAM && frame.stream == 1).is_some());
-        assert_eq!(read.recv_timeout(WAIT).unwrap().1, Err(()), "{length}");
+        assert!(client.wait_for(|frame| frame.kind == RST_STREAM && frame.stream == 1).is_some());
+        assert_eq!(read.recv_timeout(TIMEOUT).unwrap().1, Err(()), "{length}");
     }
 }
 
@@ -142,24 +142,24 @@ fn end_stream_ends_a_request_with_and_without_content() {
     let mut client = server.client(&[]);
     client.head(1, &post("/", None), false);
     data(&mut client, 1, b"whole", END_STREAM);
-    assert_eq!(read.recv_timeout(WAIT).unwrap(), (b"whole".to_vec(), Ok(())));
+    assert_eq!(read.recv_timeout(TIMEOUT).unwrap(), (b"whole".to_vec(), Ok(())));
     client.head(3, &post("/", Some(5)), false);
     data(&mut client, 3, b"whole", 0);
     client.head(3, &field("trailer", "x"), true);
-    assert_eq!(read.recv_timeout(WAIT).unwrap(), (b"whole".to_vec(), Ok(())));
+    assert_eq!(read.recv_timeout(TIMEOUT).unwrap(), (b"whole".to_vec(), Ok(())));
     client.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, 5, post("/", None)).bytes());
-    assert_eq!(read.recv_timeout(WAIT).unwrap(), (vec![], Ok(())));
-    // A tunnel that its client half-closes (RFC 8441 §5.1).
+    assert_eq!(read.recv_timeout(TIMEOUT).unwrap(), (vec![], Ok(())));
+    // A half-closed tunnel (RFC 8441 §5.1).
     client.head(7, &connect(), false);
     data(&mut client, 7, b"whole", END_STREAM);
-    assert_eq!(read.recv_timeout(WAIT).unwrap(), (b"whole".to_vec(), Ok(())));
+    assert_eq!(read.recv_timeout(TIMEOUT).unwrap(), (b"whole".to_vec(), Ok(())));
 }
 
 #[test]
-fn uploads_that_nobody_reads_do_not_stop_the_others() {
+fn unread_uploads_do_not_block_other_streams() {
     let (server, read) = start();
     let mut client = server.client(&[]);
-    // All streams but one, each until its window is used up.
+    // All streams except one use up their windows.
     let settings = client.stream_window();
     for stream in (1..2 * 127).step_by(2) {
         client.head(stream, &post("/stuck", None), false);
@@ -170,7 +170,7 @@ fn uploads_that_nobody_reads_do_not_stop_the_others() {
             left -= piece;
         }
     }
-    let began = Instant::now();
+    let started = Instant::now();
     client.head(255, &post("/", None), false);
     let mut sent = 0;
     while sent < settings {
@@ -179,7 +179,7 @@ fn uploads_that_nobody_reads_do_not_stop_the_others() {
         sent += piece;
     }
     data(&mut client, 255, b"", END_STREAM);
-    let (bytes, end) = read.recv_timeout(WAIT).unwrap();
+    let (bytes, end) = read.recv_timeout(TIMEOUT).unwrap();
     assert_eq!((bytes.len(), end), (settings, Ok(())));
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(5));
 }

@@ -1,4 +1,4 @@
-//! What an HTTP/2 client can make the server work for: as much as it pays for with requests (RFC 9113 §10.5).
+//! Floods of HTTP/2 frames and invalid requests, which close the connection (RFC 9113 §10.5).
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -18,13 +18,13 @@ use h2::{
 };
 use http::{Request, Response};
 use http_body_util::Full;
-use rproxy_server::{GuardBody, RefusedHead, RequestBody, RequestGuardLayer};
+use rproxy_server::{GuardBody, RejectedHead, RequestBody, RequestGuardLayer};
 use tower::{Layer, service_fn};
 
 // RFC 9113 §7.
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// Requests that the service saw.
+/// The numbers of requests that reached the service.
 #[derive(Debug, Default)]
 struct Counts {
     served: AtomicUsize,
@@ -37,8 +37,8 @@ impl Counts {
         (self.served.load(Relaxed), self.malformed.load(Relaxed), self.too_large.load(Relaxed))
     }
 
-    /// Waits until as many requests were seen: the client may see an end before the service sees its request.
-    fn until(&self, expected: (usize, usize, usize)) {
+    /// Waits until the service has received these numbers of requests, which may be after the client's response.
+    fn wait_for(&self, expected: (usize, usize, usize)) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.all() != expected && Instant::now() < deadline {
             std::thread::yield_now();
@@ -47,7 +47,7 @@ impl Counts {
     }
 }
 
-/// A guard that rejects, and a service that never answers requests for `/wait`.
+/// Starts a server with a request guard, whose service never responds to requests for `/wait`.
 fn start() -> (Server, Arc<Counts>) {
     let counts = Arc::new(Counts::default());
     let shared = Arc::clone(&counts);
@@ -64,7 +64,7 @@ fn start() -> (Server, Arc<Counts>) {
             service_fn(move |request: Request<RequestBody>| {
                 let count = match request.extensions().get() {
                     None => &counts.served,
-                    Some(RefusedHead::TooLarge) => &counts.too_large,
+                    Some(RejectedHead::TooLarge) => &counts.too_large,
                     Some(_) => &counts.malformed,
                 };
                 count.fetch_add(1, Relaxed);
@@ -79,7 +79,7 @@ fn head(fields: &[(&str, &str)]) -> Vec<u8> {
     fields.iter().flat_map(|(name, value)| field(name, value)).collect()
 }
 
-/// A head that is too large for h2, of fields that take three bytes each.
+/// Returns a head that is too large for h2, with fields that take three bytes each.
 fn large() -> Vec<u8> {
     [get("/"), literal(b"a", b"").repeat(2000)].concat()
 }
@@ -96,14 +96,14 @@ fn request(stream: u32, head: &[u8], end: u8) -> Vec<u8> {
 }
 
 #[test]
-fn streams_that_the_server_resets_are_rationed() {
+fn limits_the_rate_of_streams_with_protocol_errors() {
     let (server, counts) = start();
     let open = |stream| request(stream, &get("/wait"), 0);
     let overflow = |stream| {
         let update = Frame::new(WINDOW_UPDATE, 0, stream, 0x7fff_ffff_u32.to_be_bytes().to_vec()).bytes();
         [open(stream), update].concat()
     };
-    let on_itself = |stream: u32| {
+    let self_dependency = |stream: u32| {
         let priority = [&stream.to_be_bytes()[..], &[1]].concat();
         [open(stream), Frame::new(PRIORITY, 0, stream, priority).bytes()].concat()
     };
@@ -112,9 +112,9 @@ fn streams_that_the_server_resets_are_rationed() {
         [request(stream, &head, 0), Frame::new(DATA, 0, stream, b"xx".to_vec()).bytes()].concat()
     };
     type Attack<'a> = &'a dyn Fn(u32) -> Vec<u8>;
-    for (what, attack) in [
+    for (name, attack) in [
         ("WINDOW_UPDATE overflow", &overflow as Attack<'_>),
-        ("PRIORITY on itself", &on_itself),
+        ("PRIORITY self-dependency", &self_dependency),
         ("more than content-length", &too_long),
     ] {
         let before = counts.all().0;
@@ -122,22 +122,22 @@ fn streams_that_the_server_resets_are_rationed() {
         let mut resets = 0;
         for stream in (1..2000).step_by(2) {
             client.send(&attack(stream));
-            let Some(frame) = client.until(|frame| matches!(frame.kind, RST_STREAM | h2::GOAWAY)) else { break };
+            let Some(frame) = client.wait_for(|frame| matches!(frame.kind, RST_STREAM | h2::GOAWAY)) else { break };
             if frame.kind == h2::GOAWAY {
-                assert_eq!(frame.payload[4..8], ENHANCE_YOUR_CALM.to_be_bytes(), "{what}");
+                assert_eq!(frame.payload[4..8], ENHANCE_YOUR_CALM.to_be_bytes(), "{name}");
                 break;
             }
             resets += 1;
         }
-        client.ends();
-        // 20 at once, and one more for each second that this takes.
-        assert!((20..25).contains(&resets), "{what}: {resets}");
-        assert!(counts.all().0 - before <= 25, "{what}");
+        client.wait_for_close();
+        // A burst of 20, and one per second.
+        assert!((20..25).contains(&resets), "{name}: {resets}");
+        assert!(counts.all().0 - before <= 25, "{name}");
     }
 }
 
 #[test]
-fn heads_that_h2_rejects_reach_the_service_as_refused() {
+fn heads_that_h2_rejects_reach_the_service_as_rejected_heads() {
     let (server, counts) = start();
     let mut client = server.client(&[]);
     let get = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/")];
@@ -157,54 +157,54 @@ fn heads_that_h2_rejects_reach_the_service_as_refused() {
     for (number, head) in malformed.iter().enumerate() {
         client.send(&request(stream, head, END_STREAM));
         client.send(&request(stream + 2, &self::get("/"), END_STREAM));
-        assert!(client.until(|frame| frame.kind == RST_STREAM && frame.stream == stream).is_some(), "{number}");
-        assert!(client.until(|frame| frame.kind == HEADERS && frame.stream == stream + 2).is_some());
-        counts.until((number + 1, number + 1, 0));
+        assert!(client.wait_for(|frame| frame.kind == RST_STREAM && frame.stream == stream).is_some(), "{number}");
+        assert!(client.wait_for(|frame| frame.kind == HEADERS && frame.stream == stream + 2).is_some());
+        counts.wait_for((number + 1, number + 1, 0));
         stream += 4;
     }
-    // RFC 9113 §5.3.1: a stream that depends on itself, and a frame that is refused for its fields only at its end.
+    // RFC 9113 §5.3.1: a stream that depends on itself, and a head with an invalid field in CONTINUATION.
     let priority = [&stream.to_be_bytes()[..], &[1], &self::get("/")].concat();
     client.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM | 0x20, stream, priority).bytes());
     let [first, rest] = [&malformed[4][..20], &malformed[4][20..]];
     client.send(&Frame::new(HEADERS, END_STREAM, stream + 2, first.to_vec()).bytes());
     client.send(&Frame::new(CONTINUATION, END_HEADERS, stream + 2, rest.to_vec()).bytes());
-    assert!(client.until(|frame| frame.kind == RST_STREAM && frame.stream == stream + 2).is_some());
-    counts.until((10, 12, 0));
-    // One that h2 answers with 431, and one that the server does.
+    assert!(client.wait_for(|frame| frame.kind == RST_STREAM && frame.stream == stream + 2).is_some());
+    counts.wait_for((10, 12, 0));
+    // A head that h2 rejects with 431, and one that the server rejects with 431.
     client.send(&request(stream + 4, &large(), END_STREAM));
-    let answer = client.until(|frame| frame.kind == HEADERS && frame.stream == stream + 4).unwrap();
-    assert_eq!(answer.flags & END_STREAM, END_STREAM);
-    counts.until((10, 12, 1));
+    let response = client.wait_for(|frame| frame.kind == HEADERS && frame.stream == stream + 4).unwrap();
+    assert_eq!(response.flags & END_STREAM, END_STREAM);
+    counts.wait_for((10, 12, 1));
     let some = [self::get("/"), literal(b"a", b"").repeat(200)].concat();
     client.send(&request(stream + 6, &some, END_STREAM));
-    assert!(client.until(|frame| frame.kind == HEADERS && frame.stream == stream + 6).is_some());
-    counts.until((10, 12, 2));
+    assert!(client.wait_for(|frame| frame.kind == HEADERS && frame.stream == stream + 6).is_some());
+    counts.wait_for((10, 12, 2));
 }
 
 #[test]
-fn heads_that_h2_rejects_are_rationed() {
+fn limits_the_rate_of_heads_that_h2_rejects() {
     let malformed = [get("/"), field("connection", "close")].concat();
-    for (what, head) in [("malformed", malformed), ("too large", large())] {
+    for (name, head) in [("malformed", malformed), ("too large", large())] {
         let (server, counts) = start();
         let mut client = server.client(&[]);
         let mut bytes = Vec::new();
         for stream in (1..400).step_by(2) {
             bytes.extend(request(stream, &head, END_STREAM));
         }
-        let began = Instant::now();
+        let started = Instant::now();
         client.send(&bytes);
-        assert_eq!(client.goes_away(), Some(ENHANCE_YOUR_CALM), "{what}");
-        assert!(began.elapsed() < Duration::from_secs(5), "{what}");
-        // 20, and what was read before they were written.
+        assert_eq!(client.wait_for_goaway(), Some(ENHANCE_YOUR_CALM), "{name}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{name}");
+        // The burst, and those that were read before the responses were written.
         let (served, malformed, too_large) = counts.all();
-        assert!(served == 0 && malformed + too_large <= 130, "{what}: {malformed}, {too_large}");
+        assert!(served == 0 && malformed + too_large <= 130, "{name}: {malformed}, {too_large}");
     }
 }
 
 #[test]
-fn rejected_requests_are_rationed() {
+fn limits_the_rate_of_rejected_requests() {
     let (server, _) = start();
-    for (what, head) in [
+    for (name, head) in [
         ("another host", [get("/"), field("host", "another.example")].concat()),
         ("too many fields", [get("/"), literal(b"a", b"").repeat(101)].concat()),
         ("CONNECT", head(&[(":method", "CONNECT"), (":authority", "localhost:443")])),
@@ -213,55 +213,55 @@ fn rejected_requests_are_rationed() {
         let mut rejected = 0;
         let goaway = loop {
             client.send(&request(2 * rejected + 1, &head, END_STREAM));
-            let answer = client.until(|frame| matches!(frame.kind, HEADERS | h2::GOAWAY)).unwrap();
-            if answer.kind == h2::GOAWAY {
-                break answer;
+            let response = client.wait_for(|frame| matches!(frame.kind, HEADERS | h2::GOAWAY)).unwrap();
+            if response.kind == h2::GOAWAY {
+                break response;
             }
             rejected += 1;
-            assert!(rejected < 1000, "{what}");
+            assert!(rejected < 1000, "{name}");
         };
-        assert_eq!(goaway.payload[4..8], ENHANCE_YOUR_CALM.to_be_bytes(), "{what}");
-        client.ends();
-        assert!((99..130).contains(&rejected), "{what}: {rejected}");
+        assert_eq!(goaway.payload[4..8], ENHANCE_YOUR_CALM.to_be_bytes(), "{name}");
+        client.wait_for_close();
+        assert!((99..130).contains(&rejected), "{name}: {rejected}");
     }
-    // Served requests cost nothing of it.
+    // Served requests do not count.
     let mut client = server.client(&[]);
     for stream in (1..800).step_by(2) {
         client.send(&request(stream, &get("/"), END_STREAM));
-        assert!(client.until(|frame| frame.kind == HEADERS && frame.stream == stream).is_some());
+        assert!(client.wait_for(|frame| frame.kind == HEADERS && frame.stream == stream).is_some());
     }
 }
 
 #[test]
-fn refused_streams_do_not_end_a_connection_but_a_flood_of_them_does() {
+fn only_a_flood_of_refused_streams_closes_the_connection() {
     let (server, _) = start();
     let mut client = server.client(&[]);
     for stream in (1..1200).step_by(2) {
         client.send(&request(stream, &get("/wait"), END_STREAM));
     }
     // RFC 9113 §7: REFUSED_STREAM.
-    let last = client.until(|frame| frame.kind == RST_STREAM && frame.stream == 1199).unwrap();
+    let last = client.wait_for(|frame| frame.kind == RST_STREAM && frame.stream == 1199).unwrap();
     assert_eq!(last.payload, [0, 0, 0, 7]);
     let mut bytes = Vec::new();
     for stream in (1201..20_000).step_by(2) {
         bytes.extend(request(stream, &get("/wait"), END_STREAM));
     }
     client.send(&bytes);
-    assert_eq!(client.goes_away(), Some(ENHANCE_YOUR_CALM));
+    assert_eq!(client.wait_for_goaway(), Some(ENHANCE_YOUR_CALM));
 }
 
 #[test]
-fn as_many_cookies_as_browsers_keep_are_one_field() {
+fn split_cookies_count_as_one_field() {
     let (server, counts) = start();
     let mut client = server.client(&[]);
-    let crumbs: Vec<u8> = (0..200).flat_map(|n| field("cookie", &format!("cookie-{n}={}", "v".repeat(100)))).collect();
-    client.request(1, &[get("/"), crumbs].concat());
-    let answer = client.until(|frame| frame.kind == HEADERS).unwrap();
-    assert_eq!(h2::status(&answer.payload), "200");
-    // As long as a head of HTTP/1.1 may be, and no longer.
-    let crumbs: Vec<u8> = (0..33).flat_map(|_| field("cookie", &"v".repeat(1000))).collect();
-    client.request(3, &[get("/"), crumbs].concat());
-    let answer = client.until(|frame| frame.kind == HEADERS).unwrap();
-    assert_eq!(h2::status(&answer.payload), "431");
-    counts.until((1, 0, 1));
+    let cookies: Vec<u8> = (0..200).flat_map(|n| field("cookie", &format!("cookie-{n}={}", "v".repeat(100)))).collect();
+    client.request(1, &[get("/"), cookies].concat());
+    let response = client.wait_for(|frame| frame.kind == HEADERS).unwrap();
+    assert_eq!(h2::status(&response.payload), "200");
+    // Joined, they exceed the limit of a head.
+    let cookies: Vec<u8> = (0..33).flat_map(|_| field("cookie", &"v".repeat(1000))).collect();
+    client.request(3, &[get("/"), cookies].concat());
+    let response = client.wait_for(|frame| frame.kind == HEADERS).unwrap();
+    assert_eq!(h2::status(&response.payload), "431");
+    counts.wait_for((1, 0, 1));
 }

@@ -1,4 +1,4 @@
-//! The server with an axum router, which it takes as it is.
+//! The server with an axum router.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used)]
 
@@ -8,31 +8,31 @@ use std::net::TcpStream;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use rproxy_client_ip::PeerAddr;
-use rproxy_server::{RequestGuardLayer, Running, Server};
+use rproxy_server::{RequestGuardLayer, RunningServer, Server};
 
-fn ask(server: &Running, request: &str) -> (String, String) {
+fn send_request(server: &RunningServer, request: &str) -> (String, String) {
     let mut socket = TcpStream::connect(server.local_addr().unwrap()).unwrap();
     let local = socket.local_addr().unwrap().to_string();
     socket.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
-    (answer, local)
+    let mut response = String::new();
+    socket.read_to_string(&mut response).unwrap();
+    (response, local)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_router_is_served_and_its_handlers_see_the_peer_and_the_body() {
+async fn serves_an_axum_router_with_peer_address_and_limited_body() {
     let app = Router::new()
         .route("/peer", get(async |Extension(PeerAddr(peer)): Extension<PeerAddr>| peer.to_string()))
         .route("/echo", post(async |body: String| body))
         .layer(RequestGuardLayer::new().max_body(Some(5)));
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).workers(1).start(move |_| app.clone()).unwrap();
 
-    let (answer, local) = ask(&server, "GET /peer HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(&local), "{answer}");
+    let (response, local) = send_request(&server, "GET /peer HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with(&local), "{response}");
     let echo = |body: &str| {
         let head =
             format!("POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
-        ask(&server, &format!("{head}{body}")).0
+        send_request(&server, &format!("{head}{body}")).0
     };
     assert!(echo("hello").ends_with("\r\n\r\nhello"));
     assert!(echo("hello!").starts_with("HTTP/1.1 413"));

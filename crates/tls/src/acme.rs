@@ -172,7 +172,7 @@ impl Acme {
         let certificates = self.names(used_names)?;
         let secrets = SecretFolder::new(&self.cache_dir).subfolder("acme");
         let secrets = secrets.subfolder(folder_name(&[self.directory_name()?]));
-        secrets.open().map_err(|error| Error::Folder { path: secrets.path().to_owned(), error })?;
+        secrets.open().map_err(|source| Error::Folder { path: secrets.path().to_owned(), source })?;
         let (contacts, binding, client, peers) = (self.contacts()?, self.binding()?, self.client()?, self.peers()?);
         let account = Account::new(secrets.clone(), contacts, binding, client, self.directory, peers);
         let account = Arc::new(account);

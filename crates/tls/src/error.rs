@@ -26,14 +26,14 @@ pub enum Error {
         name: String,
     },
     /// A pair of PEM files can't be served.
-    #[error("certificate {} with key {}: {error}", certificate.display(), key.display())]
+    #[error("certificate {} with key {} can't be served", certificate.display(), key.display())]
     Files {
         /// The file with the certificate chain.
         certificate: PathBuf,
         /// The file with the private key.
         key: PathBuf,
         /// The reason.
-        error: PemError,
+        source: PemError,
     },
     /// The PEM file with the CAs for the connection to the ACME directory can't be used.
     #[error("bad ACME CA file {}: {reason}", path.display())]
@@ -73,12 +73,12 @@ pub enum Error {
         reason: String,
     },
     /// A folder or file for accounts, keys and certificates can't be read or written.
-    #[error("certificate folder {}: {error}", path.display())]
+    #[error("can't use certificate folder {}", path.display())]
     Folder {
         /// The folder or file.
         path: PathBuf,
         /// The I/O error.
-        error: io::Error,
+        source: io::Error,
     },
     /// The local CA can't be created, or its files can't be read.
     #[error("local certificate authority in {}: {reason}", path.display())]
@@ -123,21 +123,25 @@ pub enum Error {
         reason: String,
     },
     /// The key log file can't be opened.
-    #[error("key log {}: {error}", path.display())]
+    #[error("can't open key log {}", path.display())]
     KeyLog {
         /// The file.
         path: PathBuf,
         /// The I/O error.
-        error: io::Error,
+        source: io::Error,
     },
     /// rustls rejected the configuration.
-    #[error("TLS configuration: {0}")]
-    Tls(rustls::Error),
+    #[error("bad TLS configuration")]
+    Tls(#[from] rustls::Error),
 }
 
-impl From<rustls::Error> for Error {
-    fn from(error: rustls::Error) -> Self {
-        Self::Tls(error)
+impl Error {
+    /// Returns the message, followed by that of the source.
+    pub(crate) fn with_source(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(source) => format!("{self}: {source}"),
+            None => self.to_string(),
+        }
     }
 }
 

@@ -113,8 +113,9 @@ impl LocalCertificate {
             let certificate = self.clone();
             let refreshed = spawn_blocking(move || certificate.refresh(SystemTime::now())).await;
             if let Ok(Err(error)) = refreshed {
-                tracing::warn!(%error, "renewal of the local certificate failed, keeping the current one");
-                self.resolver.set_error(self.slot, Some(error.to_string()));
+                let error = error.with_source();
+                tracing::warn!(error, "renewal of the local certificate failed, keeping the current one");
+                self.resolver.set_error(self.slot, Some(error));
             }
         }
     }
@@ -213,8 +214,8 @@ impl LocalCertificate {
         self.secrets.write(file, content).map_err(|error| self.folder_error(error))
     }
 
-    fn folder_error(&self, error: std::io::Error) -> Error {
-        Error::Folder { path: self.secrets.path().to_owned(), error }
+    fn folder_error(&self, source: std::io::Error) -> Error {
+        Error::Folder { path: self.secrets.path().to_owned(), source }
     }
 
     fn ca_error(&self, reason: String) -> Error {

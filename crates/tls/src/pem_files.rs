@@ -42,7 +42,7 @@ struct LastRead {
 impl FileCertificate {
     /// Reads the files for the first time, when a bad file is an error. Later it is only a warning.
     pub(crate) fn open(paths: PemPaths, resolver: &Arc<CertificateResolver>) -> Result<Self, Error> {
-        let failed = |error| Error::Files { certificate: paths.certificate.clone(), key: paths.key.clone(), error };
+        let failed = |source| Error::Files { certificate: paths.certificate.clone(), key: paths.key.clone(), source };
         let content = PemContent::read(&paths).map_err(failed)?;
         let loaded = content.parse().map_err(failed)?;
         let certificate = Self {
@@ -278,7 +278,7 @@ mod tests {
         let (_, other_key) = self_signed_pem(&["a.test"]);
         fs::write(files.path("key.pem"), other_key).unwrap();
         let error = files.open(&resolver).unwrap_err();
-        assert!(matches!(error, Error::Files { error: PemError::KeyMismatch, .. }));
+        assert!(matches!(error, Error::Files { source: PemError::KeyMismatch, .. }));
         let text = error.to_string();
         assert!(text.contains("chain.pem") && text.contains("key.pem"), "{text}");
     }

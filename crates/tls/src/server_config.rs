@@ -59,7 +59,7 @@ pub(crate) fn server_config(
     let mut config = builder.with_cert_resolver(resolver);
     config.ignore_client_order = suites.is_ordered;
     if let Some(path) = key_log {
-        let file = KeyLogFile::open(&path).map_err(|error| Error::KeyLog { path, error })?;
+        let file = KeyLogFile::open(&path).map_err(|source| Error::KeyLog { path, source })?;
         config.key_log = Arc::new(file);
     }
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

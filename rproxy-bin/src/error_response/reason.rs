@@ -5,7 +5,7 @@ use rproxy_cache::CacheStatus;
 use rproxy_forward_headers::ForwardHeadersDecision;
 use rproxy_path_filter::PathFilterDecision;
 use rproxy_rate_limit::RateLimitDecision;
-use rproxy_server::{RefusedHead, RequestRefusal};
+use rproxy_server::{RejectedHead, RequestRejection};
 use rproxy_upstream::{ProxyError, ProxyErrorKind};
 use rproxy_ws_passthrough::{Refusal as WsRefusal, WsDecision};
 
@@ -17,7 +17,7 @@ use rproxy_ws_passthrough::{Refusal as WsRefusal, WsDecision};
 #[non_exhaustive]
 pub enum ErrorReason {
     /// An invalid or oversized request, or one for another host.
-    Request(RequestRefusal),
+    Request(RequestRejection),
     /// 429: the client exceeded its rate limit or concurrency limit.
     RateLimited,
     /// 503: the rate limit store was unavailable.
@@ -53,7 +53,7 @@ impl ErrorReason {
         if let Some(reason) = extensions.get::<Self>() {
             return Some(*reason);
         }
-        if let Some(reason) = extensions.get::<RequestRefusal>() {
+        if let Some(reason) = extensions.get::<RequestRejection>() {
             return Some(Self::Request(*reason));
         }
         match extensions.get::<RateLimitDecision>() {
@@ -117,19 +117,19 @@ impl ErrorReason {
     pub(crate) fn index(self) -> usize {
         match self {
             Self::Request(reason) => match reason {
-                RequestRefusal::Head(RefusedHead::Malformed) => 0,
-                RequestRefusal::Head(RefusedHead::Framing | RefusedHead::UnknownCoding) => 1,
-                RequestRefusal::Head(RefusedHead::TargetTooLong) => 2,
-                RequestRefusal::Head(RefusedHead::TooLarge) => 3,
-                RequestRefusal::Head(RefusedHead::TooSlow) => 4,
-                RequestRefusal::BadHost => 5,
-                RequestRefusal::HostMismatch => 6,
-                RequestRefusal::BadTarget => 7,
-                RequestRefusal::Connect => 8,
-                RequestRefusal::Misdirected => 9,
-                RequestRefusal::BodyTooLarge => 10,
-                RequestRefusal::BodyTooSlow => 11,
-                RequestRefusal::BodyBroken => 12,
+                RequestRejection::Head(RejectedHead::Malformed) => 0,
+                RequestRejection::Head(RejectedHead::Framing | RejectedHead::UnknownCoding) => 1,
+                RequestRejection::Head(RejectedHead::TargetTooLong) => 2,
+                RequestRejection::Head(RejectedHead::TooLarge) => 3,
+                RequestRejection::Head(RejectedHead::TooSlow) => 4,
+                RequestRejection::BadHost => 5,
+                RequestRejection::HostMismatch => 6,
+                RequestRejection::BadTarget => 7,
+                RequestRejection::Connect => 8,
+                RequestRejection::Misdirected => 9,
+                RequestRejection::BodyTooLarge => 10,
+                RequestRejection::BodyTooSlow => 11,
+                RequestRejection::BodyBroken => 12,
                 _ => 18,
             },
             Self::BlockedPath => 13,
@@ -150,7 +150,7 @@ impl ErrorReason {
     pub(crate) fn proxy_status(self) -> HeaderValue {
         use ProxyErrorKind as Kind;
         HeaderValue::from_static(match self {
-            Self::Request(RequestRefusal::Connect) | Self::BlockedPath | Self::RateLimited => {
+            Self::Request(RequestRejection::Connect) | Self::BlockedPath | Self::RateLimited => {
                 "rproxy; error=http_request_denied"
             }
             Self::WebSocket(
@@ -230,8 +230,8 @@ mod tests {
         assert_eq!(ErrorReason::of(&unknown), Some(ErrorReason::LimiterUnavailable));
 
         let mut request = response(400);
-        request.extensions_mut().insert(RequestRefusal::BadHost);
-        assert_eq!(ErrorReason::of(&request), Some(ErrorReason::Request(RequestRefusal::BadHost)));
+        request.extensions_mut().insert(RequestRejection::BadHost);
+        assert_eq!(ErrorReason::of(&request), Some(ErrorReason::Request(RequestRejection::BadHost)));
 
         let mut handshake = response(426);
         handshake.extensions_mut().insert(WsDecision::Refused(WsRefusal::UnsupportedVersion));
@@ -245,10 +245,10 @@ mod tests {
     #[test]
     fn every_reason_has_its_label_and_proxy_status() {
         for (reason, label, status) in [
-            (ErrorReason::Request(RequestRefusal::Head(RefusedHead::Malformed)), "malformed", "http_request_error"),
-            (ErrorReason::Request(RequestRefusal::BadHost), "bad_host", "http_request_error"),
-            (ErrorReason::Request(RequestRefusal::Connect), "connect", "http_request_denied"),
-            (ErrorReason::Request(RequestRefusal::BodyBroken), "body_broken", "http_request_error"),
+            (ErrorReason::Request(RequestRejection::Head(RejectedHead::Malformed)), "malformed", "http_request_error"),
+            (ErrorReason::Request(RequestRejection::BadHost), "bad_host", "http_request_error"),
+            (ErrorReason::Request(RequestRejection::Connect), "connect", "http_request_denied"),
+            (ErrorReason::Request(RequestRejection::BodyBroken), "body_broken", "http_request_error"),
             (ErrorReason::RateLimited, "rate_limited", "http_request_denied"),
             (ErrorReason::Unkeyed, "unkeyed", "proxy_internal_error"),
             (ErrorReason::LimiterUnavailable, "limiter_unavailable", "proxy_internal_error"),

@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 use rproxy_client_ip::{ClientIpLayer, ClientIpSource, TrustedProxies};
-use rproxy_server::ProxyVersions;
+use rproxy_server::ProxyProtocolVersions;
 
 use crate::setting::settings;
 use crate::values::choice::{ProxyProtocol, trusted_fields};
@@ -63,12 +63,12 @@ impl ClientIpSettings {
         ClientIpLayer::new(self.trusted_proxies.value().clone()).source(self.source.clone())
     }
 
-    pub(crate) fn proxy_versions(&self) -> Option<ProxyVersions> {
+    pub(crate) fn proxy_versions(&self) -> Option<ProxyProtocolVersions> {
         match self.proxy_protocol {
             ProxyProtocol::Off => None,
-            ProxyProtocol::V1 => Some(ProxyVersions::V1),
-            ProxyProtocol::V2 => Some(ProxyVersions::V2),
-            ProxyProtocol::Any => Some(ProxyVersions::Any),
+            ProxyProtocol::V1 => Some(ProxyProtocolVersions::V1),
+            ProxyProtocol::V2 => Some(ProxyProtocolVersions::V2),
+            ProxyProtocol::Any => Some(ProxyProtocolVersions::Any),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The listeners: where the proxy accepts connections.
 
-use rproxy_server::Listen;
+use rproxy_server::ListenAddr;
 
 use crate::setting::{SWITCH, settings};
 use crate::values::listen::{self, HttpPort};
@@ -10,7 +10,7 @@ settings! {
     /// Where the proxy listens.
     ListenerSettings, "Listening"
 
-    "listen" => listen: Vec<Listen> {
+    "listen" => listen: Vec<ListenAddr> {
         value: "ADDRESS,...",
         default: "`0.0.0.0:443` with TLS, else `0.0.0.0:8080`" => Vec::new(),
         help: "Addresses of the main listeners",

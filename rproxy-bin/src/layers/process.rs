@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rproxy_server::Listen;
+use rproxy_server::ListenAddr;
 
 use crate::setting::{DURATION, settings};
 use crate::values::choice::host_names;
@@ -48,7 +48,7 @@ settings! {
         show: |s| s.handover_socket.as_ref().map(|path| path.display().to_string()),
     }
 
-    "admin_listen" => admin_listen: Option<Listen> {
+    "admin_listen" => admin_listen: Option<ListenAddr> {
         value: "ADDRESS",
         default: "off" => None,
         help: "Address of the admin listener, which serves /healthz, /readyz, /metrics and cache purges",

@@ -345,7 +345,7 @@ impl TlsSettings {
     /// Returns the layer that forwards the client's certificate.
     pub(crate) fn client_certificate_layer(&self) -> ClientCertificateLayer {
         if self.client_auth == ClientAuthentication::Off {
-            return ClientCertificateLayer::off();
+            return ClientCertificateLayer::disabled();
         }
         let mut layer = ClientCertificateLayer::new();
         if let Some(field) = &self.client_subject {

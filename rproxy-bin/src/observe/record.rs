@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use rproxy_cache::CacheStatus;
-use rproxy_server::RefusedHead;
+use rproxy_server::RejectedHead;
 use rproxy_upstream::ProxyError;
 use rproxy_ws_passthrough::{TunnelEnd, TunnelSummary};
 
@@ -39,7 +39,7 @@ struct LogEntry {
 impl RequestRecord {
     pub(super) fn begin<B>(sinks: Arc<WorkerSinks>, request: &Request<B>) -> Self {
         // The placeholder for a rejected head has a method that the client did not send.
-        let refused = request.extensions().get::<RefusedHead>().is_some();
+        let refused = request.extensions().get::<RejectedHead>().is_some();
         let method = if refused { MethodLabel::Other } else { MethodLabel::of(request.method()) };
         sinks.shard.request_started();
         let entry = sinks

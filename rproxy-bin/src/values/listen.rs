@@ -5,23 +5,23 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use rproxy_server::Listen;
+use rproxy_server::ListenAddr;
 
 use super::value::ParseError;
 
 /// Parses a listen address.
 ///
 /// Accepts `0.0.0.0:8080`, `[::]:443`, `:8080` and `8080` (all IPv4 addresses), `localhost:8080`, and `unix:/path`.
-pub(crate) fn address(text: &str) -> Result<Listen, ParseError> {
+pub(crate) fn address(text: &str) -> Result<ListenAddr, ParseError> {
     let error = |reason: &str| ParseError::new("listen address", text, reason);
     if let Some(path) = text.strip_prefix("unix:") {
-        return unix_path(path).map(Listen::Unix).map_err(error);
+        return unix_path(path).map(ListenAddr::Unix).map_err(error);
     }
     if text.contains("://") {
         return Err(error("a URL, not an address"));
     }
     if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(Listen::Tcp(address));
+        return Ok(ListenAddr::Tcp(address));
     }
     if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
         return Err(error("no port"));
@@ -34,11 +34,11 @@ pub(crate) fn address(text: &str) -> Result<Listen, ParseError> {
         _ => return Err(error("the host is not an IP address")),
     };
     let port = self::port(port).ok_or_else(|| error("the port is not a number from 0 to 65535"))?;
-    Ok(Listen::Tcp(SocketAddr::from((ip, port))))
+    Ok(ListenAddr::Tcp(SocketAddr::from((ip, port))))
 }
 
 /// Parses an address, or `off` for none.
-pub(crate) fn optional_address(text: &str) -> Result<Option<Listen>, ParseError> {
+pub(crate) fn optional_address(text: &str) -> Result<Option<ListenAddr>, ParseError> {
     if text.eq_ignore_ascii_case("off") || text == "0" {
         return Ok(None);
     }
@@ -46,10 +46,10 @@ pub(crate) fn optional_address(text: &str) -> Result<Option<Listen>, ParseError>
 }
 
 /// Returns whether two listeners cannot be bound at the same time.
-pub(crate) fn collide(one: &Listen, other: &Listen) -> bool {
+pub(crate) fn collide(one: &ListenAddr, other: &ListenAddr) -> bool {
     match (one, other) {
-        (Listen::Unix(one), Listen::Unix(other)) => one == other,
-        (Listen::Tcp(one), Listen::Tcp(other)) => {
+        (ListenAddr::Unix(one), ListenAddr::Unix(other)) => one == other,
+        (ListenAddr::Tcp(one), ListenAddr::Tcp(other)) => {
             let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
             one.port() == other.port() && one.port() != 0 && overlap
         }
@@ -58,8 +58,8 @@ pub(crate) fn collide(one: &Listen, other: &Listen) -> bool {
 }
 
 /// Returns whether a connection from this machine to `address` arrives at `listener`.
-pub(crate) fn is_reachable_at(listener: &Listen, address: SocketAddr) -> bool {
-    let Listen::Tcp(own) = listener else { return false };
+pub(crate) fn is_reachable_at(listener: &ListenAddr, address: SocketAddr) -> bool {
+    let ListenAddr::Tcp(own) = listener else { return false };
     let here = address.ip().is_loopback() || address.ip().is_unspecified();
     own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified() && here)
 }

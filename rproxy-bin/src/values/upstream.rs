@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
-use rproxy_server::Listen;
+use rproxy_server::ListenAddr;
 use rproxy_upstream::{Backend, HealthCheck, Upstream};
 
 use super::listen::{self, is_reachable_at};
@@ -47,10 +47,10 @@ pub(crate) fn server_name(text: &str) -> Result<String, ParseError> {
 }
 
 /// Returns whether requests to `backend` would arrive at `listener`, as far as can be determined without DNS.
-pub(crate) fn is_reached_by(backend: &Backend, listener: &Listen) -> bool {
+pub(crate) fn is_reached_by(backend: &Backend, listener: &ListenAddr) -> bool {
     let text = backend.origin();
     if let Some(path) = text.strip_prefix("unix:") {
-        return *listener == Listen::Unix(path.into());
+        return *listener == ListenAddr::Unix(path.into());
     }
     let (_, authority) = text.split_once("://").unwrap_or(("", &text));
     let address = authority.replacen("localhost:", "127.0.0.1:", 1).parse::<SocketAddr>();

@@ -331,7 +331,8 @@ fn what_http2_forbids_is_no_way_in() {
         assert!(!seen.contains("GET /"), "{fields:?} gets through: {seen}");
         // Some of it ends the connection.
         if answer.is_none() {
-            client = h2::Client::connect(proxy.address, &h2::client(&folder.path().join("local/ca.pem"))).greeted(&[]);
+            client =
+                h2::Client::connect(proxy.address, &h2::client(&folder.path().join("local/ca.pem"))).handshake(&[]);
             stream = 1;
         } else {
             stream += 2;
@@ -511,7 +512,7 @@ fn a_path_on_http2_is_judged_as_on_http1() {
             Some(_) => stream += 2,
             None => {
                 client =
-                    h2::Client::connect(proxy.address, &h2::client(&folder.path().join("local/ca.pem"))).greeted(&[]);
+                    h2::Client::connect(proxy.address, &h2::client(&folder.path().join("local/ca.pem"))).handshake(&[]);
                 stream = 1;
             }
         }
@@ -568,7 +569,7 @@ fn over_tls(upstream: SocketAddr) -> (Proxy, h2::Client, tempfile::TempDir) {
     let tls = [("RPROXY_TLS_LOCAL", "true"), ("RPROXY_TLS_CACHE_DIR", cache), ("RPROXY_HTTP_PORT", "0"), UNLIMITED[0]];
     let proxy = Proxy::start(upstream, &tls);
     let authority: &Path = &folder.path().join("local/ca.pem");
-    let client = h2::Client::connect(proxy.address, &h2::client(authority)).greeted(&[]);
+    let client = h2::Client::connect(proxy.address, &h2::client(authority)).handshake(&[]);
     (proxy, client, folder)
 }
 
@@ -585,7 +586,7 @@ fn send(client: &mut h2::Client, stream: u32, head: &[u8]) -> Option<String> {
     client.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, stream, head.to_vec()).bytes());
     let mut body = String::new();
     loop {
-        let frame = client.until(|frame| {
+        let frame = client.wait_for(|frame| {
             frame.kind == GOAWAY || frame.stream == stream && matches!(frame.kind, DATA | HEADERS | RST_STREAM)
         })?;
         match frame.kind {

@@ -76,7 +76,7 @@ fn a_process_that_can_not_start_leaves_the_other_in_place() {
         .output()
         .unwrap();
     assert!(!failed.status.success());
-    proxy.wait_for_log("another process did not take over");
+    proxy.wait_for_log("socket handover failed");
     assert_eq!(get(proxy.address, "/").body, "served");
     // And another one can still come.
     let next = Proxy::run(&[], &settings(&listen, &upstream, path.to_str().unwrap(), "1"));

@@ -54,7 +54,7 @@ fn run(backend: &Backend, cases: &[Case]) -> (Make, Run) {
     for (number, case) in cases.iter().enumerate() {
         let end = send(proxy.address, &config, case);
         let target = format!("/probe-{number}");
-        let mut probe = Client::connect(proxy.address, &config).greeted(&[]);
+        let mut probe = Client::connect(proxy.address, &config).handshake(&[]);
         probe.request(1, &frames::get(&target));
         let answer = until_end(&mut probe);
         let seen = backend.seen.before(&target);
@@ -102,7 +102,7 @@ enum End {
 }
 
 fn send(address: SocketAddr, config: &Arc<ClientConfig>, case: &Case) -> End {
-    let mut client = Client::connect(address, config).greeted(&[]);
+    let mut client = Client::connect(address, config).handshake(&[]);
     let mut head = Vec::new();
     for step in &case.steps {
         let Step::Word(word, text) = step else { panic!("{:?} has bytes", case.name) };
@@ -143,7 +143,7 @@ fn send(address: SocketAddr, config: &Arc<ClientConfig>, case: &Case) -> End {
 fn until_end(client: &mut Client) -> End {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        match client.until(|frame| matches!(frame.kind, HEADERS | RST_STREAM | GOAWAY)) {
+        match client.wait_for(|frame| matches!(frame.kind, HEADERS | RST_STREAM | GOAWAY)) {
             Some(frame) if frame.kind == HEADERS => match frames::status(&frame.payload) {
                 // RFC 9110 §15.2
                 interim if interim.starts_with('1') => {}

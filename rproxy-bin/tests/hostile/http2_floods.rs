@@ -45,7 +45,7 @@ fn heads_that_grow_when_they_are_decoded_hold_no_more_than_the_page_says() {
     let streams = limits.concurrent_streams as usize;
     let proxy = proxy(silent(), &[]);
     let before = resident(&proxy);
-    let mut clients: Vec<Client> = (0..4).map(|_| Client::in_the_clear(proxy.address).greeted(&[])).collect();
+    let mut clients: Vec<Client> = (0..4).map(|_| Client::connect_plaintext(proxy.address).handshake(&[])).collect();
     for client in &mut clients {
         let bomb = indexed_literal("x-bomb", &"b".repeat(4000));
         client.request(1, &[frames::get("/"), bomb].concat());
@@ -54,7 +54,7 @@ fn heads_that_grow_when_they_are_decoded_hold_no_more_than_the_page_says() {
         }
     }
     let each = grown(&proxy, before) / clients.len();
-    let worst = limits.worst_case();
+    let worst = limits.worst_case_memory();
     let most = worst.http2 + streams * (worst.stream + rproxy_upstream::EXCHANGE);
     eprintln!("{} KiB each connection", each / 1024);
     assert!(each < most, "{each} bytes each, {most} at most");
@@ -66,11 +66,11 @@ fn a_head_that_grows_beyond_all_limits_ends_the_connection_at_once() {
     let before = resident(&proxy);
     let began = Instant::now();
     for _ in 0..20 {
-        let mut client = Client::in_the_clear(proxy.address).greeted(&[]);
+        let mut client = Client::connect_plaintext(proxy.address).handshake(&[]);
         client.request(1, &[frames::get("/"), indexed_literal("x-bomb", &"b".repeat(4000))].concat());
         // 64 MB, in a frame of 16 KiB.
         client.request(3, &[frames::get("/"), vec![NEWEST; 16_000]].concat());
-        assert_eq!(client.goes_away(), Some(ENHANCE_YOUR_CALM));
+        assert_eq!(client.wait_for_goaway(), Some(ENHANCE_YOUR_CALM));
     }
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     let more = grown(&proxy, before);
@@ -83,10 +83,10 @@ fn continuation_floods_end_the_connection_at_once() {
     let proxy = proxy(answering(|_| ok("served")), &[]);
     let before = resident(&proxy);
     for piece in [vec![], frames::field("x", "y"), vec![b'a'; 16_000], frames::field("x", &"y".repeat(16_000))] {
-        let mut client = Client::in_the_clear(proxy.address).greeted(&[]);
+        let mut client = Client::connect_plaintext(proxy.address).handshake(&[]);
         client.send(&Frame::new(HEADERS, END_STREAM, 1, frames::get("/")).bytes());
         let began = Instant::now();
-        assert!(client.floods(&Frame::new(CONTINUATION, 0, 1, piece).bytes(), 2000));
+        assert!(client.flood(&Frame::new(CONTINUATION, 0, 1, piece).bytes(), 2000));
         assert!(began.elapsed() < Duration::from_secs(10));
     }
     let more = grown(&proxy, before);
@@ -101,26 +101,26 @@ fn windows_that_never_open_hold_no_more_than_the_page_says_and_end() {
     let before = resident(&proxy);
     for window in [0, 1] {
         let mut clients: Vec<Client> =
-            (0..4).map(|_| Client::in_the_clear(proxy.address).greeted(&[(4, window)])).collect();
+            (0..4).map(|_| Client::connect_plaintext(proxy.address).handshake(&[(4, window)])).collect();
         for client in &mut clients {
             for number in 0..limits.concurrent_streams {
                 client.request(2 * number + 1, &frames::get("/"));
             }
         }
         let each = grown(&proxy, before) / clients.len();
-        let worst = limits.worst_case();
+        let worst = limits.worst_case_memory();
         let most = worst.http2 + streams * (worst.stream + rproxy_upstream::EXCHANGE);
         assert!(each < most, "{each} bytes each, {most} at most");
         for client in &mut clients {
             let mut reset = 0;
             while reset < limits.concurrent_streams {
-                let frame = client.until(|frame| matches!(frame.kind, RST_STREAM | GOAWAY)).expect("a reset");
+                let frame = client.wait_for(|frame| matches!(frame.kind, RST_STREAM | GOAWAY)).expect("a reset");
                 assert_eq!(frame.kind, RST_STREAM);
                 reset += 1;
             }
             // The connection goes on.
             client.request(1001, &frames::get("/"));
-            assert!(client.until(|frame| frame.kind == HEADERS && frame.stream == 1001).is_some());
+            assert!(client.wait_for(|frame| frame.kind == HEADERS && frame.stream == 1001).is_some());
         }
     }
 }
@@ -136,7 +136,7 @@ fn heads_that_http2_rejects_are_in_the_log_and_in_the_metrics_and_count_towards_
         ("RPROXY_RATE_EXEMPT_PATHS", "/exempt"),
     ];
     let proxy = Proxy::start(answering(|_| ok("served")), &settings);
-    let mut client = Client::in_the_clear(proxy.address).greeted(&[]);
+    let mut client = Client::connect_plaintext(proxy.address).handshake(&[]);
     // RFC 9113 §8.2.2: the stream is reset. A head of 3,500 fields gets 431, both by h2 alone.
     let malformed = [frames::get("/"), frames::field("connection", "close")].concat();
     let large = [frames::get("/"), frames::literal(b"a", b"").repeat(2000)].concat();
@@ -172,12 +172,12 @@ fn rejected_requests_end_an_http2_connection_but_not_one_of_a_trusted_proxy() {
     for (trusted, ends) in [("", true), ("127.0.0.1", false)] {
         let settings = [("RPROXY_TRUSTED_PROXIES", trusted)];
         let proxy = proxy(answering(|_| ok("served")), if trusted.is_empty() { &[] } else { &settings });
-        let mut client = Client::in_the_clear(proxy.address).greeted(&[]);
+        let mut client = Client::connect_plaintext(proxy.address).handshake(&[]);
         let head = [frames::get("/"), frames::field("host", "another.example")].concat();
         let mut goaway = None;
         for number in 0..300 {
             client.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, head.clone()).bytes());
-            let answer = client.until(|frame| matches!(frame.kind, HEADERS | GOAWAY)).expect("an answer");
+            let answer = client.wait_for(|frame| matches!(frame.kind, HEADERS | GOAWAY)).expect("an answer");
             if answer.kind == GOAWAY {
                 goaway = Some(answer.payload[4..8].to_vec());
                 break;
@@ -198,9 +198,9 @@ fn http2_in_the_clear_can_be_switched_off_and_upgrade_h2c_is_ignored() {
         match answer {
             Some(answer) => assert!(exchange(proxy.address, frames::PREFACE).starts_with(answer)),
             None => {
-                let mut client = Client::in_the_clear(proxy.address).greeted(&[]);
+                let mut client = Client::connect_plaintext(proxy.address).handshake(&[]);
                 client.request(1, &frames::get("/"));
-                let answer = client.until(|frame| frame.kind == HEADERS).unwrap();
+                let answer = client.wait_for(|frame| frame.kind == HEADERS).unwrap();
                 assert_eq!(frames::status(&answer.payload), "200");
             }
         }
@@ -210,9 +210,9 @@ fn http2_in_the_clear_can_be_switched_off_and_upgrade_h2c_is_ignored() {
     let proxy = proxy(answering(ok), &settings);
     let mut socket = connect(proxy.address);
     socket.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n").unwrap();
-    let mut client = Client::over(socket).greeted(&[]);
+    let mut client = Client::over(socket).handshake(&[]);
     client.request(1, &frames::get("/"));
-    let body = client.until(|frame| frame.kind == frames::DATA).unwrap();
+    let body = client.wait_for(|frame| frame.kind == frames::DATA).unwrap();
     let head = String::from_utf8(body.payload).unwrap().to_ascii_lowercase();
     assert!(head.contains("x-forwarded-for: 192.0.2.1\r\n"), "{head}");
     assert!(head.contains("x-forwarded-proto: http\r\n"), "{head}");
@@ -232,7 +232,7 @@ fn an_upload_that_is_reset_never_reaches_the_backend_whole() {
         for length in [None, Some("100")] {
             let mut head: Vec<u8> = fields.iter().flat_map(|(name, value)| frames::field(name, value)).collect();
             head.extend(length.iter().flat_map(|length| frames::field("content-length", length)));
-            let mut client = Client::in_the_clear(proxy.address).greeted(&[]);
+            let mut client = Client::connect_plaintext(proxy.address).handshake(&[]);
             client.head(1, &head, false);
             client.send(&Frame::new(frames::DATA, 0, 1, b"first half".to_vec()).bytes());
             client.send(&Frame::new(RST_STREAM, 0, 1, code.to_be_bytes().to_vec()).bytes());
@@ -260,7 +260,7 @@ fn a_backend_that_has_not_answered_is_let_go_when_its_stream_is_reset() {
     for (head, is_end) in [(&head("GET")[..], true), (&head("POST")[..], false), (&connect[..], false)] {
         let head: Vec<u8> = head.iter().flat_map(|(name, value)| frames::field(name, value)).collect();
         for code in [Some(0_u32), Some(8), None] {
-            let mut client = Client::in_the_clear(proxy.address).greeted(&[]);
+            let mut client = Client::connect_plaintext(proxy.address).handshake(&[]);
             client.head(1, &head, is_end);
             assert_eq!(seen.recv_timeout(PATIENCE), Ok("request"));
             let began = Instant::now();

@@ -24,7 +24,7 @@ const KIB: usize = 1024;
 
 /// The table of `docs/reference/limits.md`.
 fn table(config: &Config) -> String {
-    let worst = config.limits.limits().worst_case();
+    let worst = config.limits.limits().worst_case_memory();
     let streams = config.limits.max_streams as usize;
     let (exchange, connections) = (rproxy_upstream::EXCHANGE, config.limits.max_connections);
     let http1 = worst.http1 + exchange;
@@ -109,7 +109,7 @@ pub(crate) fn grown(proxy: &Proxy, before: usize) -> usize {
 #[test]
 fn connections_of_http1_hold_no_more_than_the_page_says() {
     let limits = Config::default().limits.limits();
-    let most = limits.worst_case().http1 + rproxy_upstream::EXCHANGE;
+    let most = limits.worst_case_memory().http1 + rproxy_upstream::EXCHANGE;
     let proxy = Proxy::start(endless(), &[&SETTINGS[..5], &[("RPROXY_HEAD_TIMEOUT", "60s")]].concat());
     let before = resident(&proxy);
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX-A: {}", "a".repeat(limits.head_size - 100));
@@ -135,7 +135,7 @@ fn connections_of_http1_hold_no_more_than_the_page_says() {
 fn connections_of_http2_hold_no_more_than_the_page_says() {
     let limits = Config::default().limits.limits();
     let streams = limits.concurrent_streams as usize;
-    let each_stream = limits.worst_case().stream + rproxy_upstream::EXCHANGE;
+    let each_stream = limits.worst_case_memory().stream + rproxy_upstream::EXCHANGE;
     for (compression, encoders) in [("false", 0), ("true", MOST_ENCODERS)] {
         let folder = tempfile::tempdir().unwrap();
         let settings = [
@@ -153,7 +153,8 @@ fn connections_of_http2_hold_no_more_than_the_page_says() {
         let before = resident(&proxy);
         // All that may be asked for, with a window that never closes, and nothing read.
         let wide = [(4, (1 << 31) - 1)];
-        let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(proxy.address, &config).greeted(&wide)).collect();
+        let mut clients: Vec<Client> =
+            (0..4).map(|_| Client::connect(proxy.address, &config).handshake(&wide)).collect();
         // Asked for when all are there: what is compressed keeps the worker from greeting others.
         for client in &mut clients {
             client.send(&Frame::new(8, 0, 0, ((1_u32 << 31) - 70_000).to_be_bytes().to_vec()).bytes());
@@ -164,7 +165,7 @@ fn connections_of_http2_hold_no_more_than_the_page_says() {
             }
         }
         let each = grown(&proxy, before) / clients.len();
-        let most = limits.worst_case().http2 + streams * each_stream + encoders * ENCODER / clients.len();
+        let most = limits.worst_case_memory().http2 + streams * each_stream + encoders * ENCODER / clients.len();
         eprintln!(
             "compression {compression}: {} KiB each connection, {} KiB each stream",
             each / KIB,
@@ -302,12 +303,12 @@ fn more_streams_than_the_limit_are_refused_and_half_handshakes_end() {
         .concat(),
     );
     let config = trusting(&folder.path().join("local/ca.pem"));
-    let mut client = Client::connect(proxy.address, &config).greeted(&[(4, 0)]);
+    let mut client = Client::connect(proxy.address, &config).handshake(&[(4, 0)]);
     for number in 0..4 {
         client.request(2 * number + 1, &frames::get("/"));
     }
-    let refused =
-        client.until(|frame| matches!(frame.kind, RST_STREAM | GOAWAY) || frame.kind == HEADERS && frame.stream == 7);
+    let refused = client
+        .wait_for(|frame| matches!(frame.kind, RST_STREAM | GOAWAY) || frame.kind == HEADERS && frame.stream == 7);
     // REFUSED_STREAM (RFC 9113 §7): it may be sent again.
     let refused = refused.expect("a fourth stream is refused");
     assert_eq!((refused.kind, refused.stream, refused.payload), (RST_STREAM, 7, vec![0, 0, 0, 7]));

@@ -1,4 +1,4 @@
-//! A request body with a size and a pace.
+//! A request body with a maximum size and a timeout.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,38 +12,38 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::RequestRefusal;
+use super::RequestRejection;
 
 pin_project! {
-    /// The body of a request that passed [`RequestGuardLayer`](super::RequestGuardLayer).
+    /// A request body with the limits of [`RequestGuardLayer`](super::RequestGuardLayer).
     #[derive(Debug)]
     pub struct GuardBody<B> {
-        // `None`: it is empty, whatever `B` is.
+        // `None` for an empty body, without a value of `B`.
         #[pin]
         inner: Option<B>,
-        // `None` where there is no body, as in most requests.
-        bounds: Option<Bounds>,
+        // `None` for an empty body, as in most requests.
+        limits: Option<BodyLimits>,
     }
 }
 
 #[derive(Debug)]
-struct Bounds {
+struct BodyLimits {
     left: Option<u64>,
     timeout: Duration,
-    /// Made when a part is waited for, and used again.
+    /// Created at the first wait, and reused.
     timer: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
+    is_waiting: bool,
     progress: Progress,
 }
 
-/// The state of a body that the one who answers the request shares.
+/// The state of a body, shared with the future of the response.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
     failure: AtomicU8,
-    is_answered: AtomicBool,
+    has_response: AtomicBool,
 }
 
 impl Progress {
@@ -52,55 +52,55 @@ impl Progress {
         error
     }
 
-    /// There is a response. From then on a client may be silent for as long as the exchange lasts: in a bidirectional
-    /// stream it is the other side's turn.
-    pub(super) fn answered(&self) {
-        self.0.is_answered.store(true, Relaxed);
+    /// Disables the timeout, because the response has begun: in a bidirectional stream, the client may wait for data.
+    pub(super) fn set_has_response(&self) {
+        self.0.has_response.store(true, Relaxed);
     }
 
-    pub(super) fn refusal(&self) -> Option<RequestRefusal> {
+    /// Returns the rejection that corresponds to the failure of the body, if it failed.
+    pub(super) fn rejection(&self) -> Option<RequestRejection> {
         const TOO_LARGE: u8 = RequestBodyError::TooLarge as u8 + 1;
         const TOO_SLOW: u8 = RequestBodyError::TooSlow as u8 + 1;
         match self.0.failure.load(Relaxed) {
             0 => None,
-            TOO_LARGE => Some(RequestRefusal::BodyTooLarge),
-            TOO_SLOW => Some(RequestRefusal::BodyTooSlow),
-            _ => Some(RequestRefusal::BodyBroken),
+            TOO_LARGE => Some(RequestRejection::BodyTooLarge),
+            TOO_SLOW => Some(RequestRejection::BodyTooSlow),
+            _ => Some(RequestRejection::BodyBroken),
         }
     }
 }
 
-/// A request body that did not come to its end.
+/// The error of an incomplete request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestBodyError {
-    /// More bytes than the limit.
+    /// The body exceeds the maximum size.
     #[error("request body too large")]
     TooLarge,
-    /// The next part took too long.
-    #[error("request body too slow")]
+    /// The client did not send the next part in time.
+    #[error("request body timed out")]
     TooSlow,
-    /// The client went away or broke the framing.
-    #[error("request body broken off")]
+    /// The client closed the connection, or the framing is invalid.
+    #[error("request body incomplete or malformed")]
     Broken,
 }
 
 impl<B> GuardBody<B> {
     pub(super) fn empty(inner: B) -> Self {
-        Self { inner: Some(inner), bounds: None }
+        Self { inner: Some(inner), limits: None }
     }
 
     pub(super) fn new(inner: B, max: Option<u64>, timeout: Duration) -> (Self, Progress) {
         let progress = Progress::default();
-        let bounds = Bounds { left: max, timeout, timer: None, waiting: false, progress: progress.clone() };
-        (Self { inner: Some(inner), bounds: Some(bounds) }, progress)
+        let limits = BodyLimits { left: max, timeout, timer: None, is_waiting: false, progress: progress.clone() };
+        (Self { inner: Some(inner), limits: Some(limits) }, progress)
     }
 }
 
-/// An empty body, for a request that has none or is sent again.
+/// An empty body, for requests without content, and for retries.
 impl<B> Default for GuardBody<B> {
     fn default() -> Self {
-        Self { inner: None, bounds: None }
+        Self { inner: None, limits: None }
     }
 }
 
@@ -112,19 +112,19 @@ impl<B: Body> Body for GuardBody<B> {
         let this = self.project();
         let Some(inner) = this.inner.as_pin_mut() else { return Poll::Ready(None) };
         let polled = inner.poll_frame(cx);
-        let Some(bounds) = this.bounds else {
+        let Some(limits) = this.limits else {
             return polled.map_err(|_| RequestBodyError::Broken);
         };
         match polled {
-            Poll::Pending if bounds.is_too_slow(cx) => {
-                Poll::Ready(Some(Err(bounds.progress.fail(RequestBodyError::TooSlow))))
+            Poll::Pending if limits.is_too_slow(cx) => {
+                Poll::Ready(Some(Err(limits.progress.fail(RequestBodyError::TooSlow))))
             }
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => {
-                bounds.waiting = false;
-                Poll::Ready(Some(bounds.take(frame)))
+                limits.is_waiting = false;
+                Poll::Ready(Some(limits.check_size(frame)))
             }
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(bounds.progress.fail(RequestBodyError::Broken)))),
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(limits.progress.fail(RequestBodyError::Broken)))),
             Poll::Ready(None) => Poll::Ready(None),
         }
     }
@@ -138,21 +138,21 @@ impl<B: Body> Body for GuardBody<B> {
     }
 }
 
-impl Bounds {
+impl BodyLimits {
     fn is_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.progress.0.is_answered.load(Relaxed) {
+        if self.progress.0.has_response.load(Relaxed) {
             return false;
         }
         let timeout = self.timeout;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        if !self.waiting {
-            self.waiting = true;
+        if !self.is_waiting {
+            self.is_waiting = true;
             timer.as_mut().reset(Instant::now() + timeout);
         }
         timer.as_mut().poll(cx).is_ready()
     }
 
-    fn take<D: Buf>(&mut self, frame: Frame<D>) -> Result<Frame<D>, RequestBodyError> {
+    fn check_size<D: Buf>(&mut self, frame: Frame<D>) -> Result<Frame<D>, RequestBodyError> {
         if let (Some(left), Some(data)) = (&mut self.left, frame.data_ref()) {
             *left = left
                 .checked_sub(data.remaining() as u64)
@@ -175,13 +175,13 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(30);
 
     #[tokio::test]
-    async fn the_default_is_empty_for_any_inner_body() {
+    async fn default_body_is_empty_for_any_inner_body() {
         let mut body = GuardBody::<Silent>::default();
         assert!(body.is_end_stream() && body.size_hint().exact() == Some(0));
         assert!(body.frame().await.is_none());
     }
 
-    /// A client that sends nothing.
+    /// The body of a client that sends nothing.
     struct Silent;
 
     impl Body for Silent {
@@ -194,15 +194,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_client_is_too_slow_until_there_is_a_response() {
+    async fn body_timeout_applies_only_until_the_response_begins() {
         let (mut body, progress) = GuardBody::new(Silent, None, TIMEOUT);
         assert_eq!(body.frame().await.unwrap().unwrap_err(), RequestBodyError::TooSlow);
-        assert_eq!(progress.refusal(), Some(RequestRefusal::BodyTooSlow));
+        assert_eq!(progress.rejection(), Some(RequestRejection::BodyTooSlow));
 
         let (mut body, progress) = GuardBody::new(Silent, None, TIMEOUT);
         assert!(timeout(TIMEOUT / 2, body.frame()).await.is_err());
-        progress.answered();
-        assert!(timeout(TIMEOUT * 100, body.frame()).await.is_err(), "it may be silent for as long as it likes");
-        assert_eq!(progress.refusal(), None);
+        progress.set_has_response();
+        assert!(timeout(TIMEOUT * 100, body.frame()).await.is_err(), "the body does not time out");
+        assert_eq!(progress.rejection(), None);
     }
 }

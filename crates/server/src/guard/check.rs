@@ -1,4 +1,4 @@
-//! The decision: has this request one reading?
+//! The checks of a request head.
 
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -6,82 +6,82 @@ use http::{HeaderValue, Method, Request, Uri, Version};
 use hyper::ext::Protocol;
 
 use super::host::normalize_host;
-use super::{RequestRefusal, Serves};
+use super::{IsServed, RequestRejection};
 use crate::target::percent_encode;
-use crate::{RefusedHead, TlsInfo};
+use crate::{RejectedHead, TlsInfo};
 
-/// Checks the head, and leaves it with a `Host` in its normal form and a target in origin-form (or `*`).
-pub(super) fn check<B>(request: &mut Request<B>, serves: Option<&Serves>) -> Result<(), RequestRefusal> {
-    if let Some(refused) = request.extensions().get::<RefusedHead>() {
-        return Err(RequestRefusal::Head(*refused));
+/// Checks the head, and rewrites `Host` to its normal form and the target to origin-form (or `*`).
+pub(super) fn check<B>(request: &mut Request<B>, is_served: Option<&IsServed>) -> Result<(), RequestRejection> {
+    if let Some(rejected) = request.extensions().get::<RejectedHead>() {
+        return Err(RequestRejection::Head(*rejected));
     }
-    // RFC 8441 §4: extended CONNECT names a protocol and a path, and is a tunnel to our upstream.
+    // RFC 8441 §4: an extended CONNECT has a protocol and a path, and opens a tunnel to the backend.
     let extended = request.extensions().get::<Protocol>().is_some();
     if request.method() == Method::CONNECT && !extended {
-        return Err(RequestRefusal::Connect);
+        return Err(RequestRejection::Connect);
     }
     host(request)?;
     normalize_host(request);
     target(request)?;
-    if let (Some(serves), Some(tls)) = (serves, request.extensions().get::<TlsInfo>()) {
+    if let (Some(is_served), Some(tls)) = (is_served, request.extensions().get::<TlsInfo>()) {
         let name = tls.server_name.as_deref();
-        // HTTP/1.0 knew no Host, and what is not there contradicts nothing.
+        // HTTP/1.0 does not require Host, and a request without one can't be misdirected.
         if let Some(host) = request.headers().get(HOST) {
             let host = host.to_str().map_or("", without_port);
-            if !serves(name, host) {
-                return Err(RequestRefusal::Misdirected);
+            if !is_served(name, host) {
+                return Err(RequestRejection::Misdirected);
             }
         }
     }
     Ok(())
 }
 
-/// RFC 9112 §3.2, RFC 9113 §8.3.1: one host, said the same way everywhere.
-fn host<B>(request: &mut Request<B>) -> Result<(), RequestRefusal> {
+/// Requires a single host in `Host` and the target (RFC 9112 §3.2, RFC 9113 §8.3.1).
+fn host<B>(request: &mut Request<B>) -> Result<(), RequestRejection> {
     let headers = request.headers();
-    // As many values as names: no name is there twice, nor is a search needed to tell.
+    // If there are as many values as names, no field is repeated, which avoids a lookup.
     if headers.len() != headers.keys_len() && headers.get_all(HOST).iter().nth(1).is_some() {
-        return Err(RequestRefusal::BadHost);
+        return Err(RequestRejection::BadHost);
     }
     match (headers.get(HOST), request.uri().authority()) {
-        (Some(host), None) if is_ordinary(host.as_bytes()) => {}
+        (Some(host), None) if is_simple_host(host.as_bytes()) => {}
         (Some(host), None) => {
-            authority(host).ok_or(RequestRefusal::BadHost)?;
+            authority(host).ok_or(RequestRejection::BadHost)?;
         }
         (Some(host), Some(target)) => {
-            let host = authority(host).ok_or(RequestRefusal::BadHost)?;
-            if !is_plain(target) || !agree(&host, target, request.uri().scheme()) {
-                return Err(RequestRefusal::HostMismatch);
+            let host = authority(host).ok_or(RequestRejection::BadHost)?;
+            if !is_valid(target) || !is_same_authority(&host, target, request.uri().scheme()) {
+                return Err(RequestRejection::HostMismatch);
             }
         }
         (None, Some(target)) if request.version() == Version::HTTP_2 => {
-            if !is_ordinary(target.as_str().as_bytes()) && !is_plain(target) {
-                return Err(RequestRefusal::BadHost);
+            if !is_simple_host(target.as_str().as_bytes()) && !is_valid(target) {
+                return Err(RequestRejection::BadHost);
             }
-            let host = HeaderValue::from_str(target.as_str()).map_err(|_| RequestRefusal::BadHost)?;
+            let host = HeaderValue::from_str(target.as_str()).map_err(|_| RequestRejection::BadHost)?;
             request.headers_mut().insert(HOST, host);
         }
-        // HTTP/1.0 knew no Host.
+        // HTTP/1.0 does not require Host.
         (None, None) if request.version() == Version::HTTP_10 => {}
-        (None, _) => return Err(RequestRefusal::BadHost),
+        (None, _) => return Err(RequestRejection::BadHost),
     }
     Ok(())
 }
 
-/// Whether it is a name or an IPv4 address, and perhaps a port: what nearly all are, and quickly told.
-fn is_ordinary(host: &[u8]) -> bool {
+/// Returns whether this is a name or an IPv4 address with an optional port, which is the fast path for most hosts.
+fn is_simple_host(host: &[u8]) -> bool {
     let colon = host.iter().position(|&byte| byte == b':').unwrap_or(host.len());
     let (name, port) = host.split_at(colon);
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     (1..=255).contains(&name.len()) && all(name, is_name) && is_port(port)
 }
 
-/// Whether each is. To the end without a jump, for the compiler to look at many bytes at a time.
+/// Returns whether all bytes satisfy the predicate. Has no early exit, so that the compiler can vectorise it.
 fn all(bytes: &[u8], is: impl Fn(&u8) -> bool) -> bool {
     bytes.iter().fold(true, |all, byte| all & is(byte))
 }
 
-/// Nothing, or a colon and a number up to 65,535 of at most five digits.
+/// Returns whether this is empty, or a colon and a number up to 65,535 with at most five digits.
 fn is_port(port: &[u8]) -> bool {
     match port {
         [] => true,
@@ -92,13 +92,13 @@ fn is_port(port: &[u8]) -> bool {
     }
 }
 
-/// The authority of a `Host` field: a host and perhaps a port, no user, no list.
+/// Parses a `Host` field: a host and an optional port, without user information, and not a list.
 fn authority(host: &HeaderValue) -> Option<Authority> {
     let authority = Authority::try_from(host.as_bytes()).ok()?;
-    is_plain(&authority).then_some(authority)
+    is_valid(&authority).then_some(authority)
 }
 
-fn is_plain(authority: &Authority) -> bool {
+fn is_valid(authority: &Authority) -> bool {
     let text = authority.as_str();
     let (host, port) = (authority.host(), &text[without_port(text).len()..]);
     !host.is_empty()
@@ -107,14 +107,14 @@ fn is_plain(authority: &Authority) -> bool {
         && (port.is_empty() || port[1..].parse::<u16>().is_ok() && !port.starts_with(":+"))
 }
 
-/// Whether both mean the same host and port.
-fn agree(host: &Authority, target: &Authority, scheme: Option<&Scheme>) -> bool {
+/// Returns whether both have the same host and port.
+fn is_same_authority(host: &Authority, target: &Authority, scheme: Option<&Scheme>) -> bool {
     let default = if scheme == Some(&Scheme::HTTPS) { 443 } else { 80 };
     host.host().eq_ignore_ascii_case(target.host())
         && host.port_u16().unwrap_or(default) == target.port_u16().unwrap_or(default)
 }
 
-/// `example.org` of `example.org:8080`, `[::1]` of `[::1]:80`.
+/// Removes the port: `example.org:8080` becomes `example.org`, and `[::1]:80` becomes `[::1]`.
 fn without_port(authority: &str) -> &str {
     match authority.rfind(':') {
         Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
@@ -122,27 +122,27 @@ fn without_port(authority: &str) -> &str {
     }
 }
 
-/// RFC 9112 §3.2: origin-form, absolute-form of http and https, or the asterisk of OPTIONS.
-fn target<B>(request: &mut Request<B>) -> Result<(), RequestRefusal> {
+/// Requires origin-form, absolute-form with http or https, or the asterisk-form of OPTIONS (RFC 9112 §3.2).
+fn target<B>(request: &mut Request<B>) -> Result<(), RequestRejection> {
     let uri = request.uri();
     let path = uri.path();
     let is_asterisk = path == "*" && request.method() == Method::OPTIONS;
     if !path.starts_with('/') && !is_asterisk {
-        return Err(RequestRefusal::BadTarget);
+        return Err(RequestRejection::BadTarget);
     }
-    // RFC 3986 §2: by HTTP/2 other bytes get as far as this, and readers of HTTP/1.1 disagree on them.
+    // RFC 3986 §2: HTTP/2 allows other bytes so far, and HTTP/1.1 backends disagree on them.
     let is_ascii = |target: &PathAndQuery| all(target.as_str().as_bytes(), u8::is_ascii_graphic);
     if !uri.path_and_query().is_none_or(is_ascii) {
-        *request.uri_mut() = percent_encoded(uri).ok_or(RequestRefusal::BadTarget)?;
+        *request.uri_mut() = percent_encoded(uri).ok_or(RequestRejection::BadTarget)?;
     }
     let uri = request.uri();
     match uri.scheme() {
         None if uri.authority().is_none() => return Ok(()),
-        None => return Err(RequestRefusal::BadTarget), // authority-form is CONNECT's
+        None => return Err(RequestRejection::BadTarget), // authority-form is only for CONNECT
         Some(scheme) if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS => {}
-        Some(_) => return Err(RequestRefusal::BadTarget),
+        Some(_) => return Err(RequestRejection::BadTarget),
     }
-    let origin_form = origin_form(uri, request.version()).ok_or(RequestRefusal::BadTarget)?;
+    let origin_form = origin_form(uri, request.version()).ok_or(RequestRejection::BadTarget)?;
     *request.uri_mut() = Uri::from(origin_form);
     Ok(())
 }
@@ -155,10 +155,10 @@ fn percent_encoded(uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// RFC 9112 §3.2.1: an empty path is sent as `/`, also before a query, where URIs do without.
+/// Returns the target in origin-form. An empty path becomes `/`, also before a query (RFC 9112 §3.2.1).
 fn origin_form(uri: &Uri, version: Version) -> Option<PathAndQuery> {
     match uri.path_and_query() {
-        // RFC 9113 §8.3.1: in HTTP/2 the client has to see to that.
+        // RFC 9113 §8.3.1: in HTTP/2, the client must send the `/`.
         Some(target) if target.as_str().starts_with('?') && version >= Version::HTTP_2 => None,
         Some(target) if target.as_str().starts_with('?') => {
             PathAndQuery::try_from(format!("/{}", target.as_str())).ok()
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn one_reading_passes_in_origin_form() {
+    fn accepts_unambiguous_requests_and_rewrites_them_to_origin_form() {
         for (method, target, version, hosts, host, origin) in [
             ("GET", "/a?b", Version::HTTP_11, &["a.example"][..], Some("a.example"), "/a?b"),
             ("GET", "/", Version::HTTP_11, &["[::1]:8080"], Some("[::1]:8080"), "/"),
@@ -208,9 +208,9 @@ mod tests {
     }
 
     #[test]
-    fn more_than_one_reading_is_refused() {
-        use RequestRefusal::{BadHost, BadTarget, Connect, HostMismatch};
-        for (method, target, version, hosts, refusal) in [
+    fn rejects_ambiguous_hosts_and_unsupported_targets() {
+        use RequestRejection::{BadHost, BadTarget, Connect, HostMismatch};
+        for (method, target, version, hosts, rejection) in [
             ("GET", "/", Version::HTTP_11, &[][..], BadHost),
             ("GET", "/", Version::HTTP_11, &["a", "a"], BadHost),
             ("GET", "/", Version::HTTP_11, &["a, b"], BadHost),
@@ -233,35 +233,35 @@ mod tests {
             ("CONNECT", "a.example:443", Version::HTTP_11, &["a.example:443"], Connect),
         ] {
             let mut request = request(method, target, version, hosts);
-            assert_eq!(check(&mut request, None), Err(refusal), "{method} {target} {hosts:?}");
+            assert_eq!(check(&mut request, None), Err(rejection), "{method} {target} {hosts:?}");
         }
     }
 
     proptest::proptest! {
         #[test]
-        fn an_ordinary_host_is_an_authority(host in "[a-zA-Z0-9.:_@-]{0,20}|[a.-]{0,2}:[0-9]{0,6}") {
+        fn every_simple_host_is_a_valid_authority(host in "[a-zA-Z0-9.:_@-]{0,20}|[a.-]{0,2}:[0-9]{0,6}") {
             let value = HeaderValue::try_from(&host).unwrap();
-            proptest::prop_assert!(!is_ordinary(host.as_bytes()) || authority(&value).is_some(), "{}", host);
+            proptest::prop_assert!(!is_simple_host(host.as_bytes()) || authority(&value).is_some(), "{}", host);
         }
     }
 
     #[test]
-    fn a_host_that_the_certificate_does_not_cover_is_misdirected() {
-        let serves = |_: Option<&str>, host: &str| host == "b.example";
+    fn rejects_hosts_that_are_not_served_on_the_connection_with_421() {
+        let is_served = |_: Option<&str>, host: &str| host == "b.example";
         for (name, host, expected) in [
             (Some("a.example"), Some("b.example:443"), Ok(())),
-            (Some("a.example"), Some("c.example"), Err(RequestRefusal::Misdirected)),
-            (Some("c.example"), Some("c.example"), Err(RequestRefusal::Misdirected)),
+            (Some("a.example"), Some("c.example"), Err(RequestRejection::Misdirected)),
+            (Some("c.example"), Some("c.example"), Err(RequestRejection::Misdirected)),
             (None, Some("b.example"), Ok(())),
-            (None, Some("c.example"), Err(RequestRefusal::Misdirected)),
-            // HTTP/1.0 needs no Host.
+            (None, Some("c.example"), Err(RequestRejection::Misdirected)),
+            // HTTP/1.0 does not require Host.
             (Some("a.example"), None, Ok(())),
             (None, None, Ok(())),
         ] {
             let version = if host.is_some() { Version::HTTP_11 } else { Version::HTTP_10 };
             let mut request = request("GET", "/", version, host.as_slice());
             request.extensions_mut().insert(TlsInfo { server_name: name.map(Into::into), client_certificate: None });
-            assert_eq!(check(&mut request, Some(&serves)), expected, "{name:?} {host:?}");
+            assert_eq!(check(&mut request, Some(&is_served)), expected, "{name:?} {host:?}");
         }
     }
 }

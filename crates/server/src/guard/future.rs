@@ -1,4 +1,4 @@
-//! The answer: the inner one, or a refusal.
+//! The future of the guard: the inner response or a rejection.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,14 +9,14 @@ use http::{HeaderValue, Response, Version, header};
 use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
 
-use super::RequestRefusal;
+use super::RequestRejection;
 use super::body::Progress;
 
 pin_project! {
-    /// The future of [`GuardService`](super::GuardService).
+    /// The response future of [`RequestGuardService`](super::RequestGuardService).
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
-    pub struct GuardFuture<F> {
+    pub struct ResponseFuture<F> {
         version: Version,
         #[pin]
         stage: Stage<F>,
@@ -27,14 +27,14 @@ pin_project! {
     #[derive(Debug)]
     #[project = StageProject]
     enum Stage<F> {
-        Refused { refusal: RequestRefusal },
+        Rejected { rejection: RequestRejection },
         Inner { #[pin] future: F, progress: Option<Progress> },
     }
 }
 
-impl<F> GuardFuture<F> {
-    pub(super) fn refused(version: Version, refusal: RequestRefusal) -> Self {
-        Self { version, stage: Stage::Refused { refusal } }
+impl<F> ResponseFuture<F> {
+    pub(super) fn rejected(version: Version, rejection: RequestRejection) -> Self {
+        Self { version, stage: Stage::Rejected { rejection } }
     }
 
     pub(super) fn inner(version: Version, future: F, progress: Option<Progress>) -> Self {
@@ -42,7 +42,7 @@ impl<F> GuardFuture<F> {
     }
 }
 
-impl<F, B, E> Future for GuardFuture<F>
+impl<F, B, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
 {
@@ -51,15 +51,15 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         match this.stage.project() {
-            StageProject::Refused { refusal } => Poll::Ready(Ok(refuse(*this.version, *refusal))),
+            StageProject::Rejected { rejection } => Poll::Ready(Ok(reject(*this.version, *rejection))),
             StageProject::Inner { future, progress } => {
                 let response = ready!(future.poll(cx))?;
-                // What the inner service made of a body that failed is not what the client did.
-                Poll::Ready(Ok(match progress.as_ref().and_then(Progress::refusal) {
-                    Some(refusal) => refuse(*this.version, refusal),
+                // If the body failed, the client gets the reason, and not the response of the inner service to that.
+                Poll::Ready(Ok(match progress.as_ref().and_then(Progress::rejection) {
+                    Some(rejection) => reject(*this.version, rejection),
                     None => {
                         if let Some(progress) = progress {
-                            progress.answered();
+                            progress.set_has_response();
                         }
                         response.map(Either::Left)
                     }
@@ -69,19 +69,19 @@ where
     }
 }
 
-fn refuse<B>(version: Version, refusal: RequestRefusal) -> Response<Either<B, Full<Bytes>>> {
-    let mut response = Response::new(Either::Right(Full::new(Bytes::from_static(refusal.text().as_bytes()))));
-    *response.status_mut() = refusal.status();
+fn reject<B>(version: Version, rejection: RequestRejection) -> Response<Either<B, Full<Bytes>>> {
+    let mut response = Response::new(Either::Right(Full::new(Bytes::from_static(rejection.text().as_bytes()))));
+    *response.status_mut() = rejection.status();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     if version < Version::HTTP_2 {
-        // RFC 9112 §9.6: where the message's end is in doubt, so is the next one's beginning.
+        // RFC 9112 §9.6: the end of the message, and so the start of the next one, may be unknown.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if refusal == RequestRefusal::Connect {
-        // RFC 9110 §15.5.6, §10.2.1: a list of what may be sent instead is required.
+    if rejection == RequestRejection::Connect {
+        // RFC 9110 §15.5.6, §10.2.1: a 405 response must list the allowed methods.
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
-    response.extensions_mut().insert(refusal);
+    response.extensions_mut().insert(rejection);
     response
 }

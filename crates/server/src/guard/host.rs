@@ -1,4 +1,4 @@
-//! One spelling of each host, so that everything that reads `Host` reads the same.
+//! The normal form of `Host`, so that all readers of the field see the same value.
 
 use http::uri::Scheme;
 use http::{HeaderValue, Request, header};
@@ -12,11 +12,24 @@ pub(super) fn normalize_host<B>(request: &mut Request<B>) {
     }
 }
 
-/// Returns the normal form of the request's `Host`, or of its target's authority without one, if it has another form.
+/// Returns the normal form of the request's host, or `None` if the host is already normal or invalid.
 ///
-/// It is in lower case, without a dot at the end of the name, and without a port that is the default of the connection's
-/// scheme. [`RequestGuardLayer`](crate::RequestGuardLayer) leaves a request with it. It is for layers further out, such as a
-/// log. An invalid `Host` has no other form.
+/// The host is taken from `Host`, else from the authority of the target. The normal form is in lower case, without a
+/// final dot, and without the default port of the scheme. [`RequestGuardLayer`](crate::RequestGuardLayer) rewrites `Host`
+/// to it. This function is for layers outside of the guard, such as an access log.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use rproxy_server::normalized_host;
+///
+/// # fn main() -> Result<(), http::Error> {
+/// let request = Request::get("/").header("host", "Example.org.:80").body(())?;
+/// assert_eq!(normalized_host(&request).unwrap(), "example.org");
+/// # Ok(())
+/// # }
+/// ```
 pub fn normalized_host<B>(request: &Request<B>) -> Option<HeaderValue> {
     let scheme = request.extensions().get::<Scheme>().or(request.uri().scheme());
     let host = match (request.headers().get(header::HOST), request.uri().authority()) {
@@ -40,10 +53,10 @@ fn normalized(host: &[u8], is_https: bool) -> Option<HeaderValue> {
         [_, digits @ ..] if digits.iter().all(u8::is_ascii_digit) => {
             Some(str::from_utf8(digits).ok()?.parse::<u16>().ok()?)
         }
-        // No host.
+        // Not a valid host.
         _ => return None,
     };
-    // Both are valid and name the same host (RFC 1034 §3.1), and applications know the one without.
+    // Names with and without the final dot are equal (RFC 1034 §3.1), and backends expect the one without.
     let relative = name.strip_suffix(b".").filter(|name| !name.is_empty() && !name.ends_with(b"."));
     let mut normal = relative.unwrap_or(name).to_ascii_lowercase();
     if let Some(port) = port.filter(|port| *port != default) {
@@ -53,7 +66,7 @@ fn normalized(host: &[u8], is_https: bool) -> Option<HeaderValue> {
     (normal != host).then(|| HeaderValue::from_bytes(&normal).ok()).flatten()
 }
 
-/// Whether `host` is in its normal form, as nearly all are. Others may be, too.
+/// Returns whether `host` is certainly in its normal form, which is the fast path for most hosts.
 fn is_normal(host: &[u8], default: u16) -> bool {
     let (mut has_upper, mut colon) = (false, None);
     for (at, byte) in host.iter().enumerate() {
@@ -77,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_spelling_of_a_host_becomes_one() {
+    fn normalizes_case_port_and_final_dot() {
         for (host, scheme, normal) in [
             ("a.example", Scheme::HTTP, "a.example"),
             ("A.Example", Scheme::HTTP, "a.example"),
@@ -94,7 +107,7 @@ mod tests {
             ("[::1]:80", Scheme::HTTP, "[::1]"),
             ("[::1]:8080", Scheme::HTTP, "[::1]:8080"),
             ("192.0.2.1:80", Scheme::HTTP, "192.0.2.1"),
-            // No hosts.
+            // Not valid hosts.
             (".", Scheme::HTTP, "."),
             ("a..", Scheme::HTTP, "a.."),
             ("a:99999", Scheme::HTTP, "a:99999"),

@@ -1,10 +1,10 @@
-//! The chunked transfer coding (RFC 9112 §7.1), followed without touching the data.
+//! A scanner for the chunked transfer coding (RFC 9112 §7.1), which does not modify the data.
 
-/// Where in a chunked body the next byte stands.
+/// The position in a chunked body.
 #[derive(Debug)]
 pub(crate) struct Chunked {
     state: State,
-    /// Bytes of chunk extensions and trailers so far, which carry no data and so need a bound.
+    /// The bytes of chunk extensions and trailers, which need a limit because they carry no data.
     overhead: usize,
 }
 
@@ -25,7 +25,7 @@ enum State {
     },
     DataCr,
     DataLf,
-    /// At the first byte of a trailer line, or of the empty line.
+    /// At the first byte of a trailer field, or of the final empty line.
     TrailerStart,
     Trailer,
     TrailerLf,
@@ -37,8 +37,9 @@ impl Chunked {
         Self { state: State::Size { size: 0, digits: 0 }, overhead: 0 }
     }
 
-    /// Follows `bytes`: how many belong to the body, and whether it is complete. An error is a
-    /// body that is not chunked as the grammar says.
+    /// Scans bytes, and returns how many belong to the body, and whether it is complete.
+    ///
+    /// Returns an error if the coding is invalid.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> Result<(usize, bool), ()> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
@@ -49,7 +50,7 @@ impl Chunked {
                     self.state = if taken == left { State::DataCr } else { State::Data { left: left - taken } };
                     continue;
                 }
-                // 15 digits can't overflow; nobody sends more.
+                // At most 15 digits, which can't overflow.
                 (State::Size { size, digits: digits @ 0..15 }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                     let digit = (byte as char).to_digit(16).ok_or(())?;
                     State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
@@ -57,17 +58,21 @@ impl Chunked {
                 (State::Size { size, digits: 1.. }, b'\r') => State::SizeEnd { size },
                 (State::Size { size, digits: 1.. }, b';') => State::Extension { size },
                 (State::Extension { size }, b'\r') => State::SizeEnd { size },
-                (State::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => self.spent(State::Extension { size })?,
+                (State::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => {
+                    self.overhead(State::Extension { size })?
+                }
                 (State::SizeEnd { size: 0 }, b'\n') => State::TrailerStart,
                 (State::SizeEnd { size: left }, b'\n') => State::Data { left },
                 (State::DataCr, b'\r') => State::DataLf,
                 (State::DataLf, b'\n') => State::Size { size: 0, digits: 0 },
                 (State::TrailerStart, b'\r') => State::EndLf,
                 (State::EndLf, b'\n') => return Ok((at + 1, true)),
-                // RFC 9112 §5.2: no obs-fold here either.
+                // RFC 9112 §5.2: no line folding.
                 (State::TrailerStart, b' ' | b'\t') => return Err(()),
                 (State::Trailer, b'\r') => State::TrailerLf,
-                (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => self.spent(State::Trailer)?,
+                (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => {
+                    self.overhead(State::Trailer)?
+                }
                 (State::TrailerLf, b'\n') => State::TrailerStart,
                 _ => return Err(()),
             };
@@ -76,13 +81,13 @@ impl Chunked {
         Ok((at, false))
     }
 
-    fn spent(&mut self, state: State) -> Result<State, ()> {
+    fn overhead(&mut self, state: State) -> Result<State, ()> {
         self.overhead += 1;
         if self.overhead > MAX_OVERHEAD { Err(()) } else { Ok(state) }
     }
 }
 
-/// hyper stops at as many bytes of extensions.
+/// The same limit as hyper's for chunk extensions.
 const MAX_OVERHEAD: usize = 16 * 1024;
 
 #[cfg(test)]
@@ -90,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bodies_end_where_the_grammar_says() {
+    fn finds_the_end_of_valid_bodies() {
         for (body, end) in [
             ("0\r\n\r\n", 5),
             ("000\r\n\r\nGET", 7),
@@ -102,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_reader_might_take_differently_is_an_error() {
+    fn rejects_bodies_that_parsers_could_interpret_differently() {
         for body in [
             "\r\n",
             ";\r\n",

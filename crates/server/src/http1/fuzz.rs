@@ -1,24 +1,25 @@
-//! What the fuzzers call.
+//! Fuzz targets.
 
 use bytes::Bytes;
 
-use super::framing::{Framed, HeadLimits, Scan, Scanner, first_head};
-use super::request;
+use super::framing::{BodyFraming, HeadLimits, first_head};
+use super::request_head;
+use super::scanner::{Scan, Scanner};
 
 const LIMITS: HeadLimits = HeadLimits { size: 2048, target: 256, fields: 24 };
 
-/// However the bytes of a connection come in, the same messages are found in them; and another parser sees the first
-/// head end at the same place, with the same body after it.
+/// Checks that messages do not depend on read boundaries, and that httparse agrees on the first head and its framing.
 pub fn framing(bytes: &[u8]) {
     let Some((piece, bytes)) = bytes.split_first() else { return };
-    let whole = follow(bytes, bytes.len());
-    let cut = follow(bytes, usize::from(*piece).max(1));
-    assert_eq!(whole, cut, "in pieces of {piece}");
+    let whole = scan_in_pieces(bytes, bytes.len());
+    let split = scan_in_pieces(bytes, usize::from(*piece).max(1));
+    assert_eq!(whole, split, "in pieces of {piece}");
 
-    let Some((end, framed)) = first_head(bytes, &LIMITS) else { return };
+    let Some((end, body)) = first_head(bytes, &LIMITS) else { return };
+    let body = if body == BodyFraming::Upgrade { BodyFraming::None } else { body };
     let mut lines = [httparse::EMPTY_HEADER; 64];
     let mut other = httparse::Request::new(&mut lines);
-    // What it refuses, hyper refuses.
+    // hyper rejects a head that httparse rejects.
     let Ok(httparse::Status::Complete(length)) = other.parse(bytes) else { return };
     assert_eq!(length, end);
     let lines = |name: &str| {
@@ -26,37 +27,40 @@ pub fn framing(bytes: &[u8]) {
         lines.map(|line| line.value).collect::<Vec<_>>()
     };
     match (&lines("content-length")[..], &lines("transfer-encoding")[..]) {
-        ([], []) => assert_eq!(framed, Framed::Length(0)),
+        ([], []) => assert_eq!(body, BodyFraming::None),
         ([length], []) => {
             let length = str::from_utf8(length).ok().and_then(|length| length.parse().ok());
-            assert_eq!(length.map(Framed::Length), Some(framed));
+            let expected =
+                length.map(|length| if length == 0 { BodyFraming::None } else { BodyFraming::Length(length) });
+            assert_eq!(expected, Some(body));
         }
-        ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => assert_eq!(framed, Framed::Chunked),
-        other => panic!("{framed:?} for {other:?}"),
+        ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => assert_eq!(body, BodyFraming::Chunked),
+        other => panic!("{body:?} for {other:?}"),
     }
 }
 
-/// With how many heads how many of the bytes may be passed on; `None` where they go wrong, before which more or less of a
-/// body may have been passed on already.
-fn follow(bytes: &[u8], piece: usize) -> (u64, Option<usize>) {
+/// Returns the number of heads, and the number of bytes that may be forwarded.
+///
+/// The latter is `None` for an invalid message, because the part of it that is forwarded depends on read boundaries.
+fn scan_in_pieces(bytes: &[u8], piece: usize) -> (u64, Option<usize>) {
     let mut scanner = Scanner::new(LIMITS);
     let (mut start, mut end) = (0, 0);
     while end < bytes.len() {
         end = end.saturating_add(piece).min(bytes.len());
         match scanner.scan_all(&bytes[start..end]) {
             Scan::Pass(passed) => start += passed,
-            Scan::Encode(_) | Scan::Refuse(..) => return (scanner.heads(), None),
-            // The head of the message that goes wrong may have gone ahead.
+            Scan::Encode(_) | Scan::Reject(..) => return (scanner.heads(), None),
+            // The head of the invalid message may have been counted.
             Scan::Broken(_) => return (scanner.heads().saturating_sub(1), None),
         }
     }
     (scanner.heads(), Some(start))
 }
 
-/// What the short way takes for a request, the scanner takes for the same, without a body.
+/// Checks that the scanner accepts each head of the fast path, without a body.
 pub fn request_head(bytes: &[u8]) {
     let shared = Bytes::copy_from_slice(bytes);
-    let Some(plain) = request::read(&shared, &LIMITS) else { return };
+    let Some(plain) = request_head::parse(&shared, &LIMITS) else { return };
     assert!(plain.length <= bytes.len());
     let mut scanner = Scanner::new(LIMITS);
     assert_eq!(scanner.scan(&bytes[..plain.length]), Scan::Pass(plain.length));

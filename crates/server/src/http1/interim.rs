@@ -1,4 +1,4 @@
-//! Interim responses (RFC 9110 §15.2) on their way to the client, ahead of the answer.
+//! Interim responses (RFC 9110 §15.2), which are sent to the client before the final response.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,18 +7,19 @@ use std::task::{Context, Poll, Waker};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{Response, StatusCode};
 
-use super::request::has_token;
+use super::request_head::has_token;
 use super::response::put_field;
 
-/// Request extension: takes interim responses to the client that waits for the answer, `102` and `103 Early Hints`
-/// above all. Absent where the protocol has no way for them.
+/// Request extension: a function that sends interim responses, such as `103 Early Hints`, to the client.
 ///
-/// A bare function, so that whoever gets them from a backend need not know whoever serves the client: any crate that
-/// names this type means the same extension. After the answer it does nothing.
+/// It is absent if the client can't receive interim responses. After the final response, it does nothing.
+///
+/// It is an alias of a standard type, so that other crates, such as an HTTP client for backends, can use the extension
+/// without depending on this one.
 pub type InterimRelay = Arc<dyn Fn(Response<()>) + Send + Sync>;
 
-/// The interim responses to the request that is being answered.
-pub(super) struct Interim {
+/// The interim responses to the current request.
+pub(super) struct InterimResponses {
     slot: Arc<Slot>,
     relay: InterimRelay,
 }
@@ -29,12 +30,12 @@ struct Slot(Mutex<State>);
 #[derive(Default)]
 struct State {
     is_open: bool,
-    /// As they will be sent.
+    /// The serialised heads to send.
     heads: Vec<u8>,
     waker: Option<Waker>,
 }
 
-impl Interim {
+impl InterimResponses {
     pub(super) fn new() -> Self {
         let slot = Arc::<Slot>::default();
         let relay = {
@@ -44,9 +45,9 @@ impl Interim {
         Self { slot, relay }
     }
 
-    /// For the next request, whose extension it returns.
+    /// Starts the next request, and returns its extension.
     pub(super) fn begin(&mut self) -> InterimRelay {
-        // Someone may hold on to the last request, and what comes for that one is not for this.
+        // The extension of the last request may still be in use, and must not send to this request.
         if Arc::strong_count(&self.relay) > 1 {
             *self = Self::new();
         }
@@ -54,7 +55,7 @@ impl Interim {
         Arc::clone(&self.relay)
     }
 
-    /// What has come for the client.
+    /// Waits for the heads of interim responses.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Vec<u8>> {
         let mut state = self.slot.state();
         if !state.heads.is_empty() {
@@ -66,7 +67,7 @@ impl Interim {
         Poll::Pending
     }
 
-    /// The answer is here: what has come before it and was not sent yet, and no more.
+    /// Ends the request, and returns the heads that have not been sent yet.
     pub(super) fn end(&self) -> Vec<u8> {
         let mut state = self.slot.state();
         state.is_open = false;
@@ -75,18 +76,18 @@ impl Interim {
 }
 
 impl Slot {
-    // A panic elsewhere leaves nothing half done here.
+    // A poisoned lock is fine, because a panic leaves no partial change.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, head: &Response<()>) {
-        // A `100` answers an expectation, and who had one was heard by hyper; a `101` is no interim response to us.
+        // hyper handles `100`, and `101` is a final response here.
         if !head.status().is_informational() || head.status() < StatusCode::PROCESSING {
             return;
         }
         let mut state = self.state();
-        if !state.is_open || state.heads.len() > MOST_UNSENT {
+        if !state.is_open || state.heads.len() > MAX_UNSENT {
             return;
         }
         write(&mut state.heads, head);
@@ -97,9 +98,9 @@ impl Slot {
     }
 }
 
-impl fmt::Debug for Interim {
+impl fmt::Debug for InterimResponses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Interim")
+        f.write_str("InterimResponses")
     }
 }
 
@@ -114,18 +115,18 @@ fn write(out: &mut Vec<u8>, head: &Response<()>) {
     out.extend_from_slice(head.status().canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
     for (name, value) in head.headers() {
-        // RFC 9110 §7.6.1; and it has no content (§15.2) that could be delimited.
-        let is_ours = matches!(*name, CONNECTION | CONTENT_LENGTH | TE | TRAILER | TRANSFER_ENCODING | UPGRADE)
+        // RFC 9110 §7.6.1: hop-by-hop fields; §15.2: there is no content, and so no framing.
+        let is_hop_by_hop = matches!(*name, CONNECTION | CONTENT_LENGTH | TE | TRAILER | TRANSFER_ENCODING | UPGRADE)
             || matches!(name.as_str(), "keep-alive" | "proxy-connection");
-        if !is_ours && !nominated(name) {
+        if !is_hop_by_hop && !nominated(name) {
             put_field(out, name.as_str(), value.as_bytes());
         }
     }
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whoever sends more than the client takes loses what is too much: none of it is needed.
-const MOST_UNSENT: usize = 64 * 1024;
+/// The maximum size of unsent heads. Further interim responses are dropped, which is allowed as they are optional.
+const MAX_UNSENT: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -136,7 +137,7 @@ mod tests {
         fields.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value)).body(()).unwrap()
     }
 
-    fn taken(interim: &Interim) -> String {
+    fn take(interim: &InterimResponses) -> String {
         match interim.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(heads) => String::from_utf8(heads).unwrap(),
             Poll::Pending => String::new(),
@@ -144,43 +145,43 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_the_client_reaches_it() {
-        let mut interim = Interim::new();
+    fn relays_102_and_103_without_hop_by_hop_fields() {
+        let mut interim = InterimResponses::new();
         let relay = interim.begin();
         let hop_by_hop = [("connection", "x-a"), ("x-a", "1"), ("keep-alive", "timeout=5"), ("content-length", "5")];
         relay(response(100, &[]));
         relay(response(101, &[("upgrade", "x")]));
         relay(response(200, &[]));
-        assert_eq!(taken(&interim), "");
+        assert_eq!(take(&interim), "");
         relay(response(102, &hop_by_hop));
         relay(response(103, &[("link", "</a.css>; rel=preload"), ("link", "</b.js>; rel=preload")]));
         assert_eq!(
-            taken(&interim),
+            take(&interim),
             "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\n\
              link: </a.css>; rel=preload\r\nlink: </b.js>; rel=preload\r\n\r\n"
         );
     }
 
     #[test]
-    fn what_comes_late_reaches_nobody() {
-        let mut interim = Interim::new();
+    fn drops_interim_responses_after_the_final_response() {
+        let mut interim = InterimResponses::new();
         let first = interim.begin();
         first(response(103, &[]));
         assert_eq!(interim.end(), b"HTTP/1.1 103 Early Hints\r\n\r\n");
         first(response(103, &[]));
         let _second = interim.begin();
         first(response(103, &[]));
-        assert_eq!(taken(&interim), "", "it was for the first request");
+        assert_eq!(take(&interim), "", "it belongs to the first request");
     }
 
     #[test]
-    fn what_a_client_does_not_take_is_bounded() {
-        let mut interim = Interim::new();
+    fn limits_the_size_of_unsent_interim_responses() {
+        let mut interim = InterimResponses::new();
         let relay = interim.begin();
         let large = "a".repeat(10_000);
         for _ in 0..100 {
             relay(response(103, &[("x", &large)]));
         }
-        assert!(interim.end().len() < MOST_UNSENT + 11_000);
+        assert!(interim.end().len() < MAX_UNSENT + 11_000);
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP/2 with prior knowledge, in the clear (RFC 9113 §3.3): its preface is no request of HTTP/1.1.
+//! Detection of HTTP/2 with prior knowledge on connections without TLS (RFC 9113 §3.3).
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -8,53 +8,53 @@ use tokio::io::AsyncRead;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::io::FramedIo;
+use super::framed_io::FramedIo;
 use crate::http2::PREFACE;
 use crate::service::ConnectionService;
 
-/// A connection whose client speaks HTTP/2.
+/// A connection on which the client sent the HTTP/2 preface.
 pub(crate) struct PriorKnowledge<T, S> {
     pub(crate) socket: T,
-    /// What was read from it.
+    /// The bytes that have been read.
     pub(crate) first: Bytes,
     pub(crate) service: ConnectionService<S>,
     pub(crate) draining: watch::Receiver<bool>,
 }
 
-/// What a connection begins with.
+/// The protocol that the first bytes of a connection belong to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Beginning {
+pub(super) enum DetectedProtocol {
     Http1,
     Http2,
-    /// Neither, and nothing more comes.
-    Nothing,
+    /// Undecided, because the client sends no more bytes.
+    Unknown,
 }
 
-/// Whether these first bytes of a connection are the preface, or the beginning of it.
-pub(super) fn may_be(bytes: &[u8]) -> bool {
+/// Returns whether these first bytes of a connection are the preface or a prefix of it.
+pub(super) fn may_be_preface(bytes: &[u8]) -> bool {
     bytes.starts_with(PREFACE) || PREFACE.starts_with(bytes)
 }
 
-/// Reads on until it is known which protocol the held bytes begin.
-pub(super) async fn read<T>(io: &mut FramedIo<T>, time: Duration) -> Beginning
+/// Reads more bytes until the protocol is known or the timeout has elapsed.
+pub(super) async fn detect<T>(io: &mut FramedIo<T>, head_timeout: Duration) -> DetectedProtocol
 where
     T: AsyncRead + Unpin,
 {
-    let whole = async {
-        while may_be(io.held()) {
+    let detected = async {
+        while may_be_preface(io.held()) {
             if io.held().len() >= PREFACE.len() {
-                return Beginning::Http2;
+                return DetectedProtocol::Http2;
             }
-            let Some(more) = poll_fn(|cx| io.poll_first(cx)).await else { return Beginning::Nothing };
+            let Some(more) = poll_fn(|cx| io.poll_first(cx)).await else { return DetectedProtocol::Unknown };
             io.put_back(&more);
         }
-        Beginning::Http1
+        DetectedProtocol::Http1
     };
-    match timeout(time, whole).await {
-        Ok(beginning) => beginning,
-        // A method may begin with `PRI`, too.
-        Err(_) if io.held().len() <= b"PRI".len() => Beginning::Http1,
-        Err(_) => Beginning::Nothing,
+    match timeout(head_timeout, detected).await {
+        Ok(protocol) => protocol,
+        // An HTTP/1.1 method may also begin with `PRI`.
+        Err(_) if io.held().len() <= b"PRI".len() => DetectedProtocol::Http1,
+        Err(_) => DetectedProtocol::Unknown,
     }
 }
 
@@ -66,17 +66,17 @@ mod tests {
     use tokio::io::{AsyncWriteExt, duplex};
 
     #[tokio::test(start_paused = true)]
-    async fn the_preface_is_told_from_requests_however_it_comes_in() {
-        for (bytes, beginning) in [
-            (&PREFACE[..], Beginning::Http2),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0", Beginning::Http2),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r!", Beginning::Http1),
-            (b"PRI * HTTP/1.1\r\n", Beginning::Http1),
-            (b"POST / HTTP/1.1\r\n", Beginning::Http1),
-            (b"P", Beginning::Http1),
-            (b"PRI", Beginning::Http1),
-            (b"PRI ", Beginning::Nothing),
-            (b"PRI * HTTP/2.0\r\n\r\n", Beginning::Nothing),
+    async fn detects_the_preface_for_any_read_boundaries() {
+        for (bytes, expected) in [
+            (&PREFACE[..], DetectedProtocol::Http2),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0", DetectedProtocol::Http2),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r!", DetectedProtocol::Http1),
+            (b"PRI * HTTP/1.1\r\n", DetectedProtocol::Http1),
+            (b"POST / HTTP/1.1\r\n", DetectedProtocol::Http1),
+            (b"P", DetectedProtocol::Http1),
+            (b"PRI", DetectedProtocol::Http1),
+            (b"PRI ", DetectedProtocol::Unknown),
+            (b"PRI * HTTP/2.0\r\n\r\n", DetectedProtocol::Unknown),
         ] {
             for piece in [1, 7, 100] {
                 let (mut near, far) = duplex(64);
@@ -88,20 +88,20 @@ mod tests {
                         tokio::time::sleep(Duration::from_millis(1)).await;
                     }
                 };
-                let (_, found) = tokio::join!(writer, read(&mut io, Duration::from_secs(1)));
-                assert_eq!(found, beginning, "{}", bytes.escape_ascii());
+                let (_, protocol) = tokio::join!(writer, detect(&mut io, Duration::from_secs(1)));
+                assert_eq!(protocol, expected, "{}", bytes.escape_ascii());
                 assert!(bytes.starts_with(io.held()));
             }
         }
     }
 
     #[tokio::test]
-    async fn an_end_within_the_preface_is_nothing() {
+    async fn incomplete_preface_is_unknown() {
         let (mut near, far) = duplex(64);
         let limits = HeadLimits { size: 1024, target: 1024, fields: 10 };
         let mut io = FramedIo::new(far, limits, HalfClose::default(), Arc::default());
         near.write_all(b"PRI * HT").await.unwrap();
         drop(near);
-        assert_eq!(read(&mut io, Duration::from_secs(1)).await, Beginning::Nothing);
+        assert_eq!(detect(&mut io, Duration::from_secs(1)).await, DetectedProtocol::Unknown);
     }
 }

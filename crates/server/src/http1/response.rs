@@ -1,4 +1,4 @@
-//! The head of a response, written, and how its body is delimited.
+//! The head of a response, and the framing of its body.
 
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,26 +8,30 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODIN
 use http::response::Parts;
 use http_body::SizeHint;
 
-use super::request::{Asked, has_token};
+use super::request_head::{ResponseContext, has_token};
 
-/// How the body is delimited (RFC 9112 §6.3).
+/// The framing of a response body (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// There is none, whatever the fields say of one.
+    /// There is no body, regardless of the fields.
     Empty,
-    /// So many bytes are to come.
+    /// The body has this length.
     Length(u64),
     Chunked,
-    /// By the end of the connection.
+    /// The body ends with the connection.
     Close,
 }
 
-/// Writes the head of a response whose body is as long as `size` says; tells how the body is delimited and whether
-/// the connection goes on after it.
-pub(super) fn write_head(out: &mut Vec<u8>, head: &Parts, asked: Asked, size: &SizeHint) -> (Framing, bool) {
-    let framing = framing(head, asked, size);
-    let mut keep_alive = asked.keep_alive && framing != Framing::Close;
-    // For a small body, too, which goes along: growing later would copy what is there.
+/// Writes the head of a response, and returns the framing of its body, and whether the connection can be reused.
+pub(super) fn write_head(
+    out: &mut Vec<u8>,
+    head: &Parts,
+    context: ResponseContext,
+    size: &SizeHint,
+) -> (Framing, bool) {
+    let framing = framing(head, context, size);
+    let mut keep_alive = context.keep_alive && framing != Framing::Close;
+    // Includes space for a small body, so that appending it does not reallocate.
     out.reserve(64 * head.headers.len() + 512);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(head.status.as_str().as_bytes());
@@ -37,7 +41,7 @@ pub(super) fn write_head(out: &mut Vec<u8>, head: &Parts, asked: Asked, size: &S
     let (mut has_date, mut says_close) = (false, false);
     for (name, value) in &head.headers {
         if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
-            // Said below, as it is.
+            // Written below.
             continue;
         }
         if *name == CONNECTION && has_token(value.as_bytes(), b"close") {
@@ -49,9 +53,9 @@ pub(super) fn write_head(out: &mut Vec<u8>, head: &Parts, asked: Asked, size: &S
     match framing {
         Framing::Length(length) => put_length(out, length),
         Framing::Chunked => put_field(out, TRANSFER_ENCODING.as_str(), b"chunked"),
-        // RFC 9110 §8.6: what the length would be; a 204 has none.
+        // RFC 9110 §8.6: the length that the body would have, except for 204.
         Framing::Empty if head.status != StatusCode::NO_CONTENT => {
-            if let Some(length) = length(&head.headers).or(size.exact().filter(|&exact| asked.is_head && exact > 0)) {
+            if let Some(length) = length(&head.headers).or(size.exact().filter(|&exact| context.is_head && exact > 0)) {
                 put_length(out, length);
             }
         }
@@ -59,8 +63,8 @@ pub(super) fn write_head(out: &mut Vec<u8>, head: &Parts, asked: Asked, size: &S
     }
     if !keep_alive && !says_close {
         put_field(out, CONNECTION.as_str(), b"close");
-    } else if keep_alive && asked.is_http10 {
-        // RFC 9112 §9.3: the client would close otherwise.
+    } else if keep_alive && context.is_http10 {
+        // RFC 9112 §9.3: HTTP/1.0 clients close the connection otherwise.
         put_field(out, CONNECTION.as_str(), b"keep-alive");
     }
     if !has_date {
@@ -70,20 +74,20 @@ pub(super) fn write_head(out: &mut Vec<u8>, head: &Parts, asked: Asked, size: &S
     (framing, keep_alive)
 }
 
-fn framing(head: &Parts, asked: Asked, size: &SizeHint) -> Framing {
-    let bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if asked.is_head || bodiless || head.status.is_informational() {
+fn framing(head: &Parts, context: ResponseContext, size: &SizeHint) -> Framing {
+    let has_no_body = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if context.is_head || has_no_body || head.status.is_informational() {
         return Framing::Empty;
     }
     match size.exact().or_else(|| length(&head.headers)) {
         Some(length) => Framing::Length(length),
         // RFC 9112 §6.1
-        None if asked.is_http10 => Framing::Close,
+        None if context.is_http10 => Framing::Close,
         None => Framing::Chunked,
     }
 }
 
-/// What the service says the length is, if it says so once.
+/// Returns the value of `Content-Length`, if there is a single valid one.
 fn length(headers: &HeaderMap) -> Option<u64> {
     let mut lines = headers.get_all(CONTENT_LENGTH).iter();
     let (line, None) = (lines.next()?, lines.next()) else { return None };
@@ -92,7 +96,7 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     is_number.then(|| line.to_str().ok()?.parse().ok()).flatten()
 }
 
-/// What goes before the data of a chunk.
+/// Writes the line before the data of a chunk.
 pub(super) fn put_chunk_size(out: &mut Vec<u8>, length: usize) {
     let mut digits = [0; 16];
     let (mut at, mut number) = (digits.len(), length);
@@ -105,7 +109,7 @@ pub(super) fn put_chunk_size(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The end of a chunked body (RFC 9112 §7.1).
+/// Writes the end of a chunked body (RFC 9112 §7.1).
 pub(super) fn put_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flatten() {
@@ -119,7 +123,7 @@ fn put_length(out: &mut Vec<u8>, length: u64) {
 }
 
 pub(super) fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    // Reserved once, so that the four pieces are only copied.
+    // A single reservation for all four parts.
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
@@ -127,7 +131,7 @@ pub(super) fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// RFC 9110 §6.6.1: an origin server with a clock says when. Formatted once a second.
+/// Writes `Date` (RFC 9110 §6.6.1), which is formatted once per second.
 fn put_date(out: &mut Vec<u8>) {
     thread_local! {
         static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
@@ -147,32 +151,38 @@ mod tests {
     use super::*;
     use http::Response;
 
-    const GET: Asked = Asked { is_head: false, keep_alive: true, takes_trailers: false, is_http10: false };
-    const HEAD: Asked = Asked { is_head: true, ..GET };
+    const GET: ResponseContext =
+        ResponseContext { is_head: false, keep_alive: true, takes_trailers: false, is_http10: false };
+    const HEAD: ResponseContext = ResponseContext { is_head: true, ..GET };
 
-    fn written(asked: Asked, status: u16, fields: &[(&str, &str)], size: SizeHint) -> (String, Framing, bool) {
+    fn written(
+        context: ResponseContext,
+        status: u16,
+        fields: &[(&str, &str)],
+        size: SizeHint,
+    ) -> (String, Framing, bool) {
         let mut response = Response::builder().status(status).header("date", "now");
         for (name, value) in fields {
             response = response.header(*name, *value);
         }
         let mut out = Vec::new();
-        let (framing, keep_alive) = write_head(&mut out, &response.body(()).unwrap().into_parts().0, asked, &size);
+        let (framing, keep_alive) = write_head(&mut out, &response.body(()).unwrap().into_parts().0, context, &size);
         let text = String::from_utf8(out).unwrap();
         let head = text.strip_prefix("HTTP/1.1 ").and_then(|text| text.strip_suffix("\r\n\r\n")).unwrap();
         (head.replace("date: now\r\n", "").replace("\r\ndate: now", "").replace("\r\n", "|"), framing, keep_alive)
     }
 
     #[test]
-    fn bodies_are_delimited_as_rfc_9112_says() {
+    fn body_framing_depends_on_method_status_and_size() {
         let unknown = SizeHint::default;
         let exact = SizeHint::with_exact;
         let length = &[("content-length", "7")][..];
-        for (asked, status, fields, size, head, framing) in [
+        for (context, status, fields, size, head, framing) in [
             (GET, 200, &[][..], exact(3), "200 OK|content-length: 3", Framing::Length(3)),
             (GET, 200, &[], exact(0), "200 OK|content-length: 0", Framing::Length(0)),
             (GET, 200, &[], unknown(), "200 OK|transfer-encoding: chunked", Framing::Chunked),
             (GET, 200, length, unknown(), "200 OK|content-length: 7", Framing::Length(7)),
-            // The body knows better than the field.
+            // The size of the body takes precedence over the field.
             (GET, 200, length, exact(3), "200 OK|content-length: 3", Framing::Length(3)),
             (GET, 200, &[("content-length", "7, 7")], unknown(), "200 OK|transfer-encoding: chunked", Framing::Chunked),
             (GET, 200, &[("transfer-encoding", "gzip")], exact(1), "200 OK|content-length: 1", Framing::Length(1)),
@@ -185,31 +195,31 @@ mod tests {
             (HEAD, 200, &[], unknown(), "200 OK", Framing::Empty),
             (GET, 299, &[], exact(0), "299 |content-length: 0", Framing::Length(0)),
         ] {
-            assert_eq!(written(asked, status, fields, size), (head.to_owned(), framing, true), "{status} {fields:?}");
+            assert_eq!(written(context, status, fields, size), (head.to_owned(), framing, true), "{status} {fields:?}");
         }
     }
 
     #[test]
-    fn connections_go_on_unless_somebody_says_otherwise() {
-        let closes = Asked { keep_alive: false, ..GET };
-        for (asked, fields, head, keep_alive) in [
+    fn connection_is_reused_unless_client_or_service_closes_it() {
+        let closes = ResponseContext { keep_alive: false, ..GET };
+        for (context, fields, head, keep_alive) in [
             (GET, &[][..], "200 OK|content-length: 0", true),
             (GET, &[("connection", "Upgrade")], "200 OK|connection: Upgrade|content-length: 0", true),
             (GET, &[("connection", "x, Close")], "200 OK|connection: x, Close|content-length: 0", false),
             (closes, &[("connection", "close")], "200 OK|connection: close|content-length: 0", false),
             (closes, &[], "200 OK|content-length: 0|connection: close", false),
         ] {
-            let (text, _, goes_on) = written(asked, 200, fields, SizeHint::with_exact(0));
-            assert_eq!((&*text, goes_on), (head, keep_alive));
+            let (text, _, is_reused) = written(context, 200, fields, SizeHint::with_exact(0));
+            assert_eq!((&*text, is_reused), (head, keep_alive));
         }
     }
 
     // RFC 9110 §2.5, RFC 9112 §9.3
     #[test]
-    fn clients_of_http_1_0_get_our_version_and_no_chunks() {
-        let closes = Asked { keep_alive: false, is_http10: true, ..GET };
-        let asks = Asked { is_http10: true, ..GET };
-        for (asked, size, head, framing, keep_alive) in [
+    fn http_1_0_clients_get_http_1_1_responses_without_chunks() {
+        let closes = ResponseContext { keep_alive: false, is_http10: true, ..GET };
+        let asks = ResponseContext { is_http10: true, ..GET };
+        for (context, size, head, framing, keep_alive) in [
             (
                 asks,
                 SizeHint::with_exact(3),
@@ -221,12 +231,12 @@ mod tests {
             (asks, SizeHint::default(), "200 OK|connection: close", Framing::Close, false),
             (closes, SizeHint::default(), "200 OK|connection: close", Framing::Close, false),
         ] {
-            assert_eq!(written(asked, 200, &[], size), (head.to_owned(), framing, keep_alive));
+            assert_eq!(written(context, 200, &[], size), (head.to_owned(), framing, keep_alive));
         }
     }
 
     #[test]
-    fn a_date_is_added() {
+    fn adds_a_date() {
         let mut out = Vec::new();
         write_head(&mut out, &Response::new(()).into_parts().0, GET, &SizeHint::with_exact(0));
         let text = String::from_utf8(out).unwrap();
@@ -235,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_have_their_size_in_hex() {
+    fn writes_chunk_size_in_hex_and_trailers() {
         let mut out = Vec::new();
         put_chunk_size(&mut out, 0x1a2b);
         put_last_chunk(&mut out, Some(&HeaderMap::from_iter([(DATE, http::HeaderValue::from_static("now"))])));

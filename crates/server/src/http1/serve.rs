@@ -1,5 +1,4 @@
-//! One HTTP/1.1 connection: the requests that we answer ourselves, and those that hyper has, with its time limits and
-//! its draining.
+//! An HTTP/1.1 connection: the fast path and hyper, with timeouts and draining.
 
 use std::future::{Future, poll_fn};
 use std::num::NonZeroU64;
@@ -17,26 +16,25 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
 
-use super::direct::{self, Next};
-use super::io::{FramedIo, LINGER};
-use super::last::LastService;
-use super::lease::lease;
-use super::preface::{self, Beginning, PriorKnowledge};
+use super::fast_path::{self, FastPathEnd};
+use super::framed_io::{FramedIo, LINGER};
+use super::last_response::LastResponseService;
+use super::preface::{self, DetectedProtocol, PriorKnowledge};
+use super::reclaimable_io::reclaimable;
 use crate::RequestBody;
-use crate::connection::{BoxError, Settings};
+use crate::client_socket::ClientSocket;
+use crate::connection::{BoxError, ConnectionConfig};
 use crate::service::ConnectionService;
-use crate::socket::ClientSocket;
 
-/// Serves until the connection ends, or gives it back if its client speaks HTTP/2. An error says whose connection it was,
-/// so that nobody else has to remember.
+/// Serves a connection until it ends, or returns it if the client sends the HTTP/2 preface.
 ///
-/// Between requests that have no content, a connection is no more than a socket that is waited for. One that hyper has
-/// is taken back when it was still for a while: hyper's connection and its buffers are given up.
-#[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice, in each idle connection")]
+/// An error includes the peer, so that the caller need not store it. On the fast path, an idle connection is only a socket.
+/// A connection that hyper serves is reclaimed when it has been idle for a while, which frees hyper's buffers.
+#[expect(clippy::manual_async_fn, reason = "an `async fn` reserves space for its arguments twice in each connection")]
 pub(crate) fn serve<T, S, B>(
     socket: T,
     mut service: ConnectionService<S>,
-    settings: &Settings,
+    config: &ConnectionConfig,
     mut draining: watch::Receiver<bool>,
 ) -> impl Future<Output = Result<Option<PriorKnowledge<T, S>>, (PeerAddr, BoxError)>> + Send
 where
@@ -49,54 +47,54 @@ where
     B::Error: Into<BoxError>,
 {
     async move {
-        let mut io = FramedIo::new(socket, settings.head_limits, settings.half_close, Arc::clone(&service.watch));
-        let mut answered = 0;
+        let mut io = FramedIo::new(socket, config.head_limits, config.half_close, Arc::clone(&service.state));
+        let mut served = 0;
         loop {
-            let next = direct::serve(&mut io, &mut service, settings, &mut draining, &mut answered).await;
-            let mut next = next.map_err(|error| (service.peer, error))?;
-            if next == Next::Preface {
-                match Box::pin(preface::read(&mut io, settings.limits.head_timeout)).await {
-                    Beginning::Http1 => {
+            let end = fast_path::serve(&mut io, &mut service, config, &mut draining, &mut served).await;
+            let mut end = end.map_err(|error| (service.peer, error))?;
+            if end == FastPathEnd::Preface {
+                match Box::pin(preface::detect(&mut io, config.limits.head_timeout)).await {
+                    DetectedProtocol::Http1 => {
                         if let Some(held) = io.take_held() {
                             io.hold(&held);
                         }
-                        next = Next::Hyper;
+                        end = FastPathEnd::Hyper;
                     }
-                    Beginning::Http2 => {
+                    DetectedProtocol::Http2 => {
                         let (socket, first) = io.into_parts();
                         return Ok(Some(PriorKnowledge { socket, first, service, draining }));
                     }
-                    Beginning::Nothing => next = Next::Idle,
+                    DetectedProtocol::Unknown => end = FastPathEnd::Idle,
                 }
             }
-            if next != Next::Hyper {
-                if next == Next::Idle {
-                    service.watch.end_idle();
+            if end != FastPathEnd::Hyper {
+                if end == FastPathEnd::Idle {
+                    service.state.set_closes_idle();
                 }
-                // Boxed, so that an idle connection has no room for it. The peer may be gone already; then there is nobody
-                // to say goodbye to.
+                // Boxed to keep idle connections small. Fails if the client has already closed the connection.
                 let shutdown = Box::pin(poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)));
-                let _ = Box::pin(timeout(GOODBYE + LINGER, shutdown)).await;
+                let _ = Box::pin(timeout(SHUTDOWN_TIMEOUT + LINGER, shutdown)).await;
                 return Ok(None);
             }
-            // Boxed, so that an idle connection has not the size of a busy one.
-            let busy = Box::pin(busy(io, service.clone(), settings, &mut draining, answered)).await;
-            match busy.map_err(|error| (service.peer, error.into()))? {
-                Some(still) => io = still,
+            // Boxed to keep idle connections small.
+            let reclaimed = Box::pin(serve_with_hyper(io, service.clone(), config, &mut draining, served)).await;
+            match reclaimed.map_err(|error| (service.peer, error.into()))? {
+                Some(idle) => io = idle,
                 None => return Ok(None),
             }
         }
     }
 }
 
-/// Serves until the connection ends, or has been still for a while: then it is given back. `answered` requests were
-/// not hyper's.
-async fn busy<T, S, B>(
+/// Serves a connection with hyper until it ends, or returns it when it has been idle for a while.
+///
+/// `served` is the number of requests on the fast path.
+async fn serve_with_hyper<T, S, B>(
     io: FramedIo<T>,
     service: ConnectionService<S>,
-    settings: &Settings,
+    config: &ConnectionConfig,
     draining: &mut watch::Receiver<bool>,
-    answered: u64,
+    served: u64,
 ) -> Result<Option<FramedIo<T>>, hyper::Error>
 where
     T: ClientSocket + Send + 'static,
@@ -107,13 +105,13 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let watch = Arc::clone(&service.watch);
-    let (lease, lessor) = lease(io);
-    let is_last = || settings.limits.are_served(answered + watch.calls() + 1);
-    let service = LastService { inner: service, is_last, watch: Arc::clone(&watch) };
+    let state = Arc::clone(&service.state);
+    let (reclaimable, reclaim) = reclaimable(io);
+    let is_last = || config.limits.is_request_limit_reached(served + state.calls() + 1);
+    let service = LastResponseService { inner: service, is_last, state: Arc::clone(&state) };
     let ended = {
-        let mut connection = pin!(settings.http1.serve_connection(TokioIo::new(lease), service).with_upgrades());
-        let mut clock = Clock::new(&settings.limits);
+        let mut connection = pin!(config.http1.serve_connection(TokioIo::new(reclaimable), service).with_upgrades());
+        let mut clock = ConnectionClock::new(&config.limits);
         let mut tick = pin!(sleep(clock.tick));
         let mut drained = pin!(draining.wait_for(|draining| *draining));
         let mut drain = Drain::No;
@@ -122,8 +120,8 @@ where
                 if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                     return Poll::Ready(ended);
                 }
-                if watch.take_end() {
-                    // What was held behind the request is its turn now.
+                if state.take_end() {
+                    // Continues with the bytes held after the request.
                     continue;
                 }
                 if matches!(drain, Drain::No) && drained.as_mut().poll(cx).is_ready() {
@@ -131,8 +129,8 @@ where
                     clock.tick = IDLE_LINGER;
                     tick.as_mut().reset(Instant::now() + IDLE_LINGER);
                 }
-                if matches!(drain, Drain::Lingers) && watch.is_in_flight() {
-                    // hyper finishes this request, says `Connection: close`, and closes.
+                if matches!(drain, Drain::Lingers) && state.is_in_flight() {
+                    // hyper finishes this request with `Connection: close`, and closes the connection.
                     drain = Drain::Closes;
                     connection.as_mut().graceful_shutdown();
                     continue;
@@ -141,23 +139,23 @@ where
                     return Poll::Pending;
                 }
                 tick.as_mut().reset(Instant::now() + clock.tick);
-                if watch.is_in_flight() {
-                    clock.moved();
-                } else if let Some(head) = watch.head_began() {
+                if state.is_in_flight() {
+                    clock.reset();
+                } else if let Some(head) = state.incomplete_head() {
                     if clock.is_head_too_slow(head) {
-                        watch.end_slow_head();
+                        state.time_out_head();
                         continue;
                     }
                 } else if matches!(drain, Drain::Lingers) {
-                    // An idle connection closes at once; there is nothing to finish.
+                    // An idle connection has no request to finish.
                     drain = Drain::Closes;
-                    watch.end_idle();
+                    state.set_closes_idle();
                     connection.as_mut().graceful_shutdown();
                     continue;
-                } else if matches!(drain, Drain::No) && clock.is_still(watch.calls()) {
-                    // hyper has been polled and waits for a head, of which no byte has come: closed now, it lets go of
-                    // a socket that it has taken nothing from.
-                    lessor.recall();
+                } else if matches!(drain, Drain::No) && clock.is_idle(state.calls()) {
+                    // hyper was polled and waits for a head, of which it has read no byte. So it drops the socket without
+                    // losing data.
+                    reclaim.reclaim();
                     connection.as_mut().graceful_shutdown();
                     continue;
                 }
@@ -166,40 +164,40 @@ where
         .await
     };
     ended?;
-    // A head that was taken and not answered is no idle connection; there is no way back to it.
-    Ok(lessor.returned().filter(|io| io.is_between_requests(watch.calls())))
+    // If hyper has read a head without calling the service, its bytes are lost, and the connection can't continue.
+    Ok(reclaim.take().filter(|io| io.is_between_requests(state.calls())))
 }
 
-/// Where draining stands.
+/// The state of draining.
 enum Drain {
     No,
-    /// Idle, and a request may be on its way: closing now would lose it.
+    /// Waiting for a request that may already have been sent, and would be lost if the connection were closed.
     Lingers,
     Closes,
 }
 
-/// Time, looked at now and then: a request costs no timer.
-struct Clock {
+/// The timeouts of a connection, which are checked at each tick, so that a request needs no timer reset.
+struct ConnectionClock {
     head_timeout: Duration,
     tick: Duration,
-    /// The head that has come in part, by its number, and when it was seen first.
+    /// The number of the incomplete head, and the time of the tick at which it was first seen.
     head_since: Option<(NonZeroU64, Instant)>,
-    /// How many calls there had been when the clock ticked last, if nothing was going on.
-    still_at: Option<u64>,
+    /// The number of calls at the last tick, if the connection was idle.
+    calls_when_idle: Option<u64>,
 }
 
-impl Clock {
+impl ConnectionClock {
     fn new(limits: &crate::Limits) -> Self {
         let shortest = limits.head_timeout.min(limits.idle_timeout);
         Self {
             head_timeout: limits.head_timeout,
             tick: (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1)),
             head_since: None,
-            still_at: None,
+            calls_when_idle: None,
         }
     }
 
-    /// Whether `head`, which has come in part, has had its time.
+    /// Returns whether the incomplete head has timed out.
     fn is_head_too_slow(&mut self, head: NonZeroU64) -> bool {
         let now = Instant::now();
         let (_, since) = self.head_since.filter(|(seen, _)| *seen == head).unwrap_or((head, now));
@@ -207,22 +205,23 @@ impl Clock {
         now - since >= self.head_timeout
     }
 
-    fn moved(&mut self) {
-        (self.head_since, self.still_at) = (None, None);
+    /// Restarts all timeouts while a request is in flight.
+    fn reset(&mut self) {
+        (self.head_since, self.calls_when_idle) = (None, None);
     }
 
-    /// Whether nothing was called since the last tick.
-    fn is_still(&mut self, calls: u64) -> bool {
+    /// Returns whether the connection has been idle since the last tick.
+    fn is_idle(&mut self, calls: u64) -> bool {
         self.head_since = None;
-        self.still_at.replace(calls) == Some(calls)
+        self.calls_when_idle.replace(calls) == Some(calls)
     }
 }
 
-/// How long an idle connection waits for a request that may be on its way when draining begins.
+/// The time that an idle connection waits, when draining begins, for a request that may already have been sent.
 pub(super) const IDLE_LINGER: Duration = Duration::from_millis(100);
 
-/// How long the end of an idle connection may take to be said.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// The timeout of a shutdown, without lingering.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,11 @@
-//! The pieces of a head: lines, names, values.
+//! The syntax of a head: lines, field names and field values.
 
-use crate::RefusedHead;
+use crate::RejectedHead;
 
-/// Whether the field `name` is one of those that frame, but for what stands for the hyphen: CGI, WSGI and many more turn
-/// both into the same variable, and so take for framing what nobody here has taken for it.
+/// Returns whether the field name differs from a framing field only in the character used for the hyphen.
+///
+/// CGI, WSGI and similar interfaces map `Content_Length` and `Content-Length` to the same variable, so that a backend
+/// could use such a field for framing.
 pub(crate) fn is_disguised(name: &[u8]) -> bool {
     const FRAMING: [&[u8]; 2] = [b"content-length", b"transfer-encoding"];
     let same = |(byte, framing): (&u8, &u8)| match framing {
@@ -14,17 +16,17 @@ pub(crate) fn is_disguised(name: &[u8]) -> bool {
     FRAMING.iter().any(|framing| is_like(framing) && !name.eq_ignore_ascii_case(framing))
 }
 
-/// RFC 9110 §5.6.2
+/// Returns whether a byte is allowed in a token (RFC 9110 §5.6.2).
 pub(super) fn is_tchar(byte: &u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 
-/// RFC 9110 §5.5
+/// Returns whether a byte is a control character that is invalid in a field value (RFC 9110 §5.5).
 pub(super) fn is_control(byte: &u8) -> bool {
     matches!(byte, 0..=0x08 | 0x0a..=0x1f | 0x7f)
 }
 
-/// RFC 9110 §5.6.3: only these two are white space.
+/// Removes optional whitespace, which is space and tab only (RFC 9110 §5.6.3).
 pub(super) fn trim_ows(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
@@ -32,7 +34,7 @@ pub(super) fn trim_ows(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// RFC 9110 §8.6: digits alone.
+/// Parses a `Content-Length`, which has only digits (RFC 9110 §8.6).
 pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
@@ -40,11 +42,11 @@ pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// The lines of a head, without their CRLF; a bare LF, a bare CR or a NUL is an error.
+/// An iterator over the lines of a head, without their CRLF. A bare LF, a bare CR or a NUL is an error.
 pub(super) struct Lines<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Lines<'a> {
-    type Item = Result<&'a [u8], RefusedHead>;
+    type Item = Result<&'a [u8], RejectedHead>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let end = memchr::memchr(b'\n', self.0)?;
@@ -52,10 +54,10 @@ impl<'a> Iterator for Lines<'a> {
         self.0 = rest;
         let line = match line {
             [line @ .., b'\r', b'\n'] => line,
-            _ => return Some(Err(RefusedHead::Malformed)),
+            _ => return Some(Err(RejectedHead::Malformed)),
         };
         Some(match memchr::memchr2(b'\r', 0, line) {
-            Some(_) => Err(RefusedHead::Malformed),
+            Some(_) => Err(RejectedHead::Malformed),
             None => Ok(line),
         })
     }

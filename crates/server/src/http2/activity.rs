@@ -1,68 +1,68 @@
-//! What a client makes an HTTP/2 connection do, counted: its task, its socket and its streams share it.
+//! Counters of an HTTP/2 connection, which limit floods (RFC 9113 §10.5).
 //!
-//! h2 bounds what a frame can make it hold (CONTINUATION, header lists, streams that are reset before they are served). Three
-//! kinds of work it does not bound, or not tightly enough, and a connection ends when there is too much of them
-//! (RFC 9113 §10.5):
+//! h2 limits the memory that frames can use (CONTINUATION, header lists, streams that are reset before they are served).
+//! Three kinds of work are limited here, because h2 does not limit them tightly enough. At the limit, the connection is
+//! closed:
 //!
-//! - frames that carry no part of a request: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, refused streams;
-//! - streams that h2 resets because the client broke the protocol, and heads that h2 finds too large;
-//! - requests that are rejected before anything is done for them.
+//! - frames without content: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, refused streams;
+//! - streams that h2 resets because of a protocol error, and heads that are too large for h2;
+//! - requests that are rejected as invalid.
 //!
-//! All but `charge_rejection` is called by the connection's own task, so nothing here is contended; atomics are
-//! used because hyper wants the pieces to be `Send` and `Sync`.
+//! Except for `charge_rejection`, all methods are called by the task of the connection, so there is no contention. Atomics
+//! are used because hyper requires `Send` and `Sync`.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use super::frames::{DATA, END_STREAM, Frame, HEADERS, RST_STREAM};
-use super::ration::Ration;
+use super::token_bucket::TokenBucket;
 
-/// The counts of one connection.
+/// The counters of one connection, shared by its task, its socket and its streams.
 #[derive(Debug)]
 pub(super) struct Activity {
-    /// Tasks that run: of requests, and of tunnels.
+    /// Running tasks of requests and tunnels.
     open: AtomicUsize,
     /// Requests that reached the service.
     requests: AtomicU64,
-    /// Bytes that the socket took.
+    /// Bytes written to the socket.
     written: AtomicU64,
-    /// Whether the socket takes no more for now.
+    /// Whether the last write to the socket was pending.
     is_blocked: AtomicBool,
-    /// Frames and parts of responses that carry something, since the last tick.
+    /// Frames with content, and parts of responses, since the last tick.
     useful: AtomicU64,
-    /// Frames that carry nothing, since the last tick.
-    idle: AtomicU64,
+    /// Frames without content since the last tick.
+    empty: AtomicU64,
     has_begun: AtomicBool,
     heads: Heads,
-    /// The client is a proxy with clients of its own: what one of them sends is not held against the others.
+    /// Whether the peer is a proxy whose clients share the connection, and so must not affect each other.
     is_shared: bool,
-    ration: Ration,
-    /// DATA frames that may arrive for streams that were reset on our own account.
+    bucket: TokenBucket,
+    /// DATA frames that may still arrive for streams that the server has reset.
     late: AtomicU32,
     is_exhausted: AtomicBool,
 }
 
-/// Request heads, and which of them h2 answered itself.
+/// The request heads, to find those that h2 rejected without calling the service.
 #[derive(Debug, Default)]
 struct Heads {
-    /// Heads that h2 has decoded, and the stream of the last.
+    /// The number of heads that h2 has decoded, and the stream of the last one.
     decoded: AtomicU64,
     decoded_stream: AtomicU32,
-    /// Heads, requests and the highest stream at the last settlement.
+    /// The number of heads and requests, and the highest stream, at the last call of `take_rejected_heads`.
     settled: AtomicU64,
     settled_requests: AtomicU64,
     settled_stream: AtomicU32,
-    // Frames sent since then for streams that are newer.
+    // Frames sent since then for newer streams.
     refused: AtomicU32,
     reset: AtomicU32,
     ended: AtomicU32,
 }
 
-/// Request heads that h2 rejected by itself.
+/// The numbers of request heads that h2 rejected without calling the service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Unserved {
-    /// With RST_STREAM.
+pub(super) struct RejectedHeads {
+    /// Rejected with RST_STREAM.
     pub(super) malformed: u32,
-    /// With 431.
+    /// Rejected with 431.
     pub(super) too_large: u32,
 }
 
@@ -74,11 +74,11 @@ impl Activity {
             written: AtomicU64::default(),
             is_blocked: AtomicBool::default(),
             useful: AtomicU64::default(),
-            idle: AtomicU64::default(),
+            empty: AtomicU64::default(),
             has_begun: AtomicBool::default(),
             heads: Heads::default(),
             is_shared,
-            ration: Ration::new(BURST, PER_SECOND),
+            bucket: TokenBucket::new(BURST, PER_SECOND),
             late: AtomicU32::default(),
             is_exhausted: AtomicBool::default(),
         }
@@ -112,12 +112,12 @@ impl Activity {
         self.written.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// Whether the client has sent a frame.
+    /// Returns whether the client has sent a frame.
     pub(super) fn has_begun(&self) -> bool {
         self.has_begun.load(Relaxed)
     }
 
-    /// Whether the client has cost too much.
+    /// Returns whether the client has exceeded a limit.
     pub(super) fn is_exhausted(&self) -> bool {
         self.is_exhausted.load(Relaxed)
     }
@@ -126,17 +126,17 @@ impl Activity {
         self.is_blocked.store(blocked, Relaxed);
     }
 
-    /// Counts a frame of the client.
+    /// Counts a received frame.
     pub(super) fn count_received(&self, frame: &Frame) {
         self.has_begun.store(true, Relaxed);
         match frame.kind {
-            HEADERS => self.pay(1, 0),
-            DATA if frame.length > 0 => self.pay(1, 0),
-            _ => self.pay(0, 1),
+            HEADERS => self.count_frames(1, 0),
+            DATA if frame.length > 0 => self.count_frames(1, 0),
+            _ => self.count_frames(0, 1),
         }
     }
 
-    /// Counts a frame of ours.
+    /// Counts a sent frame.
     pub(super) fn count_sent(&self, frame: &Frame) {
         let is_new = frame.stream > self.heads.settled_stream.load(Relaxed);
         let new = u32::from(is_new);
@@ -146,15 +146,15 @@ impl Activity {
             }
             (RST_STREAM, REFUSED_STREAM) => {
                 self.heads.refused.fetch_add(new, Relaxed);
-                // Its head counted as useful.
-                self.pay(0, PER_USEFUL + 1);
+                // Compensates for its head, which was counted as useful.
+                self.count_frames(0, EMPTY_PER_USEFUL + 1);
             }
             (RST_STREAM, STREAM_CLOSED) if self.late.load(Relaxed) > 0 => {
                 self.late.fetch_sub(1, Relaxed);
             }
             (RST_STREAM, PROTOCOL_ERROR | FLOW_CONTROL_ERROR | STREAM_CLOSED | FRAME_SIZE_ERROR) => {
                 self.heads.reset.fetch_add(new, Relaxed);
-                self.charge(ERROR);
+                self.charge(ERROR_COST);
             }
             (RST_STREAM, _) => {
                 let late = self.late.load(Relaxed);
@@ -164,19 +164,21 @@ impl Activity {
         }
     }
 
-    /// So many heads, the last of them of this stream, have been decoded.
-    pub(super) fn heads_decoded(&self, heads: u64, stream: u32) {
+    /// Sets the number of decoded heads, and the stream of the last one.
+    pub(super) fn set_heads_decoded(&self, heads: u64, stream: u32) {
         self.heads.decoded.store(heads, Relaxed);
         self.heads.decoded_stream.store(stream, Relaxed);
     }
 
-    /// The heads decoded since the last call that never became requests, when h2 has called the service for all others
-    /// and has written all that it had to say.
-    pub(super) fn settle(&self) -> Unserved {
+    /// Returns the heads that h2 has rejected since the last call.
+    ///
+    /// Must be called when h2 has called the service for all accepted heads. Returns none while data is unsent, because
+    /// the frames that reject a head may be among it.
+    pub(super) fn take_rejected_heads(&self) -> RejectedHeads {
         let heads = &self.heads;
         let (decoded, settled) = (heads.decoded.load(Relaxed), heads.settled.load(Relaxed));
         if decoded == settled || self.is_blocked.load(Relaxed) {
-            return Unserved::default();
+            return RejectedHeads::default();
         }
         let requests = self.requests();
         let served = requests - heads.settled_requests.swap(requests, Relaxed);
@@ -185,65 +187,65 @@ impl Activity {
         let take = |count: &AtomicU32| if count.load(Relaxed) == 0 { 0 } else { count.swap(0, Relaxed) };
         let (refused, reset, ended) = (take(&heads.refused), take(&heads.reset), take(&heads.ended));
         let unserved = (decoded - settled).saturating_sub(served).saturating_sub(refused.into());
-        // After GOAWAY, h2 ignores new streams.
-        let answered = u32::try_from(unserved).unwrap_or(u32::MAX).min(reset + ended);
-        let too_large = answered.min(ended);
+        // Limited by the frames sent, because h2 ignores new streams after GOAWAY.
+        let rejected = u32::try_from(unserved).unwrap_or(u32::MAX).min(reset + ended);
+        let too_large = rejected.min(ended);
         if !self.is_shared {
-            self.charge(too_large * ERROR);
+            self.charge(too_large * ERROR_COST);
         }
-        Unserved { malformed: answered - too_large, too_large }
+        RejectedHeads { malformed: rejected - too_large, too_large }
     }
 
-    /// Counts a request that was rejected because it is no valid request.
+    /// Counts a request that was rejected as invalid.
     pub(super) fn charge_rejection(&self) {
         if !self.is_shared {
-            self.charge(REJECTION);
+            self.charge(REJECTION_COST);
         }
     }
 
-    /// A part of a response earns the window updates that it brings about.
-    pub(super) fn earn(&self, bytes: usize) {
+    /// Counts response data as useful, because the client sends window updates for it.
+    pub(super) fn count_response_data(&self, bytes: usize) {
         self.useful.fetch_add(1 + (bytes / 4096) as u64, Relaxed);
     }
 
-    /// Counts frames anew: a long-lived connection may have some of any kind now and then.
-    pub(super) fn forgive(&self) {
+    /// Resets the counts of frames at each tick, so that they limit a rate.
+    pub(super) fn reset_frame_counts(&self) {
         self.useful.store(0, Relaxed);
-        self.idle.store(0, Relaxed);
+        self.empty.store(0, Relaxed);
     }
 
-    fn pay(&self, useful: u64, idle: u64) {
+    fn count_frames(&self, useful: u64, empty: u64) {
         let useful = self.useful.fetch_add(useful, Relaxed) + useful;
-        let idle = self.idle.fetch_add(idle, Relaxed) + idle;
-        if idle > FREE + PER_USEFUL * useful {
+        let empty = self.empty.fetch_add(empty, Relaxed) + empty;
+        if empty > MAX_EMPTY + EMPTY_PER_USEFUL * useful {
             self.is_exhausted.store(true, Relaxed);
         }
     }
 
-    fn charge(&self, points: u32) {
-        if points > 0 && !self.ration.spend(points) {
+    fn charge(&self, tokens: u32) {
+        if tokens > 0 && !self.bucket.take(tokens) {
             self.is_exhausted.store(true, Relaxed);
         }
     }
 }
 
-/// Frames that carry nothing, between two ticks of a connection that does nothing else.
-const FREE: u64 = 2000;
+/// The maximum number of frames without content between two ticks of an otherwise idle connection.
+const MAX_EMPTY: u64 = 2000;
 
-/// How many more for each frame that carries something. A download takes two window updates for a frame at most.
-const PER_USEFUL: u64 = 8;
+/// The additional frames without content per useful frame. A download needs at most two window updates per frame.
+const EMPTY_PER_USEFUL: u64 = 8;
 
-// 20 protocol errors or 100 rejected requests at once, and then one or five in a second.
+// A burst of 20 protocol errors or 100 rejected requests, and then one error or five rejected requests per second.
 const BURST: u32 = 100;
 const PER_SECOND: u32 = 5;
-const ERROR: u32 = 5;
-const REJECTION: u32 = 1;
+const ERROR_COST: u32 = 5;
+const REJECTION_COST: u32 = 1;
 
-/// What a client may have sent before it learns that its stream was reset: a stream's window of DATA frames.
+/// The maximum number of DATA frames that a client sends before it receives the reset of a stream, one window.
 const LATE_PER_RESET: u32 = 64;
 const MAX_LATE: u32 = 128 * LATE_PER_RESET;
 
-// RFC 9113 §7.
+// Error codes (RFC 9113 §7).
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
 const STREAM_CLOSED: u32 = 5;
@@ -264,33 +266,33 @@ mod tests {
     }
 
     #[test]
-    fn tells_heads_that_h2_rejected_from_requests() {
+    fn take_rejected_heads_distinguishes_rejected_heads_from_requests() {
         let activity = Activity::new(false);
-        // Streams 1 to 9: served, malformed, too large, refused, served.
-        activity.heads_decoded(5, 9);
+        // Streams 1 to 9 are served, malformed, too large, refused and served.
+        activity.set_heads_decoded(5, 9);
         activity.count_sent(&reset(3, PROTOCOL_ERROR));
         activity.count_sent(&sent(HEADERS, END_STREAM, 5, 0));
         activity.count_sent(&reset(7, REFUSED_STREAM));
         activity.count_request();
         activity.count_request();
         activity.set_blocked(true);
-        assert_eq!(activity.settle(), Unserved::default(), "not everything is written");
+        assert_eq!(activity.take_rejected_heads(), RejectedHeads::default(), "some data is unsent");
         activity.set_blocked(false);
-        assert_eq!(activity.settle(), Unserved { malformed: 1, too_large: 1 });
-        assert_eq!(activity.settle(), Unserved::default());
-        // A response without content, and a stream that is reset after it became a request.
-        activity.heads_decoded(6, 11);
+        assert_eq!(activity.take_rejected_heads(), RejectedHeads { malformed: 1, too_large: 1 });
+        assert_eq!(activity.take_rejected_heads(), RejectedHeads::default());
+        // A response without content, and a stream that is reset after its request was served.
+        activity.set_heads_decoded(6, 11);
         activity.count_request();
         activity.count_sent(&sent(HEADERS, END_STREAM, 9, 0));
         activity.count_sent(&reset(11, PROTOCOL_ERROR));
-        assert_eq!(activity.settle(), Unserved::default());
-        // A stream that is ignored after GOAWAY.
-        activity.heads_decoded(7, 13);
-        assert_eq!(activity.settle(), Unserved::default());
+        assert_eq!(activity.take_rejected_heads(), RejectedHeads::default());
+        // h2 ignores a stream after GOAWAY.
+        activity.set_heads_decoded(7, 13);
+        assert_eq!(activity.take_rejected_heads(), RejectedHeads::default());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn twenty_protocol_errors_are_too_many_unless_time_passes_between_them() {
+    async fn limits_the_rate_of_protocol_errors() {
         let activity = Activity::new(true);
         for _ in 0..20 {
             activity.count_sent(&reset(1, FLOW_CONTROL_ERROR));
@@ -306,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn rejected_requests_of_a_proxy_are_not_held_against_its_connection() {
+    fn rejected_requests_do_not_exhaust_a_shared_connection() {
         for (is_shared, exhausted) in [(false, true), (true, false)] {
             let activity = Activity::new(is_shared);
             (0..101).for_each(|_| activity.charge_rejection());
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn data_in_flight_for_a_stream_that_was_reset_costs_nothing() {
+    fn late_data_for_a_reset_stream_is_not_an_error() {
         let activity = Activity::new(false);
         // RFC 9113 §8.1: NO_ERROR, after an early response.
         activity.count_sent(&reset(1, 0));
@@ -327,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_streams_count_as_frames_that_carry_nothing() {
+    fn refused_streams_count_as_frames_without_content() {
         let activity = Activity::new(false);
         let head = Frame { kind: HEADERS, flags: 5, stream: 1, length: 9, code: 0 };
         for _ in 0..2000 {

@@ -1,42 +1,42 @@
 //! Frame boundaries in the raw bytes of an HTTP/2 connection (RFC 9113 §4.1).
 
-/// Follows the frames of one direction.
+/// A scanner for the frames of one direction.
 #[derive(Debug)]
 pub(super) struct FrameScanner {
-    /// Bytes of the client's preface that are still to come (RFC 9113 §3.4).
+    /// The remaining bytes of the client's preface (RFC 9113 §3.4).
     preface: usize,
     head: [u8; HEAD],
-    /// How much of `head` has come.
+    /// The number of bytes in `head`.
     have: usize,
-    /// How much of the payload is still to come.
+    /// The remaining bytes of the payload.
     left: usize,
     /// The last four bytes of a RST_STREAM payload.
     code: u32,
 }
 
-/// A frame whose last byte has passed.
+/// A completely scanned frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
     pub(super) kind: u8,
     pub(super) flags: u8,
     pub(super) stream: u32,
     pub(super) length: usize,
-    /// The error code, of RST_STREAM only.
+    /// The error code of RST_STREAM.
     pub(super) code: u32,
 }
 
 impl FrameScanner {
-    /// Of what a client sends: a preface, then frames.
-    pub(super) fn of_client() -> Self {
-        Self { preface: PREFACE.len(), ..Self::of_server() }
+    /// Creates a scanner for data from a client: the preface, then frames.
+    pub(super) fn for_client() -> Self {
+        Self { preface: PREFACE.len(), ..Self::for_server() }
     }
 
-    /// Of what a server sends: frames.
-    pub(super) fn of_server() -> Self {
+    /// Creates a scanner for data from a server: only frames.
+    pub(super) fn for_server() -> Self {
         Self { preface: 0, head: [0; HEAD], have: 0, left: 0, code: 0 }
     }
 
-    /// The next frame that ends in `bytes[*at..]`; `at` moves behind it, or to the end.
+    /// Returns the next frame that ends in `bytes[*at..]`, and moves `at` after it, or to the end.
     pub(super) fn next(&mut self, bytes: &[u8], at: &mut usize) -> Option<Frame> {
         let skipped = self.preface.min(bytes.len() - *at);
         self.preface -= skipped;
@@ -62,12 +62,12 @@ impl FrameScanner {
         }
         self.have = 0;
         let [_, _, _, kind, flags, stream @ ..] = self.head;
-        // RFC 9113 §4.1: one bit is reserved.
+        // RFC 9113 §4.1: the first bit is reserved.
         let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
         Some(Frame { kind, flags, stream, length: self.length(), code: self.code })
     }
 
-    /// Whether the bytes so far end where a frame ends.
+    /// Returns whether the scanned bytes end with a complete frame.
     pub(super) fn is_between_frames(&self) -> bool {
         self.preface == 0 && self.have == 0
     }
@@ -78,10 +78,10 @@ impl FrameScanner {
     }
 }
 
-/// The frames in `bytes` when they come in pieces, for fuzzing.
+/// Returns the frames in `bytes`, scanned in pieces, for tests and fuzzing.
 #[cfg(any(test, fuzzing))]
 pub(super) fn frames_in_pieces(bytes: &[u8], piece: usize) -> Vec<Frame> {
-    let (mut scanner, mut frames) = (FrameScanner::of_client(), Vec::new());
+    let (mut scanner, mut frames) = (FrameScanner::for_client(), Vec::new());
     for part in bytes.chunks(piece.max(1)) {
         let mut at = 0;
         while let Some(frame) = scanner.next(part, &mut at) {
@@ -91,12 +91,12 @@ pub(super) fn frames_in_pieces(bytes: &[u8], piece: usize) -> Vec<Frame> {
     frames
 }
 
-/// What a client sends first (RFC 9113 §3.4).
+/// The preface of a client (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEAD: usize = 9;
 
-// RFC 9113 §6.
+// Frame types and flags (RFC 9113 §6).
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_each_frame_at_its_last_byte() {
+    fn returns_each_frame_at_its_last_byte() {
         let bytes = [
             PREFACE.to_vec(),
             frame(4, 0, 0, &[]),
@@ -135,12 +135,12 @@ mod tests {
     }
 
     #[test]
-    fn knows_whether_a_frame_is_incomplete() {
-        let mut scanner = FrameScanner::of_server();
+    fn is_between_frames_is_false_within_a_frame() {
+        let mut scanner = FrameScanner::for_server();
         assert!(scanner.is_between_frames());
         let bytes = frame(DATA, 0, 1, b"ab");
         for end in 1..bytes.len() {
-            let mut scanner = FrameScanner::of_server();
+            let mut scanner = FrameScanner::for_server();
             assert_eq!(scanner.next(&bytes[..end], &mut 0), None);
             assert!(!scanner.is_between_frames());
         }
@@ -150,7 +150,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_do_not_depend_on_where_reads_end(
+        fn frames_do_not_depend_on_read_boundaries(
             frames in proptest::collection::vec((0u8..12, proptest::collection::vec(any::<u8>(), 0..40)), 0..20),
             piece in 1usize..60,
         ) {

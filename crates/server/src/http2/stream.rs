@@ -1,4 +1,4 @@
-//! The streams of a connection: limits of their heads, and whether their client takes their responses.
+//! The streams of a connection: the limits of request heads, and the send timeout of responses.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -16,11 +16,11 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::activity::Activity;
-use crate::RefusedHead;
-use crate::RequestRefusal;
+use crate::RejectedHead;
+use crate::RequestRejection;
 use crate::http1::{HeadLimits, is_disguised};
 
-/// The service of a connection, as HTTP/2 sees it.
+/// The service of an HTTP/2 connection, which checks the limits of request heads.
 #[derive(Clone, Debug)]
 pub(super) struct StreamService<S> {
     inner: S,
@@ -33,22 +33,22 @@ impl<S> StreamService<S> {
         Self { inner, activity, limits }
     }
 
-    /// Why the head is rejected: it is held to the same limits as an HTTP/1.1 head.
-    fn refusal<B>(&self, request: &Request<B>) -> Option<RefusedHead> {
+    /// Checks the head against the same limits as an HTTP/1.1 head, and returns the reason to reject it.
+    fn rejection<B>(&self, request: &Request<B>) -> Option<RejectedHead> {
         let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
         if target > self.limits.target {
-            return Some(RefusedHead::TargetTooLong);
+            return Some(RejectedHead::TargetTooLong);
         }
-        let head = HeadSize::of(request.headers());
+        let head = HeadSize::from_headers(request.headers());
         if head.fields > self.limits.fields || head.bytes + target > self.limits.size {
-            return Some(RefusedHead::TooLarge);
+            return Some(RejectedHead::TooLarge);
         }
         let mut names = request.headers().keys();
-        names.any(|name| is_disguised(name.as_str().as_bytes())).then_some(RefusedHead::Framing)
+        names.any(|name| is_disguised(name.as_str().as_bytes())).then_some(RejectedHead::Framing)
     }
 }
 
-/// How large the fields of a head are in HTTP/1.1.
+/// The size that the fields of a head would have in HTTP/1.1.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct HeadSize {
     bytes: usize,
@@ -56,11 +56,11 @@ struct HeadSize {
 }
 
 impl HeadSize {
-    fn of(headers: &HeaderMap) -> Self {
+    fn from_headers(headers: &HeaderMap) -> Self {
         let mut size = Self::default();
         let mut has_cookie = false;
         for (name, value) in headers {
-            // RFC 9113 §8.2.3: one field, which the client may have split into any number.
+            // RFC 9113 §8.2.3: a client may split the cookie field into several, which count as one.
             if name == COOKIE && std::mem::replace(&mut has_cookie, true) {
                 size.bytes += value.len() + "; ".len();
             } else {
@@ -82,15 +82,15 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.activity.count_request();
-        if let Some(refused) = self.refusal(&request) {
-            request.extensions_mut().insert(refused);
+        if let Some(rejected) = self.rejection(&request) {
+            request.extensions_mut().insert(rejected);
         }
         StreamFuture { inner: self.inner.call(request), activity: Some(Arc::clone(&self.activity)) }
     }
 }
 
 pin_project! {
-    /// Waits for the response.
+    /// The response future of a stream.
     pub(super) struct StreamFuture<F> {
         #[pin]
         inner: F,
@@ -108,8 +108,8 @@ where
         let this = self.project();
         let response = ready!(this.inner.poll(cx))?;
         let activity = this.activity.take();
-        if let (Some(activity), Some(refusal)) = (&activity, response.extensions().get::<RequestRefusal>())
-            && refusal.is_malformed()
+        if let (Some(activity), Some(rejection)) = (&activity, response.extensions().get::<RequestRejection>())
+            && rejection.is_malformed()
         {
             activity.charge_rejection();
         }
@@ -118,7 +118,7 @@ where
 }
 
 pin_project! {
-    /// A response body that tells the task that sends it when there is something to send.
+    /// A response body that reports to the stream's task whether there is data to send.
     pub(super) struct StreamBody<B> {
         #[pin]
         inner: B,
@@ -128,20 +128,23 @@ pin_project! {
 
 impl<B: Body> Body for StreamBody<B> {
     type Data = B::Data;
-    type Error = BrokenOff;
+    type Error = ResponseBodyFailed;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BrokenOff>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, ResponseBodyFailed>>> {
         let this = self.project();
         let polled = this.inner.poll_frame(cx);
         let data = match &polled {
             Poll::Ready(Some(Ok(frame))) => frame.data_ref().map(Buf::remaining),
             _ => None,
         };
-        OWED.set(Some(data.is_some()));
+        HAS_DATA.set(Some(data.is_some()));
         if let (Some(bytes), Some(activity)) = (data, this.activity) {
-            activity.earn(bytes);
+            activity.count_response_data(bytes);
         }
-        polled.map(|frame| frame.map(|frame| frame.map_err(|_| BrokenOff)))
+        polled.map(|frame| frame.map(|frame| frame.map_err(|_| ResponseBodyFailed)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -153,20 +156,19 @@ impl<B: Body> Body for StreamBody<B> {
     }
 }
 
-/// A response body has failed.
+/// The error of a failed response body.
 ///
-/// Without its cause: hyper would reset the stream with the error code of a backend's, as if the client had made the
-/// error.
+/// It has no source: from an HTTP/2 error of a backend, hyper would take the error code to reset the client's stream.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("response body broken off")]
-pub(super) struct BrokenOff;
+#[error("response body failed")]
+pub(super) struct ResponseBodyFailed;
 
 thread_local! {
-    /// What the body said that was polled last within the task that is being polled: whether it gave data to send.
-    static OWED: Cell<Option<bool>> = const { Cell::new(None) };
+    /// Whether the body that was polled last in the current task returned data. `None` if no body was polled.
+    static HAS_DATA: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
-/// Runs the streams of one connection, each as a task.
+/// An executor that runs each stream of a connection as a task.
 #[derive(Clone, Debug)]
 pub(super) struct StreamExecutor {
     activity: Arc<Activity>,
@@ -185,33 +187,34 @@ where
 {
     fn execute(&self, inner: F) {
         self.activity.stream_opened();
-        let open = Open(Arc::clone(&self.activity));
-        tokio::spawn(StreamTask { inner, is_owed: false, timer: None, send_timeout: self.send_timeout, _open: open });
+        let open = OpenStream(Arc::clone(&self.activity));
+        tokio::spawn(StreamTask { inner, has_data: false, timer: None, send_timeout: self.send_timeout, _open: open });
     }
 }
 
-/// Counts a task until it is dropped.
+/// Counts a stream as open until it is dropped.
 #[derive(Debug)]
-struct Open(Arc<Activity>);
+struct OpenStream(Arc<Activity>);
 
-impl Drop for Open {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.stream_closed();
     }
 }
 
 pin_project! {
-    /// One stream. It ends, and is reset by that, when there is data for a client that opens no window for it.
+    /// The task of a stream. It ends, which resets the stream, if the client opens no window for pending data in time.
     ///
-    /// Only the body can say that there is data, and it is not polled while there is no window: so it leaves word.
+    /// Only the body knows whether there is data, but it is not polled while the window is closed. So it stores that in
+    /// `HAS_DATA` when it is polled.
     struct StreamTask<F> {
         #[pin]
         inner: F,
-        is_owed: bool,
-        // Made when a stream waits for its client first, which most do not.
+        has_data: bool,
+        // Created when the stream first waits for its client, which is rare.
         timer: Option<Pin<Box<Sleep>>>,
         send_timeout: Duration,
-        _open: Open,
+        _open: OpenStream,
     }
 }
 
@@ -223,18 +226,18 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        OWED.set(None);
+        HAS_DATA.set(None);
         if this.inner.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let said = OWED.take();
-        *this.is_owed = said.unwrap_or(*this.is_owed);
-        if !*this.is_owed {
+        let polled_body = HAS_DATA.take();
+        *this.has_data = polled_body.unwrap_or(*this.has_data);
+        if !*this.has_data {
             return Poll::Pending;
         }
         let timeout = *this.send_timeout;
         let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        if said.is_some() {
+        if polled_body.is_some() {
             timer.as_mut().reset(Instant::now() + timeout);
         }
         timer.as_mut().poll(cx)
@@ -247,12 +250,12 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     #[test]
-    fn cookie_crumbs_count_as_one_field() {
+    fn split_cookie_fields_count_as_one_field() {
         let head = |fields: &[(&str, &str)]| {
             let fields = fields
                 .iter()
                 .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()));
-            HeadSize::of(&fields.collect())
+            HeadSize::from_headers(&fields.collect())
         };
         let joined = head(&[("a", "b"), ("cookie", "c=d; e=f; g")]);
         assert_eq!(joined, HeadSize { bytes: "a: b\r\ncookie: c=d; e=f; g\r\n".len(), fields: 2 });

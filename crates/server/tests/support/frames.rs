@@ -1,4 +1,4 @@
-//! HTTP/2, frame by frame: a client that sends what it is told.
+//! An HTTP/2 client that sends and receives single frames.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,13 +21,13 @@ pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const ACK: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
-/// RFC 9113 §3.4.
+/// The preface of a client (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The longest that anything may take; reached only when something is broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The timeout of all waits, which a passing test never reaches.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Trusts these authorities, and speaks HTTP/2.
+/// Returns the configuration of an HTTP/2 client that trusts these CAs.
 pub(crate) fn config(roots: RootCertStore) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut client = ClientConfig::builder_with_provider(provider)
@@ -43,9 +43,9 @@ pub(crate) struct Client {
     stream: Box<dyn Stream>,
     read: Vec<u8>,
     is_at_end: bool,
-    is_polite: bool,
-    was_told_to_go: bool,
-    /// What the server's settings say of the window of each stream.
+    replies_to_pings: bool,
+    has_received_goaway: bool,
+    /// The initial stream window from the server's settings.
     stream_window: usize,
 }
 
@@ -57,23 +57,23 @@ fn connect(address: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(address).unwrap();
     socket.set_nodelay(true).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(TIMEOUT)).unwrap();
     socket
 }
 
 impl Client {
-    /// A connection without TLS on which nothing was said yet.
-    pub(crate) fn in_the_clear(address: SocketAddr) -> Self {
+    /// Connects without TLS, without an HTTP/2 handshake.
+    pub(crate) fn connect_plaintext(address: SocketAddr) -> Self {
         Self::over(connect(address))
     }
 
-    /// Goes on with a connection.
+    /// Uses an open connection.
     pub(crate) fn over(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         Self::new(Box::new(socket))
     }
 
-    /// A connection to `localhost` on which nothing was said yet.
+    /// Connects to `localhost` with TLS, without an HTTP/2 handshake.
     pub(crate) fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
         let socket = connect(address);
         let session = ClientConnection::new(Arc::clone(config), "localhost".try_into().unwrap()).unwrap();
@@ -92,49 +92,49 @@ impl Client {
             stream,
             read: Vec::new(),
             is_at_end: false,
-            is_polite: false,
-            was_told_to_go: false,
+            replies_to_pings: false,
+            has_received_goaway: false,
             stream_window: 65_535,
         }
     }
 
-    /// With these settings said, and the server's taken.
-    pub(crate) fn greeted(mut self, with: &[(u16, u32)]) -> Self {
+    /// Exchanges prefaces and settings.
+    pub(crate) fn handshake(mut self, with: &[(u16, u32)]) -> Self {
         self.send(PREFACE);
         self.send(&settings(with));
-        self.until(|frame| frame.kind == SETTINGS && frame.flags == ACK).expect("the settings are taken");
-        // Until then, the server's have no effect (RFC 9113 §6.5.3).
+        self.wait_for(|frame| frame.kind == SETTINGS && frame.flags == ACK).expect("the settings are acknowledged");
+        // The server's settings take effect with this acknowledgement (RFC 9113 §6.5.3).
         self.send(&Frame::new(SETTINGS, ACK, 0, vec![]).bytes());
         self
     }
 
-    /// From now on, pings are answered.
-    pub(crate) fn polite(mut self) -> Self {
-        self.is_polite = true;
+    /// Makes the client reply to pings.
+    pub(crate) fn with_ping_replies(mut self) -> Self {
+        self.replies_to_pings = true;
         self
     }
 
-    /// How much content a stream may carry before the server takes some of it.
+    /// Returns the initial window of a stream.
     pub(crate) fn stream_window(&self) -> usize {
         self.stream_window
     }
 
-    /// Whether there was a GOAWAY.
-    pub(crate) fn was_told_to_go(&self) -> bool {
-        self.was_told_to_go
+    /// Returns whether the client has received GOAWAY.
+    pub(crate) fn has_received_goaway(&self) -> bool {
+        self.has_received_goaway
     }
 
-    /// Sends, whether it is taken or not: the server may have closed.
+    /// Sends bytes, ignoring errors because the server may have closed the connection.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
     }
 
-    /// Sends a head of any size, and no content.
+    /// Sends a request without content, whose head may be of any size.
     pub(crate) fn request(&mut self, stream: u32, head: &[u8]) {
         self.head(stream, head, true);
     }
 
-    /// Sends a head of any size, which is the end of the stream, or trailers.
+    /// Sends a head or trailers of any size.
     pub(crate) fn head(&mut self, stream: u32, head: &[u8], is_end: bool) {
         let mut pieces = head.chunks(16_384).peekable();
         let mut kind = HEADERS;
@@ -147,14 +147,14 @@ impl Client {
         }
     }
 
-    /// Sends `bytes` up to so many times; whether the server ends the connection meanwhile.
-    pub(crate) fn floods(&mut self, bytes: &[u8], times: usize) -> bool {
+    /// Sends `bytes` repeatedly, and returns whether the server closes the connection.
+    pub(crate) fn flood(&mut self, bytes: &[u8], times: usize) -> bool {
         let batch = bytes.repeat(times.min(100));
         for _ in 0..times.div_ceil(100) {
             if self.stream.write_all(&batch).is_err() {
                 return true;
             }
-            self.take();
+            self.read_available();
             self.read.clear();
             if self.is_at_end {
                 return true;
@@ -162,48 +162,48 @@ impl Client {
         }
         let deadline = Instant::now() + Duration::from_secs(2);
         while !self.is_at_end && Instant::now() < deadline {
-            self.take();
+            self.read_available();
             self.read.clear();
         }
         self.is_at_end
     }
 
-    /// The first frame of this kind; those before it are dropped. `None` is the end.
-    pub(crate) fn until(&mut self, is_it: impl Fn(&Frame) -> bool) -> Option<Frame> {
-        let deadline = Instant::now() + PATIENCE;
+    /// Waits for a matching frame, and drops those before it. Returns `None` if the connection closes.
+    pub(crate) fn wait_for(&mut self, is_match: impl Fn(&Frame) -> bool) -> Option<Frame> {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             while let Some(frame) = self.next() {
-                if is_it(&frame) {
+                if is_match(&frame) {
                     return Some(frame);
                 }
             }
             if self.is_at_end {
                 return None;
             }
-            assert!(Instant::now() < deadline, "no such frame");
-            self.take();
+            assert!(Instant::now() < deadline, "timed out waiting for a frame");
+            self.read_available();
         }
     }
 
-    /// Waits for the end; the error code of the GOAWAY before it.
-    pub(crate) fn goes_away(&mut self) -> Option<u32> {
-        let goaway = self.until(|frame| frame.kind == GOAWAY);
-        self.ends();
+    /// Waits until the connection closes, and returns the error code of GOAWAY.
+    pub(crate) fn wait_for_goaway(&mut self) -> Option<u32> {
+        let goaway = self.wait_for(|frame| frame.kind == GOAWAY);
+        self.wait_for_close();
         goaway.map(|goaway| u32::from_be_bytes(goaway.payload[4..8].try_into().unwrap()))
     }
 
-    /// Waits for the end.
-    pub(crate) fn ends(&mut self) {
-        while self.until(|_| false).is_some() {}
+    /// Waits until the connection closes.
+    pub(crate) fn wait_for_close(&mut self) {
+        while self.wait_for(|_| false).is_some() {}
     }
 
-    /// Waits so long, without being told to go.
-    pub(crate) fn stays(&mut self, time: Duration) {
+    /// Waits for a time, and expects that the connection stays open without GOAWAY.
+    pub(crate) fn expect_open_for(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
-            self.take();
+            self.read_available();
             while self.next().is_some() {}
-            assert!(!self.is_at_end && !self.was_told_to_go);
+            assert!(!self.is_at_end && !self.has_received_goaway);
         }
     }
 
@@ -214,21 +214,21 @@ impl Client {
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         let frame = Frame { kind: head[3], flags: head[4], stream, payload };
         self.read.drain(..9 + length);
-        self.was_told_to_go |= frame.kind == GOAWAY;
+        self.has_received_goaway |= frame.kind == GOAWAY;
         if frame.kind == SETTINGS {
             // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE.
             let window = frame.payload.chunks(6).find(|setting| setting[..2] == [0, 4]);
             let window = window.map(|setting| u32::from_be_bytes(setting[2..6].try_into().unwrap()) as usize);
             self.stream_window = window.unwrap_or(self.stream_window);
         }
-        if self.is_polite && frame.kind == PING && frame.flags == 0 {
+        if self.replies_to_pings && frame.kind == PING && frame.flags == 0 {
             self.send(&Frame::new(PING, ACK, 0, frame.payload.clone()).bytes());
         }
         Some(frame)
     }
 
-    /// Reads what there is, or waits a moment.
-    fn take(&mut self) {
+    /// Reads available bytes, or waits a moment for them.
+    fn read_available(&mut self) {
         let mut bytes = [0; 16_384];
         match self.stream.read(&mut bytes) {
             Ok(0) => self.is_at_end = true,
@@ -239,7 +239,7 @@ impl Client {
     }
 }
 
-/// RFC 9113 §4.1.
+/// A frame (RFC 9113 §4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
@@ -260,7 +260,7 @@ impl Frame {
     }
 }
 
-/// A SETTINGS frame (RFC 9113 §6.5).
+/// Returns a SETTINGS frame (RFC 9113 §6.5).
 pub(crate) fn settings(with: &[(u16, u32)]) -> Vec<u8> {
     let payload = with.iter().flat_map(|(name, value)| {
         let [name, value] = [&name.to_be_bytes()[..], &value.to_be_bytes()[..]];
@@ -269,18 +269,18 @@ pub(crate) fn settings(with: &[(u16, u32)]) -> Vec<u8> {
     Frame::new(SETTINGS, 0, 0, payload.collect()).bytes()
 }
 
-/// The head of a GET, in HPACK.
+/// Returns the head of a GET in HPACK.
 pub(crate) fn get(path: &str) -> Vec<u8> {
     let fields = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", path)];
     fields.iter().flat_map(|(name, value)| field(name, value)).collect()
 }
 
-/// A literal field that goes into no table (RFC 7541 §6.2.2).
+/// Returns a literal field without indexing (RFC 7541 §6.2.2).
 pub(crate) fn field(name: &str, value: &str) -> Vec<u8> {
     literal(name.as_bytes(), value.as_bytes())
 }
 
-/// The same of any bytes.
+/// Returns a literal field of any bytes.
 pub(crate) fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0];
     for text in [name, value] {
@@ -302,11 +302,11 @@ pub(crate) fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The status of a response head, which its first field is: indexed, or a literal with Huffman's code.
+/// Returns the status of a response head, in which it is the first field: indexed, or a Huffman-coded literal.
 pub(crate) fn status(head: &[u8]) -> String {
-    // Sizes of the dynamic table may come first (RFC 7541 §6.3).
+    // Skips updates of the table size (RFC 7541 §6.3).
     let first = head.iter().position(|byte| byte & 0xe0 != 0x20).unwrap();
-    // RFC 7541, appendix A: the static table has some from 8 on.
+    // RFC 7541, appendix A: the statuses in the static table, starting at index 8.
     const STATUSES: [&str; 7] = ["200", "204", "206", "304", "400", "404", "500"];
     match &head[first..] {
         [indexed @ 0x88..=0x8e, ..] => STATUSES[usize::from(indexed - 0x88)].to_owned(),
@@ -315,7 +315,7 @@ pub(crate) fn status(head: &[u8]) -> String {
     }
 }
 
-/// RFC 7541, appendix B: `0`, `1` and `2` have five bits, `3` to `9` six.
+/// Decodes three Huffman-coded digits (RFC 7541, appendix B): `0` to `2` have five bits, `3` to `9` have six.
 fn huffman_digits(coded: &[u8]) -> String {
     let bits: String = coded.iter().map(|byte| format!("{byte:08b}")).collect();
     let mut rest = bits.as_str();

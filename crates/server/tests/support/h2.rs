@@ -1,4 +1,4 @@
-//! A server for a client that sends what it is told.
+//! A server for tests with the HTTP/2 client of `frames.rs`.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use http_body::Body;
-use rproxy_server::{Limits, RequestBody, Running, Worker};
+use rproxy_server::{Limits, RequestBody, RunningServer, Worker};
 use rproxy_tls::{Certificates, LocalCa};
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -17,19 +17,19 @@ use tower::Service;
 mod frames;
 pub(crate) use frames::*;
 
-/// The longest that anything may take; reached only when something is broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The timeout of all waits, which a passing test never reaches.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A server on loopback.
 pub(crate) struct Server {
-    running: Running,
+    running: RunningServer,
     /// `None` without TLS.
     client: Option<Arc<ClientConfig>>,
     _folder: tempfile::TempDir,
 }
 
 impl Server {
-    /// With TLS.
+    /// Starts a server with TLS.
     pub(crate) fn start<M, S, B>(limits: impl FnOnce(&mut Limits), make_service: M) -> Self
     where
         M: Fn(Worker) -> S + Clone + Send + 'static,
@@ -50,8 +50,8 @@ impl Server {
         Self { running, client: Some(client), _folder: folder }
     }
 
-    /// Without TLS.
-    pub(crate) fn start_in_the_clear<M, S, B>(
+    /// Starts a server without TLS.
+    pub(crate) fn start_plaintext<M, S, B>(
         configure: impl FnOnce(rproxy_server::Server) -> rproxy_server::Server,
         make_service: M,
     ) -> Self
@@ -72,32 +72,33 @@ impl Server {
         self.running.local_addr().unwrap()
     }
 
-    /// A connection on which nothing was said yet.
+    /// Connects without an HTTP/2 handshake.
     pub(crate) fn connect(&self) -> Client {
         match &self.client {
             Some(config) => Client::connect(self.address(), config),
-            None => Client::in_the_clear(self.address()),
+            None => Client::connect_plaintext(self.address()),
         }
     }
 
-    /// A connection that speaks HTTP/1.1.
+    /// Connects with TLS and HTTP/1.1.
     pub(crate) fn http1(&self) -> rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream> {
         let mut config = (**self.client.as_ref().expect("a server with TLS")).clone();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let session = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
         let socket = std::net::TcpStream::connect(self.address()).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         rustls::StreamOwned::new(session, socket)
     }
 
-    /// A connection with these settings.
+    /// Connects, and performs the HTTP/2 handshake with these settings.
     pub(crate) fn client(&self, with: &[(u16, u32)]) -> Client {
-        self.connect().greeted(with)
+        self.connect().handshake(with)
     }
 
+    /// Waits until all connections are closed, and returns the number of those still open at the timeout.
     pub(crate) fn connections(&self) -> usize {
-        // The client sees the end a moment before the server has counted it.
-        let deadline = Instant::now() + PATIENCE;
+        // The client notices the end before the server updates its count.
+        let deadline = Instant::now() + TIMEOUT;
         while self.running.handle().connections() > 0 && Instant::now() < deadline {
             std::thread::yield_now();
         }
@@ -109,7 +110,7 @@ impl Server {
     }
 }
 
-/// A client of HTTP/2 that trusts the authority in this file.
+/// Returns the configuration of an HTTP/2 client that trusts the CA in this file.
 pub(crate) fn client(ca: &Path) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(PemObject::from_pem_file(ca).unwrap()).unwrap();

@@ -60,7 +60,7 @@ impl Backoff {
     }
 }
 
-/// With a factor of four, five attempts fit in the first hour, which is Let's Encrypt's limit of failed validations.
+/// With a factor of four, five attempts fit in the first hour, the limit of Let's Encrypt for failed validations.
 const MIN_REJECTED: Duration = Duration::from_secs(30);
 /// Allows more than ten attempts between the renewal time and the expiry of a six-day certificate.
 const MAX_REJECTED: Duration = Duration::from_secs(3 * 60 * 60);

@@ -55,7 +55,7 @@ impl AcmeCertificate {
         let words: Vec<&str> = names.iter().map(String::as_str).collect();
         let name = folder_name(&words);
         let folder = secrets.subfolder(&name);
-        folder.open().map_err(|error| Error::Folder { path: folder.path().to_owned(), error })?;
+        folder.open().map_err(|source| Error::Folder { path: folder.path().to_owned(), source })?;
         let certificate = Self {
             slot: resolver.reserve(Source::Acme, names.clone()),
             storage: CertificateStorage::new(folder, account.peers().cloned(), &name),

@@ -1,7 +1,7 @@
 //! A single order (RFC 8555 §7.4), from the account to the issued certificate.
 //!
-//! The requests are those of tokio-rustls-acme, but not their sequence: before the ACME server is told to validate a
-//! challenge, the other machines need to know it.
+//! The requests are those of tokio-rustls-acme, but not their sequence: the other machines must know a challenge
+//! before the ACME server validates it.
 
 use std::{sync::Arc, time::Duration};
 

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rproxy::Config;
-use rproxy_server::{Listen, RequestBody, Running, Server};
+use rproxy_server::{ListenAddr, RequestBody, RunningServer, Server};
 
 /// What the client says comes first, then this, then what the backend answers to the head of each request.
 pub(crate) const BETWEEN: &[u8] = b"\n====\n";
@@ -71,7 +71,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Stage {
     address: SocketAddr,
     backend: Arc<Mutex<Backend>>,
-    _running: Running,
+    _running: RunningServer,
 }
 
 /// What the backend says, and what it has heard on each of its connections.
@@ -110,7 +110,7 @@ impl Stage {
             move || serve(&listener, &backend)
         });
         let stack = rproxy::stack(&config).expect("a stack");
-        let running = Server::bind(Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into()))
+        let running = Server::bind(ListenAddr::Tcp((Ipv4Addr::LOCALHOST, 0).into()))
             .workers(1)
             .limits(config.limits.limits())
             .start(move |_| stack.service::<RequestBody>())

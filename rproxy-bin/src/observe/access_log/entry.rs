@@ -12,7 +12,7 @@ use rproxy_client_ip::{ClientIp, PeerAddr};
 use rproxy_forward_headers::RequestId;
 use rproxy_path_filter::PathFilterDecision;
 use rproxy_rate_limit::RateLimitDecision;
-use rproxy_server::{RefusedHead, normalized_host};
+use rproxy_server::{RejectedHead, normalized_host};
 use rproxy_upstream::ProxyError;
 use rproxy_ws_passthrough::TunnelSummary;
 
@@ -44,7 +44,7 @@ impl LoggedRequest {
         let extensions = request.extensions();
         let peer = extensions.get::<PeerAddr>().map(|peer| peer.0);
         let client = extensions.get::<ClientIp>().map(|client| client.0);
-        let is_rejected = extensions.get::<RefusedHead>().is_some();
+        let is_rejected = extensions.get::<RejectedHead>().is_some();
         Self {
             client: client.or_else(|| peer.map(|peer| peer.ip().to_canonical())),
             peer,

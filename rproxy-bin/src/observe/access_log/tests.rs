@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use rproxy_cache::CacheStatus;
 use rproxy_client_ip::{ClientIp, PeerAddr};
 use rproxy_path_filter::PathFilterDecision;
-use rproxy_server::RefusedHead;
+use rproxy_server::RejectedHead;
 
 use super::*;
 use crate::error_response::ErrorReason;
@@ -158,7 +158,7 @@ fn removes_buffers_of_ended_workers() {
 #[test]
 fn rejected_head_is_logged_without_method_and_target() {
     let mut request = Request::get("/placeholder").header("user-agent", "x").body(()).unwrap();
-    request.extensions_mut().insert(RefusedHead::Malformed);
+    request.extensions_mut().insert(RejectedHead::Malformed);
     request.extensions_mut().insert(PeerAddr("[::ffff:192.0.2.7]:1".parse().unwrap()));
     let mut line = Vec::new();
     text::write(&mut line, start(), &LoggedRequest::of(&request), &LoggedResponse::default());

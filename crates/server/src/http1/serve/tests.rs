@@ -1,4 +1,4 @@
-//! Parking, on a clock that is paused: time passes when everybody waits.
+//! Tests of idle connections, with a paused clock.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -12,24 +12,24 @@ use tower::service_fn;
 
 use super::*;
 use crate::Server;
-use crate::http1::Watch;
+use crate::http1::ConnectionState;
 use http::uri::Scheme;
 
-/// A connection that is served, seen from its client.
+/// The client's end of a connection.
 struct Client {
     socket: DuplexStream,
     served: JoinHandle<Result<(), (PeerAddr, BoxError)>>,
-    /// Counts the services that there are.
+    /// Its reference count is the number of services.
     services: Arc<()>,
     draining: watch::Sender<bool>,
 }
 
 async fn echo(services: Arc<()>, request: Request<RequestBody>) -> Result<Response<Full<Bytes>>, Infallible> {
     let _service = services;
-    let refused = request.extensions().get::<crate::RefusedHead>().is_some();
+    let is_rejected = request.extensions().get::<crate::RejectedHead>().is_some();
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let status = if refused { 408 } else { 200 };
+    let status = if is_rejected { 408 } else { 200 };
     Ok(Response::builder().status(status).body(Full::from([path.as_bytes(), &body].concat())).unwrap())
 }
 
@@ -37,7 +37,7 @@ impl Client {
     fn connect() -> Self {
         let (near, socket) = duplex(16 * 1024);
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let settings = Arc::new(Settings::new(&Server::bind(crate::Listen::Tcp(address))));
+        let config = Arc::new(ConnectionConfig::new(&Server::bind(crate::ListenAddr::Tcp(address))));
         let services = Arc::new(());
         let held = Arc::clone(&services);
         let (draining, is_draining) = watch::channel(false);
@@ -47,10 +47,10 @@ impl Client {
                 peer: PeerAddr(address),
                 scheme: Scheme::HTTP,
                 tls: None,
-                watch: Arc::new(Watch::default()),
-                kept: Arc::default(),
+                state: Arc::new(ConnectionState::default()),
+                client_connection: Arc::default(),
             };
-            serve(near, service, &settings, is_draining).await.map(|prior| assert!(prior.is_none()))
+            serve(near, service, &config, is_draining).await.map(|prior| assert!(prior.is_none()))
         });
         Self { socket, served, services, draining }
     }
@@ -59,12 +59,12 @@ impl Client {
         self.socket.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// The next response, whose body ends with `end`.
+    /// Reads the next response, whose body ends with `end`.
     async fn read_to(&mut self, end: &str) -> String {
         let mut read = Vec::new();
         while !read.ends_with(end.as_bytes()) {
             let byte = self.socket.read_u8().await;
-            read.push(byte.unwrap_or_else(|_| panic!("the end after {}", read.escape_ascii())));
+            read.push(byte.unwrap_or_else(|_| panic!("the connection ended after {}", read.escape_ascii())));
         }
         String::from_utf8(read).unwrap()
     }
@@ -75,47 +75,49 @@ impl Client {
         assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
     }
 
-    /// One for the test, one for the connection, and one for hyper's connection while there is one.
-    fn is_parked(&self) -> bool {
+    /// Returns whether hyper does not serve the connection.
+    ///
+    /// The test and the connection hold a reference each, and hyper's connection a third one.
+    fn is_reclaimed(&self) -> bool {
         Arc::strong_count(&self.services) == 2
     }
 
-    async fn park(&self) {
+    async fn wait_until_reclaimed(&self) {
         sleep(Duration::from_secs(3)).await;
-        assert!(self.is_parked());
+        assert!(self.is_reclaimed());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_connection_is_parked_and_serves_on() {
+async fn idle_connection_is_reclaimed_from_hyper_and_serves_more_requests() {
     let mut client = Client::connect();
     for path in ["/a", "/b", "/c"] {
         client.exchange(path).await;
-        client.park().await;
+        client.wait_until_reclaimed().await;
     }
-    // Two at once, and one with a body, which hyper has for a while.
+    // Two pipelined requests, of which the second has a body and is served by hyper.
     client.send("GET /d HTTP/1.1\r\nhost: a\r\n\r\nPOST /e HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nxy").await;
     client.read_to("/d").await;
     client.read_to("/exy").await;
-    assert!(!client.is_parked());
-    client.park().await;
+    assert!(!client.is_reclaimed());
+    client.wait_until_reclaimed().await;
     client.exchange("/f").await;
     drop(client.socket);
     assert!(client.served.await.unwrap().is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_never_asked_is_parked_and_serves() {
+async fn connection_without_requests_needs_no_hyper() {
     let mut client = Client::connect();
-    client.park().await;
+    client.wait_until_reclaimed().await;
     client.exchange("/a").await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_wakes_a_parked_connection_may_come_in_pieces() {
+async fn idle_connection_accepts_a_head_in_pieces() {
     let mut client = Client::connect();
     client.exchange("/a").await;
-    client.park().await;
+    client.wait_until_reclaimed().await;
     for piece in ["G", "ET /b HT", "TP/1.1\r\nhost: a\r\n", "\r", "\n"] {
         client.send(piece).await;
         sleep(Duration::from_secs(2)).await;
@@ -124,19 +126,23 @@ async fn a_head_that_wakes_a_parked_connection_may_come_in_pieces() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_wakes_a_parked_connection_and_stops_gets_408() {
+async fn idle_connection_rejects_an_incomplete_head_with_408() {
     let mut client = Client::connect();
     client.exchange("/a").await;
-    client.park().await;
-    let began = Instant::now();
+    client.wait_until_reclaimed().await;
+    let started = Instant::now();
     client.send("GET /b HTTP/1.1\r\n").await;
     let response = client.read_to("\r\n\r\n/").await;
     assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
-    assert!(began.elapsed() <= crate::Limits::default().head_timeout + Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(
+        started.elapsed() <= crate::Limits::default().head_timeout + Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_parked_connection_ends_after_the_idle_time() {
+async fn idle_connection_closes_after_the_idle_timeout() {
     let mut client = Client::connect();
     client.exchange("/a").await;
     let idle_timeout = crate::Limits::default().idle_timeout;
@@ -147,10 +153,10 @@ async fn a_parked_connection_ends_after_the_idle_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn draining_ends_a_parked_connection_and_loses_no_request() {
+async fn draining_closes_idle_connections_without_losing_a_request() {
     let mut client = Client::connect();
     client.exchange("/a").await;
-    client.park().await;
+    client.wait_until_reclaimed().await;
     let since = Instant::now();
     client.draining.send(true).unwrap();
     assert_eq!(client.socket.read(&mut [0; 1]).await.unwrap(), 0);
@@ -158,7 +164,7 @@ async fn draining_ends_a_parked_connection_and_loses_no_request() {
 
     let mut client = Client::connect();
     client.exchange("/a").await;
-    client.park().await;
+    client.wait_until_reclaimed().await;
     client.draining.send(true).unwrap();
     client.send("GET /b HTTP/1.1\r\nhost: a\r\n\r\n").await;
     client.read_to("/b").await;

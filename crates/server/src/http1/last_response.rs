@@ -1,4 +1,4 @@
-//! What hyper is not to know of requests and responses: upgrades that are none, and how the connection goes on.
+//! The adapter between hyper and the service for ignored upgrades and for the last response of a connection.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,19 +12,19 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 
-use super::request::has_token;
-use super::watch::Watch;
+use super::connection_state::ConnectionState;
+use super::request_head::has_token;
 
-/// Tells hyper which response is the last of the connection; hyper tells the client, and closes.
+/// A service that adds `Connection: close` to the last response, upon which hyper closes the connection.
 #[derive(Clone, Debug)]
-pub(super) struct LastService<S, F> {
+pub(super) struct LastResponseService<S, F> {
     pub(super) inner: S,
-    /// Whether the request that is about to be called is the last.
+    /// Returns whether the current request is the last one.
     pub(super) is_last: F,
-    pub(super) watch: Arc<Watch>,
+    pub(super) state: Arc<ConnectionState>,
 }
 
-impl<S, F, B> hyper::service::Service<Request<Incoming>> for LastService<S, F>
+impl<S, F, B> hyper::service::Service<Request<Incoming>> for LastResponseService<S, F>
 where
     S: hyper::service::Service<Request<Incoming>, Response = Response<B>>,
     F: Fn() -> bool,
@@ -32,33 +32,33 @@ where
 {
     type Response = Response<B>;
     type Error = S::Error;
-    type Future = LastFuture<S::Future>;
+    type Future = LastResponseFuture<S::Future>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let is_http10 = request.version() == Version::HTTP_10;
         if request.headers().contains_key(UPGRADE) && (is_http10 || !lists(request.headers(), b"upgrade")) {
-            // RFC 9110 §7.8: an Upgrade that Connection does not name is ignored, and so is one in HTTP/1.0.
+            // RFC 9110 §7.8: Upgrade is ignored if Connection does not nominate it, and in HTTP/1.0.
             request.headers_mut().remove(UPGRADE);
             request.extensions_mut().remove::<OnUpgrade>();
         }
-        let has_to_close = is_http10 && !lists(request.headers(), b"keep-alive");
-        let is_last = (self.is_last)() || has_to_close;
-        LastFuture { inner: self.inner.call(request), is_last, is_http10, watch: Arc::clone(&self.watch) }
+        let must_close = is_http10 && !lists(request.headers(), b"keep-alive");
+        let is_last = (self.is_last)() || must_close;
+        LastResponseFuture { inner: self.inner.call(request), is_last, is_http10, state: Arc::clone(&self.state) }
     }
 }
 
 pin_project! {
-    /// Waits for the response.
-    pub(super) struct LastFuture<F> {
+    /// The response future of [`LastResponseService`].
+    pub(super) struct LastResponseFuture<F> {
         #[pin]
         inner: F,
         is_last: bool,
         is_http10: bool,
-        watch: Arc<Watch>,
+        state: Arc<ConnectionState>,
     }
 }
 
-impl<F, B, E> Future for LastFuture<F>
+impl<F, B, E> Future for LastResponseFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
     B: Body,
@@ -68,22 +68,22 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
-        // The version of a backend's response is nobody's business but the backend's.
+        // RFC 9110 §2.5: the version is that of this server, not that of the backend.
         *response.version_mut() = Version::HTTP_11;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Poll::Ready(Ok(response));
         }
-        // RFC 9112 §9.3, §9.6: a response ahead of the request's content, which is not read any more; and HTTP/1.0 knows
-        // no other end of a body whose length is unknown.
+        // RFC 9112 §9.3, §9.6: close if the request content has not been read, because it is discarded. In HTTP/1.0, a
+        // body of unknown length ends with the connection.
         let has_no_length = *this.is_http10 && response.body().size_hint().exact().is_none();
-        if *this.is_last || has_no_length || this.watch.has_content_left() || this.watch.is_half_closed() {
+        if *this.is_last || has_no_length || this.state.has_unread_content() || this.state.is_half_closed() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Poll::Ready(Ok(response))
     }
 }
 
-/// Whether `Connection` lists `option`.
+/// Returns whether `Connection` lists `option`.
 fn lists(headers: &HeaderMap, option: &[u8]) -> bool {
     headers.get_all(CONNECTION).iter().any(|line| has_token(line.as_bytes(), option))
 }

@@ -1,4 +1,4 @@
-//! The socket as hyper sees it: only complete heads, only bodies that keep their framing.
+//! The socket for hyper, from which it can only read complete heads and bodies with valid framing.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -13,84 +13,85 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::HalfClose;
-use super::framing::{HeadLimits, Scan, Scanner, encoded_target};
-use super::watch::Watch;
-use crate::RefusedHead;
-use crate::socket::ClientSocket;
+use super::connection_state::ConnectionState;
+use super::framing::{HeadLimits, encoded_target};
+use super::scanner::{Scan, Scanner};
+use crate::RejectedHead;
+use crate::client_socket::ClientSocket;
 
-/// A socket whose reads have been looked at.
+/// A socket that scans the bytes it reads.
 ///
-/// Bytes go straight into the reader's buffer, one message at a time. What follows a message is held back until the
-/// message has its answer, and so is an incomplete head until the rest of it has come. While a request waits for its
-/// answer the socket is read on, within a bound, so that a client that leaves is noticed.
+/// Bytes are read directly into the reader's buffer, one message at a time. Bytes after a message are held back until the
+/// message has its response, and an incomplete head until it is complete. While a response is pending, the socket is still
+/// read within a limit, to detect when the client closes the connection.
 #[derive(Debug)]
 pub(crate) struct FramedIo<T> {
     socket: T,
     scanner: Scanner,
-    watch: Arc<Watch>,
-    /// Bytes read and not yet passed on.
+    state: Arc<ConnectionState>,
+    /// The bytes that have been read but not forwarded.
     held: Vec<u8>,
-    /// How many of the first `held` bytes may be passed on.
+    /// The number of held bytes that may be forwarded.
     released: usize,
     stage: Stage,
     half_close: HalfClose,
-    /// The number of the last head of HTTP/1.0 whose response has begun.
-    http10_answered: u64,
-    /// Whether the connection is reset where it ends otherwise than by a shutdown.
+    /// The number of the last HTTP/1.0 head whose response has begun.
+    http10_responded: u64,
+    /// Whether the connection is reset if it is dropped without a shutdown.
     resets: bool,
-    /// When bytes came last.
+    /// The time of the last read.
     read_at: Instant,
-    /// While a client is waited for that sends no more: the next look at it, or the end of lingering.
+    /// The timer for the next check of a client that sends nothing, or for the end of lingering.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Stage {
     Open,
-    /// The stand-in for a refused head is in `held`; nothing is read any more.
-    Refused,
-    /// The framing is lost.
+    /// The placeholder for a rejected head is in `held`, and no more bytes are read.
+    Rejected,
+    /// The framing is invalid.
     Broken,
-    /// The client sends no more, and waits for its answer.
+    /// The client has half-closed the connection and waits for the response.
     HalfClosed,
     Ended,
-    /// Our side is closed; so many bytes may still be discarded.
+    /// The sending direction is closed. This many received bytes may still be discarded.
     Lingers(usize),
 }
 
 impl<T> FramedIo<T> {
-    pub(crate) fn new(socket: T, limits: HeadLimits, half_close: HalfClose, watch: Arc<Watch>) -> Self {
+    pub(crate) fn new(socket: T, limits: HeadLimits, half_close: HalfClose, state: Arc<ConnectionState>) -> Self {
         Self {
             socket,
             scanner: Scanner::new(limits),
-            watch,
+            state,
             held: Vec::new(),
             released: 0,
             stage: Stage::Open,
             half_close,
-            http10_answered: 0,
+            http10_responded: 0,
             resets: false,
             read_at: Instant::now(),
             timer: None,
         }
     }
 
-    /// Whether bytes wait to be passed on.
+    /// Returns whether there are held bytes.
     pub(crate) fn has_held(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// Whether everything that was read belongs to one of the `answered` requests, and another may come.
-    pub(crate) fn is_between_requests(&self, answered: u64) -> bool {
-        self.stage == Stage::Open && self.scanner.is_at_head() && self.scanner.heads() == answered
+    /// Returns whether all bytes read belong to the first `responded` requests, and more requests can follow.
+    pub(crate) fn is_between_requests(&self, responded: u64) -> bool {
+        self.stage == Stage::Open && self.scanner.is_at_head() && self.scanner.heads() == responded
     }
 
-    /// Whether the client sends no more.
+    /// Returns whether the client has half-closed the connection.
     pub(crate) fn is_half_closed(&self) -> bool {
         self.stage == Stage::HalfClosed
     }
 
-    /// The first bytes after a time without any, in an allocation of their size; `None` is the end.
+    /// Reads the next bytes of an idle connection, in an allocation of their size. Returns `None` at the end.
     pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>
     where
         T: AsyncRead + Unpin,
@@ -98,72 +99,72 @@ impl<T> FramedIo<T> {
         if self.stage != Stage::Open {
             return Poll::Ready(None);
         }
-        // On the stack: while nothing comes, there is no buffer.
+        // A buffer on the stack, so that an idle connection has none.
         let mut bytes = [const { MaybeUninit::uninit() }; FIRST_READ];
         let mut first = ReadBuf::uninit(&mut bytes);
         let read = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut first));
-        let has_come = read.is_ok() && !first.filled().is_empty();
-        if has_come {
+        let has_read = read.is_ok() && !first.filled().is_empty();
+        if has_read {
             self.read_at = Instant::now();
         }
-        Poll::Ready(has_come.then(|| Bytes::copy_from_slice(first.filled())))
+        Poll::Ready(has_read.then(|| Bytes::copy_from_slice(first.filled())))
     }
 
-    /// Takes the bytes that wait, to be looked at anew.
+    /// Takes all held bytes, which must be scanned again if they are put back.
     pub(crate) fn take_held(&mut self) -> Option<Bytes> {
         if self.held.is_empty() {
             return None;
         }
         self.released = 0;
-        self.scanner.look_again();
-        self.watch.set_head_began(None);
+        self.scanner.restart_head();
+        self.state.set_incomplete_head(None);
         Some(std::mem::take(&mut self.held).into())
     }
 
-    /// Holds bytes that were taken, as they were.
+    /// Holds bytes without scanning them.
     pub(crate) fn put_back(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
     }
 
-    /// The bytes that wait.
+    /// Returns the held bytes.
     pub(crate) fn held(&self) -> &[u8] {
         &self.held
     }
 
-    /// The socket, and the bytes that wait.
+    /// Returns the socket and the held bytes.
     pub(crate) fn into_parts(self) -> (T, Bytes) {
         (self.socket, self.held.into())
     }
 
-    /// Holds bytes that are to be passed on.
+    /// Holds and scans bytes, for the next reads.
     pub(crate) fn hold(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
         self.scan_held();
     }
 
-    /// Passes on what has been released.
-    fn pass_on(&mut self, buf: &mut ReadBuf<'_>) {
+    /// Copies released bytes to the reader's buffer.
+    fn read_released(&mut self, buf: &mut ReadBuf<'_>) {
         let taken = self.released.min(buf.remaining());
         buf.put_slice(&self.held[..taken]);
         self.held.drain(..taken);
         self.released -= taken;
         if self.held.is_empty() {
-            // Incomplete heads are rare; a connection does not keep a buffer for the next one.
+            // Frees the buffer, because incomplete heads are rare.
             self.held = Vec::new();
         }
     }
 
-    /// Puts the stand-in for a refused head behind the first `passed` held bytes.
-    fn refuse(&mut self, passed: usize, refused: RefusedHead) {
-        self.watch.refuse(self.scanner.heads(), refused);
-        self.watch.set_head_began(None);
+    /// Replaces a rejected head by a placeholder, after the first `passed` held bytes.
+    fn reject(&mut self, passed: usize, rejected: RejectedHead) {
+        self.state.reject_head(self.scanner.heads(), rejected);
+        self.state.set_incomplete_head(None);
         self.held.truncate(passed);
-        self.held.extend_from_slice(STAND_IN);
+        self.held.extend_from_slice(PLACEHOLDER);
         self.released = self.held.len();
-        self.stage = Stage::Refused;
+        self.stage = Stage::Rejected;
     }
 
-    /// Looks at the held bytes that were not released yet, up to the end of a message.
+    /// Scans the held bytes that are not released, up to the end of a message.
     fn scan_held(&mut self) {
         loop {
             match self.scanner.scan(&self.held[self.released..]) {
@@ -173,27 +174,26 @@ impl<T> FramedIo<T> {
                     if self.encode_target() {
                         continue;
                     }
-                    self.refuse(self.released, RefusedHead::Malformed);
+                    self.reject(self.released, RejectedHead::Malformed);
                 }
-                Scan::Refuse(passed, refused) => self.refuse(self.released + passed, refused),
+                Scan::Reject(passed, rejected) => self.reject(self.released + passed, rejected),
                 Scan::Broken(passed) => {
                     self.released += passed;
                     self.stage = Stage::Broken;
                 }
             }
-            return self.watch_head();
+            return self.update_incomplete_head();
         }
     }
 
-    /// Looks at what was read straight into `buf` after its first `before` bytes, and leaves there
-    /// what may be passed on.
+    /// Scans the bytes that were read into `buf` after its first `before` bytes, and holds those that can't be forwarded.
     fn scan_read(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let read = &buf.filled()[before..];
         let passed = match self.scanner.scan(read) {
             Scan::Pass(passed) if passed == read.len() => return,
             Scan::Pass(passed) => {
                 self.held.extend_from_slice(&read[passed..]);
-                self.watch_head();
+                self.update_incomplete_head();
                 passed
             }
             Scan::Encode(passed) => {
@@ -201,8 +201,8 @@ impl<T> FramedIo<T> {
                 self.scan_held();
                 passed
             }
-            Scan::Refuse(passed, refused) => {
-                self.refuse(0, refused);
+            Scan::Reject(passed, rejected) => {
+                self.reject(0, rejected);
                 passed
             }
             Scan::Broken(passed) => {
@@ -213,32 +213,32 @@ impl<T> FramedIo<T> {
         buf.set_filled(before + passed);
     }
 
-    /// Percent-encodes the target of the head behind the released bytes.
+    /// Percent-encodes the target of the head after the released bytes.
     fn encode_target(&mut self) -> bool {
         let Some((target, encoded)) = encoded_target(&self.held[self.released..]) else { return false };
         self.held.splice(self.released + target.start..self.released + target.end, encoded);
         true
     }
 
-    /// Tells whether a head has come in part: for that there is a limited time.
-    fn watch_head(&self) {
+    /// Updates the number of the incomplete head, to which the head timeout applies.
+    fn update_incomplete_head(&self) {
         let has_begun = self.stage == Stage::Open
             && self.held.len() > self.released
             && self.scanner.is_at_head()
-            && self.watch.calls() == self.scanner.heads()
-            && !self.watch.is_in_flight();
-        self.watch.set_head_began(NonZeroU64::new(self.scanner.heads() + 1).filter(|_| has_begun));
+            && self.state.calls() == self.scanner.heads()
+            && !self.state.is_in_flight();
+        self.state.set_incomplete_head(NonZeroU64::new(self.scanner.heads() + 1).filter(|_| has_begun));
     }
 
-    /// Whether all of a request has been passed on, and what follows it waits for its answer.
-    fn is_behind_request(&self) -> bool {
-        let is_whole = self.scanner.is_at_head() || self.scanner.awaits_verdict();
-        is_whole && self.scanner.heads() > 0 && !self.watch.has_ended(self.scanner.heads())
+    /// Returns whether a complete request has been forwarded, and its response is pending.
+    fn is_after_request(&self) -> bool {
+        let is_complete = self.scanner.is_at_head() || self.scanner.awaits_upgrade();
+        is_complete && self.scanner.heads() > 0 && !self.state.has_ended(self.scanner.heads())
     }
 }
 
 impl<T: ClientSocket> FramedIo<T> {
-    /// Reads more behind the held bytes, and tells how much.
+    /// Reads more bytes after the held ones, and returns how many.
     fn poll_read_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let before = self.held.len();
         self.held.resize(before + READ_MORE, 0);
@@ -252,13 +252,13 @@ impl<T: ClientSocket> FramedIo<T> {
         polled.map_ok(|()| read)
     }
 
-    /// Whether the client has gone, instead of waiting for its answer.
+    /// Returns whether the client has closed the connection while its response is pending.
     ///
-    /// What it sends ahead is held, up to a bound. An end of its side may be a half-close: see [`HalfClose`].
-    pub(crate) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        // On the stack: while nothing comes, there is no buffer.
+    /// Pipelined bytes are held, up to a limit. A half-close is subject to [`HalfClose`].
+    pub(crate) fn is_closed(&mut self, cx: &mut Context<'_>) -> bool {
+        // A buffer on the stack, so that a waiting connection has none.
         let mut bytes = [const { MaybeUninit::uninit() }; READ_MORE];
-        while self.stage == Stage::Open && self.held.len() < MOST_AHEAD {
+        while self.stage == Stage::Open && self.held.len() < MAX_AHEAD {
             let mut ahead = ReadBuf::uninit(&mut bytes);
             match Pin::new(&mut self.socket).poll_read(cx, &mut ahead) {
                 Poll::Pending => return false,
@@ -266,46 +266,48 @@ impl<T: ClientSocket> FramedIo<T> {
                     self.read_at = Instant::now();
                     self.held.extend_from_slice(ahead.filled());
                 }
-                Poll::Ready(Ok(())) if self.reads_on() => {
+                Poll::Ready(Ok(())) if self.allows_half_close() => {
                     self.stage = Stage::HalfClosed;
                     if self.held.is_empty() {
-                        self.watch.half_close();
+                        self.state.set_half_closed();
                     }
-                    self.socket.probe();
+                    self.socket.enable_keepalive();
                 }
                 Poll::Ready(_) => self.stage = Stage::Ended,
             }
         }
         match self.stage {
             Stage::Ended => return true,
-            // It sends ahead more than is held.
-            Stage::Open if self.socket.ended().read && !self.reads_on() => return true,
-            _ if self.socket.ended().write => return true,
+            // The client has sent more than is held.
+            Stage::Open if self.socket.closed().read && !self.allows_half_close() => return true,
+            _ if self.socket.closed().write => return true,
             _ => {}
         }
-        // Nothing that could be read tells any more.
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(LOOK)));
+        // The socket is not read any more, so a timer causes the next check.
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(CHECK_INTERVAL)));
         while timer.as_mut().poll(cx).is_ready() {
-            timer.as_mut().reset(Instant::now() + LOOK);
+            timer.as_mut().reset(Instant::now() + CHECK_INTERVAL);
         }
         false
     }
 
-    /// From now on, only a shutdown is an end: a body that ends with the connection is not to look whole if it breaks off.
-    pub(crate) fn resets_unless_shut_down(&mut self) {
+    /// Resets the connection if it is dropped without a shutdown.
+    ///
+    /// A truncated body that ends with the connection would otherwise appear complete.
+    pub(crate) fn reset_unless_shut_down(&mut self) {
         self.resets = true;
         self.socket.reset_on_drop(true);
     }
 
-    /// Whether a client that has ended its side reads on.
-    fn reads_on(&self) -> bool {
-        let may_read_on = match self.half_close {
-            HalfClose::WithRequest => self.read_at.elapsed() <= END_OF_REQUEST,
+    /// Returns whether a half-close of the client is accepted.
+    fn allows_half_close(&self) -> bool {
+        let is_allowed = match self.half_close {
+            HalfClose::WithRequest => self.read_at.elapsed() <= HALF_CLOSE_WINDOW,
             HalfClose::Always => true,
             HalfClose::Never => false,
         };
-        // Nobody talks another protocol in one direction.
-        may_read_on && !self.scanner.awaits_verdict() && !self.socket.ended().write
+        // An upgraded protocol needs both directions.
+        is_allowed && !self.scanner.awaits_upgrade() && !self.socket.closed().write
     }
 }
 
@@ -314,26 +316,26 @@ impl<T: ClientSocket> AsyncRead for FramedIo<T> {
         let this = self.get_mut();
         loop {
             if this.released > 0 {
-                this.pass_on(buf);
+                this.read_released(buf);
                 return Poll::Ready(Ok(()));
             }
             match this.stage {
                 Stage::Open | Stage::HalfClosed => {}
-                // hyper answers the stand-in and closes; an end here would cut the answer off.
-                Stage::Refused => return Poll::Pending,
+                // hyper closes the connection after the response to the placeholder. An end here would truncate it.
+                Stage::Rejected => return Poll::Pending,
                 Stage::Broken => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "bad chunk"))),
                 Stage::Ended | Stage::Lingers(_) => return Poll::Ready(Ok(())),
             }
-            if this.scanner.awaits_verdict()
-                // The answer is made in this very task, which is then polled again.
-                && let Some(switched) = this.watch.answer_to(this.scanner.heads())
+            if this.scanner.awaits_upgrade()
+                // The response comes from the same task, which is then polled again.
+                && let Some(is_switched) = this.state.upgrade_response(this.scanner.heads())
             {
-                this.scanner.verdict(switched);
-                if switched {
+                this.scanner.complete_upgrade(is_switched);
+                if is_switched {
                     this.scan_held();
                 }
-            } else if this.is_behind_request() {
-                match this.is_gone(cx) {
+            } else if this.is_after_request() {
+                match this.is_closed(cx) {
                     true => return Poll::Ready(Ok(())),
                     false => return Poll::Pending,
                 }
@@ -352,18 +354,18 @@ impl<T: ClientSocket> AsyncRead for FramedIo<T> {
                 }
             } else if this.scanner.is_tunnel() {
                 this.scan_held();
-            } else if this.watch.is_head_too_slow() {
-                this.refuse(0, RefusedHead::TooSlow);
+            } else if this.state.is_head_too_slow() {
+                this.reject(0, RejectedHead::TooSlow);
             } else {
-                // The next message, or more of it.
+                // Scans the next message, and reads more of it if it is incomplete.
                 this.scan_held();
-                if this.released > 0 || matches!(this.stage, Stage::Refused | Stage::Broken) {
+                if this.released > 0 || matches!(this.stage, Stage::Rejected | Stage::Broken) {
                     continue;
                 }
                 if this.stage == Stage::HalfClosed || ready!(this.poll_read_held(cx))? == 0 {
-                    // The peer gave up in the middle of a head: there is no request to answer.
+                    // The client closed the connection within a head, so there is no request.
                     this.held = Vec::new();
-                    this.watch.set_head_began(None);
+                    this.state.set_incomplete_head(None);
                     this.stage = Stage::Ended;
                 }
             }
@@ -400,8 +402,9 @@ impl<T: ClientSocket> AsyncWrite for FramedIo<T> {
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
-    /// Closes our side, and waits a while for the client to close its own: bytes that meet a closed socket reset the
-    /// connection, and the answer is lost with it (RFC 9112 §9.6).
+    /// Closes the sending direction, and waits for the client to close the other one.
+    ///
+    /// RFC 9112 §9.6: bytes that arrive at a closed socket reset the connection, and the client may lose the response.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !matches!(this.stage, Stage::Lingers(_)) {
@@ -410,21 +413,21 @@ impl<T: ClientSocket> AsyncWrite for FramedIo<T> {
             }
             ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
             let has_ended = matches!(this.stage, Stage::HalfClosed | Stage::Ended);
-            if has_ended || this.scanner.is_tunnel() || this.watch.ends_idle() {
+            if has_ended || this.scanner.is_tunnel() || this.state.closes_idle() {
                 return Poll::Ready(Ok(()));
             }
-            this.stage = Stage::Lingers(MOST_DISCARDED);
+            this.stage = Stage::Lingers(MAX_DISCARDED);
             this.timer = Some(Box::pin(sleep(LINGER)));
         }
-        let mut waste = [const { MaybeUninit::uninit() }; DISCARD];
+        let mut discarded = [const { MaybeUninit::uninit() }; DISCARD];
         for _ in 0..DISCARDS_PER_POLL {
             let (Stage::Lingers(left), Some(timer)) = (&mut this.stage, &mut this.timer) else { break };
             if *left == 0 || timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            let mut waste = ReadBuf::uninit(&mut waste);
-            match ready!(Pin::new(&mut this.socket).poll_read(cx, &mut waste)) {
-                Ok(()) if !waste.filled().is_empty() => *left = left.saturating_sub(waste.filled().len()),
+            let mut discarded = ReadBuf::uninit(&mut discarded);
+            match ready!(Pin::new(&mut this.socket).poll_read(cx, &mut discarded)) {
+                Ok(()) if !discarded.filled().is_empty() => *left = left.saturating_sub(discarded.filled().len()),
                 _ => return Poll::Ready(Ok(())),
             }
         }
@@ -434,18 +437,18 @@ impl<T: ClientSocket> AsyncWrite for FramedIo<T> {
 }
 
 impl<T: ClientSocket> FramedIo<T> {
-    /// Whether `buf` is the beginning of a response by hyper to a client of HTTP/1.0.
+    /// Returns whether `buf` is the start of hyper's response to an HTTP/1.0 request.
     fn begins_http10(&self, buf: &[u8]) -> bool {
-        self.scanner.is_http10() && self.http10_answered != self.scanner.heads() && buf.starts_with(HTTP10)
+        self.scanner.is_http10() && self.http10_responded != self.scanner.heads() && buf.starts_with(HTTP10)
     }
 
-    /// Writes `buf` with our own version (RFC 9110 §2.5, §6.2) in place of the client's, which hyper writes.
+    /// Writes `buf` with the version of this server (RFC 9110 §2.5, §6.2) instead of the client's, which hyper uses.
     fn poll_write_status(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        // hyper ends a body whose length is unknown with the connection.
-        self.resets_unless_shut_down();
+        // hyper ends a body of unknown length by closing the connection.
+        self.reset_unless_shut_down();
         let status = [HTTP11, &buf[HTTP10.len()..]].concat();
         let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &status))?;
-        self.http10_answered = self.scanner.heads();
+        self.http10_responded = self.scanner.heads();
         Poll::Ready(Ok(written))
     }
 }
@@ -453,30 +456,30 @@ impl<T: ClientSocket> FramedIo<T> {
 const HTTP10: &[u8] = b"HTTP/1.0 ";
 const HTTP11: &[u8] = b"HTTP/1.1 ";
 
-/// What hyper reads in place of a head that is refused. The service knows it by its number.
-const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
+/// The head that hyper reads instead of a rejected one. The service recognises it by its number.
+const PLACEHOLDER: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
 
-/// Most heads fit.
+/// The buffer size for the first read of a request, into which most heads fit.
 const FIRST_READ: usize = 8 * 1024;
 
-/// How much is read at a time behind an incomplete head.
+/// The size of further reads.
 const READ_MORE: usize = 4096;
 
-/// How much of what a client sends ahead is held while its request waits for the answer.
-const MOST_AHEAD: usize = 16 * 1024;
+/// The maximum size of pipelined bytes that are held while a response is pending.
+const MAX_AHEAD: usize = 16 * 1024;
 
-/// An end that comes within this time of the last byte of a request comes with the request.
-const END_OF_REQUEST: Duration = Duration::from_millis(200);
+/// The time after the last byte of a request within which [`HalfClose::WithRequest`] allows a half-close.
+const HALF_CLOSE_WINDOW: Duration = Duration::from_millis(200);
 
-/// How often a client is looked at that nothing is read from while it waits.
-const LOOK: Duration = Duration::from_secs(1);
+/// The interval for checking a client whose socket is not read while its response is pending.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a closing connection waits for the client to close its side.
+/// The time that the client has to close a connection after its last response.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
-/// How much a closing connection reads meanwhile, and how much at a time.
-const MOST_DISCARDED: usize = 64 << 20;
+/// The maximum size of bytes discarded after the last response, and the size of each read.
+const MAX_DISCARDED: usize = 64 << 20;
 const DISCARD: usize = 16 * 1024;
 
-/// Reads per poll while lingering, so that a fast sender does not hold the worker.
+/// The number of reads per poll while lingering, so that a fast client does not block the worker.
 const DISCARDS_PER_POLL: usize = 4;

@@ -1,4 +1,4 @@
-//! Sockets of clients, and whether they are still connected.
+//! Sockets of clients, and their connection state.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -12,48 +12,48 @@ use tokio_rustls::server::TlsStream;
 
 /// A connection to a client.
 pub(crate) trait ClientSocket: AsyncRead + AsyncWrite + Unpin {
-    /// Which directions have ended, also behind bytes that nobody has read. Costs no system call.
-    fn ended(&self) -> Ended;
+    /// Returns the closed directions, even if unread bytes precede the end. Makes no system call.
+    fn closed(&self) -> ClosedDirections;
 
-    /// Has the kernel probe a peer that sends no more, so that one that is gone is noticed without writing to it.
-    fn probe(&self) {}
+    /// Enables TCP keep-alive probes, which detect a client that has disappeared without the need to write to it.
+    fn enable_keepalive(&self) {}
 
-    /// Whether the connection is reset when it is dropped, and what was written with it may be lost.
+    /// Sets whether dropping the socket resets the connection, which may discard written bytes.
     fn reset_on_drop(&self, _resets: bool) {}
 }
 
-/// The directions of a connection that have ended.
+/// The closed directions of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ended {
-    /// The client sends no more.
+pub(crate) struct ClosedDirections {
+    /// The client has closed its sending direction.
     pub(crate) read: bool,
-    /// The client takes no more: the connection was reset, or timed out.
+    /// The connection was reset or timed out.
     pub(crate) write: bool,
 }
 
-impl From<Ready> for Ended {
+impl From<Ready> for ClosedDirections {
     fn from(ready: Ready) -> Self {
         Self { read: ready.is_read_closed(), write: ready.is_write_closed() }
     }
 }
 
-/// What the runtime knows already; it is not waited for anything.
-fn polled(ready: impl Future<Output = std::io::Result<Ready>>) -> Ended {
+/// Returns the state that the runtime already knows, without waiting.
+fn poll_closed(ready: impl Future<Output = std::io::Result<Ready>>) -> ClosedDirections {
     match pin!(ready).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(ready)) => ready.into(),
-        Poll::Ready(Err(_)) => Ended { read: true, write: true },
-        Poll::Pending => Ended::default(),
+        Poll::Ready(Err(_)) => ClosedDirections { read: true, write: true },
+        Poll::Pending => ClosedDirections::default(),
     }
 }
 
 impl ClientSocket for TcpStream {
-    fn ended(&self) -> Ended {
-        polled(self.ready(Interest::READABLE | Interest::WRITABLE))
+    fn closed(&self) -> ClosedDirections {
+        poll_closed(self.ready(Interest::READABLE | Interest::WRITABLE))
     }
 
-    fn probe(&self) {
+    fn enable_keepalive(&self) {
         let probes = TcpKeepalive::new().with_time(PROBE_INTERVAL).with_interval(PROBE_INTERVAL).with_retries(PROBES);
-        // Without probes, the next write or the end of the request's time tells.
+        // On error, a write or a timeout detects the lost client later.
         let _ = SockRef::from(self).set_tcp_keepalive(&probes);
     }
 
@@ -63,19 +63,19 @@ impl ClientSocket for TcpStream {
 }
 
 impl ClientSocket for UnixStream {
-    fn ended(&self) -> Ended {
-        polled(self.ready(Interest::READABLE | Interest::WRITABLE))
+    fn closed(&self) -> ClosedDirections {
+        poll_closed(self.ready(Interest::READABLE | Interest::WRITABLE))
     }
 }
 
 #[cfg(feature = "tls")]
 impl<T: ClientSocket> ClientSocket for TlsStream<T> {
-    fn ended(&self) -> Ended {
-        self.get_ref().0.ended()
+    fn closed(&self) -> ClosedDirections {
+        self.get_ref().0.closed()
     }
 
-    fn probe(&self) {
-        self.get_ref().0.probe();
+    fn enable_keepalive(&self) {
+        self.get_ref().0.enable_keepalive();
     }
 
     fn reset_on_drop(&self, resets: bool) {
@@ -84,12 +84,12 @@ impl<T: ClientSocket> ClientSocket for TlsStream<T> {
 }
 
 impl<T: ClientSocket + ?Sized> ClientSocket for Box<T> {
-    fn ended(&self) -> Ended {
-        (**self).ended()
+    fn closed(&self) -> ClosedDirections {
+        (**self).closed()
     }
 
-    fn probe(&self) {
-        (**self).probe();
+    fn enable_keepalive(&self) {
+        (**self).enable_keepalive();
     }
 
     fn reset_on_drop(&self, resets: bool) {
@@ -99,12 +99,12 @@ impl<T: ClientSocket + ?Sized> ClientSocket for Box<T> {
 
 #[cfg(test)]
 impl ClientSocket for tokio::io::DuplexStream {
-    fn ended(&self) -> Ended {
-        Ended::default()
+    fn closed(&self) -> ClosedDirections {
+        ClosedDirections::default()
     }
 }
 
-/// A client that closed its socket answers no probe (or resets); one that half-closed it does.
+/// A client that half-closed its socket acknowledges probes. One that closed it resets the connection or is silent.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const PROBES: u32 = 3;
 
@@ -123,35 +123,35 @@ mod tests {
         (listener.accept().await.unwrap().0, client)
     }
 
-    async fn wait_for(server: &TcpStream, ended: Ended) {
+    async fn wait_for(server: &TcpStream, closed: ClosedDirections) {
         let wait = async {
-            while server.ended() != ended {
+            while server.closed() != closed {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         let waited = tokio::time::timeout(Duration::from_secs(10), wait).await;
-        assert!(waited.is_ok(), "{:?} instead of {ended:?}", server.ended());
+        assert!(waited.is_ok(), "{:?} instead of {closed:?}", server.closed());
     }
 
     #[tokio::test]
-    async fn sees_an_end_behind_unread_bytes() {
+    async fn closed_detects_a_half_close_behind_unread_bytes() {
         let (server, mut client) = pair().await;
         client.write_all(b"unread").await.unwrap();
         server.readable().await.unwrap();
-        assert_eq!(server.ended(), Ended::default());
+        assert_eq!(server.closed(), ClosedDirections::default());
         client.shutdown().await.unwrap();
-        wait_for(&server, Ended { read: true, write: false }).await;
+        wait_for(&server, ClosedDirections { read: true, write: false }).await;
     }
 
     #[tokio::test]
-    async fn tells_a_reset_from_a_half_close() {
+    async fn closed_distinguishes_a_reset_from_a_half_close() {
         let (mut server, mut client) = pair().await;
         client.shutdown().await.unwrap();
         assert_eq!(server.read(&mut [0; 1]).await.unwrap(), 0);
-        wait_for(&server, Ended { read: true, write: false }).await;
+        wait_for(&server, ClosedDirections { read: true, write: false }).await;
         drop(client);
-        // A closed socket answers bytes with a reset.
+        // A closed socket responds to data with a reset.
         server.write_all(b"a").await.unwrap();
-        wait_for(&server, Ended { read: true, write: true }).await;
+        wait_for(&server, ClosedDirections { read: true, write: true }).await;
     }
 }

@@ -1,31 +1,31 @@
-//! A budget that refills with time.
+//! A token bucket.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A token bucket.
+/// A bucket of tokens that refills at a constant rate.
 #[derive(Debug)]
-pub(super) struct Ration {
+pub(super) struct TokenBucket {
     burst: Duration,
     each: Duration,
     start: Instant,
-    /// When the bucket is full again, in microseconds after `start`.
+    /// The time at which the bucket will be full, in microseconds after `start`.
     full_at: AtomicU64,
 }
 
-impl Ration {
-    /// `burst` points at once, and then `per_second`.
+impl TokenBucket {
+    /// Creates a full bucket of `burst` tokens, which refills by `per_second` tokens.
     pub(super) fn new(burst: u32, per_second: u32) -> Self {
         let each = Duration::from_secs(1) / per_second;
         Self { burst: each * burst, each, start: Instant::now(), full_at: AtomicU64::new(0) }
     }
 
-    /// Spends `points`; whether there were as many.
-    pub(super) fn spend(&self, points: u32) -> bool {
+    /// Takes tokens, even if there are not enough, and returns whether there were enough.
+    pub(super) fn take(&self, tokens: u32) -> bool {
         let now = self.start.elapsed();
-        let full_at = Duration::from_micros(self.full_at.load(Relaxed)).max(now) + self.each * points;
+        let full_at = Duration::from_micros(self.full_at.load(Relaxed)).max(now) + self.each * tokens;
         self.full_at.store(u64::try_from(full_at.as_micros()).unwrap_or(u64::MAX), Relaxed);
         full_at - now <= self.burst
     }
@@ -37,15 +37,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn refills_with_time_up_to_the_burst() {
-        let ration = Ration::new(3, 2);
-        assert!((0..3).all(|_| ration.spend(1)));
-        assert!(!ration.spend(1));
+        let bucket = TokenBucket::new(3, 2);
+        assert!((0..3).all(|_| bucket.take(1)));
+        assert!(!bucket.take(1));
         tokio::time::advance(Duration::from_secs(1)).await;
-        // The point that was overdrawn is paid back first.
-        assert!(ration.spend(1));
-        assert!(!ration.spend(1));
+        // One of the two new tokens pays back the overdraft.
+        assert!(bucket.take(1));
+        assert!(!bucket.take(1));
         tokio::time::advance(Duration::from_secs(3600)).await;
-        assert!(ration.spend(3));
-        assert!(!ration.spend(1));
+        assert!(bucket.take(3));
+        assert!(!bucket.take(1));
     }
 }

@@ -1,8 +1,7 @@
-//! Requests without content, answered without hyper.
+//! The fast path: requests without content are served without hyper.
 //!
-//! Nearly all requests are a head and no more. For these a parser between two buffers is all that it takes: the head
-//! is read from the socket into an allocation of its own size, the response is written from where it is, and between
-//! requests there is nothing but the socket. Whatever else a request is, its bytes go to hyper.
+//! Most requests consist only of a head. Their head is read into an allocation of its size, the response is written
+//! without a copy, and an idle connection has no buffers. All other requests are passed to hyper.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -18,50 +17,50 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
 
-use super::interim::Interim;
-use super::io::FramedIo;
+use super::framed_io::FramedIo;
+use super::interim::InterimResponses;
 use super::preface;
-use super::request::{self, Asked};
+use super::request_head::{self, ResponseContext};
 use super::response::{self, Framing};
 use super::serve::IDLE_LINGER;
-use super::turn::Turn;
-use crate::connection::{BoxError, Settings};
+use super::yield_budget::YieldBudget;
+use crate::client_socket::ClientSocket;
+use crate::connection::{BoxError, ConnectionConfig};
 use crate::service::ConnectionService;
-use crate::socket::ClientSocket;
-use crate::{HangUp, RequestBody};
+use crate::{CloseConnection, RequestBody};
 
-/// What is to become of the connection.
+/// The reason why the fast path ends.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// It holds bytes that are not for us.
+pub(super) enum FastPathEnd {
+    /// The next request must be served by hyper.
     Hyper,
-    /// It holds what may be the beginning of HTTP/2's preface.
+    /// The first bytes may be the HTTP/2 preface.
     Preface,
-    /// It ends after a response.
+    /// The connection closes after a response.
     Close,
-    /// It ends, and there is no response that could be lost.
+    /// The connection closes without a response that could be lost.
     Idle,
 }
 
-/// What follows a response.
+/// The state of the connection after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum After {
-    /// The next request.
-    Request,
-    /// The end of the connection.
+enum AfterResponse {
+    /// The next request can follow.
+    KeepAlive,
+    /// The connection closes.
     Close,
-    /// The end of the connection, without a response.
-    Nothing,
+    /// The connection closes without a response.
+    Cancelled,
 }
 
-/// Serves one request after the other, until there is one that is for hyper; `answered` counts them.
+/// Serves requests until one must be passed to hyper. `served` counts the requests.
 pub(super) async fn serve<T, S, B>(
     io: &mut FramedIo<T>,
     service: &mut ConnectionService<S>,
-    settings: &Settings,
+    config: &ConnectionConfig,
     draining: &mut watch::Receiver<bool>,
-    answered: &mut u64,
-) -> Result<Next, BoxError>
+    served: &mut u64,
+) -> Result<FastPathEnd, BoxError>
 where
     T: ClientSocket + Send + 'static,
     S: Service<Request<RequestBody>, Response = Response<B>>,
@@ -71,35 +70,35 @@ where
 {
     let is_draining = draining.clone();
     let mut drained = pin!(draining.wait_for(|draining| *draining));
-    // The idle time is told by ticks, so that a request costs no timer.
-    let tick = settings.limits.idle_timeout / TICKS;
+    // The idle timeout is divided into ticks, so that a request needs no timer reset.
+    let tick = config.limits.idle_timeout / TICKS;
     let mut timer = pin!(sleep(tick));
-    let (mut still, mut lingers, mut is_registered) = (0, false, false);
+    let (mut idle_ticks, mut is_lingering, mut is_registered) = (0, false, false);
     let mut interim = None;
     loop {
         let bytes = match io.take_held() {
             Some(held) => held,
             None => {
-                let mut is_first_look = true;
+                let mut is_first_poll = true;
                 let first = poll_fn(|cx| {
                     if let Poll::Ready(first) = io.poll_first(cx) {
                         return Poll::Ready(first);
                     }
-                    // Both wake this task already, unless they have done so.
-                    let is_quiet = !is_draining.has_changed().unwrap_or(true) && !timer.is_elapsed();
-                    if std::mem::take(&mut is_first_look) && is_registered && is_quiet {
+                    // Both are registered to wake this task, unless they have already fired.
+                    let has_fired = is_draining.has_changed().unwrap_or(true) || timer.is_elapsed();
+                    if std::mem::take(&mut is_first_poll) && is_registered && !has_fired {
                         return Poll::Pending;
                     }
                     is_registered = true;
-                    if !lingers && drained.as_mut().poll(cx).is_ready() {
-                        lingers = true;
+                    if !is_lingering && drained.as_mut().poll(cx).is_ready() {
+                        is_lingering = true;
                         timer.as_mut().reset(Instant::now() + IDLE_LINGER);
                     }
                     while timer.as_mut().poll(cx).is_ready() {
-                        still += 1;
-                        // Who is idle holds nothing that can be had again.
+                        idle_ticks += 1;
+                        // Frees memory while the connection is idle.
                         interim = None;
-                        if lingers || still > TICKS {
+                        if is_lingering || idle_ticks > TICKS {
                             return Poll::Ready(None);
                         }
                         timer.as_mut().reset(Instant::now() + tick);
@@ -108,59 +107,60 @@ where
                 });
                 match first.await {
                     Some(bytes) => bytes,
-                    None => return Ok(Next::Idle),
+                    None => return Ok(FastPathEnd::Idle),
                 }
             }
         };
-        still = 0;
-        let is_first = *answered == 0 && service.watch.calls() == 0;
-        if is_first && settings.h2c && service.tls.is_none() && preface::may_be(&bytes) {
+        idle_ticks = 0;
+        let is_first = *served == 0 && service.state.calls() == 0;
+        if is_first && config.h2c && service.tls.is_none() && preface::may_be_preface(&bytes) {
             io.put_back(&bytes);
-            return Ok(Next::Preface);
+            return Ok(FastPathEnd::Preface);
         }
-        // Boxed, and all that it is made of gone by then, so that an idle connection has not the size of a busy one.
-        let answer = {
-            let Some(plain) = request::read(&bytes, &settings.head_limits) else {
+        // Boxed, and its parts dropped before the await, so that an idle connection is smaller than a busy one.
+        let response = {
+            let Some(parsed) = request_head::parse(&bytes, &config.head_limits) else {
                 io.hold(&bytes);
-                return Ok(Next::Hyper);
+                return Ok(FastPathEnd::Hyper);
             };
-            io.put_back(&bytes[plain.length..]);
-            let mut asked = plain.asked;
-            *answered += 1;
-            if settings.limits.requests.is_some() {
-                // The others are hyper's.
-                asked.keep_alive &= !settings.limits.are_served(*answered + service.watch.calls());
+            io.put_back(&bytes[parsed.length..]);
+            let mut context = parsed.context;
+            *served += 1;
+            if config.limits.requests.is_some() {
+                // Includes the requests that hyper served.
+                context.keep_alive &= !config.limits.is_request_limit_reached(*served + service.state.calls());
             }
-            let mut request = plain.request.map(|()| RequestBody::default());
-            // What is left of them is in the request, and goes with it.
+            let mut request = parsed.request.map(|()| RequestBody::default());
+            // The request holds references to the bytes, which are freed with it.
             drop(bytes);
             service.extend(&mut request);
-            let interim = interim.get_or_insert_with(Interim::new);
-            if !asked.is_http10 {
+            let interim = interim.get_or_insert_with(InterimResponses::new);
+            if !context.is_http10 {
                 // RFC 9110 §15.2: HTTP/1.0 has no interim responses.
                 request.extensions_mut().insert(interim.begin());
             }
-            Box::pin(answer(io, &mut service.inner, request, asked, interim, &is_draining))
+            Box::pin(respond(io, &mut service.inner, request, context, interim, &is_draining))
         };
-        match answer.await? {
-            After::Request => {}
-            After::Close => return Ok(Next::Close),
-            After::Nothing => return Ok(Next::Idle),
+        match response.await? {
+            AfterResponse::KeepAlive => {}
+            AfterResponse::Close => return Ok(FastPathEnd::Close),
+            AfterResponse::Cancelled => return Ok(FastPathEnd::Idle),
         }
     }
 }
 
-/// Answers `request`.
-// It is moved to the heap with each request; hence the scopes within, too: what was lent out has room until its scope ends.
-#[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice")]
-fn answer<T, S, B>(
+/// Calls the service with a request, and writes the response.
+// The future is boxed for each request, so it should be small: the inner scopes limit the lifetime of borrowed values, for
+// which the future reserves space.
+#[expect(clippy::manual_async_fn, reason = "an `async fn` reserves space for its arguments twice")]
+fn respond<T, S, B>(
     io: &mut FramedIo<T>,
     service: &mut S,
     request: Request<RequestBody>,
-    mut asked: Asked,
-    interim: &Interim,
+    mut context: ResponseContext,
+    interim: &InterimResponses,
     draining: &watch::Receiver<bool>,
-) -> impl Future<Output = Result<After, BoxError>>
+) -> impl Future<Output = Result<AfterResponse, BoxError>>
 where
     T: ClientSocket,
     S: Service<Request<RequestBody>, Response = Response<B>>,
@@ -173,58 +173,57 @@ where
             let mut response = pin!(service.call(request));
             loop {
                 let next = poll_fn(|cx| match response.as_mut().poll(cx) {
-                    Poll::Ready(response) => Poll::Ready(Came::Answer(response.map_err(Into::into))),
-                    Poll::Pending if io.is_gone(cx) => Poll::Ready(Came::End),
-                    Poll::Pending => interim.poll(cx).map(Came::Interim),
+                    Poll::Ready(response) => Poll::Ready(Event::Response(response.map_err(Into::into))),
+                    Poll::Pending if io.is_closed(cx) => Poll::Ready(Event::Closed),
+                    Poll::Pending => interim.poll(cx).map(Event::Interim),
                 });
                 match next.await {
-                    Came::Answer(response) => break response?,
-                    Came::Interim(heads) => {
+                    Event::Response(response) => break response?,
+                    Event::Interim(heads) => {
                         write(io, &heads, &[][..], b"").await?;
                         poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
                     }
-                    // Nobody waits for it any more.
-                    Came::End => return Ok(After::Nothing),
+                    Event::Closed => return Ok(AfterResponse::Cancelled),
                 }
             }
         };
-        if HangUp::is_for(&response) {
-            return Ok(After::Nothing);
+        if CloseConnection::applies_to(&response) {
+            return Ok(AfterResponse::Cancelled);
         }
         let (head, body) = response.into_parts();
         let body = pin!(body);
         let (out, framing, keep_alive) = {
             let head = head;
             if head.status.is_informational() {
-                return Err("an interim response is no response".into());
+                return Err("the service returned an interim response (1xx)".into());
             }
-            asked.keep_alive &= !*draining.borrow() && (!io.is_half_closed() || io.has_held());
+            context.keep_alive &= !*draining.borrow() && (!io.is_half_closed() || io.has_held());
             let mut out = interim.end();
-            let (framing, keep_alive) = response::write_head(&mut out, &head, asked, &body.size_hint());
+            let (framing, keep_alive) = response::write_head(&mut out, &head, context, &body.size_hint());
             (out, framing, keep_alive)
         };
         match framing {
             Framing::Empty => write(io, &out, &[][..], b"").await?,
-            Framing::Length(length) => send(io, out, body, length).await?,
-            Framing::Chunked => send_chunked(io, out, body, asked.takes_trailers).await?,
-            Framing::Close => send_to_end(io, out, body).await?,
+            Framing::Length(length) => send_sized(io, out, body, length).await?,
+            Framing::Chunked => send_chunked(io, out, body, context.takes_trailers).await?,
+            Framing::Close => send_until_close(io, out, body).await?,
         }
         poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
-        Ok(if keep_alive { After::Request } else { After::Close })
+        Ok(if keep_alive { AfterResponse::KeepAlive } else { AfterResponse::Close })
     }
 }
 
-/// What comes first, while a client waits.
-enum Came<B> {
-    Answer(Result<Response<B>, BoxError>),
+/// An event while a request is in flight.
+enum Event<B> {
+    Response(Result<Response<B>, BoxError>),
     /// Heads of interim responses.
     Interim(Vec<u8>),
-    /// The client has gone.
-    End,
+    /// The client has closed the connection.
+    Closed,
 }
 
-/// Sends `out`, and then `length` bytes of body.
-async fn send<T, B>(
+/// Writes `out`, and then a body of `length` bytes.
+async fn send_sized<T, B>(
     io: &mut FramedIo<T>,
     mut out: Vec<u8>,
     mut body: Pin<&mut B>,
@@ -234,7 +233,7 @@ where
     T: ClientSocket,
     B: Body<Error: Into<BoxError>>,
 {
-    let (mut is_first, mut turn) = (true, Turn::default());
+    let (mut is_first, mut budget) = (true, YieldBudget::default());
     while length > 0 {
         let polled = match std::mem::take(&mut is_first) {
             true => first_frame(io, body.as_mut()).await?,
@@ -250,29 +249,29 @@ where
         };
         let frame = match frame {
             Some(Ok(frame)) => frame,
-            failed => return broken_off(io, &out, failed.and_then(Result::err)).await,
+            failed => return send_truncated(io, &out, failed.and_then(Result::err)).await,
         };
-        // A body of known length is not followed by anything.
+        // A body of known length has no trailers.
         let Ok(mut data) = frame.into_data() else { continue };
-        let long = "the body is longer than its length";
-        length = length.checked_sub(data.remaining() as u64).ok_or(long)?;
-        while let Some(piece) = turn.piece(&mut data) {
+        let too_long = "the response body is longer than its length";
+        length = length.checked_sub(data.remaining() as u64).ok_or(too_long)?;
+        while let Some(piece) = budget.split_off(&mut data) {
             write(io, &out, piece, b"").await?;
             out.clear();
-            turn.next().await;
+            budget.wait().await;
         }
         if out.len() + data.remaining() <= SMALL {
-            put_small(&mut out, data);
+            append(&mut out, data);
         } else {
             write(io, &out, data, b"").await?;
             out.clear();
         }
     }
-    // There is no data to go along with the head.
+    // Writes the head if no data was written with it.
     write(io, &out, &[][..], b"").await.map_err(Into::into)
 }
 
-/// Sends `out`, and then the body in chunks (RFC 9112 §7.1).
+/// Writes `out`, and then a body in chunks (RFC 9112 §7.1).
 async fn send_chunked<T, B>(
     io: &mut FramedIo<T>,
     mut out: Vec<u8>,
@@ -283,7 +282,7 @@ where
     T: ClientSocket,
     B: Body<Error: Into<BoxError>>,
 {
-    let (mut polled, mut turn) = (first_frame(io, body.as_mut()).await?, Turn::default());
+    let (mut polled, mut budget) = (first_frame(io, body.as_mut()).await?, YieldBudget::default());
     loop {
         let frame = match polled {
             Poll::Ready(frame) => frame,
@@ -295,17 +294,17 @@ where
         };
         let frame = match frame.transpose() {
             Ok(frame) => frame,
-            Err(error) => return broken_off(io, &out, Some(error)).await,
+            Err(error) => return send_truncated(io, &out, Some(error)).await,
         };
         match frame.map(Frame::into_data) {
             Some(Ok(mut data)) if data.has_remaining() => {
                 response::put_chunk_size(&mut out, data.remaining());
-                while let Some(piece) = turn.piece(&mut data) {
+                while let Some(piece) = budget.split_off(&mut data) {
                     write(io, &out, piece, b"").await?;
                     out.clear();
-                    turn.next().await;
+                    budget.wait().await;
                 }
-                // The end is often there already, and goes along with the last of the data.
+                // The end is often ready, and can be written with the last data.
                 polled = ready_frame(body.as_mut()).await;
                 let is_last = matches!(polled, Poll::Ready(None));
                 write(io, &out, data, if is_last { b"\r\n0\r\n\r\n" } else { b"\r\n" }).await?;
@@ -314,7 +313,7 @@ where
                     return Ok(());
                 }
             }
-            // An empty chunk would be the last.
+            // Skipped, because an empty chunk would end the body.
             Some(Ok(_)) => polled = ready_frame(body.as_mut()).await,
             Some(Err(frame)) => {
                 let trailers = frame.into_trailers().ok().filter(|_| takes_trailers);
@@ -329,14 +328,14 @@ where
     }
 }
 
-/// Sends `out`, and then the body, which ends with the connection. If the body fails, a reset says so.
-async fn send_to_end<T, B>(io: &mut FramedIo<T>, mut out: Vec<u8>, mut body: Pin<&mut B>) -> Result<(), BoxError>
+/// Writes `out`, and then a body that ends with the connection, which is reset if the body fails.
+async fn send_until_close<T, B>(io: &mut FramedIo<T>, mut out: Vec<u8>, mut body: Pin<&mut B>) -> Result<(), BoxError>
 where
     T: ClientSocket,
     B: Body<Error: Into<BoxError>>,
 {
-    io.resets_unless_shut_down();
-    let (mut polled, mut turn) = (first_frame(io, body.as_mut()).await?, Turn::default());
+    io.reset_unless_shut_down();
+    let (mut polled, mut budget) = (first_frame(io, body.as_mut()).await?, YieldBudget::default());
     loop {
         let frame = match polled {
             Poll::Ready(frame) => frame,
@@ -348,36 +347,37 @@ where
         };
         match frame.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(mut data))) => {
-                while let Some(piece) = turn.piece(&mut data) {
+                while let Some(piece) = budget.split_off(&mut data) {
                     write(io, &out, piece, b"").await?;
                     out.clear();
-                    turn.next().await;
+                    budget.wait().await;
                 }
                 write(io, &out, data, b"").await?;
                 out.clear();
             }
             // HTTP/1.0 has no trailers.
             Some(Ok(Err(_))) => {}
-            Some(Err(error)) => return broken_off(io, &out, Some(error)).await,
+            Some(Err(error)) => return send_truncated(io, &out, Some(error)).await,
             None => return Ok(write(io, &out, &[][..], b"").await?),
         }
         polled = ready_frame(body.as_mut()).await;
     }
 }
 
-/// Sends what there is of a response that breaks off: whoever gets nothing at all takes it for a connection that was closed
-/// before the request, and sends that again.
-async fn broken_off<T>(io: &mut FramedIo<T>, out: &[u8], error: Option<BoxError>) -> Result<(), BoxError>
+/// Writes the available part of a truncated response, and returns an error.
+///
+/// A client that receives no part of a response would assume that the connection was closed before its request, and retry.
+async fn send_truncated<T>(io: &mut FramedIo<T>, out: &[u8], error: Option<BoxError>) -> Result<(), BoxError>
 where
     T: ClientSocket,
 {
     write(io, out, &[][..], b"").await?;
     poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
-    Err(error.unwrap_or_else(|| "the body is shorter than its length".into()))
+    Err(error.unwrap_or_else(|| "the response body is shorter than its length".into()))
 }
 
-/// Copies what is so little that a system call that gathers it would cost more.
-fn put_small(out: &mut Vec<u8>, mut data: impl Buf) {
+/// Appends a small amount of data, for which a copy is cheaper than a vectored write.
+fn append(out: &mut Vec<u8>, mut data: impl Buf) {
     out.reserve(data.remaining());
     while data.has_remaining() {
         let chunk = data.chunk();
@@ -396,7 +396,7 @@ where
     body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
 }
 
-/// The next frame, if it is there.
+/// Returns the next frame if it is ready.
 async fn ready_frame<B>(mut body: Pin<&mut B>) -> Poll<NextFrame<B>>
 where
     B: Body<Error: Into<BoxError>>,
@@ -404,8 +404,10 @@ where
     poll_fn(|cx| Poll::Ready(poll_frame(body.as_mut(), cx))).await
 }
 
-/// The first frame, for which the head waits a moment: many backends send head and body apart, a few microseconds from
-/// each other. Together they cost one system call and one segment, apart two of each.
+/// Waits a moment for the first frame, so that it can be written together with the head.
+///
+/// Many backends send head and body separately within microseconds. Written together, they need a single system call and
+/// TCP segment.
 async fn first_frame<T, B>(io: &mut FramedIo<T>, mut body: Pin<&mut B>) -> Result<Poll<NextFrame<B>>, BoxError>
 where
     T: ClientSocket,
@@ -414,13 +416,13 @@ where
     if let Poll::Ready(frame) = ready_frame(body.as_mut()).await {
         return Ok(Poll::Ready(frame));
     }
-    match timeout(HEAD_WAITS, next_frame(io, body)).await {
+    match timeout(FIRST_FRAME_WAIT, next_frame(io, body)).await {
         Ok(frame) => frame.map(Poll::Ready),
         Err(_) => Ok(Poll::Pending),
     }
 }
 
-/// Waits for the next frame, with all that came before it sent.
+/// Flushes the socket, and waits for the next frame.
 async fn next_frame<T, B>(io: &mut FramedIo<T>, mut body: Pin<&mut B>) -> Result<NextFrame<B>, BoxError>
 where
     T: ClientSocket,
@@ -428,13 +430,13 @@ where
 {
     poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
     poll_fn(|cx| match poll_frame(body.as_mut(), cx) {
-        Poll::Pending if io.is_gone(cx) => Poll::Ready(Err("the client is gone".into())),
+        Poll::Pending if io.is_closed(cx) => Poll::Ready(Err("the client closed the connection".into())),
         polled => polled.map(Ok),
     })
     .await
 }
 
-/// Writes all of it, in one go if the socket takes it.
+/// Writes all parts, in a single system call if possible.
 async fn write<T>(io: &mut FramedIo<T>, head: &[u8], data: impl Buf, tail: &[u8]) -> io::Result<()>
 where
     T: ClientSocket,
@@ -444,7 +446,7 @@ where
         while all.has_remaining() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let written = match all.chunks_vectored(&mut slices) {
-                // Cheaper for one piece.
+                // Cheaper than a vectored write for a single part.
                 1 => Pin::new(&mut *io).poll_write(cx, &slices[0]),
                 count => Pin::new(&mut *io).poll_write_vectored(cx, &slices[..count]),
             };
@@ -458,16 +460,16 @@ where
     .await
 }
 
-/// How many times a connection that does nothing is looked at before its idle time is over.
+/// The number of ticks in the idle timeout.
 const TICKS: u32 = 4;
 
-/// How long a head waits for its body: less than anybody notices, and more than a backend takes that has it ready.
-const HEAD_WAITS: Duration = Duration::from_millis(2);
+/// The time that a head waits for the first frame of its body.
+const FIRST_FRAME_WAIT: Duration = Duration::from_millis(2);
 
-/// Below this, copying costs less than a system call that gathers.
+/// The maximum size for which a copy is cheaper than a vectored write.
 const SMALL: usize = 4096;
 
-/// What is before the data, the data, and what is behind it.
+/// The maximum number of slices in a vectored write: head, data and tail.
 const SLICES: usize = 4;
 
 #[cfg(test)]

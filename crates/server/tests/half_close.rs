@@ -1,4 +1,4 @@
-//! Clients that end their side of a connection, clients that have gone, and connections that end with bytes on their way.
+//! Half-closed and closed connections, and connections that close while bytes are in transit.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -17,49 +17,50 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use rproxy_server::{HalfClose, Limits, RequestBody, Running, Server};
+use rproxy_server::{HalfClose, Limits, RequestBody, RunningServer, Server};
 use tower::service_fn;
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
-    Answered,
+    Responded,
     Cancelled,
 }
 
-struct Told {
+/// Sends the outcome on drop.
+struct OutcomeReporter {
     outcome: Option<Outcome>,
-    to: Sender<Outcome>,
+    sender: Sender<Outcome>,
 }
 
-impl Drop for Told {
+impl Drop for OutcomeReporter {
     fn drop(&mut self) {
-        let _ = self.to.send(self.outcome.take().unwrap_or(Outcome::Cancelled));
+        let _ = self.sender.send(self.outcome.take().unwrap_or(Outcome::Cancelled));
     }
 }
 
-/// Answers after `delay`, having read the content, and tells what became of each request.
-async fn answer(
+/// Reads the content, responds after `delay`, and reports the outcome of each request.
+async fn respond(
     request: Request<RequestBody>,
     delay: Duration,
-    to: Sender<Outcome>,
+    sender: Sender<Outcome>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut told = Told { outcome: None, to };
+    let mut reporter = OutcomeReporter { outcome: None, sender };
     let path = request.uri().path().to_owned();
     if path != "/unread" {
         let _ = request.into_body().collect().await;
     }
     tokio::time::sleep(delay).await;
-    told.outcome = Some(Outcome::Answered);
-    Ok(Response::new(Full::from(format!("answer to {path}"))))
+    reporter.outcome = Some(Outcome::Responded);
+    Ok(Response::new(Full::from(format!("response to {path}"))))
 }
 
-fn start(delay: Duration, half_close: HalfClose) -> (Running, Receiver<Outcome>) {
-    let (told, outcomes) = channel();
+fn start(delay: Duration, half_close: HalfClose) -> (RunningServer, Receiver<Outcome>) {
+    let (sender, outcomes) = channel();
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).workers(1).half_close(half_close);
     let running = server.start(move |_| {
-        let told = told.clone();
-        service_fn(move |request| answer(request, delay, told.clone()))
+        let sender = sender.clone();
+        service_fn(move |request| respond(request, delay, sender.clone()))
     });
     (running.unwrap(), outcomes)
 }
@@ -77,7 +78,7 @@ fn read_to_end(socket: &mut impl Read) -> String {
     String::from_utf8(read).unwrap()
 }
 
-/// Longer than an end may take that comes with its request.
+/// Longer than the window of `HalfClose::WithRequest`.
 const LATER: Duration = Duration::from_millis(400);
 const LONG: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(5);
@@ -88,7 +89,7 @@ const POST: &str = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
 
 // RFC 9112 §9.6
 #[test]
-fn answers_a_client_that_half_closes_behind_its_request() {
+fn serves_a_client_that_half_closes_after_its_request() {
     let (server, _outcomes) = start(LATER, HalfClose::default());
     for request in [
         GET,
@@ -103,29 +104,29 @@ fn answers_a_client_that_half_closes_behind_its_request() {
         let mut socket = connect(server.local_addr().unwrap());
         socket.write_all(request.as_bytes()).unwrap();
         socket.shutdown(Shutdown::Write).unwrap();
-        let answer = read_to_end(&mut socket);
+        let response = read_to_end(&mut socket);
         assert!(
-            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("answer to /a"),
-            "{request:?}: {answer:?}"
+            response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with("response to /a"),
+            "{request:?}: {response:?}"
         );
-        assert!(answer.to_ascii_lowercase().contains("connection: close\r\n"), "{request:?}: {answer:?}");
+        assert!(response.to_ascii_lowercase().contains("connection: close\r\n"), "{request:?}: {response:?}");
     }
 }
 
 #[test]
-fn answers_all_that_was_pipelined_before_a_half_close() {
+fn serves_all_requests_pipelined_before_a_half_close() {
     let (server, _outcomes) = start(LATER, HalfClose::default());
     for requests in [[GET, GET], [POST, POST], [GET, POST], [POST, GET]] {
         let mut socket = connect(server.local_addr().unwrap());
         socket.write_all(requests.concat().as_bytes()).unwrap();
         socket.shutdown(Shutdown::Write).unwrap();
-        let answers = read_to_end(&mut socket);
-        assert_eq!(answers.matches("answer to /a").count(), 2, "{requests:?}: {answers:?}");
+        let responses = read_to_end(&mut socket);
+        assert_eq!(responses.matches("response to /a").count(), 2, "{requests:?}: {responses:?}");
     }
 }
 
 #[test]
-fn cancels_a_request_whose_client_has_left() {
+fn cancels_the_request_of_a_client_that_closes_the_connection() {
     let (server, outcomes) = start(LONG, HalfClose::default());
     let many = format!("{GET}{}", "x".repeat(100_000));
     for request in [
@@ -150,24 +151,24 @@ fn cancels_a_request_whose_client_has_left() {
         let shown = &request[..request.len().min(150)];
         assert_eq!(outcomes.recv_timeout(SOON), Ok(Outcome::Cancelled), "{shown:?}");
     }
-    assert_eq!(outcomes.try_recv().ok(), None, "nothing else began");
+    assert_eq!(outcomes.try_recv().ok(), None, "no other request was served");
 }
 
 #[test]
-fn cancels_an_upgrade_whose_client_ends_its_side() {
+fn cancels_an_upgrade_when_the_client_half_closes() {
     let (server, outcomes) = start(LONG, HalfClose::Always);
     let mut socket = connect(server.local_addr().unwrap());
     socket.write_all(WEBSOCKET.as_bytes()).unwrap();
-    // One that comes with the request has it dropped before it begins.
+    // A half-close together with the request would drop the request before it is served.
     sleep(Duration::from_millis(50));
     socket.shutdown(Shutdown::Write).unwrap();
     assert_eq!(outcomes.recv_timeout(SOON), Ok(Outcome::Cancelled));
 }
 
 #[test]
-fn the_setting_says_when_an_end_is_a_half_close() {
+fn half_close_policy_applies() {
     for (half_close, wait, outcome) in
-        [(HalfClose::Never, Duration::ZERO, Outcome::Cancelled), (HalfClose::Always, LATER, Outcome::Answered)]
+        [(HalfClose::Never, Duration::ZERO, Outcome::Cancelled), (HalfClose::Always, LATER, Outcome::Responded)]
     {
         let (server, outcomes) = start(2 * LATER, half_close);
         for request in [GET, POST] {
@@ -181,14 +182,14 @@ fn the_setting_says_when_an_end_is_a_half_close() {
 }
 
 #[test]
-fn a_half_closed_connection_that_is_reset_is_noticed() {
+fn reset_of_a_half_closed_connection_cancels_the_request() {
     let (server, outcomes) = start(LONG, HalfClose::default());
     for request in [GET, POST] {
         let mut socket = connect(server.local_addr().unwrap());
         socket.write_all(request.as_bytes()).unwrap();
         socket.shutdown(Shutdown::Write).unwrap();
         assert_eq!(outcomes.recv_timeout(LATER), Err(RecvTimeoutError::Timeout));
-        // With a linger time of zero, the kernel resets.
+        // With a linger time of zero, closing resets the connection.
         socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
         drop(socket);
         assert_eq!(outcomes.recv_timeout(SOON), Ok(Outcome::Cancelled), "{request:?}");
@@ -196,7 +197,7 @@ fn a_half_closed_connection_that_is_reset_is_noticed() {
 }
 
 #[test]
-fn a_response_ahead_of_the_content_says_that_the_connection_ends_and_is_not_lost() {
+fn response_before_unread_content_closes_the_connection_and_is_not_lost() {
     let (server, _outcomes) = start(Duration::ZERO, HalfClose::default());
     for (length, first) in [(3_000, 10), (200_000, 10), (2_000_000, 1_000_000)] {
         let mut socket = connect(server.local_addr().unwrap());
@@ -205,53 +206,56 @@ fn a_response_ahead_of_the_content_says_that_the_connection_ends_and_is_not_lost
         socket.write_all(&vec![b'x'; first]).unwrap();
         sleep(Duration::from_millis(100));
         socket.write_all(&vec![b'x'; length - first]).expect("the rest is read");
-        let answer = read_to_end(&mut socket);
-        assert!(answer.contains("\r\nconnection: close\r\n") && answer.ends_with("answer to /unread"), "{answer:?}");
+        let response = read_to_end(&mut socket);
+        assert!(
+            response.contains("\r\nconnection: close\r\n") && response.ends_with("response to /unread"),
+            "{response:?}"
+        );
     }
 }
 
 #[test]
-fn content_that_was_taken_leaves_the_connection_in_use() {
+fn connection_is_reused_after_the_content_is_read() {
     let (server, _outcomes) = start(Duration::ZERO, HalfClose::default());
     let mut socket = connect(server.local_addr().unwrap());
     let chunked = "POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     let last = "GET /c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     socket.write_all([POST, chunked, last].concat().as_bytes()).unwrap();
-    let answers = read_to_end(&mut socket);
-    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3, "{answers}");
-    assert_eq!(answers.matches("connection: close").count(), 1, "{answers}");
+    let responses = read_to_end(&mut socket);
+    assert_eq!(responses.matches("HTTP/1.1 200 OK").count(), 3, "{responses}");
+    assert_eq!(responses.matches("connection: close").count(), 1, "{responses}");
 }
 
 // RFC 9112 §9.6
 #[test]
-fn bytes_behind_the_last_request_do_not_destroy_its_response() {
+fn bytes_after_the_last_request_do_not_reset_its_response() {
     let (server, _outcomes) = start(Duration::from_millis(100), HalfClose::default());
     for request in [GET, POST] {
         let mut socket = connect(server.local_addr().unwrap());
         let request = request.replace("Host: a", "Host: a\r\nConnection: close");
         socket.write_all(request.as_bytes()).unwrap();
         for _ in 0..50 {
-            socket.write_all(&[b'x'; 10_000]).expect("what follows is read");
+            socket.write_all(&[b'x'; 10_000]).expect("further bytes are read");
             sleep(Duration::from_millis(4));
         }
-        assert!(read_to_end(&mut socket).ends_with("answer to /a"));
+        assert!(read_to_end(&mut socket).ends_with("response to /a"));
     }
 }
 
-/// RFC 9112 §8: a client of HTTP/1.0 sees no other end of a body whose length is unknown.
+// RFC 9112 §8: for HTTP/1.0, a body of unknown length ends with the connection.
 #[test]
-fn a_body_that_ends_with_the_connection_does_not_look_whole_if_it_breaks_off() {
+fn failed_body_that_ends_with_the_connection_causes_a_reset() {
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).workers(1);
     let server = server.start(|_| {
         service_fn(async |request: Request<RequestBody>| {
-            let breaks = request.uri().path() == "/breaks";
+            let fails = request.uri().path() == "/fails";
             let _ = request.into_body().collect().await;
-            Ok::<_, Infallible>(Response::new(Frames { left: 2, breaks, rest: Box::pin(tokio::time::sleep(LATER)) }))
+            Ok::<_, Infallible>(Response::new(Frames { left: 2, fails, delay: Box::pin(tokio::time::sleep(LATER)) }))
         })
     });
     let server = server.unwrap();
     let address = server.local_addr().unwrap();
-    for (path, is_whole) in [("/whole", true), ("/breaks", false)] {
+    for (path, is_complete) in [("/succeeds", true), ("/fails", false)] {
         for request in
             [format!("GET {path} HTTP/1.0\r\n\r\n"), format!("POST {path} HTTP/1.0\r\nContent-Length: 1\r\n\r\nx")]
         {
@@ -259,17 +263,17 @@ fn a_body_that_ends_with_the_connection_does_not_look_whole_if_it_breaks_off() {
             socket.write_all(request.as_bytes()).unwrap();
             let mut read = Vec::new();
             let end = socket.read_to_end(&mut read);
-            assert_eq!(end.is_ok(), is_whole, "{request:?}: {end:?} after {}", read.escape_ascii());
+            assert_eq!(end.is_ok(), is_complete, "{request:?}: {end:?} after {}", read.escape_ascii());
         }
     }
 }
 
-/// Frames of a body of unknown length, and then an end or an error.
+/// A body of unknown length with several frames, and then an end or an error.
 struct Frames {
     left: usize,
-    breaks: bool,
-    /// Before the end.
-    rest: std::pin::Pin<Box<tokio::time::Sleep>>,
+    fails: bool,
+    /// The delay before the end.
+    delay: std::pin::Pin<Box<tokio::time::Sleep>>,
 }
 
 impl http_body::Body for Frames {
@@ -281,9 +285,9 @@ impl http_body::Body for Frames {
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<std::io::Result<http_body::Frame<Bytes>>>> {
         if self.left == 0 {
-            std::task::ready!(self.rest.as_mut().poll(cx));
+            std::task::ready!(self.delay.as_mut().poll(cx));
         }
-        std::task::Poll::Ready(match (self.left, self.breaks) {
+        std::task::Poll::Ready(match (self.left, self.fails) {
             (0, true) => Some(Err(std::io::ErrorKind::UnexpectedEof.into())),
             (0, false) => None,
             _ => {
@@ -295,14 +299,14 @@ impl http_body::Body for Frames {
 }
 
 #[test]
-fn the_time_for_a_head_begins_with_its_first_byte() {
+fn head_timeout_starts_with_the_first_byte_of_each_head() {
     let mut limits = Limits::default();
     limits.head_timeout = Duration::from_millis(400);
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).workers(1).limits(limits);
-    let (told, _outcomes) = channel();
+    let (sender, _outcomes) = channel();
     let server = server.start(move |_| {
-        let told = told.clone();
-        service_fn(move |request| answer(request, Duration::ZERO, told.clone()))
+        let sender = sender.clone();
+        service_fn(move |request| respond(request, Duration::ZERO, sender.clone()))
     });
     let server = server.unwrap();
     let mut socket = connect(server.local_addr().unwrap());
@@ -320,56 +324,59 @@ mod over_tls {
     use super::*;
 
     fn start(delay: Duration) -> (h2::Server, Receiver<Outcome>) {
-        let (told, outcomes) = channel();
+        let (sender, outcomes) = channel();
         let server = h2::Server::start(
             |_| {},
             move |_| {
-                let told = told.clone();
-                service_fn(move |request| answer(request, delay, told.clone()))
+                let sender = sender.clone();
+                service_fn(move |request| respond(request, delay, sender.clone()))
             },
         );
         (server, outcomes)
     }
 
     #[test]
-    fn answers_a_client_that_sends_its_close_notify_behind_its_request() {
+    fn serves_a_client_that_sends_close_notify_after_its_request() {
         let (server, _outcomes) = start(LATER);
         for request in [GET, POST] {
             let mut client = server.http1();
             client.write_all(request.as_bytes()).unwrap();
             client.conn.send_close_notify();
             client.flush().unwrap();
-            let answer = read_to_end(&mut client);
-            assert!(answer.ends_with("answer to /a"), "{answer:?}");
+            let response = read_to_end(&mut client);
+            assert!(response.ends_with("response to /a"), "{response:?}");
         }
     }
 
     #[test]
-    fn cancels_a_request_whose_client_has_left() {
+    fn cancels_the_request_of_a_client_that_closes_the_connection() {
         let (server, outcomes) = start(LONG);
         for request in [GET, POST, WEBSOCKET] {
-            for says_goodbye in [false, true] {
+            for sends_close_notify in [false, true] {
                 let mut client = server.http1();
                 client.write_all(request.as_bytes()).unwrap();
                 sleep(LATER);
-                if says_goodbye {
+                if sends_close_notify {
                     client.conn.send_close_notify();
                     client.flush().unwrap();
                 }
                 drop(client);
-                assert_eq!(outcomes.recv_timeout(SOON), Ok(Outcome::Cancelled), "{request:?} {says_goodbye}");
+                assert_eq!(outcomes.recv_timeout(SOON), Ok(Outcome::Cancelled), "{request:?} {sends_close_notify}");
             }
         }
     }
 
     #[test]
-    fn a_response_ahead_of_the_content_is_not_lost() {
+    fn response_before_unread_content_is_not_lost() {
         let (server, _outcomes) = start(Duration::ZERO);
         let mut client = server.http1();
         client.write_all(b"POST /unread HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n").unwrap();
         sleep(Duration::from_millis(100));
         client.write_all(&vec![b'x'; 500_000]).expect("the rest is read");
-        let answer = read_to_end(&mut client);
-        assert!(answer.contains("\r\nconnection: close\r\n") && answer.ends_with("answer to /unread"), "{answer:?}");
+        let response = read_to_end(&mut client);
+        assert!(
+            response.contains("\r\nconnection: close\r\n") && response.ends_with("response to /unread"),
+            "{response:?}"
+        );
     }
 }

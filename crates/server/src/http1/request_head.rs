@@ -1,4 +1,4 @@
-//! The head of a request that has no content, read.
+//! The parser of the fast path, for heads of requests without content.
 
 use std::mem::MaybeUninit;
 
@@ -12,46 +12,50 @@ use http::{Method, Request, Uri, Version};
 use super::framing::{HeadLimits, MAX_OPTIONS};
 use super::syntax::is_disguised;
 
-/// A request, and what its response has to know of it.
+/// A parsed request, and the properties that its response depends on.
 #[derive(Debug)]
-pub(super) struct Plain {
+pub(super) struct ParsedRequest {
     pub(super) request: Request<()>,
-    pub(super) asked: Asked,
-    /// How much of the bytes is its head.
+    pub(super) context: ResponseContext,
+    /// The length of the head in bytes.
     pub(super) length: usize,
 }
 
-/// What a request says of its response and of the connection.
+/// The properties of a request that determine the framing of its response and the reuse of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct ResponseContext {
     pub(super) is_head: bool,
-    /// Whether the connection may go on (RFC 9112 §9.3).
+    /// Whether the connection may be reused (RFC 9112 §9.3).
     pub(super) keep_alive: bool,
-    /// RFC 9110 §6.5.1
+    /// Whether the client accepts trailers (RFC 9110 §6.5.1).
     pub(super) takes_trailers: bool,
-    /// Whether it came by HTTP/1.0, which has no chunks (RFC 9112 §7.1).
+    /// Whether the request is of HTTP/1.0, which has no chunked coding (RFC 9112 §7.1).
     pub(super) is_http10: bool,
 }
 
-/// The request at the front of `bytes`, if it is as nearly all are: whole, well-formed, without content, upgrade or
-/// expectation.
+/// Parses the request at the start of `bytes`, if it is complete and valid, without content, upgrade or expectation.
 ///
-/// Whatever else it may be is for the [scanner](super::framing) to judge and for hyper to read, so that here doubt is
-/// no error.
-pub(super) fn read(bytes: &Bytes, limits: &HeadLimits) -> Option<Plain> {
-    let mut lines = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+/// For all other requests it returns `None`: the [scanner](super::scanner) and hyper handle and reject them.
+pub(super) fn parse(bytes: &Bytes, limits: &HeadLimits) -> Option<ParsedRequest> {
+    let mut lines = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
     let length = match parsed.parse_with_uninit_headers(bytes, &mut lines) {
         Ok(httparse::Status::Complete(length)) => length,
         _ => return None,
     };
     let (method, target) = (parsed.method?, parsed.path?);
-    // Parsers skip line ends before a request, and take a bare LF for one (RFC 9112 §2.2). We don't.
-    let begins = bytes.starts_with(method.as_bytes());
-    let within = length <= limits.size && target.len() <= limits.target && parsed.headers.len() <= limits.fields;
-    // A fragment is never sent (RFC 9112 §3.2.1), and the URI parser would drop it unseen.
+    // httparse skips empty lines before a request, and accepts a bare LF as line end (RFC 9112 §2.2). The fast path does
+    // not.
+    let starts_with_method = bytes.starts_with(method.as_bytes());
+    let is_within_limits =
+        length <= limits.size && target.len() <= limits.target && parsed.headers.len() <= limits.fields;
+    // A fragment is invalid (RFC 9112 §3.2.1), but the URI parser would silently drop it.
     let is_target = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
-    if !begins || !within || !target.bytes().all(is_target) || !all_lines_end_in_crlf(&bytes[..length]) {
+    if !starts_with_method
+        || !is_within_limits
+        || !target.bytes().all(is_target)
+        || !all_lines_end_in_crlf(&bytes[..length])
+    {
         return None;
     }
     let method = Method::from_bytes(method.as_bytes()).ok().filter(|method| *method != Method::CONNECT)?;
@@ -61,16 +65,16 @@ pub(super) fn read(bytes: &Bytes, limits: &HeadLimits) -> Option<Plain> {
     }
     let is_http10 = parsed.version == Some(0);
     let is_head = method == Method::HEAD;
-    let mut asked = Asked { is_head, keep_alive: !is_http10, takes_trailers: false, is_http10 };
+    let mut context = ResponseContext { is_head, keep_alive: !is_http10, takes_trailers: false, is_http10 };
     let (mut closes, mut upgrade, mut upgrades) = (false, false, false);
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + ROOM);
+    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + EXTRA_CAPACITY);
     let mut options = 0;
     for line in &*parsed.headers {
         let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value)).ok()?;
         if matches!(name, CONNECTION | TE) {
             options += line.value.len();
-            // On hyper's way it is rejected.
+            // The scanner rejects it.
             if options > MAX_OPTIONS {
                 return None;
             }
@@ -83,33 +87,35 @@ pub(super) fn read(bytes: &Bytes, limits: &HeadLimits) -> Option<Plain> {
             }
             CONNECTION => {
                 closes |= has_token(line.value, b"close");
-                asked.keep_alive |= is_http10 && has_token(line.value, b"keep-alive");
+                context.keep_alive |= is_http10 && has_token(line.value, b"keep-alive");
                 upgrades |= has_token(line.value, b"upgrade");
-                // It goes without saying, and is for nobody else.
+                // Redundant, and not meant for the backend.
                 if line.value.eq_ignore_ascii_case(b"keep-alive") {
                     continue;
                 }
             }
-            TE => asked.takes_trailers |= has_token(line.value, b"trailers"),
+            TE => context.takes_trailers |= has_token(line.value, b"trailers"),
             _ if is_disguised(line.name.as_bytes()) => return None,
             _ => {}
         }
         headers.try_append(name, value).ok()?;
     }
-    // RFC 9110 §7.8: an Upgrade that Connection does not name is ignored, and so is one in HTTP/1.0.
+    // RFC 9110 §7.8: Upgrade is ignored if Connection does not nominate it, and in HTTP/1.0.
     if upgrade && upgrades && !is_http10 {
         return None;
     }
-    asked.keep_alive &= !closes;
+    context.keep_alive &= !closes;
     let mut request = Request::new(());
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     *request.version_mut() = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
     *request.headers_mut() = headers;
-    Some(Plain { request, asked, length })
+    Some(ParsedRequest { request, context, length })
 }
 
-/// RFC 9112 §3.2.4: in absolute-form, no path and no query ask about the server, as `*` does. The URI has a `/` there.
+/// Converts the target of OPTIONS in absolute-form without path and query to `*` (RFC 9112 §3.2.4).
+///
+/// The URI parser has replaced the empty path by `/`.
 fn asterisk(uri: Uri, target: &str) -> Uri {
     let has_path = |rest: &str| rest.contains(['/', '?']);
     if target.split_once("://").is_none_or(|(_, rest)| has_path(rest)) {
@@ -120,56 +126,63 @@ fn asterisk(uri: Uri, target: &str) -> Uri {
     Uri::from_parts(parts).unwrap_or_else(|_| Uri::from_static("*"))
 }
 
-/// To the end without a jump, for the compiler to look at many bytes at a time.
+/// Returns whether each LF follows a CR. Has no early exit, so that the compiler can vectorise it.
 fn all_lines_end_in_crlf(head: &[u8]) -> bool {
     let pairs = head.iter().zip(&head[1.min(head.len())..]);
     head.first() != Some(&b'\n') && pairs.fold(true, |all, (&one, &next)| all & (next != b'\n' || one == b'\r'))
 }
 
-/// RFC 9110 §5.6.1: members of a list, in any case.
+/// Returns whether a list contains the token, ignoring case (RFC 9110 §5.6.1).
 pub(super) fn has_token(list: &[u8], token: &[u8]) -> bool {
     let mut members = list.split(|&byte| byte == b',').take(MAX_MEMBERS);
     members.any(|member| member.trim_ascii().eq_ignore_ascii_case(token))
 }
 
-/// Members of a list that are read. Clients send a few, and could send thousands.
+/// The maximum number of list members that are compared, to limit the work per field.
 const MAX_MEMBERS: usize = 64;
 
-/// More are read by hyper.
-const MOST_FIELDS: usize = 64;
+/// The maximum number of fields on the fast path. hyper handles heads with more.
+const MAX_FIELDS: usize = 64;
 
-/// For what a proxy adds, the forwarding headers among it, so that the map does not grow.
-const ROOM: usize = 9;
+/// The capacity for fields that a proxy adds, such as forwarding headers, so that the map does not grow.
+const EXTRA_CAPACITY: usize = 9;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http1::scanner::{Scan, Scanner};
     use proptest::prelude::*;
 
     const LIMITS: HeadLimits = HeadLimits { size: 512, target: 64, fields: 8 };
 
-    fn request(head: &str) -> Option<Plain> {
-        read(&Bytes::copy_from_slice(head.as_bytes()), &LIMITS)
+    fn request(head: &str) -> Option<ParsedRequest> {
+        parse(&Bytes::copy_from_slice(head.as_bytes()), &LIMITS)
     }
 
     #[test]
-    fn what_is_plain_is_read() {
+    fn parses_requests_without_content() {
         let head = "GET /a?b HTTP/1.1\r\nHost: a\r\nCookie: c\r\ncookie: d\r\n\r\n";
         let plain = request(&format!("{head}GET /next")).unwrap();
         assert_eq!(plain.length, head.len());
         assert_eq!(plain.request.uri(), "/a?b");
         assert_eq!(plain.request.version(), Version::HTTP_11);
         assert_eq!(plain.request.headers().get_all("cookie").iter().collect::<Vec<_>>(), ["c", "d"]);
-        assert_eq!(plain.asked, Asked { is_head: false, keep_alive: true, takes_trailers: false, is_http10: false });
+        assert_eq!(
+            plain.context,
+            ResponseContext { is_head: false, keep_alive: true, takes_trailers: false, is_http10: false }
+        );
 
         let plain =
             request("HEAD http://a/ HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\nTE: trailers\r\n\r\n").unwrap();
-        assert_eq!(plain.asked, Asked { is_head: true, keep_alive: false, takes_trailers: true, is_http10: false });
+        assert_eq!(
+            plain.context,
+            ResponseContext { is_head: true, keep_alive: false, takes_trailers: true, is_http10: false }
+        );
     }
 
     // RFC 9112 §9.3, RFC 9110 §7.8
     #[test]
-    fn reads_http_1_0_and_upgrades_that_are_none() {
+    fn parses_http_1_0_and_ignores_unnominated_upgrades() {
         for (head, keep_alive, is_http10) in [
             ("GET / HTTP/1.0\r\n\r\n", false, true),
             ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true, true),
@@ -178,14 +191,14 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: a\r\n\r\n", true, false),
         ] {
             let plain = request(head).unwrap();
-            assert_eq!((plain.asked.keep_alive, plain.asked.is_http10), (keep_alive, is_http10), "{head:?}");
+            assert_eq!((plain.context.keep_alive, plain.context.is_http10), (keep_alive, is_http10), "{head:?}");
             assert!(!plain.request.headers().contains_key(UPGRADE), "{head:?}");
         }
     }
 
     // RFC 9112 §3.2.4
     #[test]
-    fn options_of_no_path_at_all_are_about_the_server() {
+    fn options_in_absolute_form_without_path_becomes_asterisk() {
         for (target, path) in
             [("http://a", "*"), ("http://a:81", "*"), ("http://a/", "/"), ("http://a?b", "/"), ("*", "*"), ("/", "/")]
         {
@@ -196,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_is_left_to_others() {
+    fn returns_none_for_invalid_requests_and_those_with_content() {
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(9));
         let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(64));
         let large = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "a".repeat(512));
@@ -231,16 +244,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(bytes: Vec<u8>) {
-            let _ = read(&bytes.into(), &LIMITS);
+        fn parsing_never_panics(bytes: Vec<u8>) {
+            let _ = parse(&bytes.into(), &LIMITS);
         }
 
-        /// What is read here is what the scanner lets pass, and has no body.
         #[test]
-        fn the_scanner_agrees(head in "[GP]E?[TO] ?/[a#\u{e9}]{0,2} HTTP/1.[01]\r?\n([aT][:\u{0} ]{1,2}[b\r]{0,2}\r?\n){0,3}\r?\n") {
+        fn scanner_accepts_each_parsed_request_without_body(head in "[GP]E?[TO] ?/[a#\u{e9}]{0,2} HTTP/1.[01]\r?\n([aT][:\u{0} ]{1,2}[b\r]{0,2}\r?\n){0,3}\r?\n") {
             if let Some(plain) = request(&head) {
-                let mut scanner = super::super::framing::Scanner::new(LIMITS);
-                prop_assert_eq!(scanner.scan(&head.as_bytes()[..plain.length]), super::super::framing::Scan::Pass(plain.length));
+                let mut scanner = Scanner::new(LIMITS);
+                prop_assert_eq!(scanner.scan(&head.as_bytes()[..plain.length]), Scan::Pass(plain.length));
                 prop_assert!(scanner.is_at_head());
             }
         }

@@ -1,4 +1,4 @@
-//! How responses leave, on a clock that is paused.
+//! Tests of response writes, with a paused clock.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use tokio::time::Sleep;
 use super::*;
 use crate::http1::{HalfClose, HeadLimits};
 
-/// A body of one frame that takes its time.
-struct Late {
+/// A body with a single delayed frame.
+struct DelayedBody {
     until: Pin<Box<Sleep>>,
     data: Option<Bytes>,
 }
 
-impl Late {
+impl DelayedBody {
     fn new(delay: Duration) -> Self {
         Self { until: Box::pin(sleep(delay)), data: Some(Bytes::from_static(b"body")) }
     }
 }
 
-impl Body for Late {
+impl Body for DelayedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -32,23 +32,23 @@ impl Body for Late {
     }
 }
 
-/// What the first reading gets, and when.
+/// Returns the bytes of the first read, and its time.
 async fn first_read(delay: Duration, is_chunked: bool) -> (String, Duration) {
     let (near, mut far) = duplex(1024);
     let mut io =
         FramedIo::new(near, HeadLimits { size: 512, target: 64, fields: 8 }, HalfClose::default(), Arc::default());
-    let began = Instant::now();
+    let started = Instant::now();
     let sent = async {
-        let (head, body) = (b"head|".to_vec(), pin!(Late::new(delay)));
+        let (head, body) = (b"head|".to_vec(), pin!(DelayedBody::new(delay)));
         match is_chunked {
             true => send_chunked(&mut io, head, body, false).await,
-            false => send(&mut io, head, body, 4).await,
+            false => send_sized(&mut io, head, body, 4).await,
         }
     };
     let read = async {
         let mut bytes = [0; 64];
         let length = far.read(&mut bytes).await.unwrap();
-        (String::from_utf8_lossy(&bytes[..length]).into_owned(), began.elapsed())
+        (String::from_utf8_lossy(&bytes[..length]).into_owned(), started.elapsed())
     };
     let (sent, read) = tokio::join!(sent, read);
     sent.unwrap();
@@ -56,15 +56,15 @@ async fn first_read(delay: Duration, is_chunked: bool) -> (String, Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_leaves_with_the_body_that_is_just_behind_it() {
+async fn head_is_written_together_with_a_body_that_follows_soon() {
     let soon = Duration::from_millis(1);
     assert_eq!(first_read(soon, false).await, ("head|body".to_owned(), soon));
     assert_eq!(first_read(soon, true).await, ("head|4\r\nbody\r\n0\r\n\r\n".to_owned(), soon));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_does_not_wait_long_for_its_body() {
+async fn head_is_written_alone_if_the_body_is_delayed() {
     for is_chunked in [false, true] {
-        assert_eq!(first_read(Duration::from_secs(1), is_chunked).await, ("head|".to_owned(), HEAD_WAITS));
+        assert_eq!(first_read(Duration::from_secs(1), is_chunked).await, ("head|".to_owned(), FIRST_FRAME_WAIT));
     }
 }

@@ -1,12 +1,12 @@
-//! One HTTP/2 connection: hyper's connection, its time limits, its draining, and what its client may make it do.
+//! An HTTP/2 connection: hyper's connection with timeouts, draining and flood protection.
 
 mod activity;
+mod frame_io;
 mod frames;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod io;
-mod ration;
 mod stream;
+mod token_bucket;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -24,23 +24,23 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tower_service::Service;
 
-use self::activity::{Activity, Unserved};
+use self::activity::{Activity, RejectedHeads};
+use self::frame_io::FrameIo;
 pub(crate) use self::frames::PREFACE;
-use self::io::FrameIo;
 use self::stream::{StreamExecutor, StreamService};
-use crate::RefusedHead;
-use crate::connection::{BoxError, Settings};
-use crate::http1::lease;
+use crate::RejectedHead;
+use crate::connection::{BoxError, ConnectionConfig};
+use crate::http1::reclaimable;
 use crate::limits::FIELD;
 use crate::service::ConnectionService;
 use crate::{Limits, RequestBody};
 
-/// Serves until the connection ends. `first` are bytes that were read from it already.
+/// Serves a connection until it ends. `first` holds the bytes that were already read.
 pub(crate) async fn serve<T, S, B>(
     socket: T,
     first: Bytes,
     mut service: ConnectionService<S>,
-    settings: &Settings,
+    config: &ConnectionConfig,
     mut draining: watch::Receiver<bool>,
 ) -> Result<(), hyper::Error>
 where
@@ -52,35 +52,36 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let limits = &settings.limits;
-    let activity = Arc::new(Activity::new(settings.is_proxy(service.peer)));
-    let (lease, lessor) = lease(FrameIo::new(socket, first, Arc::clone(&activity)));
+    let limits = &config.limits;
+    let activity = Arc::new(Activity::new(config.is_proxy(service.peer)));
+    let (reclaimable, reclaim) = reclaimable(FrameIo::new(socket, first, Arc::clone(&activity)));
     let builder = builder(limits, StreamExecutor::new(Arc::clone(&activity), limits.send_timeout));
-    let streams = StreamService::new(service.clone(), Arc::clone(&activity), settings.head_limits);
+    let streams = StreamService::new(service.clone(), Arc::clone(&activity), config.head_limits);
     let ended = {
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(lease), streams));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(reclaimable), streams));
         let tick = limits.idle_timeout / 2;
-        // hyper waits for the client's preface for ever.
+        // hyper has no timeout for the preface.
         let mut timer = pin!(sleep(limits.head_timeout.min(tick)));
         let mut drained = pin!(draining.wait_for(|draining| *draining));
         let mut state = State::Serving { requests_at_last_tick: None };
         poll_fn(|cx| {
             loop {
                 let polled = connection.as_mut().poll(cx);
-                reject(activity.settle(), &mut service);
+                reject(activity.take_rejected_heads(), &mut service);
                 if activity.is_exhausted() {
-                    lessor.recall();
+                    reclaim.reclaim();
                     return Poll::Ready(Ok(()));
                 }
                 if let Poll::Ready(ended) = polled {
                     return Poll::Ready(ended);
                 }
                 let is_serving = matches!(state, State::Serving { .. });
-                // GOAWAY names the last stream that is served, so nothing sent meanwhile is lost in
-                // doubt (RFC 9113 §6.8).
-                if is_serving && (drained.as_mut().poll(cx).is_ready() || limits.are_served(activity.requests())) {
+                // RFC 9113 §6.8: GOAWAY contains the last stream that is served, so the client knows which to retry.
+                if is_serving
+                    && (drained.as_mut().poll(cx).is_ready() || limits.is_request_limit_reached(activity.requests()))
+                {
                     state = State::Closing { written_at_last_tick: activity.written() };
-                    timer.as_mut().reset(Instant::now() + GOODBYE);
+                    timer.as_mut().reset(Instant::now() + CLOSE_TICK);
                     connection.as_mut().graceful_shutdown();
                     continue;
                 }
@@ -88,53 +89,53 @@ where
                     return Poll::Pending;
                 }
                 if !activity.has_begun() {
-                    tracing::debug!("no HTTP/2 preface in time");
+                    tracing::debug!("timeout waiting for the HTTP/2 preface, closing the connection");
                     return Poll::Ready(Ok(()));
                 }
-                activity.forgive();
+                activity.reset_frame_counts();
                 match &mut state {
                     State::Serving { requests_at_last_tick } => {
                         timer.as_mut().reset(Instant::now() + tick);
                         let requests = activity.requests();
                         if !activity.has_open_streams() && requests_at_last_tick.replace(requests) == Some(requests) {
                             state = State::Closing { written_at_last_tick: activity.written() };
-                            timer.as_mut().reset(Instant::now() + GOODBYE);
+                            timer.as_mut().reset(Instant::now() + CLOSE_TICK);
                             connection.as_mut().graceful_shutdown();
                         }
                     }
                     State::Closing { written_at_last_tick } => {
-                        // A client that neither takes what is left for it nor answers GOAWAY's ping would keep the
-                        // connection for ever: h2 waits for both.
+                        // h2 waits without a timeout until the client has read all data and has replied to the PING
+                        // that accompanies GOAWAY.
                         let written = activity.written();
                         if !activity.has_open_streams() && std::mem::replace(written_at_last_tick, written) == written {
                             return Poll::Ready(Ok(()));
                         }
-                        timer.as_mut().reset(Instant::now() + GOODBYE);
+                        timer.as_mut().reset(Instant::now() + CLOSE_TICK);
                     }
                 }
             }
         })
         .await
     };
-    if let Some(io) = lessor.returned() {
-        tracing::debug!(peer = %service.peer.0, "HTTP/2 connection closed: too many errors or frames that carry no request");
-        io.go_away().await;
+    if let Some(io) = reclaim.take() {
+        tracing::debug!(peer = %service.peer.0, "too many HTTP/2 errors or frames without content, closing the connection");
+        io.close_with_goaway().await;
     }
     ended
 }
 
-/// Has the service reject the heads that h2 answered itself, so that they are logged, counted and charged as others are.
-fn reject<S, B>(unserved: Unserved, service: &mut ConnectionService<S>)
+/// Passes the heads that h2 rejected to the service, so that they appear in logs, metrics and rate limits.
+fn reject<S, B>(rejected: RejectedHeads, service: &mut ConnectionService<S>)
 where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let malformed = (0..unserved.malformed).map(|_| RefusedHead::Malformed);
-    let too_large = (0..unserved.too_large).map(|_| RefusedHead::TooLarge);
-    for refused in malformed.chain(too_large) {
-        tokio::spawn(service.reject(refused));
+    let malformed = (0..rejected.malformed).map(|_| RejectedHead::Malformed);
+    let too_large = (0..rejected.too_large).map(|_| RejectedHead::TooLarge);
+    for rejected in malformed.chain(too_large) {
+        tokio::spawn(service.reject(rejected));
     }
 }
 
@@ -142,7 +143,7 @@ enum State {
     Serving {
         requests_at_last_tick: Option<u64>,
     },
-    /// GOAWAY was sent: what is open may end.
+    /// GOAWAY has been sent, and open streams may finish.
     Closing {
         written_at_last_tick: u64,
     },
@@ -158,17 +159,18 @@ fn builder(limits: &Limits, executor: StreamExecutor) -> http2::Builder<StreamEx
         .initial_connection_window_size(connection_window(limits))
         .initial_stream_window_size(stream_window(limits))
         .max_send_buf_size(SEND_BUFFER)
-        // Streams that the client opens and resets before they are served (CVE-2023-44487).
-        .max_pending_accept_reset_streams(RESET_BEFORE_SERVED)
-        // h2 counts errors over the whole life of a connection; `Activity` has a rate.
+        // Limits streams that the client resets before they are served (CVE-2023-44487).
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        // h2 limits the number of errors per connection. `Activity` limits their rate instead.
         .max_local_error_reset_streams(None)
         .keep_alive_interval(limits.idle_timeout)
         .keep_alive_timeout(limits.head_timeout);
     builder
 }
 
-/// How much of a client's content may be on its way or with us, for each stream. The window of the connection is as large
-/// as those of all streams together, so that streams that nobody reads do not stop the others.
+/// Returns the flow-control window of a stream.
+///
+/// The window of the connection is the sum of those of all streams, so that unread streams do not block the others.
 fn stream_window(limits: &Limits) -> u32 {
     STREAM_WINDOW.min(MAX_WINDOW / limits.concurrent_streams.max(1))
 }
@@ -177,20 +179,21 @@ fn connection_window(limits: &Limits) -> u32 {
     stream_window(limits) * limits.concurrent_streams.max(1)
 }
 
-/// Bytes of a head as RFC 9113 §6.5.2 counts them, each field as 32 more than its text: `StreamService` is exact, and has
-/// h2 let everything pass that may be within its limits once cookies are joined.
+/// Returns the limit of h2 for a header list, in which each field counts 32 bytes more than its text (RFC 9113 §6.5.2).
+///
+/// It admits every head that could be within the limits after its cookie fields are joined. `StreamService` then checks
+/// the exact limits.
 fn head_list(limits: &Limits) -> usize {
     limits.head_size + FIELD_OVERHEAD * (limits.fields + COOKIES)
 }
 
-/// The most that h2 holds of a head: its text, and its fields in a map.
+/// Returns the maximum memory of h2 for a head: its text, and its fields in a map.
 pub(crate) fn head(limits: &Limits) -> usize {
     let list = head_list(limits);
     list + list / (FIELD_OVERHEAD + 1) * FIELD
 }
 
-/// The most that h2 holds of a stream's content: its window, and half as much for the frames that it came in, which may be
-/// small.
+/// Returns the maximum memory of h2 for the content of a stream: the window, and half as much for small frames.
 pub(crate) fn content(limits: &Limits) -> usize {
     let window = stream_window(limits) as usize;
     window + window / 2
@@ -198,23 +201,25 @@ pub(crate) fn content(limits: &Limits) -> usize {
 
 const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// RFC 9113 §6.9.1.
+/// The maximum flow-control window (RFC 9113 §6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
 
 const FIELD_OVERHEAD: usize = 32;
 
-/// Cookies of a site, each a field of its own: browsers keep up to 180.
+/// The maximum number of cookie fields. Browsers store up to 180 cookies per site and may send each as a field.
 const COOKIES: usize = 200;
 
-/// How much of a response h2 takes before the socket does. As much as 100 streams have of it, a client that opens a wide
-/// window and then reads nothing can make us hold; h2's own 400 KiB would be 50 MB for a connection.
+/// The maximum response data that h2 buffers per stream.
+///
+/// A client with a large window that reads nothing makes all of its streams buffer this much. With the default of h2,
+/// 400 KiB, that would be 50 MB per connection.
 pub(crate) const SEND_BUFFER: usize = 64 * 1024;
 
-/// h2's buffers for frames, of 16 KiB each way, and for the headers of heads.
+/// The memory of h2 for frame buffers of 16 KiB in each direction, and for HPACK tables.
 pub(crate) const CODEC: usize = 128 * 1024;
 
-/// h2's default.
-const RESET_BEFORE_SERVED: usize = 20;
+/// The default of h2.
+const MAX_PENDING_RESETS: usize = 20;
 
-/// How long a client that was told GOAWAY may do nothing.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// The time after GOAWAY without progress after which the connection is closed.
+const CLOSE_TICK: Duration = Duration::from_secs(5);

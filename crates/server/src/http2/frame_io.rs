@@ -1,4 +1,4 @@
-//! The socket of an HTTP/2 connection, with a look at the frames in both directions.
+//! The socket of an HTTP/2 connection, whose frames are scanned in both directions.
 
 use std::io;
 use std::pin::Pin;
@@ -13,22 +13,22 @@ use tokio::time::timeout;
 use super::activity::Activity;
 use super::frames::{CONTINUATION, END_HEADERS, FrameScanner, GOAWAY, HEADERS, RST_STREAM};
 
-/// A socket whose frames are counted.
+/// A socket that counts the frames of both directions in an [`Activity`].
 #[derive(Debug)]
 pub(super) struct FrameIo<T> {
     socket: T,
-    /// Bytes that were read before it was known that this is HTTP/2.
+    /// The bytes that were read to detect HTTP/2.
     first: Bytes,
     received: FrameScanner,
     sent: FrameScanner,
-    /// Complete request heads, and the stream of the last.
+    /// The number of complete request heads, and the stream of the last one.
     heads: u64,
     last_head: u32,
-    /// The highest stream that the client has opened; its head may be incomplete.
+    /// The highest stream that the client has opened. Its head may be incomplete.
     last_stream: u32,
-    /// A request head goes on in CONTINUATION frames.
+    /// Whether CONTINUATION frames of a request head follow.
     is_opening: bool,
-    /// Frames received since the socket was flushed.
+    /// The frames received since the socket was flushed.
     unflushed: usize,
     activity: Arc<Activity>,
 }
@@ -38,8 +38,8 @@ impl<T> FrameIo<T> {
         Self {
             socket,
             first,
-            received: FrameScanner::of_client(),
-            sent: FrameScanner::of_server(),
+            received: FrameScanner::for_client(),
+            sent: FrameScanner::for_server(),
             heads: 0,
             last_head: 0,
             last_stream: 0,
@@ -49,8 +49,8 @@ impl<T> FrameIo<T> {
         }
     }
 
-    /// Looks at `bytes`, which the client has sent.
-    fn receive(&mut self, bytes: &mut [u8]) {
+    /// Scans received bytes.
+    fn scan_received(&mut self, bytes: &mut [u8]) {
         let mut at = 0;
         while let Some(frame) = self.received.next(bytes, &mut at) {
             self.activity.count_received(&frame);
@@ -68,8 +68,8 @@ impl<T> FrameIo<T> {
                     self.is_opening = false;
                     self.count_head();
                 }
-                // hyper takes a stream that was reset with NO_ERROR for one that has ended, and in a tunnel CANCEL, too. Only
-                // END_STREAM ends a message or a tunnel (RFC 9113 §8.1, RFC 8441 §5.1).
+                // Only END_STREAM ends a message or a tunnel (RFC 9113 §8.1, RFC 8441 §5.1). But hyper treats a reset with
+                // NO_ERROR as the end of the message, and also CANCEL in a tunnel, so these codes are replaced.
                 RST_STREAM if matches!(frame.code, NO_ERROR | CANCEL) && frame.length == 4 => {
                     bytes[at - 1] = STREAM_CLOSED;
                 }
@@ -83,8 +83,8 @@ impl<T> FrameIo<T> {
         self.last_head = self.last_stream;
     }
 
-    /// Looks at `bytes`, which the socket has taken.
-    fn send(&mut self, bytes: &[u8]) {
+    /// Scans written bytes.
+    fn scan_sent(&mut self, bytes: &[u8]) {
         let mut at = 0;
         while let Some(frame) = self.sent.next(bytes, &mut at) {
             self.activity.count_sent(&frame);
@@ -93,10 +93,12 @@ impl<T> FrameIo<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> FrameIo<T> {
-    /// Ends the connection with GOAWAY, and gives the client a moment to read it: bytes that meet a closed socket reset
-    /// the connection, and the frame is lost with it.
-    pub(super) async fn go_away(mut self) {
-        let farewell = async {
+    /// Sends GOAWAY and closes the connection.
+    ///
+    /// Then it discards received bytes for a moment, because bytes that arrive at a closed socket reset the connection, and
+    /// the client would lose the frame.
+    pub(super) async fn close_with_goaway(mut self) {
+        let close = async {
             if self.sent.is_between_frames() {
                 // RFC 9113 §6.8.
                 let [.., length] = (8 + DEBUG_DATA.len()).to_be_bytes();
@@ -105,26 +107,26 @@ impl<T: AsyncRead + AsyncWrite + Unpin> FrameIo<T> {
                 self.socket.write_all(&[&head[..], &payload, DEBUG_DATA].concat()).await?;
             }
             self.socket.shutdown().await?;
-            let mut waste = [0; 4096];
+            let mut discarded = [0; 4096];
             for _ in 0..MAX_DISCARDS {
-                if self.socket.read(&mut waste).await? == 0 {
+                if self.socket.read(&mut discarded).await? == 0 {
                     break;
                 }
             }
             Ok::<_, io::Error>(())
         };
-        // Neither the time nor an error matters to anyone.
-        let _ = timeout(LINGER, farewell).await;
+        // The connection is closed anyway, so timeouts and errors are ignored.
+        let _ = timeout(LINGER, close).await;
     }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for FrameIo<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // h2 reads more only when it has worked through every frame that it has.
-        this.activity.heads_decoded(this.heads, this.last_head);
+        // h2 reads only after it has processed all frames that it has.
+        this.activity.set_heads_decoded(this.heads, this.last_head);
         if this.unflushed >= FRAMES_PER_FLUSH {
-            // What h2 has to say to these frames is queued until it has nothing left to read.
+            // h2 queues its replies until a read is pending, so a pending read limits the queue.
             return Poll::Pending;
         }
         let before = buf.filled().len();
@@ -134,9 +136,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for FrameIo<T> {
         } else {
             ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
         }
-        this.receive(&mut buf.filled_mut()[before..]);
+        this.scan_received(&mut buf.filled_mut()[before..]);
         Poll::Ready(match this.activity.is_exhausted() {
-            true => Err(io::Error::other("too many HTTP/2 frames that carry no request")),
+            true => Err(io::Error::other("too many HTTP/2 errors or frames without content")),
             false => Ok(()),
         })
     }
@@ -149,7 +151,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for FrameIo<T> {
         this.activity.set_blocked(polled.is_pending());
         let written = ready!(polled)?;
         this.activity.count_written(written);
-        this.send(&buf[..written]);
+        this.scan_sent(&buf[..written]);
         Poll::Ready(Ok(written))
     }
 
@@ -166,7 +168,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for FrameIo<T> {
         let mut left = written;
         for buf in bufs {
             let taken = left.min(buf.len());
-            this.send(&buf[..taken]);
+            this.scan_sent(&buf[..taken]);
             left -= taken;
         }
         Poll::Ready(Ok(written))
@@ -180,7 +182,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for FrameIo<T> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.socket).poll_flush(cx))?;
         if std::mem::take(&mut this.unflushed) >= FRAMES_PER_FLUSH {
-            // The next read was put off.
+            // Resumes the read that was held back.
             cx.waker().wake_by_ref();
         }
         Poll::Ready(Ok(()))
@@ -191,18 +193,18 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for FrameIo<T> {
     }
 }
 
-/// Frames that are read before the answers to them are written: what h2 queues meanwhile has a bound.
+/// The maximum number of frames that are read before the replies are written, which limits the queue of h2.
 const FRAMES_PER_FLUSH: usize = 100;
 
-/// How long a client that was told to go away may take to close.
+/// The time that the client has to close the connection after GOAWAY.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Reads of what it still sends.
+/// The maximum number of reads that discard data after GOAWAY.
 const MAX_DISCARDS: usize = 256;
 
 const DEBUG_DATA: &[u8] = b"too_many_rejected_frames";
 
-// RFC 9113 §7.
+// Error codes (RFC 9113 §7).
 const NO_ERROR: u32 = 0;
 const STREAM_CLOSED: u8 = 5;
 const CANCEL: u32 = 8;
@@ -220,9 +222,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reset_never_reads_as_an_end() {
+    async fn replaces_reset_codes_that_hyper_treats_as_the_end() {
         for (code, read) in [(0, 5), (8, 5), (2, 2), (0x100, 0x100)] {
-            // However the bytes come in.
+            // For all read boundaries.
             for piece in 1..14 {
                 let code = u32::to_be_bytes(code);
                 let data = frame(DATA, 0, 1, &[0; 4]);
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn frames_wait_until_what_they_caused_is_written() {
+    async fn reads_wait_until_replies_are_flushed() {
         let (mut near, far) = duplex(64 * 1024);
         let mut io = FrameIo::new(far, Bytes::new(), Arc::new(Activity::new(false)));
         near.write_all(PREFACE).await.unwrap();
@@ -251,7 +253,7 @@ mod tests {
         near.write_all(&frame(DATA, 1, 1, b"end")).await.unwrap();
         let mut buffer = [0; 24 + 10 * FRAMES_PER_FLUSH];
         io.read_exact(&mut buffer).await.unwrap();
-        let mut read = tokio_test_pending(&mut io);
+        let mut read = is_read_pending(&mut io);
         assert!(read.as_mut().await, "the next frame is read before the flush");
         drop(read);
         io.flush().await.unwrap();
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_that_is_rejected_after_the_head_before_it_was_settled_counts() {
+    async fn counts_each_of_two_rejected_heads_in_separate_reads() {
         let (mut near, far) = duplex(1024);
         let activity = Arc::new(Activity::new(false));
         let mut io = FrameIo::new(far, Bytes::new(), Arc::clone(&activity));
@@ -268,14 +270,14 @@ mod tests {
         for (received, stream) in [(first, 1), (frame(CONTINUATION, END_HEADERS, 3, b"x"), 3)] {
             near.write_all(&received).await.unwrap();
             io.read_exact(&mut vec![0; received.len()]).await.unwrap();
-            assert!(tokio_test_pending(&mut io).await);
+            assert!(is_read_pending(&mut io).await);
             io.write_all(&rejection(stream)).await.unwrap();
-            assert_eq!(activity.settle().malformed, 1, "{stream}");
+            assert_eq!(activity.take_rejected_heads().malformed, 1, "{stream}");
         }
     }
 
-    /// Whether a read is pending.
-    fn tokio_test_pending<T: AsyncRead + Unpin>(io: &mut FrameIo<T>) -> Pin<Box<impl Future<Output = bool> + '_>> {
+    /// Returns whether a read is pending.
+    fn is_read_pending<T: AsyncRead + Unpin>(io: &mut FrameIo<T>) -> Pin<Box<impl Future<Output = bool> + '_>> {
         Box::pin(std::future::poll_fn(move |cx| {
             let mut buffer = [0; 64];
             Poll::Ready(Pin::new(&mut *io).poll_read(cx, &mut ReadBuf::new(&mut buffer)).is_pending())

@@ -1,4 +1,4 @@
-//! What the server makes of bytes on a socket.
+//! HTTP/1.1 over raw sockets: parsing, limits, timeouts and draining.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -11,18 +11,18 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use rproxy_client_ip::PeerAddr;
-use rproxy_server::{Limits, ProxyVersions, RequestGuardLayer, Running, Server};
+use rproxy_server::{Limits, ProxyProtocolVersions, RequestGuardLayer, RunningServer, Server};
 use tower::{Layer, service_fn};
 
-/// Answers with method, target, host and body; reads the body only where the target does not say `/ignore`.
-fn start(server: impl FnOnce(Server) -> Server, guard: RequestGuardLayer) -> Running {
+/// Starts a server that responds with method, target, host, peer and body. It does not read the body for `/ignore`.
+fn start(server: impl FnOnce(Server) -> Server, guard: RequestGuardLayer) -> RunningServer {
     let server = server(Server::bind("127.0.0.1:0".parse().unwrap()).workers(1));
     server
         .start(move |_| {
             guard.layer(service_fn(async |request: Request<rproxy_server::GuardBody<rproxy_server::RequestBody>>| {
                 let (head, body) = request.into_parts();
                 let host = head.headers.get("host").map_or("-", |host| host.to_str().unwrap_or("?")).to_owned();
-                let peer = head.extensions.get::<PeerAddr>().expect("the server's part").0;
+                let peer = head.extensions.get::<PeerAddr>().expect("the server's extension").0;
                 let mut text = format!("{} {} {host} {}", head.method, head.uri, peer.ip());
                 if head.uri.path() != "/ignore" {
                     match body.collect().await {
@@ -36,7 +36,7 @@ fn start(server: impl FnOnce(Server) -> Server, guard: RequestGuardLayer) -> Run
         .unwrap()
 }
 
-fn default() -> Running {
+fn default() -> RunningServer {
     start(|server| server, RequestGuardLayer::new().max_body(Some(1000)))
 }
 
@@ -46,32 +46,32 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends, and reads until the server closes.
-fn exchange(server: &Running, bytes: &[u8]) -> String {
+/// Sends bytes, and reads until the server closes the connection.
+fn exchange(server: &RunningServer, bytes: &[u8]) -> String {
     let mut stream = connect(server.local_addr().unwrap());
     stream.write_all(bytes).unwrap();
     read_to_end(&mut stream)
 }
 
 fn read_to_end(stream: &mut TcpStream) -> String {
-    let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
+    let mut response = Vec::new();
+    match stream.read_to_end(&mut response) {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        Err(error) => panic!("{error} after {}", answer.escape_ascii()),
+        Err(error) => panic!("{error} after {}", response.escape_ascii()),
     }
-    String::from_utf8(answer).unwrap()
+    String::from_utf8(response).unwrap()
 }
 
 /// Reads one response with a `Content-Length`.
 fn read_response(stream: &mut TcpStream) -> String {
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     loop {
         let mut byte = [0];
-        stream.read_exact(&mut byte).expect("a whole response");
-        answer.push(byte[0]);
-        if answer.ends_with(b"\r\n\r\n") {
-            let head = String::from_utf8(answer.clone()).unwrap();
+        stream.read_exact(&mut byte).expect("a complete response");
+        response.push(byte[0]);
+        if response.ends_with(b"\r\n\r\n") {
+            let head = String::from_utf8(response.clone()).unwrap();
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
             let mut body = vec![0; length.parse().unwrap()];
             stream.read_exact(&mut body).unwrap();
@@ -81,7 +81,7 @@ fn read_response(stream: &mut TcpStream) -> String {
 }
 
 #[test]
-fn bad_requests_get_their_status_and_the_connection_ends() {
+fn invalid_requests_get_an_error_status_and_close_the_connection() {
     let server = default();
     let long = "a".repeat(40_000);
     for (request, status) in [
@@ -112,19 +112,19 @@ fn bad_requests_get_their_status_and_the_connection_ends() {
         (format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40000\r\n\r\n{long}"), 413),
         (format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n9c40\r\n{long}\r\n0\r\n\r\n"), 413),
     ] {
-        let answer = exchange(&server, request.as_bytes());
+        let response = exchange(&server, request.as_bytes());
         let shown = &request[..request.len().min(120)];
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{shown:?}: {answer:?}");
-        assert!(answer.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{shown:?}: {answer:?}");
-        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{shown:?}: {answer:?}");
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{shown:?}: {response:?}");
+        assert!(response.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{shown:?}: {response:?}");
+        assert_eq!(response.matches("HTTP/1.1 ").count(), 1, "{shown:?}: {response:?}");
     }
-    // It goes on serving others.
-    let answer = exchange(&server, b"GET /ok HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    assert!(answer.ends_with("GET /ok a 127.0.0.1 "), "{answer}");
+    // Other connections are served.
+    let response = exchange(&server, b"GET /ok HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!(response.ends_with("GET /ok a 127.0.0.1 "), "{response}");
 }
 
 #[test]
-fn heads_and_bodies_arrive_in_any_pieces() {
+fn accepts_heads_and_bodies_in_pieces() {
     let server = default();
     let bytes = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
         POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nde\
@@ -135,14 +135,14 @@ fn heads_and_bodies_arrive_in_any_pieces() {
         for piece in bytes.chunks(piece) {
             stream.write_all(piece).unwrap();
         }
-        let answer = read_to_end(&mut stream);
+        let response = read_to_end(&mut stream);
         for expected in ["POST /a a 127.0.0.1 abc", "POST /b a 127.0.0.1 de", "GET /c a 127.0.0.1 "] {
-            assert!(answer.contains(expected), "{piece}: {answer}");
+            assert!(response.contains(expected), "{piece}: {response}");
         }
     }
 }
 
-/// hyper answers a head that it can't parse by itself: no service, no log and no metric learns of it.
+// hyper would respond to a head that it can't parse without calling the service, and so without a log entry.
 #[test]
 fn each_rejected_head_reaches_the_service() {
     let server = default();
@@ -165,17 +165,17 @@ fn each_rejected_head_reaches_the_service() {
         &format!("GET / HTTP/1.1\r\n{fields}a: b\r\nx: GET /"),
     ] {
         for version in ["1.0", "1.1"] {
-            let answer = exchange(&server, format!("{line} HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes());
-            // The guard's own response has a text.
-            assert!(answer.contains("\r\ncontent-type: text/plain"), "{line} HTTP/{version}: {answer:?}");
+            let response = exchange(&server, format!("{line} HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes());
+            // Responses of the guard have a text body.
+            assert!(response.contains("\r\ncontent-type: text/plain"), "{line} HTTP/{version}: {response:?}");
         }
     }
 }
 
 #[test]
-fn targets_are_percent_encoded_where_a_uri_cannot_hold_them() {
+fn percent_encodes_targets_that_a_uri_cannot_represent() {
     let server = default();
-    for (target, seen) in [
+    for (target, encoded) in [
         (&b"/a?q=\"x\""[..], "/a?q=%22x%22"),
         (b"/\"a\"{b}|^\\", "/\"a\"{b}|^\\"),
         (b"/<a>?<b>", "/%3Ca%3E?%3Cb%3E"),
@@ -187,64 +187,71 @@ fn targets_are_percent_encoded_where_a_uri_cannot_hold_them() {
             let head = format!(" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{content}\r\nok");
             let request =
                 [method.as_bytes(), b" ", target, &head.as_bytes()[..head.len() - 2 * usize::from(content.is_empty())]];
-            let answer = exchange(&server, &request.concat());
-            assert!(answer.contains(&format!("\r\n\r\n{method} {seen} a ")), "{}: {answer:?}", target.escape_ascii());
+            let response = exchange(&server, &request.concat());
+            assert!(
+                response.contains(&format!("\r\n\r\n{method} {encoded} a ")),
+                "{}: {response:?}",
+                target.escape_ascii()
+            );
         }
     }
-    // The limit is one of the target as it is forwarded.
+    // The limit applies to the encoded target.
     let long = [b"GET /", "<".repeat(4000).as_bytes(), b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
     assert!(exchange(&server, &long).starts_with("HTTP/1.1 414 "));
 }
 
 // RFC 9110 §2.5, RFC 9112 §9.3
 #[test]
-fn clients_of_http_1_0_get_our_version_and_keep_their_connection_if_they_ask() {
+fn http_1_0_clients_get_http_1_1_responses_and_keep_alive_on_request() {
     let server = default();
     for (method, content) in [("GET", ""), ("POST", "Content-Length: 2\r\n")] {
         let body = if content.is_empty() { "" } else { "ok" };
-        let answer = exchange(&server, format!("{method} /a HTTP/1.0\r\n{content}\r\n{body}").as_bytes());
-        let answer = answer.to_ascii_lowercase();
-        assert!(answer.starts_with("http/1.1 200 ok\r\n") && answer.contains("connection: close\r\n"), "{answer:?}");
+        let response = exchange(&server, format!("{method} /a HTTP/1.0\r\n{content}\r\n{body}").as_bytes());
+        let response = response.to_ascii_lowercase();
+        assert!(
+            response.starts_with("http/1.1 200 ok\r\n") && response.contains("connection: close\r\n"),
+            "{response:?}"
+        );
 
-        let asks = format!("{method} /a HTTP/1.0\r\nConnection: Keep-Alive\r\n{content}\r\n{body}");
+        let keep_alive = format!("{method} /a HTTP/1.0\r\nConnection: Keep-Alive\r\n{content}\r\n{body}");
         let mut stream = connect(server.local_addr().unwrap());
         for _ in 0..3 {
-            stream.write_all(asks.as_bytes()).unwrap();
-            let answer = read_response(&mut stream).to_ascii_lowercase();
-            assert!(answer.starts_with("http/1.1 200 ok\r\n"), "{answer:?}");
-            assert!(answer.contains("\r\nconnection: keep-alive\r\n"), "{answer:?}");
+            stream.write_all(keep_alive.as_bytes()).unwrap();
+            let response = read_response(&mut stream).to_ascii_lowercase();
+            assert!(response.starts_with("http/1.1 200 ok\r\n"), "{response:?}");
+            assert!(response.contains("\r\nconnection: keep-alive\r\n"), "{response:?}");
         }
     }
 }
 
 // RFC 9110 §7.8
 #[test]
-fn an_upgrade_that_connection_does_not_name_is_an_ordinary_request() {
+fn upgrade_not_nominated_by_connection_is_ignored() {
     let server = default();
-    let answer = exchange(
+    let response = exchange(
         &server,
         b"GET /a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n\
           POST /b HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nok\
           GET /c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     );
     for expected in ["GET /a a 127.0.0.1 ", "POST /b a 127.0.0.1 ok", "GET /c a 127.0.0.1 "] {
-        assert!(answer.contains(expected), "{answer}");
+        assert!(response.contains(expected), "{response}");
     }
 }
 
 #[test]
-fn a_refused_head_behind_good_ones_is_refused_alone() {
+fn rejected_head_does_not_affect_requests_before_it() {
     let server = default();
-    let answer = exchange(
+    let response = exchange(
         &server,
         b"GET /one HTTP/1.1\r\nHost: a\r\n\r\nGET /two HTTP/1.1\r\nHost: a\r\n\r\nGET /three HTTP/1.1\nHost: a\r\n\r\n",
     );
-    assert!(answer.contains("GET /one") && answer.contains("GET /two"), "{answer}");
-    assert!(answer.contains("HTTP/1.1 400 ") && !answer.contains("refused.invalid"), "{answer}");
+    assert!(response.contains("GET /one") && response.contains("GET /two"), "{response}");
+    assert!(response.contains("HTTP/1.1 400 ") && !response.contains("refused.invalid"), "{response}");
 }
 
 #[test]
-fn a_declined_upgrade_leaves_the_connection_in_use() {
+fn connection_is_reused_after_a_declined_upgrade() {
     let server = default();
     let mut stream = connect(server.local_addr().unwrap());
     stream.write_all(b"GET /before HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -256,45 +263,45 @@ fn a_declined_upgrade_leaves_the_connection_in_use() {
 }
 
 #[test]
-fn a_slow_head_gets_408_and_an_idle_connection_ends_in_silence() {
+fn slow_head_gets_408_and_an_idle_connection_closes_without_a_response() {
     let mut limits = Limits::default();
     limits.head_timeout = Duration::from_millis(200);
     limits.idle_timeout = Duration::from_millis(400);
     let server = start(|server| server.limits(limits), RequestGuardLayer::new());
-    let answer = exchange(&server, b"GET / HTTP/1.1\r\nHost: a\r\nX:");
-    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
+    let response = exchange(&server, b"GET / HTTP/1.1\r\nHost: a\r\nX:");
+    assert!(response.starts_with("HTTP/1.1 408 "), "{response:?}");
 
     let mut stream = connect(server.local_addr().unwrap());
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-    let began = Instant::now();
+    let started = Instant::now();
     assert_eq!(read_to_end(&mut stream).matches("HTTP/1.1 ").count(), 1);
-    assert!(began.elapsed() > Duration::from_millis(200));
+    assert!(started.elapsed() > Duration::from_millis(200));
 }
 
 #[test]
-fn after_so_many_requests_a_connection_closes() {
+fn connection_closes_at_the_request_limit() {
     let mut limits = Limits::default();
     limits.requests = std::num::NonZeroU64::new(3);
     let server = start(|server| server.limits(limits), RequestGuardLayer::new());
     let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
-    // Whoever answers them, hyper or we ourselves.
+    // Served by the fast path and by hyper.
     for requests in [[get; 4], [post; 4], [get, post, get, post], [post, get, post, get]] {
         let mut stream = connect(server.local_addr().unwrap());
-        let answers = requests.map(|request| {
+        let responses = requests.map(|request| {
             let _ = stream.write_all(request.as_bytes());
-            let mut answer = [0; 4096];
-            let read = stream.read(&mut answer).unwrap_or(0);
-            String::from_utf8_lossy(&answer[..read]).to_ascii_lowercase()
+            let mut response = [0; 4096];
+            let read = stream.read(&mut response).unwrap_or(0);
+            String::from_utf8_lossy(&response[..read]).to_ascii_lowercase()
         });
-        let closes = answers.each_ref().map(|answer| answer.contains("connection: close"));
-        assert_eq!(closes, [false, false, true, false], "{answers:?}");
-        assert_eq!(answers[3], "");
+        let closes = responses.each_ref().map(|response| response.contains("connection: close"));
+        assert_eq!(closes, [false, false, true, false], "{responses:?}");
+        assert_eq!(responses[3], "");
     }
 }
 
 #[test]
-fn a_client_has_so_many_connections_and_no_more() {
+fn limits_connections_per_client_and_exempts_proxies() {
     let mut limits = Limits::default();
     limits.connections_per_client = 2;
     let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -309,17 +316,17 @@ fn a_client_has_so_many_connections_and_no_more() {
     open.remove(0);
     let deadline = Instant::now() + Duration::from_secs(10);
     while !is_served(&mut connect(server.local_addr().unwrap())) {
-        assert!(Instant::now() < deadline, "the place is not given back");
+        assert!(Instant::now() < deadline, "the connection is still counted");
     }
 
     let proxies = "loopback".parse().unwrap();
-    let server = start(|server| server.limits(limits).uncounted(proxies), RequestGuardLayer::new());
+    let server = start(|server| server.limits(limits).exempt_proxies(proxies), RequestGuardLayer::new());
     let mut open: Vec<_> = (0..3).map(|_| connect(server.local_addr().unwrap())).collect();
     assert!(open.iter_mut().all(is_served), "a proxy is not counted");
 }
 
 #[test]
-fn connections_beyond_all_that_there_may_be_wait_for_a_place() {
+fn connections_over_the_limit_wait_in_the_accept_queue() {
     let mut limits = Limits::default();
     limits.connections = 2;
     let server = start(|server| server.limits(limits), RequestGuardLayer::new());
@@ -341,35 +348,35 @@ fn connections_beyond_all_that_there_may_be_wait_for_a_place() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_is_given_up() {
+fn connection_of_a_client_that_reads_nothing_closes_after_the_send_timeout() {
     let mut limits = Limits::default();
     limits.send_timeout = Duration::from_millis(500);
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).workers(1).limits(limits);
     let large = Bytes::from(vec![b'x'; 32 << 20]);
-    let answer = service_fn(move |_: Request<rproxy_server::RequestBody>| {
+    let response = service_fn(move |_: Request<rproxy_server::RequestBody>| {
         let response = Response::new(Full::new(large.clone()));
         async { Ok::<_, Infallible>(response) }
     });
-    let server = server.start(move |_| answer.clone()).unwrap();
+    let server = server.start(move |_| response.clone()).unwrap();
     let mut stream = connect(server.local_addr().unwrap());
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     stream.read_exact(&mut [0; 1]).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while server.handle().connections() > 0 {
-        assert!(Instant::now() < deadline, "still held");
+        assert!(Instant::now() < deadline, "the connection is still open");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
 #[test]
-fn a_slow_body_gets_408() {
+fn slow_body_gets_408() {
     let server = start(|server| server, RequestGuardLayer::new().body_timeout(Duration::from_millis(100)));
-    let answer = exchange(&server, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab");
-    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
+    let response = exchange(&server, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab");
+    assert!(response.starts_with("HTTP/1.1 408 "), "{response:?}");
 }
 
 #[test]
-fn an_expected_continue_is_sent() {
+fn sends_100_continue_if_expected() {
     let server = default();
     let mut stream = connect(server.local_addr().unwrap());
     stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n").unwrap();
@@ -381,26 +388,28 @@ fn an_expected_continue_is_sent() {
 }
 
 #[test]
-fn the_peer_is_who_a_trusted_balancer_says() {
+fn proxy_protocol_header_from_a_trusted_peer_sets_the_peer_address() {
     let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let v1 = format!("PROXY TCP4 192.0.2.9 10.0.0.1 1 2\r\n{request}").into_bytes();
     let v2 = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x09\x0a\0\0\x01\0\x01\0\x02", request.as_bytes()].concat();
-    for (versions, accepted) in
-        [(ProxyVersions::V1, [true, false]), (ProxyVersions::V2, [false, true]), (ProxyVersions::Any, [true, true])]
-    {
+    for (versions, accepted) in [
+        (ProxyProtocolVersions::V1, [true, false]),
+        (ProxyProtocolVersions::V2, [false, true]),
+        (ProxyProtocolVersions::Any, [true, true]),
+    ] {
         let trusted = "loopback".parse().unwrap();
         let server = start(|server| server.proxy_protocol(trusted, versions), RequestGuardLayer::new());
         for (header, accepted) in [&v1, &v2].into_iter().zip(accepted) {
-            let answer = exchange(&server, header);
-            assert_eq!(answer.ends_with("GET / a 192.0.2.9 "), accepted, "{versions:?}: {answer}");
-            assert_eq!(answer.is_empty(), !accepted);
+            let response = exchange(&server, header);
+            assert_eq!(response.ends_with("GET / a 192.0.2.9 "), accepted, "{versions:?}: {response}");
+            assert_eq!(response.is_empty(), !accepted);
         }
-        assert_eq!(exchange(&server, request.as_bytes()), "", "no header, no service");
+        assert_eq!(exchange(&server, request.as_bytes()), "", "a connection without a header is closed");
     }
 }
 
 #[test]
-fn connections_are_those_that_are_open() {
+fn connections_returns_the_number_of_open_connections() {
     let server = default();
     assert_eq!(server.handle().connections(), 0);
     let mut client = connect(server.local_addr().unwrap());
@@ -410,7 +419,7 @@ fn connections_are_those_that_are_open() {
 }
 
 #[test]
-fn tasks_come_back_to_what_they_were() {
+fn tasks_returns_to_its_initial_value_when_connections_close() {
     let server = default();
     let settled = |tasks: usize| {
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -419,7 +428,7 @@ fn tasks_come_back_to_what_they_were() {
         }
         server.handle().tasks()
     };
-    // One for each listener of each worker.
+    // One task per listener and worker.
     let before = settled(1);
     assert_eq!(before, 1);
     let clients: Vec<_> = (0..3)
@@ -436,7 +445,7 @@ fn tasks_come_back_to_what_they_were() {
 }
 
 #[test]
-fn draining_finishes_what_is_in_flight_and_closes_what_is_idle() {
+fn draining_finishes_in_flight_requests_and_closes_idle_connections() {
     let server = default();
     let address = server.local_addr().unwrap();
     let mut idle = connect(address);
@@ -444,13 +453,13 @@ fn draining_finishes_what_is_in_flight_and_closes_what_is_idle() {
     read_response(&mut idle);
     let mut busy = connect(address);
     busy.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n").unwrap();
-    busy.read_exact(&mut [0; 25]).unwrap(); // its request has begun
+    busy.read_exact(&mut [0; 25]).unwrap(); // its request is in flight
 
     server.handle().drain();
     assert_eq!(read_to_end(&mut idle), "");
-    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(address).is_err(), "the listening socket is closed");
     busy.write_all(b"done").unwrap();
-    let answer = read_to_end(&mut busy);
-    assert!(answer.ends_with(" done") && answer.contains("connection: close"), "{answer}");
+    let response = read_to_end(&mut busy);
+    assert!(response.ends_with(" done") && response.contains("connection: close"), "{response}");
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(server.wait());
 }

@@ -1,0 +1,242 @@
+//! Rejection of ambiguous requests, and of bodies that are too large or too slow.
+//!
+//! hyper parses some messages leniently, as a server may. A proxy must be strict, because a backend parses the forwarded
+//! request again. A request that passes this layer is unambiguous: it has a single valid `Host` in its normal form, and a
+//! target in origin-form (or `*`).
+
+mod body;
+mod check;
+mod future;
+mod host;
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{Either, Full};
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub use self::body::{GuardBody, RequestBodyError};
+pub use self::future::ResponseFuture;
+pub use self::host::normalized_host;
+use crate::RejectedHead;
+
+/// A layer that rejects ambiguous requests, and limits the size and time of request bodies.
+///
+/// It also responds to heads that the server rejected ([`RejectedHead`]) and checks the host against the TLS connection,
+/// which needs the request extensions of [`Server`](crate::Server). The checks of target, `Host` and body work with any
+/// server.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use rproxy_server::RequestGuardLayer;
+///
+/// let layer = RequestGuardLayer::new().max_body(Some(8 << 20)).body_timeout(Duration::from_secs(10));
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct RequestGuardLayer {
+    config: Arc<GuardConfig>,
+}
+
+#[derive(Clone)]
+struct GuardConfig {
+    max_body: Option<u64>,
+    body_timeout: Duration,
+    is_served: Option<Arc<IsServed>>,
+}
+
+/// Returns whether a host may be served on a connection with this server name.
+type IsServed = dyn Fn(Option<&str>, &str) -> bool + Send + Sync;
+
+impl RequestGuardLayer {
+    /// Creates a layer without a maximum body size, with a body timeout of 30 s, for any host.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the maximum size of request bodies. Larger ones get 413. The default is `None`, no limit.
+    pub fn max_body(mut self, bytes: Option<u64>) -> Self {
+        Arc::make_mut(&mut self.config).max_body = bytes;
+        self
+    }
+
+    /// Sets the maximum time between two parts of a request body. Slower ones get 408. The default is 30 s.
+    ///
+    /// The timeout applies only until the response begins.
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        Arc::make_mut(&mut self.config).body_timeout = timeout;
+        self
+    }
+
+    /// Restricts the hosts on TLS connections: if `is_served(server_name, host)` is false, the response is 421.
+    ///
+    /// 421 (Misdirected Request, RFC 9110 §15.5.20) is for hosts that the certificate of the connection does not cover.
+    /// Requests without `Host`, which HTTP/1.0 allows, are not restricted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_server::RequestGuardLayer;
+    ///
+    /// let layer = RequestGuardLayer::new().restrict_hosts(|server_name, host| server_name == Some(host));
+    /// ```
+    pub fn restrict_hosts(mut self, is_served: impl Fn(Option<&str>, &str) -> bool + Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.config).is_served = Some(Arc::new(is_served));
+        self
+    }
+}
+
+impl Default for GuardConfig {
+    fn default() -> Self {
+        Self { max_body: None, body_timeout: Duration::from_secs(30), is_served: None }
+    }
+}
+
+impl fmt::Debug for GuardConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardConfig")
+            .field("max_body", &self.max_body)
+            .field("body_timeout", &self.body_timeout)
+            .field("is_served", &self.is_served.is_some())
+            .finish()
+    }
+}
+
+impl<S> Layer<S> for RequestGuardLayer {
+    type Service = RequestGuardService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RequestGuardService { inner, config: Arc::clone(&self.config) }
+    }
+}
+
+/// A service that rejects ambiguous requests and limits request bodies, see [`RequestGuardLayer`].
+#[derive(Clone, Debug)]
+pub struct RequestGuardService<S> {
+    inner: S,
+    config: Arc<GuardConfig>,
+}
+
+impl<S> RequestGuardService<S> {
+    /// Returns a reference to the inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns a mutable reference to the inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Returns the inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for RequestGuardService<S>
+where
+    S: Service<Request<GuardBody<ReqBody>>, Response = Response<ResBody>>,
+    ReqBody: Body,
+{
+    type Response = Response<Either<ResBody, Full<Bytes>>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let version = request.version();
+        if let Err(rejection) = check::check(&mut request, self.config.is_served.as_deref()) {
+            return ResponseFuture::rejected(version, rejection);
+        }
+        let (head, body) = request.into_parts();
+        if body.is_end_stream() {
+            let request = Request::from_parts(head, GuardBody::empty(body));
+            return ResponseFuture::inner(version, self.inner.call(request), None);
+        }
+        if self.config.max_body.is_some_and(|max| body.size_hint().lower() > max) {
+            return ResponseFuture::rejected(version, RequestRejection::BodyTooLarge);
+        }
+        let (body, progress) = GuardBody::new(body, self.config.max_body, self.config.body_timeout);
+        ResponseFuture::inner(version, self.inner.call(Request::from_parts(head, body)), Some(progress))
+    }
+}
+
+/// Response extension: the reason why [`RequestGuardLayer`] rejected the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestRejection {
+    /// 400, 408, 414, 431 or 501: the server rejected the head.
+    Head(RejectedHead),
+    /// 400: `Host` is missing, repeated or invalid (RFC 9112 §3.2).
+    BadHost,
+    /// 400: `Host` differs from the authority of the target (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
+    HostMismatch,
+    /// 400: the form of the target is not supported (RFC 9112 §3.2).
+    BadTarget,
+    /// 405: the method is `CONNECT`, which a reverse proxy does not support.
+    Connect,
+    /// 421: the host is not served on this TLS connection.
+    Misdirected,
+    /// 413: the body is too large.
+    BodyTooLarge,
+    /// 408: the body is too slow.
+    BodyTooSlow,
+    /// 400: the body is incomplete or malformed.
+    BodyBroken,
+}
+
+impl RequestRejection {
+    /// Returns the status of the response.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Head(RejectedHead::TargetTooLong) => StatusCode::URI_TOO_LONG,
+            Self::Head(RejectedHead::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Head(RejectedHead::TooSlow) | Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Head(RejectedHead::Malformed | RejectedHead::Framing)
+            | Self::BadHost
+            | Self::HostMismatch
+            | Self::BadTarget
+            | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::Head(RejectedHead::UnknownCoding) => StatusCode::NOT_IMPLEMENTED,
+            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        }
+    }
+
+    /// Returns whether the head is not a valid request.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_malformed(self) -> bool {
+        matches!(self, Self::Head(_) | Self::BadHost | Self::HostMismatch | Self::BadTarget | Self::Connect)
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Head(RejectedHead::TargetTooLong) => "URI Too Long\n",
+            Self::Head(RejectedHead::TooLarge) => "Request Header Fields Too Large\n",
+            Self::Head(RejectedHead::TooSlow) | Self::BodyTooSlow => "Request Timeout\n",
+            Self::Head(RejectedHead::Malformed | RejectedHead::Framing)
+            | Self::BadHost
+            | Self::HostMismatch
+            | Self::BadTarget
+            | Self::BodyBroken => "Bad Request\n",
+            Self::Head(RejectedHead::UnknownCoding) => "Not Implemented\n",
+            Self::Connect => "Method Not Allowed\n",
+            Self::Misdirected => "Misdirected Request\n",
+            Self::BodyTooLarge => "Content Too Large\n",
+        }
+    }
+}

@@ -18,7 +18,7 @@ fn configurations_of_the_guide_serve_requests() {
     assert!(files.len() >= 30, "{} files", files.len());
     for (page, file) in files {
         let folder = tempfile::tempdir().unwrap();
-        let (file, host) = prepared(&file, folder.path());
+        let (file, host) = prepared(&file, folder.path(), &upstream);
         let path = folder.path().join("rproxy.toml");
         fs::write(&path, &file).unwrap();
         let certificates = folder.path().join("certificates");
@@ -30,7 +30,7 @@ fn configurations_of_the_guide_serve_requests() {
             ("RPROXY_LOG_LEVEL", "info"),
         ];
         // No certificate authority is reachable from a test.
-        let is_local = file.contains("tls_domains");
+        let is_local = file.contains("tls_domains") || file.contains("tls_email");
         if is_local {
             settings.push(("RPROXY_TLS_LOCAL", "true"));
         }
@@ -58,17 +58,24 @@ fn pages() -> Option<Vec<(PathBuf, String)>> {
     Some(paths.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect())
 }
 
-/// The TOML blocks of a page, except manifests of Cargo.
+/// The TOML blocks of a page, except Cargo manifests.
 fn files((page, text): (PathBuf, String)) -> Vec<(PathBuf, String)> {
     let blocks = text.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned());
-    let blocks = blocks.filter(|block| !block.lines().any(|line| line.starts_with('[')));
+    let blocks = blocks.filter(|block| !block.lines().any(|line| line.starts_with("[dependencies")));
     blocks.map(|block| (page.clone(), block)).collect()
 }
 
-/// A file with its folders replaced and its certificates written, and a host that it serves.
-fn prepared(file: &str, folder: &Path) -> (String, String) {
-    let list = file.lines().find_map(|line| line.trim().strip_prefix("tls_domains = \""));
+/// A file with its folders and the backends of its sites replaced and its certificates written, and a host that it serves.
+fn prepared(file: &str, folder: &Path, upstream: &str) -> (String, String) {
+    let list = ["tls_domains = \"", "hosts = [\""]
+        .iter()
+        .find_map(|key| file.lines().find_map(|line| line.trim().strip_prefix(key)));
     let host = list.and_then(|list| list.split([',', '"']).next()).unwrap_or("example.org").to_owned();
+    let backends = |line: &str| match line.trim_start().starts_with("upstream = ") {
+        true => format!("upstream = \"{upstream}\"\n"),
+        false => format!("{line}\n"),
+    };
+    let file: String = file.lines().map(backends).collect();
     let pair = rcgen::generate_simple_self_signed([host.clone()]).unwrap();
     for (at, _) in file.match_indices(FOLDERS[0]) {
         let name: String =
@@ -77,6 +84,6 @@ fn prepared(file: &str, folder: &Path) -> (String, String) {
         fs::write(folder.join(name), content).unwrap();
     }
     let replaced = format!("{}/", folder.display());
-    let file = FOLDERS.iter().fold(file.to_owned(), |file, place| file.replace(place, &replaced));
+    let file = FOLDERS.iter().fold(file, |file, place| file.replace(place, &replaced));
     (file, host)
 }

@@ -195,7 +195,11 @@ fn load(text: &str) -> Result<config::Config, ConfigError> {
 fn load_in(directory: &Path, text: &str) -> Result<config::Config, ConfigError> {
     let path = directory.join("rproxy.toml");
     fs::write(&path, text).unwrap();
-    Sources::new().file(path).load()
+    let loaded = Sources::new().file(path).load();
+    let warnings = loaded.as_ref().map(config::Config::warnings).unwrap_or_default();
+    let deprecated: Vec<&String> = warnings.iter().filter(|warning| warning.contains("deprecated")).collect();
+    assert!(deprecated.is_empty(), "{deprecated:?}\n{text}");
+    loaded
 }
 
 /// Replaces the files that pages keep in `/etc/rproxy/tls/` by real ones: a certificate in each `.pem`, its key in each `.key`.

@@ -43,7 +43,7 @@ pub(crate) fn all(consumer: &mut impl Measure) {
     // A quota that is never exhausted, so that no request is rejected.
     let unlimited = NonZeroU32::new(1_000_000_000).unwrap();
     let mut config = Config::default();
-    (config.rate_limit.rate, config.rate_limit.burst) = (unlimited, unlimited);
+    (config.rate_limit.rate, config.rate_limit.burst) = (rproxy::config::Rate::per_second(unlimited), Some(unlimited));
     let quota = Quota::per_second(unlimited.get()).burst(unlimited.get());
     let inner = || service_fn(page);
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
@@ -22,7 +22,7 @@ pub(crate) struct Admin {
 }
 
 struct Inner {
-    metrics: Box<dyn Fn() -> String + Send + Sync>,
+    metrics: Box<dyn Fn(MetricsFormat) -> String + Send + Sync>,
     cache: Box<dyn Fn() -> Option<CacheStore> + Send + Sync>,
     ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// The accepted host names, in lower case.
@@ -35,7 +35,7 @@ impl Admin {
     /// `metrics` returns the metrics as OpenMetrics text; `ready` returns the reason if the proxy should get no
     /// traffic.
     pub(crate) fn new(
-        metrics: impl Fn() -> String + Send + Sync + 'static,
+        metrics: impl Fn(MetricsFormat) -> String + Send + Sync + 'static,
         cache: impl Fn() -> Option<CacheStore> + Send + Sync + 'static,
         ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
@@ -78,7 +78,10 @@ impl Admin {
                 Ok(()) => text(StatusCode::OK, "ready\n"),
                 Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
-            ("/metrics", _) if read => typed(StatusCode::OK, OPENMETRICS, (self.inner.metrics)()),
+            ("/metrics", _) if read => {
+                let format = MetricsFormat::of(&parts.headers);
+                typed(StatusCode::OK, format.content_type(), (self.inner.metrics)(format))
+            }
             ("/cache/stats" | "/cache/purge", None) => text(StatusCode::NOT_FOUND, "the cache is off\n"),
             ("/cache/stats", Some(store)) if read => stats(store),
             ("/cache/purge", Some(_)) if parts.method == Method::POST && is_cross_site(&parts.headers) => {
@@ -126,7 +129,33 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
     }
 }
 
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The text format of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MetricsFormat {
+    /// Prometheus text, version 0.0.4: the default.
+    Prometheus,
+    /// OpenMetrics, version 1.0.0, on request.
+    OpenMetrics,
+}
+
+impl MetricsFormat {
+    fn of(headers: &HeaderMap) -> Self {
+        let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        match accepted.flat_map(|value| value.split(',')).any(|range| range.trim().starts_with(OPENMETRICS)) {
+            true => Self::OpenMetrics,
+            false => Self::Prometheus,
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+const OPENMETRICS: &str = "application/openmetrics-text";
 
 /// An invalid purge request.
 #[derive(Debug, thiserror::Error)]
@@ -259,7 +288,7 @@ mod tests {
     const FORM: &str = "application/x-www-form-urlencoded";
 
     fn admin(cache: Option<CacheStore>, ready: Result<(), &'static str>) -> Admin {
-        Admin::new(|| "# EOF\n".to_owned(), move || cache.clone(), move || ready.map_err(str::to_owned))
+        Admin::new(|_| "# EOF\n".to_owned(), move || cache.clone(), move || ready.map_err(str::to_owned))
     }
 
     async fn send(admin: &Admin, request: Request<Full<Bytes>>) -> (StatusCode, HeaderMap, String) {
@@ -356,9 +385,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn metrics_have_the_openmetrics_content_type() {
-        let (_, headers, _) = send(&admin(None, Ok(())), bare("GET", "/metrics")).await;
-        assert_eq!(headers[CONTENT_TYPE], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    async fn metrics_have_the_format_that_is_accepted() {
+        const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+        const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        for (accept, expected) in [
+            (None, PROMETHEUS),
+            (Some("*/*"), PROMETHEUS),
+            (Some("text/plain;version=0.0.4;q=0.5"), PROMETHEUS),
+            (Some("application/openmetrics-text;version=1.0.0;q=0.6,text/plain;q=0.5"), OPENMETRICS),
+        ] {
+            let mut request = bare("GET", "/metrics");
+            if let Some(accept) = accept {
+                request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
+            }
+            let (_, headers, _) = send(&admin(None, Ok(())), request).await;
+            assert_eq!(headers[CONTENT_TYPE], expected, "{accept:?}");
+        }
     }
 
     #[tokio::test]

@@ -142,11 +142,12 @@ const SHELL: &str = "shell";
 const MANUAL: &str = "man";
 const CONFIG: &str = "config";
 const CHECK: &str = "check";
+const QUIET: &str = "quiet";
 
 fn run_or_check(matches: &ArgMatches, sources: Sources, run: fn(Config) -> Command) -> Result<Command, Error> {
     let config = sources.load()?;
     Ok(match matches.get_flag(CHECK) {
-        true => Command::Check(Report::new(config)),
+        true => Command::Check(Report::new(config).quiet(matches.get_flag(QUIET))),
         false => run(config),
     })
 }
@@ -185,6 +186,12 @@ fn command() -> clap::Command {
         .action(ArgAction::SetTrue)
         .global(true)
         .help("Validates and prints the effective configuration and the layers, then exits with 0, or with 2 if it is invalid");
+    let quiet = Arg::new(QUIET)
+        .long("quiet")
+        .action(ArgAction::SetTrue)
+        .global(true)
+        .requires(CHECK)
+        .help("With --check, prints only problems");
     clap::Command::new("rproxy")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A reverse proxy built from tower layers. Without arguments, it reads the environment and runs.")
@@ -196,7 +203,7 @@ fn command() -> clap::Command {
         .next_line_help(true)
         .subcommand_precedence_over_arg(true)
         .disable_help_subcommand(true)
-        .args([config, check])
+        .args([config, check, quiet])
         .args(settings().map(argument))
         .args(RENAMED.iter().filter_map(|(former, _)| former_argument(former)))
         .subcommand(

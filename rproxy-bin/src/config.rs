@@ -26,7 +26,7 @@
 //! config.tls.local = true;
 //! config.observe.access_log = AccessLog::Json;
 //! config.validate()?;
-//! assert_eq!(config.listeners()[0].to_string(), "0.0.0.0:443");
+//! assert_eq!(config.listeners()[0].to_string(), "[::]:443");
 //! # Ok(())
 //! # }
 //! ```
@@ -45,6 +45,7 @@ use crate::layers::{
     SecurityHeadersSettings, TlsSettings, UpstreamSettings, WebSocketSettings,
 };
 use crate::setting::{Entry, Settings};
+use crate::values::listen::{every_address, without_covered};
 use crate::values::value::joined;
 
 pub use self::error::{ConfigError, Problem, SettingLocation};
@@ -62,9 +63,11 @@ pub use crate::values::choice::{
 pub use crate::values::filter::BlockedPathResponse;
 pub use crate::values::listen::HttpPort;
 pub use crate::values::parsed::Parsed;
+pub use crate::values::rate::Rate;
 pub use crate::values::rate_limit::{Ipv6Tier, Ipv6Tiers, RateLimitFallback, RateLimitStorage};
 pub use crate::values::redirect::RedirectTarget;
 pub use crate::values::routes::RouteList;
+pub use crate::values::security_headers::SecurityHeaderList;
 pub use crate::values::tls_name::{TlsHost, TlsName};
 pub use crate::values::value::ParseError;
 
@@ -223,9 +226,9 @@ impl Config {
 
     /// Returns the main listeners.
     pub fn listeners(&self) -> Vec<ListenAddr> {
-        let every = |port| vec![ListenAddr::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))];
+        let every = |port| vec![ListenAddr::Tcp(SocketAddr::new(every_address(), port))];
         match (self.listeners.listen.is_empty(), self.tls.is_enabled()) {
-            (false, _) => self.listeners.listen.clone(),
+            (false, _) => without_covered(&self.listeners.listen),
             (true, true) => every(443),
             (true, false) => every(8080),
         }

@@ -22,7 +22,15 @@ fn main() -> ExitCode {
         Ok(Command::Check(report)) => match report.config().try_build() {
             Ok(()) => {
                 let preflight = Preflight::run(report.config());
-                print(&format!("{}{preflight}", report.render(&rproxy::layers(report.config()))))
+                let problems = preflight.problems();
+                match report.is_quiet() {
+                    true => problems.iter().for_each(|problem| eprintln!("{problem}")),
+                    false => {
+                        let text = report.render(&rproxy::layers(report.config()), problems.len());
+                        print(&format!("{text}{preflight}"));
+                    }
+                }
+                if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(cli::Error::EXIT_CODE) }
             }
             Err(error) => exit_with_usage_error(&error),
         },

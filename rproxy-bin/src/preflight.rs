@@ -61,6 +61,12 @@ impl Preflight {
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
+
+    /// Returns the texts of the findings that keep the proxy from working.
+    pub fn problems(&self) -> Vec<&str> {
+        let problem = |finding: &'_ Finding| matches!(finding, Finding::Problem(_));
+        self.findings.iter().filter(|finding| problem(finding)).map(Finding::text).collect()
+    }
 }
 
 /// Prints the results as comments, after the report of `--check`.
@@ -71,6 +77,14 @@ impl fmt::Display for Preflight {
         }
         writeln!(f, "\n# Preflight checks on this machine")?;
         self.findings.iter().try_for_each(|finding| writeln!(f, "# {finding}"))
+    }
+}
+
+impl Finding {
+    fn text(&self) -> &str {
+        match self {
+            Self::Ok(text) | Self::Note(text) | Self::Problem(text) => text,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tower::{Layer, service_fn};
 
 use crate::ErrorChain;
-use crate::admin::Admin;
+use crate::admin::{Admin, MetricsFormat};
 use crate::component_metrics;
 use crate::config::{Config, Reload, Setting, settings};
 use crate::edge::Stack;
@@ -311,5 +311,9 @@ fn admin(shared: &ProcessState, certificates: &Option<Certificates>, draining: &
         }
     };
     let (metrics, shared) = (shared.metrics(), shared.clone());
-    Admin::new(move || metrics.exposition(), move || shared.cache(), ready)
+    let exposition = move |format| match format {
+        MetricsFormat::Prometheus => metrics.prometheus_text(),
+        MetricsFormat::OpenMetrics => metrics.exposition(),
+    };
+    Admin::new(exposition, move || shared.cache(), ready)
 }

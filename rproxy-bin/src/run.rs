@@ -124,6 +124,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// SIGUSR1 and SIGUSR2, which would end the process by default. Log rotation tools and other servers' scripts send them.
+    ignored: [Signal; 2],
 }
 
 enum Event {
@@ -137,14 +139,21 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            ignored: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
         })
     }
 
     async fn next(&mut self) -> Event {
-        tokio::select! {
-            _ = self.terminate.recv() => Event::Shutdown,
-            _ = self.interrupt.recv() => Event::Shutdown,
-            _ = self.hangup.recv() => Event::Reload,
+        let [usr1, usr2] = &mut self.ignored;
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Event::Shutdown,
+                _ = self.interrupt.recv() => return Event::Shutdown,
+                _ = self.hangup.recv() => return Event::Reload,
+                // The logs go to standard output and standard error, so there is no file to reopen.
+                _ = usr1.recv() => {}
+                _ = usr2.recv() => {}
+            }
         }
     }
 

@@ -139,7 +139,7 @@ fn reports_invalid_value_with_accepted_values() {
 fn report_shows_the_value_that_was_set() {
     for (key, value, shown) in [
         ("listen", "127.0.0.1:8080, [::1]:8080,unix:/run/r.sock", "\"127.0.0.1:8080,[::1]:8080,unix:/run/r.sock\""),
-        ("listen", ":9000", "\"0.0.0.0:9000\""),
+        ("listen", ":9000", "\"[::]:9000\""),
         ("http_port", "8081", "8081"),
         ("h2c", "off", "false"),
         ("upstream", "a:1,h2c://b:2,unix:/run/app.sock", "\"http://a:1,h2c://b:2,unix:/run/app.sock\""),
@@ -204,11 +204,11 @@ fn report_shows_the_value_that_was_set() {
         ("rate_limit_fallback", "Open", "\"open\""),
         ("rate_limit_store_timeout", "20ms", "\"20ms\""),
         ("cache_enabled", "0", "false"),
-        ("cache_size", "32", "\"32MiB\""),
+        ("cache_size", "32MiB", "\"32MiB\""),
         ("cache_paths", "/a/**,**/*.{css,js}", "\"/a/**,**/*.{css,js}\""),
         ("cache_max_object", "4096", "\"4KiB\""),
         ("cache_disk", "/var/cache/rproxy", "\"/var/cache/rproxy\""),
-        ("cache_disk_size", "512", "\"512MiB\""),
+        ("cache_disk_size", "536870912", "\"512MiB\""),
         ("cache_query", "drop utm_* fbclid, sort", "\"sort, drop utm_*, fbclid\""),
         ("cache_no_vary_search", "on", "true"),
         ("cache_set_cookie", "Store", "\"store\""),
@@ -256,7 +256,7 @@ fn report_shows_the_value_that_was_set() {
         ("log_level", "warn,rproxy=debug", "\"warn,rproxy=debug\""),
     ] {
         let config = Sources::new().set(key, value).load().unwrap_or_else(|error| panic!("{key} = {value}: {error}"));
-        let report = Report::new(config).render(&[]);
+        let report = Report::new(config).render(&[], 0);
         let line = report.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
         assert_eq!(line.split("  #").next().unwrap().trim_end(), format!("{key} = {shown}"));
     }
@@ -265,11 +265,14 @@ fn report_shows_the_value_that_was_set() {
 #[test]
 fn command_line_overrides_environment_and_environment_overrides_file() {
     let file = file("rate_limit = 1\nrate_burst = 1\ncache_size = \"1MiB\"\n");
-    let env = [("RPROXY_RATE_BURST", "2"), ("RPROXY_CACHE_SIZE", "2")];
-    let Command::Run(config) = parse(&["--config", file.path_str(), "--cache-size", "3"], &env).unwrap() else {
+    let env = [("RPROXY_RATE_BURST", "2"), ("RPROXY_CACHE_SIZE", "2MiB")];
+    let Command::Run(config) = parse(&["--config", file.path_str(), "--cache-size", "3MiB"], &env).unwrap() else {
         panic!("not run")
     };
-    assert_eq!((config.rate_limit.rate.get(), config.rate_limit.burst.get(), config.cache.size), (1, 2, 3 << 20));
+    assert_eq!(
+        (config.rate_limit.rate.requests().get(), config.rate_limit.burst_size().get(), config.cache.size),
+        (1, 2, 3 << 20)
+    );
     assert_eq!(config.value_source("rate_limit").to_string(), format!("{}:1", file.path_str()));
     assert_eq!(config.value_source("rate_burst").to_string(), "environment");
     assert_eq!(config.value_source("cache_size").to_string(), "command line");
@@ -309,7 +312,7 @@ fn reports_all_problems_in_the_order_of_the_sources() {
             &*format!("{path}:5: unknown setting \"rate-limit\", did you mean \"rate_limit\"?"),
             &*format!("{path}:7: workers: duplicate key"),
             &*format!(
-                "{path}:8: cache_size: bad value: a table; accepted: a size such as 64MiB or 1GiB; a bare number is MiB"
+                "{path}:8: cache_size: bad value: a table; accepted: a size such as 64MiB or 1GiB; a bare number is bytes"
             ),
             &*format!("{path}:9: compression: bad value: a date; accepted: true or false (1/0, yes/no, on/off)"),
             &*format!("{path}:12: unknown setting \"tls\", tables are [[site]], [[site.route]] and [[route]]"),
@@ -343,7 +346,7 @@ fn former_names_of_settings_work_with_a_warning() {
             "--takeover is deprecated, use --handover-socket instead",
         ],
     );
-    assert!(Report::new(config).render(&[]).contains("# Warning: --takeover is deprecated"));
+    assert!(Report::new(config).render(&[], 0).contains("# Warning: --takeover is deprecated"));
 }
 
 #[test]
@@ -380,25 +383,25 @@ fn rejects_conflicting_settings() {
             "RPROXY_PROXY_PROTOCOL: also needs RPROXY_TRUSTED_PROXIES: the header is accepted from trusted proxies \
              only, and there are none",
         ),
-        (&[("LISTEN", ":80,:80")], "RPROXY_LISTEN: 0.0.0.0:80 is listed twice"),
-        (&[("LISTEN", "127.0.0.1:80,:80")], "RPROXY_LISTEN: 127.0.0.1:80 and 0.0.0.0:80 overlap"),
+        (&[("LISTEN", ":80,:80")], "RPROXY_LISTEN: [::]:80 is listed twice"),
+        (&[("LISTEN", "127.0.0.1:80,:80")], "RPROXY_LISTEN: 127.0.0.1:80 and [::]:80 overlap"),
         (
             &[("LISTEN", ":80"), ("HTTP_PORT", "80")],
-            "RPROXY_HTTP_PORT: port 80 is used twice, by 0.0.0.0:80 of RPROXY_LISTEN and by the redirect \
+            "RPROXY_HTTP_PORT: port 80 is used twice, by [::]:80 of RPROXY_LISTEN and by the redirect \
              to HTTPS; RPROXY_HTTP_PORT=0 turns the redirect off",
         ),
         (
             &[("LISTEN", ":80"), ("TLS_LOCAL", "yes")],
-            "RPROXY_LISTEN: port 80 is used twice, by 0.0.0.0:80 of RPROXY_LISTEN and by the redirect \
+            "RPROXY_LISTEN: port 80 is used twice, by [::]:80 of RPROXY_LISTEN and by the redirect \
              to HTTPS; RPROXY_HTTP_PORT=0 turns the redirect off",
         ),
         (
             &[("ADMIN_LISTEN", "127.0.0.1:8080")],
-            "RPROXY_ADMIN_LISTEN: 127.0.0.1:8080 overlaps with the public listener 0.0.0.0:8080",
+            "RPROXY_ADMIN_LISTEN: 127.0.0.1:8080 overlaps with the public listener [::]:8080",
         ),
         (
             &[("ADMIN_LISTEN", ":81"), ("HTTP_PORT", "81")],
-            "RPROXY_ADMIN_LISTEN: 0.0.0.0:81 overlaps with the public listener 0.0.0.0:81",
+            "RPROXY_ADMIN_LISTEN: [::]:81 overlaps with the public listener [::]:81",
         ),
         (
             &[("UPSTREAM", "app:1,localhost:8080")],
@@ -454,13 +457,13 @@ fn each_tls_setting_enables_tls_and_changes_the_default_listeners() {
     let file = file("");
     let pem = file.path_str();
     for (env, listen, redirect) in [
-        (&[][..], "0.0.0.0:8080", None),
-        (&[("RPROXY_TLS_LOCAL", "true")], "0.0.0.0:443", Some("0.0.0.0:80")),
-        (&[("RPROXY_TLS_DOMAINS", "a.example")], "0.0.0.0:443", Some("0.0.0.0:80")),
-        (&[("RPROXY_TLS_CERT", pem), ("RPROXY_TLS_KEY", pem)], "0.0.0.0:443", Some("0.0.0.0:80")),
-        (&[("RPROXY_TLS_LOCAL", "true"), ("RPROXY_HTTP_PORT", "0")], "0.0.0.0:443", None),
+        (&[][..], "[::]:8080", None),
+        (&[("RPROXY_TLS_LOCAL", "true")], "[::]:443", Some("[::]:80")),
+        (&[("RPROXY_TLS_DOMAINS", "a.example")], "[::]:443", Some("[::]:80")),
+        (&[("RPROXY_TLS_CERT", pem), ("RPROXY_TLS_KEY", pem)], "[::]:443", Some("[::]:80")),
+        (&[("RPROXY_TLS_LOCAL", "true"), ("RPROXY_HTTP_PORT", "0")], "[::]:443", None),
         (&[("RPROXY_TLS_LOCAL", "true"), ("RPROXY_LISTEN", "[::1]:8443")], "[::1]:8443", Some("[::1]:80")),
-        (&[("RPROXY_HTTP_PORT", "8081")], "0.0.0.0:8080", Some("0.0.0.0:8081")),
+        (&[("RPROXY_HTTP_PORT", "8081")], "[::]:8080", Some("[::]:8081")),
         (&[("RPROXY_LISTEN", "unix:/run/r.sock"), ("RPROXY_HTTP_PORT", "81")], "unix:/run/r.sock", None),
     ] {
         let config = from_env(env).unwrap();
@@ -512,7 +515,7 @@ fn file_accepts_the_value_types_of_toml() {
     let config = Config::from_file(&file.path).unwrap();
     assert_eq!((config.listeners.listen.len(), config.upstream.backends.len()), (2, 2));
     assert_eq!(
-        (config.rate_limit.rate.get(), config.rate_limit.burst.get(), config.security_headers.hsts),
+        (config.rate_limit.rate.requests().get(), config.rate_limit.burst_size().get(), config.security_headers.hsts),
         (1000, 5, false)
     );
     assert_eq!(config.upstream.timeout.as_millis(), 500);
@@ -535,7 +538,11 @@ fn reload_reads_the_current_content_of_the_file() {
     fs::write(&file.path, "rate_limit = 2\n").unwrap();
     let reloaded = config.reload().unwrap();
     assert_eq!(
-        (config.rate_limit.rate.get(), reloaded.rate_limit.rate.get(), reloaded.rate_limit.burst.get()),
+        (
+            config.rate_limit.rate.requests().get(),
+            reloaded.rate_limit.rate.requests().get(),
+            reloaded.rate_limit.burst_size().get()
+        ),
         (1, 2, 7)
     );
     fs::write(&file.path, "rate_limit = 0\n").unwrap();
@@ -642,9 +649,9 @@ fn check_prints_values_with_their_sources_and_the_layers() {
     let Command::Check(report) = parse(&["--check", "-c", file.path_str(), "--workers", "2"], &env).unwrap() else {
         panic!("no check")
     };
-    let text = report.render(&["ClientIp".to_owned(), "RateLimit".to_owned()]);
+    let text = report.render(&["ClientIp".to_owned(), "RateLimit".to_owned()], 0);
     for (key, value, from) in [
-        ("listen", "\"0.0.0.0:443\"", "default"),
+        ("listen", "\"[::]:443\"", "default"),
         ("http_port", "80", "default"),
         ("upstream", "\"http://app:1\"", "RPROXY_UPSTREAM"),
         ("rate_limit", "7", &format!("{}:1", file.path_str())),
@@ -666,8 +673,8 @@ fn check_prints_values_with_their_sources_and_the_layers() {
 #[test]
 fn output_of_check_is_an_equivalent_configuration_file() {
     let env = [("RPROXY_UPSTREAM", "app:1"), ("RPROXY_MAX_BODY", "1000"), ("RPROXY_LOG_LEVEL", "warn,a=debug")];
-    let report = Report::new(from_env(&env).unwrap()).render(&[]);
-    let again = Report::new(Config::from_file(file(&report).path.as_path()).unwrap()).render(&[]);
+    let report = Report::new(from_env(&env).unwrap()).render(&[], 0);
+    let again = Report::new(Config::from_file(file(&report).path.as_path()).unwrap()).render(&[], 0);
     let values = |report: &str| -> Vec<String> {
         report.lines().filter_map(|line| Some(line.split_once("  # ")?.0.trim_end().to_owned())).collect()
     };
@@ -691,13 +698,16 @@ fn demo_listens_on_loopback_and_stores_certificates_in_the_state_directory() {
     let env = [("HOME", "/proc/nowhere"), ("TMPDIR", path), ("RPROXY_LISTEN", "127.0.0.1:3000")];
     let Command::Demo(config) = parse(&["demo", "--rate-limit", "5"], &env).unwrap() else { panic!("no demo") };
     assert_eq!(config.tls.cache_dir.parent(), Some(home.path()));
-    assert_eq!((config.rate_limit.rate.get(), config.listeners()[0].to_string()), (5, "127.0.0.1:3000".to_owned()));
+    assert_eq!(
+        (config.rate_limit.rate.requests().get(), config.listeners()[0].to_string()),
+        (5, "127.0.0.1:3000".to_owned())
+    );
 }
 
 #[test]
 fn documented_defaults_match_the_default_configuration() {
     use rproxy::config::DefaultValue;
-    let plain = Report::new(Config::default()).render(&[]);
+    let plain = Report::new(Config::default()).render(&[], 0);
     for setting in settings() {
         let DefaultValue::Literal(text) = setting.default else { continue };
         let config = Sources::new().set(setting.key, text).load().unwrap();
@@ -705,7 +715,7 @@ fn documented_defaults_match_the_default_configuration() {
             let line = report.lines().find(|line| line.starts_with(&format!("{} = ", setting.key))).unwrap();
             line.rsplit_once(" # ").unwrap().0.trim_end().to_owned()
         };
-        assert_eq!(line(&Report::new(config).render(&[])), line(&plain), "{}", setting.key);
+        assert_eq!(line(&Report::new(config).render(&[], 0)), line(&plain), "{}", setting.key);
     }
 }
 
@@ -783,7 +793,14 @@ fn check_reports_preflight_results() {
     ];
     let checked = binary(&["--check"], &env);
     let out = String::from_utf8(checked.stdout).unwrap();
-    assert_eq!(checked.status.code(), Some(0), "preflight results do not make a configuration invalid");
+    assert_eq!(checked.status.code(), Some(2), "a problem is in the exit status");
+    assert!(
+        out.starts_with(&format!("# rproxy {}: the configuration has a problem", env!("CARGO_PKG_VERSION"))),
+        "{out}"
+    );
+    let quiet = binary(&["--check", "--quiet"], &env);
+    assert_eq!((quiet.status.code(), quiet.stdout.len()), (Some(2), 0));
+    assert!(String::from_utf8(quiet.stderr).unwrap().starts_with("nowhere.invalid"));
     let (config, preflight) = out.split_once("\n# Preflight").unwrap();
     assert!(preflight.contains(&format!("ok: {} can be created in", certs.display())), "{out}");
     assert!(preflight.contains("ok: 127.0.0.1:0 can be bound"), "{out}");

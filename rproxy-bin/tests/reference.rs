@@ -25,7 +25,7 @@ fn metrics_page_lists_exactly_the_exposed_metrics() {
         listed.insert(row[0].trim_matches('`').to_owned(), (row[1].clone(), labels));
     }
     assert_eq!(listed, exposed.families);
-    let is_open = |label: &str| matches!(label, "method" | "names" | "version");
+    let is_open = |label: &str| matches!(label, "method" | "names" | "version" | "site" | "route");
     for (label, value) in exposed.values.iter().filter(|(label, _)| !is_open(label)) {
         let page = format!("{page}\n{}", self::page("statuses.md").unwrap());
         assert!(page.contains(&format!("`{value}`")), "{label}={value}");
@@ -186,17 +186,18 @@ fn exposed() -> Exposed {
         ("RPROXY_ACCESS_LOG", "json"),
         ("RPROXY_CACHE_DISK", &disk),
         ("RPROXY_RATE_LIMIT_STORE", "redis://127.0.0.1:1/"),
+        ("RPROXY_ROUTES", "/api=127.0.0.1:1"),
     ];
     let tls = [admin, ("RPROXY_TLS_LOCAL", "true"), ("RPROXY_TLS_CACHE_DIR", &certificates), ("RPROXY_HTTP_PORT", "0")];
     let mut exposed = Exposed { families: BTreeMap::new(), values: BTreeSet::new() };
-    for settings in [plain, tls] {
-        let proxy = Proxy::start(echo(), &settings);
+    for settings in [&plain[..], &tls] {
+        let proxy = Proxy::start(echo(), settings);
         if settings == plain {
             get(proxy.address, "/");
         }
         let text = exchange(
             proxy.address_of("administration"),
-            b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+            b"GET /metrics HTTP/1.1\r\nhost: localhost\r\naccept: application/openmetrics-text\r\nconnection: close\r\n\r\n",
         );
         exposed.add(text.split_once("\r\n\r\n").unwrap().1);
     }

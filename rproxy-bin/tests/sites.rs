@@ -57,14 +57,14 @@ fn a_site_inherits_the_top_level_and_a_route_its_site() {
     assert!(!config.has_default_site());
     let [site, staging] = config.sites.as_slice() else { panic!("{} sites", config.sites.len()) };
     assert_eq!(site.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(), ["example.org", "www.example.org"]);
-    assert_eq!(site.config.rate_limit.rate.get(), 20);
+    assert_eq!(site.config.rate_limit.rate.requests().get(), 20);
     assert_eq!(site.config.cache.paths.text(), "/assets/**");
     let [route] = site.routes.as_slice() else { panic!("{} routes", site.routes.len()) };
     assert_eq!(route.route.to_string(), "GET,POST /api/**,/v2");
     assert_eq!(route.config.upstream.backends.len(), 2);
     assert_eq!(route.config.routing.strip_prefix.as_deref(), Some("/api"));
-    assert_eq!((route.config.rate_limit.rate.get(), route.config.rate_limit.burst.get()), (20, 7));
-    assert_eq!(staging.config.rate_limit.rate.get(), 50);
+    assert_eq!((route.config.rate_limit.rate.requests().get(), route.config.rate_limit.burst_size().get()), (20, 7));
+    assert_eq!(staging.config.rate_limit.rate.requests().get(), 50);
     assert_eq!(staging.config.upstream.backends[0].to_string(), "http://127.0.0.1:3000");
 }
 
@@ -90,7 +90,7 @@ fn routes_of_the_environment_are_sites_and_routes() {
     let names: Vec<String> = config.sites.iter().map(|site| site.name()).collect();
     assert_eq!(names, ["api.example.org", "example.org", "www.example.org"]);
     assert_eq!(config.sites[0].config.upstream.backends[0].to_string(), "http://127.0.0.1:4000");
-    assert_eq!(config.sites[0].config.rate_limit.rate.get(), 9);
+    assert_eq!(config.sites[0].config.rate_limit.rate.requests().get(), 9);
     let blog = &config.sites[1].routes[0];
     assert_eq!((blog.route.to_string().as_str(), blog.config.upstream.backends.len()), ("/blog/**", 2));
     let redirect = config.sites[2].config.routing.redirect.as_ref().unwrap();

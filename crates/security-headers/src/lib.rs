@@ -50,7 +50,6 @@
 //! | `Referrer-Policy` | `strict-origin-when-cross-origin` | all | browsers' own default, for those that have another |
 //! | `X-Permitted-Cross-Domain-Policies` | `none` | all | plug-ins read no policy file from here |
 //! | `X-Frame-Options` | `SAMEORIGIN` | documents | no foreign page frames this one to steal clicks |
-//! | `Cross-Origin-Opener-Policy` | `same-origin-allow-popups` | documents | foreign openers lose hold; sign-in and payment pop-ups go on working |
 //!
 //! There is no `Content-Security-Policy` by default: one that protects is made for its site, and one
 //! that is made for no site in particular breaks most. `Cross-Origin-Resource-Policy` and

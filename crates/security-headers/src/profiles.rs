@@ -15,13 +15,12 @@ use crate::rules::Scope::{self, Documents, Everything};
 /// A header of a profile: its name, its value, and the responses that it is sent with.
 pub(crate) type Header = (HeaderName, &'static str, Scope);
 
-pub(crate) static RECOMMENDED: [Header; 5] = [
+pub(crate) static RECOMMENDED: [Header; 4] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff", Everything),
     // Redirects and stylesheets set the referrer policy of the requests that follow from them.
     (REFERRER_POLICY, "strict-origin-when-cross-origin", Everything),
     (X_PERMITTED_CROSS_DOMAIN_POLICIES, "none", Everything),
     (X_FRAME_OPTIONS, "SAMEORIGIN", Documents),
-    (CROSS_ORIGIN_OPENER_POLICY, "same-origin-allow-popups", Documents),
 ];
 
 pub(crate) static STRICT: [Header; 9] = [

@@ -1,7 +1,7 @@
 //! The rules that change the head of a response.
 
 use http::header::{
-    CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, CONTENT_TYPE, Entry, HeaderMap,
+    CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, CONTENT_TYPE, Entry, HOST, HeaderMap,
     STRICT_TRANSPORT_SECURITY, X_FRAME_OPTIONS,
 };
 use http::uri::Scheme;
@@ -14,6 +14,25 @@ use crate::header_name_set::HeaderNameSet;
 use crate::names::{CROSS_ORIGIN_EMBEDDER_POLICY, CROSS_ORIGIN_OPENER_POLICY, PERMISSIONS_POLICY, REPORTING_ENDPOINTS};
 use crate::nonce::CspNonce;
 use crate::profiles::Header;
+
+/// Returns whether the host of a request is an IP address or `localhost`.
+///
+/// Browsers ignore HSTS for addresses (RFC 6797 §8.1.1). For `localhost` it would break every other program that is
+/// developed on the machine, whatever its port.
+fn is_local<B>(request: &Request<B>) -> bool {
+    let host = match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
+    };
+    if host.starts_with('[') {
+        return true;
+    }
+    let name = host.split(':').next().unwrap_or_default();
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let top = name.rsplit('.').next().unwrap_or_default();
+    // No top-level domain is a number (RFC 3696 §2).
+    top.eq_ignore_ascii_case("localhost") || (!top.is_empty() && top.bytes().all(|byte| byte.is_ascii_digit()))
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
@@ -77,6 +96,8 @@ impl Scope {
 #[derive(Clone, Debug)]
 pub(crate) struct RequestContext {
     is_https: bool,
+    /// Whether HSTS applies: over HTTPS, to a host name that is not local.
+    takes_hsts: bool,
     has_nextjs_data: bool,
     nonce: Option<CspNonce>,
 }
@@ -140,8 +161,10 @@ impl Rules {
         if let Some(name) = &self.nonce_field {
             CspNonce::strip_field(request.headers_mut(), name);
         }
+        let is_https = self.assume_https || request.extensions().get() == Some(&Scheme::HTTPS);
         RequestContext {
-            is_https: self.assume_https || request.extensions().get() == Some(&Scheme::HTTPS),
+            is_https,
+            takes_hsts: is_https && !is_local(request),
             has_nextjs_data: request.headers().contains_key(X_NEXTJS_DATA),
             nonce: if self.has_nonce { self.add_nonce(request) } else { None },
         }
@@ -185,7 +208,7 @@ impl Rules {
         let has_frame_ancestors = has_frame_ancestors(headers);
         for Rule { name, value, has_nonce, scope, precedence } in &self.sent {
             let applies = match (scope, precedence) {
-                (Scope::Https, _) => context.is_https,
+                (Scope::Https, _) => context.takes_hsts,
                 (_, Precedence::Rule) => true,
                 // RFC 9111 §3.2: a cache overwrites the fields of its stored response with those of a 304.
                 _ if is_update => false,

@@ -24,7 +24,6 @@ async fn adds_headers_to_pages_and_keeps_those_of_the_handler() {
     let response = app.clone().oneshot(request).await.unwrap();
     for (name, value) in [
         ("content-security-policy", "default-src 'self'"),
-        ("cross-origin-opener-policy", "same-origin-allow-popups"),
         ("referrer-policy", "origin"),
         ("strict-transport-security", "max-age=31536000"),
         ("x-content-type-options", "nosniff"),

@@ -40,7 +40,7 @@ async fn recommended_profile_sends_headers_by_content_type_and_scheme() {
         "x-content-type-options: nosniff",
         "x-permitted-cross-domain-policies: none",
     ];
-    const DOCUMENT: &[&str] = &["cross-origin-opener-policy: same-origin-allow-popups", "x-frame-options: SAMEORIGIN"];
+    const DOCUMENT: &[&str] = &["x-frame-options: SAMEORIGIN"];
     const HSTS: &[&str] = &["strict-transport-security: max-age=31536000"];
     for (scheme, status, content_type, expected) in [
         (Scheme::HTTPS, 200, Some("text/html"), &[ALL, DOCUMENT, HSTS][..]),
@@ -216,3 +216,20 @@ const OWASP: &str = "
     X-Powered-By-Plesk X-Powered-CMS X-Redirect-By X-Server-Powered-By X-SourceFiles X-SourceMap X-Turbo-Charged-By
     X-Umbraco-Version X-Varnish-Backend X-Varnish-Server X-dtAgentId X-dtHealthCheck X-dtInjectedServlet
     X-ruxit-JS-Agent";
+
+#[tokio::test]
+async fn sends_hsts_for_host_names_that_are_not_local() {
+    for (host, expected) in [
+        ("example.org", true),
+        ("example.org:8443", true),
+        ("localhost.example", true),
+        ("localhost", false),
+        ("LOCALHOST:8443", false),
+        ("app.localhost.", false),
+        ("127.0.0.1:8443", false),
+        ("[::1]:8443", false),
+    ] {
+        let headers = send(SecurityHeadersLayer::recommended(), Scheme::HTTPS, &[("host", host)], 200, &[]).await;
+        assert_eq!(headers.contains_key("strict-transport-security"), expected, "{host}");
+    }
+}

@@ -9,12 +9,25 @@ use super::{Config, RouteConfig, ValueSource};
 #[derive(Clone, Debug)]
 pub struct Report {
     config: Config,
+    is_quiet: bool,
 }
 
 impl Report {
     /// Creates a report on `config`.
     pub fn new(config: Config) -> Self {
-        Self { config }
+        Self { config, is_quiet: false }
+    }
+
+    /// Prints problems only.
+    #[must_use]
+    pub fn quiet(mut self, is_quiet: bool) -> Self {
+        self.is_quiet = is_quiet;
+        self
+    }
+
+    /// Returns whether only problems are printed.
+    pub fn is_quiet(&self) -> bool {
+        self.is_quiet
     }
 
     /// Returns the configuration that the report is about.
@@ -24,8 +37,13 @@ impl Report {
 
     /// Renders the report as TOML, with the layers as comments. Apart from secrets, it can be saved as an equivalent
     /// configuration file.
-    pub fn render(&self, layers: &[String]) -> String {
-        let mut text = format!("# rproxy {}: the configuration is valid.\n", env!("CARGO_PKG_VERSION"));
+    pub fn render(&self, layers: &[String], problems: usize) -> String {
+        let verdict = match problems {
+            0 => "the configuration is valid.".to_owned(),
+            1 => "the configuration has a problem, see the end.".to_owned(),
+            problems => format!("the configuration has {problems} problems, see the end."),
+        };
+        let mut text = format!("# rproxy {}: {verdict}\n", env!("CARGO_PKG_VERSION"));
         for warning in self.config.warnings() {
             text += &format!("# Warning: {warning}.\n");
         }

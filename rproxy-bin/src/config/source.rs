@@ -24,8 +24,8 @@ use crate::values::choice::LogFilter;
 ///     .env([("RPROXY_RATE_LIMIT", "50"), ("RPROXY_RATE_BURST", "80")])
 ///     .set("rate_limit", "20")
 ///     .load()?;
-/// assert_eq!(config.rate_limit.rate.get(), 20);
-/// assert_eq!(config.rate_limit.burst.get(), 80);
+/// assert_eq!(config.rate_limit.rate.requests().get(), 20);
+/// assert_eq!(config.rate_limit.burst_size().get(), 80);
 /// # Ok::<(), rproxy::ConfigError>(())
 /// ```
 #[derive(Clone, Default)]

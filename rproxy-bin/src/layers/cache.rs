@@ -10,7 +10,7 @@ use rproxy_upstream::{ProxyError, ProxyErrorKind};
 use crate::setting::{PATHS, SWITCH, settings};
 use crate::values::parsed::Parsed;
 use crate::values::paths;
-use crate::values::value::{MEBIBYTE, boolean, format_size, optional, path, size};
+use crate::values::value::{ParseError, boolean, format_size, optional, path, size};
 
 settings! {
     /// The cache of responses.
@@ -31,10 +31,10 @@ settings! {
         value: "SIZE",
         default: "64MiB",
         help: "Memory for the cache, including response heads",
-        accepted: "a size such as 64MiB or 1GiB; a bare number is MiB",
+        accepted: "a size such as 64MiB or 1GiB; a bare number is bytes",
         scope: Process,
         reload: Live,
-        parse: |t| size(t, MEBIBYTE),
+        parse: store_size,
         show: |s| Some(format_size(s.size)),
     }
 
@@ -75,10 +75,10 @@ settings! {
         value: "SIZE",
         default: "1GiB",
         help: "Maximum size of the disk cache",
-        accepted: "a size such as 512MiB or 10GiB; a bare number is MiB",
+        accepted: "a size such as 512MiB or 10GiB; a bare number is bytes",
         scope: Process,
         reload: Restart,
-        parse: |t| size(t, MEBIBYTE),
+        parse: store_size,
         show: |s| Some(format_size(s.disk_size)),
     }
 
@@ -146,6 +146,18 @@ settings! {
         reload: Live,
         parse: boolean,
         show: |s| Some(s.status_key.to_string()),
+    }
+}
+
+/// Reads the size of a store. Less than 1 MiB holds nothing useful, and is probably a number of MiB without its unit.
+fn store_size(text: &str) -> Result<u64, ParseError> {
+    match size(text, 1)? {
+        bytes @ 1..=0xf_ffff => {
+            let is_bare = text.bytes().all(|byte| byte.is_ascii_digit());
+            let hint = if is_bare { format!("; did you mean {text}MiB?") } else { String::new() };
+            Err(ParseError::new("size", text, format!("{} is less than 1MiB{hint}", format_size(bytes))))
+        }
+        bytes => Ok(bytes),
     }
 }
 

@@ -12,7 +12,7 @@ settings! {
 
     "listen" => listen: Vec<ListenAddr> {
         value: "ADDRESS,...",
-        default: "`0.0.0.0:443` with TLS, else `0.0.0.0:8080`" => Vec::new(),
+        default: "`[::]:443` with TLS, else `[::]:8080`; `0.0.0.0` on hosts without IPv6" => Vec::new(),
         help: "Addresses of the main listeners",
         accepted: "comma-separated ADDRESS:PORT, [IPV6]:PORT, :PORT or unix:/path",
         scope: Process,

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use rproxy_cache::CachePaths;
 use rproxy_client_ip::{ClientIp, TrustedProxies};
-use rproxy_rate_limit::{ClientKey, Quota, RateLimitLayer, RateLimitLayerBuilder, RateLimitLayerError, original_uri};
+use rproxy_rate_limit::{
+    ClientKey, Quota, QuotaError, RateLimitLayer, RateLimitLayerBuilder, RateLimitLayerError, original_uri,
+};
 #[cfg(feature = "redis")]
 use rproxy_rate_limit::{RedisStore, RedisUrlError};
 
 use crate::setting::{DURATION, PATHS, SWITCH, settings};
 use crate::values::parsed::Parsed;
 use crate::values::paths::globs;
+use crate::values::rate::Rate;
 use crate::values::rate_limit::{Ipv6Tiers, RateLimitFallback, RateLimitStorage};
 use crate::values::value::{boolean, count, format_duration, ipv6_prefix, rate, timeout};
 
@@ -33,26 +36,26 @@ settings! {
         show: |s| Some(s.enabled.to_string()),
     }
 
-    "rate_limit" => rate: NonZeroU32 {
-        value: "NUMBER",
+    "rate_limit" => rate: Rate {
+        value: "RATE",
         default: "100",
-        help: "Requests per second per client",
-        accepted: "a whole number from 1 to 4294967295",
+        help: "Requests per second of each client; also per minute or hour",
+        accepted: "a whole number from 1 to 4294967295, with /min or /h for minutes and hours: 100, 5/min, 1000/h",
         scope: Route,
         reload: Live,
-        parse: rate,
+        parse: str::parse,
         show: |s| Some(s.rate.to_string()),
     }
 
-    "rate_burst" => burst: NonZeroU32 {
+    "rate_burst" => burst: Option<NonZeroU32> {
         value: "NUMBER",
-        default: "200",
-        help: "Number of requests that a client may send at once (bucket size)",
+        default: "ten times a rate per second, else the rate" => None,
+        help: "Requests of a client that may arrive at once",
         accepted: "a whole number from 1 to 4294967295",
         scope: Route,
         reload: Live,
-        parse: rate,
-        show: |s| Some(s.burst.to_string()),
+        parse: |t| rate(t).map(Some),
+        show: |s| Some(s.burst_size().to_string()),
     }
 
     "rate_ipv6_prefix" => ipv6_prefix: u8 {
@@ -172,14 +175,22 @@ pub enum RateLimitError {
     #[cfg(feature = "redis")]
     #[error(transparent)]
     Store(#[from] RedisUrlError),
+    /// The quota is invalid.
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
     /// The quotas or their names are invalid.
     #[error(transparent)]
     Layer(#[from] RateLimitLayerError),
 }
 
 impl RateLimitSettings {
+    /// Returns the number of requests of a client that may arrive at once.
+    pub fn burst_size(&self) -> NonZeroU32 {
+        self.burst.unwrap_or_else(|| self.rate.default_burst())
+    }
+
     pub(crate) fn build(&self) -> Result<RateLimit, RateLimitError> {
-        let quota = Quota::per_second(self.rate.get()).burst(self.burst.get());
+        let quota = self.rate.quota().try_burst(self.burst_size().get())?;
         let mut builder =
             RateLimitLayer::builder(quota).key(ClientKey::default().ipv6_prefix(self.ipv6_prefix)).shadow(self.shadow);
         for tier in self.ipv6_tiers.iter() {
@@ -216,7 +227,7 @@ impl RateLimitSettings {
         if !self.enabled {
             return None;
         }
-        let mut text = format!("RateLimit        {}/s per client, burst {}", self.rate, self.burst);
+        let mut text = format!("RateLimit        {} per client, burst {}", self.rate, self.burst_size());
         if !self.ipv6_tiers.is_empty() {
             text += &format!(", IPv6 networks {}", self.ipv6_tiers);
         }

@@ -1,10 +1,11 @@
 //! Security headers of responses.
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use rproxy_security_headers::{CookieAttributes, Hsts, PermissionsPolicy, ReportingEndpoints, SecurityHeadersLayer};
 
 use crate::setting::{SWITCH, settings};
 use crate::values::choice::{SecurityProfile, field_name, field_names, policy};
+use crate::values::security_headers::SecurityHeaderList;
 use crate::values::value::{boolean, joined};
 
 settings! {
@@ -33,15 +34,15 @@ settings! {
         show: |s| s.hsts_policy.as_ref().map(ToString::to_string),
     }
 
-    "security_headers" => profile: SecurityProfile {
-        value: "PROFILE",
+    "security_headers" => headers: SecurityHeaderList {
+        value: "PROFILE,...",
         default: "recommended",
-        help: "Profile of security headers to add; headers that the backend sets are kept",
-        accepted: "recommended, strict, api or minimal",
+        help: "Security headers of responses that do not have them: a profile, then single headers that are left out (-NAME) or set (NAME: VALUE)",
+        accepted: "recommended, strict, api or minimal, then -NAME or NAME: VALUE: recommended,-x-frame-options",
         scope: Route,
         reload: Live,
         parse: str::parse,
-        show: |s| Some(s.profile.to_string()),
+        show: |s| Some(s.headers.to_string()),
     }
 
     "content_security_policy" => content_security_policy: Option<String> {
@@ -124,7 +125,7 @@ settings! {
 
 impl SecurityHeadersSettings {
     pub(crate) fn layer(&self) -> SecurityHeadersLayer {
-        let mut layer = match self.profile {
+        let mut layer = match self.headers.profile {
             SecurityProfile::Recommended => SecurityHeadersLayer::recommended(),
             SecurityProfile::Strict => SecurityHeadersLayer::strict(),
             SecurityProfile::Api => SecurityHeadersLayer::api(),
@@ -152,10 +153,15 @@ impl SecurityHeadersSettings {
         if self.harden_cookies {
             layer = layer.cookies(CookieAttributes::hardened());
         }
+        let layer = self.headers.without.iter().cloned().fold(layer, SecurityHeadersLayer::without);
+        let set = |layer: SecurityHeadersLayer, (name, value): &(HeaderName, HeaderValue)| {
+            layer.header(name.clone(), value.clone())
+        };
+        let layer = self.headers.with.iter().fold(layer, set);
         self.keep_headers.iter().cloned().fold(layer, SecurityHeadersLayer::keep_header)
     }
 
     pub(crate) fn describe(&self) -> String {
-        format!("SecurityHeaders  {}{}", self.profile, if self.hsts { "" } else { ", without HSTS" })
+        format!("SecurityHeaders  {}{}", self.headers, if self.hsts { "" } else { ", without HSTS" })
     }
 }

@@ -43,7 +43,7 @@ settings! {
 
     "upstream_timeout" => timeout: Duration {
         value: "DURATION",
-        default: "30s",
+        default: "60s",
         help: "Maximum time to the response head; then 504",
         accepted: DURATION,
         scope: Route,

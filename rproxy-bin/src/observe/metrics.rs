@@ -4,6 +4,7 @@ mod exposition;
 mod histogram;
 mod labels;
 mod process;
+mod prometheus;
 
 use std::array;
 use std::fmt;

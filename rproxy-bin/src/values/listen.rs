@@ -1,9 +1,10 @@
 //! Parsers of listen addresses and ports.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use rproxy_server::ListenAddr;
 
@@ -11,7 +12,7 @@ use super::value::ParseError;
 
 /// Parses a listen address.
 ///
-/// Accepts `0.0.0.0:8080`, `[::]:443`, `:8080` and `8080` (all IPv4 addresses), `localhost:8080`, and `unix:/path`.
+/// Accepts `0.0.0.0:8080`, `[::]:443`, `:8080` and `8080` (all addresses), `localhost:8080`, and `unix:/path`.
 pub(crate) fn address(text: &str) -> Result<ListenAddr, ParseError> {
     let error = |reason: &str| ParseError::new("listen address", text, reason);
     if let Some(path) = text.strip_prefix("unix:") {
@@ -28,13 +29,33 @@ pub(crate) fn address(text: &str) -> Result<ListenAddr, ParseError> {
     }
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
     let ip = match host {
-        "" | "*" => Ipv4Addr::UNSPECIFIED,
-        "localhost" => Ipv4Addr::LOCALHOST,
+        "" | "*" => every_address(),
+        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
         _ if self::port(port).is_none() => return Err(error("not an IP address with a port from 0 to 65535")),
         _ => return Err(error("the host is not an IP address")),
     };
     let port = self::port(port).ok_or_else(|| error("the port is not a number from 0 to 65535"))?;
-    Ok(ListenAddr::Tcp(SocketAddr::from((ip, port))))
+    Ok(ListenAddr::Tcp(SocketAddr::new(ip, port)))
+}
+
+/// Returns the address that stands for all addresses: `::`, which includes those of IPv4, or `0.0.0.0` on a host without IPv6.
+pub(crate) fn every_address() -> IpAddr {
+    static EVERY: LazyLock<IpAddr> = LazyLock::new(|| match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        Ok(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        Err(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    });
+    *EVERY
+}
+
+/// Returns the listeners without `0.0.0.0:PORT` where there is `[::]:PORT`, which accepts IPv4 as well.
+pub(crate) fn without_covered(listeners: &[ListenAddr]) -> Vec<ListenAddr> {
+    let is_covered = |listener: &ListenAddr| match listener {
+        ListenAddr::Tcp(SocketAddr::V4(address)) if address.ip().is_unspecified() && address.port() != 0 => {
+            listeners.contains(&ListenAddr::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()))))
+        }
+        _ => false,
+    };
+    listeners.iter().filter(|listener| !is_covered(listener)).cloned().collect()
 }
 
 /// Parses an address, or `off` for none.
@@ -126,9 +147,9 @@ mod tests {
             ("127.0.0.1:0", "127.0.0.1:0"),
             ("[::]:443", "[::]:443"),
             ("[::1]:8443", "[::1]:8443"),
-            (":8080", "0.0.0.0:8080"),
-            ("*:8080", "0.0.0.0:8080"),
-            ("8080", "0.0.0.0:8080"),
+            (":8080", "[::]:8080"),
+            ("*:8080", "[::]:8080"),
+            ("8080", "[::]:8080"),
             ("localhost:8080", "127.0.0.1:8080"),
             ("unix:/run/rproxy.sock", "unix:/run/rproxy.sock"),
             ("unix:///run/rproxy.sock", "unix:/run/rproxy.sock"),

@@ -45,8 +45,9 @@ fn files_serve_both_protocols_and_both_versions() {
     let seen = over_tls(&proxy, &["--http2", "-d", "body"]).to_ascii_lowercase();
     assert!(seen.starts_with("post / http/1.1") && seen.contains("x-forwarded-proto: https"), "{seen}");
     assert!(seen.contains(&format!("host: localhost:{}", proxy.address.port())), "{seen}");
+    // HSTS for `localhost` would affect every other program that is developed on the machine.
     let head = over_tls(&proxy, &["-i"]).to_ascii_lowercase();
-    assert!(head.contains("strict-transport-security:"), "{head}");
+    assert!(!head.contains("strict-transport-security:"), "{head}");
 }
 
 #[test]

@@ -74,6 +74,11 @@ impl Metrics {
         self.inner.external.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns all metrics in the Prometheus text format, version 0.0.4.
+    pub fn prometheus_text(&self) -> String {
+        super::prometheus::from_openmetrics(&self.exposition())
+    }
+
     /// Returns all metrics in the OpenMetrics text format, version 1.0.0.
     pub fn exposition(&self) -> String {
         let mut registry = Registry::default();

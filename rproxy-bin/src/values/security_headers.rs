@@ -1,0 +1,89 @@
+//! The profile of security headers, and changes of single headers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use http::{HeaderName, HeaderValue};
+
+use super::choice::SecurityProfile;
+use super::value::ParseError;
+
+/// The value of `security_headers`: a profile, then single headers: `recommended,-x-frame-options,referrer-policy: no-referrer`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecurityHeaderList {
+    /// The profile.
+    pub profile: SecurityProfile,
+    /// The headers that are not added.
+    pub without: Vec<HeaderName>,
+    /// The headers with another value than that of the profile.
+    pub with: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl FromStr for SecurityHeaderList {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let mut list = Self::default();
+        let name = |name: &str| {
+            HeaderName::try_from(name.trim()).map_err(|_| ParseError::new("header", name, "not the name of a header"))
+        };
+        for (index, entry) in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).enumerate() {
+            match (entry.strip_prefix('-'), entry.split_once(':')) {
+                (Some(header), _) => list.without.push(name(header)?),
+                (None, Some((header, value))) => {
+                    let value = HeaderValue::from_str(value.trim())
+                        .map_err(|_| ParseError::new("header", entry, "not the value of a header"))?;
+                    list.with.push((name(header)?, value));
+                }
+                // The profile comes first, so that no later one silently replaces it.
+                (None, None) if index == 0 => list.profile = entry.parse()?,
+                (None, None) => {
+                    return Err(ParseError::new("header", entry, "neither -NAME nor NAME: VALUE after the profile"));
+                }
+            }
+        }
+        Ok(list)
+    }
+}
+
+impl fmt::Display for SecurityHeaderList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.profile.fmt(f)?;
+        self.without.iter().try_for_each(|name| write!(f, ",-{name}"))?;
+        self.with
+            .iter()
+            .try_for_each(|(name, value)| write!(f, ",{name}: {}", String::from_utf8_lossy(value.as_bytes())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_profile_and_single_headers() {
+        for (text, shown) in [
+            ("recommended", "recommended"),
+            ("Strict, -X-Frame-Options", "strict,-x-frame-options"),
+            ("-x-frame-options", "recommended,-x-frame-options"),
+            ("minimal,Referrer-Policy: no-referrer", "minimal,referrer-policy: no-referrer"),
+        ] {
+            let list: SecurityHeaderList = text.parse().unwrap();
+            assert_eq!(list.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(list));
+        }
+    }
+
+    #[test]
+    fn rejects_other_text_with_a_reason() {
+        for (text, reason) in [
+            ("loose", "unknown profile"),
+            ("recommended,strict", "neither -NAME nor NAME: VALUE after the profile"),
+            ("recommended,-a b", "not the name of a header"),
+            ("recommended,a b: c", "not the name of a header"),
+        ] {
+            let error = text.parse::<SecurityHeaderList>().unwrap_err().to_string();
+            assert!(error.ends_with(reason), "{error}");
+        }
+    }
+}

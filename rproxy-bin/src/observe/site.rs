@@ -43,9 +43,9 @@ impl SiteLabel {
         self.inner.requests[class].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns the number of requests by class of status, without those that have none.
+    /// Returns the number of requests by class of status.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = CLASSES.iter().zip(&self.inner.requests);
-        counts.map(|(class, count)| (*class, count.load(Ordering::Relaxed))).filter(|(_, count)| *count > 0)
+        counts.map(|(class, count)| (*class, count.load(Ordering::Relaxed)))
     }
 }

@@ -1,6 +1,7 @@
 //! Which request paths the cache serves.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -11,7 +12,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 #[derive(Clone, Debug)]
 pub struct CachePaths {
     // `None`: every path.
-    globs: Option<GlobSet>,
+    globs: Option<Arc<GlobSet>>,
 }
 
 /// A glob that can't be understood.
@@ -51,7 +52,7 @@ impl CachePaths {
             glob: error.glob().unwrap_or_default().to_owned(),
             reason: error.kind().to_string(),
         };
-        Ok(Self { globs: Some(set.build().map_err(error)?) })
+        Ok(Self { globs: Some(Arc::new(set.build().map_err(error)?)) })
     }
 
     /// Whether the cache serves `path`, as it stands in the request.

@@ -1,6 +1,7 @@
 //! Where WebSockets are let through.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -11,7 +12,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 #[derive(Clone, Debug, Default)]
 pub struct WsPaths {
     // `None`: every path.
-    globs: Option<GlobSet>,
+    globs: Option<Arc<GlobSet>>,
 }
 
 /// A glob that can't be understood.
@@ -44,7 +45,7 @@ impl WsPaths {
             set.add(parsed.map_err(|error| WsPathsError::new(glob, &error))?);
         }
         let set = set.build().map_err(|error| WsPathsError::new(error.glob().unwrap_or_default(), &error))?;
-        Ok(Self { globs: Some(set) })
+        Ok(Self { globs: Some(Arc::new(set)) })
     }
 
     /// Whether WebSockets are let through to `path`, as it stands in the request.

@@ -1,5 +1,4 @@
-//! A panic costs its request and nothing else: not the worker, of which there is one here, nor, before the answer has
-//! begun, the connection.
+//! A panic fails its request only: neither the worker nor, before the response has started, the connection.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::convert::Infallible;
@@ -19,9 +18,9 @@ use rproxy::observe::{Metrics, ObserveLayer};
 use rproxy_server::{RequestBody, RunningServer, Server};
 use tower::{BoxError, ServiceBuilder, service_fn};
 
-/// Says something, and may panic then.
+/// A body with one frame, which may panic afterwards.
 struct Part {
-    said: bool,
+    is_sent: bool,
     panics: bool,
 }
 
@@ -30,7 +29,7 @@ impl Body for Part {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if !std::mem::replace(&mut self.said, true) {
+        if !std::mem::replace(&mut self.is_sent, true) {
             return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"hello")))));
         }
         assert!(!self.panics, "in the body");
@@ -38,25 +37,25 @@ impl Body for Part {
     }
 }
 
-async fn answer<B>(request: Request<B>) -> Result<Response<Part>, Infallible> {
+async fn response<B>(request: Request<B>) -> Result<Response<Part>, Infallible> {
     match request.uri().path() {
         "/in-the-future" => panic!("in the future"),
-        path => Ok(Response::new(Part { said: false, panics: path == "/in-the-body" })),
+        path => Ok(Response::new(Part { is_sent: false, panics: path == "/in-the-body" })),
     }
 }
 
-fn ask(stream: &mut TcpStream, path: &str) -> String {
+fn send(stream: &mut TcpStream, path: &str) -> String {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: a.example\r\n\r\n").as_bytes()).unwrap();
-    let mut answer = String::new();
+    let mut response = String::new();
     let mut byte = [0];
-    // Both kinds of answer end so: the last chunk, and the text of a 500.
-    while !answer.ends_with("\r\n0\r\n\r\n") && !answer.ends_with("Internal Server Error\n") {
+    // Both kinds of responses end with one of these: the last chunk, or the text of a 500.
+    while !response.ends_with("\r\n0\r\n\r\n") && !response.ends_with("Internal Server Error\n") {
         match stream.read(&mut byte) {
-            Ok(1) => answer.push(char::from(byte[0])),
+            Ok(1) => response.push(char::from(byte[0])),
             _ => break,
         }
     }
-    answer
+    response
 }
 
 fn connect(server: &RunningServer) -> TcpStream {
@@ -79,7 +78,7 @@ impl Write for Log {
 }
 
 #[test]
-fn a_panic_costs_one_request_is_counted_and_logged() {
+fn panic_fails_one_request_and_is_counted_and_logged() {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
@@ -91,25 +90,25 @@ fn a_panic_costs_one_request_is_counted_and_logged() {
             ServiceBuilder::new()
                 .layer(observe.clone())
                 .layer(ErrorResponseLayer::new())
-                .service(service_fn(answer::<RequestBody>))
+                .service(service_fn(response::<RequestBody>))
         })
         .unwrap();
 
     let mut kept = connect(&server);
     for _ in 0..3 {
-        let refused = ask(&mut kept, "/in-the-future");
+        let refused = send(&mut kept, "/in-the-future");
         assert!(refused.starts_with("HTTP/1.1 500 "), "{refused}");
         assert!(refused.contains("proxy-status: rproxy; error=proxy_internal_error"), "{refused}");
-        assert!(ask(&mut kept, "/").contains("hello"), "the connection goes on");
+        assert!(send(&mut kept, "/").contains("hello"), "the connection stays open");
     }
     let mut cut = connect(&server);
-    let broken = ask(&mut cut, "/in-the-body");
+    let broken = send(&mut cut, "/in-the-body");
     assert!(broken.starts_with("HTTP/1.1 200 ") && !broken.ends_with("0\r\n\r\n"), "{broken}");
-    assert_eq!(cut.read(&mut [0]).unwrap_or(0), 0, "what is not complete can't be said otherwise");
-    assert!(ask(&mut kept, "/").contains("hello"), "nor do others notice");
-    assert!(ask(&mut connect(&server), "/").contains("hello"), "the worker goes on");
+    assert_eq!(cut.read(&mut [0]).unwrap_or(0), 0, "an incomplete chunked body ends the connection");
+    assert!(send(&mut kept, "/").contains("hello"), "other connections are not affected");
+    assert!(send(&mut connect(&server), "/").contains("hello"), "the worker continues");
 
-    // A client has its answer a moment before the answer's end is counted.
+    // The client receives the response a moment before its end is counted.
     let deadline = Instant::now() + Duration::from_secs(20);
     while !metrics.exposition().contains("rproxy_requests_in_flight 0\n") && Instant::now() < deadline {
         std::thread::yield_now();
@@ -122,18 +121,18 @@ fn a_panic_costs_one_request_is_counted_and_logged() {
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert_eq!(log.matches("panic while serving a request").count(), 4, "{log}");
 
-    below_all_layers();
+    panic_below_all_layers();
 }
 
-/// The same through the whole stack, as the binary has it. Not a test of its own: panics are counted for the process.
-fn below_all_layers() {
+/// Repeats the test with the whole stack. It is part of the same test because panics are counted per process.
+fn panic_below_all_layers() {
     let stack = rproxy::stack(&Config::default()).unwrap();
     let server = Server::bind("127.0.0.1:0".parse().unwrap())
         .workers(1)
-        .start(move |_| stack.wrap::<RequestBody, _, _>(service_fn(answer)))
+        .start(move |_| stack.wrap::<RequestBody, _, _>(service_fn(response)))
         .unwrap();
     let mut client = connect(&server);
-    let refused = ask(&mut client, "/in-the-future");
+    let refused = send(&mut client, "/in-the-future");
     assert!(refused.starts_with("HTTP/1.1 500 "), "{refused}");
-    assert!(ask(&mut client, "/").contains("hello"));
+    assert!(send(&mut client, "/").contains("hello"));
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 use rproxy_upstream::ProxyErrorKind;
 use serde_json::Value;
 use support::upstream::{echo, ok, read_head, scripted};
-use support::{Answer, Proxy, connect, exchange, get, read_answer, request};
+use support::{Proxy, Response, connect, exchange, get, read_response, request};
 
 #[test]
 fn metrics_page_lists_exactly_the_exposed_metrics() {
@@ -145,8 +145,9 @@ fn removes_every_request_field_that_the_headers_page_lists_as_spoofed() {
     let proxy = Proxy::start(echo(), &[]);
     for names in names.chunks(50) {
         let fields: String = names.iter().map(|name| format!("{name}: spoofed-{name}\r\n")).collect();
-        let answer = request(proxy.address, &format!("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{fields}\r\n"));
-        assert!(answer.status == 200 && !answer.body.contains("spoofed"), "{}", answer.body);
+        let response =
+            request(proxy.address, &format!("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{fields}\r\n"));
+        assert!(response.status == 200 && !response.body.contains("spoofed"), "{}", response.body);
     }
 }
 
@@ -163,8 +164,8 @@ fn removes_every_response_field_that_the_headers_page_lists() {
         }
     });
     let proxy = Proxy::start(backend, &[]);
-    let answer = get(proxy.address, "/");
-    assert!(answer.status == 200 && !answer.head.contains("revealed"), "{}", answer.head);
+    let response = get(proxy.address, "/");
+    assert!(response.status == 200 && !response.head.contains("revealed"), "{}", response.head);
 }
 
 /// The metrics of two proxies that together use every feature with metrics of its own.
@@ -300,8 +301,8 @@ fn close_websocket(address: SocketAddr) {
     let fields = format!(
         "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: {KEY}\r\n"
     );
-    let answer = send(&mut stream, &format!("GET /websocket HTTP/1.1\r\nhost: a\r\n{fields}\r\n"));
-    assert_eq!(answer.status, 101);
+    let response = send(&mut stream, &format!("GET /websocket HTTP/1.1\r\nhost: a\r\n{fields}\r\n"));
+    assert_eq!(response.status, 101);
     stream.write_all(b"\x88\x82\0\0\0\0\x03\xe8").unwrap();
     stream.read_to_end(&mut Vec::new()).unwrap();
 }
@@ -313,16 +314,16 @@ fn serve_tunnel(mut stream: TcpStream) {
 
 fn close_tunnel(address: SocketAddr) {
     let mut stream = connect(address);
-    let answer = send(&mut stream, "GET /tunnel HTTP/1.1\r\nhost: a\r\nupgrade: tcp\r\nconnection: upgrade\r\n\r\n");
-    assert_eq!(answer.status, 101);
+    let response = send(&mut stream, "GET /tunnel HTTP/1.1\r\nhost: a\r\nupgrade: tcp\r\nconnection: upgrade\r\n\r\n");
+    assert_eq!(response.status, 101);
     stream.write_all(b"hello").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     stream.read_to_end(&mut Vec::new()).unwrap();
 }
 
-fn send(stream: &mut TcpStream, head: &str) -> Answer {
+fn send(stream: &mut TcpStream, head: &str) -> Response {
     stream.write_all(head.as_bytes()).unwrap();
-    read_answer(stream).expect("an answer")
+    read_response(stream).expect("a response")
 }
 
 /// A page of `docs/reference`; `None` in a package of this crate alone, which has no pages.

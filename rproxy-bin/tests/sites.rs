@@ -1,4 +1,4 @@
-//! Sites and routes: how they are declared, what they inherit, and every error.
+//! Sites and routes: declaration, inheritance and errors.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -24,14 +24,14 @@ fn load(text: &str) -> Result<Config, ConfigError> {
     Sources::new().file(&file(text).path).load()
 }
 
-/// The problems, without the folder of the file.
+/// Returns the problems without the directory of the file.
 fn problems(text: &str) -> Vec<String> {
     let error = load(text).unwrap_err().to_string();
     error.lines().map(|line| line.rsplit_once("/r.toml").map_or(line, |(_, rest)| rest).to_owned()).collect()
 }
 
 #[test]
-fn a_site_inherits_the_top_level_and_a_route_its_site() {
+fn site_inherits_from_the_top_level_and_route_from_its_site() {
     let config = load(
         r#"
         rate_limit = 50
@@ -69,7 +69,7 @@ fn a_site_inherits_the_top_level_and_a_route_its_site() {
 }
 
 #[test]
-fn the_default_site_is_there_without_sites_or_with_an_upstream_or_routes() {
+fn default_site_exists_without_sites_or_with_an_upstream_or_routes() {
     for (text, expected) in [
         ("", true),
         ("rate_limit = 5", true),
@@ -83,7 +83,7 @@ fn the_default_site_is_there_without_sites_or_with_an_upstream_or_routes() {
 }
 
 #[test]
-fn routes_of_the_environment_are_sites_and_routes() {
+fn environment_routes_define_sites_and_routes() {
     let routes = "api.example.org=127.0.0.1:4000, example.org/blog=127.0.0.1:5000|127.0.0.1:5001, \
                   www.example.org=redirect:https://example.org, /shop=127.0.0.1:6000";
     let config = Sources::new().env([("RPROXY_ROUTES", routes), ("RPROXY_RATE_LIMIT", "9")]).load().unwrap();
@@ -100,7 +100,7 @@ fn routes_of_the_environment_are_sites_and_routes() {
 }
 
 #[test]
-fn routes_of_the_environment_extend_a_site_of_the_file() {
+fn environment_routes_extend_a_site_of_the_file() {
     let file = file("[[site]]\nhosts = [\"example.org\"]\nupstream = \"127.0.0.1:1\"\n");
     let config = Sources::new()
         .file(&file.path)
@@ -113,7 +113,7 @@ fn routes_of_the_environment_extend_a_site_of_the_file() {
 }
 
 #[test]
-fn hosts_become_names_of_certificates() {
+fn hosts_become_certificate_names() {
     let sites = "[[site]]\nhosts = [\"a.example\", \"*.b.example\"]\n[[site]]\nhosts = \"c.example\"\n";
     for (before, expected) in [
         ("tls_email = \"ops@example.org\"\n", &["a.example", "c.example"][..]),
@@ -129,7 +129,7 @@ fn hosts_become_names_of_certificates() {
 }
 
 #[test]
-fn every_error_of_a_site_has_its_line_and_what_to_do() {
+fn site_errors_have_their_line_and_a_remedy() {
     for (text, expected) in [
         (
             "[[site]]\nhosts = \"a.example\"\nworkers = 2\n",
@@ -201,7 +201,7 @@ fn every_error_of_a_site_has_its_line_and_what_to_do() {
 }
 
 #[test]
-fn an_error_in_one_site_does_not_hide_those_of_another() {
+fn error_in_one_site_does_not_hide_those_of_another() {
     let found = problems(
         "rate_limit = 0\n[[site]]\nhosts = \"a b\"\nworkers = 1\n[[site.route]]\npaths = \"/x\"\nmax_body = \"much\"\n",
     );

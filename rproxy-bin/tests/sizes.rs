@@ -1,16 +1,16 @@
-//! Futures and responses are handed from layer to layer by value: what is large is copied a dozen times per request.
+//! Futures and responses are passed from layer to layer by value, so a large one is copied a dozen times per request.
 
 use http::Request;
 use rproxy_server::RequestBody;
 use tower::Service;
 
-/// The sizes of the future and of the response.
+/// Returns the sizes of the future and of the response.
 fn sizes<S: Service<Request<RequestBody>>>(_: &S) -> (usize, usize) {
     (size_of::<S::Future>(), size_of::<S::Response>())
 }
 
 #[test]
-fn what_layers_hand_on_is_small() {
+fn futures_and_responses_are_small() {
     let stack = rproxy::stack(&rproxy::Config::default()).unwrap();
     let (future, response) = sizes(&stack.service());
     assert!(future <= 768, "the future takes {future} bytes");

@@ -1,4 +1,4 @@
-//! Responses that are stored in part, and requests that the cache sends a second time.
+//! Partially stored responses, and requests that the cache repeats.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,19 +6,19 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::upstream::{ok, read_head, scripted};
-use crate::support::{Answer, PATIENCE, Proxy, exchange, request};
+use crate::support::{Proxy, Response, TIMEOUT, exchange, request};
 
-/// A backend that answers by the head of the request, and remembers all heads. An answer that ends in `|` is followed by the
-/// end of the connection.
-fn backend(answer: impl Fn(&str) -> String + Clone + Send + 'static) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+/// Starts a backend whose responses depend on the request head, and that records all heads. It closes the connection
+/// after a response that ends in `|`.
+fn backend(response: impl Fn(&str) -> String + Clone + Send + 'static) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let heads = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&heads);
     let address = scripted(move |mut stream| {
         while let Some(head) = read_head(&mut stream) {
             seen.lock().unwrap().push(head.clone());
-            let answer = answer(&head);
-            let bytes = answer.strip_suffix('|').unwrap_or(&answer);
-            if stream.write_all(bytes.as_bytes()).is_err() || bytes.len() < answer.len() {
+            let response = response(&head);
+            let bytes = response.strip_suffix('|').unwrap_or(&response);
+            if stream.write_all(bytes.as_bytes()).is_err() || bytes.len() < response.len() {
                 return;
             }
         }
@@ -26,7 +26,7 @@ fn backend(answer: impl Fn(&str) -> String + Clone + Send + 'static) -> (SocketA
     (address, heads)
 }
 
-fn get(proxy: &Proxy, fields: &str) -> Answer {
+fn get(proxy: &Proxy, fields: &str) -> Response {
     request(proxy.address, &format!("GET /static/a.js HTTP/1.1\r\nhost: a.example\r\n{fields}\r\n"))
 }
 
@@ -38,7 +38,7 @@ fn field(head: &str, name: &str) -> Option<String> {
 
 const BODY: &str = "0123456789";
 
-/// A file server with validators and ranges.
+/// Returns the response of a file server with validators and range requests.
 fn file(head: &str, etag: &str) -> String {
     let fields = format!("cache-control: max-age=60\r\netag: {etag}\r\naccept-ranges: bytes\r\n");
     let applies = field(head, "if-range").is_none_or(|tag| tag == etag);
@@ -58,7 +58,7 @@ fn file(head: &str, etag: &str) -> String {
 }
 
 #[test]
-fn a_stored_part_is_completed_by_its_missing_bytes() {
+fn completes_stored_part_with_its_missing_bytes() {
     let (upstream, heads) = backend(|head| file(head, "\"v1\""));
     let proxy = Proxy::start(upstream, &[]);
     assert_eq!(get(&proxy, "range: bytes=0-3\r\n").body, "0123");
@@ -68,14 +68,14 @@ fn a_stored_part_is_completed_by_its_missing_bytes() {
     assert_eq!((whole.status, whole.body.as_str()), (200, BODY));
     assert_eq!(whole.header("cache-status"), Some("rproxy; fwd=partial; fwd-status=206; stored"));
     assert!(get(&proxy, "").header("cache-status").unwrap().starts_with("rproxy; hit"));
-    let asked: Vec<_> =
+    let sent: Vec<_> =
         heads.lock().unwrap().iter().map(|head| (field(head, "range"), field(head, "if-range"))).collect();
-    let asked: Vec<_> = asked.iter().map(|(range, tag)| (range.as_deref().unwrap(), tag.as_deref())).collect();
-    assert_eq!(asked, [("bytes=0-3", None), ("bytes=4-5", Some("\"v1\"")), ("bytes=6-", Some("\"v1\""))]);
+    let sent: Vec<_> = sent.iter().map(|(range, tag)| (range.as_deref().unwrap(), tag.as_deref())).collect();
+    assert_eq!(sent, [("bytes=0-3", None), ("bytes=4-5", Some("\"v1\"")), ("bytes=6-", Some("\"v1\""))]);
 }
 
 #[test]
-fn a_changed_file_replaces_the_stored_part() {
+fn changed_file_replaces_the_stored_part() {
     let (upstream, heads) = backend(|head| match field(head, "if-range") {
         None => file(head, "\"v1\""),
         Some(_) => file(head, "\"v2\"").replace(BODY, "abcdefghij"),
@@ -89,19 +89,19 @@ fn a_changed_file_replaces_the_stored_part() {
 }
 
 #[test]
-fn a_download_that_broke_off_is_continued_and_a_failed_rest_is_visible() {
-    // A whole that breaks off after 4 bytes, a rest that breaks off after 2, and then the rest of that.
+fn continues_aborted_download_and_reports_a_failed_rest() {
+    // A response aborted after 4 bytes, its rest aborted after 2, and then the rest of that.
     let (upstream, heads) = backend(|head| {
-        let answer = file(head, "\"v1\"");
+        let response = file(head, "\"v1\"");
         match field(head, "range").as_deref() {
-            None => format!("{}|", &answer[..answer.len() - 6]),
-            Some("bytes=4-") => format!("{}|", &answer[..answer.len() - 4]),
-            Some(_) => answer,
+            None => format!("{}|", &response[..response.len() - 6]),
+            Some("bytes=4-") => format!("{}|", &response[..response.len() - 4]),
+            Some(_) => response,
         }
     });
     let proxy = Proxy::start(upstream, &[]);
-    let ask = || exchange(proxy.address, b"GET /static/a.js HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n");
-    let (first, second, third) = (ask(), ask(), ask());
+    let send = || exchange(proxy.address, b"GET /static/a.js HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n");
+    let (first, second, third) = (send(), send(), send());
     for (text, received) in [(&first, "0123"), (&second, "012345"), (&third, BODY)] {
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("content-length: 10"), "{head}");
@@ -113,7 +113,7 @@ fn a_download_that_broke_off_is_continued_and_a_failed_rest_is_visible() {
 }
 
 #[test]
-fn tags_of_all_variants_are_sent_and_a_304_that_names_none_repeats_the_request() {
+fn sends_etags_of_all_variants_and_repeats_the_request_after_a_304_without_etag() {
     // RFC 9111 §4.3.1
     let (upstream, heads) = backend(|head| {
         let language = field(head, "accept-language").unwrap();
@@ -125,14 +125,14 @@ fn tags_of_all_variants_are_sent_and_a_304_that_names_none_repeats_the_request()
         }
     });
     let proxy = Proxy::start(upstream, &[]);
-    let ask = |language: &str| get(&proxy, &format!("accept-language: {language}\r\n"));
-    assert_eq!((ask("en").body.as_str(), ask("de").body.as_str()), ("en", "de"));
-    let selected = ask("de-AT");
+    let send = |language: &str| get(&proxy, &format!("accept-language: {language}\r\n"));
+    assert_eq!((send("en").body.as_str(), send("de").body.as_str()), ("en", "de"));
+    let selected = send("de-AT");
     assert_eq!((selected.status, selected.body.as_str()), (200, "de"));
     assert_eq!(selected.header("cache-status"), Some("rproxy; fwd=vary-miss; fwd-status=304; stored"));
-    let repeated = ask("fr");
+    let repeated = send("fr");
     assert_eq!((repeated.status, repeated.body.as_str()), (200, "fr"));
-    assert!(ask("fr").header("cache-status").unwrap().starts_with("rproxy; hit"));
+    assert!(send("fr").header("cache-status").unwrap().starts_with("rproxy; hit"));
     let heads = heads.lock().unwrap();
     let tags: Vec<_> = heads.iter().map(|head| field(head, "if-none-match").unwrap_or_default()).collect();
     assert_eq!((tags.len(), tags[0].as_str(), tags[1].as_str(), tags[4].as_str()), (5, "", "\"en\"", ""));
@@ -147,17 +147,17 @@ fn tags_of_all_variants_are_sent_and_a_304_that_names_none_repeats_the_request()
     }
 }
 
-/// The frames of a stream with this number.
+/// The frames to send on the stream with this number.
 type Frames = fn(u32) -> Vec<u8>;
 
-/// An HTTP/2 backend in the clear that sends `frames` after the head of each response.
+/// Starts an h2c backend that sends `frames` after the head of each response.
 fn http2_backend(frames: Frames) -> SocketAddr {
     scripted(move |mut stream| {
         let mut preface = [0; 24];
         stream.read_exact(&mut preface).unwrap();
         stream.write_all(&frame(4, 0, 0, b"")).unwrap();
         while let Some((kind, flags, id)) = read_frame(&mut stream) {
-            let answer = match (kind, flags & 1) {
+            let response = match (kind, flags & 1) {
                 (4, 0) => frame(4, 1, 0, b""),
                 (1, _) => {
                     // :status 200, cache-control: max-age=60, content-length: 5, as literals without an index.
@@ -166,7 +166,7 @@ fn http2_backend(frames: Frames) -> SocketAddr {
                 }
                 _ => continue,
             };
-            if stream.write_all(&answer).is_err() {
+            if stream.write_all(&response).is_err() {
                 return;
             }
         }
@@ -187,7 +187,7 @@ fn read_frame(stream: &mut TcpStream) -> Option<(u8, u8, u32)> {
 }
 
 #[test]
-fn a_stream_that_is_reset_after_its_last_byte_is_not_stored() {
+fn does_not_store_stream_that_is_reset_after_its_last_byte() {
     const NO_ERROR: &[u8] = &[0, 0, 0, 0];
     let cases: [(Frames, bool); 4] = [
         (|id| frame(0, 1, id, b"hello"), true),
@@ -198,13 +198,13 @@ fn a_stream_that_is_reset_after_its_last_byte_is_not_stored() {
     for (number, (frames, is_stored)) in cases.into_iter().enumerate() {
         let upstream = format!("h2c://{}", http2_backend(frames));
         let proxy = Proxy::run(&[], &[("RPROXY_LISTEN", "127.0.0.1:0"), ("RPROXY_UPSTREAM", &upstream)]);
-        // As much of it as is there; the end may come a moment after the last byte.
+        // The response may be incomplete; its end may arrive a moment after the last byte.
         let text = "GET /static/a.js HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n";
         assert!(exchange(proxy.address, text.as_bytes()).contains("HTTP/1.1 200 "), "{number}");
-        let asked = "GET /static/a.js HTTP/1.1\r\nhost: a.example\r\ncache-control: only-if-cached\r\n\r\n";
-        let deadline = Instant::now() + if is_stored { PATIENCE } else { PATIENCE / 100 };
+        let sent = "GET /static/a.js HTTP/1.1\r\nhost: a.example\r\ncache-control: only-if-cached\r\n\r\n";
+        let deadline = Instant::now() + if is_stored { TIMEOUT } else { TIMEOUT / 100 };
         loop {
-            let status = request(proxy.address, asked).status;
+            let status = request(proxy.address, sent).status;
             if is_stored && status == 200 || !is_stored && Instant::now() > deadline {
                 break;
             }
@@ -216,10 +216,10 @@ fn a_stream_that_is_reset_after_its_last_byte_is_not_stored() {
 }
 
 #[test]
-fn bodies_that_end_early_are_not_stored() {
+fn does_not_store_truncated_bodies() {
     let head = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\n";
     let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n");
-    for (answer, is_stored) in [
+    for (response, is_stored) in [
         (format!("{head}content-length: 5\r\n\r\nhello"), true),
         (format!("{head}content-length: 6\r\n\r\nhello|"), false),
         (format!("{chunked}5\r\nhello\r\n0\r\n\r\n"), true),
@@ -231,26 +231,26 @@ fn bodies_that_end_early_are_not_stored() {
         (format!("{head}connection: close\r\n\r\nhello|"), true),
     ] {
         let (upstream, _) = backend({
-            let answer = answer.clone();
-            move |_| answer.clone()
+            let response = response.clone();
+            move |_| response.clone()
         });
         let proxy = Proxy::start(upstream, &[]);
         exchange(proxy.address, b"GET /static/a.js HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n");
-        let asked = b"GET /static/a.js HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\ncache-control: only-if-cached\r\n\r\n";
-        let got = exchange(proxy.address, asked);
-        assert_eq!(got.starts_with("HTTP/1.1 200 "), is_stored, "{answer:?}: {got}");
+        let sent = b"GET /static/a.js HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\ncache-control: only-if-cached\r\n\r\n";
+        let got = exchange(proxy.address, sent);
+        assert_eq!(got.starts_with("HTTP/1.1 200 "), is_stored, "{response:?}: {got}");
     }
 }
 
 #[test]
-fn a_hit_over_http_1_1_has_the_trailers_of_the_response() {
+fn hit_over_http_1_1_has_the_trailer_section() {
     let (upstream, heads) = backend(|_| {
         "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n".into()
     });
     let proxy = Proxy::start(upstream, &[]);
     for _ in 0..2 {
-        let asked = b"GET /static/a.js HTTP/1.1\r\nhost: a.example\r\nte: trailers\r\nconnection: te, close\r\n\r\n";
-        let got = exchange(proxy.address, asked);
+        let sent = b"GET /static/a.js HTTP/1.1\r\nhost: a.example\r\nte: trailers\r\nconnection: te, close\r\n\r\n";
+        let got = exchange(proxy.address, sent);
         assert!(got.ends_with("\r\n5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n"), "{got}");
     }
     assert_eq!(heads.lock().unwrap().len(), 1);

@@ -1,4 +1,4 @@
-//! The rules of HTTP caching, section by section, as a client and an origin see them with the binary in between.
+//! The rules of HTTP caching, section by section, with the binary between a client and an origin.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::Write;
@@ -6,34 +6,34 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use crate::support::upstream::{read_head, scripted};
-use crate::support::{Answer, Proxy, exchange, request};
+use crate::support::{Proxy, Response, exchange, request};
 
-/// `METHOD|field: value|...` of a client; the origin's `STATUS|field: value|...||body`, or nothing where it is not to be
-/// asked; the status that the client gets, and what the cache did.
+/// One step: the request as `METHOD|field: value|...`, the response of the origin as `STATUS|field: value|...||body`
+/// or empty if it must not be requested, and the expected status and cache status of the client's response.
 type Step = (&'static str, &'static str, &'static str);
 
-/// Of the section, what it says.
+/// A rule with its section, and the steps that show it.
 type Scenario = (&'static str, &'static [Step]);
 
 const FRESH: &str = "200|cache-control: max-age=60||one";
-/// Stale from the start, and worth keeping because it can be validated.
+/// A response that is stale from the start but can be validated.
 const STALE: &str = "200|cache-control: max-age=60|age: 90|etag: \"v1\"||one";
 const OTHER: &str = "200|cache-control: no-store||two";
 
 const SCENARIOS: &[Scenario] = &[
-    // RFC 9111 §3: storing.
+    // RFC 9111 §3: storing responses.
     ("§3 explicit freshness", &[("GET", FRESH, "200 uri-miss"), ("GET", "", "200 hit")]),
     ("§3 any final status", &[("GET", "599|cache-control: max-age=60||one", "599 uri-miss"), ("GET", "", "599 hit")]),
-    ("§3 POST is no GET", &[("POST", FRESH, "200 method"), ("GET", OTHER, "200 uri-miss")]),
+    ("§3 POST is not stored", &[("POST", FRESH, "200 method"), ("GET", OTHER, "200 uri-miss")]),
     (
-        "§3.1 what belongs to the connection",
+        "§3.1 connection-specific fields",
         &[
             ("GET", "200|cache-control: max-age=60|connection: x-a|x-a: 1||one", "200 uri-miss"),
             ("GET", "", "200 hit -x-a"),
         ],
     ),
     (
-        "§3.3 a part answers what lies in it",
+        "§3.3 range within a stored part",
         &[
             ("GET|range: bytes=2-4", "206|cache-control: max-age=60|content-range: bytes 2-4/9||cde", "206 uri-miss"),
             ("GET|range: bytes=3-4", "", "206 hit"),
@@ -41,7 +41,7 @@ const SCENARIOS: &[Scenario] = &[
         ],
     ),
     (
-        "§3.4 parts make a whole",
+        "§3.4 combining parts",
         &[
             (
                 "GET|range: bytes=0-1",
@@ -64,7 +64,7 @@ const SCENARIOS: &[Scenario] = &[
             ("GET", "", "200 hit"),
         ],
     ),
-    // RFC 9111 §4: using.
+    // RFC 9111 §4: using stored responses.
     (
         "§4.1 Vary",
         &[
@@ -97,20 +97,23 @@ const SCENARIOS: &[Scenario] = &[
         &[("GET", "200|expires: Fri, 31 Dec 2100 23:59:59 GMT||one", "200 uri-miss"), ("GET", "", "200 hit")],
     ),
     (
-        "§4.2.2 a guess",
+        "§4.2.2 heuristic freshness",
         &[("GET", "200|last-modified: Thu, 01 Jan 2015 00:00:00 GMT||one", "200 uri-miss"), ("GET", "", "200 hit")],
     ),
     (
-        "§4.2.2 no guess about some statuses",
+        "§4.2.2 no heuristic freshness for unknown statuses",
         &[
             ("GET", "599|last-modified: Thu, 01 Jan 2015 00:00:00 GMT||one", "599 uri-miss"),
             ("GET", OTHER, "200 uri-miss"),
         ],
     ),
     ("§4.2.3 Age counts", &[("GET", STALE, "200 uri-miss"), ("GET", OTHER, "200 stale")]),
-    ("§4.2.4 an origin that is down", &[("GET", STALE, "200 uri-miss"), ("GET", "close", "200 stale-if-error")]),
     (
-        "§4.2.4 unless that is forbidden",
+        "§4.2.4 stale response if the origin is unreachable",
+        &[("GET", STALE, "200 uri-miss"), ("GET", "close", "200 stale-if-error")],
+    ),
+    (
+        "§4.2.4 must-revalidate forbids stale responses",
         &[
             ("GET", "200|cache-control: max-age=60, must-revalidate|age: 90|etag: \"v1\"||one", "200 uri-miss"),
             ("GET", "close", "502 stale"),
@@ -125,7 +128,7 @@ const SCENARIOS: &[Scenario] = &[
         ],
     ),
     (
-        "§4.3.2 a condition of the client's",
+        "§4.3.2 conditional request of the client",
         &[
             ("GET", "200|cache-control: max-age=60|etag: \"v1\"||one", "200 uri-miss"),
             ("GET|if-none-match: W/\"v1\"", "", "304 hit"),
@@ -133,7 +136,7 @@ const SCENARIOS: &[Scenario] = &[
         ],
     ),
     (
-        "§4.3.3 another state",
+        "§4.3.3 changed representation",
         &[
             ("GET", STALE, "200 uri-miss"),
             ("GET", "200|cache-control: max-age=60||three", "200 stale"),
@@ -146,14 +149,14 @@ const SCENARIOS: &[Scenario] = &[
         &[("GET", FRESH, "200 uri-miss"), ("DELETE", "204||", "204 method"), ("GET", OTHER, "200 uri-miss")],
     ),
     (
-        "§4.4 not by failures",
+        "§4.4 no invalidation by failures",
         &[("GET", FRESH, "200 uri-miss"), ("DELETE", "500||", "500 method"), ("GET", "", "200 hit")],
     ),
     (
-        "§4.4 by unknown methods",
+        "§4.4 invalidation by unknown methods",
         &[("GET", FRESH, "200 uri-miss"), ("M-SEARCH", "200||", "200 method"), ("GET", OTHER, "200 uri-miss")],
     ),
-    // RFC 9111 §5.2.1: what requests ask.
+    // RFC 9111 §5.2.1: request directives.
     (
         "§5.2.1.1 max-age",
         &[
@@ -169,7 +172,7 @@ const SCENARIOS: &[Scenario] = &[
     ("§5.2.1.4 no-cache", &[("GET", FRESH, "200 uri-miss"), ("GET|cache-control: no-cache", OTHER, "200 request")]),
     ("§5.2.1.5 no-store", &[("GET|cache-control: no-store", FRESH, "200 bypass"), ("GET", OTHER, "200 uri-miss")]),
     ("§5.2.1.7 only-if-cached", &[("GET|cache-control: only-if-cached", "", "504 uri-miss")]),
-    // RFC 9111 §5.2.2: what responses say.
+    // RFC 9111 §5.2.2: response directives.
     (
         "§5.2.2.3 must-understand",
         &[
@@ -201,13 +204,13 @@ const SCENARIOS: &[Scenario] = &[
     ),
     ("§5.4 Pragma", &[("GET", FRESH, "200 uri-miss"), ("GET|pragma: no-cache", OTHER, "200 request")]),
     (
-        "§7.3 a cookie is for one client",
+        "§7.3 Set-Cookie is not stored",
         &[
             ("GET", "200|cache-control: max-age=60|set-cookie: a=b||one", "200 uri-miss"),
             ("GET", "", "200 hit -set-cookie"),
         ],
     ),
-    // The others.
+    // Other specifications.
     (
         "RFC 5861 §3",
         &[
@@ -257,33 +260,33 @@ const SCENARIOS: &[Scenario] = &[
     ),
 ];
 
-/// The origin's answers that are still to come, by path.
+/// The remaining responses of the origin, by path.
 type Answers = Arc<Mutex<HashMap<String, VecDeque<&'static str>>>>;
 
-fn origin(answers: &Answers) -> SocketAddr {
-    let answers = Arc::clone(answers);
+fn origin(responses: &Answers) -> SocketAddr {
+    let responses = Arc::clone(responses);
     scripted(move |mut stream| {
         while let Some(head) = read_head(&mut stream) {
             let path = head.split(' ').nth(1).unwrap();
-            let answer = next(&mut answers.lock().unwrap(), path);
-            if answer == "close" || stream.write_all(written(answer).as_bytes()).is_err() {
+            let response = next(&mut responses.lock().unwrap(), path);
+            if response == "close" || stream.write_all(to_http(response).as_bytes()).is_err() {
                 return;
             }
         }
     })
 }
 
-fn next(answers: &mut HashMap<String, VecDeque<&'static str>>, path: &str) -> &'static str {
-    let coming = answers.get_mut(path);
-    // However often it is tried.
+fn next(responses: &mut HashMap<String, VecDeque<&'static str>>, path: &str) -> &'static str {
+    let coming = responses.get_mut(path);
+    // It stays in the queue, for any number of retries.
     if let Some(&"close") = coming.as_ref().and_then(|coming| coming.front()) {
         return "close";
     }
-    coming.and_then(VecDeque::pop_front).unwrap_or("598||the origin was not to be asked")
+    coming.and_then(VecDeque::pop_front).unwrap_or("598||unexpected request to the origin")
 }
 
-fn written(answer: &str) -> String {
-    let (head, body) = answer.split_once("||").unwrap();
+fn to_http(response: &str) -> String {
+    let (head, body) = response.split_once("||").unwrap();
     let mut lines = head.split('|');
     let status = lines.next().unwrap();
     let fields: String = lines.map(|line| format!("{line}\r\n")).collect();
@@ -294,46 +297,46 @@ fn written(answer: &str) -> String {
     format!("HTTP/1.1 {status} x\r\ncontent-type: text/plain\r\n{fields}{length}\r\n{body}")
 }
 
-fn ask(proxy: &Proxy, path: &str, asked: &str) -> Answer {
-    let mut lines = asked.split('|');
+fn send(proxy: &Proxy, path: &str, sent: &str) -> Response {
+    let mut lines = sent.split('|');
     let method = lines.next().unwrap();
     let fields: String = lines.map(|line| format!("{line}\r\n")).collect();
     let head = format!("{method} {path} HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n{fields}\r\n");
     if method != "HEAD" {
         return request(proxy.address, &head);
     }
-    // A length, and nothing of that length.
+    // A HEAD response has a length but no content.
     let text = exchange(proxy.address, head.as_bytes());
-    Answer { status: text.split(' ').nth(1).unwrap().parse().unwrap(), head: text, body: String::new() }
+    Response { status: text.split(' ').nth(1).unwrap().parse().unwrap(), head: text, body: String::new() }
 }
 
 #[test]
-fn every_rule_holds_for_the_whole_proxy() {
-    let answers = Answers::default();
+fn follows_the_caching_rules_of_the_rfcs() {
+    let responses = Answers::default();
     let settings = [
         ("RPROXY_CACHE_PATHS", "/**"),
         ("RPROXY_CACHE_HEURISTIC", "true"),
         ("RPROXY_CACHE_REQUEST_DIRECTIVES", "true"),
         ("RPROXY_RATE_LIMIT_ENABLED", "false"),
     ];
-    let proxy = Proxy::start(origin(&answers), &settings);
+    let proxy = Proxy::start(origin(&responses), &settings);
     for (number, (rule, steps)) in SCENARIOS.iter().enumerate() {
         let path = format!("/{number}");
-        for (at, (asked, answer, expected)) in steps.iter().enumerate() {
-            let told = if answer.is_empty() { VecDeque::new() } else { VecDeque::from([*answer]) };
-            answers.lock().unwrap().insert(path.clone(), told);
-            let got = ask(&proxy, &path, asked);
+        for (at, (sent, response, expected)) in steps.iter().enumerate() {
+            let queue = if response.is_empty() { VecDeque::new() } else { VecDeque::from([*response]) };
+            responses.lock().unwrap().insert(path.clone(), queue);
+            let got = send(&proxy, &path, sent);
             let mut words = expected.split(' ');
             let status: u16 = words.next().unwrap().parse().unwrap();
             assert_eq!(got.status, status, "{rule}, step {at}: {}", got.head);
             let cache_status = got.header("cache-status").unwrap_or_default();
-            let said = match words.next().unwrap() {
+            let expected_status = match words.next().unwrap() {
                 "hit" => "rproxy; hit".to_owned(),
                 "validated" => "rproxy; fwd=stale; fwd-status=304".to_owned(),
                 "stale-if-error" => "detail=stale-if-error".to_owned(),
                 reason => format!("rproxy; fwd={reason}"),
             };
-            assert!(cache_status.contains(&said), "{rule}, step {at}: {cache_status}");
+            assert!(cache_status.contains(&expected_status), "{rule}, step {at}: {cache_status}");
             if let Some(absent) = words.next().and_then(|word| word.strip_prefix('-')) {
                 assert_eq!(got.header(absent), None, "{rule}, step {at}");
             }

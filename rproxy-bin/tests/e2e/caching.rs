@@ -1,4 +1,4 @@
-//! What the cache in its place among the layers may answer, and to whom.
+//! The cache together with the other layers.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::upstream::{answering, ok};
-use crate::support::{PATIENCE, Proxy, connect, free_port, read_answer, request};
+use crate::support::upstream::{ok, responding};
+use crate::support::{Proxy, TIMEOUT, connect, free_port, read_response, request};
 
-/// What `echo` makes of a request's head, stored for a minute and told apart by `vary`.
+/// Returns responses with the result of `echo` for the request head, fresh for a minute, with this `Vary`.
 fn cached(vary: &'static str, echo: fn(&str) -> String) -> impl Fn(&str) -> String + Clone + Send + 'static {
     move |head| {
         let fields = format!("HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\nvary: {vary}\r\n");
@@ -17,7 +17,7 @@ fn cached(vary: &'static str, echo: fn(&str) -> String) -> impl Fn(&str) -> Stri
     }
 }
 
-/// The value of a field in a head; empty where it has none.
+/// Returns the value of a field in a head, or an empty string.
 fn field(head: &str, name: &str) -> String {
     let lines = head.lines().filter_map(|line| line.split_once(": "));
     lines.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
@@ -28,8 +28,8 @@ fn get(proxy: &Proxy, fields: &str) -> String {
 }
 
 #[test]
-fn an_answer_that_varies_by_what_the_proxy_says_is_not_another_clients() {
-    let upstream = answering(cached("x-forwarded-for", |head| field(head, "x-real-ip")));
+fn varies_by_forwarding_headers_that_the_proxy_sets() {
+    let upstream = responding(cached("x-forwarded-for", |head| field(head, "x-real-ip")));
     let proxy = Proxy::start(upstream, &[("RPROXY_TRUSTED_PROXIES", "loopback")]);
     for client in ["192.0.2.1", "192.0.2.2", "192.0.2.1"] {
         assert_eq!(get(&proxy, &format!("x-forwarded-for: {client}\r\n")), client);
@@ -37,8 +37,8 @@ fn an_answer_that_varies_by_what_the_proxy_says_is_not_another_clients() {
 }
 
 #[test]
-fn a_nomination_does_not_store_one_language_under_the_name_of_another() {
-    let upstream = answering(cached("accept-language, x-choice", |head| {
+fn connection_options_do_not_mix_up_variants() {
+    let upstream = responding(cached("accept-language, x-choice", |head| {
         format!("{}{}", field(head, "accept-language"), field(head, "x-choice"))
     }));
     let proxy = Proxy::start(upstream, &[]);
@@ -49,8 +49,8 @@ fn a_nomination_does_not_store_one_language_under_the_name_of_another() {
 }
 
 #[test]
-fn where_a_trusted_proxy_says_that_the_client_asked_is_part_of_the_key() {
-    let upstream = answering(cached("accept-encoding", |head| {
+fn trusted_scheme_and_host_are_part_of_the_cache_key() {
+    let upstream = responding(cached("accept-encoding", |head| {
         format!("{}://{}", field(head, "x-forwarded-proto"), field(head, "x-forwarded-host"))
     }));
     let settings = [("RPROXY_TRUSTED_PROXIES", "loopback"), ("RPROXY_TRUSTED_FIELDS", "x-forwarded-host")];
@@ -63,8 +63,8 @@ fn where_a_trusted_proxy_says_that_the_client_asked_is_part_of_the_key() {
 }
 
 #[test]
-fn a_response_for_one_trusted_user_or_prefix_is_not_served_to_another() {
-    let upstream = answering(cached("accept-encoding", |head| {
+fn requests_with_trusted_user_or_prefix_bypass_the_cache() {
+    let upstream = responding(cached("accept-encoding", |head| {
         format!("{}{}", field(head, "x-forwarded-prefix"), field(head, "remote-user"))
     }));
     let settings =
@@ -83,12 +83,12 @@ fn a_response_for_one_trusted_user_or_prefix_is_not_served_to_another() {
 }
 
 #[test]
-fn the_operator_says_which_queries_mean_the_same_and_what_becomes_of_cookies() {
-    let upstream = answering(|_| {
+fn applies_cache_query_and_cache_set_cookie() {
+    let upstream = responding(|_| {
         let fields = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\nset-cookie: a=b\r\n";
         ok("x").replacen("HTTP/1.1 200 OK\r\n", fields, 1)
     });
-    let ask = |proxy: &Proxy, target: &str| {
+    let send = |proxy: &Proxy, target: &str| {
         request(proxy.address, &format!("GET {target} HTTP/1.1\r\nhost: a.example\r\n\r\n"))
     };
     for (policy, hit, has_cookie) in [("strip", true, false), ("store", true, true), ("refuse", false, true)] {
@@ -98,9 +98,9 @@ fn the_operator_says_which_queries_mean_the_same_and_what_becomes_of_cookies() {
             ("RPROXY_CACHE_STATUS_KEY", "true"),
         ];
         let proxy = Proxy::start(upstream, &settings);
-        let first = ask(&proxy, "/static/a.css?b=1&utm_source=x&a=2");
+        let first = send(&proxy, "/static/a.css?b=1&utm_source=x&a=2");
         assert_eq!(first.header("set-cookie"), Some("a=b"), "{policy}");
-        let second = ask(&proxy, "/static/a.css?a=2&b=1");
+        let second = send(&proxy, "/static/a.css?a=2&b=1");
         let status = second.header("cache-status").unwrap();
         assert_eq!(status.starts_with("rproxy; hit"), hit, "{policy}: {status}");
         assert!(status.ends_with("; key=\"http://a.example/static/a.css?a=2&b=1\""), "{status}");
@@ -109,17 +109,17 @@ fn the_operator_says_which_queries_mean_the_same_and_what_becomes_of_cookies() {
 }
 
 #[test]
-fn what_is_on_disk_is_found_after_a_restart() {
+fn serves_from_disk_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [("RPROXY_CACHE_DISK", folder.path().to_str().unwrap())];
-    let upstream = answering(cached("accept-encoding", |head| head.split(' ').nth(1).unwrap().to_owned()));
+    let upstream = responding(cached("accept-encoding", |head| head.split(' ').nth(1).unwrap().to_owned()));
     let mut proxy = Proxy::start(upstream, &settings);
     let has_files = || {
-        let shelves = std::fs::read_dir(folder.path()).unwrap().map(|shelf| shelf.unwrap().path());
-        shelves.filter(|path| path.is_dir()).any(|shelf| std::fs::read_dir(shelf).unwrap().count() > 0)
+        let folders = std::fs::read_dir(folder.path()).unwrap().map(|folder| folder.unwrap().path());
+        folders.filter(|path| path.is_dir()).any(|folder| std::fs::read_dir(folder).unwrap().count() > 0)
     };
-    // The folder is looked through after the start; until then nothing is kept in it.
-    let deadline = Instant::now() + PATIENCE;
+    // The directory is scanned after the start; nothing is stored in it until then.
+    let deadline = Instant::now() + TIMEOUT;
     let path = (0..).map(|number| format!("/static/{number}.css")).find(|path| {
         assert!(Instant::now() < deadline, "nothing was written");
         request(proxy.address, &format!("GET {path} HTTP/1.1\r\nhost: a.example\r\n\r\n"));
@@ -132,39 +132,39 @@ fn what_is_on_disk_is_found_after_a_restart() {
 
     let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let proxy = Proxy::start(nobody, &settings);
-    let asked = format!("GET {path} HTTP/1.1\r\nhost: a.example\r\ncache-control: only-if-cached\r\n\r\n");
+    let sent = format!("GET {path} HTTP/1.1\r\nhost: a.example\r\ncache-control: only-if-cached\r\n\r\n");
     loop {
-        let answer = request(proxy.address, &asked);
-        if answer.status == 200 {
-            assert_eq!(answer.body, path);
+        let response = request(proxy.address, &sent);
+        if response.status == 200 {
+            assert_eq!(response.body, path);
             break;
         }
-        assert!(Instant::now() < deadline, "{}", answer.head);
+        assert!(Instant::now() < deadline, "{}", response.head);
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[test]
-fn a_thousand_clients_that_ask_for_one_cold_object_are_one_request() {
-    let (asked, all_have_asked) = (Arc::new(AtomicUsize::new(0)), Arc::new((Mutex::new(false), Condvar::new())));
-    let (count, gate) = (Arc::clone(&asked), Arc::clone(&all_have_asked));
-    let answer = cached("accept-encoding", |_| "cold".to_owned());
-    let upstream = answering(move |head| {
+fn coalesces_a_thousand_requests_for_one_cold_object() {
+    let (sent, all_have_sent) = (Arc::new(AtomicUsize::new(0)), Arc::new((Mutex::new(false), Condvar::new())));
+    let (count, gate) = (Arc::clone(&sent), Arc::clone(&all_have_sent));
+    let response = cached("accept-encoding", |_| "cold".to_owned());
+    let upstream = responding(move |head| {
         count.fetch_add(1, Ordering::SeqCst);
         let (open, opened) = &*gate;
         drop(opened.wait_while(open.lock().unwrap(), |open| !*open));
-        answer(head)
+        response(head)
     });
     let proxy = Proxy::start(upstream, &[("RPROXY_RATE_LIMIT_ENABLED", "false")]);
     let mut clients: Vec<_> = (0..1000).map(|_| connect(proxy.address)).collect();
     for client in &mut clients {
         client.write_all(b"GET /static/a.css HTTP/1.1\r\nhost: a.example\r\n\r\n").unwrap();
     }
-    *all_have_asked.0.lock().unwrap() = true;
-    all_have_asked.1.notify_all();
+    *all_have_sent.0.lock().unwrap() = true;
+    all_have_sent.1.notify_all();
     for client in &mut clients {
-        let answer = read_answer(client).unwrap();
-        assert_eq!((answer.status, answer.body.as_str()), (200, "cold"));
+        let response = read_response(client).unwrap();
+        assert_eq!((response.status, response.body.as_str()), (200, "cold"));
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(sent.load(Ordering::SeqCst), 1);
 }

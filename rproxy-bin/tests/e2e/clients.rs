@@ -1,5 +1,5 @@
-//! WebSockets with clients and servers of other makes, which are in `tests/clients`: npm ws, socket.io and Vite, PyPI
-//! websockets, and Chromium.
+//! WebSockets with other implementations, which are in `tests/clients`: npm ws, socket.io, Vite, PyPI websockets and
+//! Chromium.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -13,10 +13,10 @@ use tempfile::TempDir;
 use crate::support::upstream::read_head;
 use crate::support::{Proxy, address_in, collect, connect, has, wait_for_within};
 
-/// They are larger than what is tested here, and may take their time to start where there is little of it.
+/// The maximum time for these programs to start, which is long on a busy machine.
 const START: Duration = Duration::from_secs(90);
 
-/// A server in JavaScript.
+/// A backend in JavaScript.
 struct Application {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
@@ -29,7 +29,7 @@ impl Application {
         Self { child, lines }
     }
 
-    /// The proxy in front of it.
+    /// Starts the proxy in front of the backend.
     fn proxy(&self, settings: &[(&str, &str)]) -> Proxy {
         Proxy::start(address_in(&wait_for_within(&self.lines, "listening", START)), settings)
     }
@@ -46,7 +46,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
-/// Whether there is a node, and what it needs.
+/// Returns whether node and the required packages are installed.
 fn has_node() -> bool {
     let has_packages = folder().join("node_modules").exists();
     assert!(
@@ -65,7 +65,7 @@ fn node(script: &str) -> Command {
     command
 }
 
-/// What it prints, if it ends well.
+/// Runs a command, which must succeed, and returns its output.
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let [out, error] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
@@ -73,13 +73,13 @@ fn run(command: &mut Command) -> String {
     out
 }
 
-/// With a certificate of its own authority.
+/// Returns settings for TLS with a local certificate authority.
 fn tls(folder: &TempDir) -> [(&str, &str); 3] {
     [("RPROXY_TLS_LOCAL", "true"), ("RPROXY_TLS_CACHE_DIR", folder.path().to_str().unwrap()), ("RPROXY_HTTP_PORT", "0")]
 }
 
 #[test]
-fn npm_ws_and_pypi_websockets_get_along_in_both_modes_and_over_tls() {
+fn npm_ws_and_pypi_websockets_work_in_both_modes_and_over_tls() {
     if !has_node() {
         return;
     }
@@ -99,7 +99,7 @@ fn npm_ws_and_pypi_websockets_get_along_in_both_modes_and_over_tls() {
     ] {
         let proxy = application.proxy(&settings);
         let url = format!("{scheme}://localhost:{}/ws", proxy.address.port());
-        // In message mode, nobody is offered an extension.
+        // In message mode, no extension is negotiated.
         assert_eq!(run(node("ws.mjs").arg(&url)), format!("[\"\",\"{compressed}\"]"), "{settings:?}");
         if has_python {
             run(Command::new("/usr/bin/python3").arg(folder().join("websockets_client.py")).arg(&url));
@@ -108,7 +108,7 @@ fn npm_ws_and_pypi_websockets_get_along_in_both_modes_and_over_tls() {
 }
 
 #[test]
-fn socket_io_begins_by_polling_and_goes_on_by_websocket() {
+fn socket_io_upgrades_from_polling_to_websocket() {
     if !has_node() {
         return;
     }
@@ -124,7 +124,7 @@ fn socket_io_begins_by_polling_and_goes_on_by_websocket() {
 }
 
 #[test]
-fn an_application_that_is_killed_is_a_clean_end_for_a_client_that_goes_on_sending() {
+fn killed_backend_ends_the_websocket_of_a_sending_client() {
     if !has_node() {
         return;
     }
@@ -141,7 +141,7 @@ fn an_application_that_is_killed_is_a_clean_end_for_a_client_that_goes_on_sendin
         while sender.write_all(&messages).is_ok() {}
     });
     client.read_exact(&mut [0; 6000]).unwrap();
-    // With bytes unread, so that the system resets its connections.
+    // Unread bytes make the system reset the connections.
     application.child.kill().unwrap();
     let began = Instant::now();
     std::io::copy(&mut client, &mut std::io::sink()).unwrap();
@@ -150,7 +150,7 @@ fn an_application_that_is_killed_is_a_clean_end_for_a_client_that_goes_on_sendin
     sending.join().unwrap();
 }
 
-/// A site for Vite: a page with one module.
+/// Creates a site for Vite: a page with one module.
 fn site() -> TempDir {
     let site = tempfile::tempdir().unwrap();
     let page = "<!doctype html><script type=\"module\" src=\"/main.js\"></script>";
@@ -161,7 +161,7 @@ fn site() -> TempDir {
 }
 
 #[test]
-fn vite_reloads_a_module_that_has_changed() {
+fn vite_hot_reload_reaches_the_client() {
     if !has_node() {
         return;
     }
@@ -170,12 +170,12 @@ fn vite_reloads_a_module_that_has_changed() {
     for (scheme, settings) in [("http", &[][..]), ("https", &tls(&authority)[..])] {
         let proxy = application.proxy(settings);
         let url = format!("{scheme}://localhost:{}", proxy.address.port());
-        let heard = run(node("vite.mjs").arg(&url).arg(site.path().join("main.js")));
-        assert!(heard.starts_with("connected"), "{heard}");
+        let output = run(node("vite.mjs").arg(&url).arg(site.path().join("main.js")));
+        assert!(output.starts_with("connected"), "{output}");
     }
 }
 
-/// Chromium without a window, with a profile of its own.
+/// Headless Chromium with a new profile.
 struct Browser {
     child: Child,
     _profile: TempDir,
@@ -186,7 +186,7 @@ impl Browser {
         let profile = tempfile::tempdir().unwrap();
         let child = Command::new("chromium")
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
-            // Our authority is not among those that it trusts.
+            // Chromium does not trust the local authority.
             .arg("--ignore-certificate-errors")
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg(url)
@@ -206,7 +206,7 @@ impl Drop for Browser {
 }
 
 #[test]
-fn a_page_in_chromium_has_its_websocket_over_http2() {
+fn chromium_opens_a_websocket_over_http2() {
     if !has_node() || !Path::new("/usr/bin/chromium").exists() {
         return;
     }
@@ -222,7 +222,7 @@ fn a_page_in_chromium_has_its_websocket_over_http2() {
             "page": "h2",
         });
         assert_eq!(serde_json::from_str::<serde_json::Value>(&result["result ".len()..]).unwrap(), expected);
-        // RFC 8441: on the connection that the page came by.
+        // RFC 8441: on the connection of the page.
         let line: serde_json::Value = serde_json::from_str(&proxy.wait_for_output("\"websocket\":{")).unwrap();
         assert_eq!((&line["method"], &line["protocol"]), (&"CONNECT".into(), &"HTTP/2.0".into()));
         assert_eq!(

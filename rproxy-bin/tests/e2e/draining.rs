@@ -1,4 +1,4 @@
-//! Ends and restarts under load: what is in flight is finished, what is idle is closed.
+//! Shutdown and restarts under load: requests in flight finish, idle connections close.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,11 +8,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::support::upstream::{Nginx, ok, read_head, scripted};
-use crate::support::{PATIENCE, Proxy, connect, get, has, read_answer, read_to_end};
+use crate::support::{Proxy, TIMEOUT, connect, get, has, read_response, read_to_end};
 
 const UNLIMITED: [(&str, &str); 2] = [("RPROXY_RATE_LIMIT", "1000000"), ("RPROXY_RATE_BURST", "1000000")];
 
-/// Clients that ask over and over on connections that they keep, and count what becomes of it.
+/// Clients that send requests on kept-alive connections and count the results.
 struct Load {
     stop: Arc<AtomicBool>,
     tally: Arc<Tally>,
@@ -23,7 +23,7 @@ struct Load {
 struct Tally {
     served: AtomicUsize,
     bad_gateway: AtomicUsize,
-    /// Anything else: another status, or a request that got no answer.
+    /// Other statuses, and requests without a response.
     failed: AtomicUsize,
 }
 
@@ -34,20 +34,20 @@ impl Load {
             let (stop, tally) = (Arc::clone(&stop), Arc::clone(&tally));
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    // Refused is no failure: nobody listens any more, which is how it is to be.
+                    // A refused connection is expected after the shutdown.
                     let Ok(stream) = TcpStream::connect(address) else { return };
-                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                    ask(stream, &stop, &tally);
+                    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+                    send(stream, &stop, &tally);
                 }
             })
         });
         Self { clients: clients.collect(), stop, tally }
     }
 
-    /// Waits until so many more were served.
+    /// Waits until `more` further requests are served.
     fn wait_for(&self, more: usize) {
         let goal = self.tally.served.load(Ordering::Relaxed) + more;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.tally.served.load(Ordering::Relaxed) < goal {
             assert!(Instant::now() < deadline, "no progress");
             std::thread::sleep(Duration::from_millis(1));
@@ -61,23 +61,23 @@ impl Load {
     }
 }
 
-fn ask(mut stream: TcpStream, stop: &AtomicBool, tally: &Tally) {
+fn send(mut stream: TcpStream, stop: &AtomicBool, tally: &Tally) {
     while !stop.load(Ordering::Relaxed) {
         if stream.write_all(b"GET /small.txt HTTP/1.1\r\nhost: a\r\n\r\n").is_err() {
             tally.failed.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let Some(answer) = read_answer(&mut stream) else {
+        let Some(response) = read_response(&mut stream) else {
             tally.failed.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let counter = match answer.status {
-            200 if answer.body == "hello" => &tally.served,
+        let counter = match response.status {
+            200 if response.body == "hello" => &tally.served,
             502 => &tally.bad_gateway,
             _ => &tally.failed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+        if response.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
             return;
         }
     }
@@ -103,15 +103,15 @@ fn sigterm_under_load_loses_no_request_and_exits_0() {
 }
 
 #[test]
-fn an_upstream_that_restarts_under_load_costs_502s_only_while_it_is_down() {
+fn upstream_restart_causes_502_only_while_it_is_down() {
     let Some(mut nginx) = nginx() else { return };
     let proxy = Proxy::start(nginx.address, &UNLIMITED);
     let load = Load::start(proxy.address, 8);
     load.wait_for(1000);
     nginx.kill();
-    assert_eq!(get(proxy.address, "/small.txt").status, 502, "down is down");
+    assert_eq!(get(proxy.address, "/small.txt").status, 502, "the upstream is down");
     nginx.restart();
-    // From here on it is up: requests that begin now are served.
+    // The upstream is up again: requests that start now succeed.
     assert_eq!(get(proxy.address, "/small.txt").status, 200);
     load.wait_for(100);
     let before = load.tally.bad_gateway.load(Ordering::Relaxed);
@@ -122,13 +122,13 @@ fn an_upstream_that_restarts_under_load_costs_502s_only_while_it_is_down() {
 }
 
 #[test]
-fn an_upstream_that_reloads_under_load_costs_nothing() {
+fn upstream_reload_fails_no_request() {
     let Some(nginx) = nginx() else { return };
     let proxy = Proxy::start(nginx.address, &UNLIMITED);
     let load = Load::start(proxy.address, 8);
     load.wait_for(500);
     for _ in 0..3 {
-        // New workers take over; the old ones close their idle connections at any moment.
+        // The old workers of nginx close their idle connections at any moment.
         let pid = std::fs::read_to_string(nginx.folder.path().join("pid")).unwrap();
         std::process::Command::new("kill").args(["-HUP", pid.trim()]).status().unwrap();
         load.wait_for(1000);
@@ -139,9 +139,9 @@ fn an_upstream_that_reloads_under_load_costs_nothing() {
 }
 
 #[test]
-fn a_response_in_flight_is_finished_and_idle_connections_close() {
-    let (asked, go_on) = (Arc::new(std::sync::Barrier::new(2)), Arc::new(std::sync::Barrier::new(2)));
-    let barriers = (Arc::clone(&asked), Arc::clone(&go_on));
+fn drain_finishes_requests_in_flight_and_closes_idle_connections() {
+    let (sent, go_on) = (Arc::new(std::sync::Barrier::new(2)), Arc::new(std::sync::Barrier::new(2)));
+    let barriers = (Arc::clone(&sent), Arc::clone(&go_on));
     let upstream = scripted(move |mut stream| {
         while let Some(head) = read_head(&mut stream) {
             if head.contains("/slow") {
@@ -154,22 +154,22 @@ fn a_response_in_flight_is_finished_and_idle_connections_close() {
     let mut proxy = Proxy::start(upstream, &[]);
     let mut idle = connect(proxy.address);
     idle.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-    assert_eq!(read_answer(&mut idle).unwrap().body, "done");
+    assert_eq!(read_response(&mut idle).unwrap().body, "done");
     let mut busy = connect(proxy.address);
     busy.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-    asked.wait();
+    sent.wait();
 
     proxy.signal("TERM");
     assert_eq!(read_to_end(&mut idle), "");
     go_on.wait();
-    let answer = read_answer(&mut busy).unwrap();
-    assert_eq!(answer.body, "done");
-    assert_eq!(answer.header("connection"), Some("close"));
+    let response = read_response(&mut busy).unwrap();
+    assert_eq!(response.body, "done");
+    assert_eq!(response.header("connection"), Some("close"));
     assert_eq!(proxy.wait().code(), Some(0));
 }
 
 #[test]
-fn the_drain_time_is_the_longest_and_a_second_signal_ends_at_once() {
+fn drain_timeout_and_second_signal_end_the_process() {
     let upstream = scripted(|mut stream| {
         read_head(&mut stream);
         std::thread::park();
@@ -179,7 +179,7 @@ fn the_drain_time_is_the_longest_and_a_second_signal_ends_at_once() {
         let mut busy = connect(proxy.address);
         busy.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
         busy.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        let _ = busy.read(&mut [0]); // nothing comes; its request is on its way
+        let _ = busy.read(&mut [0]); // no response, but the request has arrived
         proxy.signal("INT");
         proxy.wait_for_log("draining");
         if second_signal {
@@ -192,7 +192,7 @@ fn the_drain_time_is_the_longest_and_a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn wrk_sees_no_error_through_the_whole_stack() {
+fn wrk_reports_no_errors() {
     let Some(nginx) = nginx() else { return };
     if !has("wrk") {
         return;

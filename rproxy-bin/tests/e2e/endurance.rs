@@ -1,4 +1,4 @@
-//! What has to hold for long, or against many. The long forms take minutes and are left out of a usual run:
+//! Long-running tests and tests with many clients. The long forms take minutes and are ignored by default:
 //!
 //! ```text
 //! cargo nextest run -p rproxy-bin --all-features --test e2e endurance --run-ignored all --no-capture
@@ -15,10 +15,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use crate::support::upstream::{answering, ok};
-use crate::support::{PATIENCE, Proxy, free_port, read_answer};
+use crate::support::upstream::{ok, responding};
+use crate::support::{Proxy, TIMEOUT, free_port, read_response};
 
-/// A connection over TLS, whoever shows whatever certificate.
+/// A TLS connection that accepts any certificate.
 struct Client {
     stream: StreamOwned<ClientConnection, TcpStream>,
 }
@@ -27,14 +27,14 @@ impl Client {
     fn config() -> Arc<ClientConfig> {
         let mut config = ClientConfig::clone(&crate::client::trusting());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // Each handshake is a whole one.
+        // Every handshake is a full one.
         config.resumption = rustls::client::Resumption::disabled();
         Arc::new(config)
     }
 
     fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
         let socket = TcpStream::connect(address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         socket.set_nodelay(true).unwrap();
         let session = ClientConnection::new(Arc::clone(config), "localhost".try_into().unwrap()).unwrap();
         let mut stream = StreamOwned::new(session, socket);
@@ -50,12 +50,12 @@ impl Client {
 
     fn get(&mut self) {
         self.stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("a request");
-        let answer = read_answer(&mut self.stream).expect("an answer");
-        assert_eq!((answer.status, &*answer.body), (200, "served"));
+        let response = read_response(&mut self.stream).expect("a response");
+        assert_eq!((response.status, &*response.body), (200, "served"));
     }
 }
 
-/// Clients that ask for as long as this lives, and panic when anything fails.
+/// Clients that send requests until dropped, and panic on any failure.
 struct Load {
     done: Arc<AtomicBool>,
     served: Arc<AtomicUsize>,
@@ -63,8 +63,8 @@ struct Load {
 }
 
 impl Load {
-    /// Of each two clients one stays connected, unless told otherwise, and one comes anew for each request.
-    fn start(address: SocketAddr, clients: usize, may_stay: bool) -> Self {
+    /// Starts clients. If `keep_alive`, every second one keeps its connection; the others open one per request.
+    fn start(address: SocketAddr, clients: usize, keep_alive: bool) -> Self {
         let (done, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let clients = (0..clients).map(|index| {
             let (done, served) = (Arc::clone(&done), Arc::clone(&served));
@@ -74,7 +74,7 @@ impl Load {
                 while !done.load(Ordering::Relaxed) {
                     client.get();
                     served.fetch_add(1, Ordering::Relaxed);
-                    if index % 2 == 0 || !may_stay {
+                    if index % 2 == 0 || !keep_alive {
                         client = Client::connect(address, &config);
                     }
                 }
@@ -89,11 +89,11 @@ impl Load {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more were served.
-    fn goes_on(&self, more: usize) {
-        let (before, deadline) = (self.served(), Instant::now() + PATIENCE);
+    /// Waits until `more` further requests are served.
+    fn wait_for(&self, more: usize) {
+        let (before, deadline) = (self.served(), Instant::now() + TIMEOUT);
         while self.served() < before + more {
-            assert!(Instant::now() < deadline, "nobody serves");
+            assert!(Instant::now() < deadline, "no progress");
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -110,7 +110,7 @@ impl Load {
 const QUIET: [(&str, &str); 3] =
     [("RPROXY_HTTP_PORT", "0"), ("RPROXY_RATE_LIMIT_ENABLED", "false"), ("RPROXY_WORKERS", "2")];
 
-/// Writes another pair, as tools do that know nothing of each other: one file, then the other.
+/// Writes a new pair like certificate tools do: one file, then the other.
 fn replace(cert: &Path, key: &Path) -> CertificateDer<'static> {
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(cert, pair.cert.pem()).unwrap();
@@ -118,21 +118,21 @@ fn replace(cert: &Path, key: &Path) -> CertificateDer<'static> {
     pair.cert.der().clone()
 }
 
-fn replaced_under_load(times: usize) {
+fn reload_certificates_under_load(times: usize) {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
     replace(&cert, &key);
     let files = [("RPROXY_TLS_CERT", cert.to_str().unwrap()), ("RPROXY_TLS_KEY", key.to_str().unwrap())];
-    let proxy = Proxy::start(answering(|_| ok("served")), &[&files[..], &QUIET].concat());
+    let proxy = Proxy::start(responding(|_| ok("served")), &[&files[..], &QUIET].concat());
     let load = Load::start(proxy.address, 4, true);
     let (config, began) = (Client::config(), Instant::now());
     for number in 0..times {
         let leaf = replace(&cert, &key);
-        // Half of them are noticed, the other half told.
+        // Half of the changes are detected, the others are reloaded by a signal.
         if number % 2 == 0 {
             proxy.signal("HUP");
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while Client::connect(proxy.address, &config).leaf() != leaf {
             assert!(Instant::now() < deadline, "the certificate {number} is not served: {}", proxy.log());
         }
@@ -144,27 +144,27 @@ fn replaced_under_load(times: usize) {
 }
 
 #[test]
-fn a_certificate_is_replaced_under_load() {
-    replaced_under_load(10);
+fn certificate_reload_under_load_fails_no_request() {
+    reload_certificates_under_load(10);
 }
 
 #[test]
 #[ignore = "takes minutes"]
-fn a_certificate_is_replaced_a_thousand_times_under_load() {
-    replaced_under_load(1000);
+fn a_thousand_certificate_reloads_under_load_fail_no_request() {
+    reload_certificates_under_load(1000);
 }
 
-fn taken_over_under_load(times: usize) {
+fn hand_over_under_load(times: usize) {
     let folder = tempfile::tempdir().unwrap();
     let listen = format!("127.0.0.1:{}", free_port());
-    let upstream = answering(|_| ok("served")).to_string();
-    let path = folder.path().join("takeover");
+    let upstream = responding(|_| ok("served")).to_string();
+    let path = folder.path().join("handover");
     let mut settings = vec![
         ("RPROXY_TLS_LOCAL", "true"),
         ("RPROXY_TLS_CACHE_DIR", folder.path().to_str().unwrap()),
         ("RPROXY_LISTEN", &listen),
         ("RPROXY_UPSTREAM", &upstream),
-        ("RPROXY_TAKEOVER", path.to_str().unwrap()),
+        ("RPROXY_HANDOVER_SOCKET", path.to_str().unwrap()),
     ];
     settings.extend(QUIET);
     let mut running = Proxy::run(&[], &settings);
@@ -174,25 +174,25 @@ fn taken_over_under_load(times: usize) {
         next.wait_for_log("took over the listeners of the previous process");
         assert!(running.wait().success(), "{}", running.log());
         running = next;
-        load.goes_on(50);
+        load.wait_for(50);
     }
-    eprintln!("{times} take-overs, {} requests over TLS, none failed", load.end());
+    eprintln!("{times} handovers, {} requests over TLS, none failed", load.end());
 }
 
 #[test]
 #[ignore = "takes minutes"]
-fn listeners_are_taken_over_fifty_times_under_tls_load() {
-    taken_over_under_load(50);
+fn fifty_handovers_under_tls_load_fail_no_request() {
+    hand_over_under_load(50);
 }
 
-/// Handshakes that are begun and left.
+/// Incomplete TLS handshakes.
 struct HalfOpen(Vec<TcpStream>);
 
 impl HalfOpen {
     fn new(address: SocketAddr, count: usize) -> Self {
         let socket = |_| {
             let mut socket = TcpStream::connect(address).unwrap();
-            // The head of a record with a ClientHello of 512 bytes, and its first.
+            // The head of a record with a ClientHello of 512 bytes, and its first byte.
             socket.write_all(&[0x16, 3, 1, 2, 0, 1]).unwrap();
             socket.set_nonblocking(true).unwrap();
             socket
@@ -200,14 +200,14 @@ impl HalfOpen {
         Self((0..count).map(socket).collect())
     }
 
-    /// How many the server still holds.
+    /// Returns the number of handshakes that the server still holds.
     fn held(&mut self) -> usize {
         let is_held = |mut socket: &TcpStream| matches!(socket.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
         self.0.iter().filter(|socket| is_held(socket)).count()
     }
 }
 
-/// The 99th percentile of whole visits: connection, handshake, request, answer.
+/// Returns the 99th percentile of whole visits: connection, handshake, request and response.
 fn p99(address: SocketAddr, config: &Arc<ClientConfig>, visits: usize) -> Duration {
     let mut took: Vec<_> = (0..visits)
         .map(|_| {
@@ -229,10 +229,10 @@ fn half_open(settings: &[(&str, &str)], at_least: usize) {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let local = [("RPROXY_TLS_LOCAL", "true"), ("RPROXY_TLS_CACHE_DIR", folder.path().to_str().unwrap())];
-    let proxy = Proxy::start(answering(|_| ok("served")), &[&local[..], &QUIET, settings].concat());
+    let proxy = Proxy::start(responding(|_| ok("served")), &[&local[..], &QUIET, settings].concat());
     let config = Client::config();
     p99(proxy.address, &config, VISITS);
-    // A B A B A B, and the median of each: other programs have their turns, too.
+    // Alternating measurements and the median of each, since other programs run, too.
     let mut alone = Vec::new();
     let mut among = Vec::new();
     for _ in 0..3 {
@@ -257,13 +257,13 @@ fn half_open(settings: &[(&str, &str)], at_least: usize) {
 
 #[test]
 #[ignore = "takes minutes and 10,000 descriptors"]
-fn ten_thousand_half_open_handshakes_starve_nobody() {
-    // The server gives up the oldest: it holds 4,096 at most.
+fn ten_thousand_incomplete_handshakes_do_not_delay_other_clients() {
+    // The server aborts the oldest: it holds at most 4,096.
     half_open(&[("RPROXY_HANDSHAKE_TIMEOUT", "5m")], 4000);
 }
 
 #[test]
 #[ignore = "takes minutes and 10,000 descriptors"]
-fn ten_thousand_half_open_handshakes_starve_nobody_though_all_are_held() {
+fn ten_thousand_incomplete_handshakes_within_the_limit_do_not_delay_other_clients() {
     half_open(&[("RPROXY_HANDSHAKE_TIMEOUT", "5m"), ("RPROXY_MAX_HANDSHAKES", "20000")], 10_000);
 }

@@ -1,4 +1,4 @@
-//! Requests and responses through the built binary, to nginx and to upstreams that do as they are told.
+//! Requests and responses through the built binary, to nginx and to scripted upstreams.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::support::upstream::{Nginx, answering, echo, ok, read_head, scripted};
-use crate::support::{PATIENCE, Proxy, connect, curl, exchange, get, has, read_answer, read_to_end, request};
+use crate::support::upstream::{Nginx, echo, ok, read_head, responding, scripted};
+use crate::support::{Proxy, TIMEOUT, connect, curl, exchange, get, has, read_response, read_to_end, request};
 
 #[test]
-fn nginx_behind_it_serves_files_of_any_size() {
+fn forwards_files_of_any_size_from_nginx() {
     let Some(nginx) = Nginx::start("location / { add_header x-origin nginx; }") else { return };
     let large: Vec<u8> = (0..5_000_000_u32).map(|number| number as u8).collect();
     std::fs::write(nginx.folder.path().join("small.txt"), "hello").unwrap();
@@ -30,7 +30,7 @@ fn nginx_behind_it_serves_files_of_any_size() {
 }
 
 #[test]
-fn uploads_reach_nginx_in_either_framing() {
+fn forwards_uploads_in_both_framings() {
     let Some(nginx) = Nginx::start(
         "location /put { client_body_in_file_only on; return 200 \"$request_method $http_content_length $http_transfer_encoding\"; }",
     ) else {
@@ -43,20 +43,20 @@ fn uploads_reach_nginx_in_either_framing() {
 }
 
 #[test]
-fn any_method_and_body_goes_through_unchanged() {
-    let upstream = answering(|head| ok(head.lines().next().unwrap()));
+fn forwards_any_method_and_body_unchanged() {
+    let upstream = responding(|head| ok(head.lines().next().unwrap()));
     let proxy = Proxy::start(upstream, &[]);
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "x-own"] {
         let bytes =
             format!("{method} /a%2Fb?c=d&e HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nconnection: close\r\n\r\nabc");
-        let answer = request(proxy.address, &bytes);
-        assert_eq!(answer.body, format!("{method} /a%2Fb?c=d&e HTTP/1.1"));
+        let response = request(proxy.address, &bytes);
+        assert_eq!(response.body, format!("{method} /a%2Fb?c=d&e HTTP/1.1"));
     }
 }
 
 #[test]
-fn responses_without_a_body_end_where_they_should() {
-    let upstream = answering(|head| {
+fn responses_without_body_keep_the_connection_usable() {
+    let upstream = responding(|head| {
         let target = head.split(' ').nth(1).unwrap();
         match target {
             "/204" => "HTTP/1.1 204 No Content\r\n\r\n".into(),
@@ -68,22 +68,22 @@ fn responses_without_a_body_end_where_they_should() {
     let proxy = Proxy::start(upstream, &[]);
     let bytes = "GET /204 HTTP/1.1\r\nhost: a\r\n\r\nGET /304 HTTP/1.1\r\nhost: a\r\n\r\nHEAD /head HTTP/1.1\r\nhost: a\r\n\r\n\
         GET /end HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-    let answer = exchange(proxy.address, bytes.as_bytes());
-    let statuses: Vec<_> = answer.match_indices("HTTP/1.1 ").map(|(at, _)| &answer[at + 9..at + 12]).collect();
-    assert_eq!(statuses, ["204", "304", "200", "200"], "{answer}");
-    assert!(answer.contains("content-length: 1000\r\n") && answer.ends_with("\r\n\r\nend"), "{answer}");
+    let response = exchange(proxy.address, bytes.as_bytes());
+    let statuses: Vec<_> = response.match_indices("HTTP/1.1 ").map(|(at, _)| &response[at + 9..at + 12]).collect();
+    assert_eq!(statuses, ["204", "304", "200", "200"], "{response}");
+    assert!(response.contains("content-length: 1000\r\n") && response.ends_with("\r\n\r\nend"), "{response}");
 }
 
 #[test]
-fn the_upstream_is_told_facts_and_not_claims() {
+fn replaces_spoofed_forwarding_headers() {
     let proxy = Proxy::start(echo(), &[]);
-    let answer = request(
+    let response = request(
         proxy.address,
         "GET / HTTP/1.1\r\nHost: a.example:81\r\nX-Forwarded-For: 6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\n\
          X-Request-Id: forged\r\nProxy: evil\r\nForwarded: for=6.6.6.6\r\nConnection: close, X-Hop, Host\r\nX-Hop: 1\r\nTE: gzip\r\n\
          Keep-Alive: 5\r\n\r\n",
     );
-    let seen = answer.body.to_ascii_lowercase();
+    let seen = response.body.to_ascii_lowercase();
     for line in [
         "host: a.example:81",
         "x-forwarded-for: 127.0.0.1",
@@ -100,14 +100,14 @@ fn the_upstream_is_told_facts_and_not_claims() {
 }
 
 #[test]
-fn a_trusted_proxy_in_front_is_believed() {
+fn keeps_forwarding_headers_of_trusted_proxies() {
     let proxy = Proxy::start(echo(), &[("RPROXY_TRUSTED_PROXIES", "loopback")]);
-    let answer = request(
+    let response = request(
         proxy.address,
         "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6, 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Request-Id: r-1\r\n\
          Connection: close\r\n\r\n",
     );
-    let seen = answer.body.to_ascii_lowercase();
+    let seen = response.body.to_ascii_lowercase();
     for line in [
         "x-forwarded-for: 192.0.2.7, 127.0.0.1",
         "x-real-ip: 192.0.2.7",
@@ -119,7 +119,7 @@ fn a_trusted_proxy_in_front_is_believed() {
 }
 
 #[test]
-fn forwarded_of_a_trusted_proxy_names_address_and_scheme_and_the_host_by_setting() {
+fn reads_forwarded_header_of_trusted_proxies() {
     let head = "GET / HTTP/1.1\r\nHost: internal:8080\r\nForwarded: for=203.0.113.9;proto=https;host=pub.example\r\n\
                 Connection: close\r\n\r\n";
     for (fields, host, forwarded) in
@@ -144,7 +144,7 @@ fn forwarded_of_a_trusted_proxy_names_address_and_scheme_and_the_host_by_setting
 }
 
 #[test]
-fn every_spelling_of_a_host_reaches_the_backend_as_one() {
+fn normalises_host_for_the_backend() {
     let proxy = Proxy::start(echo(), &[]);
     for host in ["A.Example", "a.example:80", "a.example:080", "a.example."] {
         let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
@@ -158,7 +158,7 @@ fn every_spelling_of_a_host_reaches_the_backend_as_one() {
 }
 
 #[test]
-fn te_trailers_reaches_the_backend_with_its_connection_option() {
+fn forwards_te_trailers_with_its_connection_option() {
     let proxy = Proxy::start(echo(), &[]);
     for fields in ["TE: trailers\r\nConnection: close, TE\r\n", "TE: gzip, trailers\r\nConnection: close\r\n"] {
         let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
@@ -170,18 +170,18 @@ fn te_trailers_reaches_the_backend_with_its_connection_option() {
 }
 
 #[test]
-fn trailers_go_through() {
-    let upstream = answering(|_| {
+fn forwards_trailer_section() {
+    let upstream = responding(|_| {
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 42\r\n\r\n"
             .into()
     });
     let proxy = Proxy::start(upstream, &[]);
-    let answer = exchange(proxy.address, b"GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close\r\n\r\n");
-    assert!(answer.ends_with("0\r\nx-sum: 42\r\n\r\n"), "{answer}");
+    let response = exchange(proxy.address, b"GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close\r\n\r\n");
+    assert!(response.ends_with("0\r\nx-sum: 42\r\n\r\n"), "{response}");
 }
 
 #[test]
-fn server_sent_events_arrive_as_they_are_written() {
+fn forwards_server_sent_events_without_buffering() {
     let (next, go) = mpsc::channel::<&str>();
     let go = std::sync::Arc::new(std::sync::Mutex::new(go));
     let upstream = scripted(move |mut stream| {
@@ -194,7 +194,7 @@ fn server_sent_events_arrive_as_they_are_written() {
     let proxy = Proxy::start(upstream, &[]);
     let mut client = connect(proxy.address);
     client.write_all(b"GET /events HTTP/1.1\r\nhost: a\r\naccept-encoding: gzip, br\r\n\r\n").unwrap();
-    // Each event is written only after the one before has arrived here.
+    // Each event is sent only after the previous one has arrived.
     let mut seen = String::new();
     for event in ["data: one\n\n", "data: two\n\n", "data: three\n\n"] {
         next.send(event).unwrap();
@@ -208,7 +208,7 @@ fn server_sent_events_arrive_as_they_are_written() {
 }
 
 #[test]
-fn a_request_body_streams_before_it_is_complete() {
+fn streams_request_body_before_it_is_complete() {
     let (seen, arrived) = mpsc::channel();
     let upstream = scripted(move |mut stream| {
         read_head(&mut stream);
@@ -221,60 +221,60 @@ fn a_request_body_streams_before_it_is_complete() {
     let proxy = Proxy::start(upstream, &[]);
     let mut client = connect(proxy.address);
     client.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nabc").unwrap();
-    assert_eq!(&arrived.recv_timeout(PATIENCE).unwrap(), b"abc");
+    assert_eq!(&arrived.recv_timeout(TIMEOUT).unwrap(), b"abc");
     client.write_all(b"def").unwrap();
-    assert_eq!(read_answer(&mut client).unwrap().body, "thanks");
+    assert_eq!(read_response(&mut client).unwrap().body, "thanks");
 }
 
 #[test]
-fn a_client_that_goes_away_cancels_its_request() {
+fn client_disconnect_cancels_the_upstream_request() {
     let (events, happened) = mpsc::channel();
     let upstream = scripted(move |mut stream| {
         read_head(&mut stream);
-        events.send("asked").unwrap();
+        events.send("received").unwrap();
         assert!(read_head(&mut stream).is_none());
         events.send("cancelled").unwrap();
     });
     let proxy = Proxy::start(upstream, &[]);
     let mut client = connect(proxy.address);
     client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-    assert_eq!(happened.recv_timeout(PATIENCE).unwrap(), "asked");
-    // An end sooner than 200 ms after the request is a half-close, and its client reads on.
+    assert_eq!(happened.recv_timeout(TIMEOUT).unwrap(), "received");
+    // A close within 200 ms of the request is a half-close, after which the client still reads.
     sleep(Duration::from_millis(300));
     client.shutdown(Shutdown::Both).unwrap();
     drop(client);
-    assert_eq!(happened.recv_timeout(PATIENCE).unwrap(), "cancelled");
+    assert_eq!(happened.recv_timeout(TIMEOUT).unwrap(), "cancelled");
 }
 
 #[test]
-fn an_upstream_that_dies_in_a_body_ends_the_response_as_an_error() {
+fn aborted_upstream_body_never_looks_complete() {
     for (head, part) in [("content-length: 100\r\n", "half"), ("transfer-encoding: chunked\r\n", "4\r\nhalf\r\n")] {
         let (seen, when_seen) = mpsc::channel();
         let when_seen = Arc::new(Mutex::new(when_seen));
         let upstream = scripted(move |mut stream| {
             read_head(&mut stream);
             stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n{part}").as_bytes()).unwrap();
-            when_seen.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            when_seen.lock().unwrap().recv_timeout(TIMEOUT).unwrap();
         });
         let proxy = Proxy::start(upstream, &[]);
         let mut client = connect(proxy.address);
         client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        while !answer.contains("half") {
+        let mut response = String::new();
+        while !response.contains("half") {
             let mut bytes = [0; 1024];
             let length = client.read(&mut bytes).unwrap();
-            assert_ne!(length, 0, "{answer}");
-            answer.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+            assert_ne!(length, 0, "{response}");
+            response.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
         }
         seen.send(()).unwrap();
         let rest = read_to_end(&mut client);
-        assert!(!rest.ends_with("0\r\n\r\n"), "a chunked response must not look complete: {answer}{rest}");
+        assert!(!rest.ends_with("0\r\n\r\n"), "a chunked response must not look complete: {response}{rest}");
     }
 }
 
 #[test]
-fn an_unread_connection_that_the_upstream_closed_is_never_a_502() {
-    // Closes after each answer, as Node does after its keep-alive time, at any moment.
+fn stale_pooled_connection_causes_no_502() {
+    // Closes after each response, like Node after its keep-alive timeout.
     let upstream = scripted(|mut stream| {
         if read_head(&mut stream).is_some() {
             let _ = stream.write_all(ok("once").as_bytes());
@@ -284,13 +284,13 @@ fn an_unread_connection_that_the_upstream_closed_is_never_a_502() {
     let mut client = connect(proxy.address);
     for _ in 0..500 {
         client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-        let answer = read_answer(&mut client).unwrap();
-        assert_eq!((answer.status, answer.body.as_str()), (200, "once"));
+        let response = read_response(&mut client).unwrap();
+        assert_eq!((response.status, response.body.as_str()), (200, "once"));
     }
 }
 
 #[test]
-fn an_upstream_on_a_unix_socket_is_served() {
+fn forwards_to_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -307,7 +307,7 @@ fn an_upstream_on_a_unix_socket_is_served() {
 }
 
 #[test]
-fn nginx_in_front_of_it_changes_nothing() {
+fn works_behind_nginx() {
     if !has("nginx") {
         return;
     }
@@ -318,15 +318,15 @@ fn nginx_in_front_of_it_changes_nothing() {
         proxy.address
     ))
     .unwrap();
-    let answer = get(front.address, "/through");
-    assert!(answer.body.starts_with("GET /through HTTP/1.1"), "{}", answer.body);
-    assert!(answer.body.contains("x-forwarded-for: 127.0.0.1, 127.0.0.1"), "{}", answer.body);
+    let response = get(front.address, "/through");
+    assert!(response.body.starts_with("GET /through HTTP/1.1"), "{}", response.body);
+    assert!(response.body.contains("x-forwarded-for: 127.0.0.1, 127.0.0.1"), "{}", response.body);
 }
 
 #[test]
-fn compression_is_negotiated_and_etags_stay_honest() {
+fn negotiates_compression_and_weakens_etag() {
     let text = "compress me ".repeat(200);
-    let upstream = answering(move |_| {
+    let upstream = responding(move |_| {
         format!(
             "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\netag: \"v1\"\r\ncontent-length: {}\r\n\r\n{text}",
             text.len()
@@ -342,13 +342,13 @@ fn compression_is_negotiated_and_etags_stay_honest() {
 }
 
 #[test]
-fn a_pipeline_is_answered_in_order() {
-    let proxy = Proxy::start(answering(|head| ok(head.split(' ').nth(1).unwrap())), &[]);
+fn responds_to_pipelined_requests_in_order() {
+    let proxy = Proxy::start(responding(|head| ok(head.split(' ').nth(1).unwrap())), &[]);
     let mut client = connect(proxy.address);
     let last = |n| if n == 19 { "connection: close\r\n" } else { "" };
     let requests: String = (0..20).map(|n| format!("GET /{n} HTTP/1.1\r\nhost: a\r\n{}\r\n", last(n))).collect();
     client.write_all(requests.as_bytes()).unwrap();
-    let answer = read_to_end(&mut client);
-    let places: Vec<_> = (0..20).map(|n| answer.find(&format!("\r\n\r\n/{n}")).expect("an answer")).collect();
-    assert!(places.is_sorted(), "{answer}");
+    let response = read_to_end(&mut client);
+    let places: Vec<_> = (0..20).map(|n| response.find(&format!("\r\n\r\n/{n}")).expect("a response")).collect();
+    assert!(places.is_sorted(), "{response}");
 }

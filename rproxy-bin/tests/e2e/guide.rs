@@ -1,4 +1,4 @@
-//! The configuration files in the guide start, and serve a request.
+//! The configuration files in the guide start and serve a request.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::upstream::echo;
 use crate::support::{Proxy, curl, has};
 
-/// Certificates, sockets and caches of the pages are below these folders; the test replaces them by one of its own.
+/// Directories in the pages, which the test replaces by a temporary one.
 const FOLDERS: [&str; 3] = ["/etc/rproxy/tls/", "/run/rproxy/", "/var/cache/rproxy"];
 
 #[test]
@@ -51,21 +51,21 @@ fn configurations_of_the_guide_serve_requests() {
     }
 }
 
-/// The pages of the guide with their text.
+/// Returns the pages of the guide with their text.
 fn pages() -> Option<Vec<(PathBuf, String)>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide");
     let paths = fs::read_dir(folder).ok()?.map(|entry| entry.unwrap().path());
     Some(paths.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect())
 }
 
-/// The TOML blocks of a page, except Cargo manifests.
+/// Returns the TOML blocks of a page, except Cargo manifests.
 fn files((page, text): (PathBuf, String)) -> Vec<(PathBuf, String)> {
     let blocks = text.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned());
     let blocks = blocks.filter(|block| !block.lines().any(|line| line.starts_with("[dependencies")));
     blocks.map(|block| (page.clone(), block)).collect()
 }
 
-/// A file with its folders and the backends of its sites replaced and its certificates written, and a host that it serves.
+/// Returns the file with replaced directories and backends, and a host that it serves. Writes its certificates.
 fn prepared(file: &str, folder: &Path, upstream: &str) -> (String, String) {
     let list = ["tls_domains = \"", "hosts = [\""]
         .iter()

@@ -1,17 +1,17 @@
-//! What comes ahead of an answer.
+//! Interim responses.
 
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex};
 
-use crate::support::upstream::{answering, ok, read_head, scripted};
-use crate::support::{Proxy, connect, exchange, read_answer};
+use crate::support::upstream::{ok, read_head, responding, scripted};
+use crate::support::{Proxy, connect, exchange, read_response};
 
 const HINTS: &str = "HTTP/1.1 102 Processing\r\n\r\n\
     HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nserver: secret\r\nconnection: x-hop\r\nx-hop: 1\r\n\r\n";
 
-// RFC 9110 §15.2: a proxy forwards interim responses. RFC 8297: those are of use only while the answer is not there.
+// RFC 9110 §15.2: a proxy forwards interim responses. RFC 8297: early hints are useful only before the response.
 #[test]
-fn early_hints_reach_the_client_while_the_answer_is_being_made() {
+fn forwards_early_hints_before_the_response() {
     let arrived = Arc::new((Mutex::new(0), Condvar::new()));
     let seen = Arc::clone(&arrived);
     let upstream = scripted(move |mut stream| {
@@ -35,15 +35,15 @@ fn early_hints_reach_the_client_while_the_answer_is_being_made() {
         );
         *arrived.0.lock().unwrap() += 1;
         arrived.1.notify_all();
-        let answer = read_answer(&mut client).unwrap();
-        assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
+        let response = read_response(&mut client).unwrap();
+        assert_eq!((response.status, response.body.as_str()), (200, "ok"));
     }
 }
 
 #[test]
-fn who_can_have_no_interim_response_gets_the_answer_alone() {
-    // It stays: a connection that ends just as the POST goes out on it would be a 502 (RFC 9110 §9.2.2).
-    let upstream = answering(|_| format!("{HINTS}{}", ok("ok")));
+fn drops_103_for_http_1_0_clients_and_posts() {
+    // The backend keeps connections open: one that ends while the POST is sent would cause a 502 (RFC 9110 §9.2.2).
+    let upstream = responding(|_| format!("{HINTS}{}", ok("ok")));
     let proxy = Proxy::start(upstream, &[]);
     for request in [
         // RFC 9110 §15.2: not to HTTP/1.0.
@@ -51,14 +51,14 @@ fn who_can_have_no_interim_response_gets_the_answer_alone() {
         // hyper has no way to send them.
         "POST / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx",
     ] {
-        let answer = exchange(proxy.address, request.as_bytes());
-        assert!(answer.contains(" 200 OK\r\n") && !answer.contains("HTTP/1.1 10"), "{answer}");
+        let response = exchange(proxy.address, request.as_bytes());
+        assert!(response.contains(" 200 OK\r\n") && !response.contains("HTTP/1.1 10"), "{response}");
     }
 }
 
-// RFC 9112 §6.3: what is not chunked ends with the connection.
+// RFC 9112 §6.3: a body that is not chunked ends with the connection.
 #[test]
-fn a_body_in_a_coding_that_is_none_reaches_the_client() {
+fn forwards_body_with_unknown_transfer_coding() {
     for coding in ["identity", "binary"] {
         let upstream = scripted(move |mut stream| {
             read_head(&mut stream);
@@ -66,8 +66,8 @@ fn a_body_in_a_coding_that_is_none_reaches_the_client() {
             stream.write_all(head.as_bytes()).unwrap();
         });
         let proxy = Proxy::start(upstream, &[]);
-        let answer = exchange(proxy.address, b"GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n");
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("old server"), "{answer}");
-        assert!(!answer.contains(coding), "{answer}");
+        let response = exchange(proxy.address, b"GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n");
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.contains("old server"), "{response}");
+        assert!(!response.contains(coding), "{response}");
     }
 }

@@ -1,4 +1,4 @@
-//! End to end: the built binary among real counterparts, on ports that the system picks.
+//! End-to-end tests: the built binary with real clients and servers, on ports that the system picks.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../../../crates/tls/tests/support/client.rs"]
@@ -10,7 +10,7 @@ mod conformance;
 mod h2;
 #[path = "../../../crates/tls/tests/support/pebble.rs"]
 mod pebble;
-#[allow(dead_code, reason = "it is there for other tests, too")]
+#[allow(dead_code, reason = "shared with other tests")]
 #[path = "../../../crates/rate-limit/tests/support/redis.rs"]
 mod redis;
 #[path = "../support/mod.rs"]
@@ -22,18 +22,18 @@ mod cache_rules;
 mod caching;
 mod clients;
 mod draining;
-mod edge;
 mod endurance;
 mod forwarding;
 mod guide;
+mod handover;
 mod interim;
+mod layer_settings;
+mod path_filter;
 mod rate_limits;
-mod readers;
 mod running;
 mod sites;
 mod spoofing;
 mod statuses;
-mod takeover;
 mod tls;
 mod upgrades;
 mod upstreams;

@@ -1,4 +1,4 @@
-//! Limits as they are measured from outside, in one process and across several.
+//! Rate limits measured from outside, in one process and across several.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::redis::Server;
-use crate::support::upstream::{answering, ok, read_head, scripted};
-use crate::support::{Proxy, connect, curl, get, read_answer, request};
+use crate::support::upstream::{ok, read_head, responding, scripted};
+use crate::support::{Proxy, connect, curl, get, read_response, request};
 
 fn from(client: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\nConnection: close\r\n\r\n")
@@ -18,27 +18,27 @@ fn statuses(proxy: &Proxy, client: &str, path: &str, requests: usize) -> Vec<u16
 }
 
 #[test]
-fn networks_are_held_to_their_tiers() {
+fn ipv6_tiers_limit_networks() {
     let settings = [
         ("RPROXY_TRUSTED_PROXIES", "loopback"),
         ("RPROXY_RATE_LIMIT", "1"),
         ("RPROXY_RATE_BURST", "10"),
         ("RPROXY_RATE_IPV6_TIERS", "56:1:4,48:1:6"),
     ];
-    let proxy = Proxy::start(answering(|_| ok("served")), &settings);
+    let proxy = Proxy::start(responding(|_| ok("served")), &settings);
     let each_64_once = |network: &str| -> usize {
         let clients = (0..10).map(|subnet| format!("2001:db8:0:{network}{subnet}::1"));
         clients.filter(|client| statuses(&proxy, client, "/", 1) == [200]).count()
     };
-    // A request or two may have been given back in the meantime.
+    // A request or two may be refilled in the meantime.
     assert!((4..=6).contains(&each_64_once("1")), "a /56");
     assert!((2..=6).contains(&each_64_once("201")), "another one of the same /48");
     assert_eq!(statuses(&proxy, "2001:db8:1::1", "/", 1), [200]);
-    assert_eq!(statuses(&proxy, "192.0.2.1", "/", 10), [200; 10], "IPv4 knows no tiers");
+    assert_eq!(statuses(&proxy, "192.0.2.1", "/", 10), [200; 10], "tiers do not apply to IPv4");
 }
 
 #[test]
-fn paths_that_are_exempt_are_not_counted_however_they_are_spelled() {
+fn exempt_paths_do_not_count_but_ambiguous_spellings_do() {
     let settings = [
         ("RPROXY_RATE_LIMIT", "1"),
         ("RPROXY_RATE_BURST", "1"),
@@ -46,7 +46,7 @@ fn paths_that_are_exempt_are_not_counted_however_they_are_spelled() {
         ("RPROXY_RATE_EXEMPT", "192.0.2.0/24"),
         ("RPROXY_TRUSTED_PROXIES", "loopback"),
     ];
-    let proxy = Proxy::start(answering(|_| ok("served")), &settings);
+    let proxy = Proxy::start(responding(|_| ok("served")), &settings);
     for path in ["/healthz", "/static/a/b.css?v=1"] {
         assert_eq!(statuses(&proxy, "203.0.113.1", path, 5), [200; 5], "{path}");
     }
@@ -64,9 +64,9 @@ fn paths_that_are_exempt_are_not_counted_however_they_are_spelled() {
 }
 
 #[test]
-fn a_client_has_only_so_many_requests_in_progress() {
+fn limits_concurrent_requests_per_client() {
     let upstream = scripted(|mut stream| {
-        // Answers the first half, and nothing more.
+        // Sends the first half of a response, and nothing more.
         while read_head(&mut stream).is_some() {
             let half = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello";
             if stream.write_all(half.as_bytes()).is_err() {
@@ -84,7 +84,7 @@ fn a_client_has_only_so_many_requests_in_progress() {
     let (first, _second) = (begin(), begin());
     let refused = get(proxy.address, "/");
     assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")));
-    // Its client goes away.
+    // The client disconnects.
     drop(first);
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -98,35 +98,35 @@ fn a_client_has_only_so_many_requests_in_progress() {
 }
 
 #[test]
-fn one_process_lets_pass_what_was_configured_within_one_per_cent() {
-    // A burst of a second's requests: whatever holds up the machine for less than that costs none of them.
+fn one_process_enforces_the_rate_within_one_percent() {
+    // With a burst of one second's requests, a shorter pause of the machine loses none.
     let settings = [("RPROXY_RATE_LIMIT", "200"), ("RPROXY_RATE_BURST", "200")];
-    let proxy = Proxy::start(answering(|_| ok("served")), &settings);
+    let proxy = Proxy::start(responding(|_| ok("served")), &settings);
     let rate = measured(&[proxy.address]);
     assert!((198.0..=202.0).contains(&rate), "{rate}/s");
 }
 
 #[test]
-fn two_processes_with_one_store_let_pass_what_was_configured_within_three_per_cent() {
+fn two_processes_with_one_store_enforce_the_rate_within_three_percent() {
     let Some(server) = Server::start() else { return };
     let url = server.url();
     let settings = [
         ("RPROXY_RATE_LIMIT", "200"),
         ("RPROXY_RATE_BURST", "200"),
         ("RPROXY_RATE_LIMIT_STORE", &*url),
-        // Who falls back counts alone; that is not what is measured.
+        // A local fallback would distort the measurement.
         ("RPROXY_RATE_LIMIT_FALLBACK", "closed"),
         ("RPROXY_RATE_LIMIT_STORE_TIMEOUT", "5s"),
     ];
-    let proxies = [(); 2].map(|()| Proxy::start(answering(|_| ok("served")), &settings));
+    let proxies = [(); 2].map(|()| Proxy::start(responding(|_| ok("served")), &settings));
     let rate = measured(&[proxies[0].address, proxies[1].address]);
     assert!((194.0..=206.0).contains(&rate), "{rate}/s");
 }
 
-/// The rate at which requests pass, while 2,000 are offered per second, spread evenly over `proxies`, in some ten seconds.
+/// Returns the rate of allowed requests, while 2,000 per second are sent evenly to `proxies` for some ten seconds.
 ///
-/// They begin and end with a refusal: at that instant nothing was left of the quota, so that what passed in between is what
-/// was given back in between, whatever held up the machine.
+/// The measured interval starts and ends with a rejection, when the quota is used up, so that pauses of the machine
+/// do not distort the rate.
 fn measured(proxies: &[SocketAddr]) -> f64 {
     const CLIENTS: u32 = 8;
     const OFFERED: u32 = 2000;
@@ -139,11 +139,11 @@ fn measured(proxies: &[SocketAddr]) -> f64 {
         let mut due = start + Duration::from_secs(1) * number / OFFERED;
         let (mut passed, mut refused) = (Vec::new(), Vec::new());
         while start.elapsed() < WARM_UP + TIME {
-            // Open loop: whoever is late makes up for it.
+            // Open loop: delays are made up for.
             thread::sleep(due.saturating_duration_since(Instant::now()));
             let sent = start.elapsed();
             stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-            let status = read_answer(&mut stream).expect("an answer").status;
+            let status = read_response(&mut stream).expect("a response").status;
             let received = start.elapsed();
             match status {
                 200 => passed.push(received),
@@ -168,18 +168,18 @@ fn measured(proxies: &[SocketAddr]) -> f64 {
     let (first, last) = (refused.iter().min().unwrap(), refused.iter().max().unwrap());
     let time = (*last - *first).as_secs_f64();
     let count = passed.iter().filter(|at| (first..=last).contains(at)).count();
-    println!("{count} passed and more than {} were refused in {time:.3} s", refused.len());
+    println!("{count} allowed and more than {} rejected in {time:.3} s", refused.len());
     assert!(time > TIME.as_secs_f64() / 2.0, "{time}: this machine is too busy to measure anything");
     count as f64 / time
 }
 
 #[test]
-fn processes_share_a_store_and_go_on_without_it_as_they_are_told() {
+fn processes_share_a_store_and_apply_their_fallback_without_it() {
     let Some(mut server) = Server::start() else { return };
     let url = server.url();
     let settings = |fallback| {
         [
-            // So that the connection that breaks is the one that is used.
+            // With one worker, the connection that breaks is the one in use.
             ("RPROXY_WORKERS", "1"),
             ("RPROXY_RATE_LIMIT", "1"),
             ("RPROXY_RATE_BURST", "4"),
@@ -189,7 +189,7 @@ fn processes_share_a_store_and_go_on_without_it_as_they_are_told() {
             ("RPROXY_ADMIN_LISTEN", "127.0.0.1:0"),
         ]
     };
-    let upstream = answering(|_| ok("served"));
+    let upstream = responding(|_| ok("served"));
     let proxies = ["local", "open", "closed"].map(|fallback| {
         let mut settings = settings(fallback).to_vec();
         settings.push(("RPROXY_RATE_LIMIT_STORE", &url));
@@ -210,8 +210,10 @@ fn processes_share_a_store_and_go_on_without_it_as_they_are_told() {
     let refused = request(closed.address, &from("192.0.2.2", "/"));
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     assert_eq!(refused.header("proxy-status"), Some("rproxy; error=proxy_internal_error"));
-    for (proxy, way) in [(local, "counts for itself"), (open, "pass uncounted"), (closed, "get 503")] {
-        proxy.wait_for_log(way);
+    for (proxy, consequence) in
+        [(local, "limiting in this process"), (open, "allowing all"), (closed, "rejecting requests")]
+    {
+        proxy.wait_for_log(consequence);
     }
     let metrics = curl(&[&format!("http://{}/metrics", closed.address_of("administration"))]);
     for name in [
@@ -227,11 +229,11 @@ fn processes_share_a_store_and_go_on_without_it_as_they_are_told() {
     while request(closed.address, &from("192.0.2.3", "/")).status == 503 {
         assert!(Instant::now() < deadline);
     }
-    closed.wait_for_log("the store of rate limits answers");
+    closed.wait_for_log("rate limit store available again");
 }
 
 #[test]
-fn a_store_that_hangs_holds_up_nobody_for_long() {
+fn hanging_store_delays_requests_only_briefly() {
     let Some(server) = Server::start() else { return };
     let url = server.url();
     let settings = [
@@ -240,12 +242,12 @@ fn a_store_that_hangs_holds_up_nobody_for_long() {
         ("RPROXY_RATE_LIMIT_STORE_TIMEOUT", "200ms"),
         ("RPROXY_TRUSTED_PROXIES", "loopback"),
     ];
-    let proxy = Proxy::start(answering(|_| ok("served")), &settings);
+    let proxy = Proxy::start(responding(|_| ok("served")), &settings);
     assert_eq!(statuses(&proxy, "192.0.2.1", "/", 3), [200; 3]);
     server.signal("STOP");
     let start = Instant::now();
     assert_eq!(statuses(&proxy, "192.0.2.1", "/", 50), [200; 50]);
-    // Three waited for 200 ms, the others for nothing.
+    // Three requests waited for 200 ms, the others not at all.
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     proxy.wait_for_log("no response within 200ms");
     server.signal("CONT");

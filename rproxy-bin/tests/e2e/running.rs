@@ -1,10 +1,10 @@
-//! The binary as its user sees it: help, check, demo, logs, administration, reload.
+//! The binary from a user's perspective: help, check, demo, logs, admin listener and reload.
 
 use std::process::Command;
 use std::time::Instant;
 
-use crate::support::upstream::{answering, echo, ok};
-use crate::support::{PATIENCE, Proxy, curl, get, request};
+use crate::support::upstream::{echo, ok, responding};
+use crate::support::{Proxy, TIMEOUT, curl, get, request};
 
 fn rproxy(args: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_rproxy"))
@@ -18,7 +18,7 @@ fn rproxy(args: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String, Str
 }
 
 #[test]
-fn help_and_version_are_printed() {
+fn prints_help_and_version() {
     let (code, out, _) = rproxy(&["--help"], &[]);
     assert_eq!(code, Some(0));
     for word in ["--upstream", "RPROXY_RATE_LIMIT", "--check", "demo"] {
@@ -29,7 +29,7 @@ fn help_and_version_are_printed() {
 }
 
 #[test]
-fn check_shows_settings_and_layers_in_order() {
+fn check_prints_the_layers_in_order() {
     let (code, out, err) = rproxy(&["--check"], &[("RPROXY_CACHE_ENABLED", "false")]);
     assert_eq!(code, Some(0), "{err}");
     let (_, layers) = out.split_once("# Layers").unwrap();
@@ -41,7 +41,7 @@ fn check_shows_settings_and_layers_in_order() {
 }
 
 #[test]
-fn what_can_not_be_honoured_is_refused_with_every_reason() {
+fn rejects_invalid_configuration_with_all_problems() {
     let (code, _, err) =
         rproxy(&[], &[("RPROXY_UPSTRAEM", "a:1"), ("RPROXY_RATE_LIMIT", "many"), ("RPROXY_BLOCKED_PATHS", "/a/[")]);
     assert_eq!(code, Some(2));
@@ -54,7 +54,7 @@ fn what_can_not_be_honoured_is_refused_with_every_reason() {
 }
 
 #[test]
-fn check_finds_a_certificate_that_can_not_be_served() {
+fn check_rejects_certificate_with_another_key() {
     let folder = tempfile::tempdir().unwrap();
     let pair = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -71,7 +71,7 @@ fn check_finds_a_certificate_that_can_not_be_served() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_an_error_that_names_it() {
+fn reports_port_in_use_with_its_address() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let (code, _, err) = rproxy(&[], &[("RPROXY_LISTEN", &address)]);
@@ -80,7 +80,7 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
 }
 
 #[test]
-fn the_demo_needs_nothing_else() {
+fn demo_runs_without_configuration() {
     let home = tempfile::tempdir().unwrap();
     let proxy = Proxy::run(&["demo", "--listen", "127.0.0.1:0"], &[("HOME", home.path().to_str().unwrap())]);
     proxy.wait_for_output("curl");
@@ -98,8 +98,8 @@ fn the_demo_needs_nothing_else() {
 }
 
 #[test]
-fn the_access_log_is_text_or_json() {
-    let upstream = answering(|_| ok("logged"));
+fn writes_access_log_as_text_or_json() {
+    let upstream = responding(|_| ok("logged"));
     let proxy = Proxy::start(upstream, &[("RPROXY_ACCESS_LOG", "json")]);
     get(proxy.address, "/a?b");
     let line: serde_json::Value = serde_json::from_str(&proxy.wait_for_output("\"/a")).unwrap();
@@ -123,8 +123,8 @@ fn the_access_log_is_text_or_json() {
 }
 
 #[test]
-fn the_access_log_is_complete_when_the_process_ends() {
-    let mut proxy = Proxy::start(answering(|_| ok("x")), &[("RPROXY_ACCESS_LOG", "json")]);
+fn flushes_access_log_on_exit() {
+    let mut proxy = Proxy::start(responding(|_| ok("x")), &[("RPROXY_ACCESS_LOG", "json")]);
     for number in 0..50 {
         get(proxy.address, &format!("/{number}"));
     }
@@ -134,8 +134,8 @@ fn the_access_log_is_complete_when_the_process_ends() {
 }
 
 #[test]
-fn administration_has_health_metrics_and_purge() {
-    let upstream = answering(|_| {
+fn admin_listener_serves_health_metrics_and_purge() {
+    let upstream = responding(|_| {
         "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-type: text/css\r\ncontent-length: 4\r\n\r\nbody"
             .into()
     });
@@ -164,7 +164,7 @@ fn administration_has_health_metrics_and_purge() {
 }
 
 #[test]
-fn administration_rejects_foreign_hosts_with_421() {
+fn admin_listener_rejects_foreign_hosts_with_421() {
     let proxy = Proxy::start(echo(), &[("RPROXY_ADMIN_LISTEN", "127.0.0.1:0")]);
     let admin = proxy.address_of("administration");
     for (host, status) in [("evil.example:9901", 421), ("127.0.0.1", 200), ("localhost:9901", 200), ("[::1]", 200)] {
@@ -174,7 +174,7 @@ fn administration_rejects_foreign_hosts_with_421() {
 }
 
 #[test]
-fn a_hangup_reloads_the_file() {
+fn sighup_reloads_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rproxy.toml");
     let upstream = echo();
@@ -190,7 +190,7 @@ fn a_hangup_reloads_the_file() {
     assert_eq!((get(proxy.address, "/one").status, get(proxy.address, "/two").status), (404, 200));
     write("/two");
     proxy.signal("HUP");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while get(proxy.address, "/two").status != 404 {
         assert!(Instant::now() < deadline, "{}", proxy.log());
     }
@@ -200,11 +200,11 @@ fn a_hangup_reloads_the_file() {
     proxy.signal("HUP");
     let warning = proxy.wait_for_log("restart");
     assert!(warning.ends_with(": RPROXY_WORKERS"), "{warning}");
-    let answer = get(proxy.address, "/logged");
-    assert!(answer.header("ratelimit-policy").is_some_and(|policy| policy.contains("q=1000")));
+    let response = get(proxy.address, "/logged");
+    assert!(response.header("ratelimit-policy").is_some_and(|policy| policy.contains("q=1000")));
     proxy.wait_for_output("\"target\":\"/logged\"");
     std::fs::write(&file, "rate_limit = \"many\"\n").unwrap();
     proxy.signal("HUP");
     proxy.wait_for_log("rate_limit");
-    assert_eq!(get(proxy.address, "/two").status, 404, "the old configuration goes on");
+    assert_eq!(get(proxy.address, "/two").status, 404, "the current configuration stays in use");
 }

@@ -3,12 +3,12 @@
 use std::fs;
 use std::net::SocketAddr;
 
-use crate::support::upstream::{answering, ok};
-use crate::support::{Answer, Proxy, request};
+use crate::support::upstream::{ok, responding};
+use crate::support::{Proxy, Response, request};
 
-/// A backend that answers with its name, the target and the prefix.
+/// Starts a backend that responds with its name, the target and the prefix.
 fn backend(name: &'static str) -> SocketAddr {
-    answering(move |head| {
+    responding(move |head| {
         let field =
             |name: &str| head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix(name).map(str::to_owned));
         let target = head.split(' ').nth(1).unwrap();
@@ -17,13 +17,13 @@ fn backend(name: &'static str) -> SocketAddr {
     })
 }
 
-fn send(proxy: &Proxy, method: &str, host: &str, target: &str) -> Answer {
+fn send(proxy: &Proxy, method: &str, host: &str, target: &str) -> Response {
     let head = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     request(proxy.address, &head)
 }
 
 #[test]
-fn each_request_goes_to_the_backend_of_its_site_and_route() {
+fn forwards_each_request_to_the_backend_of_its_site_and_route() {
     let (site, api, staging, default) = (backend("site"), backend("api"), backend("staging"), backend("default"));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rproxy.toml");
@@ -66,16 +66,16 @@ fn each_request_goes_to_the_backend_of_its_site_and_route() {
         ("other.example", "/api", 200, "default /api "),
         ("other.example", "/.env", 404, "Not Found\n"),
     ] {
-        let answer = send(&proxy, "GET", host, target);
-        assert_eq!((answer.status, answer.body.as_str()), (status, body), "{host} {target}");
+        let response = send(&proxy, "GET", host, target);
+        assert_eq!((response.status, response.body.as_str()), (status, body), "{host} {target}");
     }
     for (method, host, target, status, location) in [
         ("GET", "old.example.org", "/a?b", 301, "https://example.org/a?b"),
         ("POST", "old.example.org", "//evil.example/", 308, "https://example.org//evil.example/"),
         ("GET", "example.org", "/old", 301, "https://example.org/new"),
     ] {
-        let answer = send(&proxy, method, host, target);
-        assert_eq!((answer.status, answer.header("location")), (status, Some(location)), "{host} {target}");
+        let response = send(&proxy, method, host, target);
+        assert_eq!((response.status, response.header("location")), (status, Some(location)), "{host} {target}");
     }
 }
 
@@ -100,7 +100,7 @@ fn rejects_hosts_of_no_site_with_404_and_ambiguous_paths_with_400() {
 }
 
 #[test]
-fn a_route_has_its_own_limits_and_shares_those_it_does_not_set() {
+fn route_has_its_own_limits_and_shares_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rproxy.toml");
     let text = format!(
@@ -117,14 +117,14 @@ fn a_route_has_its_own_limits_and_shares_those_it_does_not_set() {
     // The route for uploads has the quota of its site.
     assert_eq!(statuses("GET", "a.example", "/upload", 1), [200]);
     assert_eq!(statuses("GET", "a.example", "/", 3), [200, 200, 429]);
-    // Another site counts for itself.
+    // Another site has its own quota.
     assert_eq!(statuses("GET", "b.example", "/", 4), [200, 200, 200, 429]);
     let head = "POST /upload HTTP/1.1\r\nhost: b.example\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
     assert_ne!(request(proxy.address, head).status, 413, "b.example has no such route");
 }
 
 #[test]
-fn a_reload_adds_removes_and_changes_sites() {
+fn reload_adds_removes_and_changes_sites() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rproxy.toml");
     let (one, two) = (backend("one"), backend("two"));
@@ -136,22 +136,22 @@ fn a_reload_adds_removes_and_changes_sites() {
     };
     write(&[("a.example", one), ("b.example", one)]);
     let proxy = Proxy::run(&["--config", path.to_str().unwrap(), "--listen", "127.0.0.1:0"], &[]);
-    let answer = |host: &str| {
-        let answer = send(&proxy, "GET", host, "/");
-        (answer.status, answer.body)
+    let response = |host: &str| {
+        let response = send(&proxy, "GET", host, "/");
+        (response.status, response.body)
     };
-    assert_eq!(answer("a.example"), (200, "one / ".to_owned()));
-    assert_eq!(answer("c.example").0, 404);
+    assert_eq!(response("a.example"), (200, "one / ".to_owned()));
+    assert_eq!(response("c.example").0, 404);
 
     write(&[("a.example", two), ("c.example", one)]);
     proxy.signal("HUP");
     proxy.wait_for_logs("reloaded", 1);
-    assert_eq!(answer("a.example"), (200, "two / ".to_owned()));
-    assert_eq!(answer("b.example").0, 404);
-    assert_eq!(answer("c.example"), (200, "one / ".to_owned()));
+    assert_eq!(response("a.example"), (200, "two / ".to_owned()));
+    assert_eq!(response("b.example").0, 404);
+    assert_eq!(response("c.example"), (200, "one / ".to_owned()));
 
     fs::write(&path, "[[site]]\nhosts = \"a.example\"\nworkers = 1\n").unwrap();
     proxy.signal("HUP");
     proxy.wait_for_log("workers: belongs to the process");
-    assert_eq!(answer("a.example"), (200, "two / ".to_owned()));
+    assert_eq!(response("a.example"), (200, "two / ".to_owned()));
 }

@@ -1,4 +1,4 @@
-//! What clients say of who they are and what they ask for, on either protocol: none of it reaches the backend.
+//! Spoofed headers and ambiguous targets over HTTP/1 and HTTP/2: none of them reach the backend.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::mpsc;
 
 use crate::h2::{self, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM, field};
-use crate::support::upstream::{answering, echo, ok, read_head, scripted};
-use crate::support::{PATIENCE, Proxy, connect, exchange, read_answer, request};
+use crate::support::upstream::{echo, ok, read_head, responding, scripted};
+use crate::support::{Proxy, TIMEOUT, connect, exchange, read_response, request};
 
-/// Fields that only a proxy in front is to be believed of, as an attacker spells them.
-const CLAIMS: &[&str] = &[
+/// Fields that are trusted from trusted proxies only, in the spellings of attackers.
+const SPOOFED: &[&str] = &[
     "X-Forwarded-For",
     "x-forwarded-for",
     "X-FORWARDED-FOR",
@@ -137,8 +137,8 @@ const CLAIMS: &[&str] = &[
     "Proxy-Connection",
 ];
 
-/// Fields that clients send by themselves.
-const HONEST: &[&str] = &[
+/// Fields that ordinary clients send.
+const ORDINARY: &[&str] = &[
     "Accept-Language",
     "Authorization",
     "Cookie",
@@ -160,7 +160,7 @@ const HONEST: &[&str] = &[
     "api_key",
 ];
 
-const FACTS: [&str; 5] = [
+const EXPECTED: [&str; 5] = [
     "x-forwarded-for: 127.0.0.1",
     "x-real-ip: 127.0.0.1",
     "x-forwarded-proto: ",
@@ -168,65 +168,65 @@ const FACTS: [&str; 5] = [
     "x-request-id: ",
 ];
 
-/// The backend saw each fact once, and nothing of the claim.
-fn knows_facts_only(seen: &str, attack: &str) {
+/// Asserts that the backend received each forwarding header once, and no spoofed value.
+fn assert_not_spoofed(seen: &str, attack: &str) {
     let seen = seen.to_ascii_lowercase();
     assert!(!seen.contains("spoofed") && !seen.contains("6.6.6.6"), "{attack} gets through: {seen}");
-    for fact in FACTS {
+    for fact in EXPECTED {
         assert_eq!(seen.matches(&format!("\r\n{fact}")).count(), 1, "{fact} after {attack}: {seen}");
     }
 }
 
 #[test]
-fn no_claim_gets_through_on_http1() {
+fn removes_spoofed_fields_on_http1() {
     let proxy = Proxy::start(echo(), &UNLIMITED);
     let mut client = connect(proxy.address);
-    for name in CLAIMS {
+    for name in SPOOFED {
         for lines in [
             format!("{name}: spoofed"),
             format!("{name}:spoofed, 6.6.6.6"),
             format!("{name}: 6.6.6.6\r\n{name}: spoofed"),
         ] {
             client.write_all(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n\r\n").as_bytes()).unwrap();
-            let answer = read_answer(&mut client).expect("an answer");
-            assert_eq!(answer.status, 200, "{lines}");
-            knows_facts_only(&answer.body, &lines);
+            let response = read_response(&mut client).expect("a response");
+            assert_eq!(response.status, 200, "{lines}");
+            assert_not_spoofed(&response.body, &lines);
         }
     }
-    for name in HONEST {
+    for name in ORDINARY {
         client.write_all(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{name}: honest\r\n\r\n").as_bytes()).unwrap();
-        let body = read_answer(&mut client).expect("an answer").body.to_ascii_lowercase();
+        let body = read_response(&mut client).expect("a response").body.to_ascii_lowercase();
         assert!(body.contains(&format!("\r\n{}: honest\r\n", name.to_ascii_lowercase())), "{name} in {body}");
     }
 }
 
-/// Fields that a trusted proxy is believed about, or whose members are kept in a list.
+/// Fields that are accepted from a trusted proxy, or whose members are kept in a list.
 const TRUSTED: [&str; 5] = ["x-forwarded-for", "x-forwarded-proto", "x-request-id", "x-real-ip", "cf-connecting-ip"];
 
 #[test]
-fn a_trusted_proxy_is_believed_about_nothing_but_address_scheme_and_id() {
+fn trusted_proxy_sets_address_scheme_and_id_only() {
     let settings = [UNLIMITED.as_slice(), &[("RPROXY_TRUSTED_PROXIES", "loopback")]].concat();
     let proxy = Proxy::start(echo(), &settings);
     let mut client = connect(proxy.address);
-    for name in CLAIMS.iter().filter(|name| !TRUSTED.contains(&&*name.to_ascii_lowercase())) {
+    for name in SPOOFED.iter().filter(|name| !TRUSTED.contains(&&*name.to_ascii_lowercase())) {
         client.write_all(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{name}: spoofed\r\n\r\n").as_bytes()).unwrap();
-        let answer = read_answer(&mut client).expect("an answer");
-        assert_eq!(answer.status, 200, "{name}");
-        knows_facts_only(&answer.body, name);
+        let response = read_response(&mut client).expect("a response");
+        assert_eq!(response.status, 200, "{name}");
+        assert_not_spoofed(&response.body, name);
     }
 }
 
 #[test]
-fn a_setting_names_more_fields_that_a_trusted_proxy_is_believed_about() {
+fn trusted_fields_are_accepted_from_trusted_proxies_only() {
     let fields = "X-Forwarded-Host, X-Forwarded-Port, X-Forwarded-Prefix, Remote-User, X-Corp-User";
     let head = "GET /static/a.css HTTP/1.1\r\nHost: internal:8080\r\nX-Forwarded-Host: A.example\r\nX-Forwarded-Port: 8443\r\n\
                 X-Forwarded-Prefix: /app\r\nRemote-User: ann\r\nX-Corp-User: ann\r\nX_Corp_User: eve\r\n\
                 X-Original-URL: /.env\r\nConnection: close\r\n\r\n";
-    let ask = |trusted: &str| {
+    let send_get = |trusted: &str| {
         let settings = [("RPROXY_TRUSTED_PROXIES", trusted), ("RPROXY_TRUSTED_FIELDS", fields)];
         request(Proxy::start(echo(), &settings).address, head).body.to_ascii_lowercase()
     };
-    let seen = ask("loopback");
+    let seen = send_get("loopback");
     for line in [
         "host: internal:8080",
         "x-forwarded-host: a.example:8443",
@@ -238,13 +238,13 @@ fn a_setting_names_more_fields_that_a_trusted_proxy_is_believed_about() {
         assert!(seen.contains(&format!("\r\n{line}\r\n")), "{line} in {seen}");
     }
     assert!(!seen.contains("eve") && !seen.contains(".env"), "{seen}");
-    let seen = ask("192.0.2.1");
+    let seen = send_get("192.0.2.1");
     assert!(seen.contains("\r\nx-forwarded-host: internal:8080\r\n"), "{seen}");
     assert!(!seen.contains("ann") && !seen.contains("/app"), "{seen}");
 }
 
 #[test]
-fn a_cdn_is_not_believed_about_the_target_even_where_a_setting_names_it() {
+fn trusted_fields_for_host_and_user_do_not_apply_to_cdns() {
     let settings = [
         ("RPROXY_TRUSTED_PROXIES", "loopback, cloudflare"),
         ("RPROXY_TRUSTED_FIELDS", "x-forwarded-host, remote-user, cf-ipcountry"),
@@ -265,7 +265,7 @@ fn a_cdn_is_not_believed_about_the_target_even_where_a_setting_names_it() {
 }
 
 #[test]
-fn only_a_post_has_its_method_overridden() {
+fn forwards_method_override_of_post_only() {
     let proxy = Proxy::start(echo(), &[]);
     for (method, is_kept) in [("POST", true), ("GET", false)] {
         let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
@@ -278,34 +278,34 @@ fn only_a_post_has_its_method_overridden() {
 }
 
 #[test]
-fn no_claim_gets_through_on_http2() {
+fn removes_spoofed_fields_on_http2() {
     let (proxy, mut client, _folder) = over_tls(echo());
     let mut stream = 1;
-    let mut ask = |client: &mut h2::Client, fields: &[(&str, &str)]| {
-        let body = ask(client, stream, fields);
+    let mut send_get = |client: &mut h2::Client, fields: &[(&str, &str)]| {
+        let body = send_get(client, stream, fields);
         stream += 2;
         body
     };
-    for name in CLAIMS.iter().map(|name| name.to_ascii_lowercase()) {
+    for name in SPOOFED.iter().map(|name| name.to_ascii_lowercase()) {
         // A connection-specific field is malformed (RFC 9113 §8.2.2).
         if name == "proxy-connection" {
             continue;
         }
-        let seen = ask(&mut client, &[(name.as_str(), "6.6.6.6"), (name.as_str(), "spoofed")]).expect(&name);
-        knows_facts_only(&seen, &name);
+        let seen = send_get(&mut client, &[(name.as_str(), "6.6.6.6"), (name.as_str(), "spoofed")]).expect(&name);
+        assert_not_spoofed(&seen, &name);
         assert!(seen.contains("x-forwarded-proto: https"), "{seen}");
     }
-    for name in HONEST.iter().map(|name| name.to_ascii_lowercase()) {
-        let seen = ask(&mut client, &[(name.as_str(), "honest")]).expect(&name);
+    for name in ORDINARY.iter().map(|name| name.to_ascii_lowercase()) {
+        let seen = send_get(&mut client, &[(name.as_str(), "honest")]).expect(&name);
         assert!(seen.contains(&format!("\r\n{name}: honest\r\n")), "{name} in {seen}");
     }
-    let seen = ask(&mut client, &[("cookie", "a=1"), ("cookie", "b=2")]).unwrap();
+    let seen = send_get(&mut client, &[("cookie", "a=1"), ("cookie", "b=2")]).unwrap();
     assert!(seen.contains("\r\ncookie: a=1; b=2\r\n"), "{seen}");
     drop(proxy);
 }
 
 #[test]
-fn what_http2_forbids_is_no_way_in() {
+fn rejects_fields_that_http2_forbids() {
     let (proxy, mut client, folder) = over_tls(echo());
     let mut stream = 1;
     for fields in [
@@ -326,13 +326,12 @@ fn what_http2_forbids_is_no_way_in() {
         &[(":scheme", "http")],
         &[(":unknown", "x")],
     ] {
-        let answer = ask(&mut client, stream, fields);
-        let seen = answer.as_deref().unwrap_or_default();
+        let response = send_get(&mut client, stream, fields);
+        let seen = response.as_deref().unwrap_or_default();
         assert!(!seen.contains("GET /"), "{fields:?} gets through: {seen}");
-        // Some of it ends the connection.
-        if answer.is_none() {
-            client =
-                h2::Client::connect(proxy.address, &h2::client(&folder.path().join("local/ca.pem"))).handshake(&[]);
+        // Some of these end the connection.
+        if response.is_none() {
+            client = h2::Client::connect(proxy.address, &h2::client(&folder.path().join("local/ca.pem"))).handshake(&[]);
             stream = 1;
         } else {
             stream += 2;
@@ -341,7 +340,7 @@ fn what_http2_forbids_is_no_way_in() {
 }
 
 #[test]
-fn a_nomination_takes_no_fact_and_no_secret_away() {
+fn connection_options_remove_no_forwarding_header_or_credential() {
     let proxy = Proxy::start(echo(), &UNLIMITED);
     let own = ["Authorization", "Cookie", "Content-Type", "Origin", "If-None-Match", "Sec-Fetch-Site", "Traceparent"];
     let mine = "Authorization: Bearer mine\r\nCookie: s=mine\r\nContent-Type: a/mine\r\nOrigin: https://mine\r\n\
@@ -358,7 +357,7 @@ fn a_nomination_takes_no_fact_and_no_secret_away() {
             let head =
                 format!("GET / HTTP/1.1\r\nHost: localhost\r\n{mine}X-Forwarded-For: 6.6.6.6\r\n{connection}\r\n\r\n");
             let seen = request(proxy.address, &head).body;
-            knows_facts_only(&seen, &connection);
+            assert_not_spoofed(&seen, &connection);
             assert_eq!(seen.matches("mine").count(), 6, "{connection}: {seen}");
             assert!(seen.contains("\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c"), "{connection}: {seen}");
         }
@@ -366,7 +365,7 @@ fn a_nomination_takes_no_fact_and_no_secret_away() {
 }
 
 #[test]
-fn a_field_that_is_badly_written_is_refused() {
+fn rejects_malformed_field_lines_with_400() {
     let proxy = Proxy::start(echo(), &UNLIMITED);
     for lines in [
         "X-Forwarded-For : 6.6.6.6",
@@ -384,13 +383,13 @@ fn a_field_that_is_badly_written_is_refused() {
         "Host: other.example",
     ] {
         let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n\r\n");
-        let answer = exchange(proxy.address, head.as_bytes());
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{lines:?}: {answer}");
+        let response = exchange(proxy.address, head.as_bytes());
+        assert!(response.starts_with("HTTP/1.1 400 "), "{lines:?}: {response}");
     }
 }
 
 #[test]
-fn no_claim_gets_through_behind_a_body() {
+fn removes_spoofed_trailer_fields() {
     let (sender, seen) = mpsc::channel();
     let upstream = scripted(move |mut stream| {
         while let Some(head) = read_head(&mut stream) {
@@ -405,31 +404,31 @@ fn no_claim_gets_through_behind_a_body() {
         }
     });
     let proxy = Proxy::start(upstream, &UNLIMITED);
-    for name in CLAIMS.iter().chain(&["Host", "Authorization", "Cookie", "Content-Length", "Transfer-Encoding"]) {
+    for name in SPOOFED.iter().chain(&["Host", "Authorization", "Cookie", "Content-Length", "Transfer-Encoding"]) {
         let head = "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n";
         let bytes = format!("{head}3\r\nabc\r\n0\r\n{name}: spoofed\r\nX-Sum: 1\r\n\r\n");
         let mut client = connect(proxy.address);
         client.write_all(bytes.as_bytes()).unwrap();
-        let status = read_answer(&mut client).map(|answer| answer.status);
+        let status = read_response(&mut client).map(|response| response.status);
         if status != Some(200) {
-            // A trailer that frames is malformed.
+            // A trailer field that frames the message is malformed.
             assert_eq!(status, Some(400), "{name}");
             continue;
         }
-        let (head, body) = seen.recv_timeout(PATIENCE).unwrap();
-        knows_facts_only(&format!("{head}{body}"), name);
+        let (head, body) = seen.recv_timeout(TIMEOUT).unwrap();
+        assert_not_spoofed(&format!("{head}{body}"), name);
         assert!(body.ends_with("0\r\nx-sum: 1\r\n\r\n"), "{name}: {body}");
     }
 }
 
 #[test]
-fn a_target_says_nothing_that_the_connection_does_not() {
+fn ignores_scheme_and_rejects_authority_that_contradict_the_connection() {
     let proxy = Proxy::start(echo(), &UNLIMITED);
-    // In the clear it is not HTTPS, whatever the target says.
+    // Without TLS the scheme is not https, regardless of the target.
     let head = "GET https://localhost/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    let answer = request(proxy.address, head);
-    if answer.status == 200 {
-        assert!(answer.body.contains("x-forwarded-proto: http\r\n"), "{}", answer.body);
+    let response = request(proxy.address, head);
+    if response.status == 200 {
+        assert!(response.body.contains("x-forwarded-proto: http\r\n"), "{}", response.body);
     }
     for target in
         ["http://other.example/", "http://user@localhost/", "http://localhost@other.example/", "http://localhost:81/"]
@@ -441,8 +440,8 @@ fn a_target_says_nothing_that_the_connection_does_not() {
 
 // RFC 9112 §3.2.1, §3.2.2, §3.2.4
 #[test]
-fn a_target_arrives_in_origin_form() {
-    let proxy = Proxy::start(answering(|head| ok(head.lines().next().unwrap())), &UNLIMITED);
+fn forwards_target_in_origin_form() {
+    let proxy = Proxy::start(responding(|head| ok(head.lines().next().unwrap())), &UNLIMITED);
     for (line, arrives) in [
         ("GET http://localhost/x?y HTTP/1.1", "GET /x?y HTTP/1.1"),
         ("GET http://localhost HTTP/1.1", "GET / HTTP/1.1"),
@@ -456,15 +455,15 @@ fn a_target_arrives_in_origin_form() {
         ("OPTIONS * HTTP/1.1", "OPTIONS * HTTP/1.1"),
         ("OPTIONS /x HTTP/1.1", "OPTIONS /x HTTP/1.1"),
     ] {
-        let answer = request(proxy.address, &format!("{line}\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
-        assert_eq!((answer.status, answer.body.as_str()), (200, arrives), "{line}");
+        let response = request(proxy.address, &format!("{line}\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+        assert_eq!((response.status, response.body.as_str()), (200, arrives), "{line}");
     }
     for target in ["*", "?x", "x", ".env", "\\.env", "/#x", "http:/x", "http:///x", "//", "localhost:80"] {
         let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let expected = if target == "//" { 200 } else { 400 };
         assert_eq!(request(proxy.address, &head).status, expected, "{target}");
     }
-    // Absolute or not, a blocked path is one.
+    // The path filter applies to the absolute form, too.
     for target in
         ["http://localhost/.env", "http://localhost/x/../.env", "http://localhost//.env", "http://localhost/%2eenv"]
     {
@@ -474,7 +473,7 @@ fn a_target_arrives_in_origin_form() {
 }
 
 #[test]
-fn a_path_on_http2_is_judged_as_on_http1() {
+fn path_filter_applies_to_http2_targets() {
     let (proxy, mut client, folder) = over_tls(echo());
     let mut stream = 1;
     for (path, gets_through) in [
@@ -505,10 +504,10 @@ fn a_path_on_http2_is_judged_as_on_http1() {
         for (name, value) in [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", path)] {
             head.extend(field(name, value));
         }
-        let answer = send(&mut client, stream, &head);
-        let reached = answer.as_deref().is_some_and(|seen| seen.starts_with("GET "));
-        assert_eq!(reached, gets_through, "{path:?}: {answer:?}");
-        match answer {
+        let response = send(&mut client, stream, &head);
+        let reached = response.as_deref().is_some_and(|seen| seen.starts_with("GET "));
+        assert_eq!(reached, gets_through, "{path:?}: {response:?}");
+        match response {
             Some(_) => stream += 2,
             None => {
                 client =
@@ -520,9 +519,9 @@ fn a_path_on_http2_is_judged_as_on_http1() {
 }
 
 #[test]
-fn a_trace_is_passed_on_or_begun_as_it_is_told() {
+fn applies_trace_context() {
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let asked = |settings: &[(&str, &str)], traceparent: &str| {
+    let received_trace = |settings: &[(&str, &str)], traceparent: &str| {
         let proxy = Proxy::start(echo(), settings);
         let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{traceparent}Connection: close\r\n\r\n");
         let seen = request(proxy.address, &head).body;
@@ -531,21 +530,21 @@ fn a_trace_is_passed_on_or_begun_as_it_is_told() {
         (field("traceparent"), field("tracestate"), field("x-request-id").unwrap_or_default())
     };
     let good = format!("Traceparent: {TRACE}\r\nTracestate: a=1\r\n");
-    let (trace, state, _) = asked(&[], &good);
+    let (trace, state, _) = received_trace(&[], &good);
     assert_eq!((trace.as_deref(), state.as_deref()), (Some(TRACE), Some("a=1")));
-    let (trace, state, _) = asked(&[], "Traceparent: nonsense\r\nTracestate: a=1\r\n");
+    let (trace, state, _) = received_trace(&[], "Traceparent: nonsense\r\nTracestate: a=1\r\n");
     assert_eq!((trace, state), (None, None));
     for (how, line) in [("begin", ""), ("begin", "Traceparent: 1\r\n"), ("restart", good.as_str())] {
-        let (trace, state, id) = asked(&[("RPROXY_TRACE_CONTEXT", how)], line);
+        let (trace, state, id) = received_trace(&[("RPROXY_TRACE_CONTEXT", how)], line);
         let trace = trace.expect("a trace");
         assert_eq!((trace[3..35].to_owned(), state), (id.replace('-', ""), None), "{how} {line}");
     }
     let trusted = [("RPROXY_TRACE_CONTEXT", "restart"), ("RPROXY_TRUSTED_PROXIES", "loopback")];
-    assert_eq!(asked(&trusted, &good).0.as_deref(), Some(TRACE));
+    assert_eq!(received_trace(&trusted, &good).0.as_deref(), Some(TRACE));
 }
 
 #[test]
-fn forwarded_is_sent_and_names_are_hidden_as_it_is_told() {
+fn applies_forwarded_and_hide_client() {
     let seen = |settings: &[(&str, &str)]| {
         let proxy = Proxy::start(echo(), settings);
         let head = "GET / HTTP/1.1\r\nHost: a.example\r\nForwarded: for=6.6.6.6\r\nConnection: close\r\n\r\n";
@@ -559,10 +558,10 @@ fn forwarded_is_sent_and_names_are_hidden_as_it_is_told() {
     assert!(!seen(&[]).contains("forwarded: "), "only on request");
 }
 
-/// As many requests as a test likes.
+/// Turns the rate limit off.
 const UNLIMITED: [(&str, &str); 1] = [("RPROXY_RATE_LIMIT_ENABLED", "false")];
 
-/// The proxy, a client that speaks HTTP/2 to it, and where its certificates are.
+/// Returns the proxy, an HTTP/2 client connected to it, and the directory of the certificates.
 fn over_tls(upstream: SocketAddr) -> (Proxy, h2::Client, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().to_str().unwrap();
@@ -573,10 +572,10 @@ fn over_tls(upstream: SocketAddr) -> (Proxy, h2::Client, tempfile::TempDir) {
     (proxy, client, folder)
 }
 
-/// A GET with these fields besides: the body of the answer, or what ends the stream; `None` is the connection's end.
-fn ask(client: &mut h2::Client, stream: u32, fields: &[(&str, &str)]) -> Option<String> {
+/// Sends a GET with these fields. Returns the response body or `reset`; `None` if the connection ended.
+fn send_get(client: &mut h2::Client, stream: u32, fields: &[(&str, &str)]) -> Option<String> {
     let pseudo = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/")];
-    // Pseudo-header fields come first, and a second one is as good as a forged one.
+    // Pseudo-header fields come first, whether genuine or forged.
     let (first, rest): (Vec<_>, Vec<_>) = fields.iter().partition(|(name, _)| name.starts_with(':'));
     let all = pseudo.iter().chain(first).chain(rest);
     send(client, stream, &all.flat_map(|(name, value)| field(name, value)).collect::<Vec<_>>())

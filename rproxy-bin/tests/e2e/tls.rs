@@ -1,4 +1,4 @@
-//! TLS from files, from the local authority, and from a real ACME directory.
+//! TLS with certificates from files, from the local authority and from an ACME server.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::pebble::{Pebble, PebbleOptions};
-use crate::support::upstream::{answering, echo, ok};
-use crate::support::{PATIENCE, Proxy, connect, curl, exchange, free_port, get, has, request};
+use crate::support::upstream::{echo, ok, responding};
+use crate::support::{Proxy, TIMEOUT, connect, curl, exchange, free_port, get, has, request};
 
-/// A certificate for `localhost` as PEM files.
+/// Writes a certificate for `localhost` as PEM files.
 fn files(folder: &Path) -> (String, String) {
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
@@ -27,7 +27,7 @@ fn over_tls(proxy: &Proxy, args: &[&str]) -> String {
 }
 
 #[test]
-fn files_serve_both_protocols_and_both_versions() {
+fn serves_both_http_and_both_tls_versions_with_files() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = files(folder.path());
     let proxy =
@@ -51,7 +51,7 @@ fn files_serve_both_protocols_and_both_versions() {
 }
 
 #[test]
-fn old_versions_and_plain_text_get_nowhere() {
+fn rejects_old_tls_versions_and_plain_text() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = files(folder.path());
     let proxy =
@@ -62,12 +62,12 @@ fn old_versions_and_plain_text_get_nowhere() {
         let handshake = Command::new("openssl").args(args).stdin(Stdio::null()).output().unwrap();
         assert!(!handshake.status.success());
     }
-    let answer = exchange(proxy.address, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    assert!(!answer.contains("HTTP/1.1 200"), "{answer}");
+    let response = exchange(proxy.address, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(!response.contains("HTTP/1.1 200"), "{response}");
 }
 
 #[test]
-fn a_slow_handshake_holds_up_nobody() {
+fn slow_handshake_does_not_delay_other_clients() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = files(folder.path());
     let settings = [
@@ -83,7 +83,7 @@ fn a_slow_handshake_holds_up_nobody() {
 }
 
 #[test]
-fn changed_files_are_served_without_a_restart() {
+fn sighup_reloads_changed_certificate_files() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = files(folder.path());
     let proxy =
@@ -97,14 +97,14 @@ fn changed_files_are_served_without_a_restart() {
     assert!(trusts());
     files(folder.path());
     proxy.signal("HUP");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !trusts() {
         assert!(Instant::now() < deadline, "still the old certificate");
     }
 }
 
 #[test]
-fn the_local_authority_vouches_for_localhost_and_is_kept() {
+fn local_authority_issues_for_localhost_and_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().to_str().unwrap();
     let settings = [("RPROXY_TLS_LOCAL", "true"), ("RPROXY_TLS_CACHE_DIR", cache), ("RPROXY_HTTP_PORT", "0")];
@@ -121,25 +121,25 @@ fn the_local_authority_vouches_for_localhost_and_is_kept() {
 }
 
 #[test]
-fn the_plain_port_sends_everything_to_https() {
+fn plain_port_redirects_to_https() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = files(folder.path());
     let port = free_port().to_string();
     let settings = [("RPROXY_TLS_CERT", cert.as_str()), ("RPROXY_TLS_KEY", &key), ("RPROXY_HTTP_PORT", &port)];
     let proxy = Proxy::start(echo(), &settings);
-    // The main listener is the first.
-    proxy.wait_for_log("redirecting to https");
+    // The main listener is bound first.
+    proxy.wait_for_log("listening for redirects");
     let plain = ([127, 0, 0, 1], port.parse().unwrap()).into();
-    let answer = get(plain, "/x?y");
+    let response = get(plain, "/x?y");
     let there = format!("https://a.example:{}/x?y", proxy.address.port());
-    assert_eq!((answer.status, answer.header("location")), (301, Some(there.as_str())));
+    assert_eq!((response.status, response.header("location")), (301, Some(there.as_str())));
     let post = request(plain, "POST /x HTTP/1.1\r\nhost: a.example\r\ncontent-length: 1\r\nconnection: close\r\n\r\na");
     assert_eq!(post.status, 308);
     assert_eq!(request(plain, "GET / HTTP/1.1\r\n\r\n").status, 400);
 }
 
 #[test]
-fn acme_issues_serves_and_survives_a_restart_without_an_order() {
+fn acme_certificate_is_served_and_reused_after_a_restart() {
     let port = free_port();
     let Some(pebble) = Pebble::start(PebbleOptions { tls_port: port, ..PebbleOptions::default() }) else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -157,14 +157,14 @@ fn acme_issues_serves_and_survives_a_restart_without_an_order() {
     ];
     let issuer = folder.path().join("issuer.pem");
     std::fs::write(&issuer, pebble.issuer_pem()).unwrap();
-    let upstream = answering(|_| ok("secure")).to_string();
+    let upstream = responding(|_| ok("secure")).to_string();
     let serve = || {
         let settings: Vec<_> = settings.iter().copied().chain([("RPROXY_UPSTREAM", upstream.as_str())]).collect();
         let began = Instant::now();
         let proxy = Proxy::run(&[], &settings);
         let resolve = format!("app.example:{port}:127.0.0.1");
         let url = format!("https://app.example:{port}/");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let output = Command::new("curl")
                 .args(["-sS", "--cacert", issuer.to_str().unwrap(), "--resolve", &resolve, &url])
@@ -196,14 +196,14 @@ fn acme_issues_serves_and_survives_a_restart_without_an_order() {
             }
         }
     }
-    assert!(kept >= 2, "account and certificate are kept");
+    assert!(kept >= 2, "account and certificate are stored");
 
     drop(serve());
     assert_eq!(pebble.orders(), orders, "a restart orders nothing");
 }
 
 #[test]
-fn two_processes_on_one_folder_order_once_and_both_serve() {
+fn two_processes_with_one_directory_order_once() {
     let port = free_port();
     let Some(pebble) = Pebble::start(PebbleOptions { tls_port: port, ..PebbleOptions::default() }) else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -221,7 +221,7 @@ fn two_processes_on_one_folder_order_once_and_both_serve() {
         ];
         Proxy::run(&[], &settings)
     };
-    // The directory reaches the first one only, so the second can have its certificate from the folder alone.
+    // The ACME server reaches the first process only, so the second one must load the certificate from the directory.
     let one = run(&format!("127.0.0.1:{port}"));
     one.wait_for_log("ordering a certificate");
     let two = run("127.0.0.1:0");
@@ -232,7 +232,7 @@ fn two_processes_on_one_folder_order_once_and_both_serve() {
 }
 
 #[test]
-fn nothing_is_ordered_alone_while_the_redis_of_all_is_away() {
+fn orders_nothing_while_the_shared_redis_is_unavailable() {
     let folder = tempfile::tempdir().unwrap();
     let redis = format!("redis://:hush@127.0.0.1:{}/", free_port());
     let settings = [
@@ -247,7 +247,7 @@ fn nothing_is_ordered_alone_while_the_redis_of_all_is_away() {
     assert!(log.contains("Redis") && !log.contains("ordering") && !log.contains("hush"), "{log}");
 }
 
-/// A certificate that `issuer` signed, and its key, as PEM files.
+/// Writes a certificate signed by `issuer` and its key as PEM files.
 fn signed(folder: &Path, name: &str, issuer: &rcgen::Issuer<'_, rcgen::KeyPair>) -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -258,7 +258,7 @@ fn signed(folder: &Path, name: &str, issuer: &rcgen::Issuer<'_, rcgen::KeyPair>)
 }
 
 #[test]
-fn the_upstream_learns_of_the_clients_certificate_and_of_no_claim() {
+fn forwards_client_certificate_and_strips_spoofed_fields() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = files(folder.path());
     let mut params = rcgen::CertificateParams::default();
@@ -273,7 +273,7 @@ fn the_upstream_learns_of_the_clients_certificate_and_of_no_claim() {
 
     let proxy = Proxy::start(echo(), &settings);
     let seen = over_tls(&proxy, &claim).to_ascii_lowercase();
-    assert!(!seen.contains("client-cert"), "nobody vouches for it: {seen}");
+    assert!(!seen.contains("client-cert"), "spoofed fields are forwarded: {seen}");
 
     settings.extend([
         ("RPROXY_TLS_CLIENT_AUTH", "optional"),
@@ -294,9 +294,9 @@ fn the_upstream_learns_of_the_clients_certificate_and_of_no_claim() {
         assert!(matches!(fields[..], [field] if field.starts_with("client-cert: :mii")), "{fields:?}");
         let subject: Vec<_> = seen.lines().filter(|line| line.starts_with("x-client-subject")).collect();
         assert_eq!(subject, ["x-client-subject: cn=rcgen self signed cert"]);
-        let told = seen.lines().find_map(|line| line.strip_prefix("x-client-fingerprint: ")).unwrap();
+        let value = seen.lines().find_map(|line| line.strip_prefix("x-client-fingerprint: ")).unwrap();
         if let Ok(fingerprint) = &fingerprint {
-            assert!(fingerprint.ends_with(told) && told.len() == 64, "{fingerprint} {told}");
+            assert!(fingerprint.ends_with(value) && value.len() == 64, "{fingerprint} {value}");
         }
         let seen = over_tls(&proxy, &[&claim[..], &[version]].concat()).to_ascii_lowercase();
         assert!(!seen.contains("client-cert") && !seen.contains("x-client"), "{seen}");
@@ -304,7 +304,7 @@ fn the_upstream_learns_of_the_clients_certificate_and_of_no_claim() {
 }
 
 #[test]
-fn a_host_that_no_certificate_names_gets_421_in_each_mode() {
+fn rejects_hosts_without_certificate_with_421_unless_listed_in_tls_hosts() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = files(folder.path());
     let cache = folder.path().to_str().unwrap();
@@ -315,7 +315,7 @@ fn a_host_that_no_certificate_names_gets_421_in_each_mode() {
             let settings = [&mode[..], &[("RPROXY_HTTP_PORT", "0"), ("RPROXY_TLS_HOSTS", hosts)]].concat();
             let proxy = Proxy::start(echo(), &settings);
             let port = proxy.address.port();
-            // The server name that is indicated, none for an address; and the host.
+            // The server name indication, none for an address; and the host.
             for (name, host, code) in [
                 ("localhost", "localhost", "200"),
                 ("localhost", "foreign.test", foreign),
@@ -336,9 +336,9 @@ fn a_host_that_no_certificate_names_gets_421_in_each_mode() {
     }
 }
 
-// RFC 9112 §3.2: HTTP/1.0 knew no Host, as checks of balancers do not.
+// RFC 9112 §3.2: HTTP/1.0 requests, such as health checks of load balancers, may have no Host.
 #[test]
-fn a_request_without_a_host_contradicts_no_server_name() {
+fn accepts_http_1_0_request_without_host() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = files(folder.path());
     let proxy =
@@ -348,7 +348,7 @@ fn a_request_without_a_host_contradicts_no_server_name() {
 }
 
 #[test]
-fn each_name_gets_its_pair_and_a_host_of_another_is_misdirected() {
+fn selects_certificate_by_server_name_and_rejects_other_hosts_with_421() {
     let folder = tempfile::tempdir().unwrap();
     let params = rcgen::CertificateParams::default();
     let issuer = rcgen::Issuer::new(params, rcgen::KeyPair::generate().unwrap());
@@ -383,7 +383,7 @@ fn each_name_gets_its_pair_and_a_host_of_another_is_misdirected() {
 }
 
 #[test]
-fn http2_is_spoken_as_the_specifications_say() {
+fn http2_passes_the_conformance_tests() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [
         ("RPROXY_TLS_LOCAL", "true"),
@@ -391,12 +391,12 @@ fn http2_is_spoken_as_the_specifications_say() {
         ("RPROXY_HTTP_PORT", "0"),
         ("RPROXY_RATE_LIMIT_ENABLED", "false"),
     ];
-    let proxy = Proxy::start(answering(|_| ok("conformance")), &settings);
+    let proxy = Proxy::start(responding(|_| ok("conformance")), &settings);
     let client = crate::h2::client(&folder.path().join("local/ca.pem"));
     crate::conformance::run(|| crate::h2::Client::connect(proxy.address, &client));
 }
 
-/// A certificate authority of openssl's, with a responder.
+/// A certificate authority with an OCSP responder, run with openssl.
 struct Responder<'a>(&'a Path);
 
 impl Responder<'_> {
@@ -406,14 +406,14 @@ impl Responder<'_> {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Makes `ca.pem`, and `leaf.pem` with `leaf.key`.
+    /// Creates `ca.pem`, and `leaf.pem` with `leaf.key`.
     fn issue(&self) {
         self.openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca");
         self.openssl("req -newkey rsa:2048 -nodes -keyout leaf.key -out leaf.csr -subj /CN=localhost");
         self.openssl("x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -set_serial 4711 -days 2 -out leaf.pem");
     }
 
-    /// What the authority says of the certificate: `V` for valid, `R` for revoked.
+    /// Writes an OCSP response with this status: `V` for valid, `R` for revoked.
     fn respond(&self, status: &str) {
         let revoked = if status == "R" { "250101000000Z" } else { "" };
         // ca(1): status, end, revocation, serial, file, subject.
@@ -440,7 +440,7 @@ impl Responder<'_> {
 }
 
 #[test]
-fn an_ocsp_response_is_stapled_while_it_says_that_all_is_well() {
+fn staples_ocsp_response_while_its_status_is_good() {
     if !has("openssl") {
         return;
     }
@@ -458,12 +458,12 @@ fn an_ocsp_response_is_stapled_while_it_says_that_all_is_well() {
     proxy.wait_for_log("no OCSP response is stapled");
     assert!(!responder.stapled(&proxy));
     let eventually = |stapled: bool| {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while responder.stapled(&proxy) != stapled {
             assert!(Instant::now() < deadline, "stapled: {}", !stapled);
         }
     };
-    // Seen without being told.
+    // Detected without a signal.
     responder.respond("V");
     eventually(true);
     responder.respond("R");
@@ -472,7 +472,7 @@ fn an_ocsp_response_is_stapled_while_it_says_that_all_is_well() {
 }
 
 #[test]
-fn http2_requests_share_a_connection_and_end_in_good_order() {
+fn http2_requests_share_a_connection() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = files(folder.path());
     let proxy =

@@ -1,33 +1,33 @@
-//! Protocols besides WebSocket, through the built binary.
+//! Upgrades to protocols other than WebSocket.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
-use crate::support::upstream::{answering, ok, read_head, scripted};
+use crate::support::upstream::{ok, read_head, responding, scripted};
 use crate::support::{Proxy, connect, exchange, request};
 
 const UPGRADE: &str = "POST /attach HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
 
-/// Switches to `tcp`, and says backwards what it hears, with the head that it got before it.
+/// Starts an upstream that switches to `tcp`, sends back the request head, and reverses the received bytes.
 fn tcp_server() -> SocketAddr {
     scripted(|mut socket| {
         let Some(head) = read_head(&mut socket) else { return };
         let switching = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
         socket.write_all(format!("{switching}{head}").as_bytes()).unwrap();
-        let mut said = Vec::new();
-        socket.read_to_end(&mut said).unwrap();
-        said.reverse();
-        socket.write_all(&said).unwrap();
+        let mut received = Vec::new();
+        socket.read_to_end(&mut received).unwrap();
+        received.reverse();
+        socket.write_all(&received).unwrap();
     })
 }
 
 #[test]
-fn one_that_is_allowed_passes_through_the_whole_stack_and_is_logged_by_its_name() {
+fn forwards_allowed_upgrade_and_logs_its_protocol() {
     for (format, logged) in [
         ("json", "\"upgrade\":{\"protocol\":\"tcp\",\"closed_by\":\"client\",\"bytes_received\":5}"),
         ("text", "protocol=tcp closed_by=client received=5 id="),
     ] {
-        // The cache would have it, too, if it were a request like others.
+        // The cache would apply if this were an ordinary request.
         let settings = [("RPROXY_UPGRADES", "tcp"), ("RPROXY_CACHE_PATHS", "/**"), ("RPROXY_ACCESS_LOG", format)];
         let proxy = Proxy::start(tcp_server(), &settings);
         let mut client = connect(proxy.address);
@@ -39,9 +39,9 @@ fn one_that_is_allowed_passes_through_the_whole_stack_and_is_logged_by_its_name(
         }
         client.write_all(b"hello").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
-        assert_eq!(answer, "olleh");
+        let mut response = String::new();
+        client.read_to_string(&mut response).unwrap();
+        assert_eq!(response, "olleh");
         drop(client);
         let line = proxy.wait_for_output("/attach");
         assert!(line.contains(logged), "{line}");
@@ -49,20 +49,20 @@ fn one_that_is_allowed_passes_through_the_whole_stack_and_is_logged_by_its_name(
 }
 
 #[test]
-fn without_a_101_nothing_of_what_follows_is_passed_on_unseen() {
-    let upstream = answering(|head| ok(head.split(' ').nth(1).unwrap()));
+fn declined_upgrade_does_not_smuggle_the_next_request() {
+    let upstream = responding(|head| ok(head.split(' ').nth(1).unwrap()));
     for settings in [&[][..], &[("RPROXY_UPGRADES", "tcp")]] {
         let proxy = Proxy::start(upstream, settings);
         let behind = "GET /.env HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-        let answer = exchange(proxy.address, format!("{UPGRADE}{behind}").as_bytes());
-        assert!(answer.contains("\r\n\r\n/attach") && answer.contains("HTTP/1.1 404 "), "{answer}");
+        let response = exchange(proxy.address, format!("{UPGRADE}{behind}").as_bytes());
+        assert!(response.contains("\r\n\r\n/attach") && response.contains("HTTP/1.1 404 "), "{response}");
     }
 }
 
 #[test]
-fn one_that_is_not_allowed_never_reaches_the_upstream_as_one() {
-    let proxy = Proxy::start(answering(ok), &[("RPROXY_UPGRADES", "SPDY/3.1")]);
-    let answer = request(proxy.address, &UPGRADE.replace("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n"));
-    assert_eq!(answer.status, 200);
-    assert!(!answer.body.to_ascii_lowercase().contains("upgrade"), "{}", answer.body);
+fn strips_upgrade_that_is_not_allowed() {
+    let proxy = Proxy::start(responding(ok), &[("RPROXY_UPGRADES", "SPDY/3.1")]);
+    let response = request(proxy.address, &UPGRADE.replace("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n"));
+    assert_eq!(response.status, 200);
+    assert!(!response.body.to_ascii_lowercase().contains("upgrade"), "{}", response.body);
 }

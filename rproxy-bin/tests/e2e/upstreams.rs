@@ -1,4 +1,4 @@
-//! Backends by the settings that are about them.
+//! Upstream settings: TLS, load balancing, health checks, retries and timeouts.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -20,10 +20,11 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::{WebSocketStream, connect_async};
 
-use crate::support::upstream::{Nginx, answering, ok, read_head, scripted};
-use crate::support::{PATIENCE, Proxy, connect, free_port, get, has, read_answer, request};
+use crate::support::upstream::{Nginx, ok, read_head, responding, scripted};
+use crate::support::{Proxy, TIMEOUT, connect, free_port, get, has, read_response, request};
 
-/// Writes an authority, a server's certificate for `app.internal` and a client's for `rproxy`, all PEM.
+/// Writes a certificate authority, a server certificate for `app.internal` and a client certificate for `rproxy`, all
+/// in PEM.
 fn certificates(folder: &Path) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -39,7 +40,7 @@ fn certificates(folder: &Path) {
 }
 
 #[test]
-fn a_backend_behind_tls_is_known_by_name_and_knows_who_asks() {
+fn verifies_https_backend_and_sends_client_certificate() {
     let folder = tempfile::tempdir().unwrap();
     certificates(folder.path());
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -67,21 +68,21 @@ fn a_backend_behind_tls_is_known_by_name_and_knows_who_asks() {
         ];
         let proxy = Proxy::run(&[], &settings);
         for _ in 0..3 {
-            let answer = get(proxy.address, "/");
-            assert_eq!(answer.status, 200, "{}", proxy.log());
-            assert!(answer.body.starts_with(&format!("{protocol} app.internal ")), "{}", answer.body);
-            assert!(answer.body.contains("CN=rproxy"), "{}", answer.body);
+            let response = get(proxy.address, "/");
+            assert_eq!(response.status, 200, "{}", proxy.log());
+            assert!(response.body.starts_with(&format!("{protocol} app.internal ")), "{}", response.body);
+            assert!(response.body.contains("CN=rproxy"), "{}", response.body);
         }
-        // Nobody vouches for it: never off silently.
+        // The certificate is not trusted: verification is never off.
         let proxy = Proxy::run(&[], &settings[..3]);
-        let answer = get(proxy.address, "/");
-        assert_eq!(answer.status, 502);
-        assert_eq!(answer.header("proxy-status"), Some("rproxy; error=tls_certificate_error"));
+        let response = get(proxy.address, "/");
+        assert_eq!(response.status, 502);
+        assert_eq!(response.header("proxy-status"), Some("rproxy; error=tls_certificate_error"));
     }
 }
 
 #[test]
-fn files_that_are_no_certificates_are_refused_by_check_by_name() {
+fn check_rejects_invalid_certificate_file_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("empty.pem");
     std::fs::write(&file, "nothing\n").unwrap();
@@ -98,7 +99,7 @@ fn files_that_are_no_certificates_are_refused_by_check_by_name() {
 }
 
 #[test]
-fn requests_wait_while_the_only_backend_restarts() {
+fn upstream_hold_delays_requests_while_the_backend_restarts() {
     let Some(mut nginx) = Nginx::start("location / { return 200 here; }") else { return };
     let proxy = Proxy::start(nginx.address, &[("RPROXY_UPSTREAM_HOLD", "20s")]);
     assert_eq!(get(proxy.address, "/").body, "here");
@@ -112,49 +113,49 @@ fn requests_wait_while_the_only_backend_restarts() {
         .collect();
     nginx.restart();
     for stream in &mut waiting {
-        let answer = read_answer(stream).unwrap();
-        assert_eq!((answer.status, answer.body.as_str()), (200, "here"), "{}", proxy.log());
+        let response = read_response(stream).unwrap();
+        assert_eq!((response.status, response.body.as_str()), (200, "here"), "{}", proxy.log());
     }
 }
 
 #[test]
-fn a_connection_that_a_backend_has_authenticated_serves_one_client() {
-    // As IIS does NTLM: the connection belongs to the user that has authenticated on it.
+fn connection_with_ntlm_authentication_serves_one_client() {
+    // NTLM as in IIS: the connection belongs to the user who authenticated on it.
     let backend = scripted(|mut stream| {
         let mut user = None;
         while let Some(head) = read_head(&mut stream) {
             let authorization = head.lines().find_map(|line| line.strip_prefix("authorization: NTLM "));
             user = user.or(authorization.filter(|name| *name != "type1").map(str::to_owned));
-            let answer = match &user {
+            let response = match &user {
                 Some(user) => ok(user),
                 None => "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: NTLM x\r\ncontent-length: 0\r\n\r\n".to_owned(),
             };
-            if stream.write_all(answer.as_bytes()).is_err() {
+            if stream.write_all(response.as_bytes()).is_err() {
                 return;
             }
         }
     });
     let proxy = Proxy::start(backend, &[]);
     let (mut alice, mut bob) = (connect(proxy.address), connect(proxy.address));
-    let ask = |stream: &mut TcpStream, authorization: &str| {
+    let send = |stream: &mut TcpStream, authorization: &str| {
         stream
             .write_all(format!("GET /private HTTP/1.1\r\nhost: a.example\r\n{authorization}\r\n").as_bytes())
             .unwrap();
-        let answer = read_answer(stream).unwrap();
-        (answer.status, answer.body)
+        let response = read_response(stream).unwrap();
+        (response.status, response.body)
     };
-    assert_eq!(ask(&mut alice, "").0, 401);
-    assert_eq!(ask(&mut alice, "authorization: NTLM type1\r\n").0, 401);
-    assert_eq!(ask(&mut bob, "").0, 401);
+    assert_eq!(send(&mut alice, "").0, 401);
+    assert_eq!(send(&mut alice, "authorization: NTLM type1\r\n").0, 401);
+    assert_eq!(send(&mut bob, "").0, 401);
     for authorization in ["authorization: NTLM alice\r\n", "", ""] {
-        assert_eq!(ask(&mut alice, authorization), (200, "alice".to_owned()));
-        assert_eq!(ask(&mut bob, "").0, 401);
-        assert_eq!(ask(&mut connect(proxy.address), "").0, 401);
+        assert_eq!(send(&mut alice, authorization), (200, "alice".to_owned()));
+        assert_eq!(send(&mut bob, "").0, 401);
+        assert_eq!(send(&mut connect(proxy.address), "").0, 401);
     }
 }
 
 #[test]
-fn no_request_fails_while_an_http2_backend_ends_connections_and_reloads() {
+fn reload_of_an_http2_backend_fails_no_request() {
     const REQUESTS: usize = 8000;
     let port = free_port();
     let server = format!("listen 127.0.0.1:{port} http2; keepalive_requests 50; location / {{ return 200 here; }}");
@@ -180,41 +181,41 @@ fn no_request_fails_while_an_http2_backend_ends_connections_and_reloads() {
     let report = String::from_utf8(load.join().unwrap().stdout).unwrap();
     assert!(report.contains(&format!("status codes: {REQUESTS} 2xx, 0 3xx, 0 4xx, 0 5xx")), "{report}{}", proxy.log());
     assert!(report.contains(", 0 failed, 0 errored, 0 timeout"), "{report}");
-    assert!(reloads > 1, "it was over too soon");
+    assert!(reloads > 1, "the load ended before the reloads");
 }
 
-/// What is said in answer to so many requests.
-fn heard(address: SocketAddr, requests: usize) -> BTreeSet<String> {
+/// Sends requests and returns the different response bodies.
+fn bodies(address: SocketAddr, requests: usize) -> BTreeSet<String> {
     (0..requests).map(|_| get(address, "/").body).collect()
 }
 
 #[test]
-fn a_backend_that_fails_its_checks_gets_nothing_until_a_reload_asks_no_more() {
-    let sick = answering(|head| match head.starts_with("GET /up ") {
+fn unhealthy_backend_gets_no_requests_until_checks_are_turned_off() {
+    let unhealthy = responding(|head| match head.starts_with("GET /up ") {
         true => "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n".to_owned(),
-        false => ok("sick"),
+        false => ok("unhealthy"),
     });
-    let well = answering(|_| ok("well"));
+    let healthy = responding(|_| ok("healthy"));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rproxy.toml");
-    let both = format!("upstream = [\"{sick}\", \"{well}\"]\n");
+    let both = format!("upstream = [\"{unhealthy}\", \"{healthy}\"]\n");
     let checks = "upstream_health_path = \"/up\"\nupstream_health_interval = \"50ms\"\n";
     std::fs::write(&file, format!("{both}{checks}")).unwrap();
     let proxy = Proxy::run(&["--config", file.to_str().unwrap()], &[("RPROXY_LISTEN", "127.0.0.1:0")]);
     let line = proxy.wait_for_log("fails its health checks");
-    assert!(line.contains(&sick.to_string()) && line.contains("status 500"), "{line}");
-    assert_eq!(heard(proxy.address, 6), BTreeSet::from(["well".to_owned()]));
+    assert!(line.contains(&unhealthy.to_string()) && line.contains("status 500"), "{line}");
+    assert_eq!(bodies(proxy.address, 6), BTreeSet::from(["healthy".to_owned()]));
 
     std::fs::write(&file, both).unwrap();
     proxy.signal("HUP");
     proxy.wait_for_log("reloaded");
-    assert_eq!(heard(proxy.address, 6), BTreeSet::from(["sick".to_owned(), "well".to_owned()]));
-    assert!(!proxy.log().contains("wait for a restart"), "{}", proxy.log());
+    assert_eq!(bodies(proxy.address, 6), BTreeSet::from(["unhealthy".to_owned(), "healthy".to_owned()]));
+    assert!(!proxy.log().contains("restart required"), "{}", proxy.log());
 }
 
 #[test]
-fn a_cookie_keeps_a_client_at_its_backend() {
-    let backends: Vec<_> = ["one", "two", "three"].map(|name| answering(move |_| ok(name)).to_string()).into();
+fn cookie_balancing_keeps_a_session_on_one_backend() {
+    let backends: Vec<_> = ["one", "two", "three"].map(|name| responding(move |_| ok(name)).to_string()).into();
     let upstream = backends.join(",");
     let proxy = Proxy::run(
         &[],
@@ -224,9 +225,9 @@ fn a_cookie_keeps_a_client_at_its_backend() {
             ("RPROXY_UPSTREAM_BALANCE", "cookie:session"),
         ],
     );
-    let mut places = BTreeSet::new();
+    let mut used = BTreeSet::new();
     for session in 0..12 {
-        let said: BTreeSet<_> = (0..4)
+        let received: BTreeSet<_> = (0..4)
             .map(|_| {
                 let cookie = format!("theme=dark; session={session}");
                 request(
@@ -236,15 +237,15 @@ fn a_cookie_keeps_a_client_at_its_backend() {
                 .body
             })
             .collect();
-        assert_eq!(said.len(), 1, "{session}: {said:?}");
-        places.extend(said);
+        assert_eq!(received.len(), 1, "{session}: {received:?}");
+        used.extend(received);
     }
-    assert!(places.len() > 1, "all at {places:?}");
+    assert!(used.len() > 1, "all on {used:?}");
 }
 
 #[test]
-fn what_is_slow_is_told_apart() {
-    let backend = answering(|head| {
+fn upstream_request_timeout_causes_504() {
+    let backend = responding(|head| {
         if head.starts_with("GET /slow ") {
             std::thread::sleep(Duration::from_millis(400));
         }
@@ -254,11 +255,11 @@ fn what_is_slow_is_told_apart() {
     assert_eq!(get(proxy.address, "/fast").status, 200);
     let begin = Instant::now();
     assert_eq!(get(proxy.address, "/slow").status, 504);
-    assert!(begin.elapsed() < PATIENCE);
+    assert!(begin.elapsed() < TIMEOUT);
 }
 
-/// A WebSocket echo over TLS, by extended CONNECT (RFC 8441), on a server that speaks HTTP/2 and nothing else; and the
-/// file with its certificate.
+/// Starts a WebSocket echo server over TLS that supports only HTTP/2, by extended CONNECT (RFC 8441). Returns its
+/// address and the file with its certificate.
 fn http2_echo(folder: &Path) -> (SocketAddr, String) {
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let file = folder.join("backend.pem");
@@ -278,7 +279,7 @@ fn http2_echo(folder: &Path) -> (SocketAddr, String) {
             while let Ok((socket, _)) = listener.accept().await {
                 let acceptor = acceptor.clone();
                 tokio::spawn(async move {
-                    // One that wants HTTP/1.1 gets no further than this.
+                    // A client that only supports HTTP/1.1 fails here.
                     let Ok(socket) = acceptor.accept(socket).await else { return };
                     let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                     server.enable_connect_protocol();
@@ -306,7 +307,7 @@ async fn echo_websocket(mut request: http::Request<Incoming>) -> Result<http::Re
 }
 
 #[tokio::test]
-async fn a_websocket_gets_through_to_a_backend_that_speaks_http2_alone_over_tls() {
+async fn websocket_reaches_https_backend_with_http2_only() {
     let folder = tempfile::tempdir().unwrap();
     let (backend, ca) = http2_echo(folder.path());
     let upstream = format!("https://localhost:{}", backend.port());

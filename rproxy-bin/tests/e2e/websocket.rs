@@ -1,10 +1,10 @@
-//! WebSockets through the built binary, with tokio-tungstenite at both ends.
+//! WebSockets through the built binary, with tokio-tungstenite on both sides.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::support::upstream::{answering, ok};
+use crate::support::upstream::{ok, responding};
 use crate::support::{Proxy, connect, exchange, request};
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -28,7 +28,7 @@ fn read_head(socket: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// The answer to a handshake.
+/// Returns the response to a handshake.
 fn switching(head: &str) -> String {
     let key = head
         .lines()
@@ -39,7 +39,7 @@ fn switching(head: &str) -> String {
     )
 }
 
-/// An echo server on a runtime of its own.
+/// Starts an echo server on its own runtime.
 fn echo_server() -> SocketAddr {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -63,7 +63,7 @@ fn echo_server() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn messages_of_all_sizes_come_back() {
+async fn echoes_messages_of_all_sizes() {
     let proxy = Proxy::start(echo_server(), &[]);
     let (mut socket, response) = connect_async(format!("ws://{}/chat", proxy.address)).await.unwrap();
     assert_eq!(response.status(), 101);
@@ -78,7 +78,7 @@ async fn messages_of_all_sizes_come_back() {
 }
 
 #[tokio::test]
-async fn where_it_is_not_allowed_the_upgrade_is_refused() {
+async fn rejects_upgrade_outside_of_ws_paths() {
     let upstream = echo_server();
     for settings in [("RPROXY_WS_PATHS", "/chat/**"), ("RPROXY_WS_ENABLED", "false")] {
         let proxy = Proxy::start(upstream, &[settings]);
@@ -89,52 +89,52 @@ async fn where_it_is_not_allowed_the_upgrade_is_refused() {
 }
 
 #[test]
-fn an_upgrade_to_anything_else_is_an_ordinary_request() {
-    let proxy = Proxy::start(answering(ok), &[]);
-    let answer = request(
+fn treats_other_upgrades_as_ordinary_requests() {
+    let proxy = Proxy::start(responding(ok), &[]);
+    let response = request(
         proxy.address,
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
     );
-    assert_eq!(answer.status, 200);
-    assert!(!answer.body.to_ascii_lowercase().contains("upgrade"), "{}", answer.body);
+    assert_eq!(response.status, 200);
+    assert!(!response.body.to_ascii_lowercase().contains("upgrade"), "{}", response.body);
 }
 
 #[test]
-fn an_upgrade_that_the_upstream_declines_smuggles_nothing() {
-    let proxy = Proxy::start(answering(|head| ok(head.split(' ').nth(1).unwrap())), &[]);
+fn declined_upgrade_does_not_smuggle_the_next_request() {
+    let proxy = Proxy::start(responding(|head| ok(head.split(' ').nth(1).unwrap())), &[]);
     let handshake = format!("{HANDSHAKE}GET /.env HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    let answer = exchange(proxy.address, handshake.as_bytes());
-    // Declined, so what follows is a request like any other, judged like any other.
-    assert!(answer.contains("\r\n\r\n/ws") && answer.contains("HTTP/1.1 404 "), "{answer}");
+    let response = exchange(proxy.address, handshake.as_bytes());
+    // The upgrade is declined, so the next bytes are an ordinary request.
+    assert!(response.contains("\r\n\r\n/ws") && response.contains("HTTP/1.1 404 "), "{response}");
 }
 
 #[test]
-fn bytes_right_behind_a_handshake_are_not_lost_either_way() {
+fn forwards_bytes_sent_with_the_handshake_in_both_directions() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy = Proxy::start(listener.local_addr().unwrap(), &[]);
     let upstream = std::thread::spawn(move || {
         let mut socket = listener.accept().unwrap().0;
         let head = read_head(&mut socket);
-        // In one segment with the answer.
+        // In one segment with the response.
         socket.write_all(&[switching(&head).as_bytes(), b"\x81\x05early"].concat()).unwrap();
-        let mut said = Vec::new();
-        socket.read_to_end(&mut said).unwrap();
-        // The client has ended; this end has not.
+        let mut received = Vec::new();
+        socket.read_to_end(&mut received).unwrap();
+        // The client has closed its side; this side has not.
         socket.write_all(b"\x88\x00").unwrap();
-        said
+        received
     });
     let mut client = connect(proxy.address);
     let frame = b"\x81\x85\0\0\0\0hello";
     client.write_all(&[HANDSHAKE.as_bytes(), frame].concat()).unwrap();
     assert!(read_head(&mut client).starts_with("HTTP/1.1 101 "));
     client.shutdown(Shutdown::Write).unwrap();
-    let mut answer = Vec::new();
-    client.read_to_end(&mut answer).unwrap();
-    assert_eq!((upstream.join().unwrap(), answer), (frame.to_vec(), b"\x81\x05early\x88\x00".to_vec()));
+    let mut response = Vec::new();
+    client.read_to_end(&mut response).unwrap();
+    assert_eq!((upstream.join().unwrap(), response), (frame.to_vec(), b"\x81\x05early\x88\x00".to_vec()));
 }
 
 #[test]
-fn a_slow_reader_makes_the_proxy_no_larger() {
+fn slow_reader_does_not_increase_memory_use() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy = Proxy::start(listener.local_addr().unwrap(), &[]);
     std::thread::spawn(move || {
@@ -143,7 +143,7 @@ fn a_slow_reader_makes_the_proxy_no_larger() {
             std::thread::spawn(move || {
                 let head = read_head(&mut socket);
                 socket.write_all(switching(&head).as_bytes()).unwrap();
-                // One message without end.
+                // A message of unlimited length.
                 socket.write_all(b"\x82\x7f\x7f\xff\xff\xff\xff\xff\xff\xff").unwrap();
                 while socket.write_all(&[7; 1 << 16]).is_ok() {}
             });
@@ -162,7 +162,7 @@ fn a_slow_reader_makes_the_proxy_no_larger() {
     let _first = slow();
     let before = resident();
     let mut others: Vec<_> = (0..20).map(|_| slow()).collect();
-    // A reader that goes on now and then: each time, as much comes as there is room for, and waits.
+    // A reader that reads now and then: each time, the proxy forwards as much as fits and waits.
     for _ in 0..3 {
         for client in &mut others {
             client.read_exact(&mut vec![0; 4 << 20]).unwrap();
@@ -173,7 +173,7 @@ fn a_slow_reader_makes_the_proxy_no_larger() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_killed_is_a_clean_end_in_bytes_and_1011_in_messages() {
+async fn killed_upstream_ends_the_connection_or_closes_with_1011_in_message_mode() {
     for (settings, by_message) in [(&[][..], false), (&[("RPROXY_WS_MAX_MESSAGE", "1MiB")], true)] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Proxy::start(listener.local_addr().unwrap(), settings);
@@ -182,7 +182,7 @@ async fn an_upstream_that_is_killed_is_a_clean_end_in_bytes_and_1011_in_messages
         let mut upstream = accepted.await.unwrap();
         upstream.send(Message::text("last")).await.unwrap();
         assert_eq!(client.next().await.unwrap().unwrap(), Message::text("last"));
-        // As the system ends the sockets of a process that is killed.
+        // The system closes the sockets of a killed process in this way.
         drop(upstream);
         let began = Instant::now();
         match client.next().await.unwrap() {
@@ -195,7 +195,7 @@ async fn an_upstream_that_is_killed_is_a_clean_end_in_bytes_and_1011_in_messages
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_has_one_line_at_the_end_and_the_metrics_have_it_all() {
+async fn closed_websocket_is_logged_as_json_and_counted() {
     let settings = [
         ("RPROXY_ACCESS_LOG", "json"),
         ("RPROXY_ADMIN_LISTEN", "127.0.0.1:0"),
@@ -208,13 +208,13 @@ async fn the_log_has_one_line_at_the_end_and_the_metrics_have_it_all() {
     client.next().await.unwrap().unwrap();
     let admin = proxy.address_of("administration");
     let metric = |series: &str| {
-        let answer = exchange(admin, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-        let line = answer.lines().find_map(|line| line.strip_prefix(series)).unwrap_or_else(|| panic!("{answer}"));
+        let response = exchange(admin, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let line = response.lines().find_map(|line| line.strip_prefix(series)).unwrap_or_else(|| panic!("{response}"));
         line.trim().parse::<u64>().unwrap()
     };
     assert_eq!((metric("rproxy_tunnels "), metric("rproxy_tunnel_messages_total{from=\"client\"} ")), (1, 1));
 
-    // One more than one client may have, and a page that may not have any.
+    // Exceeds the limit per client, then uses a forbidden origin.
     let refused = request(proxy.address, HANDSHAKE);
     assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")));
     let from_elsewhere = HANDSHAKE.replace("Host: a", "Host: a\r\nOrigin: https://evil.example");
@@ -230,7 +230,7 @@ async fn the_log_has_one_line_at_the_end_and_the_metrics_have_it_all() {
         (&line["target"], &line["status"], &line["aborted"]),
         (&"/chat?room=1".into(), &101.into(), &false.into())
     );
-    // Masked: hello and the Close with its reason.
+    // Masked frames: hello, and the Close with its reason.
     let expected = serde_json::json!({
         "closed_by": "client", "close_code": 4001, "bytes_received": 11 + 11, "messages_received": 1, "messages_sent": 1,
     });
@@ -248,7 +248,7 @@ async fn the_log_has_one_line_at_the_end_and_the_metrics_have_it_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_for_people_tells_of_a_tunnel_and_of_one_that_was_cut_off() {
+async fn closed_and_aborted_websockets_are_logged_as_text() {
     let settings = [("RPROXY_ACCESS_LOG", "text"), ("RPROXY_DRAIN_TIMEOUT", "1")];
     let mut proxy = Proxy::start(echo_server(), &settings);
     let (mut client, _) = connect_async(format!("ws://{}/chat?room=1", proxy.address)).await.unwrap();
@@ -261,7 +261,7 @@ async fn the_log_for_people_tells_of_a_tunnel_and_of_one_that_was_cut_off() {
     assert!(line.contains("\"GET /chat?room=1 HTTP/1.1\" 101 14 "), "{line}");
     assert!(line.contains(" closed_by=client close_code=4001 received=22 messages=1/1 id="), "{line}");
 
-    // Its client answers nothing, and the time for draining is over before that for an answer.
+    // The client sends no Close, so the drain timeout aborts the tunnel.
     let (_client, _) = connect_async(format!("ws://{}/silent", proxy.address)).await.unwrap();
     proxy.signal("TERM");
     let line = tokio::task::block_in_place(|| proxy.wait_for_output("/silent"));
@@ -270,7 +270,7 @@ async fn the_log_for_people_tells_of_a_tunnel_and_of_one_that_was_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reload_lets_them_be_unless_they_lead_elsewhere_now() {
+async fn reload_closes_websockets_only_if_their_upstream_changes() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rproxy.toml");
     let (old, new) = (echo_server(), echo_server());
@@ -293,21 +293,21 @@ async fn a_reload_lets_them_be_unless_they_lead_elsewhere_now() {
     let Some(Ok(Message::Close(Some(close)))) = client.next().await else { panic!("no Close") };
     assert_eq!(close.code, CloseCode::Restart);
     while client.next().await.is_some() {}
-    // Whoever comes back is welcome.
+    // A reconnecting client is accepted.
     let (mut client, _) = connect_async(format!("ws://{}/", proxy.address)).await.unwrap();
     client.send(Message::text("again")).await.unwrap();
     assert_eq!(client.next().await.unwrap().unwrap(), Message::text("again"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_sockets_are_drained_over_some_time_and_none_within_a_message() {
+async fn drains_a_thousand_websockets_gradually_between_messages() {
     let mut proxy =
         Proxy::start(echo_server(), &[("RPROXY_DRAIN_TIMEOUT", "8"), ("RPROXY_RATE_LIMIT_ENABLED", "false")]);
     let mut clients = Vec::new();
     for _ in 0..1000 {
         clients.push(connect_async(format!("ws://{}/", proxy.address)).await.unwrap().0);
     }
-    // Each has its message amid its way when draining begins, in two fragments.
+    // Each client has sent the first of two fragments when draining starts.
     for client in &mut clients {
         let half = Frame::message("half ".as_bytes(), OpCode::Data(Data::Text), false);
         client.send(Message::Frame(half)).await.unwrap();
@@ -338,7 +338,7 @@ async fn a_thousand_sockets_are_drained_over_some_time_and_none_within_a_message
         times.push(ended.await.unwrap().1);
     }
     times.sort();
-    // Half of the drain time; no second has more than its share, with room for a machine that is busy.
+    // Draining is spread over half of the drain timeout, with tolerance for a busy machine.
     let (first, last) = (times[0], times[999]);
     assert!(last - first > Duration::from_secs(2) && last < Duration::from_secs(8), "{first:?} to {last:?}");
     let status = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
@@ -346,7 +346,7 @@ async fn a_thousand_sockets_are_drained_over_some_time_and_none_within_a_message
 }
 
 #[tokio::test]
-async fn draining_says_goodbye_to_open_sockets() {
+async fn drain_closes_open_websockets_with_1001() {
     let mut proxy = Proxy::start(echo_server(), &[]);
     let (mut socket, _) = connect_async(format!("ws://{}/", proxy.address)).await.unwrap();
     socket.send(Message::text("here")).await.unwrap();

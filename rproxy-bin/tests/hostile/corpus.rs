@@ -1,21 +1,21 @@
-//! The corpora: text files of cases, each with what is sent and what must become of it.
+//! Corpora: text files of cases with bytes to send and the expected result.
 //!
 //! ```text
 //! # A comment.
 //! = the name of a case
-//! why what is told apart here, and by which section
-//! > a line that is sent, with its CRLF
-//! >> bytes that are sent, with nothing added
-//! word what the test of this corpus knows
-//! -> what is expected
+//! why the purpose of the case and the section that it is about
+//! > a line to send, with its CRLF
+//! >> bytes to send as they are
+//! word a step that the test of this corpus defines
+//! -> the expected result
 //! ```
 //!
-//! In all that is sent, `\r`, `\n`, `\t`, `\0`, `\\` and `\xHH` are bytes, `\{text*1000}` is text a thousand times, and
-//! `\e` is nothing.
+//! In all bytes to send, `\r`, `\n`, `\t`, `\0`, `\\` and `\xHH` are escapes, `\{text*1000}` repeats a text, and `\e`
+//! is empty.
 
 use std::collections::HashSet;
 
-/// What is to happen, and how it is to end.
+/// A case: its steps and the expected result.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) name: String,
@@ -26,12 +26,12 @@ pub(crate) struct Case {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Send(Vec<u8>),
-    /// A word of the corpus, and what stands behind it.
+    /// A step that the test defines, with its argument.
     Word(String, Vec<u8>),
 }
 
 impl Case {
-    /// All that is sent, in one piece.
+    /// Returns all bytes to send, in one piece.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let sent = self.steps.iter().filter_map(|step| match step {
             Step::Send(bytes) => Some(bytes.as_slice()),
@@ -40,7 +40,7 @@ impl Case {
         sent.collect::<Vec<_>>().concat()
     }
 
-    /// What stands behind `word`, if it is there.
+    /// Returns the argument of the step `word`, if the case has it.
     pub(crate) fn word(&self, word: &str) -> Option<&[u8]> {
         self.steps.iter().find_map(|step| match step {
             Step::Word(own, text) if own == word => Some(text.as_slice()),
@@ -49,7 +49,7 @@ impl Case {
     }
 }
 
-/// The cases of a file.
+/// Parses the cases of a file.
 pub(crate) fn read(text: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     let mut names = HashSet::new();
@@ -108,6 +108,6 @@ pub(crate) fn unescaped(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn escapes_are_bytes() {
+fn unescapes_bytes() {
     assert_eq!(unescaped(r"a\r\n\t\0\\\xff\{b\n*2}c\e"), b"a\r\n\t\0\\\xffb\nb\nc");
 }

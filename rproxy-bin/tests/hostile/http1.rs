@@ -1,17 +1,18 @@
-//! Requests that one reader could take differently from another (RFC 9112 §11.2): refused, or, at each of several makes
-//! of backend, the requests that the client has framed and no others.
+//! Ambiguous and malformed HTTP/1.1 requests (RFC 9112 §11.2): the proxy rejects them, or several kinds of backends
+//! receive exactly the requests that the client framed.
 
 use std::fmt::Write as _;
 use std::io::Write;
 use std::net::Shutdown;
 use std::time::Duration;
 
+use crate::backends::{Backend, BackendKind, SeenRequest};
 use crate::corpus::{self, Case};
-use crate::makes::{Backend, Make, Seen};
 use crate::report::{self, Tally};
-use crate::support::{Answer, Proxy, connect, get, read_answer_to};
+use crate::support::{Proxy, Response, connect, get, read_response_to};
 
-/// One worker, and so one pool of connections to the backend: a poisoned one is used next. Nothing else answers.
+/// One worker with one pool of connections, so that the next request uses a desynchronised one. No other layer
+/// responds.
 pub(crate) const SETTINGS: [(&str, &str); 7] = [
     ("RPROXY_WORKERS", "1"),
     ("RPROXY_CACHE_ENABLED", "false"),
@@ -29,10 +30,10 @@ const CORPORA: [(&str, &str); 3] = [
 ];
 
 #[test]
-fn what_has_two_readings_is_refused_and_all_else_has_one_everywhere() {
-    let backends: Vec<Backend> = Make::ALL.into_iter().filter_map(Make::start).collect();
+fn requests_are_rejected_or_framed_alike_by_all_backends() {
+    let backends: Vec<Backend> = BackendKind::ALL.into_iter().filter_map(BackendKind::start).collect();
     let corpora = CORPORA.map(|(name, text)| (name, corpus::read(text)));
-    let tallies: Vec<(Make, Vec<Tally>)> = std::thread::scope(|scope| {
+    let tallies: Vec<(BackendKind, Vec<Tally>)> = std::thread::scope(|scope| {
         let runs: Vec<_> = backends.iter().map(|backend| scope.spawn(|| run(backend, &corpora))).collect();
         runs.into_iter().map(|run| run.join().unwrap()).collect()
     });
@@ -42,14 +43,14 @@ fn what_has_two_readings_is_refused_and_all_else_has_one_everywhere() {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
-fn run(backend: &Backend, corpora: &[(&str, Vec<Case>)]) -> (Make, Vec<Tally>) {
+fn run(backend: &Backend, corpora: &[(&str, Vec<Case>)]) -> (BackendKind, Vec<Tally>) {
     let proxy = Proxy::start(backend.address, &SETTINGS);
     let mut probe = 0;
     let tallies = corpora.iter().map(|(_, cases)| {
         let mut tally = Tally::default();
         for case in cases {
             let expected: Vec<Expected> = case.expected.iter().map(|text| Expected::parsed(text)).collect();
-            let answers = send(&proxy, case, &expected);
+            let responses = send(&proxy, case, &expected);
             probe += 1;
             let target = format!("/probe-{probe}");
             let probed = get(proxy.address, &target);
@@ -58,28 +59,28 @@ fn run(backend: &Backend, corpora: &[(&str, Vec<Case>)]) -> (Make, Vec<Tally>) {
                 let _ = write!(complaints, " the next request got {} {:?};", probed.status, probed.body);
             }
             let seen = backend.seen.before(&target);
-            judge(backend.make, &expected, &answers, &seen, &mut tally, &mut complaints);
+            judge(backend.kind, &expected, &responses, &seen, &mut tally, &mut complaints);
             if !complaints.is_empty() {
-                tally.failures.push(format!("{} / {}:{complaints}", backend.make.name(), case.name));
+                tally.failures.push(format!("{} / {}:{complaints}", backend.kind.name(), case.name));
             }
         }
         tally
     });
-    (backend.make, tallies.collect())
+    (backend.kind, tallies.collect())
 }
 
-/// What is to become of one of the requests of a case.
+/// The expected result of one request of a case.
 #[derive(Debug)]
 enum Expected {
-    /// The backend sees it.
-    Request(Seen, bool),
-    /// The backend sees nothing, and the connection ends with this status.
+    /// The backend receives it.
+    Request(SeenRequest, bool),
+    /// The backend receives nothing, and the connection ends with this status.
     Refused(u16),
-    /// As the former, but the connection may go on: where the request ends was clear.
+    /// Like `Refused`, but the connection may stay open, since the end of the request was clear.
     Open(u16),
-    /// As the first, but of its beginning the backend may have seen something.
+    /// Like `Refused`, but the backend may have received the beginning.
     RefusedPartly(u16),
-    /// It does not come to its end, so the backend sees no whole one.
+    /// The client aborts it, so the backend does not receive a complete request.
     Cut,
 }
 
@@ -94,94 +95,97 @@ impl Expected {
                 let host = host.first().copied().unwrap_or("a.example").to_owned();
                 let any_host = host == "any";
                 let length = Some(length.parse().unwrap());
-                Self::Request(Seen { method: method.to_owned(), target: target.to_owned(), host, length }, any_host)
+                Self::Request(
+                    SeenRequest { method: method.to_owned(), target: target.to_owned(), host, length },
+                    any_host,
+                )
             }
             _ => panic!("{text:?} can't be expected"),
         }
     }
 }
 
-/// The answers in order, and whether the connection ended behind the last.
+/// The responses in order, and whether the connection ended after the last one.
 struct Answers {
-    answers: Vec<Answer>,
+    responses: Vec<Response>,
     has_ended: bool,
 }
 
 fn send(proxy: &Proxy, case: &Case, expected: &[Expected]) -> Answers {
     let mut stream = connect(proxy.address);
     stream.set_read_timeout(Some(QUIET)).unwrap();
-    // Who refuses early may close before everything is sent.
+    // A server that rejects early may close before everything is sent.
     let _ = stream.write_all(&case.bytes());
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for expected in expected {
         let has_content = !matches!(expected, Expected::Request(seen, _) if seen.method == "HEAD");
         if matches!(expected, Expected::Cut) {
             let _ = stream.shutdown(Shutdown::Write);
         }
         if stream.peek(&mut [0]).is_err() {
-            // Nothing comes, and nothing ends.
-            return Answers { answers, has_ended: false };
+            // Neither a response nor the end of the connection.
+            return Answers { responses, has_ended: false };
         }
         match read_final(&mut stream, has_content) {
-            Some(answer) => answers.push(answer),
-            None => return Answers { answers, has_ended: true },
+            Some(response) => responses.push(response),
+            None => return Answers { responses, has_ended: true },
         }
     }
     let is_refused = !matches!(expected.last(), Some(Expected::Request(..) | Expected::Open(_)));
     let has_ended = is_refused && stream.peek(&mut [0]).is_ok() && read_final(&mut stream, true).is_none();
-    Answers { answers, has_ended }
+    Answers { responses, has_ended }
 }
 
-/// After so long, nothing will come any more.
+/// The time after which no further response is expected.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// RFC 9110 §15.2: what comes before the answer is none.
-fn read_final(stream: &mut std::net::TcpStream, has_content: bool) -> Option<Answer> {
+/// Reads the final response after any interim responses (RFC 9110 §15.2).
+fn read_final(stream: &mut std::net::TcpStream, has_content: bool) -> Option<Response> {
     loop {
-        let answer = read_answer_to(stream, has_content)?;
-        if answer.status >= 200 {
-            return Some(answer);
+        let response = read_response_to(stream, has_content)?;
+        if response.status >= 200 {
+            return Some(response);
         }
     }
 }
 
 fn judge(
-    make: Make,
+    kind: BackendKind,
     expected: &[Expected],
-    answers: &Answers,
-    seen: &[Result<Seen, String>],
+    responses: &Answers,
+    seen: &[Result<SeenRequest, String>],
     tally: &mut Tally,
     complaints: &mut String,
 ) {
     let mut unmatched: std::collections::VecDeque<_> = seen.iter().collect();
     let mut by_itself = false;
     for (number, expected) in expected.iter().enumerate() {
-        let answer = answers.answers.get(number);
-        match (expected, answer) {
+        let response = responses.responses.get(number);
+        match (expected, response) {
             (Expected::Cut, _) => tally.cut += 1,
-            (Expected::Refused(status) | Expected::Open(status) | Expected::RefusedPartly(status), Some(answer)) => {
+            (Expected::Refused(status) | Expected::Open(status) | Expected::RefusedPartly(status), Some(response)) => {
                 tally.refused += 1;
-                if answer.status != *status {
-                    let _ = write!(complaints, " {} instead of {status};", answer.status);
+                if response.status != *status {
+                    let _ = write!(complaints, " {} instead of {status};", response.status);
                 }
             }
-            (Expected::Request(wanted, any_host), Some(answer)) if answer.header("x-seen").is_some() => {
+            (Expected::Request(wanted, any_host), Some(response)) if response.header("x-seen").is_some() => {
                 tally.passed += 1;
                 match unmatched.pop_front() {
-                    Some(Ok(seen)) if is_same(make, wanted, *any_host, seen) => {}
+                    Some(Ok(seen)) if is_same(kind, wanted, *any_host, seen) => {}
                     other => {
                         let _ = write!(complaints, " {other:?} instead of {wanted};");
                     }
                 }
             }
-            // The backend refuses what the proxy does not.
-            (Expected::Request(..), Some(_)) if make != Make::Strict => {
+            // The backend rejects a request that the proxy forwarded.
+            (Expected::Request(..), Some(_)) if kind != BackendKind::Strict => {
                 tally.by_backend += 1;
                 by_itself = true;
             }
             (Expected::Request(..), None) if by_itself => {}
-            (expected, Some(answer)) => {
-                let _ = write!(complaints, " {} instead of {expected:?};", answer.status);
+            (expected, Some(response)) => {
+                let _ = write!(complaints, " {} instead of {expected:?};", response.status);
             }
             (expected, None) => {
                 let _ = write!(complaints, " nothing instead of {expected:?};");
@@ -192,17 +196,17 @@ fn judge(
         tally.beyond += unmatched.len();
         let _ = write!(complaints, " beyond all that: {unmatched:?};");
     }
-    if !matches!(expected.last(), Some(Expected::Request(..) | Expected::Open(_))) && !answers.has_ended {
-        complaints.push_str(" the connection goes on;");
+    if !matches!(expected.last(), Some(Expected::Request(..) | Expected::Open(_))) && !responses.has_ended {
+        complaints.push_str(" the connection stays open;");
     }
 }
 
-fn is_same(make: Make, wanted: &Seen, any_host: bool, seen: &Seen) -> bool {
+fn is_same(kind: BackendKind, wanted: &SeenRequest, any_host: bool, seen: &SeenRequest) -> bool {
     let is_length = seen.length.is_none() || seen.length == wanted.length;
     let is_host = any_host || seen.host == wanted.host;
-    let is_line = match make {
-        // Gunicorn writes methods large, Apache makes one slash of two: another spelling, and the same request.
-        Make::Gunicorn | Make::Apache => {
+    let is_line = match kind {
+        // Gunicorn changes methods to upper case, and Apache merges two slashes; the request is the same.
+        BackendKind::Gunicorn | BackendKind::Apache => {
             let path = |target: &str| target.trim_start_matches('/').to_owned();
             seen.method.eq_ignore_ascii_case(&wanted.method) && path(&seen.target) == path(&wanted.target)
         }

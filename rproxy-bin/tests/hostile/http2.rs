@@ -1,5 +1,5 @@
-//! Requests by HTTP/2 that would be others once they are written in HTTP/1.1 (RFC 9113 §10.3): refused, or what the
-//! client has framed.
+//! HTTP/2 requests that would become other requests in HTTP/1.1 (RFC 9113 §10.3): the proxy rejects them, or the
+//! backend receives exactly what the client framed.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::backends::{Backend, BackendKind, SeenRequest};
 use crate::corpus::{self, Case, Step};
 use crate::frames::{self, Client, DATA, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM};
 use crate::http1::SETTINGS;
-use crate::makes::{Backend, Make, Seen};
 use crate::report;
-use crate::support::{PATIENCE, Proxy};
+use crate::support::{Proxy, TIMEOUT};
 
 #[test]
-fn what_would_be_another_request_in_http1_is_refused() {
+fn http2_requests_are_rejected_or_reach_all_backends_unchanged() {
     let cases = corpus::read(include_str!("corpus/http2.txt"));
-    let backends: Vec<Backend> = Make::ALL.into_iter().filter_map(Make::start).collect();
-    let runs: Vec<(Make, Run)> = std::thread::scope(|scope| {
+    let backends: Vec<Backend> = BackendKind::ALL.into_iter().filter_map(BackendKind::start).collect();
+    let runs: Vec<(BackendKind, Run)> = std::thread::scope(|scope| {
         let runs: Vec<_> = backends.iter().map(|backend| scope.spawn(|| run(backend, &cases))).collect();
         runs.into_iter().map(|run| run.join().unwrap()).collect()
     });
@@ -29,18 +29,18 @@ fn what_would_be_another_request_in_http1_is_refused() {
     assert!(failures.is_empty(), "{} failures:\n{failures:#?}", failures.len());
 }
 
-/// What became of the cases.
+/// The results of the cases.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
-    /// By a reset of the stream or the end of the connection.
+    /// Ended by a reset of the stream or the end of the connection.
     pub(crate) reset: usize,
-    /// By an answer.
+    /// Rejected with a status.
     pub(crate) refused: usize,
     pub(crate) passed: usize,
     pub(crate) failures: Vec<String>,
 }
 
-fn run(backend: &Backend, cases: &[Case]) -> (Make, Run) {
+fn run(backend: &Backend, cases: &[Case]) -> (BackendKind, Run) {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = SETTINGS.to_vec();
     settings.extend([
@@ -56,7 +56,7 @@ fn run(backend: &Backend, cases: &[Case]) -> (Make, Run) {
         let target = format!("/probe-{number}");
         let mut probe = Client::connect(proxy.address, &config).handshake(&[]);
         probe.request(1, &frames::get(&target));
-        let answer = until_end(&mut probe);
+        let response = until_end(&mut probe);
         let seen = backend.seen.before(&target);
         let wanted = case.expected[0].as_str();
         let is_as_expected = match (wanted.split(' ').collect::<Vec<_>>().as_slice(), &end) {
@@ -64,12 +64,12 @@ fn run(backend: &Backend, cases: &[Case]) -> (Make, Run) {
             (["refused"], End::Reset) => seen.is_empty(),
             (["refused"], End::Status(status)) => seen.is_empty() && status.starts_with('4'),
             ([status], End::Status(answered)) => seen.is_empty() && answered == status,
-            // What came first may have been answered before what came then ended it all.
+            // The first request may have been answered before the second one ended the connection.
             ([_, target, _, "or", "reset"], End::Reset) => {
                 seen.iter().all(|seen| seen.as_ref().is_ok_and(|seen| seen.target == *target))
             }
             ([method, target, length, ..], End::Status(status)) => {
-                let is_it = |seen: &Seen| {
+                let is_it = |seen: &SeenRequest| {
                     let is_length = seen.length.is_none_or(|seen| length.parse() == Ok(seen));
                     seen.method == *method && seen.target == *target && seen.host == "localhost" && is_length
                 };
@@ -82,22 +82,22 @@ fn run(backend: &Backend, cases: &[Case]) -> (Make, Run) {
             End::Status(status) if status == "200" => run.passed += 1,
             End::Status(_) => run.refused += 1,
         }
-        if !is_as_expected || answer != End::Status("200".to_owned()) {
-            let make = backend.make.name();
+        if !is_as_expected || response != End::Status("200".to_owned()) {
+            let kind = backend.kind.name();
             run.failures.push(format!(
-                "{make} / {}: {end:?} and {seen:?} instead of {wanted}; the next got {answer:?}",
+                "{kind} / {}: {end:?} and {seen:?} instead of {wanted}; the next got {response:?}",
                 case.name
             ));
         }
     }
-    (backend.make, run)
+    (backend.kind, run)
 }
 
-/// How a stream ends.
+/// The end of a stream.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     Status(String),
-    /// It was reset, or the connection has ended.
+    /// The stream was reset, or the connection ended.
     Reset,
 }
 
@@ -141,7 +141,7 @@ fn send(address: SocketAddr, config: &Arc<ClientConfig>, case: &Case) -> End {
 }
 
 fn until_end(client: &mut Client) -> End {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while Instant::now() < deadline {
         match client.wait_for(|frame| matches!(frame.kind, HEADERS | RST_STREAM | GOAWAY)) {
             Some(frame) if frame.kind == HEADERS => match frames::status(&frame.payload) {

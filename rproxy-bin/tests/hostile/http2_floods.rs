@@ -1,4 +1,5 @@
-//! HTTP/2 clients that send little and ask for much: each holds no more than `docs/reference/limits.md` says, and is cut off soon.
+//! HTTP/2 floods: each client uses at most the memory that `docs/reference/limits.md` states, and is soon
+//! disconnected.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -9,18 +10,18 @@ use rproxy::Config;
 use crate::frames::{self, CONTINUATION, Client, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM};
 use crate::http1::SETTINGS;
 use crate::limits::{endless, grown, resident};
-use crate::support::upstream::{answering, ok, read_head, scripted};
-use crate::support::{PATIENCE, Proxy, connect, exchange, get};
+use crate::support::upstream::{ok, read_head, responding, scripted};
+use crate::support::{Proxy, TIMEOUT, connect, exchange, get};
 
 // RFC 9113 §7.
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// Accepts HTTP/2 without TLS.
+/// Starts a proxy that accepts HTTP/2 without TLS.
 fn proxy(backend: SocketAddr, settings: &[(&str, &str)]) -> Proxy {
     Proxy::start(backend, &[&SETTINGS[..5], settings].concat())
 }
 
-/// A backend that takes requests and never answers.
+/// Starts a backend that reads requests and never responds.
 fn silent() -> SocketAddr {
     scripted(|mut stream| {
         let _ = read_head(&mut stream);
@@ -28,19 +29,19 @@ fn silent() -> SocketAddr {
     })
 }
 
-/// A literal field that goes into the dynamic table (RFC 7541 §6.2.1).
+/// Encodes a literal field with incremental indexing (RFC 7541 §6.2.1).
 fn indexed_literal(name: &str, value: &str) -> Vec<u8> {
     let mut field = frames::field(name, value);
     field[0] = 0x40;
     field
 }
 
-/// The newest entry of the dynamic table (RFC 7541 §6.1, §2.3.3).
+/// The index of the newest entry of the dynamic table (RFC 7541 §6.1, §2.3.3).
 const NEWEST: u8 = 0x80 | 62;
 
-/// CVE-2026-49975: a field of 4,000 bytes that is sent once, and then costs a byte each time.
+/// CVE-2026-49975: a field of 4,000 bytes that is sent once, and then repeated with one byte each.
 #[test]
-fn heads_that_grow_when_they_are_decoded_hold_no_more_than_the_page_says() {
+fn hpack_bombs_stay_within_the_documented_memory() {
     let limits = Config::default().limits.limits();
     let streams = limits.concurrent_streams as usize;
     let proxy = proxy(silent(), &[]);
@@ -61,8 +62,8 @@ fn heads_that_grow_when_they_are_decoded_hold_no_more_than_the_page_says() {
 }
 
 #[test]
-fn a_head_that_grows_beyond_all_limits_ends_the_connection_at_once() {
-    let proxy = proxy(answering(|_| ok("served")), &[]);
+fn hpack_bomb_over_the_limit_ends_the_connection() {
+    let proxy = proxy(responding(|_| ok("served")), &[]);
     let before = resident(&proxy);
     let began = Instant::now();
     for _ in 0..20 {
@@ -79,8 +80,8 @@ fn a_head_that_grows_beyond_all_limits_ends_the_connection_at_once() {
 }
 
 #[test]
-fn continuation_floods_end_the_connection_at_once() {
-    let proxy = proxy(answering(|_| ok("served")), &[]);
+fn continuation_floods_end_the_connection() {
+    let proxy = proxy(responding(|_| ok("served")), &[]);
     let before = resident(&proxy);
     for piece in [vec![], frames::field("x", "y"), vec![b'a'; 16_000], frames::field("x", &"y".repeat(16_000))] {
         let mut client = Client::connect_plaintext(proxy.address).handshake(&[]);
@@ -94,7 +95,7 @@ fn continuation_floods_end_the_connection_at_once() {
 }
 
 #[test]
-fn windows_that_never_open_hold_no_more_than_the_page_says_and_end() {
+fn closed_windows_stay_within_the_documented_memory_and_time_out() {
     let limits = Config::default().limits.limits();
     let streams = limits.concurrent_streams as usize;
     let proxy = proxy(endless(), &[("RPROXY_SEND_TIMEOUT", "3s")]);
@@ -118,7 +119,7 @@ fn windows_that_never_open_hold_no_more_than_the_page_says_and_end() {
                 assert_eq!(frame.kind, RST_STREAM);
                 reset += 1;
             }
-            // The connection goes on.
+            // The connection stays open.
             client.request(1001, &frames::get("/"));
             assert!(client.wait_for(|frame| frame.kind == HEADERS && frame.stream == 1001).is_some());
         }
@@ -126,7 +127,7 @@ fn windows_that_never_open_hold_no_more_than_the_page_says_and_end() {
 }
 
 #[test]
-fn heads_that_http2_rejects_are_in_the_log_and_in_the_metrics_and_count_towards_the_rate_limit() {
+fn rejected_http2_heads_are_logged_counted_and_rate_limited() {
     let settings = [
         ("RPROXY_WORKERS", "1"),
         ("RPROXY_ACCESS_LOG", "json"),
@@ -135,7 +136,7 @@ fn heads_that_http2_rejects_are_in_the_log_and_in_the_metrics_and_count_towards_
         ("RPROXY_RATE_BURST", "10"),
         ("RPROXY_RATE_EXEMPT_PATHS", "/exempt"),
     ];
-    let proxy = Proxy::start(answering(|_| ok("served")), &settings);
+    let proxy = Proxy::start(responding(|_| ok("served")), &settings);
     let mut client = Client::connect_plaintext(proxy.address).handshake(&[]);
     // RFC 9113 §8.2.2: the stream is reset. A head of 3,500 fields gets 431, both by h2 alone.
     let malformed = [frames::get("/"), frames::field("connection", "close")].concat();
@@ -153,12 +154,12 @@ fn heads_that_http2_rejects_are_in_the_log_and_in_the_metrics_and_count_towards_
             assert_eq!(line().len(), count, "{reason}");
             assert!(line()[0].contains(&format!("\"status\":{status}")), "{}", line()[0]);
         }
-        let ask = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        let metrics = exchange(proxy.address_of("admin"), ask);
+        let send = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let metrics = exchange(proxy.address_of("admin"), send);
         let series = format!("rproxy_refused_requests_total{{reason=\"{reason}\"}} 4");
         assert!(metrics.contains(&series), "{metrics}");
     }
-    // Eight of ten are spent, and by HTTP/1.1 it is the same client.
+    // Eight of ten requests are used up, and over HTTP/1.1 it is the same client.
     let rejected = b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n";
     let statuses: Vec<String> = (0..10).map(|_| exchange(proxy.address, rejected)[9..12].to_owned()).collect();
     assert!(statuses.iter().filter(|status| *status == "400").count() <= 4, "{statuses:?}");
@@ -168,18 +169,18 @@ fn heads_that_http2_rejects_are_in_the_log_and_in_the_metrics_and_count_towards_
 }
 
 #[test]
-fn rejected_requests_end_an_http2_connection_but_not_one_of_a_trusted_proxy() {
+fn many_rejected_requests_end_the_http2_connection_except_of_trusted_proxies() {
     for (trusted, ends) in [("", true), ("127.0.0.1", false)] {
         let settings = [("RPROXY_TRUSTED_PROXIES", trusted)];
-        let proxy = proxy(answering(|_| ok("served")), if trusted.is_empty() { &[] } else { &settings });
+        let proxy = proxy(responding(|_| ok("served")), if trusted.is_empty() { &[] } else { &settings });
         let mut client = Client::connect_plaintext(proxy.address).handshake(&[]);
         let head = [frames::get("/"), frames::field("host", "another.example")].concat();
         let mut goaway = None;
         for number in 0..300 {
             client.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, head.clone()).bytes());
-            let answer = client.wait_for(|frame| matches!(frame.kind, HEADERS | GOAWAY)).expect("an answer");
-            if answer.kind == GOAWAY {
-                goaway = Some(answer.payload[4..8].to_vec());
+            let response = client.wait_for(|frame| matches!(frame.kind, HEADERS | GOAWAY)).expect("a response");
+            if response.kind == GOAWAY {
+                goaway = Some(response.payload[4..8].to_vec());
                 break;
             }
         }
@@ -188,26 +189,26 @@ fn rejected_requests_end_an_http2_connection_but_not_one_of_a_trusted_proxy() {
 }
 
 #[test]
-fn http2_in_the_clear_can_be_switched_off_and_upgrade_h2c_is_ignored() {
-    let served = || answering(|_| ok("served"));
+fn h2c_can_be_turned_off_and_upgrade_h2c_is_ignored() {
+    let served = || responding(|_| ok("served"));
     let upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n\
                     HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n";
-    for (h2c, answer) in [("true", None), ("false", Some("HTTP/1.1 400 "))] {
+    for (h2c, response) in [("true", None), ("false", Some("HTTP/1.1 400 "))] {
         let proxy = proxy(served(), &[("RPROXY_H2C", h2c)]);
         assert!(exchange(proxy.address, upgrade).starts_with("HTTP/1.1 200 "));
-        match answer {
-            Some(answer) => assert!(exchange(proxy.address, frames::PREFACE).starts_with(answer)),
+        match response {
+            Some(response) => assert!(exchange(proxy.address, frames::PREFACE).starts_with(response)),
             None => {
                 let mut client = Client::connect_plaintext(proxy.address).handshake(&[]);
                 client.request(1, &frames::get("/"));
-                let answer = client.wait_for(|frame| frame.kind == HEADERS).unwrap();
-                assert_eq!(frames::status(&answer.payload), "200");
+                let response = client.wait_for(|frame| frame.kind == HEADERS).unwrap();
+                assert_eq!(frames::status(&response.payload), "200");
             }
         }
     }
-    // The preface comes after a PROXY protocol header.
+    // The preface follows a PROXY protocol header.
     let settings = [("RPROXY_PROXY_PROTOCOL", "v1"), ("RPROXY_TRUSTED_PROXIES", "127.0.0.1")];
-    let proxy = proxy(answering(ok), &settings);
+    let proxy = proxy(responding(ok), &settings);
     let mut socket = connect(proxy.address);
     socket.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n").unwrap();
     let mut client = Client::over(socket).handshake(&[]);
@@ -219,7 +220,7 @@ fn http2_in_the_clear_can_be_switched_off_and_upgrade_h2c_is_ignored() {
 }
 
 #[test]
-fn an_upload_that_is_reset_never_reaches_the_backend_whole() {
+fn reset_upload_never_looks_complete_to_the_backend() {
     let (seen, uploads) = std::sync::mpsc::channel();
     let backend = scripted(move |mut stream| {
         let mut bytes = Vec::new();
@@ -236,7 +237,7 @@ fn an_upload_that_is_reset_never_reaches_the_backend_whole() {
             client.head(1, &head, false);
             client.send(&Frame::new(frames::DATA, 0, 1, b"first half".to_vec()).bytes());
             client.send(&Frame::new(RST_STREAM, 0, 1, code.to_be_bytes().to_vec()).bytes());
-            // A request that was broken off before anything of it was sent may not reach the backend at all.
+            // A request that is reset before anything of it was sent may not reach the backend at all.
             if let Ok(upload) = uploads.recv_timeout(Duration::from_secs(2)) {
                 assert!(!upload.ends_with("\r\n0\r\n\r\n"), "code {code}: {upload}");
             }
@@ -245,7 +246,7 @@ fn an_upload_that_is_reset_never_reaches_the_backend_whole() {
 }
 
 #[test]
-fn a_backend_that_has_not_answered_is_let_go_when_its_stream_is_reset() {
+fn stream_reset_cancels_the_upstream_request() {
     let (events, seen) = std::sync::mpsc::channel();
     let backend = scripted(move |mut stream| {
         if read_head(&mut stream).is_some() {
@@ -262,13 +263,13 @@ fn a_backend_that_has_not_answered_is_let_go_when_its_stream_is_reset() {
         for code in [Some(0_u32), Some(8), None] {
             let mut client = Client::connect_plaintext(proxy.address).handshake(&[]);
             client.head(1, &head, is_end);
-            assert_eq!(seen.recv_timeout(PATIENCE), Ok("request"));
+            assert_eq!(seen.recv_timeout(TIMEOUT), Ok("request"));
             let began = Instant::now();
             match code {
                 Some(code) => client.send(&Frame::new(RST_STREAM, 0, 1, code.to_be_bytes().to_vec()).bytes()),
                 None => drop(client),
             }
-            assert_eq!(seen.recv_timeout(PATIENCE), Ok("gone"));
+            assert_eq!(seen.recv_timeout(TIMEOUT), Ok("gone"));
             assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
         }
     }

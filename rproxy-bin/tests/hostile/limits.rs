@@ -1,4 +1,4 @@
-//! What a client can make the proxy hold: no more than `docs/reference/limits.md` says, and each limit ends what exceeds it.
+//! Limits per client: memory use stays below the maximum in `docs/reference/limits.md`, and each limit is enforced.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
@@ -11,18 +11,18 @@ use rproxy::Config;
 use crate::frames::{self, Client, Frame, GOAWAY, HEADERS, RST_STREAM};
 use crate::http1::SETTINGS;
 use crate::http2::trusting;
-use crate::support::upstream::{answering, ok, read_head, scripted};
-use crate::support::{PATIENCE, Proxy, connect, exchange, get, read_answer};
+use crate::support::upstream::{ok, read_head, responding, scripted};
+use crate::support::{Proxy, TIMEOUT, connect, exchange, get, read_response};
 
-/// Measured (27 MB) with bodies that have no end: window, tables and what waits in a brotli encoder, the largest of all.
+/// The memory of a brotli encoder, measured (27 MB) with endless bodies: window, tables and pending output.
 const ENCODER: usize = 30 << 20;
 
-/// Responses that are compressed at once, over all connections.
+/// The maximum number of concurrently compressed responses.
 const MOST_ENCODERS: usize = 64;
 
 const KIB: usize = 1024;
 
-/// The table of `docs/reference/limits.md`.
+/// Returns the table of `docs/reference/limits.md`.
 fn table(config: &Config) -> String {
     let worst = config.limits.limits().worst_case_memory();
     let streams = config.limits.max_streams as usize;
@@ -54,11 +54,11 @@ fn table(config: &Config) -> String {
 }
 
 #[test]
-fn the_page_says_what_the_settings_make_of_it() {
+fn memory_table_of_the_limits_page_is_current() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/limits.md");
     let text = std::fs::read_to_string(&page).unwrap();
-    let (before, rest) = text.split_once("<!-- worst case -->\n").expect("where the table begins");
-    let (_, after) = rest.split_once("<!-- end -->").expect("where it ends");
+    let (before, rest) = text.split_once("<!-- worst case -->\n").expect("the start of the table");
+    let (_, after) = rest.split_once("<!-- end -->").expect("the end of the table");
     let expected = format!("{before}<!-- worst case -->\n{}<!-- end -->{after}", table(&Config::default()));
     if std::env::var_os("RPROXY_HOSTILE_REPORT").is_some() {
         std::fs::write(&page, &expected).unwrap();
@@ -67,13 +67,12 @@ fn the_page_says_what_the_settings_make_of_it() {
     }
 }
 
-/// A backend whose responses do not end, of a kind that is compressed where that is asked for, and of a text that takes
-/// up room when it is.
+/// Starts a backend with endless responses that are compressible, but need much memory to compress.
 pub(crate) fn endless() -> SocketAddr {
     scripted(|mut stream| {
         if read_head(&mut stream).is_some() {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n");
-            // xorshift: 64 printable bytes without an order.
+            // xorshift: pseudo-random text of 64 printable bytes.
             let mut state = 0x2545_f491_u32;
             let letters = std::iter::repeat_with(|| {
                 state ^= state << 13;
@@ -93,7 +92,7 @@ pub(crate) fn resident(proxy: &Proxy) -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * KIB
 }
 
-/// The most that is held beyond `before`, once it does not grow any more.
+/// Returns the maximum memory growth since `before`, once it is stable.
 pub(crate) fn grown(proxy: &Proxy, before: usize) -> usize {
     let mut last = resident(proxy);
     loop {
@@ -107,16 +106,16 @@ pub(crate) fn grown(proxy: &Proxy, before: usize) -> usize {
 }
 
 #[test]
-fn connections_of_http1_hold_no_more_than_the_page_says() {
+fn http1_connections_stay_within_the_documented_memory() {
     let limits = Config::default().limits.limits();
     let most = limits.worst_case_memory().http1 + rproxy_upstream::EXCHANGE;
     let proxy = Proxy::start(endless(), &[&SETTINGS[..5], &[("RPROXY_HEAD_TIMEOUT", "60s")]].concat());
     let before = resident(&proxy);
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX-A: {}", "a".repeat(limits.head_size - 100));
     for (what, bytes) in [
-        ("a head that does not end", head.as_bytes()),
-        ("a response that nobody takes", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-        ("one to HTTP/1.0", b"GET / HTTP/1.0\r\nHost: a\r\n\r\n"),
+        ("an unfinished head", head.as_bytes()),
+        ("an unread response", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("an unread response to HTTP/1.0", b"GET / HTTP/1.0\r\nHost: a\r\n\r\n"),
     ] {
         let clients: Vec<TcpStream> = (0..100)
             .map(|_| {
@@ -132,7 +131,7 @@ fn connections_of_http1_hold_no_more_than_the_page_says() {
 }
 
 #[test]
-fn connections_of_http2_hold_no_more_than_the_page_says() {
+fn http2_connections_stay_within_the_documented_memory() {
     let limits = Config::default().limits.limits();
     let streams = limits.concurrent_streams as usize;
     let each_stream = limits.worst_case_memory().stream + rproxy_upstream::EXCHANGE;
@@ -151,11 +150,10 @@ fn connections_of_http2_hold_no_more_than_the_page_says() {
         let proxy = Proxy::start(endless(), &settings.concat());
         let config = trusting(&folder.path().join("local/ca.pem"));
         let before = resident(&proxy);
-        // All that may be asked for, with a window that never closes, and nothing read.
+        // The maximum number of requests, with an unlimited window, and nothing read.
         let wide = [(4, (1 << 31) - 1)];
-        let mut clients: Vec<Client> =
-            (0..4).map(|_| Client::connect(proxy.address, &config).handshake(&wide)).collect();
-        // Asked for when all are there: what is compressed keeps the worker from greeting others.
+        let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(proxy.address, &config).handshake(&wide)).collect();
+        // Sent when all clients are connected, since compression keeps the worker busy.
         for client in &mut clients {
             client.send(&Frame::new(8, 0, 0, ((1_u32 << 31) - 70_000).to_be_bytes().to_vec()).bytes());
             for number in 0..limits.concurrent_streams {
@@ -176,11 +174,11 @@ fn connections_of_http2_hold_no_more_than_the_page_says() {
 }
 
 fn small(settings: &[(&str, &str)]) -> Proxy {
-    let backend = answering(|head| if head.contains(" /large ") { ok(&"a".repeat(20_000_000)) } else { ok("served") });
+    let backend = responding(|head| if head.contains(" /large ") { ok(&"a".repeat(20_000_000)) } else { ok("served") });
     Proxy::start(backend, &[&SETTINGS[..5], settings].concat())
 }
 
-/// Whether the connection ends by itself.
+/// Returns whether the connection ends by itself.
 fn ends(stream: &mut TcpStream) -> bool {
     let mut waste = [0; 65_536];
     loop {
@@ -194,7 +192,7 @@ fn ends(stream: &mut TcpStream) -> bool {
 }
 
 #[test]
-fn what_is_larger_than_its_limit_is_refused() {
+fn rejects_requests_over_size_limits() {
     let settings = [
         ("RPROXY_MAX_HEAD", "1KiB"),
         ("RPROXY_MAX_TARGET", "100B"),
@@ -210,14 +208,14 @@ fn what_is_larger_than_its_limit_is_refused() {
         (format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n{large}"), 413),
         (format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n{large}\r\n0\r\n\r\n"), 413),
     ] {
-        let answer = exchange(proxy.address, bytes.as_bytes());
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
+        let response = exchange(proxy.address, bytes.as_bytes());
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {response}");
     }
     assert_eq!(get(proxy.address, "/").body, "served");
 }
 
 #[test]
-fn what_takes_longer_than_its_limit_ends() {
+fn timeouts_end_slow_requests_and_connections() {
     const SHORT: &str = "300ms";
     let settings = [
         ("RPROXY_HEAD_TIMEOUT", SHORT),
@@ -229,42 +227,42 @@ fn what_takes_longer_than_its_limit_ends() {
     for (bytes, status) in [
         (&b"GET / HTTP/1.1\r\nHost: a\r\n"[..], "HTTP/1.1 408 "),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc", "HTTP/1.1 408 "),
-        // Idle, without a word and after one.
+        // Idle without any request, and after one.
         (b"", ""),
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 "),
     ] {
         let began = Instant::now();
-        let answer = exchange(proxy.address, bytes);
-        assert!(answer.starts_with(status), "{}: {answer}", bytes.escape_ascii());
+        let response = exchange(proxy.address, bytes);
+        assert!(response.starts_with(status), "{}: {response}", bytes.escape_ascii());
         assert!(began.elapsed() < Duration::from_secs(10), "{}", bytes.escape_ascii());
     }
-    // What is not taken: the kernel gives up, and the proxy with it.
+    // An unread response: the kernel gives up, and the proxy with it.
     let open = || std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).unwrap().count();
     let mut client = connect(proxy.address);
     client.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     client.peek(&mut [0]).unwrap();
     let during = open();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while open() >= during {
-        assert!(Instant::now() < deadline, "{during} descriptors, and no end");
+        assert!(Instant::now() < deadline, "still {during} descriptors");
         std::thread::sleep(Duration::from_millis(20));
     }
     drop(client);
 }
 
 #[test]
-fn more_at_once_than_the_limit_is_refused_or_waits() {
+fn connections_over_the_limit_are_closed_or_wait() {
     let proxy = small(&[("RPROXY_MAX_CONNECTIONS_PER_CLIENT", "3"), ("RPROXY_MAX_REQUESTS", "2")]);
     let mut kept: Vec<TcpStream> = (0..3).map(|_| connect(proxy.address)).collect();
     for client in &mut kept {
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-        assert_eq!(read_answer(client).unwrap().body, "served");
+        assert_eq!(read_response(client).unwrap().body, "served");
     }
     assert!(ends(&mut connect(proxy.address)), "a fourth connection of one client");
-    // The second request of each is its last.
+    // The second request of each connection is its last.
     let first = &mut kept[0];
     first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-    assert_eq!(read_answer(first).unwrap().header("connection"), Some("close"));
+    assert_eq!(read_response(first).unwrap().header("connection"), Some("close"));
     assert!(ends(first));
 
     let proxy = small(&[("RPROXY_MAX_CONNECTIONS", "2")]);
@@ -272,21 +270,21 @@ fn more_at_once_than_the_limit_is_refused_or_waits() {
         .map(|_| {
             let mut client = connect(proxy.address);
             client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-            assert_eq!(read_answer(&mut client).unwrap().body, "served");
+            assert_eq!(read_response(&mut client).unwrap().body, "served");
             client
         })
         .collect();
     let mut waiting = connect(proxy.address);
     waiting.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     waiting.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    assert!(waiting.read(&mut [0; 1]).is_err(), "a third connection is not served beside two");
+    assert!(waiting.read(&mut [0; 1]).is_err(), "the third connection waits");
     drop(kept);
-    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
-    assert_eq!(read_answer(&mut waiting).unwrap().body, "served");
+    waiting.set_read_timeout(Some(TIMEOUT)).unwrap();
+    assert_eq!(read_response(&mut waiting).unwrap().body, "served");
 }
 
 #[test]
-fn more_streams_than_the_limit_are_refused_and_half_handshakes_end() {
+fn rejects_streams_over_the_limit_and_ends_incomplete_handshakes() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::start(
         endless(),
@@ -307,13 +305,13 @@ fn more_streams_than_the_limit_are_refused_and_half_handshakes_end() {
     for number in 0..4 {
         client.request(2 * number + 1, &frames::get("/"));
     }
-    let refused = client
-        .wait_for(|frame| matches!(frame.kind, RST_STREAM | GOAWAY) || frame.kind == HEADERS && frame.stream == 7);
-    // REFUSED_STREAM (RFC 9113 §7): it may be sent again.
-    let refused = refused.expect("a fourth stream is refused");
+    let refused =
+        client.wait_for(|frame| matches!(frame.kind, RST_STREAM | GOAWAY) || frame.kind == HEADERS && frame.stream == 7);
+    // REFUSED_STREAM (RFC 9113 §7): the request may be retried.
+    let refused = refused.expect("the fourth stream is rejected");
     assert_eq!((refused.kind, refused.stream, refused.payload), (RST_STREAM, 7, vec![0, 0, 0, 7]));
 
     let mut half = connect(proxy.address);
     half.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").unwrap();
-    assert!(ends(&mut half), "a handshake that is not finished");
+    assert!(ends(&mut half), "the incomplete handshake ends");
 }

@@ -1,6 +1,6 @@
-//! Hostile clients and broken backends: what the built binary makes of them.
+//! The built binary with hostile clients and broken backends.
 //!
-//! With `RPROXY_HOSTILE_REPORT=docs/contributing/reliability` the tables of what came out are written into that folder.
+//! With `RPROXY_HOSTILE_REPORT=docs/contributing/reliability`, the result tables are written into that directory.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../../../crates/server/tests/support/frames.rs"]
@@ -10,13 +10,13 @@ mod frames;
 #[allow(dead_code, reason = "shared with the end-to-end tests")]
 mod support;
 
+mod backends;
 mod broken;
 mod corpus;
 mod http1;
 mod http2;
 mod http2_floods;
 mod limits;
-mod makes;
 mod report;
 mod responses;
 mod strict;

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::backends::BackendKind;
 use crate::http2::Run;
-use crate::makes::Make;
 
 /// The outcomes of the requests of one corpus.
 #[derive(Debug, Default)]
@@ -20,16 +20,16 @@ pub(crate) struct Tally {
 }
 
 /// Writes the table of the HTTP/1.1 requests, by corpus and backend.
-pub(crate) fn requests(corpora: &[&str], tallies: &[(Make, Vec<Tally>)]) {
+pub(crate) fn requests(corpora: &[&str], tallies: &[(BackendKind, Vec<Tally>)]) {
     let mut text = String::from(
         "| Corpus | Backend | Rejected by rproxy | Aborted by the client | Understood as sent | Rejected by the backend | \
          Misunderstood |\n|---|---|--:|--:|--:|--:|--:|\n",
     );
     for (number, corpus) in corpora.iter().enumerate() {
-        for (make, tallies) in tallies {
+        for (kind, tallies) in tallies {
             let Tally { refused, cut, passed, by_backend, beyond, failures } = &tallies[number];
             let otherwise = failures.len().max(*beyond);
-            let name = make.name();
+            let name = kind.name();
             let _ = writeln!(text, "| {corpus} | {name} | {refused} | {cut} | {passed} | {by_backend} | {otherwise} |");
         }
     }
@@ -53,13 +53,13 @@ const RESPONSES: &str = "Number of ambiguous or malformed backend responses by w
 const BROKEN: &str = "Response that the client gets if the backend fails in this way.";
 
 /// Writes the table of the HTTP/2 requests, by backend.
-pub(crate) fn http2(runs: &[(Make, Run)]) {
+pub(crate) fn http2(runs: &[(BackendKind, Run)]) {
     let mut text = String::from(
         "| Backend | Stream reset or connection closed | Rejected with a status | Understood as sent | Misunderstood |\n\
          |---|--:|--:|--:|--:|\n",
     );
-    for (make, Run { reset, refused, passed, failures }) in runs {
-        let _ = writeln!(text, "| {} | {reset} | {refused} | {passed} | {} |", make.name(), failures.len());
+    for (kind, Run { reset, refused, passed, failures }) in runs {
+        let _ = writeln!(text, "| {} | {reset} | {refused} | {passed} | {} |", kind.name(), failures.len());
     }
     write("smuggling-http2.md", "HTTP/2 request smuggling", STREAMS, &text);
 }
@@ -70,13 +70,13 @@ pub(crate) enum Outcome {
     /// An error response of the proxy.
     Refused,
     /// The valid beginning, then the end of the connection in place of the end of the content.
-    BrokenOff,
+    Aborted,
     Passed,
 }
 
 pub(crate) fn responses(outcomes: &[Outcome]) {
     let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
-    let (refused, broken, passed) = (count(Outcome::Refused), count(Outcome::BrokenOff), count(Outcome::Passed));
+    let (refused, broken, passed) = (count(Outcome::Refused), count(Outcome::Aborted), count(Outcome::Passed));
     let text = format!(
         "| Responses | 502 with `Proxy-Status` | Aborted | Forwarded, unambiguous | Taken for the response to another request |\n\
          |--:|--:|--:|--:|--:|\n| {} | {refused} | {broken} | {passed} | 0 |\n",

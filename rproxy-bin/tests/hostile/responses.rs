@@ -1,5 +1,5 @@
-//! Responses that one reader could take differently from another, or that never end: the client gets one reading, or 502,
-//! and what a backend says beyond its response is nobody's.
+//! Ambiguous, malformed and endless responses of backends: the client gets one interpretation or a 502, and bytes
+//! after a response never reach another request.
 
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -10,26 +10,26 @@ use crate::corpus::{self, Case};
 use crate::http1::SETTINGS;
 use crate::report;
 use crate::support::upstream::{ok, read_head, scripted};
-use crate::support::{PATIENCE, Proxy, exchange, get, without_interim};
+use crate::support::{Proxy, TIMEOUT, exchange, get, without_interim};
 
 #[test]
-fn a_backend_that_is_not_to_be_understood_gets_nothing_past() {
+fn ambiguous_responses_are_rejected_or_framed_consistently() {
     let cases = corpus::read(include_str!("corpus/responses.txt"));
-    let play = Play::default();
-    let proxy = Proxy::start(backend(&play), &SETTINGS);
+    let script = Script::default();
+    let proxy = Proxy::start(backend(&script), &SETTINGS);
     let mut failures = Vec::new();
     let mut outcomes = Vec::new();
     for (number, case) in cases.iter().enumerate() {
-        play.begin(case);
+        script.begin(case);
         let method = case.word("ask").map_or("GET", |method| std::str::from_utf8(method).unwrap());
         let request = format!("{method} /case HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n");
         let received = Received::of(without_interim(&exchange(proxy.address, request.as_bytes())), method);
         if case.word("late").is_some() {
-            play.say_the_rest();
+            script.send_late_bytes();
         }
         let target = format!("/probe-{number}");
         let probed = get(proxy.address, &target);
-        let is_kept = play.ended_on_the_same_connection();
+        let is_kept = script.used_the_same_connection();
 
         let expected = Expected::parsed(&case.expected[0]);
         if probed.body != target {
@@ -44,54 +44,54 @@ fn a_backend_that_is_not_to_be_understood_gets_nothing_past() {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// What the backend is to do, and has done.
+/// The script of the backend, and its state.
 #[derive(Clone, Default)]
-struct Play(Arc<(Mutex<Scene>, Condvar)>);
+struct Script(Arc<(Mutex<ScriptState>, Condvar)>);
 
 #[derive(Default)]
-struct Scene {
+struct ScriptState {
     bytes: Vec<u8>,
     closes: bool,
-    /// What is sent when the client has its answer.
+    /// The bytes to send after the client has its response.
     late: Option<Vec<u8>>,
-    /// On which connections the case and the next request came.
+    /// The connections of the case and of the next request.
     case_on: Option<SocketAddr>,
     probe_on: Option<SocketAddr>,
-    may_go_on: bool,
+    may_send_late: bool,
 }
 
-impl Play {
+impl Script {
     fn begin(&self, case: &Case) {
         let late = case.word("late").map(<[u8]>::to_vec);
         let closes = case.word("close").is_some();
-        *self.0.0.lock().unwrap() = Scene { bytes: case.bytes(), closes, late, ..Scene::default() };
+        *self.0.0.lock().unwrap() = ScriptState { bytes: case.bytes(), closes, late, ..ScriptState::default() };
     }
 
-    fn say_the_rest(&self) {
-        let (scene, changed) = &*self.0;
-        let mut scene = scene.lock().unwrap();
-        scene.may_go_on = true;
+    fn send_late_bytes(&self) {
+        let (state, changed) = &*self.0;
+        let mut state = state.lock().unwrap();
+        state.may_send_late = true;
         changed.notify_all();
-        drop(changed.wait_while(scene, |scene| scene.late.is_some()).unwrap());
+        drop(changed.wait_while(state, |state| state.late.is_some()).unwrap());
     }
 
-    fn ended_on_the_same_connection(&self) -> bool {
-        let scene = self.0.0.lock().unwrap();
-        scene.case_on.is_some() && scene.case_on == scene.probe_on
+    fn used_the_same_connection(&self) -> bool {
+        let state = self.0.0.lock().unwrap();
+        state.case_on.is_some() && state.case_on == state.probe_on
     }
 
-    /// The turn of a connection on which the case was asked for.
+    /// Runs the script on the connection of the case.
     fn act(&self, stream: &mut TcpStream) {
-        let (scene, changed) = &*self.0;
-        let mut scene = scene.lock().unwrap();
-        scene.case_on = stream.peer_addr().ok();
-        let _ = stream.write_all(&scene.bytes);
-        if scene.closes {
+        let (state, changed) = &*self.0;
+        let mut state = state.lock().unwrap();
+        state.case_on = stream.peer_addr().ok();
+        let _ = stream.write_all(&state.bytes);
+        if state.closes {
             let _ = stream.shutdown(Shutdown::Both);
         }
-        if scene.late.is_some() {
-            scene = changed.wait_while(scene, |scene| !scene.may_go_on).unwrap();
-            let late = scene.late.take().unwrap_or_default();
+        if state.late.is_some() {
+            state = changed.wait_while(state, |state| !state.may_send_late).unwrap();
+            let late = state.late.take().unwrap_or_default();
             let _ = stream.write_all(&late);
             wait_until_taken(stream);
             changed.notify_all();
@@ -99,7 +99,8 @@ impl Play {
     }
 }
 
-/// Waits until the other end's kernel has all that was sent: on a busy machine even the loopback takes its time.
+/// Waits until the kernel of the other side has received all bytes, which takes a moment even on the loopback
+/// interface.
 fn wait_until_taken(stream: &TcpStream) {
     let port = |address: std::io::Result<SocketAddr>| address.map(|address| format!(":{:04X}", address.port()));
     let (Ok(local), Ok(remote)) = (port(stream.local_addr()), port(stream.peer_addr())) else { return };
@@ -109,7 +110,7 @@ fn wait_until_taken(stream: &TcpStream) {
         words.next().is_some_and(|word| word.ends_with(&local))
             && words.next().is_some_and(|word| word.ends_with(&remote))
     };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let line = table.lines().find(is_ours).map(str::to_owned);
@@ -118,20 +119,20 @@ fn wait_until_taken(stream: &TcpStream) {
         if !line.is_some_and(waits) {
             return;
         }
-        assert!(Instant::now() < deadline, "bytes that nobody takes");
+        assert!(Instant::now() < deadline, "unread bytes remain");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-fn backend(play: &Play) -> SocketAddr {
-    let play = play.clone();
+fn backend(script: &Script) -> SocketAddr {
+    let script = script.clone();
     scripted(move |mut stream| {
         while let Some(head) = read_head(&mut stream) {
             let target = head.split(' ').nth(1).unwrap_or_default();
             if target == "/case" {
-                play.act(&mut stream);
+                script.act(&mut stream);
             } else {
-                play.0.0.lock().unwrap().probe_on = stream.peer_addr().ok();
+                script.0.0.lock().unwrap().probe_on = stream.peer_addr().ok();
                 if stream.write_all(ok(target).as_bytes()).is_err() {
                     return;
                 }
@@ -140,7 +141,7 @@ fn backend(play: &Play) -> SocketAddr {
     })
 }
 
-/// What the client got.
+/// The response as the client received it.
 #[derive(Debug)]
 struct Received {
     status: u16,
@@ -169,12 +170,12 @@ impl Received {
         match self.is_whole {
             _ if !self.proxy_status.is_empty() => report::Outcome::Refused,
             true => report::Outcome::Passed,
-            false => report::Outcome::BrokenOff,
+            false => report::Outcome::Aborted,
         }
     }
 }
 
-/// What is in the chunks, and whether the last is among them.
+/// Returns the content of the chunks, and whether the last chunk is among them.
 fn chunks(mut rest: &str) -> (String, bool) {
     let mut body = String::new();
     while let Some((size, behind)) = rest.split_once("\r\n") {
@@ -190,10 +191,10 @@ fn chunks(mut rest: &str) -> (String, bool) {
 
 #[derive(Debug)]
 enum Expected<'a> {
-    /// A status, whether the connection is kept, and the content.
+    /// Forwarded: the status, whether the connection is reused, and the content.
     Passed(u16, bool, &'a str),
     Broken(u16, &'a str),
-    /// With this error.
+    /// Rejected with this error type.
     Refused(&'a str),
 }
 

@@ -1,38 +1,37 @@
-//! A backend that takes nothing that could be read in two ways: what the proxy writes has to be as RFC 9112 says, with
-//! nothing optional in it.
+//! A strict parser: it accepts only requests that strictly follow RFC 9112, which the proxy must send.
 
 use std::io::Read;
 use std::net::TcpStream;
 
-use super::makes::Seen;
+use super::backends::SeenRequest;
 
-/// The next request of a connection; `None` where there is none, or it does not come to its end.
-pub(crate) fn read(stream: &mut TcpStream) -> Result<Option<Seen>, String> {
+/// Reads the next request of a connection; returns `None` if there is none or it is incomplete.
+pub(crate) fn read(stream: &mut TcpStream) -> Result<Option<SeenRequest>, String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match byte(stream) {
             Some(byte) => head.push(byte),
             None if head.is_empty() => return Ok(None),
-            None => return Err(format!("a head that breaks off: {}", head.escape_ascii())),
+            None => return Err(format!("an incomplete head: {}", head.escape_ascii())),
         }
     }
     let bad = |what: &str| format!("{what}: {}", head.escape_ascii());
     if head.iter().zip(head.iter().skip(1)).any(|(&this, &next)| (next == b'\n') != (this == b'\r')) {
-        return Err(bad("a line end that is none"));
+        return Err(bad("an invalid line end"));
     }
     let text = String::from_utf8_lossy(&head);
     let mut lines = text.trim_end_matches("\r\n").split("\r\n");
     let request_line: Vec<&str> = lines.next().unwrap_or_default().split(' ').collect();
-    let [method, target, "HTTP/1.1"] = request_line[..] else { return Err(bad("no request line")) };
+    let [method, target, "HTTP/1.1"] = request_line[..] else { return Err(bad("an invalid request line")) };
     if !is_token(method) || target.is_empty() || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(bad("no request line"));
+        return Err(bad("an invalid request line"));
     }
     let (mut hosts, mut lengths, mut codings) = (Vec::new(), Vec::new(), Vec::new());
     let (mut has_te, mut names_te) = (false, false);
     for line in lines {
-        let (name, value) = line.split_once(": ").ok_or_else(|| bad("a field that is none"))?;
+        let (name, value) = line.split_once(": ").ok_or_else(|| bad("an invalid field"))?;
         if !is_token(name) || value.chars().any(|c| c.is_ascii_control() && c != '\t') {
-            return Err(bad("a field that is none"));
+            return Err(bad("an invalid field"));
         }
         match name.to_ascii_lowercase().as_str() {
             "host" => hosts.push(value),
@@ -42,7 +41,7 @@ pub(crate) fn read(stream: &mut TcpStream) -> Result<Option<Seen>, String> {
             "connection" if matches!(value, "close" | "te" | "close, te") => names_te = value.ends_with("te"),
             "te" if value == "trailers" => has_te = true,
             "connection" | "upgrade" | "keep-alive" | "te" | "http2-settings" | "expect" => {
-                return Err(bad("a field of another hop"));
+                return Err(bad("a hop-by-hop field"));
             }
             _ => {}
         }
@@ -58,7 +57,7 @@ pub(crate) fn read(stream: &mut TcpStream) -> Result<Option<Seen>, String> {
         _ => return Err(bad("not one length")),
     };
     let (method, target, host) = (method.to_owned(), target.to_owned(), host.to_owned());
-    Ok(length.map(|length| Seen { method, target, host, length: Some(length) }))
+    Ok(length.map(|length| SeenRequest { method, target, host, length: Some(length) }))
 }
 
 fn chunks(stream: &mut TcpStream) -> Result<Option<usize>, String> {
@@ -71,7 +70,7 @@ fn chunks(stream: &mut TcpStream) -> Result<Option<usize>, String> {
         }
         match exactly(stream, size + 2) {
             Some(chunk) if chunk.ends_with(b"\r\n") => length += size,
-            Some(chunk) => return Err(format!("a chunk that does not end: {}", chunk.escape_ascii())),
+            Some(chunk) => return Err(format!("a chunk without its end: {}", chunk.escape_ascii())),
             None => return Ok(None),
         }
     }
@@ -102,7 +101,7 @@ fn line(stream: &mut TcpStream) -> Result<Option<String>, String> {
     if line.contains(['\r', '\n']) { Err(format!("a line end within {line:?}")) } else { Ok(Some(line)) }
 }
 
-/// RFC 9110 §5.6.2, as this proxy writes names.
+/// Returns whether this is a token (RFC 9110 §5.6.2).
 fn is_token(name: &str) -> bool {
     let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(is_tchar)
@@ -112,7 +111,7 @@ fn byte(stream: &mut TcpStream) -> Option<u8> {
     exactly(stream, 1).map(|byte| byte[0])
 }
 
-/// Taken piece by piece: what is said to come need not come.
+/// Reads exactly `length` bytes, without allocating them first: they may never arrive.
 fn exactly(stream: &mut TcpStream, length: usize) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = stream.take(length as u64).read_to_end(&mut bytes);

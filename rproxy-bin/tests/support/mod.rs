@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: the built binary, real counterparts, raw sockets.
+//! Helpers of the end-to-end tests: the built binary, real counterparts and raw sockets.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 pub(crate) mod upstream;
 
-/// The longest that anything here may take; reached only when something is broken.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// The maximum time for any step, reached only if something is broken.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The built binary, running.
+/// The built binary as a running process.
 pub(crate) struct Proxy {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
@@ -21,7 +21,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts in front of `upstream`, on a port that the system picks.
+    /// Starts the proxy in front of `upstream`, on a port that the system picks.
     pub(crate) fn start(upstream: SocketAddr, settings: &[(&str, &str)]) -> Self {
         let upstream = upstream.to_string();
         let mut all = vec![("RPROXY_UPSTREAM", upstream.as_str()), ("RPROXY_LISTEN", "127.0.0.1:0")];
@@ -29,7 +29,7 @@ impl Proxy {
         Self::run(&[], &all)
     }
 
-    /// Starts with these arguments and nothing else in the environment that it would read.
+    /// Starts the proxy with these arguments and environment variables only.
     pub(crate) fn run(args: &[&str], settings: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_rproxy"))
             .args(args)
@@ -52,7 +52,7 @@ impl Proxy {
         self.child.id()
     }
 
-    /// The address of another listener, by the word that its line has.
+    /// Returns the address of another listener, from the first log line that contains `what`.
     pub(crate) fn address_of(&self, what: &str) -> SocketAddr {
         address_in(&self.wait_for_log(what))
     }
@@ -62,9 +62,9 @@ impl Proxy {
         wait_for(&self.log, text)
     }
 
-    /// Waits until so many lines of the log contain `text`.
+    /// Waits until `count` lines of the log contain `text`.
     pub(crate) fn wait_for_logs(&self, text: &str, count: usize) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.log.lock().unwrap().iter().filter(|line| line.contains(text)).count() < count {
             assert!(Instant::now() < deadline, "no {count} of {text:?} in:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(2));
@@ -76,7 +76,7 @@ impl Proxy {
         wait_for(&self.out, text)
     }
 
-    /// All lines of the output that contain `text`.
+    /// Returns all lines of the output that contain `text`.
     pub(crate) fn outputs(&self, text: &str) -> Vec<String> {
         self.out.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()
     }
@@ -92,7 +92,7 @@ impl Proxy {
 
     /// Waits for the process to end by itself.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE * 2;
+        let deadline = Instant::now() + TIMEOUT * 2;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
@@ -125,7 +125,7 @@ pub(crate) fn collect(source: impl Read + Send + 'static) -> Arc<Mutex<Vec<Strin
 }
 
 pub(crate) fn wait_for(lines: &Mutex<Vec<String>>, text: &str) -> String {
-    wait_for_within(lines, text, PATIENCE)
+    wait_for_within(lines, text, TIMEOUT)
 }
 
 pub(crate) fn wait_for_within(lines: &Mutex<Vec<String>>, text: &str, patience: Duration) -> String {
@@ -140,19 +140,19 @@ pub(crate) fn wait_for_within(lines: &Mutex<Vec<String>>, text: &str, patience: 
     }
 }
 
-/// The first socket address that a line names.
+/// Returns the first socket address in a line.
 pub(crate) fn address_in(line: &str) -> SocketAddr {
     let candidates = line.split(|c: char| !(c.is_ascii_digit() || ".:[]".contains(c)));
     let mut addresses = candidates.filter_map(|word| word.trim_matches('.').parse().ok());
     addresses.next().unwrap_or_else(|| panic!("no address in {line:?}"))
 }
 
-/// A port that was free a moment ago, for programs that can't be given port 0.
+/// Returns a port that was free a moment ago, for programs that do not accept port 0.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Whether `program` is installed. Where it is required (`TEST_REQUIRE_COUNTERPARTS`), it has to be.
+/// Returns whether `program` is installed. With `TEST_REQUIRE_COUNTERPARTS`, it must be.
 pub(crate) fn has(program: &str) -> bool {
     let places = ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/usr/local/sbin"];
     let found = places.iter().any(|place| Path::new(place).join(program).exists());
@@ -166,7 +166,7 @@ pub(crate) fn has(program: &str) -> bool {
     found
 }
 
-/// Runs curl, and gives back what it printed.
+/// Runs curl and returns its output.
 pub(crate) fn curl(args: &[&str]) -> String {
     let output = Command::new("curl").args(["-sS", "--max-time", "20"]).args(args).output().unwrap();
     assert!(output.status.success(), "curl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -175,30 +175,30 @@ pub(crate) fn curl(args: &[&str]) -> String {
 
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
 }
 
-/// Sends bytes and reads to the end of the connection.
+/// Sends bytes and reads until the connection ends.
 pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = connect(address);
-    // A server that refuses early may close before everything is sent.
+    // A server that rejects early may close before everything is sent.
     let _ = stream.write_all(bytes);
     read_to_end(&mut stream)
 }
 
 pub(crate) fn read_to_end(stream: &mut TcpStream) -> String {
-    let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
+    let mut response = Vec::new();
+    match stream.read_to_end(&mut response) {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        Err(error) => panic!("{error} after {}", answer.escape_ascii()),
+        Err(error) => panic!("{error} after {}", response.escape_ascii()),
     }
-    String::from_utf8_lossy(&answer).into_owned()
+    String::from_utf8_lossy(&response).into_owned()
 }
 
-/// RFC 9110 §15.2: what comes ahead of the answer is none.
+/// Removes interim responses (RFC 9110 §15.2).
 pub(crate) fn without_interim(mut text: &str) -> &str {
     while let Some((_, behind)) = text.split_once("\r\n\r\n").filter(|_| text.starts_with("HTTP/1.1 1")) {
         text = behind;
@@ -207,13 +207,13 @@ pub(crate) fn without_interim(mut text: &str) -> &str {
 }
 
 /// A response with a `Content-Length`, or without a body.
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (field, value) = line.split_once(':')?;
@@ -222,13 +222,13 @@ impl Answer {
     }
 }
 
-/// Reads one response; `None` where the connection ends before it begins.
-pub(crate) fn read_answer(stream: &mut impl Read) -> Option<Answer> {
-    read_answer_to(stream, true)
+/// Reads one response; returns `None` if the connection ends before it.
+pub(crate) fn read_response(stream: &mut impl Read) -> Option<Response> {
+    read_response_to(stream, true)
 }
 
-/// Reads one response to a request that asks for content, or not, as HEAD.
-pub(crate) fn read_answer_to(stream: &mut impl Read, asks_content: bool) -> Option<Answer> {
+/// Reads one response to a request, which has no content for HEAD.
+pub(crate) fn read_response_to(stream: &mut impl Read, expects_content: bool) -> Option<Response> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -241,22 +241,22 @@ pub(crate) fn read_answer_to(stream: &mut impl Read, asks_content: bool) -> Opti
     }
     let head = String::from_utf8(head).unwrap();
     let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let mut answer = Answer { status, head, body: String::new() };
-    let has_content = asks_content && status >= 200 && !matches!(status, 204 | 304);
-    let length = answer.header("content-length").filter(|_| has_content).map_or(0, |length| length.parse().unwrap());
+    let mut response = Response { status, head, body: String::new() };
+    let has_content = expects_content && status >= 200 && !matches!(status, 204 | 304);
+    let length = response.header("content-length").filter(|_| has_content).map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     stream.read_exact(&mut body).expect("a whole body");
-    answer.body = String::from_utf8_lossy(&body).into_owned();
-    Some(answer)
+    response.body = String::from_utf8_lossy(&body).into_owned();
+    Some(response)
 }
 
-/// One request on a connection of its own.
-pub(crate) fn get(address: SocketAddr, target: &str) -> Answer {
+/// Sends one request on a new connection.
+pub(crate) fn get(address: SocketAddr, target: &str) -> Response {
     request(address, &format!("GET {target} HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n"))
 }
 
-pub(crate) fn request(address: SocketAddr, bytes: &str) -> Answer {
+pub(crate) fn request(address: SocketAddr, bytes: &str) -> Response {
     let mut stream = connect(address);
     stream.write_all(bytes.as_bytes()).unwrap();
-    read_answer(&mut stream).expect("an answer")
+    read_response(&mut stream).expect("a response")
 }

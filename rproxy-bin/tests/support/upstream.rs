@@ -1,13 +1,13 @@
-//! Upstreams: Debian's nginx, and one of our own that does as it is told.
+//! Upstreams for tests: nginx, and scripted servers.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use super::{PATIENCE, free_port, has};
+use super::{TIMEOUT, free_port, has};
 
-/// nginx with the given server block contents; `None` where it is not installed.
+/// nginx with the given content of its server block.
 pub(crate) struct Nginx {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -40,19 +40,19 @@ impl Nginx {
         Some(Self { child, address, folder, config: path })
     }
 
-    /// Ends it at once, connections and all.
+    /// Kills nginx with all its connections.
     pub(crate) fn kill(&mut self) {
-        // Its worker is a process of its own, which the master takes along when it is asked to stop.
+        // The master process stops its worker when it is terminated.
         let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         let _ = self.child.wait();
     }
 
-    /// Starts new workers, and lets the old ones end what they have begun.
+    /// Reloads nginx: new workers start, and old ones finish their requests.
     pub(crate) fn reload(&self) {
         assert!(Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().unwrap().success());
     }
 
-    /// Starts it again on the same port.
+    /// Starts nginx again on the same port.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.config, self.address);
     }
@@ -65,7 +65,7 @@ fn spawn(config: &std::path::Path, address: SocketAddr) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while TcpStream::connect(address).is_err() {
         assert!(Instant::now() < deadline, "nginx does not listen");
         std::thread::sleep(std::time::Duration::from_millis(5));
@@ -79,7 +79,7 @@ impl Drop for Nginx {
     }
 }
 
-/// An upstream that gives each connection to `serve`, on a thread of its own.
+/// Starts an upstream that calls `serve` for each connection, on its own thread.
 pub(crate) fn scripted(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -92,7 +92,7 @@ pub(crate) fn scripted(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> So
     address
 }
 
-/// Reads up to the end of a request head; `None` at the end of the connection.
+/// Reads a request head; returns `None` at the end of the connection.
 pub(crate) fn read_head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -105,12 +105,13 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> Option<String> {
     Some(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// Answers every request, once its body has ended, with what `answer` makes of its head.
-pub(crate) fn answering(answer: impl Fn(&str) -> String + Clone + Send + 'static) -> SocketAddr {
+/// Starts an upstream that responds to every request, after reading its body, with the result of `response` for its
+/// head.
+pub(crate) fn responding(response: impl Fn(&str) -> String + Clone + Send + 'static) -> SocketAddr {
     scripted(move |mut stream| {
         while let Some(head) = read_head(&mut stream) {
             if read_body(&mut stream, &head.to_ascii_lowercase()).is_none()
-                || stream.write_all(answer(&head).as_bytes()).is_err()
+                || stream.write_all(response(&head).as_bytes()).is_err()
             {
                 return;
             }
@@ -147,12 +148,12 @@ fn read_line(stream: &mut TcpStream) -> Option<String> {
     Some(String::from_utf8_lossy(&line[..line.len() - 2]).into_owned())
 }
 
-/// A response of 200 with this body.
+/// Returns a 200 response with this body.
 pub(crate) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Answers with the head that arrived.
+/// Starts an upstream that responds with the received request head.
 pub(crate) fn echo() -> SocketAddr {
-    answering(ok)
+    responding(ok)
 }

@@ -1,5 +1,5 @@
-//! The whole stack as a function from bytes to bytes: what a client says and what a backend answers go in, what each of
-//! them hears comes out. Through real sockets, because that is what the stack has on both sides.
+//! Fuzz harness for the whole stack, through real sockets: the input is the bytes of a client and of a backend, the
+//! output is what each of them receives.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,23 +12,23 @@ use std::time::{Duration, Instant};
 use rproxy::Config;
 use rproxy_server::{ListenAddr, RequestBody, RunningServer, Server};
 
-/// What the client says comes first, then this, then what the backend answers to the head of each request.
-pub(crate) const BETWEEN: &[u8] = b"\n====\n";
+/// The separator between the bytes of the client and the response of the backend to each request.
+pub(crate) const SEPARATOR: &[u8] = b"\n====\n";
 
-/// Nothing panics, every connection ends, the backend hears requests of one reading, the client hears answers.
+/// Asserts that nothing panics, every connection ends, and both sides receive unambiguous messages.
 pub(crate) fn stack(bytes: &[u8]) {
-    let between = bytes.windows(BETWEEN.len()).position(|window| window == BETWEEN).unwrap_or(bytes.len());
-    let answer = bytes.get(between + BETWEEN.len()..).unwrap_or_default();
-    let (to_client, to_backend) = STAGE.play(&bytes[..between], answer);
+    let between = bytes.windows(SEPARATOR.len()).position(|window| window == SEPARATOR).unwrap_or(bytes.len());
+    let answer = bytes.get(between + SEPARATOR.len()..).unwrap_or_default();
+    let (to_client, to_backend) = HARNESS.play(&bytes[..between], answer);
     assert!(!PANICKED.load(Ordering::SeqCst), "something panicked");
     if !to_client.is_empty() {
         let line = to_client.split(|byte| *byte == b'\r').next().unwrap_or_default();
         assert!(line.starts_with(b"HTTP/1.") && line.len() >= 12, "{}", line.escape_ascii());
-        one_reading(&to_client, "the client");
+        assert_unambiguous(&to_client, "the client");
     }
-    for heard in to_backend {
-        one_reading(&heard, "the backend");
-        let Some(head) = head(&heard) else { continue };
+    for received in to_backend {
+        assert_unambiguous(&received, "the backend");
+        let Some(head) = head(&received) else { continue };
         let lines = || head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
         let hosts = lines().filter(|line| line.to_ascii_lowercase().starts_with(b"host:")).count();
         assert_eq!(hosts, 1, "{}", head.escape_ascii());
@@ -36,9 +36,9 @@ pub(crate) fn stack(bytes: &[u8]) {
     }
 }
 
-/// The first head has line ends of one kind, and says at most once how long its body is.
-fn one_reading(heard: &[u8], by: &str) {
-    let Some(head) = head(heard) else { return };
+/// Asserts that the first head has consistent line ends and at most one length.
+fn assert_unambiguous(received: &[u8], by: &str) {
+    let Some(head) = head(received) else { return };
     let shown = head.escape_ascii();
     for (at, byte) in head.iter().enumerate() {
         match byte {
@@ -55,38 +55,38 @@ fn one_reading(heard: &[u8], by: &str) {
     assert!(framing.count() <= 1, "two lengths to {by}: {shown}");
 }
 
-fn head(heard: &[u8]) -> Option<&[u8]> {
-    let end = heard.windows(4).position(|window| window == b"\r\n\r\n")?;
-    heard.get(..end + 4)
+fn head(received: &[u8]) -> Option<&[u8]> {
+    let end = received.windows(4).position(|window| window == b"\r\n\r\n")?;
+    received.get(..end + 4)
 }
 
-static STAGE: LazyLock<Stage> = LazyLock::new(Stage::new);
+static HARNESS: LazyLock<Harness> = LazyLock::new(Harness::new);
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
-/// Short, because whatever is not whole is waited for so long.
+/// Short, since incomplete messages are waited for.
 const WAIT: Duration = Duration::from_millis(30);
-/// Longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The maximum time for any step.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-struct Stage {
+struct Harness {
     address: SocketAddr,
     backend: Arc<Mutex<Backend>>,
     _running: RunningServer,
 }
 
-/// What the backend says, and what it has heard on each of its connections.
+/// The response of the backend, and the bytes received on each of its connections.
 #[derive(Default)]
 struct Backend {
     answer: Arc<[u8]>,
-    heard: Vec<Vec<u8>>,
+    received: Vec<Vec<u8>>,
     open: usize,
 }
 
-impl Stage {
+impl Harness {
     fn new() -> Self {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            // The harness's own are told by those who called it.
+            // Panics of the harness itself are reported by its caller.
             if thread::current().name().is_some_and(|name| name.starts_with("rproxy-worker")) {
                 PANICKED.store(true, Ordering::SeqCst);
             }
@@ -103,7 +103,7 @@ impl Stage {
         config.client_ip.trusted_proxies = "127.0.0.0/8".parse().expect("a range");
         config.limits.head_timeout = WAIT;
         config.limits.idle_timeout = WAIT;
-        config.limits.send_timeout = PATIENCE / 2;
+        config.limits.send_timeout = TIMEOUT / 2;
         let backend = Arc::<Mutex<Backend>>::default();
         thread::spawn({
             let backend = Arc::clone(&backend);
@@ -118,16 +118,16 @@ impl Stage {
         Self { address: running.local_addr().expect("an address"), backend, _running: running }
     }
 
-    /// What the client hears, and what the backend heard on each connection.
-    fn play(&self, says: &[u8], answer: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
+    /// Returns the bytes that the client received, and those that the backend received on each connection.
+    fn play(&self, sent: &[u8], answer: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
         lock(&self.backend).answer = answer.into();
         let mut client = TcpStream::connect(self.address).expect("a connection");
         client.set_nodelay(true).expect("a socket");
-        client.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        // Who refuses early may close before everything is said.
-        let _ = client.write_all(says);
-        let mut heard = Vec::new();
-        match client.read_to_end(&mut heard) {
+        client.set_read_timeout(Some(TIMEOUT)).expect("a socket");
+        // A server that rejects early may close before everything is sent.
+        let _ = client.write_all(sent);
+        let mut received = Vec::new();
+        match client.read_to_end(&mut received) {
             Ok(_) => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 panic!("the connection does not end")
@@ -135,11 +135,11 @@ impl Stage {
             Err(_) => {}
         }
         drop(client);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let mut backend = lock(&self.backend);
             if backend.open == 0 {
-                return (heard, std::mem::take(&mut backend.heard));
+                return (received, std::mem::take(&mut backend.received));
             }
             drop(backend);
             assert!(Instant::now() < deadline, "a connection to the backend does not end");
@@ -157,33 +157,33 @@ fn serve(listener: &TcpListener, backend: &Arc<Mutex<Backend>>) {
         };
         let backend = Arc::clone(backend);
         thread::spawn(move || {
-            let heard = converse(&mut stream, &answer).unwrap_or_default();
+            let received = converse(&mut stream, &answer).unwrap_or_default();
             let mut backend = lock(&backend);
-            backend.heard.push(heard);
+            backend.received.push(received);
             backend.open -= 1;
         });
     }
 }
 
-/// Answers the first head, and listens for a little while.
+/// Responds to the first head, and reads for a little while.
 fn converse(stream: &mut TcpStream, answer: &[u8]) -> std::io::Result<Vec<u8>> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(WAIT * 2))?;
-    let (mut heard, mut is_answered, mut part) = (Vec::new(), false, [0; 4096]);
+    let (mut received, mut is_answered, mut part) = (Vec::new(), false, [0; 4096]);
     loop {
         match stream.read(&mut part) {
             Ok(0) | Err(_) => break,
-            Ok(read) => heard.extend_from_slice(&part[..read]),
+            Ok(read) => received.extend_from_slice(&part[..read]),
         }
-        if !is_answered && head(&heard).is_some() {
+        if !is_answered && head(&received).is_some() {
             is_answered = true;
-            // It may have gone.
+            // The proxy may have closed the connection.
             if stream.write_all(answer).is_err() || stream.shutdown(Shutdown::Write).is_err() {
                 break;
             }
         }
     }
-    Ok(heard)
+    Ok(received)
 }
 
 fn lock(backend: &Mutex<Backend>) -> MutexGuard<'_, Backend> {

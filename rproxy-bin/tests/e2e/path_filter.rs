@@ -1,5 +1,5 @@
-//! Real servers of several makes behind the proxy: what the filter lets through, none of them takes for a file that is
-//! not meant to be served, however it is spelled.
+//! The path filter in front of real servers: no spelling of a path that passes makes one of them serve a blocked
+//! file.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::upstream::{Nginx, answering, ok};
-use crate::support::{PATIENCE, Proxy, connect, free_port, has, read_answer};
+use crate::support::upstream::{Nginx, ok, responding};
+use crate::support::{Proxy, TIMEOUT, connect, free_port, has, read_response};
 
-/// What stands in each file that is not meant to be served.
+/// The content of each blocked file.
 const SECRET: &str = "this is not meant to be served";
 
-/// Files that nobody would miss in the list.
+/// Files that the built-in list blocks.
 const SECRETS: &[&str] = &[
     ".env",
     ".git/config",
@@ -32,7 +32,7 @@ const SECRETS: &[&str] = &[
 ];
 
 #[test]
-fn nginx_reads_no_secret_from_what_passes() {
+fn nginx_serves_no_blocked_file() {
     let site = Site::new();
     let Some(nginx) = Nginx::start(&format!(
         "location / {{ root {0}; }} location /static {{ alias {0}/x/y/; }}",
@@ -40,83 +40,84 @@ fn nginx_reads_no_secret_from_what_passes() {
     )) else {
         return;
     };
-    serves_no_secret(&site, nginx.address);
+    assert_serves_no_blocked_file(&site, nginx.address);
     let unmerged = format!("merge_slashes off; location / {{ root {}; }}", site.root().display());
     let nginx = Nginx::start(&unmerged).unwrap();
-    serves_no_secret(&site, nginx.address);
+    assert_serves_no_blocked_file(&site, nginx.address);
 }
 
 #[test]
-fn pythons_own_server_reads_no_secret_from_what_passes() {
+fn python_http_server_serves_no_blocked_file() {
     let site = Site::new();
     let port = free_port().to_string();
     let args = ["-m", "http.server", "--protocol", "HTTP/1.1", "--bind", "127.0.0.1", "--directory"];
     let args = args.iter().map(PathBuf::from).chain([site.root(), PathBuf::from(&port)]);
     if let Some(server) = Server::start("python3", None, args, &port) {
-        serves_no_secret(&site, server.address);
+        assert_serves_no_blocked_file(&site, server.address);
     }
 }
 
 #[test]
-fn flask_reads_no_secret_from_what_passes() {
+fn flask_serves_no_blocked_file() {
     let site = Site::new();
     if let Some(server) = Server::script("python3", Some("import flask"), "flask_app.py", &site) {
-        serves_no_secret(&site, server.address);
+        assert_serves_no_blocked_file(&site, server.address);
     }
 }
 
 #[test]
-fn starlette_reads_no_secret_from_what_passes() {
+fn starlette_serves_no_blocked_file() {
     let site = Site::new();
     if let Some(server) = Server::script("python3", Some("import starlette, uvicorn"), "starlette_app.py", &site) {
-        serves_no_secret(&site, server.address);
+        assert_serves_no_blocked_file(&site, server.address);
     }
 }
 
 #[test]
-fn node_reads_no_secret_from_what_passes() {
+fn node_serves_no_blocked_file() {
     let site = Site::new();
     if let Some(server) = Server::script("node", None, "node_app.js", &site) {
-        serves_no_secret(&site, server.address);
+        assert_serves_no_blocked_file(&site, server.address);
     }
 }
 
 #[test]
-fn express_reads_no_secret_from_what_passes() {
+fn express_serves_no_blocked_file() {
     let site = Site::new();
     if let Some(server) = Server::script("node", Some("require('express')"), "express_app.js", &site) {
-        serves_no_secret(&site, server.address);
+        assert_serves_no_blocked_file(&site, server.address);
     }
 }
 
 #[test]
-fn php_reads_no_secret_from_what_passes() {
+fn php_serves_no_blocked_file() {
     let site = Site::new();
     let port = free_port().to_string();
     let args = [PathBuf::from("-S"), format!("127.0.0.1:{port}").into(), "-t".into(), site.root()];
     if !Path::new("/usr/bin/php").exists() {
         eprintln!("skipped: php is not installed");
     } else if let Some(server) = Server::start("php", None, args.into_iter(), &port) {
-        serves_no_secret(&site, server.address);
+        assert_serves_no_blocked_file(&site, server.address);
     }
 }
 
-/// Servlet containers, IIS, PHP on Windows and others that are not at hand.
+/// This server decodes paths like servlet containers, IIS, PHP on Windows and other servers that cannot be tested
+/// here.
 #[test]
-fn a_server_that_reads_in_every_way_there_is_reads_no_secret_from_what_passes() {
+fn lenient_server_serves_no_blocked_file() {
     let site = Site::new();
     if let Some(server) = Server::script("python3", None, "lenient.py", &site) {
-        serves_no_secret(&site, server.address);
+        assert_serves_no_blocked_file(&site, server.address);
     }
 }
 
-/// What passes arrives as it was written: what was judged is what goes on.
+/// The path that was checked is the one that is forwarded.
 #[test]
-fn honest_paths_arrive_byte_for_byte() {
-    let proxy = start(answering(|head| ok(head.split(' ').nth(1).unwrap_or_default())));
+fn forwards_allowed_paths_byte_for_byte() {
+    let proxy = start(responding(|head| ok(head.split(' ').nth(1).unwrap_or_default())));
     let mut client = Client::new(proxy.address);
     for path in corpus(include_str!("../../../crates/path-filter/tests/corpus/allowed.txt")) {
-        // What no request can carry, tests of the filter alone see to.
+        // Paths that are not valid in a request are covered by tests of the filter alone.
         if let Some((400, _)) | None = client.get(path) {
             assert!(path.bytes().any(|byte| !byte.is_ascii_graphic() || b"\"<>#".contains(&byte)), "{path}");
             continue;
@@ -125,35 +126,35 @@ fn honest_paths_arrive_byte_for_byte() {
     }
 }
 
-/// Nothing of `upstream`'s secrets comes through the proxy, though it serves them, in more spellings than one.
-fn serves_no_secret(site: &Site, upstream: SocketAddr) {
+/// Asserts that no blocked file of `upstream` passes the proxy, although it serves them in several spellings.
+fn assert_serves_no_blocked_file(site: &Site, upstream: SocketAddr) {
     let proxy = start(upstream);
     let (mut through, mut direct) = (Client::new(proxy.address), Client::new(upstream));
     assert_eq!(through.get("/index.html").map(|(status, body)| (status, body.contains("public"))), Some((200, true)));
-    let is_secret = |answer: &Option<(u16, String)>| answer.as_ref().is_some_and(|(_, body)| body.contains(SECRET));
+    let is_secret = |response: &Option<(u16, String)>| response.as_ref().is_some_and(|(_, body)| body.contains(SECRET));
     let mut served = BTreeSet::new();
     for path in spellings(site) {
-        let answer = through.get(&path);
-        assert!(!is_secret(&answer), "{path} gets through: {answer:?}");
-        // Asking for all of them directly takes long, and shows no more.
+        let response = through.get(&path);
+        assert!(!is_secret(&response), "{path} gets through: {response:?}");
+        // Requesting all of them directly would take long and add nothing.
         if served.len() < 20 && is_secret(&direct.get(&path)) {
             served.insert(path);
         }
     }
-    assert!(served.len() >= 10, "the upstream serves no secret even when it is asked directly: {served:?}");
+    assert!(served.len() >= 10, "the upstream does not serve the files directly: {served:?}");
 }
 
 fn start(upstream: SocketAddr) -> Proxy {
     Proxy::start(upstream, &[("RPROXY_RATE_LIMIT_ENABLED", "false"), ("RPROXY_CACHE_ENABLED", "false")])
 }
 
-/// The corpus, each secret by itself, and thousands of spellings of it that nobody has thought of.
+/// Returns each file by itself, the corpus, and thousands of generated spellings.
 fn spellings(site: &Site) -> impl Iterator<Item = String> {
     let plain = SECRETS.iter().map(|secret| format!("/{secret}"));
     let corpus = corpus(include_str!("../../../crates/path-filter/tests/corpus/blocked.txt")).map(str::to_owned);
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let outside = format!("/{}/", site.0.path().file_name().unwrap_or_default().to_string_lossy());
-    let disguised = (0..8000).map(move |_| dice.disguise(&outside));
+    let disguised = (0..8000).map(move |_| random.disguise(&outside));
     plain.chain(corpus).chain(disguised)
 }
 
@@ -161,11 +162,11 @@ fn corpus(text: &'static str) -> impl Iterator<Item = &'static str> {
     text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// Throws the same each time.
-struct Dice(u64);
+/// A deterministic random generator.
+struct Random(u64);
 
-impl Dice {
-    fn throw(&mut self, sides: usize) -> usize {
+impl Random {
+    fn below(&mut self, sides: usize) -> usize {
         // xorshift64*
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -174,35 +175,35 @@ impl Dice {
     }
 
     fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.throw(from.len())]
+        from[self.below(from.len())]
     }
 
-    /// A secret, with one to four things done to its path.
+    /// Returns a blocked file with up to five changes to its path.
     fn disguise(&mut self, outside: &str) -> String {
         let before =
             self.pick(&["/", "/x/../", "/x/y/../../", "/static/../", "/.well-known/../", "/../", "/..", "/x/.."]);
         let mut path = format!("{before}{}", self.pick(SECRETS));
-        if self.throw(12) == 0 {
+        if self.below(12) == 0 {
             path = format!("/..{outside}outside.sql");
         }
-        for _ in 0..=self.throw(4) {
+        for _ in 0..=self.below(4) {
             path = self.change(path);
         }
-        // A line end ends the request line, and a blank the target.
+        // A line end would end the request line, and a space the target.
         path.replace(['\r', '\n', '\0', '\t'], "%00").replace(' ', "%20").replace('#', "%23").replace('?', "%3f")
     }
 
     fn change(&mut self, path: String) -> String {
         let places: Vec<_> = path.char_indices().skip(1).collect();
-        let (at, c) = places[self.throw(places.len())];
+        let (at, c) = places[self.below(places.len())];
         let with = |text: &str| format!("{}{text}{}", &path[..at], &path[at + c.len_utf8()..]);
-        match self.throw(14) {
-            // One character in another spelling,
+        match self.below(14) {
+            // One character in another encoding,
             0..=2 => with(&self.spell(c)),
-            // all of a kind in another spelling,
+            // all equal characters in another encoding,
             3 => {
-                let kind = *['.', '/', c].get(self.throw(3)).unwrap_or(&c);
-                let how = self.throw(9);
+                let kind = *['.', '/', c].get(self.below(3)).unwrap_or(&c);
+                let how = self.below(9);
                 let changed: String = path
                     .char_indices()
                     .map(
@@ -238,10 +239,10 @@ impl Dice {
                     "x/%252e%252e/",
                 ]);
                 let slashes: Vec<_> = path.match_indices('/').map(|(at, _)| at + 1).collect();
-                let at = slashes[self.throw(slashes.len())];
+                let at = slashes[self.below(slashes.len())];
                 format!("{}{put}{}", &path[..at], &path[at..])
             }
-            // something behind,
+            // a suffix,
             7..=9 => {
                 let put = self.pick(&[
                     "/",
@@ -280,21 +281,21 @@ impl Dice {
                 ]);
                 format!("{path}{put}")
             }
-            // something in the middle that may be dropped,
+            // something in the middle that servers may drop,
             10 => {
                 let put = self.pick(&["%00", "%0d", "%ff", "%e2%80%8b", "%c2%ad", "%ef%bb%bf", "%09", "%7f"]);
                 format!("{}{put}{}", &path[..at], &path[at..])
             }
             // another case,
             11 => path.to_ascii_uppercase(),
-            // or percent signs once more.
+            // or percent signs encoded again.
             12 => path.replace('%', "%25"),
             _ => path.replace('%', "%ef%bc%85"),
         }
     }
 
     fn spell(&mut self, c: char) -> String {
-        let how = self.throw(9);
+        let how = self.below(9);
         Self::spelled(c, how)
     }
 
@@ -313,7 +314,7 @@ impl Dice {
                 let wide = char::from_u32(code - 0x21 + 0xff01).unwrap_or(c);
                 wide.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("%{byte:02x}")).collect()
             }
-            // `%%32%65` is `%2e` at first.
+            // `%%32%65` is decoded to `%2e` first.
             _ => format!("%{code:02x}")
                 .bytes()
                 .enumerate()
@@ -326,7 +327,7 @@ impl Dice {
     }
 }
 
-/// A folder to serve, with secrets in it and beside it.
+/// A directory to serve, with blocked files in and beside it.
 struct Site(tempfile::TempDir);
 
 impl Site {
@@ -352,17 +353,17 @@ impl Site {
     }
 }
 
-/// A server of another make; gone when it is dropped.
+/// A server process, killed when dropped.
 struct Server {
     child: Child,
     address: SocketAddr,
 }
 
 impl Server {
-    /// One of the scripts beside this file; `None` where it can't run.
+    /// Starts one of the scripts in `path_filter/`; returns `None` if it cannot run.
     fn script(program: &str, needs: Option<&str>, script: &str, site: &Site) -> Option<Self> {
         let port = free_port().to_string();
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/readers").join(script);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/path_filter").join(script);
         Self::start(program, needs, [path, site.root(), PathBuf::from(&port)].into_iter(), &port)
     }
 
@@ -375,9 +376,9 @@ impl Server {
             let flag = if program.ends_with("node") { "-e" } else { "-c" };
             let tried = command(&program).args([flag, needs]).stderr(Stdio::null()).status().unwrap();
             if !tried.success() {
-                // Express comes by npm, which not every machine has.
-                let can_be_had = !needs.contains("express");
-                let is_required = can_be_had && std::env::var_os("TEST_REQUIRE_COUNTERPARTS").is_some();
+                // Express is installed with npm, which is not available on every machine.
+                let is_packaged = !needs.contains("express");
+                let is_required = is_packaged && std::env::var_os("TEST_REQUIRE_COUNTERPARTS").is_some();
                 assert!(!is_required, "{needs:?} is required and does not work");
                 eprintln!("skipped: {needs:?} does not work");
                 return None;
@@ -387,7 +388,7 @@ impl Server {
         let child = server.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
         let server = Self { child, address };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while TcpStream::connect(address).is_err() {
             assert!(Instant::now() < deadline, "{} does not listen", program.display());
             std::thread::sleep(Duration::from_millis(10));
@@ -396,7 +397,7 @@ impl Server {
     }
 }
 
-/// Modules of Node's are where `scripts/test` puts them.
+/// `scripts/test` installs the Node modules in this directory.
 fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("NODE_PATH", concat!(env!("CARGO_MANIFEST_DIR"), "/../target/counterparts/node_modules"));
@@ -410,7 +411,7 @@ impl Drop for Server {
     }
 }
 
-/// Asks on one connection for as long as it lasts.
+/// A client that reuses its connection as long as possible.
 struct Client {
     address: SocketAddr,
     stream: Option<TcpStream>,
@@ -421,21 +422,21 @@ impl Client {
         Self { address, stream: None }
     }
 
-    /// Status and body; `None` where there is no answer.
+    /// Returns status and body, or `None` without a response.
     fn get(&mut self, path: &str) -> Option<(u16, String)> {
-        // A connection may have come to its end: then a new one tells.
+        // The connection may have ended: then a new one decides.
         (0..2).find_map(|_| {
             let stream = self.stream.get_or_insert_with(|| connect(self.address));
             let request = format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n");
-            let answer = stream.write_all(request.as_bytes()).ok().and_then(|()| read_answer(stream));
-            let ends = answer.as_ref().is_none_or(|answer| {
-                let is = |name, value: &str| answer.header(name).is_some_and(|said| said.eq_ignore_ascii_case(value));
-                is("connection", "close") || is("transfer-encoding", "chunked") || answer.head.starts_with("HTTP/1.0")
+            let response = stream.write_all(request.as_bytes()).ok().and_then(|()| read_response(stream));
+            let ends = response.as_ref().is_none_or(|response| {
+                let is = |name, value: &str| response.header(name).is_some_and(|received| received.eq_ignore_ascii_case(value));
+                is("connection", "close") || is("transfer-encoding", "chunked") || response.head.starts_with("HTTP/1.0")
             });
             if ends {
                 self.stream = None;
             }
-            answer.map(|answer| (answer.status, answer.body))
+            response.map(|response| (response.status, response.body))
         })
     }
 }

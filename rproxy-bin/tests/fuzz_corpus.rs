@@ -1,4 +1,4 @@
-//! The whole stack near the seeds of its fuzz target.
+//! The fuzz target of the whole stack, run with its corpus and mutations of it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::field_reassign_with_default)]
 
@@ -6,6 +6,6 @@
 mod harness;
 
 #[test]
-fn the_stack_holds_near_its_seeds() {
+fn stack_handles_mutated_corpus() {
     rproxy_seeds::run_rounds(env!("CARGO_MANIFEST_DIR"), "stack", 100, harness::stack);
 }

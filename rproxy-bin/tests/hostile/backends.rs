@@ -1,7 +1,7 @@
-//! Backends of several makes, each of which reports the requests that it understood.
+//! Several kinds of backends, each of which reports the requests that it received.
 //!
-//! nginx and Apache pass on what they understood, in their own words, to a recorder behind them; programs for Node and
-//! Python say it themselves.
+//! nginx and Apache forward the requests as they understood them to a recorder; programs for Node and Python report
+//! them themselves.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
@@ -13,19 +13,19 @@ use std::time::{Duration, Instant};
 
 use super::strict;
 use crate::support::upstream::scripted;
-use crate::support::{PATIENCE, free_port, has};
+use crate::support::{TIMEOUT, free_port, has};
 
 /// A request as a backend understood it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct SeenRequest {
     pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) host: String,
-    /// Bytes of content; `None` where the backend does not look at it.
+    /// The length of the content; `None` if the backend ignores it.
     pub(crate) length: Option<usize>,
 }
 
-impl fmt::Display for Seen {
+impl fmt::Display for SeenRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let length = self.length.map_or("-".to_owned(), |length| length.to_string());
         write!(f, "{} {} {} {length}", self.method, self.target, self.host)
@@ -33,18 +33,18 @@ impl fmt::Display for Seen {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Make {
-    /// Refuses whatever RFC 9112 does not say.
+pub(crate) enum BackendKind {
+    /// Rejects everything that is not strictly allowed by RFC 9112.
     Strict,
     Nginx,
     Apache,
     Node,
     Gunicorn,
-    /// Python's `http.server`, with a handler that takes no content with GET and its like.
+    /// Python's `http.server`, with a handler that ignores content of GET and similar methods.
     HttpServer,
 }
 
-impl Make {
+impl BackendKind {
     pub(crate) const ALL: [Self; 6] =
         [Self::Strict, Self::Nginx, Self::Apache, Self::Node, Self::Gunicorn, Self::HttpServer];
 
@@ -59,12 +59,12 @@ impl Make {
         }
     }
 
-    /// `None` where it is not installed.
+    /// Starts a backend of this kind; returns `None` if it is not installed.
     pub(crate) fn start(self) -> Option<Backend> {
         let seen = Recorder::default();
         if self == Self::Strict {
             let address = recorder(&seen);
-            return Some(Backend { make: self, address, seen, child: None, _folder: tempfile::tempdir().unwrap() });
+            return Some(Backend { kind: self, address, seen, child: None, _folder: tempfile::tempdir().unwrap() });
         }
         let program = match self {
             Self::Strict | Self::Nginx => "nginx",
@@ -83,11 +83,11 @@ impl Make {
         let (lines, recorder) = (BufReader::new(child.stdout.take().unwrap()), seen.clone());
         std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
-                recorder.tell(line.strip_prefix("seen ").and_then(parsed).ok_or(line));
+                recorder.record(line.strip_prefix("seen ").and_then(parsed).ok_or(line));
             }
         });
-        let backend = Backend { make: self, address, seen, child: Some(child), _folder: folder };
-        let deadline = Instant::now() + PATIENCE;
+        let backend = Backend { kind: self, address, seen, child: Some(child), _folder: folder };
+        let deadline = Instant::now() + TIMEOUT;
         while TcpStream::connect(address).is_err() {
             assert!(Instant::now() < deadline, "{} does not listen", self.name());
             std::thread::sleep(Duration::from_millis(5));
@@ -112,21 +112,21 @@ impl Make {
         match self {
             Self::Strict | Self::Nginx => {
                 let mut command = Command::new("/usr/sbin/nginx");
-                command.arg("-c").arg(write("nginx.conf", include_str!("makes/nginx.conf")));
+                command.arg("-c").arg(write("nginx.conf", include_str!("backends/nginx.conf")));
                 command
             }
             Self::Apache => {
                 let mut command = Command::new("/usr/sbin/apache2");
-                command.arg("-DFOREGROUND").arg("-f").arg(write("apache.conf", include_str!("makes/apache.conf")));
+                command.arg("-DFOREGROUND").arg("-f").arg(write("apache.conf", include_str!("backends/apache.conf")));
                 command
             }
             Self::Node => {
                 let mut command = Command::new("node");
-                command.arg(write("server.js", include_str!("makes/server.js"))).args([host, port]);
+                command.arg(write("server.js", include_str!("backends/server.js"))).args([host, port]);
                 command
             }
             Self::Gunicorn => {
-                write("app.py", include_str!("makes/app.py"));
+                write("app.py", include_str!("backends/app.py"));
                 let mut command = Command::new("gunicorn");
                 command.current_dir(folder).args(["--bind", &address.to_string(), "--worker-class", "gthread"]);
                 command.args(["--threads", "4", "--keep-alive", "60", "--log-level", "critical", "app:app"]);
@@ -134,28 +134,28 @@ impl Make {
             }
             Self::HttpServer => {
                 let mut command = Command::new("python3");
-                command.arg(write("server.py", include_str!("makes/server.py"))).args([host, port]);
+                command.arg(write("server.py", include_str!("backends/server.py"))).args([host, port]);
                 command
             }
         }
     }
 }
 
-/// What was understood since somebody looked last; or a complaint.
+/// The requests received since the last check, or complaints about malformed ones.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Recorder(Arc<Mutex<Vec<Result<Seen, String>>>>);
+pub(crate) struct Recorder(Arc<Mutex<Vec<Result<SeenRequest, String>>>>);
 
 impl Recorder {
-    fn tell(&self, seen: Result<Seen, String>) {
+    fn record(&self, seen: Result<SeenRequest, String>) {
         self.0.lock().unwrap().push(seen);
     }
 
-    /// All that came before the request for `target`, which is waited for.
-    pub(crate) fn before(&self, target: &str) -> Vec<Result<Seen, String>> {
-        let deadline = Instant::now() + PATIENCE;
+    /// Waits for the request for `target`, and returns all requests before it.
+    pub(crate) fn before(&self, target: &str) -> Vec<Result<SeenRequest, String>> {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let mut all = self.0.lock().unwrap();
-            let is_it = |seen: &Result<Seen, String>| seen.as_ref().is_ok_and(|seen| seen.target == target);
+            let is_it = |seen: &Result<SeenRequest, String>| seen.as_ref().is_ok_and(|seen| seen.target == target);
             if let Some(at) = all.iter().position(is_it) {
                 let mut before: Vec<_> = all.drain(..=at).collect();
                 before.pop();
@@ -168,9 +168,9 @@ impl Recorder {
     }
 }
 
-/// A backend that runs.
+/// A running backend, stopped when dropped.
 pub(crate) struct Backend {
-    pub(crate) make: Make,
+    pub(crate) kind: BackendKind,
     pub(crate) address: SocketAddr,
     pub(crate) seen: Recorder,
     child: Option<Child>,
@@ -180,9 +180,9 @@ pub(crate) struct Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         let Some(child) = &mut self.child else { return };
-        // Asked to end, they take along what they have started.
+        // SIGTERM lets them stop their own child processes.
         let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -191,7 +191,7 @@ impl Drop for Backend {
     }
 }
 
-/// Answers every request that a strict reader takes, and tells of it.
+/// Starts a server that responds to every request that the strict parser accepts, and records it.
 fn recorder(seen: &Recorder) -> SocketAddr {
     let seen = seen.clone();
     scripted(move |mut stream| {
@@ -200,23 +200,24 @@ fn recorder(seen: &Recorder) -> SocketAddr {
                 Ok(Some(request)) => {
                     let text = format!("{request}\n");
                     let body = if request.method == "HEAD" { "" } else { &text };
-                    seen.tell(Ok(request.clone()));
+                    seen.record(Ok(request.clone()));
                     let length = text.len();
-                    let answer = format!("HTTP/1.1 200 OK\r\nX-Seen: 1\r\nContent-Length: {length}\r\n\r\n{body}");
-                    if stream.write_all(answer.as_bytes()).is_err() {
+                    let response =
+                        format!("HTTP/1.1 200 OK\r\nX-SeenRequest: 1\r\nContent-Length: {length}\r\n\r\n{body}");
+                    if stream.write_all(response.as_bytes()).is_err() {
                         return;
                     }
                 }
                 Ok(None) => return,
-                Err(complaint) => return seen.tell(Err(complaint)),
+                Err(complaint) => return seen.record(Err(complaint)),
             }
         }
     })
 }
 
-/// `METHOD TARGET HOST LENGTH`
-fn parsed(line: &str) -> Option<Seen> {
+/// Parses `METHOD TARGET HOST LENGTH`.
+fn parsed(line: &str) -> Option<SeenRequest> {
     let [method, target, host, length] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
     let length = if length == "-" { None } else { Some(length.parse().ok()?) };
-    Some(Seen { method: method.to_owned(), target: target.to_owned(), host: host.to_owned(), length })
+    Some(SeenRequest { method: method.to_owned(), target: target.to_owned(), host: host.to_owned(), length })
 }

@@ -1,8 +1,8 @@
 // The public WebSocket fuzzing suite against an echo server directly and through the proxy, in both modes:
-// `node autobahn.mjs RPROXY WSTEST [CASES]`, where WSTEST is how the suite is run and CASES are such as `1.*,7.*`.
+// `node autobahn.mjs RPROXY WSTEST [CASES]`, where WSTEST is the command of the suite and CASES are like `1.*,7.*`.
 //
-// The suite (PyPI autobahntestsuite 0.8.2) needs Python 2.7; README.md says how to install it. What counts: every case
-// ends through a tunnel as it does directly, and none fails by message. All cases take some half an hour.
+// The suite (PyPI autobahntestsuite 0.8.2) needs Python 2.7; README.md shows how to install it. Every case must have the
+// same result through a tunnel as directly, and pass in message mode. All cases take about half an hour.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
@@ -14,7 +14,7 @@ const [rproxy, wstest, cases = '*'] = process.argv.slice(2);
 const folder = mkdtempSync(join(tmpdir(), 'autobahn-'));
 const running = [];
 
-/** Starts a program, and resolves with the port that it says it listens on. */
+/** Starts a program; resolves with the port from its output. */
 async function listening(command, args, stream, env = {}) {
   const child = spawn(command, args, { env: { PATH: process.env.PATH, ...env } });
   running.push(child);
@@ -40,7 +40,7 @@ const spec = {
   outdir: join(folder, 'reports'),
   servers: Object.entries(ports).map(([agent, port]) => ({ agent, url: `ws://127.0.0.1:${port}/ws` })),
   cases: cases.split(','),
-  // By message there is no compression to test.
+  // Message mode does not support compression.
   'exclude-cases': [],
   'exclude-agent-cases': { message: ['12.*', '13.*'] },
 };

@@ -1,4 +1,4 @@
-// An application: a page, an echo at /ws (npm ws, with permessage-deflate), and /result for what the page found.
+// A backend with a page, an echo at /ws (npm ws, with permessage-deflate), and /result for the results of the page.
 import { createReadStream } from 'node:fs';
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
@@ -31,7 +31,7 @@ const sockets = new WebSocketServer({
 sockets.on('connection', (socket) => {
   socket.on('error', () => {});
   socket.on('message', (data, isBinary) => {
-    // The end, as an application says it.
+    // The application closes the WebSocket.
     if (!isBinary && data.toString() === 'end') return socket.close(4001, 'bye');
     socket.send(data, { binary: isBinary });
   });

@@ -1,4 +1,4 @@
-// A socket.io server that answers each event with what it got.
+// A socket.io server that echoes each event.
 import { createServer } from 'node:http';
 import { Server } from 'socket.io';
 

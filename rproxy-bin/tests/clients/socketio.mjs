@@ -1,4 +1,4 @@
-// A socket.io client, which begins by polling and upgrades to a WebSocket: `node socketio.mjs URL`.
+// A socket.io client that starts with polling and upgrades to a WebSocket: `node socketio.mjs URL`.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { io } from 'socket.io-client';

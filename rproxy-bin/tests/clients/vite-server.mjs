@@ -1,4 +1,4 @@
-// Vite's development server for a small site in `FOLDER`: `node vite-server.mjs FOLDER`.
+// The development server of Vite for a small site in `FOLDER`: `node vite-server.mjs FOLDER`.
 import { createServer } from 'vite';
 
 const [root] = process.argv.slice(2);

@@ -1,5 +1,5 @@
-// What Vite's client in a page does: opens the hot-reload socket that the page's own script names, and hears of a
-// change: `node vite.mjs URL FILE`, where FILE is one of the site's modules.
+// The client of Vite in a page: opens the hot-reload socket that the page's script names, and waits for a change:
+// `node vite.mjs URL FILE`, where FILE is a module of the site.
 import assert from 'node:assert/strict';
 import { appendFileSync } from 'node:fs';
 import { once } from 'node:events';

@@ -1,4 +1,4 @@
-"""PyPI websockets as a client: `python3 websockets_client.py URL` ends with 0 if all is well."""
+"""A client with PyPI websockets: `python3 websockets_client.py URL` exits with 0 on success."""
 
 import asyncio
 import ssl

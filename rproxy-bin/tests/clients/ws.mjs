@@ -1,4 +1,4 @@
-// npm ws as a client: `node ws.mjs URL` ends with 0 if all is well, and prints the extensions that were agreed on.
+// A client with npm ws: `node ws.mjs URL` prints the negotiated extensions and exits with 0 on success.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import WebSocket from 'ws';

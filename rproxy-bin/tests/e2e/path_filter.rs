@@ -430,7 +430,9 @@ impl Client {
             let request = format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n");
             let response = stream.write_all(request.as_bytes()).ok().and_then(|()| read_response(stream));
             let ends = response.as_ref().is_none_or(|response| {
-                let is = |name, value: &str| response.header(name).is_some_and(|received| received.eq_ignore_ascii_case(value));
+                let is = |name, value: &str| {
+                    response.header(name).is_some_and(|received| received.eq_ignore_ascii_case(value))
+                };
                 is("connection", "close") || is("transfer-encoding", "chunked") || response.head.starts_with("HTTP/1.0")
             });
             if ends {

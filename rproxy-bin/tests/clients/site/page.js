@@ -1,4 +1,4 @@
-// What a browser makes of a WebSocket: messages of all sizes there and back, and the end as the application says it.
+// A WebSocket in a browser: echoes messages of all sizes, then reports how the application closed it.
 async function check() {
   const socket = new WebSocket(`wss://${location.host}/ws`, 'echo');
   socket.binaryType = 'arraybuffer';

@@ -1,4 +1,4 @@
-// Express's reading, by its static files, dotfiles and all. Usage: express_app.js FOLDER PORT
+// Serves a directory with the static files of Express, including dotfiles. Usage: express_app.js FOLDER PORT
 const express = require("express");
 
 const [, , folder, port] = process.argv;

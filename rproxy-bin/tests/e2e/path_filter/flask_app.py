@@ -1,4 +1,4 @@
-"""Werkzeug's reading, by an application that serves a folder. Usage: flask_app.py FOLDER PORT"""
+"""Serves a directory with Flask, which decodes paths with Werkzeug. Usage: flask_app.py FOLDER PORT"""
 
 import logging
 import sys

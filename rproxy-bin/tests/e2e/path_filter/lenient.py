@@ -1,8 +1,8 @@
-"""Reads a path in the ways that servers which are not at hand are known to, and serves what any of them finds.
+"""Serves a directory, and decodes paths in every way that is known of other servers.
 
-Servlet containers cut `;` parameters; IIS and PHP on Windows take backslashes for slashes, ignore case, trailing dots and
-spaces, streams, and `%u002e`; old decoders took overlong UTF-8; some decode twice, or normalise Unicode, or end at a NUL.
-Written apart from the filter, so that a mistake in one is not a mistake in the other.
+Servlet containers remove `;` parameters; IIS and PHP on Windows treat backslashes as slashes, ignore case, trailing dots
+and spaces, and streams, and decode `%u002e`; old decoders accept overlong UTF-8; some servers decode twice, normalise
+Unicode, or stop at a NUL. This is independent of the code of the filter, so that a mistake in one is not in the other.
 
 Usage: lenient.py FOLDER PORT
 """
@@ -75,7 +75,7 @@ WAYS = [
     [decode, lambda path: path.decode("utf-8", "ignore").encode(), collapse],
     [decode, lambda path: re.sub(rb"[\x00-\x1f\x7f]", b"", path), collapse],
     [decode, lambda path: path.strip(), lambda path: path.rstrip(b"/"), collapse],
-    # Above the root is somewhere else, for who joins and opens.
+    # Servers that join and open paths may leave the root.
     [decode],
     [decode, lambda path: path.replace(b"\\", b"/")],
 ]

@@ -1,4 +1,4 @@
-// Node's reading, by an application that joins the path to a folder: by the URL class, and by hand as many do.
+// Serves a directory with Node, which joins paths by the URL class, and by string operations as many programs do.
 // Usage: node_app.js FOLDER PORT
 const fs = require("fs");
 const http = require("http");

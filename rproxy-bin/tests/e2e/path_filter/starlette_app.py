@@ -1,4 +1,4 @@
-"""uvicorn's and Starlette's reading, by a folder that is mounted. Usage: starlette_app.py FOLDER PORT"""
+"""Serves a directory with Starlette on uvicorn. Usage: starlette_app.py FOLDER PORT"""
 
 import sys
 

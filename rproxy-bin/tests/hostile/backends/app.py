@@ -1,11 +1,11 @@
-"""Says what it understood: `seen METHOD TARGET HOST LENGTH`."""
+"""Prints each received request as `seen METHOD TARGET HOST LENGTH`."""
 import sys
 
 
 def app(environ, start_response):
     content = environ["wsgi.input"].read()
     length = environ.get("CONTENT_LENGTH")
-    # Of content that breaks off, only the application can tell.
+    # Only the application detects truncated content.
     is_whole = length is None or len(content) == int(length)
     target, host = environ["RAW_URI"], environ.get("HTTP_HOST", "-")
     text = f"{environ['REQUEST_METHOD']} {target} {host} {len(content)}"

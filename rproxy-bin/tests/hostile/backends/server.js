@@ -1,4 +1,4 @@
-// Says what it understood: `seen METHOD TARGET HOST LENGTH`.
+// Prints each received request as `seen METHOD TARGET HOST LENGTH`.
 const [host, port] = process.argv.slice(2);
 const server = require('http').createServer((request, response) => {
   let length = 0;

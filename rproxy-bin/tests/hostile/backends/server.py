@@ -1,6 +1,6 @@
-"""Says what it understood: `seen METHOD TARGET HOST LENGTH`.
+"""Prints each received request as `seen METHOD TARGET HOST LENGTH`.
 
-As many handlers do, it takes no content with methods that have no use for any: it stays in the connection.
+Like many handlers, it does not read the content of methods that do not use it, which stays in the connection.
 """
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(text.encode() + b"\n")
 
     def content(self):
-        """How many bytes of content there are; None where they break off."""
+        """Returns the length of the content; None if it is truncated."""
         if self.headers.get("Transfer-Encoding") == "chunked":
             length = 0
             while True:

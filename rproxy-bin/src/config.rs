@@ -84,7 +84,7 @@ mod source;
 /// Declares [`Config`] with the settings of each concern, in the order of the documentation.
 macro_rules! config {
     ($($(#[$meta:meta])* $group:ident: $Settings:ty,)+) => {
-        /// The configuration. [`settings()`] describes each setting; `Default` has the default of each.
+        /// The configuration. [`settings()`] describes each setting; `Default` contains the default of each.
         #[derive(Clone, Debug, Default)]
         #[non_exhaustive]
         pub struct Config {
@@ -104,7 +104,7 @@ macro_rules! config {
                 std::iter::empty()$(.chain(<$Settings>::ENTRIES.iter().map(|entry| &entry.setting)))+
             }
 
-            /// Reads the text of a setting into its field.
+            /// Parses the text of a setting into its field.
             fn set(&mut self, setting: &Setting, text: &str) -> Result<(), String> {
                 $(
                     if let Some(entry) = entry::<$Settings>(setting) {
@@ -114,7 +114,7 @@ macro_rules! config {
                 Err(format!("{} is not a setting", setting.key))
             }
 
-            /// Writes the value of a setting; `None` if nothing is set.
+            /// Prints the value of a setting; returns `None` if it is not set.
             fn written(&self, setting: &Setting) -> Option<String> {
                 $(
                     if let Some(entry) = entry::<$Settings>(setting) {
@@ -128,17 +128,17 @@ macro_rules! config {
 }
 
 config! {
-    /// Where the proxy listens.
+    /// The listeners.
     listeners: ListenerSettings,
     /// Routes, redirects and path prefixes.
     routing: RoutingSettings,
-    /// The backends, and how they are used.
+    /// The backends, and how requests are sent to them.
     upstream: UpstreamSettings,
     /// Certificates, the protocol, and client certificates.
     tls: TlsSettings,
     /// The rate limit of each client.
     rate_limit: RateLimitSettings,
-    /// The cache of responses.
+    /// The response cache.
     cache: CacheSettings,
     /// Compression of responses.
     compression: CompressionSettings,
@@ -148,7 +148,7 @@ config! {
     path_filter: PathFilterSettings,
     /// WebSockets and other upgrades.
     websocket: WebSocketSettings,
-    /// Which proxies are trusted, and the address of the client.
+    /// The trusted proxies and the client address.
     client_ip: ClientIpSettings,
     /// The header fields for the backend.
     forward_headers: ForwardHeadersSettings,
@@ -257,7 +257,7 @@ impl Config {
         ips.into_iter().map(|ip| ListenAddr::Tcp(SocketAddr::new(ip, port.get()))).collect()
     }
 
-    /// Returns the number of workers: the setting, else the number of cores.
+    /// Returns the number of workers: as configured, or one per core.
     pub fn worker_count(&self) -> NonZeroUsize {
         self.process.worker_count()
     }

@@ -1,4 +1,4 @@
-//! What runs before a site is chosen, and the choice.
+//! The layers in front of all sites, and the choice of the site.
 
 mod router;
 
@@ -22,7 +22,7 @@ use crate::observe::{ObserveLayer, SiteLabel};
 use crate::site::SiteStack;
 use crate::state::ProcessState;
 
-/// Everything between a server and the backends. Made by [`stack`](crate::stack()).
+/// The layers between a server and the backends. See [`stack`](crate::stack()).
 #[derive(Clone, Debug)]
 pub struct Stack {
     pub(crate) client_ip: ClientIpLayer,
@@ -32,24 +32,24 @@ pub struct Stack {
     pub(crate) backends: Vec<Backends>,
 }
 
-/// The sites and routes, and the table that finds them.
+/// The sites and routes, and the table that maps requests to them.
 #[derive(Clone, Debug)]
 pub(crate) struct Routes {
     pub(crate) table: Arc<RouteTable>,
-    /// By the index of the site in the table, the index of its own stack.
+    /// The index of the stack of each site in the table.
     pub(crate) sites: Arc<[usize]>,
     /// The stacks: of each site, followed by those of its routes.
     pub(crate) stacks: Vec<SiteStack>,
-    /// By the index of a stack, the index of its backends.
+    /// The index of the backends of each stack.
     pub(crate) backends: Vec<usize>,
-    /// By the index of a stack, its name in logs and metrics; empty without sites and routes.
+    /// The name of each stack in logs and metrics; empty without sites and routes.
     pub(crate) labels: Arc<[SiteLabel]>,
     /// The stack that rejects unknown hosts and ambiguous paths.
     pub(crate) rejecting: usize,
 }
 
 impl Stack {
-    /// Returns the layers of all sites around `inner`, from the client to the backend.
+    /// Wraps `inner` in the layers of all sites, in order from the client to the backend.
     pub fn wrap<B, S, R>(
         &self,
         inner: S,
@@ -75,7 +75,7 @@ impl Stack {
         self.route(vec![inner; self.routes.stacks.len()])
     }
 
-    /// Returns the layers around the backends, with connections of its own: one service for each worker.
+    /// Returns the layers around the backends, with a connection pool of its own: one service per worker.
     pub fn service<B>(
         &self,
     ) -> impl Service<
@@ -120,9 +120,9 @@ impl Stack {
     {
         let stacks = self.routes.stacks.iter().zip(inner).map(|(stack, inner)| stack.wrap(inner));
         ServiceBuilder::new()
-            // The client's address: logs, limits and header fields agree on it.
+            // The client address, which logs, limits and header fields use.
             .layer(self.client_ip.clone())
-            // Sees every response, and its body to the end.
+            // Records every response, and its body to the end.
             .layer(self.observe.clone())
             .service(SiteRouter::new(&self.routes, stacks.collect()))
     }
@@ -135,7 +135,7 @@ impl Stack {
         }
     }
 
-    /// Rejects hosts that neither the certificates nor `hosts` have with 421.
+    /// Rejects hosts that neither the certificates nor `hosts` cover with 421.
     pub(crate) fn with_certificates(mut self, certificates: Certificates, hosts: Vec<TlsHost>) -> Self {
         let hosts: Arc<[TlsHost]> = hosts.into();
         for stack in &mut self.routes.stacks {

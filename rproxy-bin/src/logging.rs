@@ -24,7 +24,7 @@ pub fn init(filter: &LogFilter) {
     }
 }
 
-/// Changes the filter of the log that [`init`] started. A program with a subscriber of its own keeps it.
+/// Changes the filter of the log that [`init`] started. Has no effect if the program has its own subscriber.
 pub(crate) fn set_filter(filter: &LogFilter) {
     if let Some(change) = CHANGE_FILTER.get() {
         change(filter.to_env_filter());

@@ -1,7 +1,7 @@
-//! What a setting is, and the macro that declares the settings of one concern.
+//! Settings, and the macro that declares the settings of one concern.
 //!
-//! A setting is declared once, in the file of its concern in `layers/`. The file, the environment, the flags, `--help`,
-//! `--check`, the reference page and the reload are made from that declaration.
+//! A setting is declared once, in the file of its concern in `layers/`. The file, the environment, the flags,
+//! `--help`, `--check`, the reference page and the reload are made from that declaration.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -24,13 +24,13 @@ pub struct Setting {
     pub placeholder: &'static str,
     /// The default.
     pub default: DefaultValue,
-    /// What it does, in a few words.
+    /// The effect of the setting, in a few words.
     pub help: &'static str,
     /// The accepted values.
     pub accepted: &'static str,
     /// Whether the value is hidden from all output.
     pub secret: bool,
-    /// Where it can be set.
+    /// The scope in which it can be set.
     pub scope: Scope,
     /// Whether a reload applies a change.
     pub reload: Reload,
@@ -46,7 +46,7 @@ pub enum DefaultValue {
     Description(&'static str),
 }
 
-/// Where a setting can be set: the process, or also a site, or also a route of a site.
+/// The scope of a setting: the process, or also a site, or also a route of a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Scope {
@@ -59,7 +59,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Returns the name of the scope, as messages have it.
+    /// Returns the name of the scope for messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Process => "process",
@@ -99,12 +99,12 @@ impl Setting {
         flag(self.key)
     }
 
-    /// Whether the setting is a switch, whose flag needs no value.
+    /// Returns whether the setting is a switch, whose flag needs no value.
     pub fn is_switch(&self) -> bool {
         self.accepted == SWITCH
     }
 
-    /// Whether the setting takes several values, so that its flag may be repeated.
+    /// Returns whether the setting is a list, whose flag may be repeated.
     pub fn is_list(&self) -> bool {
         self.placeholder.ends_with(",...")
     }
@@ -120,7 +120,7 @@ pub(crate) fn flag(key: &str) -> String {
     key.replace('_', "-")
 }
 
-/// A setting of the settings `S` of one concern: its description, and how it is read and written.
+/// A setting of one concern: its description, its parser and its printer.
 pub(crate) struct Entry<S: 'static> {
     pub(crate) setting: Setting,
     pub(crate) set: fn(&mut S, &str) -> Result<(), String>,
@@ -218,7 +218,7 @@ macro_rules! default_description {
 
 pub(crate) use {default_description, default_value, settings};
 
-/// Reads a default, which is a constant: a test reads all of them.
+/// Parses a default, which is a constant: a test parses all of them.
 pub(crate) fn parse_default<T, E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> T
 where
     E: ToString,
@@ -241,12 +241,12 @@ pub(crate) fn show<S>(settings: &S, show: impl FnOnce(&S) -> Option<String>) -> 
     show(settings)
 }
 
-/// A number of connections, with 0 for no limit.
+/// Returns a maximum number of connections, with 0 for no limit.
 pub(crate) fn connections(number: u32) -> Option<NonZeroUsize> {
     NonZeroUsize::new(number as usize)
 }
 
-/// Writes a list of paths.
+/// Prints a list of paths.
 pub(crate) fn joined_paths(paths: &[PathBuf]) -> Option<String> {
     joined(&paths.iter().map(|path| path.display()).collect::<Vec<_>>())
 }

@@ -15,7 +15,7 @@ use crate::error_response::ErrorResponseLayer;
 use crate::layers::StackError;
 use crate::layers::rate_limit::RateLimit;
 use crate::observe::{Format, Metrics, ObserveLayer, SiteLabel, Writer};
-use crate::site::{Origin, SiteStack};
+use crate::site::{Handler, SiteStack};
 
 /// The state that a reload keeps.
 #[derive(Clone, Debug)]
@@ -226,10 +226,10 @@ impl Builder<'_> {
         parent: Option<&Config>,
         is_rejecting: bool,
     ) -> Result<(), StackError> {
-        let origin = match &config.routing.redirect {
-            _ if is_rejecting => Origin::Reject,
-            Some(target) => Origin::Redirect(Arc::new(target.clone())),
-            None => Origin::Forward { strip_prefix: config.routing.strip_prefix.clone() },
+        let handler = match &config.routing.redirect {
+            _ if is_rejecting => Handler::Reject,
+            Some(target) => Handler::Redirect(Arc::new(target.clone())),
+            None => Handler::Forward { strip_prefix: config.routing.strip_prefix.clone() },
         };
         let uncacheable = config.client_ip.uncacheable_fields();
         let has_upgrades = config.websocket.upgrades.is_some();
@@ -246,7 +246,7 @@ impl Builder<'_> {
             client_certificate: config.tls.client_certificate_layer(),
             cache: store.map(|store| config.cache.layer(store, uncacheable, has_upgrades)),
             compression: config.compression.layer(),
-            origin,
+            handler,
         };
         let backends = self.backends(config)?;
         self.stacks.push(stack);

@@ -1,4 +1,4 @@
-//! Sites and routes: what the sources declare, and the configuration of each.
+//! Sites and routes: their declarations, and the configuration of each.
 
 use std::collections::BTreeSet;
 
@@ -53,7 +53,7 @@ impl RouteConfig {
     }
 }
 
-/// What the sources declare.
+/// The declarations of all sources.
 #[derive(Default)]
 pub(super) struct Declarations {
     /// The settings of the process, and the defaults of all sites.
@@ -81,7 +81,7 @@ const PATHS: &str = "comma-separated paths or globs: /login, /api/**";
 const METHODS: &str = "comma-separated methods: GET, POST";
 
 impl Config {
-    /// Whether requests for hosts of no site go to the settings at the top level: if there are no sites, or if
+    /// Returns whether requests for unknown hosts use the settings at the top level: if there are no sites, or if
     /// `upstream`, `redirect` or routes are set there.
     pub fn has_default_site(&self) -> bool {
         let is_set = |key| self.value_source(key) != ValueSource::Default;
@@ -148,7 +148,7 @@ impl Config {
         self.derive_certificate_names();
     }
 
-    /// Returns this configuration with more settings.
+    /// Returns this configuration with further settings.
     fn with(&self, assignments: Vec<Assignment>, problems: &mut Vec<Problem>) -> Self {
         let mut config = self.clone();
         let keys: BTreeSet<&str> = assignments.iter().map(|assignment| assignment.setting.key).collect();
@@ -187,7 +187,7 @@ impl Config {
                 self.tls.key.extend(site.config.tls.key.iter().cloned());
                 continue;
             }
-            // ACME with TLS-ALPN-01 has no certificates for wildcards.
+            // ACME with TLS-ALPN-01 does not issue wildcard certificates.
             let hosts = site.hosts.iter().filter(|host| self.tls.local || !host.is_wildcard());
             names.extend(hosts.filter_map(|host| host.to_string().parse().ok()));
         }
@@ -230,7 +230,7 @@ impl Declarations {
         };
         match (self.sites.iter_mut().find(has_host), &entry.path) {
             (Some(site), Some(path)) => site.routes.push(route(path, assignments)),
-            // The setting wins over the file, and the table reports a host that it names twice.
+            // The setting overrides the file, and the table reports duplicate hosts.
             (Some(site), None) if site.source != *source => site.assignments.extend(assignments),
             (Some(site), None) if !site.assignments.iter().any(|other| other.setting.key == key) => {
                 site.assignments.extend(assignments);
@@ -290,7 +290,7 @@ impl RouteDeclaration {
                 }
                 route = paths.into_iter().fold(route, Route::path);
             }
-            // A route for methods alone has every path.
+            // A route with methods only matches every path.
             None if self.methods.is_some() => route = route.path("/**"),
             None => {
                 let reason = "needs paths: paths = [\"/api/**\"]".to_owned();

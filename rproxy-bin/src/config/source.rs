@@ -148,7 +148,7 @@ impl Sources {
 }
 
 impl Config {
-    /// Reads each text into its setting. The keys of invalid values are added to `invalid`.
+    /// Parses each text into its setting. Adds the keys of invalid values to `invalid`.
     pub(super) fn assign(
         &mut self,
         assignments: Vec<Assignment>,

@@ -72,7 +72,7 @@ where
     type Error = Infallible;
     type Future = RouterFuture<S, B>;
 
-    /// Always ready: the stack is known when the request is.
+    /// Always ready, since the stack is chosen by the request.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
@@ -81,7 +81,7 @@ where
         let index = self.choose(&mut request);
         let label = self.labels.get(index).cloned();
         let mut stack = self.stacks[index].clone();
-        // Our own layers are always ready.
+        // The layers of the stacks are always ready.
         let call = match stack.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Call::Ready { future: stack.call(request) },
             Poll::Pending => Call::Waiting { future: Box::pin(Oneshot::new(stack, request)) },

@@ -36,9 +36,9 @@ pub enum ErrorReason {
     Upstream(ProxyErrorKind),
     /// 500: a service panicked.
     Panicked,
-    /// 404, or 421 over TLS: no site has the host.
+    /// 404, or 421 over TLS: no site has this host.
     UnknownHost,
-    /// 400: the path can take two routes.
+    /// 400: the path matches two routes, depending on how it is decoded.
     AmbiguousPath,
 }
 

@@ -1,4 +1,4 @@
-//! The cache of responses.
+//! The response cache.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::values::paths;
 use crate::values::value::{ParseError, boolean, format_size, optional, path, size};
 
 settings! {
-    /// The cache of responses.
+    /// The response cache.
     CacheSettings, "Cache"
 
     "cache_enabled" => enabled: bool {
@@ -165,7 +165,7 @@ impl CacheSettings {
     /// Returns the layer over `store`. Requests with one of the `uncacheable` fields bypass it; if other protocols than
     /// WebSocket may be upgraded to, so do their handshakes.
     pub(crate) fn layer(&self, store: CacheStore, uncacheable: Vec<HeaderName>, has_upgrades: bool) -> CacheLayer {
-        // The cache recognises the handshake of a WebSocket by its key. Others have none.
+        // The cache recognises a WebSocket handshake by its key, which other upgrades do not have.
         let is_upgrade = |head: RequestHead<'_>| head.extensions.get::<Protocol>().is_some();
         let layer = match (has_upgrades, uncacheable.is_empty()) {
             (false, true) => CacheLayer::new(store),
@@ -184,7 +184,7 @@ impl CacheSettings {
             .request_directives(self.request_directives)
             .status_key(self.status_key)
             .unreachable_when(|head| {
-                // An aborted request body says nothing about the backend.
+                // An aborted request body does not mean that the backend is unreachable.
                 let error = head.extensions.get::<ProxyError>();
                 error.is_some_and(|error| error.kind() != ProxyErrorKind::HttpRequestError)
             })

@@ -1,4 +1,4 @@
-//! The header fields that tell the backend about the client and the request.
+//! The header fields that send the backend the client address and the original request.
 
 use rproxy_client_ip::ClientIpSource;
 use rproxy_forward_headers::ForwardHeadersLayer;
@@ -65,7 +65,7 @@ impl ForwardHeadersSettings {
             TraceContext::Begin => rproxy_forward_headers::TraceContext::Start,
             TraceContext::Restart => rproxy_forward_headers::TraceContext::Restart,
         });
-        // A trusted proxy is believed about the field that names the client, too.
+        // The field with the client address is accepted from trusted proxies, too.
         let client = match &clients.source {
             ClientIpSource::Header(name) if !self.hide_client => Some(name),
             _ => None,

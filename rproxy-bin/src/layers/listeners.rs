@@ -1,4 +1,4 @@
-//! The listeners: where the proxy accepts connections.
+//! The listeners, on which the proxy accepts connections.
 
 use rproxy_server::ListenAddr;
 
@@ -7,7 +7,7 @@ use crate::values::listen::{self, HttpPort};
 use crate::values::value::{boolean, joined, list, some};
 
 settings! {
-    /// Where the proxy listens.
+    /// The listeners.
     ListenerSettings, "Listening"
 
     "listen" => listen: Vec<ListenAddr> {

@@ -72,7 +72,7 @@ settings! {
 }
 
 impl ProcessSettings {
-    /// Returns the number of workers: the setting, else the number of cores.
+    /// Returns the number of workers: as configured, or one per core.
     pub fn worker_count(&self) -> NonZeroUsize {
         self.workers.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
     }

@@ -158,7 +158,7 @@ settings! {
     }
 }
 
-/// The layer, and its store of quotas.
+/// The rate limit layer and its store.
 #[derive(Clone, Debug)]
 pub(crate) struct RateLimit {
     pub(crate) layer: RateLimitLayer,

@@ -267,12 +267,12 @@ settings! {
 }
 
 impl TlsSettings {
-    /// Whether the main listeners use TLS.
+    /// Returns whether the main listeners use TLS.
     pub fn is_enabled(&self) -> bool {
         self.local || !self.domains.is_empty() || !self.cert.is_empty()
     }
 
-    /// Returns the names for which certificates are ordered by ACME: none with the local authority.
+    /// Returns the names to order certificates for by ACME, which are none with the local authority.
     pub fn acme_domains(&self) -> &[TlsName] {
         match self.local {
             true => &[],
@@ -316,7 +316,7 @@ impl TlsSettings {
         builder.build().map(Some)
     }
 
-    /// Builds the certificates from files only, which opens no state and starts nothing.
+    /// Builds the certificates from files only, which has no side effects.
     pub(crate) fn file_certificates(&self) -> Result<Option<Certificates>, rproxy_tls::Error> {
         let builder = || self.with_protocol(self.with_files(Certificates::builder()));
         (!self.cert.is_empty()).then(|| builder().build()).transpose()
@@ -342,7 +342,7 @@ impl TlsSettings {
         }
     }
 
-    /// Returns the layer that forwards the client's certificate.
+    /// Returns the layer that forwards the client certificate.
     pub(crate) fn client_certificate_layer(&self) -> ClientCertificateLayer {
         if self.client_auth == ClientAuthentication::Off {
             return ClientCertificateLayer::disabled();

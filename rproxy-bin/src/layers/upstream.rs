@@ -1,4 +1,4 @@
-//! The backends, and how requests reach them.
+//! The backends of the upstream, and how requests are sent to them.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::values::upstream;
 use crate::values::value::{count, duration, format_duration, joined, optional, path, timeout};
 
 settings! {
-    /// The backends, and how they are used.
+    /// The backends, and how requests are sent to them.
     UpstreamSettings, "Upstream"
 
     "upstream" => backends: Vec<Backend> {
@@ -197,7 +197,7 @@ settings! {
 }
 
 impl UpstreamSettings {
-    /// Builds the backends, without a connection to any.
+    /// Builds the backends, without connecting to them.
     pub(crate) fn build(&self) -> Result<Backends, StackError> {
         let mut builder = Upstream::builder()
             .backends(self.backends.iter().cloned())
@@ -213,7 +213,7 @@ impl UpstreamSettings {
         if let Some(path) = &self.health_path {
             let check = HealthCheck::new(path).map_err(|error| StackError::HealthPath(path.clone(), error))?;
             let interval = self.health_interval;
-            // A check ends before the next one begins.
+            // A check must end before the next one starts.
             builder = builder.health_check(check.interval(interval).timeout(interval.min(Duration::from_secs(2))));
         }
         if let Some(file) = &self.ca {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::StatusCode;
 
-/// Response extension: the site and the route that a request took. Its clones count into the same.
+/// Response extension with the site and route of a request. Clones share the counters.
 #[derive(Clone, Debug)]
 pub struct SiteLabel {
     inner: Arc<Inner>,

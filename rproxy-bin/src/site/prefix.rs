@@ -3,21 +3,20 @@
 use http::Uri;
 use http::uri::PathAndQuery;
 
-/// Returns `uri` without `prefix`, which has no slash at its end; `None` if the path does not have it.
+/// Returns `uri` without `prefix`, which must not end with a slash; `None` if the path does not start with it.
 ///
-/// The prefix may be percent-encoded in the path, and case does not matter, as for routes. The rest of the path stays as
-/// the client sent it.
+/// As for routes, the prefix may be percent-encoded in the path and in any case. The rest of the path is unchanged.
 pub(crate) fn without_prefix(uri: &Uri, prefix: &str) -> Option<Uri> {
     let target = uri.path_and_query()?.as_str();
     let rest = &target[prefix_length(uri.path().as_bytes(), prefix.as_bytes())?..];
-    // A rest that begins with two slashes would be another authority to some servers.
+    // Some servers treat a target that starts with two slashes as an authority.
     let rest = format!("/{}", rest.trim_start_matches('/'));
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(PathAndQuery::try_from(rest).ok()?);
     Uri::from_parts(parts).ok()
 }
 
-/// Returns the length of the spelling of `prefix` at the start of `path`, if a segment ends there.
+/// Returns the length of `prefix` as spelled at the start of `path`, if a segment ends there.
 fn prefix_length(path: &[u8], prefix: &[u8]) -> Option<usize> {
     let mut at = 0;
     for &wanted in prefix {

@@ -1,4 +1,4 @@
-//! The layers of one site, in order: the whole proxy on one screen.
+//! The layers of one site or route, in order.
 
 use std::convert::Infallible;
 
@@ -14,7 +14,7 @@ use rproxy_server::{ClientCertificateLayer, GuardBody, RequestGuardLayer};
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 
-use super::origin::{Origin, OriginService};
+use super::handler::{Handler, HandlerService};
 use crate::compression::CompressionLayer;
 use crate::error_response::ErrorResponseLayer;
 use crate::optional_layer::OptionalLayer;
@@ -32,11 +32,11 @@ pub(crate) struct SiteStack {
     pub(crate) client_certificate: ClientCertificateLayer,
     pub(crate) cache: Option<CacheLayer>,
     pub(crate) compression: Option<CompressionLayer>,
-    pub(crate) origin: Origin,
+    pub(crate) handler: Handler,
 }
 
 impl SiteStack {
-    /// Returns the layers around `inner`, from the client to the backend.
+    /// Wraps `inner` in the layers, in order from the client to the backend.
     pub(crate) fn wrap<B, S, R>(
         &self,
         inner: S,
@@ -59,27 +59,27 @@ impl SiteStack {
         R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
     {
         ServiceBuilder::new()
-            // Rejections in the form that the client prefers. A panic costs one request.
+            // Error responses in the format that the client prefers. Catches panics.
             .layer(self.error_response)
-            // Outside of every layer that rejects, so that rejections have these fields, too.
+            // Outside of every layer that rejects, so that error responses have these fields, too.
             .layer(self.security_headers.clone())
-            // 429. Before the guard, so that malformed requests count: it reads the client's address only.
+            // 429. Before the guard, so that malformed requests count, too: it only needs the client address.
             .layer(OptionalLayer(self.rate_limit.clone()))
-            // 400 for requests that two servers can read differently: before every layer that reads them.
+            // Rejects malformed and ambiguous requests with 400, before other layers interpret them.
             .layer(self.guard.clone())
-            // 404
+            // Rejects blocked paths with 404.
             .layer(OptionalLayer(self.path_filter.clone()))
-            // Forwards the handshake; after it, bytes bypass the layers below.
+            // Forwards the handshake, then tunnels the bytes past the layers below.
             .layer(self.ws_passthrough.clone())
-            // The fields for the backend, before the cache compares them (`Vary`).
+            // Sets the forwarding headers, before the cache compares request headers (`Vary`).
             .layer(self.forward_headers.clone())
-            // The client's certificate, after spoofed fields have been removed.
+            // Sets the client certificate header, after spoofed ones were removed.
             .layer(self.client_certificate.clone())
             // Responds to a cache hit. An empty body lets the cache repeat a request.
             .layer(OptionalLayer(self.cache.clone().map(|cache| cache.empty_body(GuardBody::<B>::default))))
             // Below the cache: a response is compressed once and served many times.
             .layer(OptionalLayer(self.compression))
             // The backends, or a redirect.
-            .service(OriginService::new(self.origin.clone(), inner))
+            .service(HandlerService::new(self.handler.clone(), inner))
     }
 }

@@ -17,14 +17,14 @@ use super::prefix::without_prefix;
 use crate::error_response::ErrorReason;
 use crate::values::redirect::RedirectTarget;
 
-/// What a site does with the requests that its layers let pass.
+/// The action of a site on requests that pass its layers.
 #[derive(Clone, Debug)]
-pub(crate) enum Origin {
-    /// Forwards them, without a prefix of their path.
+pub(crate) enum Handler {
+    /// Forwards them, with a prefix removed from their path.
     Forward { strip_prefix: Option<Arc<str>> },
     /// Redirects them.
     Redirect(Arc<RedirectTarget>),
-    /// Rejects them: no site has their host, or their path is ambiguous.
+    /// Rejects them, since no site has their host or their path is ambiguous.
     Reject,
 }
 
@@ -32,23 +32,23 @@ pub(crate) enum Origin {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AmbiguousPath;
 
-/// Request field: the prefix that was removed from the path.
+/// Request header field with the prefix that was removed from the path.
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
-/// The service of an [`Origin`], around the service of the backends.
+/// The service of a [`Handler`], around the service of the backends.
 #[derive(Clone, Debug)]
-pub(crate) struct OriginService<S> {
-    origin: Origin,
+pub(crate) struct HandlerService<S> {
+    handler: Handler,
     inner: S,
 }
 
-impl<S> OriginService<S> {
-    pub(crate) fn new(origin: Origin, inner: S) -> Self {
-        Self { origin, inner }
+impl<S> HandlerService<S> {
+    pub(crate) fn new(handler: Handler, inner: S) -> Self {
+        Self { handler, inner }
     }
 }
 
-impl<S, B, R> Service<Request<B>> for OriginService<S>
+impl<S, B, R> Service<Request<B>> for HandlerService<S>
 where
     S: Service<Request<B>, Response = Response<R>, Error = Infallible>,
 {
@@ -61,11 +61,11 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let response = match &self.origin {
-            Origin::Forward { strip_prefix: None } => {
+        let response = match &self.handler {
+            Handler::Forward { strip_prefix: None } => {
                 return OriginFuture::Forwarded { future: self.inner.call(request) };
             }
-            Origin::Forward { strip_prefix: Some(prefix) } => match without_prefix(request.uri(), prefix) {
+            Handler::Forward { strip_prefix: Some(prefix) } => match without_prefix(request.uri(), prefix) {
                 Some(uri) => {
                     *request.uri_mut() = uri;
                     if let Ok(prefix) = HeaderValue::from_str(prefix) {
@@ -73,15 +73,15 @@ where
                     }
                     return OriginFuture::Forwarded { future: self.inner.call(request) };
                 }
-                // The prefix is spelled in a way that servers decode differently.
+                // Servers decode the spelling of this prefix differently.
                 None => rejection(StatusCode::BAD_REQUEST, ErrorReason::AmbiguousPath),
             },
-            Origin::Redirect(target) => redirect(&request, target),
-            Origin::Reject if request.extensions().get::<AmbiguousPath>().is_some() => {
+            Handler::Redirect(target) => redirect(&request, target),
+            Handler::Reject if request.extensions().get::<AmbiguousPath>().is_some() => {
                 rejection(StatusCode::BAD_REQUEST, ErrorReason::AmbiguousPath)
             }
-            // RFC 9110 §15.5.20: over TLS the client may try again over another connection.
-            Origin::Reject => match request.extensions().get::<TlsInfo>() {
+            // RFC 9110 §15.5.20: over TLS, the client may retry on another connection.
+            Handler::Reject => match request.extensions().get::<TlsInfo>() {
                 Some(_) => rejection(StatusCode::MISDIRECTED_REQUEST, ErrorReason::UnknownHost),
                 None => rejection(StatusCode::NOT_FOUND, ErrorReason::UnknownHost),
             },
@@ -91,14 +91,14 @@ where
 }
 
 fn redirect<B>(request: &Request<B>, target: &RedirectTarget) -> Response<Full<Bytes>> {
-    // RFC 9110 §15.4.9: 308 keeps the method. 301 is what old clients know.
+    // RFC 9110 §15.4.9: 308 keeps the method; old clients only support 301.
     let (status, body) = match *request.method() {
         Method::GET | Method::HEAD => (StatusCode::MOVED_PERMANENTLY, "Moved Permanently\n"),
         _ => (StatusCode::PERMANENT_REDIRECT, "Permanent Redirect\n"),
     };
     let path_and_query = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let mut response = text(status, body);
-    // A request target has no byte that a field value can't have.
+    // All bytes of a request target are valid in a field value.
     if let Ok(location) = HeaderValue::try_from(target.location(path_and_query)) {
         response.headers_mut().insert(LOCATION, location);
     }
@@ -119,7 +119,7 @@ fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
 }
 
 pin_project! {
-    /// The response future of [`OriginService`].
+    /// The response future of [`HandlerService`].
     #[project = OriginFutureProjection]
     pub(crate) enum OriginFuture<F> {
         Forwarded { #[pin] future: F },

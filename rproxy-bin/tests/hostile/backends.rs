@@ -203,7 +203,7 @@ fn recorder(seen: &Recorder) -> SocketAddr {
                     seen.record(Ok(request.clone()));
                     let length = text.len();
                     let response =
-                        format!("HTTP/1.1 200 OK\r\nX-SeenRequest: 1\r\nContent-Length: {length}\r\n\r\n{body}");
+                        format!("HTTP/1.1 200 OK\r\nX-Seen: 1\r\nContent-Length: {length}\r\n\r\n{body}");
                     if stream.write_all(response.as_bytes()).is_err() {
                         return;
                     }

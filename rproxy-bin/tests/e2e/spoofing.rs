@@ -331,7 +331,8 @@ fn rejects_fields_that_http2_forbids() {
         assert!(!seen.contains("GET /"), "{fields:?} gets through: {seen}");
         // Some of these end the connection.
         if response.is_none() {
-            client = h2::Client::connect(proxy.address, &h2::client(&folder.path().join("local/ca.pem"))).handshake(&[]);
+            client =
+                h2::Client::connect(proxy.address, &h2::client(&folder.path().join("local/ca.pem"))).handshake(&[]);
             stream = 1;
         } else {
             stream += 2;

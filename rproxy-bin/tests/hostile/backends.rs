@@ -202,8 +202,7 @@ fn recorder(seen: &Recorder) -> SocketAddr {
                     let body = if request.method == "HEAD" { "" } else { &text };
                     seen.record(Ok(request.clone()));
                     let length = text.len();
-                    let response =
-                        format!("HTTP/1.1 200 OK\r\nX-Seen: 1\r\nContent-Length: {length}\r\n\r\n{body}");
+                    let response = format!("HTTP/1.1 200 OK\r\nX-Seen: 1\r\nContent-Length: {length}\r\n\r\n{body}");
                     if stream.write_all(response.as_bytes()).is_err() {
                         return;
                     }

@@ -152,7 +152,8 @@ fn http2_connections_stay_within_the_documented_memory() {
         let before = resident(&proxy);
         // The maximum number of requests, with an unlimited window, and nothing read.
         let wide = [(4, (1 << 31) - 1)];
-        let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(proxy.address, &config).handshake(&wide)).collect();
+        let mut clients: Vec<Client> =
+            (0..4).map(|_| Client::connect(proxy.address, &config).handshake(&wide)).collect();
         // Sent when all clients are connected, since compression keeps the worker busy.
         for client in &mut clients {
             client.send(&Frame::new(8, 0, 0, ((1_u32 << 31) - 70_000).to_be_bytes().to_vec()).bytes());
@@ -305,8 +306,8 @@ fn rejects_streams_over_the_limit_and_ends_incomplete_handshakes() {
     for number in 0..4 {
         client.request(2 * number + 1, &frames::get("/"));
     }
-    let refused =
-        client.wait_for(|frame| matches!(frame.kind, RST_STREAM | GOAWAY) || frame.kind == HEADERS && frame.stream == 7);
+    let refused = client
+        .wait_for(|frame| matches!(frame.kind, RST_STREAM | GOAWAY) || frame.kind == HEADERS && frame.stream == 7);
     // REFUSED_STREAM (RFC 9113 §7): the request may be retried.
     let refused = refused.expect("the fourth stream is rejected");
     assert_eq!((refused.kind, refused.stream, refused.payload), (RST_STREAM, 7, vec![0, 0, 0, 7]));

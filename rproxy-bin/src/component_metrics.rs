@@ -121,7 +121,7 @@ fn register_tunnels(metrics: &Metrics, tunnels: Tunnels, codes: &CloseCodes) {
     metrics.counters("tunnel_close_codes", help, move || {
         codes.counts().map(|(code, count)| (vec![("code", code.to_owned())], count)).collect()
     });
-    metrics.gauge("tunnels", "Open WebSocket and upgrade tunnels", move || tunnels.open() as u64);
+    metrics.gauge("tunnels", "Open WebSocket and upgrade tunnels", move || tunnels.open_count() as u64);
 }
 
 fn by_sender(client: u64, upstream: u64) -> Vec<LabelledValue> {

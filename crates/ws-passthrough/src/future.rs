@@ -1,4 +1,4 @@
-//! The answer: passed on, made into the start of a tunnel, or a refusal.
+//! The response future and body.
 
 use std::fmt;
 use std::future::Future;
@@ -10,12 +10,16 @@ use http::{Response, StatusCode};
 use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
 
-use crate::handshake::By;
-use crate::opening::Opening;
-use crate::refusal::{Refusal, WsDecision};
+use crate::decision::WsDecision;
+use crate::handshake::UpgradeMethod;
+use crate::pending_handshake::PendingHandshake;
+use crate::rejection::WsRejection;
+
+/// The response body of the inner service, or of a rejection.
+pub type ResponseBody<B> = Either<B, Full<Bytes>>;
 
 pin_project! {
-    /// The future of [`WsPassthroughService`](crate::WsPassthroughService).
+    /// The response future of [`WsPassthroughService`](crate::WsPassthroughService).
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]
@@ -26,32 +30,32 @@ pin_project! {
 pin_project! {
     #[project = KindProject]
     enum Kind<F> {
-        Refused { refusal: Refusal, by: By },
-        Passed { #[pin] inner: F, asked: Option<Passed> },
+        Rejected { rejection: WsRejection, method: UpgradeMethod },
+        Forwarded { #[pin] inner: F, upgrade: Option<ForwardedUpgrade> },
     }
 }
 
-/// A request that asked for more than a response.
-enum Passed {
+/// The upgrade in a forwarded request.
+enum ForwardedUpgrade {
     Ignored,
-    Opening(Box<Opening>),
+    Handshake(Box<PendingHandshake>),
 }
 
 impl<F> ResponseFuture<F> {
-    pub(crate) fn ordinary(inner: F) -> Self {
-        Self { kind: Kind::Passed { inner, asked: None } }
+    pub(crate) fn forwarded(inner: F) -> Self {
+        Self { kind: Kind::Forwarded { inner, upgrade: None } }
     }
 
-    pub(crate) fn ignored(inner: F) -> Self {
-        Self { kind: Kind::Passed { inner, asked: Some(Passed::Ignored) } }
+    pub(crate) fn upgrade_ignored(inner: F) -> Self {
+        Self { kind: Kind::Forwarded { inner, upgrade: Some(ForwardedUpgrade::Ignored) } }
     }
 
-    pub(crate) fn opening(inner: F, opening: Box<Opening>) -> Self {
-        Self { kind: Kind::Passed { inner, asked: Some(Passed::Opening(opening)) } }
+    pub(crate) fn handshake(inner: F, handshake: Box<PendingHandshake>) -> Self {
+        Self { kind: Kind::Forwarded { inner, upgrade: Some(ForwardedUpgrade::Handshake(handshake)) } }
     }
 
-    pub(crate) fn refused(refusal: Refusal, by: By) -> Self {
-        Self { kind: Kind::Refused { refusal, by } }
+    pub(crate) fn rejected(rejection: WsRejection, method: UpgradeMethod) -> Self {
+        Self { kind: Kind::Rejected { rejection, method } }
     }
 }
 
@@ -65,24 +69,24 @@ impl<F, B, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
 {
-    type Output = Result<Response<Either<B, Full<Bytes>>>, E>;
+    type Output = Result<Response<ResponseBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (inner, asked) = match self.project().kind.project() {
-            KindProject::Refused { refusal, by } => return Poll::Ready(Ok(refusal.response(*by))),
-            KindProject::Passed { inner, asked } => (inner, asked),
+        let (inner, upgrade) = match self.project().kind.project() {
+            KindProject::Rejected { rejection, method } => return Poll::Ready(Ok(rejection.response(*method))),
+            KindProject::Forwarded { inner, upgrade } => (inner, upgrade),
         };
         let mut response = ready!(inner.poll(cx))?;
-        let ignored = match asked.take() {
-            Some(Passed::Opening(opening)) => return Poll::Ready(Ok(opening.answer(response))),
-            Some(Passed::Ignored) => true,
+        let is_ignored = match upgrade.take() {
+            Some(ForwardedUpgrade::Handshake(handshake)) => return Poll::Ready(Ok(handshake.finish(response))),
+            Some(ForwardedUpgrade::Ignored) => true,
             None => false,
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            // RFC 9110 §7.8: not to a protocol that the client did not ask for.
-            return Poll::Ready(Ok(Refusal::BadSwitch.response(By::Upgrade)));
+            // RFC 9110 §7.8: a server must not switch to a protocol that the client did not request.
+            return Poll::Ready(Ok(WsRejection::InvalidSwitch.response(UpgradeMethod::Upgrade)));
         }
-        if ignored {
+        if is_ignored {
             response.extensions_mut().insert(WsDecision::Ignored);
         }
         Poll::Ready(Ok(response.map(Either::Left)))

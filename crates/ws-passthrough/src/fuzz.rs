@@ -1,76 +1,80 @@
-//! What the fuzzers call: any bytes, and what must hold of them.
+//! The functions that the fuzz targets call: each takes any bytes and checks invariants.
 
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{Request, Version};
 
 use crate::WsOrigins;
-use crate::frames::FrameTracker;
-use crate::handshake::{self, Asked, By};
-use crate::protocols::UpgradeProtocols;
-use crate::switch::Switch;
+use crate::frame_tracker::FrameTracker;
+use crate::handshake::{self, UpgradeMethod, UpgradeRequest};
+use crate::protocol_switch::ProtocolSwitch;
+use crate::upgrade_protocols::UpgradeProtocols;
 
-/// However the bytes of a tunnel come in, the same frames and messages are seen in them; and what comes before a boundary
-/// is at one.
+/// Checks that the frame tracker parses the same frames for any chunking, and stops exactly at a boundary.
+///
+/// The first byte is the size of the chunks.
 pub fn frames(bytes: &[u8]) {
-    let Some((piece, bytes)) = bytes.split_first() else { return };
+    let Some((chunk_size, bytes)) = bytes.split_first() else { return };
     let mut whole = FrameTracker::new();
     whole.advance(bytes);
-    let mut cut = FrameTracker::new();
-    for part in bytes.chunks(usize::from(*piece).max(1)) {
-        cut.advance(part);
+    let mut chunked = FrameTracker::new();
+    for chunk in bytes.chunks(usize::from(*chunk_size).max(1)) {
+        chunked.advance(chunk);
     }
-    assert_eq!(format!("{whole:?}"), format!("{cut:?}"));
-    assert!(whole.closed() || whole.close_code().is_none());
+    assert_eq!(format!("{whole:?}"), format!("{chunked:?}"));
+    assert!(whole.has_close() || whole.close_code().is_none());
 
-    let mut rest = FrameTracker::new();
+    let mut frames = FrameTracker::new();
     let middle = bytes.len() / 2;
-    rest.advance(&bytes[..middle]);
-    let taken = rest.advance_to_boundary(&bytes[middle..]);
-    assert!(taken <= bytes.len() - middle);
-    assert!(rest.at_boundary() || middle + taken == bytes.len());
-    if rest.at_boundary() && !rest.closed() {
-        // A Close that is put in here is read as one.
-        rest.advance(&[0x88, 2, 0x03, 0xe8]);
-        assert_eq!(rest.close_code(), Some(1000));
+    frames.advance(&bytes[..middle]);
+    let parsed = frames.advance_to_boundary(&bytes[middle..]);
+    assert!(parsed <= bytes.len() - middle);
+    assert!(frames.is_at_boundary() || middle + parsed == bytes.len());
+    if frames.is_at_boundary() && !frames.has_close() {
+        // A Close that is inserted at a boundary is parsed as one.
+        frames.advance(&[0x88, 2, 0x03, 0xe8]);
+        assert_eq!(frames.close_code(), Some(1000));
     }
 }
 
-/// A handshake is refused, or has what RFC 6455 §4.2.1 wants; afterwards nothing of the switch is left but what the
-/// proxy itself puts there.
+/// Checks handshakes with any fields.
+///
+/// - A handshake that is accepted has one key, and its `Sec-WebSocket-Accept` is accepted in a response.
+/// - The rewritten request has `Upgrade` only if it is configured.
 pub fn handshake(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
     let mut request = Request::new(());
     *request.version_mut() = if choice & 1 == 0 { Version::HTTP_11 } else { Version::HTTP_2 };
     *request.headers_mut() = fields(bytes);
     let allowed = "tls, postgres".parse::<UpgradeProtocols>().unwrap_or_default();
-    let asked = Asked::of(&request, &allowed);
-    let checked = handshake::check(&request);
-    let _ = handshake::check_extended(&request);
-    if let Ok(accept) = &checked {
+    let upgrade = UpgradeRequest::parse(&request, &allowed);
+    let accept = handshake::check_http1(&request);
+    let _ = handshake::check_extended_connect(&request);
+    if let Ok(accept) = &accept {
         assert_eq!(request.headers().get_all(SEC_WEBSOCKET_KEY).iter().count(), 1);
         assert_eq!(accept.len(), 28);
-        assert_ne!(asked, Asked::WebSocket(By::ExtendedConnect));
-        let mut answer = request.headers().clone();
-        let switch = Switch::WebSocket { accept: accept.clone() };
-        switch.to_client(&mut answer, By::Upgrade);
-        assert!(switch.is_accepted(&answer, None));
+        assert_ne!(upgrade, UpgradeRequest::WebSocket(UpgradeMethod::ExtendedConnect));
+        let mut response = request.headers().clone();
+        let switch = ProtocolSwitch::WebSocket { accept: accept.clone() };
+        switch.rewrite_response(&mut response, UpgradeMethod::Upgrade);
+        assert!(switch.is_accepted(&response, None));
     }
     let origins: Result<WsOrigins, _> = "https://a.example, https://*.b.example".parse();
     if let Ok(origins) = origins {
         let _ = origins.allow(&request);
     }
-    let switch = Switch::WebSocket { accept: String::new() };
-    handshake::announce(&mut request, &switch, By::Upgrade, choice & 2 == 2);
-    let is = |name: HeaderName, word: &str| request.headers().get_all(name).iter().any(|line| line == word);
-    assert_eq!(is(UPGRADE, "websocket"), choice & 2 == 2);
-    assert_eq!(request.headers().get_all(UPGRADE).iter().count(), usize::from(choice & 2 == 2));
+    let switch = ProtocolSwitch::WebSocket { accept: String::new() };
+    let keep_fields = choice & 2 == 2;
+    handshake::rewrite_request(&mut request, &switch, UpgradeMethod::Upgrade, keep_fields);
+    let has_line = |name: HeaderName, text: &str| request.headers().get_all(name).iter().any(|line| line == text);
+    assert_eq!(has_line(UPGRADE, "websocket"), keep_fields);
+    assert_eq!(request.headers().get_all(UPGRADE).iter().count(), usize::from(keep_fields));
     let headers = request.headers_mut();
-    handshake::forget_upgrade(headers);
+    handshake::remove_upgrade(headers);
     let mut options = headers.get_all(CONNECTION).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     assert!(options.all(|option| !option.trim_ascii().eq_ignore_ascii_case(b"upgrade")));
 }
 
-/// A list of origins is refused, or can be asked.
+/// Checks that any list of origins that parses accepts or rejects any origin without a panic.
 pub fn origins(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let (list, origin) = text.split_once('\n').unwrap_or((text, "https://a.example"));
@@ -82,7 +86,7 @@ pub fn origins(bytes: &[u8]) {
     }
 }
 
-/// A field on each line.
+/// Parses one field per line.
 fn fields(bytes: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n') {
@@ -103,17 +107,17 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn frames_hold_near_their_seeds() {
+    fn frame_tracker_is_independent_of_chunking_for_mutated_seeds() {
         run(CRATE, "frames", frames);
     }
 
     #[test]
-    fn handshake_holds_near_its_seeds() {
+    fn accepted_handshakes_are_valid_for_mutated_seeds() {
         run(CRATE, "handshake", super::handshake);
     }
 
     #[test]
-    fn origins_hold_near_their_seeds() {
+    fn origins_never_panic_for_mutated_seeds() {
         run(CRATE, "origins", origins);
     }
 }

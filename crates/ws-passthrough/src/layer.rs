@@ -1,245 +1,245 @@
-//! The layer and its settings.
+//! The layer.
 
-use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tower_layer::Layer;
 
-use crate::clients::ClientLimits;
-use crate::message::{MessageContext, OnMessage, Verdict, WsMessage};
-use crate::messages::{MessageSettings, Pings};
+use crate::config::{Config, MessageConfig, PingConfig};
+use crate::message::{MessageAction, MessageContext, WsMessage};
 use crate::origins::WsOrigins;
 use crate::paths::WsPaths;
-use crate::protocols::UpgradeProtocols;
 use crate::service::WsPassthroughService;
 use crate::summary::TunnelSummary;
-use crate::tunnel::Limits;
 use crate::tunnels::Tunnels;
+use crate::upgrade_protocols::UpgradeProtocols;
 
-/// Lets WebSockets through. Clones share their [`Tunnels`].
+/// A layer that forwards WebSockets to the inner service.
+///
+/// Clones share their [`Tunnels`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use rproxy_ws_passthrough::WsPassthroughLayer;
+///
+/// let layer = WsPassthroughLayer::new()
+///     .paths("/live/**,/hmr".parse()?)
+///     .idle_timeout(Duration::from_secs(120))
+///     .max_tunnels_per_client(20);
+/// # let _ = layer;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct WsPassthroughLayer {
-    settings: Arc<Settings>,
-}
-
-pub(crate) type OnClose = dyn Fn(&TunnelSummary) + Send + Sync;
-
-#[derive(Clone)]
-pub(crate) struct Settings {
-    /// `None`: nowhere.
-    pub(crate) paths: Option<WsPaths>,
-    /// `None`: all.
-    pub(crate) origins: Option<WsOrigins>,
-    /// What else than a WebSocket is let through.
-    pub(crate) upgrades: UpgradeProtocols,
-    pub(crate) keep_upgrade_fields: bool,
-    pub(crate) limits: Limits,
-    /// How long a tunnel may last; `None` for any time.
-    pub(crate) lifetime: Option<Duration>,
-    /// How many tunnels there may be.
-    pub(crate) max_tunnels: Option<usize>,
-    pub(crate) client_limits: ClientLimits,
-    /// `None`: bytes, not messages.
-    pub(crate) messages: Option<MessageSettings>,
-    pub(crate) tunnels: Tunnels,
-    pub(crate) on_close: Option<Arc<OnClose>>,
+    config: Arc<Config>,
 }
 
 impl WsPassthroughLayer {
-    /// On every path; ten minutes of silence end a tunnel.
+    /// Creates a layer that forwards WebSockets on all paths and closes idle ones after ten minutes.
     pub fn new() -> Self {
-        let limits = Limits { idle: Duration::from_secs(600), close: Duration::from_secs(5) };
-        Self {
-            settings: Arc::new(Settings {
-                paths: Some(WsPaths::all()),
-                origins: None,
-                upgrades: UpgradeProtocols::default(),
-                keep_upgrade_fields: false,
-                limits,
-                lifetime: None,
-                max_tunnels: None,
-                client_limits: ClientLimits::default(),
-                messages: None,
-                tunnels: Tunnels::new(),
-                on_close: None,
-            }),
-        }
+        Self { config: Arc::new(Config::new()) }
     }
 
-    /// Where WebSockets are let through; elsewhere a handshake gets 403.
+    /// Sets the paths that allow WebSockets; all by default. Handshakes for other paths are rejected with 403.
     pub fn paths(mut self, paths: WsPaths) -> Self {
-        self.change().paths = Some(paths);
+        self.config_mut().paths = Some(paths);
         self
     }
 
-    /// Lets no WebSocket through: every handshake gets 403.
-    pub fn refuse_all(mut self) -> Self {
-        self.change().paths = None;
+    /// Rejects all handshakes with 403.
+    pub fn reject_all(mut self) -> Self {
+        self.config_mut().paths = None;
         self
     }
 
-    /// Which pages may open a WebSocket; a handshake from others gets 403. All may, unless said otherwise.
+    /// Sets the origins of pages that may open WebSockets; all by default. Handshakes of other pages are rejected with 403.
     pub fn origins(mut self, origins: WsOrigins) -> Self {
-        self.change().origins = Some(origins);
+        self.config_mut().origins = Some(origins);
         self
     }
 
-    /// Protocols besides WebSocket that clients may change to. None, unless said otherwise: a request to change to any
-    /// other goes on as an ordinary one.
+    /// Sets the protocols besides WebSocket that clients may upgrade to; none by default.
+    ///
+    /// Requests to upgrade to other protocols are forwarded without `Upgrade`.
+    ///
+    /// - Such an upgrade uses any method with `Upgrade` (RFC 9110 §7.8) and no content, or extended CONNECT (RFC 8441). The
+    ///   inner service must respond with a 101 that names the protocol.
+    /// - The limits for WebSockets apply as well: paths, origins, the number of tunnels and their lifetime.
+    /// - The layer cannot close such a protocol gracefully, because it does not know it. A draining tunnel stays open until
+    ///   the drain time is over.
+    /// - When an endpoint fails or the time is over, the layer forwards the pending bytes, but drops the other connection
+    ///   without a TLS `close_notify`, so that the truncation can be detected. HTTP/2 streams end normally, because hyper
+    ///   cannot reset them here.
+    ///
+    /// # Examples
     ///
     /// ```
-    /// # use rproxy_ws_passthrough::WsPassthroughLayer;
-    /// let layer = WsPassthroughLayer::new().upgrades("tcp,SPDY/3.1".parse()?);
+    /// use rproxy_ws_passthrough::WsPassthroughLayer;
+    ///
+    /// let layer = WsPassthroughLayer::new().upgrade_protocols("tcp,SPDY/3.1".parse()?);
     /// # let _ = layer;
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
+    pub fn upgrade_protocols(mut self, protocols: UpgradeProtocols) -> Self {
+        self.config_mut().upgrade_protocols = protocols;
+        self
+    }
+
+    /// Sets the maximum number of open tunnels; no maximum by default. Further handshakes are rejected with 503.
+    pub fn max_tunnels(mut self, max: usize) -> Self {
+        self.config_mut().max_tunnels = Some(max);
+        self
+    }
+
+    /// Sets the maximum number of open tunnels per client; no maximum by default. Excess handshakes are rejected with 429.
     ///
-    /// A client asks with any method by `Upgrade` (RFC 9110 §7.8), as long as it sends no content, or by extended
-    /// CONNECT (RFC 8441); the inner service sees the one that is asked for, and must answer 101 and name it. The rules
-    /// for WebSockets hold: paths, origins, how many, for how long. But of what is said then, nothing is known. A tunnel
-    /// that is to end is told so by nobody: when it is drained, it may go on for as long as there is time. And when an
-    /// end fails, or time is up, the other gets what there was to send and no good end, so that over TLS it can tell. (Over
-    /// HTTP/2 it can't: all that hyper does to a stream that is dropped is to end it.)
-    pub fn upgrades(mut self, protocols: UpgradeProtocols) -> Self {
-        self.change().upgrades = protocols;
+    /// A client is identified by the request extension `rproxy_client_ip::ClientIp`; IPv6 clients by their
+    /// [prefix](Self::ipv6_prefix). All requests without the extension count as one client.
+    pub fn max_tunnels_per_client(mut self, max: usize) -> Self {
+        self.config_mut().client_limits.max_tunnels = Some(max);
         self
     }
 
-    /// How many tunnels may be open, of all clients together; a further handshake gets 503. Any number,
-    /// unless said otherwise.
-    pub fn max_tunnels(mut self, tunnels: usize) -> Self {
-        self.change().max_tunnels = Some(tunnels);
-        self
-    }
-
-    /// How many tunnels one client may have open; its next handshake gets 429. Any number, unless said
-    /// otherwise.
-    ///
-    /// A client is who the extension `rproxy_client_ip::ClientIp` of the request says it is, by the
-    /// [prefix](Self::ipv6_prefix) of an IPv6 address. Those that nobody has told of count as one.
-    pub fn max_tunnels_per_client(mut self, tunnels: usize) -> Self {
-        self.change().client_limits.tunnels = Some(tunnels);
-        self
-    }
-
-    /// How many bits of an IPv6 address tell clients apart. 64, unless said otherwise; more than 128 are 128.
+    /// Sets the prefix length that identifies an IPv6 client; 64 by default, at most 128.
     pub fn ipv6_prefix(mut self, bits: u8) -> Self {
-        self.change().client_limits.ipv6_prefix = bits;
+        self.config_mut().client_limits.ipv6_prefix = bits;
         self
     }
 
-    /// How long a tunnel may be open before it is closed. Any time, unless said otherwise.
-    pub fn lifetime(mut self, time: Duration) -> Self {
-        self.change().lifetime = Some(time);
+    /// Sets the time after which a tunnel is closed; no limit by default.
+    pub fn max_lifetime(mut self, max: Duration) -> Self {
+        self.config_mut().max_lifetime = Some(max);
         self
     }
 
-    /// After how long without a byte either way a tunnel is closed. Ten minutes, unless said
-    /// otherwise: longer than the pings of any usual library are apart.
+    /// Sets the time without traffic after which a tunnel is closed; ten minutes by default.
+    ///
+    /// The default is longer than the ping interval of common libraries.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.change().limits.idle = timeout;
+        self.config_mut().timeouts.idle = timeout;
         self
     }
 
-    /// How long both ends have to answer when the proxy closes a tunnel. Five seconds, unless said
-    /// otherwise.
+    /// Sets the time that both endpoints have to reply to a Close of this proxy; five seconds by default.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
-        self.change().limits.close = timeout;
+        self.config_mut().timeouts.close = timeout;
         self
     }
 
-    /// Passes messages on rather than bytes, and none of more than `bytes`, which is what a tunnel may
-    /// then hold in each direction.
+    /// Sets the maximum size of a message, and enables message mode.
     ///
-    /// Whoever sends a larger one gets a Close with 1009, for text that is not UTF-8 with 1007, and
-    /// for what is no WebSocket frame with 1002 (RFC 6455 §7.4.1). If the upstream is gone, the client
-    /// is told so: 1011. Pings are answered here. Extensions, such as compression, are not offered
-    /// to the upstream. Off, unless said otherwise, here or by one of the next four; then 16 MiB.
+    /// In message mode, the layer relays whole messages instead of bytes. It is off by default. The methods
+    /// [`max_frame_size`](Self::max_frame_size), [`message_rate`](Self::message_rate), [`ping`](Self::ping) and
+    /// [`on_message`](Self::on_message) enable it as well, with a maximum size of 16 MiB.
+    ///
+    /// - A tunnel buffers up to one message in each direction.
+    /// - An endpoint gets a Close with 1009 for a message that is too large, 1007 for text that is not UTF-8, and 1002 for an
+    ///   invalid frame (RFC 6455 §7.4.1).
+    /// - If the upstream disconnects without a Close, the client gets a Close with 1011.
+    /// - The layer replies to pings itself.
+    /// - The layer does not offer extensions, such as compression, to the upstream.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
-        self.messages().max_message = bytes;
+        self.messages_mut().max_message = bytes;
         self
     }
 
-    /// [Passes messages on](Self::max_message_size), and no frame of more than `bytes`: 1009. As large
-    /// as a message, unless said otherwise.
-    pub fn max_frame_size(mut self, bytes: usize) -> Self {
-        self.messages().max_frame = bytes;
-        self
-    }
-
-    /// [Passes messages on](Self::max_message_size), and no more than so many in a second from one
-    /// client, in all of its tunnels together: it gets a Close with 1008. Any number, unless said
-    /// otherwise.
-    pub fn message_rate(mut self, per_second: NonZeroU32) -> Self {
-        self.messages();
-        self.change().client_limits.messages = Some(per_second);
-        self
-    }
-
-    /// [Passes messages on](Self::max_message_size), and pings both ends every `interval`. If then
-    /// nothing comes from one within `timeout`, it is taken for gone. No pings, unless said otherwise.
+    /// Sets the maximum size of a frame, and enables [message mode](Self::max_message_size).
     ///
-    /// An interval below a second is one second.
-    pub fn ping(mut self, interval: Duration, timeout: Duration) -> Self {
-        self.messages().pings = Some(Pings { interval: interval.max(Duration::from_secs(1)), timeout });
+    /// An endpoint that sends a larger frame gets a Close with 1009. By default, the maximum is that of a message.
+    pub fn max_frame_size(mut self, bytes: usize) -> Self {
+        self.messages_mut().max_frame = bytes;
         self
     }
 
-    /// [Passes messages on](Self::max_message_size), and asks `judge` about each, which may change it.
+    /// Sets the maximum rate of messages per client, and enables [message mode](Self::max_message_size).
+    ///
+    /// All tunnels of a client count together. A client that exceeds the rate gets a Close with 1008. There is no maximum by
+    /// default.
+    pub fn message_rate(mut self, per_second: NonZeroU32) -> Self {
+        self.messages_mut();
+        self.config_mut().client_limits.message_rate = Some(per_second);
+        self
+    }
+
+    /// Sends pings to both endpoints, and enables [message mode](Self::max_message_size). No pings are sent by default.
+    ///
+    /// The tunnel is closed if an endpoint sends nothing within `timeout` after a ping. The minimum of `interval` is one
+    /// second.
+    pub fn ping(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.messages_mut().pings = Some(PingConfig { interval: interval.max(Duration::from_secs(1)), timeout });
+        self
+    }
+
+    /// Calls `on_message` with each message, and enables [message mode](Self::max_message_size).
+    ///
+    /// The function can change the message, drop it, or close the tunnel. It runs on the tunnel's task, so it must not block.
+    ///
+    /// # Examples
     ///
     /// ```
-    /// use rproxy_ws_passthrough::{Verdict, WsEnd, WsMessage, WsPassthroughLayer};
+    /// use rproxy_ws_passthrough::{MessageAction, WsEndpoint, WsMessage, WsPassthroughLayer};
     ///
     /// let layer = WsPassthroughLayer::new().on_message(|context, message| match message {
-    ///     WsMessage::Text(text) if context.from == WsEnd::Client => {
+    ///     WsMessage::Text(text) if context.from == WsEndpoint::Client => {
     ///         *text = text.replace("secret", "***");
-    ///         Verdict::Pass
+    ///         MessageAction::Forward
     ///     }
-    ///     WsMessage::Binary(_) => Verdict::Close(1003),
-    ///     _ => Verdict::Pass,
+    ///     WsMessage::Binary(_) => MessageAction::Close(1003),
+    ///     _ => MessageAction::Forward,
     /// });
     /// # let _ = layer;
     /// ```
-    ///
-    /// It runs on the tunnel's task, and must not block.
     pub fn on_message(
         mut self,
-        judge: impl Fn(&MessageContext<'_>, &mut WsMessage) -> Verdict + Send + Sync + 'static,
+        on_message: impl Fn(&MessageContext<'_>, &mut WsMessage) -> MessageAction + Send + Sync + 'static,
     ) -> Self {
-        let judge: Arc<OnMessage> = Arc::new(judge);
-        self.messages().judge = Some(judge);
+        self.messages_mut().on_message = Some(Arc::new(on_message));
         self
     }
 
-    /// Whether the inner service is told of a switch of protocols by `Connection` and `Upgrade`, too, as
-    /// hyper-util's clients need it. Without, it is told by the extension [`hyper::ext::Protocol`]
-    /// alone, as `rproxy-upstream` wants it.
+    /// Sets whether the inner service gets `Connection` and `Upgrade` in a handshake; off by default.
+    ///
+    /// hyper-util's clients need these fields. `rproxy-upstream` needs only the extension [`hyper::ext::Protocol`], which is
+    /// always present.
     pub fn keep_upgrade_fields(mut self, keep: bool) -> Self {
-        self.change().keep_upgrade_fields = keep;
+        self.config_mut().keep_upgrade_fields = keep;
         self
     }
 
-    /// Calls `tell` at the end of each tunnel. It runs on the tunnel's task, and must not block.
-    pub fn on_close(mut self, tell: impl Fn(&TunnelSummary) + Send + Sync + 'static) -> Self {
-        self.change().on_close = Some(Arc::new(tell));
+    /// Calls `on_close` at the end of each tunnel. It runs on the tunnel's task, so it must not block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_ws_passthrough::WsPassthroughLayer;
+    ///
+    /// let layer = WsPassthroughLayer::new().on_close(|summary| {
+    ///     println!("{} closed by {} after {:?}", summary.path, summary.closed_by.as_str(), summary.duration);
+    /// });
+    /// # let _ = layer;
+    /// ```
+    pub fn on_close(mut self, on_close: impl Fn(&TunnelSummary) + Send + Sync + 'static) -> Self {
+        self.config_mut().on_close = Some(Arc::new(on_close));
         self
     }
 
-    /// The tunnels, to count and to drain.
+    /// Returns the tunnels of this layer, to count and drain them.
     #[must_use]
     pub fn tunnels(&self) -> Tunnels {
-        self.settings.tunnels.clone()
+        self.config.tunnels.clone()
     }
 
-    fn messages(&mut self) -> &mut MessageSettings {
-        self.change().messages.get_or_insert_default()
+    fn messages_mut(&mut self) -> &mut MessageConfig {
+        self.config_mut().messages.get_or_insert_default()
     }
 
-    fn change(&mut self) -> &mut Settings {
-        Arc::make_mut(&mut self.settings)
+    fn config_mut(&mut self) -> &mut Config {
+        Arc::make_mut(&mut self.config)
     }
 }
 
@@ -253,41 +253,6 @@ impl<S> Layer<S> for WsPassthroughLayer {
     type Service = WsPassthroughService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        WsPassthroughService::new(inner, Arc::clone(&self.settings))
-    }
-}
-
-impl Settings {
-    pub(crate) fn allows(&self, path: &str) -> bool {
-        self.paths.as_ref().is_some_and(|paths| paths.contains(path))
-    }
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            paths,
-            origins,
-            upgrades,
-            keep_upgrade_fields,
-            limits,
-            lifetime,
-            max_tunnels,
-            client_limits,
-            messages,
-            tunnels: _,
-            on_close: _,
-        } = self;
-        f.debug_struct("Settings")
-            .field("paths", paths)
-            .field("origins", origins)
-            .field("upgrades", upgrades)
-            .field("keep_upgrade_fields", keep_upgrade_fields)
-            .field("limits", limits)
-            .field("lifetime", lifetime)
-            .field("max_tunnels", max_tunnels)
-            .field("client_limits", client_limits)
-            .field("messages", messages)
-            .finish_non_exhaustive()
+        WsPassthroughService::new(inner, Arc::clone(&self.config))
     }
 }

@@ -65,7 +65,7 @@
 //! [`keep_upgrade_fields`](WsPassthroughLayer::keep_upgrade_fields).
 //!
 //! A request to upgrade to anything else goes on as an ordinary one, without `Upgrade` (RFC 9110
-//! §7.8), unless that is [allowed by name](WsPassthroughLayer::upgrades). Other requests pass untouched.
+//! §7.8), unless that is [allowed by name](WsPassthroughLayer::upgrade_protocols). Other requests pass untouched.
 //!
 //! A tunnel that is silent for ten minutes [is closed](WsPassthroughLayer::idle_timeout). An end that
 //! has no more to say can still listen. A slow reader slows the sender down: in each direction, a
@@ -83,11 +83,11 @@
 //!
 //! What there may be is limited by [`max_tunnels`](WsPassthroughLayer::max_tunnels),
 //! [`max_tunnels_per_client`](WsPassthroughLayer::max_tunnels_per_client) and
-//! [`lifetime`](WsPassthroughLayer::lifetime), and who may have one by
+//! [`max_lifetime`](WsPassthroughLayer::max_lifetime), and who may have one by
 //! [`origins`](WsPassthroughLayer::origins): a browser sends cookies along, whatever page it is that asks.
 //!
 //! What became of a tunnel is told by [`on_close`](WsPassthroughLayer::on_close), and to a layer outside
-//! by the [`TunnelEnd`] in the response that opened it.
+//! by the [`TunnelHandle`] in the response that opened it.
 //!
 //! # By message
 //!
@@ -122,48 +122,49 @@
 //! | 503 | the tunnels are being drained, or there are as many as may be |
 //!
 //! When one end of a tunnel fails, what it has said still arrives, and both connections are ended: in good order,
-//! as a WebSocket without a Close has no good end anyway, and [otherwise](WsPassthroughLayer::upgrades) so that it
+//! as a WebSocket without a Close has no good end anyway, and [otherwise](WsPassthroughLayer::upgrade_protocols) so that it
 //! does not look like one.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-mod clients;
-mod direction;
-mod end;
-mod frames;
+mod byte_relay;
+mod client_limits;
+mod config;
+mod decision;
+mod frame_tracker;
 mod future;
-/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
-/// hold. Not for anybody else.
+/// The functions that the fuzz targets call. Not part of the public API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 mod handshake;
 mod layer;
 mod message;
-mod messages;
-mod meter;
-mod opening;
+mod message_relay;
+mod metered_socket;
+mod original_uri;
 mod origins;
 mod paths;
-mod protocols;
-mod refusal;
+mod pending_handshake;
+mod protocol_switch;
+mod rejection;
 mod service;
 mod stats;
 mod summary;
-mod switch;
-mod target;
-mod tunnel;
+mod tunnel_handle;
 mod tunnels;
+mod upgrade_protocols;
 
-pub use self::end::TunnelEnd;
-pub use self::future::ResponseFuture;
+pub use self::decision::WsDecision;
+pub use self::future::{ResponseBody, ResponseFuture};
 pub use self::layer::WsPassthroughLayer;
-pub use self::message::{MessageContext, Verdict, WsEnd, WsMessage};
+pub use self::message::{MessageAction, MessageContext, WsEndpoint, WsMessage};
 pub use self::origins::{WsOrigins, WsOriginsError};
 pub use self::paths::{WsPaths, WsPathsError};
-pub use self::protocols::{UpgradeProtocols, UpgradeProtocolsError};
-pub use self::refusal::{BadHandshake, Refusal, WsDecision};
+pub use self::rejection::{BadHandshake, WsRejection};
 pub use self::service::WsPassthroughService;
 pub use self::stats::TunnelStats;
 pub use self::summary::{ClosedBy, TunnelSummary};
+pub use self::tunnel_handle::TunnelHandle;
 pub use self::tunnels::Tunnels;
+pub use self::upgrade_protocols::{UpgradeProtocols, UpgradeProtocolsError};

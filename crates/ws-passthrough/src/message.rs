@@ -1,60 +1,61 @@
-//! Messages as code sees them that is asked about each.
+//! The types for [`on_message`](crate::WsPassthroughLayer::on_message).
 
 use std::net::IpAddr;
 
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::Message;
 
-/// A message in whole, to see or to change.
+/// A complete message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WsMessage {
-    /// Text.
+    /// A text message.
     Text(String),
-    /// Anything else.
+    /// A binary message.
     Binary(Bytes),
 }
 
-/// Where a message comes from.
+/// The context of a message.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct MessageContext<'a> {
-    /// Who sent it.
-    pub from: WsEnd,
+    /// The endpoint that sent the message.
+    pub from: WsEndpoint,
     /// The path of the handshake.
     pub path: &'a str,
-    /// The client, if a layer outside has told who it is.
+    /// The address of the client, if the request had the extension `rproxy_client_ip::ClientIp`.
     pub client: Option<IpAddr>,
 }
 
-/// An end of a tunnel.
+/// An endpoint of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum WsEnd {
+pub enum WsEndpoint {
     /// The client.
     Client,
     /// The upstream.
     Upstream,
 }
 
-/// What is to become of a message.
+/// The action for a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Verdict {
-    /// It is passed on, as it is now.
-    Pass,
-    /// It is not, and nobody is told.
+pub enum MessageAction {
+    /// Forwards the message, with the changes that were made to it.
+    Forward,
+    /// Drops the message silently.
     Drop,
-    /// The tunnel is closed, with this code to both ends: 1008 for a policy, or one of an
-    /// application's own from 4000 to 4999 (RFC 6455 §7.4).
+    /// Closes the tunnel with this code to both endpoints.
+    ///
+    /// Use 1008 for a policy violation, or a private code from 4000 to 4999 (RFC 6455 §7.4).
     Close(u16),
 }
 
-pub(crate) type OnMessage = dyn Fn(&MessageContext<'_>, &mut WsMessage) -> Verdict + Send + Sync;
+pub(crate) type OnMessage = dyn Fn(&MessageContext<'_>, &mut WsMessage) -> MessageAction + Send + Sync;
 
 impl WsMessage {
-    /// The data messages; the others are none of anybody's business but ours.
-    pub(crate) fn of(message: Message) -> Result<Self, Message> {
+    /// Converts a data message. Returns other messages unchanged.
+    pub(crate) fn from_data(message: Message) -> Result<Self, Message> {
         match message {
             Message::Text(text) => Ok(Self::Text(text.to_string())),
             Message::Binary(bytes) => Ok(Self::Binary(bytes)),

@@ -1,14 +1,29 @@
-//! Which pages may open a WebSocket.
+//! The origins of pages that may open a WebSocket.
 
 use std::str::FromStr;
 
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, Request};
 
-/// A set of origins: `https://app.example,https://*.example.org,self`.
+/// A set of origins, such as `https://app.example,https://*.example.org,self`.
 ///
-/// Cookies go with a WebSocket from any page (RFC 6455 §10.2), so a server that goes by cookies has to
-/// look at the origin. What sends none is no browser, and is let through.
+/// Browsers send cookies with a WebSocket handshake from any page (RFC 6455 §10.2). A server that authenticates by cookies
+/// must therefore check the origin. Handshakes without an origin are allowed, because they do not come from a browser.
+///
+/// - `self` is the host of the request.
+/// - `https://*.example.org` is any subdomain.
+/// - `null` is an opaque origin, such as that of a sandboxed page.
+///
+/// # Examples
+///
+/// ```
+/// use rproxy_ws_passthrough::{WsOrigins, WsPassthroughLayer};
+///
+/// let origins: WsOrigins = "https://app.example, self".parse()?;
+/// let layer = WsPassthroughLayer::new().origins(origins);
+/// # let _ = layer;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WsOrigins {
     rules: Vec<Rule>,
@@ -16,15 +31,15 @@ pub struct WsOrigins {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Rule {
-    /// `self`: the page comes from the host that is asked.
+    /// `self`: the origin has the host of the request.
     SameHost,
-    /// An origin as it stands, in lower case.
+    /// One origin, in lower case.
     Exact(String),
-    /// `https://*.example.org`: any name below.
-    Below { scheme: String, suffix: String },
+    /// `https://*.example.org`: any subdomain.
+    Subdomains { scheme: String, suffix: String },
 }
 
-/// An origin that can't be understood.
+/// The error for an invalid list of [`WsOrigins`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad origin {origin:?}: {reason}")]
 pub struct WsOriginsError {
@@ -33,11 +48,11 @@ pub struct WsOriginsError {
 }
 
 impl WsOrigins {
-    /// Whether the page that `request` comes from is one of them.
+    /// Returns whether the origin of `request` is in the set.
     pub(crate) fn allow<B>(&self, request: &Request<B>) -> bool {
         let mut lines = request.headers().get_all(ORIGIN).iter();
         let Some(origin) = lines.next() else { return true };
-        // RFC 6454 §7.3: a browser sends one.
+        // RFC 6454 §7.3: a browser sends one origin.
         let (None, Ok(origin)) = (lines.next(), origin.to_str()) else { return false };
         let origin = origin.to_ascii_lowercase();
         self.rules.iter().any(|rule| match rule {
@@ -46,7 +61,7 @@ impl WsOrigins {
                 host.is_some() && host == self::host(request.headers(), request.uri()).as_deref()
             }
             Rule::Exact(allowed) => *allowed == origin,
-            Rule::Below { scheme, suffix } => {
+            Rule::Subdomains { scheme, suffix } => {
                 let host = origin.strip_prefix(scheme.as_str()).and_then(|rest| rest.strip_prefix("://"));
                 host.and_then(|host| host.strip_suffix(suffix.as_str())).is_some_and(is_name)
             }
@@ -54,7 +69,7 @@ impl WsOrigins {
     }
 }
 
-/// A comma-separated list.
+/// Parses a comma-separated list.
 impl FromStr for WsOrigins {
     type Err = WsOriginsError;
 
@@ -70,28 +85,28 @@ impl FromStr for WsOrigins {
 
 impl Rule {
     fn parse(entry: &str) -> Result<Self, WsOriginsError> {
-        let bad = |reason| Err(WsOriginsError { origin: entry.to_owned(), reason });
+        let invalid = |reason| Err(WsOriginsError { origin: entry.to_owned(), reason });
         let origin = entry.to_ascii_lowercase();
-        // RFC 6454 §7: what has no origin that could be told says `null`.
+        // RFC 6454 §7: `null` stands for an opaque origin.
         match origin.as_str() {
             "self" => return Ok(Self::SameHost),
             "null" => return Ok(Self::Exact(origin)),
             _ => {}
         }
         let Some((scheme, host)) = origin.split_once("://") else {
-            return bad("neither self, null, nor an origin such as https://app.example");
+            return invalid("not self, null, or an origin such as https://app.example");
         };
         if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
-            return bad("its scheme is none");
+            return invalid("invalid scheme");
         }
         if host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
-            return bad("more than scheme, host and port, or less");
+            return invalid("not just a scheme, a host and a port");
         }
         match (host.strip_prefix('*'), host.contains('*')) {
             (Some(suffix), _) if suffix.starts_with('.') && !suffix.contains('*') && suffix.len() > 1 => {
-                Ok(Self::Below { scheme: scheme.to_owned(), suffix: suffix.to_owned() })
+                Ok(Self::Subdomains { scheme: scheme.to_owned(), suffix: suffix.to_owned() })
             }
-            (_, true) => bad("a * stands for names at the beginning: https://*.example.org"),
+            (_, true) => invalid("* is allowed at the beginning only: https://*.example.org"),
             (_, false) => Ok(Self::Exact(origin)),
         }
     }
@@ -101,12 +116,12 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
 
-/// What was asked, as a browser writes it into an origin: without the port that goes without saying.
+/// Returns the host of the request as it appears in an origin, without a default port.
 fn host(headers: &HeaderMap, uri: &http::Uri) -> Option<String> {
     let field = headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = field.or_else(|| uri.authority().map(|authority| authority.as_str()))?.to_ascii_lowercase();
-    let plain = host.strip_suffix(":443").or_else(|| host.strip_suffix(":80"));
-    Some(plain.map(str::to_owned).unwrap_or(host))
+    let without_port = host.strip_suffix(":443").or_else(|| host.strip_suffix(":80"));
+    Some(without_port.map(str::to_owned).unwrap_or(host))
 }
 
 #[cfg(test)]
@@ -114,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_allowed_if_it_is_in_the_list() {
+    fn allows_origins_in_the_list_only() {
         for (list, host, origin, expected) in [
             ("https://app.example", "a", "https://app.example", true),
             ("https://App.example", "a", "https://aPP.example", true),
@@ -147,20 +162,20 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_origin_is_named() {
+    fn errors_contain_the_origin_and_the_reason() {
         for (list, message) in [
             ("", "bad origin \"\": empty"),
             (
                 "https://a.example,b.example",
-                "bad origin \"b.example\": neither self, null, nor an origin such as https://app.example",
+                "bad origin \"b.example\": not self, null, or an origin such as https://app.example",
             ),
-            ("https://a.example/", "bad origin \"https://a.example/\": more than scheme, host and port, or less"),
-            ("://a", "bad origin \"://a\": its scheme is none"),
+            ("https://a.example/", "bad origin \"https://a.example/\": not just a scheme, a host and a port"),
+            ("://a", "bad origin \"://a\": invalid scheme"),
             (
                 "https://a.*.b",
-                "bad origin \"https://a.*.b\": a * stands for names at the beginning: https://*.example.org",
+                "bad origin \"https://a.*.b\": * is allowed at the beginning only: https://*.example.org",
             ),
-            ("https://*", "bad origin \"https://*\": a * stands for names at the beginning: https://*.example.org"),
+            ("https://*", "bad origin \"https://*\": * is allowed at the beginning only: https://*.example.org"),
         ] {
             assert_eq!(list.parse::<WsOrigins>().unwrap_err().to_string(), message);
         }

@@ -1,21 +1,32 @@
-//! Where WebSockets are let through.
+//! The paths that allow WebSockets.
 
 use std::str::FromStr;
 use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// A set of path globs: `/live/**,/_next/webpack-hmr`. A `*` stays within a segment, `**` does not.
+/// A set of path globs, such as `/live/**,/_next/webpack-hmr`. `*` matches within a segment, `**` across segments.
 ///
-/// The default is every path. A path with dot segments, encoded slashes or backslashes is in no set
-/// but that one: it may well be another resource to the application than to the globs.
+/// The default is all paths. Other sets contain no path with dot segments, encoded slashes or backslashes, because a backend
+/// may resolve such a path to another one.
+///
+/// # Examples
+///
+/// ```
+/// use rproxy_ws_passthrough::{WsPaths, WsPathsError};
+///
+/// let paths: WsPaths = "/live/**,/hmr".parse()?;
+/// assert!(paths.contains("/live/news"));
+/// assert!(!paths.contains("/live/../admin"));
+/// # Ok::<_, WsPathsError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct WsPaths {
-    // `None`: every path.
+    // `None`: all paths.
     globs: Option<Arc<GlobSet>>,
 }
 
-/// A glob that can't be understood.
+/// The error for an invalid glob.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("bad glob {glob:?}: {reason}")]
 pub struct WsPathsError {
@@ -24,17 +35,17 @@ pub struct WsPathsError {
 }
 
 impl WsPaths {
-    /// Every path.
+    /// Creates the set of all paths.
     #[must_use]
     pub fn all() -> Self {
         Self { globs: None }
     }
 
-    /// The paths that one of `globs` matches.
+    /// Creates the set of the paths that match one of `globs`.
     ///
     /// # Errors
     ///
-    /// If a glob is malformed.
+    /// Returns an error if a glob is invalid.
     pub fn new<'a>(globs: impl IntoIterator<Item = &'a str>) -> Result<Self, WsPathsError> {
         let mut set = GlobSetBuilder::new();
         for glob in globs {
@@ -48,7 +59,7 @@ impl WsPaths {
         Ok(Self { globs: Some(Arc::new(set)) })
     }
 
-    /// Whether WebSockets are let through to `path`, as it stands in the request.
+    /// Returns whether `path`, as it is in the request, is in the set.
     #[must_use]
     pub fn contains(&self, path: &str) -> bool {
         match &self.globs {
@@ -58,7 +69,7 @@ impl WsPaths {
     }
 }
 
-/// A comma-separated list; commas in braces belong to the glob. An empty list holds no path.
+/// Parses a comma-separated list. Commas within braces do not separate globs. An empty list contains no path.
 impl FromStr for WsPaths {
     type Err = WsPathsError;
 
@@ -88,7 +99,7 @@ fn is_ambiguous(path: &str) -> bool {
     }
     let lower = path.to_ascii_lowercase();
     let dots = lower.split('/').any(|segment| {
-        // Path parameters after the dots do not make them less of a step up.
+        // Some servers ignore path parameters, so `..;x=1` is a dot segment.
         let plain = segment.split(';').next().unwrap_or_default().replace("%2e", ".");
         matches!(plain.as_str(), "." | "..")
     });
@@ -100,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_in_the_set_if_a_glob_matches_all_of_it() {
+    fn contains_paths_that_a_glob_matches_as_a_whole() {
         for (list, path, expected) in [
             ("/**", "/any/where", true),
             ("/**", "/a/../b", true),
@@ -126,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_glob_is_named() {
+    fn error_contains_the_glob() {
         let error = "/ok,/{a,b".parse::<WsPaths>().unwrap_err();
         assert!(error.to_string().starts_with("bad glob \"/{a,b\": "), "{error}");
     }
 
     proptest::proptest! {
         #[test]
-        fn no_list_and_no_path_panics(list in ".{0,40}", path in ".{0,40}") {
+        fn never_panics_for_any_list_and_path(list in ".{0,40}", path in ".{0,40}") {
             if let Ok(paths) = list.parse::<WsPaths>() {
                 let _ = paths.contains(&path);
             }

@@ -1,90 +1,102 @@
-//! The service: what a request asks for, and whether it is let through.
+//! The service, which checks handshakes before it calls the inner service.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{Request, Response};
-use http_body_util::{Either, Full};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use rproxy_client_ip::ClientIp;
 use tower_service::Service;
 
-use crate::future::ResponseFuture;
-use crate::handshake::{self, Asked, By};
-use crate::layer::Settings;
-use crate::opening::Opening;
-use crate::refusal::Refusal;
-use crate::switch::Switch;
-use crate::target::target;
+use crate::config::Config;
+use crate::future::{ResponseBody, ResponseFuture};
+use crate::handshake::{self, UpgradeMethod, UpgradeRequest};
+use crate::original_uri::original_uri;
+use crate::pending_handshake::PendingHandshake;
+use crate::protocol_switch::ProtocolSwitch;
+use crate::rejection::WsRejection;
 
-/// Made by [`WsPassthroughLayer`](crate::WsPassthroughLayer).
+/// A service that forwards WebSocket handshakes to the inner service, and then relays the WebSockets.
+///
+/// Requests without an upgrade are forwarded unchanged.
 #[derive(Clone, Debug)]
 pub struct WsPassthroughService<S> {
     inner: S,
-    settings: Arc<Settings>,
+    config: Arc<Config>,
 }
 
 impl<S> WsPassthroughService<S> {
-    pub(crate) fn new(inner: S, settings: Arc<Settings>) -> Self {
-        Self { inner, settings }
+    pub(crate) fn new(inner: S, config: Arc<Config>) -> Self {
+        Self { inner, config }
     }
 
-    /// The service inside.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service inside, to be changed.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service inside, without this one around it.
+    /// Consumes `self` and returns the inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }
 
-    /// Whether a handshake is passed on, and then what to expect; it is changed to be passed on. `other` is what is
-    /// asked for if that is no WebSocket.
-    fn open<B>(&self, request: &mut Request<B>, other: Option<Protocol>, by: By) -> Result<Box<Opening>, Refusal> {
-        let Settings { tunnels, max_tunnels, client_limits, messages, .. } = &*self.settings;
-        let path: Box<str> = target(request).path().into();
-        if !self.settings.allows(&path) {
-            return Err(Refusal::ForbiddenPath);
+    /// Checks a handshake, and rewrites the request for the inner service.
+    ///
+    /// `protocol` is the requested protocol if it is not WebSocket.
+    fn check_handshake<B>(
+        &self,
+        request: &mut Request<B>,
+        protocol: Option<Protocol>,
+        method: UpgradeMethod,
+    ) -> Result<Box<PendingHandshake>, WsRejection> {
+        let Config { tunnels, max_tunnels, client_limits, messages, .. } = &*self.config;
+        let path: Box<str> = original_uri(request).path().into();
+        if !self.config.allows_path(&path) {
+            return Err(WsRejection::ForbiddenPath);
         }
-        if self.settings.origins.as_ref().is_some_and(|origins| !origins.allow(request)) {
-            return Err(Refusal::ForbiddenOrigin);
+        if self.config.origins.as_ref().is_some_and(|origins| !origins.allow(request)) {
+            return Err(WsRejection::ForbiddenOrigin);
         }
-        let switch = match (other, by) {
-            (Some(protocol), _) => Switch::Other(protocol),
-            (None, By::Upgrade) => Switch::WebSocket { accept: handshake::check(request)? },
-            (None, By::ExtendedConnect) => {
-                handshake::check_extended(request)?;
-                Switch::WebSocket { accept: handshake::add_key(request.headers_mut()) }
+        let switch = match (protocol, method) {
+            (Some(protocol), _) => ProtocolSwitch::Other(protocol),
+            (None, UpgradeMethod::Upgrade) => ProtocolSwitch::WebSocket { accept: handshake::check_http1(request)? },
+            (None, UpgradeMethod::ExtendedConnect) => {
+                handshake::check_extended_connect(request)?;
+                ProtocolSwitch::WebSocket { accept: handshake::add_key(request.headers_mut()) }
             }
         };
-        let client = request.extensions_mut().remove::<OnUpgrade>().ok_or(Refusal::NoUpgrade)?;
+        let client = request.extensions_mut().remove::<OnUpgrade>().ok_or(WsRejection::UpgradeUnavailable)?;
         let ip = request.extensions().get::<ClientIp>().map(|client| client.0);
-        let open = tunnels.enter(ip, *max_tunnels, client_limits)?;
-        handshake::announce(request, &switch, by, self.settings.keep_upgrade_fields);
+        let guard = tunnels.acquire(ip, *max_tunnels, client_limits)?;
+        handshake::rewrite_request(request, &switch, method, self.config.keep_upgrade_fields);
         if messages.is_some() {
-            // They change what frames mean, and we are to read them.
+            // Extensions change the format of frames, which message mode parses.
             request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
         }
-        Ok(Box::new(Opening { client, switch, by, path, ip, open, settings: Arc::clone(&self.settings) }))
+        let config = Arc::clone(&self.config);
+        Ok(Box::new(PendingHandshake { client, switch, method, path, ip, guard, config }))
     }
 
-    /// Passes a handshake on, or refuses it.
-    fn hand_on<B>(&mut self, mut request: Request<B>, other: Option<Protocol>, by: By) -> ResponseFuture<S::Future>
+    /// Forwards a handshake, or rejects it.
+    fn call_with_handshake<B>(
+        &mut self,
+        mut request: Request<B>,
+        protocol: Option<Protocol>,
+        method: UpgradeMethod,
+    ) -> ResponseFuture<S::Future>
     where
         S: Service<Request<B>>,
     {
-        match self.open(&mut request, other, by) {
-            Ok(opening) => ResponseFuture::opening(self.inner.call(request), opening),
-            Err(refusal) => ResponseFuture::refused(refusal, by),
+        match self.check_handshake(&mut request, protocol, method) {
+            Ok(handshake) => ResponseFuture::handshake(self.inner.call(request), handshake),
+            Err(rejection) => ResponseFuture::rejected(rejection, method),
         }
     }
 }
@@ -93,7 +105,7 @@ impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for WsPassthroughService<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
 {
-    type Response = Response<Either<ResBody, Full<Bytes>>>;
+    type Response = Response<ResponseBody<ResBody>>;
     type Error = S::Error;
     type Future = ResponseFuture<S::Future>;
 
@@ -102,15 +114,17 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        match Asked::of(&request, &self.settings.upgrades) {
-            Asked::Nothing => ResponseFuture::ordinary(self.inner.call(request)),
-            Asked::WebSocket(by) => self.hand_on(request, None, by),
-            Asked::Allowed(protocol, by) => self.hand_on(request, Some(protocol), by),
-            Asked::OtherConnect => ResponseFuture::refused(Refusal::UnknownProtocol, By::ExtendedConnect),
-            // RFC 9110 §7.8: a server may ignore it.
-            Asked::OtherUpgrade => {
-                handshake::forget_upgrade(request.headers_mut());
-                ResponseFuture::ignored(self.inner.call(request))
+        match UpgradeRequest::parse(&request, &self.config.upgrade_protocols) {
+            UpgradeRequest::None => ResponseFuture::forwarded(self.inner.call(request)),
+            UpgradeRequest::WebSocket(method) => self.call_with_handshake(request, None, method),
+            UpgradeRequest::Allowed(protocol, method) => self.call_with_handshake(request, Some(protocol), method),
+            UpgradeRequest::UnsupportedConnect => {
+                ResponseFuture::rejected(WsRejection::UnsupportedProtocol, UpgradeMethod::ExtendedConnect)
+            }
+            // RFC 9110 §7.8: a server may ignore `Upgrade`.
+            UpgradeRequest::UnsupportedUpgrade => {
+                handshake::remove_upgrade(request.headers_mut());
+                ResponseFuture::upgrade_ignored(self.inner.call(request))
             }
         }
     }

@@ -1,29 +1,30 @@
-//! What has gone through the tunnels up to now.
+//! The counters of all tunnels.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::summary::ClosedBy;
 
-/// What has gone through the tunnels of a [`WsPassthroughLayer`](crate::WsPassthroughLayer) and its
-/// clones, those that are open included.
+/// Counters of the tunnels of a [`WsPassthroughLayer`](crate::WsPassthroughLayer) and its clones.
+///
+/// They include the tunnels that are open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TunnelStats {
-    /// Tunnels that were opened.
+    /// The number of tunnels opened so far.
     pub opened: u64,
-    /// Bytes that clients sent, frame headers included.
+    /// The number of bytes from clients, including frame headers.
     pub bytes_from_client: u64,
-    /// Bytes that upstreams sent, frame headers included.
+    /// The number of bytes from upstreams, including frame headers.
     pub bytes_from_upstream: u64,
-    /// Messages that clients sent in whole.
+    /// The number of complete messages from clients.
     pub messages_from_client: u64,
-    /// Messages that upstreams sent in whole.
+    /// The number of complete messages from upstreams.
     pub messages_from_upstream: u64,
     closed: [u64; ClosedBy::ALL.len()],
 }
 
 impl TunnelStats {
-    /// How many were closed so.
+    /// Returns the number of tunnels that were closed for this reason.
     #[must_use]
     pub fn closed(&self, by: ClosedBy) -> u64 {
         self.closed[by as usize]
@@ -38,7 +39,7 @@ pub(crate) struct Counters {
     closed: [AtomicU64; ClosedBy::ALL.len()],
 }
 
-/// What came from one side.
+/// The traffic from one endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     bytes: AtomicU64,
@@ -48,7 +49,7 @@ pub(crate) struct Traffic {
 impl Traffic {
     pub(crate) fn add(&self, bytes: u64, messages: u64) {
         self.bytes.fetch_add(bytes, Relaxed);
-        // Most of what comes of a long message ends none.
+        // Most reads of a long message do not complete it.
         if messages > 0 {
             self.messages.fetch_add(messages, Relaxed);
         }
@@ -79,7 +80,7 @@ impl Counters {
             bytes_from_upstream: self.from_upstream.bytes(),
             messages_from_client: self.from_client.messages(),
             messages_from_upstream: self.from_upstream.messages(),
-            closed: std::array::from_fn(|place| self.closed[place].load(Relaxed)),
+            closed: std::array::from_fn(|index| self.closed[index].load(Relaxed)),
         }
     }
 }

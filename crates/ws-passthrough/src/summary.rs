@@ -1,41 +1,42 @@
-//! What is known of a tunnel at its end.
+//! The summary of a closed tunnel.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::handshake::WEBSOCKET;
 
-/// What a tunnel was: one line for a log.
+/// The summary of a closed tunnel, for logs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TunnelSummary {
     /// The path of the handshake.
     pub path: Box<str>,
-    /// What was spoken: `websocket`, or one of [the others](crate::WsPassthroughLayer::upgrades). Of those, neither
-    /// messages nor codes are known.
+    /// The protocol: `websocket`, or another [allowed protocol](crate::WsPassthroughLayer::upgrade_protocols).
+    ///
+    /// For other protocols, messages are not counted and close codes are not known.
     pub protocol: Cow<'static, str>,
-    /// Bytes that the client sent, frame headers included.
+    /// The number of bytes from the client, including frame headers.
     pub bytes_from_client: u64,
-    /// Bytes that the upstream sent, frame headers included.
+    /// The number of bytes from the upstream, including frame headers.
     pub bytes_from_upstream: u64,
-    /// Messages that the client sent in whole.
+    /// The number of complete messages from the client.
     pub messages_from_client: u64,
-    /// Messages that the upstream sent in whole.
+    /// The number of complete messages from the upstream.
     pub messages_from_upstream: u64,
-    /// From the answer to the handshake to the end.
+    /// The time from the response to the handshake until the end.
     pub duration: Duration,
-    /// Who ended it.
+    /// The reason for the end.
     pub closed_by: ClosedBy,
-    /// The code of the Close that the client said, if it said one with a code.
+    /// The code of the client's Close frame, if it sent one with a code.
     pub close_from_client: Option<u16>,
-    /// The code of the Close that the upstream said, if it said one with a code.
+    /// The code of the upstream's Close frame, if it sent one with a code.
     pub close_from_upstream: Option<u16>,
-    /// The code of the Close that was said here, if one was.
+    /// The code of this proxy's Close frame, if it sent one.
     pub close_from_proxy: Option<u16>,
 }
 
 impl TunnelSummary {
-    /// The code that says why it ended: that of whoever closed it.
+    /// Returns the close code of the endpoint, or of this proxy, that closed the tunnel.
     #[must_use]
     pub fn close_code(&self) -> Option<u16> {
         match self.closed_by {
@@ -45,7 +46,7 @@ impl TunnelSummary {
         }
     }
 
-    /// Of one that nothing went through yet.
+    /// Creates the summary of a tunnel without traffic.
     pub(crate) fn new(path: Box<str>, duration: Duration, closed_by: ClosedBy) -> Self {
         Self {
             path,
@@ -63,35 +64,34 @@ impl TunnelSummary {
     }
 }
 
-/// Who was the first to say Close, or to end the connection.
+/// The endpoint that closed a tunnel, or the reason why this proxy closed it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ClosedBy {
-    /// The client.
+    /// The client sent a Close or disconnected.
     Client,
-    /// The upstream.
+    /// The upstream sent a Close or disconnected.
     Upstream,
-    /// Nobody said anything for the [idle time](crate::WsPassthroughLayer::idle_timeout).
+    /// There was no traffic for the [idle timeout](crate::WsPassthroughLayer::idle_timeout).
     IdleTimeout,
-    /// It was open for [as long as it may be](crate::WsPassthroughLayer::lifetime).
+    /// The tunnel reached its [maximum lifetime](crate::WsPassthroughLayer::max_lifetime).
     Lifetime,
-    /// An end did not answer a [ping](crate::WsPassthroughLayer::ping).
+    /// An endpoint did not reply to a [ping](crate::WsPassthroughLayer::ping).
     PongTimeout,
-    /// The client did what it may not: see [`max_message_size`](crate::WsPassthroughLayer::max_message_size)
-    /// and [`message_rate`](crate::WsPassthroughLayer::message_rate).
+    /// The client violated the protocol or a limit in [message mode](crate::WsPassthroughLayer::max_message_size).
     ClientFault,
-    /// The upstream did what it may not.
+    /// The upstream violated the protocol or a limit in [message mode](crate::WsPassthroughLayer::max_message_size).
     UpstreamFault,
-    /// [`on_message`](crate::WsPassthroughLayer::on_message) said so.
+    /// The [`on_message`](crate::WsPassthroughLayer::on_message) function closed the tunnel.
     Hook,
-    /// [`Tunnels::restart_within`](crate::Tunnels::restart_within).
+    /// [`Tunnels::restart_within`](crate::Tunnels::restart_within) was called.
     Restart,
-    /// [`Tunnels::drain`](crate::Tunnels::drain).
+    /// [`Tunnels::drain`](crate::Tunnels::drain) or [`drain_within`](crate::Tunnels::drain_within) was called.
     Drain,
 }
 
 impl ClosedBy {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 10] = [
         Self::Client,
         Self::Upstream,
@@ -105,7 +105,7 @@ impl ClosedBy {
         Self::Drain,
     ];
 
-    /// A word for a log.
+    /// Returns a label for logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

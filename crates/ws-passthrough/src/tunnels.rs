@@ -1,4 +1,4 @@
-//! How many tunnels are open, what went through them, and their end.
+//! The set of open tunnels: its limits, its counters, and the commands to close them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,48 +8,62 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::clients::{Client, ClientLimits, Clients};
-use crate::frames::{GOING_AWAY, SERVICE_RESTART};
-use crate::refusal::Refusal;
+use crate::client_limits::{Client, ClientLimits, Clients};
+use crate::frame_tracker::{GOING_AWAY, SERVICE_RESTART};
+use crate::rejection::WsRejection;
 use crate::stats::{Counters, TunnelStats};
 use crate::summary::ClosedBy;
 
 /// The tunnels of a [`WsPassthroughLayer`](crate::WsPassthroughLayer) and its clones.
 ///
-/// A server does not count them: to it, the connection has ended with the 101.
+/// HTTP servers do not count tunnels, because the HTTP connection ends with the 101.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use rproxy_ws_passthrough::WsPassthroughLayer;
+///
+/// # async fn shut_down(layer: WsPassthroughLayer) {
+/// let tunnels = layer.tunnels();
+/// tunnels.drain_within(Duration::from_secs(30));
+/// tunnels.closed().await;
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Tunnels {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     open: watch::Sender<usize>,
-    /// How many there have been.
-    entered: AtomicU64,
-    order: watch::Sender<Order>,
+    /// The number of tunnels so far.
+    total: AtomicU64,
+    order: watch::Sender<CloseOrder>,
     clients: Clients,
     counters: Counters,
 }
 
-/// That the tunnels there were at a time are to end.
+/// An order to close all tunnels that were opened before it.
 #[derive(Clone, Copy, Debug)]
-struct Order {
-    /// Tunnels of this generation and later ones are not meant.
+struct CloseOrder {
+    /// The number of the order. It applies to tunnels with a lower generation.
     generation: u64,
     began: Instant,
     code: u16,
-    /// Over how long they are to be told.
+    /// The time over which the Close frames are spread.
     spread: Duration,
-    /// In what time all is to be over.
+    /// The time until all tunnels should be closed.
     within: Option<Duration>,
-    /// There are to be no others.
+    /// Whether new tunnels are rejected.
     is_last: bool,
 }
 
 impl Tunnels {
     pub(crate) fn new() -> Self {
-        let order = Order {
+        let order = CloseOrder {
             generation: 0,
             began: Instant::now(),
             code: GOING_AWAY,
@@ -58,9 +72,9 @@ impl Tunnels {
             is_last: false,
         };
         Self {
-            shared: Arc::new(Shared {
+            inner: Arc::new(Inner {
                 open: watch::Sender::new(0),
-                entered: AtomicU64::new(0),
+                total: AtomicU64::new(0),
                 order: watch::Sender::new(order),
                 clients: Clients::default(),
                 counters: Counters::default(),
@@ -68,158 +82,166 @@ impl Tunnels {
         }
     }
 
-    /// How many are open, or about to be: from a handshake on.
+    /// Returns the number of open tunnels, including those whose handshake is in progress.
     #[must_use]
-    pub fn open(&self) -> usize {
-        *self.shared.open.borrow()
+    pub fn open_count(&self) -> usize {
+        *self.inner.open.borrow()
     }
 
-    /// What has gone through them up to now.
+    /// Returns the counters of all tunnels so far.
     #[must_use]
     pub fn stats(&self) -> TunnelStats {
-        self.shared.counters.stats()
+        self.inner.counters.stats()
     }
 
-    /// Ends them: each end gets a Close with 1001 (going away) after the message that it is being
-    /// sent, and has [some seconds](crate::WsPassthroughLayer::close_timeout) to answer. Further
-    /// handshakes are refused with 503.
+    /// Closes all tunnels, and rejects new handshakes with 503.
+    ///
+    /// Both endpoints get a Close with 1001 (going away) after the message in progress. They then have the
+    /// [close timeout](crate::WsPassthroughLayer::close_timeout) to reply.
     pub fn drain(&self) {
-        self.order(GOING_AWAY, None, true);
+        self.close(GOING_AWAY, None, true);
     }
 
-    /// Like [`drain`](Self::drain), but not all at once: their clients will want to come back, and
-    /// are not to do so in the same second. No more than a hundred are closed in a second, unless
-    /// that took more than half of the time that there is; a message under way may take what is left
-    /// of it.
+    /// Closes all tunnels within `time`, and rejects new handshakes with 503.
+    ///
+    /// It differs from [`drain`](Self::drain) in that the tunnels are not closed at the same moment, so that the clients do
+    /// not reconnect at the same moment. At most 100 tunnels per second are closed, unless that would take more than half of
+    /// `time`. Messages in progress may use the rest of `time`.
     pub fn drain_within(&self, time: Duration) {
-        self.order(GOING_AWAY, Some(time), true);
+        self.close(GOING_AWAY, Some(time), true);
     }
 
-    /// Like [`drain_within`](Self::drain_within), but with 1012 (service restart), and only those
-    /// that are open now: new ones are welcome. For when what they lead to has changed.
+    /// Closes the tunnels that are open now within `time`, with code 1012 (service restart).
+    ///
+    /// New handshakes are accepted. Use this when the upstreams have changed. The tunnels are closed one after the other, as
+    /// with [`drain_within`](Self::drain_within).
     pub fn restart_within(&self, time: Duration) {
-        self.order(SERVICE_RESTART, Some(time), false);
+        self.close(SERVICE_RESTART, Some(time), false);
     }
 
-    fn order(&self, code: u16, within: Option<Duration>, is_last: bool) {
-        let calm = PER_TUNNEL.saturating_mul(u32::try_from(self.open()).unwrap_or(u32::MAX));
-        let spread = within.map_or(Duration::ZERO, |within| calm.min(within / 2));
-        self.shared.order.send_modify(|order| {
-            let is_last = is_last || order.is_last;
-            *order = Order { generation: order.generation + 1, began: Instant::now(), code, spread, within, is_last };
+    fn close(&self, code: u16, within: Option<Duration>, is_last: bool) {
+        let unhurried = MIN_INTERVAL.saturating_mul(u32::try_from(self.open_count()).unwrap_or(u32::MAX));
+        let spread = within.map_or(Duration::ZERO, |within| unhurried.min(within / 2));
+        self.inner.order.send_modify(|order| {
+            let (generation, is_last) = (order.generation + 1, is_last || order.is_last);
+            *order = CloseOrder { generation, began: Instant::now(), code, spread, within, is_last };
         });
     }
 
-    /// Waits until none is open.
+    /// Waits until no tunnel is open.
     pub async fn closed(&self) {
-        // Can't fail: we hold the sender.
-        let _ = self.shared.open.subscribe().wait_for(|open| *open == 0).await;
+        // Cannot fail: the sender is in `self`.
+        let _ = self.inner.open.subscribe().wait_for(|open| *open == 0).await;
     }
 
     pub(crate) fn counters(&self) -> &Counters {
-        &self.shared.counters
+        &self.inner.counters
     }
 
-    /// A place for one more of `client`'s, if the limits allow it.
-    pub(crate) fn enter(
+    /// Counts one more tunnel, unless a limit is reached.
+    pub(crate) fn acquire(
         &self,
         client: Option<IpAddr>,
-        most: Option<usize>,
+        max: Option<usize>,
         limits: &ClientLimits,
-    ) -> Result<OpenTunnel, Refusal> {
-        let order = self.shared.order.borrow();
+    ) -> Result<TunnelGuard, WsRejection> {
+        let order = self.inner.order.borrow();
         if order.is_last {
-            return Err(Refusal::Draining);
+            return Err(WsRejection::Draining);
         }
         let generation = order.generation;
         drop(order);
-        let client = self.shared.clients.enter(client, limits)?;
-        let has_place = self.shared.open.send_if_modified(|open| {
-            let has_place = most.is_none_or(|most| *open < most);
-            *open += usize::from(has_place);
-            has_place
+        let client = self.inner.clients.acquire(client, limits)?;
+        let is_acquired = self.inner.open.send_if_modified(|open| {
+            let is_below = max.is_none_or(|max| *open < max);
+            *open += usize::from(is_below);
+            is_below
         });
-        if !has_place {
-            self.shared.clients.leave(client.as_deref());
-            return Err(Refusal::TooMany);
+        if !is_acquired {
+            self.inner.clients.release(client.as_deref());
+            return Err(WsRejection::TooManyTunnels);
         }
-        // The golden ratio: however many of them there are, their turns are apart.
-        let turn = self.shared.entered.fetch_add(1, Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        Ok(OpenTunnel { tunnels: self.clone(), client, opened: Instant::now(), generation, turn: (turn >> 32) as u32 })
+        // Multiples of the golden ratio are evenly distributed, for any number of tunnels.
+        let offset = self.inner.total.fetch_add(1, Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let offset = (offset >> 32) as u32;
+        Ok(TunnelGuard { tunnels: self.clone(), client, opened: Instant::now(), generation, offset })
     }
 }
 
-impl Order {
-    /// How long a message under way may take from `turn` on, so that there is still time for the answers, which may
-    /// take as long as `close`; at least half of what is left.
-    fn patience(&self, turn: Instant, close: Duration) -> Duration {
+impl CloseOrder {
+    /// Returns the time that a message in progress at `start` may take.
+    ///
+    /// It leaves the time for the replies, `close`, but is at least half of the remaining time.
+    fn message_timeout(&self, start: Instant, close: Duration) -> Duration {
         let Some(within) = self.within else { return close };
-        let left = (self.began + within).saturating_duration_since(turn);
-        left.saturating_sub(close).max(left / 2)
+        let remaining = (self.began + within).saturating_duration_since(start);
+        remaining.saturating_sub(close).max(remaining / 2)
     }
 }
 
-/// At most a hundred a second.
-const PER_TUNNEL: Duration = Duration::from_millis(10);
+/// The minimum time between the Close frames of two tunnels: at most 100 per second.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Counts for one, until it is dropped.
+/// A guard that counts as one tunnel until it is dropped.
 #[derive(Debug)]
-pub(crate) struct OpenTunnel {
+pub(crate) struct TunnelGuard {
     tunnels: Tunnels,
     client: Option<Arc<Client>>,
     opened: Instant,
     generation: u64,
-    /// When it is told to end, among the others: 0 is first.
-    turn: u32,
+    /// The position of this tunnel among those that are closed one after the other, as a fraction of `u32::MAX`.
+    offset: u32,
 }
 
-/// That a tunnel is to end, and how.
+/// A command to close a tunnel.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ending {
+pub(crate) struct CloseCommand {
     pub(crate) by: ClosedBy,
     pub(crate) code: u16,
-    /// How long a message under way may take.
-    pub(crate) patience: Duration,
+    /// The time that a message in progress may take.
+    pub(crate) message_timeout: Duration,
 }
 
-impl OpenTunnel {
-    /// Waits until it is to end: by an order, when it is its turn, or when it was open for as long as it may be. `close`
-    /// is what the ends' answers may take.
-    pub(crate) async fn ended(&self, close: Duration, lifetime: Option<Duration>) -> Ending {
-        let outlived = async {
-            match lifetime {
+impl TunnelGuard {
+    /// Waits until the tunnel must be closed, by an order or because of its maximum lifetime.
+    ///
+    /// `close` is the time that the replies may take.
+    pub(crate) async fn close_command(&self, close: Duration, max_lifetime: Option<Duration>) -> CloseCommand {
+        let expired = async {
+            match max_lifetime {
                 Some(lifetime) => sleep_until(self.opened + lifetime).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
-            ending = self.ordered(close) => ending,
-            () = outlived => Ending { by: ClosedBy::Lifetime, code: GOING_AWAY, patience: close },
+            command = self.ordered_close(close) => command,
+            () = expired => CloseCommand { by: ClosedBy::Lifetime, code: GOING_AWAY, message_timeout: close },
         }
     }
 
-    async fn ordered(&self, close: Duration) -> Ending {
-        let mut orders = self.tunnels.shared.order.subscribe();
+    async fn ordered_close(&self, close: Duration) -> CloseCommand {
+        let mut orders = self.tunnels.inner.order.subscribe();
         loop {
-            // Can't fail: we hold the sender.
+            // Cannot fail: the sender is in `self`.
             let Ok(order) = orders.wait_for(|order| order.generation > self.generation).await.map(|order| *order)
             else {
                 return std::future::pending().await;
             };
-            let turn = order.began + order.spread.mul_f64(f64::from(self.turn) / f64::from(u32::MAX));
+            let start = order.began + order.spread.mul_f64(f64::from(self.offset) / f64::from(u32::MAX));
             tokio::select! {
-                () = sleep_until(turn) => {
+                () = sleep_until(start) => {
                     let by = if order.is_last { ClosedBy::Drain } else { ClosedBy::Restart };
-                    return Ending { by, code: order.code, patience: order.patience(turn, close) };
+                    let message_timeout = order.message_timeout(start, close);
+                    return CloseCommand { by, code: order.code, message_timeout };
                 }
-                // Another order may be in more of a hurry.
+                // A new order may close the tunnel earlier.
                 _ = orders.changed() => {}
             }
         }
     }
 
-    /// Whose it is, where clients are held to anything.
+    /// Returns the client, if there are limits per client.
     pub(crate) fn client(&self) -> Option<&Client> {
         self.client.as_deref()
     }
@@ -229,10 +251,10 @@ impl OpenTunnel {
     }
 }
 
-impl Drop for OpenTunnel {
+impl Drop for TunnelGuard {
     fn drop(&mut self) {
-        self.tunnels.shared.clients.leave(self.client.as_deref());
-        self.tunnels.shared.open.send_modify(|open| *open -= 1);
+        self.tunnels.inner.clients.release(self.client.as_deref());
+        self.tunnels.inner.open.send_modify(|open| *open -= 1);
     }
 }
 
@@ -243,77 +265,80 @@ mod tests {
     use super::*;
 
     const CLOSE: Duration = Duration::from_secs(5);
-    /// What the clock may be off by.
-    const MOMENT: Duration = Duration::from_millis(2);
+    /// The tolerance of the clock.
+    const TOLERANCE: Duration = Duration::from_millis(2);
 
-    fn enter(tunnels: &Tunnels) -> Result<OpenTunnel, Refusal> {
-        tunnels.enter(None, Some(1000), &ClientLimits::default())
+    fn acquire(tunnels: &Tunnels) -> Result<TunnelGuard, WsRejection> {
+        tunnels.acquire(None, Some(1000), &ClientLimits::default())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_ends_of_many_are_spread_and_that_of_one_is_not() {
-        for (count, within, longest) in [(1000, 60, 10), (1000, 8, 4), (1, 60, 0)] {
+    async fn drain_within_spreads_the_closes_of_many_tunnels() {
+        for (count, within, spread_seconds) in [(1000, 60, 10), (1000, 8, 4), (1, 60, 0)] {
             let tunnels = Tunnels::new();
-            let open: Vec<_> = (0..count).map(|_| enter(&tunnels).unwrap()).collect();
+            let open: Vec<_> = (0..count).map(|_| acquire(&tunnels).unwrap()).collect();
             let (began, within) = (Instant::now(), Duration::from_secs(within));
             tunnels.drain_within(within);
-            assert_eq!(enter(&tunnels).unwrap_err(), Refusal::Draining);
-            let mut ends: JoinSet<_> = open
+            assert_eq!(acquire(&tunnels).unwrap_err(), WsRejection::Draining);
+            let mut closes: JoinSet<_> = open
                 .into_iter()
                 .map(|tunnel| async move {
-                    let ending = tunnel.ordered(CLOSE).await;
-                    assert_eq!((ending.by, ending.code), (ClosedBy::Drain, 1001));
-                    let left = within - began.elapsed();
-                    // Time to answer, where there is any; a message has at least half of what is left.
-                    assert!(ending.patience <= left.saturating_sub(CLOSE).max(left / 2) + MOMENT);
+                    let command = tunnel.ordered_close(CLOSE).await;
+                    assert_eq!((command.by, command.code), (ClosedBy::Drain, 1001));
+                    let remaining = within - began.elapsed();
+                    let limit = remaining.saturating_sub(CLOSE).max(remaining / 2);
+                    assert!(command.message_timeout <= limit + TOLERANCE);
                     began.elapsed()
                 })
                 .collect();
             let mut seconds = vec![0_usize; 61];
-            while let Some(end) = ends.join_next().await {
-                seconds[end.unwrap().as_secs() as usize] += 1;
+            while let Some(close) = closes.join_next().await {
+                seconds[close.unwrap().as_secs() as usize] += 1;
             }
-            assert!(seconds[longest + 1..].iter().all(|count| *count == 0), "{seconds:?}");
-            let even = count / longest.max(1);
-            assert!(seconds[..longest].iter().all(|count| count.abs_diff(even) <= even / 10 + 2), "{seconds:?}");
+            assert!(seconds[spread_seconds + 1..].iter().all(|count| *count == 0), "{seconds:?}");
+            let even = count / spread_seconds.max(1);
+            assert!(seconds[..spread_seconds].iter().all(|count| count.abs_diff(even) <= even / 10 + 2), "{seconds:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_restart_is_for_those_that_were_there() {
+    async fn restart_closes_only_tunnels_that_are_open() {
         let tunnels = Tunnels::new();
-        let old = enter(&tunnels).unwrap();
+        let old = acquire(&tunnels).unwrap();
         tunnels.restart_within(Duration::from_secs(10));
-        let new = enter(&tunnels).unwrap();
-        let ending = old.ordered(CLOSE).await;
-        assert_eq!((ending.by, ending.code), (ClosedBy::Restart, 1012));
-        tokio::time::timeout(Duration::from_secs(60), new.ordered(CLOSE)).await.unwrap_err();
+        let new = acquire(&tunnels).unwrap();
+        let command = old.ordered_close(CLOSE).await;
+        assert_eq!((command.by, command.code), (ClosedBy::Restart, 1012));
+        tokio::time::timeout(Duration::from_secs(60), new.ordered_close(CLOSE)).await.unwrap_err();
         tunnels.drain();
-        assert_eq!(new.ordered(CLOSE).await.by, ClosedBy::Drain);
+        assert_eq!(new.ordered_close(CLOSE).await.by, ClosedBy::Drain);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_drain_at_once_overtakes_one_that_takes_its_time() {
+    async fn immediate_drain_overrides_a_slow_restart() {
         let tunnels = Tunnels::new();
-        let open: Vec<_> = (0..1000).map(|_| enter(&tunnels).unwrap()).collect();
+        let open: Vec<_> = (0..1000).map(|_| acquire(&tunnels).unwrap()).collect();
         tunnels.restart_within(Duration::from_secs(60));
         let begin = Instant::now();
-        let last = open.iter().max_by_key(|tunnel| tunnel.turn).unwrap();
-        let (ending, ()) = tokio::join!(last.ordered(CLOSE), async {
+        let last = open.iter().max_by_key(|tunnel| tunnel.offset).unwrap();
+        let (command, ()) = tokio::join!(last.ordered_close(CLOSE), async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             tunnels.drain();
         });
-        assert_eq!((ending.by, ending.patience, begin.elapsed()), (ClosedBy::Drain, CLOSE, Duration::from_secs(1)));
+        assert_eq!(
+            (command.by, command.message_timeout, begin.elapsed()),
+            (ClosedBy::Drain, CLOSE, Duration::from_secs(1))
+        );
     }
 
     #[tokio::test]
-    async fn there_are_no_more_than_may_be_and_the_next_takes_a_place_that_is_free() {
+    async fn limits_open_tunnels_to_the_maximum() {
         let tunnels = Tunnels::new();
-        let enter = || tunnels.enter(None, Some(2), &ClientLimits::default());
-        let (first, _second) = (enter().unwrap(), enter().unwrap());
-        assert_eq!(enter().unwrap_err(), Refusal::TooMany);
+        let acquire = || tunnels.acquire(None, Some(2), &ClientLimits::default());
+        let (first, _second) = (acquire().unwrap(), acquire().unwrap());
+        assert_eq!(acquire().unwrap_err(), WsRejection::TooManyTunnels);
         drop(first);
-        let _third = enter().unwrap();
-        assert_eq!(tunnels.open(), 2);
+        let _third = acquire().unwrap();
+        assert_eq!(tunnels.open_count(), 2);
     }
 }

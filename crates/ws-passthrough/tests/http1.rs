@@ -1,12 +1,13 @@
-//! WebSockets by HTTP/1.1 `Upgrade`, through a real proxy to real upstreams.
+//! WebSockets over HTTP/1.1, through a proxy to upstreams.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+#[path = "support/proxy.rs"]
 mod proxy;
 
 use std::sync::{Arc, Mutex};
 
 use futures_util::{SinkExt, StreamExt};
-use proxy::{ask, connect, echo, field, handshake, head, proxy as serve, switching, text, upstream};
+use proxy::{connect, echo, field, handshake, head, proxy as serve, send, switching_protocols, text, upstream};
 use rproxy_ws_passthrough::{ClosedBy, TunnelSummary, WsPassthroughLayer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -15,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, O
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 #[tokio::test]
-async fn messages_of_all_kinds_and_sizes_come_back() {
+async fn relays_messages_of_all_kinds_and_sizes() {
     let proxy = serve(WsPassthroughLayer::new(), echo().await).await;
     let mut client = connect(proxy).await;
     let large = vec![7_u8; 1 << 20];
@@ -44,8 +45,8 @@ async fn messages_of_all_kinds_and_sizes_come_back() {
 }
 
 #[tokio::test]
-async fn bytes_right_behind_the_handshake_are_not_lost_either_way() {
-    // From the client, in the segment of the request: read ahead by the server.
+async fn keeps_bytes_that_follow_the_handshake_in_the_same_segment() {
+    // From the client, after the request: the server has read them ahead.
     let proxy = serve(WsPassthroughLayer::new(), echo().await).await;
     let request = [handshake(&[]).into_bytes(), text("early", true)].concat();
     let mut socket = tokio::net::TcpStream::connect(proxy).await.unwrap();
@@ -55,9 +56,9 @@ async fn bytes_right_behind_the_handshake_are_not_lost_either_way() {
     socket.read_exact(&mut frame).await.unwrap();
     assert_eq!(frame, text("early", false));
 
-    // From the upstream, in the segment of the 101.
+    // From the upstream, after the 101.
     let upstream = upstream(async |head, mut socket| {
-        socket.write_all(&[switching(&head).into_bytes(), text("greeting", false)].concat()).await.unwrap();
+        socket.write_all(&[switching_protocols(&head).into_bytes(), text("greeting", false)].concat()).await.unwrap();
         socket.read_u8().await.unwrap_err();
     });
     let mut client = connect(serve(WsPassthroughLayer::new(), upstream.await).await).await;
@@ -65,25 +66,25 @@ async fn bytes_right_behind_the_handshake_are_not_lost_either_way() {
 }
 
 #[tokio::test]
-async fn an_end_that_has_no_more_to_say_can_still_listen() {
+async fn supports_half_close() {
     let upstream = upstream(async |head, mut socket| {
-        socket.write_all(switching(&head).as_bytes()).await.unwrap();
-        let mut said = Vec::new();
-        socket.read_to_end(&mut said).await.unwrap();
-        said.reverse();
-        socket.write_all(&said).await.unwrap();
+        socket.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
+        let mut received = Vec::new();
+        socket.read_to_end(&mut received).await.unwrap();
+        received.reverse();
+        socket.write_all(&received).await.unwrap();
     });
     let proxy = serve(WsPassthroughLayer::new(), upstream.await).await;
-    let (_, mut socket) = ask(proxy, &handshake(&[])).await;
+    let (_, mut socket) = send(proxy, &handshake(&[])).await;
     socket.write_all(b"not even frames").await.unwrap();
     socket.shutdown().await.unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).await.unwrap();
-    assert_eq!(answer, "semarf neve ton");
+    let mut received = String::new();
+    socket.read_to_string(&mut received).await.unwrap();
+    assert_eq!(received, "semarf neve ton");
 }
 
 #[tokio::test]
-async fn what_both_ends_agreed_on_is_passed_on() {
+async fn forwards_negotiated_subprotocols_and_extensions() {
     let upstream = upstream(async |head, mut socket| {
         assert_eq!(field(&head, "sec-websocket-protocol").unwrap(), "chat, superchat");
         assert_eq!(field(&head, "sec-websocket-extensions").unwrap(), "permessage-deflate");
@@ -91,16 +92,16 @@ async fn what_both_ends_agreed_on_is_passed_on() {
         assert!(field(&head, "connection").unwrap().eq_ignore_ascii_case("upgrade"));
         let chosen =
             "Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Extensions: permessage-deflate\r\nSet-Cookie: a=b\r\n";
-        let answer = switching(&head).replace("\r\n\r\n", &format!("\r\n{chosen}\r\n"));
-        socket.write_all(answer.as_bytes()).await.unwrap();
+        let response = switching_protocols(&head).replace("\r\n\r\n", &format!("\r\n{chosen}\r\n"));
+        socket.write_all(response.as_bytes()).await.unwrap();
     });
     let proxy = serve(WsPassthroughLayer::new(), upstream.await).await;
-    let asked = [
+    let offered = [
         ("sec-websocket-protocol", "chat, superchat"),
         ("sec-websocket-extensions", "permessage-deflate"),
         ("x-hop", "1"),
     ];
-    let (head, _) = ask(proxy, &handshake(&asked)).await;
+    let (head, _) = send(proxy, &handshake(&offered)).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     for (name, expected) in [
         ("connection", "Upgrade"),
@@ -115,13 +116,13 @@ async fn what_both_ends_agreed_on_is_passed_on() {
 }
 
 #[tokio::test]
-async fn the_refusal_of_an_upstream_reaches_the_client_as_it_is() {
+async fn forwards_rejection_of_the_upstream_unchanged() {
     let upstream = upstream(async |_, mut socket| {
-        let answer = "HTTP/1.1 403 Forbidden\r\nX-Why: token\r\nContent-Length: 10\r\n\r\nlog in 1st";
-        socket.write_all(answer.as_bytes()).await.unwrap();
+        let response = "HTTP/1.1 403 Forbidden\r\nX-Why: token\r\nContent-Length: 10\r\n\r\nlog in 1st";
+        socket.write_all(response.as_bytes()).await.unwrap();
     });
     let proxy = serve(WsPassthroughLayer::new(), upstream.await).await;
-    let (head, mut socket) = ask(proxy, &handshake(&[])).await;
+    let (head, mut socket) = send(proxy, &handshake(&[])).await;
     assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
     assert_eq!(field(&head, "x-why").as_deref(), Some("token"));
     let mut body = [0; 10];
@@ -130,28 +131,28 @@ async fn the_refusal_of_an_upstream_reaches_the_client_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_switch_that_is_not_the_answer_to_our_key_is_a_502_and_ends_the_connection_upstream() {
+async fn responds_502_to_invalid_switch_and_closes_the_upstream_connection() {
     for (from, to) in [
         ("Sec-WebSocket-Accept: ", "Sec-WebSocket-Accept: x"),
         ("Sec-WebSocket-Accept: ", "X-Accept: "),
         ("Upgrade: websocket", "Upgrade: h2c"),
     ] {
-        let (ended, end) = tokio::sync::oneshot::channel();
+        let (sender, closed) = tokio::sync::oneshot::channel();
         let upstream = upstream(async move |head, mut socket| {
-            socket.write_all(switching(&head).replace(from, to).as_bytes()).await.unwrap();
-            let _ = ended.send(socket.read(&mut [0]).await.unwrap_or(0));
+            socket.write_all(switching_protocols(&head).replace(from, to).as_bytes()).await.unwrap();
+            let _ = sender.send(socket.read(&mut [0]).await.unwrap_or(0));
         });
         let proxy = serve(WsPassthroughLayer::new(), upstream.await).await;
-        let (head, _) = ask(proxy, &handshake(&[])).await;
+        let (head, _) = send(proxy, &handshake(&[])).await;
         assert!(head.starts_with("HTTP/1.1 502 "), "{to}: {head}");
-        assert_eq!(end.await.unwrap(), 0, "{to}");
+        assert_eq!(closed.await.unwrap(), 0, "{to}");
     }
 }
 
 #[tokio::test]
-async fn a_bad_handshake_never_reaches_the_upstream() {
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let proxy = serve(WsPassthroughLayer::new(), nobody.local_addr().unwrap()).await;
+async fn rejects_invalid_handshake_before_the_upstream() {
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = serve(WsPassthroughLayer::new(), unused.local_addr().unwrap()).await;
     for (fields, status) in [
         (&[("sec-websocket-version", "8")][..], 426),
         (&[("sec-websocket-version", "")], 426),
@@ -162,20 +163,20 @@ async fn a_bad_handshake_never_reaches_the_upstream() {
         (&[("content-length", "4")], 400),
         (&[("transfer-encoding", "chunked")], 400),
     ] {
-        let (head, _) = ask(proxy, &handshake(fields)).await;
+        let (head, _) = send(proxy, &handshake(fields)).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{fields:?}: {head}");
         let version = field(&head, "sec-websocket-version");
         assert_eq!(version.as_deref(), (status == 426).then_some("13"), "{fields:?}");
     }
-    let (head, _) = ask(proxy, &handshake(&[]).replace("GET", "PUT")).await;
+    let (head, _) = send(proxy, &handshake(&[]).replace("GET", "PUT")).await;
     assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
 }
 
 #[tokio::test]
-async fn where_there_are_no_websockets_a_handshake_gets_403() {
+async fn rejects_handshake_on_other_paths_with_403() {
     let echo = echo().await;
     let some = serve(WsPassthroughLayer::new().paths("/live,/{a,b}/**".parse().unwrap()), echo).await;
-    let none = serve(WsPassthroughLayer::new().refuse_all(), echo).await;
+    let none = serve(WsPassthroughLayer::new().reject_all(), echo).await;
     for (proxy, path, status) in [
         (some, "/live", 101),
         (some, "/b/c", 101),
@@ -183,23 +184,23 @@ async fn where_there_are_no_websockets_a_handshake_gets_403() {
         (some, "/a/../live/x", 403),
         (none, "/live", 403),
     ] {
-        let (head, _) = ask(proxy, &handshake(&[]).replace("/live", path)).await;
+        let (head, _) = send(proxy, &handshake(&[]).replace("/live", path)).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
     }
 }
 
 #[tokio::test]
-async fn another_upgrade_goes_on_as_an_ordinary_request() {
+async fn forwards_other_upgrades_as_ordinary_requests() {
     for protocol in ["h2c", "TLS/1.0"] {
         let upstream = upstream(async |head, mut socket| {
-            for gone in ["upgrade", "http2-settings", "connection"] {
-                assert_eq!(field(&head, gone), None, "{gone}");
+            for name in ["upgrade", "http2-settings", "connection"] {
+                assert_eq!(field(&head, name), None, "{name}");
             }
             socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
         });
         let proxy = serve(WsPassthroughLayer::new(), upstream.await).await;
-        let asked = [("upgrade", protocol), ("connection", "Upgrade, HTTP2-Settings"), ("http2-settings", "AAMAAABk")];
-        let (head, _) = ask(proxy, &handshake(&asked)).await;
+        let fields = [("upgrade", protocol), ("connection", "Upgrade, HTTP2-Settings"), ("http2-settings", "AAMAAABk")];
+        let (head, _) = send(proxy, &handshake(&fields)).await;
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     }
 }
@@ -212,25 +213,25 @@ async fn ignores_an_upgrade_that_connection_does_not_name() {
         socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
     });
     let proxy = serve(WsPassthroughLayer::new(), upstream.await).await;
-    let (head, _) = ask(proxy, &handshake(&[("connection", "")])).await;
+    let (head, _) = send(proxy, &handshake(&[("connection", "")])).await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
 }
 
 #[tokio::test]
-async fn a_switch_that_nobody_asked_for_is_a_502() {
+async fn responds_502_to_an_unrequested_switch() {
     let upstream = upstream(async |_, mut socket| {
-        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-        socket.write_all(answer.as_bytes()).await.unwrap();
+        let response = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        socket.write_all(response.as_bytes()).await.unwrap();
         let _ = socket.read_u8().await;
     });
     let proxy = serve(WsPassthroughLayer::new(), upstream.await).await;
-    let (head, _) = ask(proxy, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (head, _) = send(proxy, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
 }
 
 #[tokio::test]
-async fn draining_says_going_away_to_both_ends_and_waits_for_the_last() {
-    let (said, heard) = tokio::sync::oneshot::channel();
+async fn draining_sends_1001_to_both_endpoints_and_waits_for_the_last_tunnel() {
+    let (sender, received) = tokio::sync::oneshot::channel();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -243,61 +244,61 @@ async fn draining_says_going_away_to_both_ends_and_waits_for_the_last() {
                 end => panic!("{end:?}"),
             }
         };
-        // Answers, and waits for the end.
+        // Replies to the Close, and waits for the end of the connection.
         while socket.next().await.is_some() {}
-        said.send(close.unwrap().code).unwrap();
+        sender.send(close.unwrap().code).unwrap();
     });
     let summaries: Arc<Mutex<Vec<TunnelSummary>>> = Arc::default();
-    let seen = Arc::clone(&summaries);
-    let layer = WsPassthroughLayer::new().on_close(move |summary| seen.lock().unwrap().push(summary.clone()));
+    let collected = Arc::clone(&summaries);
+    let layer = WsPassthroughLayer::new().on_close(move |summary| collected.lock().unwrap().push(summary.clone()));
     let tunnels = layer.tunnels();
     let proxy = serve(layer, upstream).await;
     let mut client = connect(proxy).await;
     client.send(Message::text("hello")).await.unwrap();
     assert_eq!(client.next().await.unwrap().unwrap(), Message::text("hello"));
-    assert_eq!(tunnels.open(), 1);
+    assert_eq!(tunnels.open_count(), 1);
 
     tunnels.drain();
     let Some(Ok(Message::Close(Some(close)))) = client.next().await else { panic!("no Close") };
     assert_eq!(close.code, CloseCode::Away);
     assert!(client.next().await.is_none());
-    assert_eq!(heard.await.unwrap(), CloseCode::Away);
+    assert_eq!(received.await.unwrap(), CloseCode::Away);
     tunnels.closed().await;
-    assert_eq!(tunnels.open(), 0);
+    assert_eq!(tunnels.open_count(), 0);
 
     let summary = summaries.lock().unwrap().pop().unwrap();
     assert_eq!((&*summary.path, summary.closed_by), ("/live", ClosedBy::Drain));
     assert_eq!((summary.messages_from_client, summary.messages_from_upstream), (1, 1));
-    // Hello and the answer to Close, masked and not.
+    // "hello" and the reply to the Close, masked from the client and unmasked from the upstream.
     assert_eq!((summary.bytes_from_client, summary.bytes_from_upstream), (11 + 8, 7 + 4));
 
-    let (head, _) = ask(proxy, &handshake(&[])).await;
+    let (head, _) = send(proxy, &handshake(&[])).await;
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
     assert_eq!(field(&head, "retry-after").as_deref(), Some("1"));
 }
 
 #[tokio::test]
-async fn whoever_closes_first_is_the_one_who_closed() {
+async fn reports_the_endpoint_that_closed_first() {
     for (client_closes, expected) in [(true, ClosedBy::Client), (false, ClosedBy::Upstream)] {
         let upstream = match client_closes {
             true => echo().await,
             false => {
                 upstream(async |head, mut socket| {
-                    socket.write_all(switching(&head).as_bytes()).await.unwrap();
+                    socket.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
                 })
                 .await
             }
         };
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let tell = Mutex::new(Some(tell));
+        let (sender, closed_by) = tokio::sync::oneshot::channel();
+        let sender = Mutex::new(Some(sender));
         let layer = WsPassthroughLayer::new()
-            .on_close(move |summary| tell.lock().unwrap().take().unwrap().send(summary.closed_by).unwrap());
+            .on_close(move |summary| sender.lock().unwrap().take().unwrap().send(summary.closed_by).unwrap());
         let mut client = connect(serve(layer, upstream).await).await;
         if client_closes {
             client.close(None).await.unwrap();
         }
         while let Some(Ok(_)) = client.next().await {}
         drop(client);
-        assert_eq!(told.await.unwrap(), expected);
+        assert_eq!(closed_by.await.unwrap(), expected);
     }
 }

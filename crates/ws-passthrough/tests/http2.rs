@@ -1,6 +1,7 @@
-//! WebSockets by HTTP/2 extended CONNECT (RFC 8441), to upstreams that know nothing of it.
+//! WebSockets over HTTP/2 by extended CONNECT (RFC 8441), to HTTP/1.1 upstreams.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+#[path = "support/proxy.rs"]
 mod proxy;
 
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use proxy::{echo, field, proxy as serve, switching, upstream};
+use proxy::{echo, field, proxy as serve, switching_protocols, upstream};
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,15 +23,15 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-/// A connection on which the server has said that it knows extended CONNECT.
+/// Opens a connection, and waits until the server has announced extended CONNECT.
 async fn connect(proxy: SocketAddr) -> SendRequest<Empty<Bytes>> {
     let socket = TcpStream::connect(proxy).await.unwrap();
     let io = TokioIo::new(socket);
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);
-    // Answered by the layer itself, after the settings of the server.
-    let other = connect_to("connect-udp");
-    while sender.send_request(other.clone()).await.map_or(true, |response| response.status() != 501) {
+    // The layer itself responds with 501, once the server's settings have arrived.
+    let probe = connect_to("connect-udp");
+    while sender.send_request(probe.clone()).await.map_or(true, |response| response.status() != 501) {
         sender.ready().await.unwrap();
     }
     sender
@@ -46,7 +47,7 @@ async fn open(sender: &mut SendRequest<Empty<Bytes>>) -> Response<Incoming> {
 }
 
 #[tokio::test]
-async fn messages_come_back_over_several_streams_of_one_connection() {
+async fn relays_messages_on_several_streams_of_one_connection() {
     let layer = WsPassthroughLayer::new();
     let tunnels = layer.tunnels();
     let mut sender = connect(serve(layer, echo().await).await).await;
@@ -54,13 +55,13 @@ async fn messages_come_back_over_several_streams_of_one_connection() {
     for _ in 0..3 {
         let response = open(&mut sender).await;
         assert_eq!(response.status(), StatusCode::OK);
-        for gone in ["connection", "upgrade", "sec-websocket-accept"] {
-            assert!(!response.headers().contains_key(gone), "{gone}");
+        for name in ["connection", "upgrade", "sec-websocket-accept"] {
+            assert!(!response.headers().contains_key(name), "{name}");
         }
         let stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
         sockets.push(WebSocketStream::from_raw_socket(stream, Role::Client, None).await);
     }
-    assert_eq!(tunnels.open(), 3);
+    assert_eq!(tunnels.open_count(), 3);
     for socket in &mut sockets {
         for message in [Message::text("hello"), Message::binary(vec![7; 1 << 20])] {
             socket.send(message.clone()).await.unwrap();
@@ -77,18 +78,18 @@ async fn messages_come_back_over_several_streams_of_one_connection() {
 }
 
 #[tokio::test]
-async fn an_end_that_has_no_more_to_say_can_still_listen() {
+async fn supports_half_close() {
     let upstream = upstream(async |head, mut socket| {
         assert!(head.starts_with("GET /live HTTP/1.1\r\n"), "{head}");
         for (name, expected) in [("host", "a.example"), ("upgrade", "websocket"), ("sec-websocket-version", "13")] {
             assert_eq!(field(&head, name).as_deref(), Some(expected), "{name}");
         }
-        let answer = switching(&head).replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: chat\r\n\r\n");
-        socket.write_all(answer.as_bytes()).await.unwrap();
-        let mut said = Vec::new();
-        socket.read_to_end(&mut said).await.unwrap();
-        said.reverse();
-        socket.write_all(&said).await.unwrap();
+        let response = switching_protocols(&head).replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: chat\r\n\r\n");
+        socket.write_all(response.as_bytes()).await.unwrap();
+        let mut received = Vec::new();
+        socket.read_to_end(&mut received).await.unwrap();
+        received.reverse();
+        socket.write_all(&received).await.unwrap();
     });
     let mut sender = connect(serve(WsPassthroughLayer::new(), upstream.await).await).await;
     let response = open(&mut sender).await;
@@ -96,31 +97,31 @@ async fn an_end_that_has_no_more_to_say_can_still_listen() {
     let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
     stream.write_all(b"hello").await.unwrap();
     stream.shutdown().await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert_eq!(answer, "olleh");
+    let mut received = String::new();
+    stream.read_to_string(&mut received).await.unwrap();
+    assert_eq!(received, "olleh");
 }
 
 #[tokio::test]
-async fn a_refusal_reaches_the_client_and_a_2xx_that_is_none_is_a_502() {
-    for (answer, status, body) in [
+async fn forwards_rejection_and_responds_502_to_invalid_success() {
+    for (upstream_response, status, body) in [
         ("HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno\n", 403, "no\n"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n", 502, "Bad Gateway\n"),
         ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", 502, "Bad Gateway\n"),
     ] {
         let upstream = upstream(async |_, mut socket| {
-            socket.write_all(answer.as_bytes()).await.unwrap();
+            socket.write_all(upstream_response.as_bytes()).await.unwrap();
             let _ = socket.read_u8().await;
         });
         let mut sender = connect(serve(WsPassthroughLayer::new(), upstream.await).await).await;
         let response = open(&mut sender).await;
-        assert_eq!(response.status(), status, "{answer}");
+        assert_eq!(response.status(), status, "{upstream_response}");
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), body);
     }
 }
 
 #[tokio::test]
-async fn paths_and_versions_count_here_too() {
+async fn rejects_other_paths_and_versions() {
     let layer = WsPassthroughLayer::new().paths("/elsewhere".parse().unwrap());
     let mut sender = connect(serve(layer, echo().await).await).await;
     assert_eq!(open(&mut sender).await.status(), StatusCode::FORBIDDEN);

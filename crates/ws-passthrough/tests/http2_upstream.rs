@@ -1,6 +1,7 @@
-//! Upstreams that speak HTTP/2, asked by extended CONNECT (RFC 8441), by clients of both versions.
+//! HTTP/2 upstreams with extended CONNECT (RFC 8441), with clients of HTTP/1.1 and HTTP/2.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+#[path = "support/proxy.rs"]
 mod proxy;
 
 use std::convert::Infallible;
@@ -16,7 +17,7 @@ use hyper::ext::Protocol;
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use proxy::{ask, field, handshake, proxy_to};
+use proxy::{field, handshake, proxy_to, send};
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,7 +26,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-/// A server of HTTP/2 and nothing else, which hands each WebSocket to `serve`; at `/no` there are none.
+/// Starts an HTTP/2 server that calls `serve` with each WebSocket, and responds 403 at `/no`.
 async fn upstream<F>(is_extended: bool, serve: impl Fn(TokioIo<Upgraded>) -> F + Copy + Send + Sync + 'static) -> String
 where
     F: Future<Output = ()> + Send + 'static,
@@ -35,8 +36,8 @@ where
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let service = service_fn(move |request: Request<Incoming>| {
-                let answer = answer(request, serve);
-                async move { Ok::<_, Infallible>(answer) }
+                let response = respond(request, serve);
+                async move { Ok::<_, Infallible>(response) }
             });
             let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
             if is_extended {
@@ -48,7 +49,7 @@ where
     format!("h2c://{address}")
 }
 
-fn answer<F>(
+fn respond<F>(
     mut request: Request<Incoming>,
     serve: impl Fn(TokioIo<Upgraded>) -> F + Send + Sync + 'static,
 ) -> Response<Full<Bytes>>
@@ -66,8 +67,8 @@ where
     assert_eq!((request.uri().path(), request.uri().authority().unwrap().as_str()), ("/live", "a.example"));
     let headers = request.headers();
     assert_eq!(headers["sec-websocket-version"], "13");
-    for gone in ["sec-websocket-key", "upgrade", "connection", "host"] {
-        assert!(!headers.contains_key(gone), "{gone}");
+    for name in ["sec-websocket-key", "upgrade", "connection", "host"] {
+        assert!(!headers.contains_key(name), "{name}");
     }
     if let Some(offered) = headers.get("sec-websocket-protocol") {
         assert_eq!(offered, "chat, superchat");
@@ -95,14 +96,14 @@ async fn proxy(is_extended: bool) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn messages_of_a_client_of_http1_come_back() {
+async fn relays_messages_of_http1_clients() {
     let layer = WsPassthroughLayer::new();
     let tunnels = layer.tunnels();
     let proxy = proxy_to(layer, &upstream(true, echo).await).await;
     let mut clients = Vec::new();
     for _ in 0..3 {
         let request = handshake(&[("sec-websocket-protocol", "chat, superchat")]);
-        let (head, socket) = ask(proxy, &request).await;
+        let (head, socket) = send(proxy, &request).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         for (name, expected) in [
             ("connection", "Upgrade"),
@@ -131,12 +132,12 @@ async fn messages_of_a_client_of_http1_come_back() {
 }
 
 #[tokio::test]
-async fn from_http2_to_http2_an_end_that_has_no_more_to_say_can_still_listen() {
+async fn supports_half_close_from_http2_to_http2() {
     let upstream = upstream(true, async |mut stream| {
-        let mut said = Vec::new();
-        stream.read_to_end(&mut said).await.unwrap();
-        said.reverse();
-        stream.write_all(&said).await.unwrap();
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).await.unwrap();
+        received.reverse();
+        stream.write_all(&received).await.unwrap();
         stream.shutdown().await.unwrap();
     });
     let proxy = proxy_to(WsPassthroughLayer::new(), &upstream.await).await;
@@ -147,7 +148,7 @@ async fn from_http2_to_http2_an_end_that_has_no_more_to_say_can_still_listen() {
         let request = Request::connect("http://a.example/live").extension(Protocol::from_static(protocol));
         request.header("sec-websocket-version", "13").body(Empty::<Bytes>::new()).unwrap()
     };
-    // Answered by the layer itself, after the settings of the server.
+    // The layer itself responds with 501, once the server's settings have arrived.
     while sender.send_request(connect_to("connect-udp")).await.map_or(true, |response| response.status() != 501) {
         sender.ready().await.unwrap();
     }
@@ -155,9 +156,9 @@ async fn from_http2_to_http2_an_end_that_has_no_more_to_say_can_still_listen() {
     assert_eq!(response.status(), 200);
     assert!(!response.headers().contains_key("sec-websocket-accept"));
     let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
-    // More than the windows of both sides hold, so that each waits for the other's.
-    let said: Vec<u8> = (0..3_000_000_u32).map(|n| n as u8).collect();
-    let sent = said.clone();
+    // More than the flow control windows of both sides.
+    let data: Vec<u8> = (0..3_000_000_u32).map(|n| n as u8).collect();
+    let sent = data.clone();
     let (mut from, mut to) = tokio::io::split(&mut stream);
     let (sent, received) = tokio::join!(
         async move {
@@ -170,15 +171,15 @@ async fn from_http2_to_http2_an_end_that_has_no_more_to_say_can_still_listen() {
         },
     );
     sent.unwrap();
-    let mut expected = said;
+    let mut expected = data;
     expected.reverse();
     assert!(received.unwrap() == expected);
 }
 
 #[tokio::test]
-async fn a_refusal_reaches_the_client_as_it_is() {
+async fn forwards_rejection_of_the_upstream_unchanged() {
     let proxy = proxy(true).await;
-    let (head, mut socket) = ask(proxy, &handshake(&[]).replace("/live", "/no")).await;
+    let (head, mut socket) = send(proxy, &handshake(&[]).replace("/live", "/no")).await;
     assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
     let mut body = [0; 3];
     socket.read_exact(&mut body).await.unwrap();
@@ -186,17 +187,17 @@ async fn a_refusal_reaches_the_client_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_backend_that_knows_no_extended_connect_is_a_502() {
+async fn responds_502_if_the_backend_lacks_extended_connect() {
     let proxy = proxy(false).await;
     for _ in 0..2 {
-        let (head, _) = tokio::time::timeout(Duration::from_secs(10), ask(proxy, &handshake(&[]))).await.unwrap();
+        let (head, _) = tokio::time::timeout(Duration::from_secs(10), send(proxy, &handshake(&[]))).await.unwrap();
         assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
     }
 }
 
 #[tokio::test]
-async fn a_stream_that_is_reset_ends_the_client_and_no_other() {
-    // Drops the first WebSocket amid everything.
+async fn stream_reset_closes_only_its_own_tunnel() {
+    // Drops a WebSocket when it receives "die".
     let upstream = upstream(true, async |stream| {
         let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
         while let Some(Ok(message)) = socket.next().await {
@@ -206,11 +207,11 @@ async fn a_stream_that_is_reset_ends_the_client_and_no_other() {
         }
     });
     let proxy = proxy_to(WsPassthroughLayer::new(), &upstream.await).await;
-    let host = |proxy: SocketAddr| async move {
-        let (_, socket) = ask(proxy, &handshake(&[])).await;
+    let open = |proxy: SocketAddr| async move {
+        let (_, socket) = send(proxy, &handshake(&[])).await;
         WebSocketStream::from_raw_socket(socket, Role::Client, None).await
     };
-    let (mut first, mut second) = (host(proxy).await, host(proxy).await);
+    let (mut first, mut second) = (open(proxy).await, open(proxy).await);
     first.send(Message::text("die")).await.unwrap();
     assert!(first.next().await.is_none_or(|message| message.is_err()));
     second.send(Message::text("hello")).await.unwrap();

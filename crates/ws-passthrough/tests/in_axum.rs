@@ -1,6 +1,7 @@
-//! The layer around an axum router whose fallback is an upstream, and around a handler.
+//! The layer in an axum router, in front of an upstream and of handlers.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+#[path = "support/proxy.rs"]
 mod proxy;
 
 use axum::Router;
@@ -14,13 +15,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use proxy::{connect, echo};
 use rproxy_upstream::Upstream;
-use rproxy_ws_passthrough::{BadHandshake, Refusal, WsDecision, WsPassthroughLayer};
+use rproxy_ws_passthrough::{BadHandshake, WsDecision, WsPassthroughLayer, WsRejection};
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
 use tower::{Layer, ServiceExt, service_fn};
 
 #[tokio::test]
-async fn a_websocket_goes_through_to_the_upstream_behind_the_router() {
+async fn forwards_websockets_to_the_fallback_upstream() {
     let upstream: Upstream<Body> =
         Upstream::builder().backend(&format!("http://{}", echo().await)).unwrap().build().unwrap();
     let app = Router::new().route("/own", get("own")).fallback_service(upstream).layer(WsPassthroughLayer::new());
@@ -31,13 +32,13 @@ async fn a_websocket_goes_through_to_the_upstream_behind_the_router() {
     let mut client = connect(address).await;
     client.send(Message::text("hello")).await.unwrap();
     assert_eq!(client.next().await.unwrap().unwrap(), Message::text("hello"));
-    // A handler that does not switch answers as ever.
+    // A handler responds to a handshake with 200.
     let error = tokio_tungstenite::connect_async(format!("ws://{address}/own")).await.unwrap_err();
     assert!(error.to_string().contains("200"), "{error}");
 }
 
 #[tokio::test]
-async fn an_inner_client_of_hyper_util_gets_the_fields_that_it_needs() {
+async fn works_with_hyper_util_client_and_keep_upgrade_fields() {
     let upstream = echo().await;
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
     let forward = service_fn(move |mut request: Request<Body>| {
@@ -56,11 +57,11 @@ async fn an_inner_client_of_hyper_util_gets_the_fields_that_it_needs() {
 }
 
 #[tokio::test]
-async fn what_was_decided_is_in_the_response() {
+async fn response_contains_the_decision() {
     let switch = get(async || (StatusCode::SWITCHING_PROTOCOLS, [("upgrade", "websocket")]));
     let fields = get(async |headers: HeaderMap| format!("{:?}", headers.get("upgrade")));
     let app = Router::new().route("/switch", switch).route("/", fields).layer(WsPassthroughLayer::new());
-    let refused = |why| Some(WsDecision::Refused(why));
+    let rejected = |rejection| Some(WsDecision::Rejected(rejection));
     let ordinary = [("accept", "*/*")];
     let other = [("connection", "upgrade"), ("upgrade", "h2c")];
     let handshake = [
@@ -72,12 +73,12 @@ async fn what_was_decided_is_in_the_response() {
     for (path, fields, status, decision) in [
         ("/", &ordinary[..], 200, None),
         ("/", &other, 200, Some(WsDecision::Ignored)),
-        ("/", &handshake[..3], 400, refused(Refusal::BadHandshake(BadHandshake::Key))),
-        ("/", &handshake[..2], 426, refused(Refusal::UnsupportedVersion)),
-        // Not from a server that could let go of the connection.
-        ("/", &handshake, 501, refused(Refusal::NoUpgrade)),
-        ("/switch", &ordinary, 502, refused(Refusal::BadSwitch)),
-        ("/switch", &other, 502, refused(Refusal::BadSwitch)),
+        ("/", &handshake[..3], 400, rejected(WsRejection::BadHandshake(BadHandshake::Key))),
+        ("/", &handshake[..2], 426, rejected(WsRejection::UnsupportedVersion)),
+        // `oneshot` provides no `OnUpgrade`.
+        ("/", &handshake, 501, rejected(WsRejection::UpgradeUnavailable)),
+        ("/switch", &ordinary, 502, rejected(WsRejection::InvalidSwitch)),
+        ("/switch", &other, 502, rejected(WsRejection::InvalidSwitch)),
     ] {
         let request = fields.iter().fold(Request::get(path), |request, (name, value)| request.header(*name, *value));
         let response = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();

@@ -1,6 +1,7 @@
-//! Who may open a tunnel, how many, and for how long.
+//! The limits of origins, of the number of tunnels, and of their lifetime.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+#[path = "support/proxy.rs"]
 mod proxy;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use proxy::{ask, connect, echo, field, handshake, proxy as serve};
+use proxy::{connect, echo, field, handshake, proxy as serve, send};
 use rproxy_client_ip::ClientIp;
 use rproxy_upstream::Upstream;
 use rproxy_ws_passthrough::{ClosedBy, WsPassthroughLayer};
@@ -22,22 +23,22 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tower::{Layer, ServiceBuilder};
 
 async fn status(proxy: SocketAddr, fields: &[(&str, &str)]) -> (u16, Option<String>, tokio::net::TcpStream) {
-    let (head, socket) = ask(proxy, &handshake(fields)).await;
+    let (head, socket) = send(proxy, &handshake(fields)).await;
     (head.split(' ').nth(1).unwrap().parse().unwrap(), field(&head, "retry-after"), socket)
 }
 
-/// The client is who the field `client` says.
+/// Starts a proxy that takes the client address from the field `client`.
 async fn serve_by_client(layer: WsPassthroughLayer, upstream: SocketAddr) -> SocketAddr {
     let upstream: Upstream<Incoming> =
         Upstream::builder().backend(&format!("http://{upstream}")).unwrap().build().unwrap();
-    let told = |mut request: Request<Incoming>| {
+    let set_client_ip = |mut request: Request<Incoming>| {
         let client: Option<IpAddr> = request.headers().get("client").map(|ip| ip.to_str().unwrap().parse().unwrap());
         if let Some(client) = client {
             request.extensions_mut().insert(ClientIp(client));
         }
         request
     };
-    let service = ServiceBuilder::new().map_request(told).service(layer.layer(upstream));
+    let service = ServiceBuilder::new().map_request(set_client_ip).service(layer.layer(upstream));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -54,7 +55,7 @@ async fn serve_by_client(layer: WsPassthroughLayer, upstream: SocketAddr) -> Soc
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_get_403() {
+async fn rejects_other_origins_with_403() {
     let layer = WsPassthroughLayer::new().origins("https://app.example,self".parse().unwrap());
     let proxy = serve(layer, echo().await).await;
     for (fields, expected) in [
@@ -69,24 +70,24 @@ async fn pages_of_other_origins_get_403() {
 }
 
 #[tokio::test]
-async fn there_are_no_more_tunnels_than_may_be() {
+async fn rejects_tunnels_over_the_maximum_with_503() {
     let layer = WsPassthroughLayer::new().max_tunnels(2);
     let tunnels = layer.tunnels();
     let proxy = serve(layer, echo().await).await;
     let (first, _second) = (status(proxy, &[]).await, status(proxy, &[]).await);
     let (third, retry_after, _) = status(proxy, &[]).await;
     assert_eq!((third, retry_after.as_deref()), (503, Some("1")));
-    // What is declined takes no place.
-    assert_eq!(tunnels.open(), 2);
+    // A rejected handshake does not count.
+    assert_eq!(tunnels.open_count(), 2);
     drop(first);
-    while tunnels.open() == 2 {
+    while tunnels.open_count() == 2 {
         tokio::task::yield_now().await;
     }
     assert_eq!(status(proxy, &[]).await.0, 101);
 }
 
 #[tokio::test]
-async fn one_client_has_no_more_tunnels_than_one_may() {
+async fn rejects_tunnels_over_the_maximum_per_client_with_429() {
     let layer = WsPassthroughLayer::new().max_tunnels_per_client(1);
     let proxy = serve_by_client(layer, echo().await).await;
     let mut open = Vec::new();
@@ -107,19 +108,19 @@ async fn one_client_has_no_more_tunnels_than_one_may() {
 }
 
 #[tokio::test]
-async fn a_tunnel_lasts_no_longer_than_it_may() {
+async fn closes_tunnel_after_its_maximum_lifetime() {
     for layer in [WsPassthroughLayer::new(), WsPassthroughLayer::new().max_message_size(100)] {
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let tell = std::sync::Mutex::new(Some(tell));
+        let (sender, summary) = tokio::sync::oneshot::channel();
+        let sender = std::sync::Mutex::new(Some(sender));
         let layer = layer
-            .lifetime(Duration::from_millis(50))
-            .on_close(move |summary| tell.lock().unwrap().take().unwrap().send(summary.clone()).unwrap());
+            .max_lifetime(Duration::from_millis(50))
+            .on_close(move |closed| sender.lock().unwrap().take().unwrap().send(closed.clone()).unwrap());
         let tunnels = layer.tunnels();
         let mut client = connect(serve(layer, echo().await).await).await;
         let Some(Ok(Message::Close(Some(close)))) = client.next().await else { panic!("no Close") };
         assert_eq!(close.code, CloseCode::Away);
         while let Some(Ok(_)) = client.next().await {}
-        let summary = told.await.unwrap();
+        let summary = summary.await.unwrap();
         assert_eq!((summary.closed_by, summary.close_code()), (ClosedBy::Lifetime, Some(1001)));
         tunnels.closed().await;
         let stats = tunnels.stats();

@@ -1,10 +1,11 @@
-//! Message mode: what is passed on, and what is not.
+//! Message mode.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+#[path = "support/proxy.rs"]
 mod proxy;
 
 use futures_util::{SinkExt, StreamExt};
-use proxy::{Client, ask, connect, echo, field, handshake, proxy as serve, switching, text, upstream};
+use proxy::{Client, connect, echo, field, handshake, proxy as serve, send, switching_protocols, text, upstream};
 use rproxy_ws_passthrough::{ClosedBy, WsPassthroughLayer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -24,16 +25,16 @@ async fn close_code(client: &mut Client) -> Option<CloseCode> {
 }
 
 #[tokio::test]
-async fn messages_up_to_the_limit_come_back_and_pings_are_answered() {
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let layer = layer().on_close(move |summary| tell.send(summary.clone()).unwrap());
+async fn relays_messages_up_to_the_limit_and_replies_to_pings() {
+    let (sender, mut summaries) = mpsc::unbounded_channel();
+    let layer = layer().on_close(move |summary| sender.send(summary.clone()).unwrap());
     let mut client = connect(serve(layer, echo().await).await).await;
     let fragment = |data, last| Message::Frame(Frame::message(Bytes::from_static(b"half"), OpCode::Data(data), last));
     for (sent, expected) in [
         (vec![Message::text("hello")], Message::text("hello")),
         (vec![Message::binary(vec![7; 1000])], Message::binary(vec![7; 1000])),
         (vec![fragment(Data::Text, false), fragment(Data::Continue, true)], Message::text("halfhalf")),
-        (vec![Message::Ping(Bytes::from_static(b"there?"))], Message::Pong(Bytes::from_static(b"there?"))),
+        (vec![Message::Ping(Bytes::from_static(b"ping"))], Message::Pong(Bytes::from_static(b"ping"))),
     ] {
         for message in sent {
             client.send(message).await.unwrap();
@@ -44,13 +45,13 @@ async fn messages_up_to_the_limit_come_back_and_pings_are_answered() {
     assert_eq!(close_code(&mut client).await, Some(CloseCode::Library(4001)));
     assert!(client.next().await.is_none());
     drop(client);
-    let summary = told.recv().await.unwrap();
+    let summary = summaries.recv().await.unwrap();
     assert_eq!((summary.messages_from_client, summary.messages_from_upstream), (3, 3));
     assert_eq!(summary.closed_by, ClosedBy::Client);
 }
 
 #[tokio::test]
-async fn whoever_breaks_the_rules_is_told_which() {
+async fn closes_with_the_code_of_the_violation() {
     let invalid = text("\u{7f}", true).into_iter().map(|byte| byte ^ 0x80).skip(6);
     let invalid: Vec<u8> = [0x81, 0x81, 1, 2, 3, 4].into_iter().chain(invalid).collect();
     for (bytes, code) in [
@@ -67,7 +68,7 @@ async fn whoever_breaks_the_rules_is_told_which() {
 }
 
 #[tokio::test]
-async fn a_message_in_fragments_counts_as_a_whole() {
+async fn message_limit_applies_to_all_fragments_together() {
     let mut client = connect(serve(layer(), echo().await).await).await;
     let fragment = |data, last| Message::Frame(Frame::message(vec![1; 600], OpCode::Data(data), last));
     client.send(fragment(Data::Binary, false)).await.unwrap();
@@ -76,16 +77,16 @@ async fn a_message_in_fragments_counts_as_a_whole() {
 }
 
 #[tokio::test]
-async fn a_client_is_told_when_the_upstream_is_gone() {
+async fn sends_1011_to_the_client_when_the_upstream_disconnects() {
     let upstream = upstream(async |head, mut socket| {
-        socket.write_all(switching(&head).as_bytes()).await.unwrap();
+        socket.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
     });
     let mut client = connect(serve(layer(), upstream.await).await).await;
     assert_eq!(close_code(&mut client).await, Some(CloseCode::Error));
 }
 
 #[tokio::test]
-async fn draining_says_going_away() {
+async fn draining_sends_1001() {
     let layer = layer();
     let tunnels = layer.tunnels();
     let mut client = connect(serve(layer, echo().await).await).await;
@@ -97,17 +98,17 @@ async fn draining_says_going_away() {
 }
 
 #[tokio::test]
-async fn extensions_are_not_offered_and_not_taken() {
+async fn neither_offers_nor_accepts_extensions() {
     for (chosen, status) in [("", 101), ("Sec-WebSocket-Extensions: permessage-deflate\r\n", 502)] {
         let upstream = upstream(async move |head, mut socket| {
             assert_eq!(field(&head, "sec-websocket-extensions"), None);
-            let answer = switching(&head).replace("\r\n\r\n", &format!("\r\n{chosen}\r\n"));
-            socket.write_all(answer.as_bytes()).await.unwrap();
+            let response = switching_protocols(&head).replace("\r\n\r\n", &format!("\r\n{chosen}\r\n"));
+            socket.write_all(response.as_bytes()).await.unwrap();
             let _ = socket.read_u8().await;
         });
         let proxy = serve(layer(), upstream.await).await;
-        let asked = handshake(&[("sec-websocket-extensions", "permessage-deflate")]);
-        let (head, _) = ask(proxy, &asked).await;
+        let request = handshake(&[("sec-websocket-extensions", "permessage-deflate")]);
+        let (head, _) = send(proxy, &request).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
     }
 }

@@ -1,19 +1,21 @@
-//! The layer below `Router::nest`, which strips a prefix from the path.
+//! The layer inside of `Router::nest`, which strips a prefix from the path.
 #![cfg(feature = "axum")]
 #![allow(clippy::unwrap_used)]
 
 use axum::Router;
 use axum::body::Body;
 use http::Request;
-use rproxy_ws_passthrough::{Refusal, WsDecision, WsPassthroughLayer};
+use rproxy_ws_passthrough::{WsDecision, WsPassthroughLayer, WsRejection};
 use tower::ServiceExt;
 
 #[tokio::test]
-async fn globs_are_for_the_path_that_the_client_sent() {
+async fn matches_the_path_that_the_client_sent() {
     let layer = WsPassthroughLayer::new().paths("/v1/**".parse().unwrap());
     let inner = || Router::new().fallback(async || "own").layer(layer.clone());
     let app = Router::new().nest("/v1", inner()).nest("/v2", inner());
-    for (path, refusal) in [("/v1/socket", Refusal::NoUpgrade), ("/v2/socket", Refusal::ForbiddenPath)] {
+    for (path, rejection) in
+        [("/v1/socket", WsRejection::UpgradeUnavailable), ("/v2/socket", WsRejection::ForbiddenPath)]
+    {
         let request = Request::get(path)
             .header("host", "example.org")
             .header("connection", "upgrade")
@@ -23,6 +25,6 @@ async fn globs_are_for_the_path_that_the_client_sent() {
             .body(Body::empty())
             .unwrap();
         let response = app.clone().oneshot(request).await.unwrap();
-        assert_eq!(response.extensions().get(), Some(&WsDecision::Refused(refusal)), "{path}");
+        assert_eq!(response.extensions().get(), Some(&WsDecision::Rejected(rejection)), "{path}");
     }
 }

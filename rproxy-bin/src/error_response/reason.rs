@@ -7,7 +7,7 @@ use rproxy_path_filter::PathFilterDecision;
 use rproxy_rate_limit::RateLimitDecision;
 use rproxy_server::{RejectedHead, RequestRejection};
 use rproxy_upstream::{ProxyError, ProxyErrorKind};
-use rproxy_ws_passthrough::{Refusal as WsRefusal, WsDecision};
+use rproxy_ws_passthrough::{WsDecision, WsRejection};
 
 /// The reason why the proxy, and not the backend, generated an error response.
 ///
@@ -29,7 +29,7 @@ pub enum ErrorReason {
     /// 508: the request loops.
     LoopDetected,
     /// 400, 403, 426, 429, 501, 502 or 503: a rejected WebSocket handshake.
-    WebSocket(WsRefusal),
+    WebSocket(WsRejection),
     /// 504: `only-if-cached`, and no stored response.
     OnlyIfCached,
     /// 502, 503 or 504: the upstream request failed.
@@ -70,7 +70,7 @@ impl ErrorReason {
         if let Some(ForwardHeadersDecision::LoopDetected) = extensions.get() {
             return Some(Self::LoopDetected);
         }
-        if let Some(WsDecision::Refused(reason)) = extensions.get() {
+        if let Some(WsDecision::Rejected(reason)) = extensions.get() {
             return Some(Self::WebSocket(*reason));
         }
         if let Some(CacheStatus::OnlyIfCached) = extensions.get() {
@@ -154,13 +154,13 @@ impl ErrorReason {
                 "rproxy; error=http_request_denied"
             }
             Self::WebSocket(
-                WsRefusal::ForbiddenPath
-                | WsRefusal::ForbiddenOrigin
-                | WsRefusal::TooMany
-                | WsRefusal::TooManyOfClient
-                | WsRefusal::Draining,
+                WsRejection::ForbiddenPath
+                | WsRejection::ForbiddenOrigin
+                | WsRejection::TooManyTunnels
+                | WsRejection::TooManyTunnelsPerClient
+                | WsRejection::Draining,
             ) => "rproxy; error=http_request_denied",
-            Self::WebSocket(WsRefusal::BadSwitch) => "rproxy; error=http_protocol_error",
+            Self::WebSocket(WsRejection::InvalidSwitch) => "rproxy; error=http_protocol_error",
             Self::Request(_) | Self::WebSocket(_) | Self::UnknownHost | Self::AmbiguousPath => {
                 "rproxy; error=http_request_error"
             }
@@ -234,8 +234,8 @@ mod tests {
         assert_eq!(ErrorReason::of(&request), Some(ErrorReason::Request(RequestRejection::BadHost)));
 
         let mut handshake = response(426);
-        handshake.extensions_mut().insert(WsDecision::Refused(WsRefusal::UnsupportedVersion));
-        assert_eq!(ErrorReason::of(&handshake), Some(ErrorReason::WebSocket(WsRefusal::UnsupportedVersion)));
+        handshake.extensions_mut().insert(WsDecision::Rejected(WsRejection::UnsupportedVersion));
+        assert_eq!(ErrorReason::of(&handshake), Some(ErrorReason::WebSocket(WsRejection::UnsupportedVersion)));
 
         let mut cached = response(504);
         cached.extensions_mut().insert(CacheStatus::OnlyIfCached);
@@ -254,9 +254,9 @@ mod tests {
             (ErrorReason::LimiterUnavailable, "limiter_unavailable", "proxy_internal_error"),
             (ErrorReason::BlockedPath, "blocked_path", "http_request_denied"),
             (ErrorReason::LoopDetected, "loop", "proxy_loop_detected"),
-            (ErrorReason::WebSocket(WsRefusal::ForbiddenPath), "websocket", "http_request_denied"),
-            (ErrorReason::WebSocket(WsRefusal::UnsupportedVersion), "websocket", "http_request_error"),
-            (ErrorReason::WebSocket(WsRefusal::BadSwitch), "websocket", "http_protocol_error"),
+            (ErrorReason::WebSocket(WsRejection::ForbiddenPath), "websocket", "http_request_denied"),
+            (ErrorReason::WebSocket(WsRejection::UnsupportedVersion), "websocket", "http_request_error"),
+            (ErrorReason::WebSocket(WsRejection::InvalidSwitch), "websocket", "http_protocol_error"),
             (ErrorReason::OnlyIfCached, "only_if_cached", "proxy_internal_response"),
             (ErrorReason::Upstream(ProxyErrorKind::DnsError), "upstream", "dns_error"),
             (ErrorReason::Panicked, "panic", "proxy_internal_error"),

@@ -140,7 +140,7 @@ impl WebSocketSettings {
     /// Returns `layer` with these settings. Clients are counted by IPv6 prefixes of `ipv6_prefix` bits.
     pub(crate) fn apply(&self, layer: WsPassthroughLayer, ipv6_prefix: u8) -> WsPassthroughLayer {
         if !self.enabled {
-            return layer.refuse_all();
+            return layer.reject_all();
         }
         let mut layer =
             layer.paths(self.paths.value().clone()).idle_timeout(self.idle_timeout).ipv6_prefix(ipv6_prefix);
@@ -148,10 +148,10 @@ impl WebSocketSettings {
             layer = layer.origins(origins.value().clone());
         }
         if let Some(protocols) = &self.upgrades {
-            layer = layer.upgrades(protocols.value().clone());
+            layer = layer.upgrade_protocols(protocols.value().clone());
         }
         if let Some(time) = self.lifetime {
-            layer = layer.lifetime(time);
+            layer = layer.max_lifetime(time);
         }
         if let Some(max) = self.max_connections {
             layer = layer.max_tunnels(max.get());

@@ -8,7 +8,7 @@ use http_body::Body;
 use rproxy_cache::CacheStatus;
 use rproxy_server::RejectedHead;
 use rproxy_upstream::ProxyError;
-use rproxy_ws_passthrough::{TunnelEnd, TunnelSummary};
+use rproxy_ws_passthrough::{TunnelHandle, TunnelSummary};
 
 use super::access_log::{Buffer, LoggedRequest, LoggedResponse};
 use super::metrics::MethodLabel;
@@ -90,12 +90,12 @@ impl RequestRecord {
         if let Some(entry) = &mut self.entry {
             entry.response.head(response, reason);
         }
-        if let Some(end) = response.extensions().get::<TunnelEnd>()
+        if let Some(handle) = response.extensions().get::<TunnelHandle>()
             && let Some(entry) = self.entry.take()
         {
             // The log entry of a tunnel is written when the tunnel ends.
             let mut tunnel = TunnelRecord::new(Arc::clone(&self.sinks), self.start, status, *entry);
-            end.then(move |summary| tunnel.set_summary(summary));
+            handle.on_close(move |summary| tunnel.set_summary(summary));
         }
     }
 

@@ -1,4 +1,4 @@
-//! A socket that tells what came of it, and when.
+//! A socket that records its activity.
 
 use std::io;
 use std::pin::Pin;
@@ -10,36 +10,36 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// What moved, as whoever has the other half sees it.
+/// The activity of a [`MeteredSocket`], which its user shares.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct SocketActivity {
     since: Instant,
     bytes: AtomicU64,
-    /// Milliseconds from `since` to when bytes were last read.
-    read: AtomicU64,
-    /// Or written.
-    written: AtomicU64,
+    /// The time of the last read, in milliseconds from `since`.
+    last_read: AtomicU64,
+    /// The time of the last write, in milliseconds from `since`.
+    last_write: AtomicU64,
 }
 
-impl Reading {
+impl SocketActivity {
     pub(crate) fn new() -> Arc<Self> {
         let zero = || AtomicU64::new(0);
-        Arc::new(Self { since: Instant::now(), bytes: zero(), read: zero(), written: zero() })
+        Arc::new(Self { since: Instant::now(), bytes: zero(), last_read: zero(), last_write: zero() })
     }
 
-    /// How many bytes came.
+    /// Returns the number of bytes that were read.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
 
-    /// When the last of them came.
+    /// Returns the time of the last read.
     pub(crate) fn last_read(&self) -> Instant {
-        self.since + Duration::from_millis(self.read.load(Relaxed))
+        self.since + Duration::from_millis(self.last_read.load(Relaxed))
     }
 
-    /// When bytes last came or went.
-    pub(crate) fn last_moved(&self) -> Instant {
-        self.since + Duration::from_millis(self.read.load(Relaxed).max(self.written.load(Relaxed)))
+    /// Returns the time of the last read or write.
+    pub(crate) fn last_active(&self) -> Instant {
+        self.since + Duration::from_millis(self.last_read.load(Relaxed).max(self.last_write.load(Relaxed)))
     }
 
     fn now(&self) -> u64 {
@@ -47,36 +47,36 @@ impl Reading {
     }
 }
 
-/// A socket, and the reading of it.
+/// A socket that records its activity.
 #[derive(Debug)]
-pub(crate) struct Metered<T> {
+pub(crate) struct MeteredSocket<T> {
     socket: T,
-    reading: Arc<Reading>,
+    activity: Arc<SocketActivity>,
 }
 
-impl<T> Metered<T> {
-    pub(crate) fn new(socket: T, reading: &Arc<Reading>) -> Self {
-        Self { socket, reading: Arc::clone(reading) }
+impl<T> MeteredSocket<T> {
+    pub(crate) fn new(socket: T, activity: &Arc<SocketActivity>) -> Self {
+        Self { socket, activity: Arc::clone(activity) }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for MeteredSocket<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
         let length = (buf.filled().len() - before) as u64;
         if length > 0 {
-            self.reading.bytes.fetch_add(length, Relaxed);
-            self.reading.read.store(self.reading.now(), Relaxed);
+            self.activity.bytes.fetch_add(length, Relaxed);
+            self.activity.last_read.store(self.activity.now(), Relaxed);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for MeteredSocket<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.socket).poll_write(cx, buf))?;
-        self.reading.written.store(self.reading.now(), Relaxed);
+        self.activity.last_write.store(self.activity.now(), Relaxed);
         Poll::Ready(Ok(written))
     }
 

@@ -5,14 +5,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream, DuplexStream, ReadBuf, d
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::frames::{GOING_AWAY, close};
+use crate::frame_tracker::{GOING_AWAY, close_frame};
 
 #[tokio::test(start_paused = true)]
-async fn what_an_end_holds_back_is_flushed_when_there_is_no_more() {
+async fn flushes_buffered_writes_when_the_source_is_idle() {
     let ((mut client, near), (far, mut upstream)) = (duplex(64), duplex(64));
-    let limits = Limits { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
-    let mut tunnel = Tunnel::new(BufStream::new(near), BufStream::new(far), limits, Tunnels::new());
-    let relayed = async {
+    let timeouts = Timeouts { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
+    let mut relay = ByteRelay::new(BufStream::new(near), BufStream::new(far), timeouts, Tunnels::new());
+    let exchange = async {
         client.write_all(b"ping").await.unwrap();
         assert_eq!(read(&mut upstream, 4).await, b"ping");
         upstream.write_all(b"pong").await.unwrap();
@@ -21,48 +21,49 @@ async fn what_an_end_holds_back_is_flushed_when_there_is_no_more() {
     };
     let begin = Instant::now();
     tokio::select! {
-        () = &mut tunnel => panic!("over too soon"),
-        end = relayed => assert_eq!(end, begin),
+        () = &mut relay => panic!("the relay ended"),
+        end = exchange => assert_eq!(end, begin),
     }
 }
 
-type Ends = (DuplexStream, DuplexStream, Tunnel<DuplexStream, DuplexStream>);
+type TestRelay = (DuplexStream, DuplexStream, ByteRelay<DuplexStream, DuplexStream>);
 
-/// A client, an upstream, and the tunnel between; each has room for `room` bytes.
-fn tunnel(room: usize) -> Ends {
-    let ((client, near), (far, upstream)) = (duplex(room), duplex(room));
-    let limits = Limits { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
-    (client, upstream, Tunnel::new(near, far, limits, Tunnels::new()))
+/// Creates a client, an upstream and their relay. Each connection buffers `buffer` bytes.
+fn relay(buffer: usize) -> TestRelay {
+    let ((client, near), (far, upstream)) = (duplex(buffer), duplex(buffer));
+    let timeouts = Timeouts { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
+    (client, upstream, ByteRelay::new(near, far, timeouts, Tunnels::new()))
 }
 
-/// Runs `tunnel`, closing it as soon as it is asked to.
+/// Spawns the relay. A message on the returned sender closes it.
 fn run(
-    mut tunnel: Tunnel<DuplexStream, DuplexStream>,
+    mut relay: ByteRelay<DuplexStream, DuplexStream>,
 ) -> (tokio::sync::oneshot::Sender<()>, JoinHandle<TunnelSummary>) {
-    let (close, closing) = tokio::sync::oneshot::channel::<()>();
+    let (close, closed) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(async move {
         let opened = Instant::now();
-        let asked = tokio::select! {
+        let must_close = tokio::select! {
             biased;
-            () = &mut tunnel => false,
-            asked = closing => asked.is_ok(),
+            () = &mut relay => false,
+            received = closed => received.is_ok(),
         };
-        if asked {
-            tunnel.close(Ending { by: ClosedBy::Drain, code: GOING_AWAY, patience: PATIENCE });
+        if must_close {
+            let by = ClosedBy::Drain;
+            relay.close(CloseCommand { by, code: GOING_AWAY, message_timeout: MESSAGE_TIMEOUT });
         }
-        if !matches!(tunnel.phase, Phase::Ending { .. }) {
-            (&mut tunnel).await;
+        if !matches!(relay.phase, Phase::ShuttingDown { .. }) {
+            (&mut relay).await;
         }
-        tunnel.summary("/".into(), opened)
+        relay.summary("/".into(), opened)
     });
     (close, running)
 }
 
 fn going_away(mask: Option<[u8; 4]>) -> Vec<u8> {
-    close(GOING_AWAY, mask)
+    close_frame(GOING_AWAY, mask)
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn read(socket: &mut DuplexStream, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
@@ -70,29 +71,29 @@ async fn read(socket: &mut DuplexStream, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A message of 5 bytes, in two fragments.
+/// A message in two fragments.
 const FRAGMENTS: [&[u8]; 2] = [&[0x01, 3, b'o', b'n', b'e'], &[0x80, 2, b'!', b'!']];
 
 #[tokio::test(start_paused = true)]
-async fn a_message_is_sent_to_its_end_before_close_and_nothing_after() {
-    let (mut client, mut upstream, tunnel) = tunnel(1024);
-    let (close, running) = run(tunnel);
+async fn sends_close_after_the_message_in_progress_and_nothing_after_it() {
+    let (mut client, mut upstream, relay) = relay(1024);
+    let (close, running) = run(relay);
     upstream.write_all(FRAGMENTS[0]).await.unwrap();
     assert_eq!(read(&mut client, 5).await, FRAGMENTS[0]);
     close.send(()).unwrap();
-    // The other way there is no message to wait for.
+    // No message is in progress to the upstream.
     let to_upstream = read(&mut upstream, 8).await;
     assert_eq!(to_upstream[..2], [0x88, 0x82]);
     let key = &to_upstream[2..6];
     assert_eq!([to_upstream[6] ^ key[0], to_upstream[7] ^ key[1]], 1001_u16.to_be_bytes());
 
-    // The rest of the message, one more that is not wanted, and the answer to Close.
-    let more = [0x82, 1, 9];
-    upstream.write_all(&[FRAGMENTS[1], &more, &going_away(None)].concat()).await.unwrap();
+    // The rest of the message, another message, which must be dropped, and the reply to the Close.
+    let dropped = [0x82, 1, 9];
+    upstream.write_all(&[FRAGMENTS[1], &dropped, &going_away(None)].concat()).await.unwrap();
     assert_eq!(read(&mut client, 4).await, FRAGMENTS[1]);
     assert_eq!(read(&mut client, 4).await, going_away(None));
     client.write_all(&going_away(Some([1, 2, 3, 4]))).await.unwrap();
-    // Both have answered: over at once, and both hear it.
+    // Both have replied, so both connections are closed at once.
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
     assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0);
     let summary = running.await.unwrap();
@@ -100,9 +101,9 @@ async fn a_message_is_sent_to_its_end_before_close_and_nothing_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ends_that_do_not_answer_have_until_the_close_timeout() {
-    let (mut client, mut upstream, tunnel) = tunnel(1024);
-    let (close, running) = run(tunnel);
+async fn waits_the_close_timeout_for_endpoints_that_do_not_reply() {
+    let (mut client, mut upstream, relay) = relay(1024);
+    let (close, running) = run(relay);
     close.send(()).unwrap();
     let (mut to_client, mut to_upstream) = (Vec::new(), Vec::new());
     client.read_to_end(&mut to_client).await.unwrap();
@@ -112,9 +113,9 @@ async fn ends_that_do_not_answer_have_until_the_close_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_has_closed_already_is_not_closed_twice() {
-    let (mut client, mut upstream, tunnel) = tunnel(1024);
-    let (close, running) = run(tunnel);
+async fn sends_no_second_close_to_an_endpoint_that_got_one() {
+    let (mut client, mut upstream, relay) = relay(1024);
+    let (close, running) = run(relay);
     client.write_all(&going_away(Some([1; 4]))).await.unwrap();
     assert_eq!(read(&mut upstream, 8).await, going_away(Some([1; 4])));
     close.send(()).unwrap();
@@ -125,9 +126,9 @@ async fn an_end_that_has_closed_already_is_not_closed_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_ends_a_tunnel_and_a_byte_either_way_is_none() {
-    let (mut client, mut upstream, tunnel) = tunnel(1024);
-    let (_close, running) = run(tunnel);
+async fn closes_idle_tunnel_only_without_traffic_in_either_direction() {
+    let (mut client, mut upstream, relay) = relay(1024);
+    let (_close, running) = run(relay);
     let ping = [0x89, 0];
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_secs(50)).await;
@@ -143,17 +144,16 @@ async fn silence_ends_a_tunnel_and_a_byte_either_way_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_slows_the_sender_down() {
-    let (mut client, mut upstream, tunnel) = tunnel(64);
-    let (close, running) = run(tunnel);
+async fn slow_reader_slows_the_sender_without_losing_bytes() {
+    let (mut client, mut upstream, relay) = relay(64);
+    let (close, running) = run(relay);
     let sent: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
     let mut written = 0;
     while let Ok(taken) = tokio::time::timeout(Duration::from_secs(1), client.write(&sent[written..])).await {
         written += taken.unwrap();
     }
-    // What the two pipes hold, and one read.
+    // Two connection buffers and one read.
     assert!(written <= 3 * 64, "{written}");
-    // Nor does it lose a byte, nor the order.
     let rest = sent.clone();
     tokio::spawn(async move {
         client.write_all(&rest[written..]).await.unwrap();
@@ -168,31 +168,31 @@ async fn a_slow_reader_slows_the_sender_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_is_gone_takes_the_other_with_it() {
-    for (hangs_up, time) in [(true, Duration::ZERO), (false, Duration::from_secs(5))] {
-        let (client, mut upstream, tunnel) = tunnel(64);
-        let (_close, running) = run(tunnel);
+async fn closes_the_other_connection_when_an_endpoint_disconnects() {
+    for (disconnects, time) in [(true, Duration::ZERO), (false, Duration::from_secs(5))] {
+        let (client, mut upstream, relay) = relay(64);
+        let (_close, running) = run(relay);
         drop(client);
         assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0);
-        upstream.write_all(b"anybody there?").await.unwrap();
-        let upstream = (!hangs_up).then_some(upstream);
+        upstream.write_all(b"unread").await.unwrap();
+        let upstream = (!disconnects).then_some(upstream);
         let summary = running.await.unwrap();
         assert_eq!((summary.closed_by, summary.duration), (ClosedBy::Client, time));
         drop(upstream);
     }
 }
 
-/// A socket that takes nothing, as one whose other end has closed it, and still has something to give.
+/// A socket that can be read, but fails on writes, like one that its peer has closed.
 #[derive(Debug)]
-struct Deaf(DuplexStream);
+struct FailingWrites(DuplexStream);
 
-impl AsyncRead for Deaf {
+impl AsyncRead for FailingWrites {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Deaf {
+impl AsyncWrite for FailingWrites {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
     }
@@ -207,60 +207,60 @@ impl AsyncWrite for Deaf {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_words_of_an_end_that_takes_no_more_arrive() {
+async fn relays_pending_bytes_of_an_endpoint_whose_writes_fail() {
     let ((mut client, near), (far, mut upstream)) = (duplex(64), duplex(64));
-    let limits = Limits { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
-    let running = tokio::spawn(Tunnel::new(near, Deaf(far), limits, Tunnels::new()));
-    // More than the client's socket has room for, while the client goes on sending.
+    let timeouts = Timeouts { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
+    let running = tokio::spawn(ByteRelay::new(near, FailingWrites(far), timeouts, Tunnels::new()));
+    // More than the client's connection buffers, while the client continues to send.
     let last: Vec<u8> = (0..200).collect();
-    let (said, heard) = (last.clone(), async {
+    let (sent, received) = (last.clone(), async {
         client.write_all(b"more").await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         client.write_all(b"and more").await.unwrap();
-        let mut heard = Vec::new();
-        client.read_to_end(&mut heard).await.unwrap();
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
         client.shutdown().await.unwrap();
-        heard
+        received
     });
-    let ((), heard) = tokio::join!(
+    let ((), received) = tokio::join!(
         async move {
-            upstream.write_all(&said).await.unwrap();
+            upstream.write_all(&sent).await.unwrap();
             drop(upstream);
         },
-        heard
+        received
     );
-    assert_eq!(heard, last);
+    assert_eq!(received, last);
     running.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_under_way_has_its_time_and_the_answers_have_theirs() {
-    let (mut client, mut upstream, tunnel) = tunnel(1024);
-    let (close, running) = run(tunnel);
+async fn message_in_progress_and_close_replies_have_separate_timeouts() {
+    let (mut client, mut upstream, relay) = relay(1024);
+    let (close, running) = run(relay);
     upstream.write_all(FRAGMENTS[0]).await.unwrap();
     close.send(()).unwrap();
     read(&mut upstream, 8).await;
-    // Longer than an answer may take, but not than there is patience.
-    tokio::time::sleep(PATIENCE - Duration::from_secs(1)).await;
+    // Longer than the close timeout, but shorter than the message timeout.
+    tokio::time::sleep(MESSAGE_TIMEOUT - Duration::from_secs(1)).await;
     upstream.write_all(FRAGMENTS[1]).await.unwrap();
     assert_eq!(read(&mut client, 9).await, FRAGMENTS.concat());
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, going_away(None));
     let summary = running.await.unwrap();
-    assert_eq!(summary.duration, PATIENCE + Duration::from_secs(4));
+    assert_eq!(summary.duration, MESSAGE_TIMEOUT + Duration::from_secs(4));
     assert_eq!((summary.close_code(), summary.close_from_upstream), (Some(GOING_AWAY), None));
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_both_have_said_close_an_end_that_stays_is_not_waited_for_long() {
-    let (mut client, mut upstream, tunnel) = tunnel(64);
-    let (_close, running) = run(tunnel);
-    client.write_all(&close(1000, Some([1; 4]))).await.unwrap();
+async fn closes_the_connection_that_stays_open_after_both_sent_close() {
+    let (mut client, mut upstream, relay) = relay(64);
+    let (_close, running) = run(relay);
+    client.write_all(&close_frame(1000, Some([1; 4]))).await.unwrap();
     read(&mut upstream, 8).await;
-    upstream.write_all(&close(1000, None)).await.unwrap();
+    upstream.write_all(&close_frame(1000, None)).await.unwrap();
     drop(upstream);
-    assert_eq!(read(&mut client, 4).await, close(1000, None));
+    assert_eq!(read(&mut client, 4).await, close_frame(1000, None));
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
     let summary = running.await.unwrap();
     assert_eq!((summary.closed_by, summary.close_code()), (ClosedBy::Client, Some(1000)));
@@ -268,12 +268,12 @@ async fn after_both_have_said_close_an_end_that_stays_is_not_waited_for_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_opaque_one_that_is_drained_goes_on_for_as_long_as_there_is_time_and_is_told_nothing() {
+async fn drained_opaque_tunnel_continues_for_the_message_timeout_without_a_close() {
     for finishes in [true, false] {
-        let (mut client, mut upstream, tunnel) = tunnel(1024);
-        let (close, running) = run(tunnel.opaque());
+        let (mut client, mut upstream, relay) = relay(1024);
+        let (close, running) = run(relay.opaque());
         close.send(()).unwrap();
-        tokio::time::sleep(PATIENCE - Duration::from_secs(1)).await;
+        tokio::time::sleep(MESSAGE_TIMEOUT - Duration::from_secs(1)).await;
         upstream.write_all(b"\x88\x00").await.unwrap();
         assert_eq!(read(&mut client, 2).await, b"\x88\x00");
         let (mut to_client, mut to_upstream) = (Vec::new(), Vec::new());
@@ -286,27 +286,32 @@ async fn an_opaque_one_that_is_drained_goes_on_for_as_long_as_there_is_time_and_
         assert!(to_client.is_empty() && to_upstream.is_empty());
         let summary = running.await.unwrap();
         assert_eq!((summary.closed_by, summary.close_code()), (ClosedBy::Drain, None));
-        assert_eq!(summary.duration, PATIENCE - Duration::from_secs(u64::from(finishes)));
+        assert_eq!(summary.duration, MESSAGE_TIMEOUT - Duration::from_secs(u64::from(finishes)));
     }
 }
 
-/// A socket that is reset where it would have nothing more to give, and remembers whether it was flushed and whether it
-/// was shut down.
+/// A socket that records whether it was flushed and shut down. It can fail with a reset instead of waiting for bytes.
 #[derive(Debug)]
-struct Watched {
+struct RecordingSocket {
     socket: DuplexStream,
     resets: bool,
-    seen: Arc<Mutex<(bool, bool)>>,
+    calls: Arc<Mutex<Calls>>,
 }
 
-impl Watched {
-    fn new(socket: DuplexStream, resets: bool) -> (Self, Arc<Mutex<(bool, bool)>>) {
-        let seen = Arc::<Mutex<(bool, bool)>>::default();
-        (Self { socket, resets, seen: Arc::clone(&seen) }, seen)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Calls {
+    is_flushed: bool,
+    is_shut_down: bool,
+}
+
+impl RecordingSocket {
+    fn new(socket: DuplexStream, resets: bool) -> (Self, Arc<Mutex<Calls>>) {
+        let calls = Arc::<Mutex<Calls>>::default();
+        (Self { socket, resets, calls: Arc::clone(&calls) }, calls)
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for RecordingSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.socket).poll_read(cx, buf) {
             Poll::Pending if self.resets => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
@@ -315,54 +320,54 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for RecordingSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.seen.lock().unwrap().0 = true;
+        self.calls.lock().unwrap().is_flushed = true;
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.seen.lock().unwrap().1 = true;
+        self.calls.lock().unwrap().is_shut_down = true;
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_cut_off_does_not_look_like_a_good_end_where_nothing_else_would_tell() {
-    let limits = Limits { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
+async fn shuts_down_cleanly_only_if_truncation_is_detectable() {
+    let timeouts = Timeouts { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
     for is_opaque in [true, false] {
         let ((_client, near), (far, _upstream)) = (duplex(64), duplex(64));
-        let ((near, _), (far, seen)) = (Watched::new(near, true), Watched::new(far, false));
-        let tunnel = Tunnel::new(near, far, limits, Tunnels::new());
+        let ((near, _), (far, calls)) = (RecordingSocket::new(near, true), RecordingSocket::new(far, false));
+        let relay = ByteRelay::new(near, far, timeouts, Tunnels::new());
         if is_opaque {
-            tunnel.opaque().await
+            relay.opaque().await
         } else {
-            tunnel.await
+            relay.await
         };
-        let (is_flushed, is_shut) = *seen.lock().unwrap();
-        // A WebSocket without a Close has no good end, whatever its connection says.
-        assert_eq!((is_flushed, is_shut), (is_opaque, !is_opaque));
+        // A WebSocket without a Close is truncated even if its connection ends cleanly.
+        let expected = Calls { is_flushed: is_opaque, is_shut_down: !is_opaque };
+        assert_eq!(*calls.lock().unwrap(), expected);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_words_of_an_end_that_is_reset_arrive_though_the_other_goes_on_sending() {
+async fn relays_pending_bytes_of_a_reset_endpoint_while_the_other_sends() {
     let ((mut client, near), (far, mut upstream)) = (duplex(64), duplex(64));
     upstream.write_all(b"last").await.unwrap();
-    let (far, _) = Watched::new(far, true);
-    let limits = Limits { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
-    let running = tokio::spawn(Tunnel::new(near, far, limits, Tunnels::new()));
-    // Read to the end, so that nothing is left that would reset the connection.
+    let (far, _) = RecordingSocket::new(far, true);
+    let timeouts = Timeouts { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
+    let running = tokio::spawn(ByteRelay::new(near, far, timeouts, Tunnels::new()));
+    // The relay must read all of it, because unread bytes would reset the connection.
     for _ in 0..100 {
         client.write_all(b"and more").await.unwrap();
     }
-    let mut heard = Vec::new();
-    client.read_to_end(&mut heard).await.unwrap();
-    assert_eq!(heard, b"last");
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, b"last");
     client.shutdown().await.unwrap();
     let begin = Instant::now();
     running.await.unwrap();

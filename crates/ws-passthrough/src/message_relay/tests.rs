@@ -7,34 +7,36 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::*;
-use crate::clients::ClientLimits;
-use crate::message::{Verdict, WsMessage};
+use crate::client_limits::ClientLimits;
+use crate::config::PingConfig;
+use crate::message::{MessageAction, WsMessage};
 use crate::summary::ClosedBy;
 use crate::tunnels::Tunnels;
 
 type Socket = WebSocketStream<DuplexStream>;
 
-/// Relays between two raw sockets that have room for 1024 bytes each.
+/// Spawns a relay between two raw sockets that buffer 1024 bytes each.
 fn relay(
-    settings: MessageSettings,
+    config: MessageConfig,
     rate: Option<u32>,
     tunnels: &Tunnels,
 ) -> (DuplexStream, DuplexStream, JoinHandle<TunnelSummary>) {
     let ((client, near), (far, upstream)) = (duplex(1024), duplex(1024));
-    let limits = Limits { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
+    let timeouts = Timeouts { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
     let rate = rate.and_then(NonZeroU32::new);
     let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
-    let open = tunnels.enter(Some(ip), None, &ClientLimits { messages: rate, ..ClientLimits::default() }).unwrap();
+    let limits = ClientLimits { message_rate: rate, ..ClientLimits::default() };
+    let guard = tunnels.acquire(Some(ip), None, &limits).unwrap();
     let relayed = tokio::spawn(async move {
-        let messages = Messages::new(near, far, &settings, limits).await;
-        let about = About { path: "/live".into(), ip: Some(ip), opened: Instant::now() };
-        messages.relay(&open, None, rate, about).await
+        let relay = MessageRelay::new(near, far, &config, timeouts).await;
+        let info = HandshakeInfo { path: "/live".into(), ip: Some(ip), opened: Instant::now() };
+        relay.run(&guard, None, rate, info).await
     });
     (client, upstream, relayed)
 }
 
-async fn between(settings: MessageSettings) -> (Socket, Socket, JoinHandle<TunnelSummary>) {
-    let (client, upstream, relayed) = relay(settings, None, &Tunnels::new());
+async fn connect(config: MessageConfig) -> (Socket, Socket, JoinHandle<TunnelSummary>) {
+    let (client, upstream, relayed) = relay(config, None, &Tunnels::new());
     (as_client(client).await, as_server(upstream).await, relayed)
 }
 
@@ -54,12 +56,12 @@ async fn close_code(socket: &mut Socket) -> u16 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_ends_it_and_a_ping_is_none() {
+async fn closes_idle_tunnel_and_counts_pings_as_activity() {
     let opened = Instant::now();
-    let (mut client, mut upstream, relayed) = between(MessageSettings::default()).await;
+    let (mut client, mut upstream, relayed) = connect(MessageConfig::default()).await;
     tokio::time::sleep(Duration::from_secs(50)).await;
-    upstream.send(Message::Ping("there?".into())).await.unwrap();
-    assert_eq!(upstream.next().await.unwrap().unwrap(), Message::Pong("there?".into()));
+    upstream.send(Message::Ping("ping".into())).await.unwrap();
+    assert_eq!(upstream.next().await.unwrap().unwrap(), Message::Pong("ping".into()));
     assert_eq!((close_code(&mut client).await, opened.elapsed()), (1001, Duration::from_secs(110)));
     assert_eq!(close_code(&mut upstream).await, 1001);
     drop((client, upstream));
@@ -68,8 +70,8 @@ async fn silence_ends_it_and_a_ping_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_takes_long_is_no_silence() {
-    let (mut client, upstream, _relayed) = relay(MessageSettings::default(), None, &Tunnels::new());
+async fn slow_message_counts_as_activity() {
+    let (mut client, upstream, _relayed) = relay(MessageConfig::default(), None, &Tunnels::new());
     let mut upstream = as_server(upstream).await;
     client.write_all(&[0x82, 0x80 | 3, 0, 0, 0, 0]).await.unwrap();
     for byte in 1..=3 {
@@ -80,8 +82,8 @@ async fn a_message_that_takes_long_is_no_silence() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_ends_that_both_send_before_they_read_do_not_wait_for_each_other() {
-    let (client, upstream, relayed) = between(MessageSettings::default()).await;
+async fn endpoints_that_send_before_they_read_do_not_deadlock() {
+    let (client, upstream, relayed) = connect(MessageConfig::default()).await;
     let ((mut to_client, mut from_client), (mut to_upstream, mut from_upstream)) = (client.split(), upstream.split());
     let large = Message::binary(vec![7; 50_000]);
     let (sent, other_sent, received, other_received) = tokio::join!(
@@ -93,26 +95,26 @@ async fn two_ends_that_both_send_before_they_read_do_not_wait_for_each_other() {
     sent.and(other_sent).unwrap();
     assert!(received.unwrap().unwrap() == large && other_received.unwrap().unwrap() == large);
     drop((to_client, from_client));
-    let gone = from_upstream.next().await.unwrap().unwrap();
-    assert!(gone.is_close());
+    let last = from_upstream.next().await.unwrap().unwrap();
+    assert!(last.is_close());
     drop((to_upstream, from_upstream));
     let summary = relayed.await.unwrap();
     assert_eq!(
         (summary.closed_by, summary.messages_from_client, summary.messages_from_upstream),
         (ClosedBy::Client, 1, 1)
     );
-    // Frame headers included.
+    // Including frame headers.
     assert_eq!(summary.bytes_from_upstream, 50_004);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_does_not_answer_a_ping_in_time_is_gone() {
-    let pings = Pings { interval: Duration::from_secs(20), timeout: Duration::from_secs(7) };
-    let settings = MessageSettings { pings: Some(pings), ..MessageSettings::default() };
+async fn closes_tunnel_if_an_endpoint_does_not_reply_to_a_ping() {
+    let pings = PingConfig { interval: Duration::from_secs(20), timeout: Duration::from_secs(7) };
+    let config = MessageConfig { pings: Some(pings), ..MessageConfig::default() };
     for client_stops in [true, false] {
         let opened = Instant::now();
-        let (mut client, mut upstream, relayed) = between(settings.clone()).await;
-        // Nobody reads at one end, so nobody answers.
+        let (mut client, mut upstream, relayed) = connect(config.clone()).await;
+        // An endpoint replies to pings only while its socket is read.
         let (stopped, alive) = if client_stops { (client, &mut upstream) } else { (upstream, &mut client) };
         assert!(matches!(alive.next().await, Some(Ok(Message::Ping(_)))));
         assert_eq!(opened.elapsed(), Duration::from_secs(20));
@@ -125,11 +127,10 @@ async fn an_end_that_does_not_answer_a_ping_in_time_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ends_that_answer_pings_stay() {
-    let pings = Pings { interval: Duration::from_secs(20), timeout: Duration::from_secs(7) };
-    let (client, upstream, _relayed) =
-        between(MessageSettings { pings: Some(pings), ..MessageSettings::default() }).await;
-    // An answer goes out while the socket is read.
+async fn keeps_tunnel_open_while_endpoints_reply_to_pings() {
+    let pings = PingConfig { interval: Duration::from_secs(20), timeout: Duration::from_secs(7) };
+    let (client, upstream, _relayed) = connect(MessageConfig { pings: Some(pings), ..MessageConfig::default() }).await;
+    // The pong is sent while the socket is read.
     let read = |mut socket: Socket| async move {
         let mut pings = 0;
         while let Some(Ok(message)) = socket.next().await {
@@ -139,15 +140,15 @@ async fn ends_that_answer_pings_stay() {
             }
         }
     };
-    // Longer than the idle time: an answer is a sign of life.
+    // Longer than the idle timeout, because pongs count as activity.
     timeout(Duration::from_secs(200), join(read(client), read(upstream))).await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_sends_too_many_messages_is_told_so_in_whichever_tunnel() {
+async fn message_rate_applies_to_all_tunnels_of_a_client() {
     let tunnels = Tunnels::new();
-    let settings = MessageSettings::default();
-    let (first, second) = (relay(settings.clone(), Some(10), &tunnels), relay(settings, Some(10), &tunnels));
+    let config = MessageConfig::default();
+    let (first, second) = (relay(config.clone(), Some(10), &tunnels), relay(config, Some(10), &tunnels));
     let (mut client, mut other) = (as_client(first.0).await, as_client(second.0).await);
     let (mut upstream, mut other_upstream) = (as_server(first.1).await, as_server(second.1).await);
     for _ in 0..8 {
@@ -158,36 +159,36 @@ async fn a_client_that_sends_too_many_messages_is_told_so_in_whichever_tunnel() 
         other.send(Message::text("x")).await.unwrap();
         other_upstream.next().await.unwrap().unwrap();
     }
-    other.send(Message::text("one too many")).await.unwrap();
+    other.send(Message::text("excess")).await.unwrap();
     assert_eq!(close_code(&mut other).await, 1008);
     assert_eq!(close_code(&mut other_upstream).await, 1001);
     drop((other, other_upstream));
     let summary = second.2.await.unwrap();
     assert_eq!((summary.closed_by, summary.close_code()), (ClosedBy::ClientFault, Some(1008)));
-    // The first has done nothing wrong, and a second later may go on.
+    // The first tunnel stays open, and may send again a second later.
     tokio::time::sleep(Duration::from_secs(1)).await;
     client.send(Message::text("x")).await.unwrap();
     assert_eq!(upstream.next().await.unwrap().unwrap(), Message::text("x"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn code_of_ones_own_sees_changes_drops_and_closes() {
-    let settings = MessageSettings {
-        judge: Some(Arc::new(|context, message| {
+async fn on_message_can_change_drop_and_close() {
+    let config = MessageConfig {
+        on_message: Some(Arc::new(|context, message| {
             assert_eq!((context.path, context.client), ("/live", Some(Ipv4Addr::LOCALHOST.into())));
             match (context.from, message) {
-                (WsEnd::Client, WsMessage::Text(text)) => {
+                (WsEndpoint::Client, WsMessage::Text(text)) => {
                     text.push('!');
-                    Verdict::Pass
+                    MessageAction::Forward
                 }
-                (WsEnd::Client, WsMessage::Binary(_)) => Verdict::Drop,
-                (WsEnd::Upstream, WsMessage::Text(_)) => Verdict::Pass,
-                (WsEnd::Upstream, WsMessage::Binary(_)) => Verdict::Close(4000),
+                (WsEndpoint::Client, WsMessage::Binary(_)) => MessageAction::Drop,
+                (WsEndpoint::Upstream, WsMessage::Text(_)) => MessageAction::Forward,
+                (WsEndpoint::Upstream, WsMessage::Binary(_)) => MessageAction::Close(4000),
             }
         })),
-        ..MessageSettings::default()
+        ..MessageConfig::default()
     };
-    let (mut client, mut upstream, relayed) = between(settings).await;
+    let (mut client, mut upstream, relayed) = connect(config).await;
     client.send(Message::binary(vec![1])).await.unwrap();
     client.send(Message::text("hello")).await.unwrap();
     assert_eq!(upstream.next().await.unwrap().unwrap(), Message::text("hello!"));
@@ -201,12 +202,12 @@ async fn code_of_ones_own_sees_changes_drops_and_closes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn draining_lets_the_message_that_is_on_its_way_out_arrive() {
+async fn draining_completes_the_message_in_progress() {
     let tunnels = Tunnels::new();
-    let (client, upstream, relayed) = relay(MessageSettings::default(), None, &tunnels);
+    let (client, upstream, relayed) = relay(MessageConfig::default(), None, &tunnels);
     let (mut client, mut upstream) = (as_client(client).await, as_server(upstream).await);
     let large = Message::binary(vec![7; 10_000]);
-    // Taken in whole, and stuck on the way to a client that does not read.
+    // The relay has read it, but the client does not read yet.
     upstream.send(large.clone()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     tunnels.drain_within(Duration::from_secs(30));
@@ -219,9 +220,9 @@ async fn draining_lets_the_message_that_is_on_its_way_out_arrive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_is_passed_on_answered_and_then_the_connection_ends() {
+async fn forwards_close_replies_and_closes_the_connections() {
     for (code, upstream_closes) in [(Some(1000), false), (Some(4001), true), (None, false)] {
-        let (mut client, mut upstream, relayed) = between(MessageSettings::default()).await;
+        let (mut client, mut upstream, relayed) = connect(MessageConfig::default()).await;
         let (from, to) = if upstream_closes { (&mut upstream, &mut client) } else { (&mut client, &mut upstream) };
         let frame = code.map(|code| tokio_tungstenite::tungstenite::protocol::CloseFrame {
             code: CloseCode::from(code),
@@ -239,16 +240,16 @@ async fn a_close_is_passed_on_answered_and_then_the_connection_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frame_may_be_held_to_less_than_a_message() {
-    let settings = MessageSettings { max_frame: 10, max_message: 100, ..MessageSettings::default() };
-    let (mut client, upstream, _relayed) = relay(settings, None, &Tunnels::new());
+async fn limits_frames_to_less_than_messages() {
+    let config = MessageConfig { max_frame: 10, max_message: 100, ..MessageConfig::default() };
+    let (mut client, upstream, _relayed) = relay(config, None, &Tunnels::new());
     let mut upstream = as_server(upstream).await;
     let fragment =
         |first: u8, length: u8| [&[first, 0x80 | length, 0, 0, 0, 0][..], &vec![b'x'; length.into()]].concat();
     client.write_all(&[fragment(0x01, 10), fragment(0x80, 10)].concat()).await.unwrap();
     assert_eq!(upstream.next().await.unwrap().unwrap(), Message::text("x".repeat(20)));
     client.write_all(&fragment(0x81, 11)).await.unwrap();
-    let mut said = [0; 4];
-    client.read_exact(&mut said).await.unwrap();
-    assert_eq!(said, [0x88, 2, 0x03, 0xf1]);
+    let mut close = [0; 4];
+    client.read_exact(&mut close).await.unwrap();
+    assert_eq!(close, [0x88, 2, 0x03, 0xf1]);
 }

@@ -1,4 +1,4 @@
-//! A real proxy, real upstreams, and clients that write what they are told.
+//! A proxy, upstreams and raw clients for tests.
 
 use std::net::SocketAddr;
 
@@ -19,12 +19,12 @@ use tower::Layer;
 
 pub(crate) type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// A server with `layer` around an upstream, for HTTP/1.1 and HTTP/2.
+/// Starts a proxy for HTTP/1.1 and HTTP/2, with the layer in front of an HTTP/1.1 upstream.
 pub(crate) async fn proxy(layer: WsPassthroughLayer, upstream: SocketAddr) -> SocketAddr {
     proxy_to(layer, &format!("http://{upstream}")).await
 }
 
-/// The same, in front of a backend of any kind.
+/// Starts a proxy like [`proxy`], with a backend of any protocol.
 pub(crate) async fn proxy_to(layer: WsPassthroughLayer, backend: &str) -> SocketAddr {
     let upstream: Upstream<Incoming> = Upstream::builder().backend(backend).unwrap().build().unwrap();
     let service = layer.layer(upstream);
@@ -44,7 +44,7 @@ pub(crate) async fn proxy_to(layer: WsPassthroughLayer, backend: &str) -> Socket
     address
 }
 
-/// A WebSocket server that sends every message back.
+/// Starts a WebSocket server that echoes each message.
 pub(crate) async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -64,8 +64,8 @@ pub(crate) async fn echo() -> SocketAddr {
     address
 }
 
-/// An upstream that reads one request head and goes on as `then` says.
-pub(crate) async fn upstream<F>(then: impl FnOnce(String, TcpStream) -> F + Send + 'static) -> SocketAddr
+/// Starts an upstream that reads one request head and then calls `serve`.
+pub(crate) async fn upstream<F>(serve: impl FnOnce(String, TcpStream) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send,
 {
@@ -74,13 +74,13 @@ where
     tokio::spawn(async move {
         let (mut socket, _) = listener.accept().await.unwrap();
         let head = head(&mut socket).await;
-        then(head, socket).await;
+        serve(head, socket).await;
     });
     address
 }
 
-/// The answer to the handshake in `head`.
-pub(crate) fn switching(head: &str) -> String {
+/// Returns the 101 for the handshake in `head`.
+pub(crate) fn switching_protocols(head: &str) -> String {
     let key = field(head, "sec-websocket-key").unwrap();
     let accept = derive_accept_key(key.as_bytes());
     format!(
@@ -88,30 +88,29 @@ pub(crate) fn switching(head: &str) -> String {
     )
 }
 
-/// A handshake with `fields` in place of the usual ones of the same name; an empty value leaves one
-/// out.
+/// Returns a handshake in which `fields` replace the defaults. An empty value removes a field.
 pub(crate) fn handshake(fields: &[(&str, &str)]) -> String {
-    let usual = [
+    let defaults = [
         ("host", "a.example"),
         ("connection", "Upgrade"),
         ("upgrade", "websocket"),
         ("sec-websocket-version", "13"),
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
-    let kept = usual.iter().filter(|(name, _)| fields.iter().all(|(changed, _)| changed != name));
+    let kept = defaults.iter().filter(|(name, _)| fields.iter().all(|(changed, _)| changed != name));
     let lines = kept.chain(fields).filter(|(_, value)| !value.is_empty());
     let lines: String = lines.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     format!("GET /live HTTP/1.1\r\n{lines}\r\n")
 }
 
-/// Sends `request` and reads the head of what comes back.
-pub(crate) async fn ask(proxy: SocketAddr, request: &str) -> (String, TcpStream) {
+/// Sends a request, and reads the head of the response.
+pub(crate) async fn send(proxy: SocketAddr, request: &str) -> (String, TcpStream) {
     let mut socket = TcpStream::connect(proxy).await.unwrap();
     socket.write_all(request.as_bytes()).await.unwrap();
     (head(&mut socket).await, socket)
 }
 
-/// Reads a head to its empty line, and not a byte more.
+/// Reads a head up to its empty line, and no further byte.
 pub(crate) async fn head(socket: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -120,13 +119,13 @@ pub(crate) async fn head(socket: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// The value of a field.
+/// Returns the value of a field.
 pub(crate) fn field(head: &str, name: &str) -> Option<String> {
     let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-    lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+    lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
 }
 
-/// A text message in one frame.
+/// Formats a text message as one frame.
 pub(crate) fn text(payload: &str, mask: bool) -> Vec<u8> {
     let opcode = OpCode::Data(Data::Text);
     let header = FrameHeader { opcode, mask: mask.then_some([1, 2, 3, 4]), ..FrameHeader::default() };

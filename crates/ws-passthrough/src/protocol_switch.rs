@@ -1,0 +1,128 @@
+//! The requested protocol, and the response that switches to it.
+//!
+//! RFC 6455 §4.2.2, RFC 8441 §5, RFC 9110 §15.2.2
+
+use http::StatusCode;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, TRANSFER_ENCODING, UPGRADE,
+};
+use hyper::ext::Protocol;
+
+use crate::handshake::{UpgradeMethod, WEBSOCKET, has_member, single_value};
+
+/// The protocol that a handshake switches to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ProtocolSwitch {
+    /// WebSocket, with the expected `Sec-WebSocket-Accept`.
+    WebSocket { accept: String },
+    /// [Another protocol](crate::UpgradeProtocols).
+    Other(Protocol),
+}
+
+impl ProtocolSwitch {
+    pub(crate) fn protocol(&self) -> Protocol {
+        match self {
+            Self::WebSocket { .. } => Protocol::from_static(WEBSOCKET),
+            Self::Other(protocol) => protocol.clone(),
+        }
+    }
+
+    /// Returns the protocol if it is not WebSocket.
+    pub(crate) fn into_other(self) -> Option<Protocol> {
+        match self {
+            Self::WebSocket { .. } => None,
+            Self::Other(protocol) => Some(protocol),
+        }
+    }
+
+    /// Returns whether a 101 with these fields switches to this protocol.
+    ///
+    /// HTTP/2 has no such fields, so the inner service reports the protocol as an extension: `http2_protocol` (RFC 8441
+    /// §5).
+    pub(crate) fn is_accepted(&self, headers: &HeaderMap, http2_protocol: Option<&Protocol>) -> bool {
+        let protocol = self.protocol();
+        if http2_protocol.is_some_and(|reported| reported.as_str().eq_ignore_ascii_case(protocol.as_str())) {
+            return true;
+        }
+        // RFC 6455 §4.1: a client must check both fields.
+        has_member(headers, UPGRADE, protocol.as_str())
+            && match self {
+                Self::WebSocket { accept } => single_value(headers, SEC_WEBSOCKET_ACCEPT) == Some(accept.as_bytes()),
+                Self::Other(_) => true,
+            }
+    }
+
+    /// Converts the fields of the 101 to those for the client, and returns the status for the client.
+    pub(crate) fn rewrite_response(&self, headers: &mut HeaderMap, method: UpgradeMethod) -> StatusCode {
+        // RFC 9110 §8.6, RFC 9112 §6.1: the framing fields are not allowed in a 1xx, and in a 2xx to CONNECT.
+        for name in [CONTENT_LENGTH, TRANSFER_ENCODING, HeaderName::from_static("keep-alive"), CONNECTION, UPGRADE] {
+            headers.remove(name);
+        }
+        headers.remove(SEC_WEBSOCKET_ACCEPT);
+        // RFC 8441 §5: the response is a 200 without these fields.
+        if method == UpgradeMethod::ExtendedConnect {
+            return StatusCode::OK;
+        }
+        // Always valid: Base64.
+        if let Self::WebSocket { accept } = self
+            && let Ok(accept) = HeaderValue::from_str(accept)
+        {
+            headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        }
+        // Always valid: a protocol name is a token.
+        if let Ok(protocol) = HeaderValue::from_str(self.protocol().as_str()) {
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(UPGRADE, protocol);
+        }
+        StatusCode::SWITCHING_PROTOCOLS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_only_the_expected_accept_field() {
+        let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+        let switch = ProtocolSwitch::WebSocket { accept: accept.to_owned() };
+        for (upgrade, accept_fields, expected) in [
+            (Some("websocket"), &[accept][..], true),
+            (Some("WebSocket"), &[accept], true),
+            (Some("h2c"), &[accept], false),
+            (None, &[accept], false),
+            (Some("websocket"), &[], false),
+            (Some("websocket"), &["S3pPLMBiTxaQ9kYGzzhZRbK+xOo="], false),
+            (Some("websocket"), &[accept, accept], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.extend(upgrade.map(|value| (UPGRADE, value.parse().unwrap())));
+            for value in accept_fields {
+                headers.append(SEC_WEBSOCKET_ACCEPT, value.parse().unwrap());
+            }
+            assert_eq!(switch.is_accepted(&headers, None), expected, "{upgrade:?} {accept_fields:?}");
+        }
+    }
+
+    #[test]
+    fn accepts_another_protocol_only_if_it_is_named() {
+        let switch = ProtocolSwitch::Other(Protocol::from_static("tcp"));
+        for (upgrade, http2_protocol, expected) in [
+            (Some("tcp"), None, true),
+            (Some("TCP"), None, true),
+            (Some("websocket"), None, false),
+            (Some("tcp/2"), None, false),
+            (None, None, false),
+            (None, Some("tcp"), true),
+            (None, Some("websocket"), false),
+        ] {
+            let headers = upgrade.map(|value| (UPGRADE, value.parse().unwrap())).into_iter().collect();
+            let http2_protocol = http2_protocol.map(Protocol::from_static);
+            assert_eq!(
+                switch.is_accepted(&headers, http2_protocol.as_ref()),
+                expected,
+                "{upgrade:?} {http2_protocol:?}"
+            );
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! The running proxy: its listeners and layer stacks, and how they are reloaded and drained.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -40,7 +41,7 @@ pub(crate) struct Proxy {
     draining: Arc<AtomicBool>,
     /// The health checks of the current stack.
     health_checks: Mutex<JoinSet<()>>,
-    tunnel_settings: Mutex<Vec<Option<String>>>,
+    tunnel_settings: Mutex<TunnelSettings>,
     /// The socket for handing over the listeners to a new process.
     successor: Option<HandoverListener>,
 }
@@ -185,7 +186,8 @@ impl Proxy {
             &mut *self.tunnel_settings.lock().unwrap_or_else(PoisonError::into_inner),
             settings.clone(),
         );
-        if before != settings {
+        // A new site or route moves no tunnel.
+        if before.iter().any(|(name, before)| settings.get(name) != Some(before)) {
             self.shared.ws_passthrough.tunnels().restart_within(config.process.drain_timeout);
         }
     }
@@ -223,12 +225,16 @@ impl Proxy {
     }
 }
 
+/// By the names of a site and a route, the settings that decide where WebSockets lead and which of them are allowed.
+type TunnelSettings = BTreeMap<(String, String), Vec<Option<String>>>;
+
 /// Returns the settings that decide where WebSockets lead and which of them are allowed.
-fn tunnel_settings(config: &Config) -> Vec<Option<String>> {
+fn tunnel_settings(config: &Config) -> TunnelSettings {
     let is_part =
         |setting: &&Setting| matches!(setting.key, "upstream" | "ws_enabled" | "ws_paths" | "ws_origins" | "upgrades");
     let parts: Vec<&Setting> = settings().filter(is_part).collect();
-    config.configurations().flat_map(|config| parts.iter().map(|setting| config.show(setting))).collect()
+    let named = config.named_configurations();
+    named.map(|(name, config)| (name, parts.iter().map(|setting| config.show(setting)).collect())).collect()
 }
 
 /// Returns the changed settings that only a restart can apply.

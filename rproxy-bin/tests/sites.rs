@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use rproxy::Config;
-use rproxy::config::{ConfigError, Sources};
+use rproxy::config::{ConfigError, Report, Sources};
 use tempfile::TempDir;
 
 struct File {
@@ -207,4 +207,29 @@ fn error_in_one_site_does_not_hide_those_of_another() {
     );
     let lines: Vec<&str> = found.iter().map(|line| line.split(": ").next().unwrap()).collect();
     assert_eq!(lines, [":1", ":3", ":4", ":7"], "{found:?}");
+}
+
+#[test]
+fn the_report_of_a_configuration_with_sites_is_an_equivalent_file() {
+    let text = r#"
+        rate_limit = "5/min"
+        [[site]]
+        hosts = ["a.example", "*.a.example"]
+        upstream = "127.0.0.1:1"
+        [[site.route]]
+        paths = ["/api/{x,y}/**"]
+        methods = ["POST"]
+        strip_prefix = "/api"
+        rate_limit = 7
+        [[site]]
+        hosts = ["b.example"]
+        redirect = "https://a.example"
+    "#;
+    let report = Report::new(load(text).unwrap()).render(&[], 0);
+    let again = load(&report).unwrap();
+    assert!(!again.has_default_site(), "{report}");
+    let route = &again.sites[0].routes[0];
+    assert_eq!(route.route.to_string(), "POST /api/{x,y}/**");
+    assert_eq!((route.config.rate_limit.rate.to_string().as_str(), again.sites.len()), ("7", 2));
+    assert_eq!(again.sites[1].config.routing.redirect.as_ref().unwrap().to_string(), "https://a.example");
 }

@@ -19,7 +19,8 @@ enum Kind {
     Exact,
     /// `/api/**`: the length of `/api`.
     Prefix(usize),
-    Glob(Box<GlobMatcher>),
+    /// The glob, and that of the base if it ends in `/**`.
+    Glob(Box<GlobMatcher>, Option<Box<GlobMatcher>>),
 }
 
 /// The order of patterns: the least is tried first.
@@ -47,10 +48,14 @@ impl PathPattern {
             Some(prefix) => Kind::Prefix(prefix.len()),
             None if !is_glob(lower) => Kind::Exact,
             None => {
-                let mut builder = GlobBuilder::new(lower);
-                builder.literal_separator(true).backslash_escape(false).empty_alternates(true);
-                let glob = builder.build().map_err(|cause| error(cause.kind().to_string()))?;
-                Kind::Glob(Box::new(glob.compile_matcher()))
+                let compile = |glob: &str| {
+                    let mut builder = GlobBuilder::new(glob);
+                    builder.literal_separator(true).backslash_escape(false).empty_alternates(true);
+                    let glob = builder.build().map_err(|cause| error(cause.kind().to_string()))?;
+                    Ok(Box::new(glob.compile_matcher()))
+                };
+                let base = lower.strip_suffix("/**").filter(|base| !matches!(*base, "" | "**" | "*"));
+                Kind::Glob(compile(lower)?, base.map(compile).transpose()?)
             }
         };
         Ok(Self { text: lower.into(), kind })
@@ -68,8 +73,10 @@ impl PathPattern {
                 let prefix = &self.text.as_bytes()[..*length];
                 path.strip_prefix(prefix).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
             }
-            Kind::Glob(glob) => str::from_utf8(path)
-                .map_or_else(|_| glob.is_match(String::from_utf8_lossy(path).as_ref()), |path| glob.is_match(path)),
+            Kind::Glob(glob, base) => {
+                let path = String::from_utf8_lossy(path);
+                glob.is_match(&*path) || base.as_ref().is_some_and(|base| base.is_match(&*path))
+            }
         }
     }
 
@@ -110,7 +117,9 @@ mod tests {
             ("/", &["/"], &["/a"]),
             ("/files/*", &["/files/a"], &["/files", "/files/a/b"]),
             ("**/*.php", &["/a.php", "/a/b.php"], &["/a.phpx", "/a.php/b"]),
-            ("/{a,b}/**", &["/a/x", "/b/x/y"], &["/c/x"]),
+            ("/{a,b}/**", &["/a", "/a/x", "/b/x/y"], &["/c/x"]),
+            ("/*/files/**", &["/a/files", "/a/files/b"], &["/files", "/a/b/files"]),
+            ("**/deep/**", &["/deep/x", "/x/deep", "/x/deep/y"], &["/x"]),
             ("/caf\u{e9}", &["/caf\u{e9}"], &["/cafe"]),
         ] {
             let parsed = PathPattern::parse(pattern).unwrap();

@@ -238,7 +238,9 @@ impl Pattern {
         }
         // RFC 8441: over HTTP/2, a WebSocket is opened by CONNECT instead of GET.
         let is_like_get = matches!(*method, Method::HEAD | Method::CONNECT);
-        self.methods.contains(method) || (is_like_get && self.methods.contains(&Method::GET))
+        // Methods are case-sensitive (RFC 9110 §9.1), but some servers read `post` as POST.
+        let is_same = |other: &Method| other.as_str().eq_ignore_ascii_case(method.as_str());
+        self.methods.iter().any(is_same) || (is_like_get && self.methods.contains(&Method::GET))
     }
 }
 
@@ -303,6 +305,7 @@ mod tests {
             (Method::POST, "/login/", Some(2)),
             (Method::GET, "/login", Some(3)),
             (Method::HEAD, "/login", Some(3)),
+            (Method::from_bytes(b"Post").unwrap(), "/login", Some(2)),
             (Method::CONNECT, "/login", Some(3)),
             (Method::PUT, "/login", None),
         ] {

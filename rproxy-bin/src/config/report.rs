@@ -55,6 +55,10 @@ impl Report {
                     given => given.name(setting.key),
                 };
                 let line = match self.config.show(setting) {
+                    // Set at the top level, it would make a default site.
+                    Some(value) if setting.key == "upstream" && !self.config.has_default_site() => {
+                        format!("# upstream = {}", literal(&value))
+                    }
                     None => format!("# {} is not set", setting.key),
                     Some(_) if setting.secret => format!("# {} is set (not shown)", setting.key),
                     Some(value) => format!("{} = {}", setting.key, literal(&value)),

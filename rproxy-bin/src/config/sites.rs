@@ -90,12 +90,19 @@ impl Config {
 
     /// Returns the configurations of all sites and routes, that of the default site first.
     pub(crate) fn configurations(&self) -> impl Iterator<Item = &Self> {
-        let default = std::iter::once(self).chain(self.default_routes.iter().map(|route| &route.config));
-        default.chain(
-            self.sites
-                .iter()
-                .flat_map(|site| std::iter::once(&site.config).chain(site.routes.iter().map(|route| &route.config))),
-        )
+        self.named_configurations().map(|(_, config)| config)
+    }
+
+    /// Returns the configurations of all sites and routes with the names of site and route; the latter is empty for the
+    /// site itself.
+    pub(crate) fn named_configurations(&self) -> impl Iterator<Item = ((String, String), &Self)> {
+        let default = std::iter::once(("default".to_owned(), self, &self.default_routes));
+        let sites = self.sites.iter().map(|site| (site.name(), &site.config, &site.routes));
+        default.chain(sites).flat_map(|(site, config, routes)| {
+            let name = site.clone();
+            let routes = routes.iter().map(move |route| ((site.clone(), route.route.to_string()), &route.config));
+            std::iter::once(((name, String::new()), config)).chain(routes)
+        })
     }
 
     /// Returns the hosts and routes of all sites as a table: the default site first, then the others in their order.

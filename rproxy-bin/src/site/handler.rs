@@ -106,7 +106,14 @@ fn redirect<B>(request: &Request<B>, target: &RedirectTarget) -> Response<Full<B
 }
 
 fn rejection(status: StatusCode, reason: ErrorReason) -> Response<Full<Bytes>> {
-    let mut response = text(status, "");
+    let mut response = text(
+        status,
+        match status {
+            StatusCode::BAD_REQUEST => "Bad Request\n",
+            StatusCode::MISDIRECTED_REQUEST => "Misdirected Request\n",
+            _ => "Not Found\n",
+        },
+    );
     response.extensions_mut().insert(reason);
     response
 }

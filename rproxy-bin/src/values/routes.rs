@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use rproxy_router::HostPattern;
 
+use super::redirect::RedirectTarget;
 use super::upstream;
 use super::value::{ParseError, list};
 
@@ -79,7 +80,10 @@ impl FromStr for RouteEntry {
             return Err(error("the default site has no route for /; set the upstream instead"));
         }
         let target = match target.strip_prefix("redirect:") {
-            Some(url) => RouteTarget::Redirect(url.to_owned()),
+            Some(url) => {
+                url.parse::<RedirectTarget>().map_err(|cause| cause.to_string())?;
+                RouteTarget::Redirect(url.to_owned())
+            }
             None => {
                 let backends = target.replace('|', ",");
                 upstream::backends(&backends)?;
@@ -140,6 +144,7 @@ mod tests {
                 "/=127.0.0.1:1",
                 "bad route \"/=127.0.0.1:1\": the default site has no route for /; set the upstream instead",
             ),
+            ("a.example=redirect:", "bad redirect \"\": not a URL"),
             ("a.example=", "bad list of backends \"\": empty"),
         ] {
             assert_eq!(text.parse::<RouteList>().unwrap_err(), reason);

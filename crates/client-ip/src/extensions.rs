@@ -1,4 +1,4 @@
-//! The request extensions.
+//! The request extensions that the layer reads and inserts.
 
 use std::net::{IpAddr, SocketAddr};
 

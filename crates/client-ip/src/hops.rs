@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{FORWARDED, HeaderMap, HeaderName};
 use http::uri::Scheme;
 
-/// A hop, as the next hop reported it.
+/// A client or proxy that the request passed, as the next hop described it in a forwarding field.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hop<'a> {
     /// `None` for an obfuscated identifier, `unknown`, or an invalid address.
@@ -68,10 +68,11 @@ fn address(text: &[u8]) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
-/// Splits a list at commas outside of quoted-strings (RFC 9110 §5.6.1, §5.6.4), from the last element to the first.
+/// Splits a list at commas outside of quoted-strings, from the last element to the first.
 ///
-/// Quotes are matched from right to left. An element that a trusted proxy appended is thus parsed correctly, whatever the
-/// client wrote before it. From left to right, one unpaired quote of the client would hide all later elements.
+/// RFC 9110 §5.6.1 and §5.6.4 specify lists and quoted-strings. Quotes are matched from right to left. An element that a
+/// trusted proxy appended is thus parsed correctly even if the client wrote an unpaired quote before it. From left to
+/// right, such a quote would hide all later elements.
 fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {
@@ -92,7 +93,7 @@ fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Splits an element at semicolons outside of quoted-strings.
+/// Splits an element of `Forwarded` at semicolons outside of quoted-strings.
 fn pairs(element: &[u8]) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     element.split(move |&byte| {

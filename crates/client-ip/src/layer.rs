@@ -1,4 +1,4 @@
-//! The layer.
+//! The [`ClientIpLayer`] type.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub struct ClientIpLayer {
 impl ClientIpLayer {
     /// Creates a layer that reads `X-Forwarded-For` from trusted proxies.
     ///
-    /// A peer that is not trusted is the client, whatever its header fields contain.
+    /// A peer that is not trusted is the client, even if its header fields name another one.
     pub fn new(trusted: TrustedProxies) -> Self {
         Self { config: Arc::new(Config { trusted, source: ClientIpSource::default() }) }
     }

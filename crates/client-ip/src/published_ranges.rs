@@ -14,11 +14,11 @@ use crate::cidr::Cidr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cdn {
-    /// Cloudflare.
+    /// The network of Cloudflare.
     Cloudflare,
-    /// Fastly.
+    /// The network of Fastly.
     Fastly,
-    /// Amazon CloudFront.
+    /// The network of Amazon CloudFront.
     CloudFront,
 }
 
@@ -49,14 +49,14 @@ impl Cdn {
 /// explicitly.
 pub const PUBLISHED_RANGES_DATE: &str = "2026-11";
 
-/// RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 §2.5.6.
+/// The private and link-local ranges (RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 §2.5.6).
 pub(crate) const PRIVATE: &[&str] =
     &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10"];
 
-/// RFC 1122 §3.2.1.3, RFC 4291 §2.5.3.
+/// The loopback ranges (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3).
 pub(crate) const LOOPBACK: &[&str] = &["127.0.0.0/8", "::1/128"];
 
-/// <https://www.cloudflare.com/ips/>
+/// The address ranges of Cloudflare, from <https://www.cloudflare.com/ips/>.
 const CLOUDFLARE: &[&str] = &[
     "173.245.48.0/20",
     "103.21.244.0/22",
@@ -82,7 +82,7 @@ const CLOUDFLARE: &[&str] = &[
     "2c0f:f248::/32",
 ];
 
-/// <https://api.fastly.com/public-ip-list>
+/// The address ranges of Fastly, from <https://api.fastly.com/public-ip-list>.
 const FASTLY: &[&str] = &[
     "23.235.32.0/20",
     "43.249.72.0/22",
@@ -107,7 +107,9 @@ const FASTLY: &[&str] = &[
     "2a04:4e42::/32",
 ];
 
-/// <https://ip-ranges.amazonaws.com/ip-ranges.json>, service `CLOUDFRONT`.
+/// The address ranges of CloudFront, from <https://ip-ranges.amazonaws.com/ip-ranges.json>.
+///
+/// They are the entries of the service `CLOUDFRONT`.
 const CLOUDFRONT: &[&str] = &[
     "120.52.22.96/27",
     "205.251.249.0/24",

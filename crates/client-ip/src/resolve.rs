@@ -31,7 +31,7 @@ pub enum ClientIpSource {
     Forwarded,
     /// A field that contains only the client's address, such as `CF-Connecting-IP`.
     Header(HeaderName),
-    /// No field. A trusted peer is the client as well.
+    /// No field: the TCP peer is always the client.
     None,
 }
 
@@ -69,15 +69,17 @@ pub struct ClientIpSourceError(String);
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The result of [`resolve`].
+/// The client's address, and what a trusted peer reported about the request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Resolved {
     pub(crate) client: IpAddr,
-    /// The data from a trusted peer. `None` if the peer is not trusted.
+    /// The data that the peer reported, or `None` if the peer is not trusted.
     pub(crate) trusted: Option<TrustedPeer>,
 }
 
-/// Resolves the client. `peer` must be in canonical form: IPv4 if it was IPv4-mapped.
+/// Determines the client from the TCP peer and the forwarding fields.
+///
+/// `peer` must be in canonical form: IPv4 if it was IPv4-mapped.
 pub(crate) fn resolve(
     peer: IpAddr,
     headers: &HeaderMap,
@@ -119,8 +121,9 @@ fn walk<'a>(nearest_first: impl Iterator<Item = Hop<'a>>, trusted: &TrustedProxi
     reported
 }
 
-/// The maximum number of hops. Without it, a client could fill its request head with trusted addresses, each of which costs
-/// time and is forwarded.
+/// The maximum number of hops that are read from a request.
+///
+/// Without it, a client could fill its request head with trusted addresses, each of which costs time and is forwarded.
 pub(crate) const MAX_HOPS: usize = 64;
 
 #[cfg(test)]
@@ -282,7 +285,7 @@ mod tests {
         }
 
         #[test]
-        fn untrusted_peer_is_the_client_whatever_its_fields_contain(lines in proptest::collection::vec(garbage(), 0..3)) {
+        fn untrusted_peer_is_the_client_regardless_of_its_fields(lines in proptest::collection::vec(garbage(), 0..3)) {
             let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
             for source in [ClientIpSource::XForwardedFor, ClientIpSource::Forwarded, ClientIpSource::Header(X_FORWARDED_FOR)] {
                 let mut headers = HeaderMap::new();

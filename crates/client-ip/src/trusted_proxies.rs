@@ -1,4 +1,4 @@
-//! The trusted proxies.
+//! The set of trusted proxies, and its text form.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -37,7 +37,7 @@ impl TrustedProxies {
         Self::default()
     }
 
-    /// Adds the addresses in `range`.
+    /// Adds the addresses in `range` to the trusted ones.
     #[must_use]
     pub fn trust(self, range: Cidr) -> Self {
         self.trust_all([range])
@@ -118,7 +118,7 @@ pub enum TrustedProxiesError {
     /// An entry is not a valid address or range.
     #[error(transparent)]
     Cidr(#[from] CidrError),
-    /// An entry is an unknown name.
+    /// An entry is neither a valid range nor a known name such as `private`.
     #[error(
         "unknown trusted proxy {0:?}: expected a CIDR, an address, private, loopback, cloudflare, fastly, cloudfront or none"
     )]

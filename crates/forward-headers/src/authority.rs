@@ -6,7 +6,7 @@ use http::uri::{Authority, Scheme};
 /// The authority that a trusted proxy reported.
 #[derive(Debug, Default)]
 pub(crate) struct ReportedAuthority {
-    /// Not validated.
+    /// The `Host` that the proxy reported, not yet validated.
     pub(crate) host: Option<HeaderValue>,
     pub(crate) port: Option<u16>,
 }
@@ -17,7 +17,7 @@ pub(crate) struct RequestAuthority {
     /// The host, with the port unless it is the scheme's default. `None` if there is no `Host`.
     pub(crate) host: Option<HeaderValue>,
     pub(crate) port: u16,
-    /// The same as `host`, if it comes from a trusted proxy instead of `Host`.
+    /// The value of `host`, if a trusted proxy reported it, instead of the request's own `Host`.
     pub(crate) reported: Option<Authority>,
 }
 
@@ -44,7 +44,7 @@ impl RequestAuthority {
     }
 }
 
-/// Returns 443 for HTTPS, else 80.
+/// Returns the default port of a scheme: 443 for HTTPS, else 80.
 pub(crate) fn default_port(scheme: &Scheme) -> u16 {
     if *scheme == Scheme::HTTPS { 443 } else { 80 }
 }

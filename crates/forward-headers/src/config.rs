@@ -8,10 +8,10 @@ use crate::via::Via;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Config {
-    /// `None` if `Forwarded` is not sent.
+    /// The configuration of `Forwarded`, or `None` to send no `Forwarded`.
     pub(crate) forwarded: Option<Forwarded>,
     pub(crate) hides_client: bool,
-    /// `None` if `Via` is not sent.
+    /// The `Via` entries of this proxy, or `None` to send no `Via`.
     pub(crate) via: Option<Via>,
     pub(crate) trace_context: TraceContext,
     pub(crate) trusted_fields: Vec<HeaderName>,

@@ -1,4 +1,4 @@
-//! The `Cookie` field.
+//! The conversion of HTTP/2 `Cookie` lines to the single line of HTTP/1.1.
 
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 

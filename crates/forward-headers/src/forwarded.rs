@@ -15,7 +15,9 @@ pub(crate) struct Forwarded {
 }
 
 impl Forwarded {
-    /// Formats one element per hop. The last one is for the peer, and has the `by`, `host` and `proto` of this proxy.
+    /// Formats the field value, with one element per hop.
+    ///
+    /// The last one is for the peer, and has the `by`, `host` and `proto` of this proxy.
     pub(crate) fn header_value(
         &self,
         hops: &[IpAddr],
@@ -52,7 +54,9 @@ impl Forwarded {
     }
 }
 
-/// Converts a name to an obfuscated identifier: an underscore, then letters, digits, `.`, `_` and `-` (RFC 7239 §6.3).
+/// Converts a name to an obfuscated identifier (RFC 7239 §6.3).
+///
+/// Such an identifier consists of an underscore, followed by letters, digits, `.`, `_` and `-`.
 pub(crate) fn obfuscated(name: &str) -> String {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
     let name: String = name.chars().map(|c| if is_allowed(c) { c } else { '_' }).collect();

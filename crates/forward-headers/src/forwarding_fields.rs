@@ -78,7 +78,9 @@ pub(crate) fn rebuild<B>(
     Ok(id)
 }
 
-/// Removes the default port of the scheme from `Host`, so that the backend gets the authority of the cache key.
+/// Removes the scheme's default port from `Host`.
+///
+/// The backend then gets the same authority as the cache key contains.
 fn remove_default_port(headers: &mut HeaderMap, scheme: &Scheme) {
     let default = if *scheme == Scheme::HTTPS { &b":443"[..] } else { b":80" };
     let host = headers.get(HOST).and_then(|host| host.as_bytes().strip_suffix(default));
@@ -87,7 +89,7 @@ fn remove_default_port(headers: &mut HeaderMap, scheme: &Scheme) {
     }
 }
 
-/// The maximum number of fields that are added.
+/// The maximum number of fields that the layer adds to a request.
 const MAX_ADDED_FIELDS: usize = 9;
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ fn members(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty())
 }
 
-/// The maximum number of options that are read. Each can nominate one field, and requests have fewer fields.
+/// The maximum number of connection options that are read. Each can nominate one field, and requests have fewer fields.
 const MAX_OPTIONS: usize = 128;
 
 fn is_trailers(option: &[u8]) -> bool {
@@ -101,7 +101,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// The fields that the proxy or the backend relies on.
+/// End-to-end fields that the proxy or the backend relies on.
 const END_TO_END: [HeaderName; 36] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
@@ -147,7 +147,7 @@ const END_TO_END_PREFIXES: [&str; 5] = ["x-forwarded-", "x-request-id", "sec-", 
 mod tests {
     use super::*;
 
-    /// Returns the remaining fields, sorted.
+    /// Returns the fields that remain after the removal, sorted.
     fn after_removal(fields: &[(&'static str, &'static str)]) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {

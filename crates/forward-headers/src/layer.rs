@@ -1,4 +1,4 @@
-//! The layer.
+//! The [`ForwardHeadersLayer`] type.
 
 use std::sync::Arc;
 
@@ -29,7 +29,9 @@ pub struct ForwardHeadersLayer {
 }
 
 impl ForwardHeadersLayer {
-    /// Creates a layer that sends `X-Forwarded-*`, `X-Real-IP` and `X-Request-Id`, but not `Forwarded` and `Via`.
+    /// Creates a layer that sends `X-Forwarded-*`, `X-Real-IP` and `X-Request-Id`.
+    ///
+    /// `Forwarded` and `Via` are not sent unless they are configured.
     pub fn new() -> Self {
         Self::default()
     }
@@ -85,13 +87,15 @@ impl ForwardHeadersLayer {
         self
     }
 
-    /// Sets the handling of `traceparent` and `tracestate` (W3C Trace Context); valid ones are forwarded by default.
+    /// Sets the handling of `traceparent` and `tracestate` (W3C Trace Context).
+    ///
+    /// By default, valid ones are forwarded.
     pub fn trace_context(mut self, trace_context: TraceContext) -> Self {
         self.config_mut().trace_context = trace_context;
         self
     }
 
-    /// Trusts a further field of trusted proxies, such as `X-Forwarded-Host`, `X-Forwarded-Prefix` or `Remote-User`.
+    /// Trusts one more field of trusted proxies, such as `X-Forwarded-Host` or `Remote-User`.
     ///
     /// By default only the client address, the scheme and the request ID of trusted proxies are used. The trusted proxies
     /// must overwrite or remove the field in each request of a client.

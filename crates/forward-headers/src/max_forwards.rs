@@ -6,11 +6,11 @@ use http::{Method, Request};
 /// The recipient that responds to a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Recipient {
-    /// The next hop, or one after it.
+    /// The next hop or one after it: the request is forwarded.
     Next,
-    /// This proxy, to an `OPTIONS`.
+    /// This proxy, which responds to an `OPTIONS`.
     Options,
-    /// This proxy, to a `TRACE`, with this body.
+    /// This proxy, which responds to a `TRACE` with this body.
     Trace(String),
 }
 
@@ -31,14 +31,16 @@ pub(crate) fn count_down<B>(request: &mut Request<B>) -> Recipient {
     }
 }
 
-/// Parses a number. Numbers above the maximum become the maximum.
+/// Parses the value of `Max-Forwards`. Numbers above the maximum become the maximum.
 fn number(value: &HeaderValue) -> Option<u64> {
     let digits =
         value.to_str().ok().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))?;
     Some(digits.parse().unwrap_or(u64::MAX))
 }
 
-/// Formats the request for the response to a `TRACE`, without sensitive fields such as cookies (RFC 9110 §9.3.8).
+/// Formats the received request as the body of a response to `TRACE` (RFC 9110 §9.3.8).
+///
+/// Sensitive fields, such as cookies, are left out.
 fn reflection<B>(request: &Request<B>) -> String {
     const REFLECTED_FIELDS: [HeaderName; 3] = [HOST, VIA, MAX_FORWARDS];
     let mut text = format!("{} {} {:?}\r\n", request.method(), request.uri(), request.version());

@@ -2,7 +2,9 @@
 //!
 //! A request has about fifteen fields, and usually none of them is on the lists of fields to remove.
 
-/// An approximate set of names and prefixes, in the manner of a Bloom filter: it may contain names that were not added.
+/// An approximate set of field names and prefixes, like a Bloom filter.
+///
+/// It contains all names that were added, and possibly others.
 pub(crate) struct NameFilter {
     /// A bitmap of hashes of the length, the first and the last letter of each name.
     names: [u64; WORDS],
@@ -12,7 +14,7 @@ pub(crate) struct NameFilter {
     shortest_prefix: [usize; 32],
 }
 
-/// A few hundred names then set a few percent of the bits.
+/// The number of words of the bitmap. A few hundred names set a few percent of its bits.
 const WORDS: usize = 64;
 
 impl NameFilter {

@@ -1,4 +1,4 @@
-//! The request ID.
+//! The ID of a request, which logs on both sides of the proxy share.
 
 use std::fmt;
 
@@ -18,18 +18,18 @@ impl RequestId {
         Self(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-")))
     }
 
-    /// Accepts the ID of a trusted peer if it is visible ASCII of at most 128 bytes.
+    /// Accepts the request ID of a trusted peer if it is visible ASCII of at most 128 bytes.
     pub(crate) fn from_trusted(value: &HeaderValue) -> Option<Self> {
         let is_valid = value.len() <= MAX_LEN && !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_graphic);
         is_valid.then(|| Self(value.clone()))
     }
 
-    /// Returns the ID as a header value.
+    /// Returns the request ID as a header value.
     pub fn header_value(&self) -> &HeaderValue {
         &self.0
     }
 
-    /// Returns the ID as text.
+    /// Returns the request ID as text.
     pub fn as_str(&self) -> &str {
         // Always valid: both constructors ensure visible ASCII.
         self.0.to_str().unwrap_or("-")

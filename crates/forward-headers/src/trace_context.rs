@@ -27,9 +27,9 @@ pub enum TraceContext {
 }
 
 impl TraceContext {
-    /// Applies the setting to the fields. A new trace gets the request ID as its `trace-id`.
+    /// Keeps, removes or creates the trace context fields of a request, as configured.
     ///
-    /// `is_present` is whether the request has any of the two fields.
+    /// A new trace gets the request ID as its `trace-id`. `is_present` is whether the request has any of the two fields.
     pub(crate) fn apply(self, headers: &mut HeaderMap, is_present: bool, is_trusted: bool, id: &RequestId) {
         let is_forwarded = is_present && (is_trusted || self != Self::Restart) && check(headers);
         if is_present && !is_forwarded {
@@ -68,9 +68,9 @@ fn check(headers: &mut HeaderMap) -> bool {
     true
 }
 
-/// Returns whether the value is a `traceparent` (§3.2): `version "-" trace-id "-" parent-id "-" trace-flags`.
+/// Returns whether the value is a valid `traceparent` (W3C Trace Context §3.2).
 ///
-/// Future versions may append more, after a hyphen.
+/// Its form is `version "-" trace-id "-" parent-id "-" trace-flags`. Future versions may append more, after a hyphen.
 fn is_traceparent(value: &[u8]) -> bool {
     let Some((known, suffix)) = value.split_at_checked(LENGTH) else { return false };
     let mut parts = known.split(|&byte| byte == b'-');
@@ -93,7 +93,9 @@ fn is_traceparent(value: &[u8]) -> bool {
         && has_valid_suffix
 }
 
-/// Returns whether the lines are a `tracestate` (§3.3.1): at most 32 members with unique keys, and any empty members.
+/// Returns whether the lines are a valid `tracestate` (W3C Trace Context §3.3.1).
+///
+/// It has at most 32 members with unique keys, not counting empty members.
 fn is_tracestate<'a>(lines: impl Iterator<Item = &'a [u8]>) -> bool {
     let mut keys: Vec<&[u8]> = Vec::new();
     let members = lines.flat_map(|line| line.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);

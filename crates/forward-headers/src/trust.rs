@@ -14,7 +14,7 @@ use crate::request_id::RequestId;
 use crate::spelling::{has_prefix, is_canonical, is_spelling_of};
 use crate::vendor_fields::{VENDOR_FIELDS, VENDOR_PREFIXES, is_vendor_field};
 
-/// The trust in the fields of a request's peer.
+/// The fields that are trusted in a request from one peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Trust<'a> {
     peer: Option<&'a TrustedPeer>,
@@ -24,7 +24,7 @@ pub(crate) struct Trust<'a> {
 }
 
 impl<'a> Trust<'a> {
-    /// Creates the trust in a peer. `address` is the peer's address, if it is known.
+    /// Determines which fields of this peer are trusted. `address` is the peer's address, if it is known.
     pub(crate) fn new(peer: Option<&'a TrustedPeer>, address: Option<IpAddr>, fields: &'a [HeaderName]) -> Self {
         // The lookup of the CDN is needed only if a field of it could be trusted.
         let needs_cdn = peer.is_some() && !fields.is_empty();
@@ -190,7 +190,9 @@ fn is_method_override(name: &str) -> bool {
 
 const METHOD_OVERRIDES: &[&str] = &["x-http-method-override", "x-http-method", "x-method-override"];
 
-/// Returns whether the field is, for example, `Content_Length`: unknown to this proxy, but `Content-Length` to CGI backends.
+/// Returns whether `name` is a variant of a framing field, such as `Content_Length`.
+///
+/// This proxy does not know such a field, but backends with CGI-style names take it for `Content-Length`.
 fn is_misspelled_framing_field(name: &str) -> bool {
     FRAMING_FIELDS.iter().any(|field| is_spelling_of(name, field)) && !is_canonical(name)
 }

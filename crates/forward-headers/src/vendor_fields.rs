@@ -1,4 +1,4 @@
-//! Fields in which proxies, CDNs, server modules and frameworks send data about the client or the request to a backend.
+//! Fields in which proxies, CDNs, server modules and frameworks describe the client to a backend.
 //!
 //! According to the documentation of each, it sets the field and removes the one that a client sent. Backends trust these
 //! fields even behind another proxy. They are therefore removed, unless they are configured as trusted. Fields that clients
@@ -7,7 +7,9 @@
 
 use crate::spelling::{has_prefix, is_spelling_of};
 
-/// Returns whether `name` is a spelling of such a field. Names are in lower case.
+/// Returns whether `name` is a spelling of a field that proxies or frameworks set for backends.
+///
+/// Names are in lower case.
 pub(crate) fn is_vendor_field(name: &str) -> bool {
     VENDOR_FIELDS.iter().copied().flatten().any(|field| is_spelling_of(name, field))
         || VENDOR_PREFIXES.iter().any(|prefix| has_prefix(name, prefix))
@@ -16,7 +18,7 @@ pub(crate) fn is_vendor_field(name: &str) -> bool {
 pub(crate) const VENDOR_FIELDS: [&[&str]; 6] =
     [CLIENT_ADDRESS_FIELDS, TARGET_FIELDS, SCHEME_FIELDS, USER_FIELDS, CERTIFICATE_FIELDS, FRAMEWORK_FIELDS];
 
-/// Fields with the address of the client.
+/// Fields that contain the address of the client.
 const CLIENT_ADDRESS_FIELDS: &[&str] = &[
     "ali-cdn-real-ip",
     "cdn-src-ip",
@@ -60,8 +62,9 @@ const CLIENT_ADDRESS_FIELDS: &[&str] = &[
     "x-vercel-proxied-for",
 ];
 
-/// Fields that override the method, host or path. With them, a client could request a blocked path under another name, or
-/// poison a cache.
+/// Fields that override the method, the host or the path of a request.
+///
+/// With them, a client could request a blocked path under another name, or poison a cache.
 const TARGET_FIELDS: &[&str] = &[
     "x-backend-host",
     "x-backend-server",
@@ -86,11 +89,11 @@ const TARGET_FIELDS: &[&str] = &[
     "x-sendfile-type",
 ];
 
-/// Fields with the scheme.
+/// Fields that contain the scheme of the client's request.
 const SCHEME_FIELDS: &[&str] =
     &["cf-visitor", "front-end-https", "https", "x-https", "x-scheme", "x-ssl", "x-url-scheme"];
 
-/// Fields with the user, from an authenticating proxy.
+/// Fields in which an authenticating proxy names the user.
 const USER_FIELDS: &[&str] = &[
     "cf-access-authenticated-user-email",
     // This spelling is removed as hop-by-hop, but CGI maps other spellings to the same variable.
@@ -109,11 +112,11 @@ const USER_FIELDS: &[&str] = &[
     "x-vouch-user",
 ];
 
-/// Fields with the client certificate.
+/// Fields that contain the client's certificate.
 const CERTIFICATE_FIELDS: &[&str] =
     &["ssl-cert", "x-client-cert", "x-client-cert-chain", "x-client-certificate", "x-client-dn", "x-client-verify"];
 
-/// Internal fields of frameworks.
+/// Fields that frameworks send to themselves, such as the routers of Next.js and Nuxt.
 const FRAMEWORK_FIELDS: &[&str] = &[
     // Next.js
     "x-middleware-invoke",
@@ -130,7 +133,7 @@ const FRAMEWORK_FIELDS: &[&str] = &[
     "x-now-route-matches",
 ];
 
-/// Prefixes of further field names.
+/// Prefixes of the names of vendor fields that are not listed one by one.
 pub(crate) const VENDOR_PREFIXES: &[&str] = &[
     "cloudfront-",
     "fastly-",

@@ -17,7 +17,9 @@ pub(crate) struct Via {
 pub(crate) struct LoopDetected;
 
 impl Via {
-    /// Creates the entries. Characters that are not allowed in a token are replaced by underscores.
+    /// Creates the entries for this proxy's pseudonym.
+    ///
+    /// Characters that are not allowed in a token are replaced by underscores.
     pub(crate) fn new(pseudonym: &str) -> Option<Self> {
         let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         let pseudonym: String = pseudonym.chars().map(|c| if is_token(c) { c } else { '_' }).collect();

@@ -8,12 +8,12 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PathFilterDecision {
-    /// The request was rejected.
+    /// The path is blocked, and the request was rejected.
     Blocked {
         /// The rule that blocks the path, as it was written.
         rule: Arc<str>,
     },
-    /// The request would have been rejected, but [shadow mode](crate::PathFilterLayer::shadow) forwarded it.
+    /// The path is blocked, but [shadow mode](crate::PathFilterLayer::shadow) forwarded the request.
     WouldBlock {
         /// The rule that blocks the path, as it was written.
         rule: Arc<str>,

@@ -1,4 +1,4 @@
-//! The response future and body.
+//! The future and the body of the responses of [`PathFilterService`](crate::PathFilterService).
 
 use std::future::Future;
 use std::pin::Pin;

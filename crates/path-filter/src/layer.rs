@@ -1,4 +1,4 @@
-//! The layer.
+//! The [`PathFilterLayer`] type.
 
 use http::StatusCode;
 use tower_layer::Layer;
@@ -25,12 +25,14 @@ pub struct PathFilterLayer {
 }
 
 impl PathFilterLayer {
-    /// Creates a layer that blocks paths by these rules.
+    /// Creates a layer that blocks the paths that `rules` block.
     pub fn new(rules: PathRules) -> Self {
         Self { rules, config: Config { status: StatusCode::NOT_FOUND, shadow: false, reject_ambiguous: false } }
     }
 
-    /// Sets the status of the response to a blocked path; 404 by default, which does not reveal that a rule exists.
+    /// Sets the status of the response to a blocked path; 404 by default.
+    ///
+    /// A 404 does not reveal that a rule exists.
     pub fn status(mut self, status: StatusCode) -> Self {
         self.config.status = status;
         self

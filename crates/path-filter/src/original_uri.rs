@@ -1,4 +1,4 @@
-//! The URI that the client sent.
+//! The URI that the client sent, before a router such as axum's changed it.
 
 use http::{Request, Uri};
 

@@ -35,7 +35,7 @@ pub struct PathRules {
 
 struct Compiled {
     rules: Vec<Rule>,
-    /// For the globs that block.
+    /// The prefilter of the globs that block.
     prefilter: LiteralPrefilter,
     /// The globs of the curated list are compiled when the first path passes the prefilter. This takes some milliseconds
     /// and megabytes, and many proxies never get such a path.
@@ -255,7 +255,7 @@ impl PathRulesBuilder {
         Ok(self)
     }
 
-    /// Compiles the rules.
+    /// Compiles the rules, so that paths can be checked.
     ///
     /// # Errors
     ///
@@ -310,7 +310,7 @@ fn with_folder(glob: &str) -> impl Iterator<Item = String> {
     std::iter::once(glob.to_owned()).chain(folder.map(str::to_owned))
 }
 
-/// Builds a glob. `empty_alternates` allows an empty choice, as in `{,-b}`.
+/// Parses a glob, which is matched in lower case. `empty_alternates` allows an empty choice, as in `{,-b}`.
 ///
 /// Globs and paths are in lower case, so that globset can look up extensions and names in hash tables. Case-insensitive
 /// globs would need a regex.
@@ -358,15 +358,15 @@ fn entries(list: &str) -> Vec<&str> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathRulesError {
-    /// A glob is invalid.
+    /// A glob of the rules is invalid.
     #[error("bad path glob {glob:?}: {reason}")]
     InvalidGlob {
         /// The glob, as it was written.
         glob: String,
-        /// The reason.
+        /// The reason why the glob is invalid.
         reason: String,
     },
-    /// There are no rules.
+    /// The list contains no rules.
     #[error("a path filter needs at least one rule")]
     NoRules,
 }

@@ -1,4 +1,4 @@
-//! The builder of the layer.
+//! The [`RateLimitLayerBuilder`] type and its errors.
 
 use std::fmt;
 use std::sync::Arc;
@@ -280,7 +280,7 @@ impl<K> RateLimitLayerBuilder<K> {
         self
     }
 
-    /// Builds the layer.
+    /// Builds the [`RateLimitLayer`].
     ///
     /// # Errors
     ///
@@ -358,19 +358,19 @@ pub enum RateLimitLayerError {
     /// A policy name cannot be sent in a header field.
     #[error("bad policy name {name:?}: expected 1 to 64 printable ASCII characters other than quotes and backslashes")]
     InvalidName {
-        /// The name.
+        /// The rejected policy name.
         name: String,
     },
     /// Two policies have the same name.
     #[error("duplicate policy name {name:?}")]
     DuplicateName {
-        /// The name.
+        /// The rejected policy name.
         name: String,
     },
     /// The prefix of an IPv6 tier is longer than an address.
     #[error("bad IPv6 prefix length {prefix}: longer than 128")]
     PrefixTooLong {
-        /// The prefix length.
+        /// The rejected prefix length.
         prefix: u8,
     },
 }

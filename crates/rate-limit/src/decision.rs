@@ -21,20 +21,20 @@ pub enum RateLimitDecision {
         /// The time until the quota allows such a request again. `Retry-After` is this value, rounded up.
         retry_after: Duration,
     },
-    /// The request would have been rejected, but [shadow mode](crate::RateLimitLayerBuilder::shadow) forwarded it.
+    /// The request exceeded its quota, but [shadow mode](crate::RateLimitLayerBuilder::shadow) forwarded it.
     WouldReject {
         /// The time until the quota allows such a request again.
         retry_after: Duration,
     },
-    /// The key had too many [requests in flight](crate::RateLimitLayerBuilder::max_in_flight): rejected with 429.
+    /// The key had too many requests in flight, so the request was rejected with 429.
+    ///
+    /// See [`RateLimitLayerBuilder::max_in_flight`](crate::RateLimitLayerBuilder::max_in_flight).
     TooManyInFlight,
-    /// The [store](crate::RateLimitStore) failed: forwarded because of
-    /// [`StoreFallback::Open`](crate::StoreFallback::Open).
+    /// The store failed, and [`StoreFallback::Open`](crate::StoreFallback::Open) forwarded the request.
     FailedOpen,
-    /// The [store](crate::RateLimitStore) failed: rejected with 503 because of
-    /// [`StoreFallback::Closed`](crate::StoreFallback::Closed).
+    /// The store failed, and [`StoreFallback::Closed`](crate::StoreFallback::Closed) rejected the request with 503.
     FailedClosed,
-    /// The request lacked the data that its key is made of: rejected with 500, except in shadow mode.
+    /// The request lacked the data for its key, so it was rejected with 500, except in shadow mode.
     MissingKey(MissingKeyError),
 }
 
@@ -43,7 +43,9 @@ impl RateLimitDecision {
         matches!(self, Self::Rejected { .. } | Self::TooManyInFlight | Self::FailedClosed | Self::MissingKey(_))
     }
 
-    /// Returns a sort key: the decision with the longest wait, then the fewest remaining requests, is the greatest.
+    /// Returns a sort key, by which the most severe decision is the greatest.
+    ///
+    /// It is the decision with the longest wait, and among these the one with the fewest remaining requests.
     pub(crate) fn severity(&self) -> (Duration, Reverse<u32>) {
         match *self {
             Self::Allowed { remaining } => (Duration::ZERO, Reverse(remaining)),

@@ -1,4 +1,4 @@
-//! The response future.
+//! The future of the responses of [`RateLimitService`](crate::RateLimitService).
 
 use std::fmt;
 use std::future::Future;

@@ -34,7 +34,7 @@ use rproxy_client_ip::ClientIp;
             `|head: &http::request::Parts| head.headers.get(\"x-api-key\").cloned()`"
 )]
 pub trait RequestKey {
-    /// The type of the key. Requests with equal keys share a quota.
+    /// The type of the keys that requests are counted by. Requests with equal keys share a quota.
     type Key: Hash;
 
     /// Returns the key of the request, or `None` if the request is not limited.
@@ -81,7 +81,9 @@ pub struct ClientKey {
 }
 
 impl ClientKey {
-    /// Sets the prefix length of the IPv4 networks that are counted together; 32 by default and at most.
+    /// Sets the prefix length of the IPv4 networks that are counted together; 32 by default.
+    ///
+    /// The maximum is 32.
     pub const fn ipv4_prefix(mut self, bits: u8) -> Self {
         self.ipv4_prefix = Some(bits);
         self
@@ -93,7 +95,9 @@ impl ClientKey {
         self
     }
 
-    /// Sets the prefix length of the IPv6 networks that are counted together; 64 by default, at most 128.
+    /// Sets the prefix length of the IPv6 networks that are counted together; 64 by default.
+    ///
+    /// The maximum is 128.
     pub const fn ipv6_prefix(mut self, bits: u8) -> Self {
         self.ipv6_prefix = bits;
         self

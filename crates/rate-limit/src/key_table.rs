@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use governor::nanos::Nanos;
 use governor::state::StateStore;
 
-/// A table of the keys' TATs. Clones share it.
+/// A table of the theoretical arrival time (TAT) of each key. Clones share it.
 #[derive(Clone)]
 pub(crate) struct KeyTable {
     shards: Arc<[Shard]>,
@@ -32,7 +32,9 @@ pub(crate) struct KeyTable {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Access {
     pub(crate) key: Fingerprint,
-    /// How far the request moves the key's TAT. The TAT of a new key is this far from now.
+    /// The time by which the request delays the theoretical arrival time (TAT) of its key.
+    ///
+    /// The TAT of a new key is this far from now.
     pub(crate) step: u64,
 }
 
@@ -119,7 +121,7 @@ impl fmt::Debug for KeyTable {
 // Aligned so that no two shards share a cache line.
 #[repr(align(128))]
 struct Shard {
-    /// The length is a power of two.
+    /// The buckets of the shard, whose number is a power of two.
     buckets: Mutex<Vec<Bucket>>,
 }
 

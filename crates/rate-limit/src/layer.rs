@@ -1,4 +1,4 @@
-//! The layer.
+//! The [`RateLimitLayer`] type.
 
 use std::sync::Arc;
 

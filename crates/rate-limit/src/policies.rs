@@ -26,7 +26,7 @@ pub(crate) struct Policies<K> {
     pub(crate) store: Option<Arc<StoreConfig>>,
 }
 
-/// A function of the request head.
+/// A function that computes a value, such as the cost, from the request head.
 pub(crate) type HeadFn<T> = Arc<dyn Fn(&Parts) -> T + Send + Sync>;
 
 /// A policy and its decision about the request.
@@ -35,7 +35,7 @@ pub(crate) type PolicyDecision = (Arc<Limiter>, RateLimitDecision);
 /// A policy and the request's key under it.
 pub(crate) type PolicyKey = (Arc<Limiter>, Fingerprint);
 
-/// A policy beyond the first one. Its key type is erased.
+/// A policy that was added to the first one. Its key type is erased.
 pub(crate) struct Policy {
     pub(crate) key: Arc<dyn DynKey>,
     pub(crate) limiter: Arc<Limiter>,
@@ -45,7 +45,7 @@ pub(crate) struct Policy {
 pub(crate) trait DynKey: Send + Sync {
     fn fingerprint(&self, head: &Parts, limiter: &Limiter) -> Result<Option<Fingerprint>, MissingKeyError>;
 
-    /// Returns the fingerprint, and the charge for a store.
+    /// Returns the fingerprint of the request's key, and the charge for a store.
     fn charge(
         &self,
         head: &Parts,
@@ -72,12 +72,12 @@ where
     }
 }
 
-/// The result of a check.
+/// The result of checking a request against the policies.
 pub(crate) enum Check {
     /// The request is exempt, free or without a key.
     Unlimited,
     Decided(Verdict),
-    /// The store decides.
+    /// The request is charged to a store, which decides about it.
     Pending(StoreCheck),
 }
 

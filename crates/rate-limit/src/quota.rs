@@ -94,7 +94,9 @@ impl Quota {
         }
     }
 
-    /// Sets the number of requests that may arrive at once, like [`burst`](Self::burst), for numbers from configuration.
+    /// Sets the number of requests that may arrive at once, like [`burst`](Self::burst).
+    ///
+    /// Use it for numbers from configuration, which may be invalid.
     ///
     /// # Errors
     ///

@@ -112,7 +112,7 @@ impl RateLimitStore for RedisStore {
     }
 }
 
-/// Omits the URL, which may contain a password.
+/// Omits the URL from the debug output, because it may contain a password.
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")

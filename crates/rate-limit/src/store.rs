@@ -91,7 +91,7 @@ impl Charge {
         &self.policy
     }
 
-    /// Returns the key as bytes. Equal keys have equal bytes.
+    /// Returns the quota key as bytes, without the name of the policy. Equal keys have equal bytes.
     ///
     /// The bytes are those that the key's [`Hash`] implementation writes to a hasher, with numbers in little endian. They
     /// are the same in every process of the same build. The length is not limited: a client may choose it.
@@ -99,7 +99,7 @@ impl Charge {
         &self.key
     }
 
-    /// Returns the quota of the key.
+    /// Returns the quota that the cost is subtracted from.
     pub fn quota(&self) -> Quota {
         self.quota
     }
@@ -110,7 +110,7 @@ impl Charge {
     }
 }
 
-/// Omits the key, which may be a token.
+/// Omits the key from the debug output, because it may be a token.
 impl fmt::Debug for Charge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Charge")
@@ -140,12 +140,12 @@ pub enum ChargeOutcome {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreFallback {
-    /// Counts them in the memory of this process. Each process then grants the whole quota.
+    /// Counts the requests in the memory of this process. Each process then grants the whole quota.
     #[default]
     Local,
-    /// Forwards them without counting them.
+    /// Forwards the requests without counting them.
     Open,
-    /// Rejects them with 503.
+    /// Rejects the requests with 503.
     Closed,
 }
 

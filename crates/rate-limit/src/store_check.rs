@@ -1,4 +1,4 @@
-//! A check that waits for a store.
+//! A check of a request that waits for a store.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -36,7 +36,9 @@ pub(crate) struct StoreCheck {
 }
 
 impl StoreCheck {
-    /// Starts the charge. `charges` and `keys` name the same keys in the same order, at least one.
+    /// Starts to charge the request to the store.
+    ///
+    /// `charges` and `keys` name the same keys in the same order, at least one.
     pub(crate) fn new(config: &Arc<StoreConfig>, charges: &[Charge], keys: Vec<PolicyKey>, cost: NonZeroU32) -> Self {
         let outcomes = config.store.charge(charges);
         Self { outcomes, config: Arc::clone(config), keys, cost, permit: None }
@@ -46,7 +48,7 @@ impl StoreCheck {
         Self { permit, ..self }
     }
 
-    /// Polls for the verdict. Returns `None` if it was returned before.
+    /// Polls until the store, or the fallback, has decided about the request. Returns `None` if it was returned before.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Verdict>> {
         let outcomes =
             ready!(self.outcomes.as_mut().poll(cx)).and_then(|outcomes| match outcomes.len() == self.keys.len() {

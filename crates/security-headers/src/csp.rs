@@ -34,7 +34,9 @@ pub struct ContentSecurityPolicy {
 }
 
 impl ContentSecurityPolicy {
-    /// Returns a builder that takes typed directives and sources, and rejects policies that browsers would ignore.
+    /// Returns a builder for a policy from typed directives and sources.
+    ///
+    /// The builder rejects policies that browsers would ignore.
     pub fn builder() -> ContentSecurityPolicyBuilder {
         ContentSecurityPolicyBuilder::default()
     }
@@ -77,7 +79,9 @@ pub(crate) fn has_placeholder(value: &HeaderValue) -> bool {
     value.as_bytes().windows(PLACEHOLDER.len()).any(|window| window == PLACEHOLDER.as_bytes())
 }
 
-/// Replaces the placeholders with the nonce, or removes them if there is none, so that the policy allows less.
+/// Replaces the placeholders in a policy with the nonce.
+///
+/// Without a nonce, the placeholders are removed, so that the policy allows less.
 pub(crate) fn insert_nonce(policy: &HeaderValue, nonce: Option<&CspNonce>) -> HeaderValue {
     let source = nonce.map(|nonce| format!("'nonce-{nonce}'")).unwrap_or_default();
     let mut filled = Vec::with_capacity(policy.len() + source.len());

@@ -1,4 +1,4 @@
-//! The response future.
+//! The future of the responses of [`SecurityHeadersService`](crate::SecurityHeadersService).
 
 use std::future::Future;
 use std::pin::Pin;

@@ -7,9 +7,9 @@ use http::HeaderName;
 /// It rejects most of them by their length and first letter.
 #[derive(Clone, Debug)]
 pub(crate) struct HeaderNameSet {
-    /// The names of each length. Those of `LENGTHS - 1` and more share the last entry.
+    /// The names in the set, grouped by their length. Those of `LENGTHS - 1` and more share the last entry.
     by_length: [Vec<HeaderName>; LENGTHS],
-    /// A bit for each first letter, for each length.
+    /// For each length, a bitmap of the first letters of the names.
     letters: [u32; LENGTHS],
 }
 
@@ -37,7 +37,7 @@ impl HeaderNameSet {
         self.by_length[length].retain(|present| present != name);
     }
 
-    /// Returns the set's copy of `name`.
+    /// Returns the stored name that equals `name`, or `None` if the set lacks it.
     pub(crate) fn get(&self, name: &HeaderName) -> Option<&HeaderName> {
         let (length, letter) = length_and_letter(name);
         if self.letters[length] & letter == 0 {

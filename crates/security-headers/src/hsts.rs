@@ -119,7 +119,7 @@ pub enum HstsError {
     /// The `max-age` is too short for preloading.
     #[error("HSTS preload needs a max-age of at least 31536000 seconds, not {}", max_age.as_secs())]
     PreloadMaxAgeTooShort {
-        /// The requested `max-age`.
+        /// The `max-age` of the rejected policy.
         max_age: Duration,
     },
     /// The policy does not include the subdomains, which preloading requires.

@@ -1,4 +1,4 @@
-//! The layer.
+//! The [`SecurityHeadersLayer`] type.
 
 use std::sync::Arc;
 
@@ -108,7 +108,9 @@ impl SecurityHeadersLayer {
         self
     }
 
-    /// Sends the nonce in the request field `name`, such as `X-CSP-Nonce`, to an inner service in another process.
+    /// Sends the nonce in the request field `name`, such as `X-CSP-Nonce`.
+    ///
+    /// An inner service in another process can thus use the nonce.
     ///
     /// The client's fields of that name are removed, even if no policy has a nonce.
     pub fn nonce_field(mut self, name: HeaderName) -> Self {
@@ -131,7 +133,7 @@ impl SecurityHeadersLayer {
         self.header(STRICT_TRANSPORT_SECURITY, hsts.header_value())
     }
 
-    /// Does not add `Strict-Transport-Security`.
+    /// Stops the layer from adding `Strict-Transport-Security`.
     pub fn without_hsts(self) -> Self {
         self.without(STRICT_TRANSPORT_SECURITY)
     }
@@ -167,7 +169,7 @@ impl SecurityHeadersLayer {
         self
     }
 
-    /// Does not add the header `name`. The inner service may still send it.
+    /// Stops the layer from adding the header `name`. The inner service may still send it.
     pub fn without(mut self, name: HeaderName) -> Self {
         self.rules_mut().remove_rule(&name);
         self
@@ -187,7 +189,7 @@ impl SecurityHeadersLayer {
         self
     }
 
-    /// Does not remove the header `name`, although it is a fingerprinting header.
+    /// Keeps the header `name`, although it is a fingerprinting header.
     pub fn keep_header(mut self, name: HeaderName) -> Self {
         self.rules_mut().keep(&name);
         self

@@ -21,7 +21,7 @@ pub struct CspNonce(Arc<str>);
 pub(crate) const PLACEHOLDER: &str = "'nonce-{nonce}'";
 
 impl CspNonce {
-    /// Creates a random nonce. Returns `None` if the operating system provides no random numbers.
+    /// Creates a nonce from 128 random bits. Returns `None` if the operating system provides no random numbers.
     pub(crate) fn new() -> Option<Self> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).ok()?;
@@ -59,7 +59,7 @@ impl fmt::Display for CspNonce {
     }
 }
 
-/// Omits the nonce, which allows scripts to run.
+/// Omits the nonce from the debug output, because it allows scripts to run.
 impl fmt::Debug for CspNonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CspNonce(...)")

@@ -91,53 +91,53 @@ impl FromStr for PermissionsPolicy {
 pub struct Feature(std::borrow::Cow<'static, str>);
 
 impl Feature {
-    /// `accelerometer`
+    /// `accelerometer`: the acceleration of the device.
     pub const ACCELEROMETER: Self = Self::known("accelerometer");
-    /// `autoplay`
+    /// `autoplay`: audio and video that play without a click.
     pub const AUTOPLAY: Self = Self::known("autoplay");
-    /// `camera`
+    /// `camera`: video from cameras.
     pub const CAMERA: Self = Self::known("camera");
-    /// `clipboard-read`
+    /// `clipboard-read`: reading the clipboard.
     pub const CLIPBOARD_READ: Self = Self::known("clipboard-read");
-    /// `clipboard-write`
+    /// `clipboard-write`: writing to the clipboard.
     pub const CLIPBOARD_WRITE: Self = Self::known("clipboard-write");
-    /// `display-capture`, which captures the screen.
+    /// `display-capture`: capture of the screen.
     pub const DISPLAY_CAPTURE: Self = Self::known("display-capture");
-    /// `encrypted-media`
+    /// `encrypted-media`: playback of encrypted media (EME).
     pub const ENCRYPTED_MEDIA: Self = Self::known("encrypted-media");
-    /// `fullscreen`
+    /// `fullscreen`: elements that fill the screen.
     pub const FULLSCREEN: Self = Self::known("fullscreen");
-    /// `gamepad`
+    /// `gamepad`: input from game controllers.
     pub const GAMEPAD: Self = Self::known("gamepad");
-    /// `geolocation`
+    /// `geolocation`: the location of the device.
     pub const GEOLOCATION: Self = Self::known("geolocation");
-    /// `gyroscope`
+    /// `gyroscope`: the rotation of the device.
     pub const GYROSCOPE: Self = Self::known("gyroscope");
-    /// `hid`, direct access to devices such as keyboards.
+    /// `hid`: direct access to input devices such as keyboards.
     pub const HID: Self = Self::known("hid");
-    /// `idle-detection`
+    /// `idle-detection`: whether the user is idle.
     pub const IDLE_DETECTION: Self = Self::known("idle-detection");
-    /// `magnetometer`
+    /// `magnetometer`: the magnetic field around the device.
     pub const MAGNETOMETER: Self = Self::known("magnetometer");
-    /// `microphone`
+    /// `microphone`: audio from microphones.
     pub const MICROPHONE: Self = Self::known("microphone");
-    /// `midi`
+    /// `midi`: access to MIDI devices.
     pub const MIDI: Self = Self::known("midi");
-    /// `payment`
+    /// `payment`: the Payment Request API.
     pub const PAYMENT: Self = Self::known("payment");
-    /// `picture-in-picture`
+    /// `picture-in-picture`: video in a floating window.
     pub const PICTURE_IN_PICTURE: Self = Self::known("picture-in-picture");
-    /// `publickey-credentials-get`, sign-in with passkeys.
+    /// `publickey-credentials-get`: sign-in with passkeys.
     pub const PUBLICKEY_CREDENTIALS_GET: Self = Self::known("publickey-credentials-get");
-    /// `screen-wake-lock`
+    /// `screen-wake-lock`: keeping the screen on.
     pub const SCREEN_WAKE_LOCK: Self = Self::known("screen-wake-lock");
-    /// `serial`
+    /// `serial`: access to serial ports.
     pub const SERIAL: Self = Self::known("serial");
-    /// `usb`
+    /// `usb`: access to USB devices.
     pub const USB: Self = Self::known("usb");
-    /// `web-share`
+    /// `web-share`: the share dialog of the operating system.
     pub const WEB_SHARE: Self = Self::known("web-share");
-    /// `xr-spatial-tracking`
+    /// `xr-spatial-tracking`: virtual and augmented reality (WebXR).
     pub const XR_SPATIAL_TRACKING: Self = Self::known("xr-spatial-tracking");
 
     const fn known(name: &'static str) -> Self {
@@ -264,10 +264,10 @@ pub enum PermissionsError {
     /// A feature name has other characters than lower-case letters, digits and hyphens.
     #[error("bad feature {0:?}: not lower-case letters, digits and hyphens")]
     InvalidFeature(String),
-    /// An allowlist is invalid.
+    /// The allowlist of a feature is invalid.
     #[error("bad allowlist {0:?}: not *, self, or a list such as (self \"https://a.example\")")]
     InvalidAllowlist(String),
-    /// An origin is invalid.
+    /// An origin in an allowlist is invalid.
     #[error("bad origin {0:?}: not of the form https://example.org")]
     InvalidOrigin(String),
 }

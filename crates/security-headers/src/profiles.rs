@@ -1,4 +1,4 @@
-//! The headers of each profile.
+//! The headers that each profile adds to responses.
 //!
 //! The values follow the OWASP Secure Headers Project, except for those that would break sites that were not built for
 //! them (see the crate documentation).
@@ -47,7 +47,9 @@ pub(crate) static STRICT: [Header; 9] = [
     ),
 ];
 
-/// The document headers are sent with all responses: a browser that renders an API response can then do nothing with it.
+/// The headers of the profile for APIs.
+///
+/// Headers for documents are sent with all responses, so that a browser that renders an API response runs nothing in it.
 pub(crate) static API: [Header; 6] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff", Everything),
     (REFERRER_POLICY, "no-referrer", Everything),

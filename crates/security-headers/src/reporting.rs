@@ -31,12 +31,12 @@ pub struct ReportingEndpoints {
 }
 
 impl ReportingEndpoints {
-    /// Creates an empty list.
+    /// Creates an empty list of endpoints.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds an endpoint. Its URL is absolute, or a path on the same site.
+    /// Adds an endpoint with this name and URL. Its URL is absolute, or a path on the same site.
     ///
     /// # Errors
     ///

@@ -68,7 +68,7 @@ pub(crate) enum Scope {
     Everything,
     /// Responses that a browser renders and runs scripts in.
     Documents,
-    /// All responses over TLS.
+    /// All responses to requests that were sent over TLS.
     Https,
 }
 
@@ -239,7 +239,7 @@ impl Rules {
     }
 }
 
-/// The request extension that returns whether a response with these fields must not be stored or served from a cache.
+/// The request extension that returns whether a response must not be stored in a cache.
 ///
 /// It is the same type as `rproxy_cache::IsForOneRequest`, spelled out to avoid a dependency.
 type IsForOneRequest = fn(&HeaderMap) -> bool;

@@ -14,9 +14,9 @@ use tower::{Layer, ServiceExt, service_fn};
 enum Expected {
     /// The value that OWASP recommends.
     Same,
-    /// Another value.
+    /// A value other than the one that OWASP recommends.
     Different(&'static str),
-    /// No header.
+    /// No header, although OWASP recommends one.
     Absent,
 }
 

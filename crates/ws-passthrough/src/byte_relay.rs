@@ -102,7 +102,7 @@ impl<C, U> ByteRelay<C, U> {
         }
     }
 
-    /// Returns the summary for logs.
+    /// Returns the summary of the tunnel so far, for logs.
     pub(crate) fn summary(&self, path: Box<str>, opened: Instant) -> TunnelSummary {
         TunnelSummary {
             bytes_from_client: self.inbound.bytes(),

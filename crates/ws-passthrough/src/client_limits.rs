@@ -14,7 +14,7 @@ use crate::rejection::WsRejection;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientLimits {
     pub(crate) max_tunnels: Option<usize>,
-    /// Messages per second.
+    /// The maximum number of messages per second.
     pub(crate) message_rate: Option<NonZeroU32>,
     /// The prefix length that identifies an IPv6 client.
     pub(crate) ipv6_prefix: u8,
@@ -71,7 +71,7 @@ impl Clients {
         Ok(Some(Arc::clone(&entry.client)))
     }
 
-    /// Counts one tunnel less.
+    /// Decrements the number of the client's tunnels.
     pub(crate) fn release(&self, client: Option<&Client>) {
         let Some(client) = client else { return };
         let mut entries = self.lock();
@@ -107,7 +107,9 @@ impl Client {
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Returns the key of a client: its IPv4 address, or the network of its IPv6 address, whose other bits it can choose.
+/// Returns the network that identifies a client.
+///
+/// It is the IPv4 address, or a prefix of the IPv6 address, whose other bits the client can choose.
 fn network(ip: IpAddr, ipv6_prefix: u8) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => {

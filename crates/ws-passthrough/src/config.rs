@@ -16,9 +16,9 @@ pub(crate) type OnClose = dyn Fn(&TunnelSummary) + Send + Sync;
 
 #[derive(Clone)]
 pub(crate) struct Config {
-    /// `None` rejects all handshakes.
+    /// The paths that allow WebSockets, or `None` to reject all handshakes.
     pub(crate) paths: Option<WsPaths>,
-    /// `None` allows all origins.
+    /// The allowed origins, or `None` to allow all.
     pub(crate) origins: Option<WsOrigins>,
     pub(crate) upgrade_protocols: UpgradeProtocols,
     pub(crate) keep_upgrade_fields: bool,
@@ -28,13 +28,13 @@ pub(crate) struct Config {
     /// `None` for no maximum.
     pub(crate) max_tunnels: Option<usize>,
     pub(crate) client_limits: ClientLimits,
-    /// `None` to relay bytes instead of messages.
+    /// The configuration of message mode, or `None` to relay bytes.
     pub(crate) messages: Option<MessageConfig>,
     pub(crate) tunnels: Tunnels,
     pub(crate) on_close: Option<Arc<OnClose>>,
 }
 
-/// The timeouts of a tunnel.
+/// The idle timeout and the close timeout of a tunnel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeouts {
     pub(crate) idle: Duration,

@@ -25,7 +25,7 @@ struct Close {
     code_bytes: usize,
 }
 
-/// The meaning of the next byte.
+/// The part of a frame that the next byte belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Position {
     /// FIN, the reserved bits and the opcode.
@@ -83,7 +83,7 @@ impl FrameTracker {
         self.messages
     }
 
-    /// Parses all of `bytes`.
+    /// Parses all of `bytes`, to count messages and find a Close.
     pub(crate) fn advance(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let parsed = self.advance_in_frame(bytes);
@@ -195,7 +195,7 @@ impl FrameTracker {
     }
 }
 
-/// Formats a Close frame. A frame to a server must be masked (RFC 6455 §5.1).
+/// Formats a Close frame with this code. A frame to a server must be masked (RFC 6455 §5.1).
 pub(crate) fn close_frame(code: u16, mask: Option<[u8; 4]>) -> Vec<u8> {
     let [high, low] = code.to_be_bytes();
     match mask {

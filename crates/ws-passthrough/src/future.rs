@@ -1,4 +1,4 @@
-//! The response future and body.
+//! The future and the body of the responses of [`WsPassthroughService`](crate::WsPassthroughService).
 
 use std::fmt;
 use std::future::Future;

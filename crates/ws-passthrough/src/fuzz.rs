@@ -86,7 +86,7 @@ pub fn origins(bytes: &[u8]) {
     }
 }
 
-/// Parses one field per line.
+/// Parses header fields, one per line.
 fn fields(bytes: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n') {

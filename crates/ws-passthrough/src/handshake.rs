@@ -21,7 +21,7 @@ use crate::upgrade_protocols::UpgradeProtocols;
 /// The protocol that a request upgrades to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum UpgradeRequest {
-    /// The request has no upgrade.
+    /// The request does not ask for an upgrade.
     None,
     WebSocket(UpgradeMethod),
     /// Another protocol that is allowed.
@@ -74,7 +74,7 @@ fn is_upgradable<B>(request: &Request<B>) -> bool {
     request.version() == Version::HTTP_11 && !has_content(request.headers())
 }
 
-/// Validates a handshake of HTTP/1.1 (RFC 6455 §4.2.1), and returns the `Sec-WebSocket-Accept` that the client expects.
+/// Validates an HTTP/1.1 handshake (RFC 6455 §4.2.1), and returns the `Sec-WebSocket-Accept` for it.
 pub(crate) fn check_http1<B>(request: &Request<B>) -> Result<String, WsRejection> {
     let headers = request.headers();
     if request.method() != Method::GET {
@@ -95,7 +95,7 @@ pub(crate) fn check_http1<B>(request: &Request<B>) -> Result<String, WsRejection
     Ok(derive_accept_key(key))
 }
 
-/// Validates a handshake of HTTP/2. `Sec-WebSocket-Version` may be missing.
+/// Validates an HTTP/2 handshake (RFC 8441 §5). `Sec-WebSocket-Version` may be missing.
 pub(crate) fn check_extended_connect<B>(request: &Request<B>) -> Result<(), WsRejection> {
     match request.headers().contains_key(SEC_WEBSOCKET_VERSION) {
         true if single_value(request.headers(), SEC_WEBSOCKET_VERSION) != Some(VERSION) => {
@@ -201,7 +201,9 @@ pub(crate) const WEBSOCKET: &str = "websocket";
 const VERSION: &[u8] = b"13";
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
-/// Base64 that allows trailing bits, because some clients send 22 random characters instead of 16 random bytes.
+/// A Base64 decoder that allows trailing bits.
+///
+/// Some clients send 22 random characters instead of 16 random bytes.
 const BASE64: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 

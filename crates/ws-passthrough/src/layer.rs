@@ -1,4 +1,4 @@
-//! The layer.
+//! The [`WsPassthroughLayer`] type.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -5,23 +5,23 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::Message;
 
-/// A complete message.
+/// A complete text or binary message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WsMessage {
-    /// A text message.
+    /// A message of valid UTF-8.
     Text(String),
-    /// A binary message.
+    /// A message of arbitrary bytes.
     Binary(Bytes),
 }
 
-/// The context of a message.
+/// The context of a message: its sender, and the tunnel's path and client.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct MessageContext<'a> {
     /// The endpoint that sent the message.
     pub from: WsEndpoint,
-    /// The path of the handshake.
+    /// The path of the handshake that opened the tunnel.
     pub path: &'a str,
     /// The address of the client, if the request had the extension `rproxy_client_ip::ClientIp`.
     pub client: Option<IpAddr>,
@@ -31,19 +31,19 @@ pub struct MessageContext<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WsEndpoint {
-    /// The client.
+    /// The client, which sent the handshake.
     Client,
-    /// The upstream.
+    /// The upstream, which accepted the handshake.
     Upstream,
 }
 
-/// The action for a message.
+/// What the relay does with a message, as decided by `on_message`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MessageAction {
     /// Forwards the message, with the changes that were made to it.
     Forward,
-    /// Drops the message silently.
+    /// Drops the message, without telling either endpoint.
     Drop,
     /// Closes the tunnel with this code to both endpoints.
     ///
@@ -54,7 +54,7 @@ pub enum MessageAction {
 pub(crate) type OnMessage = dyn Fn(&MessageContext<'_>, &mut WsMessage) -> MessageAction + Send + Sync;
 
 impl WsMessage {
-    /// Converts a data message. Returns other messages unchanged.
+    /// Converts a text or binary message of tungstenite. Returns other messages unchanged.
     pub(crate) fn from_data(message: Message) -> Result<Self, Message> {
         match message {
             Message::Text(text) => Ok(Self::Text(text.to_string())),

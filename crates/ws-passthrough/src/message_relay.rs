@@ -34,7 +34,9 @@ pub(crate) struct HandshakeInfo {
     pub(crate) opened: Instant,
 }
 
-/// A relay of messages. It is the server for the client, and the client for the upstream.
+/// A relay of messages between a client and an upstream.
+///
+/// It is the server for the client, and the client for the upstream.
 pub(crate) struct MessageRelay<'a, C, U> {
     client: WebSocketStream<MeteredSocket<C>>,
     upstream: WebSocketStream<MeteredSocket<U>>,
@@ -143,7 +145,7 @@ where
     }
 }
 
-/// Returns when neither socket was active for `limit`.
+/// Completes when neither socket was active for `limit`.
 async fn idle(limit: Duration, activities: [&SocketActivity; 2]) {
     loop {
         let last = activities.map(SocketActivity::last_active);
@@ -155,7 +157,7 @@ async fn idle(limit: Duration, activities: [&SocketActivity; 2]) {
     }
 }
 
-/// Returns when an endpoint did not reply to a ping in time.
+/// Completes when an endpoint did not reply to a ping in time.
 async fn pong_timeout(pings: Option<&PingState>, activity: &SocketActivity) {
     match pings {
         Some(pings) => pings.timed_out(activity).await,

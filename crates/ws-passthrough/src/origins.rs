@@ -33,7 +33,7 @@ pub struct WsOrigins {
 enum Rule {
     /// `self`: the origin has the host of the request.
     SameHost,
-    /// One origin, in lower case.
+    /// One exact origin, in lower case.
     Exact(String),
     /// `https://*.example.org`: any subdomain.
     Subdomains { scheme: String, suffix: String },
@@ -69,7 +69,7 @@ impl WsOrigins {
     }
 }
 
-/// Parses a comma-separated list.
+/// Parses a comma-separated list of origins.
 impl FromStr for WsOrigins {
     type Err = WsOriginsError;
 

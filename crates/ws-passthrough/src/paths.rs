@@ -26,7 +26,7 @@ pub struct WsPaths {
     globs: Option<Arc<GlobSet>>,
 }
 
-/// The error for an invalid glob.
+/// The error for an invalid glob in [`WsPaths`].
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("bad glob {glob:?}: {reason}")]
 pub struct WsPathsError {
@@ -35,7 +35,7 @@ pub struct WsPathsError {
 }
 
 impl WsPaths {
-    /// Creates the set of all paths.
+    /// Creates a set that contains all paths.
     #[must_use]
     pub fn all() -> Self {
         Self { globs: None }
@@ -69,7 +69,7 @@ impl WsPaths {
     }
 }
 
-/// Parses a comma-separated list. Commas within braces do not separate globs. An empty list contains no path.
+/// Parses a comma-separated list of globs. Commas within braces do not separate globs. An empty list contains no path.
 impl FromStr for WsPaths {
     type Err = WsPathsError;
 

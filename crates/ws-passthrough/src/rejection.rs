@@ -23,31 +23,36 @@ pub enum WsRejection {
     ForbiddenOrigin,
     /// 503: the [maximum number of tunnels](crate::WsPassthroughLayer::max_tunnels) is open.
     TooManyTunnels,
-    /// 429: the client has its [maximum number of tunnels](crate::WsPassthroughLayer::max_tunnels_per_client) open.
+    /// 429: the client has too many tunnels open.
+    ///
+    /// See [`max_tunnels_per_client`](crate::WsPassthroughLayer::max_tunnels_per_client).
     TooManyTunnelsPerClient,
-    /// 501: an extended CONNECT (RFC 8441) for a protocol that is not
-    /// [allowed](crate::WsPassthroughLayer::upgrade_protocols).
+    /// 501: an extended CONNECT (RFC 8441) for a protocol that is not allowed.
+    ///
+    /// See [`upgrade_protocols`](crate::WsPassthroughLayer::upgrade_protocols).
     UnsupportedProtocol,
     /// 501: the server does not support upgrades of the connection.
     UpgradeUnavailable,
     /// 503: the tunnels are being [drained](crate::Tunnels::drain).
     Draining,
-    /// 502: the inner service switched protocols without a request, to another protocol, with a wrong
-    /// `Sec-WebSocket-Accept`, or without an upgraded connection.
+    /// 502: the inner service responded with an invalid 101.
+    ///
+    /// The request asked for no upgrade, the 101 names another protocol or has a wrong `Sec-WebSocket-Accept`, or there is
+    /// no upgraded connection.
     InvalidSwitch,
 }
 
-/// The error in a handshake.
+/// The violation for which a handshake is rejected with 400.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum BadHandshake {
-    /// The method is not GET.
+    /// The method of the handshake is not GET.
     Method,
-    /// The version is not HTTP/1.1.
+    /// The HTTP version of the handshake is not HTTP/1.1.
     HttpVersion,
     /// `Sec-WebSocket-Key` is missing, repeated, or not 16 bytes in Base64.
     Key,
-    /// The request has a body.
+    /// The handshake has a body.
     Body,
 }
 
@@ -66,7 +71,7 @@ impl WsRejection {
         }
     }
 
-    /// Returns a description for logs.
+    /// Returns a description of the rejection, for logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -86,7 +91,7 @@ impl WsRejection {
         }
     }
 
-    /// Creates the response to a handshake of this method.
+    /// Creates the response to a rejected handshake.
     pub(crate) fn response<B>(self, method: UpgradeMethod) -> Response<ResponseBody<B>> {
         let body: &'static [u8] = match self.status() {
             StatusCode::BAD_REQUEST => b"Bad Request\n",

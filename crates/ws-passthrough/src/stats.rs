@@ -1,4 +1,4 @@
-//! The counters of all tunnels.
+//! Counters of the tunnels, their traffic and the reasons why they were closed.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -39,7 +39,7 @@ pub(crate) struct Counters {
     closed: [AtomicU64; ClosedBy::ALL.len()],
 }
 
-/// The traffic from one endpoint.
+/// The number of bytes and messages from one endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     bytes: AtomicU64,

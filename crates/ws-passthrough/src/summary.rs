@@ -9,7 +9,7 @@ use crate::handshake::WEBSOCKET;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TunnelSummary {
-    /// The path of the handshake.
+    /// The path of the handshake that opened the tunnel.
     pub path: Box<str>,
     /// The protocol: `websocket`, or another [allowed protocol](crate::WsPassthroughLayer::upgrade_protocols).
     ///
@@ -25,7 +25,7 @@ pub struct TunnelSummary {
     pub messages_from_upstream: u64,
     /// The time from the response to the handshake until the end.
     pub duration: Duration,
-    /// The reason for the end.
+    /// The reason why the tunnel was closed.
     pub closed_by: ClosedBy,
     /// The code of the client's Close frame, if it sent one with a code.
     pub close_from_client: Option<u16>,
@@ -78,7 +78,7 @@ pub enum ClosedBy {
     Lifetime,
     /// An endpoint did not reply to a [ping](crate::WsPassthroughLayer::ping).
     PongTimeout,
-    /// The client violated the protocol or a limit in [message mode](crate::WsPassthroughLayer::max_message_size).
+    /// The client violated the protocol, or a limit of [message mode](crate::WsPassthroughLayer::max_message_size).
     ClientFault,
     /// The upstream violated the protocol or a limit in [message mode](crate::WsPassthroughLayer::max_message_size).
     UpstreamFault,
@@ -91,7 +91,7 @@ pub enum ClosedBy {
 }
 
 impl ClosedBy {
-    /// All variants.
+    /// All reasons, for metrics that count each of them.
     pub const ALL: [Self; 10] = [
         Self::Client,
         Self::Upstream,
@@ -105,7 +105,7 @@ impl ClosedBy {
         Self::Drain,
     ];
 
-    /// Returns a label for logs and metrics.
+    /// Returns the label of the reason, for logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

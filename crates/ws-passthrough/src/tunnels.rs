@@ -39,7 +39,7 @@ pub struct Tunnels {
 #[derive(Debug)]
 struct Inner {
     open: watch::Sender<usize>,
-    /// The number of tunnels so far.
+    /// The number of tunnels opened so far.
     total: AtomicU64,
     order: watch::Sender<CloseOrder>,
     clients: Clients,
@@ -49,7 +49,7 @@ struct Inner {
 /// An order to close all tunnels that were opened before it.
 #[derive(Clone, Copy, Debug)]
 struct CloseOrder {
-    /// The number of the order. It applies to tunnels with a lower generation.
+    /// The generation that the order starts. The order applies to tunnels of an earlier generation.
     generation: u64,
     began: Instant,
     code: u16,
@@ -128,7 +128,7 @@ impl Tunnels {
         });
     }
 
-    /// Waits until no tunnel is open.
+    /// Waits until all tunnels are closed.
     pub async fn closed(&self) {
         // Cannot fail: the sender is in `self`.
         let _ = self.inner.open.subscribe().wait_for(|open| *open == 0).await;
@@ -193,7 +193,7 @@ pub(crate) struct TunnelGuard {
     offset: u32,
 }
 
-/// A command to close a tunnel.
+/// A command to close a tunnel, with a code for both endpoints.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CloseCommand {
     pub(crate) by: ClosedBy,
@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     const CLOSE: Duration = Duration::from_secs(5);
-    /// The tolerance of the clock.
+    /// The tolerance of the clock in assertions about durations.
     const TOLERANCE: Duration = Duration::from_millis(2);
 
     fn acquire(tunnels: &Tunnels) -> Result<TunnelGuard, WsRejection> {

@@ -36,7 +36,7 @@ impl UpgradeProtocols {
     }
 }
 
-/// Parses a comma-separated list.
+/// Parses a comma-separated list of protocol names.
 impl FromStr for UpgradeProtocols {
     type Err = UpgradeProtocolsError;
 

@@ -1,4 +1,4 @@
-//! Message mode.
+//! Message mode: size limits, rates, pings and the `on_message` function.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 #[path = "support/proxy.rs"]

@@ -32,13 +32,13 @@ enum State {
     /// No request has needed the connection yet.
     #[default]
     Unused,
-    /// The first attempt is running. Requests wait until the sender is dropped.
+    /// The first attempt to connect is running. Requests wait until the sender is dropped.
     Connecting(watch::Receiver<()>),
     Up {
         connection: MultiplexedConnection,
         id: u64,
     },
-    /// A task tries to reconnect. Requests do not wait.
+    /// A background task tries to reconnect. Requests do not wait.
     Down,
 }
 
@@ -127,7 +127,7 @@ impl Connections {
         }
     }
 
-    /// Returns the connection of a slot, and its ID. Waits for the first attempt to connect.
+    /// Returns the connection of this thread's slot, and its ID. Waits for the first attempt to connect.
     async fn connection(self: &Arc<Self>, slot: usize) -> Result<(MultiplexedConnection, u64), StoreError> {
         let mut first_attempt = {
             let mut state = self.state(slot);
@@ -161,7 +161,7 @@ impl Connections {
         }
     }
 
-    /// Spawns a task that connects. `first_attempt` is dropped when the first attempt ends.
+    /// Spawns a task that connects to the server. `first_attempt` is dropped when the first attempt ends.
     fn connect(self: &Arc<Self>, slot: usize, first_attempt: Option<watch::Sender<()>>) {
         let connector = Connector { connections: Arc::downgrade(self), slot };
         tokio::spawn(connector.run(first_attempt));

@@ -54,7 +54,7 @@ impl ScriptCall {
     }
 }
 
-/// Parses the reply of the script.
+/// Parses the reply of the script into one outcome per key.
 pub(super) fn outcomes(reply: &[i64]) -> Result<Vec<ChargeOutcome>, StoreError> {
     let outcomes = reply.chunks(2).map(|pair| match *pair {
         [1, remaining] => Some(ChargeOutcome::Allowed { remaining: u32::try_from(remaining).ok()? }),
@@ -66,7 +66,9 @@ pub(super) fn outcomes(reply: &[i64]) -> Result<Vec<ChargeOutcome>, StoreError> 
         .ok_or_else(|| StoreError::Failed("unexpected reply of the rate limit script".into()))
 }
 
-/// Returns the key in Redis. It contains a hash of the charge's key, which may be a token of any length.
+/// Returns the Redis key that stores the state of a quota key.
+///
+/// It contains a hash of the charge's key, which may be a token of any length.
 fn redis_key(prefix: &str, charge: &Charge) -> Vec<u8> {
     let mut key = Vec::with_capacity(prefix.len() + charge.policy.len() + HASH_LEN + 2);
     for part in [prefix, &charge.policy] {

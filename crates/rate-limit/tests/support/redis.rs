@@ -12,7 +12,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server. Returns `None` if Redis is not installed, or panics if `TEST_REQUIRE_COUNTERPARTS` is set.
+    /// Starts a Redis server on a free port.
+    ///
+    /// Returns `None` if Redis is not installed, or panics if `TEST_REQUIRE_COUNTERPARTS` is set.
     pub(crate) fn start() -> Option<Self> {
         let is_installed =
             ["redis-server", "redis-cli"].iter().all(|program| Path::new("/usr/bin").join(program).exists());

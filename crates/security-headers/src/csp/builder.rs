@@ -1,4 +1,4 @@
-//! The builder for policies.
+//! The [`ContentSecurityPolicyBuilder`] type and its errors.
 
 use std::fmt::Write;
 
@@ -81,7 +81,7 @@ impl ContentSecurityPolicyBuilder {
         self
     }
 
-    /// Builds the policy.
+    /// Builds the [`ContentSecurityPolicy`].
     ///
     /// # Errors
     ///
@@ -180,18 +180,18 @@ pub enum CspError {
     /// A name or URL is empty, or contains a space, `;` or `,`.
     #[error("bad name or URL {0:?}: empty, or contains a space, semicolon or comma")]
     InvalidToken(String),
-    /// A directive occurs twice. Browsers would ignore the second one.
+    /// The policy contains a directive twice. Browsers would ignore the second one.
     #[error("duplicate directive {0}")]
     DuplicateDirective(CspDirective),
-    /// `'none'` is not the only source. Browsers would ignore it.
+    /// A directive contains `'none'` together with other sources. Browsers would ignore it.
     #[error("'none' in {0} must be the only source")]
     NoneWithOtherSources(CspDirective),
     /// A source for scripts and styles is in a directive for something else.
     #[error("{keyword} has no effect in {directive}")]
     UnsupportedSource {
-        /// The source.
+        /// The source that the directive does not accept.
         keyword: CspSource,
-        /// The directive that contains it.
+        /// The directive that contains the source.
         directive: CspDirective,
     },
     /// `'strict-dynamic'` has no nonce or hash beside it, so that no script would run.

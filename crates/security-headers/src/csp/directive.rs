@@ -1,4 +1,4 @@
-//! The directives, and the flags of the `sandbox` directive.
+//! The directives of a policy, and the flags of the `sandbox` directive.
 
 use std::fmt;
 
@@ -12,31 +12,31 @@ pub enum CspDirective {
     ConnectSrc,
     /// `default-src`: the fallback for the other `-src` directives.
     DefaultSrc,
-    /// `font-src`: fonts.
+    /// `font-src`: the fonts of the page.
     FontSrc,
-    /// `frame-src`: pages in frames.
+    /// `frame-src`: pages that this page embeds in frames.
     FrameSrc,
-    /// `img-src`: images.
+    /// `img-src`: images, including favicons.
     ImgSrc,
     /// `manifest-src`: web app manifests.
     ManifestSrc,
-    /// `media-src`: audio and video.
+    /// `media-src`: audio, video and subtitles.
     MediaSrc,
-    /// `object-src`: plug-ins.
+    /// `object-src`: plug-ins in `<object>` and `<embed>`.
     ObjectSrc,
-    /// `script-src`: scripts.
+    /// `script-src`: scripts, inline or loaded.
     ScriptSrc,
     /// `script-src-attr`: event handlers in attributes.
     ScriptSrcAttr,
     /// `script-src-elem`: script elements.
     ScriptSrcElem,
-    /// `style-src`: styles.
+    /// `style-src`: styles, inline or loaded.
     StyleSrc,
     /// `style-src-attr`: style attributes.
     StyleSrcAttr,
     /// `style-src-elem`: style elements and stylesheets.
     StyleSrcElem,
-    /// `worker-src`: workers.
+    /// `worker-src`: web workers and service workers.
     WorkerSrc,
     /// `base-uri`: URLs in the `<base>` element.
     BaseUri,
@@ -109,23 +109,25 @@ impl fmt::Display for CspDirective {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SandboxFlag {
-    /// `allow-downloads`
+    /// `allow-downloads`: the page may start downloads.
     AllowDownloads,
-    /// `allow-forms`
+    /// `allow-forms`: the page may submit forms.
     AllowForms,
-    /// `allow-modals`
+    /// `allow-modals`: the page may open modal dialogs, such as `alert`.
     AllowModals,
-    /// `allow-popups`
+    /// `allow-popups`: the page may open windows.
     AllowPopups,
-    /// `allow-popups-to-escape-sandbox`
+    /// `allow-popups-to-escape-sandbox`: windows that the page opens are not in the sandbox.
     AllowPopupsToEscapeSandbox,
-    /// `allow-presentation`
+    /// `allow-presentation`: the page may show content on another display.
     AllowPresentation,
-    /// `allow-same-origin`. Together with `allow-scripts`, it lets the page escape the sandbox.
+    /// `allow-same-origin`: the page keeps its origin.
+    ///
+    /// Together with `allow-scripts`, it lets the page escape the sandbox.
     AllowSameOrigin,
-    /// `allow-scripts`
+    /// `allow-scripts`: the page may run scripts.
     AllowScripts,
-    /// `allow-top-navigation-by-user-activation`
+    /// `allow-top-navigation-by-user-activation`: a click may navigate the outermost page.
     AllowTopNavigationByUserActivation,
 }
 

@@ -19,7 +19,7 @@ use crate::nonce::PLACEHOLDER;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CspSource {
-    /// `'none'`: no source. No other source may be in the same directive.
+    /// `'none'`: the directive allows no source. No other source may be in the same directive.
     None,
     /// `'self'`: the page's own origin.
     SelfOrigin,

@@ -21,7 +21,7 @@ pub(super) struct ByteDirection {
     needs_flush: bool,
     /// Whether the destination gets no further frames. The source is then read only for its Close.
     is_close_sent: bool,
-    /// Whether the destination failed. It must not be used any more.
+    /// Whether a write to the destination failed. It must not be used any more.
     is_destination_lost: bool,
     is_source_ended: bool,
     is_shut_down: bool,
@@ -104,7 +104,9 @@ impl ByteDirection {
         self.is_shut_down
     }
 
-    /// Returns whether the closing handshake is complete: the destination has the Close, and the source is closed.
+    /// Returns whether the closing handshake is complete in this direction.
+    ///
+    /// It is when the destination has got the Close and the source is closed.
     pub(super) fn is_settled(&self) -> bool {
         let is_sent = self.is_close_sent && self.unsent.is_empty() && !self.needs_flush;
         self.is_shut_down || (is_sent && self.is_source_closed())
@@ -131,7 +133,7 @@ impl ByteDirection {
         std::mem::take(&mut self.has_moved)
     }
 
-    /// Relays bytes. Ready when the source ended and the destination is shut down.
+    /// Relays bytes from the source to the destination. Ready when the source ended and the destination is shut down.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,

@@ -35,7 +35,7 @@ fn relay(buffer: usize) -> TestRelay {
     (client, upstream, ByteRelay::new(near, far, timeouts, Tunnels::new()))
 }
 
-/// Spawns the relay. A message on the returned sender closes it.
+/// Spawns a task that relays between the client and the upstream. A message on the returned sender closes it.
 fn run(
     mut relay: ByteRelay<DuplexStream, DuplexStream>,
 ) -> (tokio::sync::oneshot::Sender<()>, JoinHandle<TunnelSummary>) {
@@ -71,7 +71,7 @@ async fn read(socket: &mut DuplexStream, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A message in two fragments.
+/// A message in two unmasked fragments.
 const FRAGMENTS: [&[u8]; 2] = [&[0x01, 3, b'o', b'n', b'e'], &[0x80, 2, b'!', b'!']];
 
 #[tokio::test(start_paused = true)]

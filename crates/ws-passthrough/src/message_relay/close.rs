@@ -106,7 +106,9 @@ impl CloseOutcome {
         self.received.filter(|(sender, _)| *sender == endpoint).and_then(|(_, code)| code)
     }
 
-    /// Returns the code that the proxy sent on its own: to the endpoint at fault, or else to the one that is connected.
+    /// Returns the code of a Close that the proxy sent on its own account.
+    ///
+    /// It is the code for the endpoint at fault, or else for the one that is still connected.
     pub(super) fn code_from_proxy(&self) -> Option<u16> {
         if self.received.is_some() {
             return None;

@@ -27,7 +27,7 @@ use crate::tunnels::CloseCommand;
 /// The reason why a direction stopped.
 #[derive(Debug)]
 pub(super) enum StopReason {
-    /// The source sent a Close.
+    /// The source sent a Close, with this code.
     Close(Option<CloseFrame>),
     /// The source violated the protocol or a limit. It gets a Close with this code.
     Violation(CloseCode),
@@ -49,7 +49,7 @@ pub(super) struct MessageDirection<'a> {
     traffic: &'a Traffic,
     on_message: Option<&'a OnMessage>,
     rate: Option<(&'a Client, NonZeroU32)>,
-    /// The pings to the destination.
+    /// The state of the pings to the destination.
     pings: Option<&'a PingState>,
     /// The number of bytes that were added to `traffic`.
     counted_bytes: AtomicU64,
@@ -204,7 +204,7 @@ impl PingState {
         self.since + Duration::from_millis(self.last_ping.load(Relaxed))
     }
 
-    /// Returns when nothing was read within the timeout after a ping.
+    /// Completes when nothing was read within the timeout after a ping.
     ///
     /// Any bytes count as a reply, because an endpoint cannot send a pong within a large message.
     pub(super) async fn timed_out(&self, activity: &SocketActivity) {

@@ -52,7 +52,7 @@
 //! | `redis` | yes | State that several machines share in Redis or Valkey: rate limits, and certificates with their ACME account |
 //! | `axum` | no | For a stack below axum's server: the peer address from `ConnectInfo`, the target from `OriginalUri` |
 //!
-//! [`Config`] holds the settings and their sources, [`layers`] lists the layers in order, and the crates of the
+//! [`Config`] holds the settings and their sources, [`layers()`] lists the layers in order, and the crates of the
 //! layers document each of them.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

@@ -34,6 +34,7 @@ use crate::{HalfClose, InheritedSockets, RequestBody};
 /// use std::convert::Infallible;
 /// use std::time::Duration;
 ///
+/// use bytes::Bytes;
 /// use http::Response;
 /// use http_body_util::Full;
 /// use rproxy_server::Server;
@@ -41,7 +42,7 @@ use crate::{HalfClose, InheritedSockets, RequestBody};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let service = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::from("hello"))));
+/// let service = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello"))));
 /// Server::bind("0.0.0.0:8080".parse()?)
 ///     .add_address("unix:/run/app.sock".parse()?)
 ///     .drain_timeout(Duration::from_secs(10))

@@ -150,7 +150,7 @@ const ENUMERATED: u8 = 0x0a;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
 
-/// Returns the tag of an explicitly tagged, constructed value.
+/// Returns the tag byte of `[number] EXPLICIT`, a constructed context-specific value.
 const fn context(number: u8) -> u8 {
     0xa0 | number
 }

@@ -29,7 +29,7 @@ pub fn is_challenge(alpn: Option<&[u8]>) -> bool {
     alpn == Some(ACME_TLS)
 }
 
-/// The TLS settings that are not about certificates of the server.
+/// The TLS settings other than the server's certificates.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsOptions {
     pub(crate) min_version: TlsVersion,

@@ -130,7 +130,7 @@ fn target<B>(request: &mut Request<B>) -> Result<(), RequestRejection> {
     if !path.starts_with('/') && !is_asterisk {
         return Err(RequestRejection::BadTarget);
     }
-    // RFC 3986 §2: HTTP/2 allows other bytes so far, and HTTP/1.1 backends disagree on them.
+    // RFC 3986 §2: other bytes can arrive over HTTP/2, and HTTP/1.1 backends disagree on them.
     let is_ascii = |target: &PathAndQuery| all(target.as_str().as_bytes(), u8::is_ascii_graphic);
     if !uri.path_and_query().is_none_or(is_ascii) {
         *request.uri_mut() = percent_encoded(uri).ok_or(RequestRejection::BadTarget)?;

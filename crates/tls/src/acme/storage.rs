@@ -25,7 +25,7 @@ pub(super) struct CertificateStorage {
     peers: Option<(Arc<dyn Peers>, String)>,
 }
 
-/// The locks that allow to place an order: that of the folder, and that of the shared store.
+/// The locks that placing an order requires: that of the folder, and that of the shared store.
 #[must_use]
 pub(super) struct OrderLock {
     _folder: FolderLock,

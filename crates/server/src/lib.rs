@@ -1,5 +1,10 @@
-//! The outermost part of a proxy: listeners, one worker per core, TLS handshakes, hyper connections,
-//! limits on what a client may make us hold, and draining.
+//! A server for `tower` services that faces the internet: one worker per core, HTTP/1.1 and HTTP/2, TLS, limits,
+//! draining.
+//!
+//! [`Server`] accepts connections, enforces [limits](Limits) and rejects ambiguous requests. It serves any `tower`
+//! service, such as an axum `Router`.
+//!
+//! # Example
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -15,7 +20,7 @@
 //!     let hello = service_fn(async |_request| {
 //!         Ok::<_, Infallible>(Response::new(Full::new(bytes::Bytes::from_static(b"hello"))))
 //!     });
-//!     // `serve` runs until the server has drained; `start` gives it back while it runs.
+//!     // `serve` runs until the server has drained; `start` returns a handle while it runs.
 //!     let server = Server::bind("127.0.0.1:0".parse()?).workers(1).start(move |_worker| hello)?;
 //!
 //!     let address = server.local_addr().ok_or("bound to no address")?;
@@ -31,32 +36,41 @@
 //! }
 //! ```
 //!
-//! # What it does
+//! # Workers
 //!
-//! Each worker is a thread with a current-thread runtime, a listening socket of its own
-//! (`SO_REUSEPORT`: the kernel spreads connections) and a service of its own, made by the closure
-//! given to [`Server::serve`]: a request is born, served and finished on one core. With
-//! [certificates](Server::tls) a connection starts with a TLS handshake, and ALPN decides between
-//! HTTP/2 and HTTP/1.1; without, it is HTTP/1.1.
+//! Each worker is a thread with a current-thread runtime, its own listening socket (`SO_REUSEPORT`) and its own
+//! service, made by the closure that is given to [`Server::start`]. A request is accepted, served and finished on one
+//! core.
 //!
-//! Each request carries the extensions `PeerAddr` (of `rproxy-client-ip`) and [`http::uri::Scheme`],
-//! and over TLS [`TlsInfo`]. Those that can have interim responses, `103 Early Hints` say, ahead of their answer (RFC 9110
-//! §15.2) carry an [`InterimRelay`] for them: requests without content over HTTP/1.1. Those that hyper serves can't, for it
-//! has no way to send any; nor can those over HTTP/2.
+//! # Protocols
 //!
-//! An HTTP/1.1 request that is a head and no more, as nearly all are, is read and answered here; one
-//! with a body, an upgrade, or anything else to it is hyper's. The bytes that hyper gets are looked
-//! at before it parses them: a message whose framing could be read in two ways (RFC 9112 §6.3), or
-//! whose head is too large or too slow, reaches the service as a [`RejectedHead`] in place of the
-//! request, so that the answer is made where all answers are made. [`RequestGuardLayer`] makes it. A response with the
-//! extension [`CloseConnection`] is not sent: the connection ends instead.
+//! | Listener | Protocols |
+//! |---|---|
+//! | With [TLS](Server::tls) | HTTP/2 or HTTP/1.1, by ALPN |
+//! | Without TLS | HTTP/1.1, and HTTP/2 with prior knowledge, unless [`h2c`](Server::h2c) is off |
+//! | With [`proxy_protocol`](Server::proxy_protocol) | the PROXY protocol, versions 1 and 2, from trusted peers |
 //!
-//! An HTTP/1 client that ends its side of the connection behind its request gets its response; one that has left has its
-//! request cancelled ([`HalfClose`]). After the last response of a connection its other side is read on for a while, so
-//! that no reset destroys the response.
+//! HTTP/1.1 requests without content take a fast path in this crate; hyper serves all others. Before hyper parses them,
+//! the message framing is checked on the raw bytes. A message that is ambiguous (RFC 9112 §6.3), malformed, too large
+//! or too slow reaches the service as a request with the extension [`RejectedHead`], so that the application logs and
+//! counts it. [`RequestGuardLayer`] turns it into a response.
 //!
-//! What a client can make the server hold is limited ([`Limits`]), on HTTP/2 frame by frame. The listening sockets may be
-//! a service manager's, or those of the process before ([`InheritedSockets`], [`HandoverClient`], [`HandoverListener`]).
+//! | Request extension | Content |
+//! |---|---|
+//! | `PeerAddr` (of `rproxy-client-ip`) | the address of the TCP peer |
+//! | `http::uri::Scheme` | `http` or `https` |
+//! | [`TlsInfo`] | server name and client certificate, over TLS |
+//! | [`InterimRelay`] | sends `103 Early Hints` and other interim responses, for HTTP/1.1 requests without content |
+//! | [`ClientConnection`] | state that is kept for the connection, for NTLM and Negotiate |
+//!
+//! A response with the extension [`CloseConnection`] is not sent; the connection closes instead. An HTTP/1.1 client
+//! that half-closes its connection with the request still gets its response ([`HalfClose`]).
+//!
+//! # Shutdown and handover
+//!
+//! [`Handle::drain`] stops accepting, lets in-flight requests finish, and closes idle connections. Listening sockets
+//! can come from systemd ([`InheritedSockets`]) or from the running process ([`HandoverClient`], [`HandoverListener`]),
+//! so that an upgrade rejects no connection.
 //!
 //! # Features
 //!
@@ -65,12 +79,12 @@
 //! | `tls` | yes | [`Server::tls`], [`ClientCertificateLayer`]: rustls and the certificates of `rproxy-tls`, with its ACME client. Implies `server` |
 //! | `server` | yes, by `tls` | [`Server`]: listeners, workers, HTTP/1.1 and HTTP/2 connections |
 //!
-//! Without features there is [`RequestGuardLayer`] alone, with about 30 dependencies, for a program with another server.
+//! Without features there is only [`RequestGuardLayer`], with about 30 dependencies, for programs with another server.
 //!
-//! # How it fails
+//! # Errors
 //!
-//! [`Server::start`] fails with a [`ServerError`] that names the address. A connection that fails
-//! costs itself alone; out of file descriptors, the listener waits and says so once.
+//! [`Server::start`] returns a [`ServerError`] that names the address. A failing connection affects no other. Without
+//! free file descriptors the listener waits, and logs one warning.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -153,3 +167,8 @@ pub struct TlsInfo {
     #[cfg(feature = "tls")]
     pub client_certificate: Option<ClientCertificate>,
 }
+
+/// Compiles the examples of the README.
+#[cfg(all(doctest, feature = "server"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -1,5 +1,9 @@
-//! A shared HTTP cache (RFC 9111) as a [`tower_layer::Layer`]: what may be answered from memory is,
-//! and what may be kept is kept while its client reads it.
+//! Middleware that caches responses: a shared HTTP cache by RFC 9111, in memory and optionally on disk.
+//!
+//! [`CacheLayer`] stores what the origin's response allows, and nothing else by default. Bodies are streamed to the
+//! client while they are stored.
+//!
+//! # Example
 //!
 //! ```
 //! use bytes::Bytes;
@@ -35,92 +39,83 @@
 //! }
 //! ```
 //!
-//! # What it does
+//! # Behaviour
 //!
-//! - **Stores** responses to GET that RFC 9111 §3 lets a shared cache store, if their body is of no more
-//!   than [`max_object`](CacheLayer::max_object) bytes and ends cleanly. `RProxy-Cache-Control` and
-//!   `CDN-Cache-Control` (RFC 9213) count instead of `Cache-Control`. Never stored: `private`, `no-store`, `Vary: *`,
-//!   and responses to `Authorization` without permission. A response with `Set-Cookie` is stored if it
-//!   says for itself for how long, and then without the cookie: that is for the client that it was made for, unless
-//!   [somebody](CacheLayer::set_cookie) answers for more.
-//! - **Answers** GET and HEAD while a stored response is fresh (`s-maxage`, `max-age`, `Expires`, and [with
-//!   leave](CacheLayer::heuristic_freshness) a tenth of the time since `Last-Modified`), ranges and conditional requests included, with `Age`.
-//!   Several ranges are answered as `multipart/byteranges`. Parts are stored, too: they serve the ranges that they contain, they are
-//!   [completed](#incomplete-responses) by the origin, and once all are there they are the whole (RFC 9111 §3.4).
-//! - **Collapses** requests for what is already [on its way](CacheLayer::collapse) to another client into one. A client's
-//!   own `If-None-Match` or `If-Modified-Since` is then answered here, and not passed on, so that what comes is worth something
-//!   to the others: after a restart, browsers that have everything already fill the store all the same.
-//! - **Validates** what is stale by `ETag` and `Last-Modified`; merges the 304 into what is stored. A request that selects
-//!   none of the stored variants is forwarded with the strong entity-tags of others ([up to 16](CacheLayer::empty_body), RFC 9111
-//!   §4.3.1); a 304 selects one of them. Not with those of variants that were requested with credentials, vary by them, or have a
-//!   content coding that the client does not accept; nor with a tag that several representations share.
-//! - **Serves stale** where RFC 5861 directives, the client's `max-stale`, or an origin that can't be
-//!   [reached](CacheLayer::stale_when_unreachable) allow it, and nothing forbids it.
-//! - **Invalidates** on unsafe methods that succeed; and [groups](Purge::Tag) (RFC 9875) when the answer to one says so.
+//! - **Storing**: responses to GET that a shared cache may store (RFC 9111 §3), if the body ends cleanly and has at
+//!   most [`max_object`](CacheLayer::max_object) bytes. `RProxy-Cache-Control` and `CDN-Cache-Control` (RFC 9213) take
+//!   precedence over `Cache-Control`.
+//! - **Serving**: GET and HEAD while a stored response is fresh (`s-maxage`, `max-age`, `Expires`), with `Age`.
+//!   Conditional and range requests are answered from the cache, several ranges as `multipart/byteranges`. Partial
+//!   responses are stored, combined and [completed](#incomplete-responses).
+//! - **Request coalescing**: requests for a resource that is already being fetched [wait](CacheLayer::collapse) for
+//!   that response and receive its body as it arrives. Preconditions of the clients are then evaluated by the cache.
+//! - **Revalidation**: stale responses are revalidated by `ETag` and `Last-Modified`. A request for a variant that is
+//!   not stored is forwarded with the entity-tags of stored variants ([up to 16](CacheLayer::empty_body), RFC 9111
+//!   §4.3.1).
+//! - **Stale responses**: `stale-while-revalidate` and `stale-if-error` (RFC 5861), `max-stale` of the client, and an
+//!   [unreachable](CacheLayer::stale_when_unreachable) origin, unless a directive forbids it.
+//! - **Invalidation**: by successful unsafe methods, and by [groups](Purge::Tag) (RFC 9875).
+//! - **Purging**: [`CacheStore::purge`] and `soft_purge`, by URL, prefix or tag.
 //!
-//! The key is scheme (the [`http::uri::Scheme`] in the request's extensions, put there by the server,
-//! else that of the URI, else `http`), host, path and query; [rules](CacheLayer::query) for queries, responses with
-//! [`No-Vary-Search`](CacheLayer::no_vary_search) and a [hook](CacheLayer::key) can change that. Requests with content, with `Upgrade`, with
-//! `If-Match` or `If-Unmodified-Since`, or without a clear host pass by. What happened stands in
-//! `Cache-Status` (RFC 9211), and as [`CacheStatus`] in the response's extensions.
+//! `Cache-Status` (RFC 9211) and the response extension [`CacheStatus`] report the result.
 //!
-//! A response that says nothing of its lifetime is stored for validation only: the origin confirms each use of it by a 304, and
-//! it is never served stale. Where caches guess more, they leak. So it is not stored at all if the request has credentials (`Cookie`,
-//! `Authorization`, and fields whose names contain words such as `auth`, `token` or `key`), or if a path that names a
-//! static file is answered with another type (`/account/x.css` as `text/html`).
+//! # Responses that are not stored
 //!
-//! A layer further out that gives each request something of its own to write into pages, such as the nonce of a
-//! `Content-Security-Policy`, says so by the extension [`IsForOneRequest`]; such pages are not stored.
+//! - `private`, `no-store`, `Vary: *`; responses to `Authorization` without permission.
+//! - Responses with `Set-Cookie` without an explicit lifetime. With one, they are stored without the cookie;
+//!   [`set_cookie`](CacheLayer::set_cookie) changes this.
+//! - Responses without caching fields to requests with credentials (`Cookie`, `Authorization`, and fields whose names
+//!   contain words such as `auth`, `token` or `key`). Without credentials they are stored only for revalidation: the
+//!   origin confirms each use with a 304, and they are never served stale.
+//! - Responses whose content type does not match the file extension of the path, such as `/account/x.css` as
+//!   `text/html` (cache deception).
+//! - Documents that a layer further out marks with [`IsForOneRequest`], such as those with a CSP nonce.
 //!
-//! # Below a router
+//! # Cache key
 //!
-//! A router that strips a prefix from the path (axum's `Router::nest`) makes one key of several resources. With the feature `axum`
-//! the key, the [paths](CacheLayer::paths) and [hooks](RequestHead::uri) go by the target that the client sent (axum's
-//! `OriginalUri`). Without the feature, and with other routers, put the layer outside of the router, or give it a
-//! [key](CacheLayer::key) of the whole target.
+//! The key consists of scheme, host, path and query. The scheme is the extension `http::uri::Scheme` of the request,
+//! else that of the URI, else `http`. [Query rules](CacheLayer::query), [`No-Vary-Search`](CacheLayer::no_vary_search)
+//! and a [hook](CacheLayer::key) change it. Requests with content, `Upgrade`, `If-Match`, `If-Unmodified-Since` or
+//! without a valid host bypass the cache.
 //!
-//! # More than memory holds
-//!
-//! Responses are kept in memory, in [moka](https://docs.rs/moka). A [`Tier`] behind it can keep more of them, and longer than the
-//! process lives: it is given resources as bytes, and is asked where memory has nothing. The feature `disk` has `Disk`, one
-//! that keeps files in a folder. Memory comes first, so that the tier costs hits in memory nothing.
-//!
-//! `Disk` is not [foyer](https://docs.rs/foyer), which would be the obvious choice: it asks for a newer compiler than these
-//! crates do (1.91 for 0.22), it wants the memory to be its own as well, its engine for small objects is gone, and it reads and
-//! writes by regions of several megabytes, which is made for blocks of a database rather than for a site's assets. A file each is
-//! what nginx and Apache httpd do, and what the page cache of the system is good at. Whoever wants foyer, or a bucket
-//! somewhere, implements [`Tier`] in a page of code.
+//! Below a router that strips a prefix, such as axum's `Router::nest`, several resources would share a key. With the
+//! feature `axum` the key, the [paths](CacheLayer::paths) and the [hooks](RequestHead::uri) use the target that the
+//! client sent (axum's `OriginalUri`). Otherwise place the layer outside the router, or set a [key](CacheLayer::key).
 //!
 //! # Incomplete responses
 //!
-//! RFC 9111 §3.3 and §3.4. A stored part with a strong `ETag` is completed when a client requests the whole, or a range that
-//! reaches beyond the part: the origin gets a request for the missing bytes alone, with `Range` and `If-Range`. The client receives
-//! the stored bytes at once and the rest as it arrives. If the representation has changed, the origin sends all of it, and that
-//! replaces the parts. If the rest breaks off, the response to the client breaks off with an error, and only the bytes that
-//! arrived are stored.
+//! A stored partial response with a strong `ETag` is completed when a client requests the whole, or a range beyond the
+//! part (RFC 9111 §3.3, §3.4). The origin gets a request for the missing bytes only, with `Range` and `If-Range`. The
+//! client receives the stored bytes at once and the rest as it arrives. If the representation has changed, the origin
+//! sends all of it, which replaces the stored parts. If the rest breaks off, the response to the client breaks off with
+//! an error, and the bytes that arrived are stored.
 //!
-//! A response that breaks off is stored as such a part if it has a strong `ETag`, a `Content-Length` of at most
-//! [`max_object`](CacheLayer::max_object), an explicit lifetime, and no `Accept-Ranges: none`. A complete response is never replaced
-//! by a part, since it can still be served when the origin fails.
+//! A response that breaks off is stored as a partial response if it has a strong `ETag`, a `Content-Length` of at most
+//! [`max_object`](CacheLayer::max_object), an explicit lifetime and no `Accept-Ranges: none`. A partial response never
+//! replaces a complete one.
 //!
-//! All of this needs [`empty_body`](CacheLayer::empty_body), as the request has to be repeated if the origin sends bytes that do
-//! not fit. Without it, parts only serve the ranges that they contain.
+//! Completion needs [`empty_body`](CacheLayer::empty_body), because the request is repeated if the origin sends bytes
+//! that do not fit. Without it, partial responses serve only the ranges that they contain.
 //!
-//! # The end of a body
+//! # End of a body
 //!
-//! A response is stored when its body reports its end (`None`, or `is_end_stream`). Having all bytes of `Content-Length` is not
-//! enough: an HTTP/2 stream can be reset after its last byte. If the client has left by then, as servers do once they have
-//! all bytes, the cache reads on for up to 5 s to see the end.
+//! A response is stored when its body reports its end. All bytes of `Content-Length` are not sufficient, because an
+//! HTTP/2 stream can be reset after its last byte. If the client has disconnected by then, the cache reads on for up to
+//! 5 s.
 //!
-//! Trailers are stored apart from the header section (RFC 9111 §3.1), and sent with each hit of the whole: up to 32 fields and
-//! 16 KiB. With more than that the response is not stored. `Set-Cookie` in trailers is never stored.
+//! Trailers are stored and sent with each hit of the whole representation, except `Set-Cookie`, up to 32 fields and 16
+//! KiB. A response with more is not stored.
 //!
-//! # What `stored` means
+//! `Cache-Status` is sent before the body. Its parameter `stored` (RFC 9211 §2.5) therefore means that storing has
+//! begun; a body that breaks off or exceeds a limit, or an invalidation, can still prevent it.
 //!
-//! `Cache-Status` is sent before the body, so `stored` (RFC 9211 §2.5) says that storing begins and that nothing known prevents it: the
-//! response may be stored, its announced length fits, memory is free, and the resource was not invalidated meanwhile.
-//! Afterwards the response may still not be stored, because its body breaks off, outgrows a limit that it did not announce,
-//! or the resource is invalidated; and the store may prefer resources that are requested more often.
+//! # Tiers
+//!
+//! Memory is the first level ([moka](https://docs.rs/moka), TinyLFU). A [`Tier`] is an optional second level, consulted
+//! on a memory miss; it holds more, and survives a restart. The feature `disk` adds `Disk`, which stores one file per
+//! resource in a folder.
+//!
+//! Memory is bounded by the capacity of the store, plus a quarter for bodies that are being stored.
 //!
 //! # Features
 //!
@@ -128,18 +123,17 @@
 //!
 //! | Feature | Adds |
 //! |---|---|
-//! | `disk` | `Disk`: a second-level store of files that outlives a restart |
-//! | `axum` | Cache keys use the target that the client sent (axum's `OriginalUri`), also below `Router::nest` |
+//! | `disk` | `Disk`: a second-level store in a folder |
+//! | `axum` | Uses the target that the client sent (axum's `OriginalUri`), also below `Router::nest` |
 //!
-//! # How it fails
+//! # Errors
 //!
-//! Errors of the inner service pass through unless a stale response stands in. A body that fails, is cut
-//! off, or outgrows the limit reaches the client as it would have without the cache, and is never stored as complete.
-//! The layer itself answers only `only-if-cached` requests that it can't serve: `504`.
+//! Errors of the inner service pass through, unless a stale response may be served instead. A body that fails or
+//! exceeds the limit reaches the client unchanged, and is not stored as complete. The layer itself responds only to
+//! `only-if-cached` requests that it cannot serve, with 504.
 //!
-//! Memory is bounded by the store's capacity, and a quarter of it more for bodies on their way in.
-//! `stale-while-revalidate` and collapsing need a tokio runtime; without one stale responses are validated first,
-//! and everyone asks.
+//! `stale-while-revalidate` and request coalescing need a tokio runtime. Without one, stale responses are revalidated
+//! first and each request is forwarded.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -218,3 +212,8 @@ pub use self::service::CacheService;
 pub use self::set_cookie::{SetCookie, SetCookieError};
 pub use self::store::{CacheStats, CacheStore};
 pub use self::tier::{Load, Tier, TierEntry, TierStats};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -1,5 +1,9 @@
-//! Who is the client? A [`tower_layer::Layer`] that finds the address of the client behind any
-//! number of trusted proxies and leaves it in the request as [`ClientIp`].
+//! Middleware that determines the address of the client behind trusted proxies.
+//!
+//! [`ClientIpLayer`] inserts the extension [`ClientIp`] into each request. Rate limits, logs and forwarding fields can
+//! then rely on one address that a client cannot spoof.
+//!
+//! # Example
 //!
 //! ```
 //! use http_body_util::BodyExt;
@@ -8,8 +12,8 @@
 //!
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> Result<(), BoxError> {
-//!     let whoami = service_fn(async |request: http::Request<String>| {
-//!         let ClientIp(client) = request.extensions().get().ok_or("no client")?;
+//!     let service = service_fn(async |request: http::Request<String>| {
+//!         let ClientIp(client) = request.extensions().get().ok_or("no client address")?;
 //!         Ok::<_, BoxError>(http::Response::new(client.to_string()))
 //!     });
 //!     let layer = ClientIpLayer::new(TrustedProxies::none().trust("10.0.0.0/8".parse()?));
@@ -18,29 +22,33 @@
 //!         .extension(PeerAddr("10.0.0.7:4711".parse()?))
 //!         .header("x-forwarded-for", "6.6.6.6, 192.0.2.1, 10.0.0.9")
 //!         .body(String::new())?;
-//!     let response = layer.layer(whoami).oneshot(request).await?;
+//!     let response = layer.layer(service).oneshot(request).await?;
 //!
-//!     // 10.0.0.7 and 10.0.0.9 are ours; 192.0.2.1 is the first hop nobody vouches for.
+//!     // 10.0.0.7 and 10.0.0.9 are trusted, so 192.0.2.1 is the client. 6.6.6.6 could be spoofed.
 //!     assert_eq!(response.into_body().collect().await?.to_bytes(), "192.0.2.1");
 //!     Ok(())
 //! }
 //! ```
 //!
-//! # What it does
+//! # Algorithm
 //!
-//! The address of the TCP peer comes from the request extension [`PeerAddr`] or, with the feature
-//! `axum`, from axum's `ConnectInfo<SocketAddr>`. If the peer is not a [trusted proxy](TrustedProxies)
-//! it *is* the client, whatever its headers claim. If it is trusted, the hops that it reports in the
-//! [`ClientIpSource`] (by default `X-Forwarded-For`) are walked from the right, the side our own proxies
-//! append to, up to the first address that is not trusted: that is the client. What stands to the left
-//! of it, which anyone may have written, is not looked at. A malformed hop ends
-//! the walk at the last good one. IPv4-mapped IPv6 addresses are folded to IPv4 throughout.
+//! 1. The peer address is read from the request extension [`PeerAddr`] or, with the feature `axum`, from axum's
+//!    `ConnectInfo<SocketAddr>`.
+//! 2. If the peer is not a [trusted proxy](TrustedProxies), the peer is the client. Its header fields are ignored.
+//! 3. If it is trusted, the addresses in the [`ClientIpSource`] (`X-Forwarded-For` by default) are examined from right
+//!    to left. The first address that is not a trusted proxy is the client.
 //!
-//! A trusted peer also leaves [`TrustedPeer`] in the request: other layers believe the client's address, the scheme and
-//! the request id in forwarding headers only where it is present. The scheme and host that `Forwarded` tells of the
-//! client's request are in it, too, if `Forwarded` is the [`ClientIpSource`].
+//! An invalid element ends the search at the last valid address. At most 64 addresses are examined. IPv4-mapped IPv6
+//! addresses are converted to IPv4.
 //!
-//! A list of more than 64 hops is cut off there.
+//! # Extensions
+//!
+//! | Request extension | Content |
+//! |---|---|
+//! | [`ClientIp`] | The client address |
+//! | [`TrustedPeer`] | Present if the peer is a trusted proxy: the addresses between client and peer; scheme and host, if the source is `Forwarded` |
+//!
+//! Other layers use forwarding fields of the request only if [`TrustedPeer`] is present.
 //!
 //! # Features
 //!
@@ -50,11 +58,10 @@
 //! |---|---|
 //! | `axum` | Reads the peer address from axum's `ConnectInfo<SocketAddr>`; makes `ClientIp` an extractor |
 //!
-//! # How it fails
+//! # Errors
 //!
-//! Without a peer address there is nothing to start from, and no guess is made: the answer is a
-//! `500` that says which piece is missing ([`PeerAddr`], or axum's
-//! `into_make_service_with_connect_info::<SocketAddr>()`).
+//! Without a peer address the layer responds with 500, and the body names the missing piece: [`PeerAddr`], or axum's
+//! `into_make_service_with_connect_info::<SocketAddr>()`.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -83,3 +90,8 @@ pub use self::published_ranges::{Cdn, PUBLISHED_RANGES_DATE};
 pub use self::resolve::{ClientIpSource, ClientIpSourceError};
 pub use self::service::ClientIpService;
 pub use self::trusted_proxies::{TrustedProxies, TrustedProxiesError};
+
+/// Compiles the examples of the README.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -1,5 +1,9 @@
-//! A [`tower_layer::Layer`] that tells an upstream who asked and how, and removes what must not be
-//! forwarded, both ways.
+//! Middleware for proxies that sets forwarding fields and removes hop-by-hop and spoofed fields.
+//!
+//! [`ForwardHeadersLayer`] gives the backend `X-Forwarded-*`, `X-Real-IP` and `X-Request-Id` that a client cannot
+//! spoof, and removes fields that must not be forwarded from requests and responses.
+//!
+//! # Example
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -25,51 +29,58 @@
 //!         .body(())?;
 //!     let response = proxy.oneshot(request).await?;
 //!
-//!     // Nobody vouches for the peer, so what it claims is gone.
+//!     // The peer is not a trusted proxy, so its value is replaced.
 //!     assert_eq!(response.into_body().collect().await?.to_bytes(), r#"Some("192.0.2.1")"#);
 //!     Ok(())
 //! }
 //! ```
 //!
-//! # What it does
+//! # Fields that the layer sets
 //!
-//! On the way in:
+//! | Field | Value |
+//! |---|---|
+//! | `X-Forwarded-For` | the addresses that a trusted proxy reports, then the peer |
+//! | `X-Real-IP` | the client |
+//! | `X-Forwarded-Proto`, `X-Forwarded-Host`, `X-Forwarded-Port` | scheme and authority of the request |
+//! | `X-Request-Id` | a new UUIDv7, or the value of a trusted proxy; also the response extension [`RequestId`] |
+//! | `Forwarded` (RFC 7239) | [on request](ForwardHeadersLayer::forwarded) |
+//! | `Via` (RFC 9110 §7.6.3) | [on request](ForwardHeadersLayer::via) |
+//! | `traceparent`, `tracestate` (W3C Trace Context) | forwarded if valid; started [on request](ForwardHeadersLayer::trace_context) |
 //!
-//! - `X-Forwarded-For` (the hops that a trusted peer vouches for, then the peer), `X-Real-IP` (the
-//!   client), `X-Forwarded-Proto`, `X-Forwarded-Host`, `X-Forwarded-Port` and `X-Request-Id` are made
-//!   from what is known: the extensions `ClientIp`, `PeerAddr` and `TrustedPeer` of
-//!   `rproxy-client-ip`, the extension [`http::uri::Scheme`], and `Host`. `Forwarded` (RFC 7239) and `Via`
-//!   (RFC 9110 §7.6.3) are sent [on](ForwardHeadersLayer::forwarded)
-//!   [request](ForwardHeadersLayer::via).
-//! - A trusted peer is believed about the client's address, the scheme and the request id, and about nothing else unless
-//!   [a setting names the field](ForwardHeadersLayer::trust_field): proxies and CDNs forward other fields as clients send
-//!   them.
-//! - What is not believed is removed: all of `X-Forwarded-*`, `X-Real-IP`, `Forwarded`,
-//!   `X-Request-Id`, `Client-Cert` and `Client-Cert-Chain` (RFC 9440), and the fields in which other proxies, CDNs, server
-//!   modules and frameworks say who the client is (`CF-Connecting-IP`, `True-Client-IP`, `X-Client-IP`), what it requests
-//!   (`X-Original-URL`, `X-Rewrite-URL`, `X-Host`), which user it is (`Remote-User`, `X-WebAuth-User`), which certificate it
-//!   has (`X-SSL-Client-Verify`), or which check it has passed (`X-Middleware-Subrequest`, CVE-2025-29927;
-//!   `X-Accel-Mapping`, CVE-2025-61780). All of these also with underscores and dots, which many applications can't tell
-//!   from hyphens (`X_Forwarded_For`).
-//! - `X-HTTP-Method-Override`, `X-HTTP-Method` and `X-Method-Override` are removed from any request but a POST. A GET that
-//!   an application takes for another method would be checked and cached as a GET.
-//! - `Proxy`, which CGI programs take for a setting, is always removed. So are `Content_Length` and the like, which are
-//!   framing to applications that can't tell an underscore from a hyphen.
-//! - `traceparent` and `tracestate` (W3C Trace Context) are passed on if they are what they should be, and begun
-//!   [on request](ForwardHeadersLayer::trace_context), with the request's id as that of the trace.
-//! - `Max-Forwards` of `OPTIONS` and `TRACE` counts down (RFC 9110 §7.6.2); at zero they are answered here.
-//! - `Expect` ends here: the server in front has answered it.
+//! They are built from the extensions `ClientIp`, `PeerAddr` and `TrustedPeer` of `rproxy-client-ip`, the extension
+//! [`http::uri::Scheme`], and `Host`. A field is omitted if its source is missing.
 //!
-//! Both ways, fields that are about one connection go (RFC 9110 §7.6.1): `Connection` and what it
-//! nominates, `Keep-Alive`, `Proxy-Connection`, `Proxy-Authenticate`, `Proxy-Authorization`, `TE` but
-//! for `trailers`, `Transfer-Encoding`, `Upgrade`. A nomination can't remove a field that is meant
-//! for the other end, such as `Host`, `Authorization`, or those above. A 101 keeps its `Upgrade`.
+//! # Spoofed fields
 //!
-//! # How it fails
+//! A trusted proxy is trusted for the client address, the scheme and the request id, and for other fields only if
+//! [`trust_field`](ForwardHeadersLayer::trust_field) names them: most proxies and CDNs forward other fields as clients
+//! send them. All other fields of this kind are removed, from requests of trusted proxies as well:
 //!
-//! What is not known is not said: without the extensions there is no `X-Forwarded-For`. A request whose `Via` shows
-//! that it has come by eight times before goes round in circles, and is answered `508 Loop Detected`, with
-//! [`ForwardHeadersDecision`] in the response's extensions.
+//! - `X-Forwarded-*`, `X-Real-IP`, `Forwarded`, `X-Request-Id`, `Client-Cert`, `Client-Cert-Chain` (RFC 9440);
+//! - fields of other proxies, CDNs, server modules and frameworks: for the client address (`CF-Connecting-IP`,
+//!   `True-Client-IP`), the target (`X-Original-URL`, `X-Rewrite-URL`), the user (`Remote-User`, `X-WebAuth-User`), the
+//!   certificate (`X-SSL-Client-Verify`) or internal use (`X-Middleware-Subrequest`, CVE-2025-29927; `X-Accel-Mapping`,
+//!   CVE-2025-61780);
+//! - `Proxy` (CVE-2016-5385), and `Content_Length` and similar names that CGI merges with framing fields;
+//! - `X-HTTP-Method-Override` and similar fields, except in POST requests.
+//!
+//! All names are also removed with underscores or dots instead of hyphens (`X_Forwarded_For`).
+//!
+//! # Hop-by-hop fields
+//!
+//! Requests and responses lose `Connection` and the fields it nominates, `Keep-Alive`, `Proxy-Connection`,
+//! `Proxy-Authenticate`, `Proxy-Authorization`, `Transfer-Encoding`, `Upgrade`, and `TE` except `trailers` (RFC 9110
+//! §7.6.1). `Connection` cannot remove end-to-end fields such as `Host`, `Authorization`, or those above. A 101 keeps
+//! its `Upgrade`. `Expect` is removed from requests, because the server answers it.
+//!
+//! # Responses of the layer
+//!
+//! | Status | When |
+//! |---|---|
+//! | 508 | the request has passed this proxy eight times, by its `Via` |
+//! | 200 | `OPTIONS` or `TRACE` with `Max-Forwards: 0` (RFC 9110 §7.6.2) |
+//!
+//! Such a response has a [`ForwardHeadersDecision`] in its extensions.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -104,3 +115,8 @@ pub use self::layer::ForwardHeadersLayer;
 pub use self::request_id::RequestId;
 pub use self::service::ForwardHeadersService;
 pub use self::trace_context::TraceContext;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

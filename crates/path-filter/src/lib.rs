@@ -1,5 +1,9 @@
-//! A [`tower_layer::Layer`] that answers 404 to requests for sensitive paths, however they are
-//! spelled.
+//! Middleware that rejects requests for sensitive paths in every spelling.
+//!
+//! [`PathFilterLayer`] responds with 404 to requests whose path matches a rule: dotfiles, repositories, environment
+//! files, keys, dumps, backups. Clients cannot evade a rule by encoding the path.
+//!
+//! # Example
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -26,33 +30,46 @@
 //! }
 //! ```
 //!
-//! # What it does
+//! # Decodings
 //!
-//! A path is judged in every [reading](PathRules::explain) that some server might make of it: as it
-//! is; percent-decoded once, twice, and on, with and without `%2F`; with dot segments removed, slashes
-//! merged, backslashes as slashes, `;` parameters cut, cut at a NUL or a decoded `?`, control
-//! characters and invalid UTF-8 dropped, overlong UTF-8 decoded, look-alikes of ASCII folded as Unicode's compatibility
-//! forms (NFKC) and the code pages of Windows do, dots, spaces and wildcards at the end of names trimmed; in any order;
-//! letters always in lower case. It is blocked if *any* reading is.
+//! Servers differ in how they normalise a path. A path is therefore checked in [every decoding](PathRules::explain)
+//! that some server applies, in any order and repeatedly:
 //!
-//! In one reading, the last rule that matches decides: a `block` after an `allow` blocks, an `allow`
-//! after a `block` allows. An exemption therefore can't be used to get around a rule: a path that
-//! reads as exempt in one way and as blocked in another is blocked.
+//! - percent-decoding, once or several times, with and without `%2F`;
+//! - removal of dot segments, duplicate slashes, `;` parameters, control characters and invalid UTF-8;
+//! - backslashes as slashes; truncation at NUL or at an encoded `?`;
+//! - overlong UTF-8; look-alikes of ASCII, folded by Unicode's compatibility forms (NFKC) and the code pages of
+//!   Windows;
+//! - removal of dots, spaces and wildcards at the end of names;
+//! - lower case.
 //!
-//! [`PathRules::sensitive`] is a list of what is not meant to be served and often is by accident:
-//! dotfiles, repositories, environments, keys, dumps, backups. Only the path is looked at, never the
-//! query.
+//! The path is blocked if any decoding is. Only the path is checked, never the query.
 //!
-//! The list is held against a corpus of some 1,400 evasions and 2,000 honest paths (`tests/corpus`), and the readings against nginx,
-//! Python's own server, Flask, Starlette, Node, Express and a reader in every known way at once: what passes, none of them takes
-//! for a sensitive file, in any of thousands of disguises.
+//! # Rules
 //!
-//! A router that strips a prefix from the path, as axum's `Router::nest` does, leaves the layers below it the rest. With the feature
-//! `axum` the rules are for the path that the client sent (axum's `OriginalUri`); without it, and with other routers, put the
-//! layer outside of the router.
+//! Within one decoding, the last matching rule decides: a `block` after an `allow` blocks, an `allow` after a `block`
+//! allows. An exemption cannot be used to evade a rule: a path with an exempt and a blocked decoding is blocked.
 //!
-//! An ordinary path costs one scan and a few hash look-ups; it is copied only if it needs more than
-//! one reading.
+//! [`PathRules::sensitive`] is a curated list of files that are often served by accident. It is tested with about 1,400
+//! evasions and 2,000 legitimate paths (`tests/corpus`), and against nginx, Python's `http.server`, Flask, Starlette,
+//! Node.js and Express: none of them resolves a forwarded path to a sensitive file.
+//!
+//! # Responses
+//!
+//! | Status | When |
+//! |---|---|
+//! | 404, or [another status](PathFilterLayer::status) | a rule blocks the path, or the path has too many decodings to check |
+//! | 400 | the path is ambiguous, with [`reject_ambiguous`](PathFilterLayer::reject_ambiguous) |
+//!
+//! The response has a [`PathFilterDecision`] in its extensions. With [`shadow`](PathFilterLayer::shadow) all requests
+//! are forwarded, and only the decision is recorded. A forwarded path is not changed. An invalid glob is a
+//! [`PathRulesError`] when the rules are built.
+//!
+//! # Below a router
+//!
+//! A router that strips a prefix from the path, such as axum's `Router::nest`, hides the prefix from inner layers. With
+//! the feature `axum` the rules apply to the path that the client sent (axum's `OriginalUri`). Without the feature, and
+//! with other routers, place the layer outside the router.
 //!
 //! # Features
 //!
@@ -60,14 +77,11 @@
 //!
 //! | Feature | Adds |
 //! |---|---|
-//! | `axum` | Checks the path that the client sent (axum's `OriginalUri`), also below `Router::nest` |
+//! | `axum` | Uses the path that the client sent (axum's `OriginalUri`), also below `Router::nest` |
 //!
-//! # How it fails
+//! # Performance
 //!
-//! A blocked path is answered `404`, or [another status](PathFilterLayer::status), with [`PathFilterDecision`] in the
-//! response's extensions. A path with so many readings that they can't all be judged is blocked. What passes goes on as
-//! it was written; [`reject_ambiguous`](PathFilterLayer::reject_ambiguous) lets nothing pass that has more readings than one. A glob that is none is a
-//! [`PathRulesError`] when the rules are built.
+//! An ordinary path costs one scan and a few hash lookups. It is copied only if it has more than one decoding.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -90,3 +104,8 @@ pub use self::future::{ResponseBody, ResponseFuture};
 pub use self::layer::PathFilterLayer;
 pub use self::rules::{PathExplanation, PathRules, PathRulesBuilder, PathRulesError};
 pub use self::service::PathFilterService;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -1,4 +1,9 @@
-//! A [`tower_layer::Layer`] that limits the rate of requests, by default per client.
+//! Middleware that limits the rate of requests, by default for each client.
+//!
+//! [`RateLimitLayer`] counts requests with GCRA, an algorithm equivalent to a token bucket, and rejects excess requests
+//! with 429 and `Retry-After`. Quotas are kept in the process or, with the feature `redis`, in Redis or Valkey.
+//!
+//! # Example
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -11,9 +16,9 @@
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> Result<(), BoxError> {
 //!     let mut service = ServiceBuilder::new()
-//!         // Who asks?
+//!         // Determines the client address.
 //!         .layer(ClientIpLayer::new(TrustedProxies::none()))
-//!         // A request per minute, three at once.
+//!         // One request per minute, with bursts of three.
 //!         .layer(RateLimitLayer::new(Quota::per_minute(1).burst(3)))
 //!         .service(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::from("hello")))));
 //!
@@ -27,58 +32,68 @@
 //!         assert_eq!(response.headers()["ratelimit"], remaining);
 //!         assert_eq!(response.headers()["ratelimit-policy"], "\"default\";q=3;w=180");
 //!     }
-//!     // Another address of the same /64 is the same client.
+//!     // IPv6 addresses of one /64 are one client.
 //!     let response = get("[2001:db8::2]:4711").await?;
 //!     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
 //!     assert_eq!(response.headers()["retry-after"], "60");
-//!     // And this is another one.
+//!     // An address of another /64 is another client.
 //!     assert_eq!(get("[2001:db8:0:1::1]:4711").await?.status(), StatusCode::OK);
 //!     Ok(())
 //! }
 //! ```
 //!
-//! # What it does
+//! # Quotas and keys
 //!
-//! Requests are counted by [governor]'s GCRA: each key has a bucket of [`burst`](Quota::burst) requests that fills
-//! evenly. A request that is refused costs nothing. The key is the [`ClientIp`](rproxy_client_ip::ClientIp) that
-//! `rproxy-client-ip` finds, IPv6 by /64; [others](RequestKey) as you like.
+//! Each key has a bucket of [`burst`](Quota::burst) requests that is refilled evenly. A rejected request is not
+//! charged. The default key is the [`ClientIp`](rproxy_client_ip::ClientIp) of `rproxy-client-ip`, with IPv6 addresses
+//! grouped by /64; any part of the request head can be the [key](RequestKey).
 //!
-//! Every answer to a request that was counted says what there is and what is left, in the fields of
-//! [draft-ietf-httpapi-ratelimit-headers-11]:
+//! | Option | Effect |
+//! |---|---|
+//! | [`policy`](RateLimitLayerBuilder::policy) | A further quota with its own key. A request must be allowed by all policies, and is charged to all or none |
+//! | [`ipv6_tier`](RateLimitLayerBuilder::ipv6_tier) | A quota for whole IPv6 networks |
+//! | [`max_in_flight`](RateLimitLayerBuilder::max_in_flight) | A limit on concurrent requests of a key |
+//! | [`cost`](RateLimitLayerBuilder::cost), [`exempt`](RateLimitLayerBuilder::exempt) | Requests that count more, or not at all |
+//! | [`shadow`](RateLimitLayerBuilder::shadow) | Shadow mode: forwards all requests, and records the decision |
+//! | [`jitter`](RateLimitLayerBuilder::jitter) | A random addition to `Retry-After` |
 //!
-//! - `RateLimit-Policy: "default";q=200;w=2`: a burst of 200 requests, given back within 2 seconds;
-//! - `RateLimit: "default";r=50;t=1`: 50 more may follow at once; spread over `t` seconds, that is the rate. With
-//!   `r=0`, the next one may follow after `t`;
-//! - `Retry-After`, in seconds, with a 429.
+//! # Header fields
 //!
-//! Seconds are whole, rounded up, and at least one. Where an application sends such fields of its own, these are
-//! added to them.
+//! Each counted response has the fields of [draft-ietf-httpapi-ratelimit-headers-11]. They are added to those of the
+//! application.
 //!
-//! Several [policies](RateLimitLayerBuilder::policy) may count one request: all have to let it pass, none is charged if one
-//! does not, and the longest wait is told. [Tiers](RateLimitLayerBuilder::ipv6_tier) are policies of IPv6 networks, for those
-//! who have more than a /64. [Costs](RateLimitLayerBuilder::cost), [exemptions](RateLimitLayerBuilder::exempt), a
-//! [jitter](RateLimitLayerBuilder::jitter), a cap on what is [in progress](RateLimitLayerBuilder::max_in_flight) and the [older
-//! fields](RateLimitLayerBuilder::legacy_fields) are there for the asking.
+//! | Field | Meaning |
+//! |---|---|
+//! | `RateLimit-Policy: "default";q=200;w=2` | A burst of 200 requests, refilled within 2 seconds |
+//! | `RateLimit: "default";r=50;t=1` | 50 more requests are allowed now; spread over `t` seconds they match the rate. With `r=0`, the next one is allowed after `t` seconds |
+//! | `Retry-After: 1` | With 429 and 503: seconds to wait, rounded up, at least 1 |
 //!
-//! Quotas are kept in the process, or in a [store](RateLimitStore) that several processes and machines share: with the
-//! feature `redis`, `RedisStore` is one in Redis or Valkey. When it does not answer in time, requests are counted here,
-//! pass, or get 503, [as was agreed](StoreFallback).
+//! [`legacy_fields`](RateLimitLayerBuilder::legacy_fields) adds `X-RateLimit-*`.
 //!
-//! In [shadow mode](RateLimitLayerBuilder::shadow) everything passes, the client is told nothing, and
-//! [`RateLimitDecision`] in the extensions of the response tells you what would have been.
+//! # Shared quotas
 //!
-//! # What it costs
+//! With a [`RateLimitStore`], several processes and machines share quotas. The feature `redis` adds `RedisStore`, which
+//! charges a request under all policies in one round trip. [`StoreFallback`] decides what happens to requests while the
+//! store does not answer.
 //!
-//! A hash, a lock that is seldom contended and never held for longer than it takes to look at one bucket, two header
-//! fields and an extension. Memory: 16 bytes per key, from 256 KiB to 8 MiB by
-//! [default](RateLimitLayerBuilder::max_keys), however many addresses there are. Keys that have their whole quota again are
-//! forgotten when their place is needed, without a difference to anyone and without anything to sweep. Only when
-//! hundreds of thousands of keys have requests to their name at the same time, those with the fewest start afresh.
-//! Nobody is ever refused because there are many others. Each policy has a table of its own: with tiers of /56 and /48,
-//! five million IPv6 sources take some 27 MiB at the most.
+//! # Rejections
 //!
-//! A store costs what the way to it costs; nothing of it is there without one. While it is asked, the service that was
-//! ready is kept for the answer, and a clone of it takes the next request: the inner service has to be [`Clone`].
+//! | Status | When |
+//! |---|---|
+//! | 429 | The quota or the in-flight limit is exceeded |
+//! | 503 | The store does not answer, with [`StoreFallback::Closed`] |
+//! | 500 | The request has no `ClientIp`: `ClientIpLayer` is missing, or is further inside |
+//!
+//! Each response has a [`RateLimitDecision`] in its extensions. Errors of the inner service pass through.
+//!
+//! # Performance
+//!
+//! A request costs a hash, a short lock, two header fields and an extension. A key takes 16 bytes; the table of a
+//! policy grows from 256 KiB to 8 MiB by [default](RateLimitLayerBuilder::max_keys) and not further. When it is full,
+//! keys with a full bucket are evicted first, then those with the fewest charged requests, so no client is rejected for
+//! lack of space. There is no background task.
+//!
+//! With a store, the inner service must be [`Clone`].
 //!
 //! # Features
 //!
@@ -88,18 +103,6 @@
 //! |---|---|
 //! | `redis` | `RedisStore`: quotas shared by several processes, in Redis or Valkey |
 //! | `axum` | `original_uri` returns the target that the client sent (axum's `OriginalUri`), also below `Router::nest` |
-//!
-//! # How it fails
-//!
-//! | Status | When |
-//! |---|---|
-//! | 429 | beyond the quota, or too many in progress; with `Retry-After` |
-//! | 503 | the store does not answer, and [`StoreFallback::Closed`] was agreed; with `Retry-After` |
-//! | 500 | no `ClientIp` in the request: a layer is missing, or in the wrong place. [`MissingKeyError`] says which |
-//!
-//! Each with a [`RateLimitDecision`] in its extensions. Errors of the inner service pass through.
-//!
-//! A quota of nothing is refused when it is made: see [`Quota`].
 //!
 //! [draft-ietf-httpapi-ratelimit-headers-11]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/
 #![forbid(unsafe_code)]
@@ -140,3 +143,8 @@ pub use self::quota::{Quota, QuotaError};
 pub use self::redis::{RedisStats, RedisStore, RedisUrlError};
 pub use self::service::RateLimitService;
 pub use self::store::{Charge, ChargeOutcome, RateLimitStore, StoreError, StoreFallback, StoreFuture};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

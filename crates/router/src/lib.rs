@@ -1,4 +1,6 @@
-//! A [`tower_service::Service`] that chooses one of several services by host, path and method.
+//! A `tower` service that selects one of several services by host, path and method.
+//!
+//! # Example
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -73,3 +75,8 @@ pub use self::future::ResponseFuture;
 pub use self::host::{HostPattern, request_host};
 pub use self::router::{RouteMatch, Router};
 pub use self::table::{Found, Route, RouteTable};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

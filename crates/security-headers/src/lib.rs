@@ -1,5 +1,10 @@
-//! A [`tower_layer::Layer`] that adds security headers to responses and removes what tells an
-//! attacker which software made them.
+//! Middleware that adds security header fields to responses and removes fields that reveal the software.
+//!
+//! [`SecurityHeadersLayer`] adds a field only if the application did not set it. Four profiles cover common cases:
+//! [`recommended`](SecurityHeadersLayer::recommended), [`strict`](SecurityHeadersLayer::strict),
+//! [`api`](SecurityHeadersLayer::api) and [`minimal`](SecurityHeadersLayer::minimal).
+//!
+//! # Example
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -30,76 +35,75 @@
 //!     assert_eq!(headers["strict-transport-security"], "max-age=31536000");
 //!     assert_eq!(headers["content-security-policy"], "default-src 'self'; img-src *");
 //!     assert_eq!(headers["x-content-type-options"], "nosniff");
-//!     assert_eq!(headers["referrer-policy"], "no-referrer", "the application's own word stands");
+//!     assert_eq!(headers["referrer-policy"], "no-referrer", "the application's field is kept");
 //!     assert!(!headers.contains_key("x-frame-options") && !headers.contains_key("server"));
 //!     Ok(())
 //! }
 //! ```
 //!
-//! # What it does
+//! # The recommended profile
 //!
-//! A header is added only where the application did not send its own. To say more than the
-//! application there is [`override_header`](SecurityHeadersLayer::override_header) and
-//! [`remove_header`](SecurityHeadersLayer::remove_header). [`SecurityHeadersLayer::recommended`] adds
-//! what does not break a site that knows nothing of it:
+//! [`SecurityHeadersLayer::recommended`] adds fields that do not break a site which was written without them:
 //!
-//! | Header | Value | On | Why this value |
+//! | Field | Value | On | Effect |
 //! |---|---|---|---|
-//! | `Strict-Transport-Security` | `max-age=31536000` | TLS | for this host only: of its subdomains the layer knows nothing |
-//! | `X-Content-Type-Options` | `nosniff` | all | an upload is never taken for a script |
-//! | `Referrer-Policy` | `strict-origin-when-cross-origin` | all | browsers' own default, for those that have another |
-//! | `X-Permitted-Cross-Domain-Policies` | `none` | all | plug-ins read no policy file from here |
-//! | `X-Frame-Options` | `SAMEORIGIN` | documents | no foreign page frames this one to steal clicks |
+//! | `Strict-Transport-Security` | `max-age=31536000` | TLS | browsers use HTTPS only, for this host without its subdomains |
+//! | `X-Content-Type-Options` | `nosniff` | all | an upload is not executed as a script |
+//! | `Referrer-Policy` | `strict-origin-when-cross-origin` | all | the default of current browsers, for older ones |
+//! | `X-Permitted-Cross-Domain-Policies` | `none` | all | plug-ins read no policy file from this host |
+//! | `X-Frame-Options` | `SAMEORIGIN` | documents | other sites cannot frame the page (clickjacking) |
 //!
-//! There is no `Content-Security-Policy` by default: one that protects is made for its site, and one
-//! that is made for no site in particular breaks most. `Cross-Origin-Resource-Policy` and
-//! `Cross-Origin-Embedder-Policy` would break assets on other origins. `X-XSS-Protection` is not sent:
-//! the filters it ruled are gone, and where they were not, they made holes. A page that other sites
-//! open as a pop-up (an identity provider's, say) wants
-//! `.without(names::CROSS_ORIGIN_OPENER_POLICY)`. The other profiles are
-//! [`strict`](SecurityHeadersLayer::strict), [`api`](SecurityHeadersLayer::api) and
-//! [`minimal`](SecurityHeadersLayer::minimal).
+//! *Documents* are HTML, XML, SVG, XHTML and responses without a `Content-Type`.
 //!
-//! # Policies put together
+//! Not included:
 //!
-//! [`ContentSecurityPolicy::builder`] takes directives and sources as types, and refuses what browsers would ignore
-//! without a word; [`PermissionsPolicy`] and [`ReportingEndpoints`] do the same for their headers. Where a policy says
-//! [`CspSource::Nonce`] (in text `'nonce-{nonce}'`), each request gets a [`CspNonce`] of 128 random bits: as an extension for
-//! an application in the same program, in a [field](SecurityHeadersLayer::nonce_field) for one that is another process,
-//! and in the policy of the response, the application's own included. Such a page must not be stored by shared caches
-//! (`Cache-Control: no-store` or `private`): to its next reader the policy has another nonce, and its scripts don't run.
+//! - `Content-Security-Policy`: an effective policy is specific to a site, and a generic one breaks most sites.
+//! - `Cross-Origin-Opener-Policy`: it breaks sign-in and payment pop-ups that need `window.opener`.
+//! - `Cross-Origin-Resource-Policy` and `Cross-Origin-Embedder-Policy`: they break assets on other origins.
+//! - `X-XSS-Protection`: the filters that it controlled were removed from browsers.
 //!
-//! # Documents
+//! `X-Frame-Options` is not added if the application's `Content-Security-Policy` has `frame-ancestors`.
 //!
-//! Documents are HTML, XML with its SVG and XHTML, and whatever comes without a `Content-Type`; on a
-//! stylesheet or an image the headers for documents would be bytes for nothing. Where the
-//! application's own `Content-Security-Policy` has `frame-ancestors`, there is no `X-Frame-Options` to
-//! contradict it.
+//! # Precedence
 //!
-//! # Fingerprints
+//! | Method | Effect |
+//! |---|---|
+//! | [`header`](SecurityHeadersLayer::header) | adds a field if the application did not set it |
+//! | [`without`](SecurityHeadersLayer::without) | leaves a field to the application |
+//! | [`override_header`](SecurityHeadersLayer::override_header) | replaces the application's field |
+//! | [`remove_header`](SecurityHeadersLayer::remove_header) | removes the application's field |
+//! | [`keep_header`](SecurityHeadersLayer::keep_header) | keeps a fingerprinting field |
 //!
-//! `Server`, `X-Powered-By` and the rest of the fingerprinting headers that OWASP lists (`ci/headers_remove.json` of its
-//! Secure Headers Project, as of 2024-09-02) are removed.
-//! [`keep_header`](SecurityHeadersLayer::keep_header) exempts one. `X-Nextjs-Redirect` and `X-Nextjs-Matched-Path`
-//! stay on answers to requests with `X-Nextjs-Data`: Next.js's router in the browser steers by them.
+//! # Typed policies
 //!
-//! # TLS
+//! [`ContentSecurityPolicy::builder`], [`PermissionsPolicy`], [`ReportingEndpoints`] and [`Hsts`] build field values
+//! from types, and reject input that browsers would ignore.
 //!
-//! `Strict-Transport-Security` goes out over TLS only (RFC 6797 §7.2): when the request has the
-//! extension [`http::uri::Scheme`] and it is HTTPS, or when told so by
-//! [`assume_https`](SecurityHeadersLayer::assume_https), for a proxy further out that ends TLS.
+//! If a policy contains [`CspSource::Nonce`] (in text `'nonce-{nonce}'`), each request gets a [`CspNonce`] of 128
+//! random bits: as a request extension, in a [request field](SecurityHeadersLayer::nonce_field) for an application in
+//! another process, and in the policy of the response. Shared caches must not store such a document (`Cache-Control:
+//! no-store` or `private`), because the next client gets another nonce and its scripts do not run.
 //!
-//! Informational responses (1xx), with them the 101 of a WebSocket, lose fingerprints and are given nothing. A 304 is given no
-//! more than `Strict-Transport-Security`: caches would write the rest over what the application
-//! itself said when it sent the whole (RFC 9111 §3.2).
+//! # Fingerprinting fields
 //!
-//! # How it fails
+//! `Server`, `X-Powered-By` and the other fields of OWASP's list (`ci/headers_remove.json` of the Secure Headers
+//! Project, 2024-09-02) are removed. `X-Nextjs-Redirect` and `X-Nextjs-Matched-Path` are kept in responses to requests
+//! with `X-Nextjs-Data`, because the router of Next.js needs them.
 //!
-//! It does not: it refuses no request, passes on the inner service's errors unchanged, and leaves
-//! bodies alone. What can be wrong is refused when it is built ([`HstsError`], [`CspError`], [`PermissionsError`],
-//! [`ReportingError`]). Constant headers are made once; a response costs no allocation beyond what its header map needs
-//! to grow, and one for the nonce where there is one. Should the system have no random numbers to give, a policy that
-//! wants a nonce is sent without, and so allows less.
+//! # TLS and statuses
+//!
+//! - `Strict-Transport-Security` is sent over TLS only (RFC 6797 §7.2): if the request has the extension
+//!   `http::uri::Scheme` with HTTPS, or with [`assume_https`](SecurityHeadersLayer::assume_https) behind a proxy that
+//!   terminates TLS. It is not sent for IP addresses, `localhost` and names below it.
+//! - Informational responses (1xx, including the 101 of a WebSocket) get no fields.
+//! - A 304 gets only `Strict-Transport-Security`, because caches replace the stored fields with those of a 304 (RFC
+//!   9111 §3.2).
+//!
+//! # Errors
+//!
+//! The layer rejects no request, forwards errors of the inner service and does not touch bodies. Invalid settings are
+//! errors when a value is built: [`HstsError`], [`CspError`], [`PermissionsError`], [`ReportingError`]. If the
+//! operating system returns no random numbers, a policy with a nonce is sent without it, which allows less.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -133,3 +137,8 @@ pub use self::nonce::CspNonce;
 pub use self::permissions::{Allowlist, Feature, PermissionsError, PermissionsPolicy};
 pub use self::reporting::{ReportingEndpoints, ReportingError};
 pub use self::service::SecurityHeadersService;
+
+/// Compiles and runs the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

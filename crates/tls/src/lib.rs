@@ -1,4 +1,9 @@
-//! Certificates for a server: ACME, files, a local development authority; chosen by SNI, kept fresh.
+//! Certificates for a TLS server: ordered by ACME, read from files, or issued by a local CA for development.
+//!
+//! [`Certificates`] selects a certificate by server name (SNI), renews and reloads certificates while the server runs,
+//! and serves all of them through one [`rustls::ServerConfig`].
+//!
+//! # Example
 //!
 //! ```
 //! use rproxy_tls::{Certificates, LocalCa, is_challenge};
@@ -42,7 +47,7 @@
 //!     # */
 //!         let (socket, _) = listener.accept().await?;
 //!         let acceptor = acceptor.clone();
-//!         // A task for each, so that a slow handshake holds up nobody else.
+//!         // A task for each connection, so that a slow handshake delays no other.
 //!         tokio::spawn(async move {
 //!             let mut stream = acceptor.accept(socket).await?;
 //!             if !is_challenge(stream.get_ref().1.alpn_protocol()) {
@@ -57,35 +62,38 @@
 //! }
 //! ```
 //!
-//! # What it does
+//! # Sources
 //!
-//! [`Certificates`] holds the certificates of a server, from three sources that may be mixed:
+//! The sources can be combined:
 //!
-//! - [`Acme`] orders them, by default from Let's Encrypt, validates by TLS-ALPN-01 on the very port that is served,
-//!   and renews each at two thirds of its lifetime. Account and certificates are kept in a folder, files 0600 and
-//!   written in one step, so that a restart asks for nothing; servers that share the folder order once between them.
-//!   With the feature `redis`, so do machines behind one address that share a Redis or Valkey, and whichever of them the
-//!   directory reaches answers its challenge.
-//! - [Files](CertificatesBuilder::files) are PEM that something else keeps up to date. A chain in the wrong order is
-//!   put right. They are read again when they change, or on [`reload`](Certificates::reload). An OCSP response
-//!   [beside them](CertificatesBuilder::files_with_ocsp) is stapled while it is good.
-//! - [`LocalCa`] is a certificate authority for development, made once, for `localhost`, loopback and given names.
+//! - [`Acme`] orders certificates, by default from Let's Encrypt, and renews each after two thirds of its lifetime.
+//!   Names are validated by TLS-ALPN-01 on the served port, so no other port is needed. Account and certificates are
+//!   stored in a folder (files 0600, atomic writes). Servers that share the folder order once; with the feature
+//!   `redis`, so do machines that share a Redis or Valkey.
+//! - [PEM files](CertificatesBuilder::files) are reloaded when they change, or by [`reload`](Certificates::reload). A
+//!   chain in the wrong order is sorted. An [OCSP response](CertificatesBuilder::files_with_ocsp) is stapled while it
+//!   is current.
+//! - [`LocalCa`] issues a certificate for `localhost`, loopback addresses and given names, for development.
 //!
-//! All of them are served by one [`rustls::ServerConfig`]: TLS 1.3 and 1.2, AEAD suites with forward secrecy only,
-//! X25519MLKEM768 preferred, HTTP/2 and HTTP/1.1 by ALPN, sessions resumed by tickets that all clones share. The
-//! certificate is chosen by server name, exact before wildcard before the default, which is the first pair of files,
-//! else the local authority's, else the first one by ACME.
+//! [`Certificates::run`] must be polled: it orders, renews and reloads.
 //!
-//! [Version](CertificatesBuilder::min_version) and [suites](CertificatesBuilder::cipher_suites) can be narrowed, and
-//! clients [asked for certificates](CertificatesBuilder::client_auth).
+//! # Defaults
 //!
-//! Nothing is ordered or reloaded unless [`Certificates::run`] is being polled. The provider is aws-lc-rs, named
-//! explicitly, so it does not matter which one the process has installed, if any.
+//! | Subject | Default |
+//! |---|---|
+//! | Protocol versions | TLS 1.3 and 1.2 ([`min_version`](CertificatesBuilder::min_version)) |
+//! | Cipher suites | AEAD with forward secrecy ([`cipher_suites`](CertificatesBuilder::cipher_suites)) |
+//! | Key exchange | X25519MLKEM768 preferred (post-quantum hybrid) |
+//! | ALPN | `h2`, `http/1.1` |
+//! | Session resumption | tickets, shared by all clones |
+//! | Selection by server name | exact name, then wildcard, then the default certificate: the first PEM files, else the local CA, else the first ACME certificate |
+//! | Client certificates | not requested ([`client_auth`](CertificatesBuilder::client_auth)) |
+//! | Crypto provider | aws-lc-rs, passed explicitly; a provider that the process installs is not used |
 //!
-//! # In axum
+//! # With axum
 //!
-//! `rproxy_server::Server::bind(address).tls(certificates)` serves a router as it is. So does any server that takes a
-//! [`rustls::ServerConfig`], such as `axum-server`. For `axum::serve` it takes a listener:
+//! `rproxy_server::Server::bind(address).tls(certificates)` serves a router, and so does any server that accepts a
+//! [`rustls::ServerConfig`], such as `axum-server`. With `axum::serve`, implement a listener:
 //!
 //! ```no_run
 //! use std::io;
@@ -122,7 +130,7 @@
 //!                         return (stream, peer);
 //!                     }
 //!                 }
-//!                 // Out of descriptors, perhaps.
+//!                 // For example, no free descriptors.
 //!                 else => tokio::time::sleep(Duration::from_millis(100)).await,
 //!             }
 //!         }
@@ -156,17 +164,22 @@
 //! |---|---|
 //! | `redis` | `Acme::redis`: ACME account, certificates and challenges shared by several machines, in Redis or Valkey |
 //!
-//! # How it fails
+//! # Errors
 //!
-//! What can be known beforehand is an [`Error`] of [`build`](CertificatesBuilder::build): a name that ACME can't
-//! certify, a key that does not fit, a folder that can't be written. Afterwards, nothing that goes wrong takes a
-//! served certificate away. A bad new file is warned of. So is a refused order, with the reason in the directory's
-//! words and the time of the next try: 30 seconds, then four times as long each time, up to three hours, and a
-//! restart does not shorten the wait; a directory that is down is asked again after two seconds, then twice as long,
-//! up to ten minutes. [`status`](Certificates::status) has all of it for metrics.
+//! [`build`](CertificatesBuilder::build) returns an [`Error`] for everything that can be known in advance: a name that
+//! ACME cannot certify, a key that does not match its certificate, a folder that cannot be written.
 //!
-//! A handshake for a name whose certificate is still on order fails; it is not answered with another name's, nor, unless
-//! [enabled](Acme::self_signed_fallback), with a self-signed one.
+//! Afterwards no failure removes a certificate that is being served. Failures are logged as warnings and reported by
+//! [`status`](Certificates::status):
+//!
+//! | Failure | Retry |
+//! |---|---|
+//! | Invalid new file | when it changes again; the current certificate stays |
+//! | Rejected order | after 30 s, then four times as long each time, up to 3 h; a restart does not shorten the wait |
+//! | Unreachable directory | after 2 s, then twice as long each time, up to 10 min |
+//!
+//! A handshake for a name whose certificate is still on order fails, unless a [self-signed
+//! fallback](Acme::self_signed_fallback) is enabled.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -207,3 +220,8 @@ pub use local_ca::LocalCa;
 pub use protocol::{CipherSuites, TlsVersion};
 pub use server_config::is_challenge;
 pub use status::{CertificateStatus, Source};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -1,5 +1,9 @@
-//! The innermost service of a proxy: backends, the connections to them, and what to do when they
-//! fail.
+//! A `tower` service that forwards requests to backends: connection pools, load balancing, health checks, retries.
+//!
+//! [`Upstream`] is the innermost service of a reverse proxy. It never returns an `Err`: a failed exchange is a response
+//! with status 502, 503 or 504 and a [`ProxyError`] in its extensions.
+//!
+//! # Example
 //!
 //! ```
 //! use bytes::Bytes;
@@ -9,7 +13,7 @@
 //!
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> Result<(), BoxError> {
-//!     // A backend to talk to.
+//!     // A backend.
 //!     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //!     let address = listener.local_addr()?;
 //!     let app = axum::Router::new().fallback(|| async { "hello" });
@@ -22,65 +26,7 @@
 //! }
 //! ```
 //!
-//! # What it does
-//!
-//! A connection serves one request at a time and is kept for the next, the most recently used first. It is driven by
-//! the request that uses it, in the same task: no channel between tasks, no spawn, and dropping the response drops the
-//! connection, so a client that goes away cancels its request at the backend. Bodies stream both ways.
-//!
-//! HTTP/2, in clear with prior knowledge or over TLS where the backend prefers it (ALPN), has connections that all requests
-//! share, one for each address of the backend's name. Another one is made when the streams that the backend allows are
-//! used up, and in place of one that is going away (GOAWAY). A request that a connection did not process (RFC 9113 §8.7) is
-//! sent on another, whatever its method, unless more than 32 KiB of its content were sent. The connection's flow-control
-//! window has room for the windows of all its streams, so that nobody waits for a response that somebody else does not read.
-//!
-//! `Host` is passed unchanged. A request with the extension [`hyper::ext::Protocol`] `websocket`
-//! and the method GET is sent as an HTTP/1.1 upgrade on a connection of its own; the `101` carries
-//! [`hyper::upgrade::OnUpgrade`]. To a backend that is `h2c`, or that speaks nothing but HTTP/2 over TLS, it is sent as an
-//! extended CONNECT (RFC 8441), if the backend takes those, again on a connection of its own; the `101` then carries the
-//! extension, too.
-//!
-//! A connection that a backend has authenticated, by NTLM or Negotiate, serves one client: it is kept in the request's
-//! [`ClientConnection`], or closed.
-//!
-//! Interim responses (RFC 9110 §15.2) go to the request's [`InterimRelay`], if it has one.
-//!
-//! Clones share their idle connections. [`Backends::upstream`] gives one that keeps its own, for a
-//! worker thread, and still shares what is known of the backends' health.
-//!
-//! Several backends get requests in turn, by their [weights](Backend::weight), or as [`Balance`] says. Names are
-//! looked up again when their TTL has run out, and no connection is used much longer than that.
-//!
-//! # How it fails
-//!
-//! Never with an `Err`: a backend that can't be reached or makes no sense is a response with
-//! status 502, 503 or 504 and a [`ProxyError`] in its extensions.
-//!
-//! | What happens | What is done |
-//! |---|---|
-//! | an HTTP/2 connection did not process the request (GOAWAY, REFUSED_STREAM) | it is sent on another one, up to 16 times (refused: 3 times) |
-//! | a kept connection turns out to be closed | the request is sent on a new one, if nothing of it was sent, or it is idempotent and has no content (RFC 9110 §9.2.2) |
-//! | a backend can't be reached | the next one is asked; this one is left alone for 250 ms, then twice as long, up to 30 s, and tried by one request at a time |
-//! | a backend closes without an answer | another one is asked, for the same kind of request, [so often](Builder::retries) and within a budget |
-//! | answers fail [in a row](Builder::max_failures) | as if it could not be reached |
-//! | a [health check](HealthCheck) fails | nobody is sent there until it passes |
-//! | nobody is left | 503 with `Retry-After`, or requests [wait](Builder::hold); an only backend is asked all the same |
-//!
-//! Nothing is sent again once a byte of the response was passed on.
-//!
-//! # Limits
-//!
-//! | | Default |
-//! |---|---|
-//! | [name, socket, TLS](Builder::connect_timeout) | 5 s |
-//! | [to the response head](Builder::timeout) | 30 s |
-//! | [between parts of a response body](Builder::read_timeout) | 5 min |
-//! | [whole exchange](Builder::request_timeout) | none |
-//! | [idle connections](Builder::max_idle), [for](Builder::idle_timeout) | 128, 60 s |
-//! | [HTTP/1.1 connections](Builder::max_connections), [wait for one](Builder::queue_timeout) | any number, 5 s |
-//! | HTTP/2 connections to a backend, streams of each | 256, 100 or what the backend allows |
-//! | requests that wait for a stream | 4096 for each backend, then 503 |
-//! | response head | 64 KiB, 128 fields |
+//! Several backends with health checks:
 //!
 //! ```
 //! use std::time::Duration;
@@ -102,6 +48,58 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Connections
+//!
+//! | Protocol | Behaviour |
+//! |---|---|
+//! | HTTP/1.1 | A connection serves one request at a time and is then reused, the most recently used first. The task of the request drives it; dropping the response closes it, which cancels the request at the backend |
+//! | HTTP/2 | All requests share connections, one for each address of the backend. Another one is opened when the streams that the backend allows are used up, or when one is closing (GOAWAY). Used with prior knowledge (`h2c://`), or over TLS if the backend selects it by ALPN |
+//! | WebSocket | A GET with the extension [`hyper::ext::Protocol`] `websocket` is sent as an HTTP/1.1 upgrade, or over HTTP/2 as an extended CONNECT (RFC 8441), on a connection of its own. The 101 carries [`hyper::upgrade::OnUpgrade`] |
+//!
+//! - Bodies are streamed in both directions. Over HTTP/2 the window of a connection is as large as those of its streams
+//!   together, so an unread response does not block others.
+//! - `Host` is forwarded unchanged.
+//! - Interim responses (RFC 9110 §15.2) are passed to the [`InterimRelay`] of the request.
+//! - A connection that a backend authenticated with NTLM or Negotiate serves one client: it is kept in the
+//!   [`ClientConnection`] of the request, or closed.
+//! - Names are resolved again when their TTL expires.
+//!
+//! Clones share connections. [`Backends::upstream`] creates an upstream with separate connections, for a worker thread;
+//! it shares the health of the backends.
+//!
+//! # Load balancing
+//!
+//! Backends get requests by their [weights](Backend::weight), in round robin by default. [`Balance`] selects least
+//! requests or consistent hashing.
+//!
+//! # Failures
+//!
+//! | Failure | Handling |
+//! |---|---|
+//! | An HTTP/2 connection did not process the request (GOAWAY, `REFUSED_STREAM`, RFC 9113 §8.7) | sent on another connection, with any method, if at most 32 KiB of its content were sent |
+//! | A pooled connection turns out to be closed | sent on a new one, if nothing was sent, or if the method is idempotent and there is no content (RFC 9110 §9.2.2) |
+//! | A backend cannot be reached | another backend is used; this one is ejected for 250 ms, then twice as long each time, up to 30 s |
+//! | A backend closes without a response | another backend is used under the same conditions, [a number of times](Builder::retries), within a retry budget |
+//! | [Several failures in a row](Builder::max_failures) | the backend is ejected as above |
+//! | A [health check](HealthCheck) fails | the backend gets no requests until a check succeeds |
+//! | No backend is available | 503 with `Retry-After`, or the request [waits](Builder::hold); a single backend is tried in any case |
+//!
+//! Nothing is sent again after the first byte of a response was forwarded.
+//!
+//! # Defaults
+//!
+//! | Setting | Default |
+//! |---|---|
+//! | [`connect_timeout`](Builder::connect_timeout): name, TCP and TLS | 5 s |
+//! | [`timeout`](Builder::timeout): to the response head | 30 s |
+//! | [`read_timeout`](Builder::read_timeout): between two parts of a response body | 5 min |
+//! | [`request_timeout`](Builder::request_timeout): the whole exchange | none |
+//! | [`max_idle`](Builder::max_idle), [`idle_timeout`](Builder::idle_timeout) | 128 connections per backend, 60 s |
+//! | [`max_connections`](Builder::max_connections), [`queue_timeout`](Builder::queue_timeout) | no limit, 5 s |
+//! | HTTP/2 connections per backend; streams on each | 256; 100, or the backend's own limit |
+//! | Requests that wait for a stream | 4,096 per backend, then 503 |
+//! | Response head | 64 KiB, 128 fields |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -158,3 +156,8 @@ pub type InterimRelay = std::sync::Arc<dyn Fn(http::Response<()>) + Send + Sync>
 ///
 /// A bare type, as [`InterimRelay`] is.
 pub type ClientConnection = std::sync::Arc<std::sync::Mutex<http::Extensions>>;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -1,4 +1,9 @@
-//! A [`tower_layer::Layer`] that lets WebSockets through a proxy.
+//! Middleware that proxies WebSockets, over HTTP/1.1 and HTTP/2.
+//!
+//! [`WsPassthroughLayer`] checks handshakes, forwards them through the inner service like any request, and tunnels
+//! bytes after a 101. It counts tunnels, limits them, and closes them gracefully at shutdown.
+//!
+//! # Example
 //!
 //! ```
 //! use axum::Router;
@@ -13,7 +18,7 @@
 //!
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> Result<(), BoxError> {
-//!     // A WebSocket server that says hello.
+//!     // A WebSocket backend that sends "hello".
 //!     let listener = TcpListener::bind("127.0.0.1:0").await?;
 //!     let backend = format!("http://{}", listener.local_addr()?);
 //!     tokio::spawn(async move {
@@ -35,10 +40,10 @@
 //!
 //!     let (mut client, _) = connect_async(format!("ws://{address}/live/news")).await?;
 //!     assert_eq!(client.next().await.transpose()?, Some(Message::text("hello")));
-//!     // Elsewhere: 403.
+//!     // Other paths get 403.
 //!     assert!(connect_async(format!("ws://{address}/other")).await.is_err());
 //!
-//!     // At the end: Close to both ends, and time to answer.
+//!     // Shutdown: both sides get a Close frame and time to answer it.
 //!     tunnels.drain();
 //!     while let Some(Ok(_)) = client.next().await {}
 //!     tunnels.closed().await;
@@ -46,40 +51,36 @@
 //! }
 //! ```
 //!
-//! # What it does
+//! # Handshakes
 //!
-//! A handshake (RFC 6455 §4.2.1) is checked in full and goes down the same stack as any request. If
-//! the answer is a 101 with the right `Sec-WebSocket-Accept`, the client gets it, and from then on
-//! bytes flow both ways, as they are: subprotocols and extensions are a matter between the two ends.
-//! Any other answer goes to the client as it is.
+//! A handshake (RFC 6455 §4.2.1) is validated and forwarded to the inner service. If the response is a 101 with the
+//! correct `Sec-WebSocket-Accept`, the tunnel starts. Any other response is forwarded to the client.
 //!
-//! By HTTP/2, a client asks with an extended CONNECT (RFC 8441); the inner service sees the
-//! handshake of HTTP/1.1 all the same. The server must have been told to allow it
-//! (`enable_connect_protocol`).
+//! | Side | Protocols |
+//! |---|---|
+//! | Client | `Upgrade` over HTTP/1.1; extended CONNECT over HTTP/2 (RFC 8441), if the server allows it (`enable_connect_protocol`) |
+//! | Inner service | a GET with the extension [`hyper::ext::Protocol`] `websocket`, for both. It returns 101 with [`hyper::upgrade::OnUpgrade`] in its extensions, as `rproxy-upstream` does |
 //!
-//! The inner service sees a GET with the extension [`hyper::ext::Protocol`] `websocket`, without
-//! `Upgrade` and without the connection options that belong to it. It opens a connection of its own
-//! and returns the 101 with [`hyper::upgrade::OnUpgrade`] in its extensions, as `rproxy-upstream`
-//! does. If it asks by HTTP/2 in turn, there is no `Sec-WebSocket-Accept` (RFC 8441 §5); it says so by the
-//! same [`hyper::ext::Protocol`] in the response. Clients that want to see the fields, such as hyper-util's, get them with
+//! An inner service that uses HTTP/2 returns the same [`hyper::ext::Protocol`] in its response instead of
+//! `Sec-WebSocket-Accept` (RFC 8441 §5). Clients such as hyper-util's need the header fields of the handshake:
 //! [`keep_upgrade_fields`](WsPassthroughLayer::keep_upgrade_fields).
 //!
 //! A request to upgrade to anything else goes on as an ordinary one, without `Upgrade` (RFC 9110
 //! §7.8), unless that is [allowed by name](WsPassthroughLayer::upgrade_protocols). Other requests pass untouched.
 //!
-//! A tunnel that is silent for ten minutes [is closed](WsPassthroughLayer::idle_timeout). An end that
-//! has no more to say can still listen. A slow reader slows the sender down: in each direction, a
-//! tunnel holds no more than the 8 KiB that it could not pass on yet, and nothing while it is idle.
+//! # Tunnels
 //!
-//! Below a router that strips a prefix from the path, as axum's `Router::nest` does, [`paths`](WsPassthroughLayer::paths) are for the
-//! rest; with the feature `axum` they are for the path that the client sent (axum's `OriginalUri`).
+//! Bytes are copied in both directions, with back pressure and half-close; subprotocols and extensions are negotiated
+//! by the two sides. A tunnel holds at most 8 KiB in each direction, and no buffer while it is idle. It closes after
+//! [ten minutes](WsPassthroughLayer::idle_timeout) without data.
 //!
-//! Tunnels outlive their requests, and servers do not count them: [`Tunnels`] does. When it drains
-//! them, or when one is idle, both ends get a Close with 1001 (going away), not before the end of the
-//! message that they are being sent, and have five seconds to answer. With
-//! [`drain_within`](Tunnels::drain_within) they are told one after the other, so that clients do not all
-//! come back in one second. To know where a message ends, frame headers are followed; of payloads,
-//! nothing is looked at but the code of a Close.
+//! | Limit | Default |
+//! |---|---|
+//! | [`paths`](WsPassthroughLayer::paths) | all |
+//! | [`origins`](WsPassthroughLayer::origins) | all; browsers send cookies from pages of any origin |
+//! | [`max_tunnels`](WsPassthroughLayer::max_tunnels), [`max_tunnels_per_client`](WsPassthroughLayer::max_tunnels_per_client) | none |
+//! | [`lifetime`](WsPassthroughLayer::lifetime) | none |
+//! | [`idle_timeout`](WsPassthroughLayer::idle_timeout) | 10 min |
 //!
 //! What there may be is limited by [`max_tunnels`](WsPassthroughLayer::max_tunnels),
 //! [`max_tunnels_per_client`](WsPassthroughLayer::max_tunnels_per_client) and
@@ -89,15 +90,22 @@
 //! What became of a tunnel is told by [`on_close`](WsPassthroughLayer::on_close), and to a layer outside
 //! by the [`TunnelHandle`] in the response that opened it.
 //!
-//! # By message
+//! # Messages
 //!
-//! With [`max_message_size`](WsPassthroughLayer::max_message_size), messages are passed on instead of
-//! bytes, and those that are too large, or not what RFC 6455 allows, are not. Then there can be a
-//! [rate](WsPassthroughLayer::message_rate), [pings](WsPassthroughLayer::ping) to find ends that are
-//! gone, and [code](WsPassthroughLayer::on_message) that sees each message and may change it. That takes
-//! memory: a message each way, and 8 KiB for each of the two sockets. And there is no compression: frames
-//! are read and written by tungstenite, which knows no extension (RFC 7692), so none is offered to the upstream, and
-//! one that it takes all the same is a 502.
+//! With [`max_message_size`](WsPassthroughLayer::max_message_size), the layer forwards messages instead of bytes, and
+//! rejects those that are too large or violate RFC 6455. This is required for
+//!
+//! - a [rate](WsPassthroughLayer::message_rate) of messages per client,
+//! - [pings](WsPassthroughLayer::ping) that detect vanished clients and backends,
+//! - a [hook](WsPassthroughLayer::on_message) that inspects or changes each message.
+//!
+//! A tunnel then holds one message in each direction and 8 KiB for each socket. Compression (RFC 7692) is not offered
+//! to the backend; a backend that uses it all the same gets 502.
+//!
+//! # Below a router
+//!
+//! Below a router that strips a prefix, such as axum's `Router::nest`, [`paths`](WsPassthroughLayer::paths) apply to
+//! the rest of the path; with the feature `axum` they apply to the path that the client sent (axum's `OriginalUri`).
 //!
 //! # Features
 //!
@@ -105,21 +113,19 @@
 //!
 //! | Feature | Adds |
 //! |---|---|
-//! | `axum` | Matches the path that the client sent (axum's `OriginalUri`), also below `Router::nest` |
+//! | `axum` | Uses the path that the client sent (axum's `OriginalUri`), also below `Router::nest` |
 //!
-//! # How it fails
-//!
-//! With a response, and a [`WsDecision`] in its extensions; errors of the inner service pass through.
+//! # Rejections
 //!
 //! | Status | When |
 //! |---|---|
-//! | 400 | not a handshake: method, HTTP version, `Sec-WebSocket-Key`, a body |
-//! | 426 | a `Sec-WebSocket-Version` other than 13, with the one that is |
-//! | 403 | a path without WebSockets, a page of another origin |
-//! | 429 | as many tunnels of this client as one may have |
-//! | 501 | extended CONNECT for a protocol that is not allowed; a server that can't let go of the connection |
-//! | 502 | the inner service switched protocols unasked, or without the right `Sec-WebSocket-Accept` |
-//! | 503 | the tunnels are being drained, or there are as many as may be |
+//! | 400 | invalid handshake: method, HTTP version, `Sec-WebSocket-Key`, content |
+//! | 403 | the path or the origin is not allowed |
+//! | 426 | `Sec-WebSocket-Version` is not 13 |
+//! | 429 | the client has its maximum of tunnels |
+//! | 501 | extended CONNECT for a protocol that is not allowed; the server does not support upgrades |
+//! | 502 | the inner service switched protocols without a request or without the correct `Sec-WebSocket-Accept` |
+//! | 503 | the maximum of tunnels is reached, or the tunnels are draining |
 //!
 //! When one end of a tunnel fails, what it has said still arrives, and both connections are ended: in good order,
 //! as a WebSocket without a Close has no good end anyway, and [otherwise](WsPassthroughLayer::upgrade_protocols) so that it

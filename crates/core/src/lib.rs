@@ -1,6 +1,8 @@
-//! The vocabulary that rproxy's layers share: types and rules without I/O and without a layer of their own.
+//! Types and rules that the layers of rproxy share. Without I/O, and without a layer of its own.
 //!
-//! Programs normally use the layer crates, which re-export what belongs to their interface.
+//! Most programs use the layer crates instead, which re-export the types of their interfaces.
+//!
+//! # Modules
 //!
 //! | Module | Feature | Content |
 //! |---|---|---|

@@ -48,7 +48,7 @@
 //! | `traceparent`, `tracestate` (W3C Trace Context) | forwarded if valid; started [on request](ForwardHeadersLayer::trace_context) |
 //!
 //! They are built from the extensions `ClientIp`, `PeerAddr` and `TrustedPeer` of `rproxy-client-ip`, the extension
-//! [`http::uri::Scheme`], and `Host`. A field is omitted if its source is missing.
+//! `http::uri::Scheme`, and `Host`. A field is omitted if its source is missing.
 //!
 //! # Spoofed fields
 //!

@@ -14,7 +14,9 @@
 //!
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> Result<(), BoxError> {
-//!     let files = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::from("a file"))));
+//!     let files = service_fn(async |_: Request<()>| {
+//!         Ok::<_, Infallible>(Response::new(String::from("a file")))
+//!     });
 //!     let filtered = PathFilterLayer::new(PathRules::sensitive()).layer(files);
 //!
 //!     for (path, status) in [

@@ -20,17 +20,19 @@
 //!         .layer(ClientIpLayer::new(TrustedProxies::none()))
 //!         // One request per minute, with bursts of three.
 //!         .layer(RateLimitLayer::new(Quota::per_minute(1).burst(3)))
-//!         .service(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::from("hello")))));
+//!         .service(service_fn(async |_: Request<()>| {
+//!             Ok::<_, Infallible>(Response::new(String::from("hello")))
+//!         }));
 //!
 //!     let mut get = async |peer: &str| {
 //!         let request = Request::get("/").extension(PeerAddr(peer.parse()?)).body(())?;
 //!         Ok::<_, BoxError>(service.call(request).await?)
 //!     };
-//!     for remaining in ["\"default\";r=2;t=120", "\"default\";r=1;t=60", "\"default\";r=0;t=60"] {
+//!     for remaining in [r#""default";r=2;t=120"#, r#""default";r=1;t=60"#, r#""default";r=0;t=60"#] {
 //!         let response = get("[2001:db8::1]:4711").await?;
 //!         assert_eq!(response.status(), StatusCode::OK);
 //!         assert_eq!(response.headers()["ratelimit"], remaining);
-//!         assert_eq!(response.headers()["ratelimit-policy"], "\"default\";q=3;w=180");
+//!         assert_eq!(response.headers()["ratelimit-policy"], r#""default";q=3;w=180"#);
 //!     }
 //!     // IPv6 addresses of one /64 are one client.
 //!     let response = get("[2001:db8::2]:4711").await?;

@@ -1,7 +1,7 @@
 //! Certificates for a TLS server: ordered by ACME, read from files, or issued by a local CA for development.
 //!
 //! [`Certificates`] selects a certificate by server name (SNI), renews and reloads certificates while the server runs,
-//! and serves all of them through one [`rustls::ServerConfig`].
+//! and serves all of them through one `rustls::ServerConfig`.
 //!
 //! # Example
 //!
@@ -90,10 +90,35 @@
 //! | Client certificates | not requested ([`client_auth`](CertificatesBuilder::client_auth)) |
 //! | Crypto provider | aws-lc-rs, passed explicitly; a provider that the process installs is not used |
 //!
+//! # Features
+//!
+//! No feature is on by default.
+//!
+//! | Feature | Adds |
+//! |---|---|
+//! | `redis` | `Acme::redis`: ACME account, certificates and challenges shared by several machines, in Redis or Valkey |
+//!
+//! # Errors
+//!
+//! [`build`](CertificatesBuilder::build) returns an [`Error`] for everything that can be known in advance: a name that
+//! ACME cannot certify, a key that does not match its certificate, a folder that cannot be written.
+//!
+//! Afterwards no failure removes a certificate that is being served. Failures are logged as warnings and reported by
+//! [`status`](Certificates::status):
+//!
+//! | Failure | Retry |
+//! |---|---|
+//! | Invalid new file | when it changes again; the current certificate stays |
+//! | Rejected order | after 30 s, then four times as long each time, up to 3 h; a restart does not shorten the wait |
+//! | Unreachable directory | after 2 s, then twice as long each time, up to 10 min |
+//!
+//! A handshake for a name whose certificate is still on order fails, unless a [self-signed
+//! fallback](Acme::self_signed_fallback) is enabled.
+//!
 //! # With axum
 //!
 //! `rproxy_server::Server::bind(address).tls(certificates)` serves a router, and so does any server that accepts a
-//! [`rustls::ServerConfig`], such as `axum-server`. With `axum::serve`, implement a listener:
+//! `rustls::ServerConfig`, such as `axum-server`. With `axum::serve`, implement a listener:
 //!
 //! ```no_run
 //! use std::io;
@@ -123,7 +148,8 @@
 //!             tokio::select! {
 //!                 Ok((socket, peer)) = self.listener.accept() => {
 //!                     let acceptor = self.acceptor.clone();
-//!                     self.handshakes.spawn(async move { Ok((acceptor.accept(socket).await?, peer)) });
+//!                     self.handshakes
+//!                         .spawn(async move { Ok((acceptor.accept(socket).await?, peer)) });
 //!                 }
 //!                 Some(Ok(Ok((stream, peer)))) = self.handshakes.join_next() => {
 //!                     if !is_challenge(stream.get_ref().1.alpn_protocol()) {
@@ -144,7 +170,7 @@
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let certificates = Certificates::builder()
-//!         .acme(Acme::new("/var/lib/app/certs").domain("example.com").contact("admin@example.com"))
+//!         .acme(Acme::new("/var/lib/app/certs").domain("example.com"))
 //!         .build()?;
 //!     tokio::spawn(certificates.clone().run());
 //!
@@ -155,31 +181,6 @@
 //!     Ok(())
 //! }
 //! ```
-//!
-//! # Features
-//!
-//! No feature is on by default.
-//!
-//! | Feature | Adds |
-//! |---|---|
-//! | `redis` | `Acme::redis`: ACME account, certificates and challenges shared by several machines, in Redis or Valkey |
-//!
-//! # Errors
-//!
-//! [`build`](CertificatesBuilder::build) returns an [`Error`] for everything that can be known in advance: a name that
-//! ACME cannot certify, a key that does not match its certificate, a folder that cannot be written.
-//!
-//! Afterwards no failure removes a certificate that is being served. Failures are logged as warnings and reported by
-//! [`status`](Certificates::status):
-//!
-//! | Failure | Retry |
-//! |---|---|
-//! | Invalid new file | when it changes again; the current certificate stays |
-//! | Rejected order | after 30 s, then four times as long each time, up to 3 h; a restart does not shorten the wait |
-//! | Unreachable directory | after 2 s, then twice as long each time, up to 10 min |
-//!
-//! A handshake for a name whose certificate is still on order fails, unless a [self-signed
-//! fallback](Acme::self_signed_fallback) is enabled.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

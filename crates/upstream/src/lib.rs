@@ -20,7 +20,8 @@
 //!     tokio::spawn(async move { axum::serve(listener, app).await });
 //!
 //!     let upstream = Upstream::builder().backend(&format!("http://{address}"))?.build()?;
-//!     let response = upstream.oneshot(http::Request::get("/").body(Empty::<Bytes>::new())?).await?;
+//!     let request = http::Request::get("/").body(Empty::<Bytes>::new())?;
+//!     let response = upstream.oneshot(request).await?;
 //!     assert_eq!(response.into_body().collect().await?.to_bytes(), "hello");
 //!     Ok(())
 //! }
@@ -55,7 +56,7 @@
 //! |---|---|
 //! | HTTP/1.1 | A connection serves one request at a time and is then reused, the most recently used first. The task of the request drives it; dropping the response closes it, which cancels the request at the backend |
 //! | HTTP/2 | All requests share connections, one for each address of the backend. Another one is opened when the streams that the backend allows are used up, or when one is closing (GOAWAY). Used with prior knowledge (`h2c://`), or over TLS if the backend selects it by ALPN |
-//! | WebSocket | A GET with the extension [`hyper::ext::Protocol`] `websocket` is sent as an HTTP/1.1 upgrade, or over HTTP/2 as an extended CONNECT (RFC 8441), on a connection of its own. The 101 carries [`hyper::upgrade::OnUpgrade`] |
+//! | WebSocket | A GET with the extension `hyper::ext::Protocol` `websocket` is sent as an HTTP/1.1 upgrade, or over HTTP/2 as an extended CONNECT (RFC 8441), on a connection of its own. The 101 carries `hyper::upgrade::OnUpgrade` |
 //!
 //! - Bodies are streamed in both directions. Over HTTP/2 the window of a connection is as large as those of its streams
 //!   together, so an unread response does not block others.

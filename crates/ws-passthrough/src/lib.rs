@@ -59,9 +59,9 @@
 //! | Side | Protocols |
 //! |---|---|
 //! | Client | `Upgrade` over HTTP/1.1; extended CONNECT over HTTP/2 (RFC 8441), if the server allows it (`enable_connect_protocol`) |
-//! | Inner service | a GET with the extension [`hyper::ext::Protocol`] `websocket`, for both. It returns 101 with [`hyper::upgrade::OnUpgrade`] in its extensions, as `rproxy-upstream` does |
+//! | Inner service | a GET with the extension `hyper::ext::Protocol` `websocket`, for both. It returns 101 with `hyper::upgrade::OnUpgrade` in its extensions, as `rproxy-upstream` does |
 //!
-//! An inner service that uses HTTP/2 returns the same [`hyper::ext::Protocol`] in its response instead of
+//! An inner service that uses HTTP/2 returns the same `hyper::ext::Protocol` in its response instead of
 //! `Sec-WebSocket-Accept` (RFC 8441 §5). Clients such as hyper-util's need the header fields of the handshake:
 //! [`keep_upgrade_fields`](WsPassthroughLayer::keep_upgrade_fields).
 //!

@@ -1,6 +1,8 @@
-//! The rproxy reverse proxy as a library, for programs that use the same configuration as the binary.
+//! The rproxy reverse proxy as a library, for programs that use its configuration, its stack of layers, or all of it.
 //!
-//! To run the whole proxy:
+//! # Examples
+//!
+//! Run the whole proxy:
 //!
 //! ```no_run
 //! #[tokio::main(flavor = "current_thread")]
@@ -9,7 +11,7 @@
 //! }
 //! ```
 //!
-//! To use its [stack](stack()) of layers in another server, or around another service:
+//! Use its [stack](stack()) around a service, in any server:
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -44,6 +46,16 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! # Overview
+//!
+//! | Item | Purpose |
+//! |---|---|
+//! | [`Config`] | all settings, their defaults, and their sources: file, environment, command line |
+//! | [`stack()`], [`Stack`] | the layers of all sites in order, built from a `Config`; [`layers()`] lists them |
+//! | [`Config::run`] | listeners, reload, drain and signals, as the binary |
+//!
+//! Each layer is a crate of its own, such as `rproxy-cache`, and is documented there.
 //!
 //! # Features
 //!
@@ -91,3 +103,8 @@ pub use self::edge::{Stack, layers, stack};
 pub use self::error_chain::ErrorChain;
 pub use self::layers::{RateLimitError, StackError};
 pub use self::run::{RunError, demo};
+
+/// Compiles the examples of the README.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

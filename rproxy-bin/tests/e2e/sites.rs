@@ -85,14 +85,15 @@ fn rejects_hosts_of_no_site_with_404_and_ambiguous_paths_with_400() {
         &["--listen", "127.0.0.1:0", "--filter-enabled=false", "--access-log", "json"],
         &[("RPROXY_ROUTES", &format!("example.org={0},example.org/admin={0}", backend("site")))],
     );
-    for (host, target, status) in [
-        ("example.org", "/admin/x", 200),
-        ("other.example", "/", 404),
-        ("example.org", "/static/..%2fadmin/x", 400),
-        ("example.org", "/static/%2e%2e/admin", 400),
-        ("example.org", "/admin;x=1/y", 400),
+    for (host, target, status, body) in [
+        ("example.org", "/admin/x", 200, "site /admin/x "),
+        ("other.example", "/", 404, "Not Found\n"),
+        ("example.org", "/static/..%2fadmin/x", 400, "Bad Request\n"),
+        ("example.org", "/static/%2e%2e/admin", 400, "Bad Request\n"),
+        ("example.org", "/admin;x=1/y", 400, "Bad Request\n"),
     ] {
-        assert_eq!(send(&proxy, "GET", host, target).status, status, "{host} {target}");
+        let answer = send(&proxy, "GET", host, target);
+        assert_eq!((answer.status, answer.body.as_str()), (status, body), "{host} {target}");
     }
     let line = proxy.wait_for_output("/admin/x");
     assert!(line.contains(r#""site":"example.org","route":"/admin/**""#), "{line}");

@@ -116,7 +116,7 @@ const USER_FIELDS: &[&str] = &[
 const CERTIFICATE_FIELDS: &[&str] =
     &["ssl-cert", "x-client-cert", "x-client-cert-chain", "x-client-certificate", "x-client-dn", "x-client-verify"];
 
-/// Fields that frameworks send to themselves, such as the routers of Next.js and Nuxt.
+/// Fields that a framework such as Next.js sends to itself.
 const FRAMEWORK_FIELDS: &[&str] = &[
     // Next.js
     "x-middleware-invoke",

@@ -366,7 +366,7 @@ pub enum PathRulesError {
         /// The reason why the glob is invalid.
         reason: String,
     },
-    /// The list contains no rules.
+    /// There are no rules, so the filter would block nothing.
     #[error("a path filter needs at least one rule")]
     NoRules,
 }

@@ -21,7 +21,9 @@ pub enum RateLimitDecision {
         /// The time until the quota allows such a request again. `Retry-After` is this value, rounded up.
         retry_after: Duration,
     },
-    /// The request exceeded its quota, but [shadow mode](crate::RateLimitLayerBuilder::shadow) forwarded it.
+    /// The request would have been rejected, but shadow mode forwarded it.
+    ///
+    /// See [`RateLimitLayerBuilder::shadow`](crate::RateLimitLayerBuilder::shadow).
     WouldReject {
         /// The time until the quota allows such a request again.
         retry_after: Duration,
@@ -30,7 +32,9 @@ pub enum RateLimitDecision {
     ///
     /// See [`RateLimitLayerBuilder::max_in_flight`](crate::RateLimitLayerBuilder::max_in_flight).
     TooManyInFlight,
-    /// The store failed, and [`StoreFallback::Open`](crate::StoreFallback::Open) forwarded the request.
+    /// The store failed, and the request was forwarded.
+    ///
+    /// This happens with [`StoreFallback::Open`](crate::StoreFallback::Open), and in shadow mode.
     FailedOpen,
     /// The store failed, and [`StoreFallback::Closed`](crate::StoreFallback::Closed) rejected the request with 503.
     FailedClosed,

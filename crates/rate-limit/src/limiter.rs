@@ -74,8 +74,8 @@ impl Limiter {
 
     /// Decides about a request of this cost, and charges it to the key if it is allowed.
     ///
-    /// A cost above the burst counts as the whole burst. The request would otherwise never be allowed, although its
-    /// client is told to retry.
+    /// A cost above the burst counts as the whole burst. The request would otherwise never be allowed, although
+    /// `Retry-After` asks the client to retry.
     pub(crate) fn check(&self, key: Fingerprint, cost: NonZeroU32) -> RateLimitDecision {
         let cost = cost.min(self.config.quota.burst_size());
         let access = Access { key, step: self.step(cost) };

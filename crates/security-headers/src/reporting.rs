@@ -36,7 +36,7 @@ impl ReportingEndpoints {
         Self::default()
     }
 
-    /// Adds an endpoint with this name and URL. Its URL is absolute, or a path on the same site.
+    /// Adds an endpoint with this name and URL. The URL is absolute, or a path on the same site.
     ///
     /// # Errors
     ///

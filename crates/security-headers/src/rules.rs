@@ -18,7 +18,7 @@ use crate::profiles::Header;
 /// Returns whether the host of a request is an IP address or `localhost`.
 ///
 /// Browsers ignore HSTS for addresses (RFC 6797 §8.1.1). For `localhost` it would break every other program that is
-/// developed on the machine, whatever its port.
+/// developed on the machine, on any port.
 fn is_local<B>(request: &Request<B>) -> bool {
     let host = match request.uri().authority() {
         Some(authority) => authority.as_str(),
@@ -239,7 +239,7 @@ impl Rules {
     }
 }
 
-/// The request extension that returns whether a response must not be stored in a cache.
+/// The request extension that returns whether a response must not be stored in, or served from, a cache.
 ///
 /// It is the same type as `rproxy_cache::IsForOneRequest`, spelled out to avoid a dependency.
 type IsForOneRequest = fn(&HeaderMap) -> bool;

@@ -23,9 +23,9 @@ pub(crate) struct Config {
     pub(crate) upgrade_protocols: UpgradeProtocols,
     pub(crate) keep_upgrade_fields: bool,
     pub(crate) timeouts: Timeouts,
-    /// `None` for no maximum.
+    /// The maximum time until a tunnel is closed, or `None` for no maximum.
     pub(crate) max_lifetime: Option<Duration>,
-    /// `None` for no maximum.
+    /// The maximum number of open tunnels, or `None` for no maximum.
     pub(crate) max_tunnels: Option<usize>,
     pub(crate) client_limits: ClientLimits,
     /// The configuration of message mode, or `None` to relay bytes.

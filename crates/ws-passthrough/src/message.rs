@@ -37,7 +37,7 @@ pub enum WsEndpoint {
     Upstream,
 }
 
-/// What the relay does with a message, as decided by `on_message`.
+/// The action that `on_message` chooses for a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MessageAction {

@@ -127,7 +127,7 @@ impl Connections {
         }
     }
 
-    /// Returns the connection of this thread's slot, and its ID. Waits for the first attempt to connect.
+    /// Returns the connection in `slot`, and its ID. Waits for the first attempt to connect.
     async fn connection(self: &Arc<Self>, slot: usize) -> Result<(MultiplexedConnection, u64), StoreError> {
         let mut first_attempt = {
             let mut state = self.state(slot);

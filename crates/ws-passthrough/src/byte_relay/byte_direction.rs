@@ -21,7 +21,7 @@ pub(super) struct ByteDirection {
     needs_flush: bool,
     /// Whether the destination gets no further frames. The source is then read only for its Close.
     is_close_sent: bool,
-    /// Whether a write to the destination failed. It must not be used any more.
+    /// Whether a write to the destination failed. The destination is then not used any more.
     is_destination_lost: bool,
     is_source_ended: bool,
     is_shut_down: bool,

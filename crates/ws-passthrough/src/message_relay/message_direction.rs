@@ -27,7 +27,7 @@ use crate::tunnels::CloseCommand;
 /// The reason why a direction stopped.
 #[derive(Debug)]
 pub(super) enum StopReason {
-    /// The source sent a Close, with this code.
+    /// The source sent a Close, with or without a code.
     Close(Option<CloseFrame>),
     /// The source violated the protocol or a limit. It gets a Close with this code.
     Violation(CloseCode),

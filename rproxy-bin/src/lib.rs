@@ -62,10 +62,7 @@
 //! | Feature | Default | Adds |
 //! |---|---|---|
 //! | `redis` | yes | State that several machines share in Redis or Valkey: rate limits, and certificates with their ACME account |
-//! | `axum` | no | For a stack below axum's server: the peer address from `ConnectInfo`, the target from `OriginalUri` |
-//!
-//! [`Config`] holds the settings and their sources, [`layers()`] lists the layers in order, and the crates of the
-//! layers document each of them.
+//! | `axum` | no | For a stack that axum serves: the peer address from `ConnectInfo`, the target from `OriginalUri` |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

@@ -65,8 +65,8 @@
 //! `Sec-WebSocket-Accept` (RFC 8441 §5). Clients such as hyper-util's need the header fields of the handshake:
 //! [`keep_upgrade_fields`](WsPassthroughLayer::keep_upgrade_fields).
 //!
-//! A request to upgrade to anything else goes on as an ordinary one, without `Upgrade` (RFC 9110
-//! §7.8), unless that is [allowed by name](WsPassthroughLayer::upgrade_protocols). Other requests pass untouched.
+//! A request to upgrade to another protocol is forwarded without `Upgrade` (RFC 9110 §7.8), unless that protocol is
+//! [allowed by name](WsPassthroughLayer::upgrade_protocols). Other requests pass unchanged.
 //!
 //! # Tunnels
 //!
@@ -79,16 +79,16 @@
 //! | [`paths`](WsPassthroughLayer::paths) | all |
 //! | [`origins`](WsPassthroughLayer::origins) | all; browsers send cookies from pages of any origin |
 //! | [`max_tunnels`](WsPassthroughLayer::max_tunnels), [`max_tunnels_per_client`](WsPassthroughLayer::max_tunnels_per_client) | none |
-//! | [`lifetime`](WsPassthroughLayer::lifetime) | none |
+//! | [`max_lifetime`](WsPassthroughLayer::max_lifetime) | none |
 //! | [`idle_timeout`](WsPassthroughLayer::idle_timeout) | 10 min |
 //!
-//! What there may be is limited by [`max_tunnels`](WsPassthroughLayer::max_tunnels),
-//! [`max_tunnels_per_client`](WsPassthroughLayer::max_tunnels_per_client) and
-//! [`max_lifetime`](WsPassthroughLayer::max_lifetime), and who may have one by
-//! [`origins`](WsPassthroughLayer::origins): a browser sends cookies along, whatever page it is that asks.
+//! A tunnel continues after its request, and servers do not count it. [`Tunnels`] counts and drains: both sides get a
+//! Close frame with code 1001 at a message boundary, and have five seconds to answer.
+//! [`drain_within`](Tunnels::drain_within) spreads this over a period, so that clients do not all reconnect in one
+//! second. To find message boundaries, only frame headers are parsed; of the payloads, only the code of a Close frame
+//! is read.
 //!
-//! What became of a tunnel is told by [`on_close`](WsPassthroughLayer::on_close), and to a layer outside
-//! by the [`TunnelHandle`] in the response that opened it.
+//! [`on_close`](WsPassthroughLayer::on_close) and the response extension [`TunnelHandle`] report how a tunnel ended.
 //!
 //! # Messages
 //!
@@ -127,9 +127,8 @@
 //! | 502 | the inner service switched protocols without a request or without the correct `Sec-WebSocket-Accept` |
 //! | 503 | the maximum of tunnels is reached, or the tunnels are draining |
 //!
-//! When one end of a tunnel fails, what it has said still arrives, and both connections are ended: in good order,
-//! as a WebSocket without a Close has no good end anyway, and [otherwise](WsPassthroughLayer::upgrade_protocols) so that it
-//! does not look like one.
+//! Each response has a [`WsDecision`] in its extensions. Errors of the inner service pass through. If one side of a
+//! tunnel fails, the data that it sent is still delivered, and both connections close.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -174,3 +173,8 @@ pub use self::summary::{ClosedBy, TunnelSummary};
 pub use self::tunnel_handle::TunnelHandle;
 pub use self::tunnels::Tunnels;
 pub use self::upgrade_protocols::{UpgradeProtocols, UpgradeProtocolsError};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -243,7 +243,7 @@ fn stats(store: &CacheStore) -> Response<Full<Bytes>> {
     json(&json!({
         "hits": stats.hits,
         "misses": stats.misses,
-        "collapsed": stats.collapsed,
+        "collapsed": stats.coalesced,
         "stored": stats.stored,
         "evictions": stats.evictions,
         "entries": stats.entries,

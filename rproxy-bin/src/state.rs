@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rproxy_cache::{CacheStore, Disk};
+use rproxy_cache::{CacheStore, DiskTier};
 use rproxy_upstream::Backends;
 use rproxy_ws_passthrough::WsPassthroughLayer;
 
@@ -34,7 +34,7 @@ struct Kept {
     cache: Option<CacheStore>,
     /// The memory of the cache, in bytes.
     cache_size: u64,
-    disk: Option<Disk>,
+    disk: Option<DiskTier>,
     limits: HashMap<Name, (Shown, RateLimit)>,
     labels: HashMap<Name, SiteLabel>,
 }
@@ -48,7 +48,8 @@ type Shown = Vec<Option<String>>;
 impl ProcessState {
     /// Opens the disk store of the cache.
     pub(crate) fn open(config: &Config) -> Result<Self, StackError> {
-        let disk = config.cache.disk.as_ref().map(|folder| Disk::open(folder, config.cache.disk_size)).transpose()?;
+        let disk =
+            config.cache.disk.as_ref().map(|folder| DiskTier::open(folder, config.cache.disk_size)).transpose()?;
         Ok(Self::new(true, disk))
     }
 
@@ -57,7 +58,7 @@ impl ProcessState {
         Self::new(false, None)
     }
 
-    fn new(opens_files: bool, disk: Option<Disk>) -> Self {
+    fn new(opens_files: bool, disk: Option<DiskTier>) -> Self {
         let close_codes = CloseCodes::new();
         let codes = close_codes.clone();
         let ws_passthrough = WsPassthroughLayer::new().on_close(move |summary| codes.count(summary.close_code()));
@@ -181,7 +182,7 @@ impl Kept {
         if self.cache.is_none() || self.cache_size != size {
             let store = CacheStore::in_memory(size);
             self.cache = Some(match &self.disk {
-                Some(disk) => store.behind(disk.clone()),
+                Some(disk) => store.with_tier(disk.clone()),
                 None => store,
             });
             self.cache_size = size;

@@ -1,7 +1,13 @@
-//! The body of a response that went through the cache.
+//! The response body of the service.
+
+pub(crate) mod copied;
+pub(crate) mod error;
+pub(crate) mod reader;
+pub(crate) mod store_writer;
 
 use std::fmt;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,15 +15,22 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::carried::{Carried, Copied};
-use crate::flight::Follower;
-use crate::follower::Followed;
-use crate::reader::BodySource;
-use crate::tee::Tee;
+use self::copied::CopiedBody;
+use self::error::BodyError;
+use self::reader::BodySource;
+use self::store_writer::StoreWriter;
+use crate::coalesce::shared_body::SharedBody;
+use crate::coalesce::shared_fetch::Follower;
+use crate::coalesce::transfer::SharedTransfer;
 
 pin_project! {
-    /// The inner service's body, copied into the store on its way if the response may be stored; or one that
-    /// arrives for several clients at once; or a stored one, of which nothing is copied.
+    /// The response body of [`CacheService`](crate::CacheService).
+    ///
+    /// It is one of these:
+    ///
+    /// - the body of the inner service, copied into the store while it is read if the response can be stored;
+    /// - the body of a coalesced fetch, which arrives for several clients at once;
+    /// - a stored body, which is shared with the store and not copied.
     pub struct ResponseBody<B> {
         #[pin]
         kind: Kind<B>,
@@ -28,60 +41,49 @@ pin_project! {
     #[project = KindProjection]
     enum Kind<B> {
         Inner { #[pin] body: B },
-        Copied { copied: Copied<B> },
-        Followed { followed: Followed },
+        Copied { body: CopiedBody<B> },
+        Shared { body: SharedBody },
         Stored { rest: Bytes },
-        Trailed { rest: Bytes, trailers: Option<Box<HeaderMap>> },
+        StoredWithTrailers { rest: Bytes, trailers: Option<Box<HeaderMap>> },
         Segments { segments: std::vec::IntoIter<Bytes> },
     }
 }
 
-/// What a body of type `B` yields by way of this crate.
-pub(crate) type NextFrame<B> = Option<Result<Frame<Bytes>, BodyError<<B as Body>::Error>>>;
-
-/// Why a body ended early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BodyError<E> {
-    /// The inner service's body failed.
-    Inner(E),
-    /// The body broke off: that of the request that this one was waiting with, or the rest of a response that is stored in
-    /// part.
-    Incomplete,
-}
-
 impl<B> ResponseBody<B> {
+    /// Returns the body of the inner service, unchanged.
     pub(crate) fn inner(body: B) -> Self {
         Self { kind: Kind::Inner { body } }
     }
 
+    /// Returns a stored body.
     pub(crate) fn stored(bytes: Bytes) -> Self {
         Self { kind: Kind::Stored { rest: bytes } }
     }
 
-    /// Stored content, with the trailer section that came after it.
-    pub(crate) fn trailed(bytes: Bytes, trailers: Option<&HeaderMap>) -> Self {
+    /// Returns a stored body with its trailer section.
+    pub(crate) fn stored_with_trailers(bytes: Bytes, trailers: Option<&HeaderMap>) -> Self {
         let Some(trailers) = trailers else {
             return Self::stored(bytes);
         };
-        Self { kind: Kind::Trailed { rest: bytes, trailers: Some(Box::new(trailers.clone())) } }
+        Self { kind: Kind::StoredWithTrailers { rest: bytes, trailers: Some(Box::new(trailers.clone())) } }
     }
 
+    /// Returns a body of several pieces.
     pub(crate) fn segments(segments: Vec<Bytes>) -> Self {
         Self { kind: Kind::Segments { segments: segments.into_iter() } }
     }
 
-    /// `length`: of all that will come, if it is known.
+    /// Returns the body of a shared fetch for a follower. `length` is the length of the whole body, if it is known.
     pub(crate) fn followed(follower: Follower, length: Option<u64>) -> Self {
-        Self { kind: Kind::Followed { followed: Followed::new(follower, false, length) } }
+        Self { kind: Kind::Shared { body: SharedBody::new(follower, false, length) } }
     }
 
-    /// Whether others than its client will have something of it.
+    /// Whether the body is being copied into the store, or shared with other clients.
     pub(crate) fn is_copied(&self) -> bool {
         match &self.kind {
-            Kind::Copied { copied } => copied.is_copied(),
-            Kind::Followed { followed } => followed.is_shared(),
-            Kind::Inner { .. } | Kind::Stored { .. } | Kind::Trailed { .. } | Kind::Segments { .. } => false,
+            Kind::Copied { body } => body.is_copied(),
+            Kind::Shared { body } => body.is_shared(),
+            Kind::Inner { .. } | Kind::Stored { .. } | Kind::StoredWithTrailers { .. } | Kind::Segments { .. } => false,
         }
     }
 }
@@ -91,32 +93,32 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Send + 'static,
 {
-    /// A body that `tee` copies for the store, and for all who wait for it.
-    pub(crate) fn copied(source: BodySource<B>, tee: Option<Tee>) -> Self {
-        match tee {
-            // A body that is known to have ended is never polled.
-            Some(tee) if source.is_end_stream() => {
-                tee.finish();
+    /// Returns a body that `writer` copies into the store, and shares with the followers of its fetch.
+    pub(crate) fn copied(source: BodySource<B>, writer: Option<StoreWriter>) -> Self {
+        match writer {
+            // A server does not poll a body that has ended.
+            Some(writer) if source.is_end_stream() => {
+                writer.finish();
                 Self::stored(Bytes::new())
             }
-            Some(tee) => match tee.flight().cloned() {
-                Some(flight) => {
-                    let length = tee.expected_length();
-                    flight.carry(Box::new(Carried::new(source.into(), tee)));
-                    Self { kind: Kind::Followed { followed: Followed::new(Follower::new(&flight), true, length) } }
+            Some(writer) => match writer.shared_fetch().cloned() {
+                Some(fetch) => {
+                    let length = writer.expected_length();
+                    fetch.start_transfer(Box::new(SharedTransfer::new(source.into(), writer)));
+                    Self { kind: Kind::Shared { body: SharedBody::new(Follower::new(&fetch), true, length) } }
                 }
-                None => Self { kind: Kind::Copied { copied: Copied::new(source.into(), Some(tee), true) } },
+                None => Self { kind: Kind::Copied { body: CopiedBody::new(source.into(), Some(writer), true) } },
             },
-            None => match source.into_alone() {
+            None => match source.into_unmixed() {
                 Ok(body) => Self::inner(body),
-                Err(source) => Self { kind: Kind::Copied { copied: Copied::new(source.into(), None, true) } },
+                Err(source) => Self { kind: Kind::Copied { body: CopiedBody::new(source.into(), None, true) } },
             },
         }
     }
 
-    /// A body of which `tee` copies what comes from the origin, and not what is stored already.
-    pub(crate) fn copied_without_stored(source: BodySource<B>, tee: Option<Tee>) -> Self {
-        Self { kind: Kind::Copied { copied: Copied::new(source.into(), tee, false) } }
+    /// Returns a body whose new bytes `writer` copies into the store, without the bytes that are stored already.
+    pub(crate) fn copied_without_stored(source: BodySource<B>, writer: Option<StoreWriter>) -> Self {
+        Self { kind: Kind::Copied { body: CopiedBody::new(source.into(), writer, false) } }
     }
 }
 
@@ -134,7 +136,7 @@ where
                 let rest = std::mem::take(rest);
                 Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))))
             }
-            KindProjection::Trailed { rest, trailers } => {
+            KindProjection::StoredWithTrailers { rest, trailers } => {
                 let rest = std::mem::take(rest);
                 Poll::Ready(match rest.is_empty() {
                     false => Some(Ok(Frame::data(rest))),
@@ -142,8 +144,8 @@ where
                 })
             }
             KindProjection::Segments { segments } => Poll::Ready(segments.next().map(|data| Ok(Frame::data(data)))),
-            KindProjection::Followed { followed } => followed.poll_frame(cx),
-            KindProjection::Copied { copied } => copied.poll_frame(cx),
+            KindProjection::Shared { body } => body.poll_frame(cx),
+            KindProjection::Copied { body } => body.poll_frame(cx),
             KindProjection::Inner { body } => {
                 body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::Inner)))
             }
@@ -153,10 +155,10 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Stored { rest } => rest.is_empty(),
-            Kind::Trailed { rest, trailers } => rest.is_empty() && trailers.is_none(),
+            Kind::StoredWithTrailers { rest, trailers } => rest.is_empty() && trailers.is_none(),
             Kind::Segments { segments } => segments.as_slice().is_empty(),
-            Kind::Followed { followed } => followed.is_end_stream(),
-            Kind::Copied { copied } => copied.is_end_stream(),
+            Kind::Shared { body } => body.is_end_stream(),
+            Kind::Copied { body } => body.is_end_stream(),
             Kind::Inner { body } => body.is_end_stream(),
         }
     }
@@ -164,8 +166,8 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Stored { rest } => SizeHint::with_exact(rest.len() as u64),
-            // HTTP/1.1 servers send a body of known length without trailers.
-            Kind::Trailed { rest, .. } => {
+            // Without an upper bound: HTTP/1.1 servers send a body of known length without trailers.
+            Kind::StoredWithTrailers { rest, .. } => {
                 let mut hint = SizeHint::default();
                 hint.set_lower(rest.len() as u64);
                 hint
@@ -173,8 +175,8 @@ where
             Kind::Segments { segments } => {
                 SizeHint::with_exact(segments.as_slice().iter().map(|segment| segment.len() as u64).sum())
             }
-            Kind::Followed { followed } => followed.size_hint(),
-            Kind::Copied { copied } => copied.size_hint(),
+            Kind::Shared { body } => body.size_hint(),
+            Kind::Copied { body } => body.size_hint(),
             Kind::Inner { body } => body.size_hint(),
         }
     }
@@ -185,32 +187,23 @@ impl<B> fmt::Debug for ResponseBody<B> {
         f.write_str(match &self.kind {
             Kind::Inner { .. } => "ResponseBody(inner)",
             Kind::Copied { .. } => "ResponseBody(inner, copied)",
-            Kind::Followed { .. } => "ResponseBody(shared)",
-            Kind::Stored { .. } | Kind::Trailed { .. } | Kind::Segments { .. } => "ResponseBody(stored)",
+            Kind::Shared { .. } => "ResponseBody(shared)",
+            Kind::Stored { .. } | Kind::StoredWithTrailers { .. } | Kind::Segments { .. } => "ResponseBody(stored)",
         })
     }
 }
 
-impl<E: fmt::Display> fmt::Display for BodyError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Inner(error) => error.fmt(f),
-            Self::Incomplete => f.write_str(INCOMPLETE),
-        }
-    }
-}
-
-const INCOMPLETE: &str = "the response body broke off before its end";
-
-/// The error of the inner body comes out as it went in.
-impl<E> From<BodyError<E>> for Box<dyn std::error::Error + Send + Sync>
+/// Reads a body for as long as it is being copied into the store.
+pub(crate) async fn read_to_end<B>(body: ResponseBody<B>)
 where
-    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body<Data = Bytes>,
+    B::Error: Send + 'static,
 {
-    fn from(error: BodyError<E>) -> Self {
-        match error {
-            BodyError::Inner(error) => error.into(),
-            BodyError::Incomplete => INCOMPLETE.into(),
+    let mut body = pin!(body);
+    while body.is_copied() {
+        match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => break,
         }
     }
 }

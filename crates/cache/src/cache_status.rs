@@ -1,4 +1,4 @@
-//! What the cache did, for logs and metrics and as a `Cache-Status` member (RFC 9211).
+//! The outcome of the cache for a request: an extension, and a member of `Cache-Status` (RFC 9211).
 
 use std::fmt;
 
@@ -8,58 +8,57 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// Response extension: what the cache did with the request. Absent where the cache does not apply.
+/// A response extension with the outcome of the cache. It is absent if the cache does not apply to the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CacheStatus {
-    /// Answered from the store, fresh.
+    /// A fresh stored response was served.
     Hit,
-    /// Answered from the store though stale: the client or the origin allowed it, or the origin could
-    /// not be reached.
+    /// A stale stored response was served, because the client or the origin allows it or the origin failed.
     Stale,
-    /// Answered from the store after the origin confirmed it with a 304.
+    /// A stored response was served after the origin confirmed it with a 304.
     Revalidated,
-    /// Answered by the inner service, together with another request for the same.
-    Collapsed,
-    /// Answered by the inner service, for this reason.
-    Forwarded(Forwarded),
-    /// `only-if-cached`, and nothing usable is stored: a 504.
+    /// The response to a concurrent request was served (request coalescing).
+    Coalesced,
+    /// The request was forwarded to the inner service, for this reason.
+    Forwarded(ForwardReason),
+    /// The request has `only-if-cached`, and no usable response is stored. The response is 504.
     OnlyIfCached,
 }
 
-/// Why a request was forwarded: the `fwd` values of RFC 9211 §2.2.
+/// The reason for which a request was forwarded: a value of `fwd` in RFC 9211 §2.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Forwarded {
-    /// The request is not one for a cache: it has content, a precondition for the origin, or
-    /// `no-store`.
+pub enum ForwardReason {
+    /// The request can't be served by a cache: it has content, a precondition for the origin, or `no-store`.
     Bypass,
-    /// The method is not served from a cache.
+    /// The method is never served from a cache.
     Method,
-    /// Nothing is stored under this URI.
+    /// No response is stored under this URI.
     UriMiss,
-    /// Something is stored, but none of it for these request fields.
+    /// Responses are stored under this URI, but none matches the request fields that `Vary` names.
     VaryMiss,
-    /// Only a part is stored, and other bytes or all of them are asked for.
+    /// A part of the response is stored, and the request needs other bytes.
     Partial,
-    /// The stored response is fresh, but the client wants a newer one.
+    /// The stored response is fresh, but the client requires a newer one.
     Request,
     /// The stored response is stale.
     Stale,
 }
 
 impl CacheStatus {
-    /// A word for a log line or a metric's label.
+    /// Returns the name for log lines and metric labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "hit",
             Self::Stale => "stale",
             Self::Revalidated => "revalidated",
-            Self::Collapsed => "collapsed",
-            Self::Forwarded(Forwarded::Bypass | Forwarded::Method) => "bypass",
-            Self::Forwarded(Forwarded::UriMiss | Forwarded::VaryMiss | Forwarded::Partial) => "miss",
-            Self::Forwarded(Forwarded::Request | Forwarded::Stale) => "expired",
+            // The name of the parameter in RFC 9211 §2.6.
+            Self::Coalesced => "collapsed",
+            Self::Forwarded(ForwardReason::Bypass | ForwardReason::Method) => "bypass",
+            Self::Forwarded(ForwardReason::UriMiss | ForwardReason::VaryMiss | ForwardReason::Partial) => "miss",
+            Self::Forwarded(ForwardReason::Request | ForwardReason::Stale) => "expired",
             Self::OnlyIfCached => "only-if-cached",
         }
     }
@@ -71,7 +70,7 @@ impl fmt::Display for CacheStatus {
     }
 }
 
-impl Forwarded {
+impl ForwardReason {
     fn as_str(self) -> &'static str {
         match self {
             Self::Bypass => "bypass",
@@ -85,7 +84,7 @@ impl Forwarded {
     }
 }
 
-/// One member of the `Cache-Status` list, behind those of caches nearer to the origin.
+/// The member of this cache in `Cache-Status`.
 pub(crate) struct Member {
     text: BytesMut,
 }
@@ -102,13 +101,13 @@ impl Member {
         Self::new("hit")
     }
 
-    pub(crate) fn forwarded(reason: Forwarded) -> Self {
+    pub(crate) fn forwarded(reason: ForwardReason) -> Self {
         let mut member = Self::new("fwd=");
         member.text.put_slice(reason.as_str().as_bytes());
         member
     }
 
-    /// RFC 9211 §2.3: what the origin answered, where that is not what the client gets.
+    /// Adds the status of the origin's response, if the client gets another one (RFC 9211 §2.3).
     pub(crate) fn forward_status(mut self, status: StatusCode) -> Self {
         self.text.put_slice(b"; fwd-status=");
         self.text.put_slice(status.as_str().as_bytes());
@@ -124,15 +123,15 @@ impl Member {
         self
     }
 
-    pub(crate) fn stored_if(mut self, stored: bool) -> Self {
-        if stored {
+    pub(crate) fn stored_if(mut self, is_stored: bool) -> Self {
+        if is_stored {
             self.text.put_slice(b"; stored");
         }
         self
     }
 
-    /// RFC 9211 §2.6: another request brought the answer.
-    pub(crate) fn collapsed(mut self) -> Self {
+    /// Adds that a concurrent request fetched the response (RFC 9211 §2.6).
+    pub(crate) fn coalesced(mut self) -> Self {
         self.text.put_slice(b"; collapsed");
         self
     }
@@ -143,32 +142,34 @@ impl Member {
         self
     }
 
-    /// The field value, behind the members that caches nearer to the origin have left.
-    pub(crate) fn after(self, nearer: Option<&HeaderValue>) -> HeaderValue {
-        let text = match nearer {
-            None => self.text,
-            Some(nearer) => {
-                let mut list = BytesMut::with_capacity(nearer.len() + 2 + self.text.len());
-                list.put_slice(nearer.as_bytes());
-                list.put_slice(b", ");
-                list.put_slice(&self.text);
-                list
-            }
+    /// Returns the member as a field value.
+    pub(crate) fn into_value(self) -> HeaderValue {
+        value(self.text)
+    }
+
+    /// Returns the field value with the members of caches closer to the origin first.
+    pub(crate) fn appended_to(self, others: Option<&HeaderValue>) -> HeaderValue {
+        let Some(others) = others else {
+            return self.into_value();
         };
-        value(text)
+        let mut list = BytesMut::with_capacity(others.len() + 2 + self.text.len());
+        list.put_slice(others.as_bytes());
+        list.put_slice(b", ");
+        list.put_slice(&self.text);
+        value(list)
     }
 }
 
-/// Adds the key to the last member, which is ours: RFC 9211 §2.7.
-pub(crate) fn tell_key(headers: &mut HeaderMap, key: &str) {
-    let lines = headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
-    if lines.is_empty() {
+/// Adds the cache key to the last member, which is that of this cache (RFC 9211 §2.7).
+pub(crate) fn append_key(headers: &mut HeaderMap, key: &str) {
+    let values = headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+    if values.is_empty() {
         return;
     }
-    let mut text = BytesMut::from(&*lines.join(&b", "[..]));
+    let mut text = BytesMut::from(&*values.join(&b", "[..]));
     text.put_slice(b"; key=\"");
     for byte in key.bytes() {
-        // RFC 9651 §4.1.6: a string has no other than visible ASCII in it.
+        // RFC 9651 §4.1.6: a string contains visible ASCII and spaces only.
         match byte {
             b'"' | b'\\' => text.put_slice(&[b'\\', byte]),
             0x20..0x7f => text.put_u8(byte),
@@ -179,8 +180,8 @@ pub(crate) fn tell_key(headers: &mut HeaderMap, key: &str) {
     headers.insert(CACHE_STATUS, value(text));
 }
 
-/// A number as a field value, without the detour over a `String`.
-pub(crate) fn number(number: u64) -> HeaderValue {
+/// Returns a number as a field value, without allocating a `String`.
+pub(crate) fn number_value(number: u64) -> HeaderValue {
     let mut text = BytesMut::with_capacity(20);
     put_number(&mut text, number);
     value(text)
@@ -209,28 +210,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_structured_fields() {
+    fn writes_members_as_structured_fields() {
         // RFC 9211 §2
-        let nearer = HeaderValue::from_static("Origin; hit");
-        for (member, nearer, expected) in [
+        let others = HeaderValue::from_static("Origin; hit");
+        for (member, others, expected) in [
             (Member::hit().ttl(376), None, "rproxy; hit; ttl=376"),
             (Member::hit().ttl(-412).detail("max-stale"), None, "rproxy; hit; ttl=-412; detail=max-stale"),
-            (Member::forwarded(Forwarded::UriMiss).stored_if(true), None, "rproxy; fwd=uri-miss; stored"),
+            (Member::forwarded(ForwardReason::UriMiss).stored_if(true), None, "rproxy; fwd=uri-miss; stored"),
             (
-                Member::forwarded(Forwarded::Stale).forward_status(StatusCode::NOT_MODIFIED),
-                Some(&nearer),
+                Member::forwarded(ForwardReason::Stale).forward_status(StatusCode::NOT_MODIFIED),
+                Some(&others),
                 "Origin; hit, rproxy; fwd=stale; fwd-status=304",
             ),
             (Member::hit().ttl(i64::MIN), None, "rproxy; hit; ttl=-9223372036854775808"),
         ] {
-            assert_eq!(member.after(nearer), expected);
+            assert_eq!(member.appended_to(others), expected);
         }
     }
 
     #[test]
-    fn the_key_goes_into_our_member_as_a_string() {
+    fn appends_the_key_as_a_string() {
         // RFC 9211 §2.7
-        let lines = |lines: &[&'static str]| {
+        let fields = |lines: &[&'static str]| {
             lines.iter().map(|line| (CACHE_STATUS, HeaderValue::from_static(line))).collect::<HeaderMap>()
         };
         for (before, key, after) in [
@@ -239,17 +240,17 @@ mod tests {
             (&["rproxy; hit"], "http://a/\u{e9}", Some("rproxy; hit; key=\"http://a/%C3%A9\"")),
             (&[], "k", None),
         ] {
-            let mut headers = lines(before);
-            tell_key(&mut headers, key);
+            let mut headers = fields(before);
+            append_key(&mut headers, key);
             assert_eq!(headers.get(CACHE_STATUS).map(|value| value.to_str().unwrap()), after);
             assert!(headers.get_all(CACHE_STATUS).iter().count() <= 1);
         }
     }
 
     #[test]
-    fn numbers_are_written_whole() {
+    fn writes_all_digits_of_a_number() {
         for n in [0, 9, 10, 1_234_567_890, u64::MAX] {
-            assert_eq!(number(n).to_str().unwrap(), n.to_string());
+            assert_eq!(number_value(n).to_str().unwrap(), n.to_string());
         }
     }
 }

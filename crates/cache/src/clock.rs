@@ -1,11 +1,12 @@
-//! What time it is, asked of a clock that tests can hold.
+//! The clock, which tests can replace.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since the epoch: whole seconds are what HTTP counts in, but differences of rounded
-/// times are off by up to a second.
+/// A time in milliseconds since the epoch.
+///
+/// HTTP counts in seconds, but a difference of two rounded times is wrong by up to a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Timestamp(u64);
 
@@ -22,7 +23,7 @@ impl Timestamp {
         Self(milliseconds)
     }
 
-    /// Whole seconds since `earlier`; zero if the clock was set back in between.
+    /// Returns the whole seconds since `earlier`, or zero if the clock was set back in between.
     pub(crate) fn seconds_since(self, earlier: Timestamp) -> u64 {
         self.0.saturating_sub(earlier.0) / 1000
     }
@@ -35,6 +36,7 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
+/// The system clock, or a replacement.
 #[derive(Clone, Default)]
 pub(crate) struct Clock(Option<Arc<dyn Fn() -> SystemTime + Send + Sync>>);
 
@@ -50,6 +52,6 @@ impl Clock {
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Clock(given)" } else { "Clock(system)" })
+        f.write_str(if self.0.is_some() { "Clock(custom)" } else { "Clock(system)" })
     }
 }

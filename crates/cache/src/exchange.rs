@@ -1,52 +1,53 @@
-//! What becomes of the inner service's answer: passed on, stored, merged, or replaced by a stored one.
+//! The processing of a response from the inner service.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
-use http::{HeaderMap, Response, StatusCode, response};
+use http::{HeaderMap, Response, StatusCode, header, response};
 use http_body::Body;
 
 use crate::body::ResponseBody;
-use crate::cache_status::{CACHE_STATUS, CacheStatus, Forwarded, Member};
+use crate::body::reader::BodySource;
+use crate::body::store_writer::StoreWriter;
+use crate::cache_status::{ForwardReason, Member};
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::fetch::Fetch;
-use crate::hooks::IsForOneRequest;
-use crate::key::Key;
-use crate::layer::Settings;
-use crate::reader::BodySource;
-use crate::stored::StoredResponse;
-use crate::storing::{Request, Terms};
-use crate::tags;
-use crate::tee::Tee;
+use crate::hooks::RequestSpecificCheck;
+use crate::key::CacheKey;
+use crate::policy::storability::{StorageRequest, StorageTerms};
+use crate::policy::tags;
+use crate::response::{add_status, forwarded};
+use crate::store::stored_response::StoredResponse;
 
-/// What is to be done when the inner service answers.
+/// The processing that a forwarded request needs when its response arrives.
 pub(crate) enum Exchange {
-    /// The cache has no part in it.
-    Untouched,
-    /// Only said in `Cache-Status`.
-    Forwarded(Forwarded),
-    /// An unsafe method: what is stored may be out of date. `None`: not a path that the cache serves,
-    /// but the response may name one.
-    Unsafe { settings: Arc<Settings>, key: Key, reason: Option<Forwarded> },
-    /// A POST on a path that the cache serves: unsafe, and its answer may be the resource's next state.
-    Post(Box<Post>),
-    /// A GET or HEAD that the store did not answer.
+    /// None: the response is forwarded unchanged.
+    PassThrough,
+    /// The response gets a `Cache-Status` field.
+    Forward(ForwardReason),
+    /// An unsafe request, which can invalidate stored responses. Without a `reason`, its path is not cached, but the
+    /// response can name one that is.
+    Unsafe { config: Arc<Config>, key: CacheKey, reason: Option<ForwardReason> },
+    /// A POST request to a cached path: unsafe, and the response can be stored for later GET requests.
+    Post(Box<PostExchange>),
+    /// A GET or HEAD request that no stored response could serve.
     Fetch(Box<Fetch>),
 }
 
 impl Exchange {
+    /// Returns the response to the client, and stores or invalidates responses.
     pub(crate) fn finish<B, E>(self, outcome: Result<Response<B>, E>) -> Result<Response<ResponseBody<B>>, E>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Send,
     {
         match self {
-            Self::Untouched => outcome.map(|response| response.map(ResponseBody::inner)),
-            Self::Forwarded(reason) => outcome.map(|response| forwarded(response.map(ResponseBody::inner), reason)),
-            Self::Unsafe { settings, key, reason } => {
+            Self::PassThrough => outcome.map(|response| response.map(ResponseBody::inner)),
+            Self::Forward(reason) => outcome.map(|response| forwarded(response.map(ResponseBody::inner), reason)),
+            Self::Unsafe { config, key, reason } => {
                 let response = outcome?;
-                invalidate(&settings, &key, &response);
+                invalidate(&config, &key, &response);
                 let response = response.map(ResponseBody::inner);
                 Ok(match reason {
                     Some(reason) => forwarded(response, reason),
@@ -54,105 +55,85 @@ impl Exchange {
                 })
             }
             Self::Post(post) => outcome.map(|response| post.finish(response)),
-            Self::Fetch(fetch) => {
-                let now = fetch.settings.clock.now();
-                fetch.finish(outcome, now)
-            }
+            Self::Fetch(fetch) => fetch.finish(outcome),
         }
     }
 }
 
-/// RFC 9111 §4.4
-fn invalidate<B>(settings: &Settings, key: &Key, response: &Response<B>) {
-    for group in tags::invalidated(response.headers(), key.origin(), settings.store.tag_key()) {
-        settings.store.invalidate_tag(group);
+/// Invalidates the responses that a response to an unsafe request makes outdated.
+// RFC 9111 §4.4
+fn invalidate<B>(config: &Config, key: &CacheKey, response: &Response<B>) {
+    for group in tags::invalidated_groups(response.headers(), key.origin(), config.store.tag_key()) {
+        config.store.invalidate_tag(group);
     }
     if !(response.status().is_success() || response.status().is_redirection()) {
         return;
     }
-    settings.store.invalidate(key);
+    config.store.invalidate(key);
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         let reference = response.headers().get(name).and_then(|value| value.to_str().ok());
-        if let Some(other) = reference.and_then(|reference| key.same_origin(reference)) {
-            settings.store.invalidate(&settings.hooks.query.of_key(other));
+        if let Some(other) = reference.and_then(|reference| key.resolve_same_origin(reference)) {
+            config.store.invalidate(&config.hooks.query.apply_to_key(other));
         }
     }
 }
 
-pub(crate) fn forwarded<B>(mut response: Response<ResponseBody<B>>, reason: Forwarded) -> Response<ResponseBody<B>> {
-    note(&mut response, Member::forwarded(reason), reason);
-    response
-}
-
-pub(crate) fn note<B>(response: &mut Response<ResponseBody<B>>, member: Member, reason: Forwarded) {
-    response.headers_mut().append(CACHE_STATUS, member.after(None));
-    response.extensions_mut().insert(CacheStatus::Forwarded(reason));
-}
-
-/// A POST on its way to the origin.
-pub(crate) struct Post {
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) key: Key,
-    pub(crate) request: HeaderMap,
-    pub(crate) is_for_one: Option<IsForOneRequest>,
+/// A forwarded POST request.
+pub(crate) struct PostExchange {
+    pub(crate) config: Arc<Config>,
+    pub(crate) key: CacheKey,
+    pub(crate) request_headers: HeaderMap,
+    pub(crate) request_specific: Option<RequestSpecificCheck>,
     pub(crate) request_time: Timestamp,
 }
 
-impl Post {
+impl PostExchange {
     fn finish<B>(self, response: Response<B>) -> Response<ResponseBody<B>>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Send,
     {
-        let Self { settings, key, request, is_for_one, request_time } = self;
-        invalidate(&settings, &key, &response);
+        let Self { config, key, request_headers, request_specific, request_time } = self;
+        invalidate(&config, &key, &response);
         let (parts, body) = response.into_parts();
-        let length = expected_length(&parts, &body);
-        let now = settings.clock.now();
-        let ticket = settings.store.ticket(key.as_str());
-        let (origin, path, tagged) = (key.origin(), key.path(), ticket.tagged());
-        let tag_key = settings.store.tag_key();
-        // Only explicit freshness counts for a POST, RFC 9110 §9.3.3.
-        let (set_cookie, heuristic) = (settings.set_cookie, false);
-        let asked = Request { origin, path, tagged, tag_key, headers: &request, request_time, set_cookie, heuristic };
-        let terms = Terms::for_response(asked, parts.status, &parts.headers, now).ok();
-        // RFC 9110 §9.3.3: with explicit freshness and a Content-Location that is the target itself, the answer to
-        // a POST is what a GET would get.
-        let tee = terms
-            .filter(|terms| terms.freshness.basis.is_explicit() && is_target_itself(&parts, &key, &settings))
-            .filter(|_| !is_for_one.is_some_and(|is_for_one| is_for_one(&parts.headers)))
+        let source = BodySource::of_response(&parts, body);
+        let now = config.clock.now();
+        let ticket = config.store.ticket(key.as_str());
+        let request = StorageRequest {
+            origin: key.origin(),
+            path: key.path(),
+            tag_generation: ticket.tag_generation(),
+            tag_key: config.store.tag_key(),
+            headers: &request_headers,
+            request_time,
+            set_cookie: config.set_cookie,
+            // RFC 9110 §9.3.3: only explicit freshness counts for POST.
+            heuristic_freshness: false,
+        };
+        let terms = StorageTerms::for_response(request, parts.status, &parts.headers, now).ok();
+        // RFC 9110 §9.3.3: with explicit freshness and the target as Content-Location, the response serves later GET requests.
+        let writer = terms
+            .filter(|terms| terms.freshness.basis.is_explicit() && is_content_of_target(&parts, &key, &config))
+            .filter(|_| !request_specific.is_some_and(|is_specific| is_specific(&parts.headers)))
             .and_then(|terms| {
                 let response = StoredResponse::new(parts.status, &parts.headers, terms);
-                let key = settings.place(&key, &parts.headers).unwrap_or(key);
-                Tee::new(&settings, key, ticket, response, length)
+                let key = config.storage_key(&key, &parts.headers).unwrap_or(key);
+                StoreWriter::new(&config, key, ticket, response, source.length())
             });
-        let member = Member::forwarded(Forwarded::Method).stored_if(tee.is_some());
-        let body = ResponseBody::copied(BodySource::new(body, length), tee);
-        let mut response = Response::from_parts(parts, body);
-        note(&mut response, member, Forwarded::Method);
+        let member = Member::forwarded(ForwardReason::Method).stored_if(writer.is_some());
+        let mut response = Response::from_parts(parts, ResponseBody::copied(source, writer));
+        add_status(&mut response, member, ForwardReason::Method);
         response
     }
 }
 
-fn is_target_itself(parts: &response::Parts, key: &Key, settings: &Settings) -> bool {
-    let mut lines = parts.headers.get_all(header::CONTENT_LOCATION).iter();
-    let (Some(location), None) = (lines.next(), lines.next()) else {
+/// Whether the content of a response to POST is the current representation of the target.
+fn is_content_of_target(parts: &response::Parts, key: &CacheKey, config: &Config) -> bool {
+    let mut values = parts.headers.get_all(header::CONTENT_LOCATION).iter();
+    let (Some(location), None) = (values.next(), values.next()) else {
         return false;
     };
-    let location = location.to_str().ok().and_then(|reference| key.same_origin(reference));
-    parts.status == StatusCode::OK && location.is_some_and(|location| settings.hooks.query.of_key(location) == *key)
-}
-
-/// How long the body must be to be complete.
-pub(crate) fn expected_length<B: Body>(parts: &response::Parts, body: &B) -> Option<u64> {
-    if matches!(parts.status, StatusCode::NO_CONTENT) {
-        return body.size_hint().exact();
-    }
-    let announced = parts.headers.get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes);
-    match announced.map(|digits| std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok())) {
-        Some(Some(length)) => Some(length),
-        // Nonsense can't be met: nothing will be stored.
-        Some(None) => Some(u64::MAX),
-        None => body.size_hint().exact(),
-    }
+    let location = location.to_str().ok().and_then(|reference| key.resolve_same_origin(reference));
+    let is_target = |location| config.hooks.query.apply_to_key(location) == *key;
+    parts.status == StatusCode::OK && location.is_some_and(is_target)
 }

@@ -1,4 +1,7 @@
-//! A GET or HEAD that the store did not answer: what becomes of the origin's answer.
+//! A fetch from the origin, and the processing of its response.
+
+pub(crate) mod completion;
+pub(crate) mod other_variants;
 
 use std::sync::Arc;
 
@@ -8,112 +11,108 @@ use http::{HeaderMap, Response, StatusCode, response};
 use http_body::Body;
 use tokio::runtime::Handle;
 
-use crate::answer::{Asked, from_store, not_modified};
-use crate::body::ResponseBody;
-use crate::cache_control::RequestDirectives;
-use crate::cache_status::{CacheStatus, Forwarded, Member};
+use self::completion::Completion;
+use crate::body::reader::BodySource;
+use crate::body::store_writer::StoreWriter;
+use crate::body::{ResponseBody, read_to_end};
+use crate::cache_status::{CacheStatus, ForwardReason, Member};
 use crate::clock::Timestamp;
-use crate::completion::Completion;
-use crate::date;
-use crate::exchange::{expected_length, forwarded, note};
-use crate::flights::Lead;
-use crate::generations::Ticket;
-use crate::hooks::IsForOneRequest;
-use crate::key::Key;
-use crate::layer::Settings;
-use crate::leading::read_to_end;
-use crate::reader::BodySource;
-use crate::reuse::{Failure, stands_in};
-use crate::stored::StoredResponse;
-use crate::storing::{Request, Terms, Unstorable};
-use crate::tee::Tee;
-use crate::validation::{Validators, is_conditional, is_not_modified};
-use crate::variants;
-use crate::vary::Codings;
+use crate::coalesce::in_flight::Leader;
+use crate::config::Config;
+use crate::hooks::RequestSpecificCheck;
+use crate::key::CacheKey;
+use crate::policy::date;
+use crate::policy::request_directives::RequestDirectives;
+use crate::policy::reuse::{Failure, may_replace_failure};
+use crate::policy::storability::{NotStorable, StorageRequest, StorageTerms};
+use crate::policy::validators::{Validators, is_conditional, is_not_modified};
+use crate::policy::vary::Codings;
+use crate::response::{ClientRequest, add_status, forwarded, not_modified, serve_stored};
+use crate::store::generations::FetchTicket;
+use crate::store::stored_response::StoredResponse;
 
-/// A GET or HEAD on its way to the origin.
+/// A GET or HEAD request that is forwarded because no stored response can serve it.
 pub(crate) struct Fetch {
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) key: Key,
-    /// The key that the request has by itself, where responses have said that it means the same as others.
-    pub(crate) literal: Option<Key>,
-    pub(crate) ticket: Ticket,
-    pub(crate) head: bool,
-    /// As the client sent it, before it was made conditional.
-    pub(crate) request: HeaderMap,
-    /// Whether a response is for this request alone.
-    pub(crate) is_for_one: Option<IsForOneRequest>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) key: CacheKey,
+    /// The key of the request itself, if `key` is shared with equivalent queries.
+    pub(crate) request_key: Option<CacheKey>,
+    pub(crate) ticket: FetchTicket,
+    pub(crate) is_head: bool,
+    /// The header section as the client sent it, without the changes for the origin.
+    pub(crate) request_headers: HeaderMap,
+    pub(crate) request_specific: Option<RequestSpecificCheck>,
     pub(crate) directives: RequestDirectives,
-    pub(crate) reason: Forwarded,
-    /// The selected stored response, which can't be used as it is.
-    pub(crate) stored: Option<Arc<StoredResponse>>,
-    /// Whether the request asks if `stored` still holds.
-    pub(crate) validating: bool,
-    /// Where none is selected: other variants, one of which the origin may confirm for this request.
-    pub(crate) variants: Vec<Arc<StoredResponse>>,
-    /// Where a part is selected: the request for the rest of it.
+    pub(crate) reason: ForwardReason,
+    /// The selected stored response, which can't be used without the origin.
+    pub(crate) selected: Option<Arc<StoredResponse>>,
+    /// Whether the forwarded request validates `selected`.
+    pub(crate) is_validating: bool,
+    /// The other variants that the forwarded request names, if none is selected.
+    pub(crate) other_variants: Vec<Arc<StoredResponse>>,
+    /// The completion of stored parts, if no complete response is selected.
     pub(crate) completion: Option<Arc<Completion>>,
     pub(crate) request_time: Timestamp,
-    /// For whom else this asks.
-    pub(crate) lead: Option<Lead>,
+    /// The leader of the followers that wait for the response.
+    pub(crate) leader: Option<Leader>,
 }
 
 impl Fetch {
-    /// Makes the request ask what is to be known.
+    /// Changes a request so that it validates or completes stored responses.
     pub(crate) fn prepare(&self, request: &mut HeaderMap) {
-        self.prepare_plainly(request);
-        if self.validating
-            && let Some(stored) = &self.stored
+        self.prepare_plain(request);
+        if self.is_validating
+            && let Some(selected) = &self.selected
         {
-            stored.validators.make_conditional(request);
-        } else if let Some(condition) = variants::condition(&self.variants) {
+            selected.validators.make_conditional(request);
+        } else if let Some(condition) = other_variants::if_none_match(&self.other_variants) {
             request.insert(header::IF_NONE_MATCH, condition);
         } else if let Some(completion) = &self.completion {
             completion.prepare(request);
         }
     }
 
-    /// Makes the request one for the response itself, whatever is stored.
-    pub(crate) fn prepare_plainly(&self, request: &mut HeaderMap) {
+    /// Changes a request so that its response serves this client, and others if possible.
+    pub(crate) fn prepare_plain(&self, request: &mut HeaderMap) {
         Codings::reduce(request);
-        if self.is_for_others() {
+        if self.evaluates_client_condition() {
             Validators::default().make_conditional(request);
         }
     }
 
-    /// Whether the response may show that the request has to be sent again.
-    pub(crate) fn may_repeat(&self) -> bool {
-        self.completion.is_some() || !self.variants.is_empty()
+    /// Whether the response can show that the request must be repeated.
+    pub(crate) fn may_need_repeat(&self) -> bool {
+        self.completion.is_some() || !self.other_variants.is_empty()
     }
 
-    /// Leaves out what depends on requests that can be sent again.
-    pub(crate) fn without_repeats(&mut self) {
-        // A 304 that names no variant is about the only one that was named.
-        self.variants.truncate(1);
+    /// Removes what only works if the request can be repeated.
+    pub(crate) fn disable_repeats(&mut self) {
+        // With a single tag, a 304 without `ETag` is unambiguous.
+        self.other_variants.truncate(1);
         self.completion = None;
     }
 
-    /// Whether the client's own condition is for us to answer, so that what comes is worth something to those who wait, and to
-    /// the store: browsers that come back to a cache that has just started would never fill it.
-    fn is_for_others(&self) -> bool {
-        self.lead.is_some() && !self.validating && is_conditional(&self.request)
+    /// Whether the cache evaluates the client's condition itself, instead of forwarding it.
+    ///
+    /// The origin then sends a full response, which serves the followers and fills the store. Otherwise, browsers that still have a
+    /// copy would never fill the store after a restart.
+    fn evaluates_client_condition(&self) -> bool {
+        self.leader.is_some() && !self.is_validating && is_conditional(&self.request_headers)
     }
 
-    pub(crate) fn finish<B, E>(
-        mut self,
-        outcome: Result<Response<B>, E>,
-        now: Timestamp,
-    ) -> Result<Response<ResponseBody<B>>, E>
+    /// Returns the response to the client, and stores or updates responses.
+    pub(crate) fn finish<B, E>(mut self, outcome: Result<Response<B>, E>) -> Result<Response<ResponseBody<B>>, E>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Send,
     {
+        let now = self.config.clock.now();
         let response = match outcome {
             Ok(response) => response,
-            Err(error) => return self.stand_in(Failure::Unreachable, None, now).ok_or(error),
+            Err(error) => return self.serve_stale_on(Failure::Unreachable, None, now).ok_or(error),
         };
         let (parts, body) = response.into_parts();
-        let failure = if self.settings.says_unreachable(&parts) {
+        let failure = if self.config.is_unreachable(&parts) {
             Some(Failure::Unreachable)
         } else if matches!(parts.status.as_u16(), 500 | 502..=504) {
             Some(Failure::ServerError)
@@ -121,194 +120,197 @@ impl Fetch {
             None
         };
         if let Some(failure) = failure
-            && let Some(response) = self.stand_in(failure, Some(parts.status), now)
+            && let Some(response) = self.serve_stale_on(failure, Some(parts.status), now)
         {
             return Ok(response);
         }
         if failure.is_none()
             && parts.status == StatusCode::NOT_MODIFIED
-            && let Some(stored) = self.confirmed_by(&parts.headers)
+            && let Some(confirmed) = self.confirmed_response(&parts.headers)
         {
-            let response = self.validated(&stored, parts, now);
-            if let Some(lead) = self.lead.take() {
-                lead.stored();
+            let response = self.serve_validated(&confirmed, parts, now);
+            if let Some(leader) = self.leader.take() {
+                leader.finish_stored();
             }
             return Ok(response);
         }
-        Ok(match &self.stored {
-            // The origin itself did not speak: nothing to learn from.
-            _ if failure == Some(Failure::Unreachable) => self.pass_on(parts, body),
-            Some(stored) if self.head => {
-                self.learn_from_head(stored, &parts, now);
-                self.pass_on(parts, body)
+        Ok(match &self.selected {
+            // The response is not from the origin.
+            _ if failure == Some(Failure::Unreachable) => self.forward_response(parts, body),
+            Some(selected) if self.is_head => {
+                self.update_from_head(selected, &parts, now);
+                self.forward_response(parts, body)
             }
-            _ if self.head => self.pass_on(parts, body),
+            _ if self.is_head => self.forward_response(parts, body),
             _ => match self.completion.clone() {
                 Some(completion) if completion.is_answered_by(parts.status, &parts.headers) => {
                     self.complete(&completion, parts, body, now)
                 }
                 _ => {
-                    let length = expected_length(&parts, &body);
-                    let source = BodySource::new(body, length);
+                    let source = BodySource::of_response(&parts, body);
                     let member = Member::forwarded(self.reason);
-                    self.store(parts, source, member, now)
+                    self.store_response(parts, source, member, now)
                 }
             },
         })
     }
 
-    pub(crate) fn asked(&self) -> Asked<'_> {
-        Asked { head: self.head, headers: &self.request }
+    pub(crate) fn client_request(&self) -> ClientRequest<'_> {
+        ClientRequest { is_head: self.is_head, headers: &self.request_headers }
     }
 
-    fn terms_request(&self) -> Request<'_> {
-        self.terms_request_with(&self.request)
-    }
-
-    fn terms_request_with<'a>(&'a self, headers: &'a HeaderMap) -> Request<'a> {
-        Request {
+    fn storage_request<'a>(&'a self, headers: &'a HeaderMap) -> StorageRequest<'a> {
+        StorageRequest {
             origin: self.key.origin(),
             path: self.key.path(),
-            tagged: self.ticket.tagged(),
-            tag_key: self.settings.store.tag_key(),
+            tag_generation: self.ticket.tag_generation(),
+            tag_key: self.config.store.tag_key(),
             headers,
             request_time: self.request_time,
-            set_cookie: self.settings.set_cookie,
-            heuristic: self.settings.heuristic,
+            set_cookie: self.config.set_cookie,
+            heuristic_freshness: self.config.heuristic_freshness,
         }
     }
 
-    /// A stale response in place of a failure.
-    fn stand_in<B>(
+    /// Builds a stale response in place of a failure, if that is allowed.
+    fn serve_stale_on<B>(
         &self,
         failure: Failure,
         status: Option<StatusCode>,
         now: Timestamp,
     ) -> Option<Response<ResponseBody<B>>> {
-        let stored = self.stored.as_ref()?;
-        let moment = stored.moment(now);
-        let most = self.settings.stale_when_unreachable;
-        if !stands_in(&stored.freshness, moment, &self.directives, failure, most) {
+        let selected = self.selected.as_ref()?;
+        let freshness_now = selected.freshness_now(now);
+        let limit = self.config.stale_when_unreachable;
+        if !may_replace_failure(&selected.freshness, freshness_now, &self.directives, failure, limit) {
             return None;
         }
         let mut member = Member::forwarded(self.reason);
         if let Some(status) = status {
             member = member.forward_status(status);
         }
-        let member = member.ttl(moment.ttl).detail("stale-if-error");
-        Some(from_store(self.asked(), stored, moment.age, member, CacheStatus::Stale))
+        let member = member.ttl(freshness_now.ttl).detail("stale-if-error");
+        Some(serve_stored(self.client_request(), selected, freshness_now.age, member, CacheStatus::Stale))
     }
 
-    /// The stored response that a 304 to our own condition is about.
-    fn confirmed_by(&self, not_modified: &HeaderMap) -> Option<Arc<StoredResponse>> {
-        match (&self.stored, &*self.variants) {
-            (Some(stored), _) => self.validating.then(|| Arc::clone(stored)),
-            // No other was named, whatever the origin calls it now.
+    /// Returns the stored response that a 304 to the forwarded request confirms.
+    fn confirmed_response(&self, not_modified: &HeaderMap) -> Option<Arc<StoredResponse>> {
+        match (&self.selected, &*self.other_variants) {
+            (Some(selected), _) => self.is_validating.then(|| Arc::clone(selected)),
+            // Only one tag was sent, so the 304 confirms it even if it has another `ETag`.
             (None, [only]) => Some(Arc::clone(only)),
-            (None, variants) => variants::selected_by(not_modified, variants).cloned(),
+            (None, variants) => other_variants::selected_variant(not_modified, variants).cloned(),
         }
     }
 
-    /// RFC 9111 §4.3.3: a 304 to our own condition.
-    fn validated<B>(
+    /// Builds the response to the client from a confirmed stored response, and updates the store.
+    // RFC 9111 §4.3.3
+    fn serve_validated<B>(
         &self,
-        stored: &Arc<StoredResponse>,
-        update: response::Parts,
+        confirmed: &Arc<StoredResponse>,
+        not_modified: response::Parts,
         now: Timestamp,
     ) -> Response<ResponseBody<B>> {
         let member = Member::forwarded(self.reason).forward_status(StatusCode::NOT_MODIFIED);
-        let is_selected = self.stored.is_some();
-        let mut response = if !is_selected || stored.validators.are_confirmed_by(&update.headers) {
-            let (fresh, kept) = stored.freshened(self.terms_request(), &update.headers, now);
-            let fresh = Arc::new(fresh);
-            let is_stored = match kept {
-                Ok(()) => self.keep_freshened(stored, &fresh, &update.headers, now),
+        let is_selected = self.selected.is_some();
+        let is_consistent = !is_selected || confirmed.validators.are_confirmed_by(&not_modified.headers);
+        let mut response = if is_consistent {
+            let request = self.storage_request(&self.request_headers);
+            let (updated, outcome) = confirmed.updated(request, &not_modified.headers, now);
+            let updated = Arc::new(updated);
+            let is_stored = match outcome {
+                Ok(()) => self.store_updated(confirmed, &updated, &not_modified.headers, now),
                 Err(_) => {
-                    // Another variant stays what it is for the requests that select it.
+                    // Another variant still serves the requests that select it.
                     if is_selected {
-                        self.settings.store.forget(self.key.as_str(), stored);
+                        self.config.store.remove_variant(self.key.as_str(), confirmed);
                     }
                     false
                 }
             };
-            let age = fresh.freshness.current_age(now);
-            from_store(self.asked(), &fresh, age, member.stored_if(is_stored), CacheStatus::Revalidated)
+            let age = updated.freshness.current_age(now);
+            let member = member.stored_if(is_stored);
+            serve_stored(self.client_request(), &updated, age, member, CacheStatus::Revalidated)
         } else {
-            // The origin confirms what it then names otherwise. This client gets what was confirmed,
-            // and the next one asks anew.
-            self.settings.store.forget(self.key.as_str(), stored);
-            let age = stored.freshness.current_age(now);
-            from_store(self.asked(), stored, age, member, CacheStatus::Revalidated)
+            // The 304 contradicts the validators that were sent. This client gets the response that was confirmed, and the
+            // next request fetches it again.
+            self.config.store.remove_variant(self.key.as_str(), confirmed);
+            let age = confirmed.freshness.current_age(now);
+            serve_stored(self.client_request(), confirmed, age, member, CacheStatus::Revalidated)
         };
-        for cookie in update.headers.get_all(header::SET_COOKIE) {
+        for cookie in not_modified.headers.get_all(header::SET_COOKIE) {
             response.headers_mut().append(header::SET_COOKIE, cookie.clone());
         }
         response
     }
 
-    /// RFC 9111 §4.3.5
-    fn learn_from_head(&self, stored: &Arc<StoredResponse>, update: &response::Parts, now: Timestamp) {
-        if update.status != StatusCode::OK || stored.status != StatusCode::OK {
+    /// Updates or removes a stored response, according to the response to a HEAD request.
+    // RFC 9111 §4.3.5
+    fn update_from_head(&self, selected: &Arc<StoredResponse>, head: &response::Parts, now: Timestamp) {
+        if head.status != StatusCode::OK || selected.status != StatusCode::OK {
             return;
         }
-        let length = update.headers.get(header::CONTENT_LENGTH);
-        let other_length = length.is_some() && stored.content_length() != length;
-        if other_length || stored.validators.differ_from(&update.headers) {
-            self.settings.store.forget(self.key.as_str(), stored);
+        let length = head.headers.get(header::CONTENT_LENGTH);
+        let is_other_length = length.is_some() && selected.content_length() != length;
+        if is_other_length || selected.validators.contradict(&head.headers) {
+            self.config.store.remove_variant(self.key.as_str(), selected);
             return;
         }
-        let (fresh, kept) = stored.freshened(self.terms_request(), &update.headers, now);
-        match kept {
+        let request = self.storage_request(&self.request_headers);
+        let (updated, outcome) = selected.updated(request, &head.headers, now);
+        match outcome {
             Ok(()) => {
-                self.keep_freshened(stored, &Arc::new(fresh), &update.headers, now);
+                self.store_updated(selected, &Arc::new(updated), &head.headers, now);
             }
-            Err(_) => self.settings.store.forget(self.key.as_str(), stored),
+            Err(_) => self.config.store.remove_variant(self.key.as_str(), selected),
         }
     }
 
-    /// Stores `fresh`, which is `stored` with `update` merged in. Returns whether it is stored.
-    fn keep_freshened(
+    /// Stores `updated`, which is `old` merged with `update`. Returns whether it is stored.
+    fn store_updated(
         &self,
-        stored: &Arc<StoredResponse>,
-        fresh: &Arc<StoredResponse>,
+        old: &Arc<StoredResponse>,
+        updated: &Arc<StoredResponse>,
         update: &HeaderMap,
         now: Timestamp,
     ) -> bool {
-        let store = &self.settings.store;
-        let key = self.place(fresh.headers());
-        let is_selected = self.stored.is_some();
+        let store = &self.config.store;
+        let key = self.storage_key(updated.headers());
+        let is_selected = self.selected.is_some();
         if key != self.key {
             if is_selected {
-                store.forget(self.key.as_str(), stored);
+                store.remove_variant(self.key.as_str(), old);
             }
-            return store.put(key.into_text(), self.ticket, Arc::clone(fresh));
+            return store.put(key.into_string(), self.ticket, Arc::clone(updated));
         }
-        // RFC 9111 §4.3.4: what has the strong validator of a 304 is updated, whatever it was selected by.
+        // RFC 9111 §4.3.4: every stored response with the strong validator of the 304 is updated.
         let resource = store.lookup(self.key.as_str());
         let variants = resource.as_ref().map(|resource| resource.variants()).unwrap_or_default();
-        let others = variants.iter().filter(|other| match Arc::ptr_eq(other, stored) {
+        let others = variants.iter().filter(|other| match Arc::ptr_eq(other, old) {
             true => !is_selected,
-            false => other.validators.is_strong_of(update),
+            false => other.validators.strongly_match(update),
         });
         for other in others {
-            if let Some(fresh) = other.freshened_beside(self.terms_request(), update, now) {
-                store.put(self.key.clone().into_text(), self.ticket, Arc::new(fresh));
+            let request = self.storage_request(&self.request_headers);
+            if let Some(updated) = other.updated_for_other_request(request, update, now) {
+                store.put(self.key.clone().into_string(), self.ticket, Arc::new(updated));
             }
         }
-        store.put(key.into_text(), self.ticket, Arc::clone(fresh))
+        store.put(key.into_string(), self.ticket, Arc::clone(updated))
     }
 
-    /// The key under which a response with these fields is to be found again.
-    fn place(&self, headers: &HeaderMap) -> Key {
-        let asked = self.literal.as_ref().unwrap_or(&self.key);
-        self.settings.place(asked, headers).unwrap_or_else(|| asked.clone())
+    /// Returns the key under which a response with these fields is stored.
+    fn storage_key(&self, headers: &HeaderMap) -> CacheKey {
+        let key = self.request_key.as_ref().unwrap_or(&self.key);
+        self.config.storage_key(key, headers).unwrap_or_else(|| key.clone())
     }
 
-    fn pass_on<B>(&self, parts: response::Parts, body: B) -> Response<ResponseBody<B>> {
+    fn forward_response<B>(&self, parts: response::Parts, body: B) -> Response<ResponseBody<B>> {
         forwarded(Response::from_parts(parts, ResponseBody::inner(body)), self.reason)
     }
 
-    /// A response that has the missing part of a stored one: RFC 9111 §3.4.
+    /// Builds the response to the client from stored parts and the missing part, and stores the missing part.
+    // RFC 9111 §3.4
     fn complete<B>(
         self,
         completion: &Completion,
@@ -320,49 +322,51 @@ impl Fetch {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Send,
     {
-        let source = BodySource::between(completion.stored_bytes(), body, completion.gap_length());
+        let source = BodySource::between(completion.stored_bytes(), body, completion.missing_length());
         if completion.is_of_whole() {
             let member = Member::forwarded(self.reason).forward_status(parts.status);
-            return self.store(completion.head(parts), source, member, now);
+            return self.store_response(completion.client_head(parts), source, member, now);
         }
-        // Of a range, only what is new is stored: beside the other parts, or together with them when all are there.
-        let (request, headers) = (completion.request_headers(&self.request), completion.part_headers(&parts.headers));
-        let tee = match self.terms(&request, parts.status, &headers, now) {
+        // For a range, only the new bytes are stored. The store joins all parts once they are the whole.
+        let request = completion.request_headers(&self.request_headers);
+        let headers = completion.part_headers(&parts.headers);
+        let writer = match self.storage_terms(&request, parts.status, &headers, now) {
             Ok(terms) => {
                 let response = StoredResponse::new(parts.status, &headers, terms);
-                Tee::new(&self.settings, self.place(&headers), self.ticket, response, Some(completion.gap_length()))
+                let (key, length) = (self.storage_key(&headers), completion.missing_length());
+                StoreWriter::new(&self.config, key, self.ticket, response, Some(length))
             }
             Err(_) => {
-                // The origin lets this representation be stored no longer.
+                // The origin does not allow any longer that this representation is stored.
                 for part in completion.parts() {
-                    self.settings.store.forget(self.key.as_str(), part);
+                    self.config.store.remove_variant(self.key.as_str(), part);
                 }
                 None
             }
         };
-        let member = Member::forwarded(self.reason).stored_if(tee.is_some());
-        let body = ResponseBody::copied_without_stored(source, tee);
-        let mut response = Response::from_parts(completion.head(parts), body);
-        note(&mut response, member, self.reason);
+        let member = Member::forwarded(self.reason).stored_if(writer.is_some());
+        let body = ResponseBody::copied_without_stored(source, writer);
+        let mut response = Response::from_parts(completion.client_head(parts), body);
+        add_status(&mut response, member, self.reason);
         response
     }
 
-    /// The terms on which a response to a GET with the fields `request` is stored.
-    fn terms(
+    /// Decides on which terms a response is stored. `request` is the header section of the request that it answers.
+    fn storage_terms(
         &self,
         request: &HeaderMap,
         status: StatusCode,
         headers: &HeaderMap,
         now: Timestamp,
-    ) -> Result<Terms, Unstorable> {
-        match self.is_for_one {
-            Some(is_for_one) if is_for_one(headers) => Err(Unstorable::OneRequest),
-            _ => Terms::for_response(self.terms_request_with(request), status, headers, now),
+    ) -> Result<StorageTerms, NotStorable> {
+        match self.request_specific {
+            Some(is_specific) if is_specific(headers) => Err(NotStorable::RequestSpecific),
+            _ => StorageTerms::for_response(self.storage_request(request), status, headers, now),
         }
     }
 
-    /// A response to a GET: stored while the client reads it, if it may be.
-    fn store<B>(
+    /// Builds the response to the client from the origin's response, and stores it if that is allowed.
+    fn store_response<B>(
         mut self,
         parts: response::Parts,
         source: BodySource<B>,
@@ -373,71 +377,73 @@ impl Fetch {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Send,
     {
-        let has_it = self.is_for_others().then(|| self.has_already(&parts, now)).flatten();
-        let (lead, reason) = (self.lead.take(), self.reason);
-        let tee = match self.terms(&self.request, parts.status, &parts.headers, now) {
+        let background = self.evaluates_client_condition().then(|| self.runtime_if_not_modified(&parts, now)).flatten();
+        let (leader, reason) = (self.leader.take(), self.reason);
+        let writer = match self.storage_terms(&self.request_headers, parts.status, &parts.headers, now) {
             Ok(terms) => {
                 let response = StoredResponse::new(parts.status, &parts.headers, terms);
-                let shareable = response.is_shareable(now);
-                let (key, expected) = (self.place(&parts.headers), source.length());
-                match (Tee::new(&self.settings, key, self.ticket, response, expected), lead) {
-                    (Some(tee), Some(lead)) if shareable => Some(tee.lead(lead)),
-                    (tee, lead) => {
-                        give_up(lead, parts.status, now);
-                        tee
+                let is_shareable = response.is_shareable(now);
+                let (key, length) = (self.storage_key(&parts.headers), source.length());
+                match (StoreWriter::new(&self.config, key, self.ticket, response, length), leader) {
+                    (Some(writer), Some(leader)) if is_shareable => Some(writer.with_leader(leader)),
+                    (writer, leader) => {
+                        release_followers(leader, parts.status, now);
+                        writer
                     }
                 }
             }
             Err(_) => {
-                give_up(lead, parts.status, now);
-                self.forget_outdated(&parts);
+                release_followers(leader, parts.status, now);
+                self.remove_outdated(&parts);
                 None
             }
         };
-        let member = member.stored_if(tee.is_some());
-        let body = ResponseBody::copied(source, tee);
-        let mut response = match has_it {
+        let member = member.stored_if(writer.is_some());
+        let body = ResponseBody::copied(source, writer);
+        let mut response = match background {
             None => Response::from_parts(parts, body),
             Some(runtime) => {
                 runtime.spawn(read_to_end(body));
                 not_modified(parts.headers)
             }
         };
-        note(&mut response, member, reason);
+        add_status(&mut response, member, reason);
         response
     }
 
-    /// Drops what is stored where the origin has moved on from it, and lets nothing take its place.
-    fn forget_outdated(&self, parts: &response::Parts) {
-        let incomplete = self.completion.iter().flat_map(|completion| completion.parts());
-        for stored in self.stored.iter().chain(incomplete).filter(|stored| replaces(parts, stored)) {
-            self.settings.store.forget(self.key.as_str(), stored);
+    /// Removes the stored responses that a response shows to be outdated, if it can't replace them.
+    fn remove_outdated(&self, parts: &response::Parts) {
+        let stored_parts = self.completion.iter().flat_map(|completion| completion.parts());
+        for stored in self.selected.iter().chain(stored_parts).filter(|stored| makes_outdated(parts, stored)) {
+            self.config.store.remove_variant(self.key.as_str(), stored);
         }
     }
 
-    /// Who is to see to the body that the client has already, if that is so.
-    fn has_already(&self, parts: &response::Parts, now: Timestamp) -> Option<Handle> {
-        let date = date::of(&parts.headers, header::DATE).unwrap_or(now.seconds());
-        let has_it = is_not_modified(&self.request, parts.status, &Validators::of(&parts.headers), date);
-        self.lead.as_ref().filter(|_| has_it).map(|lead| lead.runtime().clone())
+    /// Returns the runtime that reads the body in the background, if the client gets a 304 instead of it.
+    fn runtime_if_not_modified(&self, parts: &response::Parts, now: Timestamp) -> Option<Handle> {
+        let date = date::from_headers(&parts.headers, header::DATE).unwrap_or(now.seconds());
+        let validators = Validators::from_headers(&parts.headers);
+        let is_not_modified = is_not_modified(&self.request_headers, parts.status, &validators, date);
+        self.leader.as_ref().filter(|_| is_not_modified).map(|leader| leader.runtime().clone())
     }
 }
 
-/// Sets those who wait free. An error, or the answer to a condition or a range of one client's own, says nothing of what
-/// the next answer will be.
-fn give_up(lead: Option<Lead>, status: StatusCode, now: Timestamp) {
-    if let Some(lead) = lead
+/// Releases the followers of a response that can't be shared.
+///
+/// Later requests are not coalesced for a while, except after an error or a response to a condition or a range of one client.
+fn release_followers(leader: Option<Leader>, status: StatusCode, now: Timestamp) {
+    if let Some(leader) = leader
         && !status.is_server_error()
         && !matches!(status.as_u16(), 206 | 304 | 412 | 416)
     {
-        lead.unshareable(now);
+        leader.finish_unshareable(now);
     }
 }
 
-/// Whether an answer that is not stored shows the stored one to be out of date.
-fn replaces(parts: &response::Parts, stored: &StoredResponse) -> bool {
+/// Whether a response that can't be stored shows that a stored response is outdated.
+fn makes_outdated(parts: &response::Parts, stored: &StoredResponse) -> bool {
     match parts.status.as_u16() {
-        206 => stored.validators.differ_from(&parts.headers),
+        206 => stored.validators.contradict(&parts.headers),
         304 | 412 | 416 | 500.. => false,
         _ => true,
     }

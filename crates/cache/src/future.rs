@@ -1,4 +1,4 @@
-//! The answer: from the store at once, from the inner service when it comes, or from what comes for another request.
+//! The future of the service.
 
 use std::fmt;
 use std::future::Future;
@@ -12,16 +12,16 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 
 use crate::body::ResponseBody;
-use crate::cache_status::{CacheStatus, tell_key};
+use crate::cache_status::{CacheStatus, append_key};
+use crate::coalesce::follower::{FollowerFuture, Outcome};
+use crate::coalesce::leader::{BoxedExchange, LeaderFuture};
 use crate::exchange::Exchange;
 use crate::fetch::Fetch;
-use crate::follower::{Outcome, Waiting};
-use crate::key::Key;
-use crate::leading::{Asking, Leading};
-use crate::resource::Resource;
+use crate::key::CacheKey;
+use crate::store::resource::Resource;
 
 pin_project! {
-    /// The future of [`CacheService`](crate::CacheService).
+    /// The response future of [`CacheService`](crate::CacheService).
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, B>
     where
@@ -29,8 +29,8 @@ pin_project! {
     {
         #[pin]
         kind: Kind<F, B>,
-        // To be told in `Cache-Status`.
-        key: Option<Key>,
+        // The key to report in `Cache-Status`.
+        key: Option<CacheKey>,
     }
 }
 
@@ -40,55 +40,61 @@ pin_project! {
     where
         F: Future,
     {
-        // Boxed, as all the layers further out move the room for it, whatever becomes of a request.
+        // Boxed, because all outer layers move this future, for every request.
         Ready { response: Option<Box<Response<ResponseBody<B>>>> },
         Forward { #[pin] inner: F, exchange: Option<Exchange> },
-        Lead { leading: Leading<F::Output> },
-        Wait { waiting: Box<Waiting<F>> },
-        Load { behind: Box<Behind<F, B>> },
+        Leader { future: LeaderFuture<F::Output> },
+        Follower { future: Box<FollowerFuture<F>> },
+        LoadFromTier { load: Box<TierLoad<F, B>> },
     }
 }
 
-/// What the tier behind memory is asked for.
-pub(crate) type Loading = Pin<Box<dyn Future<Output = Option<Arc<Resource>>> + Send>>;
+/// A lookup in the second-level store.
+pub(crate) type TierLookup = Pin<Box<dyn Future<Output = Option<Arc<Resource>>> + Send>>;
 
-/// Waits for the tier behind memory; boxed, which spares the futures of all other requests the room for it.
-struct Behind<F: Future, B> {
-    loading: Loading,
+/// A lookup in the second-level store, and the continuation with its result.
+struct TierLoad<F: Future, B> {
+    lookup: TierLookup,
     then: Option<Box<Then<F, B>>>,
 }
 
 type Then<F, B> = dyn FnOnce(Option<Arc<Resource>>) -> ResponseFuture<F, B> + Send;
 
 impl<F: Future, B> ResponseFuture<F, B> {
+    /// Returns a future with a response that exists already.
     pub(crate) fn ready(response: Response<ResponseBody<B>>) -> Self {
         Self { kind: Kind::Ready { response: Some(Box::new(response)) }, key: None }
     }
 
+    /// Returns a future that waits for the inner service.
     pub(crate) fn forward(inner: F, exchange: Exchange) -> Self {
         Self { kind: Kind::Forward { inner, exchange: Some(exchange) }, key: None }
     }
 
-    pub(crate) fn lead<E>(inner: Asking<F::Output>, fetch: Box<Fetch>) -> Self
+    /// Returns a future that waits for the inner service, on behalf of followers, too.
+    pub(crate) fn lead<E>(inner: BoxedExchange<F::Output>, fetch: Box<Fetch>) -> Self
     where
         F: Future<Output = Result<Response<B>, E>>,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Send,
         E: Send + 'static,
     {
-        Self { kind: Kind::Lead { leading: Leading::new(inner, fetch) }, key: None }
+        Self { kind: Kind::Leader { future: LeaderFuture::new(inner, fetch) }, key: None }
     }
 
-    pub(crate) fn wait(waiting: Box<Waiting<F>>) -> Self {
-        Self { kind: Kind::Wait { waiting }, key: None }
+    /// Returns a future that waits for the response to another request.
+    pub(crate) fn follow(future: Box<FollowerFuture<F>>) -> Self {
+        Self { kind: Kind::Follower { future }, key: None }
     }
 
-    pub(crate) fn load(loading: Loading, then: impl FnOnce(Option<Arc<Resource>>) -> Self + Send + 'static) -> Self {
-        let behind = Box::new(Behind { loading, then: Some(Box::new(then)) });
-        Self { kind: Kind::Load { behind }, key: None }
+    /// Returns a future that waits for the second-level store, and then for the future that `then` returns.
+    pub(crate) fn load(lookup: TierLookup, then: impl FnOnce(Option<Arc<Resource>>) -> Self + Send + 'static) -> Self {
+        let load = Box::new(TierLoad { lookup, then: Some(Box::new(then)) });
+        Self { kind: Kind::LoadFromTier { load }, key: None }
     }
 
-    pub(crate) fn tell(&mut self, key: Option<Key>) {
+    /// Sets the key to report in `Cache-Status`.
+    pub(crate) fn report_key(&mut self, key: Option<CacheKey>) {
         self.key = key;
     }
 }
@@ -110,39 +116,37 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let outcome = loop {
             match self.as_mut().project().kind.project() {
-                // Polled again after its end, it waits for ever, as a future may.
+                // Polled again after its end, a future may stay pending.
                 KindProjection::Ready { response } => match response.take() {
                     Some(response) => break Ok(*response),
                     None => return Poll::Pending,
                 },
                 KindProjection::Forward { inner, exchange } => {
                     let outcome = ready!(inner.poll(cx));
-                    break exchange.take().unwrap_or(Exchange::Untouched).finish(outcome);
+                    break exchange.take().unwrap_or(Exchange::PassThrough).finish(outcome);
                 }
-                KindProjection::Lead { leading } => break ready!(leading.poll(cx)),
-                KindProjection::Load { behind } => {
-                    let loaded = ready!(behind.loading.as_mut().poll(cx));
-                    let Some(then) = behind.then.take() else { return Poll::Pending };
+                KindProjection::Leader { future } => break ready!(future.poll(cx)),
+                KindProjection::LoadFromTier { load } => {
+                    let loaded = ready!(load.lookup.as_mut().poll(cx));
+                    let Some(then) = load.then.take() else { return Poll::Pending };
                     let next = then(loaded);
                     self.as_mut().project().kind.set(next.kind);
                 }
-                KindProjection::Wait { waiting } => match ready!(waiting.poll(cx)) {
-                    Outcome::Answered(response) => break Ok(*response),
-                    Outcome::Alone(inner, fetch) => {
-                        self.as_mut()
-                            .project()
-                            .kind
-                            .set(Kind::Forward { inner, exchange: Some(Exchange::Fetch(fetch)) });
+                KindProjection::Follower { future } => match ready!(future.poll(cx)) {
+                    Outcome::Served(response) => break Ok(*response),
+                    Outcome::Forwarded(inner, fetch) => {
+                        let exchange = Some(Exchange::Fetch(fetch));
+                        self.as_mut().project().kind.set(Kind::Forward { inner, exchange });
                     }
                 },
             }
         };
         Poll::Ready(outcome.map(|mut response| {
-            // Without it there is no member of ours.
+            // Without the extension, the response has no member of this cache.
             if let Some(key) = &self.key
                 && response.extensions().get::<CacheStatus>().is_some()
             {
-                tell_key(response.headers_mut(), key.as_str());
+                append_key(response.headers_mut(), key.as_str());
             }
             response
         }))

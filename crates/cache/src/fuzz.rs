@@ -1,4 +1,4 @@
-//! What the fuzzers call: any bytes, and what must hold of them.
+//! Entry points of the fuzz targets: the invariants that hold for arbitrary bytes.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -6,19 +6,19 @@ use http::header::{CACHE_CONTROL, DATE, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode, Uri};
 
 use crate::QueryRules;
-use crate::cache_control::{RequestDirectives, ResponseDirectives};
 use crate::clock::Timestamp;
-use crate::date;
-use crate::freshness::Freshness;
-use crate::key::Key;
-use crate::no_vary_search::SearchVariance;
-use crate::range::{Part, PartOf};
-use crate::tags::{TagKey, Tags, invalidated};
-use crate::targeted;
-use crate::vary::{Compared, Selecting, selecting_value};
+use crate::key::CacheKey;
+use crate::policy::date;
+use crate::policy::freshness::Freshness;
+use crate::policy::no_vary_search::SearchVariance;
+use crate::policy::range::{RequestedRange, StoredRange};
+use crate::policy::request_directives::RequestDirectives;
+use crate::policy::response_directives::ResponseDirectives;
+use crate::policy::tags::{TagKey, Tags, invalidated_groups};
+use crate::policy::targeted;
+use crate::policy::vary::{RequestFields, SelectingFields, selecting_value};
 
-/// What is said on several lines is said as on one; what a response must not be stored for is heard; and whatever it
-/// says of its age, the sums hold.
+/// Parses `Cache-Control`: several values equal one combined value, `no-store` is found, and no calculation overflows.
 pub fn cache_control(bytes: &[u8]) {
     let lines: Vec<HeaderValue> =
         bytes.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok()).collect();
@@ -26,15 +26,15 @@ pub fn cache_control(bytes: &[u8]) {
     for line in &lines {
         headers.append(CACHE_CONTROL, line.clone());
     }
-    let (response, request) = (ResponseDirectives::of(&headers), RequestDirectives::of(&headers));
-    let (said, asked) = (format!("{response:?}"), format!("{request:?}"));
+    let (response, request) = (ResponseDirectives::from_headers(&headers), RequestDirectives::from_headers(&headers));
+    let (response_text, request_text) = (format!("{response:?}"), format!("{request:?}"));
     let is_plain = lines.iter().all(|line| !line.as_bytes().contains(&b'"'));
     if is_plain && !lines.is_empty() {
         let joined: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
         let Ok(joined) = HeaderValue::from_bytes(&joined.join(&b", "[..])) else { return };
-        let on_one_line = HeaderMap::from_iter([(CACHE_CONTROL, joined)]);
-        assert_eq!(format!("{:?}", ResponseDirectives::of(&on_one_line)), said);
-        assert_eq!(format!("{:?}", RequestDirectives::of(&on_one_line)), asked);
+        let combined = HeaderMap::from_iter([(CACHE_CONTROL, joined)]);
+        assert_eq!(format!("{:?}", ResponseDirectives::from_headers(&combined)), response_text);
+        assert_eq!(format!("{:?}", RequestDirectives::from_headers(&combined)), request_text);
         let mut members = lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
         if members.any(|member| member.trim_ascii().eq_ignore_ascii_case(b"no-store")) {
             assert!(response.no_store && request.no_store);
@@ -42,10 +42,10 @@ pub fn cache_control(bytes: &[u8]) {
     }
     let at = |seconds| Timestamp::from(UNIX_EPOCH + Duration::from_secs(seconds));
     let freshness = Freshness::new(StatusCode::OK, &headers, &response, true, at(1_000_000), at(1_000_001));
-    let _ = freshness.moment(at(2_000_000));
+    let _ = freshness.at(at(2_000_000));
 }
 
-/// A date that can be read can be written, and is the same.
+/// Parses a date: formatting and parsing it again gives the same date.
 pub fn http_date(bytes: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
     let Some(seconds) = date::parse(&value) else { return };
@@ -53,71 +53,71 @@ pub fn http_date(bytes: &[u8]) {
         assert_eq!(date::parse(&written), Some(seconds), "{value:?}");
     }
     let headers = HeaderMap::from_iter([(DATE, value)]);
-    assert_eq!(date::of(&headers, DATE), Some(seconds));
+    assert_eq!(date::from_headers(&headers, DATE), Some(seconds));
 }
 
-/// A request selects the answer that it got; and what is compared stays the same when it is made comparable again.
+/// Selects by `Vary`: a request selects its own response, and normalisation is idempotent.
 pub fn vary(bytes: &[u8]) {
-    let (response, request) = two(bytes);
-    if let Ok(selecting) = Selecting::new(&response, &request) {
-        assert!(selecting.matches(&mut Compared::new(&request)));
+    let (response, request) = response_and_request(bytes);
+    if let Ok(selecting) = SelectingFields::new(&response, &request) {
+        assert!(selecting.matches(&mut RequestFields::new(&request)));
     }
     for name in request.keys() {
-        let Some(value) = selecting_value(&request, name) else { panic!("{name} is there") };
+        let Some(value) = selecting_value(&request, name) else { panic!("{name} is present") };
         let Ok(again) = HeaderValue::from_bytes(&value) else { panic!("{value:?} is no value") };
         let again = HeaderMap::from_iter([(name.clone(), again)]);
         assert_eq!(selecting_value(&again, name).as_deref(), Some(&*value));
     }
 }
 
-/// A part lies within the whole, and an answer from a part within the part.
+/// Parses ranges: a range lies within the response, and a slice within its part.
 pub fn range(bytes: &[u8]) {
     let Some((length, bytes)) = bytes.split_first() else { return };
-    let (response, request) = two(bytes);
+    let (response, request) = response_and_request(bytes);
     for length in [u64::from(*length), u64::MAX] {
-        let mut parts = match Part::of(&request, length) {
-            Part::Single { first, last } => vec![(first, last)],
-            Part::Several(parts) => parts,
-            Part::Whole | Part::Unsatisfiable => Vec::new(),
+        let mut parts = match RequestedRange::from_headers(&request, length) {
+            RequestedRange::Single { first, last } => vec![(first, last)],
+            RequestedRange::Multiple(parts) => parts,
+            RequestedRange::Whole | RequestedRange::Unsatisfiable => Vec::new(),
         };
         assert!(parts.iter().all(|(first, last)| first <= last && *last < length));
         parts.sort_unstable();
         assert!(parts.windows(2).all(|pair| pair[0].1 < pair[1].0), "{parts:?}");
     }
-    let Some(part) = PartOf::new(&request, &response) else { return };
+    let Some(part) = StoredRange::new(&request, &response) else { return };
     assert!(part.length() > 0);
-    for held in [0, 1, part.length()] {
-        if let Some((first, last)) = part.select(&request, held) {
-            assert!(first <= last && last < held);
+    for available in [0, 1, part.length()] {
+        if let Some((first, last)) = part.select(&request, available) {
+            assert!(first <= last && last < available);
             let _ = part.content_range(first, last);
         }
     }
 }
 
-/// Targeted fields, cache groups and their invalidations: structured fields of any kind end in an answer.
+/// Parses targeted fields and cache groups without a panic.
 pub fn structured_fields(bytes: &[u8]) {
-    let (response, _) = two(bytes);
+    let (response, _) = response_and_request(bytes);
     let key = TagKey::new([7; 16]);
-    let _ = targeted::directives(&response);
-    let tags = Tags::of(&response, "https://a.example", 7, key);
-    assert_eq!(tags.asked(), 7);
+    let _ = targeted::for_each_directive(&response, |_| {});
+    let tags = Tags::from_headers(&response, "https://a.example", 7, key);
+    assert_eq!(tags.generation(), 7);
     for tag in tags.hashes() {
-        assert!(tags.has(*tag));
+        assert!(tags.contains(*tag));
     }
-    let _ = invalidated(&response, "https://a.example", key);
+    let _ = invalidated_groups(&response, "https://a.example", key);
 }
 
-/// What counts of a query counts in what is made of it, too.
+/// Applies `No-Vary-Search`: the canonical query is a fixed point.
 pub fn no_vary_search(bytes: &[u8]) {
-    let (response, request) = two(bytes);
-    let Some(variance) = SearchVariance::of(&response) else { return };
+    let (response, request) = response_and_request(bytes);
+    let Some(variance) = SearchVariance::from_headers(&response) else { return };
     for query in request.values().filter_map(|query| query.to_str().ok()) {
         let canonical = variance.canonical(query);
         assert_eq!(variance.canonical(&canonical), canonical, "{query}");
     }
 }
 
-/// A key is of its own origin, and so is what a reference resolves to; rules for queries change nothing twice.
+/// Builds a key: references resolve within its origin, and query rules are idempotent.
 pub fn key(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let mut lines = text.split('\n');
@@ -129,9 +129,9 @@ pub fn key(bytes: &[u8]) {
     if let Ok(host) = HeaderValue::from_str(host) {
         request.headers_mut().insert("host", host);
     }
-    let Some(key) = Key::of(&request) else { return };
+    let Some(key) = CacheKey::from_request(&request) else { return };
     assert!(key.as_str().starts_with(key.origin()));
-    if let Some(other) = key.same_origin(reference) {
+    if let Some(other) = key.resolve_same_origin(reference) {
         assert_eq!(other.origin(), key.origin());
         assert!(other.path().starts_with('/'));
         assert!(!other.path().split('/').any(|segment| segment == "." || segment == ".."), "{}", other.as_str());
@@ -142,13 +142,13 @@ pub fn key(bytes: &[u8]) {
     assert_eq!(rules.apply(&once), once);
 }
 
-/// Fields of a response and, after an empty line, of a request.
-fn two(bytes: &[u8]) -> (HeaderMap, HeaderMap) {
+/// Splits bytes at an empty line into the fields of a response and of a request.
+fn response_and_request(bytes: &[u8]) -> (HeaderMap, HeaderMap) {
     let between = bytes.windows(2).position(|pair| pair == b"\n\n").unwrap_or(bytes.len());
     (fields(&bytes[..between]), fields(bytes.get(between + 2..).unwrap_or_default()))
 }
 
-/// A field on each line.
+/// Parses one field per line.
 fn fields(bytes: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n') {
@@ -169,37 +169,37 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn cache_control_holds_near_its_seeds() {
+    fn cache_control_values_combine_for_mutated_seeds() {
         run(CRATE, "cache_control", cache_control);
     }
 
     #[test]
-    fn http_date_holds_near_its_seeds() {
+    fn dates_round_trip_for_mutated_seeds() {
         run(CRATE, "http_date", http_date);
     }
 
     #[test]
-    fn vary_holds_near_its_seeds() {
+    fn requests_select_their_response_for_mutated_seeds() {
         run(CRATE, "vary", vary);
     }
 
     #[test]
-    fn range_holds_near_its_seeds() {
+    fn ranges_lie_within_the_response_for_mutated_seeds() {
         run(CRATE, "range", range);
     }
 
     #[test]
-    fn structured_fields_hold_near_their_seeds() {
+    fn structured_fields_never_panic_for_mutated_seeds() {
         run(CRATE, "structured_fields", structured_fields);
     }
 
     #[test]
-    fn no_vary_search_holds_near_its_seeds() {
+    fn canonical_queries_are_fixed_points_for_mutated_seeds() {
         run(CRATE, "no_vary_search", no_vary_search);
     }
 
     #[test]
-    fn key_holds_near_its_seeds() {
+    fn references_stay_in_their_origin_for_mutated_seeds() {
         run(CRATE, "key", key);
     }
 }

@@ -1,47 +1,46 @@
-//! What a program can decide about a request itself.
+//! Hooks by which a program adapts the cache to its requests.
 
 use std::fmt;
 use std::sync::Arc;
 
 use http::{Extensions, HeaderMap, Method, Request, Uri};
 
-use crate::key::{Key, target};
+use crate::key::{CacheKey, request_target};
 use crate::query::QueryRules;
 
-/// The head of a request, as a hook sees it.
+/// The head of a request, as hooks receive it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RequestHead<'a> {
-    /// `GET`, mostly.
+    /// The method, usually `GET`.
     pub method: &'a Method,
-    /// The target as the server left it; with the feature `axum`, as it was before axum's router changed it.
+    /// The request target. With the feature `axum`, it is the target before axum's router changed it.
     pub uri: &'a Uri,
-    /// All header fields.
+    /// The header section.
     pub headers: &'a HeaderMap,
-    /// What servers and layers further out know of the request.
+    /// The extensions that the server and outer layers inserted.
     pub extensions: &'a Extensions,
 }
 
 impl<'a> RequestHead<'a> {
-    fn of<B>(request: &'a Request<B>) -> Self {
+    fn from_request<B>(request: &'a Request<B>) -> Self {
         Self {
             method: request.method(),
-            uri: target(request),
+            uri: request_target(request),
             headers: request.headers(),
             extensions: request.extensions(),
         }
     }
 }
 
-/// A request extension: whether a response with these header fields is for the one request alone.
+/// A request extension that decides whether a response with these header fields is specific to this request.
 ///
-/// A layer further out inserts it that gives each request something of its own, such as the nonce of a
-/// `Content-Security-Policy`, which the application writes into some of its responses. Such a response is not stored, and a
-/// stored one is not used for the request. Being a plain function pointer, the type can be named without this crate;
-/// `rproxy-security-headers` does so.
-pub type IsForOneRequest = fn(&HeaderMap) -> bool;
+/// An outer layer inserts it if it gives each request a unique value that the application writes into some of its responses, such as
+/// the nonce of a `Content-Security-Policy`. Such a response is not stored, and a stored one does not serve the request. The type is
+/// a plain function pointer, so that other crates, such as `rproxy-security-headers`, can name it without this crate.
+pub type RequestSpecificCheck = fn(&HeaderMap) -> bool;
 
-/// Where a resource is stored, and which requests have no part in it.
+/// The hooks that determine the key of a request, and whether it bypasses the cache.
 #[derive(Clone, Default)]
 pub(crate) struct Hooks {
     pub(crate) query: QueryRules,
@@ -53,17 +52,18 @@ pub(crate) type KeyHook = dyn Fn(RequestHead<'_>, &str) -> String + Send + Sync;
 pub(crate) type BypassHook = dyn Fn(RequestHead<'_>) -> bool + Send + Sync;
 
 impl Hooks {
-    /// `None` where it can't be told for certain which resource is meant.
-    pub(crate) fn key<B>(&self, request: &Request<B>) -> Option<Key> {
-        let key = self.query.of_key(Key::of(request)?);
+    /// Returns the key of a request, if it identifies the resource for certain.
+    pub(crate) fn key<B>(&self, request: &Request<B>) -> Option<CacheKey> {
+        let key = self.query.apply_to_key(CacheKey::from_request(request)?);
         match &self.key {
             None => Some(key),
-            Some(hook) => Key::from_uri(&hook(RequestHead::of(request), key.as_str()).parse().ok()?),
+            Some(hook) => CacheKey::from_uri(&hook(RequestHead::from_request(request), key.as_str()).parse().ok()?),
         }
     }
 
+    /// Whether the hook makes a request bypass the cache.
     pub(crate) fn bypasses<B>(&self, request: &Request<B>) -> bool {
-        self.bypass.as_ref().is_some_and(|hook| hook(RequestHead::of(request)))
+        self.bypass.as_ref().is_some_and(|hook| hook(RequestHead::from_request(request)))
     }
 }
 

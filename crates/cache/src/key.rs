@@ -1,38 +1,37 @@
-//! The cache key: scheme, host, path and query of a GET.
+//! The cache key: the target URI of a GET request.
 
 use std::borrow::Cow;
 
 use http::uri::{Authority, Scheme, Uri};
 use http::{Request, header};
 
-use crate::no_vary_search::SearchVariance;
+use crate::policy::no_vary_search::SearchVariance;
 
-/// `scheme://host/path?query`: the target URI, the host in lower case and without a default port.
+/// A cache key: `scheme://host/path?query`, with a lower-case host and without a default port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
+pub(crate) struct CacheKey {
     text: Box<str>,
     origin: usize,
 }
 
-impl Key {
-    /// `None` where it can't be told for certain which resource is meant.
-    pub(crate) fn of<B>(request: &Request<B>) -> Option<Self> {
-        // Layers that know better than the connection, because they trust who is in front, say so in extensions, which
-        // no client can send.
+impl CacheKey {
+    /// Returns the key of a request, if it identifies the resource for certain.
+    pub(crate) fn from_request<B>(request: &Request<B>) -> Option<Self> {
+        // Outer layers that trust a proxy in front set these extensions, which no client can set.
         let scheme = request.extensions().get::<Scheme>().or_else(|| request.uri().scheme());
         if let Some(authority) = request.extensions().get::<Authority>() {
             let host = without_userinfo(authority);
-            return Self::new(scheme.map_or("http", Scheme::as_str), host, path_and_query(target(request)));
+            return Self::new(scheme.map_or("http", Scheme::as_str), host, path_and_query(request_target(request)));
         }
         let mut hosts = request.headers().get_all(header::HOST).iter();
-        // RFC 9112 §3.2.2: the authority of an absolute-form target wins over Host.
+        // RFC 9112 §3.2.2: the authority of an absolute-form target takes precedence over Host.
         let host = match (request.uri().authority(), hosts.next(), hosts.next()) {
             (_, _, Some(_)) => return None,
             (Some(authority), ..) => without_userinfo(authority),
             (None, Some(host), None) => host.to_str().ok()?,
             (None, None, None) => "",
         };
-        Self::new(scheme.map_or("http", Scheme::as_str), host, path_and_query(target(request)))
+        Self::new(scheme.map_or("http", Scheme::as_str), host, path_and_query(request_target(request)))
     }
 
     pub(crate) fn from_uri(uri: &Uri) -> Option<Self> {
@@ -40,7 +39,7 @@ impl Key {
     }
 
     fn new(scheme: &str, host: &str, path: &str) -> Option<Self> {
-        // A host with a slash in it would be another resource's key.
+        // A host that contains a slash would result in the key of another resource.
         if !host.bytes().all(is_host) || !path.starts_with('/') {
             return None;
         }
@@ -56,8 +55,8 @@ impl Key {
         Some(Self { text: text.into(), origin })
     }
 
-    /// `path`: with the query.
-    pub(crate) fn of_origin(origin: &str, path: &str) -> Self {
+    /// Creates a key from an origin, and a path with its query.
+    pub(crate) fn from_origin(origin: &str, path: &str) -> Self {
         Self { text: [origin, path].concat().into(), origin: origin.len() }
     }
 
@@ -65,11 +64,11 @@ impl Key {
         &self.text
     }
 
-    pub(crate) fn into_text(self) -> Box<str> {
+    pub(crate) fn into_string(self) -> Box<str> {
         self.text
     }
 
-    /// `scheme://host`
+    /// Returns `scheme://host`.
     pub(crate) fn origin(&self) -> &str {
         &self.text[..self.origin]
     }
@@ -83,7 +82,7 @@ impl Key {
         self.text[self.origin..].split_once('?').map(|(_, query)| query)
     }
 
-    /// An empty one leaves no question mark.
+    /// Replaces the query. An empty query has no question mark.
     pub(crate) fn with_query(self, query: &str) -> Self {
         let question_mark = if query.is_empty() { "" } else { "?" };
         Self { text: [self.origin(), self.path(), question_mark, query].concat().into(), origin: self.origin }
@@ -93,17 +92,19 @@ impl Key {
         self.text.split_once('?').map_or(&self.text, |(before, _)| before)
     }
 
-    /// The one key of all that mean the same by `variance`. It has a fragment, as no target has (RFC 9110 §7.1), so that
-    /// it is never a request's own; `era` tells it from those of other times.
-    pub(crate) fn under(&self, variance: &SearchVariance, era: u64) -> Self {
+    /// Returns the common key of all queries that are equivalent by `variance`.
+    ///
+    /// It has a fragment, which no request target has (RFC 9110 §7.1), so it differs from the key of every request.
+    /// `epoch` distinguishes it from the keys of earlier variances.
+    pub(crate) fn with_variance(&self, variance: &SearchVariance, epoch: u64) -> Self {
         let canonical = variance.canonical(self.query().unwrap_or_default());
-        let text = format!("{}?{canonical}#{era}", self.without_query());
+        let text = format!("{}?{canonical}#{epoch}", self.without_query());
         Self { text: text.into(), origin: self.origin }
     }
 
-    /// The resource that `reference` names, as seen from this one, if it is of the same origin.
+    /// Resolves a reference to a resource of the same origin.
     // RFC 3986 §5.2, RFC 9111 §4.4
-    pub(crate) fn same_origin(&self, reference: &str) -> Option<Self> {
+    pub(crate) fn resolve_same_origin(&self, reference: &str) -> Option<Self> {
         let reference = reference.split('#').next().unwrap_or_default().trim();
         let scheme_end = self.text.find(':')?;
         let resolved = if reference.starts_with("//") {
@@ -137,9 +138,11 @@ impl Key {
     }
 }
 
-/// The URI of a request as it was before a router changed it: axum strips the prefix of `Router::nest` from the URI, and
-/// keeps the whole in an extension. Below two prefixes, the same rest is two resources.
-pub(crate) fn target<B>(request: &Request<B>) -> &Uri {
+/// Returns the request target before a router changed it.
+///
+/// axum removes the prefix of `Router::nest` from the URI, and keeps the original in an extension. Without the prefix,
+/// two resources would have the same key.
+pub(crate) fn request_target<B>(request: &Request<B>) -> &Uri {
     #[cfg(feature = "axum")]
     if let Some(axum::extract::OriginalUri(original)) = request.extensions().get() {
         return original;
@@ -158,7 +161,7 @@ fn without_userinfo(authority: &Authority) -> &str {
     authority.as_str().rsplit('@').next().unwrap_or_default()
 }
 
-/// RFC 3986 §3.2.2 and §3.2.3
+/// Whether a byte can be part of a host: RFC 3986 §3.2.2 and §3.2.3.
 fn is_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%[]:".contains(&byte)
 }
@@ -170,7 +173,7 @@ fn has_scheme(reference: &str) -> bool {
     })
 }
 
-/// RFC 3986 §5.2.4, for a path that begins with a slash.
+/// Removes the dot segments of a path that starts with a slash: RFC 3986 §5.2.4.
 fn remove_dot_segments(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_scheme_host_path_and_query() {
+    fn key_is_scheme_host_path_and_query() {
         for (uri, host, expected) in [
             ("/a?b=c", &["Example.ORG"][..], Some("http://example.org/a?b=c")),
             ("/a", &["example.org:80"], Some("http://example.org/a")),
@@ -218,22 +221,22 @@ mod tests {
             ("/a", &["example.org?b"], None),
             ("*", &["example.org"], None),
         ] {
-            let key = Key::of(&request(uri, host));
-            assert_eq!(key.as_ref().map(Key::as_str), expected, "{uri} {host:?}");
+            let key = CacheKey::from_request(&request(uri, host));
+            assert_eq!(key.as_ref().map(CacheKey::as_str), expected, "{uri} {host:?}");
         }
     }
 
     #[test]
-    fn the_scheme_is_the_servers_word() {
+    fn scheme_comes_from_the_extension() {
         let mut request = request("/a", &["example.org:443"]);
         request.extensions_mut().insert(Scheme::HTTPS);
-        assert_eq!(Key::of(&request).unwrap().as_str(), "https://example.org/a");
+        assert_eq!(CacheKey::from_request(&request).unwrap().as_str(), "https://example.org/a");
     }
 
     #[test]
-    fn references_of_the_same_origin_resolve() {
+    fn resolves_references_of_the_same_origin() {
         // RFC 3986 §5.4.1, RFC 9111 §4.4
-        let base = Key::of(&request("/b/c/d?q", &["a.example"])).unwrap();
+        let base = CacheKey::from_request(&request("/b/c/d?q", &["a.example"])).unwrap();
         for (reference, expected) in [
             ("g", Some("http://a.example/b/c/g")),
             ("./g/", Some("http://a.example/b/c/g/")),
@@ -251,7 +254,7 @@ mod tests {
             ("mailto:x", None),
             ("http://[bad/x", None),
         ] {
-            assert_eq!(base.same_origin(reference).as_ref().map(Key::as_str), expected, "{reference}");
+            assert_eq!(base.resolve_same_origin(reference).as_ref().map(CacheKey::as_str), expected, "{reference}");
         }
     }
 }

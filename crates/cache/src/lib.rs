@@ -47,7 +47,7 @@
 //! - **Serving**: GET and HEAD while a stored response is fresh (`s-maxage`, `max-age`, `Expires`), with `Age`.
 //!   Conditional and range requests are answered from the cache, several ranges as `multipart/byteranges`. Partial
 //!   responses are stored, combined and [completed](#incomplete-responses).
-//! - **Request coalescing**: requests for a resource that is already being fetched [wait](CacheLayer::collapse) for
+//! - **Request coalescing**: requests for a resource that is already being fetched [wait](CacheLayer::coalesce_timeout) for
 //!   that response and receive its body as it arrives. Preconditions of the clients are then evaluated by the cache.
 //! - **Revalidation**: stale responses are revalidated by `ETag` and `Last-Modified`. A request for a variant that is
 //!   not stored is forwarded with the entity-tags of stored variants ([up to 16](CacheLayer::empty_body), RFC 9111
@@ -69,7 +69,7 @@
 //!   origin confirms each use with a 304, and they are never served stale.
 //! - Responses whose content type does not match the file extension of the path, such as `/account/x.css` as
 //!   `text/html` (cache deception).
-//! - Documents that a layer further out marks with [`IsForOneRequest`], such as those with a CSP nonce.
+//! - Documents for which the [`RequestSpecificCheck`] of an outer layer returns true, such as those with a CSP nonce.
 //!
 //! # Cache key
 //!
@@ -109,10 +109,10 @@
 //! `Cache-Status` is sent before the body. Its parameter `stored` (RFC 9211 §2.5) therefore means that storing has
 //! begun; a body that breaks off or exceeds a limit, or an invalidation, can still prevent it.
 //!
-//! # Tiers
+//! # Second-level store
 //!
 //! Memory is the first level ([moka](https://docs.rs/moka), TinyLFU). A [`Tier`] is an optional second level, consulted
-//! on a memory miss; it holds more, and survives a restart. The feature `disk` adds `Disk`, which stores one file per
+//! on a memory miss; it holds more, and survives a restart. The feature `disk` adds `DiskTier`, which stores one file per
 //! resource in a folder.
 //!
 //! Memory is bounded by the capacity of the store, plus a quarter for bodies that are being stored.
@@ -123,7 +123,7 @@
 //!
 //! | Feature | Adds |
 //! |---|---|
-//! | `disk` | `Disk`: a second-level store in a folder |
+//! | `disk` | `DiskTier`: a second-level store in a folder |
 //! | `axum` | Uses the target that the client sent (axum's `OriginalUri`), also below `Router::nest` |
 //!
 //! # Errors
@@ -137,83 +137,47 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-mod answer;
-mod behind;
 mod body;
-mod cache_control;
 mod cache_status;
-mod carried;
 mod clock;
-mod completion;
-mod content_type;
-mod credentials;
-mod date;
-#[cfg(feature = "disk")]
-mod disk;
-mod entry;
+mod coalesce;
+mod config;
 mod exchange;
 mod fetch;
-mod fields;
-mod flight;
-mod flights;
-mod follower;
-mod freshening;
-mod freshness;
 mod future;
-/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
-/// hold. Not for anybody else.
+/// Entry points of the fuzz targets, which unit tests call, too. They panic if an invariant does not hold. Not public API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
-mod generations;
 mod hooks;
 mod key;
 mod layer;
-mod leading;
-mod memory;
+mod lookup;
+mod memory_size;
 #[cfg(test)]
 mod model;
-mod multipart;
-mod no_vary_search;
 mod paths;
+mod policy;
 mod purge;
-mod purging;
 mod query;
-mod range;
-mod reader;
-mod reservation;
-mod resource;
-mod reuse;
-mod searches;
+mod response;
 mod service;
 mod set_cookie;
 mod store;
-mod stored;
-mod storing;
-mod tags;
-mod targeted;
-mod tee;
 mod tier;
-mod validation;
-mod variants;
-mod vary;
 
-pub use self::body::{BodyError, ResponseBody};
-pub use self::cache_status::{CacheStatus, Forwarded};
-#[cfg(feature = "disk")]
-pub use self::disk::{Disk, DiskError};
+pub use self::body::ResponseBody;
+pub use self::body::error::BodyError;
+pub use self::cache_status::{CacheStatus, ForwardReason};
 pub use self::future::ResponseFuture;
-pub use self::hooks::{IsForOneRequest, RequestHead};
+pub use self::hooks::{RequestHead, RequestSpecificCheck};
 pub use self::layer::CacheLayer;
 pub use self::paths::{CachePaths, CachePathsError};
 pub use self::purge::{Purge, PurgeError, PurgeTarget};
 pub use self::query::{QueryRules, QueryRulesError};
 pub use self::service::CacheService;
-pub use self::set_cookie::{SetCookie, SetCookieError};
+pub use self::set_cookie::{SetCookiePolicy, SetCookiePolicyError};
+#[cfg(feature = "disk")]
+pub use self::store::disk::{DiskError, DiskTier};
 pub use self::store::{CacheStats, CacheStore};
-pub use self::tier::{Load, Tier, TierEntry, TierStats};
-
-/// Compiles the examples of the README.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct ReadmeExamples;
+pub use self::tier::{LoadFuture, Tier, TierEntry, TierStats};

@@ -1,4 +1,4 @@
-//! Slow models of what the RFCs say, word by word, for the quick code to agree with.
+//! Reference models: slow, literal implementations of the RFCs, which property tests compare with the real code.
 
 mod freshness;
 mod selection;

@@ -1,21 +1,21 @@
-//! Which request paths the cache serves.
+//! The request paths that the cache serves.
 
 use std::str::FromStr;
 use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// A set of path globs: `/static/**,**/*.{css,js}`. A `*` stays within a segment, `**` does not.
+/// A set of path globs, such as `/static/**,**/*.{css,js}`. A `*` matches within a segment, `**` across segments.
 ///
-/// The default serves every path. A path with dot segments, encoded slashes or backslashes is in no
-/// set but that one: it may well be another resource to the application than to the globs.
+/// The default matches every path. Other sets never match a path with dot segments, encoded slashes or backslashes,
+/// because the application may interpret it as another path.
 #[derive(Clone, Debug)]
 pub struct CachePaths {
-    // `None`: every path.
+    // `None` matches every path.
     globs: Option<Arc<GlobSet>>,
 }
 
-/// A glob that can't be understood.
+/// An invalid glob.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("bad glob {glob:?}: {reason}")]
 pub struct CachePathsError {
@@ -24,13 +24,13 @@ pub struct CachePathsError {
 }
 
 impl CachePaths {
-    /// Every path.
+    /// Returns a set that matches every path.
     #[must_use]
     pub fn all() -> Self {
         Self { globs: None }
     }
 
-    /// The paths that one of `globs` matches.
+    /// Creates a set of globs.
     ///
     /// # Errors
     ///
@@ -41,7 +41,8 @@ impl CachePaths {
             if matches!(glob, "/**" | "**") {
                 return Ok(Self::all());
             }
-            // Single extensions and prefixes are looked up in tables, alternatives need a regex.
+            // `globset` looks up single extensions and prefixes in tables. Alternatives would need a regular
+            // expression.
             for glob in alternatives(glob) {
                 let error =
                     |error: globset::Error| CachePathsError { glob: glob.clone(), reason: error.kind().to_string() };
@@ -55,7 +56,7 @@ impl CachePaths {
         Ok(Self { globs: Some(Arc::new(set.build().map_err(error)?)) })
     }
 
-    /// Whether the cache serves `path`, as it stands in the request.
+    /// Returns whether the cache serves `path`, which is compared as it is in the request.
     #[must_use]
     pub fn contains(&self, path: &str) -> bool {
         match &self.globs {
@@ -71,7 +72,7 @@ impl Default for CachePaths {
     }
 }
 
-/// A comma-separated list; commas in braces belong to the glob. An empty list serves nothing.
+/// Parses a comma-separated list. Commas in braces belong to a glob. An empty list matches no path.
 impl FromStr for CachePaths {
     type Err = CachePathsError;
 
@@ -89,8 +90,7 @@ impl FromStr for CachePaths {
     }
 }
 
-/// Expands the one, innermost pair of braces of a glob such as `**/*.{css,js}`; others are left to
-/// globset.
+/// Expands the only pair of braces of a glob such as `**/*.{css,js}`. Other globs with braces are unchanged.
 fn alternatives(glob: &str) -> Vec<String> {
     let simple = glob.split_once('{').and_then(|(before, rest)| {
         let (inside, after) = rest.split_once('}')?;
@@ -106,7 +106,7 @@ fn is_ambiguous(path: &str) -> bool {
     }
     let dots = path.split('/').any(|segment| {
         let plain = segment.to_ascii_lowercase().replace("%2e", ".");
-        // Path parameters after the dots do not make them less of a step up.
+        // Path parameters after the dots do not change their meaning.
         let plain = plain.split(';').next().unwrap_or_default();
         matches!(plain, "." | "..")
     });
@@ -122,7 +122,7 @@ mod tests {
         "/_next/static/**,/static/**,/assets/**,**/*.{css,js,mjs,woff2,png,jpg,jpeg,gif,svg,webp,avif,ico}";
 
     #[test]
-    fn the_usual_list_takes_assets_and_nothing_else() {
+    fn default_globs_of_the_binary_match_assets_only() {
         let paths: CachePaths = DEFAULT.parse().unwrap();
         for path in ["/_next/static/a/b", "/static/x", "/assets/x.html", "/a.css", "/deep/er/app.mjs", "/favicon.ico"] {
             assert!(paths.contains(path), "{path}");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn ambiguous_paths_are_served_by_no_list() {
+    fn ambiguous_paths_match_no_globs() {
         let paths: CachePaths = DEFAULT.parse().unwrap();
         for path in [
             "/static/../account",
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_everything() {
+    fn default_matches_every_path() {
         for paths in [CachePaths::default(), "/**".parse().unwrap(), "/a, **".parse().unwrap()] {
             assert!(paths.contains("/") && paths.contains("/a/../b?") && paths.contains("*"));
         }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn alternatives_of_all_forms_work() {
+    fn expands_alternatives() {
         let paths: CachePaths = "/{a,b}/{c,d}, /e[fg]/{x,y}/**".parse().unwrap();
         for path in ["/a/d", "/b/c", "/ef/x/1/2", "/eg/y/1"] {
             assert!(paths.contains(path), "{path}");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_glob_is_named() {
+    fn errors_name_the_bad_glob() {
         let error = "/ok/**, /x/[".parse::<CachePaths>().unwrap_err();
         assert!(error.to_string().contains("/x/["), "{error}");
     }

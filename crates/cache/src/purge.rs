@@ -1,46 +1,45 @@
-//! What to drop from the store.
+//! The selection of responses to purge.
 
 use std::str::FromStr;
 
 use http::Uri;
 
-use crate::key::Key;
+use crate::key::CacheKey;
 
-/// What to drop from a [`CacheStore`](crate::CacheStore).
+/// A selection of responses to purge from a [`CacheStore`](crate::CacheStore).
 ///
-/// As text: `*` is all, a trailing `*` makes a prefix, and what comes before is `https://host/path?query`,
+/// As text, `*` selects everything, and a trailing `*` makes a prefix. The rest is `https://host/path?query`,
 /// `//host/path` for both schemes, or `/path` for every host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Purge {
     /// Everything.
     All,
-    /// One URL, all its variants.
+    /// All variants of one URL.
     Url(PurgeTarget),
-    /// Every URL that begins so.
+    /// Every URL with this prefix.
     Prefix(PurgeTarget),
-    /// Every response with this tag: one of its `Cache-Groups` (RFC 9875), of whatever origin, or a word of its
-    /// `Surrogate-Key`.
+    /// Every response with this tag: a group in `Cache-Groups` (RFC 9875) of any origin, or a word of `Surrogate-Key`.
     Tag(String),
 }
 
-/// A URL, or the beginning of one, of one origin or of several.
+/// A URL or a URL prefix, of one origin or of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurgeTarget {
-    // `None`: both schemes.
+    // `None` matches both schemes.
     scheme: Option<String>,
-    // `None`: every host.
+    // `None` matches every host.
     host: Option<String>,
     path: String,
 }
 
-/// Text that names nothing to purge.
+/// A text that is not a valid purge target.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("bad purge target {0:?}: expected a URL, //host/path, /path, any of these with a trailing *, or *")]
+#[error("bad purge target {0:?}: expected a URL, //host/path or /path, optionally with a trailing *, or *")]
 pub struct PurgeError(String);
 
 impl Purge {
-    /// One URL, all its variants; `//host/path` means both schemes, `/path` every host.
+    /// Selects all variants of one URL. `//host/path` matches both schemes, and `/path` every host.
     ///
     /// # Errors
     ///
@@ -49,7 +48,7 @@ impl Purge {
         PurgeTarget::parse(url).map(Self::Url).ok_or_else(|| PurgeError(url.to_owned()))
     }
 
-    /// Every URL that begins with `prefix`, which has a form of [`Purge::url`].
+    /// Selects every URL with a prefix, which has one of the forms of [`Purge::url`].
     ///
     /// # Errors
     ///
@@ -58,25 +57,25 @@ impl Purge {
         PurgeTarget::parse(prefix).map(Self::Prefix).ok_or_else(|| PurgeError(prefix.to_owned()))
     }
 
-    /// Every response with this tag.
+    /// Selects every response with this tag.
     #[must_use]
     pub fn tag(tag: impl Into<String>) -> Self {
         Self::Tag(tag.into())
     }
 
-    /// The keys meant, where they can be listed.
-    pub(crate) fn keys(&self) -> Option<Vec<Key>> {
+    /// Returns the selected keys, if they can be listed.
+    pub(crate) fn keys(&self) -> Option<Vec<CacheKey>> {
         let Self::Url(PurgeTarget { scheme, host: Some(host), path }) = self else {
             return None;
         };
         let schemes = scheme.as_deref().map_or(vec!["http", "https"], |scheme| vec![scheme]);
-        Some(schemes.iter().map(|scheme| Key::of_origin(&format!("{scheme}://{host}"), path)).collect())
+        Some(schemes.iter().map(|scheme| CacheKey::from_origin(&format!("{scheme}://{host}"), path)).collect())
     }
 
-    pub(crate) fn covers(&self, key: &str) -> bool {
+    pub(crate) fn matches(&self, key: &str) -> bool {
         let (target, prefix) = match self {
             Self::All => return true,
-            // That is the responses' matter.
+            // Tags are matched with responses, not with keys.
             Self::Tag(_) => return false,
             Self::Url(target) => (target, false),
             Self::Prefix(target) => (target, true),
@@ -85,14 +84,14 @@ impl Purge {
             return false;
         };
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let means = |wanted: &str| match path.split_once('#') {
-            // The one answer to all queries that mean the same, whichever of them is named.
+        let is_same = |wanted: &str| match path.split_once('#') {
+            // The response to all equivalent queries is selected by any of them.
             Some((all, _)) => all.split('?').next() == wanted.split('?').next(),
             None => path == wanted,
         };
         target.scheme.as_deref().is_none_or(|wanted| wanted == scheme)
             && target.host.as_deref().is_none_or(|wanted| wanted == host)
-            && (means(&target.path) || prefix && path.starts_with(&target.path))
+            && (is_same(&target.path) || prefix && path.starts_with(&target.path))
     }
 }
 
@@ -117,7 +116,7 @@ impl PurgeTarget {
         let absolute = if both { format!("http:{text}") } else { text.to_owned() };
         let uri: Uri = absolute.parse().ok()?;
         uri.host().filter(|host| !host.is_empty())?;
-        let key = Key::from_uri(&uri)?;
+        let key = CacheKey::from_uri(&uri)?;
         let (scheme, rest) = key.as_str().split_once("://")?;
         let (host, path) = rest.split_at(rest.find('/')?);
         Some(Self { scheme: (!both).then(|| scheme.to_owned()), host: Some(host.to_owned()), path: path.to_owned() })
@@ -129,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_names_nothing_is_refused() {
+    fn rejects_invalid_targets() {
         for text in ["", "example.org/a", "http://", "http:///a", "//", "a b", "mailto:x"] {
             let error = text.parse::<Purge>().unwrap_err();
             assert!(error.to_string().contains("purge target"), "{text}");
@@ -137,9 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_normalised_as_keys_are() {
+    fn normalises_urls_like_keys() {
         let purge: Purge = "https://Example.org:443".parse().unwrap();
-        assert_eq!(purge.keys().unwrap().iter().map(Key::as_str).collect::<Vec<_>>(), ["https://example.org/"]);
-        assert!(purge.covers("https://example.org/") && !purge.covers("https://example.org/a"));
+        assert_eq!(purge.keys().unwrap().iter().map(CacheKey::as_str).collect::<Vec<_>>(), ["https://example.org/"]);
+        assert!(purge.matches("https://example.org/") && !purge.matches("https://example.org/a"));
     }
 }

@@ -1,12 +1,12 @@
-//! Queries that mean the same.
+//! Rules for the query part of cache keys.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::key::Key;
+use crate::key::CacheKey;
 
-/// What of a query does not tell one resource from another. By default all of it does.
+/// Rules for the part of a query that belongs to the cache key. By default, that is all of it.
 ///
 /// ```
 /// use rproxy_cache::QueryRules;
@@ -21,51 +21,54 @@ use crate::key::Key;
 #[must_use]
 pub struct QueryRules {
     sorted: bool,
-    ignored: Vec<Ignored>,
+    ignored: Vec<ParameterPattern>,
 }
 
+/// A pattern for the names of query parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Ignored {
+enum ParameterPattern {
     Name(Box<str>),
     Prefix(Box<str>),
 }
 
 impl QueryRules {
-    /// Everything counts.
+    /// Creates rules by which the whole query belongs to the key.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The order of parameters does not count, save that of those with the same name.
+    /// Sorts the parameters by name. Parameters with the same name keep their order.
     pub fn sorted(mut self) -> Self {
         self.sorted = true;
         self
     }
 
-    /// Parameters of this name do not count; with a `*` at its end, of all names that begin so.
+    /// Removes parameters with this name. A trailing `*` matches all names with this prefix.
     pub fn ignore(mut self, name: &str) -> Self {
         self.ignored.push(match name.strip_suffix('*') {
-            Some(prefix) => Ignored::Prefix(prefix.into()),
-            None => Ignored::Name(name.into()),
+            Some(prefix) => ParameterPattern::Prefix(prefix.into()),
+            None => ParameterPattern::Name(name.into()),
         });
         self
     }
 
-    /// The part of `query` that counts. Of a query with a semicolon, or with more than 256 parameters, that is all of it.
+    /// Returns the part of `query` that belongs to the key. A query with a semicolon, or with more than 256 parameters,
+    /// is unchanged.
     #[must_use]
     pub fn apply<'a>(&self, query: &'a str) -> Cow<'a, str> {
-        if !has_one_reading(query) {
+        if !is_unambiguous(query) {
             return Cow::Borrowed(query);
         }
-        let counts = |parameter: &&str| !self.ignored.iter().any(|ignored| ignored.covers(name(parameter)));
-        let mut kept: Vec<&str> = query.split('&').filter(counts).collect();
+        let is_kept = |parameter: &&str| !self.ignored.iter().any(|ignored| ignored.matches(parameter_name(parameter)));
+        let mut kept: Vec<&str> = query.split('&').filter(is_kept).collect();
         if self.sorted {
-            kept.sort_by_key(|parameter| name(parameter));
+            kept.sort_by_key(|parameter| parameter_name(parameter));
         }
         if kept.iter().copied().eq(query.split('&')) { Cow::Borrowed(query) } else { Cow::Owned(kept.join("&")) }
     }
 
-    pub(crate) fn of_key(&self, key: Key) -> Key {
+    /// Applies the rules to the query of a key.
+    pub(crate) fn apply_to_key(&self, key: CacheKey) -> CacheKey {
         if *self == Self::default() {
             return key;
         }
@@ -76,8 +79,8 @@ impl QueryRules {
     }
 }
 
-/// A comma-separated list of `sort` and `drop NAME ...`; what follows a `drop` without a word before it is dropped, too:
-/// `sort, drop utm_*, fbclid`.
+/// Parses a comma-separated list of `sort` and `drop NAME ...`. A name without a keyword continues the list of the last
+/// `drop`: `sort, drop utm_*, fbclid`.
 impl FromStr for QueryRules {
     type Err = QueryRulesError;
 
@@ -100,7 +103,7 @@ impl FromStr for QueryRules {
                 _ => return Err(QueryRulesError(rule.to_owned())),
             };
             let mut names = names.peekable();
-            // `drop` alone, and what would be dropped although it can't be a name, is a mistake.
+            // `drop` without a name, and a name that no parameter can have, are mistakes.
             if names.peek().is_none() {
                 return Err(QueryRulesError(rule.to_owned()));
             }
@@ -116,7 +119,7 @@ impl FromStr for QueryRules {
     }
 }
 
-/// As it is parsed; nothing for everything that counts.
+/// Formats the rules as text that can be parsed. The default rules are an empty text.
 impl fmt::Display for QueryRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.sorted {
@@ -125,21 +128,21 @@ impl fmt::Display for QueryRules {
         for (number, ignored) in self.ignored.iter().enumerate() {
             f.write_str(if number == 0 { "drop " } else { ", " })?;
             match ignored {
-                Ignored::Name(name) => f.write_str(name)?,
-                Ignored::Prefix(prefix) => write!(f, "{prefix}*")?,
+                ParameterPattern::Name(name) => f.write_str(name)?,
+                ParameterPattern::Prefix(prefix) => write!(f, "{prefix}*")?,
             }
         }
         Ok(())
     }
 }
 
-/// A rule that can't be understood.
+/// An invalid rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("bad query rule {0:?}: expected sort, or drop and the names of parameters, which may end in *")]
+#[error("bad query rule {0:?}: expected \"sort\", or \"drop\" and names of parameters, which can end in \"*\"")]
 pub struct QueryRulesError(String);
 
-impl Ignored {
-    fn covers(&self, name: &str) -> bool {
+impl ParameterPattern {
+    fn matches(&self, name: &str) -> bool {
         match self {
             Self::Name(ignored) => **ignored == *name,
             Self::Prefix(prefix) => name.starts_with(&**prefix),
@@ -147,18 +150,18 @@ impl Ignored {
     }
 }
 
-/// Whether all applications see the same parameters in `query`, and few enough to sort.
+/// Whether all applications parse the same parameters from `query`, and few enough to sort.
 ///
-/// To some a semicolon separates parameters, as `&` does: with it, `utm_source=x;page=2` is one parameter that does not count,
-/// or two, of which the second does. Such a query is a resource of its own, so that what one client hides in a
-/// parameter that does not count is never the answer for others.
-pub(crate) fn has_one_reading(query: &str) -> bool {
-    const MOST: usize = 256;
-    !query.contains(';') && query.bytes().filter(|&byte| byte == b'&').count() < MOST
+/// For some applications a semicolon separates parameters, as `&` does. To them, `utm_source=x;page=2` has two
+/// parameters, one of which is not dropped. Such a query is never changed, so that a client can't hide a parameter and
+/// have its response served to others.
+pub(crate) fn is_unambiguous(query: &str) -> bool {
+    const MAX: usize = 256;
+    !query.contains(';') && query.bytes().filter(|&byte| byte == b'&').count() < MAX
 }
 
-// Names are compared as they are written: an application may well tell `%61` from `a`.
-fn name(parameter: &str) -> &str {
+// Names are compared as written, because an application may distinguish `%61` from `a`.
+fn parameter_name(parameter: &str) -> &str {
     parameter.split('=').next().unwrap_or_default()
 }
 
@@ -169,8 +172,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_with_a_semicolon_counts_as_it_is() {
-        // Its parameters are others to applications that split at semicolons.
+    fn leaves_queries_with_a_semicolon_unchanged() {
+        // Applications that split at semicolons parse other parameters.
         let rules = QueryRules::new().sorted().ignore("utm_*").ignore("x");
         for query in ["cb=ok&utm_content=x;cb=evil", "x;cb=evil", "b=1;a=2&a=1", "utm_a=1&;", "cb=ok;utm_a=1"] {
             assert_eq!(rules.apply(query), query);
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_apply_to_as_many_parameters_as_are_quickly_sorted() {
+    fn leaves_queries_with_too_many_parameters_unchanged() {
         let rules = QueryRules::new().sorted();
         let query = |count: usize| (0..count).rev().map(|n| format!("p{n:04}")).collect::<Vec<_>>().join("&");
         assert!(rules.apply(&query(256)).starts_with("p0000&"));
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_count_goes_and_the_rest_stays_as_it_is() {
+    fn removes_matching_parameters_only() {
         let rules = QueryRules::new().ignore("a").ignore("x*");
         for (query, expected) in [
             ("", ""),
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_words() {
+    fn text_form_round_trips() {
         for (text, rules, written) in [
             ("", QueryRules::new(), ""),
             (" , ", QueryRules::new(), ""),
@@ -240,7 +243,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn applying_rules_twice_changes_nothing(query in "([a-c]{1,2}(=[a-c]{0,2})?&?){0,6}") {
+        fn is_idempotent(query in "([a-c]{1,2}(=[a-c]{0,2})?&?){0,6}") {
             let rules = QueryRules::new().sorted().ignore("a").ignore("b*");
             let once = rules.apply(&query).into_owned();
             prop_assert_eq!(rules.apply(&once), once.as_str());

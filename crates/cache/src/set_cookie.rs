@@ -1,63 +1,63 @@
-//! What becomes of cookies in responses that are stored.
+//! The policy for cookies in stored responses.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What is done with `Set-Cookie` where the response may otherwise be stored.
+/// The policy for storable responses that have `Set-Cookie`.
 ///
-/// RFC 9111 §7.3 leaves it to the origin's `Cache-Control`: a cookie is stored, and sent to everybody, as any other field.
-/// That is hardly ever what those mean who set it, so a shared cache does well to be told.
+/// By RFC 9111 §7.3, a cookie is stored and sent to every client like any other field, if `Cache-Control` allows
+/// storing. Applications rarely intend that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum SetCookie {
-    /// A response that says for itself how long it is fresh is stored without the cookie, which is for the one client that
-    /// it was made for. Any other is not stored.
+pub enum SetCookiePolicy {
+    /// Stores a response with an explicit lifetime, without the cookie. Does not store other responses.
     #[default]
     Strip,
-    /// The cookie is stored and sent to everybody, as RFC 9111 has it. For origins whose cookies are nobody's in particular.
+    /// Stores the cookie and sends it to every client, as in RFC 9111. For cookies that are the same for every client.
     Store,
-    /// A response with a cookie is not stored, unless it names it in `no-cache="set-cookie"` or `private="set-cookie"`.
-    Refuse,
+    /// Does not store a response with a cookie, unless its `no-cache="set-cookie"` or `private="set-cookie"` excludes
+    /// the field.
+    DoNotStore,
 }
 
-/// `strip`, `store` or `refuse`.
-impl FromStr for SetCookie {
-    type Err = SetCookieError;
+/// Parses `strip`, `store` or `refuse`.
+impl FromStr for SetCookiePolicy {
+    type Err = SetCookiePolicyError;
 
-    fn from_str(text: &str) -> Result<Self, SetCookieError> {
+    fn from_str(text: &str) -> Result<Self, SetCookiePolicyError> {
         match text.to_ascii_lowercase().as_str() {
             "strip" => Ok(Self::Strip),
             "store" => Ok(Self::Store),
-            "refuse" => Ok(Self::Refuse),
-            _ => Err(SetCookieError(text.to_owned())),
+            "refuse" => Ok(Self::DoNotStore),
+            _ => Err(SetCookiePolicyError(text.to_owned())),
         }
     }
 }
 
-impl fmt::Display for SetCookie {
+impl fmt::Display for SetCookiePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Strip => "strip",
             Self::Store => "store",
-            Self::Refuse => "refuse",
+            Self::DoNotStore => "refuse",
         })
     }
 }
 
-/// A word that is none of [`SetCookie`].
+/// A text that is not a [`SetCookiePolicy`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("bad word for cookies {0:?}: expected strip, store or refuse")]
-pub struct SetCookieError(String);
+#[error("bad cookie policy {0:?}: expected strip, store or refuse")]
+pub struct SetCookiePolicyError(String);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn words_come_back_as_they_are_written() {
-        for policy in [SetCookie::Strip, SetCookie::Store, SetCookie::Refuse] {
+    fn text_form_round_trips() {
+        for policy in [SetCookiePolicy::Strip, SetCookiePolicy::Store, SetCookiePolicy::DoNotStore] {
             assert_eq!(policy.to_string().parse(), Ok(policy));
         }
-        assert!("keep".parse::<SetCookie>().unwrap_err().to_string().contains("\"keep\""));
+        assert!("keep".parse::<SetCookiePolicy>().unwrap_err().to_string().contains("\"keep\""));
     }
 }

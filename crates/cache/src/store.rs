@@ -1,4 +1,16 @@
-//! The store: moka underneath, bounded by what heads, bodies and keys weigh.
+//! The store: moka, with a capacity for the size of heads, bodies and keys.
+
+pub(crate) mod codec;
+#[cfg(feature = "disk")]
+pub(crate) mod disk;
+pub(crate) mod generations;
+mod purge;
+pub(crate) mod resource;
+pub(crate) mod search_variances;
+mod second_level;
+pub(crate) mod stored_response;
+mod update;
+pub(crate) mod write_budget;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,35 +20,35 @@ use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use crate::flights::Flights;
-use crate::generations::{Generations, Ticket};
-use crate::key::Key;
-use crate::reservation::{Budget, Reservation};
-use crate::resource::{Resource, weight};
-use crate::searches::Searches;
-use crate::stored::StoredResponse;
-use crate::tags::TagKey;
+use self::generations::{FetchTicket, Generations};
+use self::resource::{Resource, weight};
+use self::search_variances::SearchVariances;
+use self::stored_response::StoredResponse;
+use self::write_budget::{Reservation, WriteBudget};
+use crate::coalesce::in_flight::InFlightFetches;
+use crate::key::CacheKey;
+use crate::policy::tags::TagKey;
 use crate::tier::{Tier, TierStats};
 
-/// Stored responses, shared by everything that clones this.
+/// A store for responses. Clones share its content.
 ///
-/// Memory: complete responses take at most the capacity, heads, keys and bookkeeping included. Bodies
-/// that are being written while their client reads them may take another quarter of it.
+/// Stored responses take at most the capacity, including heads, keys and bookkeeping. Bodies that are still being
+/// written can take up to another quarter of it.
 #[derive(Clone)]
 pub struct CacheStore {
-    shared: Arc<Shared>,
+    inner: Arc<StoreInner>,
 }
 
-struct Shared {
+struct StoreInner {
     resources: Cache<Box<str>, Arc<Resource>>,
     generations: Generations,
-    flights: Arc<Flights>,
-    searches: Searches,
+    in_flight: Arc<InFlightFetches>,
+    search_variances: SearchVariances,
     counters: Arc<Counters>,
     capacity: u64,
-    unfinished: Arc<Budget>,
-    /// What was stored since moka last saw to its bound.
-    unsettled: AtomicU64,
+    write_budget: Arc<WriteBudget>,
+    /// The bytes that were stored since moka last enforced its capacity.
+    bytes_since_maintenance: AtomicU64,
     tier: OnceLock<Arc<dyn Tier>>,
     tag_key: OnceLock<TagKey>,
 }
@@ -45,40 +57,40 @@ struct Shared {
 struct Counters {
     hits: AtomicU64,
     misses: AtomicU64,
-    collapsed: AtomicU64,
+    coalesced: AtomicU64,
     loaded: AtomicU64,
     stored: AtomicU64,
     evictions: AtomicU64,
 }
 
-/// What a [`CacheStore`] has done so far and holds now.
+/// Counters and sizes of a [`CacheStore`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Requests answered from the store without asking the inner service.
+    /// Requests that were served from the store without the inner service.
     pub hits: u64,
-    /// Requests that could have been, and were not.
+    /// Cacheable requests that were not served from the store.
     pub misses: u64,
-    /// Of those, requests that were answered by what another one brought.
-    pub collapsed: u64,
-    /// Resources that came back from the [tier](CacheStore::behind) behind memory.
+    /// Misses that were served with the response to a concurrent request (request coalescing).
+    pub coalesced: u64,
+    /// Resources that were loaded from the [second-level store](CacheStore::with_tier).
     pub loaded: u64,
-    /// Responses stored, those that replaced another included.
+    /// Responses that were stored, including those that replaced another one.
     pub stored: u64,
-    /// Resources dropped to make room, or refused admission for others that are asked for more often.
+    /// Resources that were evicted, or not admitted because other resources are requested more often.
     pub evictions: u64,
-    /// Resources in the store; each may have several variants.
+    /// Resources in the store. A resource can have several variants.
     pub entries: u64,
-    /// Bytes that the resources weigh.
+    /// The size of the stored resources in bytes.
     pub weighted_size: u64,
-    /// Bytes that they may weigh.
+    /// The maximum of `weighted_size`.
     pub capacity: u64,
-    /// What the tier behind memory holds; nothing without one.
+    /// Statistics of the second-level store. All are zero without one.
     pub tier: TierStats,
 }
 
 impl CacheStore {
-    /// Keeps at most `capacity` bytes in memory. What is asked for most stays (TinyLFU).
+    /// Creates a store that holds at most `capacity` bytes in memory. The most requested resources stay (TinyLFU).
     #[must_use]
     pub fn in_memory(capacity: u64) -> Self {
         let counters = Arc::new(Counters::default());
@@ -93,50 +105,52 @@ impl CacheStore {
                 }
             })
             .build();
-        let shared = Shared {
+        let inner = StoreInner {
             resources,
             generations: Generations::default(),
-            flights: Flights::new(),
-            searches: Searches::new((capacity / 64).max(64 << 10)),
+            in_flight: InFlightFetches::new(),
+            search_variances: SearchVariances::new((capacity / 64).max(64 << 10)),
             counters,
             capacity,
-            unfinished: Budget::new((capacity / 4).max(1 << 20)),
-            unsettled: AtomicU64::new(0),
+            write_budget: WriteBudget::new((capacity / 4).max(1 << 20)),
+            bytes_since_maintenance: AtomicU64::new(0),
             tier: OnceLock::new(),
             tag_key: OnceLock::new(),
         };
-        Self { shared: Arc::new(shared) }
+        Self { inner: Arc::new(inner) }
     }
 
-    /// Puts a tier behind the memory: all that may last is kept there, too, and looked for where memory has nothing. The first
-    /// one that is given to a store or its clones is the one.
+    /// Adds a second-level store, such as a disk, that is consulted on a memory miss.
+    ///
+    /// Responses that are worth it are stored in both. A store has one second-level store: for this store and its clones, only the first
+    /// call counts.
     #[must_use]
-    pub fn behind(self, tier: impl Tier) -> Self {
+    pub fn with_tier(self, tier: impl Tier) -> Self {
         let secret = tier.secret();
-        if self.shared.tier.set(Arc::new(tier)).is_ok()
+        if self.inner.tier.set(Arc::new(tier)).is_ok()
             && let Some(secret) = secret
         {
-            let _ = self.shared.tag_key.set(TagKey::new(secret));
+            let _ = self.inner.tag_key.set(TagKey::new(secret));
         }
         self
     }
 
-    /// Waits until all that was stored has arrived in the tier behind the memory. Blocks; to be called at the end.
+    /// Waits until all stored responses have reached the second-level store. Blocks the thread; call it at shutdown.
     pub fn flush(&self) {
         if let Some(tier) = self.tier() {
             tier.flush();
         }
     }
 
-    /// Counters and sizes, for metrics.
+    /// Returns counters and sizes, for metrics.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
-        let Shared { resources, counters, capacity, tier, .. } = &*self.shared;
+        let StoreInner { resources, counters, capacity, tier, .. } = &*self.inner;
         resources.run_pending_tasks();
         CacheStats {
             hits: counters.hits.load(Ordering::Relaxed),
             misses: counters.misses.load(Ordering::Relaxed),
-            collapsed: counters.collapsed.load(Ordering::Relaxed),
+            coalesced: counters.coalesced.load(Ordering::Relaxed),
             loaded: counters.loaded.load(Ordering::Relaxed),
             stored: counters.stored.load(Ordering::Relaxed),
             evictions: counters.evictions.load(Ordering::Relaxed),
@@ -148,169 +162,167 @@ impl CacheStore {
     }
 
     pub(crate) fn tier(&self) -> Option<&Arc<dyn Tier>> {
-        self.shared.tier.get()
+        self.inner.tier.get()
     }
 
-    /// What tags are hashed with.
+    /// Returns the secret for the hashes of tags.
     pub(crate) fn tag_key(&self) -> TagKey {
-        *self.shared.tag_key.get_or_init(TagKey::random)
+        *self.inner.tag_key.get_or_init(TagKey::random)
     }
 
     pub(crate) fn resources(&self) -> &Cache<Box<str>, Arc<Resource>> {
-        &self.shared.resources
+        &self.inner.resources
     }
 
     pub(crate) fn generations(&self) -> &Generations {
-        &self.shared.generations
+        &self.inner.generations
     }
 
+    /// Returns the resource under `key`, without the variants whose tags were invalidated.
     pub(crate) fn lookup(&self, key: &str) -> Option<Arc<Resource>> {
-        let resource = self.shared.resources.get(key)?;
-        let current = |response: &Arc<StoredResponse>| self.shared.generations.are_current(response.tags());
-        if resource.variants().iter().all(current) {
+        let resource = self.inner.resources.get(key)?;
+        let is_current = |response: &Arc<StoredResponse>| self.inner.generations.are_current(response.tags());
+        if resource.variants().iter().all(is_current) {
             return Some(resource);
         }
-        // A group of it was invalidated, RFC 9875 §3: the rest is what is left.
-        resource
-            .variants()
-            .iter()
-            .filter(|response| !current(response))
-            .for_each(|response| self.forget(key, response));
-        self.shared.resources.get(key).filter(|resource| resource.variants().iter().all(current))
+        // RFC 9875 §3
+        let outdated = resource.variants().iter().filter(|response| !is_current(response));
+        outdated.for_each(|response| self.remove_variant(key, response));
+        self.inner.resources.get(key).filter(|resource| resource.variants().iter().all(is_current))
     }
 
-    pub(crate) fn holds(&self, key: &str) -> bool {
-        self.shared.resources.contains_key(key)
+    pub(crate) fn contains(&self, key: &str) -> bool {
+        self.inner.resources.contains_key(key)
     }
 
     pub(crate) fn count_loaded(&self) {
-        self.shared.counters.loaded.fetch_add(1, Ordering::Relaxed);
+        self.inner.counters.loaded.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_hit(&self, stored: &StoredResponse) {
-        stored.add_uses(1);
-        self.shared.counters.hits.fetch_add(1, Ordering::Relaxed);
+        stored.add_hits(1);
+        self.inner.counters.hits.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_miss(&self) {
-        self.shared.counters.misses.fetch_add(1, Ordering::Relaxed);
+        self.inner.counters.misses.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_collapsed(&self) {
-        self.shared.counters.collapsed.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count_coalesced(&self) {
+        self.inner.counters.coalesced.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn flights(&self) -> &Arc<Flights> {
-        &self.shared.flights
+    pub(crate) fn in_flight(&self) -> &Arc<InFlightFetches> {
+        &self.inner.in_flight
     }
 
-    /// To be taken before the origin is asked.
-    pub(crate) fn ticket(&self, key: &str) -> Ticket {
-        self.shared.generations.ticket(key)
+    /// Returns a ticket for a fetch that starts now.
+    pub(crate) fn ticket(&self, key: &str) -> FetchTicket {
+        self.inner.generations.ticket(key)
     }
 
-    /// Stores `response`, unless the resource was invalidated after `ticket` was taken: then it may
-    /// be what the origin said before the change. Returns whether it is stored.
-    pub(crate) fn put(&self, key: Box<str>, ticket: Ticket, response: Arc<StoredResponse>) -> bool {
-        let generations = &self.shared.generations;
+    /// Stores a response, unless the resource was invalidated after the fetch started. Returns whether it is stored.
+    pub(crate) fn put(&self, key: Box<str>, ticket: FetchTicket, response: Arc<StoredResponse>) -> bool {
+        let generations = &self.inner.generations;
         let recheck = key.clone();
         let weight = response.weight() as u64;
         let mut stored = None;
-        self.shared.resources.entry(key).and_compute_with(|present| {
-            if !generations.still_holds(ticket) {
+        self.inner.resources.entry(key).and_compute_with(|present| {
+            if !generations.is_valid(ticket) {
                 return Op::Nop;
             }
             let present = present.map(moka::Entry::into_value);
-            let resource = Arc::new(Resource::with(present.as_deref(), response));
+            let resource = Arc::new(Resource::with_variant(present.as_deref(), response));
             stored = Some(Arc::clone(&resource));
             Op::Put(resource)
         });
         let is_stored = stored.is_some();
         if let Some(resource) = stored {
-            self.shared.counters.stored.fetch_add(1, Ordering::Relaxed);
-            self.settle(weight);
-            self.keep_behind(&recheck, &resource);
+            self.inner.counters.stored.fetch_add(1, Ordering::Relaxed);
+            self.enforce_capacity(weight);
+            self.store_in_tier(&recheck, &resource);
         }
-        // An invalidation between the check and the insertion found nothing to remove.
-        if !generations.still_holds(ticket) {
-            self.shared.resources.invalidate(&recheck);
-            self.remove_behind(&recheck);
+        // An invalidation between the check and the insertion had nothing to remove yet.
+        if !generations.is_valid(ticket) {
+            self.inner.resources.invalidate(&recheck);
+            self.remove_from_tier(&recheck);
             return false;
         }
         is_stored
     }
 
-    /// Stores an incomplete response, unless a complete one would make room for it: that may still be of use when the origin
-    /// fails.
-    pub(crate) fn put_part(&self, key: Box<str>, ticket: Ticket, part: StoredResponse) {
-        if self.lookup(&key).is_none_or(|resource| !resource.holds_whole(&part.selecting)) {
+    /// Stores an incomplete response, unless it would replace a complete one, which is still useful if the origin fails.
+    pub(crate) fn put_part(&self, key: Box<str>, ticket: FetchTicket, part: StoredResponse) {
+        if self.lookup(&key).is_none_or(|resource| !resource.has_whole(&part.selecting_fields)) {
             self.put(key, ticket, Arc::new(part));
         }
     }
 
-    /// moka sees to its bound after some hundred insertions, whatever they weigh: of large bodies that would be far too
-    /// late.
-    fn settle(&self, stored: u64) {
-        let Shared { resources, unsettled, capacity, .. } = &*self.shared;
-        if unsettled.fetch_add(stored, Ordering::Relaxed) + stored > capacity / 64 {
-            unsettled.store(0, Ordering::Relaxed);
+    /// Has moka enforce its capacity after a number of stored bytes.
+    ///
+    /// By itself moka does so after some hundred insertions of any size, which is far too late for large bodies.
+    fn enforce_capacity(&self, stored: u64) {
+        let StoreInner { resources, bytes_since_maintenance, capacity, .. } = &*self.inner;
+        if bytes_since_maintenance.fetch_add(stored, Ordering::Relaxed) + stored > capacity / 64 {
+            bytes_since_maintenance.store(0, Ordering::Relaxed);
             resources.run_pending_tasks();
         }
     }
 
-    /// Drops one variant, if it is still there.
-    pub(crate) fn forget(&self, key: &str, response: &Arc<StoredResponse>) {
-        let mut left = None;
-        self.shared.resources.entry(key.into()).and_compute_with(|present| {
+    /// Removes a variant, if it is still stored.
+    pub(crate) fn remove_variant(&self, key: &str, response: &Arc<StoredResponse>) {
+        let mut remaining = None;
+        self.inner.resources.entry(key.into()).and_compute_with(|present| {
             let Some(resource) = present.map(moka::Entry::into_value) else {
                 return Op::Nop;
             };
-            left = resource.without(response).map(Arc::new);
-            left.clone().map_or(Op::Remove, Op::Put)
+            remaining = resource.without(response).map(Arc::new);
+            remaining.clone().map_or(Op::Remove, Op::Put)
         });
-        match left {
-            Some(rest) => self.keep_behind(key, &rest),
+        match remaining {
+            Some(resource) => self.store_in_tier(key, &resource),
             None => {
-                self.remove_behind(key);
+                self.remove_from_tier(key);
             }
         }
     }
 
-    /// RFC 9111 §4.4
-    pub(crate) fn invalidate(&self, key: &Key) -> bool {
-        self.shared.generations.advance(key.as_str());
-        let removed = |key: &Key| {
-            let behind = self.remove_behind(key.as_str());
-            self.shared.resources.remove(key.as_str()).is_some() || behind
+    /// Removes a resource, and prevents that in-flight fetches store it. Returns whether it was stored.
+    // RFC 9111 §4.4
+    pub(crate) fn invalidate(&self, key: &CacheKey) -> bool {
+        self.inner.generations.advance(key.as_str());
+        let remove = |key: &CacheKey| {
+            let was_in_tier = self.remove_from_tier(key.as_str());
+            self.inner.resources.remove(key.as_str()).is_some() || was_in_tier
         };
-        // What means the same changes with it.
-        let same = self.shared.searches.of(key).is_some_and(|same| removed(&same));
-        removed(key) || same
+        // A response that is shared by equivalent queries becomes outdated, too.
+        let was_shared = self.inner.search_variances.equivalent_key(key).is_some_and(|shared| remove(&shared));
+        remove(key) || was_shared
     }
 
-    pub(crate) fn searches(&self) -> &Searches {
-        &self.shared.searches
+    pub(crate) fn search_variances(&self) -> &SearchVariances {
+        &self.inner.search_variances
     }
 
-    /// All that has the tag is out of date, and no longer found; where it lies takes no search.
+    /// Makes all responses with a tag outdated, without a search for them.
     pub(crate) fn invalidate_tag(&self, tag: u64) {
-        self.shared.generations.advance_tag(tag);
+        self.inner.generations.advance_tag(tag);
     }
 
-    /// Whether a body of so many bytes may be written now, and stored then.
-    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
-        (self.tier().is_some() || bytes <= self.shared.capacity) && self.reserve(bytes).is_some()
-    }
-
-    /// Room for a body that is being written; `None` if too many are.
+    /// Reserves memory for a body that is being written, if the budget has room.
     pub(crate) fn reserve(&self, bytes: u64) -> Option<Reservation> {
-        Reservation::new(&self.shared.unfinished, bytes)
+        Reservation::new(&self.inner.write_budget, bytes)
+    }
+
+    /// Whether a body of this size can be written now, and stored.
+    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
+        (self.tier().is_some() || bytes <= self.inner.capacity) && self.reserve(bytes).is_some()
     }
 }
 
 impl fmt::Debug for CacheStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CacheStore").field("capacity", &self.shared.capacity).finish_non_exhaustive()
+        f.debug_struct("CacheStore").field("capacity", &self.inner.capacity).finish_non_exhaustive()
     }
 }
 
@@ -322,9 +334,9 @@ pub(crate) mod tests {
     use http::{HeaderMap, HeaderValue, StatusCode, header};
 
     use super::*;
+    use crate::policy::storability::{StorageRequest, StorageTerms};
     use crate::purge::Purge;
-    use crate::set_cookie::SetCookie;
-    use crate::storing::{Request, Terms};
+    use crate::set_cookie::SetCookiePolicy;
 
     fn response(vary: &str, request: &[(&str, &str)], body: &'static [u8]) -> Arc<StoredResponse> {
         let request: HeaderMap = request
@@ -336,19 +348,19 @@ pub(crate) mod tests {
             (header::VARY, HeaderValue::from_str(vary).unwrap()),
         ]);
         let now = UNIX_EPOCH.into();
-        let (origin, path, set_cookie) = ("http://a.example", "/", SetCookie::Strip);
+        let (origin, path, set_cookie) = ("http://a.example", "/", SetCookiePolicy::Strip);
         let tag_key = TagKey::new([0; 16]);
-        let request = Request {
+        let request = StorageRequest {
             origin,
             path,
-            tagged: 0,
+            tag_generation: 0,
             tag_key,
             headers: &request,
             request_time: now,
             set_cookie,
-            heuristic: false,
+            heuristic_freshness: false,
         };
-        let terms = Terms::for_response(request, StatusCode::OK, &headers, now).unwrap();
+        let terms = StorageTerms::for_response(request, StatusCode::OK, &headers, now).unwrap();
         StoredResponse::new(StatusCode::OK, &headers, terms).with_body(Bytes::from_static(body)).into()
     }
 
@@ -357,7 +369,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_variant_replaces_its_like_and_no_other() {
+    fn replaces_only_the_variant_of_the_same_request_fields() {
         let store = CacheStore::in_memory(1 << 20);
         for (foo, body) in [("1", &b"one"[..]), ("2", b"two"), ("1", b"uno")] {
             store.put("k".into(), store.ticket("k"), response("foo", &[("foo", foo)], body));
@@ -371,7 +383,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn variants_are_bounded() {
+    fn limits_the_number_of_variants() {
         let store = CacheStore::in_memory(1 << 20);
         for n in 0..100 {
             store.put("k".into(), store.ticket("k"), response("foo", &[("foo", &n.to_string())], b""));
@@ -380,13 +392,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_was_invalidated_on_its_way_is_not_stored() {
+    fn does_not_store_a_response_that_was_invalidated_during_the_fetch() {
         // RFC 9111 §4.4
         let store = CacheStore::in_memory(1 << 20);
-        let key = Key::from_uri(&http::Uri::from_static("http://a.example/k")).unwrap();
-        let ways: [fn(&CacheStore, &Key) -> bool; 2] =
+        let key = CacheKey::from_uri(&http::Uri::from_static("http://a.example/k")).unwrap();
+        let invalidations: [fn(&CacheStore, &CacheKey) -> bool; 2] =
             [|store, key| store.invalidate(key), |store, _| store.purge(&Purge::All) > 0];
-        for invalidate in ways {
+        for invalidate in invalidations {
             let ticket = store.ticket(key.as_str());
             invalidate(&store, &key);
             store.put(key.as_str().into(), ticket, response("", &[], b"old"));
@@ -397,19 +409,19 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn one_variant_can_be_forgotten() {
+    fn removes_a_single_variant() {
         let store = CacheStore::in_memory(1 << 20);
         store.put("k".into(), store.ticket("k"), response("foo", &[("foo", "1")], b"one"));
         store.put("k".into(), store.ticket("k"), response("foo", &[("foo", "2")], b"two"));
         let resource = store.lookup("k").unwrap();
-        store.forget("k", &resource.variants()[0]);
+        store.remove_variant("k", &resource.variants()[0]);
         assert_eq!(store.lookup("k").unwrap().variants().len(), 1);
-        store.forget("k", &resource.variants()[1]);
+        store.remove_variant("k", &resource.variants()[1]);
         assert!(store.lookup("k").is_none());
     }
 
     #[test]
-    fn the_capacity_holds() {
+    fn stays_within_capacity() {
         let store = CacheStore::in_memory(64 << 10);
         for n in 0..1000 {
             put(&store, &format!("http://a.example/{n}"), &[0; 1000]);
@@ -421,7 +433,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn large_bodies_are_let_go_of_at_once() {
+    fn frees_evicted_large_bodies_at_once() {
         static BODY: [u8; 100 << 10] = [0; 100 << 10];
         let store = CacheStore::in_memory(1 << 20);
         let mut put = Vec::new();
@@ -430,8 +442,8 @@ pub(crate) mod tests {
             let response = response("", &[], &BODY);
             put.push(Arc::downgrade(&response));
             store.put(key.as_str().into(), store.ticket(&key), response);
-            let held = put.iter().filter(|response| response.strong_count() > 0).count();
-            assert!(held <= 11, "{held} after {n}");
+            let alive = put.iter().filter(|response| response.strong_count() > 0).count();
+            assert!(alive <= 11, "{alive} after {n}");
         }
     }
 }

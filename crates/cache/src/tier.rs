@@ -1,4 +1,4 @@
-//! What may stand behind the memory of a [`CacheStore`](crate::CacheStore): larger, slower, and there after a restart.
+//! The interface of second-level stores.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -6,92 +6,94 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 
-/// Keeps entries by key, for a [`CacheStore`](crate::CacheStore) that has no room for them in memory: on disk, as `Disk`
-/// (feature `disk`) does, or wherever else bytes can be put.
+/// A second-level store for a [`CacheStore`](crate::CacheStore): larger and slower than memory, and possibly persistent.
 ///
-/// The store decides what is kept, for how long it may be used and when it is dropped; a tier keeps what it is given, as it
-/// was given, until it is told otherwise or runs out of room. Whatever goes wrong with it costs a hit and nothing else: so
-/// nothing here returns an error.
+/// The feature `disk` has an implementation, `DiskTier`. The [`CacheStore`](crate::CacheStore) decides which entries are stored, how long
+/// they can be used, and when they are removed. A tier returns entries unchanged until they are removed or evicted. A failure
+/// of a tier only costs hits, so no method returns an error.
 ///
-/// All that does not return a future is called while a client waits, and must not block on more than memory.
+/// The methods that return no future are called while a client waits. They must not block, except for locks in memory.
 pub trait Tier: Debug + Send + Sync + 'static {
-    /// Whether there is an entry: asked at every miss in memory. `true` for one that is gone is not wrong, only slow.
-    fn holds(&self, key: &str) -> bool;
+    /// Returns whether an entry is stored. Called on each memory miss; `true` for a missing entry is slow, but not wrong.
+    fn contains(&self, key: &str) -> bool;
 
-    /// The entry, as it was stored. `None`: it is gone, or is not what it was.
-    fn load(&self, key: &str) -> Load;
+    /// Loads the content of an entry. The future returns `None` if the entry is missing or corrupt.
+    fn load(&self, key: &str) -> LoadFuture;
 
-    /// Keeps an entry, in place of any other with its key. It may be dropped at any time, so also at once.
+    /// Stores an entry in place of the previous entry with its key. The tier can evict it at any time.
     fn store(&self, entry: TierEntry);
 
-    /// Drops an entry. What was given to [`store`](Self::store) before is not found afterwards, even if it has not arrived
-    /// where it is to be kept. Whether there was one.
+    /// Removes an entry. Returns whether there was one.
+    ///
+    /// After this call, an entry from an earlier [`store`](Self::store) is not loaded, even if it was not written yet.
     fn remove(&self, key: &str) -> bool;
 
-    /// Drops all entries that are chosen by key and tags, and tells how many.
-    fn remove_if(&self, chosen: &mut dyn FnMut(&str, &[u64]) -> bool) -> u64;
+    /// Removes all entries that are selected by key and tags. Returns their number.
+    fn remove_if(&self, is_selected: &mut dyn FnMut(&str, &[u64]) -> bool) -> u64;
 
-    /// A secret that is kept with the entries, and that nobody else knows. Entries are found again only with the secret that they
-    /// were stored with; without one, only by the process that stored them. Asked once.
+    /// Returns a secret that is stored with the entries. Called once.
+    ///
+    /// Entries can only be used with the secret that they were stored with. Without a secret, only the process that stored them can use
+    /// them.
     fn secret(&self) -> Option<[u8; 16]> {
         None
     }
 
-    /// What it holds now.
+    /// Returns the current statistics.
     fn stats(&self) -> TierStats;
 
-    /// Waits until all that was stored has arrived where it is to be kept. Blocks; to be called at the end.
+    /// Waits until all entries are written. Blocks the thread; called at shutdown.
     fn flush(&self) {}
 }
 
 /// The future of [`Tier::load`].
-pub type Load = Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>;
+pub type LoadFuture = Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>;
 
-/// What a [`Tier`] is to keep.
+/// An entry for a [`Tier`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TierEntry {
-    /// Under which key.
+    /// The cache key.
     pub key: Box<str>,
-    /// By what it can be chosen for removal, apart from the key.
+    /// The tags by which the entry can be selected for removal.
     pub tags: Box<[u64]>,
-    /// What it is, in pieces: bodies are shared with the memory and not copied.
+    /// The content in pieces. Response bodies are shared with memory and not copied.
     pub content: Vec<Bytes>,
 }
 
 impl TierEntry {
-    /// An entry in one piece or several.
+    /// Creates an entry whose content has one or several pieces.
     pub fn new(key: impl Into<Box<str>>, tags: impl Into<Box<[u64]>>, content: Vec<Bytes>) -> Self {
         Self { key: key.into(), tags: tags.into(), content }
     }
 
-    /// The bytes of the content.
+    /// Returns the size of the content in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.content.iter().map(|piece| piece.len() as u64).sum()
     }
 
-    /// Whether there is no content.
+    /// Returns whether the content is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// What a [`Tier`] holds.
+/// Statistics of a [`Tier`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TierStats {
-    /// Entries.
+    /// The number of stored entries.
     pub entries: u64,
-    /// Bytes that they take.
+    /// The size of the stored entries in bytes.
     pub bytes: u64,
-    /// Entries that were not kept because too many others were on their way, or because of an error.
+    /// The number of entries that were dropped, because of an error or too many pending writes.
     pub dropped: u64,
 }
 
 impl TierStats {
-    /// These numbers.
+    /// Creates statistics with these values.
     #[must_use]
     pub fn new(entries: u64, bytes: u64, dropped: u64) -> Self {
         Self { entries, bytes, dropped }

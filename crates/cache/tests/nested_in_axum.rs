@@ -1,4 +1,4 @@
-//! The layer below `Router::nest`, which strips a prefix from the path.
+//! The layer below `Router::nest`, which removes a prefix from the path.
 #![cfg(feature = "axum")]
 #![allow(clippy::unwrap_used)]
 
@@ -22,7 +22,7 @@ fn app(store: &CacheStore, paths: &str) -> Router {
     Router::new().nest("/v1", api("one", store, paths)).nest("/v2", api("two", store, paths)).nest("/a", inner)
 }
 
-/// The body, and what the cache did.
+/// Returns the body and `Cache-Status`.
 async fn send(app: &Router, method: &str, uri: &str) -> (String, String) {
     let request = Request::builder().method(method).uri(uri).header("host", "example.org").body(Body::empty()).unwrap();
     let response = app.clone().oneshot(request).await.unwrap();
@@ -33,7 +33,7 @@ async fn send(app: &Router, method: &str, uri: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn the_same_rest_below_two_prefixes_is_two_resources() {
+async fn prefixes_are_part_of_the_key() {
     let store = CacheStore::in_memory(1 << 20);
     let app = app(&store, "/**");
     for _ in 0..2 {
@@ -45,7 +45,7 @@ async fn the_same_rest_below_two_prefixes_is_two_resources() {
 }
 
 #[tokio::test]
-async fn a_purge_and_an_unsafe_method_drop_what_the_client_names() {
+async fn purge_and_unsafe_methods_use_the_original_target() {
     let store = CacheStore::in_memory(1 << 20);
     let app = app(&store, "/**");
     for uri in ["/v1/items", "/v2/items"] {
@@ -58,7 +58,7 @@ async fn a_purge_and_an_unsafe_method_drop_what_the_client_names() {
 }
 
 #[tokio::test]
-async fn globs_are_for_the_path_that_the_client_sent() {
+async fn globs_match_the_original_path() {
     let store = CacheStore::in_memory(1 << 20);
     let app = app(&store, "/v1/**");
     assert!(send(&app, "GET", "/v1/items").await.1.contains("stored"));

@@ -178,7 +178,7 @@ impl Rules {
         }
         request.extensions_mut().insert(nonce.clone());
         // A stored document that contains this nonce would not match the policy of a later response.
-        request.extensions_mut().insert::<IsForOneRequest>(is_document);
+        request.extensions_mut().insert::<RequestSpecificCheck>(is_document);
         Some(nonce)
     }
 
@@ -241,8 +241,8 @@ impl Rules {
 
 /// The request extension that returns whether a response must not be stored in, or served from, a cache.
 ///
-/// It is the same type as `rproxy_cache::IsForOneRequest`, spelled out to avoid a dependency.
-type IsForOneRequest = fn(&HeaderMap) -> bool;
+/// It is the same type as `rproxy_cache::RequestSpecificCheck`, spelled out to avoid a dependency.
+type RequestSpecificCheck = fn(&HeaderMap) -> bool;
 
 /// Inserts the nonce into the policies that the inner service set.
 fn insert_nonce_into_inner_policies(headers: &mut HeaderMap, nonce: Option<&CspNonce>, is_update: bool) {

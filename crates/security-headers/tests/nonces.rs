@@ -83,12 +83,12 @@ async fn adds_no_nonce_without_a_policy_but_strips_spoofed_fields() {
 
 #[tokio::test]
 async fn inner_caches_learn_which_responses_depend_on_the_nonce() {
-    // The same type as `rproxy_cache::IsForOneRequest`.
-    type IsForOneRequest = fn(&HeaderMap) -> bool;
+    // The same type as `rproxy_cache::RequestSpecificCheck`.
+    type RequestSpecificCheck = fn(&HeaderMap) -> bool;
 
     for (layer, expected) in [(with_nonce(), Some((true, false))), (SecurityHeadersLayer::strict(), None)] {
         let inner = service_fn(async |request: Request<()>| {
-            let is_for_one_request: Option<IsForOneRequest> = request.extensions().get().copied();
+            let is_for_one_request: Option<RequestSpecificCheck> = request.extensions().get().copied();
             let headers_of =
                 |content_type: &'static str| HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
             let actual = is_for_one_request

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use http::HeaderName;
 use hyper::ext::Protocol;
-use rproxy_cache::{CacheLayer, CachePaths, CacheStore, QueryRules, RequestHead, SetCookie};
+use rproxy_cache::{CacheLayer, CachePaths, CacheStore, QueryRules, RequestHead, SetCookiePolicy};
 use rproxy_upstream::{ProxyError, ProxyErrorKind};
 
 use crate::setting::{PATHS, SWITCH, settings};
@@ -104,7 +104,7 @@ settings! {
         show: |s| Some(s.no_vary_search.to_string()),
     }
 
-    "cache_set_cookie" => set_cookie: SetCookie {
+    "cache_set_cookie" => set_cookie: SetCookiePolicy {
         value: "MODE",
         default: "strip",
         help: "Set-Cookie in cacheable responses: strip removes it from the stored copy, store replays it to all clients (RFC 9111), refuse does not store the response",

@@ -1,13 +1,13 @@
-//! Bodies whole and in part: RFC 9111 §3.3.
+//! Complete and incomplete bodies: RFC 9111 §3.3.
 
-use crate::world::*;
+use crate::harness::*;
 
 #[tokio::test]
-async fn ranges_are_cut_from_the_whole() {
+async fn serves_ranges_of_a_complete_response() {
     // RFC 9110 §14.2, §15.3.7, §15.5.17
-    let world = World::new();
-    world.answer(200, &[FRESH, ETAG], "0123456789A");
-    world.get(&[]).await;
+    let harness = Harness::new();
+    harness.respond(200, &[FRESH, ETAG], "0123456789A");
+    harness.get(&[]).await;
     for (range, status, body, content_range) in [
         ("bytes=0-1", 206, "01", "bytes 0-1/11"),
         ("bytes=1-", 206, "123456789A", "bytes 1-10/11"),
@@ -15,27 +15,27 @@ async fn ranges_are_cut_from_the_whole() {
         ("bytes=11-", 416, "Range Not Satisfiable\n", "bytes */11"),
         ("bytes=0-4,4-5", 200, "0123456789A", ""),
     ] {
-        let got = world.get(&[("range", range)]).await;
+        let got = harness.get(&[("range", range)]).await;
         assert_eq!((got.status.as_u16(), &got.body[..]), (status, body.as_bytes()), "{range}");
         assert_eq!(got.headers.get("content-range").map_or("", |value| value.to_str().unwrap()), content_range);
         assert_eq!(got.cache, Some(CacheStatus::Hit));
     }
-    let length = |got: &Got| got.headers["content-length"].to_str().unwrap().to_owned();
-    let matching = world.get(&[("range", "bytes=0-1"), ("if-range", ETAG.1)]).await;
+    let length = |got: &ClientResponse| got.headers["content-length"].to_str().unwrap().to_owned();
+    let matching = harness.get(&[("range", "bytes=0-1"), ("if-range", ETAG.1)]).await;
     assert_eq!((matching.status.as_u16(), length(&matching)), (206, "2".into()));
-    let other = world.get(&[("range", "bytes=0-1"), ("if-range", "\"v0\"")]).await;
+    let other = harness.get(&[("range", "bytes=0-1"), ("if-range", "\"v0\"")]).await;
     assert_eq!((other.status.as_u16(), length(&other)), (200, "11".into()));
 }
 
 #[tokio::test]
-async fn several_ranges_are_several_parts() {
+async fn serves_several_ranges_as_multipart() {
     // RFC 9110 §15.3.7.2
     static BODY: [u8; 1000] = [b'x'; 1000];
-    let world = World::new();
+    let harness = Harness::new();
     let body = std::str::from_utf8(&BODY).unwrap();
-    world.answer(200, &[FRESH, ETAG, ("content-type", "text/css")], body);
-    world.get(&[]).await;
-    let got = world.get(&[("range", "bytes=990-, 0-1")]).await;
+    harness.respond(200, &[FRESH, ETAG, ("content-type", "text/css")], body);
+    harness.get(&[]).await;
+    let got = harness.get(&[("range", "bytes=990-, 0-1")]).await;
     assert_eq!((got.status.as_u16(), got.cache), (206, Some(CacheStatus::Hit)));
     assert!(!got.headers.contains_key("content-range"));
     let content_type = got.headers["content-type"].to_str().unwrap();
@@ -49,7 +49,7 @@ async fn several_ranges_are_several_parts() {
 }
 
 #[tokio::test]
-async fn parts_make_a_whole() {
+async fn joins_parts_to_the_whole() {
     // RFC 9111 §3.4
     let part = |range| [FRESH, ETAG, ("content-range", range), ("x", range)];
     for (parts, whole) in [
@@ -59,15 +59,15 @@ async fn parts_make_a_whole() {
         (&[("bytes 0-1/10", "01"), ("bytes 8-9/10", "89"), ("bytes 2-7/10", "234567")], true),
         (&[("bytes 0-3/10", "0123"), ("bytes 5-9/10", "56789")], false),
         (&[("bytes 0-4/10", "01234"), ("bytes 5-9/11", "56789")], false),
-        // More was announced than has come.
+        // A part is shorter than its range.
         (&[("bytes 0-4/10", "0123"), ("bytes 5-9/10", "56789")], false),
     ] {
-        let world = World::new();
+        let harness = Harness::new();
         for (range, body) in parts {
-            world.answer(206, &part(range), body);
-            world.get(&[("range", range.split('/').next().unwrap().replace(' ', "=").as_str())]).await;
+            harness.respond(206, &part(range), body);
+            harness.get(&[("range", range.split('/').next().unwrap().replace(' ', "=").as_str())]).await;
         }
-        let got = world.get(&[("cache-control", "only-if-cached")]).await;
+        let got = harness.get(&[("cache-control", "only-if-cached")]).await;
         match whole {
             true => {
                 assert_eq!((got.status.as_u16(), &got.body[..]), (200, &b"0123456789"[..]), "{parts:?}");
@@ -81,46 +81,46 @@ async fn parts_make_a_whole() {
 }
 
 #[tokio::test]
-async fn only_parts_of_the_same_thing_make_a_whole() {
+async fn does_not_join_parts_of_different_representations() {
     // RFC 9110 §15.3.7.3
     for etags in [["\"a\"", "\"b\""], ["W/\"a\"", "W/\"a\""], ["", ""]] {
-        let world = World::new();
+        let harness = Harness::new();
         for (etag, (range, body)) in etags.iter().zip([("0-4", "01234"), ("5-9", "56789")]) {
             let content_range = format!("bytes {range}/10");
             let mut fields = vec![FRESH, ("content-range", content_range.as_str())];
             if !etag.is_empty() {
                 fields.push(("etag", etag));
             }
-            world.answer(206, &fields, body);
-            world.get(&[("range", &format!("bytes={range}"))]).await;
+            harness.respond(206, &fields, body);
+            harness.get(&[("range", &format!("bytes={range}"))]).await;
         }
-        assert_eq!(world.get(&[("cache-control", "only-if-cached")]).await.status.as_u16(), 504, "{etags:?}");
+        assert_eq!(harness.get(&[("cache-control", "only-if-cached")]).await.status.as_u16(), 504, "{etags:?}");
     }
 }
 
 #[tokio::test]
-async fn a_part_serves_what_lies_inside_it_and_never_the_whole() {
+async fn a_part_serves_the_ranges_inside_it_only() {
     // RFC 9111 §3.3
-    let world = World::with(|layer| layer.request_directives(true));
+    let harness = Harness::with(|layer| layer.request_directives(true));
     let part = [FRESH, ETAG, ("content-range", "bytes 4-9/10"), ("x", "1")];
-    world.answer(206, &part, "456789");
-    let got = world.get(&[("range", "bytes=-6")]).await;
+    harness.respond(206, &part, "456789");
+    let got = harness.get(&[("range", "bytes=-6")]).await;
     assert_eq!((got.status.as_u16(), got.cache_status()), (206, "rproxy; fwd=uri-miss; stored"));
-    world.wait(5);
+    harness.advance(5);
     for (range, body, content_range) in [
         ("bytes=-6", "456789", "bytes 4-9/10"),
         ("bytes=6-8", "678", "bytes 6-8/10"),
         ("bytes=6-", "6789", "bytes 6-9/10"),
         ("bytes=-1", "9", "bytes 9-9/10"),
     ] {
-        let got = world.get(&[("range", range)]).await;
+        let got = harness.get(&[("range", range)]).await;
         assert_eq!((got.status.as_u16(), &got.body[..]), (206, body.as_bytes()), "{range}");
         assert_eq!((got.cache_status(), got.age()), ("rproxy; hit; ttl=55", "5"));
         assert_eq!(got.headers["content-range"], content_range);
         assert_eq!(got.headers["content-length"], body.len().to_string());
         assert_eq!(got.headers["x"], "1");
     }
-    let got = world.get(&[("range", "bytes=-1"), ("if-none-match", ETAG.1)]).await;
+    let got = harness.get(&[("range", "bytes=-1"), ("if-none-match", ETAG.1)]).await;
     assert_eq!((got.status, got.cache), (StatusCode::NOT_MODIFIED, Some(CacheStatus::Hit)));
 
     for (request, reason) in [
@@ -130,29 +130,29 @@ async fn a_part_serves_what_lies_inside_it_and_never_the_whole() {
         (&[("range", "bytes=4-5"), ("cache-control", "no-cache")], "request"),
         (&[], "partial"),
     ] {
-        world.answer(200, &[("cache-control", "no-store")], "0123456789");
-        let got = world.get(request).await;
+        harness.respond(200, &[("cache-control", "no-store")], "0123456789");
+        let got = harness.get(request).await;
         assert_eq!((got.status.as_u16(), got.cache_status()), (200, &*format!("rproxy; fwd={reason}")), "{request:?}");
     }
-    assert_eq!(world.asked(), 6);
-    world.wait(55);
-    world.answer(206, &part, "456789");
-    let got = world.get(&[("range", "bytes=-6")]).await;
+    assert_eq!(harness.origin_requests(), 6);
+    harness.advance(55);
+    harness.respond(206, &part, "456789");
+    let got = harness.get(&[("range", "bytes=-6")]).await;
     assert_eq!(got.cache_status(), "rproxy; fwd=stale; stored");
-    assert!(!world.last_asked().1.contains_key("if-none-match"), "asked for again, not validated");
+    assert!(!harness.last_request().1.contains_key("if-none-match"), "asked for again, not validated");
 }
 
 #[tokio::test]
-async fn parts_of_another_state_and_the_whole_take_their_place() {
+async fn parts_are_replaced_by_a_new_representation_and_by_the_whole() {
     // RFC 9111 §3.4
-    let world = World::new();
+    let harness = Harness::new();
     let part = |etag, range| [FRESH, ("etag", etag), ("content-range", range)];
     let fetch = async |range: &'static str, headers: &[(&str, &str)], body| {
-        world.answer(206, headers, body);
-        world.get(&[("range", range)]).await;
-        world.origin.answers.lock().unwrap().clear();
+        harness.respond(206, headers, body);
+        harness.get(&[("range", range)]).await;
+        harness.origin.responses.lock().unwrap().clear();
     };
-    let held = async |range| match world.try_send("GET", "/a", &[("range", range)], "").await {
+    let held = async |range| match harness.try_send("GET", "/a", &[("range", range)], "").await {
         Ok(got) => got.cache == Some(CacheStatus::Hit),
         Err(_) => false,
     };
@@ -162,15 +162,15 @@ async fn parts_of_another_state_and_the_whole_take_their_place() {
     fetch("bytes=6-7", &part("\"v2\"", "bytes 6-7/10"), "67").await;
     assert!(!held("bytes=0-1").await && !held("bytes=4-5").await && held("bytes=6-7").await);
 
-    world.answer(200, &[FRESH, ("etag", "\"v2\"")], "0123456789");
-    world.get(&[]).await;
-    let got = world.get(&[("range", "bytes=6-7")]).await;
+    harness.respond(200, &[FRESH, ("etag", "\"v2\"")], "0123456789");
+    harness.get(&[]).await;
+    let got = harness.get(&[("range", "bytes=6-7")]).await;
     assert_eq!((got.cache, &got.body[..]), (Some(CacheStatus::Hit), &b"67"[..]));
-    assert_eq!(world.store.stats().entries, 1);
+    assert_eq!(harness.store.stats().entries, 1);
 }
 
 #[tokio::test]
-async fn a_part_that_contradicts_itself_is_not_stored() {
+async fn does_not_store_an_inconsistent_part() {
     // RFC 9110 §14.4
     for (range, content_range, body) in [
         ("bytes=0-1", "bytes 0-1/10", "012"),
@@ -179,15 +179,15 @@ async fn a_part_that_contradicts_itself_is_not_stored() {
         ("bytes=0-1", "items 0-1/10", "01"),
         ("bytes=0-1", "", "01"),
     ] {
-        let world = World::new();
-        world.answer(206, &[FRESH, ETAG, ("content-range", content_range)], body);
-        assert_eq!(world.get(&[("range", range)]).await.body, body);
-        assert_eq!(world.store.stats().entries, 0, "{content_range}");
+        let harness = Harness::new();
+        harness.respond(206, &[FRESH, ETAG, ("content-range", content_range)], body);
+        assert_eq!(harness.get(&[("range", range)]).await.body, body);
+        assert_eq!(harness.store.stats().entries, 0, "{content_range}");
     }
 }
 
 #[tokio::test]
-async fn a_body_is_stored_only_if_it_ends_cleanly_and_fits() {
+async fn stores_only_bodies_that_end_cleanly_and_fit() {
     let trailers = || Frame::trailers(map(&[("x", "1")]));
     let length = |length| [FRESH, ("content-length", length)];
     for (what, headers, body, stored) in [
@@ -205,61 +205,61 @@ async fn a_body_is_stored_only_if_it_ends_cleanly_and_fits() {
         ("reset before its length is known", &[FRESH], Frames::data(&["hello"]).then(Err("reset")), false),
         ("reset after its trailers", &[FRESH], Frames::data(&["hello"]).then(Ok(trailers())).then(Err("reset")), false),
     ] {
-        let world = World::with(|layer| layer.max_object(10));
-        world.answer_with(200, headers, body);
-        let got = world.try_send("GET", "/a", &[], "").await;
-        assert_eq!(world.store.stats().entries, u64::from(stored), "{what}");
+        let harness = Harness::with(|layer| layer.max_object(10));
+        harness.respond_with_body(200, headers, body);
+        let got = harness.try_send("GET", "/a", &[], "").await;
+        assert_eq!(harness.store.stats().entries, u64::from(stored), "{what}");
         if stored {
             let got = got.unwrap();
-            let hit = world.get(&[]).await;
+            let hit = harness.get(&[]).await;
             assert_eq!((hit.cache, &hit.body), (Some(CacheStatus::Hit), &got.body), "{what}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_body_that_fails_is_an_error_to_its_client_and_not_stored() {
+async fn does_not_store_a_body_that_fails() {
     // RFC 9111 §3.3
-    let world = World::new();
-    world.answer_with(200, &[FRESH], Frames::data(&["hel"]).then(Err("reset")));
-    assert_eq!(world.try_send("GET", "/a", &[], "").await.err(), Some("reset"));
-    assert_eq!(world.store.stats().entries, 0);
+    let harness = Harness::new();
+    harness.respond_with_body(200, &[FRESH], Frames::data(&["hel"]).then(Err("reset")));
+    assert_eq!(harness.try_send("GET", "/a", &[], "").await.err(), Some("reset"));
+    assert_eq!(harness.store.stats().entries, 0);
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_leaves_nothing_behind() {
-    let world = World::new();
-    world.answer_with(200, &[FRESH], Frames::data(&["hel", "lo"]));
+async fn does_not_store_a_body_whose_client_leaves() {
+    let harness = Harness::new();
+    harness.respond_with_body(200, &[FRESH], Frames::data(&["hel", "lo"]));
     let mut request = Request::get("/a").body(Full::default()).unwrap();
     request.headers_mut().insert("host", HeaderValue::from_static("example.org"));
-    let mut body = world.service.clone().oneshot(request).await.unwrap().into_body();
+    let mut body = harness.service.clone().oneshot(request).await.unwrap().into_body();
     body.frame().await.unwrap().unwrap();
     drop(body);
-    assert_eq!(world.store.stats().entries, 0);
+    assert_eq!(harness.store.stats().entries, 0);
 }
 
 #[tokio::test]
 async fn stores_for_a_server_that_stops_reading_at_content_length() {
     for field in [("x", "1"), ("range", "bytes=0-99")] {
-        let world = World::new();
-        world.answer_with(200, &[FRESH, ("content-length", "5")], Frames::data(&["hel", "lo"]));
-        read_frames(&world, field, 2).await;
-        assert_eq!(world.store.stats().entries, 1, "{field:?}");
+        let harness = Harness::new();
+        harness.respond_with_body(200, &[FRESH, ("content-length", "5")], Frames::data(&["hel", "lo"]));
+        read_frames(&harness, field, 2).await;
+        assert_eq!(harness.store.stats().entries, 1, "{field:?}");
     }
 }
 
 #[tokio::test]
-async fn looks_for_the_end_of_a_body_whose_reader_has_left() {
-    // Those with a range have nobody who waits for them.
+async fn awaits_the_end_of_a_body_after_its_reader_has_left() {
+    // A request with a range has no followers.
     for field in [("x", "1"), ("range", "bytes=0-99")] {
         for (end, entries) in [(None, 1), (Some(Err("reset")), 0)] {
-            let world = World::new();
+            let harness = Harness::new();
             let (sender, receiver) = mpsc::unbounded_channel();
             let body = Frames { frames: VecDeque::new(), late: Some(receiver) };
-            world.answer_with(200, &[FRESH, ("content-length", "5")], body);
+            harness.respond_with_body(200, &[FRESH, ("content-length", "5")], body);
             sender.send(Ok(Frame::data(Bytes::from_static(b"hello")))).unwrap();
-            read_frames(&world, field, 1).await;
-            assert_eq!(world.store.stats().entries, 0, "the end has not come yet");
+            read_frames(&harness, field, 1).await;
+            assert_eq!(harness.store.stats().entries, 0, "the end has not come yet");
             if let Some(end) = end {
                 sender.send(end).unwrap();
             }
@@ -267,36 +267,36 @@ async fn looks_for_the_end_of_a_body_whose_reader_has_left() {
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
-            assert_eq!(world.store.stats().entries, entries, "{field:?} {entries}");
+            assert_eq!(harness.store.stats().entries, entries, "{field:?} {entries}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn does_not_wait_for_ever_for_the_end_of_a_body() {
+async fn limits_the_wait_for_the_end_of_a_body() {
     for field in [("x", "1"), ("range", "bytes=0-99")] {
-        let world = World::new();
+        let harness = Harness::new();
         let (sender, receiver) = mpsc::unbounded_channel();
         let body = Frames { frames: VecDeque::new(), late: Some(receiver) };
-        world.answer_with(200, &[FRESH, ("content-length", "5")], body);
+        harness.respond_with_body(200, &[FRESH, ("content-length", "5")], body);
         sender.send(Ok(Frame::data(Bytes::from_static(b"hello")))).unwrap();
-        read_frames(&world, field, 1).await;
+        read_frames(&harness, field, 1).await;
         tokio::time::timeout(Duration::from_secs(6), sender.closed()).await.expect("the body is dropped");
-        assert_eq!(world.store.stats().entries, 0);
+        assert_eq!(harness.store.stats().entries, 0);
     }
 }
 
-/// Reads so many frames of a response, as a server does that stops at the announced length.
-async fn read_frames(world: &World, (name, value): (&str, &str), count: usize) {
+/// Reads `count` frames of a response, and drops its body, as a server does after the announced length.
+async fn read_frames(harness: &Harness, (name, value): (&str, &str), count: usize) {
     let request = Request::get("http://example.org/a").header(name, value).body(Full::default()).unwrap();
-    let mut body = world.service.clone().oneshot(request).await.unwrap().into_body();
+    let mut body = harness.service.clone().oneshot(request).await.unwrap().into_body();
     for _ in 0..count {
         body.frame().await.unwrap().unwrap();
     }
 }
 
 #[tokio::test]
-async fn says_stored_only_where_storing_may_succeed() {
+async fn reports_stored_only_if_storing_can_succeed() {
     // RFC 9211 §2.5
     let length = |length| [FRESH, ("content-length", length)];
     for (fields, store, said) in [
@@ -307,29 +307,29 @@ async fn says_stored_only_where_storing_may_succeed() {
     ] {
         let (origin, now) = (Origin::default(), Arc::default());
         let service = CacheLayer::new(store.clone()).max_object(10).layer(origin.clone());
-        let world = World { origin, store, now, service };
-        world.answer(200, fields, "0123456789");
-        assert_eq!(world.try_send("GET", "/a", &[], "").await.unwrap().cache_status(), said);
+        let harness = Harness { origin, store, now, service };
+        harness.respond(200, fields, "0123456789");
+        assert_eq!(harness.try_send("GET", "/a", &[], "").await.unwrap().cache_status(), said);
     }
 }
 
 #[tokio::test]
-async fn does_not_say_stored_when_the_resource_was_invalidated_meanwhile() {
+async fn does_not_report_stored_after_an_invalidation() {
     // RFC 9111 §4.4
     for (status, fields) in [(200, &[FRESH][..]), (304, &[FRESH, ETAG])] {
-        let world = World::new();
-        world.answer(200, &[FRESH, ETAG], "hello");
-        world.get(&[]).await;
-        world.wait(90);
-        let (store, response) = (world.store.clone(), Arc::clone(&world.origin.answers));
-        world.answer(status, fields, "");
+        let harness = Harness::new();
+        harness.respond(200, &[FRESH, ETAG], "hello");
+        harness.get(&[]).await;
+        harness.advance(90);
+        let (store, response) = (harness.store.clone(), Arc::clone(&harness.origin.responses));
+        harness.respond(status, fields, "");
         let answer = Arc::new(response.lock().unwrap().pop_front().unwrap());
         let service = tower::service_fn(move |_: Request<Full<Bytes>>| {
             store.purge(&Purge::All);
             std::future::ready(answer_of(&answer))
         });
-        let now = Arc::clone(&world.now);
-        let service = CacheLayer::new(world.store.clone())
+        let now = Arc::clone(&harness.now);
+        let service = CacheLayer::new(harness.store.clone())
             .clock(move || UNIX_EPOCH + Duration::from_secs(now.load(Ordering::SeqCst)))
             .layer(service);
         let request = Request::get("http://example.org/a").body(Full::default()).unwrap();
@@ -339,7 +339,7 @@ async fn does_not_say_stored_when_the_resource_was_invalidated_meanwhile() {
     }
 }
 
-fn answer_of(answer: &Answer) -> Answer {
+fn answer_of(answer: &OriginResponse) -> OriginResponse {
     let response = answer.as_ref().unwrap();
     let mut copy = Response::new(Frames::default());
     *copy.status_mut() = response.status();

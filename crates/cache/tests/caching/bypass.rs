@@ -1,10 +1,10 @@
-//! What passes by.
+//! Requests that bypass the cache.
 
-use crate::world::*;
+use crate::harness::*;
 
 #[tokio::test]
-async fn what_is_not_for_a_cache_passes_by() {
-    let world = World::with(|layer| layer.paths("/static/**".parse().unwrap()));
+async fn uncacheable_requests_bypass_the_cache() {
+    let harness = Harness::with(|layer| layer.paths("/static/**".parse().unwrap()));
     for (method, path, headers, content, expected) in [
         ("GET", "/elsewhere", &[][..], "", ""),
         ("OPTIONS", "/elsewhere", &[], "", ""),
@@ -17,36 +17,36 @@ async fn what_is_not_for_a_cache_passes_by() {
         ("OPTIONS", "/static/x", &[], "", "rproxy; fwd=method"),
         ("GET", "/static/../x", &[], "", ""),
     ] {
-        world.answer(200, &[FRESH], "x");
-        let got = world.try_send(method, path, headers, content).await.unwrap();
+        harness.respond(200, &[FRESH], "x");
+        let got = harness.try_send(method, path, headers, content).await.unwrap();
         assert_eq!(got.cache_status(), expected, "{method} {path} {headers:?}");
         assert_eq!(got.cache.is_some(), !expected.is_empty());
-        assert_eq!(world.store.stats().entries, 0, "{method} {path} {headers:?}");
+        assert_eq!(harness.store.stats().entries, 0, "{method} {path} {headers:?}");
     }
 }
 
 #[tokio::test]
-async fn two_hosts_are_no_key() {
-    let world = World::new();
-    world.answer(200, &[FRESH], "x");
+async fn several_hosts_bypass_the_cache() {
+    let harness = Harness::new();
+    harness.respond(200, &[FRESH], "x");
     let mut request = Request::get("/a").body(Full::<Bytes>::default()).unwrap();
     for host in ["one.example", "two.example"] {
         request.headers_mut().append("host", HeaderValue::from_static(host));
     }
-    let response = world.service.clone().oneshot(request).await.unwrap();
+    let response = harness.service.clone().oneshot(request).await.unwrap();
     assert_eq!(response.headers()["cache-status"], "rproxy; fwd=bypass");
 }
 
 #[tokio::test]
-async fn an_account_page_in_disguise_is_never_stored() {
-    let world = World::with(|layer| layer.paths("**/*.{css,js}".parse().unwrap()));
-    world.answer(200, &[MODIFIED, ETAG, ("content-type", "text/html")], "your balance");
-    assert_eq!(world.send("GET", "/account/x.css", &[]).await.cache_status(), "rproxy; fwd=uri-miss");
-    assert_eq!(world.store.stats().entries, 0);
+async fn does_not_store_a_page_with_the_extension_of_a_stylesheet() {
+    let harness = Harness::with(|layer| layer.paths("**/*.{css,js}".parse().unwrap()));
+    harness.respond(200, &[MODIFIED, ETAG, ("content-type", "text/html")], "your balance");
+    assert_eq!(harness.send("GET", "/account/x.css", &[]).await.cache_status(), "rproxy; fwd=uri-miss");
+    assert_eq!(harness.store.stats().entries, 0);
 }
 
 #[tokio::test]
-async fn only_the_ready_service_is_called() {
+async fn calls_only_the_ready_service() {
     let (mut service, mut handle) =
         tower_test::mock::spawn_with(|inner| CacheLayer::new(CacheStore::in_memory(1 << 20)).layer(inner));
     handle.allow(0);

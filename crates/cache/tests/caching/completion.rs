@@ -1,30 +1,30 @@
-//! Responses that are stored in part and completed by the origin: RFC 9111 §3.3 and §3.4.
+//! The completion of incomplete responses: RFC 9111 §3.3 and §3.4.
 
-use crate::world::*;
+use crate::harness::*;
 
-fn world() -> World {
-    World::with(|layer| layer.empty_body(Full::<Bytes>::default))
+fn harness() -> Harness {
+    Harness::with(|layer| layer.empty_body(Full::<Bytes>::default))
 }
 
-/// Stores the bytes `range` of "0123456789", as a response to a range request.
-async fn store_part(world: &World, range: &str) {
-    store_part_with(world, range, &[FRESH, ETAG, ("content-type", "text/plain"), ("x", "old")]).await;
+/// Stores the bytes `range` of "0123456789" as the response to a range request.
+async fn store_part(harness: &Harness, range: &str) {
+    store_part_with(harness, range, &[FRESH, ETAG, ("content-type", "text/plain"), ("x", "old")]).await;
 }
 
-async fn store_part_with(world: &World, range: &str, fields: &[(&str, &str)]) {
+async fn store_part_with(harness: &Harness, range: &str, fields: &[(&str, &str)]) {
     let (first, last) = range.split_once('-').unwrap();
     let body = &"0123456789"[first.parse().unwrap()..=last.parse().unwrap()];
     let content_range = format!("bytes {range}/10");
-    world.answer(206, &[fields, &[("content-range", &content_range)]].concat(), body);
-    assert_eq!(world.get(&[("range", &format!("bytes={range}"))]).await.body, body);
+    harness.respond(206, &[fields, &[("content-range", &content_range)]].concat(), body);
+    assert_eq!(harness.get(&[("range", &format!("bytes={range}"))]).await.body, body);
 }
 
-/// Has the origin send the bytes `range` of "0123456789".
-fn answer_part(world: &World, range: &str) {
+/// Queues a response with the bytes `range` of "0123456789".
+fn answer_part(harness: &Harness, range: &str) {
     let (first, last) = range.split_once('-').unwrap();
     let body = &"0123456789"[first.parse().unwrap()..=last.parse().unwrap()];
     let content_range = format!("bytes {range}/10");
-    world.answer(206, &[FRESH, ETAG, ("content-range", &content_range), ("x", "new")], body);
+    harness.respond(206, &[FRESH, ETAG, ("content-range", &content_range), ("x", "new")], body);
 }
 
 fn field<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
@@ -39,22 +39,22 @@ async fn requests_only_the_missing_bytes_of_the_whole() {
         (&["0-1", "7-9"], "bytes=2-6", "2-6"),
         (&["0-1", "4-5"], "bytes=2-", "2-9"),
     ] {
-        let world = world();
+        let harness = harness();
         for range in stored {
-            store_part(&world, range).await;
+            store_part(&harness, range).await;
         }
-        world.wait(10);
-        answer_part(&world, sent);
-        let got = world.get(&[("accept", "text/plain")]).await;
+        harness.advance(10);
+        answer_part(&harness, sent);
+        let got = harness.get(&[("accept", "text/plain")]).await;
         assert_eq!((got.status, &got.body[..]), (StatusCode::OK, &b"0123456789"[..]), "{stored:?}");
         assert_eq!(got.cache_status(), "rproxy; fwd=partial; fwd-status=206; stored");
-        assert_eq!(got.cache, Some(CacheStatus::Forwarded(Forwarded::Partial)));
+        assert_eq!(got.cache, Some(CacheStatus::Forwarded(ForwardReason::Partial)));
         assert_eq!((field(&got.headers, "content-length"), field(&got.headers, "content-range")), ("10", ""));
-        let (_, request) = world.last_asked();
+        let (_, request) = harness.last_request();
         assert_eq!((field(&request, "range"), field(&request, "if-range")), (requested, ETAG.1), "{stored:?}");
         assert_eq!(field(&request, "accept"), "text/plain");
 
-        let hit = world.get(&[]).await;
+        let hit = harness.get(&[]).await;
         assert_eq!((hit.cache, &hit.body[..], hit.age()), (Some(CacheStatus::Hit), &b"0123456789"[..], "0"));
     }
 }
@@ -62,16 +62,16 @@ async fn requests_only_the_missing_bytes_of_the_whole() {
 #[tokio::test]
 async fn merges_the_fields_of_both_parts() {
     // RFC 9111 §3.4, RFC 9110 §15.3.7
-    let world = world();
-    store_part(&world, "0-4").await;
-    world.answer(206, &[ETAG, ("content-range", "bytes 5-9/10"), ("x", "new"), ("set-cookie", "a=b")], "56789");
-    let got = world.get(&[]).await;
-    for got in [&got, &world.get(&[]).await] {
+    let harness = harness();
+    store_part(&harness, "0-4").await;
+    harness.respond(206, &[ETAG, ("content-range", "bytes 5-9/10"), ("x", "new"), ("set-cookie", "a=b")], "56789");
+    let got = harness.get(&[]).await;
+    for got in [&got, &harness.get(&[]).await] {
         assert_eq!((field(&got.headers, "content-type"), field(&got.headers, "x")), ("text/plain", "new"));
         assert_eq!((field(&got.headers, "cache-control"), got.headers.get_all("x").iter().count()), (FRESH.1, 1));
     }
     assert_eq!(field(&got.headers, "set-cookie"), "a=b", "for the client of the exchange");
-    assert!(!world.get(&[]).await.headers.contains_key("set-cookie"));
+    assert!(!harness.get(&[]).await.headers.contains_key("set-cookie"));
 }
 
 #[tokio::test]
@@ -82,10 +82,10 @@ async fn completes_a_range_that_is_stored_in_part() {
         ("4-9", "bytes=2-5", "bytes=2-3", "2-3", "bytes 2-5/10"),
         ("4-9", "bytes=-8", "bytes=2-3", "2-3", "bytes 2-9/10"),
     ] {
-        let world = world();
-        store_part(&world, stored).await;
-        answer_part(&world, sent);
-        let got = world.get(&[("range", asked), ("if-range", ETAG.1)]).await;
+        let harness = harness();
+        store_part(&harness, stored).await;
+        answer_part(&harness, sent);
+        let got = harness.get(&[("range", asked), ("if-range", ETAG.1)]).await;
         let body = content_range.split(' ').nth(1).unwrap().split('/').next().unwrap();
         let (first, last) = body.split_once('-').unwrap();
         let body = &"0123456789"[first.parse().unwrap()..=last.parse().unwrap()];
@@ -94,53 +94,53 @@ async fn completes_a_range_that_is_stored_in_part() {
         assert_eq!(field(&got.headers, "content-range"), content_range);
         assert_eq!(field(&got.headers, "content-length"), body.len().to_string());
         assert_eq!((field(&got.headers, "content-type"), field(&got.headers, "x")), ("text/plain", "new"));
-        assert_eq!(field(&world.last_asked().1, "range"), requested);
+        assert_eq!(field(&harness.last_request().1, "range"), requested);
     }
 }
 
 #[tokio::test]
 async fn stores_the_rest_of_a_range_beside_the_other_parts() {
-    let world = world();
-    store_part(&world, "0-4").await;
-    answer_part(&world, "5-7");
-    world.get(&[("range", "bytes=3-7")]).await;
-    assert_eq!(world.get(&[("range", "bytes=5-7")]).await.cache, Some(CacheStatus::Hit));
-    answer_part(&world, "8-9");
-    world.get(&[("range", "bytes=4-")]).await;
-    let whole = world.get(&[]).await;
+    let harness = harness();
+    store_part(&harness, "0-4").await;
+    answer_part(&harness, "5-7");
+    harness.get(&[("range", "bytes=3-7")]).await;
+    assert_eq!(harness.get(&[("range", "bytes=5-7")]).await.cache, Some(CacheStatus::Hit));
+    answer_part(&harness, "8-9");
+    harness.get(&[("range", "bytes=4-")]).await;
+    let whole = harness.get(&[]).await;
     assert_eq!((whole.cache, &whole.body[..]), (Some(CacheStatus::Hit), &b"0123456789"[..]));
     assert_eq!(field(&whole.headers, "content-type"), "text/plain");
-    assert_eq!(world.asked(), 3);
+    assert_eq!(harness.origin_requests(), 3);
 }
 
 #[tokio::test]
 async fn a_stale_part_is_validated_by_the_request_for_the_rest() {
-    let world = world();
-    store_part(&world, "0-4").await;
-    world.wait(90);
-    answer_part(&world, "5-9");
-    let got = world.get(&[]).await;
-    assert_eq!((&got.body[..], field(&world.last_asked().1, "if-range")), (&b"0123456789"[..], ETAG.1));
-    assert_eq!(world.get(&[]).await.cache_status(), "rproxy; hit; ttl=60");
+    let harness = harness();
+    store_part(&harness, "0-4").await;
+    harness.advance(90);
+    answer_part(&harness, "5-9");
+    let got = harness.get(&[]).await;
+    assert_eq!((&got.body[..], field(&harness.last_request().1, "if-range")), (&b"0123456789"[..], ETAG.1));
+    assert_eq!(harness.get(&[]).await.cache_status(), "rproxy; hit; ttl=60");
 }
 
 #[tokio::test]
 async fn a_changed_representation_replaces_the_parts() {
     // RFC 9110 §13.1.5
     for range in [None, Some(("range", "bytes=3-7"))] {
-        let world = world();
-        store_part(&world, "0-4").await;
-        world.answer(200, &[FRESH, ("etag", "\"v2\"")], "abcdefghij");
-        let got = world.get(range.as_slice()).await;
+        let harness = harness();
+        store_part(&harness, "0-4").await;
+        harness.respond(200, &[FRESH, ("etag", "\"v2\"")], "abcdefghij");
+        let got = harness.get(range.as_slice()).await;
         assert_eq!((got.status, &got.body[..]), (StatusCode::OK, &b"abcdefghij"[..]));
         assert_eq!(got.cache_status(), "rproxy; fwd=partial; stored");
-        let hit = world.get(&[("range", "bytes=0-4")]).await;
-        assert_eq!((hit.cache, &hit.body[..], world.asked()), (Some(CacheStatus::Hit), &b"abcde"[..], 2));
+        let hit = harness.get(&[("range", "bytes=0-4")]).await;
+        assert_eq!((hit.cache, &hit.body[..], harness.origin_requests()), (Some(CacheStatus::Hit), &b"abcde"[..], 2));
     }
 }
 
 #[tokio::test]
-async fn repeats_the_request_as_it_came_when_the_response_does_not_fit() {
+async fn repeats_the_original_request_when_the_response_does_not_fit() {
     // RFC 9110 §15.3.7.3
     let rest = ("content-range", "bytes 5-9/10");
     for (status, fields, body, why) in [
@@ -158,14 +158,18 @@ async fn repeats_the_request_as_it_came_when_the_response_does_not_fit() {
         (304, &[ETAG], "", "an answer to no question"),
         (412, &[], "", "an answer to no question"),
     ] {
-        let world = world();
-        store_part(&world, "0-4").await;
-        world.answer(status, fields, body);
-        world.answer(200, &[FRESH, ("etag", "\"v2\"")], "abcdefghij");
-        let got = world.get(&[("accept", "text/plain")]).await;
-        assert_eq!((got.status, &got.body[..], world.asked()), (StatusCode::OK, &b"abcdefghij"[..], 3), "{why}");
+        let harness = harness();
+        store_part(&harness, "0-4").await;
+        harness.respond(status, fields, body);
+        harness.respond(200, &[FRESH, ("etag", "\"v2\"")], "abcdefghij");
+        let got = harness.get(&[("accept", "text/plain")]).await;
+        assert_eq!(
+            (got.status, &got.body[..], harness.origin_requests()),
+            (StatusCode::OK, &b"abcdefghij"[..], 3),
+            "{why}"
+        );
         assert_eq!(got.cache_status(), "rproxy; fwd=partial; stored", "{why}");
-        let (_, request) = world.last_asked();
+        let (_, request) = harness.last_request();
         assert!(!request.contains_key("range") && !request.contains_key("if-range"), "{why}");
         assert_eq!(field(&request, "accept"), "text/plain");
     }
@@ -173,27 +177,27 @@ async fn repeats_the_request_as_it_came_when_the_response_does_not_fit() {
 
 #[tokio::test]
 async fn repeats_a_range_request_with_its_own_range() {
-    let world = world();
-    store_part(&world, "0-4").await;
-    world.answer(206, &[FRESH, ("etag", "\"v2\""), ("content-range", "bytes 5-7/10")], "fgh");
-    world.answer(206, &[FRESH, ("etag", "\"v2\""), ("content-range", "bytes 3-7/10")], "defgh");
-    let got = world.get(&[("range", "bytes=3-7")]).await;
-    assert_eq!((got.status.as_u16(), &got.body[..], world.asked()), (206, &b"defgh"[..], 3));
-    let (_, request) = world.last_asked();
+    let harness = harness();
+    store_part(&harness, "0-4").await;
+    harness.respond(206, &[FRESH, ("etag", "\"v2\""), ("content-range", "bytes 5-7/10")], "fgh");
+    harness.respond(206, &[FRESH, ("etag", "\"v2\""), ("content-range", "bytes 3-7/10")], "defgh");
+    let got = harness.get(&[("range", "bytes=3-7")]).await;
+    assert_eq!((got.status.as_u16(), &got.body[..], harness.origin_requests()), (206, &b"defgh"[..], 3));
+    let (_, request) = harness.last_request();
     assert_eq!((field(&request, "range"), field(&request, "if-range")), ("bytes=3-7", ""));
 }
 
 #[tokio::test]
 async fn an_error_in_place_of_the_rest_reaches_the_client() {
-    let world = world();
-    store_part(&world, "0-4").await;
+    let harness = harness();
+    store_part(&harness, "0-4").await;
     for status in [404, 500, 503] {
-        world.answer(status, &[], "error");
-        let got = world.get(&[]).await;
+        harness.respond(status, &[], "error");
+        let got = harness.get(&[]).await;
         assert_eq!((got.status.as_u16(), &got.body[..]), (status, &b"error"[..]));
     }
-    world.fail();
-    assert_eq!(world.try_send("GET", "/a", &[], "").await.err(), Some("connection refused"));
+    harness.fail();
+    assert_eq!(harness.try_send("GET", "/a", &[], "").await.err(), Some("connection refused"));
 }
 
 #[tokio::test]
@@ -208,12 +212,12 @@ async fn a_failed_rest_cuts_the_response_off_visibly() {
             (Frames::data(&["56789", "!"]), "incomplete"),
             (Frames::data(&["5678", "9!"]), "incomplete"),
         ] {
-            let world = world();
-            store_part(&world, if sent == "2-3" { "4-9" } else { "0-4" }).await;
+            let harness = harness();
+            store_part(&harness, if sent == "2-3" { "4-9" } else { "0-4" }).await;
             let content_range = format!("bytes {sent}/10");
-            world.answer_with(206, &[FRESH, ETAG, ("content-range", &content_range)], rest);
-            assert_eq!(world.try_send("GET", "/a", range.as_slice(), "").await.err(), Some(error), "{sent}");
-            let got = world.get(&[("cache-control", "only-if-cached")]).await;
+            harness.respond_with_body(206, &[FRESH, ETAG, ("content-range", &content_range)], rest);
+            assert_eq!(harness.try_send("GET", "/a", range.as_slice(), "").await.err(), Some(error), "{sent}");
+            let got = harness.get(&[("cache-control", "only-if-cached")]).await;
             assert_eq!(got.status, StatusCode::GATEWAY_TIMEOUT, "{sent}: nothing is stored as the whole");
         }
     }
@@ -221,45 +225,45 @@ async fn a_failed_rest_cuts_the_response_off_visibly() {
 
 #[tokio::test]
 async fn a_rest_that_is_reset_after_its_last_byte_cuts_the_response_off() {
-    let world = world();
-    store_part(&world, "0-1").await;
-    store_part(&world, "8-9").await;
+    let harness = harness();
+    store_part(&harness, "0-1").await;
+    store_part(&harness, "8-9").await;
     let fields = [FRESH, ETAG, ("content-range", "bytes 2-7/10"), ("content-length", "6")];
-    world.answer_with(206, &fields, Frames::data(&["234567"]).then(Err("reset")));
-    assert_eq!(world.try_send("GET", "/a", &[], "").await.err(), Some("reset"));
-    let got = world.get(&[("cache-control", "only-if-cached")]).await;
+    harness.respond_with_body(206, &fields, Frames::data(&["234567"]).then(Err("reset")));
+    assert_eq!(harness.try_send("GET", "/a", &[], "").await.err(), Some("reset"));
+    let got = harness.get(&[("cache-control", "only-if-cached")]).await;
     assert_eq!(got.status, StatusCode::GATEWAY_TIMEOUT);
 }
 
 #[tokio::test]
-async fn trailers_of_the_rest_do_not_come_before_stored_bytes() {
-    let world = world();
-    store_part(&world, "5-9").await;
+async fn drops_trailers_of_the_missing_part() {
+    let harness = harness();
+    store_part(&harness, "5-9").await;
     let fields = [FRESH, ETAG, ("content-range", "bytes 0-4/10")];
-    world.answer_with(206, &fields, Frames::data(&["01234"]).then(Ok(Frame::trailers(map(&[("x", "1")])))));
-    assert_eq!(world.get(&[]).await.body, "0123456789");
-    assert_eq!(world.get(&[]).await.cache, Some(CacheStatus::Hit));
+    harness.respond_with_body(206, &fields, Frames::data(&["01234"]).then(Ok(Frame::trailers(map(&[("x", "1")])))));
+    assert_eq!(harness.get(&[]).await.body, "0123456789");
+    assert_eq!(harness.get(&[]).await.cache, Some(CacheStatus::Hit));
 }
 
 #[tokio::test]
-async fn parts_without_a_strong_validator_are_not_completed() {
+async fn does_not_complete_parts_without_a_strong_validator() {
     // RFC 9110 §15.3.7.3
     for etag in [&[("etag", "W/\"v1\"")][..], &[("etag", "v1")], &[MODIFIED], &[]] {
-        let world = world();
-        store_part_with(&world, "0-4", &[&[FRESH], etag].concat()).await;
-        world.answer(200, &[FRESH], "0123456789");
-        let got = world.get(&[]).await;
+        let harness = harness();
+        store_part_with(&harness, "0-4", &[&[FRESH], etag].concat()).await;
+        harness.respond(200, &[FRESH], "0123456789");
+        let got = harness.get(&[]).await;
         assert_eq!(
             (&got.body[..], got.cache_status()),
             (&b"0123456789"[..], "rproxy; fwd=partial; stored"),
             "{etag:?}"
         );
-        assert!(!world.last_asked().1.contains_key("range"), "{etag:?}");
+        assert!(!harness.last_request().1.contains_key("range"), "{etag:?}");
     }
 }
 
 #[tokio::test]
-async fn other_requests_are_forwarded_as_they_came() {
+async fn forwards_other_requests_unchanged() {
     for (method, fields, why) in [
         ("GET", &[("if-none-match", "\"v0\"")][..], "a condition of the client"),
         ("GET", &[("if-modified-since", MODIFIED.1)], "a condition of the client"),
@@ -270,15 +274,15 @@ async fn other_requests_are_forwarded_as_they_came() {
         ("GET", &[("if-match", "\"v1\"")], "a precondition"),
         ("HEAD", &[], "no content"),
     ] {
-        let world = world();
-        store_part(&world, "0-4").await;
-        world.answer(200, &[FRESH, ETAG], "0123456789");
-        let got = world.send(method, "/a", fields).await;
-        assert_eq!((got.status, world.asked()), (StatusCode::OK, 2), "{why}");
-        let (_, mut request) = world.last_asked();
+        let harness = harness();
+        store_part(&harness, "0-4").await;
+        harness.respond(200, &[FRESH, ETAG], "0123456789");
+        let got = harness.send(method, "/a", fields).await;
+        assert_eq!((got.status, harness.origin_requests()), (StatusCode::OK, 2), "{why}");
+        let (_, mut request) = harness.last_request();
         request.remove("host");
         for name in ["if-none-match", "if-modified-since"] {
-            // A request that others may wait for leaves its own condition to the cache.
+            // The cache evaluates the condition of a request that can have followers.
             request.remove(name);
         }
         let mut expected = map(fields);
@@ -289,100 +293,100 @@ async fn other_requests_are_forwarded_as_they_came() {
 }
 
 #[tokio::test]
-async fn without_a_second_body_parts_are_not_completed() {
-    let world = World::new();
-    store_part(&world, "0-4").await;
-    world.answer(200, &[FRESH, ETAG], "0123456789");
-    assert_eq!(world.get(&[]).await.cache_status(), "rproxy; fwd=partial; stored");
-    assert!(!world.last_asked().1.contains_key("range"));
+async fn does_not_complete_parts_without_empty_body() {
+    let harness = Harness::new();
+    store_part(&harness, "0-4").await;
+    harness.respond(200, &[FRESH, ETAG], "0123456789");
+    assert_eq!(harness.get(&[]).await.cache_status(), "rproxy; fwd=partial; stored");
+    assert!(!harness.last_request().1.contains_key("range"));
 }
 
 #[tokio::test]
-async fn parts_of_another_variant_are_not_used() {
+async fn does_not_use_parts_of_another_variant() {
     // RFC 9111 §4.1
-    let world = world();
+    let harness = harness();
     let part = [FRESH, ETAG, ("vary", "foo"), ("content-range", "bytes 0-4/10")];
-    world.answer(206, &part, "01234");
-    world.get(&[("range", "bytes=0-4"), ("foo", "1")]).await;
-    world.answer(200, &[FRESH, ("vary", "foo")], "abcdefghij");
-    let got = world.get(&[("foo", "2")]).await;
+    harness.respond(206, &part, "01234");
+    harness.get(&[("range", "bytes=0-4"), ("foo", "1")]).await;
+    harness.respond(200, &[FRESH, ("vary", "foo")], "abcdefghij");
+    let got = harness.get(&[("foo", "2")]).await;
     assert_eq!((&got.body[..], got.cache_status()), (&b"abcdefghij"[..], "rproxy; fwd=vary-miss; stored"));
-    assert!(!world.last_asked().1.contains_key("range"));
+    assert!(!harness.last_request().1.contains_key("range"));
 }
 
 #[tokio::test]
 async fn a_rest_that_may_not_be_stored_completes_one_response() {
     for range in [None, Some(("range", "bytes=3-9"))] {
-        let world = world();
-        store_part(&world, "0-4").await;
+        let harness = harness();
+        store_part(&harness, "0-4").await;
         let fields = [("cache-control", "no-store"), ETAG, ("content-range", "bytes 5-9/10")];
-        world.answer(206, &fields, "56789");
-        let got = world.get(range.as_slice()).await;
+        harness.respond(206, &fields, "56789");
+        let got = harness.get(range.as_slice()).await;
         assert!(got.body.ends_with(b"3456789") && !got.cache_status().contains("stored"), "{}", got.cache_status());
-        assert_eq!(world.store.stats().entries, 0, "the origin lets nothing of it be stored any more");
+        assert_eq!(harness.store.stats().entries, 0, "the origin lets nothing of it be stored any more");
     }
 }
 
 #[tokio::test]
-async fn what_is_larger_than_the_limit_is_completed_and_not_stored() {
-    let world = World::with(|layer| layer.max_object(9).empty_body(Full::<Bytes>::default));
-    store_part(&world, "0-4").await;
-    answer_part(&world, "5-9");
-    let got = world.get(&[]).await;
+async fn completes_but_does_not_store_large_responses() {
+    let harness = Harness::with(|layer| layer.max_object(9).empty_body(Full::<Bytes>::default));
+    store_part(&harness, "0-4").await;
+    answer_part(&harness, "5-9");
+    let got = harness.get(&[]).await;
     assert_eq!((&got.body[..], got.cache_status()), (&b"0123456789"[..], "rproxy; fwd=partial; fwd-status=206"));
-    answer_part(&world, "5-9");
-    assert_eq!(world.get(&[]).await.body, "0123456789");
+    answer_part(&harness, "5-9");
+    assert_eq!(harness.get(&[]).await.body, "0123456789");
 }
 
 #[tokio::test]
 async fn a_download_that_breaks_off_is_completed_by_the_next_request() {
     // RFC 9111 §3.3
     for body in [Frames::data(&["01", "234"]).then(Err("reset")), Frames::data(&["01", "234"])] {
-        let world = world();
-        world.answer_with(200, &[FRESH, ETAG, ("content-length", "10"), ("content-type", "text/plain")], body);
-        let _ = world.try_send("GET", "/a", &[], "").await;
-        let hit = world.get(&[("range", "bytes=1-3")]).await;
+        let harness = harness();
+        harness.respond_with_body(200, &[FRESH, ETAG, ("content-length", "10"), ("content-type", "text/plain")], body);
+        let _ = harness.try_send("GET", "/a", &[], "").await;
+        let hit = harness.get(&[("range", "bytes=1-3")]).await;
         assert_eq!((hit.status.as_u16(), hit.cache, &hit.body[..]), (206, Some(CacheStatus::Hit), &b"123"[..]));
         assert_eq!(
             (field(&hit.headers, "content-range"), field(&hit.headers, "content-length")),
             ("bytes 1-3/10", "3")
         );
 
-        answer_part(&world, "5-9");
-        let got = world.get(&[]).await;
+        answer_part(&harness, "5-9");
+        let got = harness.get(&[]).await;
         assert_eq!((got.status, &got.body[..]), (StatusCode::OK, &b"0123456789"[..]));
-        assert_eq!(field(&world.last_asked().1, "range"), "bytes=5-");
-        assert_eq!(world.get(&[]).await.cache, Some(CacheStatus::Hit));
+        assert_eq!(field(&harness.last_request().1, "range"), "bytes=5-");
+        assert_eq!(harness.get(&[]).await.cache, Some(CacheStatus::Hit));
     }
 }
 
 #[tokio::test]
-async fn a_rest_that_breaks_off_is_continued_where_it_did() {
-    let world = world();
-    store_part(&world, "0-2").await;
+async fn a_rest_that_breaks_off_is_continued_later() {
+    let harness = harness();
+    store_part(&harness, "0-2").await;
     let rest = [FRESH, ETAG, ("content-range", "bytes 3-9/10")];
-    world.answer_with(206, &rest, Frames::data(&["34"]).then(Err("reset")));
-    assert!(world.try_send("GET", "/a", &[], "").await.is_err());
-    answer_part(&world, "5-9");
-    assert_eq!(world.get(&[]).await.body, "0123456789");
-    assert_eq!(field(&world.last_asked().1, "range"), "bytes=5-");
+    harness.respond_with_body(206, &rest, Frames::data(&["34"]).then(Err("reset")));
+    assert!(harness.try_send("GET", "/a", &[], "").await.is_err());
+    answer_part(&harness, "5-9");
+    assert_eq!(harness.get(&[]).await.body, "0123456789");
+    assert_eq!(field(&harness.last_request().1, "range"), "bytes=5-");
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_in_the_middle_leaves_a_part() {
-    let world = world();
-    world.answer_with(200, &[FRESH, ETAG, ("content-length", "10")], Frames::data(&["01234", "56789"]));
+async fn stores_a_part_when_the_client_leaves() {
+    let harness = harness();
+    harness.respond_with_body(200, &[FRESH, ETAG, ("content-length", "10")], Frames::data(&["01234", "56789"]));
     let request = Request::get("http://example.org/a").body(Full::default()).unwrap();
-    let mut body = world.service.clone().oneshot(request).await.unwrap().into_body();
+    let mut body = harness.service.clone().oneshot(request).await.unwrap().into_body();
     body.frame().await.unwrap().unwrap();
     drop(body);
-    answer_part(&world, "5-9");
-    assert_eq!(world.get(&[]).await.body, "0123456789");
-    assert_eq!(field(&world.last_asked().1, "range"), "bytes=5-");
+    answer_part(&harness, "5-9");
+    assert_eq!(harness.get(&[]).await.body, "0123456789");
+    assert_eq!(field(&harness.last_request().1, "range"), "bytes=5-");
 }
 
 #[tokio::test]
-async fn what_can_not_be_completed_is_not_stored_in_part() {
+async fn stores_no_part_that_can_not_be_completed() {
     let (length, short) = (("content-length", "10"), || Frames::data(&["01234"]).then(Err("reset")));
     for (fields, body, why) in [
         (&[FRESH, length][..], short(), "no validator"),
@@ -396,26 +400,26 @@ async fn what_can_not_be_completed_is_not_stored_in_part() {
         (&[FRESH, ETAG, length], Frames::data(&["0123456789"]).then(Err("reset")), "no end"),
         (&[FRESH, ETAG, length], Frames::default().then(Err("reset")), "no bytes"),
     ] {
-        let world = World::with(|layer| layer.max_object(10).empty_body(Full::<Bytes>::default));
-        world.answer_with(200, fields, body);
-        let _ = world.try_send("GET", "/a", &[], "").await;
-        assert_eq!(world.store.stats().entries, 0, "{why}");
+        let harness = Harness::with(|layer| layer.max_object(10).empty_body(Full::<Bytes>::default));
+        harness.respond_with_body(200, fields, body);
+        let _ = harness.try_send("GET", "/a", &[], "").await;
+        assert_eq!(harness.store.stats().entries, 0, "{why}");
     }
 }
 
 #[tokio::test]
-async fn a_part_does_not_replace_a_whole_that_may_stand_in() {
-    let world = world();
-    world.answer(200, &[FRESH, ETAG], "old");
-    world.get(&[]).await;
-    world.wait(90);
-    world.answer_with(
+async fn a_part_does_not_replace_a_complete_response() {
+    let harness = harness();
+    harness.respond(200, &[FRESH, ETAG], "old");
+    harness.get(&[]).await;
+    harness.advance(90);
+    harness.respond_with_body(
         200,
         &[FRESH, ("etag", "\"v2\""), ("content-length", "9")],
         Frames::data(&["new"]).then(Err("reset")),
     );
-    assert!(world.try_send("GET", "/a", &[], "").await.is_err());
-    world.fail();
-    let got = world.get(&[]).await;
+    assert!(harness.try_send("GET", "/a", &[], "").await.is_err());
+    harness.fail();
+    let got = harness.get(&[]).await;
     assert_eq!((got.cache, &got.body[..]), (Some(CacheStatus::Stale), &b"old"[..]));
 }

@@ -1,21 +1,21 @@
-//! The cache as a client and an origin see it, with a clock that the tests hold.
+//! Tests of the cache as clients and the origin see it, with a clock that the tests set.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod behind;
 mod bodies;
 mod bypass;
 mod completion;
 mod credentials;
+mod harness;
 mod hooks;
+mod http_cache_semantics;
 mod methods;
-mod nonces;
 mod other_variants;
 mod purging;
 mod queries;
+mod request_specific;
 mod reuse;
-mod second_opinion;
+mod second_level;
 mod stale;
 mod trailers;
 mod validation;
 mod variants;
-mod world;

@@ -1,141 +1,144 @@
-//! Requests that select no stored variant, validated with the entity-tags of others: RFC 9111 §4.3.1.
+//! The validation of other variants: RFC 9111 §4.3.1.
 
-use crate::world::*;
+use crate::harness::*;
 
 const VARY: (&str, &str) = ("vary", "accept-language");
 
-fn world() -> World {
-    World::with(|layer| layer.empty_body(Full::<Bytes>::default))
+fn harness() -> Harness {
+    Harness::with(|layer| layer.empty_body(Full::<Bytes>::default))
 }
 
-/// Has the variant of a language stored.
-async fn store(world: &World, language: &str, etag: &str, body: &'static str) {
-    world.answer(200, &[FRESH, VARY, ("etag", etag), ("x", "1")], body);
-    assert_eq!(world.get(&[("accept-language", language)]).await.body, body);
+/// Stores the variant of a language.
+async fn store(harness: &Harness, language: &str, etag: &str, body: &'static str) {
+    harness.respond(200, &[FRESH, VARY, ("etag", etag), ("x", "1")], body);
+    assert_eq!(harness.get(&[("accept-language", language)]).await.body, body);
 }
 
-fn condition(world: &World) -> Option<String> {
-    let (_, headers) = world.last_asked();
+fn condition(harness: &Harness) -> Option<String> {
+    let (_, headers) = harness.last_request();
     let lines: Vec<_> = headers.get_all("if-none-match").iter().map(|line| line.to_str().unwrap()).collect();
     assert!(lines.len() <= 1);
     lines.first().map(|line| (*line).to_owned())
 }
 
 #[tokio::test]
-async fn a_304_selects_the_variant_that_it_names_and_freshens_it() {
-    let world = world();
-    store(&world, "en", "\"en\"", "hello").await;
-    store(&world, "de", "\"de\"", "hallo").await;
-    world.wait(30);
-    world.answer(304, &[FRESH, VARY, ("etag", "\"en\""), ("x", "2"), ("set-cookie", "a=b")], "");
-    let got = world.get(&[("accept-language", "fr, en")]).await;
-    assert_eq!(condition(&world).unwrap(), "\"en\", \"de\"");
+async fn a_304_selects_and_updates_the_variant_it_names() {
+    let harness = harness();
+    store(&harness, "en", "\"en\"", "hello").await;
+    store(&harness, "de", "\"de\"", "hallo").await;
+    harness.advance(30);
+    harness.respond(304, &[FRESH, VARY, ("etag", "\"en\""), ("x", "2"), ("set-cookie", "a=b")], "");
+    let got = harness.get(&[("accept-language", "fr, en")]).await;
+    assert_eq!(condition(&harness).unwrap(), "\"en\", \"de\"");
     assert_eq!((got.status, &got.body[..], got.age()), (StatusCode::OK, &b"hello"[..], "0"));
     assert_eq!(got.cache_status(), "rproxy; fwd=vary-miss; fwd-status=304; stored");
     assert_eq!((got.cache, &got.headers["x"]), (Some(CacheStatus::Revalidated), &"2".parse().unwrap()));
     assert_eq!(got.headers["set-cookie"], "a=b", "for the client of the exchange");
 
-    // Both requests select it now, and both have what the 304 said.
-    world.wait(40);
+    // Both requests now select it, with the fields of the 304.
+    harness.advance(40);
     for (language, expected) in [("fr, en", CacheStatus::Hit), ("en", CacheStatus::Hit)] {
-        let got = world.get(&[("accept-language", language)]).await;
+        let got = harness.get(&[("accept-language", language)]).await;
         assert_eq!((got.cache, &got.body[..], got.age()), (Some(expected), &b"hello"[..], "40"), "{language}");
         assert_eq!(got.headers["x"], "2");
         assert!(!got.headers.contains_key("set-cookie"));
     }
-    world.fail();
-    assert!(world.try_send("GET", "/a", &[("accept-language", "de")], "").await.is_ok(), "stale, in place of an error");
-    assert_eq!(condition(&world).unwrap(), "\"de\"", "which was not freshened");
-    // The one tag stands for two variants by now, with one content.
-    world.answer(304, &[FRESH, VARY, ("etag", "\"en\"")], "");
-    assert_eq!(world.get(&[("accept-language", "it")]).await.body, "hello");
-    assert_eq!(condition(&world).unwrap().matches("\"en\"").count(), 1);
+    harness.fail();
+    assert!(
+        harness.try_send("GET", "/a", &[("accept-language", "de")], "").await.is_ok(),
+        "served stale in place of the error"
+    );
+    assert_eq!(condition(&harness).unwrap(), "\"de\"", "which was not updated");
+    // Two variants with one content now have the same tag.
+    harness.respond(304, &[FRESH, VARY, ("etag", "\"en\"")], "");
+    assert_eq!(harness.get(&[("accept-language", "it")]).await.body, "hello");
+    assert_eq!(condition(&harness).unwrap().matches("\"en\"").count(), 1);
 }
 
 #[tokio::test]
-async fn a_200_is_stored_as_the_variant_that_it_is() {
-    let world = world();
-    store(&world, "en", "\"en\"", "hello").await;
-    world.answer(200, &[FRESH, VARY, ("etag", "\"fr\"")], "bonjour");
-    let got = world.get(&[("accept-language", "fr")]).await;
+async fn stores_a_200_as_a_new_variant() {
+    let harness = harness();
+    store(&harness, "en", "\"en\"", "hello").await;
+    harness.respond(200, &[FRESH, VARY, ("etag", "\"fr\"")], "bonjour");
+    let got = harness.get(&[("accept-language", "fr")]).await;
     assert_eq!(
-        (condition(&world).unwrap(), got.cache_status()),
+        (condition(&harness).unwrap(), got.cache_status()),
         ("\"en\"".to_owned(), "rproxy; fwd=vary-miss; stored")
     );
     for (language, body) in [("en", "hello"), ("fr", "bonjour")] {
-        let got = world.get(&[("accept-language", language)]).await;
+        let got = harness.get(&[("accept-language", language)]).await;
         assert_eq!((got.cache, &got.body[..]), (Some(CacheStatus::Hit), body.as_bytes()));
     }
 }
 
 #[tokio::test]
-async fn a_304_that_names_none_of_several_variants_has_the_request_repeated_without_condition() {
+async fn an_ambiguous_304_repeats_the_request_without_condition() {
     for unclear in [&[FRESH, VARY][..], &[FRESH, VARY, ("etag", "\"other\"")], &[FRESH, VARY, ("etag", "\"en, \"de\"")]]
     {
-        let world = world();
-        store(&world, "en", "\"en\"", "hello").await;
-        store(&world, "de", "\"de\"", "hallo").await;
-        world.answer(304, unclear, "");
-        world.answer(200, &[FRESH, VARY, ("etag", "\"fr\"")], "bonjour");
-        let got = world.get(&[("accept-language", "fr"), ("x-other", "kept")]).await;
+        let harness = harness();
+        store(&harness, "en", "\"en\"", "hello").await;
+        store(&harness, "de", "\"de\"", "hallo").await;
+        harness.respond(304, unclear, "");
+        harness.respond(200, &[FRESH, VARY, ("etag", "\"fr\"")], "bonjour");
+        let got = harness.get(&[("accept-language", "fr"), ("x-other", "kept")]).await;
         assert_eq!((got.status, &got.body[..]), (StatusCode::OK, &b"bonjour"[..]), "{unclear:?}");
         assert_eq!(got.cache_status(), "rproxy; fwd=vary-miss; stored");
-        assert_eq!((world.asked(), condition(&world)), (4, None));
-        let (method, headers) = world.last_asked();
+        assert_eq!((harness.origin_requests(), condition(&harness)), (4, None));
+        let (method, headers) = harness.last_request();
         assert_eq!(
             (method, &headers["x-other"], &headers["host"]),
             (Method::GET, &"kept".parse().unwrap(), &"example.org".parse().unwrap())
         );
-        assert_eq!(world.get(&[("accept-language", "fr")]).await.cache, Some(CacheStatus::Hit));
+        assert_eq!(harness.get(&[("accept-language", "fr")]).await.cache, Some(CacheStatus::Hit));
     }
 }
 
 #[tokio::test]
 async fn an_error_of_the_repeated_request_reaches_the_client() {
-    let world = world();
-    store(&world, "en", "\"en\"", "hello").await;
-    store(&world, "de", "\"de\"", "hallo").await;
-    world.answer(304, &[], "");
-    world.fail();
-    let got = world.try_send("GET", "/a", &[("accept-language", "fr")], "").await;
+    let harness = harness();
+    store(&harness, "en", "\"en\"", "hello").await;
+    store(&harness, "de", "\"de\"", "hallo").await;
+    harness.respond(304, &[], "");
+    harness.fail();
+    let got = harness.try_send("GET", "/a", &[("accept-language", "fr")], "").await;
     assert_eq!(got.err(), Some("connection refused"));
 }
 
 #[tokio::test]
-async fn a_304_without_an_etag_is_about_the_only_tag_that_was_sent() {
-    let world = world();
-    store(&world, "en", "\"en\"", "hello").await;
-    world.answer(304, &[FRESH, VARY], "");
-    let got = world.get(&[("accept-language", "fr")]).await;
-    assert_eq!((got.status, &got.body[..], world.asked()), (StatusCode::OK, &b"hello"[..], 2));
+async fn a_304_without_etag_confirms_the_only_tag() {
+    let harness = harness();
+    store(&harness, "en", "\"en\"", "hello").await;
+    harness.respond(304, &[FRESH, VARY], "");
+    let got = harness.get(&[("accept-language", "fr")]).await;
+    assert_eq!((got.status, &got.body[..], harness.origin_requests()), (StatusCode::OK, &b"hello"[..], 2));
 }
 
 #[tokio::test]
-async fn where_requests_can_not_be_repeated_only_the_tag_of_the_most_used_variant_is_sent() {
-    let world = World::new();
-    store(&world, "en", "\"en\"", "hello").await;
-    store(&world, "de", "\"de\"", "hallo").await;
-    world.get(&[("accept-language", "en")]).await;
-    world.answer(304, &[FRESH, VARY], "");
-    assert_eq!(world.get(&[("accept-language", "fr")]).await.body, "hello");
-    assert_eq!(condition(&world).unwrap(), "\"en\"");
+async fn sends_one_tag_if_requests_can_not_be_repeated() {
+    let harness = Harness::new();
+    store(&harness, "en", "\"en\"", "hello").await;
+    store(&harness, "de", "\"de\"", "hallo").await;
+    harness.get(&[("accept-language", "en")]).await;
+    harness.respond(304, &[FRESH, VARY], "");
+    assert_eq!(harness.get(&[("accept-language", "fr")]).await.body, "hello");
+    assert_eq!(condition(&harness).unwrap(), "\"en\"");
 }
 
 #[tokio::test]
-async fn a_304_that_forbids_storing_serves_its_request_alone() {
-    let world = world();
-    store(&world, "en", "\"en\"", "hello").await;
-    world.answer(304, &[("cache-control", "private"), VARY, ("etag", "\"en\"")], "");
-    let got = world.get(&[("accept-language", "fr")]).await;
+async fn a_304_that_forbids_storing_serves_one_request() {
+    let harness = harness();
+    store(&harness, "en", "\"en\"", "hello").await;
+    harness.respond(304, &[("cache-control", "private"), VARY, ("etag", "\"en\"")], "");
+    let got = harness.get(&[("accept-language", "fr")]).await;
     assert_eq!((&got.body[..], got.cache_status()), (&b"hello"[..], "rproxy; fwd=vary-miss; fwd-status=304"));
     assert_eq!(got.headers["cache-control"], "private");
-    assert_eq!(world.get(&[("accept-language", "en")]).await.cache, Some(CacheStatus::Hit));
-    world.answer(200, &[FRESH, VARY], "bonjour");
-    assert_eq!(world.get(&[("accept-language", "fr")]).await.body, "bonjour");
+    assert_eq!(harness.get(&[("accept-language", "en")]).await.cache, Some(CacheStatus::Hit));
+    harness.respond(200, &[FRESH, VARY], "bonjour");
+    assert_eq!(harness.get(&[("accept-language", "fr")]).await.body, "bonjour");
 }
 
 #[tokio::test]
-async fn tags_that_do_not_name_one_representation_for_everybody_are_not_sent() {
+async fn does_not_send_ambiguous_or_personal_tags() {
     let en = ("accept-language", "en");
     let gzip = ("accept-encoding", "gzip");
     let tag = ("etag", "\"en\"");
@@ -154,30 +157,30 @@ async fn tags_that_do_not_name_one_representation_for_everybody_are_not_sent() {
         (&[en, ("accept-encoding", "dcz")], 200, &[FRESH, VARY, tag, ("content-encoding", "dcz")], "a dictionary"),
         (&[en, gzip], 200, &[FRESH, ("vary", "accept-language, accept-encoding"), tag], "may be compressed for others"),
     ] {
-        let world = world();
-        world.answer(status, response, "hello");
-        assert_eq!(world.get(request).await.status, status);
-        world.answer(200, &[FRESH, VARY], "bonjour");
-        let got = world.get(&[("accept-language", "fr"), ("accept-encoding", "br, dcz")]).await;
-        assert_eq!((condition(&world), &got.body[..]), (None, &b"bonjour"[..]), "{why}");
-        assert_eq!(world.asked(), 2, "{why}");
+        let harness = harness();
+        harness.respond(status, response, "hello");
+        assert_eq!(harness.get(request).await.status, status);
+        harness.respond(200, &[FRESH, VARY], "bonjour");
+        let got = harness.get(&[("accept-language", "fr"), ("accept-encoding", "br, dcz")]).await;
+        assert_eq!((condition(&harness), &got.body[..]), (None, &b"bonjour"[..]), "{why}");
+        assert_eq!(harness.origin_requests(), 2, "{why}");
     }
 }
 
 #[tokio::test]
-async fn a_tag_that_two_contents_share_is_not_sent() {
-    let world = world();
-    store(&world, "en", "\"same\"", "hello").await;
-    store(&world, "de", "\"same\"", "guten Tag").await;
-    store(&world, "it", "\"it\"", "ciao").await;
-    assert_eq!(condition(&world), None);
-    world.answer(304, &[FRESH, VARY, ("etag", "\"it\"")], "");
-    assert_eq!(world.get(&[("accept-language", "fr")]).await.body, "ciao");
-    assert_eq!(condition(&world).unwrap(), "\"it\"");
+async fn does_not_send_a_tag_of_two_contents() {
+    let harness = harness();
+    store(&harness, "en", "\"same\"", "hello").await;
+    store(&harness, "de", "\"same\"", "guten Tag").await;
+    store(&harness, "it", "\"it\"", "ciao").await;
+    assert_eq!(condition(&harness), None);
+    harness.respond(304, &[FRESH, VARY, ("etag", "\"it\"")], "");
+    assert_eq!(harness.get(&[("accept-language", "fr")]).await.body, "ciao");
+    assert_eq!(condition(&harness).unwrap(), "\"it\"");
 }
 
 #[tokio::test]
-async fn a_coded_variant_is_validated_for_clients_that_accept_its_coding() {
+async fn sends_tags_of_coded_variants_if_the_coding_is_accepted() {
     let vary = ("vary", "accept-encoding");
     for (accepted, is_sent) in [
         ("br, gzip", true),
@@ -188,22 +191,22 @@ async fn a_coded_variant_is_validated_for_clients_that_accept_its_coding() {
         ("identity", false),
         ("*;q=0", false),
     ] {
-        let world = world();
-        world.answer(200, &[FRESH, vary, ("etag", "\"gz\""), ("content-encoding", "gzip")], "zipped");
-        world.get(&[("accept-encoding", "gzip")]).await;
+        let harness = harness();
+        harness.respond(200, &[FRESH, vary, ("etag", "\"gz\""), ("content-encoding", "gzip")], "zipped");
+        harness.get(&[("accept-encoding", "gzip")]).await;
         if is_sent {
-            world.answer(304, &[FRESH, vary, ("etag", "\"gz\"")], "");
+            harness.respond(304, &[FRESH, vary, ("etag", "\"gz\"")], "");
         } else {
-            world.answer(200, &[FRESH, vary], "other");
+            harness.respond(200, &[FRESH, vary], "other");
         }
-        let got = world.get(&[("accept-encoding", accepted)]).await;
+        let got = harness.get(&[("accept-encoding", accepted)]).await;
         assert_eq!(&got.body[..], if is_sent { &b"zipped"[..] } else { b"other" }, "{accepted}");
-        assert_eq!(condition(&world).is_some(), is_sent, "{accepted}");
+        assert_eq!(condition(&harness).is_some(), is_sent, "{accepted}");
     }
 }
 
 #[tokio::test]
-async fn a_client_with_conditions_or_a_range_speaks_for_itself() {
+async fn forwards_conditions_and_ranges_of_the_client() {
     for (method, field, forwarded) in [
         ("GET", ("if-none-match", "\"mine\""), None),
         ("GET", ("if-modified-since", MODIFIED.1), None),
@@ -212,28 +215,28 @@ async fn a_client_with_conditions_or_a_range_speaks_for_itself() {
         ("GET", ("if-match", "\"mine\""), None),
         ("GET", ("x", "1"), Some("\"en\"")),
     ] {
-        let world = world();
-        store(&world, "en", "\"en\"", "hello").await;
-        world.answer(200, &[FRESH, VARY], "bonjour");
-        world.send(method, "/a", &[("accept-language", "fr"), field]).await;
-        let named = condition(&world).filter(|named| named.contains("\"en\""));
+        let harness = harness();
+        store(&harness, "en", "\"en\"", "hello").await;
+        harness.respond(200, &[FRESH, VARY], "bonjour");
+        harness.send(method, "/a", &[("accept-language", "fr"), field]).await;
+        let named = condition(&harness).filter(|named| named.contains("\"en\""));
         assert_eq!(named.as_deref(), forwarded, "{method} {field:?}");
     }
 }
 
 #[tokio::test]
 async fn at_most_16_tags_are_sent() {
-    let world = world();
+    let harness = harness();
     for number in 0..30 {
         let answer = [FRESH, VARY, ("etag", &*format!("\"{number}\""))];
-        world.answer(200, &answer, "hello");
-        world.get(&[("accept-language", &format!("x-{number}"))]).await;
-        let named = condition(&world).map_or(0, |named| named.split(", ").count());
+        harness.respond(200, &answer, "hello");
+        harness.get(&[("accept-language", &format!("x-{number}"))]).await;
+        let named = condition(&harness).map_or(0, |named| named.split(", ").count());
         assert_eq!(named, number.min(16));
     }
 }
 
-/// Has to be asked whether it is ready before each call, as a service with a limit does.
+/// A service that must be ready before each call, as one with a concurrency limit.
 struct ReadyOnce {
     origin: Origin,
     is_ready: bool,
@@ -242,7 +245,7 @@ struct ReadyOnce {
 impl Service<Request<Full<Bytes>>> for ReadyOnce {
     type Response = Response<Frames>;
     type Error = &'static str;
-    type Future = Ready<Answer>;
+    type Future = Ready<OriginResponse>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
         self.is_ready = true;
@@ -262,15 +265,15 @@ impl Clone for ReadyOnce {
 }
 
 #[tokio::test]
-async fn the_service_is_ready_before_the_request_is_repeated() {
-    let world = world();
-    store(&world, "en", "\"en\"", "hello").await;
-    store(&world, "de", "\"de\"", "hallo").await;
-    world.answer(304, &[], "");
-    world.answer(200, &[VARY], "bonjour");
-    let origin = ReadyOnce { origin: world.origin.clone(), is_ready: false };
-    let now = Arc::clone(&world.now);
-    let service = CacheLayer::new(world.store.clone())
+async fn repeats_the_request_when_the_service_is_ready() {
+    let harness = harness();
+    store(&harness, "en", "\"en\"", "hello").await;
+    store(&harness, "de", "\"de\"", "hallo").await;
+    harness.respond(304, &[], "");
+    harness.respond(200, &[VARY], "bonjour");
+    let origin = ReadyOnce { origin: harness.origin.clone(), is_ready: false };
+    let now = Arc::clone(&harness.now);
+    let service = CacheLayer::new(harness.store.clone())
         .clock(move || UNIX_EPOCH + Duration::from_secs(now.load(Ordering::SeqCst)))
         .empty_body(Full::<Bytes>::default)
         .layer(origin);

@@ -126,7 +126,7 @@ pub(super) fn upstream_error_index(kind: ProxyErrorKind) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rproxy_cache::Forwarded;
+    use rproxy_cache::ForwardReason;
 
     #[test]
     fn every_status_has_its_own_label_or_that_of_its_class() {
@@ -160,9 +160,9 @@ mod tests {
             CacheStatus::Hit,
             CacheStatus::Stale,
             CacheStatus::Revalidated,
-            CacheStatus::Forwarded(Forwarded::UriMiss),
-            CacheStatus::Forwarded(Forwarded::Bypass),
-            CacheStatus::Forwarded(Forwarded::Stale),
+            CacheStatus::Forwarded(ForwardReason::UriMiss),
+            CacheStatus::Forwarded(ForwardReason::Bypass),
+            CacheStatus::Forwarded(ForwardReason::Stale),
         ] {
             assert_eq!(CACHE[cache_index(status)], status.as_str());
         }

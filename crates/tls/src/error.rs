@@ -97,7 +97,7 @@ pub enum Error {
     /// The text is not a supported TLS version.
     #[error("bad TLS version {version:?}: expected 1.2 or 1.3")]
     UnknownTlsVersion {
-        /// The text from the settings.
+        /// The unknown version.
         version: String,
     },
     /// The cipher suite does not exist, or is not supported because it is weak.

@@ -13,7 +13,7 @@ use crate::{
 pub(crate) struct SniTable {
     exact: HashMap<Box<str>, Arc<LoadedCertificate>>,
     wildcard: HashMap<Box<str>, Arc<LoadedCertificate>>,
-    /// The names whose certificate is not available yet, with the self-signed fallback.
+    /// The names whose certificate is not available yet, each with its self-signed fallback, if enabled.
     ///
     /// Without a fallback, the handshake fails: that is clearer than the certificate of another name.
     pending: HashMap<Box<str>, Option<Arc<LoadedCertificate>>>,

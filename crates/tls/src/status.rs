@@ -4,11 +4,11 @@ use std::time::SystemTime;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
-    /// Ordered from a certificate authority by ACME.
+    /// A certificate authority, by ACME.
     Acme,
-    /// Read from PEM files.
+    /// PEM files.
     Files,
-    /// Issued by the local CA for development.
+    /// The local CA for development.
     Local,
 }
 

@@ -150,8 +150,9 @@ async fn a_key_that_is_not_the_certificates_is_refused_when_it_is_built() {
     let authority = Authority::new();
     let ((chain, _), (_, key)) = (authority.issue("a"), authority.issue("a"));
     let builder = to(([127, 0, 0, 1], 1).into()).client_certificate(chain, key);
-    let error = builder.build_backends().unwrap_err().to_string();
-    assert!(error.starts_with("bad client certificate for upstream TLS: "), "{error}");
+    let error = builder.build_backends().unwrap_err();
+    assert_eq!(error.to_string(), "bad client certificate for upstream TLS");
+    assert!(std::error::Error::source(&error).is_some(), "the cause is the source");
 }
 
 #[tokio::test]

@@ -29,9 +29,9 @@ enum State {
     Head,
     Length(u64),
     Chunked(Chunked),
-    /// After an upgrade request. The following bytes can't be interpreted before the response is known.
+    /// The bytes after an upgrade request, which can't be interpreted before the response is known.
     AwaitsUpgrade,
-    /// After a 101 response. The following bytes are not HTTP.
+    /// The bytes after a 101 response, which are not HTTP.
     Tunnel,
 }
 

@@ -1,4 +1,4 @@
-//! The plain listener that redirects to HTTPS.
+//! Redirects: of the plain listener to HTTPS, and of sites.
 
 use std::convert::Infallible;
 
@@ -10,15 +10,10 @@ use http_body_util::Full;
 
 /// Redirects `request` to the same path on HTTPS at `port`.
 pub(crate) async fn to_https<B>(request: Request<B>, port: u16) -> Result<Response<Full<Bytes>>, Infallible> {
-    Ok(redirect(&request, port).unwrap_or_else(|| text(StatusCode::BAD_REQUEST, "Bad Request\n")))
+    Ok(redirect(&request, port).unwrap_or_else(|| text(StatusCode::BAD_REQUEST, "Bad Request\n").map(Full::from)))
 }
 
 fn redirect<B>(request: &Request<B>, port: u16) -> Option<Response<Full<Bytes>>> {
-    // RFC 9110 §15.4.9: 308 keeps the method. GET and HEAD get 301, which all clients and caches know.
-    let (status, body) = match *request.method() {
-        Method::GET | Method::HEAD => (StatusCode::MOVED_PERMANENTLY, "Moved Permanently\n"),
-        _ => (StatusCode::PERMANENT_REDIRECT, "Permanent Redirect\n"),
-    };
     let host: Authority = request.headers().get(HOST)?.to_str().ok()?.parse().ok()?;
     let host = host.host();
     // `OPTIONS *` applies to the server and has no path.
@@ -28,13 +23,23 @@ fn redirect<B>(request: &Request<B>, port: u16) -> Option<Response<Full<Bytes>>>
         443 => format!("https://{host}{target}"),
         _ => format!("https://{host}:{port}{target}"),
     };
-    let mut response = text(status, body);
-    response.headers_mut().insert(LOCATION, HeaderValue::try_from(location).ok()?);
-    Some(response)
+    Some(permanent(request.method(), HeaderValue::try_from(location).ok()?).map(Full::from))
 }
 
-fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+/// Returns a permanent redirect to `location`.
+pub(crate) fn permanent(method: &Method, location: HeaderValue) -> Response<&'static str> {
+    // RFC 9110 §15.4.9: 308 keeps the method. GET and HEAD get 301, which all clients and caches know.
+    let mut response = match *method {
+        Method::GET | Method::HEAD => text(StatusCode::MOVED_PERMANENTLY, "Moved Permanently\n"),
+        _ => text(StatusCode::PERMANENT_REDIRECT, "Permanent Redirect\n"),
+    };
+    response.headers_mut().insert(LOCATION, location);
+    response
+}
+
+/// Returns a response with plain text.
+pub(crate) fn text(status: StatusCode, body: &'static str) -> Response<&'static str> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

@@ -187,17 +187,22 @@ fn limits_the_rate_of_heads_that_h2_rejects() {
     for (name, head) in [("malformed", malformed), ("too large", large())] {
         let (server, counts) = start();
         let mut client = server.client(&[]);
-        let mut bytes = Vec::new();
-        for stream in (1..400).step_by(2) {
-            bytes.extend(request(stream, &head, END_STREAM));
-        }
         let started = Instant::now();
-        client.send(&bytes);
-        assert_eq!(client.wait_for_goaway(), Some(ENHANCE_YOUR_CALM), "{name}");
+        // Ten at a time: h2 rejects all heads that it has read before the server can count the first of them.
+        for first in (1..400).step_by(20) {
+            let heads = (first..first + 20).step_by(2).flat_map(|stream| request(stream, &head, END_STREAM));
+            client.send(&heads.collect::<Vec<u8>>());
+            let last = first + 18;
+            let end = client.wait_for(|frame| frame.kind == h2::GOAWAY || frame.stream == last);
+            if end.is_none_or(|frame| frame.kind == h2::GOAWAY) {
+                break;
+            }
+        }
+        client.wait_for_close();
         assert!(started.elapsed() < Duration::from_secs(5), "{name}");
-        // The burst, and those that were read before the responses were written: nearly all if they arrive at once.
+        // The burst, and those that were read before the responses were written.
         let (served, malformed, too_large) = counts.all();
-        assert!(served == 0 && malformed + too_large < 200, "{name}: {malformed}, {too_large}");
+        assert!(served == 0 && malformed + too_large <= 130, "{name}: {malformed}, {too_large}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use http::{Request, Response};
 use pin_project_lite::pin_project;
-use rproxy_router::{Found, RouteTable, request_host};
+use rproxy_router::{Found, request_host};
 use tower::util::Oneshot;
 use tower_service::Service;
 
@@ -17,50 +17,43 @@ use crate::site::AmbiguousPath;
 
 /// A router over the stacks of all sites and routes, which have one type: no box, no lock.
 pub(super) struct SiteRouter<S> {
-    table: Arc<RouteTable>,
-    sites: Arc<[usize]>,
-    labels: Arc<[SiteLabel]>,
-    rejecting: usize,
-    stacks: Arc<[S]>,
+    // One allocation per worker: a clone for each request writes to no memory of another worker.
+    inner: Arc<Inner<S>>,
+}
+
+struct Inner<S> {
+    routes: Routes,
+    stacks: Box<[S]>,
 }
 
 impl<S> SiteRouter<S> {
-    pub(super) fn new(routes: &Routes, stacks: Arc<[S]>) -> Self {
-        Self {
-            table: Arc::clone(&routes.table),
-            sites: Arc::clone(&routes.sites),
-            labels: Arc::clone(&routes.labels),
-            rejecting: routes.rejecting,
-            stacks,
-        }
+    pub(super) fn new(routes: &Routes, stacks: Box<[S]>) -> Self {
+        Self { inner: Arc::new(Inner { routes: routes.clone(), stacks }) }
     }
+}
 
+impl<S> Inner<S> {
     /// Returns the index of the stack for a request.
     fn choose<B>(&self, request: &mut Request<B>) -> usize {
+        let Routes { table, sites, labels, rejecting, .. } = &self.routes;
         // One site without routes needs no look-up.
-        if self.labels.is_empty() {
+        if labels.is_empty() {
             return 0;
         }
-        match self.table.find(&request_host(request), request.method(), request.uri().path()) {
-            Found::Route { site, route } => self.sites[site] + route.map_or(0, |route| route + 1),
+        match table.find(&request_host(request), request.method(), request.uri().path()) {
+            Found::Route { site, route } => sites[site] + route.map_or(0, |route| route + 1),
             Found::AmbiguousPath { .. } => {
                 request.extensions_mut().insert(AmbiguousPath);
-                self.rejecting
+                *rejecting
             }
-            _ => self.rejecting,
+            _ => *rejecting,
         }
     }
 }
 
 impl<S> Clone for SiteRouter<S> {
     fn clone(&self) -> Self {
-        Self {
-            table: Arc::clone(&self.table),
-            sites: Arc::clone(&self.sites),
-            labels: Arc::clone(&self.labels),
-            rejecting: self.rejecting,
-            stacks: Arc::clone(&self.stacks),
-        }
+        Self { inner: Arc::clone(&self.inner) }
     }
 }
 
@@ -78,9 +71,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let index = self.choose(&mut request);
-        let label = self.labels.get(index).cloned();
-        let mut stack = self.stacks[index].clone();
+        let index = self.inner.choose(&mut request);
+        let label = self.inner.routes.labels.get(index).cloned();
+        let mut stack = self.inner.stacks[index].clone();
         // The layers of the stacks are always ready.
         let call = match stack.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Call::Ready { future: stack.call(request) },

@@ -23,7 +23,6 @@ pub(super) struct RequestRecord {
     method: MethodLabel,
     bodiless: bool,
     status: Option<StatusCode>,
-    site: Option<SiteLabel>,
     bytes: u64,
     complete: bool,
     // `None` without an access log.
@@ -52,7 +51,6 @@ impl RequestRecord {
             method,
             bodiless: *request.method() == Method::HEAD && !refused,
             status: None,
-            site: None,
             bytes: 0,
             complete: false,
             entry,
@@ -68,7 +66,9 @@ impl RequestRecord {
         };
         let status = rejected.map_or(response.status(), |rejected| rejected.status);
         self.status = Some(status);
-        self.site = response.extensions().get().cloned();
+        if let Some(site) = response.extensions().get::<SiteLabel>() {
+            site.count(status);
+        }
         // RFC 9112 §6.3: these responses have no body.
         let bodiless = self.bodiless
             || status.is_informational()
@@ -126,9 +126,6 @@ impl RequestRecord {
 impl Drop for RequestRecord {
     fn drop(&mut self) {
         let duration = self.start.elapsed();
-        if let Some(site) = &self.site {
-            site.count(self.status);
-        }
         self.sinks.shard.request_ended(self.method, self.status, duration, self.bytes, self.complete);
         if let (Some(buffer), Some(entry)) = (&self.sinks.access_log, &mut self.entry) {
             entry.response.status = self.status;

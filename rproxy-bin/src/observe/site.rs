@@ -15,12 +15,12 @@ pub struct SiteLabel {
 struct Inner {
     site: Box<str>,
     route: Box<str>,
-    /// Requests by the first digit of their status; the first is for requests without a response.
+    /// Responses by the first digit of their status.
     requests: [AtomicU64; CLASSES.len()],
 }
 
 /// The values of the label `code`.
-const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 impl SiteLabel {
     /// Creates the label of a route; an empty route is the site itself.
@@ -38,8 +38,8 @@ impl SiteLabel {
         &self.inner.route
     }
 
-    pub(super) fn count(&self, status: Option<StatusCode>) {
-        let class = status.map_or(0, |status| usize::from(status.as_u16() / 100).min(CLASSES.len() - 1));
+    pub(super) fn count(&self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
         self.inner.requests[class].fetch_add(1, Ordering::Relaxed);
     }
 

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LOCATION};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{Either, Full};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use rproxy_server::TlsInfo;
 use tower_service::Service;
 
 use super::prefix::without_prefix;
 use crate::error_response::ErrorReason;
+use crate::redirect::{permanent, text};
 use crate::values::redirect::RedirectTarget;
 
 /// The action of a site on requests that pass its layers.
@@ -52,9 +52,9 @@ impl<S, B, R> Service<Request<B>> for HandlerService<S>
 where
     S: Service<Request<B>, Response = Response<R>, Error = Infallible>,
 {
-    type Response = Response<Either<R, Full<Bytes>>>;
+    type Response = Response<ResponseBody<R>>;
     type Error = Infallible;
-    type Future = OriginFuture<S::Future>;
+    type Future = ResponseFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -63,7 +63,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let response = match &self.handler {
             Handler::Forward { strip_prefix: None } => {
-                return OriginFuture::Forwarded { future: self.inner.call(request) };
+                return ResponseFuture::Forwarded { future: self.inner.call(request) };
             }
             Handler::Forward { strip_prefix: Some(prefix) } => match without_prefix(request.uri(), prefix) {
                 Some(uri) => {
@@ -71,7 +71,7 @@ where
                     if let Ok(prefix) = HeaderValue::from_str(prefix) {
                         request.headers_mut().insert(X_FORWARDED_PREFIX, prefix);
                     }
-                    return OriginFuture::Forwarded { future: self.inner.call(request) };
+                    return ResponseFuture::Forwarded { future: self.inner.call(request) };
                 }
                 // Servers decode the spelling of this prefix differently.
                 None => rejection(StatusCode::BAD_REQUEST, ErrorReason::AmbiguousPath),
@@ -86,68 +86,95 @@ where
                 None => rejection(StatusCode::NOT_FOUND, ErrorReason::UnknownHost),
             },
         };
-        OriginFuture::Answered { response: Some(response) }
+        ResponseFuture::Answered { response: Some(response) }
     }
 }
 
-fn redirect<B>(request: &Request<B>, target: &RedirectTarget) -> Response<Full<Bytes>> {
-    // RFC 9110 §15.4.9: 308 keeps the method; old clients only support 301.
-    let (status, body) = match *request.method() {
-        Method::GET | Method::HEAD => (StatusCode::MOVED_PERMANENTLY, "Moved Permanently\n"),
-        _ => (StatusCode::PERMANENT_REDIRECT, "Permanent Redirect\n"),
-    };
+fn redirect<B>(request: &Request<B>, target: &RedirectTarget) -> Response<&'static str> {
     let path_and_query = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let mut response = text(status, body);
     // All bytes of a request target are valid in a field value.
-    if let Ok(location) = HeaderValue::try_from(target.location(path_and_query)) {
-        response.headers_mut().insert(LOCATION, location);
+    match HeaderValue::try_from(target.location(path_and_query)) {
+        Ok(location) => permanent(request.method(), location),
+        Err(_) => rejection(StatusCode::BAD_REQUEST, ErrorReason::AmbiguousPath),
     }
-    response
 }
 
-fn rejection(status: StatusCode, reason: ErrorReason) -> Response<Full<Bytes>> {
-    let mut response = text(
-        status,
-        match status {
-            StatusCode::BAD_REQUEST => "Bad Request\n",
-            StatusCode::MISDIRECTED_REQUEST => "Misdirected Request\n",
-            _ => "Not Found\n",
-        },
-    );
+fn rejection(status: StatusCode, reason: ErrorReason) -> Response<&'static str> {
+    let mut response = match status {
+        StatusCode::BAD_REQUEST => text(status, "Bad Request\n"),
+        StatusCode::MISDIRECTED_REQUEST => text(status, "Misdirected Request\n"),
+        _ => text(status, "Not Found\n"),
+    };
     response.extensions_mut().insert(reason);
     response
 }
 
-fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
+pin_project! {
+    /// The body of the backends, or the text of a redirect or rejection.
+    ///
+    /// `Either<B, Full<Bytes>>` would make every response larger: this text fits into the unused space of other bodies.
+    #[project = ResponseBodyProjection]
+    pub(crate) enum ResponseBody<B> {
+        Backend { #[pin] body: B },
+        Text { text: &'static str },
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body<Data = Bytes>,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.project() {
+            ResponseBodyProjection::Backend { body } => body.poll_frame(cx),
+            ResponseBodyProjection::Text { text } => {
+                let text = std::mem::take(text);
+                Poll::Ready((!text.is_empty()).then(|| Ok(Frame::data(Bytes::from_static(text.as_bytes())))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Backend { body } => body.is_end_stream(),
+            Self::Text { text } => text.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Backend { body } => body.size_hint(),
+            Self::Text { text } => SizeHint::with_exact(text.len() as u64),
+        }
+    }
 }
 
 pin_project! {
     /// The response future of [`HandlerService`].
-    #[project = OriginFutureProjection]
-    pub(crate) enum OriginFuture<F> {
+    #[project = ResponseFutureProjection]
+    pub(crate) enum ResponseFuture<F> {
         Forwarded { #[pin] future: F },
-        Answered { response: Option<Response<Full<Bytes>>> },
+        Answered { response: Option<Response<&'static str>> },
     }
 }
 
-impl<F, R> Future for OriginFuture<F>
+impl<F, R> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<R>, Infallible>>,
 {
-    type Output = Result<Response<Either<R, Full<Bytes>>>, Infallible>;
+    type Output = Result<Response<ResponseBody<R>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            OriginFutureProjection::Forwarded { future } => {
+            ResponseFutureProjection::Forwarded { future } => {
                 let Ok(response) = ready!(future.poll(cx));
-                Poll::Ready(Ok(response.map(Either::Left)))
+                Poll::Ready(Ok(response.map(|body| ResponseBody::Backend { body })))
             }
-            OriginFutureProjection::Answered { response } => match response.take() {
-                Some(response) => Poll::Ready(Ok(response.map(Either::Right))),
+            ResponseFutureProjection::Answered { response } => match response.take() {
+                Some(response) => Poll::Ready(Ok(response.map(|text| ResponseBody::Text { text }))),
                 None => Poll::Pending,
             },
         }

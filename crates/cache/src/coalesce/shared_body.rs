@@ -17,8 +17,8 @@ pub(crate) struct SharedBody {
     chunks: usize,
     bytes: usize,
     length: Option<u64>,
-    /// The trailer section that follows the data.
-    trailers: Option<HeaderMap>,
+    /// The trailer section that follows the data. Boxed, since it would make every response body larger.
+    trailers: Option<Box<HeaderMap>>,
     has_ended: bool,
 }
 
@@ -33,7 +33,7 @@ impl SharedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError<E>>>> {
         if self.has_ended {
-            return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+            return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))));
         }
         Poll::Ready(match ready!(self.follower.poll_next(self.chunks, self.is_leader, cx)) {
             Next::Chunk(chunk) => {
@@ -47,12 +47,12 @@ impl SharedBody {
                 self.bytes = response.body().len();
                 // The leader also gets the fields that are not stored.
                 self.trailers = match self.is_leader {
-                    true => self.follower.take_trailers(),
-                    false => response.trailers().cloned(),
+                    true => self.follower.take_trailers().map(Box::new),
+                    false => response.trailers().cloned().map(Box::new),
                 };
                 match rest.is_empty() {
                     false => Some(Ok(Frame::data(rest))),
-                    true => self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
+                    true => self.trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))),
                 }
             }
             Next::End(End::Clean) => {

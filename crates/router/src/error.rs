@@ -9,7 +9,7 @@ pub enum RouterError {
     Host {
         /// The text.
         host: String,
-        /// What is wrong with it.
+        /// Why it is not a host, as a phrase.
         reason: &'static str,
     },
     /// Text that is not a path pattern.
@@ -17,7 +17,7 @@ pub enum RouterError {
     Path {
         /// The text.
         path: String,
-        /// What is wrong with it.
+        /// Why it is not a path pattern, as a phrase.
         reason: String,
     },
     /// A host that another site has.

@@ -307,7 +307,10 @@ async fn coalesces_conditional_and_other_requests() {
     let clients: Vec<_> = (0..100).map(|_| harness.request(&[("if-none-match", "\"a\"")])).collect();
     let other = harness.request(&[]);
     let (asked, sent) = harness.requests.recv().await.unwrap();
-    assert!(!asked.contains_key("if-none-match"), "what comes is to be of use to all");
+    assert!(
+        !asked.contains_key("if-none-match"),
+        "the origin request must be unconditional, so that every waiter can use the response"
+    );
     let (response, sender) = origin_response(&[FRESH, ("etag", "\"a\""), FIVE]);
     sent.send(response).ok().unwrap();
     for client in clients {

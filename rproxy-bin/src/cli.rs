@@ -101,7 +101,7 @@ where
             .map_err(|error| Error::Usage(format!("error: cannot render the manual page: {error}"))),
         Some((EXPLAIN, matches)) => {
             let config = sources(matches, env).load()?;
-            let targets = matches.get_many::<String>(PATHS).into_iter().flatten();
+            let targets = matches.get_many::<String>(TARGETS).into_iter().flatten();
             targets
                 .map(|target| explain(&config, target).map_err(|error| Error::Usage(format!("error: {error}"))))
                 .collect::<Result<_, _>>()
@@ -132,7 +132,7 @@ where
 
 const DEMO: &str = "demo";
 const EXPLAIN: &str = "explain";
-const PATHS: &str = "paths";
+const TARGETS: &str = "urls";
 const TRUST: &str = "trust";
 const INSTALL: &str = "install";
 const REMOVE: &str = "remove";
@@ -213,9 +213,9 @@ fn command() -> clap::Command {
         )
         .subcommand(
             clap::Command::new(EXPLAIN)
-                .about("Explains how the path filter decides on paths: each decoded form, and the rule that matches it")
+                .about("Shows the site, the route and the layers of a URL, and how the path filter decides on a path")
                 .arg(
-                    Arg::new(PATHS).value_name("PATH").required(true).num_args(1..).help("Path as in a request, percent-encoded"),
+                    Arg::new(TARGETS).value_name("URL").required(true).num_args(1..).help("URL, or a path of the default site, percent-encoded"),
                 ),
         )
         .subcommand(

@@ -233,3 +233,21 @@ fn the_report_of_a_configuration_with_sites_is_an_equivalent_file() {
     assert_eq!((route.config.rate_limit.rate.to_string().as_str(), again.sites.len()), ("7", 2));
     assert_eq!(again.sites[1].config.routing.redirect.as_ref().unwrap().to_string(), "https://a.example");
 }
+
+#[test]
+fn errors_of_the_routes_variable_name_it() {
+    for (routes, expected) in [
+        (
+            "a.example=127.0.0.1:1,a.example=127.0.0.1:2",
+            "RPROXY_ROUTES: duplicate host \"a.example\": another site has it",
+        ),
+        (
+            "a.example/x=127.0.0.1:1,a.example/x=127.0.0.1:2",
+            "RPROXY_ROUTES: unreachable route: another route has \"/x/**\"",
+        ),
+        ("a.example/{=127.0.0.1:1", "RPROXY_ROUTES: bad path \"/{/**\": unclosed alternate group"),
+    ] {
+        let error = Sources::new().env([("RPROXY_ROUTES", routes)]).load().unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}\n{expected}");
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::Problem;
+use super::error::{Problem, SettingLocation};
 use super::settings;
 use super::sites::{Declarations, RouteDeclaration, SiteDeclaration};
 use super::source::{Assignment, ValueSource};
@@ -132,12 +132,12 @@ impl Reader<'_> {
         key: &Spanned<std::borrow::Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
         accepted: &'static str,
-    ) -> Option<(String, ValueSource)> {
-        let source = self.source(key.span().start);
+    ) -> Option<(String, SettingLocation)> {
+        let location = self.source(key.span().start).locate(key.get_ref());
         match text_of(value.get_ref()) {
-            Ok(text) => Some((text, source)),
+            Ok(text) => Some((text, location)),
             Err(reason) => {
-                self.problems.push(Problem::BadValue { location: source.locate(key.get_ref()), reason, accepted });
+                self.problems.push(Problem::BadValue { location, reason, accepted });
                 None
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use http::Method;
 use rproxy_router::{HostPattern, Route, RouteTable, RouterError};
 
-use super::error::Problem;
+use super::error::{Problem, SettingLocation};
 use super::source::{Assignment, ValueSource};
 use super::{Config, rules, settings};
 use crate::values::routes::{RouteEntry, RouteTarget};
@@ -64,15 +64,15 @@ pub(super) struct Declarations {
 
 pub(super) struct SiteDeclaration {
     pub(super) source: ValueSource,
-    pub(super) hosts: Option<(String, ValueSource)>,
+    pub(super) hosts: Option<(String, SettingLocation)>,
     pub(super) assignments: Vec<Assignment>,
     pub(super) routes: Vec<RouteDeclaration>,
 }
 
 pub(super) struct RouteDeclaration {
     pub(super) source: ValueSource,
-    pub(super) paths: Option<(String, ValueSource)>,
-    pub(super) methods: Option<(String, ValueSource)>,
+    pub(super) paths: Option<(String, SettingLocation)>,
+    pub(super) methods: Option<(String, SettingLocation)>,
     pub(super) assignments: Vec<Assignment>,
 }
 
@@ -176,8 +176,11 @@ impl Config {
         for declared in declared {
             let route = declared.route(problems);
             if let Err(error) = table.add_route(site, &route) {
-                let source = declared.paths.as_ref().map_or(&declared.source, |(_, source)| source);
-                problems.push(Problem::Conflict { location: source.locate("paths"), reason: error.to_string() });
+                let location = match &declared.paths {
+                    Some((_, location)) => location.clone(),
+                    None => declared.source.locate("paths"),
+                };
+                problems.push(Problem::Conflict { location, reason: error.to_string() });
             }
             routes.push(RouteConfig { route, config: self.with(declared.assignments, problems) });
         }
@@ -222,7 +225,7 @@ impl Declarations {
         let assignments: Vec<Assignment> = assignment.into_iter().collect();
         let route = |path: &String, assignments| RouteDeclaration {
             source: source.clone(),
-            paths: Some((path.clone(), source.clone())),
+            paths: Some((path.clone(), source.locate("routes"))),
             methods: None,
             assignments,
         };
@@ -247,7 +250,7 @@ impl Declarations {
                     Some(path) => (Vec::new(), vec![route(path, assignments)]),
                     None => (assignments, Vec::new()),
                 };
-                let hosts = Some((name, source.clone()));
+                let hosts = Some((name, source.locate("routes")));
                 self.sites.push(SiteDeclaration { source: source.clone(), hosts, assignments: own, routes });
             }
         }
@@ -256,29 +259,28 @@ impl Declarations {
 
 impl SiteDeclaration {
     fn hosts(&self, table: &mut RouteTable, site: usize, problems: &mut Vec<Problem>) -> Vec<HostPattern> {
-        let Some((text, source)) = &self.hosts else {
+        let Some((text, location)) = &self.hosts else {
             let reason = "needs hosts: hosts = [\"example.org\"]".to_owned();
             problems.push(Problem::Conflict { location: self.source.locate("site"), reason });
             return Vec::new();
         };
-        let location = || source.locate("hosts");
         match list(text, str::parse::<HostPattern>) {
             Ok(hosts) if hosts.is_empty() => {
                 let reason = "empty".to_owned();
-                problems.push(Problem::BadValue { location: location(), reason, accepted: HOSTS });
+                problems.push(Problem::BadValue { location: location.clone(), reason, accepted: HOSTS });
                 hosts
             }
             Ok(hosts) => {
                 for host in &hosts {
                     if let Err(error) = table.add_host(site, host) {
-                        problems.push(Problem::Conflict { location: location(), reason: error.to_string() });
+                        problems.push(Problem::Conflict { location: location.clone(), reason: error.to_string() });
                     }
                 }
                 hosts
             }
             Err(error) => {
                 let reason = error.to_string();
-                problems.push(Problem::BadValue { location: location(), reason, accepted: HOSTS });
+                problems.push(Problem::BadValue { location: location.clone(), reason, accepted: HOSTS });
                 Vec::new()
             }
         }
@@ -289,10 +291,10 @@ impl RouteDeclaration {
     fn route(&self, problems: &mut Vec<Problem>) -> Route {
         let mut route = Route::new();
         match &self.paths {
-            Some((text, source)) => {
+            Some((text, location)) => {
                 let paths = split_globs(text);
                 if paths.is_empty() {
-                    let (location, reason) = (source.locate("paths"), "empty".to_owned());
+                    let (location, reason) = (location.clone(), "empty".to_owned());
                     problems.push(Problem::BadValue { location, reason, accepted: PATHS });
                 }
                 route = paths.into_iter().fold(route, Route::path);
@@ -305,12 +307,12 @@ impl RouteDeclaration {
                 route = route.path("/**");
             }
         }
-        if let Some((text, source)) = &self.methods {
+        if let Some((text, location)) = &self.methods {
             let method = |text: &str| text.to_ascii_uppercase().parse::<Method>();
             match list(text, method) {
                 Ok(methods) => route = methods.into_iter().fold(route, Route::method),
                 Err(_) => {
-                    let (location, reason) = (source.locate("methods"), format!("bad method in {text:?}"));
+                    let (location, reason) = (location.clone(), format!("bad method in {text:?}"));
                     problems.push(Problem::BadValue { location, reason, accepted: METHODS });
                 }
             }

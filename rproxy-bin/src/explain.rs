@@ -40,9 +40,6 @@ fn explain_url(config: &Config, target: &str) -> Result<String, String> {
     let request = http::Request::get(uri).body(()).map_err(|_| invalid("not a URL"))?;
     let host = request_host(&request);
     let (name, route, config) = match table.find(&host, &Method::GET, &path) {
-        Found::Route { site: 0, .. } if !config.has_default_site() => {
-            return Ok(format!("{target}\n  rejected: no site has the host {host} (404, or 421 over TLS)\n"));
-        }
         Found::Route { site, route } => {
             let (name, routes, own) = match site.checked_sub(1).map(|site| &config.sites[site]) {
                 Some(site) => (site.name(), &site.routes, &site.config),

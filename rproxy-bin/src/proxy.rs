@@ -23,7 +23,7 @@ use crate::config::{Config, Reload, Setting, settings};
 use crate::edge::Stack;
 use crate::logging;
 use crate::observe::Writer;
-use crate::redirect;
+use crate::redirect::HttpsRedirect;
 use crate::reload::ServiceSlot;
 use crate::run::RunError;
 use crate::state::ProcessState;
@@ -33,7 +33,7 @@ pub(crate) struct Proxy {
     config: Config,
     shared: ProcessState,
     certificates: Option<Certificates>,
-    /// Replaces the stack of every worker.
+    /// Replaces the stack of every worker, and the hosts that are redirected to HTTPS.
     replace: Box<dyn Fn(&Stack) + Send + Sync>,
     main: RunningServer,
     redirect: Option<RunningServer>,
@@ -68,10 +68,11 @@ impl Proxy {
             tracing::info!(%address, tls = certificates.is_some(), workers, "listening");
         }
         let port = main.local_addr().map_or(443, |address| address.port());
+        let to_https = move |stack: &Stack| HttpsRedirect::new(port, Arc::clone(&stack.routes.table));
+        let https_redirect = ServiceSlot::new(to_https(&stack));
         let redirect = redirect_server(&config).map(|server| {
-            server.inherit(Arc::clone(&inherited)).start(move |_| {
-                RequestGuardLayer::new().layer(service_fn(move |request| redirect::to_https(request, port)))
-            })
+            let slot = Arc::clone(&https_redirect);
+            server.inherit(Arc::clone(&inherited)).start(move |_| RequestGuardLayer::new().layer(slot.service()))
         });
         let draining = Arc::<AtomicBool>::default();
         let admin = config.process.admin_listen.clone().map(|listen| {
@@ -86,7 +87,10 @@ impl Proxy {
         let proxy = Self {
             config,
             shared,
-            replace: Box::new(move |stack| slots.iter().for_each(|slot| slot.replace(stack.service()))),
+            replace: Box::new(move |stack| {
+                slots.iter().for_each(|slot| slot.replace(stack.service()));
+                https_redirect.replace(to_https(stack));
+            }),
             main,
             redirect: redirect.transpose()?,
             admin: admin.transpose()?,

@@ -1,19 +1,57 @@
 //! Redirects: of the plain listener to HTTPS, and of sites.
 
 use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, LOCATION};
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
+use rproxy_router::{RouteTable, request_host};
+use tower_service::Service;
 
-/// Redirects `request` to the same path on HTTPS at `port`.
-pub(crate) async fn to_https<B>(request: Request<B>, port: u16) -> Result<Response<Full<Bytes>>, Infallible> {
-    Ok(redirect(&request, port).unwrap_or_else(|| text(StatusCode::BAD_REQUEST, "Bad Request\n").map(Full::from)))
+/// Redirects requests to the same host and path on HTTPS.
+///
+/// Responds with 404 if no site has the host, and with 400 if there is no valid host.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpsRedirect {
+    port: u16,
+    table: Arc<RouteTable>,
 }
 
-fn redirect<B>(request: &Request<B>, port: u16) -> Option<Response<Full<Bytes>>> {
+impl HttpsRedirect {
+    /// Creates a redirect of the hosts in `table` to `port`.
+    pub(crate) fn new(port: u16, table: Arc<RouteTable>) -> Self {
+        Self { port, table }
+    }
+
+    fn respond<B>(&self, request: &Request<B>) -> Response<&'static str> {
+        match redirect(request, self.port) {
+            None => text(StatusCode::BAD_REQUEST, "Bad Request\n"),
+            Some(_) if self.table.site(&request_host(request)).is_none() => text(StatusCode::NOT_FOUND, "Not Found\n"),
+            Some(response) => response,
+        }
+    }
+}
+
+impl<B> Service<Request<B>> for HttpsRedirect {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        ready(Ok(self.respond(&request).map(Full::from)))
+    }
+}
+
+fn redirect<B>(request: &Request<B>, port: u16) -> Option<Response<&'static str>> {
     let host: Authority = request.headers().get(HOST)?.to_str().ok()?.parse().ok()?;
     let host = host.host();
     // `OPTIONS *` applies to the server and has no path.
@@ -23,7 +61,7 @@ fn redirect<B>(request: &Request<B>, port: u16) -> Option<Response<Full<Bytes>>>
         443 => format!("https://{host}{target}"),
         _ => format!("https://{host}:{port}{target}"),
     };
-    Some(permanent(request.method(), HeaderValue::try_from(location).ok()?).map(Full::from))
+    Some(permanent(request.method(), HeaderValue::try_from(location).ok()?))
 }
 
 /// Returns a permanent redirect to `location`.

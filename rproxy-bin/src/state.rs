@@ -125,13 +125,17 @@ impl ProcessState {
             indices: Vec::new(),
         };
         let mut sites = vec![0];
-        builder.add_site("default", config, &config.default_routes, !config.has_default_site())?;
+        match config.has_default_site() {
+            true => builder.add_site("default", config, &config.default_routes)?,
+            false => builder.add("none", "", config, None, true)?,
+        }
         for site in &config.sites {
             sites.push(builder.stacks.len());
-            builder.add_site(&site.name(), &site.config, &site.routes, false)?;
+            builder.add_site(&site.name(), &site.config, &site.routes)?;
         }
-        let rejecting = builder.stacks.len();
-        if has_sites {
+        let mut rejecting = 0;
+        if has_sites && config.has_default_site() {
+            rejecting = builder.stacks.len();
             builder.add("none", "", config, None, true)?;
         }
         let Builder { mut kept, limits, labels, stacks, backends, indices, .. } = builder;
@@ -205,14 +209,8 @@ struct Builder<'s> {
 }
 
 impl Builder<'_> {
-    fn add_site(
-        &mut self,
-        name: &str,
-        config: &Config,
-        routes: &[RouteConfig],
-        is_rejecting: bool,
-    ) -> Result<(), StackError> {
-        self.add(name, "", config, None, is_rejecting)?;
+    fn add_site(&mut self, name: &str, config: &Config, routes: &[RouteConfig]) -> Result<(), StackError> {
+        self.add(name, "", config, None, false)?;
         for route in routes {
             self.add(name, &route.route.to_string(), &route.config, Some(config), false)?;
         }

@@ -105,7 +105,8 @@ impl Config {
         })
     }
 
-    /// Returns the hosts and routes of all sites as a table: the default site first, then the others in their order.
+    /// Returns the hosts and routes of all sites as a table. Site 0 has the settings at the top level and no host; it is
+    /// the default site if there is one. The other sites follow in their order.
     ///
     /// # Errors
     ///
@@ -113,7 +114,9 @@ impl Config {
     pub fn route_table(&self) -> Result<RouteTable, RouterError> {
         let mut table = RouteTable::new();
         let default = table.add_site();
-        table.set_default(default)?;
+        if self.has_default_site() {
+            table.set_default(default)?;
+        }
         for route in &self.default_routes {
             table.add_route(default, &route.route)?;
         }

@@ -97,7 +97,8 @@ fn rejects_hosts_of_no_site_with_404_and_ambiguous_paths_with_400() {
     }
     let line = proxy.wait_for_output("/admin/x");
     assert!(line.contains(r#""site":"example.org","route":"/admin/**""#), "{line}");
-    assert!(proxy.wait_for_output("unknown_host").contains("other.example"));
+    let line = proxy.wait_for_output("unknown_host");
+    assert!(line.contains("other.example") && line.contains(r#""site":"none""#), "{line}");
 }
 
 #[test]

@@ -139,6 +139,31 @@ fn plain_port_redirects_to_https() {
 }
 
 #[test]
+fn plain_port_redirects_only_hosts_of_sites() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = files(folder.path());
+    let port = free_port();
+    let path = folder.path().join("rproxy.toml");
+    let write = |host: &str| {
+        let process = format!("listen = \"127.0.0.1:0\"\nhttp_port = {port}\ntls_cert = {cert:?}\ntls_key = {key:?}\n");
+        std::fs::write(&path, format!("{process}[[site]]\nhosts = \"{host}\"\nupstream = \"{}\"\n", echo())).unwrap();
+    };
+    write("a.example");
+    let proxy = Proxy::run(&["--config", path.to_str().unwrap()], &[]);
+    proxy.wait_for_log("listening for redirects");
+    let plain = ([127, 0, 0, 1], port).into();
+    let status =
+        |host: &str| request(plain, &format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).status;
+    assert_eq!((status("A.example:80"), status("b.example"), status("evil.example")), (301, 404, 404));
+    assert_eq!(request(plain, "GET / HTTP/1.1\r\n\r\n").status, 400);
+
+    write("b.example");
+    proxy.signal("HUP");
+    proxy.wait_for_logs("reloaded", 1);
+    assert_eq!((status("a.example"), status("b.example")), (404, 301));
+}
+
+#[test]
 fn acme_certificate_is_served_and_reused_after_a_restart() {
     let port = free_port();
     let Some(pebble) = Pebble::start(PebbleOptions { tls_port: port, ..PebbleOptions::default() }) else { return };

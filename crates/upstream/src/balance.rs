@@ -1,11 +1,13 @@
 //! Which of several backends a request goes to.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
+
+use crate::hash::HashKey;
 
 /// How requests are spread over backends, each by its [weight](crate::Backend::weight). A backend that is down is passed
 /// over.
@@ -25,8 +27,9 @@ impl Balance {
     /// Requests of the same key go to the same backend, by rendezvous hashing: when a backend comes or goes, only its
     /// share of the keys moves. Requests without a key are spread in turn.
     ///
-    /// All workers of a process agree on the backend of a key. Other processes, and the next one after a restart, do not:
-    /// the hash has a random key, so that no client can send all its requests to one backend.
+    /// All workers of a process agree on the backend of a key. The hash has a secret key, so that no client can send all its
+    /// requests to one backend. The key is random for each process, unless
+    /// [`Builder::balance_secret`](crate::Builder::balance_secret) sets it.
     ///
     /// ```
     /// use rproxy_upstream::Balance;
@@ -38,19 +41,18 @@ impl Balance {
     where
         K: Hash,
     {
-        Self::Key(KeyOf(Arc::new(move |head| key(head).map(keyed_hash))))
+        Self::Key(KeyOf(Arc::new(move |head, mut hasher| key(head).map(|key| key.hash(&mut hasher)).is_some())))
     }
 
     pub(crate) fn has_key(&self) -> bool {
         matches!(self, Self::Key(_))
     }
 
-    /// The hash of the request's key.
-    pub(crate) fn key(&self, head: &Parts) -> Option<u64> {
-        match self {
-            Self::Key(KeyOf(key)) => key(head),
-            _ => None,
-        }
+    /// Returns the hash of the request's key.
+    pub(crate) fn key(&self, head: &Parts, hash_key: HashKey) -> Option<u64> {
+        let Self::Key(KeyOf(hash_of_key)) = self else { return None };
+        let mut hasher = hash_key.hasher();
+        hash_of_key(head, &mut hasher).then(|| hasher.finish())
     }
 
     pub(crate) fn counts_pending(&self) -> bool {
@@ -72,7 +74,8 @@ impl fmt::Debug for Balance {
 #[derive(Clone)]
 pub struct KeyOf(Arc<HashOfKey>);
 
-type HashOfKey = dyn Fn(&Parts) -> Option<u64> + Send + Sync;
+/// Hashes the key of a request, and returns whether it has one.
+type HashOfKey = dyn Fn(&Parts, &mut dyn Hasher) -> bool + Send + Sync;
 
 impl fmt::Debug for KeyOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -87,8 +90,8 @@ pub(crate) trait Candidate {
     /// Requests that it has not answered to the end.
     fn pending(&self) -> usize;
 
-    /// Distinguishes it from the others, whatever their order.
-    fn seed(&self) -> u64;
+    /// Returns the hash that a key and this backend have together.
+    fn hash_with(&self, key: u64) -> u64;
 }
 
 /// The turns of [`Balance::RoundRobin`], with the weights spread as evenly as they can be.
@@ -164,15 +167,8 @@ where
 /// Weighted rendezvous hashing: `-w / ln(h)` with `h` between 0 and 1.
 fn score<C: Candidate>(key: u64, candidate: &C) -> f64 {
     // The 53 bits that a float holds, in the middle of their step, so that neither 0 nor 1 comes out.
-    let uniform = ((keyed_hash((key, candidate.seed())) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+    let uniform = ((candidate.hash_with(key) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     -f64::from(candidate.weight()) / uniform.ln()
-}
-
-/// A hash with a random key that all workers of this process share. Without it, clients that choose their key, such as a path,
-/// could compute many that all belong to one backend.
-fn keyed_hash(value: impl Hash) -> u64 {
-    static KEY: OnceLock<RandomState> = OnceLock::new();
-    KEY.get_or_init(RandomState::new).hash_one(value)
 }
 
 #[cfg(test)]
@@ -194,8 +190,8 @@ mod tests {
             self.pending
         }
 
-        fn seed(&self) -> u64 {
-            self.seed
+        fn hash_with(&self, key: u64) -> u64 {
+            HashKey::from_secret(b"test").hash((key, self.seed))
         }
     }
 
@@ -248,6 +244,19 @@ mod tests {
         let mut alone = servers(&[1]);
         alone[0].pending = 9;
         assert_eq!(choose(&Balance::LeastPending, &Turns::new(&[1]), None, &alone, |_| true), Some(0));
+    }
+
+    #[test]
+    fn a_key_has_the_same_backend_in_every_process_with_the_same_secret() {
+        let (balance, turns, servers) = (Balance::by_key(|_| Some(1)), Turns::new(&[1]), servers(&[1, 1, 2]));
+        let places: Vec<_> =
+            (0..12).filter_map(|key| choose(&balance, &turns, Some(key), &servers, |_| true)).collect();
+        assert_eq!(places, [1, 2, 0, 1, 2, 2, 1, 2, 0, 0, 0, 2]);
+        let (head, ()) = http::Request::new(()).into_parts();
+        let key = |secret: &[u8]| Balance::by_key(|_| Some("tenant")).key(&head, HashKey::from_secret(secret));
+        assert_eq!(key(b"a"), Some(HashKey::from_secret(b"a").hash("tenant")));
+        assert_ne!(key(b"a"), key(b"b"));
+        assert_eq!(Balance::by_key(|_| None::<u8>).key(&head, HashKey::from_secret(b"a")), None);
     }
 
     #[test]

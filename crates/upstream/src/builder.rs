@@ -15,6 +15,7 @@ use crate::budget::RetryBudget;
 use crate::check::{HealthCheck, check_all};
 use crate::connect::Connector;
 use crate::error::BoxError;
+use crate::hash::HashKey;
 use crate::health::{Health, Policy};
 use crate::resolve::Resolver;
 use crate::service::{Member, Upstream};
@@ -27,6 +28,7 @@ use crate::tls::{Identity, Tls, TlsOptions};
 pub struct Builder {
     backends: Vec<Backend>,
     balance: Balance,
+    balance_secret: Option<HashKey>,
     timeout: Duration,
     connect_timeout: Duration,
     read_timeout: Duration,
@@ -48,6 +50,7 @@ pub struct Builder {
 pub(crate) struct Settings {
     pub(crate) members: Vec<Arc<Member>>,
     pub(crate) balance: Balance,
+    pub(crate) hash_key: HashKey,
     pub(crate) connector: Connector,
     pub(crate) timeout: Duration,
     pub(crate) read_timeout: Duration,
@@ -69,6 +72,7 @@ impl Default for Builder {
         Self {
             backends: Vec::new(),
             balance: Balance::RoundRobin,
+            balance_secret: None,
             timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_secs(5 * 60),
@@ -107,6 +111,15 @@ impl Builder {
     /// How requests are spread over several backends. Default in turn.
     pub fn balance(mut self, balance: Balance) -> Self {
         self.balance = balance;
+        self
+    }
+
+    /// Sets a secret that several processes share, so that [`Balance::by_key`] sends a key to the same backend in all of them.
+    ///
+    /// They also have to name the same backends in the same way, and agree on the version of this crate. By default each
+    /// process has a random secret: after a restart and on another machine, a key may belong to another backend.
+    pub fn balance_secret(mut self, secret: impl AsRef<[u8]>) -> Self {
+        self.balance_secret = Some(HashKey::from_secret(secret.as_ref()));
         self
     }
 
@@ -259,14 +272,16 @@ impl Builder {
             longest_back_off: if self.hold.is_zero() { LONGEST_BACK_OFF } else { LONGEST_BACK_OFF_WHILE_HELD },
             check_interval: self.health_check.as_ref().map(HealthCheck::every).unwrap_or_default(),
         };
+        let hash_key = self.balance_secret.unwrap_or_else(HashKey::of_process);
         let recovered = Arc::<Notify>::default();
         let member = |backend| {
             let health = Health::new(policy, Arc::clone(&recovered));
-            Arc::new(Member::new(backend, health, self.max_connections.map(Slots::new)))
+            Arc::new(Member::new(backend, health, self.max_connections.map(Slots::new), hash_key))
         };
         Ok(Backends(Arc::new(Settings {
             members: self.backends.into_iter().map(member).collect(),
             balance: self.balance,
+            hash_key,
             connector,
             timeout: self.timeout,
             read_timeout: self.read_timeout,

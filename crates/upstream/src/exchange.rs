@@ -57,7 +57,7 @@ where
         return None;
     }
     let (head, body) = std::mem::replace(request, Request::new(RequestBody::empty())).into_parts();
-    let key = balance.key(&head);
+    let key = balance.key(&head, worker.settings.hash_key);
     *request = Request::from_parts(head, body);
     key
 }

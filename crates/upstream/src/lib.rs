@@ -121,6 +121,7 @@ mod exchange;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
+mod hash;
 mod health;
 mod http1;
 mod http2;

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -23,6 +22,7 @@ use crate::bound;
 use crate::builder::{Builder, Settings};
 use crate::error::{BoxError, ProxyError, ProxyErrorKind};
 use crate::exchange::{Course, exchange};
+use crate::hash::HashKey;
 use crate::health::Health;
 use crate::http2;
 use crate::pool::Pool;
@@ -57,15 +57,15 @@ pub(crate) struct Member {
     pub(crate) pending: AtomicUsize,
     /// There if connections are capped.
     pub(crate) slots: Option<Slots>,
+    hash_key: HashKey,
+    /// The hash of the name.
     seed: u64,
 }
 
 impl Member {
-    pub(crate) fn new(backend: Backend, health: Health, slots: Option<Slots>) -> Self {
+    pub(crate) fn new(backend: Backend, health: Health, slots: Option<Slots>, hash_key: HashKey) -> Self {
         let name: Arc<str> = backend.origin().into();
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        Self { seed: hasher.finish(), name, backend, health, pending: AtomicUsize::new(0), slots }
+        Self { hash_key, seed: hash_key.hash(&name), name, backend, health, pending: AtomicUsize::new(0), slots }
     }
 }
 
@@ -78,8 +78,8 @@ impl<B: Body + 'static> Candidate for Link<B> {
         self.member.pending.load(Relaxed)
     }
 
-    fn seed(&self) -> u64 {
-        self.member.seed
+    fn hash_with(&self, key: u64) -> u64 {
+        self.member.hash_key.hash((key, self.member.seed))
     }
 }
 

@@ -279,7 +279,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         warnings.extend(tls.into_iter().filter_map(|key| idle(key, "no backend uses https")));
     }
     if config.upstream.backends.len() == 1 {
-        let among_others = ["upstream_balance", "upstream_retries"];
+        let among_others = ["upstream_balance", "upstream_balance_secret", "upstream_retries"];
         warnings.extend(among_others.into_iter().filter_map(|key| idle(key, "there is only one backend")));
     }
     if config.upstream.health_path.is_none() {

@@ -12,6 +12,7 @@ use super::StackError;
 use super::pem::certificate_chain;
 use crate::setting::{DURATION, connections, settings};
 use crate::values::balance::UpstreamBalance;
+use crate::values::choice::Secret;
 use crate::values::upstream;
 use crate::values::value::{count, duration, format_duration, joined, optional, path, timeout};
 
@@ -39,6 +40,18 @@ settings! {
         reload: Live,
         parse: str::parse,
         show: |s| Some(s.balance.to_string()),
+    }
+
+    "upstream_balance_secret" => balance_secret: Option<Secret> {
+        value: "SECRET",
+        default: "random per process" => None,
+        help: "Secret of consistent hashing; processes with the same secret select the same backend for a key; prefer the environment to the command line",
+        accepted: "at least 16 characters",
+        secret: true,
+        scope: Route,
+        reload: Live,
+        parse: |t| optional(t, upstream::balance_secret),
+        show: |s| s.balance_secret.as_ref().map(|secret| secret.expose().to_owned()),
     }
 
     "upstream_timeout" => timeout: Duration {
@@ -210,6 +223,9 @@ impl UpstreamSettings {
             .http2_ping_interval(self.http2_ping_interval)
             .retries(self.retries)
             .hold(self.hold);
+        if let Some(secret) = &self.balance_secret {
+            builder = builder.balance_secret(secret.expose());
+        }
         if let Some(path) = &self.health_path {
             let check = HealthCheck::new(path).map_err(|error| StackError::HealthPath(path.clone(), error))?;
             let interval = self.health_interval;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use rproxy_server::ListenAddr;
 use rproxy_upstream::{Backend, HealthCheck, Upstream};
 
+use super::choice::Secret;
 use super::listen::{self, is_reachable_at};
 use super::value::{ParseError, list, some};
 
@@ -43,6 +44,14 @@ pub(crate) fn server_name(text: &str) -> Result<String, ParseError> {
     match Upstream::builder().server_name(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err(ParseError::new("server name", text, "neither a DNS name nor an address")),
+    }
+}
+
+/// Parses the secret of consistent hashing.
+pub(crate) fn balance_secret(text: &str) -> Result<Secret, ParseError> {
+    match text.chars().count() {
+        16.. => Ok(Secret::new(text)),
+        _ => Err(ParseError::new("secret", "(not shown)", "shorter than 16 characters")),
     }
 }
 

@@ -1,0 +1,61 @@
+//! A keyed hash that is the same in every process with the same key.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::OnceLock;
+
+use siphasher::sip::SipHasher;
+
+/// The key of a hash that clients cannot predict.
+///
+/// Without a key, a client could compute many values of its own choice, such as paths, that all belong to one backend.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HashKey(u64, u64);
+
+impl HashKey {
+    /// Returns the random key of this process.
+    pub(crate) fn of_process() -> Self {
+        static KEY: OnceLock<HashKey> = OnceLock::new();
+        *KEY.get_or_init(|| {
+            let random = RandomState::new();
+            Self(random.hash_one(0), random.hash_one(1))
+        })
+    }
+
+    /// Derives a key from a secret.
+    pub(crate) fn from_secret(secret: &[u8]) -> Self {
+        Self(Self(0, 0).hash(secret), Self(0, 1).hash(secret))
+    }
+
+    /// Hashes a value.
+    pub(crate) fn hash(self, value: impl Hash) -> u64 {
+        let mut hasher = self.hasher();
+        value.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Returns a hasher with this key.
+    pub(crate) fn hasher(self) -> SipHasher {
+        SipHasher::new_with_keys(self.0, self.1)
+    }
+}
+
+impl fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashKey(...)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_different_secrets_differ() {
+        assert_eq!(HashKey::from_secret(b"a"), HashKey::from_secret(b"a"));
+        assert_ne!(HashKey::from_secret(b"a"), HashKey::from_secret(b"b"));
+        assert_ne!(HashKey::from_secret(b"a").hash("x"), HashKey::from_secret(b"b").hash("x"));
+        assert_eq!(HashKey::of_process(), HashKey::of_process());
+        assert!(!format!("{:?}", HashKey::from_secret(b"a")).contains(char::is_numeric));
+    }
+}

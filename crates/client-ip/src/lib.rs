@@ -47,6 +47,7 @@
 //! |---|---|
 //! | [`ClientIp`] | The client address |
 //! | [`TrustedPeer`] | Present if the peer is a trusted proxy: the addresses between client and peer; scheme and host, if the source is `Forwarded` |
+//! | `rproxy_server::ClientConnection` | If the server has set it: each client address behind one connection of a trusted proxy gets its own |
 //!
 //! Other layers use forwarding fields of the request only if [`TrustedPeer`] is present.
 //!
@@ -66,6 +67,7 @@
 #![deny(missing_docs)]
 
 mod cidr;
+mod client_connection;
 mod config;
 mod extensions;
 #[cfg(feature = "axum")]

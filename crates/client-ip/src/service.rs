@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower_service::Service;
 
+use crate::client_connection;
 use crate::config::Config;
 use crate::extensions::{ClientIp, PeerAddr};
 use crate::future::{ResponseBody, ResponseFuture};
@@ -67,6 +68,7 @@ where
             request.extensions_mut().insert(PeerAddr(peer));
         }
         if let Some(trusted) = resolved.trusted {
+            client_connection::separate(request.extensions_mut(), resolved.client);
             request.extensions_mut().insert(trusted);
         }
         ResponseFuture::inner(self.inner.call(request))

@@ -321,3 +321,91 @@ async fn websocket_reaches_https_backend_with_http2_only() {
         while client.next().await.is_some_and(|message| message.is_ok()) {}
     }
 }
+
+/// Answers as a server that authenticates connections by NTLM: with 401, or 200 and the name of the connection's user.
+fn ntlm(mut stream: TcpStream) {
+    let (mut user, mut is_challenged) = (None, false);
+    while let Some(head) = read_head(&mut stream) {
+        match head.lines().find_map(|line| line.strip_prefix("authorization: NTLM ")) {
+            Some("type1") => is_challenged = true,
+            Some(name) if is_challenged => user = Some(name.to_owned()),
+            _ => {}
+        }
+        let answer = match &user {
+            Some(user) => ok(user),
+            None => "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: NTLM x\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        };
+        if stream.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_connection_authenticated_by_ntlm_serves_one_client_address_of_a_trusted_proxy() {
+    let proxy = Proxy::start(scripted(ntlm), &[("RPROXY_TRUSTED_PROXIES", "loopback")]);
+    let mut shared = connect(proxy.address);
+    let mut ask = |client: &str, authorization: &str| {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\n{authorization}\r\n");
+        shared.write_all(head.as_bytes()).unwrap();
+        let response = read_response(&mut shared).unwrap();
+        if response.status == 200 { response.body } else { response.status.to_string() }
+    };
+    let (alice, bob) = ("192.0.2.1", "192.0.2.2");
+    assert_eq!(ask(alice, "Authorization: NTLM type1\r\n"), "401");
+    assert_eq!(ask(bob, ""), "401");
+    assert_eq!(ask(bob, "Authorization: NTLM bob\r\n"), "401", "the handshake that alice began");
+    assert_eq!(ask(alice, "Authorization: NTLM alice\r\n"), "alice");
+    assert_eq!(ask(alice, ""), "alice");
+    assert_eq!(ask(bob, ""), "401");
+    assert_eq!(ask(bob, "Authorization: NTLM type1\r\n"), "401");
+    assert_eq!(ask(bob, "Authorization: NTLM bob\r\n"), "bob");
+    for _ in 0..2 {
+        assert_eq!(ask(alice, ""), "alice");
+        assert_eq!(ask(bob, ""), "bob");
+        assert_eq!(ask("192.0.2.3", ""), "401");
+    }
+}
+
+#[test]
+fn a_connection_authenticated_by_ntlm_serves_one_connection_of_a_client() {
+    let proxy = Proxy::start(scripted(ntlm), &[]);
+    let (mut alice, mut other) = (connect(proxy.address), connect(proxy.address));
+    let ask = |stream: &mut TcpStream, authorization: &str| {
+        stream.write_all(format!("GET / HTTP/1.1\r\nHost: a\r\n{authorization}\r\n").as_bytes()).unwrap();
+        let response = read_response(stream).unwrap();
+        if response.status == 200 { response.body } else { response.status.to_string() }
+    };
+    assert_eq!(ask(&mut alice, "Authorization: NTLM type1\r\n"), "401");
+    assert_eq!(ask(&mut alice, "Authorization: NTLM alice\r\n"), "alice");
+    for _ in 0..2 {
+        assert_eq!(ask(&mut other, ""), "401");
+        assert_eq!(ask(&mut alice, ""), "alice");
+    }
+}
+
+#[test]
+fn processes_with_the_same_secret_select_the_same_backend_for_a_key() {
+    let [one, other] = ["one", "other"].map(|name| responding(move |_| ok(name)));
+    let places = |first: SocketAddr, second: SocketAddr, secret: Option<&str>| -> Vec<String> {
+        let upstream = format!("{first},{second}");
+        let mut settings = vec![("RPROXY_UPSTREAM", upstream.as_str()), ("RPROXY_UPSTREAM_BALANCE", "header:x-tenant")];
+        settings.extend(secret.map(|secret| ("RPROXY_UPSTREAM_BALANCE_SECRET", secret)));
+        let proxy = Proxy::start(first, &settings);
+        let place = |tenant| {
+            request(
+                proxy.address,
+                &format!("GET / HTTP/1.1\r\nHost: a\r\nX-Tenant: {tenant}\r\nConnection: close\r\n\r\n"),
+            )
+            .body
+        };
+        (0..40).map(place).collect()
+    };
+    let secret = Some("0123456789abcdef");
+    let expected = places(one, other, secret);
+    assert!(expected.iter().any(|place| place == "one") && expected.iter().any(|place| place == "other"));
+    assert_eq!(places(other, one, secret), expected);
+    assert_ne!(places(one, other, Some("another secret of the operator")), expected);
+    assert_ne!(places(one, other, None), expected);
+    assert_ne!(places(one, other, None), places(one, other, None));
+}

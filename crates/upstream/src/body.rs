@@ -1,6 +1,7 @@
 //! Bodies both ways. That of the response drives its connection, and gives it back at its end.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -43,6 +44,37 @@ impl<B: Body> RequestBody<B> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.ahead.is_none() && self.body.is_none() && self.trailers.is_none()
+    }
+
+    /// Returns the length of the content, `u64::MAX` if it is not known, and `None` if there is none.
+    pub(crate) fn content(&self) -> Option<u64>
+    where
+        B: Unpin,
+    {
+        let ahead = self.ahead.as_ref().map_or(0, |data| data.remaining() as u64);
+        match &self.body {
+            Some(body) if !body.is_end_stream() => Some(self.size_hint().exact().unwrap_or(u64::MAX)),
+            _ => (!self.is_end_stream()).then_some(ahead),
+        }
+    }
+
+    /// Takes the next frame out of the body if it has arrived, so that the length of a short body is known.
+    pub(crate) async fn peek(&mut self) -> Result<(), B::Error>
+    where
+        B: Unpin,
+    {
+        if self.ahead.is_some() || self.trailers.is_some() || self.body.is_none() {
+            return Ok(());
+        }
+        let Poll::Ready(frame) = poll_fn(|cx| Poll::Ready(Pin::new(&mut *self).poll_frame(cx))).await else {
+            return Ok(());
+        };
+        match frame.transpose()?.map(Frame::into_data) {
+            Some(Ok(data)) => self.ahead = Some(data),
+            Some(Err(frame)) => *self = Self { ahead: None, body: None, trailers: frame.into_trailers().ok() },
+            None => self.body = None,
+        }
+        Ok(())
     }
 
     /// Puts back a frame that was taken out.

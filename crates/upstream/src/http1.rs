@@ -24,7 +24,7 @@ use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use self::body::Decoder;
-pub(crate) use self::body::{MOST_TRAILERS, WrongLength};
+pub(crate) use self::body::{LARGEST_TRAILERS, MOST_TRAILERS, WrongLength};
 use self::head::{Framing, Head};
 pub(crate) use self::head::{LARGEST_HEAD, MOST_FIELDS, content_length, is_bodiless};
 use self::output::{Output, Stop};
@@ -95,6 +95,7 @@ where
         self.deadline.set(Instant::now() + patience.head);
         let mut asked = Asked { method: request.method(), extensions: request.extensions(), interim: 0 };
         let received = poll_fn(|cx| self.poll_exchange(cx, &mut asked)).await;
+        let interim = asked.interim;
         match received {
             Ok(Head { response, framing, keep_alive }) => {
                 self.decoder = Decoder::new(framing);
@@ -103,7 +104,8 @@ where
             }
             Err(Failure::Ended(error)) => {
                 let unsent = self.output.take_back();
-                let is_repeatable = unsent.is_some() || is_harmless;
+                // After an interim response, the client has a part of the response already.
+                let is_repeatable = unsent.is_some() || is_harmless && interim == 0;
                 if let Some(body) = unsent {
                     *request.body_mut() = body;
                 }

@@ -8,6 +8,7 @@ mod connection;
 mod connections;
 mod download;
 mod exchange;
+mod frames;
 mod pool;
 mod tunnel;
 mod upload;
@@ -26,6 +27,7 @@ use self::exchange::{SendError, Unprocessed};
 pub(crate) use self::pool::{Acquired, Pool, Slot};
 pub(crate) use self::tunnel::{TunnelBody, open_tunnel};
 use crate::body::RequestBody;
+use crate::budget::RetryBudget;
 use crate::connect::Connected;
 use crate::deadline::Patience;
 use crate::error::{BoxError, ProxyError, ProxyErrorKind};
@@ -60,25 +62,36 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     let is_harmless = request.body().is_empty() && request.method().is_idempotent();
+    if request.body().content() == Some(u64::MAX)
+        && let Err(error) = request.body_mut().peek().await
+    {
+        let error = ProxyError::caused(ProxyErrorKind::HttpRequestError, error);
+        return Err(Failed { is_repeatable: false, was_sent: false, error });
+    }
     let mut repeats = Repeats::default();
     let mut refused_by: Option<ConnectionId> = None;
     loop {
         let slot = match first.take() {
             Some(slot) => slot,
-            None => match pool.acquire(refused_by).await {
+            None => match pool.acquire(refused_by, request.body().content()).await {
                 Ok(Acquired::Stream(slot)) => slot,
                 Ok(Acquired::Http1(connected)) => return Ok(Sent::Http1(connected)),
                 Err(error) => return Err(Failed { is_repeatable: true, was_sent: false, error }),
             },
         };
-        let (id, is_first) = (slot.id, slot.is_first);
+        let (id, is_first, traffic) = (slot.id, slot.is_first, Arc::clone(&slot.connection.traffic));
         let (may_repeat, is_repeatable, error) = match exchange::send(slot, request, patience).await {
             Ok(response) => return Ok(Sent::Response(response)),
             Err(SendError::Unprocessed { why: Unprocessed::NeedsHttp1, .. }) => return Ok(Sent::NeedsHttp1),
-            Err(SendError::Unprocessed { why, error }) => (repeats.unprocessed(why), true, error),
+            Err(SendError::Unprocessed { why, error }) => {
+                if let (Unprocessed::GoAway, Some(limit)) = (why, traffic.processed()) {
+                    pool.set_request_limit(limit);
+                }
+                (repeats.allow_unprocessed(pool.budget()), true, error)
+            }
             // The backend closed a connection just as it was used: once more, on another one, as over HTTP/1.1.
             Err(SendError::Ended { is_stream, error }) => {
-                (is_harmless && !is_stream && !is_first && repeats.ended(), is_harmless, error)
+                (is_harmless && !is_stream && !is_first && repeats.allow_ended(), is_harmless, error)
             }
             Err(SendError::Failed(error)) => (false, false, error),
         };
@@ -89,27 +102,23 @@ where
     }
 }
 
-/// How often a request was sent again to the same backend.
+/// The repeats of one request at one backend.
 #[derive(Default)]
 struct Repeats {
-    gone_away: u32,
-    refused: u32,
-    ended: bool,
+    unprocessed: u32,
+    has_ended: bool,
 }
 
 impl Repeats {
-    fn unprocessed(&mut self, why: Unprocessed) -> bool {
-        let (count, most) = match why {
-            // Each time because the backend has no room for it.
-            Unprocessed::Refused => (&mut self.refused, MOST_REFUSED),
-            _ => (&mut self.gone_away, MOST_GONE_AWAY),
-        };
-        *count += 1;
-        *count <= most
+    /// Whether a request that was not processed may be sent again.
+    fn allow_unprocessed(&mut self, budget: &RetryBudget) -> bool {
+        self.unprocessed += 1;
+        self.unprocessed <= FREE_REPEATS || self.unprocessed <= MAX_REPEATS && budget.failed()
     }
 
-    fn ended(&mut self) -> bool {
-        !std::mem::replace(&mut self.ended, true)
+    /// Whether a request whose connection ended before its response may be sent again.
+    fn allow_ended(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_ended, true)
     }
 }
 
@@ -149,6 +158,8 @@ fn failed(error: h2::Error) -> ProxyError {
     ProxyError::caused(kind, error)
 }
 
-/// Backends that end a connection after some requests leave all that are above unprocessed, on each connection.
-const MOST_GONE_AWAY: u32 = 16;
-const MOST_REFUSED: u32 = 3;
+/// How often a request that was not processed is sent again: a backend that ends a connection after some number of requests
+/// leaves those above unprocessed, and so may the next connection.
+const FREE_REPEATS: u32 = 2;
+/// The same, while the retry budget lasts.
+const MAX_REPEATS: u32 = 4;

@@ -59,11 +59,13 @@
 //! | WebSocket | A GET with the extension `hyper::ext::Protocol` `websocket` is sent as an HTTP/1.1 upgrade, or over HTTP/2 as an extended CONNECT (RFC 8441), on a connection of its own. The 101 carries `hyper::upgrade::OnUpgrade` |
 //!
 //! - Bodies are streamed in both directions. Over HTTP/2 the window of a connection is as large as those of its streams
-//!   together, so an unread response does not block others.
+//!   together, so an unread response does not block others. Uploads share a connection only if the backend's window has
+//!   room for all of them, so an unread upload does not block others.
 //! - `Host` is forwarded unchanged.
 //! - Interim responses (RFC 9110 §15.2) are passed to the [`InterimRelay`] of the request.
 //! - A connection that a backend authenticated with NTLM or Negotiate serves one client: it is kept in the
-//!   [`ClientConnection`] of the request, or closed.
+//!   [`ClientConnection`] of the request, or closed. Behind a trusted proxy, `rproxy-client-ip` gives each client address
+//!   its own.
 //! - Names are resolved again when their TTL expires.
 //!
 //! Clones share connections. [`Backends::upstream`] creates an upstream with separate connections, for a worker thread;
@@ -78,7 +80,7 @@
 //!
 //! | Failure | Handling |
 //! |---|---|
-//! | An HTTP/2 connection did not process the request (GOAWAY, `REFUSED_STREAM`, RFC 9113 §8.7) | sent on another connection, with any method, if at most 32 KiB of its content were sent |
+//! | An HTTP/2 connection did not process the request (GOAWAY, `REFUSED_STREAM`, RFC 9113 §8.7) | sent on another connection, with any method, if at most 32 KiB of its content were sent: twice, and twice more within the retry budget |
 //! | A pooled connection turns out to be closed | sent on a new one, if nothing was sent, or if the method is idempotent and there is no content (RFC 9110 §9.2.2) |
 //! | A backend cannot be reached | another backend is used; this one is ejected for 250 ms, then twice as long each time, up to 30 s |
 //! | A backend closes without a response | another backend is used under the same conditions, [a number of times](Builder::retries), within a retry budget |
@@ -100,7 +102,7 @@
 //! | [`max_connections`](Builder::max_connections), [`queue_timeout`](Builder::queue_timeout) | no limit, 5 s |
 //! | HTTP/2 connections per backend; streams on each | 256; 100, or the backend's own limit |
 //! | Requests that wait for a stream | 4,096 per backend, then 503 |
-//! | Response head | 64 KiB, 128 fields |
+//! | Response head; trailer section | 64 KiB, 128 fields; 16 KiB, 32 fields |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

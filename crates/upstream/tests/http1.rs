@@ -15,7 +15,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use rproxy_upstream::{BodyError, ProxyError, ProxyErrorKind, Upstream};
+use rproxy_upstream::{BodyError, InterimRelay, ProxyError, ProxyErrorKind, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -162,6 +162,29 @@ async fn a_response_streams_in_both_directions_at_once() {
     assert!(response.frame().await.is_none());
     assert_eq!(upstream.oneshot(get()).await.unwrap().status(), StatusCode::NO_CONTENT);
     assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_request_is_not_sent_again_after_an_interim_response() {
+    let (upstream, connections) = backend(async |mut stream| {
+        // The first request on the connection is answered, so that the next one is sent on a kept connection.
+        read_until(&mut stream, b"\r\n\r\n").await.unwrap();
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        if read_until(&mut stream, b"\r\n\r\n").await.is_some() {
+            stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await.unwrap();
+        }
+    })
+    .await;
+    assert_eq!(upstream.clone().oneshot(get()).await.unwrap().status(), StatusCode::NO_CONTENT);
+    let interim = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&interim);
+    let relay: InterimRelay = Arc::new(move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
+    let mut request = get();
+    request.extensions_mut().insert(relay);
+    assert_eq!(upstream.oneshot(request).await.unwrap().status(), StatusCode::BAD_GATEWAY);
+    assert_eq!((connections.load(Ordering::SeqCst), interim.load(Ordering::SeqCst)), (1, 1));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use backends::{Act, Backend, Server, get, post, read, upstream};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
-use rproxy_upstream::{ProxyError, ProxyErrorKind, Upstream};
+use rproxy_upstream::{InterimRelay, ProxyError, ProxyErrorKind, Upstream};
 use tower::ServiceExt;
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn requests_that_were_not_processed_are_sent_again_whatever_their_method()
         ("refused once", |number| if number == 0 { Act::Reset(7) } else { Act::Answer("fine") }),
         ("refused three times", |number| if number < 3 { Act::Reset(7) } else { Act::Answer("fine") }),
         ("gone away below", |number| if number == 0 { Act::GoAwayBelow } else { Act::Answer("fine") }),
-        ("gone away below five times", |number| if number < 5 { Act::GoAwayBelow } else { Act::Answer("fine") }),
+        ("gone away below four times", |number| if number < 4 { Act::GoAwayBelow } else { Act::Answer("fine") }),
     ];
     for (name, script) in scripts {
         for request in [get("/"), post(""), post("abc")] {
@@ -110,11 +110,60 @@ async fn requests_that_were_not_processed_are_sent_again_whatever_their_method()
 }
 
 #[tokio::test]
+async fn a_backend_that_ends_each_connection_after_some_requests_loses_none_of_a_burst() {
+    let backend = Backend::start(Server::default().max_requests(10), |_, _| Act::Answer("ok")).await;
+    let upstream = upstream(&backend);
+    for _ in 0..3 {
+        let requests: Vec<_> = (0..200).map(|_| tokio::spawn(upstream.clone().oneshot(post("abc")))).collect();
+        for request in requests {
+            assert_eq!(read(request.await.unwrap().unwrap()).await.unwrap(), "ok");
+        }
+    }
+    assert!(backend.connections() >= 60);
+}
+
+#[tokio::test]
 async fn a_backend_that_refuses_every_time_is_an_error_and_not_a_loop() {
     let backend = Backend::start(Server::default(), |_, _| Act::Reset(7)).await;
     let response = upstream(&backend).oneshot(get("/")).await.unwrap();
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
-    assert_eq!(backend.requests(), 4);
+    assert_eq!(backend.requests(), 5);
+}
+
+#[tokio::test]
+async fn a_backend_that_processes_nothing_costs_few_connections_and_fewer_without_retry_budget() {
+    for act in [Act::GoAwayBelow, Act::Reset(7)] {
+        let backend = Backend::start(Server::default(), move |_, _| act).await;
+        let upstream = upstream(&backend);
+        let mut counts = Vec::new();
+        for _ in 0..60 {
+            let before = (backend.connections(), backend.requests());
+            let response = upstream.clone().oneshot(get("/")).await.unwrap();
+            assert!(response.status().is_server_error());
+            counts.push((backend.connections() - before.0, backend.requests() - before.1));
+        }
+        assert!(counts.iter().all(|(connections, requests)| *connections <= 5 && *requests <= 5), "{counts:?}");
+        assert!(counts[40..].iter().all(|(connections, requests)| *connections <= 3 && *requests <= 3), "{counts:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_not_sent_again_after_an_interim_response() {
+    for (act, is_post) in
+        [(Act::InterimThenGoAwayBelow, false), (Act::InterimThenGoAwayBelow, true), (Act::InterimThenReset(7), true)]
+    {
+        let backend = Backend::start(Server::default(), move |_, _| act).await;
+        let interim = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&interim);
+        let relay: InterimRelay = Arc::new(move |_| {
+            counter.fetch_add(1, SeqCst);
+        });
+        let mut request = if is_post { post("abc") } else { get("/") };
+        request.extensions_mut().insert(relay);
+        let response = upstream(&backend).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+        assert_eq!((backend.requests(), interim.load(SeqCst)), (1, 1), "{act:?}");
+    }
 }
 
 #[tokio::test]

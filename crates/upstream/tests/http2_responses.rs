@@ -8,7 +8,10 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backends::{Act, Backend, Server, get, post, read, upstream};
+use backends::{
+    Act, Backend, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PRIORITY, Server, frame, get, literal,
+    post, raw_backend, read, upstream,
+};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
@@ -125,6 +128,95 @@ async fn interim_responses_and_trailers_pass_and_empty_parts_do_not() {
     }
     assert_eq!(content, b"onetwo");
     assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-sum"]);
+}
+
+/// RFC 9113 §8.1, §8.2: the trailer sections of a response after `three` bytes, and whether they are well-formed.
+fn trailer_sections() -> Vec<(&'static str, Vec<u8>, bool)> {
+    const LAST: u8 = END_STREAM | END_HEADERS;
+    let fields = |count: usize, size: usize| -> Vec<u8> {
+        (0..count).flat_map(|number| literal(&format!("x-{number:03}"), &"v".repeat(size))).collect()
+    };
+    let sum = literal("x-sum", "1");
+    let split = |block: &[u8]| {
+        let (first, rest) = block.split_at(3);
+        [frame(HEADERS, END_STREAM, first), frame(CONTINUATION, END_HEADERS, rest)].concat()
+    };
+    let padded = |block: &[u8]| {
+        let payload = [&[4, 0, 0, 0, 0, 16], block, &[0x88; 4]].concat();
+        frame(HEADERS, LAST | PADDED | PRIORITY, &payload)
+    };
+    vec![
+        ("a field", frame(HEADERS, LAST, &sum), true),
+        ("a field after a new table size", frame(HEADERS, LAST, &[&[0x20], &sum[..]].concat()), true),
+        ("a field in two frames", split(&sum), true),
+        ("a field with padding", padded(&sum), true),
+        ("no field", frame(HEADERS, LAST, &[]), true),
+        ("32 fields of 500 bytes", frame(HEADERS, LAST, &fields(32, 499)), true),
+        ("33 fields", frame(HEADERS, LAST, &fields(33, 1)), false),
+        (
+            "more than 16 KiB",
+            [frame(HEADERS, END_STREAM, &fields(16, 1000)), frame(CONTINUATION, END_HEADERS, &fields(1, 1000))]
+                .concat(),
+            false,
+        ),
+        ("a field of the connection", frame(HEADERS, LAST, &literal("connection", "x")), false),
+        ("a name in capitals", frame(HEADERS, LAST, &literal("X-Sum", "1")), false),
+        ("no END_STREAM", frame(HEADERS, END_HEADERS, &sum), false),
+    ]
+}
+
+#[tokio::test]
+async fn a_response_with_a_malformed_trailer_section_is_incomplete() {
+    for (name, trailers, is_well_formed) in trailer_sections() {
+        // `:status: 200`, with and without `content-length: 3`.
+        for head in [&[0x88][..], &[0x88, 0x0f, 13, 1, b'3']] {
+            let response = [frame(HEADERS, END_HEADERS, head), frame(DATA, 0, b"abc"), trailers.clone()].concat();
+            let origin = raw_backend(vec![response]).await;
+            let upstream: Upstream<backends::Body> = Upstream::builder().backend(&origin).unwrap().build().unwrap();
+            let response = upstream.oneshot(get("/")).await.unwrap();
+            let has_length = head.len() > 1;
+            let is_error = response.extensions().get::<ProxyError>().is_some();
+            let mut body = response.into_body();
+            let (mut content, mut result) = (Vec::new(), Ok(()));
+            while let Some(frame) = body.frame().await {
+                match frame.map(Frame::into_data) {
+                    Ok(Ok(data)) => content.extend_from_slice(&data),
+                    Ok(Err(_)) => {}
+                    Err(error) => result = Err(error),
+                }
+            }
+            if is_error {
+                assert!(!is_well_formed, "{name}");
+                continue;
+            }
+            assert_eq!(result.is_ok(), is_well_formed, "{name}: {result:?}");
+            // A client that knows the length would take the response for complete.
+            let is_content_whole = content == b"abc";
+            assert!(is_content_whole == is_well_formed || !has_length, "{name}: {content:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_response_of_a_known_length_is_incomplete_without_end_stream() {
+    // RST_STREAM, and GOAWAY that leaves the request unprocessed.
+    let goaway = [&[0, 0, 8, 7, 0, 0, 0, 0, 0][..], &[0; 7], &[2]].concat();
+    for end in [frame(3, 0, &[0; 4]), frame(3, 0, &[0, 0, 0, 8]), goaway] {
+        let head = frame(HEADERS, END_HEADERS, &[0x88, 0x0f, 13, 1, b'3']);
+        let parts = vec![[head, frame(DATA, 0, b"ab")].concat(), frame(DATA, 0, b"c"), end];
+        let origin = raw_backend(parts).await;
+        let upstream: Upstream<backends::Body> = Upstream::builder().backend(&origin).unwrap().build().unwrap();
+        let response = upstream.oneshot(get("/")).await.unwrap();
+        let mut body = response.into_body();
+        let mut content = Vec::new();
+        let error = loop {
+            match body.frame().await.expect("an error before the end") {
+                Ok(frame) => content.extend_from_slice(&frame.into_data().unwrap()),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(content, b"ab", "before {error:?}");
+    }
 }
 
 #[tokio::test]

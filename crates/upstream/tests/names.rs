@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,9 @@ use std::time::Duration;
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::A;
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
-use http::StatusCode;
+use http::{Response, StatusCode};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rproxy_upstream::{ProxyError, ProxyErrorKind, Upstream};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::Instant;
@@ -60,8 +63,8 @@ async fn name_server(ttl: u32, addresses: &[Ipv4Addr]) -> NameServer {
     NameServer { address, known, asked, silent }
 }
 
-/// The same port on several addresses of this machine; each says its own.
-async fn backends(addresses: &[Ipv4Addr]) -> u16 {
+/// Listens on the same port of several addresses of this machine.
+async fn listeners(addresses: &[Ipv4Addr]) -> (u16, Vec<TcpListener>) {
     'port: loop {
         let first = TcpListener::bind((addresses[0], 0)).await.unwrap();
         let port = first.local_addr().unwrap().port();
@@ -72,21 +75,47 @@ async fn backends(addresses: &[Ipv4Addr]) -> u16 {
                 Err(_) => continue 'port,
             }
         }
-        for listener in listeners {
-            let name = listener.local_addr().unwrap().ip().to_string();
-            tokio::spawn(async move {
-                while let Ok((mut stream, _)) = listener.accept().await {
-                    let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
-                    tokio::spawn(async move {
-                        while head(&mut stream).await.is_some() {
-                            answer(&mut stream, &response).await;
-                        }
-                    });
-                }
-            });
-        }
-        return port;
+        return (port, listeners);
     }
+}
+
+/// Backends on the same port of several addresses, each of which answers with its address.
+async fn backends(addresses: &[Ipv4Addr]) -> u16 {
+    let (port, listeners) = listeners(addresses).await;
+    for listener in listeners {
+        let name = listener.local_addr().unwrap().ip().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+                tokio::spawn(async move {
+                    while head(&mut stream).await.is_some() {
+                        answer(&mut stream, &response).await;
+                    }
+                });
+            }
+        });
+    }
+    port
+}
+
+/// The same over HTTP/2.
+async fn http2_backends(addresses: &[Ipv4Addr]) -> u16 {
+    let (port, listeners) = listeners(addresses).await;
+    for listener in listeners {
+        let name = listener.local_addr().unwrap().ip().to_string();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let name = name.clone();
+                let service = service_fn(move |_| {
+                    let response = Response::new(Body::from(name.clone()));
+                    async { Ok::<_, Infallible>(response) }
+                });
+                let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+    }
+    port
 }
 
 const ONE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
@@ -147,6 +176,23 @@ async fn all_addresses_of_a_name_have_their_share() {
     }
     assert_eq!(seen, [true, true]);
     assert_eq!(names.asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn http2_requests_are_spread_over_all_addresses_of_a_name() {
+    let (names, port) = (name_server(60, &[ONE, TWO]).await, http2_backends(&[ONE, TWO]).await);
+    let builder = Upstream::builder().backend(&format!("h2c://app.test:{port}")).unwrap();
+    let upstream: Upstream<Body> = builder.name_servers([names.address]).build().unwrap();
+    let ask = async || text(upstream.clone().oneshot(get("/")).await.unwrap()).await;
+    let (first, begin) = (ask().await, Instant::now());
+    while ask().await == first {
+        assert!(begin.elapsed() < Duration::from_secs(20), "the other address is not used");
+    }
+    let mut first_count = 0;
+    for _ in 0..40 {
+        first_count += usize::from(ask().await == first);
+    }
+    assert!((15..=25).contains(&first_count), "{first_count} of 40");
 }
 
 #[tokio::test]

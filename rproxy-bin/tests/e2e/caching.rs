@@ -1,13 +1,14 @@
 //! The cache together with the other layers.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::upstream::{ok, responding};
-use crate::support::{Proxy, TIMEOUT, connect, free_port, read_response, request};
+use crate::h2;
+use crate::support::upstream::{ok, responding, scripted};
+use crate::support::{Proxy, TIMEOUT, connect, free_port, read_response, read_to_end, request};
 
 /// Returns responses with the result of `echo` for the request head, fresh for a minute, with this `Vary`.
 fn cached(vary: &'static str, echo: fn(&str) -> String) -> impl Fn(&str) -> String + Clone + Send + 'static {
@@ -33,6 +34,57 @@ fn varies_by_forwarding_headers_that_the_proxy_sets() {
     let proxy = Proxy::start(upstream, &[("RPROXY_TRUSTED_PROXIES", "loopback")]);
     for client in ["192.0.2.1", "192.0.2.2", "192.0.2.1"] {
         assert_eq!(get(&proxy, &format!("x-forwarded-for: {client}\r\n")), client);
+    }
+}
+
+/// A backend that answers each request over HTTP/2 with these frames: their type, flags and payload.
+fn http2_backend(frames: Vec<(u8, u8, Vec<u8>)>) -> (SocketAddr, Arc<AtomicUsize>) {
+    let requests = Arc::<AtomicUsize>::default();
+    let counter = Arc::clone(&requests);
+    let address = scripted(move |mut stream| {
+        stream.write_all(&[h2::settings(&[]), h2::Frame::new(4, 1, 0, Vec::new()).bytes()].concat()).unwrap();
+        stream.read_exact(&mut [0; 24]).unwrap();
+        let mut head = [0; 9];
+        while stream.read_exact(&mut head).is_ok() {
+            let [high, middle, low, kind, _, id @ ..] = head;
+            stream.read_exact(&mut vec![0; u32::from_be_bytes([0, high, middle, low]) as usize]).unwrap();
+            if kind == h2::HEADERS {
+                counter.fetch_add(1, Ordering::SeqCst);
+                let id = u32::from_be_bytes(id);
+                let frames =
+                    frames.iter().map(|(kind, flags, payload)| h2::Frame::new(*kind, *flags, id, payload.clone()));
+                stream.write_all(&frames.flat_map(|frame| frame.bytes()).collect::<Vec<_>>()).unwrap();
+            }
+        }
+    });
+    (address, requests)
+}
+
+#[test]
+fn a_response_with_a_malformed_trailer_section_is_broken_off_and_not_stored() {
+    let malformed = [h2::field("connection", "x"), h2::field("X-Sum", "1")].map(|trailers| (trailers, false));
+    for (trailers, is_whole) in [(h2::field("x-sum", "1"), true)].into_iter().chain(malformed) {
+        for length in [Vec::new(), h2::field("content-length", "3")] {
+            let head = [vec![0x88], h2::field("cache-control", "max-age=60"), length.clone()].concat();
+            let (address, requests) = http2_backend(vec![
+                (h2::HEADERS, 4, head),
+                (h2::DATA, 0, b"abc".to_vec()),
+                (h2::HEADERS, 5, trailers.clone()),
+            ]);
+            let proxy = Proxy::start(address, &[("RPROXY_UPSTREAM", &format!("h2c://{address}"))]);
+            for _ in 0..2 {
+                let mut stream = connect(proxy.address);
+                let head = b"GET /static/a.css HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+                stream.write_all(head).unwrap();
+                let response = read_to_end(&mut stream);
+                assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+                let (head, body) = response.split_once("\r\n\r\n").unwrap();
+                let is_chunked = head.contains("transfer-encoding: chunked");
+                let has_end = if is_chunked { body.contains("\r\n0\r\n") } else { body == "abc" };
+                assert_eq!(has_end, is_whole, "{response}");
+            }
+            assert_eq!(requests.load(Ordering::SeqCst), if is_whole { 1 } else { 2 }, "{trailers:?} {length:?}");
+        }
     }
 }
 

@@ -228,6 +228,42 @@ fn acme_certificate_is_served_and_reused_after_a_restart() {
 }
 
 #[test]
+fn a_host_that_no_acme_certificate_names_gets_421() {
+    let port = free_port();
+    let Some(pebble) = Pebble::start(PebbleOptions { tls_port: port, ..PebbleOptions::default() }) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (listen, ca, upstream) = (format!("127.0.0.1:{port}"), pebble.directory_ca(), echo().to_string());
+    let proxy = Proxy::run(
+        &[],
+        &[
+            ("RPROXY_LISTEN", listen.as_str()),
+            ("RPROXY_HTTP_PORT", "0"),
+            ("RPROXY_UPSTREAM", &upstream),
+            ("RPROXY_TLS_DOMAINS", "app.example,www.app.example"),
+            ("RPROXY_TLS_CACHE_DIR", folder.path().to_str().unwrap()),
+            ("RPROXY_ACME_DIRECTORY", &pebble.directory()),
+            ("RPROXY_ACME_CA", ca.to_str().unwrap()),
+        ],
+    );
+    proxy.wait_for_logs("certificate issued", 2);
+    // The server name that is indicated, and the host.
+    for (name, host, code) in [
+        ("app.example", "app.example", "200"),
+        ("www.app.example", "www.app.example", "200"),
+        ("app.example", "foreign.test", "421"),
+        ("app.example", "www.app.example", "421"),
+        ("foreign.test", "foreign.test", "421"),
+    ] {
+        for version in ["--http1.1", "--http2"] {
+            let (resolve, url) = (format!("{name}:{port}:127.0.0.1"), format!("https://{name}:{port}/"));
+            let host = format!("Host: {host}");
+            let args = ["-k", version, "--resolve", &resolve, "-H", &host, "-o", "/dev/null", "-w", "%{http_code}"];
+            assert_eq!(curl(&[&args[..], &[&url]].concat()), code, "{name} {host} {version}");
+        }
+    }
+}
+
+#[test]
 fn two_processes_with_one_directory_order_once() {
     let port = free_port();
     let Some(pebble) = Pebble::start(PebbleOptions { tls_port: port, ..PebbleOptions::default() }) else { return };

@@ -245,7 +245,7 @@ impl Encoder {
 /// A size, and extensions that nobody reads (RFC 9112 §7.1.1).
 const LONGEST_LINE: usize = 1024;
 pub(crate) const MOST_TRAILERS: usize = 32;
-const LARGEST_TRAILERS: usize = 16 * 1024;
+pub(crate) const LARGEST_TRAILERS: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -28,8 +28,8 @@ struct Entry<C> {
     /// How many streams may be in flight.
     limit: usize,
     in_flight: usize,
-    /// Whether it has had a stream.
-    is_used: bool,
+    /// How many streams it has had.
+    opened: u32,
     /// Whether it takes no more streams.
     is_draining: bool,
     idle_since: Instant,
@@ -69,26 +69,35 @@ impl<C: Clone> Connections<C> {
             until,
             limit,
             in_flight: 0,
-            is_used: false,
+            opened: 0,
             is_draining: false,
             idle_since: now,
         });
         id
     }
 
-    /// Takes a stream of the connection with the fewest, but not of `avoided`.
-    pub(super) fn take(&mut self, avoided: Option<ConnectionId>, now: Instant) -> Option<Taken<C>> {
+    /// Takes a stream of the connection with the fewest in flight, among those that `fits` accepts except `avoided`.
+    ///
+    /// A connection that has had `max_opened` streams takes no more.
+    pub(super) fn take(
+        &mut self,
+        avoided: Option<ConnectionId>,
+        max_opened: u32,
+        now: Instant,
+        fits: impl Fn(&C) -> bool,
+    ) -> Option<Taken<C>> {
         let count = self.entries.len();
         let mut best: Option<usize> = None;
         for step in 0..count {
             let index = (self.turn + step) % count;
             let entry = &mut self.entries[index];
-            entry.is_draining |= entry.until.is_some_and(|until| until <= now);
-            if entry.is_draining || entry.in_flight >= entry.limit || Some(entry.id) == avoided {
+            entry.is_draining |= entry.opened >= STREAM_IDS || entry.until.is_some_and(|until| until <= now);
+            let is_full = entry.in_flight >= entry.limit || entry.opened >= max_opened;
+            if entry.is_draining || is_full || Some(entry.id) == avoided {
                 continue;
             }
-            let in_flight = entry.in_flight;
-            if best.is_none_or(|best| in_flight < self.entries[best].in_flight) {
+            let entry = &self.entries[index];
+            if best.is_none_or(|best| entry.in_flight < self.entries[best].in_flight) && fits(&entry.connection) {
                 best = Some(index);
             }
         }
@@ -96,7 +105,8 @@ impl<C: Clone> Connections<C> {
         self.turn = index + 1;
         let entry = &mut self.entries[index];
         entry.in_flight += 1;
-        let is_first = !std::mem::replace(&mut entry.is_used, true);
+        let is_first = entry.opened == 0;
+        entry.opened += 1;
         Some(Taken { id: entry.id, connection: entry.connection.clone(), is_first })
     }
 
@@ -156,6 +166,11 @@ impl<C> Connections<C> {
         self.entries.is_empty()
     }
 
+    /// Whether any of them can take a stream now.
+    pub(super) fn has_free_stream(&self) -> bool {
+        self.entries.iter().any(|entry| !entry.is_draining && entry.in_flight < entry.limit)
+    }
+
     /// Whether a stream may come free on any of them.
     pub(super) fn has_usable(&self) -> bool {
         self.entries.iter().any(|entry| !entry.is_draining && entry.limit > 0)
@@ -172,6 +187,17 @@ impl<C> Connections<C> {
     }
 }
 
+/// How many streams a connection has ids for (RFC 9113 §5.1.1).
+pub(super) const STREAM_IDS: u32 = 1 << 30;
+
+#[cfg(test)]
+impl<C> Connections<C> {
+    /// Leaves each connection with this many stream ids.
+    pub(super) fn skip_stream_ids(&mut self, left: u32) {
+        self.entries.iter_mut().for_each(|entry| entry.opened = STREAM_IDS - left);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,7 +205,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn taken(connections: &mut Connections<char>, now: Instant) -> Option<char> {
-        connections.take(None, now).map(|taken| taken.connection)
+        connections.take(None, u32::MAX, now, |_| true).map(|taken| taken.connection)
     }
 
     #[test]
@@ -194,14 +220,26 @@ mod tests {
     }
 
     #[test]
+    fn connections_that_do_not_fit_are_passed_over() {
+        let now = Instant::now();
+        let mut connections = Connections::default();
+        connections.add('a', None, None, 9, now);
+        connections.add('b', None, None, 9, now);
+        for _ in 0..3 {
+            assert_eq!(connections.take(None, u32::MAX, now, |connection| *connection == 'b').unwrap().connection, 'b');
+        }
+        assert!(connections.take(None, u32::MAX, now, |_| false).is_none());
+    }
+
+    #[test]
     fn a_released_stream_can_be_taken_again() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, None, 1, now);
-        let first = connections.take(None, now).unwrap();
+        let first = connections.take(None, u32::MAX, now, |_| true).unwrap();
         assert!(first.is_first);
         assert!(connections.release(first.id, now).is_none());
-        assert!(!connections.take(None, now).unwrap().is_first);
+        assert!(!connections.take(None, u32::MAX, now, |_| true).unwrap().is_first);
     }
 
     #[test]
@@ -209,9 +247,22 @@ mod tests {
         let now = Instant::now();
         let mut connections = Connections::default();
         let only = connections.add('a', None, None, 9, now);
-        assert!(connections.take(Some(only), now).is_none());
+        assert!(connections.take(Some(only), u32::MAX, now, |_| true).is_none());
         connections.add('b', None, None, 9, now);
-        assert_eq!(connections.take(Some(only), now).unwrap().connection, 'b');
+        assert_eq!(connections.take(Some(only), u32::MAX, now, |_| true).unwrap().connection, 'b');
+    }
+
+    #[test]
+    fn a_connection_that_has_had_enough_streams_is_passed_over() {
+        let now = Instant::now();
+        let mut connections = Connections::default();
+        let id = connections.add('a', None, None, 9, now);
+        for _ in 0..2 {
+            assert!(connections.take(None, 2, now, |_| true).is_some());
+            assert!(connections.release(id, now).is_none());
+        }
+        assert!(connections.take(None, 2, now, |_| true).is_none());
+        assert!(connections.take(None, 3, now, |_| true).is_some());
     }
 
     #[test]

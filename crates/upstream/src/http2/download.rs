@@ -5,14 +5,16 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use super::pool::Slot;
 use super::upload::{Stop, Upload};
+use super::wire::ResponseWatch;
 use crate::deadline::{Deadline, Patience};
 use crate::error::{BodyError, BoxError};
-use crate::http1::MOST_TRAILERS;
+use crate::http1::{LARGEST_TRAILERS, MOST_TRAILERS};
 use crate::trailers;
 
 /// The body of a response. Dropping it before its end resets the stream.
@@ -37,11 +39,23 @@ pub(super) enum Length {
 
 struct Stream {
     recv: RecvStream,
-    /// Whether there is no more data, so that a trailer section may follow.
-    has_data_ended: bool,
+    phase: Phase,
+    /// The last data of a known length, until the stream has ended.
+    held: Option<Bytes>,
+    /// The trailer section, while data is held.
+    trailers: Option<HeaderMap>,
+    watch: ResponseWatch,
     rest: Option<Rest>,
     /// After the handles of the stream, which it counts.
     _slot: Option<Slot>,
+}
+
+/// What comes next on the stream.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Data,
+    Trailers,
+    Nothing,
 }
 
 /// A request that is still being sent.
@@ -62,6 +76,7 @@ impl Download {
         recv: RecvStream,
         length: Length,
         upload: Option<Upload<B>>,
+        watch: ResponseWatch,
         slot: Slot,
         patience: Patience,
     ) -> Self
@@ -71,7 +86,10 @@ impl Download {
         let has_ended = recv.is_end_stream() || length == Length::Bodiless && upload.is_none();
         let stream = (!has_ended).then(|| Stream {
             recv,
-            has_data_ended: false,
+            phase: Phase::Data,
+            held: None,
+            trailers: None,
+            watch,
             rest: upload.filter(|upload| !upload.has_ended()).map(Rest::new),
             _slot: Some(slot),
         });
@@ -94,7 +112,7 @@ impl Download {
             deadline.is_answered();
         }
         let is_over = match &polled {
-            Some(Ok(frame)) => frame.is_trailers() || stream.recv.is_end_stream(),
+            Some(Ok(frame)) => frame.is_trailers() || stream.is_over(),
             Some(Err(_)) | None => true,
         };
         if is_over {
@@ -117,49 +135,92 @@ impl Download {
 }
 
 impl Stream {
+    /// Whether nothing is left of the response.
+    fn is_over(&self) -> bool {
+        self.held.is_none() && self.trailers.is_none() && self.recv.is_end_stream()
+    }
+
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
         left: &mut Option<u64>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        while !self.has_data_ended {
-            match ready!(self.recv.poll_data(cx)) {
-                // Nobody need hear of these, apart from the end that one may bring.
-                Some(Ok(data)) if data.is_empty() && !self.recv.is_end_stream() => {}
-                Some(Ok(data)) => {
-                    // Of a stream that is reset there is nothing to release.
-                    let _ = self.recv.flow_control().release_capacity(data.len());
-                    if let Some(left) = left {
-                        *left = left.saturating_sub(data.len() as u64);
+        loop {
+            match self.phase {
+                Phase::Data => match ready!(self.recv.poll_data(cx)) {
+                    // Nobody needs these, apart from the end that one may bring.
+                    Some(Ok(data)) if data.is_empty() && !self.recv.is_end_stream() => {}
+                    Some(Ok(data)) => {
+                        // Of a stream that is reset there is nothing to release.
+                        let _ = self.recv.flow_control().release_capacity(data.len());
+                        let is_last = *left == Some(data.len() as u64);
+                        // A client takes a response of a known length for complete once it has that many bytes. The
+                        // response is complete only with END_STREAM (RFC 9113 §8.1).
+                        if is_last && !data.is_empty() && !self.recv.is_end_stream() && self.held.is_none() {
+                            self.held = Some(data);
+                            continue;
+                        }
+                        return Poll::Ready(Some(Ok(deliver(data, left))));
                     }
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                    Some(Err(error)) => {
+                        if let Some(error) = self.ended(error) {
+                            return Poll::Ready(Some(Err(error)));
+                        }
+                        self.phase = Phase::Nothing;
+                    }
+                    None => self.phase = Phase::Trailers,
+                },
+                Phase::Trailers => {
+                    match ready!(self.recv.poll_trailers(cx)) {
+                        Ok(Some(fields)) => self.trailers = Some(self.checked(fields)?),
+                        Ok(None) => {}
+                        Err(error) => {
+                            if let Some(error) = self.ended(error) {
+                                return Poll::Ready(Some(Err(error)));
+                            }
+                        }
+                    }
+                    self.phase = Phase::Nothing;
                 }
-                Some(Err(error)) => return Poll::Ready(self.ended(error, *left)),
-                None => self.has_data_ended = true,
+                Phase::Nothing => break,
             }
         }
-        match ready!(self.recv.poll_trailers(cx)) {
-            Ok(Some(fields)) if fields.len() > MOST_TRAILERS => {
-                Poll::Ready(Some(Err(BodyError::Malformed("the response has too many trailers"))))
-            }
-            Ok(Some(fields)) => Poll::Ready(Some(Ok(trailers::filtered(Frame::trailers(fields))))),
-            Ok(None) => Poll::Ready(None),
-            Err(error) => Poll::Ready(self.ended(error, *left)),
-        }
+        Poll::Ready(match self.held.take() {
+            Some(data) => Some(Ok(deliver(data, left))),
+            None => self.trailers.take().map(|fields| Ok(trailers::filtered(Frame::trailers(fields)))),
+        })
     }
 
-    /// The stream ended without END_STREAM, or with an error beside it.
-    fn ended(&self, error: h2::Error, left: Option<u64>) -> Option<Result<Frame<Bytes>, BodyError>> {
-        if let Some(failure) = self.rest.as_ref().and_then(|rest| rest.failure.get()) {
-            return Some(Err(BodyError::Request(failure.to_string())));
+    /// Returns the trailer section if it is well-formed and within the limits.
+    fn checked(&self, fields: HeaderMap) -> Result<HeaderMap, BodyError> {
+        let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + ": \r\n".len();
+        if fields.len() > MOST_TRAILERS || fields.iter().map(size).sum::<usize>() > LARGEST_TRAILERS {
+            return Err(BodyError::Malformed("the trailer section of the response is too large"));
         }
-        // RFC 9113 §8.1: a response that is whole stays whole, whatever becomes of the rest of the request. Whether it was
-        // whole h2 knows, unless the connection ended with it.
-        if left == Some(0) && !error.is_reset() {
+        Ok(fields)
+    }
+
+    /// Why the response is incomplete, after the connection or the stream has ended with `error`.
+    fn ended(&self, error: h2::Error) -> Option<BodyError> {
+        if let Some(failure) = self.rest.as_ref().and_then(|rest| rest.failure.get()) {
+            return Some(BodyError::Request(failure.to_string()));
+        }
+        // RFC 9113 §8.1: a complete response stays complete, whatever happens to the rest of the request. h2 forgets that
+        // when the connection ends.
+        let is_connection = error.is_io() || error.is_go_away() && error.is_remote();
+        if is_connection && self.watch.has_end_stream() {
             return None;
         }
-        Some(Err(failed(error)))
+        Some(failed(error))
     }
+}
+
+/// Delivers a part of the content, of which `left` is to come.
+fn deliver(data: Bytes, left: &mut Option<u64>) -> Frame<Bytes> {
+    if let Some(left) = left {
+        *left = left.saturating_sub(data.len() as u64);
+    }
+    Frame::data(data)
 }
 
 impl Rest {

@@ -44,7 +44,7 @@ pub(crate) enum Unprocessed {
 }
 
 /// Sends `request` and waits for the head of its response. A request that was not processed is whole again, unless too
-/// much of its body was taken.
+/// much of its body was taken. After an interim response it counts as processed.
 pub(crate) async fn send<B>(
     slot: Slot,
     request: &mut Request<RequestBody<B>>,
@@ -57,14 +57,18 @@ where
     let head = head(request);
     let mut sender = slot.connection.sender.clone();
     let (sent, received) = (slot.connection.traffic.sent(), slot.connection.traffic.received());
-    let (response, stream) = match sender.send_request(head, is_empty) {
+    let opened = slot.connection.traffic.observe(|| {
+        let (response, stream) = sender.send_request(head, is_empty)?;
+        Ok((stream.stream_id().as_u32(), (response, stream)))
+    });
+    let (watch, (response, stream)) = match opened {
         Ok(opened) => opened,
         Err(error) => return Err(unopened(&slot, error)),
     };
     // It counts among the references that keep the connection open.
     drop(sender);
     let body = std::mem::replace(request.body_mut(), RequestBody::empty());
-    let upload = (!is_empty).then(|| Upload::new(stream, body));
+    let upload = (!is_empty).then(|| Upload::new(stream, body, slot.reservation.clone()));
     let relay = request.extensions().get::<InterimRelay>();
     let mut exchange = Exchange { upload, response, relay, interim: 0, patience, deadline: Deadline::new() };
     exchange.deadline.set(Instant::now() + patience.head);
@@ -75,13 +79,15 @@ where
                 if let Some(upload) = &mut upload {
                     upload.forget();
                 }
-                return Ok(response.map(|recv| Box::new(Download::new(recv, length, upload, slot, patience))));
+                return Ok(response.map(|recv| Box::new(Download::new(recv, length, upload, watch, slot, patience))));
             }
             Err(malformed) => Failure::Malformed(malformed),
         },
         Err(failure) => failure,
     };
     let error = match failure {
+        // The client has a part of the response already.
+        Failure::Stream(error) if exchange.interim > 0 => return Err(SendError::Failed(super::failed(error))),
         Failure::Stream(error) => error,
         Failure::Malformed(malformed) => {
             return Err(SendError::Failed(ProxyError::caused(ProxyErrorKind::HttpProtocolError, malformed)));

@@ -1,7 +1,10 @@
 //! The HTTP/2 connections of one worker to one backend, and the requests that wait for a stream on one of them.
 
-use std::collections::VecDeque;
+mod connect;
+mod state;
+
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -9,10 +12,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use super::connection::{Connection, Driver, STREAMS, handshake};
-use super::connections::{ConnectionId, Connections, Taken};
+use self::connect::{Made, Ready, make, make_elsewhere};
+use self::state::{Grant, Selection, State, Waiting};
+use super::connection::{Connection, Driver, handshake};
+use super::connections::{ConnectionId, Taken};
+use super::wire::Reservation;
+use crate::budget::RetryBudget;
 use crate::builder::Settings;
-use crate::connect::{Connected, Speak};
+use crate::connect::Connected;
 use crate::error::{ProxyError, ProxyErrorKind};
 use crate::service::Member;
 
@@ -20,31 +27,10 @@ use crate::service::Member;
 pub(crate) struct Pool {
     settings: Arc<Settings>,
     member: Arc<Member>,
-    state: Mutex<State>,
+    state: Mutex<State<Answer>>,
     /// Whether the backend chose HTTP/1.1 when it was last connected to.
     speaks_http1: AtomicBool,
 }
-
-#[derive(Default)]
-struct State {
-    connections: Connections<Arc<Connection>>,
-    /// How many connections are being made.
-    connecting: usize,
-    /// No connection is made before that while there are usable ones.
-    connect_after: Option<Instant>,
-    waiting: VecDeque<Waiting>,
-    /// How many streams the last connection allowed.
-    streams: usize,
-    /// What the backend's name stood for last.
-    addresses: Vec<IpAddr>,
-    /// When to connect to an address again that could not be connected to.
-    spread_after: Option<Instant>,
-    /// Whether a task closes idle connections.
-    is_swept: bool,
-}
-
-/// A request that waits for a stream.
-type Waiting = oneshot::Sender<Result<Acquired, ProxyError>>;
 
 /// What a request is sent on.
 pub(crate) enum Acquired {
@@ -53,18 +39,29 @@ pub(crate) enum Acquired {
     Http1(Option<Box<Connected>>),
 }
 
+/// What a request that waits is told.
+type Answer = Result<Acquired, ProxyError>;
+
 /// The right to one stream, returned when it is dropped.
 pub(crate) struct Slot {
     pub(super) connection: Arc<Connection>,
     pub(super) id: ConnectionId,
     pub(super) is_first: bool,
+    /// What the request may use up of the connection's send window; `None` if it has no content.
+    pub(super) reservation: Option<Arc<Reservation>>,
     pool: Weak<Pool>,
 }
 
 impl Slot {
     /// For a connection that is in no pool.
     pub(super) fn alone(connection: Connection) -> Self {
-        Self { connection: Arc::new(connection), id: ConnectionId::default(), is_first: true, pool: Weak::new() }
+        Self {
+            connection: Arc::new(connection),
+            id: ConnectionId::default(),
+            is_first: true,
+            reservation: None,
+            pool: Weak::new(),
+        }
     }
 
     /// Opens no more streams on the connection.
@@ -77,6 +74,8 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        // Before the stream, so that a request that waits for both can have them.
+        self.reservation = None;
         if let Some(pool) = self.pool.upgrade() {
             // Kept until the lock is released.
             let _done = pool.change(|state| state.connections.release(self.id, Instant::now()));
@@ -89,74 +88,93 @@ impl Pool {
         Arc::new(Self { settings, member, state: Mutex::default(), speaks_http1: AtomicBool::new(false) })
     }
 
+    pub(super) fn budget(&self) -> &RetryBudget {
+        &self.settings.budget
+    }
+
     /// Whether the backend chose HTTP/1.1 when it was last connected to.
     pub(crate) fn speaks_http1(&self) -> bool {
         self.speaks_http1.load(Relaxed)
     }
 
-    /// A stream, on a connection that is made for it if the others are used up. A request that a connection did not
-    /// process avoids that one, and comes before those that wait.
-    pub(super) async fn acquire(self: &Arc<Self>, refused_by: Option<ConnectionId>) -> Result<Acquired, ProxyError> {
-        let receiver = {
-            let (mut stream, mut receiver) = (None, None);
-            let is_spread = self.change(|state| {
-                let now = Instant::now();
-                if refused_by.is_some() || state.waiting.is_empty() {
-                    stream = state.connections.take(refused_by, now);
-                }
-                if stream.is_some() {
-                    return state.begin_spread(now);
-                }
-                if state.waiting.len() >= MOST_WAITING {
-                    state.waiting.retain(|waiting| !waiting.is_closed());
-                }
-                if state.waiting.len() < MOST_WAITING {
-                    let (sender, waits) = oneshot::channel();
-                    match refused_by {
-                        Some(_) => state.waiting.push_front(sender),
-                        None => state.waiting.push_back(sender),
-                    }
-                    receiver = Some(waits);
-                }
-                false
-            });
-            if let Some(taken) = stream {
-                if is_spread {
-                    tokio::spawn(spread(Arc::downgrade(self)));
-                }
-                return Ok(Acquired::Stream(self.slot(taken)));
+    /// Takes a stream for a request with `content` bytes, on a connection that is made for it if the others are used up.
+    ///
+    /// A request that a connection did not process avoids that one, and comes before those that wait.
+    pub(super) async fn acquire(
+        self: &Arc<Self>,
+        refused_by: Option<ConnectionId>,
+        content: Option<u64>,
+    ) -> Result<Acquired, ProxyError> {
+        let (mut grant, mut receiver) = (None, None);
+        let is_spread = self.change(|state| {
+            grant = state.take(refused_by, content, Selection::Strict);
+            if grant.is_some() {
+                return state.begin_spread(Instant::now());
             }
-            receiver.ok_or_else(|| ProxyError::new(ProxyErrorKind::ConnectionLimitReached))?
-        };
-        // Whatever makes a connection has its own, shorter time.
-        let patience = self.settings.queue_timeout.max(self.settings.connector.timeout);
+            if state.waiting.len() >= MOST_WAITING {
+                state.waiting.retain(|waiting| !waiting.sender.is_closed());
+            }
+            if state.waiting.len() < MOST_WAITING {
+                let (sender, granted) = oneshot::channel();
+                let waiting = Waiting { sender, refused_by, content };
+                match refused_by {
+                    Some(_) => state.waiting.push_front(waiting),
+                    None => state.waiting.push_back(waiting),
+                }
+                receiver = Some(granted);
+            }
+            false
+        });
+        if is_spread {
+            tokio::spawn(spread(Arc::downgrade(self)));
+        }
+        if let Some(grant) = grant {
+            return Ok(Acquired::Stream(self.slot(grant)));
+        }
+        let mut receiver = receiver.ok_or_else(|| ProxyError::new(ProxyErrorKind::ConnectionLimitReached))?;
+        // Attempts to connect have a shorter timeout of their own.
+        let mut patience = self.settings.queue_timeout.max(self.settings.connector.timeout);
+        if content.is_some() && patience > SHARE_AFTER {
+            if let Ok(acquired) = timeout(SHARE_AFTER, &mut receiver).await {
+                return acquired.unwrap_or_else(|_| Err(ProxyError::new(ProxyErrorKind::ConnectionLimitReached)));
+            }
+            if let Some(grant) = self.change(|state| state.take(refused_by, content, Selection::Any)) {
+                return Ok(Acquired::Stream(self.slot(grant)));
+            }
+            patience -= SHARE_AFTER;
+        }
         match timeout(patience, receiver).await {
             Ok(Ok(acquired)) => acquired,
             Ok(Err(_)) | Err(_) => Err(ProxyError::new(ProxyErrorKind::ConnectionLimitReached)),
         }
     }
 
-    /// Adds a connection on which the backend chose HTTP/2, and takes its first stream.
-    pub(crate) async fn adopt(self: &Arc<Self>, connected: Connected) -> Result<Slot, ProxyError> {
+    /// Adds a connection on which the backend chose HTTP/2, and takes a stream for a request with `content` bytes.
+    pub(crate) async fn adopt(
+        self: &Arc<Self>,
+        connected: Connected,
+        content: Option<u64>,
+    ) -> Result<Slot, ProxyError> {
         let Connected { socket, until, address, addresses, .. } = connected;
         let (connection, driver) = match timeout(self.settings.connector.timeout, handshake(socket)).await {
             Ok(done) => done?,
             Err(_) => return Err(ProxyError::new(ProxyErrorKind::ConnectionTimeout)),
         };
         self.speaks_http1.store(false, Relaxed);
-        let taken = self.change(|state| {
+        let grant = self.change(|state| {
             self.add(state, connection, driver, until, address, addresses);
-            state.connections.take(None, Instant::now())
+            let separate = state.take(None, content, Selection::Strict);
+            separate.or_else(|| state.take(None, content, Selection::Any))
         });
-        match taken {
-            Some(taken) => Ok(self.slot(taken)),
+        match grant {
+            Some(grant) => Ok(self.slot(grant)),
             None => Err(ProxyError::new(ProxyErrorKind::ConnectionLimitReached)),
         }
     }
 
     fn add(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut State<Answer>,
         connection: Connection,
         driver: Driver,
         until: Option<Instant>,
@@ -164,6 +182,7 @@ impl Pool {
         addresses: Vec<IpAddr>,
     ) {
         state.streams = driver.limit();
+        state.traffic = Some(Arc::clone(&connection.traffic));
         state.addresses = addresses;
         let id = state.connections.add(Arc::new(connection), address, until, driver.limit(), Instant::now());
         tokio::spawn(driver.run(Arc::downgrade(self), id, self.settings.http2_ping_interval));
@@ -171,6 +190,12 @@ impl Pool {
             let every = (self.settings.idle_timeout / 2).max(SHORTEST_SWEEP);
             tokio::spawn(sweep(Arc::downgrade(self), every));
         }
+    }
+
+    /// The addresses that have a connection.
+    fn addresses(&self) -> Vec<IpAddr> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.connections.addresses().collect()
     }
 
     pub(super) fn set_limit(self: &Arc<Self>, id: ConnectionId, limit: usize) {
@@ -183,6 +208,11 @@ impl Pool {
 
     pub(super) fn closed(self: &Arc<Self>, id: ConnectionId) {
         let _done = self.change(|state| state.connections.remove(id));
+    }
+
+    /// Notes that a connection has processed this many requests, and has left others unprocessed.
+    pub(super) fn set_request_limit(self: &Arc<Self>, limit: NonZeroU32) {
+        self.change(|state| state.set_request_limit(limit, Instant::now()));
     }
 
     /// Closes what has been idle for too long. Returns whether anything is left.
@@ -198,17 +228,21 @@ impl Pool {
     }
 
     /// Makes a change, gives streams that it freed to requests that wait, and makes the connections that the others need.
-    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State<Answer>) -> T) -> T {
         let (changed, given, connects) = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let changed = change(&mut state);
-            let given = state.give();
+            let mut given = state.give(Selection::Strict);
             let connects = state.begin_connects(Instant::now);
+            if state.connecting == 0 {
+                // No further connection can be had for now.
+                given.append(&mut state.give(Selection::Any));
+            }
             (changed, given, connects)
         };
-        for (waiting, taken) in given {
+        for (waiting, grant) in given {
             // One that is gone drops the stream, which comes back here.
-            let _ = waiting.send(Ok(Acquired::Stream(self.slot(taken))));
+            let _ = waiting.sender.send(Ok(Acquired::Stream(self.slot(grant))));
         }
         for _ in 0..connects {
             tokio::spawn(connect(Arc::downgrade(self)));
@@ -216,9 +250,9 @@ impl Pool {
         changed
     }
 
-    fn slot(self: &Arc<Self>, taken: Taken<Arc<Connection>>) -> Slot {
-        let Taken { id, connection, is_first } = taken;
-        Slot { connection, id, is_first, pool: Arc::downgrade(self) }
+    fn slot(self: &Arc<Self>, grant: Grant) -> Slot {
+        let Grant { taken: Taken { id, connection, is_first }, reservation } = grant;
+        Slot { connection, id, is_first, reservation, pool: Arc::downgrade(self) }
     }
 
     /// A connection has been made, or not.
@@ -236,7 +270,7 @@ impl Pool {
                 Ok(Made::Http1(connected)) => {
                     self.speaks_http1.store(true, Relaxed);
                     let mut connected = Some(Box::new(connected));
-                    let waiting = state.waiting.drain(..).filter(|waiting| !waiting.is_closed());
+                    let waiting = state.waiting.drain(..).filter(|waiting| !waiting.sender.is_closed());
                     answers.extend(waiting.map(|waiting| (waiting, Ok(connected.take()))));
                 }
                 Err(_) if state.connections.has_usable() || state.connecting > 0 => {
@@ -248,83 +282,9 @@ impl Pool {
             }
         });
         for (waiting, answer) in answers {
-            let _ = waiting.send(answer.map(Acquired::Http1));
+            let _ = waiting.sender.send(answer.map(Acquired::Http1));
         }
     }
-}
-
-impl State {
-    /// The streams that requests have waited for.
-    fn give(&mut self) -> Vec<(Waiting, Taken<Arc<Connection>>)> {
-        let mut given = Vec::new();
-        while let Some(waiting) = self.waiting.pop_front() {
-            if waiting.is_closed() {
-                continue;
-            }
-            match self.connections.take(None, Instant::now()) {
-                Some(taken) => given.push((waiting, taken)),
-                None => {
-                    self.waiting.push_front(waiting);
-                    break;
-                }
-            }
-        }
-        given
-    }
-
-    /// How many more connections are needed; they count as begun.
-    fn begin_connects(&mut self, now: impl FnOnce() -> Instant) -> usize {
-        let is_enough = |state: &Self| state.waiting.len() <= state.connecting * state.streams_each();
-        if is_enough(self) {
-            return 0;
-        }
-        self.waiting.retain(|waiting| !waiting.is_closed());
-        let has_usable = self.connections.has_usable();
-        if is_enough(self)
-            // The next one would get no streams, either.
-            || self.connections.has_closed_door()
-            || has_usable && self.connect_after.is_some_and(|after| now() < after)
-        {
-            return 0;
-        }
-        let short = self.waiting.len() - self.connecting * self.streams_each();
-        let room = MOST_CONNECTIONS.saturating_sub(self.connections.len() + self.connecting);
-        let count = short.div_ceil(self.streams_each()).min(room);
-        self.connecting += count;
-        count
-    }
-
-    /// How many streams a new connection is good for.
-    fn streams_each(&self) -> usize {
-        if self.streams == 0 { STREAMS } else { self.streams }
-    }
-
-    /// Whether to connect to an address that has no connection, though the others are not used up. It counts as begun.
-    fn begin_spread(&mut self, now: Instant) -> bool {
-        if self.addresses.len() < 2 || self.connecting > 0 || self.spread_after.is_some_and(|after| now < after) {
-            return false;
-        }
-        let is_missing = self.addresses.iter().any(|ip| self.connections.addresses().all(|other| other != *ip));
-        let begins = is_missing && self.connections.len() < MOST_CONNECTIONS;
-        self.connecting += usize::from(begins);
-        begins
-    }
-}
-
-/// The outcome of an attempt to connect.
-enum Made {
-    /// Nothing, which concerns no request.
-    Nothing,
-    Http1(Connected),
-    Http2(Box<Ready>),
-}
-
-struct Ready {
-    connection: Connection,
-    driver: Driver,
-    until: Option<Instant>,
-    address: Option<IpAddr>,
-    addresses: Vec<IpAddr>,
 }
 
 /// Makes one more connection, whether or not the request that needed it still waits.
@@ -343,26 +303,6 @@ async fn connect(pool: Weak<Pool>) {
     begun.end(made);
 }
 
-async fn make(settings: &Settings, member: &Member, have: &[IpAddr]) -> Result<Made, ProxyError> {
-    let making = async {
-        let connected = settings.connector.connect(&member.backend, Speak::Any, have).await?;
-        ready(connected).await
-    };
-    match timeout(settings.connector.timeout, making).await {
-        Ok(made) => made,
-        Err(_) => Err(ProxyError::new(ProxyErrorKind::ConnectionTimeout)),
-    }
-}
-
-async fn ready(connected: Connected) -> Result<Made, ProxyError> {
-    if !connected.is_http2 {
-        return Ok(Made::Http1(connected));
-    }
-    let Connected { socket, until, address, addresses, .. } = connected;
-    let (connection, driver) = handshake(socket).await?;
-    Ok(Made::Http2(Box::new(Ready { connection, driver, until, address, addresses })))
-}
-
 /// Connects to an address that has no connection, so that each gets its share of the requests.
 async fn spread(pool: Weak<Pool>) {
     let Some(strong) = pool.upgrade() else { return };
@@ -370,15 +310,9 @@ async fn spread(pool: Weak<Pool>) {
     let (settings, member) = (Arc::clone(&strong.settings), Arc::clone(&strong.member));
     drop(strong);
     let mut begun = Begun(pool);
-    let making = async {
-        match settings.connector.connect_elsewhere(&member.backend, &have).await? {
-            Some(connected) => ready(connected).await.map(Some),
-            None => Ok(None),
-        }
-    };
-    match timeout(settings.connector.timeout, making).await {
-        Ok(Ok(Some(made))) => begun.end(Ok(made)),
-        Ok(Ok(None) | Err(_)) | Err(_) => {
+    match make_elsewhere(&settings, &member, &have).await {
+        Ok(Some(made)) => begun.end(Ok(made)),
+        Ok(None) | Err(_) => {
             if let Some(pool) = begun.0.upgrade() {
                 pool.change(|state| state.spread_after = Some(Instant::now() + SPREAD_AGAIN));
             }
@@ -404,13 +338,6 @@ impl Drop for Begun {
     }
 }
 
-impl Pool {
-    fn addresses(&self) -> Vec<IpAddr> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.connections.addresses().collect()
-    }
-}
-
 /// Runs while there are connections, so that idle ones are closed without traffic, too.
 async fn sweep(pool: Weak<Pool>, every: Duration) {
     loop {
@@ -422,12 +349,70 @@ async fn sweep(pool: Weak<Pool>, every: Duration) {
     }
 }
 
-const SHORTEST_SWEEP: Duration = Duration::from_millis(10);
-/// Per worker and backend.
-pub(crate) const MOST_CONNECTIONS: usize = 256;
-/// Requests that wait for a stream, per worker and backend.
-pub(crate) const MOST_WAITING: usize = 4096;
-/// After a connection that could not be made while others work.
-const CONNECT_AGAIN: Duration = Duration::from_millis(250);
 /// After an address that could not be connected to while others work.
 const SPREAD_AGAIN: Duration = Duration::from_secs(10);
+const SHORTEST_SWEEP: Duration = Duration::from_millis(10);
+/// Requests that wait for a stream, per worker and backend.
+const MOST_WAITING: usize = 4096;
+/// How long a request waits for a connection whose send window no other request can use up.
+const SHARE_AFTER: Duration = Duration::from_secs(1);
+/// After a connection that could not be made while others work.
+const CONNECT_AGAIN: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use bytes::Bytes;
+    use http::{Request, Response, Version};
+    use http_body_util::Empty;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::Upstream;
+    use crate::body::RequestBody;
+    use crate::deadline::Patience;
+    use crate::http2::{Sent, send};
+
+    /// A backend that answers every request with an empty 200, and the number of its connections.
+    async fn backend() -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::<AtomicUsize>::default();
+        let counter = Arc::clone(&connections);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                counter.fetch_add(1, SeqCst);
+                tokio::spawn(async move {
+                    let mut connection = h2::server::handshake(stream).await.unwrap();
+                    while let Some(Ok((_, mut respond))) = connection.accept().await {
+                        respond.send_response(Response::new(()), true).unwrap();
+                    }
+                });
+            }
+        });
+        (address, connections)
+    }
+
+    /// RFC 9113 §5.1.1.
+    #[tokio::test]
+    async fn opens_another_connection_when_the_stream_ids_run_out() {
+        let (address, connections) = backend().await;
+        let upstream: Upstream<Empty<Bytes>> =
+            Upstream::builder().backend(&format!("h2c://{address}")).unwrap().build().unwrap();
+        let pool = Arc::clone(&upstream.worker.links[0].http2);
+        let patience = Patience { head: Duration::from_secs(5), silence: Duration::from_secs(5), until: None };
+        for number in 1..=5 {
+            if number == 2 {
+                pool.change(|state| state.connections.skip_stream_ids(2));
+            }
+            let mut request =
+                Request::post(format!("http://{address}/")).body(RequestBody::<Empty<Bytes>>::empty()).unwrap();
+            *request.version_mut() = Version::HTTP_2;
+            let sent = send(&pool, &mut request, patience, None).await;
+            assert!(matches!(sent, Ok(Sent::Response(_))), "request {number}");
+            assert_eq!(connections.load(SeqCst), if number <= 3 { 1 } else { 2 }, "request {number}");
+        }
+    }
+}

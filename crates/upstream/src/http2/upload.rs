@@ -1,6 +1,7 @@
 //! The content of a request on its way to the backend.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -8,6 +9,7 @@ use h2::{Reason, SendStream};
 use http::HeaderMap;
 use http_body::Body;
 
+use super::wire::Reservation;
 use crate::body::RequestBody;
 use crate::error::BoxError;
 use crate::http1::WrongLength;
@@ -25,6 +27,9 @@ pub(super) struct Upload<B: Body> {
     left: Option<u64>,
     has_progressed: bool,
     replay: Option<Replay>,
+    /// How much was sent, and what is reserved for it.
+    sent: u64,
+    reservation: Option<Arc<Reservation>>,
 }
 
 /// What was taken of a body, for another connection.
@@ -53,7 +58,7 @@ impl<B> Upload<B>
 where
     B: Body<Error: Into<BoxError>> + Unpin,
 {
-    pub(super) fn new(stream: SendStream<Bytes>, body: RequestBody<B>) -> Self {
+    pub(super) fn new(stream: SendStream<Bytes>, body: RequestBody<B>, reservation: Option<Arc<Reservation>>) -> Self {
         let left = body.size_hint().exact();
         Self {
             stream,
@@ -64,6 +69,8 @@ where
             left,
             has_progressed: false,
             replay: Some(Replay::default()),
+            sent: 0,
+            reservation,
         }
     }
 
@@ -113,8 +120,19 @@ where
 
     fn send(&mut self, data: Bytes, is_end: bool) -> Result<(), Stop> {
         self.has_progressed = true;
-        self.has_ended = is_end;
-        self.stream.send_data(data, is_end).map_err(|_| Stop::Backend)
+        self.sent += data.len() as u64;
+        self.stream.send_data(data, is_end).map_err(|_| Stop::Backend)?;
+        if is_end {
+            self.end();
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.has_ended = true;
+        if let Some(reservation) = &self.reservation {
+            reservation.shrink(self.sent);
+        }
     }
 
     /// Takes the next frame of the body.
@@ -139,9 +157,9 @@ where
                 if let Some(replay) = &mut self.replay {
                     replay.trailers = Some(trailers.clone());
                 }
-                self.has_ended = true;
                 self.has_progressed = true;
                 self.stream.send_trailers(trailers).map_err(|_| Stop::Backend)?;
+                self.end();
             }
             Some(Err(None)) => {}
             None => {

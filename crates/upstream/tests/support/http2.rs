@@ -12,6 +12,7 @@ use h2::server::SendResponse;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
 use rproxy_upstream::{BodyError, Upstream, UpstreamBody};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -39,6 +40,10 @@ pub(crate) enum Act {
     BreakConnection(&'static str),
     /// GOAWAY with the id before this request's, and the end of the connection.
     GoAwayBelow,
+    /// An interim response, then as [`Act::GoAwayBelow`].
+    InterimThenGoAwayBelow,
+    /// An interim response, then RST_STREAM with this error code.
+    InterimThenReset(u32),
     /// GOAWAY, and a response that ends with [`Backend::finish`].
     GoAwayThenOpen(&'static str),
     AnswerThenGoAway(&'static str),
@@ -62,11 +67,28 @@ pub(crate) enum Act {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Server {
     streams: Option<u32>,
+    connections: Option<usize>,
+    connection_window: Option<u32>,
+    requests: Option<usize>,
 }
 
 impl Server {
     pub(crate) fn max_streams(self, streams: u32) -> Self {
-        Self { streams: Some(streams) }
+        Self { streams: Some(streams), ..self }
+    }
+
+    /// Refuses further connections.
+    pub(crate) fn max_connections(self, connections: usize) -> Self {
+        Self { connections: Some(connections), ..self }
+    }
+
+    /// Ends each connection after this many requests, as nginx does (`keepalive_requests`).
+    pub(crate) fn max_requests(self, requests: usize) -> Self {
+        Self { requests: Some(requests), ..self }
+    }
+
+    pub(crate) fn connection_window(self, bytes: u32) -> Self {
+        Self { connection_window: Some(bytes), ..self }
     }
 }
 
@@ -106,7 +128,9 @@ impl Backend {
         let (seen, script): (Arc<Seen>, Script) = (Arc::default(), Arc::new(script));
         let shared = Arc::clone(&seen);
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while server.connections != Some(shared.connections.load(SeqCst))
+                && let Ok((stream, _)) = listener.accept().await
+            {
                 shared.connections.fetch_add(1, SeqCst);
                 tokio::spawn(serve(stream, server, Arc::clone(&shared), Arc::clone(&script)));
             }
@@ -167,9 +191,13 @@ async fn serve(stream: TcpStream, server: Server, seen: Arc<Seen>, script: Scrip
     if let Some(streams) = server.streams {
         builder.max_concurrent_streams(streams);
     }
+    if let Some(bytes) = server.connection_window {
+        builder.initial_connection_window_size(bytes);
+    }
     let Ok(mut connection) = builder.handshake(TcpStream::from_std(stream).unwrap()).await else { return };
     let (orders, mut ordered) = tokio::sync::mpsc::unbounded_channel();
     let streams = Arc::new(AtomicUsize::new(0));
+    let mut accepted_requests = 0;
     loop {
         let accepted = tokio::select! {
             accepted = connection.accept() => accepted,
@@ -182,6 +210,15 @@ async fn serve(stream: TcpStream, server: Server, seen: Arc<Seen>, script: Scrip
             },
         };
         let Some(Ok((request, respond))) = accepted else { return };
+        accepted_requests += 1;
+        if let Some(most) = server.requests {
+            if accepted_requests == most {
+                let id = request.body().stream_id().as_u32();
+                write_goaway(&mut raw.try_clone().unwrap(), id);
+            } else if accepted_requests > most {
+                continue;
+            }
+        }
         let number = seen.requests.fetch_add(1, SeqCst);
         let (head, body) = request.into_parts();
         let act = script(&Request::from_parts(head, ()), number);
@@ -206,16 +243,21 @@ async fn perform(
     id: u32,
     raw: &mut std::net::TcpStream,
 ) -> Result<(), h2::Error> {
-    use std::io::Write;
-
     match act {
         Act::Reset(code) => respond.send_reset(code.into()),
         Act::Close => close(raw, orders).await,
-        Act::GoAwayBelow => {
-            let mut frame = vec![0, 0, 8, 7, 0, 0, 0, 0, 0];
-            frame.extend(id.saturating_sub(2).to_be_bytes());
-            frame.extend([0; 4]);
-            raw.write_all(&frame).unwrap();
+        Act::InterimThenReset(code) => {
+            respond.send_informational(Response::builder().status(103).body(()).unwrap())?;
+            // A reset takes what was not sent by then with it.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            respond.send_reset(code.into());
+        }
+        Act::GoAwayBelow | Act::InterimThenGoAwayBelow => {
+            if matches!(act, Act::InterimThenGoAwayBelow) {
+                respond.send_informational(Response::builder().status(103).body(()).unwrap())?;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            write_goaway(raw, id.saturating_sub(2));
             drop(orders.send(Order::Close));
         }
         Act::Silence => std::future::poll_fn(|cx| respond.poll_reset(cx).map(drop)).await,
@@ -323,6 +365,15 @@ async fn perform(
     Ok(())
 }
 
+fn write_goaway(raw: &mut std::net::TcpStream, last_stream: u32) {
+    use std::io::Write;
+
+    let mut frame = vec![0, 0, 8, 7, 0, 0, 0, 0, 0];
+    frame.extend(last_stream.to_be_bytes());
+    frame.extend([0; 4]);
+    raw.write_all(&frame).unwrap();
+}
+
 /// Closes the connection before h2 resets the stream.
 async fn close(raw: &std::net::TcpStream, orders: &tokio::sync::mpsc::UnboundedSender<Order>) {
     raw.shutdown(std::net::Shutdown::Both).unwrap();
@@ -341,6 +392,63 @@ pub(crate) fn get(path: &str) -> Request<Body> {
 pub(crate) fn post(content: &'static str) -> Request<Body> {
     Request::post("/").header("host", "a.example").body(Body::from(content)).unwrap()
 }
+
+/// A backend that answers the first request on each connection with these frames of stream 1, a moment after each other.
+pub(crate) async fn raw_backend(parts: Vec<Vec<u8>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("h2c://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let parts = parts.clone();
+            tokio::spawn(async move {
+                // SETTINGS, and the acknowledgement of the client's.
+                socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0]).await.unwrap();
+                socket.read_exact(&mut [0; 24]).await.unwrap();
+                loop {
+                    let mut header = [0; 9];
+                    if socket.read_exact(&mut header).await.is_err() {
+                        return;
+                    }
+                    let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+                    let _ = socket.read_exact(&mut vec![0; length as usize]).await;
+                    if header[3] == HEADERS {
+                        for part in &parts {
+                            socket.write_all(part).await.unwrap();
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    origin
+}
+
+/// A frame of stream 1.
+pub(crate) fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let [.., high, middle, low] = payload.len().to_be_bytes();
+    [&[high, middle, low, kind, flags, 0, 0, 0, 1], payload].concat()
+}
+
+/// A field, as HPACK has it without its tables.
+pub(crate) fn literal(name: &str, value: &str) -> Vec<u8> {
+    let text = |text: &str| match text.len() {
+        length @ 0..127 => [&[length as u8], text.as_bytes()].concat(),
+        length => {
+            let rest = length - 127;
+            [&[127, rest as u8 | 0x80, (rest >> 7) as u8 | 0x80, (rest >> 14) as u8], text.as_bytes()].concat()
+        }
+    };
+    [vec![0], text(name), text(value)].concat()
+}
+
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const CONTINUATION: u8 = 9;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+pub(crate) const PADDED: u8 = 8;
+pub(crate) const PRIORITY: u8 = 0x20;
 
 /// The content of a response, or why it broke off.
 pub(crate) async fn read<B>(response: Response<UpstreamBody<B>>) -> Result<Bytes, BodyError>

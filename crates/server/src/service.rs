@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use http::uri::Scheme;
 use http::{Extensions, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -61,12 +61,14 @@ impl<S> ConnectionService<S> {
 }
 
 /// Returns whether these fields authenticate a connection rather than a request (RFC 4559 §4).
+///
+/// `Proxy-Authorization` is for the first proxy, which this is, and not for the backend (RFC 9110 §11.7.2).
 fn authenticates_connection(headers: &HeaderMap) -> bool {
     let is_scheme = |value: &HeaderValue| {
         let scheme = value.as_bytes().split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
         scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
     };
-    [AUTHORIZATION, PROXY_AUTHORIZATION].iter().any(|name| headers.get(name).is_some_and(is_scheme))
+    headers.get(AUTHORIZATION).is_some_and(is_scheme)
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for ConnectionService<S>

@@ -143,7 +143,7 @@ where
         }
     };
     if connected.is_http2 {
-        return match link.http2.adopt(connected, request.body().content()).await {
+        return match Box::pin(link.http2.adopt(connected, request.body().content())).await {
             Ok(slot) => Box::pin(http2(settings, link, request, patience, lease, Some(slot))).await,
             Err(error) => Err(Failure::unsent(error)),
         };

@@ -19,6 +19,8 @@ use crate::site::AmbiguousPath;
 pub(super) struct SiteRouter<S> {
     // One allocation per worker: a clone for each request writes to no memory of another worker.
     inner: Arc<Inner<S>>,
+    /// The last stack in use and its index, which most requests of a connection share.
+    last: Option<(usize, S)>,
 }
 
 struct Inner<S> {
@@ -28,7 +30,7 @@ struct Inner<S> {
 
 impl<S> SiteRouter<S> {
     pub(super) fn new(routes: &Routes, stacks: Box<[S]>) -> Self {
-        Self { inner: Arc::new(Inner { routes: routes.clone(), stacks }) }
+        Self { inner: Arc::new(Inner { routes: routes.clone(), stacks }), last: None }
     }
 }
 
@@ -53,7 +55,7 @@ impl<S> Inner<S> {
 
 impl<S> Clone for SiteRouter<S> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self { inner: Arc::clone(&self.inner), last: None }
     }
 }
 
@@ -73,11 +75,14 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let index = self.inner.choose(&mut request);
         let label = self.inner.routes.labels.get(index).cloned();
-        let mut stack = self.inner.stacks[index].clone();
+        let stack = match &mut self.last {
+            Some((last, stack)) if *last == index => stack,
+            last => &mut last.insert((index, self.inner.stacks[index].clone())).1,
+        };
         // The layers of the stacks are always ready.
         let call = match stack.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Call::Ready { future: stack.call(request) },
-            Poll::Pending => Call::Waiting { future: Box::pin(Oneshot::new(stack, request)) },
+            Poll::Pending => Call::Waiting { future: Box::pin(Oneshot::new(stack.clone(), request)) },
         };
         RouterFuture { label, call }
     }

@@ -83,8 +83,9 @@ impl RequestRecord {
         if let Some(reason) = reason {
             shard.count_error(reason);
         }
-        let error = response.extensions().get::<ProxyError>();
-        if let (Some(error), Some(ErrorReason::Upstream(kind))) = (error, reason) {
+        if let Some(ErrorReason::Upstream(kind)) = reason
+            && let Some(error) = response.extensions().get::<ProxyError>()
+        {
             warnings.upstream_error(kind, error, self.start);
         }
         if let Some(entry) = &mut self.entry {

@@ -20,8 +20,10 @@ pub(super) fn check<B>(request: &mut Request<B>, is_served: Option<&IsServed>) -
     if request.method() == Method::CONNECT && !extended {
         return Err(RequestRejection::Connect);
     }
-    host(request)?;
-    normalize_host(request);
+    if !has_normal_host(request) {
+        host(request)?;
+        normalize_host(request);
+    }
     target(request)?;
     if let (Some(is_served), Some(tls)) = (is_served, request.extensions().get::<TlsInfo>()) {
         let name = tls.server_name.as_deref();
@@ -34,6 +36,20 @@ pub(super) fn check<B>(request: &mut Request<B>, is_served: Option<&IsServed>) -
         }
     }
     Ok(())
+}
+
+/// Returns whether the host is certainly valid and in its normal form, which is the fast path for most requests.
+fn has_normal_host<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    let is_normal = |host: &HeaderValue| {
+        let name = host.as_bytes();
+        let is_allowed = |byte: &u8| byte.is_ascii_lowercase() | byte.is_ascii_digit() | matches!(byte, b'.' | b'-');
+        (1..=255).contains(&name.len()) && all(name, is_allowed) && !name.ends_with(b".")
+    };
+    // If there are as many values as names, no field is repeated.
+    headers.len() == headers.keys_len()
+        && request.uri().authority().is_none()
+        && headers.get(HOST).is_some_and(is_normal)
 }
 
 /// Requires a single host in `Host` and the target (RFC 9112 §3.2, RFC 9113 §8.3.1).

@@ -70,7 +70,6 @@ mod admin;
 pub mod cli;
 mod close_codes;
 mod component_metrics;
-mod compression;
 pub mod config;
 mod demo;
 mod edge;

@@ -1,6 +1,7 @@
 //! Compression of responses.
 
-use crate::compression::CompressionLayer;
+use rproxy_compression::CompressionLayer;
+
 use crate::setting::{SWITCH, settings};
 use crate::values::value::boolean;
 

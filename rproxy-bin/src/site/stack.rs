@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use rproxy_cache::CacheLayer;
+use rproxy_compression::CompressionLayer;
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_rate_limit::RateLimitLayer;
@@ -15,7 +16,6 @@ use rproxy_ws_passthrough::WsPassthroughLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 
 use super::handler::{Handler, HandlerService};
-use crate::compression::CompressionLayer;
 use crate::error_response::ErrorResponseLayer;
 use crate::optional_layer::OptionalLayer;
 

@@ -1,7 +1,10 @@
-//! Response compression by tower-http, for responses that benefit from it and may be changed.
+//! Middleware that compresses responses with brotli, gzip or zstd.
 //!
 //! The layer of tower-http gives every response a body with room for the state of an encoder, about 6 kB, which each
 //! outer layer would move. This layer allocates that state on the heap, only for responses that are compressed.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
 
 mod budget;
 
@@ -26,7 +29,7 @@ use self::budget::BudgetedBody;
 
 /// Compresses responses with brotli, gzip or zstd, as the client prefers.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct CompressionLayer;
+pub struct CompressionLayer;
 
 impl<S> Layer<S> for CompressionLayer {
     type Service = CompressionService<S>;
@@ -38,7 +41,7 @@ impl<S> Layer<S> for CompressionLayer {
 
 /// Middleware that compresses response bodies. See [`CompressionLayer`].
 #[derive(Clone, Debug)]
-pub(crate) struct CompressionService<S> {
+pub struct CompressionService<S> {
     inner: S,
 }
 
@@ -63,11 +66,11 @@ where
 }
 
 /// A compressed body, or the original one.
-pub(crate) type MaybeCompressed<B> = Either<Pin<Box<WithPermit<CompressionBody<BudgetedBody<B>>>>>, B>;
+pub type MaybeCompressed<B> = Either<Pin<Box<WithPermit<CompressionBody<BudgetedBody<B>>>>>, B>;
 
 pin_project! {
     /// A body with an encoder and its permit.
-    pub(crate) struct WithPermit<B> {
+    pub struct WithPermit<B> {
         #[pin]
         body: B,
         permit: EncoderPermit,
@@ -119,7 +122,7 @@ const MAX_ENCODERS: usize = 64;
 
 pin_project! {
     /// The response future of [`CompressionService`].
-    pub(crate) struct ResponseFuture<F> {
+    pub struct ResponseFuture<F> {
         accepted: Option<HeaderValue>,
         is_head: bool,
         #[pin]

@@ -23,7 +23,7 @@ pub(super) const BUDGET: usize = 32 << 10;
 
 pin_project! {
     /// A body that yields its data in pieces, and waits whenever it has used up its budget.
-    pub(crate) struct BudgetedBody<B> {
+    pub struct BudgetedBody<B> {
         #[pin]
         body: B,
         // The rest of a frame that exceeded the budget.

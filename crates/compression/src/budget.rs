@@ -19,11 +19,11 @@ use tokio::task::yield_now;
 
 /// The number of bytes that a body may compress before it waits. Brotli, the slowest coding, needs about a
 /// millisecond for them.
-pub(super) const BUDGET: usize = 32 << 10;
+pub(crate) const BUDGET: usize = 32 << 10;
 
 pin_project! {
     /// A body that yields its data in pieces, and waits whenever it has used up its budget.
-    pub struct BudgetedBody<B> {
+    pub(crate) struct BudgetedBody<B> {
         #[pin]
         body: B,
         // The rest of a frame that exceeded the budget.
@@ -34,7 +34,7 @@ pin_project! {
 }
 
 impl<B> BudgetedBody<B> {
-    pub(super) fn new(body: B) -> Self {
+    pub(crate) fn new(body: B) -> Self {
         Self { body, rest: Bytes::new(), left: BUDGET, waiter: None }
     }
 }

@@ -23,7 +23,7 @@ settings! {
 
 impl CompressionSettings {
     pub(crate) fn layer(&self) -> Option<CompressionLayer> {
-        self.enabled.then_some(CompressionLayer)
+        self.enabled.then(CompressionLayer::new)
     }
 
     pub(crate) fn describe(&self) -> Option<String> {

@@ -1,0 +1,179 @@
+//! The content codings, and the choice of one by `Accept-Encoding`.
+
+use http::HeaderValue;
+
+/// A content coding that the layer can apply (RFC 9110 §8.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Coding {
+    /// `zstd` (RFC 8878).
+    Zstd,
+    /// `br`, Brotli (RFC 7932).
+    Brotli,
+    /// `gzip` (RFC 1952).
+    Gzip,
+}
+
+impl Coding {
+    /// All codings. Of those that the client prefers equally, the first is used.
+    pub const ALL: [Self; 3] = [Self::Zstd, Self::Brotli, Self::Gzip];
+
+    /// Returns the name of the coding in `Content-Encoding`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Brotli => "br",
+            Self::Gzip => "gzip",
+        }
+    }
+
+    pub(crate) fn header_value(self) -> HeaderValue {
+        HeaderValue::from_static(self.as_str())
+    }
+
+    fn from_name(name: &[u8]) -> Option<Self> {
+        // RFC 9110 §8.4.1.3: `x-gzip` is equivalent.
+        match name {
+            name if name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"x-gzip") => Some(Self::Gzip),
+            name if name.eq_ignore_ascii_case(b"br") => Some(Self::Brotli),
+            name if name.eq_ignore_ascii_case(b"zstd") => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// A set of codings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CodingSet(u8);
+
+impl CodingSet {
+    pub(crate) const ALL: Self = Self(0b111);
+
+    fn contains(self, coding: Coding) -> bool {
+        self.0 & 1 << coding as u8 != 0
+    }
+}
+
+impl FromIterator<Coding> for CodingSet {
+    fn from_iter<I: IntoIterator<Item = Coding>>(codings: I) -> Self {
+        Self(codings.into_iter().fold(0, |set, coding| set | 1 << coding as u8))
+    }
+}
+
+/// The preferences of a client, from the lines of its `Accept-Encoding` (RFC 9110 §12.5.3).
+///
+/// Weights are in thousandths.
+#[derive(Debug, Default)]
+pub(crate) struct Preferences {
+    codings: [Option<u16>; Coding::ALL.len()],
+    identity: Option<u16>,
+    /// The weight of `*`, for codings that are not listed.
+    others: Option<u16>,
+    members: usize,
+}
+
+impl Preferences {
+    /// Reads one field line. Several lines are one list (RFC 9110 §5.3).
+    pub(crate) fn read(&mut self, line: &[u8]) {
+        for member in line.split(|&byte| byte == b',') {
+            if self.members == MAX_MEMBERS {
+                return;
+            }
+            self.members += 1;
+            if let Some((name, weight)) = parse_member(member.trim_ascii()) {
+                let place = match Coding::from_name(name) {
+                    Some(coding) => &mut self.codings[coding as usize],
+                    None if name == b"*" => &mut self.others,
+                    None if name.eq_ignore_ascii_case(b"identity") => &mut self.identity,
+                    None => continue,
+                };
+                *place = (*place).max(Some(weight));
+            }
+        }
+    }
+
+    /// Returns the coding that the client prefers, unless it prefers none.
+    pub(crate) fn preferred(&self, enabled: CodingSet) -> Option<Coding> {
+        let weight = |coding: Coding| self.codings[coding as usize].or(self.others).unwrap_or(0);
+        let candidates = Coding::ALL.into_iter().filter(|&coding| enabled.contains(coding));
+        // `max_by_key` returns the last of several maxima.
+        let best = candidates.rev().max_by_key(|&coding| weight(coding))?;
+        let identity = self.identity.or(self.others).unwrap_or(0);
+        (weight(best) > 0 && weight(best) >= identity).then_some(best)
+    }
+}
+
+/// The maximum number of members that are read. Fewer codings are registered, but a client could send thousands.
+const MAX_MEMBERS: usize = 64;
+
+/// Splits a member into the name of the coding and its weight.
+fn parse_member(member: &[u8]) -> Option<(&[u8], u16)> {
+    match member.iter().position(|&byte| byte == b';') {
+        None => Some((member, 1000)),
+        Some(end) => Some((member[..end].trim_ascii(), parse_weight(member[end + 1..].trim_ascii())?)),
+    }
+}
+
+/// Parses `q=` with at most three decimal places (RFC 9110 §12.4.2).
+fn parse_weight(parameter: &[u8]) -> Option<u16> {
+    let [b'q' | b'Q', b'=', whole @ (b'0' | b'1'), rest @ ..] = parameter else { return None };
+    let places = match rest {
+        [] => &[],
+        [b'.', places @ ..] if places.len() <= 3 => places,
+        _ => return None,
+    };
+    let mut weight = u16::from(whole - b'0') * 1000;
+    for (place, factor) in places.iter().zip([100, 10, 1]) {
+        weight += u16::from(place.checked_sub(b'0').filter(|digit| *digit <= 9)?) * factor;
+    }
+    (weight <= 1000).then_some(weight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn preferred(lines: &[&str], enabled: CodingSet) -> Option<&'static str> {
+        let mut preferences = Preferences::default();
+        lines.iter().for_each(|line| preferences.read(line.as_bytes()));
+        preferences.preferred(enabled).map(Coding::as_str)
+    }
+
+    #[test]
+    fn chooses_the_coding_that_the_client_prefers() {
+        for (lines, expected) in [
+            (&["gzip"][..], Some("gzip")),
+            (&["GZIP"], Some("gzip")),
+            (&["x-gzip"], Some("gzip")),
+            (&["gzip, deflate, br, zstd"], Some("zstd")),
+            (&["gzip, br"], Some("br")),
+            (&["gzip", "br"], Some("br")),
+            (&["gzip, br;q=0.999"], Some("gzip")),
+            (&["gzip ; q=0.5 , br\t;Q=0.50"], Some("br")),
+            (&["*"], Some("zstd")),
+            (&["zstd;q=0, *;q=0.1"], Some("br")),
+            (&["identity, *;q=0.5"], None),
+            (&["identity;q=0.5, gzip;q=0.4"], None),
+            (&["identity;q=0, gzip;q=0"], None),
+            (&["identity;q=0.5, gzip;q=0.5"], Some("gzip")),
+            (&["*;q=0"], None),
+            (&["deflate"], None),
+            (&["gzip;q=2", "br;q=1.001", "zstd;q=0.1234"], None),
+            (&["gzip;q=1.000;x=y", "br;level=4"], None),
+            (&["", ",,", ";"], None),
+            (&[], None),
+        ] {
+            assert_eq!(preferred(lines, CodingSet::ALL), expected, "{lines:?}");
+        }
+        let two = CodingSet::from_iter([Coding::Gzip, Coding::Zstd]);
+        assert_eq!(preferred(&["br, gzip;q=0.5"], two), Some("gzip"));
+        assert_eq!(preferred(&["*"], CodingSet::from_iter([])), None);
+    }
+
+    #[test]
+    fn reads_a_limited_number_of_members() {
+        assert_eq!(preferred(&[&("made-up,".repeat(63) + "br")], CodingSet::ALL), Some("br"));
+        assert_eq!(preferred(&[&("made-up,".repeat(64) + "br")], CodingSet::ALL), None);
+        assert_eq!(preferred(&[&"made-up,".repeat(3000), "br"], CodingSet::ALL), None);
+    }
+}

@@ -1,0 +1,17 @@
+//! The configuration of a layer.
+
+use crate::coding::CodingSet;
+use crate::encoder_limit::{self, EncoderLimit};
+
+/// The configuration that a layer copies into its services.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    pub(crate) codings: CodingSet,
+    pub(crate) min_size: u64,
+    pub(crate) encoder_limit: &'static EncoderLimit,
+}
+
+impl Config {
+    pub(crate) const DEFAULT: Self =
+        Self { codings: CodingSet::ALL, min_size: 256, encoder_limit: &encoder_limit::DEFAULT };
+}

@@ -1,0 +1,68 @@
+//! The limit on concurrent encoders.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// A limit on the number of responses that are compressed at the same time.
+///
+/// A brotli encoder takes up to thirty megabytes for a long body. Without a limit, clients that request large responses
+/// without reading them could cause thousands of encoders. Beyond the limit, responses are sent uncompressed.
+///
+/// A limit is a `static`, because the memory that it protects belongs to the process.
+///
+/// # Examples
+///
+/// ```
+/// use rproxy_compression::{CompressionLayer, EncoderLimit};
+///
+/// static ENCODERS: EncoderLimit = EncoderLimit::new(16);
+///
+/// let layer = CompressionLayer::new().encoder_limit(&ENCODERS);
+/// # let _ = layer;
+/// ```
+#[derive(Debug)]
+pub struct EncoderLimit {
+    used: AtomicUsize,
+    max: usize,
+}
+
+/// The limit of all layers that have none of their own.
+pub(crate) static DEFAULT: EncoderLimit = EncoderLimit::new(64);
+
+impl EncoderLimit {
+    /// Creates a limit of `max` encoders.
+    pub const fn new(max: usize) -> Self {
+        Self { used: AtomicUsize::new(0), max }
+    }
+
+    pub(crate) fn acquire(&'static self) -> Option<EncoderPermit> {
+        let one_more = |permits| (permits < self.max).then_some(permits + 1);
+        self.used.fetch_update(Relaxed, Relaxed, one_more).is_ok().then(|| EncoderPermit(self))
+    }
+}
+
+/// A permit to use an encoder.
+#[derive(Debug)]
+pub(crate) struct EncoderPermit(&'static EncoderLimit);
+
+impl Drop for EncoderPermit {
+    fn drop(&mut self) {
+        self.0.used.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_the_number_of_encoders() {
+        static LIMIT: EncoderLimit = EncoderLimit::new(3);
+        let mut permits: Vec<_> = (0..3).map_while(|_| LIMIT.acquire()).collect();
+        assert_eq!(permits.len(), 3);
+        assert!(LIMIT.acquire().is_none());
+        permits.pop();
+        assert!(LIMIT.acquire().is_some());
+        drop(permits);
+        assert_eq!(LIMIT.used.load(Relaxed), 0);
+    }
+}

@@ -1,0 +1,114 @@
+//! The response: whether it is compressed, and the header fields of a compressed variant.
+
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, TRAILER, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::coding::Coding;
+use crate::media_type;
+
+/// Returns whether a response with this status has content that is a whole representation.
+pub(crate) fn has_whole_content(status: StatusCode) -> bool {
+    const OTHERS: [StatusCode; 4] =
+        [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::PARTIAL_CONTENT, StatusCode::NOT_MODIFIED];
+    !status.is_informational() && !OTHERS.contains(&status)
+}
+
+/// Returns whether a response with these header fields is worth compressing, and may be changed.
+pub(crate) fn is_compressible(headers: &HeaderMap, min_size: u64) -> bool {
+    // One pass over the present fields is faster than a lookup of each possible one.
+    let mut has_compressible_type = false;
+    for (name, value) in headers {
+        match *name {
+            CONTENT_TYPE => has_compressible_type = media_type::is_compressible(value.as_bytes()),
+            CONTENT_LENGTH if is_below(value, min_size) => return false,
+            CONTENT_ENCODING | CONTENT_RANGE => return false,
+            CACHE_CONTROL if forbids_transformation(value.as_bytes()) => return false,
+            // RFC 9421: a signature can cover the fields that a compressed variant must change.
+            ref name if *name == SIGNATURE_INPUT => return false,
+            _ => {}
+        }
+    }
+    has_compressible_type
+}
+
+const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
+
+fn is_below(content_length: &HeaderValue, min_size: u64) -> bool {
+    content_length.to_str().is_ok_and(|length| length.parse().is_ok_and(|length: u64| length < min_size))
+}
+
+/// Returns whether `Cache-Control` contains `no-transform` (RFC 9111 §5.2.2.6).
+fn forbids_transformation(cache_control: &[u8]) -> bool {
+    let mut directives = cache_control.split(|&byte| byte == b',');
+    directives.any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"no-transform"))
+}
+
+/// Adds `Accept-Encoding` to `Vary`, since other clients may get another variant (RFC 9110 §12.5.5).
+pub(crate) fn vary(headers: &mut HeaderMap) {
+    let covers_encoding = |member: &[u8]| matches!(member, b"*") || member.eq_ignore_ascii_case(b"accept-encoding");
+    let mut lines = headers.get_all(VARY).iter();
+    if !lines.any(|line| line.as_bytes().split(|&byte| byte == b',').any(|member| covers_encoding(member.trim_ascii())))
+    {
+        headers.append(VARY, HeaderValue::from_static("accept-encoding"));
+    }
+}
+
+/// Changes the header fields of a representation to those of its compressed variant.
+pub(crate) fn describe_coded(headers: &mut HeaderMap, coding: Coding) {
+    headers.insert(CONTENT_ENCODING, coding.header_value());
+    remove_outdated(headers);
+    weaken_etag(headers);
+}
+
+/// Makes a strong `ETag` weak, since the bytes have changed (RFC 9110 §8.8.3.3).
+fn weaken_etag(headers: &mut HeaderMap) {
+    let strong = headers.get(ETAG).filter(|etag| !etag.as_bytes().starts_with(b"W/"));
+    if let Some(weak) = strong.and_then(|etag| HeaderValue::from_bytes(&[b"W/", etag.as_bytes()].concat()).ok()) {
+        headers.insert(ETAG, weak);
+    }
+}
+
+/// Removes the fields that describe the uncompressed bytes.
+pub(crate) fn remove_outdated(headers: &mut HeaderMap) {
+    headers.remove(CONTENT_LENGTH);
+    // Ranges of the compressed variant can't be requested: each request would compress it anew.
+    headers.remove(ACCEPT_RANGES);
+    remove_digests(headers);
+    if headers.contains_key(TRAILER) {
+        remove_announced_digests(headers);
+    }
+}
+
+/// Removes the digests of the uncompressed bytes from a header or trailer section.
+pub(crate) fn remove_digests(fields: &mut HeaderMap) {
+    for name in &DIGESTS {
+        fields.remove(name);
+    }
+}
+
+/// The digests of the content or of the selected representation, both of which the coding changes.
+///
+/// RFC 9530 §2 and §3, RFC 3230 §4.3.2, RFC 1864.
+static DIGESTS: [HeaderName; 4] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
+];
+
+/// Removes the digests from `Trailer`, which announces the fields of the trailer section (RFC 9110 §6.6.2).
+fn remove_announced_digests(headers: &mut HeaderMap) {
+    let is_digest = |member: &[u8]| DIGESTS.iter().any(|name| member.eq_ignore_ascii_case(name.as_str().as_bytes()));
+    let lines = headers.get_all(TRAILER).iter();
+    let members = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    let (digests, others): (Vec<&[u8]>, Vec<&[u8]>) = members.partition(|member| is_digest(member));
+    if digests.is_empty() {
+        return;
+    }
+    match HeaderValue::from_bytes(&others.join(&b", "[..])) {
+        Ok(others) if !others.is_empty() => headers.insert(TRAILER, others),
+        _ => headers.remove(TRAILER),
+    };
+}

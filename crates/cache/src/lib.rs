@@ -97,6 +97,9 @@
 //! Completion needs [`empty_body`](CacheLayer::empty_body), because the request is repeated if the origin sends bytes
 //! that do not fit. Without it, partial responses serve only the ranges that they contain.
 //!
+//! Ranges of a complete response are served, except of one that was compressed on the fly, whose `ETag` ends in the
+//! name of its coding (`"v1-br"`): it is served whole, because two compressions differ in their bytes.
+//!
 //! # End of a body
 //!
 //! A response is stored when its body reports its end. All bytes of `Content-Length` are not sufficient, because an

@@ -104,6 +104,7 @@ pub(crate) fn gateway_timeout<B>(member: Member) -> Response<ResponseBody<B>> {
 fn requested_range(request: &HeaderMap, stored: &StoredResponse) -> RequestedRange {
     let applies = stored.status == StatusCode::OK
         && request.contains_key(header::RANGE)
+        && !stored.validators.name_coding(stored.headers())
         && stored.validators.allow_range(request, stored.freshness.date);
     match applies {
         true => RequestedRange::from_headers(request, stored.body().len() as u64),

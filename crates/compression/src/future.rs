@@ -10,8 +10,9 @@ use pin_project_lite::pin_project;
 
 use crate::body::ResponseBody;
 use crate::config::Config;
+use crate::entity_tag::Variant;
 use crate::request::RequestContext;
-use crate::response::{describe_coded, has_whole_content, is_compressible, vary};
+use crate::response::{Facts, describe_coded, describe_without_content, has_whole_content, set_tag, vary};
 
 pin_project! {
     /// The response future of [`CompressionService`](crate::CompressionService).
@@ -41,27 +42,32 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
-        let RequestContext { coding, is_head } = *this.request;
-        let min_size = this.config.min_size;
-        let is_small = !is_head && response.body().size_hint().upper().is_some_and(|upper| upper < min_size);
-        if is_small || !has_whole_content(response.status()) || !is_compressible(response.headers(), min_size) {
+        let (request, min_size) = (&*this.request, this.config.min_size);
+        let facts = Facts::of(response.headers(), min_size);
+        let is_small = !request.is_head && response.body().size_hint().upper().is_some_and(|upper| upper < min_size);
+        if facts.is_compressible && !is_small && has_whole_content(response.status()) {
+            vary(response.headers_mut());
+            // RFC 9110 §9.3.2: a response to HEAD has the fields of one to GET.
+            if request.is_head
+                && let Some(coding) = request.coding
+            {
+                describe_coded(response.headers_mut(), coding);
+                return Poll::Ready(Ok(response.map(ResponseBody::original)));
+            }
+            if let Some(coding) = request.coding
+                && let Some(permit) = this.config.encoder_limit.acquire()
+            {
+                describe_coded(response.headers_mut(), coding);
+                let (head, body) = response.into_parts();
+                let body = ready!(ResponseBody::coded(body, coding, permit, cx));
+                return Poll::Ready(Ok(Response::from_parts(head, body)));
+            }
+        } else if describe_without_content(response.status(), response.headers_mut(), request, facts) {
             return Poll::Ready(Ok(response.map(ResponseBody::original)));
         }
-        vary(response.headers_mut());
-        let Some(coding) = coding else {
-            return Poll::Ready(Ok(response.map(ResponseBody::original)));
-        };
-        // RFC 9110 §9.3.2: a response to HEAD has the fields of one to GET.
-        if is_head {
-            describe_coded(response.headers_mut(), coding);
-            return Poll::Ready(Ok(response.map(ResponseBody::original)));
+        if facts.has_ambiguous_tag {
+            set_tag(response.headers_mut(), Variant::Identity);
         }
-        let Some(permit) = this.config.encoder_limit.acquire() else {
-            return Poll::Ready(Ok(response.map(ResponseBody::original)));
-        };
-        describe_coded(response.headers_mut(), coding);
-        let (head, body) = response.into_parts();
-        let body = ready!(ResponseBody::coded(body, coding, permit, cx));
-        Poll::Ready(Ok(Response::from_parts(head, body)))
+        Poll::Ready(Ok(response.map(ResponseBody::original)))
     }
 }

@@ -7,6 +7,7 @@ mod budget;
 mod coding;
 mod config;
 mod encoder_limit;
+mod entity_tag;
 mod future;
 mod layer;
 mod media_type;

@@ -1,9 +1,10 @@
-//! The request: the coding that its response may get.
+//! The request: the coding that its response may get, and the tags of compressed variants in its conditions.
 
-use http::header::ACCEPT_ENCODING;
-use http::{Method, Request};
+use http::header::{ACCEPT_ENCODING, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
 use crate::coding::{Coding, CodingSet, Preferences};
+use crate::entity_tag::{self, StrongTag, Variant};
 
 /// The facts about a request that its response depends on.
 #[derive(Debug)]
@@ -11,17 +12,129 @@ pub(crate) struct RequestContext {
     /// The coding that the client prefers, if any.
     pub(crate) coding: Option<Coding>,
     pub(crate) is_head: bool,
+    /// Whether `If-None-Match` names tags, not only `*`.
+    pub(crate) has_tags: bool,
+    pub(crate) named: NamedVariants,
 }
 
 impl RequestContext {
-    /// Reads a request.
+    /// Reads a request, and replaces the tags of variants in its conditions by those of the inner service.
     pub(crate) fn prepare<B>(request: &mut Request<B>, enabled: CodingSet) -> Self {
         let mut preferences = Preferences::default();
+        let (mut has_tags, mut has_variants) = (false, false);
+        // One pass over the present fields is faster than a lookup of each possible one.
         for (name, value) in request.headers() {
-            if *name == ACCEPT_ENCODING {
-                preferences.read(value.as_bytes());
+            match *name {
+                ACCEPT_ENCODING => preferences.read(value.as_bytes()),
+                IF_NONE_MATCH => {
+                    has_tags |= value != "*";
+                    has_variants |= names_variant(value);
+                }
+                IF_MATCH | IF_RANGE => has_variants |= names_variant(value),
+                _ => {}
             }
         }
-        Self { coding: preferences.preferred(enabled), is_head: *request.method() == Method::HEAD }
+        let coding = preferences.preferred(enabled);
+        let mut named = NamedVariants::default();
+        if has_variants {
+            let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+            named = restore_conditions(request.headers_mut(), coding, is_read);
+        }
+        Self { coding, is_head: *request.method() == Method::HEAD, has_tags, named }
+    }
+}
+
+/// The compressed variants that the conditions of a request name.
+#[derive(Debug, Default)]
+pub(crate) struct NamedVariants {
+    /// Whether there are any, and thus whether the resource is compressible.
+    is_any: bool,
+    /// The tags of the inner service whose variants have the preferred coding.
+    preferred: Vec<Vec<u8>>,
+}
+
+impl NamedVariants {
+    /// Notes a variant. Returns whether the request can select it.
+    fn note(&mut self, own: StrongTag<'_>, variant: Variant, preferred: Option<Coding>) -> bool {
+        let Variant::Coded(coding) = variant else { return true };
+        self.is_any = true;
+        if preferred == Some(coding) {
+            self.preferred.push(own.to_bytes());
+        }
+        preferred == Some(coding)
+    }
+
+    pub(crate) fn is_any(&self) -> bool {
+        self.is_any
+    }
+
+    /// Returns whether the client has the selected variant of the representation with this `ETag` of a 304.
+    ///
+    /// A 304 without `ETag` is about the tag that was named.
+    pub(crate) fn include(&self, etag: Option<&HeaderValue>) -> bool {
+        match etag {
+            Some(etag) => self.preferred.iter().any(|tag| tag == etag.as_bytes()),
+            None => !self.preferred.is_empty(),
+        }
+    }
+}
+
+fn names_variant(list: &HeaderValue) -> bool {
+    entity_tag::members(list.as_bytes()).any(|member| split(member).is_some())
+}
+
+fn split(member: &[u8]) -> Option<(StrongTag<'_>, Variant)> {
+    StrongTag::parse(member)?.split()
+}
+
+/// Replaces the tags of variants by those of the inner service. Returns those of variants in the preferred coding.
+fn restore_conditions(headers: &mut HeaderMap, coding: Option<Coding>, is_read: bool) -> NamedVariants {
+    let mut named = NamedVariants::default();
+    let names_coded = |name| {
+        let members = headers.get_all(name).iter().flat_map(|list| entity_tag::members(list.as_bytes()));
+        members.filter_map(split).any(|(_, variant)| variant != Variant::Identity)
+    };
+    // The client has a part of a compressed variant, and the inner service can only send ranges of the uncompressed one.
+    // RFC 9110 §14.2: a server may ignore Range, and must if the condition of If-Range is false.
+    if names_coded(IF_RANGE) || names_coded(IF_MATCH) {
+        headers.remove(RANGE);
+        headers.remove(IF_RANGE);
+    }
+    restore(headers, IF_RANGE, |_, _| true);
+    restore(headers, IF_MATCH, |own, variant| {
+        named.note(own, variant, coding);
+        true
+    });
+    let is_unconditional = restore(headers, IF_NONE_MATCH, |own, variant| {
+        // RFC 9110 §13.1.2: for GET and HEAD, a tag matches if it is that of the selected representation. A 304 for a
+        // variant in another coding would let a cache serve that one. For other methods, all variants exist alike.
+        named.note(own, variant, coding) || !is_read
+    });
+    if is_unconditional {
+        // RFC 9110 §13.1.3: it does not apply to requests with If-None-Match, such as this one.
+        headers.remove(IF_MODIFIED_SINCE);
+    }
+    named
+}
+
+/// Replaces the tags of variants in a field, and removes those that `keep` rejects.
+///
+/// Returns whether no tag is left. The field is then removed.
+fn restore(headers: &mut HeaderMap, name: HeaderName, mut keep: impl FnMut(StrongTag<'_>, Variant) -> bool) -> bool {
+    if !headers.get_all(&name).iter().any(names_variant) {
+        return false;
+    }
+    let members = headers.get_all(&name).iter().flat_map(|list| entity_tag::members(list.as_bytes()));
+    let restored = members.filter_map(|member| match split(member) {
+        Some((own, variant)) => keep(own, variant).then(|| own.to_bytes()),
+        None => Some(member.to_vec()),
+    });
+    let restored: Vec<Vec<u8>> = restored.collect();
+    match HeaderValue::from_bytes(&restored.join(&b", "[..])) {
+        Ok(list) if !list.is_empty() => {
+            headers.insert(name, list);
+            false
+        }
+        _ => headers.remove(name).is_some(),
     }
 }

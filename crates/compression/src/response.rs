@@ -6,7 +6,9 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::coding::Coding;
+use crate::entity_tag::{self, StrongTag, Variant};
 use crate::media_type;
+use crate::request::RequestContext;
 
 /// Returns whether a response with this status has content that is a whole representation.
 pub(crate) fn has_whole_content(status: StatusCode) -> bool {
@@ -15,22 +17,33 @@ pub(crate) fn has_whole_content(status: StatusCode) -> bool {
     !status.is_informational() && !OTHERS.contains(&status)
 }
 
-/// Returns whether a response with these header fields is worth compressing, and may be changed.
-pub(crate) fn is_compressible(headers: &HeaderMap, min_size: u64) -> bool {
-    // One pass over the present fields is faster than a lookup of each possible one.
-    let mut has_compressible_type = false;
-    for (name, value) in headers {
-        match *name {
-            CONTENT_TYPE => has_compressible_type = media_type::is_compressible(value.as_bytes()),
-            CONTENT_LENGTH if is_below(value, min_size) => return false,
-            CONTENT_ENCODING | CONTENT_RANGE => return false,
-            CACHE_CONTROL if forbids_transformation(value.as_bytes()) => return false,
-            // RFC 9421: a signature can cover the fields that a compressed variant must change.
-            ref name if *name == SIGNATURE_INPUT => return false,
-            _ => {}
+/// The facts in a header section that decide about compression.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    /// Whether the content is worth compressing, and may be changed.
+    pub(crate) is_compressible: bool,
+    /// Whether `ETag` could be taken for the tag of a compressed variant.
+    pub(crate) has_ambiguous_tag: bool,
+}
+
+impl Facts {
+    pub(crate) fn of(headers: &HeaderMap, min_size: u64) -> Self {
+        let (mut has_compressible_type, mut is_protected, mut has_ambiguous_tag) = (false, false, false);
+        // One pass over the present fields is faster than a lookup of each possible one.
+        for (name, value) in headers {
+            match *name {
+                CONTENT_TYPE => has_compressible_type = media_type::is_compressible(value.as_bytes()),
+                CONTENT_LENGTH => is_protected |= is_below(value, min_size),
+                CONTENT_ENCODING | CONTENT_RANGE => is_protected = true,
+                CACHE_CONTROL => is_protected |= forbids_transformation(value.as_bytes()),
+                ETAG => has_ambiguous_tag = entity_tag::has_suffix(value),
+                // RFC 9421: a signature can cover the fields that a compressed variant must change.
+                ref name if *name == SIGNATURE_INPUT => is_protected = true,
+                _ => {}
+            }
         }
+        Self { is_compressible: has_compressible_type && !is_protected, has_ambiguous_tag }
     }
-    has_compressible_type
 }
 
 const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
@@ -55,23 +68,59 @@ pub(crate) fn vary(headers: &mut HeaderMap) {
     }
 }
 
+/// Describes the variant that a 200 would have, in a response that has no content of it: 304 and 412.
+///
+/// Returns whether that is a compressed variant. RFC 9110 §15.4.5 requires the `ETag` and `Vary` of the 200, but such a
+/// response rarely has a `Content-Type`. A tag in the request then shows that the resource is compressible.
+pub(crate) fn describe_without_content(
+    status: StatusCode,
+    headers: &mut HeaderMap,
+    request: &RequestContext,
+    facts: Facts,
+) -> bool {
+    let is_coded = match status {
+        StatusCode::NOT_MODIFIED => {
+            let is_compressible = facts.is_compressible;
+            if is_compressible || request.named.is_any() {
+                vary(headers);
+            }
+            request.named.include(headers.get(ETAG)) || is_compressible && !request.has_tags
+        }
+        StatusCode::PRECONDITION_FAILED if request.named.is_any() => {
+            vary(headers);
+            true
+        }
+        _ => false,
+    };
+    match request.coding.filter(|_| is_coded) {
+        Some(coding) => {
+            if status == StatusCode::NOT_MODIFIED {
+                remove_outdated(headers);
+            }
+            set_tag(headers, Variant::Coded(coding));
+            true
+        }
+        None => false,
+    }
+}
+
 /// Changes the header fields of a representation to those of its compressed variant.
 pub(crate) fn describe_coded(headers: &mut HeaderMap, coding: Coding) {
     headers.insert(CONTENT_ENCODING, coding.header_value());
     remove_outdated(headers);
-    weaken_etag(headers);
+    set_tag(headers, Variant::Coded(coding));
 }
 
-/// Makes a strong `ETag` weak, since the bytes have changed (RFC 9110 §8.8.3.3).
-fn weaken_etag(headers: &mut HeaderMap) {
-    let strong = headers.get(ETAG).filter(|etag| !etag.as_bytes().starts_with(b"W/"));
-    if let Some(weak) = strong.and_then(|etag| HeaderValue::from_bytes(&[b"W/", etag.as_bytes()].concat()).ok()) {
-        headers.insert(ETAG, weak);
+/// Replaces a strong `ETag` by the tag of a variant. A weak one stays: it does not promise the same bytes.
+pub(crate) fn set_tag(headers: &mut HeaderMap, variant: Variant) {
+    let tag = headers.get(ETAG).and_then(|etag| StrongTag::parse(etag.as_bytes())?.of_variant(variant));
+    if let Some(tag) = tag {
+        headers.insert(ETAG, tag);
     }
 }
 
 /// Removes the fields that describe the uncompressed bytes.
-pub(crate) fn remove_outdated(headers: &mut HeaderMap) {
+fn remove_outdated(headers: &mut HeaderMap) {
     headers.remove(CONTENT_LENGTH);
     // Ranges of the compressed variant can't be requested: each request would compress it anew.
     headers.remove(ACCEPT_RANGES);

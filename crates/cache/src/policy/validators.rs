@@ -67,6 +67,17 @@ impl Validators {
         (is_valid && tag.len() <= LONGEST).then_some(value)
     }
 
+    /// Whether the `ETag` is that of the origin with the name of the content coding, such as `"v1-br"`.
+    ///
+    /// Servers such as Caddy, Apache httpd and rproxy name a response so that they have compressed on the fly. The bytes
+    /// differ each time, so that ranges of two such responses do not belong together, although their tags are the same.
+    pub(crate) fn name_coding(&self, headers: &HeaderMap) -> bool {
+        let (Some(etag), Some(coding)) = (&self.etag, headers.get(header::CONTENT_ENCODING)) else { return false };
+        let opaque = etag.as_bytes().strip_suffix(b"\"").unwrap_or(etag.as_bytes());
+        let origin_tag = opaque.strip_suffix(coding.as_bytes().trim_ascii());
+        origin_tag.is_some_and(|origin_tag| origin_tag.ends_with(b"-"))
+    }
+
     /// Whether `headers` has the same strong `ETag`.
     pub(crate) fn strongly_match(&self, headers: &HeaderMap) -> bool {
         match (&self.etag, headers.get(header::ETAG)) {

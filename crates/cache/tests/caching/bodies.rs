@@ -28,6 +28,27 @@ async fn serves_ranges_of_a_complete_response() {
 }
 
 #[tokio::test]
+async fn serves_no_ranges_of_a_response_that_was_compressed_on_the_fly() {
+    // A second compression has the same tag and other bytes.
+    for (etag, coding, status) in [
+        ("\"v1-br\"", "br", 200),
+        ("\"v1-gzip\"", "gzip", 200),
+        ("\"-zstd\"", "zstd", 200),
+        ("\"v1-br\"", "gzip", 206),
+        ("\"v1\"", "br", 206),
+        ("\"v1br\"", "br", 206),
+    ] {
+        let harness = Harness::new();
+        harness.respond(200, &[FRESH, ("etag", etag), ("content-encoding", coding)], "0123456789");
+        harness.get(&[]).await;
+        for condition in [&[][..], &[("if-range", etag)]] {
+            let got = harness.get(&[&[("range", "bytes=0-4")], condition].concat()).await;
+            assert_eq!((got.status.as_u16(), got.cache), (status, Some(CacheStatus::Hit)), "{etag} {coding}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn serves_several_ranges_as_multipart() {
     // RFC 9110 §15.3.7.2
     static BODY: [u8; 1000] = [b'x'; 1000];

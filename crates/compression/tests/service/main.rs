@@ -11,6 +11,7 @@ use rproxy_compression::CompressionLayer;
 use tower::{Layer, ServiceExt, service_fn};
 
 mod encoders;
+mod entity_tags;
 mod head;
 mod selection;
 mod stale_fields;

@@ -21,6 +21,7 @@ mod cache_completion;
 mod cache_rules;
 mod caching;
 mod clients;
+mod compression;
 mod draining;
 mod endurance;
 mod forwarding;

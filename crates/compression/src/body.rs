@@ -41,12 +41,18 @@ pin_project! {
         // The state of an encoder takes about 6 kB, which each outer layer would move.
         Coded { body: Pin<Box<CompressionBody<BudgetedBody<B>>>>, _permit: EncoderPermit },
         Original { #[pin] body: B },
+        Head { _body: B },
     }
 }
 
 impl<B: Body> ResponseBody<B> {
     pub(crate) fn original(body: B) -> Self {
         Self { kind: Kind::Original { body } }
+    }
+
+    /// Creates the body of a response to HEAD. It has no content and does not know the size of that of GET.
+    pub(crate) fn head(body: B) -> Self {
+        Self { kind: Kind::Head { _body: body } }
     }
 
     /// Compresses `body`. The result is always ready: tower-http has no other way to build its body than a future.
@@ -108,6 +114,7 @@ where
                 }
                 frame
             }),
+            KindProjection::Head { .. } => Poll::Ready(None),
         }
     }
 
@@ -115,6 +122,7 @@ where
         match &self.kind {
             Kind::Original { body } => body.is_end_stream(),
             Kind::Coded { body, .. } => body.is_end_stream(),
+            Kind::Head { .. } => true,
         }
     }
 
@@ -122,6 +130,8 @@ where
         match &self.kind {
             Kind::Original { body } => body.size_hint(),
             Kind::Coded { body, .. } => body.size_hint(),
+            // axum derives Content-Length from an exact size.
+            Kind::Head { .. } => SizeHint::new(),
         }
     }
 }

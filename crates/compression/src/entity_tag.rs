@@ -58,7 +58,9 @@ impl<'a> StrongTag<'a> {
         }
         Variant::ALL.into_iter().find_map(|variant| {
             let opaque = self.opaque.strip_suffix(variant.suffix())?;
-            Some((Self { opaque, ..self }, variant))
+            // Without quotes, the rest can be empty or `*`, which are no tags.
+            let own = if self.is_quoted { Self { opaque, is_quoted: true } } else { Self::parse(opaque)? };
+            Some((own, variant))
         })
     }
 
@@ -145,6 +147,13 @@ mod tests {
         for tag in ["W/\"v1\"", "W/\"v1-br\"", "*", "", "\"", "\"a\"b-br\"", "a\"-br", "Sun, 06 Nov 1994 08:49:37 GMT"]
         {
             assert_eq!(StrongTag::parse(tag.as_bytes()), None, "{tag}");
+        }
+    }
+
+    #[test]
+    fn the_rest_without_a_suffix_is_a_tag() {
+        for tag in ["-br", "*-gzip"] {
+            assert_eq!(StrongTag::parse(tag.as_bytes()).unwrap().split(), None, "{tag}");
         }
     }
 

@@ -52,7 +52,7 @@ where
                 && let Some(coding) = request.coding
             {
                 describe_coded(response.headers_mut(), coding);
-                return Poll::Ready(Ok(response.map(ResponseBody::original)));
+                return Poll::Ready(Ok(response.map(ResponseBody::head)));
             }
             if let Some(coding) = request.coding
                 && let Some(permit) = this.config.encoder_limit.acquire()

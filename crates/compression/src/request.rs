@@ -124,17 +124,19 @@ fn restore(headers: &mut HeaderMap, name: HeaderName, mut keep: impl FnMut(Stron
     if !headers.get_all(&name).iter().any(names_variant) {
         return false;
     }
-    let members = headers.get_all(&name).iter().flat_map(|list| entity_tag::members(list.as_bytes()));
-    let restored = members.filter_map(|member| match split(member) {
-        Some((own, variant)) => keep(own, variant).then(|| own.to_bytes()),
-        None => Some(member.to_vec()),
-    });
-    let restored: Vec<Vec<u8>> = restored.collect();
-    match HeaderValue::from_bytes(&restored.join(&b", "[..])) {
-        Ok(list) if !list.is_empty() => {
-            headers.insert(name, list);
-            false
+    // Each line stays a line, so that an unbalanced quote in one does not change the meaning of the next.
+    let lines: Vec<HeaderValue> = headers.get_all(&name).iter().cloned().collect();
+    headers.remove(&name);
+    for line in lines {
+        let restored: Vec<Vec<u8>> = entity_tag::members(line.as_bytes())
+            .filter_map(|member| match split(member) {
+                Some((own, variant)) => keep(own, variant).then(|| own.to_bytes()),
+                None => Some(member.to_vec()),
+            })
+            .collect();
+        if let Some(list) = HeaderValue::from_bytes(&restored.join(&b", "[..])).ok().filter(|list| !list.is_empty()) {
+            headers.append(&name, list);
         }
-        _ => headers.remove(name).is_some(),
     }
+    !headers.contains_key(&name)
 }

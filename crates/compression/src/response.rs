@@ -122,7 +122,7 @@ pub(crate) fn set_tag(headers: &mut HeaderMap, variant: Variant) {
 /// Removes the fields that describe the uncompressed bytes.
 fn remove_outdated(headers: &mut HeaderMap) {
     headers.remove(CONTENT_LENGTH);
-    // Ranges of the compressed variant can't be requested: each request would compress it anew.
+    // Ranges of the compressed variant can't be requested: each request would compress it again.
     headers.remove(ACCEPT_RANGES);
     remove_digests(headers);
     if headers.contains_key(TRAILER) {

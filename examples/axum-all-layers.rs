@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::routing::get;
 use rproxy_cache::{CacheLayer, CacheStore};
 use rproxy_client_ip::{ClientIpLayer, TrustedProxies};
+use rproxy_compression::CompressionLayer;
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::{PathFilterLayer, PathRules};
 use rproxy_rate_limit::{Quota, RateLimitLayer};
@@ -34,6 +35,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .layer(sockets)
         .layer(ForwardHeadersLayer::new().via("all-layers"))
         .layer(CacheLayer::new(CacheStore::in_memory(64 << 20)).paths("/static/**".parse()?))
+        // Inside of the cache, so that a body is compressed once.
+        .layer(CompressionLayer::new())
         .service(upstream);
 
     let app = Router::new().route("/own", get(async || "served here\n")).fallback_service(proxy).layer(

@@ -15,6 +15,7 @@ use http_body_util::{Empty, Full};
 use rproxy::Config;
 use rproxy_cache::{CacheLayer, CacheStore};
 use rproxy_client_ip::{ClientIp, ClientIpLayer, PeerAddr, TrustedProxies};
+use rproxy_compression::CompressionLayer;
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::{PathFilterLayer, PathRules};
 use rproxy_rate_limit::{Quota, RateLimitLayer};
@@ -57,6 +58,7 @@ pub(crate) fn all(consumer: &mut impl Measure) {
     let cache = CacheLayer::new(CacheStore::in_memory(64 << 20));
     consumer.measure("cache, not applying", cache.paths("/static/**".parse().unwrap()).layer(inner()));
     consumer.measure("forward-headers", ForwardHeadersLayer::new().via("rproxy").layer(inner()));
+    consumer.measure("compression, not applying", CompressionLayer::new().layer(inner()));
     let cache = CacheLayer::new(CacheStore::in_memory(64 << 20));
     let six = ServiceBuilder::new()
         .layer(SecurityHeadersLayer::recommended())

@@ -58,6 +58,7 @@ fn layers_and_services_are_clone_debug_send_and_sync() {
         .layer(is_a_layer(rproxy_path_filter::PathFilterLayer::new(rproxy_path_filter::PathRules::sensitive())))
         .layer(is_a_layer(rproxy_ws_passthrough::WsPassthroughLayer::new()))
         .layer(is_a_layer(rproxy_cache::CacheLayer::new(rproxy_cache::CacheStore::in_memory(1 << 20))))
+        .layer(is_a_layer(rproxy_compression::CompressionLayer::new()))
         .layer(is_a_layer(rproxy_forward_headers::ForwardHeadersLayer::new()))
         .service(Inner);
     fn is_a_service<S: Service<Request<Body>, Error = Infallible> + Shared>(_: S) {}
@@ -75,6 +76,8 @@ fn upstream_and_handles_are_clone_debug_send_and_sync() {
     fn is_debug<T: Debug + Send>() {}
     is_debug::<rproxy_upstream::UpstreamBody<Body>>();
     is_debug::<rproxy_cache::ResponseBody<Body>>();
+    is_debug::<rproxy_compression::ResponseBody<Body>>();
+    is_shared::<rproxy_compression::Coding>();
     is_debug::<rproxy_server::RequestBody>();
     is_debug::<rproxy_server::GuardBody<Body>>();
     is_shared::<rproxy_upstream::Backends>();

@@ -80,20 +80,31 @@ impl Preferences {
                 return;
             }
             self.members += 1;
-            if let Some((name, weight)) = parse_member(member.trim_ascii()) {
-                let place = match Coding::from_name(name) {
-                    Some(coding) => &mut self.codings[coding as usize],
-                    None if name == b"*" => &mut self.others,
-                    None if name.eq_ignore_ascii_case(b"identity") => &mut self.identity,
-                    None => continue,
-                };
-                *place = (*place).max(Some(weight));
-            }
+            let (place, weight) = match member.trim_ascii() {
+                // The members that browsers send.
+                b"gzip" => (&mut self.codings[Coding::Gzip as usize], FULL_WEIGHT),
+                b"br" => (&mut self.codings[Coding::Brotli as usize], FULL_WEIGHT),
+                b"zstd" => (&mut self.codings[Coding::Zstd as usize], FULL_WEIGHT),
+                b"deflate" => continue,
+                member => {
+                    let Some((name, weight)) = parse_member(member) else { continue };
+                    match Coding::from_name(name) {
+                        Some(coding) => (&mut self.codings[coding as usize], weight),
+                        None if name == b"*" => (&mut self.others, weight),
+                        None if name.eq_ignore_ascii_case(b"identity") => (&mut self.identity, weight),
+                        None => continue,
+                    }
+                }
+            };
+            *place = (*place).max(Some(weight));
         }
     }
 
     /// Returns the coding that the client prefers, unless it prefers none.
     pub(crate) fn preferred(&self, enabled: CodingSet) -> Option<Coding> {
+        if self.members == 0 {
+            return None;
+        }
         let weight = |coding: Coding| self.codings[coding as usize].or(self.others).unwrap_or(0);
         let candidates = Coding::ALL.into_iter().filter(|&coding| enabled.contains(coding));
         // `max_by_key` returns the last of several maxima.
@@ -103,13 +114,16 @@ impl Preferences {
     }
 }
 
+/// The weight 1.
+const FULL_WEIGHT: u16 = 1000;
+
 /// The maximum number of members that are read. Fewer codings are registered, but a client could send thousands.
 const MAX_MEMBERS: usize = 64;
 
 /// Splits a member into the name of the coding and its weight.
 fn parse_member(member: &[u8]) -> Option<(&[u8], u16)> {
     match member.iter().position(|&byte| byte == b';') {
-        None => Some((member, 1000)),
+        None => Some((member, FULL_WEIGHT)),
         Some(end) => Some((member[..end].trim_ascii(), parse_weight(member[end + 1..].trim_ascii())?)),
     }
 }
@@ -122,11 +136,11 @@ fn parse_weight(parameter: &[u8]) -> Option<u16> {
         [b'.', places @ ..] if places.len() <= 3 => places,
         _ => return None,
     };
-    let mut weight = u16::from(whole - b'0') * 1000;
+    let mut weight = u16::from(whole - b'0') * FULL_WEIGHT;
     for (place, factor) in places.iter().zip([100, 10, 1]) {
         weight += u16::from(place.checked_sub(b'0').filter(|digit| *digit <= 9)?) * factor;
     }
-    (weight <= 1000).then_some(weight)
+    (weight <= FULL_WEIGHT).then_some(weight)
 }
 
 #[cfg(test)]

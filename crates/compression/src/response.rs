@@ -46,10 +46,14 @@ impl Facts {
     }
 }
 
-const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
+static SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 
 fn is_below(content_length: &HeaderValue, min_size: u64) -> bool {
-    content_length.to_str().is_ok_and(|length| length.parse().is_ok_and(|length: u64| length < min_size))
+    let length = content_length.as_bytes().iter().try_fold(0_u64, |length, byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+        length.checked_mul(10)?.checked_add(u64::from(digit))
+    });
+    length.is_some_and(|length| length < min_size)
 }
 
 /// Returns whether `Cache-Control` contains `no-transform` (RFC 9111 §5.2.2.6).

@@ -58,7 +58,7 @@ const FOR_A_MINUTE: &str = "public, max-age=60";
 
 /// Returns whether `If-None-Match` lists the tag.
 ///
-/// The comparison is weak (RFC 9110 §8.8.3.2), since the proxy makes the tags of compressed responses weak.
+/// The comparison is weak (RFC 9110 §8.8.3.2).
 fn matches_etag(field: &HeaderValue, etag: &str) -> bool {
     let Ok(field) = field.to_str() else {
         return false;

@@ -4,20 +4,27 @@ use std::sync::LazyLock;
 
 use crate::PathRules;
 
-static RULES: LazyLock<PathRules> = LazyLock::new(PathRules::sensitive);
+static LISTS: LazyLock<[PathRules; 2]> = LazyLock::new(|| [PathRules::sensitive(), PathRules::strict()]);
 
-/// Checks that a blocked path stays blocked if one of its characters is percent-encoded.
+/// Checks that a path that a curated list blocks stays blocked if one of its characters is percent-encoded.
 ///
 /// The first byte selects the character.
 pub fn path(bytes: &[u8]) {
     let Some((at, bytes)) = bytes.split_first() else { return };
     let Some(path) = str::from_utf8(bytes).ok().filter(|path| path.starts_with('/')) else { return };
-    let blocked = RULES.blocking_rule(path);
-    assert_eq!(blocked.is_some(), RULES.explain(path).is_blocked());
+    for rules in &*LISTS {
+        check_encoding(rules, *at, path);
+    }
+}
+
+fn check_encoding(rules: &PathRules, at: u8, path: &str) {
+    let blocked = rules.blocking_rule(path);
+    assert_eq!(blocked.is_some(), rules.explain(path).is_blocked());
     if blocked.is_none() {
         return;
     }
-    let at = usize::from(*at) % path.len();
+    let bytes = path.as_bytes();
+    let at = usize::from(at) % path.len();
     // Some characters cannot be encoded without changing the path: an encoded slash need not separate segments, and a
     // character after `%` belongs to an escape. `.%2ea` differs from `..a`: before an escape, a dot starts a dotfile.
     let is_before_encoded = bytes.get(at + 1) == Some(&b'%');
@@ -26,7 +33,7 @@ pub fn path(bytes: &[u8]) {
         && !bytes[..at].iter().rev().take(4).any(|byte| matches!(byte, b'%' | b'\\'))
     {
         let encoded = format!("{}%{:02x}{}", &path[..at], bytes[at], &path[at + 1..]);
-        assert!(RULES.blocking_rule(&encoded).is_some(), "{path} is blocked, {encoded} is not");
+        assert!(rules.blocking_rule(&encoded).is_some(), "{path} is blocked, {encoded} is not");
     }
 }
 

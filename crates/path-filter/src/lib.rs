@@ -1,7 +1,7 @@
 //! Middleware that rejects requests for sensitive paths in every spelling.
 //!
-//! [`PathFilterLayer`] responds with 404 to requests whose path matches a rule: dotfiles, repositories, environment
-//! files, keys, dumps, backups. Clients cannot evade a rule by encoding the path.
+//! [`PathFilterLayer`] responds with 404 to requests whose path matches a rule: environment files, repositories, private
+//! keys, dumps, backups of configuration files. Clients cannot evade a rule by encoding the path.
 //!
 //! # Example
 //!
@@ -52,9 +52,27 @@
 //! Within one decoding, the last matching rule decides: a `block` after an `allow` blocks, an `allow` after a `block`
 //! allows. An exemption cannot be used to evade a rule: a path with an exempt and a blocked decoding is blocked.
 //!
-//! [`PathRules::sensitive`] is a curated list of files that are often served by accident. It is tested with about 1,400
-//! evasions and 2,000 legitimate paths (`tests/corpus`), and against nginx, Python's `http.server`, Flask, Starlette,
-//! Node.js and Express: none of them resolves a forwarded path to a sensitive file.
+//! Two curated lists exist. The
+//! [reference](https://github.com/rproxy/rproxy/blob/main/docs/reference/blocked-paths.md) shows their globs.
+//!
+//! | List | Blocks | Suits |
+//! |---|---|---|
+//! | [`PathRules::sensitive`], `default` | known secrets: `.env`, `.git`, `.ssh`, private keys and dumps by name, ... | every application |
+//! | [`PathRules::strict`], `strict` | also all other dotfiles, and keys, dumps, logs, configuration and build files of any name | static sites |
+//!
+//! The default list blocks no paths of applications and no files of users: it is tested with 697 paths of 95 applications
+//! (`tests/corpus/applications.txt`) and 2,000 other legitimate paths. Both lists allow well-known URIs
+//! (`/.well-known/...`), except secrets below them. They are tested with 1,400 evasions, and the default list against nginx,
+//! Python's `http.server`, Flask, Starlette, Node.js and Express: none of them resolves a forwarded path to a listed secret.
+//!
+//! ```
+//! use rproxy_path_filter::{PathRules, PathRulesError};
+//!
+//! let rules = PathRules::builder().strict()?.block("/private/**")?.allow("/.github/**")?.build()?;
+//! assert!(rules.blocking_rule("/.DS_Store").is_some());
+//! assert!(rules.blocking_rule("/.github/workflows/ci.yml").is_none());
+//! # Ok::<(), PathRulesError>(())
+//! ```
 //!
 //! # Responses
 //!
@@ -88,23 +106,32 @@
 #![deny(missing_docs)]
 
 mod config;
+mod curated;
 mod decision;
+mod default_paths;
+mod error;
+mod explanation;
 mod future;
 /// The functions that the fuzz targets call. Not part of the public API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
+mod globs;
 mod layer;
+mod list;
 mod literal_prefilter;
 mod original_uri;
+mod rule;
 mod rules;
-mod sensitive_paths;
 mod service;
+mod strict_paths;
 
 pub use self::decision::PathFilterDecision;
+pub use self::error::PathRulesError;
+pub use self::explanation::PathExplanation;
 pub use self::future::{ResponseBody, ResponseFuture};
 pub use self::layer::PathFilterLayer;
-pub use self::rules::{PathExplanation, PathRules, PathRulesBuilder, PathRulesError};
+pub use self::rules::{PathRules, PathRulesBuilder};
 pub use self::service::PathFilterService;
 
 /// Compiles the examples of the README.

@@ -45,20 +45,31 @@ impl LiteralPrefilter {
     }
 }
 
-/// Expands the braces of a glob into one glob for each choice.
+/// Expands the braces of a glob into one glob for each choice. Every path that `glob` matches, one of them matches, too.
 fn alternatives(glob: &str) -> Vec<String> {
-    let (mut done, mut open) = (Vec::new(), vec![glob.to_owned()]);
-    while let Some(glob) = open.pop() {
-        match choice(&glob) {
-            Some((before, choices, after)) if open.len() + done.len() < MAX_ALTERNATIVES => {
-                open.extend(choices.iter().map(|choice| format!("{before}{choice}{after}")));
+    let mut all = vec![glob.to_owned()];
+    loop {
+        let (count, mut has_braces, mut next) = (all.len(), false, Vec::new());
+        for glob in all {
+            let Some((before, choices, after)) = choice(&glob) else {
+                next.push(glob);
+                continue;
+            };
+            has_braces = true;
+            // An optional folder, as in `/{,conf/,etc/}my.cnf`, has no text that all matches contain. Too many choices are not
+            // expanded.
+            let is_optional_folder = choices.contains(&"") && choices.iter().any(|choice| choice.ends_with('/'));
+            if is_optional_folder || count * choices.len() > MAX_ALTERNATIVES {
+                next.push(format!("{before}*{after}"));
+            } else {
+                next.extend(choices.iter().map(|choice| format!("{before}{choice}{after}")));
             }
-            // Too many alternatives: use only the text before the brace.
-            Some((before, ..)) => done.push(format!("{before}*")),
-            None => done.push(glob),
         }
+        if !has_braces {
+            return next;
+        }
+        all = next;
     }
-    done
 }
 
 /// Splits a glob at its first brace: the text before it, its choices, and the text after it.
@@ -139,6 +150,7 @@ mod tests {
             ("/{a,b}", &["/a", "/b"]),
             ("{a,{b,c}d}e", &["ae", "bde", "cde"]),
             ("/{a}{,-b}", &["/a", "/a-b"]),
+            ("/{,a/,*/}{b,c}", &["/*b", "/*c"]),
             ("/[{,}]x", &["/[{,}]x"]),
             ("/[]{]{a,b}", &["/[]{]a", "/[]{]b"]),
         ] {

@@ -4,11 +4,17 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 use rproxy_core::path::Decodings;
 
+use crate::curated::Section;
+use crate::default_paths::DEFAULT_PATHS;
+use crate::error::PathRulesError;
+use crate::explanation::{PathExplanation, TOO_MANY_DECODINGS};
+use crate::globs::{AllGlobs, build_glob, with_folder};
+use crate::list::{Entry, entries};
 use crate::literal_prefilter::LiteralPrefilter;
-use crate::sensitive_paths::SENSITIVE_PATHS;
+use crate::rule::Rule;
+use crate::strict_paths::STRICT_PATHS;
 
 /// Compiled rules that block and allow paths. Clones share them.
 ///
@@ -37,40 +43,46 @@ struct Compiled {
     rules: Vec<Rule>,
     /// The prefilter of the globs that block.
     prefilter: LiteralPrefilter,
-    /// The globs of the curated list are compiled when the first path passes the prefilter. This takes some milliseconds
+    /// The globs of the curated lists are compiled when the first path passes the prefilter. This takes some milliseconds
     /// and megabytes, and many proxies never get such a path.
     globs: OnceLock<AllGlobs>,
 }
 
-struct AllGlobs {
-    /// Globs that match only paths with a segment that begins with a dot. Most paths have none.
-    dotted: Globs,
-    others: Globs,
-}
-
-struct Globs {
-    set: GlobSet,
-    /// The index of the rule for each glob of the set, in ascending order.
-    rules: Vec<usize>,
-}
-
-#[derive(Clone, Debug)]
-struct Rule {
-    glob: Arc<str>,
-    is_blocking: bool,
-}
-
 impl PathRules {
-    /// Returns the curated list of sensitive paths that sites often serve by accident. Version 2026-11.4.
+    /// Returns the default list: known secrets, such as `.env`, `.git`, private keys and dumps. Version 2026-12.1.
     ///
-    /// Its globs are compiled when the first path might match one, which takes some milliseconds.
+    /// It blocks no paths of applications and no files of users, which have other names or are in other folders. Its globs are
+    /// compiled when the first path might match one, which takes some milliseconds.
     pub fn sensitive() -> Self {
-        static RULES: LazyLock<PathRules> = LazyLock::new(|| match PathRules::builder().sensitive() {
-            Ok(builder) => builder.with_globs(OnceLock::new()),
-            // The list is a constant, and a test compiles it.
-            Err(error) => unreachable!("the curated list is valid: {error}"),
-        });
+        static RULES: LazyLock<PathRules> = LazyLock::new(|| PathRules::curated(PathRulesBuilder::sensitive));
         RULES.clone()
+    }
+
+    /// Returns the strict list: the [default list](Self::sensitive), and files that some applications use by design.
+    ///
+    /// It blocks all dotfiles except those below `.well-known`, keys, dumps, backups and configuration files of any name,
+    /// build files, logs and status pages. Its globs are compiled when the first path might match one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_path_filter::PathRules;
+    ///
+    /// let (default, strict) = (PathRules::sensitive(), PathRules::strict());
+    /// assert!(default.blocking_rule("/.env").is_some() && strict.blocking_rule("/.env").is_some());
+    /// assert!(default.blocking_rule("/hls/stream.key").is_none() && strict.blocking_rule("/hls/stream.key").is_some());
+    /// ```
+    pub fn strict() -> Self {
+        static RULES: LazyLock<PathRules> = LazyLock::new(|| PathRules::curated(PathRulesBuilder::strict));
+        RULES.clone()
+    }
+
+    fn curated(add: fn(PathRulesBuilder) -> Result<PathRulesBuilder, PathRulesError>) -> Self {
+        match add(Self::builder()) {
+            Ok(builder) => builder.with_globs(OnceLock::new()),
+            // The lists are constants, and tests compile them.
+            Err(error) => unreachable!("the curated lists are valid: {error}"),
+        }
     }
 
     /// Returns a builder without rules.
@@ -80,12 +92,12 @@ impl PathRules {
 
     /// Parses a comma-separated list of globs.
     ///
-    /// `!` before a glob allows its paths. The entry `default` is the [curated list](Self::sensitive). Commas within braces
-    /// do not separate entries.
+    /// `!` before a glob allows its paths. The entry `default` is the [default list](Self::sensitive), and `strict` is the
+    /// [strict list](Self::strict), which includes it. Commas within braces do not separate entries.
     ///
     /// # Errors
     ///
-    /// Returns an error if an entry is not a valid glob, or if the list is empty.
+    /// Returns an error if an entry is neither a list nor a valid glob, or if there are no entries.
     ///
     /// # Examples
     ///
@@ -98,15 +110,19 @@ impl PathRules {
     /// # Ok::<(), PathRulesError>(())
     /// ```
     pub fn parse_list(list: &str) -> Result<Self, PathRulesError> {
-        if list.trim().eq_ignore_ascii_case("default") {
-            return Ok(Self::sensitive());
+        let entries: Vec<_> = entries(list).into_iter().map(Entry::parse).collect::<Result<_, _>>()?;
+        match entries[..] {
+            [Entry::Default] => return Ok(Self::sensitive()),
+            [Entry::Strict] => return Ok(Self::strict()),
+            _ => {}
         }
         let mut builder = Self::builder();
-        for entry in entries(list) {
-            builder = match entry.strip_prefix('!') {
-                Some(glob) => builder.allow(glob.trim())?,
-                None if entry.eq_ignore_ascii_case("default") => builder.sensitive()?,
-                None => builder.block(entry)?,
+        for entry in entries {
+            builder = match entry {
+                Entry::Default => builder.sensitive()?,
+                Entry::Strict => builder.strict()?,
+                Entry::Block(glob) => builder.block(glob)?,
+                Entry::Allow(glob) => builder.allow(glob)?,
             };
         }
         builder.build()
@@ -132,7 +148,7 @@ impl PathRules {
     ///
     /// let explanation = PathRules::sensitive().explain("/a/%2e%2e/.env");
     /// assert!(explanation.is_blocked());
-    /// assert!(explanation.to_string().contains("/.env  blocked by **/*.env"));
+    /// assert!(explanation.to_string().contains("/.env  blocked by **/.env"));
     /// ```
     pub fn explain(&self, path: &str) -> PathExplanation {
         let decodings = match Decodings::of(path.as_bytes()) {
@@ -157,14 +173,7 @@ impl PathRules {
 
     /// Returns the index of the last rule that matches.
     fn last_match(&self, decoding: &[u8]) -> Option<usize> {
-        let globs = self.compiled.globs();
-        let candidate = Candidate::from_bytes(decoding);
-        let others = globs.others.last_match(&candidate);
-        let has_dotted_segment = || memchr::memmem::find(decoding, b"/.").is_some();
-        if globs.dotted.rules.is_empty() || !has_dotted_segment() {
-            return others;
-        }
-        others.max(globs.dotted.last_match(&candidate))
+        self.compiled.globs().last_match(decoding)
     }
 }
 
@@ -172,27 +181,9 @@ impl Compiled {
     fn globs(&self) -> &AllGlobs {
         self.globs.get_or_init(|| match AllGlobs::compile(&self.rules) {
             Ok(globs) => globs,
-            // A builder compiles its globs at once. The curated list is a constant, and a test compiles it.
-            Err(error) => unreachable!("the curated list is valid: {error}"),
+            // A builder compiles its globs at once. The curated lists are constants, and tests compile them.
+            Err(error) => unreachable!("the curated lists are valid: {error}"),
         })
-    }
-}
-
-impl AllGlobs {
-    fn compile(rules: &[Rule]) -> Result<Self, PathRulesError> {
-        let (dotted, others): (Vec<_>, Vec<_>) =
-            rules.iter().enumerate().partition(|(_, rule)| needs_dotted_segment(&rule.glob));
-        Ok(Self { dotted: compile(&dotted)?, others: compile(&others)? })
-    }
-}
-
-impl Globs {
-    fn last_match(&self, candidate: &Candidate<'_>) -> Option<usize> {
-        // Usually no glob matches, which `is_match_candidate` determines faster.
-        if !self.set.is_match_candidate(candidate) {
-            return None;
-        }
-        self.set.matches_candidate(candidate).into_iter().max().map(|glob| self.rules[glob])
     }
 }
 
@@ -209,8 +200,6 @@ impl fmt::Debug for PathRules {
         f.debug_list().entries(&self.compiled.rules).finish()
     }
 }
-
-const TOO_MANY_DECODINGS: &str = "(too many decodings)";
 
 /// A builder for [`PathRules`].
 ///
@@ -240,19 +229,32 @@ impl PathRulesBuilder {
         self.rule(glob, false)
     }
 
-    /// Adds the rules of the [curated list](PathRules::sensitive).
+    /// Adds the rules of the [default list](PathRules::sensitive).
     ///
     /// # Errors
     ///
     /// Never returns an error. It returns a `Result` for uniform chaining.
-    pub fn sensitive(mut self) -> Result<Self, PathRulesError> {
-        for entry in SENSITIVE_PATHS {
-            self = match entry.strip_prefix('!') {
-                Some(glob) => self.allow(glob)?,
-                None => self.block(entry)?,
-            };
-        }
-        Ok(self)
+    pub fn sensitive(self) -> Result<Self, PathRulesError> {
+        self.sections(DEFAULT_PATHS)
+    }
+
+    /// Adds the rules of the [strict list](PathRules::strict), which include those of the default list.
+    ///
+    /// # Errors
+    ///
+    /// Never returns an error. It returns a `Result` for uniform chaining.
+    pub fn strict(self) -> Result<Self, PathRulesError> {
+        // The default list comes last: its secrets are blocked and its files of users allowed in the strict list, too.
+        self.sections(STRICT_PATHS)?.sections(DEFAULT_PATHS)
+    }
+
+    fn sections(self, sections: &[Section]) -> Result<Self, PathRulesError> {
+        sections.iter().flat_map(|section| section.paths).try_fold(self, |builder, entry| {
+            match entry.strip_prefix('!') {
+                Some(glob) => builder.allow(glob),
+                None => builder.block(entry),
+            }
+        })
     }
 
     /// Compiles the rules, so that paths can be checked.
@@ -288,123 +290,6 @@ impl PathRulesBuilder {
     }
 }
 
-fn compile(rules: &[(usize, &Rule)]) -> Result<Globs, PathRulesError> {
-    let mut set = GlobSetBuilder::new();
-    let mut indices = Vec::new();
-    let error = |glob: &str, cause: globset::Error| PathRulesError::InvalidGlob {
-        glob: glob.to_owned(),
-        reason: cause.kind().to_string(),
-    };
-    for (index, rule) in rules {
-        for glob in with_folder(&rule.glob.to_lowercase()) {
-            set.add(build_glob(&glob).map_err(|cause| error(&rule.glob, cause))?);
-            indices.push(*index);
-        }
-    }
-    Ok(Globs { set: set.build().map_err(|cause| error("(all globs together)", cause))?, rules: indices })
-}
-
-/// Returns the glob, and the folder itself for `/folder/**`, which globset matches only for paths below it.
-fn with_folder(glob: &str) -> impl Iterator<Item = String> {
-    let folder = glob.strip_suffix("/**").filter(|folder| !folder.is_empty() && *folder != "**");
-    std::iter::once(glob.to_owned()).chain(folder.map(str::to_owned))
-}
-
-/// Parses a glob, which is matched in lower case. `empty_alternates` allows an empty choice, as in `{,-b}`.
-///
-/// Globs and paths are in lower case, so that globset can look up extensions and names in hash tables. Case-insensitive
-/// globs would need a regex.
-fn build_glob(glob: &str) -> Result<globset::Glob, globset::Error> {
-    GlobBuilder::new(glob).literal_separator(true).backslash_escape(false).empty_alternates(true).build()
-}
-
-/// Returns whether the glob matches only paths with a segment that begins with a dot.
-///
-/// This is the case if `/.` is in the glob, outside of braces and brackets.
-fn needs_dotted_segment(glob: &str) -> bool {
-    let mut depth = 0;
-    let mut before = ' ';
-    for c in glob.chars() {
-        match c {
-            '{' | '[' => depth += 1,
-            '}' | ']' => depth -= 1,
-            '.' if before == '/' && depth == 0 => return true,
-            _ => {}
-        }
-        before = c;
-    }
-    false
-}
-
-/// Splits a list into entries at commas outside of braces.
-fn entries(list: &str) -> Vec<&str> {
-    let (mut entries, mut start, mut depth) = (Vec::new(), 0, 0_usize);
-    for (at, byte) in list.bytes().enumerate() {
-        match byte {
-            b'{' => depth += 1,
-            b'}' => depth = depth.saturating_sub(1),
-            b',' if depth == 0 => {
-                entries.push(&list[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    entries.push(&list[start..]);
-    entries.into_iter().map(str::trim).filter(|entry| !entry.is_empty()).collect()
-}
-
-/// The error for invalid [`PathRules`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PathRulesError {
-    /// A glob of the rules is invalid.
-    #[error("bad path glob {glob:?}: {reason}")]
-    InvalidGlob {
-        /// The glob, as it was written.
-        glob: String,
-        /// The reason why the glob is invalid.
-        reason: String,
-    },
-    /// There are no rules, so the filter would block nothing.
-    #[error("a path filter needs at least one rule")]
-    NoRules,
-}
-
-/// The decodings of a path, and the rules that decide about them.
-///
-/// [`Display`](fmt::Display) formats them as a table.
-#[derive(Clone, Debug)]
-pub struct PathExplanation {
-    path: String,
-    decodings: Vec<(String, Option<Rule>)>,
-}
-
-impl PathExplanation {
-    /// Returns whether the path is blocked.
-    pub fn is_blocked(&self) -> bool {
-        self.decodings.is_empty()
-            || self.decodings.iter().any(|(_, rule)| rule.as_ref().is_some_and(|rule| rule.is_blocking))
-    }
-}
-
-impl fmt::Display for PathExplanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {}", self.path, if self.is_blocked() { "blocked" } else { "allowed" })?;
-        if self.decodings.is_empty() {
-            writeln!(f, "  {TOO_MANY_DECODINGS}")?;
-        }
-        for (decoding, rule) in &self.decodings {
-            match rule {
-                Some(Rule { glob, is_blocking: true }) => writeln!(f, "  {decoding}  blocked by {glob}")?,
-                Some(Rule { glob, is_blocking: false }) => writeln!(f, "  {decoding}  allowed by {glob}")?,
-                None => writeln!(f, "  {decoding}")?,
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -416,13 +301,37 @@ mod tests {
             path in "/?((\\.|\\.\\.|env|git|config|sql|php|~|#|wp-config|actuator|vendor|phpunit|id_rsa|core|[a-z0-9_-]{1,3}|/|\\.){1,7})"
         ) {
             static LISTS: LazyLock<Vec<PathRules>> = LazyLock::new(|| {
-                let lists = ["default", "/private/**,**/x{a,b[]c]}y,!**/xay", "**/[]a]b{,c},/*/d?"];
+                let lists = ["default", "strict", "/private/**,**/x{a,b[]c]}y,!**/xay", "**/[]a]b{,c},/*/d?"];
                 lists.map(|list| PathRules::parse_list(list).unwrap()).into()
             });
             for rules in &*LISTS {
                 let path = format!("/{}", path.trim_start_matches('/'));
                 let matched = rules.last_match(path.as_bytes()).is_some_and(|index| rules.compiled.rules[index].is_blocking);
                 prop_assert!(!matched || rules.compiled.prefilter.may_match(path.as_bytes()), "{rules:?} {path}");
+            }
+        }
+    }
+
+    /// Otherwise each such path costs a match against all globs.
+    #[test]
+    fn prefilter_of_curated_lists_skips_ordinary_paths() {
+        for path in [
+            "/",
+            "/index.html",
+            "/api/v1/users/1",
+            "/static/js/app.0a1b2c.js",
+            "/config",
+            "/admin/config/",
+            "/backup/",
+            "/data/users/12.json",
+            "/wiki/main_page",
+            "/wp-content/uploads/2026/11/photo.jpg",
+            "/user/repo/src/branch/main/readme.md",
+            "/_next/static/chunks/app/page-1a2b.js",
+            "/media/server/x.png",
+        ] {
+            for rules in [PathRules::sensitive(), PathRules::strict()] {
+                assert!(!rules.compiled.prefilter.may_match(path.as_bytes()), "{path}");
             }
         }
     }

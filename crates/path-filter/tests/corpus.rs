@@ -1,45 +1,94 @@
-//! The curated list, tested with paths of real applications and with combinations of known evasions.
+//! The curated lists, tested with paths of real applications and with combinations of known evasions.
 #![allow(clippy::unwrap_used)]
+
+use std::collections::HashSet;
 
 use rproxy_path_filter::PathRules;
 
+const ALLOWED: &str = include_str!("corpus/allowed.txt");
+const APPLICATIONS: &str = include_str!("corpus/applications.txt");
+const BLOCKED: &str = include_str!("corpus/blocked.txt");
+const BLOCKED_STRICT: &str = include_str!("corpus/blocked_strict.txt");
+
 fn paths(corpus: &str) -> impl Iterator<Item = &str> {
-    corpus.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
+    corpus.lines().filter(|line| line.starts_with('/'))
+}
+
+/// Returns the paths of which the rules decide otherwise.
+fn mistakes<'a>(rules: &PathRules, corpus: &'a str, is_blocked: bool) -> Vec<&'a str> {
+    paths(corpus).filter(|path| rules.blocking_rule(path).is_some() != is_blocked).collect()
 }
 
 #[test]
-fn allows_all_paths_of_real_applications() {
-    let rules = PathRules::sensitive();
-    let blocked: Vec<_> =
-        paths(include_str!("corpus/allowed.txt")).filter(|path| rules.blocking_rule(path).is_some()).collect();
-    assert!(blocked.is_empty(), "{blocked:#?}");
+fn default_list_allows_all_paths_of_applications() {
+    for corpus in [APPLICATIONS, ALLOWED] {
+        assert_eq!(mistakes(&PathRules::sensitive(), corpus, false), [""; 0]);
+    }
 }
 
 #[test]
-fn blocks_all_known_sensitive_paths_and_evasions() {
-    let rules = PathRules::sensitive();
-    let allowed: Vec<_> =
-        paths(include_str!("corpus/blocked.txt")).filter(|path| rules.blocking_rule(path).is_none()).collect();
-    assert!(allowed.is_empty(), "{allowed:#?}");
+fn strict_list_allows_paths_of_applications_without_sensitive_names() {
+    assert_eq!(mistakes(&PathRules::strict(), ALLOWED, false), [""; 0]);
 }
 
-const SENSITIVE_NAMES: &[&str] = &[
+#[test]
+fn default_list_blocks_known_secrets_and_evasions() {
+    assert_eq!(mistakes(&PathRules::sensitive(), BLOCKED, true), [""; 0]);
+}
+
+#[test]
+fn strict_list_blocks_all_sensitive_paths_and_evasions() {
+    for corpus in [BLOCKED, BLOCKED_STRICT] {
+        assert_eq!(mistakes(&PathRules::strict(), corpus, true), [""; 0]);
+    }
+}
+
+#[test]
+fn default_list_allows_paths_that_only_the_strict_list_blocks() {
+    assert_eq!(mistakes(&PathRules::sensitive(), BLOCKED_STRICT, false), [""; 0]);
+}
+
+/// Each application is a line `## name <source>`, followed by its paths.
+#[test]
+fn corpus_names_sources_of_at_least_60_applications() {
+    let applications: Vec<_> = APPLICATIONS.split("\n## ").skip(1).collect();
+    for application in &applications {
+        let (heading, paths_of) = application.split_once('\n').unwrap();
+        let source = heading.split_once(" <https://").and_then(|(_, source)| source.strip_suffix('>'));
+        assert!(source.is_some_and(|source| source.contains('/')), "{heading}");
+        assert!(paths(paths_of).count() >= 3, "{heading}");
+    }
+    let names: HashSet<_> = applications.iter().map(|application| application.split(" <").next()).collect();
+    assert!(names.len() == applications.len() && names.len() >= 60, "{}", names.len());
+}
+
+/// Names that both lists block.
+const SECRETS: &[&str] = &[
     ".env",
+    ".env.production",
     ".git/config",
     ".htpasswd",
     ".svn/entries",
     ".aws/credentials",
+    ".ssh/id_ed25519",
     "wp-config.php",
     "web.config",
-    "application.yml",
-    "docker-compose.yml",
+    "config/database.yml",
     "id_rsa",
     "backup.sql",
+    "backups/dump.sql.gz",
     "server.key",
     "index.php.bak",
     "actuator/heapdump",
     "WEB-INF/web.xml",
 ];
+
+/// Names that only the strict list blocks.
+const STRICT_NAMES: &[&str] = &["application.yml", "docker-compose.yml", ".DS_Store", "hls/stream.key"];
+
+fn lists() -> [(PathRules, &'static [&'static str]); 3] {
+    [(PathRules::sensitive(), SECRETS), (PathRules::strict(), SECRETS), (PathRules::strict(), STRICT_NAMES)]
+}
 
 const PREFIXES: &[&str] = &[
     "/",
@@ -112,12 +161,13 @@ const SUFFIXES: &[&str] = &[
 
 #[test]
 fn blocks_sensitive_names_with_any_prefix_and_suffix() {
-    let rules = PathRules::sensitive();
-    for name in SENSITIVE_NAMES {
-        for prefix in PREFIXES {
-            for suffix in SUFFIXES {
-                let path = format!("{prefix}{name}{suffix}");
-                assert!(rules.blocking_rule(&path).is_some(), "{}", rules.explain(&path));
+    for (rules, names) in lists() {
+        for name in names {
+            for prefix in PREFIXES {
+                for suffix in SUFFIXES {
+                    let path = format!("{prefix}{name}{suffix}");
+                    assert!(rules.blocking_rule(&path).is_some(), "{}", rules.explain(&path));
+                }
             }
         }
     }
@@ -125,7 +175,6 @@ fn blocks_sensitive_names_with_any_prefix_and_suffix() {
 
 #[test]
 fn blocks_sensitive_names_with_any_encoding_of_a_character() {
-    let rules = PathRules::sensitive();
     let encodings: [fn(char) -> String; 9] = [
         |c| format!("%{:02x}", c as u32),
         |c| format!("%{:02X}", c as u32),
@@ -137,14 +186,16 @@ fn blocks_sensitive_names_with_any_encoding_of_a_character() {
         |c| char::from_u32(c as u32 - 0x21 + 0xff01).unwrap().to_string(),
         |c| c.to_ascii_uppercase().to_string(),
     ];
-    for name in SENSITIVE_NAMES {
-        for encode in encodings {
-            for (at, c) in name.char_indices() {
-                let path = format!("/{}{}{}", &name[..at], encode(c), &name[at + 1..]);
+    for (rules, names) in lists() {
+        for name in names {
+            for encode in encodings {
+                for (at, c) in name.char_indices() {
+                    let path = format!("/{}{}{}", &name[..at], encode(c), &name[at + 1..]);
+                    assert!(rules.blocking_rule(&path).is_some(), "{}", rules.explain(&path));
+                }
+                let path = format!("/{}", name.chars().map(encode).collect::<String>());
                 assert!(rules.blocking_rule(&path).is_some(), "{}", rules.explain(&path));
             }
-            let path = format!("/{}", name.chars().map(encode).collect::<String>());
-            assert!(rules.blocking_rule(&path).is_some(), "{}", rules.explain(&path));
         }
     }
 }

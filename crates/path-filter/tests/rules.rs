@@ -1,12 +1,12 @@
-//! The curated list, custom rules, and the syntax of lists.
+//! The curated lists, custom rules, and the syntax of lists.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
 use rproxy_path_filter::PathRules;
 
 #[test]
-fn curated_list_blocks_sensitive_paths() {
-    let rules = PathRules::sensitive();
+fn strict_list_blocks_sensitive_paths() {
+    let rules = PathRules::strict();
     for path in [
         "/.env",
         "/.env.local",
@@ -95,8 +95,7 @@ fn curated_list_blocks_sensitive_paths() {
 }
 
 #[test]
-fn curated_list_allows_paths_of_real_applications() {
-    let rules = PathRules::sensitive();
+fn curated_lists_allow_paths_of_real_applications() {
     for path in [
         "/",
         "/index.html",
@@ -245,12 +244,14 @@ fn curated_list_allows_paths_of_real_applications() {
         "/emoji/%F0%9F%98%80",
         "/%E6%97%A5%E6%9C%AC",
     ] {
-        assert!(rules.blocking_rule(path).is_none(), "{}", rules.explain(path));
+        for rules in [PathRules::sensitive(), PathRules::strict()] {
+            assert!(rules.blocking_rule(path).is_none(), "{}", rules.explain(path));
+        }
     }
 }
 
 #[test]
-fn curated_list_blocks_sensitive_paths_in_any_spelling() {
+fn default_list_blocks_secrets_in_any_spelling() {
     let rules = PathRules::sensitive();
     for path in [
         "/.ENV",
@@ -346,9 +347,77 @@ fn lists_extend_the_curated_list_and_allow_exceptions() {
 }
 
 #[test]
-fn errors_contain_the_glob() {
+fn lists_combine_default_strict_and_globs_in_order() {
+    // `.DS_Store` is in the strict list, `.env` in both.
+    for (list, ds_store, env, private) in [
+        ("default", false, true, false),
+        ("strict", true, true, false),
+        ("Strict", true, true, false),
+        ("default,strict", true, true, false),
+        ("strict,default", true, true, false),
+        ("/private/**", false, false, true),
+        ("default,/private/**", false, true, true),
+        ("strict,/private/**", true, true, true),
+        ("strict,!**/.DS_Store", false, true, false),
+        ("strict,!/.env", true, false, false),
+        ("!/.env,strict", true, true, false),
+        ("default,/.DS_Store,!/.env,!/private/**", true, false, false),
+    ] {
+        let rules = PathRules::parse_list(list).unwrap();
+        for (path, blocked) in [("/.DS_Store", ds_store), ("/.env", env), ("/private/x", private)] {
+            assert_eq!(rules.blocking_rule(path).is_some(), blocked, "{list}: {}", rules.explain(path));
+        }
+    }
+    let built = PathRules::builder().strict().unwrap().allow("/.ok/**").unwrap().build().unwrap();
+    assert!(built.blocking_rule("/.DS_Store").is_some() && built.blocking_rule("/.ok/x").is_none());
+    assert!(built.blocking_rule("/.ok/../.env").is_some());
+}
+
+#[test]
+fn well_known_uris_are_always_allowed_but_secrets_below_them_are_not() {
+    for rules in [PathRules::sensitive(), PathRules::strict()] {
+        for path in
+            ["/.well-known", "/.well-known/", "/.well-known/new-registration", "/x/.well-known/acme-challenge/a-_b"]
+        {
+            assert!(rules.blocking_rule(path).is_none(), "{}", rules.explain(path));
+        }
+        for path in ["/.well-known/.env", "/.well-known/.git/config", "/.well-known/../.env", "/.env/.well-known/x"] {
+            assert!(rules.blocking_rule(path).is_some(), "{}", rules.explain(path));
+        }
+    }
+}
+
+/// An exemption applies below folders that cannot be files, so that PHP prints no file for a script below it.
+#[test]
+fn exemptions_for_files_of_users_do_not_apply_to_traversal_or_scripts_below_secrets() {
+    let rules = PathRules::sensitive();
+    for path in [
+        "/user/repo/src/branch/main/../../../../../.env",
+        "/user/repo/src/branch/main/..%2f..%2f..%2f..%2f..%2f.env",
+        "/api/contents/%2e%2e/%2e%2e/.env",
+        "/files/..;/.env",
+        "/dav/x/../../.git/config",
+        "/.env/user/repo/src/branch/main/x.php",
+        "/x/.env/src/branch/main/x.php",
+        "/.git/src/branch/main/config",
+        "/backup.sql/x.php",
+        "/backup.sql/api/contents/x.php",
+        "/server.key/user/repo/src/branch/main/x.php",
+        "/wp-config.php/remote.php/dav/x",
+        "/wp-config.php/job/x/ws/x",
+    ] {
+        assert!(rules.blocking_rule(path).is_some(), "{}", rules.explain(path));
+    }
+}
+
+#[test]
+fn errors_name_the_entry_and_the_accepted_forms() {
     for (list, message) in [
-        ("private", "bad path glob \"private\": it must begin with / or *"),
+        ("private", "bad path rule \"private\": neither a list (default, strict) nor a glob that begins with / or *"),
+        (
+            "/a,!strict",
+            "bad path rule \"!strict\": neither a list (default, strict) nor a glob that begins with / or *",
+        ),
         ("/a/[", "bad path glob \"/a/[\": unclosed character class; missing ']'"),
         ("", "a path filter needs at least one rule"),
     ] {
@@ -360,7 +429,7 @@ fn errors_contain_the_glob() {
 fn explanation_lists_decodings_and_rules() {
     let text = PathRules::sensitive().explain("/a/%2e%2e/.env").to_string();
     assert!(text.starts_with("/a/%2e%2e/.env: blocked\n"), "{text}");
-    assert!(text.contains("  /.env  blocked by **/*.env\n"), "{text}");
+    assert!(text.contains("  /.env  blocked by **/.env\n"), "{text}");
 }
 
 proptest! {

@@ -1,0 +1,10 @@
+//! A rule: a glob, and whether it blocks or allows.
+
+use std::sync::Arc;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    /// The glob, as it was written.
+    pub(crate) glob: Arc<str>,
+    pub(crate) is_blocking: bool,
+}

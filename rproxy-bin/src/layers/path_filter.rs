@@ -25,9 +25,9 @@ settings! {
 
     "blocked_paths" => blocked_paths: Parsed<PathRules> {
         value: "GLOB,...",
-        default: "`default`, the built-in list" => paths::blocked(),
-        help: "Paths to block; `default,/private/**` extends the built-in list, `!/pattern` exempts a path",
-        accepted: "comma-separated globs, `default` for the built-in list, `!` before an exemption",
+        default: "`default`, known secrets" => paths::blocked(),
+        help: "Paths to block; `default,/private/**` adds paths, `!/pattern` exempts a path, and `strict` also blocks other dotfiles, keys, dumps, logs and build files",
+        accepted: "comma-separated lists (`default`, `strict`), globs that begin with / or *, `!` before an exemption",
         scope: Route,
         reload: Live,
         parse: paths::rules,

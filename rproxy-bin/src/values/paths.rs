@@ -14,7 +14,7 @@ const BLOCKED: &str = "default";
 pub(crate) const WEBSOCKETS: &str = "/**";
 const LIST: &str = "list of paths";
 
-/// Returns the default blocked paths: the built-in list.
+/// Returns the default blocked paths: known secrets.
 pub(crate) fn blocked() -> Parsed<PathRules> {
     Parsed::new(BLOCKED, PathRules::sensitive())
 }
@@ -83,7 +83,7 @@ mod tests {
         for text in [CACHED, WEBSOCKETS, "/a/**, **/*.{css,{js,mjs}}"] {
             assert_eq!(globs::<CachePaths>(text).unwrap().text(), text);
         }
-        for text in [BLOCKED, "default,/private/**,!/private/ok"] {
+        for text in [BLOCKED, "strict", "default,strict", "default,/private/**,!/private/ok"] {
             assert_eq!(rules(text).unwrap().text(), text);
         }
     }
@@ -112,5 +112,9 @@ mod tests {
         assert!(globs::<CachePaths>("/ok,/x/[").unwrap_err().starts_with("bad glob \"/x/[\": "));
         assert_eq!(rules(" ,").unwrap_err(), "bad list of paths \" ,\": empty");
         assert!(rules("/ok/**,/x/[").unwrap_err().contains("\"/x/[\""));
+        for entry in ["strickt", "!default", "private/**"] {
+            let error = rules(&format!("default,{entry}")).unwrap_err();
+            assert!(error.starts_with(&format!("bad path rule {entry:?}: ")), "{error}");
+        }
     }
 }

@@ -14,21 +14,37 @@ use crate::support::{Proxy, TIMEOUT, connect, free_port, has, read_response};
 /// The content of each blocked file.
 const SECRET: &str = "this is not meant to be served";
 
-/// Files that the built-in list blocks.
-const SECRETS: &[&str] = &[
-    ".env",
-    ".git/config",
-    ".htpasswd",
-    ".aws/credentials",
-    "wp-config.php",
-    "web.config",
-    "docker-compose.yml",
-    "id_rsa",
-    "backup.sql",
-    "server.key",
-    "index.php.bak",
-    "WEB-INF/web.xml",
-    "logs/app.log",
+/// A list of blocked paths, files that it blocks, and their evasions.
+struct List {
+    name: &'static str,
+    secrets: &'static [&'static str],
+    corpus: &'static str,
+}
+
+const LISTS: [List; 2] = [
+    List {
+        name: "default",
+        secrets: &[
+            ".env",
+            ".git/config",
+            ".htpasswd",
+            ".aws/credentials",
+            "wp-config.php",
+            "web.config",
+            "id_rsa",
+            "backup.sql",
+            "backups/dump.sql",
+            "server.key",
+            "index.php.bak",
+            "WEB-INF/web.xml",
+        ],
+        corpus: include_str!("../../../crates/path-filter/tests/corpus/blocked.txt"),
+    },
+    List {
+        name: "strict",
+        secrets: &[".env", ".DS_Store", "docker-compose.yml", "keys/x.key", "logs/app.log", "uploads/notes.sql"],
+        corpus: include_str!("../../../crates/path-filter/tests/corpus/blocked_strict.txt"),
+    },
 ];
 
 #[test]
@@ -114,9 +130,11 @@ fn lenient_server_serves_no_blocked_file() {
 /// The path that was checked is the one that is forwarded.
 #[test]
 fn forwards_allowed_paths_byte_for_byte() {
-    let proxy = start(responding(|head| ok(head.split(' ').nth(1).unwrap_or_default())));
+    let proxy = start(responding(|head| ok(head.split(' ').nth(1).unwrap_or_default())), "default");
     let mut client = Client::new(proxy.address);
-    for path in corpus(include_str!("../../../crates/path-filter/tests/corpus/allowed.txt")) {
+    let allowed = corpus(include_str!("../../../crates/path-filter/tests/corpus/allowed.txt"));
+    let applications = corpus(include_str!("../../../crates/path-filter/tests/corpus/applications.txt"));
+    for path in allowed.chain(applications) {
         // Paths that are not valid in a request are covered by tests of the filter alone.
         if let Some((400, _)) | None = client.get(path) {
             assert!(path.bytes().any(|byte| !byte.is_ascii_graphic() || b"\"<>#".contains(&byte)), "{path}");
@@ -128,38 +146,50 @@ fn forwards_allowed_paths_byte_for_byte() {
 
 /// Asserts that no blocked file of `upstream` passes the proxy, although it serves them in several spellings.
 fn assert_serves_no_blocked_file(site: &Site, upstream: SocketAddr) {
-    let proxy = start(upstream);
+    for list in &LISTS {
+        assert_list_blocks_files(list, site, upstream);
+    }
+}
+
+fn assert_list_blocks_files(list: &List, site: &Site, upstream: SocketAddr) {
+    let proxy = start(upstream, list.name);
     let (mut through, mut direct) = (Client::new(proxy.address), Client::new(upstream));
     assert_eq!(through.get("/index.html").map(|(status, body)| (status, body.contains("public"))), Some((200, true)));
     let is_secret = |response: &Option<(u16, String)>| response.as_ref().is_some_and(|(_, body)| body.contains(SECRET));
     let mut served = BTreeSet::new();
-    for path in spellings(site) {
+    for path in spellings(list, site) {
         let response = through.get(&path);
-        assert!(!is_secret(&response), "{path} gets through: {response:?}");
+        assert!(!is_secret(&response), "{path} passes the list {}: {response:?}", list.name);
         // Requesting all of them directly would take long and add nothing.
-        if served.len() < 20 && is_secret(&direct.get(&path)) {
+        if served.len() < 10 && is_secret(&direct.get(&path)) {
             served.insert(path);
         }
     }
     assert!(served.len() >= 10, "the upstream does not serve the files directly: {served:?}");
 }
 
-fn start(upstream: SocketAddr) -> Proxy {
-    Proxy::start(upstream, &[("RPROXY_RATE_LIMIT_ENABLED", "false"), ("RPROXY_CACHE_ENABLED", "false")])
+fn start(upstream: SocketAddr, blocked_paths: &str) -> Proxy {
+    let settings = [
+        ("RPROXY_RATE_LIMIT_ENABLED", "false"),
+        ("RPROXY_CACHE_ENABLED", "false"),
+        ("RPROXY_BLOCKED_PATHS", blocked_paths),
+    ];
+    Proxy::start(upstream, &settings)
 }
 
 /// Returns each file by itself, the corpus, and thousands of generated spellings.
-fn spellings(site: &Site) -> impl Iterator<Item = String> {
-    let plain = SECRETS.iter().map(|secret| format!("/{secret}"));
-    let corpus = corpus(include_str!("../../../crates/path-filter/tests/corpus/blocked.txt")).map(str::to_owned);
+fn spellings(list: &List, site: &Site) -> impl Iterator<Item = String> {
+    let secrets = list.secrets;
+    let plain = secrets.iter().map(|secret| format!("/{secret}"));
+    let corpus = corpus(list.corpus).map(str::to_owned);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let outside = format!("/{}/", site.0.path().file_name().unwrap_or_default().to_string_lossy());
-    let disguised = (0..8000).map(move |_| random.disguise(&outside));
+    let disguised = (0..4000).map(move |_| random.disguise(secrets, &outside));
     plain.chain(corpus).chain(disguised)
 }
 
 fn corpus(text: &'static str) -> impl Iterator<Item = &'static str> {
-    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
+    text.lines().filter(|line| line.starts_with('/'))
 }
 
 /// A deterministic random generator.
@@ -179,10 +209,10 @@ impl Random {
     }
 
     /// Returns a blocked file with up to five changes to its path.
-    fn disguise(&mut self, outside: &str) -> String {
+    fn disguise(&mut self, secrets: &[&str], outside: &str) -> String {
         let before =
             self.pick(&["/", "/x/../", "/x/y/../../", "/static/../", "/.well-known/../", "/../", "/..", "/x/.."]);
-        let mut path = format!("{before}{}", self.pick(SECRETS));
+        let mut path = format!("{before}{}", self.pick(secrets));
         if self.below(12) == 0 {
             path = format!("/..{outside}outside.sql");
         }
@@ -333,7 +363,7 @@ struct Site(tempfile::TempDir);
 impl Site {
     fn new() -> Self {
         let site = Self(tempfile::tempdir().unwrap());
-        for secret in SECRETS {
+        for secret in LISTS.iter().flat_map(|list| list.secrets) {
             site.write(&site.root().join(secret), SECRET);
         }
         site.write(&site.0.path().join("outside.sql"), SECRET);

@@ -109,6 +109,20 @@ fn rejects_blocked_paths_with_404() {
 }
 
 #[test]
+fn default_list_forwards_paths_that_only_the_strict_list_blocks() {
+    let paths = ["/.ghost/activitypub/inbox/index", "/hls/stream.key", "/appsettings.json", "/fixtures.db"];
+    let (default, strict) = (start(&[]), start(&[("RPROXY_BLOCKED_PATHS", "strict,!/hls/**")]));
+    for path in paths {
+        assert_eq!(get(default.address, path).body, "served", "{path}");
+        assert_eq!(get(strict.address, path).status, if path.starts_with("/hls/") { 200 } else { 404 }, "{path}");
+    }
+    for proxy in [&default, &strict] {
+        assert_error(&get(proxy.address, "/.git/config"), 404);
+        assert_eq!(get(proxy.address, "/.well-known/acme").body, "served");
+    }
+}
+
+#[test]
 fn rejects_slow_head_with_408() {
     let proxy = start(&[]);
     let mut client = connect(proxy.address);

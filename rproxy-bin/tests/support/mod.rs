@@ -239,7 +239,8 @@ pub(crate) fn read_response_to(stream: &mut impl Read, expects_content: bool) ->
             other => panic!("{other:?} within a head: {}", head.escape_ascii()),
         }
     }
-    let head = String::from_utf8(head).unwrap();
+    // Python's `http.server` repeats a target that is not valid UTF-8 in the reason phrase.
+    let head = String::from_utf8_lossy(&head).into_owned();
     let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
     let mut response = Response { status, head, body: String::new() };
     let has_content = expects_content && status >= 200 && !matches!(status, 204 | 304);

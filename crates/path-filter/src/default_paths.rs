@@ -272,17 +272,20 @@ pub(crate) const DEFAULT_PATHS: &[Section] = &[
             // Gitea, Forgejo, Gogs
             "!/[!./]*/**/{src,raw,blame,commits,media,render,archive}/{branch,commit,tag}/**",
             "!/[!./]*/[!./]*/{src,raw}/{main,master,develop,trunk}/**",
+            // klaus
+            "!/[!./]*/{blob,raw,tree,blame,commit}/{main,master,head,develop,trunk}/**",
             "!/[!./]*/**/_{edit,new,delete,upload,preview,diffpatch,cherrypick}/**",
             // GitHub, GitBucket, SourceHut, Hugging Face
             "!/[!./]*/[!./]*/{blob,tree,raw,plain,resolve,blame,commits,edit}/[!./]*/**",
             "!/[!./]*/[!./]*/[!./]*/{blob,tree,raw,plain,resolve,blame,commits,edit}/[!./]*/**",
             // Bitbucket
             "!/[!./]*/**/repos/*/{browse,raw,diff,files,blame,commits}/**",
-            // cgit, Gerrit, Gitiles, Phabricator, Trac, OneDev, hgweb, Redmine, Subversion
+            // cgit, Gerrit, Gitiles, Phabricator, Trac, OneDev, hgweb, Redmine, Subversion, ViewVC, gitweb
             "!/[!./]*/**/*.git/{tree,plain,blame,log,commit,diff,about}/**",
             "!/[!./]*.git/{tree,plain,blame,log,commit,diff,about}/**",
             "!/{cgit,cgi-bin/cgit,cgi-bin/cgit.cgi,git}/[!./]*/**/{tree,plain,blame,log,commit,diff}/**",
-            "!/{c,plugins/gitiles,source,diffusion,svn,xref}/[!./]*/**",
+            "!/{c,plugins/gitiles,source,diffusion,svn,xref,viewvc,gitweb}/[!./]*/**",
+            "!/{,cgi-bin/}{viewvc,gitweb}.cgi/[!./]*/**",
             "!/{,[!./]*/,[!./]*/[!./]*/}{browser,export}/[!./]*/**",
             "!/[!./]*/**/~{files,raw,commits,blob}/**",
             "!/[!./]*/{file,raw-file,annotate,log,diff,comparison}/{tip,default,????????????}/**",
@@ -304,23 +307,28 @@ pub(crate) const DEFAULT_PATHS: &[Section] = &[
             "!/{,[!./]*/}{remote,public}.php/**",
             "!/{dav,webdav,seafdav,seafhttp}/**",
             "!/{s/*/download,lib/*/file}/**",
-            // Chat
+            // Chat and mail: Matrix, Zulip, Rocket.Chat, XMPP, SOGo
             "!/_matrix/**",
-            "!/{user_uploads,file-upload}/**",
+            "!/{user_uploads,file-upload,sogo/so}/**",
+            "!/{upload,file_share}/*/**",
             // Jupyter, File Browser
             "!/{,[!./]*/,[!./]*/[!./]*/}api/{contents,resources,raw,public/dl}/**",
-            "!/{,jupyter/,user/*/}{files,tree,edit,notebooks,view,lab/tree,doc/tree}/**",
+            "!/{,jupyter/,user/*/,[!./]*/user/*/}{files,tree,edit,notebooks,view,lab/tree,lab/workspaces/*/tree,doc/tree}/**",
+            "!/[!./]*/**/lab/tree/**",
             // Gradio, MLflow
             "!/{,gradio_api/}file=/**",
             "!/{api,ajax-api}/2.0/mlflow-artifacts/artifacts/**",
-            // Attachments: Redmine, Jira, Confluence, Trac, Phabricator, Rails
-            "!/{,[!./]*/}{attachments/download,secure/attachment,download/attachments,raw-attachment,attachment,file/data}/**",
+            // Attachments: Redmine, OpenProject, Jira, Confluence, Trac, Phabricator, Odoo, Moodle, Rails
+            "!/{,[!./]*/}{attachments,secure/attachment,download/attachments,raw-attachment,attachment,file/data}/*/**",
+            "!/{,[!./]*/}{pluginfile,draftfile,tokenpluginfile}.php/**",
+            "!/web/content/*/**",
             "!/rails/active_storage/**",
             // Artifacts: Jenkins, GoCD, TeamCity, Nexus, Artifactory
             "!/{,[!./]*/}{job,view}/*/**/{ws,artifact}/**",
             "!/{go/files,repository,artifactory}/[!./]*/**",
             "!/{,[!./]*/}app/rest/builds/*/artifacts/**",
-            // Names of pages: MediaWiki, Stack Overflow, Kiwix
+            // Names of pages: MediaWiki, Stack Overflow, Kiwix, generated documentation
+            "!**/.{env,htaccess,htpasswd}*.html",
             "!**/{wiki,w,page,pages,tag,tags,tagged,topic,topics,hashtag,search}/.{aws,bzr,git,hg,htaccess,htpasswd,ssh,svn}",
             "!**/{tag,tags,tagged,topic,topics,hashtag}/.env",
             "!/[!./]*/[!./]*/wiki/.env",

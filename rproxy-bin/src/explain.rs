@@ -7,6 +7,7 @@ use rproxy_router::{Found, request_host};
 
 use crate::config::Config;
 use crate::edge::layers;
+use crate::site::without_prefix;
 
 /// Explains a path of the default site, or a URL of any site.
 ///
@@ -68,5 +69,10 @@ fn explain_url(config: &Config, target: &str) -> Result<String, String> {
         let _ = writeln!(text, "the path {served} the cache");
     }
     text += &explain_path(config, &path);
+    let prefix = config.routing.strip_prefix.as_deref();
+    if let Some(forwarded) = prefix.and_then(|prefix| without_prefix(request.uri(), prefix)) {
+        let _ = writeln!(text, "forwarded without the prefix, as {}", forwarded.path());
+        text += &explain_path(config, forwarded.path());
+    }
     Ok(text)
 }

@@ -5,4 +5,5 @@ mod prefix;
 mod stack;
 
 pub(crate) use self::handler::{AmbiguousPath, Handler};
+pub(crate) use self::prefix::without_prefix;
 pub(crate) use self::stack::SiteStack;

@@ -239,7 +239,7 @@ impl Builder<'_> {
             security_headers: config.security_headers.layer(),
             rate_limit: self.rate_limit(site, route, config, parent)?.map(|limit| limit.layer),
             guard: config.request_guard.layer(),
-            path_filter: config.path_filter.layer(),
+            path_filter: config.path_filter.layer(config.routing.strip_prefix.as_ref()),
             ws_passthrough: config.websocket.apply(self.ws_passthrough.clone(), config.rate_limit.ipv6_prefix),
             forward_headers: config.forward_headers.layer(&config.client_ip),
             client_certificate: config.tls.client_certificate_layer(),

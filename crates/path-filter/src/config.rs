@@ -1,10 +1,26 @@
 //! The configuration that a layer shares with its services.
 
-use http::StatusCode;
+use std::fmt;
+use std::sync::Arc;
 
-#[derive(Clone, Copy, Debug)]
+use http::{StatusCode, Uri};
+
+#[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) status: StatusCode,
     pub(crate) shadow: bool,
     pub(crate) reject_ambiguous: bool,
+    pub(crate) rewrite: Option<Rewrite>,
+}
+
+/// Returns the URI that an inner service makes of a URI, or `None` if it does not change it.
+#[derive(Clone)]
+pub(crate) struct Rewrite(pub(crate) Arc<RewriteFn>);
+
+type RewriteFn = dyn Fn(&Uri) -> Option<Uri> + Send + Sync;
+
+impl fmt::Debug for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rewrite(..)")
+    }
 }

@@ -1,9 +1,11 @@
 //! The [`PathFilterLayer`] type.
 
-use http::StatusCode;
+use std::sync::Arc;
+
+use http::{StatusCode, Uri};
 use tower_layer::Layer;
 
-use crate::config::Config;
+use crate::config::{Config, Rewrite};
 use crate::rules::PathRules;
 use crate::service::PathFilterService;
 
@@ -27,7 +29,8 @@ pub struct PathFilterLayer {
 impl PathFilterLayer {
     /// Creates a layer that blocks the paths that `rules` block.
     pub fn new(rules: PathRules) -> Self {
-        Self { rules, config: Config { status: StatusCode::NOT_FOUND, shadow: false, reject_ambiguous: false } }
+        let config = Config { status: StatusCode::NOT_FOUND, shadow: false, reject_ambiguous: false, rewrite: None };
+        Self { rules, config }
     }
 
     /// Sets the status of the response to a blocked path; 404 by default.
@@ -55,12 +58,32 @@ impl PathFilterLayer {
         self.config.reject_ambiguous = reject;
         self
     }
+
+    /// Also checks the path that an inner service makes of the path, such as one that strips a prefix.
+    ///
+    /// A request is rejected if the rules block the path that the client sent or the path of the URI that `rewrite`
+    /// returns. `None` means that the path does not change.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_path_filter::{PathFilterLayer, PathRules};
+    ///
+    /// // An inner service strips `/app`, so `/app/id_rsa` is `/id_rsa` on the backend.
+    /// let layer = PathFilterLayer::new(PathRules::sensitive())
+    ///     .rewrite(|uri| uri.path().strip_prefix("/app")?.parse().ok());
+    /// # let _ = layer;
+    /// ```
+    pub fn rewrite(mut self, rewrite: impl Fn(&Uri) -> Option<Uri> + Send + Sync + 'static) -> Self {
+        self.config.rewrite = Some(Rewrite(Arc::new(rewrite)));
+        self
+    }
 }
 
 impl<S> Layer<S> for PathFilterLayer {
     type Service = PathFilterService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        PathFilterService::new(inner, self.rules.clone(), self.config)
+        PathFilterService::new(inner, self.rules.clone(), self.config.clone())
     }
 }

@@ -91,6 +91,9 @@
 //! the feature `axum` the rules apply to the path that the client sent (axum's `OriginalUri`). Without the feature, and
 //! with other routers, place the layer outside the router.
 //!
+//! If an inner service strips a prefix, [`rewrite`](PathFilterLayer::rewrite) makes the layer check the rest of the path
+//! as well, which is the path on the backend.
+//!
 //! # Features
 //!
 //! No feature is on by default.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Uri};
 use rproxy_core::path::is_ambiguous;
 use tower_service::Service;
 
@@ -28,8 +28,16 @@ impl<S> PathFilterService<S> {
         Self { inner, rules, config }
     }
 
-    /// Returns the rule that blocks `path`, and the status of the response.
-    fn rejection(&self, path: &str) -> Option<(Arc<str>, StatusCode)> {
+    /// Returns the rule that blocks `uri`, before or after the rewrite, and the status of the response.
+    fn rejection(&self, uri: &Uri) -> Option<(Arc<str>, StatusCode)> {
+        let rejection = self.rejection_of_path(uri.path());
+        match &self.config.rewrite {
+            Some(rewrite) if rejection.is_none() => self.rejection_of_path(rewrite.0(uri)?.path()),
+            _ => rejection,
+        }
+    }
+
+    fn rejection_of_path(&self, path: &str) -> Option<(Arc<str>, StatusCode)> {
         if let Some(rule) = self.rules.blocking_rule(path) {
             return Some((rule, self.config.status));
         }
@@ -68,7 +76,7 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        match self.rejection(original_uri(&request).path()) {
+        match self.rejection(original_uri(&request)) {
             None => ResponseFuture::inner(self.inner.call(request), None),
             Some((rule, _)) if self.config.shadow => {
                 ResponseFuture::inner(self.inner.call(request), Some(PathFilterDecision::WouldBlock { rule }))

@@ -46,3 +46,19 @@ async fn forwards_allowed_path_without_a_decision() {
     assert_eq!(response.status(), StatusCode::OK);
     assert!(response.extensions().get::<PathFilterDecision>().is_none());
 }
+
+#[tokio::test]
+async fn checks_the_path_before_and_after_a_rewrite() {
+    let rewrite = |uri: &http::Uri| uri.path().strip_prefix("/app")?.parse().ok();
+    for (path, rejected) in [
+        ("/id_rsa", true),
+        ("/app/id_rsa", true),
+        ("/app/page", false),
+        ("/app", false),
+        ("/other/id_rsa", false),
+        ("/app/.env", true),
+    ] {
+        let response = get(app(PathFilterLayer::new(PathRules::sensitive()).rewrite(rewrite)), path).await;
+        assert_eq!(response.status() == StatusCode::NOT_FOUND, rejected, "{path}");
+    }
+}

@@ -1,8 +1,11 @@
 //! The filter of sensitive paths.
 
+use std::sync::Arc;
+
 use rproxy_path_filter::{PathFilterLayer, PathRules};
 
 use crate::setting::{SWITCH, settings};
+use crate::site::without_prefix;
 use crate::values::filter::BlockedPathResponse;
 use crate::values::parsed::Parsed;
 use crate::values::paths;
@@ -69,12 +72,18 @@ settings! {
 }
 
 impl PathFilterSettings {
-    pub(crate) fn layer(&self) -> Option<PathFilterLayer> {
-        self.enabled.then(|| {
-            PathFilterLayer::new(self.blocked_paths.value().clone())
-                .status(self.status.status())
-                .reject_ambiguous(self.strict)
-                .shadow(self.log_only)
+    /// Returns the layer of a site or route that strips `prefix` from the path.
+    pub(crate) fn layer(&self, prefix: Option<&Arc<str>>) -> Option<PathFilterLayer> {
+        if !self.enabled {
+            return None;
+        }
+        let layer = PathFilterLayer::new(self.blocked_paths.value().clone())
+            .status(self.status.status())
+            .reject_ambiguous(self.strict)
+            .shadow(self.log_only);
+        Some(match prefix.map(Arc::clone) {
+            Some(prefix) => layer.rewrite(move |uri| without_prefix(uri, &prefix)),
+            None => layer,
         })
     }
 

@@ -59,6 +59,11 @@ fn forwards_each_request_to_the_backend_of_its_site_and_route() {
         ("www.example.org", "/apis", 200, "site /apis "),
         ("example.org", "/api", 200, "api / /api"),
         ("example.org", "/API/a%2Fb?x=1", 200, "api /a%2Fb?x=1 /api"),
+        ("example.org", "/api/id_rsa.pub", 200, "api /id_rsa.pub /api"),
+        // The default list has this name in the root only, which is that of the backend.
+        ("example.org", "/api/id_rsa", 404, "Not Found\n"),
+        ("example.org", "/%61PI/id%5frsa", 404, "Not Found\n"),
+        ("example.org", "/apis/id_rsa", 200, "site /apis/id_rsa "),
         ("example.org", "/static/..%2fapi/x", 404, "Not Found\n"),
         ("a.staging.example.org", "/api", 200, "staging /api "),
         ("a.staging.example.org", "/.env", 200, "staging /.env "),

@@ -153,7 +153,7 @@ pub fn layers(config: &Config) -> Vec<String> {
     [
         Some(config.client_ip.describe()),
         Some("Observe          metrics, access log".to_owned()),
-        Some("ErrorResponse    text, application/problem+json or gRPC status".to_owned()),
+        Some("ErrorResponse    HTML page, application/problem+json, text or gRPC status".to_owned()),
         Some(config.security_headers.describe()),
         config.rate_limit.describe(),
         Some("RequestGuard     rejects malformed and ambiguous requests".to_owned()),

@@ -1,10 +1,12 @@
 //! Error responses of the proxy itself, in the format that the client prefers.
 //!
 //! The layers reject requests with plain text and record the reason in a response extension, which [`ErrorReason`]
-//! recognises. [`ErrorResponseLayer`] turns such a response into `application/problem+json` (RFC 9457) if `Accept`
-//! prefers JSON, or into a gRPC status if the request is a gRPC call. It adds `Proxy-Status` (RFC 9209), and removes
-//! the body from responses to HEAD, which hyper would send over HTTP/2. Error responses of the backend pass
-//! unchanged.
+//! recognises. [`ErrorResponseLayer`] turns such a response into an HTML page if `Accept` prefers HTML, into
+//! `application/problem+json` (RFC 9457) if it prefers JSON, or into a gRPC status if the request is a gRPC call. It adds
+//! `Proxy-Status` (RFC 9209), and removes the body from responses to HEAD, which hyper would send over HTTP/2. Error
+//! responses of the backend pass unchanged.
+//!
+//! Only a page for the operator, on the machine of the proxy, names the cause and the setting that decides.
 //!
 //! The layer also catches panics. A panic becomes a 500, or an error of the body if the response has started. It
 //! fails only its request, and over HTTP/1.1 the connection, since an incomplete chunked body cannot be signalled in
@@ -12,24 +14,31 @@
 
 mod accept;
 mod body;
+mod explanation;
 mod future;
 mod grpc;
+mod operator;
+mod page;
 mod panic;
 mod reason;
 
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, VARY};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY,
+    CONTENT_TYPE, ETAG, HeaderName, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, response};
 use http_body::Body;
 use rproxy_client_ip::TrustedPeer;
+use rproxy_forward_headers::RequestId;
 use rproxy_server::CloseConnection;
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-pub(crate) use self::accept::Accept;
+use self::accept::{Accept, ErrorFormat};
 pub use self::body::ResponseBody;
 pub use self::future::ResponseFuture;
 pub(crate) use self::grpc::GrpcError;
@@ -88,8 +97,12 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let accept = Accept::of(request.headers());
         let client = ClientPreferences {
-            accept: Accept::of(request.headers()),
+            // Only an HTML page has these.
+            request_id: if accept.is_specific() { RequestId::of_request(&request) } else { None },
+            is_operator: accept.is_specific() && operator::is_operator(&request),
+            accept,
             grpc: grpc::content_type(&request),
             is_head: *request.method() == Method::HEAD,
             closes_on_blocked_path: self.closes_on_blocked_path && request.extensions().get::<TrustedPeer>().is_none(),
@@ -101,6 +114,10 @@ where
 /// The properties of a request that decide the format of an error response.
 struct ClientPreferences {
     accept: Accept,
+    /// The ID that a trusted proxy sent.
+    request_id: Option<RequestId>,
+    /// Whether the page names the cause of the error.
+    is_operator: bool,
     /// The content type of the gRPC call, if the request is one.
     grpc: Option<HeaderValue>,
     is_head: bool,
@@ -125,14 +142,21 @@ impl ClientPreferences {
             return grpc::present(Response::from_parts(head, body), reason, content_type);
         }
         head.headers.append(VARY, HeaderValue::from_static("accept"));
-        let body = if self.accept.prefers_problem_json() {
-            head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-            for name in [CONTENT_LENGTH, CONTENT_ENCODING, ETAG] {
-                head.headers.remove(name);
+        // RFC 9110 §15.1: caches may store some errors, such as a 404, without a lifetime.
+        head.headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        let body = match self.accept.error_format() {
+            ErrorFormat::PlainText => body,
+            ErrorFormat::ProblemJson => {
+                replace_content_type(&mut head.headers, "application/problem+json");
+                ResponseBody::own(problem(head.status))
             }
-            ResponseBody::own(problem(head.status))
-        } else {
-            body
+            ErrorFormat::Html => {
+                replace_content_type(&mut head.headers, "text/html; charset=utf-8");
+                // The policy of the site would block the style of the page.
+                head.headers.insert(CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY);
+                head.headers.remove(CONTENT_SECURITY_POLICY_REPORT_ONLY);
+                ResponseBody::own(self.page(&mut head, reason))
+            }
         };
         if !self.is_head {
             return Response::from_parts(head, body);
@@ -141,6 +165,15 @@ impl ClientPreferences {
             head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         Response::from_parts(head, ResponseBody::own(Bytes::new()))
+    }
+
+    /// Returns the page, whose request ID also appears in the access log.
+    fn page(&self, head: &mut response::Parts, reason: ErrorReason) -> Bytes {
+        let explanation = if self.is_operator { reason.explanation(&head.extensions) } else { None };
+        let id = head.extensions.get().or(self.request_id.as_ref()).cloned().unwrap_or_else(RequestId::generate);
+        let page = page::page(head.status, id.as_str(), explanation.as_deref());
+        head.extensions.insert(id);
+        page
     }
 
     fn panicked<B>(&self) -> Response<ResponseBody<B>>
@@ -152,6 +185,13 @@ impl ClientPreferences {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         response.extensions_mut().insert(ErrorReason::Panicked);
         self.present(response)
+    }
+}
+
+fn replace_content_type(headers: &mut HeaderMap, content_type: &'static str) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    for name in [CONTENT_LENGTH, CONTENT_ENCODING, ETAG] {
+        headers.remove(name);
     }
 }
 
@@ -170,6 +210,7 @@ mod tests {
     use http::header::ACCEPT;
     use http_body_util::{BodyExt, Full};
     use rproxy_path_filter::{PathFilterLayer, PathRules};
+    use rproxy_server::LoopbackClient;
     use tower::{ServiceBuilder, ServiceExt, service_fn};
 
     type Answer = Result<Response<Full<Bytes>>, BoxError>;
@@ -234,11 +275,64 @@ mod tests {
 
     #[tokio::test]
     async fn sends_plain_text_by_default() {
-        for accept in [None, Some("*/*"), Some("text/html, */*;q=0.8")] {
+        for accept in [None, Some("*/*"), Some("text/plain, text/html")] {
             let (head, body) = answer(request("GET", "/.env", accept)).await;
             assert_eq!(head.headers[CONTENT_TYPE], "text/plain; charset=utf-8");
             assert_eq!(head.headers[PROXY_STATUS], "rproxy; error=http_request_denied");
             assert_eq!(body, "Not Found\n");
+        }
+    }
+
+    const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
+
+    #[tokio::test]
+    async fn sends_a_page_if_html_is_preferred() {
+        let (head, body) = answer(request("GET", "/.env", Some(BROWSER))).await;
+        assert_eq!(
+            (head.status.as_u16(), head.headers[CONTENT_TYPE].to_str().unwrap()),
+            (404, "text/html; charset=utf-8")
+        );
+        assert_eq!(head.headers[CONTENT_SECURITY_POLICY], page::CONTENT_SECURITY_POLICY);
+        assert_eq!(head.headers[VARY], "accept");
+        assert_eq!(head.headers[CACHE_CONTROL], "no-store");
+        assert!(!head.headers.contains_key(ETAG));
+        let page = std::str::from_utf8(&body).unwrap();
+        let id: &RequestId = head.extensions.get().unwrap();
+        assert!(page.contains(id.as_str()) && page.contains("404"), "{page}");
+        assert!(!page.contains(".env") && !page.contains("RPROXY"), "{page}");
+        let (head, body) = answer(request("HEAD", "/.env", Some(BROWSER))).await;
+        assert_eq!((&head.headers[CONTENT_LENGTH], body.len()), (&HeaderValue::from(page.len()), 0));
+    }
+
+    #[tokio::test]
+    async fn page_has_the_request_id_of_a_trusted_proxy_only() {
+        for (is_trusted, sent, is_shown) in [(true, "edge-7", true), (false, "edge-7", false), (true, "<b>", true)] {
+            let mut request = request("GET", "/.env", Some(BROWSER));
+            request.headers_mut().insert("x-request-id", sent.parse().unwrap());
+            if is_trusted {
+                request.extensions_mut().insert(TrustedPeer::default());
+            }
+            let (_, body) = answer(request).await;
+            let shown = sent.replace('<', "&lt;").replace('>', "&gt;");
+            let expected = format!("<code>{shown}</code>");
+            assert_eq!(std::str::from_utf8(&body).unwrap().contains(&expected), is_shown, "{sent} {is_trusted}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_page_for_the_operator_names_the_cause() {
+        for (is_loopback, accept, is_named) in
+            [(true, BROWSER, true), (false, BROWSER, false), (true, "application/json", false), (true, "*/*", false)]
+        {
+            let mut request = request("GET", "/.env", Some(accept));
+            request.headers_mut().insert("host", HeaderValue::from_static("localhost:8080"));
+            if is_loopback {
+                request.extensions_mut().insert(LoopbackClient);
+            }
+            let (_, body) = answer(request).await;
+            let text = std::str::from_utf8(&body).unwrap();
+            let names = ["/.env", "RPROXY_BLOCKED_PATHS"].map(|name| text.contains(name));
+            assert_eq!(names, [is_named; 2], "{is_loopback} {accept} {text}");
         }
     }
 

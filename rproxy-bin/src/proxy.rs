@@ -14,13 +14,14 @@ use rproxy_server::{
 use rproxy_tls::Certificates;
 use rproxy_ws_passthrough::Tunnels;
 use tokio::task::JoinSet;
-use tower::{Layer, service_fn};
+use tower::{Layer, ServiceBuilder, service_fn};
 
 use crate::ErrorChain;
 use crate::admin::{Admin, MetricsFormat};
 use crate::component_metrics;
 use crate::config::{Config, Reload, Setting, settings};
 use crate::edge::Stack;
+use crate::error_response::ErrorResponseLayer;
 use crate::logging;
 use crate::observe::Writer;
 use crate::redirect::HttpsRedirect;
@@ -72,7 +73,8 @@ impl Proxy {
         let https_redirect = ServiceSlot::new(to_https(&stack));
         let redirect = redirect_server(&config).map(|server| {
             let slot = Arc::clone(&https_redirect);
-            server.inherit(Arc::clone(&inherited)).start(move |_| RequestGuardLayer::new().layer(slot.service()))
+            let layers = ServiceBuilder::new().layer(ErrorResponseLayer::new()).layer(RequestGuardLayer::new());
+            server.inherit(Arc::clone(&inherited)).start(move |_| layers.service(slot.service()))
         });
         let draining = Arc::<AtomicBool>::default();
         let admin = config.process.admin_listen.clone().map(|listen| {

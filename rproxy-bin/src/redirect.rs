@@ -11,7 +11,10 @@ use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use rproxy_router::{RouteTable, request_host};
+use rproxy_server::RequestRejection;
 use tower_service::Service;
+
+use crate::error_response::ErrorReason;
 
 /// Redirects requests to the same host and path on HTTPS.
 ///
@@ -30,8 +33,10 @@ impl HttpsRedirect {
 
     fn respond<B>(&self, request: &Request<B>) -> Response<&'static str> {
         match redirect(request, self.port) {
-            None => text(StatusCode::BAD_REQUEST, "Bad Request\n"),
-            Some(_) if self.table.site(&request_host(request)).is_none() => text(StatusCode::NOT_FOUND, "Not Found\n"),
+            None => rejection(StatusCode::BAD_REQUEST, ErrorReason::Request(RequestRejection::BadHost)),
+            Some(_) if self.table.site(&request_host(request)).is_none() => {
+                rejection(StatusCode::NOT_FOUND, ErrorReason::UnknownHost)
+            }
             Some(response) => response,
         }
     }
@@ -75,8 +80,19 @@ pub(crate) fn permanent(method: &Method, location: HeaderValue) -> Response<&'st
     response
 }
 
+/// Returns an error response of this proxy.
+pub(crate) fn rejection(status: StatusCode, reason: ErrorReason) -> Response<&'static str> {
+    let mut response = match status {
+        StatusCode::BAD_REQUEST => text(status, "Bad Request\n"),
+        StatusCode::MISDIRECTED_REQUEST => text(status, "Misdirected Request\n"),
+        _ => text(status, "Not Found\n"),
+    };
+    response.extensions_mut().insert(reason);
+    response
+}
+
 /// Returns a response with plain text.
-pub(crate) fn text(status: StatusCode, body: &'static str) -> Response<&'static str> {
+fn text(status: StatusCode, body: &'static str) -> Response<&'static str> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -65,7 +65,7 @@ pub(crate) fn rebuild<B>(
     if let Some(via) = &config.via {
         via.append_entry(headers, received)?;
     }
-    let id = report.request_id.unwrap_or_else(RequestId::new);
+    let id = report.request_id.unwrap_or_else(RequestId::generate);
     headers.insert(X_REQUEST_ID, id.header_value().clone());
     config.trace_context.apply(headers, present.has_trace_context, trusted.is_some(), &id);
     // Caches need the authority and the scheme of the client's request for their keys.

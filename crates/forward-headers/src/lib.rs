@@ -101,6 +101,7 @@ mod layer;
 mod max_forwards;
 mod name_filter;
 mod names;
+mod nearest;
 mod request_id;
 mod service;
 mod spelling;
@@ -115,6 +116,7 @@ pub use self::layer::ForwardHeadersLayer;
 pub use self::request_id::RequestId;
 pub use self::service::ForwardHeadersService;
 pub use self::trace_context::TraceContext;
+pub use self::trust::has_forwarding_field;
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

@@ -2,8 +2,12 @@
 
 use std::fmt;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, Request};
+use rproxy_client_ip::TrustedPeer;
 use uuid::Uuid;
+
+use crate::names::X_REQUEST_ID;
+use crate::nearest::last_member;
 
 /// The `X-Request-Id` that was sent to the upstream, as a response extension.
 #[derive(Clone, PartialEq, Eq)]
@@ -11,11 +15,22 @@ pub struct RequestId(HeaderValue);
 
 impl RequestId {
     /// Creates an ID that sorts by time (UUIDv7, RFC 9562 §5.7).
-    pub(crate) fn new() -> Self {
+    pub fn generate() -> Self {
         let mut text = [0; 36];
         Uuid::now_v7().hyphenated().encode_lower(&mut text);
         // Always valid: hexadecimal digits and hyphens.
         Self(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-")))
+    }
+
+    /// Returns the ID in a request, if a [trusted peer](TrustedPeer) sent it and it is valid.
+    pub fn of_request<B>(request: &Request<B>) -> Option<Self> {
+        request.extensions().get::<TrustedPeer>()?;
+        Self::of_trusted(request.headers())
+    }
+
+    /// Returns the valid ID in the fields of a trusted peer.
+    pub(crate) fn of_trusted(headers: &HeaderMap) -> Option<Self> {
+        last_member(headers, &X_REQUEST_ID).as_ref().and_then(Self::from_trusted)
     }
 
     /// Accepts the request ID of a trusted peer if it is visible ASCII of at most 128 bytes.

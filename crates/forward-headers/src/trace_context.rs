@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn forwards_starts_or_restarts_traces_as_configured() {
         use TraceContext::{Forward, Restart, Start};
-        let id = RequestId::new();
+        let id = RequestId::generate();
         for (setting, is_trusted, lines, expected) in [
             (Forward, false, &[("traceparent", VALID), ("tracestate", "a=1")][..], Some((true, true))),
             (Forward, false, &[("traceparent", VALID), ("tracestate", "A")], Some((true, false))),
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn new_trace_has_the_request_id_as_trace_id() {
-        let id = RequestId::new();
+        let id = RequestId::generate();
         let traceparent = new_traceparent(&id);
         assert!(is_traceparent(traceparent.as_bytes()));
         assert_eq!(traceparent.to_str().unwrap()[3..35], id.as_str().replace('-', ""));

@@ -9,7 +9,8 @@ use rproxy_client_ip::{Cdn, TrustedPeer};
 use crate::authority::{ReportedAuthority, port_number};
 use crate::hop_by_hop::is_end_to_end;
 use crate::name_filter::NameFilter;
-use crate::names::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REQUEST_ID};
+use crate::names::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO};
+use crate::nearest::last_member;
 use crate::request_id::RequestId;
 use crate::spelling::{has_prefix, is_canonical, is_spelling_of};
 use crate::vendor_fields::{VENDOR_FIELDS, VENDOR_PREFIXES, is_vendor_field};
@@ -67,14 +68,7 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn read(headers: &HeaderMap, trust: &Trust<'_>) -> Self {
         let Some(peer) = trust.peer else { return Self::default() };
-        // The nearest hop, which is trusted, wrote the last member of a list.
-        let last = |name| {
-            let line = headers.get_all(name).iter().next_back()?;
-            match line.as_bytes().rsplit(|&byte| byte == b',').next() {
-                Some(member) if member.len() < line.len() => HeaderValue::from_bytes(member.trim_ascii()).ok(),
-                _ => Some(line.clone()),
-            }
-        };
+        let last = |name| last_member(headers, &name);
         let scheme = || {
             let proto = last(X_FORWARDED_PROTO)?;
             let is = |name: &str| proto.as_bytes().eq_ignore_ascii_case(name.as_bytes());
@@ -100,7 +94,7 @@ impl Report {
                     None
                 },
             },
-            request_id: last(X_REQUEST_ID).as_ref().and_then(RequestId::from_trusted),
+            request_id: RequestId::of_trusted(headers),
         }
     }
 }
@@ -161,6 +155,19 @@ const FORWARDING_FIELDS: &[&str] = &[
     // The server has handled the expectation (RFC 9110 §10.1.1).
     "expect",
 ];
+
+/// Returns whether the request has a field in which proxies report the client, such as `X-Forwarded-For`.
+///
+/// Such a field of a peer that is not a trusted proxy is removed, but it indicates that the peer is a proxy.
+pub fn has_forwarding_field(headers: &HeaderMap) -> bool {
+    let [client_addresses, ..] = VENDOR_FIELDS;
+    let is_client_field = |name: &str| {
+        has_prefix(name, X_FORWARDED_PREFIX)
+            || ["forwarded", "x-forwarded", "x-real-ip"].iter().any(|field| is_spelling_of(name, field))
+            || client_addresses.iter().any(|field| is_spelling_of(name, field))
+    };
+    headers.keys().any(|name| SPOOFABLE_FIELDS.may_contain(name.as_str()) && is_client_field(name.as_str()))
+}
 
 /// Returns whether the field `name` can be configured as trusted.
 ///
@@ -328,6 +335,26 @@ mod tests {
         // Cloudflare, Fastly
         assert_eq!(kept_fields(&names, Some(&peer), "104.16.0.1", &TRUSTED_FIELDS), ["cf-ipcountry"]);
         assert_eq!(kept_fields(&names, Some(&peer), "151.101.1.1", &TRUSTED_FIELDS), [""; 0]);
+    }
+
+    #[test]
+    fn detects_fields_in_which_proxies_report_the_client() {
+        for (name, expected) in [
+            ("x-forwarded-for", true),
+            ("x_forwarded_for", true),
+            ("x-forwarded-proto", true),
+            ("forwarded", true),
+            ("x-real-ip", true),
+            ("cf-connecting-ip", true),
+            ("true-client-ip", true),
+            ("x-request-id", false),
+            ("expect", false),
+            ("content-type", false),
+            ("user-agent", false),
+        ] {
+            let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static("1"))]);
+            assert_eq!(has_forwarding_field(&headers), expected, "{name}");
+        }
     }
 
     #[test]

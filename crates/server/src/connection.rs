@@ -76,6 +76,8 @@ impl ConnectionConfig {
 /// An accepted connection with its service.
 pub(crate) struct Connection<S> {
     pub(crate) peer: PeerAddr,
+    /// Whether the client is on this machine, and the listener is for this machine only.
+    pub(crate) is_loopback: bool,
     pub(crate) service: S,
     pub(crate) config: Arc<ConnectionConfig>,
     pub(crate) draining: watch::Receiver<bool>,
@@ -104,6 +106,8 @@ where
         let versions = *versions;
         tokio::spawn(async move {
             let peer = self.peer.0;
+            // Behind a load balancer, the client is somewhere else.
+            self.is_loopback = false;
             let header = proxy_protocol::read(&mut stream, versions);
             match timeout(self.config.limits.handshake_timeout, header).await {
                 Ok(Ok(Some(source))) => {
@@ -184,10 +188,11 @@ where
     where
         T: ClientSocket + Send + 'static,
     {
-        let Self { peer, service, config, draining, open } = self;
+        let Self { peer, is_loopback, service, config, draining, open } = self;
         let service = ConnectionService {
             inner: service,
             peer,
+            is_loopback,
             scheme,
             tls,
             state: Arc::default(),
@@ -209,11 +214,12 @@ where
     where
         T: ClientSocket + Send + 'static,
     {
-        let Self { peer, service, config, draining, open } = self;
+        let Self { peer, is_loopback, service, config, draining, open } = self;
         let scheme = Scheme::HTTPS;
         let service = ConnectionService {
             inner: service,
             peer,
+            is_loopback,
             scheme,
             tls,
             state: Arc::default(),

@@ -168,6 +168,13 @@ pub struct TlsInfo {
     pub client_certificate: Option<ClientCertificate>,
 }
 
+/// Request extension: the client connected over loopback, to a listener with a loopback address.
+///
+/// It is absent on listeners with other addresses, Unix sockets, and connections with a PROXY protocol header. The
+/// client may still be a proxy on this machine, which serves clients of other machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoopbackClient;
+
 /// Compiles the examples of the README.
 #[cfg(all(doctest, feature = "server"))]
 #[doc = include_str!("../README.md")]

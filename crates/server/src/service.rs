@@ -18,13 +18,14 @@ use tower_service::Service;
 use crate::RejectedHead;
 use crate::connection::BoxError;
 use crate::http1::{ConnectionState, YieldBudget};
-use crate::{CloseConnection, RequestBody, TlsInfo, http1};
+use crate::{CloseConnection, LoopbackClient, RequestBody, TlsInfo, http1};
 
 /// The service of one connection.
 #[derive(Clone)]
 pub(crate) struct ConnectionService<S> {
     pub(crate) inner: S,
     pub(crate) peer: PeerAddr,
+    pub(crate) is_loopback: bool,
     pub(crate) scheme: Scheme,
     pub(crate) tls: Option<TlsInfo>,
     pub(crate) state: Arc<ConnectionState>,
@@ -51,6 +52,9 @@ impl<S> ConnectionService<S> {
         }
         extensions.insert(self.peer);
         extensions.insert(self.scheme.clone());
+        if self.is_loopback {
+            extensions.insert(LoopbackClient);
+        }
         if let Some(tls) = &self.tls {
             extensions.insert(tls.clone());
         }

@@ -76,7 +76,11 @@ where
 
 /// A listening socket on this worker's runtime.
 enum Listener {
-    Tcp(TcpListener),
+    Tcp {
+        listener: TcpListener,
+        /// Whether only this machine can connect.
+        is_loopback: bool,
+    },
     Unix(UnixListener),
 }
 
@@ -89,14 +93,17 @@ enum Socket {
 impl Listener {
     fn new(bound: BoundSocket) -> io::Result<Self> {
         Ok(match bound {
-            BoundSocket::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener)?),
+            BoundSocket::Tcp(listener) => Listener::Tcp {
+                is_loopback: canonical(listener.local_addr()?).ip().is_loopback(),
+                listener: TcpListener::from_std(listener)?,
+            },
             BoundSocket::Unix(listener) => Listener::Unix(UnixListener::from_std(listener)?),
         })
     }
 
     async fn accept(&self) -> io::Result<Socket> {
         Ok(match self {
-            Listener::Tcp(listener) => {
+            Listener::Tcp { listener, .. } => {
                 let (stream, peer) = listener.accept().await?;
                 Socket::Tcp(stream, peer)
             }
@@ -107,7 +114,7 @@ impl Listener {
     /// Accepts a connection from the kernel's accept queue, independently of the runtime's readiness state.
     fn accept_pending(&self) -> io::Result<Option<Socket>> {
         let accepted = match self {
-            Listener::Tcp(listener) => SockRef::from(listener).accept().and_then(|(socket, peer)| {
+            Listener::Tcp { listener, .. } => SockRef::from(listener).accept().and_then(|(socket, peer)| {
                 socket.set_nonblocking(true)?;
                 let peer = peer.as_socket().unwrap_or(UNIX_PEER);
                 Ok(Socket::Tcp(TcpStream::from_std(socket.into())?, peer))
@@ -145,11 +152,12 @@ impl Listener {
                 // Small writes are complete messages, which Nagle's algorithm would delay.
                 let _ = stream.set_nodelay(true);
                 let peer = PeerAddr(canonical(peer));
-                Connection { peer, service, config, draining, open }.serve_tcp(stream);
+                let is_loopback = matches!(self, Self::Tcp { is_loopback: true, .. }) && peer.0.ip().is_loopback();
+                Connection { peer, is_loopback, service, config, draining, open }.serve_tcp(stream);
             }
             Socket::Unix(stream) => {
                 let peer = PeerAddr(UNIX_PEER);
-                Connection { peer, service, config, draining, open }.serve(stream);
+                Connection { peer, is_loopback: false, service, config, draining, open }.serve(stream);
             }
         }
     }

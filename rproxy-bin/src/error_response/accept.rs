@@ -23,13 +23,19 @@ impl Accept {
         }
     }
 
-    /// Returns whether the client prefers JSON to plain text for an error.
+    /// Returns whether the client states a preference at all.
+    pub(crate) fn is_specific(&self) -> bool {
+        self.first.is_some()
+    }
+
+    /// Returns the format that the client prefers for an error.
     ///
-    /// JSON wins if its weight is higher, or if the weights are equal and `Accept` names JSON more explicitly. Many
-    /// clients send `application/json, text/plain, */*`: if both are equal, the first one wins.
+    /// Plain text is the default. JSON and HTML win if their weight is higher, or if the weights are equal and `Accept`
+    /// names them more explicitly. Many clients send `application/json, text/plain, */*`: if both are equal, the first
+    /// one wins.
     ///
     /// Reads the list once, and only the beginning of a long one.
-    pub(crate) fn prefers_problem_json(&self) -> bool {
+    pub(crate) fn error_format(&self) -> ErrorFormat {
         let mut left = MAX_BYTES;
         let lines = self.first.iter().chain(&self.further).map_while(|line| {
             let read = line.as_bytes().get(..left.min(line.len()))?;
@@ -37,19 +43,33 @@ impl Accept {
             (left > 0 || !read.is_empty()).then(|| str::from_utf8(read).ok())
         });
         let ranges = lines.flatten().flat_map(members).take(MAX_MEMBERS).filter_map(MediaRange::parse);
-        let (mut problem, mut json, mut text) = Default::default();
+        let (mut problem, mut json, mut text, mut html) = Default::default();
         for (place, range) in ranges.enumerate() {
             range.weigh(place, "application", "problem+json", &mut problem);
             range.weigh(place, "application", "json", &mut json);
             range.weigh(place, "text", "plain", &mut text);
+            range.weigh(place, "text", "html", &mut html);
         }
         // A client that accepts JSON also accepts `problem+json`, unless it states otherwise.
         let json = match problem.precision {
             Precision::Exact => problem,
             _ => json.max(problem),
         };
-        json.weight > 0 && json > text
+        match () {
+            () if html.weight > 0 && html > text && html > json => ErrorFormat::Html,
+            () if json.weight > 0 && json > text => ErrorFormat::ProblemJson,
+            () => ErrorFormat::PlainText,
+        }
     }
+}
+
+/// The format of an error response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ErrorFormat {
+    PlainText,
+    /// RFC 9457.
+    ProblemJson,
+    Html,
 }
 
 /// The maximum length that is read. Browsers send 120 bytes with eight members, some API clients twice as much.
@@ -150,6 +170,7 @@ fn split_unquoted(text: &str, separator: u8) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use super::ErrorFormat::*;
     use super::*;
     use proptest::prelude::*;
 
@@ -162,68 +183,88 @@ mod tests {
     }
 
     #[test]
-    fn detects_preference_for_json() {
-        for (accepted, json) in [
-            ("application/json", true),
-            ("application/problem+json", true),
-            ("APPLICATION/JSON", true),
-            ("application/*", true),
-            ("application/json, */*;q=0.1", true),
-            ("application/json, */*", true),
+    fn detects_the_preferred_format() {
+        for (accepted, format) in [
+            ("application/json", ProblemJson),
+            ("application/problem+json", ProblemJson),
+            ("APPLICATION/JSON", ProblemJson),
+            ("application/*", ProblemJson),
+            ("application/json, */*;q=0.1", ProblemJson),
+            ("application/json, */*", ProblemJson),
             // Values of common clients.
-            ("application/json, text/plain, */*", true),
-            ("text/plain, application/json", false),
-            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", false),
-            ("*/*", false),
-            ("", false),
+            ("application/json, text/plain, */*", ProblemJson),
+            ("text/plain, application/json", PlainText),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", Html),
+            ("*/*", PlainText),
+            ("", PlainText),
+            ("text/html, */*; q=0.01", Html),
+            ("image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8", PlainText),
+            ("text/css,*/*;q=0.1", PlainText),
+            ("text/html", Html),
+            ("TEXT/HTML;charset=utf-8", Html),
+            ("text/html, application/json", Html),
+            ("application/json, text/html", ProblemJson),
+            ("text/html;q=0.8, application/json", ProblemJson),
+            ("text/html;q=0.8, text/plain", PlainText),
+            ("text/plain, text/html", PlainText),
+            ("text/html, text/plain", Html),
+            ("text/html;q=0, */*", PlainText),
+            ("text/*", PlainText),
+            ("text/html;q=0", PlainText),
             // Weights.
-            ("text/plain;q=0.5, application/json;q=0.6", true),
-            ("text/plain;q=0.7, application/json;q=0.6", false),
-            ("application/json;q=0.6, text/*;q=0.7", false),
-            ("application/json ; q=0.2 , text/plain ; q=0.1", true),
-            ("application/json;q=0.001, text/plain;q=0", true),
+            ("text/plain;q=0.5, application/json;q=0.6", ProblemJson),
+            ("text/plain;q=0.7, application/json;q=0.6", PlainText),
+            ("application/json;q=0.6, text/*;q=0.7", PlainText),
+            ("application/json ; q=0.2 , text/plain ; q=0.1", ProblemJson),
+            ("application/json;q=0.001, text/plain;q=0", ProblemJson),
             // The most specific range decides.
-            ("application/*;q=0.1, application/json;q=0.9, text/plain;q=0.5", true),
-            ("application/*, application/json;q=0.1, application/problem+json;q=0.2, text/plain;q=0.5", false),
-            ("*/*, application/json;q=0", false),
-            ("application/problem+json;q=0, application/json", false),
-            ("application/problem+json;q=0.3, application/json, text/plain;q=0.5", false),
-            ("text/plain;q=0, */*", true),
+            ("application/*;q=0.1, application/json;q=0.9, text/plain;q=0.5", ProblemJson),
+            ("application/*, application/json;q=0.1, application/problem+json;q=0.2, text/plain;q=0.5", PlainText),
+            ("*/*, application/json;q=0", PlainText),
+            ("application/problem+json;q=0, application/json", PlainText),
+            ("application/problem+json;q=0.3, application/json, text/plain;q=0.5", PlainText),
+            ("text/plain;q=0, */*", ProblemJson),
             // Neither is accepted.
-            ("image/png", false),
+            ("image/png", PlainText),
             // Separators within parameters do not count.
-            ("application/json;profile=\"a,b;q=0\";q=0.9, text/plain;q=0.5", true),
-            ("text/plain;x=\"\\\",application/json\"", false),
+            ("application/json;profile=\"a,b;q=0\";q=0.9, text/plain;q=0.5", ProblemJson),
+            ("text/plain;x=\"\\\",application/json\"", PlainText),
             // Invalid members are ignored.
-            ("application/json;q=2, text/plain", false),
-            ("application/json;q=x", false),
-            ("application/json;q=0.1234", false),
-            ("application/json;q=-1", false),
-            ("json, application", false),
-            (",,application/json,,", true),
+            ("application/json;q=2, text/plain", PlainText),
+            ("application/json;q=x", PlainText),
+            ("application/json;q=0.1234", PlainText),
+            ("application/json;q=-1", PlainText),
+            ("json, application", PlainText),
+            (",,application/json,,", ProblemJson),
         ] {
-            assert_eq!(accept(&[accepted]).prefers_problem_json(), json, "{accepted}");
+            assert_eq!(accept(&[accepted]).error_format(), format, "{accepted}");
         }
     }
 
     #[test]
     fn combines_several_field_lines() {
-        assert!(accept(&["text/plain;q=0.5", "application/json"]).prefers_problem_json());
-        assert!(!accept(&["text/plain", "application/json;q=0.5"]).prefers_problem_json());
-        assert!(accept(&["*/*", "application/json"]).prefers_problem_json());
-        assert!(!accept(&[]).prefers_problem_json());
+        for (lines, format) in [
+            (&["text/plain;q=0.5", "application/json"][..], ProblemJson),
+            (&["text/plain", "application/json;q=0.5"], PlainText),
+            (&["*/*", "application/json"], ProblemJson),
+            (&["*/*;q=0.1", "text/html"], Html),
+            (&[], PlainText),
+        ] {
+            assert_eq!(accept(lines).error_format(), format, "{lines:?}");
+        }
     }
 
     #[test]
     fn reads_the_beginning_of_a_long_list() {
-        for (lines, json) in [
+        for (lines, is_json) in [
             (&[&*("application/json,".to_owned() + &"a/b,".repeat(8000))][..], true),
             (&[&*("a/b,".repeat(8000) + "application/json")], false),
             (&[&*("a/b;c=\"".to_owned() + &"d".repeat(30_000) + "\",application/json")], false),
             (&["a/b"; 7].iter().copied().chain(["application/json"]).collect::<Vec<_>>(), true),
             (&["a/b"; 8].iter().copied().chain(["application/json"]).collect::<Vec<_>>(), false),
         ] {
-            assert_eq!(accept(lines).prefers_problem_json(), json, "{:.30}", lines[0]);
+            let format = if is_json { ProblemJson } else { PlainText };
+            assert_eq!(accept(lines).error_format(), format, "{:.30}", lines[0]);
         }
     }
 
@@ -234,7 +275,7 @@ mod tests {
         ], 0..80)) {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, HeaderValue::from_bytes(&bytes).unwrap());
-            Accept::of(&headers).prefers_problem_json();
+            Accept::of(&headers).error_format();
         }
     }
 }

@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use super::prefix::without_prefix;
 use crate::error_response::ErrorReason;
-use crate::redirect::{permanent, text};
+use crate::redirect::{permanent, rejection};
 use crate::values::redirect::RedirectTarget;
 
 /// The action of a site on requests that pass its layers.
@@ -97,16 +97,6 @@ fn redirect<B>(request: &Request<B>, target: &RedirectTarget) -> Response<&'stat
         Ok(location) => permanent(request.method(), location),
         Err(_) => rejection(StatusCode::BAD_REQUEST, ErrorReason::AmbiguousPath),
     }
-}
-
-fn rejection(status: StatusCode, reason: ErrorReason) -> Response<&'static str> {
-    let mut response = match status {
-        StatusCode::BAD_REQUEST => text(status, "Bad Request\n"),
-        StatusCode::MISDIRECTED_REQUEST => text(status, "Misdirected Request\n"),
-        _ => text(status, "Not Found\n"),
-    };
-    response.extensions_mut().insert(reason);
-    response
 }
 
 pin_project! {

@@ -1,6 +1,7 @@
 //! Every error status, on a raw socket; the proxy continues to serve other requests.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::support::upstream::{Nginx, echo, ok, read_head, responding, scripted};
@@ -279,6 +280,75 @@ fn sends_problem_json_to_clients_that_prefer_json() {
     assert_eq!(response.header("content-type"), Some("application/problem+json"));
     let problem: serde_json::Value = serde_json::from_str(&response.body).unwrap();
     assert_eq!(problem["status"], 404);
+}
+
+const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
+
+/// Requests `path` as a browser on this machine does, with more fields.
+fn navigate(proxy: &Proxy, path: &str, host: &str, fields: &str) -> Response {
+    let bytes =
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {BROWSER}\r\n{fields}Connection: close\r\n\r\n");
+    request(proxy.address, &bytes)
+}
+
+#[test]
+fn browsers_get_a_page_with_a_policy_for_its_style() {
+    let closed = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let policy = ("RPROXY_CONTENT_SECURITY_POLICY", "default-src 'self'");
+    let proxy = Proxy::start(closed, &[policy, ("RPROXY_ACCESS_LOG", "json")]);
+    let response = navigate(&proxy, "/a<b>", "localhost", "");
+    assert_eq!((response.status, response.header("content-type")), (502, Some("text/html; charset=utf-8")));
+    assert_eq!(response.header("content-length"), Some(&*response.body.len().to_string()));
+    assert_eq!((response.header("vary"), response.header("cache-control")), (Some("accept"), Some("no-store")));
+    let policies: Vec<_> = response.head.lines().filter(|line| line.starts_with("content-security-policy:")).collect();
+    assert!(matches!(policies[..], [policy] if policy.contains("'none'; style-src 'sha256-")), "{policies:?}");
+    assert!(!response.body.contains("<script") && !response.body.contains("a<b>"), "{}", response.body);
+    assert!(response.body.contains(&format!("listening on {closed}")), "{}", response.body);
+    assert!(response.body.contains("RPROXY_UPSTREAM"), "{}", response.body);
+    let line: serde_json::Value = serde_json::from_str(&proxy.wait_for_output("502")).unwrap();
+    assert!(response.body.contains(line["request_id"].as_str().unwrap()), "{line} {}", response.body);
+}
+
+#[test]
+fn page_of_a_request_without_backend_has_the_logged_request_id() {
+    let proxy = start(&[("RPROXY_ACCESS_LOG", "json")]);
+    let page = navigate(&proxy, "/.env", "a.example.com", "").body;
+    let line: serde_json::Value = serde_json::from_str(&proxy.wait_for_output("/.env")).unwrap();
+    assert!(page.contains(line["request_id"].as_str().unwrap()), "{line} {page}");
+    assert!(!page.contains(".env") && !page.contains("RPROXY_"), "{page}");
+}
+
+#[test]
+fn page_names_no_cause_to_clients_behind_a_proxy_or_of_other_listeners() {
+    let upstream = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let loopback = Proxy::start(upstream, &[]);
+    let any = Proxy::start(upstream, &[("RPROXY_LISTEN", "0.0.0.0:0")]);
+    let trusting = Proxy::start(upstream, &[("RPROXY_TRUSTED_PROXIES", "loopback")]);
+    for (proxy, host, fields) in [
+        (&any, "localhost", ""),
+        (&trusting, "localhost", ""),
+        (&loopback, "shop.example.com", ""),
+        (&loopback, "localhost", "X-Forwarded-For: 192.0.2.1\r\n"),
+        (&loopback, "localhost", "Forwarded: for=127.0.0.1\r\n"),
+    ] {
+        let address = SocketAddr::from(([127, 0, 0, 1], proxy.address.port()));
+        let head = format!("Host: {host}\r\nAccept: {BROWSER}\r\n{fields}Connection: close");
+        let response = request(address, &format!("GET / HTTP/1.1\r\n{head}\r\n\r\n"));
+        assert_eq!(response.status, 502);
+        let is_leaked = response.body.contains("RPROXY_") || response.body.contains(&upstream.to_string());
+        assert!(!is_leaked, "{host} {fields} {}", response.body);
+    }
+}
+
+#[test]
+fn page_over_http2_and_for_head_is_the_same() {
+    let proxy = start(&[]);
+    let url = format!("http://localhost:{}/.env", proxy.address.port());
+    let accept = format!("Accept: {BROWSER}");
+    let page = curl(&["--http2-prior-knowledge", "-H", &accept, &url]);
+    assert!(page.contains("RPROXY_BLOCKED_PATHS") && page.contains("404"), "{page}");
+    let head = curl(&["--http2-prior-knowledge", "-I", "-H", &accept, &url]);
+    assert!(head.contains(&format!("content-length: {}", page.len())), "{head}");
 }
 
 #[test]

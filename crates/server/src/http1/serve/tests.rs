@@ -45,6 +45,7 @@ impl Client {
             let service = ConnectionService {
                 inner: service_fn(move |request| echo(Arc::clone(&held), request)),
                 peer: PeerAddr(address),
+                is_loopback: false,
                 scheme: Scheme::HTTP,
                 tls: None,
                 state: Arc::new(ConnectionState::default()),

@@ -1,0 +1,12 @@
+//! The values that the nearest hop wrote.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// Returns the last member of the list in a field, which the nearest hop wrote.
+pub(crate) fn last_member(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let line = headers.get_all(name).iter().next_back()?;
+    match line.as_bytes().rsplit(|&byte| byte == b',').next() {
+        Some(member) if member.len() < line.len() => HeaderValue::from_bytes(member.trim_ascii()).ok(),
+        _ => Some(line.clone()),
+    }
+}

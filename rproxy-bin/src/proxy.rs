@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,18 +26,21 @@ use crate::edge::Stack;
 use crate::error_response::ErrorResponseLayer;
 use crate::logging;
 use crate::observe::Writer;
-use crate::redirect::HttpsRedirect;
+use crate::redirect::{HttpsRedirect, RedirectPorts};
 use crate::reload::ServiceSlot;
 use crate::run::RunError;
 use crate::state::ProcessState;
+
+/// Replaces the services that a reload changes.
+type Replace = dyn Fn(&Stack, &Config) + Send + Sync;
 
 /// A running proxy.
 pub(crate) struct Proxy {
     config: Config,
     shared: ProcessState,
     certificates: Option<Certificates>,
-    /// Replaces the stack of every worker, and the hosts that are redirected to HTTPS.
-    replace: Box<dyn Fn(&Stack) + Send + Sync>,
+    /// Replaces the stack of every worker, and the redirect to HTTPS.
+    replace: Box<Replace>,
     main: RunningServer,
     redirect: Option<RunningServer>,
     admin: Option<RunningServer>,
@@ -68,9 +73,12 @@ impl Proxy {
         for address in addresses(&main, config.listeners()) {
             tracing::info!(%address, tls = certificates.is_some(), workers, "listening");
         }
-        let port = main.local_addr().map_or(443, |address| address.port());
-        let to_https = move |stack: &Stack| HttpsRedirect::new(port, Arc::clone(&stack.routes.table));
-        let https_redirect = ServiceSlot::new(to_https(&stack));
+        let (plain, https) = (config.redirect_port().map_or(80, NonZeroU16::get), https_port(&main));
+        let to_https = move |stack: &Stack, config: &Config| {
+            let ports = RedirectPorts { public_https: config.listeners.https_port, plain, https };
+            HttpsRedirect::new(ports, Arc::clone(&stack.routes.table))
+        };
+        let https_redirect = ServiceSlot::new(to_https(&stack, &config));
         let redirect = redirect_server(&config).map(|server| {
             let slot = Arc::clone(&https_redirect);
             let layers = ServiceBuilder::new().layer(ErrorResponseLayer::new()).layer(RequestGuardLayer::new());
@@ -89,9 +97,9 @@ impl Proxy {
         let proxy = Self {
             config,
             shared,
-            replace: Box::new(move |stack| {
+            replace: Box::new(move |stack, config| {
                 slots.iter().for_each(|slot| slot.replace(stack.service()));
-                https_redirect.replace(to_https(stack));
+                https_redirect.replace(to_https(stack, config));
             }),
             main,
             redirect: redirect.transpose()?,
@@ -173,7 +181,7 @@ impl Proxy {
             Ok((config, stack)) => {
                 logging::set_filter(&config.observe.log_level);
                 self.start_health_checks(&stack);
-                (self.replace)(&with_certificates(&self.certificates, &config, stack));
+                (self.replace)(&with_certificates(&self.certificates, &config, stack), &config);
                 self.restart_moved_tunnels(&config);
                 tracing::info!("configuration reloaded");
                 let waiting = settings_needing_restart(&self.config, &config);
@@ -301,6 +309,15 @@ fn bind(listeners: Vec<ListenAddr>) -> Server {
     // The configuration has at least one listener.
     let first = listeners.next().unwrap_or_else(|| ListenAddr::Tcp(([0, 0, 0, 0], 8080).into()));
     listeners.fold(Server::bind(first), Server::add_address)
+}
+
+/// Returns the port of HTTPS: 443 if a main listener has it, else that of the first one.
+fn https_port(main: &RunningServer) -> u16 {
+    let mut ports = main.local_addrs().iter().map(SocketAddr::port);
+    match ports.clone().any(|port| port == 443) {
+        true => 443,
+        false => ports.next().unwrap_or(443),
+    }
 }
 
 /// Returns the addresses of the listeners, for the log.

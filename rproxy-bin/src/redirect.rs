@@ -2,11 +2,12 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, LOCATION};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION};
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -16,23 +17,48 @@ use tower_service::Service;
 
 use crate::error_response::ErrorReason;
 
+/// The ports from which the port of a redirect follows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RedirectPorts {
+    /// The public port of HTTPS, if it is configured.
+    pub(crate) public_https: Option<NonZeroU16>,
+    /// The port of the plain listener.
+    pub(crate) plain: u16,
+    /// The port of the main listener.
+    pub(crate) https: u16,
+}
+
+impl RedirectPorts {
+    /// Returns the port of HTTPS for a client that reached the plain listener by this port.
+    ///
+    /// If the port is another one than that of the plain listener, a router or a container maps public ports to those of
+    /// the listeners. The public port of HTTPS is then unknown, and most likely the default.
+    fn https_port(self, requested: u16) -> u16 {
+        match self.public_https {
+            Some(port) => port.get(),
+            None if requested == self.plain => self.https,
+            None => 443,
+        }
+    }
+}
+
 /// Redirects requests to the same host and path on HTTPS.
 ///
 /// Responds with 404 if no site has the host, and with 400 if there is no valid host.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpsRedirect {
-    port: u16,
+    ports: RedirectPorts,
     table: Arc<RouteTable>,
 }
 
 impl HttpsRedirect {
-    /// Creates a redirect of the hosts in `table` to `port`.
-    pub(crate) fn new(port: u16, table: Arc<RouteTable>) -> Self {
-        Self { port, table }
+    /// Creates a redirect of the hosts in `table`.
+    pub(crate) fn new(ports: RedirectPorts, table: Arc<RouteTable>) -> Self {
+        Self { ports, table }
     }
 
     fn respond<B>(&self, request: &Request<B>) -> Response<&'static str> {
-        match redirect(request, self.port) {
+        match redirect(request, self.ports) {
             None => rejection(StatusCode::BAD_REQUEST, ErrorReason::Request(RequestRejection::BadHost)),
             Some(_) if self.table.site(&request_host(request)).is_none() => {
                 rejection(StatusCode::NOT_FOUND, ErrorReason::UnknownHost)
@@ -56,15 +82,15 @@ impl<B> Service<Request<B>> for HttpsRedirect {
     }
 }
 
-fn redirect<B>(request: &Request<B>, port: u16) -> Option<Response<&'static str>> {
-    let host: Authority = request.headers().get(HOST)?.to_str().ok()?.parse().ok()?;
-    let host = host.host();
+fn redirect<B>(request: &Request<B>, ports: RedirectPorts) -> Option<Response<&'static str>> {
+    let authority: Authority = request.headers().get(HOST)?.to_str().ok()?.parse().ok()?;
+    let host = authority.host();
     // `OPTIONS *` applies to the server and has no path.
     let target = request.uri().path_and_query().map(|target| target.as_str());
     let target = target.filter(|target| target.starts_with('/')).unwrap_or("/");
-    let location = match port {
+    let location = match ports.https_port(authority.port_u16().unwrap_or(80)) {
         443 => format!("https://{host}{target}"),
-        _ => format!("https://{host}:{port}{target}"),
+        port => format!("https://{host}:{port}{target}"),
     };
     Some(permanent(request.method(), HeaderValue::try_from(location).ok()?))
 }
@@ -77,6 +103,11 @@ pub(crate) fn permanent(method: &Method, location: HeaderValue) -> Response<&'st
         _ => text(StatusCode::PERMANENT_REDIRECT, "Permanent Redirect\n"),
     };
     response.headers_mut().insert(LOCATION, location);
+    if *method == Method::HEAD {
+        // hyper would send the content over HTTP/2.
+        let length = std::mem::take(response.body_mut()).len();
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
     response
 }
 
@@ -103,24 +134,63 @@ fn text(status: StatusCode, body: &'static str) -> Response<&'static str> {
 mod tests {
     use super::*;
 
+    /// The ports of a plain listener and a main listener, without a configured public port.
+    fn ports(plain: u16, https: u16) -> RedirectPorts {
+        RedirectPorts { public_https: None, plain, https }
+    }
+
     #[test]
     fn redirects_to_the_same_path_on_https() {
-        for (method, host, target, port, status, location) in [
-            ("GET", "a.example", "/x?y=1", 443, 301, "https://a.example/x?y=1"),
-            ("HEAD", "a.example:80", "/", 443, 301, "https://a.example/"),
-            ("POST", "a.example:8080", "/form", 8443, 308, "https://a.example:8443/form"),
-            ("OPTIONS", "a.example", "*", 443, 308, "https://a.example/"),
-            ("GET", "[::1]:80", "//evil.example/", 443, 301, "https://[::1]//evil.example/"),
+        for (method, host, target, ports, status, location) in [
+            ("GET", "a.example", "/x?y=1", ports(80, 443), 301, "https://a.example/x?y=1"),
+            ("HEAD", "a.example:80", "/", ports(80, 443), 301, "https://a.example/"),
+            ("POST", "a.example:8080", "/form", ports(8080, 8443), 308, "https://a.example:8443/form"),
+            ("OPTIONS", "a.example", "*", ports(80, 443), 308, "https://a.example/"),
+            ("GET", "[::1]:80", "//evil.example/", ports(80, 443), 301, "https://[::1]//evil.example/"),
         ] {
             let request = Request::builder().method(method).uri(target).header(HOST, host).body(()).unwrap();
-            let response = redirect(&request, port).unwrap();
+            let response = redirect(&request, ports).unwrap();
             assert_eq!(response.status(), status);
             assert_eq!(response.headers()[LOCATION], location);
         }
     }
 
     #[test]
+    fn redirects_to_the_listener_port_only_if_ports_are_not_mapped() {
+        let public = RedirectPorts { public_https: NonZeroU16::new(9443), ..ports(8080, 8443) };
+        let default = RedirectPorts { public_https: NonZeroU16::new(443), ..ports(8080, 8443) };
+        for (host, ports, location) in [
+            // Published as 80 and 443.
+            ("a.example", ports(8080, 8443), "https://a.example/"),
+            ("a.example:80", ports(8080, 8443), "https://a.example/"),
+            ("[::1]", ports(8080, 8443), "https://[::1]/"),
+            // Published as other ports.
+            ("a.example:9080", ports(8080, 8443), "https://a.example/"),
+            // Reached without a mapping.
+            ("a.example:8080", ports(8080, 8443), "https://a.example:8443/"),
+            ("[::1]:8080", ports(8080, 8443), "https://[::1]:8443/"),
+            ("a.example", ports(80, 8443), "https://a.example:8443/"),
+            ("a.example:8080", ports(8080, 443), "https://a.example/"),
+            // A configured port always applies.
+            ("a.example", public, "https://a.example:9443/"),
+            ("a.example:8080", public, "https://a.example:9443/"),
+            ("a.example:8080", default, "https://a.example/"),
+        ] {
+            let request = Request::get("/").header(HOST, host).body(()).unwrap();
+            assert_eq!(redirect(&request, ports).unwrap().headers()[LOCATION], location, "{host} {ports:?}");
+        }
+    }
+
+    #[test]
+    fn redirect_of_head_has_the_length_of_get_and_no_content() {
+        let location = || HeaderValue::from_static("https://a.example/");
+        let (get, head) = (permanent(&Method::GET, location()), permanent(&Method::HEAD, location()));
+        assert_eq!(head.headers()[CONTENT_LENGTH], get.body().len().to_string());
+        assert!(head.body().is_empty());
+    }
+
+    #[test]
     fn does_not_redirect_without_host() {
-        assert!(redirect(&Request::get("/").body(()).unwrap(), 443).is_none());
+        assert!(redirect(&Request::get("/").body(()).unwrap(), ports(80, 443)).is_none());
     }
 }

@@ -302,6 +302,9 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if config.tls.is_enabled() && config.tls.key_log.is_some() {
         warnings.push("tls_key_log is set: anyone who can read that file can decrypt all traffic".to_owned());
     }
+    if config.redirect_port().is_none() {
+        warnings.extend(idle("https_port", "no listener redirects to HTTPS"));
+    }
     if config.security_headers.hsts && !config.tls.is_enabled() {
         warnings.extend(idle("hsts", "it is sent over TLS only, and TLS is off"));
     }

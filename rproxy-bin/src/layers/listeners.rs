@@ -1,10 +1,12 @@
 //! The listeners, on which the proxy accepts connections.
 
+use std::num::NonZeroU16;
+
 use rproxy_server::ListenAddr;
 
 use crate::setting::{SWITCH, settings};
 use crate::values::listen::{self, HttpPort};
-use crate::values::value::{boolean, joined, list, some};
+use crate::values::value::{boolean, joined, list, optional, some};
 
 settings! {
     /// The listeners.
@@ -34,6 +36,17 @@ settings! {
             HttpPort::Off => Some("0".to_owned()),
             HttpPort::On(port) => Some(port.to_string()),
         },
+    }
+
+    "https_port" => https_port: Option<NonZeroU16> {
+        value: "PORT",
+        default: "the port of `listen`, or `443` if `Host` has another port than `http_port`" => None,
+        help: "Public port of HTTPS in redirects of the plain listener; set it if a router or container maps another port than 443 to that of listen",
+        accepted: "a port from 1 to 65535",
+        scope: Process,
+        reload: Live,
+        parse: |t| optional(t, listen::public_port),
+        show: |s| s.https_port.map(|port| port.to_string()),
     }
 
     "h2c" => h2c: bool {

@@ -111,6 +111,12 @@ impl FromStr for HttpPort {
     }
 }
 
+/// Parses a port for URLs.
+pub(crate) fn public_port(text: &str) -> Result<NonZeroU16, ParseError> {
+    let error = || ParseError::new("port", text, "not a number from 1 to 65535");
+    port(text).and_then(NonZeroU16::new).ok_or_else(error)
+}
+
 /// Parses a port: digits only, since `u16::from_str` accepts `+80`.
 pub(crate) fn port(text: &str) -> Option<u16> {
     if !text.bytes().all(|b| b.is_ascii_digit()) {
@@ -191,6 +197,17 @@ mod tests {
             "70000".parse::<HttpPort>().unwrap_err().to_string(),
             "bad port \"70000\": not a number from 0 to 65535",
         );
+    }
+
+    #[test]
+    fn public_port_is_not_zero() {
+        assert_eq!(public_port("8443").unwrap().get(), 8443);
+        for text in ["0", "70000", "+443", ":443", ""] {
+            assert_eq!(
+                public_port(text).unwrap_err().to_string(),
+                format!("bad port {text:?}: not a number from 1 to 65535")
+            );
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::pebble::{Pebble, PebbleOptions};
 use crate::support::upstream::{echo, ok, responding};
-use crate::support::{Proxy, TIMEOUT, connect, curl, exchange, free_port, get, has, request};
+use crate::support::{Proxy, TIMEOUT, connect, curl, exchange, free_port, has, request};
 
 /// Writes a certificate for `localhost` as PEM files.
 fn files(folder: &Path) -> (String, String) {
@@ -130,12 +130,48 @@ fn plain_port_redirects_to_https() {
     // The main listener is bound first.
     proxy.wait_for_log("listening for redirects");
     let plain = ([127, 0, 0, 1], port.parse().unwrap()).into();
-    let response = get(plain, "/x?y");
     let there = format!("https://a.example:{}/x?y", proxy.address.port());
-    assert_eq!((response.status, response.header("location")), (301, Some(there.as_str())));
+    // With the port of the listener in `Host`, and with the port to which a container publishes it.
+    for (host, there) in [(format!("a.example:{port}"), &*there), ("a.example".to_owned(), "https://a.example/x?y")] {
+        let response = request(plain, &format!("GET /x?y HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"));
+        assert_eq!((response.status, response.header("location")), (301, Some(there)));
+    }
+    let head = curl(&[
+        "-I",
+        "--http2-prior-knowledge",
+        "--connect-to",
+        &format!("a.example:80:{plain}"),
+        "http://a.example/x?y",
+    ]);
+    assert!(head.contains("location: https://a.example/x?y\r\n"), "{head}");
     let post = request(plain, "POST /x HTTP/1.1\r\nhost: a.example\r\ncontent-length: 1\r\nconnection: close\r\n\r\na");
     assert_eq!(post.status, 308);
     assert_eq!(request(plain, "GET / HTTP/1.1\r\n\r\n").status, 400);
+}
+
+#[test]
+fn plain_port_redirects_to_the_configured_public_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = files(folder.path());
+    let port = free_port();
+    let path = folder.path().join("rproxy.toml");
+    let write = |https_port: u16| {
+        let process = format!("listen = \"127.0.0.1:0\"\nhttp_port = {port}\ntls_cert = {cert:?}\ntls_key = {key:?}\n");
+        std::fs::write(&path, format!("{process}upstream = \"{}\"\nhttps_port = {https_port}\n", echo())).unwrap();
+    };
+    write(9443);
+    let proxy = Proxy::run(&["--config", path.to_str().unwrap()], &[]);
+    proxy.wait_for_log("listening for redirects");
+    let location = |host: &str| {
+        let request_head = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        request(([127, 0, 0, 1], port).into(), &request_head).header("location").map(str::to_owned).unwrap()
+    };
+    assert_eq!(location("a.example"), "https://a.example:9443/");
+    assert_eq!(location(&format!("a.example:{port}")), "https://a.example:9443/");
+    write(443);
+    proxy.signal("HUP");
+    proxy.wait_for_logs("reloaded", 1);
+    assert_eq!(location(&format!("a.example:{port}")), "https://a.example/");
 }
 
 #[test]

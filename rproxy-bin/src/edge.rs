@@ -10,13 +10,14 @@ use http::{Request, Response};
 use http_body::Body;
 use rproxy_client_ip::ClientIpLayer;
 use rproxy_router::RouteTable;
-use rproxy_server::GuardBody;
+use rproxy_server::{GuardBody, RequestRejection};
 use rproxy_tls::Certificates;
 use rproxy_upstream::Backends;
 use tower::{BoxError, Service, ServiceBuilder};
 
 use self::router::SiteRouter;
 use crate::config::{Config, TlsHost};
+use crate::error_response::ErrorReason;
 use crate::layers::StackError;
 use crate::observe::{ObserveLayer, SiteLabel};
 use crate::site::SiteStack;
@@ -139,9 +140,13 @@ impl Stack {
     pub(crate) fn with_certificates(mut self, certificates: Certificates, hosts: Vec<TlsHost>) -> Self {
         let hosts: Arc<[TlsHost]> = hosts.into();
         for stack in &mut self.routes.stacks {
-            let (certificates, hosts) = (certificates.clone(), Arc::clone(&hosts));
+            let (certificates, hosts, notices) = (certificates.clone(), Arc::clone(&hosts), self.observe.notices());
             stack.guard = stack.guard.clone().restrict_hosts(move |name, host| {
-                certificates.covers(name, host) || hosts.iter().any(|served| served.matches(host))
+                let is_served = certificates.covers(name, host) || hosts.iter().any(|served| served.matches(host));
+                if !is_served {
+                    notices.unserved_host(host, ErrorReason::Request(RequestRejection::Misdirected));
+                }
+                is_served
             });
         }
         self

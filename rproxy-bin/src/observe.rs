@@ -13,6 +13,7 @@ mod access_log;
 mod body;
 mod future;
 mod metrics;
+mod notices;
 mod record;
 mod site;
 mod warnings;
@@ -30,6 +31,7 @@ pub use self::body::ResponseBody;
 pub use self::future::ResponseFuture;
 use self::metrics::Shard;
 pub use self::metrics::{LabelledValue, Metrics};
+pub(crate) use self::notices::Notices;
 use self::record::RequestRecord;
 pub use self::site::SiteLabel;
 use self::warnings::Warnings;
@@ -40,12 +42,23 @@ use self::warnings::Warnings;
 pub struct ObserveLayer {
     metrics: Metrics,
     access_log: Option<(Format, Writer)>,
+    notices: Notices,
 }
 
 impl ObserveLayer {
     /// Creates a layer that counts into `metrics` and writes an access log if one is given.
     pub fn new(metrics: Metrics, access_log: Option<(Format, Writer)>) -> Self {
-        Self { metrics, access_log }
+        Self { metrics, access_log, notices: Notices::default() }
+    }
+
+    /// Replaces the access log.
+    pub(crate) fn with_access_log(self, access_log: Option<(Format, Writer)>) -> Self {
+        Self { access_log, ..self }
+    }
+
+    /// Returns the messages about rejected requests.
+    pub(crate) fn notices(&self) -> Notices {
+        self.notices.clone()
     }
 
     /// Returns the metrics.
@@ -68,6 +81,7 @@ impl<S> Layer<S> for ObserveLayer {
             shard: self.metrics.shard(),
             access_log: self.access_log.as_ref().map(|(format, writer)| writer.buffer(*format)),
             warnings: Warnings::default(),
+            notices: self.notices.clone(),
         };
         ObserveService { inner, sinks: Arc::new(sinks) }
     }
@@ -86,6 +100,7 @@ struct WorkerSinks {
     shard: Shard,
     access_log: Option<access_log::Buffer>,
     warnings: Warnings,
+    notices: Notices,
 }
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ObserveService<S>

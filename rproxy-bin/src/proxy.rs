@@ -76,7 +76,7 @@ impl Proxy {
         let (plain, https) = (config.redirect_port().map_or(80, NonZeroU16::get), https_port(&main));
         let to_https = move |stack: &Stack, config: &Config| {
             let ports = RedirectPorts { public_https: config.listeners.https_port, plain, https };
-            HttpsRedirect::new(ports, Arc::clone(&stack.routes.table))
+            HttpsRedirect::new(ports, Arc::clone(&stack.routes.table), stack.observe.notices())
         };
         let https_redirect = ServiceSlot::new(to_https(&stack, &config));
         let redirect = redirect_server(&config).map(|server| {

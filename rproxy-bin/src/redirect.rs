@@ -16,6 +16,7 @@ use rproxy_server::RequestRejection;
 use tower_service::Service;
 
 use crate::error_response::ErrorReason;
+use crate::observe::Notices;
 
 /// The ports from which the port of a redirect follows.
 #[derive(Clone, Copy, Debug)]
@@ -49,18 +50,21 @@ impl RedirectPorts {
 pub(crate) struct HttpsRedirect {
     ports: RedirectPorts,
     table: Arc<RouteTable>,
+    notices: Notices,
 }
 
 impl HttpsRedirect {
     /// Creates a redirect of the hosts in `table`.
-    pub(crate) fn new(ports: RedirectPorts, table: Arc<RouteTable>) -> Self {
-        Self { ports, table }
+    pub(crate) fn new(ports: RedirectPorts, table: Arc<RouteTable>, notices: Notices) -> Self {
+        Self { ports, table, notices }
     }
 
     fn respond<B>(&self, request: &Request<B>) -> Response<&'static str> {
+        let host = request_host(request);
         match redirect(request, self.ports) {
             None => rejection(StatusCode::BAD_REQUEST, ErrorReason::Request(RequestRejection::BadHost)),
-            Some(_) if self.table.site(&request_host(request)).is_none() => {
+            Some(_) if self.table.site(&host).is_none() => {
+                self.notices.unserved_host(&host, ErrorReason::UnknownHost);
                 rejection(StatusCode::NOT_FOUND, ErrorReason::UnknownHost)
             }
             Some(response) => response,

@@ -171,7 +171,7 @@ impl Kept {
             AccessLog::Text => Some((Format::Text, writer()?)),
             AccessLog::Json => Some((Format::Json, writer()?)),
         };
-        self.observe = ObserveLayer::new(self.observe.metrics().clone(), log);
+        self.observe = self.observe.clone().with_access_log(log);
         self.access_log = setting;
         Ok(())
     }
@@ -226,7 +226,7 @@ impl Builder<'_> {
         is_rejecting: bool,
     ) -> Result<(), StackError> {
         let handler = match &config.routing.redirect {
-            _ if is_rejecting => Handler::Reject,
+            _ if is_rejecting => Handler::Reject(self.kept.observe.notices()),
             Some(target) => Handler::Redirect(Arc::new(target.clone())),
             None => Handler::Forward { strip_prefix: config.routing.strip_prefix.clone() },
         };

@@ -6,12 +6,14 @@ use std::time::{Instant, SystemTime};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use rproxy_cache::CacheStatus;
+use rproxy_rate_limit::RateLimitDecision;
 use rproxy_server::RejectedHead;
 use rproxy_upstream::ProxyError;
 use rproxy_ws_passthrough::{TunnelHandle, TunnelSummary};
 
 use super::access_log::{Buffer, LoggedRequest, LoggedResponse};
 use super::metrics::MethodLabel;
+use super::notices::Client;
 use super::{SiteLabel, WorkerSinks};
 use crate::error_response::{ErrorReason, GrpcError};
 
@@ -21,6 +23,7 @@ pub(super) struct RequestRecord {
     sinks: Arc<WorkerSinks>,
     start: Instant,
     method: MethodLabel,
+    client: Client,
     bodiless: bool,
     status: Option<StatusCode>,
     bytes: u64,
@@ -49,6 +52,7 @@ impl RequestRecord {
             sinks,
             start: Instant::now(),
             method,
+            client: Client::of(request),
             bodiless: *request.method() == Method::HEAD && !refused,
             status: None,
             bytes: 0,
@@ -76,12 +80,18 @@ impl RequestRecord {
         self.complete = bodiless || response.body().is_end_stream();
 
         let reason = rejected.map(|rejected| rejected.reason).or_else(|| ErrorReason::of(response));
-        let WorkerSinks { shard, warnings, .. } = &*self.sinks;
+        let WorkerSinks { shard, warnings, notices, .. } = &*self.sinks;
         if let Some(cache) = response.extensions().get::<CacheStatus>() {
             shard.count_cache_status(*cache);
         }
         if let Some(reason) = reason {
             shard.count_error(reason);
+            notices.rejected(reason, status, self.client.address, response.extensions());
+        }
+        if let Client { is_untrusted_proxy: true, address: Some(peer) } = self.client
+            && let Some(decision) = response.extensions().get::<RateLimitDecision>()
+        {
+            notices.counted(peer, decision);
         }
         if let Some(ErrorReason::Upstream(kind)) = reason
             && let Some(error) = response.extensions().get::<ProxyError>()

@@ -9,11 +9,13 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use rproxy_router::request_host;
 use rproxy_server::TlsInfo;
 use tower_service::Service;
 
 use super::prefix::without_prefix;
 use crate::error_response::ErrorReason;
+use crate::observe::Notices;
 use crate::redirect::{permanent, rejection};
 use crate::values::redirect::RedirectTarget;
 
@@ -25,7 +27,7 @@ pub(crate) enum Handler {
     /// Redirects them.
     Redirect(Arc<RedirectTarget>),
     /// Rejects them, since no site has their host or their path is ambiguous.
-    Reject,
+    Reject(Notices),
 }
 
 /// Request extension: the path can take two routes.
@@ -77,14 +79,17 @@ where
                 None => rejection(StatusCode::BAD_REQUEST, ErrorReason::AmbiguousPath),
             },
             Handler::Redirect(target) => redirect(&request, target),
-            Handler::Reject if request.extensions().get::<AmbiguousPath>().is_some() => {
+            Handler::Reject(_) if request.extensions().get::<AmbiguousPath>().is_some() => {
                 rejection(StatusCode::BAD_REQUEST, ErrorReason::AmbiguousPath)
             }
             // RFC 9110 §15.5.20: over TLS, the client may retry on another connection.
-            Handler::Reject => match request.extensions().get::<TlsInfo>() {
-                Some(_) => rejection(StatusCode::MISDIRECTED_REQUEST, ErrorReason::UnknownHost),
-                None => rejection(StatusCode::NOT_FOUND, ErrorReason::UnknownHost),
-            },
+            Handler::Reject(notices) => {
+                notices.unserved_host(&request_host(&request), ErrorReason::UnknownHost);
+                match request.extensions().get::<TlsInfo>() {
+                    Some(_) => rejection(StatusCode::MISDIRECTED_REQUEST, ErrorReason::UnknownHost),
+                    None => rejection(StatusCode::NOT_FOUND, ErrorReason::UnknownHost),
+                }
+            }
         };
         ResponseFuture::Answered { response: Some(response) }
     }

@@ -37,6 +37,60 @@ fn ipv6_tiers_limit_networks() {
     assert_eq!(statuses(&proxy, "192.0.2.1", "/", 10), [200; 10], "tiers do not apply to IPv4");
 }
 
+/// Returns the lines of the log that contain `text`, after all requests so far have been logged.
+fn logged(proxy: &Proxy, text: &str, reloads: usize) -> Vec<String> {
+    proxy.signal("HUP");
+    proxy.wait_for_logs("configuration reloaded", reloads);
+    proxy.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+}
+
+#[test]
+fn warns_once_of_an_untrusted_proxy_whose_clients_share_a_rate_limit() {
+    let proxy = Proxy::start(responding(|_| ok("served")), &[("RPROXY_RATE_LIMIT", "1"), ("RPROXY_RATE_BURST", "2")]);
+    assert!(statuses(&proxy, "192.0.2.1", "/", 9).contains(&429));
+    let lines = logged(&proxy, "RPROXY_TRUSTED_PROXIES", 1);
+    assert!(matches!(&lines[..], [line] if line.contains(" WARN ") && line.contains("peer=127.0.0.1")), "{lines:?}");
+    // The other protocol, fields and workers share the hour, and so does the configuration after the reload.
+    let url = format!("http://{}/", proxy.address);
+    for _ in 0..4 {
+        curl(&["--http2-prior-knowledge", "-H", "Forwarded: for=192.0.2.2", &url]);
+    }
+    assert_eq!(logged(&proxy, "RPROXY_TRUSTED_PROXIES", 2).len(), 1);
+}
+
+#[test]
+fn does_not_warn_of_trusted_proxies_direct_clients_and_uncounted_requests() {
+    for (settings, client) in [
+        (&[("RPROXY_TRUSTED_PROXIES", "loopback"), ("RPROXY_RATE_BURST", "1")][..], "X-Forwarded-For: 192.0.2.1\r\n"),
+        (&[("RPROXY_RATE_BURST", "1")], ""),
+        (&[("RPROXY_RATE_LIMIT_ENABLED", "false")], "X-Forwarded-For: 192.0.2.1\r\n"),
+    ] {
+        let proxy = Proxy::start(responding(|_| ok("served")), settings);
+        for _ in 0..5 {
+            request(proxy.address, &format!("GET / HTTP/1.1\r\nHost: a\r\n{client}Connection: close\r\n\r\n"));
+        }
+        assert_eq!(logged(&proxy, "RPROXY_TRUSTED_PROXIES", 1), [""; 0], "{settings:?}");
+    }
+}
+
+#[test]
+fn logs_the_first_rejection_per_minute_with_the_setting_that_decides() {
+    let settings = [("RPROXY_RATE_LIMIT", "1/h"), ("RPROXY_RATE_BURST", "5"), ("RPROXY_WORKERS", "2")];
+    let proxy = Proxy::start(responding(|_| ok("served")), &settings);
+    for path in ["/.env", "/.git/config", "/", "/", "/", "/", "/", "/"] {
+        get(proxy.address, path);
+    }
+    for (text, setting) in
+        [("rejected with 404", ".env; RPROXY_BLOCKED_PATHS"), ("rejected with 429", "RPROXY_RATE_LIMIT")]
+    {
+        let reloads = 1 + usize::from(text.contains("429"));
+        let lines = logged(&proxy, text, reloads);
+        let is_expected =
+            |line: &String| line.contains(" INFO ") && line.contains(setting) && line.contains("client=127.0.0.1");
+        assert!(matches!(&lines[..], [line] if is_expected(line)), "{lines:?}");
+    }
+}
+
 #[test]
 fn exempt_paths_do_not_count_but_ambiguous_spellings_do() {
     let settings = [

@@ -182,6 +182,8 @@ fn rejects_host_without_certificate_with_421() {
         curl(&["-k", "--resolve", &resolve, "-H", &host, "-o", "/dev/null", "-w", "%{http_code}", &url])
     };
     assert_eq!(status("other.example"), "421");
+    let line = proxy.wait_for_log("RPROXY_TLS_HOSTS");
+    assert!(line.contains(" INFO ") && line.contains("host=\"other.example\""), "{line}");
     assert_eq!(status(&format!("localhost:{port}")), "200");
 }
 

@@ -22,6 +22,7 @@ pub struct TrustedPeer {
     pub(crate) hops: Vec<IpAddr>,
     pub(crate) scheme: Option<Scheme>,
     pub(crate) host: Option<HeaderValue>,
+    pub(crate) lacks_client: bool,
 }
 
 impl TrustedPeer {
@@ -31,6 +32,13 @@ impl TrustedPeer {
     /// valid address.
     pub fn hops(&self) -> &[IpAddr] {
         &self.hops
+    }
+
+    /// Returns whether the peer reported no valid client address, although it should have.
+    ///
+    /// It is false if there is no [source](crate::ClientIpSource).
+    pub fn lacks_client(&self) -> bool {
+        self.lacks_client
     }
 
     /// Returns the scheme of the client's request, from the `proto` parameter of `Forwarded`.
@@ -43,7 +51,7 @@ impl TrustedPeer {
     /// Returns the `Host` of the client's request, from the `host` parameter of `Forwarded`.
     ///
     /// It is `None` unless `Forwarded` is the [source](crate::ClientIpSource). The value is not validated, and some proxies
-    /// forward a host that the client chose.
+    /// forward a host that the client chose. Use it only if the proxy is trusted for hosts, too.
     pub fn forwarded_host(&self) -> Option<&HeaderValue> {
         self.host.as_ref()
     }

@@ -38,7 +38,9 @@
 //! 3. If it is trusted, the addresses in the [`ClientIpSource`] (`X-Forwarded-For` by default) are examined from right
 //!    to left. The first address that is not a trusted proxy is the client.
 //!
-//! An invalid element ends the search at the last valid address. At most 64 addresses are examined. IPv4-mapped IPv6
+//! An invalid element ends the search at the last valid address. `Forwarded` is parsed strictly by RFC 7239: of an element
+//! that violates the grammar, nothing is used. Only the source is read: a `Forwarded` beside `X-Forwarded-For` has no effect,
+//! and vice versa. At most 64 addresses are examined. IPv4-mapped IPv6
 //! addresses are converted to IPv4.
 //!
 //! # Extensions
@@ -72,6 +74,7 @@ mod config;
 mod extensions;
 #[cfg(feature = "axum")]
 mod extract;
+mod forwarded;
 mod future;
 /// The functions that the fuzz targets call. Not part of the public API.
 #[cfg(any(test, fuzzing))]

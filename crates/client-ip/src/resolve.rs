@@ -7,6 +7,7 @@ use std::str::FromStr;
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use crate::extensions::TrustedPeer;
+use crate::forwarded;
 use crate::hops::{self, Hop};
 use crate::trusted_proxies::TrustedProxies;
 
@@ -91,11 +92,12 @@ pub(crate) fn resolve(
     }
     let mut reported = match source {
         ClientIpSource::XForwardedFor => walk(hops::from_list(headers, &X_FORWARDED_FOR), trusted),
-        ClientIpSource::Forwarded => walk(hops::from_forwarded(headers), trusted),
+        ClientIpSource::Forwarded => walk(forwarded::hops(headers), trusted),
         ClientIpSource::Header(name) => walk(hops::from_list(headers, name).take(1), trusted),
         ClientIpSource::None => TrustedPeer::default(),
     };
     reported.hops.reverse();
+    reported.lacks_client = reported.hops.is_empty() && *source != ClientIpSource::None;
     Resolved { client: reported.hops.first().copied().unwrap_or(peer), trusted: Some(reported) }
 }
 
@@ -109,7 +111,7 @@ fn walk<'a>(nearest_first: impl Iterator<Item = Hop<'a>>, trusted: &TrustedProxi
         if hop.scheme.is_some() {
             reported.scheme = hop.scheme;
         }
-        if let Some(host) = hop.host.and_then(|host| HeaderValue::from_bytes(host).ok()) {
+        if let Some(host) = hop.host.and_then(|host| HeaderValue::from_bytes(&host).ok()) {
             reported.host = Some(host);
         }
         let Some(address) = hop.address else { break };
@@ -163,6 +165,22 @@ mod tests {
     }
 
     #[test]
+    fn peer_lacks_the_client_if_it_reports_none_in_the_source() {
+        let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
+        for (source, line, expected) in [
+            ("x-forwarded-for", "192.0.2.1", false),
+            ("x-forwarded-for", "unknown", true),
+            ("forwarded", "192.0.2.1", true),
+            ("cf-connecting-ip", "192.0.2.1", true),
+            ("none", "192.0.2.1", false),
+        ] {
+            let resolved =
+                resolve("10.0.0.1".parse().unwrap(), &xff(&[line.into()]), &trusted, &source.parse().unwrap());
+            assert_eq!(resolved.trusted.unwrap().lacks_client(), expected, "{source} {line}");
+        }
+    }
+
+    #[test]
     fn stops_after_64_trusted_hops() {
         let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
         let line = "10.0.0.1,".repeat(3000) + "10.0.0.2";
@@ -186,6 +204,12 @@ mod tests {
             ("for=_hidden;proto=https", Some(Scheme::HTTPS), None),
             ("for=192.0.2.7;proto=gopher", None, None),
             ("for=192.0.2.7;proto=https;proto=http", None, None),
+            ("for=192.0.2.7;proto=https;host=a, for=10.0.0.2;proto=http;host=b;x", None, None),
+            (
+                "for=192.0.2.7;proto=https;host=a, garbage, for=10.0.0.2;proto=http;host=b",
+                Some(Scheme::HTTP),
+                Some("b"),
+            ),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(FORWARDED, line.parse().unwrap());

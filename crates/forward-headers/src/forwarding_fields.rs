@@ -267,6 +267,52 @@ mod tests {
         }
     }
 
+    /// Returns the scheme, host and port that the upstream gets from a trusted proxy, with `source` as the source.
+    async fn reported(source: &str, fields: &[(&str, &str)], trusted_fields: &[HeaderName]) -> [String; 3] {
+        let layer = ClientIpLayer::new("10.0.0.0/8".parse().unwrap()).source(source.parse().unwrap());
+        let config = Config { trusted_fields: trusted_fields.to_vec(), ..Config::default() };
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let inner = service_fn(|mut request: Request<()>| {
+            rebuild(&mut request, &config, PresentFields::default()).unwrap();
+            let field = |name| request.headers()[name].to_str().unwrap().to_owned();
+            sender.send([X_FORWARDED_PROTO, X_FORWARDED_HOST, X_FORWARDED_PORT].map(field)).unwrap();
+            async { Ok::<_, std::convert::Infallible>(http::Response::new(String::new())) }
+        });
+        let mut request =
+            Request::get("/").extension(PeerAddr("10.0.0.1:1".parse().unwrap())).header(HOST, "internal:8080");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        layer.layer(inner).oneshot(request.body(()).unwrap()).await.unwrap();
+        receiver.recv().unwrap()
+    }
+
+    #[tokio::test]
+    async fn source_of_the_client_address_decides_between_contradictory_fields() {
+        let all = [
+            ("forwarded", "for=192.0.2.7;proto=https;host=pub.example"),
+            ("x-forwarded-for", "192.0.2.8"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "other.example"),
+            ("x-forwarded-port", "81"),
+        ];
+        let both = [X_FORWARDED_HOST, X_FORWARDED_PORT];
+        for (source, trusted_fields, expected) in [
+            ("forwarded", &both[..], ["https", "pub.example", "443"]),
+            ("forwarded", &[], ["https", "internal:8080", "8080"]),
+            ("x-forwarded-for", &both, ["http", "other.example:81", "81"]),
+            ("x-forwarded-for", &[], ["http", "internal:8080", "8080"]),
+            ("cf-connecting-ip", &both, ["http", "other.example:81", "81"]),
+        ] {
+            assert_eq!(reported(source, &all, trusted_fields).await, expected, "{source} {trusted_fields:?}");
+        }
+        // Values that `Forwarded` lacks, because it has no such parameter or is invalid, come from the other fields.
+        for forwarded in ["for=192.0.2.7", "for=192.0.2.7;proto=https;proto=https", "proto=https;host=a/b;"] {
+            let fields: Vec<_> = std::iter::once(("forwarded", forwarded)).chain(all[1..].iter().copied()).collect();
+            assert_eq!(reported("forwarded", &fields, &both).await, ["http", "other.example:81", "81"], "{forwarded}");
+        }
+    }
+
     #[tokio::test]
     async fn sends_forwarded_if_configured() {
         let config = Config { forwarded: Some(Forwarded::default()), ..Config::default() };

@@ -50,6 +50,9 @@
 //! They are built from the extensions `ClientIp`, `PeerAddr` and `TrustedPeer` of `rproxy-client-ip`, the extension
 //! `http::uri::Scheme`, and `Host`. A field is omitted if its source is missing.
 //!
+//! If `Forwarded` is the source of the client address, its `proto` takes precedence over `X-Forwarded-Proto`, and its `host`
+//! over `X-Forwarded-Host` and `X-Forwarded-Port`, if the latter are trusted. Otherwise a received `Forwarded` has no effect.
+//!
 //! # Spoofed fields
 //!
 //! A trusted proxy is trusted for the client address, the scheme and the request id, and for other fields only if

@@ -83,17 +83,23 @@ impl Report {
             line.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[], \t".contains(byte))
         };
         let listed = || last(X_FORWARDED_HOST).filter(|_| headers.get_all(X_FORWARDED_HOST).iter().all(is_list));
-        let host = || peer.forwarded_host().cloned().or_else(listed);
-        Self {
-            scheme: peer.forwarded_scheme().cloned().or_else(scheme),
-            authority: ReportedAuthority {
-                host: if trust.trusts_field(X_FORWARDED_HOST.as_str()) { host() } else { None },
+        // `Forwarded` is present only if it is the source of the client address. What it says takes precedence, and its host
+        // includes the port.
+        let host = peer.forwarded_host().filter(|_| trust.trusts_field(X_FORWARDED_HOST.as_str()));
+        let authority = match host {
+            Some(host) => ReportedAuthority { host: Some(host.clone()), port: None },
+            None => ReportedAuthority {
+                host: if trust.trusts_field(X_FORWARDED_HOST.as_str()) { listed() } else { None },
                 port: if trust.trusts_field(X_FORWARDED_PORT.as_str()) {
                     last(X_FORWARDED_PORT).and_then(|port| port_number(port.as_bytes()))
                 } else {
                     None
                 },
             },
+        };
+        Self {
+            scheme: peer.forwarded_scheme().cloned().or_else(scheme),
+            authority,
             request_id: RequestId::of_trusted(headers),
         }
     }

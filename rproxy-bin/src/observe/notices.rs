@@ -57,26 +57,36 @@ impl Notices {
         tracing::info!(host, suppressed, "request for an unknown host rejected: {explanation}");
     }
 
-    /// Warns of a peer that reports clients without being trusted, if its request counted towards a rate limit.
+    /// Warns of a proxy whose clients share a rate limit, if its request counted towards one.
+    ///
+    /// It is either not trusted, or does not report the client in the expected field.
     ///
     /// On the Internet, a client may send such fields itself. A public peer is therefore reported only if its quota is
     /// exhausted, unless it is a CDN. A private one is a proxy.
-    pub(super) fn counted(&self, peer: IpAddr, decision: &RateLimitDecision) {
+    pub(super) fn counted(&self, client: Client, decision: &RateLimitDecision) {
+        // The client is the peer in these cases.
+        let Some(peer) = client.address else { return };
         let is_exhausted = matches!(
             decision,
             RateLimitDecision::Rejected { .. }
                 | RateLimitDecision::WouldReject { .. }
                 | RateLimitDecision::TooManyInFlight
         );
-        if !is_exhausted && !PRIVATE.contains(peer) && Cdn::from_address(peer).is_none() {
-            return;
-        }
-        if self.throttles.shared_quota.permit_at(Instant::now()).is_some() {
-            tracing::warn!(
-                %peer,
+        let is_proxy = || PRIVATE.contains(peer) || Cdn::from_address(peer).is_some();
+        let message = match client.reporting {
+            Reporting::None => return,
+            Reporting::Untrusted if !is_exhausted && !is_proxy() => return,
+            Reporting::Untrusted => {
                 "requests have forwarding fields such as X-Forwarded-For, but their peer is not a trusted proxy: all its \
-                 clients share one rate limit and one address; if it is your proxy, add {peer} to RPROXY_TRUSTED_PROXIES"
-            );
+                 clients share one rate limit; if it is your proxy, add it to RPROXY_TRUSTED_PROXIES"
+            }
+            Reporting::WithoutClient => {
+                "a proxy in RPROXY_TRUSTED_PROXIES sends forwarding fields, but no valid address in the one that \
+                 RPROXY_CLIENT_IP_FROM names: all its clients share one rate limit; name the field that it sends"
+            }
+        };
+        if self.throttles.shared_quota.permit_at(Instant::now()).is_some() {
+            tracing::warn!(%peer, "{message}");
         }
     }
 }
@@ -87,22 +97,38 @@ static PRIVATE: LazyLock<TrustedProxies> = LazyLock::new(|| TrustedProxies::none
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client {
     pub(super) address: Option<IpAddr>,
-    /// Whether it reports other clients, without being a trusted proxy.
-    pub(super) is_untrusted_proxy: bool,
+    pub(super) reporting: Reporting,
+}
+
+/// The fields in which the peer reports clients, if they have no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reporting {
+    /// No forwarding fields, or those of a trusted proxy that reports clients as expected.
+    None,
+    /// Forwarding fields of a peer that is not a trusted proxy.
+    Untrusted,
+    /// Forwarding fields of a trusted proxy, none of which has the client.
+    WithoutClient,
 }
 
 impl Client {
     pub(super) fn of<B>(request: &Request<B>) -> Self {
         let extensions = request.extensions();
-        let address = extensions.get::<ClientIp>().map(|client| client.0);
-        let is_untrusted = extensions.get::<TrustedPeer>().is_none();
-        Self { address, is_untrusted_proxy: is_untrusted && has_forwarding_field(request.headers()) }
+        let reporting = match extensions.get::<TrustedPeer>() {
+            Some(peer) if !peer.lacks_client() => Reporting::None,
+            _ if !has_forwarding_field(request.headers()) => Reporting::None,
+            Some(_) => Reporting::WithoutClient,
+            None => Reporting::Untrusted,
+        };
+        Self { address: extensions.get::<ClientIp>().map(|client| client.0), reporting }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rproxy_client_ip::{ClientIpLayer, PeerAddr};
+    use tower::{Layer, ServiceExt, service_fn};
 
     #[test]
     fn reports_private_peers_and_cdns_at_once_and_others_when_their_quota_is_exhausted() {
@@ -118,25 +144,30 @@ mod tests {
             ("192.0.2.1", RateLimitDecision::TooManyInFlight, true),
         ] {
             let notices = Notices::default();
-            notices.counted(peer.parse().unwrap(), &decision);
+            let client = Client { address: peer.parse().ok(), reporting: Reporting::Untrusted };
+            notices.counted(client, &decision);
             let is_suppressed = notices.throttles.shared_quota.permit_at(Instant::now()).is_none();
             assert_eq!(is_suppressed, is_reported, "{peer} {decision:?}");
         }
     }
 
-    #[test]
-    fn only_an_untrusted_peer_with_forwarding_fields_is_an_untrusted_proxy() {
-        for (field, is_trusted, expected) in [
-            ("x-forwarded-for", false, true),
-            ("cf-connecting-ip", false, true),
-            ("x-forwarded-for", true, false),
-            ("accept", false, false),
+    #[tokio::test]
+    async fn detects_proxies_whose_clients_have_one_address() {
+        for (peer, field, reporting) in [
+            ("192.0.2.1:1", "x-forwarded-for", Reporting::Untrusted),
+            ("192.0.2.1:1", "cf-connecting-ip", Reporting::Untrusted),
+            ("192.0.2.1:1", "accept", Reporting::None),
+            ("10.0.0.1:1", "x-forwarded-for", Reporting::None),
+            ("10.0.0.1:1", "x-real-ip", Reporting::WithoutClient),
+            ("10.0.0.1:1", "accept", Reporting::None),
         ] {
-            let mut request = Request::get("/").header(field, "192.0.2.1").body(()).unwrap();
-            if is_trusted {
-                request.extensions_mut().insert(TrustedPeer::default());
-            }
-            assert_eq!(Client::of(&request).is_untrusted_proxy, expected, "{field} {is_trusted}");
+            let inner = service_fn(async |request: Request<()>| {
+                assert_eq!(Client::of(&request).reporting, reporting, "{peer} {field}");
+                Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+            });
+            let request = Request::get("/").header(field, "192.0.2.7").extension(PeerAddr(peer.parse().unwrap()));
+            let layer = ClientIpLayer::new("10.0.0.0/8".parse().unwrap());
+            layer.layer(inner).oneshot(request.body(()).unwrap()).await.unwrap();
         }
     }
 }

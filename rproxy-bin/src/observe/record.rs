@@ -13,7 +13,7 @@ use rproxy_ws_passthrough::{TunnelHandle, TunnelSummary};
 
 use super::access_log::{Buffer, LoggedRequest, LoggedResponse};
 use super::metrics::MethodLabel;
-use super::notices::Client;
+use super::notices::{Client, Reporting};
 use super::{SiteLabel, WorkerSinks};
 use crate::error_response::{ErrorReason, GrpcError};
 
@@ -88,10 +88,10 @@ impl RequestRecord {
             shard.count_error(reason);
             notices.rejected(reason, status, self.client.address, response.extensions());
         }
-        if let Client { is_untrusted_proxy: true, address: Some(peer) } = self.client
+        if self.client.reporting != Reporting::None
             && let Some(decision) = response.extensions().get::<RateLimitDecision>()
         {
-            notices.counted(peer, decision);
+            notices.counted(self.client, decision);
         }
         if let Some(ErrorReason::Upstream(kind)) = reason
             && let Some(error) = response.extensions().get::<ProxyError>()

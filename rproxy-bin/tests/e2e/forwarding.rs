@@ -144,6 +144,56 @@ fn reads_forwarded_header_of_trusted_proxies() {
 }
 
 #[test]
+fn client_ip_from_decides_between_contradictory_fields_over_both_protocols() {
+    let fields = [
+        "Host: internal:8080",
+        "Forwarded: for=6.6.6.6;proto=http;host=evil.example, for=203.0.113.9;proto=https;host=pub.example",
+        "X-Forwarded-For: 6.6.6.6, 203.0.113.8",
+        "X-Forwarded-Proto: http",
+        "X-Forwarded-Host: other.example",
+        "X-Forwarded-Port: 81",
+    ];
+    let arguments: Vec<_> = fields.iter().flat_map(|field| ["-H", *field]).collect();
+    for (source, expected) in [
+        ("Forwarded", ["203.0.113.9", "https", "pub.example", "443"]),
+        ("X-Forwarded-For", ["203.0.113.8", "http", "other.example:81", "81"]),
+    ] {
+        let settings = [
+            ("RPROXY_TRUSTED_PROXIES", "loopback"),
+            ("RPROXY_CLIENT_IP_FROM", source),
+            ("RPROXY_TRUSTED_FIELDS", "x-forwarded-host, x-forwarded-port"),
+        ];
+        let proxy = Proxy::start(echo(), &settings);
+        for version in ["--http1.1", "--http2-prior-knowledge"] {
+            let url = format!("http://{}/", proxy.address);
+            let seen = curl(&[&[version, &*url][..], &arguments].concat()).to_ascii_lowercase();
+            let names = ["x-real-ip", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"];
+            for (name, value) in names.iter().zip(expected) {
+                assert!(
+                    seen.contains(&format!("\r\n{name}: {value}\r\n")),
+                    "{source} {version} {name}: {value} in {seen}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn ignores_a_malformed_forwarded_element() {
+    let settings = [("RPROXY_TRUSTED_PROXIES", "loopback"), ("RPROXY_CLIENT_IP_FROM", "Forwarded")];
+    let proxy = Proxy::start(echo(), &settings);
+    for forwarded in
+        ["for=203.0.113.9:80;proto=https", "for=203.0.113.9;proto=https;proto=https", "for=\"203.0.113.9;proto=https"]
+    {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\nForwarded: {forwarded}\r\nConnection: close\r\n\r\n");
+        let seen = request(proxy.address, &head).body.to_ascii_lowercase();
+        for line in ["x-real-ip: 127.0.0.1", "x-forwarded-proto: http"] {
+            assert!(seen.lines().any(|seen| seen == line), "{line} in {seen}");
+        }
+    }
+}
+
+#[test]
 fn normalises_host_for_the_backend() {
     let proxy = Proxy::start(echo(), &[]);
     for host in ["A.Example", "a.example:80", "a.example:080", "a.example."] {

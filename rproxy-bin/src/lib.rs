@@ -90,6 +90,7 @@ mod run;
 mod service_manager;
 mod setting;
 mod site;
+mod startup_advice;
 mod state;
 pub mod trust;
 mod values;
@@ -99,6 +100,7 @@ pub use self::edge::{Stack, layers, stack};
 pub use self::error_chain::ErrorChain;
 pub use self::layers::{RateLimitError, StackError};
 pub use self::run::{RunError, demo};
+pub use self::startup_advice::SettingError;
 
 /// Compiles the examples of the README.
 #[cfg(all(doctest, feature = "axum"))]

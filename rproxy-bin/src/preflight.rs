@@ -18,6 +18,7 @@ use rproxy_server::ListenAddr;
 use rustix::fs::{Access, access};
 
 use crate::config::Config;
+use crate::startup_advice::{folder_advice, listen_advice};
 
 /// The results of all checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,9 +49,9 @@ impl Preflight {
             findings.push(check_directory(&config.tls.cache_dir));
         }
         if !config.tls.acme_domains().is_empty() {
-            let listeners = check_listeners(config.listeners(), &mut findings);
+            let listeners = check_listeners("RPROXY_LISTEN", config.listeners(), &mut findings);
             // Bound only to check that the address is free.
-            let _redirect = check_listeners(config.redirect_listeners(), &mut findings);
+            let _redirect = check_listeners("RPROXY_HTTP_PORT", config.redirect_listeners(), &mut findings);
             let names = config.tls.acme_domains().iter().map(|name| name.as_str().to_owned());
             findings.extend(check_names(names.collect(), VALIDATION_PORT, listeners));
         }
@@ -110,21 +111,36 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 fn check_directory(path: &Path) -> Finding {
     let shown = path.display();
     let Some(present) = path.ancestors().find(|folder| folder.exists()) else {
-        return Finding::Problem(format!("{shown} cannot be created"));
+        return Finding::Problem(format!("{CACHE_DIR}: {shown} cannot be created"));
     };
     match access(present, Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(()) if !present.is_dir() => Finding::Problem(format!("{} is not a directory", present.display())),
+        Ok(()) if !present.is_dir() => {
+            Finding::Problem(format!("{CACHE_DIR}: {} is not a directory", present.display()))
+        }
         Ok(()) if present == path => Finding::Ok(format!("{shown} is writable")),
         Ok(()) => Finding::Ok(format!("{shown} can be created in {}", present.display())),
-        Err(error) => Finding::Problem(format!("{} is not writable: {}", present.display(), io::Error::from(error))),
+        Err(error) => {
+            let error = io::Error::from(error);
+            let advice = folder_advice(CACHE_DIR, path, &error);
+            Finding::Problem(with_advice(
+                format!("{CACHE_DIR}: {} is not writable: {error}", present.display()),
+                advice,
+            ))
+        }
     }
 }
 
+const CACHE_DIR: &str = "RPROXY_TLS_CACHE_DIR";
+
+fn with_advice(text: String, advice: Option<String>) -> String {
+    advice.into_iter().fold(text, |text, advice| format!("{text}; {advice}"))
+}
+
 /// Binds the listeners; returns `None` if one cannot be bound.
-fn check_listeners(listeners: Vec<ListenAddr>, findings: &mut Vec<Finding>) -> Option<Vec<TcpListener>> {
+fn check_listeners(setting: &str, listeners: Vec<ListenAddr>, findings: &mut Vec<Finding>) -> Option<Vec<TcpListener>> {
     let mut bound = Some(Vec::new());
-    for address in listeners {
-        let ListenAddr::Tcp(address) = address else { continue };
+    for listener in listeners {
+        let ListenAddr::Tcp(address) = listener else { continue };
         match TcpListener::bind(address) {
             Ok(listener) => {
                 findings.push(Finding::Ok(format!("{address} can be bound")));
@@ -134,10 +150,10 @@ fn check_listeners(listeners: Vec<ListenAddr>, findings: &mut Vec<Finding>) -> O
                 bound = None;
                 findings.push(match error.kind() {
                     ErrorKind::AddrInUse => Finding::Note(format!("{address} is in use, perhaps by a running rproxy")),
-                    ErrorKind::PermissionDenied => Finding::Problem(format!(
-                        "{address} needs a privilege: CAP_NET_BIND_SERVICE, or a socket from systemd"
+                    _ => Finding::Problem(with_advice(
+                        format!("{setting}: {address} cannot be bound: {error}"),
+                        listen_advice(setting, &listener, &error),
                     )),
-                    _ => Finding::Problem(format!("{address} cannot be bound: {error}")),
                 });
             }
         }
@@ -327,12 +343,13 @@ mod tests {
     fn reports_port_in_use_as_a_note() {
         let (taken, port) = listener();
         let mut findings = Vec::new();
-        let bound = check_listeners(vec![ListenAddr::Tcp(taken.local_addr().unwrap())], &mut findings);
+        let bound = check_listeners("RPROXY_LISTEN", vec![ListenAddr::Tcp(taken.local_addr().unwrap())], &mut findings);
         assert!(bound.is_none());
         assert_eq!(texts(&findings), [format!("note: 127.0.0.1:{port} is in use, perhaps by a running rproxy")]);
         let mut findings = Vec::new();
         assert_eq!(
-            check_listeners(vec!["127.0.0.1:0".parse().unwrap()], &mut findings).map(|bound| bound.len()),
+            check_listeners("RPROXY_LISTEN", vec!["127.0.0.1:0".parse().unwrap()], &mut findings)
+                .map(|bound| bound.len()),
             Some(1)
         );
     }

@@ -29,6 +29,7 @@ use crate::observe::Writer;
 use crate::redirect::{HttpsRedirect, RedirectPorts};
 use crate::reload::ServiceSlot;
 use crate::run::RunError;
+use crate::startup_advice;
 use crate::state::ProcessState;
 
 /// Replaces the services that a reload changes.
@@ -59,8 +60,10 @@ impl Proxy {
             tracing::warn!("{warning}");
         }
         let (predecessor, inherited) = inherited(&config)?;
-        let certificates = config.tls.certificates()?;
-        let shared = ProcessState::open(&config)?;
+        let certificates = config.tls.certificates();
+        let certificates = certificates.map_err(|error| startup_advice::certificates(&config.tls.cache_dir, error))?;
+        let shared = ProcessState::open(&config);
+        let shared = shared.map_err(|error| startup_advice::stack(config.cache.disk.as_deref(), error))?;
         let stack = with_certificates(&certificates, &config, shared.stack(&config)?);
 
         let workers = config.worker_count().get();
@@ -69,7 +72,8 @@ impl Proxy {
         let main = main_server(&config, &certificates, tunnels.clone()).inherit(Arc::clone(&inherited)).start({
             let slots = slots.clone();
             move |worker| slots[worker.index].service()
-        })?;
+        });
+        let main = main.map_err(|error| startup_advice::listener("RPROXY_LISTEN", error))?;
         for address in addresses(&main, config.listeners()) {
             tracing::info!(%address, tls = certificates.is_some(), workers, "listening");
         }
@@ -93,7 +97,8 @@ impl Proxy {
             server.start(move |_| RequestGuardLayer::new().layer(answer.clone()))
         });
         let settings = tunnel_settings(&config);
-        let successor = config.process.handover_socket.as_deref().map(HandoverListener::bind).transpose()?;
+        let successor = config.process.handover_socket.as_deref().map(HandoverListener::bind);
+        let successor = successor.transpose().map_err(startup_advice::handover)?;
         let proxy = Self {
             config,
             shared,
@@ -102,8 +107,8 @@ impl Proxy {
                 https_redirect.replace(to_https(stack, config));
             }),
             main,
-            redirect: redirect.transpose()?,
-            admin: admin.transpose()?,
+            redirect: redirect.transpose().map_err(|error| startup_advice::listener("RPROXY_HTTP_PORT", error))?,
+            admin: admin.transpose().map_err(|error| startup_advice::listener("RPROXY_ADMIN_LISTEN", error))?,
             draining,
             certificates,
             health_checks: Mutex::default(),

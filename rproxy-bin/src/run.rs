@@ -10,13 +10,17 @@ use crate::demo::{Site, banner};
 use crate::layers::StackError;
 use crate::proxy::Proxy;
 use crate::service_manager;
+use crate::startup_advice::{self, SettingError};
 use crate::state::ProcessState;
 
 /// An error that prevents the proxy from starting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// A listener cannot be bound.
+    /// A listener, folder or file cannot be used. The message names the setting and what to do.
+    #[error(transparent)]
+    Setting(SettingError),
+    /// A server cannot be started.
     #[error(transparent)]
     Server(#[from] ServerError),
     /// A socket passed by the service manager (`LISTEN_FDS`) cannot be used.
@@ -62,7 +66,7 @@ impl Config {
     ///
     /// Returns the errors of [`run`](Config::run), except for those that only the network shows.
     pub fn try_build(&self) -> Result<(), RunError> {
-        self.tls.file_certificates()?;
+        self.tls.file_certificates().map_err(|error| startup_advice::certificates(&self.tls.cache_dir, error))?;
         ProcessState::without_files().stack(self)?;
         Ok(())
     }

@@ -76,7 +76,28 @@ fn reports_port_in_use_with_its_address() {
     let address = taken.local_addr().unwrap().to_string();
     let (code, _, err) = rproxy(&[], &[("RPROXY_LISTEN", &address)]);
     assert_eq!(code, Some(1));
-    assert!(err.contains(&address) && err.contains("in use"), "{err}");
+    assert!(err.contains(&address) && err.contains("in use") && err.contains("RPROXY_LISTEN"), "{err}");
+    let (code, _, err) = rproxy(&[], &[("RPROXY_LISTEN", "127.0.0.1:0"), ("RPROXY_ADMIN_LISTEN", &address)]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("RPROXY_ADMIN_LISTEN") && err.contains("or set RPROXY_ADMIN_LISTEN to another port"), "{err}");
+}
+
+#[test]
+fn reports_an_unusable_certificate_folder_with_its_setting_and_a_fix() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let certs = file.join("certs");
+    let settings = [
+        ("RPROXY_LISTEN", "127.0.0.1:0"),
+        ("RPROXY_HTTP_PORT", "0"),
+        ("RPROXY_TLS_LOCAL", "true"),
+        ("RPROXY_TLS_CACHE_DIR", certs.to_str().unwrap()),
+    ];
+    let (code, _, err) = rproxy(&[], &settings);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("RPROXY_TLS_CACHE_DIR: can't use certificate folder"), "{err}");
+    assert!(err.contains(certs.to_str().unwrap()) && err.contains("set RPROXY_TLS_CACHE_DIR to another path"), "{err}");
 }
 
 #[test]

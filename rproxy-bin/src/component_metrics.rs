@@ -59,7 +59,12 @@ pub(crate) fn register(
         metrics.gauges("certificate_not_after_seconds", help, move || {
             let expires = |status: rproxy_tls::CertificateStatus| {
                 let since_epoch = status.not_after.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-                let labels = vec![("names", status.names.join(",")), ("source", status.source.as_str().to_owned())];
+                let key_type = status.key_type.map_or("none", |key_type| key_type.as_str());
+                let labels = vec![
+                    ("names", status.names.join(",")),
+                    ("source", status.source.as_str().to_owned()),
+                    ("key_type", key_type.to_owned()),
+                ];
                 (labels, since_epoch.unwrap_or_default().as_secs())
             };
             certificates.status().into_iter().map(expires).collect()

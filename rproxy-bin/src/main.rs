@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::task::Poll;
 
 use rproxy::cli::{self, Command};
+use rproxy::config::LogFilter;
 use rproxy::preflight::Preflight;
 use rproxy::{Config, ErrorChain, RunError};
 
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os(), std::env::vars_os().collect::<Vec<(OsString, OsString)>>()) {
         Ok(Command::Run(config)) => block_on(config, Config::run),
         Ok(Command::Demo(config)) => block_on(config, rproxy::demo),
-        Ok(Command::Check(report)) => match report.config().try_build() {
+        Ok(Command::Check(report)) => match try_build(report.config()) {
             Ok(()) => {
                 let preflight = Preflight::run(report.config());
                 let problems = preflight.problems();
@@ -52,6 +53,12 @@ fn main() -> ExitCode {
         Ok(_) => ExitCode::FAILURE,
         Err(error) => exit_with_usage_error(&error),
     }
+}
+
+/// Builds the layers and logs the warnings of a start, for example about certificate files.
+fn try_build(config: &Config) -> Result<(), RunError> {
+    rproxy::logging::init(&LogFilter::warnings());
+    config.try_build()
 }
 
 fn exit_with_usage_error(error: &(dyn std::error::Error + 'static)) -> ExitCode {

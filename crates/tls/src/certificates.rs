@@ -13,7 +13,7 @@ use crate::{
     acme::{Account, AcmeCertificate},
     file_watcher::watch,
     local_ca::LocalCertificate,
-    pem_files::{FileCertificate, PemPaths},
+    pem_files::{FileCertificate, PemPaths, reload_all},
     resolver::CertificateResolver,
     server_config::{TlsOptions, server_config},
 };
@@ -127,9 +127,7 @@ impl Certificates {
     /// Blocks while the files are read. A failure is logged and reported by [`status`](Self::status); the current
     /// certificate is still served.
     pub fn reload(&self) {
-        for files in &self.inner.files {
-            files.reload();
-        }
+        reload_all(&self.inner.files);
         for certificate in &self.inner.acme {
             certificate.reload();
         }
@@ -186,6 +184,10 @@ impl CertificatesBuilder {
     ///
     /// It can be called several times. The first pair of files is the default certificate, for clients that send no
     /// server name or an unknown one.
+    ///
+    /// A name can have several certificates with different key types, such as ECDSA and RSA. Each client gets the first
+    /// that it supports, by the signature algorithms that it offers: elliptic-curve keys before RSA, and otherwise in
+    /// the order of the calls. This includes the default certificate.
     pub fn files(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.pem_files(certificate.as_ref(), key.as_ref(), None)
     }
@@ -205,7 +207,10 @@ impl CertificatesBuilder {
 
     fn pem_files(mut self, certificate: &Path, key: &Path, ocsp: Option<&Path>) -> Self {
         let (certificate, key) = (certificate.to_owned(), key.to_owned());
-        self.files.push(PemPaths { certificate, key, ocsp: ocsp.map(Path::to_owned) });
+        let paths = PemPaths { certificate, key, ocsp: ocsp.map(Path::to_owned) };
+        if !self.files.contains(&paths) {
+            self.files.push(paths);
+        }
         self
     }
 
@@ -254,12 +259,15 @@ impl CertificatesBuilder {
     /// # Errors
     ///
     /// Returns an error if no source is configured, if a name can't be certified by its source, if a file or folder
-    /// can't be used, or if the TLS options contradict each other.
+    /// can't be used, if PEM files would never be served because earlier ones have the same names and key type, or if
+    /// the TLS options contradict each other.
     pub fn build(self) -> Result<Certificates, Error> {
         let resolver = Arc::new(CertificateResolver::new());
         let mut files = Vec::new();
         for paths in self.files {
-            files.push(Arc::new(FileCertificate::open(paths, &resolver)?));
+            let certificate = FileCertificate::open(paths, &resolver)?;
+            certificate.check_names(&files)?;
+            files.push(Arc::new(certificate));
         }
         let mut acme = Vec::new();
         let mut names = HashSet::new();

@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-use crate::TlsVersion;
+use crate::{KeyType, TlsVersion};
 
 /// The error of [`CertificatesBuilder::build`](crate::CertificatesBuilder::build).
 ///
@@ -34,6 +34,23 @@ pub enum Error {
         key: PathBuf,
         /// The reason.
         source: PemError,
+    },
+    /// A pair of PEM files would never be served, because earlier ones have its names and its key type.
+    #[error(
+        "certificate {} would never be served: {} has the same key type ({key_type}) for {}; remove one of them",
+        certificate.display(),
+        earlier.display(),
+        names.join(", ")
+    )]
+    DuplicateFiles {
+        /// The file with the certificate chain.
+        certificate: PathBuf,
+        /// The file with the chain that is served instead.
+        earlier: PathBuf,
+        /// The key type of both.
+        key_type: KeyType,
+        /// The names of the certificate.
+        names: Vec<String>,
     },
     /// The PEM file with the CAs for the connection to the ACME directory can't be used.
     #[error("bad ACME CA file {}: {reason}", path.display())]

@@ -11,7 +11,10 @@ use notify::{
 };
 use tokio::{sync::Notify, task::spawn_blocking, time::sleep};
 
-use crate::{pem_files::FileCertificate, validity::until};
+use crate::{
+    pem_files::{FileCertificate, reload_all},
+    validity::until,
+};
 
 /// The wait after a change, long enough for a tool to write the second file of a pair.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -42,11 +45,9 @@ pub(crate) async fn watch(certificates: Vec<Arc<FileCertificate>>) {
             // At most the poll interval, to notice a changed clock or a suspended machine.
             () = sleep(wait.min(POLL_INTERVAL)) => {}
         }
-        for certificate in &certificates {
-            let certificate = certificate.clone();
-            // Off the async threads, because reading can block for long, above all on a network file system.
-            let _ = spawn_blocking(move || certificate.reload()).await;
-        }
+        let certificates = certificates.clone();
+        // Off the async threads, because reading can block for long, above all on a network file system.
+        let _ = spawn_blocking(move || reload_all(&certificates)).await;
     }
 }
 

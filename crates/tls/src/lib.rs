@@ -87,6 +87,7 @@
 //! | ALPN | `h2`, `http/1.1` |
 //! | Session resumption | tickets, shared by all clones |
 //! | Selection by server name | exact name, then wildcard, then the default certificate: the first PEM files, else the local CA, else the first ACME certificate |
+//! | Several certificates for one name | the first whose key type the client supports; ECDSA and Ed25519 before RSA, then in the order of configuration |
 //! | Client certificates | not requested ([`client_auth`](CertificatesBuilder::client_auth)) |
 //! | Crypto provider | aws-lc-rs, passed explicitly; a provider that the process installs is not used |
 //!
@@ -196,6 +197,7 @@ mod file_watcher;
 pub mod fuzz;
 mod identity;
 mod key_log;
+mod key_type;
 mod loaded_certificate;
 mod local_ca;
 mod names;
@@ -217,6 +219,7 @@ pub use certificates::{Certificates, CertificatesBuilder};
 pub use client_auth::ClientAuth;
 pub use error::{Error, PemError};
 pub use identity::Identity;
+pub use key_type::KeyType;
 pub use local_ca::LocalCa;
 pub use protocol::{CipherSuites, TlsVersion};
 pub use server_config::is_challenge;

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::SystemTime};
 
-use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey as RustlsCertifiedKey};
+use rustls::{SignatureScheme, crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey as RustlsCertifiedKey};
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{Error as SyntaxError, PemObject},
@@ -8,7 +8,7 @@ use rustls_pki_types::{
 use x509_parser::parse_x509_certificate;
 
 use crate::{
-    PemError,
+    KeyType, PemError,
     chain::{self, OrderedChain},
     names::Names,
     ocsp,
@@ -21,6 +21,7 @@ pub(crate) struct LoadedCertificate {
     pub(crate) key: Arc<RustlsCertifiedKey>,
     pub(crate) names: Names,
     pub(crate) validity: Validity,
+    pub(crate) key_type: KeyType,
     /// Whether the file's order was wrong and has been corrected.
     pub(crate) is_reordered: bool,
 }
@@ -46,7 +47,13 @@ impl LoadedCertificate {
             !matches!(pair.keys_match(), Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)))
         })?;
         let (names, validity) = names_and_validity(chain.first().ok_or(PemError::NoCertificate)?)?;
-        Ok(Self { key: Arc::new(RustlsCertifiedKey::new(chain, key)), names, validity, is_reordered })
+        let key_type = KeyType::of(&*key);
+        Ok(Self { key: Arc::new(RustlsCertifiedKey::new(chain, key)), names, validity, key_type, is_reordered })
+    }
+
+    /// Returns whether the key can sign with one of these schemes.
+    pub(crate) fn supports(&self, schemes: &[SignatureScheme]) -> bool {
+        self.key.key.choose_scheme(schemes).is_some()
     }
 
     /// Staples an OCSP response if it says that the certificate is good now, and returns its expiry.

@@ -299,7 +299,7 @@ mod tests {
     }
 
     fn served(resolver: &CertificateResolver) -> CertificateDer<'static> {
-        resolver.select(None).unwrap().key.cert[0].clone()
+        resolver.select(None, &[]).unwrap().key.cert[0].clone()
     }
 
     #[test]
@@ -353,7 +353,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (resolver, local) = open(folder.path(), &[]);
         let first = served(&resolver);
-        let validity = resolver.select(None).unwrap().validity;
+        let validity = resolver.select(None, &[]).unwrap().validity;
         let lifetime = validity.not_after.duration_since(validity.not_before);
         assert!(lifetime.unwrap() <= 397 * DAY);
 
@@ -382,7 +382,7 @@ mod tests {
         let ca = std::fs::read(local.ca_path()).unwrap();
         let key = std::fs::read(local.secrets.file_path(CA_KEY)).unwrap();
         let ca = Ca::from_pem(&ca, &key).unwrap();
-        assert_eq!(resolver.select(None).unwrap().validity.not_after, ca.validity.not_after);
+        assert_eq!(resolver.select(None, &[]).unwrap().validity.not_after, ca.validity.not_after);
     }
 
     #[test]
@@ -401,6 +401,6 @@ mod tests {
         let (_, first) = open(folder.path(), &[]);
         std::fs::write(first.secrets.file_path(LEAF), "scribble").unwrap();
         let (resolver, _) = open(folder.path(), &[]);
-        assert!(resolver.select(Some("localhost")).is_some());
+        assert!(resolver.select(Some("localhost"), &[]).is_some());
     }
 }

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, fmt, net::IpAddr};
 
 use rustls_pki_types::DnsName;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
@@ -43,9 +43,36 @@ impl Names {
         }
     }
 
+    /// Returns whether the name is listed, a wildcard as such.
+    pub(crate) fn contains(&self, name: &Name<'_>) -> bool {
+        match name {
+            Name::Dns(name) => self.dns.iter().any(|listed| **listed == **name),
+            Name::Ip(ip) => self.ips.contains(ip),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Name<'_>> {
+        self.dns.iter().map(|name| Name::Dns(name)).chain(self.ips.iter().copied().map(Name::Ip))
+    }
+
     pub(crate) fn to_strings(&self) -> Vec<String> {
-        let dns = self.dns.iter().map(|name| name.to_string());
-        dns.chain(self.ips.iter().map(IpAddr::to_string)).collect()
+        self.iter().map(|name| name.to_string()).collect()
+    }
+}
+
+/// One of the [`Names`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name<'a> {
+    Dns(&'a str),
+    Ip(IpAddr),
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns(name) => f.write_str(name),
+            Self::Ip(ip) => ip.fmt(f),
+        }
     }
 }
 

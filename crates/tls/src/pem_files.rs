@@ -22,7 +22,7 @@ pub(crate) struct FileCertificate {
 }
 
 /// The paths of a certificate chain, its key, and its OCSP response.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PemPaths {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
@@ -37,6 +37,20 @@ struct LastRead {
     fingerprint: String,
     /// The expiry of the stapled OCSP response.
     staple_expiry: Option<SystemTime>,
+}
+
+/// Reads the files of all certificates again, and publishes those that have changed.
+pub(crate) fn reload_all(certificates: &[Arc<FileCertificate>]) {
+    let changed: Vec<_> = certificates.iter().map(|certificate| certificate.reload()).collect();
+    if !changed.contains(&true) {
+        return;
+    }
+    // Not an error, as at the start: another program may be about to replace the other files, too.
+    for (index, certificate) in certificates.iter().enumerate() {
+        if let Err(error) = certificate.check_names(&certificates[..index]) {
+            tracing::warn!("{error}");
+        }
+    }
 }
 
 impl FileCertificate {
@@ -55,8 +69,49 @@ impl FileCertificate {
         Ok(certificate)
     }
 
+    /// Checks whether this certificate is selected for its names, as the first one with its key type.
+    ///
+    /// A certificate that shares only some of its names with `earlier` ones is served for the others: that causes a
+    /// warning. The same files twice are harmless.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it is never selected.
+    pub(crate) fn check_names(&self, earlier: &[Arc<Self>]) -> Result<(), Error> {
+        let Some(loaded) = self.resolver.current(self.slot) else { return Ok(()) };
+        let mut names: Vec<_> = loaded.names.iter().collect();
+        let total = names.len();
+        let mut served_instead = None;
+        for other in earlier {
+            let Some(current) = self.resolver.current(other.slot) else { continue };
+            if current.key.cert == loaded.key.cert {
+                return Ok(());
+            }
+            if current.key_type == loaded.key_type && names.iter().any(|name| current.names.contains(name)) {
+                names.retain(|name| !current.names.contains(name));
+                served_instead.get_or_insert(&other.paths.certificate);
+            }
+        }
+        let Some(earlier) = served_instead else { return Ok(()) };
+        let key_type = loaded.key_type;
+        if names.is_empty() {
+            let (certificate, earlier) = (self.paths.certificate.clone(), earlier.clone());
+            return Err(Error::DuplicateFiles { certificate, earlier, key_type, names: loaded.names.to_strings() });
+        }
+        tracing::warn!(
+            certificate = %self.paths.certificate.display(),
+            served_instead = %earlier.display(),
+            %key_type,
+            names = total - names.len(),
+            "an earlier certificate has the same key type for some of the names, and is served for them"
+        );
+        Ok(())
+    }
+
     /// Reads the files again, and publishes a changed certificate. Keeps the current one if a file is bad.
-    pub(crate) fn reload(&self) {
+    ///
+    /// Returns whether a certificate was published.
+    pub(crate) fn reload(&self) -> bool {
         // Locked to the end, or a concurrent reload could replace a newer certificate with an older one.
         let mut last_read = self.last_read();
         let content = match PemContent::read(&self.paths) {
@@ -67,21 +122,25 @@ impl FileCertificate {
                     self.reload_failed(&reason);
                     last_read.fingerprint = reason;
                 }
-                return;
+                return false;
             }
         };
         let fingerprint = content.fingerprint();
         let is_staple_expired = last_read.staple_expiry.is_some_and(|expiry| expiry <= SystemTime::now());
         if last_read.fingerprint == fingerprint && !is_staple_expired {
-            return;
+            return false;
         }
         last_read.fingerprint = fingerprint;
         match content.parse() {
             Ok(loaded) => {
                 tracing::info!(certificate = %self.paths.certificate.display(), "certificate reloaded");
                 self.publish(loaded, content, &mut last_read);
+                true
             }
-            Err(error) => self.reload_failed(&error.to_string()),
+            Err(error) => {
+                self.reload_failed(&error.to_string());
+                false
+            }
         }
     }
 
@@ -289,8 +348,8 @@ mod tests {
         let files = TestFiles::new("a.test");
         fs::write(files.path("ocsp.der"), "not yet").unwrap();
         let certificate = files.open(&resolver).unwrap();
-        let leaf = resolver.select(None).unwrap().key.cert[0].clone();
-        let stapled = || resolver.select(None).unwrap().key.ocsp.clone();
+        let leaf = resolver.select(None, &[]).unwrap().key.cert[0].clone();
+        let stapled = || resolver.select(None, &[]).unwrap().key.ocsp.clone();
         assert_eq!(stapled(), None, "the certificate is served without a response");
 
         let (now, hour) = (SystemTime::now(), Duration::from_secs(3600));

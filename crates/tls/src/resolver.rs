@@ -1,6 +1,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustls::{
+    SignatureScheme,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -90,9 +91,14 @@ impl CertificateResolver {
         self.slots().get(id.0)?.current.clone()
     }
 
-    pub(crate) fn select(&self, server_name: Option<&str>) -> Option<Arc<LoadedCertificate>> {
+    /// Returns the certificate for a server name, preferably one that can sign with one of `schemes`.
+    pub(crate) fn select(
+        &self,
+        server_name: Option<&str>,
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<LoadedCertificate>> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        table.select(server_name).cloned()
+        table.select(server_name, schemes).cloned()
     }
 
     pub(crate) fn covers(&self, server_name: Option<&str>, host: &str) -> bool {
@@ -112,7 +118,7 @@ impl CertificateResolver {
         }
         // A certificate without subject alternative names, such as an old self-signed one, gives no way to tell.
         let covers = |names: &Names| names.covers(&host) || names.dns.is_empty() && names.ips.is_empty();
-        table.select(server_name).is_some_and(|certificate| covers(&certificate.names))
+        table.best_match(server_name).iter().any(|certificate| covers(&certificate.names))
     }
 
     pub(crate) fn challenges(&self) -> &Arc<Challenges> {
@@ -127,6 +133,7 @@ impl CertificateResolver {
                 None => slot.configured_names.clone(),
             },
             source: slot.source,
+            key_type: slot.current.as_ref().map(|certificate| certificate.key_type),
             not_after: slot.current.as_ref().map(|certificate| certificate.validity.not_after),
             last_error: slot.last_error.clone(),
         });
@@ -168,7 +175,7 @@ impl ResolvesServerCert for CertificateResolver {
         if is_validation {
             return self.challenges.get(&lowercase(client_hello.server_name()?));
         }
-        let certificate = self.select(client_hello.server_name())?;
+        let certificate = self.select(client_hello.server_name(), client_hello.signature_schemes())?;
         Some(certificate.key.clone())
     }
 }

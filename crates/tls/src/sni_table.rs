@@ -1,5 +1,7 @@
 use std::{collections::HashMap, sync::Arc};
 
+use rustls::SignatureScheme;
+
 use crate::{
     Source,
     loaded_certificate::LoadedCertificate,
@@ -11,14 +13,17 @@ use crate::{
 /// It is read at each handshake, and rebuilt when a certificate changes.
 #[derive(Debug, Default)]
 pub(crate) struct SniTable {
-    exact: HashMap<Box<str>, Arc<LoadedCertificate>>,
-    wildcard: HashMap<Box<str>, Arc<LoadedCertificate>>,
+    exact: HashMap<Box<str>, Candidates>,
+    wildcard: HashMap<Box<str>, Candidates>,
     /// The names whose certificate is not available yet, each with its self-signed fallback, if enabled.
     ///
     /// Without a fallback, the handshake fails: that is clearer than the certificate of another name.
-    pending: HashMap<Box<str>, Option<Arc<LoadedCertificate>>>,
-    default: Option<Arc<LoadedCertificate>>,
+    pending: HashMap<Box<str>, Candidates>,
+    default: Candidates,
 }
+
+/// The certificates for one name, each with another key type, in the order of preference.
+type Candidates = Vec<Arc<LoadedCertificate>>;
 
 /// A configured certificate, which may not be available yet.
 pub(crate) struct Entry<'a> {
@@ -32,21 +37,18 @@ pub(crate) struct Entry<'a> {
 impl SniTable {
     /// Builds the table from entries in the order of configuration.
     ///
-    /// If two certificates have the same name, files take precedence over ACME, ACME over the local CA, and within a
-    /// source the first one wins.
+    /// If two certificates have the same name, files take precedence over ACME, and ACME over the local CA. Within a
+    /// source, elliptic-curve keys take precedence over RSA, and earlier certificates over later ones. A certificate
+    /// that is not the first with its name and key type is not selected for this name.
     pub(crate) fn new<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> Self {
         let mut entries: Vec<_> = entries.into_iter().collect();
-        entries.sort_by_key(|entry| match entry.source {
-            Source::Files => 0,
-            Source::Acme => 1,
-            Source::Local => 2,
-        });
-
-        let mut table = Self::default();
+        entries.sort_by_key(Entry::precedence);
+        let mut table = Self { default: default_candidates(&entries), ..Self::default() };
+        entries.sort_by_key(|entry| (entry.precedence(), entry.current.is_some_and(|it| !it.key_type.is_preferred())));
         for entry in &entries {
             let Some(certificate) = entry.current else {
                 for name in entry.configured_names {
-                    table.pending.insert(name.as_str().into(), entry.fallback.cloned());
+                    table.pending.insert(name.as_str().into(), entry.fallback.cloned().into_iter().collect());
                 }
                 continue;
             };
@@ -55,18 +57,9 @@ impl SniTable {
                     Some(parent) => (&mut table.wildcard, parent),
                     None => (&mut table.exact, &**name),
                 };
-                if !map.contains_key(key) {
-                    map.insert(key.into(), certificate.clone());
-                }
+                push_new_key_type(map.entry(key.into()).or_default(), certificate);
             }
         }
-        // Clients without a server name mostly connect to an address. The certificate of the local CA has the loopback
-        // addresses, and ACME certificates have none, so the local CA comes before ACME here.
-        let first_of = |source| entries.iter().filter(move |entry| entry.source == source);
-        table.default = [Source::Files, Source::Local, Source::Acme]
-            .into_iter()
-            .find_map(|source| first_of(source).find_map(|entry| entry.current.cloned()))
-            .or_else(|| entries.iter().find_map(|entry| entry.fallback.cloned()));
         table
     }
 
@@ -77,33 +70,92 @@ impl SniTable {
             || self.pending.contains_key(name)
     }
 
-    /// Returns the certificate for a server name: an exact match, else a wildcard, else the default.
-    pub(crate) fn select(&self, server_name: Option<&str>) -> Option<&Arc<LoadedCertificate>> {
-        let Some(name) = server_name else {
-            return self.default.as_ref();
+    /// Returns the certificate for a server name: the first candidate that can sign with one of `schemes`.
+    ///
+    /// If none can, the first one is returned, and the handshake fails with the alert for that (RFC 8446 §4.4.2.2).
+    pub(crate) fn select(
+        &self,
+        server_name: Option<&str>,
+        schemes: &[SignatureScheme],
+    ) -> Option<&Arc<LoadedCertificate>> {
+        let mut candidates = self.candidates(server_name);
+        candidates.find(|candidate| candidate.supports(schemes)).or_else(|| self.candidates(server_name).next())
+    }
+
+    /// Returns the certificates for a server name: those with the exact name, then wildcards, else the default.
+    fn candidates(&self, server_name: Option<&str>) -> impl Iterator<Item = &Arc<LoadedCertificate>> {
+        let (first, wildcard) = self.matches(server_name);
+        first.iter().chain(wildcard)
+    }
+
+    /// Returns the certificates of the best match only: with the exact name, else a wildcard, else the default.
+    pub(crate) fn best_match(&self, server_name: Option<&str>) -> &[Arc<LoadedCertificate>] {
+        self.matches(server_name).0
+    }
+
+    /// Returns the best match, and after an exact one those with a wildcard.
+    fn matches(&self, server_name: Option<&str>) -> (&[Arc<LoadedCertificate>], &[Arc<LoadedCertificate>]) {
+        let Some(name) = server_name.map(lowercase) else {
+            return (&self.default, &[]);
         };
-        let name = lowercase(name);
-        if let Some(certificate) = self.exact.get(&*name) {
-            return Some(certificate);
+        let wildcard = wildcard_parent(&name).and_then(|parent| self.wildcard.get(parent));
+        match (self.exact.get(&*name), wildcard) {
+            (Some(exact), Some(wildcard)) => (exact, wildcard),
+            (Some(only), None) | (None, Some(only)) => (only, &[]),
+            (None, None) => (self.pending.get(&*name).unwrap_or(&self.default), &[]),
         }
-        if let Some(certificate) = wildcard_parent(&name).and_then(|parent| self.wildcard.get(parent)) {
-            return Some(certificate);
+    }
+}
+
+impl Entry<'_> {
+    fn precedence(&self) -> u8 {
+        match self.source {
+            Source::Files => 0,
+            Source::Acme => 1,
+            Source::Local => 2,
         }
-        match self.pending.get(&*name) {
-            Some(fallback) => fallback.as_ref(),
-            None => self.default.as_ref(),
-        }
+    }
+}
+
+/// Returns the certificates for clients without a server name or with an unknown one: the first certificate, and those
+/// of the same source that have its names and another key type.
+fn default_candidates(entries: &[Entry<'_>]) -> Candidates {
+    // Clients without a server name mostly connect to an address. The certificate of the local CA has the loopback
+    // addresses, and ACME certificates have none, so the local CA comes before ACME here.
+    let current = |source| entries.iter().filter(move |entry| entry.source == source).filter_map(|entry| entry.current);
+    let sources = [Source::Files, Source::Local, Source::Acme];
+    let Some((source, first)) = sources.into_iter().find_map(|source| Some((source, current(source).next()?))) else {
+        return entries.iter().find_map(|entry| entry.fallback.cloned()).into_iter().collect();
+    };
+    // A certificate that lacks some of the names is better than a failed handshake, but comes last.
+    let missing = |it: &LoadedCertificate| first.names.iter().filter(|name| !it.names.contains(name)).count();
+    let total = first.names.iter().count();
+    let mut related: Vec<_> = current(source).filter(|it| missing(it) < total || it.names == first.names).collect();
+    related.sort_by_key(|it| (missing(it) != 0, !it.key_type.is_preferred()));
+    let mut candidates = Candidates::new();
+    related.into_iter().for_each(|certificate| push_new_key_type(&mut candidates, certificate));
+    candidates
+}
+
+fn push_new_key_type(candidates: &mut Candidates, certificate: &Arc<LoadedCertificate>) {
+    if candidates.iter().all(|candidate| candidate.key_type != certificate.key_type) {
+        candidates.push(certificate.clone());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
+
     use super::*;
-    use crate::testing::self_signed;
+    use crate::{
+        KeyType,
+        testing::{self_signed, self_signed_with},
+    };
 
     /// Returns the names of the selected certificate, separated by spaces.
     fn selected(table: &SniTable, name: Option<&str>) -> Option<String> {
-        let certificate = table.select(name)?;
+        let certificate = table.select(name, &[])?;
         Some(certificate.names.to_strings().join(" "))
     }
 
@@ -175,6 +227,38 @@ mod tests {
         assert_eq!(selected(&both, Some("new.test")).as_deref(), Some("new.test new.example.com"));
         assert_eq!(selected(&both, Some("new.example.com")).as_deref(), Some("*.example.com"));
         assert_eq!(selected(&both, None).as_deref(), Some("*.example.com"));
+    }
+
+    #[test]
+    fn elliptic_curve_precedes_rsa_only_within_a_source() {
+        let [rsa, ecdsa, other] = [&PKCS_RSA_SHA256, &PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384]
+            .map(|algorithm| self_signed_with(&["a.test"], algorithm));
+        let entry =
+            |source, certificate| Entry { source, configured_names: &[], current: Some(certificate), fallback: None };
+        let types = |table: &SniTable| table.candidates(Some("a.test")).map(|it| it.key_type).collect::<Vec<_>>();
+        let files = [&rsa, &other, &ecdsa].map(|certificate| entry(Source::Files, certificate));
+        assert_eq!(types(&SniTable::new(files)), [KeyType::EcdsaP384, KeyType::EcdsaP256, KeyType::Rsa]);
+        let mixed = [entry(Source::Acme, &ecdsa), entry(Source::Files, &rsa)];
+        assert_eq!(types(&SniTable::new(mixed)), [KeyType::Rsa, KeyType::EcdsaP256]);
+    }
+
+    #[test]
+    fn default_candidates_share_a_name_with_the_first_certificate() {
+        let [first, partial, complete, unrelated] = [
+            (&["a.test", "b.test"][..], &PKCS_RSA_SHA256),
+            (&["b.test"], &PKCS_ECDSA_P256_SHA256),
+            (&["a.test", "b.test", "c.test"], &PKCS_ECDSA_P384_SHA384),
+            (&["d.test"], &PKCS_ED25519),
+        ]
+        .map(|(names, algorithm)| self_signed_with(names, algorithm));
+        let table = SniTable::new([&first, &partial, &complete, &unrelated].map(|certificate| Entry {
+            source: Source::Files,
+            configured_names: &[],
+            current: Some(certificate),
+            fallback: None,
+        }));
+        let types: Vec<_> = table.candidates(None).map(|candidate| candidate.key_type).collect();
+        assert_eq!(types, [KeyType::EcdsaP384, KeyType::Rsa, KeyType::EcdsaP256]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 use std::time::SystemTime;
 
+use crate::KeyType;
+
 /// The kind of source that a certificate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -31,6 +33,8 @@ pub struct CertificateStatus {
     pub names: Vec<String>,
     /// The source of the certificate.
     pub source: Source,
+    /// The type of the key, or `None` while the certificate is not available yet.
+    pub key_type: Option<KeyType>,
     /// The expiry time, or `None` while the certificate is not available yet.
     pub not_after: Option<SystemTime>,
     /// The error of the last order, renewal or reload, or `None` if it succeeded.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, SignatureAlgorithm};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use x509_parser::parse_x509_certificate;
@@ -10,13 +10,21 @@ use x509_parser::parse_x509_certificate;
 use crate::loaded_certificate::LoadedCertificate;
 
 pub(crate) fn self_signed(names: &[&str]) -> Arc<LoadedCertificate> {
-    let (chain, key) = self_signed_pem(names);
+    self_signed_with(names, &PKCS_ECDSA_P256_SHA256)
+}
+
+pub(crate) fn self_signed_with(names: &[&str], algorithm: &'static SignatureAlgorithm) -> Arc<LoadedCertificate> {
+    let (chain, key) = self_signed_pem_with(names, algorithm);
     Arc::new(LoadedCertificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap())
 }
 
 pub(crate) fn self_signed_pem(names: &[&str]) -> (String, String) {
+    self_signed_pem_with(names, &PKCS_ECDSA_P256_SHA256)
+}
+
+pub(crate) fn self_signed_pem_with(names: &[&str], algorithm: &'static SignatureAlgorithm) -> (String, String) {
     let names: Vec<_> = names.iter().map(|name| name.to_string()).collect();
-    let key = KeyPair::generate().unwrap();
+    let key = KeyPair::generate_for(algorithm).unwrap();
     let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
     (certificate.pem(), key.serialize_pem())
 }

@@ -11,10 +11,14 @@ use std::{
     time::Duration,
 };
 
-use client::{client, handshake, modern, roots};
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, SignatureAlgorithm};
-use rproxy_tls::{Certificates, LocalCa, Source, is_challenge};
-use rustls::{HandshakeKind, NamedGroup, ProtocolVersion, RootCertStore, version};
+use client::{client, handshake, modern, roots, trusting_with};
+use rcgen::{
+    CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
+    SignatureAlgorithm,
+};
+use rproxy_tls::{Certificates, CertificatesBuilder, Error, KeyType, LocalCa, Source, is_challenge};
+use rustls::{HandshakeKind, NamedGroup, ProtocolVersion, RootCertStore, SignatureScheme, version};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
@@ -173,6 +177,131 @@ async fn selects_the_certificate_by_server_name() {
     ] {
         assert_eq!(certificates.covers(sni, host), covered, "{sni:?} {host}");
     }
+}
+
+/// Writes a certificate to files, adds them to the builder, and returns it with the leaf.
+fn add(
+    builder: CertificatesBuilder,
+    folder: &PemFolder,
+    (names, algorithm): (&[&str], &'static SignatureAlgorithm),
+) -> (CertificatesBuilder, CertificateDer<'static>) {
+    let pem = Pem::with(names, algorithm);
+    let leaf = CertificateDer::from_pem_slice(pem.chain.as_bytes()).unwrap();
+    let [chain, key] =
+        folder.write(&leaf[leaf.len() - 8..].iter().map(|byte| format!("{byte:02x}")).collect::<String>(), &pem);
+    (builder.files(chain, key), leaf)
+}
+
+const RSA: &[SignatureScheme] = &[SignatureScheme::RSA_PSS_SHA256, SignatureScheme::RSA_PKCS1_SHA256];
+const P256: &[SignatureScheme] = &[SignatureScheme::ECDSA_NISTP256_SHA256];
+const ED25519: &[SignatureScheme] = &[SignatureScheme::ED25519];
+
+#[tokio::test]
+async fn selects_the_certificate_by_signature_algorithms() {
+    let folder = PemFolder::new();
+    let mut builder = Certificates::builder();
+    let mut leaves = Vec::new();
+    for pair in [
+        // RSA first, although an elliptic curve is preferred.
+        (&["a.test", "www.a.test"][..], &PKCS_RSA_SHA256),
+        (&["a.test", "www.a.test"], &PKCS_ECDSA_P256_SHA256),
+        (&["*.b.test"], &PKCS_ECDSA_P256_SHA256),
+        (&["*.b.test"], &PKCS_RSA_SHA256),
+        (&["exact.b.test"], &PKCS_ECDSA_P256_SHA256),
+        (&["a.test"], &PKCS_ED25519),
+    ] {
+        let leaf;
+        (builder, leaf) = add(builder, &folder, pair);
+        leaves.push(leaf);
+    }
+    let certificates = builder.build().unwrap();
+    let both = [RSA, P256].concat();
+    for (name, schemes, expected) in [
+        ("a.test", RSA, Some(0)),
+        ("www.a.test", RSA, Some(0)),
+        ("a.test", P256, Some(1)),
+        ("a.test", &both, Some(1)),
+        ("a.test", ED25519, Some(5)),
+        ("www.a.test", ED25519, None),
+        ("x.b.test", P256, Some(2)),
+        ("x.b.test", RSA, Some(3)),
+        ("x.b.test", &both, Some(2)),
+        ("exact.b.test", &both, Some(4)),
+        // The wildcard is valid for the name as well.
+        ("exact.b.test", RSA, Some(3)),
+        ("exact.b.test", ED25519, None),
+        // The default certificate, without a server name and for an unknown one.
+        ("127.0.0.1", RSA, Some(0)),
+        ("127.0.0.1", P256, Some(1)),
+        ("127.0.0.1", &both, Some(1)),
+        ("127.0.0.1", ED25519, Some(5)),
+        ("unknown.test", RSA, Some(0)),
+        ("unknown.test", P256, Some(1)),
+    ] {
+        for version in [&version::TLS13, &version::TLS12] {
+            let result = handshake(&trusting_with(&[version], schemes), certificates.server_config(), name).await;
+            let found = result.ok().map(|done| leaves.iter().position(|leaf| *leaf == done.leaf).unwrap());
+            assert_eq!(found, expected, "{name} {schemes:?} {version:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn selects_by_signature_algorithms_after_files_changed() {
+    let folder = PemFolder::new();
+    let [rsa, ecdsa] = [&PKCS_RSA_SHA256, &PKCS_ECDSA_P256_SHA256].map(|algorithm| Pem::with(&["a.test"], algorithm));
+    let [first, second] = [folder.write("first", &rsa), folder.write("second", &ecdsa)];
+    let certificates =
+        Certificates::builder().files(&first[0], &first[1]).files(&second[0], &second[1]).build().unwrap();
+    let key_type_for = async |schemes: &[SignatureScheme]| {
+        let client = trusting_with(&[&version::TLS13], schemes);
+        let leaf = handshake(&client, certificates.server_config(), "a.test").await.ok()?.leaf;
+        let pems = [&rsa, &ecdsa].map(|pem| CertificateDer::from_pem_slice(pem.chain.as_bytes()).unwrap());
+        pems.iter().position(|pem| *pem == leaf)
+    };
+    assert_eq!((key_type_for(RSA).await, key_type_for(P256).await), (Some(0), Some(1)));
+
+    // The two swap places, then the second becomes a duplicate, which is no reason to stop serving.
+    for (file, pem) in [("first", &ecdsa), ("second", &rsa)] {
+        folder.write(file, pem);
+    }
+    certificates.reload();
+    assert_eq!((key_type_for(RSA).await, key_type_for(P256).await), (Some(0), Some(1)));
+    folder.write("second", &Pem::with(&["a.test"], &PKCS_ECDSA_P256_SHA256));
+    certificates.reload();
+    assert_eq!((key_type_for(RSA).await, key_type_for(P256).await), (None, Some(1)));
+}
+
+#[test]
+fn build_rejects_files_that_are_never_served() {
+    let folder = PemFolder::new();
+    let ecdsa = &PKCS_ECDSA_P256_SHA256;
+    let build = |pairs: &[(&[&str], &'static SignatureAlgorithm)]| {
+        let all = pairs.iter().fold(Certificates::builder(), |builder, pair| add(builder, &folder, *pair).0);
+        all.build().map(|certificates| certificates.status().len())
+    };
+    for accepted in [
+        &[(&["a.test"][..], ecdsa), (&["a.test"], &PKCS_RSA_SHA256)][..],
+        &[(&["a.test"], ecdsa), (&["a.test"], &PKCS_ECDSA_P384_SHA384)],
+        &[(&["a.test"], ecdsa), (&["*.test"], ecdsa)],
+        // Only some of the names are served.
+        &[(&["a.test", "b.test"], ecdsa), (&["b.test", "c.test"], ecdsa)],
+        &[(&["a.test"], ecdsa), (&["a.test", "127.0.0.1"], ecdsa)],
+    ] {
+        assert_eq!(build(accepted).unwrap(), accepted.len(), "{accepted:?}");
+    }
+    for rejected in [
+        &[(&["a.test"][..], ecdsa), (&["a.test"], ecdsa)][..],
+        &[(&["a.test", "b.test"], ecdsa), (&["B.test"], ecdsa)],
+        &[(&["a.test"], ecdsa), (&["b.test"], ecdsa), (&["a.test", "b.test"], ecdsa)],
+    ] {
+        let error = build(rejected).unwrap_err();
+        assert!(matches!(error, Error::DuplicateFiles { key_type: KeyType::EcdsaP256, .. }), "{rejected:?}");
+    }
+
+    let [chain, key] = folder.write("same", &Pem::new(&["a.test"]));
+    let twice = Certificates::builder().files(&chain, &key).files(&chain, &key).build().unwrap();
+    assert_eq!(twice.status().len(), 1);
 }
 
 #[tokio::test]

@@ -131,7 +131,7 @@ settings! {
     "tls_cert" => cert: Vec<PathBuf> {
         value: "FILE,...",
         default: "none" => Vec::new(),
-        help: "PEM certificate chains, instead of or in addition to ACME, selected by server name; the first is the default; reloaded when they change; enables TLS",
+        help: "PEM certificate chains, instead of or in addition to ACME, selected by server name and signature algorithm; the first is the default; reloaded when they change; enables TLS",
         accepted: "comma-separated paths of readable files",
         scope: Process,
         reload: Restart,

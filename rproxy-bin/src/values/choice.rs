@@ -293,6 +293,11 @@ impl fmt::Display for ClientAuthentication {
 pub struct LogFilter(String);
 
 impl LogFilter {
+    /// Creates a filter that shows warnings and errors.
+    pub fn warnings() -> Self {
+        Self("warn".to_owned())
+    }
+
     /// Returns the filter for a `tracing` subscriber.
     pub fn to_env_filter(&self) -> EnvFilter {
         // `lenient` has validated the text, so lossy parsing loses nothing.

@@ -20,6 +20,7 @@ mod support;
 mod cache_completion;
 mod cache_rules;
 mod caching;
+mod certificates;
 mod clients;
 mod compression;
 mod draining;

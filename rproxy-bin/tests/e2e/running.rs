@@ -6,7 +6,8 @@ use std::time::Instant;
 use crate::support::upstream::{echo, ok, responding};
 use crate::support::{Proxy, TIMEOUT, curl, get, request};
 
-fn rproxy(args: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String, String) {
+/// Runs the binary to its end, and returns its exit code, output and log.
+pub(crate) fn rproxy(args: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_rproxy"))
         .args(args)
         .env_clear()

@@ -55,19 +55,27 @@ pub fn modern(roots: RootCertStore) -> Arc<ClientConfig> {
 
 /// Returns a client that accepts any certificate.
 pub fn trusting() -> Arc<ClientConfig> {
+    let all = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes();
+    trusting_with(&[&version::TLS13, &version::TLS12], &all)
+}
+
+/// Returns a client that accepts any certificate, and offers these signature algorithms.
+pub fn trusting_with(versions: &[&'static SupportedProtocolVersion], schemes: &[SignatureScheme]) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(NoVerification))
+        .with_custom_certificate_verifier(Arc::new(NoVerification { schemes: schemes.to_vec() }))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Arc::new(config)
 }
 
 #[derive(Debug)]
-struct NoVerification;
+struct NoVerification {
+    schemes: Vec<SignatureScheme>,
+}
 
 impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
@@ -100,7 +108,7 @@ impl ServerCertVerifier for NoVerification {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+        self.schemes.clone()
     }
 }
 

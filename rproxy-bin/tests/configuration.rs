@@ -163,6 +163,11 @@ fn report_shows_the_value_that_was_set() {
         ("upstream_health_path", "/up?deep=1", "\"/up?deep=1\""),
         ("upstream_health_interval", "500ms", "\"500ms\""),
         ("upstream_server_name", "app.internal", "\"app.internal\""),
+        (
+            "upstream_pin",
+            "sha256//RHFyQxXYKAzGIgy0BsyKNkW92p9UNNFjyhRAX3f5Uow=",
+            "\"sha256/RHFyQxXYKAzGIgy0BsyKNkW92p9UNNFjyhRAX3f5Uow=\"",
+        ),
         ("upstream_timeout", "500ms", "\"500ms\""),
         ("upstream_timeout", "90", "\"1m 30s\""),
         ("tls_domains", "A.example, b.example", "\"a.example,b.example\""),

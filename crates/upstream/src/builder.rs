@@ -20,7 +20,7 @@ use crate::health::{Health, Policy};
 use crate::resolve::Resolver;
 use crate::service::{Member, Upstream};
 use crate::slots::Slots;
-use crate::tls::{Identity, Tls, TlsOptions};
+use crate::tls::{Identity, PublicKeyPin, Tls, TlsOptions};
 
 /// Builds an [`Upstream`].
 #[derive(Clone, Debug)]
@@ -215,9 +215,59 @@ impl Builder {
         self
     }
 
-    /// Trusts these authorities, and no others, when a backend speaks TLS. Default those of the system.
+    /// Adds certificates to trust in TLS with backends, in place of the authorities of the system.
+    ///
+    /// A backend is accepted if its certificate is one of these, self-signed for example, or if its chain leads to one
+    /// of these that is an authority (RFC 5280 §4.2.1.9). Its name and its validity period are verified in both cases. The
+    /// common name counts if one of these certificates has no subject alternative name.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use rproxy_upstream::Upstream;
+    /// use rustls_pki_types::CertificateDer;
+    /// use rustls_pki_types::pem::PemObject;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let certificate = CertificateDer::from_pem_file("/etc/ssl/backend.pem")?;
+    /// let backends = Upstream::builder()
+    ///     .backend("https://10.0.0.7:8443")?
+    ///     .server_name("backend.internal")?
+    ///     .root_certificates([certificate])
+    ///     .build_backends()?;
+    /// # let _ = backends;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn root_certificates(mut self, roots: impl IntoIterator<Item = CertificateDer<'static>>) -> Self {
         self.tls.roots.extend(roots);
+        self
+    }
+
+    /// Adds public keys of which an `https://` backend needs to have one.
+    ///
+    /// The public key identifies the backend, so neither the chain nor the name of its certificate is verified. With
+    /// [`root_certificates`](Self::root_certificates) both are verified, too. The validity period is always verified.
+    ///
+    /// A pin is compared on each connection: sessions are not resumed. To replace a key, add the pin of the next one
+    /// before the backend uses it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_upstream::Upstream;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let backends = Upstream::builder()
+    ///     .backend("https://10.0.0.7:8443")?
+    ///     .public_key_pins(["sha256/RHFyQxXYKAzGIgy0BsyKNkW92p9UNNFjyhRAX3f5Uow=".parse()?])
+    ///     .build_backends()?;
+    /// # let _ = backends;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn public_key_pins(mut self, pins: impl IntoIterator<Item = PublicKeyPin>) -> Self {
+        self.tls.pins.extend(pins);
         self
     }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::CertificateError;
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
@@ -174,10 +175,12 @@ fn not_connected(error: io::Error) -> ProxyError {
 }
 
 fn no_handshake(error: io::Error) -> ProxyError {
-    let is_certificate = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        .is_some_and(|error| matches!(error, rustls::Error::InvalidCertificate(_)));
-    let kind = if is_certificate { ProxyErrorKind::TlsCertificateError } else { ProxyErrorKind::TlsProtocolError };
-    ProxyError::caused(kind, error)
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        // rustls prints the debug representation of this cause.
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(cause))) => {
+            ProxyError::caused(ProxyErrorKind::TlsCertificateError, Arc::clone(&cause.0))
+        }
+        Some(rustls::Error::InvalidCertificate(_)) => ProxyError::caused(ProxyErrorKind::TlsCertificateError, error),
+        _ => ProxyError::caused(ProxyErrorKind::TlsProtocolError, error),
+    }
 }

@@ -90,6 +90,18 @@
 //!
 //! Nothing is sent again after the first byte of a response was forwarded.
 //!
+//! # TLS
+//!
+//! The certificate of an `https://` backend is verified on each connection, with HTTP/1.1 and HTTP/2, for requests and for
+//! health checks. Nothing turns this off.
+//!
+//! | Settings | Requirements for the certificate |
+//! |---|---|
+//! | none | a chain to an authority of the system, the name of the backend, the validity period |
+//! | [`root_certificates`](Builder::root_certificates) | one of these certificates itself, or a chain to one of them that is an authority; the name, the validity period |
+//! | [`public_key_pins`](Builder::public_key_pins) | a pinned public key, the validity period |
+//! | both | all of these, as with curl's `--cacert` and `--pinnedpubkey` |
+//!
 //! # Defaults
 //!
 //! | Setting | Default |
@@ -103,6 +115,8 @@
 //! | HTTP/2 connections per backend; streams on each | 256; 100, or the backend's own limit |
 //! | Requests that wait for a stream | 4,096 per backend, then 503 |
 //! | Response head; trailer section | 64 KiB, 128 fields; 16 KiB, 32 fields |
+//! | [`root_certificates`](Builder::root_certificates) | those of the system |
+//! | Response head | 64 KiB, 128 fields |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -144,6 +158,7 @@ pub use self::builder::{Backends, BuildError, Builder};
 pub use self::check::HealthCheck;
 pub use self::error::{BodyError, ProxyError, ProxyErrorKind};
 pub use self::service::{ResponseFuture, Upstream};
+pub use self::tls::{PinError, PublicKeyPin};
 
 /// The most that one exchange can make an [`Upstream`] hold, in bytes, over HTTP/1.1 or HTTP/2.
 pub const EXCHANGE: usize = if http1::EXCHANGE > http2::EXCHANGE { http1::EXCHANGE } else { http2::EXCHANGE };

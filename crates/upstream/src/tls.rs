@@ -1,33 +1,40 @@
-//! TLS with backends: whom to trust, and who this side is.
+//! TLS with backends: the verification of their certificates, and the client certificate.
+
+mod pin;
+mod verifier;
 
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
+pub use self::pin::{PinError, PublicKeyPin};
+use self::verifier::BackendVerifier;
 use crate::builder::BuildError;
 
-/// What was asked for.
+/// The TLS settings of an upstream.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsOptions {
-    /// Those of the system when empty.
+    /// Those of the system if empty.
     pub(crate) roots: Vec<CertificateDer<'static>>,
-    /// The backend's own host when `None`.
+    pub(crate) pins: Vec<PublicKeyPin>,
+    /// The backend's host if `None`.
     pub(crate) server_name: Option<ServerName<'static>>,
     pub(crate) identity: Option<Identity>,
 }
 
-/// A chain and its key.
+/// A certificate chain and its key.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: Arc<PrivateKeyDer<'static>>,
 }
 
-/// How to shake hands.
+/// The configurations of handshakes.
 #[derive(Clone)]
 pub(crate) struct Tls {
-    /// HTTP/2 where the backend prefers it.
+    /// HTTP/2 if the backend prefers it.
     pub(crate) any: Arc<ClientConfig>,
     /// For upgrades, which HTTP/2 does not have.
     pub(crate) http1: Arc<ClientConfig>,
@@ -36,27 +43,25 @@ pub(crate) struct Tls {
 
 impl Tls {
     pub(crate) fn new(options: TlsOptions) -> Result<Self, BuildError> {
-        let roots = match options.roots.is_empty() {
-            true => system_roots(),
-            false => {
-                let mut store = RootCertStore::empty();
-                for root in options.roots {
-                    store.add(root).map_err(BuildError::Root)?;
-                }
-                store
-            }
-        };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let is_pinned = !options.pins.is_empty();
+        let verifier = BackendVerifier::new(options.roots, options.pins, Arc::clone(&provider), system_roots)
+            .map_err(BuildError::Root)?;
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(BuildError::Root)?
-            .with_root_certificates(roots);
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match options.identity {
             None => config.with_no_client_auth(),
             Some(Identity { chain, key }) => {
                 config.with_client_auth_cert(chain, key.clone_key()).map_err(BuildError::Identity)?
             }
         };
+        if is_pinned {
+            // A resumed handshake shows no certificate, and a pin is compared on each connection.
+            config.resumption = Resumption::disabled();
+        }
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let http1 = Arc::new(config.clone());
         config.alpn_protocols.insert(0, b"h2".to_vec());
@@ -64,7 +69,7 @@ impl Tls {
     }
 }
 
-/// Those that the system trusts; in an image that has none, those of the web PKI as they were when this was built.
+/// Returns the root certificates of the system, or those of the web PKI if it has none, as in a minimal image.
 fn system_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {

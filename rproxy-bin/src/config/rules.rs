@@ -275,7 +275,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         warnings.extend(acme.into_iter().filter_map(|key| idle(key, because)));
     }
     if !config.upstream.backends.iter().any(|backend| backend.protocol() == Protocol::Https) {
-        let tls = ["upstream_ca", "upstream_server_name", "upstream_cert", "upstream_key"];
+        let tls = ["upstream_ca", "upstream_pin", "upstream_server_name", "upstream_cert", "upstream_key"];
         warnings.extend(tls.into_iter().filter_map(|key| idle(key, "no backend uses https")));
     }
     if config.upstream.backends.len() == 1 {

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rproxy_upstream::{Backend, Backends, HealthCheck, Upstream};
+use rproxy_upstream::{Backend, Backends, HealthCheck, PublicKeyPin, Upstream};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -167,12 +167,23 @@ settings! {
     "upstream_ca" => ca: Option<PathBuf> {
         value: "FILE",
         default: "the system's certificate authorities" => None,
-        help: "PEM file with the certificate authorities for https backends",
+        help: "PEM file with the trusted certificates for https backends: certificate authorities, or the self-signed certificate of a backend",
         accepted: "the path of a readable file",
         scope: Route,
         reload: Live,
         parse: |t| optional(t, path),
         show: |s| s.ca.as_ref().map(|path| path.display().to_string()),
+    }
+
+    "upstream_pin" => pins: Vec<PublicKeyPin> {
+        value: "PIN,...",
+        default: "none" => Vec::new(),
+        help: "SHA-256 digests of the public keys that https backends may have, in place of a chain and a name; with upstream_ca, in addition to them",
+        accepted: "comma-separated sha256/BASE64 of the SubjectPublicKeyInfo, as in curl's --pinnedpubkey",
+        scope: Route,
+        reload: Live,
+        parse: upstream::pins,
+        show: |s| joined(&s.pins),
     }
 
     "upstream_server_name" => server_name: Option<String> {
@@ -235,6 +246,7 @@ impl UpstreamSettings {
         if let Some(file) = &self.ca {
             builder = builder.root_certificates(certificate_chain(file)?);
         }
+        builder = builder.public_key_pins(self.pins.iter().copied());
         if let Some(name) = &self.server_name {
             builder = builder.server_name(name).map_err(|_| StackError::ServerName(name.clone()))?;
         }

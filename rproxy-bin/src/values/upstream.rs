@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use rproxy_server::ListenAddr;
-use rproxy_upstream::{Backend, HealthCheck, Upstream};
+use rproxy_upstream::{Backend, HealthCheck, PublicKeyPin, Upstream};
 
 use super::choice::Secret;
 use super::listen::{self, is_reachable_at};
@@ -37,6 +37,13 @@ pub(crate) fn health_path(text: &str) -> Result<String, ParseError> {
         return Err(error("does not start with a slash"));
     }
     HealthCheck::new(text).map(|_| text.to_owned()).map_err(|_| error("not a path"))
+}
+
+/// Parses pins of public keys, separated by commas, or by semicolons as in curl's option.
+pub(crate) fn pins(text: &str) -> Result<Vec<PublicKeyPin>, ParseError> {
+    let pins = text.split([',', ';']).map(str::trim).filter(|pin| !pin.is_empty());
+    let parsed = |pin: &str| pin.parse().map_err(|_| ParseError::new("pin", pin, "not sha256/ and 32 bytes in base64"));
+    pins.map(parsed).collect()
 }
 
 /// Parses the server name to require in certificates of backends.
@@ -98,6 +105,17 @@ mod tests {
             "bad backend \"http://***@app:80\": a user and password are not supported",
         );
         assert!(!backend("me:secret@app:80").unwrap_err().contains("secret"));
+    }
+
+    #[test]
+    fn parses_pins_in_the_spelling_of_curl() {
+        let [one, other] =
+            ["RHFyQxXYKAzGIgy0BsyKNkW92p9UNNFjyhRAX3f5Uow=", "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0="];
+        let parsed = pins(&format!("sha256/{one}, sha256/{other}")).unwrap();
+        assert_eq!(parsed.len(), 2);
+        assert_eq!(pins(&format!("sha256//{one};sha256//{other}")).unwrap(), parsed);
+        let error = pins("sha1/abc").unwrap_err().to_string();
+        assert_eq!(error, "bad pin \"sha1/abc\": not sha256/ and 32 bytes in base64");
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub use crate::values::choice::{
 pub use crate::values::filter::BlockedPathResponse;
 pub use crate::values::listen::HttpPort;
 pub use crate::values::parsed::Parsed;
+pub use crate::values::paths::PathGlobs;
 pub use crate::values::rate::Rate;
 pub use crate::values::rate_limit::{Ipv6Tier, Ipv6Tiers, RateLimitFallback, RateLimitStorage};
 pub use crate::values::redirect::RedirectTarget;

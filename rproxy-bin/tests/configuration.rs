@@ -163,6 +163,8 @@ fn report_shows_the_value_that_was_set() {
         ("upstream_health_path", "/up?deep=1", "\"/up?deep=1\""),
         ("upstream_health_interval", "500ms", "\"500ms\""),
         ("upstream_server_name", "app.internal", "\"app.internal\""),
+        ("embed_paths", "/player/**", "\"/player/**\""),
+        ("embed_paths", "none", "\"none\""),
         (
             "upstream_pin",
             "sha256//RHFyQxXYKAzGIgy0BsyKNkW92p9UNNFjyhRAX3f5Uow=",

@@ -8,6 +8,7 @@ use tower_layer::Layer;
 
 use crate::cookies::CookieAttributes;
 use crate::csp::ContentSecurityPolicy;
+use crate::embedding::EmbeddablePaths;
 use crate::hsts::{Hsts, YEAR};
 use crate::names::{PERMISSIONS_POLICY, REPORTING_ENDPOINTS};
 use crate::permissions::PermissionsPolicy;
@@ -115,6 +116,26 @@ impl SecurityHeadersLayer {
     /// The client's fields of that name are removed, even if no policy has a nonce.
     pub fn nonce_field(mut self, name: HeaderName) -> Self {
         self.rules_mut().nonce_field = Some(name);
+        self
+    }
+
+    /// Leaves the framing of the pages on some paths to the inner service.
+    ///
+    /// On the paths for which `contains` returns `true`, the layer adds neither `X-Frame-Options` nor the directive
+    /// `frame-ancestors` of a policy. A header that [overrides](Self::override_header) that of the inner service is still
+    /// sent. The path is that of the request, percent-encoded: `contains` should return `false` for a path that servers
+    /// resolve differently, such as `/embed/..%2fadmin`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_security_headers::SecurityHeadersLayer;
+    ///
+    /// let layer = SecurityHeadersLayer::recommended().embeddable_paths(|path| path == "/player");
+    /// # let _ = layer;
+    /// ```
+    pub fn embeddable_paths(mut self, contains: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.rules_mut().embeddable_paths = Some(EmbeddablePaths::new(contains));
         self
     }
 

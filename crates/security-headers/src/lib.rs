@@ -62,7 +62,8 @@
 //! - `Cross-Origin-Resource-Policy` and `Cross-Origin-Embedder-Policy`: they break assets on other origins.
 //! - `X-XSS-Protection`: the filters that it controlled were removed from browsers.
 //!
-//! `X-Frame-Options` is not added if the application's `Content-Security-Policy` has `frame-ancestors`.
+//! `X-Frame-Options` is not added if the application's `Content-Security-Policy` has `frame-ancestors`. Neither is added on
+//! [paths that other sites may embed](SecurityHeadersLayer::embeddable_paths).
 //!
 //! # Precedence
 //!
@@ -109,6 +110,7 @@
 
 mod cookies;
 mod csp;
+mod embedding;
 mod fingerprints;
 mod future;
 /// The functions that the fuzz targets call. Not part of the public API.

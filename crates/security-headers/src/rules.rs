@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 
 use crate::cookies::CookieAttributes;
 use crate::csp::{ContentSecurityPolicy, has_placeholder, insert_nonce};
+use crate::embedding::{EmbeddablePaths, is_frame_ancestors, without_frame_ancestors};
 use crate::fingerprints::{FINGERPRINTS, NEXTJS_DATA_FINGERPRINTS};
 use crate::header_name_set::HeaderNameSet;
 use crate::names::{CROSS_ORIGIN_EMBEDDER_POLICY, CROSS_ORIGIN_OPENER_POLICY, PERMISSIONS_POLICY, REPORTING_ENDPOINTS};
@@ -44,6 +45,7 @@ pub(crate) struct Rules {
     /// Whether a policy contains a nonce. If none does, no nonces are created.
     has_nonce: bool,
     pub(crate) nonce_field: Option<HeaderName>,
+    pub(crate) embeddable_paths: Option<EmbeddablePaths>,
 }
 
 #[derive(Clone, Debug)]
@@ -99,6 +101,8 @@ pub(crate) struct RequestContext {
     /// Whether HSTS applies: over HTTPS, to a host name that is not local.
     takes_hsts: bool,
     has_nextjs_data: bool,
+    /// Whether the inner service decides on the framing of the page.
+    is_embeddable: bool,
     nonce: Option<CspNonce>,
 }
 
@@ -119,6 +123,7 @@ impl Rules {
             cookies: None,
             has_nonce: false,
             nonce_field: None,
+            embeddable_paths: None,
         }
     }
 
@@ -166,6 +171,7 @@ impl Rules {
             is_https,
             takes_hsts: is_https && !is_local(request),
             has_nextjs_data: request.headers().contains_key(X_NEXTJS_DATA),
+            is_embeddable: self.embeddable_paths.as_ref().is_some_and(|paths| paths.contains(request.uri().path())),
             nonce: if self.has_nonce { self.add_nonce(request) } else { None },
         }
     }
@@ -213,13 +219,20 @@ impl Rules {
                 // RFC 9111 §3.2: a cache overwrites the fields of its stored response with those of a 304.
                 _ if is_update => false,
                 // CSP Level 3 §6.4.2: `frame-ancestors` replaces `X-Frame-Options`.
-                _ if has_frame_ancestors && name == X_FRAME_OPTIONS => false,
+                _ if (has_frame_ancestors || context.is_embeddable) && name == X_FRAME_OPTIONS => false,
                 (Scope::Documents, _) => is_document,
                 (Scope::Everything, _) => true,
             };
             if !applies {
                 continue;
             }
+            let is_adapted =
+                context.is_embeddable && *precedence == Precedence::InnerService && name == CONTENT_SECURITY_POLICY;
+            let adapted = if is_adapted { without_frame_ancestors(value) } else { None };
+            if is_adapted && adapted.is_none() {
+                continue;
+            }
+            let value = adapted.as_ref().unwrap_or(value);
             let value = || if *has_nonce { insert_nonce(value, context.nonce.as_ref()) } else { value.clone() };
             // The only error is a full map, which is left as it is.
             match (precedence, headers.try_entry(name)) {
@@ -280,10 +293,6 @@ fn is_document(headers: &HeaderMap) -> bool {
 
 /// Returns whether the inner service restricts framing in its own policy.
 fn has_frame_ancestors(headers: &HeaderMap) -> bool {
-    let is_frame_ancestors = |directive: &[u8]| {
-        let name = directive.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default();
-        name.eq_ignore_ascii_case(b"frame-ancestors")
-    };
     let policies = headers.get_all(CONTENT_SECURITY_POLICY).into_iter();
     policies.flat_map(|policy| policy.as_bytes().split(|byte| b";,".contains(byte))).any(is_frame_ancestors)
 }

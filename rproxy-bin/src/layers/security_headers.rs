@@ -5,6 +5,8 @@ use rproxy_security_headers::{CookieAttributes, Hsts, PermissionsPolicy, Reporti
 
 use crate::setting::{SWITCH, settings};
 use crate::values::choice::{SecurityProfile, field_name, field_names, policy};
+use crate::values::parsed::Parsed;
+use crate::values::paths::{PathGlobs, embed_paths};
 use crate::values::security_headers::SecurityHeaderList;
 use crate::values::value::{boolean, joined};
 
@@ -43,6 +45,17 @@ settings! {
         reload: Live,
         parse: str::parse,
         show: |s| Some(s.headers.to_string()),
+    }
+
+    "embed_paths" => embed_paths: Option<Parsed<PathGlobs>> {
+        value: "GLOB,...",
+        default: "`/**/embed,/**/embed/**` with the profile recommended, otherwise none" => None,
+        help: "Pages that other sites may embed in frames, unless the application forbids it: neither X-Frame-Options nor frame-ancestors is added",
+        accepted: "comma-separated globs: /player/**; or none",
+        scope: Route,
+        reload: Live,
+        parse: |t| embed_paths(t).map(Some),
+        show: |s| s.embed_paths.as_ref().map(|paths| paths.text().to_owned()),
     }
 
     "content_security_policy" => content_security_policy: Option<String> {
@@ -123,6 +136,9 @@ settings! {
     }
 }
 
+/// The pages for embedding of WordPress, PeerTube, Mastodon, Pixelfed and others.
+const DEFAULT_EMBED_PATHS: &str = "/**/embed,/**/embed/**";
+
 impl SecurityHeadersSettings {
     pub(crate) fn layer(&self) -> SecurityHeadersLayer {
         let mut layer = match self.headers.profile {
@@ -153,12 +169,29 @@ impl SecurityHeadersSettings {
         if self.harden_cookies {
             layer = layer.cookies(CookieAttributes::hardened());
         }
+        let layer = match self.embeddable_paths() {
+            Some(paths) => layer.embeddable_paths(move |path| paths.contains(path)),
+            None => layer,
+        };
         let layer = self.headers.without.iter().cloned().fold(layer, SecurityHeadersLayer::without);
         let set = |layer: SecurityHeadersLayer, (name, value): &(HeaderName, HeaderValue)| {
             layer.header(name.clone(), value.clone())
         };
         let layer = self.headers.with.iter().fold(layer, set);
         self.keep_headers.iter().cloned().fold(layer, SecurityHeadersLayer::keep_header)
+    }
+
+    /// Returns the pages whose framing is left to the application.
+    ///
+    /// The default does not weaken values that were set for framing.
+    fn embeddable_paths(&self) -> Option<PathGlobs> {
+        let is_set = self.content_security_policy.is_some()
+            || self.headers.with.iter().any(|(name, _)| name == http::header::X_FRAME_OPTIONS);
+        match &self.embed_paths {
+            Some(paths) => Some(paths.value().clone()),
+            None if is_set || self.headers.profile != SecurityProfile::Recommended => None,
+            None => DEFAULT_EMBED_PATHS.parse().ok(),
+        }
     }
 
     pub(crate) fn describe(&self) -> String {

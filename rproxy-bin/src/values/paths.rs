@@ -37,6 +37,17 @@ pub(crate) fn rules(text: &str) -> Result<Parsed<PathRules>, String> {
     text.parse().map_err(|error: PathRulesError| error.to_string())
 }
 
+/// Globs of paths. A path that servers resolve differently matches none.
+pub type PathGlobs = rproxy_ws_passthrough::WsPaths;
+
+/// Parses a list of globs, or `none`.
+pub(crate) fn embed_paths(text: &str) -> Result<Parsed<PathGlobs>, String> {
+    match text.trim() {
+        "none" => Ok(Parsed::new("none", PathGlobs::new([]).map_err(|error| error.to_string())?)),
+        globs => self::globs(globs),
+    }
+}
+
 fn is_path(glob: &str) -> bool {
     glob.starts_with('/') || glob.starts_with('*')
 }

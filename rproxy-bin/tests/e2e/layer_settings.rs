@@ -139,3 +139,33 @@ fn page_and_policy_have_the_same_nonce() {
         assert_eq!(one.header(name), Some(value));
     }
 }
+
+#[test]
+fn embed_paths_leave_framing_to_the_application() {
+    let page = || responding(|_| "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 0\r\n\r\n".to_owned());
+    let is_embeddable = |settings: &[(&str, &str)], path: &str| {
+        let response = get(Proxy::start(page(), settings).address, path);
+        assert_eq!(response.status, 200, "{path}");
+        let policy = response.header("content-security-policy").unwrap_or_default();
+        response.header("x-frame-options").is_none() && !policy.contains("frame-ancestors")
+    };
+    let strict = ("RPROXY_SECURITY_HEADERS", "strict");
+    for (settings, path, expected) in [
+        (&[][..], "/post/embed/", true),
+        (&[], "/videos/embed/1b2f", true),
+        (&[], "/@user/1234/embed", true),
+        (&[], "/", false),
+        (&[], "/embedded/", false),
+        // Another path for a server that decodes the slash.
+        (&[("RPROXY_FILTER_ENABLED", "false")], "/embed/..%2fadmin", false),
+        (&[strict], "/embed/", false),
+        (&[("RPROXY_SECURITY_HEADERS", "recommended,x-frame-options: DENY")], "/embed/", false),
+        (&[("RPROXY_CONTENT_SECURITY_POLICY", "frame-ancestors 'none'")], "/embed/", false),
+        (&[("RPROXY_EMBED_PATHS", "none")], "/embed/", false),
+        (&[("RPROXY_EMBED_PATHS", "/player/**")], "/player/1", true),
+        (&[("RPROXY_EMBED_PATHS", "/player/**")], "/embed/", false),
+        (&[("RPROXY_EMBED_PATHS", "/player/**"), strict], "/player/1", true),
+    ] {
+        assert_eq!(is_embeddable(settings, path), expected, "{settings:?} {path}");
+    }
+}

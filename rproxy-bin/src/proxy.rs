@@ -180,6 +180,11 @@ impl Proxy {
         }
         let reloaded = self.config.reload().map_err(|error| ErrorChain(&error).to_string()).and_then(|config| {
             let stack = self.shared.stack(&config).map_err(|error| ErrorChain(&error).to_string())?;
+            // Last, because it changes the certificates that are served.
+            if let Some(certificates) = &self.certificates {
+                let applied = self.config.tls.apply_names(certificates, &config.tls);
+                applied.map_err(|error| ErrorChain(&error).to_string())?;
+            }
             Ok((config, stack))
         });
         match reloaded {
@@ -258,7 +263,11 @@ fn tunnel_settings(config: &Config) -> TunnelSettings {
 
 /// Returns the changed settings that only a restart can apply.
 fn settings_needing_restart(running: &Config, read: &Config) -> Vec<String> {
-    let restart = settings().filter(|setting| setting.reload == Reload::Restart);
+    let needs_restart = |setting: &&Setting| match setting.key {
+        "tls_domains" => running.tls.needs_restart_for_names(&read.tls),
+        _ => setting.reload == Reload::Restart,
+    };
+    let restart = settings().filter(needs_restart);
     restart.filter(|setting| running.show(setting) != read.show(setting)).map(Setting::variable).collect()
 }
 

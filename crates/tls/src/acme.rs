@@ -3,6 +3,7 @@
 mod account;
 mod backoff;
 mod certificate;
+mod certificate_set;
 mod challenge;
 mod failure;
 mod order;
@@ -21,6 +22,7 @@ use tokio_rustls_acme::acme::{LETS_ENCRYPT_PRODUCTION_DIRECTORY, LETS_ENCRYPT_ST
 
 pub(crate) use account::Account;
 pub(crate) use certificate::AcmeCertificate;
+pub(crate) use certificate_set::AcmeCertificateSet;
 pub(crate) use challenge::Challenges;
 
 use crate::{
@@ -168,40 +170,30 @@ impl Acme {
         self,
         used_names: &mut HashSet<String>,
         resolver: &Arc<CertificateResolver>,
-    ) -> Result<Vec<AcmeCertificate>, Error> {
+    ) -> Result<(AcmeSource, Vec<Arc<AcmeCertificate>>), Error> {
         let certificates = self.names(used_names)?;
         let secrets = SecretFolder::new(&self.cache_dir).subfolder("acme");
         let secrets = secrets.subfolder(folder_name(&[self.directory_name()?]));
         secrets.open().map_err(|source| Error::Folder { path: secrets.path().to_owned(), source })?;
         let (contacts, binding, client, peers) = (self.contacts()?, self.binding()?, self.client()?, self.peers()?);
         let account = Account::new(secrets.clone(), contacts, binding, client, self.directory, peers);
-        let account = Arc::new(account);
-        let fallback = self.self_signed_fallback;
-        let certificates = certificates
-            .into_iter()
-            .map(|names| AcmeCertificate::open(names, &secrets, account.clone(), resolver, fallback));
-        certificates.collect()
+        let source = AcmeSource {
+            secrets,
+            account: Arc::new(account),
+            resolver: resolver.clone(),
+            self_signed_fallback: self.self_signed_fallback,
+        };
+        let certificates =
+            certificates.into_iter().map(|names| source.open(names).map(Arc::new)).collect::<Result<_, _>>()?;
+        Ok((source, certificates))
     }
 
     fn names(&self, used_names: &mut HashSet<String>) -> Result<Vec<Vec<String>>, Error> {
-        let mut certificates = Vec::new();
-        for certificate in &self.certificates {
-            let mut names = Vec::new();
-            for name in certificate {
-                let name = acme_name(name)?;
-                if !used_names.insert(name.clone()) {
-                    return Err(Error::DuplicateName { name });
-                }
-                names.push(name);
-            }
-            if !names.is_empty() {
-                certificates.push(names);
-            }
+        let certificates = normalized(&self.certificates, used_names)?;
+        match certificates.is_empty() {
+            true => Err(Error::NoCertificates),
+            false => Ok(certificates),
         }
-        if certificates.is_empty() {
-            return Err(Error::NoCertificates);
-        }
-        Ok(certificates)
     }
 
     fn directory_name(&self) -> Result<&str, Error> {
@@ -280,6 +272,51 @@ impl Acme {
     }
 }
 
+/// An ACME directory with an account, for certificates that are added later.
+#[derive(Debug)]
+pub(crate) struct AcmeSource {
+    secrets: SecretFolder,
+    account: Arc<Account>,
+    resolver: Arc<CertificateResolver>,
+    self_signed_fallback: bool,
+}
+
+impl AcmeSource {
+    /// Publishes the stored certificate for these normalised names, if there is one.
+    pub(crate) fn open(&self, names: Vec<String>) -> Result<AcmeCertificate, Error> {
+        let account = self.account.clone();
+        AcmeCertificate::open(names, &self.secrets, account, &self.resolver, self.self_signed_fallback)
+    }
+
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+}
+
+/// Returns the normal form of the names of each certificate, without those that have no names.
+///
+/// `used_names` holds the names of all other certificates, and is extended by these.
+pub(crate) fn normalized(
+    certificates: &[Vec<String>],
+    used_names: &mut HashSet<String>,
+) -> Result<Vec<Vec<String>>, Error> {
+    let mut all = Vec::new();
+    for certificate in certificates {
+        let mut names = Vec::new();
+        for name in certificate {
+            let name = acme_name(name)?;
+            if !used_names.insert(name.clone()) {
+                return Err(Error::DuplicateName { name });
+            }
+            names.push(name);
+        }
+        if !names.is_empty() {
+            all.push(names);
+        }
+    }
+    Ok(all)
+}
+
 impl fmt::Debug for Acme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acme")
@@ -300,7 +337,9 @@ mod tests {
     fn open(configure: impl FnOnce(Acme) -> Acme) -> Result<usize, Error> {
         let folder = tempfile::tempdir().unwrap();
         let resolver = Arc::new(CertificateResolver::new());
-        configure(Acme::new(folder.path())).open(&mut HashSet::new(), &resolver).map(|certificates| certificates.len())
+        configure(Acme::new(folder.path()))
+            .open(&mut HashSet::new(), &resolver)
+            .map(|(_, certificates)| certificates.len())
     }
 
     #[test]

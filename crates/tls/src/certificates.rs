@@ -9,8 +9,8 @@ use rustls::ServerConfig;
 use tokio::task::JoinSet;
 
 use crate::{
-    Acme, CertificateStatus, CipherSuites, ClientAuth, Error, LocalCa, TlsVersion,
-    acme::{Account, AcmeCertificate},
+    Acme, CertificateStatus, CipherSuites, ClientAuth, Error, LocalCa, Source, TlsVersion,
+    acme::AcmeCertificateSet,
     file_watcher::watch,
     local_ca::LocalCertificate,
     pem_files::{FileCertificate, PemPaths, reload_all},
@@ -29,7 +29,7 @@ pub struct Certificates {
 struct Inner {
     resolver: Arc<CertificateResolver>,
     config: Arc<ServerConfig>,
-    acme: Vec<Arc<AcmeCertificate>>,
+    acme: AcmeCertificateSet,
     files: Vec<Arc<FileCertificate>>,
     local: Option<Arc<LocalCertificate>>,
 }
@@ -92,11 +92,9 @@ impl Certificates {
     /// ```
     pub async fn run(self) {
         let mut tasks = JoinSet::new();
-        for certificate in &self.inner.acme {
-            tasks.spawn(certificate.clone().run());
-        }
-        for (account, names) in self.shared_accounts() {
-            tasks.spawn(account.serve_peer_challenges(names, self.inner.resolver.challenges().clone()));
+        if !self.inner.acme.is_empty() {
+            let inner = self.inner.clone();
+            tasks.spawn(async move { inner.acme.run(inner.resolver.challenges()).await });
         }
         if let Some(local) = &self.inner.local {
             tasks.spawn(local.clone().run());
@@ -109,28 +107,78 @@ impl Certificates {
         }
     }
 
-    /// Returns each account that is shared with other machines, with all names that it orders.
-    fn shared_accounts(&self) -> Vec<(Arc<Account>, Vec<String>)> {
-        let mut accounts: Vec<(Arc<Account>, Vec<String>)> = Vec::new();
-        for certificate in self.inner.acme.iter().filter(|certificate| certificate.account().peers().is_some()) {
-            let known = accounts.iter_mut().find(|(account, _)| Arc::ptr_eq(account, certificate.account()));
-            match known {
-                Some((_, names)) => names.extend_from_slice(certificate.names()),
-                None => accounts.push((certificate.account().clone(), certificate.names().to_vec())),
-            }
-        }
-        accounts
-    }
-
     /// Reads all files again, and retries failed ACME orders at once.
     ///
     /// Blocks while the files are read. A failure is logged and reported by [`status`](Self::status); the current
     /// certificate is still served.
     pub fn reload(&self) {
         reload_all(&self.inner.files);
-        for certificate in &self.inner.acme {
-            certificate.reload();
-        }
+        self.inner.acme.reload();
+    }
+
+    /// Replaces the certificates that are ordered from the first ACME directory, each given by its names.
+    ///
+    /// A certificate with the same names stays. New ones are served from the folder if they are stored there, or else
+    /// ordered at once by [`run`](Self::run). Until then, a replaced certificate is served for those of its names that are
+    /// still listed. Other replaced certificates are neither served nor renewed.
+    ///
+    /// Blocks while the folder is read.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the builder got no [`Acme`], if a name can't be certified or is listed twice, or if the folder
+    /// can't be used. Nothing changes then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// use rproxy_tls::{Acme, Certificates};
+    ///
+    /// let acme = Acme::new(folder.path()).domain("example.com");
+    /// let certificates = Certificates::builder().acme(acme).build()?;
+    /// certificates.set_acme_certificates([["example.com"], ["shop.example.com"]])?;
+    /// assert_eq!(certificates.status().len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_acme_certificates<N>(
+        &self,
+        certificates: impl IntoIterator<Item = impl IntoIterator<Item = N>>,
+    ) -> Result<(), Error>
+    where
+        N: Into<String>,
+    {
+        let names = certificates.into_iter().map(|names| names.into_iter().map(Into::into).collect());
+        self.inner.acme.replace(&names.collect::<Vec<Vec<String>>>())
+    }
+
+    /// Replaces the names that were added to the certificate of the local CA.
+    ///
+    /// A new certificate is issued and served at once if the current one lacks some of them.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the builder got no [`LocalCa`], if a name is invalid, or if the folder can't be used. Nothing
+    /// changes then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// use rproxy_tls::{Certificates, LocalCa};
+    ///
+    /// let certificates = Certificates::builder().local(LocalCa::new(folder.path())).build()?;
+    /// certificates.set_local_names(["app.test"])?;
+    /// assert!(certificates.covers(Some("app.test"), "app.test"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_local_names(&self, names: impl IntoIterator<Item = impl Into<String>>) -> Result<(), Error> {
+        let local = self.inner.local.as_ref().ok_or(Error::NotConfigured { kind: Source::Local })?;
+        local.set_names(&names.into_iter().map(Into::into).collect::<Vec<_>>())
     }
 
     /// Returns the status of each certificate: files first, then ACME, then the local CA.
@@ -269,10 +317,11 @@ impl CertificatesBuilder {
             certificate.check_names(&files)?;
             files.push(Arc::new(certificate));
         }
-        let mut acme = Vec::new();
+        let mut acme = AcmeCertificateSet::default();
         let mut names = HashSet::new();
         for settings in self.acme {
-            acme.extend(settings.open(&mut names, &resolver)?.into_iter().map(Arc::new));
+            let (source, certificates) = settings.open(&mut names, &resolver)?;
+            acme.add_directory(source, certificates);
         }
         let local = match self.local {
             Some(local) => Some(Arc::new(LocalCertificate::open(local, &resolver)?)),

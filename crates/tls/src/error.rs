@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-use crate::{KeyType, TlsVersion};
+use crate::{KeyType, Source, TlsVersion};
 
 /// The error of [`CertificatesBuilder::build`](crate::CertificatesBuilder::build).
 ///
@@ -11,6 +11,12 @@ pub enum Error {
     /// The builder has no ACME names, no files and no local CA.
     #[error("no certificate configured: set ACME domains, PEM files or a local CA")]
     NoCertificates,
+    /// Names were changed for a source that the builder did not get.
+    #[error("no certificates of the source {} are configured", kind.as_str())]
+    NotConfigured {
+        /// The source.
+        kind: Source,
+    },
     /// A name can't be put on a certificate from this source.
     #[error("bad certificate name {name:?}: {reason}")]
     InvalidName {

@@ -2,7 +2,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
     path::PathBuf,
     str,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -73,28 +73,35 @@ impl LocalCa {
 #[derive(Debug)]
 pub(crate) struct LocalCertificate {
     secrets: SecretFolder,
-    names: Vec<String>,
+    names: Mutex<Vec<String>>,
     resolver: Arc<CertificateResolver>,
     slot: SlotId,
 }
 
 impl LocalCertificate {
     pub(crate) fn open(settings: LocalCa, resolver: &Arc<CertificateResolver>) -> Result<Self, Error> {
-        let mut names = vec!["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()];
-        for name in &settings.names {
-            let name = local_name(name)?;
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
+        let names = with_loopback(&settings.names)?;
         let certificate = Self {
             secrets: SecretFolder::new(settings.folder).subfolder("local"),
             slot: resolver.reserve(Source::Local, names.clone()),
-            names,
+            names: Mutex::new(names),
             resolver: resolver.clone(),
         };
         certificate.refresh(SystemTime::now())?;
         Ok(certificate)
+    }
+
+    /// Changes the names, and issues a new certificate if the current one lacks some of them.
+    ///
+    /// If that fails, the current names and certificate stay in use.
+    pub(crate) fn set_names(&self, names: &[String]) -> Result<(), Error> {
+        let names = with_loopback(names)?;
+        let before = std::mem::replace(&mut *self.names(), names);
+        self.refresh(SystemTime::now()).inspect_err(|_| *self.names() = before)
+    }
+
+    fn names(&self) -> MutexGuard<'_, Vec<String>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn ca_path(&self) -> PathBuf {
@@ -185,7 +192,7 @@ impl LocalCertificate {
     fn issue(&self, ca: &Ca, now: SystemTime) -> Result<LoadedCertificate, Error> {
         let failed = |error: rcgen::Error| self.ca_error(error.to_string());
         let key = KeyPair::generate().map_err(failed)?;
-        let mut params = CertificateParams::new(self.names.clone()).map_err(failed)?;
+        let mut params = CertificateParams::new(self.names().clone()).map_err(failed)?;
         params.not_before = OffsetDateTime::from(now - CLOCK_SKEW);
         params.not_after = OffsetDateTime::from((now - CLOCK_SKEW + LEAF_LIFETIME).min(ca.validity.not_after));
         params.distinguished_name = DistinguishedName::new();
@@ -206,7 +213,7 @@ impl LocalCertificate {
     fn is_usable(&self, leaf: &LoadedCertificate, ca: &Ca, now: SystemTime) -> bool {
         let covered = |name: &String| leaf.names.covers(&Host::parse(name));
         now < leaf.validity.renewal_time()
-            && self.names.iter().all(covered)
+            && self.names().iter().all(covered)
             && leaf.key.cert.first().is_some_and(|leaf| ca.has_issued(leaf))
     }
 
@@ -221,6 +228,18 @@ impl LocalCertificate {
     fn ca_error(&self, reason: String) -> Error {
         Error::LocalCa { path: self.secrets.path().to_owned(), reason }
     }
+}
+
+/// Returns the loopback names followed by the added ones, each once.
+fn with_loopback(added: &[String]) -> Result<Vec<String>, Error> {
+    let mut names = vec!["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()];
+    for name in added {
+        let name = local_name(name)?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// Creates a self-signed certificate for these names, without storing it.
@@ -346,6 +365,25 @@ mod tests {
         ] {
             assert_eq!(second.covers(Some("localhost"), host), covered, "{host}");
         }
+    }
+
+    #[test]
+    fn changed_names_are_certified_at_once_and_invalid_ones_change_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (resolver, local) = open(folder.path(), &["app.test"]);
+        let first = served(&resolver);
+        let ca = std::fs::read(local.ca_path()).unwrap();
+        local.set_names(&["app.test".to_owned(), "new.test".to_owned()]).unwrap();
+        assert!(resolver.covers(Some("new.test"), "new.test") && resolver.covers(Some("app.test"), "app.test"));
+        assert_eq!(std::fs::read(local.ca_path()).unwrap(), ca);
+
+        let second = served(&resolver);
+        assert_ne!(second, first);
+        assert!(local.set_names(&["a b".to_owned()]).is_err());
+        assert_eq!(served(&resolver), second);
+        // A certificate with more names than needed is not issued again.
+        local.set_names(&["new.test".to_owned()]).unwrap();
+        assert_eq!(served(&resolver), second);
     }
 
     #[test]

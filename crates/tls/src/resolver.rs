@@ -1,4 +1,7 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
 
 use rustls::{
     SignatureScheme,
@@ -19,7 +22,7 @@ use crate::{
 /// The current certificates of a server: sources publish them here, and handshakes select from them.
 #[derive(Debug)]
 pub(crate) struct CertificateResolver {
-    slots: Mutex<Vec<Slot>>,
+    slots: Mutex<Slots>,
     /// Replaced as a whole, so that a handshake never sees a partial change.
     table: RwLock<Arc<SniTable>>,
     challenges: Arc<Challenges>,
@@ -27,15 +30,22 @@ pub(crate) struct CertificateResolver {
 }
 
 /// The identifier of a configured certificate, whether it is available yet or not.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SlotId(usize);
+
+/// The configured certificates in the order of configuration.
+#[derive(Debug, Default)]
+struct Slots {
+    next: usize,
+    all: BTreeMap<usize, Slot>,
+}
 
 #[derive(Debug)]
 struct Slot {
     source: Source,
     configured_names: Vec<String>,
     current: Option<Arc<LoadedCertificate>>,
-    /// The self-signed certificate that is served while `current` is `None`.
+    /// The self-signed or previous certificate that is served for its names while `current` is `None`.
     fallback: Option<Arc<LoadedCertificate>>,
     last_error: Option<String>,
 }
@@ -53,15 +63,26 @@ impl CertificateResolver {
     /// Adds a slot for a configured certificate that is not available yet.
     pub(crate) fn reserve(&self, source: Source, configured_names: Vec<String>) -> SlotId {
         let mut slots = self.slots();
-        slots.push(Slot { source, configured_names, current: None, fallback: None, last_error: None });
+        let id = slots.next;
+        slots.next += 1;
+        slots.all.insert(id, Slot { source, configured_names, current: None, fallback: None, last_error: None });
         self.rebuild(&slots);
-        SlotId(slots.len() - 1)
+        SlotId(id)
+    }
+
+    /// Removes a certificate that is no longer configured.
+    pub(crate) fn release(&self, id: SlotId) {
+        let mut slots = self.slots();
+        slots.all.remove(&id.0);
+        self.rebuild(&slots);
+        drop(slots);
+        self.changes.send_replace(());
     }
 
     /// Serves this certificate from now on.
     pub(crate) fn publish(&self, id: SlotId, certificate: LoadedCertificate) {
         let mut slots = self.slots();
-        if let Some(slot) = slots.get_mut(id.0) {
+        if let Some(slot) = slots.all.get_mut(&id.0) {
             slot.current = Some(Arc::new(certificate));
             slot.fallback = None;
             slot.last_error = None;
@@ -72,23 +93,23 @@ impl CertificateResolver {
     }
 
     /// Serves this certificate until one is published.
-    pub(crate) fn publish_fallback(&self, id: SlotId, certificate: LoadedCertificate) {
+    pub(crate) fn publish_fallback(&self, id: SlotId, certificate: Arc<LoadedCertificate>) {
         let mut slots = self.slots();
-        if let Some(slot) = slots.get_mut(id.0) {
-            slot.fallback = Some(Arc::new(certificate));
+        if let Some(slot) = slots.all.get_mut(&id.0) {
+            slot.fallback = Some(certificate);
         }
         self.rebuild(&slots);
     }
 
     /// Sets the error that [`status`](Self::status) reports. The current certificate is still served.
     pub(crate) fn set_error(&self, id: SlotId, error: Option<String>) {
-        if let Some(slot) = self.slots().get_mut(id.0) {
+        if let Some(slot) = self.slots().all.get_mut(&id.0) {
             slot.last_error = error;
         }
     }
 
     pub(crate) fn current(&self, id: SlotId) -> Option<Arc<LoadedCertificate>> {
-        self.slots().get(id.0)?.current.clone()
+        self.slots().all.get(&id.0)?.current.clone()
     }
 
     /// Returns the certificate for a server name, preferably one that can sign with one of `schemes`.
@@ -127,7 +148,7 @@ impl CertificateResolver {
 
     pub(crate) fn status(&self) -> Vec<CertificateStatus> {
         let slots = self.slots();
-        let statuses = slots.iter().map(|slot| CertificateStatus {
+        let statuses = slots.all.values().map(|slot| CertificateStatus {
             names: match &slot.current {
                 Some(certificate) => certificate.names.to_strings(),
                 None => slot.configured_names.clone(),
@@ -143,20 +164,20 @@ impl CertificateResolver {
     /// Waits until every slot has a certificate.
     pub(crate) async fn all_available(&self) {
         let mut changes = self.changes.subscribe();
-        while self.slots().iter().any(|slot| slot.current.is_none()) {
+        while self.slots().all.values().any(|slot| slot.current.is_none()) {
             if changes.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    fn slots(&self) -> MutexGuard<'_, Vec<Slot>> {
+    fn slots(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Rebuilds the table. The caller holds the lock of the slots, so that tables are replaced in the right order.
-    fn rebuild(&self, slots: &[Slot]) {
-        let table = SniTable::new(slots.iter().map(|slot| Entry {
+    fn rebuild(&self, slots: &Slots) {
+        let table = SniTable::new(slots.all.values().map(|slot| Entry {
             source: slot.source,
             configured_names: &slot.configured_names,
             current: slot.current.as_ref(),

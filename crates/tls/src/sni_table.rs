@@ -5,7 +5,7 @@ use rustls::SignatureScheme;
 use crate::{
     Source,
     loaded_certificate::LoadedCertificate,
-    names::{lowercase, wildcard_parent},
+    names::{Host, lowercase, wildcard_parent},
 };
 
 /// The certificates by TLS server name (SNI).
@@ -30,7 +30,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) source: Source,
     pub(crate) configured_names: &'a [String],
     pub(crate) current: Option<&'a Arc<LoadedCertificate>>,
-    /// The self-signed certificate that is served while `current` is `None`.
+    /// The certificate that is served for its names while `current` is `None`.
     pub(crate) fallback: Option<&'a Arc<LoadedCertificate>>,
 }
 
@@ -48,7 +48,9 @@ impl SniTable {
         for entry in &entries {
             let Some(certificate) = entry.current else {
                 for name in entry.configured_names {
-                    table.pending.insert(name.as_str().into(), entry.fallback.cloned().into_iter().collect());
+                    let host = Host::Dns(name.into());
+                    let fallback = entry.fallback.filter(|fallback| fallback.names.covers(&host));
+                    table.pending.insert(name.as_str().into(), fallback.cloned().into_iter().collect());
                 }
                 continue;
             };

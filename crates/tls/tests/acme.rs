@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use client::{handshake, trusting};
 use pebble::{Pebble, PebbleOptions};
-use rproxy_tls::{Certificates, ClientAuth};
+use rproxy_tls::{Certificates, ClientAuth, LocalCa};
 use server::{Server, TIMEOUT, acme, certificates, files_under, find_file, options, status_of, wait_until};
 use tokio::time::timeout;
 
@@ -316,4 +316,46 @@ async fn stored_files_are_accessible_only_to_their_owner() {
         let mode = metadata.permissions().mode() & 0o777;
         assert_eq!(mode, expected, "{}", path.display());
     }
+}
+
+#[tokio::test]
+async fn added_names_are_ordered_and_removed_names_are_not_served() {
+    let mut server = Server::bind().await;
+    let Some(pebble) = Pebble::start(options(&server)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = certificates(acme(&pebble, folder.path()).domains(["a.test", "b.test"]));
+    server.serve(&certificates);
+    timeout(TIMEOUT, certificates.ready()).await.unwrap();
+    let kept = server.connect(pebble.issuer(), "a.test").await.unwrap().leaf;
+
+    certificates.set_acme_certificates([["a.test"], ["c.test"]]).unwrap();
+    timeout(TIMEOUT, certificates.ready()).await.unwrap();
+    assert!(server.connect(pebble.issuer(), "c.test").await.is_ok());
+    assert_eq!(server.connect(pebble.issuer(), "a.test").await.unwrap().leaf, kept);
+    assert!(server.connect(pebble.issuer(), "b.test").await.is_err());
+
+    for names in [["*.a.test", "d.test"], ["a.test", "a.test"]] {
+        certificates.set_acme_certificates(names.map(|name| [name])).unwrap_err();
+        assert_eq!(certificates.status().len(), 2);
+    }
+
+    // One certificate for other names: the previous one is served for its names until it is issued.
+    certificates.set_acme_certificates([["a.test", "d.test"]]).unwrap();
+    assert_eq!(server.connect(pebble.issuer(), "a.test").await.unwrap().leaf, kept);
+    timeout(TIMEOUT, certificates.ready()).await.unwrap();
+    let both = server.connect(pebble.issuer(), "d.test").await.unwrap().leaf;
+    assert_eq!(server.connect(pebble.issuer(), "a.test").await.unwrap().leaf, both);
+    assert_ne!(both, kept);
+}
+
+#[test]
+fn names_of_a_source_that_is_not_configured_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = Certificates::builder().local(LocalCa::new(folder.path())).build().unwrap();
+    let error = local.set_acme_certificates([["a.test"]]).unwrap_err();
+    assert_eq!(error.to_string(), "no certificates of the source acme are configured");
+    local.set_local_names(["a.test"]).unwrap();
+    assert!(local.covers(Some("a.test"), "a.test"));
 }

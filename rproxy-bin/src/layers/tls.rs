@@ -19,10 +19,10 @@ settings! {
     "tls_domains" => domains: Vec<TlsName> {
         value: "NAME,...",
         default: "none" => Vec::new(),
-        help: "Names to obtain certificates for, by ACME; enables TLS",
+        help: "Names to obtain certificates for, by ACME; enables TLS. A reload orders certificates for new names",
         accepted: "comma-separated DNS names",
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: |t| list(t, str::parse),
         show: |s| joined(&s.domains),
     }
@@ -296,7 +296,7 @@ impl TlsSettings {
         if !self.acme_domains().is_empty() {
             let names = self.acme_domains().iter().map(|name| name.as_str().to_owned());
             let acme = Acme::new(&self.cache_dir).directory(self.acme_directory.to_string());
-            let acme = if self.acme_one_certificate { acme.certificate(names) } else { acme.domains(names) };
+            let acme = self.grouped(names).into_iter().fold(acme, Acme::certificate);
             let mut acme = acme.self_signed_fallback(self.acme_self_signed_fallback);
             if let Some(contact) = &self.email {
                 acme = acme.contact(contact);
@@ -314,6 +314,40 @@ impl TlsSettings {
             builder = builder.acme(acme);
         }
         builder.build().map(Some)
+    }
+
+    /// Applies the names of a reloaded configuration to the certificates of this one.
+    ///
+    /// New names are certified by the local authority, or ordered from the ACME directory of this configuration.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a name can't be certified. The certificates stay as they are.
+    pub(crate) fn apply_names(&self, certificates: &Certificates, reloaded: &Self) -> Result<(), rproxy_tls::Error> {
+        let names = reloaded.domains.iter().map(|name| name.as_str().to_owned());
+        if self.needs_restart_for_names(reloaded) {
+            return Ok(());
+        }
+        match self.local {
+            true => certificates.set_local_names(names),
+            false if self.acme_domains().is_empty() => Ok(()),
+            false => certificates.set_acme_certificates(self.grouped(names)),
+        }
+    }
+
+    /// Returns whether only a restart can apply the names of a reloaded configuration: they turn TLS, the local authority
+    /// or ACME on or off.
+    pub(crate) fn needs_restart_for_names(&self, reloaded: &Self) -> bool {
+        let turns = |is: fn(&Self) -> bool| is(self) != is(reloaded);
+        turns(Self::is_enabled) || turns(|tls| tls.local) || turns(|tls| !tls.acme_domains().is_empty())
+    }
+
+    /// Returns the names of each ACME certificate.
+    fn grouped(&self, names: impl Iterator<Item = String>) -> Vec<Vec<String>> {
+        match self.acme_one_certificate {
+            true => vec![names.collect()],
+            false => names.map(|name| vec![name]).collect(),
+        }
     }
 
     /// Builds the certificates from files only, which has no side effects.

@@ -72,13 +72,21 @@ impl AcmeCertificate {
                 names = ?certificate.names,
                 "serving a self-signed certificate until the first one is issued"
             );
-            resolver.publish_fallback(certificate.slot, fallback);
+            resolver.publish_fallback(certificate.slot, Arc::new(fallback));
         }
         Ok(certificate)
     }
 
-    pub(crate) fn account(&self) -> &Arc<Account> {
-        &self.account
+    /// Serves the certificate of `other`, which had other names, until the first one is issued.
+    pub(crate) fn succeed(&self, other: &Self) {
+        if let Some(certificate) = self.resolver.current(other.slot) {
+            self.resolver.publish_fallback(self.slot, certificate);
+        }
+    }
+
+    /// Stops serving the certificate.
+    pub(crate) fn release(&self) {
+        self.resolver.release(self.slot);
     }
 
     pub(crate) fn names(&self) -> &[String] {

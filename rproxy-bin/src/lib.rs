@@ -95,7 +95,7 @@ mod state;
 pub mod trust;
 mod values;
 
-pub use self::config::{Config, ConfigError};
+pub use self::config::{Config, ConfigError, UnmetRequirements};
 pub use self::edge::{Stack, layers, stack};
 pub use self::error_chain::ErrorChain;
 pub use self::layers::{RateLimitError, StackError};

@@ -92,6 +92,11 @@ where
     };
     match runtime.block_on(run) {
         Ok(()) => ExitCode::SUCCESS,
+        // A line for each, so that a command can be copied from the log.
+        Err(RunError::Requirements(unmet)) => {
+            unmet.requirements().iter().for_each(|requirement| tracing::error!("{requirement}"));
+            ExitCode::FAILURE
+        }
         Err(error) => {
             tracing::error!("{}", ErrorChain(&error));
             ExitCode::FAILURE

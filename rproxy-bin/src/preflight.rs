@@ -15,10 +15,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rproxy_server::ListenAddr;
-use rustix::fs::{Access, access};
 
 use crate::config::Config;
 use crate::startup_advice::{folder_advice, listen_advice};
+use crate::config::{Config, writable_parent};
 
 /// The results of all checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,6 +127,10 @@ fn check_directory(path: &Path) -> Finding {
                 advice,
             ))
         }
+    match writable_parent(path) {
+        Ok(present) if present == path => Finding::Ok(format!("{shown} is writable")),
+        Ok(present) => Finding::Ok(format!("{shown} can be created in {}", present.display())),
+        Err(problem) => Finding::Problem(problem.text),
     }
 }
 

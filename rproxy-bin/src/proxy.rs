@@ -21,7 +21,7 @@ use tower::{Layer, ServiceBuilder, service_fn};
 use crate::ErrorChain;
 use crate::admin::{Admin, MetricsFormat};
 use crate::component_metrics;
-use crate::config::{Config, Reload, Setting, settings};
+use crate::config::{Config, Reload, Setting, UnmetRequirements, settings};
 use crate::edge::Stack;
 use crate::error_response::ErrorResponseLayer;
 use crate::logging;
@@ -64,6 +64,9 @@ impl Proxy {
         let certificates = certificates.map_err(|error| startup_advice::certificates(&config.tls.cache_dir, error))?;
         let shared = ProcessState::open(&config);
         let shared = shared.map_err(|error| startup_advice::stack(config.cache.disk.as_deref(), error))?;
+        UnmetRequirements::check(&config, &inherited.addresses())?;
+        let certificates = config.tls.certificates()?;
+        let shared = ProcessState::open(&config)?;
         let stack = with_certificates(&certificates, &config, shared.stack(&config)?);
 
         let workers = config.worker_count().get();

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use rproxy_server::{HandoverError, ServerError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::Config;
+use crate::config::{Config, UnmetRequirements};
 use crate::demo::{Site, banner};
 use crate::layers::StackError;
 use crate::proxy::Proxy;
@@ -21,6 +21,9 @@ pub enum RunError {
     #[error(transparent)]
     Setting(SettingError),
     /// A server cannot be started.
+    /// This machine or user lacks something that the configuration needs.
+    Requirements(#[from] UnmetRequirements),
+    /// A listener cannot be bound.
     #[error(transparent)]
     Server(#[from] ServerError),
     /// A socket passed by the service manager (`LISTEN_FDS`) cannot be used.

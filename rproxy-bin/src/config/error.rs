@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::requirements::UnmetRequirement;
 use super::source::ValueSource;
 use crate::setting::Scope;
 
@@ -87,6 +88,9 @@ pub enum Problem {
         /// The reason why the combination is invalid.
         reason: String,
     },
+    /// Something that this machine or user lacks.
+    #[error(transparent)]
+    Requirement(UnmetRequirement),
     /// A file with invalid TOML.
     #[error("{}:{line}: {message}", path.display())]
     Syntax {
@@ -116,7 +120,7 @@ impl Problem {
             Self::BadValue { location, .. } | Self::Unknown { location, .. } | Self::WrongScope { location, .. } => {
                 location.source.place()
             }
-            Self::Conflict { .. } => (3, 0),
+            Self::Conflict { .. } | Self::Requirement(_) => (3, 0),
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use rproxy_security_headers::{ContentSecurityPolicy, Hsts};
 use rproxy_upstream::Protocol;
 
 use super::error::Problem;
+use super::requirements;
 use super::source::ValueSource;
 use super::{ClientAuthentication, Config, ProxyProtocol, RateLimitStorage};
 use crate::values::listen::collide;
@@ -241,6 +243,9 @@ fn unreadable(path: Option<&PathBuf>) -> Option<String> {
     let error = match File::open(path).and_then(|file| file.metadata()) {
         Ok(metadata) if metadata.is_dir() => "is a directory".to_owned(),
         Ok(_) => return None,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            format!("cannot be read: {error}; to fix it: {}", requirements::fix_for_file(path))
+        }
         Err(error) => format!("cannot be read: {error}"),
     };
     Some(format!("{} {error}", path.display()))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::error::{ConfigError, Problem, SettingLocation};
 use super::settings;
 use super::sites::Declarations;
-use super::{Config, environment, file, rules};
+use super::{Config, environment, file, requirements, rules};
 use crate::setting::{self, Setting};
 use crate::values::choice::LogFilter;
 
@@ -110,6 +110,12 @@ impl Sources {
         self.read_rust_log(&mut config, &invalid, &mut problems);
         config.add_sites(declared, &mut problems);
         rules::check(&config, &invalid, None, &mut problems);
+        // A start would report these next, after the file has become readable.
+        if requirements::has_denied_file(&config) {
+            let inherits = std::env::var_os("LISTEN_FDS").is_some() || config.process.handover_socket.is_some();
+            let unmet = requirements::unmet(&config, &[]).filter(|unmet| !(inherits && unmet.is_port));
+            problems.extend(unmet.map(Problem::Requirement));
+        }
         config.sources = Arc::new(self);
         ConfigError::unless_empty(problems)?;
         Ok(config)

@@ -1,6 +1,8 @@
 //! Certificates at the start and on a reload: several for one name, and those of new sites.
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -12,7 +14,7 @@ use rustls_pki_types::pem::PemObject;
 use crate::pebble::{Pebble, PebbleOptions};
 use crate::running::rproxy;
 use crate::support::upstream::{Nginx, ok, responding};
-use crate::support::{Proxy, TIMEOUT, free_port, get, request};
+use crate::support::{Proxy, TIMEOUT, free_port, get, has, request};
 
 /// A self-signed certificate and its key in files.
 struct Files {
@@ -181,4 +183,65 @@ fn reload_orders_certificates_of_new_sites() {
     proxy.signal("HUP");
     proxy.wait_for_log("restart required to apply: RPROXY_TLS_DOMAINS");
     assert!(https(port, "a.example", &issuer).is_ok());
+}
+
+/// Runs the binary to its end as the user 65534 without capabilities, and returns its exit code and log.
+///
+/// Returns `None` if this test does not run as root, or if low ports need no privilege here.
+fn rproxy_as_ordinary_user(settings: &[(&str, &str)]) -> Option<(Option<i32>, String)> {
+    let first_port = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    let is_root = rustix::process::getuid().is_root();
+    if !is_root || first_port.trim() != "1024" || !has("setpriv") {
+        eprintln!("skipped: needs root, setpriv and privileged ports");
+        return None;
+    }
+    // The build folder may be unreadable for other users.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let binary = folder.path().join("rproxy");
+    std::fs::copy(env!("CARGO_BIN_EXE_rproxy"), &binary).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])
+        .arg(&binary)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .envs(settings.iter().copied())
+        .output()
+        .unwrap();
+    Some((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+#[test]
+fn start_as_an_ordinary_user_reports_everything_that_is_missing_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let files = Files::new(folder.path(), "site", &["site.test"]);
+    std::fs::set_permissions(&files.key, Permissions::from_mode(0o600)).unwrap();
+    let cache = folder.path().join("state/certs");
+    let all = [
+        ("RPROXY_LISTEN", "127.0.0.1:443"),
+        ("RPROXY_TLS_CERT", &*files.cert),
+        ("RPROXY_TLS_KEY", &*files.key),
+        ("RPROXY_TLS_LOCAL", "true"),
+        ("RPROXY_TLS_CACHE_DIR", cache.to_str().unwrap()),
+    ];
+    let ports = "RPROXY_LISTEN: 127.0.0.1:443, 127.0.0.1:80 cannot be bound: ports below 1024 need a privilege";
+    let directory = format!("RPROXY_TLS_CACHE_DIR: {} is not writable", folder.path().display());
+    let key = format!("RPROXY_TLS_KEY: {} cannot be read: Permission denied", files.key);
+    let commands = ["sudo setcap cap_net_bind_service=+ep ", "sudo install -d -m 0700 ", "sudo chgrp \"$(id -gn)\" "];
+
+    let Some((code, log)) = rproxy_as_ordinary_user(&all) else { return };
+    assert_eq!(code, Some(2), "{log}");
+    for part in [ports, &directory, &key].into_iter().chain(commands) {
+        assert!(log.contains(part), "{part:?} in {log}");
+    }
+
+    // With a readable key, the configuration is valid, and the start fails with the rest.
+    std::fs::set_permissions(&files.key, Permissions::from_mode(0o644)).unwrap();
+    let (code, log) = rproxy_as_ordinary_user(&all).unwrap();
+    assert_eq!(code, Some(1), "{log}");
+    for part in [ports, &directory, commands[0], commands[1]] {
+        assert!(log.contains(part), "{part:?} in {log}");
+    }
+    assert_eq!(log.lines().count(), 2, "{log}");
 }

@@ -1,0 +1,223 @@
+//! The requirements of a start on this machine: privileged ports, readable files and writable directories.
+//!
+//! An ordinary user usually lacks several of them at first. They are reported together, each with a command that fixes it.
+
+use std::env;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+
+use rproxy_server::ListenAddr;
+use rustix::fs::{Access, access};
+
+use super::Config;
+
+/// The requirements of a start that this machine does not meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnmetRequirements(Vec<UnmetRequirement>);
+
+/// A requirement that this machine does not meet, with a command that fixes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnmetRequirement {
+    /// The setting, in the spelling of its source.
+    pub setting: String,
+    /// The problem.
+    pub problem: String,
+    /// The command that fixes it, and other ways.
+    pub fix: String,
+    /// Whether it is about the ports of listeners.
+    pub(crate) is_port: bool,
+}
+
+impl std::error::Error for UnmetRequirement {}
+
+impl UnmetRequirements {
+    /// Returns an error for the requirements that `config` does not meet, except for the ports of `inherited` sockets.
+    pub(crate) fn check(config: &Config, inherited: &[ListenAddr]) -> Result<(), Self> {
+        let all: Vec<_> = unmet(config, inherited).collect();
+        if all.is_empty() { Ok(()) } else { Err(Self(all)) }
+    }
+
+    /// Returns the requirements.
+    pub fn requirements(&self) -> &[UnmetRequirement] {
+        &self.0
+    }
+}
+
+impl fmt::Display for UnmetRequirements {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for UnmetRequirements {}
+
+impl fmt::Display for UnmetRequirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; to fix it: {}", self.setting, self.problem, self.fix)
+    }
+}
+
+/// Returns whether this process may not read one of the files of the configuration.
+pub(crate) fn has_denied_file(config: &Config) -> bool {
+    let tls = &config.tls;
+    let of_process = tls.cert.iter().chain(&tls.key).chain(&tls.acme_ca).chain(&tls.client_ca);
+    let upstreams = config.configurations().map(|config| &config.upstream);
+    let of_upstreams = upstreams.flat_map(|upstream| [&upstream.ca, &upstream.cert, &upstream.key]).flatten();
+    of_process.chain(of_upstreams).any(|file| is_denied(&File::open(file)))
+}
+
+/// Returns the command that allows this user to read `file`.
+pub(crate) fn fix_for_file(file: &Path) -> String {
+    // Below a directory that cannot be searched, nothing is known about the permissions.
+    let directories = file.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty());
+    let blocked = directories.filter(|directory| access(*directory, Access::EXEC_OK).is_err());
+    let mut paths: Vec<String> = blocked.map(quoted).collect();
+    paths.reverse();
+    paths.push(quoted(file));
+    let paths = paths.join(" ");
+    format!("sudo chgrp \"$(id -gn)\" {paths} && sudo chmod g+rX {paths}")
+}
+
+/// A directory that cannot be used, and the reason.
+pub(crate) struct DirectoryProblem {
+    pub(crate) text: String,
+    kind: ErrorKind,
+}
+
+/// Returns the nearest existing part of a directory's path, in which the rest can be created.
+pub(crate) fn writable_parent(directory: &Path) -> Result<&Path, DirectoryProblem> {
+    let Some(present) = directory.ancestors().find(|folder| folder.exists()) else {
+        let text = format!("{} cannot be created", directory.display());
+        return Err(DirectoryProblem { text, kind: ErrorKind::NotFound });
+    };
+    if !present.is_dir() {
+        let text = format!("{} is not a directory", present.display());
+        return Err(DirectoryProblem { text, kind: ErrorKind::NotADirectory });
+    }
+    match access(present, Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) => Ok(present),
+        Err(error) => {
+            let error = io::Error::from(error);
+            let text = format!("{} is not writable: {error}", present.display());
+            Err(DirectoryProblem { text, kind: error.kind() })
+        }
+    }
+}
+
+/// Returns the requirements other than readable files, which are checked with the configuration.
+pub(crate) fn unmet(config: &Config, inherited: &[ListenAddr]) -> impl Iterator<Item = UnmetRequirement> {
+    unmet_port(config, inherited).into_iter().chain(unmet_directories(config))
+}
+
+fn unmet_port(config: &Config, inherited: &[ListenAddr]) -> Option<UnmetRequirement> {
+    let inherited: Vec<u16> = inherited
+        .iter()
+        .filter_map(|socket| match socket {
+            ListenAddr::Tcp(address) => Some(address.port()),
+            _ => None,
+        })
+        .collect();
+    let admin = config.process.admin_listen.clone();
+    let listeners = config.listeners().into_iter().chain(config.redirect_listeners()).chain(admin);
+    let denied = listeners.filter_map(|listener| match listener {
+        ListenAddr::Tcp(address) if !inherited.contains(&address.port()) => {
+            // The rule for ports is the same as with TCP, and no client can connect in the meantime.
+            let is_privileged = (1..1024).contains(&address.port());
+            (is_privileged && is_denied(&UdpSocket::bind(address))).then(|| address.to_string())
+        }
+        _ => None,
+    });
+    let denied: Vec<String> = denied.collect();
+    if denied.is_empty() {
+        return None;
+    }
+    let binary = env::current_exe().unwrap_or_else(|_| PathBuf::from("rproxy"));
+    Some(UnmetRequirement {
+        setting: located(config, "listen"),
+        is_port: true,
+        problem: format!("{} cannot be bound: ports below 1024 need a privilege", denied.join(", ")),
+        fix: format!(
+            "sudo setcap cap_net_bind_service=+ep {}, or AmbientCapabilities=CAP_NET_BIND_SERVICE in a systemd unit, or \
+             RPROXY_LISTEN='[::]:8443' RPROXY_HTTP_PORT=8080",
+            quoted(&binary)
+        ),
+    })
+}
+
+fn unmet_directories(config: &Config) -> impl Iterator<Item = UnmetRequirement> {
+    let needs_certificates = config.tls.local || !config.tls.acme_domains().is_empty();
+    let certificates = needs_certificates.then_some(("tls_cache_dir", &config.tls.cache_dir));
+    let cache = config.cache.disk.as_ref().filter(|_| config.cache.enabled).map(|folder| ("cache_disk", folder));
+    certificates.into_iter().chain(cache).filter_map(|(setting, directory)| {
+        let problem = writable_parent(directory).err()?;
+        let path = quoted(directory);
+        let fix = match problem.kind {
+            ErrorKind::PermissionDenied if directory.exists() => {
+                format!("sudo chown -R \"$(id -un):$(id -gn)\" {path} && sudo chmod u+rwx {path}")
+            }
+            ErrorKind::PermissionDenied => {
+                format!("sudo install -d -m 0700 -o \"$(id -un)\" -g \"$(id -gn)\" {path}")
+            }
+            ErrorKind::ReadOnlyFilesystem => format!("ReadWritePaths={path} in the systemd unit"),
+            // Opening it reports the cause.
+            _ => return None,
+        };
+        let (setting, fix) = (located(config, setting), format!("{fix}, or use another directory"));
+        Some(UnmetRequirement { setting, problem: problem.text, fix, is_port: false })
+    })
+}
+
+fn located(config: &Config, key: &str) -> String {
+    config.value_source(key).locate(key).to_string()
+}
+
+fn is_denied<T>(result: &io::Result<T>) -> bool {
+    result.as_ref().is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+}
+
+/// Returns the path for a shell, in quotes if needed.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    match text.chars().all(is_plain) && !text.starts_with('-') {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_paths_for_a_shell() {
+        for (path, expected) in [
+            ("/etc/rproxy/key.pem", "/etc/rproxy/key.pem"),
+            ("/srv/my key.pem", "'/srv/my key.pem'"),
+            ("it's;rm", "'it'\\''s;rm'"),
+            ("-rf", "'-rf'"),
+            ("$HOME", "'$HOME'"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), expected);
+        }
+    }
+
+    #[test]
+    fn checks_directories_without_creating_them() {
+        let root = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.tls.local = true;
+        config.tls.cache_dir = root.path().join("state/certs");
+        assert_eq!(unmet_directories(&config).count(), 0);
+        assert!(!root.path().join("state").exists());
+        // Another problem, which no permission solves.
+        std::fs::write(root.path().join("state"), "").unwrap();
+        assert_eq!(unmet_directories(&config).count(), 0);
+        assert!(writable_parent(&config.tls.cache_dir).is_err_and(|problem| problem.text.contains("not a directory")));
+    }
+}

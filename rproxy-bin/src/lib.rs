@@ -89,6 +89,7 @@ mod reload;
 mod run;
 mod service_manager;
 mod setting;
+mod shell;
 mod site;
 mod startup_advice;
 mod state;

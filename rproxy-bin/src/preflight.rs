@@ -16,9 +16,8 @@ use std::time::{Duration, Instant};
 
 use rproxy_server::ListenAddr;
 
-use crate::config::Config;
-use crate::startup_advice::{folder_advice, listen_advice};
 use crate::config::{Config, writable_parent};
+use crate::startup_advice::{folder_advice, listen_advice};
 
 /// The results of all checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,27 +109,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Checks whether the directory can be written to, or created in its nearest existing parent. Creates nothing.
 fn check_directory(path: &Path) -> Finding {
     let shown = path.display();
-    let Some(present) = path.ancestors().find(|folder| folder.exists()) else {
-        return Finding::Problem(format!("{CACHE_DIR}: {shown} cannot be created"));
-    };
-    match access(present, Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(()) if !present.is_dir() => {
-            Finding::Problem(format!("{CACHE_DIR}: {} is not a directory", present.display()))
-        }
-        Ok(()) if present == path => Finding::Ok(format!("{shown} is writable")),
-        Ok(()) => Finding::Ok(format!("{shown} can be created in {}", present.display())),
-        Err(error) => {
-            let error = io::Error::from(error);
-            let advice = folder_advice(CACHE_DIR, path, &error);
-            Finding::Problem(with_advice(
-                format!("{CACHE_DIR}: {} is not writable: {error}", present.display()),
-                advice,
-            ))
-        }
     match writable_parent(path) {
         Ok(present) if present == path => Finding::Ok(format!("{shown} is writable")),
         Ok(present) => Finding::Ok(format!("{shown} can be created in {}", present.display())),
-        Err(problem) => Finding::Problem(problem.text),
+        Err(problem) => Finding::Problem(with_advice(
+            format!("{CACHE_DIR}: {}", problem.text),
+            folder_advice(CACHE_DIR, path, &io::Error::from(problem.kind)),
+        )),
     }
 }
 

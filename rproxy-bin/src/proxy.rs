@@ -60,13 +60,11 @@ impl Proxy {
             tracing::warn!("{warning}");
         }
         let (predecessor, inherited) = inherited(&config)?;
+        UnmetRequirements::check(&config, &inherited.addresses())?;
         let certificates = config.tls.certificates();
         let certificates = certificates.map_err(|error| startup_advice::certificates(&config.tls.cache_dir, error))?;
         let shared = ProcessState::open(&config);
         let shared = shared.map_err(|error| startup_advice::stack(config.cache.disk.as_deref(), error))?;
-        UnmetRequirements::check(&config, &inherited.addresses())?;
-        let certificates = config.tls.certificates()?;
-        let shared = ProcessState::open(&config)?;
         let stack = with_certificates(&certificates, &config, shared.stack(&config)?);
 
         let workers = config.worker_count().get();

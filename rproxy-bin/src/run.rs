@@ -20,10 +20,10 @@ pub enum RunError {
     /// A listener, folder or file cannot be used. The message names the setting and what to do.
     #[error(transparent)]
     Setting(SettingError),
-    /// A server cannot be started.
     /// This machine or user lacks something that the configuration needs.
+    #[error(transparent)]
     Requirements(#[from] UnmetRequirements),
-    /// A listener cannot be bound.
+    /// A server cannot be started.
     #[error(transparent)]
     Server(#[from] ServerError),
     /// A socket passed by the service manager (`LISTEN_FDS`) cannot be used.

@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 use crate::ErrorChain;
 use crate::layers::StackError;
 use crate::run::RunError;
-use crate::trust::shell_quoted;
+use crate::shell::shell_quoted;
 
 /// An error with the setting that decides, and advice.
 ///

@@ -9,6 +9,8 @@ use std::process::{Command, ExitStatus};
 
 use rustix::process::geteuid;
 
+use crate::shell::shell_quoted;
+
 /// The tool that manages the certificate authorities of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TrustStore {
@@ -200,16 +202,6 @@ fn shell_line(words: &[OsString]) -> String {
     words.iter().map(|word| shell_quoted(word)).collect::<Vec<_>>().join(" ")
 }
 
-/// Quotes a word for a shell.
-pub(crate) fn shell_quoted(word: &OsStr) -> String {
-    let text = word.to_string_lossy();
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:,=@".contains(&byte);
-    match text.bytes().all(is_plain) && !text.is_empty() {
-        true => text.into_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,14 +269,5 @@ mod tests {
         );
         assert!(!trust.explanation(Some(TrustStore::UpdateCaTrust), true).contains("sudo"));
         assert!(trust.explanation(None, true).contains("certutil"));
-    }
-
-    #[test]
-    fn quotes_words_for_a_shell() {
-        for (word, quoted_word) in
-            [("/a/ca.pem", "/a/ca.pem"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''"), ("$x", "'$x'")]
-        {
-            assert_eq!(shell_quoted(OsStr::new(word)), quoted_word);
-        }
     }
 }

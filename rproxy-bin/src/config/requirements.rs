@@ -13,6 +13,7 @@ use rproxy_server::ListenAddr;
 use rustix::fs::{Access, access};
 
 use super::Config;
+use crate::shell::shell_quoted;
 
 /// The requirements of a start that this machine does not meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,9 +77,9 @@ pub(crate) fn fix_for_file(file: &Path) -> String {
     // Below a directory that cannot be searched, nothing is known about the permissions.
     let directories = file.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty());
     let blocked = directories.filter(|directory| access(*directory, Access::EXEC_OK).is_err());
-    let mut paths: Vec<String> = blocked.map(quoted).collect();
+    let mut paths: Vec<String> = blocked.map(|path| shell_quoted(path.as_os_str())).collect();
     paths.reverse();
-    paths.push(quoted(file));
+    paths.push(shell_quoted(file.as_os_str()));
     let paths = paths.join(" ");
     format!("sudo chgrp \"$(id -gn)\" {paths} && sudo chmod g+rX {paths}")
 }
@@ -86,7 +87,7 @@ pub(crate) fn fix_for_file(file: &Path) -> String {
 /// A directory that cannot be used, and the reason.
 pub(crate) struct DirectoryProblem {
     pub(crate) text: String,
-    kind: ErrorKind,
+    pub(crate) kind: ErrorKind,
 }
 
 /// Returns the nearest existing part of a directory's path, in which the rest can be created.
@@ -144,7 +145,7 @@ fn unmet_port(config: &Config, inherited: &[ListenAddr]) -> Option<UnmetRequirem
         fix: format!(
             "sudo setcap cap_net_bind_service=+ep {}, or AmbientCapabilities=CAP_NET_BIND_SERVICE in a systemd unit, or \
              RPROXY_LISTEN='[::]:8443' RPROXY_HTTP_PORT=8080",
-            quoted(&binary)
+            shell_quoted(binary.as_os_str())
         ),
     })
 }
@@ -155,7 +156,7 @@ fn unmet_directories(config: &Config) -> impl Iterator<Item = UnmetRequirement> 
     let cache = config.cache.disk.as_ref().filter(|_| config.cache.enabled).map(|folder| ("cache_disk", folder));
     certificates.into_iter().chain(cache).filter_map(|(setting, directory)| {
         let problem = writable_parent(directory).err()?;
-        let path = quoted(directory);
+        let path = shell_quoted(directory.as_os_str());
         let fix = match problem.kind {
             ErrorKind::PermissionDenied if directory.exists() => {
                 format!("sudo chown -R \"$(id -un):$(id -gn)\" {path} && sudo chmod u+rwx {path}")
@@ -180,32 +181,9 @@ fn is_denied<T>(result: &io::Result<T>) -> bool {
     result.as_ref().is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
-/// Returns the path for a shell, in quotes if needed.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
-    match text.chars().all(is_plain) && !text.starts_with('-') {
-        true => text,
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quotes_paths_for_a_shell() {
-        for (path, expected) in [
-            ("/etc/rproxy/key.pem", "/etc/rproxy/key.pem"),
-            ("/srv/my key.pem", "'/srv/my key.pem'"),
-            ("it's;rm", "'it'\\''s;rm'"),
-            ("-rf", "'-rf'"),
-            ("$HOME", "'$HOME'"),
-        ] {
-            assert_eq!(quoted(Path::new(path)), expected);
-        }
-    }
 
     #[test]
     fn checks_directories_without_creating_them() {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::trust::shell_quoted;
+use crate::shell::shell_quoted;
 
 /// Returns commands to try on the demo at `base`, such as `https://localhost:8443`.
 ///

@@ -138,6 +138,7 @@ settings! {
 
 /// The pages for embedding of WordPress, PeerTube, Mastodon, Pixelfed and others.
 const DEFAULT_EMBED_PATHS: &str = "/**/embed,/**/embed/**";
+const EMBED: &str = "embed";
 
 impl SecurityHeadersSettings {
     pub(crate) fn layer(&self) -> SecurityHeadersLayer {
@@ -170,6 +171,10 @@ impl SecurityHeadersSettings {
             layer = layer.cookies(CookieAttributes::hardened());
         }
         let layer = match self.embeddable_paths() {
+            // The default globs require this word, which is found faster than a glob is matched.
+            Some(paths) if self.embed_paths.is_none() => {
+                layer.embeddable_paths(move |path| path.contains(EMBED) && paths.contains(path))
+            }
             Some(paths) => layer.embeddable_paths(move |path| paths.contains(path)),
             None => layer,
         };

@@ -1,4 +1,4 @@
-//! One request to one backend: on a connection that was kept, or a new one.
+//! One attempt: a request that is sent to one backend, on an idle or a new connection.
 
 use std::sync::Arc;
 
@@ -10,250 +10,267 @@ use tokio::time::timeout;
 
 use crate::ClientConnection;
 use crate::backend::Protocol;
-use crate::body::{Home, Lease, RequestBody, Switched, UpstreamBody};
-use crate::bound;
+use crate::body::{InFlightGuard, RequestBody, ReturnTarget, UpgradeBody, UpstreamBody};
 use crate::builder::Settings;
-use crate::connect::{Connected, Speak};
-use crate::deadline::Patience;
+use crate::connection_auth;
+use crate::connector::{AllowedProtocols, Connected};
 use crate::error::{BoxError, ProxyError, ProxyErrorKind};
-use crate::http1::{Http1, SendError};
-use crate::http2::{self, Failed, Sent, Slot};
-use crate::rewrite::{one_length, to_http1, to_http2};
-use crate::service::Link;
+use crate::http1::{Http1Connection, SendError};
+use crate::http2::{self, SendFailure, SendOutcome, StreamPermit};
+use crate::rewrite::{remove_overridden_length, to_http1, to_http2};
+use crate::service::BackendPools;
+use crate::timeouts::Timeouts;
 
-/// An attempt that failed.
+/// A failed attempt.
 pub(crate) struct Failure {
-    /// Whether the request may be sent to another backend: nothing of it was sent, or it has no content and does no harm
-    /// (RFC 9110 §9.2.2).
-    pub(crate) is_repeatable: bool,
+    /// Whether the request may be sent to another backend.
+    ///
+    /// That is the case if no byte of it was sent, or if its method is idempotent and it has no content (RFC 9110
+    /// §9.2.2).
+    pub(crate) is_retryable: bool,
+    /// Whether a part of the request was sent.
     pub(crate) was_sent: bool,
     pub(crate) error: ProxyError,
 }
 
-type Attempted<B> = Result<Response<UpstreamBody<B>>, Failure>;
+/// The result of an attempt.
+type AttemptResult<B> = Result<Response<UpstreamBody<B>>, Failure>;
 
-/// Sends `request`, which is whole again where it may be sent to another backend.
+/// Sends a request to one backend and returns the response.
+///
+/// After a retryable failure, `request` is complete again.
 pub(crate) async fn attempt<B>(
     settings: &Arc<Settings>,
-    link: &Link<B>,
+    pools: &BackendPools<B>,
     request: &mut Request<RequestBody<B>>,
-    patience: Patience,
-    lease: &mut Option<Box<Lease>>,
-) -> Attempted<B>
+    timeouts: Timeouts,
+    guard: &mut Option<Box<InFlightGuard>>,
+) -> AttemptResult<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     let is_upgrade = request.extensions().get::<hyper::ext::Protocol>().is_some();
-    // What is taken seldom, or is large, is boxed: every request carries room for all of this future.
-    let attempted = match (link.member.backend.protocol, is_upgrade) {
-        (Protocol::Http1, false) => http1(settings, link, request, patience, lease, Via::default()).await,
-        (Protocol::Https, false) if link.http2.speaks_http1() || is_bound(request, link) => {
-            http1(settings, link, request, patience, lease, Via::default()).await
+    // Rare or large futures are boxed, because each request allocates the size of this future.
+    let result = match (pools.backend.config.protocol, is_upgrade) {
+        (Protocol::Http1, false) => http1(settings, pools, request, timeouts, guard, Http1Options::default()).await,
+        (Protocol::Https, false) if pools.http2.is_http1() || is_authenticated(request, pools) => {
+            http1(settings, pools, request, timeouts, guard, Http1Options::default()).await
         }
-        (Protocol::Http1, true) => Box::pin(switch(settings, link, request, patience)).await,
-        (Protocol::Https, true) => match Box::pin(switch(settings, link, request, patience)).await {
-            // It may be that it speaks HTTP/2 and nothing else.
+        (Protocol::Http1, true) => Box::pin(upgrade(settings, pools, request, timeouts)).await,
+        (Protocol::Https, true) => match Box::pin(upgrade(settings, pools, request, timeouts)).await {
+            // The backend may support HTTP/2 only.
             Err(failure) if failure.error.kind() == ProxyErrorKind::TlsProtocolError => {
-                Box::pin(extended_connect(settings, link, request, patience)).await
+                Box::pin(extended_connect(settings, pools, request, timeouts)).await
             }
-            attempted => attempted,
+            result => result,
         },
-        (Protocol::H2c, true) => Box::pin(extended_connect(settings, link, request, patience)).await,
+        (Protocol::H2c, true) => Box::pin(extended_connect(settings, pools, request, timeouts)).await,
         (Protocol::H2c | Protocol::Https, false) => {
-            Box::pin(http2(settings, link, request, patience, lease, None)).await
+            Box::pin(http2(settings, pools, request, timeouts, guard, None)).await
         }
     };
-    match &attempted {
-        Ok(_) => link.member.health.succeeded(),
-        Err(failure) => failure.blame(link),
+    match &result {
+        Ok(_) => pools.backend.health.record_success(),
+        Err(failure) => failure.record_health(pools),
     }
-    attempted
+    result
 }
 
-/// Whether the backend has authenticated a connection for this client, which then serves all its requests.
-fn is_bound<B>(request: &Request<RequestBody<B>>, link: &Link<B>) -> bool
+/// Returns whether this client has a connection that the backend authenticated, which all its requests use.
+fn is_authenticated<B>(request: &Request<RequestBody<B>>, pools: &BackendPools<B>) -> bool
 where
     B: Body<Data: Send> + Send + 'static,
 {
     let client = request.extensions().get::<ClientConnection>();
-    client.is_some_and(|client| bound::is_bound::<B>(client, &link.member))
+    client.is_some_and(|client| connection_auth::has_connection::<B>(client, &pools.backend))
 }
 
-/// How a request goes over HTTP/1.1.
-struct Via {
-    /// A connection that was made for it.
-    made: Option<Box<Connected>>,
-    speak: Speak,
+/// The options of a request over HTTP/1.1.
+struct Http1Options {
+    /// The connection to use, if one was opened for the request.
+    connected: Option<Box<Connected>>,
+    /// The protocols to offer on a new connection.
+    protocols: AllowedProtocols,
 }
 
-impl Default for Via {
+impl Default for Http1Options {
     fn default() -> Self {
-        Self { made: None, speak: Speak::Any }
+        Self { connected: None, protocols: AllowedProtocols::Any }
     }
 }
 
-/// Over HTTP/1.1, on a connection that was kept if there is one.
+/// Sends a request over HTTP/1.1, on an idle connection if there is one.
 async fn http1<B>(
     settings: &Arc<Settings>,
-    link: &Link<B>,
+    pools: &BackendPools<B>,
     request: &mut Request<RequestBody<B>>,
-    patience: Patience,
-    lease: &mut Option<Box<Lease>>,
-    via: Via,
-) -> Attempted<B>
+    timeouts: Timeouts,
+    guard: &mut Option<Box<InFlightGuard>>,
+    options: Http1Options,
+) -> AttemptResult<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    if let Some(slots) = &link.member.slots {
-        match Box::pin(slots.take(settings.queue_timeout)).await {
-            Ok(slot) => lease.get_or_insert_default().occupy(slot),
+    if let Some(limit) = &pools.backend.connection_limit {
+        match Box::pin(limit.acquire(settings.queue_timeout)).await {
+            Ok(permit) => guard.get_or_insert_default().hold_permit(permit),
             Err(error) => return Err(Failure::unsent(error)),
         }
     }
-    to_http1(request, &link.member.backend.host);
+    to_http1(request, &pools.backend.config.host);
     let client = request.extensions().get::<ClientConnection>();
-    let bound = client.and_then(|client| bound::take(client, &link.member));
-    let bound = bound.and_then(|mut bound| bound.is_reusable().then_some(bound));
-    let mut is_bound = bound.is_some() || bound::authenticates(request);
-    let kept = match bound {
-        Some(bound) => Some(bound),
-        // What authenticates a connection is for none that others use.
-        None if is_bound || via.made.is_some() => None,
-        None => link.http1.take(),
+    let authenticated = client.and_then(|client| connection_auth::take(client, &pools.backend));
+    let authenticated = authenticated.and_then(|mut connection| connection.is_reusable().then_some(connection));
+    let mut is_authenticated = authenticated.is_some() || connection_auth::authenticates(request);
+    let idle = match authenticated {
+        Some(connection) => Some(connection),
+        // Shared connections carry no credentials that authenticate the connection.
+        None if is_authenticated || options.connected.is_some() => None,
+        None => pools.http1.take(),
     };
-    if let Some(mut connection) = kept {
-        match connection.send(request, patience).await {
-            Ok(response) => return Ok(finish(response, connection, link, request, is_bound)),
-            // The backend closed the connection just as it was used: once more, on a new one.
-            Err(SendError::Ended { is_repeatable: true, .. }) => is_bound = bound::authenticates(request),
-            Err(SendError::Ended { is_repeatable: false, error }) => return Err(Failure::of(error.into())),
-            Err(SendError::Failed(error)) => return Err(Failure::of(error)),
+    if let Some(mut connection) = idle {
+        match connection.send(request, timeouts).await {
+            Ok(response) => return Ok(with_body(response, connection, pools, request, is_authenticated)),
+            // The backend closed the idle connection at the same moment. The request is sent again on a new one.
+            Err(SendError::Closed { is_retryable: true, .. }) => {
+                is_authenticated = connection_auth::authenticates(request)
+            }
+            Err(SendError::Closed { is_retryable: false, error }) => return Err(Failure::sent(error.into())),
+            Err(SendError::Failed(error)) => return Err(Failure::sent(error)),
         }
     }
-    let connected = match via.made {
+    let connected = match options.connected {
         Some(connected) => *connected,
         None => {
-            if let Some(slots) = &link.member.slots {
-                slots.make_room();
+            if let Some(limit) = &pools.backend.connection_limit {
+                limit.close_surplus_idle();
             }
-            match connect(settings, link, via.speak).await {
+            match connect(settings, pools, options.protocols).await {
                 Ok(connected) => connected,
                 Err(error) => return Err(Failure::unsent(error)),
             }
         }
     };
     if connected.is_http2 {
-        return match Box::pin(link.http2.adopt(connected, request.body().content())).await {
-            Ok(slot) => Box::pin(http2(settings, link, request, patience, lease, Some(slot))).await,
+        return match Box::pin(pools.http2.add_connection(connected, request.body().content_length())).await {
+            Ok(permit) => Box::pin(http2(settings, pools, request, timeouts, guard, Some(permit))).await,
             Err(error) => Err(Failure::unsent(error)),
         };
     }
-    let mut connection = Http1::new(connected.socket, connected.until);
-    match connection.send(request, patience).await {
-        Ok(response) => Ok(finish(response, connection, link, request, is_bound)),
-        Err(SendError::Ended { error, is_repeatable }) => {
-            Err(Failure { is_repeatable, was_sent: true, error: error.into() })
+    let mut connection = Http1Connection::new(connected.socket, connected.expires);
+    match connection.send(request, timeouts).await {
+        Ok(response) => Ok(with_body(response, connection, pools, request, is_authenticated)),
+        Err(SendError::Closed { error, is_retryable }) => {
+            Err(Failure { is_retryable, was_sent: true, error: error.into() })
         }
-        Err(SendError::Failed(error)) => Err(Failure::of(error)),
+        Err(SendError::Failed(error)) => Err(Failure::sent(error)),
     }
 }
 
-/// A new connection, which goes to the pool if the request is gone before it is there.
-async fn connect<B>(settings: &Arc<Settings>, link: &Link<B>, speak: Speak) -> Result<Connected, ProxyError>
+/// Opens a connection. If the request is dropped before that, the connection is added to the pool.
+async fn connect<B>(
+    settings: &Arc<Settings>,
+    pools: &BackendPools<B>,
+    protocols: AllowedProtocols,
+) -> Result<Connected, ProxyError>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let (settings, member) = (Arc::clone(settings), Arc::clone(&link.member));
-    let connecting = async move { settings.connector.connect(&member.backend, speak, &[]).await };
-    Box::pin(link.http1.connect(connecting)).await
+    let (settings, backend) = (Arc::clone(settings), Arc::clone(&pools.backend));
+    let connecting = async move { settings.connector.connect(&backend.config, protocols, &[]).await };
+    Box::pin(pools.http1.connect(connecting)).await
 }
 
-/// Joins the response and the connection that its body comes from.
-fn finish<B>(
+/// Joins a response head with the connection that its body is read from.
+fn with_body<B>(
     response: Response<()>,
-    connection: Box<Http1<B>>,
-    link: &Link<B>,
+    connection: Box<Http1Connection<B>>,
+    pools: &BackendPools<B>,
     request: &Request<RequestBody<B>>,
-    is_bound: bool,
+    is_authenticated: bool,
 ) -> Response<UpstreamBody<B>>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let home = match request.extensions().get::<ClientConnection>() {
-        _ if !is_bound && !bound::challenges(&response) => Home::Pool(Arc::clone(&link.http1)),
-        Some(client) => Home::Client(ClientConnection::clone(client), Arc::clone(&link.member)),
-        None => Home::None,
+    let return_to = match request.extensions().get::<ClientConnection>() {
+        _ if !is_authenticated && !connection_auth::challenges(&response) => {
+            ReturnTarget::Pool(Arc::clone(&pools.http1))
+        }
+        Some(client) => ReturnTarget::Client(ClientConnection::clone(client), Arc::clone(&pools.backend)),
+        None => ReturnTarget::Discard,
     };
-    response.map(|()| UpstreamBody::http1(connection, home))
+    response.map(|()| UpstreamBody::http1(connection, return_to))
 }
 
-/// As an HTTP/1.1 upgrade (RFC 9110 §7.8), on a connection that serves nothing else.
-async fn switch<B>(
+/// Sends a request as an HTTP/1.1 upgrade (RFC 9110 §7.8), on a separate connection.
+async fn upgrade<B>(
     settings: &Settings,
-    link: &Link<B>,
+    pools: &BackendPools<B>,
     request: &mut Request<RequestBody<B>>,
-    patience: Patience,
-) -> Attempted<B>
+    timeouts: Timeouts,
+) -> AttemptResult<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    to_http1(request, &link.member.backend.host);
+    to_http1(request, &pools.backend.config.host);
     let protocol = request.extensions().get::<hyper::ext::Protocol>();
     let Some(protocol) = protocol.and_then(|protocol| HeaderValue::from_str(protocol.as_str()).ok()) else {
-        return Err(Failure::of(ProxyError::new(ProxyErrorKind::HttpRequestError)));
+        return Err(Failure::sent(ProxyError::new(ProxyErrorKind::HttpRequestError)));
     };
     request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
     request.headers_mut().insert(UPGRADE, protocol);
 
-    let Connected { socket, .. } = match settings.connector.connect(&link.member.backend, Speak::Http1, &[]).await {
-        Ok(connected) => connected,
-        Err(error) => return Err(Failure::unsent(error)),
-    };
+    let Connected { socket, .. } =
+        match settings.connector.connect(&pools.backend.config, AllowedProtocols::Http1, &[]).await {
+            Ok(connected) => connected,
+            Err(error) => return Err(Failure::unsent(error)),
+        };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(Failure::terminated)?;
-    // After a 101 the connection belongs to the tunnel, which outlives this request.
+    // After a 101 response the tunnel owns the connection and outlives this request.
     tokio::spawn(connection.with_upgrades());
-    match timeout(patience.head, sender.send_request(taken(request))).await {
+    match timeout(timeouts.response_head, sender.send_request(take_request(request))).await {
         Ok(Ok(mut response)) => {
-            one_length(response.headers_mut());
-            Ok(response.map(|incoming| UpstreamBody::driven(Switched::Http1(incoming), patience)))
+            remove_overridden_length(response.headers_mut());
+            Ok(response.map(|incoming| UpstreamBody::upgrade(UpgradeBody::Http1(incoming), timeouts)))
         }
         Ok(Err(error)) => Err(Failure::terminated(error)),
-        Err(_) => Err(Failure::of(ProxyError::new(ProxyErrorKind::HttpResponseTimeout))),
+        Err(_) => Err(Failure::sent(ProxyError::new(ProxyErrorKind::HttpResponseTimeout))),
     }
 }
 
-/// As an extended CONNECT (RFC 8441 §4), on an HTTP/2 connection that serves nothing else. What that says with a 2xx, a
-/// 101 says here, with the protocol among its extensions in place of an answer to the key.
+/// Sends an upgrade request as an extended CONNECT (RFC 8441 §4), on a separate HTTP/2 connection.
+///
+/// A 2xx response becomes a 101 response. It has the protocol as an extension, in place of `Sec-WebSocket-Accept`.
 async fn extended_connect<B>(
     settings: &Arc<Settings>,
-    link: &Link<B>,
+    pools: &BackendPools<B>,
     request: &mut Request<RequestBody<B>>,
-    patience: Patience,
-) -> Attempted<B>
+    timeouts: Timeouts,
+) -> AttemptResult<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     if *request.method() != Method::GET {
-        // The method would be lost, and whatever it means.
-        return Err(Failure::of(ProxyError::new(ProxyErrorKind::HttpUpgradeFailed)));
+        // CONNECT replaces the method, so only GET can be sent.
+        return Err(Failure::sent(ProxyError::new(ProxyErrorKind::HttpUpgradeFailed)));
     }
-    let backend = &link.member.backend;
-    let connected = match settings.connector.connect(backend, Speak::Any, &[]).await {
+    let backend = &pools.backend.config;
+    let connected = match settings.connector.connect(backend, AllowedProtocols::Any, &[]).await {
         Ok(connected) if connected.is_http2 => connected,
-        // It has refused to speak HTTP/1.1 before.
+        // An earlier attempt over HTTP/1.1 failed.
         Ok(_) => return Err(Failure::unsent(ProxyError::new(ProxyErrorKind::TlsProtocolError))),
         Err(error) => return Err(Failure::unsent(error)),
     };
-    to_http2(request, backend).map_err(|error| Failure::of(error.into()))?;
+    to_http2(request, backend).map_err(|error| Failure::sent(error.into()))?;
     let protocol = request.extensions().get::<hyper::ext::Protocol>().cloned();
-    // RFC 8441 §5: these are of HTTP/1.1, as is the method.
+    // RFC 8441 §5: extended CONNECT has none of these fields.
     let headers = request.headers_mut();
     headers.remove(SEC_WEBSOCKET_KEY);
     headers.remove(CONNECTION);
     headers.remove(UPGRADE);
     *request.method_mut() = Method::CONNECT;
-    match http2::open_tunnel(connected.socket, taken(request), patience).await {
+    match http2::open_tunnel(connected.socket, take_request(request), timeouts).await {
         Ok(mut response) => {
             *response.version_mut() = Version::HTTP_11;
             if response.status().is_success() {
@@ -262,81 +279,86 @@ where
                     response.extensions_mut().insert(protocol);
                 }
             }
-            Ok(response.map(|body| UpstreamBody::driven(Switched::Http2(body), patience)))
+            Ok(response.map(|body| UpstreamBody::upgrade(UpgradeBody::Http2(body), timeouts)))
         }
-        Err(error) => Err(Failure::of(error)),
+        Err(error) => Err(Failure::sent(error)),
     }
 }
 
-/// Over HTTP/2, on a stream of the pool: on the one that there is, or another one.
+/// Sends a request over HTTP/2, on `stream` or on another stream of the pool.
 async fn http2<B>(
     settings: &Arc<Settings>,
-    link: &Link<B>,
+    pools: &BackendPools<B>,
     request: &mut Request<RequestBody<B>>,
-    patience: Patience,
-    lease: &mut Option<Box<Lease>>,
-    stream: Option<Slot>,
-) -> Attempted<B>
+    timeouts: Timeouts,
+    guard: &mut Option<Box<InFlightGuard>>,
+    stream: Option<StreamPermit>,
+) -> AttemptResult<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let backend = &link.member.backend;
-    let via_http1 = |made| Via { made, speak: Speak::Http1 };
-    if bound::authenticates(request) {
-        // What authenticates a connection is not for one that others share (RFC 9113 §9.1.1).
+    let backend = &pools.backend.config;
+    let with_http1 = |connected| Http1Options { connected, protocols: AllowedProtocols::Http1 };
+    if connection_auth::authenticates(request) {
+        // RFC 9113 §9.1.1: a shared connection carries no credentials that authenticate the connection.
         drop(stream);
         if backend.protocol == Protocol::Https {
-            return Box::pin(http1(settings, link, request, patience, lease, via_http1(None))).await;
+            return Box::pin(http1(settings, pools, request, timeouts, guard, with_http1(None))).await;
         }
-        let connected = settings.connector.connect(backend, Speak::Any, &[]).await.map_err(Failure::unsent)?;
-        to_http2(request, backend).map_err(|error| Failure::of(error.into()))?;
-        let sent = http2::send_alone(connected.socket, request, patience).await;
+        let connected =
+            settings.connector.connect(backend, AllowedProtocols::Any, &[]).await.map_err(Failure::unsent)?;
+        to_http2(request, backend).map_err(|error| Failure::sent(error.into()))?;
+        let sent = http2::send_unpooled(connected.socket, request, timeouts).await;
         return Ok(sent?.map(UpstreamBody::http2));
     }
-    to_http2(request, backend).map_err(|error| Failure::of(error.into()))?;
-    match http2::send(&link.http2, request, patience, stream).await? {
-        Sent::Response(response) => Ok(response.map(UpstreamBody::http2)),
-        Sent::Http1(made) => Box::pin(http1(settings, link, request, patience, lease, via_http1(made))).await,
-        Sent::NeedsHttp1 if backend.protocol == Protocol::Https => {
-            Box::pin(http1(settings, link, request, patience, lease, via_http1(None))).await
+    to_http2(request, backend).map_err(|error| Failure::sent(error.into()))?;
+    match http2::send(&pools.http2, request, timeouts, stream).await? {
+        SendOutcome::Response(response) => Ok(response.map(UpstreamBody::http2)),
+        SendOutcome::Http1(connected) => {
+            Box::pin(http1(settings, pools, request, timeouts, guard, with_http1(connected))).await
         }
-        Sent::NeedsHttp1 => Err(Failure::of(ProxyError::new(ProxyErrorKind::HttpProtocolError))),
+        SendOutcome::NeedsHttp1 if backend.protocol == Protocol::Https => {
+            Box::pin(http1(settings, pools, request, timeouts, guard, with_http1(None))).await
+        }
+        SendOutcome::NeedsHttp1 => Err(Failure::sent(ProxyError::new(ProxyErrorKind::HttpProtocolError))),
     }
 }
 
-/// The request itself, for those who keep it.
-fn taken<B: Body>(request: &mut Request<RequestBody<B>>) -> Request<RequestBody<B>> {
+/// Takes the request out of the reference and leaves an empty one.
+fn take_request<B: Body>(request: &mut Request<RequestBody<B>>) -> Request<RequestBody<B>> {
     std::mem::replace(request, Request::new(RequestBody::empty()))
 }
 
-impl From<Failed> for Failure {
-    fn from(Failed { is_repeatable, was_sent, error }: Failed) -> Self {
-        Self { is_repeatable, was_sent, error }
+impl From<SendFailure> for Failure {
+    fn from(SendFailure { is_retryable, was_sent, error }: SendFailure) -> Self {
+        Self { is_retryable, was_sent, error }
     }
 }
 
 impl Failure {
-    /// The backend was not reached.
+    /// Creates the failure of a request that was not sent.
     fn unsent(error: ProxyError) -> Self {
-        Self { is_repeatable: true, was_sent: false, error }
+        Self { is_retryable: true, was_sent: false, error }
     }
 
-    /// Something was sent, and is not to be sent again.
-    fn of(error: ProxyError) -> Self {
-        Self { is_repeatable: false, was_sent: true, error }
+    /// Creates the failure of a request that was sent and cannot be sent again.
+    fn sent(error: ProxyError) -> Self {
+        Self { is_retryable: false, was_sent: true, error }
     }
 
+    /// Creates the failure of a request whose connection was closed.
     fn terminated(error: impl Into<BoxError>) -> Self {
-        Self::of(ProxyError::caused(ProxyErrorKind::ConnectionTerminated, error))
+        Self::sent(ProxyError::caused(ProxyErrorKind::ConnectionTerminated, error))
     }
 
-    fn blame<B: Body + 'static>(&self, link: &Link<B>) {
+    /// Records the failure in the health of the backend.
+    fn record_health<B: Body + 'static>(&self, pools: &BackendPools<B>) {
         match self.error.kind() {
-            // Neither says anything of the backend.
+            // These failures are not caused by the backend.
             ProxyErrorKind::HttpRequestError | ProxyErrorKind::ConnectionLimitReached => {}
             ProxyErrorKind::HttpUpgradeFailed => {}
-            _ if self.was_sent => link.member.health.failed(),
-            _ => link.member.health.unreachable(),
+            _ if self.was_sent => pools.backend.health.record_failure(),
+            _ => pools.backend.health.record_unreachable(),
         }
     }
 }

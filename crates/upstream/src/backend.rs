@@ -1,4 +1,4 @@
-//! Where a backend is, and what it speaks.
+//! The address, protocol and weight of a backend.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -8,53 +8,77 @@ use std::str::FromStr;
 use http::HeaderValue;
 use http::uri::Authority;
 
-/// A backend's address: `127.0.0.1:3000`, `http://app:3000`, `https://app.example`, `h2c://app:50051`
-/// or `unix:/run/app.sock`; and after a space, if it has one, its weight: `app:3000 weight=3`.
+/// The address of a backend, with its protocol and weight.
+///
+/// | Text | Backend |
+/// |---|---|
+/// | `127.0.0.1:3000`, `http://app:3000` | HTTP/1.1 over TCP |
+/// | `https://app.example` | HTTP/2 or HTTP/1.1 over TLS |
+/// | `h2c://app:50051` | HTTP/2 over TCP |
+/// | `unix:/run/app.sock` | HTTP/1.1 over a Unix socket |
+/// | `app:3000 weight=3` | any of these with a [weight](Self::weight) |
+///
+/// The default port is 80 for `http://` and `h2c://`, and 443 for `https://`. Without a scheme, the port is required.
+///
+/// # Examples
+///
+/// ```
+/// use rproxy_upstream::{Backend, Protocol};
+///
+/// # fn main() -> Result<(), rproxy_upstream::BackendError> {
+/// let backend: Backend = "https://app.example weight=3".parse()?;
+/// assert_eq!(backend.protocol(), Protocol::Https);
+/// assert_eq!(backend.origin(), "https://app.example:443");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
     pub(crate) location: Location,
     pub(crate) protocol: Protocol,
-    /// What stands in `Host` where the request has none.
+    /// The `Host` of requests without one.
     pub(crate) host: HeaderValue,
     pub(crate) weight: u16,
 }
 
+/// The location of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Location {
     Tcp { host: String, port: u16 },
     Unix(PathBuf),
 }
 
-/// What is spoken with a backend.
+/// The protocol of the connections to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Protocol {
-    /// HTTP/1.1 in clear.
+    /// HTTP/1.1 without TLS.
     Http1,
-    /// HTTP/2 or HTTP/1.1 over TLS, as the backend likes it (ALPN, RFC 7301).
+    /// HTTP/2 or HTTP/1.1 over TLS, as selected by the backend (ALPN, RFC 7301).
     Https,
-    /// HTTP/2 in clear, with prior knowledge (RFC 9113 §3.3).
+    /// HTTP/2 without TLS, with prior knowledge (RFC 9113 §3.3).
     H2c,
 }
 
 impl Backend {
-    /// What is spoken.
+    /// Returns the protocol.
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }
 
-    /// Its share of the requests in proportion to those of the others, from 1 to [`MAX_WEIGHT`](Self::MAX_WEIGHT);
-    /// what is beyond is taken as the nearest. Default 1.
+    /// Sets the share of requests, relative to the weights of the other backends. The default is 1.
+    ///
+    /// Values outside 1 to [`MAX_WEIGHT`](Self::MAX_WEIGHT) are clamped.
     #[must_use]
     pub fn weight(mut self, weight: u16) -> Self {
         self.weight = weight.clamp(1, Self::MAX_WEIGHT);
         self
     }
 
-    /// The largest weight.
+    /// The maximum weight.
     pub const MAX_WEIGHT: u16 = 1000;
 
-    /// The address, without the weight.
+    /// Returns the address as a URL, without the weight.
     pub fn origin(&self) -> String {
         let scheme = match self.protocol {
             Protocol::Http1 => "http",
@@ -68,16 +92,16 @@ impl Backend {
         }
     }
 
-    /// Whether its address has to be looked up.
+    /// Returns whether the host is a name, which needs a DNS lookup.
     pub(crate) fn has_name(&self) -> bool {
         matches!(&self.location, Location::Tcp { host, .. } if host.parse::<IpAddr>().is_err())
     }
 }
 
-/// HTTP/1.1 in clear to this address.
+/// Creates a backend with HTTP/1.1 over TCP and the weight 1.
 impl From<SocketAddr> for Backend {
     fn from(address: SocketAddr) -> Self {
-        // What an address is written with may stand in a field.
+        // A socket address is a valid field value.
         let host = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("localhost"));
         let location = Location::Tcp { host: address.ip().to_string(), port: address.port() };
         Self { location, protocol: Protocol::Http1, host, weight: 1 }
@@ -89,11 +113,13 @@ impl FromStr for Backend {
 
     fn from_str(text: &str) -> Result<Self, BackendError> {
         let error = |reason| BackendError { input: text.to_owned(), reason };
-        // The path of a socket may have spaces in it.
+        // The path of a socket can contain spaces.
         if let Some((origin, weight)) = text.rsplit_once([' ', '\t'])
             && (weight.starts_with("weight=") || !text.starts_with("unix:"))
         {
-            let weight = weight.strip_prefix("weight=").ok_or_else(|| error("only weight=N may follow an address"))?;
+            let weight = weight
+                .strip_prefix("weight=")
+                .ok_or_else(|| error("unknown option after the address, accepted: weight=N"))?;
             let weight = weight.parse().ok().filter(|weight| (1..=Self::MAX_WEIGHT).contains(weight));
             let weight = weight.ok_or_else(|| error("the weight is not a whole number from 1 to 1000"))?;
             return match origin.trim_end().parse::<Self>() {
@@ -103,7 +129,7 @@ impl FromStr for Backend {
         }
         if let Some(path) = text.strip_prefix("unix:") {
             if !path.starts_with('/') {
-                return Err(error("the path of a Unix socket starts with /"));
+                return Err(error("the path of a Unix socket does not start with /"));
             }
             let host = HeaderValue::from_static("localhost");
             return Ok(Self { location: Location::Unix(path.into()), protocol: Protocol::Http1, host, weight: 1 });
@@ -113,15 +139,17 @@ impl FromStr for Backend {
             Some(("http", rest)) => (Protocol::Http1, rest, Some(80)),
             Some(("https", rest)) => (Protocol::Https, rest, Some(443)),
             Some(("h2c", rest)) => (Protocol::H2c, rest, Some(80)),
-            Some(_) => return Err(error("expected host:port, http://, https://, h2c:// or unix:/path")),
+            Some(_) => {
+                return Err(error("unknown scheme, accepted: host:port, http://, https://, h2c:// or unix:/path"));
+            }
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains('/') {
-            return Err(error("a backend has no path: requests keep their own"));
+            return Err(error("a path is not allowed, requests keep their own"));
         }
         let authority: Authority = rest.parse().map_err(|_| error("not a host and port"))?;
         if authority.as_str().contains('@') {
-            return Err(error("a backend has no user"));
+            return Err(error("user information is not allowed"));
         }
         let port = match authority.port() {
             Some(port) => port.as_str().parse().map_err(|_| error("the port is not a number up to 65535"))?,
@@ -149,7 +177,7 @@ impl fmt::Display for Backend {
     }
 }
 
-/// Text that is no [`Backend`].
+/// The error of an invalid [`Backend`] address. Its message contains the input and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad backend {input:?}: {reason}")]
 pub struct BackendError {
@@ -162,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_parse_to_what_they_mean() {
+    fn parses_and_displays_addresses() {
         for (text, shown) in [
             ("127.0.0.1:3000", "http://127.0.0.1:3000"),
             ("app:3000", "http://app:3000"),
@@ -180,28 +208,28 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_address_is_a_backend() {
+    fn accepts_socket_addresses() {
         for address in ["127.0.0.1:3000", "[::1]:3000"] {
             assert_eq!(Backend::from(address.parse::<SocketAddr>().unwrap()), address.parse().unwrap());
         }
     }
 
     #[test]
-    fn errors_name_the_input_and_the_reason() {
+    fn errors_contain_the_input_and_the_reason() {
         for (text, reason) in [
             ("app", "the port is missing"),
             ("", "not a host and port"),
             ("http://", "not a host and port"),
             ("app:80 weight=0", "the weight is not a whole number from 1 to 1000"),
             ("app:80 weight=1001", "the weight is not a whole number from 1 to 1000"),
-            ("app:80 backup", "only weight=N may follow an address"),
+            ("app:80 backup", "unknown option after the address, accepted: weight=N"),
             ("app weight=2", "the port is missing"),
-            ("ftp://app", "expected host:port, http://, https://, h2c:// or unix:/path"),
-            ("http://app/base", "a backend has no path: requests keep their own"),
-            ("http://user@app", "a backend has no user"),
+            ("ftp://app", "unknown scheme, accepted: host:port, http://, https://, h2c:// or unix:/path"),
+            ("http://app/base", "a path is not allowed, requests keep their own"),
+            ("http://user@app", "user information is not allowed"),
             ("app:99999", "the port is not a number up to 65535"),
             ("app:0", "not a host and port"),
-            ("unix:app.sock", "the path of a Unix socket starts with /"),
+            ("unix:app.sock", "the path of a Unix socket does not start with /"),
         ] {
             let error = text.parse::<Backend>().unwrap_err().to_string();
             assert_eq!(error, format!("bad backend {text:?}: {reason}"));

@@ -1,4 +1,4 @@
-//! Which of several backends a request goes to.
+//! Load balancing: the selection of a backend for each request.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -9,27 +9,32 @@ use http::request::Parts;
 
 use crate::hash::HashKey;
 
-/// How requests are spread over backends, each by its [weight](crate::Backend::weight). A backend that is down is passed
-/// over.
+/// A load balancing policy.
+///
+/// Each policy respects the [weights](crate::Backend::weight) and skips backends that are unhealthy or ejected.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Balance {
-    /// In turn.
+    /// Weighted round robin.
     #[default]
     RoundRobin,
-    /// Of two at random the one with fewer requests in flight for its weight.
+    /// The backend with the fewest in-flight requests per weight, of two random ones (power of two choices).
     LeastPending,
-    /// Always the same for the same key; see [`by_key`](Self::by_key).
-    Key(KeyOf),
+    /// Consistent hashing of a key, see [`by_key`](Self::by_key).
+    Key(KeyFunction),
 }
 
 impl Balance {
-    /// Requests of the same key go to the same backend, by rendezvous hashing: when a backend comes or goes, only its
-    /// share of the keys moves. Requests without a key are spread in turn.
+    /// Creates a policy that sends all requests with the same key to the same backend.
     ///
-    /// All workers of a process agree on the backend of a key. The hash has a secret key, so that no client can send all its
-    /// requests to one backend. The key is random for each process, unless
+    /// The policy uses rendezvous hashing: when a backend is added or removed, only its share of the keys changes.
+    /// Requests for which `key` returns `None` are distributed by round robin.
+    ///
+    /// All workers of a process select the same backend for a key. The hash has a secret, so that a client cannot
+    /// direct all its requests to one backend. The secret is random for each process, unless
     /// [`Builder::balance_secret`](crate::Builder::balance_secret) sets it.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use rproxy_upstream::Balance;
@@ -41,21 +46,23 @@ impl Balance {
     where
         K: Hash,
     {
-        Self::Key(KeyOf(Arc::new(move |head, mut hasher| key(head).map(|key| key.hash(&mut hasher)).is_some())))
+        Self::Key(KeyFunction(Arc::new(move |head, mut hasher| key(head).map(|key| key.hash(&mut hasher)).is_some())))
     }
 
+    /// Returns whether the policy needs the key of a request.
     pub(crate) fn has_key(&self) -> bool {
         matches!(self, Self::Key(_))
     }
 
-    /// Returns the hash of the request's key.
+    /// Returns the hash of the key of a request.
     pub(crate) fn key(&self, head: &Parts, hash_key: HashKey) -> Option<u64> {
-        let Self::Key(KeyOf(hash_of_key)) = self else { return None };
+        let Self::Key(KeyFunction(hash_key_of)) = self else { return None };
         let mut hasher = hash_key.hasher();
-        hash_of_key(head, &mut hasher).then(|| hasher.finish())
+        hash_key_of(head, &mut hasher).then(|| hasher.finish())
     }
 
-    pub(crate) fn counts_pending(&self) -> bool {
+    /// Returns whether the policy needs the number of in-flight requests.
+    pub(crate) fn counts_in_flight(&self) -> bool {
         matches!(self, Self::LeastPending)
     }
 }
@@ -70,49 +77,51 @@ impl fmt::Debug for Balance {
     }
 }
 
-/// What [`Balance::by_key`] was given.
+/// The key function of [`Balance::by_key`].
 #[derive(Clone)]
-pub struct KeyOf(Arc<HashOfKey>);
+pub struct KeyFunction(Arc<HashKeyFn>);
 
-/// Hashes the key of a request, and returns whether it has one.
-type HashOfKey = dyn Fn(&Parts, &mut dyn Hasher) -> bool + Send + Sync;
+/// A function that hashes the key of a request, and returns whether the request has one.
+type HashKeyFn = dyn Fn(&Parts, &mut dyn Hasher) -> bool + Send + Sync;
 
-impl fmt::Debug for KeyOf {
+impl fmt::Debug for KeyFunction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyOf")
     }
 }
 
-/// A backend, as far as the choice is concerned.
+/// A backend that can be selected.
 pub(crate) trait Candidate {
+    /// Returns the share of requests.
     fn weight(&self) -> u16;
 
-    /// Requests that it has not answered to the end.
-    fn pending(&self) -> usize;
+    /// Returns the number of in-flight requests.
+    fn in_flight(&self) -> usize;
 
-    /// Returns the hash that a key and this backend have together.
+    /// Returns the hash of a key together with this backend.
     fn hash_with(&self, key: u64) -> u64;
 }
 
-/// The turns of [`Balance::RoundRobin`], with the weights spread as evenly as they can be.
+/// The order of backends for [`Balance::RoundRobin`], with the weights distributed evenly.
 #[derive(Debug)]
-pub(crate) struct Turns {
+pub(crate) struct RoundRobin {
     order: Box<[u16]>,
     next: AtomicUsize,
 }
 
-impl Turns {
+impl RoundRobin {
     pub(crate) fn new(weights: &[u16]) -> Self {
         let divisor = weights.iter().fold(0, |a, b| greatest_common_divisor(a, *b)).max(1);
         let weights: Vec<i64> = weights.iter().map(|weight| i64::from(weight / divisor)).collect();
         let total: i64 = weights.iter().sum();
-        // nginx's smooth weighted round robin: each gains its weight, the richest has its turn and pays for all.
+        // The smooth weighted round robin of nginx: each backend gains its weight, and the one with the largest
+        // credit is selected and pays the total.
         let mut credit = vec![0; weights.len()];
         let order = (0..total).map(|_| {
             credit.iter_mut().zip(&weights).for_each(|(credit, weight)| *credit += weight);
-            let richest = (0..credit.len()).rev().max_by_key(|index| credit[*index]).unwrap_or(0);
-            credit[richest] -= total;
-            richest as u16
+            let largest = (0..credit.len()).rev().max_by_key(|index| credit[*index]).unwrap_or(0);
+            credit[largest] -= total;
+            largest as u16
         });
         Self { order: order.collect(), next: AtomicUsize::new(0) }
     }
@@ -129,44 +138,45 @@ fn greatest_common_divisor(a: u16, b: u16) -> u16 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
-/// Chooses among the `candidates` that are `fit`; `None` if none is.
-pub(crate) fn choose<C>(
+/// Selects one of the eligible candidates. Returns `None` if there is none.
+pub(crate) fn select<C>(
     balance: &Balance,
-    turns: &Turns,
+    round_robin: &RoundRobin,
     key: Option<u64>,
     candidates: &[C],
-    mut fit: impl FnMut(usize) -> bool,
+    mut is_eligible: impl FnMut(usize) -> bool,
 ) -> Option<usize>
 where
     C: Candidate,
 {
     let count = candidates.len();
-    let mut fit_from = |first: usize| (first..count).chain(0..first).find(|index| fit(*index));
+    let mut next_eligible = |first: usize| (first..count).chain(0..first).find(|index| is_eligible(*index));
     match (balance, key) {
         (Balance::LeastPending, _) => {
-            let one = fit_from(fastrand::usize(..count))?;
-            // Any but the first, which no turn can give twice.
-            let other = fit_from((one + 1 + fastrand::usize(..count.max(2) - 1)) % count)?;
+            let first = next_eligible(fastrand::usize(..count))?;
+            // Any index except the first one. The modulus excludes it.
+            let second = next_eligible((first + 1 + fastrand::usize(..count.max(2) - 1)) % count)?;
             let load = |index: usize| {
                 let candidate = &candidates[index];
-                // One more: the request that is to be sent.
-                (candidate.pending() as u64 + 1) * u64::from(u16::MAX) / u64::from(candidate.weight().max(1))
+                // Plus the request that is about to be sent.
+                (candidate.in_flight() as u64 + 1) * u64::from(u16::MAX) / u64::from(candidate.weight().max(1))
             };
-            Some(if load(other) < load(one) { other } else { one })
+            Some(if load(second) < load(first) { second } else { first })
         }
         (_, Some(key)) => {
-            let fit = (0..count).filter(|index| fit(*index));
-            fit.map(|index| (index, score(key, &candidates[index])))
+            let eligible = (0..count).filter(|index| is_eligible(*index));
+            eligible
+                .map(|index| (index, score(key, &candidates[index])))
                 .max_by(|a, b| a.1.total_cmp(&b.1))
                 .map(|best| best.0)
         }
-        (_, None) => fit_from(turns.next()),
+        (_, None) => next_eligible(round_robin.next()),
     }
 }
 
-/// Weighted rendezvous hashing: `-w / ln(h)` with `h` between 0 and 1.
+/// Returns the score of weighted rendezvous hashing: `-w / ln(h)` with `h` between 0 and 1.
 fn score<C: Candidate>(key: u64, candidate: &C) -> f64 {
-    // The 53 bits that a float holds, in the middle of their step, so that neither 0 nor 1 comes out.
+    // The 53 bits of a float's mantissa, plus a half, so that the result is neither 0 nor 1.
     let uniform = ((candidate.hash_with(key) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     -f64::from(candidate.weight()) / uniform.ln()
 }
@@ -177,7 +187,7 @@ mod tests {
 
     struct Server {
         weight: u16,
-        pending: usize,
+        in_flight: usize,
         seed: u64,
     }
 
@@ -186,8 +196,8 @@ mod tests {
             self.weight
         }
 
-        fn pending(&self) -> usize {
-            self.pending
+        fn in_flight(&self) -> usize {
+            self.in_flight
         }
 
         fn hash_with(&self, key: u64) -> u64 {
@@ -196,18 +206,18 @@ mod tests {
     }
 
     fn servers(weights: &[u16]) -> Vec<Server> {
-        let server = |(seed, weight): (u64, &u16)| Server { weight: *weight, pending: 0, seed };
+        let server = |(seed, weight): (u64, &u16)| Server { weight: *weight, in_flight: 0, seed };
         (0..).zip(weights).map(server).collect()
     }
 
-    fn turns(weights: &[u16], count: usize) -> Vec<usize> {
-        let turns = Turns::new(weights);
+    fn round_robin(weights: &[u16], count: usize) -> Vec<usize> {
+        let round_robin = RoundRobin::new(weights);
         let servers = servers(weights);
-        (0..count).filter_map(|_| choose(&Balance::RoundRobin, &turns, None, &servers, |_| true)).collect()
+        (0..count).filter_map(|_| select(&Balance::RoundRobin, &round_robin, None, &servers, |_| true)).collect()
     }
 
     #[test]
-    fn turns_are_as_even_as_the_weights_allow() {
+    fn round_robin_distributes_the_weights_evenly() {
         for (weights, expected) in [
             (&[1, 1, 1][..], &[0, 1, 2, 0, 1, 2][..]),
             (&[5, 1, 1], &[0, 0, 1, 0, 2, 0, 0]),
@@ -215,43 +225,44 @@ mod tests {
             (&[2, 4], &[1, 0, 1]),
             (&[1], &[0, 0]),
         ] {
-            assert_eq!(turns(weights, expected.len()), expected, "{weights:?}");
+            assert_eq!(round_robin(weights, expected.len()), expected, "{weights:?}");
         }
     }
 
     #[test]
-    fn who_is_not_fit_is_passed_over_and_nobody_is_nobody() {
+    fn skips_ineligible_candidates() {
         let key = Balance::by_key(|_| Some(1));
         for balance in [Balance::RoundRobin, Balance::LeastPending, key] {
-            let (turns, servers) = (Turns::new(&[1, 1, 1]), servers(&[1, 1, 1]));
+            let (round_robin, servers) = (RoundRobin::new(&[1, 1, 1]), servers(&[1, 1, 1]));
             for round in 0..20 {
-                assert_eq!(choose(&balance, &turns, Some(round), &servers, |index| index == 1), Some(1));
+                assert_eq!(select(&balance, &round_robin, Some(round), &servers, |index| index == 1), Some(1));
             }
-            assert_eq!(choose(&balance, &turns, Some(1), &servers, |_| false), None, "{balance:?}");
+            assert_eq!(select(&balance, &round_robin, Some(1), &servers, |_| false), None, "{balance:?}");
         }
     }
 
     #[test]
-    fn the_less_loaded_of_two_is_chosen_for_its_weight() {
-        let turns = Turns::new(&[1, 1]);
-        for (weights, pending, expected) in [([1, 1], [3, 2], 1), ([4, 1], [5, 2], 0), ([1, 2], [0, 2], 0)] {
+    fn least_pending_selects_the_lower_load_per_weight() {
+        let round_robin = RoundRobin::new(&[1, 1]);
+        for (weights, in_flight, expected) in [([1, 1], [3, 2], 1), ([4, 1], [5, 2], 0), ([1, 2], [0, 2], 0)] {
             let mut servers = servers(&weights);
-            servers.iter_mut().zip(pending).for_each(|(server, pending)| server.pending = pending);
+            servers.iter_mut().zip(in_flight).for_each(|(server, in_flight)| server.in_flight = in_flight);
             for _ in 0..20 {
-                assert_eq!(choose(&Balance::LeastPending, &turns, None, &servers, |_| true), Some(expected));
+                assert_eq!(select(&Balance::LeastPending, &round_robin, None, &servers, |_| true), Some(expected));
             }
         }
         let mut alone = servers(&[1]);
-        alone[0].pending = 9;
-        assert_eq!(choose(&Balance::LeastPending, &Turns::new(&[1]), None, &alone, |_| true), Some(0));
+        alone[0].in_flight = 9;
+        assert_eq!(select(&Balance::LeastPending, &RoundRobin::new(&[1]), None, &alone, |_| true), Some(0));
     }
 
     #[test]
-    fn a_key_has_the_same_backend_in_every_process_with_the_same_secret() {
-        let (balance, turns, servers) = (Balance::by_key(|_| Some(1)), Turns::new(&[1]), servers(&[1, 1, 2]));
-        let places: Vec<_> =
-            (0..12).filter_map(|key| choose(&balance, &turns, Some(key), &servers, |_| true)).collect();
-        assert_eq!(places, [1, 2, 0, 1, 2, 2, 1, 2, 0, 0, 0, 2]);
+    fn the_same_secret_maps_a_key_to_the_same_backend() {
+        let (balance, round_robin, servers) =
+            (Balance::by_key(|_| Some(1)), RoundRobin::new(&[1]), servers(&[1, 1, 2]));
+        let assignments: Vec<_> =
+            (0..12).filter_map(|key| select(&balance, &round_robin, Some(key), &servers, |_| true)).collect();
+        assert_eq!(assignments, [1, 2, 0, 1, 2, 2, 1, 2, 0, 0, 0, 2]);
         let (head, ()) = http::Request::new(()).into_parts();
         let key = |secret: &[u8]| Balance::by_key(|_| Some("tenant")).key(&head, HashKey::from_secret(secret));
         assert_eq!(key(b"a"), Some(HashKey::from_secret(b"a").hash("tenant")));
@@ -260,17 +271,18 @@ mod tests {
     }
 
     #[test]
-    fn keys_stay_when_others_go_and_are_spread_by_weight() {
-        let (balance, turns, servers) = (Balance::by_key(|_| Some(1)), Turns::new(&[1]), servers(&[1, 1, 2]));
-        let place = |key, gone: Option<usize>| {
-            choose(&balance, &turns, Some(key), &servers, |index| Some(index) != gone).unwrap()
+    fn removing_a_backend_moves_only_its_keys_and_weights_apply() {
+        let (balance, round_robin, servers) =
+            (Balance::by_key(|_| Some(1)), RoundRobin::new(&[1]), servers(&[1, 1, 2]));
+        let backend_of = |key, removed: Option<usize>| {
+            select(&balance, &round_robin, Some(key), &servers, |index| Some(index) != removed).unwrap()
         };
         let mut count = [0; 3];
         for key in 0..4000 {
-            let at = place(key, None);
+            let at = backend_of(key, None);
             count[at] += 1;
-            for gone in (0..3).filter(|gone| *gone != at) {
-                assert_eq!(place(key, Some(gone)), at);
+            for removed in (0..3).filter(|removed| *removed != at) {
+                assert_eq!(backend_of(key, Some(removed)), at);
             }
         }
         for (count, share) in count.into_iter().zip([1000, 1000, 2000]) {

@@ -1,4 +1,4 @@
-//! Bodies both ways. That of the response drives its connection, and gives it back at its end.
+//! Request and response bodies. A response body drives its connection, and returns it to the pool at its end.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,122 +15,123 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::ClientConnection;
-use crate::bound;
-use crate::deadline::{Deadline, Patience};
+use crate::connection_auth;
 use crate::error::{BodyError, BoxError};
-use crate::http1::Http1;
+use crate::http1::Http1Connection;
+use crate::http1_pool::Pool;
 use crate::http2::{Download, TunnelBody};
-use crate::pool::Pool;
-use crate::service::Member;
+use crate::service::BackendState;
+use crate::timeouts::{Deadline, Timeouts};
 use crate::trailers;
 
-/// The body of a request as it is sent. One that is empty can be sent again.
+/// The body of a request, with the parts that were read ahead or are sent again.
 pub(crate) struct RequestBody<B: Body> {
-    /// What was taken out of the body already.
-    ahead: Option<Chunk<B::Data>>,
+    /// Content that precedes `body`.
+    buffered: Option<Chunk<B::Data>>,
     body: Option<B>,
-    /// The trailer section, if that was taken out, too.
+    /// The trailer section, if it was read already.
     trailers: Option<HeaderMap>,
 }
 
 impl<B: Body> RequestBody<B> {
     pub(crate) fn empty() -> Self {
-        Self { ahead: None, body: None, trailers: None }
+        Self { buffered: None, body: None, trailers: None }
     }
 
     pub(crate) fn new(body: B) -> Self {
-        Self { ahead: None, body: (!body.is_end_stream()).then_some(body), trailers: None }
+        Self { buffered: None, body: (!body.is_end_stream()).then_some(body), trailers: None }
     }
 
+    /// Returns whether there is neither content nor a trailer section.
     pub(crate) fn is_empty(&self) -> bool {
-        self.ahead.is_none() && self.body.is_none() && self.trailers.is_none()
+        self.buffered.is_none() && self.body.is_none() && self.trailers.is_none()
     }
 
-    /// Returns the length of the content, `u64::MAX` if it is not known, and `None` if there is none.
-    pub(crate) fn content(&self) -> Option<u64>
+    /// Returns the length of the content: `u64::MAX` if it is unknown, `None` if there is no content.
+    pub(crate) fn content_length(&self) -> Option<u64>
     where
         B: Unpin,
     {
-        let ahead = self.ahead.as_ref().map_or(0, |data| data.remaining() as u64);
+        let buffered = self.buffered.as_ref().map_or(0, |data| data.remaining() as u64);
         match &self.body {
             Some(body) if !body.is_end_stream() => Some(self.size_hint().exact().unwrap_or(u64::MAX)),
-            _ => (!self.is_end_stream()).then_some(ahead),
+            _ => (!self.is_end_stream()).then_some(buffered),
         }
     }
 
-    /// Takes the next frame out of the body if it has arrived, so that the length of a short body is known.
+    /// Reads the next frame if it is available, so that the length of a short body is known.
     pub(crate) async fn peek(&mut self) -> Result<(), B::Error>
     where
         B: Unpin,
     {
-        if self.ahead.is_some() || self.trailers.is_some() || self.body.is_none() {
+        if self.buffered.is_some() || self.trailers.is_some() || self.body.is_none() {
             return Ok(());
         }
         let Poll::Ready(frame) = poll_fn(|cx| Poll::Ready(Pin::new(&mut *self).poll_frame(cx))).await else {
             return Ok(());
         };
         match frame.transpose()?.map(Frame::into_data) {
-            Some(Ok(data)) => self.ahead = Some(data),
-            Some(Err(frame)) => *self = Self { ahead: None, body: None, trailers: frame.into_trailers().ok() },
+            Some(Ok(data)) => self.buffered = Some(data),
+            Some(Err(frame)) => *self = Self { buffered: None, body: None, trailers: frame.into_trailers().ok() },
             None => self.body = None,
         }
         Ok(())
     }
 
-    /// Puts back a frame that was taken out.
-    pub(crate) fn preceded_by(self, data: Chunk<B::Data>) -> Self {
-        Self { ahead: Some(data), ..self }
+    /// Puts back content that was read.
+    pub(crate) fn with_buffered(self, data: Chunk<B::Data>) -> Self {
+        Self { buffered: Some(data), ..self }
     }
 
-    /// Puts back all that was taken out.
-    pub(crate) fn replayed(self, data: Bytes, trailers: Option<HeaderMap>) -> Self {
-        let ahead = (!data.is_empty()).then_some(Chunk::Again(data));
-        // After its trailers there is nothing left of a body.
+    /// Puts back all content and the trailer section that were read.
+    pub(crate) fn with_replay(self, data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        let buffered = (!data.is_empty()).then_some(Chunk::Replayed(data));
+        // The trailer section is the end of the body.
         let body = if trailers.is_some() { None } else { self.body };
-        Self { ahead, body, trailers }
+        Self { buffered, body, trailers }
     }
 }
 
-/// A part of a request's content.
+/// A part of the content of a request.
 pub(crate) enum Chunk<D> {
-    /// As the client's side of the proxy has it.
-    New(D),
-    /// Sent before.
-    Again(Bytes),
+    /// Data from the request body.
+    Original(D),
+    /// Data that is sent again.
+    Replayed(Bytes),
 }
 
 impl<D: Buf> Buf for Chunk<D> {
     fn remaining(&self) -> usize {
         match self {
-            Self::New(data) => data.remaining(),
-            Self::Again(data) => data.remaining(),
+            Self::Original(data) => data.remaining(),
+            Self::Replayed(data) => data.remaining(),
         }
     }
 
     fn chunk(&self) -> &[u8] {
         match self {
-            Self::New(data) => data.chunk(),
-            Self::Again(data) => data.chunk(),
+            Self::Original(data) => data.chunk(),
+            Self::Replayed(data) => data.chunk(),
         }
     }
 
     fn advance(&mut self, count: usize) {
         match self {
-            Self::New(data) => data.advance(count),
-            Self::Again(data) => data.advance(count),
+            Self::Original(data) => data.advance(count),
+            Self::Replayed(data) => data.advance(count),
         }
     }
 
     fn copy_to_bytes(&mut self, length: usize) -> Bytes {
         match self {
-            // Without a copy, where it is `Bytes` already.
-            Self::New(data) => data.copy_to_bytes(length),
-            Self::Again(data) => data.copy_to_bytes(length),
+            // Without a copy if the data is `Bytes`.
+            Self::Original(data) => data.copy_to_bytes(length),
+            Self::Replayed(data) => data.copy_to_bytes(length),
         }
     }
 }
 
-// Neither is ever pinned in place.
+// No field is pinned.
 impl<B: Body + Unpin> Unpin for RequestBody<B> {}
 
 impl<B> Body for RequestBody<B>
@@ -141,7 +142,7 @@ where
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
-        if let Some(data) = self.ahead.take() {
+        if let Some(data) = self.buffered.take() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         match &mut self.body {
@@ -150,135 +151,138 @@ where
                 if let Some(Ok(frame)) = &mut polled
                     && let Some(trailers) = frame.trailers_mut()
                 {
-                    trailers::keep_checks(trailers);
+                    trailers::retain_integrity_fields(trailers);
                 }
-                Poll::Ready(polled.map(|frame| frame.map(|frame| frame.map_data(Chunk::New))))
+                Poll::Ready(polled.map(|frame| frame.map(|frame| frame.map_data(Chunk::Original))))
             }
             None => Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_none() && self.trailers.is_none() && self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.buffered.is_none() && self.trailers.is_none() && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
         let mut hint = self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
-        if let Some(ahead) = &self.ahead {
-            let ahead = ahead.remaining() as u64;
+        if let Some(buffered) = &self.buffered {
+            let buffered = buffered.remaining() as u64;
             let (lower, upper) = (hint.lower(), hint.upper());
             hint = SizeHint::new();
-            hint.set_lower(lower.saturating_add(ahead));
+            hint.set_lower(lower.saturating_add(buffered));
             if let Some(upper) = upper {
-                hint.set_upper(upper.saturating_add(ahead));
+                hint.set_upper(upper.saturating_add(buffered));
             }
         }
         hint
     }
 }
 
-/// The body of a response from an [`Upstream`](crate::Upstream). Dropping it before its end closes
-/// the connection to the backend.
+/// The body of a response from an [`Upstream`](crate::Upstream).
+///
+/// If it is dropped before its end, the HTTP/1.1 connection to the backend is closed, or the HTTP/2 stream is reset.
 pub struct UpstreamBody<B: Body + 'static> {
     kind: Kind<B>,
-    lease: Option<Box<Lease>>,
+    guard: Option<Box<InFlightGuard>>,
 }
 
+/// The source of a response body.
 enum Kind<B: Body + 'static> {
     Http1 {
-        /// Given back when the body has ended.
-        connection: Option<Box<Http1<B>>>,
-        home: Home<B>,
+        /// The connection, until the body ends.
+        connection: Option<Box<Http1Connection<B>>>,
+        return_to: ReturnTarget<B>,
     },
-    // Boxed: it is large, and HTTP/1.1 is the usual case.
+    // Boxed, because it is large and HTTP/1.1 is more common.
     Http2(Box<Download>),
-    /// Something else drives the connection: an upgrade, a tunnel.
-    Driven(Box<Driven>),
+    /// The response to an upgrade or an extended CONNECT, whose connection has a separate task.
+    Upgrade(Box<UpgradeContent>),
     Full {
         body: Full<Bytes>,
     },
 }
 
-/// Where an HTTP/1.1 connection goes after the response.
-pub(crate) enum Home<B: Body + 'static> {
+/// The destination of an HTTP/1.1 connection after the response.
+pub(crate) enum ReturnTarget<B: Body + 'static> {
     Pool(Arc<Pool<B>>),
-    /// For further requests of the same client, because the backend may have authenticated it.
-    Client(ClientConnection, Arc<Member>),
-    /// It is closed.
-    None,
+    /// The connection of the client, because the backend may have authenticated this connection.
+    Client(ClientConnection, Arc<BackendState>),
+    /// None: the connection is closed.
+    Discard,
 }
 
-impl<B> Home<B>
+impl<B> ReturnTarget<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    fn put(&self, connection: Box<Http1<B>>) {
+    fn put(&self, connection: Box<Http1Connection<B>>) {
         match self {
             Self::Pool(pool) => pool.put(connection),
-            Self::Client(client, member) => bound::put(client, member, connection),
-            Self::None => {}
+            Self::Client(client, backend) => connection_auth::put(client, backend, connection),
+            Self::Discard => {}
         }
     }
 }
 
-/// The body of a response to an upgrade or a tunnel.
-pub(crate) enum Switched {
+/// The response content of an upgrade or an extended CONNECT.
+pub(crate) enum UpgradeBody {
     Http1(Incoming),
     Http2(TunnelBody),
 }
 
-struct Driven {
-    body: Switched,
-    patience: Patience,
-    /// Made when there is something to wait for.
+/// The response content of an upgrade or an extended CONNECT, with a read timeout.
+struct UpgradeContent {
+    body: UpgradeBody,
+    timeouts: Timeouts,
+    /// Created when the body is pending for the first time.
     deadline: Option<Deadline>,
 }
 
-impl Driven {
+impl UpgradeContent {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = match &mut self.body {
-            Switched::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Http),
-            Switched::Http2(body) => Pin::new(body).poll_frame(cx),
+            UpgradeBody::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Http),
+            UpgradeBody::Http2(body) => Pin::new(body).poll_frame(cx),
         };
         if let Poll::Ready(polled) = polled {
             if let Some(deadline) = &mut self.deadline {
-                deadline.is_answered();
+                deadline.record_progress();
             }
-            return Poll::Ready(polled.map(|frame| frame.map(trailers::filtered)));
+            return Poll::Ready(polled.map(|frame| frame.map(trailers::filter_frame)));
         }
-        ready!(self.deadline.get_or_insert_with(Deadline::new).poll_silence(cx, &self.patience));
+        ready!(self.deadline.get_or_insert_with(Deadline::new).poll_read_timeout(cx, &self.timeouts));
         Poll::Ready(Some(Err(BodyError::Timeout)))
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.body {
-            Switched::Http1(incoming) => incoming.is_end_stream(),
-            Switched::Http2(body) => body.is_end_stream(),
+            UpgradeBody::Http1(incoming) => incoming.is_end_stream(),
+            UpgradeBody::Http2(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
-            Switched::Http1(incoming) => incoming.size_hint(),
-            Switched::Http2(body) => body.size_hint(),
+            UpgradeBody::Http1(incoming) => incoming.size_hint(),
+            UpgradeBody::Http2(body) => body.size_hint(),
         }
     }
 }
 
 impl<B: Body + 'static> UpstreamBody<B> {
-    pub(crate) fn driven(body: Switched, patience: Patience) -> Self {
-        Self { kind: Kind::Driven(Box::new(Driven { body, patience, deadline: None })), lease: None }
+    pub(crate) fn upgrade(body: UpgradeBody, timeouts: Timeouts) -> Self {
+        Self { kind: Kind::Upgrade(Box::new(UpgradeContent { body, timeouts, deadline: None })), guard: None }
     }
 
     pub(crate) fn http2(download: Box<Download>) -> Self {
         if download.is_end_stream() {
             return Self::full(Bytes::new());
         }
-        Self { kind: Kind::Http2(download), lease: None }
+        Self { kind: Kind::Http2(download), guard: None }
     }
 
     pub(crate) fn full(body: Bytes) -> Self {
-        Self { kind: Kind::Full { body: Full::new(body) }, lease: None }
+        Self { kind: Kind::Full { body: Full::new(body) }, guard: None }
     }
 }
 
@@ -287,35 +291,36 @@ impl<B: Body + 'static> fmt::Debug for UpstreamBody<B> {
         f.write_str(match &self.kind {
             Kind::Http1 { .. } => "UpstreamBody(HTTP/1.1)",
             Kind::Http2(_) => "UpstreamBody(HTTP/2)",
-            Kind::Driven(_) => "UpstreamBody(driven)",
+            Kind::Upgrade(_) => "UpstreamBody(upgrade)",
             Kind::Full { .. } => "UpstreamBody(full)",
         })
     }
 }
 
-/// What a request holds of its backend until the response has ended.
+/// The resources of a backend that a request occupies until the end of its response.
 #[derive(Default)]
-pub(crate) struct Lease {
-    pending: Option<Arc<Member>>,
-    slot: Option<OwnedSemaphorePermit>,
+pub(crate) struct InFlightGuard {
+    backend: Option<Arc<BackendState>>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Lease {
-    /// Counted as one that is not answered yet.
-    pub(crate) fn pending(member: &Arc<Member>) -> Box<Self> {
-        member.pending.fetch_add(1, Relaxed);
-        Box::new(Self { pending: Some(Arc::clone(member)), slot: None })
+impl InFlightGuard {
+    /// Creates a guard that counts the request as in flight.
+    pub(crate) fn counted(backend: &Arc<BackendState>) -> Box<Self> {
+        backend.in_flight.fetch_add(1, Relaxed);
+        Box::new(Self { backend: Some(Arc::clone(backend)), permit: None })
     }
 
-    pub(crate) fn occupy(&mut self, slot: OwnedSemaphorePermit) {
-        self.slot = Some(slot);
+    /// Keeps the permit of a connection until the end of the response.
+    pub(crate) fn hold_permit(&mut self, permit: OwnedSemaphorePermit) {
+        self.permit = Some(permit);
     }
 }
 
-impl Drop for Lease {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        if let Some(member) = &self.pending {
-            member.pending.fetch_sub(1, Relaxed);
+        if let Some(backend) = &self.backend {
+            backend.in_flight.fetch_sub(1, Relaxed);
         }
     }
 }
@@ -324,17 +329,17 @@ impl<B> UpstreamBody<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    pub(crate) fn http1(connection: Box<Http1<B>>, home: Home<B>) -> Self {
+    pub(crate) fn http1(connection: Box<Http1Connection<B>>, return_to: ReturnTarget<B>) -> Self {
         if connection.has_ended() {
-            home.put(connection);
-            return Self { kind: Kind::Full { body: Full::default() }, lease: None };
+            return_to.put(connection);
+            return Self { kind: Kind::Full { body: Full::default() }, guard: None };
         }
-        Self { kind: Kind::Http1 { connection: Some(connection), home }, lease: None }
+        Self { kind: Kind::Http1 { connection: Some(connection), return_to }, guard: None }
     }
 
-    /// Gives the lease back with the end of the body.
-    pub(crate) fn holding(self, lease: Option<Box<Lease>>) -> Self {
-        Self { lease: lease.filter(|_| !self.is_end_stream()), ..self }
+    /// Keeps the guard until the end of the body.
+    pub(crate) fn with_guard(self, guard: Option<Box<InFlightGuard>>) -> Self {
+        Self { guard: guard.filter(|_| !self.is_end_stream()), ..self }
     }
 }
 
@@ -348,29 +353,29 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         match &mut this.kind {
-            Kind::Http1 { connection: slot, home } => {
-                let Some(connection) = slot else { return Poll::Ready(None) };
+            Kind::Http1 { connection: open, return_to } => {
+                let Some(connection) = open else { return Poll::Ready(None) };
                 let polled = ready!(connection.poll_body(cx));
                 let has_failed = matches!(polled, Some(Err(_)));
                 if (has_failed || connection.has_ended())
-                    && let Some(connection) = slot.take()
+                    && let Some(connection) = open.take()
                     && !has_failed
                 {
-                    home.put(connection);
+                    return_to.put(connection);
                 }
-                if slot.is_none() {
-                    this.lease = None;
+                if open.is_none() {
+                    this.guard = None;
                 }
                 Poll::Ready(polled)
             }
             Kind::Http2(download) => {
                 let polled = ready!(download.poll_frame(cx));
                 if download.is_end_stream() {
-                    this.lease = None;
+                    this.guard = None;
                 }
                 Poll::Ready(polled)
             }
-            Kind::Driven(driven) => driven.poll_frame(cx),
+            Kind::Upgrade(upgrade) => upgrade.poll_frame(cx),
             Kind::Full { body } => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
     }
@@ -379,7 +384,7 @@ where
         match &self.kind {
             Kind::Http1 { connection, .. } => connection.is_none(),
             Kind::Http2(download) => download.is_end_stream(),
-            Kind::Driven(driven) => driven.is_end_stream(),
+            Kind::Upgrade(upgrade) => upgrade.is_end_stream(),
             Kind::Full { body } => body.is_end_stream(),
         }
     }
@@ -391,7 +396,7 @@ where
             }
             Kind::Http1 { connection: None, .. } => SizeHint::with_exact(0),
             Kind::Http2(download) => download.size_hint(),
-            Kind::Driven(driven) => driven.size_hint(),
+            Kind::Upgrade(upgrade) => upgrade.size_hint(),
             Kind::Full { body } => body.size_hint(),
         }
     }

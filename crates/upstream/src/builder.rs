@@ -1,4 +1,4 @@
-//! From settings to an [`Upstream`].
+//! The builder of an [`Upstream`].
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,18 +11,37 @@ use tokio::sync::Notify;
 
 use crate::backend::{Backend, BackendError, Protocol};
 use crate::balance::Balance;
-use crate::budget::RetryBudget;
-use crate::check::{HealthCheck, check_all};
-use crate::connect::Connector;
+use crate::connection_limit::ConnectionLimit;
+use crate::connector::Connector;
 use crate::error::BoxError;
 use crate::hash::HashKey;
-use crate::health::{Health, Policy};
-use crate::resolve::Resolver;
-use crate::service::{Member, Upstream};
-use crate::slots::Slots;
+use crate::health::{EjectionPolicy, Health};
+use crate::health_check::{HealthCheck, check_all};
+use crate::resolver::Resolver;
+use crate::retry_budget::RetryBudget;
+use crate::service::{BackendState, Upstream};
 use crate::tls::{Identity, PublicKeyPin, Tls, TlsOptions};
 
-/// Builds an [`Upstream`].
+/// A builder of an [`Upstream`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use rproxy_upstream::Upstream;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let upstream: Upstream<http_body_util::Empty<bytes::Bytes>> = Upstream::builder()
+///     .backend("10.0.0.1:3000 weight=2")?
+///     .backend("10.0.0.2:3000")?
+///     .timeout(Duration::from_secs(10))
+///     .retries(2)
+///     .build()?;
+/// # let _ = upstream;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
@@ -46,9 +65,9 @@ pub struct Builder {
     tls: TlsOptions,
 }
 
-/// What all requests share.
+/// The settings and the state that all requests share.
 pub(crate) struct Settings {
-    pub(crate) members: Vec<Arc<Member>>,
+    pub(crate) backends: Vec<Arc<BackendState>>,
     pub(crate) balance: Balance,
     pub(crate) hash_key: HashKey,
     pub(crate) connector: Connector,
@@ -62,7 +81,7 @@ pub(crate) struct Settings {
     pub(crate) retries: u32,
     pub(crate) budget: RetryBudget,
     pub(crate) hold: Duration,
-    /// Told when a backend is back.
+    /// Notified when a backend recovers.
     pub(crate) recovered: Arc<Notify>,
     pub(crate) health_check: Option<HealthCheck>,
 }
@@ -97,119 +116,139 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Text that is no [`Backend`].
+    /// Returns an error if the address is not a valid [`Backend`].
     pub fn backend(self, address: &str) -> Result<Self, BackendError> {
         Ok(self.backends([address.parse()?]))
     }
 
-    /// Adds backends that have been parsed.
+    /// Adds several backends.
     pub fn backends(mut self, backends: impl IntoIterator<Item = Backend>) -> Self {
         self.backends.extend(backends);
         self
     }
 
-    /// How requests are spread over several backends. Default in turn.
+    /// Sets the load balancing policy. The default is [`Balance::RoundRobin`].
     pub fn balance(mut self, balance: Balance) -> Self {
         self.balance = balance;
         self
     }
 
-    /// Sets a secret that several processes share, so that [`Balance::by_key`] sends a key to the same backend in all of them.
+    /// Sets a secret for [`Balance::by_key`], so that several processes select the same backend for a key.
     ///
-    /// They also have to name the same backends in the same way, and agree on the version of this crate. By default each
-    /// process has a random secret: after a restart and on another machine, a key may belong to another backend.
+    /// The processes must also have the same backend addresses and the same version of this crate. By default each
+    /// process has a random secret: after a restart, and in other processes, a key can have a different backend.
     pub fn balance_secret(mut self, secret: impl AsRef<[u8]>) -> Self {
         self.balance_secret = Some(HashKey::from_secret(secret.as_ref()));
         self
     }
 
-    /// From the last byte of the request to the response head; then 504. Default 30 s.
+    /// Sets the timeout from the last byte of the request to the response head. The default is 30 s.
+    ///
+    /// After that, the response is 504.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// For name, socket and TLS together; then another backend, or 504. Default 5 s.
+    /// Sets the timeout for DNS lookup, connect and TLS handshake together. The default is 5 s.
+    ///
+    /// After that, the request is sent to another backend. If there is none, the response is 504.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// From one part of a response body to the next; then the body breaks off. Default 5 min.
+    /// Sets the timeout between two parts of a response body. The default is 5 min.
+    ///
+    /// After that, the body ends with an error.
     pub fn read_timeout(mut self, timeout: Duration) -> Self {
         self.read_timeout = timeout;
         self
     }
 
-    /// For the whole exchange, from the request to the end of the response body. Default none.
+    /// Sets the timeout from the start of the request to the end of the response body. The default is `None`, no limit.
     pub fn request_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.request_timeout = timeout.into();
         self
     }
 
-    /// How long an idle connection is kept. Default 60 s.
+    /// Sets the time after which an idle connection is closed. The default is 60 s.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self
     }
 
-    /// How many idle connections are kept, per backend and [upstream](Backends::upstream). Default 128.
+    /// Sets the maximum number of idle HTTP/1.1 connections per backend and [upstream](Backends::upstream). The default
+    /// is 128.
     pub fn max_idle(mut self, connections: usize) -> Self {
         self.max_idle = connections;
         self
     }
 
-    /// How many HTTP/1.1 connections there may be to each backend, those of all [upstreams](Backends::upstream)
-    /// together; WebSockets are not counted once they are open. Requests beyond wait for their turn. Default any number.
+    /// Sets the maximum number of HTTP/1.1 connections per backend. The default is `None`, no limit.
+    ///
+    /// All [upstreams](Backends::upstream) share the limit. Open WebSockets are not counted. Further requests wait for
+    /// a connection, see [`queue_timeout`](Self::queue_timeout).
     pub fn max_connections(mut self, connections: impl Into<Option<usize>>) -> Self {
         self.max_connections = connections.into();
         self
     }
 
-    /// How long a request waits for one of [`max_connections`](Self::max_connections), or for a stream of an HTTP/2
-    /// connection; then 503. Default 5 s.
+    /// Sets the maximum time that a request waits for a connection or an HTTP/2 stream. The default is 5 s.
+    ///
+    /// After that, the response is 503. See [`max_connections`](Self::max_connections).
     pub fn queue_timeout(mut self, timeout: Duration) -> Self {
         self.queue_timeout = timeout;
         self
     }
 
-    /// Sends a PING on an HTTP/2 connection that has been silent for this long, and closes it when there is no answer
-    /// within 20 s. gRPC servers allow one in five minutes, and end connections that send more. Default none.
+    /// Sets the time without data after which an HTTP/2 connection is checked with a PING. The default is `None`, no
+    /// pings.
+    ///
+    /// The connection is closed if the backend does not acknowledge the PING within 20 s. gRPC servers allow one PING
+    /// in five minutes by default, and close connections with more.
     pub fn http2_ping_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.http2_ping_interval = interval.into();
         self
     }
 
-    /// How often a request that a backend took, and closed the connection, is sent to another one. Only requests without
-    /// content whose method is idempotent (RFC 9110 §9.2.2) are, and only while few need it: no more than about a tenth
-    /// of all requests (the throttling of gRFC A6). One that no backend took is tried with each of them. Default 1.
+    /// Sets how often a request is sent to another backend after one closed the connection without a response. The
+    /// default is 1.
+    ///
+    /// Only requests with an idempotent method and without content are retried (RFC 9110 §9.2.2), within a retry budget
+    /// of about 10 % of all requests (gRFC A6). A request that could not be sent to a backend is always sent to the
+    /// next one.
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
-    /// So many requests in a row may fail, by timeout or without an answer, before a backend is left alone for 250 ms, and
-    /// twice as long each time, up to 30 s. One that can't be connected to is left alone at once. Default 5.
+    /// Sets the number of consecutive failures after which a backend is ejected. The default is 5, the minimum 1.
+    ///
+    /// Timeouts, closed connections and malformed responses are failures. A backend is ejected for 250 ms, then twice as
+    /// long each time, up to 30 s. If it cannot be reached, it is ejected after the first failure.
     pub fn max_failures(mut self, failures: u32) -> Self {
         self.max_failures = failures.max(1);
         self
     }
 
-    /// How long a request waits when no backend can be reached, so that the restart of an only backend is a delay and
-    /// not an error. Default not at all.
+    /// Sets how long a request waits if no backend is available. The default is 0, no wait.
+    ///
+    /// With a single backend, its restart delays requests instead of failing them.
     pub fn hold(mut self, hold: Duration) -> Self {
         self.hold = hold;
         self
     }
 
-    /// Asks the backends how they are, while [`Backends::run_health_checks`] runs. Default no.
+    /// Sets the health check, which [`Backends::run_health_checks`] runs. The default is `None`.
     pub fn health_check(mut self, check: impl Into<Option<HealthCheck>>) -> Self {
         self.health_check = check.into();
         self
     }
 
-    /// Asks these name servers for backends that have names. Default those of the system (`/etc/resolv.conf`), after
-    /// `/etc/hosts`.
+    /// Sets the name servers for the names of backends.
+    ///
+    /// The default is `/etc/hosts`, then the name servers of the system (`/etc/resolv.conf`).
     pub fn name_servers(mut self, servers: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.name_servers.extend(servers);
         self
@@ -271,27 +310,28 @@ impl Builder {
         self
     }
 
-    /// The name that backends' certificates have to be for, which is sent as SNI, too. Default the backend's host.
+    /// Sets the name that the certificates of backends must have, and that is sent as SNI. The default is the host of the
+    /// backend.
     ///
     /// # Errors
     ///
-    /// What is neither a DNS name nor an address.
+    /// Returns an error if the name is neither a DNS name nor an IP address.
     pub fn server_name(mut self, name: &str) -> Result<Self, InvalidDnsNameError> {
         self.tls.server_name = Some(ServerName::try_from(name.to_owned())?);
         Ok(self)
     }
 
-    /// Shows this certificate, the first of the chain, to backends that ask for one.
+    /// Sets the client certificate for backends that request one. The chain begins with the certificate itself.
     pub fn client_certificate(mut self, chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
         self.tls.identity = Some(Identity { chain, key: Arc::new(key) });
         self
     }
 
-    /// Builds it.
+    /// Builds the upstream.
     ///
     /// # Errors
     ///
-    /// No backend, or certificates that can't be used.
+    /// Returns an error if there is no backend, or if a certificate is not valid.
     pub fn build<B>(self) -> Result<Upstream<B>, BuildError>
     where
         B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
@@ -299,16 +339,16 @@ impl Builder {
         Ok(self.build_backends()?.upstream())
     }
 
-    /// Builds what several [`Upstream`]s share, whatever body each is for.
+    /// Builds the state that several [`Upstream`]s share, for any types of request body.
     ///
     /// # Errors
     ///
-    /// As [`build`](Self::build).
+    /// Returns an error if there is no backend, or if a certificate is not valid.
     pub fn build_backends(self) -> Result<Backends, BuildError> {
         if self.backends.is_empty() {
             return Err(BuildError::NoBackend);
         }
-        // Neither is free: the one reads the roots, the other the system's configuration.
+        // Both are expensive: one reads the root certificates, the other the name servers of the system.
         let is_tls = self.backends.iter().any(|backend| backend.protocol == Protocol::Https);
         let has_name = self.backends.iter().any(Backend::has_name);
         let connector = Connector {
@@ -316,20 +356,20 @@ impl Builder {
             resolver: has_name.then(|| Resolver::new(&self.name_servers)),
             timeout: self.connect_timeout,
         };
-        let policy = Policy {
+        let policy = EjectionPolicy {
             max_failures: self.max_failures,
-            // Whoever waits is to be served soon after the backend is back.
-            longest_back_off: if self.hold.is_zero() { LONGEST_BACK_OFF } else { LONGEST_BACK_OFF_WHILE_HELD },
-            check_interval: self.health_check.as_ref().map(HealthCheck::every).unwrap_or_default(),
+            // A short back-off, so that waiting requests are sent soon after the backend recovers.
+            max_back_off: if self.hold.is_zero() { MAX_BACK_OFF } else { MAX_BACK_OFF_WITH_HOLD },
+            check_interval: self.health_check.as_ref().map(HealthCheck::check_interval).unwrap_or_default(),
         };
         let hash_key = self.balance_secret.unwrap_or_else(HashKey::of_process);
         let recovered = Arc::<Notify>::default();
-        let member = |backend| {
+        let backend = |config| {
             let health = Health::new(policy, Arc::clone(&recovered));
-            Arc::new(Member::new(backend, health, self.max_connections.map(Slots::new), hash_key))
+            Arc::new(BackendState::new(config, health, self.max_connections.map(ConnectionLimit::new), hash_key))
         };
         Ok(Backends(Arc::new(Settings {
-            members: self.backends.into_iter().map(member).collect(),
+            backends: self.backends.into_iter().map(backend).collect(),
             balance: self.balance,
             hash_key,
             connector,
@@ -349,12 +389,14 @@ impl Builder {
     }
 }
 
-/// The backends, how they are reached, and what is known of their health.
+/// The backends with their health, shared by several [`Upstream`]s.
 #[derive(Clone)]
 pub struct Backends(Arc<Settings>);
 
 impl Backends {
-    /// An upstream with connections of its own: one for each worker that shares none with others.
+    /// Creates an upstream with separate connections, for a worker thread for example.
+    ///
+    /// All upstreams share the health of the backends, the limits and the retry budget.
     pub fn upstream<B>(&self) -> Upstream<B>
     where
         B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
@@ -362,7 +404,9 @@ impl Backends {
         Upstream::new(Arc::clone(&self.0))
     }
 
-    /// Makes the [health checks](Builder::health_check), for all upstreams, until it is dropped: something to spawn.
+    /// Runs the [health checks](Builder::health_check) of all backends until the future is dropped.
+    ///
+    /// The future never completes. Spawn it once for all upstreams.
     pub fn run_health_checks(&self) -> impl Future<Output = ()> + Send + use<> {
         check_all(Arc::clone(&self.0))
     }
@@ -370,24 +414,26 @@ impl Backends {
 
 impl fmt::Debug for Backends {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.members.iter().map(|member| &member.name)).finish()
+        f.debug_list().entries(self.0.backends.iter().map(|backend| &backend.name)).finish()
     }
 }
 
-/// Settings that make no [`Upstream`].
+/// An error in the settings of an [`Upstream`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// There is nobody to send requests to.
+    /// There is no backend.
     #[error("an upstream needs at least one backend")]
     NoBackend,
-    /// A root certificate can't be used.
+    /// A root certificate is not valid.
     #[error("bad root certificate for upstream TLS")]
     Root(#[source] rustls::Error),
-    /// The certificate and key of this side can't be used.
+    /// The client certificate or its key is not valid.
     #[error("bad client certificate for upstream TLS")]
     Identity(#[source] rustls::Error),
 }
 
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
-const LONGEST_BACK_OFF_WHILE_HELD: Duration = Duration::from_millis(500);
+/// The maximum time that a backend is ejected.
+const MAX_BACK_OFF: Duration = Duration::from_secs(30);
+/// The maximum time that a backend is ejected if requests wait for it.
+const MAX_BACK_OFF_WITH_HOLD: Duration = Duration::from_millis(500);

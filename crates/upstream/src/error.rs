@@ -1,4 +1,4 @@
-//! Why the upstream made no good answer.
+//! Errors of requests to backends, and the responses for them.
 
 use std::error::Error;
 use std::fmt;
@@ -13,34 +13,36 @@ use crate::body::UpstreamBody;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why the body of a response broke off.
+/// An error within the body of a response.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// The backend ended the connection before the body.
-    #[error("the backend ended the connection within a body")]
+    /// The backend closed the connection before the end of the body.
+    #[error("the backend closed the connection before the end of the response body")]
     Incomplete,
-    /// The connection failed.
-    #[error("the connection to the backend failed within a body")]
+    /// The connection to the backend failed.
+    #[error("the connection to the backend failed before the end of the response body")]
     Io(#[source] std::io::Error),
-    /// The backend spoke nonsense.
+    /// The body is malformed, for example its chunked framing.
     #[error("{0}")]
     Malformed(&'static str),
-    /// The backend paused for too long, or the time for the whole exchange is up.
-    #[error("the backend took too long within a body")]
+    /// The read timeout or the request timeout expired.
+    #[error("timeout waiting for the rest of the response body")]
     Timeout,
     /// The backend reset the HTTP/2 stream before the end of the body, with this error code (RFC 9113 §7).
-    #[error("the backend reset the stream within a body, with error code {0}")]
+    #[error("the backend reset the stream with error code {0} before the end of the response body")]
     Reset(u32),
-    /// The body of the request broke off, which ends the exchange.
-    #[error("the body of the request broke off within the response: {0}")]
+    /// The request body failed, which ends the exchange.
+    #[error("the request body failed before the end of the response: {0}")]
     Request(String),
-    /// The response to a request for an upgrade or a tunnel failed.
+    /// The response to an upgrade or an extended CONNECT failed.
     #[error(transparent)]
     Http(hyper::Error),
 }
 
-/// Response extension: the answer was made here, because the upstream gave none.
+/// A response extension with the error of a request that got no valid response from a backend.
+///
+/// The [`Upstream`](crate::Upstream) generates the response in this case.
 #[derive(Clone, Debug)]
 pub struct ProxyError {
     kind: ProxyErrorKind,
@@ -49,40 +51,40 @@ pub struct ProxyError {
     retry_after: Option<Duration>,
 }
 
-/// What went wrong, in the words of RFC 9209 §2.3.
+/// The kind of a [`ProxyError`], with the names of RFC 9209 §2.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProxyErrorKind {
-    /// The backend's name did not resolve: 502.
+    /// The DNS lookup of the backend failed. The status is 502.
     DnsError,
-    /// The backend refused the connection: 502.
+    /// The backend refused the connection. The status is 502.
     ConnectionRefused,
-    /// No connection in time: 504.
+    /// The connect timeout expired. The status is 504.
     ConnectionTimeout,
-    /// The network has no way to the backend: 502.
+    /// The network has no route to the backend. The status is 502.
     DestinationIpUnroutable,
-    /// The backend's certificate is not trusted or not for its name: 502.
+    /// The backend's certificate is not trusted, or has another name. The status is 502.
     TlsCertificateError,
-    /// The TLS handshake with the backend failed: 502.
+    /// The TLS handshake with the backend failed. The status is 502.
     TlsProtocolError,
-    /// The connection ended before the response head did: 502.
+    /// The connection was closed before the end of the response head. The status is 502.
     ConnectionTerminated,
-    /// No response head in time: 504.
+    /// The timeout for the response head, or for the request, expired. The status is 504.
     HttpResponseTimeout,
-    /// The backend spoke nonsense: 502.
+    /// The response of the backend is malformed. The status is 502.
     HttpProtocolError,
-    /// The client's body broke off, so there was nothing to answer: 400.
+    /// The request body of the client failed, or the request cannot be forwarded. The status is 400.
     HttpRequestError,
-    /// Every backend is left alone for now: 503.
+    /// All backends are unhealthy or ejected. The status is 503.
     DestinationUnavailable,
-    /// No connection became free in time: 503.
+    /// No connection or stream became available in time. The status is 503.
     ConnectionLimitReached,
-    /// A WebSocket for a backend that is spoken to over HTTP/2: 502.
+    /// The HTTP/2 backend does not support WebSockets (RFC 8441). The status is 502.
     HttpUpgradeFailed,
 }
 
 impl ProxyErrorKind {
-    /// All of them, in the order of their declaration.
+    /// All kinds, in the order of their declaration.
     pub const ALL: &[Self] = &[
         Self::DnsError,
         Self::ConnectionRefused,
@@ -99,7 +101,7 @@ impl ProxyErrorKind {
         Self::HttpUpgradeFailed,
     ];
 
-    /// The error type as `Proxy-Status` writes it.
+    /// Returns the error type of `Proxy-Status` (RFC 9209), such as `connection_refused`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DnsError => "dns_error",
@@ -118,7 +120,7 @@ impl ProxyErrorKind {
         }
     }
 
-    /// The status of the answer.
+    /// Returns the status of the response.
     pub fn status(self) -> StatusCode {
         match self {
             Self::ConnectionTimeout | Self::HttpResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -134,28 +136,32 @@ impl ProxyError {
         Self { kind, backend: None, source: None, retry_after: None }
     }
 
+    /// Creates an error with a cause.
     pub(crate) fn caused(kind: ProxyErrorKind, source: impl Into<BoxError>) -> Self {
         Self { source: Some(source.into().into()), ..Self::new(kind) }
     }
 
+    /// Creates the error for a request without an available backend.
     pub(crate) fn unavailable(retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(ProxyErrorKind::DestinationUnavailable) }
     }
 
+    /// Sets the backend of the failed attempt.
     pub(crate) fn at(self, backend: &Arc<str>) -> Self {
         Self { backend: Some(Arc::clone(backend)), ..self }
     }
 
-    /// What went wrong.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ProxyErrorKind {
         self.kind
     }
 
-    /// The backend that was tried last. For logs; not for clients.
+    /// Returns the backend of the last attempt, for logs. It is not sent to clients.
     pub fn backend(&self) -> Option<&str> {
         self.backend.as_deref()
     }
 
+    /// Creates the response for the client.
     pub(crate) fn into_response<B: Body + 'static>(self) -> Response<UpstreamBody<B>> {
         let status = self.kind.status();
         let text = match status {
@@ -170,7 +176,7 @@ impl ProxyError {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             let after = self.retry_after.unwrap_or_default();
-            // Rounded up: a client that comes back too early is refused again.
+            // Rounded up, because a client that retries too early is rejected again.
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1000).max(1) as u64));
         }
         response.extensions_mut().insert(self);
@@ -178,7 +184,7 @@ impl ProxyError {
     }
 }
 
-/// The connection ended before the response head did.
+/// Creates the error of a connection that was closed before the end of the response head.
 impl From<std::io::Error> for ProxyError {
     fn from(error: std::io::Error) -> Self {
         Self::caused(ProxyErrorKind::ConnectionTerminated, error)
@@ -191,7 +197,7 @@ impl From<http::Error> for ProxyError {
     }
 }
 
-/// Its message names what caused it.
+/// `source` returns `None`, because the message contains the causes.
 impl Error for ProxyError {}
 
 impl fmt::Display for ProxyError {
@@ -200,7 +206,7 @@ impl fmt::Display for ProxyError {
         if let Some(backend) = &self.backend {
             write!(f, " ({backend})")?;
         }
-        // hyper says what, its source why.
+        // The message of hyper says what failed, and its source the reason.
         let mut source = self.source.as_deref().map(|source| source as &dyn Error);
         while let Some(error) = source {
             write!(f, ": {error}")?;

@@ -1,4 +1,4 @@
-//! One request, one response: which backend, and another one where that is safe.
+//! One exchange: the attempts to send a request to backends, up to the response head.
 
 use std::time::Duration;
 
@@ -7,103 +7,112 @@ use http_body::Body;
 use tokio::time::{Instant, timeout};
 
 use crate::attempt::{Failure, attempt};
-use crate::body::{Lease, RequestBody, UpstreamBody};
-use crate::deadline::Patience;
+use crate::body::{InFlightGuard, RequestBody, UpstreamBody};
 use crate::error::{BoxError, ProxyError};
-use crate::service::{Link, Worker};
+use crate::service::{BackendPools, UpstreamState};
+use crate::timeouts::Timeouts;
 
-/// Makes the exchange, which is to end before `until`.
+/// Sends a request to backends until one responds, or returns an error response.
 pub(crate) async fn exchange<B>(
-    worker: &Worker<B>,
+    upstream: &UpstreamState<B>,
     request: &mut Request<RequestBody<B>>,
     until: Option<Instant>,
 ) -> Response<UpstreamBody<B>>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let settings = &worker.settings;
-    let patience = Patience { head: settings.timeout, silence: settings.read_timeout, until };
-    let mut course = Course { key: key(worker, request), tried: Vec::new(), repeated: 0, hold: Hold::Not, error: None };
+    let settings = &upstream.settings;
+    let timeouts = Timeouts { response_head: settings.timeout, read: settings.read_timeout, deadline: until };
+    let mut attempts = AttemptState {
+        key: key(upstream, request),
+        failed_backends: Vec::new(),
+        sent_attempts: 0,
+        hold: Hold::Unstarted,
+        error: None,
+    };
     loop {
-        let Some(link) = worker.bound(request, &course).or_else(|| worker.choose(&course)) else {
-            // Nobody is left to ask.
-            match Box::pin(course.hold(worker)).await {
+        let Some(pools) =
+            upstream.authenticated_backend(request, &attempts).or_else(|| upstream.select_backend(&attempts))
+        else {
+            // All backends failed or are unavailable.
+            match Box::pin(attempts.wait_for_backend(upstream)).await {
                 true => continue,
-                false => return course.into_error(worker).into_response(),
+                false => return attempts.into_error(upstream).into_response(),
             }
         };
-        let mut lease = settings.balance.counts_pending().then(|| Lease::pending(&link.member));
-        match attempt(settings, link, request, patience, &mut lease).await {
+        let mut guard = settings.balance.counts_in_flight().then(|| InFlightGuard::counted(&pools.backend));
+        match attempt(settings, pools, request, timeouts, &mut guard).await {
             Ok(response) => {
-                settings.budget.succeeded();
-                return response.map(|body| body.holding(lease));
+                settings.budget.record_success();
+                return response.map(|body| body.with_guard(guard));
             }
             Err(failure) => {
-                if !course.goes_on(worker, link, failure) {
-                    return course.into_error(worker).into_response();
+                if !attempts.record_failure(upstream, pools, failure) {
+                    return attempts.into_error(upstream).into_response();
                 }
             }
         }
     }
 }
 
-/// The hash of the request's key, if the balance asks for one.
-fn key<B>(worker: &Worker<B>, request: &mut Request<RequestBody<B>>) -> Option<u64>
+/// Returns the hash of the key of the request, if the policy needs it.
+fn key<B>(upstream: &UpstreamState<B>, request: &mut Request<RequestBody<B>>) -> Option<u64>
 where
     B: Body + 'static,
 {
-    let balance = &worker.settings.balance;
-    if worker.links.len() == 1 || !balance.has_key() {
+    let balance = &upstream.settings.balance;
+    if upstream.backends.len() == 1 || !balance.has_key() {
         return None;
     }
     let (head, body) = std::mem::replace(request, Request::new(RequestBody::empty())).into_parts();
-    let key = balance.key(&head, worker.settings.hash_key);
+    let key = balance.key(&head, upstream.settings.hash_key);
     *request = Request::from_parts(head, body);
     key
 }
 
-/// What has become of a request so far.
-pub(crate) struct Course {
+/// The state of the attempts to send one request.
+pub(crate) struct AttemptState {
     pub(crate) key: Option<u64>,
-    /// The indices of backends that failed.
-    pub(crate) tried: Vec<usize>,
-    /// How often it was sent, in whole or in part, and then again.
-    repeated: u32,
+    /// The indices of the backends that failed.
+    pub(crate) failed_backends: Vec<usize>,
+    /// The number of failed attempts in which a part of the request was sent.
+    sent_attempts: u32,
     hold: Hold,
     error: Option<ProxyError>,
 }
 
+/// The wait for an available backend.
 enum Hold {
-    Not,
+    Unstarted,
     Until(Instant),
     Never,
 }
 
-impl Course {
-    /// Whether the request is to be tried with another backend.
-    fn goes_on<B>(&mut self, worker: &Worker<B>, link: &Link<B>, failure: Failure) -> bool
+impl AttemptState {
+    /// Records a failed attempt. Returns whether another backend can be tried.
+    fn record_failure<B>(&mut self, upstream: &UpstreamState<B>, pools: &BackendPools<B>, failure: Failure) -> bool
     where
         B: Body + 'static,
     {
-        let Failure { is_repeatable, was_sent, error } = failure;
-        self.error = Some(error.at(&link.member.name));
-        self.tried.push(link.index);
+        let Failure { is_retryable, was_sent, error } = failure;
+        self.error = Some(error.at(&pools.backend.name));
+        self.failed_backends.push(pools.index);
         if was_sent {
-            // It was somebody's turn to answer it; it has not waited for one.
+            // A backend received the request, so it does not wait for one.
             self.hold = Hold::Never;
-            let may_repeat = worker.settings.budget.failed() && self.repeated < worker.settings.retries;
-            self.repeated += 1;
-            return is_repeatable && may_repeat;
+            let may_retry = upstream.settings.budget.record_failure() && self.sent_attempts < upstream.settings.retries;
+            self.sent_attempts += 1;
+            return is_retryable && may_retry;
         }
         true
     }
 
-    /// Waits for a backend to come back, for as long as requests are held; whether to ask again.
-    async fn hold<B: Body + 'static>(&mut self, worker: &Worker<B>) -> bool {
-        let settings = &*worker.settings;
+    /// Waits until a backend may be available. Returns `false` after the hold time.
+    async fn wait_for_backend<B: Body + 'static>(&mut self, upstream: &UpstreamState<B>) -> bool {
+        let settings = &*upstream.settings;
         let until = match self.hold {
             Hold::Never => return false,
-            Hold::Not => Instant::now() + settings.hold,
+            Hold::Unstarted => Instant::now() + settings.hold,
             Hold::Until(until) => until,
         };
         self.hold = Hold::Until(until);
@@ -112,17 +121,18 @@ impl Course {
             return false;
         }
         let recovered = settings.recovered.notified();
-        let wait = worker.soonest().max(SHORTEST_WAIT).min(left);
-        // Either way it is time to look again.
+        let wait = upstream.retry_after().max(MIN_WAIT).min(left);
+        // After both the timeout and the notification, the backends are checked again.
         let _ = timeout(wait, recovered).await;
-        self.tried.clear();
+        self.failed_backends.clear();
         true
     }
 
-    fn into_error<B: Body + 'static>(self, worker: &Worker<B>) -> ProxyError {
-        self.error.unwrap_or_else(|| ProxyError::unavailable(worker.soonest()))
+    /// Returns the error of the last attempt, or that no backend is available.
+    fn into_error<B: Body + 'static>(self, upstream: &UpstreamState<B>) -> ProxyError {
+        self.error.unwrap_or_else(|| ProxyError::unavailable(upstream.retry_after()))
     }
 }
 
-/// Between two looks at backends that are down.
-const SHORTEST_WAIT: Duration = Duration::from_millis(20);
+/// The minimum time between two checks for an available backend.
+const MIN_WAIT: Duration = Duration::from_millis(20);

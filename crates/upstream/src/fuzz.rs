@@ -1,4 +1,4 @@
-//! What the fuzzers call: any bytes, and what must hold of them.
+//! The functions that the fuzz targets call. Each one accepts any bytes and panics if an invariant is violated.
 
 pub use crate::http1::fuzz::{response_body, response_head};
 
@@ -10,12 +10,12 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn response_head_holds_near_its_seeds() {
+    fn parses_response_heads_of_the_corpus() {
         run(CRATE, "response_head", response_head);
     }
 
     #[test]
-    fn response_body_holds_near_its_seeds() {
+    fn decodes_response_bodies_of_the_corpus() {
         run(CRATE, "response_body", response_body);
     }
 }

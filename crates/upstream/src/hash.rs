@@ -1,4 +1,4 @@
-//! A keyed hash that is the same in every process with the same key.
+//! A keyed hash. Processes with the same key compute the same hashes.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 
 use siphasher::sip::SipHasher;
 
-/// The key of a hash that clients cannot predict.
+/// A hash key that clients cannot predict.
 ///
-/// Without a key, a client could compute many values of its own choice, such as paths, that all belong to one backend.
+/// Without a secret key, a client could find many values, such as paths, that are assigned to one backend.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HashKey(u64, u64);
 
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_of_different_secrets_differ() {
+    fn different_secrets_give_different_keys() {
         assert_eq!(HashKey::from_secret(b"a"), HashKey::from_secret(b"a"));
         assert_ne!(HashKey::from_secret(b"a"), HashKey::from_secret(b"b"));
         assert_ne!(HashKey::from_secret(b"a").hash("x"), HashKey::from_secret(b"b").hash("x"));

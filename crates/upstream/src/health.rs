@@ -1,4 +1,4 @@
-//! Whether a backend may be tried: what requests found out in passing, and what [checks](crate::HealthCheck) did.
+//! The health of a backend: the results of requests and of [health checks](crate::HealthCheck).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -7,204 +7,213 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// What is known of one backend. All workers share it.
+/// The health of one backend, shared by all workers.
 #[derive(Debug)]
 pub(crate) struct Health {
     start: Instant,
-    policy: Policy,
-    /// In a row.
+    policy: EjectionPolicy,
+    /// Consecutive failures.
     failures: AtomicU32,
-    /// Milliseconds after `start` until which the backend is left alone; 0 while it is not.
-    down_until: AtomicU64,
-    /// What the checks say; the backend is down whatever requests find.
-    failed_checks: AtomicBool,
-    /// Tells who waits for any backend that one has come back.
+    /// The end of the ejection in milliseconds after `start`, or 0 if the backend is not ejected.
+    ejected_until: AtomicU64,
+    /// Whether the health checks fail. In this case the results of requests have no effect.
+    is_failing_checks: AtomicBool,
+    /// Notified when the backend recovers.
     recovered: Arc<Notify>,
 }
 
-/// When a backend is left alone, and for how long.
+/// The conditions and the duration of an ejection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Policy {
-    /// So many exchanges in a row may fail; a connection that can't be made is enough by itself.
+pub(crate) struct EjectionPolicy {
+    /// The number of consecutive failures after which a backend is ejected. If it cannot be reached, one failure is
+    /// sufficient.
     pub(crate) max_failures: u32,
-    /// The first back-off is 250 ms; it doubles up to this.
-    pub(crate) longest_back_off: Duration,
-    /// When a backend that failed its checks may be back.
+    /// The maximum back-off. The first back-off is 250 ms, and it doubles with each failure.
+    pub(crate) max_back_off: Duration,
+    /// The interval of the health checks.
     pub(crate) check_interval: Duration,
 }
 
 impl Health {
-    pub(crate) fn new(policy: Policy, recovered: Arc<Notify>) -> Self {
+    pub(crate) fn new(policy: EjectionPolicy, recovered: Arc<Notify>) -> Self {
         Self {
             start: Instant::now(),
             policy,
             failures: AtomicU32::new(0),
-            down_until: AtomicU64::new(0),
-            failed_checks: AtomicBool::new(false),
+            ejected_until: AtomicU64::new(0),
+            is_failing_checks: AtomicBool::new(false),
             recovered,
         }
     }
 
-    /// How long the backend is to be left alone; `None` if it may be [claimed](Self::claim).
-    pub(crate) fn down_for(&self) -> Option<Duration> {
-        if self.failed_checks.load(Relaxed) {
+    /// Returns the time until the backend may be available. Returns `None` if an [attempt](Self::allow_attempt) is
+    /// possible.
+    pub(crate) fn unavailable_for(&self) -> Option<Duration> {
+        if self.is_failing_checks.load(Relaxed) {
             return Some(self.policy.check_interval);
         }
-        // The usual case costs two loads, and no look at the clock.
-        let left = match self.down_until.load(Relaxed) {
+        // The common case costs two loads, and does not read the clock.
+        let left = match self.ejected_until.load(Relaxed) {
             0 => return None,
             until => until.saturating_sub(self.now()),
         };
         (left > 0).then(|| Duration::from_millis(left))
     }
 
-    /// Whether the caller may try the backend. One that was down is given to one request at a time, so that the others
-    /// do not all wait for what fails again.
-    pub(crate) fn claim(&self) -> bool {
-        if self.failed_checks.load(Relaxed) {
+    /// Returns whether the caller may send a request to the backend.
+    ///
+    /// After an ejection, one request at a time is a probe. Other requests use other backends until the probe succeeds.
+    pub(crate) fn allow_attempt(&self) -> bool {
+        if self.is_failing_checks.load(Relaxed) {
             return false;
         }
-        let until = self.down_until.load(Relaxed);
+        let until = self.ejected_until.load(Relaxed);
         if until == 0 {
             return true;
         }
         let now = self.now();
-        until <= now && self.down_until.compare_exchange(until, now + PROBE, Relaxed, Relaxed).is_ok()
+        until <= now && self.ejected_until.compare_exchange(until, now + PROBE_MILLIS, Relaxed, Relaxed).is_ok()
     }
 
-    /// Whether the checks, if there are any, have nothing against it.
-    pub(crate) fn passes_checks(&self) -> bool {
-        !self.failed_checks.load(Relaxed)
+    /// Returns whether the health checks succeed, or there are none.
+    pub(crate) fn is_passing_checks(&self) -> bool {
+        !self.is_failing_checks.load(Relaxed)
     }
 
-    /// The backend has answered.
-    pub(crate) fn succeeded(&self) {
+    /// Records a response.
+    pub(crate) fn record_success(&self) {
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
-            self.down_until.store(0, Relaxed);
+            self.ejected_until.store(0, Relaxed);
             self.recovered.notify_waiters();
         }
     }
 
-    /// There is nobody: more requests would find the same.
-    pub(crate) fn unreachable(&self) {
-        // Counted from where the back-off begins.
+    /// Records that the backend cannot be reached, which ejects it.
+    pub(crate) fn record_unreachable(&self) {
+        // Raises the counter to the value at which the back-off begins.
         let failures = self.failures.fetch_max(self.policy.max_failures.saturating_sub(1), Relaxed);
         let failures = failures.max(self.policy.max_failures.saturating_sub(1));
         self.failures.store(failures.saturating_add(1), Relaxed);
-        self.leave_alone(failures + 1);
+        self.eject(failures + 1);
     }
 
-    /// No answer, or none that makes sense; it may be the request.
-    pub(crate) fn failed(&self) {
+    /// Records a failed request. It ejects the backend only after several failures, because the request can be the
+    /// cause.
+    pub(crate) fn record_failure(&self) {
         let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
         if failures >= self.policy.max_failures {
-            self.leave_alone(failures);
+            self.eject(failures);
         }
     }
 
-    fn leave_alone(&self, failures: u32) {
+    /// Ejects the backend for the back-off after `failures` failures.
+    fn eject(&self, failures: u32) {
         let doublings = failures.saturating_sub(self.policy.max_failures).min(10);
-        let back_off = FIRST_BACK_OFF.saturating_mul(1 << doublings).min(self.policy.longest_back_off);
-        self.down_until.store(self.now() + back_off.as_millis() as u64, Relaxed);
+        let back_off = FIRST_BACK_OFF.saturating_mul(1 << doublings).min(self.policy.max_back_off);
+        self.ejected_until.store(self.now() + back_off.as_millis() as u64, Relaxed);
     }
 
-    /// What the checks found out; whether that is new.
-    pub(crate) fn checked(&self, is_up: bool) -> bool {
-        let was_down = self.failed_checks.swap(!is_up, Relaxed);
-        if is_up && was_down {
+    /// Records the state according to the health checks. Returns whether it changed.
+    pub(crate) fn record_check(&self, is_healthy: bool) -> bool {
+        let was_failing = self.is_failing_checks.swap(!is_healthy, Relaxed);
+        if is_healthy && was_failing {
             self.failures.store(0, Relaxed);
-            self.down_until.store(0, Relaxed);
+            self.ejected_until.store(0, Relaxed);
             self.recovered.notify_waiters();
         }
-        was_down == is_up
+        was_failing == is_healthy
     }
 
-    /// Never 0, which would mean that nothing is wrong.
+    /// Returns the milliseconds since `start`, plus one, because 0 means that the backend is not ejected.
     fn now(&self) -> u64 {
         self.start.elapsed().as_millis() as u64 + 1
     }
 }
 
+/// The duration of the first ejection.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
-/// For how many milliseconds the one who tries a backend again keeps the others away.
-const PROBE: u64 = 1000;
+/// The milliseconds after which a probe without a result allows the next one.
+const PROBE_MILLIS: u64 = 1000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn health(max_failures: u32) -> Health {
-        let policy =
-            Policy { max_failures, longest_back_off: Duration::from_secs(30), check_interval: Duration::from_secs(7) };
+        let policy = EjectionPolicy {
+            max_failures,
+            max_back_off: Duration::from_secs(30),
+            check_interval: Duration::from_secs(7),
+        };
         Health::new(policy, Arc::default())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_back_off_doubles_and_ends_with_a_success() {
+    async fn back_off_doubles_until_a_success() {
         let health = health(3);
-        assert_eq!(health.down_for(), None);
+        assert_eq!(health.unavailable_for(), None);
         for back_off in [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
-            health.unreachable();
-            assert_eq!(health.down_for(), Some(Duration::from_millis(back_off)));
-            assert!(!health.claim());
+            health.record_unreachable();
+            assert_eq!(health.unavailable_for(), Some(Duration::from_millis(back_off)));
+            assert!(!health.allow_attempt());
             tokio::time::advance(Duration::from_millis(back_off)).await;
-            assert_eq!(health.down_for(), None);
+            assert_eq!(health.unavailable_for(), None);
         }
-        assert!(health.claim());
-        health.succeeded();
-        assert_eq!(health.down_for(), None);
-        health.unreachable();
-        assert_eq!(health.down_for(), Some(Duration::from_millis(250)));
+        assert!(health.allow_attempt());
+        health.record_success();
+        assert_eq!(health.unavailable_for(), None);
+        health.record_unreachable();
+        assert_eq!(health.unavailable_for(), Some(Duration::from_millis(250)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answers_that_fail_count_only_in_a_row() {
+    async fn ejects_only_after_consecutive_failures() {
         let health = health(3);
         for _ in 0..2 {
-            health.failed();
-            health.failed();
-            assert_eq!(health.down_for(), None);
-            health.succeeded();
+            health.record_failure();
+            health.record_failure();
+            assert_eq!(health.unavailable_for(), None);
+            health.record_success();
         }
         for _ in 0..3 {
-            health.failed();
+            health.record_failure();
         }
-        assert_eq!(health.down_for(), Some(Duration::from_millis(250)));
+        assert_eq!(health.unavailable_for(), Some(Duration::from_millis(250)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_request_at_a_time_tries_a_backend_again() {
+    async fn allows_one_probe_at_a_time_after_an_ejection() {
         let health = health(1);
-        health.unreachable();
+        health.record_unreachable();
         tokio::time::advance(Duration::from_millis(250)).await;
-        assert_eq!(health.down_for(), None);
-        assert!(health.claim());
-        assert!(!health.claim());
-        assert_eq!(health.down_for(), Some(Duration::from_secs(1)));
-        health.succeeded();
-        assert!(health.claim() && health.claim());
+        assert_eq!(health.unavailable_for(), None);
+        assert!(health.allow_attempt());
+        assert!(!health.allow_attempt());
+        assert_eq!(health.unavailable_for(), Some(Duration::from_secs(1)));
+        health.record_success();
+        assert!(health.allow_attempt() && health.allow_attempt());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_checks_say_stands_whatever_requests_find() {
+    async fn failed_checks_override_successful_requests() {
         let health = health(1);
-        assert!(!health.checked(true));
-        assert!(health.checked(false));
-        health.succeeded();
-        assert_eq!(health.down_for(), Some(Duration::from_secs(7)));
-        assert!(!health.claim());
-        assert!(health.checked(true));
-        assert!(health.claim());
+        assert!(!health.record_check(true));
+        assert!(health.record_check(false));
+        health.record_success();
+        assert_eq!(health.unavailable_for(), Some(Duration::from_secs(7)));
+        assert!(!health.allow_attempt());
+        assert!(health.record_check(true));
+        assert!(health.allow_attempt());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_a_backend_is_told_when_one_is_back() {
+    async fn notifies_waiting_requests_of_a_recovery() {
         let health = health(1);
-        health.unreachable();
+        health.record_unreachable();
         let recovered = Arc::clone(&health.recovered);
         let waiting = recovered.notified();
-        health.succeeded();
+        health.record_success();
         waiting.await;
     }
 }

@@ -1,8 +1,8 @@
-//! One HTTP/1.1 connection to a backend, driven by whoever uses it.
+//! HTTP/1.1 connections to a backend, driven by the task of the request.
 //!
-//! Not hyper's: its client side hands each request and each response over by channels, to a task that is to drive the
-//! connection, which costs as much as the rest of forwarding. Here the future of the request, and then the body of the
-//! response, move the bytes themselves. Heads and chunk sizes are parsed by httparse, as in hyper.
+//! The client of hyper passes each request and response through channels to a separate task. That costs as much as the
+//! rest of forwarding. Here the future of the request, and then the response body, read and write the socket. httparse
+//! parses heads and chunk sizes, as in hyper.
 
 mod body;
 #[cfg(any(test, fuzzing))]
@@ -24,118 +24,121 @@ use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use self::body::Decoder;
-pub(crate) use self::body::{LARGEST_TRAILERS, MOST_TRAILERS, WrongLength};
+pub(crate) use self::body::{MAX_TRAILER_FIELDS, MAX_TRAILER_SIZE, WrongLength};
 use self::head::{Framing, Head};
-pub(crate) use self::head::{LARGEST_HEAD, MOST_FIELDS, content_length, is_bodiless};
-use self::output::{Output, Stop};
+pub(crate) use self::head::{MAX_FIELDS, MAX_HEAD_SIZE, content_length, is_bodiless};
+use self::output::{Output, OutputError};
 use crate::InterimRelay;
 use crate::body::RequestBody;
-use crate::deadline::{Deadline, Patience};
 use crate::error::{BodyError, BoxError, ProxyError, ProxyErrorKind};
 use crate::socket::Socket;
+use crate::timeouts::{Deadline, Timeouts};
 
-/// A connection with nobody else to poll it.
-pub(crate) struct Http1<B: Body> {
+/// An HTTP/1.1 connection without a task.
+pub(crate) struct Http1Connection<B: Body> {
     socket: Socket,
     input: BytesMut,
-    /// How much to make room for before reading: more, once a reading has filled the room there was.
-    room: usize,
+    /// The number of bytes to reserve before a read. It doubles after a read that fills the buffer.
+    read_size: usize,
     output: Output<B>,
     decoder: Decoder,
-    /// Whether there may be another request after this one.
+    /// Whether another request can be sent after this one.
     keep_alive: bool,
     deadline: Deadline,
-    patience: Patience,
-    /// Until when it may be used for further requests; `None` for as long as it lasts.
-    until: Option<Instant>,
+    timeouts: Timeouts,
+    /// The time after which the connection takes no new requests. `None` means no limit.
+    expires: Option<Instant>,
 }
 
-/// A request that got no response.
+/// A request without a response.
 pub(crate) enum SendError {
-    /// The connection ended before the response head did. The request may be sent again where nothing of it went out, or
-    /// it has no content and does no harm (RFC 9110 §9.2.2).
-    Ended { is_repeatable: bool, error: io::Error },
-    /// Another failure, which a new connection would not mend.
+    /// The connection was closed before the end of the response head.
+    ///
+    /// The request may be sent again if no byte of it was sent, or if its method is idempotent and it has no content
+    /// (RFC 9110 §9.2.2).
+    Closed { is_retryable: bool, error: io::Error },
+    /// A failure that another connection would not prevent.
     Failed(ProxyError),
 }
 
-/// What came from the backend is not HTTP/1.1, or could be read in more than one way.
+/// A malformed or ambiguous response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Malformed(pub(crate) &'static str);
 
-impl<B> Http1<B>
+impl<B> Http1Connection<B>
 where
     B: Body<Error: Into<BoxError>> + Unpin,
 {
-    pub(crate) fn new(socket: Socket, until: Option<Instant>) -> Box<Self> {
+    pub(crate) fn new(socket: Socket, expires: Option<Instant>) -> Box<Self> {
         Box::new(Self {
             socket,
             input: BytesMut::new(),
-            room: SMALLEST_ROOM,
+            read_size: MIN_READ_SIZE,
             output: Output::default(),
             decoder: Decoder::Ended,
             keep_alive: true,
             deadline: Deadline::new(),
-            patience: Patience { head: Duration::ZERO, silence: Duration::ZERO, until: None },
-            until,
+            timeouts: Timeouts { response_head: Duration::ZERO, read: Duration::ZERO, deadline: None },
+            expires,
         })
     }
 
-    /// Sends `request`, but for its body, which goes out with it and comes back where it may be sent again, and waits for
-    /// the head of its response.
+    /// Sends a request with its body, and waits for the response head.
+    ///
+    /// If the request may be sent again, its body is put back.
     pub(crate) async fn send(
         &mut self,
         request: &mut Request<RequestBody<B>>,
-        patience: Patience,
+        timeouts: Timeouts,
     ) -> Result<Response<()>, SendError> {
-        let is_harmless = request.body().is_empty() && request.method().is_idempotent();
+        let is_safe_to_retry = request.body().is_empty() && request.method().is_idempotent();
         let is_last = self.output.begin(request);
-        self.patience = patience;
-        self.deadline.set(Instant::now() + patience.head);
-        let mut asked = Asked { method: request.method(), extensions: request.extensions(), interim: 0 };
-        let received = poll_fn(|cx| self.poll_exchange(cx, &mut asked)).await;
-        let interim = asked.interim;
+        self.timeouts = timeouts;
+        self.deadline.set(Instant::now() + timeouts.response_head);
+        let mut context = RequestContext { method: request.method(), extensions: request.extensions(), interim: 0 };
+        let received = poll_fn(|cx| self.poll_exchange(cx, &mut context)).await;
+        let interim = context.interim;
         match received {
             Ok(Head { response, framing, keep_alive }) => {
                 self.decoder = Decoder::new(framing);
                 self.keep_alive = keep_alive && !is_last;
                 Ok(response)
             }
-            Err(Failure::Ended(error)) => {
-                let unsent = self.output.take_back();
-                // After an interim response, the client has a part of the response already.
-                let is_repeatable = unsent.is_some() || is_harmless && interim == 0;
+            Err(Failure::Closed(error)) => {
+                let unsent = self.output.take_unsent_body();
+                // After an interim response, the client has received a part of the response.
+                let is_retryable = unsent.is_some() || is_safe_to_retry && interim == 0;
                 if let Some(body) = unsent {
                     *request.body_mut() = body;
                 }
-                Err(SendError::Ended { is_repeatable, error })
+                Err(SendError::Closed { is_retryable, error })
             }
             Err(Failure::Other(error)) => Err(SendError::Failed(error)),
         }
     }
 
-    fn poll_exchange(&mut self, cx: &mut Context<'_>, asked: &mut Asked<'_>) -> Poll<Result<Head, Failure>> {
+    fn poll_exchange(&mut self, cx: &mut Context<'_>, context: &mut RequestContext<'_>) -> Poll<Result<Head, Failure>> {
         if self.output.is_sending() {
             match self.output.poll(cx, &mut self.socket) {
-                // The backend may have answered before it stopped listening.
-                Poll::Ready(Err(Stop::Socket)) => {}
-                Poll::Ready(Err(Stop::Body(error))) => {
-                    // Its body failed: RFC 9209 calls it an error of the request.
+                // The backend may have sent a response before it closed its side.
+                Poll::Ready(Err(OutputError::Socket)) => {}
+                Poll::Ready(Err(OutputError::Body(error))) => {
+                    // RFC 9209 §2.3: a failed request body is an error of the request.
                     let error = ProxyError::caused(ProxyErrorKind::HttpRequestError, error);
                     return Poll::Ready(Err(Failure::Other(error)));
                 }
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
-            if self.output.has_progressed() {
-                self.deadline.set(Instant::now() + self.patience.head);
+            if self.output.take_progress() {
+                self.deadline.set(Instant::now() + self.timeouts.response_head);
             }
         }
-        // The work before the timer: a response that is there has come in time.
-        if let Poll::Ready(head) = self.poll_head(cx, asked) {
+        // The work before the timer: a response that has arrived is in time.
+        if let Poll::Ready(head) = self.poll_head(cx, context) {
             return Poll::Ready(head);
         }
-        // While the client has not said all, the backend is not late.
+        // The timeout does not apply while the client is sending the request body.
         if !self.output.awaits_body() {
             ready!(self.deadline.poll(cx));
             return Poll::Ready(Err(Failure::Other(ProxyError::new(ProxyErrorKind::HttpResponseTimeout))));
@@ -143,22 +146,25 @@ where
         Poll::Pending
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, asked: &mut Asked<'_>) -> Poll<Result<Head, Failure>> {
-        // Looked at again only when another line has come: a backend that sends byte by byte costs no more than lines.
+    fn poll_head(&mut self, cx: &mut Context<'_>, context: &mut RequestContext<'_>) -> Poll<Result<Head, Failure>> {
+        // The head is parsed only after a new line, so that a backend cannot cause work for each byte.
         let mut is_new = !self.input.is_empty();
         loop {
-            if is_new && let Some(head) = head::read(&mut self.input, asked.method).map_err(Failure::malformed)? {
+            if is_new && let Some(head) = head::read(&mut self.input, context.method).map_err(Failure::malformed)? {
                 if !head.response.status().is_informational() {
                     return Poll::Ready(Ok(head));
                 }
-                // RFC 9110 §15.2: there may be any number of them, but not without end. Nobody asked for a switch:
-                // what follows it is not HTTP, or is meant to be taken for it.
-                asked.interim += 1;
-                if head.response.status() == StatusCode::SWITCHING_PROTOCOLS || asked.interim > MOST_INTERIM {
-                    return Poll::Ready(Err(Failure::malformed(Malformed("the backend answers what nobody asked"))));
+                // RFC 9110 §15.2: any number of interim responses is allowed, so it is limited. A 101 is a response
+                // to an upgrade only. Bytes after it are not HTTP.
+                context.interim += 1;
+                if head.response.status() == StatusCode::SWITCHING_PROTOCOLS || context.interim > MAX_INTERIM_RESPONSES
+                {
+                    return Poll::Ready(Err(Failure::malformed(Malformed(
+                        "the backend sent an unexpected 101 or too many interim responses",
+                    ))));
                 }
-                // RFC 9110 §15.2: a proxy forwards them.
-                if let Some(relay) = asked.extensions.get::<InterimRelay>() {
+                // RFC 9110 §15.2: a proxy forwards interim responses.
+                if let Some(relay) = context.extensions.get::<InterimRelay>() {
                     relay(head.response);
                 }
                 is_new = !self.input.is_empty();
@@ -166,26 +172,26 @@ where
             }
             let before = self.input.len();
             match ready!(self.poll_read(cx)) {
-                Ok(0) => return Poll::Ready(Err(Failure::Ended(io::ErrorKind::UnexpectedEof.into()))),
+                Ok(0) => return Poll::Ready(Err(Failure::Closed(io::ErrorKind::UnexpectedEof.into()))),
                 Ok(_) => {
                     is_new = self.input[before..].contains(&b'\n')
-                        || self.input.len() > head::LARGEST_HEAD
-                        || !head::may_begin_with(&self.input);
+                        || self.input.len() > head::MAX_HEAD_SIZE
+                        || !head::is_status_line_prefix(&self.input);
                 }
-                Err(error) => return Poll::Ready(Err(Failure::Ended(error))),
+                Err(error) => return Poll::Ready(Err(Failure::Closed(error))),
             }
         }
     }
 
-    /// More of the response body.
+    /// Returns the next frame of the response body.
     pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        // What is left of the request goes on.
+        // The rest of the request is sent during the response.
         if self.output.is_sending()
-            && let Poll::Ready(Err(stop)) = self.output.poll(cx, &mut self.socket)
+            && let Poll::Ready(Err(error)) = self.output.poll(cx, &mut self.socket)
         {
             self.keep_alive = false;
-            // A request that breaks off ends the exchange, so that neither side takes it for a whole one.
-            if let Stop::Body(error) = stop {
+            // A failed request body ends the exchange, so that neither side regards it as complete.
+            if let OutputError::Body(error) = error {
                 return Poll::Ready(Some(Err(BodyError::Request(error.to_string()))));
             }
         }
@@ -197,12 +203,12 @@ where
                 Err(Malformed(what)) => return Poll::Ready(Some(Err(BodyError::Malformed(what)))),
             }
             let Poll::Ready(read) = self.poll_read(cx) else {
-                ready!(self.deadline.poll_silence(cx, &self.patience));
+                ready!(self.deadline.poll_read_timeout(cx, &self.timeouts));
                 return Poll::Ready(Some(Err(BodyError::Timeout)));
             };
-            self.deadline.is_answered();
+            self.deadline.record_progress();
             match read {
-                Ok(0) if self.decoder.ends_here() => return Poll::Ready(None),
+                Ok(0) if self.decoder.end_at_close() => return Poll::Ready(None),
                 Ok(0) => return Poll::Ready(Some(Err(BodyError::Incomplete))),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Some(Err(BodyError::Io(error)))),
@@ -210,62 +216,65 @@ where
         }
     }
 
+    /// Reads from the socket, and returns the number of bytes.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.input.capacity() - self.input.len() < self.room / 4 {
-            self.input.reserve(self.room);
+        if self.input.capacity() - self.input.len() < self.read_size / 4 {
+            self.input.reserve(self.read_size);
         }
         let spare = self.input.capacity() - self.input.len();
         let length = ready!(pin!(self.socket.read_buf(&mut self.input)).poll(cx))?;
-        if length == spare && self.room < LARGEST_ROOM {
-            self.room *= 2;
+        if length == spare && self.read_size < MAX_READ_SIZE {
+            self.read_size *= 2;
         }
         Poll::Ready(Ok(length))
     }
 
-    /// Whether the connection may be kept: nothing is left of the last request, and nothing was said unasked.
+    /// Returns whether the exchange is complete and the backend has sent no further bytes.
     pub(crate) fn is_idle(&self) -> bool {
         self.keep_alive
             && self.has_ended()
             && !self.output.is_sending()
-            && !self.output.has_stopped()
+            && !self.output.has_failed()
             && self.input.is_empty()
     }
 
-    /// Whether the next request may be sent: the backend has neither closed nor said anything since the last.
+    /// Returns whether the next request can be sent.
     ///
-    /// Polls without a waker, so that the task that used the connection last is not woken by what happens to it.
+    /// That is the case if the backend has neither closed the connection nor sent further bytes.
+    ///
+    /// The socket is polled without a waker, so that events do not wake the task that used the connection last.
     pub(crate) fn is_reusable(&mut self) -> bool {
         let cx = &mut Context::from_waker(Waker::noop());
-        // A task whose budget is spent finds every socket pending, also one that the backend has closed.
+        // Without `unconstrained`, a task without budget would see every socket as pending, even a closed one.
         let probe = pin!(unconstrained(poll_fn(|cx| self.poll_read(cx))));
         let is_open = probe.poll(cx).is_pending();
-        is_open && self.until.is_none_or(|until| Instant::now() < until)
+        is_open && self.expires.is_none_or(|expires| Instant::now() < expires)
     }
 }
 
-impl<B: Body> Http1<B> {
-    /// Whether the response body has ended.
+impl<B: Body> Http1Connection<B> {
+    /// Returns whether the response body has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.decoder.has_ended()
     }
 
-    /// How much of the response body is to come, if that is known.
+    /// Returns the remaining length of the response body, if it is known.
     pub(crate) fn remaining(&self) -> Option<u64> {
         self.decoder.remaining()
     }
 }
 
-/// The request that is being answered.
-struct Asked<'a> {
+/// The parts of the request that are needed to read its response.
+struct RequestContext<'a> {
     method: &'a Method,
     extensions: &'a Extensions,
-    /// How many interim responses came.
+    /// The number of interim responses.
     interim: u32,
 }
 
-/// Why there is no response head.
+/// The reason for a missing response head.
 enum Failure {
-    Ended(io::Error),
+    Closed(io::Error),
     Other(ProxyError),
 }
 
@@ -275,7 +284,7 @@ impl Failure {
     }
 }
 
-/// How the body of a request is to be delimited.
+/// Returns the framing of a request body.
 fn framing<B>(body: &RequestBody<B>) -> Framing
 where
     B: Body + Unpin,
@@ -289,11 +298,12 @@ where
     }
 }
 
-const SMALLEST_ROOM: usize = 8 * 1024;
-/// What a bulk transfer is read by: fewer system calls would not make it faster.
-const LARGEST_ROOM: usize = 64 * 1024;
-pub(crate) const MOST_INTERIM: u32 = 16;
+/// The initial number of bytes per read.
+const MIN_READ_SIZE: usize = 8 * 1024;
+/// The maximum number of bytes per read. Larger reads do not increase the throughput.
+const MAX_READ_SIZE: usize = 64 * 1024;
+/// The maximum number of interim responses to a request.
+pub(crate) const MAX_INTERIM_RESPONSES: u32 = 16;
 
-/// The most that one HTTP/1.1 exchange can make an upstream hold, in bytes: what has been read and not been asked for, room
-/// for as much again, and a head.
-pub(crate) const EXCHANGE: usize = 2 * LARGEST_ROOM + 2 * head::LARGEST_HEAD;
+/// The maximum memory of one exchange over HTTP/1.1, in bytes: two read buffers and two response heads.
+pub(crate) const MAX_EXCHANGE_SIZE: usize = 2 * MAX_READ_SIZE + 2 * head::MAX_HEAD_SIZE;

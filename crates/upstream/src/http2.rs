@@ -1,7 +1,7 @@
-//! HTTP/2 to one backend: a pool of connections whose streams all requests of a worker share.
+//! HTTP/2 to one backend: a pool of connections that all requests of a worker share.
 //!
-//! On h2 itself and not on hyper's client, which hides what a pool needs to know: how many streams the backend allows,
-//! whether a request was processed before its connection ended, and whether a response was complete when its stream was
+//! This uses h2 directly. The client of hyper does not expose the number of streams that the backend allows, whether a
+//! request was processed before its connection was closed, and whether a response was complete when its stream was
 //! reset.
 
 mod connection;
@@ -9,10 +9,10 @@ mod connections;
 mod download;
 mod exchange;
 mod frames;
+mod observed_socket;
 mod pool;
 mod tunnel;
 mod upload;
-mod wire;
 
 use std::sync::Arc;
 
@@ -20,146 +20,153 @@ use http::{Request, Response};
 use http_body::Body;
 use tokio::time::timeout;
 
-pub(crate) use self::connection::EXCHANGE;
+pub(crate) use self::connection::MAX_EXCHANGE_SIZE;
 use self::connections::ConnectionId;
 pub(crate) use self::download::Download;
-use self::exchange::{SendError, Unprocessed};
-pub(crate) use self::pool::{Acquired, Pool, Slot};
+use self::exchange::{SendError, UnprocessedReason};
+pub(crate) use self::pool::{Acquired, Pool, StreamPermit};
 pub(crate) use self::tunnel::{TunnelBody, open_tunnel};
 use crate::body::RequestBody;
-use crate::budget::RetryBudget;
-use crate::connect::Connected;
-use crate::deadline::Patience;
+use crate::connector::Connected;
 use crate::error::{BoxError, ProxyError, ProxyErrorKind};
+use crate::retry_budget::RetryBudget;
 use crate::socket::Socket;
+use crate::timeouts::Timeouts;
 
 /// The outcome of a request that was sent to a pool.
-pub(crate) enum Sent {
+pub(crate) enum SendOutcome {
     Response(Response<Box<Download>>),
-    /// The backend chose HTTP/1.1, on this connection if there is one. The request is whole.
+    /// The backend selected HTTP/1.1, on this connection if there is one. The request is complete.
     Http1(Option<Box<Connected>>),
-    /// The backend wants this request over HTTP/1.1 (RFC 9113 §7). It is whole.
+    /// The backend requires HTTP/1.1 for this request (RFC 9113 §7, `HTTP_1_1_REQUIRED`). The request is complete.
     NeedsHttp1,
 }
 
-/// A request that got no response.
-pub(crate) struct Failed {
+/// A request without a response.
+pub(crate) struct SendFailure {
     /// Whether the request may be sent to another backend.
-    pub(crate) is_repeatable: bool,
+    pub(crate) is_retryable: bool,
+    /// Whether a part of the request was sent.
     pub(crate) was_sent: bool,
     pub(crate) error: ProxyError,
 }
 
-/// Sends a request on a stream of the pool, the `first` one if there is one already. One that was not processed is sent
-/// again on another connection (RFC 9113 §8.7), whatever its method.
+/// Sends a request on a stream of the pool: on `first`, or on a new one.
+///
+/// A request that was not processed is sent again on another connection (RFC 9113 §8.7), with any method.
 pub(crate) async fn send<B>(
     pool: &Arc<Pool>,
     request: &mut Request<RequestBody<B>>,
-    patience: Patience,
-    mut first: Option<Slot>,
-) -> Result<Sent, Failed>
+    timeouts: Timeouts,
+    mut first: Option<StreamPermit>,
+) -> Result<SendOutcome, SendFailure>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let is_harmless = request.body().is_empty() && request.method().is_idempotent();
-    if request.body().content() == Some(u64::MAX)
+    let is_safe_to_retry = request.body().is_empty() && request.method().is_idempotent();
+    if request.body().content_length() == Some(u64::MAX)
         && let Err(error) = request.body_mut().peek().await
     {
         let error = ProxyError::caused(ProxyErrorKind::HttpRequestError, error);
-        return Err(Failed { is_repeatable: false, was_sent: false, error });
+        return Err(SendFailure { is_retryable: false, was_sent: false, error });
     }
-    let mut repeats = Repeats::default();
-    let mut refused_by: Option<ConnectionId> = None;
+    let mut retries = RetryCounts::default();
+    let mut avoided: Option<ConnectionId> = None;
     loop {
-        let slot = match first.take() {
-            Some(slot) => slot,
-            None => match pool.acquire(refused_by, request.body().content()).await {
-                Ok(Acquired::Stream(slot)) => slot,
-                Ok(Acquired::Http1(connected)) => return Ok(Sent::Http1(connected)),
-                Err(error) => return Err(Failed { is_repeatable: true, was_sent: false, error }),
+        let permit = match first.take() {
+            Some(permit) => permit,
+            None => match pool.acquire(avoided, request.body().content_length()).await {
+                Ok(Acquired::Stream(permit)) => permit,
+                Ok(Acquired::Http1(connected)) => return Ok(SendOutcome::Http1(connected)),
+                Err(error) => return Err(SendFailure { is_retryable: true, was_sent: false, error }),
             },
         };
-        let (id, is_first, traffic) = (slot.id, slot.is_first, Arc::clone(&slot.connection.traffic));
-        let (may_repeat, is_repeatable, error) = match exchange::send(slot, request, patience).await {
-            Ok(response) => return Ok(Sent::Response(response)),
-            Err(SendError::Unprocessed { why: Unprocessed::NeedsHttp1, .. }) => return Ok(Sent::NeedsHttp1),
-            Err(SendError::Unprocessed { why, error }) => {
-                if let (Unprocessed::GoAway, Some(limit)) = (why, traffic.processed()) {
+        let (id, is_first, traffic) = (permit.id, permit.is_first, Arc::clone(&permit.connection.traffic));
+        let (may_retry, is_retryable, error) = match exchange::send(permit, request, timeouts).await {
+            Ok(response) => return Ok(SendOutcome::Response(response)),
+            Err(SendError::Unprocessed { reason: UnprocessedReason::NeedsHttp1, .. }) => {
+                return Ok(SendOutcome::NeedsHttp1);
+            }
+            Err(SendError::Unprocessed { reason, error }) => {
+                if let (UnprocessedReason::GoAway, Some(limit)) = (reason, traffic.processed()) {
                     pool.set_request_limit(limit);
                 }
-                (repeats.allow_unprocessed(pool.budget()), true, error)
+                (retries.allow_unprocessed(pool.budget()), true, error)
             }
-            // The backend closed a connection just as it was used: once more, on another one, as over HTTP/1.1.
-            Err(SendError::Ended { is_stream, error }) => {
-                (is_harmless && !is_stream && !is_first && repeats.allow_ended(), is_harmless, error)
+            // The backend closed the connection at the same moment. As over HTTP/1.1, another connection is used
+            // once.
+            Err(SendError::Closed { is_stream_error, error }) => {
+                (is_safe_to_retry && !is_stream_error && !is_first && retries.allow_closed(), is_safe_to_retry, error)
             }
             Err(SendError::Failed(error)) => (false, false, error),
         };
-        if !may_repeat {
-            return Err(Failed { is_repeatable, was_sent: true, error });
+        if !may_retry {
+            return Err(SendFailure { is_retryable, was_sent: true, error });
         }
-        refused_by = Some(id);
+        avoided = Some(id);
     }
 }
 
-/// The repeats of one request at one backend.
+/// The retries of one request at one backend.
 #[derive(Default)]
-struct Repeats {
+struct RetryCounts {
     unprocessed: u32,
-    has_ended: bool,
+    was_closed: bool,
 }
 
-impl Repeats {
-    /// Whether a request that was not processed may be sent again.
+impl RetryCounts {
+    /// Returns whether a request that was not processed may be sent again.
     fn allow_unprocessed(&mut self, budget: &RetryBudget) -> bool {
         self.unprocessed += 1;
-        self.unprocessed <= FREE_REPEATS || self.unprocessed <= MAX_REPEATS && budget.failed()
+        self.unprocessed <= FREE_RETRIES || self.unprocessed <= MAX_RETRIES && budget.record_failure()
     }
 
-    /// Whether a request whose connection ended before its response may be sent again.
-    fn allow_ended(&mut self) -> bool {
-        !std::mem::replace(&mut self.has_ended, true)
+    /// Returns whether a request may be sent again whose connection was closed before the response.
+    fn allow_closed(&mut self) -> bool {
+        !std::mem::replace(&mut self.was_closed, true)
     }
 }
 
-/// Sends a request on a connection of its own.
-pub(crate) async fn send_alone<B>(
+/// Sends a request on a separate connection.
+pub(crate) async fn send_unpooled<B>(
     socket: Socket,
     request: &mut Request<RequestBody<B>>,
-    patience: Patience,
-) -> Result<Response<Box<Download>>, Failed>
+    timeouts: Timeouts,
+) -> Result<Response<Box<Download>>, SendFailure>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let (connection, driver) = match timeout(patience.head, connection::handshake(socket)).await {
+    let (connection, driver) = match timeout(timeouts.response_head, connection::handshake(socket)).await {
         Ok(Ok(done)) => done,
-        Ok(Err(error)) => return Err(Failed { is_repeatable: true, was_sent: false, error }),
+        Ok(Err(error)) => return Err(SendFailure { is_retryable: true, was_sent: false, error }),
         Err(_) => {
             let error = ProxyError::new(ProxyErrorKind::ConnectionTimeout);
-            return Err(Failed { is_repeatable: true, was_sent: false, error });
+            return Err(SendFailure { is_retryable: true, was_sent: false, error });
         }
     };
-    tokio::spawn(driver.run_alone());
-    match exchange::send(Slot::alone(connection), request, patience).await {
+    tokio::spawn(driver.run_unpooled());
+    match exchange::send(StreamPermit::unpooled(connection), request, timeouts).await {
         Ok(response) => Ok(response),
-        Err(SendError::Unprocessed { error, .. }) => Err(Failed { is_repeatable: true, was_sent: true, error }),
-        Err(SendError::Ended { error, .. }) => {
-            let is_repeatable = request.body().is_empty() && request.method().is_idempotent();
-            Err(Failed { is_repeatable, was_sent: true, error })
+        Err(SendError::Unprocessed { error, .. }) => Err(SendFailure { is_retryable: true, was_sent: true, error }),
+        Err(SendError::Closed { error, .. }) => {
+            let is_retryable = request.body().is_empty() && request.method().is_idempotent();
+            Err(SendFailure { is_retryable, was_sent: true, error })
         }
-        Err(SendError::Failed(error)) => Err(Failed { is_repeatable: false, was_sent: true, error }),
+        Err(SendError::Failed(error)) => Err(SendFailure { is_retryable: false, was_sent: true, error }),
     }
 }
 
-/// An error of a connection or a stream, before there is a response.
-fn failed(error: h2::Error) -> ProxyError {
+/// Converts an error of a connection or a stream before the response.
+fn to_proxy_error(error: h2::Error) -> ProxyError {
     let kind =
         if error.is_library() { ProxyErrorKind::HttpProtocolError } else { ProxyErrorKind::ConnectionTerminated };
     ProxyError::caused(kind, error)
 }
 
-/// How often a request that was not processed is sent again: a backend that ends a connection after some number of requests
-/// leaves those above unprocessed, and so may the next connection.
-const FREE_REPEATS: u32 = 2;
-/// The same, while the retry budget lasts.
-const MAX_REPEATS: u32 = 4;
+/// The number of retries of an unprocessed request without a retry budget.
+///
+/// A backend that closes each connection after a number of requests leaves later requests unprocessed, perhaps on
+/// several connections in succession.
+const FREE_RETRIES: u32 = 2;
+/// The number of retries of an unprocessed request within the retry budget.
+const MAX_RETRIES: u32 = 4;

@@ -3,7 +3,7 @@
 //! [`Upstream`] is the innermost service of a reverse proxy. It never returns an `Err`: a failed exchange is a response
 //! with status 502, 503 or 504 and a [`ProxyError`] in its extensions.
 //!
-//! # Example
+//! # Examples
 //!
 //! ```
 //! use bytes::Bytes;
@@ -56,16 +56,16 @@
 //! |---|---|
 //! | HTTP/1.1 | A connection serves one request at a time and is then reused, the most recently used first. The task of the request drives it; dropping the response closes it, which cancels the request at the backend |
 //! | HTTP/2 | All requests share connections, one for each address of the backend. Another one is opened when the streams that the backend allows are used up, or when one is closing (GOAWAY). Used with prior knowledge (`h2c://`), or over TLS if the backend selects it by ALPN |
-//! | WebSocket | A GET with the extension `hyper::ext::Protocol` `websocket` is sent as an HTTP/1.1 upgrade, or over HTTP/2 as an extended CONNECT (RFC 8441), on a connection of its own. The 101 carries `hyper::upgrade::OnUpgrade` |
+//! | WebSocket | A GET with the extension `hyper::ext::Protocol` `websocket` is sent as an HTTP/1.1 upgrade, or over HTTP/2 as an extended CONNECT (RFC 8441), on a separate connection. The 101 carries `hyper::upgrade::OnUpgrade` |
 //!
 //! - Bodies are streamed in both directions. Over HTTP/2 the window of a connection is as large as those of its streams
 //!   together, so an unread response does not block others. Uploads share a connection only if the backend's window has
 //!   room for all of them, so an unread upload does not block others.
 //! - `Host` is forwarded unchanged.
-//! - Interim responses (RFC 9110 §15.2) are passed to the [`InterimRelay`] of the request.
-//! - A connection that a backend authenticated with NTLM or Negotiate serves one client: it is kept in the
-//!   [`ClientConnection`] of the request, or closed. Behind a trusted proxy, `rproxy-client-ip` gives each client address
-//!   its own.
+//! - Interim responses (RFC 9110 §15.2) are forwarded by the [`InterimRelay`] of the request.
+//! - A connection that a backend authenticated with NTLM or Negotiate serves one client: it is stored in the
+//!   [`ClientConnection`] of the request, or closed. Behind a trusted proxy, `rproxy-client-ip` creates one for each client
+//!   address.
 //! - Names are resolved again when their TTL expires.
 //!
 //! Clones share connections. [`Backends::upstream`] creates an upstream with separate connections, for a worker thread;
@@ -88,7 +88,7 @@
 //! | A [health check](HealthCheck) fails | the backend gets no requests until a check succeeds |
 //! | No backend is available | 503 with `Retry-After`, or the request [waits](Builder::hold); a single backend is tried in any case |
 //!
-//! Nothing is sent again after the first byte of a response was forwarded.
+//! No request is sent again after the first byte of its response was forwarded.
 //!
 //! # TLS
 //!
@@ -116,7 +116,6 @@
 //! | Requests that wait for a stream | 4,096 per backend, then 503 |
 //! | Response head; trailer section | 64 KiB, 128 fields; 16 KiB, 32 fields |
 //! | [`root_certificates`](Builder::root_certificates) | those of the system |
-//! | Response head | 64 KiB, 128 fields |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -124,56 +123,58 @@ mod attempt;
 mod backend;
 mod balance;
 mod body;
-mod bound;
-mod budget;
 mod builder;
-mod check;
-mod connect;
-mod deadline;
+mod connection_auth;
+mod connection_limit;
+mod connector;
 mod error;
 mod exchange;
-/// What the fuzzers call, and the tests in their stead: each function takes any bytes, and panics when something does not
-/// hold. Not for anybody else.
+/// The functions that the fuzz targets and their regression tests call. This module is not a part of the API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 mod hash;
 mod health;
+mod health_check;
 mod http1;
+mod http1_pool;
 mod http2;
-mod last_known;
-mod pool;
-mod resolve;
+mod resolver;
+mod retry_budget;
 mod rewrite;
 mod service;
-mod slots;
 mod socket;
+mod stale_addresses;
+mod timeouts;
 mod tls;
 mod trailers;
 
 pub use self::backend::{Backend, BackendError, Protocol};
-pub use self::balance::{Balance, KeyOf};
+pub use self::balance::{Balance, KeyFunction};
 pub use self::body::UpstreamBody;
 pub use self::builder::{Backends, BuildError, Builder};
-pub use self::check::HealthCheck;
 pub use self::error::{BodyError, ProxyError, ProxyErrorKind};
+pub use self::health_check::HealthCheck;
 pub use self::service::{ResponseFuture, Upstream};
 pub use self::tls::{PinError, PublicKeyPin};
 
-/// The most that one exchange can make an [`Upstream`] hold, in bytes, over HTTP/1.1 or HTTP/2.
-pub const EXCHANGE: usize = if http1::EXCHANGE > http2::EXCHANGE { http1::EXCHANGE } else { http2::EXCHANGE };
+/// The maximum memory that one exchange can occupy in an [`Upstream`], in bytes, over HTTP/1.1 or HTTP/2.
+pub const MAX_EXCHANGE_SIZE: usize = if http1::MAX_EXCHANGE_SIZE > http2::MAX_EXCHANGE_SIZE {
+    http1::MAX_EXCHANGE_SIZE
+} else {
+    http2::MAX_EXCHANGE_SIZE
+};
 
-/// Request extension: takes the interim responses of the backend, `102` and `103 Early Hints` above all, to the client.
-/// Absent, they are dropped.
+/// A request extension that forwards interim responses (102, 103) of the backend to the client.
 ///
-/// A bare function: whoever serves the client, `rproxy-server` for one, names the same type, and needs nothing else to know
-/// of this crate.
+/// Without it, interim responses are dropped. `rproxy-server` inserts it. The type is an alias of standard types, so
+/// that a server does not depend on this crate.
 pub type InterimRelay = std::sync::Arc<dyn Fn(http::Response<()>) + Send + Sync>;
 
-/// Request extension: what is kept for the connection of the client, and dropped with it. Connections that a backend has
-/// authenticated (NTLM, Negotiate) are kept there for further requests of the same client. Absent, they are closed.
+/// A request extension with state that belongs to the connection of the client, and is dropped with it.
 ///
-/// A bare type, as [`InterimRelay`] is.
+/// It stores the connections that a backend authenticated for this client (NTLM, Negotiate). Without it, such
+/// connections are closed after their response. Like [`InterimRelay`], the type is an alias of standard types.
 pub type ClientConnection = std::sync::Arc<std::sync::Mutex<http::Extensions>>;
 
 /// Compiles the examples of the README.

@@ -1,4 +1,4 @@
-//! Requests in the form that the backend's version of HTTP wants, and responses in that of this side.
+//! The conversion of requests to the HTTP version of the backend.
 
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -6,7 +6,7 @@ use http::{Request, Uri, Version};
 
 use crate::backend::{Backend, Protocol};
 
-/// RFC 9112 §3.2: origin-form, and one `Host`.
+/// Converts a request to HTTP/1.1: origin-form and one `Host` (RFC 9112 §3.2).
 pub(crate) fn to_http1<B>(request: &mut Request<B>, default_host: &HeaderValue) {
     *request.version_mut() = Version::HTTP_11;
     let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
@@ -18,7 +18,7 @@ pub(crate) fn to_http1<B>(request: &mut Request<B>, default_host: &HeaderValue) 
     }
 }
 
-/// RFC 9113 §8.3.1: the authority is a pseudo-header.
+/// Converts a request to HTTP/2: the authority is a pseudo-header (RFC 9113 §8.3.1).
 pub(crate) fn to_http2<B>(request: &mut Request<B>, backend: &Backend) -> Result<(), http::Error> {
     *request.version_mut() = Version::HTTP_2;
     let host = request.headers_mut().remove(HOST);
@@ -32,11 +32,11 @@ pub(crate) fn to_http2<B>(request: &mut Request<B>, backend: &Backend) -> Result
     Ok(())
 }
 
-/// RFC 9112 §3.2.1, RFC 9113 §8.3.1: an empty path is sent as `/`, also before a query, where URIs do without.
+/// Returns the path and query, with `/` for an empty path (RFC 9112 §3.2.1, RFC 9113 §8.3.1).
 fn path_and_query(uri: &Uri) -> PathAndQuery {
     match uri.path_and_query() {
         Some(target) if target.as_str().starts_with('?') => {
-            // What follows is a query already; a slash before it is a path.
+            // The query is not empty, so the slash becomes the path.
             PathAndQuery::try_from(format!("/{}", target.as_str())).unwrap_or_else(|_| target.clone())
         }
         Some(target) => target.clone(),
@@ -44,8 +44,8 @@ fn path_and_query(uri: &Uri) -> PathAndQuery {
     }
 }
 
-/// RFC 9112 §6.3: `Transfer-Encoding` overrides `Content-Length`, which then must not be passed on.
-pub(crate) fn one_length(headers: &mut HeaderMap) {
+/// Removes `Content-Length` if `Transfer-Encoding` overrides it (RFC 9112 §6.3).
+pub(crate) fn remove_overridden_length(headers: &mut HeaderMap) {
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_absolute_target_becomes_its_path_and_query() {
+    fn converts_absolute_form_to_origin_form() {
         for (uri, target) in [
             ("http://a.example/x?y", "/x?y"),
             ("http://a.example", "/"),

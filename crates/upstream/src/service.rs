@@ -1,4 +1,4 @@
-//! The service, and who its members are.
+//! The service, and the state of its backends.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -16,75 +16,90 @@ use tower_service::Service;
 
 use crate::ClientConnection;
 use crate::backend::Backend;
-use crate::balance::{Candidate, Turns, choose};
+use crate::balance::{Candidate, RoundRobin, select};
 use crate::body::{RequestBody, UpstreamBody};
-use crate::bound;
 use crate::builder::{Builder, Settings};
+use crate::connection_auth;
+use crate::connection_limit::ConnectionLimit;
 use crate::error::{BoxError, ProxyError, ProxyErrorKind};
-use crate::exchange::{Course, exchange};
+use crate::exchange::{AttemptState, exchange};
 use crate::hash::HashKey;
 use crate::health::Health;
+use crate::http1_pool::Pool;
 use crate::http2;
-use crate::pool::Pool;
-use crate::slots::Slots;
 
-/// Sends requests to backends. Cheap to clone; see the [crate](crate) page.
+/// A tower service that forwards requests to backends, see the [crate documentation](crate).
+///
+/// Clones are cheap and share connections. [`Upstream::builder`] creates one.
 pub struct Upstream<B: Body + 'static> {
-    pub(crate) worker: Arc<Worker<B>>,
+    pub(crate) state: Arc<UpstreamState<B>>,
 }
 
-/// What one worker keeps for itself, and the settings it shares.
-pub(crate) struct Worker<B: Body + 'static> {
+/// The state of one upstream: its connections, and the settings that it shares with others.
+pub(crate) struct UpstreamState<B: Body + 'static> {
     pub(crate) settings: Arc<Settings>,
-    pub(crate) links: Vec<Link<B>>,
-    turns: Turns,
+    pub(crate) backends: Vec<BackendPools<B>>,
+    round_robin: RoundRobin,
 }
 
 /// The connections to one backend.
-pub(crate) struct Link<B: Body + 'static> {
+pub(crate) struct BackendPools<B: Body + 'static> {
     pub(crate) index: usize,
-    pub(crate) member: Arc<Member>,
+    pub(crate) backend: Arc<BackendState>,
     pub(crate) http1: Arc<Pool<B>>,
     pub(crate) http2: Arc<http2::Pool>,
 }
 
-/// A backend, and what all workers know of it.
-pub(crate) struct Member {
-    pub(crate) backend: Backend,
+/// A backend with the state that all workers share.
+pub(crate) struct BackendState {
+    pub(crate) config: Backend,
     pub(crate) name: Arc<str>,
     pub(crate) health: Health,
-    /// Requests that are not answered to the end, where the balance asks for their number.
-    pub(crate) pending: AtomicUsize,
-    /// There if connections are capped.
-    pub(crate) slots: Option<Slots>,
+    /// The number of in-flight requests, if the load balancing policy needs it.
+    pub(crate) in_flight: AtomicUsize,
+    /// The limit on connections, if there is one.
+    pub(crate) connection_limit: Option<ConnectionLimit>,
     hash_key: HashKey,
     /// The hash of the name.
     seed: u64,
 }
 
-impl Member {
-    pub(crate) fn new(backend: Backend, health: Health, slots: Option<Slots>, hash_key: HashKey) -> Self {
-        let name: Arc<str> = backend.origin().into();
-        Self { hash_key, seed: hash_key.hash(&name), name, backend, health, pending: AtomicUsize::new(0), slots }
+impl BackendState {
+    pub(crate) fn new(
+        config: Backend,
+        health: Health,
+        connection_limit: Option<ConnectionLimit>,
+        hash_key: HashKey,
+    ) -> Self {
+        let name: Arc<str> = config.origin().into();
+        Self {
+            hash_key,
+            seed: hash_key.hash(&name),
+            name,
+            config,
+            health,
+            in_flight: AtomicUsize::new(0),
+            connection_limit,
+        }
     }
 }
 
-impl<B: Body + 'static> Candidate for Link<B> {
+impl<B: Body + 'static> Candidate for BackendPools<B> {
     fn weight(&self) -> u16 {
-        self.member.backend.weight
+        self.backend.config.weight
     }
 
-    fn pending(&self) -> usize {
-        self.member.pending.load(Relaxed)
+    fn in_flight(&self) -> usize {
+        self.backend.in_flight.load(Relaxed)
     }
 
     fn hash_with(&self, key: u64) -> u64 {
-        self.member.hash_key.hash((key, self.member.seed))
+        self.backend.hash_key.hash((key, self.backend.seed))
     }
 }
 
 impl Upstream<http_body_util::Empty<bytes::Bytes>> {
-    /// Starts to build one.
+    /// Returns a builder with the default settings.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -95,70 +110,78 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
-        let link = |(index, member): (usize, &Arc<Member>)| {
+        let pools = |(index, backend): (usize, &Arc<BackendState>)| {
             let http1 = Pool::new(settings.idle_timeout, settings.max_idle);
-            if let Some(slots) = &member.slots {
+            if let Some(connection_limit) = &backend.connection_limit {
                 let pool: Weak<Pool<B>> = Arc::downgrade(&http1);
-                slots.register(pool);
+                connection_limit.register(pool);
             }
-            let http2 = http2::Pool::new(Arc::clone(&settings), Arc::clone(member));
-            Link { index, member: Arc::clone(member), http1, http2 }
+            let http2 = http2::Pool::new(Arc::clone(&settings), Arc::clone(backend));
+            BackendPools { index, backend: Arc::clone(backend), http1, http2 }
         };
-        let links: Vec<_> = settings.members.iter().enumerate().map(link).collect();
-        let weights: Vec<_> = links.iter().map(Candidate::weight).collect();
-        Self { worker: Arc::new(Worker { turns: Turns::new(&weights), settings, links }) }
+        let backends: Vec<_> = settings.backends.iter().enumerate().map(pools).collect();
+        let weights: Vec<_> = backends.iter().map(Candidate::weight).collect();
+        Self { state: Arc::new(UpstreamState { round_robin: RoundRobin::new(&weights), settings, backends }) }
     }
 }
 
-impl<B> Worker<B>
+impl<B> UpstreamState<B>
 where
     B: Body<Data: Send> + Send + 'static,
 {
-    /// The backend that has authenticated the client's connection, if there is one: another would not know the client.
-    pub(crate) fn bound(&self, request: &Request<RequestBody<B>>, course: &Course) -> Option<&Link<B>> {
-        if self.links.len() == 1 || !course.tried.is_empty() {
+    /// Returns the backend that authenticated a connection for this client, if there is one.
+    pub(crate) fn authenticated_backend(
+        &self,
+        request: &Request<RequestBody<B>>,
+        attempts: &AttemptState,
+    ) -> Option<&BackendPools<B>> {
+        if self.backends.len() == 1 || !attempts.failed_backends.is_empty() {
             return None;
         }
         let client = request.extensions().get::<ClientConnection>()?;
-        self.links.iter().find(|link| bound::is_bound::<B>(client, &link.member))
+        self.backends.iter().find(|pools| connection_auth::has_connection::<B>(client, &pools.backend))
     }
 }
 
-impl<B: Body + 'static> Worker<B> {
-    /// The backend to ask next, if there is one that may be asked.
-    pub(crate) fn choose(&self, course: &Course) -> Option<&Link<B>> {
-        if let [alone] = &*self.links {
-            let may_ask = course.tried.is_empty()
-                // With nobody else to ask, a backend that failed is asked all the same, unless there is time to wait.
-                && (alone.member.health.claim() || self.settings.hold.is_zero() && alone.member.health.passes_checks());
+impl<B: Body + 'static> UpstreamState<B> {
+    /// Returns the backend for the next attempt, if one is available.
+    pub(crate) fn select_backend(&self, attempts: &AttemptState) -> Option<&BackendPools<B>> {
+        if let [alone] = &*self.backends {
+            let may_ask = attempts.failed_backends.is_empty()
+                // A single backend is tried even if it is ejected, unless requests wait for it.
+                && (alone.backend.health.allow_attempt() || self.settings.hold.is_zero() && alone.backend.health.is_passing_checks());
             return may_ask.then_some(alone);
         }
         loop {
-            let fit = |index| !course.tried.contains(&index) && self.links[index].member.health.down_for().is_none();
-            let link = &self.links[choose(&self.settings.balance, &self.turns, course.key, &self.links, fit)?];
-            // Where another request came first, the backend is down for this one.
-            if link.member.health.claim() {
-                return Some(link);
+            let is_eligible = |index| {
+                !attempts.failed_backends.contains(&index)
+                    && self.backends[index].backend.health.unavailable_for().is_none()
+            };
+            let pools = &self.backends
+                [select(&self.settings.balance, &self.round_robin, attempts.key, &self.backends, is_eligible)?];
+            // If another request started the probe first, the backend is unavailable to this one.
+            if pools.backend.health.allow_attempt() {
+                return Some(pools);
             }
         }
     }
 
-    /// When the first of the backends may be asked again.
-    pub(crate) fn soonest(&self) -> Duration {
-        let down = self.links.iter().map(|link| link.member.health.down_for().unwrap_or_default());
+    /// Returns the time until the first backend may be available.
+    pub(crate) fn retry_after(&self) -> Duration {
+        let down = self.backends.iter().map(|pools| pools.backend.health.unavailable_for().unwrap_or_default());
         down.min().unwrap_or_default()
     }
 }
 
 impl<B: Body + 'static> Clone for Upstream<B> {
     fn clone(&self) -> Self {
-        Self { worker: Arc::clone(&self.worker) }
+        Self { state: Arc::clone(&self.state) }
     }
 }
 
 impl<B: Body + 'static> fmt::Debug for Upstream<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let backends = self.worker.links.iter().map(|link| &link.member.name);
+        let backends = self.state.backends.iter().map(|pools| &pools.backend.name);
         f.debug_struct("Upstream").field("backends", &backends.collect::<Vec<_>>()).finish()
     }
 }
@@ -176,28 +199,28 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let worker = Arc::clone(&self.worker);
-        // Boxed: the exchange is large, so that one allocation is cheaper than carrying it inside of every layer's
-        // future.
-        // The request stays where it is from here on: each move of it is a copy.
+        let state = Arc::clone(&self.state);
+        // Boxed, because the future of an exchange is large and would be moved within the future of each layer. The
+        // request is not moved any more, because each move is a copy.
         let mut request = request.map(RequestBody::new);
-        let exchange: Pin<Box<dyn Future<Output = _> + Send>> = match worker.settings.request_timeout {
-            None => Box::pin(async move { exchange(&worker, &mut request, None).await }),
+        let exchange: Pin<Box<dyn Future<Output = _> + Send>> = match state.settings.request_timeout {
+            None => Box::pin(async move { exchange(&state, &mut request, None).await }),
             Some(within) => Box::pin(async move {
                 let until = Instant::now() + within;
-                let exchange = exchange(&worker, &mut request, Some(until));
-                timeout_at(until, exchange).await.unwrap_or_else(|_| late().into_response())
+                let exchange = exchange(&state, &mut request, Some(until));
+                timeout_at(until, exchange).await.unwrap_or_else(|_| timed_out().into_response())
             }),
         };
         ResponseFuture { exchange }
     }
 }
 
-fn late() -> ProxyError {
+/// Creates the error of an expired request timeout.
+fn timed_out() -> ProxyError {
     ProxyError::new(ProxyErrorKind::HttpResponseTimeout)
 }
 
-/// The future of [`Upstream`].
+/// The future of the response from an [`Upstream`].
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<B: Body + 'static> {
     exchange: Pin<Box<dyn Future<Output = Response<UpstreamBody<B>>> + Send>>,

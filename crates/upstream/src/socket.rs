@@ -1,4 +1,4 @@
-//! The socket of a connection, whatever its kind.
+//! The socket of a backend connection.
 
 use std::io;
 use std::pin::Pin;
@@ -8,12 +8,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
-/// A connection of any kind.
+/// A socket of any kind.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
-    // Boxed: a TLS session is large, and the others are most.
+    // Boxed, because a TLS session is large and most connections have none.
     Tls(Box<TlsStream<TcpStream>>),
 }
 

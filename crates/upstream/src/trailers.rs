@@ -1,29 +1,30 @@
-//! Which fields may come behind a body (RFC 9110 §6.5.1).
+//! The fields that are allowed in a trailer section (RFC 9110 §6.5.1).
 
 use http::header::{self, HeaderMap, HeaderName};
 use http_body::Frame;
 
-/// Leaves of a request's trailers what is about its content: sums, digests and signatures of it.
+/// Removes all fields from the trailer section of a request except those about its content, such as digests.
 ///
-/// Whoever merges trailers into the head, as some do against RFC 9110 §6.5.1, takes any other for what the proxy said
-/// there, of who asks and for what. Intermediaries may discard them (§6.5.2), and most do with all.
-pub(crate) fn keep_checks(trailers: &mut HeaderMap) {
-    while let Some(name) = trailers.keys().find(|name| !is_check(name) || !may_trail(name)).cloned() {
+/// Some recipients merge the trailer section into the head, against RFC 9110 §6.5.1. Other fields could then replace
+/// those that the proxy sets. An intermediary may discard a trailer section (§6.5.2), and most do.
+pub(crate) fn retain_integrity_fields(trailers: &mut HeaderMap) {
+    while let Some(name) = trailers.keys().find(|name| !is_integrity_field(name) || !is_allowed(name)).cloned() {
         trailers.remove(name);
     }
 }
 
-fn is_check(name: &HeaderName) -> bool {
+/// Returns whether a field name belongs to a digest, a signature or gRPC.
+fn is_integrity_field(name: &HeaderName) -> bool {
     let name = name.as_str();
     const WORDS: [&str; 7] = ["checksum", "crc32", "digest", "md5", "sha1", "sha256", "signature"];
     name.starts_with("grpc-") || name.ends_with("-sum") || WORDS.iter().any(|word| name.contains(word))
 }
 
-/// The frame without trailers that must not be any.
-pub(crate) fn filtered<T>(frame: Frame<T>) -> Frame<T> {
+/// Removes the fields that are not allowed from a frame with a trailer section.
+pub(crate) fn filter_frame<T>(frame: Frame<T>) -> Frame<T> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
-            while let Some(name) = trailers.keys().find(|name| !may_trail(name)).cloned() {
+            while let Some(name) = trailers.keys().find(|name| !is_allowed(name)).cloned() {
                 trailers.remove(name);
             }
             Frame::trailers(trailers)
@@ -32,15 +33,17 @@ pub(crate) fn filtered<T>(frame: Frame<T>) -> Frame<T> {
     }
 }
 
-/// RFC 9110 §6.5.1: not what a recipient has to know before the content, or what says how to read it; nor who asks,
-/// which a recipient that merges trailers would take for what the proxy said in the head.
-pub(crate) fn may_trail(name: &HeaderName) -> bool {
-    let is_claim = |prefix: &&str| {
+/// Returns whether a field is allowed in a trailer section (RFC 9110 §6.5.1).
+///
+/// Fields about framing, routing, authentication and content are not allowed, because they are needed before the
+/// content. Forwarding fields are not allowed, because a recipient that merges trailers would trust them.
+pub(crate) fn is_allowed(name: &HeaderName) -> bool {
+    let has_prefix = |prefix: &&str| {
         let same = |(byte, other): (u8, u8)| byte == other || other == b'-' && !byte.is_ascii_alphanumeric();
         name.as_str().len() >= prefix.len() && name.as_str().bytes().zip(prefix.bytes()).all(same)
     };
-    const CLAIMS: [&str; 7] = ["x-forwarded", "x-real-ip", "x-request-id", "forwarded", "proxy", "if-", "sec-"];
-    !CLAIMS.iter().any(is_claim)
+    const PREFIXES: [&str; 7] = ["x-forwarded", "x-real-ip", "x-request-id", "forwarded", "proxy", "if-", "sec-"];
+    !PREFIXES.iter().any(has_prefix)
         && !matches!(
             *name,
             header::AUTHORIZATION
@@ -77,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_request_what_is_about_its_content_may_trail() {
+    fn retains_only_integrity_fields_of_a_request() {
         let checks = ["content-digest", "content-md5", "x-amz-checksum-crc32c", "x-amz-trailer-signature", "x-sum"];
         let others = [
             "x-forwarded-for",
@@ -95,17 +98,17 @@ mod tests {
             "transfer-encoding",
             "x-own",
         ];
-        assert_eq!(left(&[&checks[..], &others].concat(), keep_checks), checks);
+        assert_eq!(left(&[&checks[..], &others].concat(), retain_integrity_fields), checks);
     }
 
     #[test]
-    fn trailers_lose_what_frames_or_claims_and_data_is_left_alone() {
+    fn filters_trailer_frames_and_keeps_data_frames() {
         let mut trailers = HeaderMap::new();
         for name in ["x-sum", "content-length", "x-forwarded-for", "x_real_ip", "set-cookie"] {
             trailers.append(name, header::HeaderValue::from_static("1"));
         }
-        let left = filtered(Frame::<&[u8]>::trailers(trailers)).into_trailers().unwrap();
+        let left = filter_frame(Frame::<&[u8]>::trailers(trailers)).into_trailers().unwrap();
         assert_eq!(left.keys().collect::<Vec<_>>(), ["x-sum"]);
-        assert_eq!(filtered(Frame::data(&b"a"[..])).into_data().unwrap(), b"a");
+        assert_eq!(filter_frame(Frame::data(&b"a"[..])).into_data().unwrap(), b"a");
     }
 }

@@ -1,4 +1,4 @@
-//! An upstream before backends of its own that behave in every way they can.
+//! HTTP/1.1 backends: reuse of connections, retries, failures and error responses.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -13,13 +13,13 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 
-use self::support::{Body, answer, backend, get, head, text, upstream};
+use self::support::{Body, backend, get, read_head, send, text, upstream};
 
 #[tokio::test]
-async fn connections_are_used_again() {
+async fn reuses_connections() {
     let (address, connections) = backend(async |mut stream, _| {
-        while head(&mut stream).await.is_some() {
-            answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        while read_head(&mut stream).await.is_some() {
+            send(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
         }
     })
     .await;
@@ -31,9 +31,9 @@ async fn connections_are_used_again() {
 }
 
 #[tokio::test]
-async fn every_framing_gives_the_connection_back() {
+async fn reuses_connections_after_each_framing() {
     let (address, connections) = backend(async |mut stream, _| {
-        while let Some(head) = head(&mut stream).await {
+        while let Some(head) = read_head(&mut stream).await {
             let response = match head.split(' ').nth(1).unwrap() {
                 "/chunked" => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
                 "/none" => "HTTP/1.1 204 No Content\r\n\r\n",
@@ -43,7 +43,7 @@ async fn every_framing_gives_the_connection_back() {
                 }
                 _ => "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc",
             };
-            answer(&mut stream, response).await;
+            send(&mut stream, response).await;
         }
     })
     .await;
@@ -56,14 +56,14 @@ async fn every_framing_gives_the_connection_back() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_closed_while_idle_is_not_used() {
+async fn opens_a_new_connection_after_an_idle_close() {
     let (sender, mut closed) = tokio::sync::mpsc::channel(1);
     let (address, connections) = backend(move |mut stream, _| {
         let sender = sender.clone();
         async move {
-            head(&mut stream).await;
+            read_head(&mut stream).await;
             stream.read_exact(&mut [0; 4]).await.unwrap();
-            answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+            send(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
             drop(stream);
             sender.send(()).await.unwrap();
         }
@@ -76,7 +76,7 @@ async fn a_connection_that_was_closed_while_idle_is_not_used() {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(text(response).await, "ok");
         assert_eq!(connections.load(Ordering::SeqCst), expected);
-        // The backend has closed; the runtime hears of it when it looks at its sockets again.
+        // The backend has closed the connection. The runtime sees this when it polls the socket again.
         closed.recv().await.unwrap();
         for _ in 0..3 {
             tokio::task::yield_now().await;
@@ -85,16 +85,16 @@ async fn a_connection_that_was_closed_while_idle_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_connection_that_dies_under_an_idempotent_request_is_replaced() {
+async fn retries_idempotent_requests_on_a_new_connection_after_a_close() {
     let (address, connections) = backend(async |mut stream, number| {
-        head(&mut stream).await;
-        answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        read_head(&mut stream).await;
+        send(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
         if number == 0 {
-            // Takes the second request, and closes without a word.
-            head(&mut stream).await;
+            // Reads the second request and closes the connection.
+            read_head(&mut stream).await;
         } else {
-            head(&mut stream).await;
-            answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+            read_head(&mut stream).await;
+            send(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
         }
     })
     .await;
@@ -108,11 +108,11 @@ async fn a_connection_that_dies_under_an_idempotent_request_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_request_that_may_not_be_repeated_is_not() {
+async fn does_not_retry_a_post_after_a_close() {
     let (address, connections) = backend(async |mut stream, _| {
-        head(&mut stream).await;
-        answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
-        head(&mut stream).await;
+        read_head(&mut stream).await;
+        send(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        read_head(&mut stream).await;
     })
     .await;
     let upstream = upstream(address);
@@ -124,9 +124,9 @@ async fn a_request_that_may_not_be_repeated_is_not() {
 }
 
 #[tokio::test]
-async fn broken_backends_give_the_status_that_fits() {
+async fn maps_backend_failures_to_502_and_504() {
     use ProxyErrorKind::{ConnectionTerminated, HttpProtocolError, HttpResponseTimeout};
-    for (said, kind, status) in [
+    for (bytes, kind, status) in [
         ("", ConnectionTerminated, 502),
         ("HTTP/1.1 200 OK\r\ncontent-le", ConnectionTerminated, 502),
         ("SSH-2.0-OpenSSH_9.2\r\n\r\n", HttpProtocolError, 502),
@@ -136,14 +136,14 @@ async fn broken_backends_give_the_status_that_fits() {
             502,
         ),
         ("HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n", HttpProtocolError, 502),
-        ("hang", HttpResponseTimeout, 504),
+        ("no response", HttpResponseTimeout, 504),
     ] {
         let (address, _) = backend(move |mut stream, _| async move {
-            head(&mut stream).await;
-            if said == "hang" {
+            read_head(&mut stream).await;
+            if bytes == "no response" {
                 std::future::pending::<()>().await;
             }
-            answer(&mut stream, said).await;
+            send(&mut stream, bytes).await;
         })
         .await;
         let upstream: Upstream<Body> = Upstream::builder()
@@ -154,41 +154,41 @@ async fn broken_backends_give_the_status_that_fits() {
             .unwrap();
         let response = upstream.oneshot(get("/")).await.unwrap();
         let error = response.extensions().get::<ProxyError>().unwrap();
-        assert_eq!(error.kind(), kind, "{said:?}: {error}");
-        assert_eq!(response.status(), status, "{said:?}");
+        assert_eq!(error.kind(), kind, "{bytes:?}: {error}");
+        assert_eq!(response.status(), status, "{bytes:?}");
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }
 }
 
 #[tokio::test]
-async fn nobody_there_is_a_502() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let response = upstream(free).oneshot(get("/")).await.unwrap();
+async fn refused_connection_is_a_502() {
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let response = upstream(unused).oneshot(get("/")).await.unwrap();
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
     assert_eq!(response.extensions().get::<ProxyError>().unwrap().kind(), ProxyErrorKind::ConnectionRefused);
 }
 
 #[tokio::test]
-async fn a_body_that_ends_early_is_an_error_and_not_an_end() {
-    for said in [
+async fn reports_a_truncated_body_as_an_error() {
+    for bytes in [
         "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
     ] {
         let (address, _) = backend(move |mut stream, _| async move {
-            head(&mut stream).await;
-            answer(&mut stream, said).await;
+            read_head(&mut stream).await;
+            send(&mut stream, bytes).await;
         })
         .await;
         let response = upstream(address).oneshot(get("/")).await.unwrap();
-        assert!(response.into_body().collect().await.is_err(), "{said:?}");
+        assert!(response.into_body().collect().await.is_err(), "{bytes:?}");
     }
 }
 
 #[tokio::test]
-async fn bytes_beyond_the_length_are_not_the_next_answer() {
+async fn does_not_parse_surplus_bytes_as_the_next_response() {
     let (address, connections) = backend(async |mut stream, _| {
-        while head(&mut stream).await.is_some() {
-            answer(
+        while read_head(&mut stream).await.is_some() {
+            send(
                 &mut stream,
                 "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil",
             )
@@ -204,15 +204,15 @@ async fn bytes_beyond_the_length_are_not_the_next_answer() {
 }
 
 #[tokio::test]
-async fn a_backend_that_is_down_is_passed_over() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+async fn skips_an_unreachable_backend() {
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (address, _) = backend(async |mut stream, _| {
-        while head(&mut stream).await.is_some() {
-            answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        while read_head(&mut stream).await.is_some() {
+            send(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
         }
     })
     .await;
-    let builder = Upstream::builder().backend(&free.to_string()).unwrap().backend(&address.to_string()).unwrap();
+    let builder = Upstream::builder().backend(&unused.to_string()).unwrap().backend(&address.to_string()).unwrap();
     let upstream: Upstream<Body> = builder.build().unwrap();
     for _ in 0..6 {
         let post = Request::post("/").body(Body::default()).unwrap();
@@ -221,11 +221,11 @@ async fn a_backend_that_is_down_is_passed_over() {
 }
 
 #[tokio::test]
-async fn with_every_backend_down_the_answer_is_503_and_when_to_come_back() {
+async fn responds_503_with_retry_after_if_all_backends_are_ejected() {
     let mut builder = Upstream::builder();
     for _ in 0..2 {
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        builder = builder.backend(&free.to_string()).unwrap();
+        let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        builder = builder.backend(&unused.to_string()).unwrap();
     }
     let upstream: Upstream<Body> = builder.build().unwrap();
     assert_eq!(upstream.clone().oneshot(get("/")).await.unwrap().status(), StatusCode::BAD_GATEWAY);
@@ -240,26 +240,26 @@ async fn dropping_the_request_closes_its_connection() {
     let (address, _) = backend(move |mut stream, _| {
         let sender = sender.clone();
         async move {
-            head(&mut stream).await;
-            sender.send("asked").await.unwrap();
-            assert!(head(&mut stream).await.is_none());
+            read_head(&mut stream).await;
+            sender.send("requested").await.unwrap();
+            assert!(read_head(&mut stream).await.is_none());
             sender.send("closed").await.unwrap();
         }
     })
     .await;
     let call = tokio::spawn(upstream(address).oneshot(get("/")));
-    assert_eq!(closed.recv().await, Some("asked"));
+    assert_eq!(closed.recv().await, Some("requested"));
     call.abort();
     assert_eq!(closed.recv().await, Some("closed"));
 }
 
 #[tokio::test]
-async fn host_is_passed_unchanged_and_made_where_it_is_missing() {
+async fn forwards_host_unchanged_and_adds_a_missing_one() {
     let (address, _) = backend(async |mut stream, _| {
-        while let Some(head) = head(&mut stream).await {
+        while let Some(head) = read_head(&mut stream).await {
             let body =
                 head.lines().filter(|line| line.starts_with("host") || line.starts_with("GET")).collect::<String>();
-            answer(&mut stream, &format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
+            send(&mut stream, &format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
         }
     })
     .await;
@@ -271,11 +271,11 @@ async fn host_is_passed_unchanged_and_made_where_it_is_missing() {
         }
         request.body(Body::default()).unwrap()
     };
-    for (uri, host, seen) in [
+    for (uri, host, received) in [
         ("/a?b", Some("a.example:81"), "GET /a?b HTTP/1.1host: a.example:81".to_owned()),
         ("https://a.example/c", None, "GET /c HTTP/1.1host: a.example".to_owned()),
         ("/", None, format!("GET / HTTP/1.1host: {address}")),
     ] {
-        assert_eq!(text(upstream.clone().oneshot(with(uri, host)).await.unwrap()).await, seen);
+        assert_eq!(text(upstream.clone().oneshot(with(uri, host)).await.unwrap()).await, received);
     }
 }

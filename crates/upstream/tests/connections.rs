@@ -1,4 +1,4 @@
-//! Connections over HTTP/1.1 that others must not share, and those that are made for requests that are gone.
+//! HTTP/1.1 connections that belong to one client, and connects whose requests were cancelled.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -12,15 +12,15 @@ use http::Request;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use rproxy_upstream::{BodyError, ClientConnection, Upstream};
-use support::{Body, answer, backend, get, head, saying, text, upstream};
+use support::{Body, backend, get, read_head, send, static_backend, text, upstream};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tower::ServiceExt;
 
-/// As IIS does it: a connection belongs to the user that has authenticated on it.
+/// Serves a connection with NTLM, as IIS does: the first request authenticates the connection for a user.
 async fn ntlm(mut stream: TcpStream, connection: usize) {
     let (mut user, mut is_challenged) = (None, false);
-    while let Some(head) = head(&mut stream).await {
+    while let Some(head) = read_head(&mut stream).await {
         let authorization = head.lines().find_map(|line| line.strip_prefix("authorization: "));
         match authorization.and_then(|value| value.split_once(' ')).map(|(_, credentials)| credentials) {
             Some("type1") => is_challenged = true,
@@ -31,17 +31,17 @@ async fn ntlm(mut stream: TcpStream, connection: usize) {
             Some(user) => {
                 let content = format!("{user} on {connection}");
                 let length = content.len();
-                answer(&mut stream, &format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{content}")).await;
+                send(&mut stream, &format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{content}")).await;
             }
             None => {
                 let challenge = "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: NTLM x\r\ncontent-length: 0\r\n\r\n";
-                answer(&mut stream, challenge).await;
+                send(&mut stream, challenge).await;
             }
         }
     }
 }
 
-fn ask(authorization: Option<&str>, client: Option<&ClientConnection>) -> Request<Body> {
+fn request(authorization: Option<&str>, client: Option<&ClientConnection>) -> Request<Body> {
     let mut request = get("/private");
     if let Some(authorization) = authorization {
         request.headers_mut().insert("authorization", authorization.parse().unwrap());
@@ -53,7 +53,7 @@ fn ask(authorization: Option<&str>, client: Option<&ClientConnection>) -> Reques
 }
 
 #[tokio::test]
-async fn an_authenticated_connection_serves_its_client_and_nobody_else() {
+async fn authenticated_connection_serves_its_client_only() {
     for (scheme, backends) in [("NTLM", 1), ("Negotiate", 3)] {
         let mut builder = Upstream::builder();
         for _ in 0..backends {
@@ -68,24 +68,24 @@ async fn an_authenticated_connection_serves_its_client_and_nobody_else() {
             text(response).await;
             status
         };
-        assert_eq!(status(ask(None, None)).await, 401);
-        assert_eq!(status(ask(Some(&format!("{scheme} type1")), Some(&alice))).await, 401);
-        // Somebody else comes in between.
-        assert_eq!(status(ask(None, Some(&bob))).await, 401);
-        assert_eq!(status(ask(Some(&format!("{scheme} alice")), Some(&alice))).await, 200);
-        let response = upstream.clone().oneshot(ask(None, Some(&alice))).await.unwrap();
-        assert!(text(response).await.starts_with("alice on "), "the connection stays hers");
+        assert_eq!(status(request(None, None)).await, 401);
+        assert_eq!(status(request(Some(&format!("{scheme} type1")), Some(&alice))).await, 401);
+        // A request of another client.
+        assert_eq!(status(request(None, Some(&bob))).await, 401);
+        assert_eq!(status(request(Some(&format!("{scheme} alice")), Some(&alice))).await, 200);
+        let response = upstream.clone().oneshot(request(None, Some(&alice))).await.unwrap();
+        assert!(text(response).await.starts_with("alice on "), "the same connection serves the client");
         for client in [None, Some(&bob)] {
             for _ in 0..3 {
-                assert_eq!(status(ask(None, client)).await, 401);
+                assert_eq!(status(request(None, client)).await, 401);
             }
         }
     }
 }
 
 #[tokio::test]
-async fn an_authenticated_connection_ends_with_its_client() {
-    let (ended, mut is_ended) = tokio::sync::mpsc::unbounded_channel();
+async fn authenticated_connection_is_closed_with_its_client() {
+    let (ended, mut ended_receiver) = tokio::sync::mpsc::unbounded_channel();
     let (address, _) = backend(move |stream, number| {
         let ended = ended.clone();
         async move {
@@ -97,32 +97,32 @@ async fn an_authenticated_connection_ends_with_its_client() {
     let upstream = upstream(address);
     let alice = ClientConnection::default();
     for credentials in ["NTLM type1", "NTLM alice"] {
-        text(upstream.clone().oneshot(ask(Some(credentials), Some(&alice))).await.unwrap()).await;
+        text(upstream.clone().oneshot(request(Some(credentials), Some(&alice))).await.unwrap()).await;
     }
     drop(alice);
-    assert_eq!(is_ended.recv().await, Some(0));
-    // Without anything to keep it in it ends with its response.
-    upstream.oneshot(ask(Some("NTLM type1"), None)).await.unwrap();
-    assert_eq!(is_ended.recv().await, Some(1));
+    assert_eq!(ended_receiver.recv().await, Some(0));
+    // Without a client connection, the connection is closed after its response.
+    upstream.oneshot(request(Some("NTLM type1"), None)).await.unwrap();
+    assert_eq!(ended_receiver.recv().await, Some(1));
 }
 
 #[tokio::test]
-async fn other_credentials_leave_connections_to_everybody() {
-    let (address, connections) = saying("ok").await;
+async fn other_credentials_do_not_bind_connections() {
+    let (address, connections) = static_backend("ok").await;
     let upstream = upstream(address);
     for authorization in ["Basic YTpi", "Bearer ntlm", "Digest username=\"negotiate\""] {
-        assert_eq!(text(upstream.clone().oneshot(ask(Some(authorization), None)).await.unwrap()).await, "ok");
+        assert_eq!(text(upstream.clone().oneshot(request(Some(authorization), None)).await.unwrap()).await, "ok");
     }
     assert_eq!(connections.load(SeqCst), 1);
 }
 
 #[tokio::test]
-async fn clients_that_cancel_while_a_connection_is_made_do_not_cost_one_each() {
-    let (address, connections) = saying("ok").await;
+async fn cancelled_requests_share_one_connect() {
+    let (address, connections) = static_backend("ok").await;
     let upstream = upstream(address);
     for _ in 0..50 {
         let mut request = Box::pin(upstream.clone().oneshot(get("/")));
-        // Polled once, which begins to connect.
+        // The first poll begins to connect.
         assert!(futures_util::poll!(request.as_mut()).is_pending());
     }
     assert_eq!(text(upstream.oneshot(get("/")).await.unwrap()).await, "ok");
@@ -130,17 +130,17 @@ async fn clients_that_cancel_while_a_connection_is_made_do_not_cost_one_each() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_closed_is_noticed_by_a_task_whose_budget_is_spent() {
+async fn detects_a_closed_connection_in_a_task_without_budget() {
     let (address, connections) = backend(|mut stream, _| async move {
-        head(&mut stream).await.unwrap();
-        answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        read_head(&mut stream).await.unwrap();
+        send(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     })
     .await;
     let upstream = upstream(address);
     assert_eq!(text(upstream.clone().oneshot(get("/")).await.unwrap()).await, "ok");
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     tokio::spawn(async move {
-        // Until nothing is left of it.
+        // Uses up the budget of the task.
         std::future::poll_fn(|cx| {
             while let std::task::Poll::Ready(progress) = tokio::task::coop::poll_proceed(cx) {
                 progress.made_progress();
@@ -148,7 +148,8 @@ async fn a_connection_that_was_closed_is_noticed_by_a_task_whose_budget_is_spent
             std::task::Poll::Ready(())
         })
         .await;
-        // What may not be sent twice tells a connection that was known to be closed from one that turned out to be.
+        // A POST with content is not retried, so it fails on a connection that is only found to be closed when it is
+        // used.
         let post = Request::post("/").header("host", "a").body(Body::from("abc")).unwrap();
         let mut request = Box::pin(upstream.oneshot(post));
         let first = futures_util::poll!(request.as_mut());
@@ -161,17 +162,17 @@ async fn a_connection_that_was_closed_is_noticed_by_a_task_whose_budget_is_spent
 }
 
 #[tokio::test]
-async fn a_request_that_breaks_off_within_the_response_ends_both() {
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let tell = Arc::new(std::sync::Mutex::new(Some(tell)));
+async fn failed_request_body_ends_the_exchange() {
+    let (report, reported) = tokio::sync::oneshot::channel();
+    let report = Arc::new(std::sync::Mutex::new(Some(report)));
     let (address, _) = backend(move |mut stream, _| {
-        let tell = Arc::clone(&tell);
+        let report = Arc::clone(&report);
         async move {
-            head(&mut stream).await.unwrap();
-            answer(&mut stream, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n").await;
+            read_head(&mut stream).await.unwrap();
+            send(&mut stream, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n").await;
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest).await;
-            tell.lock().unwrap().take().unwrap().send(rest).unwrap();
+            report.lock().unwrap().take().unwrap().send(rest).unwrap();
         }
     })
     .await;
@@ -185,9 +186,9 @@ async fn a_request_that_breaks_off_within_the_response_ends_both() {
     sender.send(Ok("abc")).await.unwrap();
     let mut body = upstream.oneshot(request).await.unwrap().into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ok");
-    sender.send(Err(std::io::Error::other("the client is gone"))).await.unwrap();
-    let error = body.frame().await.expect("no end that looks whole").unwrap_err();
-    assert!(matches!(&error, BodyError::Request(why) if why == "the client is gone"), "{error:?}");
+    sender.send(Err(std::io::Error::other("the client closed the connection"))).await.unwrap();
+    let error = body.frame().await.expect("an error instead of the end").unwrap_err();
+    assert!(matches!(&error, BodyError::Request(why) if why == "the client closed the connection"), "{error:?}");
     drop(body);
-    assert!(!told.await.unwrap().ends_with(b"0\r\n\r\n"), "the backend sees no end");
+    assert!(!reported.await.unwrap().ends_with(b"0\r\n\r\n"), "the request is incomplete for the backend");
 }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 to backends, byte by byte.
+//! HTTP/1.1 to backends: framing, streaming, and malformed responses.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::convert::Infallible;
@@ -23,7 +23,7 @@ use tower::ServiceExt;
 
 type AnyBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
-/// A backend whose every connection is given to `serve`.
+/// Starts a backend that passes each connection to `serve`.
 async fn backend<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> (Upstream<AnyBody>, Arc<AtomicUsize>)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -42,11 +42,11 @@ where
     (builder.timeout(Duration::from_secs(20)).build().unwrap(), connections)
 }
 
-/// A backend that says the same to every request.
-async fn says(answer: &'static str) -> (Upstream<AnyBody>, Arc<AtomicUsize>) {
+/// Starts a backend that sends the same response to every request.
+async fn static_backend(response: &'static str) -> (Upstream<AnyBody>, Arc<AtomicUsize>) {
     backend(move |mut stream| async move {
         while read_until(&mut stream, b"\r\n\r\n").await.is_some() {
-            if stream.write_all(answer.as_bytes()).await.is_err() {
+            if stream.write_all(response.as_bytes()).await.is_err() {
                 return;
             }
         }
@@ -54,7 +54,7 @@ async fn says(answer: &'static str) -> (Upstream<AnyBody>, Arc<AtomicUsize>) {
     .await
 }
 
-/// Reads up to and with `end`; `None` at the end of the connection.
+/// Reads up to and including `end`. Returns `None` at the end of the connection.
 async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Option<String> {
     let mut read = Vec::new();
     while !read.ends_with(end) {
@@ -79,7 +79,7 @@ fn full(text: &'static str) -> AnyBody {
     Full::from(text).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
-/// A body of frames that come when they are sent; its length is not known.
+/// Creates a body of unknown length, and a sender for its frames.
 fn frames() -> (mpsc::Sender<Result<Frame<Bytes>, std::io::Error>>, AnyBody) {
     let (sender, receiver) = mpsc::channel(1);
     let frames = stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
@@ -87,18 +87,18 @@ fn frames() -> (mpsc::Sender<Result<Frame<Bytes>, std::io::Error>>, AnyBody) {
 }
 
 #[tokio::test]
-async fn a_body_of_known_length_goes_out_with_it_and_others_in_chunks() {
+async fn sends_content_length_if_known_and_chunks_otherwise() {
     let (upstream, _) = backend(async |mut stream| {
-        let mut seen = read_until(&mut stream, b"\r\n\r\n").await.unwrap();
-        let end: &[u8] = if seen.contains("chunked") { b"0\r\nx-sum: 1\r\n\r\n" } else { b"hello" };
-        seen += &read_until(&mut stream, end).await.unwrap();
-        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{seen}", seen.len());
-        stream.write_all(answer.as_bytes()).await.unwrap();
+        let mut received = read_until(&mut stream, b"\r\n\r\n").await.unwrap();
+        let end: &[u8] = if received.contains("chunked") { b"0\r\nx-sum: 1\r\n\r\n" } else { b"hello" };
+        received += &read_until(&mut stream, end).await.unwrap();
+        let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{received}", received.len());
+        stream.write_all(response.as_bytes()).await.unwrap();
     })
     .await;
     let response = upstream.clone().oneshot(request(Method::PUT, full("hello"))).await.unwrap();
-    let seen = response.into_body().collect().await.unwrap().to_bytes();
-    assert_eq!(seen, "PUT / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 5\r\n\r\nhello");
+    let received = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(received, "PUT / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 5\r\n\r\nhello");
 
     let (sender, body) = frames();
     let sending = tokio::spawn(async move {
@@ -112,20 +112,21 @@ async fn a_body_of_known_length_goes_out_with_it_and_others_in_chunks() {
         sender.send(Ok(Frame::trailers(trailers))).await.unwrap();
     });
     let response = upstream.oneshot(request(Method::POST, body)).await.unwrap();
-    let seen = response.into_body().collect().await.unwrap().to_bytes();
+    let received = response.into_body().collect().await.unwrap().to_bytes();
     sending.await.unwrap();
     assert_eq!(
-        seen,
+        received,
         "POST / HTTP/1.1\r\nhost: a.example\r\ntransfer-encoding: chunked\r\n\r\n\
          3\r\nhel\r\nf\r\nlo world, hello\r\n0\r\nx-sum: 1\r\n\r\n"
     );
 }
 
 #[tokio::test]
-async fn trailers_of_a_response_arrive() {
-    let (upstream, connections) =
-        says("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\nhost: evil\r\n\r\n")
-            .await;
+async fn forwards_trailers_of_responses() {
+    let (upstream, connections) = static_backend(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\nhost: evil\r\n\r\n",
+    )
+    .await;
     for _ in 0..2 {
         let body = upstream.clone().oneshot(get()).await.unwrap().into_body().collect().await.unwrap();
         assert_eq!(body.trailers().unwrap(), &HeaderMap::from_iter([("x-sum".parse().unwrap(), "1".parse().unwrap())]));
@@ -135,11 +136,11 @@ async fn trailers_of_a_response_arrive() {
 }
 
 #[tokio::test]
-async fn a_response_streams_in_both_directions_at_once() {
+async fn streams_in_both_directions_at_once() {
     let (upstream, connections) = backend(async |mut stream| {
         read_until(&mut stream, b"\r\n\r\n").await.unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
-        // Echoes each frame when it comes: the response begins before the request has ended.
+        // Echoes each frame when it arrives: the response begins before the end of the request.
         for _ in 0..3 {
             read_until(&mut stream, b"1\r\n").await.unwrap();
             let frame = stream.read_u8().await.unwrap();
@@ -165,9 +166,9 @@ async fn a_response_streams_in_both_directions_at_once() {
 }
 
 #[tokio::test]
-async fn a_request_is_not_sent_again_after_an_interim_response() {
+async fn does_not_retry_after_an_interim_response() {
     let (upstream, connections) = backend(async |mut stream| {
-        // The first request on the connection is answered, so that the next one is sent on a kept connection.
+        // After the first response, the next request is sent on the idle connection.
         read_until(&mut stream, b"\r\n\r\n").await.unwrap();
         stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         if read_until(&mut stream, b"\r\n\r\n").await.is_some() {
@@ -188,8 +189,9 @@ async fn a_request_is_not_sent_again_after_an_interim_response() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_wait_for_the_request_is_passed_on_and_the_connection_ends() {
-    let (upstream, connections) = says("HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\n\r\nno\n").await;
+async fn forwards_an_early_response_and_closes_the_connection() {
+    let (upstream, connections) =
+        static_backend("HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\n\r\nno\n").await;
     for _ in 0..2 {
         let (_sender, body) = frames();
         let response = upstream.clone().oneshot(request(Method::POST, body)).await.unwrap();
@@ -200,7 +202,7 @@ async fn an_answer_that_does_not_wait_for_the_request_is_passed_on_and_the_conne
 }
 
 #[tokio::test]
-async fn a_request_body_that_breaks_off_is_the_clients_error() {
+async fn failed_request_body_is_a_400() {
     let (upstream, _) = backend(async |mut stream| while read_until(&mut stream, b"\n").await.is_some() {}).await;
     let (sender, body) = frames();
     sender.send(Err(std::io::ErrorKind::BrokenPipe.into())).await.unwrap();
@@ -209,10 +211,10 @@ async fn a_request_body_that_breaks_off_is_the_clients_error() {
     assert_eq!(response.extensions().get::<ProxyError>().unwrap().kind(), ProxyErrorKind::HttpRequestError);
 }
 
-/// A body that says it has this length, and does not say when it has ended.
-struct Exact(AnyBody, u64);
+/// A body with a declared length that does not report its end.
+struct DeclaredLength(AnyBody, u64);
 
-impl Body for Exact {
+impl Body for DeclaredLength {
     type Data = Bytes;
     type Error = std::io::Error;
 
@@ -228,9 +230,9 @@ impl Body for Exact {
     }
 }
 
-/// RFC 9113 §8.1: an HTTP/2 client ends its request with END_STREAM, and not with the last byte that it announced.
+/// RFC 9113 §8.1: an HTTP/2 request ends with END_STREAM, and not with the last declared byte.
 #[tokio::test]
-async fn holds_back_the_last_bytes_of_a_request_until_its_body_has_ended() {
+async fn withholds_the_last_bytes_of_a_request_until_its_body_has_ended() {
     type Frames = &'static [Result<&'static str, std::io::ErrorKind>];
     const RESET: Result<&str, std::io::ErrorKind> = Err(std::io::ErrorKind::ConnectionReset);
     let cases: [(u64, Frames, &str, bool); 7] = [
@@ -260,18 +262,18 @@ async fn holds_back_the_last_bytes_of_a_request_until_its_body_has_ended() {
         })
         .await;
         let (sender, mut receiver) = mpsc::unbounded_channel();
-        let (waits, mut is_waiting) = mpsc::unbounded_channel();
+        let (pending, mut is_waiting) = mpsc::unbounded_channel();
         let body = stream::poll_fn(move |cx| {
             let frame = receiver.poll_recv(cx);
             if frame.is_pending() {
-                let _ = waits.send(());
+                let _ = pending.send(());
             }
             frame
         });
-        let body = Exact(StreamBody::new(body).boxed_unsync(), length).boxed_unsync();
+        let body = DeclaredLength(StreamBody::new(body).boxed_unsync(), length).boxed_unsync();
         let sending = tokio::spawn(upstream.oneshot(request(Method::POST, body)));
         for frame in frames {
-            // All that may be sent so far has been.
+            // All bytes that may be sent so far have been sent.
             is_waiting.recv().await;
             sender.send(frame.map(|data| Frame::data(Bytes::from(data))).map_err(Into::into)).unwrap();
         }
@@ -285,10 +287,10 @@ async fn holds_back_the_last_bytes_of_a_request_until_its_body_has_ended() {
     }
 }
 
-/// Yields two bytes and calls them one.
-struct Liar(Option<Bytes>);
+/// A body of two bytes that declares a length of one.
+struct TwoBytesDeclaredAsOne(Option<Bytes>);
 
-impl Body for Liar {
+impl Body for TwoBytesDeclaredAsOne {
     type Data = Bytes;
     type Error = std::io::Error;
 
@@ -302,18 +304,20 @@ impl Body for Liar {
 }
 
 #[tokio::test]
-async fn a_request_body_of_another_length_than_it_said_goes_nowhere() {
+async fn rejects_a_request_body_of_another_length() {
     let (upstream, _) = backend(async |mut stream| while read_until(&mut stream, b"\n").await.is_some() {}).await;
-    for body in [Liar(Some("ab".into())), Liar(None)] {
+    for body in [TwoBytesDeclaredAsOne(Some("ab".into())), TwoBytesDeclaredAsOne(None)] {
         let response = upstream.clone().oneshot(request(Method::POST, body.boxed_unsync())).await.unwrap();
         assert_eq!(response.extensions().get::<ProxyError>().unwrap().kind(), ProxyErrorKind::HttpRequestError);
     }
 }
 
 #[tokio::test]
-async fn what_two_could_read_differently_is_not_followed_by_another_request() {
-    let (upstream, connections) =
-        says("HTTP/1.1 200 OK\r\ncontent-length: 99\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n").await;
+async fn closes_the_connection_after_an_ambiguous_response() {
+    let (upstream, connections) = static_backend(
+        "HTTP/1.1 200 OK\r\ncontent-length: 99\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    )
+    .await;
     for _ in 0..2 {
         let response = upstream.clone().oneshot(get()).await.unwrap();
         assert!(!response.headers().contains_key("content-length"));
@@ -323,30 +327,30 @@ async fn what_two_could_read_differently_is_not_followed_by_another_request() {
 }
 
 #[tokio::test]
-async fn nonsense_is_a_502() {
-    const STORM: &str = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n\
+async fn malformed_response_is_a_502() {
+    const SEVENTEEN_INTERIM_RESPONSES: &str = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n\
         HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n\
         HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n\
         HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n\
         HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n\
         HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n";
-    for answer in [
-        STORM,
+    for bytes in [
+        SEVENTEEN_INTERIM_RESPONSES,
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: xchunked\r\n\r\n",
         "SSH-2.0-OpenSSH\r\n\r\n",
     ] {
-        let (upstream, _) = says(answer).await;
+        let (upstream, _) = static_backend(bytes).await;
         let response = upstream.oneshot(get()).await.unwrap();
-        assert_eq!(response.status(), StatusCode::BAD_GATEWAY, "{answer}");
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY, "{bytes}");
         let error = response.extensions().get::<ProxyError>().unwrap();
-        assert_eq!(error.kind(), ProxyErrorKind::HttpProtocolError, "{answer}");
+        assert_eq!(error.kind(), ProxyErrorKind::HttpProtocolError, "{bytes}");
     }
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_its_framing_is_an_error() {
+async fn reports_malformed_framing_as_an_error() {
     for (body, malformed) in [
         ("content-length: 5\r\n\r\nabc", false),
         ("transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n", false),
@@ -364,7 +368,7 @@ async fn a_body_that_breaks_its_framing_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_head_that_comes_byte_by_byte_is_read() {
+async fn reads_a_head_that_arrives_byte_by_byte() {
     let (upstream, _) = backend(async |mut stream| {
         stream.set_nodelay(true).unwrap();
         read_until(&mut stream, b"\r\n\r\n").await.unwrap();
@@ -380,7 +384,7 @@ async fn a_head_that_comes_byte_by_byte_is_read() {
 }
 
 #[tokio::test]
-async fn a_large_body_arrives_whole() {
+async fn forwards_a_large_body_completely() {
     let (upstream, connections) = backend(async |mut stream| {
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| number as u8).collect();
         while read_until(&mut stream, b"\r\n\r\n").await.is_some() {
@@ -399,10 +403,10 @@ async fn a_large_body_arrives_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_is_late_from_when_it_has_the_whole_request() {
+async fn response_timeout_starts_after_the_request_body() {
     let (upstream, _) = backend(async |mut stream| while stream.read_u8().await.is_ok() {}).await;
     let (sender, body) = frames();
-    let begun = tokio::time::Instant::now();
+    let start = tokio::time::Instant::now();
     let exchange = tokio::spawn(upstream.oneshot(request(Method::POST, body)));
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_secs(15)).await;
@@ -411,5 +415,5 @@ async fn a_backend_is_late_from_when_it_has_the_whole_request() {
     drop(sender);
     let response = exchange.await.unwrap().unwrap();
     assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
-    assert!(begun.elapsed() >= Duration::from_secs(65), "{:?}", begun.elapsed());
+    assert!(start.elapsed() >= Duration::from_secs(65), "{:?}", start.elapsed());
 }

@@ -1,4 +1,4 @@
-//! HTTP/2 to backends: gRPC's way of using it, and connections that come to an end.
+//! HTTP/2 to backends: gRPC streams, timeouts, and shared connections.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::convert::Infallible;
@@ -23,8 +23,8 @@ use tower::ServiceExt;
 
 type AnyBody = UnsyncBoxBody<Bytes, Infallible>;
 
-/// A backend that speaks HTTP/2 and nothing else.
-async fn backend<F>(answer: impl Fn(Request<Incoming>) -> F + Copy + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>)
+/// Starts a backend that supports HTTP/2 only.
+async fn backend<F>(respond: impl Fn(Request<Incoming>) -> F + Copy + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>)
 where
     F: Future<Output = Response<AnyBody>> + Send + 'static,
 {
@@ -36,8 +36,8 @@ where
         while let Ok((stream, _)) = listener.accept().await {
             counter.fetch_add(1, Ordering::SeqCst);
             let service = service_fn(move |request| {
-                let answer = answer(request);
-                async move { Ok::<_, Infallible>(answer.await) }
+                let respond = respond(request);
+                async move { Ok::<_, Infallible>(respond.await) }
             });
             let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
             tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
@@ -51,17 +51,17 @@ fn upstream(address: SocketAddr) -> Upstream<AnyBody> {
     builder.timeout(Duration::from_millis(300)).build().unwrap()
 }
 
-/// Frames as they are sent, the channel's end being the body's.
+/// Creates a body from a channel of frames.
 fn streamed(frames: mpsc::Receiver<Frame<Bytes>>) -> AnyBody {
     let frames = stream::unfold(frames, async |mut frames| {
         let frame = frames.recv().await?;
         Some((Ok::<_, Infallible>(frame), frames))
     });
-    // Each poll makes no promise of its place.
+    // `stream::unfold` is not `Unpin`.
     UnsyncBoxBody::new(StreamBody::new(Box::pin(frames)))
 }
 
-/// Says back what it is told, message by message, and `grpc-status: 0` in a trailer.
+/// Echoes each message, and sends `grpc-status: 0` as a trailer.
 async fn echo(request: Request<Incoming>) -> Response<AnyBody> {
     assert_eq!(request.headers()["te"], "trailers");
     let (sender, frames) = mpsc::channel(1);
@@ -85,7 +85,7 @@ fn call(frames: mpsc::Receiver<Frame<Bytes>>) -> Request<AnyBody> {
 }
 
 #[tokio::test]
-async fn messages_go_both_ways_as_they_come_and_trailers_end_them() {
+async fn streams_grpc_messages_in_both_directions_with_trailers() {
     let (address, _) = backend(echo).await;
     let (sender, frames) = mpsc::channel(1);
     let response = upstream(address).oneshot(call(frames)).await.unwrap();
@@ -93,7 +93,7 @@ async fn messages_go_both_ways_as_they_come_and_trailers_end_them() {
     let mut body = response.into_body();
     for message in ["one", "two", "three"] {
         sender.send(Frame::data(Bytes::from(message))).await.unwrap();
-        // Nothing waits for more than this message.
+        // The message arrives before the next one is sent.
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), message);
     }
     drop(sender);
@@ -103,26 +103,26 @@ async fn messages_go_both_ways_as_they_come_and_trailers_end_them() {
 }
 
 #[tokio::test]
-async fn a_backend_is_not_late_while_the_client_still_speaks() {
+async fn response_timeout_starts_after_the_request_body() {
     let (address, _) = backend(async |request| {
         let length = request.into_body().collect().await.unwrap().to_bytes().len();
         Response::new(UnsyncBoxBody::new(Full::from(length.to_string())))
     })
     .await;
     let (sender, frames) = mpsc::channel(1);
-    let asking = tokio::spawn(upstream(address).oneshot(call(frames)));
-    // Longer than the backend has for its head.
+    let request = tokio::spawn(upstream(address).oneshot(call(frames)));
+    // Longer than the timeout for the response head.
     for _ in 0..5 {
         tokio::time::sleep(Duration::from_millis(120)).await;
         sender.send(Frame::data(Bytes::from_static(b"data"))).await.unwrap();
     }
     drop(sender);
-    let response = asking.await.unwrap().unwrap();
+    let response = request.await.unwrap().unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "20");
 }
 
 #[tokio::test]
-async fn a_backend_that_says_nothing_is_late() {
+async fn no_response_is_a_504() {
     let (address, _) = backend(async |_| std::future::pending().await).await;
     for body in [UnsyncBoxBody::new(Empty::new()), UnsyncBoxBody::new(Full::from("data"))] {
         let response = upstream(address).oneshot(Request::post("/").body(body).unwrap()).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_backend_that_says_nothing_is_late() {
 }
 
 #[tokio::test]
-async fn many_requests_share_a_connection_from_the_first_on() {
+async fn concurrent_requests_share_the_first_connection() {
     let (address, connections) = backend(async |_| Response::new(UnsyncBoxBody::new(Full::from("ok")))).await;
     let upstream = upstream(address);
     let requests: Vec<_> = (0..50)
@@ -144,13 +144,13 @@ async fn many_requests_share_a_connection_from_the_first_on() {
 }
 
 #[tokio::test]
-async fn a_websocket_for_a_backend_that_takes_no_extended_connect_is_an_error_that_says_so() {
+async fn websocket_without_extended_connect_is_http_upgrade_failed() {
     let (address, connections) = backend(async |_| Response::new(UnsyncBoxBody::new(Full::from("ok")))).await;
     let mut request = Request::new(UnsyncBoxBody::new(Empty::new()));
     request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
     let response = upstream(address).oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
     assert_eq!(response.extensions().get::<ProxyError>().unwrap().kind(), ProxyErrorKind::HttpUpgradeFailed);
-    // Its settings were looked at, and it was not asked.
+    // The connection was opened for the SETTINGS only. No request was sent.
     assert_eq!(connections.load(Ordering::SeqCst), 1);
 }

@@ -1,4 +1,4 @@
-//! HTTP/2 to backends: how many connections there are, which requests share them, and what ends them.
+//! The HTTP/2 pool: number of connections, shared streams, retries and closed connections.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/http2.rs"]
@@ -8,18 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use backends::{Act, Backend, Server, get, post, read, upstream};
+use backends::{Action, Backend, Server, get, post, read, upstream};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use rproxy_upstream::{InterimRelay, ProxyError, ProxyErrorKind, Upstream};
 use tower::ServiceExt;
 
 #[tokio::test]
-async fn a_new_connection_is_made_when_the_streams_of_the_others_are_used_up() {
+async fn opens_a_connection_when_all_streams_are_in_use() {
     for limit in [1, 3] {
         let backend = Backend::start(Server::default().max_streams(limit), |request, _| match request.uri().path() {
-            "/events" => Act::Open("data: 1\n\n"),
-            _ => Act::Answer("small"),
+            "/events" => Action::OpenResponse("data: 1\n\n"),
+            _ => Action::Respond("small"),
         })
         .await;
         let upstream = upstream(&backend);
@@ -32,7 +32,7 @@ async fn a_new_connection_is_made_when_the_streams_of_the_others_are_used_up() {
         assert_eq!(backend.connections(), 1);
         assert_eq!(read(upstream.clone().oneshot(get("/small")).await.unwrap()).await.unwrap(), "small");
         assert_eq!(backend.connections(), 2);
-        // A stream that is free again is used again.
+        // A released stream is used again.
         drop(open);
         for _ in 0..4 {
             assert_eq!(read(upstream.clone().oneshot(get("/small")).await.unwrap()).await.unwrap(), "small");
@@ -42,8 +42,8 @@ async fn a_new_connection_is_made_when_the_streams_of_the_others_are_used_up() {
 }
 
 #[tokio::test]
-async fn a_burst_waits_for_the_settings_and_makes_as_many_connections_as_it_needs() {
-    let backend = Backend::start(Server::default().max_streams(10), |_, _| Act::Answer("ok")).await;
+async fn burst_waits_for_settings_and_opens_the_needed_connections() {
+    let backend = Backend::start(Server::default().max_streams(10), |_, _| Action::Respond("ok")).await;
     let upstream = upstream(&backend);
     let requests: Vec<_> = (0..60).map(|_| tokio::spawn(upstream.clone().oneshot(get("/")))).collect();
     for request in requests {
@@ -51,26 +51,26 @@ async fn a_burst_waits_for_the_settings_and_makes_as_many_connections_as_it_need
     }
     let connections = backend.connections();
     assert!((1..=6).contains(&connections), "{connections} connections");
-    assert_eq!(backend.most_streams(), 10, "never more than the backend allows");
+    assert_eq!(backend.max_concurrent_streams(), 10, "at most the limit of the backend");
 }
 
 #[tokio::test]
-async fn a_backend_that_allows_no_streams_is_an_error_in_time() {
-    let backend = Backend::start(Server::default().max_streams(0), |_, _| Act::Answer("ok")).await;
+async fn backend_without_streams_is_a_503_after_the_timeout() {
+    let backend = Backend::start(Server::default().max_streams(0), |_, _| Action::Respond("ok")).await;
     let builder = Upstream::builder().backend(&backend.origin()).unwrap();
     let upstream =
         builder.queue_timeout(Duration::from_millis(100)).connect_timeout(Duration::from_millis(100)).build().unwrap();
     let response = upstream.oneshot(get("/")).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.extensions().get::<ProxyError>().unwrap().kind(), ProxyErrorKind::ConnectionLimitReached);
-    assert_eq!(backend.connections(), 1, "others would be no better");
+    assert_eq!(backend.connections(), 1, "no connection with the same limit");
 }
 
 #[tokio::test]
 async fn slow_readers_do_not_stall_other_responses() {
     let backend = Backend::start(Server::default(), |request, _| match request.uri().path() {
-        "/large" => Act::Endless,
-        _ => Act::Answer("small"),
+        "/large" => Action::EndlessResponse,
+        _ => Action::Respond("small"),
     })
     .await;
     let upstream = upstream(&backend);
@@ -78,7 +78,7 @@ async fn slow_readers_do_not_stall_other_responses() {
     for _ in 0..60 {
         unread.push(upstream.clone().oneshot(get("/large")).await.unwrap());
     }
-    backend.until_stalled().await;
+    backend.wait_until_stalled().await;
     for _ in 0..10 {
         let small = read(upstream.clone().oneshot(get("/small")).await.unwrap());
         assert_eq!(tokio::time::timeout(Duration::from_secs(5), small).await.unwrap().unwrap(), "small");
@@ -86,13 +86,13 @@ async fn slow_readers_do_not_stall_other_responses() {
 }
 
 #[tokio::test]
-async fn requests_that_were_not_processed_are_sent_again_whatever_their_method() {
-    type Script = fn(usize) -> Act;
+async fn retries_unprocessed_requests_of_any_method() {
+    type Script = fn(usize) -> Action;
     let scripts: [(&str, Script); 4] = [
-        ("refused once", |number| if number == 0 { Act::Reset(7) } else { Act::Answer("fine") }),
-        ("refused three times", |number| if number < 3 { Act::Reset(7) } else { Act::Answer("fine") }),
-        ("gone away below", |number| if number == 0 { Act::GoAwayBelow } else { Act::Answer("fine") }),
-        ("gone away below four times", |number| if number < 4 { Act::GoAwayBelow } else { Act::Answer("fine") }),
+        ("REFUSED_STREAM once", |number| if number == 0 { Action::Reset(7) } else { Action::Respond("ok") }),
+        ("REFUSED_STREAM three times", |number| if number < 3 { Action::Reset(7) } else { Action::Respond("ok") }),
+        ("GOAWAY once", |number| if number == 0 { Action::GoAwayUnprocessed } else { Action::Respond("ok") }),
+        ("GOAWAY four times", |number| if number < 4 { Action::GoAwayUnprocessed } else { Action::Respond("ok") }),
     ];
     for (name, script) in scripts {
         for request in [get("/"), post(""), post("abc")] {
@@ -100,18 +100,18 @@ async fn requests_that_were_not_processed_are_sent_again_whatever_their_method()
             let backend = Backend::start(Server::default(), move |_, _| script(number.fetch_add(1, SeqCst))).await;
             let (method, body) = (request.method().clone(), request.body().clone().collect().await.unwrap().to_bytes());
             let response = upstream(&backend).oneshot(request).await.unwrap();
-            assert_eq!(read(response).await.unwrap(), "fine", "{name} {method} {body:?}");
-            let seen = backend.bodies();
+            assert_eq!(read(response).await.unwrap(), "ok", "{name} {method} {body:?}");
+            let observations = backend.bodies();
             if method == Method::POST {
-                assert_eq!(seen.last().unwrap(), &body, "{name}: the body is whole");
+                assert_eq!(observations.last().unwrap(), &body, "{name}: the body is complete");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn a_backend_that_ends_each_connection_after_some_requests_loses_none_of_a_burst() {
-    let backend = Backend::start(Server::default().max_requests(10), |_, _| Act::Answer("ok")).await;
+async fn burst_succeeds_if_the_backend_limits_requests_per_connection() {
+    let backend = Backend::start(Server::default().max_requests(10), |_, _| Action::Respond("ok")).await;
     let upstream = upstream(&backend);
     for _ in 0..3 {
         let requests: Vec<_> = (0..200).map(|_| tokio::spawn(upstream.clone().oneshot(post("abc")))).collect();
@@ -123,17 +123,17 @@ async fn a_backend_that_ends_each_connection_after_some_requests_loses_none_of_a
 }
 
 #[tokio::test]
-async fn a_backend_that_refuses_every_time_is_an_error_and_not_a_loop() {
-    let backend = Backend::start(Server::default(), |_, _| Act::Reset(7)).await;
+async fn gives_up_after_five_refused_streams() {
+    let backend = Backend::start(Server::default(), |_, _| Action::Reset(7)).await;
     let response = upstream(&backend).oneshot(get("/")).await.unwrap();
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
     assert_eq!(backend.requests(), 5);
 }
 
 #[tokio::test]
-async fn a_backend_that_processes_nothing_costs_few_connections_and_fewer_without_retry_budget() {
-    for act in [Act::GoAwayBelow, Act::Reset(7)] {
-        let backend = Backend::start(Server::default(), move |_, _| act).await;
+async fn retry_budget_limits_retries_of_unprocessed_requests() {
+    for action in [Action::GoAwayUnprocessed, Action::Reset(7)] {
+        let backend = Backend::start(Server::default(), move |_, _| action).await;
         let upstream = upstream(&backend);
         let mut counts = Vec::new();
         for _ in 0..60 {
@@ -148,11 +148,13 @@ async fn a_backend_that_processes_nothing_costs_few_connections_and_fewer_withou
 }
 
 #[tokio::test]
-async fn a_request_is_not_sent_again_after_an_interim_response() {
-    for (act, is_post) in
-        [(Act::InterimThenGoAwayBelow, false), (Act::InterimThenGoAwayBelow, true), (Act::InterimThenReset(7), true)]
-    {
-        let backend = Backend::start(Server::default(), move |_, _| act).await;
+async fn does_not_retry_after_an_interim_response() {
+    for (action, is_post) in [
+        (Action::InterimThenGoAwayUnprocessed, false),
+        (Action::InterimThenGoAwayUnprocessed, true),
+        (Action::InterimThenReset(7), true),
+    ] {
+        let backend = Backend::start(Server::default(), move |_, _| action).await;
         let interim = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&interim);
         let relay: InterimRelay = Arc::new(move |_| {
@@ -162,14 +164,14 @@ async fn a_request_is_not_sent_again_after_an_interim_response() {
         request.extensions_mut().insert(relay);
         let response = upstream(&backend).oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
-        assert_eq!((backend.requests(), interim.load(SeqCst)), (1, 1), "{act:?}");
+        assert_eq!((backend.requests(), interim.load(SeqCst)), (1, 1), "{action:?}");
     }
 }
 
 #[tokio::test]
-async fn a_post_that_a_backend_may_have_processed_is_not_sent_again() {
-    for act in [Act::Close, Act::Reset(2), Act::Reset(0)] {
-        let backend = Backend::start(Server::default(), move |_, _| act).await;
+async fn does_not_retry_a_post_that_may_have_been_processed() {
+    for action in [Action::Close, Action::Reset(2), Action::Reset(0)] {
+        let backend = Backend::start(Server::default(), move |_, _| action).await;
         let response = upstream(&backend).oneshot(post("abc")).await.unwrap();
         assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
         assert_eq!(response.extensions().get::<ProxyError>().unwrap().kind(), ProxyErrorKind::ConnectionTerminated);
@@ -178,16 +180,16 @@ async fn a_post_that_a_backend_may_have_processed_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_get_that_one_backend_drops_goes_to_another_as_over_http1() {
-    for act in [Act::Close, Act::Reset(2)] {
-        let good = Backend::start(Server::default(), |_, _| Act::Answer("ok")).await;
-        let bad = Backend::start(Server::default(), move |_, _| act).await;
+async fn retries_a_get_on_another_backend_after_a_close() {
+    for action in [Action::Close, Action::Reset(2)] {
+        let good = Backend::start(Server::default(), |_, _| Action::Respond("ok")).await;
+        let bad = Backend::start(Server::default(), move |_, _| action).await;
         let builder = Upstream::builder().backend(&good.origin()).unwrap().backend(&bad.origin()).unwrap();
         let upstream: Upstream<backends::Body> = builder.build().unwrap();
         for _ in 0..8 {
             assert_eq!(read(upstream.clone().oneshot(get("/")).await.unwrap()).await.unwrap(), "ok");
         }
-        assert!(bad.requests() > 0, "it was asked first now and then");
+        assert!(bad.requests() > 0, "the failing backend got requests");
         let none = Upstream::builder().backend(&good.origin()).unwrap().backend(&bad.origin()).unwrap().retries(0);
         let upstream: Upstream<backends::Body> = none.build().unwrap();
         let mut statuses = Vec::new();
@@ -199,10 +201,10 @@ async fn a_get_that_one_backend_drops_goes_to_another_as_over_http1() {
 }
 
 #[tokio::test]
-async fn a_connection_that_says_goaway_ends_its_streams_and_gets_no_others() {
+async fn goaway_drains_the_connection() {
     let backend = Backend::start(Server::default(), |request, _| match request.uri().path() {
-        "/long" => Act::GoAwayThenOpen("begin"),
-        _ => Act::Answer("ok"),
+        "/long" => Action::GoAwayThenOpenResponse("begin"),
+        _ => Action::Respond("ok"),
     })
     .await;
     let upstream = upstream(&backend);
@@ -217,21 +219,21 @@ async fn a_connection_that_says_goaway_ends_its_streams_and_gets_no_others() {
 }
 
 #[tokio::test]
-async fn a_backend_that_ends_the_connection_after_each_response_loses_none() {
-    let backend = Backend::start(Server::default(), |_, _| Act::AnswerThenGoAway("ok")).await;
+async fn requests_succeed_with_goaway_after_each_response() {
+    let backend = Backend::start(Server::default(), |_, _| Action::RespondThenGoAway("ok")).await;
     let upstream = upstream(&backend);
     for _ in 0..10 {
         assert_eq!(read(upstream.clone().oneshot(post("abc")).await.unwrap()).await.unwrap(), "ok");
     }
-    // GOAWAY may come after the next request, which it then includes.
+    // GOAWAY can arrive after the next request, which it then includes.
     assert!((5..=10).contains(&backend.connections()), "{}", backend.connections());
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_the_backend_has_closed_costs_no_request() {
+async fn retries_a_get_after_an_idle_connection_was_closed() {
     let backend = Backend::start(Server::default(), |_, number| match number {
-        1 => Act::Close,
-        _ => Act::Answer("ok"),
+        1 => Action::Close,
+        _ => Action::Respond("ok"),
     })
     .await;
     let upstream = upstream(&backend);
@@ -242,10 +244,10 @@ async fn a_kept_connection_that_the_backend_has_closed_costs_no_request() {
 }
 
 #[tokio::test]
-async fn a_cancelled_request_frees_its_stream_and_leaves_the_connection() {
+async fn cancelled_request_releases_its_stream() {
     let backend = Backend::start(Server::default().max_streams(1), |request, _| match request.uri().path() {
-        "/never" => Act::Silence,
-        _ => Act::Answer("ok"),
+        "/never" => Action::NoResponse,
+        _ => Action::Respond("ok"),
     })
     .await;
     let upstream = upstream(&backend);
@@ -258,12 +260,12 @@ async fn a_cancelled_request_frees_its_stream_and_leaves_the_connection() {
 }
 
 #[tokio::test]
-async fn clients_that_cancel_while_a_connection_is_made_do_not_cost_one_each() {
-    let backend = Backend::start(Server::default(), |_, _| Act::Answer("ok")).await;
+async fn cancelled_requests_share_one_connect() {
+    let backend = Backend::start(Server::default(), |_, _| Action::Respond("ok")).await;
     let upstream = upstream(&backend);
     for _ in 0..50 {
         let mut request = Box::pin(upstream.clone().oneshot(get("/")));
-        // Polled once, which begins to connect.
+        // The first poll begins to connect.
         assert!(futures_util::poll!(request.as_mut()).is_pending());
     }
     assert_eq!(read(upstream.oneshot(get("/")).await.unwrap()).await.unwrap(), "ok");

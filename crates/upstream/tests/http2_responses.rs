@@ -1,4 +1,4 @@
-//! Responses of HTTP/2 backends: which of them are whole, and what is left of HTTP/2 on the way to the client.
+//! Responses of HTTP/2 backends: completeness, limits, and the conversion for the client.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/http2.rs"]
@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backends::{
-    Act, Backend, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PRIORITY, Server, frame, get, literal,
-    post, raw_backend, read, upstream,
+    Action, Backend, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PRIORITY, Server, frame, get,
+    literal, post, raw_backend, read, upstream,
 };
 use bytes::Bytes;
 use futures_util::stream;
@@ -24,45 +24,45 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 
-async fn backend(act: Act) -> Backend {
-    Backend::start(Server::default(), move |_, _| act).await
+async fn backend(action: Action) -> Backend {
+    Backend::start(Server::default(), move |_, _| action).await
 }
 
 #[tokio::test]
-async fn a_response_that_is_reset_is_truncated_whatever_the_error_code() {
+async fn reset_response_is_truncated_with_any_error_code() {
     for code in [0, 2, 8, 11] {
-        let backend = backend(Act::Break("first half", code)).await;
+        let backend = backend(Action::ResetWithinResponse("first half", code)).await;
         let mut body = upstream(&backend).oneshot(get("/")).await.unwrap().into_body();
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first half");
         assert!(!body.is_end_stream());
-        let error = body.frame().await.expect("no end that looks whole").unwrap_err();
+        let error = body.frame().await.expect("an error instead of the end").unwrap_err();
         assert!(matches!(error, BodyError::Reset(reset) if reset == code), "{code}: {error:?}");
         assert!(body.frame().await.is_none());
     }
 }
 
 #[tokio::test]
-async fn a_response_whose_connection_ends_is_truncated() {
-    let backend = backend(Act::BreakConnection("first half")).await;
+async fn response_is_truncated_if_the_connection_is_closed() {
+    let backend = backend(Action::CloseWithinResponse("first half")).await;
     let error = read(upstream(&backend).oneshot(get("/")).await.unwrap()).await.unwrap_err();
     assert!(matches!(error, BodyError::Incomplete | BodyError::Io(_)), "{error:?}");
 }
 
 #[tokio::test]
-async fn a_response_that_is_not_as_long_as_it_says_is_an_error() {
+async fn wrong_content_length_is_an_error() {
     for length in [2, 5] {
-        let backend = backend(Act::Length("abc", length)).await;
+        let backend = backend(Action::DeclaredLength("abc", length)).await;
         let response = upstream(&backend).oneshot(get("/")).await.unwrap();
         let is_error = response.extensions().get::<ProxyError>().is_some();
         assert!(is_error || read(response).await.is_err(), "{length}");
     }
-    let backend = backend(Act::Length("abc", 3)).await;
+    let backend = backend(Action::DeclaredLength("abc", 3)).await;
     assert_eq!(read(upstream(&backend).oneshot(get("/")).await.unwrap()).await.unwrap(), "abc");
 }
 
 #[tokio::test]
-async fn an_early_response_during_an_upload_is_whole() {
-    let backend = backend(Act::Early("too much")).await;
+async fn forwards_an_early_response_during_an_upload() {
+    let backend = backend(Action::EarlyResponse("too much")).await;
     for content in ["abc", Box::leak("x".repeat(1 << 20).into_boxed_str())] {
         let response = upstream(&backend).oneshot(post(content)).await.unwrap();
         assert_eq!(read(response).await.unwrap(), "too much");
@@ -70,9 +70,9 @@ async fn an_early_response_during_an_upload_is_whole() {
 }
 
 #[tokio::test]
-async fn a_response_head_has_up_to_64_kib_and_128_fields_as_over_http1() {
+async fn limits_response_heads_to_64_kib_and_128_fields() {
     for (count, size, is_good) in [(60, 1000, true), (70, 1000, false), (128, 300, true), (129, 1, false)] {
-        let backend = backend(Act::Fields(count, size)).await;
+        let backend = backend(Action::Fields(count, size)).await;
         let response = upstream(&backend).oneshot(get("/")).await.unwrap();
         let kind = response.extensions().get::<ProxyError>().map(ProxyError::kind);
         match is_good {
@@ -83,30 +83,30 @@ async fn a_response_head_has_up_to_64_kib_and_128_fields_as_over_http1() {
 }
 
 #[tokio::test]
-async fn responses_carry_no_version_of_the_backends() {
-    for act in [Act::Answer("ok"), Act::Status(204), Act::Status(304)] {
-        let response = upstream(&backend(act).await).oneshot(get("/")).await.unwrap();
+async fn hides_the_http_version_of_the_backend() {
+    for action in [Action::Respond("ok"), Action::Status(204), Action::Status(304)] {
+        let response = upstream(&backend(action).await).oneshot(get("/")).await.unwrap();
         assert_eq!(response.version(), Version::HTTP_11);
     }
 }
 
 #[tokio::test]
-async fn responses_without_content_end_with_their_head() {
-    for (act, method) in
-        [(Act::Status(304), Method::GET), (Act::Status(204), Method::GET), (Act::Status(200), Method::HEAD)]
+async fn ends_responses_without_content_at_their_head() {
+    for (action, method) in
+        [(Action::Status(304), Method::GET), (Action::Status(204), Method::GET), (Action::Status(200), Method::HEAD)]
     {
         let mut request = get("/");
         *request.method_mut() = method;
-        let response = upstream(&backend(act).await).oneshot(request).await.unwrap();
-        assert!(response.body().is_end_stream(), "{act:?}");
+        let response = upstream(&backend(action).await).oneshot(request).await.unwrap();
+        assert!(response.body().is_end_stream(), "{action:?}");
         assert_eq!(response.headers().contains_key("content-length"), response.status() != StatusCode::NO_CONTENT);
         assert_eq!(read(response).await.unwrap(), "");
     }
 }
 
 #[tokio::test]
-async fn interim_responses_and_trailers_pass_and_empty_parts_do_not() {
-    let backend = backend(Act::InterimAndTrailers).await;
+async fn forwards_interim_responses_and_trailers_but_no_empty_frames() {
+    let backend = backend(Action::InterimAndTrailers).await;
     let links: Arc<Mutex<Vec<String>>> = Arc::default();
     let relayed = Arc::clone(&links);
     let relay: InterimRelay = Arc::new(move |interim: Response<()>| {
@@ -130,7 +130,8 @@ async fn interim_responses_and_trailers_pass_and_empty_parts_do_not() {
     assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-sum"]);
 }
 
-/// RFC 9113 §8.1, §8.2: the trailer sections of a response after `three` bytes, and whether they are well-formed.
+/// Returns the trailer sections of a response after three bytes, and whether they are well-formed (RFC 9113 §8.1,
+/// §8.2).
 fn trailer_sections() -> Vec<(&'static str, Vec<u8>, bool)> {
     const LAST: u8 = END_STREAM | END_HEADERS;
     let fields = |count: usize, size: usize| -> Vec<u8> {
@@ -160,13 +161,13 @@ fn trailer_sections() -> Vec<(&'static str, Vec<u8>, bool)> {
             false,
         ),
         ("a field of the connection", frame(HEADERS, LAST, &literal("connection", "x")), false),
-        ("a name in capitals", frame(HEADERS, LAST, &literal("X-Sum", "1")), false),
+        ("a name in upper case", frame(HEADERS, LAST, &literal("X-Sum", "1")), false),
         ("no END_STREAM", frame(HEADERS, END_HEADERS, &sum), false),
     ]
 }
 
 #[tokio::test]
-async fn a_response_with_a_malformed_trailer_section_is_incomplete() {
+async fn malformed_trailer_section_makes_a_response_incomplete() {
     for (name, trailers, is_well_formed) in trailer_sections() {
         // `:status: 200`, with and without `content-length: 3`.
         for head in [&[0x88][..], &[0x88, 0x0f, 13, 1, b'3']] {
@@ -190,7 +191,7 @@ async fn a_response_with_a_malformed_trailer_section_is_incomplete() {
                 continue;
             }
             assert_eq!(result.is_ok(), is_well_formed, "{name}: {result:?}");
-            // A client that knows the length would take the response for complete.
+            // A client that knows the length would regard the response as complete.
             let is_content_whole = content == b"abc";
             assert!(is_content_whole == is_well_formed || !has_length, "{name}: {content:?}");
         }
@@ -198,8 +199,8 @@ async fn a_response_with_a_malformed_trailer_section_is_incomplete() {
 }
 
 #[tokio::test]
-async fn a_response_of_a_known_length_is_incomplete_without_end_stream() {
-    // RST_STREAM, and GOAWAY that leaves the request unprocessed.
+async fn known_length_without_end_stream_is_incomplete() {
+    // RST_STREAM, and a GOAWAY that leaves the request unprocessed.
     let goaway = [&[0, 0, 8, 7, 0, 0, 0, 0, 0][..], &[0; 7], &[2]].concat();
     for end in [frame(3, 0, &[0; 4]), frame(3, 0, &[0, 0, 0, 8]), goaway] {
         let head = frame(HEADERS, END_HEADERS, &[0x88, 0x0f, 13, 1, b'3']);
@@ -220,9 +221,9 @@ async fn a_response_of_a_known_length_is_incomplete_without_end_stream() {
 }
 
 #[tokio::test]
-async fn interim_responses_without_end_are_an_error() {
+async fn limits_interim_responses() {
     for (count, status) in [(16, StatusCode::OK), (17, StatusCode::BAD_GATEWAY)] {
-        let response = upstream(&backend(Act::Interim(count)).await).oneshot(get("/")).await.unwrap();
+        let response = upstream(&backend(Action::Interim(count)).await).oneshot(get("/")).await.unwrap();
         assert_eq!(response.status(), status, "{count}");
     }
 }
@@ -238,28 +239,28 @@ fn streamed(parts: mpsc::Receiver<io::Result<&'static str>>) -> Request<AnyBody>
 }
 
 #[tokio::test]
-async fn a_request_that_breaks_off_within_the_response_ends_both() {
-    let backend = backend(Act::Echo).await;
+async fn failed_request_body_ends_the_exchange() {
+    let backend = backend(Action::Echo).await;
     let upstream: Upstream<AnyBody> = Upstream::builder().backend(&backend.origin()).unwrap().build().unwrap();
     let (sender, parts) = mpsc::channel(1);
     let mut body = upstream.oneshot(streamed(parts)).await.unwrap().into_body();
     sender.send(Ok("abc")).await.unwrap();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "abc");
-    sender.send(Err(io::Error::other("the client is gone"))).await.unwrap();
-    let error = body.frame().await.expect("no end that looks whole").unwrap_err();
-    assert!(matches!(&error, BodyError::Request(why) if why == "the client is gone"), "{error:?}");
+    sender.send(Err(io::Error::other("the client closed the connection"))).await.unwrap();
+    let error = body.frame().await.expect("an error instead of the end").unwrap_err();
+    assert!(matches!(&error, BodyError::Request(why) if why == "the client closed the connection"), "{error:?}");
     assert_eq!(backend.failure().await, Some(8), "CANCEL, and no END_STREAM");
 }
 
 #[tokio::test]
-async fn the_rest_of_a_request_goes_out_while_nobody_reads_the_response() {
-    let backend = backend(Act::Echo).await;
+async fn sends_the_rest_of_a_request_while_the_response_is_unread() {
+    let backend = backend(Action::Echo).await;
     let upstream: Upstream<AnyBody> = Upstream::builder().backend(&backend.origin()).unwrap().build().unwrap();
     let (sender, parts) = mpsc::channel(1);
     let mut body = upstream.oneshot(streamed(parts)).await.unwrap().into_body();
     for _ in 0..20 {
         let sent = sender.send(Ok("abc"));
-        tokio::time::timeout(Duration::from_secs(5), sent).await.expect("somebody takes it").unwrap();
+        tokio::time::timeout(Duration::from_secs(5), sent).await.expect("the request body is read").unwrap();
     }
     drop(sender);
     let mut length = 0;
@@ -270,7 +271,7 @@ async fn the_rest_of_a_request_goes_out_while_nobody_reads_the_response() {
 }
 
 #[tokio::test]
-async fn pings_are_sent_where_a_setting_says_so() {
+async fn sends_pings_only_if_configured() {
     for (interval, expects_ping) in [(None, false), (Some(Duration::from_millis(50)), true)] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("h2c://{}", listener.local_addr().unwrap());
@@ -278,7 +279,7 @@ async fn pings_are_sent_where_a_setting_says_so() {
             Upstream::builder().backend(&origin).unwrap().http2_ping_interval(interval).build().unwrap();
         let request = tokio::spawn(upstream.oneshot(get("/")));
         let (mut socket, _) = listener.accept().await.unwrap();
-        // SETTINGS, and its acknowledgement; the request gets no answer.
+        // SETTINGS, and the acknowledgement of the SETTINGS of the client. The request gets no response.
         socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0]).await.unwrap();
         let mut preface = [0; 24];
         socket.read_exact(&mut preface).await.unwrap();

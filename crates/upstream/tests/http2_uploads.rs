@@ -1,4 +1,4 @@
-//! Uploads to HTTP/2 backends: one that the backend does not read must not stall the others.
+//! Uploads to HTTP/2 backends: an upload that the backend does not read must not block others.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/http2.rs"]
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use backends::{Act, Backend, Server, read};
+use backends::{Action, Backend, Server, read};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -19,12 +19,12 @@ use rproxy_upstream::{Upstream, UpstreamBody};
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
-/// A body in parts of 16 KiB at most.
+/// A body in parts of at most 16 KiB.
 struct Upload {
     left: u64,
-    /// Whether the length is announced.
+    /// Whether the length is declared.
     has_length: bool,
-    /// How much was taken.
+    /// The number of bytes that were read.
     taken: Arc<AtomicUsize>,
 }
 
@@ -50,8 +50,8 @@ impl Body for Upload {
 
 async fn backend(server: Server) -> Backend {
     Backend::start(server, |request, _| match request.uri().path() {
-        "/stalled" => Act::Silence,
-        _ => Act::Answer("ok"),
+        "/stalled" => Action::NoResponse,
+        _ => Action::Respond("ok"),
     })
     .await
 }
@@ -70,18 +70,18 @@ fn send(upstream: &Upstream<Upload>, path: &str, left: u64, has_length: bool) ->
     (tokio::spawn(async move { sending.await.unwrap() }), taken)
 }
 
-/// Waits until no more is taken of any of these uploads.
-async fn until_stalled(taken: &[Arc<AtomicUsize>]) {
+/// Waits until no bytes of these uploads are read any more.
+async fn wait_until_stalled(taken: &[Arc<AtomicUsize>]) {
     let total = || taken.iter().map(|taken| taken.load(SeqCst)).sum::<usize>();
-    let (mut before, mut still) = (0, 0);
-    while still < 20 {
+    let (mut before, mut unchanged) = (0, 0);
+    while unchanged < 20 {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        still = if total() == before && before > 0 { still + 1 } else { 0 };
+        unchanged = if total() == before && before > 0 { unchanged + 1 } else { 0 };
         before = total();
     }
 }
 
-async fn is_answered(sending: Sending) -> bool {
+async fn has_response(sending: Sending) -> bool {
     match tokio::time::timeout(Duration::from_secs(10), sending).await {
         Ok(response) => read(response.unwrap()).await.unwrap() == "ok",
         Err(_) => false,
@@ -91,15 +91,15 @@ async fn is_answered(sending: Sending) -> bool {
 const MIB: u64 = 1024 * 1024;
 
 #[tokio::test]
-async fn a_stalled_upload_does_not_stall_later_ones() {
+async fn stalled_upload_does_not_block_later_ones() {
     for has_length in [true, false] {
         let backend = backend(Server::default()).await;
         let upstream = upstream(&backend);
         let (_stalled, taken) = send(&upstream, "/stalled", 64 * MIB, has_length);
-        until_stalled(&[taken]).await;
+        wait_until_stalled(&[taken]).await;
         for length in [1, 1000, MIB] {
             for has_length in [true, false] {
-                assert!(is_answered(send(&upstream, "/", length, has_length).0).await, "{length} {has_length}");
+                assert!(has_response(send(&upstream, "/", length, has_length).0).await, "{length} {has_length}");
             }
         }
         assert_eq!(backend.connections(), 2);
@@ -107,52 +107,52 @@ async fn a_stalled_upload_does_not_stall_later_ones() {
 }
 
 #[tokio::test]
-async fn uploads_that_begin_together_do_not_stall_each_other() {
+async fn concurrent_uploads_do_not_block_each_other() {
     for window in [65_535, 1 << 20] {
         let backend = backend(Server::default().connection_window(window)).await;
         let upstream = upstream(&backend);
-        let mut good = Vec::new();
+        let mut others = Vec::new();
         let (mut stalled, mut taken) = (Vec::new(), Vec::new());
         for number in 0..40 {
             let (sending, bytes) = send(&upstream, "/stalled", 64 * MIB, number % 2 == 0);
             stalled.push(sending);
             taken.push(bytes);
-            good.push(send(&upstream, "/", MIB, number % 3 == 0).0);
+            others.push(send(&upstream, "/", MIB, number % 3 == 0).0);
         }
-        for sending in good {
-            assert!(is_answered(sending).await, "window {window}");
+        for sending in others {
+            assert!(has_response(sending).await, "window {window}");
         }
-        until_stalled(&taken).await;
-        assert!(is_answered(send(&upstream, "/", MIB, false).0).await);
+        wait_until_stalled(&taken).await;
+        assert!(has_response(send(&upstream, "/", MIB, false).0).await);
         assert!(backend.connections() <= 82, "{} connections", backend.connections());
     }
 }
 
 #[tokio::test]
-async fn uploads_that_fit_the_window_of_a_connection_share_it() {
+async fn uploads_within_the_send_window_share_a_connection() {
     for has_length in [true, false] {
         let backend = backend(Server::default()).await;
         let upstream = upstream(&backend);
         let sending: Vec<_> = (0..60).map(|_| send(&upstream, "/", 1000, has_length).0).collect();
         for sending in sending {
-            assert!(is_answered(sending).await);
+            assert!(has_response(sending).await);
         }
         assert_eq!(backend.connections(), 1);
     }
-    // 16 windows of streams.
+    // The window of the connection is 16 times that of a stream.
     let backend = backend(Server::default().connection_window(1 << 20)).await;
     let upstream = upstream(&backend);
     let sending: Vec<_> = (0..16).map(|_| send(&upstream, "/stalled", MIB, true)).collect();
-    until_stalled(&sending.iter().map(|(_, taken)| Arc::clone(taken)).collect::<Vec<_>>()).await;
+    wait_until_stalled(&sending.iter().map(|(_, taken)| Arc::clone(taken)).collect::<Vec<_>>()).await;
     assert!(backend.connections() <= 2, "{} connections", backend.connections());
 }
 
 #[tokio::test]
-async fn uploads_share_the_window_where_no_further_connection_can_be_made() {
+async fn uploads_share_the_window_if_no_connection_can_be_opened() {
     let backend = backend(Server::default().max_connections(1)).await;
     let upstream = upstream(&backend);
     let sending: Vec<_> = (0..20).map(|number| send(&upstream, "/", MIB, number % 2 == 0).0).collect();
     for sending in sending {
-        assert!(is_answered(sending).await);
+        assert!(has_response(sending).await);
     }
 }

@@ -28,7 +28,7 @@ fn proxy(backend: &str) -> Router {
     Router::new().route("/own", get("own")).fallback_service(upstream)
 }
 
-async fn behaves(proxy: Router) {
+async fn check(proxy: Router) {
     let large = vec![b'x'; 1 << 20];
     for body in [&b"hello"[..], &[], &large] {
         let request = Request::post("/echo").body(Body::from(body.to_vec())).unwrap();
@@ -46,19 +46,19 @@ async fn behaves(proxy: Router) {
 }
 
 #[tokio::test]
-async fn over_http1_and_h2c() {
+async fn forwards_over_http1_and_h2c() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app()).await });
-    behaves(proxy(&format!("http://{address}"))).await;
-    behaves(proxy(&format!("h2c://{address}"))).await;
+    check(proxy(&format!("http://{address}"))).await;
+    check(proxy(&format!("h2c://{address}"))).await;
 }
 
 #[tokio::test]
-async fn over_a_unix_socket() {
+async fn forwards_over_a_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.sock");
     let listener = UnixListener::bind(&path).unwrap();
     tokio::spawn(async move { axum::serve(listener, app()).await });
-    behaves(proxy(&format!("unix:{}", path.display()))).await;
+    check(proxy(&format!("unix:{}", path.display()))).await;
 }

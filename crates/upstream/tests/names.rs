@@ -1,4 +1,4 @@
-//! Backends that have names, before a name server of the test's own.
+//! Backends with names, and a name server for them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -20,29 +20,29 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use self::support::{Body, answer, get, head, text};
+use self::support::{Body, get, read_head, send, text};
 
-/// Knows the addresses of `app.test`, which may change.
+/// A name server for `app.test`, whose addresses can be changed.
 struct NameServer {
     address: SocketAddr,
-    known: Arc<Mutex<Vec<Ipv4Addr>>>,
-    /// Queries for an IPv4 address.
-    asked: Arc<AtomicUsize>,
-    /// Whether it says nothing.
-    silent: Arc<AtomicBool>,
+    addresses: Arc<Mutex<Vec<Ipv4Addr>>>,
+    /// The number of queries for IPv4 addresses.
+    queries: Arc<AtomicUsize>,
+    /// Whether it ignores queries.
+    is_silent: Arc<AtomicBool>,
 }
 
 async fn name_server(ttl: u32, addresses: &[Ipv4Addr]) -> NameServer {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    let known = Arc::new(Mutex::new(addresses.to_vec()));
-    let asked = Arc::new(AtomicUsize::new(0));
-    let silent = Arc::<AtomicBool>::default();
-    let (zone, counter, is_silent) = (Arc::clone(&known), Arc::clone(&asked), Arc::clone(&silent));
+    let addresses = Arc::new(Mutex::new(addresses.to_vec()));
+    let queries = Arc::new(AtomicUsize::new(0));
+    let is_silent = Arc::<AtomicBool>::default();
+    let (zone, counter, ignores_queries) = (Arc::clone(&addresses), Arc::clone(&queries), Arc::clone(&is_silent));
     tokio::spawn(async move {
         let mut buffer = [0; 1500];
         while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
-            if is_silent.load(Ordering::SeqCst) {
+            if ignores_queries.load(Ordering::SeqCst) {
                 continue;
             }
             let query = Message::from_vec(&buffer[..length]).unwrap();
@@ -60,10 +60,10 @@ async fn name_server(ttl: u32, addresses: &[Ipv4Addr]) -> NameServer {
             socket.send_to(&response.to_vec().unwrap(), peer).await.unwrap();
         }
     });
-    NameServer { address, known, asked, silent }
+    NameServer { address, addresses, queries, is_silent }
 }
 
-/// Listens on the same port of several addresses of this machine.
+/// Listens on the same port of several local addresses.
 async fn listeners(addresses: &[Ipv4Addr]) -> (u16, Vec<TcpListener>) {
     'port: loop {
         let first = TcpListener::bind((addresses[0], 0)).await.unwrap();
@@ -79,7 +79,7 @@ async fn listeners(addresses: &[Ipv4Addr]) -> (u16, Vec<TcpListener>) {
     }
 }
 
-/// Backends on the same port of several addresses, each of which answers with its address.
+/// Starts backends on the same port of several addresses. Each one responds with its address.
 async fn backends(addresses: &[Ipv4Addr]) -> u16 {
     let (port, listeners) = listeners(addresses).await;
     for listener in listeners {
@@ -88,8 +88,8 @@ async fn backends(addresses: &[Ipv4Addr]) -> u16 {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
                 tokio::spawn(async move {
-                    while head(&mut stream).await.is_some() {
-                        answer(&mut stream, &response).await;
+                    while read_head(&mut stream).await.is_some() {
+                        send(&mut stream, &response).await;
                     }
                 });
             }
@@ -98,7 +98,7 @@ async fn backends(addresses: &[Ipv4Addr]) -> u16 {
     port
 }
 
-/// The same over HTTP/2.
+/// Starts the same backends with HTTP/2.
 async fn http2_backends(addresses: &[Ipv4Addr]) -> u16 {
     let (port, listeners) = listeners(addresses).await;
     for listener in listeners {
@@ -121,82 +121,82 @@ async fn http2_backends(addresses: &[Ipv4Addr]) -> u16 {
 const ONE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const TWO: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// An upstream that connects anew for each request.
+/// Creates an upstream that opens a connection for each request.
 fn upstream(port: u16, names: &NameServer) -> Upstream<Body> {
     let builder = Upstream::builder().backend(&format!("app.test:{port}")).unwrap();
     builder.name_servers([names.address]).max_idle(0).build().unwrap()
 }
 
 #[tokio::test]
-async fn a_name_is_looked_up_again_when_its_ttl_has_run_out_and_not_before() {
+async fn looks_a_name_up_again_after_its_ttl() {
     let (names, port) = (name_server(1, &[ONE]).await, backends(&[ONE, TWO]).await);
     let upstream = upstream(port, &names);
-    let ask = async || text(upstream.clone().oneshot(get("/")).await.unwrap()).await;
+    let request = async || text(upstream.clone().oneshot(get("/")).await.unwrap()).await;
     let begin = Instant::now();
-    assert_eq!(ask().await, "127.0.0.1");
-    *names.known.lock().unwrap() = vec![TWO];
+    assert_eq!(request().await, "127.0.0.1");
+    *names.addresses.lock().unwrap() = vec![TWO];
     let mut before = 1;
-    while ask().await == "127.0.0.1" {
+    while request().await == "127.0.0.1" {
         before += 1;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(begin.elapsed() >= Duration::from_millis(900), "after {:?}", begin.elapsed());
-    assert!(before > 5 && names.asked.load(Ordering::SeqCst) <= 3, "{before} requests");
+    assert!(before > 5 && names.queries.load(Ordering::SeqCst) <= 3, "{before} requests");
 }
 
 #[tokio::test]
-async fn while_no_name_server_answers_the_addresses_that_were_known_last_stand_in() {
+async fn uses_the_last_known_addresses_without_a_name_server() {
     let (names, port) = (name_server(1, &[ONE]).await, backends(&[ONE, TWO]).await);
     let upstream = upstream(port, &names);
-    let ask = async || text(upstream.clone().oneshot(get("/")).await.unwrap()).await;
-    assert_eq!(ask().await, "127.0.0.1");
-    names.silent.store(true, Ordering::SeqCst);
-    // What was said holds for as long as its TTL, and for some seconds each time that nobody has answered.
+    let request = async || text(upstream.clone().oneshot(get("/")).await.unwrap()).await;
+    assert_eq!(request().await, "127.0.0.1");
+    names.is_silent.store(true, Ordering::SeqCst);
+    // The addresses are used for their TTL, and then for some seconds after each query without a response.
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(4) {
-        assert_eq!(ask().await, "127.0.0.1");
+        assert_eq!(request().await, "127.0.0.1");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    *names.known.lock().unwrap() = vec![TWO];
-    names.silent.store(false, Ordering::SeqCst);
-    while ask().await != "127.0.0.2" {
-        assert!(begin.elapsed() < Duration::from_secs(30), "asks again when they are back");
+    *names.addresses.lock().unwrap() = vec![TWO];
+    names.is_silent.store(false, Ordering::SeqCst);
+    while request().await != "127.0.0.2" {
+        assert!(begin.elapsed() < Duration::from_secs(30), "new addresses after the name server recovered");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test]
-async fn all_addresses_of_a_name_have_their_share() {
+async fn uses_all_addresses_of_a_name() {
     let (names, port) = (name_server(60, &[ONE, TWO]).await, backends(&[ONE, TWO]).await);
     let upstream = upstream(port, &names);
     let mut seen = [false; 2];
     for _ in 0..100 {
-        let said = text(upstream.clone().oneshot(get("/")).await.unwrap()).await;
-        seen[usize::from(said == "127.0.0.2")] = true;
+        let name = text(upstream.clone().oneshot(get("/")).await.unwrap()).await;
+        seen[usize::from(name == "127.0.0.2")] = true;
     }
     assert_eq!(seen, [true, true]);
-    assert_eq!(names.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(names.queries.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
-async fn http2_requests_are_spread_over_all_addresses_of_a_name() {
+async fn distributes_http2_requests_over_all_addresses_of_a_name() {
     let (names, port) = (name_server(60, &[ONE, TWO]).await, http2_backends(&[ONE, TWO]).await);
     let builder = Upstream::builder().backend(&format!("h2c://app.test:{port}")).unwrap();
     let upstream: Upstream<Body> = builder.name_servers([names.address]).build().unwrap();
-    let ask = async || text(upstream.clone().oneshot(get("/")).await.unwrap()).await;
-    let (first, begin) = (ask().await, Instant::now());
-    while ask().await == first {
+    let request = async || text(upstream.clone().oneshot(get("/")).await.unwrap()).await;
+    let (first, begin) = (request().await, Instant::now());
+    while request().await == first {
         assert!(begin.elapsed() < Duration::from_secs(20), "the other address is not used");
     }
     let mut first_count = 0;
     for _ in 0..40 {
-        first_count += usize::from(ask().await == first);
+        first_count += usize::from(request().await == first);
     }
     assert!((15..=25).contains(&first_count), "{first_count} of 40");
 }
 
 #[tokio::test]
-async fn an_address_where_nobody_is_does_not_hide_the_others() {
+async fn skips_an_unreachable_address() {
     let (names, port) = (name_server(60, &[TWO, ONE]).await, backends(&[ONE]).await);
     let upstream = upstream(port, &names);
     for _ in 0..20 {
@@ -205,7 +205,7 @@ async fn an_address_where_nobody_is_does_not_hide_the_others() {
 }
 
 #[tokio::test]
-async fn a_name_that_nobody_knows_is_a_502_that_says_so() {
+async fn unknown_name_is_a_502_with_dns_error() {
     let names = name_server(60, &[]).await;
     for name in ["other.test", "app.test"] {
         let builder = Upstream::builder().backend(&format!("http://{name}")).unwrap();
@@ -217,9 +217,9 @@ async fn a_name_that_nobody_knows_is_a_502_that_says_so() {
 }
 
 #[tokio::test]
-async fn localhost_needs_no_name_server() {
-    let (address, _) = support::saying("here").await;
+async fn resolves_localhost_without_a_name_server() {
+    let (address, _) = support::static_backend("ok").await;
     let builder = Upstream::builder().backend(&format!("localhost:{}", address.port())).unwrap();
     let upstream: Upstream<Body> = builder.build().unwrap();
-    assert_eq!(text(upstream.oneshot(get("/")).await.unwrap()).await, "here");
+    assert_eq!(text(upstream.oneshot(get("/")).await.unwrap()).await, "ok");
 }

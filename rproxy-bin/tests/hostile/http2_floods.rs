@@ -56,7 +56,7 @@ fn hpack_bombs_stay_within_the_documented_memory() {
     }
     let each = grown(&proxy, before) / clients.len();
     let worst = limits.worst_case_memory();
-    let most = worst.http2 + streams * (worst.stream + rproxy_upstream::EXCHANGE);
+    let most = worst.http2 + streams * (worst.stream + rproxy_upstream::MAX_EXCHANGE_SIZE);
     eprintln!("{} KiB each connection", each / 1024);
     assert!(each < most, "{each} bytes each, {most} at most");
 }
@@ -110,7 +110,7 @@ fn closed_windows_stay_within_the_documented_memory_and_time_out() {
         }
         let each = grown(&proxy, before) / clients.len();
         let worst = limits.worst_case_memory();
-        let most = worst.http2 + streams * (worst.stream + rproxy_upstream::EXCHANGE);
+        let most = worst.http2 + streams * (worst.stream + rproxy_upstream::MAX_EXCHANGE_SIZE);
         assert!(each < most, "{each} bytes each, {most} at most");
         for client in &mut clients {
             let mut reset = 0;

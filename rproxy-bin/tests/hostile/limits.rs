@@ -26,7 +26,7 @@ const KIB: usize = 1024;
 fn table(config: &Config) -> String {
     let worst = config.limits.limits().worst_case_memory();
     let streams = config.limits.max_streams as usize;
-    let (exchange, connections) = (rproxy_upstream::EXCHANGE, config.limits.max_connections);
+    let (exchange, connections) = (rproxy_upstream::MAX_EXCHANGE_SIZE, config.limits.max_connections);
     let http1 = worst.http1 + exchange;
     let http2 = worst.http2 + streams * (worst.stream + exchange);
     let mut text = String::from("| State | Maximum |\n|---|--:|\n");
@@ -108,7 +108,7 @@ pub(crate) fn grown(proxy: &Proxy, before: usize) -> usize {
 #[test]
 fn http1_connections_stay_within_the_documented_memory() {
     let limits = Config::default().limits.limits();
-    let most = limits.worst_case_memory().http1 + rproxy_upstream::EXCHANGE;
+    let most = limits.worst_case_memory().http1 + rproxy_upstream::MAX_EXCHANGE_SIZE;
     let proxy = Proxy::start(endless(), &[&SETTINGS[..5], &[("RPROXY_HEAD_TIMEOUT", "60s")]].concat());
     let before = resident(&proxy);
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX-A: {}", "a".repeat(limits.head_size - 100));
@@ -134,7 +134,7 @@ fn http1_connections_stay_within_the_documented_memory() {
 fn http2_connections_stay_within_the_documented_memory() {
     let limits = Config::default().limits.limits();
     let streams = limits.concurrent_streams as usize;
-    let each_stream = limits.worst_case_memory().stream + rproxy_upstream::EXCHANGE;
+    let each_stream = limits.worst_case_memory().stream + rproxy_upstream::MAX_EXCHANGE_SIZE;
     for (compression, encoders) in [("false", 0), ("true", MOST_ENCODERS)] {
         let folder = tempfile::tempdir().unwrap();
         let settings = [

@@ -1,4 +1,4 @@
-//! The bodies of HTTP/1.1, without their framing.
+//! The framing of HTTP/1.1 bodies (RFC 9112 §6, §7).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -6,25 +6,26 @@ use http_body::Frame;
 
 use super::Malformed;
 use super::head::Framing;
-use crate::trailers::may_trail;
+use crate::trailers::is_allowed;
 
-/// Takes the body of a response out of what comes in.
+/// A decoder for the body of a response.
 #[derive(Debug)]
 pub(super) enum Decoder {
+    /// `Content-Length`, with the remaining length.
     Length(u64),
     Chunked(Chunked),
     Close,
     Ended,
 }
 
-/// RFC 9112 §7.1
+/// The state within a chunked body (RFC 9112 §7.1).
 #[derive(Debug)]
 pub(super) enum Chunked {
     /// Before the size of a chunk.
     Size,
-    /// So many bytes of a chunk are to come.
+    /// Within a chunk, with the remaining length.
     Data(u64),
-    /// After the bytes of a chunk, before the line end.
+    /// After the data of a chunk, before CRLF.
     End,
     Trailers,
 }
@@ -43,7 +44,7 @@ impl Decoder {
         matches!(self, Self::Ended)
     }
 
-    /// How much is to come, if that is known.
+    /// Returns the remaining length, if it is known.
     pub(super) fn remaining(&self) -> Option<u64> {
         match self {
             Self::Length(remaining) => Some(*remaining),
@@ -52,7 +53,7 @@ impl Decoder {
         }
     }
 
-    /// The next of the body that is in `input`; `None` where more has to come in first, or it has ended.
+    /// Returns the next frame from `input`. Returns `None` if more input is needed, or after the end of the body.
     pub(super) fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Malformed> {
         match self {
             Self::Ended => Ok(None),
@@ -67,7 +68,7 @@ impl Decoder {
             }
             Self::Chunked(chunked) => {
                 let frame = chunked.decode(input)?;
-                if let Step::Last(trailers) = frame {
+                if let Step::End(trailers) = frame {
                     *self = Self::Ended;
                     return Ok(trailers.map(Frame::trailers));
                 }
@@ -79,8 +80,8 @@ impl Decoder {
         }
     }
 
-    /// The connection has ended; whether the body has, too.
-    pub(super) fn ends_here(&mut self) -> bool {
+    /// Handles the end of the connection. Returns whether the body is complete.
+    pub(super) fn end_at_close(&mut self) -> bool {
         match self {
             Self::Close | Self::Ended => {
                 *self = Self::Ended;
@@ -91,36 +92,38 @@ impl Decoder {
     }
 }
 
+/// A step of the chunked decoder.
 enum Step {
     Data(Bytes),
-    Last(Option<HeaderMap>),
-    /// More has to come in.
-    Starved,
+    End(Option<HeaderMap>),
+    /// More input is needed.
+    NeedsInput,
 }
 
 impl Chunked {
     fn decode(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
         loop {
             match self {
-                // httparse reads a size without digits as 0.
+                // httparse parses a size without digits as 0.
                 Self::Size if input.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) => {
-                    return Err(Malformed("a chunk of the response has no size"));
+                    return Err(Malformed("a chunk of the response has no valid size"));
                 }
                 Self::Size => match httparse::parse_chunk_size(input) {
-                    Ok(httparse::Status::Complete((length, size))) if length <= LONGEST_LINE => {
-                        // httparse takes any byte for a part of an extension, and a line end is none (RFC 9112 §7.1.1).
+                    Ok(httparse::Status::Complete((length, size))) if length <= MAX_CHUNK_LINE_SIZE => {
+                        // httparse accepts any byte in a chunk extension. CR, LF and NUL are not allowed there (RFC
+                        // 9112 §7.1.1).
                         if input.iter().take(length - 2).any(|byte| matches!(byte, b'\n' | 0)) {
-                            return Err(Malformed("a chunk of the response has no size"));
+                            return Err(Malformed("a chunk of the response has no valid size"));
                         }
                         input.advance(length);
                         *self = if size == 0 { Self::Trailers } else { Self::Data(size) };
                     }
-                    Ok(httparse::Status::Partial) if input.len() <= LONGEST_LINE => return Ok(Step::Starved),
-                    _ => return Err(Malformed("a chunk of the response has no size")),
+                    Ok(httparse::Status::Partial) if input.len() <= MAX_CHUNK_LINE_SIZE => return Ok(Step::NeedsInput),
+                    _ => return Err(Malformed("a chunk of the response has no valid size")),
                 },
                 Self::Data(remaining) => {
                     if input.is_empty() {
-                        return Ok(Step::Starved);
+                        return Ok(Step::NeedsInput);
                     }
                     let data = take(input, remaining);
                     if *remaining == 0 {
@@ -133,8 +136,8 @@ impl Chunked {
                         input.advance(2);
                         *self = Self::Size;
                     }
-                    [] | [b'\r'] => return Ok(Step::Starved),
-                    _ => return Err(Malformed("a chunk of the response is longer than its size")),
+                    [] | [b'\r'] => return Ok(Step::NeedsInput),
+                    _ => return Err(Malformed("a chunk of the response does not end after its size")),
                 },
                 Self::Trailers => return trailers(input),
             }
@@ -142,46 +145,47 @@ impl Chunked {
     }
 }
 
+/// Takes at most `remaining` bytes from `input`.
 fn take(input: &mut BytesMut, remaining: &mut u64) -> Bytes {
     let length = usize::try_from(*remaining).unwrap_or(usize::MAX).min(input.len());
     *remaining -= length as u64;
     input.split_to(length).freeze()
 }
 
-/// RFC 9112 §7.1.2
+/// Parses a trailer section (RFC 9112 §7.1.2).
 fn trailers(input: &mut BytesMut) -> Result<Step, Malformed> {
-    let mut lines = [httparse::EMPTY_HEADER; MOST_TRAILERS];
-    let (length, lines) = match httparse::parse_headers(input, &mut lines) {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
+    let (length, fields) = match httparse::parse_headers(input, &mut fields) {
         Ok(httparse::Status::Complete(complete)) => complete,
-        Ok(httparse::Status::Partial) if input.len() <= LARGEST_TRAILERS => return Ok(Step::Starved),
-        _ => return Err(Malformed("the response has no trailers that can be read")),
+        Ok(httparse::Status::Partial) if input.len() <= MAX_TRAILER_SIZE => return Ok(Step::NeedsInput),
+        _ => return Err(Malformed("the trailer section of the response is malformed")),
     };
     let mut trailers = HeaderMap::new();
-    for line in lines {
-        match (HeaderName::from_bytes(line.name.as_bytes()), HeaderValue::from_bytes(line.value)) {
-            (Ok(name), Ok(value)) if may_trail(&name) => drop(trailers.append(name, value)),
+    for field in fields {
+        match (HeaderName::from_bytes(field.name.as_bytes()), HeaderValue::from_bytes(field.value)) {
+            (Ok(name), Ok(value)) if is_allowed(&name) => drop(trailers.append(name, value)),
             (Ok(_), Ok(_)) => {}
-            _ => return Err(Malformed("a trailer of the response has bytes that it may not have")),
+            _ => return Err(Malformed("a trailer field of the response has invalid characters")),
         }
     }
     input.advance(length);
-    Ok(Step::Last((!trailers.is_empty()).then_some(trailers)))
+    Ok(Step::End((!trailers.is_empty()).then_some(trailers)))
 }
 
-/// Puts the framing around the body of a request.
+/// An encoder for the body of a request.
 #[derive(Debug)]
 pub(super) enum Encoder {
     Length(u64),
     Chunked,
 }
 
-/// The body does not keep to its own length.
+/// The error of a request body whose length differs from the declared one.
 #[derive(Debug, thiserror::Error)]
-#[error("the body of the request is not as long as it said")]
+#[error("the request body does not have its declared length")]
 pub(crate) struct WrongLength;
 
 impl Encoder {
-    /// What goes before the data of a frame. What goes after it is [`Encoder::after`].
+    /// Writes the framing before the data of a frame. [`Encoder::after`] returns the framing after it.
     pub(super) fn before(&mut self, length: usize, out: &mut BytesMut) -> Result<(), WrongLength> {
         match self {
             Self::Length(remaining) => {
@@ -206,6 +210,7 @@ impl Encoder {
         Ok(())
     }
 
+    /// Returns the framing after the data of a frame.
     pub(super) fn after(&self) -> &'static [u8] {
         match self {
             Self::Length(_) => b"",
@@ -213,7 +218,7 @@ impl Encoder {
         }
     }
 
-    /// What goes after the data of the last frame, and ends the body.
+    /// Returns the framing after the data of the last frame, which ends the body.
     pub(super) fn after_last(&self) -> Result<&'static [u8], WrongLength> {
         match self {
             Self::Length(0) => Ok(b""),
@@ -222,7 +227,7 @@ impl Encoder {
         }
     }
 
-    /// Ends the body apart from its data.
+    /// Writes the framing that ends the body after the last frame.
     pub(super) fn end(&self, trailers: Option<&HeaderMap>, out: &mut BytesMut) -> Result<(), WrongLength> {
         match self {
             Self::Length(0) => Ok(()),
@@ -242,17 +247,20 @@ impl Encoder {
     }
 }
 
-/// A size, and extensions that nobody reads (RFC 9112 §7.1.1).
-const LONGEST_LINE: usize = 1024;
-pub(crate) const MOST_TRAILERS: usize = 32;
-pub(crate) const LARGEST_TRAILERS: usize = 16 * 1024;
+/// The maximum length of a chunk size with its extensions, which are ignored (RFC 9112 §7.1.1).
+const MAX_CHUNK_LINE_SIZE: usize = 1024;
+/// The maximum number of fields in a trailer section.
+pub(crate) const MAX_TRAILER_FIELDS: usize = 32;
+/// The maximum size of a trailer section in bytes.
+pub(crate) const MAX_TRAILER_SIZE: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What comes out when `input` comes in in such pieces, and whether the body has ended.
+    /// Decodes `input` in pieces of this size. Returns data, trailer section, whether the body ended, and the remaining
+    /// length.
     fn decoded(framing: Framing, input: &[u8], piece: usize) -> Result<(Vec<u8>, HeaderMap, bool, usize), Malformed> {
         let mut decoder = Decoder::new(framing);
         let (mut buffer, mut data, mut trailers) = (BytesMut::new(), Vec::new(), HeaderMap::new());
@@ -269,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_end_where_their_framing_says() {
+    fn ends_bodies_according_to_their_framing() {
         for (framing, input, data, ended, left) in [
             (Framing::Length(3), &b"abc"[..], &b"abc"[..], true, 0),
             (Framing::Length(3), b"ab", b"ab", false, 0),
@@ -282,7 +290,7 @@ mod tests {
         ] {
             for piece in 1..=input.len() {
                 let got = decoded(framing, input, piece).unwrap();
-                // In small pieces, what follows the end is still to come when it is reached.
+                // With small pieces, the bytes after the end are not read.
                 assert_eq!((&got.0[..], got.2), (data, ended), "{framing:?} {piece}");
                 if piece == input.len() && ended {
                     assert_eq!(got.3, left);
@@ -292,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_come_last_without_those_that_frame() {
+    fn removes_framing_fields_from_trailers() {
         let input = b"1\r\na\r\n0\r\nx-sum: 1\r\nContent-Length: 5\r\nhost: h\r\nX_Forwarded-For: 1\r\nx-real-ip: 1\r\nexpect: 1\r\nx-sum: 2\r\n\r\n";
         for piece in 1..=input.len() {
             let (data, trailers, ended, _) = decoded(Framing::Chunked, input, piece).unwrap();
@@ -303,10 +311,10 @@ mod tests {
     }
 
     #[test]
-    fn bad_chunks_are_refused() {
-        let long = format!("1;{}\r\na", "x".repeat(LONGEST_LINE));
-        let trailers = format!("0\r\nx: {}", "x".repeat(LARGEST_TRAILERS));
-        let many: String = (0..=MOST_TRAILERS).map(|n| format!("x-{n}: 1\r\n")).collect();
+    fn rejects_malformed_chunks() {
+        let long = format!("1;{}\r\na", "x".repeat(MAX_CHUNK_LINE_SIZE));
+        let trailers = format!("0\r\nx: {}", "x".repeat(MAX_TRAILER_SIZE));
+        let many: String = (0..=MAX_TRAILER_FIELDS).map(|n| format!("x-{n}: 1\r\n")).collect();
         let many = format!("0\r\n{many}\r\n");
         for input in [
             "x\r\n",
@@ -328,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_body_keeps_to_its_length() {
+    fn rejects_a_request_body_of_another_length() {
         let mut out = BytesMut::new();
         let mut encoder = Encoder::Length(3);
         assert!(encoder.before(2, &mut out).is_ok() && encoder.end(None, &mut out).is_err());
@@ -339,7 +347,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_is_decoded(frames: Vec<Vec<u8>>, piece in 1..64_usize) {
+        fn decodes_encoded_bodies(frames: Vec<Vec<u8>>, piece in 1..64_usize) {
             let (mut encoder, mut out) = (Encoder::Chunked, BytesMut::new());
             for frame in frames.iter().filter(|frame| !frame.is_empty()) {
                 encoder.before(frame.len(), &mut out).unwrap();
@@ -353,7 +361,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(input: Vec<u8>, piece in 1..64_usize) {
+        fn accepts_any_bytes_without_a_panic(input: Vec<u8>, piece in 1..64_usize) {
             for framing in [Framing::Chunked, Framing::Length(7), Framing::Close] {
                 let _ = decoded(framing, &input, piece);
             }

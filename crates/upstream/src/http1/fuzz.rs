@@ -1,4 +1,4 @@
-//! What the fuzzers call.
+//! The functions of the fuzz targets for HTTP/1.1 responses.
 
 use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
@@ -7,15 +7,14 @@ use http::{Method, StatusCode};
 use super::body::Decoder;
 use super::head::{self, Framing};
 
-/// However a response head comes in, it is read alike, and only when it is whole; its body is delimited in one way,
-/// which its fields say, too.
+/// Checks that a response head is parsed in the same way in any pieces, and that its fields match its framing.
 pub fn response_head(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
     let method = if choice & 1 == 0 { Method::GET } else { Method::HEAD };
     let piece = usize::from(choice >> 1).max(1);
-    let whole = read(bytes, bytes.len(), &method);
-    assert_eq!(whole, read(bytes, piece, &method));
-    let Some(Ok((status, headers, framing, _, _))) = whole else { return };
+    let complete = read(bytes, bytes.len(), &method);
+    assert_eq!(complete, read(bytes, piece, &method));
+    let Some(Ok((status, headers, framing, _, _))) = complete else { return };
 
     let number = |length: &HeaderValue| length.to_str().ok()?.parse::<u64>().ok();
     let lengths: Vec<_> = headers.get_all(CONTENT_LENGTH).iter().map(number).collect();
@@ -31,19 +30,20 @@ pub fn response_head(bytes: &[u8]) {
     }
 }
 
-/// What was read of a head, and how long that is. `None`: it is not whole.
+/// The result of parsing a head, with its length. `None` means that the head is incomplete.
 type Read = Option<Result<(StatusCode, HeaderMap, Framing, bool, usize), ()>>;
 
+/// Parses a head that arrives in pieces of this size.
 fn read(bytes: &[u8], piece: usize, method: &Method) -> Read {
     let mut input = BytesMut::new();
     for (number, part) in bytes.chunks(piece.max(1)).enumerate() {
         input.extend_from_slice(part);
-        let have = number * piece + part.len();
+        let received = number * piece + part.len();
         match head::read(&mut input, method) {
             Ok(None) => {}
             Ok(Some(read)) => {
                 let (head, ()) = read.response.into_parts();
-                return Some(Ok((head.status, head.headers, read.framing, read.keep_alive, have - input.len())));
+                return Some(Ok((head.status, head.headers, read.framing, read.keep_alive, received - input.len())));
             }
             Err(_) => return Some(Err(())),
         }
@@ -51,8 +51,7 @@ fn read(bytes: &[u8], piece: usize, method: &Method) -> Read {
     None
 }
 
-/// However a body comes in, it is the same body, and ends at the same place; and it is what a plain reading of the
-/// chunks makes of it.
+/// Checks that a body is decoded in the same way in any pieces, and in the same way as by a simple decoder.
 pub fn response_body(bytes: &[u8]) {
     let [choice, piece, bytes @ ..] = bytes else { return };
     let framing = match choice % 4 {
@@ -60,21 +59,21 @@ pub fn response_body(bytes: &[u8]) {
         2 => Framing::Length(u64::from(choice / 4)),
         _ => Framing::Close,
     };
-    let whole = decode(framing, bytes, bytes.len());
-    let cut = decode(framing, bytes, usize::from(*piece));
-    assert_eq!(whole, cut, "{framing:?} in pieces of {piece}");
-    if let (Framing::Chunked, Some((data, true, length))) = (framing, whole) {
-        assert_eq!(plainly(bytes), Some((data, length)));
+    let complete = decode(framing, bytes, bytes.len());
+    let in_pieces = decode(framing, bytes, usize::from(*piece));
+    assert_eq!(complete, in_pieces, "{framing:?} in pieces of {piece}");
+    if let (Framing::Chunked, Some((data, true, length))) = (framing, complete) {
+        assert_eq!(decode_chunked(bytes), Some((data, length)));
     }
 }
 
-/// The data, whether the body has ended, and how long it is with its framing; `None` for one that is not well-formed.
+/// Returns the data, whether the body has ended, and its length with framing. Returns `None` for a malformed body.
 fn decode(framing: Framing, bytes: &[u8], piece: usize) -> Option<(Vec<u8>, bool, usize)> {
     let (mut decoder, mut input, mut data) = (Decoder::new(framing), BytesMut::new(), Vec::new());
-    let mut have = 0;
+    let mut received = 0;
     for part in bytes.chunks(piece.max(1)) {
         input.extend_from_slice(part);
-        have += part.len();
+        received += part.len();
         while let Some(frame) = decoder.decode(&mut input).ok()? {
             if let Ok(bytes) = frame.into_data() {
                 data.extend_from_slice(&bytes);
@@ -84,13 +83,13 @@ fn decode(framing: Framing, bytes: &[u8], piece: usize) -> Option<(Vec<u8>, bool
             break;
         }
     }
-    // What is not whole is kept until it is; how much of it that is, is the decoder's business.
-    let length = if decoder.has_ended() { have - input.len() } else { 0 };
+    // Before its end, the decoder may buffer any part of the body.
+    let length = if decoder.has_ended() { received - input.len() } else { 0 };
     Some((data, decoder.has_ended(), length))
 }
 
-/// RFC 9112 §7.1, for bodies that are known to be well-formed and whole.
-fn plainly(mut bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+/// Decodes a body that is known to be complete and well-formed (RFC 9112 §7.1).
+fn decode_chunked(mut bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let all = bytes.len();
     let mut data = Vec::new();
     loop {
@@ -103,7 +102,7 @@ fn plainly(mut bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
         data.extend_from_slice(bytes.get(..size)?);
         bytes = bytes.get(size..)?.strip_prefix(b"\r\n")?;
     }
-    // RFC 9112 §2.2: here a line may end in LF alone.
+    // RFC 9112 §2.2: a line of the trailer section may end with LF only.
     loop {
         let end = bytes.iter().position(|byte| *byte == b'\n')?;
         let (line, rest) = bytes.split_at(end + 1);
@@ -115,6 +114,7 @@ fn plainly(mut bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     Some((data, all - bytes.len()))
 }
 
+/// Takes a line that ends with CRLF.
 fn line<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let all = *bytes;
     let end = all.iter().position(|byte| *byte == b'\n')?;

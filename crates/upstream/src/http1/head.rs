@@ -1,4 +1,4 @@
-//! The head of a request, written; the head of a response, read; and how long the body of either is.
+//! The writer of request heads, and the parser of response heads, with the framing of their bodies.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -9,24 +9,24 @@ use http::{Method, Request, Response, StatusCode, Version};
 
 use super::Malformed;
 
-/// How a body is delimited (RFC 9112 §6).
+/// The delimitation of a body (RFC 9112 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// There is none.
+    /// No body.
     Empty,
-    /// So many bytes.
+    /// `Content-Length`.
     Length(u64),
     Chunked,
-    /// Whatever comes before the connection ends; for responses only.
+    /// The end of the connection, in responses only.
     Close,
 }
 
-/// Writes the head of `request`, whose body is delimited so.
+/// Writes the head of a request with a body of this framing.
 pub(super) fn write<B>(request: &Request<B>, framing: Framing, out: &mut BytesMut) {
     let method = request.method();
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let headers = request.headers();
-    // Enough for most, so that the buffer grows once at most.
+    // Sufficient for most heads, so that the buffer grows at most once.
     out.reserve(target.len() + 40 * headers.len() + 64);
     out.put_slice(method.as_str().as_bytes());
     out.put_slice(b" ");
@@ -34,7 +34,7 @@ pub(super) fn write<B>(request: &Request<B>, framing: Framing, out: &mut BytesMu
     out.put_slice(b" HTTP/1.1\r\n");
     let (mut has_length, mut has_te) = (false, false);
     for (name, value) in headers {
-        // How the body is delimited is said below, as it is, whatever somebody claims.
+        // The framing fields are written below, from the actual body.
         if *name == CONTENT_LENGTH {
             has_length = true;
         } else if *name != TRANSFER_ENCODING {
@@ -45,14 +45,14 @@ pub(super) fn write<B>(request: &Request<B>, framing: Framing, out: &mut BytesMu
     match framing {
         Framing::Length(length) => put_field(out, "content-length", itoa::Buffer::new().format(length).as_bytes()),
         Framing::Chunked => put_field(out, "transfer-encoding", b"chunked"),
-        // RFC 9110 §8.6: where content might be expected, it is said that there is none.
+        // RFC 9110 §8.6: `Content-Length: 0` for methods that expect content.
         _ if has_length || matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
             put_field(out, "content-length", b"0");
         }
         _ => {}
     }
-    // RFC 9110 §10.1.4: the sender of `TE` says that it is for the next recipient alone.
-    match (is_last(method, framing), has_te) {
+    // RFC 9110 §10.1.4: `TE` requires the connection option `te`.
+    match (closes_connection(method, framing), has_te) {
         (false, false) => {}
         (false, true) => put_field(out, "connection", b"te"),
         (true, false) => put_field(out, "connection", b"close"),
@@ -61,16 +61,16 @@ pub(super) fn write<B>(request: &Request<B>, framing: Framing, out: &mut BytesMu
     out.put_slice(b"\r\n");
 }
 
-/// Whether a request of this method, its content delimited so, is the last on its connection.
+/// Returns whether the connection is closed after a request with this method and framing.
 ///
-/// RFC 9110 §9.3.1, §9.3.2, §9.3.5, §9.3.7, §9.3.8: with these methods content means nothing in general, and there are
-/// backends that leave it where it is: then the connection goes on with it, as if it were the next request, and somebody
-/// else gets its response.
-pub(super) fn is_last(method: &Method, framing: Framing) -> bool {
+/// With these methods, content has no defined meaning (RFC 9110 §9.3.1, §9.3.2, §9.3.5, §9.3.7, §9.3.8). Some backends
+/// do not read it and parse it as the next request, whose response another client would get.
+pub(super) fn closes_connection(method: &Method, framing: Framing) -> bool {
     let expects_none = matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE);
     expects_none && framing != Framing::Empty
 }
 
+/// Writes a field line.
 fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
     out.put_slice(name.as_bytes());
     out.put_slice(b": ");
@@ -78,66 +78,66 @@ fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
     out.put_slice(b"\r\n");
 }
 
-/// A response head that was read.
+/// A parsed response head.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) response: Response<()>,
     pub(super) framing: Framing,
-    /// Whether the backend lets the connection be used again.
+    /// Whether the backend allows further requests on the connection.
     pub(super) keep_alive: bool,
 }
 
-/// Takes the head of a response to `method` from the front of `input`; `None` while it is not whole.
+/// Parses the head of a response to a request with this method. Returns `None` if the head is incomplete.
 pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
-    let mut lines = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let mut config = httparse::ParserConfig::default();
-    // RFC 9112 §5.1: a proxy removes white space before a colon from a response.
+    // RFC 9112 §5.1: a proxy removes whitespace before the colon in a response.
     config.allow_spaces_after_header_name_in_responses(true);
-    let length = match config.parse_response_with_uninit_headers(&mut parsed, input, &mut lines) {
-        Ok(httparse::Status::Complete(length)) if length <= LARGEST_HEAD => length,
-        Ok(httparse::Status::Partial) if input.len() <= LARGEST_HEAD => return Ok(None),
+    let length = match config.parse_response_with_uninit_headers(&mut parsed, input, &mut fields) {
+        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD_SIZE => length,
+        Ok(httparse::Status::Partial) if input.len() <= MAX_HEAD_SIZE => return Ok(None),
         Ok(_) => return Err(Malformed("the response head is too large")),
-        Err(httparse::Error::TooManyHeaders) => return Err(Malformed("the response has too many fields")),
-        Err(_) => return Err(Malformed("that is no response head")),
+        Err(httparse::Error::TooManyHeaders) => return Err(Malformed("the response has too many header fields")),
+        Err(_) => return Err(Malformed("the response has no valid head")),
     };
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
-    let status = status.ok_or(Malformed("the response has no status"))?;
+    let status = status.ok_or(Malformed("the response has no valid status"))?;
     let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    // The lines borrow what is split off next; their places don't.
-    let mut places = [Place::default(); MOST_FIELDS];
+    // The parsed fields borrow `input`, which is split next. Their offsets do not.
+    let mut spans = [FieldSpan::default(); MAX_FIELDS];
     let count = parsed.headers.len();
-    for (place, line) in places.iter_mut().zip(&*parsed.headers) {
-        *place = Place { name: offset(input, line.name.as_bytes()), value: offset(input, line.value) };
+    for (span, field) in spans.iter_mut().zip(&*parsed.headers) {
+        *span = FieldSpan { name: offset(input, field.name.as_bytes()), value: offset(input, field.value) };
     }
 
     let head = input.split_to(length).freeze();
-    let mut headers = HeaderMap::with_capacity(count + ROOM);
+    let mut headers = HeaderMap::with_capacity(count + EXTRA_FIELDS);
     let mut persistence = Persistence::default();
-    let (mut says_length, mut says_coding) = (false, false);
-    for place in &places[..count] {
-        let name = HeaderName::from_bytes(&head[place.name.range()]);
-        // What it says of the connection is for us, and is most often all that it says.
-        if name.as_ref().is_ok_and(|name| *name == CONNECTION) && persistence.said(&head[place.value.range()]) {
+    let (mut has_length_field, mut has_coding_field) = (false, false);
+    for span in &spans[..count] {
+        let name = HeaderName::from_bytes(&head[span.name.range()]);
+        // The options about this connection are removed. Most fields contain no others.
+        if name.as_ref().is_ok_and(|name| *name == CONNECTION) && persistence.add_options(&head[span.value.range()]) {
             continue;
         }
-        let value = HeaderValue::from_maybe_shared(head.slice(place.value.range()));
+        let value = HeaderValue::from_maybe_shared(head.slice(span.value.range()));
         match (name, value) {
             (Ok(name), Ok(value)) => {
                 match name {
-                    CONTENT_LENGTH => says_length = true,
-                    TRANSFER_ENCODING => says_coding = true,
+                    CONTENT_LENGTH => has_length_field = true,
+                    TRANSFER_ENCODING => has_coding_field = true,
                     _ => {}
                 }
                 headers.append(name, value);
             }
-            _ => return Err(Malformed("a field of the response has bytes that it may not have")),
+            _ => return Err(Malformed("a response header field has invalid characters")),
         }
     }
-    let keep_alive = persistence.keeps_alive(version);
-    // What is not there need not be looked for.
-    let (framing, is_clear) = match says_length || says_coding {
-        true => framing(&mut headers, says_coding, version, status, method)?,
+    let keep_alive = persistence.is_persistent(version);
+    // Without these fields, the headers need no lookup.
+    let (framing, is_unambiguous) = match has_length_field || has_coding_field {
+        true => framing(&mut headers, has_coding_field, version, status, method)?,
         false if is_bodiless(status, method) => (Framing::Empty, true),
         false => (Framing::Close, false),
     };
@@ -145,15 +145,15 @@ pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
     *response.status_mut() = status;
     *response.version_mut() = version;
     *response.headers_mut() = headers;
-    Ok(Some(Head { response, framing, keep_alive: keep_alive && is_clear }))
+    Ok(Some(Head { response, framing, keep_alive: keep_alive && is_unambiguous }))
 }
 
-/// Whether a status line may begin with these bytes. What may not has no end worth waiting for.
-pub(super) fn may_begin_with(input: &[u8]) -> bool {
+/// Returns whether `input` can be the start of a status line. Other input is rejected without waiting for its end.
+pub(super) fn is_status_line_prefix(input: &[u8]) -> bool {
     input.iter().zip(b"HTTP/1.").all(|(byte, expected)| byte == expected)
 }
 
-/// Where something stands in a head.
+/// A range of bytes in a head.
 #[derive(Clone, Copy, Default)]
 struct Span {
     start: u16,
@@ -166,82 +166,84 @@ impl Span {
     }
 }
 
+/// The range of a field.
 #[derive(Clone, Copy, Default)]
-struct Place {
+struct FieldSpan {
     name: Span,
     value: Span,
 }
 
+/// Returns the range of `part` in `whole`.
 fn offset(whole: &[u8], part: &[u8]) -> Span {
-    // Within one head, so it fits.
+    // A head is smaller than 64 KiB, so the offset fits.
     let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize) as u16;
     Span { start, end: start.saturating_add(part.len() as u16) }
 }
 
-/// What `Connection` says of the connection itself (RFC 9112 §9.3).
+/// The options of `Connection` about the connection itself (RFC 9112 §9.3).
 #[derive(Default)]
 struct Persistence {
-    says_close: bool,
-    says_keep_alive: bool,
+    close: bool,
+    keep_alive: bool,
 }
 
 impl Persistence {
-    /// Takes note of a line; whether that is all there is to it, so that nothing in it nominates a field.
-    fn said(&mut self, line: &[u8]) -> bool {
-        if line.eq_ignore_ascii_case(b"keep-alive") {
-            self.says_keep_alive = true;
+    /// Adds the options of a field value. Returns whether it contains no other options.
+    fn add_options(&mut self, field: &[u8]) -> bool {
+        if field.eq_ignore_ascii_case(b"keep-alive") {
+            self.keep_alive = true;
             return true;
         }
         let mut is_all = true;
-        for option in line.split(|&byte| byte == b',') {
-            let (close, keep_alive) = (is(option, b"close"), is(option, b"keep-alive"));
-            self.says_close |= close;
-            self.says_keep_alive |= keep_alive;
+        for option in field.split(|&byte| byte == b',') {
+            let (close, keep_alive) = (eq_word(option, b"close"), eq_word(option, b"keep-alive"));
+            self.close |= close;
+            self.keep_alive |= keep_alive;
             is_all &= close || keep_alive || option.trim_ascii().is_empty();
         }
         is_all
     }
 
-    fn keeps_alive(&self, version: Version) -> bool {
-        !self.says_close && (version == Version::HTTP_11 || self.says_keep_alive)
+    fn is_persistent(&self, version: Version) -> bool {
+        !self.close && (version == Version::HTTP_11 || self.keep_alive)
     }
 }
 
-/// RFC 9112 §6.3: how the body of a response is delimited, and whether that is beyond doubt.
+/// Returns the framing of a response body (RFC 9112 §6.3), and whether it is unambiguous.
 fn framing(
     headers: &mut HeaderMap,
-    says_coding: bool,
+    has_coding_field: bool,
     version: Version,
     status: StatusCode,
     method: &Method,
 ) -> Result<(Framing, bool), Malformed> {
     if status.is_informational() || status == StatusCode::NO_CONTENT {
-        // RFC 9110 §8.6, RFC 9112 §6.1: neither field is ever in these. Whoever says otherwise may send content, and a
-        // reader of the next response would take it for that.
+        // RFC 9110 §8.6, RFC 9112 §6.1: these responses have neither field. A server that sends one may also send
+        // content, which would be parsed as the next response.
         return match content_length(headers)? {
-            Some(0) if !says_coding => Ok((Framing::Empty, true)),
-            _ if status.is_informational() => Err(Malformed("an interim response says that it has content")),
+            Some(0) if !has_coding_field => Ok((Framing::Empty, true)),
+            _ if status.is_informational() => Err(Malformed("an interim response has content")),
             _ => Ok((Framing::Empty, false)),
         };
     }
     if is_bodiless(status, method) {
         return Ok((Framing::Empty, true));
     }
-    if says_coding {
+    if has_coding_field {
         let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-        let is_chunked = codings.next().is_some_and(|coding| is(coding.as_bytes(), b"chunked"));
+        let is_chunked = codings.next().is_some_and(|coding| eq_word(coding.as_bytes(), b"chunked"));
         let is_only = codings.next().is_none();
-        if version == Version::HTTP_11 && is_only && !is_chunked && is_no_coding(headers) {
+        if version == Version::HTTP_11 && is_only && !is_chunked && is_ignorable_coding(headers) {
             headers.remove(TRANSFER_ENCODING);
             return Ok((Framing::Close, false));
         }
-        // RFC 9112 §6.1: HTTP/1.0 has none, and others than this one were never asked for.
+        // RFC 9112 §6.1: HTTP/1.0 has no transfer codings, and the request accepts `chunked` only.
         if version != Version::HTTP_11 || !is_chunked || !is_only {
-            return Err(Malformed("the response has a transfer coding that nobody asked for"));
+            return Err(Malformed("the response has an unsupported transfer coding"));
         }
-        // It overrides a length, which must not be passed on. Whoever sends both may be confused, or confusing.
-        let is_clear = headers.remove(CONTENT_LENGTH).is_none();
-        return Ok((Framing::Chunked, is_clear));
+        // `chunked` overrides `Content-Length`, which is removed. Both together are ambiguous.
+        let is_unambiguous = headers.remove(CONTENT_LENGTH).is_none();
+        return Ok((Framing::Chunked, is_unambiguous));
     }
     match content_length(headers)? {
         Some(0) => Ok((Framing::Empty, true)),
@@ -250,45 +252,48 @@ fn framing(
     }
 }
 
-/// Whether `Transfer-Encoding` names nothing that could have been done to the body: `identity`, as old servers say, or
-/// `binary`, as applications do that mean another field. What it delimits then ends with the connection (RFC 9112 §6.3), which
-/// can't be read in two ways. A coding that is registered, or a `chunked` in disguise, could; so could a length beside it.
-fn is_no_coding(headers: &HeaderMap) -> bool {
-    let said = headers.get(TRANSFER_ENCODING).map(|line| line.as_bytes().trim_ascii().to_ascii_lowercase());
+/// Returns whether `Transfer-Encoding` can be ignored: it names a coding that is not a transfer coding.
+///
+/// Old servers send `identity`, and some applications send `binary` instead of another field. Such a body ends with the
+/// connection (RFC 9112 §6.3), which is unambiguous. A registered coding, a variant of `chunked`, or an additional
+/// `Content-Length` is ambiguous.
+fn is_ignorable_coding(headers: &HeaderMap) -> bool {
+    let value = headers.get(TRANSFER_ENCODING).map(|field| field.as_bytes().trim_ascii().to_ascii_lowercase());
     let is_word =
         |word: &[u8]| !word.is_empty() && word.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
     let is_registered = |word: &[u8]| REGISTERED_CODINGS.iter().any(|coding| word == coding.as_bytes());
     let is_disguised = |word: &[u8]| word.windows(5).any(|part| part == b"chunk");
     !headers.contains_key(CONTENT_LENGTH)
-        && said.is_some_and(|word| is_word(&word) && !is_registered(&word) && !is_disguised(&word))
+        && value.is_some_and(|word| is_word(&word) && !is_registered(&word) && !is_disguised(&word))
 }
 
-/// The registry of RFC 9112 §12.3, with the old names of §7.2.
+/// The registered transfer codings (RFC 9112 §12.3), with the old names of §7.2.
 const REGISTERED_CODINGS: [&str; 7] = ["chunked", "compress", "deflate", "gzip", "trailers", "x-compress", "x-gzip"];
 
-/// Whether a response has no body whatever its fields say.
+/// Returns whether a response has no body, regardless of its fields.
 pub(crate) fn is_bodiless(status: StatusCode, method: &Method) -> bool {
     *method == Method::HEAD
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// RFC 9110 §8.6: decimal digits, and, if said more than once, the same each time.
+/// Returns the value of `Content-Length` (RFC 9110 §8.6): decimal digits, the same in each repetition.
 pub(crate) fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, Malformed> {
-    let lines = headers.get_all(CONTENT_LENGTH);
-    let mut all = lines.iter();
+    let fields = headers.get_all(CONTENT_LENGTH);
+    let mut all = fields.iter();
     let Some(first) = all.next() else { return Ok(None) };
     let is_single = all.next().is_none();
     let mut length = None;
-    for line in lines {
-        for member in line.as_bytes().split(|&byte| byte == b',') {
-            let said = digits(member.trim_ascii()).ok_or(Malformed("the response has no length that is a number"))?;
-            if *length.get_or_insert(said) != said {
-                return Err(Malformed("the response has two lengths"));
+    for field in fields {
+        for member in field.as_bytes().split(|&byte| byte == b',') {
+            let value = parse_digits(member.trim_ascii())
+                .ok_or(Malformed("the Content-Length of the response is not a number"))?;
+            if *length.get_or_insert(value) != value {
+                return Err(Malformed("the response has several values of Content-Length"));
             }
         }
     }
-    // One number, for whoever reads it next.
+    // A repeated value is reduced to one.
     if let Some(length) = length
         && (!is_single || first.as_bytes().contains(&b','))
     {
@@ -297,7 +302,8 @@ pub(crate) fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, Mal
     Ok(length)
 }
 
-fn digits(text: &[u8]) -> Option<u64> {
+/// Parses decimal digits.
+fn parse_digits(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
@@ -307,15 +313,17 @@ fn digits(text: &[u8]) -> Option<u64> {
     })
 }
 
-fn is(said: &[u8], word: &[u8]) -> bool {
-    said.trim_ascii().eq_ignore_ascii_case(word)
+/// Compares a value with a word, ignoring case and surrounding whitespace.
+fn eq_word(value: &[u8], word: &[u8]) -> bool {
+    value.trim_ascii().eq_ignore_ascii_case(word)
 }
 
-/// More than any application sends, and little enough to hold for each request.
-pub(crate) const MOST_FIELDS: usize = 128;
-pub(crate) const LARGEST_HEAD: usize = u16::MAX as usize;
-/// For the fields that are added on the way to the client: growing a map is as dear as filling it.
-const ROOM: usize = 16;
+/// The maximum number of fields in a head.
+pub(crate) const MAX_FIELDS: usize = 128;
+/// The maximum size of a head in bytes.
+pub(crate) const MAX_HEAD_SIZE: usize = u16::MAX as usize;
+/// The capacity for additional fields of the response to the client. Growing the map would double its cost.
+const EXTRA_FIELDS: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -332,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_written_in_origin_form_with_one_framing() {
+    fn writes_requests_in_origin_form_with_one_framing() {
         for (method, target, fields, framing, expected) in [
             ("GET", "/a?b=c", &[("host", "h")][..], Framing::Empty, "GET /a?b=c HTTP/1.1\r\nhost: h\r\n\r\n"),
             ("GET", "http://h/a", &[], Framing::Empty, "GET /a HTTP/1.1\r\n\r\n"),
@@ -372,7 +380,7 @@ mod tests {
 
     // RFC 9112 §6.3
     #[test]
-    fn a_response_body_is_delimited_in_one_way() {
+    fn delimits_a_response_body_in_one_way() {
         for (method, head, framing, keep_alive) in [
             (Method::GET, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", Framing::Length(5), true),
             (Method::GET, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Framing::Empty, true),
@@ -424,8 +432,8 @@ mod tests {
 
     // RFC 9110 §7.6.1
     #[test]
-    fn what_connection_says_of_the_connection_alone_is_not_passed_on() {
-        for (line, is_passed_on) in [
+    fn removes_options_about_the_connection_itself() {
+        for (field, is_kept) in [
             ("keep-alive", false),
             ("Keep-Alive, close", false),
             (" , close", false),
@@ -433,14 +441,14 @@ mod tests {
             ("close, x-own", true),
             ("upgrade", true),
         ] {
-            let head = format!("HTTP/1.1 200 OK\r\nconnection: {line}\r\ncontent-length: 0\r\n\r\n");
+            let head = format!("HTTP/1.1 200 OK\r\nconnection: {field}\r\ncontent-length: 0\r\n\r\n");
             let read = parsed(Method::GET, &head).unwrap().unwrap();
-            assert_eq!(read.response.headers().contains_key(CONNECTION), is_passed_on, "{line}");
+            assert_eq!(read.response.headers().contains_key(CONNECTION), is_kept, "{field}");
         }
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_refused() {
+    fn rejects_ambiguous_heads() {
         for head in [
             "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length: 5, 6\r\n\r\n",
@@ -475,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_taken_when_it_is_whole_and_not_a_byte_more() {
+    fn takes_a_complete_head_and_no_further_byte() {
         let head = "HTTP/1.1 200 OK\r\nx-a: 1\r\nx-a: 2\r\n\r\n";
         for end in 0..head.len() {
             assert!(parsed(Method::GET, &head[..end]).unwrap().is_none(), "{end}");
@@ -487,16 +495,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_status_line_is_told_by_its_first_bytes() {
+    fn rejects_other_protocols_by_their_first_bytes() {
         for (input, may) in [("", true), ("H", true), ("HTTP/1.1 200", true), ("HTTP/2", false), ("\0\0", false)] {
-            assert_eq!(may_begin_with(input.as_bytes()), may, "{input:?}");
+            assert_eq!(is_status_line_prefix(input.as_bytes()), may, "{input:?}");
         }
     }
 
     #[test]
-    fn heads_have_limits() {
-        let many: String = (0..=MOST_FIELDS).map(|n| format!("x-{n}: 1\r\n")).collect();
-        let large = "a".repeat(LARGEST_HEAD);
+    fn limits_the_size_and_fields_of_heads() {
+        let many: String = (0..=MAX_FIELDS).map(|n| format!("x-{n}: 1\r\n")).collect();
+        let large = "a".repeat(MAX_HEAD_SIZE);
         for head in [format!("HTTP/1.1 200 OK\r\n{many}\r\n"), format!("HTTP/1.1 200 OK\r\nx: {large}")] {
             assert!(parsed(Method::GET, &head).is_err());
         }

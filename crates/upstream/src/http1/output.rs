@@ -1,4 +1,4 @@
-//! A request on its way out: its head, and the frames of its body as they come.
+//! The output of a request: its head, and the frames of its body as they arrive.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -16,24 +16,24 @@ use crate::body::{Chunk, RequestBody};
 use crate::error::BoxError;
 use crate::socket::Socket;
 
-/// What is to be written.
+/// The unsent part of a request.
 pub(super) struct Output<B: Body> {
-    /// Heads, chunk sizes, and what else is ours.
-    own: BytesMut,
-    /// A frame of the body, which goes out after `own`, and what goes out after the frame.
+    /// Heads and framing.
+    buffer: BytesMut,
+    /// A frame of the body, which is written after `buffer`, and the framing after it.
     frame: Option<(Chunk<B::Data>, &'static [u8])>,
-    /// The rest of the body.
+    /// The unread part of the body.
     body: Option<(RequestBody<B>, Encoder)>,
     needs_flush: bool,
-    /// Whether anything of this request has gone out.
-    has_begun: bool,
+    /// Whether a part of this request was sent.
+    was_sent: bool,
     has_progressed: bool,
-    has_stopped: bool,
+    has_failed: bool,
 }
 
-/// Why a request does not go out to its end.
-pub(super) enum Stop {
-    /// The backend takes no more. What it has to say about it, reading will tell.
+/// The reason for an incomplete request.
+pub(super) enum OutputError {
+    /// The socket failed. Reading from it returns the cause.
     Socket,
     Body(BoxError),
 }
@@ -41,47 +41,47 @@ pub(super) enum Stop {
 impl<B: Body> Default for Output<B> {
     fn default() -> Self {
         Self {
-            own: BytesMut::new(),
+            buffer: BytesMut::new(),
             frame: None,
             body: None,
             needs_flush: false,
-            has_begun: false,
+            was_sent: false,
             has_progressed: false,
-            has_stopped: false,
+            has_failed: false,
         }
     }
 }
 
 impl<B: Body> Output<B> {
-    /// Whether there is anything left to do.
+    /// Returns whether a part of the request is unsent.
     pub(super) fn is_sending(&self) -> bool {
-        !self.has_stopped && (self.has_bytes() || self.body.is_some() || self.needs_flush)
+        !self.has_failed && (self.has_bytes() || self.body.is_some() || self.needs_flush)
     }
 
-    /// Whether it is the client's turn to say more.
+    /// Returns whether the next part of the body has not arrived yet.
     pub(super) fn awaits_body(&self) -> bool {
-        !self.has_stopped && self.body.is_some() && !self.has_bytes()
+        !self.has_failed && self.body.is_some() && !self.has_bytes()
     }
 
-    /// Whether the request broke off.
-    pub(super) fn has_stopped(&self) -> bool {
-        self.has_stopped
+    /// Returns whether the request failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
-    /// Whether the body has moved on since this was last asked.
-    pub(super) fn has_progressed(&mut self) -> bool {
+    /// Returns whether there was progress since the last call.
+    pub(super) fn take_progress(&mut self) -> bool {
         std::mem::take(&mut self.has_progressed)
     }
 
-    /// Whether there are bytes that may be written.
+    /// Returns whether there are bytes to write.
     fn has_bytes(&self) -> bool {
-        !self.is_withheld() && (!self.own.is_empty() || self.frame.is_some())
+        !self.is_withheld() && (!self.buffer.is_empty() || self.frame.is_some())
     }
 
-    /// Whether the next bytes are the last ones of the announced length, while the body has not ended.
+    /// Returns whether the bytes to write are the last ones of the declared length, and the body has not ended.
     ///
-    /// An HTTP/2 request ends with END_STREAM, and not with the last byte that it announced (RFC 9113 §8.1). Until then, it
-    /// may be reset or become too long. A backend that has those bytes takes it for complete.
+    /// An HTTP/2 request ends with END_STREAM, and not with the last declared byte (RFC 9113 §8.1). Before that, it can
+    /// be reset or exceed its length. A backend that has received all bytes would process it as a complete request.
     fn is_withheld(&self) -> bool {
         matches!(self.body, Some((_, Encoder::Length(0))))
     }
@@ -91,71 +91,72 @@ impl<B> Output<B>
 where
     B: Body<Error: Into<BoxError>> + Unpin,
 {
-    /// Takes up a request; the one before has gone out whole. Tells whether the connection is to end with it.
+    /// Begins a request after the previous one is complete. Returns whether the connection is closed after it.
     pub(super) fn begin(&mut self, request: &mut Request<RequestBody<B>>) -> bool {
         let body = std::mem::replace(request.body_mut(), RequestBody::empty());
         let framing = framing(&body);
-        (self.has_begun, self.has_progressed, self.has_stopped) = (false, false, false);
-        self.own.clear();
-        head::write(request, framing, &mut self.own);
+        (self.was_sent, self.has_progressed, self.has_failed) = (false, false, false);
+        self.buffer.clear();
+        head::write(request, framing, &mut self.buffer);
         self.body = match framing {
             Framing::Length(length) => Some((body, Encoder::Length(length))),
             Framing::Chunked => Some((body, Encoder::Chunked)),
             Framing::Empty | Framing::Close => None,
         };
-        head::is_last(request.method(), framing)
+        head::closes_connection(request.method(), framing)
     }
 
-    /// The body, if nothing of the request has gone out.
-    pub(super) fn take_back(&mut self) -> Option<RequestBody<B>> {
-        if self.has_begun {
+    /// Returns the body, if no part of the request was sent.
+    pub(super) fn take_unsent_body(&mut self) -> Option<RequestBody<B>> {
+        if self.was_sent {
             return None;
         }
         let body = self.body.take().map_or_else(RequestBody::empty, |(body, _)| body);
         Some(match self.frame.take() {
-            Some((data, _)) => body.preceded_by(data),
+            Some((data, _)) => body.with_buffered(data),
             None => body,
         })
     }
 
-    /// Sends what can be sent; ready when that is all of it.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<Result<(), Stop>> {
+    /// Writes the request. It is ready when the request is complete.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<Result<(), OutputError>> {
         let polled = self.poll_to_end(cx, socket);
         if let Poll::Ready(Err(_)) = &polled {
-            self.has_stopped = true;
+            self.has_failed = true;
         }
         polled
     }
 
-    fn poll_to_end(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<Result<(), Stop>> {
+    /// Writes the request without recording a failure.
+    fn poll_to_end(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<Result<(), OutputError>> {
         loop {
-            self.fill(cx)?;
+            self.poll_next_frame(cx)?;
             if !self.has_bytes() {
                 break;
             }
-            let length = ready!(self.poll_write(cx, socket)).map_err(|_| Stop::Socket)?;
-            (self.has_progressed, self.has_begun, self.needs_flush) = (self.has_begun, true, true);
-            self.wrote(length);
+            let length = ready!(self.poll_write(cx, socket)).map_err(|_| OutputError::Socket)?;
+            (self.has_progressed, self.was_sent, self.needs_flush) = (self.was_sent, true, true);
+            self.advance(length);
         }
         if self.needs_flush {
-            ready!(Pin::new(socket).poll_flush(cx)).map_err(|_| Stop::Socket)?;
+            ready!(Pin::new(socket).poll_flush(cx)).map_err(|_| OutputError::Socket)?;
             self.needs_flush = false;
         }
         if self.body.is_some() { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
-    /// Takes the next frame of the body, so that it goes out together with what is there.
-    fn fill(&mut self, cx: &mut Context<'_>) -> Result<(), Stop> {
+    /// Reads the next frame of the body, so that it is written together with the buffer.
+    fn poll_next_frame(&mut self, cx: &mut Context<'_>) -> Result<(), OutputError> {
         while (self.frame.is_none() || self.is_withheld())
             && let Some((body, encoder)) = &mut self.body
             && let Poll::Ready(polled) = Pin::new(&mut *body).poll_frame(cx)
         {
-            let frame = polled.transpose().map_err(|error| Stop::Body(error.into()))?;
+            let frame = polled.transpose().map_err(|error| OutputError::Body(error.into()))?;
             match frame.map(|frame| frame.into_data().map_err(|frame| frame.into_trailers().ok())) {
                 Some(Ok(data)) if !data.has_remaining() => {}
                 Some(Ok(data)) => {
                     self.has_progressed = true;
-                    encoder.before(data.remaining(), &mut self.own)?;
+                    encoder.before(data.remaining(), &mut self.buffer)?;
                     let is_last = body.is_end_stream();
                     self.frame = Some((data, if is_last { encoder.after_last()? } else { encoder.after() }));
                     if is_last {
@@ -163,11 +164,11 @@ where
                     }
                 }
                 Some(Err(trailers)) => {
-                    encoder.end(trailers.as_ref(), &mut self.own)?;
+                    encoder.end(trailers.as_ref(), &mut self.buffer)?;
                     self.body = None;
                 }
                 None => {
-                    encoder.end(None, &mut self.own)?;
+                    encoder.end(None, &mut self.buffer)?;
                     self.body = None;
                 }
             }
@@ -175,14 +176,15 @@ where
         Ok(())
     }
 
+    /// Writes the buffer and the frame, and returns the number of bytes.
     fn poll_write(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<io::Result<usize>> {
         let socket = Pin::new(socket);
         let length = match &self.frame {
-            None => ready!(socket.poll_write(cx, &self.own))?,
-            Some((data, _)) if self.own.is_empty() => ready!(socket.poll_write(cx, data.chunk()))?,
+            None => ready!(socket.poll_write(cx, &self.buffer))?,
+            Some((data, _)) if self.buffer.is_empty() => ready!(socket.poll_write(cx, data.chunk()))?,
             Some((data, after)) => {
-                let bufs = [IoSlice::new(&self.own), IoSlice::new(data.chunk()), IoSlice::new(after)];
-                // What stands behind a frame may follow only the whole of it.
+                let bufs = [IoSlice::new(&self.buffer), IoSlice::new(data.chunk()), IoSlice::new(after)];
+                // The framing follows only if the chunk is the rest of the frame.
                 let is_whole = data.chunk().len() == data.remaining();
                 ready!(socket.poll_write_vectored(cx, if is_whole { &bufs } else { &bufs[..2] }))?
             }
@@ -190,23 +192,23 @@ where
         if length == 0 { Poll::Ready(Err(io::ErrorKind::WriteZero.into())) } else { Poll::Ready(Ok(length)) }
     }
 
-    /// Takes away what has gone out.
-    fn wrote(&mut self, length: usize) {
-        let own = length.min(self.own.len());
-        self.own.advance(own);
+    /// Removes the written bytes.
+    fn advance(&mut self, length: usize) {
+        let buffer = length.min(self.buffer.len());
+        self.buffer.advance(buffer);
         let Some((data, after)) = &mut self.frame else { return };
-        let rest = length - own;
+        let rest = length - buffer;
         let sent = rest.min(data.remaining());
         data.advance(sent);
         if !data.has_remaining() {
             let after = &after[(rest - sent).min(after.len())..];
-            self.own.extend_from_slice(after);
+            self.buffer.extend_from_slice(after);
             self.frame = None;
         }
     }
 }
 
-impl From<WrongLength> for Stop {
+impl From<WrongLength> for OutputError {
     fn from(error: WrongLength) -> Self {
         Self::Body(error.into())
     }

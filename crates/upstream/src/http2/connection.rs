@@ -1,4 +1,4 @@
-//! One HTTP/2 connection: its settings, and the task that drives it.
+//! An HTTP/2 connection: its settings, and the task that drives it.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,48 +13,50 @@ use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::connections::ConnectionId;
+use super::observed_socket::{ObservedSocket, Traffic};
 use super::pool::Pool;
-use super::wire::{Traffic, Wire};
 use crate::error::ProxyError;
-use crate::http1::LARGEST_HEAD;
+use crate::http1::MAX_HEAD_SIZE;
 use crate::socket::Socket;
 
-/// What opens streams on a connection.
+/// The handle that opens streams on a connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) sender: SendRequest<Bytes>,
     pub(super) traffic: Arc<Traffic>,
 }
 
-/// What drives a connection.
+/// The future that drives a connection.
 pub(super) struct Driver {
-    connection: h2::client::Connection<Wire<Socket>, Bytes>,
+    connection: h2::client::Connection<ObservedSocket<Socket>, Bytes>,
     traffic: Arc<Traffic>,
 }
 
-/// Begins HTTP/2, and waits for the SETTINGS of the backend (RFC 9113 §3.4). Before that nobody knows how many streams it
-/// allows, or whether it is alive, and a request that has been sent can't always be sent again.
+/// Starts HTTP/2 on a socket and waits for the SETTINGS of the backend (RFC 9113 §3.4).
+///
+/// Before the SETTINGS, the stream limit is unknown, and a closed connection could leave requests that cannot be sent
+/// again.
 pub(super) async fn handshake(socket: Socket) -> Result<(Connection, Driver), ProxyError> {
-    let (wire, traffic) = Wire::new(socket);
+    let (wire, traffic) = ObservedSocket::new(socket);
     let (sender, mut connection) = Builder::new()
         .initial_window_size(STREAM_WINDOW)
-        // However slowly some streams are read, there is room for the others.
-        .initial_connection_window_size(STREAM_WINDOW * STREAMS as u32)
-        .max_header_list_size(HEADER_LIST as u32)
-        .max_send_buffer_size(SEND_BUFFER)
+        // Large enough for all streams, so that an unread stream does not block the others.
+        .initial_connection_window_size(STREAM_WINDOW * MAX_STREAMS as u32)
+        .max_header_list_size(HEADER_LIST_SIZE as u32)
+        .max_send_buffer_size(SEND_BUFFER_SIZE)
         .enable_push(false)
-        // DATA that was on its way when a stream was cancelled is answered with RST_STREAM. That is the doing of clients,
-        // and no reason to end the connection for all of them.
-        .max_local_error_reset_streams(Some(MOST_LOCAL_RESETS))
+        // DATA that arrives after a stream was cancelled is a local error in h2. Clients cause it by cancelling, so
+        // it does not close the connection.
+        .max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
         .handshake(wire)
         .await
-        .map_err(super::failed)?;
+        .map_err(super::to_proxy_error)?;
     poll_fn(|cx| {
         let ended = Pin::new(&mut connection).poll(cx);
         match ended {
             _ if traffic.has_settings() => Poll::Ready(Ok(())),
             Poll::Ready(Ok(())) => Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(super::failed(error))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(super::to_proxy_error(error))),
             Poll::Pending => Poll::Pending,
         }
     })
@@ -63,12 +65,12 @@ pub(super) async fn handshake(socket: Socket) -> Result<(Connection, Driver), Pr
 }
 
 impl Driver {
-    /// How many streams may be in flight.
+    /// Returns the maximum number of concurrent streams.
     pub(super) fn limit(&self) -> usize {
-        self.connection.max_concurrent_send_streams().min(STREAMS)
+        self.connection.max_concurrent_send_streams().min(MAX_STREAMS)
     }
 
-    /// Drives the connection to its end, and reports to the pool what becomes of it.
+    /// Drives the connection until it is closed, and reports changes to the pool.
     pub(super) async fn run(mut self, pool: Weak<Pool>, id: ConnectionId, ping_interval: Option<Duration>) {
         let mut pings = ping_interval.and_then(|interval| Pings::new(&mut self.connection, interval));
         let (mut limit, mut is_draining) = (self.limit(), false);
@@ -95,33 +97,33 @@ impl Driver {
         })
         .await;
         if let Some(pool) = pool.upgrade() {
-            pool.closed(id);
+            pool.remove(id);
         }
     }
 
-    /// Drives the connection for as long as anybody uses it.
-    pub(super) async fn run_alone(self) {
+    /// Drives the connection until its handles are dropped.
+    pub(super) async fn run_unpooled(self) {
         let _ = self.connection.await;
     }
 }
 
-/// Keep-alive pings (RFC 9113 §6.7), sent while the backend is silent.
+/// PING frames that check a connection without received data (RFC 9113 §6.7).
 struct Pings {
     ping_pong: PingPong,
     interval: Duration,
     timer: Pin<Box<Sleep>>,
-    /// How much had been received when the timer was set.
+    /// The number of received bytes when the timer was set.
     received: u64,
     is_waiting: bool,
 }
 
 impl Pings {
-    fn new(connection: &mut h2::client::Connection<Wire<Socket>, Bytes>, interval: Duration) -> Option<Self> {
+    fn new(connection: &mut h2::client::Connection<ObservedSocket<Socket>, Bytes>, interval: Duration) -> Option<Self> {
         let ping_pong = connection.ping_pong()?;
         Some(Self { ping_pong, interval, timer: Box::pin(sleep(interval)), received: 0, is_waiting: false })
     }
 
-    /// Ready when the backend has not answered a ping.
+    /// Polls the timer. It is ready when the backend has not acknowledged a PING in time.
     fn poll(&mut self, cx: &mut Context<'_>, traffic: &Traffic) -> Poll<()> {
         if self.is_waiting {
             match self.ping_pong.poll_pong(cx) {
@@ -137,7 +139,7 @@ impl Pings {
                 return Poll::Ready(());
             } else {
                 self.set_timer(PONG_TIMEOUT, traffic, true);
-                // Sent by the connection, which is polled before.
+                // The connection sends the PING. It was polled before, so it is polled again.
                 cx.waker().wake_by_ref();
             }
         }
@@ -151,19 +153,22 @@ impl Pings {
     }
 }
 
-/// How many streams may be in flight on a connection, however many the backend allows.
-pub(super) const STREAMS: usize = 100;
-/// How much of a response the backend may send before it is asked for more.
+/// The maximum number of concurrent streams on a connection, in addition to the limit of the backend.
+pub(super) const MAX_STREAMS: usize = 100;
+/// The receive window of a stream in bytes.
 pub(super) const STREAM_WINDOW: u32 = 128 * 1024;
-/// The fields of a response head, each of which counts for 32 bytes more than it has (RFC 9113 §6.5.2).
-const HEADER_LIST: usize = LARGEST_HEAD + 32 * crate::http1::MOST_FIELDS;
-/// How much of a request waits in h2 to be sent.
-pub(super) const SEND_BUFFER: usize = 32 * 1024;
-const MOST_LOCAL_RESETS: usize = 16 * 1024;
+/// The maximum size of a response head in bytes, with 32 bytes for each field (RFC 9113 §6.5.2).
+const HEADER_LIST_SIZE: usize = MAX_HEAD_SIZE + 32 * crate::http1::MAX_FIELDS;
+/// The number of unsent bytes that h2 buffers for a stream.
+pub(super) const SEND_BUFFER_SIZE: usize = 32 * 1024;
+/// The number of local errors after which h2 closes a connection.
+const MAX_LOCAL_RESETS: usize = 16 * 1024;
+/// The timeout for the acknowledgement of a PING.
 const PONG_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The most that one HTTP/2 exchange can make an upstream hold, in bytes: a window of the response, its head, and what
-/// waits to be sent or to be sent again.
-pub(crate) const EXCHANGE: usize = STREAM_WINDOW as usize
-    + HEADER_LIST
-    + if SEND_BUFFER > super::upload::REPLAY { SEND_BUFFER } else { super::upload::REPLAY };
+/// The maximum memory of one exchange over HTTP/2, in bytes.
+///
+/// It is the sum of a receive window, a response head, and the larger of the send buffer and the replay buffer.
+pub(crate) const MAX_EXCHANGE_SIZE: usize = STREAM_WINDOW as usize
+    + HEADER_LIST_SIZE
+    + if SEND_BUFFER_SIZE > super::upload::MAX_REPLAY_SIZE { SEND_BUFFER_SIZE } else { super::upload::MAX_REPLAY_SIZE };

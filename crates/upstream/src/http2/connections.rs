@@ -1,43 +1,44 @@
-//! The connections of a pool: which one takes the next stream, and which ones are done.
+//! The connections of a pool, and the selection of one for the next stream.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Connections `C` and the streams in flight on each.
+/// Connections `C` with their numbers of streams.
 #[derive(Debug)]
 pub(super) struct Connections<C> {
     entries: Vec<Entry<C>>,
     next_id: u64,
-    /// Where the next search begins, so that equally busy connections take turns.
-    turn: usize,
+    /// The index at which the next search begins, so that equally loaded connections alternate.
+    next_index: usize,
 }
 
-/// The identity of a connection within its pool.
+/// The identifier of a connection within its pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ConnectionId(u64);
 
+/// A connection with its numbers of streams.
 #[derive(Debug)]
 struct Entry<C> {
     id: ConnectionId,
     connection: C,
     address: Option<IpAddr>,
-    /// Until when it takes new streams; `None` for as long as it lasts.
-    until: Option<Instant>,
-    /// How many streams may be in flight.
+    /// The time after which the connection takes no new streams. `None` means no limit.
+    expires: Option<Instant>,
+    /// The maximum number of concurrent streams.
     limit: usize,
     in_flight: usize,
-    /// How many streams it has had.
+    /// The number of streams that were opened.
     opened: u32,
-    /// Whether it takes no more streams.
+    /// Whether the connection takes no new streams.
     is_draining: bool,
     idle_since: Instant,
 }
 
-/// A stream that may be opened.
+/// The right to open a stream on a connection.
 #[derive(Debug)]
-pub(super) struct Taken<C> {
+pub(super) struct TakenStream<C> {
     pub(super) id: ConnectionId,
     pub(super) connection: C,
     /// Whether it is the first stream of its connection.
@@ -46,7 +47,7 @@ pub(super) struct Taken<C> {
 
 impl<C> Default for Connections<C> {
     fn default() -> Self {
-        Self { entries: Vec::new(), next_id: 0, turn: 0 }
+        Self { entries: Vec::new(), next_id: 0, next_index: 0 }
     }
 }
 
@@ -56,7 +57,7 @@ impl<C: Clone> Connections<C> {
         &mut self,
         connection: C,
         address: Option<IpAddr>,
-        until: Option<Instant>,
+        expires: Option<Instant>,
         limit: usize,
         now: Instant,
     ) -> ConnectionId {
@@ -66,7 +67,7 @@ impl<C: Clone> Connections<C> {
             id,
             connection,
             address,
-            until,
+            expires,
             limit,
             in_flight: 0,
             opened: 0,
@@ -76,22 +77,22 @@ impl<C: Clone> Connections<C> {
         id
     }
 
-    /// Takes a stream of the connection with the fewest in flight, among those that `fits` accepts except `avoided`.
+    /// Takes a stream on the connection with the fewest streams, of those that `fits` accepts, except `avoided`.
     ///
-    /// A connection that has had `max_opened` streams takes no more.
+    /// A connection with `max_opened` opened streams takes no new ones.
     pub(super) fn take(
         &mut self,
         avoided: Option<ConnectionId>,
         max_opened: u32,
         now: Instant,
         fits: impl Fn(&C) -> bool,
-    ) -> Option<Taken<C>> {
+    ) -> Option<TakenStream<C>> {
         let count = self.entries.len();
         let mut best: Option<usize> = None;
         for step in 0..count {
-            let index = (self.turn + step) % count;
+            let index = (self.next_index + step) % count;
             let entry = &mut self.entries[index];
-            entry.is_draining |= entry.opened >= STREAM_IDS || entry.until.is_some_and(|until| until <= now);
+            entry.is_draining |= entry.opened >= MAX_STREAM_IDS || entry.expires.is_some_and(|expires| expires <= now);
             let is_full = entry.in_flight >= entry.limit || entry.opened >= max_opened;
             if entry.is_draining || is_full || Some(entry.id) == avoided {
                 continue;
@@ -102,15 +103,15 @@ impl<C: Clone> Connections<C> {
             }
         }
         let index = best?;
-        self.turn = index + 1;
+        self.next_index = index + 1;
         let entry = &mut self.entries[index];
         entry.in_flight += 1;
         let is_first = entry.opened == 0;
         entry.opened += 1;
-        Some(Taken { id: entry.id, connection: entry.connection.clone(), is_first })
+        Some(TakenStream { id: entry.id, connection: entry.connection.clone(), is_first })
     }
 
-    /// A stream has ended. Returns the connection if that was the last one of a connection that drains.
+    /// Releases a stream. Returns the connection if it is draining and this was its last stream.
     pub(super) fn release(&mut self, id: ConnectionId, now: Instant) -> Option<C> {
         let entry = self.entry(id)?;
         entry.in_flight = entry.in_flight.saturating_sub(1);
@@ -118,35 +119,36 @@ impl<C: Clone> Connections<C> {
         self.remove_drained(id)
     }
 
-    /// The backend allows another number of concurrent streams.
+    /// Sets the number of concurrent streams that the backend allows.
     pub(super) fn set_limit(&mut self, id: ConnectionId, limit: usize) {
         if let Some(entry) = self.entry(id) {
             entry.limit = limit;
         }
     }
 
-    /// Opens no more streams on a connection. Returns it if it has none in flight.
+    /// Opens no more streams on a connection. Returns it if it has no streams.
     pub(super) fn drain(&mut self, id: ConnectionId) -> Option<C> {
         self.entry(id)?.is_draining = true;
         self.remove_drained(id)
     }
 
+    /// Removes the connection if it is draining and has no streams.
     fn remove_drained(&mut self, id: ConnectionId) -> Option<C> {
         let index =
             self.entries.iter().position(|entry| entry.id == id && entry.is_draining && entry.in_flight == 0)?;
         Some(self.entries.swap_remove(index).connection)
     }
 
-    /// Removes a connection that has ended.
+    /// Removes a closed connection.
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<C> {
         let index = self.entries.iter().position(|entry| entry.id == id)?;
         Some(self.entries.swap_remove(index).connection)
     }
 
-    /// Removes the connections that have been idle for too long, and those that drain without a stream.
+    /// Removes connections after the idle timeout, and draining ones without streams.
     pub(super) fn expire(&mut self, idle_timeout: Duration, now: Instant) -> Vec<C> {
         let is_expired = |entry: &mut Entry<C>| {
-            let is_over = entry.is_draining || entry.until.is_some_and(|until| until <= now);
+            let is_over = entry.is_draining || entry.expires.is_some_and(|expires| expires <= now);
             entry.in_flight == 0 && (is_over || now.duration_since(entry.idle_since) >= idle_timeout)
         };
         self.entries.extract_if(.., is_expired).map(|entry| entry.connection).collect()
@@ -166,35 +168,35 @@ impl<C> Connections<C> {
         self.entries.is_empty()
     }
 
-    /// Whether any of them can take a stream now.
+    /// Returns whether a connection can take a stream now.
     pub(super) fn has_free_stream(&self) -> bool {
         self.entries.iter().any(|entry| !entry.is_draining && entry.in_flight < entry.limit)
     }
 
-    /// Whether a stream may come free on any of them.
+    /// Returns whether a connection can take a stream now or later.
     pub(super) fn has_usable(&self) -> bool {
         self.entries.iter().any(|entry| !entry.is_draining && entry.limit > 0)
     }
 
-    /// Whether the backend allows no streams at all on one of them, as it may for a while (RFC 9113 §6.5.2).
-    pub(super) fn has_closed_door(&self) -> bool {
+    /// Returns whether the backend allows no streams on a connection, which can be temporary (RFC 9113 §6.5.2).
+    pub(super) fn has_zero_limit(&self) -> bool {
         self.entries.iter().any(|entry| !entry.is_draining && entry.limit == 0)
     }
 
-    /// The addresses that have a connection.
+    /// Returns the addresses that have a connection.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.entries.iter().filter(|entry| !entry.is_draining).filter_map(|entry| entry.address)
     }
 }
 
-/// How many streams a connection has ids for (RFC 9113 §5.1.1).
-pub(super) const STREAM_IDS: u32 = 1 << 30;
+/// The number of stream ids of a connection (RFC 9113 §5.1.1).
+pub(super) const MAX_STREAM_IDS: u32 = 1 << 30;
 
 #[cfg(test)]
 impl<C> Connections<C> {
-    /// Leaves each connection with this many stream ids.
+    /// Leaves this number of stream ids on each connection.
     pub(super) fn skip_stream_ids(&mut self, left: u32) {
-        self.entries.iter_mut().for_each(|entry| entry.opened = STREAM_IDS - left);
+        self.entries.iter_mut().for_each(|entry| entry.opened = MAX_STREAM_IDS - left);
     }
 }
 
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn equally_busy_connections_take_turns_and_none_exceeds_its_limit() {
+    fn alternates_between_equally_loaded_connections_within_their_limits() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, None, 2, now);
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_do_not_fit_are_passed_over() {
+    fn skips_connections_that_do_not_fit() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, None, 9, now);
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_released_stream_can_be_taken_again() {
+    fn reuses_a_released_stream() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, None, 1, now);
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_avoided_connection_is_not_taken() {
+    fn skips_the_avoided_connection() {
         let now = Instant::now();
         let mut connections = Connections::default();
         let only = connections.add('a', None, None, 9, now);
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_has_had_enough_streams_is_passed_over() {
+    fn skips_a_connection_after_its_maximum_of_opened_streams() {
         let now = Instant::now();
         let mut connections = Connections::default();
         let id = connections.add('a', None, None, 9, now);
@@ -266,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draining_connection_takes_no_stream_and_goes_with_its_last() {
+    fn removes_a_draining_connection_after_its_last_stream() {
         let now = Instant::now();
         let mut connections = Connections::default();
         let id = connections.add('a', None, None, 9, now);
@@ -279,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_takes_no_stream_after_the_ttl_of_its_address() {
+    fn takes_no_stream_after_the_ttl_of_the_address() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, Some(now + MINUTE), 9, now);
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_connections_expire_and_busy_ones_do_not() {
+    fn expires_idle_connections_only() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, None, 9, now);

@@ -1,4 +1,4 @@
-//! The content of a response on its way from the backend.
+//! The content of a response from an HTTP/2 backend.
 
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -9,48 +9,49 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::pool::Slot;
-use super::upload::{Stop, Upload};
-use super::wire::ResponseWatch;
-use crate::deadline::{Deadline, Patience};
+use super::observed_socket::ResponseWatch;
+use super::pool::StreamPermit;
+use super::upload::{Upload, UploadError};
 use crate::error::{BodyError, BoxError};
-use crate::http1::{LARGEST_TRAILERS, MOST_TRAILERS};
+use crate::http1::{MAX_TRAILER_FIELDS, MAX_TRAILER_SIZE};
+use crate::timeouts::{Deadline, Timeouts};
 use crate::trailers;
 
-/// The body of a response. Dropping it before its end resets the stream.
+/// The body of a response. If it is dropped before its end, the stream is reset.
 pub(crate) struct Download {
-    /// `None` after the end.
+    /// The stream, until the end of the body.
     stream: Option<Stream>,
-    /// How much is to come, if that is known.
+    /// The remaining length, if it is known.
     left: Option<u64>,
-    patience: Patience,
-    /// Made when there is something to wait for.
+    timeouts: Timeouts,
+    /// Created when the body is pending for the first time.
     deadline: Option<Deadline>,
 }
 
-/// How long the body of a response is, as its head says.
+/// The length of a response body, according to its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
-    /// There is none, whatever the fields say.
+    /// No body, regardless of the fields.
     Bodiless,
     Known(u64),
     Unknown,
 }
 
+/// The receiving side of a stream.
 struct Stream {
     recv: RecvStream,
     phase: Phase,
-    /// The last data of a known length, until the stream has ended.
-    held: Option<Bytes>,
-    /// The trailer section, while data is held.
+    /// The last data of a known length, until the stream ends.
+    withheld: Option<Bytes>,
+    /// The trailer section, while data is withheld.
     trailers: Option<HeaderMap>,
     watch: ResponseWatch,
-    rest: Option<Rest>,
-    /// After the handles of the stream, which it counts.
-    _slot: Option<Slot>,
+    upload: Option<BackgroundUpload>,
+    /// Declared last, because the permit is released after the handles of the stream.
+    _permit: Option<StreamPermit>,
 }
 
-/// What comes next on the stream.
+/// The next part of the stream.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Data,
@@ -58,15 +59,15 @@ enum Phase {
     Nothing,
 }
 
-/// A request that is still being sent.
-struct Rest {
+/// The rest of a request that is sent during the response.
+struct BackgroundUpload {
     task: JoinHandle<()>,
     failure: Arc<OnceLock<BoxError>>,
 }
 
-impl Drop for Rest {
+impl Drop for BackgroundUpload {
     fn drop(&mut self) {
-        // A response that has ended leaves nobody who wants the rest.
+        // The rest of the request is not needed after the response.
         self.task.abort();
     }
 }
@@ -77,8 +78,8 @@ impl Download {
         length: Length,
         upload: Option<Upload<B>>,
         watch: ResponseWatch,
-        slot: Slot,
-        patience: Patience,
+        permit: StreamPermit,
+        timeouts: Timeouts,
     ) -> Self
     where
         B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
@@ -87,29 +88,29 @@ impl Download {
         let stream = (!has_ended).then(|| Stream {
             recv,
             phase: Phase::Data,
-            held: None,
+            withheld: None,
             trailers: None,
             watch,
-            rest: upload.filter(|upload| !upload.has_ended()).map(Rest::new),
-            _slot: Some(slot),
+            upload: upload.filter(|upload| !upload.has_ended()).map(BackgroundUpload::new),
+            _permit: Some(permit),
         });
         let left = match length {
             Length::Bodiless => Some(0),
             Length::Known(length) => Some(length),
             Length::Unknown => None,
         };
-        Self { stream, left, patience, deadline: None }
+        Self { stream, left, timeouts, deadline: None }
     }
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
         let Poll::Ready(polled) = stream.poll_frame(cx, &mut self.left) else {
-            ready!(self.deadline.get_or_insert_with(Deadline::new).poll_silence(cx, &self.patience));
+            ready!(self.deadline.get_or_insert_with(Deadline::new).poll_read_timeout(cx, &self.timeouts));
             self.stream = None;
             return Poll::Ready(Some(Err(BodyError::Timeout)));
         };
         if let Some(deadline) = &mut self.deadline {
-            deadline.is_answered();
+            deadline.record_progress();
         }
         let is_over = match &polled {
             Some(Ok(frame)) => frame.is_trailers() || stream.is_over(),
@@ -135,9 +136,9 @@ impl Download {
 }
 
 impl Stream {
-    /// Whether nothing is left of the response.
+    /// Returns whether the response is complete.
     fn is_over(&self) -> bool {
-        self.held.is_none() && self.trailers.is_none() && self.recv.is_end_stream()
+        self.withheld.is_none() && self.trailers.is_none() && self.recv.is_end_stream()
     }
 
     fn poll_frame(
@@ -148,22 +149,22 @@ impl Stream {
         loop {
             match self.phase {
                 Phase::Data => match ready!(self.recv.poll_data(cx)) {
-                    // Nobody needs these, apart from the end that one may bring.
+                    // Empty frames are skipped, unless one ends the stream.
                     Some(Ok(data)) if data.is_empty() && !self.recv.is_end_stream() => {}
                     Some(Ok(data)) => {
-                        // Of a stream that is reset there is nothing to release.
+                        // This fails only if the stream was reset. Then there is no window to release.
                         let _ = self.recv.flow_control().release_capacity(data.len());
                         let is_last = *left == Some(data.len() as u64);
-                        // A client takes a response of a known length for complete once it has that many bytes. The
+                        // A client regards a response of known length as complete after that many bytes. The
                         // response is complete only with END_STREAM (RFC 9113 §8.1).
-                        if is_last && !data.is_empty() && !self.recv.is_end_stream() && self.held.is_none() {
-                            self.held = Some(data);
+                        if is_last && !data.is_empty() && !self.recv.is_end_stream() && self.withheld.is_none() {
+                            self.withheld = Some(data);
                             continue;
                         }
                         return Poll::Ready(Some(Ok(deliver(data, left))));
                     }
                     Some(Err(error)) => {
-                        if let Some(error) = self.ended(error) {
+                        if let Some(error) = self.end_error(error) {
                             return Poll::Ready(Some(Err(error)));
                         }
                         self.phase = Phase::Nothing;
@@ -172,10 +173,10 @@ impl Stream {
                 },
                 Phase::Trailers => {
                     match ready!(self.recv.poll_trailers(cx)) {
-                        Ok(Some(fields)) => self.trailers = Some(self.checked(fields)?),
+                        Ok(Some(fields)) => self.trailers = Some(self.check_trailers(fields)?),
                         Ok(None) => {}
                         Err(error) => {
-                            if let Some(error) = self.ended(error) {
+                            if let Some(error) = self.end_error(error) {
                                 return Poll::Ready(Some(Err(error)));
                             }
                         }
@@ -185,37 +186,38 @@ impl Stream {
                 Phase::Nothing => break,
             }
         }
-        Poll::Ready(match self.held.take() {
+        Poll::Ready(match self.withheld.take() {
             Some(data) => Some(Ok(deliver(data, left))),
-            None => self.trailers.take().map(|fields| Ok(trailers::filtered(Frame::trailers(fields)))),
+            None => self.trailers.take().map(|fields| Ok(trailers::filter_frame(Frame::trailers(fields)))),
         })
     }
 
-    /// Returns the trailer section if it is well-formed and within the limits.
-    fn checked(&self, fields: HeaderMap) -> Result<HeaderMap, BodyError> {
+    /// Returns the trailer section, or an error if it exceeds the limits.
+    fn check_trailers(&self, fields: HeaderMap) -> Result<HeaderMap, BodyError> {
         let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + ": \r\n".len();
-        if fields.len() > MOST_TRAILERS || fields.iter().map(size).sum::<usize>() > LARGEST_TRAILERS {
+        if fields.len() > MAX_TRAILER_FIELDS || fields.iter().map(size).sum::<usize>() > MAX_TRAILER_SIZE {
             return Err(BodyError::Malformed("the trailer section of the response is too large"));
         }
         Ok(fields)
     }
 
-    /// Why the response is incomplete, after the connection or the stream has ended with `error`.
-    fn ended(&self, error: h2::Error) -> Option<BodyError> {
-        if let Some(failure) = self.rest.as_ref().and_then(|rest| rest.failure.get()) {
+    /// Returns the error of a response after its stream or connection has failed, or `None` if the response is
+    /// complete.
+    fn end_error(&self, error: h2::Error) -> Option<BodyError> {
+        if let Some(failure) = self.upload.as_ref().and_then(|upload| upload.failure.get()) {
             return Some(BodyError::Request(failure.to_string()));
         }
-        // RFC 9113 §8.1: a complete response stays complete, whatever happens to the rest of the request. h2 forgets that
-        // when the connection ends.
+        // RFC 9113 §8.1: a complete response is valid even if the rest of the request fails. h2 loses this state
+        // when the connection is closed.
         let is_connection = error.is_io() || error.is_go_away() && error.is_remote();
         if is_connection && self.watch.has_end_stream() {
             return None;
         }
-        Some(failed(error))
+        Some(to_body_error(error))
     }
 }
 
-/// Delivers a part of the content, of which `left` is to come.
+/// Creates a data frame and subtracts its length from `left`.
 fn deliver(data: Bytes, left: &mut Option<u64>) -> Frame<Bytes> {
     if let Some(left) = left {
         *left = left.saturating_sub(data.len() as u64);
@@ -223,9 +225,8 @@ fn deliver(data: Bytes, left: &mut Option<u64>) -> Frame<Bytes> {
     Frame::data(data)
 }
 
-impl Rest {
-    /// Sends the rest of a request beside its response. A client that does not read must not keep the backend from
-    /// getting what it sends, so this has a task for itself.
+impl BackgroundUpload {
+    /// Sends the rest of a request in a separate task, so that an unread response does not delay it.
     fn new<B>(mut upload: Upload<B>) -> Self
     where
         B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
@@ -233,7 +234,7 @@ impl Rest {
         let failure = Arc::<OnceLock<BoxError>>::default();
         let failed = Arc::clone(&failure);
         let task = tokio::spawn(async move {
-            if let Err(Stop::Body(error)) = std::future::poll_fn(|cx| upload.poll(cx)).await {
+            if let Err(UploadError::Body(error)) = std::future::poll_fn(|cx| upload.poll(cx)).await {
                 let _ = failed.set(error);
                 upload.abort();
             }
@@ -242,11 +243,12 @@ impl Rest {
     }
 }
 
-fn failed(error: h2::Error) -> BodyError {
+/// Converts an error of a stream within the response.
+fn to_body_error(error: h2::Error) -> BodyError {
     match error.reason() {
         Some(reason) if error.is_reset() && error.is_remote() => BodyError::Reset(reason.into()),
-        // RFC 9113 §8.1.1: h2 has found the response malformed, such as one that is not as long as it says.
-        Some(_) if error.is_library() => BodyError::Malformed("the backend's response is not valid HTTP/2"),
+        // RFC 9113 §8.1.1: h2 detected a malformed response, for example with a wrong length.
+        Some(_) if error.is_library() => BodyError::Malformed("the response is not valid HTTP/2"),
         _ => match error.into_io() {
             Some(error) if error.kind() != std::io::ErrorKind::BrokenPipe => BodyError::Io(error),
             _ => BodyError::Incomplete,

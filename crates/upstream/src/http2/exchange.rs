@@ -1,4 +1,4 @@
-//! One request on one stream, up to the head of its response.
+//! One request on one stream, up to the response head.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -12,82 +12,84 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::download::{Download, Length};
-use super::pool::Slot;
-use super::upload::{Stop, Upload};
+use super::pool::StreamPermit;
+use super::upload::{Upload, UploadError};
 use crate::InterimRelay;
 use crate::body::RequestBody;
-use crate::deadline::{Deadline, Patience};
 use crate::error::{BoxError, ProxyError, ProxyErrorKind};
-use crate::http1::{MOST_FIELDS, MOST_INTERIM, Malformed, content_length, is_bodiless};
+use crate::http1::{MAX_FIELDS, MAX_INTERIM_RESPONSES, Malformed, content_length, is_bodiless};
+use crate::timeouts::{Deadline, Timeouts};
 
-/// A request that got no response.
+/// A request without a response.
 pub(crate) enum SendError {
-    /// The backend has not processed the request (RFC 9113 §6.8, §8.7).
-    Unprocessed { why: Unprocessed, error: ProxyError },
-    /// The connection or the stream ended before the response head did.
-    Ended { is_stream: bool, error: ProxyError },
-    /// Another failure, which another connection would not mend.
+    /// The backend did not process the request (RFC 9113 §6.8, §8.7).
+    Unprocessed { reason: UnprocessedReason, error: ProxyError },
+    /// The connection or the stream was closed before the response head.
+    Closed { is_stream_error: bool, error: ProxyError },
+    /// A failure that another connection would not prevent.
     Failed(ProxyError),
 }
 
-/// How it is known that a request was not processed.
+/// The evidence that a request was not processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unprocessed {
-    /// Nothing of it was sent.
+pub(crate) enum UnprocessedReason {
+    /// No byte of the request was sent.
     Unsent,
     /// GOAWAY with a lower stream id.
     GoAway,
-    /// REFUSED_STREAM.
+    /// RST_STREAM with `REFUSED_STREAM`.
     Refused,
-    /// HTTP_1_1_REQUIRED.
+    /// RST_STREAM or GOAWAY with `HTTP_1_1_REQUIRED`.
     NeedsHttp1,
 }
 
-/// Sends `request` and waits for the head of its response. A request that was not processed is whole again, unless too
-/// much of its body was taken. After an interim response it counts as processed.
+/// Sends a request and waits for the response head.
+///
+/// A request that was not processed is complete again, unless too much of its body was read. After an interim response,
+/// a request counts as processed.
 pub(crate) async fn send<B>(
-    slot: Slot,
+    permit: StreamPermit,
     request: &mut Request<RequestBody<B>>,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<Response<Box<Download>>, SendError>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     let is_empty = request.body().is_end_stream();
     let head = head(request);
-    let mut sender = slot.connection.sender.clone();
-    let (sent, received) = (slot.connection.traffic.sent(), slot.connection.traffic.received());
-    let opened = slot.connection.traffic.observe(|| {
+    let mut sender = permit.connection.sender.clone();
+    let (sent, received) = (permit.connection.traffic.sent(), permit.connection.traffic.received());
+    let opened = permit.connection.traffic.observe(|| {
         let (response, stream) = sender.send_request(head, is_empty)?;
         Ok((stream.stream_id().as_u32(), (response, stream)))
     });
     let (watch, (response, stream)) = match opened {
         Ok(opened) => opened,
-        Err(error) => return Err(unopened(&slot, error)),
+        Err(error) => return Err(open_error(&permit, error)),
     };
-    // It counts among the references that keep the connection open.
+    // The handle would keep the connection open.
     drop(sender);
     let body = std::mem::replace(request.body_mut(), RequestBody::empty());
-    let upload = (!is_empty).then(|| Upload::new(stream, body, slot.reservation.clone()));
+    let upload = (!is_empty).then(|| Upload::new(stream, body, permit.reservation.clone()));
     let relay = request.extensions().get::<InterimRelay>();
-    let mut exchange = Exchange { upload, response, relay, interim: 0, patience, deadline: Deadline::new() };
-    exchange.deadline.set(Instant::now() + patience.head);
+    let mut exchange = Exchange { upload, response, relay, interim: 0, timeouts, deadline: Deadline::new() };
+    exchange.deadline.set(Instant::now() + timeouts.response_head);
     let failure = match poll_fn(|cx| exchange.poll(cx)).await {
         Ok(response) => match check_head(response, request.method()) {
             Ok((response, length)) => {
                 let mut upload = exchange.upload;
                 if let Some(upload) = &mut upload {
-                    upload.forget();
+                    upload.discard_replay();
                 }
-                return Ok(response.map(|recv| Box::new(Download::new(recv, length, upload, watch, slot, patience))));
+                return Ok(response.map(|recv| Box::new(Download::new(recv, length, upload, watch, permit, timeouts))));
             }
             Err(malformed) => Failure::Malformed(malformed),
         },
         Err(failure) => failure,
     };
     let error = match failure {
-        // The client has a part of the response already.
-        Failure::Stream(error) if exchange.interim > 0 => return Err(SendError::Failed(super::failed(error))),
+        // The client has received a part of the response.
+        Failure::Stream(error) if exchange.interim > 0 => return Err(SendError::Failed(super::to_proxy_error(error))),
         Failure::Stream(error) => error,
         Failure::Malformed(malformed) => {
             return Err(SendError::Failed(ProxyError::caused(ProxyErrorKind::HttpProtocolError, malformed)));
@@ -95,26 +97,26 @@ where
         Failure::Body(error) => {
             return Err(SendError::Failed(ProxyError::caused(ProxyErrorKind::HttpRequestError, error)));
         }
-        Failure::Late => {
-            if slot.connection.traffic.received() == received {
-                // The connection may be dead: over HTTP/1.1, too, it would serve nobody else.
-                slot.drain();
+        Failure::Timeout => {
+            if permit.connection.traffic.received() == received {
+                // The connection may be dead. As over HTTP/1.1, it serves no further requests.
+                permit.drain();
             }
             return Err(SendError::Failed(ProxyError::new(ProxyErrorKind::HttpResponseTimeout)));
         }
     };
-    let why = match error.reason() {
-        Some(Reason::REFUSED_STREAM) if error.is_reset() && error.is_remote() => Some(Unprocessed::Refused),
-        Some(Reason::HTTP_1_1_REQUIRED) if error.is_remote() => Some(Unprocessed::NeedsHttp1),
-        // h2 gives this error to streams above the last that the backend processes, and to no others.
-        _ if error.is_go_away() && error.is_remote() => Some(Unprocessed::GoAway),
-        _ if !error.is_remote() && slot.connection.traffic.sent() == sent => Some(Unprocessed::Unsent),
+    let reason = match error.reason() {
+        Some(Reason::REFUSED_STREAM) if error.is_reset() && error.is_remote() => Some(UnprocessedReason::Refused),
+        Some(Reason::HTTP_1_1_REQUIRED) if error.is_remote() => Some(UnprocessedReason::NeedsHttp1),
+        // h2 returns this error only for streams above the last stream id of GOAWAY.
+        _ if error.is_go_away() && error.is_remote() => Some(UnprocessedReason::GoAway),
+        _ if !error.is_remote() && permit.connection.traffic.sent() == sent => Some(UnprocessedReason::Unsent),
         _ => None,
     };
-    let is_stream = error.is_reset();
-    let is_ours = error.is_library();
-    let error = super::failed(error);
-    if let Some(why) = why {
+    let is_stream_error = error.is_reset();
+    let is_library_error = error.is_library();
+    let error = super::to_proxy_error(error);
+    if let Some(reason) = reason {
         let body = match exchange.upload {
             Some(upload) => upload.into_body(),
             None => Some(RequestBody::empty()),
@@ -122,33 +124,33 @@ where
         return Err(match body {
             Some(body) => {
                 *request.body_mut() = body;
-                SendError::Unprocessed { why, error }
+                SendError::Unprocessed { reason, error }
             }
             None => SendError::Failed(error),
         });
     }
-    // What the backend sent is not HTTP/2.
-    if is_ours { Err(SendError::Failed(error)) } else { Err(SendError::Ended { is_stream, error }) }
+    // A library error means that the backend's bytes are not valid HTTP/2.
+    if is_library_error { Err(SendError::Failed(error)) } else { Err(SendError::Closed { is_stream_error, error }) }
 }
 
-/// The stream could not be opened.
-fn unopened(slot: &Slot, error: h2::Error) -> SendError {
-    // GOAWAY, a connection that has ended, or one that has no stream ids left (RFC 9113 §5.1.1).
-    let ready = slot.connection.sender.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
+/// Converts the error of a stream that could not be opened.
+fn open_error(permit: &StreamPermit, error: h2::Error) -> SendError {
+    // GOAWAY, a closed connection, or one without stream ids (RFC 9113 §5.1.1).
+    let ready = permit.connection.sender.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
     if error.is_go_away() || error.is_io() || matches!(ready, Poll::Ready(Err(_))) {
-        slot.drain();
-        return SendError::Unprocessed { why: Unprocessed::Unsent, error: super::failed(error) };
+        permit.drain();
+        return SendError::Unprocessed { reason: UnprocessedReason::Unsent, error: super::to_proxy_error(error) };
     }
     SendError::Failed(ProxyError::caused(ProxyErrorKind::HttpRequestError, error))
 }
 
-/// The head of `request` as HTTP/2 has it (RFC 9113 §8.2.2).
+/// Creates the head of a request in HTTP/2 (RFC 9113 §8.2.2).
 fn head<B: Body + Unpin>(request: &Request<RequestBody<B>>) -> Request<()> {
     let mut head = Request::new(());
     *head.method_mut() = request.method().clone();
     *head.uri_mut() = request.uri().clone();
     *head.version_mut() = Version::HTTP_2;
-    // Kept for another connection.
+    // The original fields are kept for a retry on another connection.
     let mut headers = request.headers().clone();
     for name in [&CONNECTION, &KEEP_ALIVE, &PROXY_CONNECTION, &TRANSFER_ENCODING, &UPGRADE] {
         headers.remove(name);
@@ -165,6 +167,7 @@ fn head<B: Body + Unpin>(request: &Request<RequestBody<B>>) -> Request<()> {
     head
 }
 
+/// Returns whether a `TE` value contains `trailers`.
 fn has_trailers(line: &[u8]) -> bool {
     line.split(|&byte| byte == b',').any(|coding| {
         let name = coding.split(|&byte| byte == b';').next().unwrap_or_default();
@@ -172,7 +175,7 @@ fn has_trailers(line: &[u8]) -> bool {
     })
 }
 
-/// Says how long the body is, as it is, whatever the request claims.
+/// Sets `Content-Length` to the length of the actual body.
 fn set_length<B: Body + Unpin>(headers: &mut HeaderMap, request: &Request<RequestBody<B>>) {
     let body = request.body();
     if !body.is_end_stream() {
@@ -182,29 +185,30 @@ fn set_length<B: Body + Unpin>(headers: &mut HeaderMap, request: &Request<Reques
         };
         return;
     }
-    // RFC 9110 §8.6: where content might be expected, it is said that there is none.
+    // RFC 9110 §8.6: `Content-Length: 0` for methods that expect content.
     let is_expected = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
     if headers.remove(CONTENT_LENGTH).is_some() || is_expected {
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
 }
 
-/// A stream whose response head has not arrived.
+/// A stream before its response head.
 struct Exchange<'a, B: Body> {
     upload: Option<Upload<B>>,
     response: ResponseFuture,
     relay: Option<&'a InterimRelay>,
-    /// How many interim responses came.
+    /// The number of interim responses.
     interim: u32,
-    patience: Patience,
+    timeouts: Timeouts,
     deadline: Deadline,
 }
 
+/// The reason for a missing response head.
 enum Failure {
     Stream(h2::Error),
     Malformed(Malformed),
     Body(BoxError),
-    Late,
+    Timeout,
 }
 
 impl<B> Exchange<'_, B>
@@ -215,26 +219,26 @@ where
         let mut awaits_body = false;
         if let Some(upload) = &mut self.upload {
             match upload.poll(cx) {
-                // The response says why.
-                Poll::Ready(Err(Stop::Backend)) => {}
-                Poll::Ready(Err(Stop::Body(error))) => {
+                // The response contains the reason.
+                Poll::Ready(Err(UploadError::Backend)) => {}
+                Poll::Ready(Err(UploadError::Body(error))) => {
                     upload.abort();
                     return Poll::Ready(Err(Failure::Body(error)));
                 }
                 Poll::Ready(Ok(())) => {}
                 Poll::Pending => awaits_body = upload.awaits_body(),
             }
-            if upload.has_progressed() {
-                self.deadline.set(Instant::now() + self.patience.head);
+            if upload.take_progress() {
+                self.deadline.set(Instant::now() + self.timeouts.response_head);
             }
         }
-        // The work before the timer: a response that is there has come in time.
+        // The work before the timer: a response that has arrived is in time.
         if let Poll::Ready(response) = self.poll_response(cx) {
             return Poll::Ready(response);
         }
-        // While the client has not sent all, the backend is not late.
+        // The timeout does not apply while the client is sending the request body.
         if !awaits_body && self.deadline.poll(cx).is_ready() {
-            return Poll::Ready(Err(Failure::Late));
+            return Poll::Ready(Err(Failure::Timeout));
         }
         Poll::Pending
     }
@@ -243,9 +247,10 @@ where
         while let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) {
             let interim = interim.map_err(Failure::Stream)?;
             self.interim += 1;
-            // RFC 9110 §15.2: there may be any number of them, but not without end. HTTP/2 has no 101 (RFC 9113 §8.6).
-            if interim.status() == StatusCode::SWITCHING_PROTOCOLS || self.interim > MOST_INTERIM {
-                return Poll::Ready(Err(Failure::Malformed(UNASKED)));
+            // RFC 9110 §15.2: any number of interim responses is allowed, so it is limited. HTTP/2 has no 101 (RFC
+            // 9113 §8.6).
+            if interim.status() == StatusCode::SWITCHING_PROTOCOLS || self.interim > MAX_INTERIM_RESPONSES {
+                return Poll::Ready(Err(Failure::Malformed(UNEXPECTED_INTERIM_RESPONSE)));
             }
             if let Some(relay) = self.relay {
                 relay(interim);
@@ -255,22 +260,22 @@ where
     }
 }
 
-/// The response with a head that HTTP/1.1 could have had, too, and the length of its body where that is known.
+/// Checks a response head with the limits of HTTP/1.1, and returns it with the length of its body.
 fn check_head(
     mut response: Response<RecvStream>,
     method: &Method,
 ) -> Result<(Response<RecvStream>, Length), Malformed> {
-    if response.headers().len() > MOST_FIELDS {
-        return Err(Malformed("the response has too many fields"));
+    if response.headers().len() > MAX_FIELDS {
+        return Err(Malformed("the response has too many header fields"));
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(UNASKED);
+        return Err(UNEXPECTED_INTERIM_RESPONSE);
     }
-    // How the backend was reached is no concern of the client's.
+    // The version of the backend connection is not visible to the client.
     *response.version_mut() = Version::HTTP_11;
     let length = content_length(response.headers_mut())?;
     if response.status() == StatusCode::NO_CONTENT {
-        // RFC 9110 §8.6: it has no length.
+        // RFC 9110 §8.6: a 204 response has no `Content-Length`.
         response.headers_mut().remove(CONTENT_LENGTH);
     }
     let length = match length {
@@ -281,7 +286,8 @@ fn check_head(
     Ok((response, length))
 }
 
-const UNASKED: Malformed = Malformed("the backend answers what nobody asked");
+const UNEXPECTED_INTERIM_RESPONSE: Malformed =
+    Malformed("the backend sent an unexpected 101 or too many interim responses");
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -301,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_the_connection_stay_behind_and_te_keeps_trailers_alone() {
+    fn removes_connection_fields_and_reduces_te_to_trailers() {
         let fields = [
             ("connection", "te"),
             ("keep-alive", "timeout=5"),
@@ -320,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn content_length_is_that_of_the_body() {
+    fn sets_content_length_to_the_length_of_the_body() {
         let length = |method, fields: &[_], content| {
             let headers = converted(method, fields, content);
             headers.get(CONTENT_LENGTH).map(|value| value.to_str().unwrap().to_owned())

@@ -1,27 +1,27 @@
-//! Frame boundaries in the raw bytes of a connection (RFC 9113 §4.1).
+//! Frame boundaries in the bytes of a connection (RFC 9113 §4.1).
 
-/// Finds the frames in one direction of a connection, however its bytes are split.
+/// A scanner for the frames in one direction of a connection, whose bytes arrive in any pieces.
 #[derive(Debug, Default)]
 pub(super) struct FrameScanner {
     header: [u8; HEADER],
-    /// How many bytes of `header` have passed.
+    /// The number of scanned bytes of `header`.
     filled: usize,
-    /// How many bytes of the payload have passed.
+    /// The number of scanned bytes of the payload.
     offset: usize,
-    /// How many bytes are left before the first frame.
+    /// The number of bytes before the first frame.
     preface: usize,
 }
 
-/// A frame, and the part of its payload that lies in the bytes at hand.
+/// A frame with the available part of its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FramePart<'a> {
     pub(super) kind: u8,
     pub(super) flags: u8,
     pub(super) stream: u32,
-    /// The length of the whole payload.
+    /// The length of the complete payload.
     pub(super) length: usize,
     pub(super) payload: &'a [u8],
-    /// Where `payload` begins within the whole payload.
+    /// The position of `payload` within the complete payload.
     pub(super) offset: usize,
 }
 
@@ -36,7 +36,7 @@ impl FramePart<'_> {
 }
 
 impl FrameScanner {
-    /// A scanner for the bytes of a client, which begin with its preface (RFC 9113 §3.4).
+    /// Creates a scanner for the bytes of a client, which begin with its preface (RFC 9113 §3.4).
     pub(super) fn of_client() -> Self {
         Self { preface: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len(), ..Self::default() }
     }
@@ -56,7 +56,7 @@ impl FrameScanner {
             return None;
         }
         let payload = take(bytes, length - self.offset);
-        // One bit is reserved.
+        // The first bit is reserved.
         let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
         let part = FramePart { kind, flags, stream, length, payload, offset: self.offset };
         self.offset += payload.len();
@@ -67,6 +67,7 @@ impl FrameScanner {
     }
 }
 
+/// Takes at most `length` bytes from the front of `bytes`.
 fn take<'a>(bytes: &mut &'a [u8], length: usize) -> &'a [u8] {
     let (taken, rest) = bytes.split_at(length.min(bytes.len()));
     *bytes = rest;
@@ -87,7 +88,7 @@ pub(super) const ACK: u8 = 1;
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;
 
-/// A frame in bytes.
+/// Returns the bytes of a frame.
 #[cfg(test)]
 pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [.., high, middle, low] = payload.len().to_be_bytes();
@@ -101,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn finds_every_frame_however_the_bytes_are_split(
+        fn finds_every_frame_in_any_pieces(
             frames in prop::collection::vec((0_u8..12, any::<u8>(), 0_u32..9, 0_usize..300), 0..20),
             pieces in prop::collection::vec(1_usize..40, 1..20),
         ) {

@@ -1,6 +1,6 @@
-//! Extended CONNECT (RFC 8441), on an HTTP/2 connection that serves nothing else, as upgrades over HTTP/1.1 have one.
+//! Extended CONNECT (RFC 8441) on a separate HTTP/2 connection, as for upgrades over HTTP/1.1.
 //!
-//! On hyper's client, whose [`OnUpgrade`](hyper::upgrade::OnUpgrade) the caller expects.
+//! This uses the client of hyper, because the caller needs its [`OnUpgrade`](hyper::upgrade::OnUpgrade).
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -15,30 +15,30 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::connection::{SEND_BUFFER, STREAM_WINDOW};
-use super::wire::{Traffic, Wire};
+use super::connection::{SEND_BUFFER_SIZE, STREAM_WINDOW};
+use super::observed_socket::{ObservedSocket, Traffic};
 use crate::body::RequestBody;
-use crate::deadline::Patience;
 use crate::error::{BodyError, BoxError, ProxyError, ProxyErrorKind};
 use crate::socket::Socket;
+use crate::timeouts::Timeouts;
 
-/// Sends an extended CONNECT, if the backend takes them.
+/// Sends an extended CONNECT, if the backend supports it.
 pub(crate) async fn open_tunnel<B>(
     socket: Socket,
     request: Request<RequestBody<B>>,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<Response<TunnelBody>, ProxyError>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let (wire, traffic) = Wire::new(socket);
+    let (wire, traffic) = ObservedSocket::new(socket);
     let (mut sender, connection) = Builder::new(TokioExecutor::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(STREAM_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
+        .max_send_buf_size(SEND_BUFFER_SIZE)
         .handshake(TokioIo::new(wire))
         .await
-        .map_err(failed)?;
+        .map_err(to_proxy_error)?;
     let (report, reported) = oneshot::channel();
     let settings = Arc::clone(&traffic);
     tokio::spawn(async move {
@@ -51,26 +51,27 @@ where
         }
         let _ = connection.await;
     });
-    // RFC 8441 §3: the backend says so in its SETTINGS, which are the first that it sends.
-    match timeout(patience.head, reported).await {
+    // RFC 8441 §3: the SETTINGS of the backend contain the support for extended CONNECT.
+    match timeout(timeouts.response_head, reported).await {
         Ok(Ok(true)) => {}
         Ok(Ok(false)) => return Err(ProxyError::new(ProxyErrorKind::HttpUpgradeFailed)),
         Ok(Err(_)) => return Err(ProxyError::new(ProxyErrorKind::ConnectionTerminated)),
         Err(_) => return Err(ProxyError::new(ProxyErrorKind::HttpResponseTimeout)),
     }
-    match timeout(patience.head, sender.send_request(request)).await {
+    match timeout(timeouts.response_head, sender.send_request(request)).await {
         Ok(Ok(response)) => Ok(response.map(|incoming| TunnelBody { incoming, traffic })),
-        Ok(Err(error)) => Err(failed(error)),
+        Ok(Err(error)) => Err(to_proxy_error(error)),
         Err(_) => Err(ProxyError::new(ProxyErrorKind::HttpResponseTimeout)),
     }
 }
 
-fn failed(error: hyper::Error) -> ProxyError {
+/// Converts an error of the connection.
+fn to_proxy_error(error: hyper::Error) -> ProxyError {
     let kind = if error.is_user() { ProxyErrorKind::HttpRequestError } else { ProxyErrorKind::ConnectionTerminated };
     ProxyError::caused(kind, error)
 }
 
-/// The content of a response to a tunnel that the backend did not open.
+/// The content of a response that rejects the tunnel.
 pub(crate) struct TunnelBody {
     incoming: Incoming,
     traffic: Arc<Traffic>,
@@ -83,7 +84,7 @@ impl Body for TunnelBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         match polled {
-            // To hyper a reset with NO_ERROR is the end of the body.
+            // hyper regards a reset with NO_ERROR as the end of the body.
             Poll::Ready(None) if !self.traffic.has_end_stream() => Poll::Ready(Some(Err(BodyError::Incomplete))),
             polled => polled.map_err(BodyError::Http),
         }

@@ -1,4 +1,4 @@
-//! The content of a request on its way to the backend.
+//! The content of a request to an HTTP/2 backend.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,30 +9,31 @@ use h2::{Reason, SendStream};
 use http::HeaderMap;
 use http_body::Body;
 
-use super::wire::Reservation;
+use super::observed_socket::Reservation;
 use crate::body::RequestBody;
 use crate::error::BoxError;
 use crate::http1::WrongLength;
 
-/// Sends a body as the backend's flow control allows.
+/// A request body that is sent according to the flow control of the backend.
 pub(super) struct Upload<B: Body> {
     stream: SendStream<Bytes>,
     body: RequestBody<B>,
-    /// What is left of the last frame of the body.
+    /// The unsent part of the last frame.
     data: Bytes,
-    /// Whether `data` is the last of the body.
+    /// Whether `data` is the last data of the body.
     is_last: bool,
     has_ended: bool,
-    /// How much is to come, if that is known.
+    /// The remaining length, if it is known.
     left: Option<u64>,
     has_progressed: bool,
     replay: Option<Replay>,
-    /// How much was sent, and what is reserved for it.
+    /// The number of sent bytes.
     sent: u64,
+    /// The part of the send window for the request.
     reservation: Option<Arc<Reservation>>,
 }
 
-/// What was taken of a body, for another connection.
+/// The content that was read so far, for a retry on another connection.
 #[derive(Default)]
 struct Replay {
     data: Vec<Bytes>,
@@ -40,15 +41,15 @@ struct Replay {
     trailers: Option<HeaderMap>,
 }
 
-/// Why an upload ends early.
-pub(super) enum Stop {
-    /// The backend takes no more. The response says why.
+/// The reason for an incomplete upload.
+pub(super) enum UploadError {
+    /// The backend reads no more. The response contains the reason.
     Backend,
-    /// The body failed.
+    /// The request body failed.
     Body(BoxError),
 }
 
-impl From<WrongLength> for Stop {
+impl From<WrongLength> for UploadError {
     fn from(error: WrongLength) -> Self {
         Self::Body(error.into())
     }
@@ -74,23 +75,23 @@ where
         }
     }
 
-    /// Whether all has been sent.
+    /// Returns whether the body was sent completely.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended
     }
 
-    /// Whether it is the client's turn to send more.
+    /// Returns whether the next part of the body has not arrived yet.
     pub(super) fn awaits_body(&self) -> bool {
         !self.has_ended && self.data.is_empty() && !self.is_last
     }
 
-    /// Whether anything has been sent since this was last called.
-    pub(super) fn has_progressed(&mut self) -> bool {
+    /// Returns whether there was progress since the last call.
+    pub(super) fn take_progress(&mut self) -> bool {
         std::mem::take(&mut self.has_progressed)
     }
 
-    /// Sends what can be sent; ready when that was all.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+    /// Sends the body. It is ready when the body was sent completely.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
         while !self.has_ended {
             if self.data.is_empty() && !self.is_last {
                 ready!(self.poll_frame(cx))?;
@@ -103,10 +104,10 @@ where
             self.stream.reserve_capacity(self.data.len());
             let mut capacity = self.stream.capacity();
             if capacity == 0 {
-                // Ready only when there is more of it than before.
+                // Ready only when the capacity has increased.
                 capacity = match ready!(self.stream.poll_capacity(cx)) {
                     Some(Ok(capacity)) => capacity,
-                    Some(Err(_)) | None => return Poll::Ready(Err(Stop::Backend)),
+                    Some(Err(_)) | None => return Poll::Ready(Err(UploadError::Backend)),
                 };
             }
             if capacity > 0 {
@@ -118,16 +119,18 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn send(&mut self, data: Bytes, is_end: bool) -> Result<(), Stop> {
+    /// Sends a part of the body.
+    fn send(&mut self, data: Bytes, is_end: bool) -> Result<(), UploadError> {
         self.has_progressed = true;
         self.sent += data.len() as u64;
-        self.stream.send_data(data, is_end).map_err(|_| Stop::Backend)?;
+        self.stream.send_data(data, is_end).map_err(|_| UploadError::Backend)?;
         if is_end {
             self.end();
         }
         Ok(())
     }
 
+    /// Records the end of the body.
     fn end(&mut self) {
         self.has_ended = true;
         if let Some(reservation) = &self.reservation {
@@ -135,10 +138,10 @@ where
         }
     }
 
-    /// Takes the next frame of the body.
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+    /// Reads the next frame of the body.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose();
-        let frame = frame.map_err(|error| Stop::Body(error.into()))?;
+        let frame = frame.map_err(|error| UploadError::Body(error.into()))?;
         match frame.map(|frame| frame.into_data().map_err(|frame| frame.into_trailers().ok())) {
             Some(Ok(mut data)) => {
                 let length = data.remaining();
@@ -147,7 +150,7 @@ where
                 }
                 self.is_last = self.body.is_end_stream();
                 self.data = data.copy_to_bytes(length);
-                self.keep();
+                self.buffer_for_replay();
                 if self.is_last {
                     self.check_length()?;
                 }
@@ -158,7 +161,7 @@ where
                     replay.trailers = Some(trailers.clone());
                 }
                 self.has_progressed = true;
-                self.stream.send_trailers(trailers).map_err(|_| Stop::Backend)?;
+                self.stream.send_trailers(trailers).map_err(|_| UploadError::Backend)?;
                 self.end();
             }
             Some(Err(None)) => {}
@@ -170,23 +173,24 @@ where
         Poll::Ready(Ok(()))
     }
 
+    /// Returns an error if the body is shorter than its declared length.
     fn check_length(&self) -> Result<(), WrongLength> {
         if self.left.is_none_or(|left| left == 0) { Ok(()) } else { Err(WrongLength) }
     }
 
-    /// Keeps what was taken, while there is little of it.
-    fn keep(&mut self) {
+    /// Keeps the data for a retry, up to a limit.
+    fn buffer_for_replay(&mut self) {
         if let Some(replay) = &mut self.replay {
             replay.length += self.data.len();
             replay.data.push(self.data.clone());
-            // Each part has a size of its own, too.
-            if replay.length > REPLAY || replay.data.len() > REPLAY_PARTS {
+            // Each part has an overhead, so their number is limited, too.
+            if replay.length > MAX_REPLAY_SIZE || replay.data.len() > MAX_REPLAY_PARTS {
                 self.replay = None;
             }
         }
     }
 
-    /// The whole body, to be sent on another connection, unless too much of it was taken.
+    /// Returns the complete body for a retry. Returns `None` if it exceeded the limit.
     pub(super) fn into_body(self) -> Option<RequestBody<B>> {
         let Replay { mut data, length, trailers } = self.replay?;
         let taken = match data.len() {
@@ -197,20 +201,21 @@ where
                 whole.freeze()
             }
         };
-        Some(self.body.replayed(taken, trailers))
+        Some(self.body.with_replay(taken, trailers))
     }
 
-    /// Gives up what was kept: there is a response.
-    pub(super) fn forget(&mut self) {
+    /// Discards the data for a retry, because there is a response.
+    pub(super) fn discard_replay(&mut self) {
         self.replay = None;
     }
 
-    /// Ends the exchange, because the body failed.
+    /// Resets the stream, because the request body failed.
     pub(super) fn abort(&mut self) {
         self.stream.send_reset(Reason::CANCEL);
     }
 }
 
-/// How much of a body is kept until there is a response.
-pub(super) const REPLAY: usize = 32 * 1024;
-const REPLAY_PARTS: usize = 64;
+/// The maximum number of bytes of a body that are kept for a retry.
+pub(super) const MAX_REPLAY_SIZE: usize = 32 * 1024;
+/// The maximum number of parts of a body that are kept for a retry.
+const MAX_REPLAY_PARTS: usize = 64;

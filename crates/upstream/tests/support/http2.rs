@@ -1,4 +1,4 @@
-//! HTTP/2 backends that do what a test wants, frame by frame where that matters.
+//! HTTP/2 backends with scripted behaviour, down to single frames.
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
 use std::net::SocketAddr;
@@ -19,47 +19,49 @@ use tokio::time::Instant;
 
 pub(crate) type Body = Full<Bytes>;
 
-/// What a backend does with a request.
+/// The action of a backend for a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Act {
-    /// A response that ends after this text.
-    Answer(&'static str),
-    /// One that ends with [`Backend::finish`].
-    Open(&'static str),
-    /// One that ends never, sent as fast as the windows allow.
-    Endless,
-    /// Says nothing.
-    Silence,
+pub(crate) enum Action {
+    /// A complete response with this text.
+    Respond(&'static str),
+    /// A response that ends with [`Backend::finish`].
+    OpenResponse(&'static str),
+    /// A response without an end, sent as fast as the windows allow.
+    EndlessResponse,
+    /// No response.
+    NoResponse,
     /// RST_STREAM with this error code instead of a response.
     Reset(u32),
     /// RST_STREAM with this error code within a response.
-    Break(&'static str, u32),
-    /// Closes the connection instead of a response.
+    ResetWithinResponse(&'static str, u32),
+    /// A closed connection instead of a response.
     Close,
-    /// Closes the connection within a response.
-    BreakConnection(&'static str),
-    /// GOAWAY with the id before this request's, and the end of the connection.
-    GoAwayBelow,
-    /// An interim response, then as [`Act::GoAwayBelow`].
-    InterimThenGoAwayBelow,
+    /// A closed connection within a response.
+    CloseWithinResponse(&'static str),
+    /// GOAWAY with the stream id before this request, then a closed connection.
+    GoAwayUnprocessed,
+    /// An interim response, then [`Action::GoAwayUnprocessed`].
+    InterimThenGoAwayUnprocessed,
     /// An interim response, then RST_STREAM with this error code.
     InterimThenReset(u32),
     /// GOAWAY, and a response that ends with [`Backend::finish`].
-    GoAwayThenOpen(&'static str),
-    AnswerThenGoAway(&'static str),
-    /// A whole response before the content of the request, which is then refused with RST_STREAM(NO_ERROR).
-    Early(&'static str),
-    /// A response that says that it has this length.
-    Length(&'static str, u64),
-    /// So many fields of so many bytes each.
+    GoAwayThenOpenResponse(&'static str),
+    /// A complete response with this text, then GOAWAY.
+    RespondThenGoAway(&'static str),
+    /// A complete response before the content of the request, which is then reset with NO_ERROR.
+    EarlyResponse(&'static str),
+    /// A response with this text and this `content-length`.
+    DeclaredLength(&'static str, u64),
+    /// A response with this number of fields of this size.
     Fields(usize, usize),
-    /// This status and a `content-length`, without content.
+    /// A response with this status and a `content-length`, without content.
     Status(u16),
-    /// An interim response with a link, then a response in two parts with an empty one between, and a trailer section.
+    /// An interim response with a link, then a response in two parts with an empty one between them, and a trailer
+    /// section.
     InterimAndTrailers,
-    /// So many interim responses.
+    /// This number of interim responses, then a response.
     Interim(usize),
-    /// What the client sends, part by part, to its end or failure.
+    /// A response that echoes the request, and ends or fails with it.
     Echo,
 }
 
@@ -77,12 +79,12 @@ impl Server {
         Self { streams: Some(streams), ..self }
     }
 
-    /// Refuses further connections.
+    /// Stops accepting connections after this number.
     pub(crate) fn max_connections(self, connections: usize) -> Self {
         Self { connections: Some(connections), ..self }
     }
 
-    /// Ends each connection after this many requests, as nginx does (`keepalive_requests`).
+    /// Closes each connection after this many requests, as nginx does (`keepalive_requests`).
     pub(crate) fn max_requests(self, requests: usize) -> Self {
         Self { requests: Some(requests), ..self }
     }
@@ -92,41 +94,42 @@ impl Server {
     }
 }
 
-/// A backend that speaks HTTP/2 in the clear.
+/// An HTTP/2 backend without TLS.
 pub(crate) struct Backend {
     address: SocketAddr,
-    seen: Arc<Seen>,
+    observations: Arc<Observations>,
 }
 
-/// What a backend has seen.
+/// The observations of a backend.
 #[derive(Default)]
-struct Seen {
+struct Observations {
     connections: AtomicUsize,
     requests: AtomicUsize,
     streams: AtomicUsize,
-    most_streams: AtomicUsize,
+    max_concurrent_streams: AtomicUsize,
     bodies: Mutex<Vec<Bytes>>,
     sent: AtomicUsize,
     finish: Notify,
     failure: Mutex<Option<u32>>,
 }
 
-enum Order {
+/// A command to the task of a connection.
+enum Command {
     Close,
     GoAway,
 }
 
-type Script = Arc<dyn Fn(&Request<()>, usize) -> Act + Send + Sync>;
+type Script = Arc<dyn Fn(&Request<()>, usize) -> Action + Send + Sync>;
 
 impl Backend {
     pub(crate) async fn start(
         server: Server,
-        script: impl Fn(&Request<()>, usize) -> Act + Send + Sync + 'static,
+        script: impl Fn(&Request<()>, usize) -> Action + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (seen, script): (Arc<Seen>, Script) = (Arc::default(), Arc::new(script));
-        let shared = Arc::clone(&seen);
+        let (observations, script): (Arc<Observations>, Script) = (Arc::default(), Arc::new(script));
+        let shared = Arc::clone(&observations);
         tokio::spawn(async move {
             while server.connections != Some(shared.connections.load(SeqCst))
                 && let Ok((stream, _)) = listener.accept().await
@@ -135,7 +138,7 @@ impl Backend {
                 tokio::spawn(serve(stream, server, Arc::clone(&shared), Arc::clone(&script)));
             }
         });
-        Self { address, seen }
+        Self { address, observations }
     }
 
     pub(crate) fn origin(&self) -> String {
@@ -143,38 +146,38 @@ impl Backend {
     }
 
     pub(crate) fn connections(&self) -> usize {
-        self.seen.connections.load(SeqCst)
+        self.observations.connections.load(SeqCst)
     }
 
     pub(crate) fn requests(&self) -> usize {
-        self.seen.requests.load(SeqCst)
+        self.observations.requests.load(SeqCst)
     }
 
-    /// How many streams there were at once, on all connections, of each connection at most.
-    pub(crate) fn most_streams(&self) -> usize {
-        self.seen.most_streams.load(SeqCst)
+    /// Returns the largest number of concurrent streams on any connection.
+    pub(crate) fn max_concurrent_streams(&self) -> usize {
+        self.observations.max_concurrent_streams.load(SeqCst)
     }
 
     pub(crate) fn bodies(&self) -> Vec<Bytes> {
-        self.seen.bodies.lock().unwrap().clone()
+        self.observations.bodies.lock().unwrap().clone()
     }
 
-    /// The error code with which a request ended.
+    /// Waits for the error code of a failed request.
     pub(crate) async fn failure(&self) -> Option<u32> {
-        self.seen.finish.notified().await;
-        *self.seen.failure.lock().unwrap()
+        self.observations.finish.notified().await;
+        *self.observations.failure.lock().unwrap()
     }
 
-    /// Ends the responses that are open.
+    /// Ends the open responses.
     pub(crate) fn finish(&self) {
-        self.seen.finish.notify_waiters();
+        self.observations.finish.notify_waiters();
     }
 
-    /// Waits until endless responses can't go on.
-    pub(crate) async fn until_stalled(&self) {
+    /// Waits until endless responses are blocked by their windows.
+    pub(crate) async fn wait_until_stalled(&self) {
         let (mut before, mut since) = (0, Instant::now());
         while since.elapsed() < Duration::from_millis(200) {
-            let sent = self.seen.sent.load(SeqCst);
+            let sent = self.observations.sent.load(SeqCst);
             if sent != before {
                 (before, since) = (sent, Instant::now());
             }
@@ -183,9 +186,9 @@ impl Backend {
     }
 }
 
-async fn serve(stream: TcpStream, server: Server, seen: Arc<Seen>, script: Script) {
+async fn serve(stream: TcpStream, server: Server, observations: Arc<Observations>, script: Script) {
     let stream = stream.into_std().unwrap();
-    // Frames that h2 would not send.
+    // For frames that h2 would not send.
     let raw = stream.try_clone().unwrap();
     let mut builder = h2::server::Builder::new();
     if let Some(streams) = server.streams {
@@ -195,113 +198,113 @@ async fn serve(stream: TcpStream, server: Server, seen: Arc<Seen>, script: Scrip
         builder.initial_connection_window_size(bytes);
     }
     let Ok(mut connection) = builder.handshake(TcpStream::from_std(stream).unwrap()).await else { return };
-    let (orders, mut ordered) = tokio::sync::mpsc::unbounded_channel();
+    let (commands, mut command_receiver) = tokio::sync::mpsc::unbounded_channel();
     let streams = Arc::new(AtomicUsize::new(0));
     let mut accepted_requests = 0;
     loop {
         let accepted = tokio::select! {
             accepted = connection.accept() => accepted,
-            order = ordered.recv() => match order {
-                Some(Order::GoAway) => {
+            command = command_receiver.recv() => match command {
+                Some(Command::GoAway) => {
                     connection.graceful_shutdown();
                     continue;
                 }
-                Some(Order::Close) | None => return,
+                Some(Command::Close) | None => return,
             },
         };
         let Some(Ok((request, respond))) = accepted else { return };
         accepted_requests += 1;
-        if let Some(most) = server.requests {
-            if accepted_requests == most {
+        if let Some(max) = server.requests {
+            if accepted_requests == max {
                 let id = request.body().stream_id().as_u32();
                 write_goaway(&mut raw.try_clone().unwrap(), id);
-            } else if accepted_requests > most {
+            } else if accepted_requests > max {
                 continue;
             }
         }
-        let number = seen.requests.fetch_add(1, SeqCst);
+        let number = observations.requests.fetch_add(1, SeqCst);
         let (head, body) = request.into_parts();
-        let act = script(&Request::from_parts(head, ()), number);
+        let action = script(&Request::from_parts(head, ()), number);
         let now = streams.fetch_add(1, SeqCst) + 1;
-        seen.most_streams.fetch_max(now, SeqCst);
-        let (seen, streams, orders) = (Arc::clone(&seen), Arc::clone(&streams), orders.clone());
+        observations.max_concurrent_streams.fetch_max(now, SeqCst);
+        let (observations, streams, commands) = (Arc::clone(&observations), Arc::clone(&streams), commands.clone());
         let mut raw = raw.try_clone().unwrap();
         tokio::spawn(async move {
             let id = body.stream_id().as_u32();
-            let _ = perform(act, body, respond, &seen, &orders, id, &mut raw).await;
+            let _ = perform(action, body, respond, &observations, &commands, id, &mut raw).await;
             streams.fetch_sub(1, SeqCst);
         });
     }
 }
 
 async fn perform(
-    act: Act,
+    action: Action,
     mut body: RecvStream,
     mut respond: SendResponse<Bytes>,
-    seen: &Seen,
-    orders: &tokio::sync::mpsc::UnboundedSender<Order>,
+    observations: &Observations,
+    commands: &tokio::sync::mpsc::UnboundedSender<Command>,
     id: u32,
     raw: &mut std::net::TcpStream,
 ) -> Result<(), h2::Error> {
-    match act {
-        Act::Reset(code) => respond.send_reset(code.into()),
-        Act::Close => close(raw, orders).await,
-        Act::InterimThenReset(code) => {
+    match action {
+        Action::Reset(code) => respond.send_reset(code.into()),
+        Action::Close => close(raw, commands).await,
+        Action::InterimThenReset(code) => {
             respond.send_informational(Response::builder().status(103).body(()).unwrap())?;
-            // A reset takes what was not sent by then with it.
+            // A reset discards unsent frames, so they are sent first.
             tokio::time::sleep(Duration::from_millis(50)).await;
             respond.send_reset(code.into());
         }
-        Act::GoAwayBelow | Act::InterimThenGoAwayBelow => {
-            if matches!(act, Act::InterimThenGoAwayBelow) {
+        Action::GoAwayUnprocessed | Action::InterimThenGoAwayUnprocessed => {
+            if matches!(action, Action::InterimThenGoAwayUnprocessed) {
                 respond.send_informational(Response::builder().status(103).body(()).unwrap())?;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             write_goaway(raw, id.saturating_sub(2));
-            drop(orders.send(Order::Close));
+            drop(commands.send(Command::Close));
         }
-        Act::Silence => std::future::poll_fn(|cx| respond.poll_reset(cx).map(drop)).await,
-        Act::Answer(text) | Act::AnswerThenGoAway(text) => {
+        Action::NoResponse => std::future::poll_fn(|cx| respond.poll_reset(cx).map(drop)).await,
+        Action::Respond(text) | Action::RespondThenGoAway(text) => {
             let mut content = Vec::new();
             while let Some(data) = body.data().await {
                 let data = data?;
                 let _ = body.flow_control().release_capacity(data.len());
                 content.extend_from_slice(&data);
             }
-            seen.bodies.lock().unwrap().push(content.into());
+            observations.bodies.lock().unwrap().push(content.into());
             respond.send_response(Response::new(()), false)?.send_data(Bytes::from_static(text.as_bytes()), true)?;
-            if matches!(act, Act::AnswerThenGoAway(_)) {
-                let _ = orders.send(Order::GoAway);
+            if matches!(action, Action::RespondThenGoAway(_)) {
+                let _ = commands.send(Command::GoAway);
             }
         }
-        Act::Open(text) | Act::GoAwayThenOpen(text) => {
-            if matches!(act, Act::GoAwayThenOpen(_)) {
-                let _ = orders.send(Order::GoAway);
+        Action::OpenResponse(text) | Action::GoAwayThenOpenResponse(text) => {
+            if matches!(action, Action::GoAwayThenOpenResponse(_)) {
+                let _ = commands.send(Command::GoAway);
             }
             let mut stream = respond.send_response(Response::new(()), false)?;
             stream.send_data(Bytes::from_static(text.as_bytes()), false)?;
             tokio::select! {
-                () = seen.finish.notified() => stream.send_data(Bytes::new(), true)?,
+                () = observations.finish.notified() => stream.send_data(Bytes::new(), true)?,
                 _ = std::future::poll_fn(|cx| stream.poll_reset(cx)) => {}
             }
         }
-        Act::Early(text) => {
+        Action::EarlyResponse(text) => {
             respond.send_response(Response::new(()), false)?.send_data(Bytes::from_static(text.as_bytes()), true)?;
         }
-        Act::Length(text, length) => {
+        Action::DeclaredLength(text, length) => {
             let response = Response::builder().header("content-length", length).body(()).unwrap();
             respond.send_response(response, false)?.send_data(Bytes::from_static(text.as_bytes()), true)?;
         }
-        Act::Fields(count, size) => {
+        Action::Fields(count, size) => {
             let fields = (0..count).map(|number| (format!("x-{number}"), "v".repeat(size)));
             let response = fields.fold(Response::builder(), |response, (name, value)| response.header(name, value));
             respond.send_response(response.body(()).unwrap(), true)?;
         }
-        Act::Status(status) => {
+        Action::Status(status) => {
             let response = Response::builder().status(status).header("content-length", 5).body(()).unwrap();
             respond.send_response(response, true)?;
         }
-        Act::InterimAndTrailers => {
+        Action::InterimAndTrailers => {
             let interim = Response::builder().status(103).header("link", "</a.css>; rel=preload").body(()).unwrap();
             respond.send_informational(interim)?;
             let mut stream = respond.send_response(Response::new(()), false)?;
@@ -312,20 +315,20 @@ async fn perform(
             let trailers = trailers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
             stream.send_trailers(HeaderMap::from_iter(trailers))?;
         }
-        Act::Interim(count) => {
+        Action::Interim(count) => {
             for _ in 0..count {
                 respond.send_informational(Response::builder().status(102).body(()).unwrap())?;
             }
             respond.send_response(Response::new(()), true)?;
         }
-        Act::Echo => {
+        Action::Echo => {
             let mut stream = respond.send_response(Response::new(()), false)?;
             while let Some(data) = body.data().await {
                 let data = match data {
                     Ok(data) => data,
                     Err(error) => {
-                        *seen.failure.lock().unwrap() = error.reason().map(u32::from);
-                        seen.finish.notify_one();
+                        *observations.failure.lock().unwrap() = error.reason().map(u32::from);
+                        observations.finish.notify_one();
                         return Err(error);
                     }
                 };
@@ -334,27 +337,27 @@ async fn perform(
             }
             stream.send_data(Bytes::new(), true)?;
         }
-        Act::Break(text, code) => {
+        Action::ResetWithinResponse(text, code) => {
             let mut stream = respond.send_response(Response::new(()), false)?;
             stream.send_data(Bytes::from_static(text.as_bytes()), false)?;
-            // A reset takes what was not sent by then with it.
+            // A reset discards unsent frames, so they are sent first.
             tokio::time::sleep(Duration::from_millis(50)).await;
             stream.send_reset(code.into());
         }
-        Act::BreakConnection(text) => {
+        Action::CloseWithinResponse(text) => {
             let mut stream = respond.send_response(Response::new(()), false)?;
             stream.send_data(Bytes::from_static(text.as_bytes()), false)?;
             tokio::time::sleep(Duration::from_millis(50)).await;
-            close(raw, orders).await;
+            close(raw, commands).await;
         }
-        Act::Endless => {
+        Action::EndlessResponse => {
             let mut stream = respond.send_response(Response::new(()), false)?;
             loop {
                 stream.reserve_capacity(16 * 1024);
                 match std::future::poll_fn(|cx| stream.poll_capacity(cx)).await {
                     Some(Ok(capacity)) => {
                         stream.send_data(Bytes::from(vec![b'x'; capacity]), false)?;
-                        seen.sent.fetch_add(capacity, SeqCst);
+                        observations.sent.fetch_add(capacity, SeqCst);
                     }
                     Some(Err(error)) => return Err(error),
                     None => return Ok(()),
@@ -375,9 +378,9 @@ fn write_goaway(raw: &mut std::net::TcpStream, last_stream: u32) {
 }
 
 /// Closes the connection before h2 resets the stream.
-async fn close(raw: &std::net::TcpStream, orders: &tokio::sync::mpsc::UnboundedSender<Order>) {
+async fn close(raw: &std::net::TcpStream, commands: &tokio::sync::mpsc::UnboundedSender<Command>) {
     raw.shutdown(std::net::Shutdown::Both).unwrap();
-    let _ = orders.send(Order::Close);
+    let _ = commands.send(Command::Close);
     std::future::pending::<()>().await;
 }
 
@@ -393,7 +396,8 @@ pub(crate) fn post(content: &'static str) -> Request<Body> {
     Request::post("/").header("host", "a.example").body(Body::from(content)).unwrap()
 }
 
-/// A backend that answers the first request on each connection with these frames of stream 1, a moment after each other.
+/// Starts a backend that responds to the first request on each connection with these parts on stream 1, at short
+/// intervals. Returns its origin.
 pub(crate) async fn raw_backend(parts: Vec<Vec<u8>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("h2c://{}", listener.local_addr().unwrap());
@@ -401,7 +405,7 @@ pub(crate) async fn raw_backend(parts: Vec<Vec<u8>>) -> String {
         while let Ok((mut socket, _)) = listener.accept().await {
             let parts = parts.clone();
             tokio::spawn(async move {
-                // SETTINGS, and the acknowledgement of the client's.
+                // SETTINGS, and the acknowledgement of the SETTINGS of the client.
                 socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0]).await.unwrap();
                 socket.read_exact(&mut [0; 24]).await.unwrap();
                 loop {
@@ -424,13 +428,13 @@ pub(crate) async fn raw_backend(parts: Vec<Vec<u8>>) -> String {
     origin
 }
 
-/// A frame of stream 1.
+/// Returns the bytes of a frame on stream 1.
 pub(crate) fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     let [.., high, middle, low] = payload.len().to_be_bytes();
     [&[high, middle, low, kind, flags, 0, 0, 0, 1], payload].concat()
 }
 
-/// A field, as HPACK has it without its tables.
+/// Returns an HPACK literal field without indexing.
 pub(crate) fn literal(name: &str, value: &str) -> Vec<u8> {
     let text = |text: &str| match text.len() {
         length @ 0..127 => [&[length as u8], text.as_bytes()].concat(),
@@ -450,7 +454,7 @@ pub(crate) const END_HEADERS: u8 = 4;
 pub(crate) const PADDED: u8 = 8;
 pub(crate) const PRIORITY: u8 = 0x20;
 
-/// The content of a response, or why it broke off.
+/// Returns the content of a response, or its error.
 pub(crate) async fn read<B>(response: Response<UpstreamBody<B>>) -> Result<Bytes, BodyError>
 where
     B: http_body::Body + 'static,

@@ -1,4 +1,4 @@
-//! Backends that do what a test wants, and what it takes to ask them.
+//! HTTP/1.1 backends with scripted behaviour, and requests to them.
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) type Body = Full<Bytes>;
 
-/// A backend whose every connection is given to `serve`, with its number.
+/// Starts a backend that passes each connection with its number to `serve`. Returns the number of connections.
 pub(crate) async fn backend<F>(serve: impl Fn(TcpStream, usize) -> F + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -32,8 +32,8 @@ where
     (address, connections)
 }
 
-/// Reads up to the end of a request head; `None` at the end of the connection.
-pub(crate) async fn head(stream: &mut TcpStream) -> Option<String> {
+/// Reads a request head. Returns `None` at the end of the connection.
+pub(crate) async fn read_head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
@@ -41,7 +41,7 @@ pub(crate) async fn head(stream: &mut TcpStream) -> Option<String> {
     Some(String::from_utf8(head).unwrap())
 }
 
-pub(crate) async fn answer(stream: &mut TcpStream, text: &str) {
+pub(crate) async fn send(stream: &mut TcpStream, text: &str) {
     stream.write_all(text.as_bytes()).await.unwrap();
 }
 
@@ -59,17 +59,17 @@ pub(crate) async fn text(
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
-/// Answers every request with `200` and this text.
-pub(crate) async fn saying(what: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+/// Starts a backend that sends a 200 response with this text to every request.
+pub(crate) async fn static_backend(what: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
     backend(move |mut stream, _| async move {
-        while head(&mut stream).await.is_some() {
-            answer(&mut stream, &format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{what}", what.len())).await;
+        while read_head(&mut stream).await.is_some() {
+            send(&mut stream, &format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{what}", what.len())).await;
         }
     })
     .await
 }
 
-/// An address where nobody listens.
-pub(crate) async fn nobody() -> SocketAddr {
+/// Returns an address without a listener.
+pub(crate) async fn unused_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }

@@ -1,66 +1,72 @@
-//! Attempts to connect to the backend of a pool.
+//! Connects for the pool, with the HTTP/2 handshake.
 
 use std::net::IpAddr;
 
 use tokio::time::{Instant, timeout};
 
 use crate::builder::Settings;
-use crate::connect::{Connected, Speak};
+use crate::connector::{AllowedProtocols, Connected};
 use crate::error::{ProxyError, ProxyErrorKind};
 use crate::http2::connection::{Connection, Driver, handshake};
-use crate::service::Member;
+use crate::service::BackendState;
 
-/// The outcome of an attempt to connect.
-pub(super) enum Made {
-    /// Nothing, which concerns no request.
-    Nothing,
+/// The outcome of a connect.
+pub(super) enum ConnectOutcome {
+    /// All addresses have a connection. No request depends on this.
+    NoAddress,
     Http1(Connected),
-    Http2(Box<Ready>),
+    Http2(Box<NewConnection>),
 }
 
-pub(super) struct Ready {
+/// A connection after the HTTP/2 handshake.
+pub(super) struct NewConnection {
     pub(super) connection: Connection,
     pub(super) driver: Driver,
-    pub(super) until: Option<Instant>,
+    pub(super) expires: Option<Instant>,
     pub(super) address: Option<IpAddr>,
     pub(super) addresses: Vec<IpAddr>,
 }
 
-/// Connects to the backend, preferably to an address that is not in `have`.
-pub(super) async fn make(settings: &Settings, member: &Member, have: &[IpAddr]) -> Result<Made, ProxyError> {
-    let making = async {
-        let connected = settings.connector.connect(&member.backend, Speak::Any, have).await?;
-        ready(connected).await
+/// Connects to the backend, preferably to an address that is not in `in_use`.
+pub(super) async fn connect(
+    settings: &Settings,
+    backend: &BackendState,
+    in_use: &[IpAddr],
+) -> Result<ConnectOutcome, ProxyError> {
+    let connecting = async {
+        let connected = settings.connector.connect(&backend.config, AllowedProtocols::Any, in_use).await?;
+        handshake_if_http2(connected).await
     };
-    match timeout(settings.connector.timeout, making).await {
-        Ok(made) => made,
+    match timeout(settings.connector.timeout, connecting).await {
+        Ok(outcome) => outcome,
         Err(_) => Err(ProxyError::new(ProxyErrorKind::ConnectionTimeout)),
     }
 }
 
-/// Connects to an address that is not in `have`, if there is one.
-pub(super) async fn make_elsewhere(
+/// Connects to an address that is not in `in_use`. Returns `None` if there is no such address.
+pub(super) async fn connect_to_new_address(
     settings: &Settings,
-    member: &Member,
-    have: &[IpAddr],
-) -> Result<Option<Made>, ProxyError> {
-    let making = async {
-        match settings.connector.connect_elsewhere(&member.backend, have).await? {
-            Some(connected) => ready(connected).await.map(Some),
+    backend: &BackendState,
+    in_use: &[IpAddr],
+) -> Result<Option<ConnectOutcome>, ProxyError> {
+    let connecting = async {
+        match settings.connector.connect_to_new_address(&backend.config, in_use).await? {
+            Some(connected) => handshake_if_http2(connected).await.map(Some),
             None => Ok(None),
         }
     };
-    match timeout(settings.connector.timeout, making).await {
-        Ok(made) => made,
+    match timeout(settings.connector.timeout, connecting).await {
+        Ok(outcome) => outcome,
         Err(_) => Err(ProxyError::new(ProxyErrorKind::ConnectionTimeout)),
     }
 }
 
-async fn ready(connected: Connected) -> Result<Made, ProxyError> {
+/// Makes the HTTP/2 handshake if the backend selected HTTP/2.
+async fn handshake_if_http2(connected: Connected) -> Result<ConnectOutcome, ProxyError> {
     if !connected.is_http2 {
-        return Ok(Made::Http1(connected));
+        return Ok(ConnectOutcome::Http1(connected));
     }
-    let Connected { socket, until, address, addresses, .. } = connected;
+    let Connected { socket, expires, address, addresses, .. } = connected;
     let (connection, driver) = handshake(socket).await?;
-    Ok(Made::Http2(Box::new(Ready { connection, driver, until, address, addresses })))
+    Ok(ConnectOutcome::Http2(Box::new(NewConnection { connection, driver, expires, address, addresses })))
 }

@@ -1,4 +1,4 @@
-//! A new connection to a backend: name, socket, TLS.
+//! New connections to backends: DNS lookup, connect, TLS handshake.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,52 +13,54 @@ use tokio_rustls::TlsConnector;
 
 use crate::backend::{Backend, Location, Protocol};
 use crate::error::{ProxyError, ProxyErrorKind};
-use crate::resolve::{Addresses, Resolver};
+use crate::resolver::{Addresses, Resolver};
 use crate::socket::Socket;
 use crate::tls::Tls;
 
-/// Connects to backends.
+/// A connector to backends.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    /// There if a backend speaks TLS.
+    /// The TLS configuration, if a backend uses TLS.
     pub(crate) tls: Option<Tls>,
-    /// There if a backend has a name.
+    /// The resolver, if a backend has a name.
     pub(crate) resolver: Option<Resolver>,
-    /// For name, socket and TLS together.
+    /// The timeout for lookup, connect and TLS handshake together.
     pub(crate) timeout: Duration,
 }
 
-/// What may be spoken on a connection.
+/// The protocols that are allowed on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speak {
-    /// Whatever the backend does.
+pub(crate) enum AllowedProtocols {
+    /// The protocol that the backend selects.
     Any,
+    /// HTTP/1.1 only.
     Http1,
 }
 
-/// A connection on which the backend's protocol may begin.
+/// An established connection, before the first byte of HTTP.
 pub(crate) struct Connected {
     pub(crate) socket: Socket,
-    /// Whether that is HTTP/2.
+    /// Whether the protocol is HTTP/2, otherwise HTTP/1.1.
     pub(crate) is_http2: bool,
-    /// Until when it may be used for further requests; `None` for as long as it lasts.
-    pub(crate) until: Option<Instant>,
-    /// The address that was connected to, and all that the name stands for; of backends that have a name.
+    /// The time after which the connection takes no new requests. `None` means no limit.
+    pub(crate) expires: Option<Instant>,
+    /// The address of the connection, if the backend has a name.
     pub(crate) address: Option<IpAddr>,
+    /// All addresses of the name.
     pub(crate) addresses: Vec<IpAddr>,
 }
 
 impl Connector {
-    /// Connects, to an address that is not among `have` if there is one.
+    /// Connects to a backend, preferably to an address that is not in `in_use`.
     pub(crate) async fn connect(
         &self,
         backend: &Backend,
-        speak: Speak,
-        have: &[IpAddr],
+        protocols: AllowedProtocols,
+        in_use: &[IpAddr],
     ) -> Result<Connected, ProxyError> {
         let connecting = async {
-            let found = self.find(backend).await?;
-            self.connect_to(backend, speak, found, have, false).await
+            let resolved = self.resolve(backend).await?;
+            self.connect_to(backend, protocols, resolved, in_use, false).await
         };
         match timeout(self.timeout, connecting).await {
             Ok(connected) => connected,
@@ -66,22 +68,22 @@ impl Connector {
         }
     }
 
-    /// Connects to an address of the backend that is not among `have`; to none if all are.
-    pub(crate) async fn connect_elsewhere(
+    /// Connects to an address of the backend that is not in `in_use`. Returns `None` if there is no such address.
+    pub(crate) async fn connect_to_new_address(
         &self,
         backend: &Backend,
-        have: &[IpAddr],
+        in_use: &[IpAddr],
     ) -> Result<Option<Connected>, ProxyError> {
-        let found = self.find(backend).await?;
-        match &found {
-            Some(found) if found.ips.iter().any(|ip| !have.contains(ip)) => {}
+        let resolved = self.resolve(backend).await?;
+        match &resolved {
+            Some(resolved) if resolved.ips.iter().any(|ip| !in_use.contains(ip)) => {}
             _ => return Ok(None),
         }
-        self.connect_to(backend, Speak::Any, found, have, true).await.map(Some)
+        self.connect_to(backend, AllowedProtocols::Any, resolved, in_use, true).await.map(Some)
     }
 
-    /// The addresses of the backend's name, if it has one.
-    async fn find(&self, backend: &Backend) -> Result<Option<Addresses>, ProxyError> {
+    /// Looks up the addresses of the backend, if it has a name.
+    async fn resolve(&self, backend: &Backend) -> Result<Option<Addresses>, ProxyError> {
         match &backend.location {
             Location::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => {
                 let resolver = self.resolver.as_ref().ok_or_else(|| ProxyError::new(ProxyErrorKind::DnsError))?;
@@ -94,69 +96,69 @@ impl Connector {
     async fn connect_to(
         &self,
         backend: &Backend,
-        speak: Speak,
-        found: Option<Addresses>,
-        have: &[IpAddr],
-        is_strict: bool,
+        protocols: AllowedProtocols,
+        resolved: Option<Addresses>,
+        in_use: &[IpAddr],
+        only_new: bool,
     ) -> Result<Connected, ProxyError> {
         let is_http2 = backend.protocol == Protocol::H2c;
         let (host, port) = match &backend.location {
             Location::Tcp { host, port } => (host.as_str(), *port),
             Location::Unix(path) => {
-                let socket = UnixStream::connect(path).await.map(Socket::Unix).map_err(not_connected)?;
-                return Ok(Connected { socket, is_http2, until: None, address: None, addresses: Vec::new() });
+                let socket = UnixStream::connect(path).await.map(Socket::Unix).map_err(connect_error)?;
+                return Ok(Connected { socket, is_http2, expires: None, address: None, addresses: Vec::new() });
             }
         };
-        let (stream, until, address, addresses) = match found {
+        let (stream, expires, address, addresses) = match resolved {
             None => {
                 let ip = host.parse::<IpAddr>().map_err(|error| ProxyError::caused(ProxyErrorKind::DnsError, error))?;
-                let stream = TcpStream::connect(SocketAddr::new(ip, port)).await.map_err(not_connected)?;
+                let stream = TcpStream::connect(SocketAddr::new(ip, port)).await.map_err(connect_error)?;
                 (stream, None, None, Vec::new())
             }
-            Some(Addresses { ips, until }) => {
-                let (stream, address) = self.tcp(&ips, port, have, is_strict).await?;
-                (stream, Some(until), Some(address), ips)
+            Some(Addresses { ips, expires }) => {
+                let (stream, address) = self.connect_tcp(&ips, port, in_use, only_new).await?;
+                (stream, Some(expires), Some(address), ips)
             }
         };
         let _ = stream.set_nodelay(true);
         let Some(tls) = self.tls.as_ref().filter(|_| backend.protocol == Protocol::Https) else {
-            return Ok(Connected { socket: Socket::Tcp(stream), is_http2, until, address, addresses });
+            return Ok(Connected { socket: Socket::Tcp(stream), is_http2, expires, address, addresses });
         };
         let name = match &tls.server_name {
             Some(name) => name.clone(),
             None => ServerName::try_from(host.to_owned())
                 .map_err(|error| ProxyError::caused(ProxyErrorKind::TlsProtocolError, error))?,
         };
-        let config = if speak == Speak::Http1 { &tls.http1 } else { &tls.any };
+        let config = if protocols == AllowedProtocols::Http1 { &tls.http1 } else { &tls.any };
         match TlsConnector::from(Arc::clone(config)).connect(name, stream).await {
             Ok(stream) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 let socket = Socket::Tls(Box::new(stream));
-                Ok(Connected { socket, is_http2, until, address, addresses })
+                Ok(Connected { socket, is_http2, expires, address, addresses })
             }
-            Err(error) => Err(no_handshake(error)),
+            Err(error) => Err(handshake_error(error)),
         }
     }
 
-    /// Connects to one of `ips`, to those that are not among `have` first, or only to those.
-    async fn tcp(
+    /// Connects to one of `ips`: first to those that are not in `in_use`, then to the others unless `only_new` is set.
+    async fn connect_tcp(
         &self,
         ips: &[IpAddr],
         port: u16,
-        have: &[IpAddr],
-        is_strict: bool,
+        in_use: &[IpAddr],
+        only_new: bool,
     ) -> Result<(TcpStream, IpAddr), ProxyError> {
-        // Another one first each time, so that all of them have their share. One that does not answer leaves time for
-        // the others.
+        // The order starts at a random address to distribute the load. Each attempt has a part of the timeout, so
+        // that an unreachable address leaves time for the others.
         let (first, within) = (fastrand::usize(..ips.len()), self.timeout / ips.len() as u32);
-        let in_turn = || ips[first..].iter().chain(&ips[..first]);
-        let missing = in_turn().filter(|ip| !have.contains(ip));
-        let others = in_turn().filter(|ip| !is_strict && have.contains(ip));
+        let rotated = || ips[first..].iter().chain(&ips[..first]);
+        let missing = rotated().filter(|ip| !in_use.contains(ip));
+        let others = rotated().filter(|ip| !only_new && in_use.contains(ip));
         let mut error = ProxyError::new(ProxyErrorKind::ConnectionTimeout);
         for ip in missing.chain(others) {
             match timeout(within, TcpStream::connect(SocketAddr::new(*ip, port))).await {
                 Ok(Ok(stream)) => return Ok((stream, *ip)),
-                Ok(Err(why)) => error = not_connected(why),
+                Ok(Err(cause)) => error = connect_error(cause),
                 Err(_) => {}
             }
         }
@@ -164,7 +166,7 @@ impl Connector {
     }
 }
 
-fn not_connected(error: io::Error) -> ProxyError {
+fn connect_error(error: io::Error) -> ProxyError {
     let kind = match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ProxyErrorKind::ConnectionRefused,
         io::ErrorKind::TimedOut => ProxyErrorKind::ConnectionTimeout,
@@ -174,7 +176,7 @@ fn not_connected(error: io::Error) -> ProxyError {
     ProxyError::caused(kind, error)
 }
 
-fn no_handshake(error: io::Error) -> ProxyError {
+fn handshake_error(error: io::Error) -> ProxyError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         // rustls prints the debug representation of this cause.
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(cause))) => {

@@ -1,4 +1,4 @@
-//! A socket that observes the frames in both directions, for all that h2 does not report.
+//! A socket that observes the frames in both directions, for state that h2 does not expose.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,24 +18,24 @@ use super::frames::{
 /// The observed state of one connection.
 #[derive(Debug)]
 pub(super) struct Traffic {
-    /// Bytes from the backend.
+    /// The number of received bytes.
     received: AtomicU64,
-    /// Bytes that the kernel took for the backend.
+    /// The number of bytes that were written to the kernel.
     sent: AtomicU64,
     has_settings: AtomicBool,
     settings: Notify,
     has_goaway: AtomicBool,
-    /// The last stream that the backend has processed, by GOAWAY.
+    /// The last stream id of GOAWAY.
     last_stream: AtomicU32,
     has_end_stream: AtomicBool,
-    /// The send window of the connection (RFC 9113 §6.9), and the largest that it has been.
+    /// The send window of the connection (RFC 9113 §6.9), and its largest value so far.
     send_window: AtomicI64,
     largest_send_window: AtomicI64,
-    /// The initial send window of each stream.
+    /// The initial send window of a stream.
     stream_window: AtomicU32,
-    /// How much of the send window the requests in flight may use up.
+    /// The part of the send window that is reserved for in-flight requests.
     reserved: AtomicU64,
-    /// The streams in flight, and whether END_STREAM has been received on them.
+    /// The in-flight streams, and whether END_STREAM was received on them.
     streams: Mutex<HashMap<u32, bool>>,
 }
 
@@ -47,7 +47,7 @@ impl Default for Traffic {
             has_settings: AtomicBool::default(),
             settings: Notify::default(),
             has_goaway: AtomicBool::default(),
-            last_stream: AtomicU32::new(MAX_STREAM),
+            last_stream: AtomicU32::new(MAX_STREAM_ID),
             has_end_stream: AtomicBool::default(),
             send_window: AtomicI64::new(DEFAULT_WINDOW.into()),
             largest_send_window: AtomicI64::new(DEFAULT_WINDOW.into()),
@@ -59,15 +59,17 @@ impl Default for Traffic {
 }
 
 impl Traffic {
+    /// Returns the number of received bytes.
     pub(super) fn received(&self) -> u64 {
         self.received.load(Relaxed)
     }
 
+    /// Returns the number of bytes that were written to the kernel.
     pub(super) fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
     }
 
-    /// Whether the first SETTINGS frame of the backend has arrived, and been applied.
+    /// Returns whether the first SETTINGS frame of the backend has been received and applied.
     pub(super) fn has_settings(&self) -> bool {
         self.has_settings.load(Relaxed)
     }
@@ -77,29 +79,29 @@ impl Traffic {
         self.settings.notified().await;
     }
 
-    /// Whether any stream was ended by END_STREAM.
+    /// Returns whether END_STREAM was received on any stream.
     pub(super) fn has_end_stream(&self) -> bool {
         self.has_end_stream.load(Relaxed)
     }
 
-    /// Whether the backend has sent GOAWAY.
+    /// Returns whether GOAWAY was received.
     pub(super) fn has_goaway(&self) -> bool {
         self.has_goaway.load(Relaxed)
     }
 
-    /// Returns how many requests the backend has processed, if it has ended the connection after them.
+    /// Returns the number of requests that the backend processed before GOAWAY, if it sent one.
     pub(super) fn processed(&self) -> Option<NonZeroU32> {
         // A graceful shutdown begins with the largest id (RFC 9113 §6.8).
-        let last = Some(self.last_stream.load(Relaxed)).filter(|last| *last < MAX_STREAM)?;
+        let last = Some(self.last_stream.load(Relaxed)).filter(|last| *last < MAX_STREAM_ID)?;
         NonZeroU32::new(last.div_ceil(2))
     }
 
-    /// Opens a stream by `open`, which returns its id along with the result, and observes the end of its response.
+    /// Opens a stream with `open`, which returns the stream id and a result, and observes the end of its response.
     pub(super) fn observe<T, E>(
         self: &Arc<Self>,
         open: impl FnOnce() -> Result<(u32, T), E>,
     ) -> Result<(ResponseWatch, T), E> {
-        // Locked while the stream is opened, so that no response can come first.
+        // The lock is held while the stream is opened, so that the response cannot arrive before the entry exists.
         let mut streams = self.streams();
         let (id, opened) = open()?;
         streams.insert(id, false);
@@ -110,30 +112,32 @@ impl Traffic {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How much of the send window a request with `content` bytes can use up, however slowly the backend reads it.
+    /// Returns the part of the send window that a request with `content` bytes can use.
+    ///
+    /// That is the number of bytes that it sends while the backend does not read them.
     pub(super) fn window_use(&self, content: u64) -> u64 {
         let stream = match self.stream_window.load(Relaxed) {
-            // Such a backend opens the window of each stream by itself.
+            // Such a backend increases the window of each stream itself.
             0 => DEFAULT_WINDOW,
             window => window,
         };
         content.min(stream.into()).min(self.largest_send_window())
     }
 
-    /// How many bytes the backend takes at most before it reads any.
+    /// Returns the number of bytes that the backend accepts before it reads any.
     pub(super) fn largest_send_window(&self) -> u64 {
         self.largest_send_window.load(Relaxed).try_into().unwrap_or(0)
     }
 
-    /// Whether a request with `content` bytes leaves room for the requests in flight, and they for it.
+    /// Returns whether the send window has room for a request with `content` bytes in addition to the reservations.
     pub(super) fn has_room(&self, content: u64) -> bool {
         let (needed, largest) = (self.window_use(content), self.largest_send_window());
         let left: u64 = self.send_window.load(Relaxed).try_into().unwrap_or(0);
-        // Many backends open the window again only when half of it has been read.
+        // Many backends send WINDOW_UPDATE only after half of the window was read.
         self.reserved.load(Relaxed) + needed <= largest && left >= needed.min(largest / 2)
     }
 
-    /// Reserves what a request with `content` bytes may use up of the send window.
+    /// Reserves the part of the send window for a request with `content` bytes.
     pub(super) fn reserve(self: &Arc<Self>, content: u64) -> Reservation {
         let bytes = self.window_use(content);
         self.reserved.fetch_add(bytes, Relaxed);
@@ -146,7 +150,7 @@ impl Traffic {
     }
 }
 
-/// A part of a connection's send window that is kept for one request.
+/// A part of a send window that is reserved for one request.
 #[derive(Debug)]
 pub(super) struct Reservation {
     traffic: Arc<Traffic>,
@@ -154,7 +158,7 @@ pub(super) struct Reservation {
 }
 
 impl Reservation {
-    /// Keeps no more than `bytes`: all that the request has sent.
+    /// Reduces the reservation to `bytes`, the number of bytes that the request has sent.
     pub(super) fn shrink(&self, bytes: u64) {
         let before = self.bytes.fetch_min(bytes, Relaxed);
         self.traffic.reserved.fetch_sub(before.saturating_sub(bytes), Relaxed);
@@ -175,7 +179,7 @@ pub(super) struct ResponseWatch {
 }
 
 impl ResponseWatch {
-    /// Whether END_STREAM has been received.
+    /// Returns whether END_STREAM was received on this stream.
     pub(super) fn has_end_stream(&self) -> bool {
         self.traffic.streams().get(&self.id).copied().unwrap_or_default()
     }
@@ -189,19 +193,19 @@ impl Drop for ResponseWatch {
 
 /// A socket whose traffic is observed.
 #[derive(Debug)]
-pub(super) struct Wire<T> {
+pub(super) struct ObservedSocket<T> {
     socket: T,
     traffic: Arc<Traffic>,
     received: FrameScanner,
     sent: FrameScanner,
     settings: Settings,
-    /// A number that has come in part.
+    /// The received bytes of an incomplete number.
     number: Vec<u8>,
-    /// Whether the field block that is being received ends its stream.
+    /// Whether the current field block ends its stream.
     is_last_block: bool,
 }
 
-/// The progress of the first SETTINGS frame.
+/// The state of the first SETTINGS frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Settings {
     Awaited,
@@ -209,7 +213,7 @@ enum Settings {
     Applied,
 }
 
-impl<T> Wire<T> {
+impl<T> ObservedSocket<T> {
     pub(super) fn new(socket: T) -> (Self, Arc<Traffic>) {
         let traffic = Arc::<Traffic>::default();
         let wire = Self {
@@ -224,6 +228,7 @@ impl<T> Wire<T> {
         (wire, traffic)
     }
 
+    /// Scans received bytes.
     fn receive(&mut self, mut bytes: &[u8]) {
         self.traffic.received.fetch_add(bytes.len() as u64, Relaxed);
         while let Some(part) = self.received.next(&mut bytes) {
@@ -247,6 +252,7 @@ impl<T> Wire<T> {
         }
     }
 
+    /// Scans a part of a SETTINGS frame.
     fn receive_settings(&mut self, part: &FramePart<'_>) {
         if part.is_first() {
             self.number.clear();
@@ -267,7 +273,7 @@ impl<T> Wire<T> {
         }
     }
 
-    /// Returns the number that a frame begins with, when the frame is complete: 31 bits after a reserved one.
+    /// Returns the number at the start of a frame once the frame is complete: 31 bits after a reserved bit.
     fn receive_number(&mut self, part: &FramePart<'_>) -> Option<u32> {
         if part.is_first() {
             self.number.clear();
@@ -275,10 +281,10 @@ impl<T> Wire<T> {
         self.number.extend_from_slice(&part.payload[..part.payload.len().min(4 - self.number.len())]);
         // h2 rejects shorter frames.
         let number = <[u8; 4]>::try_from(&self.number[..]).ok().filter(|_| part.is_last())?;
-        Some(u32::from_be_bytes(number) & MAX_STREAM)
+        Some(u32::from_be_bytes(number) & MAX_STREAM_ID)
     }
 
-    /// Notes the end of a response that ends with a field block (RFC 9113 §6.2, §6.10).
+    /// Records the end of a response that ends with a field block (RFC 9113 §6.2, §6.10).
     fn receive_field_block(&mut self, part: &FramePart<'_>) {
         if part.kind == HEADERS {
             self.is_last_block = part.flags & END_STREAM != 0;
@@ -288,6 +294,7 @@ impl<T> Wire<T> {
         }
     }
 
+    /// Records END_STREAM on a stream.
     fn end_response(&self, stream: u32) {
         self.traffic.has_end_stream.store(true, Relaxed);
         if let Some(has_end_stream) = self.traffic.streams().get_mut(&stream) {
@@ -295,6 +302,7 @@ impl<T> Wire<T> {
         }
     }
 
+    /// Scans sent bytes.
     fn send(&mut self, mut bytes: &[u8]) {
         self.traffic.sent.fetch_add(bytes.len() as u64, Relaxed);
         while let Some(part) = self.sent.next(&mut bytes) {
@@ -305,10 +313,10 @@ impl<T> Wire<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for ObservedSocket<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        // h2 reads again only when it has applied every frame that it has read.
+        // h2 reads again only after it has applied all frames of the previous read.
         if this.settings == Settings::Read {
             this.settings = Settings::Applied;
             this.traffic.has_settings.store(true, Relaxed);
@@ -321,7 +329,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for ObservedSocket<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.socket).poll_write(cx, buf))?;
         self.send(&buf[..written]);
@@ -356,7 +364,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
     }
 }
 
-/// The windows of a connection and of its streams before anything else is agreed (RFC 9113 §6.9.2).
+/// The initial windows of a connection and of its streams (RFC 9113 §6.9.2).
 const DEFAULT_WINDOW: u32 = 65_535;
+/// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2).
 const INITIAL_WINDOW_SIZE: u16 = 4;
-const MAX_STREAM: u32 = 0x7fff_ffff;
+/// The largest stream id (RFC 9113 §5.1.1).
+const MAX_STREAM_ID: u32 = 0x7fff_ffff;

@@ -1,0 +1,63 @@
+//! Timeouts of an exchange, with timers that are rarely changed.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep};
+
+/// The timeouts of an exchange, after the connection is established.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    /// The timeout from the last byte of the request to the end of the response head.
+    pub(crate) response_head: Duration,
+    /// The timeout between two parts of the response body.
+    pub(crate) read: Duration,
+    /// The end of the whole exchange.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// A point in time that is moved often, with a timer that is moved only when it fires.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    at: Instant,
+    /// Set to `at` or to an earlier time.
+    timer: Pin<Box<Sleep>>,
+    is_waiting: bool,
+}
+
+impl Deadline {
+    pub(crate) fn new() -> Self {
+        Self { at: Instant::now(), timer: Box::pin(sleep(Duration::ZERO)), is_waiting: false }
+    }
+
+    pub(crate) fn set(&mut self, at: Instant) {
+        self.at = at;
+    }
+
+    /// Polls the timer. It is ready after the deadline.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            if self.timer.deadline() >= self.at {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(self.at);
+        }
+    }
+
+    /// Records that data was received.
+    pub(crate) fn record_progress(&mut self) {
+        self.is_waiting = false;
+    }
+
+    /// Polls the timer while no data is received. It is ready after the read timeout.
+    pub(crate) fn poll_read_timeout(&mut self, cx: &mut Context<'_>, timeouts: &Timeouts) -> Poll<()> {
+        if !self.is_waiting {
+            self.is_waiting = true;
+            let at = Instant::now() + timeouts.read;
+            self.at = timeouts.deadline.map_or(at, |deadline| deadline.min(at));
+        }
+        self.poll(cx)
+    }
+}

@@ -70,7 +70,7 @@ where
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let key = self.config.reported_key(&request);
         let mut future = match self.config.action(&request, None) {
-            // The action for most requests. Handled here, so that the request is not moved once more.
+            // The action for most requests. Handled here, so that the request is not moved again.
             Action::Forward(exchange) => ResponseFuture::forward(self.inner.call(request), exchange),
             action => self.act(request, action),
         };

@@ -2,7 +2,7 @@
 //!
 //! Servers differ in how they normalise a path, and how often: one decodes twice, one treats a backslash as a slash, one
 //! removes `;` parameters. [`Decodings::of`] applies each known step any number of times and in any order. A rule that
-//! holds for every result holds whichever server handles the path.
+//! holds for every result holds for any server.
 //!
 //! ```
 //! use rproxy_core::path::{Decodings, is_ambiguous};
@@ -93,7 +93,7 @@ impl Spelling {
     }
 }
 
-/// Why a byte can be ambiguous: alone, or beside another byte. Two neighbours are ambiguous if `before` of the first and
+/// The ambiguity of a byte: alone, or beside another byte. Two neighbours are ambiguous if `before` of the first and
 /// `after` of the second share a bit.
 #[derive(Clone, Copy)]
 struct Meaning {

@@ -13,7 +13,7 @@ pub(crate) struct Config {
     pub(crate) rewrite: Option<Rewrite>,
 }
 
-/// Returns the URI that an inner service makes of a URI, or `None` if it does not change it.
+/// Returns the URI after the rewriting by an inner service, or `None` if it does not change the URI.
 #[derive(Clone)]
 pub(crate) struct Rewrite(pub(crate) Arc<RewriteFn>);
 

@@ -140,7 +140,7 @@ async fn sends_the_script_again_after_a_script_flush() {
 }
 
 #[tokio::test]
-async fn keys_expire_when_their_quota_is_whole_again() {
+async fn keys_expire_when_their_quota_is_full() {
     let Some(server) = Server::start() else { return };
     let store = RedisStore::new(&server.url()).unwrap().timeout(LONG_TIMEOUT);
     let layer = RateLimitLayer::builder(Quota::per_second(1000)).store(store, StoreFallback::Closed).build().unwrap();

@@ -1,4 +1,4 @@
-//! Why a route is rejected when the table is built.
+//! The reasons for rejecting a route when the table is built.
 
 /// A host or a route that a [`RouteTable`](crate::RouteTable) does not accept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -9,7 +9,7 @@ pub enum RouterError {
     Host {
         /// The text.
         host: String,
-        /// Why it is not a host, as a phrase.
+        /// The reason, as a phrase.
         reason: &'static str,
     },
     /// Text that is not a path pattern.
@@ -17,7 +17,7 @@ pub enum RouterError {
     Path {
         /// The text.
         path: String,
-        /// Why it is not a path pattern, as a phrase.
+        /// The reason, as a phrase.
         reason: String,
     },
     /// A host that another site has.

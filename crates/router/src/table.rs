@@ -10,7 +10,7 @@ use crate::error::RouterError;
 use crate::host::{HostPattern, parent};
 use crate::pattern::{PathPattern, comparable};
 
-/// What a request must have to take a route: one of the paths, and one of the methods if there are any.
+/// The conditions of a route: one of the paths, and one of the methods if there are any.
 ///
 /// ```
 /// use http::Method;
@@ -88,7 +88,7 @@ pub enum Found {
 
 /// Hosts and routes, ready for look-ups.
 ///
-/// Finding a site costs one or two hash look-ups whatever their number. Finding a route compares the path with the
+/// Finding a site costs one or two hash look-ups for any number of sites. Finding a route compares the path with the
 /// patterns of the site in turn, the most specific first.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {

@@ -70,7 +70,7 @@ fn expected_length<B: Body>(head: &response::Parts, body: &B) -> Option<u64> {
 
 /// Reads a body for a client and for the store.
 ///
-/// After the last announced byte it polls the body once more, so that the end is known as early as possible. Only the end that
+/// After the last announced byte it polls the body again, so that the end is known as early as possible. Only the end that
 /// the body itself reports counts: an HTTP/2 stream that is reset after its last byte is incomplete.
 pub(crate) struct BodyReader<B> {
     before: IntoIter<Bytes>,

@@ -43,9 +43,13 @@ where
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
         let (request, min_size) = (&*this.request, this.config.min_size);
-        let facts = Facts::of(response.headers(), min_size);
-        let is_small = !request.is_head && response.body().size_hint().upper().is_some_and(|upper| upper < min_size);
-        if facts.is_compressible && !is_small && has_whole_content(response.status()) {
+        let has_content = has_whole_content(response.status());
+        // A response to HEAD, a 304 and others describe content that they do not have.
+        let is_small = has_content
+            && !request.is_head
+            && response.body().size_hint().upper().is_some_and(|upper| upper < min_size);
+        let facts = Facts::of(response.headers(), min_size, is_small);
+        if facts.is_compressible && has_content {
             vary(response.headers_mut());
             // RFC 9110 §9.3.2: a response to HEAD has the fields of one to GET.
             if request.is_head

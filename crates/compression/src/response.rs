@@ -27,12 +27,13 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    pub(crate) fn of(headers: &HeaderMap, min_size: u64) -> Self {
+    /// Reads the facts. The type of content that `is_small` is not needed.
+    pub(crate) fn of(headers: &HeaderMap, min_size: u64, is_small: bool) -> Self {
         let (mut has_compressible_type, mut is_protected, mut has_ambiguous_tag) = (false, false, false);
         // One pass over the present fields is faster than a lookup of each possible one.
         for (name, value) in headers {
             match *name {
-                CONTENT_TYPE => has_compressible_type = media_type::is_compressible(value.as_bytes()),
+                CONTENT_TYPE if !is_small => has_compressible_type = media_type::is_compressible(value.as_bytes()),
                 CONTENT_LENGTH => is_protected |= is_below(value, min_size),
                 CONTENT_ENCODING | CONTENT_RANGE => is_protected = true,
                 CACHE_CONTROL => is_protected |= forbids_transformation(value.as_bytes()),

@@ -14,8 +14,10 @@ pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 pub enum CacheStatus {
     /// A fresh stored response was served.
     Hit,
-    /// A stale stored response was served, because the client or the origin allows it or the origin failed.
+    /// A stale stored response was served, because the client or the origin allows it.
     Stale,
+    /// A stale stored response was served, because the origin failed.
+    StaleIfError,
     /// A stored response was served after the origin confirmed it with a 304.
     Revalidated,
     /// The response to a concurrent request was served (request coalescing).
@@ -47,12 +49,23 @@ pub enum ForwardReason {
 }
 
 impl CacheStatus {
+    /// Returns whether a stored response, or that to a concurrent request, was served without a request to the origin.
+    ///
+    /// A stale response can start a validation in the background, which many requests share.
+    #[must_use]
+    pub fn is_hit(self) -> bool {
+        match self {
+            Self::Hit | Self::Stale | Self::Coalesced => true,
+            Self::StaleIfError | Self::Revalidated | Self::Forwarded(_) | Self::OnlyIfCached => false,
+        }
+    }
+
     /// Returns the name for log lines and metric labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "hit",
-            Self::Stale => "stale",
+            Self::Stale | Self::StaleIfError => "stale",
             Self::Revalidated => "revalidated",
             // The name of the parameter in RFC 9211 §2.6.
             Self::Coalesced => "collapsed",

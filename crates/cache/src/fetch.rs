@@ -190,7 +190,7 @@ impl Fetch {
             member = member.forward_status(status);
         }
         let member = member.ttl(freshness_now.ttl).detail("stale-if-error");
-        Some(serve_stored(self.client_request(), selected, freshness_now.age, member, CacheStatus::Stale))
+        Some(serve_stored(self.client_request(), selected, freshness_now.age, member, CacheStatus::StaleIfError))
     }
 
     /// Returns the stored response that a 304 to the forwarded request confirms.

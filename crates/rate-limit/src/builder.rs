@@ -15,8 +15,9 @@ use crate::layer::RateLimitLayer;
 use crate::limiter::{Limiter, LimiterConfig};
 use crate::policies::{DynKey, HeadFn, Policies, Policy};
 use crate::quota::Quota;
-use crate::store::{RateLimitStore, StoreError, StoreFallback};
-use crate::store_check::{StoreConfig, StoreObserver};
+use crate::refund::RefundFn;
+use crate::store::{RateLimitStore, StoreError, StoreFallback, StoreObserver};
+use crate::store_check::StoreConfig;
 use crate::time::Time;
 
 /// A builder for [`RateLimitLayer`], created by [`RateLimitLayer::builder`].
@@ -29,9 +30,10 @@ pub struct RateLimitLayerBuilder<K = ClientKey> {
     policies: Vec<PolicySpec>,
     cost: Option<HeadFn<u32>>,
     exempt: Option<HeadFn<bool>>,
+    refund: Option<RefundFn>,
     max_in_flight: Option<u32>,
     store: Option<(Arc<dyn RateLimitStore>, StoreFallback)>,
-    observer: Option<StoreObserver>,
+    observer: StoreObserver,
     shadow: bool,
     jitter: Duration,
     legacy_fields: bool,
@@ -57,9 +59,10 @@ impl RateLimitLayerBuilder {
             policies: Vec::new(),
             cost: None,
             exempt: None,
+            refund: None,
             max_in_flight: None,
             store: None,
-            observer: None,
+            observer: StoreObserver::default(),
             shadow: false,
             jitter: Duration::ZERO,
             legacy_fields: false,
@@ -96,6 +99,7 @@ impl<K> RateLimitLayerBuilder<K> {
             policies: self.policies,
             cost: self.cost,
             exempt: self.exempt,
+            refund: self.refund,
             max_in_flight: self.max_in_flight,
             store: self.store,
             observer: self.observer,
@@ -209,7 +213,7 @@ impl<K> RateLimitLayerBuilder<K> {
     where
         F: Fn(Result<(), &StoreError>) + Send + Sync + 'static,
     {
-        self.observer = Some(Arc::new(observer));
+        self.observer = StoreObserver::new(observer);
         self
     }
 
@@ -230,6 +234,38 @@ impl<K> RateLimitLayerBuilder<K> {
         F: Fn(&Parts) -> bool + Send + Sync + 'static,
     {
         self.exempt = Some(Arc::new(exempt));
+        self
+    }
+
+    /// Refunds requests for whose response `refund` returns `true`, such as cache hits.
+    ///
+    /// A request is charged before it is forwarded, so a client over its quota still gets 429. When the response head
+    /// arrives, the charge is reverted under all policies, up to the burst. `RateLimit` and [`RateLimitDecision`] have the
+    /// state after the refund. The [in-flight limit](Self::max_in_flight) counts all requests. The response does not
+    /// wait for the refund to a [store](Self::store).
+    ///
+    /// A charge can be replenished before it is refunded, while the response is slow. The refund then adds to a later
+    /// burst, by at most one such request.
+    ///
+    /// [`RateLimitDecision`]: crate::RateLimitDecision
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_rate_limit::{Quota, RateLimitLayer};
+    ///
+    /// // Only failed logins count.
+    /// let layer = RateLimitLayer::builder(Quota::per_minute(5))
+    ///     .refund(|head| head.status.is_success())
+    ///     .build()?;
+    /// # let _ = layer;
+    /// # Ok::<(), rproxy_rate_limit::RateLimitLayerError>(())
+    /// ```
+    pub fn refund<F>(mut self, refund: F) -> Self
+    where
+        F: Fn(&http::response::Parts) -> bool + Send + Sync + 'static,
+    {
+        self.refund = Some(Arc::new(refund));
         self
     }
 
@@ -327,6 +363,7 @@ impl<K> RateLimitLayerBuilder<K> {
             key: self.key,
             cost: self.cost,
             exempt: self.exempt,
+            refund: self.refund,
             in_flight: self.max_in_flight.map(|max| Arc::new(InFlight::new(max))),
             store: self
                 .store

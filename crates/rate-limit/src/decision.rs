@@ -1,6 +1,7 @@
 //! The decision about a request, for logs and metrics.
 
 use std::cmp::Reverse;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::key::MissingKeyError;
@@ -45,6 +46,14 @@ pub enum RateLimitDecision {
 impl RateLimitDecision {
     pub(crate) fn is_rejection(&self) -> bool {
         matches!(self, Self::Rejected { .. } | Self::TooManyInFlight | Self::FailedClosed | Self::MissingKey(_))
+    }
+
+    /// Returns the decision after a refund of `cost` to a key with this burst.
+    pub(crate) fn refunded(self, cost: NonZeroU32, burst: u32) -> Self {
+        match self {
+            Self::Allowed { remaining } => Self::Allowed { remaining: remaining.saturating_add(cost.get()).min(burst) },
+            other => other,
+        }
     }
 
     /// Returns a sort key, by which the most severe decision is the greatest.

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -13,8 +12,7 @@ use tower_service::Service;
 use crate::body::ResponseBody;
 use crate::decision::RateLimitDecision;
 use crate::in_flight::Permit;
-use crate::limiter::Limiter;
-use crate::policies::{PolicyDecision, Verdict};
+use crate::policies::Verdict;
 use crate::store_check::StoreCheck;
 
 pin_project! {
@@ -53,12 +51,9 @@ struct PendingCall<S, R> {
 /// The data that is added to the response.
 #[derive(Default)]
 struct Report {
-    decision: Option<RateLimitDecision>,
-    // `None` in shadow mode, which adds no header fields.
-    limiter: Option<Arc<Limiter>>,
-    // `None` if there is only one.
-    each_policy: Option<Box<[PolicyDecision]>>,
-    permit: Option<Box<Permit>>,
+    // `None` if the request is not limited.
+    verdict: Option<Verdict>,
+    shadow: bool,
 }
 
 impl<S, R> ResponseFuture<S, R>
@@ -70,11 +65,11 @@ where
     }
 
     pub(crate) fn forwarded(inner: S::Future, verdict: Verdict, shadow: bool) -> Self {
-        Self { state: State::Calling { inner }, report: Report::new(verdict, shadow) }
+        Self { state: State::Calling { inner }, report: Report { verdict: Some(verdict), shadow } }
     }
 
     pub(crate) fn rejected(verdict: Verdict) -> Self {
-        Self { state: State::Rejected, report: Report::new(verdict, false) }
+        Self { state: State::Rejected, report: Report { verdict: Some(verdict), shadow: false } }
     }
 
     /// Creates a future that waits for the store, then calls `inner`, which must be ready.
@@ -102,11 +97,11 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let mut this = self.as_mut().project();
-            let mut response = match this.state.as_mut().project() {
+            let response = match this.state.as_mut().project() {
                 StateProject::Calling { inner } => {
-                    ready!(inner.poll(cx))?.map(|body| ResponseBody::new(body, this.report.permit.take()))
+                    ready!(inner.poll(cx))?.map(|body| ResponseBody::new(body, this.report.take_permit()))
                 }
-                StateProject::Rejected => rejection(this.report.decision),
+                StateProject::Rejected => rejection(this.report.verdict.as_ref().map(|verdict| verdict.decision)),
                 StateProject::Pending { pending } => {
                     let verdict = match pending {
                         Some(pending) => ready!(pending.check.poll(cx)),
@@ -117,7 +112,7 @@ where
                     };
                     let PendingCall { mut inner, request, shadow, .. } = *pending;
                     let is_rejected = verdict.decision.is_rejection() && !shadow;
-                    *this.report = Report::new(verdict, shadow);
+                    *this.report = Report { verdict: Some(verdict), shadow };
                     this.state.set(match is_rejected {
                         true => State::Rejected,
                         false => State::Calling { inner: inner.call(request) },
@@ -125,39 +120,42 @@ where
                     continue;
                 }
             };
-            this.report.apply(&mut response);
-            return Poll::Ready(Ok(response));
+            return Poll::Ready(Ok(this.report.apply(response)));
         }
     }
 }
 
 impl Report {
-    fn new(Verdict { decision, each_policy, limiter, permit }: Verdict, shadow: bool) -> Self {
-        match shadow {
-            true => Self { decision: Some(decision.into_shadow()), limiter: None, each_policy: None, permit },
-            false => Self { decision: Some(decision), limiter: Some(limiter), each_policy, permit },
-        }
+    fn take_permit(&mut self) -> Option<Box<Permit>> {
+        self.verdict.as_mut().and_then(|verdict| verdict.permit.take())
     }
 
-    fn apply<B>(&mut self, response: &mut Response<B>) {
-        let Some(decision) = self.decision.take() else { return };
-        if let Some(limiter) = self.limiter.take() {
-            self.write_fields(&limiter, &decision, response.headers_mut());
-        }
-        response.extensions_mut().insert(decision);
-    }
-
-    fn write_fields(&mut self, limiter: &Limiter, decision: &RateLimitDecision, headers: &mut HeaderMap) {
-        match self.each_policy.take() {
-            None => limiter.write_fields(decision, headers),
-            Some(each_policy) => {
-                each_policy.iter().for_each(|(limiter, decision)| limiter.write_fields(decision, headers));
-                // Another policy may have written a shorter wait.
-                limiter.write_retry_after(decision, headers);
+    fn apply<B>(&mut self, response: Response<B>) -> Response<B> {
+        let Some(mut verdict) = self.verdict.take() else { return response };
+        let (mut head, body) = response.into_parts();
+        verdict.refund_for(&head);
+        head.extensions.insert(match self.shadow {
+            true => verdict.decision.into_shadow(),
+            false => {
+                write_fields(&verdict, &mut head.headers);
+                verdict.decision
             }
-        }
-        limiter.write_legacy_fields(decision, headers);
+        });
+        Response::from_parts(head, body)
     }
+}
+
+fn write_fields(verdict: &Verdict, headers: &mut HeaderMap) {
+    let Verdict { decision, limiter, .. } = verdict;
+    match &verdict.each_policy {
+        None => limiter.write_fields(decision, headers),
+        Some(each_policy) => {
+            each_policy.iter().for_each(|(limiter, decision)| limiter.write_fields(decision, headers));
+            // Another policy may have written a shorter wait.
+            limiter.write_retry_after(decision, headers);
+        }
+    }
+    limiter.write_legacy_fields(decision, headers);
 }
 
 fn rejection<B>(decision: Option<RateLimitDecision>) -> Response<ResponseBody<B>> {

@@ -242,6 +242,21 @@ mod tests {
     }
 
     #[test]
+    fn refund_of_an_evicted_key_changes_nothing() {
+        let table = KeyTable::new(1);
+        for number in 1..=8 {
+            put(&table, key(number), 100 + number);
+        }
+        put(&table, key(9), 200);
+        table.refund(Access { key: key(1), step: INTERVAL });
+        for number in 2..=8 {
+            assert_eq!(put(&table, key(number), 300), Some(100 + number));
+        }
+        assert_eq!(put(&table, key(9), 300), Some(200));
+        assert_eq!(put(&table, key(1), 300), None, "9 evicted 1");
+    }
+
+    #[test]
     fn does_not_grow_for_idle_keys() {
         let table = KeyTable::new(1 << 19);
         let small = slots(&table);

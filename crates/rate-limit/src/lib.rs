@@ -56,6 +56,7 @@
 //! | [`ipv6_tier`](RateLimitLayerBuilder::ipv6_tier) | A quota for whole IPv6 networks |
 //! | [`max_in_flight`](RateLimitLayerBuilder::max_in_flight) | A limit on concurrent requests of a key |
 //! | [`cost`](RateLimitLayerBuilder::cost), [`exempt`](RateLimitLayerBuilder::exempt) | Requests that count more, or not at all |
+//! | [`refund`](RateLimitLayerBuilder::refund) | Requests that do not count if their response says so, such as cache hits |
 //! | [`shadow`](RateLimitLayerBuilder::shadow) | Shadow mode: forwards all requests, and records the decision |
 //! | [`jitter`](RateLimitLayerBuilder::jitter) | A random addition to `Retry-After` |
 //!
@@ -126,6 +127,7 @@ mod policies;
 mod quota;
 #[cfg(feature = "redis")]
 mod redis;
+mod refund;
 mod service;
 mod store;
 mod store_check;
@@ -144,7 +146,7 @@ pub use self::quota::{Quota, QuotaError};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStats, RedisStore, RedisUrlError};
 pub use self::service::RateLimitService;
-pub use self::store::{Charge, ChargeOutcome, RateLimitStore, StoreError, StoreFallback, StoreFuture};
+pub use self::store::{Charge, ChargeOutcome, RateLimitStore, StoreError, StoreFallback, StoreFuture, StoreObserver};
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

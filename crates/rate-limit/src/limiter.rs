@@ -270,6 +270,31 @@ mod tests {
 
     proptest! {
         #[test]
+        fn late_refunds_never_grant_more_than_the_burst(
+            steps in proptest::collection::vec((0..2u128, any::<bool>(), 0..300u64), 1..200),
+            rate in 1..50u32,
+            burst in 1..10u32,
+        ) {
+            let (limiter, clock) = limiter(Quota::per_second(rate).burst(burst), 1);
+            let mut charged = [0; 2];
+            for (key, is_refund, advance) in steps {
+                clock.advance(Duration::from_millis(advance));
+                let in_flight = &mut charged[key as usize];
+                if is_refund && *in_flight > 0 {
+                    *in_flight -= 1;
+                    limiter.refund(limiter.fingerprint(&key), NonZeroU32::MIN);
+                } else if is_allowed(&limiter, key) {
+                    *in_flight += 1;
+                }
+            }
+            for key in 0..3 {
+                let at_once = (0..=burst).filter(|_| is_allowed(&limiter, key)).count();
+                prop_assert!(at_once <= burst as usize, "{at_once}");
+                prop_assert!(key < 2 || at_once == burst as usize, "another key is unaffected");
+            }
+        }
+
+        #[test]
         fn decides_like_governors_own_store(
             requests in proptest::collection::vec((0..40u128, 0..300u64), 1..400),
             rate in 1..50u32,

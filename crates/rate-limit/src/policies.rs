@@ -5,12 +5,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use http::request::Parts;
+use http::response;
 
 use crate::decision::RateLimitDecision;
 use crate::in_flight::{InFlight, Permit};
 use crate::key::{MissingKeyError, RequestKey};
 use crate::key_table::Fingerprint;
 use crate::limiter::Limiter;
+use crate::refund::{Charged, Refund, RefundFn};
 use crate::store::Charge;
 use crate::store_check::{StoreCheck, StoreConfig};
 
@@ -21,6 +23,7 @@ pub(crate) struct Policies<K> {
     pub(crate) further: Vec<Policy>,
     pub(crate) cost: Option<HeadFn<u32>>,
     pub(crate) exempt: Option<HeadFn<bool>>,
+    pub(crate) refund: Option<RefundFn>,
     pub(crate) in_flight: Option<Arc<InFlight>>,
     /// `None` if the quotas are in this process's memory.
     pub(crate) store: Option<Arc<StoreConfig>>,
@@ -89,11 +92,13 @@ pub(crate) struct Verdict {
     /// The policy that made the decision.
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) permit: Option<Box<Permit>>,
+    /// `None` if no response to the request can refund it.
+    pub(crate) refund: Option<Refund>,
 }
 
 impl Verdict {
     pub(crate) fn new(decision: RateLimitDecision, limiter: &Arc<Limiter>) -> Self {
-        Self { decision, each_policy: None, limiter: Arc::clone(limiter), permit: None }
+        Self { decision, each_policy: None, limiter: Arc::clone(limiter), permit: None, refund: None }
     }
 
     /// Combines the decisions of all policies: the most severe one holds. Returns `None` without any.
@@ -101,6 +106,32 @@ impl Verdict {
         let (limiter, decision) = decisions.iter().max_by_key(|(_, decision)| decision.severity())?;
         let verdict = Self::new(*decision, limiter);
         Some(Self { each_policy: (decisions.len() > 1).then(|| decisions.into()), ..verdict })
+    }
+
+    /// Lets the response decide about a refund, if the request was charged.
+    pub(crate) fn refundable(
+        self,
+        is_due: Option<&RefundFn>,
+        cost: NonZeroU32,
+        charged: impl FnOnce() -> Charged,
+    ) -> Self {
+        match (self.decision, is_due) {
+            (RateLimitDecision::Allowed { .. }, Some(is_due)) => {
+                Self { refund: Some(Refund { is_due: Arc::clone(is_due), cost, charged: charged() }), ..self }
+            }
+            _ => self,
+        }
+    }
+
+    /// Refunds the request if the response calls for it, and updates the decisions.
+    pub(crate) fn refund_for(&mut self, response: &response::Parts) {
+        let Some(refund) = self.refund.take_if(|refund| (refund.is_due)(response)) else { return };
+        let cost = refund.cost;
+        refund.apply();
+        self.decision = self.decision.refunded(cost, self.limiter.burst());
+        for (limiter, decision) in self.each_policy.iter_mut().flatten() {
+            *decision = decision.refunded(cost, limiter.burst());
+        }
     }
 }
 
@@ -125,8 +156,10 @@ impl<K: RequestKey> Policies<K> {
         match key {
             None => Check::Unlimited,
             Some(key) => {
-                let decision = self.limiter.check(self.limiter.fingerprint(&key), cost);
-                Check::Decided(Verdict::new(decision, &self.limiter))
+                let key = self.limiter.fingerprint(&key);
+                let verdict = Verdict::new(self.limiter.check(key, cost), &self.limiter);
+                let charged = || Charged::Key(Arc::clone(&self.limiter), key);
+                Check::Decided(verdict.refundable(self.refund.as_ref(), cost, charged))
             }
         }
     }
@@ -160,7 +193,7 @@ impl<K: RequestKey> Policies<K> {
         for Policy { key, limiter } in &self.further {
             keys.extend(key.fingerprint(head, limiter)?.map(|key| (Arc::clone(limiter), key)));
         }
-        Ok(check_all(keys, cost).map_or(Check::Unlimited, Check::Decided))
+        Ok(check_all(keys, cost, self.refund.as_ref()).map_or(Check::Unlimited, Check::Decided))
     }
 
     fn check_in_store(
@@ -184,7 +217,7 @@ impl<K: RequestKey> Policies<K> {
         }
         Ok(match charges.is_empty() {
             true => Check::Unlimited,
-            false => Check::Pending(StoreCheck::new(store, &charges, keys, cost)),
+            false => Check::Pending(StoreCheck::new(store, charges, keys, cost, self.refund.clone())),
         })
     }
 
@@ -194,17 +227,19 @@ impl<K: RequestKey> Policies<K> {
 }
 
 /// Checks all keys, and charges all of them or none. Returns `None` without any key.
-pub(crate) fn check_all(keys: Vec<PolicyKey>, cost: NonZeroU32) -> Option<Verdict> {
+pub(crate) fn check_all(keys: Vec<PolicyKey>, cost: NonZeroU32, refund: Option<&RefundFn>) -> Option<Verdict> {
     let mut decisions: Vec<_> = keys.iter().map(|(limiter, key)| limiter.check(*key, cost)).collect();
     if decisions.iter().any(RateLimitDecision::is_rejection) {
         for ((limiter, key), decision) in keys.iter().zip(&mut decisions) {
-            if let RateLimitDecision::Allowed { remaining } = decision {
+            if !decision.is_rejection() {
                 limiter.refund(*key, cost);
-                *remaining = remaining.saturating_add(cost.get()).min(limiter.burst());
+                *decision = decision.refunded(cost, limiter.burst());
             }
         }
     }
-    Verdict::most_severe(keys.into_iter().map(|(limiter, _)| limiter).zip(decisions).collect())
+    let limiters = keys.iter().map(|(limiter, _)| Arc::clone(limiter));
+    let verdict = Verdict::most_severe(limiters.zip(decisions).collect())?;
+    Some(verdict.refundable(refund, cost, || Charged::Keys(keys.into())))
 }
 
 impl<K: fmt::Debug> fmt::Debug for Policies<K> {

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{Client, ConnectionAddr, IntoConnectionInfo};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use self::connections::Connections;
 pub use self::connections::RedisStats;
 use self::script::ScriptCall;
-use crate::store::{Charge, RateLimitStore, StoreFuture};
+use crate::store::{Charge, RateLimitStore, StoreError, StoreFuture, StoreObserver};
 
 /// A [`RateLimitStore`] in a Redis (5 or newer) or Valkey server.
 ///
@@ -39,7 +41,9 @@ use crate::store::{Charge, RateLimitStore, StoreFuture};
 /// # How it works
 ///
 /// - A request takes one round trip. A script charges all policies of the request at once.
-/// - The script uses the server's clock, so the clocks of the proxies need not agree.
+/// - A [refund](crate::RateLimitLayerBuilder::refund) is another request, which runs in the background. At most 4,096
+///   run at a time; further ones are dropped, so their requests count.
+/// - The scripts use the server's clock, so the clocks of the proxies need not agree.
 /// - A key takes about 100 bytes in the server until it has its whole quota again. Set `maxmemory` if the number of
 ///   clients may be large.
 /// - Keys are stored as hashes (SHA-256, cut to 128 bits): the server sees no tokens, and long keys take no more memory.
@@ -60,6 +64,8 @@ pub struct RedisStore {
     connections: Arc<Connections>,
     key_prefix: Arc<str>,
     timeout: Duration,
+    /// Limits the refunds that run in the background.
+    refunds: Arc<Semaphore>,
 }
 
 impl RedisStore {
@@ -85,6 +91,7 @@ impl RedisStore {
             connections: Arc::new(Connections::new(client)),
             key_prefix: "rproxy".into(),
             timeout: DEFAULT_TIMEOUT,
+            refunds: Arc::new(Semaphore::new(MAX_PENDING_REFUNDS)),
         })
     }
 
@@ -106,9 +113,22 @@ impl RedisStore {
 
 impl RateLimitStore for RedisStore {
     fn charge(&self, charges: &[Charge]) -> StoreFuture {
-        let call = ScriptCall::new(&self.key_prefix, charges);
+        let call = ScriptCall::charge(&self.key_prefix, charges);
         let (connections, time_limit) = (Arc::clone(&self.connections), self.timeout);
         Box::pin(async move { connections.run(&call, time_limit).await })
+    }
+
+    fn refund(&self, charges: Vec<Charge>, observer: StoreObserver) {
+        let Ok(runtime) = Handle::try_current() else { return observer.observe(Err(&StoreError::NotConnected)) };
+        let Ok(permit) = Arc::clone(&self.refunds).try_acquire_owned() else {
+            return observer.observe(Err(&StoreError::Overloaded));
+        };
+        let call = ScriptCall::refund(&self.key_prefix, &charges);
+        let (connections, time_limit) = (Arc::clone(&self.connections), self.timeout);
+        runtime.spawn(async move {
+            observer.observe(connections.run(&call, time_limit).await.as_ref().map(drop));
+            drop(permit);
+        });
     }
 }
 
@@ -137,6 +157,8 @@ fn reason(error: &::redis::RedisError) -> String {
 }
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(50);
+// About 1 MiB.
+const MAX_PENDING_REFUNDS: usize = 4096;
 
 #[cfg(test)]
 mod tests {

@@ -69,10 +69,46 @@ pub trait RateLimitStore: Send + Sync + 'static {
     /// The layer drops the future when the client disconnects, but does not limit its time: the store must apply its own
     /// timeout.
     fn charge(&self, charges: &[Charge]) -> StoreFuture;
+
+    /// Reverts the charges of a request that was allowed, in the background.
+    ///
+    /// The store must return at once, apply its own timeout, and pass the result to `observer`. A refund must not give a
+    /// key more than its burst. By default nothing is refunded, so these requests count.
+    ///
+    /// The layer calls this for requests that [`refund`](crate::RateLimitLayerBuilder::refund) selects.
+    fn refund(&self, charges: Vec<Charge>, observer: StoreObserver) {
+        let _ = (charges, observer);
+    }
 }
 
 /// The future that [`RateLimitStore::charge`] returns.
 pub type StoreFuture = Pin<Box<dyn Future<Output = Result<Vec<ChargeOutcome>, StoreError>> + Send>>;
+
+/// The observer of the results of a store, set by
+/// [`on_store_result`](crate::RateLimitLayerBuilder::on_store_result).
+#[derive(Clone, Default)]
+pub struct StoreObserver(Option<Arc<ObserveFn>>);
+
+type ObserveFn = dyn Fn(Result<(), &StoreError>) + Send + Sync;
+
+impl StoreObserver {
+    pub(crate) fn new(observe: impl Fn(Result<(), &StoreError>) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(observe)))
+    }
+
+    /// Calls the observer with the result of a request to the store.
+    pub fn observe(&self, result: Result<(), &StoreError>) {
+        if let Some(observe) = &self.0 {
+            observe(result);
+        }
+    }
+}
+
+impl fmt::Debug for StoreObserver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreObserver").finish_non_exhaustive()
+    }
+}
 
 /// A charge for one request: the cost to subtract from the quota of one key under one policy.
 #[derive(Clone)]
@@ -159,6 +195,9 @@ pub enum StoreError {
     /// The store is not connected, so the request was not sent.
     #[error("not connected")]
     NotConnected,
+    /// Too many requests wait for the store, so the request was not sent.
+    #[error("too many pending requests")]
+    Overloaded,
     /// The store failed in another way.
     #[error(transparent)]
     Failed(Box<dyn Error + Send + Sync>),

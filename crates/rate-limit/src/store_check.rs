@@ -8,17 +8,16 @@ use std::task::{Context, Poll, ready};
 use crate::decision::RateLimitDecision;
 use crate::in_flight::Permit;
 use crate::policies::{PolicyDecision, PolicyKey, Verdict, check_all};
-use crate::store::{Charge, ChargeOutcome, RateLimitStore, StoreError, StoreFallback, StoreFuture};
+use crate::refund::{Charged, RefundFn};
+use crate::store::{Charge, ChargeOutcome, RateLimitStore, StoreError, StoreFallback, StoreFuture, StoreObserver};
 
 /// A store, and the fallback for requests that it fails to charge.
 #[derive(Clone)]
 pub(crate) struct StoreConfig {
     pub(crate) store: Arc<dyn RateLimitStore>,
     pub(crate) fallback: StoreFallback,
-    pub(crate) observer: Option<StoreObserver>,
+    pub(crate) observer: StoreObserver,
 }
-
-pub(crate) type StoreObserver = Arc<dyn Fn(Result<(), &StoreError>) + Send + Sync>;
 
 impl fmt::Debug for StoreConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,6 +31,9 @@ pub(crate) struct StoreCheck {
     config: Arc<StoreConfig>,
     keys: Vec<PolicyKey>,
     cost: NonZeroU32,
+    /// The charges, for the case of a refund.
+    charges: Vec<Charge>,
+    refund: Option<RefundFn>,
     permit: Option<Box<Permit>>,
 }
 
@@ -39,9 +41,15 @@ impl StoreCheck {
     /// Starts to charge the request to the store.
     ///
     /// `charges` and `keys` name the same keys in the same order, at least one.
-    pub(crate) fn new(config: &Arc<StoreConfig>, charges: &[Charge], keys: Vec<PolicyKey>, cost: NonZeroU32) -> Self {
-        let outcomes = config.store.charge(charges);
-        Self { outcomes, config: Arc::clone(config), keys, cost, permit: None }
+    pub(crate) fn new(
+        config: &Arc<StoreConfig>,
+        charges: Vec<Charge>,
+        keys: Vec<PolicyKey>,
+        cost: NonZeroU32,
+        refund: Option<RefundFn>,
+    ) -> Self {
+        let outcomes = config.store.charge(&charges);
+        Self { outcomes, config: Arc::clone(config), keys, cost, charges, refund, permit: None }
     }
 
     pub(crate) fn with_permit(self, permit: Option<Box<Permit>>) -> Self {
@@ -55,14 +63,15 @@ impl StoreCheck {
                 true => Ok(outcomes),
                 false => Err(StoreError::Failed("the store returned a wrong number of outcomes".into())),
             });
-        if let Some(observer) = &self.config.observer {
-            observer(outcomes.as_ref().map(drop));
-        }
+        self.config.observer.observe(outcomes.as_ref().map(drop));
         let keys = std::mem::take(&mut self.keys);
         let verdict = match outcomes {
-            Ok(outcomes) => Verdict::most_severe(decisions(keys, &outcomes)),
+            Ok(outcomes) => Verdict::most_severe(decisions(keys, &outcomes)).map(|verdict| {
+                let charged = || Charged::Store(Arc::clone(&self.config), std::mem::take(&mut self.charges));
+                verdict.refundable(self.refund.as_ref(), self.cost, charged)
+            }),
             Err(_) => match self.config.fallback {
-                StoreFallback::Local => check_all(keys, self.cost),
+                StoreFallback::Local => check_all(keys, self.cost, self.refund.as_ref()),
                 StoreFallback::Open => fallback_verdict(&keys, RateLimitDecision::FailedOpen),
                 StoreFallback::Closed => fallback_verdict(&keys, RateLimitDecision::FailedClosed),
             },

@@ -140,6 +140,50 @@ async fn sends_the_script_again_after_a_script_flush() {
 }
 
 #[tokio::test]
+async fn refunds_in_the_background() {
+    let Some(server) = Server::start() else { return };
+    let failures = Arc::new(AtomicU64::new(0));
+    let (builder, store) = new_builder(&server, StoreFallback::Open);
+    let layer = builder
+        .ipv6_tier(48, FIVE)
+        .refund(|head| head.status.is_success())
+        .on_store_result({
+            let failures = Arc::clone(&failures);
+            move |result| _ = failures.fetch_add(u64::from(result.is_err()), Ordering::Relaxed)
+        })
+        .build()
+        .unwrap();
+    let (counting, _) = new_layer(&server, StoreFallback::Closed);
+    assert_eq!(statuses(&counting, "2001:db8::1", 3).await, [200; 3]);
+    for requests in 1..=20 {
+        let response = send(&layer, "2001:db8::1").await;
+        assert_eq!(response.decision, Some(RateLimitDecision::Allowed { remaining: 2 }));
+        // Each request is a charge and a refund.
+        wait_until(|| store.stats().succeeded == 2 * requests).await;
+    }
+    assert_eq!(server.cli(&["DBSIZE"]).trim(), "1", "the tier has its whole quota");
+    assert_eq!(statuses(&counting, "2001:db8::1", 3).await, [200, 200, 429]);
+    // The server fails between the charge and the refund.
+    let server = std::sync::Mutex::new(server);
+    let request = Request::get("/").extension(ClientIp("192.0.2.1".parse().unwrap())).body(()).unwrap();
+    let inner = service_fn(async |_: Request<()>| {
+        server.lock().unwrap().kill();
+        Ok::<_, Infallible>(Response::new(String::new()))
+    });
+    let response = layer.layer(inner).oneshot(request).await.unwrap();
+    assert_eq!(response.extensions().get(), Some(&RateLimitDecision::Allowed { remaining: 5 }));
+    wait_until(|| failures.load(Ordering::Relaxed) == 1).await;
+}
+
+async fn wait_until(is_done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_done() {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
 async fn keys_expire_when_their_quota_is_full() {
     let Some(server) = Server::start() else { return };
     let store = RedisStore::new(&server.url()).unwrap().timeout(LONG_TIMEOUT);

@@ -6,7 +6,7 @@ mod store;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use rproxy_cache::CachePaths;
+use rproxy_cache::{CachePaths, CacheStatus};
 use rproxy_client_ip::{ClientIp, TrustedProxies};
 use rproxy_rate_limit::{
     ClientKey, Quota, QuotaError, RateLimitLayer, RateLimitLayerBuilder, RateLimitLayerError, original_uri,
@@ -113,6 +113,17 @@ settings! {
         show: |s| s.exempt_paths.as_ref().map(|paths| paths.text().to_owned()),
     }
 
+    "rate_count_cache_hits" => count_cache_hits: bool {
+        value: "BOOL",
+        default: "false",
+        help: "Counts responses from the cache towards the rate limit; by default only requests that reach a backend, and rejected ones, count",
+        accepted: SWITCH,
+        scope: Route,
+        reload: Live,
+        parse: boolean,
+        show: |s| Some(s.count_cache_hits.to_string()),
+    }
+
     "rate_shadow" => shadow: bool {
         value: "BOOL",
         default: "false",
@@ -195,6 +206,9 @@ impl RateLimitSettings {
             RateLimitLayer::builder(quota).key(ClientKey::default().ipv6_prefix(self.ipv6_prefix)).shadow(self.shadow);
         for tier in self.ipv6_tiers.iter() {
             builder = builder.ipv6_tier(tier.prefix, Quota::per_second(tier.rate.get()).burst(tier.burst.get()));
+        }
+        if !self.count_cache_hits {
+            builder = builder.refund(|head| head.extensions.get::<CacheStatus>().is_some_and(|status| status.is_hit()));
         }
         if let Some(max) = self.max_in_flight {
             builder = builder.max_in_flight(max.get());

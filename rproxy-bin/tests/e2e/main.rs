@@ -18,6 +18,7 @@ mod redis;
 mod support;
 
 mod cache_completion;
+mod cache_hits;
 mod cache_rules;
 mod caching;
 mod certificates;

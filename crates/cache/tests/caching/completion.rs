@@ -421,5 +421,5 @@ async fn a_part_does_not_replace_a_complete_response() {
     assert!(harness.try_send("GET", "/a", &[], "").await.is_err());
     harness.fail();
     let got = harness.get(&[]).await;
-    assert_eq!((got.cache, &got.body[..]), (Some(CacheStatus::Stale), &b"old"[..]));
+    assert_eq!((got.cache, &got.body[..]), (Some(CacheStatus::StaleIfError), &b"old"[..]));
 }

@@ -104,5 +104,5 @@ async fn soft_purged_responses_are_served_stale() {
     harness.store.soft_purge(&Purge::All);
     harness.fail();
     let got = harness.get(&[]).await;
-    assert_eq!((got.cache, got.body.as_ref()), (Some(CacheStatus::Stale), &b"new"[..]));
+    assert_eq!((got.cache, got.body.as_ref()), (Some(CacheStatus::StaleIfError), &b"new"[..]));
 }

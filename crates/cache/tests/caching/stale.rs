@@ -11,7 +11,7 @@ async fn serves_stale_while_the_origin_is_unreachable() {
     harness.advance(70);
     harness.fail();
     let got = harness.get(&[]).await;
-    assert_eq!((got.cache, &got.body[..]), (Some(CacheStatus::Stale), &b"hello"[..]));
+    assert_eq!((got.cache, &got.body[..]), (Some(CacheStatus::StaleIfError), &b"hello"[..]));
     assert_eq!(got.cache_status(), "rproxy; fwd=stale; ttl=-10; detail=stale-if-error");
     harness.advance(91);
     harness.fail();

@@ -75,7 +75,7 @@ impl Connections {
         Self { client, slots: (0..slots).map(|_| Slot::default()).collect(), counters: Counters::default() }
     }
 
-    /// Runs the script, and counts the result.
+    /// Runs the script, counts the result, and returns the outcomes in the reply.
     pub(super) async fn run(
         self: &Arc<Self>,
         call: &ScriptCall,
@@ -86,7 +86,7 @@ impl Connections {
             Ok(_) => &self.counters.succeeded,
             Err(StoreError::TimedOut(_)) => &self.counters.timed_out,
             Err(StoreError::NotConnected) => &self.counters.not_connected,
-            Err(StoreError::Failed(_)) => &self.counters.failed,
+            Err(StoreError::Overloaded | StoreError::Failed(_)) => &self.counters.failed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         result

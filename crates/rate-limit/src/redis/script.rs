@@ -1,4 +1,4 @@
-//! The script that charges quotas, its arguments and its reply.
+//! The scripts that charge and refund quotas, their arguments and their reply.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -9,16 +9,30 @@ use sha2::{Digest, Sha256};
 
 use crate::store::{Charge, ChargeOutcome, StoreError};
 
-/// The arguments of the script for one request.
+/// A call of a script for one request.
 pub(super) struct ScriptCall {
+    script: &'static LazyLock<Script>,
+    source: &'static str,
     keys: Vec<Vec<u8>>,
     /// The interval in microseconds, the burst and the cost, for each key.
     charges: Vec<(String, u32, u32)>,
 }
 
 impl ScriptCall {
-    pub(super) fn new(prefix: &str, charges: &[Charge]) -> Self {
+    /// Returns the call that charges the request.
+    pub(super) fn charge(prefix: &str, charges: &[Charge]) -> Self {
+        Self::new(&CHARGE, CHARGE_SOURCE, prefix, charges)
+    }
+
+    /// Returns the call that reverts the charges of the request. Its reply is empty.
+    pub(super) fn refund(prefix: &str, charges: &[Charge]) -> Self {
+        Self::new(&REFUND, REFUND_SOURCE, prefix, charges)
+    }
+
+    fn new(script: &'static LazyLock<Script>, source: &'static str, prefix: &str, charges: &[Charge]) -> Self {
         Self {
+            script,
+            source,
             keys: charges.iter().map(|charge| redis_key(prefix, charge)).collect(),
             charges: charges
                 .iter()
@@ -33,9 +47,9 @@ impl ScriptCall {
 
     /// Runs the script, in one round trip, or in two if the server does not have the script yet.
     pub(super) async fn run(&self, connection: &mut MultiplexedConnection) -> RedisResult<Vec<i64>> {
-        match self.command("EVALSHA", SCRIPT.get_hash()).query_async(connection).await {
+        match self.command("EVALSHA", self.script.get_hash()).query_async(connection).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.command("EVAL", SOURCE).query_async(connection).await
+                self.command("EVAL", self.source).query_async(connection).await
             }
             result => result,
         }
@@ -79,8 +93,10 @@ fn redis_key(prefix: &str, charge: &Charge) -> Vec<u8> {
     key
 }
 
-const SOURCE: &str = include_str!("gcra.lua");
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(SOURCE));
+const CHARGE_SOURCE: &str = include_str!("gcra.lua");
+const REFUND_SOURCE: &str = include_str!("refund.lua");
+static CHARGE: LazyLock<Script> = LazyLock::new(|| Script::new(CHARGE_SOURCE));
+static REFUND: LazyLock<Script> = LazyLock::new(|| Script::new(REFUND_SOURCE));
 // 128 bits make collisions infeasible to find.
 const HASH_LEN: usize = 16;
 
@@ -107,18 +123,19 @@ mod tests {
     use crate::quota::Quota;
     use crate::time::Time;
 
-    /// A request under two policies: the microseconds since the previous one, its two keys, and its cost.
-    type Request = (u32, u8, u8, u32);
+    /// A request under two policies: the microseconds since the previous one, its two keys, its
+    /// cost, and whether it is refunded.
+    type Request = (u32, u8, u8, u32, bool);
 
     #[test]
-    fn script_decides_like_the_limiter_in_memory() {
+    fn scripts_decide_like_the_limiter_in_memory() {
         let Some(server) = server::Server::start() else { return };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let connection =
             runtime.block_on(::redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection()).unwrap();
         // Rates whose interval is a whole number of microseconds, the resolution of the server's clock.
         let quota = (proptest::sample::select(vec![1, 5, 8, 100, 1000, 4000]), 1..10u32);
-        let requests = proptest::collection::vec((0..400_000u32, 0..3u8, 0..2u8, 1..4u32), 1..60);
+        let requests = proptest::collection::vec((0..400_000u32, 0..3u8, 0..2u8, 1..4u32, any::<bool>()), 1..60);
         let case = Cell::new(0);
         TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(100) })
             .run(&(quota.clone(), quota, requests), |(one, other, requests)| {
@@ -129,17 +146,22 @@ mod tests {
             .unwrap();
     }
 
+    /// Returns the script with a clock that the test controls.
+    fn with_test_clock(source: &str) -> String {
+        let timed = source.replace("redis.call('TIME')", "{ ARGV[#ARGV - 1], ARGV[#ARGV] }");
+        // Keys must not expire, because expiry follows the server's own clock.
+        let controlled = timed.replace(", 'PX', math.ceil((arrival - now) / 1000) + 1", "");
+        assert!(timed != source && controlled != timed);
+        controlled
+    }
+
     async fn compare(
         mut connection: MultiplexedConnection,
         prefix: &str,
         quotas: [Quota; 2],
         requests: &[Request],
     ) -> Result<(), TestCaseError> {
-        // The test controls the clock of the script.
-        let timed = SOURCE.replace("redis.call('TIME')", "{ ARGV[#ARGV - 1], ARGV[#ARGV] }");
-        // Keys must not expire, because expiry follows the server's own clock.
-        let source = timed.replace(", 'PX', math.ceil((arrival - now) / 1000) + 1", "");
-        prop_assert!(timed != SOURCE && source != timed);
+        let [charge, refund] = [CHARGE_SOURCE, REFUND_SOURCE].map(with_test_clock);
         let clock = FakeRelativeClock::default();
         let limiters =
             ["one", "other"].map(|name| PolicyName::new(name).unwrap()).into_iter().zip(quotas).map(|(name, quota)| {
@@ -149,17 +171,17 @@ mod tests {
             });
         let limiters: Vec<_> = limiters.collect();
         let mut now = 1_700_000_000_000_000_u64;
-        for (elapsed, one, other, cost) in requests {
+        for (elapsed, one, other, cost, is_refunded) in requests {
             clock.advance(Duration::from_micros((*elapsed).into()));
             now += u64::from(*elapsed);
             let cost = NonZeroU32::new(*cost).unwrap();
             let keys = || limiters.iter().zip([*one, *other]);
             let fingerprints = keys().map(|(limiter, key)| (Arc::clone(limiter), limiter.fingerprint(&key)));
-            let in_memory = check_all(fingerprints.collect(), cost).unwrap();
+            let in_memory = check_all(fingerprints.collect(), cost, None).unwrap();
             let in_memory: Vec<_> = in_memory.each_policy.unwrap().iter().map(|(_, decision)| *decision).collect();
 
             let charges: Vec<_> = keys().map(|(limiter, key)| limiter.charge(&key, cost)).collect();
-            let mut command = ScriptCall::new(prefix, &charges).command("EVAL", &source);
+            let mut command = ScriptCall::charge(prefix, &charges).command("EVAL", &charge);
             command.arg(now / 1_000_000).arg(now % 1_000_000);
             let reply: Vec<i64> = command.query_async(&mut connection).await.unwrap();
             let in_redis: Vec<_> = outcomes(&reply)
@@ -170,7 +192,15 @@ mod tests {
                     ChargeOutcome::Rejected { retry_after } => Decision::Rejected { retry_after },
                 })
                 .collect();
-            prop_assert_eq!(in_memory, in_redis);
+            prop_assert_eq!(&in_memory, &in_redis);
+
+            if *is_refunded && !in_memory.iter().any(Decision::is_rejection) {
+                keys().for_each(|(limiter, key)| limiter.refund(limiter.fingerprint(&key), cost));
+                let mut command = ScriptCall::refund(prefix, &charges).command("EVAL", &refund);
+                command.arg(now / 1_000_000).arg(now % 1_000_000);
+                let reply: Vec<i64> = command.query_async(&mut connection).await.unwrap();
+                prop_assert!(reply.is_empty());
+            }
         }
         Ok(())
     }

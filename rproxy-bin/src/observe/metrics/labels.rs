@@ -159,6 +159,7 @@ mod tests {
         for status in [
             CacheStatus::Hit,
             CacheStatus::Stale,
+            CacheStatus::StaleIfError,
             CacheStatus::Revalidated,
             CacheStatus::Forwarded(ForwardReason::UriMiss),
             CacheStatus::Forwarded(ForwardReason::Bypass),

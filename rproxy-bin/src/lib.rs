@@ -92,6 +92,7 @@ mod setting;
 mod shell;
 mod site;
 mod startup_advice;
+mod startup_log;
 mod state;
 pub mod trust;
 mod values;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -30,6 +30,7 @@ use crate::redirect::{HttpsRedirect, RedirectPorts};
 use crate::reload::ServiceSlot;
 use crate::run::RunError;
 use crate::startup_advice;
+use crate::startup_log;
 use crate::state::ProcessState;
 
 /// Replaces the services that a reload changes.
@@ -56,9 +57,6 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Binds all listeners, then starts to serve.
     pub(crate) fn start(config: Config) -> Result<Self, RunError> {
-        for warning in config.warnings() {
-            tracing::warn!("{warning}");
-        }
         let (predecessor, inherited) = inherited(&config)?;
         UnmetRequirements::check(&config, &inherited.addresses())?;
         let certificates = config.tls.certificates();
@@ -75,6 +73,10 @@ impl Proxy {
             move |worker| slots[worker.index].service()
         });
         let main = main.map_err(|error| startup_advice::listener("RPROXY_LISTEN", error))?;
+        startup_log::log_start(&config, &url(&config, &main, certificates.is_some()));
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
         for address in addresses(&main, config.listeners()) {
             tracing::info!(%address, tls = certificates.is_some(), workers, "listening");
         }
@@ -126,6 +128,7 @@ impl Proxy {
         if let Some(ca) = proxy.local_ca() {
             tracing::info!(ca = %ca.display(), "using certificates of the local authority; run `rproxy trust` to see how to trust it");
         }
+        tokio::spawn(startup_log::check_backends(startup_log::backends(&proxy.config)));
         if let Some(certificates) = &proxy.certificates {
             tokio::spawn(certificates.clone().run());
         }
@@ -143,11 +146,9 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Returns the URL of the main listener for clients on this machine.
+    /// Returns the URL of the main listener.
     pub(crate) fn url(&self) -> String {
-        let scheme = if self.certificates.is_some() { "https" } else { "http" };
-        let port = self.main.local_addr().map_or(0, |address| address.port());
-        format!("{scheme}://localhost:{port}")
+        url(&self.config, &self.main, self.certificates.is_some())
     }
 
     /// Returns the writer of the access log, to flush it at the end.
@@ -332,6 +333,32 @@ fn https_port(main: &RunningServer) -> u16 {
     match ports.clone().any(|port| port == 443) {
         true => 443,
         false => ports.next().unwrap_or(443),
+    }
+}
+
+/// Returns the URL to open: with the first name of the ACME certificates, or else for clients on this machine.
+fn url(config: &Config, main: &RunningServer, has_tls: bool) -> String {
+    let Some(address) = main.local_addr() else {
+        return config.listeners().first().map(ToString::to_string).unwrap_or_default();
+    };
+    let (scheme, default_port) = if has_tls { ("https", 443) } else { ("http", 80) };
+    let name = config.tls.acme_domains().iter().map(|name| name.as_str()).find(|name| !name.starts_with('*'));
+    let (host, port) = match name {
+        Some(name) => (name.to_owned(), config.listeners.https_port.map_or(address.port(), NonZeroU16::get)),
+        None => (local_host(address.ip()), address.port()),
+    };
+    match port == default_port {
+        true => format!("{scheme}://{host}"),
+        false => format!("{scheme}://{host}:{port}"),
+    }
+}
+
+/// Returns the host of a URL by which clients on this machine reach the address.
+fn local_host(ip: IpAddr) -> String {
+    match ip {
+        _ if ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST => "localhost".to_owned(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
     }
 }
 

@@ -1,12 +1,14 @@
 //! The address, protocol and weight of a backend.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use http::HeaderValue;
 use http::uri::Authority;
+use tokio::net::{TcpStream, UnixStream};
 
 /// The address of a backend, with its protocol and weight.
 ///
@@ -89,6 +91,18 @@ impl Backend {
             Location::Tcp { host, port } if host.contains(':') => format!("{scheme}://[{host}]:{port}"),
             Location::Tcp { host, port } => format!("{scheme}://{host}:{port}"),
             Location::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// Connects to the address of the backend, and closes the connection again.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the name lookup or of the last connection attempt.
+    pub async fn try_connect(&self) -> io::Result<()> {
+        match &self.location {
+            Location::Tcp { host, port } => TcpStream::connect((host.as_str(), *port)).await.map(drop),
+            Location::Unix(path) => UnixStream::connect(path).await.map(drop),
         }
     }
 

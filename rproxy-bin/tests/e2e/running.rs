@@ -102,6 +102,44 @@ fn reports_an_unusable_certificate_folder_with_its_setting_and_a_fix() {
 }
 
 #[test]
+fn first_line_of_the_log_has_version_url_and_upstream() {
+    let upstream = echo();
+    let proxy = Proxy::start(upstream, &[("RPROXY_RATE_LIMIT_FALLBACK", "open")]);
+    proxy.wait_for_log("all backends accept connections");
+    let (log, port) = (proxy.log(), proxy.address.port());
+    let first = log.lines().next().unwrap();
+    for part in [
+        format!("version=\"{}\"", env!("CARGO_PKG_VERSION")),
+        format!("url=http://localhost:{port} "),
+        format!("upstream=http://{upstream}"),
+    ] {
+        assert!(first.contains(&part), "{part} in {log}");
+    }
+    assert_eq!(log.matches(" WARN ").count(), 1, "of the setting without effect: {log}");
+}
+
+#[test]
+fn warns_of_backends_that_do_not_accept_connections() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let unused = listener.local_addr().unwrap();
+    drop(listener);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rproxy.toml");
+    // The default upstream is not used, and each backend is reported once.
+    let site = |host: &str, upstream: &str| format!("[[site]]\nhosts = [\"{host}\"]\nupstream = \"{upstream}\"\n");
+    let (refused, missing) = (unused.to_string(), "unix:/nowhere/app.sock");
+    let sites = [site("a", &refused), site("b", &refused), site("c", missing), site("d", &echo().to_string())];
+    std::fs::write(&file, format!("listen = \"127.0.0.1:0\"\n{}", sites.concat())).unwrap();
+    let proxy = Proxy::run(&["--config", file.to_str().unwrap()], &[]);
+    for backend in [&*format!("http://{refused}"), missing] {
+        let line = proxy.wait_for_log(&format!("backend {backend} does not accept connections: "));
+        assert!(line.contains(" WARN ") && line.contains("start it, or set RPROXY_UPSTREAM"), "{line}");
+    }
+    assert_eq!(proxy.log().matches("does not accept").count(), 2, "{}", proxy.log());
+    assert!(!proxy.log().contains("all backends"), "{}", proxy.log());
+}
+
+#[test]
 fn demo_runs_without_configuration() {
     let home = tempfile::tempdir().unwrap();
     let proxy = Proxy::run(&["demo", "--listen", "127.0.0.1:0"], &[("HOME", home.path().to_str().unwrap())]);

@@ -1,0 +1,127 @@
+//! The first lines of the log: where the proxy is, and whether its backends accept connections.
+
+use std::io;
+use std::time::Duration;
+
+use rproxy_upstream::Backend;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::config::Config;
+
+/// Logs the version, the URL to open and the backends.
+pub(crate) fn log_start(config: &Config, url: &str) {
+    let upstream = listed(&backends(config));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %url, %upstream, "rproxy started");
+}
+
+/// Connects once to each backend, and logs whether it accepts connections.
+pub(crate) async fn check_backends(backends: Vec<Backend>) {
+    let count = backends.len();
+    let mut unreachable = 0;
+    let mut attempts = JoinSet::new();
+    let mut pending = backends.into_iter();
+    attempts_of(&mut attempts, pending.by_ref().take(MAX_ATTEMPTS));
+    while let Some(attempt) = attempts.join_next().await {
+        attempts_of(&mut attempts, pending.next());
+        if let Ok((backend, Err(error))) = attempt {
+            unreachable += 1;
+            if unreachable <= MAX_WARNINGS {
+                tracing::warn!("{}", warning(&backend, &error));
+            }
+        }
+    }
+    match (count, unreachable) {
+        (0, _) => {}
+        (_, 0) => tracing::info!(backends = count, "all backends accept connections"),
+        (_, unreachable) if unreachable > MAX_WARNINGS => {
+            tracing::warn!(backends = count, unreachable, "further backends do not accept connections");
+        }
+        _ => {}
+    }
+}
+
+/// Returns the backends of all sites and routes, each once.
+pub(crate) fn backends(config: &Config) -> Vec<Backend> {
+    let mut backends: Vec<Backend> = Vec::new();
+    for ((site, route), config_of) in config.named_configurations() {
+        let is_unused = site == "default" && route.is_empty() && !config.has_default_site();
+        if is_unused || config_of.routing.redirect.is_some() {
+            continue;
+        }
+        for backend in &config_of.upstream.backends {
+            if backends.iter().all(|other| other.origin() != backend.origin()) {
+                backends.push(backend.clone());
+            }
+        }
+    }
+    backends
+}
+
+fn attempts_of(attempts: &mut JoinSet<(Backend, io::Result<()>)>, backends: impl IntoIterator<Item = Backend>) {
+    for backend in backends {
+        attempts.spawn(async move {
+            let result = match timeout(DEADLINE, backend.try_connect()).await {
+                Ok(result) => result,
+                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {DEADLINE:?}"))),
+            };
+            (backend, result)
+        });
+    }
+}
+
+fn warning(backend: &Backend, error: &io::Error) -> String {
+    let address = backend.origin();
+    let is_default = Config::default().upstream.backends.contains(backend);
+    let advice = match is_default {
+        true => {
+            "start your application there, or set RPROXY_UPSTREAM to its address; `rproxy demo` needs no application"
+        }
+        false => "start it, or set RPROXY_UPSTREAM, or the upstream of its site or route, to another address",
+    };
+    format!("backend {address} does not accept connections: {error}; {advice}")
+}
+
+/// Returns the addresses of the backends, up to a few.
+fn listed(backends: &[Backend]) -> String {
+    let shown: Vec<_> = backends.iter().take(MAX_SHOWN).map(Backend::origin).collect();
+    match backends.len() {
+        0 => "none".to_owned(),
+        count if count > MAX_SHOWN => format!("{} and {} more", shown.join(", "), count - MAX_SHOWN),
+        _ => shown.join(", "),
+    }
+}
+
+const DEADLINE: Duration = Duration::from_secs(2);
+const MAX_ATTEMPTS: usize = 32;
+const MAX_WARNINGS: usize = 10;
+const MAX_SHOWN: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Vec<Backend> {
+        text.split(',').map(|backend| backend.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn warning_names_backend_cause_and_fix() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let default = warning(&Config::default().upstream.backends[0], &refused);
+        assert!(default.starts_with("backend http://127.0.0.1:3000 does not accept connections: "), "{default}");
+        assert!(default.contains("set RPROXY_UPSTREAM") && default.contains("`rproxy demo`"), "{default}");
+        let other = warning(&parse("unix:/run/app.sock")[0], &refused);
+        assert!(other.contains("unix:/run/app.sock") && !other.contains("demo"), "{other}");
+    }
+
+    #[test]
+    fn lists_a_few_backends() {
+        assert_eq!(listed(&[]), "none");
+        assert_eq!(listed(&parse("a:1,b:2 weight=3")), "http://a:1, http://b:2");
+        assert_eq!(
+            listed(&parse("a:1,a:2,a:3,a:4,a:5,a:6")),
+            "http://a:1, http://a:2, http://a:3, http://a:4 and 2 more"
+        );
+    }
+}

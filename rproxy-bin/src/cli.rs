@@ -2,6 +2,8 @@
 //!
 //! [`parse`] takes the arguments and the environment, and returns a [`Command`].
 
+mod help;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -91,12 +93,17 @@ where
         }
     };
     match matches.subcommand() {
+        Some((HELP, help)) => match (help.get_flag(ALL), help.get_one::<String>(TOPIC)) {
+            (true, _) => Ok(Command::Help(help::all())),
+            (_, Some(topic)) => help::topic(topic).map(Command::Help).map_err(Error::Usage),
+            _ => Ok(Command::Help(text_of(command()))),
+        },
         Some((REFERENCE, _)) => Ok(Command::Reference(config::reference())),
         Some((COMPLETIONS, matches)) => {
             let shell = matches.get_one::<Shell>(SHELL).copied().unwrap_or(Shell::Bash);
             Ok(Command::Completions(completions(shell)))
         }
-        Some((MANUAL, _)) => man_page::render(command())
+        Some((MANUAL, _)) => man_page::render(full_command())
             .map(Command::Manual)
             .map_err(|error| Error::Usage(format!("error: cannot render the manual page: {error}"))),
         Some((EXPLAIN, matches)) => {
@@ -140,6 +147,9 @@ const REFERENCE: &str = "reference";
 const COMPLETIONS: &str = "completions";
 const SHELL: &str = "shell";
 const MANUAL: &str = "man";
+const HELP: &str = "help";
+const ALL: &str = "all";
+const TOPIC: &str = "topic";
 const CONFIG: &str = "config";
 const CHECK: &str = "check";
 const QUIET: &str = "quiet";
@@ -154,7 +164,7 @@ fn run_or_check(matches: &ArgMatches, sources: Sources, run: fn(Config) -> Comma
 
 fn completions(shell: Shell) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command(), "rproxy", &mut script);
+    clap_complete::generate(shell, &mut full_command(), "rproxy", &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 
@@ -173,7 +183,17 @@ fn sources(matches: &ArgMatches, env: Vec<(OsString, OsString)>) -> Sources {
     sources
 }
 
+/// Returns the command line, whose help texts fit one screen.
 fn command() -> clap::Command {
+    help::with_short_help(full_command())
+}
+
+fn text_of(mut command: clap::Command) -> String {
+    command.render_help().to_string()
+}
+
+/// Returns the command line with the help texts of all settings.
+fn full_command() -> clap::Command {
     let config = Arg::new(CONFIG)
         .long("config")
         .short('c')
@@ -199,7 +219,7 @@ fn command() -> clap::Command {
             "Each setting is also an environment variable (RPROXY_RATE_LIMIT for --rate-limit) and a key in the file (rate_limit).",
         )
         .color(ColorChoice::Never)
-        .term_width(100)
+        .term_width(help::WIDTH)
         .next_line_help(true)
         .subcommand_precedence_over_arg(true)
         .disable_help_subcommand(true)
@@ -213,7 +233,7 @@ fn command() -> clap::Command {
         )
         .subcommand(
             clap::Command::new(EXPLAIN)
-                .about("Shows the site, the route and the layers of a URL, and how the path filter decides on a path")
+                .about("Shows the site, route and layers of a URL, and the decision of the path filter")
                 .arg(
                     Arg::new(TARGETS).value_name("URL").required(true).num_args(1..).help("URL, or a path of the default site, percent-encoded"),
                 ),
@@ -232,9 +252,15 @@ fn command() -> clap::Command {
         .subcommand(clap::Command::new(MANUAL).about("Prints the manual page, in the format of man"))
         .subcommand(
             clap::Command::new(TRUST)
-                .about("Prints how to trust the local certificate authority (of tls_local or the demo), or does it")
+                .about("Prints how to trust the certificate authority of tls_local and the demo, or does it")
                 .arg(flag(INSTALL, "Adds the authority to the trust store of the system").conflicts_with(REMOVE))
                 .arg(flag(REMOVE, "Removes the authority from the trust store of the system")),
+        )
+        .subcommand(
+            clap::Command::new(HELP)
+                .about("Prints help about all settings or those of a topic")
+                .arg(flag(ALL, "Lists all settings"))
+                .arg(Arg::new(TOPIC).value_name("TOPIC").conflicts_with(ALL).help(format!("One of {}", help::topics().join(", ")))),
         )
         .subcommand(clap::Command::new(REFERENCE).about("Prints the table of settings as Markdown").hide(true))
 }

@@ -35,7 +35,7 @@ const SYNOPSIS: &str = r"
 .SH SYNOPSIS
 \fBrproxy\fR [\fB\-c\fR \fIFILE\fR] [\fB\-\-check\fR] [\fIOPTIONS\fR]
 .br
-\fBrproxy\fR \fBdemo\fR|\fBexplain\fR|\fBtrust\fR|\fBcompletions\fR|\fBman\fR [\fIOPTIONS\fR] [\fIARGUMENTS\fR]
+\fBrproxy\fR \fBdemo\fR|\fBexplain\fR|\fBtrust\fR|\fBcompletions\fR|\fBman\fR|\fBhelp\fR [\fIOPTIONS\fR] [\fIARGUMENTS\fR]
 ";
 
 const SETTINGS: &str = r"

@@ -328,7 +328,7 @@ fn reports_all_problems_in_the_order_of_the_sources() {
             ),
             &*format!("{path}:9: compression: bad value: a date; accepted: true or false (1/0, yes/no, on/off)"),
             &*format!("{path}:12: unknown setting \"tls\", tables are [[site]], [[site.route]] and [[route]]"),
-            "unknown setting \"RPROXY_LUNCH\", rproxy --help lists all settings",
+            "unknown setting \"RPROXY_LUNCH\", rproxy help --all lists all settings",
             "unknown setting \"RPROXY_RATELIMIT\", did you mean \"RPROXY_RATE_LIMIT\"?",
             "unknown setting \"rproxy_listen\", did you mean \"RPROXY_LISTEN\"?",
             "RPROXY_WORKERS: bad number \"none\": not a whole number; accepted: a whole number from 1 to 1024",
@@ -591,7 +591,9 @@ fn rejects_invalid_command_line_with_a_hint() {
 
 #[test]
 fn help_lists_every_setting() {
-    let Command::Help(help) = parse(&["--help"], &[("RPROXY_LISTEN", "bad")]).unwrap() else { panic!("no help") };
+    let Command::Help(help) = parse(&["help", "--all"], &[("RPROXY_LISTEN", "bad")]).unwrap() else {
+        panic!("no help")
+    };
     for setting in settings() {
         assert!(help.contains(&format!("--{} ", setting.flag())), "{}", setting.flag());
         assert!(help.contains(setting.heading), "{}", setting.heading);
@@ -600,6 +602,38 @@ fn help_lists_every_setting() {
     assert!(!help.contains("  reference\n"), "the command is hidden");
     let Command::Version(version) = parse(&["--version"], &[]).unwrap() else { panic!("no version") };
     assert_eq!(version.trim(), format!("rproxy {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn help_fits_one_screen() {
+    for args in [&["--help"][..], &["-h"], &["help"], &["demo", "--help"], &["explain", "--help"], &["trust", "-h"]] {
+        let Command::Help(help) = parse(args, &[("RPROXY_LISTEN", "bad")]).unwrap() else { panic!("no help") };
+        assert!(help.lines().count() <= 44, "{args:?}: {help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{args:?}: {help}");
+        assert!(help.contains("help --all"), "{args:?}: {help}");
+    }
+    let Command::Help(help) = parse(&["--help"], &[]).unwrap() else { panic!("no help") };
+    for part in
+        ["Usage: rproxy [OPTIONS]", "--upstream <BACKEND,...>", "[127.0.0.1:3000]", "demo", "trust", "rate-limit,"]
+    {
+        assert!(help.contains(part), "{part} in {help}");
+    }
+}
+
+#[test]
+fn help_of_the_demo_has_its_own_defaults() {
+    let Command::Help(help) = parse(&["demo", "--help"], &[]).unwrap() else { panic!("no help") };
+    for part in ["[127.0.0.1:8443]", "--tls-local", "[true]", "state/rproxy"] {
+        assert!(help.contains(part), "{part} in {help}");
+    }
+    assert!(!help.contains("--upstream "), "{help}");
+}
+
+#[test]
+fn help_of_a_topic_lists_its_settings() {
+    let Command::Help(help) = parse(&["help", "rate-limit"], &[]).unwrap() else { panic!("no help") };
+    assert!(help.contains("--rate-burst") && !help.contains("--listen"), "{help}");
+    assert!(matches!(parse(&["help", "rates"], &[]), Err(cli::Error::Usage(text)) if text.contains("rate-limit")));
 }
 
 #[test]

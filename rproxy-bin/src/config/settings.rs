@@ -31,6 +31,6 @@ pub(super) fn hint(name: &str, source: &ValueSource) -> String {
         Some((key, distance)) if distance <= (plain.len() / 3).max(1) => {
             format!("did you mean {:?}?", source.name(key))
         }
-        _ => "rproxy --help lists all settings".to_owned(),
+        _ => "rproxy help --all lists all settings".to_owned(),
     }
 }

@@ -16,7 +16,7 @@ use clap_complete::Shell;
 use crate::config::{self, Config, ConfigError, DefaultValue, RENAMED, Report, Setting, Sources, settings};
 use crate::explain::explain;
 use crate::man_page;
-use crate::trust::{Action, Trust, TrustError};
+use crate::trust::{Action, Place, Trust, TrustError};
 
 /// A command of the binary.
 #[derive(Clone, Debug)]
@@ -116,9 +116,10 @@ where
         }
         Some((TRUST, trust)) => {
             let config = sources(trust, env.clone()).load()?;
+            let place = if trust.get_flag(BROWSER) { Place::Browser } else { Place::System };
             let action = match (trust.get_flag(INSTALL), trust.get_flag(REMOVE)) {
-                (true, _) => Action::Install,
-                (_, true) => Action::Remove,
+                (true, _) => Action::Install(place),
+                (_, true) => Action::Remove(place),
                 _ => Action::Explain,
             };
             let folders = [config.tls.cache_dir, state_directory(&env)];
@@ -143,6 +144,7 @@ const TARGETS: &str = "urls";
 const TRUST: &str = "trust";
 const INSTALL: &str = "install";
 const REMOVE: &str = "remove";
+const BROWSER: &str = "browser";
 const REFERENCE: &str = "reference";
 const COMPLETIONS: &str = "completions";
 const SHELL: &str = "shell";
@@ -254,7 +256,8 @@ fn full_command() -> clap::Command {
             clap::Command::new(TRUST)
                 .about("Prints how to trust the certificate authority of tls_local and the demo, or does it")
                 .arg(flag(INSTALL, "Adds the authority to the trust store of the system").conflicts_with(REMOVE))
-                .arg(flag(REMOVE, "Removes the authority from the trust store of the system")),
+                .arg(flag(REMOVE, "Removes the authority from the trust store of the system"))
+                .arg(flag(BROWSER, "With --install or --remove: the NSS database of this user, which Chrome on Linux reads")),
         )
         .subcommand(
             clap::Command::new(HELP)

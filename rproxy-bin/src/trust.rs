@@ -1,4 +1,6 @@
-//! `rproxy trust`: adds the local certificate authority to the trust store of the system.
+//! `rproxy trust`: adds the local certificate authority to the trust store of the system or of the browser.
+
+mod nss;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -9,6 +11,7 @@ use std::process::{Command, ExitStatus};
 
 use rustix::process::geteuid;
 
+use self::nss::NssDatabase;
 use crate::shell::shell_quoted;
 
 /// The tool that manages the certificate authorities of the system.
@@ -85,10 +88,20 @@ fn command(words: &[&str], paths: &[&Path]) -> Vec<OsString> {
 pub enum Action {
     /// Print how to trust it.
     Explain,
-    /// Add it to the trust store.
-    Install,
-    /// Remove it from the trust store.
-    Remove,
+    /// Add it to a trust store.
+    Install(Place),
+    /// Remove it from a trust store.
+    Remove(Place),
+}
+
+/// The place of a trust store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Place {
+    /// The trust store of the system.
+    System,
+    /// The NSS database of the user, which Chrome and Chromium on Linux read.
+    Browser,
 }
 
 /// The command `rproxy trust`.
@@ -108,6 +121,12 @@ pub enum TrustError {
     /// The system has no known tool for certificate authorities.
     #[error("none of update-ca-certificates, update-ca-trust, trust and security is installed: add {} to the trust store by hand", .0.display())]
     NoTrustStore(PathBuf),
+    /// NSS databases cannot be changed without its tool.
+    #[error("certutil is not installed: {}", nss::PACKAGES)]
+    NoCertutil,
+    /// The home directory, and so the NSS database of the user, is unknown.
+    #[error("cannot find the NSS database: HOME is not set")]
+    NoHome,
     /// A command cannot be run.
     #[error("cannot run {command}")]
     Run {
@@ -151,21 +170,39 @@ impl Trust {
     pub fn run(&self) -> Result<String, TrustError> {
         let path = env::var_os("PATH").unwrap_or_default();
         let store = TrustStore::found(&path);
-        match self.action {
-            Action::Explain => Ok(self.explanation(store, geteuid().is_root())),
-            Action::Install | Action::Remove => {
+        let database = NssDatabase::of_home(env::var_os("HOME"));
+        let (place, is_removal) = match self.action {
+            Action::Explain => return Ok(self.explanation(store, database.as_ref(), &path, geteuid().is_root())),
+            Action::Install(place) => (place, false),
+            Action::Remove(place) => (place, true),
+        };
+        let (commands, subject) = match place {
+            Place::System => {
                 let store = store.ok_or_else(|| TrustError::NoTrustStore(self.ca.clone()))?;
-                let (commands, done) = match self.action {
-                    Action::Remove => (store.remove(&self.ca), "no longer trusts"),
-                    _ => (store.install(&self.ca), "trusts"),
-                };
-                commands.iter().try_for_each(|words| run(words))?;
-                Ok(format!("This machine {done} {}.\n", self.ca.display()))
+                let commands = if is_removal { store.remove(&self.ca) } else { store.install(&self.ca) };
+                (commands, "This machine".to_owned())
             }
-        }
+            Place::Browser => {
+                let database = database.ok_or(TrustError::NoHome)?;
+                if !nss::has_certutil(&path) {
+                    return Err(TrustError::NoCertutil);
+                }
+                let commands = if is_removal { database.remove() } else { database.install(&self.ca) };
+                (commands, format!("The NSS database in {}", database.folder().display()))
+            }
+        };
+        commands.iter().try_for_each(|words| run(words))?;
+        let done = if is_removal { "no longer trusts" } else { "trusts" };
+        Ok(format!("{subject} {done} {}.\n", self.ca.display()))
     }
 
-    fn explanation(&self, store: Option<TrustStore>, is_root: bool) -> String {
+    fn explanation(
+        &self,
+        store: Option<TrustStore>,
+        database: Option<&NssDatabase>,
+        path: &OsStr,
+        is_root: bool,
+    ) -> String {
         let mut text = format!("The certificate of the local authority is {}.\n", self.ca.display());
         match store {
             Some(store) => {
@@ -178,11 +215,22 @@ impl Trust {
             }
             None => text.push_str("No known tool for certificate authorities is installed. Add this PEM file to the trust store by hand.\n"),
         }
-        let _ = write!(
-            text,
-            "Firefox, and Chrome on Linux, have trust stores of their own:\n\n    certutil -d sql:\"$HOME/.pki/nssdb\" -A -t C,, \
-             -n rproxy-local -i {}\n",
-            shell_quoted(self.ca.as_os_str())
+        let Some(database) = database else { return text };
+        text.push_str(
+            "\nChrome on Linux reads an NSS database of each user. To trust the authority there, run as that user:\n\n",
+        );
+        for words in database.install(&self.ca) {
+            let _ = writeln!(text, "    {}", shell_line(&words));
+        }
+        text.push_str(
+            "\n`rproxy trust --install --browser` runs these commands, `rproxy trust --remove --browser` reverts them.\n",
+        );
+        if !nss::has_certutil(path) {
+            let _ = writeln!(text, "certutil is not installed: {}.", nss::PACKAGES);
+        }
+        text.push_str(
+            "Firefox has a database in each profile: run the last command with the folder of the profile, or import the\n\
+             certificate in the settings under Certificates.\n",
         );
         text
     }
@@ -262,12 +310,20 @@ mod tests {
         std::fs::create_dir(folder.path().join("local")).unwrap();
         std::fs::write(folder.path().join("local/ca.pem"), "").unwrap();
         let trust = Trust::new([none, folder.path()], Action::Explain).unwrap();
-        let text = trust.explanation(Some(TrustStore::UpdateCaTrust), false);
+        let empty = OsStr::new("");
+        let text = trust.explanation(Some(TrustStore::UpdateCaTrust), None, empty, false);
         assert!(
             text.contains("\n    sudo install -m 0644 ") && text.contains("\n    sudo update-ca-trust\n"),
             "{text}"
         );
-        assert!(!trust.explanation(Some(TrustStore::UpdateCaTrust), true).contains("sudo"));
-        assert!(trust.explanation(None, true).contains("certutil"));
+        assert!(!trust.explanation(Some(TrustStore::UpdateCaTrust), None, empty, true).contains("sudo"));
+        let database = NssDatabase::of_home(Some(folder.path().into())).unwrap();
+        let text = trust.explanation(None, Some(&database), empty, true);
+        for part in ["\n    certutil -N ", "\n    certutil -A ", "libnss3-tools (Debian", "nss-tools (Fedora)"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        std::fs::write(folder.path().join("certutil"), "").unwrap();
+        let text = trust.explanation(None, Some(&database), folder.path().as_os_str(), true);
+        assert!(!text.contains("not installed: "), "{text}");
     }
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::support::upstream::{echo, ok, responding};
-use crate::support::{Proxy, TIMEOUT, curl, get, request};
+use crate::support::{Proxy, TIMEOUT, curl, get, has, request};
 
 /// Runs the binary to its end, and returns its exit code, output and log.
 pub(crate) fn rproxy(args: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String, String) {
@@ -155,6 +155,46 @@ fn demo_runs_without_configuration() {
     let hit = || curl(&["-k", "--resolve", &resolve, "-I", "-X", "GET", &url("/static/demo.css")]).to_ascii_lowercase();
     hit();
     assert!(hit().contains("cache-status: rproxy; hit"), "{}", hit());
+}
+
+#[test]
+fn trust_adds_the_authority_to_a_new_nss_database() {
+    if !has("certutil") {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let certs = home.path().join("certs");
+    std::fs::create_dir_all(certs.join("local")).unwrap();
+    let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(certs.join("local/ca.pem"), authority.cert.pem()).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let settings = |path: &str| {
+        [("RPROXY_TLS_CACHE_DIR", certs.to_str().unwrap()), ("HOME", home.path().to_str().unwrap()), ("PATH", path)]
+            .map(|(name, value)| (name, value.to_owned()))
+    };
+    let trust = |args: &[&str], path: &str| {
+        let settings = settings(path);
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        rproxy(&[&["trust"], args].concat(), &settings)
+    };
+    let (code, _, err) = trust(&["--install", "--browser"], "/nonexistent");
+    assert_eq!(code, Some(1));
+    assert!(err.contains("certutil is not installed: install libnss3-tools"), "{err}");
+    let listed = || {
+        let database = format!("sql:{}", home.path().join(".pki/nssdb").display());
+        let output = Command::new("certutil").args(["-L", "-d", &database]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // The second time, the database exists.
+    for _ in 0..2 {
+        let (code, out, err) = trust(&["--install", "--browser"], &path);
+        assert_eq!(code, Some(0), "{err}");
+        assert!(out.contains("nssdb trusts "), "{out}");
+        assert!(listed().contains("rproxy-local"), "{}", listed());
+    }
+    let (code, out, err) = trust(&["--remove", "--browser"], &path);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("no longer trusts") && !listed().contains("rproxy-local"), "{out}");
 }
 
 #[test]

@@ -84,6 +84,7 @@ mod rules;
 mod settings;
 mod sites;
 mod source;
+mod strip_prefix;
 
 /// Declares [`Config`] with the settings of each concern, in the order of the documentation.
 macro_rules! config {

@@ -43,7 +43,7 @@ fn site_inherits_from_the_top_level_and_route_from_its_site() {
         rate_limit = 20
 
           [[site.route]]
-          paths = ["/api/**", "/v2"]
+          paths = ["/api/**", "/api/v2"]
           methods = ["GET", "post"]
           upstream = ["127.0.0.1:4001", "127.0.0.1:4002"]
           strip_prefix = "/api/"
@@ -60,7 +60,7 @@ fn site_inherits_from_the_top_level_and_route_from_its_site() {
     assert_eq!(site.config.rate_limit.rate.requests().get(), 20);
     assert_eq!(site.config.cache.paths.text(), "/assets/**");
     let [route] = site.routes.as_slice() else { panic!("{} routes", site.routes.len()) };
-    assert_eq!(route.route.to_string(), "GET,POST /api/**,/v2");
+    assert_eq!(route.route.to_string(), "GET,POST /api/**,/api/v2");
     assert_eq!(route.config.upstream.backends.len(), 2);
     assert_eq!(route.config.routing.strip_prefix.as_deref(), Some("/api"));
     assert_eq!((route.config.rate_limit.rate.requests().get(), route.config.rate_limit.burst_size().get()), (20, 7));
@@ -177,7 +177,24 @@ fn site_errors_have_their_line_and_a_remedy() {
         ),
         (
             "[[route]]\npaths = \"/x\"\nstrip_prefix = \"x\"\n",
-            &[":3: strip_prefix: bad path \"x\": it must begin with /; accepted: a path such as /api, or none"],
+            &[
+                ":3: strip_prefix: bad path \"x\": it must begin with /; accepted: a path such as /api with which all paths of the route begin, or none",
+            ],
+        ),
+        (
+            "[[route]]\npaths = [\"/api/v1/**\", \"/api/v2\"]\nstrip_prefix = \"/app\"\n",
+            &[
+                ":3: strip_prefix: \"/app\" is not the start of the route's path \"/api/v1/**\"; accepted: /api, or none",
+            ],
+        ),
+        // Inherited from the site.
+        (
+            "[[site]]\nhosts = \"a.example\"\nstrip_prefix = \"/app\"\n[[site.route]]\npaths = \"/x\"\n",
+            &[":3: strip_prefix: \"/app\" is not the start of the route's path \"/x\"; accepted: /x, or none"],
+        ),
+        (
+            "[[route]]\nmethods = \"POST\"\nstrip_prefix = \"/app\"\n",
+            &[":3: strip_prefix: \"/app\" is not the start of the route's path \"/**\"; accepted: none"],
         ),
         (
             "[[site]]\nhosts = \"a.example\"\nredirect = \"/x\"\n",

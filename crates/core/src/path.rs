@@ -15,6 +15,8 @@
 
 use std::borrow::Cow;
 
+use unicode_normalization::UnicodeNormalization;
+
 mod unicode;
 
 /// The decodings of one path, in lower case.
@@ -41,16 +43,46 @@ impl<'a> Decodings<'a> {
     }
 }
 
-/// Whether two servers can resolve `path` to different paths. A trailing slash alone does not count.
+/// Whether two servers can resolve `path` to different paths. A trailing slash, the case of letters and the composition of
+/// characters do not count.
 pub fn is_ambiguous(path: &[u8]) -> bool {
     match Decodings::of(path) {
         Decodings::One(_) => false,
         Decodings::Several(decodings) => {
-            let mut decodings = decodings.iter().map(|decoding| without_trailing_slash(decoding));
+            let mut decodings = decodings.iter().map(|decoding| comparable(decoding));
             let first = decodings.next();
             decodings.any(|decoding| Some(decoding) != first)
         }
         Decodings::TooMany => true,
+    }
+}
+
+/// Returns a decoding as rules compare it: [normalized], and without the slashes at its end. ASCII is not copied.
+pub fn comparable(decoding: &[u8]) -> Cow<'_, [u8]> {
+    let trimmed = without_trailing_slash(decoding);
+    if trimmed.is_ascii() {
+        return Cow::Borrowed(trimmed);
+    }
+    let mut text = Vec::with_capacity(trimmed.len());
+    for chunk in trimmed.utf8_chunks() {
+        text.extend_from_slice(normalized(chunk.valid()).as_bytes());
+        text.extend_from_slice(chunk.invalid());
+    }
+    Cow::Owned(text)
+}
+
+/// Returns `text` in lower case and with composed characters (Unicode normalization form C).
+///
+/// A rule with non-ASCII names is compared in this form: `É` is `é`, whether it is one character or two.
+///
+/// ```
+/// assert_eq!(rproxy_core::path::normalized("/CAFE\u{301}/**"), "/caf\u{e9}/**");
+/// ```
+pub fn normalized(text: &str) -> String {
+    let lower = text.to_lowercase();
+    match lower.is_ascii() {
+        true => lower,
+        false => lower.nfc().collect(),
     }
 }
 
@@ -157,7 +189,7 @@ fn several(path: &[u8]) -> Decodings<'_> {
 /// Returns the path after the step, or `None` if the step changes nothing.
 type Step = fn(&[u8]) -> Option<Vec<u8>>;
 
-const STEPS: [Step; 19] = [
+const STEPS: [Step; 21] = [
     decode,
     decode_between_slashes,
     cut_parameters,
@@ -177,6 +209,8 @@ const STEPS: [Step; 19] = [
     unicode::best_fit,
     unicode::decode_overlong,
     unicode::drop_invalid,
+    unicode::decode_latin1,
+    unicode::compose,
 ];
 
 fn decode(path: &[u8]) -> Option<Vec<u8>> {
@@ -425,6 +459,13 @@ mod tests {
             ("/a%3e/b", "/a/b"),
             ("/%F0%9D%96%BA", "/a"),
             ("/a%c2%a5..%c2%a5b", "/b"),
+            ("/cafe%cc%81", "/caf\u{e9}"),
+            ("/CAFE%CC%81", "/caf\u{e9}"),
+            ("/cafe%25cc%2581", "/caf\u{e9}"),
+            ("/caf%E9", "/caf\u{e9}"),
+            ("/CAF%C9", "/caf\u{e9}"),
+            ("/caf%25e9", "/caf\u{e9}"),
+            ("/%9cuvre", "/\u{153}uvre"),
         ] {
             assert!(decodes_to(path, decoding), "{path} as {decoding}");
         }
@@ -439,7 +480,21 @@ mod tests {
 
     #[test]
     fn detects_ambiguous_paths() {
-        for path in ["/", "/a", "/A/b/", "/a//", "/a%20b", "/caf%C3%A9/", "/%61", "/a:b", "/~a", "/a+b", "/..a"] {
+        for path in [
+            "/",
+            "/a",
+            "/A/b/",
+            "/a//",
+            "/a%20b",
+            "/caf%C3%A9/",
+            "/CAF%C3%89",
+            "/cafe%CC%81",
+            "/%61",
+            "/a:b",
+            "/~a",
+            "/a+b",
+            "/..a",
+        ] {
             assert!(!is_ambiguous(path.as_bytes()), "{path}");
         }
         for path in

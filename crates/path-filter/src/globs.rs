@@ -1,6 +1,7 @@
 //! The globs of the rules, compiled into sets.
 
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
+use rproxy_core::path::normalized;
 
 use crate::error::PathRulesError;
 use crate::rule::Rule;
@@ -55,7 +56,7 @@ fn compile(rules: &[(usize, &Rule)]) -> Result<Globs, PathRulesError> {
         reason: cause.kind().to_string(),
     };
     for (index, rule) in rules {
-        for glob in with_folder(&rule.glob.to_lowercase()) {
+        for glob in with_folder(&normalized(&rule.glob)) {
             set.add(build_glob(&glob).map_err(|cause| error(&rule.glob, cause))?);
             indices.push(*index);
         }

@@ -43,7 +43,7 @@
 //! - overlong UTF-8; look-alikes of ASCII, folded by Unicode's compatibility forms (NFKC) and the code pages of
 //!   Windows;
 //! - removal of dots, spaces and wildcards at the end of names;
-//! - lower case.
+//! - lower case, composed characters (NFC), and Latin-1 or Windows-1252 where bytes are not UTF-8.
 //!
 //! The path is blocked if any decoding is. Only the path is checked, never the query.
 //!

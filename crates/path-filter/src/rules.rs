@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use rproxy_core::path::Decodings;
+use rproxy_core::path::{Decodings, normalized};
 
 use crate::curated::Section;
 use crate::default_paths::DEFAULT_PATHS;
@@ -271,7 +271,7 @@ impl PathRulesBuilder {
     }
 
     fn with_globs(self, globs: OnceLock<AllGlobs>) -> PathRules {
-        let blocking = self.rules.iter().filter(|rule| rule.is_blocking).map(|rule| rule.glob.to_lowercase());
+        let blocking = self.rules.iter().filter(|rule| rule.is_blocking).map(|rule| normalized(&rule.glob));
         let expanded: Vec<_> = blocking.flat_map(|glob| with_folder(&glob).collect::<Vec<_>>()).collect();
         let prefilter = LiteralPrefilter::new(expanded.iter().map(String::as_str));
         PathRules { compiled: Arc::new(Compiled { rules: self.rules, prefilter, globs }) }
@@ -282,7 +282,7 @@ impl PathRulesBuilder {
         if !glob.starts_with(['/', '*']) {
             return Err(error("it must begin with / or *"));
         }
-        for glob in with_folder(&glob.to_lowercase()) {
+        for glob in with_folder(&normalized(glob)) {
             build_glob(&glob).map_err(|cause| error(&cause.kind().to_string()))?;
         }
         self.rules.push(Rule { glob: glob.into(), is_blocking });

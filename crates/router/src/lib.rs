@@ -44,8 +44,8 @@
 //! # Paths
 //!
 //! A path pattern is a glob over the whole decoded path: `*` within a segment, `**` over segments, `?`, `[ab]`, `{a,b}`.
-//! `/api/**` matches `/api` as well. Case and slashes at the end of a path do not matter: a rule for `/admin` holds for
-//! `/Admin/`, too.
+//! `/api/**` matches `/api` as well. Case, slashes at the end of a path and the composition of characters (NFC, NFD) do not
+//! matter: a rule for `/admin` holds for `/Admin/`, too.
 //!
 //! An exact path wins over a glob; then the glob with the longest literal prefix wins; then one without `**`. The order of
 //! declaration decides only between globs that are equal by these rules. Of equal patterns, a route with methods wins.

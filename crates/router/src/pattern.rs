@@ -1,13 +1,14 @@
 //! Path patterns, and which of two is more specific.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use globset::{GlobBuilder, GlobMatcher};
-use rproxy_core::path::without_trailing_slash;
+use rproxy_core::path;
 
 use crate::error::RouterError;
 
-/// A path pattern that matches decoded paths in lower case, without a slash at their end.
+/// A path pattern that matches [comparable] paths.
 #[derive(Clone, Debug)]
 pub(crate) struct PathPattern {
     text: Box<str>,
@@ -38,7 +39,7 @@ impl PathPattern {
         if text.contains("//") || text.split('/').any(|segment| matches!(segment, "." | "..")) {
             return Err(error("it has an empty or a dot segment".to_owned()));
         }
-        let lower = text.to_lowercase();
+        let lower = path::normalized(text);
         let lower = match lower.trim_end_matches('/') {
             "" => "/",
             trimmed => trimmed,
@@ -61,7 +62,7 @@ impl PathPattern {
         Ok(Self { text: lower.into(), kind })
     }
 
-    /// The text in lower case, by which duplicates are found.
+    /// The normalized text, by which duplicates are found.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
@@ -94,12 +95,10 @@ fn is_glob(text: &str) -> bool {
     text.contains(GLOB_CHARACTERS)
 }
 
-/// Returns a decoded path as patterns match it.
-pub(crate) fn comparable(path: &[u8]) -> &[u8] {
-    match without_trailing_slash(path) {
-        [] => b"/",
-        path => path,
-    }
+/// Returns a decoded path as patterns match it. ASCII is not copied.
+pub(crate) fn comparable(decoding: &[u8]) -> Cow<'_, [u8]> {
+    let comparable = path::comparable(decoding);
+    if comparable.is_empty() { Cow::Borrowed(b"/") } else { comparable }
 }
 
 #[cfg(test)]
@@ -120,14 +119,15 @@ mod tests {
             ("/{a,b}/**", &["/a", "/a/x", "/b/x/y"], &["/c/x"]),
             ("/*/files/**", &["/a/files", "/a/files/b"], &["/files", "/a/b/files"]),
             ("**/deep/**", &["/deep/x", "/x/deep", "/x/deep/y"], &["/x"]),
-            ("/caf\u{e9}", &["/caf\u{e9}"], &["/cafe"]),
+            ("/caf\u{e9}", &["/caf\u{e9}", "/cafe\u{301}", "/CAF\u{c9}"], &["/cafe"]),
+            ("/CAFE\u{301}/**", &["/caf\u{e9}/x", "/cafe\u{301}/x"], &["/cafe/x"]),
         ] {
             let parsed = PathPattern::parse(pattern).unwrap();
             for path in matching {
-                assert!(parsed.matches(comparable(path.as_bytes())), "{pattern} {path}");
+                assert!(parsed.matches(&comparable(path.as_bytes())), "{pattern} {path}");
             }
             for path in others {
-                assert!(!parsed.matches(comparable(path.as_bytes())), "{pattern} {path}");
+                assert!(!parsed.matches(&comparable(path.as_bytes())), "{pattern} {path}");
             }
         }
     }

@@ -213,7 +213,7 @@ impl RouteTable {
         }
         let route = |decoding: &[u8]| {
             let decoding = comparable(decoding);
-            let found = patterns.iter().find(|pattern| pattern.is_for(method) && pattern.path.matches(decoding));
+            let found = patterns.iter().find(|pattern| pattern.is_for(method) && pattern.path.matches(&decoding));
             found.map(|pattern| pattern.route)
         };
         match Decodings::of(path.as_bytes()) {
@@ -260,6 +260,7 @@ mod tests {
             Route::new().path("/login").method(Method::POST),
             Route::new().path("/login").method(Method::GET),
             Route::new().path("/static/private"),
+            Route::new().path("/caf\u{e9}/**"),
         ] {
             table.add_route(site, &route).unwrap();
         }
@@ -328,6 +329,11 @@ mod tests {
             "/admin;x=1",
             "/%61dmin%20",
             "/static/private.",
+            "/caf%E9/x",
+            "/CAF%C9/x",
+            "/caf%25E9/x",
+            "/cafe%25CC%2581/x",
+            "/static/..%2fcaf%E9",
         ] {
             assert_eq!(route(path), Found::AmbiguousPath { site: 0 }, "{path}");
         }
@@ -343,6 +349,13 @@ mod tests {
             ("/api/v4/projects/group%2Fproject", None),
             ("/wiki/C%2B%2B", None),
             ("/a:b", None),
+            // Case and composition do not matter in non-ASCII names, either.
+            ("/caf%C3%A9/x", Some(5)),
+            ("/CAF%C3%89/x", Some(5)),
+            ("/cafe%CC%81/x", Some(5)),
+            ("/caf%C3%A9/%E9", Some(5)),
+            ("/static/%E9", Some(1)),
+            ("/caf%E8", None),
         ] {
             assert_eq!(route(path), Found::Route { site: 0, route: expected }, "{path}");
         }
@@ -367,7 +380,7 @@ mod tests {
         ] {
             assert_eq!(table.add_route(0, &route), Err(error));
         }
-        assert_eq!(table.add_route(0, &Route::new().path("/login")), Ok(5));
+        assert_eq!(table.add_route(0, &Route::new().path("/login")), Ok(6));
     }
 
     proptest! {

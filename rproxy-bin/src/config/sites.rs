@@ -7,7 +7,7 @@ use rproxy_router::{HostPattern, Route, RouteTable, RouterError};
 
 use super::error::{Problem, SettingLocation};
 use super::source::{Assignment, ValueSource};
-use super::{Config, rules, settings};
+use super::{Config, rules, settings, strip_prefix};
 use crate::values::routes::{RouteEntry, RouteTarget};
 use crate::values::tls_name::TlsName;
 use crate::values::value::list;
@@ -185,7 +185,14 @@ impl Config {
                 };
                 problems.push(Problem::Conflict { location, reason: error.to_string() });
             }
-            routes.push(RouteConfig { route, config: self.with(declared.assignments, problems) });
+            let config = self.with(declared.assignments, problems);
+            // A redirect forwards nothing.
+            let prefix = config.routing.strip_prefix.as_deref().filter(|_| config.routing.redirect.is_none());
+            if let Some(reason) = prefix.and_then(|prefix| strip_prefix::conflict(&route, prefix)) {
+                let location = config.value_source("strip_prefix").locate("strip_prefix");
+                problems.push(Problem::Conflict { location, reason });
+            }
+            routes.push(RouteConfig { route, config });
         }
         routes
     }

@@ -37,7 +37,7 @@ settings! {
         value: "PATH",
         default: "none" => None,
         help: "Removes this prefix from the path before the request is forwarded, and sends it in X-Forwarded-Prefix",
-        accepted: "a path such as /api, or none",
+        accepted: "a path such as /api with which all paths of the route begin, or none",
         scope: Route,
         reload: Live,
         parse: |t| optional(t, prefix),

@@ -34,6 +34,7 @@ mod interim;
 mod layer_settings;
 mod path_filter;
 mod rate_limits;
+mod route_confusion;
 mod running;
 mod sites;
 mod spellings;

@@ -184,6 +184,6 @@ fn spellings(list: &List, site: &Site) -> impl Iterator<Item = String> {
     let corpus = corpus(list.corpus).map(str::to_owned);
     let mut random = Random::new();
     let outside = format!("/{}/", site.folder().file_name().unwrap_or_default().to_string_lossy());
-    let disguised = (0..4000).map(move |_| random.disguise(secrets, &outside));
+    let disguised = (0..4000).map(move |_| random.disguise(secrets, Some(&outside)));
     plain.chain(corpus).chain(disguised)
 }

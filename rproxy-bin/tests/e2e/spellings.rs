@@ -30,12 +30,12 @@ impl Random {
         from[self.below(from.len())]
     }
 
-    /// Returns a blocked file with up to five changes to its path.
-    pub(crate) fn disguise(&mut self, secrets: &[&str], outside: &str) -> String {
+    /// Returns one of the files, or one in the folder outside, with up to five changes to its path.
+    pub(crate) fn disguise(&mut self, secrets: &[&str], outside: Option<&str>) -> String {
         let before =
             self.pick(&["/", "/x/../", "/x/y/../../", "/static/../", "/.well-known/../", "/../", "/..", "/x/.."]);
         let mut path = format!("{before}{}", self.pick(secrets));
-        if self.below(12) == 0 {
+        if let Some(outside) = outside.filter(|_| self.below(12) == 0) {
             path = format!("/..{outside}outside.sql");
         }
         for _ in 0..=self.below(4) {

@@ -3,6 +3,7 @@
 //! Each function returns `None` if it changes nothing.
 
 use unicode_normalization::char::decompose_compatible;
+use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 /// Folds fullwidth and other compatibility forms of the characters that structure a path, folds
 /// case, and drops characters that have no width.
@@ -72,6 +73,22 @@ fn fold_char(character: char) -> Option<&'static str> {
     })
 }
 
+/// Composes characters (Unicode normalization form C): `e` with a combining accent becomes `é`, as some file systems and
+/// frameworks have it.
+pub(super) fn compose(path: &[u8]) -> Option<Vec<u8>> {
+    if path.is_ascii() || path.utf8_chunks().all(|chunk| is_nfc(chunk.valid())) {
+        return None;
+    }
+    let mut composed = Vec::with_capacity(path.len());
+    for chunk in path.utf8_chunks() {
+        for character in chunk.valid().nfc() {
+            composed.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        composed.extend_from_slice(chunk.invalid());
+    }
+    (composed != path).then_some(composed)
+}
+
 /// Replaces characters that a Windows code page lacks by similar ones ("best fit"), and the currency signs that Japanese
 /// and Korean code pages have in the place of the backslash.
 pub(super) fn best_fit(path: &[u8]) -> Option<Vec<u8>> {
@@ -96,8 +113,8 @@ pub(super) fn best_fit(path: &[u8]) -> Option<Vec<u8>> {
     (fitted != path).then_some(fitted)
 }
 
-/// Decodes ASCII in overlong sequences of two to six bytes, which RFC 3629 §3 forbids, without a check of the upper bits
-/// of continuation bytes.
+/// Decodes characters in overlong sequences of two to six bytes, which RFC 3629 §3 forbids, without a check of the upper
+/// bits of continuation bytes.
 pub(super) fn decode_overlong(path: &[u8]) -> Option<Vec<u8>> {
     if path.is_ascii() {
         return None;
@@ -106,8 +123,9 @@ pub(super) fn decode_overlong(path: &[u8]) -> Option<Vec<u8>> {
     let mut rest = path;
     while let Some((&lead, after)) = rest.split_first() {
         match overlong(lead, after) {
-            Some((ascii, length)) => {
-                decoded.push(ascii.to_ascii_lowercase());
+            Some((character, length)) => {
+                let lower = character.to_ascii_lowercase();
+                decoded.extend_from_slice(lower.encode_utf8(&mut [0; 4]).as_bytes());
                 rest = &after[length..];
             }
             None => {
@@ -119,20 +137,21 @@ pub(super) fn decode_overlong(path: &[u8]) -> Option<Vec<u8>> {
     (decoded.len() != path.len()).then_some(decoded)
 }
 
-/// Returns the ASCII character and the number of bytes after the lead byte.
-fn overlong(lead: u8, after: &[u8]) -> Option<(u8, usize)> {
-    let length = match lead {
-        0xc0 | 0xc1 => 1,
-        0xe0 => 2,
-        0xf0 => 3,
-        0xf8 => 4,
-        0xfc => 5,
+/// Returns the character and the number of bytes after the lead byte.
+fn overlong(lead: u8, after: &[u8]) -> Option<(char, usize)> {
+    // The length, and the first character that is not overlong with it.
+    let (length, end) = match lead {
+        0xc0 | 0xc1 => (1, 0x80),
+        0xe0 => (2, 0x800),
+        0xf0 => (3, 0x1_0000),
+        0xf8 => (4, 0x20_0000),
+        0xfc => (5, 0x20_0000),
         _ => return None,
     };
     let fold = |value: u32, byte: &u8| value << 6 | u32::from(byte & 0x3f);
     let value = after.get(..length)?.iter().fold(u32::from(lead & 1), fold);
-    let ascii = u8::try_from(value).ok().filter(u8::is_ascii)?;
-    Some((ascii, length))
+    let character = char::from_u32(value).filter(|_| value < end)?;
+    Some((character, length))
 }
 
 /// Removes invalid UTF-8.
@@ -142,6 +161,33 @@ pub(super) fn drop_invalid(path: &[u8]) -> Option<Vec<u8>> {
     }
     Some(path.utf8_chunks().flat_map(|chunk| chunk.valid().bytes()).collect())
 }
+
+/// Decodes bytes that are not UTF-8 as Latin-1, with the letters and signs that Windows-1252 adds to it.
+pub(super) fn decode_latin1(path: &[u8]) -> Option<Vec<u8>> {
+    if std::str::from_utf8(path).is_ok() {
+        return None;
+    }
+    let mut decoded = Vec::with_capacity(path.len() * 2);
+    for chunk in path.utf8_chunks() {
+        decoded.extend_from_slice(chunk.valid().as_bytes());
+        for &byte in chunk.invalid() {
+            let character = match byte {
+                0x80..=0x9f => WINDOWS_1252[usize::from(byte - 0x80)],
+                _ => char::from(byte),
+            };
+            decoded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+    Some(decoded)
+}
+
+/// The characters of the bytes 0x80 to 0x9f (WHATWG Encoding, windows-1252).
+const WINDOWS_1252: [char; 32] = [
+    '\u{20ac}', '\u{81}', '\u{201a}', '\u{192}', '\u{201e}', '\u{2026}', '\u{2020}', '\u{2021}', '\u{2c6}', '\u{2030}',
+    '\u{160}', '\u{2039}', '\u{152}', '\u{8d}', '\u{17d}', '\u{8f}', '\u{90}', '\u{2018}', '\u{2019}', '\u{201c}',
+    '\u{201d}', '\u{2022}', '\u{2013}', '\u{2014}', '\u{2dc}', '\u{2122}', '\u{161}', '\u{203a}', '\u{153}', '\u{9d}',
+    '\u{17e}', '\u{178}',
+];
 
 #[cfg(test)]
 mod tests {
@@ -189,15 +235,17 @@ mod tests {
     }
 
     #[test]
-    fn decodes_overlong_ascii() {
-        let cases: [(&[u8], Option<&[u8]>); 8] = [
+    fn decodes_overlong_characters() {
+        let cases: [(&[u8], Option<&[u8]>); 10] = [
             (b"/\xc0\xae", Some(b"/.")),
             (b"\xc0\xafa", Some(b"/a")),
             (b"/\xc1\x9c", Some(b"/\\")),
             (b"/\xe0\x80\xae", Some(b"/.")),
             (b"/\xf0\x80\x80\xae\xfc\x80\x80\x80\x80\xae", Some(b"/..")),
             (b"/\xc0\x2e\xc0\x6e", Some(b"/..")),
+            (b"/\xe0\x83\xa9", Some(b"/\xc3\xa9")),
             (b"/\xc3\xa9\xe2\x82\xac", None),
+            ("/\u{905}\u{1f600}".as_bytes(), None),
             (b"/\xc0", None),
         ];
         for (path, expected) in cases {
@@ -209,5 +257,34 @@ mod tests {
     fn removes_invalid_utf8() {
         assert_eq!(drop_invalid(b"/.e\xffnv\x80").as_deref(), Some(&b"/.env"[..]));
         assert_eq!(drop_invalid("/é".as_bytes()), None);
+    }
+
+    #[test]
+    fn composes_characters_and_keeps_invalid_bytes() {
+        let cases: [(&[u8], Option<&[u8]>); 5] = [
+            ("/cafe\u{301}".as_bytes(), Some("/caf\u{e9}".as_bytes())),
+            ("/\u{438}\u{306}\u{1112}\u{1161}\u{11ab}".as_bytes(), Some("/\u{439}\u{d55c}".as_bytes())),
+            (b"/e\xcc\x81\xff", Some(b"/\xc3\xa9\xff")),
+            ("/caf\u{e9}".as_bytes(), None),
+            (b"/cafe", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(compose(path).as_deref(), expected, "{path:x?}");
+        }
+    }
+
+    #[test]
+    fn decodes_latin1_where_bytes_are_not_utf8() {
+        let cases: [(&[u8], Option<&str>); 6] = [
+            (b"/caf\xe9", Some("/caf\u{e9}")),
+            (b"/\xfcber\xdf", Some("/\u{fc}ber\u{df}")),
+            (b"/\x9cuvre\x80", Some("/\u{153}uvre\u{20ac}")),
+            (b"/\xe9/\xc3\xa9", Some("/\u{e9}/\u{e9}")),
+            (b"/caf\xc3\xa9", None),
+            (b"/cafe", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(decode_latin1(path).as_deref(), expected.map(str::as_bytes), "{path:x?}");
+        }
     }
 }

@@ -29,7 +29,8 @@ def decode_iis(path: bytes) -> bytes:
 def decode_overlong(path: bytes) -> bytes:
     path = decode(path)
     path = re.sub(rb"[\xc0\xc1]([\x80-\xbf])", lambda m: bytes([(m[0][0] & 1) << 6 | m[1][0] & 63]), path)
-    return re.sub(rb"\xe0[\x80\x81]([\x80-\xbf])", lambda m: bytes([(m[0][1] & 1) << 6 | m[1][0] & 63]), path)
+    three = lambda m: chr((m[0][1] & 31) << 6 | m[1][0] & 63).encode()
+    return re.sub(rb"\xe0[\x80-\x9f]([\x80-\xbf])", three, path)
 
 
 def until_nul(path: bytes) -> bytes:
@@ -47,6 +48,14 @@ def windows(path: bytes) -> bytes:
 
 def compatible(path: bytes) -> bytes:
     return unicodedata.normalize("NFKC", path.decode("utf-8", "ignore")).encode()
+
+
+def latin1(path: bytes) -> bytes:
+    return path.decode("iso-8859-1").encode()
+
+
+def ignore_case(path: bytes) -> bytes:
+    return path.decode("utf-8", "surrogateescape").lower().encode("utf-8", "surrogateescape")
 
 
 def collapse(path: bytes) -> bytes:
@@ -69,6 +78,10 @@ WAYS = [
     [decode, decode_overlong, collapse],
     [decode_overlong, windows, collapse],
     [decode, compatible, collapse],
+    [decode, latin1, collapse],
+    [decode, decode, latin1, collapse],
+    [decode, latin1, compatible, collapse],
+    [decode_iis, compatible, collapse],
     [decode, compatible, windows, collapse],
     [decode, compatible, decode, collapse],
     [decode, compatible, servlet, collapse],
@@ -83,7 +96,7 @@ WAYS = [
 FILES = {}
 for place, _, names in os.walk(os.path.dirname(FOLDER)):
     for name in names:
-        FILES[os.path.join(place, name).encode().lower()] = os.path.join(place, name)
+        FILES[ignore_case(os.path.join(place, name).encode())] = os.path.join(place, name)
 
 
 def find(path: bytes):
@@ -91,7 +104,7 @@ def find(path: bytes):
         reading = path
         for step in way:
             reading = step(reading)
-        name = os.path.normpath(FOLDER.encode() + b"/" + reading).lower()
+        name = ignore_case(os.path.normpath(FOLDER.encode() + b"/" + reading))
         if name in FILES:
             return FILES[name]
     return None
@@ -99,6 +112,8 @@ def find(path: bytes):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body in one segment: otherwise each response waits for a delayed acknowledgement.
+    wbufsize = -1
 
     def do_GET(self):
         path = self.path.encode("iso-8859-1").split(b"?")[0]

@@ -202,6 +202,14 @@ fn site_errors_have_their_line_and_a_remedy() {
                 ":3: redirect: bad redirect \"/x\": it must begin with https:// or http://; accepted: a URL with https:// or http://, or none",
             ],
         ),
+        (
+            "[[site]]\nhosts = \"a.example\"\nupstream = \"127.0.0.1:8080\"\n[[site.route]]\npaths = \"/x\"\n",
+            &[":3: upstream: http://127.0.0.1:8080 is a listener of this proxy: requests would loop"],
+        ),
+        (
+            "tls_email = \"a@a.example\"\n[[site]]\nhosts = \"a.example\"\n[[site.route]]\npaths = \"/x\"\nupstream = \"127.0.0.1:443\"\n",
+            &[":6: upstream: http://127.0.0.1:443 is a listener of this proxy: requests would loop"],
+        ),
         ("site = 1\n", &[":1: site: not an array of tables: write [[site]]"]),
         ("[site]\nhosts = \"a.example\"\n", &[":1: site: not an array of tables: write [[site]]"]),
         (
@@ -215,6 +223,13 @@ fn site_errors_have_their_line_and_a_remedy() {
             assert!(found.starts_with(expected), "{found}\n{expected}");
         }
     }
+}
+
+/// With certificates for the sites, the default listener is on port 443.
+#[test]
+fn site_with_tls_can_have_a_backend_on_port_8080() {
+    let site = "[[site]]\nhosts = \"a.example\"\nupstream = \"127.0.0.1:8080\"\n";
+    load(&format!("tls_email = \"a@a.example\"\n{site}")).unwrap();
 }
 
 #[test]

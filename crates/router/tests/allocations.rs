@@ -1,4 +1,4 @@
-//! The look-up of an ASCII path allocates nothing, whatever the names of the routes are.
+//! The look-up of an ASCII path allocates nothing, for any names of routes.
 #![allow(clippy::unwrap_used, unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};

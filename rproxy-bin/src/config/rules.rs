@@ -11,7 +11,7 @@ use rproxy_upstream::Protocol;
 use super::error::Problem;
 use super::requirements;
 use super::source::ValueSource;
-use super::{ClientAuthentication, Config, ProxyProtocol, RateLimitStorage};
+use super::{ClientAuthentication, Config, ListenAddr, ProxyProtocol, RateLimitStorage};
 use crate::values::listen::collide;
 use crate::values::upstream::is_reached_by;
 
@@ -25,7 +25,11 @@ pub(super) fn check(
     keys: Option<&BTreeSet<&str>>,
     problems: &mut Vec<Problem>,
 ) {
-    let is_about = |rule: &&Rule| keys.is_none_or(|keys| rule.about.iter().any(|key| keys.contains(key)));
+    // The listeners of the process are known when all sites are: certificates of a site change the default.
+    let is_of_sites = |rule: &Rule, keys: &BTreeSet<&str>| {
+        rule.about.iter().any(|key| keys.contains(key)) && !rule.about.contains(&"listen")
+    };
+    let is_about = |rule: &&Rule| keys.is_none_or(|keys| is_of_sites(rule, keys));
     for rule in RULES.iter().filter(is_about) {
         if rule.about.iter().any(|key| invalid.contains(key)) {
             continue;
@@ -38,6 +42,31 @@ pub(super) fn check(
             problems.push(Problem::Conflict { location: source.locate(blamed), reason });
         }
     }
+    if keys.is_none() && !invalid.contains("listen") {
+        check_loops_of_sites(config, problems);
+    }
+}
+
+/// Adds the backends of sites and routes that are listeners of the process.
+fn check_loops_of_sites(config: &Config, problems: &mut Vec<Problem>) {
+    let listeners = config.listeners();
+    let mut checked = vec![config.value_source("upstream")];
+    for site in config.configurations() {
+        let source = site.value_source("upstream");
+        if checked.contains(&source) {
+            continue;
+        }
+        if let Some(reason) = loops(site, &listeners) {
+            problems.push(Problem::Conflict { location: source.locate("upstream"), reason });
+        }
+        checked.push(source);
+    }
+}
+
+fn loops(config: &Config, listeners: &[ListenAddr]) -> Option<String> {
+    let is_listener = |backend: &&_| listeners.iter().any(|listener| is_reached_by(backend, listener));
+    let own = config.upstream.backends.iter().find(is_listener)?;
+    Some(format!("{own} is a listener of this proxy: requests would loop"))
 }
 
 struct Rule {
@@ -206,15 +235,7 @@ const RULES: &[Rule] = &[
             Some(format!("{admin} overlaps with the public listener {taken}"))
         },
     },
-    Rule {
-        about: &["upstream", "listen"],
-        broken: |c, _| {
-            let listeners = c.listeners();
-            let circle = |backend: &&_| listeners.iter().any(|listener| is_reached_by(backend, listener));
-            let own = c.upstream.backends.iter().find(circle)?;
-            Some(format!("{own} is a listener of this proxy: requests would loop"))
-        },
-    },
+    Rule { about: &["upstream", "listen"], broken: |c, _| loops(c, &c.listeners()) },
     Rule {
         about: &["rate_ipv6_tiers", "rate_ipv6_prefix"],
         broken: |c, source| {

@@ -18,7 +18,7 @@ fn configurations_of_the_guide_serve_requests() {
     assert!(files.len() >= 30, "{} files", files.len());
     for (page, file) in files {
         let folder = tempfile::tempdir().unwrap();
-        let (file, host) = prepared(&file, folder.path(), &upstream);
+        let (file, host) = prepared(&file, folder.path(), |_| upstream.clone());
         let path = folder.path().join("rproxy.toml");
         fs::write(&path, &file).unwrap();
         let certificates = folder.path().join("certificates");
@@ -52,27 +52,28 @@ fn configurations_of_the_guide_serve_requests() {
 }
 
 /// Returns the pages of the guide with their text.
-fn pages() -> Option<Vec<(PathBuf, String)>> {
+pub(crate) fn pages() -> Option<Vec<(PathBuf, String)>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide");
     let paths = fs::read_dir(folder).ok()?.map(|entry| entry.unwrap().path());
     Some(paths.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect())
 }
 
 /// Returns the TOML blocks of a page, except Cargo manifests.
-fn files((page, text): (PathBuf, String)) -> Vec<(PathBuf, String)> {
+pub(crate) fn files((page, text): (PathBuf, String)) -> Vec<(PathBuf, String)> {
     let blocks = text.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned());
     let blocks = blocks.filter(|block| !block.lines().any(|line| line.starts_with("[dependencies")));
     blocks.map(|block| (page.clone(), block)).collect()
 }
 
-/// Returns the file with replaced directories and backends, and a host that it serves. Writes its certificates.
-fn prepared(file: &str, folder: &Path, upstream: &str) -> (String, String) {
+/// Returns the file with replaced directories, and with the result of `backend` for each backend, and a host that it serves.
+/// Writes its certificates.
+pub(crate) fn prepared(file: &str, folder: &Path, backend: impl Fn(&str) -> String) -> (String, String) {
     let list = ["tls_domains = \"", "hosts = [\""]
         .iter()
         .find_map(|key| file.lines().find_map(|line| line.trim().strip_prefix(key)));
     let host = list.and_then(|list| list.split([',', '"']).next()).unwrap_or("example.org").to_owned();
     let backends = |line: &str| match line.trim_start().starts_with("upstream = ") {
-        true => format!("upstream = \"{upstream}\"\n"),
+        true => format!("upstream = \"{}\"\n", backend(line.split('"').nth(1).unwrap_or_default())),
         false => format!("{line}\n"),
     };
     let file: String = file.lines().map(backends).collect();

@@ -32,6 +32,7 @@ mod guide;
 mod handover;
 mod interim;
 mod layer_settings;
+mod migrated;
 mod path_filter;
 mod rate_limits;
 mod route_confusion;

@@ -120,7 +120,7 @@ pub(crate) fn responding(response: impl Fn(&str) -> String + Clone + Send + 'sta
 }
 
 /// Reads a request body to its end; `None` where the connection ends before it.
-fn read_body(stream: &mut TcpStream, head: &str) -> Option<()> {
+pub(crate) fn read_body(stream: &mut TcpStream, head: &str) -> Option<()> {
     if head.contains("transfer-encoding: chunked") {
         loop {
             let line = read_line(stream)?;

@@ -1,5 +1,7 @@
 //! The admin listener: health, metrics and cache purges. It is never the public listener.
 
+mod purge;
+
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,11 +11,13 @@ use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use percent_encoding::percent_decode_str;
-use rproxy_cache::{CacheStore, Purge};
+use http_body_util::Full;
+use rproxy_cache::CacheStore;
 use serde_json::json;
 use tower::BoxError;
+
+use self::purge::{FindSite, PurgeRequest};
+use crate::site::SiteHosts;
 
 /// The service of the admin listener.
 #[derive(Clone)]
@@ -25,6 +29,8 @@ struct Inner {
     metrics: Box<dyn Fn(MetricsFormat) -> String + Send + Sync>,
     cache: Box<dyn Fn() -> Option<CacheStore> + Send + Sync>,
     ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Returns the hosts of a site, by its name or one of its hosts.
+    site: Box<FindSite>,
     /// The accepted host names, in lower case.
     hosts: Vec<String>,
 }
@@ -38,9 +44,10 @@ impl Admin {
         metrics: impl Fn(MetricsFormat) -> String + Send + Sync + 'static,
         cache: impl Fn() -> Option<CacheStore> + Send + Sync + 'static,
         ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+        site: impl Fn(&str) -> Option<SiteHosts> + Send + Sync + 'static,
     ) -> Self {
-        let (metrics, cache, ready) = (Box::new(metrics), Box::new(cache), Box::new(ready));
-        Self { inner: Arc::new(Inner { metrics, cache, ready, hosts: Vec::new() }) }
+        let (metrics, cache, ready, site) = (Box::new(metrics), Box::new(cache), Box::new(ready), Box::new(site));
+        Self { inner: Arc::new(Inner { metrics, cache, ready, site, hosts: Vec::new() }) }
     }
 
     /// Accepts requests for these host names, besides IP addresses and `localhost`.
@@ -88,12 +95,9 @@ impl Admin {
                 text(StatusCode::FORBIDDEN, "cross-site requests are not allowed\n")
             }
             ("/cache/purge", Some(store)) if parts.method == Method::POST => {
-                match purges(parts.uri.query().unwrap_or_default(), &parts.headers, body).await {
-                    Ok(PurgeRequest { soft, purges }) => {
-                        let drop = if soft { CacheStore::soft_purge } else { CacheStore::purge };
-                        let purged: u64 = purges.iter().map(|purge| drop(store, purge)).sum();
-                        json(&json!({ "purged": purged }))
-                    }
+                let query = parts.uri.query().unwrap_or_default();
+                match PurgeRequest::read(query, &parts.headers, body, &self.inner.site).await {
+                    Ok(purges) => json(&json!({ "purged": purges.apply(store) })),
                     Err(error) => text(error.status(), format!("{error}\n")),
                 }
             }
@@ -157,87 +161,6 @@ impl MetricsFormat {
 
 const OPENMETRICS: &str = "application/openmetrics-text";
 
-/// An invalid purge request.
-#[derive(Debug, thiserror::Error)]
-enum PurgeError {
-    #[error(
-        "{0}; accepted: ?url=URL, ?prefix=URL, ?tag=TAG and ?all, in the query or as a form, and &soft for a soft purge"
-    )]
-    Parameters(String),
-    #[error("the form cannot be read")]
-    Unreadable,
-    #[error("the form is larger than {FORM_LIMIT} bytes")]
-    TooLarge,
-    #[error("the body is not application/x-www-form-urlencoded")]
-    MediaType,
-}
-
-impl PurgeError {
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::Parameters(_) | Self::Unreadable => StatusCode::BAD_REQUEST,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        }
-    }
-}
-
-const FORM_LIMIT: usize = 64 << 10;
-
-/// The purges of a request. A soft purge makes responses stale instead of removing them.
-struct PurgeRequest {
-    soft: bool,
-    purges: Vec<Purge>,
-}
-
-/// Parses the purges in the query and the form. One invalid parameter rejects the whole request.
-async fn purges<B>(query: &str, headers: &HeaderMap, body: B) -> Result<PurgeRequest, PurgeError>
-where
-    B: Body<Error: Into<BoxError>>,
-{
-    let body =
-        Limited::new(body, FORM_LIMIT).collect().await.map_err(|error| match error.is::<LengthLimitError>() {
-            true => PurgeError::TooLarge,
-            false => PurgeError::Unreadable,
-        })?;
-    let body = body.to_bytes();
-    if !body.is_empty() && !is_form(headers) {
-        return Err(PurgeError::MediaType);
-    }
-    let form = str::from_utf8(&body).map_err(|_| PurgeError::Parameters("the form is not UTF-8".to_owned()))?;
-    let pairs = query.split('&').chain(form.trim_end().split('&')).filter(|pair| !pair.is_empty());
-    let (soft, named): (Vec<&str>, Vec<&str>) =
-        pairs.partition(|pair| matches!(*pair, "soft" | "soft=1" | "soft=true"));
-    let purges: Vec<Purge> = named.into_iter().map(purge).collect::<Result<_, _>>().map_err(PurgeError::Parameters)?;
-    match purges.is_empty() {
-        true => Err(PurgeError::Parameters("no purge parameter".to_owned())),
-        false => Ok(PurgeRequest { soft: !soft.is_empty(), purges }),
-    }
-}
-
-fn is_form(headers: &HeaderMap) -> bool {
-    let Some(Ok(content_type)) = headers.get(CONTENT_TYPE).map(HeaderValue::to_str) else {
-        return false;
-    };
-    let essence = content_type.split(';').next().unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
-}
-
-// `+` is not decoded, not even in forms: a URL contains no spaces, but it may contain a plus.
-fn purge(pair: &str) -> Result<Purge, String> {
-    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-    let value = percent_decode_str(value).decode_utf8().map_err(|_| format!("{name} is not UTF-8"))?;
-    match (name, &*value) {
-        ("url", url) => Purge::url(url).map_err(|error| error.to_string()),
-        ("prefix", prefix) => Purge::prefix(prefix).map_err(|error| error.to_string()),
-        ("tag", "") => Err("empty tag".to_owned()),
-        ("tag", tag) => Ok(Purge::tag(tag)),
-        ("all", "" | "1" | "true") => Ok(Purge::All),
-        ("all", other) => Err(format!("bad value {other:?} of all")),
-        _ => Err(format!("unknown parameter {name:?}")),
-    }
-}
-
 fn stats(store: &CacheStore) -> Response<Full<Bytes>> {
     let stats = store.stats();
     json(&json!({
@@ -279,16 +202,33 @@ fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::Empty;
+    use http_body_util::{BodyExt, Empty};
     use rproxy_cache::CacheLayer;
+    use rproxy_router::RouteTable;
     use tower::{Layer, ServiceExt, service_fn};
 
+    use super::purge::FORM_LIMIT;
     use super::*;
+    use crate::site::SiteNames;
 
     const FORM: &str = "application/x-www-form-urlencoded";
 
     fn admin(cache: Option<CacheStore>, ready: Result<(), &'static str>) -> Admin {
-        Admin::new(|_| "# EOF\n".to_owned(), move || cache.clone(), move || ready.map_err(str::to_owned))
+        let ready = move || ready.map_err(str::to_owned);
+        Admin::new(|_| "# EOF\n".to_owned(), move || cache.clone(), ready, |name| sites().hosts(name))
+    }
+
+    /// The sites `example.org` and `*.example.net`, and the default site.
+    fn sites() -> SiteNames {
+        let mut table = RouteTable::new();
+        let mut names = vec![("default".to_owned(), table.add_site())];
+        table.set_default(0).unwrap();
+        for host in ["example.org", "*.example.net"] {
+            let site = table.add_site();
+            table.add_host(site, &host.parse().unwrap()).unwrap();
+            names.push((host.to_owned(), site));
+        }
+        SiteNames::new(Arc::new(table), names)
     }
 
     async fn send(admin: &Admin, request: Request<Full<Bytes>>) -> (StatusCode, HeaderMap, String) {
@@ -417,6 +357,9 @@ mod tests {
             (bare("POST", "/cache/purge?tag=sports"), 0),
             (bare("POST", "/cache/purge?all"), 4),
             (bare("POST", "/cache/purge?all=true"), 4),
+            (bare("POST", "/cache/purge?site=Example.org"), 4),
+            (bare("POST", "/cache/purge?site=*.example.net"), 0),
+            (bare("POST", "/cache/purge?site=default"), 0),
             (bare("POST", "/cache/purge?url=/a&prefix=/b"), 3),
             (post("/cache/purge", FORM, "url=http%3A%2F%2Fexample.org%2Fa"), 1),
             (post("/cache/purge", "Application/X-WWW-Form-Urlencoded; charset=utf-8", "prefix=/b\n"), 2),
@@ -435,7 +378,7 @@ mod tests {
     async fn soft_purge_keeps_the_responses_as_stale() {
         let store = filled().await;
         let admin = admin(Some(store.clone()), Ok(()));
-        for (target, purged) in [("url=/a", 1), ("url=/a", 0), ("tag=blog", 3), ("all", 0)] {
+        for (target, purged) in [("url=/a", 1), ("url=/a", 0), ("tag=blog", 3), ("all", 0), ("site=example.org", 0)] {
             let (status, _, body) = send(&admin, bare("POST", &format!("/cache/purge?soft&{target}"))).await;
             assert_eq!((status.as_u16(), body), (200, format!("{{\"purged\":{purged}}}\n")), "{target}");
         }
@@ -455,6 +398,7 @@ mod tests {
             (bare("POST", "/cache/purge?all=false"), 400, "bad value \"false\" of all"),
             (bare("POST", "/cache/purge?tag"), 400, "empty tag"),
             (bare("POST", "/cache/purge?soft"), 400, "no purge parameter"),
+            (bare("POST", "/cache/purge?all&site=a.example"), 400, "unknown site \"a.example\""),
             (bare("POST", "/cache/purge?all&soft=maybe"), 400, "unknown parameter \"soft\""),
             (bare("POST", "/cache/purge?uri=/a"), 400, "unknown parameter \"uri\""),
             (bare("POST", "/cache/purge?all&x"), 400, "unknown parameter \"x\""),

@@ -386,5 +386,6 @@ fn admin(shared: &ProcessState, certificates: &Option<Certificates>, draining: &
         MetricsFormat::Prometheus => metrics.prometheus_text(),
         MetricsFormat::OpenMetrics => metrics.exposition(),
     };
-    Admin::new(exposition, move || shared.cache(), ready)
+    let sites = shared.clone();
+    Admin::new(exposition, move || shared.cache(), ready, move |name| sites.site(name))
 }

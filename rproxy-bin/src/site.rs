@@ -1,9 +1,11 @@
 //! One site or route: its layers in order, and its innermost service.
 
 mod handler;
+mod hosts;
 mod prefix;
 mod stack;
 
 pub(crate) use self::handler::{AmbiguousPath, Handler};
+pub(crate) use self::hosts::{SiteHosts, SiteNames};
 pub(crate) use self::prefix::without_prefix;
 pub(crate) use self::stack::SiteStack;

@@ -15,7 +15,7 @@ use crate::error_response::ErrorResponseLayer;
 use crate::layers::StackError;
 use crate::layers::rate_limit::RateLimit;
 use crate::observe::{Format, Metrics, ObserveLayer, SiteLabel, Writer};
-use crate::site::{Handler, SiteStack};
+use crate::site::{Handler, SiteHosts, SiteNames, SiteStack};
 
 /// The state that a reload keeps.
 #[derive(Clone, Debug)]
@@ -37,6 +37,7 @@ struct Kept {
     disk: Option<DiskTier>,
     limits: HashMap<Name, (Shown, RateLimit)>,
     labels: HashMap<Name, SiteLabel>,
+    sites: SiteNames,
 }
 
 /// The name of a site, and of one of its routes; empty for the site itself.
@@ -71,6 +72,7 @@ impl ProcessState {
             disk,
             limits: HashMap::new(),
             labels: HashMap::new(),
+            sites: SiteNames::default(),
         };
         Self { ws_passthrough, close_codes, kept: Arc::new(Mutex::new(kept)) }
     }
@@ -94,6 +96,11 @@ impl ProcessState {
         self.kept().cache.clone()
     }
 
+    /// Returns the hosts of the site with this name or host.
+    pub(crate) fn site(&self, name: &str) -> Option<SiteHosts> {
+        self.kept().sites.hosts(name)
+    }
+
     /// Returns the stores of rate limits, each once.
     #[cfg(feature = "redis")]
     pub(crate) fn rate_limits(&self) -> Vec<RateLimit> {
@@ -110,7 +117,7 @@ impl ProcessState {
     /// The state keeps what `config` leaves as it is: counted requests, stored responses, the access log. An error
     /// changes nothing.
     pub(crate) fn stack(&self, config: &Config) -> Result<Stack, StackError> {
-        let table = config.route_table()?;
+        let table = Arc::new(config.route_table()?);
         let has_sites = !config.sites.is_empty() || !config.default_routes.is_empty();
         let mut kept = self.kept().clone();
         kept.set_access_log(config.observe.access_log)?;
@@ -141,13 +148,14 @@ impl ProcessState {
         let Builder { mut kept, limits, labels, stacks, backends, indices, .. } = builder;
         let named = labels.iter().map(|label| ((label.site().to_owned(), label.route().to_owned()), label.clone()));
         (kept.limits, kept.labels) = (limits, named.collect());
+        kept.sites = SiteNames::new(Arc::clone(&table), site_names(config));
         let observe = kept.observe.clone();
         *self.kept() = kept;
         Ok(Stack {
             client_ip: config.client_ip.layer(),
             observe,
             routes: Routes {
-                table: Arc::new(table),
+                table,
                 sites: sites.into(),
                 stacks,
                 backends: indices,
@@ -157,6 +165,14 @@ impl ProcessState {
             backends: backends.into_iter().map(|(_, backends)| backends).collect(),
         })
     }
+}
+
+/// Returns each host of each site, and `default` for the default site, with the index of the site in the table.
+fn site_names(config: &Config) -> Vec<(String, usize)> {
+    let default = config.has_default_site().then(|| ("default".to_owned(), 0));
+    let sites = config.sites.iter().zip(1..);
+    let named = sites.flat_map(|(site, index)| site.hosts.iter().map(move |host| (host.to_string(), index)));
+    default.into_iter().chain(named).collect()
 }
 
 impl Kept {

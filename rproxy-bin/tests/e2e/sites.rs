@@ -162,3 +162,51 @@ fn reload_adds_removes_and_changes_sites() {
     proxy.wait_for_log("workers: belongs to the process");
     assert_eq!(response("a.example"), (200, "two / ".to_owned()));
 }
+
+#[test]
+fn purge_of_a_site_leaves_the_responses_of_the_others() {
+    let backend = responding(|_| {
+        "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-type: text/css\r\ncontent-length: 4\r\n\r\nbody"
+            .into()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rproxy.toml");
+    let write = |hosts: &str| {
+        let sites = format!("[[site]]\nhosts = [{hosts}]\n[[site]]\nhosts = [\"*.example.org\"]\n");
+        fs::write(&path, format!("upstream = \"{backend}\"\n{sites}")).unwrap();
+    };
+    write("\"a.example\", \"www.example.org\"");
+    let arguments = ["--config", path.to_str().unwrap(), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let proxy = Proxy::run(&arguments, &[]);
+    let admin = proxy.address_of("administration");
+    let purge = |query: &str| {
+        let head = format!(
+            "POST /cache/purge?{query} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        let response = request(admin, &head);
+        (response.status, response.body)
+    };
+    let is_hit = |host: &str| {
+        send(&proxy, "GET", host, "/a.css").header("cache-status").is_some_and(|status| status.contains("; hit"))
+    };
+    let hosts = ["a.example", "www.example.org", "shop.example.org", "other.example"];
+    let fill = || hosts.iter().for_each(|host| while !is_hit(host) {});
+    for (query, purged, expected) in [
+        ("site=a.example", 2, [false, false, true, true]),
+        ("site=*.example.org", 1, [true, true, false, true]),
+        ("site=default", 1, [true, true, true, false]),
+    ] {
+        fill();
+        assert_eq!(purge(query), (200, format!("{{\"purged\":{purged}}}\n")), "{query}");
+        assert_eq!(hosts.map(is_hit), expected, "{query}");
+    }
+    assert_eq!(purge("site=shop.example.org").0, 400);
+
+    // The host belongs to the other site after a reload.
+    write("\"a.example\"");
+    proxy.signal("HUP");
+    proxy.wait_for_logs("reloaded", 1);
+    fill();
+    assert_eq!(purge("site=a.example"), (200, "{\"purged\":1}\n".to_owned()));
+    assert_eq!(hosts.map(is_hit), [false, true, true, true]);
+}

@@ -20,11 +20,18 @@ impl CacheStore {
         if let Purge::Tag(tag) = purge {
             return self.purge_tag(self.tag_key().hash(tag));
         }
+        self.purge_where(|key| purge.matches(key))
+    }
+
+    /// Removes the resources whose URL is selected, like [`CacheStore::purge`]. Returns their number.
+    ///
+    /// The URL is absolute and normalised. A `#` begins what the cache appends to it, such as for equivalent queries.
+    pub fn purge_where(&self, is_selected: impl Fn(&str) -> bool) -> u64 {
         self.generations().advance_all();
         let selected: HashSet<Box<str>> =
-            self.resources().iter().map(|(key, _)| (*key).clone()).filter(|key| purge.matches(key)).collect();
+            self.resources().iter().map(|(key, _)| (*key).clone()).filter(|key| is_selected(key)).collect();
         let removed = selected.iter().filter(|key| self.resources().remove(&***key).is_some()).count() as u64;
-        removed + self.remove_from_tier_if(|key, _| purge.matches(key), &selected)
+        removed + self.remove_from_tier_if(|key, _| is_selected(key), &selected)
     }
 
     /// Removes entries from the second-level store. Returns the number of those that are not in `counted`.
@@ -99,12 +106,38 @@ impl CacheStore {
             }
         }
     }
+
+    /// Marks the resources whose URL is selected as stale, like [`CacheStore::soft_purge`]. Returns their number.
+    ///
+    /// See [`CacheStore::purge_where`] for the URL.
+    pub fn soft_purge_where(&self, is_selected: impl Fn(&str) -> bool) -> u64 {
+        self.generations().advance_all();
+        self.remove_from_tier_if(|key, _| is_selected(key), &HashSet::new());
+        let selected = self.resources().iter().filter(|(key, _)| is_selected(key));
+        let mark =
+            |resource: &Resource| resource.variants().iter().filter(|response| response.mark_stale()).count() > 0;
+        selected.filter(|(_, resource)| mark(resource)).count() as u64
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::tests::put;
+
+    #[test]
+    fn purges_by_a_condition_on_the_url() {
+        let store = CacheStore::in_memory(1 << 20);
+        for key in ["http://a.example/x", "https://a.example/y", "http://b.example/x"] {
+            put(&store, key, b"x");
+        }
+        let is_selected = |url: &str| url.contains("//a.example/");
+        assert_eq!(store.soft_purge_where(is_selected), 2);
+        assert_eq!(store.soft_purge_where(is_selected), 0, "they are stale already");
+        assert_eq!(store.stats().entries, 3);
+        assert_eq!(store.purge_where(is_selected), 2);
+        assert_eq!(store.purge(&Purge::All), 1);
+    }
 
     #[test]
     fn purges_by_url_and_prefix() {

@@ -1,0 +1,75 @@
+//! The hosts of a site, to select its responses in the cache.
+
+use std::sync::Arc;
+
+use http::uri::Authority;
+use rproxy_router::RouteTable;
+
+/// The sites of a configuration by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SiteNames {
+    table: Arc<RouteTable>,
+    /// Each host of each site, and `default` for the default site, with the index in the table.
+    names: Arc<[(String, usize)]>,
+}
+
+impl SiteNames {
+    pub(crate) fn new(table: Arc<RouteTable>, names: Vec<(String, usize)>) -> Self {
+        Self { table, names: names.into() }
+    }
+
+    /// Returns the hosts of the site with this name or host.
+    pub(crate) fn hosts(&self, name: &str) -> Option<SiteHosts> {
+        let (_, site) = self.names.iter().find(|(other, _)| other.eq_ignore_ascii_case(name))?;
+        Some(SiteHosts { table: Arc::clone(&self.table), site: *site })
+    }
+}
+
+/// The hosts of one site.
+#[derive(Clone, Debug)]
+pub(crate) struct SiteHosts {
+    table: Arc<RouteTable>,
+    site: usize,
+}
+
+impl SiteHosts {
+    /// Whether requests for this URL, which is in lower case up to its path, go to the site.
+    pub(crate) fn contain(&self, url: &str) -> bool {
+        let authority = url.split_once("://").and_then(|(_, rest)| rest.split('/').next());
+        let Some(Ok(authority)) = authority.map(str::parse::<Authority>) else { return false };
+        let host = authority.host();
+        self.table.site(host.strip_suffix('.').unwrap_or(host)) == Some(self.site)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selects_urls_by_the_site_that_serves_them() {
+        let mut table = RouteTable::new();
+        let sites: Vec<usize> = (0..3).map(|_| table.add_site()).collect();
+        table.set_default(sites[0]).unwrap();
+        for (site, host) in [(1, "example.org"), (1, "[2001:db8::1]"), (2, "*.example.org")] {
+            table.add_host(site, &host.parse().unwrap()).unwrap();
+        }
+        let names = [("default", 0), ("example.org", 1), ("[2001:db8::1]", 1), ("*.example.org", 2)];
+        let names = SiteNames::new(Arc::new(table), names.map(|(name, site)| (name.to_owned(), site)).into());
+        for (name, url, expected) in [
+            ("Example.org", "https://example.org/", true),
+            ("example.org", "http://example.org:8080/a", true),
+            ("example.org", "https://[2001:db8::1]:8443/a", true),
+            ("[2001:DB8::1]", "https://example.org/", true),
+            ("example.org", "https://www.example.org/", false),
+            ("*.example.org", "https://www.example.org/", true),
+            ("*.example.org", "https://example.org/", false),
+            ("default", "https://other.example/x//example.org", true),
+            ("default", "https://example.org/", false),
+            ("default", "not a URL", false),
+        ] {
+            assert_eq!(names.hosts(name).unwrap().contain(url), expected, "{name} {url}");
+        }
+        assert!(names.hosts("www.example.org").is_none());
+    }
+}

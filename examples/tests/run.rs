@@ -157,12 +157,21 @@ fn hyper_minimal_adds_security_headers() {
 }
 
 #[test]
-fn custom_proxy_routes_by_host() {
+fn custom_proxy_routes_by_host_and_path() {
     let backend = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
-    let proxy = Example::start(env!("CARGO_BIN_EXE_custom-proxy"), &[&format!("app.local={}", backend.address)], &[]);
+    let other = Example::start(env!("CARGO_BIN_EXE_axum-cache"), &[], &[]);
+    let routes = [
+        format!("app.local={}", backend.address),
+        format!("/time={}", other.address),
+        format!("*.shop.local={}", other.address),
+    ];
+    let proxy = Example::start(env!("CARGO_BIN_EXE_custom-proxy"), &routes.each_ref().map(String::as_str), &[]);
     assert!(proxy.get("/", "app.local").ends_with("Hello, World!\n"));
+    assert!(proxy.get("/time", "app.local").contains("cache-status: rproxy; fwd=uri-miss; stored"));
+    assert!(proxy.get("/time", "a.shop.local").contains("cache-status: rproxy; "));
+    assert!(proxy.get("/time;x=1", "app.local").starts_with("HTTP/1.1 400"));
     assert!(proxy.get("/.env", "app.local").starts_with("HTTP/1.1 404"));
-    assert!(proxy.get("/", "other.local").starts_with("HTTP/1.1 421"));
+    assert!(proxy.get("/", "other.local").starts_with("HTTP/1.1 404"));
 }
 
 #[test]
@@ -172,4 +181,18 @@ fn embedded_serves_its_route_and_forwards_the_rest() {
     assert!(proxy.get("/own", "a").ends_with("served here\n"));
     assert!(proxy.get("/", "a").ends_with("Hello, World!\n"));
     assert!(proxy.get("/%2eenv", "a").starts_with("HTTP/1.1 404"));
+}
+
+#[test]
+fn embedded_sites_have_their_own_backends_and_settings() {
+    let backend = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
+    let other = Example::start(env!("CARGO_BIN_EXE_axum-all-layers"), &[&backend.address], &[]);
+    let proxy = Example::start(env!("CARGO_BIN_EXE_embedded-sites"), &[&backend.address, &other.address], &[]);
+    assert!(proxy.get("/own", "shop.local").ends_with("Hello, World!\n"));
+    assert!(proxy.get("/own", "docs.local").ends_with("served here\n"));
+    assert!(proxy.get("/own", "a.docs.local").ends_with("served here\n"));
+    assert!(proxy.get("/own", "docs.local").contains("cache-status: rproxy; "));
+    assert!(!proxy.get("/own", "shop.local").contains("cache-status: "));
+    assert!(proxy.get("/api/x", "shop.local").contains("\"default\";q=100;w=10"));
+    assert!(proxy.get("/", "other.local").starts_with("HTTP/1.1 404"));
 }

@@ -58,7 +58,7 @@ fn layers(criterion: &mut Criterion) {
     measure(criterion, "100,000 clients, three tiers", MANY, tiers.layer(service_fn(inner)));
 }
 
-/// As in `layers`.
+/// The same small batch as in the benchmark `layers`, for the same reason.
 const BATCH: BatchSize = BatchSize::NumIterations(32);
 
 fn measure<S>(criterion: &mut Criterion, name: &str, clients: u64, mut service: S)

@@ -395,7 +395,7 @@ mod tests {
             (bare("POST", "/cache/purge?url"), 400, "bad purge target"),
             (bare("POST", "/cache/purge?url=example.org/a"), 400, "bad purge target \"example.org/a\""),
             (bare("POST", "/cache/purge?prefix=%ff"), 400, "prefix is not UTF-8"),
-            (bare("POST", "/cache/purge?all=false"), 400, "bad value \"false\" of all"),
+            (bare("POST", "/cache/purge?all=false"), 400, "bad value \"false\" for the parameter all"),
             (bare("POST", "/cache/purge?tag"), 400, "empty tag"),
             (bare("POST", "/cache/purge?soft"), 400, "no purge parameter"),
             (bare("POST", "/cache/purge?all&site=a.example"), 400, "unknown site \"a.example\""),

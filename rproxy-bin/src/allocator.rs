@@ -17,7 +17,7 @@ pub(crate) struct Mimalloc;
 /// The alignment of blocks of at least this size: mimalloc's `MI_MAX_ALIGN_SIZE`.
 const ALIGNED: usize = 16;
 
-/// Returns whether a block of `size` bytes has this alignment without a request for it.
+/// Returns whether mimalloc aligns every block of `size` bytes to at least `align`.
 const fn is_aligned(size: usize, align: usize) -> bool {
     align <= ALIGNED && align <= size
 }

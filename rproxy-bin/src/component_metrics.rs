@@ -118,11 +118,11 @@ fn register_tunnels(metrics: &Metrics, tunnels: Tunnels, codes: &CloseCodes) {
     );
     metrics.counters(
         "tunnels_closed",
-        "Closed tunnels, by the side that closed them",
+        "Closed tunnels, by closing side",
         stats(|stats| ClosedBy::ALL.map(|by| (vec![("by", by.as_str().to_owned())], stats.closed(by))).into()),
     );
     let codes = codes.clone();
-    let help = "Closed tunnels, by the close code of the side that closed them";
+    let help = "Closed tunnels, by close code of the closing side";
     metrics.counters("tunnel_close_codes", help, move || {
         codes.counts().map(|(code, count)| (vec![("code", code.to_owned())], count)).collect()
     });

@@ -75,7 +75,7 @@ impl ObserveLayer {
 impl<S> Layer<S> for ObserveLayer {
     type Service = ObserveService<S>;
 
-    /// Creates a service with its own counters, as one worker needs them.
+    /// Creates a service with its own counters. Call this once per worker.
     fn layer(&self, inner: S) -> Self::Service {
         let sinks = WorkerSinks {
             shard: self.metrics.shard(),

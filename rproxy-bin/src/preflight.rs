@@ -150,7 +150,7 @@ fn check_listeners(setting: &str, listeners: Vec<ListenAddr>, findings: &mut Vec
     bound
 }
 
-/// Checks whether each name resolves to this machine and its port leads to these listeners.
+/// Checks whether each name resolves to this machine and connections to its port reach these listeners.
 fn check_names(names: Vec<String>, port: u16, listeners: Option<Vec<TcpListener>>) -> Vec<Finding> {
     let is_done = Arc::new(AtomicBool::new(false));
     let mark = mark();
@@ -202,10 +202,10 @@ fn check_name(name: &str, port: u16, mark: Option<Mark>) -> Vec<Finding> {
             let resolved = format!("{name} resolves to {ip} ({owner})");
             match (probe(address, mark), is_local(ip)) {
                 (Ok(Destination::Here), true) => {
-                    Finding::Ok(format!("{resolved}, and its port {port} leads to this proxy"))
+                    Finding::Ok(format!("{resolved}, and connections to its port {port} reach this proxy"))
                 }
                 (Ok(Destination::Here), false) => Finding::Ok(format!(
-                    "{resolved}, but its port {port} leads to this proxy, through a router or load balancer"
+                    "{resolved}, but connections to its port {port} reach this proxy, through a router or load balancer"
                 )),
                 (Ok(Destination::Unknown), true) => {
                     Finding::Ok(format!("{resolved}, and a server listens on its port {port}"))
@@ -214,7 +214,7 @@ fn check_name(name: &str, port: u16, mark: Option<Mark>) -> Vec<Finding> {
                     "{resolved}, and a server listens on its port {port}: a load balancer, or an unrelated server"
                 )),
                 (Ok(Destination::Elsewhere), _) => Finding::Problem(format!(
-                    "{resolved}, and its port {port} leads to another server, which ACME validation would reach instead"
+                    "{resolved}, and connections to its port {port} reach another server, as ACME validation would"
                 )),
                 (Err(error), true) => {
                     Finding::Problem(format!("{resolved}, and its port {port} cannot be reached: {error}"))
@@ -302,7 +302,9 @@ mod tests {
         let found = texts(&check_names(name(), port, Some(vec![ours])));
         assert_eq!(
             found,
-            [format!("ok: 127.0.0.1 resolves to 127.0.0.1 (this machine), and its port {port} leads to this proxy")]
+            [format!(
+                "ok: 127.0.0.1 resolves to 127.0.0.1 (this machine), and connections to its port {port} reach this proxy"
+            )]
         );
 
         let (other, port) = listener();
@@ -310,7 +312,7 @@ mod tests {
         // A server that sends bytes of its own.
         let speaks = thread::spawn(move || other.accept().unwrap().0.write_all(b"220 mail.example ESMTP").unwrap());
         let found = texts(&check_names(name(), port, Some(vec![ours])));
-        assert!(found[0].starts_with("problem: ") && found[0].contains("leads to another server"), "{found:?}");
+        assert!(found[0].starts_with("problem: ") && found[0].contains("reach another server"), "{found:?}");
         speaks.join().unwrap();
 
         let (taken, port) = listener();

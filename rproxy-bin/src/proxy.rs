@@ -120,10 +120,10 @@ impl Proxy {
         };
         proxy.start_health_checks(&stack);
         for address in proxy.redirect.iter().flat_map(RunningServer::local_addrs) {
-            tracing::info!(%address, "listening for redirects to HTTPS");
+            tracing::info!(%address, "listening for plain HTTP, redirecting to HTTPS");
         }
         for address in proxy.admin.iter().flat_map(RunningServer::local_addrs) {
-            tracing::info!(%address, "listening for administration");
+            tracing::info!(%address, "listening for admin requests");
         }
         if let Some(ca) = proxy.local_ca() {
             tracing::info!(ca = %ca.display(), "using certificates of the local authority; run `rproxy trust` to see how to trust it");
@@ -136,10 +136,10 @@ impl Proxy {
             tracing::warn!(%address, "ignoring a listening socket passed to this process: no setting uses its address");
         }
         match predecessor.map(HandoverClient::confirm) {
-            Some(Ok(())) => tracing::info!("took over the listeners of the previous process"),
+            Some(Ok(())) => tracing::info!("received the listeners from the old process"),
             Some(Err(error)) => {
                 let error = ErrorChain(&error);
-                tracing::warn!(%error, "cannot tell the previous process to drain; stop it by hand")
+                tracing::warn!(%error, "cannot send the drain command to the old process; stop it manually")
             }
             None => {}
         }
@@ -273,7 +273,7 @@ fn settings_needing_restart(running: &Config, read: &Config) -> Vec<String> {
     restart.filter(|setting| running.show(setting) != read.show(setting)).map(Setting::variable).collect()
 }
 
-/// Returns the listening sockets passed by the service manager and by the previous process.
+/// Returns the listening sockets passed by the service manager and by the old process.
 fn inherited(config: &Config) -> Result<(Option<HandoverClient>, Arc<InheritedSockets>), RunError> {
     let inherited = InheritedSockets::from_env().map_err(RunError::Inherited)?;
     let found = config.process.handover_socket.as_deref().map(HandoverClient::receive).transpose()?.flatten();

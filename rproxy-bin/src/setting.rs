@@ -22,7 +22,7 @@ pub struct Setting {
     pub heading: &'static str,
     /// The placeholder of the value in `--help`.
     pub placeholder: &'static str,
-    /// The default.
+    /// The value that applies if the setting is not set.
     pub default: DefaultValue,
     /// The effect of the setting, in a few words.
     pub help: &'static str,

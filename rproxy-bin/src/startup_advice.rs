@@ -77,7 +77,7 @@ pub(crate) fn listen_advice(setting: &str, address: &ListenAddr, error: &io::Err
             program()
         )),
         ErrorKind::AddrInUse => Some(format!(
-            "stop the process that listens there (`ss -ltnp 'sport = :{}'` shows it), or set {setting} to another port",
+            "stop the process that uses this port (`ss -ltnp 'sport = :{}'` shows it), or set {setting} to another port",
             address.port()
         )),
         ErrorKind::AddrNotAvailable => Some(format!(
@@ -92,7 +92,9 @@ pub(crate) fn listen_advice(setting: &str, address: &ListenAddr, error: &io::Err
 
 fn socket_advice(setting: &str, path: &Path, error: &io::Error) -> Option<String> {
     match error.kind() {
-        ErrorKind::AddrInUse => Some(format!("stop the process that listens there, or set {setting} to another path")),
+        ErrorKind::AddrInUse => {
+            Some(format!("stop the process that listens on this path, or set {setting} to another path"))
+        }
         _ => parent_advice(setting, path, error),
     }
 }
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn every_named_setting_exists() {
+    fn every_setting_in_the_advice_exists() {
         let source = include_str!("startup_advice.rs");
         let words = source.split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_');
         for name in words.filter(|word| word.starts_with("RPROXY_") && word.len() > "RPROXY_".len()) {

@@ -43,7 +43,7 @@ struct Kept {
 /// The name of a site, and of one of its routes; empty for the site itself.
 type Name = (String, String);
 
-/// The values of the settings of one heading, as they are shown.
+/// The values of the settings under one heading, as they are shown.
 type Shown = Vec<Option<String>>;
 
 impl ProcessState {
@@ -54,7 +54,7 @@ impl ProcessState {
         Ok(Self::new(true, disk))
     }
 
-    /// Creates a state that opens no files, to find the errors of a configuration.
+    /// Creates a state for validating a configuration, without opening files.
     pub(crate) fn without_files() -> Self {
         Self::new(false, None)
     }

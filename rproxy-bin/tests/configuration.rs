@@ -54,7 +54,7 @@ fn reports_invalid_value_with_accepted_values() {
         ("TLS_CACHE_DIR", "", "bad path \"\": empty; accepted: a path"),
         ("ACME_DIRECTORY", "http://ca/dir", "bad directory URL \"http://ca/dir\": not an https:// URL; accepted: "),
         ("ACME_REDIS", "http://:hush@a/", "bad Redis URL \"(not shown)\": does not start with redis://, rediss://"),
-        ("TLS_CLIENT_SUBJECT", "a b", "bad field name \"a b\": not a valid header name; accepted: the name"),
+        ("TLS_CLIENT_SUBJECT", "a b", "bad field name \"a b\": not a valid header name; accepted: a header field name"),
         ("TLS_CLIENT_FINGERPRINT", "Host", "bad field name \"Host\": the proxy needs this field itself; accepted"),
         ("ACME_EAB_KID", "a b", "bad key identifier \"a b\": contains white space; accepted: the identifier"),
         ("ACME_EAB_HMAC_KEY", "hush hush!", "bad HMAC key \"(not shown)\": not base64url; accepted: base64url"),
@@ -69,7 +69,11 @@ fn reports_invalid_value_with_accepted_values() {
             "200",
             "bad status \"200\": neither a status from 400 to 499 nor close; accepted: a status from 400",
         ),
-        ("CLIENT_IP_FROM", "X Y", "bad client IP source \"X Y\": not the name of a header field; accepted: the name"),
+        (
+            "CLIENT_IP_FROM",
+            "X Y",
+            "bad client IP source \"X Y\": not a header field name; accepted: a header field name",
+        ),
         (
             "RATE_IPV6_TIERS",
             "56",
@@ -83,7 +87,7 @@ fn reports_invalid_value_with_accepted_values() {
         ("HSTS_POLICY", "max-age=1; preload", "HSTS preload needs a max-age of at least 31536000 seconds, not 1"),
         ("PERMISSIONS_POLICY", "camera 'none'", "bad permission \"camera 'none'\": not of the form camera=()"),
         ("REPORTING_ENDPOINTS", "csp=http://r.example", "bad endpoint \"http://r.example\": neither an https:// URL"),
-        ("CSP_NONCE_HEADER", "X Y", "bad field \"X Y\": not a valid header name; accepted: the name"),
+        ("CSP_NONCE_HEADER", "X Y", "bad field \"X Y\": not a valid header name; accepted: a header field name"),
         ("KEEP_HEADERS", "server,X Y", "bad field \"X Y\": not a valid header name; accepted: comma"),
         ("FORWARDED_BY", "edge", "bad name \"edge\": not an underscore followed by letters, digits, `.`, `_` or `-`"),
         ("TRACE_CONTEXT", "yes", "bad trace context \"yes\": unknown mode; accepted: pass, begin or restart"),
@@ -399,13 +403,13 @@ fn rejects_conflicting_settings() {
         (&[("LISTEN", "127.0.0.1:80,:80")], "RPROXY_LISTEN: 127.0.0.1:80 and [::]:80 overlap"),
         (
             &[("LISTEN", ":80"), ("HTTP_PORT", "80")],
-            "RPROXY_HTTP_PORT: port 80 is used twice, by [::]:80 of RPROXY_LISTEN and by the redirect \
-             to HTTPS; RPROXY_HTTP_PORT=0 turns the redirect off",
+            "RPROXY_HTTP_PORT: port 80 is used by both [::]:80 of RPROXY_LISTEN and the redirect \
+             to HTTPS; RPROXY_HTTP_PORT=0 turns off the redirect",
         ),
         (
             &[("LISTEN", ":80"), ("TLS_LOCAL", "yes")],
-            "RPROXY_LISTEN: port 80 is used twice, by [::]:80 of RPROXY_LISTEN and by the redirect \
-             to HTTPS; RPROXY_HTTP_PORT=0 turns the redirect off",
+            "RPROXY_LISTEN: port 80 is used by both [::]:80 of RPROXY_LISTEN and the redirect \
+             to HTTPS; RPROXY_HTTP_PORT=0 turns off the redirect",
         ),
         (
             &[("ADMIN_LISTEN", "127.0.0.1:8080")],
@@ -512,7 +516,7 @@ fn rust_log_applies_if_log_level_is_not_set() {
 }
 
 #[test]
-fn file_accepts_the_value_types_of_toml() {
+fn config_file_accepts_toml_strings_numbers_booleans_and_arrays() {
     let file = file(
         "# a comment\n\
          listen = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n\

@@ -200,7 +200,7 @@ fn exposed() -> Exposed {
         }
         let text = loop {
             let text = exchange(
-                proxy.address_of("administration"),
+                proxy.address_of("admin requests"),
                 b"GET /metrics HTTP/1.1\r\nhost: localhost\r\naccept: application/openmetrics-text\r\nconnection: close\r\n\r\n",
             );
             // A request is counted after its response was sent.

@@ -1,4 +1,4 @@
-//! Load generators: wrk, h2load, and generators of this crate for other kinds of load.
+//! Load generators: wrk, h2load, and this crate's own for other kinds of load.
 
 mod h2load;
 mod handshake;

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::http2;
 use crate::compare::load::Target;
 
-/// An attack.
+/// A denial-of-service attack on a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attack {
     /// Connections without a request.

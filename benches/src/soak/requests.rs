@@ -27,7 +27,7 @@ use super::tally::Failure;
 #[derive(Clone)]
 pub(super) struct Target {
     address: SocketAddr,
-    /// `None` without TLS, and so without HTTP/2.
+    /// `None` if the proxy has no TLS and therefore no HTTP/2.
     tls: Option<Connectors>,
 }
 
@@ -76,7 +76,7 @@ impl Target {
         connector.connect(name, stream).await.context("TLS handshake").map_err(Failure::Proxy)
     }
 
-    /// Opens a connection for raw bytes, with HTTP/1.1 negotiated.
+    /// Opens a connection for raw bytes, which negotiates HTTP/1.1.
     pub(super) async fn raw(&self, from: Ipv4Addr) -> Result<Box<dyn Transport>, Failure> {
         Ok(match &self.tls {
             Some(connectors) => Box::new(self.tls(from, &connectors.http1).await?),
@@ -91,7 +91,7 @@ impl Target {
         Ok(Connection::Http1(sender))
     }
 
-    /// Opens an HTTP/2 connection; `None` without TLS.
+    /// Opens an HTTP/2 connection. Returns `None` if the proxy has no TLS.
     pub(super) async fn http2(&self, from: Ipv4Addr) -> Result<Option<Connection>, Failure> {
         let Some(connectors) = &self.tls else { return Ok(None) };
         let stream = TokioIo::new(self.tls(from, &connectors.http2).await?);
@@ -124,7 +124,7 @@ impl Connection {
         }
     }
 
-    /// Whether the connection takes another request.
+    /// Whether the connection accepts another request.
     pub(super) async fn is_open(&mut self) -> bool {
         match self {
             Self::Http1(sender) => sender.ready().await.is_ok(),
@@ -195,7 +195,7 @@ pub(super) enum TestRequest {
     Head(u32),
     Large(u32),
     Slow(u32),
-    /// A response body in delayed parts.
+    /// A response body in delayed chunks.
     Stream(u32),
     Upload {
         seed: u32,

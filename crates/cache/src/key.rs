@@ -92,7 +92,7 @@ impl CacheKey {
         self.text.split_once('?').map_or(&self.text, |(before, _)| before)
     }
 
-    /// Returns the common key of all queries that are equivalent by `variance`.
+    /// Returns the key shared by all queries that are equivalent under `variance`.
     ///
     /// It has a fragment, which no request target has (RFC 9110 §7.1), so it differs from the key of every request.
     /// `epoch` distinguishes it from the keys of earlier variances.

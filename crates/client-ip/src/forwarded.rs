@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_elements_from_the_right_across_all_lines() {
+    fn reads_elements_right_to_left_across_field_lines() {
         for (lines, expected) in [
             (&["for=192.0.2.1"][..], &["192.0.2.1"][..]),
             (&["For=\"[2001:db8:cafe::17]:4711\""], &["2001:db8:cafe::17"]),

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_lists_from_the_right_across_all_lines() {
+    fn reads_lists_right_to_left_across_field_lines() {
         for (lines, hops) in [
             (&["192.0.2.1"][..], &["192.0.2.1"][..]),
             (&["192.0.2.1, 192.0.2.2"], &["192.0.2.2", "192.0.2.1"]),

@@ -65,7 +65,7 @@ impl fmt::Display for ClientIpSource {
 
 /// The error for text that is not a [`ClientIpSource`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("bad client IP source {0:?}: not the name of a header field")]
+#[error("bad client IP source {0:?}: not a header field name")]
 pub struct ClientIpSourceError(String);
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn peer_lacks_the_client_if_it_reports_none_in_the_source() {
+    fn trusted_peer_lacks_client_if_the_source_field_has_no_address() {
         let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
         for (source, line, expected) in [
             ("x-forwarded-for", "192.0.2.1", false),

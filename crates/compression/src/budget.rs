@@ -22,7 +22,7 @@ use tokio::task::yield_now;
 pub(crate) const BUDGET: usize = 32 << 10;
 
 pin_project! {
-    /// A body that yields its data in pieces, and waits whenever it has used up its budget.
+    /// A body that yields its data in chunks, and waits whenever it has used up its budget.
     pub(crate) struct BudgetedBody<B> {
         #[pin]
         body: B,
@@ -76,7 +76,7 @@ impl<B: Body> Body for BudgetedBody<B> {
     }
 }
 
-/// The entry of a body in the queue. If it is dropped, the queue continues with the next one.
+/// A body's entry in its worker's queue. If it is dropped, the queue continues with the next one.
 #[derive(Debug)]
 struct Waiter {
     is_woken: AtomicBool,
@@ -183,7 +183,7 @@ mod tests {
         BudgetedBody::new(Full::new(Bytes::from(vec![7; LARGE])))
     }
 
-    /// Reads to the end, and calls `note` with the length of each piece.
+    /// Reads to the end, and calls `note` with the length of each chunk.
     async fn read(mut body: BudgetedBody<Full<Bytes>>, note: impl Fn(usize)) -> usize {
         let mut length = 0;
         while let Some(frame) = body.frame().await {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn splits_large_frame_into_pieces() {
+    async fn splits_large_frame_into_chunks() {
         let body = large();
         assert_eq!(body.size_hint().exact(), Some(LARGE as u64));
         let pieces = RefCell::new(Vec::new());
@@ -220,7 +220,7 @@ mod tests {
         }
     }
 
-    /// Regardless of the number of bodies, another task runs after each piece.
+    /// Regardless of the number of bodies, another task runs after each chunk.
     #[tokio::test]
     async fn wakes_one_body_between_two_polls_of_the_sockets() {
         let pieces = Arc::new(AtomicUsize::new(0));

@@ -9,7 +9,7 @@ use http::HeaderValue;
 
 use crate::coding::Coding;
 
-/// A variant that the layer serves of one representation of the inner service.
+/// A variant that the layer serves for a representation from the inner service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Variant {
     Coded(Coding),
@@ -40,7 +40,7 @@ pub(crate) struct StrongTag<'a> {
 }
 
 impl<'a> StrongTag<'a> {
-    /// Parses a tag. Returns `None` for a weak or malformed tag, a date, and `*`.
+    /// Parses an entity tag. Returns `None` for a weak or malformed tag, a date, and `*`.
     pub(crate) fn parse(tag: &'a [u8]) -> Option<Self> {
         match tag {
             [b'"', opaque @ .., b'"'] if !opaque.contains(&b'"') => Some(Self { opaque, is_quoted: true }),
@@ -50,7 +50,7 @@ impl<'a> StrongTag<'a> {
         }
     }
 
-    /// Splits the tag that a client has into that of the inner service and the variant, if the tag has a suffix.
+    /// Splits a client's entity tag into the inner service's and the variant, if it has a suffix.
     pub(crate) fn split(self) -> Option<(Self, Variant)> {
         Variant::ALL.into_iter().find_map(|variant| {
             let opaque = self.opaque.strip_suffix(variant.suffix())?;
@@ -60,7 +60,7 @@ impl<'a> StrongTag<'a> {
         })
     }
 
-    /// Returns the tag of a variant, or `None` if it is the tag of the inner service.
+    /// Returns the entity tag of a variant, or `None` if it is the inner service's.
     pub(crate) fn of_variant(self, variant: Variant) -> Option<HeaderValue> {
         if variant == Variant::Identity && self.split().is_none() {
             return None;
@@ -71,14 +71,14 @@ impl<'a> StrongTag<'a> {
         HeaderValue::from_bytes(&tag).ok()
     }
 
-    /// Returns the tag as it is sent.
+    /// Returns the entity tag as a field value.
     pub(crate) fn to_bytes(self) -> Vec<u8> {
         let quote: &[u8] = if self.is_quoted { b"\"" } else { b"" };
         [quote, self.opaque, quote].concat()
     }
 }
 
-/// Whether a tag of the inner service could be taken for that of a compressed variant.
+/// Whether an entity tag of the inner service could be mistaken for a compressed variant's.
 pub(crate) fn has_suffix(etag: &HeaderValue) -> bool {
     // Few tags end in the last letter of a suffix, so that most responses need no more than this.
     let opaque = etag.as_bytes().strip_suffix(b"\"").unwrap_or(etag.as_bytes());
@@ -86,7 +86,7 @@ pub(crate) fn has_suffix(etag: &HeaderValue) -> bool {
         && StrongTag::parse(etag.as_bytes()).and_then(StrongTag::split).is_some()
 }
 
-/// Returns the members of a list of tags, such as that of `If-Match`.
+/// Returns the members of a list of entity tags, such as `If-Match`.
 ///
 /// A comma within quotes is part of a tag. Unlike in other lists, a backslash is not an escape.
 pub(crate) fn members(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn variants_of_a_strong_tag_have_tags_of_their_own() {
+    fn variants_of_a_strong_entity_tag_have_distinct_entity_tags() {
         for (tag, coding, coded, identity) in [
             ("\"v1\"", Coding::Brotli, "\"v1-br\"", None),
             ("\"v1\"", Coding::Gzip, "\"v1-gzip\"", None),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn weak_and_malformed_tags_have_no_variants() {
+    fn weak_and_malformed_entity_tags_have_no_variants() {
         for tag in ["W/\"v1\"", "W/\"v1-br\"", "*", "", "\"", "\"a\"b-br\"", "a\"-br", "Sun, 06 Nov 1994 08:49:37 GMT"]
         {
             assert_eq!(StrongTag::parse(tag.as_bytes()), None, "{tag}");
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_without_a_suffix_is_a_tag() {
+    fn does_not_split_a_suffix_off_an_unquoted_tag_if_the_rest_is_invalid() {
         for tag in ["-br", "*-gzip"] {
             assert_eq!(StrongTag::parse(tag.as_bytes()).unwrap().split(), None, "{tag}");
         }

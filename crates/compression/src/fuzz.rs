@@ -56,7 +56,7 @@ mod tests {
     use rproxy_seeds::run;
 
     #[test]
-    fn conditions_map_back_to_tags_of_the_inner_service_for_mutated_seeds() {
+    fn conditions_map_back_to_inner_service_entity_tags_for_mutated_seeds() {
         run(env!("CARGO_MANIFEST_DIR"), "conditions", conditions);
     }
 }

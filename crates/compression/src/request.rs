@@ -1,4 +1,4 @@
-//! The request: the coding that its response may get, and the tags of compressed variants in its conditions.
+//! Selects the content coding for a request, and restores the inner service's entity tags in its conditions.
 
 use http::header::{ACCEPT_ENCODING, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
@@ -9,16 +9,16 @@ use crate::entity_tag::{self, StrongTag, Variant};
 /// The facts about a request that its response depends on.
 #[derive(Debug)]
 pub(crate) struct RequestContext {
-    /// The coding that the client prefers, if any.
+    /// The content coding that the client prefers, if any.
     pub(crate) coding: Option<Coding>,
     pub(crate) is_head: bool,
-    /// Whether `If-None-Match` names tags, not only `*`.
+    /// Whether `If-None-Match` names entity tags, not only `*`.
     pub(crate) has_tags: bool,
     pub(crate) named: NamedVariants,
 }
 
 impl RequestContext {
-    /// Reads a request, and replaces the tags of variants in its conditions by those of the inner service.
+    /// Reads a request, and replaces entity tags of variants in its conditions with the inner service's.
     pub(crate) fn prepare<B>(request: &mut Request<B>, enabled: CodingSet) -> Self {
         let mut preferences = Preferences::default();
         let (mut has_tags, mut has_variants) = (false, false);
@@ -49,7 +49,7 @@ impl RequestContext {
 pub(crate) struct NamedVariants {
     /// Whether there are any, and thus whether the resource is compressible.
     is_any: bool,
-    /// The tags of the inner service whose variants have the preferred coding.
+    /// The inner service's entity tags of the named variants that have the preferred content coding.
     preferred: Vec<Vec<u8>>,
 }
 
@@ -68,9 +68,9 @@ impl NamedVariants {
         self.is_any
     }
 
-    /// Returns whether the client has the selected variant of the representation with this `ETag` of a 304.
+    /// Returns whether the client has the selected variant, if a 304 has the entity tag `etag`.
     ///
-    /// A 304 without `ETag` is about the tag that was named.
+    /// A 304 without `ETag` is about the entity tag that the request named.
     pub(crate) fn include(&self, etag: Option<&HeaderValue>) -> bool {
         match etag {
             Some(etag) => self.preferred.iter().any(|tag| tag == etag.as_bytes()),
@@ -87,7 +87,7 @@ fn split(member: &[u8]) -> Option<(StrongTag<'_>, Variant)> {
     StrongTag::parse(member)?.split()
 }
 
-/// Replaces the tags of variants by those of the inner service. Returns those of variants in the preferred coding.
+/// Replaces entity tags of variants with the inner service's. Returns the variants that the conditions named.
 fn restore_conditions(headers: &mut HeaderMap, coding: Option<Coding>, is_read: bool) -> NamedVariants {
     let mut named = NamedVariants::default();
     let names_coded = |name| {
@@ -117,9 +117,9 @@ fn restore_conditions(headers: &mut HeaderMap, coding: Option<Coding>, is_read: 
     named
 }
 
-/// Replaces the tags of variants in a field, and removes those that `keep` rejects.
+/// Replaces entity tags of variants in a field, and removes the tags that `keep` rejects.
 ///
-/// Returns whether no tag is left. The field is then removed.
+/// Returns whether no entity tag is left. The field is then removed.
 fn restore(headers: &mut HeaderMap, name: HeaderName, mut keep: impl FnMut(StrongTag<'_>, Variant) -> bool) -> bool {
     if !headers.get_all(&name).iter().any(names_variant) {
         return false;

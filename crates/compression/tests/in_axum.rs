@@ -17,7 +17,7 @@ fn app() -> Router {
 }
 
 #[tokio::test]
-async fn handlers_get_the_tags_that_they_sent() {
+async fn handlers_receive_the_entity_tags_that_they_sent() {
     let request = Request::get("/").header("accept-encoding", "gzip, br").body(Body::empty()).unwrap();
     let response = app().oneshot(request).await.unwrap();
     assert_eq!((response.status(), &response.headers()["content-encoding"]), (StatusCode::OK, &"br".parse().unwrap()));

@@ -22,7 +22,7 @@ pub(crate) struct RequestAuthority {
 }
 
 impl RequestAuthority {
-    /// Determines the authority from the reported one and the request's `Host`.
+    /// Combines the authority that a trusted proxy reported with the request's `Host`.
     pub(crate) fn new(report: &ReportedAuthority, host: Option<&HeaderValue>, scheme: &Scheme) -> Self {
         let default = default_port(scheme);
         let reported = report.host.as_ref().and_then(valid);

@@ -4,7 +4,7 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathRulesError {
-    /// A glob of the rules is invalid.
+    /// A rule contains an invalid glob.
     #[error("bad path glob {glob:?}: {reason}")]
     InvalidGlob {
         /// The glob, as it was written.
@@ -12,7 +12,7 @@ pub enum PathRulesError {
         /// The reason why the glob is invalid.
         reason: String,
     },
-    /// An entry of a list is neither the name of a list nor a glob.
+    /// A list entry is neither a list name nor a glob.
     #[error("bad path rule {entry:?}: neither a list (default, strict) nor a glob that begins with / or *")]
     UnknownEntry {
         /// The entry, as it was written.

@@ -201,7 +201,7 @@ pub(crate) const STRICT_PATHS: &[Section] = &[
         ],
     },
     Section {
-        title: "System files, status pages and targets of scanners",
+        title: "System files, status pages and common scanner targets",
         paths: &[
             "**/etc/{passwd,shadow,gshadow,sudoers}",
             "**/proc/{self,[0-9]*}/**",

@@ -77,14 +77,14 @@
 //!
 //! With a [`RateLimitStore`], several processes and machines share quotas. The feature `redis` adds `RedisStore`, which
 //! charges a request under all policies in one round trip. [`StoreFallback`] decides what happens to requests while the
-//! store does not answer.
+//! store does not respond.
 //!
 //! # Rejections
 //!
 //! | Status | When |
 //! |---|---|
 //! | 429 | The quota or the in-flight limit is exceeded |
-//! | 503 | The store does not answer, with [`StoreFallback::Closed`] |
+//! | 503 | The store does not respond, with [`StoreFallback::Closed`] |
 //! | 500 | The request has no `ClientIp`: `ClientIpLayer` is missing, or is further inside |
 //!
 //! Each response has a [`RateLimitDecision`] in its extensions. Errors of the inner service pass through.

@@ -101,7 +101,7 @@ impl Verdict {
         Self { decision, each_policy: None, limiter: Arc::clone(limiter), permit: None, refund: None }
     }
 
-    /// Combines the decisions of all policies: the most severe one holds. Returns `None` without any.
+    /// Combines the decisions of all policies: the most severe one holds. Returns `None` if there are none.
     pub(crate) fn most_severe(decisions: Vec<PolicyDecision>) -> Option<Self> {
         let (limiter, decision) = decisions.iter().max_by_key(|(_, decision)| decision.severity())?;
         let verdict = Self::new(*decision, limiter);
@@ -226,7 +226,7 @@ impl<K: RequestKey> Policies<K> {
     }
 }
 
-/// Checks all keys, and charges all of them or none. Returns `None` without any key.
+/// Checks all keys, and charges all of them or none. Returns `None` if there are no keys.
 pub(crate) fn check_all(keys: Vec<PolicyKey>, cost: NonZeroU32, refund: Option<&RefundFn>) -> Option<Verdict> {
     let mut decisions: Vec<_> = keys.iter().map(|(limiter, key)| limiter.check(*key, cost)).collect();
     if decisions.iter().any(RateLimitDecision::is_rejection) {

@@ -61,7 +61,7 @@ impl StoreCheck {
         let outcomes =
             ready!(self.outcomes.as_mut().poll(cx)).and_then(|outcomes| match outcomes.len() == self.keys.len() {
                 true => Ok(outcomes),
-                false => Err(StoreError::Failed("the store returned a wrong number of outcomes".into())),
+                false => Err(StoreError::Failed("the store did not return one outcome per key".into())),
             });
         self.config.observer.observe(outcomes.as_ref().map(drop));
         let keys = std::mem::take(&mut self.keys);

@@ -1,4 +1,4 @@
-//! Memory and fairness under requests from millions of addresses.
+//! Memory use and fairness with requests from millions of addresses.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;

@@ -37,7 +37,7 @@ async fn send(layer: &RateLimitLayer, client: &str) -> TestResponse {
     TestResponse { status: head.status, headers: head.headers, decision: head.extensions.get().copied() }
 }
 
-/// Sends requests one after the other, and returns the statuses of the responses.
+/// Sends sequential requests, and returns the response status codes.
 async fn statuses(layer: &RateLimitLayer, client: &str, requests: usize) -> Vec<u16> {
     let mut statuses = Vec::new();
     for _ in 0..requests {

@@ -151,7 +151,7 @@ impl RateLimitStore for RecordingStore {
 }
 
 #[tokio::test]
-async fn store_refunds_what_it_charged() {
+async fn store_refunds_the_charged_cost() {
     let (store, failures) = (RecordingStore::default(), Arc::new(Mutex::new(Vec::new())));
     let layer = builder(FIVE)
         .policy("all", FIVE, |_: &http::request::Parts| Some(()))
@@ -173,7 +173,7 @@ async fn store_refunds_what_it_charged() {
 }
 
 #[tokio::test]
-async fn fallback_refunds_what_it_charged() {
+async fn fallback_refunds_the_charged_cost() {
     for (fallback, hits, misses) in [
         (StoreFallback::Local, [200; 6], [200, 200, 200, 200, 200, 429]),
         (StoreFallback::Open, [200; 6], [200; 6]),

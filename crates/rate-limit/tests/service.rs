@@ -207,7 +207,7 @@ async fn stacked_layers_add_their_fields_to_each_other() {
 }
 
 #[tokio::test]
-async fn returns_errors_of_the_inner_service() {
+async fn propagates_inner_service_errors() {
     let service = RateLimitLayer::new(QUOTA)
         .layer(service_fn(async |_: Request<()>| Err::<Response<String>, _>("inner service failed")));
     assert_eq!(service.oneshot(from("192.0.2.1")).await.err(), Some("inner service failed"));

@@ -117,7 +117,7 @@ async fn changing_a_clone_does_not_change_the_layer() {
 }
 
 #[tokio::test]
-async fn returns_errors_of_the_inner_service() {
+async fn propagates_inner_service_errors() {
     let failing =
         recommended().layer(service_fn(async |_: Request<()>| Err::<Response<()>, _>("inner service failed")));
     assert_eq!(failing.oneshot(Request::new(())).await.unwrap_err(), "inner service failed");

@@ -14,7 +14,7 @@ use crate::http1::ConnectionState;
 #[derive(Debug, Default)]
 pub struct RequestBody {
     incoming: Option<Incoming>,
-    /// The state to update when the content has been read to its end. `None` without content.
+    /// The state to update when the content has been read to its end. `None` if there is no content.
     state: Option<Arc<ConnectionState>>,
 }
 

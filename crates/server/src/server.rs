@@ -186,7 +186,7 @@ impl Server {
         self
     }
 
-    /// Binds the addresses and starts the workers, then returns while they run.
+    /// Binds the addresses, starts the workers, and returns while they run.
     ///
     /// `make_service` is called once on each worker's thread, inside its runtime.
     ///

@@ -20,7 +20,7 @@ fn send_request(server: &RunningServer, request: &str) -> (String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn serves_an_axum_router_with_peer_address_and_limited_body() {
+async fn serves_axum_router_with_peer_address_and_body_limit() {
     let app = Router::new()
         .route("/peer", get(async |Extension(PeerAddr(peer)): Extension<PeerAddr>| peer.to_string()))
         .route("/echo", post(async |body: String| body))

@@ -102,7 +102,7 @@ impl Certificates {
         tasks.spawn(watch(self.inner.files.clone()));
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "certificate task failed, a certificate is no longer renewed until a restart");
+                tracing::error!(%error, "certificate task failed, certificates may not be renewed until a restart");
             }
         }
     }
@@ -194,7 +194,7 @@ impl Certificates {
         self.inner.resolver.all_available().await;
     }
 
-    /// Returns the path of the local CA's certificate, or `None` without a local CA.
+    /// Returns the path of the local CA's certificate, or `None` if there is no local CA.
     ///
     /// Clients that should accept the local certificate need to trust this file.
     pub fn local_ca_pem_path(&self) -> Option<PathBuf> {

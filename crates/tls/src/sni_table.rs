@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn elliptic_curve_precedes_rsa_only_within_a_source() {
+    fn prefers_ecdsa_over_rsa_only_within_one_certificate_source() {
         let [rsa, ecdsa, other] = [&PKCS_RSA_SHA256, &PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384]
             .map(|algorithm| self_signed_with(&["a.test"], algorithm));
         let entry =

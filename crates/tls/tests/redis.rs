@@ -57,7 +57,7 @@ impl Redis {
         self.child = Some(server.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
         let deadline = Instant::now() + TIMEOUT;
         while self.client().get_connection().is_err() {
-            assert!(Instant::now() < deadline, "redis-server does not answer");
+            assert!(Instant::now() < deadline, "redis-server does not respond");
             thread::sleep(Duration::from_millis(10));
         }
     }

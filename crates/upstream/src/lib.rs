@@ -27,7 +27,7 @@
 //! }
 //! ```
 //!
-//! Several backends with health checks:
+//! Multiple backends with health checks:
 //!
 //! ```
 //! use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Several backends: load balancing, retries, ejection, health checks, limits and timeouts.
+//! Multiple backends: load balancing, retries, ejection, health checks, limits and timeouts.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

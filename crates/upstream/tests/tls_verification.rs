@@ -180,7 +180,7 @@ async fn pins_and_given_certificates_are_both_required() {
 }
 
 #[tokio::test]
-async fn compares_pins_on_each_connection() {
+async fn checks_pins_on_every_connection() {
     let pair = Pair::self_signed("127.0.0.1", authority);
     for version in [&TLS12, &TLS13] {
         let (address, counters) = serve(Server { versions: &[version], ..Server::new(&pair) }).await;

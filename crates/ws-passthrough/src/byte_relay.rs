@@ -121,7 +121,7 @@ impl<C, U> ByteRelay<C, U> {
         self.timer.as_mut().reset(Instant::now() + self.timeouts.close);
     }
 
-    /// Ends the relay after `time`, if it does not end before.
+    /// Ends the relay after `time`, unless it ends earlier.
     fn end_within(&mut self, time: Duration) {
         if !self.is_ending {
             self.is_ending = true;

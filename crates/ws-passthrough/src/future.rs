@@ -1,4 +1,4 @@
-//! The future and the body of the responses of [`WsPassthroughService`](crate::WsPassthroughService).
+//! The response future and the response body of [`WsPassthroughService`](crate::WsPassthroughService).
 
 use std::fmt;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! Upgrade requests: their parsing, their validation, and their form for the inner service.
+//! Parses and validates upgrade requests, and rewrites them for the inner service.
 //!
 //! RFC 6455 §4.2.1, RFC 8441, RFC 9110 §7.8
 

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 pub(crate) struct SocketActivity {
     since: Instant,
     bytes: AtomicU64,
-    /// The time of the last read, in milliseconds from `since`.
+    /// The time of the last read, in milliseconds after `since`.
     last_read: AtomicU64,
-    /// The time of the last write, in milliseconds from `since`.
+    /// The time of the last write, in milliseconds after `since`.
     last_write: AtomicU64,
 }
 

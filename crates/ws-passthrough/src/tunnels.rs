@@ -46,16 +46,16 @@ struct Inner {
     counters: Counters,
 }
 
-/// An order to close all tunnels that were opened before it.
+/// A command to close all tunnels that were opened before it.
 #[derive(Clone, Copy, Debug)]
 struct CloseOrder {
-    /// The generation that the order starts. The order applies to tunnels of an earlier generation.
+    /// The generation that starts with this command. The command applies to tunnels of earlier generations.
     generation: u64,
     began: Instant,
     code: u16,
     /// The time over which the Close frames are spread.
     spread: Duration,
-    /// The time until all tunnels should be closed.
+    /// The time within which all tunnels should be closed.
     within: Option<Duration>,
     /// Whether new tunnels are rejected.
     is_last: bool,
@@ -203,7 +203,7 @@ pub(crate) struct CloseCommand {
 }
 
 impl TunnelGuard {
-    /// Waits until the tunnel must be closed, by an order or because of its maximum lifetime.
+    /// Waits until the tunnel must be closed, by a command or because of its maximum lifetime.
     ///
     /// `close` is the time that the replies may take.
     pub(crate) async fn close_command(&self, close: Duration, max_lifetime: Option<Duration>) -> CloseCommand {

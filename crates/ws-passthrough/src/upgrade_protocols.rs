@@ -59,7 +59,7 @@ fn protocol(entry: &str) -> Result<Protocol, UpgradeProtocolsError> {
     match name.to_ascii_lowercase().as_str() {
         "websocket" => invalid("WebSockets are always forwarded"),
         // A client that speaks HTTP to the upstream directly bypasses all layers of this proxy.
-        "h2c" | "h2" | "http" | "tls" => invalid("its requests would bypass this proxy"),
+        "h2c" | "h2" | "http" | "tls" => invalid("requests after the upgrade would bypass this proxy"),
         _ => Ok(Protocol::from(entry)),
     }
 }
@@ -99,8 +99,8 @@ mod tests {
             ("tcp/", "bad protocol \"tcp/\": not of the form name or name/version"),
             ("a/b/c", "bad protocol \"a/b/c\": not of the form name or name/version"),
             ("WebSocket", "bad protocol \"WebSocket\": WebSockets are always forwarded"),
-            ("h2c", "bad protocol \"h2c\": its requests would bypass this proxy"),
-            ("TLS/1.0", "bad protocol \"TLS/1.0\": its requests would bypass this proxy"),
+            ("h2c", "bad protocol \"h2c\": requests after the upgrade would bypass this proxy"),
+            ("TLS/1.0", "bad protocol \"TLS/1.0\": requests after the upgrade would bypass this proxy"),
         ] {
             assert_eq!(list.parse::<UpgradeProtocols>().unwrap_err().to_string(), message);
         }

@@ -83,7 +83,7 @@ fn selection(pair: &str, site: &FindSite) -> Result<Selection, String> {
         ("tag", tag) => Purge::tag(tag),
         ("site", name) => return site(name).map(Selection::Site).ok_or_else(|| format!("unknown site {name:?}")),
         ("all", "" | "1" | "true") => Purge::All,
-        ("all", other) => return Err(format!("bad value {other:?} of all")),
+        ("all", other) => return Err(format!("bad value {other:?} for the parameter all")),
         _ => return Err(format!("unknown parameter {name:?}")),
     };
     Ok(Selection::Purge(purge))

@@ -25,7 +25,7 @@ pub struct UnmetRequirements(Vec<UnmetRequirement>);
 pub struct UnmetRequirement {
     /// The setting, in the spelling of its source.
     pub setting: String,
-    /// The problem.
+    /// The requirement that is not met, and its cause.
     pub problem: String,
     /// The command that fixes it, and other ways.
     pub fix: String,

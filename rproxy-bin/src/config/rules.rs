@@ -218,8 +218,8 @@ const RULES: &[Rule] = &[
             let (redirect, listeners) = (c.redirect_listeners(), c.listeners());
             let taken = listeners.iter().find(|main| redirect.iter().any(|plain| collide(main, plain)))?;
             Some(format!(
-                "port {} is used twice, by {taken} of {} and by the redirect to HTTPS; {}=0 \
-                 turns the redirect off",
+                "port {} is used by both {taken} of {} and the redirect to HTTPS; \
+                 {}=0 turns off the redirect",
                 c.redirect_port()?,
                 source.name("listen"),
                 source.name("http_port"),

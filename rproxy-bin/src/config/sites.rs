@@ -20,7 +20,7 @@ pub struct SiteConfig {
     pub hosts: Vec<HostPattern>,
     /// The settings of the process and of the site.
     pub config: Config,
-    /// The routes.
+    /// The routes of the site.
     pub routes: Vec<RouteConfig>,
 }
 

@@ -34,7 +34,7 @@ impl ErrorReason {
                 }
                 _ => "the client exceeded its rate limit; RPROXY_RATE_LIMIT and RPROXY_RATE_BURST set it",
             },
-            Self::LimiterUnavailable => "the store of the rate limits does not answer; check RPROXY_RATE_LIMIT_STORE",
+            Self::LimiterUnavailable => "the rate limit store does not respond; check RPROXY_RATE_LIMIT_STORE",
             Self::BlockedPath => match extensions.get() {
                 Some(PathFilterDecision::Blocked { rule }) => {
                     return Some(format!(
@@ -46,11 +46,13 @@ impl ErrorReason {
             },
             Self::LoopDetected => "the request loops; RPROXY_UPSTREAM leads back to this proxy",
             Self::WebSocket(rejection) => match rejection {
-                WsRejection::ForbiddenPath => "RPROXY_WS_PATHS does not have the path, or RPROXY_WS_ENABLED is false",
-                WsRejection::ForbiddenOrigin => "RPROXY_WS_ORIGINS does not have the origin",
-                WsRejection::TooManyTunnels => "RPROXY_WS_MAX_CONNECTIONS WebSockets are open",
-                WsRejection::TooManyTunnelsPerClient => "the client has RPROXY_WS_MAX_PER_CLIENT WebSockets open",
-                WsRejection::UnsupportedProtocol => "RPROXY_UPGRADES does not have the protocol",
+                WsRejection::ForbiddenPath => "RPROXY_WS_PATHS does not match the path, or RPROXY_WS_ENABLED is false",
+                WsRejection::ForbiddenOrigin => "RPROXY_WS_ORIGINS does not list the origin",
+                WsRejection::TooManyTunnels => "the limit of RPROXY_WS_MAX_CONNECTIONS open WebSockets is reached",
+                WsRejection::TooManyTunnelsPerClient => {
+                    "the client has reached the limit of RPROXY_WS_MAX_PER_CLIENT open WebSockets"
+                }
+                WsRejection::UnsupportedProtocol => "RPROXY_UPGRADES does not list the protocol",
                 _ => return None,
             },
             Self::UnknownHost => "no site has the host; add it to RPROXY_ROUTES, or to the hosts of a [[site]]",

@@ -9,7 +9,7 @@ use rproxy_forward_headers::has_forwarding_field;
 use rproxy_router::request_host;
 use rproxy_server::LoopbackClient;
 
-/// Returns whether a request comes from the operator, who may see the configuration in error pages.
+/// Returns whether the client is the operator, so that error pages may show the configuration.
 ///
 /// The connection must have arrived over loopback, on a listener with a loopback address. A proxy on this machine, such
 /// as a tunnel, connects in the same way for its clients: it adds forwarding fields, is a trusted proxy, or sends the

@@ -49,9 +49,9 @@ fn sentence(status: StatusCode) -> &'static str {
         431 => "The browser sent too many cookies or other fields; deleting the cookies of this site may help.",
         400..=499 => "The server cannot process this request.",
         502 => "The site is not available at the moment; please try again soon.",
-        503 => "The site cannot answer at the moment; please try again soon.",
-        504 => "The site took too long to answer; please try again soon.",
-        508 => "The request runs in a circle between servers.",
+        503 => "The site cannot respond at the moment; please try again soon.",
+        504 => "The site took too long to respond; please try again soon.",
+        508 => "The request was forwarded in a loop between servers.",
         _ => "The server had a problem with this request; please try again later.",
     }
 }

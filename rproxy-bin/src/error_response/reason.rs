@@ -1,4 +1,4 @@
-//! The reasons for error responses of the proxy itself.
+//! The reasons for error responses that the proxy generates.
 
 use http::{HeaderValue, Response};
 use rproxy_cache::CacheStatus;
@@ -43,7 +43,7 @@ pub enum ErrorReason {
 }
 
 impl ErrorReason {
-    /// Returns the reason for an error response of the proxy; `None` for other responses.
+    /// Returns the reason if the proxy generated this error response, or `None` otherwise.
     pub fn of<B>(response: &Response<B>) -> Option<Self> {
         let status = response.status();
         if !status.is_client_error() && !status.is_server_error() {

@@ -39,7 +39,7 @@ settings! {
         value: "FIELD",
         default: "x-forwarded-for",
         help: "Request header field in which trusted proxies send the client address, such as Forwarded or CF-Connecting-IP",
-        accepted: "the name of a header field, or none",
+        accepted: "a header field name, or none",
         scope: Process,
         reload: Live,
         parse: str::parse,

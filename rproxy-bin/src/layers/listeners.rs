@@ -52,7 +52,7 @@ settings! {
     "h2c" => h2c: bool {
         value: "BOOL",
         default: "true",
-        help: "Accepts HTTP/2 without TLS (h2c with prior knowledge), such as for gRPC behind a load balancer",
+        help: "Accepts HTTP/2 without TLS (h2c with prior knowledge), for example for gRPC behind a load balancer",
         accepted: SWITCH,
         scope: Process,
         reload: Restart,

@@ -84,7 +84,7 @@ settings! {
         value: "FIELD",
         default: "x-csp-nonce",
         help: "Request header field that sends the backend the nonce of a policy with 'nonce-{nonce}'",
-        accepted: "the name of a header field",
+        accepted: "a header field name",
         scope: Route,
         reload: Live,
         parse: field_name,

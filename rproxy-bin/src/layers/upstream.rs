@@ -45,7 +45,7 @@ settings! {
     "upstream_balance_secret" => balance_secret: Option<Secret> {
         value: "SECRET",
         default: "random per process" => None,
-        help: "Secret of consistent hashing; processes with the same secret select the same backend for a key; prefer the environment to the command line",
+        help: "Secret for consistent hashing; processes with the same secret select the same backend for a key; prefer the environment to the command line",
         accepted: "at least 16 characters",
         secret: true,
         scope: Route,
@@ -79,7 +79,7 @@ settings! {
     "upstream_read_timeout" => read_timeout: Duration {
         value: "DURATION",
         default: "5m",
-        help: "Maximum time between two parts of a response body",
+        help: "Maximum time without data while a response body arrives",
         accepted: DURATION,
         scope: Route,
         reload: Live,
@@ -145,7 +145,7 @@ settings! {
     "upstream_health_path" => health_path: Option<String> {
         value: "PATH",
         default: "none" => None,
-        help: "Path of an active health check; backends whose status is not 200 to 399 get no requests",
+        help: "Path for active health checks; a backend that responds with a status other than 200 to 399 is unhealthy and receives no requests",
         accepted: "a path such as /healthz",
         scope: Route,
         reload: Live,
@@ -178,7 +178,7 @@ settings! {
     "upstream_pin" => pins: Vec<PublicKeyPin> {
         value: "PIN,...",
         default: "none" => Vec::new(),
-        help: "SHA-256 digests of the public keys that https backends may have, in place of a chain and a name; with upstream_ca, in addition to them",
+        help: "Public key pins (SHA-256) of https backends, verified instead of chain and name; with upstream_ca, verified in addition to them",
         accepted: "comma-separated sha256/BASE64 of the SubjectPublicKeyInfo, as in curl's --pinnedpubkey",
         scope: Route,
         reload: Live,

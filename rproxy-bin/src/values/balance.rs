@@ -65,7 +65,7 @@ impl FromStr for UpstreamBalance {
                 Ok(name) => Ok(Self::Header(name)),
                 Err(_) => Err(error("not a valid header name")),
             },
-            // The name of a cookie is a token (RFC 6265 §4.1.1), like the name of a header field.
+            // The name of a cookie is a token (RFC 6265 §4.1.1), like a header field name.
             Some(("cookie", name)) => match HeaderName::try_from(name.trim()) {
                 Ok(_) => Ok(Self::Cookie(name.trim().to_owned())),
                 Err(_) => Err(error("not a valid cookie name")),

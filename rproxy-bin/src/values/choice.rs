@@ -420,7 +420,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_words_in_any_case_and_prints_them() {
+    fn keywords_parse_case_insensitively_and_round_trip() {
         for (text, value) in [("off", AccessLog::Off), ("Text", AccessLog::Text), ("JSON", AccessLog::Json)] {
             assert_eq!(text.parse(), Ok(value));
             assert_eq!(value.to_string().parse(), Ok(value));

@@ -77,7 +77,7 @@ impl FromStr for RouteEntry {
             false => format!("{}/**", path.trim_end_matches('/')),
         });
         if host.is_none() && path.is_none() {
-            return Err(error("the default site has no route for /; set the upstream instead"));
+            return Err(error("the default site accepts no route for /; set its upstream instead of this route"));
         }
         let target = match target.strip_prefix("redirect:") {
             Some(url) => {
@@ -142,7 +142,7 @@ mod tests {
             ("=127.0.0.1:1", "bad route \"=127.0.0.1:1\": neither a host nor a path before ="),
             (
                 "/=127.0.0.1:1",
-                "bad route \"/=127.0.0.1:1\": the default site has no route for /; set the upstream instead",
+                "bad route \"/=127.0.0.1:1\": the default site accepts no route for /; set its upstream instead of this route",
             ),
             ("a.example=redirect:", "bad redirect \"\": not a URL"),
             ("a.example=", "bad list of backends \"\": empty"),

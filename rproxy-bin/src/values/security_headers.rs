@@ -11,11 +11,11 @@ use super::value::ParseError;
 /// The value of `security_headers`: a profile, then single headers: `recommended,-x-frame-options,referrer-policy: no-referrer`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecurityHeaderList {
-    /// The profile.
+    /// The profile that the other fields modify.
     pub profile: SecurityProfile,
-    /// The headers that are not added.
+    /// The headers of the profile that are not added.
     pub without: Vec<HeaderName>,
-    /// The headers with another value than that of the profile.
+    /// The headers whose value replaces the profile's.
     pub with: Vec<(HeaderName, HeaderValue)>,
 }
 

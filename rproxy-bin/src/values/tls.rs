@@ -26,7 +26,7 @@ pub(crate) fn response(text: &str) -> Result<Option<PathBuf>, ParseError> {
     }
 }
 
-/// Parses the name of a header field that may be overwritten without breaking the request.
+/// Parses a header field name that may be overwritten without breaking the request.
 pub(crate) fn field(text: &str) -> Result<HeaderName, ParseError> {
     let error = |reason: &str| ParseError::new("field name", text, reason);
     let name: HeaderName = text.parse().map_err(|_| error("not a valid header name"))?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::upstream::{ok, read_head, scripted};
 use crate::support::{Proxy, Response, TIMEOUT, exchange, request};
 
-/// Starts a backend whose responses depend on the request head, and that records all heads. It closes the connection
+/// Starts a backend that records every request head, and derives its response from the head. It closes the connection
 /// after a response that ends in `|`.
 fn backend(response: impl Fn(&str) -> String + Clone + Send + 'static) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let heads = Arc::new(Mutex::new(Vec::new()));
@@ -58,7 +58,7 @@ fn file(head: &str, etag: &str) -> String {
 }
 
 #[test]
-fn completes_stored_part_with_its_missing_bytes() {
+fn completes_stored_partial_response_with_missing_bytes() {
     let (upstream, heads) = backend(|head| file(head, "\"v1\""));
     let proxy = Proxy::start(upstream, &[]);
     assert_eq!(get(&proxy, "range: bytes=0-3\r\n").body, "0123");
@@ -75,7 +75,7 @@ fn completes_stored_part_with_its_missing_bytes() {
 }
 
 #[test]
-fn changed_file_replaces_the_stored_part() {
+fn changed_file_replaces_the_stored_partial_response() {
     let (upstream, heads) = backend(|head| match field(head, "if-range") {
         None => file(head, "\"v1\""),
         Some(_) => file(head, "\"v2\"").replace(BODY, "abcdefghij"),

@@ -79,7 +79,7 @@ fn send(proxy: &Proxy, version: &str, method: &str, path: &str, fields: &[&str])
 }
 
 #[test]
-fn conditional_requests_work_with_the_tags_of_compressed_variants() {
+fn conditional_requests_work_with_entity_tags_of_compressed_variants() {
     if !has("curl") {
         return;
     }
@@ -139,7 +139,7 @@ fn conditional_requests_work_with_the_tags_of_compressed_variants() {
 }
 
 #[test]
-fn cache_revalidates_compressed_variants_with_the_tag_of_the_backend() {
+fn cache_revalidates_compressed_variants_with_the_entity_tag_of_the_backend() {
     if !has("curl") {
         return;
     }

@@ -171,7 +171,7 @@ fn hand_over_under_load(times: usize) {
     let load = Load::start(listen.parse().unwrap(), 4, false);
     for _ in 0..times {
         let next = Proxy::run(&[], &settings);
-        next.wait_for_log("took over the listeners of the previous process");
+        next.wait_for_log("received the listeners from the old process");
         assert!(running.wait().success(), "{}", running.log());
         running = next;
         load.wait_for(50);

@@ -30,7 +30,7 @@ fn forwards_files_of_any_size_from_nginx() {
 }
 
 #[test]
-fn forwards_uploads_in_both_framings() {
+fn forwards_content_length_and_chunked_uploads() {
     let Some(nginx) = Nginx::start(
         "location /put { client_body_in_file_only on; return 200 \"$request_method $http_content_length $http_transfer_encoding\"; }",
     ) else {

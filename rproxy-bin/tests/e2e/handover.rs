@@ -46,7 +46,7 @@ fn handover_under_load_fails_no_request() {
     // The same number of workers, more, and fewer: every accept queue is served.
     for workers in ["2", "3", "1", "2"] {
         let next = Proxy::run(&[], &with(workers));
-        next.wait_for_log("took over the listeners of the previous process");
+        next.wait_for_log("received the listeners from the old process");
         assert!(running.wait().success(), "{}", running.log());
         running = next;
         let (before, deadline) = (served.load(Ordering::Relaxed), Instant::now() + TIMEOUT);
@@ -78,9 +78,9 @@ fn process_keeps_its_listeners_if_the_new_one_cannot_start() {
     assert!(!failed.status.success());
     proxy.wait_for_log("socket handover failed");
     assert_eq!(get(proxy.address, "/").body, "served");
-    // Another process can still take over.
+    // Another process can still receive the listeners.
     let next = Proxy::run(&[], &settings(&listen, &upstream, path.to_str().unwrap(), "1"));
-    next.wait_for_log("took over the listeners of the previous process");
+    next.wait_for_log("received the listeners from the old process");
     assert_eq!(get(next.address, "/").body, "served");
 }
 

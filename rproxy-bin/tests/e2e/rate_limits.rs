@@ -269,7 +269,7 @@ fn processes_share_a_store_and_apply_their_fallback_without_it() {
     {
         proxy.wait_for_log(consequence);
     }
-    let metrics = curl(&[&format!("http://{}/metrics", closed.address_of("administration"))]);
+    let metrics = curl(&[&format!("http://{}/metrics", closed.address_of("admin requests"))]);
     for name in [
         "rproxy_rate_limit_store_connections 0",
         "rproxy_rate_limit_store_requests_total{outcome=\"not_connected\"}",

@@ -242,7 +242,7 @@ fn admin_listener_serves_health_metrics_and_purge() {
     let settings =
         [("RPROXY_ADMIN_LISTEN", "127.0.0.1:0"), ("RPROXY_ADMIN_HOSTS", "a.example"), ("RPROXY_CACHE_PATHS", "/**")];
     let proxy = Proxy::start(upstream, &settings);
-    let admin = proxy.address_of("administration");
+    let admin = proxy.address_of("admin requests");
     assert_eq!(get(admin, "/healthz").status, 200);
     assert_eq!(get(admin, "/readyz").status, 200);
     assert_eq!(get(proxy.address, "/metrics").body, "body", "never on the public listener");
@@ -266,7 +266,7 @@ fn admin_listener_serves_health_metrics_and_purge() {
 #[test]
 fn admin_listener_rejects_foreign_hosts_with_421() {
     let proxy = Proxy::start(echo(), &[("RPROXY_ADMIN_LISTEN", "127.0.0.1:0")]);
-    let admin = proxy.address_of("administration");
+    let admin = proxy.address_of("admin requests");
     for (host, status) in [("evil.example:9901", 421), ("127.0.0.1", 200), ("localhost:9901", 200), ("[::1]", 200)] {
         let head = format!("GET /metrics HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
         assert_eq!(request(admin, &head).status, status, "{host}");

@@ -178,7 +178,7 @@ fn purge_of_a_site_leaves_the_responses_of_the_others() {
     write("\"a.example\", \"www.example.org\"");
     let arguments = ["--config", path.to_str().unwrap(), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     let proxy = Proxy::run(&arguments, &[]);
-    let admin = proxy.address_of("administration");
+    let admin = proxy.address_of("admin requests");
     let purge = |query: &str| {
         let head = format!(
             "POST /cache/purge?{query} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"

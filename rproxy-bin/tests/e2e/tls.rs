@@ -121,14 +121,14 @@ fn local_authority_issues_for_localhost_and_survives_a_restart() {
 }
 
 #[test]
-fn plain_port_redirects_to_https() {
+fn http_port_redirects_to_https() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = files(folder.path());
     let port = free_port().to_string();
     let settings = [("RPROXY_TLS_CERT", cert.as_str()), ("RPROXY_TLS_KEY", &key), ("RPROXY_HTTP_PORT", &port)];
     let proxy = Proxy::start(echo(), &settings);
     // The main listener is bound first.
-    proxy.wait_for_log("listening for redirects");
+    proxy.wait_for_log("listening for plain HTTP");
     let plain = ([127, 0, 0, 1], port.parse().unwrap()).into();
     let there = format!("https://a.example:{}/x?y", proxy.address.port());
     // With the port of the listener in `Host`, and with the port to which a container publishes it.
@@ -150,7 +150,7 @@ fn plain_port_redirects_to_https() {
 }
 
 #[test]
-fn plain_port_redirects_to_the_configured_public_port() {
+fn http_port_redirects_to_the_configured_public_port() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = files(folder.path());
     let port = free_port();
@@ -161,7 +161,7 @@ fn plain_port_redirects_to_the_configured_public_port() {
     };
     write(9443);
     let proxy = Proxy::run(&["--config", path.to_str().unwrap()], &[]);
-    proxy.wait_for_log("listening for redirects");
+    proxy.wait_for_log("listening for plain HTTP");
     let location = |host: &str| {
         let request_head = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
         request(([127, 0, 0, 1], port).into(), &request_head).header("location").map(str::to_owned).unwrap()
@@ -175,7 +175,7 @@ fn plain_port_redirects_to_the_configured_public_port() {
 }
 
 #[test]
-fn plain_port_redirects_only_hosts_of_sites() {
+fn http_port_redirects_only_configured_hosts() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = files(folder.path());
     let port = free_port();
@@ -186,7 +186,7 @@ fn plain_port_redirects_only_hosts_of_sites() {
     };
     write("a.example");
     let proxy = Proxy::run(&["--config", path.to_str().unwrap()], &[]);
-    proxy.wait_for_log("listening for redirects");
+    proxy.wait_for_log("listening for plain HTTP");
     let plain = ([127, 0, 0, 1], port).into();
     let status =
         |host: &str| request(plain, &format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).status;

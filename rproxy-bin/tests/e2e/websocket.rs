@@ -173,7 +173,7 @@ fn slow_reader_does_not_increase_memory_use() {
 }
 
 #[tokio::test]
-async fn killed_upstream_ends_the_connection_or_closes_with_1011_in_message_mode() {
+async fn killed_backend_ends_the_tunnel_or_closes_with_1011_in_message_mode() {
     for (settings, by_message) in [(&[][..], false), (&[("RPROXY_WS_MAX_MESSAGE", "1MiB")], true)] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Proxy::start(listener.local_addr().unwrap(), settings);
@@ -206,7 +206,7 @@ async fn closed_websocket_is_logged_as_json_and_counted() {
     let (mut client, _) = connect_async(format!("ws://{}/chat?room=1", proxy.address)).await.unwrap();
     client.send(Message::text("hello")).await.unwrap();
     client.next().await.unwrap().unwrap();
-    let admin = proxy.address_of("administration");
+    let admin = proxy.address_of("admin requests");
     let metric = |series: &str| {
         let response = exchange(admin, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         let line = response.lines().find_map(|line| line.strip_prefix(series)).unwrap_or_else(|| panic!("{response}"));

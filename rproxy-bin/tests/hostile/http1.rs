@@ -30,7 +30,7 @@ const CORPORA: [(&str, &str); 3] = [
 ];
 
 #[test]
-fn requests_are_rejected_or_framed_alike_by_all_backends() {
+fn http1_requests_are_rejected_or_framed_alike_by_each_kind_of_backend() {
     let backends: Vec<Backend> = BackendKind::ALL.into_iter().filter_map(BackendKind::start).collect();
     let corpora = CORPORA.map(|(name, text)| (name, corpus::read(text)));
     let tallies: Vec<(BackendKind, Vec<Tally>)> = std::thread::scope(|scope| {

@@ -24,7 +24,7 @@ pub(crate) struct Target {
     pub(crate) path: String,
     /// Address of the origin.
     pub(crate) origin: SocketAddr,
-    /// Certificate of the proxy; `None` without TLS.
+    /// Certificate of the proxy, or `None` if it has no TLS.
     pub(crate) certificate: Option<Arc<Certificate>>,
 }
 
@@ -46,7 +46,7 @@ impl Target {
         self.certificate.as_ref().map(|certificate| certificate.connector(Resumption::disabled())).transpose()
     }
 
-    /// Returns a TLS client for `protocol`, or `None` without TLS.
+    /// Returns a TLS client for `protocol`, or `None` if the proxy has no TLS.
     pub(crate) fn connector_for(&self, protocol: &[u8]) -> Result<Option<TlsConnector>> {
         let connector = |certificate: &Arc<Certificate>| certificate.connector_for(protocol, Resumption::disabled());
         self.certificate.as_ref().map(connector).transpose()

@@ -18,21 +18,21 @@ use crate::policy::vary::{RequestFields, selecting_value};
 use crate::response::{serve_shared, serve_stored};
 use crate::store::stored_response::StoredResponse;
 
-/// Waits until the response to the leader arrives, and decides whether it can serve this request.
+/// Waits for the leader's response, and decides whether it can serve the follower.
 pub(crate) struct FollowerFuture<F> {
     follower: Option<Follower>,
     fallback: Option<Fallback<F>>,
     deadline: Pin<Box<Sleep>>,
 }
 
-/// Forwards the request itself. Holds the request and the inner service that was ready.
+/// Forwards the follower's request. Holds the request and the inner service that was ready.
 type Fallback<F> = (Box<Fetch>, Box<dyn FnOnce(&Fetch) -> F + Send>);
 
 /// The outcome of waiting for the leader.
 pub(crate) enum Outcome<F, B> {
-    /// The response to the leader serves this request.
+    /// The leader's response serves the follower.
     Served(Box<Response<ResponseBody<B>>>),
-    /// The request was forwarded itself.
+    /// The follower's request was forwarded.
     Forwarded(F, Box<Fetch>),
 }
 
@@ -101,7 +101,7 @@ impl Fetch {
         self.config.store.in_flight().join(name.into(), self.ticket, self.request_time)
     }
 
-    /// Builds the response to the client from the response to another request.
+    /// Builds a follower's response from the response to another request, such as the leader's.
     pub(crate) fn serve_coalesced<B>(&self, stored: &StoredResponse) -> Response<ResponseBody<B>> {
         self.config.store.count_coalesced();
         let age = stored.freshness.current_age(self.config.clock.now());
@@ -113,7 +113,7 @@ impl Fetch {
         Member::forwarded(self.reason).coalesced()
     }
 
-    /// Whether a response to another request can serve this one.
+    /// Whether the response to another request can serve the follower.
     // RFC 9111 §4
     fn can_be_served_by(&self, stored: &StoredResponse) -> bool {
         let now = stored.freshness_now(self.config.clock.now());

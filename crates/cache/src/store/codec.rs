@@ -18,7 +18,7 @@ use crate::policy::vary::SelectingFields;
 use crate::store::resource::Resource;
 use crate::store::stored_response::StoredResponse;
 
-/// Encodes a resource in pieces. The bodies are shared and not copied.
+/// Encodes a resource as a list of buffers. The bodies are shared and not copied.
 pub(crate) fn encode(resource: &Resource, key: TagKey) -> Vec<Bytes> {
     let variants = resource.variants();
     let mut pieces = Vec::with_capacity(2 * variants.len() + 1);

@@ -15,13 +15,13 @@ pub(crate) struct FetchTicket {
 }
 
 impl FetchTicket {
-    /// Whether the resource was not invalidated between two fetches. Tags do not count, as those of the response are unknown.
+    /// Whether the resource was not invalidated between two fetches. Ignores cache tags, which are not known yet.
     pub(crate) fn is_equivalent_to(&self, other: &FetchTicket) -> bool {
         let generations = |ticket: &FetchTicket| (ticket.slot, ticket.generation, ticket.purge_generation);
         generations(self) == generations(other)
     }
 
-    /// Returns the number of tag invalidations before the fetch.
+    /// Returns the number of invalidations by cache tag before the fetch.
     pub(crate) fn tag_generation(&self) -> u64 {
         self.tag_generation
     }
@@ -37,9 +37,9 @@ pub(crate) struct Generations {
     hasher: RandomState,
     /// The number of purges that apply to several keys.
     purges: AtomicU64,
-    /// The number of tag invalidations.
+    /// The number of invalidations by cache tag.
     tag_invalidations: AtomicU64,
-    /// The number of the last invalidation of each tag slot.
+    /// The sequence number of the last invalidation, for each slot of cache tags.
     tags: Box<[AtomicU64]>,
 }
 
@@ -79,13 +79,13 @@ impl Generations {
         self.keys[self.slot(key)].fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Invalidates all responses with a tag.
+    /// Invalidates all responses with a cache tag.
     pub(crate) fn advance_tag(&self, tag: u64) {
         let number = self.tag_invalidations.fetch_add(1, Ordering::SeqCst) + 1;
         self.tag(tag).fetch_max(number, Ordering::SeqCst);
     }
 
-    /// Whether none of the tags was invalidated after the fetch of their response.
+    /// Whether none of the cache tags has been invalidated since their response was fetched.
     pub(crate) fn are_current(&self, tags: &Tags) -> bool {
         tags.hashes().iter().all(|&tag| self.tag(tag).load(Ordering::Acquire) <= tags.generation())
     }
@@ -99,7 +99,7 @@ impl Generations {
         self.purges.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Whether the resource was not invalidated after the fetch started.
+    /// Whether the resource has not been invalidated since the fetch started.
     pub(crate) fn is_valid(&self, ticket: FetchTicket) -> bool {
         self.keys[ticket.slot].load(Ordering::SeqCst) == ticket.generation
             && self.purges.load(Ordering::SeqCst) == ticket.purge_generation

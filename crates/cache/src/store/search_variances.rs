@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn changed_variance_starts_with_empty_keys() {
+    fn each_change_of_variance_uses_new_cache_keys() {
         let search_variances = SearchVariances::new(1 << 20);
         let key = key("http://a.example/p?a=1");
         let places: Vec<_> = ["params", "key-order", "params"]

@@ -34,7 +34,7 @@ pub(crate) struct StoredResponse {
     pub(crate) selecting_fields: SelectingFields,
     pub(crate) freshness: Freshness,
     pub(crate) validators: Validators,
-    /// The range of a part (206).
+    /// The range of a partial response (206).
     pub(crate) part: Option<StoredRange>,
     tags: Tags,
     /// Whether the original request had credentials.
@@ -185,28 +185,28 @@ impl StoredResponse {
         &self.headers
     }
 
-    /// Returns the complete response of a part, with the whole body and these fields.
+    /// Returns the complete response for a partial one, with the complete body and these header fields.
     // RFC 9111 §3.4
     pub(crate) fn completed_with(&self, body: Bytes, mut headers: HeaderMap) -> Self {
         headers.remove(header::CONTENT_RANGE);
         self.derived(StatusCode::OK, headers, None).with_body(body)
     }
 
-    /// Whether the rest can be requested later if the body breaks off.
+    /// Whether the missing bytes can be requested later if the body ends early.
     // RFC 9111 §3.3
     pub(crate) fn is_completable(&self) -> bool {
         let accepts_ranges = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"none");
         let on_arrival = self.freshness.at(self.freshness.response_time);
         (self.status == StatusCode::OK || self.part.is_some())
             && self.validators.strong_tag().is_some()
-            // As for other parts, see `StorageTerms::for_response`.
+            // As for other partial responses, see `StorageTerms::for_response`.
             && self.freshness.basis.is_explicit()
             && !self.freshness.no_cache
             && on_arrival.ttl > 0
             && self.headers.get_all(header::ACCEPT_RANGES).iter().all(accepts_ranges)
     }
 
-    /// Returns a part with the bytes that have arrived: `body`, the first of `length` bytes.
+    /// Returns a partial response with the bytes that have arrived: `body`, the first of `length` bytes.
     pub(crate) fn truncated(&self, length: u64, body: Bytes) -> Option<Self> {
         let part = match &self.part {
             Some(part) => part.truncated(body.len() as u64)?,
@@ -253,7 +253,7 @@ impl StoredResponse {
         }
     }
 
-    /// Returns the first and the last position in the body that serve a range request, if this part contains the range.
+    /// Returns the first and last position of a requested range in the body, if the partial response contains it.
     pub(crate) fn slice_for(&self, request: &HeaderMap) -> Option<(u64, u64)> {
         let part = self.part.as_ref().filter(|_| self.validators.allow_range(request, self.freshness.date))?;
         part.select(request, self.body().len() as u64)
@@ -311,7 +311,7 @@ impl StoredResponse {
         &self.tags
     }
 
-    /// Whether the response can serve concurrent requests.
+    /// Whether the response can also serve the followers of its fetch.
     pub(crate) fn is_shareable(&self, now: Timestamp) -> bool {
         self.part.is_none() && !self.freshness.no_cache && self.freshness_now(now).ttl > 0
     }

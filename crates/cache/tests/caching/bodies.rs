@@ -70,7 +70,7 @@ async fn serves_several_ranges_as_multipart() {
 }
 
 #[tokio::test]
-async fn joins_parts_to_the_whole() {
+async fn joins_partial_responses_to_the_complete_response() {
     // RFC 9111 §3.4
     let part = |range| [FRESH, ETAG, ("content-range", range), ("x", range)];
     for (parts, whole) in [
@@ -102,7 +102,7 @@ async fn joins_parts_to_the_whole() {
 }
 
 #[tokio::test]
-async fn does_not_join_parts_of_different_representations() {
+async fn does_not_join_partial_responses_of_different_representations() {
     // RFC 9110 §15.3.7.3
     for etags in [["\"a\"", "\"b\""], ["W/\"a\"", "W/\"a\""], ["", ""]] {
         let harness = Harness::new();
@@ -120,7 +120,7 @@ async fn does_not_join_parts_of_different_representations() {
 }
 
 #[tokio::test]
-async fn a_part_serves_the_ranges_inside_it_only() {
+async fn a_partial_response_serves_only_ranges_within_it() {
     // RFC 9111 §3.3
     let harness = Harness::with(|layer| layer.request_directives(true));
     let part = [FRESH, ETAG, ("content-range", "bytes 4-9/10"), ("x", "1")];
@@ -191,7 +191,7 @@ async fn parts_are_replaced_by_a_new_representation_and_by_the_whole() {
 }
 
 #[tokio::test]
-async fn does_not_store_an_inconsistent_part() {
+async fn does_not_store_an_inconsistent_partial_response() {
     // RFC 9110 §14.4
     for (range, content_range, body) in [
         ("bytes=0-1", "bytes 0-1/10", "012"),

@@ -60,7 +60,7 @@ async fn requests_only_the_missing_bytes_of_the_whole() {
 }
 
 #[tokio::test]
-async fn merges_the_fields_of_both_parts() {
+async fn merges_header_fields_of_both_partial_responses() {
     // RFC 9111 §3.4, RFC 9110 §15.3.7
     let harness = harness();
     store_part(&harness, "0-4").await;
@@ -75,7 +75,7 @@ async fn merges_the_fields_of_both_parts() {
 }
 
 #[tokio::test]
-async fn completes_a_range_that_is_stored_in_part() {
+async fn completes_a_partially_stored_range() {
     for (stored, asked, requested, sent, content_range) in [
         ("0-4", "bytes=3-7", "bytes=5-7", "5-7", "bytes 3-7/10"),
         ("0-4", "bytes=3-", "bytes=5-", "5-9", "bytes 3-9/10"),
@@ -99,7 +99,7 @@ async fn completes_a_range_that_is_stored_in_part() {
 }
 
 #[tokio::test]
-async fn stores_the_rest_of_a_range_beside_the_other_parts() {
+async fn stores_the_rest_of_a_range_beside_other_partial_responses() {
     let harness = harness();
     store_part(&harness, "0-4").await;
     answer_part(&harness, "5-7");
@@ -114,7 +114,7 @@ async fn stores_the_rest_of_a_range_beside_the_other_parts() {
 }
 
 #[tokio::test]
-async fn a_stale_part_is_validated_by_the_request_for_the_rest() {
+async fn a_stale_partial_response_is_validated_by_the_request_for_the_rest() {
     let harness = harness();
     store_part(&harness, "0-4").await;
     harness.advance(90);
@@ -125,7 +125,7 @@ async fn a_stale_part_is_validated_by_the_request_for_the_rest() {
 }
 
 #[tokio::test]
-async fn a_changed_representation_replaces_the_parts() {
+async fn a_changed_representation_replaces_partial_responses() {
     // RFC 9110 §13.1.5
     for range in [None, Some(("range", "bytes=3-7"))] {
         let harness = harness();
@@ -236,7 +236,7 @@ async fn a_rest_that_is_reset_after_its_last_byte_cuts_the_response_off() {
 }
 
 #[tokio::test]
-async fn drops_trailers_of_the_missing_part() {
+async fn drops_trailer_fields_of_the_missing_range() {
     let harness = harness();
     store_part(&harness, "5-9").await;
     let fields = [FRESH, ETAG, ("content-range", "bytes 0-4/10")];
@@ -246,7 +246,7 @@ async fn drops_trailers_of_the_missing_part() {
 }
 
 #[tokio::test]
-async fn does_not_complete_parts_without_a_strong_validator() {
+async fn does_not_complete_partial_responses_without_a_strong_validator() {
     // RFC 9110 §15.3.7.3
     for etag in [&[("etag", "W/\"v1\"")][..], &[("etag", "v1")], &[MODIFIED], &[]] {
         let harness = harness();
@@ -293,7 +293,7 @@ async fn forwards_other_requests_unchanged() {
 }
 
 #[tokio::test]
-async fn does_not_complete_parts_without_empty_body() {
+async fn does_not_complete_partial_responses_unless_empty_body_is_set() {
     let harness = Harness::new();
     store_part(&harness, "0-4").await;
     harness.respond(200, &[FRESH, ETAG], "0123456789");
@@ -302,7 +302,7 @@ async fn does_not_complete_parts_without_empty_body() {
 }
 
 #[tokio::test]
-async fn does_not_use_parts_of_another_variant() {
+async fn does_not_complete_partial_response_of_another_variant() {
     // RFC 9111 §4.1
     let harness = harness();
     let part = [FRESH, ETAG, ("vary", "foo"), ("content-range", "bytes 0-4/10")];
@@ -373,7 +373,7 @@ async fn a_rest_that_breaks_off_is_continued_later() {
 }
 
 #[tokio::test]
-async fn stores_a_part_when_the_client_leaves() {
+async fn stores_a_partial_response_when_the_client_disconnects() {
     let harness = harness();
     harness.respond_with_body(200, &[FRESH, ETAG, ("content-length", "10")], Frames::data(&["01234", "56789"]));
     let request = Request::get("http://example.org/a").body(Full::default()).unwrap();
@@ -386,7 +386,7 @@ async fn stores_a_part_when_the_client_leaves() {
 }
 
 #[tokio::test]
-async fn stores_no_part_that_can_not_be_completed() {
+async fn does_not_store_partial_responses_that_cannot_be_completed() {
     let (length, short) = (("content-length", "10"), || Frames::data(&["01234"]).then(Err("reset")));
     for (fields, body, why) in [
         (&[FRESH, length][..], short(), "no validator"),
@@ -408,7 +408,7 @@ async fn stores_no_part_that_can_not_be_completed() {
 }
 
 #[tokio::test]
-async fn a_part_does_not_replace_a_complete_response() {
+async fn a_partial_response_does_not_replace_a_complete_one() {
     let harness = harness();
     harness.respond(200, &[FRESH, ETAG], "old");
     harness.get(&[]).await;

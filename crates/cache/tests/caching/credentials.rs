@@ -1,4 +1,4 @@
-//! Responses to requests with credentials, which never reach another client.
+//! Responses to requests with credentials are never served to other clients.
 
 use crate::harness::*;
 
@@ -44,7 +44,7 @@ async fn does_not_store_responses_without_caching_fields_to_credentials() {
 }
 
 #[tokio::test]
-async fn validates_each_use_of_a_response_without_caching_fields() {
+async fn revalidates_before_each_reuse_without_caching_fields() {
     let harness = Harness::new();
     harness.respond(200, &PICTURE, "picture");
     assert_eq!(picture(&harness, &[]).await.cache_status(), "rproxy; fwd=uri-miss; stored");

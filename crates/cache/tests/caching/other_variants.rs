@@ -105,7 +105,7 @@ async fn an_error_of_the_repeated_request_reaches_the_client() {
 }
 
 #[tokio::test]
-async fn a_304_without_etag_confirms_the_only_tag() {
+async fn a_304_without_etag_confirms_the_only_entity_tag() {
     let harness = harness();
     store(&harness, "en", "\"en\"", "hello").await;
     harness.respond(304, &[FRESH, VARY], "");
@@ -114,7 +114,7 @@ async fn a_304_without_etag_confirms_the_only_tag() {
 }
 
 #[tokio::test]
-async fn sends_one_tag_if_requests_can_not_be_repeated() {
+async fn sends_one_entity_tag_if_requests_cannot_be_repeated() {
     let harness = Harness::new();
     store(&harness, "en", "\"en\"", "hello").await;
     store(&harness, "de", "\"de\"", "hallo").await;
@@ -138,7 +138,7 @@ async fn a_304_that_forbids_storing_serves_one_request() {
 }
 
 #[tokio::test]
-async fn does_not_send_ambiguous_or_personal_tags() {
+async fn does_not_send_ambiguous_or_personal_entity_tags() {
     let en = ("accept-language", "en");
     let gzip = ("accept-encoding", "gzip");
     let tag = ("etag", "\"en\"");
@@ -168,7 +168,7 @@ async fn does_not_send_ambiguous_or_personal_tags() {
 }
 
 #[tokio::test]
-async fn does_not_send_a_tag_of_two_contents() {
+async fn does_not_send_an_entity_tag_of_two_contents() {
     let harness = harness();
     store(&harness, "en", "\"same\"", "hello").await;
     store(&harness, "de", "\"same\"", "guten Tag").await;
@@ -180,7 +180,7 @@ async fn does_not_send_a_tag_of_two_contents() {
 }
 
 #[tokio::test]
-async fn sends_tags_of_coded_variants_if_the_coding_is_accepted() {
+async fn sends_entity_tags_of_coded_variants_if_the_coding_is_accepted() {
     let vary = ("vary", "accept-encoding");
     for (accepted, is_sent) in [
         ("br, gzip", true),
@@ -225,7 +225,7 @@ async fn forwards_conditions_and_ranges_of_the_client() {
 }
 
 #[tokio::test]
-async fn at_most_16_tags_are_sent() {
+async fn at_most_16_entity_tags_are_sent() {
     let harness = harness();
     for number in 0..30 {
         let answer = [FRESH, VARY, ("etag", &*format!("\"{number}\""))];

@@ -89,7 +89,7 @@ impl Harness {
         self.requests.recv().await.unwrap().1
     }
 
-    /// Returns the number of requests to the origin after all tasks have settled.
+    /// Waits until all tasks have settled, then returns the number of unanswered origin requests.
     pub(crate) async fn origin_requests(&mut self) -> usize {
         settle().await;
         std::iter::from_fn(|| self.requests.try_recv().ok()).count()

@@ -86,7 +86,7 @@ fn json(etag: &str) -> App<'_> {
 }
 
 #[tokio::test]
-async fn compressed_variants_have_strong_tags_of_their_own() {
+async fn compressed_variants_have_distinct_strong_entity_tags() {
     for (etag, codings, expected) in [
         ("\"v1\"", "gzip", "\"v1-gzip\""),
         ("\"v1\"", "br, gzip", "\"v1-br\""),
@@ -104,7 +104,7 @@ async fn compressed_variants_have_strong_tags_of_their_own() {
 }
 
 #[tokio::test]
-async fn if_match_accepts_the_tag_of_each_variant() {
+async fn if_match_accepts_the_entity_tag_of_each_variant() {
     for (condition, status) in [
         ("\"v1-gzip\"", 204),
         ("\"v1-br\"", 204),
@@ -131,7 +131,7 @@ async fn if_match_accepts_the_tag_of_each_variant() {
 }
 
 #[tokio::test]
-async fn responses_without_content_have_the_tag_and_vary_of_the_200() {
+async fn responses_without_content_have_etag_and_vary_of_the_200() {
     for (method, name, condition, status) in [
         (Method::GET, "if-none-match", "\"v1-gzip\"", 304),
         (Method::HEAD, "if-none-match", "\"v1-gzip\"", 304),
@@ -160,7 +160,7 @@ async fn responses_without_content_have_the_tag_and_vary_of_the_200() {
 }
 
 #[tokio::test]
-async fn describes_304_by_its_content_type_if_no_tag_is_named() {
+async fn describes_304_by_its_content_type_if_no_entity_tag_is_named() {
     let fields = [JSON, ("etag", "\"v1\""), ("digest", "md5=AA=="), ("content-length", "4000")];
     for (request, etag, vary) in [
         (&[("accept-encoding", "gzip"), ("if-modified-since", "x")][..], "\"v1-gzip\"", "accept-encoding"),
@@ -200,7 +200,7 @@ async fn if_none_match_ignores_variants_that_the_client_would_not_get() {
 }
 
 #[tokio::test]
-async fn sends_no_range_to_a_client_that_has_a_part_of_a_compressed_variant() {
+async fn sends_no_range_to_a_client_with_a_range_of_a_compressed_variant() {
     for (name, condition, status) in [
         ("if-range", "\"v1\"", 206),
         ("if-range", "\"v1-gzip\"", 200),
@@ -221,7 +221,7 @@ async fn sends_no_range_to_a_client_that_has_a_part_of_a_compressed_variant() {
 }
 
 #[tokio::test]
-async fn conditions_without_variants_are_forwarded_as_they_are() {
+async fn conditions_that_name_no_compressed_variant_are_forwarded_unchanged() {
     for (name, value) in [
         ("if-match", "\"a\" ,W/\"b-br\",\"c"),
         ("if-none-match", "W/\"a-gzip\",  \"b\""),
@@ -239,7 +239,7 @@ async fn conditions_without_variants_are_forwarded_as_they_are() {
 }
 
 #[tokio::test]
-async fn tags_of_the_application_that_end_like_those_of_variants_work() {
+async fn application_entity_tags_can_end_in_the_suffix_of_a_variant() {
     for etag in ["\"v1-br\"", "\"v1-gzip\"", "\"v1-identity\"", "\"-zstd\"", "v1-br"] {
         let precompressed = [JSON, ("content-encoding", "br")];
         let image = [("content-type", "image/png")];

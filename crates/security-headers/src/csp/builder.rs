@@ -89,8 +89,8 @@ impl ContentSecurityPolicyBuilder {
     ///
     /// - It has no directive, or a duplicate one.
     /// - `'none'` is not the only source of its directive.
-    /// - A keyword for scripts and styles is in another directive.
-    /// - `'strict-dynamic'` has no nonce or hash beside it.
+    /// - A source for scripts and styles, such as a nonce, is in a directive that does not support it.
+    /// - `'strict-dynamic'` is used without a nonce or hash.
     /// - A name or URL contains a character that ends the directive.
     pub fn build(self) -> Result<ContentSecurityPolicy, CspError> {
         let mut text = String::new();
@@ -186,7 +186,7 @@ pub enum CspError {
     /// A directive contains `'none'` together with other sources. Browsers would ignore it.
     #[error("'none' in {0} must be the only source")]
     NoneWithOtherSources(CspDirective),
-    /// A source for scripts and styles is in a directive for something else.
+    /// A source for scripts and styles, such as a nonce, is in a directive that does not support it.
     #[error("{keyword} has no effect in {directive}")]
     UnsupportedSource {
         /// The source that the directive does not accept.
@@ -194,7 +194,7 @@ pub enum CspError {
         /// The directive that contains the source.
         directive: CspDirective,
     },
-    /// `'strict-dynamic'` has no nonce or hash beside it, so that no script would run.
+    /// `'strict-dynamic'` is used without a nonce or hash, so no script would run.
     #[error("'strict-dynamic' in {0} needs a nonce or a hash")]
     StrictDynamicWithoutNonce(CspDirective),
     /// The policy has no directive.

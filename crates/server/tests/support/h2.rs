@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// A server on loopback.
 pub(crate) struct Server {
     running: RunningServer,
-    /// `None` without TLS.
+    /// `None` if the server has no TLS.
     client: Option<Arc<ClientConfig>>,
     _folder: tempfile::TempDir,
 }

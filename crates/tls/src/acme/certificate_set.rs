@@ -118,7 +118,7 @@ impl AcmeCertificateSet {
             tokio::select! {
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
                     if let Err(error) = ended && !error.is_cancelled() {
-                        tracing::error!(%error, "certificate task failed, a certificate is no longer renewed until a restart");
+                        tracing::error!(%error, "certificate task failed, certificates may not be renewed until a restart");
                     }
                 }
                 () = self.changed.notified() => {}

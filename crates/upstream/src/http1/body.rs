@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_bodies_according_to_their_framing() {
+    fn detects_end_of_body_for_each_framing() {
         for (framing, input, data, ended, left) in [
             (Framing::Length(3), &b"abc"[..], &b"abc"[..], true, 0),
             (Framing::Length(3), b"ab", b"ab", false, 0),

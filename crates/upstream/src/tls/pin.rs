@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_both_spellings_and_prints_one() {
+    fn parses_both_pin_formats_and_prints_one() {
         // 44 characters, the first of which can be a slash.
         for digest in ["RHFyQxXYKAzGIgy0BsyKNkW92p9UNNFjyhRAX3f5Uow=", "/HFyQxXYKAzGIgy0BsyKNkW92p9UNNFjyhRAX3f5Uow="] {
             let pin: PublicKeyPin = format!("sha256//{digest}").parse().unwrap();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_the_subject_public_key_info() {
+    fn pin_is_the_sha256_of_the_subject_public_key_info() {
         // FIPS 180-4, the digest of "abc".
         let pin = PublicKeyPin::of_public_key(b"abc");
         assert_eq!(pin.to_string(), "sha256/ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");

@@ -25,7 +25,7 @@ use super::pin::PublicKeyPin;
 /// | both | all of these |
 #[derive(Debug)]
 pub(super) struct BackendVerifier {
-    /// `None` without an authority: if only end-entity certificates or only pins are given.
+    /// `None` if there is no authority: only end-entity certificates or only pins are given.
     authorities: Option<Arc<WebPkiServerVerifier>>,
     /// The given certificates, which are trusted even if the backend sends one as its own.
     given: Vec<CertificateDer<'static>>,

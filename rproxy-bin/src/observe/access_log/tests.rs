@@ -74,7 +74,7 @@ fn writer(capacity: usize) -> (Writer, mpsc::Receiver<Vec<u8>>) {
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[test]
-fn flush_writes_the_lines_of_all_workers() {
+fn flush_writes_log_lines_of_all_workers() {
     let (log, written) = writer(1000);
     let buffers = [log.buffer(Format::Text), log.buffer(Format::Text)];
     for _ in 0..50 {
@@ -90,7 +90,7 @@ fn flush_writes_the_lines_of_all_workers() {
 }
 
 #[test]
-fn writes_a_line_without_flush() {
+fn writes_a_log_line_without_flush() {
     let (log, written) = writer(1);
     let buffer = log.buffer(Format::Text);
     for _ in 0..3 {
@@ -100,7 +100,7 @@ fn writes_a_line_without_flush() {
 }
 
 #[test]
-fn stalled_reader_loses_lines_and_does_not_block_workers() {
+fn stalled_reader_loses_log_lines_and_does_not_block_workers() {
     let (log, written) = writer(0);
     let buffer = log.buffer(Format::Text);
     let line_length = {
@@ -125,7 +125,7 @@ fn stalled_reader_loses_lines_and_does_not_block_workers() {
 }
 
 #[test]
-fn counts_lines_of_a_closed_output_as_dropped() {
+fn counts_log_lines_for_a_closed_output_as_dropped() {
     let (log, written) = writer(0);
     drop(written);
     log.buffer(Format::Text).write(start(), &request(&[]), &response());
@@ -134,7 +134,7 @@ fn counts_lines_of_a_closed_output_as_dropped() {
 }
 
 #[test]
-fn dropping_the_last_clone_writes_all_lines_and_ends_the_thread() {
+fn dropping_the_last_clone_writes_all_log_lines_and_ends_the_thread() {
     let (log, written) = writer(10);
     let (clone, buffer) = (log.clone(), log.buffer(Format::Text));
     drop((log, clone));

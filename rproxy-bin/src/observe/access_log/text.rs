@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn user_input_cannot_forge_lines_or_fields() {
+    fn user_input_cannot_forge_log_lines_or_fields() {
         for (sent, written) in [
             (&b"a\tb"[..], r"a\x09b"),
             (b"a\" 200 0 \"b", r"a\x22 200 0 \x22b"),

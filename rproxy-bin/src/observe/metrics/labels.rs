@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_match_the_names_used_by_the_crates() {
+    fn metric_labels_match_cache_status_and_proxy_error_names() {
         for status in [
             CacheStatus::Hit,
             CacheStatus::Stale,

@@ -1,4 +1,4 @@
-//! The file of an entry: a head, and the content.
+//! An entry's file: a head and the content.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
@@ -60,7 +60,7 @@ fn write_temporary(path: &Path, head: &[u8], content: &[Bytes]) -> io::Result<()
     // Not synced: after a crash, length and checksum show whether the file is complete.
 }
 
-/// Reads the head of a file that has the length in its head, and returns that length, too.
+/// Returns the head and the length of a file. Fails if the length differs from the one in the head.
 pub(super) fn read_head(path: &Path) -> io::Result<(Head, u64)> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -71,7 +71,7 @@ pub(super) fn read_head(path: &Path) -> io::Result<(Head, u64)> {
     }
 }
 
-/// Reads an entry, with the content in one piece.
+/// Reads an entry, with its content in a single buffer.
 pub(super) fn read(path: &Path) -> io::Result<TierEntry> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -91,7 +91,7 @@ pub(super) fn read(path: &Path) -> io::Result<TierEntry> {
     Ok(TierEntry::new(head.key, head.tags, vec![content.into()]))
 }
 
-/// Parses the head, and returns its length, too.
+/// Parses the head of a file. Returns the head and its length.
 fn parse_head(file: &mut impl Read, length: u64) -> io::Result<(Head, u64)> {
     let mut fixed = [0; FIXED];
     file.read_exact(&mut fixed)?;

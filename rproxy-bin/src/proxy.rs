@@ -128,7 +128,7 @@ impl Proxy {
         if let Some(ca) = proxy.local_ca() {
             tracing::info!(ca = %ca.display(), "using certificates of the local authority; run `rproxy trust` to see how to trust it");
         }
-        tokio::spawn(startup_log::check_backends(startup_log::backends(&proxy.config)));
+        tokio::spawn(startup_log::check_idle_backends(startup_log::backends(&proxy.config), proxy.shared.metrics()));
         if let Some(certificates) = &proxy.certificates {
             tokio::spawn(certificates.clone().run());
         }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use rproxy_upstream::Backend;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
+use crate::observe::Metrics;
 
 /// Logs the version, the URL to open and the backends.
 pub(crate) fn log_start(config: &Config, url: &str) {
@@ -15,8 +16,16 @@ pub(crate) fn log_start(config: &Config, url: &str) {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %url, %upstream, "rproxy started");
 }
 
+/// Checks the backends after a moment, unless a request has shown by then whether they respond.
+pub(crate) async fn check_idle_backends(backends: Vec<Backend>, metrics: Metrics) {
+    sleep(CHECK_AFTER).await;
+    if !metrics.has_requests() {
+        check_backends(backends).await;
+    }
+}
+
 /// Connects once to each backend, and logs whether it accepts connections.
-pub(crate) async fn check_backends(backends: Vec<Backend>) {
+async fn check_backends(backends: Vec<Backend>) {
     let count = backends.len();
     let mut unreachable = 0;
     let mut attempts = JoinSet::new();
@@ -92,6 +101,7 @@ fn listed(backends: &[Backend]) -> String {
     }
 }
 
+const CHECK_AFTER: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(2);
 const MAX_ATTEMPTS: usize = 32;
 const MAX_WARNINGS: usize = 10;

@@ -57,6 +57,13 @@ impl Metrics {
         self.inner.shards.iter().map(|shard| counter(shard).load(Ordering::Relaxed)).sum()
     }
 
+    /// Returns whether any request has come.
+    pub(crate) fn has_requests(&self) -> bool {
+        let has_ended =
+            |counters: &Counters| counters.requests.iter().flatten().any(|it| it.load(Ordering::Relaxed) > 0);
+        self.in_flight() > 0 || self.inner.shards.iter().any(has_ended)
+    }
+
     fn in_flight(&self) -> i64 {
         self.inner.shards.iter().map(|shard| shard.in_flight.load(Ordering::Relaxed)).sum()
     }

@@ -101,7 +101,7 @@ fn listed(backends: &[Backend]) -> String {
     }
 }
 
-const CHECK_AFTER: Duration = Duration::from_secs(1);
+const CHECK_AFTER: Duration = Duration::from_secs(3);
 const DEADLINE: Duration = Duration::from_secs(2);
 const MAX_ATTEMPTS: usize = 32;
 const MAX_WARNINGS: usize = 10;

@@ -91,9 +91,9 @@ fn reports_invalid_value_with_accepted_values() {
         ("KEEP_HEADERS", "server,X Y", "bad field \"X Y\": not a valid header name; accepted: comma"),
         ("FORWARDED_BY", "edge", "bad name \"edge\": not an underscore followed by letters, digits, `.`, `_` or `-`"),
         ("TRACE_CONTEXT", "yes", "bad trace context \"yes\": unknown mode; accepted: pass, begin or restart"),
-        ("CACHE_SIZE", "much", "bad size \"much\": not a number with a unit of bytes; accepted: a size such as 64MiB"),
+        ("CACHE_SIZE", "much", "bad size \"much\": not a size in bytes; accepted: a size such as 64MiB"),
         ("CACHE_PATHS", "", "bad list of paths \"\": empty; accepted: comma-separated globs"),
-        ("CACHE_MAX_OBJECT", "-1", "bad size \"-1\": not a number with a unit of bytes; accepted: a size such as 8MiB"),
+        ("CACHE_MAX_OBJECT", "-1", "bad size \"-1\": not a size in bytes; accepted: a size such as 8MiB"),
         ("COMPRESSION", "gzip", "bad switch \"gzip\": neither true nor false; accepted: true or false"),
         ("BLOCKED_PATHS", "", "bad list of paths \"\": empty; accepted: comma-separated lists"),
         (
@@ -109,7 +109,7 @@ fn reports_invalid_value_with_accepted_values() {
         ),
         ("TRUSTED_PROXIES", "cloudfare", "unknown trusted proxy \"cloudfare\": expected a CIDR"),
         ("PROXY_PROTOCOL", "v3", "bad PROXY protocol \"v3\": unknown version; accepted: off, v1, v2, or any for both"),
-        ("MAX_BODY", "10 apples", "bad size \"10 apples\": not a number with a unit of bytes; accepted: a size such"),
+        ("MAX_BODY", "10 apples", "bad size \"10 apples\": not a size in bytes; accepted: a size such"),
         ("TLS_MIN_VERSION", "1.1", "bad TLS version \"1.1\": unsupported version; accepted: 1.2 or 1.3"),
         (
             "TLS_CIPHERS",

@@ -97,7 +97,7 @@ fn mutation(seeds: &[Vec<u8>], random: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-/// Bytes that parsers treat in a special way.
+/// Bytes with a special meaning to parsers.
 const DELIMITERS: &[u8] = b"\0\r\n\t ,;:=\"\\/.%?#@*-+_[](){}<>0123456789aAfFzZ\x7f\x80\xc0\xff";
 
 #[cfg(test)]

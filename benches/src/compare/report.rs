@@ -222,7 +222,7 @@ impl Outcome {
         Spread::of(&self.values(proxy, figure)?)
     }
 
-    /// Returns rproxy's figure divided by the other's.
+    /// Returns the ratio of rproxy's result to that of the other proxy.
     pub(crate) fn ratio(&self, other: Proxy, figure: Figure) -> Option<Spread> {
         Spread::of_ratios(&self.values(Proxy::Rproxy, figure)?, &self.values(other, figure)?)
     }

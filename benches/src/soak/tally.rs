@@ -11,7 +11,7 @@ use super::disturbance::Outages;
 pub(super) enum Failure {
     /// An error that an outage explains: an error response, a truncated response, a closed tunnel.
     Upstream(anyhow::Error),
-    /// An error of the proxy, regardless of the backends.
+    /// An internal error of the proxy, not caused by a backend.
     Proxy(anyhow::Error),
 }
 

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn every_published_range_parses() {
+    fn every_published_address_range_parses() {
         let ranges_of = Cdn::ranges;
         for list in [
             published_ranges::PRIVATE,

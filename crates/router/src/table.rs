@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_an_ambiguous_path_whose_decodings_take_one_route() {
+    fn accepts_an_ambiguous_path_whose_decodings_match_the_same_route() {
         for (path, expected) in [
             ("/static/a%20b", Some(1)),
             ("/static/a%2fb", Some(1)),

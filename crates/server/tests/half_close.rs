@@ -244,7 +244,7 @@ fn bytes_after_the_last_request_do_not_reset_its_response() {
 
 // RFC 9112 §8: for HTTP/1.0, a body of unknown length ends with the connection.
 #[test]
-fn failed_body_that_ends_with_the_connection_causes_a_reset() {
+fn failed_close_delimited_body_resets_the_connection() {
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).workers(1);
     let server = server.start(|_| {
         service_fn(async |request: Request<RequestBody>| {

@@ -106,7 +106,7 @@ impl Rule {
             (Some(suffix), _) if suffix.starts_with('.') && !suffix.contains('*') && suffix.len() > 1 => {
                 Ok(Self::Subdomains { scheme: scheme.to_owned(), suffix: suffix.to_owned() })
             }
-            (_, true) => invalid("* is allowed at the beginning only: https://*.example.org"),
+            (_, true) => invalid("* is allowed as the first label of the host only: https://*.example.org"),
             (_, false) => Ok(Self::Exact(origin)),
         }
     }
@@ -173,9 +173,12 @@ mod tests {
             ("://a", "bad origin \"://a\": invalid scheme"),
             (
                 "https://a.*.b",
-                "bad origin \"https://a.*.b\": * is allowed at the beginning only: https://*.example.org",
+                "bad origin \"https://a.*.b\": * is allowed as the first label of the host only: https://*.example.org",
             ),
-            ("https://*", "bad origin \"https://*\": * is allowed at the beginning only: https://*.example.org"),
+            (
+                "https://*",
+                "bad origin \"https://*\": * is allowed as the first label of the host only: https://*.example.org",
+            ),
         ] {
             assert_eq!(list.parse::<WsOrigins>().unwrap_err().to_string(), message);
         }

@@ -156,7 +156,7 @@ pub(crate) fn size(text: &str, unit: u64) -> Result<u64, ParseError> {
     match text.parse::<bytesize::ByteSize>() {
         Ok(size) if i64::try_from(size.as_u64()).is_ok() => Ok(size.as_u64()),
         Ok(_) => Err(too_large()),
-        Err(_) => Err(error("not a number with a unit of bytes".into())),
+        Err(_) => Err(error("not a size in bytes".into())),
     }
 }
 
@@ -282,10 +282,10 @@ mod tests {
             assert_eq!(size(&format_size(read), unit), Ok(read), "{text}");
         }
         for (text, reason) in [
-            ("", "not a number with a unit of bytes"),
-            ("lots", "not a number with a unit of bytes"),
-            ("-1", "not a number with a unit of bytes"),
-            ("12 apples", "not a number with a unit of bytes"),
+            ("", "not a size in bytes"),
+            ("lots", "not a size in bytes"),
+            ("-1", "not a size in bytes"),
+            ("12 apples", "not a size in bytes"),
             ("99999999999999999999", "too large"),
             ("9999999EiB", "too large"),
         ] {

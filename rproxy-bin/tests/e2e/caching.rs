@@ -89,7 +89,7 @@ fn a_response_with_a_malformed_trailer_section_is_broken_off_and_not_stored() {
 }
 
 #[test]
-fn connection_options_do_not_mix_up_variants() {
+fn fields_listed_in_connection_still_select_the_variant() {
     let upstream = responding(cached("accept-language, x-choice", |head| {
         format!("{}{}", field(head, "accept-language"), field(head, "x-choice"))
     }));

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_age_and_directives() {
+    fn freshness_follows_age_and_cache_control_directives() {
         let stale = Reuse::Forward(ForwardReason::Stale);
         let by_request = Reuse::Forward(ForwardReason::Request);
         for (response, age, directives, expected) in [

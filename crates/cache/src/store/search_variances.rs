@@ -31,7 +31,7 @@ impl SearchVariances {
         Self { paths: OnceLock::new(), capacity, epochs: AtomicU64::new(0) }
     }
 
-    /// Records the variance of a path. Returns the common key of all queries that are equivalent to `key`.
+    /// Records the `Vary` field names of the responses for a path. Returns the common key of all queries that are equivalent to `key`.
     pub(crate) fn record(&self, key: &CacheKey, variance: SearchVariance) -> CacheKey {
         let path = key.without_query();
         let paths = self.paths.get_or_init(|| self.paths());

@@ -270,7 +270,7 @@ async fn stores_for_a_server_that_stops_reading_at_content_length() {
 }
 
 #[tokio::test]
-async fn awaits_the_end_of_a_body_after_its_reader_has_left() {
+async fn drains_a_body_after_its_reader_was_dropped() {
     // A request with a range has no followers.
     for field in [("x", "1"), ("range", "bytes=0-99")] {
         for (end, entries) in [(None, 1), (Some(Err("reset")), 0)] {

@@ -49,7 +49,7 @@ async fn requested_variants_outlast_invented_ones() {
 }
 
 #[tokio::test]
-async fn updated_variants_keep_their_rank() {
+async fn updated_variants_keep_their_place_in_the_eviction_order() {
     let harness = Harness::new();
     let vary = ("vary", "x-theme");
     for theme in ["dark", "dark"] {

@@ -380,7 +380,7 @@ mod tests {
 
     // RFC 9112 §6.3
     #[test]
-    fn delimits_a_response_body_in_one_way() {
+    fn response_has_exactly_one_body_framing() {
         for (method, head, framing, keep_alive) in [
             (Method::GET, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", Framing::Length(5), true),
             (Method::GET, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Framing::Empty, true),

@@ -192,7 +192,7 @@ fn set_length<B: Body + Unpin>(headers: &mut HeaderMap, request: &Request<Reques
     }
 }
 
-/// A stream before its response head.
+/// A stream whose response head has not been received yet.
 struct Exchange<'a, B: Body> {
     upload: Option<Upload<B>>,
     response: ResponseFuture,

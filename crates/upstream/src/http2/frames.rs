@@ -102,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn finds_every_frame_in_any_pieces(
+        fn finds_every_frame_however_the_input_is_split(
             frames in prop::collection::vec((0_u8..12, any::<u8>(), 0_u32..9, 0_usize..300), 0..20),
             pieces in prop::collection::vec(1_usize..40, 1..20),
         ) {

@@ -301,7 +301,7 @@ async fn connect_task(pool: Weak<Pool>) {
     drop(strong);
     let mut pending = PendingConnect(pool);
     let mut outcome = connect(&settings, &backend, &in_use).await;
-    // A backend that restarts may accept a connection and close it. No request was sent on it.
+    // A restarting backend may accept a connection and close it. No request was sent on it.
     if matches!(&outcome, Err(error) if error.kind() == ProxyErrorKind::ConnectionTerminated) {
         outcome = connect(&settings, &backend, &in_use).await;
     }

@@ -32,7 +32,7 @@
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::{NonZeroU16, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -288,6 +288,8 @@ impl Config {
         demo.listeners.listen = vec![ListenAddr::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)))];
         demo.listeners.http_port = HttpPort::Off;
         demo.upstream.backends = Vec::new();
+        // So low that a few clicks reach it.
+        demo.rate_limit.burst = NonZeroU32::new(200);
         demo.tls.local = true;
         demo.tls.cache_dir = state.to_owned();
         demo

@@ -27,13 +27,17 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Reads the facts. The type of content that `is_small` is not needed.
+    /// Reads the facts. Of content that `is_small` and thus not compressed, only the tag is needed.
     pub(crate) fn of(headers: &HeaderMap, min_size: u64, is_small: bool) -> Self {
+        if is_small {
+            let has_ambiguous_tag = headers.get(ETAG).is_some_and(entity_tag::has_suffix);
+            return Self { is_compressible: false, has_ambiguous_tag };
+        }
         let (mut has_compressible_type, mut is_protected, mut has_ambiguous_tag) = (false, false, false);
         // One pass over the present fields is faster than a lookup of each possible one.
         for (name, value) in headers {
             match *name {
-                CONTENT_TYPE if !is_small => has_compressible_type = media_type::is_compressible(value.as_bytes()),
+                CONTENT_TYPE => has_compressible_type = media_type::is_compressible(value.as_bytes()),
                 CONTENT_LENGTH => is_protected |= is_below(value, min_size),
                 CONTENT_ENCODING | CONTENT_RANGE => is_protected = true,
                 CACHE_CONTROL => is_protected |= forbids_transformation(value.as_bytes()),

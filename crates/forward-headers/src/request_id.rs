@@ -1,10 +1,11 @@
 //! The ID of a request, which logs on both sides of the proxy share.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, Request};
 use rproxy_client_ip::TrustedPeer;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use crate::names::X_REQUEST_ID;
 use crate::nearest::last_member;
@@ -17,7 +18,7 @@ impl RequestId {
     /// Creates an ID that sorts by time (UUIDv7, RFC 9562 §5.7).
     pub fn generate() -> Self {
         let mut text = [0; 36];
-        Uuid::now_v7().hyphenated().encode_lower(&mut text);
+        uuid_v7().hyphenated().encode_lower(&mut text);
         // Always valid: hexadecimal digits and hyphens.
         Self(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-")))
     }
@@ -58,3 +59,32 @@ impl fmt::Debug for RequestId {
 }
 
 const MAX_LEN: usize = 128;
+
+/// Creates a UUIDv7: a timestamp in milliseconds and random bits (RFC 9562 §5.7).
+///
+/// Unlike `Uuid::now_v7`, it has no counter, which would need a lock that all threads share.
+pub(crate) fn uuid_v7() -> Uuid {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let random = Uuid::new_v4();
+    let [_, _, _, _, _, _, random @ ..] = random.as_bytes();
+    Builder::from_unix_timestamp_millis(since_epoch.as_millis() as u64, random).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::{Variant, Version};
+
+    #[test]
+    fn generated_ids_are_different_uuids_of_version_7_with_the_current_time() {
+        let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+        let ids: Vec<_> = (0..100).map(|_| Uuid::try_parse(RequestId::generate().as_str()).unwrap()).collect();
+        let after = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+        for (index, id) in ids.iter().enumerate() {
+            assert_eq!((id.get_version(), id.get_variant()), (Some(Version::SortRand), Variant::RFC4122));
+            let millis = id.as_u64_pair().0 >> 16;
+            assert!((before..=after).contains(&millis), "{id}");
+            assert!(!ids[..index].contains(id), "{id}");
+        }
+    }
+}

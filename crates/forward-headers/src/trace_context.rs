@@ -6,7 +6,7 @@ use http::header::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
 use crate::names::{TRACEPARENT, TRACESTATE};
-use crate::request_id::RequestId;
+use crate::request_id::{RequestId, uuid_v7};
 
 /// The handling of the trace context of requests.
 ///
@@ -46,9 +46,9 @@ impl TraceContext {
 fn new_traceparent(id: &RequestId) -> HeaderValue {
     // The last 62 bits of a UUIDv7 are random, and `trace-id` requires 56 (§3.2.2.3). A request ID of a trusted peer need
     // not be a UUID.
-    let trace_id = Uuid::try_parse(id.as_str()).ok().filter(|id| !id.is_nil()).unwrap_or_else(Uuid::now_v7);
+    let trace_id = Uuid::try_parse(id.as_str()).ok().filter(|id| !id.is_nil()).unwrap_or_else(uuid_v7);
     // Never zero: the upper bits contain the variant.
-    let (_, parent_id) = Uuid::now_v7().as_u64_pair();
+    let (_, parent_id) = uuid_v7().as_u64_pair();
     let mut text = String::with_capacity(LENGTH);
     // Writing to a string cannot fail.
     let _ = write!(text, "00-{}-{parent_id:016x}-01", trace_id.simple());

@@ -41,15 +41,21 @@ pub(super) fn check<B>(request: &mut Request<B>, is_served: Option<&IsServed>) -
 /// Returns whether the host is certainly valid and in its normal form, which is the fast path for most requests.
 fn has_normal_host<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
-    let is_normal = |host: &HeaderValue| {
-        let name = host.as_bytes();
-        let is_allowed = |byte: &u8| byte.is_ascii_lowercase() | byte.is_ascii_digit() | matches!(byte, b'.' | b'-');
-        (1..=255).contains(&name.len()) && all(name, is_allowed) && !name.ends_with(b".")
-    };
     // If there are as many values as names, no field is repeated.
     headers.len() == headers.keys_len()
         && request.uri().authority().is_none()
-        && headers.get(HOST).is_some_and(is_normal)
+        && headers.get(HOST).is_some_and(|host| is_normal_host(host.as_bytes()))
+}
+
+/// Returns whether this is a name or an IPv4 address in lower case, with a port that is not the default of any scheme.
+fn is_normal_host(host: &[u8]) -> bool {
+    let (name, port) = split_port(host);
+    let is_allowed = |byte: &u8| byte.is_ascii_lowercase() | byte.is_ascii_digit() | matches!(byte, b'.' | b'-');
+    (1..=255).contains(&name.len())
+        && all(name, is_allowed)
+        && !name.ends_with(b".")
+        && is_port(port)
+        && !matches!(port, [b':', b'0', ..] | b":80" | b":443")
 }
 
 /// Requires a single host in `Host` and the target (RFC 9112 §3.2, RFC 9113 §8.3.1).
@@ -86,10 +92,14 @@ fn host<B>(request: &mut Request<B>) -> Result<(), RequestRejection> {
 
 /// Returns whether this is a name or an IPv4 address with an optional port, which is the fast path for most hosts.
 fn is_simple_host(host: &[u8]) -> bool {
-    let colon = host.iter().position(|&byte| byte == b':').unwrap_or(host.len());
-    let (name, port) = host.split_at(colon);
+    let (name, port) = split_port(host);
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     (1..=255).contains(&name.len()) && all(name, is_name) && is_port(port)
+}
+
+/// Splits a host at its first colon, which the port keeps.
+fn split_port(host: &[u8]) -> (&[u8], &[u8]) {
+    host.split_at(host.iter().position(|&byte| byte == b':').unwrap_or(host.len()))
 }
 
 /// Returns whether all bytes satisfy the predicate. Has no early exit, so that the compiler can vectorise it.
@@ -258,6 +268,21 @@ mod tests {
         fn every_simple_host_is_a_valid_authority(host in "[a-zA-Z0-9.:_@-]{0,20}|[a.-]{0,2}:[0-9]{0,6}") {
             let value = HeaderValue::try_from(&host).unwrap();
             proptest::prop_assert!(!is_simple_host(host.as_bytes()) || authority(&value).is_some(), "{}", host);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn fast_path_accepts_only_hosts_in_their_normal_form(
+            host in "[a-zA-Z0-9.:_-]{0,12}(:0?(80|443|8080|[0-9]{1,6}))?",
+            is_https: bool,
+        ) {
+            let scheme = if is_https { Scheme::HTTPS } else { Scheme::HTTP };
+            let request = Request::get("/").extension(scheme).header(HOST, &host).body(()).unwrap();
+            if is_normal_host(host.as_bytes()) {
+                proptest::prop_assert!(authority(&request.headers()[HOST]).is_some(), "{}", host);
+                proptest::prop_assert_eq!(super::super::host::normalized_host(&request), None, "{}", host);
+            }
         }
     }
 

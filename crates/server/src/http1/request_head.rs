@@ -3,11 +3,10 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version};
+use rproxy_core::field_name;
 
 use super::framing::{HeadLimits, MAX_OPTIONS};
 use super::syntax::is_disguised;
@@ -70,7 +69,7 @@ pub(super) fn parse(bytes: &Bytes, limits: &HeadLimits) -> Option<ParsedRequest>
     let mut headers = HeaderMap::with_capacity(parsed.headers.len() + EXTRA_CAPACITY);
     let mut options = 0;
     for line in &*parsed.headers {
-        let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
+        let name = field_name(line.name.as_bytes()).ok()?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value)).ok()?;
         if matches!(name, CONNECTION | TE) {
             options += line.value.len();

@@ -4,8 +4,9 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytes::{BufMut, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TE, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode, Version};
+use rproxy_core::field_name;
 
 use super::Malformed;
 
@@ -116,7 +117,7 @@ pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
     let mut persistence = Persistence::default();
     let (mut has_length_field, mut has_coding_field) = (false, false);
     for span in &spans[..count] {
-        let name = HeaderName::from_bytes(&head[span.name.range()]);
+        let name = field_name(&head[span.name.range()]);
         // The options about this connection are removed. Most fields contain no others.
         if name.as_ref().is_ok_and(|name| *name == CONNECTION) && persistence.add_options(&head[span.value.range()]) {
             continue;

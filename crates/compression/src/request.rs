@@ -21,18 +21,19 @@ impl RequestContext {
     /// Reads a request, and replaces entity tags of variants in its conditions with the inner service's.
     pub(crate) fn prepare<B>(request: &mut Request<B>, enabled: CodingSet) -> Self {
         let mut preferences = Preferences::default();
-        let (mut has_tags, mut has_variants) = (false, false);
-        // One pass over the present fields is faster than a lookup of each possible one.
-        for (name, value) in request.headers() {
-            match *name {
-                ACCEPT_ENCODING => preferences.read(value.as_bytes()),
-                IF_NONE_MATCH => {
-                    has_tags |= value != "*";
-                    has_variants |= names_variant(value);
-                }
-                IF_MATCH | IF_RANGE => has_variants |= names_variant(value),
-                _ => {}
-            }
+        let (mut accepts, mut is_conditional, mut has_tags, mut has_variants) = (false, false, false, false);
+        // One pass over the names is faster than a lookup of each field, since most requests have at most one of them.
+        for name in request.headers().keys() {
+            accepts |= *name == ACCEPT_ENCODING;
+            is_conditional |= matches!(*name, IF_NONE_MATCH | IF_MATCH | IF_RANGE);
+        }
+        if accepts {
+            request.headers().get_all(ACCEPT_ENCODING).iter().for_each(|line| preferences.read(line.as_bytes()));
+        }
+        if is_conditional {
+            let lines = |name| request.headers().get_all(name).iter();
+            has_tags = lines(IF_NONE_MATCH).any(|line| line != "*");
+            has_variants = [IF_NONE_MATCH, IF_MATCH, IF_RANGE].into_iter().flat_map(lines).any(names_variant);
         }
         let coding = preferences.preferred(enabled);
         let mut named = NamedVariants::default();

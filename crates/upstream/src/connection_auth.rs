@@ -17,7 +17,11 @@ use crate::service::BackendState;
 
 /// Returns whether a request contains credentials that authenticate its connection.
 pub(crate) fn authenticates<B>(request: &Request<B>) -> bool {
-    [AUTHORIZATION, PROXY_AUTHORIZATION].iter().any(|name| has_scheme(request.headers(), name))
+    // A pass over the names is faster than two lookups.
+    request
+        .headers()
+        .keys()
+        .any(|name| matches!(*name, AUTHORIZATION | PROXY_AUTHORIZATION) && has_scheme(request.headers(), name))
 }
 
 /// Returns whether a response contains a challenge that authenticates its connection.

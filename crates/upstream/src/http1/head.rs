@@ -280,6 +280,13 @@ pub(crate) fn is_bodiless(status: StatusCode, method: &Method) -> bool {
 
 /// Returns the value of `Content-Length` (RFC 9110 §8.6): decimal digits, the same in each repetition.
 pub(crate) fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, Malformed> {
+    // If there are as many values as names, no field is repeated, which makes one lookup enough for most responses.
+    if headers.len() == headers.keys_len() {
+        let Some(field) = headers.get(CONTENT_LENGTH) else { return Ok(None) };
+        if let Some(length) = parse_digits(field.as_bytes()) {
+            return Ok(Some(length));
+        }
+    }
     let fields = headers.get_all(CONTENT_LENGTH);
     let mut all = fields.iter();
     let Some(first) = all.next() else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! Types and rules that the layers of rproxy share. Without I/O, and without a layer of its own.
+//! Types and path rules that several layers of rproxy share. Without I/O, and without a layer of its own.
 //!
 //! Most programs use the layer crates instead, which re-export the types of their interfaces.
 //!

@@ -1,4 +1,4 @@
-//! Every decoding of a request path that some server applies.
+//! Lists the decodings of a request path that known servers would apply.
 //!
 //! Servers differ in how they normalise a path, and how often: one decodes twice, one treats a backslash as a slash, one
 //! removes `;` parameters. [`Decodings::of`] applies each known step any number of times and in any order. A rule that
@@ -19,14 +19,14 @@ use unicode_normalization::UnicodeNormalization;
 
 mod unicode;
 
-/// The decodings of one path, in lower case.
+/// All decodings of one request path, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decodings<'a> {
-    /// The only one: no step changes the path.
+    /// The only decoding of the path: no decoding step changes it.
     One(Cow<'a, [u8]>),
-    /// Several, the path itself first.
+    /// Several different decodings of the path, starting with the path itself.
     Several(Vec<Vec<u8>>),
-    /// More than 256, or more than 64 KiB of them. Ordinary paths have a handful.
+    /// The path has more than 256 decodings, or more than 64 KiB of them. Ordinary paths have a handful.
     TooMany,
 }
 
@@ -43,8 +43,8 @@ impl<'a> Decodings<'a> {
     }
 }
 
-/// Whether two servers can resolve `path` to different paths. A trailing slash, the case of letters and the composition of
-/// characters do not count.
+/// Returns whether two servers can resolve `path` to different paths. A trailing slash, the case of letters and the
+/// composition of characters do not count.
 pub fn is_ambiguous(path: &[u8]) -> bool {
     match Decodings::of(path) {
         Decodings::One(_) => false,
@@ -57,7 +57,7 @@ pub fn is_ambiguous(path: &[u8]) -> bool {
     }
 }
 
-/// Returns a decoding as rules compare it: [normalized], and without the slashes at its end. ASCII is not copied.
+/// Returns a decoded path in the form that rules compare: [normalized], without trailing slashes. ASCII is not copied.
 pub fn comparable(decoding: &[u8]) -> Cow<'_, [u8]> {
     let trimmed = without_trailing_slash(decoding);
     if trimmed.is_ascii() {
@@ -86,15 +86,15 @@ pub fn normalized(text: &str) -> String {
     }
 }
 
-/// Returns `path` without the slashes at its end.
+/// Returns `path` without its trailing slashes.
 pub fn without_trailing_slash(path: &[u8]) -> &[u8] {
     &path[..path.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1)]
 }
 
-/// The maximum number of decodings.
+/// The maximum number of decodings of a path.
 const MAX_DECODINGS: usize = 256;
 
-/// The maximum of their lengths together, which bounds the work for a long path.
+/// The maximum total length of the decodings of a path, which bounds the work for a long path.
 const MAX_BYTES: usize = 64 << 10;
 
 enum Spelling {
@@ -104,7 +104,7 @@ enum Spelling {
 }
 
 impl Spelling {
-    /// Finds out in one scan whether any step can change the path.
+    /// Determines in one scan whether any decoding step can change the path.
     fn of(path: &[u8]) -> Self {
         // No early return: nearly all paths are plain, and a loop without branches is faster.
         let (mut alone, mut pairs, mut before) = (0, 0, 0);
@@ -125,8 +125,8 @@ impl Spelling {
     }
 }
 
-/// The ambiguity of a byte: alone, or beside another byte. Two neighbours are ambiguous if `before` of the first and
-/// `after` of the second share a bit.
+/// Whether a byte makes a path ambiguous, alone or together with the byte before or after it. Two neighbours are
+/// ambiguous if `before` of the first and `after` of the second share a bit.
 #[derive(Clone, Copy)]
 struct Meaning {
     alone: u8,
@@ -136,9 +136,9 @@ struct Meaning {
 
 const UPPER_CASE: u8 = 1;
 const AMBIGUOUS: u8 = 2;
-/// `//` and `/.`
+/// The bit shared by the byte pairs that make the start of a segment ambiguous: `//` and `/.`.
 const BEGINS_SEGMENT: u8 = 1;
-/// A dot or a space (`+` in forms) before a slash.
+/// The bit shared by the byte pairs that make the end of a segment ambiguous: a dot, space or `+` before a slash.
 const ENDS_SEGMENT: u8 = 2;
 
 static MEANINGS: [Meaning; 256] = {
@@ -186,7 +186,7 @@ fn several(path: &[u8]) -> Decodings<'_> {
     Decodings::Several(decodings)
 }
 
-/// Returns the path after the step, or `None` if the step changes nothing.
+/// A decoding step, which returns the decoded path, or `None` if the path does not change.
 type Step = fn(&[u8]) -> Option<Vec<u8>>;
 
 const STEPS: [Step; 21] = [
@@ -217,18 +217,20 @@ fn decode(path: &[u8]) -> Option<Vec<u8>> {
     percent_decode(path, |_| true)
 }
 
-/// Decodes like servers that keep `%2f` within a segment: `x%2f..` is one segment, and a following `%2e%2e` removes it.
+/// Percent-decodes a path except for slashes and backslashes, like servers that keep `%2f` in a segment.
+///
+/// For such servers, `x%2f..` is one segment, and a following `%2e%2e` removes it.
 fn decode_between_slashes(path: &[u8]) -> Option<Vec<u8>> {
     percent_decode(path, |byte| !matches!(byte, b'/' | b'\\'))
 }
 
-/// Decodes the characters that do not change the structure of the path (RFC 3986 §6.2.2.2).
+/// Percent-decodes the characters that do not change the structure of the path (RFC 3986 §6.2.2.2).
 fn decode_presentation(path: &[u8]) -> Option<Vec<u8>> {
     let structure = |byte| matches!(byte, b'/' | b'\\' | b';' | b'%' | b'?' | b'#' | b'.' | b':' | b'$');
     percent_decode(path, |byte| !structure(byte) && !byte.is_ascii_control())
 }
 
-/// Percent-decodes the bytes that are `wanted`, once. Decodes `%u002e` as well, like IIS.
+/// Percent-decodes once those bytes for which `wanted` returns true. Decodes `%u002e` as well, like IIS.
 fn percent_decode(path: &[u8], wanted: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
     memchr::memchr(b'%', path)?;
     let mut decoded = Vec::with_capacity(path.len());
@@ -260,27 +262,27 @@ fn hex(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |number, &digit| Some(number << 4 | (digit as char).to_digit(16)?))
 }
 
-/// Cuts the path where a C string or a line ends.
+/// Truncates the path at its first NUL, CR or LF, where a C string or a line ends.
 fn cut_at_nul(path: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr3(0, b'\r', b'\n', path).map(|nul| path[..nul].to_vec())
 }
 
-/// Cuts the path at its last NUL, for servers that dropped the ones before.
+/// Truncates the path at its last NUL, like servers that removed the NULs before it.
 fn cut_at_last_nul(path: &[u8]) -> Option<Vec<u8>> {
     memchr::memrchr(0, path).map(|nul| path[..nul].to_vec())
 }
 
-/// Removes control characters, like URL parsers (WHATWG URL, basic parser: tabs and line ends).
+/// Removes control characters from the path, as URL parsers do (WHATWG URL: tabs and newlines).
 fn drop_controls(path: &[u8]) -> Option<Vec<u8>> {
     changed(path.iter().copied().filter(|byte| !byte.is_ascii_control()).collect(), path)
 }
 
-/// Cuts the path at a decoded `?` or `#`, for servers that parse the path as a URL again.
+/// Truncates the path at a decoded `?` or `#`, like servers that parse the decoded path as a URL.
 fn cut_at_query(path: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr2(b'?', b'#', path).map(|query| path[..query].to_vec())
 }
 
-/// Cuts the path at its first parameter: RFC 1738 §3.1 has them at the end of the path only.
+/// Truncates the path at its first `;`, because RFC 1738 §3.1 allows parameters only at the end of a path.
 fn cut_at_parameter(path: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr(b';', path).map(|parameter| path[..parameter].to_vec())
 }
@@ -290,20 +292,22 @@ fn replace_backslashes(path: &[u8]) -> Option<Vec<u8>> {
     Some(path.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect())
 }
 
-/// Replaces `+` by a space, as in form data.
+/// Replaces each `+` in the path with a space, as in form data.
 fn replace_pluses(path: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr(b'+', path)?;
     Some(path.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect())
 }
 
-/// Removes the parameters of each segment: servlet containers resolve `/a;x=1/b` to `/a/b` (RFC 3986 §3.3).
+/// Removes the `;` parameters of each segment: servlet containers resolve `/a;x=1/b` to `/a/b` (RFC 3986 §3.3).
 fn cut_parameters(path: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr(b';', path)?;
     changed(map_segments(path, |segment| segment.split(|&byte| byte == b';').next().unwrap_or_default()), path)
 }
 
-/// Trims each segment like Windows, where `a. . ` and `a::$DATA` open `a`, like PHP there, where `a<<` and `a"` match
-/// names that begin with `a`, and like frameworks that trim white space. Keeps `.` and `..`.
+/// Removes the white space around each segment, and the characters that Windows or PHP ignores at its end.
+///
+/// Windows opens `a` for `a. . ` and `a::$DATA`. PHP on Windows opens names that begin with `a` for `a<<` and `a"`. Keeps
+/// the segments `.` and `..`.
 fn trim_segments(path: &[u8]) -> Option<Vec<u8>> {
     let trimmed = map_segments(path, |segment| {
         let stream = segment.windows(2).position(|pair| matches!(pair, b"::" | b":$"));
@@ -322,12 +326,12 @@ fn merge_slashes(path: &[u8]) -> Option<Vec<u8>> {
     Some(merged)
 }
 
-/// Removes dot segments, with the root above the root (RFC 3986 §5.2.4).
+/// Removes dot segments, and ignores `..` at the root (RFC 3986 §5.2.4).
 fn remove_dot_segments(path: &[u8]) -> Option<Vec<u8>> {
     without_dot_segments(path, |_| {})
 }
 
-/// Removes dot segments like a file system that joins the path to a folder: `..` above the root stays.
+/// Removes dot segments, but keeps `..` at the root, like a file system that joins the path to a directory.
 fn climb_dot_segments(path: &[u8]) -> Option<Vec<u8>> {
     without_dot_segments(path, |segments| segments.push(b".."))
 }
@@ -395,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_every_known_decoding() {
+    fn decodings_include_those_of_every_known_server() {
         for (path, decoding) in [
             ("/a/b", "/a/b"),
             ("/A/b", "/a/b"),
@@ -472,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_paths_are_not_copied() {
+    fn ordinary_paths_are_returned_without_a_copy() {
         for path in ["/", "/a", "/static/app.3f2a.css", "/a/b-c_d~e/1.2.3", "/@vite/client", "/a.b.c,d=e+f!"] {
             assert!(matches!(Decodings::of(path.as_bytes()), Decodings::One(Cow::Borrowed(_))), "{path}");
         }
@@ -506,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_the_decodings_of_a_hostile_path() {
+    fn limits_the_number_of_decodings_of_a_hostile_path() {
         let hostile = "/%25252e;%255c//..;a%c0%ae%2500".repeat(200);
         match Decodings::of(hostile.as_bytes()) {
             Decodings::Several(decodings) => assert!(decodings.len() <= MAX_DECODINGS),
@@ -517,12 +521,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(path in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn decoding_any_path_never_panics(path in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Decodings::of(&path);
         }
 
         #[test]
-        fn decodes_letters_however_often_they_are_encoded(cut in proptest::collection::vec(0u8..3, 12)) {
+        fn decodes_letters_that_are_percent_encoded_several_times(cut in proptest::collection::vec(0u8..3, 12)) {
             let mut path = String::from("/");
             for (byte, how) in b"secret/files".iter().zip(cut) {
                 match how {

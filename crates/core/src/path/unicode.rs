@@ -1,12 +1,13 @@
-//! Unicode characters and invalid bytes that some servers decode to other characters.
+//! Decoding steps for Unicode characters and invalid bytes that some servers treat as other characters.
 //!
 //! Each function returns `None` if it changes nothing.
 
 use unicode_normalization::char::decompose_compatible;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-/// Folds fullwidth and other compatibility forms of the characters that structure a path, folds
-/// case, and drops characters that have no width.
+/// Replaces compatibility forms of ASCII characters, such as fullwidth letters, and removes zero-width characters.
+///
+/// Also converts all letters to lower case.
 pub(super) fn fold(path: &[u8]) -> Option<Vec<u8>> {
     if path.is_ascii() {
         return None;
@@ -24,8 +25,10 @@ pub(super) fn fold(path: &[u8]) -> Option<Vec<u8>> {
     (folded != path).then_some(folded)
 }
 
-/// Appends the compatibility decomposition (Unicode §3.7, as in NFKC) of a character if it is ASCII: fullwidth,
-/// mathematical, circled and raised letters, ligatures. Appends any other character in lower case.
+/// Appends the compatibility decomposition of a character if it is ASCII (Unicode §3.7, as in NFKC).
+///
+/// Such characters are fullwidth, mathematical, circled and superscript letters, and ligatures. Appends any other
+/// character in lower case.
 fn fold_compatible(character: char, folded: &mut Vec<u8>) {
     let (start, mut is_ascii) = (folded.len(), true);
     decompose_compatible(character, |part| match u8::try_from(part).ok().filter(u8::is_ascii) {
@@ -41,7 +44,7 @@ fn fold_compatible(character: char, folded: &mut Vec<u8>) {
     }
 }
 
-/// Returns the replacement of a character that has no decomposition.
+/// Returns the ASCII replacement of a character that has no compatibility decomposition to ASCII.
 fn fold_char(character: char) -> Option<&'static str> {
     Some(match character {
         '\0'..='\x7f' => return None,
@@ -73,8 +76,9 @@ fn fold_char(character: char) -> Option<&'static str> {
     })
 }
 
-/// Composes characters (Unicode normalization form C): `e` with a combining accent becomes `é`, as some file systems and
-/// frameworks have it.
+/// Composes characters (Unicode normalization form C): `e` with a combining accent becomes `é`.
+///
+/// Some file systems and frameworks use this form.
 pub(super) fn compose(path: &[u8]) -> Option<Vec<u8>> {
     if path.is_ascii() || path.utf8_chunks().all(|chunk| is_nfc(chunk.valid())) {
         return None;
@@ -89,8 +93,9 @@ pub(super) fn compose(path: &[u8]) -> Option<Vec<u8>> {
     (composed != path).then_some(composed)
 }
 
-/// Replaces characters that a Windows code page lacks by similar ones ("best fit"), and the currency signs that Japanese
-/// and Korean code pages have in the place of the backslash.
+/// Replaces characters by the similar ones that Windows substitutes if a code page lacks them ("best fit").
+///
+/// Also replaces the currency signs that Japanese and Korean code pages have in the place of the backslash.
 pub(super) fn best_fit(path: &[u8]) -> Option<Vec<u8>> {
     if path.is_ascii() {
         return None;
@@ -113,8 +118,9 @@ pub(super) fn best_fit(path: &[u8]) -> Option<Vec<u8>> {
     (fitted != path).then_some(fitted)
 }
 
-/// Decodes characters in overlong sequences of two to six bytes, which RFC 3629 §3 forbids, without a check of the upper
-/// bits of continuation bytes.
+/// Decodes overlong UTF-8 sequences of two to six bytes, which RFC 3629 §3 forbids.
+///
+/// Ignores the upper two bits of continuation bytes, as some decoders do.
 pub(super) fn decode_overlong(path: &[u8]) -> Option<Vec<u8>> {
     if path.is_ascii() {
         return None;
@@ -137,7 +143,7 @@ pub(super) fn decode_overlong(path: &[u8]) -> Option<Vec<u8>> {
     (decoded.len() != path.len()).then_some(decoded)
 }
 
-/// Returns the character and the number of bytes after the lead byte.
+/// Decodes an overlong UTF-8 sequence into its character and its number of continuation bytes.
 fn overlong(lead: u8, after: &[u8]) -> Option<(char, usize)> {
     // The length, and the first character that is not overlong with it.
     let (length, end) = match lead {
@@ -154,7 +160,7 @@ fn overlong(lead: u8, after: &[u8]) -> Option<(char, usize)> {
     Some((character, length))
 }
 
-/// Removes invalid UTF-8.
+/// Removes the bytes that are not valid UTF-8 from the path.
 pub(super) fn drop_invalid(path: &[u8]) -> Option<Vec<u8>> {
     if std::str::from_utf8(path).is_ok() {
         return None;
@@ -162,7 +168,7 @@ pub(super) fn drop_invalid(path: &[u8]) -> Option<Vec<u8>> {
     Some(path.utf8_chunks().flat_map(|chunk| chunk.valid().bytes()).collect())
 }
 
-/// Decodes bytes that are not UTF-8 as Latin-1, with the letters and signs that Windows-1252 adds to it.
+/// Decodes bytes that are not valid UTF-8 as Windows-1252, the superset of Latin-1.
 pub(super) fn decode_latin1(path: &[u8]) -> Option<Vec<u8>> {
     if std::str::from_utf8(path).is_ok() {
         return None;
@@ -181,7 +187,7 @@ pub(super) fn decode_latin1(path: &[u8]) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// The characters of the bytes 0x80 to 0x9f (WHATWG Encoding, windows-1252).
+/// The characters that Windows-1252 assigns to the bytes 0x80 to 0x9f (WHATWG Encoding).
 const WINDOWS_1252: [char; 32] = [
     '\u{20ac}', '\u{81}', '\u{201a}', '\u{192}', '\u{201e}', '\u{2026}', '\u{2020}', '\u{2021}', '\u{2c6}', '\u{2030}',
     '\u{160}', '\u{2039}', '\u{152}', '\u{8d}', '\u{17d}', '\u{8f}', '\u{90}', '\u{2018}', '\u{2019}', '\u{201c}',
@@ -221,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn replaces_characters_by_best_fit() {
+    fn replaces_characters_by_the_best_fit_of_windows_code_pages() {
         let cases: [(&str, Option<&str>); 4] = [
             ("/a\u{a5}..\u{20a9}b", Some(r"/a\..\b")),
             ("/wp\u{ad}config\u{2010}x", Some("/wp-config-x")),
@@ -235,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn decodes_overlong_characters() {
+    fn decodes_overlong_utf8_sequences() {
         let cases: [(&[u8], Option<&[u8]>); 10] = [
             (b"/\xc0\xae", Some(b"/.")),
             (b"\xc0\xafa", Some(b"/a")),
@@ -260,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn composes_characters_and_keeps_invalid_bytes() {
+    fn composes_characters_and_keeps_invalid_utf8_bytes() {
         let cases: [(&[u8], Option<&[u8]>); 5] = [
             ("/cafe\u{301}".as_bytes(), Some("/caf\u{e9}".as_bytes())),
             ("/\u{438}\u{306}\u{1112}\u{1161}\u{11ab}".as_bytes(), Some("/\u{439}\u{d55c}".as_bytes())),
@@ -274,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn decodes_latin1_where_bytes_are_not_utf8() {
+    fn decodes_bytes_that_are_not_utf8_as_latin1() {
         let cases: [(&[u8], Option<&str>); 6] = [
             (b"/caf\xe9", Some("/caf\u{e9}")),
             (b"/\xfcber\xdf", Some("/\u{fc}ber\u{df}")),

@@ -10,16 +10,17 @@ use hyper::body::Incoming;
 
 use crate::http1::ConnectionState;
 
-/// The body of a request, which is empty for most requests.
+/// The body of a client's request, which is empty for most requests.
 #[derive(Debug, Default)]
 pub struct RequestBody {
     incoming: Option<Incoming>,
-    /// The state to update when the content has been read to its end. `None` if there is no content.
+    /// The connection state, which is updated when the request content has been read completely. `None` if there is no
+    /// content.
     state: Option<Arc<ConnectionState>>,
 }
 
 impl RequestBody {
-    /// Creates the body of an HTTP/1 request, which tracks in `state` whether all content has been read.
+    /// Creates the body of an HTTP/1 request, which records in `state` whether its content was read completely.
     pub(crate) fn tracked(incoming: Incoming, state: &Arc<ConnectionState>) -> Self {
         let has_content = !incoming.is_end_stream();
         state.set_unread_content(has_content);

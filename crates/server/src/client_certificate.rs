@@ -1,4 +1,4 @@
-//! Certificates of clients, and a layer that forwards them to the backend (RFC 9440).
+//! Client certificates (mutual TLS), and a layer that forwards them to the backend (RFC 9440).
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use crate::TlsInfo;
 
-/// The certificate chain of a client, which was verified in the TLS handshake.
+/// The certificate chain of a client, verified in the TLS handshake.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
     inner: Arc<Inner>,
@@ -32,7 +32,7 @@ struct Inner {
 }
 
 impl ClientCertificate {
-    /// Creates the certificate, or returns `None` if the client sent an empty chain.
+    /// Creates a client certificate from its chain, or returns `None` if the chain is empty.
     pub(crate) fn new(chain: &[CertificateDer<'_>]) -> Option<Self> {
         let (leaf, issuers) = chain.split_first()?;
         // RFC 9440 §2.1: a byte sequence (RFC 8941); §2.2: a list of byte sequences.
@@ -56,7 +56,7 @@ impl ClientCertificate {
         self.inner.identity.as_ref()
     }
 
-    /// Returns the chain that the client sent in DER, starting with its own certificate.
+    /// Returns the client's certificate chain in DER, starting with the client's own certificate.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.inner.chain
     }
@@ -68,7 +68,7 @@ impl fmt::Debug for ClientCertificate {
     }
 }
 
-/// A layer that forwards client certificates in `Client-Cert` and `Client-Cert-Chain` (RFC 9440).
+/// A layer that forwards client certificates in the fields `Client-Cert` and `Client-Cert-Chain` (RFC 9440).
 ///
 /// Spoofed values of these fields are removed from requests.
 ///
@@ -86,7 +86,7 @@ pub struct ClientCertificateLayer {
     fields: Option<Arc<Fields>>,
 }
 
-/// The names of the optional fields.
+/// The names of the optional header fields for the certificate's subject and fingerprint.
 #[derive(Clone, Debug, Default)]
 struct Fields {
     subject: Option<HeaderName>,
@@ -94,24 +94,24 @@ struct Fields {
 }
 
 impl ClientCertificateLayer {
-    /// Creates a layer that sets `Client-Cert` and `Client-Cert-Chain`.
+    /// Creates a layer that sets the fields `Client-Cert` and `Client-Cert-Chain`.
     pub fn new() -> Self {
         Self { fields: Some(Arc::default()) }
     }
 
-    /// Creates a layer that does nothing, for servers that do not request client certificates.
+    /// Creates a layer that forwards requests unchanged, for servers that do not request client certificates.
     pub fn disabled() -> Self {
         Self { fields: None }
     }
 
-    /// Also sets this field to the subject of the certificate, for backends that do not support RFC 9440.
+    /// Also sets the header field `field` to the certificate's subject, for backends that do not support RFC 9440.
     ///
     /// The format is that of [`Identity::subject`].
     pub fn subject(self, field: HeaderName) -> Self {
         self.with(|fields| fields.subject = Some(field))
     }
 
-    /// Also sets this field to the fingerprint of the certificate, which is SHA-256 in lower-case hexadecimal.
+    /// Also sets the header field `field` to the certificate's SHA-256 fingerprint in lower-case hexadecimal.
     pub fn fingerprint(self, field: HeaderName) -> Self {
         self.with(|fields| fields.fingerprint = Some(field))
     }
@@ -188,7 +188,7 @@ fn set_fields<B>(request: &mut Request<B>, fields: &Fields) {
     }
 }
 
-/// Replaces a field, or removes it if there is no value.
+/// Replaces a header field, or removes it if `value` is `None`.
 fn set_field(headers: &mut HeaderMap, name: &HeaderName, value: Option<&HeaderValue>) {
     match value {
         Some(value) => headers.insert(name, value.clone()),
@@ -205,7 +205,7 @@ mod tests {
     use std::convert::Infallible;
     use tower::{ServiceExt, service_fn};
 
-    /// Returns the certificate fields that the inner service receives from a request with spoofed ones.
+    /// Sends a request with spoofed certificate fields, and returns those that the inner service receives.
     async fn forwarded(layer: ClientCertificateLayer, chain: &[&[u8]]) -> [Option<String>; 2] {
         let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(*der)).collect();
         let tls = TlsInfo { server_name: None, client_certificate: ClientCertificate::new(&chain) };
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sets_subject_and_fingerprint_fields_and_removes_spoofed_ones() {
+    async fn sets_subject_and_fingerprint_fields_and_removes_spoofed_values() {
         let layer = ClientCertificateLayer::new()
             .subject(HeaderName::from_static("x-subject"))
             .fingerprint(HeaderName::from_static("x-fingerprint"));

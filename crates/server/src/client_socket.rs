@@ -1,4 +1,4 @@
-//! Sockets of clients, and their connection state.
+//! Client sockets, and the detection of closed connections.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -10,15 +10,15 @@ use tokio::net::{TcpStream, UnixStream};
 #[cfg(feature = "tls")]
 use tokio_rustls::server::TlsStream;
 
-/// A connection to a client.
+/// The socket of a connection to a client.
 pub(crate) trait ClientSocket: AsyncRead + AsyncWrite + Unpin {
-    /// Returns the closed directions, even if unread bytes precede the end. Makes no system call.
+    /// Returns the closed directions of the connection, even if bytes before the end are unread. Makes no system call.
     fn closed(&self) -> ClosedDirections;
 
-    /// Enables TCP keep-alive probes, which detect a client that has disappeared without the need to write to it.
+    /// Enables TCP keep-alive probes, which detect a lost client without writing data.
     fn enable_keepalive(&self) {}
 
-    /// Sets whether dropping the socket resets the connection, which may discard written bytes.
+    /// Sets whether dropping the socket resets the connection, which may discard bytes that were written.
     fn reset_on_drop(&self, _resets: bool) {}
 }
 
@@ -37,7 +37,7 @@ impl From<Ready> for ClosedDirections {
     }
 }
 
-/// Returns the state that the runtime already knows, without waiting.
+/// Returns the closed directions that the runtime already knows of, without waiting.
 fn poll_closed(ready: impl Future<Output = std::io::Result<Ready>>) -> ClosedDirections {
     match pin!(ready).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(ready)) => ready.into(),
@@ -104,7 +104,8 @@ impl ClientSocket for tokio::io::DuplexStream {
     }
 }
 
-/// A client that half-closed its socket acknowledges probes. One that closed it resets the connection or is silent.
+/// The interval of TCP keep-alive probes, which a client that half-closed its socket acknowledges. One that closed it
+/// resets the connection or is silent.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const PROBES: u32 = 3;
 
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closed_detects_a_half_close_behind_unread_bytes() {
+    async fn closed_detects_a_half_close_after_unread_bytes() {
         let (server, mut client) = pair().await;
         client.write_all(b"unread").await.unwrap();
         server.readable().await.unwrap();

@@ -1,4 +1,4 @@
-//! Responses that are replaced by closing the connection.
+//! A response extension that closes the connection instead of sending an error response.
 
 use http::Response;
 
@@ -20,7 +20,7 @@ use http::Response;
 pub struct CloseConnection;
 
 impl CloseConnection {
-    /// Returns whether `response` must not be sent.
+    /// Returns whether the connection must be closed instead of sending `response`.
     pub(crate) fn applies_to<B>(response: &Response<B>) -> bool {
         let status = response.status();
         // The status is checked first, because it decides for most responses without a look at the extensions.

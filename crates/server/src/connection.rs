@@ -1,4 +1,4 @@
-//! An accepted connection: PROXY protocol, TLS handshake, then HTTP/1.1 or HTTP/2 by ALPN or by the preface.
+//! An accepted connection: PROXY protocol, TLS handshake, then HTTP/1.1 or HTTP/2 by ALPN or HTTP/2 preface.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::{HalfClose, ProxyProtocolVersions, RequestBody, TlsInfo, http2, proxy
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The configuration that all connections of a worker share.
+/// The configuration shared by all connections of a worker.
 pub(crate) struct ConnectionConfig {
     pub(crate) limits: Limits,
     pub(crate) head_limits: HeadLimits,
@@ -48,7 +48,7 @@ pub(crate) struct ConnectionConfig {
 }
 
 impl ConnectionConfig {
-    /// Returns whether the peer is a proxy with many clients: an exempt one, or one behind a Unix socket (port 0).
+    /// Returns whether the peer is a proxy with many clients: an exempt address, or a Unix socket (port 0).
     pub(crate) fn is_proxy(&self, peer: PeerAddr) -> bool {
         peer.0.port() == 0 || self.proxies.contains(peer.0.ip())
     }
@@ -73,15 +73,15 @@ impl ConnectionConfig {
     }
 }
 
-/// An accepted connection with its service.
+/// An accepted connection and the service for its requests.
 pub(crate) struct Connection<S> {
     pub(crate) peer: PeerAddr,
-    /// Whether the client is on this machine, and the listener is for this machine only.
+    /// Whether client and listener both use a loopback address.
     pub(crate) is_loopback: bool,
     pub(crate) service: S,
     pub(crate) config: Arc<ConnectionConfig>,
     pub(crate) draining: watch::Receiver<bool>,
-    /// Counts the connection as open until it is dropped.
+    /// A guard that counts the connection as open until it is dropped.
     pub(crate) open: OpenConnection,
 }
 
@@ -117,12 +117,14 @@ where
                 // The load balancer's own connection, such as a health check.
                 Ok(Ok(None)) => self.serve(stream),
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "bad PROXY protocol header, closing the connection"),
-                Err(_) => tracing::debug!(%peer, "timeout waiting for a PROXY protocol header, closing the connection"),
+                Err(_) => {
+                    tracing::debug!(%peer, "timed out waiting for a PROXY protocol header, closing the connection")
+                }
             }
         });
     }
 
-    /// Serves a connection, unless its client has reached its maximum number of connections.
+    /// Serves a connection, unless its client already has the maximum number of connections.
     fn serve_counted(mut self, stream: TcpStream) {
         match self.open.count_for_client(self.peer.0.ip()) {
             Ok(()) => self.serve(stream),
@@ -132,7 +134,7 @@ where
         }
     }
 
-    /// Serves a connection of any kind.
+    /// Serves a connection of any socket type.
     pub(crate) fn serve<T>(self, socket: T)
     where
         T: ClientSocket + Send + 'static,
@@ -156,7 +158,7 @@ where
             let accepted = tokio::select! {
                 biased;
                 accepted = timeout(self.config.limits.handshake_timeout, acceptor.accept(socket)) => accepted,
-                () = handshake.evicted() => return tracing::debug!(%peer, "too many TLS handshakes, closing the oldest one"),
+                () = handshake.evicted() => return tracing::debug!(%peer, "too many TLS handshakes in progress, closing the connection with the oldest one"),
             };
             drop(handshake);
             let stream = match accepted {
@@ -252,7 +254,7 @@ fn spawn_http2<T, S, B>(
     });
 }
 
-/// Logs a failed connection at debug level, because most failures are caused by the client.
+/// Logs a failed connection at debug level, because clients cause most of these failures.
 fn log(peer: PeerAddr, error: &(dyn Error + 'static)) {
     let source = error.source().map(tracing::field::display);
     tracing::debug!(peer = %peer.0, %error, source, "connection failed");

@@ -1,4 +1,4 @@
-//! The number of open connections per client.
+//! Counters of open connections per client.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rproxy_client_ip::TrustedProxies;
 
-/// The open connections of each client, over all workers.
+/// The number of open connections of each client, over all workers.
 ///
 /// An entry is removed with the last connection of its client.
 #[derive(Debug)]
@@ -18,11 +18,11 @@ pub(crate) struct ConnectionCounts {
     counts: Mutex<HashMap<Client, NonZeroU32>>,
 }
 
-/// A client: an IPv4 address, or an IPv6 /64, which is the usual prefix of one subscriber.
+/// A client: an IPv4 address, or an IPv6 /64, the usual prefix of a single subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Client(NonZeroU64);
 
-/// The client has reached its maximum number of connections.
+/// The error that a client already has its maximum number of connections.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooManyConnections;
 
@@ -31,7 +31,8 @@ impl ConnectionCounts {
         Self { max, exempt_proxies, counts: Mutex::default() }
     }
 
-    /// Counts a connection from `ip`. Returns `None` for an exempt proxy, which is not counted.
+    /// Counts a connection from `ip`, or returns an error at the maximum per client. Returns `None` for an exempt
+    /// proxy, which is not counted.
     pub(crate) fn acquire(&self, ip: IpAddr) -> Result<Option<Client>, TooManyConnections> {
         if self.exempt_proxies.contains(ip) {
             return Ok(None);
@@ -49,7 +50,7 @@ impl ConnectionCounts {
         Ok(Some(client))
     }
 
-    /// Releases a connection of this client.
+    /// Decrements the number of open connections of this client.
     pub(crate) fn release(&self, client: Client) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut count) = counts.entry(client) {
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_addresses_in_one_64_bit_prefix_are_one_client() {
+    fn ipv6_addresses_in_one_64_bit_prefix_count_as_one_client() {
         let counts = ConnectionCounts::new(1, TrustedProxies::none());
         let client = acquire(&counts, "2001:db8:0:1::1").unwrap().unwrap();
         assert_eq!(acquire(&counts, "2001:db8:0:1:ffff::2"), Err(TooManyConnections));
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn releasing_the_last_connection_removes_the_entry() {
+    fn closing_the_last_connection_of_a_client_removes_its_counter() {
         let counts = ConnectionCounts::new(1, TrustedProxies::none());
         let client = acquire(&counts, "198.51.100.1").unwrap().unwrap();
         counts.release(client);

@@ -1,4 +1,4 @@
-//! The handle of a running server: open connections and graceful shutdown.
+//! The handle of a running server, to count open connections and to shut down gracefully.
 
 use std::io;
 use std::net::IpAddr;
@@ -43,18 +43,18 @@ pub struct Handle {
 #[derive(Debug)]
 struct HandleState {
     draining: watch::Sender<bool>,
-    /// The number of open connections and unused permits.
+    /// The number of open connections plus unused permits.
     open: AtomicUsize,
-    /// The number of unused permits.
+    /// The number of permits to accept a connection that are not used yet.
     unused_permits: AtomicUsize,
     limit: usize,
     counts: ConnectionCounts,
-    /// Whether a worker waits for `connection_closed`.
+    /// Whether a worker waits for a notification of `connection_closed`.
     has_waiters: AtomicBool,
     connection_closed: Notify,
-    /// The listening sockets, until draining begins.
+    /// The listening sockets, which are closed when draining begins.
     sockets: Mutex<Vec<OwnedFd>>,
-    /// The metrics of the workers' runtimes.
+    /// The tokio metrics of each worker's runtime.
     runtimes: Mutex<Vec<RuntimeMetrics>>,
 }
 
@@ -80,7 +80,7 @@ impl Handle {
         *self.sockets() = sockets;
     }
 
-    /// Returns duplicates of the listening sockets, to [hand them over](crate::HandoverListener) to a new process.
+    /// Returns duplicates of the listening sockets, for the [handover](crate::HandoverListener) to a new process.
     ///
     /// Returns none once draining has begun. As long as a duplicate is open, clients can connect, but wait until a
     /// process accepts their connections.
@@ -109,12 +109,12 @@ impl Handle {
         *self.state.draining.borrow()
     }
 
-    /// Returns the number of open connections.
+    /// Returns the number of open client connections.
     pub fn connections(&self) -> usize {
         self.state.open.load(Ordering::Relaxed).saturating_sub(self.state.unused_permits.load(Ordering::Relaxed))
     }
 
-    /// Returns the number of tasks on all workers.
+    /// Returns the number of tokio tasks on all workers.
     ///
     /// These are the tasks of connections, HTTP/2 streams and tunnels, and those that the service has spawned. A number
     /// that keeps growing at a constant load indicates a leak.
@@ -122,7 +122,7 @@ impl Handle {
         self.runtimes().iter().map(RuntimeMetrics::num_alive_tasks).sum()
     }
 
-    /// Adds a worker's runtime to [`tasks`](Self::tasks).
+    /// Adds the metrics of a worker's runtime, for [`tasks`](Self::tasks).
     pub(crate) fn add_runtime(&self, runtime: RuntimeMetrics) {
         self.runtimes().push(runtime);
     }
@@ -157,7 +157,7 @@ impl Handle {
         }
     }
 
-    /// Counts a connection that was accepted after draining began, without a permit.
+    /// Counts a connection that is accepted without a permit, because draining has begun.
     pub(crate) fn opened_without_permit(&self) -> OpenConnection {
         OpenConnection::new(&self.state)
     }
@@ -179,12 +179,12 @@ impl Handle {
 
 const RECHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The permission to accept one connection within the limit.
+/// A permit to accept one connection within the connection limit.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit(OpenConnection);
 
 impl ConnectionPermit {
-    /// Converts the permit to an accepted connection.
+    /// Converts the permit to a guard that counts the accepted connection.
     pub(crate) fn into_connection(self) -> OpenConnection {
         OpenConnection::new(&self.0.state)
     }
@@ -196,7 +196,7 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// A connection that counts as open until it is dropped.
+/// A guard that counts a connection as open until it is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenConnection {
     state: Arc<HandleState>,
@@ -209,7 +209,7 @@ impl OpenConnection {
         Self { state: Arc::clone(state), client: None }
     }
 
-    /// Also counts the connection for the client at `ip`.
+    /// Also counts the connection for the client address `ip`, unless the client has too many.
     pub(crate) fn count_for_client(&mut self, ip: IpAddr) -> Result<(), TooManyConnections> {
         self.client = self.state.counts.acquire(ip)?;
         Ok(())

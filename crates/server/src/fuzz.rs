@@ -1,4 +1,5 @@
-//! Fuzz targets. Each function accepts any bytes and panics if an invariant is violated.
+//! The fuzz targets of the server: PROXY protocol, HTTP/1.1 and HTTP/2 parsers. Each function accepts any bytes and
+//! panics if an invariant is violated.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -9,25 +10,25 @@ pub use crate::http1::fuzz::{framing, request_head};
 pub use crate::http2::fuzz::frames;
 use crate::proxy_protocol::{ProxyProtocolVersions, read};
 
-/// Checks that bytes after a PROXY protocol header do not affect it, and that an incomplete header is rejected.
+/// Checks that bytes after a PROXY protocol header do not change its result, and that a truncated header fails.
 pub fn proxy_protocol(bytes: &[u8]) {
     let Some((source, length)) = header(bytes) else { return };
     let only = &bytes[..length];
     assert_eq!(header(only), Some((source, length)));
     assert_eq!(header(&[only, b"GET / HTTP/1.1\r\n"].concat()), Some((source, length)));
     for cut in [0, length / 2, length.saturating_sub(1)] {
-        assert_eq!(header(&only[..cut]), None, "cut at {cut}");
+        assert_eq!(header(&only[..cut]), None, "accepted a PROXY protocol header cut at {cut}");
     }
 }
 
-/// Returns the source address and the length of the header.
+/// Returns the source address in a PROXY protocol header, and the length of the header.
 fn header(bytes: &[u8]) -> Option<(Option<SocketAddr>, usize)> {
     let mut rest = bytes;
     let read = pin!(read(&mut rest, ProxyProtocolVersions::Any)).poll(&mut Context::from_waker(Waker::noop()));
     match read {
         Poll::Ready(Ok(source)) => Some((source, bytes.len() - rest.len())),
         Poll::Ready(Err(_)) => None,
-        Poll::Pending => panic!("reading from memory is pending"),
+        Poll::Pending => panic!("a read from memory must not be pending"),
     }
 }
 
@@ -39,22 +40,22 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn framing_target_passes_on_the_mutated_corpus() {
+    fn framing_fuzz_target_passes_on_the_mutated_corpus() {
         run(CRATE, "framing", framing);
     }
 
     #[test]
-    fn request_head_target_passes_on_the_mutated_corpus() {
+    fn request_head_fuzz_target_passes_on_the_mutated_corpus() {
         run(CRATE, "request_head", request_head);
     }
 
     #[test]
-    fn frames_target_passes_on_the_mutated_corpus() {
+    fn http2_frames_fuzz_target_passes_on_the_mutated_corpus() {
         run(CRATE, "frames", frames);
     }
 
     #[test]
-    fn proxy_protocol_target_passes_on_the_mutated_corpus() {
+    fn proxy_protocol_fuzz_target_passes_on_the_mutated_corpus() {
         run(CRATE, "proxy_protocol", proxy_protocol);
     }
 }

@@ -1,4 +1,4 @@
-//! Rejection of ambiguous requests, and of bodies that are too large or too slow.
+//! A layer that rejects ambiguous requests, and request bodies that are too large or too slow.
 //!
 //! hyper parses some messages leniently, as a server may. A proxy must be strict, because a backend parses the forwarded
 //! request again. A request that passes this layer is unambiguous: it has a single valid `Host` in its normal form, and a
@@ -26,7 +26,7 @@ pub use self::future::ResponseFuture;
 pub use self::host::normalized_host;
 use crate::RejectedHead;
 
-/// A layer that rejects ambiguous requests, and limits the size and time of request bodies.
+/// A layer that rejects ambiguous requests, and limits the size and the duration of request bodies.
 ///
 /// It also responds to heads that the server rejected ([`RejectedHead`]) and checks the host against the TLS connection,
 /// which needs the request extensions of [`Server`](crate::Server). The checks of target, `Host` and body work with any
@@ -54,11 +54,11 @@ struct GuardConfig {
     is_served: Option<Arc<IsServed>>,
 }
 
-/// Returns whether a host may be served on a connection with this server name.
+/// A function that returns whether a host may be served on a TLS connection with the given server name.
 type IsServed = dyn Fn(Option<&str>, &str) -> bool + Send + Sync;
 
 impl RequestGuardLayer {
-    /// Creates a layer without a maximum body size, with a body timeout of 30 s, for any host.
+    /// Creates a layer that accepts any host and body size, with a body timeout of 30 s.
     pub fn new() -> Self {
         Self::default()
     }
@@ -69,7 +69,8 @@ impl RequestGuardLayer {
         self
     }
 
-    /// Sets the maximum time between two parts of a request body. Slower ones get 408. The default is 30 s.
+    /// Sets the maximum time between two parts of a request body; 30 s by default. Slower ones get 408. The default is
+    /// 30 s.
     ///
     /// The timeout applies only until the response begins.
     pub fn body_timeout(mut self, timeout: Duration) -> Self {
@@ -77,7 +78,7 @@ impl RequestGuardLayer {
         self
     }
 
-    /// Restricts the hosts on TLS connections: if `is_served(server_name, host)` is false, the response is 421.
+    /// Responds 421 to requests over TLS for which `is_served(server_name, host)` returns false.
     ///
     /// 421 (Misdirected Request, RFC 9110 §15.5.20) is for hosts that the certificate of the connection does not cover.
     /// Requests without `Host`, which HTTP/1.0 allows, are not restricted.
@@ -174,32 +175,32 @@ where
     }
 }
 
-/// Response extension: the reason why [`RequestGuardLayer`] rejected the request.
+/// Response extension: the reason that [`RequestGuardLayer`] rejected the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestRejection {
-    /// 400, 408, 414, 431 or 501: the server rejected the head.
+    /// 400, 408, 414, 431 or 501: the server rejected the request head.
     Head(RejectedHead),
-    /// 400: `Host` is missing, repeated or invalid (RFC 9112 §3.2).
+    /// 400: the `Host` field is missing, repeated or invalid (RFC 9112 §3.2).
     BadHost,
-    /// 400: `Host` differs from the authority of the target (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
+    /// 400: the `Host` field differs from the authority of the request target (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
     HostMismatch,
-    /// 400: the form of the target is not supported (RFC 9112 §3.2).
+    /// 400: the form of the request target is not supported (RFC 9112 §3.2).
     BadTarget,
     /// 405: the method is `CONNECT`, which a reverse proxy does not support.
     Connect,
-    /// 421: the host is not served on this TLS connection.
+    /// 421: the requested host is not served on this TLS connection.
     Misdirected,
-    /// 413: the body is too large.
+    /// 413: the request body is too large.
     BodyTooLarge,
-    /// 408: the body is too slow.
+    /// 408: the client sent the request body too slowly.
     BodyTooSlow,
-    /// 400: the body is incomplete or malformed.
+    /// 400: the request body is incomplete or malformed.
     BodyBroken,
 }
 
 impl RequestRejection {
-    /// Returns the status of the response.
+    /// Returns the status code of the error response.
     pub fn status(self) -> StatusCode {
         match self {
             Self::Head(RejectedHead::TargetTooLong) => StatusCode::URI_TOO_LONG,
@@ -217,7 +218,7 @@ impl RequestRejection {
         }
     }
 
-    /// Returns whether the head is not a valid request.
+    /// Returns whether the request was rejected because its head is not a valid HTTP request.
     #[cfg(feature = "server")]
     pub(crate) fn is_malformed(self) -> bool {
         matches!(self, Self::Head(_) | Self::BadHost | Self::HostMismatch | Self::BadTarget | Self::Connect)

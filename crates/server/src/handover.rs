@@ -1,4 +1,4 @@
-//! Socket handover between two processes, for zero-downtime upgrades.
+//! Handover of listening sockets from an old to a new process, for zero-downtime upgrades.
 //!
 //! The listening sockets are sent over a Unix socket (unix(7), `SCM_RIGHTS`). Both processes then share the same sockets,
 //! so each connection in their accept queues is accepted by one of them. The old process keeps serving until the new one
@@ -23,7 +23,7 @@ use tokio::task::spawn_blocking;
 
 use crate::InheritedSockets;
 
-/// The new process's end of a socket handover.
+/// The side of a socket handover that receives the listening sockets, in the new process.
 ///
 /// # Examples
 ///
@@ -54,9 +54,9 @@ pub struct HandoverClient {
 #[error("socket handover at {} failed", path.display())]
 #[non_exhaustive]
 pub struct HandoverError {
-    /// The path of the Unix socket.
+    /// The path of the Unix socket for the handover.
     pub path: PathBuf,
-    /// The I/O error.
+    /// The I/O error that the handover failed with.
     pub source: io::Error,
 }
 
@@ -81,7 +81,7 @@ impl HandoverClient {
         Ok(Some((Self { stream }, sockets.map_err(failed)?)))
     }
 
-    /// Confirms that this process serves, whereupon the old process drains and exits.
+    /// Confirms that this process serves connections, whereupon the old process drains and exits.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl HandoverClient {
     }
 }
 
-/// The old process's end of a socket handover: a Unix socket at which it waits for a new process.
+/// The side of a socket handover that sends the listening sockets, in the old process.
 ///
 /// # Examples
 ///
@@ -113,7 +113,7 @@ pub struct HandoverListener {
 }
 
 impl HandoverListener {
-    /// Listens at `path`, replacing an existing socket file.
+    /// Listens for a new process on a Unix socket at `path`, replacing an existing socket file.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl HandoverListener {
         listener.map(|listener| Self { listener }).map_err(|source| HandoverError { path: path.to_owned(), source })
     }
 
-    /// Waits until a new process has received the sockets and has confirmed that it serves.
+    /// Waits until a new process has received the listening sockets and confirmed that it serves connections.
     ///
     /// `sockets` is called for each new process that connects. A failed handover is logged, and the next one awaited.
     pub async fn hand_over(&self, sockets: impl Fn() -> io::Result<Vec<OwnedFd>>) {
@@ -142,13 +142,15 @@ impl HandoverListener {
             };
             match sent.map_err(io::Error::other).flatten() {
                 Ok(()) => return,
-                Err(error) => tracing::warn!(%error, "socket handover failed, this process keeps serving"),
+                Err(error) => {
+                    tracing::warn!(%error, "socket handover failed, this process continues to serve connections")
+                }
             }
         }
     }
 }
 
-/// Binds a Unix socket and moves it to `path` atomically, so that at any time one process can be reached there.
+/// Binds a Unix socket and moves it to `path` atomically, so that a process is reachable there at any time.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}", std::process::id()));
@@ -160,7 +162,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Sends each socket with one byte, then an end marker, and waits for the confirmation.
+/// Sends the listening sockets one by one, then an end marker, and waits for the new process's confirmation.
 fn send_sockets(mut stream: UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     check_owner(&stream)?;
@@ -177,7 +179,9 @@ fn send_sockets(mut stream: UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
     stream.read_exact(&mut reply)?;
     match reply {
         [CONFIRMED] => Ok(()),
-        _ => Err(io::Error::new(ErrorKind::InvalidData, "unknown reply from the new process")),
+        _ => {
+            Err(io::Error::new(ErrorKind::InvalidData, "unknown reply from the new process during the socket handover"))
+        }
     }
 }
 
@@ -198,19 +202,27 @@ fn receive_sockets(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
             _ if received.bytes == 0 => return Err(ErrorKind::UnexpectedEof.into()),
             [SOCKET] => {}
             [END] => return Ok(sockets),
-            _ => return Err(io::Error::new(ErrorKind::InvalidData, "the listening process is not an rproxy server")),
+            _ => {
+                return Err(io::Error::new(
+                    ErrorKind::InvalidData,
+                    "the process at the socket is not an rproxy server",
+                ));
+            }
         }
     }
 }
 
-/// Checks that the peer process belongs to this user or root.
+/// Checks that the peer process runs as the same user as this process, or as root.
 ///
 /// The mode of the socket file is not enough, because other users may be able to replace files in its folder.
 fn check_owner(stream: &UnixStream) -> io::Result<()> {
     let peer = socket_peercred(stream)?.uid;
     match peer == geteuid() || peer.is_root() {
         true => Ok(()),
-        false => Err(io::Error::new(ErrorKind::PermissionDenied, "the process belongs to another user")),
+        false => Err(io::Error::new(
+            ErrorKind::PermissionDenied,
+            "the process at the other end of the socket belongs to another user",
+        )),
     }
 }
 
@@ -221,7 +233,7 @@ const CONFIRMED: u8 = b'R';
 /// The timeout for receiving the sockets of the old process.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time that the new process has to start.
+/// The timeout for the new process to start and to confirm that it serves connections.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -229,13 +241,13 @@ mod tests {
     use super::*;
     use std::net::{SocketAddr, TcpListener, TcpStream};
 
-    /// Returns two duplicates of the socket, like a server with two workers.
+    /// Returns two duplicates of a listening socket, as a server with two workers would.
     fn duplicates(listener: &TcpListener) -> io::Result<Vec<OwnedFd>> {
         Ok(vec![listener.try_clone()?.into(), listener.try_clone()?.into()])
     }
 
     #[tokio::test]
-    async fn sockets_are_handed_over_once_the_new_process_confirms() {
+    async fn hands_over_sockets_once_the_new_process_confirms() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("handover");
         assert!(HandoverClient::receive(&path).unwrap().is_none(), "no process listens yet");
@@ -281,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn unrelated_process_at_the_path_is_an_error_that_names_the_path() {
+    fn unrelated_process_at_the_path_causes_an_error_with_the_path() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("handover");
         let other = UnixListener::bind(&path).unwrap();

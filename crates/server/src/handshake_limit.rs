@@ -1,4 +1,4 @@
-//! A limit of TLS handshakes in progress, at which a new handshake evicts the oldest.
+//! A limit on TLS handshakes in progress: at the limit, a new handshake evicts the oldest.
 //!
 //! A completed handshake takes two round trips. So if there are too many, the oldest one most likely belongs to a client
 //! that does not want to complete it. Clients that open connections without completing the handshake thus evict each
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// The handshakes in progress on one worker.
+/// The TLS handshakes in progress on one worker, and their maximum number.
 #[derive(Debug)]
 pub(crate) struct HandshakeLimit {
     max: usize,
@@ -19,7 +19,8 @@ pub(crate) struct HandshakeLimit {
 
 #[derive(Debug, Default)]
 struct Pending {
-    /// In the order in which they began. Dropping a sender evicts its handshake.
+    /// The senders for the handshakes in progress, in the order in which the handshakes began. Dropping a sender evicts
+    /// its handshake.
     handshakes: BTreeMap<u64, oneshot::Sender<Infallible>>,
     next: u64,
 }
@@ -29,7 +30,7 @@ impl HandshakeLimit {
         Arc::new(Self { max: max.max(1), pending: Mutex::default() })
     }
 
-    /// Starts a handshake, and evicts the oldest one if the limit is reached.
+    /// Registers a handshake, and evicts the oldest one if the limit is reached.
     pub(crate) fn begin(self: &Arc<Self>) -> HandshakeGuard {
         let (sender, evicted) = oneshot::channel();
         let mut pending = self.pending();
@@ -47,7 +48,7 @@ impl HandshakeLimit {
     }
 }
 
-/// A handshake in progress, until it is dropped.
+/// A guard that counts a TLS handshake as in progress until it is dropped.
 #[derive(Debug)]
 pub(crate) struct HandshakeGuard {
     number: u64,
@@ -56,7 +57,7 @@ pub(crate) struct HandshakeGuard {
 }
 
 impl HandshakeGuard {
-    /// Resolves when the handshake is evicted.
+    /// Waits until the handshake is evicted by a newer one.
     pub(crate) async fn evicted(&mut self) {
         let _ = (&mut self.evicted).await;
     }
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn evicts_the_oldest_handshake_at_the_limit() {
+    fn new_handshake_at_the_limit_evicts_the_oldest() {
         let limit = HandshakeLimit::new(2);
         let [mut first, second] = [limit.begin(), limit.begin()];
         assert!(!is_evicted(&mut first));

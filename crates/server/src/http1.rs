@@ -1,4 +1,4 @@
-//! HTTP/1.1 connections: a fast path for requests without content, and hyper behind a framing scanner for all others.
+//! HTTP/1.1 connections: a fast path for requests without content, and hyper behind a framing scanner.
 
 mod chunked;
 mod connection_state;
@@ -35,11 +35,11 @@ pub(crate) use self::yield_budget::YieldBudget;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HalfClose {
-    /// Serves the client if it half-closes within 200 ms after its request, and cancels the request otherwise.
+    /// Serves a client that half-closes within 200 ms after its request, and cancels later half-closed requests.
     #[default]
     WithRequest,
-    /// Always serves the client, as HAProxy does by default.
+    /// Always serves a client that half-closed, as HAProxy does by default.
     Always,
-    /// Always cancels the request, as nginx and Go do.
+    /// Always cancels the request of a client that half-closed, as nginx and Go do.
     Never,
 }

@@ -1,4 +1,4 @@
-//! An HTTP/2 connection: hyper's connection with timeouts, draining and flood protection.
+//! An HTTP/2 connection, served by hyper with timeouts, draining and flood protection.
 
 mod activity;
 mod frame_io;
@@ -35,7 +35,7 @@ use crate::limits::FIELD;
 use crate::service::ConnectionService;
 use crate::{Limits, RequestBody};
 
-/// Serves a connection until it ends. `first` holds the bytes that were already read.
+/// Serves an HTTP/2 connection until it closes. `first` holds the bytes that were already read.
 pub(crate) async fn serve<T, S, B>(
     socket: T,
     first: Bytes,
@@ -89,7 +89,7 @@ where
                     return Poll::Pending;
                 }
                 if !activity.has_begun() {
-                    tracing::debug!("timeout waiting for the HTTP/2 preface, closing the connection");
+                    tracing::debug!("timed out waiting for the HTTP/2 preface, closing the connection");
                     return Poll::Ready(Ok(()));
                 }
                 activity.reset_frame_counts();
@@ -124,7 +124,7 @@ where
     ended
 }
 
-/// Passes the heads that h2 rejected to the service, so that they appear in logs, metrics and rate limits.
+/// Passes request heads that h2 rejected to the service, so that logs, metrics and rate limits include them.
 fn reject<S, B>(rejected: RejectedHeads, service: &mut ConnectionService<S>)
 where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -143,7 +143,7 @@ enum State {
     Serving {
         requests_at_last_tick: Option<u64>,
     },
-    /// GOAWAY has been sent, and open streams may finish.
+    /// The server has sent GOAWAY, and open streams may finish.
     Closing {
         written_at_last_tick: u64,
     },
@@ -168,7 +168,7 @@ fn builder(limits: &Limits, executor: StreamExecutor) -> http2::Builder<StreamEx
     builder
 }
 
-/// Returns the flow-control window of a stream.
+/// Returns the initial flow-control window of a stream.
 ///
 /// The window of the connection is the sum of those of all streams, so that unread streams do not block the others.
 fn stream_window(limits: &Limits) -> u32 {
@@ -179,7 +179,7 @@ fn connection_window(limits: &Limits) -> u32 {
     stream_window(limits) * limits.concurrent_streams.max(1)
 }
 
-/// Returns the limit of h2 for a header list, in which each field counts 32 bytes more than its text (RFC 9113 §6.5.2).
+/// Returns h2's limit for the size of a header list, which counts 32 extra bytes per field (RFC 9113 §6.5.2).
 ///
 /// It admits every head that could be within the limits after its cookie fields are joined. `StreamService` then checks
 /// the exact limits.
@@ -187,13 +187,13 @@ fn head_list(limits: &Limits) -> usize {
     limits.head_size + FIELD_OVERHEAD * (limits.fields + COOKIES)
 }
 
-/// Returns the maximum memory of h2 for a head: its text, and its fields in a map.
+/// Returns the maximum memory that h2 uses for a request head: its text, and a map of its fields.
 pub(crate) fn head(limits: &Limits) -> usize {
     let list = head_list(limits);
     list + list / (FIELD_OVERHEAD + 1) * FIELD
 }
 
-/// Returns the maximum memory of h2 for the content of a stream: the window, and half as much for small frames.
+/// Returns the maximum memory that h2 uses for the unread content of a stream: 1.5 times its window.
 pub(crate) fn content(limits: &Limits) -> usize {
     let window = stream_window(limits) as usize;
     window + window / 2
@@ -206,20 +206,21 @@ const MAX_WINDOW: u32 = (1 << 31) - 1;
 
 const FIELD_OVERHEAD: usize = 32;
 
-/// The maximum number of cookie fields. Browsers store up to 180 cookies per site and may send each as a field.
+/// The maximum number of `Cookie` fields in a request head. Browsers store up to 180 cookies per site and may send each
+/// as a field.
 const COOKIES: usize = 200;
 
-/// The maximum response data that h2 buffers per stream.
+/// The maximum number of response bytes that h2 buffers per stream.
 ///
 /// A client with a large window that reads nothing makes all of its streams buffer this much. With the default of h2,
 /// 400 KiB, that would be 50 MB per connection.
 pub(crate) const SEND_BUFFER: usize = 64 * 1024;
 
-/// The memory of h2 for frame buffers of 16 KiB in each direction, and for HPACK tables.
+/// The memory that h2 uses per connection for frame buffers of 16 KiB per direction and for HPACK tables.
 pub(crate) const CODEC: usize = 128 * 1024;
 
-/// The maximum number of streams that the client resets before h2 has returned them (the default of h2).
+/// The maximum number of streams reset by the client that h2 has not returned yet (the default of h2).
 const MAX_PENDING_RESETS: usize = 20;
 
-/// The time after GOAWAY without progress after which the connection is closed.
+/// The time without sent bytes after GOAWAY until the connection is closed.
 const CLOSE_TICK: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Listening sockets that this process inherits from a service manager or from an old process.
+//! Listening sockets that this process receives from a service manager or from the old process.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,7 +9,7 @@ use listenfd::ListenFd;
 use crate::ListenAddr;
 use crate::listen::BoundSocket;
 
-/// Inherited listening sockets, which servers use instead of binding their addresses again.
+/// Inherited listening sockets, which a server uses instead of binding their addresses again.
 ///
 /// # Examples
 ///
@@ -28,7 +28,7 @@ pub struct InheritedSockets {
 }
 
 impl InheritedSockets {
-    /// Returns an empty set.
+    /// Returns an empty set of sockets.
     pub fn none() -> Self {
         Self::default()
     }
@@ -53,13 +53,14 @@ impl InheritedSockets {
         Ok(Self { sockets: Mutex::new(sockets) })
     }
 
-    /// Creates a set from descriptors. Returns an error if one of them is not a listening socket.
+    /// Creates a set from the descriptors of listening sockets. Returns an error if one of them is not a listening
+    /// socket.
     pub(crate) fn from_descriptors(descriptors: impl IntoIterator<Item = OwnedFd>) -> io::Result<Self> {
         let sockets = descriptors.into_iter().map(BoundSocket::try_from).collect::<Result<_, _>>()?;
         Ok(Self { sockets: Mutex::new(sockets) })
     }
 
-    /// Returns a set with the sockets of both sets.
+    /// Returns a set with the sockets of `self` and `other`.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
         self.sockets().append(&mut other.sockets());
@@ -71,7 +72,7 @@ impl InheritedSockets {
         self.sockets().iter().filter_map(|socket| socket.address().ok()).collect()
     }
 
-    /// Takes the sockets for this address out of the set.
+    /// Removes the sockets that match a listen address from the set, and returns them.
     pub(crate) fn take(&self, listen: &ListenAddr) -> Vec<BoundSocket> {
         let is_match = |socket: &mut BoundSocket| socket.address().is_ok_and(|address| listen.matches(&address));
         self.sockets().extract_if(.., is_match).collect()

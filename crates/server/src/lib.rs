@@ -163,12 +163,12 @@ pub use self::{
 pub struct TlsInfo {
     /// The server name that the client sent (SNI, RFC 6066 §3), in lower case.
     pub server_name: Option<Arc<str>>,
-    /// The verified certificate of the client, if the server requests one (`rproxy_tls::ClientAuth`).
+    /// The client's verified certificate, if the server requests one (`rproxy_tls::ClientAuth`).
     #[cfg(feature = "tls")]
     pub client_certificate: Option<ClientCertificate>,
 }
 
-/// Request extension: the client connected over loopback, to a listener with a loopback address.
+/// Request extension: both the client and the listener have a loopback address.
 ///
 /// It is absent on listeners with other addresses, Unix sockets, and connections with a PROXY protocol header. The
 /// client may still be a proxy on this machine, which serves clients of other machines.

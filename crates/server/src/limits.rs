@@ -1,11 +1,11 @@
-//! Limits on the memory and time that a client can use.
+//! Limits on the memory, time and connections that a client can use.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::http2;
 
-/// The limits of a server and its connections.
+/// The limits of a server and of its client connections.
 ///
 /// The default limits are suitable for a server on the public internet.
 ///
@@ -28,13 +28,13 @@ pub struct Limits {
     pub target_size: usize,
     /// The maximum number of fields in a request head. Heads with more get 431. Default: 100.
     pub fields: usize,
-    /// The timeout for receiving a request head after its first byte. Slower ones get 408. Default: 15 s.
+    /// The timeout for receiving a complete request head after its first byte. Slower ones get 408. Default: 15 s.
     ///
     /// It also applies to the preface of an HTTP/2 connection.
     pub head_timeout: Duration,
-    /// The timeout of an idle connection. Default: 75 s.
+    /// The timeout of a connection without requests. Default: 75 s.
     pub idle_timeout: Duration,
-    /// The timeout of a client that reads nothing although there is data to send. Default: 60 s.
+    /// The timeout of sending to a client that does not read. Default: 60 s.
     ///
     /// An HTTP/2 stream whose window stays closed is reset, and so is a connection whose socket accepts no data.
     pub send_timeout: Duration,
@@ -44,7 +44,7 @@ pub struct Limits {
     ///
     /// At the limit, a new handshake evicts the oldest one.
     pub handshakes: usize,
-    /// The maximum number of requests on one connection, which is then closed gracefully. Default: no limit.
+    /// The maximum number of requests on one connection, after which it is closed gracefully. Default: no limit.
     pub requests: Option<NonZeroU64>,
     /// The maximum number of open connections, over all workers. Default: 16,384.
     ///
@@ -67,23 +67,23 @@ impl Limits {
     }
 }
 
-/// The maximum memory in bytes that this crate, hyper and h2 use for one client connection.
+/// The maximum memory in bytes that this crate, hyper and h2 can use for one client connection.
 ///
 /// [`Limits::worst_case_memory`] computes it. It does not include the memory of the service for each request, such as an
 /// encoder's, and the socket buffers of the kernel (`net.ipv4.tcp_rmem`, `tcp_wmem`, `tcp_mem`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorstCaseMemory {
-    /// An HTTP/1.1 connection, with a partial head, unread request content and an unsent response.
+    /// The memory of an HTTP/1.1 connection with an incomplete head, unread request content and an unsent response.
     pub http1: usize,
-    /// An HTTP/2 connection without its streams, with buffered frames in both directions.
+    /// The memory of an HTTP/2 connection with buffered frames in both directions, without its streams.
     pub http2: usize,
-    /// An HTTP/2 stream, with its head, unread request content and an unsent response.
+    /// The memory of an HTTP/2 stream with a request head, unread request content and an unsent response.
     pub stream: usize,
 }
 
 impl Limits {
-    /// Computes the maximum memory that a connection with these limits can use.
+    /// Computes the maximum memory that a connection can use with these limits.
     ///
     /// # Examples
     ///
@@ -105,20 +105,20 @@ impl Limits {
     }
 }
 
-/// The maximum size of hyper's read buffer, and of its write buffer, for an HTTP/1.1 connection.
+/// The maximum size of hyper's read buffer and of its write buffer, for an HTTP/1.1 connection.
 ///
 /// The limits of the scanner apply before, so these must not be tighter.
 pub(crate) fn http1_buffer(limits: &Limits) -> usize {
     (limits.head_size * 2).max(64 * 1024)
 }
 
-/// The memory of rustls for a connection: its state, 64 KiB to send, a received record and its plaintext.
+/// The memory that rustls uses for a connection: state, 64 KiB to send, a received record and its plaintext.
 const TLS: usize = if cfg!(feature = "tls") { 128 * 1024 } else { 0 };
 
-/// The memory of a field in a header map, including its index entry.
+/// The memory of a header field in a header map, including its index entry.
 pub(crate) const FIELD: usize = 128;
 
-/// The largest frame of a response body.
+/// The maximum size of a frame of a response body.
 const LARGEST_FRAME: usize = 64 * 1024;
 
 impl Default for Limits {

@@ -84,7 +84,7 @@ impl From<SocketAddr> for ListenAddr {
     }
 }
 
-/// A bound socket.
+/// A bound listening socket.
 #[derive(Debug)]
 pub(crate) enum BoundSocket {
     Tcp(TcpListener),
@@ -92,7 +92,7 @@ pub(crate) enum BoundSocket {
 }
 
 impl ListenAddr {
-    /// Returns the listening sockets of each worker.
+    /// Binds the address, or uses inherited sockets, and returns the listening sockets of each worker.
     ///
     /// For TCP, each worker has a separate socket, among which the kernel distributes connections. A Unix socket, or one
     /// from a service manager, has a single accept queue, which all workers share.
@@ -138,7 +138,7 @@ impl ListenAddr {
         }
     }
 
-    /// Returns whether a socket that is bound to `address` can be used for this address.
+    /// Returns whether this configured address matches the bound address of an inherited socket.
     ///
     /// All unspecified addresses match each other, because the port `443` in a unit file is bound to `[::]:443`.
     pub(crate) fn matches(&self, address: &ListenAddr) -> bool {
@@ -164,7 +164,7 @@ impl BoundSocket {
         }
     }
 
-    /// Duplicates the descriptor of this socket.
+    /// Duplicates the file descriptor of this socket.
     pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
         Ok(match self {
             BoundSocket::Tcp(listener) => listener.try_clone()?.into(),
@@ -172,7 +172,7 @@ impl BoundSocket {
         })
     }
 
-    /// Returns another socket with the same address if possible, else a duplicate of this one.
+    /// Binds another socket to the same address if the address is reusable, else duplicates this one.
     fn another(&self, send_timeout: Duration) -> io::Result<Self> {
         match self {
             BoundSocket::Tcp(listener) if SockRef::from(listener).reuse_port()? => {
@@ -183,7 +183,7 @@ impl BoundSocket {
         }
     }
 
-    /// Sets the same options on an inherited socket as on a new one.
+    /// Sets the options of an inherited socket to those of a new one.
     fn prepare(&self, send_timeout: Duration) -> io::Result<()> {
         match self {
             BoundSocket::Tcp(listener) => {
@@ -204,7 +204,10 @@ impl TryFrom<OwnedFd> for BoundSocket {
         match socket.is_listener()? {
             true if address.is_unix() => Ok(BoundSocket::Unix(OwnedFd::from(socket).into())),
             true if address.as_socket().is_some() => Ok(BoundSocket::Tcp(socket.into())),
-            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a listening socket")),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the inherited file descriptor is not a listening socket",
+            )),
         }
     }
 }
@@ -235,7 +238,7 @@ fn set_send_timeout(socket: SockRef<'_>, timeout: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a socket file without a listening process.
+/// Removes a socket file on which no process listens.
 ///
 /// A socket in use, or another type of file, is kept, so that binding fails.
 fn remove_stale(path: &Path) -> io::Result<()> {
@@ -246,7 +249,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The kernel limits it to `net.core.somaxconn`.
+/// The length of the accept queue, which the kernel limits to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
 #[cfg(test)]
@@ -276,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_share_one_port() {
+    fn sockets_of_several_workers_share_one_port() {
         let sockets = ListenAddr::from("127.0.0.1:0".parse::<SocketAddr>().unwrap())
             .bind(3, SEND_TIMEOUT, &InheritedSockets::none())
             .unwrap();
@@ -286,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn bind_replaces_a_stale_unix_socket_but_not_a_live_one() {
+    fn bind_replaces_a_stale_unix_socket_but_not_one_in_use() {
         let folder = tempfile::tempdir().unwrap();
         let listen = ListenAddr::Unix(folder.path().join("s"));
         drop(listen.bind(1, SEND_TIMEOUT, &InheritedSockets::none()).unwrap());

@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2, in which a load balancer sends the address of the client.
+//! The PROXY protocol, versions 1 and 2, by which a load balancer sends the address of the client.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,15 +10,15 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProxyProtocolVersions {
-    /// Version 1, the text header.
+    /// Version 1 of the PROXY protocol, with a text header.
     V1,
-    /// Version 2, the binary header.
+    /// Version 2 of the PROXY protocol, with a binary header.
     V2,
-    /// Both versions.
+    /// Versions 1 and 2 of the PROXY protocol.
     Any,
 }
 
-/// Reads the header from the stream, and no byte after it, and returns the address of the client.
+/// Reads exactly the PROXY protocol header from the stream, and returns the address of the client.
 ///
 /// Returns `None` for the load balancer's own connections (`LOCAL`, `UNKNOWN`), such as health checks.
 pub(crate) async fn read(
@@ -34,19 +34,19 @@ pub(crate) async fn read(
         header.extend_from_slice(&rest);
         let length = usize::from(u16::from_be_bytes([rest[2], rest[3]]));
         if length > V2_MAX {
-            return Err(invalid("version 2 header too long"));
+            return Err(invalid("PROXY protocol v2 header too long"));
         }
         header.resize(header.len() + length, 0);
         stream.read_exact(&mut header[16..]).await?;
     } else if header.starts_with(b"PROXY ") && versions != ProxyProtocolVersions::V2 {
         while !header.ends_with(b"\r\n") {
             if header.len() >= V1_MAX {
-                return Err(invalid("version 1 header too long"));
+                return Err(invalid("PROXY protocol v1 header too long"));
             }
             header.push(stream.read_u8().await?);
         }
     } else {
-        return Err(invalid("not a header of an accepted version"));
+        return Err(invalid("not a PROXY protocol header of an accepted version"));
     }
     let parsed = HeaderResult::parse(&header);
     if parsed.is_incomplete() {
@@ -67,8 +67,8 @@ pub(crate) async fn read(
             }
             _ => None,
         }),
-        HeaderResult::V1(Err(_)) => Err(invalid("malformed version 1 header")),
-        HeaderResult::V2(Err(_)) => Err(invalid("malformed version 2 header")),
+        HeaderResult::V1(Err(_)) => Err(invalid("malformed PROXY protocol v1 header")),
+        HeaderResult::V2(Err(_)) => Err(invalid("malformed PROXY protocol v2 header")),
     }
 }
 
@@ -82,10 +82,10 @@ fn invalid(reason: &'static str) -> io::Error {
 
 const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The maximum length of a version 1 line in the specification.
+/// The maximum length of a PROXY protocol v1 header in the specification.
 const V1_MAX: usize = 107;
 
-/// Enough for the addresses and many TLVs.
+/// The maximum length of a PROXY protocol v2 header, enough for the addresses and many TLVs.
 const V2_MAX: usize = 4096;
 
 #[cfg(test)]
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reads_the_source_address_and_no_byte_after_the_header() {
+    async fn reads_the_source_address_and_nothing_after_the_proxy_protocol_header() {
         let v2 = |command: u8, family: u8, body: &[u8]| {
             let length = (body.len() as u16).to_be_bytes();
             [&V2_SIGNATURE[..], &[0x20 | command, family], &length, body, b"GET"].concat()
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rejects_malformed_and_oversized_headers() {
+    async fn rejects_malformed_and_oversized_proxy_protocol_headers() {
         for bytes in [
             &b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..],
             b"PROXY TCP4 192.0.2.1\r\n\r\n\r\n",
@@ -134,7 +134,7 @@ mod tests {
         }
     }
 
-    /// Builds a version 2 header. The body holds addresses and TLVs.
+    /// Builds a PROXY protocol v2 header. The body holds addresses and TLVs.
     fn binary(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
         let length = (body.len() as u16).to_be_bytes();
         [&V2_SIGNATURE[..], &[0x20 | command, family], &length, body].concat()
@@ -146,7 +146,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_never_panics(
+        fn reading_a_proxy_protocol_header_never_panics(
             signature in prop_oneof![Just(&V2_SIGNATURE[..]), Just(&b"PROXY "[..]), Just(&b""[..])],
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
         ) {
@@ -154,7 +154,7 @@ mod tests {
         }
 
         #[test]
-        fn tlvs_do_not_affect_the_source_and_the_length(
+        fn tlvs_do_not_change_the_source_address_and_the_header_length(
             ip in any::<[u8; 4]>(),
             port in any::<u16>(),
             // Types and values. The last one may have a wrong length.
@@ -175,7 +175,7 @@ mod tests {
         }
 
         #[test]
-        fn rejects_a_truncated_header(at in 0usize..28) {
+        fn rejects_a_truncated_proxy_protocol_header(at in 0usize..28) {
             let header = binary(1, 0x11, &[192, 0, 2, 1, 10, 0, 0, 1, 0x12, 0x34, 0, 80]);
             prop_assert!(parse_now(&header[..at]).is_err());
         }

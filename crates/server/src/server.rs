@@ -1,4 +1,4 @@
-//! The server builder, and the running server.
+//! The builder of a server, and the handle of the running server.
 
 use std::fmt;
 use std::future::Future;
@@ -26,7 +26,7 @@ use crate::proxy_protocol::ProxyProtocolVersions;
 use crate::worker::{self, Worker};
 use crate::{HalfClose, InheritedSockets, RequestBody};
 
-/// A builder for a server, which [`start`](Server::start) binds and runs.
+/// A builder for a server; [`start`](Server::start) binds its addresses and starts its workers.
 ///
 /// # Examples
 ///
@@ -68,7 +68,7 @@ pub struct Server {
     inherited: Arc<InheritedSockets>,
 }
 
-/// Creates a future that draining waits for.
+/// A function that creates a future which draining waits for.
 type WaitOnDrain = dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 impl Server {
@@ -106,13 +106,13 @@ impl Server {
         self
     }
 
-    /// Sets the number of worker threads, at least one. The default is the number of cores.
+    /// Sets the number of worker threads, which is at least one. The default is the number of cores.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
         self
     }
 
-    /// Sets the limits on the resources that clients can use.
+    /// Sets the limits on the resources that each client can use.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
@@ -124,13 +124,13 @@ impl Server {
         self
     }
 
-    /// Sets the time that in-flight requests have to finish after [`Handle::drain`]. The default is 30 s.
+    /// Sets the maximum time for in-flight requests to finish after [`Handle::drain`]. The default is 30 s.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
     }
 
-    /// Requires a PROXY protocol header of one of these versions on each connection from a `trusted` peer.
+    /// Requires a PROXY protocol header of an accepted version on each connection from a `trusted` peer.
     ///
     /// Connections from other peers are served without one.
     pub fn proxy_protocol(mut self, trusted: TrustedProxies, versions: ProxyProtocolVersions) -> Self {
@@ -146,7 +146,8 @@ impl Server {
         self
     }
 
-    /// Sets whether HTTP/2 with prior knowledge is accepted without TLS (RFC 9113 §3.3). The default is `true`.
+    /// Sets whether HTTP/2 with prior knowledge is accepted on connections without TLS (RFC 9113 §3.3). The default is
+    /// `true`.
     ///
     /// With TLS, ALPN selects the protocol instead.
     pub fn h2c(mut self, accept: bool) -> Self {
@@ -154,7 +155,7 @@ impl Server {
         self
     }
 
-    /// Sets the peers that are proxies, and are exempt from limits that apply to a single client.
+    /// Sets the proxies that are exempt from limits on single clients.
     ///
     /// [`Limits::connections_per_client`] does not apply to them, and rejected requests do not close their HTTP/2
     /// connections, which many clients may share.
@@ -186,7 +187,7 @@ impl Server {
         self
     }
 
-    /// Binds the addresses, starts the workers, and returns while they run.
+    /// Binds the addresses, starts the workers, and returns without waiting for them.
     ///
     /// `make_service` is called once on each worker's thread, inside its runtime.
     ///
@@ -275,7 +276,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A running server. Dropping it does not stop the workers.
+/// A running server with its addresses and worker threads. Dropping it does not stop the workers.
 #[derive(Debug)]
 #[must_use]
 pub struct RunningServer {
@@ -290,17 +291,17 @@ impl RunningServer {
         self.handle.clone()
     }
 
-    /// Returns the first TCP address that the server listens on, with the actual port.
+    /// Returns the first TCP address that the server listens on, including the port chosen for port 0.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addrs.first().copied()
     }
 
-    /// Returns all TCP addresses that the server listens on, with their actual ports.
+    /// Returns all TCP addresses that the server listens on, including the ports chosen for port 0.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs
     }
 
-    /// Waits until all workers have ended.
+    /// Waits until all worker threads have ended.
     pub async fn wait(self) {
         for (thread, finished) in self.workers {
             // Both fail if the worker panicked, which needs no handling here.
@@ -317,7 +318,7 @@ pub enum ServerError {
     /// The address can't be bound, for example because it is in use.
     #[error("can't listen on {address}{}", advice(address, source))]
     Bind {
-        /// The address.
+        /// The address that can't be bound.
         address: ListenAddr,
         /// The I/O error.
         source: io::Error,
@@ -327,11 +328,11 @@ pub enum ServerError {
     Thread(#[source] io::Error),
 }
 
-/// Returns advice for a common mistake.
+/// Returns advice for an error that a common mistake causes, or an empty string.
 fn advice(listen: &ListenAddr, error: &io::Error) -> &'static str {
     match listen {
         ListenAddr::Tcp(address) if error.kind() == io::ErrorKind::PermissionDenied && address.port() < 1024 => {
-            " (ports below 1024 need CAP_NET_BIND_SERVICE, or a socket from systemd)"
+            " (ports below 1024 require CAP_NET_BIND_SERVICE, or a socket from systemd)"
         }
         _ => "",
     }
@@ -342,7 +343,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bind_error_names_the_missing_capability_for_low_ports() {
+    fn bind_error_for_low_ports_names_the_missing_capability() {
         for (listen, kind, advised) in [
             ("0.0.0.0:443", io::ErrorKind::PermissionDenied, true),
             ("0.0.0.0:443", io::ErrorKind::AddrInUse, false),

@@ -1,4 +1,4 @@
-//! The adapter between hyper and the service: adds request extensions, and counts in-flight requests.
+//! An adapter between hyper and the service, which adds request extensions and counts in-flight requests.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -20,7 +20,7 @@ use crate::connection::BoxError;
 use crate::http1::{ConnectionState, YieldBudget};
 use crate::{CloseConnection, LoopbackClient, RequestBody, TlsInfo, http1};
 
-/// The service of one connection.
+/// The service of one connection, with the extensions for its requests.
 #[derive(Clone)]
 pub(crate) struct ConnectionService<S> {
     pub(crate) inner: S,
@@ -42,7 +42,7 @@ pub(crate) struct ConnectionService<S> {
 pub type ClientConnection = Arc<Mutex<Extensions>>;
 
 impl<S> ConnectionService<S> {
-    /// Adds the extensions of the connection to a request.
+    /// Adds the connection's extensions to a request.
     pub(crate) fn extend<B>(&self, request: &mut Request<B>) {
         let has_client_connection =
             self.client_connection.get().is_some() || authenticates_connection(request.headers());
@@ -64,7 +64,7 @@ impl<S> ConnectionService<S> {
     }
 }
 
-/// Returns whether these fields authenticate a connection rather than a request (RFC 4559 §4).
+/// Returns whether the fields authenticate the connection instead of a single request (RFC 4559 §4).
 ///
 /// `Proxy-Authorization` is for the first proxy, which this is, and not for the backend (RFC 9110 §11.7.2).
 fn authenticates_connection(headers: &HeaderMap) -> bool {
@@ -94,7 +94,7 @@ where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone,
     S::Error: Into<BoxError>,
 {
-    /// Passes a rejected head to the service, and drops the response, because the client already has one.
+    /// Passes a rejected head to the service, and drops its response, because h2 already responded to the client.
     pub(crate) fn reject(&self, rejected: RejectedHead) -> impl Future<Output = ()> + use<S, B>
     where
         B: Body,
@@ -124,7 +124,7 @@ where
     }
 }
 
-/// Empty extensions with capacity for those of the server and the layers, which avoids a rehash per request.
+/// Empty extensions with spare capacity for those of the server and the layers, which avoids a rehash per request.
 static EMPTY_WITH_CAPACITY: LazyLock<Extensions> = LazyLock::new(|| {
     let mut extensions = Extensions::new();
     // A clone has the capacity of the original, even after `clear`.
@@ -137,7 +137,7 @@ static EMPTY_WITH_CAPACITY: LazyLock<Extensions> = LazyLock::new(|| {
 });
 
 pin_project! {
-    /// Waits for the service to be ready, calls it, and waits for the response.
+    /// A future that waits until the service is ready, calls it, and waits for its response.
     pub(crate) struct CallFuture<S, F> {
         #[pin]
         stage: Stage<S, F>,
@@ -173,7 +173,9 @@ where
                 StageProject::Called { future } => {
                     let response = ready!(future.poll(cx)).map_err(Into::into)?;
                     if CloseConnection::applies_to(&response) {
-                        return Poll::Ready(Err("the service requested to close the connection".into()));
+                        return Poll::Ready(Err(
+                            "the service requested closing the connection without a response".into()
+                        ));
                     }
                     let in_flight = this.in_flight.take();
                     if let Some(in_flight) = &in_flight {
@@ -194,7 +196,7 @@ where
 }
 
 pin_project! {
-    /// A response body that counts as in flight until it is dropped, and yields to other tasks if it is large.
+    /// A response body that counts its request as in flight, and yields to other tasks if it is large.
     pub(crate) struct CountedBody<B> {
         #[pin]
         body: B,

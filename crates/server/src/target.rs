@@ -7,19 +7,19 @@
 #[cfg(feature = "server")]
 use http::Uri;
 
-/// The class of a request target.
+/// The validity of a request target.
 #[cfg(feature = "server")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// `http::Uri` can represent it.
+    /// The request target can be represented as [`http::Uri`].
     Valid,
-    /// `http::Uri` can represent it after [`percent_encode`].
+    /// The request target can be represented as [`http::Uri`] after [`percent_encode`].
     Encodable,
-    /// Not a request target.
+    /// The text is not a request target.
     Malformed,
 }
 
-/// Classifies the target of a request line.
+/// Classifies the target of a request line by its validity.
 #[cfg(feature = "server")]
 pub(crate) fn classify(target: &[u8]) -> Class {
     // RFC 9112 §3.2: whitespace and control characters are invalid. A fragment is invalid too (§3.2.1), but the URI parser
@@ -38,7 +38,7 @@ pub(crate) fn classify(target: &[u8]) -> Class {
     }
 }
 
-/// Percent-encodes the bytes of path and query that [`http::Uri`] can't represent, and all non-ASCII bytes.
+/// Percent-encodes the bytes of a target that [`http::Uri`] can't represent in path and query, and non-ASCII bytes.
 pub(crate) fn percent_encode(target: &[u8]) -> Vec<u8> {
     let (authority, path, query) = split(target);
     let mut encoded = Vec::with_capacity(target.len() + 32);
@@ -59,7 +59,7 @@ fn push_encoded(encoded: &mut Vec<u8>, part: &[u8], is_allowed: impl Fn(u8) -> b
     }
 }
 
-/// Splits a target into the scheme and authority of the absolute-form, the path, and the query with its `?`.
+/// Splits a request target into scheme and authority (if any), path, and query with its `?`.
 fn split(target: &[u8]) -> (&[u8], &[u8], &[u8]) {
     let is_delimiter = |&byte: &u8| matches!(byte, b'/' | b'?');
     let path_at = match target.first() {
@@ -78,7 +78,7 @@ fn split(target: &[u8]) -> (&[u8], &[u8], &[u8]) {
     (authority, path, query)
 }
 
-/// Returns whether a byte is accepted in a target, encoded or not.
+/// Returns whether a byte is accepted in a request target, as it is or percent-encoded.
 #[cfg(feature = "server")]
 pub(crate) fn is_target_byte(byte: u8) -> bool {
     byte > b' ' && byte != 0x7f && byte != b'#'
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_invalid_targets() {
+    fn rejects_invalid_request_targets() {
         for target in [
             &b""[..],
             b"/a b",
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_exactly_the_bytes_that_a_uri_can_represent() {
+    fn encodes_exactly_the_bytes_that_a_uri_cannot_represent() {
         for byte in (0..=u8::MAX).filter(|&byte| is_target_byte(byte)) {
             for prefix in ["/", "/?"] {
                 let target = [prefix.as_bytes(), &[byte]].concat();
@@ -157,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn valid_and_encoded_targets_parse_as_uri(target in proptest::collection::vec(any::<u8>(), 0..40), prefix in "|/|http://a/|http://") {
+        fn valid_and_encoded_request_targets_parse_as_uri(target in proptest::collection::vec(any::<u8>(), 0..40), prefix in "|/|http://a/|http://") {
             let target = [prefix.as_bytes(), &target].concat();
             match classify(&target) {
                 Class::Valid => prop_assert_eq!(Uri::try_from(&target[..]).map(|uri| uri.to_string().is_ascii()).ok(), Some(true)),

@@ -1,4 +1,4 @@
-//! A worker: a thread with its runtime, listeners and connections.
+//! A worker of the server: a thread with a runtime, listeners and connections.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,15 +19,15 @@ use crate::drain::{Handle, OpenConnection};
 use crate::listen::BoundSocket;
 use crate::server::Server;
 
-/// The worker that a service is created for.
+/// The worker thread that a service is created for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Worker {
-    /// The index of the worker, starting at 0.
+    /// The index of the worker thread, starting at 0.
     pub index: usize,
 }
 
-/// Runs a worker until it has drained.
+/// Runs a worker until it has drained its connections.
 pub(crate) fn run<M, S, B>(worker: Worker, server: Server, sockets: Vec<BoundSocket>, handle: Handle, make_service: M)
 where
     M: Fn(Worker) -> S,
@@ -41,7 +41,7 @@ where
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(worker = worker.index, %error, "can't create the runtime of a worker, it serves no connections");
+            tracing::error!(worker = worker.index, %error, "can't create the runtime of a worker, the worker serves no connections");
             return;
         }
     };
@@ -56,7 +56,7 @@ where
                 match Listener::new(socket) {
                     Ok(listener) => serve(listener, service, config, handle).await,
                     Err(error) => {
-                        tracing::error!(%error, "can't use a listening socket, its connections are not accepted")
+                        tracing::error!(%error, "can't use a listening socket, connections to it are not accepted")
                     }
                 }
             });
@@ -74,17 +74,17 @@ where
     runtime.shutdown_background();
 }
 
-/// A listening socket on this worker's runtime.
+/// A listening socket, registered with the runtime of a worker.
 enum Listener {
     Tcp {
         listener: TcpListener,
-        /// Whether only this machine can connect.
+        /// Whether the socket is bound to a loopback address.
         is_loopback: bool,
     },
     Unix(UnixListener),
 }
 
-/// An accepted socket.
+/// The socket of an accepted connection.
 enum Socket {
     Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
@@ -163,7 +163,7 @@ impl Listener {
     }
 }
 
-/// Accepts connections until draining begins.
+/// Accepts connections until draining begins, then those left in the accept queue.
 async fn serve<S, B>(listener: Listener, service: S, config: Arc<connection::ConnectionConfig>, handle: Handle)
 where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -189,7 +189,7 @@ where
     }
 }
 
-/// Waits after an error that may pass with time, such as a lack of descriptors or memory.
+/// Waits after an accept error that may be temporary, such as a lack of file descriptors or memory.
 ///
 /// Errors of a single connection need no wait.
 async fn back_off(error: &io::Error) {
@@ -206,7 +206,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// The peer address of a Unix socket, which has none.
+/// The peer address for connections over a Unix socket, which have none.
 const UNIX_PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 const BACK_OFF: Duration = Duration::from_millis(100);

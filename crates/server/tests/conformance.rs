@@ -1,4 +1,4 @@
-//! Conformance of the HTTP/2 server to RFC 9113 and RFC 7541.
+//! Conformance tests of the HTTP/2 server against RFC 9113 and RFC 7541.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -43,7 +43,7 @@ fn http2_without_tls_passes_the_conformance_cases() {
 }
 
 #[test]
-fn invalid_preface_closes_the_connection() {
+fn invalid_http2_preface_closes_the_connection() {
     let wrong = [
         &b"INVALID CONNECTION PREFACE\r\n\r\n"[..],
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r!",

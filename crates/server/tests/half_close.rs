@@ -1,4 +1,4 @@
-//! Half-closed and closed connections, and connections that close while bytes are in transit.
+//! Tests of half-closed connections, and of connections that close while bytes are in transit.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -20,14 +20,14 @@ use http_body_util::{BodyExt, Full};
 use rproxy_server::{HalfClose, Limits, RequestBody, RunningServer, Server};
 use tower::service_fn;
 
-/// The outcome of a request.
+/// The outcome of a request in the service.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Responded,
     Cancelled,
 }
 
-/// Sends the outcome on drop.
+/// A guard that sends the outcome of a request when it is dropped.
 struct OutcomeReporter {
     outcome: Option<Outcome>,
     sender: Sender<Outcome>,
@@ -39,7 +39,7 @@ impl Drop for OutcomeReporter {
     }
 }
 
-/// Reads the content, responds after `delay`, and reports the outcome of each request.
+/// Reads the request content, responds after `delay`, and reports the outcome of the request.
 async fn respond(
     request: Request<RequestBody>,
     delay: Duration,
@@ -78,7 +78,7 @@ fn read_to_end(socket: &mut impl Read) -> String {
     String::from_utf8(read).unwrap()
 }
 
-/// Longer than the window of `HalfClose::WithRequest`.
+/// A delay that is longer than [`HalfClose::WithRequest`] allows between a request and a half-close.
 const LATER: Duration = Duration::from_millis(400);
 const LONG: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(5);
@@ -166,7 +166,7 @@ fn cancels_an_upgrade_when_the_client_half_closes() {
 }
 
 #[test]
-fn half_close_policy_applies() {
+fn half_close_never_cancels_and_half_close_always_serves_the_request() {
     for (half_close, wait, outcome) in
         [(HalfClose::Never, Duration::ZERO, Outcome::Cancelled), (HalfClose::Always, LATER, Outcome::Responded)]
     {
@@ -197,7 +197,7 @@ fn reset_of_a_half_closed_connection_cancels_the_request() {
 }
 
 #[test]
-fn response_before_unread_content_closes_the_connection_and_is_not_lost() {
+fn response_sent_before_the_content_is_read_closes_the_connection_and_is_not_lost() {
     let (server, _outcomes) = start(Duration::ZERO, HalfClose::default());
     for (length, first) in [(3_000, 10), (200_000, 10), (2_000_000, 1_000_000)] {
         let mut socket = connect(server.local_addr().unwrap());
@@ -228,7 +228,7 @@ fn connection_is_reused_after_the_content_is_read() {
 
 // RFC 9112 §9.6
 #[test]
-fn bytes_after_the_last_request_do_not_reset_its_response() {
+fn bytes_after_the_last_request_do_not_reset_the_connection_before_the_response_is_read() {
     let (server, _outcomes) = start(Duration::from_millis(100), HalfClose::default());
     for request in [GET, POST] {
         let mut socket = connect(server.local_addr().unwrap());
@@ -268,11 +268,11 @@ fn failed_close_delimited_body_resets_the_connection() {
     }
 }
 
-/// A body of unknown length with several frames, and then an end or an error.
+/// A response body of unknown length with several frames, followed by its end or an error.
 struct Frames {
     left: usize,
     fails: bool,
-    /// The delay before the end.
+    /// The delay between the last frame and the end of the body.
     delay: std::pin::Pin<Box<tokio::time::Sleep>>,
 }
 
@@ -367,7 +367,7 @@ mod over_tls {
     }
 
     #[test]
-    fn response_before_unread_content_is_not_lost() {
+    fn response_sent_before_the_content_is_read_over_tls_is_not_lost() {
         let (server, _outcomes) = start(Duration::ZERO);
         let mut client = server.http1();
         client.write_all(b"POST /unread HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n").unwrap();

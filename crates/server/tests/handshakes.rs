@@ -1,4 +1,4 @@
-//! TLS handshakes that clients do not complete.
+//! Tests of TLS handshakes that clients do not complete.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -32,7 +32,7 @@ fn half_open(server: &Server) -> TcpStream {
 }
 
 #[test]
-fn half_open_handshakes_are_evicted_by_new_ones() {
+fn incomplete_handshakes_are_evicted_by_new_ones() {
     let server = start(|limits| (limits.handshakes, limits.handshake_timeout) = (4, Duration::from_secs(3600)));
     let mut abandoned: Vec<_> = (0..20).map(|_| half_open(&server)).collect();
     for _ in 0..20 {
@@ -45,7 +45,7 @@ fn half_open_handshakes_are_evicted_by_new_ones() {
 }
 
 #[test]
-fn slow_handshake_is_closed_after_the_timeout() {
+fn incomplete_handshake_is_closed_after_the_handshake_timeout() {
     let server = start(|limits| limits.handshake_timeout = Duration::from_millis(200));
     let mut socket = half_open(&server);
     assert!(matches!(socket.read(&mut [0; 64]), Ok(0)));

@@ -1,4 +1,4 @@
-//! HTTP/1.1 over raw sockets: parsing, limits, timeouts and draining.
+//! Tests of HTTP/1.1 over raw sockets: parsing, limits, timeouts and draining.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -14,7 +14,8 @@ use rproxy_client_ip::PeerAddr;
 use rproxy_server::{Limits, ProxyProtocolVersions, RequestGuardLayer, RunningServer, Server};
 use tower::{Layer, service_fn};
 
-/// Starts a server that responds with method, target, host, peer and body. It does not read the body for `/ignore`.
+/// Starts a server whose responses contain the method, target, host, peer and body of the request. It does not read the
+/// body for `/ignore`.
 fn start(server: impl FnOnce(Server) -> Server, guard: RequestGuardLayer) -> RunningServer {
     let server = server(Server::bind("127.0.0.1:0".parse().unwrap()).workers(1));
     server
@@ -46,7 +47,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends bytes, and reads until the server closes the connection.
+/// Sends bytes, and returns those received until the server closes the connection.
 fn exchange(server: &RunningServer, bytes: &[u8]) -> String {
     let mut stream = connect(server.local_addr().unwrap());
     stream.write_all(bytes).unwrap();
@@ -124,7 +125,7 @@ fn invalid_requests_get_an_error_status_and_close_the_connection() {
 }
 
 #[test]
-fn accepts_heads_and_bodies_in_pieces() {
+fn accepts_heads_and_bodies_in_several_reads() {
     let server = default();
     let bytes = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
         POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nde\
@@ -202,7 +203,7 @@ fn percent_encodes_targets_that_a_uri_cannot_represent() {
 
 // RFC 9110 §2.5, RFC 9112 §9.3
 #[test]
-fn http_1_0_clients_get_http_1_1_responses_and_keep_alive_on_request() {
+fn http_1_0_clients_get_http_1_1_responses_and_keep_alive_if_requested() {
     let server = default();
     for (method, content) in [("GET", ""), ("POST", "Content-Length: 2\r\n")] {
         let body = if content.is_empty() { "" } else { "ok" };
@@ -226,7 +227,7 @@ fn http_1_0_clients_get_http_1_1_responses_and_keep_alive_on_request() {
 
 // RFC 9110 §7.8
 #[test]
-fn upgrade_not_nominated_by_connection_is_ignored() {
+fn upgrade_without_connection_option_is_ignored() {
     let server = default();
     let response = exchange(
         &server,
@@ -240,7 +241,7 @@ fn upgrade_not_nominated_by_connection_is_ignored() {
 }
 
 #[test]
-fn rejected_head_does_not_affect_requests_before_it() {
+fn rejected_head_does_not_affect_pipelined_requests_before_it() {
     let server = default();
     let response = exchange(
         &server,
@@ -326,7 +327,7 @@ fn limits_connections_per_client_and_exempts_proxies() {
 }
 
 #[test]
-fn connections_over_the_limit_wait_in_the_accept_queue() {
+fn connections_over_the_maximum_wait_in_the_accept_queue() {
     let mut limits = Limits::default();
     limits.connections = 2;
     let server = start(|server| server.limits(limits), RequestGuardLayer::new());
@@ -369,14 +370,14 @@ fn connection_of_a_client_that_reads_nothing_closes_after_the_send_timeout() {
 }
 
 #[test]
-fn slow_body_gets_408() {
+fn slow_request_body_gets_408() {
     let server = start(|server| server, RequestGuardLayer::new().body_timeout(Duration::from_millis(100)));
     let response = exchange(&server, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab");
     assert!(response.starts_with("HTTP/1.1 408 "), "{response:?}");
 }
 
 #[test]
-fn sends_100_continue_if_expected() {
+fn sends_100_continue_if_the_client_expects_it() {
     let server = default();
     let mut stream = connect(server.local_addr().unwrap());
     stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n").unwrap();
@@ -409,7 +410,7 @@ fn proxy_protocol_header_from_a_trusted_peer_sets_the_peer_address() {
 }
 
 #[test]
-fn connections_returns_the_number_of_open_connections() {
+fn handle_connections_returns_the_number_of_open_connections() {
     let server = default();
     assert_eq!(server.handle().connections(), 0);
     let mut client = connect(server.local_addr().unwrap());
@@ -419,7 +420,7 @@ fn connections_returns_the_number_of_open_connections() {
 }
 
 #[test]
-fn tasks_returns_to_its_initial_value_when_connections_close() {
+fn handle_tasks_returns_to_its_initial_value_when_connections_close() {
     let server = default();
     let settled = |tasks: usize| {
         let deadline = Instant::now() + Duration::from_secs(20);

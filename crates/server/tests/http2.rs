@@ -1,4 +1,4 @@
-//! Limits and timeouts of HTTP/2 connections and streams (RFC 9113).
+//! Tests of the limits and timeouts of HTTP/2 connections and streams (RFC 9113).
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -21,7 +21,7 @@ use rproxy_server::{Limits, RequestBody, RequestGuardLayer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, service_fn};
 
-/// Starts a server that responds with the number of bytes in the path, and echoes the data of an extended CONNECT.
+/// Starts a server that responds with as many bytes as the path says, and echoes the data of a tunnel.
 fn start(limits: impl FnOnce(&mut Limits)) -> Server {
     Server::start(limits, |_| {
         RequestGuardLayer::new().layer(service_fn(
@@ -47,7 +47,7 @@ fn start(limits: impl FnOnce(&mut Limits)) -> Server {
 const SHORT: Duration = Duration::from_millis(200);
 
 #[test]
-fn missing_preface_closes_the_connection_after_the_head_timeout() {
+fn missing_http2_preface_closes_the_connection_after_the_head_timeout() {
     let server = start(|limits| limits.head_timeout = SHORT);
     for begins in [&b""[..], &b"PRI * HTTP/2.0\r\n"[..], &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0"[..]] {
         let mut client = server.connect();
@@ -104,7 +104,7 @@ fn unread_response_does_not_keep_an_idle_connection_open() {
 }
 
 #[test]
-fn flood_of_frames_without_content_closes_the_connection() {
+fn flood_of_frames_without_content_closes_the_http2_connection() {
     let server = start(|_| {});
     for (name, flood) in [
         ("PING", Frame::new(PING, 0, 0, vec![0; 8])),
@@ -141,7 +141,7 @@ fn flood_of_continuation_frames_closes_the_connection() {
 }
 
 #[test]
-fn rapid_reset_closes_the_connection() {
+fn rapid_reset_attack_closes_the_connection() {
     let server = start(|_| {});
     let mut client = server.client(&[]);
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! Request content over HTTP/2: only END_STREAM ends it (RFC 9113 §8.1), and streams do not block each other.
+//! Tests of request content over HTTP/2: only END_STREAM ends it (RFC 9113 §8.1).
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -22,10 +22,11 @@ use tower::service_fn;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The content that the service read, and whether it ended without an error.
+/// The request content that the service read, and whether it ended without an error.
 type Read = (Vec<u8>, Result<(), ()>);
 
-/// Starts a server that reports the content of each request or tunnel. It never reads the content of `/stuck`.
+/// Starts a server that reports the content of each request or tunnel to the test. It never reads the content of
+/// `/stuck`.
 fn start() -> (Server, mpsc::Receiver<Read>) {
     let (reads, read) = mpsc::channel();
     let server = Server::start(
@@ -85,7 +86,7 @@ fn data(client: &mut Client, stream: u32, data: &[u8], flags: u8) {
     client.send(&Frame::new(DATA, flags, stream, data.to_vec()).bytes());
 }
 
-/// Starts a message without its end.
+/// Sends a request head and half of the request content.
 fn begin(client: &mut Client, head: &[u8]) {
     client.head(1, head, false);
     data(client, 1, b"half", 0);
@@ -95,7 +96,7 @@ fn begin(client: &mut Client, head: &[u8]) {
 }
 
 #[test]
-fn reset_with_any_code_fails_the_request_body() {
+fn reset_with_any_error_code_fails_the_request_body() {
     let (server, read) = start();
     for head in [post("/", None), post("/", Some(100)), post("/", Some(4)), connect()] {
         // RFC 9113 §7: NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, STREAM_CLOSED, CANCEL, and an unknown code.
@@ -125,7 +126,7 @@ fn closed_connection_fails_the_request_body() {
 }
 
 #[test]
-fn content_that_contradicts_its_length_resets_the_stream() {
+fn content_that_contradicts_content_length_resets_the_stream() {
     let (server, read) = start();
     for (length, flags, sent) in [(100, END_STREAM, &b"half"[..]), (3, 0, b"half"), (3, END_STREAM, b"half")] {
         let mut client = server.client(&[]);
@@ -137,7 +138,7 @@ fn content_that_contradicts_its_length_resets_the_stream() {
 }
 
 #[test]
-fn end_stream_ends_a_request_with_and_without_content() {
+fn end_stream_flag_ends_a_request_with_and_without_content() {
     let (server, read) = start();
     let mut client = server.client(&[]);
     client.head(1, &post("/", None), false);

@@ -1,4 +1,4 @@
-//! Floods of HTTP/2 frames and invalid requests, which close the connection (RFC 9113 §10.5).
+//! Tests of HTTP/2 floods of frames and invalid requests, which close the connection (RFC 9113 §10.5).
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -24,7 +24,7 @@ use tower::{Layer, service_fn};
 // RFC 9113 §7.
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// The numbers of requests that reached the service.
+/// The number of requests that reached the service: served, malformed and too large.
 #[derive(Debug, Default)]
 struct Counts {
     served: AtomicUsize,
@@ -37,7 +37,7 @@ impl Counts {
         (self.served.load(Relaxed), self.malformed.load(Relaxed), self.too_large.load(Relaxed))
     }
 
-    /// Waits until the service has received these numbers of requests, which may be after the client's response.
+    /// Waits until the service has received the expected number of requests of each kind.
     fn wait_for(&self, expected: (usize, usize, usize)) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.all() != expected && Instant::now() < deadline {
@@ -47,7 +47,7 @@ impl Counts {
     }
 }
 
-/// Starts a server with a request guard, whose service never responds to requests for `/wait`.
+/// Starts a server with a request guard and a service that never responds to requests for `/wait`.
 fn start() -> (Server, Arc<Counts>) {
     let counts = Arc::new(Counts::default());
     let shared = Arc::clone(&counts);
@@ -79,7 +79,7 @@ fn head(fields: &[(&str, &str)]) -> Vec<u8> {
     fields.iter().flat_map(|(name, value)| field(name, value)).collect()
 }
 
-/// Returns a head that is too large for h2, with fields that take three bytes each.
+/// Returns a request head with too many fields for h2, each encoded in three bytes.
 fn large() -> Vec<u8> {
     [get("/"), literal(b"a", b"").repeat(2000)].concat()
 }
@@ -96,7 +96,7 @@ fn request(stream: u32, head: &[u8], end: u8) -> Vec<u8> {
 }
 
 #[test]
-fn limits_the_rate_of_streams_with_protocol_errors() {
+fn exceeding_the_rate_of_streams_with_protocol_errors_closes_the_connection() {
     let (server, counts) = start();
     let open = |stream| request(stream, &get("/wait"), 0);
     let overflow = |stream| {
@@ -182,7 +182,7 @@ fn heads_that_h2_rejects_reach_the_service_as_rejected_heads() {
 }
 
 #[test]
-fn limits_the_rate_of_heads_that_h2_rejects() {
+fn exceeding_the_rate_of_heads_that_h2_rejects_closes_the_connection() {
     let malformed = [get("/"), field("connection", "close")].concat();
     for (name, head) in [("malformed", malformed), ("too large", large())] {
         let (server, counts) = start();
@@ -207,7 +207,7 @@ fn limits_the_rate_of_heads_that_h2_rejects() {
 }
 
 #[test]
-fn limits_the_rate_of_rejected_requests() {
+fn exceeding_the_rate_of_rejected_requests_closes_the_connection() {
     let (server, _) = start();
     for (name, head) in [
         ("another host", [get("/"), field("host", "another.example")].concat()),
@@ -256,7 +256,7 @@ fn only_a_flood_of_refused_streams_closes_the_connection() {
 }
 
 #[test]
-fn split_cookies_count_as_one_field() {
+fn split_cookie_fields_count_as_one_header_field() {
     let (server, counts) = start();
     let mut client = server.client(&[]);
     let cookies: Vec<u8> = (0..200).flat_map(|n| field("cookie", &format!("cookie-{n}={}", "v".repeat(100)))).collect();

@@ -1,4 +1,4 @@
-//! The server with an axum router.
+//! Tests of the server with an axum router.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used)]
 

@@ -30,13 +30,13 @@ pin_project! {
 struct BodyLimits {
     left: Option<u64>,
     timeout: Duration,
-    /// Created at the first wait, and reused.
+    /// The timer of the body timeout, created when the body is first pending, then reused.
     timer: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
     progress: Progress,
 }
 
-/// The state of a body, shared with the future of the response.
+/// The progress of a request body, shared with the response future.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress(Arc<State>);
 
@@ -52,12 +52,12 @@ impl Progress {
         error
     }
 
-    /// Disables the timeout, because the response has begun: in a bidirectional stream, the client may wait for data.
+    /// Disables the body timeout when the response begins, because a bidirectional stream may pause.
     pub(super) fn set_has_response(&self) {
         self.0.has_response.store(true, Relaxed);
     }
 
-    /// Returns the rejection that corresponds to the failure of the body, if it failed.
+    /// Returns the rejection that corresponds to the error of the request body, if reading it failed.
     pub(super) fn rejection(&self) -> Option<RequestRejection> {
         const TOO_LARGE: u8 = RequestBodyError::TooLarge as u8 + 1;
         const TOO_SLOW: u8 = RequestBodyError::TooSlow as u8 + 1;
@@ -74,13 +74,13 @@ impl Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestBodyError {
-    /// The body exceeds the maximum size.
+    /// The request body exceeds the maximum size.
     #[error("request body too large")]
     TooLarge,
-    /// The client did not send the next part in time.
+    /// The client did not send the next part of the request body in time.
     #[error("request body timed out")]
     TooSlow,
-    /// The client closed the connection, or the framing is invalid.
+    /// The client closed the connection before the end of the body, or the body framing is invalid.
     #[error("request body incomplete or malformed")]
     Broken,
 }
@@ -97,7 +97,7 @@ impl<B> GuardBody<B> {
     }
 }
 
-/// An empty body, for requests without content, and for retries.
+/// Creates an empty body, for requests without content and for retries.
 impl<B> Default for GuardBody<B> {
     fn default() -> Self {
         Self { inner: None, limits: None }
@@ -181,7 +181,7 @@ mod tests {
         assert!(body.frame().await.is_none());
     }
 
-    /// The body of a client that sends nothing.
+    /// A request body that is always pending, like that of a client that sends no data.
     struct Silent;
 
     impl Body for Silent {

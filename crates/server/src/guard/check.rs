@@ -1,4 +1,4 @@
-//! The checks of a request head.
+//! The checks of a request's host and target.
 
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -10,7 +10,7 @@ use super::{IsServed, RequestRejection};
 use crate::target::percent_encode;
 use crate::{RejectedHead, TlsInfo};
 
-/// Checks the head, and rewrites `Host` to its normal form and the target to origin-form (or `*`).
+/// Checks the host and the target, and rewrites `Host` to its normal form and the target to origin-form or `*`.
 pub(super) fn check<B>(request: &mut Request<B>, is_served: Option<&IsServed>) -> Result<(), RequestRejection> {
     if let Some(rejected) = request.extensions().get::<RejectedHead>() {
         return Err(RequestRejection::Head(*rejected));
@@ -38,7 +38,7 @@ pub(super) fn check<B>(request: &mut Request<B>, is_served: Option<&IsServed>) -
     Ok(())
 }
 
-/// Returns whether the host is certainly valid and in its normal form, which is the fast path for most requests.
+/// Returns whether a scan finds the host valid and in normal form, which is the fast path for most requests.
 fn has_normal_host<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     // If there are as many values as names, no field is repeated.
@@ -47,7 +47,7 @@ fn has_normal_host<B>(request: &Request<B>) -> bool {
         && headers.get(HOST).is_some_and(|host| is_normal_host(host.as_bytes()))
 }
 
-/// Returns whether this is a name or an IPv4 address in lower case, with a port that is not the default of any scheme.
+/// Returns whether the host is a lower-case name or IPv4 address, and its port is not the default of a scheme.
 fn is_normal_host(host: &[u8]) -> bool {
     let (name, port) = split_port(host);
     let is_allowed = |byte: &u8| byte.is_ascii_lowercase() | byte.is_ascii_digit() | matches!(byte, b'.' | b'-');
@@ -58,7 +58,7 @@ fn is_normal_host(host: &[u8]) -> bool {
         && !matches!(port, [b':', b'0', ..] | b":80" | b":443")
 }
 
-/// Requires a single host in `Host` and the target (RFC 9112 §3.2, RFC 9113 §8.3.1).
+/// Requires one valid host, which `Host` and the request target agree on (RFC 9112 §3.2, RFC 9113 §8.3.1).
 fn host<B>(request: &mut Request<B>) -> Result<(), RequestRejection> {
     let headers = request.headers();
     // If there are as many values as names, no field is repeated, which avoids a lookup.
@@ -90,7 +90,7 @@ fn host<B>(request: &mut Request<B>) -> Result<(), RequestRejection> {
     Ok(())
 }
 
-/// Returns whether this is a name or an IPv4 address with an optional port, which is the fast path for most hosts.
+/// Returns whether the host is a name or an IPv4 address with an optional port, the fast path for most hosts.
 fn is_simple_host(host: &[u8]) -> bool {
     let (name, port) = split_port(host);
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
@@ -102,12 +102,12 @@ fn split_port(host: &[u8]) -> (&[u8], &[u8]) {
     host.split_at(host.iter().position(|&byte| byte == b':').unwrap_or(host.len()))
 }
 
-/// Returns whether all bytes satisfy the predicate. Has no early exit, so that the compiler can vectorise it.
+/// Returns whether all bytes satisfy the predicate `is`. Has no early exit, so that the compiler can vectorise it.
 fn all(bytes: &[u8], is: impl Fn(&u8) -> bool) -> bool {
     bytes.iter().fold(true, |all, byte| all & is(byte))
 }
 
-/// Returns whether this is empty, or a colon and a number up to 65,535 with at most five digits.
+/// Returns whether the text is empty, or a colon and a port of at most five digits, up to 65,535.
 fn is_port(port: &[u8]) -> bool {
     match port {
         [] => true,
@@ -118,7 +118,7 @@ fn is_port(port: &[u8]) -> bool {
     }
 }
 
-/// Parses a `Host` field: a host and an optional port, without user information, and not a list.
+/// Parses a `Host` field: one host with an optional port, without user information.
 fn authority(host: &HeaderValue) -> Option<Authority> {
     let authority = Authority::try_from(host.as_bytes()).ok()?;
     is_valid(&authority).then_some(authority)
@@ -133,14 +133,14 @@ fn is_valid(authority: &Authority) -> bool {
         && (port.is_empty() || port[1..].parse::<u16>().is_ok() && !port.starts_with(":+"))
 }
 
-/// Returns whether both have the same host and port.
+/// Returns whether the `Host` field and the target have the same host and port.
 fn is_same_authority(host: &Authority, target: &Authority, scheme: Option<&Scheme>) -> bool {
     let default = if scheme == Some(&Scheme::HTTPS) { 443 } else { 80 };
     host.host().eq_ignore_ascii_case(target.host())
         && host.port_u16().unwrap_or(default) == target.port_u16().unwrap_or(default)
 }
 
-/// Removes the port: `example.org:8080` becomes `example.org`, and `[::1]:80` becomes `[::1]`.
+/// Removes the port from an authority: `example.org:8080` becomes `example.org`, and `[::1]:80` becomes `[::1]`.
 fn without_port(authority: &str) -> &str {
     match authority.rfind(':') {
         Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
@@ -148,7 +148,7 @@ fn without_port(authority: &str) -> &str {
     }
 }
 
-/// Requires origin-form, absolute-form with http or https, or the asterisk-form of OPTIONS (RFC 9112 §3.2).
+/// Requires a target in origin-form, in absolute-form with http or https, or `*` for OPTIONS (RFC 9112 §3.2).
 fn target<B>(request: &mut Request<B>) -> Result<(), RequestRejection> {
     let uri = request.uri();
     let path = uri.path();
@@ -173,7 +173,7 @@ fn target<B>(request: &mut Request<B>) -> Result<(), RequestRejection> {
     Ok(())
 }
 
-/// The same with a target in ASCII, as [`target`](crate::target) has it; `None` where there are controls in it.
+/// Percent-encodes the path and query of a URI, or returns `None` if they contain control characters.
 fn percent_encoded(uri: &Uri) -> Option<Uri> {
     let encoded = percent_encode(uri.path_and_query()?.as_str().as_bytes());
     let mut parts = uri.clone().into_parts();
@@ -181,7 +181,7 @@ fn percent_encoded(uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// Returns the target in origin-form. An empty path becomes `/`, also before a query (RFC 9112 §3.2.1).
+/// Returns the request target in origin-form. An empty path becomes `/`, also before a query (RFC 9112 §3.2.1).
 fn origin_form(uri: &Uri, version: Version) -> Option<PathAndQuery> {
     match uri.path_and_query() {
         // RFC 9113 §8.3.1: in HTTP/2, the client must send the `/`.
@@ -265,7 +265,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn every_simple_host_is_a_valid_authority(host in "[a-zA-Z0-9.:_@-]{0,20}|[a.-]{0,2}:[0-9]{0,6}") {
+        fn simple_host_check_accepts_only_valid_authorities(host in "[a-zA-Z0-9.:_@-]{0,20}|[a.-]{0,2}:[0-9]{0,6}") {
             let value = HeaderValue::try_from(&host).unwrap();
             proptest::prop_assert!(!is_simple_host(host.as_bytes()) || authority(&value).is_some(), "{}", host);
         }

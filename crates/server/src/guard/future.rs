@@ -1,4 +1,4 @@
-//! The future of the guard: the inner response or a rejection.
+//! The response future of the request guard: the inner response or a rejection.
 
 use std::future::Future;
 use std::pin::Pin;

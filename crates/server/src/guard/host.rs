@@ -1,9 +1,9 @@
-//! The normal form of `Host`, so that all readers of the field see the same value.
+//! The normal form of `Host`, so that all layers and backends see the same host.
 
 use http::uri::Scheme;
 use http::{HeaderValue, Request, header};
 
-/// Rewrites `Host` to its normal form.
+/// Rewrites the `Host` field to its normal form.
 pub(super) fn normalize_host<B>(request: &mut Request<B>) {
     if request.headers().contains_key(header::HOST)
         && let Some(host) = normalized_host(request)
@@ -12,7 +12,7 @@ pub(super) fn normalize_host<B>(request: &mut Request<B>) {
     }
 }
 
-/// Returns the normal form of the request's host, or `None` if the host is already normal or invalid.
+/// Returns the normal form of the request's host, or `None` if the host needs no change or is invalid.
 ///
 /// The host is taken from `Host`, else from the authority of the target. The normal form is in lower case, without a
 /// final dot, and without the default port of the scheme. [`RequestGuardLayer`](crate::RequestGuardLayer) rewrites `Host`
@@ -66,7 +66,7 @@ fn normalized(host: &[u8], is_https: bool) -> Option<HeaderValue> {
     (normal != host).then(|| HeaderValue::from_bytes(&normal).ok()).flatten()
 }
 
-/// Returns whether `host` is certainly in its normal form, which is the fast path for most hosts.
+/// Returns whether a scan finds `host` in normal form, which is the fast path for most hosts.
 fn is_normal(host: &[u8], default: u16) -> bool {
     let (mut has_upper, mut colon) = (false, None);
     for (at, byte) in host.iter().enumerate() {
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn normalizes_case_port_and_final_dot() {
+    fn normalizes_case_default_port_and_trailing_dot_of_host() {
         for (host, scheme, normal) in [
             ("a.example", Scheme::HTTP, "a.example"),
             ("A.Example", Scheme::HTTP, "a.example"),

@@ -1,10 +1,10 @@
-//! A scanner for the chunked transfer coding (RFC 9112 §7.1), which does not modify the data.
+//! A read-only scanner for the chunked transfer coding (RFC 9112 §7.1).
 
-/// The position in a chunked body.
+/// The state of the scan of a chunked body.
 #[derive(Debug)]
 pub(crate) struct Chunked {
     state: State,
-    /// The bytes of chunk extensions and trailers, which need a limit because they carry no data.
+    /// The total size of chunk extensions and trailers, which is limited because they contain no content.
     overhead: usize,
 }
 
@@ -25,7 +25,7 @@ enum State {
     },
     DataCr,
     DataLf,
-    /// At the first byte of a trailer field, or of the final empty line.
+    /// The next byte starts a trailer field or the final empty line.
     TrailerStart,
     Trailer,
     TrailerLf,
@@ -37,7 +37,7 @@ impl Chunked {
         Self { state: State::Size { size: 0, digits: 0 }, overhead: 0 }
     }
 
-    /// Scans bytes, and returns how many belong to the body, and whether it is complete.
+    /// Scans bytes, and returns the number of bytes in the body, and whether the body is complete.
     ///
     /// Returns an error if the coding is invalid.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> Result<(usize, bool), ()> {
@@ -87,7 +87,7 @@ impl Chunked {
     }
 }
 
-/// The same limit as hyper's for chunk extensions.
+/// The maximum size of chunk extensions and trailers, equal to hyper's limit for chunk extensions.
 const MAX_OVERHEAD: usize = 16 * 1024;
 
 #[cfg(test)]
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_end_of_valid_bodies() {
+    fn finds_the_end_of_valid_chunked_bodies() {
         for (body, end) in [
             ("0\r\n\r\n", 5),
             ("000\r\n\r\nGET", 7),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_bodies_that_parsers_could_interpret_differently() {
+    fn rejects_chunked_bodies_that_parsers_could_interpret_differently() {
         for body in [
             "\r\n",
             ";\r\n",

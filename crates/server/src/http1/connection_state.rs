@@ -8,35 +8,36 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::
 
 use crate::RejectedHead;
 
-/// The state of a connection.
+/// The shared state of an HTTP/1.1 connection.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionState {
-    /// The number of calls of the service.
+    /// The number of times that the service was called.
     calls: AtomicU64,
-    /// The number of requests whose response body has not ended.
+    /// The number of requests whose response body has not ended yet.
     in_flight: AtomicUsize,
-    /// The number of the call with a rejected head, starting at 1, or 0.
+    /// The number of the service call with a rejected head, counted from 1, or 0 without a rejected head.
     rejected_call: AtomicU64,
     rejected: AtomicU8,
-    /// The number of the incomplete head, starting at 1, or 0.
+    /// The number of the incomplete request head, counted from 1, or 0 without an incomplete head.
     incomplete_head: AtomicU64,
     is_head_too_slow: AtomicBool,
-    /// The number of the last call with a response, doubled, plus 1 if it switched protocols.
+    /// Twice the number of the last service call with a response, plus 1 if the response switched protocols.
     responded: AtomicU64,
-    /// Whether a read waits for a response.
+    /// Whether a read waits until the service has responded to an upgrade request.
     awaits_response: AtomicBool,
-    /// Whether a read waits for the end of a response, to continue with the bytes held after the request.
+    /// Whether a read waits for the end of a response, before it releases the bytes after the request.
     awaits_end: AtomicBool,
-    /// Whether content of the last request is unread.
+    /// Whether some content of the last request has not been read.
     has_unread_content: AtomicBool,
-    /// Whether the client has sent its last request.
+    /// Whether the client half-closed the connection after its last request.
     is_half_closed: AtomicBool,
-    /// Whether the connection closes without a response that could be lost.
+    /// Whether the connection closes while idle, so that no response can be lost.
     closes_idle: AtomicBool,
 }
 
 impl ConnectionState {
-    /// Counts a call, until the guard is dropped with the response body. Returns the reason if the head was rejected.
+    /// Counts a service call as in flight until the returned guard is dropped with the response body. Returns the
+    /// reason if the head was rejected.
     pub(crate) fn call(self: &Arc<Self>) -> (InFlightRequest, Option<RejectedHead>) {
         self.in_flight.fetch_add(1, Relaxed);
         let call = self.calls.fetch_add(1, Relaxed) + 1;
@@ -44,7 +45,7 @@ impl ConnectionState {
         (InFlightRequest { state: Arc::clone(self), call }, rejected)
     }
 
-    /// Returns the number of calls.
+    /// Returns the number of times that the service was called.
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Relaxed)
     }
@@ -53,7 +54,7 @@ impl ConnectionState {
         self.in_flight.load(Relaxed) > 0
     }
 
-    /// Rejects the head after `heads` accepted ones.
+    /// Records the rejection of the request head that follows `heads` accepted ones.
     pub(crate) fn reject_head(&self, heads: u64, rejected: RejectedHead) {
         self.rejected.store(rejected as u8, Relaxed);
         self.rejected_call.store(heads + 1, Relaxed);
@@ -68,17 +69,17 @@ impl ConnectionState {
             .unwrap_or(Malformed)
     }
 
-    /// Sets the number of the incomplete head.
+    /// Sets the number of the incomplete request head, counted from 1.
     pub(crate) fn set_incomplete_head(&self, head: Option<NonZeroU64>) {
         self.incomplete_head.store(head.map_or(0, NonZeroU64::get), Relaxed);
     }
 
-    /// Returns the number of the incomplete head.
+    /// Returns the number of the incomplete request head, counted from 1.
     pub(crate) fn incomplete_head(&self) -> Option<NonZeroU64> {
         NonZeroU64::new(self.incomplete_head.load(Relaxed))
     }
 
-    /// Makes the next read reject the incomplete head, because it timed out.
+    /// Makes the next read reject the incomplete request head, because of the head timeout.
     pub(crate) fn time_out_head(&self) {
         self.is_head_too_slow.store(true, Relaxed);
     }
@@ -87,14 +88,14 @@ impl ConnectionState {
         self.is_head_too_slow.load(Relaxed)
     }
 
-    /// Returns whether the service was called for `heads` requests, and the last response has ended.
+    /// Returns whether the service was called for `heads` requests, and all of their responses have ended.
     pub(crate) fn has_ended(&self, heads: u64) -> bool {
         let has_ended = self.calls() >= heads && !self.is_in_flight();
         self.awaits_end.store(!has_ended, Relaxed);
         has_ended
     }
 
-    /// Returns once whether a read that waited for the end of a response can continue.
+    /// Returns true once after the end of a response that a read was waiting for.
     pub(crate) fn take_end(&self) -> bool {
         self.awaits_end.load(Relaxed) && !self.is_in_flight() && self.awaits_end.swap(false, Relaxed)
     }
@@ -115,7 +116,7 @@ impl ConnectionState {
         self.is_half_closed.load(Relaxed)
     }
 
-    /// Sets that the connection closes between requests.
+    /// Records that the connection closes between two requests.
     pub(crate) fn set_closes_idle(&self) {
         self.closes_idle.store(true, Relaxed);
     }
@@ -124,7 +125,7 @@ impl ConnectionState {
         self.closes_idle.load(Relaxed)
     }
 
-    /// Returns whether the response to request number `heads` switched protocols, or `None` if it is pending.
+    /// Returns whether the response to request number `heads` switched protocols, or `None` before the response.
     pub(crate) fn upgrade_response(&self, heads: u64) -> Option<bool> {
         let responded = self.responded.load(Relaxed);
         let has_response = responded >> 1 == heads;
@@ -133,7 +134,7 @@ impl ConnectionState {
     }
 }
 
-/// A request whose response body has not ended.
+/// A guard for a request whose response body has not ended.
 #[derive(Debug)]
 pub(crate) struct InFlightRequest {
     state: Arc<ConnectionState>,
@@ -141,7 +142,8 @@ pub(crate) struct InFlightRequest {
 }
 
 impl InFlightRequest {
-    /// Sets that there is a response. Returns whether a read waits for it, so that the task must be polled again.
+    /// Records that the service responded to the request. Returns whether a read waits for it, so that the task must be
+    /// polled again.
     pub(crate) fn set_responded(&self, is_switched: bool) -> bool {
         self.state.responded.store(self.call << 1 | u64::from(is_switched), Relaxed);
         self.state.awaits_response.load(Relaxed)

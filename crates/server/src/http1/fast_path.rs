@@ -1,4 +1,4 @@
-//! The fast path: requests without content are served without hyper.
+//! The HTTP/1.1 fast path, which serves requests without content and without hyper.
 //!
 //! Most requests consist only of a head. Their head is read into an allocation of its size, the response is written
 //! without a copy, and an idle connection has no buffers. All other requests are passed to hyper.
@@ -29,31 +29,31 @@ use crate::connection::{BoxError, ConnectionConfig};
 use crate::service::ConnectionService;
 use crate::{CloseConnection, RequestBody};
 
-/// The reason why the fast path ends.
+/// The reason that the fast path of a connection ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FastPathEnd {
-    /// The next request must be served by hyper.
+    /// Only hyper can serve the next request.
     Hyper,
-    /// The first bytes may be the HTTP/2 preface.
+    /// The first bytes of the connection may be the HTTP/2 preface.
     Preface,
-    /// The connection closes after a response.
+    /// The connection closes after the last response was sent.
     Close,
-    /// The connection closes without a response that could be lost.
+    /// The connection closes while idle or without a response, so no response can be lost.
     Idle,
 }
 
-/// The state of the connection after a response.
+/// The state of the connection at the end of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AfterResponse {
-    /// The next request can follow.
+    /// The connection stays open for the next request.
     KeepAlive,
-    /// The connection closes.
+    /// The connection closes after the response.
     Close,
-    /// The connection closes without a response.
+    /// The connection closes without a response to the request.
     Cancelled,
 }
 
-/// Serves requests until one must be passed to hyper. `served` counts the requests.
+/// Serves requests on the fast path until a request needs hyper. `served` counts the requests.
 pub(super) async fn serve<T, S, B>(
     io: &mut FramedIo<T>,
     service: &mut ConnectionService<S>,
@@ -149,10 +149,10 @@ where
     }
 }
 
-/// Calls the service with a request, and writes the response.
+/// Calls the service with a request, and writes its response to the client.
 // The future is boxed for each request, so it should be small: the inner scopes limit the lifetime of borrowed values, for
 // which the future reserves space.
-#[expect(clippy::manual_async_fn, reason = "an `async fn` reserves space for its arguments twice")]
+#[expect(clippy::manual_async_fn, reason = "the future of an `async fn` would store its arguments twice")]
 fn respond<T, S, B>(
     io: &mut FramedIo<T>,
     service: &mut S,
@@ -213,16 +213,16 @@ where
     }
 }
 
-/// An event while a request is in flight.
+/// An event that occurs while a request is in flight.
 enum Event<B> {
     Response(Result<Response<B>, BoxError>),
-    /// Heads of interim responses.
+    /// The serialised heads of interim responses.
     Interim(Vec<u8>),
-    /// The client has closed the connection.
+    /// The client closed the connection.
     Closed,
 }
 
-/// Writes `out`, and then a body of `length` bytes.
+/// Writes the head in `out`, then a body of `length` bytes.
 async fn send_sized<T, B>(
     io: &mut FramedIo<T>,
     mut out: Vec<u8>,
@@ -253,7 +253,7 @@ where
         };
         // A body of known length has no trailers.
         let Ok(mut data) = frame.into_data() else { continue };
-        let too_long = "the response body is longer than its length";
+        let too_long = "the response body is longer than its Content-Length";
         length = length.checked_sub(data.remaining() as u64).ok_or(too_long)?;
         while let Some(piece) = budget.split_off(&mut data) {
             write(io, &out, piece, b"").await?;
@@ -271,7 +271,7 @@ where
     write(io, &out, &[][..], b"").await.map_err(Into::into)
 }
 
-/// Writes `out`, and then a body in chunks (RFC 9112 §7.1).
+/// Writes the head in `out`, then a body in chunks (RFC 9112 §7.1).
 async fn send_chunked<T, B>(
     io: &mut FramedIo<T>,
     mut out: Vec<u8>,
@@ -328,7 +328,9 @@ where
     }
 }
 
-/// Writes `out`, and then a body that ends with the connection, which is reset if the body fails.
+/// Writes the head in `out`, then a body that ends when the connection closes.
+///
+/// If the body fails, the connection is reset.
 async fn send_until_close<T, B>(io: &mut FramedIo<T>, mut out: Vec<u8>, mut body: Pin<&mut B>) -> Result<(), BoxError>
 where
     T: ClientSocket,
@@ -364,7 +366,7 @@ where
     }
 }
 
-/// Writes the available part of a truncated response, and returns an error.
+/// Writes the part of a truncated response that is available, and returns an error.
 ///
 /// A client that receives no part of a response would assume that the connection was closed before its request, and retry.
 async fn send_truncated<T>(io: &mut FramedIo<T>, out: &[u8], error: Option<BoxError>) -> Result<(), BoxError>
@@ -373,10 +375,10 @@ where
 {
     write(io, out, &[][..], b"").await?;
     poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await?;
-    Err(error.unwrap_or_else(|| "the response body is shorter than its length".into()))
+    Err(error.unwrap_or_else(|| "the response body is shorter than its Content-Length".into()))
 }
 
-/// Appends a small amount of data, for which a copy is cheaper than a vectored write.
+/// Appends a small piece of data, because copying it is cheaper than a vectored write.
 fn append(out: &mut Vec<u8>, mut data: impl Buf) {
     out.reserve(data.remaining());
     while data.has_remaining() {
@@ -396,7 +398,7 @@ where
     body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
 }
 
-/// Returns the next frame if it is ready.
+/// Returns the next body frame if one is ready.
 async fn ready_frame<B>(mut body: Pin<&mut B>) -> Poll<NextFrame<B>>
 where
     B: Body<Error: Into<BoxError>>,
@@ -404,7 +406,7 @@ where
     poll_fn(|cx| Poll::Ready(poll_frame(body.as_mut(), cx))).await
 }
 
-/// Waits a moment for the first frame, so that it can be written together with the head.
+/// Waits up to 2 ms for the first body frame, so that it can be written together with the head.
 ///
 /// Many backends send head and body separately within microseconds. Written together, they need a single system call and
 /// TCP segment.
@@ -422,7 +424,7 @@ where
     }
 }
 
-/// Flushes the socket, and waits for the next frame.
+/// Flushes the socket, and waits for the next body frame.
 async fn next_frame<T, B>(io: &mut FramedIo<T>, mut body: Pin<&mut B>) -> Result<NextFrame<B>, BoxError>
 where
     T: ClientSocket,
@@ -436,7 +438,7 @@ where
     .await
 }
 
-/// Writes all parts, in a single system call if possible.
+/// Writes head, data and tail, in a single system call if possible.
 async fn write<T>(io: &mut FramedIo<T>, head: &[u8], data: impl Buf, tail: &[u8]) -> io::Result<()>
 where
     T: ClientSocket,
@@ -460,16 +462,16 @@ where
     .await
 }
 
-/// The number of ticks in the idle timeout.
+/// The number of clock ticks in the idle timeout.
 const TICKS: u32 = 4;
 
-/// The time that a head waits for the first frame of its body.
+/// The maximum delay of a response head for the first frame of its body.
 const FIRST_FRAME_WAIT: Duration = Duration::from_millis(2);
 
-/// The maximum size for which a copy is cheaper than a vectored write.
+/// The maximum size of a frame that is copied, because a copy is cheaper than a vectored write.
 const SMALL: usize = 4096;
 
-/// The maximum number of slices in a vectored write: head, data and tail.
+/// The maximum number of slices in a vectored write of head, data and tail.
 const SLICES: usize = 4;
 
 #[cfg(test)]

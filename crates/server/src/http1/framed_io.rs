@@ -1,4 +1,4 @@
-//! The socket for hyper, from which it can only read complete heads and bodies with valid framing.
+//! The socket for hyper, which returns only complete heads and bodies with valid framing.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -19,7 +19,7 @@ use super::scanner::{Scan, Scanner};
 use crate::RejectedHead;
 use crate::client_socket::ClientSocket;
 
-/// A socket that scans the bytes it reads.
+/// A socket that scans the HTTP/1.1 messages it reads.
 ///
 /// Bytes are read directly into the reader's buffer, one message at a time. Bytes after a message are held back until the
 /// message has its response, and an incomplete head until it is complete. While a response is pending, the socket is still
@@ -29,33 +29,34 @@ pub(crate) struct FramedIo<T> {
     socket: T,
     scanner: Scanner,
     state: Arc<ConnectionState>,
-    /// The bytes that have been read but not forwarded.
+    /// The bytes that were read from the socket but not passed to the reader.
     held: Vec<u8>,
-    /// The number of held bytes that may be forwarded.
+    /// The number of held bytes that may be passed to the reader.
     released: usize,
     stage: Stage,
     half_close: HalfClose,
-    /// The number of the last HTTP/1.0 head whose response has begun.
+    /// The number of the last HTTP/1.0 request whose response has begun.
     http10_responded: u64,
     /// Whether the connection is reset if it is dropped without a shutdown.
     resets: bool,
-    /// The time of the last read.
+    /// The time of the last read that returned bytes.
     read_at: Instant,
-    /// The timer for the next check of a client that sends nothing, or for the end of lingering.
+    /// The timer for the next check of a client that sends no data, or for the end of lingering.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Stage {
     Open,
-    /// The placeholder for a rejected head is in `held`, and no more bytes are read.
+    /// A request head was rejected: a placeholder for it is in `held`, and no more bytes are read.
     Rejected,
-    /// The framing is invalid.
+    /// The message framing is invalid.
     Broken,
     /// The client has half-closed the connection and waits for the response.
     HalfClosed,
     Ended,
-    /// The sending direction is closed. This many received bytes may still be discarded.
+    /// The sending direction is closed, while received bytes are discarded. This many received bytes may still be
+    /// discarded.
     Lingers(usize),
 }
 
@@ -76,12 +77,12 @@ impl<T> FramedIo<T> {
         }
     }
 
-    /// Returns whether there are held bytes.
+    /// Returns whether bytes are held.
     pub(crate) fn has_held(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// Returns whether all bytes read belong to the first `responded` requests, and more requests can follow.
+    /// Returns whether all bytes read belong to the first `responded` requests, and another request may follow.
     pub(crate) fn is_between_requests(&self, responded: u64) -> bool {
         self.stage == Stage::Open && self.scanner.is_at_head() && self.scanner.heads() == responded
     }
@@ -91,7 +92,7 @@ impl<T> FramedIo<T> {
         self.stage == Stage::HalfClosed
     }
 
-    /// Reads the next bytes of an idle connection, in an allocation of their size. Returns `None` at the end.
+    /// Reads the next bytes of an idle connection into an allocation of exactly their size. Returns `None` at the end.
     pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>
     where
         T: AsyncRead + Unpin,
@@ -110,7 +111,7 @@ impl<T> FramedIo<T> {
         Poll::Ready(has_read.then(|| Bytes::copy_from_slice(first.filled())))
     }
 
-    /// Takes all held bytes, which must be scanned again if they are put back.
+    /// Takes all held bytes, which must be scanned again after [`put_back`](Self::put_back).
     pub(crate) fn take_held(&mut self) -> Option<Bytes> {
         if self.held.is_empty() {
             return None;
@@ -136,13 +137,13 @@ impl<T> FramedIo<T> {
         (self.socket, self.held.into())
     }
 
-    /// Holds and scans bytes, for the next reads.
+    /// Holds bytes for the next reads, and scans them.
     pub(crate) fn hold(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
         self.scan_held();
     }
 
-    /// Copies released bytes to the reader's buffer.
+    /// Moves held bytes that may be forwarded to the reader's buffer.
     fn read_released(&mut self, buf: &mut ReadBuf<'_>) {
         let taken = self.released.min(buf.remaining());
         buf.put_slice(&self.held[..taken]);
@@ -154,7 +155,7 @@ impl<T> FramedIo<T> {
         }
     }
 
-    /// Replaces a rejected head by a placeholder, after the first `passed` held bytes.
+    /// Replaces a rejected request head with a placeholder, after the first `passed` held bytes.
     fn reject(&mut self, passed: usize, rejected: RejectedHead) {
         self.state.reject_head(self.scanner.heads(), rejected);
         self.state.set_incomplete_head(None);
@@ -164,7 +165,7 @@ impl<T> FramedIo<T> {
         self.stage = Stage::Rejected;
     }
 
-    /// Scans the held bytes that are not released, up to the end of a message.
+    /// Scans the held bytes that may not be forwarded yet, up to the end of a message.
     fn scan_held(&mut self) {
         loop {
             match self.scanner.scan(&self.held[self.released..]) {
@@ -186,7 +187,7 @@ impl<T> FramedIo<T> {
         }
     }
 
-    /// Scans the bytes that were read into `buf` after its first `before` bytes, and holds those that can't be forwarded.
+    /// Scans the bytes in `buf` after the first `before` ones, and holds those that may not be forwarded yet.
     fn scan_read(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let read = &buf.filled()[before..];
         let passed = match self.scanner.scan(read) {
@@ -213,7 +214,7 @@ impl<T> FramedIo<T> {
         buf.set_filled(before + passed);
     }
 
-    /// Percent-encodes the target of the head after the released bytes.
+    /// Percent-encodes the request target in the first held head that is not released.
     fn encode_target(&mut self) -> bool {
         let Some((target, encoded)) = encoded_target(&self.held[self.released..]) else { return false };
         self.held.splice(self.released + target.start..self.released + target.end, encoded);
@@ -230,7 +231,7 @@ impl<T> FramedIo<T> {
         self.state.set_incomplete_head(NonZeroU64::new(self.scanner.heads() + 1).filter(|_| has_begun));
     }
 
-    /// Returns whether a complete request has been forwarded, and its response is pending.
+    /// Returns whether a complete request was forwarded whose response has not ended.
     fn is_after_request(&self) -> bool {
         let is_complete = self.scanner.is_at_head() || self.scanner.awaits_upgrade();
         is_complete && self.scanner.heads() > 0 && !self.state.has_ended(self.scanner.heads())
@@ -238,7 +239,7 @@ impl<T> FramedIo<T> {
 }
 
 impl<T: ClientSocket> FramedIo<T> {
-    /// Reads more bytes after the held ones, and returns how many.
+    /// Reads more bytes, appends them to the held ones, and returns their number.
     fn poll_read_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let before = self.held.len();
         self.held.resize(before + READ_MORE, 0);
@@ -252,7 +253,7 @@ impl<T: ClientSocket> FramedIo<T> {
         polled.map_ok(|()| read)
     }
 
-    /// Returns whether the client has closed the connection while its response is pending.
+    /// Returns whether the client closed the connection while it has a pending response.
     ///
     /// Pipelined bytes are held, up to a limit. A half-close is subject to [`HalfClose`].
     pub(crate) fn is_closed(&mut self, cx: &mut Context<'_>) -> bool {
@@ -299,7 +300,7 @@ impl<T: ClientSocket> FramedIo<T> {
         self.socket.reset_on_drop(true);
     }
 
-    /// Returns whether a half-close of the client is accepted.
+    /// Returns whether the policy allows the client to half-close now.
     fn allows_half_close(&self) -> bool {
         let is_allowed = match self.half_close {
             HalfClose::WithRequest => self.read_at.elapsed() <= HALF_CLOSE_WINDOW,
@@ -402,7 +403,7 @@ impl<T: ClientSocket> AsyncWrite for FramedIo<T> {
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
-    /// Closes the sending direction, and waits for the client to close the other one.
+    /// Closes the sending direction, and waits for the client to close the receiving direction.
     ///
     /// RFC 9112 §9.6: bytes that arrive at a closed socket reset the connection, and the client may lose the response.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -437,12 +438,12 @@ impl<T: ClientSocket> AsyncWrite for FramedIo<T> {
 }
 
 impl<T: ClientSocket> FramedIo<T> {
-    /// Returns whether `buf` is the start of hyper's response to an HTTP/1.0 request.
+    /// Returns whether `buf` is the start of a response that hyper writes to an HTTP/1.0 request.
     fn begins_http10(&self, buf: &[u8]) -> bool {
         self.scanner.is_http10() && self.http10_responded != self.scanner.heads() && buf.starts_with(HTTP10)
     }
 
-    /// Writes `buf` with the version of this server (RFC 9110 §2.5, §6.2) instead of the client's, which hyper uses.
+    /// Writes `buf` with the HTTP version of this server, where hyper wrote the client's (RFC 9110 §2.5, §6.2).
     fn poll_write_status(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         // hyper ends a body of unknown length by closing the connection.
         self.reset_unless_shut_down();
@@ -456,30 +457,30 @@ impl<T: ClientSocket> FramedIo<T> {
 const HTTP10: &[u8] = b"HTTP/1.0 ";
 const HTTP11: &[u8] = b"HTTP/1.1 ";
 
-/// The head that hyper reads instead of a rejected one. The service recognises it by its number.
+/// The request head that hyper reads in place of a rejected one. The service recognises it by its number.
 const PLACEHOLDER: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
 
 /// The buffer size for the first read of a request, into which most heads fit.
 const FIRST_READ: usize = 8 * 1024;
 
-/// The size of further reads.
+/// The buffer size for the second and later reads of a request.
 const READ_MORE: usize = 4096;
 
-/// The maximum size of pipelined bytes that are held while a response is pending.
+/// The maximum number of pipelined bytes that are held while a response is pending.
 const MAX_AHEAD: usize = 16 * 1024;
 
-/// The time after the last byte of a request within which [`HalfClose::WithRequest`] allows a half-close.
+/// The maximum time between a request and a half-close that [`HalfClose::WithRequest`] allows.
 const HALF_CLOSE_WINDOW: Duration = Duration::from_millis(200);
 
-/// The interval for checking a client whose socket is not read while its response is pending.
+/// The interval of checks whether the client closed a connection that is not read.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The time that the client has to close a connection after its last response.
+/// The maximum time that the server waits for the client to close the connection after the last response.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
-/// The maximum size of bytes discarded after the last response, and the size of each read.
+/// The maximum number of bytes that are discarded after the last response.
 const MAX_DISCARDED: usize = 64 << 20;
 const DISCARD: usize = 16 * 1024;
 
-/// The number of reads per poll while lingering, so that a fast client does not block the worker.
+/// The maximum number of reads per poll while lingering, so that a fast client does not block the worker.
 const DISCARDS_PER_POLL: usize = 4;

@@ -1,4 +1,4 @@
-//! The framing of a request: the limits of its head, and the length of its body.
+//! The framing of an HTTP/1.1 request: the limits of its head, and the length of its body.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use super::syntax::{Lines, content_length, is_control, is_disguised, is_tchar, t
 use crate::RejectedHead;
 use crate::target::{self, Class, is_target_byte};
 
-/// The limits of a request head.
+/// The limits on the size of a request head, its target and its number of fields.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeadLimits {
     pub(crate) size: usize,
@@ -16,7 +16,7 @@ pub(crate) struct HeadLimits {
 }
 
 impl HeadLimits {
-    /// Returns the reason to reject an incomplete head, whose first `scanned` bytes have already been checked.
+    /// Returns the reason to reject an incomplete head, of which the first `scanned` bytes were checked before.
     ///
     /// It also rejects data that can't become a request, such as HTTP/0.9 or a TLS handshake.
     pub(super) fn check_incomplete(&self, head: &[u8], scanned: usize) -> Option<RejectedHead> {
@@ -48,7 +48,9 @@ impl HeadLimits {
     }
 }
 
-/// Returns the length of the head at the start of `bytes`, including the empty line at its end, if it is complete.
+/// Returns the length of the complete head in `bytes`, or `None` if the head is incomplete.
+///
+/// The length includes the empty line at the end of the head.
 ///
 /// One empty line before the request line is skipped (RFC 9112 §2.2). An empty line without CR also ends the head, so that
 /// [`frame_head`] can reject it.
@@ -65,22 +67,22 @@ pub(super) fn head_end(bytes: &[u8], scanned: usize) -> Option<usize> {
     None
 }
 
-/// A complete and valid head.
+/// The properties of a complete and valid request head.
 #[derive(Debug)]
 pub(super) struct FramedHead {
     pub(super) body: BodyFraming,
     pub(super) version: Version,
-    /// Whether the target must be percent-encoded.
+    /// Whether the request target must be percent-encoded.
     pub(super) needs_encoding: bool,
 }
 
-/// The framing of the body after a head.
+/// The framing of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyFraming {
     None,
     Length(u64),
     Chunked,
-    /// There is no body, and the protocol may change with the response.
+    /// The request has no body, and its response may switch protocols.
     Upgrade,
 }
 
@@ -90,7 +92,7 @@ pub(super) enum Version {
     Http11,
 }
 
-/// Determines the framing of a request from its complete head, or the reason to reject it.
+/// Determines the framing of a request from its complete head, or returns the reason to reject the head.
 pub(super) fn frame_head(head: &[u8], limits: &HeadLimits) -> Result<FramedHead, RejectedHead> {
     if head.len() > limits.size {
         return Err(RejectedHead::TooLarge);
@@ -163,7 +165,7 @@ pub(super) fn frame_head(head: &[u8], limits: &HeadLimits) -> Result<FramedHead,
     Ok(FramedHead { body, version, needs_encoding })
 }
 
-/// Returns whether `chunked` is the only transfer coding. Returns an error if the list is invalid.
+/// Returns whether `chunked` is the only transfer coding in the list. Returns an error if the list is invalid.
 fn is_chunked(codings: &[u8]) -> Result<bool, RejectedHead> {
     let mut is_chunked = false;
     let mut members = 0usize;
@@ -178,24 +180,24 @@ fn is_chunked(codings: &[u8]) -> Result<bool, RejectedHead> {
     Ok(is_chunked && members == 1)
 }
 
-/// Returns the range of the target in the head at the start of `bytes`, and the percent-encoded target.
+/// Returns the range of the request target in the first head of `bytes`, and the percent-encoded target.
 pub(super) fn encoded_target(bytes: &[u8]) -> Option<(Range<usize>, Vec<u8>)> {
     let start = memchr::memchr(b' ', bytes)? + 1;
     let end = start + memchr::memchr(b' ', &bytes[start..])?;
     Some((start..end, target::percent_encode(&bytes[start..end])))
 }
 
-/// The maximum total length of `Connection` and `TE` values, whose lists are searched several times.
+/// The maximum total length of all `Connection` and `TE` values, which are searched several times.
 pub(super) const MAX_OPTIONS: usize = 2048;
 
-/// Returns the length of the first head of `bytes` and the framing of its body, if the head is complete and valid.
+/// Returns the length and the body framing of the first head in `bytes`, or `None` if it is incomplete or invalid.
 #[cfg(any(test, fuzzing))]
 pub(super) fn first_head(bytes: &[u8], limits: &HeadLimits) -> Option<(usize, BodyFraming)> {
     let end = head_end(bytes, 0)?;
     Some((end, frame_head(&bytes[..end], limits).ok()?.body))
 }
 
-/// The parts of a request line that determine the framing.
+/// The target and the HTTP version in a request line.
 struct RequestLine<'a> {
     target: &'a [u8],
     version: Version,

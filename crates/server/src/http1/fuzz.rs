@@ -8,12 +8,12 @@ use super::scanner::{Scan, Scanner};
 
 const LIMITS: HeadLimits = HeadLimits { size: 2048, target: 256, fields: 24 };
 
-/// Checks that messages do not depend on read boundaries, and that httparse agrees on the first head and its framing.
+/// Checks that read boundaries do not change the scanned messages, and that httparse finds the same framing.
 pub fn framing(bytes: &[u8]) {
     let Some((piece, bytes)) = bytes.split_first() else { return };
     let whole = scan_in_pieces(bytes, bytes.len());
     let split = scan_in_pieces(bytes, usize::from(*piece).max(1));
-    assert_eq!(whole, split, "in pieces of {piece}");
+    assert_eq!(whole, split, "a split into pieces of {piece} bytes changes the scanned messages");
 
     let Some((end, body)) = first_head(bytes, &LIMITS) else { return };
     let body = if body == BodyFraming::Upgrade { BodyFraming::None } else { body };
@@ -35,11 +35,11 @@ pub fn framing(bytes: &[u8]) {
             assert_eq!(expected, Some(body));
         }
         ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => assert_eq!(body, BodyFraming::Chunked),
-        other => panic!("{body:?} for {other:?}"),
+        other => panic!("the scanner found the framing {body:?} for the fields {other:?}"),
     }
 }
 
-/// Returns the number of heads, and the number of bytes that may be forwarded.
+/// Returns the number of complete heads in `bytes`, and the number of bytes that may be forwarded.
 ///
 /// The latter is `None` for an invalid message, because the part of it that is forwarded depends on read boundaries.
 fn scan_in_pieces(bytes: &[u8], piece: usize) -> (u64, Option<usize>) {
@@ -57,7 +57,7 @@ fn scan_in_pieces(bytes: &[u8], piece: usize) -> (u64, Option<usize>) {
     (scanner.heads(), Some(start))
 }
 
-/// Checks that the scanner accepts each head of the fast path, without a body.
+/// Checks that the scanner accepts every request head that the fast path accepts, and finds no body.
 pub fn request_head(bytes: &[u8]) {
     let shared = Bytes::copy_from_slice(bytes);
     let Some(plain) = request_head::parse(&shared, &LIMITS) else { return };

@@ -1,4 +1,4 @@
-//! Interim responses (RFC 9110 §15.2), which are sent to the client before the final response.
+//! Interim responses (RFC 9110 §15.2), which the client receives before the final response.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use super::response::put_field;
 /// without depending on this one.
 pub type InterimRelay = Arc<dyn Fn(Response<()>) + Send + Sync>;
 
-/// The interim responses to the current request.
+/// The interim responses to the current request of a connection.
 pub(super) struct InterimResponses {
     slot: Arc<Slot>,
     relay: InterimRelay,
@@ -30,7 +30,7 @@ struct Slot(Mutex<State>);
 #[derive(Default)]
 struct State {
     is_open: bool,
-    /// The serialised heads to send.
+    /// The serialised heads of interim responses that have not been sent yet.
     heads: Vec<u8>,
     waker: Option<Waker>,
 }
@@ -45,7 +45,7 @@ impl InterimResponses {
         Self { slot, relay }
     }
 
-    /// Starts the next request, and returns its extension.
+    /// Starts the next request, and returns the [`InterimRelay`] for it.
     pub(super) fn begin(&mut self) -> InterimRelay {
         // The extension of the last request may still be in use, and must not send to this request.
         if Arc::strong_count(&self.relay) > 1 {
@@ -55,7 +55,7 @@ impl InterimResponses {
         Arc::clone(&self.relay)
     }
 
-    /// Waits for the heads of interim responses.
+    /// Waits for interim responses, and returns their serialised heads.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Vec<u8>> {
         let mut state = self.slot.state();
         if !state.heads.is_empty() {
@@ -67,7 +67,7 @@ impl InterimResponses {
         Poll::Pending
     }
 
-    /// Ends the request, and returns the heads that have not been sent yet.
+    /// Rejects further interim responses to the current request, and returns the heads that are not sent yet.
     pub(super) fn end(&self) -> Vec<u8> {
         let mut state = self.slot.state();
         state.is_open = false;
@@ -125,7 +125,8 @@ fn write(out: &mut Vec<u8>, head: &Response<()>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The maximum size of unsent heads. Further interim responses are dropped, which is allowed as they are optional.
+/// The size of unsent interim responses at which additional ones are dropped. Further interim responses are dropped,
+/// which is allowed as they are optional.
 const MAX_UNSENT: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn relays_102_and_103_without_hop_by_hop_fields() {
+    fn forwards_102_and_103_without_hop_by_hop_fields() {
         let mut interim = InterimResponses::new();
         let relay = interim.begin();
         let hop_by_hop = [("connection", "x-a"), ("x-a", "1"), ("keep-alive", "timeout=5"), ("content-length", "5")];

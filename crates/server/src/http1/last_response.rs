@@ -1,4 +1,4 @@
-//! The adapter between hyper and the service for ignored upgrades and for the last response of a connection.
+//! An adapter between hyper and the service that closes connections and removes ignored `Upgrade` fields.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,11 +15,11 @@ use pin_project_lite::pin_project;
 use super::connection_state::ConnectionState;
 use super::request_head::has_token;
 
-/// A service that adds `Connection: close` to the last response, upon which hyper closes the connection.
+/// A service that adds `Connection: close` to the last response, so that hyper closes the connection.
 #[derive(Clone, Debug)]
 pub(super) struct LastResponseService<S, F> {
     pub(super) inner: S,
-    /// Returns whether the current request is the last one.
+    /// A function that returns whether the current request is the last one on the connection.
     pub(super) is_last: F,
     pub(super) state: Arc<ConnectionState>,
 }
@@ -83,7 +83,7 @@ where
     }
 }
 
-/// Returns whether `Connection` lists `option`.
+/// Returns whether the `Connection` field lists `option`.
 fn lists(headers: &HeaderMap, option: &[u8]) -> bool {
     headers.get_all(CONNECTION).iter().any(|line| has_token(line.as_bytes(), option))
 }

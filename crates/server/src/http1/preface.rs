@@ -15,27 +15,27 @@ use crate::service::ConnectionService;
 /// A connection on which the client sent the HTTP/2 preface.
 pub(crate) struct PriorKnowledge<T, S> {
     pub(crate) socket: T,
-    /// The bytes that have been read.
+    /// The bytes of the connection that were read already.
     pub(crate) first: Bytes,
     pub(crate) service: ConnectionService<S>,
     pub(crate) draining: watch::Receiver<bool>,
 }
 
-/// The protocol that the first bytes of a connection belong to.
+/// The protocol of a connection, detected from its first bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum DetectedProtocol {
     Http1,
     Http2,
-    /// Undecided, because the client sends no more bytes.
+    /// The protocol is unknown, because the client sent too few bytes.
     Unknown,
 }
 
-/// Returns whether these first bytes of a connection are the preface or a prefix of it.
+/// Returns whether the first bytes of a connection are the HTTP/2 preface or a prefix of it.
 pub(super) fn may_be_preface(bytes: &[u8]) -> bool {
     bytes.starts_with(PREFACE) || PREFACE.starts_with(bytes)
 }
 
-/// Reads more bytes until the protocol is known or the timeout has elapsed.
+/// Reads bytes until the protocol of the connection is known, or until the head timeout.
 pub(super) async fn detect<T>(io: &mut FramedIo<T>, head_timeout: Duration) -> DetectedProtocol
 where
     T: AsyncRead + Unpin,
@@ -66,7 +66,7 @@ mod tests {
     use tokio::io::{AsyncWriteExt, duplex};
 
     #[tokio::test(start_paused = true)]
-    async fn detects_the_preface_for_any_read_boundaries() {
+    async fn detects_the_http2_preface_for_any_read_boundaries() {
         for (bytes, expected) in [
             (&PREFACE[..], DetectedProtocol::Http2),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0", DetectedProtocol::Http2),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn incomplete_preface_is_unknown() {
+    async fn protocol_of_an_incomplete_http2_preface_is_unknown() {
         let (mut near, far) = duplex(64);
         let limits = HeadLimits { size: 1024, target: 1024, fields: 10 };
         let mut io = FramedIo::new(far, limits, HalfClose::default(), Arc::default());

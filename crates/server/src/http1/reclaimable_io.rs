@@ -1,4 +1,4 @@
-//! A socket that can be reclaimed from hyper.
+//! A socket that hyper serves and that can be taken back from hyper without closing it.
 //!
 //! hyper can't return the socket of a connection with upgrades. But it shuts down and drops the socket when the connection
 //! is closed. After a reclaim, the shutdown does nothing, and the dropped socket is returned to its owner.
@@ -11,21 +11,21 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Makes a socket reclaimable by the returned handle.
+/// Wraps a socket, and returns a handle that can reclaim it.
 pub(crate) fn reclaimable<T>(io: T) -> (ReclaimableIo<T>, ReclaimHandle<T>) {
     let state = Arc::new(ReclaimState { is_reclaimed: AtomicBool::new(false), returned: Mutex::new(None) });
     (ReclaimableIo { io: Some(io), state: Arc::clone(&state) }, ReclaimHandle { state })
 }
 
-/// A socket that is returned to its [`ReclaimHandle`] when it is dropped after a reclaim.
+/// A socket that, after a call of [`ReclaimHandle::reclaim`], returns to the handle when it is dropped.
 #[derive(Debug)]
 pub(crate) struct ReclaimableIo<T> {
-    /// `Some` until drop.
+    /// The wrapped socket, or `None` while `drop` runs.
     io: Option<T>,
     state: Arc<ReclaimState<T>>,
 }
 
-/// The handle that reclaims a socket.
+/// A handle that reclaims a [`ReclaimableIo`].
 #[derive(Debug)]
 pub(crate) struct ReclaimHandle<T> {
     state: Arc<ReclaimState<T>>,
@@ -38,12 +38,12 @@ struct ReclaimState<T> {
 }
 
 impl<T> ReclaimHandle<T> {
-    /// Disables shutdown, and lets the socket return when it is dropped.
+    /// Disables the shutdown of the socket, and moves the socket to this handle when it is dropped.
     pub(crate) fn reclaim(&self) {
         self.state.is_reclaimed.store(true, Relaxed);
     }
 
-    /// Takes the returned socket, if it has been reclaimed and dropped.
+    /// Returns the reclaimed socket, if the [`ReclaimableIo`] has been dropped.
     pub(crate) fn take(&self) -> Option<T> {
         self.state.returned.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -110,7 +110,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     #[tokio::test]
-    async fn reclaimed_socket_returns_open() {
+    async fn reclaimed_socket_stays_open() {
         let (near, mut far) = duplex(64);
         let (mut reclaimable, reclaim) = reclaimable(near);
         reclaimable.write_all(b"a").await.unwrap();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn socket_without_reclaim_is_shut_down() {
+    async fn socket_that_is_not_reclaimed_is_shut_down() {
         let (near, mut far) = duplex(64);
         let (mut reclaimable, reclaim) = reclaimable(near);
         reclaimable.shutdown().await.unwrap();

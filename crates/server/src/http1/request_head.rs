@@ -1,4 +1,4 @@
-//! The parser of the fast path, for heads of requests without content.
+//! The parser of the fast path, for the heads of requests without content.
 
 use std::mem::MaybeUninit;
 
@@ -11,12 +11,12 @@ use rproxy_core::field_name;
 use super::framing::{HeadLimits, MAX_OPTIONS};
 use super::syntax::is_disguised;
 
-/// A parsed request, and the properties that its response depends on.
+/// A parsed request, with the properties that the framing of its response depends on.
 #[derive(Debug)]
 pub(super) struct ParsedRequest {
     pub(super) request: Request<()>,
     pub(super) context: ResponseContext,
-    /// The length of the head in bytes.
+    /// The length of the request head in bytes.
     pub(super) length: usize,
 }
 
@@ -24,15 +24,15 @@ pub(super) struct ParsedRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ResponseContext {
     pub(super) is_head: bool,
-    /// Whether the connection may be reused (RFC 9112 §9.3).
+    /// Whether the connection may be reused after the response (RFC 9112 §9.3).
     pub(super) keep_alive: bool,
     /// Whether the client accepts trailers (RFC 9110 §6.5.1).
     pub(super) takes_trailers: bool,
-    /// Whether the request is of HTTP/1.0, which has no chunked coding (RFC 9112 §7.1).
+    /// Whether the request has version HTTP/1.0, which lacks the chunked coding (RFC 9112 §7.1).
     pub(super) is_http10: bool,
 }
 
-/// Parses the request at the start of `bytes`, if it is complete and valid, without content, upgrade or expectation.
+/// Parses the request at the start of `bytes`, if it is complete, valid and without content, upgrade or `Expect`.
 ///
 /// For all other requests it returns `None`: the [scanner](super::scanner) and hyper handle and reject them.
 pub(super) fn parse(bytes: &Bytes, limits: &HeadLimits) -> Option<ParsedRequest> {
@@ -112,7 +112,7 @@ pub(super) fn parse(bytes: &Bytes, limits: &HeadLimits) -> Option<ParsedRequest>
     Some(ParsedRequest { request, context, length })
 }
 
-/// Converts the target of OPTIONS in absolute-form without path and query to `*` (RFC 9112 §3.2.4).
+/// Converts the target of an OPTIONS request in absolute-form without path and query to `*` (RFC 9112 §3.2.4).
 ///
 /// The URI parser has replaced the empty path by `/`.
 fn asterisk(uri: Uri, target: &str) -> Uri {
@@ -125,25 +125,25 @@ fn asterisk(uri: Uri, target: &str) -> Uri {
     Uri::from_parts(parts).unwrap_or_else(|_| Uri::from_static("*"))
 }
 
-/// Returns whether each LF follows a CR. Has no early exit, so that the compiler can vectorise it.
+/// Returns whether every line of a head ends in CRLF. Has no early exit, so that the compiler can vectorise it.
 fn all_lines_end_in_crlf(head: &[u8]) -> bool {
     let pairs = head.iter().zip(&head[1.min(head.len())..]);
     head.first() != Some(&b'\n') && pairs.fold(true, |all, (&one, &next)| all & (next != b'\n' || one == b'\r'))
 }
 
-/// Returns whether a list contains the token, ignoring case (RFC 9110 §5.6.1).
+/// Returns whether a comma-separated list contains the token, ignoring case (RFC 9110 §5.6.1).
 pub(super) fn has_token(list: &[u8], token: &[u8]) -> bool {
     let mut members = list.split(|&byte| byte == b',').take(MAX_MEMBERS);
     members.any(|member| member.trim_ascii().eq_ignore_ascii_case(token))
 }
 
-/// The maximum number of list members that are compared, to limit the work per field.
+/// The maximum number of list members that are compared with a token, to limit the work per field.
 const MAX_MEMBERS: usize = 64;
 
-/// The maximum number of fields on the fast path. hyper handles heads with more.
+/// The maximum number of header fields on the fast path.
 const MAX_FIELDS: usize = 64;
 
-/// The capacity for fields that a proxy adds, such as forwarding headers, so that the map does not grow.
+/// The spare capacity of a header map for fields that a proxy adds, so that the map does not grow.
 const EXTRA_CAPACITY: usize = 9;
 
 #[cfg(test)]
@@ -181,7 +181,7 @@ mod tests {
 
     // RFC 9112 §9.3, RFC 9110 §7.8
     #[test]
-    fn parses_http_1_0_and_ignores_unnominated_upgrades() {
+    fn parses_http_1_0_and_ignores_upgrade_without_connection_option() {
         for (head, keep_alive, is_http10) in [
             ("GET / HTTP/1.0\r\n\r\n", false, true),
             ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true, true),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn returns_none_for_invalid_requests_and_those_with_content() {
+    fn returns_none_for_invalid_requests_and_for_requests_with_content() {
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(9));
         let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(64));
         let large = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "a".repeat(512));
@@ -243,12 +243,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics(bytes: Vec<u8>) {
+        fn parsing_a_request_head_never_panics(bytes: Vec<u8>) {
             let _ = parse(&bytes.into(), &LIMITS);
         }
 
         #[test]
-        fn scanner_accepts_each_parsed_request_without_body(head in "[GP]E?[TO] ?/[a#\u{e9}]{0,2} HTTP/1.[01]\r?\n([aT][:\u{0} ]{1,2}[b\r]{0,2}\r?\n){0,3}\r?\n") {
+        fn scanner_accepts_each_head_that_the_fast_path_parses(head in "[GP]E?[TO] ?/[a#\u{e9}]{0,2} HTTP/1.[01]\r?\n([aT][:\u{0} ]{1,2}[b\r]{0,2}\r?\n){0,3}\r?\n") {
             if let Some(plain) = request(&head) {
                 let mut scanner = Scanner::new(LIMITS);
                 prop_assert_eq!(scanner.scan(&head.as_bytes()[..plain.length]), Scan::Pass(plain.length));

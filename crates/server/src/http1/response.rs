@@ -1,4 +1,4 @@
-//! The head of a response, and the framing of its body.
+//! The serialisation of response heads, and the framing of response bodies.
 
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,16 +13,16 @@ use super::request_head::{ResponseContext, has_token};
 /// The framing of a response body (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// There is no body, regardless of the fields.
+    /// The response has no body, regardless of its fields.
     Empty,
-    /// The body has this length.
+    /// The body has this length in bytes.
     Length(u64),
     Chunked,
-    /// The body ends with the connection.
+    /// The body ends when the connection closes.
     Close,
 }
 
-/// Writes the head of a response, and returns the framing of its body, and whether the connection can be reused.
+/// Writes a response head, and returns the body framing and whether the connection can be reused.
 pub(super) fn write_head(
     out: &mut Vec<u8>,
     head: &Parts,
@@ -87,7 +87,7 @@ fn framing(head: &Parts, context: ResponseContext, size: &SizeHint) -> Framing {
     }
 }
 
-/// Returns the value of `Content-Length`, if there is a single valid one.
+/// Returns the value of `Content-Length`, if there is exactly one valid value.
 fn length(headers: &HeaderMap) -> Option<u64> {
     let mut lines = headers.get_all(CONTENT_LENGTH).iter();
     let (line, None) = (lines.next()?, lines.next()) else { return None };
@@ -96,7 +96,7 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     is_number.then(|| line.to_str().ok()?.parse().ok()).flatten()
 }
 
-/// Writes the line before the data of a chunk.
+/// Writes the chunk size line that precedes the data of a chunk.
 pub(super) fn put_chunk_size(out: &mut Vec<u8>, length: usize) {
     let mut digits = [0; 16];
     let (mut at, mut number) = (digits.len(), length);
@@ -109,7 +109,7 @@ pub(super) fn put_chunk_size(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the end of a chunked body (RFC 9112 §7.1).
+/// Writes the last chunk and the trailers of a chunked body (RFC 9112 §7.1).
 pub(super) fn put_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flatten() {
@@ -131,7 +131,7 @@ pub(super) fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes `Date` (RFC 9110 §6.6.1), which is formatted once per second.
+/// Writes a `Date` field (RFC 9110 §6.6.1), which is formatted once per second.
 fn put_date(out: &mut Vec<u8>) {
     thread_local! {
         static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_is_reused_unless_client_or_service_closes_it() {
+    fn connection_is_reused_unless_client_or_service_requests_close() {
         let closes = ResponseContext { keep_alive: false, ..GET };
         for (context, fields, head, keep_alive) in [
             (GET, &[][..], "200 OK|content-length: 0", true),
@@ -216,7 +216,7 @@ mod tests {
 
     // RFC 9110 §2.5, RFC 9112 §9.3
     #[test]
-    fn http_1_0_clients_get_http_1_1_responses_without_chunks() {
+    fn http_1_0_clients_get_http_1_1_responses_without_chunked_coding() {
         let closes = ResponseContext { keep_alive: false, is_http10: true, ..GET };
         let asks = ResponseContext { is_http10: true, ..GET };
         for (context, size, head, framing, keep_alive) in [
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn adds_a_date() {
+    fn adds_a_date_field() {
         let mut out = Vec::new();
         write_head(&mut out, &Response::new(()).into_parts().0, GET, &SizeHint::with_exact(0));
         let text = String::from_utf8(out).unwrap();
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_chunk_size_in_hex_and_trailers() {
+    fn writes_chunk_sizes_in_hexadecimal_and_trailers() {
         let mut out = Vec::new();
         put_chunk_size(&mut out, 0x1a2b);
         put_last_chunk(&mut out, Some(&HeaderMap::from_iter([(DATE, http::HeaderValue::from_static("now"))])));

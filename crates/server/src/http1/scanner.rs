@@ -1,4 +1,4 @@
-//! A scanner that finds where each message begins and ends, before hyper parses it.
+//! A scanner that finds the boundaries of HTTP/1.1 messages before hyper parses them.
 //!
 //! If a head has both `Content-Length` and `Transfer-Encoding`, hyper uses the latter and drops the former, so the
 //! service can't detect the conflict. Another parser in the chain may use the former, which enables request smuggling.
@@ -11,16 +11,16 @@ use super::chunked::Chunked;
 use super::framing::{BodyFraming, HeadLimits, Version, frame_head, head_end};
 use crate::RejectedHead;
 
-/// The scanner of the messages of one connection.
+/// The scanner for the messages that a client sends on one connection.
 #[derive(Debug)]
 pub(crate) struct Scanner {
     state: State,
     limits: HeadLimits,
-    /// The number of bytes of an incomplete head that have been scanned.
+    /// The number of bytes of the current incomplete head that were scanned already.
     scanned: usize,
-    /// The number of complete heads.
+    /// The number of complete heads so far.
     heads: u64,
-    /// The version of the last complete head.
+    /// The HTTP version of the last complete head.
     version: Version,
 }
 
@@ -29,13 +29,13 @@ enum State {
     Head,
     Length(u64),
     Chunked(Chunked),
-    /// The bytes after an upgrade request, which can't be interpreted before the response is known.
+    /// The state after an upgrade request, when the meaning of the bytes depends on the pending response.
     AwaitsUpgrade,
-    /// The bytes after a 101 response, which are not HTTP.
+    /// The state after a 101 response, when the bytes are not HTTP.
     Tunnel,
 }
 
-/// The result of scanning bytes.
+/// The result of scanning bytes from a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Scan {
     /// This many bytes may be forwarded. The rest is an incomplete head, the next message, or must wait for the response
@@ -54,7 +54,7 @@ impl Scanner {
         Self { state: State::Head, limits, scanned: 0, heads: 0, version: Version::Http11 }
     }
 
-    /// Scans bytes, which start where the `Pass` of the last call ended, up to the end of a message.
+    /// Scans bytes up to the end of a message, starting where the `Pass` of the last call ended.
     pub(crate) fn scan(&mut self, bytes: &[u8]) -> Scan {
         let mut at = 0;
         // The position of the current message's head, if it is in these bytes.
@@ -113,7 +113,7 @@ impl Scanner {
         Scan::Pass(at)
     }
 
-    /// Scans all messages in `bytes`.
+    /// Scans all messages in `bytes`, for tests and fuzzing.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn scan_all(&mut self, bytes: &[u8]) -> Scan {
         let mut at = 0;
@@ -130,17 +130,17 @@ impl Scanner {
         }
     }
 
-    /// Returns the number of accepted heads.
+    /// Returns the number of accepted request heads.
     pub(crate) fn heads(&self) -> u64 {
         self.heads
     }
 
-    /// Returns whether the last accepted head is of HTTP/1.0.
+    /// Returns whether the last accepted request head has version HTTP/1.0.
     pub(crate) fn is_http10(&self) -> bool {
         self.version == Version::Http10
     }
 
-    /// Returns whether the next byte belongs to a head.
+    /// Returns whether the next byte belongs to a request head.
     pub(crate) fn is_at_head(&self) -> bool {
         matches!(self.state, State::Head)
     }
@@ -150,17 +150,17 @@ impl Scanner {
         matches!(self.state, State::AwaitsUpgrade)
     }
 
-    /// Returns whether the connection was upgraded to another protocol.
+    /// Returns whether the connection switched to another protocol.
     pub(crate) fn is_tunnel(&self) -> bool {
         matches!(self.state, State::Tunnel)
     }
 
-    /// Restarts the scan of an incomplete head.
+    /// Restarts the scan of an incomplete head at its first byte.
     pub(crate) fn restart_head(&mut self) {
         self.scanned = 0;
     }
 
-    /// Continues after the response to an upgrade request.
+    /// Continues the scan after the response to an upgrade request.
     pub(crate) fn complete_upgrade(&mut self, is_switched: bool) {
         self.state = if is_switched { State::Tunnel } else { State::Head };
     }

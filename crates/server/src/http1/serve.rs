@@ -1,4 +1,4 @@
-//! An HTTP/1.1 connection: the fast path and hyper, with timeouts and draining.
+//! An HTTP/1.1 connection: it combines the fast path and hyper, with timeouts and draining.
 
 use std::future::{Future, poll_fn};
 use std::num::NonZeroU64;
@@ -26,11 +26,14 @@ use crate::client_socket::ClientSocket;
 use crate::connection::{BoxError, ConnectionConfig};
 use crate::service::ConnectionService;
 
-/// Serves a connection until it ends, or returns it if the client sends the HTTP/2 preface.
+/// Serves an HTTP/1.1 connection until it closes, or returns it if the client sends the HTTP/2 preface.
 ///
 /// An error includes the peer, so that the caller need not store it. On the fast path, an idle connection is only a socket.
 /// A connection that hyper serves is reclaimed when it has been idle for a while, which frees hyper's buffers.
-#[expect(clippy::manual_async_fn, reason = "an `async fn` reserves space for its arguments twice in each connection")]
+#[expect(
+    clippy::manual_async_fn,
+    reason = "the future of an `async fn` would store its arguments twice in each connection"
+)]
 pub(crate) fn serve<T, S, B>(
     socket: T,
     mut service: ConnectionService<S>,
@@ -86,7 +89,7 @@ where
     }
 }
 
-/// Serves a connection with hyper until it ends, or returns it when it has been idle for a while.
+/// Serves a connection with hyper until it closes, or returns its socket once it has been idle for a while.
 ///
 /// `served` is the number of requests on the fast path.
 async fn serve_with_hyper<T, S, B>(
@@ -168,21 +171,21 @@ where
     Ok(reclaim.take().filter(|io| io.is_between_requests(state.calls())))
 }
 
-/// The state of draining.
+/// The stages of draining a connection.
 enum Drain {
     No,
-    /// Waiting for a request that may already have been sent, and would be lost if the connection were closed.
+    /// The idle connection stays open briefly for a request that the client may already have sent.
     Lingers,
     Closes,
 }
 
-/// The timeouts of a connection, which are checked at each tick, so that a request needs no timer reset.
+/// The timeouts of a connection, checked at each tick, so that no request has to reset a timer.
 struct ConnectionClock {
     head_timeout: Duration,
     tick: Duration,
-    /// The number of the incomplete head, and the time of the tick at which it was first seen.
+    /// The number of the incomplete head, and the time of the first tick at which it was incomplete.
     head_since: Option<(NonZeroU64, Instant)>,
-    /// The number of calls at the last tick, if the connection was idle.
+    /// The number of service calls at the last tick, if the connection was idle then.
     calls_when_idle: Option<u64>,
 }
 
@@ -197,7 +200,7 @@ impl ConnectionClock {
         }
     }
 
-    /// Returns whether the incomplete head has timed out.
+    /// Returns whether the incomplete request head has exceeded the head timeout.
     fn is_head_too_slow(&mut self, head: NonZeroU64) -> bool {
         let now = Instant::now();
         let (_, since) = self.head_since.filter(|(seen, _)| *seen == head).unwrap_or((head, now));
@@ -210,17 +213,17 @@ impl ConnectionClock {
         (self.head_since, self.calls_when_idle) = (None, None);
     }
 
-    /// Returns whether the connection has been idle since the last tick.
+    /// Returns whether the connection received no request since the last tick.
     fn is_idle(&mut self, calls: u64) -> bool {
         self.head_since = None;
         self.calls_when_idle.replace(calls) == Some(calls)
     }
 }
 
-/// The time that an idle connection waits, when draining begins, for a request that may already have been sent.
+/// The time that a draining idle connection stays open for a request that may already have been sent.
 pub(super) const IDLE_LINGER: Duration = Duration::from_millis(100);
 
-/// The timeout of a shutdown, without lingering.
+/// The timeout for shutting down a connection, in addition to the time for lingering.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

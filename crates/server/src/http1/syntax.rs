@@ -1,8 +1,8 @@
-//! The syntax of a head: lines, field names and field values.
+//! The syntax of an HTTP/1.1 head: lines, field names and field values.
 
 use crate::RejectedHead;
 
-/// Returns whether the field name differs from a framing field only in the character used for the hyphen.
+/// Returns whether the name equals a framing field except for another character in place of the hyphen.
 ///
 /// CGI, WSGI and similar interfaces map `Content_Length` and `Content-Length` to the same variable, so that a backend
 /// could use such a field for framing.
@@ -26,7 +26,7 @@ pub(super) fn is_control(byte: &u8) -> bool {
     matches!(byte, 0..=0x08 | 0x0a..=0x1f | 0x7f)
 }
 
-/// Removes optional whitespace, which is space and tab only (RFC 9110 §5.6.3).
+/// Removes optional whitespace, which is only spaces and tabs (RFC 9110 §5.6.3).
 pub(super) fn trim_ows(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
@@ -34,7 +34,7 @@ pub(super) fn trim_ows(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// Parses a `Content-Length`, which has only digits (RFC 9110 §8.6).
+/// Parses a `Content-Length` value, which consists of digits only (RFC 9110 §8.6).
 pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
@@ -42,7 +42,7 @@ pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// An iterator over the lines of a head, without their CRLF. A bare LF, a bare CR or a NUL is an error.
+/// An iterator over the lines of a head, without their line ends. A bare LF, a bare CR or a NUL is an error.
 pub(super) struct Lines<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Lines<'a> {

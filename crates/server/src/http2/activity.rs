@@ -1,4 +1,4 @@
-//! Counters of an HTTP/2 connection, which limit floods (RFC 9113 §10.5).
+//! Counters of an HTTP/2 connection, which limit floods of frames and requests (RFC 9113 §10.5).
 //!
 //! h2 limits the memory that frames can use (CONTINUATION, header lists, streams that are reset before they are served).
 //! Three kinds of work are limited here, because h2 does not limit them tightly enough. At the limit, the connection is
@@ -16,38 +16,38 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering:
 use super::frames::{DATA, END_STREAM, Frame, HEADERS, RST_STREAM};
 use super::token_bucket::TokenBucket;
 
-/// The counters of one connection, shared by its task, its socket and its streams.
+/// The counters of one HTTP/2 connection, shared by its task, its socket and its streams.
 #[derive(Debug)]
 pub(super) struct Activity {
-    /// Running tasks of requests and tunnels.
+    /// The number of running tasks of requests and tunnels.
     open: AtomicUsize,
-    /// Requests that reached the service.
+    /// The number of requests that reached the service.
     requests: AtomicU64,
-    /// Bytes written to the socket.
+    /// The number of bytes written to the socket.
     written: AtomicU64,
     /// Whether the last write to the socket was pending.
     is_blocked: AtomicBool,
-    /// Frames with content, and parts of responses, since the last tick.
+    /// The number of frames with content and of response parts since the last tick.
     useful: AtomicU64,
-    /// Frames without content since the last tick.
+    /// The number of frames without content since the last tick.
     empty: AtomicU64,
     has_begun: AtomicBool,
     heads: Heads,
-    /// Whether the peer is a proxy whose clients share the connection, and so must not affect each other.
+    /// Whether the peer is a proxy whose clients share the connection and must not affect each other.
     is_shared: bool,
     bucket: TokenBucket,
-    /// DATA frames that may still arrive for streams that the server has reset.
+    /// The number of DATA frames that may still arrive for streams that the server has reset.
     late: AtomicU32,
     is_exhausted: AtomicBool,
 }
 
-/// The request heads, to find those that h2 rejected without calling the service.
+/// Counters of request heads, to find the heads that h2 rejected without calling the service.
 #[derive(Debug, Default)]
 struct Heads {
-    /// The number of heads that h2 has decoded, and the stream of the last one.
+    /// The number of request heads that h2 has decoded, and the stream of the last one.
     decoded: AtomicU64,
     decoded_stream: AtomicU32,
-    /// The number of heads and requests, and the highest stream, at the last call of `take_rejected_heads`.
+    /// The number of heads, of requests, and the highest stream at the last call of `take_rejected_heads`.
     settled: AtomicU64,
     settled_requests: AtomicU64,
     settled_stream: AtomicU32,
@@ -57,12 +57,12 @@ struct Heads {
     ended: AtomicU32,
 }
 
-/// The numbers of request heads that h2 rejected without calling the service.
+/// The number of request heads that h2 rejected without calling the service, per reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RejectedHeads {
-    /// Rejected with RST_STREAM.
+    /// The number of malformed request heads, rejected with RST_STREAM.
     pub(super) malformed: u32,
-    /// Rejected with 431.
+    /// The number of request heads that are too large, rejected with 431.
     pub(super) too_large: u32,
 }
 
@@ -112,12 +112,12 @@ impl Activity {
         self.written.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// Returns whether the client has sent a frame.
+    /// Returns whether the client has sent at least one frame.
     pub(super) fn has_begun(&self) -> bool {
         self.has_begun.load(Relaxed)
     }
 
-    /// Returns whether the client has exceeded a limit.
+    /// Returns whether the client has exceeded a flood limit.
     pub(super) fn is_exhausted(&self) -> bool {
         self.is_exhausted.load(Relaxed)
     }
@@ -126,7 +126,7 @@ impl Activity {
         self.is_blocked.store(blocked, Relaxed);
     }
 
-    /// Counts a received frame.
+    /// Counts a frame from the client.
     pub(super) fn count_received(&self, frame: &Frame) {
         self.has_begun.store(true, Relaxed);
         match frame.kind {
@@ -136,7 +136,7 @@ impl Activity {
         }
     }
 
-    /// Counts a sent frame.
+    /// Counts a frame to the client.
     pub(super) fn count_sent(&self, frame: &Frame) {
         let is_new = frame.stream > self.heads.settled_stream.load(Relaxed);
         let new = u32::from(is_new);
@@ -164,13 +164,13 @@ impl Activity {
         }
     }
 
-    /// Sets the number of decoded heads, and the stream of the last one.
+    /// Sets the number of decoded request heads, and the stream of the last one.
     pub(super) fn set_heads_decoded(&self, heads: u64, stream: u32) {
         self.heads.decoded.store(heads, Relaxed);
         self.heads.decoded_stream.store(stream, Relaxed);
     }
 
-    /// Returns the heads that h2 has rejected since the last call.
+    /// Returns the number of request heads that h2 has rejected since the last call.
     ///
     /// Must be called when h2 has called the service for all accepted heads. Returns none while data is unsent, because
     /// the frames that reject a head may be among it.
@@ -208,7 +208,7 @@ impl Activity {
         self.useful.fetch_add(1 + (bytes / 4096) as u64, Relaxed);
     }
 
-    /// Resets the counts of frames at each tick, so that they limit a rate.
+    /// Resets the frame counters at each tick, so that they limit a rate.
     pub(super) fn reset_frame_counts(&self) {
         self.useful.store(0, Relaxed);
         self.empty.store(0, Relaxed);
@@ -229,10 +229,11 @@ impl Activity {
     }
 }
 
-/// The maximum number of frames without content between two ticks of an otherwise idle connection.
+/// The maximum number of frames without content per tick on an otherwise idle connection.
 const MAX_EMPTY: u64 = 2000;
 
-/// The additional frames without content per useful frame. A download needs at most two window updates per frame.
+/// The number of frames without content that each frame with content additionally allows. A download needs at most two
+/// window updates per frame.
 const EMPTY_PER_USEFUL: u64 = 8;
 
 // A burst of 20 protocol errors or 100 rejected requests, and then one error or five rejected requests per second.
@@ -241,7 +242,7 @@ const PER_SECOND: u32 = 5;
 const ERROR_COST: u32 = 5;
 const REJECTION_COST: u32 = 1;
 
-/// The maximum number of DATA frames that a client sends before it receives the reset of a stream, one window.
+/// The maximum number of DATA frames in one window, which a client may send before it receives RST_STREAM.
 const LATE_PER_RESET: u32 = 64;
 const MAX_LATE: u32 = 128 * LATE_PER_RESET;
 
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn limits_the_rate_of_protocol_errors() {
+    async fn exceeding_the_rate_of_protocol_errors_exhausts_the_connection() {
         let activity = Activity::new(true);
         for _ in 0..20 {
             activity.count_sent(&reset(1, FLOW_CONTROL_ERROR));
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn late_data_for_a_reset_stream_is_not_an_error() {
+    fn data_in_transit_for_a_reset_stream_is_not_an_error() {
         let activity = Activity::new(false);
         // RFC 9113 §8.1: NO_ERROR, after an early response.
         activity.count_sent(&reset(1, 0));

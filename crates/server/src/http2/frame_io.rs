@@ -1,4 +1,4 @@
-//! The socket of an HTTP/2 connection, whose frames are scanned in both directions.
+//! The socket of an HTTP/2 connection, which scans the frames of both directions.
 
 use std::io;
 use std::pin::Pin;
@@ -17,18 +17,18 @@ use super::frames::{CONTINUATION, END_HEADERS, FrameScanner, GOAWAY, HEADERS, RS
 #[derive(Debug)]
 pub(super) struct FrameIo<T> {
     socket: T,
-    /// The bytes that were read to detect HTTP/2.
+    /// The bytes that were read before HTTP/2 was detected.
     first: Bytes,
     received: FrameScanner,
     sent: FrameScanner,
     /// The number of complete request heads, and the stream of the last one.
     heads: u64,
     last_head: u32,
-    /// The highest stream that the client has opened. Its head may be incomplete.
+    /// The highest stream number that the client has used. Its head may be incomplete.
     last_stream: u32,
-    /// Whether CONTINUATION frames of a request head follow.
+    /// Whether the rest of a request head follows in CONTINUATION frames.
     is_opening: bool,
-    /// The frames received since the socket was flushed.
+    /// The number of frames received since the socket was last flushed.
     unflushed: usize,
     activity: Arc<Activity>,
 }
@@ -49,7 +49,7 @@ impl<T> FrameIo<T> {
         }
     }
 
-    /// Scans received bytes.
+    /// Scans and counts the frames in received bytes.
     fn scan_received(&mut self, bytes: &mut [u8]) {
         let mut at = 0;
         while let Some(frame) = self.received.next(bytes, &mut at) {
@@ -83,7 +83,7 @@ impl<T> FrameIo<T> {
         self.last_head = self.last_stream;
     }
 
-    /// Scans written bytes.
+    /// Scans and counts the frames in sent bytes.
     fn scan_sent(&mut self, bytes: &[u8]) {
         let mut at = 0;
         while let Some(frame) = self.sent.next(bytes, &mut at) {
@@ -93,7 +93,7 @@ impl<T> FrameIo<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> FrameIo<T> {
-    /// Sends GOAWAY and closes the connection.
+    /// Sends GOAWAY with `ENHANCE_YOUR_CALM`, and closes the connection.
     ///
     /// Then it discards received bytes for a moment, because bytes that arrive at a closed socket reset the connection, and
     /// the client would lose the frame.
@@ -193,10 +193,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for FrameIo<T> {
     }
 }
 
-/// The maximum number of frames that are read before the replies are written, which limits the queue of h2.
+/// The maximum number of frames read between two flushes, which limits h2's queue of replies.
 const FRAMES_PER_FLUSH: usize = 100;
 
-/// The time that the client has to close the connection after GOAWAY.
+/// The maximum time that the server waits for the client to close the connection after GOAWAY.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The maximum number of reads that discard data after GOAWAY.
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn replaces_reset_codes_that_hyper_treats_as_the_end() {
+    async fn replaces_reset_codes_that_hyper_treats_as_the_end_of_the_body() {
         for (code, read) in [(0, 5), (8, 5), (2, 2), (0x100, 0x100)] {
             // For all read boundaries.
             for piece in 1..14 {
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reads_wait_until_replies_are_flushed() {
+    async fn reads_are_pending_until_replies_are_flushed() {
         let (mut near, far) = duplex(64 * 1024);
         let mut io = FrameIo::new(far, Bytes::new(), Arc::new(Activity::new(false)));
         near.write_all(PREFACE).await.unwrap();
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn counts_each_of_two_rejected_heads_in_separate_reads() {
+    async fn counts_two_rejected_heads_in_separate_reads_once_each() {
         let (mut near, far) = duplex(1024);
         let activity = Arc::new(Activity::new(false));
         let mut io = FrameIo::new(far, Bytes::new(), Arc::clone(&activity));
@@ -276,7 +276,7 @@ mod tests {
         }
     }
 
-    /// Returns whether a read is pending.
+    /// Returns whether the next read of the socket is pending.
     fn is_read_pending<T: AsyncRead + Unpin>(io: &mut FrameIo<T>) -> Pin<Box<impl Future<Output = bool> + '_>> {
         Box::pin(std::future::poll_fn(move |cx| {
             let mut buffer = [0; 64];

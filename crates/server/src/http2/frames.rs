@@ -1,42 +1,42 @@
-//! Frame boundaries in the raw bytes of an HTTP/2 connection (RFC 9113 §4.1).
+//! A scanner for frame boundaries in the raw bytes of an HTTP/2 connection (RFC 9113 §4.1).
 
-/// A scanner for the frames of one direction.
+/// A scanner for the HTTP/2 frames of one direction.
 #[derive(Debug)]
 pub(super) struct FrameScanner {
-    /// The remaining bytes of the client's preface (RFC 9113 §3.4).
+    /// The number of bytes of the client's preface that are not scanned yet (RFC 9113 §3.4).
     preface: usize,
     head: [u8; HEAD],
-    /// The number of bytes in `head`.
+    /// The number of scanned bytes of the frame header `head`.
     have: usize,
-    /// The remaining bytes of the payload.
+    /// The number of payload bytes of the current frame that are not scanned yet.
     left: usize,
-    /// The last four bytes of a RST_STREAM payload.
+    /// The last four bytes of the payload of an RST_STREAM frame.
     code: u32,
 }
 
-/// A completely scanned frame.
+/// The header of a completely scanned frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
     pub(super) kind: u8,
     pub(super) flags: u8,
     pub(super) stream: u32,
     pub(super) length: usize,
-    /// The error code of RST_STREAM.
+    /// The error code, if the frame is RST_STREAM.
     pub(super) code: u32,
 }
 
 impl FrameScanner {
-    /// Creates a scanner for data from a client: the preface, then frames.
+    /// Creates a scanner for bytes from a client: the preface, then frames.
     pub(super) fn for_client() -> Self {
         Self { preface: PREFACE.len(), ..Self::for_server() }
     }
 
-    /// Creates a scanner for data from a server: only frames.
+    /// Creates a scanner for bytes from a server: only frames.
     pub(super) fn for_server() -> Self {
         Self { preface: 0, head: [0; HEAD], have: 0, left: 0, code: 0 }
     }
 
-    /// Returns the next frame that ends in `bytes[*at..]`, and moves `at` after it, or to the end.
+    /// Returns the next frame that ends in `bytes[*at..]`, and moves `at` to its end, or to the end of `bytes`.
     pub(super) fn next(&mut self, bytes: &[u8], at: &mut usize) -> Option<Frame> {
         let skipped = self.preface.min(bytes.len() - *at);
         self.preface -= skipped;
@@ -78,7 +78,7 @@ impl FrameScanner {
     }
 }
 
-/// Returns the frames in `bytes`, scanned in pieces, for tests and fuzzing.
+/// Returns the frames in `bytes`, split into pieces of a fixed size, for tests and fuzzing.
 #[cfg(any(test, fuzzing))]
 pub(super) fn frames_in_pieces(bytes: &[u8], piece: usize) -> Vec<Frame> {
     let (mut scanner, mut frames) = (FrameScanner::for_client(), Vec::new());
@@ -91,7 +91,7 @@ pub(super) fn frames_in_pieces(bytes: &[u8], piece: usize) -> Vec<Frame> {
     frames
 }
 
-/// The preface of a client (RFC 9113 §3.4).
+/// The HTTP/2 connection preface of a client (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEAD: usize = 9;
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn is_between_frames_is_false_within_a_frame() {
+    fn is_between_frames_is_false_within_a_frame_or_the_preface() {
         let mut scanner = FrameScanner::for_server();
         assert!(scanner.is_between_frames());
         let bytes = frame(DATA, 0, 1, b"ab");
@@ -150,7 +150,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_do_not_depend_on_read_boundaries(
+        fn scanned_frames_do_not_depend_on_read_boundaries(
             frames in proptest::collection::vec((0u8..12, proptest::collection::vec(any::<u8>(), 0..40)), 0..20),
             piece in 1usize..60,
         ) {

@@ -2,7 +2,7 @@
 
 use super::frames::frames_in_pieces;
 
-/// Checks that the scanned frames do not depend on how the bytes are split into reads.
+/// Checks that read boundaries do not change the scanned HTTP/2 frames.
 pub fn frames(bytes: &[u8]) {
     let Some((piece, bytes)) = bytes.split_first() else { return };
     assert_eq!(frames_in_pieces(bytes, bytes.len()), frames_in_pieces(bytes, usize::from(*piece)));

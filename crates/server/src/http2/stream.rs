@@ -1,4 +1,4 @@
-//! The streams of a connection: the limits of request heads, and the send timeout of responses.
+//! The streams of an HTTP/2 connection: limits of request heads, and the send timeout of responses.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -33,7 +33,7 @@ impl<S> StreamService<S> {
         Self { inner, activity, limits }
     }
 
-    /// Checks the head against the same limits as an HTTP/1.1 head, and returns the reason to reject it.
+    /// Checks a request head against the limits that apply to HTTP/1.1, and returns the reason to reject it.
     fn rejection<B>(&self, request: &Request<B>) -> Option<RejectedHead> {
         let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
         if target > self.limits.target {
@@ -48,7 +48,7 @@ impl<S> StreamService<S> {
     }
 }
 
-/// The size that the fields of a head would have in HTTP/1.1.
+/// The size of the fields of a request head as it would be in HTTP/1.1.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct HeadSize {
     bytes: usize,
@@ -90,7 +90,7 @@ where
 }
 
 pin_project! {
-    /// The response future of a stream.
+    /// The response future of a stream, which counts requests that are rejected as invalid.
     pub(super) struct StreamFuture<F> {
         #[pin]
         inner: F,
@@ -118,7 +118,7 @@ where
 }
 
 pin_project! {
-    /// A response body that reports to the stream's task whether there is data to send.
+    /// A response body that reports to the stream's task whether it returned data.
     pub(super) struct StreamBody<B> {
         #[pin]
         inner: B,
@@ -156,7 +156,7 @@ impl<B: Body> Body for StreamBody<B> {
     }
 }
 
-/// The error of a failed response body.
+/// The error that hyper receives if reading the response body fails.
 ///
 /// It has no source: from an HTTP/2 error of a backend, hyper would take the error code to reset the client's stream.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -164,11 +164,11 @@ impl<B: Body> Body for StreamBody<B> {
 pub(super) struct ResponseBodyFailed;
 
 thread_local! {
-    /// Whether the body that was polled last in the current task returned data. `None` if no body was polled.
+    /// Whether the response body polled last in the current task returned data. `None` if no body was polled.
     static HAS_DATA: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
-/// An executor that runs each stream of a connection as a task.
+/// An executor that runs each stream of a connection as a separate task.
 #[derive(Clone, Debug)]
 pub(super) struct StreamExecutor {
     activity: Arc<Activity>,
@@ -192,7 +192,7 @@ where
     }
 }
 
-/// Counts a stream as open until it is dropped.
+/// A guard that counts a stream as open until it is dropped.
 #[derive(Debug)]
 struct OpenStream(Arc<Activity>);
 
@@ -203,7 +203,8 @@ impl Drop for OpenStream {
 }
 
 pin_project! {
-    /// The task of a stream. It ends, which resets the stream, if the client opens no window for pending data in time.
+    /// The task of a stream, with the send timeout. It ends, which resets the stream, if the client opens no window for
+    /// pending data in time.
     ///
     /// Only the body knows whether there is data, but it is not polled while the window is closed. So it stores that in
     /// `HAS_DATA` when it is polled.

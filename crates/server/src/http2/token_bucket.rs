@@ -1,4 +1,4 @@
-//! A token bucket.
+//! A token bucket, which limits a rate.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -16,13 +16,13 @@ pub(super) struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// Creates a full bucket of `burst` tokens, which refills by `per_second` tokens.
+    /// Creates a full bucket of `burst` tokens, which refills by `per_second` tokens per second.
     pub(super) fn new(burst: u32, per_second: u32) -> Self {
         let each = Duration::from_secs(1) / per_second;
         Self { burst: each * burst, each, start: Instant::now(), full_at: AtomicU64::new(0) }
     }
 
-    /// Takes tokens, even if there are not enough, and returns whether there were enough.
+    /// Removes tokens, and returns whether there were enough; otherwise the bucket is in debt.
     pub(super) fn take(&self, tokens: u32) -> bool {
         let now = self.start.elapsed();
         let full_at = Duration::from_micros(self.full_at.load(Relaxed)).max(now) + self.each * tokens;
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn refills_with_time_up_to_the_burst() {
+    async fn bucket_refills_over_time_up_to_the_burst() {
         let bucket = TokenBucket::new(3, 2);
         assert!((0..3).all(|_| bucket.take(1)));
         assert!(!bucket.take(1));

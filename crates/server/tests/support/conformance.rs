@@ -8,13 +8,13 @@ use super::h2::{
     SETTINGS, WINDOW_UPDATE, field, settings,
 };
 
-/// A conformance case.
+/// A conformance case: a section of an RFC, and a test for it.
 pub(crate) struct Case {
     pub(crate) section: &'static str,
     pub(crate) name: &'static str,
-    /// The client's settings.
+    /// The HTTP/2 settings that the client sends.
     pub(crate) settings: &'static [(u16, u32)],
-    /// Runs the case, and panics if the server does not conform.
+    /// A function that runs the case, and panics if the server does not conform.
     pub(crate) run: fn(&mut Client),
 }
 
@@ -67,7 +67,7 @@ fn post() -> Vec<u8> {
     head("POST")
 }
 
-/// Returns the head of a GET with additional fields.
+/// Returns the head of a GET request with additional fields.
 fn get_with(fields: &[(&str, &str)]) -> Vec<u8> {
     [get(), head_of(fields)].concat()
 }
@@ -82,12 +82,12 @@ impl Client {
         self.send_frame(HEADERS, END_HEADERS | END_STREAM, stream, head);
     }
 
-    /// Sends the head of a POST, whose body follows.
+    /// Sends the head of a POST request without ending the stream.
     fn open_post(&mut self, stream: u32) {
         self.send_frame(HEADERS, END_HEADERS, stream, post());
     }
 
-    /// Expects a complete response on this stream.
+    /// Asserts that a complete response arrives on the stream.
     fn expect_response(&mut self, stream: u32) {
         let response = self.wait_for(|frame| is_head_or_error(frame, stream)).expect("a response before the end");
         assert_eq!(response.kind, HEADERS, "{response:?}");
@@ -97,14 +97,14 @@ impl Client {
         }
     }
 
-    /// Expects that the connection is open.
+    /// Asserts that the connection is open.
     fn expect_open(&mut self) {
         self.send_frame(PING, 0, 0, *b"h2 ping!");
         let pong = self.wait_for(|frame| is_pong(frame) || frame.kind == GOAWAY).expect("an open connection");
         assert_eq!((pong.kind, &pong.payload[..]), (PING, &b"h2 ping!"[..]));
     }
 
-    /// Expects that the connection closes with one of these errors.
+    /// Asserts that the connection closes with one of these error codes.
     ///
     /// PROTOCOL_ERROR also passes, because h2 often uses it instead of a more specific code, and the suites accept that.
     fn expect_connection_error(&mut self, errors: &[u32]) {
@@ -117,7 +117,7 @@ impl Client {
         }
     }
 
-    /// Expects that the stream or the connection closes with one of these errors.
+    /// Asserts that the stream or the connection closes with one of these error codes.
     fn expect_stream_error(&mut self, errors: &[u32]) {
         match self.wait_for(|frame| frame.kind == GOAWAY || frame.kind == RST_STREAM) {
             Some(reset) if reset.kind == RST_STREAM => assert!(errors.contains(&code(&reset)), "{reset:?}"),
@@ -129,7 +129,7 @@ impl Client {
         }
     }
 
-    /// Expects a stream or connection error because of a malformed message.
+    /// Asserts that a malformed message causes a stream or connection error.
     fn expect_malformed(&mut self, stream: u32) {
         match self.wait_for(|frame| is_head_or_error(frame, stream)) {
             Some(response) if response.kind == HEADERS => panic!("the request was served: {response:?}"),
@@ -138,7 +138,7 @@ impl Client {
         }
     }
 
-    /// Expects that the next DATA frame has this length.
+    /// Asserts that the next DATA frame has this length.
     fn expect_data(&mut self, length: usize) {
         let data = self.wait_for(|frame| frame.kind == DATA || frame.kind == GOAWAY).expect("data before the end");
         assert_eq!((data.kind, data.payload.len()), (DATA, length));
@@ -153,7 +153,7 @@ fn is_pong(frame: &Frame) -> bool {
     frame.kind == PING && frame.flags & ACK != 0
 }
 
-/// Returns the error code of RST_STREAM or GOAWAY.
+/// Returns the error code in an RST_STREAM or GOAWAY frame.
 fn code(frame: &Frame) -> u32 {
     let at = if frame.kind == GOAWAY { 4 } else { 0 };
     u32::from_be_bytes(frame.payload[at..at + 4].try_into().unwrap())
@@ -749,7 +749,7 @@ pub(crate) const CASES: &[Case] = &[
     }),
 ];
 
-/// Runs each case on a separate connection, and panics with a list of all failed cases.
+/// Runs all conformance cases, each on a separate connection, and panics with a list of the failed ones.
 pub(crate) fn run(connect: impl Fn() -> Client) {
     let mut failed = Vec::new();
     for case in CASES {

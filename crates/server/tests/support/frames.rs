@@ -1,4 +1,4 @@
-//! An HTTP/2 client that sends and receives single frames.
+//! A test client for HTTP/2 that sends and receives single frames.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -24,10 +24,10 @@ pub(crate) const END_HEADERS: u8 = 4;
 /// The preface of a client (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The timeout of all waits, which a passing test never reaches.
+/// The timeout of all waits in tests, which a passing test never reaches.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Returns the configuration of an HTTP/2 client that trusts these CAs.
+/// Returns the TLS configuration of an HTTP/2 client that trusts the CAs in `roots`.
 pub(crate) fn config(roots: RootCertStore) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut client = ClientConfig::builder_with_provider(provider)
@@ -45,7 +45,7 @@ pub(crate) struct Client {
     is_at_end: bool,
     replies_to_pings: bool,
     has_received_goaway: bool,
-    /// The initial stream window from the server's settings.
+    /// The initial stream window in the server's settings.
     stream_window: usize,
 }
 
@@ -62,18 +62,18 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 impl Client {
-    /// Connects without TLS, without an HTTP/2 handshake.
+    /// Connects without TLS, and without starting the HTTP/2 handshake.
     pub(crate) fn connect_plaintext(address: SocketAddr) -> Self {
         Self::over(connect(address))
     }
 
-    /// Uses an open connection.
+    /// Creates a client for a connected TCP socket.
     pub(crate) fn over(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         Self::new(Box::new(socket))
     }
 
-    /// Connects to `localhost` with TLS, without an HTTP/2 handshake.
+    /// Connects to `localhost` with TLS, and without starting the HTTP/2 handshake.
     pub(crate) fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
         let socket = connect(address);
         let session = ClientConnection::new(Arc::clone(config), "localhost".try_into().unwrap()).unwrap();
@@ -98,7 +98,7 @@ impl Client {
         }
     }
 
-    /// Exchanges prefaces and settings.
+    /// Exchanges HTTP/2 prefaces and settings with the server.
     pub(crate) fn handshake(mut self, with: &[(u16, u32)]) -> Self {
         self.send(PREFACE);
         self.send(&settings(with));
@@ -108,33 +108,33 @@ impl Client {
         self
     }
 
-    /// Makes the client reply to pings.
+    /// Makes the client reply to PING frames.
     pub(crate) fn with_ping_replies(mut self) -> Self {
         self.replies_to_pings = true;
         self
     }
 
-    /// Returns the initial window of a stream.
+    /// Returns the initial window of a stream in the server's settings.
     pub(crate) fn stream_window(&self) -> usize {
         self.stream_window
     }
 
-    /// Returns whether the client has received GOAWAY.
+    /// Returns whether the client has received a GOAWAY frame.
     pub(crate) fn has_received_goaway(&self) -> bool {
         self.has_received_goaway
     }
 
-    /// Sends bytes, ignoring errors because the server may have closed the connection.
+    /// Sends bytes, and ignores errors, because the server may have closed the connection.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
     }
 
-    /// Sends a request without content, whose head may be of any size.
+    /// Sends a request without content, with a head of any size.
     pub(crate) fn request(&mut self, stream: u32, head: &[u8]) {
         self.head(stream, head, true);
     }
 
-    /// Sends a head or trailers of any size.
+    /// Sends a request head or trailers of any size.
     pub(crate) fn head(&mut self, stream: u32, head: &[u8], is_end: bool) {
         let mut pieces = head.chunks(16_384).peekable();
         let mut kind = HEADERS;
@@ -168,7 +168,7 @@ impl Client {
         self.is_at_end
     }
 
-    /// Waits for a matching frame, and drops those before it. Returns `None` if the connection closes.
+    /// Waits for a matching frame, and discards the frames before it. Returns `None` if the connection closes.
     pub(crate) fn wait_for(&mut self, is_match: impl Fn(&Frame) -> bool) -> Option<Frame> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -185,7 +185,7 @@ impl Client {
         }
     }
 
-    /// Waits until the connection closes, and returns the error code of GOAWAY.
+    /// Waits until the connection closes, and returns the error code of the GOAWAY frame, if any.
     pub(crate) fn wait_for_goaway(&mut self) -> Option<u32> {
         let goaway = self.wait_for(|frame| frame.kind == GOAWAY);
         self.wait_for_close();
@@ -197,7 +197,7 @@ impl Client {
         while self.wait_for(|_| false).is_some() {}
     }
 
-    /// Waits for a time, and expects that the connection stays open without GOAWAY.
+    /// Asserts that the connection stays open without GOAWAY for a given time.
     pub(crate) fn expect_open_for(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -227,7 +227,7 @@ impl Client {
         Some(frame)
     }
 
-    /// Reads available bytes, or waits a moment for them.
+    /// Reads the available bytes, or waits up to 20 ms for some.
     fn read_available(&mut self) {
         let mut bytes = [0; 16_384];
         match self.stream.read(&mut bytes) {
@@ -239,7 +239,7 @@ impl Client {
     }
 }
 
-/// A frame (RFC 9113 §4.1).
+/// An HTTP/2 frame (RFC 9113 §4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
@@ -269,18 +269,18 @@ pub(crate) fn settings(with: &[(u16, u32)]) -> Vec<u8> {
     Frame::new(SETTINGS, 0, 0, payload.collect()).bytes()
 }
 
-/// Returns the head of a GET in HPACK.
+/// Returns the HPACK-encoded head of a GET request.
 pub(crate) fn get(path: &str) -> Vec<u8> {
     let fields = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", path)];
     fields.iter().flat_map(|(name, value)| field(name, value)).collect()
 }
 
-/// Returns a literal field without indexing (RFC 7541 §6.2.2).
+/// Encodes a header field as an HPACK literal without indexing (RFC 7541 §6.2.2).
 pub(crate) fn field(name: &str, value: &str) -> Vec<u8> {
     literal(name.as_bytes(), value.as_bytes())
 }
 
-/// Returns a literal field of any bytes.
+/// Encodes a header field of arbitrary bytes as an HPACK literal.
 pub(crate) fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0];
     for text in [name, value] {
@@ -302,7 +302,7 @@ pub(crate) fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Returns the status of a response head, in which it is the first field: indexed, or a Huffman-coded literal.
+/// Decodes the status of an HPACK-encoded response head, which must be its first field.
 pub(crate) fn status(head: &[u8]) -> String {
     // Skips updates of the table size (RFC 7541 §6.3).
     let first = head.iter().position(|byte| byte & 0xe0 != 0x20).unwrap();

@@ -1,4 +1,4 @@
-//! A server for tests with the HTTP/2 client of `frames.rs`.
+//! A server for tests that use the HTTP/2 client of `frames.rs`.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,16 +20,16 @@ pub(crate) use frames::*;
 /// The timeout of all waits, which a passing test never reaches.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A server on loopback.
+/// A test server on a loopback address.
 pub(crate) struct Server {
     running: RunningServer,
-    /// `None` if the server has no TLS.
+    /// The TLS configuration of its clients, or `None` if the server has no TLS.
     client: Option<Arc<ClientConfig>>,
     _folder: tempfile::TempDir,
 }
 
 impl Server {
-    /// Starts a server with TLS.
+    /// Starts a test server with TLS.
     pub(crate) fn start<M, S, B>(limits: impl FnOnce(&mut Limits), make_service: M) -> Self
     where
         M: Fn(Worker) -> S + Clone + Send + 'static,
@@ -50,7 +50,7 @@ impl Server {
         Self { running, client: Some(client), _folder: folder }
     }
 
-    /// Starts a server without TLS.
+    /// Starts a test server without TLS.
     pub(crate) fn start_plaintext<M, S, B>(
         configure: impl FnOnce(rproxy_server::Server) -> rproxy_server::Server,
         make_service: M,
@@ -72,7 +72,7 @@ impl Server {
         self.running.local_addr().unwrap()
     }
 
-    /// Connects without an HTTP/2 handshake.
+    /// Connects without starting the HTTP/2 handshake.
     pub(crate) fn connect(&self) -> Client {
         match &self.client {
             Some(config) => Client::connect(self.address(), config),
@@ -90,12 +90,12 @@ impl Server {
         rustls::StreamOwned::new(session, socket)
     }
 
-    /// Connects, and performs the HTTP/2 handshake with these settings.
+    /// Connects, and performs the HTTP/2 handshake with these client settings.
     pub(crate) fn client(&self, with: &[(u16, u32)]) -> Client {
         self.connect().handshake(with)
     }
 
-    /// Waits until all connections are closed, and returns the number of those still open at the timeout.
+    /// Waits until all connections are closed, and returns the number of connections open at the timeout.
     pub(crate) fn connections(&self) -> usize {
         // The client notices the end before the server updates its count.
         let deadline = Instant::now() + TIMEOUT;
@@ -110,7 +110,7 @@ impl Server {
     }
 }
 
-/// Returns the configuration of an HTTP/2 client that trusts the CA in this file.
+/// Returns the TLS configuration of an HTTP/2 client that trusts the CA in this file.
 pub(crate) fn client(ca: &Path) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(PemObject::from_pem_file(ca).unwrap()).unwrap();

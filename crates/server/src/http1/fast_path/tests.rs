@@ -1,4 +1,4 @@
-//! Tests of response writes, with a paused clock.
+//! Tests of how the fast path groups response head and body into writes, with a paused clock.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::time::Sleep;
 use super::*;
 use crate::http1::{HalfClose, HeadLimits};
 
-/// A body with a single delayed frame.
+/// A response body with a single delayed frame.
 struct DelayedBody {
     until: Pin<Box<Sleep>>,
     data: Option<Bytes>,
@@ -32,7 +32,7 @@ impl Body for DelayedBody {
     }
 }
 
-/// Returns the bytes of the first read, and its time.
+/// Returns the bytes of the client's first read, and the time until that read.
 async fn first_read(delay: Duration, is_chunked: bool) -> (String, Duration) {
     let (near, mut far) = duplex(1024);
     let mut io =
@@ -56,14 +56,14 @@ async fn first_read(delay: Duration, is_chunked: bool) -> (String, Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn head_is_written_together_with_a_body_that_follows_soon() {
+async fn head_is_written_together_with_a_body_that_follows_within_2_ms() {
     let soon = Duration::from_millis(1);
     assert_eq!(first_read(soon, false).await, ("head|body".to_owned(), soon));
     assert_eq!(first_read(soon, true).await, ("head|4\r\nbody\r\n0\r\n\r\n".to_owned(), soon));
 }
 
 #[tokio::test(start_paused = true)]
-async fn head_is_written_alone_if_the_body_is_delayed() {
+async fn head_is_written_alone_if_the_body_follows_later() {
     for is_chunked in [false, true] {
         assert_eq!(first_read(Duration::from_secs(1), is_chunked).await, ("head|".to_owned(), FIRST_FRAME_WAIT));
     }

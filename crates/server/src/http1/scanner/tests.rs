@@ -1,4 +1,4 @@
-//! Tests of the scanner, and of the framing of heads.
+//! Tests of the HTTP/1.1 message scanner, and of the framing of request heads.
 
 use proptest::prelude::*;
 
@@ -28,7 +28,7 @@ fn accepts_unambiguous_messages() {
 }
 
 #[test]
-fn rejects_ambiguous_framing() {
+fn rejects_ambiguous_body_framing() {
     // The framing fields of a POST (RFC 9112 §6).
     for fields in [
         "Content-Length: 5\r\nTransfer-Encoding: chunked",
@@ -62,7 +62,7 @@ fn rejects_ambiguous_framing() {
 
 // RFC 9112 §6.1
 #[test]
-fn rejects_unknown_transfer_codings_with_a_separate_reason() {
+fn rejects_unknown_transfer_codings_with_501() {
     for coding in ["gzip, chunked", "gzip", "identity, Chunked", "xchunked", "a, b"] {
         let message = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n");
         assert_eq!(scan(message.as_bytes()), Scan::Reject(0, RejectedHead::UnknownCoding), "{coding}");
@@ -80,7 +80,7 @@ fn scan_stops_at_the_end_of_each_message() {
 }
 
 #[test]
-fn encodes_the_target_in_its_head() {
+fn encodes_a_target_that_a_uri_cannot_represent() {
     let head = b"\r\nGET /<a>?\"\xff HTTP/1.1\r\nX: <\r\n\r\n";
     assert_eq!(scan(head), Scan::Encode(0));
     let (range, encoded) = encoded_target(head).unwrap();
@@ -90,7 +90,7 @@ fn encodes_the_target_in_its_head() {
 }
 
 #[test]
-fn rejects_malformed_heads() {
+fn rejects_malformed_request_heads() {
     for head in [
         "GET / HTTP/1.1\nHost: a\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\n\n",
@@ -130,7 +130,7 @@ fn rejects_malformed_heads() {
 }
 
 #[test]
-fn rejects_large_heads_before_they_are_complete() {
+fn rejects_large_request_heads_before_they_are_complete() {
     let long = "a".repeat(2000);
     assert_eq!(scan(format!("GET /{long}").as_bytes()), Scan::Reject(0, RejectedHead::TargetTooLong));
     let long_target = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(300));
@@ -159,7 +159,7 @@ fn rejects_long_lists_of_connection_options() {
 }
 
 #[test]
-fn bytes_after_an_upgrade_request_wait_for_the_response() {
+fn holds_bytes_after_an_upgrade_request_until_the_response() {
     let handshake = b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
     let bytes = [&handshake[..], b"GET /smuggled HTTP/1.1\r\n\r\n"].concat();
     let mut scanner = Scanner::new(LIMITS);
@@ -171,7 +171,7 @@ fn bytes_after_an_upgrade_request_wait_for_the_response() {
 }
 
 #[test]
-fn invalid_chunk_breaks_the_connection_or_rejects_the_request() {
+fn invalid_chunk_rejects_the_request_unless_its_head_was_forwarded() {
     let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut scanner = Scanner::new(LIMITS);
     assert_eq!(scanner.scan(head.as_bytes()), Scan::Pass(head.len()));
@@ -186,7 +186,7 @@ fn invalid_chunk_breaks_the_connection_or_rejects_the_request() {
 
 proptest! {
     #[test]
-    fn messages_do_not_depend_on_read_boundaries(cuts in proptest::collection::vec(1usize..40, 0..40)) {
+    fn scanned_messages_do_not_depend_on_read_boundaries(cuts in proptest::collection::vec(1usize..40, 0..40)) {
         let bytes = b"\r\nPOST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n10;x\r\n0123456789abcdef\r\n0\r\nA: b\r\n\r\n\
             POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\nGET / HTTP/1GET /c HTTP/1.1\r\nHost: a\r\n\r\n";
         let mut scanner = Scanner::new(LIMITS);
@@ -203,7 +203,7 @@ proptest! {
     }
 
     #[test]
-    fn scanning_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn scanning_any_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = scan(&bytes);
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of idle connections, with a paused clock.
+//! Tests of idle HTTP/1.1 connections, with a paused clock.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,11 +15,11 @@ use crate::Server;
 use crate::http1::ConnectionState;
 use http::uri::Scheme;
 
-/// The client's end of a connection.
+/// The client's side of an HTTP/1.1 connection.
 struct Client {
     socket: DuplexStream,
     served: JoinHandle<Result<(), (PeerAddr, BoxError)>>,
-    /// Its reference count is the number of services.
+    /// A value of which each service holds a reference, so that its reference count is the number of services.
     services: Arc<()>,
     draining: watch::Sender<bool>,
 }
@@ -60,7 +60,7 @@ impl Client {
         self.socket.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// Reads the next response, whose body ends with `end`.
+    /// Reads the next response, up to the text `end` at the end of its body.
     async fn read_to(&mut self, end: &str) -> String {
         let mut read = Vec::new();
         while !read.ends_with(end.as_bytes()) {
@@ -76,7 +76,7 @@ impl Client {
         assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
     }
 
-    /// Returns whether hyper does not serve the connection.
+    /// Returns whether the connection is served without hyper.
     ///
     /// The test and the connection hold a reference each, and hyper's connection a third one.
     fn is_reclaimed(&self) -> bool {
@@ -108,14 +108,14 @@ async fn idle_connection_is_reclaimed_from_hyper_and_serves_more_requests() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connection_without_requests_needs_no_hyper() {
+async fn connection_without_requests_is_served_without_hyper() {
     let mut client = Client::connect();
     client.wait_until_reclaimed().await;
     client.exchange("/a").await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn idle_connection_accepts_a_head_in_pieces() {
+async fn idle_connection_accepts_a_head_in_several_reads() {
     let mut client = Client::connect();
     client.exchange("/a").await;
     client.wait_until_reclaimed().await;
@@ -154,7 +154,7 @@ async fn idle_connection_closes_after_the_idle_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn draining_closes_idle_connections_without_losing_a_request() {
+async fn draining_closes_idle_connections_without_losing_a_sent_request() {
     let mut client = Client::connect();
     client.exchange("/a").await;
     client.wait_until_reclaimed().await;

@@ -1,4 +1,4 @@
-//! Certificates ordered by ACME: the settings and their validation.
+//! The settings of certificates that are ordered by ACME, and their validation.
 
 mod account;
 mod backoff;
@@ -36,7 +36,7 @@ use crate::{
 use account::ExternalAccount;
 use peers::Peers;
 
-/// The certificates to order by ACME (RFC 8555), from Let's Encrypt by default.
+/// The settings of certificates ordered by ACME (RFC 8555), from Let's Encrypt by default.
 ///
 /// Names are validated by TLS-ALPN-01 (RFC 8737): the certificate authority connects to port 443 of each name, and no
 /// other port needs to be reachable. Each certificate has a separate order, so a name that fails does not delay the
@@ -84,19 +84,19 @@ impl Acme {
         }
     }
 
-    /// Adds a certificate for a single name.
+    /// Adds a certificate for a single DNS name.
     pub fn domain(self, name: impl Into<String>) -> Self {
         self.certificate([name])
     }
 
-    /// Adds one certificate per name.
+    /// Adds a separate certificate for each DNS name.
     pub fn domains(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let names = names.into_iter().map(|name| vec![name.into()]);
         self.certificates.extend(names);
         self
     }
 
-    /// Adds a single certificate that lists all of these names.
+    /// Adds a single certificate that is valid for all of these DNS names.
     ///
     /// If the validation of one name fails, the whole certificate is not issued.
     pub fn certificate(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -110,14 +110,14 @@ impl Acme {
         self
     }
 
-    /// Sets the ACME directory to Let's Encrypt staging, which is meant for testing.
+    /// Sets the ACME directory to the staging environment of Let's Encrypt, which is meant for tests.
     ///
     /// Its rate limits are high, and browsers do not trust its certificates.
     pub fn staging(self) -> Self {
         self.directory(LETS_ENCRYPT_STAGING_DIRECTORY)
     }
 
-    /// Sets the PEM file of the only CAs that are trusted for the TLS connection to the ACME directory.
+    /// Sets a PEM file with the only CAs that are trusted for the TLS connection to the ACME directory.
     ///
     /// The default is the Mozilla root program, as packaged by `webpki-roots`.
     pub fn directory_ca_file(mut self, path: impl Into<PathBuf>) -> Self {
@@ -139,7 +139,7 @@ impl Acme {
         self
     }
 
-    /// Sets whether a self-signed certificate is served until the first one is issued.
+    /// Sets whether a self-signed certificate is served until the ACME server has issued the first one.
     ///
     /// The default is `false`: the handshake fails until then. A client that is configured to accept any self-signed
     /// certificate would also accept one from an attacker.
@@ -163,7 +163,7 @@ impl Acme {
         self
     }
 
-    /// Validates the settings without network access, and publishes the stored certificates.
+    /// Validates the ACME settings without network access, and publishes the stored certificates.
     ///
     /// `used_names` holds the names of all other ACME certificates, and is extended by the names of these.
     pub(crate) fn open(
@@ -236,7 +236,7 @@ impl Acme {
                 other => other,
             })
             .collect();
-        let key = URL_SAFE_NO_PAD.decode(key).map_err(|_| invalid("not base64url"))?;
+        let key = URL_SAFE_NO_PAD.decode(key).map_err(|_| invalid("the key is not base64url"))?;
         if key.is_empty() {
             return Err(invalid("the key is empty"));
         }
@@ -272,7 +272,7 @@ impl Acme {
     }
 }
 
-/// An ACME directory with an account, for certificates that are added later.
+/// An ACME directory with an account, to which certificates can be added later.
 #[derive(Debug)]
 pub(crate) struct AcmeSource {
     secrets: SecretFolder,
@@ -282,7 +282,7 @@ pub(crate) struct AcmeSource {
 }
 
 impl AcmeSource {
-    /// Publishes the stored certificate for these normalised names, if there is one.
+    /// Creates a certificate for these normalised names, and publishes its stored copy if there is one.
     pub(crate) fn open(&self, names: Vec<String>) -> Result<AcmeCertificate, Error> {
         let account = self.account.clone();
         AcmeCertificate::open(names, &self.secrets, account, &self.resolver, self.self_signed_fallback)
@@ -293,7 +293,7 @@ impl AcmeSource {
     }
 }
 
-/// Returns the normal form of the names of each certificate, without those that have no names.
+/// Returns the normalised names of each certificate, without certificates that have no names.
 ///
 /// `used_names` holds the names of all other certificates, and is extended by these.
 pub(crate) fn normalized(
@@ -343,13 +343,13 @@ mod tests {
     }
 
     #[test]
-    fn domains_get_separate_certificates_and_certificate_combines_names() {
+    fn domains_creates_a_certificate_per_name_and_certificate_combines_names() {
         let count = open(|acme| acme.domains(["a.test", "b.test"]).domain("c.test").certificate(["d.test", "e.test"]));
         assert_eq!(count.unwrap(), 4);
     }
 
     #[test]
-    fn rejects_invalid_settings_without_network_access() {
+    fn rejects_invalid_acme_settings_without_network_access() {
         type Configure = fn(Acme) -> Acme;
         let invalid: [(Configure, &str); 11] = [
             (|acme| acme, "no certificate configured"),
@@ -359,10 +359,10 @@ mod tests {
             (|acme| acme.domain("a.test").directory("http://ca.test/dir"), "expected an https:// URL"),
             (|acme| acme.domain("a.test").directory("https://"), "no host"),
             (|acme| acme.domain("a.test").contact("nobody"), "not an email address"),
-            (|acme| acme.domain("a.test").external_account("kid-1", "§"), "not base64url"),
+            (|acme| acme.domain("a.test").external_account("kid-1", "§"), "the key is not base64url"),
             (|acme| acme.domain("a.test").external_account("kid-1", "=="), "empty"),
             (|acme| acme.domain("a.test").directory_ca_file("/nonexistent"), "/nonexistent"),
-            (|acme| acme.domain("a.test").directory_ca_file("/dev/null"), "no certificate found"),
+            (|acme| acme.domain("a.test").directory_ca_file("/dev/null"), "no CA certificate found"),
         ];
         for (configure, expected) in invalid {
             let error = open(configure).unwrap_err().to_string();
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_name_that_two_directories_would_certify() {
+    fn rejects_a_name_that_is_configured_for_two_acme_directories() {
         let folder = tempfile::tempdir().unwrap();
         let acme = Acme::new(folder.path()).domain("a.test");
         let error = crate::Certificates::builder().acme(acme.clone()).acme(acme.staging()).build();
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_external_account_keys_in_both_base64_alphabets_and_hides_them_in_debug() {
+    fn accepts_external_account_keys_in_both_base64_alphabets_and_omits_them_in_debug_output() {
         for key in ["-_-_", "+/+/", "-_-_====", " -_-_\n"] {
             let acme = Acme::new("/nowhere").external_account("kid-1", key);
             let binding = acme.binding().unwrap().unwrap();

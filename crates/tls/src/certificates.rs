@@ -18,7 +18,7 @@ use crate::{
     server_config::{TlsOptions, server_config},
 };
 
-/// All certificates of a server, and the [`ServerConfig`] that serves them.
+/// All certificates of a server, and the [`ServerConfig`] with which rustls serves them.
 ///
 /// Clones are cheap and share all state.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl Certificates {
         CertificatesBuilder::default()
     }
 
-    /// Returns the TLS configuration, to be shared by all listeners and workers.
+    /// Returns the TLS configuration, which all listeners and workers should share.
     ///
     /// Because the ticket keys are shared, a client can resume its session with any worker.
     ///
@@ -50,7 +50,7 @@ impl Certificates {
         self.inner.config.clone()
     }
 
-    /// Returns whether the certificate that is served for the server name `sni` is valid for `host`.
+    /// Returns whether the certificate served for the server name `sni` is valid for `host`.
     ///
     /// If it is not, the connection was opened for another site, and the server should respond with 421 (Misdirected
     /// Request, RFC 9110 §15.5.20). `host` is given without a port.
@@ -107,7 +107,7 @@ impl Certificates {
         }
     }
 
-    /// Reads all files again, and retries failed ACME orders at once.
+    /// Reads all certificate files again, and retries failed ACME orders immediately.
     ///
     /// Blocks while the files are read. A failure is logged and reported by [`status`](Self::status); the current
     /// certificate is still served.
@@ -116,7 +116,7 @@ impl Certificates {
         self.inner.acme.reload();
     }
 
-    /// Replaces the certificates that are ordered from the first ACME directory, each given by its names.
+    /// Replaces the certificates that are ordered from the first ACME directory, given as lists of names.
     ///
     /// A certificate with the same names stays. New ones are served from the folder if they are stored there, or else
     /// ordered at once by [`run`](Self::run). Until then, a replaced certificate is served for those of its names that are
@@ -154,7 +154,7 @@ impl Certificates {
         self.inner.acme.replace(&names.collect::<Vec<Vec<String>>>())
     }
 
-    /// Replaces the names that were added to the certificate of the local CA.
+    /// Replaces the configured names of the local CA's certificate.
     ///
     /// A new certificate is issued and served at once if the current one lacks some of them.
     ///
@@ -181,7 +181,7 @@ impl Certificates {
         local.set_names(&names.into_iter().map(Into::into).collect::<Vec<_>>())
     }
 
-    /// Returns the status of each certificate: files first, then ACME, then the local CA.
+    /// Returns the status of each certificate: those from files first, then from ACME, then from the local CA.
     pub fn status(&self) -> Vec<CertificateStatus> {
         self.inner.resolver.status()
     }
@@ -194,7 +194,7 @@ impl Certificates {
         self.inner.resolver.all_available().await;
     }
 
-    /// Returns the path of the local CA's certificate, or `None` if there is no local CA.
+    /// Returns the path of the local CA's own certificate, or `None` if there is no local CA.
     ///
     /// Clients that should accept the local certificate need to trust this file.
     pub fn local_ca_pem_path(&self) -> Option<PathBuf> {
@@ -222,7 +222,8 @@ pub struct CertificatesBuilder {
 }
 
 impl CertificatesBuilder {
-    /// Adds certificates that are ordered by ACME. Call it again to use a second directory.
+    /// Adds certificates that are ordered by ACME and renewed before they expire. Call it again to use a second
+    /// directory.
     pub fn acme(mut self, acme: Acme) -> Self {
         self.acme.push(acme);
         self
@@ -240,7 +241,7 @@ impl CertificatesBuilder {
         self.pem_files(certificate.as_ref(), key.as_ref(), None)
     }
 
-    /// Adds PEM files like [`files`](Self::files), and an OCSP response to staple to each handshake.
+    /// Adds PEM files like [`files`](Self::files), with a file of an OCSP response to staple.
     ///
     /// The response is in DER (RFC 6960). It is stapled while it is current and says that the certificate is good. If
     /// the response is missing, expired or for another certificate, a warning is logged and nothing is stapled.
@@ -262,13 +263,13 @@ impl CertificatesBuilder {
         self
     }
 
-    /// Adds a certificate that is issued by a local CA for development. The last call wins.
+    /// Adds a certificate that is issued by a local CA, for development. The last call wins.
     pub fn local(mut self, local: LocalCa) -> Self {
         self.local = Some(local);
         self
     }
 
-    /// Sets the oldest accepted TLS version. The default is TLS 1.2.
+    /// Sets the minimum TLS version. The default is TLS 1.2.
     pub fn min_version(mut self, version: TlsVersion) -> Self {
         self.tls.min_version = version;
         self
@@ -292,7 +293,7 @@ impl CertificatesBuilder {
         self
     }
 
-    /// Appends the secrets of all TLS sessions to a file, in the format that Wireshark reads.
+    /// Appends the secrets of all TLS sessions to a key log file, in the format that Wireshark reads.
     ///
     /// Anyone with this file can decrypt the traffic. Use it for debugging only.
     pub fn key_log(mut self, path: impl Into<PathBuf>) -> Self {

@@ -3,17 +3,17 @@ use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
 
 use crate::PemError;
 
-/// The maximum number of certificates in a chain, to reject a bundle of all public roots.
+/// The maximum number of certificates in a chain, which rejects a file with all public roots.
 const MAX_LENGTH: usize = 32;
 
-/// A chain in the order of a handshake: the leaf, then the issuer of each (RFC 8446 §4.4.2).
+/// A certificate chain in the order of a handshake: each certificate before its issuer (RFC 8446 §4.4.2).
 #[derive(Debug)]
 pub(crate) struct OrderedChain {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) is_reordered: bool,
 }
 
-/// Puts certificates in order, starting at the one that matches the key.
+/// Orders certificates as a chain that starts with the certificate of the private key.
 ///
 /// Two common mistakes in files are corrected: the root comes first, or there are unrelated certificates. A chain
 /// without the issuer of the leaf is rejected, because many clients would reject it.
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use crate::loaded_certificate::LoadedCertificate;
 
-    /// A chain, an unrelated certificate, and the key of the leaf, all PEM.
+    /// A chain, an unrelated certificate, and the private key of the leaf, each as PEM.
     struct TestChain {
         root: String,
         intermediate: String,
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_chain_without_the_issuer_of_the_leaf_and_names_the_issuer() {
+    fn rejects_a_chain_without_the_issuer_of_the_leaf_with_an_error_that_names_the_issuer() {
         let chain = TestChain::new();
         let error = read(&[&chain.leaf, &chain.unrelated], &chain.key).unwrap_err();
         assert!(matches!(error, PemError::Chain { .. }));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_bundle_of_roots() {
+    fn rejects_a_file_with_many_root_certificates() {
         let chain = TestChain::new();
         let many = vec![&chain.root; MAX_LENGTH + 1];
         let error = read(&many, &chain.key).unwrap_err();

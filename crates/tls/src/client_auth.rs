@@ -4,7 +4,7 @@ use rustls::server::{WebPkiClientVerifier, danger::ClientCertVerifier};
 
 use crate::{Error, crypto::provider, roots};
 
-/// The verification of client certificates (mutual TLS).
+/// The settings for verifying client certificates (mutual TLS).
 ///
 /// The server finds the certificate of a client in [`rustls::CommonState::peer_certificates`].
 ///
@@ -29,14 +29,14 @@ pub struct ClientAuth {
 }
 
 impl ClientAuth {
-    /// Requires a certificate that was issued by a CA in this PEM file.
+    /// Requires a client certificate that was issued by a CA in this PEM file.
     ///
     /// The handshake fails for clients without one.
     pub fn required(ca_file: impl Into<PathBuf>) -> Self {
         Self { ca_file: ca_file.into(), is_required: true }
     }
 
-    /// Accepts clients without a certificate, and verifies any certificate against the CAs in this PEM file.
+    /// Verifies client certificates against the CAs in this PEM file, but accepts clients without one.
     ///
     /// The handshake fails for clients with a certificate of another CA.
     pub fn optional(ca_file: impl Into<PathBuf>) -> Self {

@@ -1,4 +1,4 @@
-//! The cryptographic provider and small helpers on top of it.
+//! The cryptographic provider, and functions for hashes and random numbers.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use rustls::crypto::{
     aws_lc_rs::{self, cipher_suite::TLS13_AES_128_GCM_SHA256},
 };
 
-/// Returns aws-lc-rs, which is always passed explicitly.
+/// Returns the aws-lc-rs provider, which this crate always passes to rustls explicitly.
 ///
 /// rustls has no default provider if two are linked, and the ACME client links another one.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// Returns an unpredictable number, or a constant if the random source fails, as no handshake works then anyway.
+/// Returns a random number, or a constant if the random source fails.
 pub(crate) fn random() -> u32 {
     let mut bytes = [0; 4];
     match aws_lc_rs::default_provider().secure_random.fill(&mut bytes) {
@@ -23,14 +23,14 @@ pub(crate) fn random() -> u32 {
     }
 }
 
-/// Returns SHA-256 in hexadecimal over the words, each preceded by its length so that different lists differ.
+/// Returns a hexadecimal SHA-256 digest of a list of words, which differs for each list.
 pub(crate) fn digest(words: &[impl AsRef<[u8]>]) -> String {
     let lengths: Vec<_> = words.iter().map(|word| (word.as_ref().len() as u64).to_be_bytes()).collect();
     let parts = lengths.iter().zip(words).flat_map(|(length, word)| [&length[..], word.as_ref()]);
     hex(&sha256(parts))
 }
 
-/// Returns SHA-256 over the concatenation of the parts.
+/// Returns the SHA-256 digest of the concatenated parts.
 pub(crate) fn sha256<T: AsRef<[u8]>>(parts: impl IntoIterator<Item = T>) -> Vec<u8> {
     let mut sha256 = match TLS13_AES_128_GCM_SHA256 {
         rustls::SupportedCipherSuite::Tls13(suite) => suite.common.hash_provider.start(),
@@ -42,7 +42,7 @@ pub(crate) fn sha256<T: AsRef<[u8]>>(parts: impl IntoIterator<Item = T>) -> Vec<
     sha256.finish().as_ref().to_vec()
 }
 
-/// Returns the bytes in lower-case hexadecimal.
+/// Formats bytes in lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

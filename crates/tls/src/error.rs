@@ -8,40 +8,40 @@ use crate::{KeyType, Source, TlsVersion};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The builder has no ACME names, no files and no local CA.
+    /// No ACME names, no PEM files and no local CA are configured.
     #[error("no certificate configured: set ACME domains, PEM files or a local CA")]
     NoCertificates,
-    /// Names were changed for a source that the builder did not get.
-    #[error("no certificates of the source {} are configured", kind.as_str())]
+    /// Certificate names were changed for a source that is not configured.
+    #[error("can't change certificate names: no certificates from the source {} are configured", kind.as_str())]
     NotConfigured {
-        /// The source.
+        /// The certificate source that is not configured.
         kind: Source,
     },
-    /// A name can't be put on a certificate from this source.
+    /// The certificate source can't issue a certificate for a name.
     #[error("bad certificate name {name:?}: {reason}")]
     InvalidName {
-        /// The name from the settings.
+        /// The invalid name, as configured.
         name: String,
-        /// The reason.
+        /// The reason that the name is invalid.
         reason: &'static str,
     },
-    /// A name is on two ACME certificates.
+    /// A name is listed on two ACME certificates.
     #[error("certificate name {name:?} is listed twice")]
     DuplicateName {
-        /// The name, normalised.
+        /// The normalised name that is listed twice.
         name: String,
     },
-    /// A pair of PEM files can't be served.
+    /// A certificate chain and its private key in PEM files can't be served.
     #[error("certificate {} with key {} can't be served", certificate.display(), key.display())]
     Files {
-        /// The file with the certificate chain.
+        /// The path of the PEM file with the certificate chain.
         certificate: PathBuf,
-        /// The file with the private key.
+        /// The path of the PEM file with the private key.
         key: PathBuf,
         /// The reason.
         source: PemError,
     },
-    /// A pair of PEM files would never be served, because earlier ones have its names and its key type.
+    /// A certificate from PEM files would never be served: earlier files have its names and its key type.
     #[error(
         "certificate {} would never be served: {} has the same key type ({key_type}) for {}; remove one of them",
         certificate.display(),
@@ -51,25 +51,25 @@ pub enum Error {
     DuplicateFiles {
         /// The file with the certificate chain.
         certificate: PathBuf,
-        /// The file with the chain that is served instead.
+        /// The path of the certificate chain that is served instead.
         earlier: PathBuf,
-        /// The key type of both.
+        /// The key type that both certificates have.
         key_type: KeyType,
-        /// The names of the certificate.
+        /// The names on the certificate that would never be served.
         names: Vec<String>,
     },
-    /// The PEM file with the CAs for the connection to the ACME directory can't be used.
-    #[error("bad ACME CA file {}: {reason}", path.display())]
+    /// The PEM file with the CAs trusted for the ACME directory can't be used.
+    #[error("bad CA file {} for the ACME directory: {reason}", path.display())]
     DirectoryCa {
-        /// The file.
+        /// The path of the PEM file with the CAs.
         path: PathBuf,
         /// The reason.
         reason: String,
     },
     /// The ACME directory is not an `https://` URL.
-    #[error("bad ACME directory {url:?}: {reason}")]
+    #[error("bad URL {url:?} of the ACME directory: {reason}")]
     InvalidDirectory {
-        /// The URL from the settings.
+        /// The configured URL of the ACME directory.
         url: String,
         /// The reason.
         reason: &'static str,
@@ -77,42 +77,43 @@ pub enum Error {
     /// The ACME contact is not an email address.
     #[error("bad ACME contact {contact:?}: not an email address")]
     InvalidContact {
-        /// The contact from the settings.
+        /// The configured ACME contact.
         contact: String,
     },
-    /// The external account key is not base64url. The message does not contain the key, which is secret.
-    #[error("bad ACME external account key for {kid:?}: {reason}")]
+    /// The key of the ACME external account is not base64url. The message does not contain the key, which is secret.
+    #[error("bad key of the ACME external account {kid:?}: {reason}")]
     InvalidExternalAccountKey {
-        /// The identifier of the key.
+        /// The key identifier of the ACME external account.
         kid: String,
         /// The reason.
         reason: &'static str,
     },
-    /// The Redis URL is invalid. The message does not contain the URL, which may include a password.
+    /// The Redis URL for shared ACME state is invalid. The message does not contain the URL, which may include a
+    /// password.
     #[cfg(feature = "redis")]
-    #[error("bad Redis URL: {reason}")]
+    #[error("bad Redis URL for shared ACME state: {reason}")]
     InvalidRedisUrl {
         /// The reason.
         reason: String,
     },
-    /// A folder or file for accounts, keys and certificates can't be read or written.
+    /// A folder or file for ACME account keys, private keys and certificates can't be read or written.
     #[error("can't use certificate folder {}", path.display())]
     Folder {
-        /// The folder or file.
+        /// The path of the folder or file.
         path: PathBuf,
         /// The I/O error.
         source: io::Error,
     },
-    /// The local CA can't be created, or its files can't be read.
-    #[error("local certificate authority in {}: {reason}", path.display())]
+    /// The local CA can't be created, or its files are unusable.
+    #[error("can't load or create the local certificate authority in {}: {reason}", path.display())]
     LocalCa {
-        /// The folder of the CA.
+        /// The path of the local CA's folder.
         path: PathBuf,
         /// The reason.
         reason: String,
     },
     /// The self-signed fallback certificate can't be created.
-    #[error("self-signed certificate: {reason}")]
+    #[error("can't create the self-signed fallback certificate: {reason}")]
     SelfSigned {
         /// The reason.
         reason: String,
@@ -120,7 +121,7 @@ pub enum Error {
     /// The text is not a supported TLS version.
     #[error("bad TLS version {version:?}: expected 1.2 or 1.3")]
     UnknownTlsVersion {
-        /// The unknown version.
+        /// The text that is not a TLS version.
         version: String,
     },
     /// The cipher suite does not exist, or is not supported because it is weak.
@@ -129,12 +130,12 @@ pub enum Error {
         /// The name from the settings.
         name: String,
     },
-    /// None of the cipher suites works with an accepted TLS version.
-    #[error("none of the cipher suites {suites} works with TLS {version} or newer")]
+    /// None of the configured cipher suites can be used with an accepted TLS version.
+    #[error("none of the cipher suites {suites} can be used with TLS {version} or newer")]
     NoUsableCipherSuite {
         /// The configured cipher suites.
         suites: String,
-        /// The oldest accepted version.
+        /// The minimum TLS version.
         version: TlsVersion,
     },
     /// The PEM file with the CAs for client certificates can't be used.
@@ -153,13 +154,13 @@ pub enum Error {
         /// The I/O error.
         source: io::Error,
     },
-    /// rustls rejected the configuration.
+    /// rustls rejected the TLS configuration.
     #[error("bad TLS configuration")]
     Tls(#[from] rustls::Error),
 }
 
 impl Error {
-    /// Returns the message, followed by that of the source.
+    /// Returns the error message, followed by the message of its source.
     pub(crate) fn with_source(&self) -> String {
         match std::error::Error::source(self) {
             Some(source) => format!("{self}: {source}"),
@@ -168,11 +169,11 @@ impl Error {
     }
 }
 
-/// The reason why a certificate chain and its private key can't be served.
+/// The reason that a certificate chain and its private key can't be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PemError {
-    /// A file can't be read.
+    /// A PEM file can't be read.
     #[error("can't read {}: {error}", path.display())]
     Read {
         /// The file.
@@ -180,22 +181,22 @@ pub enum PemError {
         /// The I/O error.
         error: io::Error,
     },
-    /// The text is not well-formed PEM.
+    /// The file content is not well-formed PEM.
     #[error("malformed PEM: {0}")]
     Syntax(String),
-    /// The text has no certificate.
+    /// The PEM file contains no certificate.
     #[error("no certificate found, expected a BEGIN CERTIFICATE section")]
     NoCertificate,
-    /// The text has no private key.
+    /// The PEM file contains no private key.
     #[error("no private key found, expected a BEGIN PRIVATE KEY section")]
     NoKey,
     /// The private key is encrypted.
     #[error("the private key is encrypted, decrypt it first, for example with `openssl pkey`")]
     EncryptedKey,
-    /// A certificate is not valid X.509.
+    /// A certificate of the chain is not valid X.509.
     #[error("certificate {position} of the chain is not valid X.509: {reason}")]
     Certificate {
-        /// The position in the file, starting at 1.
+        /// The position of the invalid certificate in the file, starting at 1.
         position: usize,
         /// The reason.
         reason: String,
@@ -206,12 +207,12 @@ pub enum PemError {
     /// The private key matches none of the certificates.
     #[error("the private key does not match the certificate")]
     KeyMismatch,
-    /// The file has further certificates, but not the issuer of the first one.
-    #[error("broken chain: {subject:?} was issued by {issuer:?}, which is missing in the file")]
+    /// The file has several certificates, but lacks the issuer of the leaf.
+    #[error("incomplete chain: {subject:?} was issued by {issuer:?}, whose certificate is missing in the file")]
     Chain {
         /// The subject of the certificate whose issuer is missing.
         subject: String,
-        /// The name of the missing issuer.
+        /// The subject of the missing issuer certificate.
         issuer: String,
     },
 }

@@ -16,13 +16,13 @@ use crate::{
     validity::until,
 };
 
-/// The wait after a change, long enough for a tool to write the second file of a pair.
+/// The delay between a file change and the reload, so that a tool can replace both files of a pair.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
-/// The interval of unconditional reloads, because network file systems report no events.
+/// The interval of reloads without a file event, because network file systems report no events.
 const POLL_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Reloads certificates when a file in their folders changes. Returns early if nothing can be watched.
+/// Reloads certificates when a file in one of their folders changes. Returns early if nothing can be watched.
 pub(crate) async fn watch(certificates: Vec<Arc<FileCertificate>>) {
     if certificates.is_empty() {
         return;
@@ -31,7 +31,7 @@ pub(crate) async fn watch(certificates: Vec<Arc<FileCertificate>>) {
     let _watcher = match watcher(&certificates, changed.clone()) {
         Ok(watcher) => watcher,
         Err(error) => {
-            tracing::warn!(%error, "can't watch the certificate files, they are read again only on a reload");
+            tracing::warn!(%error, "can't watch the certificate files for changes, reading them again only on a reload");
             return;
         }
     };
@@ -63,7 +63,7 @@ fn watcher(certificates: &[Arc<FileCertificate>], changed: Arc<Notify>) -> notif
     Ok(watcher)
 }
 
-/// Returns the folders to watch.
+/// Returns the folders to watch for changes of certificate files.
 ///
 /// Folders are watched rather than files, because tools replace a file by renaming another over it, and a watch would
 /// stay with the old one. For a symbolic link, both the folder of the link and that of its target are watched: certbot
@@ -80,7 +80,7 @@ fn folders(certificates: &[Arc<FileCertificate>]) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Returns whether an event is a change. Reads are events too, and would trigger reloads in an endless loop.
+/// Returns whether a file system event is a change. Reads are events too, and would trigger reloads in an endless loop.
 fn is_change(kind: &EventKind) -> bool {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,

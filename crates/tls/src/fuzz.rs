@@ -3,7 +3,7 @@
 use crate::loaded_certificate::LoadedCertificate;
 use crate::names::{Host, acme_name, local_name, lowercase, wildcard_parent};
 
-/// Parses a chain and its key from the same text, and checks that an accepted chain is not empty.
+/// Parses a PEM text as a chain and its key, and checks that an accepted chain is not empty.
 pub fn pem(bytes: &[u8]) {
     if let Ok(certificate) = LoadedCertificate::from_pem(bytes, bytes) {
         assert!(!certificate.key.cert.is_empty());
@@ -13,7 +13,7 @@ pub fn pem(bytes: &[u8]) {
     }
 }
 
-/// Normalises names, and checks that a normalised name does not change again.
+/// Normalises certificate names, and checks that a normalised name is its own normal form.
 pub fn names(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let _ = wildcard_parent(text);
@@ -33,12 +33,12 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn pem_target_passes_on_the_mutated_corpus() {
+    fn pem_fuzz_target_passes_on_the_mutated_corpus() {
         run(CRATE, "pem", pem);
     }
 
     #[test]
-    fn names_target_passes_on_the_mutated_corpus() {
+    fn names_fuzz_target_passes_on_the_mutated_corpus() {
         run(CRATE, "names", names);
     }
 }

@@ -18,12 +18,12 @@ pub struct Identity {
     ///
     /// It is always ASCII: other characters are escaped.
     pub subject: String,
-    /// The SHA-256 digest of the whole certificate, in lower-case hexadecimal.
+    /// The SHA-256 digest of the complete certificate, in lower-case hexadecimal.
     pub fingerprint: String,
 }
 
 impl Identity {
-    /// Reads the identity from a certificate, or returns `None` if the bytes are not valid X.509.
+    /// Reads the subject and fingerprint of a certificate, or returns `None` if it is not valid X.509.
     ///
     /// # Examples
     ///
@@ -39,14 +39,14 @@ impl Identity {
     }
 }
 
-/// Formats a subject, starting with its last name (RFC 4514 §2.1).
+/// Formats a certificate subject, starting with its last attribute (RFC 4514 §2.1).
 fn subject(name: &X509Name<'_>) -> String {
     let names: Vec<_> = name.iter().collect();
     let names = names.into_iter().rev().map(|name| name.iter().map(attribute).collect::<Vec<_>>().join("+"));
     names.collect::<Vec<_>>().join(",")
 }
 
-/// Formats one attribute (RFC 4514 §2.3, §2.4).
+/// Formats one attribute of a certificate subject (RFC 4514 §2.3, §2.4).
 fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     let oid = attribute.attr_type().to_id_string();
     let known = SHORT_NAMES.iter().find(|(number, _)| *number == oid);
@@ -68,7 +68,7 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     }
 }
 
-/// Escapes an attribute value (RFC 4514 §2.4), including all non-ASCII characters so that it fits a header field.
+/// Escapes an attribute value for a header field: special and non-ASCII characters (RFC 4514 §2.4).
 fn escaped(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     let last = value.len().saturating_sub(1);
@@ -86,7 +86,7 @@ fn escaped(value: &str) -> String {
     text
 }
 
-/// The attribute names of RFC 4514 §3.
+/// The short attribute names of RFC 4514 §3, such as `CN`.
 const SHORT_NAMES: [(&str, &str); 9] = [
     ("2.5.4.3", "CN"),
     ("2.5.4.7", "L"),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_subjects_in_reverse_order_with_escapes() {
+    fn formats_certificate_subjects_in_reverse_order_with_escapes() {
         let common = |name| vec![(DnType::CommonName, name)];
         for (names, subject) in [
             (

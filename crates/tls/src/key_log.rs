@@ -24,7 +24,7 @@ impl KeyLogFile {
         let file = Mutex::new(options.open(path)?);
         tracing::warn!(
             path = %path.display(),
-            "TLS key log enabled, anyone who can read this file can decrypt all traffic"
+            "TLS key log enabled: anyone who can read this file can decrypt all TLS traffic"
         );
         Ok(Self { file })
     }

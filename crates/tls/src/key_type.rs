@@ -2,21 +2,21 @@ use std::fmt;
 
 use rustls::{SignatureScheme, sign::SigningKey};
 
-/// The type of a certificate's key, which decides the signature algorithms that it can use.
+/// The type of a certificate's key, which determines the possible signature algorithms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyType {
-    /// ECDSA on the curve P-256.
+    /// An ECDSA key on the curve P-256.
     EcdsaP256,
-    /// ECDSA on the curve P-384.
+    /// An ECDSA key on the curve P-384.
     EcdsaP384,
-    /// ECDSA on the curve P-521.
+    /// An ECDSA key on the curve P-521.
     EcdsaP521,
-    /// Ed25519.
+    /// An Ed25519 key.
     Ed25519,
-    /// RSA of any size.
+    /// An RSA key of any size.
     Rsa,
-    /// Any other type.
+    /// A key of any other type.
     Other,
 }
 
@@ -33,7 +33,7 @@ impl KeyType {
         found.map_or(Self::Other, |(_, key_type)| key_type)
     }
 
-    /// Returns the name for logs and metric labels, such as `ecdsa-p256` or `rsa`.
+    /// Returns the name of the key type for logs and metric labels, such as `ecdsa-p256` or `rsa`.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::EcdsaP256 => "ecdsa-p256",
@@ -45,7 +45,7 @@ impl KeyType {
         }
     }
 
-    /// Returns whether a certificate with this key is preferred to one with an RSA key.
+    /// Returns whether a certificate with this key type is preferred to one with an RSA key.
     ///
     /// An RSA signature costs the server about ten times the time of the others, and its chain is longer.
     pub(crate) fn is_preferred(&self) -> bool {
@@ -69,7 +69,7 @@ mod tests {
     use crate::testing::self_signed_with;
 
     #[test]
-    fn names_the_type_of_each_supported_key() {
+    fn returns_the_name_of_each_supported_key_type() {
         for (algorithm, key_type) in [
             (&PKCS_ECDSA_P256_SHA256, KeyType::EcdsaP256),
             (&PKCS_ECDSA_P384_SHA384, KeyType::EcdsaP384),

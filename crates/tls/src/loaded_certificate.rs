@@ -15,19 +15,19 @@ use crate::{
     validity::{Validity, system_time},
 };
 
-/// A chain in the right order with its matching private key, and the names and validity of the leaf.
+/// An ordered certificate chain with its private key, and the names and validity of its leaf.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadedCertificate {
     pub(crate) key: Arc<RustlsCertifiedKey>,
     pub(crate) names: Names,
     pub(crate) validity: Validity,
     pub(crate) key_type: KeyType,
-    /// Whether the file's order was wrong and has been corrected.
+    /// Whether the chain was reordered, because its order in the file was wrong.
     pub(crate) is_reordered: bool,
 }
 
 impl LoadedCertificate {
-    /// Parses a chain and its key, which may be in the same text: sections of other types are skipped.
+    /// Parses a chain and its key from PEM, ignoring sections of other types.
     pub(crate) fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, PemError> {
         let certificates = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<Vec<_>, _>>()
@@ -51,12 +51,12 @@ impl LoadedCertificate {
         Ok(Self { key: Arc::new(RustlsCertifiedKey::new(chain, key)), names, validity, key_type, is_reordered })
     }
 
-    /// Returns whether the key can sign with one of these schemes.
+    /// Returns whether the private key can sign with one of these signature schemes.
     pub(crate) fn supports(&self, schemes: &[SignatureScheme]) -> bool {
         self.key.key.choose_scheme(schemes).is_some()
     }
 
-    /// Staples an OCSP response if it says that the certificate is good now, and returns its expiry.
+    /// Staples an OCSP response if it currently confirms the certificate, and returns the response's expiry.
     pub(crate) fn staple(&mut self, response: Vec<u8>) -> Result<Option<SystemTime>, String> {
         let leaf = self.key.cert.first().ok_or_else(|| PemError::NoCertificate.to_string())?;
         let end = ocsp::good_until(&response, leaf, SystemTime::now()).map_err(|error| error.to_string())?;
@@ -88,7 +88,7 @@ mod tests {
     use crate::testing::self_signed_pem;
 
     #[test]
-    fn rejects_unusable_pem_with_the_reason() {
+    fn rejects_unusable_pem_files_with_the_reason() {
         let (chain, key) = self_signed_pem(&["a.test"]);
         let junk = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let junk_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";

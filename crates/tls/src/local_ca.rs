@@ -25,7 +25,7 @@ use crate::{
     validity::{Validity, system_time, until},
 };
 
-/// A local certificate authority (CA) for development.
+/// The settings of a local certificate authority (CA) for development.
 ///
 /// The CA is created once and stored in a folder. Clients need to trust it, see
 /// [`Certificates::local_ca_pem_path`](crate::Certificates::local_ca_pem_path). The certificate that it issues is valid
@@ -56,13 +56,13 @@ impl LocalCa {
         Self { folder: cache_dir.into(), names: Vec::new() }
     }
 
-    /// Adds a name to the certificate: a DNS name, a wildcard or an IP address.
+    /// Adds a name to the local certificate: a DNS name, a wildcard or an IP address.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.names.push(name.into());
         self
     }
 
-    /// Adds several names to the certificate.
+    /// Adds several names to the local certificate.
     pub fn names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.names.extend(names.into_iter().map(Into::into));
         self
@@ -91,7 +91,7 @@ impl LocalCertificate {
         Ok(certificate)
     }
 
-    /// Changes the names, and issues a new certificate if the current one lacks some of them.
+    /// Changes the names of the local certificate, and issues a new one if the current one lacks some of them.
     ///
     /// If that fails, the current names and certificate stay in use.
     pub(crate) fn set_names(&self, names: &[String]) -> Result<(), Error> {
@@ -108,7 +108,7 @@ impl LocalCertificate {
         self.secrets.file_path(CA)
     }
 
-    /// Renews the certificate when a third of its lifetime is left. Never returns.
+    /// Renews the local certificate when a third of its lifetime is left. Never returns.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
             let wait = match self.resolver.current(self.slot) {
@@ -121,13 +121,13 @@ impl LocalCertificate {
             let refreshed = spawn_blocking(move || certificate.refresh(SystemTime::now())).await;
             if let Ok(Err(error)) = refreshed {
                 let error = error.with_source();
-                tracing::warn!(error, "renewal of the local certificate failed, keeping the current one");
+                tracing::warn!(error, "can't renew the local certificate, keeping the current one");
                 self.resolver.set_error(self.slot, Some(error));
             }
         }
     }
 
-    /// Publishes the stored certificate if it is still usable, else a new one.
+    /// Publishes the stored local certificate if it is still usable, else a new one.
     fn refresh(&self, now: SystemTime) -> Result<(), Error> {
         let _lock = self.secrets.lock().map_err(|error| self.folder_error(error))?;
         let ca = match self.stored_ca(now)? {
@@ -158,7 +158,7 @@ impl LocalCertificate {
         if until(ca.validity.not_after, now) < CA_RENEWAL {
             tracing::warn!(
                 path = %self.ca_path().display(),
-                "the local certificate authority is about to expire, creating a new one that clients need to trust"
+                "the certificate of the local certificate authority is about to expire, creating a new one; clients need to trust it"
             );
             return Ok(None);
         }
@@ -230,7 +230,7 @@ impl LocalCertificate {
     }
 }
 
-/// Returns the loopback names followed by the added ones, each once.
+/// Returns the loopback names followed by the configured names, without duplicates.
 fn with_loopback(added: &[String]) -> Result<Vec<String>, Error> {
     let mut names = vec!["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()];
     for name in added {
@@ -271,7 +271,7 @@ impl Ca {
         let certificate = CertificateDer::from_pem_slice(certificate).map_err(|error| format!("{CA}: {error}"))?;
         let (_, parsed) = parse_x509_certificate(&certificate).map_err(|error| format!("{CA}: {error}"))?;
         if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
-            return Err(format!("{CA_KEY} does not match {CA}"));
+            return Err(format!("the CA key in {CA_KEY} does not match the CA certificate in {CA}"));
         }
         let validity = Validity {
             not_before: system_time(parsed.validity().not_before.timestamp()),
@@ -296,12 +296,12 @@ const CA_KEY: &str = "ca-key.pem";
 const LEAF: &str = "localhost.pem";
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// The tolerance for slow clocks, as in virtual machines and containers.
+/// The tolerance for clocks of clients that are slow, as in virtual machines and containers.
 const CLOCK_SKEW: Duration = Duration::from_secs(60 * 60);
 const CA_LIFETIME: Duration = DAY.saturating_mul(3650);
-/// The longest lifetime of a server certificate that clients accept.
+/// The maximum lifetime of a server certificate that clients accept.
 const LEAF_LIFETIME: Duration = DAY.saturating_mul(397);
-/// The time before its expiry at which the CA is replaced.
+/// The remaining lifetime of the CA certificate at which it is replaced.
 const CA_RENEWAL: Duration = DAY.saturating_mul(30);
 
 #[cfg(test)]
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn interrupted_ca_replacement_leaves_no_mismatched_pair() {
+    fn interrupted_ca_replacement_leaves_no_ca_certificate_without_its_key() {
         let folder = tempfile::tempdir().unwrap();
         let (_, local) = open(folder.path(), &[]);
         // A folder in place of the key file makes writing the key fail.
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn second_start_reuses_the_certificate_and_the_ca() {
+    fn restart_reuses_the_local_certificate_and_the_ca() {
         let folder = tempfile::tempdir().unwrap();
         let (first, local_one) = open(folder.path(), &["app.test"]);
         let ca = std::fs::read(local_one.ca_path()).unwrap();
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn adding_a_name_issues_a_new_certificate_from_the_same_ca() {
+    fn adding_a_name_issues_a_new_local_certificate_from_the_same_ca() {
         let folder = tempfile::tempdir().unwrap();
         let (first, local_one) = open(folder.path(), &[]);
         let ca = std::fs::read(local_one.ca_path()).unwrap();
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn changed_names_are_certified_at_once_and_invalid_ones_change_nothing() {
+    fn changed_names_are_certified_immediately_and_invalid_names_change_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let (resolver, local) = open(folder.path(), &["app.test"]);
         let first = served(&resolver);
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn certificate_lasts_at_most_397_days_and_is_renewed_when_a_third_is_left() {
+    fn local_certificate_lasts_at_most_397_days_and_is_renewed_when_a_third_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let (resolver, local) = open(folder.path(), &[]);
         let first = served(&resolver);
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn expiring_ca_is_replaced_together_with_its_certificate() {
+    fn expiring_ca_is_replaced_together_with_the_local_certificate() {
         let folder = tempfile::tempdir().unwrap();
         let (resolver, local) = open(folder.path(), &[]);
         let first = served(&resolver);
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn certificate_does_not_outlive_the_ca() {
+    fn local_certificate_does_not_outlive_the_ca() {
         let folder = tempfile::tempdir().unwrap();
         let (resolver, local) = open(folder.path(), &[]);
         local.refresh(SystemTime::now() + CA_LIFETIME - 60 * DAY).unwrap();
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn unparsable_certificate_is_issued_again() {
+    fn replaces_an_unparsable_local_certificate() {
         let folder = tempfile::tempdir().unwrap();
         let (_, first) = open(folder.path(), &[]);
         std::fs::write(first.secrets.file_path(LEAF), "scribble").unwrap();

@@ -5,7 +5,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
 
 use crate::Error;
 
-/// The subject alternative names of a certificate, which are all that it is valid for (RFC 9525 §6.3).
+/// The subject alternative names of a certificate, which alone determine its hosts (RFC 9525 §6.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Names {
     pub(crate) dns: Vec<Box<str>>,
@@ -43,7 +43,7 @@ impl Names {
         }
     }
 
-    /// Returns whether the name is listed, a wildcard as such.
+    /// Returns whether the certificate lists exactly this name; a wildcard matches only itself.
     pub(crate) fn contains(&self, name: &Name<'_>) -> bool {
         match name {
             Name::Dns(name) => self.dns.iter().any(|listed| **listed == **name),
@@ -60,7 +60,7 @@ impl Names {
     }
 }
 
-/// One of the [`Names`].
+/// A DNS name or an IP address on a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name<'a> {
     Dns(&'a str),
@@ -76,7 +76,7 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// A host without a port, from a `Host` field or a TLS server name.
+/// A host without a port, from a `Host` field or a TLS server name (SNI).
 pub(crate) enum Host<'a> {
     Dns(Cow<'a, str>),
     Ip(IpAddr),
@@ -93,7 +93,7 @@ impl<'a> Host<'a> {
     }
 }
 
-/// Returns the parent domain whose wildcard covers `host`: a wildcard matches exactly one label (RFC 9525 §6.3).
+/// Returns `host` without its first label, whose wildcard covers `host` (RFC 9525 §6.3).
 pub(crate) fn wildcard_parent(host: &str) -> Option<&str> {
     let (label, parent) = host.split_once('.')?;
     (!label.is_empty() && !parent.is_empty()).then_some(parent)
@@ -107,22 +107,22 @@ pub(crate) fn lowercase(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Parses a name for an ACME certificate into its normal form.
+/// Validates a DNS name for an ACME certificate, and returns its normal form.
 pub(crate) fn acme_name(text: &str) -> Result<String, Error> {
     let invalid = |reason| Error::InvalidName { name: text.to_owned(), reason };
     // RFC 8737 §3 excludes wildcards. Addresses need RFC 8738, which the ACME client does not implement.
     if text.contains('*') {
         return Err(invalid(
-            "TLS-ALPN-01 can't validate a wildcard; list the names, or provide the certificate as PEM files",
+            "TLS-ALPN-01 can't validate a wildcard; list each DNS name, or provide the certificate as PEM files",
         ));
     }
     if matches!(Host::parse(text), Host::Ip(_)) {
-        return Err(invalid("ACME certificates are for DNS names, not addresses"));
+        return Err(invalid("ACME certificates support DNS names only, not IP addresses"));
     }
     dns_name(text)
 }
 
-/// Parses a name for the certificate of the local CA, which may be an address or a wildcard.
+/// Validates a DNS name, wildcard or IP address for the local certificate, and returns its normal form.
 pub(crate) fn local_name(text: &str) -> Result<String, Error> {
     if let Host::Ip(ip) = Host::parse(text) {
         return Ok(ip.to_string());
@@ -136,7 +136,7 @@ pub(crate) fn local_name(text: &str) -> Result<String, Error> {
 fn dns_name(text: &str) -> Result<String, Error> {
     let invalid = |reason| Error::InvalidName { name: text.to_owned(), reason };
     if !text.is_ascii() {
-        return Err(invalid("write an internationalised name in its xn-- form"));
+        return Err(invalid("not ASCII; write an internationalised DNS name in its xn-- form"));
     }
     let name = text.strip_suffix('.').unwrap_or(text);
     // `DnsName` accepts a final dot, which would be the second one here.
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn covers_exact_names_and_one_label_under_a_wildcard() {
+    fn certificate_covers_exact_names_and_one_label_under_a_wildcard() {
         let names = names(&["example.com", "*.example.org", "192.0.2.7", "2001:db8::7"]);
         for (host, covered) in [
             ("example.com", true),
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn local_name_accepts_addresses_and_wildcards() {
+    fn local_name_accepts_ip_addresses_and_wildcards() {
         for (name, accepted) in [
             ("app.localhost", Some("app.localhost")),
             ("*.App.test", Some("*.app.test")),
@@ -237,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_and_matching_names_never_panics(host in "\\PC*", name in "\\PC*") {
+        fn parsing_and_matching_certificate_names_never_panics(host in "\\PC*", name in "\\PC*") {
             let _ = names(&[&name, "*.example.com"]).covers(&Host::parse(&host));
             let _ = acme_name(&host);
             let _ = local_name(&host);

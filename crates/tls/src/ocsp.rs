@@ -1,4 +1,4 @@
-//! OCSP responses to staple (RFC 6960): their certificate, status and validity.
+//! A parser of OCSP responses to staple (RFC 6960): their certificate, status and validity.
 
 use std::time::SystemTime;
 
@@ -6,7 +6,7 @@ use rustls_pki_types::CertificateDer;
 use time::{Date, Month, PrimitiveDateTime, Time};
 use x509_parser::parse_x509_certificate;
 
-/// The reason not to staple a response.
+/// The reason that an OCSP response is not stapled.
 ///
 /// Clients treat a bad stapled response worse than none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +27,7 @@ pub(crate) enum OcspError {
     Expired,
 }
 
-/// Checks that the response says that the certificate is good, and returns its expiry (`None`: it does not expire).
+/// Checks that the OCSP status of the certificate is good, and returns when the response expires, if it does.
 pub(crate) fn good_until(
     response: &[u8],
     leaf: &CertificateDer<'_>,
@@ -49,14 +49,14 @@ pub(crate) fn good_until(
     }
 }
 
-/// The status of one certificate.
+/// The status of a certificate in an OCSP response.
 struct SingleResponse {
     status: u8,
     this_update: SystemTime,
     next_update: Option<SystemTime>,
 }
 
-/// Finds the status of the certificate with this serial number (RFC 6960 §4.2.1).
+/// Finds the OCSP status of the certificate with this serial number (RFC 6960 §4.2.1).
 ///
 /// The signature is not verified here, because clients do so.
 fn single_response(response: &[u8], serial: &[u8]) -> Result<SingleResponse, OcspError> {
@@ -95,7 +95,7 @@ fn single_response(response: &[u8], serial: &[u8]) -> Result<SingleResponse, Ocs
     Err(OcspError::WrongCertificate)
 }
 
-/// A reader of DER (X.690) that holds the unread bytes.
+/// A DER reader (X.690), which holds the bytes that are not read yet.
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
@@ -129,7 +129,7 @@ impl<'a> Der<'a> {
         }
     }
 
-    /// Parses `YYYYMMDDHHMMSSZ` (RFC 5280 §4.1.2.5.2).
+    /// Parses a time of the form `YYYYMMDDHHMMSSZ` (RFC 5280 §4.1.2.5.2).
     fn time(&self) -> Result<SystemTime, OcspError> {
         let text = std::str::from_utf8(self.0).ok().and_then(|text| text.strip_suffix('Z'));
         let text = text.filter(|text| text.len() == 14 && text.bytes().all(|byte| byte.is_ascii_digit()));
@@ -150,7 +150,7 @@ const ENUMERATED: u8 = 0x0a;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
 
-/// Returns the tag byte of `[number] EXPLICIT`, a constructed context-specific value.
+/// Returns the DER tag byte of the context-specific value `[number] EXPLICIT`.
 const fn context(number: u8) -> u8 {
     0xa0 | number
 }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_only_good_and_current_responses_for_the_certificate() {
+    fn accepts_only_good_and_current_ocsp_responses_for_the_certificate() {
         let [one, other] = [(); 2].map(|()| self_signed(&["a.test"]).key.cert[0].clone());
         let good = response(&one);
         assert_eq!(good_until(&good.der(), &one, at(0)), Ok(Some(at(3600))));

@@ -12,7 +12,7 @@ use crate::{
     resolver::{CertificateResolver, SlotId},
 };
 
-/// A certificate from PEM files that another program updates.
+/// A certificate in PEM files that another program updates.
 #[derive(Debug)]
 pub(crate) struct FileCertificate {
     paths: PemPaths,
@@ -21,25 +21,25 @@ pub(crate) struct FileCertificate {
     last_read: Mutex<LastRead>,
 }
 
-/// The paths of a certificate chain, its key, and its OCSP response.
+/// The paths of the files with a certificate chain, its private key, and its OCSP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PemPaths {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
-    /// An OCSP response in DER.
+    /// The path of an OCSP response in DER.
     pub(crate) ocsp: Option<PathBuf>,
 }
 
-/// The result of the last read, successful or not.
+/// The result of the last attempt to read the files.
 #[derive(Debug)]
 struct LastRead {
-    /// The digest of the content, or the error, so that an unchanged bad file is reported only once.
+    /// The digest of the file contents, or the error, so that an unchanged error is logged only once.
     fingerprint: String,
     /// The expiry of the stapled OCSP response.
     staple_expiry: Option<SystemTime>,
 }
 
-/// Reads the files of all certificates again, and publishes those that have changed.
+/// Reads the files of all certificates again, and publishes the changed certificates.
 pub(crate) fn reload_all(certificates: &[Arc<FileCertificate>]) {
     let changed: Vec<_> = certificates.iter().map(|certificate| certificate.reload()).collect();
     if !changed.contains(&true) {
@@ -54,7 +54,7 @@ pub(crate) fn reload_all(certificates: &[Arc<FileCertificate>]) {
 }
 
 impl FileCertificate {
-    /// Reads the files for the first time, when a bad file is an error. Later it is only a warning.
+    /// Reads the certificate files at the start, when an unusable file is an error. Later it is only a warning.
     pub(crate) fn open(paths: PemPaths, resolver: &Arc<CertificateResolver>) -> Result<Self, Error> {
         let failed = |source| Error::Files { certificate: paths.certificate.clone(), key: paths.key.clone(), source };
         let content = PemContent::read(&paths).map_err(failed)?;
@@ -69,7 +69,7 @@ impl FileCertificate {
         Ok(certificate)
     }
 
-    /// Checks whether this certificate is selected for its names, as the first one with its key type.
+    /// Checks that handshakes select this certificate for its names: it must be the first with its key type.
     ///
     /// A certificate that shares only some of its names with `earlier` ones is served for the others: that causes a
     /// warning. The same files twice are harmless.
@@ -103,12 +103,13 @@ impl FileCertificate {
             served_instead = %earlier.display(),
             %key_type,
             names = total - names.len(),
-            "an earlier certificate has the same key type for some of the names, and is served for them"
+            "an earlier certificate has the same key type for some of the names of this certificate, serving the earlier one for them"
         );
         Ok(())
     }
 
-    /// Reads the files again, and publishes a changed certificate. Keeps the current one if a file is bad.
+    /// Reads the certificate files again, and publishes the certificate if they changed. Keeps the current one if a
+    /// file is bad.
     ///
     /// Returns whether a certificate was published.
     pub(crate) fn reload(&self) -> bool {
@@ -151,7 +152,7 @@ impl FileCertificate {
             .map(PathBuf::as_path)
     }
 
-    /// Returns the expiry of the stapled OCSP response, when a reload is due although no file has changed.
+    /// Returns the expiry of the stapled OCSP response, at which the files must be read again.
     pub(crate) fn staple_expiry(&self) -> Option<SystemTime> {
         self.last_read().staple_expiry
     }
@@ -203,11 +204,11 @@ impl FileCertificate {
     }
 }
 
-/// The content of the files.
+/// The content of the files of a certificate.
 struct PemContent {
     certificate: Vec<u8>,
     key: Vec<u8>,
-    /// An error is kept, because the certificate is served without a response then.
+    /// The OCSP response, or the read error, with which the certificate is served without a response.
     ocsp: Option<io::Result<Vec<u8>>>,
 }
 
@@ -235,7 +236,7 @@ mod tests {
 
     use crate::testing::{OcspResponse, self_signed_pem};
 
-    /// A temporary folder with a chain and a key.
+    /// A temporary folder with the files of a certificate chain and its key.
     struct TestFiles {
         folder: tempfile::TempDir,
     }
@@ -264,7 +265,7 @@ mod tests {
         }
     }
 
-    /// Returns the names and the error in the status of the only certificate.
+    /// Returns the names and the last error in the status of the only certificate.
     fn status(resolver: &CertificateResolver) -> (Vec<String>, Option<String>) {
         let status = resolver.status().remove(0);
         (status.names, status.last_error)
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn reload_keeps_the_certificate_on_error_and_success_clears_the_error() {
+    fn reload_keeps_the_certificate_on_error_and_a_successful_reload_clears_the_error() {
         let resolver = Arc::new(CertificateResolver::new());
         let files = TestFiles::new("old.test");
         let certificate = files.open(&resolver).unwrap();
@@ -316,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn restoring_the_original_files_clears_the_error() {
+    fn restoring_the_original_files_clears_the_reload_error() {
         let resolver = Arc::new(CertificateResolver::new());
         let files = TestFiles::new("old.test");
         let chain = fs::read_to_string(files.path("chain.pem")).unwrap();
@@ -331,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn open_rejects_a_mismatched_key_and_names_both_files() {
+    fn open_rejects_a_key_of_another_certificate_and_names_both_files() {
         let resolver = Arc::new(CertificateResolver::new());
         let files = TestFiles::new("a.test");
         let (_, other_key) = self_signed_pem(&["a.test"]);

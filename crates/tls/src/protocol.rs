@@ -14,7 +14,7 @@ use crate::Error;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum TlsVersion {
-    /// TLS 1.2 (RFC 5246), only with AEAD cipher suites and forward secrecy.
+    /// TLS 1.2 (RFC 5246), restricted to AEAD cipher suites with forward secrecy.
     #[default]
     Tls12,
     /// TLS 1.3 (RFC 8446).
@@ -22,7 +22,7 @@ pub enum TlsVersion {
 }
 
 impl TlsVersion {
-    /// Returns this version and the newer ones, newest first.
+    /// Returns this TLS version and the newer ones, newest first.
     pub(crate) fn and_newer(self) -> &'static [&'static SupportedProtocolVersion] {
         match self {
             Self::Tls12 => &VERSIONS,
@@ -72,12 +72,12 @@ impl fmt::Display for TlsVersion {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CipherSuites {
     pub(crate) suites: Vec<SupportedCipherSuite>,
-    /// Whether the order was configured. The default list uses the client's order of preference instead.
+    /// Whether the preference order was configured. The default list uses the client's order of preference instead.
     pub(crate) is_ordered: bool,
 }
 
 impl CipherSuites {
-    /// Returns whether the list has a suite for this TLS version or a newer one.
+    /// Returns whether the list has a cipher suite for this TLS version or a newer one.
     pub fn supports(&self, version: TlsVersion) -> bool {
         self.suites.iter().any(|suite| version.and_newer().contains(&suite.version()))
     }
@@ -123,7 +123,7 @@ fn names(suites: &[SupportedCipherSuite]) -> String {
     suites.iter().map(|suite| name(suite.suite())).collect::<Vec<_>>().join(",")
 }
 
-/// Returns the name in the IANA registry, which has no prefix for TLS 1.3 suites, unlike rustls.
+/// Returns the IANA name of a cipher suite, which differs from the rustls name for TLS 1.3.
 fn name(suite: CipherSuite) -> String {
     suite.as_str().unwrap_or_default().replacen("TLS13_", "TLS_", 1)
 }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_iana_names_and_removes_duplicates() {
+    fn parses_iana_names_of_cipher_suites_and_removes_duplicates() {
         let all: CipherSuites = CipherSuites::supported_names().parse().unwrap();
         assert_eq!(all.suites, ALL_CIPHER_SUITES);
         let twice: CipherSuites = "TLS_AES_128_GCM_SHA256, TLS_AES_128_GCM_SHA256,".parse().unwrap();

@@ -19,21 +19,21 @@ use crate::{
     sni_table::{Entry, SniTable},
 };
 
-/// The current certificates of a server: sources publish them here, and handshakes select from them.
+/// The current certificates of a server, published by certificate sources and selected by handshakes.
 #[derive(Debug)]
 pub(crate) struct CertificateResolver {
     slots: Mutex<Slots>,
-    /// Replaced as a whole, so that a handshake never sees a partial change.
+    /// The table for selecting certificates, replaced as a whole so that no handshake sees a partial change.
     table: RwLock<Arc<SniTable>>,
     challenges: Arc<Challenges>,
     changes: watch::Sender<()>,
 }
 
-/// The identifier of a configured certificate, whether it is available yet or not.
+/// The identifier of a configured certificate, available or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SlotId(usize);
 
-/// The configured certificates in the order of configuration.
+/// The slots of all configured certificates, in the order of configuration.
 #[derive(Debug, Default)]
 struct Slots {
     next: usize,
@@ -45,7 +45,7 @@ struct Slot {
     source: Source,
     configured_names: Vec<String>,
     current: Option<Arc<LoadedCertificate>>,
-    /// The self-signed or previous certificate that is served for its names while `current` is `None`.
+    /// A self-signed or previous certificate, served for its names while `current` is `None`.
     fallback: Option<Arc<LoadedCertificate>>,
     last_error: Option<String>,
 }
@@ -79,7 +79,7 @@ impl CertificateResolver {
         self.changes.send_replace(());
     }
 
-    /// Serves this certificate from now on.
+    /// Serves the certificate in the slot from now on.
     pub(crate) fn publish(&self, id: SlotId, certificate: LoadedCertificate) {
         let mut slots = self.slots();
         if let Some(slot) = slots.all.get_mut(&id.0) {
@@ -92,7 +92,7 @@ impl CertificateResolver {
         self.changes.send_replace(());
     }
 
-    /// Serves this certificate until one is published.
+    /// Serves a fallback certificate in the slot until a certificate is published.
     pub(crate) fn publish_fallback(&self, id: SlotId, certificate: Arc<LoadedCertificate>) {
         let mut slots = self.slots();
         if let Some(slot) = slots.all.get_mut(&id.0) {
@@ -101,7 +101,7 @@ impl CertificateResolver {
         self.rebuild(&slots);
     }
 
-    /// Sets the error that [`status`](Self::status) reports. The current certificate is still served.
+    /// Sets the last error in the [`status`](Self::status) of the certificate. The current certificate is still served.
     pub(crate) fn set_error(&self, id: SlotId, error: Option<String>) {
         if let Some(slot) = self.slots().all.get_mut(&id.0) {
             slot.last_error = error;
@@ -112,7 +112,7 @@ impl CertificateResolver {
         self.slots().all.get(&id.0)?.current.clone()
     }
 
-    /// Returns the certificate for a server name, preferably one that can sign with one of `schemes`.
+    /// Returns the certificate for a server name, preferring one that can sign with one of `schemes`.
     pub(crate) fn select(
         &self,
         server_name: Option<&str>,
@@ -161,7 +161,7 @@ impl CertificateResolver {
         statuses.collect()
     }
 
-    /// Waits until every slot has a certificate.
+    /// Waits until every configured certificate is available.
     pub(crate) async fn all_available(&self) {
         let mut changes = self.changes.subscribe();
         while self.slots().all.values().any(|slot| slot.current.is_none()) {
@@ -175,7 +175,8 @@ impl CertificateResolver {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Rebuilds the table. The caller holds the lock of the slots, so that tables are replaced in the right order.
+    /// Rebuilds the table for selecting certificates by server name. The caller holds the lock of the slots, so that
+    /// tables are replaced in the right order.
     fn rebuild(&self, slots: &Slots) {
         let table = SniTable::new(slots.all.values().map(|slot| Entry {
             source: slot.source,

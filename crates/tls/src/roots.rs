@@ -3,7 +3,7 @@ use std::{fs, path::Path};
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-/// Reads the CA certificates in a PEM file, which must not be empty.
+/// Reads the CA certificates in a PEM file, which must contain at least one.
 pub(crate) fn read(path: &Path) -> Result<RootCertStore, String> {
     let pem = fs::read(path).map_err(|error| error.to_string())?;
     let mut roots = RootCertStore::empty();
@@ -12,7 +12,7 @@ pub(crate) fn read(path: &Path) -> Result<RootCertStore, String> {
         roots.add(certificate).map_err(|error| error.to_string())?;
     }
     match roots.is_empty() {
-        true => Err("no certificate found".to_owned()),
+        true => Err("no CA certificate found in the PEM file".to_owned()),
         false => Ok(roots),
     }
 }

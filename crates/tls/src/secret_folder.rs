@@ -33,7 +33,7 @@ impl SecretFolder {
         &self.path
     }
 
-    /// Creates the folder and its missing parents.
+    /// Creates the folder for secrets, and its missing parents.
     fn create(&self) -> io::Result<()> {
         let mut builder = DirBuilder::new();
         builder.recursive(true);
@@ -42,7 +42,7 @@ impl SecretFolder {
         builder.create(&self.path)
     }
 
-    /// Creates the folder and checks that it is writable.
+    /// Creates the folder for secrets, and checks that it is writable.
     pub(crate) fn open(&self) -> io::Result<()> {
         self.create()?;
         NamedTempFile::new_in(&self.path)?.close()
@@ -64,7 +64,7 @@ impl SecretFolder {
         self.sync()
     }
 
-    /// Creates a file unless it exists, and returns its content afterwards.
+    /// Creates a file unless it exists, and returns the content that the file then has.
     ///
     /// If two processes write at the same time, both get the content of the first.
     pub(crate) fn write_new(&self, file: &str, content: &[u8]) -> io::Result<Vec<u8>> {
@@ -96,7 +96,7 @@ impl SecretFolder {
         }
     }
 
-    /// Locks the folder, after waiting for the current holder of the lock.
+    /// Waits until no other process or task holds the lock of the folder, and locks it.
     pub(crate) fn lock(&self) -> io::Result<FolderLock> {
         let file = self.lock_file()?;
         file.lock()?;
@@ -121,7 +121,7 @@ impl SecretFolder {
         Ok(temporary)
     }
 
-    /// Syncs the folder, which makes a rename durable.
+    /// Syncs the folder to disk, which makes a renamed file durable.
     fn sync(&self) -> io::Result<()> {
         #[cfg(unix)]
         File::open(&self.path)?.sync_all()?;
@@ -129,7 +129,7 @@ impl SecretFolder {
     }
 }
 
-/// The lock of a folder, which is released on drop.
+/// A guard that releases the lock of a folder when it is dropped.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct FolderLock {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn write_replaces_a_file_and_leaves_no_temporary_file() {
+    fn write_replaces_the_file_and_leaves_no_temporary_file() {
         let folder = tempfile::tempdir().unwrap();
         let secrets = SecretFolder::new(folder.path().join("a/b"));
         assert_eq!(secrets.read("key").unwrap(), None);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn write_new_returns_the_content_of_an_existing_file() {
+    fn write_new_keeps_an_existing_file_and_returns_its_content() {
         let folder = tempfile::tempdir().unwrap();
         let secrets = SecretFolder::new(folder.path());
         assert_eq!(secrets.write_new("account", b"first").unwrap(), b"first");
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn lock_is_exclusive_and_released_on_drop() {
+    fn folder_lock_is_exclusive_and_released_on_drop() {
         let folder = tempfile::tempdir().unwrap();
         let secrets = SecretFolder::new(folder.path());
         let lock = secrets.try_lock().unwrap().unwrap();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn folder_names_are_unique_and_simple_words_stay_readable() {
+    fn folder_names_are_unique_and_a_simple_host_name_is_its_own_folder_name() {
         assert_eq!(folder_name(&["www.example.com"]), "www.example.com");
         let long = "a".repeat(101);
         let longer = "a".repeat(102);
@@ -247,7 +247,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn folder_name_never_escapes_the_folder(word in "\\PC*") {
+        fn folder_name_is_never_a_path_outside_of_the_parent_folder(word in "\\PC*") {
             let name = folder_name(&[&word]);
             prop_assert!(!name.starts_with('.'), "{name}");
             prop_assert!(name.len() <= 120, "{name}");

@@ -11,7 +11,7 @@ use rustls::{
 
 use crate::{CipherSuites, ClientAuth, Error, TlsVersion, key_log::KeyLogFile, resolver::CertificateResolver};
 
-/// The ALPN protocol of a TLS-ALPN-01 challenge (RFC 8737 §6.2).
+/// The ALPN protocol identifier of a TLS-ALPN-01 challenge (RFC 8737 §6.2).
 const ACME_TLS: &[u8] = b"acme-tls/1";
 
 /// Returns whether a handshake with this ALPN protocol was an ACME validation (TLS-ALPN-01, RFC 8737).
@@ -29,7 +29,7 @@ pub fn is_challenge(alpn: Option<&[u8]>) -> bool {
     alpn == Some(ACME_TLS)
 }
 
-/// The TLS settings other than the server's certificates.
+/// The TLS settings of a server other than its certificates.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsOptions {
     pub(crate) min_version: TlsVersion,
@@ -38,7 +38,7 @@ pub(crate) struct TlsOptions {
     pub(crate) key_log: Option<PathBuf>,
 }
 
-/// Builds the one configuration that serves clients and, with `challenges`, ACME validations.
+/// Builds the rustls configuration for clients and, if `challenges` is true, for ACME validations.
 pub(crate) fn server_config(
     resolver: Arc<CertificateResolver>,
     challenges: bool,
@@ -74,5 +74,5 @@ pub(crate) fn server_config(
     Ok(config)
 }
 
-/// A session takes a few hundred bytes.
+/// The maximum number of stored TLS sessions, each of a few hundred bytes.
 const MAX_SESSIONS: usize = 4096;

@@ -8,21 +8,21 @@ use crate::{
     names::{Host, lowercase, wildcard_parent},
 };
 
-/// The certificates by TLS server name (SNI).
+/// A table of certificates by TLS server name (SNI).
 ///
 /// It is read at each handshake, and rebuilt when a certificate changes.
 #[derive(Debug, Default)]
 pub(crate) struct SniTable {
     exact: HashMap<Box<str>, Candidates>,
     wildcard: HashMap<Box<str>, Candidates>,
-    /// The names whose certificate is not available yet, each with its self-signed fallback, if enabled.
+    /// The names whose certificate is not available yet, with their fallback certificates, if enabled.
     ///
     /// Without a fallback, the handshake fails: that is clearer than the certificate of another name.
     pending: HashMap<Box<str>, Candidates>,
     default: Candidates,
 }
 
-/// The certificates for one name, each with another key type, in the order of preference.
+/// The certificates for one name, each with a different key type, in order of preference.
 type Candidates = Vec<Arc<LoadedCertificate>>;
 
 /// A configured certificate, which may not be available yet.
@@ -30,12 +30,12 @@ pub(crate) struct Entry<'a> {
     pub(crate) source: Source,
     pub(crate) configured_names: &'a [String],
     pub(crate) current: Option<&'a Arc<LoadedCertificate>>,
-    /// The certificate that is served for its names while `current` is `None`.
+    /// A certificate that is served for its names while `current` is `None`.
     pub(crate) fallback: Option<&'a Arc<LoadedCertificate>>,
 }
 
 impl SniTable {
-    /// Builds the table from entries in the order of configuration.
+    /// Builds the table from certificates in the order of configuration.
     ///
     /// If two certificates have the same name, files take precedence over ACME, and ACME over the local CA. Within a
     /// source, elliptic-curve keys take precedence over RSA, and earlier certificates over later ones. A certificate
@@ -65,7 +65,7 @@ impl SniTable {
         table
     }
 
-    /// Returns whether a certificate for this lower-case name is available or pending.
+    /// Returns whether a certificate for this lower-case name is configured, available or not.
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.exact.contains_key(name)
             || wildcard_parent(name).is_some_and(|parent| self.wildcard.contains_key(parent))
@@ -90,12 +90,12 @@ impl SniTable {
         first.iter().chain(wildcard)
     }
 
-    /// Returns the certificates of the best match only: with the exact name, else a wildcard, else the default.
+    /// Returns only the best matches for a server name: the exact name, else a wildcard, else the default.
     pub(crate) fn best_match(&self, server_name: Option<&str>) -> &[Arc<LoadedCertificate>] {
         self.matches(server_name).0
     }
 
-    /// Returns the best match, and after an exact one those with a wildcard.
+    /// Returns the best matches for a server name, and the wildcard matches after exact ones.
     fn matches(&self, server_name: Option<&str>) -> (&[Arc<LoadedCertificate>], &[Arc<LoadedCertificate>]) {
         let Some(name) = server_name.map(lowercase) else {
             return (&self.default, &[]);
@@ -119,8 +119,9 @@ impl Entry<'_> {
     }
 }
 
-/// Returns the certificates for clients without a server name or with an unknown one: the first certificate, and those
-/// of the same source that have its names and another key type.
+/// Returns the certificates for clients that send no server name or an unknown one.
+///
+/// These are the first certificate, and those of the same source that have its names and another key type.
 fn default_candidates(entries: &[Entry<'_>]) -> Candidates {
     // Clients without a server name mostly connect to an address. The certificate of the local CA has the loopback
     // addresses, and ACME certificates have none, so the local CA comes before ACME here.
@@ -155,7 +156,7 @@ mod tests {
         testing::{self_signed, self_signed_with},
     };
 
-    /// Returns the names of the selected certificate, separated by spaces.
+    /// Returns the names of the certificate selected for a server name, separated by spaces.
     fn selected(table: &SniTable, name: Option<&str>) -> Option<String> {
         let certificate = table.select(name, &[])?;
         Some(certificate.names.to_strings().join(" "))
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn pending_name_gets_no_certificate_except_a_matching_wildcard() {
+    fn name_without_available_certificate_gets_no_certificate_except_a_matching_wildcard() {
         let [other, wild] = [&["other.test"][..], &["*.example.com"]].map(self_signed);
         let names = ["new.test".to_owned(), "new.example.com".to_owned()];
         let table = SniTable::new([
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn fallback_serves_its_names_and_yields_to_other_certificates() {
+    fn fallback_serves_its_names_unless_another_certificate_matches() {
         let [fallback, wild] = [&["new.test", "new.example.com"][..], &["*.example.com"]].map(self_signed);
         let names = ["new.test".to_owned(), "new.example.com".to_owned()];
         let pending =
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn default_candidates_share_a_name_with_the_first_certificate() {
+    fn default_certificates_share_a_name_with_the_first_certificate() {
         let [first, partial, complete, unrelated] = [
             (&["a.test", "b.test"][..], &PKCS_RSA_SHA256),
             (&["b.test"], &PKCS_ECDSA_P256_SHA256),

@@ -2,20 +2,20 @@ use std::time::SystemTime;
 
 use crate::KeyType;
 
-/// The kind of source that a certificate comes from.
+/// The kind of source of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
-    /// A certificate authority, by ACME.
+    /// A certificate authority that issues certificates by ACME.
     Acme,
-    /// PEM files.
+    /// PEM files with a certificate and its key.
     Files,
     /// The local CA for development.
     Local,
 }
 
 impl Source {
-    /// Returns the name for logs and metric labels: `acme`, `files` or `local`.
+    /// Returns the name of the source for logs and metric labels: `acme`, `files` or `local`.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Acme => "acme",
@@ -25,19 +25,19 @@ impl Source {
     }
 }
 
-/// The state of one certificate, for metrics and readiness checks.
+/// The state of a certificate, for metrics and readiness checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CertificateStatus {
-    /// The names on the certificate, or the configured names while it is not available yet.
+    /// The names on the certificate, or the configured names while the certificate is not available yet.
     pub names: Vec<String>,
     /// The source of the certificate.
     pub source: Source,
-    /// The type of the key, or `None` while the certificate is not available yet.
+    /// The type of the certificate's key, or `None` while the certificate is not available yet.
     pub key_type: Option<KeyType>,
-    /// The expiry time, or `None` while the certificate is not available yet.
+    /// The expiry time of the certificate, or `None` while the certificate is not available yet.
     pub not_after: Option<SystemTime>,
-    /// The error of the last order, renewal or reload, or `None` if it succeeded.
+    /// The error of the last order, renewal or reload of the certificate, or `None` if it succeeded.
     pub last_error: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Certificates for unit tests.
+//! Test certificates and OCSP responses for unit tests.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -33,7 +33,7 @@ pub(crate) fn self_signed_pem_with(names: &[&str], algorithm: &'static Signature
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OcspResponse<'a> {
     pub(crate) leaf: &'a CertificateDer<'a>,
-    /// 0 is good, 1 revoked, 2 unknown.
+    /// The status in the OCSP response: 0 is good, 1 is revoked, 2 is unknown.
     pub(crate) status: u8,
     pub(crate) this_update: SystemTime,
     pub(crate) next_update: Option<SystemTime>,

@@ -8,7 +8,7 @@ pub(crate) struct Validity {
 }
 
 impl Validity {
-    /// Returns the time at which two thirds of the lifetime have passed, whether it is ninety days or an hour.
+    /// Returns the time at which two thirds of the certificate's lifetime have passed.
     pub(crate) fn renewal_time(&self) -> SystemTime {
         let lifetime = self.not_after.duration_since(self.not_before).unwrap_or_default();
         self.not_after - lifetime / 3
@@ -19,7 +19,7 @@ impl Validity {
     }
 }
 
-/// Converts a Unix timestamp, which may be negative. Returns the epoch if it is out of range.
+/// Converts a Unix timestamp, which may be negative, to a [`SystemTime`]. Returns the epoch if it is out of range.
 pub(crate) fn system_time(timestamp: i64) -> SystemTime {
     let distance = Duration::from_secs(timestamp.unsigned_abs());
     let time = if timestamp < 0 {
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn renewal_of_a_certificate_that_ends_before_it_starts_is_due_at_its_end() {
+    fn renewal_of_a_certificate_that_expires_before_it_starts_is_due_at_its_expiry() {
         let validity = Validity { not_before: system_time(200), not_after: system_time(100) };
         assert_eq!(validity.renewal_time(), system_time(100));
         assert!(validity.is_expired(system_time(150)));

@@ -1,4 +1,4 @@
-//! Certificates from an ACME server (Pebble).
+//! Tests of certificates from an ACME server (Pebble).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/client.rs"]
@@ -56,7 +56,7 @@ async fn serves_the_self_signed_fallback_until_the_certificate_is_issued() {
 }
 
 #[tokio::test]
-async fn validates_a_name_although_client_certificates_are_required() {
+async fn acme_validates_a_name_although_client_certificates_are_required() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;
@@ -72,7 +72,7 @@ async fn validates_a_name_although_client_certificates_are_required() {
 }
 
 #[tokio::test]
-async fn several_names_share_one_certificate() {
+async fn several_names_share_one_acme_certificate() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;
@@ -89,7 +89,7 @@ async fn several_names_share_one_certificate() {
 }
 
 #[tokio::test]
-async fn restart_reuses_the_stored_certificate_and_account() {
+async fn restart_reuses_the_stored_acme_certificate_and_account() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;
@@ -133,7 +133,7 @@ async fn concurrent_orders_share_one_account() {
 }
 
 #[tokio::test]
-async fn rejected_name_does_not_delay_others_and_a_reload_retries_it() {
+async fn rejected_name_does_not_delay_other_orders_and_a_reload_retries_it() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(PebbleOptions { blocked: vec!["blocked.test".to_owned()], ..options(&server) })
     else {
@@ -160,7 +160,7 @@ async fn rejected_name_does_not_delay_others_and_a_reload_retries_it() {
 }
 
 #[tokio::test]
-async fn restart_does_not_shorten_the_back_off_after_a_rejection() {
+async fn restart_does_not_shorten_the_back_off_after_a_rejected_order() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(PebbleOptions { blocked: vec!["blocked.test".to_owned()], ..options(&server) })
     else {
@@ -180,7 +180,7 @@ async fn restart_does_not_shorten_the_back_off_after_a_rejection() {
 }
 
 #[tokio::test]
-async fn retries_an_unreachable_directory_until_it_is_up() {
+async fn retries_an_unreachable_acme_directory_until_it_is_up() {
     let mut server = Server::bind().await;
     let Some(mut pebble) = Pebble::prepare(options(&server)) else {
         return;
@@ -196,7 +196,7 @@ async fn retries_an_unreachable_directory_until_it_is_up() {
 }
 
 #[tokio::test]
-async fn retries_rejected_nonces_within_one_order() {
+async fn retries_rejected_nonces_within_one_acme_order() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(PebbleOptions { bad_nonces: 25, ..options(&server) }) else {
         return;
@@ -230,7 +230,7 @@ async fn renews_a_short_lived_certificate_before_it_expires() {
 }
 
 #[tokio::test]
-async fn binds_the_account_to_an_external_account() {
+async fn binds_the_acme_account_to_an_external_account() {
     let mut server = Server::bind().await;
     let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
     let Some(pebble) = Pebble::start(PebbleOptions {
@@ -255,7 +255,7 @@ async fn binds_the_account_to_an_external_account() {
 }
 
 #[tokio::test]
-async fn two_servers_with_one_folder_order_once() {
+async fn two_servers_with_one_certificate_folder_place_one_order() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;
@@ -275,7 +275,7 @@ async fn two_servers_with_one_folder_order_once() {
 }
 
 #[tokio::test]
-async fn orders_again_if_the_stored_certificate_is_damaged() {
+async fn orders_again_if_the_stored_certificate_is_unusable() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;
@@ -319,7 +319,7 @@ async fn stored_files_are_accessible_only_to_their_owner() {
 }
 
 #[tokio::test]
-async fn added_names_are_ordered_and_removed_names_are_not_served() {
+async fn added_names_are_ordered_and_removed_names_are_no_longer_served() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;
@@ -351,7 +351,7 @@ async fn added_names_are_ordered_and_removed_names_are_not_served() {
 }
 
 #[test]
-fn names_of_a_source_that_is_not_configured_are_an_error() {
+fn changing_names_of_a_source_that_is_not_configured_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let local = Certificates::builder().local(LocalCa::new(folder.path())).build().unwrap();
     let error = local.set_acme_certificates([["a.test"]]).unwrap_err();

@@ -1,4 +1,4 @@
-//! Handshakes: protocol, key exchange, resumption, and the certificate for each name.
+//! Tests of TLS handshakes: protocol, key exchange, resumption, and the certificate for each name.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/client.rs"]
@@ -116,7 +116,7 @@ async fn alpn_prefers_http_2_and_rejects_unknown_protocols() {
 }
 
 #[tokio::test]
-async fn sessions_resume_on_any_worker() {
+async fn tls_sessions_resume_on_any_worker() {
     let (certificates, roots) = single(&["a.test"]);
     for version in [&version::TLS13, &version::TLS12] {
         let client = client(roots.clone(), &[version], &[b"h2"]);
@@ -179,7 +179,7 @@ async fn selects_the_certificate_by_server_name() {
     }
 }
 
-/// Writes a certificate to files, adds them to the builder, and returns it with the leaf.
+/// Writes a new certificate to files, and adds them to the builder.
 fn add(
     builder: CertificatesBuilder,
     folder: &PemFolder,
@@ -197,7 +197,7 @@ const P256: &[SignatureScheme] = &[SignatureScheme::ECDSA_NISTP256_SHA256];
 const ED25519: &[SignatureScheme] = &[SignatureScheme::ED25519];
 
 #[tokio::test]
-async fn selects_the_certificate_by_signature_algorithms() {
+async fn selects_the_certificate_by_signature_algorithms_of_the_client() {
     let folder = PemFolder::new();
     let mut builder = Certificates::builder();
     let mut leaves = Vec::new();
@@ -247,7 +247,7 @@ async fn selects_the_certificate_by_signature_algorithms() {
 }
 
 #[tokio::test]
-async fn selects_by_signature_algorithms_after_files_changed() {
+async fn selects_the_certificate_by_signature_algorithms_after_files_changed() {
     let folder = PemFolder::new();
     let [rsa, ecdsa] = [&PKCS_RSA_SHA256, &PKCS_ECDSA_P256_SHA256].map(|algorithm| Pem::with(&["a.test"], algorithm));
     let [first, second] = [folder.write("first", &rsa), folder.write("second", &ecdsa)];
@@ -273,7 +273,7 @@ async fn selects_by_signature_algorithms_after_files_changed() {
 }
 
 #[test]
-fn build_rejects_files_that_are_never_served() {
+fn build_rejects_certificate_files_that_are_never_served() {
     let folder = PemFolder::new();
     let ecdsa = &PKCS_ECDSA_P256_SHA256;
     let build = |pairs: &[(&[&str], &'static SignatureAlgorithm)]| {
@@ -305,7 +305,7 @@ fn build_rejects_files_that_are_never_served() {
 }
 
 #[tokio::test]
-async fn local_ca_certifies_loopback_and_configured_names() {
+async fn local_certificate_covers_loopback_and_configured_names() {
     let folder = tempfile::tempdir().unwrap();
     let certificates = Certificates::builder().local(LocalCa::new(folder.path()).name("app.test")).build().unwrap();
     let ca = fs::read_to_string(certificates.local_ca_pem_path().unwrap()).unwrap();
@@ -320,7 +320,7 @@ async fn local_ca_certifies_loopback_and_configured_names() {
 }
 
 #[tokio::test]
-async fn changed_files_are_reloaded_and_open_connections_survive() {
+async fn changed_certificate_files_are_reloaded_and_open_connections_survive() {
     let folder = PemFolder::new();
     let old = Pem::new(&["a.test"]);
     let [chain, key] = folder.write("a", &old);
@@ -360,7 +360,7 @@ async fn changed_files_are_reloaded_and_open_connections_survive() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn replaced_symbolic_link_is_reloaded() {
+async fn certificate_behind_a_replaced_symbolic_link_is_reloaded() {
     let folder = PemFolder::new();
     let (old, new) = (Pem::new(&["a.test"]), Pem::new(&["a.test"]));
     for (version, pem) in [("1", &old), ("2", &new)] {
@@ -388,7 +388,7 @@ async fn replaced_symbolic_link_is_reloaded() {
 }
 
 #[tokio::test]
-async fn mismatched_files_keep_the_current_certificate_until_a_successful_reload() {
+async fn mismatched_key_and_certificate_files_keep_the_current_certificate_until_a_successful_reload() {
     let folder = PemFolder::new();
     let old = Pem::new(&["a.test"]);
     let [chain, key] = folder.write("a", &old);
@@ -412,7 +412,7 @@ async fn mismatched_files_keep_the_current_certificate_until_a_successful_reload
 }
 
 #[tokio::test]
-async fn handshake_fails_for_pending_names_and_unknown_challenges() {
+async fn handshake_fails_for_names_without_available_certificate_and_unknown_challenges() {
     let acme_folder = tempfile::tempdir().unwrap();
     let folder = PemFolder::new();
     let pem = Pem::new(&["files.test"]);

@@ -1,4 +1,4 @@
-//! TLS versions, cipher suites, client certificates and the key log.
+//! Tests of TLS versions, cipher suites, client certificates and the key log.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/client.rs"]
@@ -28,7 +28,7 @@ fn local(
 }
 
 #[tokio::test]
-async fn min_version_rejects_older_clients() {
+async fn minimum_tls_version_rejects_older_clients() {
     let folder = tempfile::tempdir().unwrap();
     let (certificates, roots) = local(folder.path(), |builder| builder.min_version(TlsVersion::Tls13));
     let old = client(roots.clone(), &[&version::TLS12], &[b"h2"]);
@@ -79,7 +79,7 @@ impl ClientCa {
         Self { issuer: Issuer::new(params, key), file }
     }
 
-    /// Returns the configuration of a client with a certificate from this CA.
+    /// Returns the configuration of a client with a certificate that this CA issued.
     fn client(&self, roots: &RootCertStore, version: &'static rustls::SupportedProtocolVersion) -> Arc<ClientConfig> {
         let key = KeyPair::generate().unwrap();
         let leaf = CertificateParams::new(vec!["client".to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
@@ -118,7 +118,7 @@ fn client_auth_rejects_a_missing_or_empty_ca_file() {
     let folder = tempfile::tempdir().unwrap();
     let empty = folder.path().join("empty.pem");
     fs::write(&empty, "").unwrap();
-    for (file, expected) in [(empty, "no certificate found"), (folder.path().join("none.pem"), "No such file")] {
+    for (file, expected) in [(empty, "no CA certificate found"), (folder.path().join("none.pem"), "No such file")] {
         let builder = Certificates::builder().local(LocalCa::new(folder.path()));
         let error = builder.client_auth(ClientAuth::required(&file)).build().unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains(file.to_str().unwrap()), "{error}");

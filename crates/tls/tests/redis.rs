@@ -1,4 +1,4 @@
-//! Machines behind one address that share ACME state in Redis.
+//! Tests of machines behind one address that share ACME state in Redis.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/client.rs"]
@@ -23,14 +23,14 @@ use rproxy_tls::{Acme, Certificates, Error};
 use server::{Server, TIMEOUT, acme, certificates, files_under, find_file, options, status_of, wait_until};
 use tokio::time::timeout;
 
-/// A Redis server that is stopped on drop.
+/// A Redis server that is killed on drop.
 struct Redis {
     port: u16,
     child: Option<Child>,
 }
 
 impl Redis {
-    /// Starts a server, or returns `None` if `redis-server` is not installed.
+    /// Starts a Redis server, or returns `None` if `redis-server` is not installed.
     ///
     /// With `TEST_REQUIRE_COUNTERPARTS`, a missing `redis-server` fails the test.
     fn start() -> Option<Self> {
@@ -39,7 +39,7 @@ impl Redis {
         Some(redis)
     }
 
-    /// Reserves a port without starting the server.
+    /// Reserves a port for a Redis server without starting it.
     fn prepare() -> Option<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         if !std::env::split_paths(&path).any(|folder| folder.join("redis-server").is_file()) {
@@ -99,12 +99,12 @@ impl Drop for Redis {
     }
 }
 
-/// Returns the certificates of a machine that has its own folder and shares the Redis.
+/// Returns the certificates of a machine with a separate folder and the shared Redis.
 fn machine(pebble: &Pebble, redis: &Redis, folder: &Path, with: impl FnOnce(Acme) -> Acme) -> Certificates {
     certificates(with(acme(pebble, folder)).redis(redis.url()))
 }
 
-/// Locks the folder in which a certificate is stored.
+/// Locks the folder in which the certificate is stored.
 fn lock_folder(folder: &Path, certificate: &str) -> File {
     let is_it = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(certificate));
     let certificate_folder = files_under(folder).into_iter().find(is_it).unwrap();
@@ -114,7 +114,7 @@ fn lock_folder(folder: &Path, certificate: &str) -> File {
 }
 
 #[tokio::test]
-async fn another_machine_can_serve_the_challenge_and_all_get_the_certificate() {
+async fn another_machine_can_serve_the_acme_challenge_and_all_machines_get_the_certificate() {
     // The ACME server reaches the machine that does not order.
     let (mut ordering, mut reachable) = (Server::bind().await, Server::bind().await);
     let Some(pebble) = Pebble::start(options(&reachable)) else { return };
@@ -144,7 +144,7 @@ async fn another_machine_can_serve_the_challenge_and_all_get_the_certificate() {
 }
 
 #[tokio::test]
-async fn machines_that_start_at_the_same_time_order_once() {
+async fn machines_that_start_at_the_same_time_place_one_order() {
     let (mut one_server, mut two_server) = (Server::bind().await, Server::bind().await);
     let Some(pebble) = Pebble::start(options(&one_server)) else { return };
     let Some(redis) = Redis::start() else { return };
@@ -161,7 +161,7 @@ async fn machines_that_start_at_the_same_time_order_once() {
 }
 
 #[tokio::test]
-async fn without_redis_stored_certificates_are_served_and_orders_wait() {
+async fn stored_certificates_are_served_and_orders_wait_while_redis_is_unreachable() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else { return };
     let Some(mut redis) = Redis::prepare() else { return };
@@ -192,7 +192,7 @@ async fn without_redis_stored_certificates_are_served_and_orders_wait() {
 }
 
 #[tokio::test]
-async fn lock_of_a_crashed_machine_expires() {
+async fn order_lock_of_a_crashed_machine_expires() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else { return };
     let Some(redis) = Redis::start() else { return };
@@ -215,7 +215,7 @@ async fn lock_of_a_crashed_machine_expires() {
 }
 
 #[tokio::test]
-async fn back_off_after_a_rejection_applies_to_all_machines() {
+async fn back_off_after_a_rejected_order_applies_to_all_machines() {
     let server = Server::bind().await;
     let Some(pebble) = Pebble::start(PebbleOptions { blocked: vec!["blocked.test".to_owned()], ..options(&server) })
     else {

@@ -13,18 +13,18 @@ use tokio_rustls_acme::acme::Account as AcmeAccount;
 use super::{challenge::Challenges, failure::Failure, peers::Peers};
 use crate::{crypto::digest, secret_folder::SecretFolder};
 
-/// An ACME account, shared by all certificates from one directory.
+/// An ACME account, shared by all certificates that are ordered from one ACME directory.
 #[derive(Debug)]
 pub(crate) struct Account {
     secrets: SecretFolder,
-    /// The file of the account key, which depends on the contacts and the external account.
+    /// The name of the account key's file, which depends on the contacts and on the external account.
     key_file: String,
     contacts: Vec<String>,
     external: Option<ExternalAccount>,
     client: Arc<ClientConfig>,
     directory: String,
     peers: Option<Arc<dyn Peers>>,
-    /// Locked while the key is loaded or created, so that concurrent orders use the same account.
+    /// The account key, locked while it is loaded or created, so that concurrent orders use the same account.
     key: Mutex<Option<AccountKey>>,
 }
 
@@ -67,7 +67,7 @@ impl Account {
         self.external.as_ref()
     }
 
-    /// Receives the challenges of other machines. Returns only if the account is not shared.
+    /// Serves the ACME challenges of other machines that share the account. Returns only if the account is not shared.
     pub(crate) async fn serve_peer_challenges(self: Arc<Self>, names: Vec<String>, challenges: Arc<Challenges>) {
         let Some(peers) = &self.peers else { return };
         let mut wait = MIN_RETRY;
@@ -77,7 +77,7 @@ impl Account {
             if started.elapsed() > MAX_RETRY {
                 wait = MIN_RETRY;
             }
-            tracing::warn!(%error, "can't receive ACME challenges of other machines, retrying in {wait:?}");
+            tracing::warn!(%error, "can't receive the ACME challenges of other machines from the shared store, retrying in {wait:?}");
             sleep(wait).await;
             wait = (wait * 2).min(MAX_RETRY);
         }
@@ -87,9 +87,9 @@ impl Account {
         self.peers.as_ref()
     }
 
-    /// Returns the account key as PKCS #8: from memory, the folder or the other machines, else a new one.
+    /// Returns the account key as PKCS #8: from memory, the folder or the shared store, else a new one.
     pub(super) async fn key(&self) -> Result<Vec<u8>, Failure> {
-        let failed = |error: String| Failure::transient(format!("account key: {error}"));
+        let failed = |error: String| Failure::transient(format!("can't load or create the ACME account key: {error}"));
         let mut key = self.key.lock().await;
         if let Some(AccountKey(der)) = &*key {
             return Ok(der.clone());
@@ -113,7 +113,7 @@ impl Account {
     }
 }
 
-/// Returns the account key as PEM.
+/// Returns the account key in the file as PEM, or creates the file with a new key.
 fn load_or_create_key(secrets: &SecretFolder, file: &str) -> Result<Vec<u8>, String> {
     if let Some(pem) = secrets.read(file).map_err(|error| error.to_string())? {
         return Ok(pem);
@@ -150,7 +150,7 @@ impl fmt::Debug for AccountKey {
     }
 }
 
-/// The account at the certificate authority that the ACME account is bound to.
+/// The external account at the certificate authority to which the ACME account is bound (RFC 8555 §7.3.4).
 pub(crate) struct ExternalAccount {
     pub(crate) kid: String,
     pub(crate) key: Vec<u8>,

@@ -6,7 +6,7 @@ use std::{
 use super::failure::FailureKind;
 use crate::validity::{system_time, until};
 
-/// The exponential back-off after failed orders.
+/// The exponential back-off after failed certificate orders.
 ///
 /// Rejected orders count against the rate limits of the ACME server. Their count is therefore stored, so that frequent
 /// restarts do not shorten the wait.
@@ -20,12 +20,12 @@ pub(crate) struct Backoff {
 impl Backoff {
     pub(crate) const NONE: Self = Self { rejections: 0, transient_failures: 0, next: SystemTime::UNIX_EPOCH };
 
-    /// Returns the time of the next attempt.
+    /// Returns the time at which the next order may be placed.
     pub(crate) fn next(&self) -> SystemTime {
         self.next
     }
 
-    /// Returns the back-off after one more failure, with jitter from `random`.
+    /// Returns the back-off after another failed order, with jitter from `random`.
     pub(crate) fn after(self, kind: FailureKind, now: SystemTime, random: u32) -> Self {
         let mut after = self;
         let (min, factor, max, count) = match kind {
@@ -40,7 +40,7 @@ impl Backoff {
         after
     }
 
-    /// Makes the next attempt due now, without resetting the counts that determine the delay after it.
+    /// Allows the next order now, but keeps the failure counts that determine the delay after it.
     pub(crate) fn retry_now(self) -> Self {
         Self { next: SystemTime::UNIX_EPOCH, ..self }
     }
@@ -60,9 +60,13 @@ impl Backoff {
     }
 }
 
-/// With a factor of four, five attempts fit in the first hour, the limit of Let's Encrypt for failed validations.
+/// The first delay after a rejected order.
+///
+/// With a factor of four, it allows five attempts in the first hour, the limit of Let's Encrypt for failed validations.
 const MIN_REJECTED: Duration = Duration::from_secs(30);
-/// Allows more than ten attempts between the renewal time and the expiry of a six-day certificate.
+/// The maximum delay after a rejected order.
+///
+/// It allows more than ten attempts between the renewal time and the expiry of a six-day certificate.
 const MAX_REJECTED: Duration = Duration::from_secs(3 * 60 * 60);
 const MIN_TRANSIENT: Duration = Duration::from_secs(2);
 const MAX_TRANSIENT: Duration = Duration::from_secs(10 * 60);
@@ -101,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn maximum_failure_counts_do_not_overflow() {
+    fn maximum_failure_counts_do_not_overflow_the_delay() {
         let now = system_time(1_000_000);
         let many = Backoff { rejections: u32::MAX, transient_failures: u32::MAX, next: now };
         for kind in [FailureKind::Rejected, FailureKind::Transient] {
@@ -111,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_now_skips_the_wait_but_keeps_the_restored_count() {
+    fn retry_now_skips_the_delay_but_keeps_the_stored_failure_count() {
         let now = system_time(1_000_000);
         let backoff = Backoff::NONE.after(FailureKind::Rejected, now, 0).after(FailureKind::Rejected, now, 0);
         let restored = Backoff::from_text(backoff.to_text().as_bytes(), now).unwrap();
@@ -122,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn from_text_ignores_invalid_text_and_limits_far_future_times() {
+    fn from_text_rejects_invalid_text_and_limits_far_future_times() {
         let now = system_time(1_000_000);
         for text in ["", "1", "a b", "-1 5", "1 5 6", "99999999999 1", "1 "] {
             assert_eq!(Backoff::from_text(text.as_bytes(), now), None, "{text:?}");

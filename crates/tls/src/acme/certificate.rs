@@ -44,7 +44,7 @@ pub(crate) struct AcmeCertificate {
 }
 
 impl AcmeCertificate {
-    /// Publishes the stored certificate, or else a self-signed one if `self_signed_fallback` is set.
+    /// Publishes the stored certificate, else a self-signed one if `self_signed_fallback` is true.
     pub(crate) fn open(
         names: Vec<String>,
         secrets: &SecretFolder,
@@ -77,7 +77,7 @@ impl AcmeCertificate {
         Ok(certificate)
     }
 
-    /// Serves the certificate of `other`, which had other names, until the first one is issued.
+    /// Serves the previous certificate `other`, which has other names, until the new one is issued.
     pub(crate) fn succeed(&self, other: &Self) {
         if let Some(certificate) = self.resolver.current(other.slot) {
             self.resolver.publish_fallback(self.slot, certificate);
@@ -93,12 +93,12 @@ impl AcmeCertificate {
         &self.names
     }
 
-    /// Reads the folder again, and orders immediately if the certificate waits for the back-off.
+    /// Reads the certificate's folder again, and skips the back-off after a failed order.
     pub(crate) fn reload(&self) {
         self.reload.notify_one();
     }
 
-    /// Orders and renews the certificate. Never returns.
+    /// Orders and renews the certificate in an endless loop. Never returns.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
             self.sync().await;
@@ -155,7 +155,7 @@ impl AcmeCertificate {
         self.resolver.publish(self.slot, certificate);
         if let Err(error) = stored.and(self.storage.share_certificate(&pem).await) {
             let path = self.storage.folder().path().display();
-            tracing::warn!(%path, %error, "can't store or share the issued certificate, serving it from memory");
+            tracing::warn!(%path, %error, "can't store or share the issued certificate, serving the copy in memory");
             self.resolver.set_error(self.slot, Some(error.to_string()));
         }
         Ok(())
@@ -206,7 +206,7 @@ impl AcmeCertificate {
         self.storage.write_backoff(None).await;
     }
 
-    /// Adopts the state that other processes have stored in the folder, and that other machines have shared.
+    /// Reads the certificate and the back-off that other processes and machines have stored.
     async fn sync(&self) {
         let storage = self.storage.clone();
         if let Ok(state) = spawn_blocking(move || storage.read_folder()).await {
@@ -216,7 +216,7 @@ impl AcmeCertificate {
         self.adopt(self.storage.sync_with_peers(current.as_deref()).await, "other machines");
     }
 
-    /// Publishes a stored certificate that is newer than the current one, and adopts a longer back-off.
+    /// Publishes a stored certificate if it is newer than the current one, and applies a longer stored back-off.
     fn adopt(&self, state: StoredState, from: &'static str) {
         if let Some(stored) = state.certificate
             && self.is_newer(&stored)
@@ -249,5 +249,5 @@ impl AcmeCertificate {
     }
 }
 
-/// Some certificate authorities take minutes, but none is known to succeed after this time.
+/// The timeout of an order: some certificate authorities take minutes, but none is known to take longer.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(15 * 60);

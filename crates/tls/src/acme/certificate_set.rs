@@ -1,4 +1,4 @@
-//! The ACME certificates of a server, which can change while they are ordered and renewed.
+//! The set of ACME certificates of a server, which can change while they are ordered and renewed.
 
 use std::{
     collections::HashSet,
@@ -13,7 +13,7 @@ use tokio::{
 use super::{AcmeCertificate, AcmeSource, Challenges, normalized};
 use crate::{Error, Source};
 
-/// The certificates of all ACME directories.
+/// The ACME certificates of a server, grouped by ACME directory.
 #[derive(Debug, Default)]
 pub(crate) struct AcmeCertificateSet {
     directories: Vec<Directory>,
@@ -35,12 +35,12 @@ impl AcmeCertificateSet {
         self.directories.is_empty()
     }
 
-    /// Reads the folders again, and orders immediately what waits for the back-off.
+    /// Reads the folders of all certificates again, and skips the back-off after failed orders.
     pub(crate) fn reload(&self) {
         self.all().iter().for_each(|certificate| certificate.reload());
     }
 
-    /// Replaces the certificates of the first directory. Certificates with the same names stay.
+    /// Replaces the certificates of the first ACME directory. Certificates with the same names stay.
     ///
     /// A certificate with new names is ordered by [`run`](Self::run). Until it is issued, a removed certificate that has
     /// some of the names is served for them.
@@ -81,7 +81,7 @@ impl AcmeCertificateSet {
         Ok(())
     }
 
-    /// Orders and renews the certificates, and serves the challenges of other machines. Never returns.
+    /// Orders and renews the certificates, and serves the ACME challenges of other machines. Never returns.
     pub(crate) async fn run(&self, challenges: &Arc<Challenges>) {
         let mut tasks = JoinSet::new();
         let mut running: Vec<(Arc<AcmeCertificate>, AbortHandle)> = Vec::new();

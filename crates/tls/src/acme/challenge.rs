@@ -9,12 +9,12 @@ use std::{
 use rustls::sign::CertifiedKey;
 use x509_parser::{der_parser::oid, parse_x509_certificate};
 
-/// The SHA-256 digest of a key authorization, which the challenge certificate contains (RFC 8737 §3).
+/// The SHA-256 digest of a key authorization, which a TLS-ALPN-01 challenge certificate contains (RFC 8737 §3).
 ///
 /// It is not secret: every TLS-ALPN-01 handshake reveals it.
 pub(crate) type KeyAuthorizationDigest = [u8; 32];
 
-/// The challenge certificates that are served at the moment, by name.
+/// The pending challenge certificates by name.
 #[derive(Debug, Default)]
 pub(crate) struct Challenges {
     certificates: RwLock<HashMap<String, ChallengeCertificate>>,
@@ -23,7 +23,7 @@ pub(crate) struct Challenges {
 #[derive(Debug)]
 pub(super) struct ChallengeCertificate {
     pub(super) key: Arc<CertifiedKey>,
-    /// The expiry, for challenges of other machines. Those of this machine are removed by a [`ChallengeGuard`].
+    /// The expiry time, for a challenge of another machine. Those of this machine are removed by a [`ChallengeGuard`].
     pub(super) expires: Option<Instant>,
 }
 
@@ -68,7 +68,7 @@ impl ChallengeCertificate {
     }
 }
 
-/// Removes a challenge certificate on drop, when its order has succeeded or failed.
+/// A guard that removes a challenge certificate on drop, after its order has succeeded or failed.
 #[must_use]
 pub(crate) struct ChallengeGuard {
     challenges: Arc<Challenges>,
@@ -81,7 +81,7 @@ impl Drop for ChallengeGuard {
     }
 }
 
-/// Reads the digest from a challenge certificate, or returns `None` for other certificates.
+/// Returns the key authorization digest in a challenge certificate, or `None` for other certificates.
 pub(crate) fn key_authorization_digest(key: &CertifiedKey) -> Option<KeyAuthorizationDigest> {
     let (_, certificate) = parse_x509_certificate(key.cert.first()?).ok()?;
     // RFC 8737 §6.1: id-pe-acmeIdentifier.

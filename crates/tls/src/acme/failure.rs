@@ -2,19 +2,19 @@ use std::fmt;
 
 use tokio_rustls_acme::acme::{AcmeError, Auth, Identifier, Order, Problem};
 
-/// A failed order, with the problem that the ACME server reported, if any.
+/// The failure of a certificate order, with the problem that the ACME server reported, if any.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) kind: FailureKind,
     pub(crate) reason: String,
 }
 
-/// The kind of a failure, which determines the back-off.
+/// The kind of a failed order, which determines the back-off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureKind {
     /// The ACME server rejected the order, which counts against its rate limits.
     Rejected,
-    /// The ACME server was unreachable, failed, or needs the request again, which does not count.
+    /// The ACME server was unreachable, failed, or requested a retry, which does not count against its rate limits.
     Transient,
 }
 
@@ -27,7 +27,7 @@ impl Failure {
         Self { kind: FailureKind::Transient, reason: reason.into() }
     }
 
-    /// Creates a failure from a local error, which an immediate retry would not fix.
+    /// Creates a failure from a local error, for which an immediate retry is useless.
     pub(super) fn from_local(error: impl fmt::Display) -> Self {
         Self::rejected(error.to_string())
     }
@@ -35,7 +35,7 @@ impl Failure {
     pub(super) fn from_order(order: &Order) -> Self {
         Self::rejected(match &order.error {
             Some(error) => format_problem(error),
-            None => "the order became invalid".to_owned(),
+            None => "the ACME order became invalid".to_owned(),
         })
     }
 
@@ -44,7 +44,7 @@ impl Failure {
         let mut errors = authorization.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
         Self::rejected(match errors.next_back() {
             Some(error) => format!("{name}: {}", format_problem(error)),
-            None => format!("{name}: the authorization is {:?}", authorization.status),
+            None => format!("{name}: the ACME authorization is {:?}", authorization.status),
         })
     }
 
@@ -81,7 +81,7 @@ impl Failure {
     }
 }
 
-/// Returns whether the request should be sent again with another nonce (RFC 8555 §6.5).
+/// Returns whether the request should be repeated with a new nonce (RFC 8555 §6.5).
 pub(super) fn is_bad_nonce(error: &AcmeError) -> bool {
     matches!(error, AcmeError::HttpRequest(error) if error.to_string().contains(BAD_NONCE))
 }
@@ -95,7 +95,7 @@ fn format_problem(problem: &Problem) -> String {
     }
 }
 
-/// The namespace of ACME error types (RFC 8555 §6.7).
+/// The URN namespace of ACME error types (RFC 8555 §6.7).
 const ERROR_NAMESPACE: &str = "urn:ietf:params:acme:error:";
 const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
 
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn http_errors_keep_the_reported_problem_and_are_classified_by_status() {
+    fn http_errors_include_the_reported_problem_and_are_classified_by_status() {
         for (status, body, kind, reason) in [
             (
                 429,
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_failure_is_transient() {
+    fn connection_failure_is_a_transient_failure() {
         let failure = Failure::from_http_error("http error: ConnectError(..)");
         assert_eq!(failure.kind, FailureKind::Transient);
     }

@@ -1,4 +1,4 @@
-//! A single order (RFC 8555 §7.4), from the account to the issued certificate.
+//! A single ACME order (RFC 8555 §7.4), from the account to the issued certificate.
 //!
 //! The requests are those of tokio-rustls-acme, but not their sequence: the other machines must know a challenge
 //! before the ACME server validates it.
@@ -101,28 +101,27 @@ impl OrderClient<'_> {
         }
     }
 
-    /// Serves the challenge on this machine and on all others that share the account.
+    /// Serves the challenge certificate on this machine and on all machines that share the account.
     async fn serve_challenge(&self, name: &str, certificate: CertifiedKey) -> Result<ChallengeGuard, Failure> {
         if let Some(peers) = self.account.peers() {
             let digest = key_authorization_digest(&certificate)
                 .ok_or_else(|| Failure::from_local("the challenge certificate has no key authorization"))?;
-            peers
-                .publish_challenge(name, digest)
-                .await
-                .map_err(|error| Failure::transient(format!("can't share the challenge: {error}")))?;
+            peers.publish_challenge(name, digest).await.map_err(|error| {
+                Failure::transient(format!("can't share the ACME challenge with other machines: {error}"))
+            })?;
         }
         Ok(self.resolver.challenges().serve(name, Arc::new(certificate)))
     }
 }
 
-/// Builds the certificate signing request (RFC 2986), of which ACME uses only the names and the key.
+/// Builds the certificate signing request (RFC 2986) with only the names and the key, which ACME requires.
 fn signing_request(names: &[String], key: &KeyPair) -> Result<Vec<u8>, rcgen::Error> {
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name = DistinguishedName::new();
     Ok(params.serialize_request(key)?.der().to_vec())
 }
 
-/// Sends a request, and sends it again with a new nonce after a `badNonce` error (RFC 8555 §6.5).
+/// Sends an ACME request, and repeats it with a new nonce after a `badNonce` error (RFC 8555 §6.5).
 async fn retry_bad_nonce<T, F>(send: impl Fn() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, AcmeError>>,
@@ -138,7 +137,7 @@ where
 
 const MAX_ATTEMPTS: u32 = 5;
 
-/// The interval between status requests, which doubles each time up to a maximum.
+/// The interval between polls of the order status, which doubles up to a maximum.
 struct PollInterval(Duration);
 
 impl PollInterval {

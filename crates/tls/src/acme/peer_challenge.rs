@@ -1,4 +1,4 @@
-//! Challenge certificates for the orders of other machines behind the same address.
+//! Challenge certificates for ACME orders of other machines behind the same address.
 
 use std::{
     sync::Arc,
@@ -12,7 +12,7 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use super::challenge::{ChallengeCertificate, Challenges, KeyAuthorizationDigest};
 
 impl Challenges {
-    /// Serves a challenge of another machine, unless this machine has a pending one for the same name.
+    /// Serves the challenge of another machine, unless this machine has a pending challenge for the name.
     pub(crate) fn serve_for_peer(&self, name: &str, digest: KeyAuthorizationDigest) -> Result<(), String> {
         if self.has_own(name) {
             return Ok(());
@@ -23,7 +23,7 @@ impl Challenges {
     }
 }
 
-/// Creates a challenge certificate with a new key, because the ACME server checks only the digest.
+/// Creates a challenge certificate with a new key, as the ACME server checks only the key authorization digest.
 fn certificate(name: &str, digest: KeyAuthorizationDigest) -> Result<CertifiedKey, String> {
     let failed = |error: rcgen::Error| error.to_string();
     let mut params = CertificateParams::new([name.to_owned()]).map_err(failed)?;
@@ -35,7 +35,7 @@ fn certificate(name: &str, digest: KeyAuthorizationDigest) -> Result<CertifiedKe
     Ok(CertifiedKey::new(vec![certificate.der().clone()], key))
 }
 
-/// The maximum duration of an order.
+/// The maximum duration of an ACME order, after which its challenge expires.
 pub(super) const LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 #[cfg(test)]
@@ -44,7 +44,7 @@ mod tests {
     use crate::acme::challenge::key_authorization_digest;
 
     #[test]
-    fn serves_the_latest_challenge_of_a_peer() {
+    fn serves_the_latest_challenge_of_another_machine() {
         let challenges = Challenges::default();
         assert!(challenges.get("a.test").is_none());
         challenges.serve_for_peer("a.test", [7; 32]).unwrap();
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn own_challenge_takes_precedence_and_ends_with_its_order() {
+    fn own_challenge_takes_precedence_and_is_removed_after_its_order() {
         let challenges = Arc::new(Challenges::default());
         let guard = challenges.serve("a.test", Arc::new(certificate("a.test", [1; 32]).unwrap()));
         challenges.serve_for_peer("a.test", [2; 32]).unwrap();
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn expired_challenge_is_not_served_and_is_removed() {
+    fn expired_challenge_of_another_machine_is_not_served_and_is_removed() {
         let challenges = Challenges::default();
         let key = Arc::new(certificate("a.test", [1; 32]).unwrap());
         let past = Instant::now().checked_sub(Duration::from_secs(1));

@@ -25,16 +25,16 @@ use super::{
 };
 use crate::crypto::{digest, provider, random};
 
-/// The state of all machines that use the same Redis and the same ACME directory.
+/// A Redis client for the ACME state of all machines that use the same Redis and ACME directory.
 pub(crate) struct RedisPeers {
     client: Client,
     connection: OnceCell<ConnectionManager>,
-    /// The prefix of all keys. Its hash tag `{...}` keeps them on one cluster node, as transactions require.
+    /// The prefix of all Redis keys. Its hash tag `{...}` keeps them on one cluster node, as transactions require.
     prefix: String,
 }
 
 impl RedisPeers {
-    /// Parses the URL, without connecting. `scope` identifies the ACME directory.
+    /// Parses the Redis URL, without connecting. `scope` identifies the ACME directory.
     pub(crate) fn new(url: &str, scope: &str) -> Result<Self, String> {
         let info = url.into_connection_info().map_err(|error| error.to_string())?;
         if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
@@ -67,7 +67,7 @@ impl RedisPeers {
         self.key(&format!("challenge:{name}"))
     }
 
-    /// Serves the challenges that were published before this machine subscribed.
+    /// Serves the challenges that other machines published before this machine subscribed.
     async fn serve_pending(&self, names: &[String], challenges: &Challenges) -> io::Result<()> {
         let mut connection = self.connection().await?;
         for name in names {
@@ -115,7 +115,7 @@ impl RedisPeers {
         }
     }
 
-    /// Counts this machine as one that has received the challenge. The publisher waits for this.
+    /// Records in Redis that this machine has received the challenge. The publisher waits for this.
     async fn acknowledge(&self, connection: &mut ConnectionManager, name: &str) -> io::Result<()> {
         redis::cmd("HINCRBY")
             .arg(self.challenge_key(name))
@@ -220,7 +220,7 @@ impl Peers for RedisPeers {
         tracing::warn!(
             name,
             machines = subscribers,
-            "not all machines have received the ACME challenge, validation may fail"
+            "not all machines have received the ACME challenge, its validation may fail"
         );
         Ok(())
     }
@@ -240,7 +240,7 @@ impl fmt::Debug for RedisPeers {
     }
 }
 
-/// A lock that expires unless its holder renews it.
+/// A lock in Redis that expires unless its holder renews it.
 struct RedisLock {
     connection: ConnectionManager,
     key: String,
@@ -256,7 +256,7 @@ impl PeerLock for RedisLock {
         let mut release = release.key(&self.key);
         let released = release.arg(&self.holder).invoke_async::<()>(&mut self.connection.clone()).await;
         if let Err(error) = released {
-            tracing::debug!(%error, "can't release the lock of a certificate order, it will expire");
+            tracing::debug!(%error, "can't release the lock of a certificate order, it expires within 30 s");
         }
     }
 }
@@ -284,11 +284,11 @@ const ACKNOWLEDGED_FIELD: &str = "seen";
 
 /// The time after which the lock of a crashed machine expires.
 const LOCK_TTL: Duration = Duration::from_secs(30);
-/// The timeout for connecting, and for each command.
+/// The timeout for connecting to Redis, and for each command.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The time that the other machines have to acknowledge a challenge.
+/// The maximum time that the publisher of a challenge waits for other machines to acknowledge it.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(3);
-/// The time without a message after which a subscribed connection is checked.
+/// The time without a message after which a subscribed connection is checked by a ping.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 // Both scripts do nothing if another machine holds the lock by now.

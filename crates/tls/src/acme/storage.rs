@@ -1,4 +1,4 @@
-//! The stored state of one ACME certificate: in its folder, and in the store that machines share.
+//! The stored state of one ACME certificate: in its folder, and in the store that several machines share.
 
 use std::{
     io,
@@ -17,15 +17,15 @@ use crate::{
     secret_folder::{FolderLock, SecretFolder},
 };
 
-/// The folder of one certificate, and its keys in the shared store, if there is one.
+/// The folder of one certificate, and its keys in the shared store, if one is configured.
 #[derive(Clone, Debug)]
 pub(super) struct CertificateStorage {
     folder: SecretFolder,
-    /// The shared store, and the key prefix of the certificate.
+    /// The shared store, and the prefix of the certificate's keys in it.
     peers: Option<(Arc<dyn Peers>, String)>,
 }
 
-/// The locks that placing an order requires: that of the folder, and that of the shared store.
+/// The locks held while an order is placed: the folder lock, and the lock in the shared store.
 #[must_use]
 pub(super) struct OrderLock {
     _folder: FolderLock,
@@ -41,7 +41,7 @@ impl CertificateStorage {
         &self.folder
     }
 
-    /// Reads the state in the folder. Blocks while it accesses the disk.
+    /// Reads the certificate and the back-off in the folder. Blocks while it accesses the disk.
     pub(super) fn read_folder(&self) -> StoredState {
         let certificate = match self.folder.read(CERTIFICATE) {
             Ok(Some(pem)) => LoadedCertificate::from_pem(&pem, &pem).map(Some).map_err(|error| error.to_string()),
@@ -57,7 +57,7 @@ impl CertificateStorage {
         StoredState { certificate, backoff: backoff.and_then(|text| Backoff::from_text(&text, SystemTime::now())) }
     }
 
-    /// Reads the state in the shared store, and copies the newer of both certificates to the other place.
+    /// Reads the state in the shared store, and copies the newer certificate to where it is missing.
     ///
     /// The result has a certificate only if it is newer than `current`.
     pub(super) async fn sync_with_peers(&self, current: Option<&LoadedCertificate>) -> StoredState {
@@ -69,14 +69,14 @@ impl CertificateStorage {
         let (pem, backoff) = match read.await {
             Ok(values) => values,
             Err(error) => {
-                tracing::debug!(%error, "can't read the shared certificate, keeping the current one");
+                tracing::debug!(%error, "can't read the certificate in the shared store, keeping the current one");
                 return StoredState::default();
             }
         };
         let shared = pem.as_ref().and_then(|pem| match LoadedCertificate::from_pem(pem, pem) {
             Ok(certificate) => Some(certificate),
             Err(error) => {
-                tracing::warn!(key = self.key(CERTIFICATE), %error, "ignoring an unusable shared certificate");
+                tracing::warn!(key = self.key(CERTIFICATE), %error, "ignoring an unusable certificate in the shared store");
                 None
             }
         });
@@ -93,13 +93,13 @@ impl CertificateStorage {
         }
     }
 
-    /// Shares the certificate in the folder with machines that have an older one or none.
+    /// Writes the certificate in the folder to the shared store.
     async fn share_stored(&self) {
         let folder = self.folder.clone();
         if let Ok(Ok(Some(pem))) = spawn_blocking(move || folder.read(CERTIFICATE)).await
             && let Err(error) = self.share_certificate(&pem).await
         {
-            tracing::debug!(%error, "can't share the certificate, retrying later");
+            tracing::debug!(%error, "can't write the certificate to the shared store, retrying later");
         }
     }
 
@@ -109,7 +109,7 @@ impl CertificateStorage {
         spawn_blocking(move || folder.write(CERTIFICATE, &pem)).await.map_err(io::Error::other).flatten()
     }
 
-    /// Writes a certificate to the shared store, if there is one.
+    /// Writes a certificate to the shared store, if one is configured.
     pub(super) async fn share_certificate(&self, pem: &[u8]) -> io::Result<()> {
         match &self.peers {
             Some((peers, _)) => peers.write(&self.key(CERTIFICATE), pem).await,
@@ -117,7 +117,7 @@ impl CertificateStorage {
         }
     }
 
-    /// Stores the back-off, so that neither a restart nor another machine shortens it, or removes it.
+    /// Stores the back-off for restarts and other machines, or removes it if `backoff` is `None`.
     pub(super) async fn write_backoff(&self, backoff: Option<Backoff>) {
         let text = backoff.map(Backoff::to_text);
         if let Some((peers, _)) = &self.peers {
@@ -134,7 +134,7 @@ impl CertificateStorage {
         .await;
     }
 
-    /// Takes the lock for placing an order, or returns `None` while another process or machine holds it.
+    /// Acquires the locks for placing an order, or returns `None` while another process or machine holds one.
     pub(super) async fn try_lock(&self) -> io::Result<Option<OrderLock>> {
         let folder = self.folder.clone();
         let lock = spawn_blocking(move || folder.try_lock()).await.map_err(io::Error::other).flatten();
@@ -153,7 +153,7 @@ impl CertificateStorage {
         format!("{name}/{file}")
     }
 
-    /// Updates the folder, ignoring errors because the operation continues without the stored copy.
+    /// Updates the folder, and ignores errors, because the stored copy is optional.
     async fn update_folder(&self, update: impl FnOnce(SecretFolder) -> io::Result<()> + Send + 'static) {
         let folder = self.folder.clone();
         let _ = spawn_blocking(move || update(folder)).await;
@@ -168,17 +168,17 @@ impl OrderLock {
     }
 }
 
-/// The state that was found in the folder or in the shared store.
+/// The state read from the folder or from the shared store.
 #[derive(Debug, Default)]
 pub(super) struct StoredState {
     pub(super) certificate: Option<LoadedCertificate>,
     pub(super) backoff: Option<Backoff>,
 }
 
-/// The file with key and chain, which are in one file so that they are replaced together.
+/// The file with the key and the chain; it is a single file so that both are replaced together.
 const CERTIFICATE: &str = "certificate.pem";
-/// The file with the back-off.
+/// The file with the back-off after failed orders.
 const BACKOFF: &str = "retry";
 
-/// The interval at which a held lock is tried again.
+/// The interval between attempts to acquire a lock that is held elsewhere.
 pub(super) const LOCK_RETRY: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! A rustls client that is configured like a browser.
+//! A rustls client for tests, configured like a browser.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{io, sync::Arc};
@@ -13,7 +13,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// The result of a successful handshake, as the client sees it.
+/// The parameters that a client negotiated in a successful TLS handshake.
 #[derive(Clone, Debug)]
 pub struct Handshake {
     pub version: ProtocolVersion,
@@ -53,13 +53,13 @@ pub fn modern(roots: RootCertStore) -> Arc<ClientConfig> {
     client(roots, &[&version::TLS13, &version::TLS12], &[b"h2", b"http/1.1"])
 }
 
-/// Returns a client that accepts any certificate.
+/// Returns the configuration of a client that accepts any certificate.
 pub fn trusting() -> Arc<ClientConfig> {
     let all = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes();
     trusting_with(&[&version::TLS13, &version::TLS12], &all)
 }
 
-/// Returns a client that accepts any certificate, and offers these signature algorithms.
+/// Returns the configuration of a client that accepts any certificate and offers these signature algorithms.
 pub fn trusting_with(versions: &[&'static SupportedProtocolVersion], schemes: &[SignatureScheme]) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -112,7 +112,7 @@ impl ServerCertVerifier for NoVerification {
     }
 }
 
-/// Performs a handshake in memory, and exchanges a byte each way, so that the client receives its session tickets.
+/// Performs a handshake in memory, then exchanges a byte in each direction to receive session tickets.
 pub async fn handshake(client: &Arc<ClientConfig>, server: Arc<ServerConfig>, name: &str) -> io::Result<Handshake> {
     let (near, far) = tokio::io::duplex(16 * 1024);
     let server = async move {
@@ -125,7 +125,7 @@ pub async fn handshake(client: &Arc<ClientConfig>, server: Arc<ServerConfig>, na
     Ok(handshake)
 }
 
-/// Performs the client's part of a handshake with a server that echoes one byte.
+/// Performs the client's side of a handshake with a server that echoes one byte.
 pub async fn connect<S>(client: &Arc<ClientConfig>, socket: S, name: &str) -> io::Result<Handshake>
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -1,4 +1,4 @@
-//! An ACME server on loopback: Debian's `pebble` and `pebble-challtestsrv`.
+//! A test ACME server on loopback: Debian's `pebble` and `pebble-challtestsrv`.
 //!
 //! Included with `#[path]` by every test that needs it. It depends on `rproxy-tls` (whose local CA certifies Pebble's
 //! own TLS), `rustls`, `rustls-pki-types` and `tempfile`.
@@ -20,22 +20,23 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tempfile::TempDir;
 
-/// The options of the ACME server.
+/// The options of the test ACME server.
 #[derive(Clone, Debug, Default)]
 pub struct PebbleOptions {
-    /// The port for TLS-ALPN-01 validations.
+    /// The port to which the ACME server connects for TLS-ALPN-01 validations.
     pub tls_port: u16,
     /// The lifetime of issued certificates. The default is several years.
     pub validity: Option<Duration>,
-    /// The external accounts, as `(kid, base64url key)`. If there are any, accounts need to be bound to one of them.
+    /// The external accounts that the ACME server knows, as `(kid, base64url key)`. If there are any, accounts need to
+    /// be bound to one of them.
     pub external_accounts: Vec<(String, String)>,
-    /// The names for which orders are rejected.
+    /// The names for which the ACME server rejects orders.
     pub blocked: Vec<String>,
-    /// The percentage of nonces that are rejected.
+    /// The percentage of nonces that the ACME server rejects.
     pub bad_nonces: u8,
 }
 
-/// An ACME server that is stopped on drop.
+/// A test ACME server that is stopped on drop.
 #[derive(Debug)]
 pub struct Pebble {
     folder: TempDir,
@@ -46,7 +47,7 @@ pub struct Pebble {
 }
 
 impl Pebble {
-    /// Starts a server, or returns `None` if Pebble is not installed.
+    /// Starts an ACME server, or returns `None` if Pebble is not installed.
     ///
     /// With `TEST_REQUIRE_COUNTERPARTS`, a missing Pebble fails the test.
     pub fn start(options: PebbleOptions) -> Option<Self> {
@@ -55,7 +56,7 @@ impl Pebble {
         Some(pebble)
     }
 
-    /// Reserves the ports of a server without starting it.
+    /// Reserves the ports of an ACME server without starting it.
     pub fn prepare(options: PebbleOptions) -> Option<Self> {
         for program in ["pebble", "pebble-challtestsrv"] {
             if !is_installed(program) {
@@ -69,7 +70,7 @@ impl Pebble {
         Some(Self { folder, options, port: free_port(), management_port: free_port(), children: Vec::new() })
     }
 
-    /// Starts or restarts the server, with empty state.
+    /// Starts or restarts the ACME server, without its previous state.
     pub fn launch(&mut self) {
         self.stop();
         let dns_port = free_port();
@@ -103,7 +104,7 @@ impl Pebble {
         }
     }
 
-    /// Stops the server.
+    /// Stops the ACME server.
     pub fn stop(&mut self) {
         self.children.clear();
     }
@@ -113,19 +114,19 @@ impl Pebble {
         format!("https://localhost:{}/dir", self.port)
     }
 
-    /// Returns the PEM file of the CA that certifies the server's own TLS.
+    /// Returns the PEM file of the CA for the ACME server's own TLS certificate.
     pub fn directory_ca(&self) -> PathBuf {
         self.folder.path().join("local/ca.pem")
     }
 
-    /// Returns the root of the issued certificates as PEM. It changes with each launch.
+    /// Returns the root of the certificates that the ACME server issues, as PEM. It changes with each launch.
     pub fn issuer_pem(&self) -> String {
         let response = self.get(self.management_port, "/roots/0");
         let start = response.find("-----BEGIN").expect("a PEM root");
         response[start..].to_owned()
     }
 
-    /// Returns the roots for a client that trusts the issued certificates.
+    /// Returns the root store of a client that trusts the issued certificates.
     pub fn issuer(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_slice(self.issuer_pem().as_bytes()).unwrap();
@@ -133,17 +134,17 @@ impl Pebble {
         roots
     }
 
-    /// Returns the log since the launch.
+    /// Returns the log of the ACME server since its last start.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    /// Returns the number of orders since the launch.
+    /// Returns the number of orders since the last start of the ACME server.
     pub fn orders(&self) -> usize {
         self.log().matches("POST /order-plz ").count()
     }
 
-    /// Returns the number of accounts created since the launch.
+    /// Returns the number of accounts created since the last start of the ACME server.
     pub fn accounts(&self) -> usize {
         self.log().matches("accounts in memory").count()
     }
@@ -255,7 +256,7 @@ fn free_port() -> u16 {
     }
 }
 
-/// Returns a JSON string. The texts in this file need no other escapes.
+/// Formats a text as a JSON string. The texts in this file need no other escapes.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -1,4 +1,4 @@
-//! A TLS server whose certificates are issued by Pebble, and helpers for its tests.
+//! A test TLS server whose certificates are issued by Pebble.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{net::SocketAddr, path::Path, time::Duration};
@@ -21,7 +21,7 @@ use crate::{
 /// The timeout of all waits, which a passing test never reaches.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A TLS server whose certificates can be replaced, which simulates a restart.
+/// A test TLS server whose certificates can be replaced, which simulates a restart.
 pub struct Server {
     address: SocketAddr,
     certificates: watch::Sender<Option<Certificates>>,
@@ -103,7 +103,7 @@ pub async fn wait_until(event: &str, has_happened: impl Fn() -> bool) {
     assert!(waited.await.is_ok(), "timed out waiting until {event}");
 }
 
-/// Returns a function that looks for a file of this name anywhere under the folder.
+/// Returns a function that searches the folder and its subfolders for a file with this name.
 pub fn find_file(folder: &Path, name: &str) -> impl Fn() -> Option<std::path::PathBuf> {
     let (folder, name) = (folder.to_owned(), name.to_owned());
     move || {

@@ -1,4 +1,4 @@
-//! The relay of bytes between a client and an upstream.
+//! The relay of a tunnel's bytes between a client and an upstream.
 
 mod byte_direction;
 #[cfg(test)]
@@ -20,7 +20,7 @@ use crate::handshake::masking_key;
 use crate::summary::{ClosedBy, TunnelSummary};
 use crate::tunnels::{CloseCommand, Tunnels};
 
-/// A future that relays bytes in both directions until both are closed.
+/// A future that relays bytes between client and upstream until both directions are closed.
 pub(crate) struct ByteRelay<C, U> {
     client: C,
     upstream: U,
@@ -31,7 +31,7 @@ pub(crate) struct ByteRelay<C, U> {
     /// Whether the protocol is not WebSocket. The relay can then not send a Close, and a clean end of the connection is the
     /// only sign that the data is complete.
     is_opaque: bool,
-    /// Whether an endpoint failed, or both sent a Close. The relay then ends when the timer fires.
+    /// Whether an endpoint failed, or both endpoints sent a Close frame. The relay then ends when the timer fires.
     is_ending: bool,
     closed_by: Option<ClosedBy>,
     code: Option<u16>,
@@ -43,14 +43,14 @@ pub(crate) struct ByteRelay<C, U> {
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Open,
-    /// The relay sends a Close to both endpoints, and waits for their replies.
+    /// The relay sends a Close frame to both endpoints, and waits for their replies.
     Closing {
         code: u16,
         mask: [u8; 4],
-        /// Whether both have the Close, so that the close timeout has started.
+        /// Whether the Close frame was sent to both endpoints, so that the close timeout has started.
         is_sent: bool,
     },
-    /// The relay shuts both connections down. It reads nothing more.
+    /// The relay shuts down the connections to both endpoints. It reads nothing more.
     ShuttingDown {
         client_done: bool,
         upstream_done: bool,
@@ -86,7 +86,7 @@ impl<C, U> ByteRelay<C, U> {
         }
     }
 
-    /// Sends a Close to both endpoints, each at the end of the message in progress.
+    /// Sends a Close frame to both endpoints, each at the end of the message in progress.
     ///
     /// An opaque relay continues for the message timeout, and is then cut off.
     pub(crate) fn close(&mut self, CloseCommand { by, code, message_timeout }: CloseCommand) {
@@ -102,7 +102,7 @@ impl<C, U> ByteRelay<C, U> {
         }
     }
 
-    /// Returns the summary of the tunnel so far, for logs.
+    /// Returns a summary of the tunnel up to now, for logs.
     pub(crate) fn summary(&self, path: Box<str>, opened: Instant) -> TunnelSummary {
         TunnelSummary {
             bytes_from_client: self.inbound.bytes(),
@@ -129,7 +129,7 @@ impl<C, U> ByteRelay<C, U> {
         }
     }
 
-    /// Handles an endpoint that failed.
+    /// Prepares the relay for its end after a read from or a write to an endpoint failed.
     ///
     /// Bytes that it sent before are still relayed, even if it failed on a write. Bytes for it are read and discarded, because
     /// a socket that is closed with unread bytes resets its connection.
@@ -145,7 +145,7 @@ impl<C, U> ByteRelay<C, U> {
         self.end_within(self.timeouts.close);
     }
 
-    /// Returns whether the data is truncated, and a clean end of the connection would hide that.
+    /// Returns whether the relayed data is truncated and a clean end of the connection would hide it.
     fn is_truncated(&self) -> bool {
         self.is_opaque && !(self.inbound.is_shut_down() && self.outbound.is_shut_down())
     }
@@ -156,7 +156,7 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    /// Relays bytes in both directions. Ready when both are closed.
+    /// Relays bytes in both directions until both are closed. Ready when both are closed.
     fn poll_relay(&mut self, cx: &mut Context<'_>, close: Option<(u16, [u8; 4])>) -> Poll<()> {
         let to_upstream = close.map(|(code, key)| ProxyClose { code, mask: Some(key) });
         let to_client = close.map(|(code, _)| ProxyClose { code, mask: None });
@@ -207,7 +207,7 @@ where
         }
     }
 
-    /// Shuts both connections down, or only flushes them if the data is truncated.
+    /// Shuts down the connections to both endpoints, or only flushes them if the relayed data is truncated.
     ///
     /// A TLS connection that is dropped without a shutdown sends no `close_notify`, so that the peer can detect the truncation
     /// (RFC 8446 §6.1). A failed connection counts as closed.

@@ -1,4 +1,4 @@
-//! The limits per client: the number of tunnels and the rate of messages.
+//! Limits per client: the number of tunnels and the rate of messages.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use crate::rejection::WsRejection;
 
-/// The limits that apply to each client.
+/// The limits on the tunnels and messages of each client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientLimits {
     pub(crate) max_tunnels: Option<usize>,
-    /// The maximum number of messages per second.
+    /// The maximum number of messages per second from a client.
     pub(crate) message_rate: Option<NonZeroU32>,
     /// The prefix length that identifies an IPv6 client.
     pub(crate) ipv6_prefix: u8,
@@ -26,7 +26,7 @@ impl Default for ClientLimits {
     }
 }
 
-/// The clients that have open tunnels.
+/// The clients that have open tunnels, with the number of their tunnels.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
     entries: Mutex<HashMap<Option<IpAddr>, Entry>>,
@@ -38,10 +38,10 @@ struct Entry {
     tunnels: usize,
 }
 
-/// The state that all tunnels of a client share.
+/// The state of a client, shared by its tunnels.
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// `None` for clients whose address is unknown.
+    /// The address or network of the client, or `None` if its address is unknown.
     key: Option<IpAddr>,
     since: Instant,
     /// The theoretical arrival time of the next message (GCRA), in nanoseconds.
@@ -49,7 +49,7 @@ pub(crate) struct Client {
 }
 
 impl Clients {
-    /// Counts one more tunnel of the client. Returns `None` if there are no limits.
+    /// Counts a new tunnel of the client, or rejects it at the limit. Returns `None` if there are no limits.
     pub(crate) fn acquire(
         &self,
         ip: Option<IpAddr>,
@@ -107,7 +107,7 @@ impl Client {
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Returns the network that identifies a client.
+/// Returns the address or network that identifies a client.
 ///
 /// It is the IPv4 address, or a prefix of the IPv6 address, whose other bits the client can choose.
 fn network(ip: IpAddr, ipv6_prefix: u8) -> IpAddr {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn limits_tunnels_per_client_and_forgets_clients_without_tunnels() {
+    async fn limits_tunnels_per_client_and_removes_clients_without_tunnels() {
         let clients = Clients::default();
         let limits = ClientLimits { max_tunnels: Some(2), ..ClientLimits::default() };
         let first = clients.acquire(ip("2001:db8::1"), &limits).unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn allows_a_burst_of_one_second_then_the_message_rate() {
+    async fn allows_a_burst_of_one_second_and_then_the_message_rate() {
         let client = Client::new(None);
         let rate = NonZeroU32::new(10).unwrap();
         let burst = || (0..100).take_while(|_| client.try_send(rate)).count();

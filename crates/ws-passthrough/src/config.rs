@@ -1,4 +1,4 @@
-//! The configuration that a layer shares with its services.
+//! The configuration of a layer, shared with its services.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,17 +18,17 @@ pub(crate) type OnClose = dyn Fn(&TunnelSummary) + Send + Sync;
 pub(crate) struct Config {
     /// The paths that allow WebSockets, or `None` to reject all handshakes.
     pub(crate) paths: Option<WsPaths>,
-    /// The allowed origins, or `None` to allow all.
+    /// The origins whose pages may open WebSockets, or `None` to allow all origins.
     pub(crate) origins: Option<WsOrigins>,
     pub(crate) upgrade_protocols: UpgradeProtocols,
     pub(crate) keep_upgrade_fields: bool,
     pub(crate) timeouts: Timeouts,
-    /// The maximum time until a tunnel is closed, or `None` for no maximum.
+    /// The time after which a tunnel is closed, or `None` for no limit.
     pub(crate) max_lifetime: Option<Duration>,
-    /// The maximum number of open tunnels, or `None` for no maximum.
+    /// The maximum number of open tunnels, or `None` for no limit.
     pub(crate) max_tunnels: Option<usize>,
     pub(crate) client_limits: ClientLimits,
-    /// The configuration of message mode, or `None` to relay bytes.
+    /// The configuration of message mode, or `None` to relay bytes instead of messages.
     pub(crate) messages: Option<MessageConfig>,
     pub(crate) tunnels: Tunnels,
     pub(crate) on_close: Option<Arc<OnClose>>,
@@ -38,7 +38,7 @@ pub(crate) struct Config {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeouts {
     pub(crate) idle: Duration,
-    /// The time that both endpoints have to reply to a Close of this proxy.
+    /// The maximum time for both endpoints to reply to a Close frame of this proxy.
     pub(crate) close: Duration,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct MessageConfig {
     pub(crate) on_message: Option<Arc<OnMessage>>,
 }
 
-/// The interval of pings, and the time that an endpoint has to reply to one.
+/// The interval of pings, and the maximum time for an endpoint to reply to one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PingConfig {
     pub(crate) interval: Duration,

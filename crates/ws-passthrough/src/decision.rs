@@ -2,7 +2,7 @@
 
 use crate::rejection::WsRejection;
 
-/// The decision about an upgrade request, as a response extension.
+/// A response extension: the decision about an upgrade request.
 ///
 /// The response to a request without an upgrade has no such extension.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -14,8 +14,9 @@ pub enum WsDecision {
     Tunnelled,
     /// This layer rejected the handshake.
     Rejected(WsRejection),
-    /// The inner service responded with another status than 101, which was forwarded.
+    /// The inner service did not respond with 101, and its response was forwarded.
     Declined,
-    /// The upgrade was to a protocol that is not allowed. The request was forwarded without it.
+    /// The requested protocol is not allowed, and the request was forwarded without the upgrade. The request was
+    /// forwarded without it.
     Ignored,
 }

@@ -1,44 +1,44 @@
-//! A tracker of the boundaries of frames and messages in a stream of bytes.
+//! A tracker of WebSocket frame and message boundaries in a stream of bytes.
 //!
 //! It does not read payloads, except for the code of a Close.
 
-/// A parser of the frame headers in one direction (RFC 6455 §5.2).
+/// A parser of the WebSocket frame headers in one direction (RFC 6455 §5.2).
 #[derive(Debug)]
 pub(crate) struct FrameTracker {
     position: Position,
     fin: bool,
     opcode: u8,
     masked: bool,
-    /// Whether a fragmented message is incomplete (RFC 6455 §5.4).
+    /// Whether the current fragmented message is incomplete (RFC 6455 §5.4).
     in_message: bool,
     messages: u64,
     key: [u8; 4],
     close: Close,
 }
 
-/// The first Close frame, as far as it was parsed.
+/// The parsed part of the first Close frame.
 #[derive(Clone, Copy, Debug, Default)]
 struct Close {
     is_complete: bool,
     code: u16,
-    /// The number of bytes of the code that were parsed.
+    /// The number of bytes of the close code that were parsed.
     code_bytes: usize,
 }
 
-/// The part of a frame that the next byte belongs to.
+/// The part of a WebSocket frame that the next byte belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Position {
-    /// FIN, the reserved bits and the opcode.
+    /// The first byte of a frame: FIN, the reserved bits and the opcode.
     First,
-    /// The mask bit and the short length.
+    /// The second byte of a frame: the mask bit and the short length.
     Second,
-    /// The extended length, of which `left` bytes are missing.
+    /// The extended length, with `left` bytes remaining.
     Length { left: u8, length: u64 },
-    /// The masking key, of which `left` bytes are missing, followed by `length` bytes of payload.
+    /// The masking key, with `left` bytes remaining, before `length` bytes of payload.
     Mask { left: u8, length: u64 },
-    /// The payload, of which `left` bytes are missing.
+    /// The payload, with `left` bytes remaining.
     Payload { left: u64 },
-    /// The bytes are not WebSocket frames.
+    /// The stream does not consist of WebSocket frames.
     Opaque,
 }
 
@@ -56,12 +56,13 @@ impl FrameTracker {
         }
     }
 
-    /// Creates a tracker for bytes that are not frames. It finds no boundary, no message and no Close.
+    /// Creates a tracker for a stream that does not consist of WebSocket frames. It finds no boundary, no message and
+    /// no Close.
     pub(crate) fn opaque() -> Self {
         Self { position: Position::Opaque, ..Self::new() }
     }
 
-    /// Returns whether a Close can be inserted here: no frame and no message is incomplete.
+    /// Returns whether a Close frame may be inserted here: all frames and messages are complete.
     ///
     /// RFC 6455 §5.5 allows control frames between the fragments of a message, but a Close would truncate the message.
     pub(crate) fn is_at_boundary(&self) -> bool {
@@ -73,17 +74,17 @@ impl FrameTracker {
         self.close.is_complete
     }
 
-    /// Returns the code of the first Close frame, if it had one (RFC 6455 §5.5.1).
+    /// Returns the close code of the first Close frame, if it had one (RFC 6455 §5.5.1).
     pub(crate) fn close_code(&self) -> Option<u16> {
         (self.close.is_complete && self.close.code_bytes == 2).then_some(self.close.code)
     }
 
-    /// Returns the number of complete messages.
+    /// Returns the number of complete messages in the stream.
     pub(crate) fn messages(&self) -> u64 {
         self.messages
     }
 
-    /// Parses all of `bytes`, to count messages and find a Close.
+    /// Parses all of `bytes`, counting messages and recording the first Close frame.
     pub(crate) fn advance(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let parsed = self.advance_in_frame(bytes);
@@ -91,7 +92,7 @@ impl FrameTracker {
         }
     }
 
-    /// Parses `bytes` up to the next boundary, and returns the number of bytes before it.
+    /// Parses `bytes` up to the next message boundary, and returns the number of parsed bytes.
     ///
     /// That is the length of `bytes` if they contain no boundary.
     pub(crate) fn advance_to_boundary(&mut self, bytes: &[u8]) -> usize {
@@ -102,7 +103,7 @@ impl FrameTracker {
         parsed
     }
 
-    /// Parses `bytes` up to the end of the frame, and returns the number of bytes before it.
+    /// Parses `bytes` up to the end of the current frame, and returns the number of parsed bytes.
     fn advance_in_frame(&mut self, bytes: &[u8]) -> usize {
         if self.position == Position::Opaque {
             return bytes.len();
@@ -163,7 +164,7 @@ impl FrameTracker {
         parsed
     }
 
-    /// Parses the code in the first two bytes of the first Close. Later Close frames are ignored.
+    /// Parses the close code in the first two payload bytes of the first Close frame. Later Close frames are ignored.
     fn parse_close_code(&mut self, payload: &[u8]) {
         if self.close.is_complete {
             return;
@@ -195,7 +196,7 @@ impl FrameTracker {
     }
 }
 
-/// Formats a Close frame with this code. A frame to a server must be masked (RFC 6455 §5.1).
+/// Formats a Close frame with this close code. A frame to a server must be masked (RFC 6455 §5.1).
 pub(crate) fn close_frame(code: u16, mask: Option<[u8; 4]>) -> Vec<u8> {
     let [high, low] = code.to_be_bytes();
     match mask {
@@ -204,10 +205,10 @@ pub(crate) fn close_frame(code: u16, mask: Option<[u8; 4]>) -> Vec<u8> {
     }
 }
 
-/// The code for an endpoint that is going away, such as a server that shuts down (RFC 6455 §7.4.1).
+/// The close code "going away", for example of a server that shuts down (RFC 6455 §7.4.1).
 pub(crate) const GOING_AWAY: u16 = 1001;
 
-/// The code for a restart, after which the client may reconnect (registry of RFC 6455 §11.7).
+/// The close code "service restart", after which the client may reconnect (IANA registry, RFC 6455 §11.7).
 pub(crate) const SERVICE_RESTART: u16 = 1012;
 
 const CLOSE: u8 = 0x8;
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_close_frames_that_others_parse() {
+    fn formats_close_frames_that_tungstenite_parses() {
         for mask in [None, Some([9, 8, 7, 6])] {
             let bytes = close_frame(1012, mask);
             let (header, length) = FrameHeader::parse(&mut std::io::Cursor::new(&bytes)).unwrap().unwrap();
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_the_code_of_the_first_close() {
+    fn parses_the_code_of_the_first_close_frame() {
         let with_reason = [0x88, 5, 0x0f, 0xa1, b'b', b'y', b'e'];
         for (bytes, code) in [
             (vec![0x88, 0], None),
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn opaque_tracker_finds_no_boundary_message_or_close() {
+    fn opaque_tracker_finds_no_boundary_message_or_close_frame() {
         let mut frames = FrameTracker::opaque();
         let bytes = [frame(TEXT, true, false, 5), close_frame(1000, None)].concat();
         frames.advance(&bytes);
@@ -304,7 +305,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parses_the_same_frames_for_any_chunking(
+        fn parses_the_same_frames_for_any_read_boundaries(
             shapes in prop::collection::vec((0_u8..4, any::<bool>(), 0_usize..400), 1..12),
             cut in 1_usize..64,
         ) {
@@ -322,7 +323,7 @@ mod tests {
         }
 
         #[test]
-        fn never_panics_for_any_bytes(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20)) {
+        fn parsing_any_bytes_as_frames_never_panics(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20)) {
             let mut frames = FrameTracker::new();
             for piece in &pieces {
                 let parsed = frames.advance_to_boundary(piece);

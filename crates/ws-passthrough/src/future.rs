@@ -15,7 +15,7 @@ use crate::handshake::UpgradeMethod;
 use crate::pending_handshake::PendingHandshake;
 use crate::rejection::WsRejection;
 
-/// The response body of the inner service, or of a rejection.
+/// The response body of the inner service or of a rejection.
 pub type ResponseBody<B> = Either<B, Full<Bytes>>;
 
 pin_project! {
@@ -35,7 +35,7 @@ pin_project! {
     }
 }
 
-/// The upgrade in a forwarded request.
+/// The upgrade that was requested in a forwarded request.
 enum ForwardedUpgrade {
     Ignored,
     Handshake(Box<PendingHandshake>),

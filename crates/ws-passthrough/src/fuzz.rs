@@ -1,4 +1,4 @@
-//! The functions that the fuzz targets call: each takes any bytes and checks invariants.
+//! The fuzz targets of this crate; each function accepts any bytes and checks invariants.
 
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{Request, Version};
@@ -9,7 +9,7 @@ use crate::handshake::{self, UpgradeMethod, UpgradeRequest};
 use crate::protocol_switch::ProtocolSwitch;
 use crate::upgrade_protocols::UpgradeProtocols;
 
-/// Checks that the frame tracker parses the same frames for any chunking, and stops exactly at a boundary.
+/// Checks that read boundaries do not change the parsed frames, and that parsing stops at a message boundary.
 ///
 /// The first byte is the size of the chunks.
 pub fn frames(bytes: &[u8]) {
@@ -36,7 +36,7 @@ pub fn frames(bytes: &[u8]) {
     }
 }
 
-/// Checks handshakes with any fields.
+/// Checks the validation and the rewriting of WebSocket handshakes with any header fields.
 ///
 /// - A handshake that is accepted has one key, and its `Sec-WebSocket-Accept` is accepted in a response.
 /// - The rewritten request has `Upgrade` only if it is configured.
@@ -74,7 +74,7 @@ pub fn handshake(bytes: &[u8]) {
     assert!(options.all(|option| !option.trim_ascii().eq_ignore_ascii_case(b"upgrade")));
 }
 
-/// Checks that any list of origins that parses accepts or rejects any origin without a panic.
+/// Checks that matching any origin against any valid list of origins does not panic.
 pub fn origins(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let (list, origin) = text.split_once('\n').unwrap_or((text, "https://a.example"));
@@ -86,7 +86,7 @@ pub fn origins(bytes: &[u8]) {
     }
 }
 
-/// Parses header fields, one per line.
+/// Parses header fields, one field per line.
 fn fields(bytes: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n') {
@@ -107,17 +107,17 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn frame_tracker_is_independent_of_chunking_for_mutated_seeds() {
+    fn frames_fuzz_target_passes_on_the_mutated_corpus() {
         run(CRATE, "frames", frames);
     }
 
     #[test]
-    fn accepted_handshakes_are_valid_for_mutated_seeds() {
+    fn handshake_fuzz_target_passes_on_the_mutated_corpus() {
         run(CRATE, "handshake", super::handshake);
     }
 
     #[test]
-    fn origins_never_panic_for_mutated_seeds() {
+    fn origins_fuzz_target_passes_on_the_mutated_corpus() {
         run(CRATE, "origins", origins);
     }
 }

@@ -18,21 +18,21 @@ use crate::protocol_switch::ProtocolSwitch;
 use crate::rejection::{BadHandshake, WsRejection};
 use crate::upgrade_protocols::UpgradeProtocols;
 
-/// The protocol that a request upgrades to.
+/// The upgrade that a request contains.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum UpgradeRequest {
-    /// The request does not ask for an upgrade.
+    /// The request contains no upgrade.
     None,
     WebSocket(UpgradeMethod),
-    /// Another protocol that is allowed.
+    /// An upgrade to an allowed protocol other than WebSocket.
     Allowed(Protocol, UpgradeMethod),
-    /// An `Upgrade` that is not allowed or not valid.
+    /// An `Upgrade` to a protocol that is not allowed, or an invalid `Upgrade`.
     UnsupportedUpgrade,
     /// An extended CONNECT for a protocol that is not allowed.
     UnsupportedConnect,
 }
 
-/// The method by which a request upgrades.
+/// The mechanism by which a request upgrades to another protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum UpgradeMethod {
     /// The `Upgrade` field of HTTP/1.1 (RFC 9110 §7.8).
@@ -68,13 +68,13 @@ impl UpgradeRequest {
     }
 }
 
-/// Returns whether a request may upgrade to a protocol other than WebSocket. If not, `Upgrade` is ignored, which RFC 9110
-/// §7.8 allows.
+/// Returns whether a request may upgrade to an allowed protocol other than WebSocket. If not, `Upgrade` is ignored,
+/// which RFC 9110 §7.8 allows.
 fn is_upgradable<B>(request: &Request<B>) -> bool {
     request.version() == Version::HTTP_11 && !has_content(request.headers())
 }
 
-/// Validates an HTTP/1.1 handshake (RFC 6455 §4.2.1), and returns the `Sec-WebSocket-Accept` for it.
+/// Validates an HTTP/1.1 handshake (RFC 6455 §4.2.1), and returns the expected `Sec-WebSocket-Accept`.
 pub(crate) fn check_http1<B>(request: &Request<B>) -> Result<String, WsRejection> {
     let headers = request.headers();
     if request.method() != Method::GET {
@@ -95,7 +95,7 @@ pub(crate) fn check_http1<B>(request: &Request<B>) -> Result<String, WsRejection
     Ok(derive_accept_key(key))
 }
 
-/// Validates an HTTP/2 handshake (RFC 8441 §5). `Sec-WebSocket-Version` may be missing.
+/// Validates a WebSocket handshake over HTTP/2 (RFC 8441 §5). `Sec-WebSocket-Version` may be missing.
 pub(crate) fn check_extended_connect<B>(request: &Request<B>) -> Result<(), WsRejection> {
     match request.headers().contains_key(SEC_WEBSOCKET_VERSION) {
         true if single_value(request.headers(), SEC_WEBSOCKET_VERSION) != Some(VERSION) => {
@@ -107,7 +107,7 @@ pub(crate) fn check_extended_connect<B>(request: &Request<B>) -> Result<(), WsRe
     }
 }
 
-/// Adds the key and version of an HTTP/1.1 handshake, which an extended CONNECT lacks (RFC 8441 §5).
+/// Adds the `Sec-WebSocket-Key` and the version that an extended CONNECT lacks (RFC 8441 §5).
 ///
 /// Returns the expected `Sec-WebSocket-Accept`.
 pub(crate) fn add_key(headers: &mut HeaderMap) -> String {
@@ -119,7 +119,7 @@ pub(crate) fn add_key(headers: &mut HeaderMap) -> String {
     derive_accept_key(key.as_bytes())
 }
 
-/// Rewrites the request to the form for the inner service: HTTP/1.1, with the protocol as an extension.
+/// Rewrites an upgrade request for the inner service: HTTP/1.1, with the protocol in an extension.
 ///
 /// `keep_fields` adds `Connection` and `Upgrade`.
 pub(crate) fn rewrite_request<B>(
@@ -144,7 +144,7 @@ pub(crate) fn rewrite_request<B>(
     }
 }
 
-/// Removes `Upgrade`, `HTTP2-Settings` and their connection options.
+/// Removes `Upgrade` and `HTTP2-Settings`, and their options in `Connection`.
 ///
 /// Other connection options are kept for the layer that removes the fields they nominate.
 pub(crate) fn remove_upgrade(headers: &mut HeaderMap) {
@@ -176,7 +176,7 @@ fn has_content(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING) || !headers.get_all(CONTENT_LENGTH).iter().all(is_zero)
 }
 
-/// Returns whether a list field has the member `token`.
+/// Returns whether a comma-separated field contains the member `token`, ignoring case.
 pub(crate) fn has_member(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     members(headers, &name).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
 }
@@ -186,22 +186,22 @@ fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item 
     members.take(MAX_MEMBERS).map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
-/// The maximum number of list members that are read.
+/// The maximum number of list members that are read from a field.
 const MAX_MEMBERS: usize = 64;
 
-/// Returns the value of a field if it has exactly one line.
+/// Returns the value of a header field if the request has exactly one such field.
 pub(crate) fn single_value(headers: &HeaderMap, name: HeaderName) -> Option<&[u8]> {
     let mut lines = headers.get_all(name).into_iter();
     let first = lines.next()?;
     lines.next().is_none().then(|| first.as_bytes().trim_ascii())
 }
 
-/// The protocol name in `Upgrade` and `:protocol`.
+/// The protocol name of WebSocket in `Upgrade` and `:protocol`.
 pub(crate) const WEBSOCKET: &str = "websocket";
 const VERSION: &[u8] = b"13";
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
-/// A Base64 decoder that allows trailing bits.
+/// A Base64 decoder that accepts nonzero trailing bits.
 ///
 /// Some clients send 22 random characters instead of 16 random bytes.
 const BASE64: GeneralPurpose =
@@ -213,7 +213,7 @@ mod tests {
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-    /// The handshake of RFC 6455 §1.2 with changed fields. An empty value removes a field.
+    /// Returns the WebSocket handshake of RFC 6455 §1.2 with some changed fields. An empty value removes a field.
     fn handshake(changes: &[(&'static str, &str)]) -> Request<()> {
         let mut request = Request::get("/chat").body(()).unwrap();
         let defaults = [
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_invalid_handshakes() {
+    fn rejects_invalid_websocket_handshakes() {
         let bad = |error| Err(WsRejection::BadHandshake(error));
         let ok = || Ok("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned());
         for (changes, expected) in [
@@ -267,13 +267,13 @@ mod tests {
     }
 
     #[test]
-    fn accepts_a_key_with_trailing_bits() {
+    fn accepts_a_websocket_key_with_nonzero_trailing_bits() {
         let request = handshake(&[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZR==")]);
         assert!(check_http1(&request).is_ok());
     }
 
     #[test]
-    fn parses_upgrade_requests() {
+    fn detects_upgrade_requests_and_their_protocol() {
         let connect = |protocol| {
             let request = Request::connect("http://a/").extension(Protocol::from_static(protocol));
             request.body(()).unwrap()

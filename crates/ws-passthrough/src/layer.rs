@@ -51,7 +51,7 @@ impl WsPassthroughLayer {
         self
     }
 
-    /// Rejects all handshakes with 403.
+    /// Rejects all WebSocket handshakes with 403.
     pub fn reject_all(mut self) -> Self {
         self.config_mut().paths = None;
         self
@@ -125,7 +125,7 @@ impl WsPassthroughLayer {
         self
     }
 
-    /// Sets the time that both endpoints have to reply to a Close of this proxy; five seconds by default.
+    /// Sets the maximum time for both endpoints to reply to this proxy's Close frame; five seconds by default.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.config_mut().timeouts.close = timeout;
         self
@@ -202,7 +202,7 @@ impl WsPassthroughLayer {
         self
     }
 
-    /// Sets whether the inner service gets `Connection` and `Upgrade` in a handshake; off by default.
+    /// Sets whether the inner service receives `Connection` and `Upgrade` in a handshake; off by default.
     ///
     /// hyper-util's clients need these fields. `rproxy-upstream` needs only the extension [`hyper::ext::Protocol`], which is
     /// always present.
@@ -211,7 +211,7 @@ impl WsPassthroughLayer {
         self
     }
 
-    /// Calls `on_close` at the end of each tunnel. It runs on the tunnel's task, so it must not block.
+    /// Calls `on_close` with a summary at the end of each tunnel. It runs on the tunnel's task, so it must not block.
     ///
     /// # Examples
     ///
@@ -228,7 +228,7 @@ impl WsPassthroughLayer {
         self
     }
 
-    /// Returns the tunnels of this layer, to count and drain them.
+    /// Returns the handle for counting and draining the tunnels of this layer.
     #[must_use]
     pub fn tunnels(&self) -> Tunnels {
         self.config.tunnels.clone()

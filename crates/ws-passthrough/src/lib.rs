@@ -138,7 +138,7 @@ mod config;
 mod decision;
 mod frame_tracker;
 mod future;
-/// The functions that the fuzz targets call. Not part of the public API.
+/// The fuzz targets of this crate. Not part of the public API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;

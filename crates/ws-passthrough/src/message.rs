@@ -1,21 +1,21 @@
-//! The types for [`on_message`](crate::WsPassthroughLayer::on_message).
+//! The parameters and the result of the [`on_message`](crate::WsPassthroughLayer::on_message) function.
 
 use std::net::IpAddr;
 
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::Message;
 
-/// A complete text or binary message.
+/// A complete WebSocket text or binary message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WsMessage {
-    /// A message of valid UTF-8.
+    /// A text message, which is valid UTF-8.
     Text(String),
-    /// A message of arbitrary bytes.
+    /// A binary message.
     Binary(Bytes),
 }
 
-/// The context of a message: its sender, and the tunnel's path and client.
+/// The context of a WebSocket message: its sender, and the path and client of its tunnel.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct MessageContext<'a> {
@@ -23,7 +23,7 @@ pub struct MessageContext<'a> {
     pub from: WsEndpoint,
     /// The path of the handshake that opened the tunnel.
     pub path: &'a str,
-    /// The address of the client, if the request had the extension `rproxy_client_ip::ClientIp`.
+    /// The address of the client, if the handshake had the extension `rproxy_client_ip::ClientIp`.
     pub client: Option<IpAddr>,
 }
 
@@ -37,15 +37,15 @@ pub enum WsEndpoint {
     Upstream,
 }
 
-/// The action that `on_message` chooses for a message.
+/// The action that the `on_message` function selects for a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MessageAction {
-    /// Forwards the message, with the changes that were made to it.
+    /// Forwards the message, including the changes that the `on_message` function made to it.
     Forward,
-    /// Drops the message, without telling either endpoint.
+    /// Drops the message without a notification of the endpoints.
     Drop,
-    /// Closes the tunnel with this code to both endpoints.
+    /// Closes the tunnel, sending this close code to both endpoints.
     ///
     /// Use 1008 for a policy violation, or a private code from 4000 to 4999 (RFC 6455 §7.4).
     Close(u16),
@@ -54,7 +54,7 @@ pub enum MessageAction {
 pub(crate) type OnMessage = dyn Fn(&MessageContext<'_>, &mut WsMessage) -> MessageAction + Send + Sync;
 
 impl WsMessage {
-    /// Converts a text or binary message of tungstenite. Returns other messages unchanged.
+    /// Converts a text or binary message from the type of tungstenite. Returns other messages unchanged.
     pub(crate) fn from_data(message: Message) -> Result<Self, Message> {
         match message {
             Message::Text(text) => Ok(Self::Text(text.to_string())),

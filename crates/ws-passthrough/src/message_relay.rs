@@ -1,4 +1,4 @@
-//! The relay of messages between a client and an upstream, for message mode.
+//! The relay of WebSocket messages between a client and an upstream, for message mode.
 
 mod close;
 mod message_direction;
@@ -27,14 +27,14 @@ use crate::metered_socket::{MeteredSocket, SocketActivity};
 use crate::summary::TunnelSummary;
 use crate::tunnels::TunnelGuard;
 
-/// The data of the handshake that opened the tunnel.
+/// The data of the handshake that opened a tunnel.
 pub(crate) struct HandshakeInfo {
     pub(crate) path: Box<str>,
     pub(crate) ip: Option<IpAddr>,
     pub(crate) opened: Instant,
 }
 
-/// A relay of messages between a client and an upstream.
+/// A relay of WebSocket messages between a client and an upstream.
 ///
 /// It is the server for the client, and the client for the upstream.
 pub(crate) struct MessageRelay<'a, C, U> {
@@ -145,7 +145,7 @@ where
     }
 }
 
-/// Completes when neither socket was active for `limit`.
+/// Completes when neither socket was read or written for the duration `limit`.
 async fn idle(limit: Duration, activities: [&SocketActivity; 2]) {
     loop {
         let last = activities.map(SocketActivity::last_active);
@@ -157,7 +157,7 @@ async fn idle(limit: Duration, activities: [&SocketActivity; 2]) {
     }
 }
 
-/// Completes when an endpoint did not reply to a ping in time.
+/// Completes when an endpoint did not reply to a ping within the ping timeout.
 async fn pong_timeout(pings: Option<&PingState>, activity: &SocketActivity) {
     match pings {
         Some(pings) => pings.timed_out(activity).await,
@@ -165,7 +165,7 @@ async fn pong_timeout(pings: Option<&PingState>, activity: &SocketActivity) {
     }
 }
 
-/// A future that never completes, as a type for `match` arms.
+/// Returns a future that never completes, with any output type, for use in `match` arms.
 fn never<T>() -> impl Future<Output = T> {
     std::future::pending()
 }

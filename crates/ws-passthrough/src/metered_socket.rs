@@ -1,4 +1,4 @@
-//! A socket that records its activity.
+//! A socket that records the bytes it read and the times of reads and writes.
 
 use std::io;
 use std::pin::Pin;
@@ -10,14 +10,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// The activity of a [`MeteredSocket`], which its user shares.
+/// The activity of a [`MeteredSocket`], shared with the relay.
 #[derive(Debug)]
 pub(crate) struct SocketActivity {
     since: Instant,
     bytes: AtomicU64,
-    /// The time of the last read, in milliseconds after `since`.
+    /// The time of the last read from the socket, in milliseconds after `since`.
     last_read: AtomicU64,
-    /// The time of the last write, in milliseconds after `since`.
+    /// The time of the last write to the socket, in milliseconds after `since`.
     last_write: AtomicU64,
 }
 
@@ -27,17 +27,17 @@ impl SocketActivity {
         Arc::new(Self { since: Instant::now(), bytes: zero(), last_read: zero(), last_write: zero() })
     }
 
-    /// Returns the number of bytes that were read.
+    /// Returns the number of bytes that were read from the socket.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
 
-    /// Returns the time of the last read.
+    /// Returns the time of the last read from the socket.
     pub(crate) fn last_read(&self) -> Instant {
         self.since + Duration::from_millis(self.last_read.load(Relaxed))
     }
 
-    /// Returns the time of the last read or write.
+    /// Returns the time of the last read from or write to the socket.
     pub(crate) fn last_active(&self) -> Instant {
         self.since + Duration::from_millis(self.last_read.load(Relaxed).max(self.last_write.load(Relaxed)))
     }

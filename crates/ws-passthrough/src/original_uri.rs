@@ -1,8 +1,8 @@
-//! The URI that the client sent, before a router such as axum's changed it.
+//! The URI that the client sent, before a router such as axum's rewrote it.
 
 use http::{Request, Uri};
 
-/// Returns the request's URI as it was before a router changed it.
+/// Returns the URI that the client sent, before a router rewrote it.
 ///
 /// axum strips the prefix of `Router::nest` from the URI, and keeps the original in an extension.
 pub(crate) fn original_uri<B>(request: &Request<B>) -> &Uri {

@@ -31,11 +31,11 @@ pub struct WsOrigins {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Rule {
-    /// `self`: the origin has the host of the request.
+    /// `self`: the host of the origin equals the host of the request.
     SameHost,
-    /// One exact origin, in lower case.
+    /// A single origin, in lower case.
     Exact(String),
-    /// `https://*.example.org`: any subdomain.
+    /// `https://*.example.org`: the origins of all subdomains.
     Subdomains { scheme: String, suffix: String },
 }
 
@@ -48,7 +48,7 @@ pub struct WsOriginsError {
 }
 
 impl WsOrigins {
-    /// Returns whether the origin of `request` is in the set.
+    /// Returns whether the `Origin` of the request is allowed.
     pub(crate) fn allow<B>(&self, request: &Request<B>) -> bool {
         let mut lines = request.headers().get_all(ORIGIN).iter();
         let Some(origin) = lines.next() else { return true };
@@ -94,19 +94,19 @@ impl Rule {
             _ => {}
         }
         let Some((scheme, host)) = origin.split_once("://") else {
-            return invalid("not self, null, or an origin such as https://app.example");
+            return invalid("neither self nor null nor an origin such as https://app.example");
         };
         if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
             return invalid("invalid scheme");
         }
         if host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
-            return invalid("not just a scheme, a host and a port");
+            return invalid("an origin has only a scheme, a host and an optional port");
         }
         match (host.strip_prefix('*'), host.contains('*')) {
             (Some(suffix), _) if suffix.starts_with('.') && !suffix.contains('*') && suffix.len() > 1 => {
                 Ok(Self::Subdomains { scheme: scheme.to_owned(), suffix: suffix.to_owned() })
             }
-            (_, true) => invalid("* is allowed as the first label of the host only: https://*.example.org"),
+            (_, true) => invalid("* is allowed only as the first label of the host: https://*.example.org"),
             (_, false) => Ok(Self::Exact(origin)),
         }
     }
@@ -116,7 +116,7 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
 
-/// Returns the host of the request as it appears in an origin, without a default port.
+/// Returns the host of the request as it appears in an `Origin`, without a default port.
 fn host(headers: &HeaderMap, uri: &http::Uri) -> Option<String> {
     let field = headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = field.or_else(|| uri.authority().map(|authority| authority.as_str()))?.to_ascii_lowercase();
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn allows_origins_in_the_list_only() {
+    fn allows_only_the_listed_origins() {
         for (list, host, origin, expected) in [
             ("https://app.example", "a", "https://app.example", true),
             ("https://App.example", "a", "https://aPP.example", true),
@@ -162,22 +162,25 @@ mod tests {
     }
 
     #[test]
-    fn errors_contain_the_origin_and_the_reason() {
+    fn origin_list_errors_contain_the_origin_and_the_reason() {
         for (list, message) in [
             ("", "bad origin \"\": empty"),
             (
                 "https://a.example,b.example",
-                "bad origin \"b.example\": not self, null, or an origin such as https://app.example",
+                "bad origin \"b.example\": neither self nor null nor an origin such as https://app.example",
             ),
-            ("https://a.example/", "bad origin \"https://a.example/\": not just a scheme, a host and a port"),
+            (
+                "https://a.example/",
+                "bad origin \"https://a.example/\": an origin has only a scheme, a host and an optional port",
+            ),
             ("://a", "bad origin \"://a\": invalid scheme"),
             (
                 "https://a.*.b",
-                "bad origin \"https://a.*.b\": * is allowed as the first label of the host only: https://*.example.org",
+                "bad origin \"https://a.*.b\": * is allowed only as the first label of the host: https://*.example.org",
             ),
             (
                 "https://*",
-                "bad origin \"https://*\": * is allowed as the first label of the host only: https://*.example.org",
+                "bad origin \"https://*\": * is allowed only as the first label of the host: https://*.example.org",
             ),
         ] {
             assert_eq!(list.parse::<WsOrigins>().unwrap_err().to_string(), message);

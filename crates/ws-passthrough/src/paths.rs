@@ -41,7 +41,7 @@ impl WsPaths {
         Self { globs: None }
     }
 
-    /// Creates the set of the paths that match one of `globs`.
+    /// Creates a set of all paths that match one of the globs.
     ///
     /// # Errors
     ///
@@ -59,7 +59,7 @@ impl WsPaths {
         Ok(Self { globs: Some(Arc::new(set)) })
     }
 
-    /// Returns whether `path`, as it is in the request, is in the set.
+    /// Returns whether the set contains the path of a request, not decoded.
     #[must_use]
     pub fn contains(&self, path: &str) -> bool {
         match &self.globs {
@@ -69,7 +69,8 @@ impl WsPaths {
     }
 }
 
-/// Parses a comma-separated list of globs. Commas within braces do not separate globs. An empty list contains no path.
+/// Parses a comma-separated list of path globs. Commas within braces do not separate globs. An empty list contains no
+/// path.
 impl FromStr for WsPaths {
     type Err = WsPathsError;
 
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contains_paths_that_a_glob_matches_as_a_whole() {
+    fn contains_paths_that_match_a_glob_completely() {
         for (list, path, expected) in [
             ("/**", "/any/where", true),
             ("/**", "/a/../b", true),
@@ -137,14 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn error_contains_the_glob() {
+    fn path_glob_error_contains_the_glob() {
         let error = "/ok,/{a,b".parse::<WsPaths>().unwrap_err();
         assert!(error.to_string().starts_with("bad glob \"/{a,b\": "), "{error}");
     }
 
     proptest::proptest! {
         #[test]
-        fn never_panics_for_any_list_and_path(list in ".{0,40}", path in ".{0,40}") {
+        fn parsing_and_matching_path_globs_never_panics(list in ".{0,40}", path in ".{0,40}") {
             if let Ok(paths) = list.parse::<WsPaths>() {
                 let _ = paths.contains(&path);
             }

@@ -1,4 +1,4 @@
-//! A forwarded handshake, from the call of the inner service to the end of the tunnel.
+//! A forwarded handshake, from the call of the inner service to the end of its tunnel.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,20 +24,20 @@ use crate::summary::{ClosedBy, TunnelSummary};
 use crate::tunnel_handle::TunnelHandle;
 use crate::tunnels::TunnelGuard;
 
-/// A handshake that waits for the response of the inner service.
+/// A forwarded handshake whose response from the inner service is pending.
 pub(crate) struct PendingHandshake {
     pub(crate) client: OnUpgrade,
     pub(crate) switch: ProtocolSwitch,
     pub(crate) method: UpgradeMethod,
     pub(crate) path: Box<str>,
-    /// `None` if the client's address is unknown.
+    /// The address of the client, or `None` if it is unknown.
     pub(crate) ip: Option<IpAddr>,
     pub(crate) guard: TunnelGuard,
     pub(crate) config: Arc<Config>,
 }
 
 impl PendingHandshake {
-    /// Converts the response of the inner service to the one for the client, and spawns the tunnel.
+    /// Converts the inner service's response to the response for the client, and spawns the tunnel after a 101.
     pub(crate) fn finish<B>(self, mut response: Response<B>) -> Response<ResponseBody<B>> {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             // RFC 9110 §9.3.6: to the client of a CONNECT, any 2xx means that the tunnel is open.
@@ -111,7 +111,7 @@ impl PendingHandshake {
     }
 }
 
-/// Waits for the upgrade of both connections. The client gets its 101 only now, and may have disconnected.
+/// Waits until both HTTP connections are upgraded. The client gets its 101 only now, and may have disconnected.
 async fn upgrade_both(
     client: OnUpgrade,
     upstream: OnUpgrade,

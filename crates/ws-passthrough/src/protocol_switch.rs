@@ -1,4 +1,4 @@
-//! The requested protocol, and the response that switches to it.
+//! The protocol that a handshake requests, and the response that switches to it.
 //!
 //! RFC 6455 §4.2.2, RFC 8441 §5, RFC 9110 §15.2.2
 
@@ -13,9 +13,9 @@ use crate::handshake::{UpgradeMethod, WEBSOCKET, has_member, single_value};
 /// The protocol that a handshake switches to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ProtocolSwitch {
-    /// WebSocket, with the expected `Sec-WebSocket-Accept`.
+    /// WebSocket, with the expected value of `Sec-WebSocket-Accept`.
     WebSocket { accept: String },
-    /// [Another protocol](crate::UpgradeProtocols).
+    /// An [allowed protocol](crate::UpgradeProtocols) other than WebSocket.
     Other(Protocol),
 }
 
@@ -27,7 +27,7 @@ impl ProtocolSwitch {
         }
     }
 
-    /// Returns the protocol if it is not WebSocket.
+    /// Returns the protocol, or `None` if it is WebSocket.
     pub(crate) fn into_other(self) -> Option<Protocol> {
         match self {
             Self::WebSocket { .. } => None,
@@ -35,7 +35,7 @@ impl ProtocolSwitch {
         }
     }
 
-    /// Returns whether a 101 with these fields switches to this protocol.
+    /// Returns whether a 101 response with these fields switches to the requested protocol.
     ///
     /// HTTP/2 has no such fields, so the inner service reports the protocol as an extension: `http2_protocol` (RFC 8441
     /// §5).
@@ -52,7 +52,7 @@ impl ProtocolSwitch {
             }
     }
 
-    /// Converts the fields of the 101 to those for the client, and returns the status for the client.
+    /// Rewrites the fields of a 101 response for the client, and returns the response status for the client.
     pub(crate) fn rewrite_response(&self, headers: &mut HeaderMap, method: UpgradeMethod) -> StatusCode {
         // RFC 9110 §8.6, RFC 9112 §6.1: the framing fields are not allowed in a 1xx, and in a 2xx to CONNECT.
         for name in [CONTENT_LENGTH, TRANSFER_ENCODING, HeaderName::from_static("keep-alive"), CONNECTION, UPGRADE] {
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_only_the_expected_accept_field() {
+    fn accepts_only_the_expected_sec_websocket_accept() {
         let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
         let switch = ProtocolSwitch::WebSocket { accept: accept.to_owned() };
         for (upgrade, accept_fields, expected) in [
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_another_protocol_only_if_it_is_named() {
+    fn accepts_a_switch_to_another_protocol_only_if_the_response_names_it() {
         let switch = ProtocolSwitch::Other(Protocol::from_static("tcp"));
         for (upgrade, http2_protocol, expected) in [
             (Some("tcp"), None, true),

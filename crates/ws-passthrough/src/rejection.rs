@@ -1,4 +1,4 @@
-//! Rejected handshakes, and the responses to them.
+//! Rejected WebSocket handshakes, and the responses to them.
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
@@ -9,11 +9,11 @@ use crate::decision::WsDecision;
 use crate::future::ResponseBody;
 use crate::handshake::UpgradeMethod;
 
-/// The reason why this layer rejected a handshake.
+/// The reason that this layer rejected a handshake.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum WsRejection {
-    /// 400: the handshake violates RFC 6455 §4.2.1.
+    /// 400: the WebSocket handshake violates RFC 6455 §4.2.1.
     BadHandshake(BadHandshake),
     /// 426: the WebSocket version is not 13.
     UnsupportedVersion,
@@ -23,26 +23,26 @@ pub enum WsRejection {
     ForbiddenOrigin,
     /// 503: the [maximum number of tunnels](crate::WsPassthroughLayer::max_tunnels) is open.
     TooManyTunnels,
-    /// 429: the client has too many tunnels open.
+    /// 429: the client has the maximum number of tunnels open.
     ///
     /// See [`max_tunnels_per_client`](crate::WsPassthroughLayer::max_tunnels_per_client).
     TooManyTunnelsPerClient,
-    /// 501: an extended CONNECT (RFC 8441) for a protocol that is not allowed.
+    /// 501: the handshake is an extended CONNECT (RFC 8441) for a protocol that is not allowed.
     ///
     /// See [`upgrade_protocols`](crate::WsPassthroughLayer::upgrade_protocols).
     UnsupportedProtocol,
-    /// 501: the server does not support upgrades of the connection.
+    /// 501: the HTTP server does not support connection upgrades.
     UpgradeUnavailable,
-    /// 503: the tunnels are being [drained](crate::Tunnels::drain).
+    /// 503: the tunnels of this layer are being [drained](crate::Tunnels::drain).
     Draining,
-    /// 502: the inner service responded with an invalid 101.
+    /// 502: the inner service responded with an invalid 101 response.
     ///
     /// The request asked for no upgrade, the 101 names another protocol or has a wrong `Sec-WebSocket-Accept`, or there is
     /// no upgraded connection.
     InvalidSwitch,
 }
 
-/// The violation for which a handshake is rejected with 400.
+/// The violation of RFC 6455 for which a handshake is rejected with 400.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum BadHandshake {
@@ -80,14 +80,14 @@ impl WsRejection {
             Self::BadHandshake(BadHandshake::Key) => "invalid Sec-WebSocket-Key",
             Self::BadHandshake(BadHandshake::Body) => "handshake has a body",
             Self::UnsupportedVersion => "Sec-WebSocket-Version is not 13",
-            Self::ForbiddenPath => "path allows no WebSockets",
+            Self::ForbiddenPath => "WebSockets are not allowed on this path",
             Self::ForbiddenOrigin => "origin is not allowed",
-            Self::TooManyTunnels => "too many tunnels",
-            Self::TooManyTunnelsPerClient => "too many tunnels for this client",
+            Self::TooManyTunnels => "the maximum number of tunnels is open",
+            Self::TooManyTunnelsPerClient => "the client has the maximum number of tunnels open",
             Self::UnsupportedProtocol => "extended CONNECT for an unsupported protocol",
             Self::UpgradeUnavailable => "server does not support upgrades",
             Self::Draining => "tunnels are being drained",
-            Self::InvalidSwitch => "invalid switch of protocols by the upstream",
+            Self::InvalidSwitch => "the upstream responded with an invalid 101",
         }
     }
 

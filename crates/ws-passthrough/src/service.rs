@@ -1,4 +1,4 @@
-//! The service, which checks handshakes before it calls the inner service.
+//! The service that checks WebSocket handshakes before it calls the inner service.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,7 +18,7 @@ use crate::pending_handshake::PendingHandshake;
 use crate::protocol_switch::ProtocolSwitch;
 use crate::rejection::WsRejection;
 
-/// A service that forwards WebSocket handshakes to the inner service, and then relays the WebSockets.
+/// A service that forwards WebSocket handshakes to the inner service, and relays the WebSockets.
 ///
 /// Requests without an upgrade are forwarded unchanged.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ impl<S> WsPassthroughService<S> {
         self.inner
     }
 
-    /// Checks a handshake, and rewrites the request for the inner service.
+    /// Validates a handshake, and rewrites its request for the inner service.
     ///
     /// `protocol` is the requested protocol if it is not WebSocket.
     fn check_handshake<B>(
@@ -84,7 +84,7 @@ impl<S> WsPassthroughService<S> {
         Ok(Box::new(PendingHandshake { client, switch, method, path, ip, guard, config }))
     }
 
-    /// Forwards a handshake, or rejects it.
+    /// Forwards a handshake to the inner service, or rejects it.
     fn call_with_handshake<B>(
         &mut self,
         mut request: Request<B>,

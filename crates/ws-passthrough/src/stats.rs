@@ -1,4 +1,4 @@
-//! Counters of the tunnels, their traffic and the reasons why they were closed.
+//! Counters of tunnels, their traffic and the reasons for their end.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -24,7 +24,7 @@ pub struct TunnelStats {
 }
 
 impl TunnelStats {
-    /// Returns the number of tunnels that were closed for this reason.
+    /// Returns the number of tunnels that were closed for the reason `by`.
     #[must_use]
     pub fn closed(&self, by: ClosedBy) -> u64 {
         self.closed[by as usize]
@@ -39,7 +39,7 @@ pub(crate) struct Counters {
     closed: [AtomicU64; ClosedBy::ALL.len()],
 }
 
-/// The number of bytes and messages from one endpoint.
+/// The number of bytes and messages received from one endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     bytes: AtomicU64,

@@ -11,7 +11,7 @@ use crate::handshake::WEBSOCKET;
 pub struct TunnelSummary {
     /// The path of the handshake that opened the tunnel.
     pub path: Box<str>,
-    /// The protocol: `websocket`, or another [allowed protocol](crate::WsPassthroughLayer::upgrade_protocols).
+    /// The protocol of the tunnel: `websocket`, or an [allowed protocol](crate::WsPassthroughLayer::upgrade_protocols).
     ///
     /// For other protocols, messages are not counted and close codes are not known.
     pub protocol: Cow<'static, str>,
@@ -23,20 +23,20 @@ pub struct TunnelSummary {
     pub messages_from_client: u64,
     /// The number of complete messages from the upstream.
     pub messages_from_upstream: u64,
-    /// The time from the response to the handshake until the end.
+    /// The time from the response to the handshake until the tunnel was closed.
     pub duration: Duration,
-    /// The reason why the tunnel was closed.
+    /// The endpoint that closed the tunnel, or the reason that this proxy closed it.
     pub closed_by: ClosedBy,
-    /// The code of the client's Close frame, if it sent one with a code.
+    /// The close code that the client sent, if any.
     pub close_from_client: Option<u16>,
-    /// The code of the upstream's Close frame, if it sent one with a code.
+    /// The close code that the upstream sent, if any.
     pub close_from_upstream: Option<u16>,
-    /// The code of this proxy's Close frame, if it sent one.
+    /// The close code that this proxy sent, if any.
     pub close_from_proxy: Option<u16>,
 }
 
 impl TunnelSummary {
-    /// Returns the close code of the endpoint, or of this proxy, that closed the tunnel.
+    /// Returns the close code of the endpoint that closed the tunnel, or of this proxy if it did.
     #[must_use]
     pub fn close_code(&self) -> Option<u16> {
         match self.closed_by {
@@ -64,34 +64,37 @@ impl TunnelSummary {
     }
 }
 
-/// The endpoint that closed a tunnel, or the reason why this proxy closed it.
+/// The endpoint that closed a tunnel, or the reason that this proxy closed it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ClosedBy {
-    /// The client sent a Close or disconnected.
+    /// The client sent a Close frame or disconnected.
     Client,
-    /// The upstream sent a Close or disconnected.
+    /// The upstream sent a Close frame or disconnected.
     Upstream,
-    /// There was no traffic for the [idle timeout](crate::WsPassthroughLayer::idle_timeout).
+    /// The tunnel had no traffic for the [idle timeout](crate::WsPassthroughLayer::idle_timeout).
     IdleTimeout,
     /// The tunnel reached its [maximum lifetime](crate::WsPassthroughLayer::max_lifetime).
     Lifetime,
-    /// An endpoint did not reply to a [ping](crate::WsPassthroughLayer::ping).
+    /// An endpoint did not reply to a [ping](crate::WsPassthroughLayer::ping) in time.
     PongTimeout,
-    /// The client violated the protocol, or a limit of [message mode](crate::WsPassthroughLayer::max_message_size).
+    /// The client violated the WebSocket protocol, or a limit of [message
+    /// mode](crate::WsPassthroughLayer::max_message_size).
     ClientFault,
-    /// The upstream violated the protocol or a limit in [message mode](crate::WsPassthroughLayer::max_message_size).
+    /// The upstream violated the WebSocket protocol, or a limit of [message
+    /// mode](crate::WsPassthroughLayer::max_message_size).
     UpstreamFault,
     /// The [`on_message`](crate::WsPassthroughLayer::on_message) function closed the tunnel.
     Hook,
-    /// [`Tunnels::restart_within`](crate::Tunnels::restart_within) was called.
+    /// A call of [`Tunnels::restart_within`](crate::Tunnels::restart_within) closed the tunnel.
     Restart,
-    /// [`Tunnels::drain`](crate::Tunnels::drain) or [`drain_within`](crate::Tunnels::drain_within) was called.
+    /// A call of [`Tunnels::drain`](crate::Tunnels::drain) or [`drain_within`](crate::Tunnels::drain_within) closed the
+    /// tunnel.
     Drain,
 }
 
 impl ClosedBy {
-    /// All reasons, for metrics that count each of them.
+    /// All reasons for the end of a tunnel, for metrics that count each reason.
     pub const ALL: [Self; 10] = [
         Self::Client,
         Self::Upstream,
@@ -105,7 +108,7 @@ impl ClosedBy {
         Self::Drain,
     ];
 
-    /// Returns the label of the reason, for logs and metrics.
+    /// Returns the name of the reason, for logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

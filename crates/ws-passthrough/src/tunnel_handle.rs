@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::summary::TunnelSummary;
 
-/// A handle to a tunnel, as an extension of the response that opens it.
+/// A response extension that notifies outer layers when the tunnel of the response closes.
 ///
 /// Outer layers use it to learn when the tunnel closes, for example to write a log line.
 #[derive(Clone, Default)]
@@ -16,7 +16,7 @@ pub struct TunnelHandle {
 type Callback = dyn FnOnce(&TunnelSummary) + Send;
 
 impl TunnelHandle {
-    /// Sets the callback for the end of the tunnel. It replaces an earlier callback.
+    /// Sets the callback that is called when the tunnel closes. It replaces an earlier callback.
     ///
     /// The callback runs on the tunnel's task, so it must not block. If the runtime drops that task, the callback is
     /// dropped without a call.

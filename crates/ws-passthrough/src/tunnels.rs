@@ -14,7 +14,7 @@ use crate::rejection::WsRejection;
 use crate::stats::{Counters, TunnelStats};
 use crate::summary::ClosedBy;
 
-/// The tunnels of a [`WsPassthroughLayer`](crate::WsPassthroughLayer) and its clones.
+/// A handle to the tunnels of a [`WsPassthroughLayer`](crate::WsPassthroughLayer) and its clones.
 ///
 /// HTTP servers do not count tunnels, because the HTTP connection ends with the 101.
 ///
@@ -46,18 +46,18 @@ struct Inner {
     counters: Counters,
 }
 
-/// A command to close all tunnels that were opened before it.
+/// A command to close all tunnels that were opened before it was given.
 #[derive(Clone, Copy, Debug)]
 struct CloseOrder {
-    /// The generation that starts with this command. The command applies to tunnels of earlier generations.
+    /// The generation of tunnels that starts with this command. The command applies to tunnels of earlier generations.
     generation: u64,
     began: Instant,
     code: u16,
-    /// The time over which the Close frames are spread.
+    /// The time over which the Close frames to all tunnels are spread.
     spread: Duration,
     /// The time within which all tunnels should be closed.
     within: Option<Duration>,
-    /// Whether new tunnels are rejected.
+    /// Whether new tunnels are rejected from now on.
     is_last: bool,
 }
 
@@ -111,7 +111,7 @@ impl Tunnels {
         self.close(GOING_AWAY, Some(time), true);
     }
 
-    /// Closes the tunnels that are open now within `time`, with code 1012 (service restart).
+    /// Closes the currently open tunnels within `time`, with close code 1012 (service restart).
     ///
     /// New handshakes are accepted. Use this when the upstreams have changed. The tunnels are closed one after the other, as
     /// with [`drain_within`](Self::drain_within).
@@ -138,7 +138,7 @@ impl Tunnels {
         &self.inner.counters
     }
 
-    /// Counts one more tunnel, unless a limit is reached.
+    /// Counts a new tunnel, or rejects it if a limit is reached.
     pub(crate) fn acquire(
         &self,
         client: Option<IpAddr>,
@@ -169,7 +169,7 @@ impl Tunnels {
 }
 
 impl CloseOrder {
-    /// Returns the time that a message in progress at `start` may take.
+    /// Returns the maximum time for the end of a message that is in progress at `start`.
     ///
     /// It leaves the time for the replies, `close`, but is at least half of the remaining time.
     fn message_timeout(&self, start: Instant, close: Duration) -> Duration {
@@ -179,31 +179,31 @@ impl CloseOrder {
     }
 }
 
-/// The minimum time between the Close frames of two tunnels: at most 100 per second.
+/// The minimum time between the closes of two tunnels, which limits them to 100 per second.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A guard that counts as one tunnel until it is dropped.
+/// A guard that counts a tunnel as open until it is dropped.
 #[derive(Debug)]
 pub(crate) struct TunnelGuard {
     tunnels: Tunnels,
     client: Option<Arc<Client>>,
     opened: Instant,
     generation: u64,
-    /// The position of this tunnel among those that are closed one after the other, as a fraction of `u32::MAX`.
+    /// The position of this tunnel in the order in which tunnels are closed, as a fraction of `u32::MAX`.
     offset: u32,
 }
 
-/// A command to close a tunnel, with a code for both endpoints.
+/// A command to close a tunnel, with the close code for both endpoints.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CloseCommand {
     pub(crate) by: ClosedBy,
     pub(crate) code: u16,
-    /// The time that a message in progress may take.
+    /// The maximum time for the end of a message in progress.
     pub(crate) message_timeout: Duration,
 }
 
 impl TunnelGuard {
-    /// Waits until the tunnel must be closed, by a command or because of its maximum lifetime.
+    /// Waits until a command or the maximum lifetime requires that the tunnel is closed.
     ///
     /// `close` is the time that the replies may take.
     pub(crate) async fn close_command(&self, close: Duration, max_lifetime: Option<Duration>) -> CloseCommand {
@@ -241,7 +241,7 @@ impl TunnelGuard {
         }
     }
 
-    /// Returns the client, if there are limits per client.
+    /// Returns the client of the tunnel, if limits per client are configured.
     pub(crate) fn client(&self) -> Option<&Client> {
         self.client.as_deref()
     }
@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     const CLOSE: Duration = Duration::from_secs(5);
-    /// The tolerance of the clock in assertions about durations.
+    /// The tolerance for inexact timers in assertions about durations.
     const TOLERANCE: Duration = Duration::from_millis(2);
 
     fn acquire(tunnels: &Tunnels) -> Result<TunnelGuard, WsRejection> {
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn drain_within_spreads_the_closes_of_many_tunnels() {
+    async fn drain_within_spreads_the_close_frames_of_many_tunnels() {
         for (count, within, spread_seconds) in [(1000, 60, 10), (1000, 8, 4), (1, 60, 0)] {
             let tunnels = Tunnels::new();
             let open: Vec<_> = (0..count).map(|_| acquire(&tunnels).unwrap()).collect();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn restart_closes_only_tunnels_that_are_open() {
+    async fn restart_closes_only_the_tunnels_that_were_open_before() {
         let tunnels = Tunnels::new();
         let old = acquire(&tunnels).unwrap();
         tunnels.restart_within(Duration::from_secs(10));
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn limits_open_tunnels_to_the_maximum() {
+    async fn rejects_new_tunnels_at_the_maximum_number() {
         let tunnels = Tunnels::new();
         let acquire = || tunnels.acquire(None, Some(2), &ClientLimits::default());
         let (first, _second) = (acquire().unwrap(), acquire().unwrap());

@@ -1,4 +1,4 @@
-//! The protocols besides WebSocket that clients may upgrade to.
+//! The protocols other than WebSocket that clients may upgrade to.
 
 use std::str::FromStr;
 
@@ -21,7 +21,7 @@ pub struct UpgradeProtocols {
     names: Vec<Protocol>,
 }
 
-/// The error for a name that cannot be in [`UpgradeProtocols`].
+/// The error for a protocol name that is invalid in [`UpgradeProtocols`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad protocol {name:?}: {reason}")]
 pub struct UpgradeProtocolsError {
@@ -30,7 +30,7 @@ pub struct UpgradeProtocolsError {
 }
 
 impl UpgradeProtocols {
-    /// Returns the protocol with this name, without regard to case.
+    /// Returns the allowed protocol with this name, ignoring case.
     pub(crate) fn find(&self, name: &[u8]) -> Option<&Protocol> {
         self.names.iter().find(|protocol| protocol.as_str().as_bytes().eq_ignore_ascii_case(name))
     }
@@ -64,7 +64,7 @@ fn protocol(entry: &str) -> Result<Protocol, UpgradeProtocolsError> {
     }
 }
 
-/// Returns whether the text is a token (RFC 9110 §5.6.2).
+/// Returns whether the text is an HTTP token (RFC 9110 §5.6.2).
 fn is_token(text: &str) -> bool {
     let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_tchar)
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_protocols_by_name_and_version_in_any_case() {
+    fn finds_protocols_by_name_and_version_ignoring_case() {
         let protocols: UpgradeProtocols = "tcp, SPDY/3.1".parse().unwrap();
         for (name, expected) in [
             ("tcp", Some("tcp")),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_contain_the_name_and_the_reason() {
+    fn upgrade_protocol_errors_contain_the_name_and_the_reason() {
         for (list, message) in [
             (" ,", "bad protocol \" ,\": empty"),
             ("tcp,a b", "bad protocol \"a b\": not of the form name or name/version"),

@@ -1,4 +1,4 @@
-//! WebSockets over HTTP/1.1, through a proxy to upstreams.
+//! Tests of WebSockets over HTTP/1.1, through a proxy to upstreams.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 #[path = "support/proxy.rs"]
@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, O
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 #[tokio::test]
-async fn relays_messages_of_all_kinds_and_sizes() {
+async fn relays_text_and_binary_messages_of_all_sizes() {
     let proxy = serve(WsPassthroughLayer::new(), echo().await).await;
     let mut client = connect(proxy).await;
     let large = vec![7_u8; 1 << 20];
@@ -45,7 +45,7 @@ async fn relays_messages_of_all_kinds_and_sizes() {
 }
 
 #[tokio::test]
-async fn keeps_bytes_that_follow_the_handshake_in_the_same_segment() {
+async fn relays_bytes_that_follow_the_handshake_in_the_same_segment() {
     // From the client, after the request: the server has read them ahead.
     let proxy = serve(WsPassthroughLayer::new(), echo().await).await;
     let request = [handshake(&[]).into_bytes(), text("early", true)].concat();
@@ -66,7 +66,7 @@ async fn keeps_bytes_that_follow_the_handshake_in_the_same_segment() {
 }
 
 #[tokio::test]
-async fn supports_half_close() {
+async fn half_closed_tunnel_still_relays_the_other_direction() {
     let upstream = upstream(async |head, mut socket| {
         socket.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
         let mut received = Vec::new();
@@ -84,7 +84,7 @@ async fn supports_half_close() {
 }
 
 #[tokio::test]
-async fn forwards_negotiated_subprotocols_and_extensions() {
+async fn forwards_negotiated_websocket_subprotocols_and_extensions() {
     let upstream = upstream(async |head, mut socket| {
         assert_eq!(field(&head, "sec-websocket-protocol").unwrap(), "chat, superchat");
         assert_eq!(field(&head, "sec-websocket-extensions").unwrap(), "permessage-deflate");
@@ -116,7 +116,7 @@ async fn forwards_negotiated_subprotocols_and_extensions() {
 }
 
 #[tokio::test]
-async fn forwards_rejection_of_the_upstream_unchanged() {
+async fn forwards_a_rejection_by_the_upstream_unchanged() {
     let upstream = upstream(async |_, mut socket| {
         let response = "HTTP/1.1 403 Forbidden\r\nX-Why: token\r\nContent-Length: 10\r\n\r\nlog in 1st";
         socket.write_all(response.as_bytes()).await.unwrap();
@@ -131,7 +131,7 @@ async fn forwards_rejection_of_the_upstream_unchanged() {
 }
 
 #[tokio::test]
-async fn responds_502_to_invalid_switch_and_closes_the_upstream_connection() {
+async fn responds_502_to_an_invalid_101_and_closes_the_upstream_connection() {
     for (from, to) in [
         ("Sec-WebSocket-Accept: ", "Sec-WebSocket-Accept: x"),
         ("Sec-WebSocket-Accept: ", "X-Accept: "),
@@ -150,7 +150,7 @@ async fn responds_502_to_invalid_switch_and_closes_the_upstream_connection() {
 }
 
 #[tokio::test]
-async fn rejects_invalid_handshake_before_the_upstream() {
+async fn rejects_invalid_handshake_without_a_request_to_the_upstream() {
     let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = serve(WsPassthroughLayer::new(), unused.local_addr().unwrap()).await;
     for (fields, status) in [
@@ -173,7 +173,7 @@ async fn rejects_invalid_handshake_before_the_upstream() {
 }
 
 #[tokio::test]
-async fn rejects_handshake_on_other_paths_with_403() {
+async fn rejects_handshake_on_paths_that_are_not_allowed_with_403() {
     let echo = echo().await;
     let some = serve(WsPassthroughLayer::new().paths("/live,/{a,b}/**".parse().unwrap()), echo).await;
     let none = serve(WsPassthroughLayer::new().reject_all(), echo).await;
@@ -190,7 +190,7 @@ async fn rejects_handshake_on_other_paths_with_403() {
 }
 
 #[tokio::test]
-async fn forwards_other_upgrades_as_ordinary_requests() {
+async fn forwards_upgrades_to_other_protocols_as_ordinary_requests() {
     for protocol in ["h2c", "TLS/1.0"] {
         let upstream = upstream(async |head, mut socket| {
             for name in ["upgrade", "http2-settings", "connection"] {
@@ -207,7 +207,7 @@ async fn forwards_other_upgrades_as_ordinary_requests() {
 
 // RFC 9110 §7.8
 #[tokio::test]
-async fn ignores_an_upgrade_that_connection_does_not_name() {
+async fn ignores_an_upgrade_without_connection_option() {
     let upstream = upstream(async |head, mut socket| {
         assert_eq!((field(&head, "upgrade"), field(&head, "connection")), (None, None), "{head}");
         socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
@@ -218,7 +218,7 @@ async fn ignores_an_upgrade_that_connection_does_not_name() {
 }
 
 #[tokio::test]
-async fn responds_502_to_an_unrequested_switch() {
+async fn responds_502_to_an_unrequested_101() {
     let upstream = upstream(async |_, mut socket| {
         let response = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
         socket.write_all(response.as_bytes()).await.unwrap();
@@ -278,7 +278,7 @@ async fn draining_sends_1001_to_both_endpoints_and_waits_for_the_last_tunnel() {
 }
 
 #[tokio::test]
-async fn reports_the_endpoint_that_closed_first() {
+async fn reports_the_endpoint_that_closed_the_tunnel_first() {
     for (client_closes, expected) in [(true, ClosedBy::Client), (false, ClosedBy::Upstream)] {
         let upstream = match client_closes {
             true => echo().await,

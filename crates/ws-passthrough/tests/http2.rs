@@ -1,4 +1,4 @@
-//! WebSockets over HTTP/2 by extended CONNECT (RFC 8441), to HTTP/1.1 upstreams.
+//! Tests of WebSockets over HTTP/2 by extended CONNECT (RFC 8441), to HTTP/1.1 upstreams.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 #[path = "support/proxy.rs"]
@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-/// Opens a connection, and waits until the server has announced extended CONNECT.
+/// Opens an HTTP/2 connection, and waits until the server has announced support for extended CONNECT.
 async fn connect(proxy: SocketAddr) -> SendRequest<Empty<Bytes>> {
     let socket = TcpStream::connect(proxy).await.unwrap();
     let io = TokioIo::new(socket);
@@ -47,7 +47,7 @@ async fn open(sender: &mut SendRequest<Empty<Bytes>>) -> Response<Incoming> {
 }
 
 #[tokio::test]
-async fn relays_messages_on_several_streams_of_one_connection() {
+async fn relays_messages_of_several_streams_on_one_http2_connection() {
     let layer = WsPassthroughLayer::new();
     let tunnels = layer.tunnels();
     let mut sender = connect(serve(layer, echo().await).await).await;
@@ -103,7 +103,7 @@ async fn supports_half_close() {
 }
 
 #[tokio::test]
-async fn forwards_rejection_and_responds_502_to_invalid_success() {
+async fn forwards_a_rejection_by_the_upstream_and_responds_502_to_an_unexpected_2xx() {
     for (upstream_response, status, body) in [
         ("HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno\n", 403, "no\n"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n", 502, "Bad Gateway\n"),
@@ -121,7 +121,7 @@ async fn forwards_rejection_and_responds_502_to_invalid_success() {
 }
 
 #[tokio::test]
-async fn rejects_other_paths_and_versions() {
+async fn rejects_extended_connect_on_other_paths_and_for_other_websocket_versions() {
     let layer = WsPassthroughLayer::new().paths("/elsewhere".parse().unwrap());
     let mut sender = connect(serve(layer, echo().await).await).await;
     assert_eq!(open(&mut sender).await.status(), StatusCode::FORBIDDEN);

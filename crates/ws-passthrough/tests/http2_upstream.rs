@@ -1,4 +1,4 @@
-//! HTTP/2 upstreams with extended CONNECT (RFC 8441), with clients of HTTP/1.1 and HTTP/2.
+//! Tests of HTTP/2 upstreams with extended CONNECT (RFC 8441), and HTTP/1.1 and HTTP/2 clients.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 #[path = "support/proxy.rs"]
@@ -96,7 +96,7 @@ async fn proxy(is_extended: bool) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn relays_messages_of_http1_clients() {
+async fn relays_messages_of_http1_clients_to_an_http2_upstream() {
     let layer = WsPassthroughLayer::new();
     let tunnels = layer.tunnels();
     let proxy = proxy_to(layer, &upstream(true, echo).await).await;
@@ -132,7 +132,7 @@ async fn relays_messages_of_http1_clients() {
 }
 
 #[tokio::test]
-async fn supports_half_close_from_http2_to_http2() {
+async fn half_closed_tunnel_from_http2_to_http2_still_relays_the_other_direction() {
     let upstream = upstream(true, async |mut stream| {
         let mut received = Vec::new();
         stream.read_to_end(&mut received).await.unwrap();
@@ -196,7 +196,7 @@ async fn responds_502_if_the_backend_lacks_extended_connect() {
 }
 
 #[tokio::test]
-async fn stream_reset_closes_only_its_own_tunnel() {
+async fn stream_reset_closes_only_the_tunnel_of_the_stream() {
     // Drops a WebSocket when it receives "die".
     let upstream = upstream(true, async |stream| {
         let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;

@@ -1,4 +1,4 @@
-//! The layer in an axum router, in front of an upstream and of handlers.
+//! Tests of the layer in an axum router, in front of an upstream and of handlers.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 #[path = "support/proxy.rs"]
@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tower::{Layer, ServiceExt, service_fn};
 
 #[tokio::test]
-async fn forwards_websockets_to_the_fallback_upstream() {
+async fn forwards_websockets_to_an_upstream_that_is_the_router_fallback() {
     let upstream: Upstream<Body> =
         Upstream::builder().backend(&format!("http://{}", echo().await)).unwrap().build().unwrap();
     let app = Router::new().route("/own", get("own")).fallback_service(upstream).layer(WsPassthroughLayer::new());
@@ -38,7 +38,7 @@ async fn forwards_websockets_to_the_fallback_upstream() {
 }
 
 #[tokio::test]
-async fn works_with_hyper_util_client_and_keep_upgrade_fields() {
+async fn forwards_websockets_through_a_hyper_util_client_with_keep_upgrade_fields() {
     let upstream = echo().await;
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
     let forward = service_fn(move |mut request: Request<Body>| {
@@ -57,7 +57,7 @@ async fn works_with_hyper_util_client_and_keep_upgrade_fields() {
 }
 
 #[tokio::test]
-async fn response_contains_the_decision() {
+async fn response_has_the_upgrade_decision_as_an_extension() {
     let switch = get(async || (StatusCode::SWITCHING_PROTOCOLS, [("upgrade", "websocket")]));
     let fields = get(async |headers: HeaderMap| format!("{:?}", headers.get("upgrade")));
     let app = Router::new().route("/switch", switch).route("/", fields).layer(WsPassthroughLayer::new());

@@ -1,4 +1,4 @@
-//! The limits of origins, of the number of tunnels, and of their lifetime.
+//! Tests of the limits on origins, on the number of tunnels, and on their lifetime.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 #[path = "support/proxy.rs"]
@@ -27,7 +27,7 @@ async fn status(proxy: SocketAddr, fields: &[(&str, &str)]) -> (u16, Option<Stri
     (head.split(' ').nth(1).unwrap().parse().unwrap(), field(&head, "retry-after"), socket)
 }
 
-/// Starts a proxy that takes the client address from the field `client`.
+/// Starts a proxy that reads the client's address from the header field `client`.
 async fn serve_by_client(layer: WsPassthroughLayer, upstream: SocketAddr) -> SocketAddr {
     let upstream: Upstream<Incoming> =
         Upstream::builder().backend(&format!("http://{upstream}")).unwrap().build().unwrap();
@@ -55,7 +55,7 @@ async fn serve_by_client(layer: WsPassthroughLayer, upstream: SocketAddr) -> Soc
 }
 
 #[tokio::test]
-async fn rejects_other_origins_with_403() {
+async fn rejects_handshakes_of_origins_that_are_not_allowed_with_403() {
     let layer = WsPassthroughLayer::new().origins("https://app.example,self".parse().unwrap());
     let proxy = serve(layer, echo().await).await;
     for (fields, expected) in [

@@ -1,4 +1,4 @@
-//! Message mode: size limits, rates, pings and the `on_message` function.
+//! Tests of message mode: size limits, message rates, pings and the `on_message` function.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 #[path = "support/proxy.rs"]
@@ -25,7 +25,7 @@ async fn close_code(client: &mut Client) -> Option<CloseCode> {
 }
 
 #[tokio::test]
-async fn relays_messages_up_to_the_limit_and_replies_to_pings() {
+async fn relays_messages_up_to_the_maximum_size_and_replies_to_pings() {
     let (sender, mut summaries) = mpsc::unbounded_channel();
     let layer = layer().on_close(move |summary| sender.send(summary.clone()).unwrap());
     let mut client = connect(serve(layer, echo().await).await).await;
@@ -51,7 +51,7 @@ async fn relays_messages_up_to_the_limit_and_replies_to_pings() {
 }
 
 #[tokio::test]
-async fn closes_with_the_code_of_the_violation() {
+async fn closes_the_tunnel_with_the_close_code_of_the_violation() {
     let invalid = text("\u{7f}", true).into_iter().map(|byte| byte ^ 0x80).skip(6);
     let invalid: Vec<u8> = [0x81, 0x81, 1, 2, 3, 4].into_iter().chain(invalid).collect();
     for (bytes, code) in [
@@ -68,7 +68,7 @@ async fn closes_with_the_code_of_the_violation() {
 }
 
 #[tokio::test]
-async fn message_limit_applies_to_all_fragments_together() {
+async fn max_message_size_applies_to_all_fragments_together() {
     let mut client = connect(serve(layer(), echo().await).await).await;
     let fragment = |data, last| Message::Frame(Frame::message(vec![1; 600], OpCode::Data(data), last));
     client.send(fragment(Data::Binary, false)).await.unwrap();
@@ -86,7 +86,7 @@ async fn sends_1011_to_the_client_when_the_upstream_disconnects() {
 }
 
 #[tokio::test]
-async fn draining_sends_1001() {
+async fn draining_closes_message_mode_tunnels_with_1001() {
     let layer = layer();
     let tunnels = layer.tunnels();
     let mut client = connect(serve(layer, echo().await).await).await;
@@ -98,7 +98,7 @@ async fn draining_sends_1001() {
 }
 
 #[tokio::test]
-async fn neither_offers_nor_accepts_extensions() {
+async fn message_mode_neither_offers_nor_accepts_websocket_extensions() {
     for (chosen, status) in [("", 101), ("Sec-WebSocket-Extensions: permessage-deflate\r\n", 502)] {
         let upstream = upstream(async move |head, mut socket| {
             assert_eq!(field(&head, "sec-websocket-extensions"), None);

@@ -1,4 +1,4 @@
-//! The layer inside of `Router::nest`, which strips a prefix from the path.
+//! Tests of the layer inside `Router::nest`, which strips a prefix from the path.
 #![cfg(feature = "axum")]
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ use rproxy_ws_passthrough::{WsDecision, WsPassthroughLayer, WsRejection};
 use tower::ServiceExt;
 
 #[tokio::test]
-async fn matches_the_path_that_the_client_sent() {
+async fn allowed_paths_match_the_path_that_the_client_sent() {
     let layer = WsPassthroughLayer::new().paths("/v1/**".parse().unwrap());
     let inner = || Router::new().fallback(async || "own").layer(layer.clone());
     let app = Router::new().nest("/v1", inner()).nest("/v2", inner());

@@ -1,4 +1,4 @@
-//! Upgrades to allowed protocols other than WebSocket.
+//! Tests of upgrades to allowed protocols other than WebSocket.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 #[path = "support/proxy.rs"]
@@ -33,7 +33,7 @@ fn request(method: &str, protocols: &str) -> String {
 
 const SWITCHING: &str = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nX-Stream: raw\r\n\r\n";
 
-/// Sends the 101, reads to the end, and sends the bytes back in reverse order.
+/// Sends the 101 response, reads to the end, and sends the received bytes back in reverse order.
 async fn switch_and_reverse(mut socket: TcpStream) {
     // The first bytes follow the 101 in the same segment.
     socket.write_all(&[SWITCHING.as_bytes(), b"early "].concat()).await.unwrap();
@@ -44,7 +44,7 @@ async fn switch_and_reverse(mut socket: TcpStream) {
 }
 
 #[tokio::test]
-async fn relays_bytes_after_the_switch_for_any_method_and_in_message_mode() {
+async fn relays_bytes_after_an_allowed_upgrade_for_any_method_and_in_message_mode() {
     for method in ["GET", "POST"] {
         for layer in [layer(), layer().max_message_size(10)] {
             let upstream = upstream(async move |head, socket| {
@@ -116,7 +116,7 @@ async fn forwards_disallowed_and_invalid_upgrades_as_ordinary_requests() {
 }
 
 #[tokio::test]
-async fn limits_apply_to_all_protocols() {
+async fn tunnel_limits_apply_to_all_protocols() {
     let upstream = upstream(async |_, socket| switch_and_reverse(socket).await).await;
     for (layer, status) in [
         (layer().paths("/elsewhere".parse().unwrap()), 403),
@@ -134,7 +134,7 @@ async fn limits_apply_to_all_protocols() {
 }
 
 #[tokio::test]
-async fn converts_allowed_extended_connect_to_an_upgrade() {
+async fn converts_extended_connect_for_an_allowed_protocol_to_an_upgrade() {
     let upstream = upstream(async |head, socket| {
         assert!(head.starts_with("GET /live HTTP/1.1\r\n"), "{head}");
         assert_eq!(field(&head, "upgrade").as_deref(), Some("tcp"));
@@ -163,7 +163,7 @@ async fn converts_allowed_extended_connect_to_an_upgrade() {
 }
 
 #[tokio::test]
-async fn keeps_bytes_that_follow_the_request_until_the_switch() {
+async fn holds_bytes_that_follow_the_request_until_the_protocol_switch() {
     let upstream = upstream(async |_, socket| switch_and_reverse(socket).await);
     let proxy = serve(layer(), upstream.await).await;
     let mut socket = TcpStream::connect(proxy).await.unwrap();

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::frame_tracker::{FrameTracker, close_frame};
 
-/// A relay from a source to a destination.
+/// The state of a relay of bytes from a source to a destination.
 ///
 /// It reads only when everything that it read before is written, so that a slow reader slows the sender down. It allocates a
 /// buffer only for bytes that could not be written.
@@ -19,7 +19,8 @@ pub(super) struct ByteDirection {
     unsent: Vec<u8>,
     sent: usize,
     needs_flush: bool,
-    /// Whether the destination gets no further frames. The source is then read only for its Close.
+    /// Whether a Close frame was sent to the destination, so that it gets no more frames. The source is then read only
+    /// for its Close.
     is_close_sent: bool,
     /// Whether a write to the destination failed. The destination is then not used any more.
     is_destination_lost: bool,
@@ -36,14 +37,14 @@ struct Traffic {
     messages: u64,
 }
 
-/// The side of a direction that failed.
+/// The side of a relay direction that failed: its source or its destination.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum FailedSide {
     Source,
     Destination,
 }
 
-/// The Close frame that the relay itself sends to the destination.
+/// A Close frame that the proxy itself sends to the destination.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ProxyClose {
     pub(super) code: u16,
@@ -67,44 +68,44 @@ impl ByteDirection {
         }
     }
 
-    /// Returns the number of bytes from the source.
+    /// Returns the number of bytes received from the source.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Returns the number of complete messages from the source.
+    /// Returns the number of complete messages received from the source.
     pub(super) fn messages(&self) -> u64 {
         self.frames.messages()
     }
 
-    /// Returns the number of bytes and messages since the last call.
+    /// Returns the number of bytes and messages received since the last call.
     pub(super) fn take_traffic(&mut self) -> (u64, u64) {
         let now = Traffic { bytes: self.bytes, messages: self.frames.messages() };
         let before = std::mem::replace(&mut self.reported, now);
         (now.bytes - before.bytes, now.messages - before.messages)
     }
 
-    /// Returns the code of the source's Close.
+    /// Returns the close code that the source sent, if any.
     pub(super) fn close_code(&self) -> Option<u16> {
         self.frames.close_code()
     }
 
-    /// Returns whether the source sent a Close.
+    /// Returns whether the source sent a Close frame.
     pub(super) fn has_close(&self) -> bool {
         self.frames.has_close()
     }
 
-    /// Returns whether the source sent a Close, or ended.
+    /// Returns whether the source sent a Close frame or closed its connection.
     pub(super) fn is_source_closed(&self) -> bool {
         self.frames.has_close() || self.is_source_ended
     }
 
-    /// Returns whether the source ended and the destination is shut down.
+    /// Returns whether the source has closed its connection and the destination is shut down.
     pub(super) fn is_shut_down(&self) -> bool {
         self.is_shut_down
     }
 
-    /// Returns whether the closing handshake is complete in this direction.
+    /// Returns whether the WebSocket closing handshake is complete in this direction.
     ///
     /// It is when the destination has got the Close and the source is closed.
     pub(super) fn is_settled(&self) -> bool {
@@ -112,17 +113,17 @@ impl ByteDirection {
         self.is_shut_down || (is_sent && self.is_source_closed())
     }
 
-    /// Returns whether the destination gets no further frames.
+    /// Returns whether a Close frame was sent to the destination, so that it gets no more frames.
     pub(super) fn is_close_sent(&self) -> bool {
         self.is_close_sent || self.is_shut_down
     }
 
-    /// Treats a source that failed like one that ended.
+    /// Treats a failed source like a source that closed its connection.
     pub(super) fn end_source(&mut self) {
         self.is_source_ended = true;
     }
 
-    /// Stops the use of a destination that failed. The source is still read.
+    /// Stops writing to a failed destination. The source is still read.
     pub(super) fn lose_destination(&mut self) {
         (self.is_close_sent, self.is_destination_lost, self.needs_flush) = (true, true, false);
         (self.unsent, self.sent) = (Vec::new(), 0);
@@ -221,7 +222,7 @@ impl ByteDirection {
         Poll::Pending
     }
 
-    /// Appends a Close to the unsent bytes, unless the source has sent one.
+    /// Appends a Close frame to the unsent bytes, unless the source has sent one.
     fn send_close(&mut self, close: ProxyClose) {
         self.is_close_sent = true;
         if !self.frames.has_close() {
@@ -238,5 +239,5 @@ fn non_zero(written: io::Result<usize>) -> Result<usize, FailedSide> {
 }
 
 const BUFFER: usize = 8 * 1024;
-/// The maximum number of iterations before the task yields.
+/// The maximum number of reads and writes before the task yields.
 const MAX_ITERATIONS: usize = 32;

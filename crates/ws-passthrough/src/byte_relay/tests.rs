@@ -28,14 +28,14 @@ async fn flushes_buffered_writes_when_the_source_is_idle() {
 
 type TestRelay = (DuplexStream, DuplexStream, ByteRelay<DuplexStream, DuplexStream>);
 
-/// Creates a client, an upstream and their relay. Each connection buffers `buffer` bytes.
+/// Creates a client, an upstream and a byte relay between them. Each connection buffers `buffer` bytes.
 fn relay(buffer: usize) -> TestRelay {
     let ((client, near), (far, upstream)) = (duplex(buffer), duplex(buffer));
     let timeouts = Timeouts { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
     (client, upstream, ByteRelay::new(near, far, timeouts, Tunnels::new()))
 }
 
-/// Spawns a task that relays between the client and the upstream. A message on the returned sender closes it.
+/// Spawns a task that relays bytes between the client and the upstream. A message on the returned sender closes it.
 fn run(
     mut relay: ByteRelay<DuplexStream, DuplexStream>,
 ) -> (tokio::sync::oneshot::Sender<()>, JoinHandle<TunnelSummary>) {
@@ -71,11 +71,11 @@ async fn read(socket: &mut DuplexStream, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A message in two unmasked fragments.
+/// A WebSocket message in two unmasked fragments.
 const FRAGMENTS: [&[u8]; 2] = [&[0x01, 3, b'o', b'n', b'e'], &[0x80, 2, b'!', b'!']];
 
 #[tokio::test(start_paused = true)]
-async fn sends_close_after_the_message_in_progress_and_nothing_after_it() {
+async fn sends_close_frame_after_the_message_in_progress_and_nothing_after_it() {
     let (mut client, mut upstream, relay) = relay(1024);
     let (close, running) = run(relay);
     upstream.write_all(FRAGMENTS[0]).await.unwrap();
@@ -101,7 +101,7 @@ async fn sends_close_after_the_message_in_progress_and_nothing_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waits_the_close_timeout_for_endpoints_that_do_not_reply() {
+async fn waits_up_to_the_close_timeout_for_endpoints_that_do_not_reply() {
     let (mut client, mut upstream, relay) = relay(1024);
     let (close, running) = run(relay);
     close.send(()).unwrap();
@@ -113,7 +113,7 @@ async fn waits_the_close_timeout_for_endpoints_that_do_not_reply() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sends_no_second_close_to_an_endpoint_that_got_one() {
+async fn sends_no_second_close_frame_to_an_endpoint() {
     let (mut client, mut upstream, relay) = relay(1024);
     let (close, running) = run(relay);
     client.write_all(&going_away(Some([1; 4]))).await.unwrap();
@@ -182,7 +182,7 @@ async fn closes_the_other_connection_when_an_endpoint_disconnects() {
     }
 }
 
-/// A socket that can be read, but fails on writes, like one that its peer has closed.
+/// A socket whose reads succeed and whose writes fail, as after a close by its peer.
 #[derive(Debug)]
 struct FailingWrites(DuplexStream);
 
@@ -253,7 +253,7 @@ async fn message_in_progress_and_close_replies_have_separate_timeouts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closes_the_connection_that_stays_open_after_both_sent_close() {
+async fn closes_a_connection_that_stays_open_after_both_endpoints_sent_close() {
     let (mut client, mut upstream, relay) = relay(64);
     let (_close, running) = run(relay);
     client.write_all(&close_frame(1000, Some([1; 4]))).await.unwrap();
@@ -268,7 +268,7 @@ async fn closes_the_connection_that_stays_open_after_both_sent_close() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn drained_opaque_tunnel_continues_for_the_message_timeout_without_a_close() {
+async fn drained_non_websocket_tunnel_stays_open_for_the_message_timeout() {
     for finishes in [true, false] {
         let (mut client, mut upstream, relay) = relay(1024);
         let (close, running) = run(relay.opaque());
@@ -337,7 +337,7 @@ impl AsyncWrite for RecordingSocket {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shuts_down_cleanly_only_if_truncation_is_detectable() {
+async fn shuts_down_cleanly_only_if_the_peer_can_detect_truncation() {
     let timeouts = Timeouts { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
     for is_opaque in [true, false] {
         let ((_client, near), (far, _upstream)) = (duplex(64), duplex(64));
@@ -355,7 +355,7 @@ async fn shuts_down_cleanly_only_if_truncation_is_detectable() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn relays_pending_bytes_of_a_reset_endpoint_while_the_other_sends() {
+async fn relays_pending_bytes_of_a_reset_endpoint_while_the_other_endpoint_sends() {
     let ((mut client, near), (far, mut upstream)) = (duplex(64), duplex(64));
     upstream.write_all(b"last").await.unwrap();
     let (far, _) = RecordingSocket::new(far, true);

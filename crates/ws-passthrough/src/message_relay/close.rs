@@ -1,4 +1,4 @@
-//! The end of a message relay: the reason, and the Close frames that both endpoints get.
+//! The end of a message relay: its reason, and the Close frames for both endpoints.
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -11,24 +11,24 @@ use super::message_direction::StopReason;
 use crate::message::WsEndpoint;
 use crate::summary::ClosedBy;
 
-/// The reason for the end of a relay, and the action for each endpoint.
+/// The reason for the end of a message relay, and the action for each endpoint.
 #[derive(Debug)]
 pub(super) struct CloseOutcome {
     pub(super) by: ClosedBy,
-    /// The endpoint that sent a Close, and its code.
+    /// The endpoint that sent a Close frame, and its close code, if any.
     received: Option<(WsEndpoint, Option<u16>)>,
     pub(super) to_client: CloseAction,
     pub(super) to_upstream: CloseAction,
 }
 
-/// The action that closes the connection to an endpoint.
+/// The action by which the proxy closes the connection to an endpoint.
 #[derive(Debug)]
 pub(super) enum CloseAction {
-    /// Send a Close, and wait for the reply.
+    /// Sends a Close frame, and waits for the endpoint's reply.
     Close(Option<CloseFrame>),
-    /// Send a Close, and discard everything that follows, because it cannot be parsed.
+    /// Sends a Close frame, and discards all later bytes, because they cannot be parsed.
     Fail(CloseFrame),
-    /// Drop the connection, because the endpoint has disconnected.
+    /// Drops the connection, because the endpoint has disconnected.
     Drop,
 }
 
@@ -41,7 +41,7 @@ impl CloseOutcome {
         Self::by_proxy(ClosedBy::IdleTimeout, CloseCode::Away.into())
     }
 
-    /// The outcome if `endpoint` does not reply to pings. The other endpoint gets a Close.
+    /// Returns the outcome if `endpoint` does not reply to pings. The other endpoint gets a Close.
     pub(super) fn by_pong_timeout(endpoint: WsEndpoint) -> Self {
         let (to_client, to_upstream) = match endpoint {
             WsEndpoint::Client => (CloseAction::Drop, CloseAction::close(CloseCode::Away)),
@@ -50,7 +50,7 @@ impl CloseOutcome {
         Self { by: ClosedBy::PongTimeout, received: None, to_client, to_upstream }
     }
 
-    /// The outcome if the direction from the client stopped.
+    /// Returns the outcome if the direction from the client to the upstream stopped.
     pub(super) fn by_client(reason: StopReason) -> Self {
         let (by, received) = (ClosedBy::Client, None);
         match reason {
@@ -75,7 +75,7 @@ impl CloseOutcome {
         }
     }
 
-    /// The outcome if the direction from the upstream stopped.
+    /// Returns the outcome if the direction from the upstream to the client stopped.
     pub(super) fn by_upstream(reason: StopReason) -> Self {
         let (by, received) = (ClosedBy::Upstream, None);
         match reason {
@@ -101,12 +101,12 @@ impl CloseOutcome {
         }
     }
 
-    /// Returns the code of the Close that `endpoint` sent.
+    /// Returns the close code that `endpoint` sent, if any.
     pub(super) fn code_from(&self, endpoint: WsEndpoint) -> Option<u16> {
         self.received.filter(|(sender, _)| *sender == endpoint).and_then(|(_, code)| code)
     }
 
-    /// Returns the code of a Close that the proxy sent on its own account.
+    /// Returns the close code that the proxy sent, unless it only replied to a Close frame.
     ///
     /// It is the code for the endpoint at fault, or else for the one that is still connected.
     pub(super) fn code_from_proxy(&self) -> Option<u16> {
@@ -131,7 +131,7 @@ fn frame(code: impl Into<CloseCode>) -> CloseFrame {
     CloseFrame { code: code.into(), reason: "".into() }
 }
 
-/// Performs the closing handshake, and closes the connection.
+/// Performs the WebSocket closing handshake with an endpoint, and closes the connection.
 pub(super) async fn close<T>(mut socket: WebSocketStream<T>, action: CloseAction)
 where
     T: AsyncRead + AsyncWrite + Unpin,

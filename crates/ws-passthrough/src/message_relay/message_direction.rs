@@ -1,4 +1,4 @@
-//! One direction of a message relay.
+//! One direction of a message relay: from a source to a destination.
 
 use std::future::Future;
 use std::num::NonZeroU32;
@@ -24,24 +24,24 @@ use crate::metered_socket::SocketActivity;
 use crate::stats::Traffic;
 use crate::tunnels::CloseCommand;
 
-/// The reason why a direction stopped.
+/// The reason that one direction of a message relay stopped.
 #[derive(Debug)]
 pub(super) enum StopReason {
-    /// The source sent a Close, with or without a code.
+    /// The source sent a Close frame, with or without a close code.
     Close(Option<CloseFrame>),
-    /// The source violated the protocol or a limit. It gets a Close with this code.
+    /// The source violated the WebSocket protocol or a limit. It gets a Close with this code.
     Violation(CloseCode),
-    /// The `on_message` function closed the tunnel with this code.
+    /// The `on_message` function closed the tunnel with this close code.
     Hook(u16),
-    /// The source disconnected without a Close.
+    /// The source disconnected without a Close frame.
     SourceGone,
     /// The destination disconnected.
     DestinationGone,
-    /// The tunnel must be closed.
+    /// A command or the maximum lifetime requires that the tunnel is closed.
     CloseCommand(CloseCommand),
 }
 
-/// A relay of messages from one endpoint to the other.
+/// A relay of WebSocket messages from one endpoint to the other endpoint.
 pub(super) struct MessageDirection<'a> {
     from: WsEndpoint,
     info: &'a HandshakeInfo,
@@ -51,7 +51,7 @@ pub(super) struct MessageDirection<'a> {
     rate: Option<(&'a Client, NonZeroU32)>,
     /// The state of the pings to the destination.
     pings: Option<&'a PingState>,
-    /// The number of bytes that were added to `traffic`.
+    /// The number of received bytes that `traffic` already includes.
     counted_bytes: AtomicU64,
     messages: AtomicU64,
 }
@@ -68,22 +68,22 @@ impl<'a> MessageDirection<'a> {
         Self { from, info, activity, traffic, on_message, rate: None, pings: None, counted_bytes, messages }
     }
 
-    /// Limits the client to a rate of messages.
+    /// Limits the rate of messages from the client.
     pub(super) fn with_rate(self, rate: Option<(&'a Client, NonZeroU32)>) -> Self {
         Self { rate, ..self }
     }
 
-    /// Sends pings to the destination.
+    /// Enables pings to the destination.
     pub(super) fn with_pings(self, pings: Option<&'a PingState>) -> Self {
         Self { pings, ..self }
     }
 
-    /// Returns the number of complete messages so far.
+    /// Returns the number of complete messages received so far.
     pub(super) fn messages(&self) -> u64 {
         self.messages.load(Relaxed)
     }
 
-    /// Relays messages until the source or the destination closes, or until the close command.
+    /// Relays messages until an endpoint closes its connection or `close_command` completes.
     ///
     /// It reads a message only after the previous one is sent.
     pub(super) async fn run<S, D>(
@@ -129,7 +129,7 @@ impl<'a> MessageDirection<'a> {
         reason
     }
 
-    /// Checks what the source sent, and returns the message to send.
+    /// Checks an item that was read from the source, and returns the message to forward, if any.
     fn process(&self, next: Option<Result<Message, Error>>) -> Result<Option<Message>, StopReason> {
         let message = match next {
             Some(Ok(message)) => message,
@@ -184,7 +184,7 @@ impl<'a> MessageDirection<'a> {
 pub(super) struct PingState {
     config: PingConfig,
     since: Instant,
-    /// The time of the last ping, in milliseconds from `since`; 0 before the first one.
+    /// The time of the last ping, in milliseconds after `since`, or 0 before the first ping.
     last_ping: AtomicU64,
 }
 
@@ -193,7 +193,7 @@ impl PingState {
         Self { config, since: Instant::now(), last_ping: AtomicU64::new(0) }
     }
 
-    /// Waits until the next ping is due, and records it as sent.
+    /// Waits until the next ping is due, and records the ping as sent.
     async fn due(&self) {
         sleep_until(self.last_ping() + self.config.interval).await;
         let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -204,7 +204,7 @@ impl PingState {
         self.since + Duration::from_millis(self.last_ping.load(Relaxed))
     }
 
-    /// Completes when nothing was read within the timeout after a ping.
+    /// Completes when no bytes were read within the ping timeout after a ping.
     ///
     /// Any bytes count as a reply, because an endpoint cannot send a pong within a large message.
     pub(super) async fn timed_out(&self, activity: &SocketActivity) {

@@ -15,7 +15,7 @@ use crate::tunnels::Tunnels;
 
 type Socket = WebSocketStream<DuplexStream>;
 
-/// Spawns a relay between two raw sockets that buffer 1024 bytes each.
+/// Spawns a message relay between two raw sockets that buffer 1024 bytes each.
 fn relay(
     config: MessageConfig,
     rate: Option<u32>,
@@ -70,7 +70,7 @@ async fn closes_idle_tunnel_and_counts_pings_as_activity() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_message_counts_as_activity() {
+async fn slow_message_counts_as_activity_of_the_tunnel() {
     let (mut client, upstream, _relayed) = relay(MessageConfig::default(), None, &Tunnels::new());
     let mut upstream = as_server(upstream).await;
     client.write_all(&[0x82, 0x80 | 3, 0, 0, 0, 0]).await.unwrap();
@@ -82,7 +82,7 @@ async fn slow_message_counts_as_activity() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn endpoints_that_send_before_they_read_do_not_deadlock() {
+async fn endpoints_that_send_before_they_read_cause_no_deadlock() {
     let (client, upstream, relayed) = connect(MessageConfig::default()).await;
     let ((mut to_client, mut from_client), (mut to_upstream, mut from_upstream)) = (client.split(), upstream.split());
     let large = Message::binary(vec![7; 50_000]);
@@ -127,7 +127,7 @@ async fn closes_tunnel_if_an_endpoint_does_not_reply_to_a_ping() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keeps_tunnel_open_while_endpoints_reply_to_pings() {
+async fn keeps_tunnel_open_while_endpoints_reply_to_pings_in_time() {
     let pings = PingConfig { interval: Duration::from_secs(20), timeout: Duration::from_secs(7) };
     let (client, upstream, _relayed) = connect(MessageConfig { pings: Some(pings), ..MessageConfig::default() }).await;
     // The pong is sent while the socket is read.
@@ -172,7 +172,7 @@ async fn message_rate_applies_to_all_tunnels_of_a_client() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_message_can_change_drop_and_close() {
+async fn on_message_can_change_and_drop_messages_and_close_the_tunnel() {
     let config = MessageConfig {
         on_message: Some(Arc::new(|context, message| {
             assert_eq!((context.path, context.client), ("/live", Some(Ipv4Addr::LOCALHOST.into())));
@@ -220,7 +220,7 @@ async fn draining_completes_the_message_in_progress() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn forwards_close_replies_and_closes_the_connections() {
+async fn forwards_close_frames_and_closes_the_connections() {
     for (code, upstream_closes) in [(Some(1000), false), (Some(4001), true), (None, false)] {
         let (mut client, mut upstream, relayed) = connect(MessageConfig::default()).await;
         let (from, to) = if upstream_closes { (&mut upstream, &mut client) } else { (&mut client, &mut upstream) };
@@ -240,7 +240,7 @@ async fn forwards_close_replies_and_closes_the_connections() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_frames_to_less_than_messages() {
+async fn max_frame_size_can_be_less_than_max_message_size() {
     let config = MessageConfig { max_frame: 10, max_message: 100, ..MessageConfig::default() };
     let (mut client, upstream, _relayed) = relay(config, None, &Tunnels::new());
     let mut upstream = as_server(upstream).await;

@@ -1,4 +1,4 @@
-//! A proxy, upstreams and raw clients for tests.
+//! A test proxy, upstreams and raw clients.
 
 use std::net::SocketAddr;
 
@@ -19,12 +19,12 @@ use tower::Layer;
 
 pub(crate) type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Starts a proxy for HTTP/1.1 and HTTP/2, with the layer in front of an HTTP/1.1 upstream.
+/// Starts a proxy for HTTP/1.1 and HTTP/2 with the layer in front of an HTTP/1.1 upstream.
 pub(crate) async fn proxy(layer: WsPassthroughLayer, upstream: SocketAddr) -> SocketAddr {
     proxy_to(layer, &format!("http://{upstream}")).await
 }
 
-/// Starts a proxy like [`proxy`], with a backend of any protocol.
+/// Starts a proxy like [`proxy`], for a backend of any HTTP version.
 pub(crate) async fn proxy_to(layer: WsPassthroughLayer, backend: &str) -> SocketAddr {
     let upstream: Upstream<Incoming> = Upstream::builder().backend(backend).unwrap().build().unwrap();
     let service = layer.layer(upstream);
@@ -79,7 +79,7 @@ where
     address
 }
 
-/// Returns the 101 for the handshake in `head`.
+/// Returns the 101 response for the WebSocket handshake in `head`.
 pub(crate) fn switching_protocols(head: &str) -> String {
     let key = field(head, "sec-websocket-key").unwrap();
     let accept = derive_accept_key(key.as_bytes());
@@ -88,7 +88,7 @@ pub(crate) fn switching_protocols(head: &str) -> String {
     )
 }
 
-/// Returns a handshake in which `fields` replace the defaults. An empty value removes a field.
+/// Returns a WebSocket handshake in which `fields` replace the default fields. An empty value removes a field.
 pub(crate) fn handshake(fields: &[(&str, &str)]) -> String {
     let defaults = [
         ("host", "a.example"),
@@ -103,14 +103,14 @@ pub(crate) fn handshake(fields: &[(&str, &str)]) -> String {
     format!("GET /live HTTP/1.1\r\n{lines}\r\n")
 }
 
-/// Sends a request, and reads the head of the response.
+/// Sends a request, and reads the response head.
 pub(crate) async fn send(proxy: SocketAddr, request: &str) -> (String, TcpStream) {
     let mut socket = TcpStream::connect(proxy).await.unwrap();
     socket.write_all(request.as_bytes()).await.unwrap();
     (head(&mut socket).await, socket)
 }
 
-/// Reads a head up to its empty line, and no further byte.
+/// Reads exactly a message head, including its empty line.
 pub(crate) async fn head(socket: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -119,13 +119,13 @@ pub(crate) async fn head(socket: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Returns the value of a field in the head of a response.
+/// Returns the value of a header field in a response head.
 pub(crate) fn field(head: &str, name: &str) -> Option<String> {
     let mut lines = head.lines().filter_map(|line| line.split_once(": "));
     lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
 }
 
-/// Formats a text message as one frame.
+/// Formats a WebSocket text message as one frame.
 pub(crate) fn text(payload: &str, mask: bool) -> Vec<u8> {
     let opcode = OpCode::Data(Data::Text);
     let header = FrameHeader { opcode, mask: mask.then_some([1, 2, 3, 4]), ..FrameHeader::default() };

@@ -1,4 +1,4 @@
-//! Lists the decodings of a request path that known servers would apply.
+//! Lists all paths to which known servers may decode a request path.
 //!
 //! Servers differ in how they normalise a path, and how often: one decodes twice, one treats a backslash as a slash, one
 //! removes `;` parameters. [`Decodings::of`] applies each known step any number of times and in any order. A rule that
@@ -31,7 +31,7 @@ pub enum Decodings<'a> {
 }
 
 impl<'a> Decodings<'a> {
-    /// Returns every decoding of `path`.
+    /// Returns every decoding of the request path `path`.
     ///
     /// A path without an ambiguous character costs one scan and is not copied.
     pub fn of(path: &'a [u8]) -> Self {
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn detects_ambiguous_paths() {
+    fn is_ambiguous_detects_paths_that_servers_resolve_differently() {
         for path in [
             "/",
             "/a",

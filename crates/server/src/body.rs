@@ -1,4 +1,4 @@
-//! The body of a request to the service.
+//! The request body that the server passes to the service.
 
 use std::pin::Pin;
 use std::sync::Arc;

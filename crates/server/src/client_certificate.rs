@@ -130,7 +130,7 @@ impl<S> Layer<S> for ClientCertificateLayer {
     }
 }
 
-/// A service that forwards the client's certificate in header fields, see [`ClientCertificateLayer`].
+/// A service that forwards the client's certificate in header fields.
 #[derive(Clone, Debug)]
 pub struct ClientCertificateService<S> {
     inner: S,

@@ -104,8 +104,9 @@ impl ClientSocket for tokio::io::DuplexStream {
     }
 }
 
-/// The interval of TCP keep-alive probes, which a client that half-closed its socket acknowledges. One that closed it
-/// resets the connection or is silent.
+/// The interval of TCP keep-alive probes, which a client that half-closed its socket acknowledges.
+///
+/// A client that closed its socket resets the connection or does not respond.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const PROBES: u32 = 3;
 
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closed_distinguishes_a_reset_from_a_half_close() {
+    async fn closed_distinguishes_a_connection_reset_from_a_half_close() {
         let (mut server, mut client) = pair().await;
         client.shutdown().await.unwrap();
         assert_eq!(server.read(&mut [0; 1]).await.unwrap(), 0);

@@ -82,7 +82,7 @@ impl Handle {
 
     /// Returns duplicates of the listening sockets, for the [handover](crate::HandoverListener) to a new process.
     ///
-    /// Returns none once draining has begun. As long as a duplicate is open, clients can connect, but wait until a
+    /// Returns no sockets once draining has begun. As long as a duplicate is open, clients can connect, but wait until a
     /// process accepts their connections.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ pub use self::future::ResponseFuture;
 pub use self::host::normalized_host;
 use crate::RejectedHead;
 
-/// A layer that rejects ambiguous requests, and limits the size and the duration of request bodies.
+/// A layer that rejects ambiguous requests, and limits the size of request bodies and the time between their parts.
 ///
 /// It also responds to heads that the server rejected ([`RejectedHead`]) and checks the host against the TLS connection,
 /// which needs the request extensions of [`Server`](crate::Server). The checks of target, `Host` and body work with any
@@ -69,8 +69,7 @@ impl RequestGuardLayer {
         self
     }
 
-    /// Sets the maximum time between two parts of a request body; 30 s by default. Slower ones get 408. The default is
-    /// 30 s.
+    /// Sets the maximum time between two parts of a request body; 30 s by default. Slower bodies get 408.
     ///
     /// The timeout applies only until the response begins.
     pub fn body_timeout(mut self, timeout: Duration) -> Self {

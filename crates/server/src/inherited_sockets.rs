@@ -33,7 +33,7 @@ impl InheritedSockets {
         Self::default()
     }
 
-    /// Takes the sockets of systemd socket activation from `LISTEN_FDS` (sd_listen_fds(3)).
+    /// Returns the sockets of systemd socket activation from `LISTEN_FDS` (sd_listen_fds(3)).
     ///
     /// The set is empty if there are no sockets for this process, or if they have already been taken.
     ///
@@ -67,7 +67,7 @@ impl InheritedSockets {
         self
     }
 
-    /// Returns the addresses of the sockets that no server uses yet.
+    /// Returns the addresses of the inherited sockets that no server uses yet.
     pub fn addresses(&self) -> Vec<ListenAddr> {
         self.sockets().iter().filter_map(|socket| socket.address().ok()).collect()
     }

@@ -1,5 +1,4 @@
-//! A server for `tower` services that faces the internet: one worker per core, HTTP/1.1 and HTTP/2, TLS, limits,
-//! draining.
+//! A server for `tower` services on the public internet: HTTP/1.1, HTTP/2 and TLS, with limits and draining.
 //!
 //! [`Server`] accepts connections, enforces [limits](Limits) and rejects ambiguous requests. It serves any `tower`
 //! service, such as an axum `Router`.
@@ -175,7 +174,7 @@ pub struct TlsInfo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoopbackClient;
 
-/// Compiles the examples of the README.
+/// A type whose documentation is the README, so that its examples are compiled as doc tests.
 #[cfg(all(doctest, feature = "server"))]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

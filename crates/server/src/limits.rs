@@ -28,7 +28,7 @@ pub struct Limits {
     pub target_size: usize,
     /// The maximum number of fields in a request head. Heads with more get 431. Default: 100.
     pub fields: usize,
-    /// The timeout for receiving a complete request head after its first byte. Slower ones get 408. Default: 15 s.
+    /// The timeout for receiving a complete request head after its first byte. Slower clients get 408. Default: 15 s.
     ///
     /// It also applies to the preface of an HTTP/2 connection.
     pub head_timeout: Duration,

@@ -46,13 +46,13 @@ use crate::InheritedSockets;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ListenAddr {
-    /// A TCP address. With port 0, the system chooses the port.
+    /// The address and port of a TCP socket. With port 0, the system chooses the port.
     Tcp(SocketAddr),
     /// The path of a Unix socket. A stale socket file is replaced.
     Unix(PathBuf),
 }
 
-/// The error of parsing a [`ListenAddr`].
+/// The error for an invalid [`ListenAddr`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad listen address {0:?}: expected ADDRESS:PORT, [IPV6]:PORT or unix:/path")]
 pub struct ListenAddrError(String);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn bind_rejects_a_port_in_use() {
+    fn bind_returns_an_error_if_the_port_is_in_use() {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = ListenAddr::from(other.local_addr().unwrap());
         assert_eq!(

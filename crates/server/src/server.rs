@@ -93,13 +93,13 @@ impl Server {
         }
     }
 
-    /// Adds another address to listen on.
+    /// Adds another address for the server to listen on.
     pub fn add_address(mut self, address: ListenAddr) -> Self {
         self.listen.push(address);
         self
     }
 
-    /// Enables TLS on all addresses, with these certificates.
+    /// Enables TLS with these certificates on all addresses.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, certificates: Certificates) -> Self {
         self.tls = Some(certificates);
@@ -315,12 +315,12 @@ impl RunningServer {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// The address can't be bound, for example because it is in use.
+    /// An address can't be bound, for example because it is in use.
     #[error("can't listen on {address}{}", advice(address, source))]
     Bind {
         /// The address that can't be bound.
         address: ListenAddr,
-        /// The I/O error.
+        /// The I/O error of binding the address.
         source: io::Error,
     },
     /// A worker thread can't be started.

@@ -111,7 +111,7 @@ impl Listener {
         })
     }
 
-    /// Accepts a connection from the kernel's accept queue, independently of the runtime's readiness state.
+    /// Accepts a connection from the kernel's accept queue without waiting.
     fn accept_pending(&self) -> io::Result<Option<Socket>> {
         let accepted = match self {
             Listener::Tcp { listener, .. } => SockRef::from(listener).accept().and_then(|(socket, peer)| {

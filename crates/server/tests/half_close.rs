@@ -166,7 +166,7 @@ fn cancels_an_upgrade_when_the_client_half_closes() {
 }
 
 #[test]
-fn half_close_never_cancels_and_half_close_always_serves_the_request() {
+fn half_close_policy_determines_whether_the_request_is_cancelled() {
     for (half_close, wait, outcome) in
         [(HalfClose::Never, Duration::ZERO, Outcome::Cancelled), (HalfClose::Always, LATER, Outcome::Responded)]
     {
@@ -299,7 +299,7 @@ impl http_body::Body for Frames {
 }
 
 #[test]
-fn head_timeout_starts_with_the_first_byte_of_each_head() {
+fn head_timeout_starts_with_the_first_byte_of_each_request_head() {
     let mut limits = Limits::default();
     limits.head_timeout = Duration::from_millis(400);
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).workers(1).limits(limits);

@@ -64,7 +64,7 @@ fn read_to_end(stream: &mut TcpStream) -> String {
     String::from_utf8(response).unwrap()
 }
 
-/// Reads one response with a `Content-Length`.
+/// Reads a single response with a `Content-Length`.
 fn read_response(stream: &mut TcpStream) -> String {
     let mut response = Vec::new();
     loop {
@@ -145,7 +145,7 @@ fn accepts_heads_and_bodies_in_several_reads() {
 
 // hyper would respond to a head that it can't parse without calling the service, and so without a log entry.
 #[test]
-fn each_rejected_head_reaches_the_service() {
+fn each_rejected_request_head_reaches_the_service() {
     let server = default();
     let (long, scheme) = ("A".repeat(300), "a".repeat(100));
     let fields = "a: b\r\n".repeat(100);
@@ -349,7 +349,7 @@ fn connections_over_the_maximum_wait_in_the_accept_queue() {
 }
 
 #[test]
-fn connection_of_a_client_that_reads_nothing_closes_after_the_send_timeout() {
+fn connection_closes_after_the_send_timeout_if_the_client_does_not_read() {
     let mut limits = Limits::default();
     limits.send_timeout = Duration::from_millis(500);
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).workers(1).limits(limits);

@@ -21,7 +21,7 @@ use rproxy_server::{Limits, RequestBody, RequestGuardLayer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, service_fn};
 
-/// Starts a server that responds with as many bytes as the path says, and echoes the data of a tunnel.
+/// Starts a server that responds with the number of bytes given in the path, and echoes the data of a tunnel.
 fn start(limits: impl FnOnce(&mut Limits)) -> Server {
     Server::start(limits, |_| {
         RequestGuardLayer::new().layer(service_fn(
@@ -153,7 +153,7 @@ fn rapid_reset_attack_closes_the_connection() {
 }
 
 #[test]
-fn large_heads_get_431_or_414_and_the_connection_stays_open() {
+fn large_request_heads_get_431_or_414_and_the_connection_stays_open() {
     let server = start(|_| {});
     // RFC 9113 §6.5.2: SETTINGS_HEADER_TABLE_SIZE of 0, so that each status is a literal.
     let mut client = server.client(&[(1, 0)]);
@@ -212,7 +212,7 @@ fn silent_tunnel_does_not_count_as_idle() {
 }
 
 #[test]
-fn draining_finishes_open_streams() {
+fn draining_finishes_open_http2_streams() {
     let server = start(|_| {});
     let mut client = server.client(&[(4, 0)]).with_ping_replies();
     client.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, 1, get("/10")).bytes());

@@ -157,7 +157,7 @@ fn end_stream_flag_ends_a_request_with_and_without_content() {
 }
 
 #[test]
-fn unread_uploads_do_not_block_other_streams() {
+fn unread_uploads_do_not_block_other_http2_streams() {
     let (server, read) = start();
     let mut client = server.client(&[]);
     // All streams except one use up their windows.

@@ -238,7 +238,7 @@ fn exceeding_the_rate_of_rejected_requests_closes_the_connection() {
 }
 
 #[test]
-fn only_a_flood_of_refused_streams_closes_the_connection() {
+fn refused_streams_close_the_connection_only_at_a_high_rate() {
     let (server, _) = start();
     let mut client = server.client(&[]);
     for stream in (1..1200).step_by(2) {

@@ -104,7 +104,8 @@ impl Acme {
         self
     }
 
-    /// Sets the URL of the ACME directory. The default is the production directory of Let's Encrypt.
+    /// Sets the URL of the ACME directory; Let's Encrypt by default. The default is the production directory of Let's
+    /// Encrypt.
     pub fn directory(mut self, url: impl Into<String>) -> Self {
         self.directory = url.into();
         self
@@ -201,7 +202,7 @@ impl Acme {
         // RFC 8555 §6.1 requires https.
         let name = self.directory.strip_prefix("https://").ok_or_else(|| invalid("expected an https:// URL"))?;
         if name.is_empty() || name.starts_with('/') || name.contains(char::is_whitespace) {
-            return Err(invalid("the URL has no host"));
+            return Err(invalid("the URL of the ACME directory has no host"));
         }
         Ok(name)
     }
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn domains_creates_a_certificate_per_name_and_certificate_combines_names() {
+    fn domains_adds_one_certificate_per_name_and_certificate_adds_one_for_all_names() {
         let count = open(|acme| acme.domains(["a.test", "b.test"]).domain("c.test").certificate(["d.test", "e.test"]));
         assert_eq!(count.unwrap(), 4);
     }
@@ -354,7 +355,7 @@ mod tests {
         let invalid: [(Configure, &str); 11] = [
             (|acme| acme, "no certificate configured"),
             (|acme| acme.domain("*.a.test"), "wildcard"),
-            (|acme| acme.domain("10.0.0.1"), "not addresses"),
+            (|acme| acme.domain("10.0.0.1"), "not IP addresses"),
             (|acme| acme.domains(["a.test", "A.test."]), "listed twice"),
             (|acme| acme.domain("a.test").directory("http://ca.test/dir"), "expected an https:// URL"),
             (|acme| acme.domain("a.test").directory("https://"), "no host"),

@@ -208,7 +208,7 @@ impl fmt::Debug for Certificates {
     }
 }
 
-/// A builder for [`Certificates`], which may combine several sources.
+/// A builder for [`Certificates`], which combines certificates from several sources.
 ///
 /// If several sources have a certificate for the same name, files take precedence over ACME, and ACME over the local
 /// CA.
@@ -241,7 +241,7 @@ impl CertificatesBuilder {
         self.pem_files(certificate.as_ref(), key.as_ref(), None)
     }
 
-    /// Adds PEM files like [`files`](Self::files), with a file of an OCSP response to staple.
+    /// Adds PEM files like [`files`](Self::files), and a file with an OCSP response to staple.
     ///
     /// The response is in DER (RFC 6960). It is stapled while it is current and says that the certificate is good. If
     /// the response is missing, expired or for another certificate, a warning is logged and nothing is stapled.
@@ -301,7 +301,7 @@ impl CertificatesBuilder {
         self
     }
 
-    /// Validates the settings, loads the stored certificates, and issues the local certificate.
+    /// Validates the settings, loads the stored certificates, and issues the certificate of the local CA.
     ///
     /// It does not access the network, but blocks while it reads and writes files.
     ///

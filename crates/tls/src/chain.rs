@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_key_that_matches_no_certificate() {
+    fn rejects_a_private_key_that_matches_no_certificate() {
         let chain = TestChain::new();
         let error = read(&[&chain.intermediate, &chain.root], &chain.key).unwrap_err();
         assert!(matches!(error, PemError::KeyMismatch));

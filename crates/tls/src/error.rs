@@ -38,7 +38,7 @@ pub enum Error {
         certificate: PathBuf,
         /// The path of the PEM file with the private key.
         key: PathBuf,
-        /// The reason.
+        /// The reason that the PEM files can't be served.
         source: PemError,
     },
     /// A certificate from PEM files would never be served: earlier files have its names and its key type.
@@ -49,7 +49,7 @@ pub enum Error {
         names.join(", ")
     )]
     DuplicateFiles {
-        /// The file with the certificate chain.
+        /// The path of the certificate chain that would never be served.
         certificate: PathBuf,
         /// The path of the certificate chain that is served instead.
         earlier: PathBuf,
@@ -63,18 +63,18 @@ pub enum Error {
     DirectoryCa {
         /// The path of the PEM file with the CAs.
         path: PathBuf,
-        /// The reason.
+        /// The reason that the CA file can't be used.
         reason: String,
     },
-    /// The ACME directory is not an `https://` URL.
+    /// The configured ACME directory is not an `https://` URL.
     #[error("bad URL {url:?} of the ACME directory: {reason}")]
     InvalidDirectory {
         /// The configured URL of the ACME directory.
         url: String,
-        /// The reason.
+        /// The reason that the URL is invalid.
         reason: &'static str,
     },
-    /// The ACME contact is not an email address.
+    /// The configured ACME contact is not an email address.
     #[error("bad ACME contact {contact:?}: not an email address")]
     InvalidContact {
         /// The configured ACME contact.
@@ -85,7 +85,7 @@ pub enum Error {
     InvalidExternalAccountKey {
         /// The key identifier of the ACME external account.
         kid: String,
-        /// The reason.
+        /// The reason that the key is invalid.
         reason: &'static str,
     },
     /// The Redis URL for shared ACME state is invalid. The message does not contain the URL, which may include a
@@ -93,7 +93,7 @@ pub enum Error {
     #[cfg(feature = "redis")]
     #[error("bad Redis URL for shared ACME state: {reason}")]
     InvalidRedisUrl {
-        /// The reason.
+        /// The reason that the Redis URL is invalid.
         reason: String,
     },
     /// A folder or file for ACME account keys, private keys and certificates can't be read or written.
@@ -101,7 +101,7 @@ pub enum Error {
     Folder {
         /// The path of the folder or file.
         path: PathBuf,
-        /// The I/O error.
+        /// The I/O error of the folder or file.
         source: io::Error,
     },
     /// The local CA can't be created, or its files are unusable.
@@ -109,16 +109,16 @@ pub enum Error {
     LocalCa {
         /// The path of the local CA's folder.
         path: PathBuf,
-        /// The reason.
+        /// The reason that the local CA can't be used.
         reason: String,
     },
     /// The self-signed fallback certificate can't be created.
     #[error("can't create the self-signed fallback certificate: {reason}")]
     SelfSigned {
-        /// The reason.
+        /// The reason that the certificate can't be created.
         reason: String,
     },
-    /// The text is not a supported TLS version.
+    /// The configured text is not a supported TLS version.
     #[error("bad TLS version {version:?}: expected 1.2 or 1.3")]
     UnknownTlsVersion {
         /// The text that is not a TLS version.
@@ -127,7 +127,7 @@ pub enum Error {
     /// The cipher suite does not exist, or is not supported because it is weak.
     #[error("bad cipher suite {name:?}: expected one of {}", crate::CipherSuites::supported_names())]
     UnknownCipherSuite {
-        /// The name from the settings.
+        /// The configured name of the cipher suite.
         name: String,
     },
     /// None of the configured cipher suites can be used with an accepted TLS version.
@@ -141,17 +141,17 @@ pub enum Error {
     /// The PEM file with the CAs for client certificates can't be used.
     #[error("bad client CA file {}: {reason}", path.display())]
     ClientCa {
-        /// The file.
+        /// The path of the PEM file with the client CAs.
         path: PathBuf,
-        /// The reason.
+        /// The reason that the client CA file can't be used.
         reason: String,
     },
     /// The key log file can't be opened.
     #[error("can't open key log {}", path.display())]
     KeyLog {
-        /// The file.
+        /// The path of the key log file.
         path: PathBuf,
-        /// The I/O error.
+        /// The I/O error of opening the key log file.
         source: io::Error,
     },
     /// rustls rejected the TLS configuration.
@@ -176,9 +176,9 @@ pub enum PemError {
     /// A PEM file can't be read.
     #[error("can't read {}: {error}", path.display())]
     Read {
-        /// The file.
+        /// The path of the PEM file.
         path: PathBuf,
-        /// The I/O error.
+        /// The I/O error of reading the PEM file.
         error: io::Error,
     },
     /// The file content is not well-formed PEM.
@@ -198,7 +198,7 @@ pub enum PemError {
     Certificate {
         /// The position of the invalid certificate in the file, starting at 1.
         position: usize,
-        /// The reason.
+        /// The reason that the certificate is not valid X.509.
         reason: String,
     },
     /// The type of the private key is not supported.

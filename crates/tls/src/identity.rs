@@ -14,7 +14,7 @@ use crate::crypto::{hex, sha256};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Identity {
-    /// The subject in the format of RFC 4514, such as `CN=alice,OU=staff,O=Example`.
+    /// The certificate subject in the format of RFC 4514, such as `CN=alice,OU=staff,O=Example`.
     ///
     /// It is always ASCII: other characters are escaped.
     pub subject: String,
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprint_differs_between_certificates_of_the_same_subject() {
+    fn fingerprints_of_two_certificates_with_the_same_subject_differ() {
         let certificate = named(&[(DnType::CommonName, "alice")]);
         let identity = Identity::from_certificate(&certificate).unwrap();
         assert_eq!(identity.fingerprint.len(), 64);

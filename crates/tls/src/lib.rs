@@ -225,7 +225,7 @@ pub use protocol::{CipherSuites, TlsVersion};
 pub use server_config::is_challenge;
 pub use status::{CertificateStatus, Source};
 
-/// Compiles the examples of the README.
+/// A type whose documentation is the README, so that its examples are compiled as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_key_and_chain_in_one_file() {
+    fn accepts_private_key_and_chain_in_one_pem_file() {
         let (chain, key) = self_signed_pem(&["a.test", "10.0.0.1"]);
         for together in [format!("{key}{chain}"), format!("comment\n{chain}{key}")] {
             let certificate = LoadedCertificate::from_pem(together.as_bytes(), together.as_bytes()).unwrap();
@@ -120,7 +120,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics(before in ".{0,40}", at in 0usize..600, with in any::<Vec<u8>>()) {
+        fn parsing_mutated_pem_never_panics(before in ".{0,40}", at in 0usize..600, with in any::<Vec<u8>>()) {
             let (chain, key) = self_signed_pem(&["a.test"]);
             let mut chain = format!("{before}{chain}").into_bytes();
             let at = at.min(chain.len());

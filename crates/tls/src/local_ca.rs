@@ -296,7 +296,7 @@ const CA_KEY: &str = "ca-key.pem";
 const LEAF: &str = "localhost.pem";
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// The tolerance for clocks of clients that are slow, as in virtual machines and containers.
+/// The tolerance for slow client clocks, as in virtual machines and containers.
 const CLOCK_SKEW: Duration = Duration::from_secs(60 * 60);
 const CA_LIFETIME: Duration = DAY.saturating_mul(3650);
 /// The maximum lifetime of a server certificate that clients accept.

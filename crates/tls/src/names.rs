@@ -5,7 +5,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
 
 use crate::Error;
 
-/// The subject alternative names of a certificate, which alone determine its hosts (RFC 9525 §6.3).
+/// The subject alternative names of a certificate, the only names that it is valid for (RFC 9525 §6.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Names {
     pub(crate) dns: Vec<Box<str>>,

@@ -11,13 +11,13 @@ use x509_parser::parse_x509_certificate;
 /// Clients treat a bad stapled response worse than none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OcspError {
-    #[error("not an OCSP response in DER")]
+    #[error("the file is not an OCSP response in DER")]
     Malformed,
     #[error("the OCSP responder reported an error (status {0})")]
     Unsuccessful(u8),
     #[error("the OCSP response is for another certificate")]
     WrongCertificate,
-    #[error("the certificate is revoked")]
+    #[error("the OCSP response reports that the certificate is revoked")]
     Revoked,
     #[error("the OCSP responder does not know the certificate")]
     Unknown,
@@ -198,7 +198,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics(at_byte in 0usize..200, with in any::<Vec<u8>>(), bytes in any::<Vec<u8>>()) {
+        fn parsing_mutated_ocsp_responses_never_panics(at_byte in 0usize..200, with in any::<Vec<u8>>(), bytes in any::<Vec<u8>>()) {
             let leaf = self_signed(&["a.test"]).key.cert[0].clone();
             let mut der = response(&leaf).der();
             let start = at_byte.min(der.len());

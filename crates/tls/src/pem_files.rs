@@ -35,7 +35,7 @@ pub(crate) struct PemPaths {
 struct LastRead {
     /// The digest of the file contents, or the error, so that an unchanged error is logged only once.
     fingerprint: String,
-    /// The expiry of the stapled OCSP response.
+    /// The expiry of the stapled OCSP response, if one is stapled.
     staple_expiry: Option<SystemTime>,
 }
 
@@ -208,7 +208,7 @@ impl FileCertificate {
 struct PemContent {
     certificate: Vec<u8>,
     key: Vec<u8>,
-    /// The OCSP response, or the read error, with which the certificate is served without a response.
+    /// The OCSP response, or the error of reading it, which does not prevent serving the certificate.
     ocsp: Option<io::Result<Vec<u8>>>,
 }
 
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn reload_serves_a_changed_certificate() {
+    fn reload_serves_a_changed_certificate_file() {
         let resolver = Arc::new(CertificateResolver::new());
         let files = TestFiles::new("old.test");
         let certificate = files.open(&resolver).unwrap();

@@ -17,7 +17,7 @@ pub enum TlsVersion {
     /// TLS 1.2 (RFC 5246), restricted to AEAD cipher suites with forward secrecy.
     #[default]
     Tls12,
-    /// TLS 1.3 (RFC 8446).
+    /// TLS 1.3 (RFC 8446), preferred to TLS 1.2.
     Tls13,
 }
 

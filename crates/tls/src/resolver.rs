@@ -70,7 +70,7 @@ impl CertificateResolver {
         SlotId(id)
     }
 
-    /// Removes a certificate that is no longer configured.
+    /// Removes the slot of a certificate that is no longer configured.
     pub(crate) fn release(&self, id: SlotId) {
         let mut slots = self.slots();
         slots.all.remove(&id.0);

@@ -8,7 +8,7 @@ use tempfile::NamedTempFile;
 
 use crate::crypto::digest;
 
-/// A folder for private keys and certificates, in which files have mode 0600 and are replaced atomically.
+/// A folder for private keys and certificates: its files have mode 0600 and are replaced atomically.
 ///
 /// New folders have mode 0700. All methods block while they access the disk.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl SecretFolder {
         NamedTempFile::new_in(&self.path)?.close()
     }
 
-    /// Reads a file, or returns `None` if it does not exist.
+    /// Reads a file in the folder, or returns `None` if the file does not exist.
     pub(crate) fn read(&self, file: &str) -> io::Result<Option<Vec<u8>>> {
         match fs::read(self.file_path(file)) {
             Ok(content) => Ok(Some(content)),
@@ -57,7 +57,7 @@ impl SecretFolder {
         }
     }
 
-    /// Creates or replaces a file atomically.
+    /// Creates or replaces a file in the folder atomically.
     pub(crate) fn write(&self, file: &str, content: &[u8]) -> io::Result<()> {
         let temporary = self.temporary(content)?;
         temporary.persist(self.file_path(file)).map_err(|error| error.error)?;
@@ -76,7 +76,7 @@ impl SecretFolder {
         }
     }
 
-    /// Removes a file if it exists.
+    /// Removes a file from the folder, if it exists.
     pub(crate) fn remove(&self, file: &str) -> io::Result<()> {
         match fs::remove_file(self.file_path(file)) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),

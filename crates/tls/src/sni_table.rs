@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn selects_exact_name_before_wildcard_before_default() {
+    fn selects_certificate_by_exact_name_before_wildcard_before_default() {
         let [first, wild, exact] =
             [&["first.example"][..], &["*.example.com"], &["a.example.com", "b.example.com"]].map(self_signed);
         let table = SniTable::new([&first, &wild, &exact].map(|certificate| Entry {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn files_take_precedence_over_acme_and_acme_over_the_local_ca() {
+    fn files_take_precedence_over_acme_and_acme_over_the_local_ca_for_the_same_name() {
         let [local, acme, file] =
             [&["a.test", "b.test", "c.test"][..], &["a.test", "b.test"], &["a.test"]].map(self_signed);
         let table = SniTable::new([
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_table_selects_no_certificate() {
+    fn empty_sni_table_selects_no_certificate() {
         let table = SniTable::new([]);
         assert_eq!(selected(&table, None), None);
         assert_eq!(selected(&table, Some("a.test")), None);

@@ -10,7 +10,7 @@ pub enum Source {
     Acme,
     /// PEM files with a certificate and its key.
     Files,
-    /// The local CA for development.
+    /// A local CA for development.
     Local,
 }
 
@@ -31,7 +31,7 @@ impl Source {
 pub struct CertificateStatus {
     /// The names on the certificate, or the configured names while the certificate is not available yet.
     pub names: Vec<String>,
-    /// The source of the certificate.
+    /// The kind of source that the certificate comes from.
     pub source: Source,
     /// The type of the certificate's key, or `None` while the certificate is not available yet.
     pub key_type: Option<KeyType>,

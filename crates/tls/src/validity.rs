@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn out_of_range_timestamps_do_not_panic() {
+    fn out_of_range_certificate_timestamps_do_not_panic() {
         for timestamp in [i64::MIN, -1, 0, 1, i64::MAX] {
             system_time(timestamp);
         }

@@ -115,7 +115,7 @@ async fn restart_reuses_the_stored_acme_certificate_and_account() {
 }
 
 #[tokio::test]
-async fn concurrent_orders_share_one_account() {
+async fn concurrent_orders_share_one_acme_account() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;
@@ -296,7 +296,7 @@ async fn orders_again_if_the_stored_certificate_is_unusable() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn stored_files_are_accessible_only_to_their_owner() {
+async fn stored_acme_files_are_accessible_only_to_their_owner() {
     use std::os::unix::fs::PermissionsExt;
 
     let mut server = Server::bind().await;

@@ -63,7 +63,7 @@ impl Pem {
     }
 }
 
-/// Returns a server with one certificate, and the roots for a client that trusts it.
+/// Returns a server configuration with one certificate, and the roots for a client that trusts it.
 fn single(names: &[&str]) -> (Certificates, RootCertStore) {
     let folder = PemFolder::new();
     let pem = Pem::new(names);

@@ -16,7 +16,7 @@ use rproxy_tls::{Certificates, CertificatesBuilder, ClientAuth, Error, LocalCa, 
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, version};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// Returns a server with a local CA, and the roots for a client that trusts it.
+/// Returns a server configuration with a local CA, and the roots for a client that trusts it.
 fn local(
     folder: &Path,
     with: impl FnOnce(CertificatesBuilder) -> CertificatesBuilder,

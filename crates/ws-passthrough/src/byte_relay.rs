@@ -28,8 +28,8 @@ pub(crate) struct ByteRelay<C, U> {
     outbound: ByteDirection,
     tunnels: Tunnels,
     phase: Phase,
-    /// Whether the protocol is not WebSocket. The relay can then not send a Close, and a clean end of the connection is the
-    /// only sign that the data is complete.
+    /// Whether the tunnel's protocol is not WebSocket. The relay can then not send a Close, and a clean end of the
+    /// connection is the only sign that the data is complete.
     is_opaque: bool,
     /// Whether an endpoint failed, or both endpoints sent a Close frame. The relay then ends when the timer fires.
     is_ending: bool,
@@ -76,7 +76,7 @@ impl<C, U> ByteRelay<C, U> {
         }
     }
 
-    /// Configures the relay for a protocol other than WebSocket.
+    /// Configures the relay for a tunnel whose protocol is not WebSocket.
     pub(crate) fn opaque(self) -> Self {
         Self {
             inbound: ByteDirection::new(FrameTracker::opaque()),
@@ -129,7 +129,7 @@ impl<C, U> ByteRelay<C, U> {
         }
     }
 
-    /// Prepares the relay for its end after a read from or a write to an endpoint failed.
+    /// Schedules the end of the relay after an endpoint failed.
     ///
     /// Bytes that it sent before are still relayed, even if it failed on a write. Bytes for it are read and discarded, because
     /// a socket that is closed with unread bytes resets its connection.

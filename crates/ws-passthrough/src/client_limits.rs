@@ -16,7 +16,7 @@ pub(crate) struct ClientLimits {
     pub(crate) max_tunnels: Option<usize>,
     /// The maximum number of messages per second from a client.
     pub(crate) message_rate: Option<NonZeroU32>,
-    /// The prefix length that identifies an IPv6 client.
+    /// The prefix length of the network that identifies an IPv6 client.
     pub(crate) ipv6_prefix: u8,
 }
 
@@ -71,7 +71,7 @@ impl Clients {
         Ok(Some(Arc::clone(&entry.client)))
     }
 
-    /// Decrements the number of the client's tunnels.
+    /// Decrements the client's number of open tunnels.
     pub(crate) fn release(&self, client: Option<&Client>) {
         let Some(client) = client else { return };
         let mut entries = self.lock();

@@ -42,7 +42,7 @@ pub(crate) struct Timeouts {
     pub(crate) close: Duration,
 }
 
-/// The configuration of message mode.
+/// The configuration of message mode: size limits, pings and the `on_message` function.
 #[derive(Clone)]
 pub(crate) struct MessageConfig {
     pub(crate) max_message: usize,

@@ -62,14 +62,14 @@ impl FrameTracker {
         Self { position: Position::Opaque, ..Self::new() }
     }
 
-    /// Returns whether a Close frame may be inserted here: all frames and messages are complete.
+    /// Returns whether a Close frame may follow the parsed bytes: all frames and messages are complete.
     ///
     /// RFC 6455 §5.5 allows control frames between the fragments of a message, but a Close would truncate the message.
     pub(crate) fn is_at_boundary(&self) -> bool {
         self.position == Position::First && (!self.in_message || self.close.is_complete)
     }
 
-    /// Returns whether the stream contained a Close frame.
+    /// Returns whether the stream contained a complete Close frame.
     pub(crate) fn has_close(&self) -> bool {
         self.close.is_complete
     }
@@ -235,7 +235,7 @@ mod tests {
     const MORE: OpCode = OpCode::Data(Data::Continue);
 
     #[test]
-    fn is_at_boundary_after_a_complete_message() {
+    fn stream_is_at_boundary_after_a_complete_message() {
         for mask in [false, true] {
             for length in [0, 1, 125, 126, 65_535, 65_536] {
                 let mut frames = FrameTracker::new();
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn is_not_at_boundary_between_fragments() {
+    fn stream_is_not_at_boundary_between_fragments_of_a_message() {
         let mut frames = FrameTracker::new();
         let ping = frame(OpCode::Control(Control::Ping), true, false, 4);
         frames.advance(&frame(TEXT, false, false, 9));

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn remove_upgrade_keeps_other_connection_options() {
+    fn remove_upgrade_keeps_the_other_connection_options() {
         for (connection, expected) in [
             ("Upgrade", None),
             ("upgrade, HTTP2-Settings", None),

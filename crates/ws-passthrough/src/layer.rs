@@ -1,4 +1,4 @@
-//! The [`WsPassthroughLayer`] type.
+//! The tower layer that forwards WebSockets.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl WsPassthroughLayer {
         self
     }
 
-    /// Sets the protocols besides WebSocket that clients may upgrade to; none by default.
+    /// Sets the protocols other than WebSocket to which clients may upgrade; none by default.
     ///
     /// Requests to upgrade to other protocols are forwarded without `Upgrade`.
     ///
@@ -105,7 +105,7 @@ impl WsPassthroughLayer {
         self
     }
 
-    /// Sets the prefix length that identifies an IPv6 client; 64 by default, at most 128.
+    /// Sets the prefix length of the network that identifies an IPv6 client; 64 by default, at most 128.
     pub fn ipv6_prefix(mut self, bits: u8) -> Self {
         self.config_mut().client_limits.ipv6_prefix = bits;
         self
@@ -117,7 +117,7 @@ impl WsPassthroughLayer {
         self
     }
 
-    /// Sets the time without traffic after which a tunnel is closed; ten minutes by default.
+    /// Sets the idle timeout, after which a tunnel without traffic is closed; ten minutes by default.
     ///
     /// The default is longer than the ping interval of common libraries.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
@@ -131,7 +131,7 @@ impl WsPassthroughLayer {
         self
     }
 
-    /// Sets the maximum size of a message, and enables message mode.
+    /// Sets the maximum size of a WebSocket message, and enables message mode.
     ///
     /// In message mode, the layer relays whole messages instead of bytes. It is off by default. The methods
     /// [`max_frame_size`](Self::max_frame_size), [`message_rate`](Self::message_rate), [`ping`](Self::ping) and
@@ -148,7 +148,7 @@ impl WsPassthroughLayer {
         self
     }
 
-    /// Sets the maximum size of a frame, and enables [message mode](Self::max_message_size).
+    /// Sets the maximum size of a WebSocket frame, and enables [message mode](Self::max_message_size).
     ///
     /// An endpoint that sends a larger frame gets a Close with 1009. By default, the maximum is that of a message.
     pub fn max_frame_size(mut self, bytes: usize) -> Self {
@@ -175,7 +175,7 @@ impl WsPassthroughLayer {
         self
     }
 
-    /// Calls `on_message` with each message, and enables [message mode](Self::max_message_size).
+    /// Sets a function that is called with each message, and enables [message mode](Self::max_message_size).
     ///
     /// The function can change the message, drop it, or close the tunnel. It runs on the tunnel's task, so it must not block.
     ///
@@ -211,7 +211,7 @@ impl WsPassthroughLayer {
         self
     }
 
-    /// Calls `on_close` with a summary at the end of each tunnel. It runs on the tunnel's task, so it must not block.
+    /// Calls `on_close` with a summary at the end of each tunnel. The function runs on the tunnel's task, so it must not block.
     ///
     /// # Examples
     ///

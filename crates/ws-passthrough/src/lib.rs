@@ -1,4 +1,4 @@
-//! Middleware that proxies WebSockets, over HTTP/1.1 and HTTP/2.
+//! A tower layer that proxies WebSockets over HTTP/1.1 and HTTP/2.
 //!
 //! [`WsPassthroughLayer`] checks handshakes, forwards them through the inner service like any request, and tunnels
 //! bytes after a 101. It counts tunnels, limits them, and closes them gracefully at shutdown.
@@ -174,7 +174,7 @@ pub use self::tunnel_handle::TunnelHandle;
 pub use self::tunnels::Tunnels;
 pub use self::upgrade_protocols::{UpgradeProtocols, UpgradeProtocolsError};
 
-/// Compiles the examples of the README.
+/// A type whose documentation is the README, so that its examples are compiled as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

@@ -27,7 +27,7 @@ pub struct MessageContext<'a> {
     pub client: Option<IpAddr>,
 }
 
-/// An endpoint of a tunnel.
+/// An endpoint of a tunnel: the client or the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WsEndpoint {

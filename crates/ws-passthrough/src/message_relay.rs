@@ -71,7 +71,8 @@ where
         }
     }
 
-    /// Relays messages until an endpoint closes or the tunnel must be closed. Then closes both connections.
+    /// Relays messages until an endpoint closes its connection or the proxy closes the tunnel. Then closes both
+    /// connections.
     pub(crate) async fn run(
         self,
         guard: &TunnelGuard,

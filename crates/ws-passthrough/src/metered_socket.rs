@@ -47,7 +47,7 @@ impl SocketActivity {
     }
 }
 
-/// A socket that records its activity.
+/// A socket wrapper that records reads and writes in a [`SocketActivity`].
 #[derive(Debug)]
 pub(crate) struct MeteredSocket<T> {
     socket: T,

@@ -41,7 +41,7 @@ enum Rule {
 
 /// The error for an invalid list of [`WsOrigins`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("bad origin {origin:?}: {reason}")]
+#[error("bad WebSocket origin {origin:?}: {reason}")]
 pub struct WsOriginsError {
     origin: String,
     reason: &'static str,
@@ -164,23 +164,23 @@ mod tests {
     #[test]
     fn origin_list_errors_contain_the_origin_and_the_reason() {
         for (list, message) in [
-            ("", "bad origin \"\": empty"),
+            ("", "bad WebSocket origin \"\": empty"),
             (
                 "https://a.example,b.example",
-                "bad origin \"b.example\": neither self nor null nor an origin such as https://app.example",
+                "bad WebSocket origin \"b.example\": neither self nor null nor an origin such as https://app.example",
             ),
             (
                 "https://a.example/",
-                "bad origin \"https://a.example/\": an origin has only a scheme, a host and an optional port",
+                "bad WebSocket origin \"https://a.example/\": an origin has only a scheme, a host and an optional port",
             ),
-            ("://a", "bad origin \"://a\": invalid scheme"),
+            ("://a", "bad WebSocket origin \"://a\": invalid scheme"),
             (
                 "https://a.*.b",
-                "bad origin \"https://a.*.b\": * is allowed only as the first label of the host: https://*.example.org",
+                "bad WebSocket origin \"https://a.*.b\": * is allowed only as the first label of the host: https://*.example.org",
             ),
             (
                 "https://*",
-                "bad origin \"https://*\": * is allowed only as the first label of the host: https://*.example.org",
+                "bad WebSocket origin \"https://*\": * is allowed only as the first label of the host: https://*.example.org",
             ),
         ] {
             assert_eq!(list.parse::<WsOrigins>().unwrap_err().to_string(), message);

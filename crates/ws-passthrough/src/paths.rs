@@ -59,7 +59,7 @@ impl WsPaths {
         Ok(Self { globs: Some(Arc::new(set)) })
     }
 
-    /// Returns whether the set contains the path of a request, not decoded.
+    /// Returns whether the set contains `path`, which must be percent-encoded as in the request.
     #[must_use]
     pub fn contains(&self, path: &str) -> bool {
         match &self.globs {

@@ -10,7 +10,7 @@ use hyper::ext::Protocol;
 
 use crate::handshake::{UpgradeMethod, WEBSOCKET, has_member, single_value};
 
-/// The protocol that a handshake switches to.
+/// The protocol that an upgraded connection switches to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ProtocolSwitch {
     /// WebSocket, with the expected value of `Sec-WebSocket-Accept`.

@@ -52,12 +52,12 @@ pub enum BadHandshake {
     HttpVersion,
     /// `Sec-WebSocket-Key` is missing, repeated, or not 16 bytes in Base64.
     Key,
-    /// The handshake has a body.
+    /// The WebSocket handshake has a body.
     Body,
 }
 
 impl WsRejection {
-    /// Returns the status of the response.
+    /// Returns the status code of the response to the rejected handshake.
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
@@ -75,17 +75,17 @@ impl WsRejection {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::BadHandshake(BadHandshake::Method) => "method is not GET",
+            Self::BadHandshake(BadHandshake::Method) => "the method of the WebSocket handshake is not GET",
             Self::BadHandshake(BadHandshake::HttpVersion) => "version is not HTTP/1.1",
             Self::BadHandshake(BadHandshake::Key) => "invalid Sec-WebSocket-Key",
-            Self::BadHandshake(BadHandshake::Body) => "handshake has a body",
+            Self::BadHandshake(BadHandshake::Body) => "the WebSocket handshake has a body",
             Self::UnsupportedVersion => "Sec-WebSocket-Version is not 13",
             Self::ForbiddenPath => "WebSockets are not allowed on this path",
-            Self::ForbiddenOrigin => "origin is not allowed",
+            Self::ForbiddenOrigin => "the origin is not allowed to open WebSockets",
             Self::TooManyTunnels => "the maximum number of tunnels is open",
             Self::TooManyTunnelsPerClient => "the client has the maximum number of tunnels open",
             Self::UnsupportedProtocol => "extended CONNECT for an unsupported protocol",
-            Self::UpgradeUnavailable => "server does not support upgrades",
+            Self::UpgradeUnavailable => "the server does not support connection upgrades",
             Self::Draining => "tunnels are being drained",
             Self::InvalidSwitch => "the upstream responded with an invalid 101",
         }

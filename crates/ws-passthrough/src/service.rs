@@ -42,7 +42,7 @@ impl<S> WsPassthroughService<S> {
         &mut self.inner
     }
 
-    /// Consumes `self` and returns the inner service.
+    /// Consumes the service and returns the inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }

@@ -12,13 +12,13 @@ use crate::summary::ClosedBy;
 pub struct TunnelStats {
     /// The number of tunnels opened so far.
     pub opened: u64,
-    /// The number of bytes from clients, including frame headers.
+    /// The number of bytes received from clients, including frame headers.
     pub bytes_from_client: u64,
-    /// The number of bytes from upstreams, including frame headers.
+    /// The number of bytes received from upstreams, including frame headers.
     pub bytes_from_upstream: u64,
-    /// The number of complete messages from clients.
+    /// The number of complete messages received from clients.
     pub messages_from_client: u64,
-    /// The number of complete messages from upstreams.
+    /// The number of complete messages received from upstreams.
     pub messages_from_upstream: u64,
     closed: [u64; ClosedBy::ALL.len()],
 }

@@ -15,13 +15,13 @@ pub struct TunnelSummary {
     ///
     /// For other protocols, messages are not counted and close codes are not known.
     pub protocol: Cow<'static, str>,
-    /// The number of bytes from the client, including frame headers.
+    /// The number of bytes received from the client, including frame headers.
     pub bytes_from_client: u64,
-    /// The number of bytes from the upstream, including frame headers.
+    /// The number of bytes received from the upstream, including frame headers.
     pub bytes_from_upstream: u64,
-    /// The number of complete messages from the client.
+    /// The number of complete messages received from the client.
     pub messages_from_client: u64,
-    /// The number of complete messages from the upstream.
+    /// The number of complete messages received from the upstream.
     pub messages_from_upstream: u64,
     /// The time from the response to the handshake until the tunnel was closed.
     pub duration: Duration,

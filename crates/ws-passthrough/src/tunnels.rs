@@ -55,7 +55,7 @@ struct CloseOrder {
     code: u16,
     /// The time over which the Close frames to all tunnels are spread.
     spread: Duration,
-    /// The time within which all tunnels should be closed.
+    /// The time within which all tunnels should be closed, if it is limited.
     within: Option<Duration>,
     /// Whether new tunnels are rejected from now on.
     is_last: bool,
@@ -88,7 +88,7 @@ impl Tunnels {
         *self.inner.open.borrow()
     }
 
-    /// Returns the counters of all tunnels so far.
+    /// Returns the counters of all tunnels opened so far.
     #[must_use]
     pub fn stats(&self) -> TunnelStats {
         self.inner.counters.stats()
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn immediate_drain_overrides_a_slow_restart() {
+    async fn immediate_drain_overrides_a_slow_restart_of_tunnels() {
         let tunnels = Tunnels::new();
         let open: Vec<_> = (0..1000).map(|_| acquire(&tunnels).unwrap()).collect();
         tunnels.restart_within(Duration::from_secs(60));

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use hyper::ext::Protocol;
 
-/// A set of protocols by their names in `Upgrade` (RFC 9110 §7.8), such as `tcp,SPDY/3.1`.
+/// A set of protocols, given by their names in `Upgrade` (RFC 9110 §7.8), such as `tcp,SPDY/3.1`.
 ///
 /// Names are matched exactly, with or without a version, but without regard to case. The default is the empty set.
 ///
@@ -23,7 +23,7 @@ pub struct UpgradeProtocols {
 
 /// The error for a protocol name that is invalid in [`UpgradeProtocols`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("bad protocol {name:?}: {reason}")]
+#[error("bad upgrade protocol {name:?}: {reason}")]
 pub struct UpgradeProtocolsError {
     name: String,
     reason: &'static str,
@@ -54,12 +54,12 @@ fn protocol(entry: &str) -> Result<Protocol, UpgradeProtocolsError> {
     let invalid = |reason| Err(UpgradeProtocolsError { name: entry.to_owned(), reason });
     let (name, version) = entry.split_once('/').map_or((entry, None), |(name, version)| (name, Some(version)));
     if !is_token(name) || !version.is_none_or(is_token) {
-        return invalid("not of the form name or name/version");
+        return invalid("not a protocol name of the form name or name/version");
     }
     match name.to_ascii_lowercase().as_str() {
-        "websocket" => invalid("WebSockets are always forwarded"),
+        "websocket" => invalid("WebSockets are always forwarded, without this setting"),
         // A client that speaks HTTP to the upstream directly bypasses all layers of this proxy.
-        "h2c" | "h2" | "http" | "tls" => invalid("requests after the upgrade would bypass this proxy"),
+        "h2c" | "h2" | "http" | "tls" => invalid("HTTP requests after the upgrade would bypass this proxy"),
         _ => Ok(Protocol::from(entry)),
     }
 }
@@ -94,13 +94,13 @@ mod tests {
     #[test]
     fn upgrade_protocol_errors_contain_the_name_and_the_reason() {
         for (list, message) in [
-            (" ,", "bad protocol \" ,\": empty"),
-            ("tcp,a b", "bad protocol \"a b\": not of the form name or name/version"),
-            ("tcp/", "bad protocol \"tcp/\": not of the form name or name/version"),
-            ("a/b/c", "bad protocol \"a/b/c\": not of the form name or name/version"),
-            ("WebSocket", "bad protocol \"WebSocket\": WebSockets are always forwarded"),
-            ("h2c", "bad protocol \"h2c\": requests after the upgrade would bypass this proxy"),
-            ("TLS/1.0", "bad protocol \"TLS/1.0\": requests after the upgrade would bypass this proxy"),
+            (" ,", "bad upgrade protocol \" ,\": empty"),
+            ("tcp,a b", "bad upgrade protocol \"a b\": not a protocol name of the form name or name/version"),
+            ("tcp/", "bad upgrade protocol \"tcp/\": not a protocol name of the form name or name/version"),
+            ("a/b/c", "bad upgrade protocol \"a/b/c\": not a protocol name of the form name or name/version"),
+            ("WebSocket", "bad upgrade protocol \"WebSocket\": WebSockets are always forwarded, without this setting"),
+            ("h2c", "bad upgrade protocol \"h2c\": HTTP requests after the upgrade would bypass this proxy"),
+            ("TLS/1.0", "bad upgrade protocol \"TLS/1.0\": HTTP requests after the upgrade would bypass this proxy"),
         ] {
             assert_eq!(list.parse::<UpgradeProtocols>().unwrap_err().to_string(), message);
         }

@@ -78,7 +78,7 @@ async fn relays_messages_of_several_streams_on_one_http2_connection() {
 }
 
 #[tokio::test]
-async fn supports_half_close() {
+async fn half_closed_stream_still_relays_the_other_direction() {
     let upstream = upstream(async |head, mut socket| {
         assert!(head.starts_with("GET /live HTTP/1.1\r\n"), "{head}");
         for (name, expected) in [("host", "a.example"), ("upgrade", "websocket"), ("sec-websocket-version", "13")] {

@@ -177,7 +177,7 @@ async fn half_closed_tunnel_from_http2_to_http2_still_relays_the_other_direction
 }
 
 #[tokio::test]
-async fn forwards_rejection_of_the_upstream_unchanged() {
+async fn forwards_a_rejection_by_an_http2_upstream_unchanged() {
     let proxy = proxy(true).await;
     let (head, mut socket) = send(proxy, &handshake(&[]).replace("/live", "/no")).await;
     assert!(head.starts_with("HTTP/1.1 403 "), "{head}");

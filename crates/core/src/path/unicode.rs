@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folds_compatible_characters_to_ascii() {
+    fn replaces_compatibility_characters_by_ascii() {
         let cases: [(&str, Option<&str>); 17] = [
             ("/．．／．ｅｎｖ", Some("/../.env")),
             ("/a＼b％２ｅ；c", Some(r"/a\b%2e;c")),
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_invalid_utf8() {
+    fn removes_bytes_that_are_not_utf8() {
         assert_eq!(drop_invalid(b"/.e\xffnv\x80").as_deref(), Some(&b"/.env"[..]));
         assert_eq!(drop_invalid("/é".as_bytes()), None);
     }

@@ -70,7 +70,7 @@ impl Progress {
     }
 }
 
-/// The error of an incomplete request body.
+/// The error of reading a request body that is too large, too slow, incomplete or malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestBodyError {
@@ -175,7 +175,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(30);
 
     #[tokio::test]
-    async fn default_body_is_empty_for_any_inner_body() {
+    async fn default_guard_body_is_empty_for_any_inner_body() {
         let mut body = GuardBody::<Silent>::default();
         assert!(body.is_end_stream() && body.size_hint().exact() == Some(0));
         assert!(body.frame().await.is_none());

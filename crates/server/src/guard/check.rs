@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_hosts_that_are_not_served_on_the_connection_with_421() {
+    fn rejects_hosts_that_are_not_served_on_the_tls_connection_with_421() {
         let is_served = |_: Option<&str>, host: &str| host == "b.example";
         for (name, host, expected) in [
             (Some("a.example"), Some("b.example:443"), Ok(())),

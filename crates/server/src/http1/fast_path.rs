@@ -1,4 +1,4 @@
-//! The HTTP/1.1 fast path, which serves requests without content and without hyper.
+//! The HTTP/1.1 fast path: it serves requests that have no content, without hyper.
 //!
 //! Most requests consist only of a head. Their head is read into an allocation of its size, the response is written
 //! without a copy, and an idle connection has no buffers. All other requests are passed to hyper.
@@ -195,7 +195,7 @@ where
         let (out, framing, keep_alive) = {
             let head = head;
             if head.status.is_informational() {
-                return Err("the service returned an interim response (1xx)".into());
+                return Err("the service returned an interim response (1xx) as the final response".into());
             }
             context.keep_alive &= !*draining.borrow() && (!io.is_half_closed() || io.has_held());
             let mut out = interim.end();

@@ -55,7 +55,7 @@ enum Stage {
     /// The client has half-closed the connection and waits for the response.
     HalfClosed,
     Ended,
-    /// The sending direction is closed, while received bytes are discarded. This many received bytes may still be
+    /// The sending direction is closed, while received bytes are discarded. This number of bytes may still be
     /// discarded.
     Lingers(usize),
 }
@@ -122,17 +122,17 @@ impl<T> FramedIo<T> {
         Some(std::mem::take(&mut self.held).into())
     }
 
-    /// Holds bytes without scanning them.
+    /// Appends bytes to the held ones without scanning them.
     pub(crate) fn put_back(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
     }
 
-    /// Returns the held bytes.
+    /// Returns the bytes that were read but not passed to the reader.
     pub(crate) fn held(&self) -> &[u8] {
         &self.held
     }
 
-    /// Returns the socket and the held bytes.
+    /// Returns the socket, and the bytes that were read but not passed to the reader.
     pub(crate) fn into_parts(self) -> (T, Bytes) {
         (self.socket, self.held.into())
     }
@@ -231,7 +231,7 @@ impl<T> FramedIo<T> {
         self.state.set_incomplete_head(NonZeroU64::new(self.scanner.heads() + 1).filter(|_| has_begun));
     }
 
-    /// Returns whether a complete request was forwarded whose response has not ended.
+    /// Returns whether the response to a completely forwarded request has not ended yet.
     fn is_after_request(&self) -> bool {
         let is_complete = self.scanner.is_at_head() || self.scanner.awaits_upgrade();
         is_complete && self.scanner.heads() > 0 && !self.state.has_ended(self.scanner.heads())
@@ -460,7 +460,7 @@ const HTTP11: &[u8] = b"HTTP/1.1 ";
 /// The request head that hyper reads in place of a rejected one. The service recognises it by its number.
 const PLACEHOLDER: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
 
-/// The buffer size for the first read of a request, into which most heads fit.
+/// The buffer size for the first read of a request, into which most request heads fit.
 const FIRST_READ: usize = 8 * 1024;
 
 /// The buffer size for the second and later reads of a request.
@@ -472,7 +472,7 @@ const MAX_AHEAD: usize = 16 * 1024;
 /// The maximum time between a request and a half-close that [`HalfClose::WithRequest`] allows.
 const HALF_CLOSE_WINDOW: Duration = Duration::from_millis(200);
 
-/// The interval of checks whether the client closed a connection that is not read.
+/// The interval between checks whether the client has closed the connection, while its socket is not read.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The maximum time that the server waits for the client to close the connection after the last response.

@@ -1,4 +1,4 @@
-//! Fuzz targets.
+//! The fuzz targets of the HTTP/1.1 parsers.
 
 use bytes::Bytes;
 
@@ -41,7 +41,8 @@ pub fn framing(bytes: &[u8]) {
 
 /// Returns the number of complete heads in `bytes`, and the number of bytes that may be forwarded.
 ///
-/// The latter is `None` for an invalid message, because the part of it that is forwarded depends on read boundaries.
+/// The number of bytes is `None` for an invalid message, because the part of it that is forwarded depends on read
+/// boundaries.
 fn scan_in_pieces(bytes: &[u8], piece: usize) -> (u64, Option<usize>) {
     let mut scanner = Scanner::new(LIMITS);
     let (mut start, mut end) = (0, 0);

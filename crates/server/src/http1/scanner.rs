@@ -38,14 +38,15 @@ enum State {
 /// The result of scanning bytes from a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Scan {
-    /// This many bytes may be forwarded. The rest is an incomplete head, the next message, or must wait for the response
-    /// to an upgrade request.
+    /// This number of bytes may be forwarded, and no scanned message is invalid.
+    ///
+    /// The rest is an incomplete head, the next message, or must wait for the response to an upgrade request.
     Pass(usize),
-    /// This many bytes may be forwarded. The target of the following head must be percent-encoded first.
+    /// This number of bytes may be forwarded, and the target of the following head must be percent-encoded first.
     Encode(usize),
-    /// This many bytes may be forwarded. The following head is rejected.
+    /// This number of bytes may be forwarded, and the following head is rejected.
     Reject(usize, RejectedHead),
-    /// This many bytes may be forwarded. Then the framing of a body is invalid, so that the connection can't continue.
+    /// This number of bytes may be forwarded, before an invalid body framing ends the connection.
     Broken(usize),
 }
 

@@ -89,7 +89,7 @@ where
     }
 }
 
-/// Serves a connection with hyper until it closes, or returns its socket once it has been idle for a while.
+/// Serves a connection with hyper until it closes, or returns its socket when the connection is idle.
 ///
 /// `served` is the number of requests on the fast path.
 async fn serve_with_hyper<T, S, B>(

@@ -47,7 +47,7 @@ struct Heads {
     /// The number of request heads that h2 has decoded, and the stream of the last one.
     decoded: AtomicU64,
     decoded_stream: AtomicU32,
-    /// The number of heads, of requests, and the highest stream at the last call of `take_rejected_heads`.
+    /// The counters at the last call of `take_rejected_heads`: heads, requests, and the highest stream.
     settled: AtomicU64,
     settled_requests: AtomicU64,
     settled_stream: AtomicU32,
@@ -126,7 +126,7 @@ impl Activity {
         self.is_blocked.store(blocked, Relaxed);
     }
 
-    /// Counts a frame from the client.
+    /// Counts a frame that was received from the client.
     pub(super) fn count_received(&self, frame: &Frame) {
         self.has_begun.store(true, Relaxed);
         match frame.kind {
@@ -136,7 +136,7 @@ impl Activity {
         }
     }
 
-    /// Counts a frame to the client.
+    /// Counts a frame that was sent to the client.
     pub(super) fn count_sent(&self, frame: &Frame) {
         let is_new = frame.stream > self.heads.settled_stream.load(Relaxed);
         let new = u32::from(is_new);
@@ -196,14 +196,14 @@ impl Activity {
         RejectedHeads { malformed: rejected - too_large, too_large }
     }
 
-    /// Counts a request that was rejected as invalid.
+    /// Counts a request that was rejected as invalid, and marks the connection as exhausted at the limit.
     pub(super) fn charge_rejection(&self) {
         if !self.is_shared {
             self.charge(REJECTION_COST);
         }
     }
 
-    /// Counts response data as useful, because the client sends window updates for it.
+    /// Counts response data as useful frames, because the client sends window updates for it.
     pub(super) fn count_response_data(&self, bytes: usize) {
         self.useful.fetch_add(1 + (bytes / 4096) as u64, Relaxed);
     }
@@ -232,8 +232,8 @@ impl Activity {
 /// The maximum number of frames without content per tick on an otherwise idle connection.
 const MAX_EMPTY: u64 = 2000;
 
-/// The number of frames without content that each frame with content additionally allows. A download needs at most two
-/// window updates per frame.
+/// The number of additional frames without content that are allowed per frame with content. A download needs at most
+/// two window updates per frame.
 const EMPTY_PER_USEFUL: u64 = 8;
 
 // A burst of 20 protocol errors or 100 rejected requests, and then one error or five rejected requests per second.
@@ -242,7 +242,7 @@ const PER_SECOND: u32 = 5;
 const ERROR_COST: u32 = 5;
 const REJECTION_COST: u32 = 1;
 
-/// The maximum number of DATA frames in one window, which a client may send before it receives RST_STREAM.
+/// The maximum number of DATA frames that may arrive for a stream after the server has reset it, one window.
 const LATE_PER_RESET: u32 = 64;
 const MAX_LATE: u32 = 128 * LATE_PER_RESET;
 

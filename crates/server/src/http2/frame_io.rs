@@ -24,7 +24,7 @@ pub(super) struct FrameIo<T> {
     /// The number of complete request heads, and the stream of the last one.
     heads: u64,
     last_head: u32,
-    /// The highest stream number that the client has used. Its head may be incomplete.
+    /// The highest stream number that the client has used. The head of that stream may be incomplete.
     last_stream: u32,
     /// Whether the rest of a request head follows in CONTINUATION frames.
     is_opening: bool,
@@ -199,7 +199,7 @@ const FRAMES_PER_FLUSH: usize = 100;
 /// The maximum time that the server waits for the client to close the connection after GOAWAY.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The maximum number of reads that discard data after GOAWAY.
+/// The maximum number of reads that discard received data after GOAWAY.
 const MAX_DISCARDS: usize = 256;
 
 const DEBUG_DATA: &[u8] = b"too_many_rejected_frames";

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn returns_each_frame_at_its_last_byte() {
+    fn scanner_returns_each_frame_at_its_last_byte() {
         let bytes = [
             PREFACE.to_vec(),
             frame(4, 0, 0, &[]),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn is_between_frames_is_false_within_a_frame_or_the_preface() {
+    fn is_between_frames_is_false_within_a_frame() {
         let mut scanner = FrameScanner::for_server();
         assert!(scanner.is_between_frames());
         let bytes = frame(DATA, 0, 1, b"ab");

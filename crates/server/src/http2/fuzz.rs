@@ -1,4 +1,4 @@
-//! Fuzz targets.
+//! The fuzz target of the HTTP/2 frame scanner.
 
 use super::frames::frames_in_pieces;
 

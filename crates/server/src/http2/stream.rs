@@ -203,8 +203,9 @@ impl Drop for OpenStream {
 }
 
 pin_project! {
-    /// The task of a stream, with the send timeout. It ends, which resets the stream, if the client opens no window for
-    /// pending data in time.
+    /// The task of a stream, with the send timeout.
+    ///
+    /// The task ends, which resets the stream, if the client opens no window for pending data in time.
     ///
     /// Only the body knows whether there is data, but it is not polled while the window is closed. So it stores that in
     /// `HAS_DATA` when it is polled.

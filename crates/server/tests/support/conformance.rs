@@ -163,7 +163,7 @@ fn word(number: u32) -> [u8; 4] {
     number.to_be_bytes()
 }
 
-/// Returns the payload of a PRIORITY frame.
+/// Returns the payload of a PRIORITY frame with this dependency and weight.
 fn priority(on: u32, weight: u8) -> Vec<u8> {
     [&word(on)[..], &[weight]].concat()
 }

@@ -21,7 +21,7 @@ pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const ACK: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
-/// The preface of a client (RFC 9113 §3.4).
+/// The HTTP/2 connection preface of a client (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The timeout of all waits in tests, which a passing test never reaches.
@@ -192,7 +192,7 @@ impl Client {
         goaway.map(|goaway| u32::from_be_bytes(goaway.payload[4..8].try_into().unwrap()))
     }
 
-    /// Waits until the connection closes.
+    /// Waits until the server closes the connection.
     pub(crate) fn wait_for_close(&mut self) {
         while self.wait_for(|_| false).is_some() {}
     }
@@ -260,7 +260,7 @@ impl Frame {
     }
 }
 
-/// Returns a SETTINGS frame (RFC 9113 §6.5).
+/// Returns a SETTINGS frame with these settings (RFC 9113 §6.5).
 pub(crate) fn settings(with: &[(u16, u32)]) -> Vec<u8> {
     let payload = with.iter().flat_map(|(name, value)| {
         let [name, value] = [&name.to_be_bytes()[..], &value.to_be_bytes()[..]];
@@ -315,7 +315,9 @@ pub(crate) fn status(head: &[u8]) -> String {
     }
 }
 
-/// Decodes three Huffman-coded digits (RFC 7541, appendix B): `0` to `2` have five bits, `3` to `9` have six.
+/// Decodes three digits in the Huffman code of HPACK (RFC 7541, appendix B).
+///
+/// The digits `0` to `2` have five bits, `3` to `9` have six.
 fn huffman_digits(coded: &[u8]) -> String {
     let bits: String = coded.iter().map(|byte| format!("{byte:08b}")).collect();
     let mut rest = bits.as_str();

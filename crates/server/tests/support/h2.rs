@@ -17,13 +17,13 @@ use tower::Service;
 mod frames;
 pub(crate) use frames::*;
 
-/// The timeout of all waits, which a passing test never reaches.
+/// The timeout of all waits in tests, which a passing test never reaches.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A test server on a loopback address.
 pub(crate) struct Server {
     running: RunningServer,
-    /// The TLS configuration of its clients, or `None` if the server has no TLS.
+    /// The TLS configuration of the server's clients, or `None` if the server has no TLS.
     client: Option<Arc<ClientConfig>>,
     _folder: tempfile::TempDir,
 }
@@ -80,7 +80,7 @@ impl Server {
         }
     }
 
-    /// Connects with TLS and HTTP/1.1.
+    /// Connects with TLS, and negotiates HTTP/1.1.
     pub(crate) fn http1(&self) -> rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream> {
         let mut config = (**self.client.as_ref().expect("a server with TLS")).clone();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];

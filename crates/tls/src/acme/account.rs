@@ -127,7 +127,7 @@ fn load_or_create_key(secrets: &SecretFolder, file: &str) -> Result<Vec<u8>, Str
             tracing::warn!(
                 path = %secrets.file_path(file).display(),
                 %error,
-                "can't store the ACME account key, the next start creates another account"
+                "can't store the ACME account key, the next start of this process creates another account"
             );
             Ok(pem.into_bytes())
         }

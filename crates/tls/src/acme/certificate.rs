@@ -70,7 +70,7 @@ impl AcmeCertificate {
             let fallback = self_signed(&certificate.names).map_err(|reason| Error::SelfSigned { reason })?;
             tracing::info!(
                 names = ?certificate.names,
-                "serving a self-signed certificate until the first one is issued"
+                "serving a self-signed certificate until the ACME server issues the first one"
             );
             resolver.publish_fallback(certificate.slot, Arc::new(fallback));
         }
@@ -84,7 +84,7 @@ impl AcmeCertificate {
         }
     }
 
-    /// Stops serving the certificate.
+    /// Stops serving the certificate, and removes its slot.
     pub(crate) fn release(&self) {
         self.resolver.release(self.slot);
     }
@@ -127,7 +127,7 @@ impl AcmeCertificate {
         }
     }
 
-    /// Returns the time until the next order, which depends on the renewal time and the back-off.
+    /// Returns the time until the next order of the certificate, which depends on renewal time and back-off.
     fn wait(&self, now: SystemTime) -> Duration {
         let current = self.resolver.current(self.slot);
         let due = current.map_or(SystemTime::UNIX_EPOCH, |certificate| certificate.validity.renewal_time());
@@ -155,7 +155,7 @@ impl AcmeCertificate {
         self.resolver.publish(self.slot, certificate);
         if let Err(error) = stored.and(self.storage.share_certificate(&pem).await) {
             let path = self.storage.folder().path().display();
-            tracing::warn!(%path, %error, "can't store or share the issued certificate, serving the copy in memory");
+            tracing::warn!(%path, %error, "can't store or share the issued certificate, serving it from memory");
             self.resolver.set_error(self.slot, Some(error.to_string()));
         }
         Ok(())
@@ -231,7 +231,7 @@ impl AcmeCertificate {
             tracing::info!(
                 names = ?self.names,
                 next_try = httpdate::fmt_http_date(stored.next()),
-                "an earlier order failed, waiting before the next one (a reload orders immediately)"
+                "an earlier certificate order failed, waiting before the next one (a reload orders immediately)"
             );
             *backoff = stored;
         }

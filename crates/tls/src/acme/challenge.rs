@@ -23,7 +23,8 @@ pub(crate) struct Challenges {
 #[derive(Debug)]
 pub(super) struct ChallengeCertificate {
     pub(super) key: Arc<CertifiedKey>,
-    /// The expiry time, for a challenge of another machine. Those of this machine are removed by a [`ChallengeGuard`].
+    /// The expiry time, if the challenge is one of another machine. A [`ChallengeGuard`] removes the challenges of
+    /// this machine.
     pub(super) expires: Option<Instant>,
 }
 

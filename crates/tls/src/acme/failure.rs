@@ -12,7 +12,7 @@ pub(crate) struct Failure {
 /// The kind of a failed order, which determines the back-off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureKind {
-    /// The ACME server rejected the order, which counts against its rate limits.
+    /// The ACME server rejected the order, which counts against the server's rate limits.
     Rejected,
     /// The ACME server was unreachable, failed, or requested a retry, which does not count against its rate limits.
     Transient,
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_validation_reports_the_name_and_the_problem() {
+    fn failed_acme_validation_reports_the_name_and_the_problem() {
         let auth: Auth = serde_json::from_str(
             r#"{"status":"invalid","identifier":{"type":"dns","value":"a.test"},"challenges":[
                 {"type":"http-01"},

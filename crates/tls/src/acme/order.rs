@@ -105,7 +105,7 @@ impl OrderClient<'_> {
     async fn serve_challenge(&self, name: &str, certificate: CertifiedKey) -> Result<ChallengeGuard, Failure> {
         if let Some(peers) = self.account.peers() {
             let digest = key_authorization_digest(&certificate)
-                .ok_or_else(|| Failure::from_local("the challenge certificate has no key authorization"))?;
+                .ok_or_else(|| Failure::from_local("the challenge certificate contains no key authorization"))?;
             peers.publish_challenge(name, digest).await.map_err(|error| {
                 Failure::transient(format!("can't share the ACME challenge with other machines: {error}"))
             })?;

@@ -51,13 +51,13 @@ impl CertificateStorage {
         let backoff = self.folder.read(BACKOFF).ok().flatten();
         let certificate = certificate.unwrap_or_else(|reason| {
             let path = self.folder.file_path(CERTIFICATE);
-            tracing::warn!(path = %path.display(), reason, "ignoring an unusable stored certificate");
+            tracing::warn!(path = %path.display(), reason, "ignoring an unusable certificate in the certificate folder");
             None
         });
         StoredState { certificate, backoff: backoff.and_then(|text| Backoff::from_text(&text, SystemTime::now())) }
     }
 
-    /// Reads the state in the shared store, and copies the newer certificate to where it is missing.
+    /// Reads the state in the shared store, and copies the newer certificate to the folder or to the store.
     ///
     /// The result has a certificate only if it is newer than `current`.
     pub(super) async fn sync_with_peers(&self, current: Option<&LoadedCertificate>) -> StoredState {
@@ -103,7 +103,7 @@ impl CertificateStorage {
         }
     }
 
-    /// Stores a new certificate in the folder.
+    /// Stores a new certificate in its folder.
     pub(super) async fn write_certificate(&self, pem: Vec<u8>) -> io::Result<()> {
         let folder = self.folder.clone();
         spawn_blocking(move || folder.write(CERTIFICATE, &pem)).await.map_err(io::Error::other).flatten()
@@ -140,7 +140,7 @@ impl CertificateStorage {
         let lock = spawn_blocking(move || folder.try_lock()).await.map_err(io::Error::other).flatten();
         let lock = lock.map_err(|error| {
             let path = self.folder.path().display();
-            io::Error::new(error.kind(), format!("certificate folder {path}: {error}"))
+            io::Error::new(error.kind(), format!("can't lock certificate folder {path}: {error}"))
         })?;
         let Some(folder_lock) = lock else { return Ok(None) };
         let Some((peers, _)) = &self.peers else { return Ok(Some(OrderLock { _folder: folder_lock, peers: None })) };

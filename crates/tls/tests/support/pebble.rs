@@ -25,7 +25,7 @@ use tempfile::TempDir;
 pub struct PebbleOptions {
     /// The port to which the ACME server connects for TLS-ALPN-01 validations.
     pub tls_port: u16,
-    /// The lifetime of issued certificates. The default is several years.
+    /// The lifetime of the certificates that the ACME server issues. The default is several years.
     pub validity: Option<Duration>,
     /// The external accounts that the ACME server knows, as `(kid, base64url key)`. If there are any, accounts need to
     /// be bound to one of them.
@@ -119,7 +119,7 @@ impl Pebble {
         self.folder.path().join("local/ca.pem")
     }
 
-    /// Returns the root of the certificates that the ACME server issues, as PEM. It changes with each launch.
+    /// Returns the root of the certificates that the ACME server issues, as PEM. The root changes with each start.
     pub fn issuer_pem(&self) -> String {
         let response = self.get(self.management_port, "/roots/0");
         let start = response.find("-----BEGIN").expect("a PEM root");

@@ -18,7 +18,7 @@ use crate::{
     pebble::{Pebble, PebbleOptions},
 };
 
-/// The timeout of all waits, which a passing test never reaches.
+/// The timeout of all waits in tests, which a passing test never reaches.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A test TLS server whose certificates can be replaced, which simulates a restart.
@@ -60,7 +60,7 @@ impl Server {
         self.address.port()
     }
 
-    /// Serves and renews these certificates instead of the previous ones.
+    /// Serves and renews these certificates in place of the previous ones.
     pub fn serve(&mut self, certificates: &Certificates) {
         self.certificates.send_replace(Some(certificates.clone()));
         self.driver = JoinSet::new();

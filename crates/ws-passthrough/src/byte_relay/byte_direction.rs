@@ -11,7 +11,7 @@ use crate::frame_tracker::{FrameTracker, close_frame};
 
 /// The state of a relay of bytes from a source to a destination.
 ///
-/// It reads only when everything that it read before is written, so that a slow reader slows the sender down. It allocates a
+/// The relay reads only when all bytes read before are written, so that a slow reader slows the sender down. It allocates a
 /// buffer only for bytes that could not be written.
 #[derive(Debug)]
 pub(super) struct ByteDirection {
@@ -129,12 +129,13 @@ impl ByteDirection {
         (self.unsent, self.sent) = (Vec::new(), 0);
     }
 
-    /// Returns whether bytes were relayed since the last call.
+    /// Returns whether bytes were relayed since the last call of this method.
     pub(super) fn take_has_moved(&mut self) -> bool {
         std::mem::take(&mut self.has_moved)
     }
 
-    /// Relays bytes from the source to the destination. Ready when the source ended and the destination is shut down.
+    /// Relays bytes from the source to the destination of this direction. Ready when the source ended and the
+    /// destination is shut down.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,

@@ -8,7 +8,7 @@ use super::*;
 use crate::frame_tracker::{GOING_AWAY, close_frame};
 
 #[tokio::test(start_paused = true)]
-async fn flushes_buffered_writes_when_the_source_is_idle() {
+async fn flushes_buffered_writes_while_the_source_is_idle() {
     let ((mut client, near), (far, mut upstream)) = (duplex(64), duplex(64));
     let timeouts = Timeouts { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
     let mut relay = ByteRelay::new(BufStream::new(near), BufStream::new(far), timeouts, Tunnels::new());

@@ -35,7 +35,7 @@ pub(super) enum StopReason {
     Hook(u16),
     /// The source disconnected without a Close frame.
     SourceGone,
-    /// The destination disconnected.
+    /// The destination of the messages disconnected.
     DestinationGone,
     /// A command or the maximum lifetime requires that the tunnel is closed.
     CloseCommand(CloseCommand),

@@ -12,7 +12,7 @@ fn scan(bytes: &[u8]) -> Scan {
 }
 
 #[test]
-fn accepts_unambiguous_messages() {
+fn accepts_messages_with_unambiguous_framing() {
     for message in [
         &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],
         b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -141,7 +141,7 @@ fn rejects_large_request_heads_before_they_are_complete() {
 }
 
 #[test]
-fn rejects_long_lists_of_connection_options() {
+fn rejects_long_lists_of_connection_options_with_431() {
     let limits = HeadLimits { size: 1 << 16, target: 64, fields: 20 };
     for (name, bytes, is_rejected) in [
         ("Connection", MAX_OPTIONS, false),

@@ -205,7 +205,8 @@ mod tests {
     use std::convert::Infallible;
     use tower::{ServiceExt, service_fn};
 
-    /// Sends a request with spoofed certificate fields, and returns those that the inner service receives.
+    /// Sends a request with spoofed certificate fields, and returns the certificate fields that the inner service
+    /// receives.
     async fn forwarded(layer: ClientCertificateLayer, chain: &[&[u8]]) -> [Option<String>; 2] {
         let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(*der)).collect();
         let tls = TlsInfo { server_name: None, client_certificate: ClientCertificate::new(&chain) };

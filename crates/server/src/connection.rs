@@ -76,7 +76,7 @@ impl ConnectionConfig {
 /// An accepted connection and the service for its requests.
 pub(crate) struct Connection<S> {
     pub(crate) peer: PeerAddr,
-    /// Whether client and listener both use a loopback address.
+    /// Whether the client and the listener both have a loopback address.
     pub(crate) is_loopback: bool,
     pub(crate) service: S,
     pub(crate) config: Arc<ConnectionConfig>,

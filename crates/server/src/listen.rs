@@ -183,7 +183,7 @@ impl BoundSocket {
         }
     }
 
-    /// Sets the options of an inherited socket to those of a new one.
+    /// Sets the options of an inherited socket to the values for a new socket.
     fn prepare(&self, send_timeout: Duration) -> io::Result<()> {
         match self {
             BoundSocket::Tcp(listener) => {

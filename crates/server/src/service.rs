@@ -124,7 +124,7 @@ where
     }
 }
 
-/// Empty extensions with spare capacity for those of the server and the layers, which avoids a rehash per request.
+/// Empty request extensions with spare capacity, which avoids a rehash per request.
 static EMPTY_WITH_CAPACITY: LazyLock<Extensions> = LazyLock::new(|| {
     let mut extensions = Extensions::new();
     // A clone has the capacity of the original, even after `clear`.

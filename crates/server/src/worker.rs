@@ -163,7 +163,7 @@ impl Listener {
     }
 }
 
-/// Accepts connections until draining begins, then those left in the accept queue.
+/// Accepts connections until draining begins, then the connections left in the accept queue.
 async fn serve<S, B>(listener: Listener, service: S, config: Arc<connection::ConnectionConfig>, handle: Handle)
 where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -206,7 +206,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// The peer address for connections over a Unix socket, which have none.
+/// The placeholder for the peer address of a connection over a Unix socket.
 const UNIX_PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 const BACK_OFF: Duration = Duration::from_millis(100);

@@ -47,7 +47,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends bytes, and returns those received until the server closes the connection.
+/// Sends bytes, and returns the bytes received until the server closes the connection.
 fn exchange(server: &RunningServer, bytes: &[u8]) -> String {
     let mut stream = connect(server.local_addr().unwrap());
     stream.write_all(bytes).unwrap();

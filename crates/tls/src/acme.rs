@@ -140,7 +140,7 @@ impl Acme {
         self
     }
 
-    /// Sets whether a self-signed certificate is served until the ACME server has issued the first one.
+    /// Sets whether a self-signed certificate is served until the ACME server has issued a certificate.
     ///
     /// The default is `false`: the handshake fails until then. A client that is configured to accept any self-signed
     /// certificate would also accept one from an attacker.

@@ -91,7 +91,7 @@ impl LocalCertificate {
         Ok(certificate)
     }
 
-    /// Changes the names of the local certificate, and issues a new one if the current one lacks some of them.
+    /// Changes the names of the local certificate, and issues a new certificate if the current one lacks a name.
     ///
     /// If that fails, the current names and certificate stay in use.
     pub(crate) fn set_names(&self, names: &[String]) -> Result<(), Error> {

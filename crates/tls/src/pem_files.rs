@@ -103,7 +103,7 @@ impl FileCertificate {
             served_instead = %earlier.display(),
             %key_type,
             names = total - names.len(),
-            "an earlier certificate has the same key type for some of the names of this certificate, serving the earlier one for them"
+            "another certificate has the same key type for some of the names, and takes precedence because it is configured earlier"
         );
         Ok(())
     }

@@ -84,7 +84,7 @@ impl SniTable {
         candidates.find(|candidate| candidate.supports(schemes)).or_else(|| self.candidates(server_name).next())
     }
 
-    /// Returns the certificates for a server name: those with the exact name, then wildcards, else the default.
+    /// Returns the certificates for a server name: first for the exact name, then for wildcards, else the default.
     fn candidates(&self, server_name: Option<&str>) -> impl Iterator<Item = &Arc<LoadedCertificate>> {
         let (first, wildcard) = self.matches(server_name);
         first.iter().chain(wildcard)
@@ -95,7 +95,7 @@ impl SniTable {
         self.matches(server_name).0
     }
 
-    /// Returns the best matches for a server name, and the wildcard matches after exact ones.
+    /// Returns the best matches for a server name, and for an exact match also the wildcard matches.
     fn matches(&self, server_name: Option<&str>) -> (&[Arc<LoadedCertificate>], &[Arc<LoadedCertificate>]) {
         let Some(name) = server_name.map(lowercase) else {
             return (&self.default, &[]);

@@ -179,7 +179,7 @@ async fn selects_the_certificate_by_server_name() {
     }
 }
 
-/// Writes a new certificate to files, and adds them to the builder.
+/// Writes a new certificate and its key to files, and adds the files to the builder.
 fn add(
     builder: CertificatesBuilder,
     folder: &PemFolder,

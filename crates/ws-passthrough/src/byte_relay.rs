@@ -156,7 +156,7 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    /// Relays bytes in both directions until both are closed. Ready when both are closed.
+    /// Relays bytes between client and upstream until both directions are closed. Ready when both are closed.
     fn poll_relay(&mut self, cx: &mut Context<'_>, close: Option<(u16, [u8; 4])>) -> Poll<()> {
         let to_upstream = close.map(|(code, key)| ProxyClose { code, mask: Some(key) });
         let to_client = close.map(|(code, _)| ProxyClose { code, mask: None });

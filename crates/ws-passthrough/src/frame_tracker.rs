@@ -74,7 +74,7 @@ impl FrameTracker {
         self.close.is_complete
     }
 
-    /// Returns the close code of the first Close frame, if it had one (RFC 6455 §5.5.1).
+    /// Returns the close code of the first Close frame, if the frame contains one (RFC 6455 §5.5.1).
     pub(crate) fn close_code(&self) -> Option<u16> {
         (self.close.is_complete && self.close.code_bytes == 2).then_some(self.close.code)
     }

@@ -169,7 +169,7 @@ impl Tunnels {
 }
 
 impl CloseOrder {
-    /// Returns the maximum time for the end of a message that is in progress at `start`.
+    /// Returns the maximum time until a message in progress at `start` must be complete.
     ///
     /// It leaves the time for the replies, `close`, but is at least half of the remaining time.
     fn message_timeout(&self, start: Instant, close: Duration) -> Duration {
@@ -179,7 +179,7 @@ impl CloseOrder {
     }
 }
 
-/// The minimum time between the closes of two tunnels, which limits them to 100 per second.
+/// The minimum time between the closes of two tunnels, for at most 100 closes per second.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A guard that counts a tunnel as open until it is dropped.
@@ -198,7 +198,7 @@ pub(crate) struct TunnelGuard {
 pub(crate) struct CloseCommand {
     pub(crate) by: ClosedBy,
     pub(crate) code: u16,
-    /// The maximum time for the end of a message in progress.
+    /// The maximum time until a message in progress must be complete.
     pub(crate) message_timeout: Duration,
 }
 

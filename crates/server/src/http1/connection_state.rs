@@ -54,7 +54,7 @@ impl ConnectionState {
         self.in_flight.load(Relaxed) > 0
     }
 
-    /// Records the rejection of the request head that follows `heads` accepted ones.
+    /// Records the rejection of the request head that follows `heads` accepted heads.
     pub(crate) fn reject_head(&self, heads: u64, rejected: RejectedHead) {
         self.rejected.store(rejected as u8, Relaxed);
         self.rejected_call.store(heads + 1, Relaxed);

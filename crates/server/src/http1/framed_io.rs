@@ -122,7 +122,7 @@ impl<T> FramedIo<T> {
         Some(std::mem::take(&mut self.held).into())
     }
 
-    /// Appends bytes to the held ones without scanning them.
+    /// Appends bytes to the held bytes without scanning them.
     pub(crate) fn put_back(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
     }
@@ -137,7 +137,7 @@ impl<T> FramedIo<T> {
         (self.socket, self.held.into())
     }
 
-    /// Holds bytes for the next reads, and scans them.
+    /// Appends bytes to the held bytes, and scans them.
     pub(crate) fn hold(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
         self.scan_held();
@@ -187,7 +187,7 @@ impl<T> FramedIo<T> {
         }
     }
 
-    /// Scans the bytes in `buf` after the first `before` ones, and holds those that may not be forwarded yet.
+    /// Scans the bytes in `buf` from position `before`, and holds the bytes that may not be forwarded yet.
     fn scan_read(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let read = &buf.filled()[before..];
         let passed = match self.scanner.scan(read) {
@@ -239,7 +239,7 @@ impl<T> FramedIo<T> {
 }
 
 impl<T: ClientSocket> FramedIo<T> {
-    /// Reads more bytes, appends them to the held ones, and returns their number.
+    /// Reads more bytes, appends them to the held bytes, and returns the number of bytes read.
     fn poll_read_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let before = self.held.len();
         self.held.resize(before + READ_MORE, 0);

@@ -180,7 +180,7 @@ fn is_chunked(codings: &[u8]) -> Result<bool, RejectedHead> {
     Ok(is_chunked && members == 1)
 }
 
-/// Returns the range of the request target in the first head of `bytes`, and the percent-encoded target.
+/// Returns the position of the request target in the first head of `bytes`, and the percent-encoded target.
 pub(super) fn encoded_target(bytes: &[u8]) -> Option<(Range<usize>, Vec<u8>)> {
     let start = memchr::memchr(b' ', bytes)? + 1;
     let end = start + memchr::memchr(b' ', &bytes[start..])?;

@@ -125,8 +125,7 @@ fn write(out: &mut Vec<u8>, head: &Response<()>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The size of unsent interim responses at which additional ones are dropped, which is
-/// allowed as they are optional.
+/// The size of unsent interim responses above which additional interim responses are dropped.
 const MAX_UNSENT: usize = 64 * 1024;
 
 #[cfg(test)]

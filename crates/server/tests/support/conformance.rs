@@ -749,7 +749,7 @@ pub(crate) const CASES: &[Case] = &[
     }),
 ];
 
-/// Runs all conformance cases, each on a separate connection, and panics with a list of the failed ones.
+/// Runs each conformance case on a separate connection, and panics with a list of the failed cases.
 pub(crate) fn run(connect: impl Fn() -> Client) {
     let mut failed = Vec::new();
     for case in CASES {

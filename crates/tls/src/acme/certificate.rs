@@ -70,7 +70,7 @@ impl AcmeCertificate {
             let fallback = self_signed(&certificate.names).map_err(|reason| Error::SelfSigned { reason })?;
             tracing::info!(
                 names = ?certificate.names,
-                "serving a self-signed certificate until the ACME server issues the first one"
+                "serving a self-signed certificate until the ACME server issues a certificate"
             );
             resolver.publish_fallback(certificate.slot, Arc::new(fallback));
         }

@@ -175,7 +175,7 @@ pub(super) struct StoredState {
     pub(super) backoff: Option<Backoff>,
 }
 
-/// The file with the key and the chain; it is a single file so that both are replaced together.
+/// The file with the key and the chain, which are replaced together.
 const CERTIFICATE: &str = "certificate.pem";
 /// The file with the back-off after failed orders.
 const BACKOFF: &str = "retry";

@@ -1,4 +1,4 @@
-//! The admin listener: health, metrics and cache purges. It is never the public listener.
+//! The admin listener, which serves health checks, metrics and cache purges. It is never the public listener.
 
 mod purge;
 
@@ -19,7 +19,7 @@ use tower::BoxError;
 use self::purge::{FindSite, PurgeRequest};
 use crate::site::SiteHosts;
 
-/// The service of the admin listener.
+/// The HTTP service of the admin listener.
 #[derive(Clone)]
 pub(crate) struct Admin {
     inner: Arc<Inner>,
@@ -29,14 +29,14 @@ struct Inner {
     metrics: Box<dyn Fn(MetricsFormat) -> String + Send + Sync>,
     cache: Box<dyn Fn() -> Option<CacheStore> + Send + Sync>,
     ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
-    /// Returns the hosts of a site, by its name or one of its hosts.
+    /// Looks up a site by its name or by one of its hosts, and returns all its hosts.
     site: Box<FindSite>,
-    /// The accepted host names, in lower case.
+    /// The host names that the admin listener accepts, in lower case.
     hosts: Vec<String>,
 }
 
 impl Admin {
-    /// Creates the service.
+    /// Creates the service of the admin listener.
     ///
     /// `metrics` returns the metrics as OpenMetrics text; `ready` returns the reason if the proxy should get no
     /// traffic.
@@ -50,7 +50,7 @@ impl Admin {
         Self { inner: Arc::new(Inner { metrics, cache, ready, site, hosts: Vec::new() }) }
     }
 
-    /// Accepts requests for these host names, besides IP addresses and `localhost`.
+    /// Adds host names that the admin listener accepts, in addition to IP addresses and `localhost`.
     pub(crate) fn hosts(self, names: &[String]) -> Self {
         let names = names.iter().map(|name| name.to_ascii_lowercase()).collect();
         let inner = Arc::try_unwrap(self.inner).map(|inner| Inner { hosts: names, ..inner });
@@ -109,7 +109,7 @@ impl Admin {
 }
 
 impl Inner {
-    /// Returns whether `Host` is an IP address or an accepted name.
+    /// Returns whether `Host` is an IP address, `localhost` or an accepted name.
     ///
     /// Any website can let its own name resolve to the address of this listener (DNS rebinding); the browser then
     /// treats both as one origin. Only the name in `Host` tells them apart. Browsers always send `Host`.
@@ -123,7 +123,7 @@ impl Inner {
     }
 }
 
-/// Returns whether a page of another site sent the request through a browser (CSRF).
+/// Returns whether a browser sent the request for a page of another site (CSRF).
 fn is_cross_site(headers: &HeaderMap) -> bool {
     // Browsers send one of these fields with every POST; other clients send neither.
     let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
@@ -133,12 +133,12 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
     }
 }
 
-/// The text format of the metrics.
+/// The text format in which metrics are exposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MetricsFormat {
-    /// Prometheus text, version 0.0.4: the default.
+    /// The Prometheus text format, version 0.0.4, which is the default.
     Prometheus,
-    /// OpenMetrics, version 1.0.0, on request.
+    /// The OpenMetrics text format, version 1.0.0, for clients that accept it.
     OpenMetrics,
 }
 
@@ -218,7 +218,7 @@ mod tests {
         Admin::new(|_| "# EOF\n".to_owned(), move || cache.clone(), ready, |name| sites().hosts(name))
     }
 
-    /// The sites `example.org` and `*.example.net`, and the default site.
+    /// Returns the names of the sites `example.org` and `*.example.net` and of the default site.
     fn sites() -> SiteNames {
         let mut table = RouteTable::new();
         let mut names = vec![("default".to_owned(), table.add_site())];
@@ -247,7 +247,7 @@ mod tests {
         request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()
     }
 
-    /// A store that contains `/a`, `/b/1`, `/b/2` and `/c?x=1+2` of `http://example.org`.
+    /// Creates a cache store that contains `/a`, `/b/1`, `/b/2` and `/c?x=1+2` of `http://example.org`.
     async fn filled() -> CacheStore {
         let store = CacheStore::in_memory(1 << 20);
         let origin = service_fn(async |_: Request<Empty<Bytes>>| {

@@ -1,4 +1,4 @@
-//! The global allocator: mimalloc, called by its fastest functions.
+//! The global allocator: mimalloc without an explicit alignment wherever the default alignment suffices.
 //!
 //! The `mimalloc` crate passes an alignment with each allocation. Since version 3, mimalloc then allocates more than
 //! needed and searches for an aligned place, unless the size is a power of two. This affects a quarter of the
@@ -14,7 +14,7 @@ use libmimalloc_sys::{
 
 pub(crate) struct Mimalloc;
 
-/// The alignment of blocks of at least this size: mimalloc's `MI_MAX_ALIGN_SIZE`.
+/// The maximum alignment that mimalloc guarantees by default, `MI_MAX_ALIGN_SIZE`.
 const ALIGNED: usize = 16;
 
 /// Returns whether mimalloc aligns every block of `size` bytes to at least `align`.
@@ -61,8 +61,8 @@ unsafe impl GlobalAlloc for Mimalloc {
     }
 }
 
-/// Returns memory that this thread has freed. Otherwise mimalloc does so during later calls, which an idle thread
-/// does not make.
+/// Returns memory that this thread has freed to the operating system. Otherwise mimalloc does so during later calls,
+/// which an idle thread does not make.
 pub(crate) fn collect() {
     // SAFETY: the function may be called at any time and frees no memory in use.
     unsafe { libmimalloc_sys::mi_collect(true) }

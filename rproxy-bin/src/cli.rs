@@ -1,4 +1,4 @@
-//! Parsing of the command line, without side effects.
+//! Parses the command line, without side effects.
 //!
 //! [`parse`] takes the arguments and the environment, and returns a [`Command`].
 
@@ -18,29 +18,29 @@ use crate::explain::explain;
 use crate::man_page;
 use crate::trust::{Action, Place, Trust, TrustError};
 
-/// A command of the binary.
+/// A parsed command of the `rproxy` binary.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Command {
-    /// Run the proxy.
+    /// Runs the proxy.
     Run(Config),
-    /// Print the effective configuration.
+    /// Prints the effective configuration.
     Check(Report),
-    /// Run the demo.
+    /// Runs the proxy in front of the demo site.
     Demo(Config),
-    /// Print how the path filter decides on some paths.
+    /// Prints how the path filter decides on a path.
     Explain(String),
-    /// Print how to trust the local certificate authority, or do it.
+    /// Prints how to trust the local certificate authority, or changes a trust store.
     Trust(Trust),
-    /// Print this help text.
+    /// Prints the contained help text.
     Help(String),
-    /// Print this version.
+    /// Prints the contained version.
     Version(String),
-    /// Print this table of settings.
+    /// Prints the contained table of settings.
     Reference(String),
-    /// Print this completion script for a shell.
+    /// Prints the contained completion script for a shell.
     Completions(String),
-    /// Print this page for `man`.
+    /// Prints the contained manual page.
     Manual(String),
 }
 
@@ -50,23 +50,23 @@ pub enum Command {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The arguments are invalid.
+    /// The command-line arguments are invalid.
     #[error("{0}")]
     Usage(String),
     /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// There is no certificate authority to trust.
+    /// The local certificate authority cannot be trusted, for example because none exists.
     #[error(transparent)]
     Trust(#[from] TrustError),
 }
 
 impl Error {
-    /// The exit code of the binary for these errors.
+    /// The exit code of the binary for an invalid command line or configuration.
     pub const EXIT_CODE: u8 = 2;
 }
 
-/// Parses the command line and loads the configuration that it refers to.
+/// Parses the command line and loads the configuration from the sources that it names.
 ///
 /// `args` starts with the name of the program, like [`std::env::args_os`]; `env` is the result of
 /// [`std::env::vars_os`].
@@ -185,7 +185,7 @@ fn sources(matches: &ArgMatches, env: Vec<(OsString, OsString)>) -> Sources {
     sources
 }
 
-/// Returns the command line, whose help texts fit one screen.
+/// Returns the definition of the command line, with help texts that fit one screen.
 fn command() -> clap::Command {
     help::with_short_help(full_command())
 }
@@ -194,7 +194,7 @@ fn text_of(mut command: clap::Command) -> String {
     command.render_help().to_string()
 }
 
-/// Returns the command line with the help texts of all settings.
+/// Returns the definition of the command line, with the help texts of all settings.
 fn full_command() -> clap::Command {
     let config = Arg::new(CONFIG)
         .long("config")
@@ -292,13 +292,13 @@ fn argument(setting: &'static Setting) -> Arg {
     }
 }
 
-/// Returns the hidden flag for a former name of a setting.
+/// Returns the hidden flag that still accepts a former name of a setting.
 fn former_argument(former: &'static str) -> Option<Arg> {
     let argument = argument(config::find(former)?);
     Some(argument.id(former).long(former.replace('_', "-")).hide(true))
 }
 
-/// Returns the directory for the certificates of the demo.
+/// Returns the directory in which the demo stores its certificates.
 ///
 /// It is in `$XDG_STATE_HOME` or `~/.local/state`, so that a browser has to trust the authority only once, or in the
 /// directory for temporary files if neither is writable.

@@ -11,7 +11,7 @@ const LABELS: [&str; 16] = [
     "1013", "1014",
 ];
 
-/// The number of closed WebSockets by close code. Clones share the counters.
+/// The number of closed WebSockets per close code. Clones share the counters.
 #[derive(Clone, Debug)]
 pub(crate) struct CloseCodes {
     counts: Arc<[AtomicU64; LABELS.len()]>,
@@ -26,7 +26,7 @@ impl CloseCodes {
         self.counts[index(code)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns each label value with its count.
+    /// Returns each close code label with the number of WebSockets closed with it.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         LABELS.iter().zip(&*self.counts).map(|(label, count)| (*label, count.load(Ordering::Relaxed)))
     }

@@ -1,4 +1,4 @@
-//! Metrics of the server, the tunnels, the caches, the rate limit store and the certificates.
+//! Metrics of the server, the tunnels, the cache, the rate limit store and the certificates.
 
 use std::time::UNIX_EPOCH;
 

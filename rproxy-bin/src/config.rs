@@ -86,16 +86,17 @@ mod sites;
 mod source;
 mod strip_prefix;
 
-/// Declares [`Config`] with the settings of each concern, in the order of the documentation.
+/// Declares [`Config`] with the settings of each area, in the order of the documentation.
 macro_rules! config {
     ($($(#[$meta:meta])* $group:ident: $Settings:ty,)+) => {
-        /// The configuration. [`settings()`] describes each setting; `Default` contains the default of each.
+        /// The complete configuration of a proxy. [`settings()`] describes each setting; `Default` contains the default
+        /// of each.
         #[derive(Clone, Debug, Default)]
         #[non_exhaustive]
         pub struct Config {
             $($(#[$meta])* pub $group: $Settings,)+
-            /// The sites that have hosts, in the order of the file. Each has a configuration of its own, made of the
-            /// settings above and those of the site.
+            /// The sites that have hosts, in the order of the configuration file. Each has a configuration of its own,
+            /// made of the settings above and those of the site.
             pub sites: Vec<SiteConfig>,
             /// The routes of the default site.
             pub default_routes: Vec<RouteConfig>,
@@ -109,7 +110,7 @@ macro_rules! config {
                 std::iter::empty()$(.chain(<$Settings>::ENTRIES.iter().map(|entry| &entry.setting)))+
             }
 
-            /// Parses the text of a setting into its field.
+            /// Parses the text of a setting and stores the value in its field.
             fn set(&mut self, setting: &Setting, text: &str) -> Result<(), String> {
                 $(
                     if let Some(entry) = entry::<$Settings>(setting) {
@@ -119,7 +120,7 @@ macro_rules! config {
                 Err(format!("{} is not a setting", setting.key))
             }
 
-            /// Prints the value of a setting; returns `None` if it is not set.
+            /// Formats the value of a setting; returns `None` if the setting has no value.
             fn written(&self, setting: &Setting) -> Option<String> {
                 $(
                     if let Some(entry) = entry::<$Settings>(setting) {
@@ -133,37 +134,37 @@ macro_rules! config {
 }
 
 config! {
-    /// The listeners.
+    /// The settings of the listeners.
     listeners: ListenerSettings,
-    /// Routes, redirects and path prefixes.
+    /// The settings of routes, redirects and path prefixes.
     routing: RoutingSettings,
-    /// The backends, and how requests are sent to them.
+    /// The settings of the backends, and of requests to them.
     upstream: UpstreamSettings,
-    /// Certificates, the protocol, and client certificates.
+    /// The settings of TLS: certificates, protocol versions and client certificates.
     tls: TlsSettings,
-    /// The rate limit of each client.
+    /// The settings of the rate limit per client.
     rate_limit: RateLimitSettings,
-    /// The response cache.
+    /// The settings of the response cache.
     cache: CacheSettings,
-    /// Compression of responses.
+    /// The settings of response compression.
     compression: CompressionSettings,
-    /// Security headers of responses.
+    /// The settings of the security headers in responses.
     security_headers: SecurityHeadersSettings,
-    /// The filter of sensitive paths.
+    /// The settings of the filter for sensitive paths.
     path_filter: PathFilterSettings,
-    /// WebSockets and other upgrades.
+    /// The settings of WebSockets and other upgrades.
     websocket: WebSocketSettings,
-    /// The trusted proxies and the client address.
+    /// The settings of trusted proxies and the client address.
     client_ip: ClientIpSettings,
-    /// The header fields for the backend.
+    /// The settings of the header fields that backends receive.
     forward_headers: ForwardHeadersSettings,
-    /// Limits of request bodies.
+    /// The settings that limit request bodies.
     request_guard: RequestGuardSettings,
-    /// Limits of connections and request heads.
+    /// The settings that limit connections and request heads.
     limits: LimitSettings,
-    /// Workers, shutdown and the admin listener.
+    /// The settings of workers, shutdown and the admin listener.
     process: ProcessSettings,
-    /// The access log and the log of the process.
+    /// The settings of the access log and of the log of the process.
     observe: ObserveSettings,
 }
 
@@ -175,7 +176,7 @@ where
 }
 
 impl Config {
-    /// Loads the configuration from the environment of the process.
+    /// Loads the configuration from the environment variables of the process.
     ///
     /// # Errors
     ///
@@ -184,7 +185,7 @@ impl Config {
         Sources::new().process_env().load()
     }
 
-    /// Loads the configuration from a TOML file only.
+    /// Loads the configuration from a TOML file, without environment variables.
     ///
     /// # Errors
     ///
@@ -202,7 +203,7 @@ impl Config {
         sources.load()
     }
 
-    /// Loads the configuration again from the same sources, with the current content of the file.
+    /// Reads the same sources again, including the file, and returns the new configuration.
     ///
     /// # Errors
     ///
@@ -211,7 +212,7 @@ impl Config {
         Sources::clone(&self.sources).load()
     }
 
-    /// Checks for conflicting settings and unreadable files.
+    /// Returns an error if settings conflict or a configured file is unreadable.
     ///
     /// Loading a configuration includes this check. Call it for a configuration that was created or changed in code.
     ///
@@ -224,12 +225,12 @@ impl Config {
         ConfigError::unless_empty(problems)
     }
 
-    /// Returns warnings about settings that have no effect, or perhaps an unintended one.
+    /// Returns warnings about settings that have no effect, or probably an unintended effect.
     pub fn warnings(&self) -> Vec<String> {
         rules::warnings(self)
     }
 
-    /// Returns the main listeners.
+    /// Returns the addresses that the main listeners bind.
     pub fn listeners(&self) -> Vec<ListenAddr> {
         let every = |port| vec![ListenAddr::Tcp(SocketAddr::new(every_address(), port))];
         match (self.listeners.listen.is_empty(), self.tls.is_enabled()) {
@@ -239,7 +240,7 @@ impl Config {
         }
     }
 
-    /// Returns the port of the plain listener that redirects to HTTPS.
+    /// Returns the port of the plain HTTP listener that redirects to HTTPS.
     pub fn redirect_port(&self) -> Option<NonZeroU16> {
         match self.listeners.http_port {
             HttpPort::Auto if self.tls.is_enabled() => NonZeroU16::new(80),
@@ -248,7 +249,7 @@ impl Config {
         }
     }
 
-    /// Returns the plain listeners that redirect to HTTPS: on the addresses of the main listeners.
+    /// Returns the addresses of the plain HTTP listeners that redirect to HTTPS, which are those of the main listeners.
     pub fn redirect_listeners(&self) -> Vec<ListenAddr> {
         let Some(port) = self.redirect_port() else { return Vec::new() };
         let mut ips: Vec<IpAddr> = Vec::new();
@@ -267,12 +268,12 @@ impl Config {
         self.process.worker_count()
     }
 
-    /// Returns the source of the value of a setting, by its key.
+    /// Returns the source of the value of the setting with this key.
     pub fn value_source(&self, key: &str) -> ValueSource {
         self.value_sources.get(key).cloned().unwrap_or(ValueSource::Default)
     }
 
-    /// Returns the effective value of a setting in its own syntax; `None` if it has none.
+    /// Returns the effective value of a setting in the syntax of the setting, or `None` if it has no value.
     pub fn show(&self, setting: &Setting) -> Option<String> {
         match setting.key {
             // Their defaults depend on TLS.
@@ -282,7 +283,7 @@ impl Config {
         }
     }
 
-    /// Returns the configuration of the demo: TLS with a local authority, on this machine only.
+    /// Returns the configuration of the demo: TLS with a local certificate authority, on a loopback address.
     pub(crate) fn demo(state: &Path) -> Self {
         let mut demo = Self::default();
         demo.listeners.listen = vec![ListenAddr::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)))];

@@ -26,7 +26,7 @@ use self::asset::Asset;
 pub(crate) use self::banner::banner;
 use self::events::Events;
 
-/// The demo site, bound to a loopback port that the system chose.
+/// The demo site, bound to a loopback port that the operating system selects.
 #[derive(Debug)]
 pub(crate) struct Site {
     listener: TcpListener,
@@ -44,7 +44,7 @@ impl Site {
         self.address
     }
 
-    /// Serves until dropped. Open connections continue.
+    /// Serves the demo site until the future is dropped. Open connections continue.
     pub(crate) async fn serve(self) {
         loop {
             match self.listener.accept().await {
@@ -110,7 +110,7 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<SiteBody> {
     full(status, "text/plain; charset=utf-8", body)
 }
 
-/// Returns a response that must not be cached.
+/// Returns a complete response with `Cache-Control: no-store`.
 fn full(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<SiteBody> {
     let mut response = Response::new(Either::Left(Full::new(body.into())));
     *response.status_mut() = status;

@@ -1,4 +1,4 @@
-//! The layers in front of all sites, and the choice of the site.
+//! The layers in front of all sites, and the selection of the site for a request.
 
 mod router;
 
@@ -23,29 +23,29 @@ use crate::observe::{ObserveLayer, SiteLabel};
 use crate::site::SiteStack;
 use crate::state::ProcessState;
 
-/// The layers between a server and the backends. See [`stack`](crate::stack()).
+/// The complete stack of layers between a server and the backends. See [`stack`](crate::stack()).
 #[derive(Clone, Debug)]
 pub struct Stack {
     pub(crate) client_ip: ClientIpLayer,
     pub(crate) observe: ObserveLayer,
     pub(crate) routes: Routes,
-    /// The backends of all sites and routes, each once.
+    /// The backends of all sites and routes, without duplicates.
     pub(crate) backends: Vec<Backends>,
 }
 
-/// The sites and routes, and the table that maps requests to them.
+/// The stacks of all sites and routes, and the table that maps requests to them.
 #[derive(Clone, Debug)]
 pub(crate) struct Routes {
     pub(crate) table: Arc<RouteTable>,
-    /// The index of the stack of each site in the table.
+    /// The index of each site's stack, by the index of the site in the table.
     pub(crate) sites: Arc<[usize]>,
-    /// The stacks: of each site, followed by those of its routes.
+    /// The stacks of all sites; each is followed by the stacks of the routes of the site.
     pub(crate) stacks: Vec<SiteStack>,
-    /// The index of the backends of each stack.
+    /// The index into the list of backends, for each stack.
     pub(crate) backends: Vec<usize>,
-    /// The name of each stack in logs and metrics; empty without sites and routes.
+    /// The name of each stack in logs and metrics; empty if no sites and routes are configured.
     pub(crate) labels: Arc<[SiteLabel]>,
-    /// The stack that rejects unknown hosts and ambiguous paths.
+    /// The index of the stack that rejects unknown hosts and ambiguous paths.
     pub(crate) rejecting: usize,
 }
 
@@ -76,7 +76,7 @@ impl Stack {
         self.route(vec![inner; self.routes.stacks.len()])
     }
 
-    /// Returns the layers around the backends, with a connection pool of its own: one service per worker.
+    /// Returns a service for one worker: the layers around the backends, with a separate connection pool.
     pub fn service<B>(
         &self,
     ) -> impl Service<
@@ -96,7 +96,7 @@ impl Stack {
         self.route(self.routes.backends.iter().map(|index| upstreams[*index].clone()).collect())
     }
 
-    /// Returns the edge around a router over all stacks, each with its inner service.
+    /// Returns the layers in front of all sites, around a router that selects the stack for each request.
     fn route<B, S, R>(
         &self,
         inner: Vec<S>,
@@ -128,7 +128,7 @@ impl Stack {
             .service(SiteRouter::new(&self.routes, stacks.collect()))
     }
 
-    /// Runs the health checks of all backends until it is dropped.
+    /// Returns a future that runs the health checks of all backends until it is dropped.
     pub fn run_health_checks(&self) -> impl Future<Output = ()> + Send + use<> {
         let checks: Vec<_> = self.backends.iter().map(Backends::run_health_checks).collect();
         async move {
@@ -136,7 +136,7 @@ impl Stack {
         }
     }
 
-    /// Rejects hosts that neither the certificates nor `hosts` cover with 421.
+    /// Rejects requests for hosts that neither the certificates nor `hosts` cover with 421.
     pub(crate) fn with_certificates(mut self, certificates: Certificates, hosts: Vec<TlsHost>) -> Self {
         let hosts: Arc<[TlsHost]> = hosts.into();
         for stack in &mut self.routes.stacks {
@@ -153,7 +153,7 @@ impl Stack {
     }
 }
 
-/// Returns the layers in order, from the client to the backends, as `--check` prints them.
+/// Returns descriptions of the layers, in order from the client to the backends, for `--check`.
 pub fn layers(config: &Config) -> Vec<String> {
     [
         Some(config.client_ip.describe()),
@@ -175,7 +175,7 @@ pub fn layers(config: &Config) -> Vec<String> {
     .collect()
 }
 
-/// Builds the layer stack that `config` describes, to serve it in another program.
+/// Builds the stack of layers that `config` describes, for use in another program.
 ///
 /// The server has to add the peer address to each request, as `rproxy_client_ip::PeerAddr` or, with the feature
 /// `axum`, as axum's `ConnectInfo<SocketAddr>`. Without it, every response is a 500.

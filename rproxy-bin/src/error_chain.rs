@@ -1,9 +1,9 @@
-//! Messages of errors with their sources.
+//! Formats an error together with its sources.
 
 use std::error::Error;
 use std::fmt;
 
-/// The message of an error followed by those of its sources, separated by colons.
+/// Displays an error followed by its sources, separated by colons.
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! Error responses of the proxy itself, in the format that the client prefers.
+//! Error responses that the proxy generates, in the format that the client prefers.
 //!
 //! The layers reject requests with plain text and record the reason in a response extension, which [`ErrorReason`]
 //! recognises. [`ErrorResponseLayer`] turns such a response into an HTML page if `Accept` prefers HTML, into
@@ -45,7 +45,7 @@ pub(crate) use self::grpc::GrpcError;
 pub(crate) use self::panic::panics;
 pub use self::reason::ErrorReason;
 
-/// Formats error responses of the proxy, and catches panics.
+/// Layer that formats the error responses of the proxy, and catches panics.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct ErrorResponseLayer {
@@ -53,7 +53,7 @@ pub struct ErrorResponseLayer {
 }
 
 impl ErrorResponseLayer {
-    /// Creates a layer that formats all error responses.
+    /// Creates a layer that formats the error responses of the proxy.
     pub fn new() -> Self {
         Self::default()
     }
@@ -111,12 +111,12 @@ where
     }
 }
 
-/// The properties of a request that decide the format of an error response.
+/// The properties of a request that determine the format of an error response.
 struct ClientPreferences {
     accept: Accept,
-    /// The ID that a trusted proxy sent.
+    /// The request ID that a trusted proxy sent.
     request_id: Option<RequestId>,
-    /// Whether the page names the cause of the error.
+    /// Whether error pages name the cause of the error, because the client is the operator.
     is_operator: bool,
     /// The content type of the gRPC call, if the request is one.
     grpc: Option<HeaderValue>,
@@ -167,7 +167,7 @@ impl ClientPreferences {
         Response::from_parts(head, ResponseBody::own(Bytes::new()))
     }
 
-    /// Returns the page, whose request ID also appears in the access log.
+    /// Returns an HTML error page with the request ID that the access log contains.
     fn page(&self, head: &mut response::Parts, reason: ErrorReason) -> Bytes {
         let explanation = if self.is_operator { reason.explanation(&head.extensions) } else { None };
         let id = head.extensions.get().or(self.request_id.as_ref()).cloned().unwrap_or_else(RequestId::generate);
@@ -195,7 +195,7 @@ fn replace_content_type(headers: &mut HeaderMap, content_type: &'static str) {
     }
 }
 
-/// Returns a problem of type `about:blank`, whose title is that of the status (RFC 9457 §4.2.1).
+/// Returns a problem of type `about:blank`, with the reason phrase of the status as title (RFC 9457 §4.2.1).
 fn problem(status: StatusCode) -> Bytes {
     // The titles of the `http` crate need no escaping.
     let title = status.canonical_reason().unwrap_or("Error");
@@ -223,7 +223,7 @@ mod tests {
         request
     }
 
-    /// Sends a request to a backend behind a path filter: the proxy rejects `/.env`, the backend `/missing`.
+    /// Sends a request to a backend behind a path filter that blocks `/.env`; the backend has no `/missing`.
     async fn answer(request: Request<()>) -> (http::response::Parts, Bytes) {
         let backend = service_fn(async |request: Request<()>| -> Answer {
             let status = if request.uri().path() == "/missing" { 404 } else { 200 };

@@ -1,4 +1,4 @@
-//! Explains what the proxy does with a request, without sending one.
+//! Explains how the proxy would process a request, without sending one.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::edge::layers;
 use crate::site::without_prefix;
 
-/// Explains a path of the default site, or a URL of any site.
+/// Explains how the proxy processes a path of the default site, or a URL of any site.
 ///
 /// # Errors
 ///

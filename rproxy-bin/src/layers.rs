@@ -1,4 +1,4 @@
-//! One file for each concern: its settings, and the layer that is built from them.
+//! The settings of each area of the configuration, and the layers that are built from them.
 
 use std::path::PathBuf;
 
@@ -47,34 +47,34 @@ mod websocket;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StackError {
-    /// The upstream cannot be built.
+    /// The upstream cannot be built from its settings.
     #[error(transparent)]
     Upstream(#[from] BuildError),
     /// [`UpstreamSettings::health_path`] is not a valid path.
     #[error("bad upstream_health_path {0:?}")]
     HealthPath(String, #[source] InvalidUri),
-    /// [`UpstreamSettings::server_name`] is not a valid name for a certificate.
+    /// [`UpstreamSettings::server_name`] is not a valid DNS name or IP address.
     #[error("bad upstream_server_name {0:?}: neither a DNS name nor an address")]
     ServerName(String),
-    /// A file does not contain a certificate or private key in PEM.
+    /// The file contains no certificate or private key in PEM format.
     #[error("cannot read a certificate or key from {}", file.display())]
     Pem {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// The reason.
+        /// The reason that the PEM file was rejected.
         #[source]
         error: pem_file::Error,
     },
-    /// The directory [`CacheSettings::disk`] cannot be used.
+    /// The directory in [`CacheSettings::disk`] cannot be used.
     #[error("cannot open cache_disk")]
     CacheDisk(#[from] DiskError),
-    /// The rate limit cannot be built.
+    /// The rate limit layer cannot be built.
     #[error(transparent)]
     RateLimit(#[from] RateLimitError),
-    /// The sites or routes are contradictory.
+    /// The sites or routes conflict with each other.
     #[error(transparent)]
     Routes(#[from] RouterError),
-    /// The thread of the access log cannot be started.
+    /// The thread that writes the access log cannot be started.
     #[error("cannot start the access log")]
     AccessLog(#[source] std::io::Error),
 }

@@ -1,4 +1,4 @@
-//! The rproxy reverse proxy as a library, for programs that use its configuration, its stack of layers, or all of it.
+//! The rproxy reverse proxy as a library: its configuration, its stack of layers, and the complete proxy.
 //!
 //! # Examples
 //!
@@ -104,7 +104,7 @@ pub use self::layers::{RateLimitError, StackError};
 pub use self::run::{RunError, demo};
 pub use self::startup_advice::SettingError;
 
-/// Compiles the examples of the README.
+/// Compiles the examples of the README as doc tests.
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

@@ -1,14 +1,14 @@
-//! A limit of one log message per interval.
+//! Limits a log message to one per interval.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Allows one message per interval and counts the suppressed ones.
+/// A log throttle that allows one message per interval and counts suppressed messages.
 #[derive(Debug)]
 pub(crate) struct LogThrottle {
     interval: Duration,
     since: Instant,
-    /// The time of the last message in milliseconds, counted from `since` and plus one; 0 before the first.
+    /// The time of the last message in milliseconds since `since`, plus one; 0 before the first message.
     last: AtomicU64,
     suppressed: AtomicU64,
 }
@@ -19,7 +19,7 @@ impl LogThrottle {
         Self { interval, since: Instant::now(), last: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
     }
 
-    /// Returns the number of suppressed messages if a message is due at `now`, or `None` if it must be suppressed.
+    /// Returns the number of suppressed messages if a message may be logged at `now`, or `None` if not.
     pub(crate) fn permit_at(&self, now: Instant) -> Option<u64> {
         let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX - 1);
         let time = milliseconds(now.saturating_duration_since(self.since)) + 1;
@@ -34,7 +34,7 @@ impl LogThrottle {
     }
 }
 
-/// Allows one message per second.
+/// The default throttle allows one message per second.
 impl Default for LogThrottle {
     fn default() -> Self {
         Self::every(Duration::from_secs(1))

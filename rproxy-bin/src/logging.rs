@@ -1,4 +1,4 @@
-//! The log of the process on standard error.
+//! The log of the process, which is written to standard error.
 
 use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
@@ -24,7 +24,7 @@ pub fn init(filter: &LogFilter) {
     }
 }
 
-/// Changes the filter of the log that [`init`] started. Has no effect if the program has its own subscriber.
+/// Changes the log filter that [`init`] installed. Has no effect if the program has its own subscriber.
 pub(crate) fn set_filter(filter: &LogFilter) {
     if let Some(change) = CHANGE_FILTER.get() {
         change(filter.to_env_filter());

@@ -1,4 +1,4 @@
-//! The rproxy binary: parses the command line and runs the command.
+//! The rproxy binary, which parses the command line and runs a command.
 
 mod allocator;
 
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Builds the layers and logs the warnings of a start, for example about certificate files.
+/// Builds the layers and logs warnings that a start would log, for example about certificate files.
 fn try_build(config: &Config) -> Result<(), RunError> {
     rproxy::logging::init(&LogFilter::warnings());
     config.try_build()
@@ -66,7 +66,7 @@ fn exit_with_usage_error(error: &(dyn std::error::Error + 'static)) -> ExitCode 
     ExitCode::from(cli::Error::EXIT_CODE)
 }
 
-/// Runs a proxy on a runtime on this thread; the workers have their own runtimes.
+/// Runs a proxy on the current thread; each worker has its own thread and runtime.
 fn block_on<F>(config: Config, run: impl FnOnce(Config) -> F) -> ExitCode
 where
     F: Future<Output = Result<(), RunError>>,

@@ -1,11 +1,11 @@
-//! The manual page rproxy(1), rendered from the command line and some further sections.
+//! The manual page rproxy(1), rendered from the command line and from additional sections.
 
 use std::io;
 
 use clap::Command;
 use clap_mangen::Man;
 
-/// Renders the page as roff(7).
+/// Renders the manual page of `command` in roff(7) format.
 ///
 /// # Errors
 ///

@@ -36,7 +36,7 @@ use self::record::RequestRecord;
 pub use self::site::SiteLabel;
 use self::warnings::Warnings;
 
-/// Records every request in metrics and the access log.
+/// Layer that records every request in metrics and the access log.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ObserveLayer {
@@ -46,17 +46,17 @@ pub struct ObserveLayer {
 }
 
 impl ObserveLayer {
-    /// Creates a layer that counts into `metrics` and writes an access log if one is given.
+    /// Creates a layer that counts requests in `metrics`, and writes an access log if one is given.
     pub fn new(metrics: Metrics, access_log: Option<(Format, Writer)>) -> Self {
         Self { metrics, access_log, notices: Notices::default() }
     }
 
-    /// Replaces the access log.
+    /// Replaces the access log of this layer.
     pub(crate) fn with_access_log(self, access_log: Option<(Format, Writer)>) -> Self {
         Self { access_log, ..self }
     }
 
-    /// Returns the messages about rejected requests.
+    /// Returns the log messages about rejected requests.
     pub(crate) fn notices(&self) -> Notices {
         self.notices.clone()
     }
@@ -66,7 +66,7 @@ impl ObserveLayer {
         &self.metrics
     }
 
-    /// Returns the writer of the access log.
+    /// Returns the writer of the access log, or `None` if there is no access log.
     pub fn writer(&self) -> Option<&Writer> {
         self.access_log.as_ref().map(|(_, writer)| writer)
     }
@@ -75,7 +75,7 @@ impl ObserveLayer {
 impl<S> Layer<S> for ObserveLayer {
     type Service = ObserveService<S>;
 
-    /// Creates a service with its own counters. Call this once per worker.
+    /// Creates a service with a separate set of counters. Call this once per worker.
     fn layer(&self, inner: S) -> Self::Service {
         let sinks = WorkerSinks {
             shard: self.metrics.shard(),
@@ -94,7 +94,7 @@ pub struct ObserveService<S> {
     sinks: Arc<WorkerSinks>,
 }
 
-/// The counters, the log buffer and the log throttle of one worker.
+/// The counters, the access log buffer and the log throttle of one worker.
 #[derive(Debug)]
 struct WorkerSinks {
     shard: Shard,

@@ -1,4 +1,4 @@
-//! A layer that a setting can turn off.
+//! A layer that a setting can disable.
 //!
 //! `tower::util::option_layer` requires the same response type with and without the layer; here the bodies differ.
 
@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// A layer, or none.
+/// A layer, or no layer.
 #[derive(Clone, Debug)]
 pub(crate) struct OptionalLayer<L>(pub(crate) Option<L>);
 
@@ -27,7 +27,7 @@ impl<L: Layer<S>, S> Layer<S> for OptionalLayer<L> {
     }
 }
 
-/// A service with or without the layer.
+/// A service, with or without the optional layer.
 #[derive(Clone, Debug)]
 pub(crate) enum OptionalService<A, B> {
     With(A),
@@ -59,7 +59,7 @@ where
 }
 
 pin_project! {
-    /// The future of [`OptionalService`].
+    /// The response future of [`OptionalService`].
     #[project = OptionalFutureProject]
     pub(crate) enum OptionalFuture<A, B> {
         With { #[pin] future: A },

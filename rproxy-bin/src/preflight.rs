@@ -1,4 +1,4 @@
-//! Checks of a configuration against this machine and its network, for `--check`.
+//! Checks of a configuration against this machine and its network, which `--check` runs.
 //!
 //! They find out whether ACME validation will reach this proxy, whether the listeners can be bound, and whether the
 //! directories are writable. They never make a configuration invalid: a name may resolve to a load balancer that this
@@ -19,26 +19,26 @@ use rproxy_server::ListenAddr;
 use crate::config::{Config, writable_parent};
 use crate::startup_advice::{folder_advice, listen_advice};
 
-/// The results of all checks.
+/// The results of all checks of a configuration against this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preflight {
     findings: Vec<Finding>,
 }
 
-/// The result of a check.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finding {
     /// The check passed.
     Ok(String),
-    /// Unusual, but not necessarily wrong.
+    /// The check found something unusual, which can be intended.
     Note(String),
-    /// The proxy will not work as configured.
+    /// The check found a problem: the proxy will not work as configured.
     Problem(String),
 }
 
 impl Preflight {
-    /// Checks the disk and the network, which may take some seconds.
+    /// Checks the directories and the network, which can take some seconds.
     ///
     /// Only certificate directories are checked if no ACME certificates are ordered. The main listeners are bound for
     /// a moment, to check whether the names lead to them.
@@ -57,19 +57,19 @@ impl Preflight {
         Self { findings }
     }
 
-    /// Returns the results.
+    /// Returns the results of all checks.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
-    /// Returns the texts of the findings that keep the proxy from working.
+    /// Returns the problems that prevent the proxy from working as configured.
     pub fn problems(&self) -> Vec<&str> {
         let problem = |finding: &'_ Finding| matches!(finding, Finding::Problem(_));
         self.findings.iter().filter(|finding| problem(finding)).map(Finding::text).collect()
     }
 }
 
-/// Prints the results as comments, after the report of `--check`.
+/// Formats the results as TOML comments, which follow the report of `--check`.
 impl fmt::Display for Preflight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.findings.is_empty() {
@@ -98,15 +98,15 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The port to which the certificate authority connects (RFC 8737 §3), regardless of the listen address.
+/// The port to which a certificate authority connects for TLS-ALPN-01 (RFC 8737 §3), regardless of the listen address.
 const VALIDATION_PORT: u16 = 443;
 
-/// The maximum time for all names together.
+/// The maximum time to check all names.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(6);
-/// The maximum time for one connection.
+/// The maximum time for one connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Checks whether the directory can be written to, or created in its nearest existing parent. Creates nothing.
+/// Checks whether a directory is writable, or can be created in its nearest existing ancestor. Creates nothing.
 fn check_directory(path: &Path) -> Finding {
     let shown = path.display();
     match writable_parent(path) {
@@ -125,7 +125,7 @@ fn with_advice(text: String, advice: Option<String>) -> String {
     advice.into_iter().fold(text, |text, advice| format!("{text}; {advice}"))
 }
 
-/// Binds the listeners; returns `None` if one cannot be bound.
+/// Binds the listeners; returns `None` if one of them cannot be bound.
 fn check_listeners(setting: &str, listeners: Vec<ListenAddr>, findings: &mut Vec<Finding>) -> Option<Vec<TcpListener>> {
     let mut bound = Some(Vec::new());
     for listener in listeners {
@@ -150,7 +150,8 @@ fn check_listeners(setting: &str, listeners: Vec<ListenAddr>, findings: &mut Vec
     bound
 }
 
-/// Checks whether each name resolves to this machine and connections to its port reach these listeners.
+/// Checks whether the names resolve to this machine, and whether connections to `port` of each name reach the
+/// listeners.
 fn check_names(names: Vec<String>, port: u16, listeners: Option<Vec<TcpListener>>) -> Vec<Finding> {
     let is_done = Arc::new(AtomicBool::new(false));
     let mark = mark();
@@ -180,7 +181,7 @@ fn check_names(names: Vec<String>, port: u16, listeners: Option<Vec<TcpListener>
     findings.into_iter().flatten().collect()
 }
 
-/// Checks each address of a name.
+/// Checks whether connections to each address of a name reach this process.
 fn check_name(name: &str, port: u16, mark: Option<Mark>) -> Vec<Finding> {
     let addresses = match (name, port).to_socket_addrs() {
         Ok(addresses) => addresses,
@@ -227,13 +228,13 @@ fn check_name(name: &str, port: u16, mark: Option<Mark>) -> Vec<Finding> {
         .collect()
 }
 
-/// The destination of a connection.
+/// The server that accepted a test connection.
 enum Destination {
-    /// A listener of this process.
+    /// This process accepted the connection.
     Here,
-    /// Another server.
+    /// Another process or machine accepted the connection.
     Elsewhere,
-    /// Unknown: something listens, but the listeners of this process are not bound.
+    /// The server is unknown, because the listeners of this process are not bound.
     Unknown,
 }
 
@@ -249,7 +250,7 @@ fn probe(address: SocketAddr, mark: Option<Mark>) -> io::Result<Destination> {
     })
 }
 
-/// A random number that identifies the listeners of this process.
+/// A random number that identifies the test listeners of this process.
 type Mark = [u8; 16];
 
 fn mark() -> Mark {
@@ -261,7 +262,7 @@ fn mark() -> Mark {
     mark
 }
 
-/// Sends the mark to every client until `is_done` is set.
+/// Sends the mark to every client of `listener` until `is_done` is set.
 fn serve_mark(listener: &TcpListener, mark: Mark, is_done: &AtomicBool) {
     if listener.set_nonblocking(true).is_err() {
         return;
@@ -276,7 +277,7 @@ fn serve_mark(listener: &TcpListener, mark: Mark, is_done: &AtomicBool) {
     }
 }
 
-/// Returns whether the address is of this machine: no other can be bound.
+/// Returns whether the address belongs to this machine, by trying to bind it.
 fn is_local(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }

@@ -1,4 +1,4 @@
-//! The running proxy: its listeners and layer stacks, and how they are reloaded and drained.
+//! The running proxy: starts, reloads and drains its listeners and layer stacks.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,7 +33,7 @@ use crate::startup_advice;
 use crate::startup_log;
 use crate::state::ProcessState;
 
-/// Replaces the services that a reload changes.
+/// A function that replaces the services that depend on the configuration.
 type Replace = dyn Fn(&Stack, &Config) + Send + Sync;
 
 /// A running proxy.
@@ -41,21 +41,21 @@ pub(crate) struct Proxy {
     config: Config,
     shared: ProcessState,
     certificates: Option<Certificates>,
-    /// Replaces the stack of every worker, and the redirect to HTTPS.
+    /// Replaces the stack of every worker, and the service that redirects to HTTPS.
     replace: Box<Replace>,
     main: RunningServer,
     redirect: Option<RunningServer>,
     admin: Option<RunningServer>,
     draining: Arc<AtomicBool>,
-    /// The health checks of the current stack.
+    /// The tasks that run the health checks of the current stack.
     health_checks: Mutex<JoinSet<()>>,
     tunnel_settings: Mutex<TunnelSettings>,
-    /// The socket for handing over the listeners to a new process.
+    /// The socket over which a new process receives the listeners.
     successor: Option<HandoverListener>,
 }
 
 impl Proxy {
-    /// Binds all listeners, then starts to serve.
+    /// Binds all listeners, then starts to serve requests.
     pub(crate) fn start(config: Config) -> Result<Self, RunError> {
         let (predecessor, inherited) = inherited(&config)?;
         UnmetRequirements::check(&config, &inherited.addresses())?;
@@ -146,22 +146,22 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Returns the URL of the main listener.
+    /// Returns the URL at which clients reach the main listener.
     pub(crate) fn url(&self) -> String {
         url(&self.config, &self.main, self.certificates.is_some())
     }
 
-    /// Returns the writer of the access log, to flush it at the end.
+    /// Returns the writer of the access log, so that the caller can flush it before the process exits.
     pub(crate) fn access_log(&self) -> Option<Writer> {
         self.shared.access_log()
     }
 
-    /// Returns the path of the local authority's certificate, if there is one.
+    /// Returns the path of the certificate of the local authority, if one is used.
     pub(crate) fn local_ca(&self) -> Option<PathBuf> {
         self.certificates.as_ref().and_then(Certificates::local_ca_pem_path)
     }
 
-    /// Waits until a new process has taken over the listeners.
+    /// Waits until a new process has received the listeners.
     pub(crate) async fn wait_for_handover(&self) {
         match &self.successor {
             Some(successor) => successor.hand_over(|| self.listeners()).await,
@@ -175,7 +175,7 @@ impl Proxy {
         listeners.collect::<io::Result<Vec<_>>>().map(|all| all.into_iter().flatten().collect())
     }
 
-    /// Reloads certificates and configuration. If the configuration is invalid, the current one stays in use.
+    /// Reloads the certificates and the configuration. If the configuration is invalid, the current one stays in use.
     pub(crate) fn reload(&self) {
         if let Some(certificates) = &self.certificates {
             certificates.reload();
@@ -205,7 +205,7 @@ impl Proxy {
         }
     }
 
-    /// Closes open tunnels if a reload changed where tunnels lead, so that clients reconnect to the new backends.
+    /// Closes open tunnels if a reload changed the backends or rules of tunnels, so that clients reconnect.
     fn restart_moved_tunnels(&self, config: &Config) {
         let settings = tunnel_settings(config);
         let before = std::mem::replace(
@@ -218,14 +218,15 @@ impl Proxy {
         }
     }
 
-    /// Starts the health checks of this stack, and stops those of the previous one.
+    /// Starts the health checks of `stack`, and stops those of the previous stack.
     fn start_health_checks(&self, stack: &Stack) {
         let mut checks = JoinSet::new();
         checks.spawn(stack.run_health_checks());
         *self.health_checks.lock().unwrap_or_else(PoisonError::into_inner) = checks;
     }
 
-    /// Drains all listeners. After a handover, this includes the admin listener from the start.
+    /// Stops accepting connections on all listeners, and waits for in-flight requests and tunnels. After a handover,
+    /// this includes the admin listener from the start.
     pub(crate) async fn drain(self, is_handed_over: bool) {
         tracing::info!(connections = self.main.handle().connections(), "draining");
         self.draining.store(true, Ordering::Relaxed);
@@ -251,10 +252,10 @@ impl Proxy {
     }
 }
 
-/// By the names of a site and a route, the settings that decide where WebSockets lead and which of them are allowed.
+/// The settings that select and allow the backends of tunnels, by the names of a site and a route.
 type TunnelSettings = BTreeMap<(String, String), Vec<Option<String>>>;
 
-/// Returns the settings that decide where WebSockets lead and which of them are allowed.
+/// Returns the settings of each site and route that select and allow the backends of tunnels.
 fn tunnel_settings(config: &Config) -> TunnelSettings {
     let is_part =
         |setting: &&Setting| matches!(setting.key, "upstream" | "ws_enabled" | "ws_paths" | "ws_origins" | "upgrades");
@@ -273,7 +274,7 @@ fn settings_needing_restart(running: &Config, read: &Config) -> Vec<String> {
     restart.filter(|setting| running.show(setting) != read.show(setting)).map(Setting::variable).collect()
 }
 
-/// Returns the listening sockets passed by the service manager and by the old process.
+/// Returns the listening sockets that the service manager and the old process passed to this process.
 fn inherited(config: &Config) -> Result<(Option<HandoverClient>, Arc<InheritedSockets>), RunError> {
     let inherited = InheritedSockets::from_env().map_err(RunError::Inherited)?;
     let found = config.process.handover_socket.as_deref().map(HandoverClient::receive).transpose()?.flatten();
@@ -327,7 +328,7 @@ fn bind(listeners: Vec<ListenAddr>) -> Server {
     listeners.fold(Server::bind(first), Server::add_address)
 }
 
-/// Returns the port of HTTPS: 443 if a main listener has it, else that of the first one.
+/// Returns the HTTPS port: 443 if a main listener uses it, otherwise the port of the first main listener.
 fn https_port(main: &RunningServer) -> u16 {
     let mut ports = main.local_addrs().iter().map(SocketAddr::port);
     match ports.clone().any(|port| port == 443) {
@@ -336,7 +337,7 @@ fn https_port(main: &RunningServer) -> u16 {
     }
 }
 
-/// Returns the URL to open: with the first name of the ACME certificates, or else for clients on this machine.
+/// Returns the URL of the proxy, with the first ACME name as host, or a local host name if there is none.
 fn url(config: &Config, main: &RunningServer, has_tls: bool) -> String {
     let Some(address) = main.local_addr() else {
         return config.listeners().first().map(ToString::to_string).unwrap_or_default();
@@ -353,7 +354,7 @@ fn url(config: &Config, main: &RunningServer, has_tls: bool) -> String {
     }
 }
 
-/// Returns the host of a URL by which clients on this machine reach the address.
+/// Returns the host in a URL with which clients on this machine reach the address.
 fn local_host(ip: IpAddr) -> String {
     match ip {
         _ if ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST => "localhost".to_owned(),
@@ -362,7 +363,7 @@ fn local_host(ip: IpAddr) -> String {
     }
 }
 
-/// Returns the addresses of the listeners, for the log.
+/// Returns the bound addresses of the listeners, for a log message.
 fn addresses(server: &RunningServer, listeners: Vec<ListenAddr>) -> Vec<String> {
     let unix = listeners.iter().filter(|listen| matches!(listen, ListenAddr::Unix(_))).map(ToString::to_string);
     server.local_addrs().iter().map(ToString::to_string).chain(unix).collect()

@@ -1,4 +1,4 @@
-//! Redirects: of the plain listener to HTTPS, and of sites.
+//! Redirects of the plain HTTP listener to HTTPS, and redirects of sites.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -18,19 +18,19 @@ use tower_service::Service;
 use crate::error_response::ErrorReason;
 use crate::observe::Notices;
 
-/// The ports from which the port of a redirect follows.
+/// The ports that determine the port in a redirect to HTTPS.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RedirectPorts {
-    /// The public port of HTTPS, if it is configured.
+    /// The public HTTPS port, if it is configured.
     pub(crate) public_https: Option<NonZeroU16>,
-    /// The port of the plain listener.
+    /// The port of the plain HTTP listener.
     pub(crate) plain: u16,
-    /// The port of the main listener.
+    /// The port of the main HTTPS listener.
     pub(crate) https: u16,
 }
 
 impl RedirectPorts {
-    /// Returns the port of HTTPS for a client that reached the plain listener by this port.
+    /// Returns the HTTPS port for a client that connected to the plain HTTP listener by the port `requested`.
     ///
     /// If the port is another one than that of the plain listener, a router or a container maps public ports to those of
     /// the listeners. The public port of HTTPS is then unknown, and most likely the default.
@@ -54,7 +54,7 @@ pub(crate) struct HttpsRedirect {
 }
 
 impl HttpsRedirect {
-    /// Creates a redirect of the hosts in `table`.
+    /// Creates a service that redirects requests for the hosts in `table` to HTTPS.
     pub(crate) fn new(ports: RedirectPorts, table: Arc<RouteTable>, notices: Notices) -> Self {
         Self { ports, table, notices }
     }
@@ -115,7 +115,7 @@ pub(crate) fn permanent(method: &Method, location: HeaderValue) -> Response<&'st
     response
 }
 
-/// Returns an error response of this proxy.
+/// Returns an error response with this status and reason.
 pub(crate) fn rejection(status: StatusCode, reason: ErrorReason) -> Response<&'static str> {
     let mut response = match status {
         StatusCode::BAD_REQUEST => text(status, "Bad Request\n"),
@@ -126,7 +126,7 @@ pub(crate) fn rejection(status: StatusCode, reason: ErrorReason) -> Response<&'s
     response
 }
 
-/// Returns a response with plain text.
+/// Returns a response with a plain-text body.
 fn text(status: StatusCode, body: &'static str) -> Response<&'static str> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -138,7 +138,7 @@ fn text(status: StatusCode, body: &'static str) -> Response<&'static str> {
 mod tests {
     use super::*;
 
-    /// The ports of a plain listener and a main listener, without a configured public port.
+    /// Returns redirect ports without a configured public HTTPS port.
     fn ports(plain: u16, https: u16) -> RedirectPorts {
         RedirectPorts { public_https: None, plain, https }
     }

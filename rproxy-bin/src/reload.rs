@@ -1,4 +1,4 @@
-//! A service that can be replaced while it is in use.
+//! A service that can be replaced while it serves requests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-/// The place of one worker's service.
+/// A slot that contains the current service of one worker.
 pub(crate) struct ServiceSlot<S> {
-    /// The number of replacements, so that a request detects one by a single load.
+    /// The number of replacements, with which a request detects a new service by one atomic load.
     generation: AtomicU64,
     current: Mutex<S>,
 }
@@ -24,7 +24,7 @@ impl<S: Clone> ServiceSlot<S> {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Returns the service to pass to a server.
+    /// Returns a service that always calls the current service of this slot.
     pub(crate) fn service(self: &Arc<Self>) -> ReloadableService<S> {
         ReloadableService {
             generation: self.generation.load(Ordering::Acquire),
@@ -38,7 +38,7 @@ impl<S: Clone> ServiceSlot<S> {
     }
 }
 
-/// A copy of the current service, updated before a call if it was replaced.
+/// A service that calls the current service of a slot, and caches a clone of it.
 #[derive(Clone)]
 pub(crate) struct ReloadableService<S> {
     generation: u64,

@@ -1,4 +1,4 @@
-//! Running the proxy: start, signals and graceful shutdown.
+//! Runs the proxy: start, signal handling and graceful shutdown.
 
 use std::io::{self, Write};
 
@@ -17,10 +17,10 @@ use crate::state::ProcessState;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// A listener, folder or file cannot be used. The message names the setting and what to do.
+    /// A listener, directory or file cannot be used. The message names the setting and what to do.
     #[error(transparent)]
     Setting(SettingError),
-    /// This machine or user lacks something that the configuration needs.
+    /// This machine or user does not meet the requirements of the configuration.
     #[error(transparent)]
     Requirements(#[from] UnmetRequirements),
     /// A server cannot be started.
@@ -29,7 +29,7 @@ pub enum RunError {
     /// A socket passed by the service manager (`LISTEN_FDS`) cannot be used.
     #[error("cannot use a socket from LISTEN_FDS")]
     Inherited(#[source] io::Error),
-    /// The handover of listeners between processes fails.
+    /// The handover of listeners to or from another process failed.
     #[error(transparent)]
     Handover(#[from] HandoverError),
     /// A certificate cannot be loaded.
@@ -38,16 +38,16 @@ pub enum RunError {
     /// A layer cannot be built.
     #[error(transparent)]
     Stack(#[from] StackError),
-    /// Signal handlers cannot be installed.
+    /// The signal handlers cannot be installed.
     #[error("cannot install signal handlers")]
     Signals(#[source] io::Error),
-    /// The demo site cannot be bound.
+    /// The listener of the demo site cannot be bound.
     #[error("cannot bind the demo site")]
     Demo(#[source] io::Error),
 }
 
 impl Config {
-    /// Runs the proxy until a signal ends it.
+    /// Runs the proxy until a signal stops it.
     ///
     /// SIGTERM and SIGINT start a graceful shutdown, and a second one ends it at once. SIGHUP reloads certificates
     /// and configuration.
@@ -61,7 +61,7 @@ impl Config {
         Ok(())
     }
 
-    /// Builds the layers and loads certificate files without side effects, as `--check` does.
+    /// Builds the layers and loads the certificate files without side effects, to check the configuration.
     ///
     /// This finds errors that no setting shows by itself.
     ///
@@ -75,7 +75,7 @@ impl Config {
     }
 }
 
-/// Serves until a shutdown signal or handover, then drains.
+/// Serves requests until a shutdown signal or handover, then drains the listeners.
 async fn serve(proxy: Proxy, mut signals: Signals) {
     service_manager::ready();
     let is_handed_over = loop {
@@ -107,7 +107,7 @@ async fn serve(proxy: Proxy, mut signals: Signals) {
     }
 }
 
-/// Runs the proxy in front of a built-in site, and prints commands to try.
+/// Runs the proxy in front of a built-in demo site, and prints commands to try.
 ///
 /// # Errors
 ///
@@ -126,12 +126,13 @@ pub async fn demo(mut config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
-/// The signals that the process handles.
+/// The Unix signals that the process handles.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    /// SIGUSR1 and SIGUSR2, which would end the process by default. Log rotation tools and other servers' scripts send them.
+    /// SIGUSR1 and SIGUSR2, which are ignored because their default action would end the process. Log rotation tools
+    /// and other servers' scripts send them.
     ignored: [Signal; 2],
 }
 

@@ -1,4 +1,4 @@
-//! Notifications to systemd or another service manager about the state of the process (sd_notify(3)).
+//! Notifies systemd or another service manager of the state of the process (sd_notify(3)).
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -7,19 +7,20 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Reports that the process serves. After a handover, the service manager learns the new process ID.
+/// Notifies the service manager that the process is ready. After a handover, the service manager learns the new process
+/// ID.
 pub(crate) fn ready() {
     notify(&format!("READY=1\nMAINPID={}", std::process::id()));
 }
 
-/// Reports that a reload has started; [`ready`] reports its end.
+/// Notifies the service manager that a reload has started; [`ready`] reports the end of the reload.
 pub(crate) fn reloading() {
     // systemd.service(5), `Type=notify-reload`: the time tells apart several reloads.
     let now = clock_gettime(ClockId::Monotonic);
     notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * 1_000_000 + now.tv_nsec / 1000));
 }
 
-/// Reports that the process drains.
+/// Notifies the service manager that the process is shutting down.
 pub(crate) fn stopping() {
     notify("STOPPING=1");
 }

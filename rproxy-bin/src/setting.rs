@@ -1,4 +1,4 @@
-//! Settings, and the macro that declares the settings of one concern.
+//! Settings, and the macro that declares the settings of one area.
 //!
 //! A setting is declared once, in the file of its concern in `layers/`. The file, the environment, the flags,
 //! `--help`, `--check`, the reference page and the reload are made from that declaration.
@@ -8,58 +8,58 @@ use std::path::PathBuf;
 
 use crate::values::value::joined;
 
-/// The start of the name of every environment variable.
+/// The prefix of the environment variables of all settings.
 pub(crate) const PREFIX: &str = "RPROXY_";
 
 /// The description of one setting.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Setting {
-    /// The key in the file. The environment variable is `RPROXY_` and the key in capitals, the flag is the key with
-    /// hyphens.
+    /// The key of the setting in the configuration file. The environment variable is `RPROXY_` and the key in capitals,
+    /// the flag is the key with hyphens.
     pub key: &'static str,
-    /// The heading of its group in the documentation.
+    /// The heading under which the documentation lists the setting.
     pub heading: &'static str,
-    /// The placeholder of the value in `--help`.
+    /// The placeholder for the value in the `--help` text.
     pub placeholder: &'static str,
-    /// The value that applies if the setting is not set.
+    /// The default value of the setting.
     pub default: DefaultValue,
-    /// The effect of the setting, in a few words.
+    /// A short description of the effect of the setting.
     pub help: &'static str,
-    /// The accepted values.
+    /// The values that the setting accepts.
     pub accepted: &'static str,
-    /// Whether the value is hidden from all output.
+    /// Whether the value is secret and omitted from all output.
     pub secret: bool,
-    /// The scope in which it can be set.
+    /// The scope in which the setting is valid.
     pub scope: Scope,
-    /// Whether a reload applies a change.
+    /// Whether a reload applies a changed value.
     pub reload: Reload,
 }
 
-/// The default of a setting.
+/// The default value of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DefaultValue {
-    /// A value in the syntax of the setting.
+    /// The default is a value in the syntax of the setting.
     Literal(&'static str),
-    /// A description, for a default that has no syntax or depends on other settings.
+    /// The default is described in words, because it depends on other settings or has no syntax.
     Description(&'static str),
 }
 
-/// The scope of a setting: the process, or also a site, or also a route of a site.
+/// The scope of a setting: the process, each site, or each route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Scope {
-    /// At the top level of the file only, and by environment variable or flag.
+    /// The setting is valid at the top level of the file, as an environment variable and as a flag.
     Process,
-    /// Also in a `[[site]]` table.
+    /// The setting is also valid in a `[[site]]` table.
     Site,
-    /// Also in a `[[site.route]]` table.
+    /// The setting is also valid in a `[[site.route]]` table.
     Route,
 }
 
 impl Scope {
-    /// Returns the name of the scope for messages.
+    /// Returns the name of the scope for use in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Process => "process",
@@ -68,7 +68,7 @@ impl Scope {
         }
     }
 
-    /// Returns where in the file a setting of this scope is set.
+    /// Returns the place in the configuration file where a setting of this scope is valid.
     pub(crate) fn place(self) -> &'static str {
         match self {
             Self::Process => "set it before the first [[site]] or [[route]]",
@@ -78,58 +78,58 @@ impl Scope {
     }
 }
 
-/// Whether a reload applies a changed setting.
+/// Whether a reload or only a restart applies a changed setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reload {
-    /// A reload applies it.
+    /// A reload applies the changed setting.
     Live,
-    /// Only a restart applies it.
+    /// Only a restart applies the changed setting.
     Restart,
 }
 
 impl Setting {
-    /// Returns the name of the environment variable.
+    /// Returns the name of the setting's environment variable.
     pub fn variable(&self) -> String {
         variable(self.key)
     }
 
-    /// Returns the flag, without the two hyphens in front.
+    /// Returns the name of the setting's flag, without the leading hyphens.
     pub fn flag(&self) -> String {
         flag(self.key)
     }
 
-    /// Returns whether the setting is a switch, whose flag needs no value.
+    /// Returns whether the setting is a boolean, so that its flag needs no value.
     pub fn is_switch(&self) -> bool {
         self.accepted == SWITCH
     }
 
-    /// Returns whether the setting is a list, whose flag may be repeated.
+    /// Returns whether the setting is a list, so that its flag can be repeated.
     pub fn is_list(&self) -> bool {
         self.placeholder.ends_with(",...")
     }
 }
 
-/// Returns the environment variable of a key.
+/// Returns the name of the environment variable for a key.
 pub(crate) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_ascii_uppercase())
 }
 
-/// Returns the flag of a key.
+/// Returns the name of the flag for a key.
 pub(crate) fn flag(key: &str) -> String {
     key.replace('_', "-")
 }
 
-/// A setting of one concern: its description, its parser and its printer.
+/// The description of a setting, with its parser and its formatter.
 pub(crate) struct Entry<S: 'static> {
     pub(crate) setting: Setting,
     pub(crate) set: fn(&mut S, &str) -> Result<(), String>,
     pub(crate) show: fn(&S) -> Option<String>,
 }
 
-/// The settings of one concern.
+/// The settings of one area of the configuration.
 pub(crate) trait Settings: Sized + 'static {
-    /// Its settings, in the order of the documentation.
+    /// The settings of this area, in the order of the documentation.
     const ENTRIES: &'static [Entry<Self>];
 }
 
@@ -137,7 +137,7 @@ pub(crate) const SWITCH: &str = "true or false (1/0, yes/no, on/off)";
 pub(crate) const DURATION: &str = "a duration such as 500ms, 2m or 1h; a bare number is seconds";
 pub(crate) const PATHS: &str = "comma-separated globs such as /static/**, **/*.{css,js}";
 
-/// Declares the settings of one concern: a struct with a field for each, its `Default`, and their descriptions.
+/// Declares the settings of one area: a struct with one field per setting, its `Default`, and the descriptions.
 ///
 /// The default is text that the parser reads, or a description with `=>` and the value. `parse` reads the text of a
 /// value; `show` writes it back, or returns `None` if nothing is set.
@@ -218,7 +218,7 @@ macro_rules! default_description {
 
 pub(crate) use {default_description, default_value, settings};
 
-/// Parses a default, which is a constant: a test parses all of them.
+/// Parses a constant default and panics if it is invalid; a test parses all defaults.
 pub(crate) fn parse_default<T, E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> T
 where
     E: ToString,
@@ -241,12 +241,12 @@ pub(crate) fn show<S>(settings: &S, show: impl FnOnce(&S) -> Option<String>) -> 
     show(settings)
 }
 
-/// Returns a maximum number of connections, with 0 for no limit.
+/// Converts a maximum number of connections; 0 means no limit and is returned as `None`.
 pub(crate) fn connections(number: u32) -> Option<NonZeroUsize> {
     NonZeroUsize::new(number as usize)
 }
 
-/// Prints a list of paths.
+/// Joins paths with commas; returns `None` for an empty list.
 pub(crate) fn joined_paths(paths: &[PathBuf]) -> Option<String> {
     joined(&paths.iter().map(|path| path.display()).collect::<Vec<_>>())
 }

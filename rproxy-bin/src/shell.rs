@@ -1,8 +1,8 @@
-//! Words of shell commands.
+//! Quoting of words for shell commands.
 
 use std::ffi::OsStr;
 
-/// Quotes a word for a shell.
+/// Quotes a word for use in a shell command.
 pub(crate) fn shell_quoted(word: &OsStr) -> String {
     let text = word.to_string_lossy();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:,=@".contains(&byte);

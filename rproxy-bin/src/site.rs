@@ -1,4 +1,4 @@
-//! One site or route: its layers in order, and its innermost service.
+//! One site or route: its layers in order, and the service behind them.
 
 mod handler;
 mod hosts;

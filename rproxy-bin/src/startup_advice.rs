@@ -1,4 +1,4 @@
-//! Advice for errors of listeners and folders that prevent the proxy from starting.
+//! Advice for errors of listeners and directories that prevent the proxy from starting.
 
 use std::error::Error;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::layers::StackError;
 use crate::run::RunError;
 use crate::shell::shell_quoted;
 
-/// An error with the setting that decides, and advice.
+/// An error with the name of the responsible setting, and advice.
 ///
 /// Its message includes those of its sources, since the advice is the end of it.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl SettingError {
         Self { setting, error: Box::new(error), advice }
     }
 
-    /// Returns the name of the environment variable of the setting.
+    /// Returns the environment variable of the setting that caused the error.
     pub fn setting(&self) -> &'static str {
         self.setting
     }
@@ -44,7 +44,7 @@ impl fmt::Display for SettingError {
 
 impl Error for SettingError {}
 
-/// A listener that cannot be bound.
+/// The error for a listener that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("can't listen on {address}")]
 struct ListenError {
@@ -52,7 +52,7 @@ struct ListenError {
     source: io::Error,
 }
 
-/// Names the setting of a listener that cannot be bound.
+/// Returns the error for a listener that cannot be bound, with its setting and advice.
 pub(crate) fn listener(setting: &'static str, error: ServerError) -> RunError {
     match error {
         ServerError::Bind { address, source } => {
@@ -63,7 +63,7 @@ pub(crate) fn listener(setting: &'static str, error: ServerError) -> RunError {
     }
 }
 
-/// Returns how to make an address usable.
+/// Returns advice on a listen address that cannot be bound.
 pub(crate) fn listen_advice(setting: &str, address: &ListenAddr, error: &io::Error) -> Option<String> {
     let address = match address {
         ListenAddr::Unix(path) => return socket_advice(setting, path, error),
@@ -99,7 +99,7 @@ fn socket_advice(setting: &str, path: &Path, error: &io::Error) -> Option<String
     }
 }
 
-/// Returns how to make the folder of a file usable, which may belong to other programs.
+/// Returns advice on a file whose directory cannot be used and may belong to other programs.
 fn parent_advice(setting: &str, path: &Path, error: &io::Error) -> Option<String> {
     let folder = path.parent().unwrap_or(path);
     match error.kind() {
@@ -112,7 +112,7 @@ fn parent_advice(setting: &str, path: &Path, error: &io::Error) -> Option<String
     }
 }
 
-/// Names the setting of certificates that cannot be used.
+/// Returns the error for certificates that cannot be used, with their setting and advice.
 pub(crate) fn certificates(cache_dir: &Path, error: rproxy_tls::Error) -> RunError {
     use rproxy_tls::Error as Kind;
     let (setting, advice) = match &error {
@@ -133,7 +133,7 @@ pub(crate) fn certificates(cache_dir: &Path, error: rproxy_tls::Error) -> RunErr
     RunError::Setting(SettingError::new(setting, error, advice))
 }
 
-/// Names the setting of a cache folder that cannot be used.
+/// Returns the error for a layer stack that cannot be built, with setting and advice for the cache directory.
 pub(crate) fn stack(cache_disk: Option<&Path>, error: StackError) -> RunError {
     let StackError::CacheDisk(disk) = &error else { return RunError::Stack(error) };
     let (Some(folder), Some(source)) = (cache_disk, io_error(disk)) else { return RunError::Stack(error) };
@@ -142,14 +142,14 @@ pub(crate) fn stack(cache_disk: Option<&Path>, error: StackError) -> RunError {
     RunError::Setting(SettingError::new(setting, error, advice))
 }
 
-/// Names the setting of a handover socket that cannot be used.
+/// Returns the error for a handover socket that cannot be used, with its setting and advice.
 pub(crate) fn handover(error: rproxy_server::HandoverError) -> RunError {
     let setting = "RPROXY_HANDOVER_SOCKET";
     let advice = socket_advice(setting, &error.path, &error.source);
     RunError::Setting(SettingError::new(setting, error, advice))
 }
 
-/// Returns how to make a folder usable that belongs to this program.
+/// Returns advice on a directory of this program that cannot be used.
 pub(crate) fn folder_advice(setting: &str, folder: &Path, error: &io::Error) -> Option<String> {
     let folder = shell_quoted(folder.as_os_str());
     Some(match error.kind() {

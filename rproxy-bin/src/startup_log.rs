@@ -1,4 +1,4 @@
-//! The first lines of the log: where the proxy is, and whether its backends accept connections.
+//! The log messages after the start: the URL of the proxy, and whether its backends accept connections.
 
 use std::io;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use tokio::time::{sleep, timeout};
 use crate::config::Config;
 use crate::observe::Metrics;
 
-/// Logs the version, the URL to open and the backends.
+/// Logs the version, the URL of the proxy, and its backends.
 pub(crate) fn log_start(config: &Config, url: &str) {
     let upstream = listed(&backends(config));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %url, %upstream, "rproxy started");
 }
 
-/// Checks the backends after a moment, unless a request has shown by then whether they respond.
+/// Checks the backends some seconds after the start, unless the proxy has received a request.
 pub(crate) async fn check_idle_backends(backends: Vec<Backend>, metrics: Metrics) {
     sleep(CHECK_AFTER).await;
     if !metrics.has_requests() {
@@ -50,7 +50,7 @@ async fn check_backends(backends: Vec<Backend>) {
     }
 }
 
-/// Returns the backends of all sites and routes, each once.
+/// Returns the backends of all sites and routes, without duplicates.
 pub(crate) fn backends(config: &Config) -> Vec<Backend> {
     let mut backends: Vec<Backend> = Vec::new();
     for ((site, route), config_of) in config.named_configurations() {
@@ -91,7 +91,7 @@ fn warning(backend: &Backend, error: &io::Error) -> String {
     format!("backend {address} does not accept connections: {error}; {advice}")
 }
 
-/// Returns the addresses of the backends, up to a few.
+/// Lists the addresses of the first backends, and the number of the others.
 fn listed(backends: &[Backend]) -> String {
     let shown: Vec<_> = backends.iter().take(MAX_SHOWN).map(Backend::origin).collect();
     match backends.len() {

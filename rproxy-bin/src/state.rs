@@ -1,4 +1,4 @@
-//! The state that a reload keeps: counters, stored responses, limits, open connections.
+//! The state that survives a reload: counters, stored responses, limits and open connections.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,7 +17,7 @@ use crate::layers::rate_limit::RateLimit;
 use crate::observe::{Format, Metrics, ObserveLayer, SiteLabel, Writer};
 use crate::site::{Handler, SiteHosts, SiteNames, SiteStack};
 
-/// The state that a reload keeps.
+/// The state of the process that survives a reload.
 #[derive(Clone, Debug)]
 pub(crate) struct ProcessState {
     pub(crate) ws_passthrough: WsPassthroughLayer,
@@ -29,10 +29,10 @@ pub(crate) struct ProcessState {
 struct Kept {
     observe: ObserveLayer,
     access_log: AccessLog,
-    /// Whether the access log may be written.
+    /// Whether the state may write an access log; false if it only validates a configuration.
     opens_files: bool,
     cache: Option<CacheStore>,
-    /// The memory of the cache, in bytes.
+    /// The maximum size of the cache in memory, in bytes.
     cache_size: u64,
     disk: Option<DiskTier>,
     limits: HashMap<Name, (Shown, RateLimit)>,
@@ -40,14 +40,14 @@ struct Kept {
     sites: SiteNames,
 }
 
-/// The name of a site, and of one of its routes; empty for the site itself.
+/// The name of a site and the name of a route; the latter is empty for the site itself.
 type Name = (String, String);
 
-/// The values of the settings under one heading, as they are shown.
+/// The formatted values of the settings under one heading.
 type Shown = Vec<Option<String>>;
 
 impl ProcessState {
-    /// Opens the disk store of the cache.
+    /// Opens the disk store of the cache and creates the state.
     pub(crate) fn open(config: &Config) -> Result<Self, StackError> {
         let disk =
             config.cache.disk.as_ref().map(|folder| DiskTier::open(folder, config.cache.disk_size)).transpose()?;
@@ -86,33 +86,33 @@ impl ProcessState {
         self.kept().observe.metrics().clone()
     }
 
-    /// Returns the writer of the access log, if there is a log.
+    /// Returns the writer of the access log, or `None` if the access log is off.
     pub(crate) fn access_log(&self) -> Option<Writer> {
         self.kept().observe.writer().cloned()
     }
 
-    /// Returns the store of the cache, if the cache is enabled.
+    /// Returns the cache store, or `None` if the cache is off.
     pub(crate) fn cache(&self) -> Option<CacheStore> {
         self.kept().cache.clone()
     }
 
-    /// Returns the hosts of the site with this name or host.
+    /// Returns the hosts of the site that has this name or host.
     pub(crate) fn site(&self, name: &str) -> Option<SiteHosts> {
         self.kept().sites.hosts(name)
     }
 
-    /// Returns the stores of rate limits, each once.
+    /// Returns the rate limits of all sites and routes, without duplicates.
     #[cfg(feature = "redis")]
     pub(crate) fn rate_limits(&self) -> Vec<RateLimit> {
         self.kept().limits.values().map(|(_, limit)| limit.clone()).collect()
     }
 
-    /// Returns the labels of all sites and routes that there have been, for metrics.
+    /// Returns the labels of all current and former sites and routes, for metrics.
     pub(crate) fn labels(&self) -> Vec<SiteLabel> {
         self.kept().labels.values().cloned().collect()
     }
 
-    /// Builds the stacks of all sites and routes over this state.
+    /// Builds the stacks of all sites and routes with this state.
     ///
     /// The state keeps what `config` leaves as it is: counted requests, stored responses, the access log. An error
     /// changes nothing.
@@ -167,7 +167,7 @@ impl ProcessState {
     }
 }
 
-/// Returns each host of each site, and `default` for the default site, with the index of the site in the table.
+/// Returns each host with the index of its site in the table, and `default` for the default site.
 fn site_names(config: &Config) -> Vec<(String, usize)> {
     let default = config.has_default_site().then(|| ("default".to_owned(), 0));
     let sites = config.sites.iter().zip(1..);
@@ -176,7 +176,7 @@ fn site_names(config: &Config) -> Vec<(String, usize)> {
 }
 
 impl Kept {
-    /// Starts another writer if the setting has changed.
+    /// Starts a new access log writer if the setting has changed.
     fn set_access_log(&mut self, setting: AccessLog) -> Result<(), StackError> {
         if self.access_log == setting || !self.opens_files {
             return Ok(());
@@ -192,8 +192,8 @@ impl Kept {
         Ok(())
     }
 
-    /// Makes a new store in memory, over the same disk, if the size has changed. The size is that of the process, and
-    /// `None` if no site has a cache.
+    /// Creates a new memory store over the same disk store if the size has changed. The size is that of the process,
+    /// and `None` if no site has a cache.
     fn set_cache(&mut self, size: Option<u64>) {
         let Some(size) = size else {
             self.cache = None;
@@ -210,17 +210,17 @@ impl Kept {
     }
 }
 
-/// Builds the stacks one by one.
+/// Builds the stacks of all sites and routes.
 struct Builder<'s> {
     ws_passthrough: &'s WsPassthroughLayer,
-    /// The state before.
+    /// The state before the reload.
     kept: Kept,
     limits: HashMap<Name, (Shown, RateLimit)>,
     labels: Vec<SiteLabel>,
     stacks: Vec<SiteStack>,
-    /// The backends, by the settings that they are built from.
+    /// The backends, each with the settings from which they were built.
     backends: Vec<(Shown, Backends)>,
-    /// By the index of a stack, the index of its backends.
+    /// The index of the backends, for each stack.
     indices: Vec<usize>,
 }
 
@@ -271,7 +271,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Returns the limit of a site or route. A route that changes none of its settings shares that of its site.
+    /// Returns the rate limit of a site or route. A route that changes none of its settings shares that of its site.
     fn rate_limit(
         &mut self,
         site: &str,

@@ -1,4 +1,4 @@
-//! `rproxy trust`: adds the local certificate authority to the trust store of the system or of the browser.
+//! The command `rproxy trust`, which adds the local certificate authority to a trust store.
 
 mod nss;
 
@@ -14,16 +14,16 @@ use rustix::process::geteuid;
 use self::nss::NssDatabase;
 use crate::shell::shell_quoted;
 
-/// The tool that manages the certificate authorities of the system.
+/// The tool that manages trusted certificate authorities on this system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TrustStore {
-    /// Debian and its derivatives, Alpine and openSUSE.
+    /// The tool of Debian and its derivatives, Alpine and openSUSE.
     UpdateCaCertificates,
-    /// Fedora, RHEL and their derivatives.
+    /// The tool of Fedora, RHEL and their derivatives.
     UpdateCaTrust,
-    /// Arch and other systems with p11-kit only.
+    /// The tool of Arch Linux and of other systems that have only p11-kit.
     Trust,
-    /// macOS.
+    /// The tool of macOS.
     Security,
 }
 
@@ -39,7 +39,7 @@ impl TrustStore {
         }
     }
 
-    /// Returns the first tool whose program is in one of these directories.
+    /// Returns the first tool whose program is in a directory of `path`.
     fn found(path: &OsStr) -> Option<Self> {
         let folders: Vec<PathBuf> = env::split_paths(path).collect();
         Self::ALL.into_iter().find(|store| folders.iter().any(|folder| folder.join(store.program()).is_file()))
@@ -82,23 +82,23 @@ fn command(words: &[&str], paths: &[&Path]) -> Vec<OsString> {
     words.iter().map(OsString::from).chain(paths.iter().map(|path| path.as_os_str().to_owned())).collect()
 }
 
-/// The action on the local certificate authority.
+/// The action of `rproxy trust` on the local certificate authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
-    /// Print how to trust it.
+    /// Prints commands that add the authority to a trust store.
     Explain,
-    /// Add it to a trust store.
+    /// Adds the authority to a trust store.
     Install(Place),
-    /// Remove it from a trust store.
+    /// Removes the authority from a trust store.
     Remove(Place),
 }
 
-/// The place of a trust store.
+/// The trust store that `rproxy trust` changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Place {
-    /// The trust store of the system.
+    /// The trust store of the operating system.
     System,
     /// The NSS database of the user, which Chrome and Chromium on Linux read.
     Browser,
@@ -111,42 +111,42 @@ pub struct Trust {
     action: Action,
 }
 
-/// An error of `rproxy trust`.
+/// The error of a failed `rproxy trust` command.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrustError {
-    /// No local authority was created yet.
+    /// No local certificate authority has been created.
     #[error("no local certificate authority in {0}: start rproxy once with RPROXY_TLS_LOCAL=true, or run rproxy demo")]
     NoAuthority(String),
-    /// The system has no known tool for certificate authorities.
+    /// No known tool for certificate authorities is installed.
     #[error("none of update-ca-certificates, update-ca-trust, trust and security is installed: add {} to the trust store by hand", .0.display())]
     NoTrustStore(PathBuf),
-    /// NSS databases cannot be changed without its tool.
+    /// The program certutil, which changes NSS databases, is not installed.
     #[error("certutil is not installed: {}", nss::PACKAGES)]
     NoCertutil,
-    /// The home directory, and so the NSS database of the user, is unknown.
+    /// The home directory is unknown, and therefore also the NSS database of the user.
     #[error("cannot find the NSS database: HOME is not set")]
     NoHome,
-    /// A command cannot be run.
+    /// A command cannot be started.
     #[error("cannot run {command}")]
     Run {
-        /// The command.
+        /// The command line of the command.
         command: String,
-        /// The error of the operating system.
+        /// The operating system error.
         source: io::Error,
     },
-    /// A command failed.
+    /// A command returned an error.
     #[error("{command} failed: {status}")]
     Failed {
-        /// The command.
+        /// The command line of the command.
         command: String,
-        /// The exit status.
+        /// The exit status of the command.
         status: ExitStatus,
     },
 }
 
 impl Trust {
-    /// Finds the local authority in the first of these directories that contains one.
+    /// Creates the command for the local certificate authority in the first of the directories that contains one.
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ impl Trust {
         }
     }
 
-    /// Runs the action and returns the text to print.
+    /// Runs the action and returns the text for the user.
     ///
     /// # Errors
     ///

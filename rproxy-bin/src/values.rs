@@ -1,4 +1,4 @@
-//! The values that settings take: their types, and how they are read from text.
+//! The types of setting values, and the parsers for them.
 
 pub(crate) mod balance;
 pub(crate) mod choice;

@@ -1,4 +1,4 @@
-//! Purge requests.
+//! Parses and applies requests to purge the cache.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -10,23 +10,24 @@ use tower::BoxError;
 
 use crate::site::SiteHosts;
 
-/// Returns the hosts of a site by its name.
+/// A function that returns the hosts of the site with a name.
 pub(super) type FindSite = dyn Fn(&str) -> Option<SiteHosts> + Send + Sync;
 
-/// The purges of a request. A soft purge makes responses stale instead of removing them.
+/// The purges that one request to the admin listener selects. A soft purge makes responses stale instead of removing
+/// them.
 pub(super) struct PurgeRequest {
     soft: bool,
     selections: Vec<Selection>,
 }
 
-/// The responses that one parameter selects.
+/// The stored responses that one parameter of a purge request selects.
 enum Selection {
     Purge(Purge),
     Site(SiteHosts),
 }
 
 impl PurgeRequest {
-    /// Parses the purges in the query and the form. One invalid parameter rejects the whole request.
+    /// Parses the purge parameters in the query and in the form. One invalid parameter rejects the whole request.
     pub(super) async fn read<B>(query: &str, headers: &HeaderMap, body: B, site: &FindSite) -> Result<Self, PurgeError>
     where
         B: Body<Error: Into<BoxError>>,
@@ -52,7 +53,7 @@ impl PurgeRequest {
         }
     }
 
-    /// Purges the responses, and returns the number of resources.
+    /// Purges the selected responses from `store`, and returns the number of purged resources.
     pub(super) fn apply(&self, store: &CacheStore) -> u64 {
         let apply = |selection: &Selection| match (selection, self.soft) {
             (Selection::Purge(purge), false) => store.purge(purge),

@@ -1,4 +1,4 @@
-//! The help texts: a summary of one screen, all settings, and those of a topic.
+//! The help texts of the command line: a summary, all settings, and the settings of one topic.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use clap::{Arg, Command};
 use super::{DEMO, full_command, text_of};
 use crate::config::{Config, DefaultValue, Setting, settings};
 
-/// Replaces the help texts of the command and its subcommands, which would list all settings, by short ones.
+/// Replaces the help texts of a command and its subcommands with short ones, which do not list all settings.
 pub(super) fn with_short_help(full: Command) -> Command {
     let names: Vec<String> = full.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let short = full.clone().override_help(summary(&full));
@@ -22,12 +22,12 @@ pub(super) fn with_short_help(full: Command) -> Command {
     })
 }
 
-/// Returns the help text with all settings.
+/// Returns the help text that lists all settings.
 pub(super) fn all() -> String {
     text_of(full_command())
 }
 
-/// Returns the settings of a topic, such as `rate-limit`.
+/// Returns the help text for the settings of a topic, such as `rate-limit`.
 ///
 /// # Errors
 ///
@@ -46,7 +46,7 @@ pub(super) fn topic(name: &str) -> Result<String, String> {
     Ok(text_of(plain.disable_help_flag(true).args(arguments)))
 }
 
-/// Returns the names of the topics, in the order of the reference.
+/// Returns the names of the help topics, in the order of the settings reference.
 pub(super) fn topics() -> Vec<String> {
     let mut topics: Vec<String> = Vec::new();
     for topic in settings().map(|setting| slug(setting.heading)) {
@@ -100,14 +100,14 @@ fn of_subcommand(command: &Command) -> String {
     )
 }
 
-/// Returns the options that are no settings.
+/// Returns the command-line options that are not settings.
 fn options(full: &Command) -> impl Iterator<Item = Arg> {
     let options =
         full.get_arguments().filter(|argument| argument.get_help_heading().is_none() && !argument.is_hide_set());
     options.map(|argument| wrapped_argument(argument, OPTION_COLUMN))
 }
 
-/// Returns a command with the name and the description of this one, and no arguments.
+/// Returns a command with the same name and description as `command`, and without arguments.
 fn plain(command: &Command) -> Command {
     let name = match command.get_name() {
         "rproxy" => "rproxy".to_owned(),
@@ -117,7 +117,7 @@ fn plain(command: &Command) -> Command {
     Command::new(name).about(about).term_width(WIDTH).disable_help_subcommand(true)
 }
 
-/// Returns the argument of a setting with the first clause of its help, and its default.
+/// Returns the argument of a setting, with the first clause of its help text and its default.
 fn short_argument(setting: &'static Setting, default: String) -> Arg {
     let help = setting.help.replace('`', "");
     let help = help.split("; ").next().unwrap_or_default();
@@ -140,7 +140,7 @@ fn after_help() -> String {
     format!("{}\n{}", wrapped(spellings, 0), wrapped(&topics().join(", "), 0))
 }
 
-/// Wraps a text that starts in this column, so that no line exceeds [`WIDTH`].
+/// Wraps a text that starts in `column`, so that no line exceeds [`WIDTH`].
 fn wrapped(text: &str, column: usize) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -156,13 +156,13 @@ fn wrapped(text: &str, column: usize) -> String {
     lines.join("\n")
 }
 
-/// Wraps the help of an argument.
+/// Wraps the help text of an argument that starts in `column`.
 fn wrapped_argument(argument: &Arg, column: usize) -> Arg {
     let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
     argument.clone().help(wrapped(&help, column))
 }
 
-/// The width of the help texts.
+/// The maximum line length of the help texts, in columns.
 pub(super) const WIDTH: usize = 100;
 
 // The columns in which clap starts the help of subcommands, options and the common settings. A test checks the width.
@@ -170,7 +170,7 @@ const SUBCOMMAND_COLUMN: usize = 15;
 const OPTION_COLUMN: usize = 23;
 const SETTING_COLUMN: usize = 37;
 
-/// The settings that most people need.
+/// The settings that the short help text lists, since most installations need them.
 const COMMON: [&str; 10] = [
     "listen",
     "upstream",

@@ -9,8 +9,8 @@ use crate::setting::{PREFIX, variable};
 
 pub(super) const RUST_LOG: &str = "RUST_LOG";
 
-/// Returns whether a variable is meant for this program. The prefix is matched in any case, so that `rproxy_listen`
-/// is reported as an error.
+/// Returns whether an environment variable is meant for this program. The prefix is matched in any case, so that
+/// `rproxy_listen` is reported as an error.
 pub(super) fn is_relevant(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name == RUST_LOG.as_bytes()
@@ -46,7 +46,7 @@ pub(super) fn read(env: &[(OsString, OsString)], assignments: &mut Vec<Assignmen
     }
 }
 
-/// Returns whether Kubernetes (or Docker's links) set the variable for a service called `rproxy`.
+/// Returns whether Kubernetes or Docker links set the variable for a service called `rproxy`.
 ///
 /// Such variables are `RPROXY_SERVICE_HOST`, `RPROXY_SERVICE_PORT_HTTP`, `RPROXY_PORT=tcp://...` and
 /// `RPROXY_PORT_80_TCP_ADDR`. They are not mistakes of the user.

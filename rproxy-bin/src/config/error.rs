@@ -1,4 +1,4 @@
-//! Errors in a configuration.
+//! Errors in the configuration.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,13 +7,13 @@ use super::requirements::UnmetRequirement;
 use super::source::ValueSource;
 use crate::setting::Scope;
 
-/// An invalid configuration, with all problems that were found.
+/// The error for an invalid configuration, with all its problems.
 pub struct ConfigError {
     problems: Vec<Problem>,
 }
 
 impl ConfigError {
-    /// Returns an error if there are problems, sorted by their location.
+    /// Returns an error that contains `problems`, sorted by location, or `Ok` if there are none.
     pub(super) fn unless_empty(mut problems: Vec<Problem>) -> Result<(), Self> {
         problems.sort_by_key(Problem::sort_key);
         match problems.is_empty() {
@@ -22,8 +22,7 @@ impl ConfigError {
         }
     }
 
-    /// Returns the problems: those of the file first, then of the environment, the command line, and combinations of
-    /// settings.
+    /// Returns the problems of the file, the environment, the command line and combinations of settings, in this order.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -41,7 +40,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Prints the message, since a `main` that returns the error prints its `Debug` form.
+/// Formats as `Display` does, because a `main` function that returns the error prints its `Debug` form.
 impl fmt::Debug for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -50,69 +49,69 @@ impl fmt::Debug for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// A problem of a configuration.
+/// One problem in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// A value that the setting does not accept.
+    /// The setting has a value that it does not accept.
     #[error("{location}: {reason}; accepted: {accepted}")]
     BadValue {
-        /// The setting and its source.
+        /// The invalid setting and its source.
         location: SettingLocation,
-        /// The value and the reason why it is invalid.
+        /// The rejected value and the reason for the rejection.
         reason: String,
-        /// The accepted values.
+        /// The values that the setting accepts.
         accepted: &'static str,
     },
-    /// A name that is not a setting.
+    /// The configuration contains a name that is not a setting.
     #[error("{}unknown setting {:?}, {hint}", location.source_prefix(), location.name)]
     Unknown {
-        /// The name and its source.
+        /// The unknown name and its source.
         location: SettingLocation,
-        /// A suggestion.
+        /// A suggestion, such as a setting with a similar name.
         hint: String,
     },
-    /// A setting in a table of another scope.
+    /// A site or route contains a setting that is only valid in an outer scope.
     #[error("{location}: belongs to the {}, {}", scope.as_str(), scope.place())]
     WrongScope {
-        /// The location of the setting.
+        /// The misplaced setting and its source.
         location: SettingLocation,
-        /// The scope of the setting.
+        /// The scope in which the setting is valid.
         scope: Scope,
     },
-    /// A combination of settings that is invalid, or that this machine does not support.
+    /// The combination of settings is invalid, or this machine does not support it.
     #[error("{location}: {reason}")]
     Conflict {
-        /// One of the settings and its source.
+        /// One of the conflicting settings and its source.
         location: SettingLocation,
-        /// The reason why the combination is invalid.
+        /// The reason that the combination is invalid.
         reason: String,
     },
-    /// Something that this machine or user lacks.
+    /// This machine or user does not meet a requirement, such as a privileged port.
     #[error(transparent)]
     Requirement(UnmetRequirement),
-    /// A file with invalid TOML.
+    /// The configuration file is not valid TOML.
     #[error("{}:{line}: {message}", path.display())]
     Syntax {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The line, counted from 1.
+        /// The line number in the file, starting at 1.
         line: usize,
-        /// The message of the parser.
+        /// The message of the TOML parser.
         message: String,
     },
-    /// A file that cannot be read.
+    /// The configuration file cannot be read.
     #[error("{}: cannot read the file: {reason}", path.display())]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The message of the operating system.
+        /// The error message of the operating system.
         reason: String,
     },
 }
 
 impl Problem {
-    /// Returns the sort key of the problem: file by line, environment, command line, combinations.
+    /// Returns the sort key of a problem: the file by line, the environment, the command line, then combinations.
     fn sort_key(&self) -> (u8, usize) {
         match self {
             Self::File { .. } => (0, 0),
@@ -135,18 +134,18 @@ impl ValueSource {
     }
 }
 
-/// The name of a setting in the spelling of its source: `RPROXY_LISTEN`, `--listen`, `rproxy.toml:3: listen`.
+/// The name of a setting as its source spells it: `RPROXY_LISTEN`, `--listen`, `rproxy.toml:3: listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SettingLocation {
-    /// The source of the value.
+    /// The source of the setting's value.
     pub source: ValueSource,
-    /// The name in the spelling of that source.
+    /// The name of the setting as its source spells it.
     pub name: String,
 }
 
 impl SettingLocation {
-    /// Returns the file and line as the start of a message, and nothing for other sources.
+    /// Returns the file and line as the start of a message, or an empty string for other sources.
     fn source_prefix(&self) -> String {
         match &self.source {
             source @ ValueSource::File { .. } => format!("{source}: "),

@@ -1,4 +1,4 @@
-//! Reads settings from a TOML file: one flat table whose keys are settings.
+//! Reads settings from a TOML file, in which each key is a setting.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ type Entry<'t, 'd> = (&'t Spanned<std::borrow::Cow<'d, str>>, &'t Spanned<DeValu
 struct Reader<'p> {
     path: Arc<Path>,
     lines: Lines,
-    /// Lines that are not TOML. Their recovered content is a guess of the parser.
+    /// The numbers of the lines with invalid TOML. Their recovered content is a guess of the parser.
     broken: Vec<usize>,
     problems: &'p mut Vec<Problem>,
 }
@@ -93,7 +93,7 @@ impl Reader<'_> {
         route
     }
 
-    /// Returns the entries of a table in the order of the file, without those of broken lines.
+    /// Returns the entries of a table in the order of the file, without those on lines with invalid TOML.
     fn entries<'t, 'd>(&self, table: &'t DeTable<'d>) -> Vec<Entry<'t, 'd>> {
         let is_broken = |(key, _): &Entry<'_, '_>| self.broken.contains(&self.lines.at(key.span().start));
         let mut entries: Vec<Entry<'_, '_>> = table.iter().filter(|entry| !is_broken(entry)).collect();
@@ -143,7 +143,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads a setting of a table of the given scope.
+    /// Reads a setting from a table that configures the given scope.
     fn read_setting(
         &mut self,
         key: &Spanned<std::borrow::Cow<'_, str>>,
@@ -169,7 +169,7 @@ impl Reader<'_> {
     }
 }
 
-/// Returns the value in the spelling of an environment variable, so that all sources share their parsers.
+/// Returns a TOML value as the text of an environment variable, so that all sources share their parsers.
 fn text_of(value: &DeValue<'_>) -> Result<String, String> {
     match value {
         DeValue::String(text) => Ok(text.clone().into_owned()),
@@ -186,7 +186,7 @@ fn text_of(value: &DeValue<'_>) -> Result<String, String> {
     }
 }
 
-/// The offsets at which lines start.
+/// The offsets at which the lines of a text start.
 struct Lines(Vec<usize>);
 
 impl Lines {
@@ -194,12 +194,12 @@ impl Lines {
         Self(std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect())
     }
 
-    /// Returns the line of an offset, counted from 1.
+    /// Returns the line number at an offset, starting at 1.
     fn at(&self, offset: usize) -> usize {
         self.0.partition_point(|start| *start <= offset)
     }
 
-    /// Returns the key of a line, if it has one.
+    /// Returns the key that a line assigns, if any.
     fn key<'t>(&self, text: &'t str, line: usize) -> Option<&'t str> {
         let start = *self.0.get(line.checked_sub(1)?)?;
         let (key, _) = text.get(start..)?.lines().next()?.split_once('=')?;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::settings::settings;
 use crate::setting::{DefaultValue, Reload, Setting};
 
-/// Returns all settings as Markdown, one table per heading.
+/// Returns the Markdown reference of all settings, with one table per heading.
 pub fn reference() -> String {
     let mut text = String::new();
     let mut heading = "";
@@ -28,7 +28,7 @@ pub fn reference() -> String {
     text
 }
 
-/// Returns a setting as a row of three cells: variable, default, meaning.
+/// Returns a table row for a setting: variable, default and meaning.
 pub fn summary(setting: &Setting) -> String {
     let [variable, default, meaning, _] = cells(setting);
     format!("| {variable} | {default} | {meaning} |")

@@ -1,11 +1,11 @@
-//! The report of `--check`.
+//! The report that `--check` prints.
 
 use std::fmt::Write;
 
 use super::settings::settings;
 use super::{Config, RouteConfig, ValueSource};
 
-/// A report on the effective configuration, with the source of each value.
+/// A report on the effective configuration and the source of each value.
 #[derive(Clone, Debug)]
 pub struct Report {
     config: Config,
@@ -18,25 +18,25 @@ impl Report {
         Self { config, is_quiet: false }
     }
 
-    /// Prints problems only.
+    /// Sets whether the report contains only problems.
     #[must_use]
     pub fn quiet(mut self, is_quiet: bool) -> Self {
         self.is_quiet = is_quiet;
         self
     }
 
-    /// Returns whether only problems are printed.
+    /// Returns whether the report contains only problems.
     pub fn is_quiet(&self) -> bool {
         self.is_quiet
     }
 
-    /// Returns the configuration that the report is about.
+    /// Returns the configuration that the report describes.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Renders the report as TOML, with the layers as comments. Apart from secrets, it can be saved as an equivalent
-    /// configuration file.
+    /// Renders the configuration as TOML, with the layers listed in comments. Apart from secrets, it can be saved as an
+    /// equivalent configuration file.
     pub fn render(&self, layers: &[String], problems: usize) -> String {
         let verdict = match problems {
             0 => "the configuration is valid.".to_owned(),
@@ -105,7 +105,7 @@ fn write_route(text: &mut String, table: &str, route: &RouteConfig, parent: &Con
     write_settings(text, &route.config, parent);
 }
 
-/// Writes the settings that a site or route sets itself.
+/// Writes the settings that differ from those of the enclosing scope.
 fn write_settings(text: &mut String, config: &Config, parent: &Config) {
     for setting in settings() {
         let source = config.value_source(setting.key);
@@ -126,7 +126,7 @@ fn array(values: &[String]) -> String {
     format!("[{}]", values.join(", "))
 }
 
-/// Returns the value as a TOML literal: numbers and booleans bare, everything else as a string.
+/// Returns a TOML literal: numbers and booleans without quotes, everything else as a string.
 fn literal(value: &str) -> String {
     let bare = value == "true" || value == "false" || value.parse::<u32>().is_ok_and(|n| n.to_string() == value);
     match bare {

@@ -1,4 +1,4 @@
-//! The requirements of a start on this machine: privileged ports, readable files and writable directories.
+//! The requirements for starting on this machine: privileged ports, readable files and writable directories.
 //!
 //! An ordinary user usually lacks several of them at first. They are reported together, each with a command that fixes it.
 
@@ -15,7 +15,7 @@ use rustix::fs::{Access, access};
 use super::Config;
 use crate::shell::shell_quoted;
 
-/// The requirements of a start that this machine does not meet.
+/// The requirements for starting that this machine does not meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnmetRequirements(Vec<UnmetRequirement>);
 
@@ -23,26 +23,26 @@ pub struct UnmetRequirements(Vec<UnmetRequirement>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnmetRequirement {
-    /// The setting, in the spelling of its source.
+    /// The name of the setting with the requirement, as its source spells it.
     pub setting: String,
-    /// The requirement that is not met, and its cause.
+    /// The unmet requirement and the cause.
     pub problem: String,
-    /// The command that fixes it, and other ways.
+    /// The command that meets the requirement, and alternatives.
     pub fix: String,
-    /// Whether it is about the ports of listeners.
+    /// Whether the requirement is about the port of a listener.
     pub(crate) is_port: bool,
 }
 
 impl std::error::Error for UnmetRequirement {}
 
 impl UnmetRequirements {
-    /// Returns an error for the requirements that `config` does not meet, except for the ports of `inherited` sockets.
+    /// Returns an error if `config` has requirements that are not met, ignoring the ports of `inherited` sockets.
     pub(crate) fn check(config: &Config, inherited: &[ListenAddr]) -> Result<(), Self> {
         let all: Vec<_> = unmet(config, inherited).collect();
         if all.is_empty() { Ok(()) } else { Err(Self(all)) }
     }
 
-    /// Returns the requirements.
+    /// Returns the requirements that are not met.
     pub fn requirements(&self) -> &[UnmetRequirement] {
         &self.0
     }
@@ -63,7 +63,7 @@ impl fmt::Display for UnmetRequirement {
     }
 }
 
-/// Returns whether this process may not read one of the files of the configuration.
+/// Returns whether this process lacks permission to read one of the configured files.
 pub(crate) fn has_denied_file(config: &Config) -> bool {
     let tls = &config.tls;
     let of_process = tls.cert.iter().chain(&tls.key).chain(&tls.acme_ca).chain(&tls.client_ca);
@@ -72,7 +72,7 @@ pub(crate) fn has_denied_file(config: &Config) -> bool {
     of_process.chain(of_upstreams).any(|file| is_denied(&File::open(file)))
 }
 
-/// Returns the command that allows this user to read `file`.
+/// Returns a command that gives this user read access to `file`.
 pub(crate) fn fix_for_file(file: &Path) -> String {
     // Below a directory that cannot be searched, nothing is known about the permissions.
     let directories = file.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty());
@@ -84,13 +84,13 @@ pub(crate) fn fix_for_file(file: &Path) -> String {
     format!("sudo chgrp \"$(id -gn)\" {paths} && sudo chmod g+rX {paths}")
 }
 
-/// A directory that cannot be used, and the reason.
+/// The reason that a directory cannot be used.
 pub(crate) struct DirectoryProblem {
     pub(crate) text: String,
     pub(crate) kind: ErrorKind,
 }
 
-/// Returns the nearest existing part of a directory's path, in which the rest can be created.
+/// Returns the nearest existing ancestor of a directory, in which missing directories can be created.
 pub(crate) fn writable_parent(directory: &Path) -> Result<&Path, DirectoryProblem> {
     let Some(present) = directory.ancestors().find(|folder| folder.exists()) else {
         let text = format!("{} cannot be created", directory.display());
@@ -110,7 +110,7 @@ pub(crate) fn writable_parent(directory: &Path) -> Result<&Path, DirectoryProble
     }
 }
 
-/// Returns the requirements other than readable files, which are checked with the configuration.
+/// Returns the unmet requirements except unreadable files, which are reported with the configuration.
 pub(crate) fn unmet(config: &Config, inherited: &[ListenAddr]) -> impl Iterator<Item = UnmetRequirement> {
     unmet_port(config, inherited).into_iter().chain(unmet_directories(config))
 }

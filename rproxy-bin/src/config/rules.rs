@@ -1,4 +1,4 @@
-//! Rules about combinations of settings.
+//! Rules for combinations of settings.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -15,7 +15,7 @@ use super::{ClientAuthentication, Config, ListenAddr, ProxyProtocol, RateLimitSt
 use crate::values::listen::collide;
 use crate::values::upstream::is_reached_by;
 
-/// Adds the rules that `config` violates to `problems`.
+/// Adds each rule that `config` violates to `problems`.
 ///
 /// Rules about a setting in `invalid` are skipped, since its value was reported already. For a site or route, only the
 /// rules about the `keys` that it sets are checked.
@@ -47,7 +47,7 @@ pub(super) fn check(
     }
 }
 
-/// Adds the backends of sites and routes that are listeners of the process.
+/// Adds a problem for each site or route whose backend is a listener of this process.
 fn check_loops_of_sites(config: &Config, problems: &mut Vec<Problem>) {
     let listeners = config.listeners();
     let mut checked = vec![config.value_source("upstream")];
@@ -70,9 +70,9 @@ fn loops(config: &Config, listeners: &[ListenAddr]) -> Option<String> {
 }
 
 struct Rule {
-    /// The settings that the rule is about; the first one that was set is reported.
+    /// The keys of the settings that the rule is about; an error names the first one that was set.
     about: &'static [&'static str],
-    /// Returns the reason why the rule is violated, with settings spelled as in the source of the reported one.
+    /// Returns the reason that the rule is violated, or `None`; settings are spelled as in the reported source.
     broken: fn(&Config, &ValueSource) -> Option<String>,
 }
 
@@ -276,7 +276,7 @@ fn pairs<T>(all: &[T]) -> impl Iterator<Item = (&T, &T)> {
     all.iter().enumerate().flat_map(|(index, one)| all[index + 1..].iter().map(move |other| (one, other)))
 }
 
-/// Returns warnings about settings that have no effect or an unexpected one.
+/// Returns warnings about settings that have no effect or an unexpected effect.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let idle = |key: &str, because: &str| {
         let source = config.value_source(key);

@@ -1,4 +1,4 @@
-//! The list of all settings, and look-ups in it.
+//! The list of all settings, and functions to find one.
 
 use super::Config;
 use super::source::ValueSource;
@@ -9,7 +9,7 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
     Config::all_settings()
 }
 
-/// Former keys of settings and their current keys. A former key still works, with a warning.
+/// The former keys of renamed settings, each with the current key. A former key still works, with a warning.
 pub(crate) const RENAMED: [(&str, &str); 2] =
     [("acme_stand_in", "acme_self_signed_fallback"), ("takeover", "handover_socket")];
 
@@ -19,7 +19,7 @@ pub(crate) fn find(key: &str) -> Option<&'static Setting> {
     settings().find(|setting| setting.key == key)
 }
 
-/// Returns a suggestion for an unknown name.
+/// Returns a suggestion for an unknown setting name.
 pub(super) fn hint(name: &str, source: &ValueSource) -> String {
     // The name may be in the spelling of any source.
     let plain = name.to_ascii_lowercase().replace('-', "_");

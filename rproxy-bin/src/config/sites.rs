@@ -1,4 +1,4 @@
-//! Sites and routes: their declarations, and the configuration of each.
+//! Declarations of sites and routes, and the configuration of each site and route.
 
 use std::collections::BTreeSet;
 
@@ -12,25 +12,25 @@ use crate::values::routes::{RouteEntry, RouteTarget};
 use crate::values::tls_name::TlsName;
 use crate::values::value::list;
 
-/// A site: its hosts, its settings and its routes.
+/// The configuration of a site: its hosts, settings and routes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SiteConfig {
-    /// The hosts, at least one.
+    /// The host patterns of the site, at least one.
     pub hosts: Vec<HostPattern>,
-    /// The settings of the process and of the site.
+    /// The settings of the process, overridden by the settings of the site.
     pub config: Config,
     /// The routes of the site.
     pub routes: Vec<RouteConfig>,
 }
 
-/// A route of a site: what it matches, and its settings.
+/// The configuration of a route: the requests that it matches, and its settings.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RouteConfig {
-    /// The paths and methods that take the route.
+    /// The paths and methods that the route matches.
     pub route: Route,
-    /// The settings of the process, of the site and of the route.
+    /// The settings of the process, overridden by those of the site and of the route.
     pub config: Config,
 }
 
@@ -40,23 +40,23 @@ impl SiteConfig {
         Self { hosts, config, routes: Vec::new() }
     }
 
-    /// Returns the name of the site in logs and metrics: its first host.
+    /// Returns the name of the site in logs and metrics, which is its first host.
     pub fn name(&self) -> String {
         self.hosts.first().map(ToString::to_string).unwrap_or_default()
     }
 }
 
 impl RouteConfig {
-    /// Creates a route.
+    /// Creates a route with its configuration.
     pub fn new(route: Route, config: Config) -> Self {
         Self { route, config }
     }
 }
 
-/// The declarations of all sources.
+/// The settings, sites and routes that all sources declare.
 #[derive(Default)]
 pub(super) struct Declarations {
-    /// The settings of the process, and the defaults of all sites.
+    /// The settings at the top level, which are the defaults of all sites.
     pub(super) assignments: Vec<Assignment>,
     pub(super) routes: Vec<RouteDeclaration>,
     pub(super) sites: Vec<SiteDeclaration>,
@@ -81,20 +81,19 @@ const PATHS: &str = "comma-separated paths or globs: /login, /api/**";
 const METHODS: &str = "comma-separated methods: GET, POST";
 
 impl Config {
-    /// Returns whether requests for unknown hosts use the settings at the top level: if there are no sites, or if
-    /// `upstream`, `redirect` or routes are set there.
+    /// Returns whether there is a default site, which serves hosts that no other site has. This is the case if there
+    /// are no sites, or if `upstream`, `redirect` or routes are set at the top level.
     pub fn has_default_site(&self) -> bool {
         let is_set = |key| self.value_source(key) != ValueSource::Default;
         self.sites.is_empty() || is_set("upstream") || is_set("redirect") || !self.default_routes.is_empty()
     }
 
-    /// Returns the configurations of all sites and routes, that of the default site first.
+    /// Returns the configurations of all sites and routes, the default site first.
     pub(crate) fn configurations(&self) -> impl Iterator<Item = &Self> {
         self.named_configurations().map(|(_, config)| config)
     }
 
-    /// Returns the configurations of all sites and routes with the names of site and route; the latter is empty for the
-    /// site itself.
+    /// Returns each configuration with the names of its site and route; the route name is empty for a site.
     pub(crate) fn named_configurations(&self) -> impl Iterator<Item = ((String, String), &Self)> {
         let default = std::iter::once(("default".to_owned(), self, &self.default_routes));
         let sites = self.sites.iter().map(|site| (site.name(), &site.config, &site.routes));
@@ -105,8 +104,8 @@ impl Config {
         })
     }
 
-    /// Returns the hosts and routes of all sites as a table. Site 0 has the settings at the top level and no host; it is
-    /// the default site if there is one. The other sites follow in their order.
+    /// Returns the table that maps hosts and paths to sites and routes. Site 0 has the settings at the top level and no
+    /// host; it is the default site if there is one. The other sites follow in their order.
     ///
     /// # Errors
     ///
@@ -130,7 +129,7 @@ impl Config {
         Ok(table)
     }
 
-    /// Adds the sites and routes that the sources declare.
+    /// Adds the declared sites and routes to the configuration.
     pub(super) fn add_sites(&mut self, mut declarations: Declarations, problems: &mut Vec<Problem>) {
         let source = self.value_source("routes");
         for entry in self.routing.routes.iter() {
@@ -158,7 +157,7 @@ impl Config {
         self.derive_certificate_names();
     }
 
-    /// Returns this configuration with further settings.
+    /// Returns a copy of this configuration with additional settings.
     fn with(&self, assignments: Vec<Assignment>, problems: &mut Vec<Problem>) -> Self {
         let mut config = self.clone();
         let keys: BTreeSet<&str> = assignments.iter().map(|assignment| assignment.setting.key).collect();
@@ -197,7 +196,7 @@ impl Config {
         routes
     }
 
-    /// Adds the hosts of the sites to the names of certificates, and the certificate files of sites to those of the
+    /// Adds the hosts of the sites to the certificate names, and the certificate files of the sites to those of the
     /// process.
     fn derive_certificate_names(&mut self) {
         let mut names: Vec<TlsName> = Vec::new();
@@ -219,7 +218,7 @@ impl Config {
 }
 
 impl Declarations {
-    /// Adds an entry of the setting `routes`.
+    /// Adds one entry of the `routes` setting to the declarations.
     fn add(&mut self, entry: &RouteEntry, source: &ValueSource) {
         let (key, text) = match &entry.target {
             RouteTarget::Upstream(backends) => ("upstream", backends),
@@ -331,7 +330,7 @@ impl RouteDeclaration {
     }
 }
 
-/// Splits a list of globs at the commas outside of braces.
+/// Splits a list of globs at commas that are not inside braces.
 fn split_globs(text: &str) -> Vec<&str> {
     let mut depth = 0_usize;
     let globs = text.split(|c| {

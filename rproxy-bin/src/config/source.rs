@@ -1,4 +1,5 @@
-//! The sources of settings: file, then environment, then command line. A later source overrides an earlier one.
+//! The sources of settings: the file, then the environment, then the command line. A later source overrides an earlier
+//! one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -38,18 +39,18 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Creates an empty set of sources, from which the defaults are loaded.
+    /// Creates an empty set of sources, which loads the default configuration.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds the TOML file at `path`, replacing any other file.
+    /// Sets the TOML file to read, replacing any previous file.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(path.into());
         self
     }
 
-    /// Adds environment variables. Variables other than `RPROXY_*` and `RUST_LOG` are ignored.
+    /// Adds environment variables as a source. Variables other than `RPROXY_*` and `RUST_LOG` are ignored.
     pub fn env<K, V>(mut self, variables: impl IntoIterator<Item = (K, V)>) -> Self
     where
         K: Into<OsString>,
@@ -60,24 +61,24 @@ impl Sources {
         self
     }
 
-    /// Adds the environment of this process.
+    /// Adds the environment variables of this process as a source.
     pub fn process_env(self) -> Self {
         self.env(std::env::vars_os())
     }
 
-    /// Sets a setting like the command line does, by its key in the file, such as `rate_limit`.
+    /// Sets a setting as the command line does, by its key in the file, such as `rate_limit`.
     pub fn set(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.command_line.push((key.into(), value.into()));
         self
     }
 
-    /// Uses the defaults of the demo, with certificates stored in `state`.
+    /// Sets the defaults of the demo, with certificates stored in the directory `state`.
     pub(crate) fn demo(mut self, state: PathBuf) -> Self {
         self.demo = Some(state);
         self
     }
 
-    /// Reads the sources and validates the configuration.
+    /// Reads all sources and returns the validated configuration.
     ///
     /// # Errors
     ///
@@ -154,7 +155,7 @@ impl Sources {
 }
 
 impl Config {
-    /// Parses each text into its setting. Adds the keys of invalid values to `invalid`.
+    /// Parses texts and assigns the values to their settings. Adds the keys of invalid values to `invalid`.
     pub(super) fn assign(
         &mut self,
         assignments: Vec<Assignment>,
@@ -183,7 +184,7 @@ impl Config {
     }
 }
 
-/// Prints names but not values, which may be secrets.
+/// Formats the names of the settings only, because the values can be secrets.
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sources")
@@ -194,10 +195,10 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// The text of a setting and its source.
+/// The text of a setting, with the source that assigns it.
 pub(super) struct Assignment {
     pub(super) setting: &'static Setting,
-    /// The key as spelled in the source: the setting's own or a former one.
+    /// The key as spelled in the source: the current key of the setting or a former one.
     pub(super) key: String,
     pub(super) text: String,
     pub(super) source: ValueSource,
@@ -207,25 +208,25 @@ pub(super) struct Assignment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ValueSource {
-    /// The built-in default.
+    /// The built-in default of the setting.
     Default,
     /// A line of the configuration file.
     File {
-        /// The file.
+        /// The path of the file.
         path: Arc<Path>,
-        /// The line, counted from 1.
+        /// The line number in the file, starting at 1.
         line: usize,
     },
     /// The environment variable of the setting.
     Environment,
     /// The environment variable `RUST_LOG`.
     RustLog,
-    /// A command-line flag.
+    /// The command-line flag of the setting.
     CommandLine,
 }
 
 impl ValueSource {
-    /// Returns the location of a setting in this source.
+    /// Returns the name of the setting with `key` in this source.
     pub(super) fn locate(&self, key: &str) -> SettingLocation {
         SettingLocation { source: self.clone(), name: self.name(key) }
     }
@@ -240,7 +241,7 @@ impl ValueSource {
     }
 }
 
-/// Prints `default`, `environment`, `command line`, or the file and line.
+/// Formats the source as `default`, `environment`, `command line`, or the file and line.
 impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,8 +1,8 @@
-//! The check that a route's `strip_prefix` is the start of its paths.
+//! Checks that every path of a route starts with the `strip_prefix` of the route.
 
 use rproxy_router::Route;
 
-/// Returns why `prefix` cannot be stripped from every path of the route.
+/// Returns the reason that `prefix` cannot be stripped from every path of the route, if any.
 ///
 /// A request whose path does not start with the prefix would get 400.
 pub(super) fn conflict(route: &Route, prefix: &str) -> Option<String> {
@@ -15,7 +15,7 @@ pub(super) fn conflict(route: &Route, prefix: &str) -> Option<String> {
     Some(format!("{prefix:?} is not the start of the route's path {outside:?}; accepted: {accepted}"))
 }
 
-/// Returns the prefixes that all paths of the route have.
+/// Returns the prefixes that can be stripped from all paths of the route.
 fn accepted(route: &Route) -> Vec<String> {
     let mut paths = route.paths().iter().map(|path| literal_segments(path));
     let mut common = paths.next().unwrap_or_default();
@@ -26,7 +26,7 @@ fn accepted(route: &Route) -> Vec<String> {
     (1..=common.len()).map(|count| format!("/{}", common[..count].join("/"))).collect()
 }
 
-/// Returns the segments of a path pattern before the first one with a wildcard.
+/// Returns the path segments that precede the first segment with a wildcard.
 fn literal_segments(pattern: &str) -> Vec<&str> {
     segments(pattern).into_iter().take_while(|segment| !segment.contains(['*', '?', '[', '{'])).collect()
 }

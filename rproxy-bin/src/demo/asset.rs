@@ -1,4 +1,4 @@
-//! The files of the demo site, which are part of the binary.
+//! The files of the demo site, which are embedded in the binary.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -56,7 +56,7 @@ impl Asset {
 
 const FOR_A_MINUTE: &str = "public, max-age=60";
 
-/// Returns whether `If-None-Match` lists the tag.
+/// Returns whether `If-None-Match` contains the entity tag.
 ///
 /// The comparison is weak (RFC 9110 §8.8.3.2).
 fn matches_etag(field: &HeaderValue, etag: &str) -> bool {

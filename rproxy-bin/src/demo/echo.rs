@@ -1,4 +1,4 @@
-//! `/api/echo`: responds with the request as the backend receives it.
+//! `/api/echo`: responds with a description of the request as the backend receives it.
 
 use std::collections::BTreeMap;
 

@@ -23,7 +23,7 @@ pub(super) fn answer(headers: &HeaderMap) -> Response<SiteBody> {
     response
 }
 
-/// A body that counts seconds. The first event is sent at once.
+/// A body that sends one event per second with the number of seconds so far. The first event is sent at once.
 #[derive(Debug)]
 pub(super) struct Events {
     ticks: Interval,

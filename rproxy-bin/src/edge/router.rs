@@ -1,4 +1,4 @@
-//! The service that chooses the stack of a request.
+//! The service that selects the site or route for a request.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use super::Routes;
 use crate::observe::SiteLabel;
 use crate::site::AmbiguousPath;
 
-/// A router over the stacks of all sites and routes, which have one type: no box, no lock.
+/// A router over the stacks of all sites and routes, without boxing and locking.
 pub(super) struct SiteRouter<S> {
     // One allocation per worker: a clone for each request writes to no memory of another worker.
     inner: Arc<Inner<S>>,
@@ -33,7 +33,7 @@ impl<S> SiteRouter<S> {
 }
 
 impl<S> Inner<S> {
-    /// Returns the index of the stack for a request.
+    /// Returns the index of the stack that handles a request.
     fn choose<B>(&self, request: &mut Request<B>) -> usize {
         let Routes { table, sites, labels, rejecting, .. } = &self.routes;
         // One site without routes needs no look-up.
@@ -65,7 +65,7 @@ where
     type Error = Infallible;
     type Future = RouterFuture<S, B>;
 
-    /// Always ready, since the stack is chosen by the request.
+    /// Always returns ready, because the stack is unknown before the request arrives.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }

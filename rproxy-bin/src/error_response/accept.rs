@@ -1,8 +1,8 @@
-//! The client's preference among error formats, from its `Accept` (RFC 9110 §12.5.1).
+//! Selects the error format that the client prefers by its `Accept` field (RFC 9110 §12.5.1).
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// The `Accept` fields of a request, parsed only if an error response depends on them.
+/// The `Accept` fields of a request, which are parsed only for an error response.
 ///
 /// Keeping them costs one reference count, and nothing if any format is acceptable.
 #[derive(Clone, Debug, Default)]
@@ -23,12 +23,12 @@ impl Accept {
         }
     }
 
-    /// Returns whether the client states a preference at all.
+    /// Returns whether the `Accept` fields state a preference.
     pub(crate) fn is_specific(&self) -> bool {
         self.first.is_some()
     }
 
-    /// Returns the format that the client prefers for an error.
+    /// Returns the error format that the client prefers.
     ///
     /// Plain text is the default. JSON and HTML win if their weight is higher, or if the weights are equal and `Accept`
     /// names them more explicitly. Many clients send `application/json, text/plain, */*`: if both are equal, the first
@@ -67,17 +67,18 @@ impl Accept {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ErrorFormat {
     PlainText,
-    /// RFC 9457.
+    /// A problem details object in JSON (RFC 9457).
     ProblemJson,
     Html,
 }
 
-/// The maximum length that is read. Browsers send 120 bytes with eight members, some API clients twice as much.
+/// The maximum number of bytes of `Accept` that are parsed. Browsers send 120 bytes with eight members, some API
+/// clients twice as much.
 const MAX_BYTES: usize = 2048;
 const MAX_MEMBERS: usize = 32;
 const MAX_LINES: usize = 8;
 
-/// The preference for a type. Ordered by weight, then precision, then position.
+/// The client's preference for one media type. Ordered by weight, then precision, then position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Preference {
     weight: u16,
@@ -94,12 +95,12 @@ enum Precision {
     Exact,
 }
 
-/// One member of the list. Parameters other than the weight are ignored.
+/// One media range of an `Accept` field. Parameters other than the weight are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MediaRange<'a> {
     kind: &'a str,
     subtype: &'a str,
-    /// In thousandths.
+    /// The weight (`q`) in thousandths.
     weight: u16,
 }
 
@@ -118,7 +119,7 @@ impl<'a> MediaRange<'a> {
         Some(Self { kind: kind.trim(), subtype: subtype.trim(), weight })
     }
 
-    /// Applies this range to a type if it is more specific than the ranges so far, regardless of its weight.
+    /// Applies the weight of this range to a media type, if the range is more specific than those before.
     fn weigh(&self, place: usize, kind: &str, subtype: &str, found: &mut Preference) {
         let precision = self.precision(kind, subtype);
         if precision > found.precision {
@@ -136,7 +137,7 @@ impl<'a> MediaRange<'a> {
     }
 }
 
-/// Parses a weight: `0` or `1` with up to three decimals (RFC 9110 §12.4.2).
+/// Parses a weight (`q`): `0` or `1` with up to three decimals (RFC 9110 §12.4.2).
 fn parse_weight(text: &str) -> Option<u16> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     if decimals.len() > 3 || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -154,7 +155,7 @@ fn members(line: &str) -> impl Iterator<Item = &str> {
     split_unquoted(line, b',')
 }
 
-/// Splits at `separator`, except within quoted strings (RFC 9110 §5.6.4).
+/// Splits a text at `separator`, except within quoted strings (RFC 9110 §5.6.4).
 fn split_unquoted(text: &str, separator: u8) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |c: char| {

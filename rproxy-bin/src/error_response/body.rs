@@ -1,4 +1,4 @@
-//! The response body of the layer: the inner body or an error response. A panic ends it with an error.
+//! The response body of the error response layer: the inner body or an error response. A panic ends it with an error.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

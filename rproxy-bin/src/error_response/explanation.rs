@@ -1,4 +1,4 @@
-//! The cause of an error response and the setting that decides, for operators.
+//! Explains error responses to operators: the cause, and the setting that is responsible.
 
 use http::Extensions;
 use rproxy_path_filter::PathFilterDecision;
@@ -10,7 +10,7 @@ use rproxy_ws_passthrough::WsRejection;
 use super::ErrorReason;
 
 impl ErrorReason {
-    /// Returns the cause of the error response with these extensions, and the setting that decides.
+    /// Returns the cause of an error response and the responsible setting, from the response extensions.
     ///
     /// The text names backends and rules: it is for operators, never for clients.
     pub(crate) fn explanation(self, extensions: &Extensions) -> Option<String> {

@@ -1,4 +1,4 @@
-//! Error responses to gRPC calls: gRPC clients treat any status except 200 as a broken server.
+//! Error responses to gRPC calls, since gRPC clients report any status except 200 as a broken server.
 //!
 //! An error is a trailers-only response (gRPC over HTTP/2, "Responses"): status 200, with `grpc-status` and
 //! `grpc-message` in the head, and no content.
@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use super::ErrorReason;
 use super::body::ResponseBody;
 
-/// Returns the content type for the response if the request is a gRPC call.
+/// Returns the content type of the response to a gRPC call, or `None` for other requests.
 pub(super) fn content_type<B>(request: &Request<B>) -> Option<HeaderValue> {
     // All gRPC calls are POST.
     if *request.method() != Method::POST {
@@ -31,14 +31,14 @@ fn without_prefix<'a>(value: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// Response extension of a gRPC error: the HTTP status that it stands for, and the reason.
+/// Response extension of a gRPC error: the HTTP status that was replaced, and the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GrpcError {
     pub(crate) status: StatusCode,
     pub(crate) reason: ErrorReason,
 }
 
-/// Turns an error response into a gRPC error.
+/// Converts an error response to a gRPC error.
 pub(super) fn present<B>(
     response: Response<ResponseBody<B>>,
     reason: ErrorReason,
@@ -84,7 +84,7 @@ fn grpc_status(status: StatusCode) -> &'static str {
     }
 }
 
-/// Percent-encodes everything except printable ASCII without `%` (gRPC over HTTP/2, "Percent-Byte-Unencoded").
+/// Percent-encodes every byte except printable ASCII other than `%` (gRPC over HTTP/2, "Percent-Byte-Unencoded").
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! The recognition of the operator: a browser on this machine, without a proxy between it and this one.
+//! Detects the operator: a browser on this machine that connects without another proxy.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use rproxy_forward_headers::has_forwarding_field;
 use rproxy_router::request_host;
 use rproxy_server::LoopbackClient;
 
-/// Returns whether the client is the operator, so that error pages may show the configuration.
+/// Returns whether the client is the operator, who may see the configuration in error pages.
 ///
 /// The connection must have arrived over loopback, on a listener with a loopback address. A proxy on this machine, such
 /// as a tunnel, connects in the same way for its clients: it adds forwarding fields, is a trusted proxy, or sends the
@@ -24,7 +24,7 @@ pub(super) fn is_operator<B>(request: &Request<B>) -> bool {
         && is_private_host(&request_host(request))
 }
 
-/// Returns whether no public server can have this name: a loopback address, or a special-use name (RFC 6761, RFC 6762).
+/// Returns whether a host is a loopback address or a special-use name, which no public server has (RFC 6761, RFC 6762).
 fn is_private_host(host: &str) -> bool {
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if let Ok(address) = address.parse::<IpAddr>() {

@@ -1,18 +1,19 @@
-//! The HTML page of an error, for browsers.
+//! The HTML error page for browsers.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
-/// The policy of the page: nothing but its style sheet, which the hash identifies.
+/// The Content-Security-Policy of the error page, which allows only its style sheet, by hash.
 pub(super) const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'sha256-G3xkn7dXHMYtpFvGLBkuDAGclkAK0Lnh2rj4FwiahUg='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
 const STYLE: &str = include_str!("page.css");
 
-/// Returns the page. It names nothing about the configuration, except in `explanation`, which is for operators.
+/// Returns the HTML error page. It names nothing about the configuration, except in `explanation`, which is for
+/// operators.
 pub(super) fn page(status: StatusCode, request_id: &str, explanation: Option<&str>) -> Bytes {
     let code = status.as_u16();
     let reason = status.canonical_reason().unwrap_or("Error");
@@ -35,7 +36,7 @@ fn operator_note(explanation: &str) -> String {
     format!("<aside><strong>Only shown on this machine</strong> {}.</aside>\n", escaped(&text))
 }
 
-/// Returns a sentence for the visitor of a site.
+/// Returns a sentence that explains the status to a visitor of the site.
 fn sentence(status: StatusCode) -> &'static str {
     match status.as_u16() {
         403 => "You do not have access to this page.",
@@ -56,7 +57,7 @@ fn sentence(status: StatusCode) -> &'static str {
     }
 }
 
-/// Escapes text for the content of an element, and for quoted attribute values.
+/// Escapes text for the content of an HTML element and for quoted attribute values.
 fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(['&', '<', '>', '"', '\'']) {
         return Cow::Borrowed(text);

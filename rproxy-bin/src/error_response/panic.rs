@@ -1,15 +1,15 @@
-//! Panics caught as values, counted and logged.
+//! Catches panics, counts them, and logs them.
 
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The code panicked, and its state must be dropped.
+/// The error after a panic; the state of the code must be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Panicked;
 
-/// Runs `code`, whose state must not be used after a panic.
+/// Runs `code` and catches panics; after a panic, the state that `code` used must be dropped.
 pub(super) fn catch_panic<T>(code: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|payload| {
         PANICS.fetch_add(1, Ordering::Relaxed);

@@ -16,29 +16,29 @@ use rproxy_ws_passthrough::{WsDecision, WsRejection};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorReason {
-    /// An invalid or oversized request, or one for another host.
+    /// The request is invalid, too large, or for another host.
     Request(RequestRejection),
-    /// 429: the client exceeded its rate limit or concurrency limit.
+    /// 429: the client exceeded a rate limit or concurrency limit.
     RateLimited,
     /// 503: the rate limit store was unavailable.
     LimiterUnavailable,
-    /// 500: the rate limit has no key for the request.
+    /// 500: the rate limit found no key for the request.
     Unkeyed,
-    /// 404: the path is blocked.
+    /// 404: the path filter blocks the path.
     BlockedPath,
-    /// 508: the request loops.
+    /// 508: a request loop was detected.
     LoopDetected,
-    /// 400, 403, 426, 429, 501, 502 or 503: a rejected WebSocket handshake.
+    /// 400, 403, 426, 429, 501, 502 or 503: the WebSocket handshake was rejected.
     WebSocket(WsRejection),
-    /// 504: `only-if-cached`, and no stored response.
+    /// 504: the request has `only-if-cached`, and no stored response can be used.
     OnlyIfCached,
-    /// 502, 503 or 504: the upstream request failed.
+    /// 502, 503 or 504: the request to the backend failed.
     Upstream(ProxyErrorKind),
-    /// 500: a service panicked.
+    /// 500: a service panicked during the request.
     Panicked,
-    /// 404, or 421 over TLS: no site has this host.
+    /// 404, or 421 over TLS: no site has the requested host.
     UnknownHost,
-    /// 400: the path matches two routes, depending on how it is decoded.
+    /// 400: the path matches different routes, depending on how it is decoded.
     AmbiguousPath,
 }
 
@@ -84,7 +84,7 @@ impl ErrorReason {
         Self::LABELS[self.index()]
     }
 
-    /// All label values.
+    /// The label values of all reasons.
     pub const LABELS: [&'static str; 25] = [
         "malformed",
         "framing",
@@ -146,7 +146,7 @@ impl ErrorReason {
         }
     }
 
-    /// Returns the `Proxy-Status` field with the error type (RFC 9209 §2.3).
+    /// Returns the `Proxy-Status` field with the error type of the reason (RFC 9209 §2.3).
     pub(crate) fn proxy_status(self) -> HeaderValue {
         use ProxyErrorKind as Kind;
         HeaderValue::from_static(match self {

@@ -1,4 +1,4 @@
-//! The response cache.
+//! The settings of the response cache.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::values::paths;
 use crate::values::value::{ParseError, boolean, format_size, optional, path, size};
 
 settings! {
-    /// The response cache.
+    /// The settings of the response cache.
     CacheSettings, "Cache"
 
     "cache_enabled" => enabled: bool {
@@ -149,7 +149,8 @@ settings! {
     }
 }
 
-/// Reads the size of a store. Less than 1 MiB holds nothing useful, and is probably a number of MiB without its unit.
+/// Parses the size of a cache store, which must be at least 1 MiB. Less than 1 MiB holds nothing useful, and is
+/// probably a number of MiB without its unit.
 fn store_size(text: &str) -> Result<u64, ParseError> {
     match size(text, 1)? {
         bytes @ 1..=0xf_ffff => {
@@ -162,8 +163,8 @@ fn store_size(text: &str) -> Result<u64, ParseError> {
 }
 
 impl CacheSettings {
-    /// Returns the layer over `store`. Requests with one of the `uncacheable` fields bypass it; if other protocols than
-    /// WebSocket may be upgraded to, so do their handshakes.
+    /// Returns the cache layer over `store`. Requests with one of the `uncacheable` fields bypass it; if other
+    /// protocols than WebSocket may be upgraded to, so do their handshakes.
     pub(crate) fn layer(&self, store: CacheStore, uncacheable: Vec<HeaderName>, has_upgrades: bool) -> CacheLayer {
         // The cache recognises a WebSocket handshake by its key, which other upgrades do not have.
         let is_upgrade = |head: RequestHead<'_>| head.extensions.get::<Protocol>().is_some();

@@ -1,4 +1,4 @@
-//! The trusted proxies and the client address.
+//! The settings of trusted proxies and the client address.
 
 use http::HeaderName;
 use rproxy_client_ip::{ClientIpLayer, ClientIpSource, TrustedProxies};
@@ -10,7 +10,7 @@ use crate::values::parsed::Parsed;
 use crate::values::value::joined;
 
 settings! {
-    /// The trusted proxies and the client address.
+    /// The settings of trusted proxies and the client address.
     ClientIpSettings, "Clients"
 
     "trusted_proxies" => trusted_proxies: Parsed<TrustedProxies> {
@@ -72,8 +72,8 @@ impl ClientIpSettings {
         }
     }
 
-    /// Returns the trusted fields that are not part of the cache key but may affect the response, such as a user name
-    /// or a prefix.
+    /// Returns the trusted fields that can affect a response but are not part of the cache key, such as a user name or
+    /// a prefix.
     pub(crate) fn uncacheable_fields(&self) -> Vec<HeaderName> {
         let is_in_key = |name: &HeaderName| *name == "x-forwarded-host" || *name == "x-forwarded-port";
         self.trusted_fields.iter().filter(|name| !is_in_key(name)).cloned().collect()

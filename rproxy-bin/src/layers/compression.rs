@@ -1,4 +1,4 @@
-//! Compression of responses.
+//! The settings of response compression.
 
 use rproxy_compression::CompressionLayer;
 
@@ -6,7 +6,7 @@ use crate::setting::{SWITCH, settings};
 use crate::values::value::boolean;
 
 settings! {
-    /// Compression of responses.
+    /// The settings of response compression.
     CompressionSettings, "Responses"
 
     "compression" => enabled: bool {

@@ -1,4 +1,4 @@
-//! The header fields that send the backend the client address and the original request.
+//! Settings of the header fields that tell backends the client address and the original request.
 
 use rproxy_client_ip::ClientIpSource;
 use rproxy_forward_headers::ForwardHeadersLayer;
@@ -9,7 +9,7 @@ use crate::values::choice::{TraceContext, node_name};
 use crate::values::value::boolean;
 
 settings! {
-    /// The header fields for the backend.
+    /// The settings of the header fields that backends receive.
     ForwardHeadersSettings, "Forwarding"
 
     "forwarded" => forwarded: bool {

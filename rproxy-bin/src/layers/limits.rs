@@ -1,4 +1,4 @@
-//! Limits of connections and request heads.
+//! The settings that limit connections and request heads.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::values::choice::HalfCloseRule;
 use crate::values::value::{count, format_duration, format_size, limit, size_between, timeout};
 
 settings! {
-    /// Limits of connections and request heads.
+    /// The settings that limit connections and request heads.
     LimitSettings, "Limits"
 
     "head_timeout" => head_timeout: Duration {
@@ -158,7 +158,7 @@ settings! {
 }
 
 impl LimitSettings {
-    /// Returns the limits of the server.
+    /// Returns the limits in the form that the server accepts.
     pub fn limits(&self) -> Limits {
         let mut limits = Limits::default();
         limits.head_timeout = self.head_timeout;

@@ -1,4 +1,4 @@
-//! The listeners, on which the proxy accepts connections.
+//! The listeners on which the proxy accepts connections.
 
 use std::num::NonZeroU16;
 
@@ -9,7 +9,7 @@ use crate::values::listen::{self, HttpPort};
 use crate::values::value::{boolean, joined, list, optional, some};
 
 settings! {
-    /// The listeners.
+    /// The settings of the listeners.
     ListenerSettings, "Listening"
 
     "listen" => listen: Vec<ListenAddr> {

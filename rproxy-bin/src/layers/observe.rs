@@ -1,10 +1,10 @@
-//! The access log and the log of the process.
+//! The settings of the access log and of the log of the process.
 
 use crate::setting::settings;
 use crate::values::choice::{AccessLog, LogFilter};
 
 settings! {
-    /// The access log and the log.
+    /// The settings of the access log and of the log of the process.
     ObserveSettings, "Running"
 
     "access_log" => access_log: AccessLog {

@@ -1,4 +1,4 @@
-//! The filter of sensitive paths.
+//! The settings of the filter for sensitive paths.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::values::paths;
 use crate::values::value::boolean;
 
 settings! {
-    /// The filter of sensitive paths.
+    /// The settings of the filter for sensitive paths.
     PathFilterSettings, "Path filter"
 
     "filter_enabled" => enabled: bool {
@@ -72,7 +72,7 @@ settings! {
 }
 
 impl PathFilterSettings {
-    /// Returns the layer of a site or route that strips `prefix` from the path.
+    /// Returns the path filter of a site or route that strips `prefix` from the path.
     pub(crate) fn layer(&self, prefix: Option<&Arc<str>>) -> Option<PathFilterLayer> {
         if !self.enabled {
             return None;

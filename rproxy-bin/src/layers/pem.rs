@@ -1,4 +1,4 @@
-//! Certificates in PEM files.
+//! Reads certificates in PEM format.
 
 use std::path::Path;
 

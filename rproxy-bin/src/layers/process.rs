@@ -1,4 +1,4 @@
-//! The process: workers, shutdown, handover and the admin listener.
+//! Settings of the process: workers, shutdown, socket handover and the admin listener.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::values::listen;
 use crate::values::value::{duration, format_duration, joined, optional, path, workers};
 
 settings! {
-    /// Workers, shutdown and the admin listener.
+    /// The settings of workers, shutdown and the admin listener.
     ProcessSettings, "Running"
 
     "workers" => workers: Option<NonZeroUsize> {

@@ -1,4 +1,4 @@
-//! The rate limit of each client.
+//! The settings of the rate limit per client.
 
 #[cfg(feature = "redis")]
 mod store;
@@ -22,7 +22,7 @@ use crate::values::rate_limit::{Ipv6Tiers, RateLimitFallback, RateLimitStorage};
 use crate::values::value::{boolean, count, format_duration, ipv6_prefix, rate, timeout};
 
 settings! {
-    /// The rate limit of each client.
+    /// The settings of the rate limit per client.
     RateLimitSettings, "Rate limit"
 
     "rate_limit_enabled" => enabled: bool {
@@ -173,7 +173,7 @@ settings! {
 #[derive(Clone, Debug)]
 pub(crate) struct RateLimit {
     pub(crate) layer: RateLimitLayer,
-    /// `None` if quotas are stored in the memory of the process.
+    /// The shared store, or `None` if quotas are stored in the memory of the process.
     #[cfg(feature = "redis")]
     pub(crate) store: Option<RedisStore>,
 }
@@ -182,20 +182,20 @@ pub(crate) struct RateLimit {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RateLimitError {
-    /// The URL of the store is invalid.
+    /// The URL of the rate limit store is invalid.
     #[cfg(feature = "redis")]
     #[error(transparent)]
     Store(#[from] RedisUrlError),
-    /// The quota is invalid.
+    /// The rate limit quota is invalid.
     #[error(transparent)]
     Quota(#[from] QuotaError),
-    /// The quotas or their names are invalid.
+    /// The quotas conflict, or the name of a quota is invalid.
     #[error(transparent)]
     Layer(#[from] RateLimitLayerError),
 }
 
 impl RateLimitSettings {
-    /// Returns the number of requests of a client that may arrive at once.
+    /// Returns the burst: the number of requests that a client can send at once.
     pub fn burst_size(&self) -> NonZeroU32 {
         self.burst.unwrap_or_else(|| self.rate.default_burst())
     }

@@ -1,4 +1,4 @@
-//! Validation of requests, and the limits of their bodies.
+//! Settings that validate requests and limit request bodies.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::setting::{DURATION, settings};
 use crate::values::value::{format_duration, format_size, size, timeout};
 
 settings! {
-    /// Limits of request bodies.
+    /// The settings that limit request bodies.
     RequestGuardSettings, "Limits"
 
     "max_body" => max_body: Option<u64> {

@@ -1,4 +1,4 @@
-//! Routes, redirects and path prefixes.
+//! The settings of routes, redirects and path prefixes.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::values::routes::RouteList;
 use crate::values::value::{ParseError, optional};
 
 settings! {
-    /// Routes, redirects and path prefixes.
+    /// The settings of routes, redirects and path prefixes.
     RoutingSettings, "Sites and routes"
 
     "routes" => routes: RouteList {

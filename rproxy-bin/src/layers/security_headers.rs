@@ -1,4 +1,4 @@
-//! Security headers of responses.
+//! The settings of the security headers in responses.
 
 use http::{HeaderName, HeaderValue};
 use rproxy_security_headers::{CookieAttributes, Hsts, PermissionsPolicy, ReportingEndpoints, SecurityHeadersLayer};
@@ -11,7 +11,7 @@ use crate::values::security_headers::SecurityHeaderList;
 use crate::values::value::{boolean, joined};
 
 settings! {
-    /// Security headers of responses.
+    /// The settings of the security headers in responses.
     SecurityHeadersSettings, "Responses"
 
     "hsts" => hsts: bool {
@@ -136,7 +136,7 @@ settings! {
     }
 }
 
-/// The pages for embedding of WordPress, PeerTube, Mastodon, Pixelfed and others.
+/// The paths of the embeddable pages of WordPress, PeerTube, Mastodon, Pixelfed and other applications.
 const DEFAULT_EMBED_PATHS: &str = "/**/embed,/**/embed/**";
 const EMBED: &str = "embed";
 
@@ -186,7 +186,7 @@ impl SecurityHeadersSettings {
         self.keep_headers.iter().cloned().fold(layer, SecurityHeadersLayer::keep_header)
     }
 
-    /// Returns the pages whose framing is left to the application.
+    /// Returns the paths of the pages for which the backend sets the framing policy.
     ///
     /// The default does not weaken values that were set for framing.
     fn embeddable_paths(&self) -> Option<PathGlobs> {

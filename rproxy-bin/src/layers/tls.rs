@@ -1,4 +1,4 @@
-//! TLS: certificates, the protocol, and client certificates.
+//! Settings of TLS: certificates, protocol versions and client certificates.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::values::tls_name::{TlsHost, TlsName};
 use crate::values::value::{boolean, joined, list, optional, path};
 
 settings! {
-    /// Certificates, the protocol, and client certificates.
+    /// The settings of TLS: certificates, protocol versions and client certificates.
     TlsSettings, "TLS"
 
     "tls_domains" => domains: Vec<TlsName> {
@@ -272,7 +272,7 @@ impl TlsSettings {
         self.local || !self.domains.is_empty() || !self.cert.is_empty()
     }
 
-    /// Returns the names to order certificates for by ACME, which are none with the local authority.
+    /// Returns the names to order ACME certificates for; empty with the local certificate authority.
     pub fn acme_domains(&self) -> &[TlsName] {
         match self.local {
             true => &[],
@@ -316,7 +316,7 @@ impl TlsSettings {
         builder.build().map(Some)
     }
 
-    /// Applies the names of a reloaded configuration to the certificates of this one.
+    /// Replaces the certificate names with those of a reloaded configuration.
     ///
     /// New names are certified by the local authority, or ordered from the ACME directory of this configuration.
     ///
@@ -335,14 +335,14 @@ impl TlsSettings {
         }
     }
 
-    /// Returns whether only a restart can apply the names of a reloaded configuration: they turn TLS, the local authority
-    /// or ACME on or off.
+    /// Returns whether a restart is required to apply the names of a reloaded configuration. This is the case if they
+    /// turn TLS, the local authority or ACME on or off.
     pub(crate) fn needs_restart_for_names(&self, reloaded: &Self) -> bool {
         let turns = |is: fn(&Self) -> bool| is(self) != is(reloaded);
         turns(Self::is_enabled) || turns(|tls| tls.local) || turns(|tls| !tls.acme_domains().is_empty())
     }
 
-    /// Returns the names of each ACME certificate.
+    /// Groups the names by ACME certificate: one certificate for all names, or one for each.
     fn grouped(&self, names: impl Iterator<Item = String>) -> Vec<Vec<String>> {
         match self.acme_one_certificate {
             true => vec![names.collect()],
@@ -350,7 +350,7 @@ impl TlsSettings {
         }
     }
 
-    /// Builds the certificates from files only, which has no side effects.
+    /// Loads the certificates from files, without ordering or creating any.
     pub(crate) fn file_certificates(&self) -> Result<Option<Certificates>, rproxy_tls::Error> {
         let builder = || self.with_protocol(self.with_files(Certificates::builder()));
         (!self.cert.is_empty()).then(|| builder().build()).transpose()
@@ -376,7 +376,7 @@ impl TlsSettings {
         }
     }
 
-    /// Returns the layer that forwards the client certificate.
+    /// Returns the layer that forwards the client certificate to backends.
     pub(crate) fn client_certificate_layer(&self) -> ClientCertificateLayer {
         if self.client_auth == ClientAuthentication::Off {
             return ClientCertificateLayer::disabled();

@@ -1,4 +1,4 @@
-//! The backends of the upstream, and how requests are sent to them.
+//! Settings of the backends, and of requests to them.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::values::upstream;
 use crate::values::value::{count, duration, format_duration, joined, optional, path, timeout};
 
 settings! {
-    /// The backends, and how requests are sent to them.
+    /// The settings of the backends, and of requests to them.
     UpstreamSettings, "Upstream"
 
     "upstream" => backends: Vec<Backend> {
@@ -221,7 +221,7 @@ settings! {
 }
 
 impl UpstreamSettings {
-    /// Builds the backends, without connecting to them.
+    /// Builds the backends without connecting to them.
     pub(crate) fn build(&self) -> Result<Backends, StackError> {
         let mut builder = Upstream::builder()
             .backends(self.backends.iter().cloned())

@@ -1,4 +1,4 @@
-//! WebSockets and other upgrades.
+//! The settings of WebSockets and other upgrades.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::values::paths;
 use crate::values::value::{boolean, count, duration, format_duration, format_size, optional, size, timeout};
 
 settings! {
-    /// WebSockets and other upgrades.
+    /// The settings of WebSockets and other upgrades.
     WebSocketSettings, "WebSocket"
 
     "ws_enabled" => enabled: bool {
@@ -137,7 +137,7 @@ settings! {
 }
 
 impl WebSocketSettings {
-    /// Returns `layer` with these settings. Clients are counted by IPv6 prefixes of `ipv6_prefix` bits.
+    /// Applies these settings to the WebSocket layer. Clients are counted by IPv6 prefixes of `ipv6_prefix` bits.
     pub(crate) fn apply(&self, layer: WsPassthroughLayer, ipv6_prefix: u8) -> WsPassthroughLayer {
         if !self.enabled {
             return layer.reject_all();

@@ -1,4 +1,4 @@
-//! The access log: workers append lines to buffers, and a separate thread writes them out.
+//! The access log: workers append lines to buffers, which a separate thread writes.
 //!
 //! Each worker shares its buffer only with the writer thread, which locks it just to swap it for an empty one. A
 //! worker therefore never waits for standard output. Lines that do not fit (`BUFFER_LIMIT`) because the reader is too
@@ -17,7 +17,8 @@ use std::time::{Duration, SystemTime};
 
 pub(super) use self::entry::{LoggedRequest, LoggedResponse};
 
-/// The writer of the access log. Clones share the output, which is closed with the last of them.
+/// The writer of the access log, which runs on a separate thread. Clones share the output, which is closed with the
+/// last of them.
 #[derive(Clone)]
 pub struct Writer {
     handle: Arc<Handle>,
@@ -27,14 +28,14 @@ pub struct Writer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// The combined log format, with additions.
+    /// A line in the combined log format, with additional fields.
     Text,
-    /// A JSON object per line.
+    /// One JSON object per line.
     Json,
 }
 
 impl Writer {
-    /// Starts the thread that writes to `out`.
+    /// Starts the thread that writes the access log to `out`.
     ///
     /// # Errors
     ///
@@ -53,12 +54,12 @@ impl Writer {
         Ok(Self { handle: Arc::new(Handle { inner, thread: thread.thread().clone() }) })
     }
 
-    /// Returns the number of dropped lines.
+    /// Returns the number of access log lines that were dropped.
     pub fn dropped(&self) -> u64 {
         self.handle.inner.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until all lines so far are written, for at most two seconds. Returns whether they were.
+    /// Waits until all previous access log lines are written, for at most two seconds. Returns whether they were.
     ///
     /// This blocks, and is meant for the end of a program. The limit covers readers that have stopped reading.
     pub fn flush(&self) -> bool {
@@ -75,7 +76,7 @@ impl Writer {
         waited.unwrap_or_else(PoisonError::into_inner).0.done >= wanted
     }
 
-    /// Creates a buffer for one worker.
+    /// Creates an access log buffer for one worker.
     pub(super) fn buffer(&self, format: Format) -> Buffer {
         let pending = Arc::default();
         lock(&self.handle.inner.buffers).push(Arc::clone(&pending));
@@ -89,7 +90,7 @@ impl fmt::Debug for Writer {
     }
 }
 
-/// Closes the log when the last writer and buffer are dropped.
+/// The shared handle of all writers and buffers, which closes the access log when it is dropped.
 struct Handle {
     inner: Arc<Inner>,
     thread: Thread,
@@ -102,7 +103,7 @@ impl Drop for Handle {
     }
 }
 
-/// The lines of one worker that are not yet written.
+/// The access log lines of one worker that have not been written.
 #[derive(Debug)]
 pub(super) struct Buffer {
     format: Format,
@@ -138,13 +139,14 @@ impl Buffer {
     }
 }
 
-/// The maximum size of a worker's unwritten lines in bytes, plus one line. It holds some thousand lines.
+/// The maximum size of a worker's unwritten access log lines in bytes; one line may exceed it. It holds some thousand
+/// lines.
 const BUFFER_LIMIT: usize = 512 << 10;
 
 struct Inner {
     dropped: AtomicU64,
     buffers: Mutex<Vec<Arc<Mutex<Pending>>>>,
-    /// Whether the writer thread was woken since it last started to check the buffers.
+    /// Whether a worker has woken the writer thread since its last check of the buffers.
     awake: AtomicBool,
     closing: AtomicBool,
     flushes: Mutex<Flushes>,
@@ -158,7 +160,7 @@ struct Flushes {
 }
 
 impl Inner {
-    /// Runs the writer thread.
+    /// Runs the access log thread, which writes to `out`.
     fn write_to(&self, mut out: impl Write) {
         let mut batch = Pending::default();
         loop {
@@ -208,7 +210,7 @@ impl Inner {
 
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Locks a mutex, even if a thread panicked while it held the lock: lines are appended completely or not at all.
+/// Locks a mutex even if it is poisoned, because lines are appended completely or not at all.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

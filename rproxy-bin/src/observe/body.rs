@@ -1,4 +1,4 @@
-//! The response body that counts bytes and detects its end.
+//! The response body that counts bytes for the access log and detects the end of the body.
 
 use std::error::Error;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! The response future, which records the response head.
+//! The response future that records the response head for metrics and the access log.
 
 use std::future::Future;
 use std::pin::Pin;

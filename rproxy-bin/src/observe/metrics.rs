@@ -1,4 +1,4 @@
-//! Request metrics: one set of counters per worker, added up when they are read.
+//! Request metrics, with one set of counters per worker, which are added up on each scrape.
 
 mod exposition;
 mod histogram;
@@ -23,7 +23,7 @@ pub(super) use self::labels::MethodLabel;
 use self::labels::{CACHE, CODES, METHODS, UPSTREAM_ERRORS, cache_index, code_index, upstream_error_index};
 use crate::error_response::ErrorReason;
 
-/// The metrics of the proxy. Clones share the counters.
+/// The request metrics of the proxy, and registered metrics of other components. Clones share the counters.
 #[derive(Clone)]
 pub struct Metrics {
     inner: Arc<Inner>,
@@ -36,7 +36,7 @@ struct Inner {
 }
 
 impl Metrics {
-    /// Creates metrics with one set of counters per core. If there are more workers than cores, some share a set,
+    /// Creates metrics with one set of counters per CPU core. If there are more workers than cores, some share a set,
     /// which is only slower.
     pub fn new() -> Self {
         Self::with_shards(std::thread::available_parallelism().map_or(1, usize::from))
@@ -57,7 +57,7 @@ impl Metrics {
         self.inner.shards.iter().map(|shard| counter(shard).load(Ordering::Relaxed)).sum()
     }
 
-    /// Returns whether any request has come.
+    /// Returns whether the proxy has received any request.
     pub(crate) fn has_requests(&self) -> bool {
         let has_ended =
             |counters: &Counters| counters.requests.iter().flatten().any(|it| it.load(Ordering::Relaxed) > 0);
@@ -116,7 +116,7 @@ fn zeros<const N: usize>() -> [AtomicU64; N] {
     array::from_fn(|_| AtomicU64::new(0))
 }
 
-/// The counters of one worker.
+/// The request counters of one worker.
 #[derive(Debug)]
 pub(super) struct Shard {
     metrics: Metrics,
@@ -128,7 +128,7 @@ impl Shard {
         self.counters().in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Records the end of a request. `status` is `None` if the client disconnected before the response.
+    /// Records a finished request. `status` is `None` if the client disconnected before the response.
     pub(super) fn request_ended(
         &self,
         method: MethodLabel,

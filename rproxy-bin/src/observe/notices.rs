@@ -1,4 +1,4 @@
-//! Log messages that name the setting behind a rejection, and proxies that are missing in `RPROXY_TRUSTED_PROXIES`.
+//! Log messages that name the setting behind a rejection, and proxies that `RPROXY_TRUSTED_PROXIES` lacks.
 
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
@@ -12,7 +12,8 @@ use rproxy_rate_limit::RateLimitDecision;
 use crate::error_response::ErrorReason;
 use crate::log_throttle::LogThrottle;
 
-/// Logs the first rejection of each kind per minute, and one warning per hour. Clones share the throttles.
+/// Logs the first rejection of each kind per minute, and at most one warning per hour about untrusted proxies. Clones
+/// share the throttles.
 ///
 /// All workers and reloads share one, so that a flood costs a few lines only.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +38,7 @@ impl Default for Throttles {
 }
 
 impl Notices {
-    /// Logs the rejection of a request by the rate limit, the path filter or the limit of WebSockets.
+    /// Logs a rejection by the rate limit, the path filter or the WebSocket limits.
     pub(super) fn rejected(&self, reason: ErrorReason, status: StatusCode, client: Option<IpAddr>, ext: &Extensions) {
         let throttle = match reason {
             ErrorReason::BlockedPath => &self.throttles.blocked_path,
@@ -50,14 +51,14 @@ impl Notices {
         tracing::info!(client, suppressed, "request rejected with {}: {explanation}", status.as_u16());
     }
 
-    /// Logs the rejection of a request for a host that is not served.
+    /// Logs the rejection of a request for an unknown host.
     pub(crate) fn unserved_host(&self, host: &str, reason: ErrorReason) {
         let Some(suppressed) = self.throttles.unserved_host.permit_at(Instant::now()) else { return };
         let explanation = reason.explanation(&Extensions::new()).unwrap_or_default();
         tracing::info!(host, suppressed, "request for an unknown host rejected: {explanation}");
     }
 
-    /// Warns of a proxy whose clients share a rate limit, if its request counted towards one.
+    /// Warns of a proxy whose clients share one rate limit, if the limit has counted the request.
     ///
     /// It is either not trusted, or does not report the client in the expected field.
     ///
@@ -93,21 +94,21 @@ impl Notices {
 
 static PRIVATE: LazyLock<TrustedProxies> = LazyLock::new(|| TrustedProxies::none().trust_private().trust_loopback());
 
-/// The client of a request, for log messages.
+/// The client address for log messages, and whether forwarding fields were ignored.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client {
     pub(super) address: Option<IpAddr>,
     pub(super) reporting: Reporting,
 }
 
-/// The fields in which the peer reports clients, if they have no effect.
+/// The reason that the peer's forwarding fields have no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reporting {
-    /// No forwarding fields, or those of a trusted proxy that reports clients as expected.
+    /// There are no forwarding fields, or a trusted proxy reports the client address correctly.
     None,
-    /// Forwarding fields of a peer that is not a trusted proxy.
+    /// A peer that is not a trusted proxy sent forwarding fields.
     Untrusted,
-    /// Forwarding fields of a trusted proxy, none of which has the client.
+    /// A trusted proxy sent forwarding fields without the client address.
     WithoutClient,
 }
 

@@ -1,4 +1,4 @@
-//! The record of one request, from its head to the last byte of its response.
+//! The record of one request, from its head to the end of the response body.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -17,7 +17,7 @@ use super::notices::{Client, Reporting};
 use super::{SiteLabel, WorkerSinks};
 use crate::error_response::{ErrorReason, GrpcError};
 
-/// The record of one request, written when it is dropped, so that every request is recorded.
+/// The record of one request, which is written to the metrics and the access log when it is dropped.
 #[derive(Debug)]
 pub(super) struct RequestRecord {
     sinks: Arc<WorkerSinks>,
@@ -61,7 +61,7 @@ impl RequestRecord {
         }
     }
 
-    /// Records the response head.
+    /// Records the response head in the entry of the request.
     pub(super) fn set_response<B: Body>(&mut self, response: &Response<B>) {
         // A gRPC error response always has status 200.
         let rejected = match self.method {
@@ -114,12 +114,13 @@ impl RequestRecord {
         self.bytes += bytes;
     }
 
-    /// Sets whether the body is complete, as far as is known.
+    /// Sets whether the response body is complete so far as its length is known.
     pub(super) fn set_complete(&mut self, complete: bool) {
         self.complete = complete;
     }
 
-    /// Records a failed body. Errors of the client connection are not visible here, so the upstream failed.
+    /// Records that the response body failed. Errors of the client connection are not visible here, so the upstream
+    /// failed.
     pub(super) fn fail(&mut self, why: &str) {
         self.complete = false;
         self.sinks.warnings.response_failed(why, Instant::now());
@@ -149,14 +150,14 @@ impl Drop for RequestRecord {
 }
 
 impl LogEntry {
-    /// Writes the entry at the end of its request or tunnel.
+    /// Writes the access log entry of a finished request or tunnel.
     fn write(&self, buffer: &Buffer) {
         let start = SystemTime::now().checked_sub(self.response.duration).unwrap_or(SystemTime::UNIX_EPOCH);
         buffer.write(start, &self.request, &self.response);
     }
 }
 
-/// The record of a tunnel, written when it is dropped, so that an aborted tunnel is logged, too.
+/// The record of a tunnel, which is written when it is dropped, even if the tunnel was aborted.
 struct TunnelRecord {
     sinks: Arc<WorkerSinks>,
     start: Instant,

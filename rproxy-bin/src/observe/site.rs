@@ -1,11 +1,11 @@
-//! The site and the route of a request, in logs and metrics.
+//! The names of the site and route of a request, in logs and metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::StatusCode;
 
-/// Response extension with the site and route of a request. Clones share the counters.
+/// Response extension with the names of the site and route of the request. Clones share the counters.
 #[derive(Clone, Debug)]
 pub struct SiteLabel {
     inner: Arc<Inner>,
@@ -15,15 +15,15 @@ pub struct SiteLabel {
 struct Inner {
     site: Box<str>,
     route: Box<str>,
-    /// Responses by the first digit of their status.
+    /// The number of responses per status class.
     requests: [AtomicU64; CLASSES.len()],
 }
 
-/// The values of the label `code`.
+/// The values of the label `code`, which are status classes.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 impl SiteLabel {
-    /// Creates the label of a route; an empty route is the site itself.
+    /// Creates the label of a route, or of a site if `route` is empty.
     pub fn new(site: &str, route: &str) -> Self {
         Self { inner: Arc::new(Inner { site: site.into(), route: route.into(), requests: Default::default() }) }
     }
@@ -33,7 +33,7 @@ impl SiteLabel {
         &self.inner.site
     }
 
-    /// Returns the route, such as `POST /login`; empty for the site itself.
+    /// Returns the name of the route, such as `POST /login`; empty for the site itself.
     pub fn route(&self) -> &str {
         &self.inner.route
     }
@@ -43,7 +43,7 @@ impl SiteLabel {
         self.inner.requests[class].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns the number of requests by class of status.
+    /// Returns the number of responses per status class.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = CLASSES.iter().zip(&self.inner.requests);
         counts.map(|(class, count)| (*class, count.load(Ordering::Relaxed)))

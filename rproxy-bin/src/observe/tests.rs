@@ -31,7 +31,7 @@ impl io::Write for Output {
     }
 }
 
-/// A layer with a JSON log, and its output so far.
+/// An [`ObserveLayer`] with a JSON access log whose output a test can read.
 struct Recorder {
     layer: ObserveLayer,
     metrics: Metrics,
@@ -60,14 +60,14 @@ impl Recorder {
     }
 }
 
-/// Two frames of two bytes, then the end or an error.
+/// A body of two frames with two bytes each, followed by its end or an error.
 fn parts(end: Option<Result<(), &'static str>>) -> impl Body<Data = Bytes, Error = BoxError> {
     let frames = [Ok(Frame::data(Bytes::from_static(b"ab"))), Ok(Frame::data(Bytes::from_static(b"cd")))];
     let end = end.and_then(Result::err).map(|error| Err(BoxError::from(error)));
     StreamBody::new(futures_util::stream::iter(frames.into_iter().chain(end)))
 }
 
-/// A body of known length that never reports its end.
+/// A body of known length that does not report its end after the last byte.
 struct OfKnownLength(u64);
 
 impl Body for OfKnownLength {

@@ -1,4 +1,4 @@
-//! Log messages about failures of the upstream.
+//! Log messages about failures of backends.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use rproxy_upstream::{ProxyError, ProxyErrorKind};
 
 use crate::log_throttle::LogThrottle;
 
-/// Logs at most one warning per second, since an unavailable upstream would otherwise fill the log.
+/// Logs at most one warning per second about backends, so that an unavailable backend does not flood the log.
 #[derive(Debug, Default)]
 pub(super) struct Warnings {
     upstream: LogThrottle,

@@ -1,4 +1,4 @@
-//! The innermost service of a site: forwards, redirects or rejects.
+//! The innermost service of a site, which forwards, redirects or rejects requests.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -19,25 +19,25 @@ use crate::observe::Notices;
 use crate::redirect::{permanent, rejection};
 use crate::values::redirect::RedirectTarget;
 
-/// The action of a site on requests that pass its layers.
+/// The action on requests that pass all layers of a site.
 #[derive(Clone, Debug)]
 pub(crate) enum Handler {
-    /// Forwards them, with a prefix removed from their path.
+    /// Forwards requests to a backend, after stripping a prefix from the path.
     Forward { strip_prefix: Option<Arc<str>> },
-    /// Redirects them.
+    /// Redirects requests to another URL.
     Redirect(Arc<RedirectTarget>),
-    /// Rejects them, since no site has their host or their path is ambiguous.
+    /// Rejects requests for unknown hosts or with ambiguous paths.
     Reject(Notices),
 }
 
-/// Request extension: the path can take two routes.
+/// Request extension: the path is ambiguous and matches different routes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AmbiguousPath;
 
-/// Request header field with the prefix that was removed from the path.
+/// Request header field with the prefix that was stripped from the path.
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
-/// The service of a [`Handler`], around the service of the backends.
+/// The service that applies a [`Handler`], around the service of the backends.
 #[derive(Clone, Debug)]
 pub(crate) struct HandlerService<S> {
     handler: Handler,
@@ -105,7 +105,7 @@ fn redirect<B>(request: &Request<B>, target: &RedirectTarget) -> Response<&'stat
 }
 
 pin_project! {
-    /// The body of the backends, or the text of a redirect or rejection.
+    /// The response body of a backend, or the text of a redirect or rejection.
     ///
     /// `Either<B, Full<Bytes>>` would make every response larger: this text fits into the unused space of other bodies.
     #[project = ResponseBodyProjection]

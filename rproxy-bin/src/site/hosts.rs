@@ -1,15 +1,15 @@
-//! The hosts of a site, to select its responses in the cache.
+//! The hosts of a site, which select the responses of the site in the cache.
 
 use std::sync::Arc;
 
 use http::uri::Authority;
 use rproxy_router::RouteTable;
 
-/// The sites of a configuration by name.
+/// The sites of a configuration, by host and name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SiteNames {
     table: Arc<RouteTable>,
-    /// Each host of each site, and `default` for the default site, with the index in the table.
+    /// The name of each site and its index in the table: all hosts, and `default` for the default site.
     names: Arc<[(String, usize)]>,
 }
 
@@ -18,14 +18,14 @@ impl SiteNames {
         Self { table, names: names.into() }
     }
 
-    /// Returns the hosts of the site with this name or host.
+    /// Returns the hosts of the site that has this name or host.
     pub(crate) fn hosts(&self, name: &str) -> Option<SiteHosts> {
         let (_, site) = self.names.iter().find(|(other, _)| other.eq_ignore_ascii_case(name))?;
         Some(SiteHosts { table: Arc::clone(&self.table), site: *site })
     }
 }
 
-/// The hosts of one site.
+/// The hosts of one site, which select its responses in the cache.
 #[derive(Clone, Debug)]
 pub(crate) struct SiteHosts {
     table: Arc<RouteTable>,
@@ -33,7 +33,7 @@ pub(crate) struct SiteHosts {
 }
 
 impl SiteHosts {
-    /// Whether requests for this URL, which is in lower case up to its path, go to the site.
+    /// Returns whether the site serves requests for a URL, whose scheme and host are in lower case.
     pub(crate) fn contain(&self, url: &str) -> bool {
         let authority = url.split_once("://").and_then(|(_, rest)| rest.split('/').next());
         let Some(Ok(authority)) = authority.map(str::parse::<Authority>) else { return false };

@@ -1,9 +1,9 @@
-//! Removes a prefix from the path of a URI.
+//! Removes a prefix from the path of a request target.
 
 use http::Uri;
 use http::uri::PathAndQuery;
 
-/// Returns `uri` without `prefix`, which must not end with a slash; `None` if the path does not start with it.
+/// Returns `uri` without `prefix`, or `None` if the path does not start with it; `prefix` must not end with a slash.
 ///
 /// As for routes, the prefix may be percent-encoded in the path and in any case. The rest of the path is unchanged.
 pub(crate) fn without_prefix(uri: &Uri, prefix: &str) -> Option<Uri> {
@@ -16,7 +16,7 @@ pub(crate) fn without_prefix(uri: &Uri, prefix: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// Returns the length of `prefix` as spelled at the start of `path`, if a segment ends there.
+/// Returns the length that `prefix` has in the spelling of `path`, if the prefix ends at a segment boundary.
 fn prefix_length(path: &[u8], prefix: &[u8]) -> Option<usize> {
     let mut at = 0;
     for &wanted in prefix {

@@ -1,4 +1,4 @@
-//! The layers of one site or route, in order.
+//! The stack of layers of one site or route.
 
 use std::convert::Infallible;
 
@@ -19,7 +19,7 @@ use super::handler::{Handler, HandlerService};
 use crate::error_response::ErrorResponseLayer;
 use crate::optional_layer::OptionalLayer;
 
-/// The layers of one site or route.
+/// The layers of one site or route, from the client to the backend.
 #[derive(Clone, Debug)]
 pub(crate) struct SiteStack {
     pub(crate) error_response: ErrorResponseLayer,
@@ -36,7 +36,7 @@ pub(crate) struct SiteStack {
 }
 
 impl SiteStack {
-    /// Wraps `inner` in the layers, in order from the client to the backend.
+    /// Wraps `inner` in the layers, with the first layer closest to the client.
     pub(crate) fn wrap<B, S, R>(
         &self,
         inner: S,

@@ -13,7 +13,7 @@ pub(super) struct NssDatabase {
 }
 
 impl NssDatabase {
-    /// Returns the database of the user with this home directory.
+    /// Returns the NSS database in the home directory `home`.
     pub(super) fn of_home(home: Option<OsString>) -> Option<Self> {
         let home = home.filter(|home| Path::new(home).is_absolute())?;
         Some(Self { folder: Path::new(&home).join(".pki/nssdb") })
@@ -23,7 +23,7 @@ impl NssDatabase {
         &self.folder
     }
 
-    /// Returns the commands that add the authority, and before that create the database if it is missing.
+    /// Returns the commands that add the authority to the NSS database, and create the database if it is missing.
     pub(super) fn install(&self, ca: &Path) -> Vec<Vec<OsString>> {
         let mut commands = Vec::new();
         if !self.folder.join("cert9.db").is_file() {
@@ -53,12 +53,12 @@ impl NssDatabase {
     }
 }
 
-/// Returns whether certutil is in one of these directories.
+/// Returns whether the program certutil is in a directory of `path`.
 pub(super) fn has_certutil(path: &OsStr) -> bool {
     env::split_paths(path).any(|folder| folder.join("certutil").is_file())
 }
 
-/// The packages with certutil.
+/// The names of the packages that contain certutil.
 pub(super) const PACKAGES: &str = "install libnss3-tools (Debian, Ubuntu), nss-tools (Fedora) or nss (Arch, Homebrew)";
 const NAME: &str = "rproxy-local";
 

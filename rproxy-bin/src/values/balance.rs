@@ -9,27 +9,27 @@ use rproxy_upstream::Balance;
 
 use super::value::ParseError;
 
-/// The policy that selects the backend of a request.
+/// The load balancing policy, which selects the backend for a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpstreamBalance {
-    /// Round robin, by weight.
+    /// Selects the backends in round-robin order, according to their weights.
     #[default]
     RoundRobin,
-    /// The backend with fewer requests in flight, of two chosen at random.
+    /// Selects the backend with fewer in-flight requests of two random backends.
     LeastPending,
-    /// Consistent hashing of the client address.
+    /// Selects the backend by consistent hashing of the client address.
     Client,
-    /// Consistent hashing of the path and query.
+    /// Selects the backend by consistent hashing of the path and query.
     Path,
-    /// Consistent hashing of a request header field.
+    /// Selects the backend by consistent hashing of a request header field.
     Header(HeaderName),
-    /// Consistent hashing of a cookie.
+    /// Selects the backend by consistent hashing of a cookie.
     Cookie(String),
 }
 
 impl UpstreamBalance {
-    /// Returns the policy in the form that the upstream crate accepts.
+    /// Returns the policy as a type of the `rproxy-upstream` crate.
     pub fn to_balance(&self) -> Balance {
         match self {
             Self::RoundRobin => Balance::RoundRobin,
@@ -48,7 +48,7 @@ impl UpstreamBalance {
     }
 }
 
-/// Returns the value of a cookie (RFC 6265 §5.4).
+/// Returns the value of the cookie with this name (RFC 6265 §5.4).
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     let fields = headers.get_all(header::COOKIE).into_iter();
     let mut pairs = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));

@@ -1,4 +1,4 @@
-//! Settings with a fixed set of values, and validated strings.
+//! Types of settings with a fixed set of values, and of validated strings.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,16 +10,16 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::value::ParseError;
 
-/// The format of the access log on standard output.
+/// The format of the access log, which is written to standard output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccessLog {
-    /// No access log.
+    /// Writes no access log.
     #[default]
     Off,
-    /// A line of text, in the combined log format with additions.
+    /// One line of text per request, in the combined log format with additional fields.
     Text,
-    /// A JSON object per line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -46,18 +46,18 @@ impl fmt::Display for AccessLog {
     }
 }
 
-/// The PROXY protocol version expected from trusted peers.
+/// The PROXY protocol version that trusted peers use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProxyProtocol {
-    /// No PROXY protocol header.
+    /// Connections have no PROXY protocol header.
     #[default]
     Off,
-    /// The text header of version 1.
+    /// Connections start with a text header (version 1).
     V1,
-    /// The binary header of version 2.
+    /// Connections start with a binary header (version 2).
     V2,
-    /// A header of either version.
+    /// Connections start with a header of version 1 or 2.
     Any,
 }
 
@@ -86,16 +86,16 @@ impl fmt::Display for ProxyProtocol {
     }
 }
 
-/// The handling of HTTP/1 clients that close their sending side before the response.
+/// The response to HTTP/1 clients that close the sending side of a connection early.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HalfCloseRule {
-    /// The client gets its response if it closes together with the request.
+    /// The client gets a response if it closes its sending side together with the request.
     #[default]
     WithRequest,
-    /// The client always gets its response.
+    /// The client always gets a response.
     Always,
-    /// The client counts as disconnected.
+    /// The client is considered disconnected and gets no response.
     Never,
 }
 
@@ -122,18 +122,18 @@ impl fmt::Display for HalfCloseRule {
     }
 }
 
-/// The profile of security headers that responses get.
+/// The set of security headers that is added to responses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecurityProfile {
-    /// Headers that suit most sites.
+    /// Security headers that suit most sites.
     #[default]
     Recommended,
-    /// Strict headers, for a site that loads everything from its own origin.
+    /// Strict security headers, for a site that loads everything from its own origin.
     Strict,
-    /// Headers for an API whose responses are not displayed by browsers.
+    /// Security headers for an API whose responses are not displayed by browsers.
     Api,
-    /// Only headers that change almost nothing.
+    /// Only the security headers that affect almost no site.
     Minimal,
 }
 
@@ -162,14 +162,14 @@ impl fmt::Display for SecurityProfile {
     }
 }
 
-/// The handling of the trace context of requests (W3C Trace Context).
+/// The handling of the trace context in requests (W3C Trace Context).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TraceContext {
-    /// Forwards a valid trace context.
+    /// Forwards a valid trace context unchanged.
     #[default]
     Pass,
-    /// Forwards a valid trace context, and starts a new trace if there is none.
+    /// Forwards a valid trace context, and starts a new trace for requests without one.
     Begin,
     /// Forwards the trace context of trusted proxies, and starts a new trace for all other requests.
     Restart,
@@ -206,7 +206,7 @@ pub(crate) fn field_names(text: &str) -> Result<Vec<HeaderName>, ParseError> {
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(field_name).collect()
 }
 
-/// Parses a list of host names without ports.
+/// Parses a comma-separated list of host names without ports.
 pub(crate) fn host_names(text: &str) -> Result<Vec<String>, ParseError> {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -219,7 +219,7 @@ pub(crate) fn host_names(text: &str) -> Result<Vec<String>, ParseError> {
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(name).collect()
 }
 
-/// Parses a list of header fields that may be accepted from trusted proxies.
+/// Parses a list of forwarding fields to accept from trusted proxies.
 pub(crate) fn trusted_fields(text: &str) -> Result<Vec<HeaderName>, ParseError> {
     let names = field_names(text)?;
     match names.iter().find(|name| !ForwardHeadersLayer::is_trustable(name)) {
@@ -232,7 +232,7 @@ pub(crate) fn trusted_fields(text: &str) -> Result<Vec<HeaderName>, ParseError> 
     }
 }
 
-/// Parses an obfuscated identifier (RFC 7239 §6.3).
+/// Parses an obfuscated node identifier (RFC 7239 §6.3).
 pub(crate) fn node_name(text: &str) -> Result<String, ParseError> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     match text.strip_prefix('_') {
@@ -241,7 +241,7 @@ pub(crate) fn node_name(text: &str) -> Result<String, ParseError> {
     }
 }
 
-/// Parses a header value that holds a policy, which must not be empty.
+/// Parses the value of a security policy header field, which must not be empty.
 pub(crate) fn policy(text: &str) -> Result<String, ParseError> {
     match text.trim() {
         "" => Err(ParseError::new("policy", text, "empty")),
@@ -252,16 +252,16 @@ pub(crate) fn policy(text: &str) -> Result<String, ParseError> {
     }
 }
 
-/// Whether the TLS handshake requests a client certificate.
+/// Whether the server requests a client certificate in the TLS handshake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientAuthentication {
-    /// No certificate is requested.
+    /// The server requests no client certificate.
     #[default]
     Off,
-    /// Clients may present a certificate.
+    /// The server requests a client certificate, but accepts clients without one.
     Optional,
-    /// Clients without a valid certificate are rejected.
+    /// The server rejects clients without a valid certificate.
     Required,
 }
 
@@ -288,23 +288,23 @@ impl fmt::Display for ClientAuthentication {
     }
 }
 
-/// A filter for the log of the proxy itself, as `tracing` parses it: `info`, `warn,rproxy=debug`.
+/// The log filter of the process in the syntax of `tracing`, such as `info` or `warn,rproxy=debug`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);
 
 impl LogFilter {
-    /// Creates a filter that shows warnings and errors.
+    /// Creates a log filter that shows warnings and errors.
     pub fn warnings() -> Self {
         Self("warn".to_owned())
     }
 
-    /// Returns the filter for a `tracing` subscriber.
+    /// Converts the log filter to an `EnvFilter` of `tracing_subscriber`.
     pub fn to_env_filter(&self) -> EnvFilter {
         // `lenient` has validated the text, so lossy parsing loses nothing.
         EnvFilter::builder().parse_lossy(&self.0)
     }
 
-    /// Accepts everything that `tracing` parses, since other programs share `RUST_LOG`.
+    /// Parses a filter leniently, since other programs with additional syntax share `RUST_LOG`.
     pub(crate) fn lenient(text: &str) -> Result<Self, ParseError> {
         match EnvFilter::builder().parse(text) {
             Ok(_) if text.is_empty() => Err(ParseError::new("log filter", text, "empty")),
@@ -344,7 +344,7 @@ impl fmt::Display for LogFilter {
     }
 }
 
-/// A secret string, which is never printed.
+/// A secret string that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -354,7 +354,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// Returns the secret.
+    /// Returns the secret string.
     pub fn expose(&self) -> &str {
         &self.0
     }

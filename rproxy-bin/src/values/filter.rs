@@ -1,4 +1,4 @@
-//! The response of the path filter to blocked paths.
+//! The response to requests for paths that the path filter blocks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,14 +11,14 @@ use super::value::ParseError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BlockedPathResponse {
-    /// A client error (4xx).
+    /// Responds with a client error status (4xx).
     Status(StatusCode),
-    /// No response: the connection is closed, over HTTP/2 the stream is reset.
+    /// Closes the connection without a response, or resets the stream over HTTP/2.
     Close,
 }
 
 impl BlockedPathResponse {
-    /// Returns the status that metrics and the access log record.
+    /// Returns the status that metrics and the access log record for the blocked request.
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::Status(status) => status,

@@ -38,7 +38,7 @@ pub(crate) fn address(text: &str) -> Result<ListenAddr, ParseError> {
     Ok(ListenAddr::Tcp(SocketAddr::new(ip, port)))
 }
 
-/// Returns the address that stands for all addresses: `::`, which includes those of IPv4, or `0.0.0.0` on a host without IPv6.
+/// Returns the wildcard address of this host: `::`, which includes IPv4, or `0.0.0.0` without IPv6 support.
 pub(crate) fn every_address() -> IpAddr {
     static EVERY: LazyLock<IpAddr> = LazyLock::new(|| match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
         Ok(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -47,7 +47,7 @@ pub(crate) fn every_address() -> IpAddr {
     *EVERY
 }
 
-/// Returns the listeners without `0.0.0.0:PORT` where there is `[::]:PORT`, which accepts IPv4 as well.
+/// Removes each listener on `0.0.0.0:PORT` if there is one on `[::]:PORT`, which also accepts IPv4.
 pub(crate) fn without_covered(listeners: &[ListenAddr]) -> Vec<ListenAddr> {
     let is_covered = |listener: &ListenAddr| match listener {
         ListenAddr::Tcp(SocketAddr::V4(address)) if address.ip().is_unspecified() && address.port() != 0 => {
@@ -58,7 +58,7 @@ pub(crate) fn without_covered(listeners: &[ListenAddr]) -> Vec<ListenAddr> {
     listeners.iter().filter(|listener| !is_covered(listener)).cloned().collect()
 }
 
-/// Parses an address, or `off` for none.
+/// Parses a listen address; `off` and `0` mean no listener.
 pub(crate) fn optional_address(text: &str) -> Result<Option<ListenAddr>, ParseError> {
     if text.eq_ignore_ascii_case("off") || text == "0" {
         return Ok(None);
@@ -66,7 +66,7 @@ pub(crate) fn optional_address(text: &str) -> Result<Option<ListenAddr>, ParseEr
     super::value::optional(text, address)
 }
 
-/// Returns whether two listeners cannot be bound at the same time.
+/// Returns whether two listeners conflict because their addresses overlap.
 pub(crate) fn collide(one: &ListenAddr, other: &ListenAddr) -> bool {
     match (one, other) {
         (ListenAddr::Unix(one), ListenAddr::Unix(other)) => one == other,
@@ -78,22 +78,22 @@ pub(crate) fn collide(one: &ListenAddr, other: &ListenAddr) -> bool {
     }
 }
 
-/// Returns whether a connection from this machine to `address` arrives at `listener`.
+/// Returns whether a connection from this machine to `address` would reach `listener`.
 pub(crate) fn is_reachable_at(listener: &ListenAddr, address: SocketAddr) -> bool {
     let ListenAddr::Tcp(own) = listener else { return false };
     let here = address.ip().is_loopback() || address.ip().is_unspecified();
     own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified() && here)
 }
 
-/// The plain HTTP listener that redirects to HTTPS.
+/// The port of the plain HTTP listener that redirects to HTTPS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HttpPort {
-    /// Port 80 with TLS, no listener without.
+    /// Port 80 if TLS is enabled, otherwise no listener.
     #[default]
     Auto,
-    /// No listener.
+    /// No plain HTTP listener.
     Off,
-    /// This port of every listen address.
+    /// A plain HTTP listener on this port of every listen address.
     On(NonZeroU16),
 }
 
@@ -111,13 +111,13 @@ impl FromStr for HttpPort {
     }
 }
 
-/// Parses a port for URLs.
+/// Parses a port number for use in URLs, from 1 to 65535.
 pub(crate) fn public_port(text: &str) -> Result<NonZeroU16, ParseError> {
     let error = || ParseError::new("port", text, "not a number from 1 to 65535");
     port(text).and_then(NonZeroU16::new).ok_or_else(error)
 }
 
-/// Parses a port: digits only, since `u16::from_str` accepts `+80`.
+/// Parses a port number, which must consist of digits; `u16::from_str` would accept `+80`.
 pub(crate) fn port(text: &str) -> Option<u16> {
     if !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -125,7 +125,7 @@ pub(crate) fn port(text: &str) -> Option<u16> {
     text.parse().ok()
 }
 
-/// Parses the path of a Unix socket, whose length the kernel limits.
+/// Parses the path of a Unix socket; the kernel limits its length.
 pub(crate) fn unix_path(text: &str) -> Result<PathBuf, &'static str> {
     const MAX_LENGTH: usize = 107;
     // `unix:///run/app.sock` is the spelling of a URL.

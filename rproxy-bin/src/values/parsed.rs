@@ -1,10 +1,10 @@
-//! Values with their source text.
+//! A parsed setting value together with its source text.
 
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
 
-/// A parsed value with its source text, for types that cannot be printed.
+/// A parsed value together with its source text, for types that cannot be formatted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Parsed<T> {
     text: String,
@@ -17,17 +17,17 @@ impl<T> Parsed<T> {
         Self { text: text.into(), value }
     }
 
-    /// Returns the source text.
+    /// Returns the source text of the value.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Returns the value.
+    /// Returns the parsed value.
     pub fn value(&self) -> &T {
         &self.value
     }
 
-    /// Returns the value without its text.
+    /// Returns the parsed value, discarding its source text.
     pub fn into_value(self) -> T {
         self.value
     }
@@ -62,7 +62,7 @@ impl<T> Default for Parsed<T>
 where
     T: Default,
 {
-    /// Returns the default value, with an empty text.
+    /// Returns the default value of `T`, with an empty source text.
     fn default() -> Self {
         Self::new("", T::default())
     }

@@ -1,4 +1,4 @@
-//! Lists of paths, written as globs.
+//! Parsers of path lists, whose entries are globs.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -14,12 +14,12 @@ const BLOCKED: &str = "default";
 pub(crate) const WEBSOCKETS: &str = "/**";
 const LIST: &str = "list of paths";
 
-/// Returns the default blocked paths: known secrets.
+/// Returns the default rules of the path filter, which block known secrets.
 pub(crate) fn blocked() -> Parsed<PathRules> {
     Parsed::new(BLOCKED, PathRules::sensitive())
 }
 
-/// Parses a non-empty list of globs.
+/// Parses a non-empty list of path globs.
 pub(crate) fn globs<T>(text: &str) -> Result<Parsed<T>, String>
 where
     T: FromStr<Err: Display>,
@@ -37,10 +37,10 @@ pub(crate) fn rules(text: &str) -> Result<Parsed<PathRules>, String> {
     text.parse().map_err(|error: PathRulesError| error.to_string())
 }
 
-/// Globs of paths. A path that servers resolve differently matches none.
+/// A list of path globs. A path that servers resolve differently matches none.
 pub type PathGlobs = rproxy_ws_passthrough::WsPaths;
 
-/// Parses a list of globs, or `none`.
+/// Parses a list of path globs; `none` is an empty list.
 pub(crate) fn embed_paths(text: &str) -> Result<Parsed<PathGlobs>, String> {
     match text.trim() {
         "none" => Ok(Parsed::new("none", PathGlobs::new([]).map_err(|error| error.to_string())?)),
@@ -52,7 +52,7 @@ fn is_path(glob: &str) -> bool {
     glob.starts_with('/') || glob.starts_with('*')
 }
 
-/// Rejects globs that match no path, because they start with neither a slash nor an asterisk. Glob libraries accept
+/// Rejects globs that match no path because they start with neither a slash nor an asterisk. Glob libraries accept
 /// them.
 fn check(text: &str, accepts: impl Fn(&str) -> bool) -> Result<(), ParseError> {
     let error = |reason: String| ParseError::new(LIST, text, reason);

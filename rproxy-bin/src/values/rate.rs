@@ -1,4 +1,4 @@
-//! A rate: requests per second, minute or hour.
+//! A request rate per second, minute or hour.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -8,7 +8,7 @@ use rproxy_rate_limit::Quota;
 
 use super::value::{ParseError, rate};
 
-/// A number of requests per second, minute or hour: `100`, `5/min`, `1000/h`.
+/// A number of requests per second, minute or hour, such as `100`, `5/min` or `1000/h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     requests: NonZeroU32,
@@ -23,18 +23,17 @@ enum Period {
 }
 
 impl Rate {
-    /// Creates a rate of `requests` per second.
+    /// Creates a rate of `requests` requests per second.
     pub const fn per_second(requests: NonZeroU32) -> Self {
         Self { requests, period: Period::Second }
     }
 
-    /// Returns the number of requests in a period.
+    /// Returns the number of requests per period.
     pub fn requests(self) -> NonZeroU32 {
         self.requests
     }
 
-    /// Returns the default burst: ten times the rate per second, so that one page with its parts fits, or the requests of
-    /// one minute or hour.
+    /// Returns the default burst: the requests of ten seconds, or of one minute or hour.
     pub fn default_burst(self) -> NonZeroU32 {
         match self.period {
             Period::Second => self.requests.saturating_mul(TEN),
@@ -42,7 +41,7 @@ impl Rate {
         }
     }
 
-    /// Returns the quota, with a burst of the same number.
+    /// Returns the quota of this rate, with a burst of the same number.
     pub(crate) fn quota(self) -> Quota {
         match self.period {
             Period::Second => Quota::per_second(self.requests.get()),

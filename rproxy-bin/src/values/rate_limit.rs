@@ -16,25 +16,25 @@ use super::value::{ParseError, ipv6_prefix, presentable, rate};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ipv6Tiers(Vec<Ipv6Tier>);
 
-/// The quota of each IPv6 network with a certain prefix length.
+/// The quota that each IPv6 network with one prefix length has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ipv6Tier {
-    /// The prefix length of the networks, 1 to 128.
+    /// The prefix length of the IPv6 networks, from 1 to 128.
     pub prefix: u8,
-    /// Requests per second.
+    /// The number of requests per second that each network may send.
     pub rate: NonZeroU32,
-    /// Burst: number of requests at once. The default is twice the rate.
+    /// The burst: the number of requests that a network can send at once. The default is twice the rate.
     pub burst: NonZeroU32,
 }
 
 impl Ipv6Tiers {
-    /// Returns an iterator over the tiers.
+    /// Returns an iterator over the IPv6 tiers.
     pub fn iter(&self) -> impl Iterator<Item = Ipv6Tier> {
         self.0.iter().copied()
     }
 
-    /// Returns whether the list is empty.
+    /// Returns whether there are no IPv6 tiers.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -84,14 +84,14 @@ impl fmt::Display for Ipv6Tiers {
     }
 }
 
-/// The store of rate limit quotas.
+/// The store that contains the rate limit quotas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateLimitStorage {
-    /// The memory of the process.
+    /// Stores quotas in the memory of the process.
     #[default]
     Memory,
-    /// The Redis or Valkey server with this URL.
+    /// Stores quotas in the Redis or Valkey server with this URL.
     Redis(Secret),
 }
 
@@ -108,7 +108,7 @@ impl FromStr for RateLimitStorage {
     }
 }
 
-/// Prints the URL without user and password.
+/// Formats the store; a URL is shown without user and password.
 impl fmt::Display for RateLimitStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -118,16 +118,16 @@ impl fmt::Display for RateLimitStorage {
     }
 }
 
-/// The handling of requests while the store of quotas is unavailable.
+/// The handling of requests while the quota store is unavailable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateLimitFallback {
-    /// Each process limits by itself.
+    /// Each process enforces the rate limit separately.
     #[default]
     Local,
-    /// Requests are allowed.
+    /// All requests are allowed.
     Open,
-    /// Requests are rejected with 503.
+    /// All requests are rejected with 503.
     Closed,
 }
 

@@ -1,4 +1,4 @@
-//! The target of a redirect.
+//! The target of a redirect of a site or route.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use http::uri::{Scheme, Uri};
 
 use super::value::ParseError;
 
-/// An absolute URL that a site or route redirects to.
+/// An absolute URL to which a site or route redirects.
 ///
 /// Without a path, the path and query of the request are appended; with one, the URL is the target of every request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct RedirectTarget {
 }
 
 impl RedirectTarget {
-    /// Returns the URL for a request with this path and query.
+    /// Returns the redirect URL for a request with this path and query.
     pub fn location(&self, path_and_query: &str) -> String {
         match self.appends_target && path_and_query.starts_with('/') {
             true => format!("{}{path_and_query}", self.url),

@@ -1,4 +1,4 @@
-//! Routes in one line of text, for users of environment variables.
+//! Routes in one line of text, for environment variables.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use super::redirect::RedirectTarget;
 use super::upstream;
 use super::value::{ParseError, list};
 
-/// The value of `routes`: `HOST[/PATH]=UPSTREAM` or `HOST[/PATH]=redirect:URL`, separated by commas.
+/// The value of `routes`, such as `HOST[/PATH]=UPSTREAM,HOST[/PATH]=redirect:URL`.
 ///
 /// Without a host, the route belongs to the default site. Several backends of a route are separated by `|`. A path
 /// without a wildcard matches the paths below it as well.
@@ -21,14 +21,14 @@ pub struct RouteList {
 /// One entry of a [`RouteList`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RouteEntry {
-    /// `None` for the default site.
+    /// The host of the route, or `None` for the default site.
     pub(crate) host: Option<HostPattern>,
-    /// `None` for the whole site.
+    /// The path of the route, or `None` for the whole site.
     pub(crate) path: Option<String>,
     pub(crate) target: RouteTarget,
 }
 
-/// The target of a [`RouteEntry`], in the syntax of its setting.
+/// The target of a [`RouteEntry`], in the syntax of the setting `upstream` or `redirect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RouteTarget {
     Upstream(String),
@@ -36,7 +36,7 @@ pub(crate) enum RouteTarget {
 }
 
 impl RouteList {
-    /// Whether there is no entry.
+    /// Returns whether the list has no entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

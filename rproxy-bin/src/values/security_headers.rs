@@ -1,4 +1,4 @@
-//! The profile of security headers, and changes of single headers.
+//! The security header profile, and changes to individual headers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,14 +8,14 @@ use http::{HeaderName, HeaderValue};
 use super::choice::SecurityProfile;
 use super::value::ParseError;
 
-/// The value of `security_headers`: a profile, then single headers: `recommended,-x-frame-options,referrer-policy: no-referrer`.
+/// The value of `security_headers`, such as `recommended,-x-frame-options,referrer-policy: no-referrer`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecurityHeaderList {
-    /// The profile that the other fields modify.
+    /// The profile, which the other fields modify.
     pub profile: SecurityProfile,
-    /// The headers of the profile that are not added.
+    /// The headers that are removed from the profile.
     pub without: Vec<HeaderName>,
-    /// The headers whose value replaces the profile's.
+    /// The headers that are added to the profile or replace its values.
     pub with: Vec<(HeaderName, HeaderValue)>,
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn ciphers(text: &str) -> Result<CipherSuites, ParseError> {
     text.parse().map_err(|_| ParseError::new("list of cipher suites", text, unknown()))
 }
 
-/// Parses a path, or `-` for none.
+/// Parses the path of an OCSP response; `-` means none.
 pub(crate) fn response(text: &str) -> Result<Option<PathBuf>, ParseError> {
     match text {
         "-" => Ok(None),
@@ -26,7 +26,7 @@ pub(crate) fn response(text: &str) -> Result<Option<PathBuf>, ParseError> {
     }
 }
 
-/// Parses a header field name that may be overwritten without breaking the request.
+/// Parses the name of a header field that can be overwritten without breaking the request.
 pub(crate) fn field(text: &str) -> Result<HeaderName, ParseError> {
     let error = |reason: &str| ParseError::new("field name", text, reason);
     let name: HeaderName = text.parse().map_err(|_| error("not a valid header name"))?;

@@ -1,4 +1,4 @@
-//! DNS names of certificates and TLS hosts.
+//! DNS names in certificates, and TLS hosts.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,17 +6,17 @@ use std::str::FromStr;
 
 use super::value::ParseError;
 
-/// A DNS name to obtain a certificate for, in lower case. It may start with `*.`.
+/// A DNS name for which to obtain a certificate, in lower case. It may start with `*.`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TlsName(String);
 
 impl TlsName {
-    /// Returns the name.
+    /// Returns the DNS name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns whether the name is a wildcard, which covers every name one label below it.
+    /// Returns whether the DNS name is a wildcard, which covers every name one label below it.
     pub fn is_wildcard(&self) -> bool {
         self.0.starts_with("*.")
     }
@@ -67,18 +67,18 @@ impl fmt::Display for TlsName {
     }
 }
 
-/// A host to serve over TLS although no certificate covers it.
+/// A host that is served over TLS even if no certificate covers it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TlsHost {
-    /// Any host, written `*`.
+    /// Any host, written as `*`.
     Any,
-    /// A DNS name, which may start with `*.`.
+    /// A DNS name, which can start with `*.`.
     Name(TlsName),
 }
 
 impl TlsHost {
-    /// Returns whether this is `host` or covers it. `host` has no port.
+    /// Returns whether this entry matches `host`, exactly or by a wildcard. `host` has no port.
     pub fn matches(&self, host: &str) -> bool {
         let host = host.strip_suffix('.').unwrap_or(host);
         match self {

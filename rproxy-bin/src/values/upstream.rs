@@ -1,4 +1,4 @@
-//! Parsers of upstream settings.
+//! Parsers of upstream setting values.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ pub(crate) fn backends(text: &str) -> Result<Vec<Backend>, String> {
     some("list of backends", text, backends).map_err(|error| error.to_string())
 }
 
-/// Parses a [`Backend`], or `:3000` or `3000` for a port of this machine.
+/// Parses a [`Backend`]; `:3000` and `3000` mean port 3000 of this machine.
 fn backend(text: &str) -> Result<Backend, String> {
     if text.contains('@') {
         // This message leaves the password out, unlike that of `Backend`.
@@ -30,7 +30,7 @@ fn backend(text: &str) -> Result<Backend, String> {
     text.parse::<Backend>().map_err(|error| error.to_string())
 }
 
-/// Parses the path of a health check.
+/// Parses the path for health checks.
 pub(crate) fn health_path(text: &str) -> Result<String, ParseError> {
     let error = |reason| ParseError::new("path", text, reason);
     if !text.starts_with('/') {
@@ -39,14 +39,14 @@ pub(crate) fn health_path(text: &str) -> Result<String, ParseError> {
     HealthCheck::new(text).map(|_| text.to_owned()).map_err(|_| error("not a path"))
 }
 
-/// Parses pins of public keys, separated by commas, or by semicolons as in curl's option.
+/// Parses public key pins separated by commas, or by semicolons as in curl.
 pub(crate) fn pins(text: &str) -> Result<Vec<PublicKeyPin>, ParseError> {
     let pins = text.split([',', ';']).map(str::trim).filter(|pin| !pin.is_empty());
     let parsed = |pin: &str| pin.parse().map_err(|_| ParseError::new("pin", pin, "not sha256/ and 32 bytes in base64"));
     pins.map(parsed).collect()
 }
 
-/// Parses the server name to require in certificates of backends.
+/// Parses the server name that certificates of backends must contain.
 pub(crate) fn server_name(text: &str) -> Result<String, ParseError> {
     match Upstream::builder().server_name(text) {
         Ok(_) => Ok(text.to_owned()),
@@ -54,7 +54,7 @@ pub(crate) fn server_name(text: &str) -> Result<String, ParseError> {
     }
 }
 
-/// Parses the secret of consistent hashing.
+/// Parses the secret for consistent hashing.
 pub(crate) fn balance_secret(text: &str) -> Result<Secret, ParseError> {
     match text.chars().count() {
         16.. => Ok(Secret::new(text)),
@@ -62,7 +62,7 @@ pub(crate) fn balance_secret(text: &str) -> Result<Secret, ParseError> {
     }
 }
 
-/// Returns whether requests to `backend` would arrive at `listener`, as far as can be determined without DNS.
+/// Returns whether requests to `backend` would reach `listener`, as far as this is known without DNS.
 pub(crate) fn is_reached_by(backend: &Backend, listener: &ListenAddr) -> bool {
     let text = backend.origin();
     if let Some(path) = text.strip_prefix("unix:") {

@@ -1,10 +1,10 @@
-//! Parsers of values without a `FromStr` of their own, and the error that all of them return.
+//! Parsers for values of primitive types, and the error of all parsers.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// An invalid value.
+/// The error for an invalid setting value.
 ///
 /// The message names the text and the reason: `bad size "12 apples": unknown unit "apples"`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +21,7 @@ impl ParseError {
     }
 }
 
-/// Returns the input in a form for messages: shortened if it is long, and without the password of a URL.
+/// Returns the input for a message: shortened if it is long, and without the password of a URL.
 pub(crate) fn presentable(input: &str) -> String {
     const LONGEST: usize = 80;
     let mut text = input.to_owned();
@@ -79,7 +79,7 @@ pub(crate) fn count(text: &str, most: u32) -> Result<u32, ParseError> {
     whole(text, most.into()).map(|number| number as u32)
 }
 
-/// Parses a whole number from 1 to `most`.
+/// Parses a whole number from 1 to `most` as a limit.
 pub(crate) fn limit<T: TryFrom<u32>>(text: &str, most: u32) -> Result<T, ParseError> {
     let number = match count(text, most)? {
         0 => return Err(ParseError::new("number", text, "must be 1 or more")),
@@ -160,7 +160,7 @@ pub(crate) fn size(text: &str, unit: u64) -> Result<u64, ParseError> {
     }
 }
 
-/// Returns the shortest text that [`size`] parses as exactly this number of bytes.
+/// Returns the shortest text that [`size`] parses as this number of bytes.
 pub(crate) fn format_size(bytes: u64) -> String {
     let (unit, name) = [(1u64 << 30, "GiB"), (MEBIBYTE, "MiB"), (1 << 10, "KiB")]
         .into_iter()
@@ -176,7 +176,7 @@ pub(crate) fn path(text: &str) -> Result<PathBuf, ParseError> {
     }
 }
 
-/// Parses an optional value: an empty text or `none` is `None`.
+/// Parses an optional value; an empty text and `none` mean no value.
 pub(crate) fn optional<T, E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, E> {
     match text {
         "" | "none" => Ok(None),
@@ -189,7 +189,7 @@ pub(crate) fn list<T, E>(text: &str, parse: impl FnMut(&str) -> Result<T, E>) ->
     text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(parse).collect()
 }
 
-/// Rejects an empty list, which would leave nothing to listen on or to forward to.
+/// Returns an error if the list is empty.
 pub(crate) fn some<T>(what: &'static str, text: &str, list: Vec<T>) -> Result<Vec<T>, ParseError> {
     match list.is_empty() {
         true => Err(ParseError::new(what, text, "empty")),

@@ -1,4 +1,4 @@
-//! The shared store of quotas in Redis or Valkey.
+//! The store in Redis or Valkey that processes share for rate limit quotas.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -9,7 +9,7 @@ use super::RateLimitSettings;
 use crate::log_throttle::LogThrottle;
 use crate::values::rate_limit::{RateLimitFallback, RateLimitStorage};
 
-/// Adds the store to the layer if the settings have one.
+/// Adds the quota store to the layer, if one is configured.
 pub(super) fn add(
     builder: RateLimitLayerBuilder,
     settings: &RateLimitSettings,
@@ -22,7 +22,7 @@ pub(super) fn add(
     Ok((builder, Some(store)))
 }
 
-/// Logs when the store becomes unavailable and available again.
+/// Logs when the quota store becomes unavailable, and when it is available again.
 struct StoreHealth {
     fallback: RateLimitFallback,
     is_failing: AtomicBool,

@@ -1,4 +1,4 @@
-//! The content of a log line: fields of the request and of its response.
+//! The content of an access log line: fields of a request and of its response.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use rproxy_ws_passthrough::TunnelSummary;
 use crate::error_response::ErrorReason;
 use crate::observe::SiteLabel;
 
-/// The logged fields of a request. They share memory with the request.
+/// The fields of a request that the access log contains. They share memory with the request.
 #[derive(Debug)]
 pub(in crate::observe) struct LoggedRequest {
     pub(super) client: Option<IpAddr>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) scheme: Option<Scheme>,
-    /// `None` if the request head could not be parsed.
+    /// The request head, or `None` if it could not be parsed.
     pub(super) head: Option<RequestHead>,
 }
 
@@ -55,7 +55,7 @@ impl LoggedRequest {
 }
 
 impl LoggedRequest {
-    /// Copies the fields, to keep them for long.
+    /// Copies the fields, so that a long-lived record does not keep the read buffer allocated.
     pub(in crate::observe) fn detached(self) -> Self {
         Self { head: self.head.map(RequestHead::detached), ..self }
     }
@@ -76,7 +76,7 @@ impl RequestHead {
         }
     }
 
-    /// Copies the fields, so that they do not keep the read buffer of the request head alive.
+    /// Copies the fields of the request head, so that they do not keep the read buffer allocated.
     fn detached(self) -> Self {
         let detached = |value: HeaderValue| HeaderValue::from_bytes(value.as_bytes()).unwrap_or(value);
         Self {
@@ -88,7 +88,7 @@ impl RequestHead {
         }
     }
 
-    /// Returns the target with its query, in origin-form if it has a path.
+    /// Returns the request target with its query, in origin-form if the target has a path.
     pub(super) fn target(&self) -> &str {
         match (self.uri.path_and_query(), self.uri.authority()) {
             (Some(target), _) => target.as_str(),
@@ -114,27 +114,27 @@ impl RequestHead {
     }
 }
 
-/// The logged fields of a response.
+/// The fields of a response that the access log contains.
 #[derive(Debug, Default)]
 pub(in crate::observe) struct LoggedResponse {
-    /// `None` if the client disconnected before the response.
+    /// The status of the response, or `None` if the client disconnected before the response.
     pub(in crate::observe) status: Option<StatusCode>,
     pub(in crate::observe) bytes: u64,
     pub(in crate::observe) duration: Duration,
     pub(in crate::observe) aborted: bool,
-    /// The site and the route, where there are several.
+    /// The site and the route that received the request, if several are configured.
     pub(super) site: Option<SiteLabel>,
     pub(super) cache: Option<CacheStatus>,
     pub(super) refused: Option<ErrorReason>,
-    /// The rule that matches the path, if the request was rejected for it.
+    /// The path filter rule that caused the rejection of the request.
     pub(super) blocked: Option<Arc<str>>,
     pub(super) would_block: Option<Arc<str>>,
-    /// Whether the request was over the rate limit in shadow mode.
+    /// Whether the request exceeded the rate limit in shadow mode.
     pub(super) would_limit: bool,
-    /// The reason why the upstream sent no response, or an incomplete one.
+    /// The reason that the upstream sent no response or an incomplete response.
     pub(super) upstream_error: Option<String>,
     pub(super) request_id: Option<RequestId>,
-    /// The tunnel that the response opened.
+    /// A summary of the tunnel that the response opened.
     pub(in crate::observe) tunnel: Option<TunnelSummary>,
 }
 
@@ -156,12 +156,12 @@ impl LoggedResponse {
         self.would_limit = matches!(extensions.get(), Some(RateLimitDecision::WouldReject { .. }));
     }
 
-    /// Sets the reason why the upstream aborted the body.
+    /// Sets the reason that the backend aborted the response body.
     pub(in crate::observe) fn set_error(&mut self, why: &str) {
         self.upstream_error = Some(why.to_owned());
     }
 
-    /// Returns the status, or 499 as in nginx if the client disconnected before the response.
+    /// Returns the status of the response, or 499 (as in nginx) if the client disconnected before it.
     pub(super) fn status(&self) -> u16 {
         self.status.map_or(499, |status| status.as_u16())
     }

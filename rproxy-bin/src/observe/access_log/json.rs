@@ -10,7 +10,7 @@ use serde_json::ser::{CompactFormatter, Formatter};
 
 use super::entry::{LoggedRequest, LoggedResponse};
 
-/// Writes an entry as one JSON object on one line. Fields that do not apply are left out.
+/// Writes an access log entry as one line with a JSON object. Fields that do not apply are left out.
 pub(super) fn write(out: &mut Vec<u8>, start: SystemTime, request: &LoggedRequest, response: &LoggedResponse) {
     let head = request.head.as_ref();
     let text = |bytes: &'_ [u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -111,7 +111,7 @@ struct Line<'a> {
     aborted: bool,
 }
 
-/// The fields of a WebSocket. The bytes sent to the client are in `bytes`.
+/// The fields that the access log contains for a WebSocket. The bytes sent to the client are in `bytes`.
 #[derive(Serialize)]
 struct WebSocket {
     closed_by: &'static str,
@@ -122,7 +122,7 @@ struct WebSocket {
     messages_sent: u64,
 }
 
-/// The fields of a tunnel of another protocol.
+/// The fields that the access log contains for an upgraded connection of another protocol.
 #[derive(Serialize)]
 struct Upgrade<'a> {
     protocol: &'a str,
@@ -130,8 +130,8 @@ struct Upgrade<'a> {
     bytes_received: u64,
 }
 
-/// Escapes everything except printable ASCII. C1 controls, line separators and bidirectional controls are valid JSON,
-/// but may harm the terminal that shows the line.
+/// A JSON formatter that escapes every character except printable ASCII. C1 controls, line separators and bidirectional
+/// controls are valid JSON, but may harm the terminal that shows the line.
 struct AsciiFormatter;
 
 impl Formatter for AsciiFormatter {

@@ -52,7 +52,7 @@ pub(super) fn blocked() -> LoggedResponse {
     entry
 }
 
-/// An output that passes on each write, and waits until it is received.
+/// An output whose writes block until the test receives the written bytes.
 struct Pipe(mpsc::SyncSender<Vec<u8>>);
 
 impl Write for Pipe {

@@ -1,11 +1,11 @@
-//! The text format of the access log: the combined log format, with additions.
+//! The text format of the access log: the combined log format with additional fields.
 
 use std::fmt::{self, Write};
 use std::time::SystemTime;
 
 use super::entry::{LoggedRequest, LoggedResponse};
 
-/// Writes an entry as one line.
+/// Writes an access log entry as one line of text.
 ///
 /// The line starts like `192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] "GET / HTTP/1.1" 200 5 "-" "curl" a.example
 /// 1.2ms`. Further fields follow as `name=value`.
@@ -90,12 +90,11 @@ fn line(out: &mut Line<'_>, start: SystemTime, request: &LoggedRequest, response
     Ok(())
 }
 
-/// A line in a buffer. User input must be written by `escaped`, `word` or `quoted`.
+/// A line of text that is appended to a buffer. User input must be written by `escaped`, `word` or `quoted`.
 struct Line<'a>(&'a mut Vec<u8>);
 
 impl Line<'_> {
-    /// Writes bytes with `\xHH` escapes like nginx, for all that could end the field or the line, or control a
-    /// terminal.
+    /// Writes bytes with `\xHH` escapes as nginx does, for quotes, backslashes, control characters and non-ASCII bytes.
     fn escaped(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             match byte {
@@ -107,7 +106,7 @@ impl Line<'_> {
         }
     }
 
-    /// Writes a field without quotes, in which spaces are escaped, too.
+    /// Writes a value without quotes, with escaped spaces.
     fn word(&mut self, bytes: &[u8]) {
         for part in bytes.split_inclusive(|byte| *byte == b' ') {
             match part.strip_suffix(b" ") {
@@ -138,7 +137,7 @@ fn hex_digit(nibble: u8) -> u8 {
     b"0123456789ABCDEF"[usize::from(nibble & 0xf)]
 }
 
-/// The date format `06/Nov/1994:08:49:37 +0000`.
+/// Displays a time in the date format of the combined log, `06/Nov/1994:08:49:37 +0000`.
 struct CombinedDate(SystemTime);
 
 impl fmt::Display for CombinedDate {

@@ -1,4 +1,4 @@
-//! The metrics as OpenMetrics text.
+//! Formats the metrics as OpenMetrics text.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -15,7 +15,7 @@ use super::labels::{CACHE, CODES, METHODS, UPSTREAM_ERRORS};
 use super::{Counters, Metrics, process};
 use crate::error_response::{self, ErrorReason};
 
-/// A metric of another component, read whenever the metrics are requested.
+/// A metric of another component, whose values are read on each scrape.
 pub(super) struct ExternalMetric {
     name: String,
     help: &'static str,
@@ -29,11 +29,11 @@ enum Read {
     Gauges(Box<dyn Fn() -> Vec<LabelledValue> + Send + Sync>),
 }
 
-/// A value of a metric with its labels.
+/// The labels of a sample, and its value.
 pub type LabelledValue = (Vec<(&'static str, String)>, u64);
 
 impl Metrics {
-    /// Adds the gauge `rproxy_<name>`, whose value is read by `read`. Replaces a metric of the same name.
+    /// Adds the gauge `rproxy_<name>`, whose value the function `read` returns. Replaces a metric of the same name.
     pub fn gauge(&self, name: &'static str, help: &'static str, read: impl Fn() -> u64 + Send + Sync + 'static) {
         self.register(name, help, Read::Gauge(Box::new(read)));
     }
@@ -48,7 +48,7 @@ impl Metrics {
         self.register(name, help, Read::Gauges(Box::new(read)));
     }
 
-    /// Adds the counter `rproxy_<name>_total`, whose value is read by `read`.
+    /// Adds the counter `rproxy_<name>_total`, whose value the function `read` returns.
     pub fn counter(&self, name: &'static str, help: &'static str, read: impl Fn() -> u64 + Send + Sync + 'static) {
         self.register(name, help, Read::Counter(Box::new(read)));
     }
@@ -170,7 +170,7 @@ impl Metrics {
         )
     }
 
-    /// Returns the counters of one array, including zeros, so that rates are correct from the first event.
+    /// Returns the counters of one label array, including zeros, so that rates are correct from the first event.
     fn by_label<const N: usize>(
         &self,
         label: &'static str,
@@ -182,7 +182,7 @@ impl Metrics {
     }
 }
 
-/// Encodes metric families.
+/// Encodes metric families in the OpenMetrics text format.
 struct Families<'a>(DescriptorEncoder<'a>);
 
 impl Families<'_> {
@@ -257,7 +257,7 @@ mod tests {
     use std::collections::HashMap;
     use std::time::Duration;
 
-    /// Parses an exposition according to OpenMetrics 1.0.0, into samples by name and labels.
+    /// Parses OpenMetrics 1.0.0 text into a map from sample name and labels to value.
     fn parse(text: &str) -> HashMap<String, f64> {
         let lines = text.strip_suffix("# EOF\n").expect("the marker at the end");
         let (mut samples, mut family, mut seen) = (HashMap::new(), (String::new(), String::new()), Vec::new());

@@ -1,9 +1,9 @@
-//! A histogram of durations with fixed buckets, which needs no lock, unlike that of `prometheus_client`.
+//! A lock-free histogram of durations with fixed buckets.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The counts of durations per bucket, and their sum.
+/// The number of durations per bucket, and the sum of the durations.
 #[derive(Debug)]
 pub(super) struct Histogram {
     buckets: [AtomicU64; BOUNDS.len() + 1],
@@ -24,7 +24,7 @@ impl Histogram {
         self.microseconds.fetch_add(microseconds, Ordering::Relaxed);
     }
 
-    /// Adds the counts to `total`.
+    /// Adds the counts of this histogram to `total`.
     pub(super) fn add_to(&self, total: &mut HistogramTotals) {
         for (sum, bucket) in total.buckets.iter_mut().zip(&self.buckets) {
             *sum += bucket.load(Ordering::Relaxed);
@@ -33,7 +33,7 @@ impl Histogram {
     }
 }
 
-/// The totals of several histograms.
+/// The sums of several histograms.
 #[derive(Debug, Default)]
 pub(super) struct HistogramTotals {
     buckets: [u64; BOUNDS.len() + 1],
@@ -56,8 +56,8 @@ impl HistogramTotals {
     }
 }
 
-/// The upper bounds in microseconds. A proxied request on one machine takes some hundreds; a download may take
-/// minutes.
+/// The upper bounds of the histogram buckets in microseconds. A proxied request on one machine takes some hundreds; a
+/// download may take minutes.
 const BOUNDS: [u64; 16] = [
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
     10_000_000, 60_000_000,

@@ -1,10 +1,10 @@
-//! Label values: a fixed set, so that clients cannot create new ones.
+//! The label values of metrics, which are fixed so that clients cannot create new ones.
 
 use http::{Method, StatusCode};
 use rproxy_cache::CacheStatus;
 use rproxy_upstream::ProxyErrorKind;
 
-/// The label value of a method: the methods of RFC 9110 §9 and PATCH by name.
+/// The label value of a request method: the methods of RFC 9110 §9 and PATCH by name, or `other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MethodLabel {
     Get,
@@ -19,7 +19,7 @@ pub(crate) enum MethodLabel {
     Other,
 }
 
-/// The label values in the order of [`MethodLabel`].
+/// The label values of request methods, in the order of [`MethodLabel`].
 pub(super) const METHODS: [&str; 10] =
     ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "other"];
 
@@ -40,8 +40,7 @@ impl MethodLabel {
     }
 }
 
-/// The label values of status codes: common codes by number, others by class, and `none` if the client disconnected
-/// before the response.
+/// The label values of response statuses: common codes by number, others by class, and `none` without a response.
 pub(super) const CODES: [&str; 44] = [
     "none", "1xx", "2xx", "3xx", "4xx", "5xx", "other", "101", "200", "201", "202", "204", "206", "301", "302", "303",
     "304", "307", "308", "400", "401", "403", "404", "405", "406", "408", "409", "410", "411", "412", "413", "414",
@@ -93,14 +92,14 @@ pub(super) fn code_index(status: Option<StatusCode>) -> usize {
     }
 }
 
-/// The label values of [`CacheStatus::as_str`].
+/// The label values of cache statuses, as returned by [`CacheStatus::as_str`].
 pub(super) const CACHE: [&str; 7] = ["hit", "stale", "revalidated", "bypass", "miss", "expired", "other"];
 
 pub(super) fn cache_index(status: CacheStatus) -> usize {
     CACHE.iter().position(|label| *label == status.as_str()).unwrap_or(CACHE.len() - 1)
 }
 
-/// The label values of [`ProxyErrorKind::as_str`].
+/// The label values of upstream errors, as returned by [`ProxyErrorKind::as_str`].
 pub(super) const UPSTREAM_ERRORS: [&str; 14] = [
     "dns_error",
     "connection_refused",

@@ -1,8 +1,8 @@
-//! Metrics of this process, as the kernel reports them.
+//! Metrics of the process that the kernel reports.
 
 use std::fs;
 
-/// The resource usage of this process; `None` on systems without `/proc`.
+/// The resource usage of the process; every value is `None` on systems without `/proc`.
 #[derive(Debug, Default)]
 pub(super) struct Process {
     pub(super) cpu_seconds: Option<f64>,
@@ -22,8 +22,8 @@ impl Process {
     }
 }
 
-/// Returns the CPU time from fields 14 and 15 of proc_pid_stat(5), which Linux reports in hundredths of a second on
-/// all machines. The name in parentheses may contain any character.
+/// Returns the CPU time in seconds from fields 14 and 15 of proc_pid_stat(5), which are hundredths of a second on
+/// Linux. The name in parentheses may contain any character.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_ascii_whitespace().skip(11);

@@ -1,8 +1,8 @@
-//! The metrics in the Prometheus text format 0.0.4, for scrapers that do not ask for OpenMetrics.
+//! The Prometheus text format 0.0.4, for scrapers that do not accept OpenMetrics.
 
 use std::fmt::Write;
 
-/// Converts OpenMetrics text to the Prometheus text format.
+/// Converts OpenMetrics text to the Prometheus text format, version 0.0.4.
 ///
 /// The samples are the same. The metadata of a counter has the name of its samples, with `_total`; units and the end
 /// marker do not exist.

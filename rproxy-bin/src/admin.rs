@@ -29,7 +29,7 @@ struct Inner {
     metrics: Box<dyn Fn(MetricsFormat) -> String + Send + Sync>,
     cache: Box<dyn Fn() -> Option<CacheStore> + Send + Sync>,
     ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
-    /// Looks up a site by its name or by one of its hosts, and returns all its hosts.
+    /// The function that returns all hosts of the site with a given name or host.
     site: Box<FindSite>,
     /// The host names that the admin listener accepts, in lower case.
     hosts: Vec<String>,
@@ -89,7 +89,7 @@ impl Admin {
                 let format = MetricsFormat::of(&parts.headers);
                 typed(StatusCode::OK, format.content_type(), (self.inner.metrics)(format))
             }
-            ("/cache/stats" | "/cache/purge", None) => text(StatusCode::NOT_FOUND, "the cache is off\n"),
+            ("/cache/stats" | "/cache/purge", None) => text(StatusCode::NOT_FOUND, "the response cache is disabled\n"),
             ("/cache/stats", Some(store)) if read => stats(store),
             ("/cache/purge", Some(_)) if parts.method == Method::POST && is_cross_site(&parts.headers) => {
                 text(StatusCode::FORBIDDEN, "cross-site requests are not allowed\n")
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rejects_other_methods_with_405_and_allow() {
+    async fn rejects_unsupported_methods_with_405_and_allow_field() {
         let admin = admin(Some(CacheStore::in_memory(1 << 20)), Ok(()));
         for (method, target, status, body, allow) in [
             ("GET", "/healthz", 200, "ok\n", None),
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rejects_foreign_hosts_with_421() {
+    async fn admin_service_rejects_unknown_hosts_with_421() {
         let admin = admin(Some(CacheStore::in_memory(1 << 20)), Ok(())).hosts(&["Proxy.internal".to_owned()]);
         for (host, status) in [
             (Some("127.0.0.1:9901"), 200),
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn metrics_have_the_format_that_is_accepted() {
+    async fn metrics_format_follows_the_accept_field() {
         const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
         const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         for (accept, expected) in [
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn purges_by_query_and_form() {
+    async fn accepts_purge_parameters_in_query_and_form() {
         for (request, purged) in [
             (bare("POST", "/cache/purge?url=http://example.org/a"), 1),
             (bare("POST", "/cache/purge?url=http%3A%2F%2Fexample.org%2Fa"), 1),
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn soft_purge_keeps_the_responses_as_stale() {
+    async fn soft_purge_marks_responses_as_stale() {
         let store = filled().await;
         let admin = admin(Some(store.clone()), Ok(()));
         for (target, purged) in [("url=/a", 1), ("url=/a", 0), ("tag=blog", 3), ("all", 0), ("site=example.org", 0)] {
@@ -386,18 +386,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rejects_invalid_purge_and_purges_nothing() {
+    async fn invalid_purge_request_is_rejected_and_purges_nothing() {
         let store = filled().await;
         let admin = admin(Some(store.clone()), Ok(()));
         let large = format!("url=/{}", "a".repeat(FORM_LIMIT));
         for (request, status, says) in [
-            (bare("POST", "/cache/purge"), 400, "no purge parameter; accepted: ?url=URL"),
+            (bare("POST", "/cache/purge"), 400, "the request has no purge parameter; accepted: ?url=URL"),
             (bare("POST", "/cache/purge?url"), 400, "bad purge target"),
             (bare("POST", "/cache/purge?url=example.org/a"), 400, "bad purge target \"example.org/a\""),
-            (bare("POST", "/cache/purge?prefix=%ff"), 400, "prefix is not UTF-8"),
+            (bare("POST", "/cache/purge?prefix=%ff"), 400, "the parameter prefix is not valid UTF-8"),
             (bare("POST", "/cache/purge?all=false"), 400, "bad value \"false\" for the parameter all"),
-            (bare("POST", "/cache/purge?tag"), 400, "empty tag"),
-            (bare("POST", "/cache/purge?soft"), 400, "no purge parameter"),
+            (bare("POST", "/cache/purge?tag"), 400, "the tag must not be empty"),
+            (bare("POST", "/cache/purge?soft"), 400, "the request has no purge parameter"),
             (bare("POST", "/cache/purge?all&site=a.example"), 400, "unknown site \"a.example\""),
             (bare("POST", "/cache/purge?all&soft=maybe"), 400, "unknown parameter \"soft\""),
             (bare("POST", "/cache/purge?uri=/a"), 400, "unknown parameter \"uri\""),
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stats_are_json() {
+    async fn cache_stats_are_json() {
         let (status, headers, body) = send(&admin(Some(filled().await), Ok(())), bare("GET", "/cache/stats")).await;
         assert_eq!((status, &headers[CONTENT_TYPE]), (StatusCode::OK, &HeaderValue::from_static("application/json")));
         let stats: serde_json::Value = serde_json::from_str(&body).unwrap();
@@ -425,7 +425,7 @@ mod tests {
     async fn cache_endpoints_return_404_without_a_cache() {
         for (method, target) in [("POST", "/cache/purge?all"), ("GET", "/cache/stats")] {
             let (status, _, body) = send(&admin(None, Ok(())), bare(method, target)).await;
-            assert_eq!((status.as_u16(), &*body), (404, "the cache is off\n"), "{method} {target}");
+            assert_eq!((status.as_u16(), &*body), (404, "the response cache is disabled\n"), "{method} {target}");
         }
     }
 }

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_aligned_and_keep_their_content() {
+    fn allocated_blocks_are_aligned_and_keep_their_content() {
         for align in (0..=8).map(|power| 1 << power) {
             for size in (1..300).chain([1000, 2500, 4096, 100_000, 3 << 20]) {
                 let layout = Layout::from_size_align(size, align).unwrap();

@@ -66,7 +66,7 @@ impl Error {
     pub const EXIT_CODE: u8 = 2;
 }
 
-/// Parses the command line and loads the configuration from the sources that it names.
+/// Parses the command line, and loads the configuration from the file, the environment and the flags.
 ///
 /// `args` starts with the name of the program, like [`std::env::args_os`]; `env` is the result of
 /// [`std::env::vars_os`].
@@ -216,7 +216,7 @@ fn full_command() -> clap::Command {
         .help("With --check, prints only problems");
     clap::Command::new("rproxy")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("A reverse proxy built from tower layers. Without arguments, it reads the environment and runs.")
+        .about("A reverse proxy built from tower layers. Without arguments, it is configured by the environment.")
         .after_help(
             "Each setting is also an environment variable (RPROXY_RATE_LIMIT for --rate-limit) and a key in the file (rate_limit).",
         )
@@ -237,7 +237,7 @@ fn full_command() -> clap::Command {
             clap::Command::new(EXPLAIN)
                 .about("Shows the site, route and layers of a URL, and the decision of the path filter")
                 .arg(
-                    Arg::new(TARGETS).value_name("URL").required(true).num_args(1..).help("URL, or a path of the default site, percent-encoded"),
+                    Arg::new(TARGETS).value_name("URL").required(true).num_args(1..).help("Percent-encoded URL, or path of the default site"),
                 ),
         )
         .subcommand(
@@ -248,20 +248,20 @@ fn full_command() -> clap::Command {
                         .value_name("SHELL")
                         .required(true)
                         .value_parser(value_parser!(Shell))
-                        .help("Shell to complete for"),
+                        .help("Shell for which to print the completion script"),
                 ),
         )
-        .subcommand(clap::Command::new(MANUAL).about("Prints the manual page, in the format of man"))
+        .subcommand(clap::Command::new(MANUAL).about("Prints the manual page in roff format"))
         .subcommand(
             clap::Command::new(TRUST)
-                .about("Prints how to trust the certificate authority of tls_local and the demo, or does it")
+                .about("Prints how to trust the local certificate authority, or changes a trust store")
                 .arg(flag(INSTALL, "Adds the authority to the trust store of the system").conflicts_with(REMOVE))
                 .arg(flag(REMOVE, "Removes the authority from the trust store of the system"))
-                .arg(flag(BROWSER, "With --install or --remove: the NSS database of this user, which Chrome on Linux reads")),
+                .arg(flag(BROWSER, "With --install or --remove: changes the NSS database of this user, which Chrome on Linux reads")),
         )
         .subcommand(
             clap::Command::new(HELP)
-                .about("Prints help about all settings or those of a topic")
+                .about("Prints help on all settings or on the settings of one topic")
                 .arg(flag(ALL, "Lists all settings"))
                 .arg(Arg::new(TOPIC).value_name("TOPIC").conflicts_with(ALL).help(format!("One of {}", help::topics().join(", ")))),
         )

@@ -26,7 +26,7 @@ impl CloseCodes {
         self.counts[index(code)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns each close code label with the number of WebSockets closed with it.
+    /// Returns the number of closed WebSockets for each close code label.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         LABELS.iter().zip(&*self.counts).map(|(label, count)| (*label, count.load(Ordering::Relaxed)))
     }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_each_code_by_its_label() {
+    fn counts_each_close_code_by_its_label() {
         let codes = CloseCodes::new();
         codes.count(None);
         (0..=u16::MAX).for_each(|code| codes.count(Some(code)));

@@ -24,7 +24,7 @@ pub(crate) fn register(
     let (handle, tunnels) = (main.handle(), tunnels.clone());
     metrics.gauge("connections", "Open client connections", move || handle.connections() as u64);
     let handle = main.handle();
-    let help = "Tasks of the workers: for client connections, HTTP/2 streams, tunnels and backend connections";
+    let help = "Async tasks of the workers for client connections, HTTP/2 streams, tunnels and backend connections";
     metrics.gauge("tasks", help, move || handle.tasks() as u64);
     register_tunnels(metrics, tunnels, &state.close_codes);
     // A reload can replace the writer, and turn the log on.
@@ -55,7 +55,7 @@ pub(crate) fn register(
         metrics.gauge("cache_disk_bytes", "Disk space used by stored responses", reading(|stats| stats.tier.bytes));
     }
     if let Some(certificates) = certificates.clone() {
-        let help = "Expiry of a certificate as a Unix timestamp; 0 without a certificate";
+        let help = "Expiry of a certificate as a Unix timestamp; 0 if there is no certificate";
         metrics.gauges("certificate_not_after_seconds", help, move || {
             let expires = |status: rproxy_tls::CertificateStatus| {
                 let since_epoch = status.not_after.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
@@ -74,7 +74,7 @@ pub(crate) fn register(
 
 fn register_sites(metrics: &Metrics, state: &ProcessState) {
     let state = state.clone();
-    metrics.counters("site_requests", "Requests by site, route and class of status.", move || {
+    metrics.counters("site_requests", "Requests by site, route and status class.", move || {
         let counted = |label: crate::observe::SiteLabel| {
             let (site, route) = (label.site().to_owned(), label.route().to_owned());
             let labels =
@@ -88,7 +88,7 @@ fn register_sites(metrics: &Metrics, state: &ProcessState) {
 #[cfg(feature = "redis")]
 fn register_rate_limit_store(metrics: &Metrics, store: &RedisStore) {
     let (requests, connected, connections) = (store.clone(), store.clone(), store.clone());
-    let help = "Requests to the rate limit store by outcome; all but answered use the fallback";
+    let help = "Rate limit store requests by outcome; every outcome except answered causes the fallback";
     metrics.counters("rate_limit_store_requests", help, move || {
         let RedisStats { succeeded, timed_out, not_connected, failed, .. } = requests.stats();
         let counts =

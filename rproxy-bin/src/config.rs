@@ -249,7 +249,8 @@ impl Config {
         }
     }
 
-    /// Returns the addresses of the plain HTTP listeners that redirect to HTTPS, which are those of the main listeners.
+    /// Returns the addresses of the plain HTTP listeners, which redirect to HTTPS on the IP addresses of the main
+    /// listeners.
     pub fn redirect_listeners(&self) -> Vec<ListenAddr> {
         let Some(port) = self.redirect_port() else { return Vec::new() };
         let mut ips: Vec<IpAddr> = Vec::new();
@@ -263,7 +264,7 @@ impl Config {
         ips.into_iter().map(|ip| ListenAddr::Tcp(SocketAddr::new(ip, port.get()))).collect()
     }
 
-    /// Returns the number of workers: as configured, or one per core.
+    /// Returns the configured number of workers, or the number of CPU cores by default.
     pub fn worker_count(&self) -> NonZeroUsize {
         self.process.worker_count()
     }

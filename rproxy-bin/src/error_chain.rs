@@ -40,14 +40,14 @@ mod tests {
     use std::io;
 
     #[test]
-    fn prints_each_level_once() {
+    fn error_chain_prints_each_error_once() {
         let bind = ServerError::Bind { address: "192.0.2.1:80".parse().unwrap(), source: io::Error::other("no route") };
         for (error, message) in [
             (RunError::Server(bind), "can't listen on 192.0.2.1:80: no route"),
             (RunError::Signals(io::Error::other("no signals")), "cannot install signal handlers: no signals"),
             (
                 RunError::Stack(StackError::AccessLog(io::Error::other("no thread"))),
-                "cannot start the access log: no thread",
+                "cannot start the access log thread: no thread",
             ),
         ] {
             assert_eq!(ErrorChain(&error).to_string(), message);

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn grpc_error_of_the_backend_passes_unchanged() {
+    async fn forwards_grpc_error_of_the_backend_unchanged() {
         let mut request = request("POST", "/missing", None);
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         let (head, _) = answer(request).await;
@@ -286,7 +286,7 @@ mod tests {
     const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
 
     #[tokio::test]
-    async fn sends_a_page_if_html_is_preferred() {
+    async fn sends_html_page_if_html_is_preferred() {
         let (head, body) = answer(request("GET", "/.env", Some(BROWSER))).await;
         assert_eq!(
             (head.status.as_u16(), head.headers[CONTENT_TYPE].to_str().unwrap()),
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn page_has_the_request_id_of_a_trusted_proxy_only() {
+    async fn error_page_shows_request_id_of_trusted_proxies_only() {
         for (is_trusted, sent, is_shown) in [(true, "edge-7", true), (false, "edge-7", false), (true, "<b>", true)] {
             let mut request = request("GET", "/.env", Some(BROWSER));
             request.headers_mut().insert("x-request-id", sent.parse().unwrap());
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_page_for_the_operator_names_the_cause() {
+    async fn only_error_page_for_the_operator_names_the_cause() {
         for (is_loopback, accept, is_named) in
             [(true, BROWSER, true), (false, BROWSER, false), (true, "application/json", false), (true, "*/*", false)]
         {
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn errors_of_the_backend_pass_unchanged() {
+    async fn forwards_backend_errors_unchanged() {
         let (head, body) = answer(request("GET", "/missing", Some("application/json"))).await;
         assert_eq!(head.headers[CONTENT_TYPE], "text/html");
         assert!(!head.headers.contains_key(PROXY_STATUS) && !head.headers.contains_key(VARY));
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn head_response_has_content_length_and_no_body() {
+    async fn error_response_to_head_has_content_length_and_no_body() {
         for (accept, text) in [
             (None, "Not Found\n"),
             (Some("application/json"), "{\"type\":\"about:blank\",\"title\":\"Not Found\",\"status\":404}\n"),
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn panic_in_call_or_future_becomes_500() {
+    async fn panic_in_call_or_future_causes_500() {
         fn service<F>(
             call: fn(Request<()>) -> F,
         ) -> impl Service<Request<()>, Response = Response<ResponseBody<Full<Bytes>>>, Error = BoxError>

@@ -57,7 +57,7 @@ fn explain_url(config: &Config, target: &str) -> Result<String, String> {
         _ => return Ok(format!("{target}\n  rejected: no site has the host {host} (404, or 421 over TLS)\n")),
     };
     let mut text = format!("{target}\n  site {name}\n");
-    let _ = writeln!(text, "  route {}", route.as_deref().unwrap_or("none: the settings of the site"));
+    let _ = writeln!(text, "  route {}", route.as_deref().unwrap_or("none, the settings of the site apply"));
     for layer in layers(config) {
         let _ = writeln!(text, "  {layer}");
     }

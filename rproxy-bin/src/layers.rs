@@ -47,14 +47,14 @@ mod websocket;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StackError {
-    /// The upstream cannot be built from its settings.
+    /// The upstream settings do not result in a valid upstream.
     #[error(transparent)]
     Upstream(#[from] BuildError),
     /// [`UpstreamSettings::health_path`] is not a valid path.
     #[error("bad upstream_health_path {0:?}")]
     HealthPath(String, #[source] InvalidUri),
     /// [`UpstreamSettings::server_name`] is not a valid DNS name or IP address.
-    #[error("bad upstream_server_name {0:?}: neither a DNS name nor an address")]
+    #[error("bad upstream_server_name {0:?}: neither a DNS name nor an IP address")]
     ServerName(String),
     /// The file contains no certificate or private key in PEM format.
     #[error("cannot read a certificate or key from {}", file.display())]
@@ -66,7 +66,7 @@ pub enum StackError {
         error: pem_file::Error,
     },
     /// The directory in [`CacheSettings::disk`] cannot be used.
-    #[error("cannot open cache_disk")]
+    #[error("cannot open the disk cache in cache_disk")]
     CacheDisk(#[from] DiskError),
     /// The rate limit layer cannot be built.
     #[error(transparent)]
@@ -75,6 +75,6 @@ pub enum StackError {
     #[error(transparent)]
     Routes(#[from] RouterError),
     /// The thread that writes the access log cannot be started.
-    #[error("cannot start the access log")]
+    #[error("cannot start the access log thread")]
     AccessLog(#[source] std::io::Error),
 }

@@ -104,7 +104,7 @@ pub use self::layers::{RateLimitError, StackError};
 pub use self::run::{RunError, demo};
 pub use self::startup_advice::SettingError;
 
-/// Compiles the examples of the README as doc tests.
+/// Compiles the Rust examples in the README as doc tests.
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

@@ -1,4 +1,4 @@
-//! Limits a log message to one per interval.
+//! A throttle that limits a log message to one per interval.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ pub(crate) struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// Creates a throttle that allows one message per `interval`.
+    /// Creates a log throttle that allows one message per `interval`.
     pub(crate) fn every(interval: Duration) -> Self {
         Self { interval, since: Instant::now(), last: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
     }
@@ -34,7 +34,7 @@ impl LogThrottle {
     }
 }
 
-/// The default throttle allows one message per second.
+/// The default log throttle allows one message per second.
 impl Default for LogThrottle {
     fn default() -> Self {
         Self::every(Duration::from_secs(1))
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn allows_one_message_per_interval_and_counts_the_others() {
+    fn allows_one_log_message_per_interval_and_counts_suppressed_ones() {
         let default =
             [(0, Some(0)), (10, None), (999, None), (1000, Some(2)), (1001, None), (3500, Some(1)), (9000, Some(0))];
         let hourly = [(3_599_000, Some(0)), (3_601_000, None), (7_198_999, None), (7_199_000, Some(2)), (1000, None)];

@@ -1,4 +1,4 @@
-//! Metrics, and an optional access log with one line per request.
+//! Records requests in metrics and in an optional access log.
 //!
 //! [`ObserveLayer`] is the outermost layer that responds, so it sees every response to its end: a request is recorded
 //! once, when its response *body* ends or is dropped. The decisions of the inner layers are read from the extensions

@@ -25,7 +25,7 @@ pub struct Preflight {
     findings: Vec<Finding>,
 }
 
-/// The result of one check.
+/// The result of one preflight check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finding {
@@ -57,7 +57,7 @@ impl Preflight {
         Self { findings }
     }
 
-    /// Returns the results of all checks.
+    /// Returns the results of all preflight checks.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }

@@ -156,7 +156,7 @@ impl Proxy {
         self.shared.access_log()
     }
 
-    /// Returns the path of the certificate of the local authority, if one is used.
+    /// Returns the path of the local authority's certificate, if the local authority is used.
     pub(crate) fn local_ca(&self) -> Option<PathBuf> {
         self.certificates.as_ref().and_then(Certificates::local_ca_pem_path)
     }

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn redirect_of_head_has_the_length_of_get_and_no_content() {
+    fn redirect_for_head_has_content_length_of_get_and_no_content() {
         let location = || HeaderValue::from_static("https://a.example/");
         let (get, head) = (permanent(&Method::GET, location()), permanent(&Method::HEAD, location()));
         assert_eq!(head.headers()[CONTENT_LENGTH], get.body().len().to_string());
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_redirect_without_host() {
+    fn does_not_redirect_requests_without_host() {
         assert!(redirect(&Request::get("/").body(()).unwrap(), ports(80, 443)).is_none());
     }
 }

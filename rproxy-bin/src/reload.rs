@@ -8,7 +8,7 @@ use tower_service::Service;
 
 /// A slot that contains the current service of one worker.
 pub(crate) struct ServiceSlot<S> {
-    /// The number of replacements, with which a request detects a new service by one atomic load.
+    /// The number of replacements of the service, which a request compares to detect a new service.
     generation: AtomicU64,
     current: Mutex<S>,
 }
@@ -38,7 +38,7 @@ impl<S: Clone> ServiceSlot<S> {
     }
 }
 
-/// A service that calls the current service of a slot, and caches a clone of it.
+/// A service that calls a cached clone of the current service in a slot.
 #[derive(Clone)]
 pub(crate) struct ReloadableService<S> {
     generation: u64,

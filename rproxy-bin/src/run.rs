@@ -42,7 +42,7 @@ pub enum RunError {
     #[error("cannot install signal handlers")]
     Signals(#[source] io::Error),
     /// The listener of the demo site cannot be bound.
-    #[error("cannot bind the demo site")]
+    #[error("cannot bind the listener of the demo site")]
     Demo(#[source] io::Error),
 }
 

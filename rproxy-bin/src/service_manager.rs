@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notifies_socket_at_path_and_abstract_name() {
+    fn notifies_service_manager_at_path_and_abstract_socket() {
         let folder = tempfile::tempdir().unwrap();
         let path = SocketAddr::from_pathname(folder.path().join("notify")).unwrap();
         let name = SocketAddr::from_abstract_name(format!("rproxy-test-{}", std::process::id())).unwrap();

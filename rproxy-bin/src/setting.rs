@@ -11,7 +11,7 @@ use crate::values::value::joined;
 /// The prefix of the environment variables of all settings.
 pub(crate) const PREFIX: &str = "RPROXY_";
 
-/// The description of one setting.
+/// The description of a setting: key, default, help text, accepted values and scope.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Setting {

@@ -1,4 +1,4 @@
-//! One site or route: its layers in order, and the service behind them.
+//! The layers of one site or route, and the innermost service behind the layers.
 
 mod handler;
 mod hosts;

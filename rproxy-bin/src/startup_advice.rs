@@ -52,7 +52,7 @@ struct ListenError {
     source: io::Error,
 }
 
-/// Returns the error for a listener that cannot be bound, with its setting and advice.
+/// Returns the error for a listener that cannot be bound, with the responsible setting and advice.
 pub(crate) fn listener(setting: &'static str, error: ServerError) -> RunError {
     match error {
         ServerError::Bind { address, source } => {
@@ -81,7 +81,7 @@ pub(crate) fn listen_advice(setting: &str, address: &ListenAddr, error: &io::Err
             address.port()
         )),
         ErrorKind::AddrNotAvailable => Some(format!(
-            "set {setting} to an address of this machine (`ip address` shows them), or to a port alone for all addresses"
+            "set {setting} to an address of this machine (`ip address` shows them), or to :PORT for all addresses"
         )),
         _ if error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => {
             Some(format!("this machine has no IPv6: set {setting} to 0.0.0.0 with the port"))
@@ -112,7 +112,7 @@ fn parent_advice(setting: &str, path: &Path, error: &io::Error) -> Option<String
     }
 }
 
-/// Returns the error for certificates that cannot be used, with their setting and advice.
+/// Returns the error for certificates that cannot be used, with the responsible setting and advice.
 pub(crate) fn certificates(cache_dir: &Path, error: rproxy_tls::Error) -> RunError {
     use rproxy_tls::Error as Kind;
     let (setting, advice) = match &error {
@@ -142,7 +142,7 @@ pub(crate) fn stack(cache_disk: Option<&Path>, error: StackError) -> RunError {
     RunError::Setting(SettingError::new(setting, error, advice))
 }
 
-/// Returns the error for a handover socket that cannot be used, with its setting and advice.
+/// Returns the error for a handover socket that cannot be used, with the responsible setting and advice.
 pub(crate) fn handover(error: rproxy_server::HandoverError) -> RunError {
     let setting = "RPROXY_HANDOVER_SOCKET";
     let advice = socket_advice(setting, &error.path, &error.source);
@@ -154,11 +154,11 @@ pub(crate) fn folder_advice(setting: &str, folder: &Path, error: &io::Error) -> 
     let folder = shell_quoted(folder.as_os_str());
     Some(match error.kind() {
         ErrorKind::PermissionDenied => format!(
-            "run `mkdir -p {folder} && chown -R {} {folder}` as root, or set {setting} to a path in a writable folder",
+            "run `mkdir -p {folder} && chown -R {} {folder}` as root, or set {setting} to a path in a writable directory",
             geteuid().as_raw()
         ),
         ErrorKind::ReadOnlyFilesystem => {
-            format!("mount a writable volume at {folder}, or set {setting} to a path in a writable folder")
+            format!("mount a writable volume at {folder}, or set {setting} to a path in a writable directory")
         }
         ErrorKind::NotFound => format!("create {folder}, or set {setting} to another path"),
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_listeners_name_setting_cause_and_fix() {
+    fn listener_errors_name_setting_cause_and_fix() {
         let denied = || io::Error::from(ErrorKind::PermissionDenied);
         for (setting, address, error, fix) in [
             ("RPROXY_LISTEN", "0.0.0.0:443", denied(), "setcap cap_net_bind_service=+ep /"),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_folders_name_setting_cause_and_fix() {
+    fn directory_errors_name_setting_cause_and_fix() {
         let folder = Path::new("/var/lib/my certs");
         for (kind, fix) in [
             (ErrorKind::PermissionDenied, "chown"),
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_in_the_advice_exists() {
+    fn every_setting_in_startup_advice_exists() {
         let source = include_str!("startup_advice.rs");
         let words = source.split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_');
         for name in words.filter(|word| word.starts_with("RPROXY_") && word.len() > "RPROXY_".len()) {

@@ -24,7 +24,7 @@ pub(crate) async fn check_idle_backends(backends: Vec<Backend>, metrics: Metrics
     }
 }
 
-/// Connects once to each backend, and logs whether it accepts connections.
+/// Connects once to each backend, and logs whether the backends accept connections.
 async fn check_backends(backends: Vec<Backend>) {
     let count = backends.len();
     let mut unreachable = 0;
@@ -44,7 +44,7 @@ async fn check_backends(backends: Vec<Backend>) {
         (0, _) => {}
         (_, 0) => tracing::info!(backends = count, "all backends accept connections"),
         (_, unreachable) if unreachable > MAX_WARNINGS => {
-            tracing::warn!(backends = count, unreachable, "further backends do not accept connections");
+            tracing::warn!(backends = count, unreachable, "more backends do not accept connections");
         }
         _ => {}
     }
@@ -84,14 +84,15 @@ fn warning(backend: &Backend, error: &io::Error) -> String {
     let is_default = Config::default().upstream.backends.contains(backend);
     let advice = match is_default {
         true => {
-            "start your application there, or set RPROXY_UPSTREAM to its address; `rproxy demo` needs no application"
+            "start your application at this address, or set RPROXY_UPSTREAM to its address; \
+             `rproxy demo` needs no application"
         }
-        false => "start it, or set RPROXY_UPSTREAM, or the upstream of its site or route, to another address",
+        false => "start the backend, or set RPROXY_UPSTREAM, or the upstream of its site or route, to another address",
     };
     format!("backend {address} does not accept connections: {error}; {advice}")
 }
 
-/// Lists the addresses of the first backends, and the number of the others.
+/// Formats the addresses of the first backends and the number of remaining backends.
 fn listed(backends: &[Backend]) -> String {
     let shown: Vec<_> = backends.iter().take(MAX_SHOWN).map(Backend::origin).collect();
     match backends.len() {
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn warning_names_backend_cause_and_fix() {
+    fn unreachable_backend_warning_names_cause_and_fix() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let default = warning(&Config::default().upstream.backends[0], &refused);
         assert!(default.starts_with("backend http://127.0.0.1:3000 does not accept connections: "), "{default}");
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_a_few_backends() {
+    fn lists_only_the_first_backends() {
         assert_eq!(listed(&[]), "none");
         assert_eq!(listed(&parse("a:1,b:2 weight=3")), "http://a:1, http://b:2");
         assert_eq!(

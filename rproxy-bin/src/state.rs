@@ -167,7 +167,7 @@ impl ProcessState {
     }
 }
 
-/// Returns each host with the index of its site in the table, and `default` for the default site.
+/// Returns the index of each site in the table, by host name or, for the default site, by the name `default`.
 fn site_names(config: &Config) -> Vec<(String, usize)> {
     let default = config.has_default_site().then(|| ("default".to_owned(), 0));
     let sites = config.sites.iter().zip(1..);

@@ -146,7 +146,8 @@ pub enum TrustError {
 }
 
 impl Trust {
-    /// Creates the command for the local certificate authority in the first of the directories that contains one.
+    /// Creates the command for the local certificate authority in the first directory that contains a certificate
+    /// authority.
     ///
     /// # Errors
     ///
@@ -229,7 +230,7 @@ impl Trust {
             let _ = writeln!(text, "certutil is not installed: {}.", nss::PACKAGES);
         }
         text.push_str(
-            "Firefox has a database in each profile: run the last command with the folder of the profile, or import the\n\
+            "Firefox has a database in each profile: run the last command with the directory of the profile, or import the\n\
              certificate in the settings under Certificates.\n",
         );
         text
@@ -255,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_system_has_its_commands() {
+    fn each_system_has_trust_store_commands() {
         let ca = Path::new("/var/lib/my certs/local/ca.pem");
         for (store, installs, removes) in [
             (
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn detects_the_system_by_its_programs() {
+    fn detects_trust_store_tool_by_installed_programs() {
         let folder = tempfile::tempdir().unwrap();
         let path = env::join_paths([Path::new("/nonexistent"), folder.path()]).unwrap();
         assert_eq!(TrustStore::found(&path), None);
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn explanation_contains_commands_to_paste() {
+    fn trust_explanation_contains_commands_to_paste() {
         let folder = tempfile::tempdir().unwrap();
         let none = Path::new("/nonexistent");
         let missing = Trust::new([none, folder.path()], Action::Explain).unwrap_err().to_string();

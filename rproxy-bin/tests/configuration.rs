@@ -1,4 +1,4 @@
-//! The configuration from file, environment and command line, and the commands that print it.
+//! Tests of loading the configuration from file, environment and command line, and of the commands that print it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::ffi::OsString;
@@ -24,7 +24,11 @@ fn reports_invalid_value_with_accepted_values() {
         ("HTTP_PORT", "http", "bad port \"http\": not a number from 0 to 65535; accepted: a port from 1 to 65535"),
         ("UPSTREAM", "ftp://app", "bad backend \"ftp://app\": unknown scheme, accepted: host:port, http://"),
         ("UPSTREAM", "", "bad list of backends \"\": empty; accepted: comma-separated host:port"),
-        ("UPSTREAM", "http://a:secret@b", "bad backend \"http://***@b\": a user and password are not supported"),
+        (
+            "UPSTREAM",
+            "http://a:secret@b",
+            "bad backend \"http://***@b\": a user name and password in the URL are not supported",
+        ),
         ("UPSTREAM_TIMEOUT", "soon", "bad duration \"soon\": not a number with a unit; accepted: a duration such as"),
         ("UPSTREAM_TIMEOUT", "0", "bad duration \"0\": must be longer than 0; accepted: a duration"),
         ("UPSTREAM", "a:1 weight=0", "bad backend \"a:1 weight=0\": the weight is not a whole number from 1 to 1000"),
@@ -46,16 +50,16 @@ fn reports_invalid_value_with_accepted_values() {
         (
             "UPSTREAM_SERVER_NAME",
             "a_b!",
-            "bad server name \"a_b!\": neither a DNS name nor an address; accepted: a DNS",
+            "bad server name \"a_b!\": neither a DNS name nor an IP address; accepted: a DNS",
         ),
         ("TLS_DOMAINS", "https://a.example", "bad DNS name \"https://a.example\": a URL, not a name; accepted: "),
-        ("TLS_DOMAINS", "a.example,10.0.0.1", "bad DNS name \"10.0.0.1\": an IP address, not a name; accepted: "),
+        ("TLS_DOMAINS", "a.example,10.0.0.1", "bad DNS name \"10.0.0.1\": an IP address, not a DNS name; accepted: "),
         ("TLS_EMAIL", "me", "bad e-mail address \"me\": not of the form name@example.com; accepted: an e-mail address"),
         ("TLS_CACHE_DIR", "", "bad path \"\": empty; accepted: a path"),
         ("ACME_DIRECTORY", "http://ca/dir", "bad directory URL \"http://ca/dir\": not an https:// URL; accepted: "),
         ("ACME_REDIS", "http://:hush@a/", "bad Redis URL \"(not shown)\": does not start with redis://, rediss://"),
         ("TLS_CLIENT_SUBJECT", "a b", "bad field name \"a b\": not a valid header name; accepted: a header field name"),
-        ("TLS_CLIENT_FINGERPRINT", "Host", "bad field name \"Host\": the proxy needs this field itself; accepted"),
+        ("TLS_CLIENT_FINGERPRINT", "Host", "bad field name \"Host\": the field is reserved for the proxy; accepted"),
         ("ACME_EAB_KID", "a b", "bad key identifier \"a b\": contains white space; accepted: the identifier"),
         ("ACME_EAB_HMAC_KEY", "hush hush!", "bad HMAC key \"(not shown)\": not base64url; accepted: base64url"),
         ("TLS_LOCAL", "maybe", "bad switch \"maybe\": neither true nor false; accepted: true or false (1/0, yes/no"),
@@ -114,7 +118,7 @@ fn reports_invalid_value_with_accepted_values() {
         (
             "TLS_CIPHERS",
             "RC4-MD5",
-            "bad list of cipher suites \"RC4-MD5\": contains a suite that is not one of TLS_AES_256_GCM",
+            "bad list of cipher suites \"RC4-MD5\": contains an unknown cipher suite; the supported suites are TLS_AES_256_GCM",
         ),
         ("TLS_CLIENT_AUTH", "maybe", "bad client authentication \"maybe\": unknown mode; accepted: off, optional or"),
         ("BODY_TIMEOUT", "0", "bad duration \"0\": must be longer than 0; accepted: a duration"),
@@ -134,7 +138,7 @@ fn reports_invalid_value_with_accepted_values() {
         ("TRUSTED_FIELDS", "remote_user", "bad field \"remote_user\": cannot be trusted: clients send this field, or"),
         ("ADMIN_LISTEN", "admin", "bad listen address \"admin\": the port is not a number from 0 to 65535; accepted: "),
         ("ACCESS_LOG", "xml", "bad access log \"xml\": unknown format; accepted: off, text or json"),
-        ("LOG_LEVEL", "verbose", "bad log filter \"verbose\": \"verbose\" is not a level; accepted: error, warn"),
+        ("LOG_LEVEL", "verbose", "bad log filter \"verbose\": \"verbose\" is not a log level; accepted: error, warn"),
     ] {
         let variable = format!("RPROXY_{variable}");
         let error = from_env(&[(&variable, value)]).unwrap_err().to_string();
@@ -145,7 +149,7 @@ fn reports_invalid_value_with_accepted_values() {
 }
 
 #[test]
-fn report_shows_the_value_that_was_set() {
+fn check_report_shows_the_configured_value() {
     for (key, value, shown) in [
         ("listen", "127.0.0.1:8080, [::1]:8080,unix:/run/r.sock", "\"127.0.0.1:8080,[::1]:8080,unix:/run/r.sock\""),
         ("listen", ":9000", "\"[::]:9000\""),
@@ -328,18 +332,20 @@ fn reports_all_problems_in_the_order_of_the_sources() {
             &*format!("{path}:5: unknown setting \"rate-limit\", did you mean \"rate_limit\"?"),
             &*format!("{path}:7: workers: duplicate key"),
             &*format!(
-                "{path}:8: cache_size: bad value: a table; accepted: a size such as 64MiB or 1GiB; a bare number is bytes"
+                "{path}:8: cache_size: bad value: a table is not supported; accepted: a size such as 64MiB or 1GiB; a bare number is bytes"
             ),
-            &*format!("{path}:9: compression: bad value: a date; accepted: true or false (1/0, yes/no, on/off)"),
+            &*format!(
+                "{path}:9: compression: bad value: a date is not supported; accepted: true or false (1/0, yes/no, on/off)"
+            ),
             &*format!("{path}:12: unknown setting \"tls\", tables are [[site]], [[site.route]] and [[route]]"),
             "unknown setting \"RPROXY_LUNCH\", rproxy help --all lists all settings",
             "unknown setting \"RPROXY_RATELIMIT\", did you mean \"RPROXY_RATE_LIMIT\"?",
             "unknown setting \"rproxy_listen\", did you mean \"RPROXY_LISTEN\"?",
             "RPROXY_WORKERS: bad number \"none\": not a whole number; accepted: a whole number from 1 to 1024",
             "--rate-burst: bad number \"x\": not a whole number; accepted: a whole number from 1 to 4294967295",
-            &*format!("{path}:10: tls_key: also needs tls_cert, the certificate of the key"),
+            &*format!("{path}:10: tls_key: requires tls_cert, the certificate of the private key"),
             &*format!("{path}:10: tls_key: /nowhere/key.pem cannot be read: No such file or directory (os error 2)"),
-            "--proxy-protocol: also needs --trusted-proxies: the header is accepted from trusted proxies only, and \
+            "--proxy-protocol: requires --trusted-proxies: the PROXY protocol header is accepted from trusted proxies only, and \
              there are none",
         ],
     );
@@ -370,15 +376,15 @@ fn rejects_conflicting_settings() {
     let file = file("");
     let pem = file.path_str();
     for (env, message) in [
-        (&[("TLS_CERT", pem)][..], "RPROXY_TLS_CERT: also needs RPROXY_TLS_KEY, the private key of the certificate"),
-        (&[("TLS_KEY", pem)], "RPROXY_TLS_KEY: also needs RPROXY_TLS_CERT, the certificate of the key"),
+        (&[("TLS_CERT", pem)][..], "RPROXY_TLS_CERT: requires RPROXY_TLS_KEY, the private key of the certificate"),
+        (&[("TLS_KEY", pem)], "RPROXY_TLS_KEY: requires RPROXY_TLS_CERT, the certificate of the private key"),
         (
             &[("TLS_DOMAINS", "a.example"), ("ACME_CA", "/nowhere")],
             "RPROXY_ACME_CA: /nowhere cannot be read: No such file or directory (os error 2)",
         ),
         (&[("ACME_CA", "/")], "RPROXY_ACME_CA: / is a directory"),
-        (&[("ACME_EAB_KID", "kid-1")], "RPROXY_ACME_EAB_KID: also needs RPROXY_ACME_EAB_HMAC_KEY"),
-        (&[("ACME_EAB_HMAC_KEY", "c2VjcmV0")], "RPROXY_ACME_EAB_HMAC_KEY: also needs RPROXY_ACME_EAB_KID"),
+        (&[("ACME_EAB_KID", "kid-1")], "RPROXY_ACME_EAB_KID: requires RPROXY_ACME_EAB_HMAC_KEY"),
+        (&[("ACME_EAB_HMAC_KEY", "c2VjcmV0")], "RPROXY_ACME_EAB_HMAC_KEY: requires RPROXY_ACME_EAB_KID"),
         (
             &[("TLS_DOMAINS", "a.example,*.b.example")],
             "RPROXY_TLS_DOMAINS: cannot order a certificate for *.b.example: the TLS-ALPN-01 challenge validates single \
@@ -387,16 +393,16 @@ fn rejects_conflicting_settings() {
         ),
         (
             &[("TLS_CERT", pem), ("TLS_KEY", pem), ("TLS_OCSP", "-,-")],
-            "RPROXY_TLS_OCSP: each certificate needs a response or -, in the same order, but RPROXY_TLS_CERT has 1 entries and \
+            "RPROXY_TLS_OCSP: each certificate requires an OCSP response or -, in the same order, but RPROXY_TLS_CERT has 1 entries and \
              RPROXY_TLS_OCSP has 2",
         ),
         (
             &[("TLS_LOCAL", "true"), ("TLS_CLIENT_SUBJECT", "X-Subject")],
-            "RPROXY_TLS_CLIENT_SUBJECT: also needs RPROXY_TLS_CLIENT_AUTH to be optional or required",
+            "RPROXY_TLS_CLIENT_SUBJECT: requires RPROXY_TLS_CLIENT_AUTH to be optional or required",
         ),
         (
             &[("PROXY_PROTOCOL", "v1")],
-            "RPROXY_PROXY_PROTOCOL: also needs RPROXY_TRUSTED_PROXIES: the header is accepted from trusted proxies \
+            "RPROXY_PROXY_PROTOCOL: requires RPROXY_TRUSTED_PROXIES: the PROXY protocol header is accepted from trusted proxies \
              only, and there are none",
         ),
         (&[("LISTEN", ":80,:80")], "RPROXY_LISTEN: [::]:80 is listed twice"),
@@ -429,7 +435,7 @@ fn rejects_conflicting_settings() {
         ),
         (
             &[("CACHE_SIZE", "0")],
-            "RPROXY_CACHE_SIZE: a cache of size 0 stores nothing; RPROXY_CACHE_ENABLED=false turns the cache off",
+            "RPROXY_CACHE_SIZE: a cache of size 0 stores nothing; set RPROXY_CACHE_ENABLED=false to disable the cache",
         ),
     ] {
         let env: Vec<(String, &str)> = env.iter().map(|(name, value)| (format!("RPROXY_{name}"), *value)).collect();
@@ -625,7 +631,7 @@ fn help_fits_one_screen() {
 }
 
 #[test]
-fn help_of_the_demo_has_its_own_defaults() {
+fn demo_help_shows_demo_defaults() {
     let Command::Help(help) = parse(&["demo", "--help"], &[]).unwrap() else { panic!("no help") };
     for part in ["[127.0.0.1:8443]", "--tls-local", "[true]", "state/rproxy"] {
         assert!(help.contains(part), "{part} in {help}");
@@ -655,7 +661,7 @@ fn completion_scripts_contain_every_flag_and_subcommand() {
 }
 
 #[test]
-fn bash_completes_with_its_script() {
+fn bash_completion_script_works_in_bash() {
     // Skipped without bash.
     if Process::new("bash").arg("--version").output().is_err() {
         return;
@@ -824,7 +830,9 @@ fn startup_error_names_each_cause_once() {
     assert_eq!(bad.status.code(), Some(1));
     let error = String::from_utf8([bad.stdout, bad.stderr].concat()).unwrap();
     assert!(
-        error.contains("cannot open cache_disk: can't store responses in /dev/null/cache: Not a directory"),
+        error.contains(
+            "cannot open the disk cache in cache_disk: can't store responses in /dev/null/cache: Not a directory"
+        ),
         "{error}"
     );
     assert_eq!(error.matches("Not a directory").count(), 1, "{error}");
@@ -862,7 +870,7 @@ fn check_reports_preflight_results() {
 }
 
 #[test]
-fn trust_prints_or_runs_the_commands() {
+fn trust_command_prints_or_runs_system_commands() {
     let folder = tempfile::tempdir().unwrap();
     let certs = folder.path().to_str().unwrap();
     let (bin, done) = (folder.path().join("bin"), folder.path().join("done"));

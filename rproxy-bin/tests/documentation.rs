@@ -1,4 +1,4 @@
-//! The documentation agrees with the code. `UPDATE=1` regenerates the tables of settings.
+//! Tests that the documentation agrees with the code. `UPDATE=1` regenerates the tables of settings.
 #![allow(clippy::unwrap_used)]
 
 use std::ffi::OsStr;
@@ -11,12 +11,12 @@ const START: &str = "<!-- settings -->\n";
 const END: &str = "<!-- /settings -->";
 
 #[test]
-fn reference_lists_the_settings_of_the_code() {
+fn reference_page_lists_all_settings() {
     assert_generated("docs/reference/configuration.md", |_| config::reference());
 }
 
 #[test]
-fn table_of_the_readme_matches_the_settings() {
+fn readme_table_matches_the_settings() {
     assert_generated("README.md", |table| {
         let row = |line: &str| {
             let variable = line.split('`').nth(1).filter(|_| line.starts_with("| `RPROXY_"));
@@ -27,7 +27,7 @@ fn table_of_the_readme_matches_the_settings() {
     });
 }
 
-/// Asserts that the part of a page between the marks is the result of `wanted`.
+/// Asserts that the generated part of a documentation page equals the result of `wanted`.
 fn assert_generated(page: &str, wanted: impl Fn(&str) -> String) {
     // The package of this crate does not contain the pages.
     let Some(root) = root() else { return };
@@ -81,7 +81,7 @@ fn configuration_files_in_pages_are_valid() {
 }
 
 #[test]
-fn packaged_file_is_accepted_with_and_without_its_comments() {
+fn packaged_configuration_file_is_valid_with_and_without_comments() {
     let Some(root) = root() else { return };
     let page = root.join("deploy/rproxy.toml");
     let file = fs::read_to_string(&page).unwrap();
@@ -117,7 +117,7 @@ fn settings_in_pages_are_valid() {
 }
 
 #[test]
-fn links_in_pages_exist() {
+fn links_in_pages_have_existing_targets() {
     let mut links = 0;
     let others = ["deploy/README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md"];
     let others = others.map(|page| root().map(|root| root.join(page)));
@@ -149,7 +149,7 @@ fn heading_anchor(line: &str) -> Option<String> {
     Some(kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect())
 }
 
-/// The package `rproxy` in the public registry is another project.
+/// Checks the package name in install commands, since `rproxy` in the public registry is another project.
 #[test]
 fn install_commands_name_the_package_rproxy_bin() {
     let Some(root) = root() else { return };
@@ -175,7 +175,7 @@ fn is_key(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// Loads a file of settings and builds everything that it configures, as `--check` does.
+/// Loads a configuration file and builds everything that it configures, as `--check` does.
 fn accept(file: &str, page: &Path) {
     let directory = tempfile::tempdir().unwrap();
     let with_certificates = certificates(file, directory.path());
@@ -202,7 +202,7 @@ fn load_in(directory: &Path, text: &str) -> Result<config::Config, ConfigError> 
     loaded
 }
 
-/// Replaces the files that pages keep in `/etc/rproxy/tls/` by real ones: a certificate in each `.pem`, its key in each `.key`.
+/// Replaces each file in `/etc/rproxy/tls/` by a generated one: a certificate for `.pem`, its private key for `.key`.
 fn certificates(file: &str, directory: &Path) -> String {
     const FOLDER: &str = "/etc/rproxy/tls/";
     let pair = rcgen::generate_simple_self_signed(["example.org".to_owned()]).unwrap();
@@ -218,7 +218,7 @@ fn find(variable: &str) -> Option<&'static Setting> {
     settings().find(|setting| setting.variable() == variable)
 }
 
-/// Returns the README and the pages of `docs/`.
+/// Returns the text of the README and of all pages in `docs/`.
 fn pages() -> Vec<(PathBuf, String)> {
     let Some(root) = root() else { return Vec::new() };
     let folders = ["docs", "docs/guide", "docs/reference", "docs/contributing"].map(|folder| root.join(folder));

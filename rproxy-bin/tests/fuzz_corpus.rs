@@ -1,4 +1,4 @@
-//! The fuzz target of the whole stack, run with its corpus and mutations of it.
+//! Runs the fuzz target of the whole stack on its corpus and on mutations of the corpus.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::field_reassign_with_default)]
 
@@ -6,6 +6,6 @@
 mod harness;
 
 #[test]
-fn stack_handles_mutated_corpus() {
+fn whole_stack_handles_mutated_fuzz_corpus() {
     rproxy_seeds::run_rounds(env!("CARGO_MANIFEST_DIR"), "stack", 100, harness::stack);
 }

@@ -1,4 +1,4 @@
-//! A panic fails its request only: neither the worker nor, before the response has started, the connection.
+//! Tests that a panic fails only one request, and neither the worker nor other requests on the connection.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use rproxy::observe::{Metrics, ObserveLayer};
 use rproxy_server::{RequestBody, RunningServer, Server};
 use tower::{BoxError, ServiceBuilder, service_fn};
 
-/// A body with one frame, which may panic afterwards.
+/// A response body with one frame, which can panic after the frame.
 struct Part {
     is_sent: bool,
     panics: bool,
@@ -124,7 +124,8 @@ fn panic_fails_one_request_and_is_counted_and_logged() {
     panic_below_all_layers();
 }
 
-/// Repeats the test with the whole stack. It is part of the same test because panics are counted per process.
+/// Tests a panic below the whole layer stack instead of a single layer. It is part of the same test because panics are
+/// counted per process.
 fn panic_below_all_layers() {
     let stack = rproxy::stack(&Config::default()).unwrap();
     let server = Server::bind("127.0.0.1:0".parse().unwrap())

@@ -1,4 +1,4 @@
-//! The pages of `docs/reference` list exactly what the running binary exposes: metrics, log fields, reasons, header fields.
+//! Tests that `docs/reference` lists exactly the metrics, log fields, reasons and header fields of the binary.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/mod.rs"]
@@ -60,7 +60,7 @@ fn statuses_page_lists_exactly_the_reasons_and_upstream_errors() {
 }
 
 #[test]
-fn log_fields_page_lists_exactly_the_json_fields() {
+fn log_fields_page_lists_exactly_the_json_log_fields() {
     let Some(page) = page("log-fields.md") else { return };
     let mut logged: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in lines_of_every_kind("json") {
@@ -82,7 +82,7 @@ fn log_fields_page_lists_exactly_the_json_fields() {
 }
 
 #[test]
-fn log_fields_page_lists_exactly_the_text_pairs() {
+fn log_fields_page_lists_exactly_the_text_log_fields() {
     let Some(page) = page("log-fields.md") else { return };
     let mut logged = BTreeSet::new();
     for line in lines_of_every_kind("text") {
@@ -169,11 +169,11 @@ fn removes_every_response_field_that_the_headers_page_lists() {
     assert!(response.status == 200 && !response.head.contains("revealed"), "{}", response.head);
 }
 
-/// The metrics of two proxies that together use every feature with metrics of its own.
+/// The metrics that two proxies expose, which together use every feature with separate metrics.
 struct Exposed {
-    /// By the name of the samples: type and labels.
+    /// The type and the label names of each metric, by metric name.
     families: BTreeMap<String, (String, BTreeSet<String>)>,
-    /// Labels and their values.
+    /// Every label name with every value.
     values: BTreeSet<(String, String)>,
 }
 
@@ -242,7 +242,7 @@ impl Exposed {
     }
 }
 
-/// Access log lines that together have every field.
+/// Returns access log lines that together contain every field.
 fn lines_of_every_kind(format: &str) -> Vec<String> {
     let backend = answering_by_target();
     let strict = [("RPROXY_ACCESS_LOG", format), ("RPROXY_UPGRADES", "tcp")];
@@ -278,7 +278,7 @@ fn lines_of_every_kind(format: &str) -> Vec<String> {
     lines
 }
 
-/// A backend with a behaviour for each target of these tests.
+/// Starts a backend that behaves differently for each target of these tests.
 fn answering_by_target() -> SocketAddr {
     scripted(|mut stream| {
         while let Some(head) = read_head(&mut stream) {
@@ -297,7 +297,7 @@ fn answering_by_target() -> SocketAddr {
     })
 }
 
-/// RFC 6455 §1.3: the key of the example and the response to it.
+/// The WebSocket key in the example of RFC 6455 §1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -339,13 +339,13 @@ fn send(stream: &mut TcpStream, head: &str) -> Response {
     read_response(stream).expect("a response")
 }
 
-/// A page of `docs/reference`; `None` in a package of this crate alone, which has no pages.
+/// Returns the text of a page in `docs/reference`, or `None` if the package does not contain the pages.
 fn page(name: &str) -> Option<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
     root.join("docs").is_dir().then(|| std::fs::read_to_string(root.join("docs/reference").join(name)).unwrap())
 }
 
-/// The text under a heading, up to the next heading of its level or a higher one.
+/// Returns the text under a heading, up to the next heading of the same or a higher level.
 fn section<'a>(page: &'a str, heading: &str) -> &'a str {
     let (_, text) = page.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
     let level = heading.split(' ').next().unwrap();
@@ -353,7 +353,7 @@ fn section<'a>(page: &'a str, heading: &str) -> &'a str {
     &text[..ends.min().unwrap_or(text.len())]
 }
 
-/// The cells of each row of the tables in `text`, without headers.
+/// Returns the cells of each table row in `text`, without header rows.
 fn rows(text: &str) -> impl Iterator<Item = Vec<String>> {
     let lines: Vec<&str> = text.lines().collect();
     let is_header =

@@ -1,4 +1,4 @@
-//! Sites and routes: declaration, inheritance and errors.
+//! Tests of sites and routes: declaration, inheritance and errors.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -24,7 +24,7 @@ fn load(text: &str) -> Result<Config, ConfigError> {
     Sources::new().file(&file(text).path).load()
 }
 
-/// Returns the problems without the directory of the file.
+/// Returns the configuration problems, without the directory of the configuration file.
 fn problems(text: &str) -> Vec<String> {
     let error = load(text).unwrap_err().to_string();
     error.lines().map(|line| line.rsplit_once("/r.toml").map_or(line, |(_, rest)| rest).to_owned()).collect()
@@ -113,7 +113,7 @@ fn environment_routes_extend_a_site_of_the_file() {
 }
 
 #[test]
-fn hosts_become_certificate_names() {
+fn site_hosts_become_certificate_names() {
     let sites = "[[site]]\nhosts = [\"a.example\", \"*.b.example\"]\n[[site]]\nhosts = \"c.example\"\n";
     for (before, expected) in [
         ("tls_email = \"ops@example.org\"\n", &["a.example", "c.example"][..]),
@@ -129,15 +129,15 @@ fn hosts_become_certificate_names() {
 }
 
 #[test]
-fn site_errors_have_their_line_and_a_remedy() {
+fn site_errors_name_line_and_fix() {
     for (text, expected) in [
         (
             "[[site]]\nhosts = \"a.example\"\nworkers = 2\n",
-            &[":3: workers: belongs to the process, set it before the first [[site]] or [[route]]"][..],
+            &[":3: workers: is a setting of the process; set it before the first [[site]] or [[route]]"][..],
         ),
         (
             "[[site]]\nhosts = \"a.example\"\n[[site.route]]\npaths = \"/x\"\ntls_email = \"a@b.example\"\n",
-            &[":5: tls_email: belongs to the process, set it before the first [[site]] or [[route]]"],
+            &[":5: tls_email: is a setting of the process; set it before the first [[site]] or [[route]]"],
         ),
         (
             "[[site]]\nhosts = \"a.example\"\nrate_limt = 2\n",
@@ -147,10 +147,13 @@ fn site_errors_have_their_line_and_a_remedy() {
             "[[site]]\nhosts = \"a.example\"\n[[site.route]]\npaths = \"/x\"\nmax_bdy = 2\n",
             &[":5: unknown setting \"max_bdy\", did you mean \"max_body\"?"],
         ),
-        ("[[site]]\nupstream = \"127.0.0.1:1\"\n", &[":1: site: needs hosts: hosts = [\"example.org\"]"]),
+        (
+            "[[site]]\nupstream = \"127.0.0.1:1\"\n",
+            &[":1: site: requires the hosts of the site: hosts = [\"example.org\"]"],
+        ),
         (
             "[[site]]\nhosts = \"a.example\"\n[[site.route]]\nrate_limit = 2\n",
-            &[":3: route: needs paths: paths = [\"/api/**\"]"],
+            &[":3: route: requires the paths of the route: paths = [\"/api/**\"]"],
         ),
         (
             "[[site]]\nhosts = \"a.example:80\"\n",
@@ -178,7 +181,7 @@ fn site_errors_have_their_line_and_a_remedy() {
         (
             "[[route]]\npaths = \"/x\"\nstrip_prefix = \"x\"\n",
             &[
-                ":3: strip_prefix: bad path \"x\": it must begin with /; accepted: a path such as /api with which all paths of the route begin, or none",
+                ":3: strip_prefix: bad path \"x\": the prefix must begin with /; accepted: a path prefix such as /api, with which all paths of the route begin, or none",
             ],
         ),
         (
@@ -199,7 +202,7 @@ fn site_errors_have_their_line_and_a_remedy() {
         (
             "[[site]]\nhosts = \"a.example\"\nredirect = \"/x\"\n",
             &[
-                ":3: redirect: bad redirect \"/x\": it must begin with https:// or http://; accepted: a URL with https:// or http://, or none",
+                ":3: redirect: bad redirect \"/x\": the URL must begin with https:// or http://; accepted: a URL with https:// or http://, or none",
             ],
         ),
         (
@@ -214,7 +217,7 @@ fn site_errors_have_their_line_and_a_remedy() {
         ("[site]\nhosts = \"a.example\"\n", &[":1: site: not an array of tables: write [[site]]"]),
         (
             "[[site]]\nhosts = \"a.example\"\nupstream_cert = \"/nowhere\"\n",
-            &[":3: upstream_cert: also needs upstream_key, the private key", ":3: upstream_cert: /nowhere"],
+            &[":3: upstream_cert: requires upstream_key, the private key", ":3: upstream_cert: /nowhere"],
         ),
     ] {
         let found = problems(text);
@@ -225,7 +228,7 @@ fn site_errors_have_their_line_and_a_remedy() {
     }
 }
 
-/// With certificates for the sites, the default listener is on port 443.
+/// Tests that TLS sites move the default listener to port 443, so that a backend can use port 8080.
 #[test]
 fn site_with_tls_can_have_a_backend_on_port_8080() {
     let site = "[[site]]\nhosts = \"a.example\"\nupstream = \"127.0.0.1:8080\"\n";
@@ -233,7 +236,7 @@ fn site_with_tls_can_have_a_backend_on_port_8080() {
 }
 
 #[test]
-fn error_in_one_site_does_not_hide_those_of_another() {
+fn error_in_one_site_does_not_hide_errors_in_another() {
     let found = problems(
         "rate_limit = 0\n[[site]]\nhosts = \"a b\"\nworkers = 1\n[[site.route]]\npaths = \"/x\"\nmax_body = \"much\"\n",
     );
@@ -242,7 +245,7 @@ fn error_in_one_site_does_not_hide_those_of_another() {
 }
 
 #[test]
-fn the_report_of_a_configuration_with_sites_is_an_equivalent_file() {
+fn check_report_with_sites_is_an_equivalent_configuration_file() {
     let text = r#"
         rate_limit = "5/min"
         [[site]]
@@ -267,7 +270,7 @@ fn the_report_of_a_configuration_with_sites_is_an_equivalent_file() {
 }
 
 #[test]
-fn errors_of_the_routes_variable_name_it() {
+fn errors_in_the_routes_variable_name_the_variable() {
     for (routes, expected) in [
         (
             "a.example=127.0.0.1:1,a.example=127.0.0.1:2",

@@ -1,10 +1,10 @@
-//! Futures and responses are passed from layer to layer by value, so a large one is copied a dozen times per request.
+//! Tests the sizes of futures and responses, which are moved from layer to layer a dozen times per request.
 
 use http::Request;
 use rproxy_server::RequestBody;
 use tower::Service;
 
-/// Returns the sizes of the future and of the response.
+/// Returns the sizes of the future and of the response of a service.
 fn sizes<S: Service<Request<RequestBody>>>(_: &S) -> (usize, usize) {
     (size_of::<S::Future>(), size_of::<S::Response>())
 }

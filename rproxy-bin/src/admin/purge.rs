@@ -13,8 +13,8 @@ use crate::site::SiteHosts;
 /// A function that returns the hosts of the site with a name.
 pub(super) type FindSite = dyn Fn(&str) -> Option<SiteHosts> + Send + Sync;
 
-/// The purges that one request to the admin listener selects. A soft purge makes responses stale instead of removing
-/// them.
+/// The cache purges that one request to the admin listener specifies. A soft purge makes responses stale instead of
+/// removing them.
 pub(super) struct PurgeRequest {
     soft: bool,
     selections: Vec<Selection>,
@@ -41,14 +41,15 @@ impl PurgeRequest {
         if !body.is_empty() && !is_form(headers) {
             return Err(PurgeError::MediaType);
         }
-        let form = str::from_utf8(&body).map_err(|_| PurgeError::Parameters("the form is not UTF-8".to_owned()))?;
+        let form = str::from_utf8(&body)
+            .map_err(|_| PurgeError::Parameters("the form in the request body is not valid UTF-8".to_owned()))?;
         let pairs = query.split('&').chain(form.trim_end().split('&')).filter(|pair| !pair.is_empty());
         let (soft, named): (Vec<&str>, Vec<&str>) =
             pairs.partition(|pair| matches!(*pair, "soft" | "soft=1" | "soft=true"));
         let selections = named.into_iter().map(|pair| selection(pair, site)).collect::<Result<Vec<_>, _>>();
         let selections = selections.map_err(PurgeError::Parameters)?;
         match selections.is_empty() {
-            true => Err(PurgeError::Parameters("no purge parameter".to_owned())),
+            true => Err(PurgeError::Parameters("the request has no purge parameter".to_owned())),
             false => Ok(Self { soft: !soft.is_empty(), selections }),
         }
     }
@@ -76,11 +77,12 @@ fn is_form(headers: &HeaderMap) -> bool {
 // `+` is not decoded, not even in forms: a URL contains no spaces, but it may contain a plus.
 fn selection(pair: &str, site: &FindSite) -> Result<Selection, String> {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-    let value = percent_decode_str(value).decode_utf8().map_err(|_| format!("{name} is not UTF-8"))?;
+    let value =
+        percent_decode_str(value).decode_utf8().map_err(|_| format!("the parameter {name} is not valid UTF-8"))?;
     let purge = match (name, &*value) {
         ("url", url) => Purge::url(url).map_err(|error| error.to_string())?,
         ("prefix", prefix) => Purge::prefix(prefix).map_err(|error| error.to_string())?,
-        ("tag", "") => return Err("empty tag".to_owned()),
+        ("tag", "") => return Err("the tag must not be empty".to_owned()),
         ("tag", tag) => Purge::tag(tag),
         ("site", name) => return site(name).map(Selection::Site).ok_or_else(|| format!("unknown site {name:?}")),
         ("all", "" | "1" | "true") => Purge::All,
@@ -97,11 +99,11 @@ pub(super) enum PurgeError {
         "{0}; accepted: ?url=URL, ?prefix=URL, ?tag=TAG, ?site=HOST and ?all, in the query or as a form, and &soft for a soft purge"
     )]
     Parameters(String),
-    #[error("the form cannot be read")]
+    #[error("the form in the request body cannot be read")]
     Unreadable,
-    #[error("the form is larger than {FORM_LIMIT} bytes")]
+    #[error("the form in the request body is larger than {FORM_LIMIT} bytes")]
     TooLarge,
-    #[error("the body is not application/x-www-form-urlencoded")]
+    #[error("the content type of the request body is not application/x-www-form-urlencoded")]
     MediaType,
 }
 

@@ -36,7 +36,7 @@ pub(super) fn topic(name: &str) -> Result<String, String> {
     let name = slug(name);
     let of_topic = |setting: &&Setting| slug(setting.heading) == name;
     if !settings().any(|setting| of_topic(&setting)) {
-        return Err(format!("error: no topic {name:?}, topics are {}", topics().join(", ")));
+        return Err(format!("error: unknown topic {name:?}, the topics are {}", topics().join(", ")));
     }
     let command = full_command().disable_help_flag(true).disable_version_flag(true);
     let plain = Command::new("rproxy").help_template("{all-args}").next_line_help(true).term_width(WIDTH);
@@ -92,7 +92,7 @@ fn demo(full: &Command, command: &Command) -> String {
 }
 
 fn of_subcommand(command: &Command) -> String {
-    let after_help = "All settings apply as well: `rproxy help --all` lists them.";
+    let after_help = "All settings can be used as well; `rproxy help --all` lists them.";
     text_of(
         plain(command)
             .args(command.get_arguments().map(|argument| wrapped_argument(argument, OPTION_COLUMN)))
@@ -136,7 +136,7 @@ fn default_of(setting: &Setting) -> String {
 
 fn after_help() -> String {
     let spellings = "Each setting is also an environment variable (RPROXY_RATE_LIMIT for --rate-limit) and a key in the \
-                     file (rate_limit). `rproxy help --all` lists all settings, `rproxy help TOPIC` those of a topic:";
+                     file (rate_limit). `rproxy help --all` lists all settings, `rproxy help TOPIC` lists one topic:";
     format!("{}\n{}", wrapped(spellings, 0), wrapped(&topics().join(", "), 0))
 }
 
@@ -170,7 +170,7 @@ const SUBCOMMAND_COLUMN: usize = 15;
 const OPTION_COLUMN: usize = 23;
 const SETTING_COLUMN: usize = 37;
 
-/// The settings that the short help text lists, since most installations need them.
+/// The settings that the short help text lists, because most installations use them.
 const COMMON: [&str; 10] = [
     "listen",
     "upstream",
@@ -189,12 +189,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn common_settings_exist() {
+    fn settings_in_the_short_help_exist() {
         assert!(COMMON.iter().all(|key| crate::config::find(key).is_some()));
     }
 
     #[test]
-    fn each_topic_lists_its_settings() {
+    fn each_help_topic_lists_its_settings() {
         for setting in settings() {
             let text = topic(&slug(setting.heading)).unwrap();
             assert!(text.contains(&format!("--{} ", setting.flag())), "{text}");

@@ -7,7 +7,7 @@ use super::requirements::UnmetRequirement;
 use super::source::ValueSource;
 use crate::setting::Scope;
 
-/// The error for an invalid configuration, with all its problems.
+/// The error for an invalid configuration, which lists all problems.
 pub struct ConfigError {
     problems: Vec<Problem>,
 }
@@ -66,13 +66,13 @@ pub enum Problem {
     /// The configuration contains a name that is not a setting.
     #[error("{}unknown setting {:?}, {hint}", location.source_prefix(), location.name)]
     Unknown {
-        /// The unknown name and its source.
+        /// The unknown name and the source that contains it.
         location: SettingLocation,
         /// A suggestion, such as a setting with a similar name.
         hint: String,
     },
     /// A site or route contains a setting that is only valid in an outer scope.
-    #[error("{location}: belongs to the {}, {}", scope.as_str(), scope.place())]
+    #[error("{location}: is a setting of the {}; {}", scope.as_str(), scope.place())]
     WrongScope {
         /// The misplaced setting and its source.
         location: SettingLocation,
@@ -134,13 +134,13 @@ impl ValueSource {
     }
 }
 
-/// The name of a setting as its source spells it: `RPROXY_LISTEN`, `--listen`, `rproxy.toml:3: listen`.
+/// The name of a setting in the spelling of the source: `RPROXY_LISTEN`, `--listen`, `rproxy.toml:3: listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SettingLocation {
     /// The source of the setting's value.
     pub source: ValueSource,
-    /// The name of the setting as its source spells it.
+    /// The name of the setting in the spelling of the source.
     pub name: String,
 }
 

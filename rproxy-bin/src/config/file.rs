@@ -93,7 +93,7 @@ impl Reader<'_> {
         route
     }
 
-    /// Returns the entries of a table in the order of the file, without those on lines with invalid TOML.
+    /// Returns the entries of a TOML table in the order of the file, except entries on invalid lines.
     fn entries<'t, 'd>(&self, table: &'t DeTable<'d>) -> Vec<Entry<'t, 'd>> {
         let is_broken = |(key, _): &Entry<'_, '_>| self.broken.contains(&self.lines.at(key.span().start));
         let mut entries: Vec<Entry<'_, '_>> = table.iter().filter(|entry| !is_broken(entry)).collect();
@@ -181,8 +181,8 @@ fn text_of(value: &DeValue<'_>) -> Result<String, String> {
             let entries: Result<Vec<_>, _> = array.iter().map(|entry| text_of(entry.get_ref())).collect();
             Ok(entries?.join(","))
         }
-        DeValue::Datetime(_) => Err("bad value: a date".to_owned()),
-        DeValue::Table(_) => Err("bad value: a table".to_owned()),
+        DeValue::Datetime(_) => Err("bad value: a date is not supported".to_owned()),
+        DeValue::Table(_) => Err("bad value: a table is not supported".to_owned()),
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn maps_offset_to_its_line() {
+    fn maps_offset_to_line_number() {
         let lines = Lines::of("a\n\nbc\n");
         for (offset, line) in [(0, 1), (1, 1), (2, 2), (3, 3), (5, 3), (6, 4)] {
             assert_eq!(lines.at(offset), line, "{offset}");
@@ -233,7 +233,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parser_never_panics(text in "([a-z_\\-.\\[\\]{}=\"',# 0-9é\\n]|listen|rate_limit|\"\"\"){0,60}") {
+        fn config_file_parser_never_panics(text in "([a-z_\\-.\\[\\]{}=\"',# 0-9é\\n]|listen|rate_limit|\"\"\"){0,60}") {
             let mut problems = Vec::new();
             parse(Path::new("r.toml"), &text, &mut Declarations::default(), &mut problems);
             let lines = text.split('\n').count();

@@ -40,8 +40,8 @@ impl Report {
     pub fn render(&self, layers: &[String], problems: usize) -> String {
         let verdict = match problems {
             0 => "the configuration is valid.".to_owned(),
-            1 => "the configuration has a problem, see the end.".to_owned(),
-            problems => format!("the configuration has {problems} problems, see the end."),
+            1 => "the configuration has a problem; see the end of this report.".to_owned(),
+            problems => format!("the configuration has {problems} problems; see the end of this report."),
         };
         let mut text = format!("# rproxy {}: {verdict}\n", env!("CARGO_PKG_VERSION"));
         for warning in self.config.warnings() {
@@ -105,7 +105,7 @@ fn write_route(text: &mut String, table: &str, route: &RouteConfig, parent: &Con
     write_settings(text, &route.config, parent);
 }
 
-/// Writes the settings that differ from those of the enclosing scope.
+/// Writes the settings of a site or route whose values differ from the enclosing scope.
 fn write_settings(text: &mut String, config: &Config, parent: &Config) {
     for setting in settings() {
         let source = config.value_source(setting.key);

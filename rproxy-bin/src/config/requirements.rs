@@ -23,7 +23,7 @@ pub struct UnmetRequirements(Vec<UnmetRequirement>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnmetRequirement {
-    /// The name of the setting with the requirement, as its source spells it.
+    /// The name of the setting with the requirement, in the spelling of the source.
     pub setting: String,
     /// The unmet requirement and the cause.
     pub problem: String,

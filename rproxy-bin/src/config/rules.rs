@@ -15,7 +15,7 @@ use super::{ClientAuthentication, Config, ListenAddr, ProxyProtocol, RateLimitSt
 use crate::values::listen::collide;
 use crate::values::upstream::is_reached_by;
 
-/// Adds each rule that `config` violates to `problems`.
+/// Adds a problem to `problems` for each rule that `config` violates.
 ///
 /// Rules about a setting in `invalid` are skipped, since its value was reported already. For a site or route, only the
 /// rules about the `keys` that it sets are checked.
@@ -70,7 +70,7 @@ fn loops(config: &Config, listeners: &[ListenAddr]) -> Option<String> {
 }
 
 struct Rule {
-    /// The keys of the settings that the rule is about; an error names the first one that was set.
+    /// The keys of the settings that the rule concerns; an error names the first setting that is not a default.
     about: &'static [&'static str],
     /// Returns the reason that the rule is violated, or `None`; settings are spelled as in the reported source.
     broken: fn(&Config, &ValueSource) -> Option<String>,
@@ -81,10 +81,10 @@ const RULES: &[Rule] = &[
         about: &["tls_cert", "tls_key"],
         broken: |c, source| match (c.tls.cert.len(), c.tls.key.len()) {
             (certificates, keys) if certificates == keys => None,
-            (_, 0) => Some(format!("also needs {}, the private key of the certificate", source.name("tls_key"))),
-            (0, _) => Some(format!("also needs {}, the certificate of the key", source.name("tls_cert"))),
+            (_, 0) => Some(format!("requires {}, the private key of the certificate", source.name("tls_key"))),
+            (0, _) => Some(format!("requires {}, the certificate of the private key", source.name("tls_cert"))),
             (certificates, keys) => Some(format!(
-                "each certificate needs a key, in the same order, but {} has {certificates} entries and {} has {keys}",
+                "each certificate requires a private key, in the same order, but {} has {certificates} entries and {} has {keys}",
                 source.name("tls_cert"),
                 source.name("tls_key"),
             )),
@@ -99,7 +99,7 @@ const RULES: &[Rule] = &[
             let is_uneven = responses != 0 && responses != certificates;
             is_uneven.then(|| {
                 format!(
-                    "each certificate needs a response or -, in the same order, but {} has {certificates} entries and {} has {responses}",
+                    "each certificate requires an OCSP response or -, in the same order, but {} has {certificates} entries and {} has {responses}",
                     source.name("tls_cert"),
                     source.name("tls_ocsp"),
                 )
@@ -110,9 +110,11 @@ const RULES: &[Rule] = &[
         about: &["upstream_cert", "upstream_key"],
         broken: |c, source| match (&c.upstream.cert, &c.upstream.key) {
             (Some(_), None) => {
-                Some(format!("also needs {}, the private key of the certificate", source.name("upstream_key")))
+                Some(format!("requires {}, the private key of the certificate", source.name("upstream_key")))
             }
-            (None, Some(_)) => Some(format!("also needs {}, the certificate of the key", source.name("upstream_cert"))),
+            (None, Some(_)) => {
+                Some(format!("requires {}, the certificate of the private key", source.name("upstream_cert")))
+            }
             _ => None,
         },
     },
@@ -124,10 +126,10 @@ const RULES: &[Rule] = &[
         about: &["tls_client_auth", "tls_client_ca"],
         broken: |c, source| match (c.tls.client_auth, &c.tls.client_ca) {
             (ClientAuthentication::Off, Some(_)) => {
-                Some(format!("also needs {} to be optional or required", source.name("tls_client_auth")))
+                Some(format!("requires {} to be optional or required", source.name("tls_client_auth")))
             }
             (ClientAuthentication::Optional | ClientAuthentication::Required, None) => Some(format!(
-                "also needs {}, the certificate authorities for client certificates",
+                "requires {}, the certificate authorities for client certificates",
                 source.name("tls_client_ca")
             )),
             _ => None,
@@ -145,7 +147,7 @@ const RULES: &[Rule] = &[
         broken: |c, source| {
             let is_told = c.tls.client_subject.is_some() || c.tls.client_fingerprint.is_some();
             let nobody = is_told && c.tls.client_auth == ClientAuthentication::Off;
-            nobody.then(|| format!("also needs {} to be optional or required", source.name("tls_client_auth")))
+            nobody.then(|| format!("requires {} to be optional or required", source.name("tls_client_auth")))
         },
     },
     Rule {
@@ -159,7 +161,7 @@ const RULES: &[Rule] = &[
         about: &["rate_limit_store"],
         broken: |c, _| {
             let is_missing = c.rate_limit.store != RateLimitStorage::Memory && !cfg!(feature = "redis");
-            is_missing.then(|| "this rproxy was built without its feature redis".to_owned())
+            is_missing.then(|| "this rproxy was built without the feature redis".to_owned())
         },
     },
     Rule {
@@ -167,15 +169,15 @@ const RULES: &[Rule] = &[
         broken: |c, _| {
             let suites = c.tls.ciphers.as_ref()?;
             let none = !suites.supports(c.tls.min_version);
-            none.then(|| format!("none of the cipher suites {suites} is for TLS {} or newer", c.tls.min_version))
+            none.then(|| format!("none of the cipher suites {suites} is valid for TLS {} or newer", c.tls.min_version))
         },
     },
     Rule { about: &["acme_ca"], broken: |c, _| unreadable(c.tls.acme_ca.as_ref()) },
     Rule {
         about: &["acme_eab_kid", "acme_eab_hmac_key"],
         broken: |c, source| match (&c.tls.acme_eab_kid, &c.tls.acme_eab_hmac_key) {
-            (Some(_), None) => Some(format!("also needs {}", source.name("acme_eab_hmac_key"))),
-            (None, Some(_)) => Some(format!("also needs {}", source.name("acme_eab_kid"))),
+            (Some(_), None) => Some(format!("requires {}", source.name("acme_eab_hmac_key"))),
+            (None, Some(_)) => Some(format!("requires {}", source.name("acme_eab_kid"))),
             _ => None,
         },
     },
@@ -197,7 +199,7 @@ const RULES: &[Rule] = &[
             let nobody = c.client_ip.proxy_protocol != ProxyProtocol::Off && c.client_ip.trusted_proxies.is_empty();
             nobody.then(|| {
                 let trusted = source.name("trusted_proxies");
-                format!("also needs {trusted}: the header is accepted from trusted proxies only, and there are none")
+                format!("requires {trusted}: the PROXY protocol header is accepted from trusted proxies only, and there are none")
             })
         },
     },
@@ -241,7 +243,7 @@ const RULES: &[Rule] = &[
         broken: |c, source| {
             let tier = c.rate_limit.ipv6_tiers.iter().find(|tier| tier.prefix >= c.rate_limit.ipv6_prefix)?;
             Some(format!(
-                "a tier of /{} is not larger than a client, which is a /{} by {}",
+                "an IPv6 tier of /{} must be larger than the network of one client, which is a /{} by {}",
                 tier.prefix,
                 source.name("rate_ipv6_prefix"),
                 c.rate_limit.ipv6_prefix,
@@ -253,7 +255,10 @@ const RULES: &[Rule] = &[
         broken: |c, source| {
             let nothing = c.cache.enabled && c.cache.size == 0;
             nothing.then(|| {
-                format!("a cache of size 0 stores nothing; {}=false turns the cache off", source.name("cache_enabled"))
+                format!(
+                    "a cache of size 0 stores nothing; set {}=false to disable the cache",
+                    source.name("cache_enabled")
+                )
             })
         },
     },
@@ -286,7 +291,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if config.tls.acme_domains().is_empty() {
         let because = match config.tls.local {
             true => "certificates are issued by the local authority",
-            false => "no certificate is ordered by ACME",
+            false => "no ACME certificate is ordered",
         };
         let acme = [
             "tls_email",
@@ -319,7 +324,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         warnings.extend(of_stores.into_iter().filter_map(|key| idle(key, "quotas are stored in memory")));
     }
     if config.cache.enabled && config.cache.max_object > config.cache.size {
-        warnings.extend(idle("cache_max_object", "it is larger than cache_size"));
+        warnings.extend(idle("cache_max_object", "the maximum is larger than cache_size"));
     }
     if !config.tls.is_enabled() {
         let tls = ["tls_min_version", "tls_ciphers", "tls_key_log", "max_handshakes"];
@@ -332,10 +337,10 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         warnings.extend(idle("https_port", "no listener redirects to HTTPS"));
     }
     if config.security_headers.hsts && !config.tls.is_enabled() {
-        warnings.extend(idle("hsts", "it is sent over TLS only, and TLS is off"));
+        warnings.extend(idle("hsts", "Strict-Transport-Security is sent over TLS only, and TLS is off"));
     }
     if !config.security_headers.hsts || !config.tls.is_enabled() {
-        warnings.extend(idle("hsts_policy", "it is sent over TLS only, and only if hsts is on"));
+        warnings.extend(idle("hsts_policy", "Strict-Transport-Security is sent over TLS only, and only if hsts is on"));
     } else if config.security_headers.hsts_policy.is_some_and(Hsts::is_preloadable) {
         if config.redirect_port().is_none() {
             warnings

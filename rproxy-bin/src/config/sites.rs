@@ -30,7 +30,7 @@ pub struct SiteConfig {
 pub struct RouteConfig {
     /// The paths and methods that the route matches.
     pub route: Route,
-    /// The settings of the process, overridden by those of the site and of the route.
+    /// The settings of the process, overridden by the settings of the site and then of the route.
     pub config: Config,
 }
 
@@ -81,8 +81,8 @@ const PATHS: &str = "comma-separated paths or globs: /login, /api/**";
 const METHODS: &str = "comma-separated methods: GET, POST";
 
 impl Config {
-    /// Returns whether there is a default site, which serves hosts that no other site has. This is the case if there
-    /// are no sites, or if `upstream`, `redirect` or routes are set at the top level.
+    /// Returns whether a default site serves the hosts that no configured site has. This is the case if there are no
+    /// sites, or if `upstream`, `redirect` or routes are set at the top level.
     pub fn has_default_site(&self) -> bool {
         let is_set = |key| self.value_source(key) != ValueSource::Default;
         self.sites.is_empty() || is_set("upstream") || is_set("redirect") || !self.default_routes.is_empty()
@@ -196,8 +196,7 @@ impl Config {
         routes
     }
 
-    /// Adds the hosts of the sites to the certificate names, and the certificate files of the sites to those of the
-    /// process.
+    /// Adds the hosts and the certificate files of all sites to the TLS settings of the process.
     fn derive_certificate_names(&mut self) {
         let mut names: Vec<TlsName> = Vec::new();
         for site in &self.sites {
@@ -269,7 +268,7 @@ impl Declarations {
 impl SiteDeclaration {
     fn hosts(&self, table: &mut RouteTable, site: usize, problems: &mut Vec<Problem>) -> Vec<HostPattern> {
         let Some((text, location)) = &self.hosts else {
-            let reason = "needs hosts: hosts = [\"example.org\"]".to_owned();
+            let reason = "requires the hosts of the site: hosts = [\"example.org\"]".to_owned();
             problems.push(Problem::Conflict { location: self.source.locate("site"), reason });
             return Vec::new();
         };
@@ -311,7 +310,7 @@ impl RouteDeclaration {
             // A route with methods only matches every path.
             None if self.methods.is_some() => route = route.path("/**"),
             None => {
-                let reason = "needs paths: paths = [\"/api/**\"]".to_owned();
+                let reason = "requires the paths of the route: paths = [\"/api/**\"]".to_owned();
                 problems.push(Problem::Conflict { location: self.source.locate("route"), reason });
                 route = route.path("/**");
             }

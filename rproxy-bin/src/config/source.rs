@@ -198,7 +198,7 @@ impl fmt::Debug for Sources {
 /// The text of a setting, with the source that assigns it.
 pub(super) struct Assignment {
     pub(super) setting: &'static Setting,
-    /// The key as spelled in the source: the current key of the setting or a former one.
+    /// The key that the source contains: the current key of the setting or a former key.
     pub(super) key: String,
     pub(super) text: String,
     pub(super) source: ValueSource,

@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_the_start_of_every_path() {
+    fn accepts_strip_prefix_that_starts_every_path() {
         for (paths, prefix) in [
             (&["/api/**"][..], "/api"),
             (&["/API"], "/api"),
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_path_outside_and_the_accepted_prefixes() {
+    fn strip_prefix_error_names_the_path_and_the_accepted_prefixes() {
         for (paths, prefix, path, accepted) in [
             (&["/api/v1/**"][..], "/ap", "/api/v1/**", "/api, /api/v1, or none"),
             (&["/api/**", "/v2"], "/api", "/v2", "none"),

@@ -9,7 +9,7 @@ use http_body_util::{Either, Full};
 
 use super::SiteBody;
 
-/// A static file with its response headers.
+/// A static file of the demo site, with the response header fields for it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asset {
     content: &'static str,
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn matches_etag_in_every_form() {
+    fn if_none_match_matches_etag_in_every_form() {
         for (field, matches) in [
             ("\"a\"", true),
             ("W/\"a\"", true),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn page_references_existing_assets_only() {
+    fn demo_page_references_only_existing_assets() {
         let page = include_str!("index.html");
         let targets: Vec<&str> = page.split("\"/static/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         assert!(targets.len() >= 3);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn page_works_with_a_policy_that_forbids_inline_code() {
+    fn demo_page_works_with_a_policy_that_forbids_inline_code() {
         let page = include_str!("index.html");
         for inline in ["<style", "style=\"", "<script>", " onclick", "javascript:"] {
             assert!(!page.contains(inline), "{inline}");

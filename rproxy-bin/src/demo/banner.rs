@@ -18,18 +18,18 @@ pub(crate) fn banner(base: &str, ca: Option<&Path>) -> String {
         None => format!("npx wscat -c ws://{base}/ws"),
     };
     let tries = [
-        ("the page, best in a browser", format!("{curl} {base}/")),
+        ("the demo page (best in a browser)", format!("{curl} {base}/")),
         ("a cacheable asset", format!("{curl} -i {base}/static/demo.css")),
-        ("again, with Cache-Status: hit", format!("{curl} -i {base}/static/demo.css")),
+        ("the same asset as a cache hit", format!("{curl} -i {base}/static/demo.css")),
         ("server-sent events", format!("{curl} -N {base}/events")),
-        ("the request at the backend", format!("{curl} {base}/api/echo")),
+        ("the request that the backend got", format!("{curl} {base}/api/echo")),
         ("404 from the path filter", format!("{curl} -i {base}/.env")),
         // A single curl: a process per request would be too slow to reach the limit.
         (
             "429 from the rate limit",
             format!("{curl} -s -o /dev/null -w '%{{http_code}}\\n' '{base}/api/echo?[1-400]' | sort | uniq -c"),
         ),
-        ("a WebSocket, also on the page", websocket),
+        ("a WebSocket that echoes messages", websocket),
     ];
     let width = tries.iter().map(|(shows, _)| shows.len()).max().unwrap_or_default();
 
@@ -43,8 +43,8 @@ pub(crate) fn banner(base: &str, ca: Option<&Path>) -> String {
         let ca = shell_quoted(ca.as_os_str());
         let _ = write!(
             text,
-            "\nThe certificate is issued by a local certificate authority. To verify it, use\n  \
-             curl --cacert {ca} {base}/\nor see how to add the authority to the trust store of this machine:\n  rproxy trust\n"
+            "\nThe certificate is issued by a local certificate authority. To verify it, run\n  \
+             curl --cacert {ca} {base}/\nTo see how to add the authority to the trust store of this machine, run\n  rproxy trust\n"
         );
     }
     text.push_str("\nPress Ctrl-C to stop.\n");
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_use_the_base_url_without_certificate_check() {
+    fn demo_commands_use_the_base_url_and_skip_certificate_verification() {
         let text = banner("https://localhost:8443/", Some(Path::new("/state/local/ca.pem")));
         for line in [
             "rproxy demo: https://localhost:8443/\n",
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_without_tls_do_not_mention_a_certificate() {
+    fn demo_commands_without_tls_do_not_mention_a_certificate() {
         let text = banner("http://127.0.0.1:8080", Some(Path::new("/ca.pem")));
         assert!(text.contains("curl http://127.0.0.1:8080/") && text.contains("-c ws://127.0.0.1:8080/ws"));
         assert!(!text.contains("-k") && !text.contains("ca.pem") && !text.contains("--no-check"));

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn sends_events_at_once_and_then_each_second() {
+    async fn sends_first_event_immediately_and_then_one_per_second() {
         let start = Instant::now();
         let mut events = Events::after(0);
         for count in 1..=3 {
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn continues_after_the_last_event_id() {
+    async fn event_stream_continues_after_last_event_id() {
         for (last, next) in [("41", 42), ("x", 1), ("-1", 1), ("18446744073709551615", 0)] {
             let headers = HeaderMap::from_iter([("last-event-id".parse().unwrap(), HeaderValue::from_static(last))]);
             let event = answer(&headers).into_body().frame().await.unwrap().unwrap().into_data().unwrap();

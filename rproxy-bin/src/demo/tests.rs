@@ -33,7 +33,7 @@ async fn content(response: Response<Incoming>) -> Bytes {
 }
 
 #[tokio::test]
-async fn each_path_accepts_its_methods_only() {
+async fn each_demo_path_rejects_other_methods() {
     let address = site().await;
     for (method, target, status, content_type) in [
         ("GET", "/", 200, "text/html; charset=utf-8"),
@@ -61,7 +61,7 @@ async fn each_path_accepts_its_methods_only() {
 }
 
 #[tokio::test]
-async fn head_of_the_page_has_its_content_length() {
+async fn head_request_for_demo_page_returns_content_length() {
     let address = site().await;
     let page = include_str!("index.html");
     assert_eq!(content(send(address, bare("GET", "/")).await).await, page);
@@ -71,7 +71,7 @@ async fn head_of_the_page_has_its_content_length() {
 }
 
 #[tokio::test]
-async fn asset_is_fresh_for_a_minute_and_revalidates_with_304() {
+async fn demo_asset_is_fresh_for_a_minute_and_revalidates_with_304() {
     let address = site().await;
     for target in ["/static/demo.css", "/static/demo.js"] {
         let first = send(address, bare("GET", target)).await;
@@ -93,7 +93,7 @@ async fn asset_is_fresh_for_a_minute_and_revalidates_with_304() {
 }
 
 #[tokio::test]
-async fn sends_the_first_event_at_once() {
+async fn sends_the_first_event_immediately() {
     let response = send(site().await, bare("GET", "/events")).await;
     assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
     let event = response.into_body().frame().await.unwrap().unwrap().into_data().unwrap();

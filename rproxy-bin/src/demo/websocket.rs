@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_complete_handshakes_only() {
+    fn accepts_only_complete_websocket_handshakes() {
         // The example of RFC 6455 §1.3.
         let whole = [
             ("connection", "keep-alive, Upgrade"),

@@ -119,7 +119,7 @@ impl<'a> MediaRange<'a> {
         Some(Self { kind: kind.trim(), subtype: subtype.trim(), weight })
     }
 
-    /// Applies the weight of this range to a media type, if the range is more specific than those before.
+    /// Applies the weight of this media range to a type, if the range is more specific than all previous ranges.
     fn weigh(&self, place: usize, kind: &str, subtype: &str, found: &mut Preference) {
         let precision = self.precision(kind, subtype);
         if precision > found.precision {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn detects_the_preferred_format() {
+    fn selects_the_preferred_error_format() {
         for (accepted, format) in [
             ("application/json", ProblemJson),
             ("application/problem+json", ProblemJson),
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn combines_several_field_lines() {
+    fn combines_several_accept_field_lines() {
         for (lines, format) in [
             (&["text/plain;q=0.5", "application/json"][..], ProblemJson),
             (&["text/plain", "application/json;q=0.5"], PlainText),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_beginning_of_a_long_list() {
+    fn reads_only_the_beginning_of_a_long_accept_list() {
         for (lines, is_json) in [
             (&[&*("application/json,".to_owned() + &"a/b,".repeat(8000))][..], true),
             (&[&*("a/b,".repeat(8000) + "application/json")], false),
@@ -271,7 +271,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_field_value_is_handled(bytes in prop::collection::vec(prop_oneof![
+        fn parses_any_accept_value_without_panic(bytes in prop::collection::vec(prop_oneof![
             prop::sample::select(b"application/json;q=0.,*\"\\ ".to_vec()), 0x80..=0xffu8, 0x20..0x7fu8,
         ], 0..80)) {
             let mut headers = HeaderMap::new();

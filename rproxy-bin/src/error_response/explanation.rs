@@ -25,7 +25,7 @@ impl ErrorReason {
                     "no certificate covers the host; add it to RPROXY_TLS_DOMAINS for a certificate, or to RPROXY_TLS_HOSTS"
                 }
                 RequestRejection::BodyTooLarge => "the content is larger than RPROXY_MAX_BODY",
-                RequestRejection::BodyTooSlow => "no content arrived for RPROXY_BODY_TIMEOUT",
+                RequestRejection::BodyTooSlow => "no part of the request body arrived within RPROXY_BODY_TIMEOUT",
                 _ => return None,
             },
             Self::RateLimited => match extensions.get() {
@@ -44,7 +44,7 @@ impl ErrorReason {
                 }
                 _ => return None,
             },
-            Self::LoopDetected => "the request loops; RPROXY_UPSTREAM leads back to this proxy",
+            Self::LoopDetected => "the request loops, because a backend in RPROXY_UPSTREAM forwards to this proxy",
             Self::WebSocket(rejection) => match rejection {
                 WsRejection::ForbiddenPath => "RPROXY_WS_PATHS does not match the path, or RPROXY_WS_ENABLED is false",
                 WsRejection::ForbiddenOrigin => "RPROXY_WS_ORIGINS does not list the origin",
@@ -71,14 +71,14 @@ fn upstream(kind: ProxyErrorKind, backend: &str) -> Option<String> {
     let backend = backend.strip_prefix("http://").unwrap_or(backend);
     Some(match kind {
         Kind::ConnectionRefused => {
-            format!("nothing is listening on {backend}; start the application there, or set RPROXY_UPSTREAM")
+            format!("no process listens on {backend}; start the application at this address, or set RPROXY_UPSTREAM")
         }
         Kind::DnsError => format!("the name of {backend} does not resolve; check RPROXY_UPSTREAM"),
         Kind::ConnectionTimeout => format!(
             "{backend} did not accept the connection within RPROXY_UPSTREAM_CONNECT_TIMEOUT; check RPROXY_UPSTREAM and the \
              firewall"
         ),
-        Kind::DestinationIpUnroutable => format!("there is no route to {backend}; check RPROXY_UPSTREAM"),
+        Kind::DestinationIpUnroutable => format!("there is no network route to {backend}; check RPROXY_UPSTREAM"),
         Kind::TlsCertificateError => format!(
             "the certificate of {backend} is not trusted or not valid for its name; check RPROXY_UPSTREAM_CA and \
              RPROXY_UPSTREAM_SERVER_NAME"
@@ -99,7 +99,9 @@ fn upstream(kind: ProxyErrorKind, backend: &str) -> Option<String> {
             "all backends of RPROXY_UPSTREAM are unhealthy; check them, and RPROXY_UPSTREAM_HEALTH_PATH".to_owned()
         }
         Kind::ConnectionLimitReached => {
-            format!("no connection to {backend} became free; RPROXY_UPSTREAM_MAX_CONNECTIONS limits them")
+            format!(
+                "no connection to {backend} became available in time; RPROXY_UPSTREAM_MAX_CONNECTIONS limits the connections"
+            )
         }
         Kind::HttpUpgradeFailed => {
             format!("{backend} does not support this upgrade over HTTP/2; check the scheme in RPROXY_UPSTREAM")

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn percent_encodes_messages() {
+    fn percent_encodes_grpc_messages() {
         assert_eq!(percent_encoded("100 % né\r\n"), "100 %25 n%C3%A9%0D%0A");
     }
 }

@@ -84,7 +84,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     #[test]
-    fn policy_has_the_hash_of_the_style_sheet() {
+    fn error_page_policy_contains_hash_of_style_sheet() {
         let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
         let policy = CONTENT_SECURITY_POLICY;
         assert!(policy.to_str().unwrap().contains(&format!("style-src 'sha256-{hash}'")), "{hash}");
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn page_has_status_sentence_and_request_id() {
+    fn error_page_contains_status_explanation_and_request_id() {
         let page = String::from_utf8(page(StatusCode::BAD_GATEWAY, "id-1", None).to_vec()).unwrap();
         assert!(page.starts_with("<!doctype html>") && page.contains("<title>502 Bad Gateway</title>"), "{page}");
         assert!(page.contains(sentence(StatusCode::BAD_GATEWAY)) && page.contains("<code>id-1</code>"), "{page}");
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn page_escapes_all_inserted_text() {
+    fn error_page_escapes_all_inserted_text() {
         let hostile = "</code><script>alert(\"1\")</script>&'";
         let page = page(StatusCode::NOT_FOUND, hostile, Some(hostile));
         let page = std::str::from_utf8(&page).unwrap();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn every_error_status_has_a_sentence() {
+    fn every_error_status_has_an_explanation() {
         for status in 400..600 {
             let sentence = sentence(StatusCode::from_u16(status).unwrap());
             assert!(sentence.ends_with('.') && !sentence.contains(['<', '&']), "{sentence}");

@@ -79,7 +79,7 @@ impl ErrorReason {
         extensions.get::<ProxyError>().map(|error| Self::Upstream(error.kind()))
     }
 
-    /// Returns the reason as a label value for logs and metrics: one of [`ErrorReason::LABELS`].
+    /// Returns the label value of the reason in logs and metrics, which is one of [`ErrorReason::LABELS`].
     pub fn as_str(self) -> &'static str {
         Self::LABELS[self.index()]
     }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn recognises_rejections_of_each_layer() {
+    fn detects_error_reason_of_each_layer() {
         let mut blocked = response(404);
         blocked.extensions_mut().insert(PathFilterDecision::Blocked { rule: "/.env".into() });
         assert_eq!(ErrorReason::of(&blocked), Some(ErrorReason::BlockedPath));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_has_its_label_and_proxy_status() {
+    fn every_error_reason_has_a_label_and_proxy_status() {
         for (reason, label, status) in [
             (ErrorReason::Request(RequestRejection::Head(RejectedHead::Malformed)), "malformed", "http_request_error"),
             (ErrorReason::Request(RequestRejection::BadHost), "bad_host", "http_request_error"),

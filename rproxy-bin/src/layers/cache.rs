@@ -63,7 +63,7 @@ settings! {
     "cache_disk" => disk: Option<PathBuf> {
         value: "PATH",
         default: "none" => None,
-        help: "Directory of a second-level disk cache, used by nothing else; it survives restarts and may be larger than memory",
+        help: "Directory of a second-level disk cache, which no other program uses; the cache survives restarts and can be larger than memory",
         accepted: "a path",
         scope: Process,
         reload: Restart,
@@ -85,7 +85,7 @@ settings! {
     "cache_query" => query: QueryRules {
         value: "RULE,...",
         default: "the whole query" => QueryRules::new(),
-        help: "Normalises the query in the cache key: sorts its parameters, or drops some",
+        help: "Normalises the query in the cache key: sorts the parameters, or removes some of them",
         accepted: "sort, and drop followed by parameter names: sort, drop utm_*, fbclid",
         scope: Route,
         reload: Live,
@@ -118,7 +118,7 @@ settings! {
     "cache_heuristic" => heuristic: bool {
         value: "BOOL",
         default: "false",
-        help: "Caches responses with Last-Modified but no lifetime, for a tenth of the time since then (RFC 9111 section 4.2.2)",
+        help: "Caches responses with Last-Modified but without a lifetime, for a tenth of the time since the last modification (RFC 9111 section 4.2.2)",
         accepted: SWITCH,
         scope: Route,
         reload: Live,
@@ -163,8 +163,8 @@ fn store_size(text: &str) -> Result<u64, ParseError> {
 }
 
 impl CacheSettings {
-    /// Returns the cache layer over `store`. Requests with one of the `uncacheable` fields bypass it; if other
-    /// protocols than WebSocket may be upgraded to, so do their handshakes.
+    /// Returns the cache layer that uses the store `store`. Requests with one of the `uncacheable` fields bypass it; if
+    /// other protocols than WebSocket may be upgraded to, so do their handshakes.
     pub(crate) fn layer(&self, store: CacheStore, uncacheable: Vec<HeaderName>, has_upgrades: bool) -> CacheLayer {
         // The cache recognises a WebSocket handshake by its key, which other upgrades do not have.
         let is_upgrade = |head: RequestHead<'_>| head.extensions.get::<Protocol>().is_some();

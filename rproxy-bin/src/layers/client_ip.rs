@@ -27,7 +27,7 @@ settings! {
     "trusted_fields" => trusted_fields: Vec<HeaderName> {
         value: "FIELD,...",
         default: "none" => Vec::new(),
-        help: "Further request header fields to accept from trusted proxies. Name only fields that the proxy overwrites in every request. Requests with such a field bypass the cache, except for X-Forwarded-Host and X-Forwarded-Port",
+        help: "Additional request header fields to accept from trusted proxies. Name only fields that the proxy overwrites in every request. Requests with such a field bypass the cache, except for X-Forwarded-Host and X-Forwarded-Port",
         accepted: "comma-separated names of header fields: x-forwarded-host, x-forwarded-prefix, remote-user",
         scope: Route,
         reload: Live,

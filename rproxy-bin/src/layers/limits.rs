@@ -16,7 +16,7 @@ settings! {
     "head_timeout" => head_timeout: Duration {
         value: "DURATION",
         default: "15s",
-        help: "Maximum time from the first to the last byte of a request head; then 408",
+        help: "Maximum time from the first to the last byte of a request head; slower clients get 408",
         accepted: DURATION,
         scope: Process,
         reload: Restart,
@@ -38,7 +38,7 @@ settings! {
     "half_close" => half_close: HalfCloseRule {
         value: "RULE",
         default: "with-request",
-        help: "Whether an HTTP/1 client that closes its sending side still gets its response",
+        help: "Whether an HTTP/1 client that closes its sending side still gets a response",
         accepted: "with-request (if it closes within 200 ms of its request), always or never",
         scope: Process,
         reload: Restart,
@@ -126,7 +126,7 @@ settings! {
     "max_connections" => max_connections: usize {
         value: "NUMBER",
         default: "16384",
-        help: "Maximum number of open client connections; further ones wait in the accept queue",
+        help: "Maximum number of open client connections; additional ones wait in the accept queue",
         accepted: "a whole number from 1 to 1000000",
         scope: Process,
         reload: Restart,
@@ -137,7 +137,7 @@ settings! {
     "max_connections_per_client" => max_connections_per_client: usize {
         value: "NUMBER",
         default: "12288",
-        help: "Maximum number of connections per client address (IPv6: per /64), except for trusted proxies; further ones are closed",
+        help: "Maximum number of connections per client address (IPv6: per /64), except for trusted proxies; additional ones are closed",
         accepted: "a whole number from 1 to 1000000",
         scope: Process,
         reload: Restart,
@@ -148,7 +148,7 @@ settings! {
     "max_handshakes" => max_handshakes: usize {
         value: "NUMBER",
         default: "4096",
-        help: "Maximum number of concurrent TLS handshakes; beyond it, the oldest one is aborted",
+        help: "Maximum number of concurrent TLS handshakes; if it is exceeded, the oldest handshake is aborted",
         accepted: "a whole number from 1 to 1000000",
         scope: Process,
         reload: Restart,

@@ -26,7 +26,7 @@ settings! {
     "http_port" => http_port: HttpPort {
         value: "PORT",
         default: "`80` with TLS, else off" => HttpPort::Auto,
-        help: "Port of the plain HTTP listener that redirects to HTTPS, with 301 for GET and HEAD, else 308; 0 turns it off",
+        help: "Port of the plain HTTP listener that redirects to HTTPS, with 301 for GET and HEAD, otherwise 308; 0 disables the listener",
         accepted: "a port from 1 to 65535, or 0 for none",
         scope: Process,
         reload: Restart,
@@ -41,7 +41,7 @@ settings! {
     "https_port" => https_port: Option<NonZeroU16> {
         value: "PORT",
         default: "the port of `listen`, or `443` if `Host` has another port than `http_port`" => None,
-        help: "Public port of HTTPS in redirects of the plain listener; set it if a router or container maps another port than 443 to that of listen",
+        help: "Public HTTPS port in redirects of the plain HTTP listener; set it if a router or container maps a port other than 443 to the port in listen",
         accepted: "a port from 1 to 65535",
         scope: Process,
         reload: Live,

@@ -51,7 +51,7 @@ settings! {
     "filter_strict" => strict: bool {
         value: "BOOL",
         default: "false",
-        help: "Rejects ambiguous paths with 400, which servers may decode differently: with %2F, //, /./, ; and the like",
+        help: "Rejects ambiguous paths, which servers can decode differently, with 400: paths with %2F, //, /./, ; and similar",
         accepted: SWITCH,
         scope: Route,
         reload: Live,

@@ -62,7 +62,7 @@ settings! {
     "admin_hosts" => admin_hosts: Vec<String> {
         value: "NAME,...",
         default: "none" => Vec::new(),
-        help: "Host names for which the admin listener accepts requests, besides IP addresses and localhost; others get 421",
+        help: "Host names for which the admin listener accepts requests, in addition to IP addresses and localhost; other hosts get 421",
         accepted: "comma-separated host names: rproxy.internal",
         scope: Process,
         reload: Restart,
@@ -72,7 +72,7 @@ settings! {
 }
 
 impl ProcessSettings {
-    /// Returns the number of workers: as configured, or one per core.
+    /// Returns the configured number of workers, or the number of CPU cores by default.
     pub fn worker_count(&self) -> NonZeroUsize {
         self.workers.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
     }

@@ -39,7 +39,7 @@ settings! {
     "rate_limit" => rate: Rate {
         value: "RATE",
         default: "100",
-        help: "Requests per second of each client; also per minute or hour",
+        help: "Maximum request rate per client; per second by default, or per minute or hour",
         accepted: "a whole number from 1 to 4294967295, with /min or /h for minutes and hours: 100, 5/min, 1000/h",
         scope: Route,
         reload: Live,
@@ -49,8 +49,8 @@ settings! {
 
     "rate_burst" => burst: Option<NonZeroU32> {
         value: "NUMBER",
-        default: "ten times a rate per second, else the rate" => None,
-        help: "Requests of a client that may arrive at once",
+        default: "ten times a rate per second, otherwise the rate" => None,
+        help: "Burst: number of requests that a client can send at once",
         accepted: "a whole number from 1 to 4294967295",
         scope: Route,
         reload: Live,
@@ -116,7 +116,7 @@ settings! {
     "rate_count_cache_hits" => count_cache_hits: bool {
         value: "BOOL",
         default: "false",
-        help: "Counts responses from the cache towards the rate limit; by default only requests that reach a backend, and rejected ones, count",
+        help: "Counts responses from the cache towards the rate limit; by default, only requests that reach a backend and rejected requests count",
         accepted: SWITCH,
         scope: Route,
         reload: Live,
@@ -138,7 +138,7 @@ settings! {
     "rate_limit_store" => store: RateLimitStorage {
         value: "STORE",
         default: "memory",
-        help: "Where quotas are stored: in the process, or in a Redis or Valkey server that several processes share",
+        help: "Storage of quotas: the memory of the process, or a Redis or Valkey server that several processes share",
         accepted: "memory, redis://USER:PASSWORD@HOST:PORT/DATABASE or redis+unix:///PATH",
         scope: Process,
         reload: Live,
@@ -169,7 +169,7 @@ settings! {
     }
 }
 
-/// The rate limit layer and its store.
+/// The rate limit layer of a site or route, and the store for quotas.
 #[derive(Clone, Debug)]
 pub(crate) struct RateLimit {
     pub(crate) layer: RateLimitLayer,

@@ -25,7 +25,7 @@ settings! {
     "body_timeout" => body_timeout: Duration {
         value: "DURATION",
         default: "30s",
-        help: "Maximum time between two parts of a request body; then 408",
+        help: "Maximum time between two parts of a request body; slower clients get 408",
         accepted: DURATION,
         scope: Route,
         reload: Live,

@@ -25,7 +25,7 @@ settings! {
     "redirect" => redirect: Option<RedirectTarget> {
         value: "URL",
         default: "none" => None,
-        help: "Redirects every request to this URL: 301 for GET and HEAD, else 308; path and query are appended to a URL without a path",
+        help: "Redirects every request to this URL: 301 for GET and HEAD, otherwise 308; path and query are appended to a URL without a path",
         accepted: "a URL with https:// or http://, or none",
         scope: Route,
         reload: Live,
@@ -37,7 +37,7 @@ settings! {
         value: "PATH",
         default: "none" => None,
         help: "Removes this prefix from the path before the request is forwarded, and sends it in X-Forwarded-Prefix",
-        accepted: "a path such as /api with which all paths of the route begin, or none",
+        accepted: "a path prefix such as /api, with which all paths of the route begin, or none",
         scope: Route,
         reload: Live,
         parse: |t| optional(t, prefix),
@@ -49,11 +49,11 @@ fn prefix(text: &str) -> Result<Arc<str>, ParseError> {
     let error = |reason: &str| ParseError::new("path", text, reason);
     let trimmed = text.trim_end_matches('/');
     if !text.starts_with('/') {
-        return Err(error("it must begin with /"));
+        return Err(error("the prefix must begin with /"));
     }
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     if trimmed.is_empty() || !trimmed.bytes().all(is_plain) || trimmed.contains("//") || trimmed.contains("/.") {
-        return Err(error("a prefix has segments of letters, digits, - . _ and ~"));
+        return Err(error("each segment of the prefix must consist of letters, digits, - . _ and ~"));
     }
     Ok(trimmed.into())
 }

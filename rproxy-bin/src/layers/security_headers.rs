@@ -39,7 +39,7 @@ settings! {
     "security_headers" => headers: SecurityHeaderList {
         value: "PROFILE,...",
         default: "recommended",
-        help: "Security headers of responses that do not have them: a profile, then single headers that are left out (-NAME) or set (NAME: VALUE)",
+        help: "Security headers to add to responses without them: a profile, then individual headers to omit (-NAME) or to set (NAME: VALUE)",
         accepted: "recommended, strict, api or minimal, then -NAME or NAME: VALUE: recommended,-x-frame-options",
         scope: Route,
         reload: Live,
@@ -83,7 +83,7 @@ settings! {
     "csp_nonce_header" => csp_nonce_header: HeaderName {
         value: "FIELD",
         default: "x-csp-nonce",
-        help: "Request header field that sends the backend the nonce of a policy with 'nonce-{nonce}'",
+        help: "Request header field in which the backend receives the nonce of a policy with 'nonce-{nonce}'",
         accepted: "a header field name",
         scope: Route,
         reload: Live,
@@ -105,7 +105,7 @@ settings! {
     "reporting_endpoints" => reporting_endpoints: Option<ReportingEndpoints> {
         value: "NAME=URL,...",
         default: "none" => None,
-        help: "Reporting-Endpoints for documents: where browsers send reports of violations",
+        help: "Reporting-Endpoints for documents: the URLs to which browsers send reports of violations",
         accepted: "comma-separated names with https:// URLs or paths: csp=https://reports.example/csp",
         scope: Route,
         reload: Live,

@@ -19,7 +19,7 @@ settings! {
     "tls_domains" => domains: Vec<TlsName> {
         value: "NAME,...",
         default: "none" => Vec::new(),
-        help: "Names to obtain certificates for, by ACME; enables TLS. A reload orders certificates for new names",
+        help: "DNS names for which to order ACME certificates; enables TLS. A reload orders certificates for new names",
         accepted: "comma-separated DNS names",
         scope: Process,
         reload: Live,
@@ -63,7 +63,7 @@ settings! {
     "acme_ca" => acme_ca: Option<PathBuf> {
         value: "FILE",
         default: "web PKI roots" => None,
-        help: "PEM file with root certificates for the TLS of the ACME directory itself, for private authorities",
+        help: "PEM file with the root certificates that verify the ACME server itself, for private certificate authorities",
         accepted: "the path of a readable file",
         scope: Process,
         reload: Restart,
@@ -74,7 +74,7 @@ settings! {
     "acme_eab_kid" => acme_eab_kid: Option<String> {
         value: "ID",
         default: "none" => None,
-        help: "External account binding: key identifier",
+        help: "Key identifier of the ACME external account binding",
         accepted: "the identifier issued by the certificate authority",
         scope: Process,
         reload: Restart,
@@ -85,7 +85,7 @@ settings! {
     "acme_eab_hmac_key" => acme_eab_hmac_key: Option<Secret> {
         value: "KEY",
         default: "none" => None,
-        help: "External account binding: HMAC key; prefer the environment to the command line",
+        help: "HMAC key of the ACME external account binding; prefer the environment to the command line",
         accepted: "base64url, as issued by the certificate authority",
         secret: true,
         scope: Process,
@@ -97,7 +97,7 @@ settings! {
     "acme_one_certificate" => acme_one_certificate: bool {
         value: "BOOL",
         default: "false",
-        help: "Orders one certificate for all names; by default each name has its own, so that one failed order does not affect the others",
+        help: "Orders one certificate for all names; by default, each name has a separate certificate, so that a failed order affects only one name",
         accepted: SWITCH,
         scope: Process,
         reload: Restart,
@@ -154,7 +154,7 @@ settings! {
         value: "FILE,...",
         default: "none" => Vec::new(),
         help: "OCSP responses (DER) to staple to the chains in tls_cert, in the same order, while they report a good status; reloaded when they change",
-        accepted: "comma-separated paths, - for a chain without one",
+        accepted: "comma-separated paths, with - for a chain without an OCSP response",
         scope: Process,
         reload: Restart,
         parse: |t| list(t, tls::response),
@@ -213,7 +213,7 @@ settings! {
     "tls_client_subject" => client_subject: Option<HeaderName> {
         value: "FIELD",
         default: "none" => None,
-        help: "Request header field that sends the upstream the subject of the client certificate (RFC 4514: `CN=alice,O=Example`)",
+        help: "Request header field in which the backend receives the subject of the client certificate (RFC 4514: `CN=alice,O=Example`)",
         accepted: "a header field name",
         scope: Process,
         reload: Live,
@@ -224,7 +224,7 @@ settings! {
     "tls_client_fingerprint" => client_fingerprint: Option<HeaderName> {
         value: "FIELD",
         default: "none" => None,
-        help: "Request header field that sends the upstream the SHA-256 fingerprint of the client certificate, in hexadecimal",
+        help: "Request header field in which the backend receives the SHA-256 fingerprint of the client certificate, in hexadecimal",
         accepted: "a header field name",
         scope: Process,
         reload: Live,
@@ -257,7 +257,7 @@ settings! {
     "tls_hosts" => hosts: Vec<TlsHost> {
         value: "NAME,...",
         default: "none" => Vec::new(),
-        help: "Further hosts to serve over TLS, besides those that a certificate covers; others get 421; * for any",
+        help: "Additional hosts to serve over TLS that no certificate covers; requests for other hosts get 421; * for any host",
         accepted: "comma-separated DNS names, which may start with *., or *",
         scope: Process,
         reload: Live,
@@ -316,7 +316,7 @@ impl TlsSettings {
         builder.build().map(Some)
     }
 
-    /// Replaces the certificate names with those of a reloaded configuration.
+    /// Replaces the names of the certificates with the names in a reloaded configuration.
     ///
     /// New names are certified by the local authority, or ordered from the ACME directory of this configuration.
     ///
@@ -342,7 +342,7 @@ impl TlsSettings {
         turns(Self::is_enabled) || turns(|tls| tls.local) || turns(|tls| !tls.acme_domains().is_empty())
     }
 
-    /// Groups the names by ACME certificate: one certificate for all names, or one for each.
+    /// Groups the names by ACME certificate: one certificate for all names, or one certificate per name.
     fn grouped(&self, names: impl Iterator<Item = String>) -> Vec<Vec<String>> {
         match self.acme_one_certificate {
             true => vec![names.collect()],
@@ -376,7 +376,7 @@ impl TlsSettings {
         }
     }
 
-    /// Returns the layer that forwards the client certificate to backends.
+    /// Returns the layer that forwards the client's TLS certificate to backends.
     pub(crate) fn client_certificate_layer(&self) -> ClientCertificateLayer {
         if self.client_auth == ClientAuthentication::Off {
             return ClientCertificateLayer::disabled();

@@ -23,7 +23,7 @@ settings! {
     "upstream" => backends: Vec<Backend> {
         value: "BACKEND,...",
         default: "127.0.0.1:3000",
-        help: "Backends to forward requests to; several are load balanced, by weight=N after the address",
+        help: "Backends to forward requests to; several are load balanced, in proportion to weight=N after an address",
         accepted: "comma-separated host:port, http://, https:// or h2c:// URLs without a path, or unix:/path",
         scope: Route,
         reload: Live,
@@ -57,7 +57,7 @@ settings! {
     "upstream_timeout" => timeout: Duration {
         value: "DURATION",
         default: "60s",
-        help: "Maximum time to the response head; then 504",
+        help: "Maximum time until the backend sends a response head; then the client gets 504",
         accepted: DURATION,
         scope: Route,
         reload: Live,
@@ -68,7 +68,7 @@ settings! {
     "upstream_connect_timeout" => connect_timeout: Duration {
         value: "DURATION",
         default: "5s",
-        help: "Maximum time to connect to a backend; then another backend is tried, or 504",
+        help: "Maximum time to connect to a backend; then another backend is tried, or the client gets 504",
         accepted: DURATION,
         scope: Route,
         reload: Live,
@@ -79,7 +79,7 @@ settings! {
     "upstream_read_timeout" => read_timeout: Duration {
         value: "DURATION",
         default: "5m",
-        help: "Maximum time without data while a response body arrives",
+        help: "Maximum time between two parts of a response body",
         accepted: DURATION,
         scope: Route,
         reload: Live,
@@ -90,7 +90,7 @@ settings! {
     "upstream_request_timeout" => request_timeout: Option<Duration> {
         value: "DURATION",
         default: "`0` (no limit)" => None,
-        help: "Maximum time from the request to the end of the response",
+        help: "Maximum time from the request head to the end of the response body",
         accepted: "a duration such as 500ms, 2m or 1h; a bare number is seconds; 0 for no limit",
         scope: Route,
         reload: Live,
@@ -123,7 +123,7 @@ settings! {
     "upstream_retries" => retries: u32 {
         value: "NUMBER",
         default: "1",
-        help: "How many times a safe request is retried on another backend after a connection failure",
+        help: "Number of times that a safe request is retried on another backend after a connection failure",
         accepted: "a whole number from 0 to 100",
         scope: Route,
         reload: Live,
@@ -134,7 +134,7 @@ settings! {
     "upstream_hold" => hold: Duration {
         value: "DURATION",
         default: "0s",
-        help: "How long requests wait while no backend is reachable, such as during a restart",
+        help: "Maximum time that requests wait while no backend is reachable, for example during a restart",
         accepted: DURATION,
         scope: Route,
         reload: Live,
@@ -190,7 +190,7 @@ settings! {
         value: "NAME",
         default: "the backend's host" => None,
         help: "Server name (SNI) to send to https backends and to require in their certificates",
-        accepted: "a DNS name or an address",
+        accepted: "a DNS name or an IP address",
         scope: Route,
         reload: Live,
         parse: |t| optional(t, upstream::server_name),

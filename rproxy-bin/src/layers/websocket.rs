@@ -28,7 +28,7 @@ settings! {
     "ws_paths" => paths: Parsed<WsPaths> {
         value: "GLOB,...",
         default: paths::WEBSOCKETS,
-        help: "Paths on which upgrades are forwarded; on others they are rejected",
+        help: "Paths on which upgrades are forwarded; upgrades on other paths are rejected",
         accepted: PATHS,
         scope: Route,
         reload: Live,
@@ -50,8 +50,8 @@ settings! {
     "upgrades" => upgrades: Option<Parsed<UpgradeProtocols>> {
         value: "PROTOCOL,...",
         default: "none" => None,
-        help: "Further protocols for which upgrades are forwarded, under the same rules, as a tunnel of bytes",
-        accepted: "comma-separated names as in Upgrade: tcp, SPDY/3.1; not HTTP or TLS",
+        help: "Additional protocols for which upgrades are forwarded as byte tunnels, under the rules for WebSockets",
+        accepted: "comma-separated protocol names as in Upgrade, such as tcp or SPDY/3.1; HTTP and TLS are not accepted",
         scope: Route,
         reload: Live,
         parse: |t| optional(t, str::parse),
@@ -83,7 +83,7 @@ settings! {
     "ws_max_connections" => max_connections: Option<NonZeroUsize> {
         value: "NUMBER",
         default: "`0` (no limit)" => None,
-        help: "Maximum number of open WebSockets; further ones get 503",
+        help: "Maximum number of open WebSockets; additional ones get 503",
         accepted: "a whole number up to 1000000; 0 for no limit",
         scope: Route,
         reload: Live,
@@ -94,7 +94,7 @@ settings! {
     "ws_max_per_client" => max_per_client: Option<NonZeroUsize> {
         value: "NUMBER",
         default: "`0` (no limit)" => None,
-        help: "Maximum number of open WebSockets per client; further ones get 429",
+        help: "Maximum number of open WebSockets per client; additional ones get 429",
         accepted: "a whole number up to 1000000; 0 for no limit",
         scope: Route,
         reload: Live,
@@ -116,7 +116,7 @@ settings! {
     "ws_message_rate" => message_rate: Option<NonZeroU32> {
         value: "NUMBER",
         default: "`0` (no limit)" => None,
-        help: "Maximum number of WebSocket messages per second from one client; more close the WebSocket with 1008. Disables WebSocket compression",
+        help: "Maximum number of WebSocket messages per second from one client; a higher rate closes the WebSocket with 1008. Disables WebSocket compression",
         accepted: "a whole number up to 1000000; 0 for no limit",
         scope: Route,
         reload: Live,
@@ -127,8 +127,8 @@ settings! {
     "ws_ping_interval" => ping_interval: Option<Duration> {
         value: "DURATION",
         default: "`0` (never)" => None,
-        help: "Interval of pings to both ends of a WebSocket; an end that is silent for 10 s after a ping is disconnected. Disables WebSocket compression",
-        accepted: "a duration such as 500ms, 2m or 1h; a bare number is seconds; 0 for never",
+        help: "Interval of pings to both endpoints of a WebSocket; an endpoint that is silent for 10 s after a ping is disconnected. Disables WebSocket compression",
+        accepted: "a duration such as 500ms, 2m or 1h; a bare number is seconds; 0 for no pings",
         scope: Route,
         reload: Live,
         parse: |t| duration(t).map(|time| (!time.is_zero()).then_some(time)),

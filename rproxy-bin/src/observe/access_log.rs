@@ -146,7 +146,7 @@ const BUFFER_LIMIT: usize = 512 << 10;
 struct Inner {
     dropped: AtomicU64,
     buffers: Mutex<Vec<Arc<Mutex<Pending>>>>,
-    /// Whether a worker has woken the writer thread since its last check of the buffers.
+    /// Whether a worker has woken the writer thread since the thread last checked the buffers.
     awake: AtomicBool,
     closing: AtomicBool,
     flushes: Mutex<Flushes>,

@@ -23,7 +23,7 @@ pub(super) use self::labels::MethodLabel;
 use self::labels::{CACHE, CODES, METHODS, UPSTREAM_ERRORS, cache_index, code_index, upstream_error_index};
 use crate::error_response::ErrorReason;
 
-/// The request metrics of the proxy, and registered metrics of other components. Clones share the counters.
+/// The request metrics of the proxy, and the metrics that other components register. Clones share the counters.
 #[derive(Clone)]
 pub struct Metrics {
     inner: Arc<Inner>,

@@ -82,8 +82,8 @@ impl Notices {
                  clients share one rate limit; if it is your proxy, add it to RPROXY_TRUSTED_PROXIES"
             }
             Reporting::WithoutClient => {
-                "a proxy in RPROXY_TRUSTED_PROXIES sends forwarding fields, but no valid address in the one that \
-                 RPROXY_CLIENT_IP_FROM names: all its clients share one rate limit; name the field that it sends"
+                "a proxy in RPROXY_TRUSTED_PROXIES sends forwarding fields, but no valid address in the \
+                 field that RPROXY_CLIENT_IP_FROM names: all its clients share one rate limit; set RPROXY_CLIENT_IP_FROM to the field that the proxy sends"
             }
         };
         if self.throttles.shared_quota.permit_at(Instant::now()).is_some() {
@@ -132,7 +132,7 @@ mod tests {
     use tower::{Layer, ServiceExt, service_fn};
 
     #[test]
-    fn reports_private_peers_and_cdns_at_once_and_others_when_their_quota_is_exhausted() {
+    fn warns_of_private_peers_and_cdns_immediately_and_of_others_after_quota_exhaustion() {
         let allowed = RateLimitDecision::Allowed { remaining: 10 };
         let rejected = RateLimitDecision::Rejected { retry_after: Duration::from_secs(1) };
         for (peer, decision, is_reported) in [
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn detects_proxies_whose_clients_have_one_address() {
+    async fn detects_proxies_whose_clients_share_one_address() {
         for (peer, field, reporting) in [
             ("192.0.2.1:1", "x-forwarded-for", Reporting::Untrusted),
             ("192.0.2.1:1", "cf-connecting-ip", Reporting::Untrusted),

@@ -1,4 +1,4 @@
-//! The record of one request, from its head to the end of the response body.
+//! Records one request, from the request head to the end of the response body.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -17,7 +17,7 @@ use super::notices::{Client, Reporting};
 use super::{SiteLabel, WorkerSinks};
 use crate::error_response::{ErrorReason, GrpcError};
 
-/// The record of one request, which is written to the metrics and the access log when it is dropped.
+/// The record of one request; dropping it updates the metrics and writes an access log entry.
 #[derive(Debug)]
 pub(super) struct RequestRecord {
     sinks: Arc<WorkerSinks>,
@@ -114,7 +114,7 @@ impl RequestRecord {
         self.bytes += bytes;
     }
 
-    /// Sets whether the response body is complete so far as its length is known.
+    /// Sets whether the response body is complete according to the bytes and frames so far.
     pub(super) fn set_complete(&mut self, complete: bool) {
         self.complete = complete;
     }
@@ -157,7 +157,7 @@ impl LogEntry {
     }
 }
 
-/// The record of a tunnel, which is written when it is dropped, even if the tunnel was aborted.
+/// The record of a tunnel; dropping it writes an access log entry, even for an aborted tunnel.
 struct TunnelRecord {
     sinks: Arc<WorkerSinks>,
     start: Instant,

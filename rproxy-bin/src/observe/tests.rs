@@ -60,7 +60,7 @@ impl Recorder {
     }
 }
 
-/// A body of two frames with two bytes each, followed by its end or an error.
+/// Returns a body of two frames with two bytes each, followed by the end of the body or an error.
 fn parts(end: Option<Result<(), &'static str>>) -> impl Body<Data = Bytes, Error = BoxError> {
     let frames = [Ok(Frame::data(Bytes::from_static(b"ab"))), Ok(Frame::data(Bytes::from_static(b"cd")))];
     let end = end.and_then(Result::err).map(|error| Err(BoxError::from(error)));
@@ -144,7 +144,7 @@ async fn failed_body_counts_as_aborted() {
 }
 
 #[tokio::test]
-async fn body_is_complete_without_a_final_poll() {
+async fn body_counts_as_complete_without_a_final_poll() {
     // hyper drops a body that reports its end, or whose length was sent, without polling it again.
     let recorder = Recorder::new();
     let mut body = respond(&recorder, get(), Full::new(Bytes::from_static(b"abc"))).await.into_body();
@@ -164,7 +164,7 @@ async fn body_is_complete_without_a_final_poll() {
 }
 
 #[tokio::test]
-async fn head_response_is_complete_without_body() {
+async fn response_to_head_is_complete_without_body() {
     let recorder = Recorder::new();
     let request = Request::head("/").body(()).unwrap();
     drop(respond(&recorder, request, OfKnownLength(9)).await);

@@ -9,7 +9,7 @@ use rproxy_router::RouteTable;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SiteNames {
     table: Arc<RouteTable>,
-    /// The name of each site and its index in the table: all hosts, and `default` for the default site.
+    /// The index of each site in the table, by host name or, for the default site, by the name `default`.
     names: Arc<[(String, usize)]>,
 }
 
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn selects_urls_by_the_site_that_serves_them() {
+    fn selects_cached_urls_by_site() {
         let mut table = RouteTable::new();
         let sites: Vec<usize> = (0..3).map(|_| table.add_site()).collect();
         table.set_default(sites[0]).unwrap();

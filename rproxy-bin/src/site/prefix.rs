@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn removes_the_prefix_however_it_is_spelled() {
+    fn removes_path_prefix_in_any_spelling() {
         for (uri, expected) in [
             ("/api", Some("/")),
             ("/api/", Some("/")),

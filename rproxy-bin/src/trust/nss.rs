@@ -68,7 +68,7 @@ mod tests {
     use crate::trust::shell_line;
 
     #[test]
-    fn creates_a_missing_database() {
+    fn creates_a_missing_nss_database() {
         let home = tempfile::tempdir().unwrap();
         let database = NssDatabase::of_home(Some(home.path().into())).unwrap();
         let lines = || -> Vec<String> {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_database_without_a_home() {
+    fn has_no_nss_database_without_a_home_directory() {
         for home in [None, Some("relative".into()), Some("".into())] {
             assert!(NssDatabase::of_home(home).is_none());
         }

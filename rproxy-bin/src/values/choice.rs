@@ -332,7 +332,7 @@ impl FromStr for LogFilter {
             .find(|directive| !directive.contains(['=', '[']) && directive.parse::<LevelFilter>().is_err());
         match stray {
             Some("") => Err(ParseError::new("log filter", text, "empty")),
-            Some(word) => Err(ParseError::new("log filter", text, format!("{word:?} is not a level"))),
+            Some(word) => Err(ParseError::new("log filter", text, format!("{word:?} is not a log level"))),
             None => Self::lenient(text),
         }
     }
@@ -406,7 +406,7 @@ pub(crate) fn acme_directory(text: &str) -> Result<Uri, ParseError> {
     let error = |reason: &str| ParseError::new("directory URL", text, reason);
     let uri: Uri = text.parse().map_err(|_| error("not a URL"))?;
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err(error("a user and password are not supported"));
+        return Err(error("a user name and password in the URL are not supported"));
     }
     // RFC 8555 §6.1: ACME requires HTTPS.
     match (uri.scheme_str(), uri.host()) {
@@ -450,8 +450,8 @@ mod tests {
         }
         for (text, message) in [
             ("", "bad log filter \"\": empty"),
-            ("inof", "bad log filter \"inof\": \"inof\" is not a level"),
-            ("info,verbose", "bad log filter \"info,verbose\": \"verbose\" is not a level"),
+            ("inof", "bad log filter \"inof\": \"inof\" is not a log level"),
+            ("info,verbose", "bad log filter \"info,verbose\": \"verbose\" is not a log level"),
             ("rproxy=loud", "bad log filter \"rproxy=loud\": not a valid tracing filter"),
         ] {
             assert_eq!(text.parse::<LogFilter>().unwrap_err().to_string(), message);

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_common_spellings_of_addresses() {
+    fn parses_common_spellings_of_listen_addresses() {
         for (text, canonical) in [
             ("0.0.0.0:8080", "0.0.0.0:8080"),
             ("127.0.0.1:0", "127.0.0.1:0"),
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_invalid_address_with_reason() {
+    fn rejects_invalid_listen_address_with_reason() {
         let long = format!("unix:/{}", "x".repeat(107));
         for (text, reason) in [
             ("", "the port is not a number from 0 to 65535"),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn public_port_is_not_zero() {
+    fn rejects_zero_as_public_port() {
         assert_eq!(public_port("8443").unwrap().get(), 8443);
         for text in ["0", "70000", "+443", ":443", ""] {
             assert_eq!(
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_addresses_collide() {
+    fn overlapping_listen_addresses_conflict() {
         for (one, other, expected) in [
             ("127.0.0.1:80", "127.0.0.1:80", true),
             ("0.0.0.0:80", "127.0.0.1:80", true),

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn default_lists_match_their_text() {
+    fn default_path_lists_match_their_source_text() {
         let cached: CachePaths = CACHED.parse().unwrap();
         assert!(cached.contains("/static/x") && cached.contains("/a.css") && !cached.contains("/"));
         assert!(WEBSOCKETS.parse::<WsPaths>().unwrap().contains("/live"));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_invalid_list_with_reason() {
+    fn rejects_invalid_path_list_with_reason() {
         for (text, reason) in [
             ("", "empty"),
             (" , ", "empty"),

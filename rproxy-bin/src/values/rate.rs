@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_rates_per_second_minute_and_hour() {
+    fn parses_rates_per_second_minute_and_hour() {
         for (text, shown, burst) in [
             ("100", "100", 1000),
             ("5/s", "5", 50),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_other_text_with_a_reason() {
+    fn rejects_invalid_rate_with_reason() {
         for (text, reason) in [
             ("0", "bad number \"0\": must be 1 or more"),
             ("0/min", "bad number \"0\": must be 1 or more"),

@@ -16,7 +16,7 @@ use super::value::{ParseError, ipv6_prefix, presentable, rate};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ipv6Tiers(Vec<Ipv6Tier>);
 
-/// The quota that each IPv6 network with one prefix length has.
+/// The quota of each IPv6 network with a certain prefix length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ipv6Tier {
@@ -48,7 +48,11 @@ impl FromStr for Ipv6Tiers {
         for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             let tier: Ipv6Tier = entry.parse()?;
             if tiers.iter().any(|other| other.prefix == tier.prefix) {
-                return Err(ParseError::new(TIERS, text, format!("/{} is listed twice", tier.prefix)));
+                return Err(ParseError::new(
+                    TIERS,
+                    text,
+                    format!("the prefix length /{} is listed twice", tier.prefix),
+                ));
             }
             tiers.push(tier);
         }
@@ -165,7 +169,7 @@ impl fmt::Display for RateLimitFallback {
     }
 }
 
-const TIERS: &str = "list of tiers";
+const TIERS: &str = "list of IPv6 tiers";
 
 #[cfg(test)]
 mod tests {
@@ -183,12 +187,12 @@ mod tests {
             assert_eq!(written.parse(), Ok(tiers));
         }
         for (text, message) in [
-            ("", "bad list of tiers \"\": empty"),
+            ("", "bad list of IPv6 tiers \"\": empty"),
             ("56", "bad tier \"56\": not of the form PREFIX:RATE or PREFIX:RATE:BURST"),
             ("56:1:2:3", "bad tier \"56:1:2:3\": not of the form PREFIX:RATE or PREFIX:RATE:BURST"),
             ("129:1", "bad IPv6 prefix length \"129\": not a whole number from 1 to 128"),
             ("56:0", "bad number \"0\": must be 1 or more"),
-            ("56:1,56:2", "bad list of tiers \"56:1,56:2\": /56 is listed twice"),
+            ("56:1,56:2", "bad list of IPv6 tiers \"56:1,56:2\": the prefix length /56 is listed twice"),
         ] {
             assert_eq!(text.parse::<Ipv6Tiers>().unwrap_err().to_string(), message);
         }

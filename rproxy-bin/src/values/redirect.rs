@@ -33,11 +33,11 @@ impl FromStr for RedirectTarget {
         let error = |reason: &str| ParseError::new("redirect", text, reason);
         let url: Uri = text.parse().map_err(|_| error("not a URL"))?;
         if !url.scheme().is_some_and(|scheme| *scheme == Scheme::HTTPS || *scheme == Scheme::HTTP) {
-            return Err(error("it must begin with https:// or http://"));
+            return Err(error("the URL must begin with https:// or http://"));
         }
         let has_user = url.authority().is_none_or(|authority| authority.as_str().contains('@'));
         if has_user {
-            return Err(error("a user and password are not supported"));
+            return Err(error("a user name and password in the URL are not supported"));
         }
         let appends_target = text.matches('/').count() == 2 && url.query().is_none();
         Ok(Self { url: text.to_owned(), appends_target })
@@ -68,13 +68,13 @@ mod tests {
     }
 
     #[test]
-    fn rejects_other_text_with_a_reason() {
+    fn rejects_invalid_rate_with_reason() {
         for (text, reason) in [
             ("", "not a URL"),
-            ("example.org", "it must begin with https:// or http://"),
-            ("/path", "it must begin with https:// or http://"),
-            ("ftp://example.org", "it must begin with https:// or http://"),
-            ("https://me:secret@example.org", "a user and password are not supported"),
+            ("example.org", "the URL must begin with https:// or http://"),
+            ("/path", "the URL must begin with https:// or http://"),
+            ("ftp://example.org", "the URL must begin with https:// or http://"),
+            ("https://me:secret@example.org", "a user name and password in the URL are not supported"),
         ] {
             let error = text.parse::<RedirectTarget>().unwrap_err().to_string();
             assert!(error.ends_with(reason), "{error}");

@@ -66,7 +66,7 @@ impl FromStr for RouteEntry {
             None => (matched, None),
         };
         if host.is_empty() && path.is_none() {
-            return Err(error("neither a host nor a path before ="));
+            return Err(error("no host or path before ="));
         }
         let host = match host {
             "" => None,
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_hosts_paths_and_targets() {
+    fn parses_hosts_paths_and_targets_of_routes() {
         for (text, shown) in [
             ("api.example.org=127.0.0.1:4000", "api.example.org=127.0.0.1:4000"),
             ("example.org/blog=127.0.0.1:5000", "example.org/blog/**=127.0.0.1:5000"),
@@ -136,10 +136,10 @@ mod tests {
     }
 
     #[test]
-    fn rejects_other_text_with_a_reason() {
+    fn rejects_invalid_rate_with_reason() {
         for (text, reason) in [
             ("example.org", "bad route \"example.org\": no = between the host and its target"),
-            ("=127.0.0.1:1", "bad route \"=127.0.0.1:1\": neither a host nor a path before ="),
+            ("=127.0.0.1:1", "bad route \"=127.0.0.1:1\": no host or path before ="),
             (
                 "/=127.0.0.1:1",
                 "bad route \"/=127.0.0.1:1\": the default site accepts no route for /; set its upstream instead of this route",

@@ -11,11 +11,11 @@ use super::value::ParseError;
 /// The value of `security_headers`, such as `recommended,-x-frame-options,referrer-policy: no-referrer`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecurityHeaderList {
-    /// The profile, which the other fields modify.
+    /// The security header profile, which the other fields modify.
     pub profile: SecurityProfile,
-    /// The headers that are removed from the profile.
+    /// The security headers that are removed from the profile.
     pub without: Vec<HeaderName>,
-    /// The headers that are added to the profile or replace its values.
+    /// The security headers that are added to the profile or replace values of the profile.
     pub with: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_a_profile_and_single_headers() {
+    fn parses_profile_and_individual_security_headers() {
         for (text, shown) in [
             ("recommended", "recommended"),
             ("Strict, -X-Frame-Options", "strict,-x-frame-options"),
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_other_text_with_a_reason() {
+    fn rejects_invalid_rate_with_reason() {
         for (text, reason) in [
             ("loose", "unknown profile"),
             ("recommended,strict", "neither -NAME nor NAME: VALUE after the profile"),

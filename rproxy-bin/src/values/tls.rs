@@ -14,7 +14,8 @@ pub(crate) fn version(text: &str) -> Result<TlsVersion, ParseError> {
 }
 
 pub(crate) fn ciphers(text: &str) -> Result<CipherSuites, ParseError> {
-    let unknown = || format!("contains a suite that is not one of {}", CipherSuites::supported_names());
+    let unknown =
+        || format!("contains an unknown cipher suite; the supported suites are {}", CipherSuites::supported_names());
     text.parse().map_err(|_| ParseError::new("list of cipher suites", text, unknown()))
 }
 
@@ -31,7 +32,7 @@ pub(crate) fn field(text: &str) -> Result<HeaderName, ParseError> {
     let error = |reason: &str| ParseError::new("field name", text, reason);
     let name: HeaderName = text.parse().map_err(|_| error("not a valid header name"))?;
     match [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING].contains(&name) {
-        true => Err(error("the proxy needs this field itself")),
+        true => Err(error("the field is reserved for the proxy")),
         false => Ok(name),
     }
 }

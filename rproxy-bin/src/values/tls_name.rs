@@ -31,13 +31,13 @@ impl FromStr for TlsName {
             return Err(error("a URL, not a name"));
         }
         if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
-            return Err(error("an IP address, not a name"));
+            return Err(error("an IP address, not a DNS name"));
         }
         if text.contains(':') {
-            return Err(error("a name has no port"));
+            return Err(error("the name must not contain a port"));
         }
         if !text.is_ascii() {
-            return Err(error("not ASCII, write it in its xn-- form"));
+            return Err(error("not ASCII; use the xn-- form of the name"));
         }
         // RFC 1123 §2.1: letters, digits and hyphens, no hyphen at either end; RFC 1035 §2.3.4: 63 and 255 octets.
         let label = |label: &str| {
@@ -49,7 +49,7 @@ impl FromStr for TlsName {
         let name = text.strip_suffix('.').unwrap_or(text);
         let base = name.strip_prefix("*.").unwrap_or(name);
         if name.len() > 253 || !base.split('.').all(label) {
-            return Err(error("a label is not 1 to 63 letters, digits and hyphens"));
+            return Err(error("each label must consist of 1 to 63 letters, digits and hyphens"));
         }
         Ok(Self(name.to_ascii_lowercase()))
     }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_names_in_lower_case() {
+    fn converts_dns_names_to_lower_case() {
         for (text, name) in [
             ("example.com", "example.com"),
             ("WWW.Example.COM", "www.example.com"),
@@ -146,21 +146,21 @@ mod tests {
     }
 
     #[test]
-    fn rejects_invalid_name_with_reason() {
+    fn rejects_invalid_dns_name_with_reason() {
         let long = format!("{}.example", "x".repeat(64));
         for (text, reason) in [
             ("https://example.com", "a URL, not a name"),
-            ("example.com:443", "a name has no port"),
-            ("192.0.2.1", "an IP address, not a name"),
-            ("[::1]", "an IP address, not a name"),
-            ("bücher.example", "not ASCII, write it in its xn-- form"),
-            ("a..example", "a label is not 1 to 63 letters, digits and hyphens"),
-            ("-a.example", "a label is not 1 to 63 letters, digits and hyphens"),
-            ("a_b.example", "a label is not 1 to 63 letters, digits and hyphens"),
-            ("a.*.example", "a label is not 1 to 63 letters, digits and hyphens"),
-            ("*", "a label is not 1 to 63 letters, digits and hyphens"),
-            ("", "a label is not 1 to 63 letters, digits and hyphens"),
-            (&long, "a label is not 1 to 63 letters, digits and hyphens"),
+            ("example.com:443", "the name must not contain a port"),
+            ("192.0.2.1", "an IP address, not a DNS name"),
+            ("[::1]", "an IP address, not a DNS name"),
+            ("bücher.example", "not ASCII; use the xn-- form of the name"),
+            ("a..example", "each label must consist of 1 to 63 letters, digits and hyphens"),
+            ("-a.example", "each label must consist of 1 to 63 letters, digits and hyphens"),
+            ("a_b.example", "each label must consist of 1 to 63 letters, digits and hyphens"),
+            ("a.*.example", "each label must consist of 1 to 63 letters, digits and hyphens"),
+            ("*", "each label must consist of 1 to 63 letters, digits and hyphens"),
+            ("", "each label must consist of 1 to 63 letters, digits and hyphens"),
+            (&long, "each label must consist of 1 to 63 letters, digits and hyphens"),
         ] {
             assert_eq!(text.parse::<TlsName>().unwrap_err().to_string(), format!("bad DNS name {text:?}: {reason}"),);
         }

@@ -20,7 +20,9 @@ pub(crate) fn backends(text: &str) -> Result<Vec<Backend>, String> {
 fn backend(text: &str) -> Result<Backend, String> {
     if text.contains('@') {
         // This message leaves the password out, unlike that of `Backend`.
-        return Err(ParseError::new("backend", text, "a user and password are not supported").to_string());
+        return Err(
+            ParseError::new("backend", text, "a user name and password in the URL are not supported").to_string()
+        );
     }
     let (address, rest) = text.split_at(text.find(' ').unwrap_or(text.len()));
     let text = match listen::port(address.strip_prefix(':').unwrap_or(address)) {
@@ -50,7 +52,7 @@ pub(crate) fn pins(text: &str) -> Result<Vec<PublicKeyPin>, ParseError> {
 pub(crate) fn server_name(text: &str) -> Result<String, ParseError> {
     match Upstream::builder().server_name(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err(ParseError::new("server name", text, "neither a DNS name nor an address")),
+        Err(_) => Err(ParseError::new("server name", text, "neither a DNS name nor an IP address")),
     }
 }
 
@@ -102,13 +104,13 @@ mod tests {
     fn rejects_password_without_printing_it() {
         assert_eq!(
             backend("http://me:secret@app:80").unwrap_err(),
-            "bad backend \"http://***@app:80\": a user and password are not supported",
+            "bad backend \"http://***@app:80\": a user name and password in the URL are not supported",
         );
         assert!(!backend("me:secret@app:80").unwrap_err().contains("secret"));
     }
 
     #[test]
-    fn parses_pins_in_the_spelling_of_curl() {
+    fn parses_public_key_pins_in_curl_syntax() {
         let [one, other] =
             ["RHFyQxXYKAzGIgy0BsyKNkW92p9UNNFjyhRAX3f5Uow=", "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0="];
         let parsed = pins(&format!("sha256/{one}, sha256/{other}")).unwrap();

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_hide_passwords_and_shorten_long_input() {
+    fn error_messages_hide_passwords_and_shorten_long_input() {
         assert_eq!(presentable("http://user:p@ss@host:80"), "http://***@host:80");
         assert_eq!(presentable("user:p@host:80"), "***@host:80");
         assert_eq!(presentable("me@example.com"), "me@example.com");
@@ -326,12 +326,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsers_never_panic(text in ".{0,40}") {
+        fn setting_parsers_never_panic(text in ".{0,40}") {
             let _ = (boolean(&text), rate(&text), duration(&text), size(&text, MEBIBYTE), ipv6_prefix(&text));
         }
 
         #[test]
-        fn parsers_of_units_never_panic(text in "[0-9.]{1,22}[a-zA-Z]{0,3}[0-9]{0,5}[a-z]{0,2}") {
+        fn size_and_duration_parsers_never_panic(text in "[0-9.]{1,22}[a-zA-Z]{0,3}[0-9]{0,5}[a-z]{0,2}") {
             let _ = (duration(&text), size(&text, 1));
         }
 

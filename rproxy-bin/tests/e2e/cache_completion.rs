@@ -1,4 +1,4 @@
-//! Partially stored responses, and requests that the cache repeats.
+//! Tests of the cache with partially stored responses, and of requests that the cache repeats.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::upstream::{ok, read_head, scripted};
 use crate::support::{Proxy, Response, TIMEOUT, exchange, request};
 
-/// Starts a backend that records every request head, and derives its response from the head. It closes the connection
+/// Starts a backend that records every request head and computes its response from the head. It closes the connection
 /// after a response that ends in `|`.
 fn backend(response: impl Fn(&str) -> String + Clone + Send + 'static) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let heads = Arc::new(Mutex::new(Vec::new()));
@@ -89,7 +89,7 @@ fn changed_file_replaces_the_stored_partial_response() {
 }
 
 #[test]
-fn continues_aborted_download_and_reports_a_failed_rest() {
+fn continues_aborted_download_and_reports_a_failed_continuation() {
     // A response aborted after 4 bytes, its rest aborted after 2, and then the rest of that.
     let (upstream, heads) = backend(|head| {
         let response = file(head, "\"v1\"");
@@ -147,7 +147,7 @@ fn sends_etags_of_all_variants_and_repeats_the_request_after_a_304_without_etag(
     }
 }
 
-/// The frames to send on the stream with this number.
+/// Returns the HTTP/2 frames to send on the stream with this number.
 type Frames = fn(u32) -> Vec<u8>;
 
 /// Starts an h2c backend that sends `frames` after the head of each response.
@@ -243,7 +243,7 @@ fn does_not_store_truncated_bodies() {
 }
 
 #[test]
-fn hit_over_http_1_1_has_the_trailer_section() {
+fn cache_hit_over_http_1_1_has_the_trailer_section() {
     let (upstream, heads) = backend(|_| {
         "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n".into()
     });

@@ -1,4 +1,4 @@
-//! The rate limit of responses that are served from the cache.
+//! Tests of the rate limit for responses that are served from the cache.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ const LIMIT: [(&str, &str); 4] = [
     ("RPROXY_RATE_EXEMPT", "192.0.2.0/24"),
 ];
 
-/// A backend whose responses are cacheable, except those with `private` in the path.
+/// Starts a backend whose responses are cacheable, unless the path contains `private`.
 fn backend() -> SocketAddr {
     responding(|head| {
         let policy = if head.contains("private") { "no-store" } else { "max-age=600" };
@@ -24,7 +24,7 @@ fn backend() -> SocketAddr {
     })
 }
 
-/// Sends requests on one connection, and returns the statuses.
+/// Sends requests on one connection, and returns the response statuses.
 fn statuses(proxy: &Proxy, client: &str, paths: impl IntoIterator<Item = String>, fields: &str) -> Vec<u16> {
     let mut stream = connect(proxy.address);
     let mut send = |path: String| {
@@ -49,7 +49,7 @@ fn remaining(proxy: &Proxy, client: &str, path: &str) -> String {
 }
 
 #[test]
-fn cached_page_with_700_files_does_not_use_up_the_quota() {
+fn cached_page_with_700_files_does_not_exhaust_the_quota() {
     let proxy = Proxy::start(backend(), &LIMIT);
     assert_eq!(statuses(&proxy, "192.0.2.1", files(), ""), [200; 700]);
     let client = "203.0.113.1";
@@ -75,7 +75,7 @@ fn ipv6_tiers_do_not_count_cache_hits() {
 }
 
 #[test]
-fn setting_counts_cache_hits_and_can_be_reloaded() {
+fn cache_hits_count_if_configured_at_the_start_or_by_a_reload() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rproxy.toml");
     let upstream = backend();
@@ -103,7 +103,7 @@ fn setting_counts_cache_hits_and_can_be_reloaded() {
 }
 
 #[test]
-fn store_gets_the_charges_of_cache_hits_back() {
+fn rate_limit_store_is_refunded_for_cache_hits() {
     let Some(server) = Server::start() else { return };
     let url = server.url();
     let store = [("RPROXY_RATE_LIMIT_STORE", &*url), ("RPROXY_RATE_LIMIT_STORE_TIMEOUT", "5s")];

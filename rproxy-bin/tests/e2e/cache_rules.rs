@@ -1,4 +1,4 @@
-//! The rules of HTTP caching, section by section, with the binary between a client and an origin.
+//! Tests of the HTTP caching rules, ordered by RFC section, with the proxy between a client and an origin.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::Write;
@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex};
 use crate::support::upstream::{read_head, scripted};
 use crate::support::{Proxy, Response, exchange, request};
 
-/// One step: the request as `METHOD|field: value|...`, the response of the origin as `STATUS|field: value|...||body`
-/// or empty if it must not be requested, and the expected status and cache status of the client's response.
+/// One exchange: the request as `METHOD|field: value|...`, the response of the origin as `STATUS|field:
+/// value|...||body` or empty if it must not be requested, and the expected status and cache status of the client's
+/// response.
 type Step = (&'static str, &'static str, &'static str);
 
-/// A rule with its section, and the steps that show it.
+/// A caching rule with its RFC section, and the exchanges that test the rule.
 type Scenario = (&'static str, &'static [Step]);
 
 const FRESH: &str = "200|cache-control: max-age=60||one";
-/// A response that is stale from the start but can be validated.
+/// A response of the origin that is stale immediately but has a validator.
 const STALE: &str = "200|cache-control: max-age=60|age: 90|etag: \"v1\"||one";
 const OTHER: &str = "200|cache-control: no-store||two";
 
@@ -260,7 +261,7 @@ const SCENARIOS: &[Scenario] = &[
     ),
 ];
 
-/// The remaining responses of the origin, by path.
+/// The responses that the origin has not sent yet, by path.
 type Answers = Arc<Mutex<HashMap<String, VecDeque<&'static str>>>>;
 
 fn origin(responses: &Answers) -> SocketAddr {

@@ -1,4 +1,4 @@
-//! The cache together with the other layers.
+//! Tests of the cache in combination with the other layers.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::h2;
 use crate::support::upstream::{ok, responding, scripted};
 use crate::support::{Proxy, TIMEOUT, connect, free_port, read_response, read_to_end, request};
 
-/// Returns responses with the result of `echo` for the request head, fresh for a minute, with this `Vary`.
+/// Returns a backend function whose responses are fresh for a minute and have this `Vary` and the body `echo(head)`.
 fn cached(vary: &'static str, echo: fn(&str) -> String) -> impl Fn(&str) -> String + Clone + Send + 'static {
     move |head| {
         let fields = format!("HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\nvary: {vary}\r\n");
@@ -18,7 +18,7 @@ fn cached(vary: &'static str, echo: fn(&str) -> String) -> impl Fn(&str) -> Stri
     }
 }
 
-/// Returns the value of a field in a head, or an empty string.
+/// Returns the value of a header field in a head, or an empty string.
 fn field(head: &str, name: &str) -> String {
     let lines = head.lines().filter_map(|line| line.split_once(": "));
     lines.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
@@ -37,7 +37,7 @@ fn varies_by_forwarding_headers_that_the_proxy_sets() {
     }
 }
 
-/// A backend that answers each request over HTTP/2 with these frames: their type, flags and payload.
+/// Starts an HTTP/2 backend that responds to each request with these frames, given by type, flags and payload.
 fn http2_backend(frames: Vec<(u8, u8, Vec<u8>)>) -> (SocketAddr, Arc<AtomicUsize>) {
     let requests = Arc::<AtomicUsize>::default();
     let counter = Arc::clone(&requests);
@@ -61,7 +61,7 @@ fn http2_backend(frames: Vec<(u8, u8, Vec<u8>)>) -> (SocketAddr, Arc<AtomicUsize
 }
 
 #[test]
-fn a_response_with_a_malformed_trailer_section_is_broken_off_and_not_stored() {
+fn response_with_malformed_trailer_section_is_aborted_and_not_stored() {
     let malformed = [h2::field("connection", "x"), h2::field("X-Sum", "1")].map(|trailers| (trailers, false));
     for (trailers, is_whole) in [(h2::field("x-sum", "1"), true)].into_iter().chain(malformed) {
         for length in [Vec::new(), h2::field("content-length", "3")] {

@@ -1,4 +1,4 @@
-//! Certificates at the start and on a reload: several for one name, and those of new sites.
+//! Tests of certificates at the start and after a reload: several certificates for one name, and new sites.
 
 use std::fs::Permissions;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::running::rproxy;
 use crate::support::upstream::{Nginx, ok, responding};
 use crate::support::{Proxy, TIMEOUT, free_port, get, has, request};
 
-/// A self-signed certificate and its key in files.
+/// The files of a self-signed certificate and its private key.
 struct Files {
     cert: String,
     key: String,
@@ -93,7 +93,8 @@ fn pins_differ_per_site_and_route_and_a_reload_applies_them() {
     assert_eq!(statuses(), (502, 200, 502));
 }
 
-/// Returns the body that curl gets from `https://NAME`, or its error. It trusts only the authorities in the file `ca`.
+/// Returns the response body that curl gets from `https://NAME`, or the error message of curl. It trusts only the
+/// authorities in the file `ca`.
 fn https(port: u16, name: &str, ca: &Path) -> Result<String, String> {
     let (resolve, url) = (format!("{name}:{port}:127.0.0.1"), format!("https://{name}:{port}/"));
     let args = ["-sS", "--max-time", "20", "--cacert", ca.to_str().unwrap(), "--resolve", &resolve, &url];
@@ -102,7 +103,7 @@ fn https(port: u16, name: &str, ca: &Path) -> Result<String, String> {
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
-/// A file with sites, each with the same backend.
+/// A configuration file with several sites that have the same backend.
 struct Sites {
     folder: tempfile::TempDir,
     upstream: SocketAddr,
@@ -185,7 +186,7 @@ fn reload_orders_certificates_of_new_sites() {
     assert!(https(port, "a.example", &issuer).is_ok());
 }
 
-/// Runs the binary to its end as the user 65534 without capabilities, and returns its exit code and log.
+/// Runs the binary as user 65534 without capabilities until it exits, and returns its exit code and log.
 ///
 /// Returns `None` if this test does not run as root, or if low ports need no privilege here.
 fn rproxy_as_ordinary_user(settings: &[(&str, &str)]) -> Option<(Option<i32>, String)> {
@@ -212,7 +213,7 @@ fn rproxy_as_ordinary_user(settings: &[(&str, &str)]) -> Option<(Option<i32>, St
 }
 
 #[test]
-fn start_as_an_ordinary_user_reports_everything_that_is_missing_at_once() {
+fn start_as_ordinary_user_reports_all_unmet_requirements_together() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let files = Files::new(folder.path(), "site", &["site.test"]);

@@ -1,5 +1,4 @@
-//! WebSockets with other implementations, which are in `tests/clients`: npm ws, socket.io, Vite, PyPI websockets and
-//! Chromium.
+//! Tests with the WebSocket implementations in `tests/clients`: npm ws, socket.io, Vite, PyPI websockets and Chromium.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -13,10 +12,10 @@ use tempfile::TempDir;
 use crate::support::upstream::read_head;
 use crate::support::{Proxy, address_in, collect, connect, has, wait_for_within};
 
-/// The maximum time for these programs to start, which is long on a busy machine.
+/// The maximum time for Node programs and browsers to start, which is long enough for a busy machine.
 const START: Duration = Duration::from_secs(90);
 
-/// A backend in JavaScript.
+/// A backend application that runs in Node.
 struct Application {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
@@ -29,7 +28,7 @@ impl Application {
         Self { child, lines }
     }
 
-    /// Starts the proxy in front of the backend.
+    /// Starts the proxy in front of the backend application.
     fn proxy(&self, settings: &[(&str, &str)]) -> Proxy {
         Proxy::start(address_in(&wait_for_within(&self.lines, "listening", START)), settings)
     }
@@ -46,7 +45,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
-/// Returns whether node and the required packages are installed.
+/// Returns whether Node and the required packages are installed.
 fn has_node() -> bool {
     let has_packages = folder().join("node_modules").exists();
     assert!(
@@ -65,7 +64,7 @@ fn node(script: &str) -> Command {
     command
 }
 
-/// Runs a command, which must succeed, and returns its output.
+/// Runs a command, panics if it fails, and returns its output.
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let [out, error] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
@@ -150,7 +149,7 @@ fn killed_backend_ends_the_websocket_of_a_sending_client() {
     sending.join().unwrap();
 }
 
-/// Creates a site for Vite: a page with one module.
+/// Creates a site for the Vite development server: a page with one module.
 fn site() -> TempDir {
     let site = tempfile::tempdir().unwrap();
     let page = "<!doctype html><script type=\"module\" src=\"/main.js\"></script>";
@@ -175,7 +174,7 @@ fn vite_hot_reload_reaches_the_client() {
     }
 }
 
-/// Headless Chromium with a new profile.
+/// A headless Chromium process with a new profile.
 struct Browser {
     child: Child,
     _profile: TempDir,

@@ -1,4 +1,4 @@
-//! Compression through the binary: with and without the cache, over HTTP/1.1 and HTTP/2.
+//! Tests of compression with and without the cache, over HTTP/1.1 and HTTP/2.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use crate::support::upstream::responding;
 use crate::support::{Proxy, curl, has};
 
-/// A backend with one text, which evaluates `If-Match`, `If-None-Match` and `Range` with `If-Range`.
+/// A backend with one text document, which evaluates `If-Match`, `If-None-Match` and `Range` with `If-Range`.
 #[derive(Clone, Default)]
 struct Document {
     version: Arc<AtomicUsize>,
-    /// `If-None-Match` of each GET request, or an empty string.
+    /// The `If-None-Match` value of each received GET request, or an empty string.
     conditions: Arc<Mutex<Vec<String>>>,
 }
 
@@ -51,7 +51,7 @@ impl Document {
     }
 }
 
-/// The head of a response that curl received.
+/// The head of a response as printed by curl.
 struct Head(String);
 
 impl Head {
@@ -65,7 +65,7 @@ impl Head {
     }
 }
 
-/// Sends a request with curl and these fields.
+/// Sends a request with curl and these header fields.
 fn send(proxy: &Proxy, version: &str, method: &str, path: &str, fields: &[&str]) -> Head {
     let url = format!("http://{}{path}", proxy.address);
     let mut args = vec![version, "-o", "/dev/null", "-D", "-"];

@@ -1,4 +1,4 @@
-//! Shutdown and restarts under load: requests in flight finish, idle connections close.
+//! Tests of shutdown and restart under load: in-flight requests finish and idle connections close.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use crate::support::{Proxy, TIMEOUT, connect, get, has, read_response, read_to_e
 
 const UNLIMITED: [(&str, &str); 2] = [("RPROXY_RATE_LIMIT", "1000000"), ("RPROXY_RATE_BURST", "1000000")];
 
-/// Clients that send requests on kept-alive connections and count the results.
+/// Clients that send requests on keep-alive connections until stopped, and count the results.
 struct Load {
     stop: Arc<AtomicBool>,
     tally: Arc<Tally>,
@@ -23,7 +23,7 @@ struct Load {
 struct Tally {
     served: AtomicUsize,
     bad_gateway: AtomicUsize,
-    /// Other statuses, and requests without a response.
+    /// The number of responses with an unexpected status and of requests without a response.
     failed: AtomicUsize,
 }
 
@@ -44,7 +44,7 @@ impl Load {
         Self { clients: clients.collect(), stop, tally }
     }
 
-    /// Waits until `more` further requests are served.
+    /// Waits until `more` additional requests have been served.
     fn wait_for(&self, more: usize) {
         let goal = self.tally.served.load(Ordering::Relaxed) + more;
         let deadline = Instant::now() + TIMEOUT;
@@ -103,7 +103,7 @@ fn sigterm_under_load_loses_no_request_and_exits_0() {
 }
 
 #[test]
-fn upstream_restart_causes_502_only_while_it_is_down() {
+fn backend_restart_causes_502_only_while_the_backend_is_down() {
     let Some(mut nginx) = nginx() else { return };
     let proxy = Proxy::start(nginx.address, &UNLIMITED);
     let load = Load::start(proxy.address, 8);
@@ -122,7 +122,7 @@ fn upstream_restart_causes_502_only_while_it_is_down() {
 }
 
 #[test]
-fn upstream_reload_fails_no_request() {
+fn nginx_reload_fails_no_request() {
     let Some(nginx) = nginx() else { return };
     let proxy = Proxy::start(nginx.address, &UNLIMITED);
     let load = Load::start(proxy.address, 8);
@@ -192,7 +192,7 @@ fn drain_timeout_and_second_signal_end_the_process() {
 }
 
 #[test]
-fn wrk_reports_no_errors() {
+fn wrk_load_test_reports_no_errors() {
     let Some(nginx) = nginx() else { return };
     if !has("wrk") {
         return;

@@ -1,4 +1,4 @@
-//! Long-running tests and tests with many clients. The long forms take minutes and are ignored by default:
+//! Long-running tests, and tests with many clients. The long forms take minutes and are ignored by default:
 //!
 //! ```text
 //! cargo nextest run -p rproxy-bin --all-features --test e2e endurance --run-ignored all --no-capture
@@ -18,7 +18,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use crate::support::upstream::{ok, responding};
 use crate::support::{Proxy, TIMEOUT, free_port, read_response};
 
-/// A TLS connection that accepts any certificate.
+/// A TLS client connection that accepts any certificate.
 struct Client {
     stream: StreamOwned<ClientConnection, TcpStream>,
 }
@@ -55,7 +55,7 @@ impl Client {
     }
 }
 
-/// Clients that send requests until dropped, and panic on any failure.
+/// Clients that send requests until they are dropped, and panic on any failure.
 struct Load {
     done: Arc<AtomicBool>,
     served: Arc<AtomicUsize>,
@@ -63,7 +63,8 @@ struct Load {
 }
 
 impl Load {
-    /// Starts clients. If `keep_alive`, every second one keeps its connection; the others open one per request.
+    /// Starts the clients on separate threads. If `keep_alive`, every second one keeps its connection; the others open
+    /// one per request.
     fn start(address: SocketAddr, clients: usize, keep_alive: bool) -> Self {
         let (done, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let clients = (0..clients).map(|index| {
@@ -89,7 +90,7 @@ impl Load {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// Waits until `more` further requests are served.
+    /// Waits until `more` additional requests have been served.
     fn wait_for(&self, more: usize) {
         let (before, deadline) = (self.served(), Instant::now() + TIMEOUT);
         while self.served() < before + more {
@@ -110,7 +111,7 @@ impl Load {
 const QUIET: [(&str, &str); 3] =
     [("RPROXY_HTTP_PORT", "0"), ("RPROXY_RATE_LIMIT_ENABLED", "false"), ("RPROXY_WORKERS", "2")];
 
-/// Writes a new pair like certificate tools do: one file, then the other.
+/// Writes a new certificate and then its private key, as certificate tools do.
 fn replace(cert: &Path, key: &Path) -> CertificateDer<'static> {
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(cert, pair.cert.pem()).unwrap();
@@ -185,7 +186,7 @@ fn fifty_handovers_under_tls_load_fail_no_request() {
     hand_over_under_load(50);
 }
 
-/// Incomplete TLS handshakes.
+/// Connections whose TLS handshakes remain incomplete.
 struct HalfOpen(Vec<TcpStream>);
 
 impl HalfOpen {
@@ -200,14 +201,14 @@ impl HalfOpen {
         Self((0..count).map(socket).collect())
     }
 
-    /// Returns the number of handshakes that the server still holds.
+    /// Returns the number of incomplete handshakes that the server has not closed.
     fn held(&mut self) -> usize {
         let is_held = |mut socket: &TcpStream| matches!(socket.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
         self.0.iter().filter(|socket| is_held(socket)).count()
     }
 }
 
-/// Returns the 99th percentile of whole visits: connection, handshake, request and response.
+/// Returns the 99th percentile of the time for connection, TLS handshake, request and response.
 fn p99(address: SocketAddr, config: &Arc<ClientConfig>, visits: usize) -> Duration {
     let mut took: Vec<_> = (0..visits)
         .map(|_| {

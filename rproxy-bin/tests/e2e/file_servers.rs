@@ -1,4 +1,4 @@
-//! Servers of several makes that serve a directory with secret files.
+//! File servers of several implementations, which serve a directory that contains secret files.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::support::{TIMEOUT, connect, free_port, has, read_response};
 
-/// The content of the secret files.
+/// The content of the secret files, which no response may contain.
 pub(crate) const SECRET: &str = "this is not meant to be served";
 
-/// A directory to serve, with secret files in and beside it.
+/// A directory to serve, with secret files inside it and next to it.
 pub(crate) struct Site(tempfile::TempDir);
 
 impl Site {
@@ -27,7 +27,7 @@ impl Site {
         site
     }
 
-    /// The directory around the one to serve.
+    /// The parent directory of the served directory.
     pub(crate) fn folder(&self) -> &Path {
         self.0.path()
     }
@@ -42,14 +42,14 @@ impl Site {
     }
 }
 
-/// A server process, killed when dropped.
+/// A server process that is killed when dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
 }
 
 impl Server {
-    /// Starts one of the scripts in `path_filter/`; returns `None` if it cannot run.
+    /// Starts a server script in `path_filter/`; returns `None` if the required program is not installed.
     pub(crate) fn script(program: &str, needs: Option<&str>, script: &str, site: &Site) -> Option<Self> {
         let port = free_port().to_string();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/path_filter").join(script);
@@ -91,7 +91,7 @@ impl Server {
     }
 }
 
-/// `scripts/test` installs the Node modules in this directory.
+/// Returns a command that finds the Node modules installed by `scripts/test`.
 fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("NODE_PATH", concat!(env!("CARGO_MANIFEST_DIR"), "/../target/counterparts/node_modules"));
@@ -105,7 +105,7 @@ impl Drop for Server {
     }
 }
 
-/// A client that reuses its connection as long as possible.
+/// An HTTP client that reuses its connection as long as possible.
 pub(crate) struct Client {
     address: SocketAddr,
     stream: Option<TcpStream>,
@@ -116,7 +116,7 @@ impl Client {
         Self { address, stream: None }
     }
 
-    /// Returns status and body, or `None` without a response.
+    /// Returns the status and body of a response, or `None` if there is no response.
     pub(crate) fn get(&mut self, path: &str) -> Option<(u16, String)> {
         // The connection may have ended: then a new one decides.
         (0..2).find_map(|_| {

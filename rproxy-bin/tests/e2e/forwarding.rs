@@ -1,4 +1,4 @@
-//! Requests and responses through the built binary, to nginx and to scripted upstreams.
+//! Tests of requests and responses that the proxy forwards to and from nginx and scripted backends.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -55,7 +55,7 @@ fn forwards_any_method_and_body_unchanged() {
 }
 
 #[test]
-fn responses_without_body_keep_the_connection_usable() {
+fn responses_without_body_keep_the_connection_reusable() {
     let upstream = responding(|head| {
         let target = head.split(' ').nth(1).unwrap();
         match target {
@@ -144,7 +144,7 @@ fn reads_forwarded_header_of_trusted_proxies() {
 }
 
 #[test]
-fn client_ip_from_decides_between_contradictory_fields_over_both_protocols() {
+fn client_ip_from_selects_between_conflicting_fields_over_http1_and_http2() {
     let fields = [
         "Host: internal:8080",
         "Forwarded: for=6.6.6.6;proto=http;host=evil.example, for=203.0.113.9;proto=https;host=pub.example",

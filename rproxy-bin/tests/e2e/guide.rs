@@ -1,4 +1,4 @@
-//! The configuration files in the guide start and serve a request.
+//! Tests that the configuration files in the guide start the proxy and serve a request.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::upstream::echo;
 use crate::support::{Proxy, curl, has};
 
-/// Directories in the pages, which the test replaces by a temporary one.
+/// The directories in the guide that the test replaces with a temporary directory.
 const FOLDERS: [&str; 3] = ["/etc/rproxy/tls/", "/run/rproxy/", "/var/cache/rproxy"];
 
 #[test]
@@ -51,7 +51,7 @@ fn configurations_of_the_guide_serve_requests() {
     }
 }
 
-/// Returns the pages of the guide with their text.
+/// Returns the pages of the guide with their paths.
 pub(crate) fn pages() -> Option<Vec<(PathBuf, String)>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide");
     let paths = fs::read_dir(folder).ok()?.map(|entry| entry.unwrap().path());
@@ -65,8 +65,8 @@ pub(crate) fn files((page, text): (PathBuf, String)) -> Vec<(PathBuf, String)> {
     blocks.map(|block| (page.clone(), block)).collect()
 }
 
-/// Returns the file with replaced directories, and with the result of `backend` for each backend, and a host that it serves.
-/// Writes its certificates.
+/// Returns the configuration with replaced directories and backends, and a host that it serves. Writes its
+/// certificates.
 pub(crate) fn prepared(file: &str, folder: &Path, backend: impl Fn(&str) -> String) -> (String, String) {
     let list = ["tls_domains = \"", "hosts = [\""]
         .iter()

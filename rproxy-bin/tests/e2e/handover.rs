@@ -1,4 +1,4 @@
-//! Handover of listeners from another process or a service manager.
+//! Tests of the handover of listeners from another process or a service manager.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;

@@ -1,4 +1,4 @@
-//! Interim responses.
+//! Tests of interim (1xx) responses.
 
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex};
@@ -41,7 +41,7 @@ fn forwards_early_hints_before_the_response() {
 }
 
 #[test]
-fn drops_103_for_http_1_0_clients_and_posts() {
+fn does_not_forward_103_to_http_1_0_clients_or_for_posts() {
     // The backend keeps connections open: one that ends while the POST is sent would cause a 502 (RFC 9110 §9.2.2).
     let upstream = responding(|_| format!("{HINTS}{}", ok("ok")));
     let proxy = Proxy::start(upstream, &[]);

@@ -1,4 +1,4 @@
-//! Settings of single layers: path filter, rate limit, client address and security headers.
+//! Tests of the settings of individual layers: path filter, rate limit, client address and security headers.
 
 use crate::support::upstream::{echo, ok, responding};
 use crate::support::{Proxy, exchange, get, request};

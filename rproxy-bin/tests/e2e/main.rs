@@ -1,4 +1,4 @@
-//! End-to-end tests: the built binary with real clients and servers, on ports that the system picks.
+//! End-to-end tests of the built binary with real clients and servers, on ports that the system selects.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../../../crates/tls/tests/support/client.rs"]

@@ -1,4 +1,5 @@
-//! The migrated configurations of the guide, each with scripted backends, by its main path and its special paths.
+//! Tests of the migrated configurations in the guide, each with scripted backends and the special paths of the
+//! application.
 //!
 //! They run without TLS here; the tests of the guide start them with it.
 
@@ -15,17 +16,17 @@ use crate::guide::{files, pages, prepared};
 use crate::support::upstream::{ok, read_body, read_head, scripted};
 use crate::support::{Proxy, Response, connect, read_response};
 
-/// A file of the page, with a backend for each address in it.
+/// A proxy with one configuration of the guide, and a scripted backend for each address in the configuration.
 struct Guide {
     proxy: Proxy,
-    /// Passed by a backend and the test when the first event of a stream has arrived.
+    /// A barrier that the backend and the test pass when the first event of a stream has arrived.
     first_event: Arc<Barrier>,
     host: &'static str,
     _folder: tempfile::TempDir,
 }
 
 impl Guide {
-    /// Starts the file that contains `host`; `None` if the package does not contain the pages.
+    /// Starts the configuration that contains `host`; returns `None` if the guide is not in the package.
     fn start(host: &'static str) -> Option<Self> {
         let page = pages()?.into_iter().find(|(path, _)| path.ends_with("migration-examples.md")).unwrap();
         let file =
@@ -61,7 +62,7 @@ impl Guide {
         read_response(&mut stream).expect("a response")
     }
 
-    /// Asserts which backend gets a request, and with which target.
+    /// Asserts that the backend named `backend` receives a request, with the target `forwarded`.
     fn assert_forwards(&self, target: &str, backend: &str, forwarded: &str) {
         let response = self.send(&format!("GET {target} HTTP/1.1"), b"");
         assert_eq!((response.status, response.body), (200, format!("{backend} {forwarded} 0")), "{target}");
@@ -71,19 +72,19 @@ impl Guide {
         self.send(&format!("{method} {target} HTTP/1.1\r\ncontent-length: 0"), b"").status
     }
 
-    /// Asserts that a body of this size reaches the backend.
+    /// Asserts that a request body of `size` bytes reaches the backend.
     fn assert_uploads(&self, target: &str, backend: &str, size: usize) {
         let response = self.send(&format!("POST {target} HTTP/1.1\r\ncontent-length: {size}"), &vec![b'x'; size]);
         assert_eq!((response.status, response.body), (200, format!("{backend} {target} {size}")));
     }
 
-    /// Asserts that a body of this size is rejected by its declared length.
+    /// Asserts that a request is rejected by its declared body length of `size` bytes.
     fn assert_rejects_upload(&self, target: &str, size: u64) {
         let response = self.send(&format!("POST {target} HTTP/1.1\r\ncontent-length: {size}"), b"");
         assert_eq!(response.status, 413, "{target} {size}");
     }
 
-    /// Opens a WebSocket; returns the response, after a frame was echoed if it is 101.
+    /// Opens a WebSocket and returns the response to the handshake; after a 101, the backend must echo a frame.
     fn upgrade(&self, target: &str, origin: &str) -> Response {
         let mut stream = connect(self.proxy.address);
         let head = format!(
@@ -104,7 +105,7 @@ impl Guide {
         response
     }
 
-    /// Asserts that a WebSocket of the site's own pages reaches the backend.
+    /// Asserts that a WebSocket opened by a page of the site reaches the backend.
     fn assert_upgrades(&self, target: &str, backend: &str) {
         let response = self.upgrade(target, &format!("http://{}", self.host));
         assert_eq!((response.status, response.header("x-backend")), (101, Some(backend)), "{target}");
@@ -130,8 +131,8 @@ fn read_until(stream: &mut TcpStream, text: &str) {
     }
 }
 
-/// Starts a backend that responds with its name, the target, and the length of the body; opens WebSockets, which echo; and
-/// streams events.
+/// Starts a backend that responds with its name, the target and the body length, echoes WebSocket frames and streams
+/// events.
 fn backend(name: String, first_event: Arc<Barrier>) -> SocketAddr {
     scripted(move |mut stream| {
         while let Some(head) = read_head(&mut stream) {
@@ -175,7 +176,7 @@ fn open_websocket(stream: &mut TcpStream, head: &str, name: &str) {
 const MIB: usize = 1 << 20;
 
 #[test]
-fn nextcloud_gets_uploads_discovery_and_push_websockets() {
+fn nextcloud_receives_uploads_discovery_and_push_websockets() {
     let Some(guide) = Guide::start("cloud.example") else { return };
     guide.assert_forwards("/index.php/apps/files", "127.0.0.1:11000", "/index.php/apps/files");
     guide.assert_forwards("/.well-known/carddav", "127.0.0.1:11000", "/.well-known/carddav");
@@ -186,7 +187,7 @@ fn nextcloud_gets_uploads_discovery_and_push_websockets() {
 }
 
 #[test]
-fn gitea_gets_its_folder_without_the_prefix_and_encoded_slashes() {
+fn gitea_receives_paths_without_the_prefix_and_with_encoded_slashes() {
     let Some(guide) = Guide::start("tools.example") else { return };
     guide.assert_forwards("/", "127.0.0.1:8080", "/");
     guide.assert_forwards("/gitea-old", "127.0.0.1:8080", "/gitea-old");
@@ -197,7 +198,7 @@ fn gitea_gets_its_folder_without_the_prefix_and_encoded_slashes() {
 }
 
 #[test]
-fn vaultwarden_gets_notifications_and_limited_logins_but_not_the_admin_page() {
+fn vaultwarden_receives_notifications_and_limited_logins_but_no_admin_requests() {
     let Some(guide) = Guide::start("vault.example") else { return };
     guide.assert_forwards("/api/sync", "127.0.0.1:8000", "/api/sync");
     guide.assert_upgrades("/notifications/hub?access_token=x", "127.0.0.1:8000");
@@ -212,7 +213,7 @@ fn vaultwarden_gets_notifications_and_limited_logins_but_not_the_admin_page() {
 }
 
 #[test]
-fn jellyfin_gets_its_folder_websockets_and_streams() {
+fn jellyfin_receives_its_subpath_websockets_and_streams() {
     let Some(guide) = Guide::start("media.example") else { return };
     guide.assert_forwards("/", "127.0.0.1:8080", "/");
     guide.assert_forwards("/jellyfin", "127.0.0.1:8096", "/jellyfin");
@@ -222,7 +223,7 @@ fn jellyfin_gets_its_folder_websockets_and_streams() {
 }
 
 #[test]
-fn home_assistant_gets_same_origin_websockets_and_events() {
+fn home_assistant_receives_same_origin_websockets_and_streams_events() {
     let Some(guide) = Guide::start("home.example") else { return };
     guide.assert_forwards("/lovelace/0", "127.0.0.1:8123", "/lovelace/0");
     guide.assert_upgrades("/api/websocket", "127.0.0.1:8123");
@@ -232,7 +233,7 @@ fn home_assistant_gets_same_origin_websockets_and_events() {
 }
 
 #[test]
-fn grafana_gets_its_folder_with_the_prefix_and_live_websockets() {
+fn grafana_receives_paths_with_the_prefix_and_live_websockets() {
     let Some(guide) = Guide::start("metrics.example") else { return };
     guide.assert_forwards("/", "127.0.0.1:8080", "/");
     guide.assert_forwards("/grafana/d/1", "127.0.0.1:3000", "/grafana/d/1");
@@ -241,7 +242,7 @@ fn grafana_gets_its_folder_with_the_prefix_and_live_websockets() {
 }
 
 #[test]
-fn mastodon_gets_streaming_on_its_other_port_unbuffered() {
+fn mastodon_streaming_port_receives_unbuffered_streams() {
     let Some(guide) = Guide::start("social.example") else { return };
     guide.assert_forwards("/@user", "127.0.0.1:3000", "/@user");
     guide.assert_forwards("/api/v1/timelines/home", "127.0.0.1:3000", "/api/v1/timelines/home");
@@ -253,7 +254,7 @@ fn mastodon_gets_streaming_on_its_other_port_unbuffered() {
 }
 
 #[test]
-fn immich_gets_large_uploads_and_websockets() {
+fn immich_receives_large_uploads_and_websockets() {
     let Some(guide) = Guide::start("photos.example") else { return };
     guide.assert_forwards("/.well-known/immich", "127.0.0.1:2283", "/.well-known/immich");
     guide.assert_uploads("/api/assets", "127.0.0.1:2283", 24 * MIB);
@@ -262,7 +263,7 @@ fn immich_gets_large_uploads_and_websockets() {
 }
 
 #[test]
-fn synapse_gets_clients_and_federation_byte_for_byte() {
+fn synapse_receives_client_and_federation_paths_unchanged() {
     let Some(guide) = Guide::start("chat.example") else { return };
     guide.assert_forwards("/.well-known/matrix/server", "127.0.0.1:8080", "/.well-known/matrix/server");
     let response = guide.send("GET /.well-known/matrix/client HTTP/1.1", b"");
@@ -286,7 +287,7 @@ fn synapse_gets_clients_and_federation_byte_for_byte() {
 }
 
 #[test]
-fn authentik_gets_websockets_of_outposts() {
+fn authentik_receives_outpost_websockets() {
     let Some(guide) = Guide::start("sso.example") else { return };
     guide.assert_forwards("/if/flow/default/", "https://127.0.0.1:9443", "/if/flow/default/");
     guide.assert_upgrades("/ws/outpost/1/", "https://127.0.0.1:9443");

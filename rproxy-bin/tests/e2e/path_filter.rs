@@ -1,5 +1,4 @@
-//! The path filter in front of real servers: no spelling of a path that passes makes one of them serve a blocked
-//! file.
+//! Tests that no spelling of a path makes a server behind the path filter serve a blocked file.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,7 +9,7 @@ use crate::spellings::{BLOCKED, BLOCKED_STRICT, Random, corpus};
 use crate::support::upstream::{Nginx, ok, responding};
 use crate::support::{Proxy, free_port};
 
-/// A list of blocked paths, files that it blocks, and their evasions.
+/// A list of blocked paths, the files that it blocks, and a corpus of evasions.
 struct List {
     name: &'static str,
     secrets: &'static [&'static str],
@@ -113,8 +112,7 @@ fn php_serves_no_blocked_file() {
     }
 }
 
-/// This server decodes paths like servlet containers, IIS, PHP on Windows and other servers that cannot be tested
-/// here.
+/// Tests a server that decodes paths as servlet containers, IIS and PHP on Windows do, which are not installed here.
 #[test]
 fn lenient_server_serves_no_blocked_file() {
     let site = site();
@@ -123,7 +121,7 @@ fn lenient_server_serves_no_blocked_file() {
     }
 }
 
-/// The path that was checked is the one that is forwarded.
+/// Tests that the path filter checks the same path that the backend receives.
 #[test]
 fn forwards_allowed_paths_byte_for_byte() {
     let proxy = start(responding(|head| ok(head.split(' ').nth(1).unwrap_or_default())), "default");
@@ -140,7 +138,7 @@ fn forwards_allowed_paths_byte_for_byte() {
     }
 }
 
-/// Asserts that no blocked file of `upstream` passes the proxy, although it serves them in several spellings.
+/// Asserts that no spelling of a blocked path gets a secret file of `upstream` through the proxy.
 fn assert_serves_no_blocked_file(site: &Site, upstream: SocketAddr) {
     for list in &LISTS {
         assert_list_blocks_files(list, site, upstream);
@@ -177,7 +175,7 @@ fn site() -> Site {
     Site::new(LISTS.iter().flat_map(|list| list.secrets).copied())
 }
 
-/// Returns each file by itself, the corpus, and thousands of generated spellings.
+/// Returns the path of each secret file, the corpus of evasions, and thousands of generated spellings.
 fn spellings(list: &List, site: &Site) -> impl Iterator<Item = String> {
     let secrets = list.secrets;
     let plain = secrets.iter().map(|secret| format!("/{secret}"));

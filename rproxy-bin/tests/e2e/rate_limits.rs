@@ -1,4 +1,4 @@
-//! Rate limits measured from outside, in one process and across several.
+//! Tests that measure rate limits from outside, with one process and with several.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -37,7 +37,7 @@ fn ipv6_tiers_limit_networks() {
     assert_eq!(statuses(&proxy, "192.0.2.1", "/", 10), [200; 10], "tiers do not apply to IPv4");
 }
 
-/// Returns the lines of the log that contain `text`, after all requests so far have been logged.
+/// Returns the log lines that contain `text`, after the proxy has logged all previous requests.
 fn logged(proxy: &Proxy, text: &str, reloads: usize) -> Vec<String> {
     proxy.signal("HUP");
     proxy.wait_for_logs("configuration reloaded", reloads);
@@ -74,7 +74,7 @@ fn does_not_warn_of_trusted_proxies_direct_clients_and_uncounted_requests() {
 }
 
 #[test]
-fn logs_the_first_rejection_per_minute_with_the_setting_that_decides() {
+fn logs_the_first_rejection_per_minute_with_the_responsible_setting() {
     let settings = [("RPROXY_RATE_LIMIT", "1/h"), ("RPROXY_RATE_BURST", "5"), ("RPROXY_WORKERS", "2")];
     let proxy = Proxy::start(responding(|_| ok("served")), &settings);
     for path in ["/.env", "/.git/config", "/", "/", "/", "/", "/", "/"] {
@@ -177,7 +177,7 @@ fn two_processes_with_one_store_enforce_the_rate_within_three_percent() {
     assert!((194.0..=206.0).contains(&rate), "{rate}/s");
 }
 
-/// Returns the rate of allowed requests, while 2,000 per second are sent evenly to `proxies` for some ten seconds.
+/// Returns the rate of allowed requests while clients send 2,000 requests per second to `proxies` for ten seconds.
 ///
 /// The measured interval starts and ends with a rejection, when the quota is used up, so that pauses of the machine
 /// do not distort the rate.
@@ -228,7 +228,7 @@ fn measured(proxies: &[SocketAddr]) -> f64 {
 }
 
 #[test]
-fn processes_share_a_store_and_apply_their_fallback_without_it() {
+fn processes_share_a_quota_store_and_use_the_fallback_without_it() {
     let Some(mut server) = Server::start() else { return };
     let url = server.url();
     let settings = |fallback| {
@@ -287,7 +287,7 @@ fn processes_share_a_store_and_apply_their_fallback_without_it() {
 }
 
 #[test]
-fn hanging_store_delays_requests_only_briefly() {
+fn unresponsive_rate_limit_store_delays_requests_only_briefly() {
     let Some(server) = Server::start() else { return };
     let url = server.url();
     let settings = [

@@ -1,5 +1,4 @@
-//! Routes in front of real servers: no spelling of a path takes another route than the path itself, and reaches a
-//! resource that the route protects.
+//! Tests that no spelling of a path reaches a protected resource by another route than the path itself.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use crate::spellings::{BLOCKED, BLOCKED_STRICT, Random, corpus};
 use crate::support::upstream::{Nginx, ok, responding};
 use crate::support::{Proxy, free_port};
 
-/// The resources behind the default route. A route for each goes to another backend.
+/// The protected resources, which the default route would serve. A route for each goes to another backend.
 const SECRETS: [&str; 15] = [
     "admin/secret",
     "caf\u{e9}/secret",
@@ -28,7 +27,7 @@ const SECRETS: [&str; 15] = [
     "logs/app.log",
 ];
 
-/// The spellings of non-ASCII names that some server decodes to the name.
+/// The paths of resources with non-ASCII names, in every spelling that a server decodes to the name.
 const NON_ASCII: [&str; 22] = [
     "caf\u{e9}/secret",
     "CAF\u{c9}/secret",
@@ -55,7 +54,7 @@ const NON_ASCII: [&str; 22] = [
 ];
 
 #[test]
-fn no_spelling_passes_a_route_in_front_of_nginx() {
+fn no_path_spelling_bypasses_a_route_in_front_of_nginx() {
     let site = Site::new(SECRETS);
     let Some(nginx) = Nginx::start(&format!("location / {{ root {}; }}", site.root().display())) else { return };
     assert_no_spelling_takes_the_default_route(nginx.address);
@@ -64,7 +63,7 @@ fn no_spelling_passes_a_route_in_front_of_nginx() {
 }
 
 #[test]
-fn no_spelling_passes_a_route_in_front_of_python_http_server() {
+fn no_path_spelling_bypasses_a_route_in_front_of_python_http_server() {
     let site = Site::new(SECRETS);
     let port = free_port().to_string();
     let args = ["-m", "http.server", "--protocol", "HTTP/1.1", "--bind", "127.0.0.1", "--directory"];
@@ -75,7 +74,7 @@ fn no_spelling_passes_a_route_in_front_of_python_http_server() {
 }
 
 #[test]
-fn no_spelling_passes_a_route_in_front_of_flask() {
+fn no_path_spelling_bypasses_a_route_in_front_of_flask() {
     let site = Site::new(SECRETS);
     if let Some(server) = Server::script("python3", Some("import flask"), "flask_app.py", &site) {
         assert_no_spelling_takes_the_default_route(server.address);
@@ -83,7 +82,7 @@ fn no_spelling_passes_a_route_in_front_of_flask() {
 }
 
 #[test]
-fn no_spelling_passes_a_route_in_front_of_starlette() {
+fn no_path_spelling_bypasses_a_route_in_front_of_starlette() {
     let site = Site::new(SECRETS);
     if let Some(server) = Server::script("python3", Some("import starlette, uvicorn"), "starlette_app.py", &site) {
         assert_no_spelling_takes_the_default_route(server.address);
@@ -91,7 +90,7 @@ fn no_spelling_passes_a_route_in_front_of_starlette() {
 }
 
 #[test]
-fn no_spelling_passes_a_route_in_front_of_node() {
+fn no_path_spelling_bypasses_a_route_in_front_of_node() {
     let site = Site::new(SECRETS);
     if let Some(server) = Server::script("node", None, "node_app.js", &site) {
         assert_no_spelling_takes_the_default_route(server.address);
@@ -99,7 +98,7 @@ fn no_spelling_passes_a_route_in_front_of_node() {
 }
 
 #[test]
-fn no_spelling_passes_a_route_in_front_of_express() {
+fn no_path_spelling_bypasses_a_route_in_front_of_express() {
     let site = Site::new(SECRETS);
     if let Some(server) = Server::script("node", Some("require('express')"), "express_app.js", &site) {
         assert_no_spelling_takes_the_default_route(server.address);
@@ -107,7 +106,7 @@ fn no_spelling_passes_a_route_in_front_of_express() {
 }
 
 #[test]
-fn no_spelling_passes_a_route_in_front_of_php() {
+fn no_path_spelling_bypasses_a_route_in_front_of_php() {
     let site = Site::new(SECRETS);
     let port = free_port().to_string();
     let args = [PathBuf::from("-S"), format!("127.0.0.1:{port}").into(), "-t".into(), site.root()];
@@ -119,7 +118,7 @@ fn no_spelling_passes_a_route_in_front_of_php() {
 }
 
 #[test]
-fn no_spelling_passes_a_route_in_front_of_a_lenient_server() {
+fn no_path_spelling_bypasses_a_route_in_front_of_a_lenient_server() {
     let site = Site::new(SECRETS);
     if let Some(server) = Server::script("python3", None, "lenient.py", &site) {
         assert_no_spelling_takes_the_default_route(server.address);
@@ -162,7 +161,7 @@ fn assert_no_spelling_takes_the_default_route(backend: SocketAddr) {
     assert!(served >= 20, "the backend serves {served} of the spellings directly: {summary}");
 }
 
-/// Returns a file with a route for each secret, to the guard.
+/// Returns a configuration in which each secret has a route to the backend `guard`.
 fn routes(guard: SocketAddr) -> String {
     let route = |secret: &&str| {
         let path = secret.strip_suffix("/secret").unwrap_or(secret);
@@ -172,7 +171,7 @@ fn routes(guard: SocketAddr) -> String {
         + &SECRETS.iter().map(route).collect::<String>()
 }
 
-/// Returns the corpora, traversals in all spellings, and thousands of random spellings.
+/// Returns the corpora, path traversals in all spellings, and thousands of random spellings.
 fn spellings() -> impl Iterator<Item = String> {
     let names = || SECRETS.iter().chain(&NON_ASCII).copied();
     let plain = names().map(|name| format!("/{name}"));

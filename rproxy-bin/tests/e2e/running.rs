@@ -1,4 +1,4 @@
-//! The binary from a user's perspective: help, check, demo, logs, admin listener and reload.
+//! Tests of the binary as a user runs it: help, check, demo, logs, admin listener and reload.
 
 use std::process::Command;
 use std::time::Instant;
@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::support::upstream::{echo, ok, responding};
 use crate::support::{Proxy, TIMEOUT, curl, get, has, request};
 
-/// Runs the binary to its end, and returns its exit code, output and log.
+/// Runs the binary until it exits, and returns its exit code, output and log.
 pub(crate) fn rproxy(args: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_rproxy"))
         .args(args)
@@ -84,7 +84,7 @@ fn reports_port_in_use_with_its_address() {
 }
 
 #[test]
-fn reports_an_unusable_certificate_folder_with_its_setting_and_a_fix() {
+fn reports_an_unusable_certificate_directory_with_its_setting_and_a_fix() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -102,7 +102,7 @@ fn reports_an_unusable_certificate_folder_with_its_setting_and_a_fix() {
 }
 
 #[test]
-fn first_line_of_the_log_has_version_url_and_upstream() {
+fn first_log_line_has_version_url_and_upstream() {
     let upstream = echo();
     let proxy = Proxy::start(upstream, &[("RPROXY_RATE_LIMIT_FALLBACK", "open")]);
     proxy.wait_for_log("all backends accept connections");
@@ -133,7 +133,7 @@ fn warns_of_backends_that_do_not_accept_connections() {
     let proxy = Proxy::run(&["--config", file.to_str().unwrap()], &[]);
     for backend in [&*format!("http://{refused}"), missing] {
         let line = proxy.wait_for_log(&format!("backend {backend} does not accept connections: "));
-        assert!(line.contains(" WARN ") && line.contains("start it, or set RPROXY_UPSTREAM"), "{line}");
+        assert!(line.contains(" WARN ") && line.contains("start the backend, or set RPROXY_UPSTREAM"), "{line}");
     }
     assert_eq!(proxy.log().matches("does not accept").count(), 2, "{}", proxy.log());
     assert!(!proxy.log().contains("all backends"), "{}", proxy.log());
@@ -264,7 +264,7 @@ fn admin_listener_serves_health_metrics_and_purge() {
 }
 
 #[test]
-fn admin_listener_rejects_foreign_hosts_with_421() {
+fn admin_listener_rejects_unknown_hosts_with_421() {
     let proxy = Proxy::start(echo(), &[("RPROXY_ADMIN_LISTEN", "127.0.0.1:0")]);
     let admin = proxy.address_of("admin requests");
     for (host, status) in [("evil.example:9901", 421), ("127.0.0.1", 200), ("localhost:9901", 200), ("[::1]", 200)] {

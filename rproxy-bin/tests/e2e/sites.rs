@@ -1,4 +1,4 @@
-//! Several sites and routes in one process.
+//! Tests of several sites and routes in one process.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::support::upstream::{ok, responding};
 use crate::support::{Proxy, Response, request};
 
-/// Starts a backend that responds with its name, the target and the prefix.
+/// Starts a backend that responds with its name, the request target and `X-Forwarded-Prefix`.
 fn backend(name: &'static str) -> SocketAddr {
     responding(move |head| {
         let field =
@@ -85,7 +85,7 @@ fn forwards_each_request_to_the_backend_of_its_site_and_route() {
 }
 
 #[test]
-fn rejects_hosts_of_no_site_with_404_and_ambiguous_paths_with_400() {
+fn rejects_unknown_hosts_with_404_and_ambiguous_paths_with_400() {
     let proxy = Proxy::run(
         &["--listen", "127.0.0.1:0", "--filter-enabled=false", "--access-log", "json"],
         &[("RPROXY_ROUTES", &format!("example.org={0},example.org/admin={0}", backend("site")))],
@@ -107,7 +107,7 @@ fn rejects_hosts_of_no_site_with_404_and_ambiguous_paths_with_400() {
 }
 
 #[test]
-fn route_has_its_own_limits_and_shares_the_others() {
+fn route_shares_the_limits_of_its_site_unless_configured_separately() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rproxy.toml");
     let text = format!(
@@ -159,12 +159,12 @@ fn reload_adds_removes_and_changes_sites() {
 
     fs::write(&path, "[[site]]\nhosts = \"a.example\"\nworkers = 1\n").unwrap();
     proxy.signal("HUP");
-    proxy.wait_for_log("workers: belongs to the process");
+    proxy.wait_for_log("workers: is a setting of the process");
     assert_eq!(response("a.example"), (200, "two / ".to_owned()));
 }
 
 #[test]
-fn purge_of_a_site_leaves_the_responses_of_the_others() {
+fn purging_a_site_keeps_the_responses_of_other_sites() {
     let backend = responding(|_| {
         "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-type: text/css\r\ncontent-length: 4\r\n\r\nbody"
             .into()

@@ -1,16 +1,16 @@
-//! Spellings of paths: the corpora of the path filter, and random changes.
+//! Spellings of paths: the corpora of the path filter, and random variations of a path.
 
-/// Evasions of the default list of blocked paths.
+/// A corpus of evasions of the default list of blocked paths.
 pub(crate) const BLOCKED: &str = include_str!("../../../crates/path-filter/tests/corpus/blocked.txt");
-/// Evasions of the strict list.
+/// A corpus of evasions of the strict list of blocked paths.
 pub(crate) const BLOCKED_STRICT: &str = include_str!("../../../crates/path-filter/tests/corpus/blocked_strict.txt");
 
-/// Returns the paths of a corpus.
+/// Returns the paths that a corpus contains.
 pub(crate) fn corpus(text: &'static str) -> impl Iterator<Item = &'static str> {
     text.lines().filter(|line| line.starts_with('/'))
 }
 
-/// A deterministic random generator.
+/// A deterministic random number generator.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -30,7 +30,7 @@ impl Random {
         from[self.below(from.len())]
     }
 
-    /// Returns one of the files, or one in the folder outside, with up to five changes to its path.
+    /// Returns the path of a secret file or of a file outside the served directory, with up to five random changes.
     pub(crate) fn disguise(&mut self, secrets: &[&str], outside: Option<&str>) -> String {
         let before =
             self.pick(&["/", "/x/../", "/x/y/../../", "/static/../", "/.well-known/../", "/../", "/..", "/x/.."]);

@@ -1,4 +1,4 @@
-//! Spoofed headers and ambiguous targets over HTTP/1 and HTTP/2: none of them reach the backend.
+//! Tests that spoofed header fields and ambiguous targets reach no backend over HTTP/1 and HTTP/2.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use crate::h2::{self, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, RST
 use crate::support::upstream::{echo, ok, read_head, responding, scripted};
 use crate::support::{Proxy, TIMEOUT, connect, exchange, read_response, request};
 
-/// Fields that are trusted from trusted proxies only, in the spellings of attackers.
+/// Header fields that are accepted from trusted proxies only, in spellings that attackers use.
 const SPOOFED: &[&str] = &[
     "X-Forwarded-For",
     "x-forwarded-for",
@@ -137,7 +137,7 @@ const SPOOFED: &[&str] = &[
     "Proxy-Connection",
 ];
 
-/// Fields that ordinary clients send.
+/// Header fields that ordinary clients send and that the proxy forwards.
 const ORDINARY: &[&str] = &[
     "Accept-Language",
     "Authorization",
@@ -168,7 +168,7 @@ const EXPECTED: [&str; 5] = [
     "x-request-id: ",
 ];
 
-/// Asserts that the backend received each forwarding header once, and no spoofed value.
+/// Asserts that the backend received each forwarding field once and no spoofed value.
 fn assert_not_spoofed(seen: &str, attack: &str) {
     let seen = seen.to_ascii_lowercase();
     assert!(!seen.contains("spoofed") && !seen.contains("6.6.6.6"), "{attack} gets through: {seen}");
@@ -200,11 +200,11 @@ fn removes_spoofed_fields_on_http1() {
     }
 }
 
-/// Fields that are accepted from a trusted proxy, or whose members are kept in a list.
+/// Header fields that are accepted from a trusted proxy, or that keep their members in a list.
 const TRUSTED: [&str; 5] = ["x-forwarded-for", "x-forwarded-proto", "x-request-id", "x-real-ip", "cf-connecting-ip"];
 
 #[test]
-fn trusted_proxy_sets_address_scheme_and_id_only() {
+fn trusted_proxy_sets_only_client_address_scheme_and_request_id() {
     let settings = [UNLIMITED.as_slice(), &[("RPROXY_TRUSTED_PROXIES", "loopback")]].concat();
     let proxy = Proxy::start(echo(), &settings);
     let mut client = connect(proxy.address);
@@ -265,7 +265,7 @@ fn trusted_fields_for_host_and_user_do_not_apply_to_cdns() {
 }
 
 #[test]
-fn forwards_method_override_of_post_only() {
+fn forwards_method_override_fields_only_for_post() {
     let proxy = Proxy::start(echo(), &[]);
     for (method, is_kept) in [("POST", true), ("GET", false)] {
         let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
@@ -341,7 +341,7 @@ fn rejects_fields_that_http2_forbids() {
 }
 
 #[test]
-fn connection_options_remove_no_forwarding_header_or_credential() {
+fn connection_options_cannot_remove_forwarding_fields_or_credentials() {
     let proxy = Proxy::start(echo(), &UNLIMITED);
     let own = ["Authorization", "Cookie", "Content-Type", "Origin", "If-None-Match", "Sec-Fetch-Site", "Traceparent"];
     let mine = "Authorization: Bearer mine\r\nCookie: s=mine\r\nContent-Type: a/mine\r\nOrigin: https://mine\r\n\
@@ -520,7 +520,7 @@ fn path_filter_applies_to_http2_targets() {
 }
 
 #[test]
-fn applies_trace_context() {
+fn applies_the_trace_context_setting() {
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let received_trace = |settings: &[(&str, &str)], traceparent: &str| {
         let proxy = Proxy::start(echo(), settings);
@@ -545,7 +545,7 @@ fn applies_trace_context() {
 }
 
 #[test]
-fn applies_forwarded_and_hide_client() {
+fn applies_the_settings_forwarded_and_hide_client() {
     let seen = |settings: &[(&str, &str)]| {
         let proxy = Proxy::start(echo(), settings);
         let head = "GET / HTTP/1.1\r\nHost: a.example\r\nForwarded: for=6.6.6.6\r\nConnection: close\r\n\r\n";
@@ -559,10 +559,10 @@ fn applies_forwarded_and_hide_client() {
     assert!(!seen(&[]).contains("forwarded: "), "only on request");
 }
 
-/// Turns the rate limit off.
+/// Settings that disable the rate limit.
 const UNLIMITED: [(&str, &str); 1] = [("RPROXY_RATE_LIMIT_ENABLED", "false")];
 
-/// Returns the proxy, an HTTP/2 client connected to it, and the directory of the certificates.
+/// Starts a proxy with TLS, and returns it with an HTTP/2 client and the directory of the certificates.
 fn over_tls(upstream: SocketAddr) -> (Proxy, h2::Client, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().to_str().unwrap();
@@ -573,7 +573,8 @@ fn over_tls(upstream: SocketAddr) -> (Proxy, h2::Client, tempfile::TempDir) {
     (proxy, client, folder)
 }
 
-/// Sends a GET with these fields. Returns the response body or `reset`; `None` if the connection ended.
+/// Sends a GET request with these header fields over HTTP/2. Returns the response body or `reset`; `None` if the
+/// connection ended.
 fn send_get(client: &mut h2::Client, stream: u32, fields: &[(&str, &str)]) -> Option<String> {
     let pseudo = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/")];
     // Pseudo-header fields come first, whether genuine or forged.

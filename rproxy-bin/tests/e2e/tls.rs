@@ -1,4 +1,4 @@
-//! TLS with certificates from files, from the local authority and from an ACME server.
+//! Tests of TLS with certificates from files, from the local authority and from an ACME server.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use crate::pebble::{Pebble, PebbleOptions};
 use crate::support::upstream::{echo, ok, responding};
 use crate::support::{Proxy, TIMEOUT, connect, curl, exchange, free_port, has, request};
 
-/// Writes a certificate for `localhost` as PEM files.
+/// Writes a self-signed certificate for `localhost` and its private key as PEM files.
 fn files(folder: &Path) -> (String, String) {
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
@@ -27,7 +27,7 @@ fn over_tls(proxy: &Proxy, args: &[&str]) -> String {
 }
 
 #[test]
-fn serves_both_http_and_both_tls_versions_with_files() {
+fn serves_http1_and_http2_over_tls_1_2_and_1_3_with_certificate_files() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = files(folder.path());
     let proxy =
@@ -264,7 +264,7 @@ fn acme_certificate_is_served_and_reused_after_a_restart() {
 }
 
 #[test]
-fn a_host_that_no_acme_certificate_names_gets_421() {
+fn host_without_acme_certificate_gets_421() {
     let port = free_port();
     let Some(pebble) = Pebble::start(PebbleOptions { tls_port: port, ..PebbleOptions::default() }) else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -300,7 +300,7 @@ fn a_host_that_no_acme_certificate_names_gets_421() {
 }
 
 #[test]
-fn two_processes_with_one_directory_order_once() {
+fn two_processes_with_one_certificate_directory_place_one_order() {
     let port = free_port();
     let Some(pebble) = Pebble::start(PebbleOptions { tls_port: port, ..PebbleOptions::default() }) else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -329,7 +329,7 @@ fn two_processes_with_one_directory_order_once() {
 }
 
 #[test]
-fn orders_nothing_while_the_shared_redis_is_unavailable() {
+fn places_no_acme_order_while_the_shared_redis_is_unavailable() {
     let folder = tempfile::tempdir().unwrap();
     let redis = format!("redis://:hush@127.0.0.1:{}/", free_port());
     let settings = [
@@ -344,7 +344,7 @@ fn orders_nothing_while_the_shared_redis_is_unavailable() {
     assert!(log.contains("Redis") && !log.contains("ordering") && !log.contains("hush"), "{log}");
 }
 
-/// Writes a certificate signed by `issuer` and its key as PEM files.
+/// Writes a certificate that `issuer` signed, and its private key, as PEM files.
 fn signed(folder: &Path, name: &str, issuer: &rcgen::Issuer<'_, rcgen::KeyPair>) -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -493,7 +493,7 @@ fn http2_passes_the_conformance_tests() {
     crate::conformance::run(|| crate::h2::Client::connect(proxy.address, &client));
 }
 
-/// A certificate authority with an OCSP responder, run with openssl.
+/// A certificate authority with an OCSP responder, which openssl runs.
 struct Responder<'a>(&'a Path);
 
 impl Responder<'_> {
@@ -503,14 +503,14 @@ impl Responder<'_> {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Creates `ca.pem`, and `leaf.pem` with `leaf.key`.
+    /// Creates the authority `ca.pem` and the certificate `leaf.pem` with the private key `leaf.key`.
     fn issue(&self) {
         self.openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca");
         self.openssl("req -newkey rsa:2048 -nodes -keyout leaf.key -out leaf.csr -subj /CN=localhost");
         self.openssl("x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -set_serial 4711 -days 2 -out leaf.pem");
     }
 
-    /// Writes an OCSP response with this status: `V` for valid, `R` for revoked.
+    /// Writes an OCSP response with the certificate status `V` (valid) or `R` (revoked).
     fn respond(&self, status: &str) {
         let revoked = if status == "R" { "250101000000Z" } else { "" };
         // ca(1): status, end, revocation, serial, file, subject.

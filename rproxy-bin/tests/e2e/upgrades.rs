@@ -1,4 +1,4 @@
-//! Upgrades to protocols other than WebSocket.
+//! Tests of upgrades to protocols other than WebSocket.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -8,7 +8,7 @@ use crate::support::{Proxy, connect, exchange, request};
 
 const UPGRADE: &str = "POST /attach HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
 
-/// Starts an upstream that switches to `tcp`, sends back the request head, and reverses the received bytes.
+/// Starts a backend that upgrades to `tcp`, sends back the request head, and echoes received bytes in reverse order.
 fn tcp_server() -> SocketAddr {
     scripted(|mut socket| {
         let Some(head) = read_head(&mut socket) else { return };
@@ -49,7 +49,7 @@ fn forwards_allowed_upgrade_and_logs_its_protocol() {
 }
 
 #[test]
-fn declined_upgrade_does_not_smuggle_the_next_request() {
+fn declined_upgrade_allows_no_request_smuggling() {
     let upstream = responding(|head| ok(head.split(' ').nth(1).unwrap()));
     for settings in [&[][..], &[("RPROXY_UPGRADES", "tcp")]] {
         let proxy = Proxy::start(upstream, settings);
@@ -60,7 +60,7 @@ fn declined_upgrade_does_not_smuggle_the_next_request() {
 }
 
 #[test]
-fn strips_upgrade_that_is_not_allowed() {
+fn strips_upgrade_fields_of_protocols_that_are_not_allowed() {
     let proxy = Proxy::start(responding(ok), &[("RPROXY_UPGRADES", "SPDY/3.1")]);
     let response = request(proxy.address, &UPGRADE.replace("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n"));
     assert_eq!(response.status, 200);

@@ -1,4 +1,4 @@
-//! Upstream settings: TLS, load balancing, health checks, retries and timeouts.
+//! Tests of upstream settings: TLS, load balancing, health checks, retries and timeouts.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -23,8 +23,8 @@ use tokio_tungstenite::{WebSocketStream, connect_async};
 use crate::support::upstream::{Nginx, ok, read_head, responding, scripted};
 use crate::support::{Proxy, TIMEOUT, connect, free_port, get, has, read_response, request};
 
-/// Writes a certificate authority, a server certificate for `app.internal` and a client certificate for `rproxy`, all
-/// in PEM.
+/// Writes a certificate authority, a server certificate for `app.internal` and a client certificate for `rproxy` as PEM
+/// files.
 fn certificates(folder: &Path) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -184,13 +184,13 @@ fn reload_of_an_http2_backend_fails_no_request() {
     assert!(reloads > 1, "the load ended before the reloads");
 }
 
-/// Sends requests and returns the different response bodies.
+/// Sends requests and returns the distinct response bodies.
 fn bodies(address: SocketAddr, requests: usize) -> BTreeSet<String> {
     (0..requests).map(|_| get(address, "/").body).collect()
 }
 
 #[test]
-fn unhealthy_backend_gets_no_requests_until_checks_are_turned_off() {
+fn unhealthy_backend_gets_no_requests_until_health_checks_are_disabled() {
     let unhealthy = responding(|head| match head.starts_with("GET /up ") {
         true => "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n".to_owned(),
         false => ok("unhealthy"),
@@ -258,7 +258,7 @@ fn upstream_request_timeout_causes_504() {
     assert!(begin.elapsed() < TIMEOUT);
 }
 
-/// Starts a WebSocket echo server over TLS that supports only HTTP/2, by extended CONNECT (RFC 8441). Returns its
+/// Starts a WebSocket echo server over TLS that supports only HTTP/2, with extended CONNECT (RFC 8441). Returns its
 /// address and the file with its certificate.
 fn http2_echo(folder: &Path) -> (SocketAddr, String) {
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -307,7 +307,7 @@ async fn echo_websocket(mut request: http::Request<Incoming>) -> Result<http::Re
 }
 
 #[tokio::test]
-async fn websocket_reaches_https_backend_with_http2_only() {
+async fn websocket_reaches_https_backend_that_supports_only_http2() {
     let folder = tempfile::tempdir().unwrap();
     let (backend, ca) = http2_echo(folder.path());
     let upstream = format!("https://localhost:{}", backend.port());
@@ -322,7 +322,7 @@ async fn websocket_reaches_https_backend_with_http2_only() {
     }
 }
 
-/// Answers as a server that authenticates connections by NTLM: with 401, or 200 and the name of the connection's user.
+/// Responds as a server that authenticates connections by NTLM: with 401, or with 200 and the user of the connection.
 fn ntlm(mut stream: TcpStream) {
     let (mut user, mut is_challenged) = (None, false);
     while let Some(head) = read_head(&mut stream) {

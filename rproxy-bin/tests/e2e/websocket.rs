@@ -1,4 +1,4 @@
-//! WebSockets through the built binary, with tokio-tungstenite on both sides.
+//! Tests of WebSockets through the proxy, with tokio-tungstenite as client and backend.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -28,7 +28,7 @@ fn read_head(socket: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Returns the response to a handshake.
+/// Returns the response to a WebSocket handshake.
 fn switching(head: &str) -> String {
     let key = head
         .lines()
@@ -39,7 +39,7 @@ fn switching(head: &str) -> String {
     )
 }
 
-/// Starts an echo server on its own runtime.
+/// Starts a WebSocket echo server on a separate runtime.
 fn echo_server() -> SocketAddr {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -89,7 +89,7 @@ async fn rejects_upgrade_outside_of_ws_paths() {
 }
 
 #[test]
-fn treats_other_upgrades_as_ordinary_requests() {
+fn treats_non_websocket_upgrades_as_ordinary_requests() {
     let proxy = Proxy::start(responding(ok), &[]);
     let response = request(
         proxy.address,
@@ -100,7 +100,7 @@ fn treats_other_upgrades_as_ordinary_requests() {
 }
 
 #[test]
-fn declined_upgrade_does_not_smuggle_the_next_request() {
+fn declined_upgrade_allows_no_request_smuggling() {
     let proxy = Proxy::start(responding(|head| ok(head.split(' ').nth(1).unwrap())), &[]);
     let handshake = format!("{HANDSHAKE}GET /.env HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     let response = exchange(proxy.address, handshake.as_bytes());

@@ -1,4 +1,4 @@
-//! Several kinds of backends, each of which reports the requests that it received.
+//! Backends of several kinds, which report the requests that they received.
 //!
 //! nginx and Apache forward the requests as they understood them to a recorder; programs for Node and Python report
 //! them themselves.
@@ -15,13 +15,13 @@ use super::strict;
 use crate::support::upstream::scripted;
 use crate::support::{TIMEOUT, free_port, has};
 
-/// A request as a backend understood it.
+/// A request as the backend parsed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SeenRequest {
     pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) host: String,
-    /// The length of the content; `None` if the backend ignores it.
+    /// The length of the request content, or `None` if the backend ignores content.
     pub(crate) length: Option<usize>,
 }
 
@@ -34,13 +34,13 @@ impl fmt::Display for SeenRequest {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BackendKind {
-    /// Rejects everything that is not strictly allowed by RFC 9112.
+    /// A backend that rejects everything that RFC 9112 does not strictly allow.
     Strict,
     Nginx,
     Apache,
     Node,
     Gunicorn,
-    /// Python's `http.server`, with a handler that ignores content of GET and similar methods.
+    /// Python's `http.server` with a handler that ignores the content of GET and similar methods.
     HttpServer,
 }
 
@@ -59,7 +59,7 @@ impl BackendKind {
         }
     }
 
-    /// Starts a backend of this kind; returns `None` if it is not installed.
+    /// Starts a backend of this kind; returns `None` if its program is not installed.
     pub(crate) fn start(self) -> Option<Backend> {
         let seen = Recorder::default();
         if self == Self::Strict {
@@ -141,7 +141,7 @@ impl BackendKind {
     }
 }
 
-/// The requests received since the last check, or complaints about malformed ones.
+/// The requests that a backend has received since the last check, or errors for malformed requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Recorder(Arc<Mutex<Vec<Result<SeenRequest, String>>>>);
 
@@ -150,7 +150,7 @@ impl Recorder {
         self.0.lock().unwrap().push(seen);
     }
 
-    /// Waits for the request for `target`, and returns all requests before it.
+    /// Waits for the request for `target`, and returns all previous requests.
     pub(crate) fn before(&self, target: &str) -> Vec<Result<SeenRequest, String>> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -168,7 +168,7 @@ impl Recorder {
     }
 }
 
-/// A running backend, stopped when dropped.
+/// A running backend that is stopped when dropped.
 pub(crate) struct Backend {
     pub(crate) kind: BackendKind,
     pub(crate) address: SocketAddr,
@@ -191,7 +191,7 @@ impl Drop for Backend {
     }
 }
 
-/// Starts a server that responds to every request that the strict parser accepts, and records it.
+/// Starts a server that records and responds to every request that the strict parser accepts.
 fn recorder(seen: &Recorder) -> SocketAddr {
     let seen = seen.clone();
     scripted(move |mut stream| {
@@ -214,7 +214,7 @@ fn recorder(seen: &Recorder) -> SocketAddr {
     })
 }
 
-/// Parses `METHOD TARGET HOST LENGTH`.
+/// Parses a line of the form `METHOD TARGET HOST LENGTH`.
 fn parsed(line: &str) -> Option<SeenRequest> {
     let [method, target, host, length] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
     let length = if length == "-" { None } else { Some(length.parse().ok()?) };

@@ -1,5 +1,4 @@
-//! Broken backends: each failure causes the documented status, `Proxy-Status` (RFC 9209) and one log line, and leaks
-//! nothing.
+//! Tests of broken backends: each failure causes the documented status, `Proxy-Status` and one log line.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -12,11 +11,11 @@ use crate::report;
 use crate::support::upstream::{ok, read_head, scripted};
 use crate::support::{Proxy, TIMEOUT, connect, free_port, get, read_response, read_to_end, without_interim};
 
-/// Long enough for a busy machine, short enough for a test.
+/// Settings with timeouts that are short enough for a test and long enough for a busy machine.
 const TIMEOUTS: [(&str, &str); 3] =
     [("RPROXY_UPSTREAM_TIMEOUT", "400ms"), ("RPROXY_UPSTREAM_READ_TIMEOUT", "400ms"), ("RPROXY_ACCESS_LOG", "text")];
 
-/// The behaviour of a backend for one request, and the expected outcome for the client.
+/// A failure of a backend during one request, and the expected outcome for the client.
 struct Failure {
     name: &'static str,
     act: fn(&mut TcpStream),
@@ -25,11 +24,11 @@ struct Failure {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClientOutcome {
-    /// A complete response with this status.
+    /// A complete response with this status code.
     Whole(u16),
-    /// Status 200 and a truncated body.
+    /// A response with status 200 and a truncated body.
     Aborted,
-    /// An error response of the proxy with this status and error type (RFC 9209).
+    /// An error response of the proxy with this status code and error type (RFC 9209).
     Error(u16, &'static str),
 }
 
@@ -240,12 +239,12 @@ fn send_text(stream: &mut TcpStream, text: &str) {
     let _ = stream.write_all(text.as_bytes());
 }
 
-/// Resets the connection.
+/// Resets the connection instead of closing it.
 fn reset(stream: &mut TcpStream) {
     let _ = SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Waits until the other side closes the connection.
+/// Sends nothing, and waits until the peer closes the connection.
 fn hang(stream: &mut TcpStream) {
     let _ = stream.read(&mut [0; 16]);
 }
@@ -314,7 +313,7 @@ fn describe(expected: ClientOutcome) -> String {
     }
 }
 
-/// Sends a request; returns the outcome and the received bytes.
+/// Sends a request, and returns the outcome and the received bytes.
 fn request_outcome(address: SocketAddr, target: &str) -> (ClientOutcome, String) {
     let mut stream = connect(address);
     stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
@@ -348,7 +347,8 @@ fn descriptors(proxy: &Proxy) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).unwrap().count()
 }
 
-/// Returns the number of descriptors once it has not changed for 300 ms: workers open theirs after the first log line.
+/// Returns the number of open descriptors once it has not changed for 300 ms, because workers open some after the
+/// start.
 fn descriptors_after_start(proxy: &Proxy) -> usize {
     let (mut before, mut since) = (descriptors(proxy), Instant::now());
     while since.elapsed() < Duration::from_millis(300) {
@@ -361,7 +361,7 @@ fn descriptors_after_start(proxy: &Proxy) -> usize {
     before
 }
 
-/// Waits until no more descriptors are open than `before`, when one connection to the backend was idle.
+/// Waits until at most `before` descriptors are open.
 fn assert_descriptors_return_to(proxy: &Proxy, before: usize) {
     let deadline = Instant::now() + TIMEOUT;
     while descriptors(proxy) > before {
@@ -395,7 +395,7 @@ fn unreachable_backend_causes_502_or_504() {
 }
 
 #[test]
-fn upload_to_a_backend_that_stops_reading_ends() {
+fn upload_ends_if_the_backend_stops_reading() {
     type Response = fn(&mut TcpStream);
     let backends: [(Response, ClientOutcome); 3] = [
         // Never reads.

@@ -1,4 +1,4 @@
-//! Corpora: text files of cases with bytes to send and the expected result.
+//! Test corpora: text files of cases, each with bytes to send and the expected result.
 //!
 //! ```text
 //! # A comment.
@@ -15,7 +15,7 @@
 
 use std::collections::HashSet;
 
-/// A case: its steps and the expected result.
+/// A case of a corpus: its steps and the expected result.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) name: String,
@@ -26,12 +26,12 @@ pub(crate) struct Case {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Send(Vec<u8>),
-    /// A step that the test defines, with its argument.
+    /// A test-specific step with its argument.
     Word(String, Vec<u8>),
 }
 
 impl Case {
-    /// Returns all bytes to send, in one piece.
+    /// Returns the concatenation of all bytes that the case sends.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let sent = self.steps.iter().filter_map(|step| match step {
             Step::Send(bytes) => Some(bytes.as_slice()),
@@ -40,7 +40,7 @@ impl Case {
         sent.collect::<Vec<_>>().concat()
     }
 
-    /// Returns the argument of the step `word`, if the case has it.
+    /// Returns the argument of the step `word`, if the case contains this step.
     pub(crate) fn word(&self, word: &str) -> Option<&[u8]> {
         self.steps.iter().find_map(|step| match step {
             Step::Word(own, text) if own == word => Some(text.as_slice()),
@@ -49,7 +49,7 @@ impl Case {
     }
 }
 
-/// Parses the cases of a file.
+/// Parses the cases in the text of a corpus.
 pub(crate) fn read(text: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     let mut names = HashSet::new();

@@ -1,5 +1,4 @@
-//! Ambiguous and malformed HTTP/1.1 requests (RFC 9112 §11.2): the proxy rejects them, or several kinds of backends
-//! receive exactly the requests that the client framed.
+//! Tests of ambiguous and malformed HTTP/1.1 requests (RFC 9112 §11.2).
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -11,8 +10,8 @@ use crate::corpus::{self, Case};
 use crate::report::{self, Tally};
 use crate::support::{Proxy, Response, connect, get, read_response_to};
 
-/// One worker with one pool of connections, so that the next request uses a desynchronised one. No other layer
-/// responds.
+/// Settings with one worker and one connection pool, so that the next request reuses a desynchronised connection. No
+/// other layer responds.
 pub(crate) const SETTINGS: [(&str, &str); 7] = [
     ("RPROXY_WORKERS", "1"),
     ("RPROXY_CACHE_ENABLED", "false"),
@@ -69,18 +68,18 @@ fn run(backend: &Backend, corpora: &[(&str, Vec<Case>)]) -> (BackendKind, Vec<Ta
     (backend.kind, tallies.collect())
 }
 
-/// The expected result of one request of a case.
+/// The expected result of one request in a case.
 #[derive(Debug)]
 enum Expected {
-    /// The backend receives it.
+    /// The backend receives this request.
     Request(SeenRequest, bool),
-    /// The backend receives nothing, and the connection ends with this status.
+    /// The backend receives nothing, and the connection ends after this status.
     Refused(u16),
-    /// Like `Refused`, but the connection may stay open, since the end of the request was clear.
+    /// The backend receives nothing, and the connection may stay open after this status.
     Open(u16),
-    /// Like `Refused`, but the backend may have received the beginning.
+    /// The connection ends after this status, and the backend may receive the beginning of the request.
     RefusedPartly(u16),
-    /// The client aborts it, so the backend does not receive a complete request.
+    /// The client aborts the request, so that the backend receives no complete request.
     Cut,
 }
 
@@ -105,7 +104,7 @@ impl Expected {
     }
 }
 
-/// The responses in order, and whether the connection ended after the last one.
+/// The responses to one case in order, and whether the connection ended after the last response.
 struct Answers {
     responses: Vec<Response>,
     has_ended: bool,
@@ -136,10 +135,10 @@ fn send(proxy: &Proxy, case: &Case, expected: &[Expected]) -> Answers {
     Answers { responses, has_ended }
 }
 
-/// The time after which no further response is expected.
+/// The time after which no more responses are expected.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// Reads the final response after any interim responses (RFC 9110 §15.2).
+/// Reads the final response, skipping interim responses (RFC 9110 §15.2).
 fn read_final(stream: &mut std::net::TcpStream, has_content: bool) -> Option<Response> {
     loop {
         let response = read_response_to(stream, has_content)?;

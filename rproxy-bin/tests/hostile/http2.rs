@@ -1,5 +1,4 @@
-//! HTTP/2 requests that would become other requests in HTTP/1.1 (RFC 9113 §10.3): the proxy rejects them, or the
-//! backend receives exactly what the client framed.
+//! Tests of HTTP/2 requests that would become different requests in HTTP/1.1 (RFC 9113 §10.3).
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -29,12 +28,12 @@ fn http2_requests_are_rejected_or_reach_each_kind_of_backend_unchanged() {
     assert!(failures.is_empty(), "{} failures:\n{failures:#?}", failures.len());
 }
 
-/// The results of the cases.
+/// The number of HTTP/2 cases with each result.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
-    /// Ended by a reset of the stream or the end of the connection.
+    /// The number of requests that ended with a stream reset or the end of the connection.
     pub(crate) reset: usize,
-    /// Rejected with a status.
+    /// The number of requests that were rejected with a status.
     pub(crate) refused: usize,
     pub(crate) passed: usize,
     pub(crate) failures: Vec<String>,
@@ -93,7 +92,7 @@ fn run(backend: &Backend, cases: &[Case]) -> (BackendKind, Run) {
     (backend.kind, run)
 }
 
-/// The end of a stream.
+/// The outcome of an HTTP/2 stream.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     Status(String),

@@ -1,5 +1,4 @@
-//! HTTP/2 floods: each client uses at most the memory that `docs/reference/limits.md` states, and is soon
-//! disconnected.
+//! Tests of HTTP/2 floods: each client stays within the documented memory, and is soon disconnected.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -16,7 +15,7 @@ use crate::support::{Proxy, TIMEOUT, connect, exchange, get};
 // RFC 9113 §7.
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// Starts a proxy that accepts HTTP/2 without TLS.
+/// Starts a proxy that accepts HTTP/2 without TLS (h2c).
 fn proxy(backend: SocketAddr, settings: &[(&str, &str)]) -> Proxy {
     Proxy::start(backend, &[&SETTINGS[..5], settings].concat())
 }
@@ -39,7 +38,7 @@ fn indexed_literal(name: &str, value: &str) -> Vec<u8> {
 /// The index of the newest entry of the dynamic table (RFC 7541 §6.1, §2.3.3).
 const NEWEST: u8 = 0x80 | 62;
 
-/// CVE-2026-49975: a field of 4,000 bytes that is sent once, and then repeated with one byte each.
+/// Tests CVE-2026-49975: a field of 4,000 bytes that is sent once and then repeated with one byte per copy.
 #[test]
 fn hpack_bombs_stay_within_the_documented_memory() {
     let limits = Config::default().limits.limits();
@@ -95,7 +94,7 @@ fn continuation_floods_end_the_connection() {
 }
 
 #[test]
-fn closed_windows_stay_within_the_documented_memory_and_time_out() {
+fn streams_with_closed_windows_stay_within_documented_memory_and_time_out() {
     let limits = Config::default().limits.limits();
     let streams = limits.concurrent_streams as usize;
     let proxy = proxy(endless(), &[("RPROXY_SEND_TIMEOUT", "3s")]);
@@ -169,7 +168,7 @@ fn rejected_http2_heads_are_logged_counted_and_rate_limited() {
 }
 
 #[test]
-fn many_rejected_requests_end_the_http2_connection_except_of_trusted_proxies() {
+fn many_rejected_requests_end_the_http2_connection_of_untrusted_clients() {
     for (trusted, ends) in [("", true), ("127.0.0.1", false)] {
         let settings = [("RPROXY_TRUSTED_PROXIES", trusted)];
         let proxy = proxy(responding(|_| ok("served")), if trusted.is_empty() { &[] } else { &settings });

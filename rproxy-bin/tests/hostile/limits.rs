@@ -1,4 +1,4 @@
-//! Limits per client: memory use stays below the maximum in `docs/reference/limits.md`, and each limit is enforced.
+//! Tests of limits per client: memory use stays below the documented maximum, and each limit is enforced.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
@@ -14,15 +14,15 @@ use crate::http2::trusting;
 use crate::support::upstream::{ok, read_head, responding, scripted};
 use crate::support::{Proxy, TIMEOUT, connect, exchange, get, read_response};
 
-/// The memory of a brotli encoder, measured (27 MB) with endless bodies: window, tables and pending output.
+/// The memory of one brotli encoder with endless input, rounded up from the measured 27 MB.
 const ENCODER: usize = 30 << 20;
 
-/// The maximum number of concurrently compressed responses.
+/// The maximum number of responses that are compressed at the same time.
 const MOST_ENCODERS: usize = 64;
 
 const KIB: usize = 1024;
 
-/// Returns the table of `docs/reference/limits.md`.
+/// Returns the memory table of `docs/reference/limits.md`.
 fn table(config: &Config) -> String {
     let worst = config.limits.limits().worst_case_memory();
     let streams = config.limits.max_streams as usize;
@@ -67,7 +67,7 @@ fn memory_table_of_the_limits_page_is_current() {
     }
 }
 
-/// Starts a backend with endless responses that are compressible, but need much memory to compress.
+/// Starts a backend with endless responses that require much memory to compress.
 pub(crate) fn endless() -> SocketAddr {
     scripted(|mut stream| {
         if read_head(&mut stream).is_some() {
@@ -92,7 +92,7 @@ pub(crate) fn resident(proxy: &Proxy) -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * KIB
 }
 
-/// Returns the maximum memory growth since `before`, once it is stable.
+/// Returns the growth of memory use since `before`, once it is stable.
 pub(crate) fn grown(proxy: &Proxy, before: usize) -> usize {
     let mut last = resident(proxy);
     loop {
@@ -179,7 +179,7 @@ fn small(settings: &[(&str, &str)]) -> Proxy {
     Proxy::start(backend, &[&SETTINGS[..5], settings].concat())
 }
 
-/// Returns whether the connection ends by itself.
+/// Returns whether the peer closes the connection.
 fn ends(stream: &mut TcpStream) -> bool {
     let mut waste = [0; 65_536];
     loop {

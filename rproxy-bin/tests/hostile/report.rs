@@ -1,25 +1,25 @@
-//! Result tables for `docs/contributing/reliability`.
+//! Writes the result tables in `docs/contributing/reliability`.
 
 use std::fmt::Write;
 
 use crate::backends::BackendKind;
 use crate::http2::Run;
 
-/// The outcomes of the requests of one corpus.
+/// The number of requests of one corpus with each outcome.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) refused: usize,
-    /// Aborted by the client.
+    /// The number of requests that the client aborted.
     pub(crate) cut: usize,
     pub(crate) passed: usize,
-    /// Forwarded, and rejected by the backend.
+    /// The number of requests that were forwarded and rejected by the backend.
     pub(crate) by_backend: usize,
-    /// Received by the backend, and not framed by the client.
+    /// The number of requests that the backend received but the client did not frame.
     pub(crate) beyond: usize,
     pub(crate) failures: Vec<String>,
 }
 
-/// Writes the table of the HTTP/1.1 requests, by corpus and backend.
+/// Writes the result table of HTTP/1.1 requests, by corpus and backend.
 pub(crate) fn requests(corpora: &[&str], tallies: &[(BackendKind, Vec<Tally>)]) {
     let mut text = String::from(
         "| Corpus | Backend | Rejected by rproxy | Aborted by the client | Understood as sent | Rejected by the backend | \
@@ -36,7 +36,7 @@ pub(crate) fn requests(corpora: &[&str], tallies: &[(BackendKind, Vec<Tally>)]) 
     write("smuggling-http1.md", "HTTP/1.1 request smuggling", REQUESTS, &text);
 }
 
-/// Writes a table into the folder that the environment names.
+/// Writes a table to the directory in the environment variable `RPROXY_HOSTILE_REPORT`.
 fn write(name: &str, title: &str, introduction: &str, table: &str) {
     let Some(folder) = std::env::var_os("RPROXY_HOSTILE_REPORT") else { return };
     // Tests run in the folder of their package.
@@ -52,7 +52,7 @@ const STREAMS: &str = "Number of streams by outcome, sent over HTTP/2 and forwar
 const RESPONSES: &str = "Number of ambiguous or malformed backend responses by what the client received.";
 const BROKEN: &str = "Response that the client gets if the backend fails in this way.";
 
-/// Writes the table of the HTTP/2 requests, by backend.
+/// Writes the result table of HTTP/2 requests, by backend.
 pub(crate) fn http2(runs: &[(BackendKind, Run)]) {
     let mut text = String::from(
         "| Backend | Stream reset or connection closed | Rejected with a status | Understood as sent | Misunderstood |\n\
@@ -64,12 +64,12 @@ pub(crate) fn http2(runs: &[(BackendKind, Run)]) {
     write("smuggling-http2.md", "HTTP/2 request smuggling", STREAMS, &text);
 }
 
-/// The outcome of a backend's response for the client.
+/// The response that the client gets after a malformed response of the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// An error response of the proxy.
+    /// The client gets an error response from the proxy.
     Refused,
-    /// The valid beginning, then the end of the connection in place of the end of the content.
+    /// The client gets the valid beginning of the response, and then the connection closes.
     Aborted,
     Passed,
 }
@@ -85,7 +85,7 @@ pub(crate) fn responses(outcomes: &[Outcome]) {
     write("smuggling-responses.md", "Response smuggling", RESPONSES, &text);
 }
 
-/// Writes the table of backend failures and their outcomes for the client.
+/// Writes the result table of backend failures.
 pub(crate) fn broken(outcomes: &[(&str, String)]) {
     let mut text = String::from("| The backend | The client gets |\n|---|---|\n");
     for (name, gets) in outcomes {

@@ -1,5 +1,4 @@
-//! Ambiguous, malformed and endless responses of backends: the client gets one interpretation or a 502, and bytes
-//! after a response never reach another request.
+//! Tests of ambiguous, malformed and endless responses of backends, which must not affect other requests.
 
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -44,7 +43,7 @@ fn ambiguous_responses_are_rejected_or_framed_consistently() {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// The script of the backend, and its state.
+/// A script for the backend, with its progress.
 #[derive(Clone, Default)]
 struct Script(Arc<(Mutex<ScriptState>, Condvar)>);
 
@@ -52,9 +51,9 @@ struct Script(Arc<(Mutex<ScriptState>, Condvar)>);
 struct ScriptState {
     bytes: Vec<u8>,
     closes: bool,
-    /// The bytes to send after the client has its response.
+    /// The bytes to send after the client has received the response.
     late: Option<Vec<u8>>,
-    /// The connections of the case and of the next request.
+    /// The proxy's address on the connection of the case, to compare with that of the next request.
     case_on: Option<SocketAddr>,
     probe_on: Option<SocketAddr>,
     may_send_late: bool,
@@ -80,7 +79,7 @@ impl Script {
         state.case_on.is_some() && state.case_on == state.probe_on
     }
 
-    /// Runs the script on the connection of the case.
+    /// Sends the scripted response on the connection of the case.
     fn act(&self, stream: &mut TcpStream) {
         let (state, changed) = &*self.0;
         let mut state = state.lock().unwrap();
@@ -99,8 +98,7 @@ impl Script {
     }
 }
 
-/// Waits until the kernel of the other side has received all bytes, which takes a moment even on the loopback
-/// interface.
+/// Waits until the peer's kernel has received all bytes, which takes a moment even over loopback.
 fn wait_until_taken(stream: &TcpStream) {
     let port = |address: std::io::Result<SocketAddr>| address.map(|address| format!(":{:04X}", address.port()));
     let (Ok(local), Ok(remote)) = (port(stream.local_addr()), port(stream.peer_addr())) else { return };
@@ -141,7 +139,7 @@ fn backend(script: &Script) -> SocketAddr {
     })
 }
 
-/// The response as the client received it.
+/// A response as the client received it.
 #[derive(Debug)]
 struct Received {
     status: u16,
@@ -175,7 +173,7 @@ impl Received {
     }
 }
 
-/// Returns the content of the chunks, and whether the last chunk is among them.
+/// Returns the content of a chunked body, and whether the body contains the last chunk.
 fn chunks(mut rest: &str) -> (String, bool) {
     let mut body = String::new();
     while let Some((size, behind)) = rest.split_once("\r\n") {
@@ -191,10 +189,10 @@ fn chunks(mut rest: &str) -> (String, bool) {
 
 #[derive(Debug)]
 enum Expected<'a> {
-    /// Forwarded: the status, whether the connection is reused, and the content.
+    /// The response is forwarded with this status and content; the flag is whether the connection is reused.
     Passed(u16, bool, &'a str),
     Broken(u16, &'a str),
-    /// Rejected with this error type.
+    /// The response is rejected with this error type.
     Refused(&'a str),
 }
 

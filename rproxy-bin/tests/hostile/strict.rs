@@ -1,11 +1,11 @@
-//! A strict parser: it accepts only requests that strictly follow RFC 9112, which the proxy must send.
+//! A strict HTTP/1.1 parser, which accepts only requests that strictly follow RFC 9112.
 
 use std::io::Read;
 use std::net::TcpStream;
 
 use super::backends::SeenRequest;
 
-/// Reads the next request of a connection; returns `None` if there is none or it is incomplete.
+/// Reads the next request on a connection; returns `None` if the connection ends first or within the request.
 pub(crate) fn read(stream: &mut TcpStream) -> Result<Option<SeenRequest>, String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -101,7 +101,7 @@ fn line(stream: &mut TcpStream) -> Result<Option<String>, String> {
     if line.contains(['\r', '\n']) { Err(format!("a line end within {line:?}")) } else { Ok(Some(line)) }
 }
 
-/// Returns whether this is a token (RFC 9110 §5.6.2).
+/// Returns whether the name is a token (RFC 9110 §5.6.2).
 fn is_token(name: &str) -> bool {
     let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(is_tchar)
@@ -111,7 +111,7 @@ fn byte(stream: &mut TcpStream) -> Option<u8> {
     exactly(stream, 1).map(|byte| byte[0])
 }
 
-/// Reads exactly `length` bytes, without allocating them first: they may never arrive.
+/// Reads exactly `length` bytes without allocating memory for bytes that have not arrived.
 fn exactly(stream: &mut TcpStream, length: usize) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = stream.take(length as u64).read_to_end(&mut bytes);

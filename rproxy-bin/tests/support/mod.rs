@@ -1,4 +1,4 @@
-//! Helpers of the end-to-end tests: the built binary, real counterparts and raw sockets.
+//! Helpers for the end-to-end tests: the built binary, external programs and raw sockets.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 pub(crate) mod upstream;
 
-/// The maximum time for any step, reached only if something is broken.
+/// The maximum time for any step of a test, reached only after an error.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The built binary as a running process.
+/// A running process of the built binary.
 pub(crate) struct Proxy {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
@@ -21,7 +21,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts the proxy in front of `upstream`, on a port that the system picks.
+    /// Starts the proxy in front of `upstream`, on a port that the system selects.
     pub(crate) fn start(upstream: SocketAddr, settings: &[(&str, &str)]) -> Self {
         let upstream = upstream.to_string();
         let mut all = vec![("RPROXY_UPSTREAM", upstream.as_str()), ("RPROXY_LISTEN", "127.0.0.1:0")];
@@ -29,7 +29,7 @@ impl Proxy {
         Self::run(&[], &all)
     }
 
-    /// Starts the proxy with these arguments and environment variables only.
+    /// Starts the proxy with only these arguments and environment variables.
     pub(crate) fn run(args: &[&str], settings: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_rproxy"))
             .args(args)
@@ -52,17 +52,17 @@ impl Proxy {
         self.child.id()
     }
 
-    /// Returns the address of another listener, from the first log line that contains `what`.
+    /// Returns the address of a listener, from the first log line that contains `what`.
     pub(crate) fn address_of(&self, what: &str) -> SocketAddr {
         address_in(&self.wait_for_log(what))
     }
 
-    /// Waits for a line of the log that contains `text`.
+    /// Waits for a log line that contains `text`.
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
         wait_for(&self.log, text)
     }
 
-    /// Waits until `count` lines of the log contain `text`.
+    /// Waits until `count` log lines contain `text`.
     pub(crate) fn wait_for_logs(&self, text: &str, count: usize) {
         let deadline = Instant::now() + TIMEOUT;
         while self.log.lock().unwrap().iter().filter(|line| line.contains(text)).count() < count {
@@ -71,12 +71,12 @@ impl Proxy {
         }
     }
 
-    /// Waits for a line of the output (access log, banner) that contains `text`.
+    /// Waits for a line on standard output (access log, banner) that contains `text`.
     pub(crate) fn wait_for_output(&self, text: &str) -> String {
         wait_for(&self.out, text)
     }
 
-    /// Returns all lines of the output that contain `text`.
+    /// Returns all lines on standard output that contain `text`.
     pub(crate) fn outputs(&self, text: &str) -> Vec<String> {
         self.out.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()
     }
@@ -90,7 +90,7 @@ impl Proxy {
         assert!(sent.success());
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits until the process exits without a signal from the test.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + TIMEOUT * 2;
         loop {
@@ -140,14 +140,14 @@ pub(crate) fn wait_for_within(lines: &Mutex<Vec<String>>, text: &str, patience: 
     }
 }
 
-/// Returns the first socket address in a line.
+/// Returns the first socket address in a line of text.
 pub(crate) fn address_in(line: &str) -> SocketAddr {
     let candidates = line.split(|c: char| !(c.is_ascii_digit() || ".:[]".contains(c)));
     let mut addresses = candidates.filter_map(|word| word.trim_matches('.').parse().ok());
     addresses.next().unwrap_or_else(|| panic!("no address in {line:?}"))
 }
 
-/// Returns a port that was free a moment ago, for programs that do not accept port 0.
+/// Returns a port that was unused a moment ago, for programs that do not accept port 0.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -166,7 +166,7 @@ pub(crate) fn has(program: &str) -> bool {
     found
 }
 
-/// Runs curl and returns its output.
+/// Runs curl with `args` and returns its output.
 pub(crate) fn curl(args: &[&str]) -> String {
     let output = Command::new("curl").args(["-sS", "--max-time", "20"]).args(args).output().unwrap();
     assert!(output.status.success(), "curl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -180,7 +180,7 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends bytes and reads until the connection ends.
+/// Sends bytes on a new connection and reads until the connection ends.
 pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = connect(address);
     // A server that rejects early may close before everything is sent.
@@ -198,7 +198,7 @@ pub(crate) fn read_to_end(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&response).into_owned()
 }
 
-/// Removes interim responses (RFC 9110 §15.2).
+/// Removes interim responses from the start of `text` (RFC 9110 §15.2).
 pub(crate) fn without_interim(mut text: &str) -> &str {
     while let Some((_, behind)) = text.split_once("\r\n\r\n").filter(|_| text.starts_with("HTTP/1.1 1")) {
         text = behind;
@@ -206,7 +206,7 @@ pub(crate) fn without_interim(mut text: &str) -> &str {
     text
 }
 
-/// A response with a `Content-Length`, or without a body.
+/// A received response with `Content-Length` or without a body.
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) head: String,
@@ -222,12 +222,12 @@ impl Response {
     }
 }
 
-/// Reads one response; returns `None` if the connection ends before it.
+/// Reads one response; returns `None` if the connection ends first.
 pub(crate) fn read_response(stream: &mut impl Read) -> Option<Response> {
     read_response_to(stream, true)
 }
 
-/// Reads one response to a request, which has no content for HEAD.
+/// Reads the response to one request; responses to HEAD have no content.
 pub(crate) fn read_response_to(stream: &mut impl Read, expects_content: bool) -> Option<Response> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -251,7 +251,7 @@ pub(crate) fn read_response_to(stream: &mut impl Read, expects_content: bool) ->
     Some(response)
 }
 
-/// Sends one request on a new connection.
+/// Sends a GET request on a new connection and returns the response.
 pub(crate) fn get(address: SocketAddr, target: &str) -> Response {
     request(address, &format!("GET {target} HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n"))
 }

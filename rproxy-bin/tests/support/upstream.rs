@@ -1,4 +1,4 @@
-//! Upstreams for tests: nginx, and scripted servers.
+//! Backends for tests: nginx, and scripted servers.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::{TIMEOUT, free_port, has};
 
-/// nginx with the given content of its server block.
+/// An nginx process with the given content of its server block.
 pub(crate) struct Nginx {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -40,14 +40,14 @@ impl Nginx {
         Some(Self { child, address, folder, config: path })
     }
 
-    /// Kills nginx with all its connections.
+    /// Kills nginx and all its connections.
     pub(crate) fn kill(&mut self) {
         // The master process stops its worker when it is terminated.
         let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         let _ = self.child.wait();
     }
 
-    /// Reloads nginx: new workers start, and old ones finish their requests.
+    /// Reloads nginx: new workers start, and old workers finish their requests.
     pub(crate) fn reload(&self) {
         assert!(Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().unwrap().success());
     }
@@ -79,7 +79,7 @@ impl Drop for Nginx {
     }
 }
 
-/// Starts an upstream that calls `serve` for each connection with a request, on its own thread.
+/// Starts a backend that calls `serve` on a new thread for each connection that sends a request.
 pub(crate) fn scripted(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -97,7 +97,7 @@ pub(crate) fn scripted(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> So
     address
 }
 
-/// Reads a request head; returns `None` at the end of the connection.
+/// Reads a request head; returns `None` if the connection ends first.
 pub(crate) fn read_head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -110,8 +110,7 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> Option<String> {
     Some(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// Starts an upstream that responds to every request, after reading its body, with the result of `response` for its
-/// head.
+/// Starts a backend that reads each request and responds with the result of `response` for the request head.
 pub(crate) fn responding(response: impl Fn(&str) -> String + Clone + Send + 'static) -> SocketAddr {
     scripted(move |mut stream| {
         while let Some(head) = read_head(&mut stream) {
@@ -124,7 +123,7 @@ pub(crate) fn responding(response: impl Fn(&str) -> String + Clone + Send + 'sta
     })
 }
 
-/// Reads a request body to its end; `None` where the connection ends before it.
+/// Reads a request body to its end; returns `None` if the connection ends first.
 pub(crate) fn read_body(stream: &mut TcpStream, head: &str) -> Option<()> {
     if head.contains("transfer-encoding: chunked") {
         loop {
@@ -142,7 +141,7 @@ pub(crate) fn read_body(stream: &mut TcpStream, head: &str) -> Option<()> {
     stream.read_exact(&mut vec![0; length]).ok()
 }
 
-/// Reads a line without its end.
+/// Reads a line, and returns it without the line ending.
 fn read_line(stream: &mut TcpStream) -> Option<String> {
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") {
@@ -158,7 +157,7 @@ pub(crate) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Starts an upstream that responds with the received request head.
+/// Starts a backend that responds with the received request head.
 pub(crate) fn echo() -> SocketAddr {
     responding(ok)
 }

@@ -1,5 +1,4 @@
-//! Fuzz harness for the whole stack, through real sockets: the input is the bytes of a client and of a backend, the
-//! output is what each of them receives.
+//! Fuzz harness for the whole stack over real sockets, with the bytes of a client and of a backend as input.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,10 +11,10 @@ use std::time::{Duration, Instant};
 use rproxy::Config;
 use rproxy_server::{ListenAddr, RequestBody, RunningServer, Server};
 
-/// The separator between the bytes of the client and the response of the backend to each request.
+/// The separator in the fuzz input between the client's bytes and the backend's response to each request.
 pub(crate) const SEPARATOR: &[u8] = b"\n====\n";
 
-/// Asserts that nothing panics, every connection ends, and both sides receive unambiguous messages.
+/// Asserts that nothing panics, every connection ends, and client and backend receive unambiguous messages.
 pub(crate) fn stack(bytes: &[u8]) {
     let between = bytes.windows(SEPARATOR.len()).position(|window| window == SEPARATOR).unwrap_or(bytes.len());
     let answer = bytes.get(between + SEPARATOR.len()..).unwrap_or_default();
@@ -36,7 +35,7 @@ pub(crate) fn stack(bytes: &[u8]) {
     }
 }
 
-/// Asserts that the first head has consistent line ends and at most one length.
+/// Asserts that the first received head has consistent line endings and at most one body length.
 fn assert_unambiguous(received: &[u8], by: &str) {
     let Some(head) = head(received) else { return };
     let shown = head.escape_ascii();
@@ -63,9 +62,9 @@ fn head(received: &[u8]) -> Option<&[u8]> {
 static HARNESS: LazyLock<Harness> = LazyLock::new(Harness::new);
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
-/// Short, since incomplete messages are waited for.
+/// The time to wait for the rest of an incomplete message, which is short because many inputs are incomplete.
 const WAIT: Duration = Duration::from_millis(30);
-/// The maximum time for any step.
+/// The maximum time for any step of the test, reached only after an error.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Harness {
@@ -74,7 +73,7 @@ struct Harness {
     _running: RunningServer,
 }
 
-/// The response of the backend, and the bytes received on each of its connections.
+/// A backend that sends a scripted response, and records the bytes received on each connection.
 #[derive(Default)]
 struct Backend {
     answer: Arc<[u8]>,
@@ -118,7 +117,7 @@ impl Harness {
         Self { address: running.local_addr().expect("an address"), backend, _running: running }
     }
 
-    /// Returns the bytes that the client received, and those that the backend received on each connection.
+    /// Returns the bytes that the client received, and the bytes that the backend received on each connection.
     fn play(&self, sent: &[u8], answer: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
         lock(&self.backend).answer = answer.into();
         let mut client = TcpStream::connect(self.address).expect("a connection");
@@ -165,7 +164,7 @@ fn serve(listener: &TcpListener, backend: &Arc<Mutex<Backend>>) {
     }
 }
 
-/// Responds to the first head, and reads for a little while.
+/// Responds to the first request head, and reads until no more bytes arrive.
 fn converse(stream: &mut TcpStream, answer: &[u8]) -> std::io::Result<Vec<u8>> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(WAIT * 2))?;

@@ -161,7 +161,7 @@ impl LoggedResponse {
         self.upstream_error = Some(why.to_owned());
     }
 
-    /// Returns the status of the response, or 499 (as in nginx) if the client disconnected before it.
+    /// Returns the response status, or 499 (as in nginx) if the client disconnected before the response.
     pub(super) fn status(&self) -> u16 {
         self.status.map_or(499, |status| status.as_u16())
     }

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_one_object_per_line() {
+    fn writes_one_json_object_per_line() {
         let (text, value) = line(&request(&[("user-agent", b"curl/8")]), &response());
         assert!(text.ends_with("}\n") && text.matches('\n').count() == 1);
         assert_eq!(
@@ -184,13 +184,13 @@ mod tests {
     }
 
     #[test]
-    fn rejected_request_has_its_reason() {
+    fn logs_reason_of_rejected_request() {
         let (_, value) = line(&request(&[]), &blocked());
         assert_eq!((&value["refused"], &value["blocked"]), (&json!("blocked_path"), &json!("/**/.env")));
     }
 
     #[test]
-    fn escapes_user_input_without_loss() {
+    fn json_log_escapes_user_input_without_loss() {
         for (sent, read) in [
             (&b"a\tb"[..], "a\tb"),
             (b"a\",\"status\":500,\"b", "a\",\"status\":500,\"b"),
@@ -207,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_parses_to_the_same_text(text in ".{0,40}|[\u{0}-\u{2fff}]{0,20}") {
+        fn any_text_survives_json_encoding(text in ".{0,40}|[\u{0}-\u{2fff}]{0,20}") {
             let mut out = Vec::new();
             text.serialize(&mut serde_json::Serializer::with_formatter(&mut out, AsciiFormatter)).unwrap();
             prop_assert!(out.iter().all(|byte| (0x20..0x7f).contains(byte)));

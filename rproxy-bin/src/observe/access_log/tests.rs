@@ -145,7 +145,7 @@ fn dropping_the_last_clone_writes_all_log_lines_and_ends_the_thread() {
 }
 
 #[test]
-fn removes_buffers_of_ended_workers() {
+fn removes_log_buffers_of_stopped_workers() {
     let (log, written) = writer(1000);
     for _ in 0..100 {
         log.buffer(Format::Text).write(start(), &request(&[]), &response());

@@ -171,13 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn rejected_request_has_its_reason() {
+    fn logs_reason_of_rejected_request() {
         let line = text(&request(&[]), &blocked());
         assert!(line.ends_with("\"-\" \"-\" a.example 1.5ms refused=blocked_path rule=\"/**/.env\"\n"), "{line}");
     }
 
     #[test]
-    fn aborted_request_is_marked() {
+    fn aborted_request_is_marked_in_the_log() {
         let response = LoggedResponse { status: None, aborted: true, ..LoggedResponse::default() };
         assert!(text(&request(&[]), &response).ends_with("\" 499 0 \"-\" \"-\" a.example 0ms aborted\n"));
     }

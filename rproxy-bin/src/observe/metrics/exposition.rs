@@ -29,7 +29,7 @@ enum Read {
     Gauges(Box<dyn Fn() -> Vec<LabelledValue> + Send + Sync>),
 }
 
-/// The labels of a sample, and its value.
+/// The labels and the value of one sample of a metric.
 pub type LabelledValue = (Vec<(&'static str, String)>, u64);
 
 impl Metrics {

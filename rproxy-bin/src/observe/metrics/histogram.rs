@@ -49,7 +49,7 @@ impl HistogramTotals {
         self.microseconds as f64 / 1e6
     }
 
-    /// Returns the upper bound of each bucket in seconds and its count.
+    /// Returns the upper bound in seconds and the count of each histogram bucket.
     pub(super) fn buckets(&self) -> Vec<(f64, u64)> {
         let bounds = BOUNDS.iter().map(|bound| *bound as f64 / 1e6).chain([f64::INFINITY]);
         bounds.zip(self.buckets).collect()

@@ -128,7 +128,7 @@ mod tests {
     use rproxy_cache::ForwardReason;
 
     #[test]
-    fn every_status_has_its_own_label_or_that_of_its_class() {
+    fn every_status_has_a_separate_label_or_its_class_label() {
         for code in 100..1000 {
             let label = CODES[code_index(StatusCode::from_u16(code).ok())];
             let class = match code {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn methods_are_labelled_by_name() {
+    fn request_methods_are_labelled_by_name() {
         for name in ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"] {
             assert_eq!(METHODS[MethodLabel::of(&name.parse().unwrap()) as usize], name);
         }

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_counters_as_their_samples() {
+    fn prometheus_text_names_counters_with_total_suffix() {
         let openmetrics = "# HELP a_requests Requests.\n# TYPE a_requests counter\na_requests_total{code=\"2xx\"} 3\n\
              # HELP a_open Open.\n# TYPE a_open gauge\n# UNIT a_open bytes\na_open 1\n\
              # HELP a_build Build.\n# TYPE a_build info\na_build_info{version=\"1\"} 1\n# EOF\n";

@@ -29,7 +29,7 @@ fn explain_path(config: &Config, path: &str) -> String {
     let explanation = config.path_filter.blocked_paths.explain(path).to_string();
     match config.path_filter.enabled {
         true => explanation,
-        false => format!("The path filter is off. If it were on:\n{explanation}"),
+        false => format!("The path filter is disabled. If it were enabled:\n{explanation}"),
     }
 }
 

@@ -126,7 +126,7 @@ impl Proxy {
             tracing::info!(%address, "listening for admin requests");
         }
         if let Some(ca) = proxy.local_ca() {
-            tracing::info!(ca = %ca.display(), "using certificates of the local authority; run `rproxy trust` to see how to trust it");
+            tracing::info!(ca = %ca.display(), "using certificates of the local authority; run `rproxy trust` to see how to trust the authority");
         }
         tokio::spawn(startup_log::check_idle_backends(startup_log::backends(&proxy.config), proxy.shared.metrics()));
         if let Some(certificates) = &proxy.certificates {

@@ -72,8 +72,8 @@ impl Scope {
     pub(crate) fn place(self) -> &'static str {
         match self {
             Self::Process => "set it before the first [[site]] or [[route]]",
-            Self::Site => "set it in [[site]], or before the first one",
-            Self::Route => "set it in [[site.route]], in [[site]], or before the first one",
+            Self::Site => "set it in [[site]], or before the first [[site]] or [[route]]",
+            Self::Route => "set it in [[site.route]], in [[site]], or before the first [[site]] or [[route]]",
         }
     }
 }

@@ -207,7 +207,7 @@ impl Trust {
         let mut text = format!("The certificate of the local authority is {}.\n", self.ca.display());
         match store {
             Some(store) => {
-                text.push_str("To trust it on this machine, run:\n\n");
+                text.push_str("To trust the certificate on this machine, run:\n\n");
                 for words in store.install(&self.ca) {
                     let sudo = if is_root { "" } else { "sudo " };
                     let _ = writeln!(text, "    {sudo}{}", shell_line(&words));

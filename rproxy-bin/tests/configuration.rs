@@ -410,12 +410,12 @@ fn rejects_conflicting_settings() {
         (
             &[("LISTEN", ":80"), ("HTTP_PORT", "80")],
             "RPROXY_HTTP_PORT: port 80 is used by both [::]:80 of RPROXY_LISTEN and the redirect \
-             to HTTPS; RPROXY_HTTP_PORT=0 turns off the redirect",
+             to HTTPS; set RPROXY_HTTP_PORT=0 to disable the redirect",
         ),
         (
             &[("LISTEN", ":80"), ("TLS_LOCAL", "yes")],
             "RPROXY_LISTEN: port 80 is used by both [::]:80 of RPROXY_LISTEN and the redirect \
-             to HTTPS; RPROXY_HTTP_PORT=0 turns off the redirect",
+             to HTTPS; set RPROXY_HTTP_PORT=0 to disable the redirect",
         ),
         (
             &[("ADMIN_LISTEN", "127.0.0.1:8080")],
@@ -809,7 +809,7 @@ fn explain_prints_the_decision_of_the_path_filter() {
     let own = text(binary(&["explain", "/private/x"], &[("RPROXY_BLOCKED_PATHS", "/private/**")]));
     assert!(own.contains("blocked by /private/**"), "{own}");
     let off = text(binary(&["explain", "/.env", "--filter-enabled=false"], &[]));
-    assert!(off.starts_with("The path filter is off"), "{off}");
+    assert!(off.starts_with("The path filter is disabled"), "{off}");
 
     for args in [&["explain"][..], &["explain", "env"]] {
         assert_eq!(binary(args, &[]).status.code(), Some(2));
@@ -914,7 +914,7 @@ fn from_env(env: &[(&str, &str)]) -> Result<Config, ConfigError> {
     Sources::new().env(env.iter().copied()).load()
 }
 
-/// A configuration file in a temporary directory, which is removed on drop.
+/// A configuration file in a temporary directory that is removed when the value is dropped.
 struct TestFile {
     path: PathBuf,
     _directory: TempDir,

@@ -202,7 +202,7 @@ fn load_in(directory: &Path, text: &str) -> Result<config::Config, ConfigError> 
     loaded
 }
 
-/// Replaces each file in `/etc/rproxy/tls/` by a generated one: a certificate for `.pem`, its private key for `.key`.
+/// Generates the files in `/etc/rproxy/tls/` that a page names: certificates for `.pem`, private keys for `.key`.
 fn certificates(file: &str, directory: &Path) -> String {
     const FOLDER: &str = "/etc/rproxy/tls/";
     let pair = rcgen::generate_simple_self_signed(["example.org".to_owned()]).unwrap();

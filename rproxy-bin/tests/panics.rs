@@ -1,4 +1,4 @@
-//! Tests that a panic fails only one request, and neither the worker nor other requests on the connection.
+//! Tests that a panic fails only the request that caused the panic, and that the worker continues.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::convert::Infallible;

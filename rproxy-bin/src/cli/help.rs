@@ -92,7 +92,7 @@ fn demo(full: &Command, command: &Command) -> String {
 }
 
 fn of_subcommand(command: &Command) -> String {
-    let after_help = "All settings can be used as well; `rproxy help --all` lists them.";
+    let after_help = "This command also accepts all settings; `rproxy help --all` lists them.";
     text_of(
         plain(command)
             .args(command.get_arguments().map(|argument| wrapped_argument(argument, OPTION_COLUMN)))
@@ -136,7 +136,7 @@ fn default_of(setting: &Setting) -> String {
 
 fn after_help() -> String {
     let spellings = "Each setting is also an environment variable (RPROXY_RATE_LIMIT for --rate-limit) and a key in the \
-                     file (rate_limit). `rproxy help --all` lists all settings, `rproxy help TOPIC` lists one topic:";
+                     file (rate_limit). `rproxy help --all` lists all settings, `rproxy help TOPIC` lists the settings of a topic:";
     format!("{}\n{}", wrapped(spellings, 0), wrapped(&topics().join(", "), 0))
 }
 

@@ -221,7 +221,7 @@ const RULES: &[Rule] = &[
             let taken = listeners.iter().find(|main| redirect.iter().any(|plain| collide(main, plain)))?;
             Some(format!(
                 "port {} is used by both {taken} of {} and the redirect to HTTPS; \
-                 {}=0 turns off the redirect",
+                 set {}=0 to disable the redirect",
                 c.redirect_port()?,
                 source.name("listen"),
                 source.name("http_port"),

@@ -33,7 +33,7 @@ async fn content(response: Response<Incoming>) -> Bytes {
 }
 
 #[tokio::test]
-async fn each_demo_path_rejects_other_methods() {
+async fn each_demo_path_rejects_unsupported_methods() {
     let address = site().await;
     for (method, target, status, content_type) in [
         ("GET", "/", 200, "text/html; charset=utf-8"),

@@ -22,7 +22,7 @@ impl ErrorReason {
                 }
                 RequestRejection::Head(RejectedHead::TooSlow) => "the head was not complete within RPROXY_HEAD_TIMEOUT",
                 RequestRejection::Misdirected => {
-                    "no certificate covers the host; add it to RPROXY_TLS_DOMAINS for a certificate, or to RPROXY_TLS_HOSTS"
+                    "no certificate covers the host; add the host to RPROXY_TLS_DOMAINS for a certificate, or to RPROXY_TLS_HOSTS"
                 }
                 RequestRejection::BodyTooLarge => "the content is larger than RPROXY_MAX_BODY",
                 RequestRejection::BodyTooSlow => "no part of the request body arrived within RPROXY_BODY_TIMEOUT",
@@ -55,7 +55,9 @@ impl ErrorReason {
                 WsRejection::UnsupportedProtocol => "RPROXY_UPGRADES does not list the protocol",
                 _ => return None,
             },
-            Self::UnknownHost => "no site has the host; add it to RPROXY_ROUTES, or to the hosts of a [[site]]",
+            Self::UnknownHost => {
+                "no site has the requested host; add the host to RPROXY_ROUTES, or to the hosts of a [[site]]"
+            }
             Self::Upstream(kind) => {
                 let backend = extensions.get::<ProxyError>().and_then(ProxyError::backend);
                 return upstream(kind, backend.unwrap_or("the backend"));

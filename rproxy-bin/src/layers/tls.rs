@@ -97,7 +97,7 @@ settings! {
     "acme_one_certificate" => acme_one_certificate: bool {
         value: "BOOL",
         default: "false",
-        help: "Orders one certificate for all names; by default, each name has a separate certificate, so that a failed order affects only one name",
+        help: "Orders one ACME certificate for all names; by default, each name has a separate certificate, so that a failed order affects only one name",
         accepted: SWITCH,
         scope: Process,
         reload: Restart,

@@ -39,7 +39,7 @@ settings! {
     "ws_origins" => origins: Option<Parsed<WsOrigins>> {
         value: "ORIGIN,...",
         default: "any" => None,
-        help: "Web origins that may open a WebSocket; others get 403. Clients that send no Origin are allowed",
+        help: "Web origins that may open a WebSocket; other origins get 403. Clients that send no Origin are allowed",
         accepted: "comma-separated origins: https://app.example, https://*.example.org, self, null",
         scope: Route,
         reload: Live,

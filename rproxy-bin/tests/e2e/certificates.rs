@@ -54,7 +54,7 @@ fn check_rejects_a_certificate_that_is_never_served() {
 }
 
 #[test]
-fn pins_differ_per_site_and_route_and_a_reload_applies_them() {
+fn public_key_pins_apply_per_site_and_route_and_after_a_reload() {
     let folder = tempfile::tempdir().unwrap();
     let [backend, other] = ["backend.test", "other.test"].map(|name| Files::new(folder.path(), name, &[name]));
     let port = free_port();

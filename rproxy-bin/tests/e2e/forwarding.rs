@@ -208,7 +208,7 @@ fn normalises_host_for_the_backend() {
 }
 
 #[test]
-fn forwards_te_trailers_with_its_connection_option() {
+fn forwards_te_trailers_with_the_connection_option_te() {
     let proxy = Proxy::start(echo(), &[]);
     for fields in ["TE: trailers\r\nConnection: close, TE\r\n", "TE: gzip, trailers\r\nConnection: close\r\n"] {
         let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");

@@ -1,4 +1,4 @@
-//! Tests that the configuration files in the guide start the proxy and serve a request.
+//! Tests that the proxy starts and serves a request with each configuration file in the guide.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -62,7 +62,7 @@ fn handover_under_load_fails_no_request() {
 }
 
 #[test]
-fn process_keeps_its_listeners_if_the_new_one_cannot_start() {
+fn process_keeps_listeners_if_the_new_process_cannot_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("handover");
     let (listen, upstream) = (format!("127.0.0.1:{}", free_port()), responding(|_| ok("served")).to_string());
@@ -85,7 +85,7 @@ fn process_keeps_its_listeners_if_the_new_one_cannot_start() {
 }
 
 #[test]
-fn uses_socket_of_the_service_manager_and_notifies_it() {
+fn listens_on_socket_of_the_service_manager_and_notifies_the_manager() {
     let folder = tempfile::tempdir().unwrap();
     let manager = UnixDatagram::bind(folder.path().join("notify")).unwrap();
     manager.set_read_timeout(Some(TIMEOUT)).unwrap();

@@ -112,7 +112,7 @@ fn strips_nonce_of_the_client_without_a_nonce_policy() {
 }
 
 #[test]
-fn page_and_policy_have_the_same_nonce() {
+fn page_and_content_security_policy_have_the_same_nonce() {
     let upstream = responding(|head| {
         let nonce = head.lines().find_map(|line| line.strip_prefix("x-csp-nonce: ")).unwrap_or("none");
         format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{nonce}", nonce.len())

@@ -78,7 +78,7 @@ impl Guide {
         assert_eq!((response.status, response.body), (200, format!("{backend} {target} {size}")));
     }
 
-    /// Asserts that a request is rejected by its declared body length of `size` bytes.
+    /// Asserts that the proxy rejects a request with a `Content-Length` of `size` bytes.
     fn assert_rejects_upload(&self, target: &str, size: u64) {
         let response = self.send(&format!("POST {target} HTTP/1.1\r\ncontent-length: {size}"), b"");
         assert_eq!(response.status, 413, "{target} {size}");

@@ -1,4 +1,4 @@
-//! Tests that measure rate limits from outside, with one process and with several.
+//! Tests that measure rate limits as a client does, with one process and with several processes.
 
 use std::io::Write;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Tests of the binary as a user runs it: help, check, demo, logs, admin listener and reload.
+//! Tests of the command line, the demo, the logs, the admin listener and reload of the built binary.
 
 use std::process::Command;
 use std::time::Instant;

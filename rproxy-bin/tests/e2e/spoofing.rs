@@ -200,7 +200,7 @@ fn removes_spoofed_fields_on_http1() {
     }
 }
 
-/// Header fields that are accepted from a trusted proxy, or that keep their members in a list.
+/// Header fields from a trusted proxy whose values the backend receives, alone or in a list.
 const TRUSTED: [&str; 5] = ["x-forwarded-for", "x-forwarded-proto", "x-request-id", "x-real-ip", "cf-connecting-ip"];
 
 #[test]

@@ -15,7 +15,7 @@
 
 use std::collections::HashSet;
 
-/// A case of a corpus: its steps and the expected result.
+/// A case of a corpus, with the steps and the expected result.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) name: String,
@@ -26,7 +26,7 @@ pub(crate) struct Case {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Send(Vec<u8>),
-    /// A test-specific step with its argument.
+    /// A step that the test interprets by name, with an argument.
     Word(String, Vec<u8>),
 }
 

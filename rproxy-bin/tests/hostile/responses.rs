@@ -43,7 +43,7 @@ fn ambiguous_responses_are_rejected_or_framed_consistently() {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// A script for the backend, with its progress.
+/// A script of bytes that the backend sends, and the progress of the script.
 #[derive(Clone, Default)]
 struct Script(Arc<(Mutex<ScriptState>, Condvar)>);
 
@@ -53,7 +53,7 @@ struct ScriptState {
     closes: bool,
     /// The bytes to send after the client has received the response.
     late: Option<Vec<u8>>,
-    /// The proxy's address on the connection of the case, to compare with that of the next request.
+    /// The proxy's address on the connection of the case, to detect whether the next request reuses the connection.
     case_on: Option<SocketAddr>,
     probe_on: Option<SocketAddr>,
     may_send_late: bool,

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_duration_in_the_first_bucket_that_contains_it() {
+    fn counts_duration_in_the_first_matching_bucket() {
         for (microseconds, bound) in [
             (0, 0.000_25),
             (250, 0.000_25),

@@ -32,15 +32,15 @@ pub enum Command {
     Explain(String),
     /// Prints how to trust the local certificate authority, or changes a trust store.
     Trust(Trust),
-    /// Prints the contained help text.
+    /// Prints the given help text.
     Help(String),
-    /// Prints the contained version.
+    /// Prints the given version.
     Version(String),
-    /// Prints the contained table of settings.
+    /// Prints the given table of settings.
     Reference(String),
-    /// Prints the contained completion script for a shell.
+    /// Prints the given completion script for a shell.
     Completions(String),
-    /// Prints the contained manual page.
+    /// Prints the given manual page.
     Manual(String),
 }
 

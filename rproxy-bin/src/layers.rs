@@ -59,7 +59,7 @@ pub enum StackError {
     /// The file contains no certificate or private key in PEM format.
     #[error("cannot read a certificate or key from {}", file.display())]
     Pem {
-        /// The path of the file.
+        /// The path of the affected file.
         file: PathBuf,
         /// The reason that the PEM file was rejected.
         #[source]

@@ -61,7 +61,7 @@ impl ObserveLayer {
         self.notices.clone()
     }
 
-    /// Returns the metrics.
+    /// Returns the metrics in which requests are recorded.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }

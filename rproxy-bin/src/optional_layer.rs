@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// A layer, or no layer.
+/// A layer that can be absent.
 #[derive(Clone, Debug)]
 pub(crate) struct OptionalLayer<L>(pub(crate) Option<L>);
 

@@ -29,11 +29,11 @@ pub struct Preflight {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finding {
-    /// The check passed.
+    /// The preflight check passed.
     Ok(String),
-    /// The check found something unusual, which can be intended.
+    /// The preflight check found something unusual, which can be intended.
     Note(String),
-    /// The check found a problem: the proxy will not work as configured.
+    /// The preflight check found a problem: the proxy will not work as configured.
     Problem(String),
 }
 

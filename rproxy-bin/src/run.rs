@@ -23,7 +23,7 @@ pub enum RunError {
     /// This machine or user does not meet the requirements of the configuration.
     #[error(transparent)]
     Requirements(#[from] UnmetRequirements),
-    /// A server cannot be started.
+    /// The server of a listener cannot be started.
     #[error(transparent)]
     Server(#[from] ServerError),
     /// A socket passed by the service manager (`LISTEN_FDS`) cannot be used.

@@ -81,7 +81,7 @@ impl ProcessState {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the metrics.
+    /// Returns the metrics in which requests are recorded.
     pub(crate) fn metrics(&self) -> Metrics {
         self.kept().observe.metrics().clone()
     }

@@ -86,11 +86,11 @@ fn command(words: &[&str], paths: &[&Path]) -> Vec<OsString> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
-    /// Prints commands that add the authority to a trust store.
+    /// Prints the commands that add the local certificate authority to a trust store.
     Explain,
-    /// Adds the authority to a trust store.
+    /// Adds the local certificate authority to a trust store.
     Install(Place),
-    /// Removes the authority from a trust store.
+    /// Removes the local certificate authority from a trust store.
     Remove(Place),
 }
 
@@ -127,20 +127,20 @@ pub enum TrustError {
     /// The home directory is unknown, and therefore also the NSS database of the user.
     #[error("cannot find the NSS database: HOME is not set")]
     NoHome,
-    /// A command cannot be started.
+    /// A system command of `rproxy trust` cannot be started.
     #[error("cannot run {command}")]
     Run {
-        /// The command line of the command.
+        /// The command line of the system command.
         command: String,
         /// The operating system error.
         source: io::Error,
     },
-    /// A command returned an error.
+    /// A system command of `rproxy trust` failed.
     #[error("{command} failed: {status}")]
     Failed {
-        /// The command line of the command.
+        /// The command line of the system command.
         command: String,
-        /// The exit status of the command.
+        /// The exit status of the failed command.
         status: ExitStatus,
     },
 }

@@ -10,7 +10,7 @@ use tower::BoxError;
 
 use crate::site::SiteHosts;
 
-/// A function that returns the hosts of the site with a name.
+/// A function that returns the hosts of the site with the given name or host.
 pub(super) type FindSite = dyn Fn(&str) -> Option<SiteHosts> + Send + Sync;
 
 /// The cache purges that one request to the admin listener specifies. A soft purge makes responses stale instead of

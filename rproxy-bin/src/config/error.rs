@@ -93,9 +93,9 @@ pub enum Problem {
     /// The configuration file is not valid TOML.
     #[error("{}:{line}: {message}", path.display())]
     Syntax {
-        /// The path of the file.
+        /// The path of the affected file.
         path: PathBuf,
-        /// The line number in the file, starting at 1.
+        /// The line number in the configuration file, starting at 1.
         line: usize,
         /// The message of the TOML parser.
         message: String,
@@ -103,7 +103,7 @@ pub enum Problem {
     /// The configuration file cannot be read.
     #[error("{}: cannot read the file: {reason}", path.display())]
     File {
-        /// The path of the file.
+        /// The path of the affected file.
         path: PathBuf,
         /// The error message of the operating system.
         reason: String,

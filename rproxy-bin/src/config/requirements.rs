@@ -27,7 +27,7 @@ pub struct UnmetRequirement {
     pub setting: String,
     /// The unmet requirement and the cause.
     pub problem: String,
-    /// The command that meets the requirement, and alternatives.
+    /// A command that makes this machine meet the requirement, and alternatives to the command.
     pub fix: String,
     /// Whether the requirement is about the port of a listener.
     pub(crate) is_port: bool,

@@ -212,9 +212,9 @@ pub enum ValueSource {
     Default,
     /// A line of the configuration file.
     File {
-        /// The path of the file.
+        /// The path of the affected file.
         path: Arc<Path>,
-        /// The line number in the file, starting at 1.
+        /// The line number in the configuration file, starting at 1.
         line: usize,
     },
     /// The environment variable of the setting.

@@ -103,7 +103,7 @@ impl Drop for Handle {
     }
 }
 
-/// The access log lines of one worker that have not been written.
+/// A buffer of access log lines of one worker that the writer thread has not written yet.
 #[derive(Debug)]
 pub(super) struct Buffer {
     format: Format,

@@ -28,7 +28,7 @@ impl SiteLabel {
         Self { inner: Arc::new(Inner { site: site.into(), route: route.into(), requests: Default::default() }) }
     }
 
-    /// Returns the name of the site.
+    /// Returns the name of the site for logs and metrics.
     pub fn site(&self) -> &str {
         &self.inner.site
     }

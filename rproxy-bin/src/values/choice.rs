@@ -93,9 +93,9 @@ pub enum HalfCloseRule {
     /// The client gets a response if it closes its sending side together with the request.
     #[default]
     WithRequest,
-    /// The client always gets a response.
+    /// A client that half-closes the connection always gets a response.
     Always,
-    /// The client is considered disconnected and gets no response.
+    /// A client that half-closes the connection counts as disconnected and gets no response.
     Never,
 }
 

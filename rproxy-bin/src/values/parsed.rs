@@ -22,7 +22,7 @@ impl<T> Parsed<T> {
         &self.text
     }
 
-    /// Returns the parsed value.
+    /// Returns the parsed value without the source text.
     pub fn value(&self) -> &T {
         &self.value
     }

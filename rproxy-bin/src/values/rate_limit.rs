@@ -126,12 +126,12 @@ impl fmt::Display for RateLimitStorage {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateLimitFallback {
-    /// Each process enforces the rate limit separately.
+    /// Each process enforces the rate limit separately while the quota store is unavailable.
     #[default]
     Local,
-    /// All requests are allowed.
+    /// All requests are allowed while the quota store is unavailable.
     Open,
-    /// All requests are rejected with 503.
+    /// All requests are rejected with 503 while the quota store is unavailable.
     Closed,
 }
 

@@ -11,7 +11,7 @@ use super::value::ParseError;
 pub struct TlsName(String);
 
 impl TlsName {
-    /// Returns the DNS name.
+    /// Returns the DNS name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -55,7 +55,7 @@ impl LoggedRequest {
 }
 
 impl LoggedRequest {
-    /// Copies the fields, so that a long-lived record does not keep the read buffer allocated.
+    /// Copies the request fields, so that a long-lived record does not keep the read buffer allocated.
     pub(in crate::observe) fn detached(self) -> Self {
         Self { head: self.head.map(RequestHead::detached), ..self }
     }

@@ -61,8 +61,8 @@ unsafe impl GlobalAlloc for Mimalloc {
     }
 }
 
-/// Returns memory that this thread has freed to the operating system. Otherwise mimalloc does so during later calls,
-/// which an idle thread does not make.
+/// Returns to the operating system the memory that this thread has freed. Otherwise mimalloc does so during later
+/// calls, which an idle thread does not make.
 pub(crate) fn collect() {
     // SAFETY: the function may be called at any time and frees no memory in use.
     unsafe { libmimalloc_sys::mi_collect(true) }

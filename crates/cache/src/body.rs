@@ -1,4 +1,4 @@
-//! The response body of the service.
+//! The response body of the cache service.
 
 pub(crate) mod copied;
 pub(crate) mod error;
@@ -50,17 +50,17 @@ pin_project! {
 }
 
 impl<B> ResponseBody<B> {
-    /// Returns the body of the inner service, unchanged.
+    /// Creates a body that forwards the body of the inner service unchanged.
     pub(crate) fn inner(body: B) -> Self {
         Self { kind: Kind::Inner { body } }
     }
 
-    /// Returns a stored body.
+    /// Creates a body from stored bytes.
     pub(crate) fn stored(bytes: Bytes) -> Self {
         Self { kind: Kind::Stored { rest: bytes } }
     }
 
-    /// Returns a stored body with its trailer section.
+    /// Creates a body from stored bytes and their stored trailer section.
     pub(crate) fn stored_with_trailers(bytes: Bytes, trailers: Option<&HeaderMap>) -> Self {
         let Some(trailers) = trailers else {
             return Self::stored(bytes);
@@ -68,17 +68,18 @@ impl<B> ResponseBody<B> {
         Self { kind: Kind::StoredWithTrailers { rest: bytes, trailers: Some(Box::new(trailers.clone())) } }
     }
 
-    /// Returns a body of several pieces.
+    /// Creates a body that consists of several byte segments.
     pub(crate) fn segments(segments: Vec<Bytes>) -> Self {
         Self { kind: Kind::Segments { segments: segments.into_iter() } }
     }
 
-    /// Returns the body of a shared fetch for a follower. `length` is the length of the whole body, if it is known.
+    /// Creates the response body of a follower of a shared fetch. `length` is the length of the whole body, if it is
+    /// known.
     pub(crate) fn followed(follower: Follower, length: Option<u64>) -> Self {
         Self { kind: Kind::Shared { body: SharedBody::new(follower, false, length) } }
     }
 
-    /// Whether the body is being copied into the store, or shared with other clients.
+    /// Whether the body is being copied into the store or shared with coalesced requests.
     pub(crate) fn is_copied(&self) -> bool {
         match &self.kind {
             Kind::Copied { body } => body.is_copied(),
@@ -93,7 +94,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Send + 'static,
 {
-    /// Returns a body that `writer` copies into the store, and shares with the followers of its fetch.
+    /// Creates a body that `writer` copies into the store and shares with the followers of the fetch.
     pub(crate) fn copied(source: BodySource<B>, writer: Option<StoreWriter>) -> Self {
         match writer {
             // A server does not poll a body that has ended.
@@ -116,7 +117,7 @@ where
         }
     }
 
-    /// Returns a body whose new bytes `writer` copies into the store, without the bytes that are stored already.
+    /// Creates a body of which `writer` copies only the bytes that are not stored yet.
     pub(crate) fn copied_without_stored(source: BodySource<B>, writer: Option<StoreWriter>) -> Self {
         Self { kind: Kind::Copied { body: CopiedBody::new(source.into(), writer, false) } }
     }
@@ -193,7 +194,7 @@ impl<B> fmt::Debug for ResponseBody<B> {
     }
 }
 
-/// Reads a body for as long as it is being copied into the store.
+/// Reads a body until it ends or is no longer copied into the store.
 pub(crate) async fn read_to_end<B>(body: ResponseBody<B>)
 where
     B: Body<Data = Bytes>,

@@ -1,4 +1,4 @@
-//! The outcome of the cache for a request: an extension, and a member of `Cache-Status` (RFC 9211).
+//! The outcome of the cache for a request, as a response extension and as a member of `Cache-Status` (RFC 9211).
 
 use std::fmt;
 
@@ -8,48 +8,50 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// A response extension with the outcome of the cache. It is absent if the cache does not apply to the request.
+/// The outcome of the cache for a request, as a response extension. It is absent if the cache does not apply to the
+/// request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CacheStatus {
     /// A fresh stored response was served.
     Hit,
-    /// A stale stored response was served, because the client or the origin allows it.
+    /// A stale stored response was served because the client or the origin allows it.
     Stale,
-    /// A stale stored response was served, because the origin failed.
+    /// A stale stored response was served because the origin failed.
     StaleIfError,
-    /// A stored response was served after the origin confirmed it with a 304.
+    /// A stored response was served after the origin validated it with a 304 response.
     Revalidated,
-    /// The response to a concurrent request was served (request coalescing).
+    /// The response to a concurrent request for the same resource was served (request coalescing).
     Coalesced,
-    /// The request was forwarded to the inner service, for this reason.
+    /// The request was forwarded to the inner service for the given reason.
     Forwarded(ForwardReason),
-    /// The request has `only-if-cached`, and no usable response is stored. The response is 504.
+    /// A 504 response was generated: the request has `only-if-cached` and no usable response is stored. The response is
+    /// 504.
     OnlyIfCached,
 }
 
-/// The reason for which a request was forwarded: a value of `fwd` in RFC 9211 §2.2.
+/// The reason that a request was forwarded: a value of the `fwd` parameter (RFC 9211 §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ForwardReason {
-    /// The request can't be served by a cache: it has content, a precondition for the origin, or `no-store`.
+    /// A stored response cannot serve the request, such as one with content, `If-Match` or `no-store`.
     Bypass,
-    /// The method is never served from a cache.
+    /// Responses to requests with this method are never served from the cache.
     Method,
-    /// No response is stored under this URI.
+    /// No response is stored for this URI.
     UriMiss,
-    /// Responses are stored under this URI, but none matches the request fields that `Vary` names.
+    /// Responses are stored for this URI, but none matches the request fields listed in `Vary`.
     VaryMiss,
-    /// A part of the response is stored, and the request needs other bytes.
+    /// Only a part of the response is stored, and the request needs bytes outside of that part.
     Partial,
-    /// The stored response is fresh, but the client requires a newer one.
+    /// The stored response is fresh, but the client's `Cache-Control` requires a newer one.
     Request,
-    /// The stored response is stale.
+    /// The stored response is stale and must be validated.
     Stale,
 }
 
 impl CacheStatus {
-    /// Returns whether a stored response, or that to a concurrent request, was served without a request to the origin.
+    /// Returns whether a stored or coalesced response was served without a request to the origin.
     ///
     /// A stale response can start a validation in the background, which many requests share.
     #[must_use]
@@ -60,7 +62,7 @@ impl CacheStatus {
         }
     }
 
-    /// Returns the name for log lines and metric labels.
+    /// Returns the name of this outcome for log lines and metric labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -97,7 +99,7 @@ impl ForwardReason {
     }
 }
 
-/// The member of this cache in `Cache-Status`.
+/// A member of the `Cache-Status` field that describes this cache.
 pub(crate) struct Member {
     text: BytesMut,
 }
@@ -120,7 +122,7 @@ impl Member {
         member
     }
 
-    /// Adds the status of the origin's response, if the client gets another one (RFC 9211 §2.3).
+    /// Adds the status code of the origin's response, if the client gets a different one (RFC 9211 §2.3).
     pub(crate) fn forward_status(mut self, status: StatusCode) -> Self {
         self.text.put_slice(b"; fwd-status=");
         self.text.put_slice(status.as_str().as_bytes());
@@ -143,7 +145,7 @@ impl Member {
         self
     }
 
-    /// Adds that a concurrent request fetched the response (RFC 9211 §2.6).
+    /// Adds the `collapsed` parameter: a concurrent request fetched the response (RFC 9211 §2.6).
     pub(crate) fn coalesced(mut self) -> Self {
         self.text.put_slice(b"; collapsed");
         self
@@ -155,12 +157,12 @@ impl Member {
         self
     }
 
-    /// Returns the member as a field value.
+    /// Returns the member as a `Cache-Status` field value.
     pub(crate) fn into_value(self) -> HeaderValue {
         value(self.text)
     }
 
-    /// Returns the field value with the members of caches closer to the origin first.
+    /// Returns a `Cache-Status` value that lists caches closer to the origin before this member.
     pub(crate) fn appended_to(self, others: Option<&HeaderValue>) -> HeaderValue {
         let Some(others) = others else {
             return self.into_value();
@@ -173,7 +175,7 @@ impl Member {
     }
 }
 
-/// Adds the cache key to the last member, which is that of this cache (RFC 9211 §2.7).
+/// Adds the cache key to the last member of `Cache-Status`, which belongs to this cache (RFC 9211 §2.7).
 pub(crate) fn append_key(headers: &mut HeaderMap, key: &str) {
     let values = headers.get_all(CACHE_STATUS).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
     if values.is_empty() {
@@ -193,7 +195,7 @@ pub(crate) fn append_key(headers: &mut HeaderMap, key: &str) {
     headers.insert(CACHE_STATUS, value(text));
 }
 
-/// Returns a number as a field value, without allocating a `String`.
+/// Formats a number as a field value, without allocating a `String`.
 pub(crate) fn number_value(number: u64) -> HeaderValue {
     let mut text = BytesMut::with_capacity(20);
     put_number(&mut text, number);
@@ -223,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_members_as_structured_fields() {
+    fn cache_status_members_are_valid_structured_fields() {
         // RFC 9211 §2
         let others = HeaderValue::from_static("Origin; hit");
         for (member, others, expected) in [
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn appends_the_key_as_a_string() {
+    fn cache_status_contains_the_cache_key_as_a_quoted_string() {
         // RFC 9211 §2.7
         let fields = |lines: &[&'static str]| {
             lines.iter().map(|line| (CACHE_STATUS, HeaderValue::from_static(line))).collect::<HeaderMap>()
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_all_digits_of_a_number() {
+    fn numeric_field_values_contain_all_digits() {
         for n in [0, 9, 10, 1_234_567_890, u64::MAX] {
             assert_eq!(number_value(n).to_str().unwrap(), n.to_string());
         }

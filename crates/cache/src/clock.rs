@@ -1,10 +1,10 @@
-//! The clock, which tests can replace.
+//! The clock of the cache, which tests can replace.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A time in milliseconds since the epoch.
+/// A time in milliseconds since the Unix epoch.
 ///
 /// HTTP counts in seconds, but a difference of two rounded times is wrong by up to a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +23,7 @@ impl Timestamp {
         Self(milliseconds)
     }
 
-    /// Returns the whole seconds since `earlier`, or zero if the clock was set back in between.
+    /// Returns the whole seconds since `earlier`, or zero if `earlier` is later than this time.
     pub(crate) fn seconds_since(self, earlier: Timestamp) -> u64 {
         self.0.saturating_sub(earlier.0) / 1000
     }
@@ -36,7 +36,7 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-/// The system clock, or a replacement.
+/// The system clock, or its replacement in tests.
 #[derive(Clone, Default)]
 pub(crate) struct Clock(Option<Arc<dyn Fn() -> SystemTime + Send + Sync>>);
 

@@ -20,7 +20,7 @@ use crate::query::is_unambiguous;
 use crate::set_cookie::SetCookiePolicy;
 use crate::store::CacheStore;
 
-/// The configuration that a layer shares with its services.
+/// The configuration that a cache layer shares with its services.
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) store: CacheStore,
@@ -29,17 +29,17 @@ pub(crate) struct Config {
     pub(crate) max_object: u64,
     /// The maximum staleness, in seconds, of a response that is served while the origin is unreachable.
     pub(crate) stale_when_unreachable: u64,
-    /// The maximum time that a request waits for the response to a concurrent one.
+    /// The maximum time that a follower waits for the leader's response.
     pub(crate) coalesce_timeout: Duration,
     pub(crate) unreachable_when: Option<UnreachableHook>,
-    /// A `fn() -> B`, where `B` is the type of request bodies.
+    /// A type-erased `fn() -> B` that returns an empty request body of type `B`.
     pub(crate) empty_body: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) set_cookie: SetCookiePolicy,
-    /// Whether lifetimes are estimated: RFC 9111 §4.2.2.
+    /// Whether the cache uses heuristic freshness (RFC 9111 §4.2.2).
     pub(crate) heuristic_freshness: bool,
-    /// Whether clients can bypass a fresh response: RFC 9111 §5.2.1.
+    /// Whether request directives such as `no-cache` can bypass a fresh response (RFC 9111 §5.2.1).
     pub(crate) request_directives: bool,
-    /// Whether `No-Vary-Search` of a response is honoured.
+    /// Whether the cache honours the response field `No-Vary-Search`.
     pub(crate) no_vary_search: bool,
     /// Whether `Cache-Status` contains the cache key.
     pub(crate) status_key: bool,
@@ -47,7 +47,7 @@ pub(crate) struct Config {
     pub(crate) clock: Clock,
 }
 
-/// Decides whether a response means that the origin was unreachable.
+/// A function that decides whether a response means that the origin was unreachable.
 pub(crate) type UnreachableHook = Arc<dyn Fn(&response::Parts) -> bool + Send + Sync>;
 
 impl Config {
@@ -70,13 +70,13 @@ impl Config {
         }
     }
 
-    /// Returns the directives of a request that are honoured.
+    /// Returns the cache directives of a request that the cache honours.
     pub(crate) fn honoured_directives(&self, request: &HeaderMap) -> RequestDirectives {
         let directives = RequestDirectives::from_headers(request);
         if self.request_directives { directives } else { directives.without_freshness_demands() }
     }
 
-    /// Decides whether a stored response can be used for a request.
+    /// Returns whether a stored response is fresh, stale but usable, or unusable for a request.
     ///
     /// An estimated lifetime counts only while estimates are enabled: a disk can hold responses that were stored under another
     /// configuration.
@@ -87,23 +87,23 @@ impl Config {
         Reuse::decide(stored, now, request)
     }
 
-    /// Whether a request can be sent a second time if the first response can't be used.
+    /// Whether the cache can repeat a request if the first response is unusable.
     pub(crate) fn can_repeat_requests(&self) -> bool {
         self.empty_body.is_some()
     }
 
-    /// Returns an empty request body, if one of type `B` can be made.
+    /// Returns an empty request body, if the cache can create one of type `B`.
     pub(crate) fn empty_body<B: 'static>(&self) -> Option<B> {
         let make = self.empty_body.as_ref()?.downcast_ref::<fn() -> B>()?;
         Some(make())
     }
 
-    /// Whether a response means that the origin was unreachable.
+    /// Whether a response from the inner service means that the origin was unreachable.
     pub(crate) fn is_unreachable(&self, response: &response::Parts) -> bool {
         self.unreachable_when.as_ref().is_some_and(|hook| hook(response))
     }
 
-    /// Returns the common key of all queries that are equivalent to `key` by `No-Vary-Search`.
+    /// Returns the cache key shared by all queries that are equivalent to `key` under `No-Vary-Search`.
     ///
     /// A response that is stored under `key` itself takes precedence.
     pub(crate) fn equivalent_key(&self, key: &CacheKey) -> Option<CacheKey> {
@@ -115,7 +115,7 @@ impl Config {
         is_preferred.then_some(equivalent)
     }
 
-    /// Returns the key for a response that has `No-Vary-Search`, and records the equivalence of queries.
+    /// Returns the cache key for a response with `No-Vary-Search`, and records its equivalent queries.
     pub(crate) fn storage_key(&self, request_key: &CacheKey, headers: &HeaderMap) -> Option<CacheKey> {
         if !self.no_vary_search || !request_key.query().is_none_or(is_unambiguous) {
             return None;

@@ -1,4 +1,4 @@
-//! The processing of a response from the inner service.
+//! The processing of responses from the inner service.
 
 use std::sync::Arc;
 
@@ -20,23 +20,23 @@ use crate::policy::tags;
 use crate::response::{add_status, forwarded};
 use crate::store::stored_response::StoredResponse;
 
-/// The processing that a forwarded request needs when its response arrives.
+/// The processing of the response to a forwarded request.
 pub(crate) enum Exchange {
-    /// None: the response is forwarded unchanged.
+    /// The response is forwarded unchanged.
     PassThrough,
-    /// The response gets a `Cache-Status` field.
+    /// The response is forwarded with an added `Cache-Status` field.
     Forward(ForwardReason),
-    /// An unsafe request, which can invalidate stored responses. Without a `reason`, its path is not cached, but the
-    /// response can name one that is.
+    /// The request is unsafe, so a successful response invalidates stored responses. Without a `reason`, its path is
+    /// not cached, but the response can name one that is.
     Unsafe { config: Arc<Config>, key: CacheKey, reason: Option<ForwardReason> },
-    /// A POST request to a cached path: unsafe, and the response can be stored for later GET requests.
+    /// The request is a POST to a cached path, whose response can be stored for later GET requests.
     Post(Box<PostExchange>),
-    /// A GET or HEAD request that no stored response could serve.
+    /// The request is a GET or HEAD that no stored response can serve.
     Fetch(Box<Fetch>),
 }
 
 impl Exchange {
-    /// Returns the response to the client, and stores or invalidates responses.
+    /// Builds the response to the client, and stores or invalidates responses.
     pub(crate) fn finish<B, E>(self, outcome: Result<Response<B>, E>) -> Result<Response<ResponseBody<B>>, E>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -60,7 +60,7 @@ impl Exchange {
     }
 }
 
-/// Invalidates the responses that a response to an unsafe request makes outdated.
+/// Invalidates the stored responses that the response to an unsafe request makes outdated.
 // RFC 9111 §4.4
 fn invalidate<B>(config: &Config, key: &CacheKey, response: &Response<B>) {
     for group in tags::invalidated_groups(response.headers(), key.origin(), config.store.tag_key()) {
@@ -78,7 +78,7 @@ fn invalidate<B>(config: &Config, key: &CacheKey, response: &Response<B>) {
     }
 }
 
-/// A forwarded POST request.
+/// A POST request that was forwarded to the inner service.
 pub(crate) struct PostExchange {
     pub(crate) config: Arc<Config>,
     pub(crate) key: CacheKey,
@@ -127,7 +127,7 @@ impl PostExchange {
     }
 }
 
-/// Whether the content of a response to POST is the current representation of the target.
+/// Whether the response to a POST request contains the current representation of the target URI.
 fn is_content_of_target(parts: &response::Parts, key: &CacheKey, config: &Config) -> bool {
     let mut values = parts.headers.get_all(header::CONTENT_LOCATION).iter();
     let (Some(location), None) = (values.next(), values.next()) else {

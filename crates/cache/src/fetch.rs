@@ -1,4 +1,4 @@
-//! A fetch from the origin, and the processing of its response.
+//! A fetch from the origin, and the processing of the origin's response.
 
 pub(crate) mod completion;
 pub(crate) mod other_variants;
@@ -31,34 +31,34 @@ use crate::response::{ClientRequest, add_status, forwarded, not_modified, serve_
 use crate::store::generations::FetchTicket;
 use crate::store::stored_response::StoredResponse;
 
-/// A GET or HEAD request that is forwarded because no stored response can serve it.
+/// A forwarded GET or HEAD request that no stored response could serve.
 pub(crate) struct Fetch {
     pub(crate) config: Arc<Config>,
     pub(crate) key: CacheKey,
-    /// The key of the request itself, if `key` is shared with equivalent queries.
+    /// The request's original cache key, if `key` is shared with equivalent queries.
     pub(crate) request_key: Option<CacheKey>,
     pub(crate) ticket: FetchTicket,
     pub(crate) is_head: bool,
-    /// The header section as the client sent it, without the changes for the origin.
+    /// The client's request header section, before changes for the origin.
     pub(crate) request_headers: HeaderMap,
     pub(crate) request_specific: Option<RequestSpecificCheck>,
     pub(crate) directives: RequestDirectives,
     pub(crate) reason: ForwardReason,
-    /// The selected stored response, which can't be used without the origin.
+    /// The selected stored response, which must be validated or replaced by the origin.
     pub(crate) selected: Option<Arc<StoredResponse>>,
-    /// Whether the forwarded request validates `selected`.
+    /// Whether the forwarded request validates the selected stored response.
     pub(crate) is_validating: bool,
-    /// The other variants that the forwarded request names, if none is selected.
+    /// The other variants whose entity tags the forwarded request lists, if no variant is selected.
     pub(crate) other_variants: Vec<Arc<StoredResponse>>,
-    /// The completion of stored parts, if no complete response is selected.
+    /// The completion of the stored parts, if no complete response is selected.
     pub(crate) completion: Option<Arc<Completion>>,
     pub(crate) request_time: Timestamp,
-    /// The leader of the followers that wait for the response.
+    /// The leader of the followers that wait for this fetch.
     pub(crate) leader: Option<Leader>,
 }
 
 impl Fetch {
-    /// Changes a request so that it validates or completes stored responses.
+    /// Changes a request so that it validates or completes the stored responses.
     pub(crate) fn prepare(&self, request: &mut HeaderMap) {
         self.prepare_plain(request);
         if self.is_validating
@@ -72,7 +72,7 @@ impl Fetch {
         }
     }
 
-    /// Changes a request so that its response serves this client, and others if possible.
+    /// Changes a request so that its response is complete and can be stored and shared.
     pub(crate) fn prepare_plain(&self, request: &mut HeaderMap) {
         Codings::reduce(request);
         if self.evaluates_client_condition() {
@@ -80,19 +80,19 @@ impl Fetch {
         }
     }
 
-    /// Whether the response can show that the request must be repeated.
+    /// Whether the response can be unusable, so that the request must be repeated.
     pub(crate) fn may_need_repeat(&self) -> bool {
         self.completion.is_some() || !self.other_variants.is_empty()
     }
 
-    /// Removes what only works if the request can be repeated.
+    /// Removes the completion and all but one variant, which may require repeated requests.
     pub(crate) fn disable_repeats(&mut self) {
         // With a single tag, a 304 without `ETag` is unambiguous.
         self.other_variants.truncate(1);
         self.completion = None;
     }
 
-    /// Whether the cache evaluates the client's condition itself, instead of forwarding it.
+    /// Whether the cache evaluates the client's preconditions itself instead of forwarding them.
     ///
     /// The origin then sends a full response, which serves the followers and fills the store. Otherwise, browsers that still have a
     /// copy would never fill the store after a restart.
@@ -100,7 +100,7 @@ impl Fetch {
         self.leader.is_some() && !self.is_validating && is_conditional(&self.request_headers)
     }
 
-    /// Returns the response to the client, and stores or updates responses.
+    /// Builds the response to the client, and stores or updates responses.
     pub(crate) fn finish<B, E>(mut self, outcome: Result<Response<B>, E>) -> Result<Response<ResponseBody<B>>, E>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -172,7 +172,7 @@ impl Fetch {
         }
     }
 
-    /// Builds a stale response in place of a failure, if that is allowed.
+    /// Serves a stale response instead of a failure, if that is allowed.
     fn serve_stale_on<B>(
         &self,
         failure: Failure,
@@ -193,7 +193,7 @@ impl Fetch {
         Some(serve_stored(self.client_request(), selected, freshness_now.age, member, CacheStatus::StaleIfError))
     }
 
-    /// Returns the stored response that a 304 to the forwarded request confirms.
+    /// Returns the stored response that a 304 response validates.
     fn confirmed_response(&self, not_modified: &HeaderMap) -> Option<Arc<StoredResponse>> {
         match (&self.selected, &*self.other_variants) {
             (Some(selected), _) => self.is_validating.then(|| Arc::clone(selected)),
@@ -203,7 +203,7 @@ impl Fetch {
         }
     }
 
-    /// Builds the response to the client from a confirmed stored response, and updates the store.
+    /// Builds the response to the client from a validated stored response, and updates the store.
     // RFC 9111 §4.3.3
     fn serve_validated<B>(
         &self,
@@ -244,7 +244,7 @@ impl Fetch {
         response
     }
 
-    /// Updates or removes a stored response, according to the response to a HEAD request.
+    /// Updates or removes a stored response according to the response to a HEAD request.
     // RFC 9111 §4.3.5
     fn update_from_head(&self, selected: &Arc<StoredResponse>, head: &response::Parts, now: Timestamp) {
         if head.status != StatusCode::OK || selected.status != StatusCode::OK {
@@ -266,7 +266,7 @@ impl Fetch {
         }
     }
 
-    /// Stores `updated`, which is `old` merged with `update`. Returns whether it is stored.
+    /// Stores a response that was updated with the header fields of another response. Returns whether it is stored.
     fn store_updated(
         &self,
         old: &Arc<StoredResponse>,
@@ -299,7 +299,7 @@ impl Fetch {
         store.put(key.into_string(), self.ticket, Arc::clone(updated))
     }
 
-    /// Returns the key under which a response with these fields is stored.
+    /// Returns the cache key for storing a response with these header fields.
     fn storage_key(&self, headers: &HeaderMap) -> CacheKey {
         let key = self.request_key.as_ref().unwrap_or(&self.key);
         self.config.storage_key(key, headers).unwrap_or_else(|| key.clone())
@@ -309,7 +309,7 @@ impl Fetch {
         forwarded(Response::from_parts(parts, ResponseBody::inner(body)), self.reason)
     }
 
-    /// Builds the response to the client from stored parts and the missing part, and stores the missing part.
+    /// Serves a response that combines stored parts and the missing part, and stores the missing part.
     // RFC 9111 §3.4
     fn complete<B>(
         self,
@@ -351,7 +351,8 @@ impl Fetch {
         response
     }
 
-    /// Decides on which terms a response is stored. `request` is the header section of the request that it answers.
+    /// Returns the terms for storing a response, or the reason that it cannot be stored. `request` is the header
+    /// section of the request that it answers.
     fn storage_terms(
         &self,
         request: &HeaderMap,
@@ -365,7 +366,7 @@ impl Fetch {
         }
     }
 
-    /// Builds the response to the client from the origin's response, and stores it if that is allowed.
+    /// Forwards the origin's response to the client, and stores it if that is allowed.
     fn store_response<B>(
         mut self,
         parts: response::Parts,
@@ -411,7 +412,7 @@ impl Fetch {
         response
     }
 
-    /// Removes the stored responses that a response shows to be outdated, if it can't replace them.
+    /// Removes stored responses that are outdated by a response that cannot be stored.
     fn remove_outdated(&self, parts: &response::Parts) {
         let stored_parts = self.completion.iter().flat_map(|completion| completion.parts());
         for stored in self.selected.iter().chain(stored_parts).filter(|stored| makes_outdated(parts, stored)) {
@@ -419,7 +420,7 @@ impl Fetch {
         }
     }
 
-    /// Returns the runtime that reads the body in the background, if the client gets a 304 instead of it.
+    /// Returns the runtime for reading the body in the background, if the client gets a 304 response.
     fn runtime_if_not_modified(&self, parts: &response::Parts, now: Timestamp) -> Option<Handle> {
         let date = date::from_headers(&parts.headers, header::DATE).unwrap_or(now.seconds());
         let validators = Validators::from_headers(&parts.headers);
@@ -428,7 +429,7 @@ impl Fetch {
     }
 }
 
-/// Releases the followers of a response that can't be shared.
+/// Releases the followers of a response that cannot be shared.
 ///
 /// Later requests are not coalesced for a while, except after an error or a response to a condition or a range of one client.
 fn release_followers(leader: Option<Leader>, status: StatusCode, now: Timestamp) {
@@ -440,7 +441,7 @@ fn release_followers(leader: Option<Leader>, status: StatusCode, now: Timestamp)
     }
 }
 
-/// Whether a response that can't be stored shows that a stored response is outdated.
+/// Whether a response that cannot be stored shows that a stored response is outdated.
 fn makes_outdated(parts: &response::Parts, stored: &StoredResponse) -> bool {
     match parts.status.as_u16() {
         206 => stored.validators.contradict(&parts.headers),

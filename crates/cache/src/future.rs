@@ -1,4 +1,4 @@
-//! The future of the service.
+//! The response future of the cache service.
 
 use std::fmt;
 use std::future::Future;
@@ -49,10 +49,10 @@ pin_project! {
     }
 }
 
-/// A lookup in the second-level store.
+/// A boxed future that reads a resource from the second-level store.
 pub(crate) type TierLookup = Pin<Box<dyn Future<Output = Option<Arc<Resource>>> + Send>>;
 
-/// A lookup in the second-level store, and the continuation with its result.
+/// A pending read from the second-level store, and the function that continues with its result.
 struct TierLoad<F: Future, B> {
     lookup: TierLookup,
     then: Option<Box<Then<F, B>>>,
@@ -61,17 +61,17 @@ struct TierLoad<F: Future, B> {
 type Then<F, B> = dyn FnOnce(Option<Arc<Resource>>) -> ResponseFuture<F, B> + Send;
 
 impl<F: Future, B> ResponseFuture<F, B> {
-    /// Returns a future with a response that exists already.
+    /// Creates a response future that resolves immediately to `response`.
     pub(crate) fn ready(response: Response<ResponseBody<B>>) -> Self {
         Self { kind: Kind::Ready { response: Some(Box::new(response)) }, key: None }
     }
 
-    /// Returns a future that waits for the inner service.
+    /// Creates a response future that waits for the inner service's response.
     pub(crate) fn forward(inner: F, exchange: Exchange) -> Self {
         Self { kind: Kind::Forward { inner, exchange: Some(exchange) }, key: None }
     }
 
-    /// Returns a future that waits for the inner service, on behalf of followers, too.
+    /// Creates the response future of a leader, whose response also serves the followers.
     pub(crate) fn lead<E>(inner: BoxedExchange<F::Output>, fetch: Box<Fetch>) -> Self
     where
         F: Future<Output = Result<Response<B>, E>>,
@@ -82,18 +82,18 @@ impl<F: Future, B> ResponseFuture<F, B> {
         Self { kind: Kind::Leader { future: LeaderFuture::new(inner, fetch) }, key: None }
     }
 
-    /// Returns a future that waits for the response to another request.
+    /// Creates the response future of a follower.
     pub(crate) fn follow(future: Box<FollowerFuture<F>>) -> Self {
         Self { kind: Kind::Follower { future }, key: None }
     }
 
-    /// Returns a future that waits for the second-level store, and then for the future that `then` returns.
+    /// Creates a response future that reads from the second-level store and continues with the future from `then`.
     pub(crate) fn load(lookup: TierLookup, then: impl FnOnce(Option<Arc<Resource>>) -> Self + Send + 'static) -> Self {
         let load = Box::new(TierLoad { lookup, then: Some(Box::new(then)) });
         Self { kind: Kind::LoadFromTier { load }, key: None }
     }
 
-    /// Sets the key to report in `Cache-Status`.
+    /// Sets the cache key to include in `Cache-Status`.
     pub(crate) fn report_key(&mut self, key: Option<CacheKey>) {
         self.key = key;
     }

@@ -1,4 +1,4 @@
-//! Entry points of the fuzz targets: the invariants that hold for arbitrary bytes.
+//! Entry points of the fuzz targets, which assert invariants for arbitrary input bytes.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -18,7 +18,7 @@ use crate::policy::tags::{TagKey, Tags, invalidated_groups};
 use crate::policy::targeted;
 use crate::policy::vary::{RequestFields, SelectingFields, selecting_value};
 
-/// Parses `Cache-Control`: several values equal one combined value, `no-store` is found, and no calculation overflows.
+/// Parses `Cache-Control`, and asserts that values combine, `no-store` is found and no calculation overflows.
 pub fn cache_control(bytes: &[u8]) {
     let lines: Vec<HeaderValue> =
         bytes.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok()).collect();
@@ -45,7 +45,7 @@ pub fn cache_control(bytes: &[u8]) {
     let _ = freshness.at(at(2_000_000));
 }
 
-/// Parses a date: formatting and parsing it again gives the same date.
+/// Parses a date, and asserts that the date is the same after formatting and parsing it again.
 pub fn http_date(bytes: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
     let Some(seconds) = date::parse(&value) else { return };
@@ -56,21 +56,25 @@ pub fn http_date(bytes: &[u8]) {
     assert_eq!(date::from_headers(&headers, DATE), Some(seconds));
 }
 
-/// Selects by `Vary`: a request selects its own response, and normalisation is idempotent.
+/// Selects a response by `Vary`, and asserts that a request matches its own response.
 pub fn vary(bytes: &[u8]) {
     let (response, request) = response_and_request(bytes);
     if let Ok(selecting) = SelectingFields::new(&response, &request) {
         assert!(selecting.matches(&mut RequestFields::new(&request)));
     }
     for name in request.keys() {
-        let Some(value) = selecting_value(&request, name) else { panic!("{name} is present") };
-        let Ok(again) = HeaderValue::from_bytes(&value) else { panic!("{value:?} is no value") };
+        let Some(value) = selecting_value(&request, name) else {
+            panic!("the selecting value of the present field {name} is missing")
+        };
+        let Ok(again) = HeaderValue::from_bytes(&value) else {
+            panic!("the normalised value {value:?} is not a valid field value")
+        };
         let again = HeaderMap::from_iter([(name.clone(), again)]);
         assert_eq!(selecting_value(&again, name).as_deref(), Some(&*value));
     }
 }
 
-/// Parses ranges: a range lies within the response, and a slice within its part.
+/// Parses ranges, and asserts that each range lies within the response or the stored part.
 pub fn range(bytes: &[u8]) {
     let Some((length, bytes)) = bytes.split_first() else { return };
     let (response, request) = response_and_request(bytes);
@@ -94,7 +98,7 @@ pub fn range(bytes: &[u8]) {
     }
 }
 
-/// Parses targeted fields and cache groups without a panic.
+/// Parses targeted cache-control fields and cache groups, and asserts that parsing does not panic.
 pub fn structured_fields(bytes: &[u8]) {
     let (response, _) = response_and_request(bytes);
     let key = TagKey::new([7; 16]);
@@ -107,7 +111,7 @@ pub fn structured_fields(bytes: &[u8]) {
     let _ = invalidated_groups(&response, "https://a.example", key);
 }
 
-/// Applies `No-Vary-Search`: the canonical query is a fixed point.
+/// Applies `No-Vary-Search` to queries, and asserts that the canonical query is a fixed point.
 pub fn no_vary_search(bytes: &[u8]) {
     let (response, request) = response_and_request(bytes);
     let Some(variance) = SearchVariance::from_headers(&response) else { return };
@@ -117,7 +121,7 @@ pub fn no_vary_search(bytes: &[u8]) {
     }
 }
 
-/// Builds a key: references resolve within its origin, and query rules are idempotent.
+/// Builds a cache key, and asserts that references keep its origin and that query rules are idempotent.
 pub fn key(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let mut lines = text.split('\n');
@@ -142,13 +146,13 @@ pub fn key(bytes: &[u8]) {
     assert_eq!(rules.apply(&once), once);
 }
 
-/// Splits bytes at an empty line into the fields of a response and of a request.
+/// Splits input bytes at an empty line into the header fields of a response and of a request.
 fn response_and_request(bytes: &[u8]) -> (HeaderMap, HeaderMap) {
     let between = bytes.windows(2).position(|pair| pair == b"\n\n").unwrap_or(bytes.len());
     (fields(&bytes[..between]), fields(bytes.get(between + 2..).unwrap_or_default()))
 }
 
-/// Parses one field per line.
+/// Parses header fields, one per line.
 fn fields(bytes: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n') {
@@ -169,37 +173,37 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn cache_control_values_combine_for_mutated_seeds() {
+    fn combined_cache_control_values_parse_like_separate_values() {
         run(CRATE, "cache_control", cache_control);
     }
 
     #[test]
-    fn dates_round_trip_for_mutated_seeds() {
+    fn formatted_dates_parse_to_the_same_date() {
         run(CRATE, "http_date", http_date);
     }
 
     #[test]
-    fn requests_select_their_response_for_mutated_seeds() {
+    fn requests_match_the_selecting_fields_of_their_own_response() {
         run(CRATE, "vary", vary);
     }
 
     #[test]
-    fn ranges_lie_within_the_response_for_mutated_seeds() {
+    fn parsed_ranges_lie_within_the_response() {
         run(CRATE, "range", range);
     }
 
     #[test]
-    fn structured_fields_never_panic_for_mutated_seeds() {
+    fn parsing_structured_fields_never_panics() {
         run(CRATE, "structured_fields", structured_fields);
     }
 
     #[test]
-    fn canonical_queries_are_fixed_points_for_mutated_seeds() {
+    fn canonical_queries_are_their_own_canonical_query() {
         run(CRATE, "no_vary_search", no_vary_search);
     }
 
     #[test]
-    fn references_stay_in_their_origin_for_mutated_seeds() {
+    fn resolved_references_keep_the_origin_of_the_cache_key() {
         run(CRATE, "key", key);
     }
 }

@@ -1,4 +1,4 @@
-//! The cache key: the target URI of a GET request.
+//! The cache key, which is the target URI of a GET request.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use http::{Request, header};
 
 use crate::policy::no_vary_search::SearchVariance;
 
-/// A cache key: `scheme://host/path?query`, with a lower-case host and without a default port.
+/// A cache key of the form `scheme://host/path?query`, with a lower-case host and no default port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CacheKey {
     text: Box<str>,
@@ -55,7 +55,7 @@ impl CacheKey {
         Some(Self { text: text.into(), origin })
     }
 
-    /// Creates a key from an origin, and a path with its query.
+    /// Creates a cache key from an origin and a path with query.
     pub(crate) fn from_origin(origin: &str, path: &str) -> Self {
         Self { text: [origin, path].concat().into(), origin: origin.len() }
     }
@@ -68,7 +68,7 @@ impl CacheKey {
         self.text
     }
 
-    /// Returns `scheme://host`.
+    /// Returns the origin of the key in the form `scheme://host`.
     pub(crate) fn origin(&self) -> &str {
         &self.text[..self.origin]
     }
@@ -82,7 +82,7 @@ impl CacheKey {
         self.text[self.origin..].split_once('?').map(|(_, query)| query)
     }
 
-    /// Replaces the query. An empty query has no question mark.
+    /// Replaces the query of the cache key. An empty query has no question mark.
     pub(crate) fn with_query(self, query: &str) -> Self {
         let question_mark = if query.is_empty() { "" } else { "?" };
         Self { text: [self.origin(), self.path(), question_mark, query].concat().into(), origin: self.origin }
@@ -92,7 +92,7 @@ impl CacheKey {
         self.text.split_once('?').map_or(&self.text, |(before, _)| before)
     }
 
-    /// Returns the key shared by all queries that are equivalent under `variance`.
+    /// Returns the cache key shared by all queries that are equivalent under `variance`.
     ///
     /// It has a fragment, which no request target has (RFC 9110 §7.1), so it differs from the key of every request.
     /// `epoch` distinguishes it from the keys of earlier variances.
@@ -102,7 +102,7 @@ impl CacheKey {
         Self { text: text.into(), origin: self.origin }
     }
 
-    /// Resolves a reference to a resource of the same origin.
+    /// Resolves a URI reference, if the target has the same origin as this key.
     // RFC 3986 §5.2, RFC 9111 §4.4
     pub(crate) fn resolve_same_origin(&self, reference: &str) -> Option<Self> {
         let reference = reference.split('#').next().unwrap_or_default().trim();
@@ -138,7 +138,7 @@ impl CacheKey {
     }
 }
 
-/// Returns the request target before a router changed it.
+/// Returns the original request target, before a router removed a path prefix.
 ///
 /// axum removes the prefix of `Router::nest` from the URI, and keeps the original in an extension. Without the prefix,
 /// two resources would have the same key.
@@ -161,7 +161,7 @@ fn without_userinfo(authority: &Authority) -> &str {
     authority.as_str().rsplit('@').next().unwrap_or_default()
 }
 
-/// Whether a byte can be part of a host: RFC 3986 §3.2.2 and §3.2.3.
+/// Whether a byte is valid in a host or port (RFC 3986 §3.2.2 and §3.2.3).
 fn is_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%[]:".contains(&byte)
 }
@@ -173,7 +173,7 @@ fn has_scheme(reference: &str) -> bool {
     })
 }
 
-/// Removes the dot segments of a path that starts with a slash: RFC 3986 §5.2.4.
+/// Removes the dot segments of a path that starts with a slash (RFC 3986 §5.2.4).
 fn remove_dot_segments(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn key_is_scheme_host_path_and_query() {
+    fn cache_key_consists_of_scheme_host_path_and_query() {
         for (uri, host, expected) in [
             ("/a?b=c", &["Example.ORG"][..], Some("http://example.org/a?b=c")),
             ("/a", &["example.org:80"], Some("http://example.org/a")),
@@ -227,14 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn scheme_comes_from_the_extension() {
+    fn scheme_of_the_cache_key_comes_from_the_request_extension() {
         let mut request = request("/a", &["example.org:443"]);
         request.extensions_mut().insert(Scheme::HTTPS);
         assert_eq!(CacheKey::from_request(&request).unwrap().as_str(), "https://example.org/a");
     }
 
     #[test]
-    fn resolves_references_of_the_same_origin() {
+    fn resolves_uri_references_only_within_the_same_origin() {
         // RFC 3986 §5.4.1, RFC 9111 §4.4
         let base = CacheKey::from_request(&request("/b/c/d?q", &["a.example"])).unwrap();
         for (reference, expected) in [

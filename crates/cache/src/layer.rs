@@ -1,4 +1,4 @@
-//! The layer and its settings.
+//! The cache layer and its settings.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use crate::service::CacheService;
 use crate::set_cookie::SetCookiePolicy;
 use crate::store::CacheStore;
 
-/// A layer that serves stored responses, and stores the responses of the inner service.
+/// A layer that serves stored responses and stores the responses of the inner service.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct CacheLayer {
@@ -23,24 +23,26 @@ pub struct CacheLayer {
 }
 
 impl CacheLayer {
-    /// Creates a layer that caches every path in `store`, with bodies of up to 8 MiB.
+    /// Creates a layer that caches all paths in `store`, with response bodies of up to 8 MiB.
     pub fn new(store: CacheStore) -> Self {
         Self { config: Arc::new(Config::new(store)) }
     }
 
-    /// Limits the cache to these paths. Requests for other paths are forwarded unchanged.
+    /// Restricts the cache to requests whose path matches `paths`. Requests for other paths are forwarded unchanged.
     pub fn paths(mut self, paths: CachePaths) -> Self {
         self.config_mut().paths = paths;
         self
     }
 
-    /// Sets the maximum size of a stored body in bytes. Larger bodies are forwarded and not stored. Default: 8 MiB.
+    /// Sets the maximum size of a stored response body in bytes. Larger bodies are forwarded and not stored. Default: 8
+    /// MiB.
     pub fn max_object(mut self, bytes: u64) -> Self {
         self.config_mut().max_object = bytes;
         self
     }
 
-    /// Sets how stale a response can be that is served while the origin is unreachable. Default: one day; zero disables it.
+    /// Sets the maximum staleness of responses that are served while the origin is unreachable. Default: one day; zero
+    /// disables it.
     ///
     /// A response that forbids stale use, such as one with `must-revalidate`, is never served this way.
     pub fn stale_when_unreachable(mut self, limit: Duration) -> Self {
@@ -48,7 +50,8 @@ impl CacheLayer {
         self
     }
 
-    /// Sets how long a request waits for the response to a concurrent one. Default: 5 s; zero disables request coalescing.
+    /// Sets the maximum time that a coalesced request waits for the response to a concurrent request. Default: 5 s;
+    /// zero disables request coalescing.
     ///
     /// A waiting request is forwarded itself after this time, or as soon as the response turns out to be for one client only.
     /// Coalescing needs a tokio runtime with the timer enabled. Without a runtime, requests do not wait.
@@ -57,7 +60,7 @@ impl CacheLayer {
         self
     }
 
-    /// Sets which inner responses mean that the origin was unreachable, as an inner error does. Default: none.
+    /// Sets a function that decides which responses mean that the origin was unreachable. Default: none.
     ///
     /// An example is the 502 that a proxy below this layer generates itself.
     pub fn unreachable_when(mut self, hook: impl Fn(&response::Parts) -> bool + Send + Sync + 'static) -> Self {
@@ -65,7 +68,7 @@ impl CacheLayer {
         self
     }
 
-    /// Lets the cache send a request a second time, with an empty body from `make`.
+    /// Allows the cache to repeat a request, with an empty body that `make` returns.
     ///
     /// `B` is the type of request bodies of the service. The cache can then forward less than the client requested, and
     /// repeat the original request if the response can't be used:
@@ -86,13 +89,14 @@ impl CacheLayer {
         self
     }
 
-    /// Sets how responses with `Set-Cookie` are stored. Default: [`SetCookiePolicy::Strip`].
+    /// Sets whether responses with `Set-Cookie` are stored, and whether the cookie is stripped. Default:
+    /// [`SetCookiePolicy::Strip`].
     pub fn set_cookie(mut self, policy: SetCookiePolicy) -> Self {
         self.config_mut().set_cookie = policy;
         self
     }
 
-    /// Enables estimated lifetimes for responses that have `Last-Modified` and no lifetime (RFC 9111 §4.2.2). Default: off.
+    /// Enables heuristic freshness for responses with `Last-Modified` and no lifetime (RFC 9111 §4.2.2). Default: off.
     ///
     /// The estimate is a tenth of the time since `Last-Modified`, and at most one day. It is off by default because many
     /// applications send no caching fields with responses for a single user.
@@ -105,7 +109,7 @@ impl CacheLayer {
         self
     }
 
-    /// Honours directives of clients that bypass a fresh response (RFC 9111 §5.2.1). Default: off.
+    /// Honours request directives that can bypass a fresh response, such as `no-cache` (RFC 9111 §5.2.1). Default: off.
     ///
     /// These are `no-cache`, `no-store`, `max-age`, `min-fresh`, and `Pragma: no-cache`. With this setting, every client can force the
     /// origin to work.
@@ -117,7 +121,7 @@ impl CacheLayer {
         self
     }
 
-    /// Honours `No-Vary-Search`, with which one response serves all equivalent queries. Default: off.
+    /// Honours `No-Vary-Search`, so that one stored response serves all equivalent queries. Default: off.
     ///
     /// <https://datatracker.ietf.org/doc/draft-ietf-httpbis-no-vary-search/>
     pub fn no_vary_search(mut self, enabled: bool) -> Self {
@@ -131,7 +135,7 @@ impl CacheLayer {
         self
     }
 
-    /// Sets which parts of a query belong to the cache key. Default: all.
+    /// Sets rules for the part of the query that belongs to the cache key. Default: all.
     ///
     /// The origin receives the query unchanged. A [`Purge`](crate::Purge) applies the same rules.
     pub fn query(mut self, rules: QueryRules) -> Self {
@@ -148,7 +152,7 @@ impl CacheLayer {
         self
     }
 
-    /// Sets which requests bypass the cache, in addition to those that are never cached. Default: none.
+    /// Sets a function that decides which additional requests bypass the cache. Default: none.
     pub fn bypass_when(mut self, hook: impl Fn(RequestHead<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.config_mut().hooks.bypass = Some(Arc::new(hook));
         self

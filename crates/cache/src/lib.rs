@@ -1,4 +1,4 @@
-//! Middleware that caches responses: a shared HTTP cache by RFC 9111, in memory and optionally on disk.
+//! Middleware that caches HTTP responses: a shared cache (RFC 9111), in memory and optionally on disk.
 //!
 //! [`CacheLayer`] stores what the origin's response allows, and nothing else by default. Bodies are streamed to the
 //! client while they are stored.
@@ -148,7 +148,8 @@ mod config;
 mod exchange;
 mod fetch;
 mod future;
-/// Entry points of the fuzz targets, which unit tests call, too. They panic if an invariant does not hold. Not public API.
+/// Entry points of the fuzz targets, which unit tests also call. They panic if an invariant does not hold. Not public
+/// API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;

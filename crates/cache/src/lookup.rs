@@ -1,4 +1,4 @@
-//! The lookup of a request in the store, and the action that follows from it.
+//! The cache lookup for a request, and the resulting action.
 
 use std::sync::Arc;
 
@@ -23,23 +23,23 @@ use crate::response::{ClientRequest, serve_stored};
 use crate::store::resource::Resource;
 use crate::store::stored_response::{RevalidationGuard, StoredResponse};
 
-/// The action of the service for a request.
+/// The action of the cache service for a request.
 pub(crate) enum Action {
-    /// Forward the request as it is.
+    /// Forward the request unchanged.
     Forward(Exchange),
-    /// Fetch the response from the origin, and store it if possible.
+    /// Fetch the response from the origin, and store it if allowed.
     Fetch(Box<Fetch>),
-    /// Serve a stored response.
+    /// Serve a stored response without the origin.
     Serve(Hit),
-    /// Serve a stale response, and validate it in the background (RFC 5861 §3).
+    /// Serve a stale response, and revalidate it in the background (RFC 5861 §3).
     ServeAndRevalidate { hit: Hit, revalidation: RevalidationGuard, runtime: Handle, fetch: Box<Fetch> },
-    /// Respond with 504, as the client does not allow that the request is forwarded.
+    /// Respond with 504, because the request has `only-if-cached` and no stored response is usable.
     GatewayTimeout(Member),
-    /// Read the resource from the second-level store, and decide again.
+    /// Load the resource from the second-level store, and repeat the lookup.
     LoadFromTier(TierLookup),
 }
 
-/// A stored response that is served without the origin.
+/// A stored response that is served without a request to the origin.
 pub(crate) struct Hit {
     stored: Arc<StoredResponse>,
     age: u64,
@@ -48,7 +48,7 @@ pub(crate) struct Hit {
 }
 
 impl Hit {
-    /// Returns the response to the client.
+    /// Builds the response to the client from the stored response.
     pub(crate) fn respond<B, ResBody>(self, request: &Request<B>) -> Response<ResponseBody<ResBody>> {
         let request = ClientRequest { is_head: request.method() == Method::HEAD, headers: request.headers() };
         serve_stored(request, &self.stored, self.age, self.member, self.status)
@@ -56,7 +56,7 @@ impl Hit {
 }
 
 impl Config {
-    /// Decides on the action for a request.
+    /// Returns the action of the cache for a request.
     ///
     /// `loaded` is the outcome of [`Action::LoadFromTier`], if that was the first action.
     pub(crate) fn action<B: Body>(
@@ -104,7 +104,7 @@ impl Config {
         Lookup { config: self, key, request_key, loaded, is_head, headers, request_specific, directives, now }.action()
     }
 
-    /// Returns the exchange for a request whose method is neither GET nor HEAD.
+    /// Returns the processing of the response to a request other than GET and HEAD.
     fn exchange_of_other_method<B>(
         self: &Arc<Self>,
         request: &Request<B>,
@@ -132,7 +132,7 @@ impl Config {
         }
     }
 
-    /// Returns the key to report in `Cache-Status`, if that is enabled and the cache applies to the request.
+    /// Returns the cache key to include in `Cache-Status`, if enabled and if the request is cacheable.
     pub(crate) fn reported_key<B>(&self, request: &Request<B>) -> Option<CacheKey> {
         if !self.status_key || !self.paths.contains(request_target(request).path()) {
             return None;
@@ -142,7 +142,7 @@ impl Config {
     }
 }
 
-/// The lookup of a GET or HEAD request.
+/// The cache lookup for a GET or HEAD request.
 struct Lookup<'a> {
     config: &'a Arc<Config>,
     key: CacheKey,
@@ -208,7 +208,7 @@ impl Lookup<'_> {
         }
     }
 
-    /// Decides on a request for which no complete response is stored, but other variants or parts.
+    /// Returns the action if no complete response is selected, but other variants or parts are stored.
     fn select_incomplete(self, resource: &Resource) -> Action {
         // RFC 9211 §2.2: the reason also applies to requests for the whole response.
         let reason = match resource.has_part(self.headers) {
@@ -241,7 +241,7 @@ impl Lookup<'_> {
         }
     }
 
-    /// Returns the action for a miss that other variants or stored parts can turn into less work for the origin.
+    /// Returns the action for a cache miss with candidate variants or stored parts for a conditional request.
     fn incomplete_miss(
         self,
         reason: ForwardReason,
@@ -256,7 +256,7 @@ impl Lookup<'_> {
         action
     }
 
-    /// Returns the action for a miss. `selected` is the stored response that can't be used without the origin.
+    /// Returns the action for a cache miss. `selected` is the stored response that can't be used without the origin.
     fn miss(self, reason: ForwardReason, selected: Option<Arc<StoredResponse>>) -> Action {
         self.config.store.count_miss();
         if self.directives.only_if_cached {
@@ -292,12 +292,12 @@ impl Lookup<'_> {
     }
 }
 
-/// Whether a method is safe (RFC 9110 §9.2.1). An unknown method is not (RFC 9111 §4.4).
+/// Whether a request method is safe (RFC 9110 §9.2.1). An unknown method is not (RFC 9111 §4.4).
 fn is_safe(method: &Method) -> bool {
     matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PROPFIND" | "REPORT" | "SEARCH" | "QUERY")
 }
 
-/// Whether a GET or HEAD request must reach the origin.
+/// Whether a GET or HEAD request must be forwarded to the origin.
 fn is_for_origin<B: Body>(request: &Request<B>) -> bool {
     // RFC 9110 §9.3.1: content of a GET has no defined meaning, but applications may use it, and it is not part of the key.
     let has_content = !request.body().is_end_stream() && request.body().size_hint().exact() != Some(0);

@@ -1,12 +1,13 @@
-//! Estimates of the memory that values take in an allocator.
+//! Estimates of the memory that values occupy, including allocator overhead.
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
-/// The size of the counters before the value in an `Arc`.
+/// The size of the reference counters in an `Arc` allocation.
 pub(crate) const REFERENCE_COUNTS: usize = 2 * size_of::<usize>();
 
-/// Returns the memory of an allocation of `size` bytes. Allocators round up to one of four sizes per doubling.
+/// Returns the memory that an allocation of `size` bytes occupies. Allocators round up to one of four sizes per
+/// doubling.
 pub(crate) fn allocation(size: usize) -> usize {
     const SMALLEST: usize = 16;
     match size {
@@ -15,7 +16,7 @@ pub(crate) fn allocation(size: usize) -> usize {
     }
 }
 
-/// Returns the memory of shared bytes (`Bytes`), including their reference counter.
+/// Returns the memory that a `Bytes` value occupies, including its reference counter.
 pub(crate) fn shared_bytes(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { allocation(bytes) + allocation(5 * size_of::<usize>()) }
 }
@@ -25,7 +26,7 @@ pub(crate) fn section(headers: &HeaderMap) -> usize {
     header_map(headers) + shared_bytes(headers.values().map(HeaderValue::len).sum())
 }
 
-/// Returns the memory of a header map without its values. The map must be a clone, which has no spare capacity.
+/// Returns the memory of a header map, excluding its values. The map must be a clone, which has no spare capacity.
 fn header_map(headers: &HeaderMap) -> usize {
     // The layout of `http`: a list of fields, and an index of 4/3 slots per field, rounded up to a power of two.
     const FIELD: usize = size_of::<HeaderName>() + size_of::<HeaderValue>() + 4 * size_of::<usize>();
@@ -35,7 +36,7 @@ fn header_map(headers: &HeaderMap) -> usize {
     allocation(headers.len() * FIELD) + allocation(index) + names.sum::<usize>()
 }
 
-/// Whether `http` has a constant for a response field, so that its name takes no memory.
+/// Whether `http` has a constant for a response field, so that the field name occupies no memory.
 ///
 /// If a constant is missing here, the estimate is a little too large.
 fn is_standard_name(name: &HeaderName) -> bool {
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn allocations_have_four_sizes_per_doubling() {
+    fn allocation_sizes_are_rounded_up_to_four_classes_per_power_of_two() {
         for (size, expected) in [
             (0, 0),
             (1, 16),
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_the_memory_of_custom_field_names() {
+    fn memory_of_a_header_map_includes_custom_field_names() {
         let mut headers = HeaderMap::new();
         headers.insert(header::ETAG, HeaderValue::from_static("x"));
         let standard = header_map(&headers);

@@ -1,4 +1,4 @@
-//! Reference models: slow, literal implementations of the RFCs, which property tests compare with the real code.
+//! Literal reference implementations of the RFCs, with which property tests compare the production code.
 
 mod freshness;
 mod selection;

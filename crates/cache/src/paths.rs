@@ -1,4 +1,4 @@
-//! The request paths that the cache serves.
+//! Path globs that select the requests to cache.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,22 +15,22 @@ pub struct CachePaths {
     globs: Option<Arc<GlobSet>>,
 }
 
-/// An invalid glob.
+/// The error for an invalid path glob.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("bad glob {glob:?}: {reason}")]
+#[error("bad path glob {glob:?}: {reason}")]
 pub struct CachePathsError {
     glob: String,
     reason: String,
 }
 
 impl CachePaths {
-    /// Returns a set that matches every path.
+    /// Creates a set that matches every path.
     #[must_use]
     pub fn all() -> Self {
         Self { globs: None }
     }
 
-    /// Creates a set of globs.
+    /// Creates a set of path globs.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl CachePaths {
         Ok(Self { globs: Some(Arc::new(set.build().map_err(error)?)) })
     }
 
-    /// Returns whether the cache serves `path`, which is compared as it is in the request.
+    /// Returns whether `path` matches a glob; the path is compared without decoding.
     #[must_use]
     pub fn contains(&self, path: &str) -> bool {
         match &self.globs {
@@ -72,7 +72,7 @@ impl Default for CachePaths {
     }
 }
 
-/// Parses a comma-separated list. Commas in braces belong to a glob. An empty list matches no path.
+/// Parses a comma-separated list of path globs. Commas in braces belong to a glob. An empty list matches no path.
 impl FromStr for CachePaths {
     type Err = CachePathsError;
 
@@ -90,7 +90,8 @@ impl FromStr for CachePaths {
     }
 }
 
-/// Expands the only pair of braces of a glob such as `**/*.{css,js}`. Other globs with braces are unchanged.
+/// Expands the alternatives in a glob with one pair of braces, such as `**/*.{css,js}`. Other globs with braces are
+/// unchanged.
 fn alternatives(glob: &str) -> Vec<String> {
     let simple = glob.split_once('{').and_then(|(before, rest)| {
         let (inside, after) = rest.split_once('}')?;
@@ -122,7 +123,7 @@ mod tests {
         "/_next/static/**,/static/**,/assets/**,**/*.{css,js,mjs,woff2,png,jpg,jpeg,gif,svg,webp,avif,ico}";
 
     #[test]
-    fn default_globs_of_the_binary_match_assets_only() {
+    fn default_path_globs_of_rproxy_match_only_static_assets() {
         let paths: CachePaths = DEFAULT.parse().unwrap();
         for path in ["/_next/static/a/b", "/static/x", "/assets/x.html", "/a.css", "/deep/er/app.mjs", "/favicon.ico"] {
             assert!(paths.contains(path), "{path}");
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn ambiguous_paths_match_no_globs() {
+    fn ambiguous_paths_match_no_glob() {
         let paths: CachePaths = DEFAULT.parse().unwrap();
         for path in [
             "/static/../account",
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn default_matches_every_path() {
+    fn default_path_set_matches_every_path() {
         for paths in [CachePaths::default(), "/**".parse().unwrap(), "/a, **".parse().unwrap()] {
             assert!(paths.contains("/") && paths.contains("/a/../b?") && paths.contains("*"));
         }
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn expands_alternatives() {
+    fn expands_alternatives_in_braces() {
         let paths: CachePaths = "/{a,b}/{c,d}, /e[fg]/{x,y}/**".parse().unwrap();
         for path in ["/a/d", "/b/c", "/ef/x/1/2", "/eg/y/1"] {
             assert!(paths.contains(path), "{path}");
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_bad_glob() {
+    fn parse_error_contains_the_bad_glob() {
         let error = "/ok/**, /x/[".parse::<CachePaths>().unwrap_err();
         assert!(error.to_string().contains("/x/["), "{error}");
     }

@@ -1,4 +1,4 @@
-//! The rules of RFC 9111 as plain decisions over `http` values, without I/O.
+//! The rules of RFC 9111 as pure functions of `http` values, without I/O.
 
 pub(crate) mod cache_control;
 pub(crate) mod content_type;

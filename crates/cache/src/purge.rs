@@ -1,4 +1,4 @@
-//! The selection of responses to purge.
+//! The selection of stored responses to purge.
 
 use std::str::FromStr;
 
@@ -13,17 +13,17 @@ use crate::key::CacheKey;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Purge {
-    /// Everything.
+    /// Selects all stored responses.
     All,
-    /// All variants of one URL.
+    /// Selects all variants of one URL.
     Url(PurgeTarget),
-    /// Every URL with this prefix.
+    /// Selects all URLs with a prefix.
     Prefix(PurgeTarget),
-    /// Every response with this tag: a group in `Cache-Groups` (RFC 9875) of any origin, or a word of `Surrogate-Key`.
+    /// Selects all responses with a cache tag: a group in `Cache-Groups` of any origin, or a word of `Surrogate-Key`.
     Tag(String),
 }
 
-/// A URL or a URL prefix, of one origin or of several.
+/// A URL or URL prefix, of one origin or of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurgeTarget {
     // `None` matches both schemes.
@@ -33,7 +33,7 @@ pub struct PurgeTarget {
     path: String,
 }
 
-/// A text that is not a valid purge target.
+/// The error for text that is not a valid purge target.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("bad purge target {0:?}: expected a URL, //host/path or /path, optionally with a trailing *, or *")]
 pub struct PurgeError(String);
@@ -48,7 +48,7 @@ impl Purge {
         PurgeTarget::parse(url).map(Self::Url).ok_or_else(|| PurgeError(url.to_owned()))
     }
 
-    /// Selects every URL with a prefix, which has one of the forms of [`Purge::url`].
+    /// Selects all URLs with a prefix, in one of the forms that [`Purge::url`] accepts.
     ///
     /// # Errors
     ///
@@ -57,13 +57,13 @@ impl Purge {
         PurgeTarget::parse(prefix).map(Self::Prefix).ok_or_else(|| PurgeError(prefix.to_owned()))
     }
 
-    /// Selects every response with this tag.
+    /// Selects all responses with this cache tag.
     #[must_use]
     pub fn tag(tag: impl Into<String>) -> Self {
         Self::Tag(tag.into())
     }
 
-    /// Returns the selected keys, if they can be listed.
+    /// Returns the selected cache keys, if the selection determines them.
     pub(crate) fn keys(&self) -> Option<Vec<CacheKey>> {
         let Self::Url(PurgeTarget { scheme, host: Some(host), path }) = self else {
             return None;
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rejects_invalid_targets() {
+    fn rejects_invalid_purge_targets() {
         for text in ["", "example.org/a", "http://", "http:///a", "//", "a b", "mailto:x"] {
             let error = text.parse::<Purge>().unwrap_err();
             assert!(error.to_string().contains("purge target"), "{text}");
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn normalises_urls_like_keys() {
+    fn normalises_purge_urls_like_cache_keys() {
         let purge: Purge = "https://Example.org:443".parse().unwrap();
         assert_eq!(purge.keys().unwrap().iter().map(CacheKey::as_str).collect::<Vec<_>>(), ["https://example.org/"]);
         assert!(purge.matches("https://example.org/") && !purge.matches("https://example.org/a"));

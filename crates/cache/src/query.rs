@@ -1,4 +1,4 @@
-//! Rules for the query part of cache keys.
+//! Rules for the query in cache keys.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::key::CacheKey;
 
-/// Rules for the part of a query that belongs to the cache key. By default, that is all of it.
+/// Rules that determine which part of a query belongs to the cache key. By default, that is all of it.
 ///
 /// ```
 /// use rproxy_cache::QueryRules;
@@ -24,7 +24,7 @@ pub struct QueryRules {
     ignored: Vec<ParameterPattern>,
 }
 
-/// A pattern for the names of query parameters.
+/// A name of a query parameter, or a prefix of such names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ParameterPattern {
     Name(Box<str>),
@@ -32,18 +32,19 @@ enum ParameterPattern {
 }
 
 impl QueryRules {
-    /// Creates rules by which the whole query belongs to the key.
+    /// Creates rules that include the entire query in the cache key.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sorts the parameters by name. Parameters with the same name keep their order.
+    /// Sorts the query parameters by name. Parameters with the same name keep their order.
     pub fn sorted(mut self) -> Self {
         self.sorted = true;
         self
     }
 
-    /// Removes parameters with this name. A trailing `*` matches all names with this prefix.
+    /// Removes the query parameters with this name from the cache key. A trailing `*` matches all names with this
+    /// prefix.
     pub fn ignore(mut self, name: &str) -> Self {
         self.ignored.push(match name.strip_suffix('*') {
             Some(prefix) => ParameterPattern::Prefix(prefix.into()),
@@ -52,8 +53,8 @@ impl QueryRules {
         self
     }
 
-    /// Returns the part of `query` that belongs to the key. A query with a semicolon, or with more than 256 parameters,
-    /// is unchanged.
+    /// Returns the part of `query` that belongs to the cache key. A query with a semicolon, or with more than 256
+    /// parameters, is unchanged.
     #[must_use]
     pub fn apply<'a>(&self, query: &'a str) -> Cow<'a, str> {
         if !is_unambiguous(query) {
@@ -67,7 +68,7 @@ impl QueryRules {
         if kept.iter().copied().eq(query.split('&')) { Cow::Borrowed(query) } else { Cow::Owned(kept.join("&")) }
     }
 
-    /// Applies the rules to the query of a key.
+    /// Applies the rules to the query in a cache key.
     pub(crate) fn apply_to_key(&self, key: CacheKey) -> CacheKey {
         if *self == Self::default() {
             return key;
@@ -79,8 +80,8 @@ impl QueryRules {
     }
 }
 
-/// Parses a comma-separated list of `sort` and `drop NAME ...`. A name without a keyword continues the list of the last
-/// `drop`: `sort, drop utm_*, fbclid`.
+/// Parses a comma-separated list of `sort` and `drop NAME ...` rules. A name without a keyword continues the list of
+/// the last `drop`: `sort, drop utm_*, fbclid`.
 impl FromStr for QueryRules {
     type Err = QueryRulesError;
 
@@ -119,7 +120,7 @@ impl FromStr for QueryRules {
     }
 }
 
-/// Formats the rules as text that can be parsed. The default rules are an empty text.
+/// Formats the query rules as text that can be parsed again. The default rules are an empty text.
 impl fmt::Display for QueryRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.sorted {
@@ -136,7 +137,7 @@ impl fmt::Display for QueryRules {
     }
 }
 
-/// An invalid rule.
+/// The error for an invalid query rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad query rule {0:?}: expected \"sort\", or \"drop\" and names of parameters, which can end in \"*\"")]
 pub struct QueryRulesError(String);
@@ -150,7 +151,7 @@ impl ParameterPattern {
     }
 }
 
-/// Whether all applications parse the same parameters from `query`, and few enough to sort.
+/// Whether all applications parse the same parameters from `query`, and there are few enough to sort.
 ///
 /// For some applications a semicolon separates parameters, as `&` does. To them, `utm_source=x;page=2` has two
 /// parameters, one of which is not dropped. Such a query is never changed, so that a client can't hide a parameter and
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_matching_parameters_only() {
+    fn removes_only_matching_query_parameters() {
         let rules = QueryRules::new().ignore("a").ignore("x*");
         for (query, expected) in [
             ("", ""),
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn text_form_round_trips() {
+    fn query_rules_round_trip_through_text() {
         for (text, rules, written) in [
             ("", QueryRules::new(), ""),
             (" , ", QueryRules::new(), ""),
@@ -243,7 +244,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_idempotent(query in "([a-c]{1,2}(=[a-c]{0,2})?&?){0,6}") {
+        fn applying_query_rules_is_idempotent(query in "([a-c]{1,2}(=[a-c]{0,2})?&?){0,6}") {
             let rules = QueryRules::new().sorted().ignore("a").ignore("b*");
             let once = rules.apply(&query).into_owned();
             prop_assert_eq!(rules.apply(&once), once.as_str());

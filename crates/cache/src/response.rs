@@ -1,4 +1,4 @@
-//! Responses to clients that are built from a stored response.
+//! Responses to clients, built from stored responses.
 
 mod multipart;
 
@@ -14,14 +14,14 @@ use crate::policy::range::RequestedRange;
 use crate::policy::validators::is_not_modified;
 use crate::store::stored_response::StoredResponse;
 
-/// The parts of a client's request that determine the form of the response.
+/// The parts of a client's request that determine the response from a stored response.
 #[derive(Clone, Copy)]
 pub(crate) struct ClientRequest<'a> {
     pub(crate) is_head: bool,
     pub(crate) headers: &'a HeaderMap,
 }
 
-/// Builds the response to a request from a stored response: 200, 206, 304 or 416.
+/// Builds a 200, 206, 304 or 416 response from a stored response.
 // The order of the conditions is that of RFC 9110 §13.2.2.
 pub(crate) fn serve_stored<B>(
     request: ClientRequest<'_>,
@@ -54,7 +54,7 @@ pub(crate) fn serve_stored<B>(
     response
 }
 
-/// Builds the response to a follower: the head has arrived, and the body is still arriving.
+/// Builds a follower's response with the leader's head and a body that is still arriving.
 pub(crate) fn serve_shared<B>(
     request: ClientRequest<'_>,
     arriving: &StoredResponse,
@@ -83,13 +83,13 @@ pub(crate) fn forwarded<B>(
     response
 }
 
-/// Adds `member` to `Cache-Status`, and the extension [`CacheStatus`].
+/// Adds `member` to the field `Cache-Status`, and inserts the extension [`CacheStatus`].
 pub(crate) fn add_status<B>(response: &mut Response<ResponseBody<B>>, member: Member, reason: ForwardReason) {
     response.headers_mut().append(CACHE_STATUS, member.into_value());
     response.extensions_mut().insert(CacheStatus::Forwarded(reason));
 }
 
-/// Builds the 504 response to `only-if-cached`.
+/// Builds the 504 response to a request with `only-if-cached`.
 // RFC 9111 §5.2.1.7
 pub(crate) fn gateway_timeout<B>(member: Member) -> Response<ResponseBody<B>> {
     let mut response = Response::new(ResponseBody::stored(Bytes::from_static(b"Gateway Timeout\n")));
@@ -100,7 +100,7 @@ pub(crate) fn gateway_timeout<B>(member: Member) -> Response<ResponseBody<B>> {
     response
 }
 
-/// Returns the range of a complete stored response that a request asks for.
+/// Returns the requested range of a complete stored response.
 fn requested_range(request: &HeaderMap, stored: &StoredResponse) -> RequestedRange {
     let applies = stored.status == StatusCode::OK
         && request.contains_key(header::RANGE)
@@ -119,7 +119,7 @@ fn respond<B>(status: StatusCode, headers: HeaderMap, body: ResponseBody<B>) -> 
     response
 }
 
-/// Builds a response with the whole stored content and its trailer section.
+/// Builds a response with the complete stored body and trailer section.
 fn complete<B>(stored: &StoredResponse, mut headers: HeaderMap) -> Response<ResponseBody<B>> {
     if stored.trailers().is_some() {
         // RFC 9112 §7.1.2: in HTTP/1.1, only a chunked body can have trailers.
@@ -128,7 +128,7 @@ fn complete<B>(stored: &StoredResponse, mut headers: HeaderMap) -> Response<Resp
     respond(stored.status, headers, ResponseBody::stored_with_trailers(stored.body().clone(), stored.trailers()))
 }
 
-/// Builds a 304 response.
+/// Builds a 304 response from the header section of a stored response.
 // RFC 9110 §15.4.5
 pub(crate) fn not_modified<B>(mut headers: HeaderMap) -> Response<ResponseBody<B>> {
     for content_field in [
@@ -143,7 +143,7 @@ pub(crate) fn not_modified<B>(mut headers: HeaderMap) -> Response<ResponseBody<B
     respond(StatusCode::NOT_MODIFIED, headers, ResponseBody::stored(Bytes::new()))
 }
 
-/// Builds a 206 response with the bytes from `first` to `last`.
+/// Builds a 206 response with the body bytes from `first` to `last`.
 // RFC 9110 §15.3.7
 fn partial<B>(
     mut headers: HeaderMap,
@@ -160,7 +160,7 @@ fn partial<B>(
     respond(StatusCode::PARTIAL_CONTENT, headers, ResponseBody::stored(slice))
 }
 
-/// Builds a 206 response with several ranges.
+/// Builds a 206 response with several byte ranges.
 // RFC 9110 §15.3.7.2
 fn multipart<B>(mut headers: HeaderMap, body: &Bytes, ranges: &[(u64, u64)]) -> Response<ResponseBody<B>> {
     let multipart = Multipart::new(body, ranges, headers.get(header::CONTENT_TYPE));
@@ -169,7 +169,7 @@ fn multipart<B>(mut headers: HeaderMap, body: &Bytes, ranges: &[(u64, u64)]) -> 
     respond(StatusCode::PARTIAL_CONTENT, headers, ResponseBody::segments(multipart.segments))
 }
 
-/// Builds a 416 response.
+/// Builds a 416 response from a stored response.
 // RFC 9110 §15.5.17
 fn unsatisfiable<B>(stored: HeaderMap, length: usize) -> Response<ResponseBody<B>> {
     const TEXT: &[u8] = b"Range Not Satisfiable\n";

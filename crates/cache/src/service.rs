@@ -1,4 +1,4 @@
-//! The service, which carries out the action for each request.
+//! The cache service, which performs the action that the lookup returns.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -168,7 +168,7 @@ impl<S> CacheService<S> {
         }
     }
 
-    /// Forwards a request for less than the client requested, and repeats the original request if the response can't be used.
+    /// Forwards a reduced request, and repeats the original request if the response is unusable.
     ///
     /// That is a 304 that names none of the stored variants, or a 206 that does not complete the stored parts.
     fn call_repeatable<ReqBody, ResBody>(
@@ -212,7 +212,7 @@ impl<S> CacheService<S> {
         })
     }
 
-    /// Takes the inner service that is ready, and leaves a clone of it behind.
+    /// Takes the ready inner service, and replaces it with a clone.
     fn take_ready_inner(&mut self) -> S
     where
         S: Clone,
@@ -222,7 +222,7 @@ impl<S> CacheService<S> {
     }
 }
 
-/// Validates a stale response in the background, after it has been served.
+/// Revalidates a stale response in the background, after it has been served.
 async fn revalidate<F, B, E>(response: F, fetch: Box<Fetch>, revalidation: RevalidationGuard)
 where
     F: Future<Output = Result<Response<B>, E>>,

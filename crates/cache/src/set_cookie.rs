@@ -1,26 +1,27 @@
-//! The policy for cookies in stored responses.
+//! The policy for `Set-Cookie` in stored responses.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The policy for storable responses that have `Set-Cookie`.
+/// The policy for storable responses that contain `Set-Cookie`.
 ///
 /// By RFC 9111 §7.3, a cookie is stored and sent to every client like any other field, if `Cache-Control` allows
 /// storing. Applications rarely intend that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SetCookiePolicy {
-    /// Stores a response with an explicit lifetime, without the cookie. Does not store other responses.
+    /// Stores a response with explicit freshness, but strips `Set-Cookie`. Does not store other responses.
     #[default]
     Strip,
-    /// Stores the cookie and sends it to every client, as in RFC 9111. For cookies that are the same for every client.
+    /// Stores `Set-Cookie` and sends it to every client, as RFC 9111 allows. For cookies that are the same for every
+    /// client.
     Store,
-    /// Does not store a response with a cookie, unless its `no-cache="set-cookie"` or `private="set-cookie"` excludes
-    /// the field.
+    /// Does not store a response with `Set-Cookie`, unless a directive such as `private="set-cookie"` excludes that
+    /// field.
     DoNotStore,
 }
 
-/// Parses `strip`, `store` or `refuse`.
+/// Parses a cookie policy: `strip`, `store` or `refuse`.
 impl FromStr for SetCookiePolicy {
     type Err = SetCookiePolicyError;
 
@@ -44,7 +45,7 @@ impl fmt::Display for SetCookiePolicy {
     }
 }
 
-/// A text that is not a [`SetCookiePolicy`].
+/// The error for text that is not a valid [`SetCookiePolicy`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad cookie policy {0:?}: expected strip, store or refuse")]
 pub struct SetCookiePolicyError(String);

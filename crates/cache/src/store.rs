@@ -1,4 +1,4 @@
-//! The store: moka, with a capacity for the size of heads, bodies and keys.
+//! The cache store: a moka cache that limits the total size of heads, bodies and keys.
 
 pub(crate) mod codec;
 #[cfg(feature = "disk")]
@@ -30,7 +30,7 @@ use crate::key::CacheKey;
 use crate::policy::tags::TagKey;
 use crate::tier::{Tier, TierStats};
 
-/// A store for responses. Clones share its content.
+/// A store for cached responses. Clones share its content.
 ///
 /// Stored responses take at most the capacity, including heads, keys and bookkeeping. Bodies that are still being
 /// written can take up to another quarter of it.
@@ -47,7 +47,7 @@ struct StoreInner {
     counters: Arc<Counters>,
     capacity: u64,
     write_budget: Arc<WriteBudget>,
-    /// The bytes that were stored since moka last enforced its capacity.
+    /// The number of bytes that were stored since moka last enforced its capacity.
     bytes_since_maintenance: AtomicU64,
     tier: OnceLock<Arc<dyn Tier>>,
     tag_key: OnceLock<TagKey>,
@@ -67,25 +67,25 @@ struct Counters {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Requests that were served from the store without the inner service.
+    /// The number of requests that were served from the store without the inner service.
     pub hits: u64,
-    /// Cacheable requests that were not served from the store.
+    /// The number of cacheable requests that were not served from the store.
     pub misses: u64,
-    /// Misses that were served with the response to a concurrent request (request coalescing).
+    /// The number of misses that were served with the response to a concurrent request (request coalescing).
     pub coalesced: u64,
-    /// Resources that were loaded from the [second-level store](CacheStore::with_tier).
+    /// The number of resources that were loaded from the [second-level store](CacheStore::with_tier).
     pub loaded: u64,
-    /// Responses that were stored, including those that replaced another one.
+    /// The number of stored responses, including those that replaced another response.
     pub stored: u64,
-    /// Resources that were evicted, or not admitted because other resources are requested more often.
+    /// The number of resources that were evicted, or not admitted because other resources are requested more often.
     pub evictions: u64,
-    /// Resources in the store. A resource can have several variants.
+    /// The number of resources in the store. A resource can have several variants.
     pub entries: u64,
-    /// The size of the stored resources in bytes.
+    /// The total size of the stored resources in bytes.
     pub weighted_size: u64,
-    /// The maximum of `weighted_size`.
+    /// The maximum of `weighted_size` in bytes.
     pub capacity: u64,
-    /// Statistics of the second-level store. All are zero without one.
+    /// The statistics of the second-level store. All are zero without one.
     pub tier: TierStats,
 }
 
@@ -142,7 +142,7 @@ impl CacheStore {
         }
     }
 
-    /// Returns counters and sizes, for metrics.
+    /// Returns the counters and sizes of the store, for metrics.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
         let StoreInner { resources, counters, capacity, tier, .. } = &*self.inner;
@@ -165,7 +165,7 @@ impl CacheStore {
         self.inner.tier.get()
     }
 
-    /// Returns the secret for the hashes of tags.
+    /// Returns the secret key for hashing cache tags.
     pub(crate) fn tag_key(&self) -> TagKey {
         *self.inner.tag_key.get_or_init(TagKey::random)
     }
@@ -178,7 +178,7 @@ impl CacheStore {
         &self.inner.generations
     }
 
-    /// Returns the resource under `key`, without the variants whose tags were invalidated.
+    /// Returns the resource under `key`, without variants whose cache tags were invalidated.
     pub(crate) fn lookup(&self, key: &str) -> Option<Arc<Resource>> {
         let resource = self.inner.resources.get(key)?;
         let is_current = |response: &Arc<StoredResponse>| self.inner.generations.are_current(response.tags());
@@ -251,14 +251,14 @@ impl CacheStore {
         is_stored
     }
 
-    /// Stores an incomplete response, unless it would replace a complete one, which is still useful if the origin fails.
+    /// Stores an incomplete response, unless a complete response for the same request fields is stored.
     pub(crate) fn put_part(&self, key: Box<str>, ticket: FetchTicket, part: StoredResponse) {
         if self.lookup(&key).is_none_or(|resource| !resource.has_whole(&part.selecting_fields)) {
             self.put(key, ticket, Arc::new(part));
         }
     }
 
-    /// Has moka enforce its capacity after a number of stored bytes.
+    /// Runs moka's eviction after a certain number of stored bytes.
     ///
     /// By itself moka does so after some hundred insertions of any size, which is far too late for large bodies.
     fn enforce_capacity(&self, stored: u64) {
@@ -269,7 +269,7 @@ impl CacheStore {
         }
     }
 
-    /// Removes a variant, if it is still stored.
+    /// Removes a variant from the store, if it is still stored.
     pub(crate) fn remove_variant(&self, key: &str, response: &Arc<StoredResponse>) {
         let mut remaining = None;
         self.inner.resources.entry(key.into()).and_compute_with(|present| {
@@ -287,7 +287,7 @@ impl CacheStore {
         }
     }
 
-    /// Removes a resource, and prevents that in-flight fetches store it. Returns whether it was stored.
+    /// Removes a resource, and prevents in-flight fetches from storing it. Returns whether it was stored.
     // RFC 9111 §4.4
     pub(crate) fn invalidate(&self, key: &CacheKey) -> bool {
         self.inner.generations.advance(key.as_str());
@@ -304,17 +304,17 @@ impl CacheStore {
         &self.inner.search_variances
     }
 
-    /// Makes all responses with a tag outdated, without a search for them.
+    /// Invalidates all responses with a cache tag, without searching for them.
     pub(crate) fn invalidate_tag(&self, tag: u64) {
         self.inner.generations.advance_tag(tag);
     }
 
-    /// Reserves memory for a body that is being written, if the budget has room.
+    /// Reserves memory for a body that is being received, if the budget has room.
     pub(crate) fn reserve(&self, bytes: u64) -> Option<Reservation> {
         Reservation::new(&self.inner.write_budget, bytes)
     }
 
-    /// Whether a body of this size can be written now, and stored.
+    /// Whether a body of this size fits into the store and into the memory budget for writes.
     pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
         (self.tier().is_some() || bytes <= self.inner.capacity) && self.reserve(bytes).is_some()
     }
@@ -369,7 +369,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn replaces_only_the_variant_of_the_same_request_fields() {
+    fn replaces_only_the_variant_with_the_same_request_fields() {
         let store = CacheStore::in_memory(1 << 20);
         for (foo, body) in [("1", &b"one"[..]), ("2", b"two"), ("1", b"uno")] {
             store.put("k".into(), store.ticket("k"), response("foo", &[("foo", foo)], body));
@@ -383,7 +383,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn limits_the_number_of_variants() {
+    fn limits_the_number_of_variants_per_resource() {
         let store = CacheStore::in_memory(1 << 20);
         for n in 0..100 {
             store.put("k".into(), store.ticket("k"), response("foo", &[("foo", &n.to_string())], b""));
@@ -409,7 +409,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn removes_a_single_variant() {
+    fn removes_a_single_variant_of_a_resource() {
         let store = CacheStore::in_memory(1 << 20);
         store.put("k".into(), store.ticket("k"), response("foo", &[("foo", "1")], b"one"));
         store.put("k".into(), store.ticket("k"), response("foo", &[("foo", "2")], b"two"));
@@ -421,7 +421,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn stays_within_capacity() {
+    fn store_stays_within_its_capacity() {
         let store = CacheStore::in_memory(64 << 10);
         for n in 0..1000 {
             put(&store, &format!("http://a.example/{n}"), &[0; 1000]);
@@ -433,7 +433,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn frees_evicted_large_bodies_at_once() {
+    fn evicting_a_large_body_frees_its_memory_immediately() {
         static BODY: [u8; 100 << 10] = [0; 100 << 10];
         let store = CacheStore::in_memory(1 << 20);
         let mut put = Vec::new();

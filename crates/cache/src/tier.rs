@@ -1,4 +1,4 @@
-//! The interface of second-level stores.
+//! The interface that a second-level store implements.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -14,24 +14,25 @@ use bytes::Bytes;
 ///
 /// The methods that return no future are called while a client waits. They must not block, except for locks in memory.
 pub trait Tier: Debug + Send + Sync + 'static {
-    /// Returns whether an entry is stored. Called on each memory miss; `true` for a missing entry is slow, but not wrong.
+    /// Returns whether the store contains an entry for `key`. Called on each memory miss; `true` for a missing entry is
+    /// slow, but not wrong.
     fn contains(&self, key: &str) -> bool;
 
-    /// Loads the content of an entry. The future returns `None` if the entry is missing or corrupt.
+    /// Loads the content of the entry for `key`. The future returns `None` if the entry is missing or corrupt.
     fn load(&self, key: &str) -> LoadFuture;
 
-    /// Stores an entry in place of the previous entry with its key. The tier can evict it at any time.
+    /// Stores an entry, and replaces the previous entry with the same key. The tier can evict it at any time.
     fn store(&self, entry: TierEntry);
 
-    /// Removes an entry. Returns whether there was one.
+    /// Removes the entry for `key`. Returns whether there was one.
     ///
     /// After this call, an entry from an earlier [`store`](Self::store) is not loaded, even if it was not written yet.
     fn remove(&self, key: &str) -> bool;
 
-    /// Removes all entries that are selected by key and tags. Returns their number.
+    /// Removes all entries that `is_selected` selects by cache key and tags. Returns their number.
     fn remove_if(&self, is_selected: &mut dyn FnMut(&str, &[u64]) -> bool) -> u64;
 
-    /// Returns a secret that is stored with the entries. Called once.
+    /// Returns the secret under which the entries are stored, if the tier persists one. Called once.
     ///
     /// Entries can only be used with the secret that they were stored with. Without a secret, only the process that stored them can use
     /// them.
@@ -39,30 +40,30 @@ pub trait Tier: Debug + Send + Sync + 'static {
         None
     }
 
-    /// Returns the current statistics.
+    /// Returns the current statistics of the tier.
     fn stats(&self) -> TierStats;
 
-    /// Waits until all entries are written. Blocks the thread; called at shutdown.
+    /// Waits until all pending entries are written. Blocks the thread; called at shutdown.
     fn flush(&self) {}
 }
 
-/// The future of [`Tier::load`].
+/// The future that [`Tier::load`] returns.
 pub type LoadFuture = Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>;
 
-/// An entry for a [`Tier`].
+/// An entry to store in a [`Tier`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TierEntry {
-    /// The cache key.
+    /// The cache key of the entry.
     pub key: Box<str>,
-    /// The tags by which the entry can be selected for removal.
+    /// The hashes of the cache tags by which the entry can be selected for removal.
     pub tags: Box<[u64]>,
-    /// The content in pieces. Response bodies are shared with memory and not copied.
+    /// The content of the entry, as a list of byte segments. Response bodies are shared with memory and not copied.
     pub content: Vec<Bytes>,
 }
 
 impl TierEntry {
-    /// Creates an entry whose content has one or several pieces.
+    /// Creates an entry from its key, its tags and the segments of its content.
     pub fn new(key: impl Into<Box<str>>, tags: impl Into<Box<[u64]>>, content: Vec<Bytes>) -> Self {
         Self { key: key.into(), tags: tags.into(), content }
     }
@@ -80,20 +81,20 @@ impl TierEntry {
     }
 }
 
-/// Statistics of a [`Tier`].
+/// Statistics of a second-level store ([`Tier`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TierStats {
     /// The number of stored entries.
     pub entries: u64,
-    /// The size of the stored entries in bytes.
+    /// The total size of the stored entries in bytes.
     pub bytes: u64,
-    /// The number of entries that were dropped, because of an error or too many pending writes.
+    /// The number of entries that were dropped because of an error or because too many writes were pending.
     pub dropped: u64,
 }
 
 impl TierStats {
-    /// Creates statistics with these values.
+    /// Creates statistics from the number of entries, their size in bytes and the number of dropped entries.
     #[must_use]
     pub fn new(entries: u64, bytes: u64, dropped: u64) -> Self {
         Self { entries, bytes, dropped }

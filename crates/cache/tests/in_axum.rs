@@ -1,4 +1,4 @@
-//! The layer in an axum program, over a socket.
+//! Tests of the cache layer in an axum application, over a socket.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::test]
-async fn calls_a_handler_once_and_serves_its_response_again() {
+async fn cached_handler_is_called_once_for_two_requests() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
     let handler = move || {

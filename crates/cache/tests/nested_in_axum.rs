@@ -1,4 +1,4 @@
-//! The layer below `Router::nest`, which removes a prefix from the path.
+//! Tests of the cache layer below `Router::nest`, which removes a prefix from the path.
 #![cfg(feature = "axum")]
 #![allow(clippy::unwrap_used)]
 
@@ -22,7 +22,7 @@ fn app(store: &CacheStore, paths: &str) -> Router {
     Router::new().nest("/v1", api("one", store, paths)).nest("/v2", api("two", store, paths)).nest("/a", inner)
 }
 
-/// Returns the body and `Cache-Status`.
+/// Returns the body and the `Cache-Status` field of a response.
 async fn send(app: &Router, method: &str, uri: &str) -> (String, String) {
     let request = Request::builder().method(method).uri(uri).header("host", "example.org").body(Body::empty()).unwrap();
     let response = app.clone().oneshot(request).await.unwrap();
@@ -33,7 +33,7 @@ async fn send(app: &Router, method: &str, uri: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn prefixes_are_part_of_the_key() {
+async fn removed_path_prefix_is_part_of_the_cache_key() {
     let store = CacheStore::in_memory(1 << 20);
     let app = app(&store, "/**");
     for _ in 0..2 {
@@ -45,7 +45,7 @@ async fn prefixes_are_part_of_the_key() {
 }
 
 #[tokio::test]
-async fn purge_and_unsafe_methods_use_the_original_target() {
+async fn purge_and_unsafe_methods_use_the_original_request_target() {
     let store = CacheStore::in_memory(1 << 20);
     let app = app(&store, "/**");
     for uri in ["/v1/items", "/v2/items"] {
@@ -58,7 +58,7 @@ async fn purge_and_unsafe_methods_use_the_original_target() {
 }
 
 #[tokio::test]
-async fn globs_match_the_original_path() {
+async fn path_globs_match_the_original_path() {
     let store = CacheStore::in_memory(1 << 20);
     let app = app(&store, "/v1/**");
     assert!(send(&app, "GET", "/v1/items").await.1.contains("stored"));

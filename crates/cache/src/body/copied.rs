@@ -11,7 +11,7 @@ use crate::body::reader::{BodyPiece, BodyReader};
 use crate::body::store_writer::StoreWriter;
 use crate::coalesce::shared_fetch::END_TIMEOUT;
 
-/// The origin's body, copied into the store.
+/// The body of the origin's response, which is copied into the store while a client reads it.
 ///
 /// If the client leaves after the last byte, a background task waits for the end of the body.
 pub(crate) struct CopiedBody<B> {
@@ -22,7 +22,7 @@ pub(crate) struct CopiedBody<B> {
 struct BodyCopy<B> {
     reader: BodyReader<B>,
     writer: Option<StoreWriter>,
-    /// Whether bytes that are stored already belong to the copy.
+    /// Whether the copy includes the bytes that are already in the store.
     includes_stored: bool,
 }
 
@@ -38,7 +38,7 @@ where
 }
 
 impl<B> CopiedBody<B> {
-    /// Whether the copy can still be stored.
+    /// Whether the body is still being copied into the store.
     pub(crate) fn is_copied(&self) -> bool {
         self.copy.as_ref().is_some_and(|copy| copy.writer.is_some())
     }

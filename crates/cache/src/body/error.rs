@@ -5,22 +5,22 @@ use std::fmt;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-/// The reason why a response body ended early.
+/// The reason that a response body ended before it was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BodyError<E> {
     /// The body of the inner service failed.
     Inner(E),
-    /// The body broke off, and there is no error of the inner service for this request.
+    /// The body is incomplete, although the inner service returned no error for this request.
     ///
     /// It is the body of a coalesced fetch, or the missing part of an incomplete stored response.
     Incomplete,
 }
 
-/// The result of polling a body of type `B` through this crate.
+/// The next result of polling a response body that wraps a body of type `B`.
 pub(crate) type NextFrame<B> = Option<Result<Frame<Bytes>, BodyError<<B as Body>::Error>>>;
 
-const INCOMPLETE: &str = "the response body broke off before its end";
+const INCOMPLETE: &str = "the response body ended before it was complete";
 
 impl<E: fmt::Display> fmt::Display for BodyError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,7 +31,7 @@ impl<E: fmt::Display> fmt::Display for BodyError<E> {
     }
 }
 
-/// Converts an error of the inner body unchanged.
+/// Wraps an error of the inner body without changing its type.
 impl<E> From<BodyError<E>> for Box<dyn std::error::Error + Send + Sync>
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,

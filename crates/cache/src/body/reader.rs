@@ -1,4 +1,4 @@
-//! The reader of the origin's body, which can have stored bytes before and after it.
+//! A reader of the origin's response body, optionally between stored bytes.
 
 use std::any::Any;
 use std::pin::Pin;
@@ -12,11 +12,11 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::body::error::{BodyError, NextFrame};
 
-/// The origin's body, and the stored bytes before and after it.
+/// The origin's response body, with the stored bytes that precede and follow it.
 pub(crate) struct BodySource<B> {
     before: Vec<Bytes>,
     body: B,
-    /// The length of `body`, if it is known.
+    /// The length of `body` in bytes, if known.
     length: Option<u64>,
     after: Vec<Bytes>,
     /// Whether `body` completes stored bytes, and must therefore have exactly `length` bytes.
@@ -24,37 +24,37 @@ pub(crate) struct BodySource<B> {
 }
 
 impl<B> BodySource<B> {
-    /// Returns a body of exactly `length` bytes between stored bytes.
+    /// Creates a source that reads exactly `length` bytes of `body` between stored bytes.
     pub(crate) fn between((before, after): (Vec<Bytes>, Vec<Bytes>), body: B, length: u64) -> Self {
         Self { before, body, length: Some(length), after, is_completion: true }
     }
 
-    /// Returns the length including stored bytes, if it is known.
+    /// Returns the total length of the body and the stored bytes, if known.
     pub(crate) fn length(&self) -> Option<u64> {
         let stored = self.before.iter().chain(&self.after);
         Some(self.length? + stored.map(|bytes| bytes.len() as u64).sum::<u64>())
     }
 
-    /// Returns the body alone, unless it completes stored bytes.
+    /// Returns the origin's body, or `self` as an error if the body completes stored bytes.
     pub(crate) fn into_unmixed(self) -> Result<B, Self> {
         if self.is_completion { Err(self) } else { Ok(self.body) }
     }
 }
 
 impl<B: Body> BodySource<B> {
-    /// Returns the body of a response, with the length that its head announces.
+    /// Creates a source from a response body, with the length from its `Content-Length`.
     pub(crate) fn of_response(head: &response::Parts, body: B) -> Self {
         let length = expected_length(head, &body);
         Self { before: Vec::new(), body, length, after: Vec::new(), is_completion: false }
     }
 
-    /// Whether the body has ended, and completes no stored bytes.
+    /// Whether the body has ended and there are no stored bytes around it.
     pub(crate) fn is_end_stream(&self) -> bool {
         !self.is_completion && self.body.is_end_stream()
     }
 }
 
-/// Returns the length of the body when it is complete, if it is known.
+/// Returns the total length of the body in bytes, if known.
 fn expected_length<B: Body>(head: &response::Parts, body: &B) -> Option<u64> {
     if head.status == StatusCode::NO_CONTENT {
         return body.size_hint().exact();
@@ -68,30 +68,30 @@ fn expected_length<B: Body>(head: &response::Parts, body: &B) -> Option<u64> {
     }
 }
 
-/// Reads a body for a client and for the store.
+/// Reads a response body for the client and for the store.
 ///
 /// After the last announced byte it polls the body again, so that the end is known as early as possible. Only the end that
 /// the body itself reports counts: an HTTP/2 stream that is reset after its last byte is incomplete.
 pub(crate) struct BodyReader<B> {
     before: IntoIter<Bytes>,
     origin: Pin<Box<B>>,
-    /// The number of bytes of `origin` that have not arrived, if it is known.
+    /// The number of bytes of the origin's body that have not arrived yet, if known.
     missing: Option<u64>,
     is_completion: bool,
-    /// The result of the poll after the last announced byte.
+    /// The result of polling the body after its last announced byte.
     peeked: Option<Peeked>,
     has_ended: bool,
     after: IntoIter<Bytes>,
 }
 
-/// A result of `poll_frame`. The error is type-erased, as `B` may have no bounds here.
+/// The result of polling the next frame of a body. The error is type-erased, as `B` may have no bounds here.
 type Peeked = Option<Result<Frame<Bytes>, Box<dyn Any + Send>>>;
 
-/// A piece of a body that [`BodyReader`] reads.
+/// A part of a response body: stored bytes or a frame from the origin.
 pub(crate) enum BodyPiece {
-    /// Bytes from the store.
+    /// Bytes that were read from the store.
     Stored(Bytes),
-    /// A frame from the origin.
+    /// A frame of the origin's response body.
     Origin(Frame<Bytes>),
 }
 
@@ -123,7 +123,7 @@ where
     B: Body<Data = Bytes>,
     B::Error: Send + 'static,
 {
-    /// Polls the next piece. `None` is the clean end of the body.
+    /// Polls for the next part of the body. `None` is the clean end of the body.
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<BodyPiece, BodyError<B::Error>>>> {
         if let Some(data) = self.before.next() {
             return Poll::Ready(Some(Ok(BodyPiece::Stored(data))));
@@ -174,7 +174,8 @@ where
         }
     }
 
-    /// Polls for the end of the origin's body. Servers stop reading a body after its last byte.
+    /// Polls for the end of the origin's body after its last announced byte. Servers stop reading a body after its last
+    /// byte.
     fn peek(&mut self, cx: &mut Context<'_>) {
         if self.origin.is_end_stream() {
             return;
@@ -184,7 +185,7 @@ where
         }
     }
 
-    /// Whether the origin has sent all announced bytes, but has not ended the body.
+    /// Whether the origin has sent all announced bytes but has not ended the body yet.
     pub(crate) fn awaits_end(&self) -> bool {
         self.missing == Some(0) && !self.has_origin_ended()
     }

@@ -1,4 +1,4 @@
-//! The writer that copies a body into the store.
+//! A writer that copies a response body into the store.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::store::generations::FetchTicket;
 use crate::store::stored_response::StoredResponse;
 use crate::store::write_budget::Reservation;
 
-/// Collects a body, and stores the response when the body has ended.
+/// Collects the bytes of a response body, and stores the response when the body has ended.
 ///
 /// If it is dropped earlier, it stores the bytes that have arrived as an incomplete response, provided that the rest can be
 /// requested later (RFC 9111 §3.3).
@@ -33,15 +33,15 @@ pub(crate) struct StoreWriter {
     length: u64,
     copy: BytesMut,
     trailers: Option<Box<HeaderMap>>,
-    /// The leader whose followers share the copy.
+    /// The leader of the fetch, whose followers receive the copied bytes.
     leader: Option<Leader>,
-    /// Whether the bytes that have arrived can be stored if the body breaks off.
+    /// Whether the received bytes can be stored as an incomplete response if the body is aborted.
     stores_part: bool,
     awaits_end: bool,
 }
 
 impl StoreWriter {
-    /// Creates a writer, unless it is known that the response can't be stored.
+    /// Creates a writer, or returns `None` if the response is known not to be storable.
     ///
     /// It can't be stored if the resource was invalidated after the request, if the body is too large, or if the memory for
     /// concurrent writes is used up.
@@ -86,7 +86,7 @@ impl StoreWriter {
         })
     }
 
-    /// Shares the copy with the followers of `leader`.
+    /// Shares the copied bytes with the followers of `leader`.
     pub(crate) fn with_leader(mut self, leader: Leader) -> Self {
         match self.expected_length {
             // Followers get the body as it arrives, so the copy must not fail halfway for lack of memory.
@@ -99,7 +99,7 @@ impl StoreWriter {
         self
     }
 
-    /// Returns the fetch that shares the copy.
+    /// Returns the fetch whose followers receive the copied bytes.
     pub(crate) fn shared_fetch(&self) -> Option<&Arc<SharedFetch>> {
         self.leader.as_ref().map(Leader::shared_fetch)
     }
@@ -108,7 +108,8 @@ impl StoreWriter {
         self.expected_length
     }
 
-    /// Copies a piece of the body. Returns `false` if the body is too large, and then the writer must be dropped.
+    /// Copies a chunk of the response body for the store. Returns `false` if the body is too large, and then the writer
+    /// must be dropped.
     pub(crate) fn push(&mut self, data: &Bytes) -> bool {
         let length = self.length + data.len() as u64;
         let fits = length <= self.expected_length.unwrap_or(u64::MAX).min(self.max_object);
@@ -148,7 +149,8 @@ impl StoreWriter {
         true
     }
 
-    /// Copies the trailer section. Returns `false` if it is too large, and then the writer must be dropped.
+    /// Copies the trailer section of the response for the store. Returns `false` if it is too large, and then the
+    /// writer must be dropped.
     pub(crate) fn push_trailers(&mut self, trailers: &HeaderMap) -> bool {
         let is_storable = match self.response.storable_trailers(trailers) {
             Some(trailers) if trailers.is_empty() => true,
@@ -163,19 +165,19 @@ impl StoreWriter {
         is_storable
     }
 
-    /// Sets whether the origin has sent all announced bytes, but has not ended the body.
+    /// Sets whether the origin has sent all announced bytes but has not ended the body yet.
     ///
     /// Until it ends, the bytes are not stored at all: neither as a complete response nor as a part.
     pub(crate) fn set_awaits_end(&mut self, awaits_end: bool) {
         self.awaits_end = awaits_end;
     }
 
-    /// Whether all announced bytes have arrived. The body may not have ended.
+    /// Whether all announced bytes of the body have arrived. The body may not have ended.
     pub(crate) fn is_complete(&self) -> bool {
         self.expected_length == Some(self.length)
     }
 
-    /// Stores the response, at the clean end of the body.
+    /// Stores the response after its body has ended without an error.
     pub(crate) fn finish(mut self) {
         // RFC 9111 §3.3: an incomplete response is not stored as a complete one.
         if self.expected_length.is_some_and(|expected| expected != self.length) {

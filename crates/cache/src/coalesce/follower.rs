@@ -1,4 +1,4 @@
-//! The future of a follower.
+//! The future of a follower in request coalescing.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,21 +18,22 @@ use crate::policy::vary::{RequestFields, selecting_value};
 use crate::response::{serve_shared, serve_stored};
 use crate::store::stored_response::StoredResponse;
 
-/// Waits for the leader's response, and decides whether it can serve the follower.
+/// A future that waits for the leader's response, and forwards the request if that response cannot be used.
 pub(crate) struct FollowerFuture<F> {
     follower: Option<Follower>,
     fallback: Option<Fallback<F>>,
     deadline: Pin<Box<Sleep>>,
 }
 
-/// Forwards the follower's request. Holds the request and the inner service that was ready.
+/// A function that forwards the follower's request to the inner service. Holds the request and the inner service that
+/// was ready.
 type Fallback<F> = (Box<Fetch>, Box<dyn FnOnce(&Fetch) -> F + Send>);
 
-/// The outcome of waiting for the leader.
+/// The outcome of a follower's wait for the leader's response.
 pub(crate) enum Outcome<F, B> {
-    /// The leader's response serves the follower.
+    /// The follower received the leader's response.
     Served(Box<Response<ResponseBody<B>>>),
-    /// The follower's request was forwarded.
+    /// The follower's request was forwarded to the inner service.
     Forwarded(F, Box<Fetch>),
 }
 
@@ -80,7 +81,7 @@ impl<F> FollowerFuture<F> {
 }
 
 impl Fetch {
-    /// Joins the in-flight fetch for the same response, or starts one.
+    /// Joins the in-flight fetch for the same response, or starts a new fetch.
     pub(crate) fn join(&self) -> Role {
         let has_shareable_reason = matches!(
             self.reason,
@@ -101,7 +102,7 @@ impl Fetch {
         self.config.store.in_flight().join(name.into(), self.ticket, self.request_time)
     }
 
-    /// Builds a follower's response from the response to another request, such as the leader's.
+    /// Builds a follower's response from the response of the leader or of another request.
     pub(crate) fn serve_coalesced<B>(&self, stored: &StoredResponse) -> Response<ResponseBody<B>> {
         self.config.store.count_coalesced();
         let age = stored.freshness.current_age(self.config.clock.now());
@@ -113,7 +114,7 @@ impl Fetch {
         Member::forwarded(self.reason).coalesced()
     }
 
-    /// Whether the response to another request can serve the follower.
+    /// Whether the response to another request is usable for the follower.
     // RFC 9111 §4
     fn can_be_served_by(&self, stored: &StoredResponse) -> bool {
         let now = stored.freshness_now(self.config.clock.now());
@@ -123,7 +124,7 @@ impl Fetch {
             && self.config.reuse(&stored.freshness, now, &self.directives) == Reuse::Fresh
     }
 
-    /// Returns a usable response that was stored after the lookup.
+    /// Returns a usable response that was stored after the follower's cache lookup.
     pub(crate) fn stored_meanwhile(&self) -> Option<Arc<StoredResponse>> {
         let stored = self.config.store.lookup(self.key.as_str())?.select(&self.request_headers)?;
         self.can_be_served_by(&stored).then_some(stored)

@@ -14,10 +14,10 @@ use crate::coalesce::shared_fetch::{Follower, SharedFetch, Stage, lock};
 use crate::store::generations::FetchTicket;
 use crate::store::stored_response::StoredResponse;
 
-/// The in-flight fetches by name. A name is a cache key with the accepted content codings.
+/// The in-flight fetches by coalescing key. A coalescing key is a cache key with the accepted content codings.
 pub(crate) struct InFlightFetches {
     open: Mutex<HashMap<Box<str>, OpenFetch>>,
-    /// The names whose responses could not be shared lately.
+    /// Hashes of the coalescing keys whose recent responses could not be shared.
     ///
     /// Two names can have the same slot, and the later one replaces the earlier one. So no client can disable coalescing for
     /// another resource.
@@ -32,11 +32,11 @@ struct OpenFetch {
 
 /// The role of a request in request coalescing.
 pub(crate) enum Role {
-    /// The request is forwarded, and others wait for its response.
+    /// The request is forwarded, and its response also serves the followers.
     Leader(Leader),
-    /// The request waits for the response to the leader.
+    /// The request waits for the leader's response.
     Follower(Follower),
-    /// The request is forwarded, and no other request waits for it.
+    /// The request is forwarded without coalescing.
     Independent,
 }
 
@@ -47,7 +47,7 @@ impl InFlightFetches {
         Arc::new(Self { open: Mutex::default(), unshareable, hasher: RandomState::new() })
     }
 
-    /// Makes a request the leader of a new fetch, or a follower of an open one.
+    /// Makes a request the leader of a new fetch, or a follower of an in-flight fetch.
     pub(crate) fn join(self: &Arc<Self>, name: Box<str>, ticket: FetchTicket, now: Timestamp) -> Role {
         // A fetch can outlive the client of its leader, which takes a task.
         let Ok(runtime) = Handle::try_current() else {
@@ -89,7 +89,7 @@ impl InFlightFetches {
         slot.store(u64::from(fingerprint) << 32 | u64::from(until), Ordering::Relaxed);
     }
 
-    /// Returns the slot of a name, and the fingerprint that distinguishes it from other names in that slot.
+    /// Returns the table slot of a coalescing key, and a fingerprint to distinguish keys in the same slot.
     fn slot(&self, name: &str) -> (&AtomicU64, u32) {
         let hash = self.hasher.hash_one(name);
         (&self.unshareable[(hash % self.unshareable.len() as u64) as usize], (hash >> 32) as u32)
@@ -113,7 +113,8 @@ impl Leader {
         &self.fetch
     }
 
-    /// Whether followers wait, after the client of the leader has left. If not, the fetch accepts no followers any longer.
+    /// Whether the fetch still has followers after the leader's client has disconnected. If not, the fetch accepts no
+    /// followers any longer.
     pub(crate) fn has_followers(&self) -> bool {
         let mut open = lock(&self.in_flight.open);
         let has_followers = self.fetch.followers() > 0;
@@ -123,12 +124,12 @@ impl Leader {
         has_followers
     }
 
-    /// Starts to share `head` and the chunks of the body as they arrive.
+    /// Shares the response head, and then the chunks of the body as they arrive.
     pub(crate) fn start_streaming(&self, head: Arc<StoredResponse>) {
         self.fetch.update(|state| state.stage = Stage::Streaming(head));
     }
 
-    /// Shares a chunk of the body.
+    /// Shares a chunk of the body with the followers.
     pub(crate) fn push(&self, chunk: Bytes) {
         self.fetch.update(|state| state.chunks.push(chunk));
     }
@@ -141,12 +142,12 @@ impl Leader {
         });
     }
 
-    /// Ends the fetch with a response that is in the store.
+    /// Ends the fetch with a response that the followers can read from the store.
     pub(crate) fn finish_stored(self) {
         self.fetch.update(|state| state.stage = Stage::Stored);
     }
 
-    /// Ends the fetch with a response that can't be shared. Requests for it are not coalesced for a minute.
+    /// Ends the fetch with a response that followers cannot use. Requests for it are not coalesced for a minute.
     pub(crate) fn finish_unshareable(self, now: Timestamp) {
         self.in_flight.record_unshareable(&self.name, now);
     }
@@ -184,7 +185,7 @@ mod tests {
         fetches.join("k".into(), ticket(), now)
     }
 
-    /// Returns a ticket that is equivalent to all others, as nothing is invalidated.
+    /// Returns a ticket that is equivalent to all other tickets in a test without invalidations.
     fn ticket() -> FetchTicket {
         static GENERATIONS: std::sync::OnceLock<Generations> = std::sync::OnceLock::new();
         GENERATIONS.get_or_init(Generations::default).ticket("k")
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dropped_leader_releases_its_followers() {
+    async fn dropping_the_leader_releases_its_followers() {
         let fetches = InFlightFetches::new();
         let leader = leader(&fetches);
         let follower = follower(&fetches);
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn abandoned_leader_accepts_no_followers() {
+    async fn leader_without_a_client_accepts_no_new_followers() {
         let fetches = InFlightFetches::new();
         let first = leader(&fetches);
         drop(follower(&fetches));
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unshareable_responses_disable_coalescing_for_a_minute() {
+    async fn unshareable_response_disables_coalescing_of_its_key_for_a_minute() {
         let fetches = InFlightFetches::new();
         leader(&fetches).finish_unshareable(at(1000));
         assert!(matches!(join(&fetches, at(60_999)), Role::Independent));
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unshareable_responses_do_not_affect_other_resources() {
+    async fn unshareable_response_does_not_disable_coalescing_of_other_keys() {
         let fetches = InFlightFetches::new();
         // More names than slots, so that some have the slot of `k`.
         for number in 0..20_000 {
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fetches_from_before_an_invalidation_accept_no_followers() {
+    async fn fetch_started_before_an_invalidation_accepts_no_new_followers() {
         // RFC 9111 §4.4
         let (fetches, generations) = (InFlightFetches::new(), Generations::default());
         let Role::Leader(before) = fetches.join("k".into(), generations.ticket("k"), at(0)) else {
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_without_a_runtime_are_independent() {
+    fn requests_outside_a_tokio_runtime_are_not_coalesced() {
         assert!(matches!(join(&InFlightFetches::new(), at(0)), Role::Independent));
     }
 }

@@ -1,4 +1,4 @@
-//! The future of a leader.
+//! The future of the leader in request coalescing.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use http_body::Body;
 use crate::body::ResponseBody;
 use crate::fetch::Fetch;
 
-/// Waits for the response of the inner service.
+/// A future that waits for the inner service's response on behalf of the leader and its followers.
 ///
 /// If the client leaves while followers wait, a background task continues. That is why the inner future is boxed.
 pub(crate) struct LeaderFuture<O> {
@@ -19,7 +19,7 @@ pub(crate) struct LeaderFuture<O> {
     continue_in_background: fn(BoxedExchange<O>, Box<Fetch>),
 }
 
-/// A boxed future of the inner service.
+/// The boxed response future of the inner service.
 pub(crate) type BoxedExchange<O> = Pin<Box<dyn Future<Output = O> + Send>>;
 
 impl<B, E> LeaderFuture<Result<Response<B>, E>>

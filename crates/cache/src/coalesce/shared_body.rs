@@ -1,4 +1,4 @@
-//! The response body of a shared fetch.
+//! The response body of a shared fetch, for one of its clients.
 
 use std::task::{Context, Poll, ready};
 
@@ -9,21 +9,22 @@ use http_body::{Frame, SizeHint};
 use crate::body::error::BodyError;
 use crate::coalesce::shared_fetch::{End, Follower, Next};
 
-/// The body of a shared fetch, as one client reads it.
+/// The body of a shared fetch, from the perspective of one client.
 pub(crate) struct SharedBody {
     follower: Follower,
-    /// Whether this is the body of the leader, which also gets a body that can't be shared.
+    /// Whether this is the leader's body, which continues even if the response cannot be shared.
     is_leader: bool,
     chunks: usize,
     bytes: usize,
     length: Option<u64>,
-    /// The trailer section that follows the data. Boxed, since it would make every response body larger.
+    /// The trailer section of the response, which is sent after the data. Boxed, since it would make every response
+    /// body larger.
     trailers: Option<Box<HeaderMap>>,
     has_ended: bool,
 }
 
 impl SharedBody {
-    /// Creates a body of `length` bytes, if the length is known.
+    /// Creates a body, with its `length` in bytes if known.
     pub(crate) fn new(follower: Follower, is_leader: bool, length: Option<u64>) -> Self {
         Self { follower, is_leader, chunks: 0, bytes: 0, length, trailers: None, has_ended: false }
     }
@@ -67,7 +68,7 @@ impl SharedBody {
         })
     }
 
-    /// Whether the body is still arriving for the store and for others.
+    /// Whether the body is still being copied into the store and shared with other clients.
     pub(crate) fn is_shared(&self) -> bool {
         !self.has_ended && !self.follower.is_released()
     }

@@ -1,4 +1,4 @@
-//! The shared state of an in-flight fetch, and the body as it arrives.
+//! The shared state of an in-flight fetch, and the transfer of its response body.
 //!
 //! No client owns the body: each client that needs more of it polls it for all. So a client that reads slowly does not delay the
 //! others, and a client that disconnects does not end the fetch. No lock is held across an await: the lock of the transfer is
@@ -23,54 +23,55 @@ pub(crate) struct SharedFetch {
     transfer: Mutex<Option<Box<dyn BodyTransfer>>>,
 }
 
-/// The transfer of an arriving body to the [`State`] of its fetch.
+/// A transfer of a response body into the [`State`] of its fetch.
 pub(crate) trait BodyTransfer: Send {
-    /// Polls the body. Ready after an update of the state, or at the end of the body.
+    /// Polls the response body and updates the fetch's state. Ready after an update of the state, or at the end of the
+    /// body.
     fn poll_transfer(&mut self, fetch: &SharedFetch, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Whether all bytes have arrived, but not the end of the body.
+    /// Whether all announced bytes of the body have arrived, but not its end.
     fn awaits_end(&self) -> bool;
 }
 
-/// The state of a fetch.
+/// The state of a shared fetch.
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) stage: Stage,
     pub(crate) chunks: Vec<Bytes>,
-    /// The end of the body, for the leader of a response that can't be shared.
+    /// The outcome of the body, which the leader also receives for a response that cannot be shared.
     pub(crate) end: Option<End>,
     pub(crate) trailers: Option<HeaderMap>,
     followers: usize,
-    /// The wakers of the followers, by slot.
+    /// The wakers of the followers, indexed by follower slot.
     wakers: Vec<Option<Waker>>,
     free_slots: Vec<usize>,
 }
 
-/// The stage of a fetch, as followers see it.
+/// The stage of a shared fetch, as visible to its followers.
 #[derive(Clone, Default)]
 pub(crate) enum Stage {
-    /// The response has not arrived, so it is unknown whether it can be shared.
+    /// The response head has not arrived, so it is unknown whether the response can be shared.
     #[default]
     Pending,
-    /// The head can be shared, and has the length of the body. The chunks follow.
+    /// The response is shared while its body arrives; the stored head includes the body length. The chunks follow.
     Streaming(Arc<StoredResponse>),
-    /// The whole response can be shared.
+    /// The complete response is available to the followers.
     Complete(Arc<StoredResponse>),
-    /// The response is in the store.
+    /// The followers can read the response from the store.
     Stored,
-    /// The response can't be shared, or not any longer.
+    /// The response cannot be shared with the followers.
     Released,
 }
 
-/// The end of a body.
+/// The outcome of a response body: complete or failed.
 pub(crate) enum End {
     Clean,
-    /// An error, with the value that only the leader gets.
+    /// The body failed; only the leader receives the original error.
     Failed(Option<Box<dyn Any + Send>>),
 }
 
 impl SharedFetch {
-    /// Updates the state, and wakes all followers.
+    /// Updates the state of the fetch, and wakes all followers.
     pub(crate) fn update(&self, change: impl FnOnce(&mut State)) {
         let mut state = lock(&self.state);
         change(&mut state);
@@ -79,23 +80,23 @@ impl SharedFetch {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Starts the transfer of the body, which the followers then poll.
+    /// Sets the transfer of the body, which the followers then poll.
     pub(crate) fn start_transfer(&self, transfer: Box<dyn BodyTransfer>) {
         *lock(&self.transfer) = Some(transfer);
         self.update(|_| {});
     }
 
-    /// Returns the number of followers. The leader counts as one once it reads the body.
+    /// Returns the number of clients that wait for the fetch. The leader counts as one once it reads the body.
     pub(crate) fn followers(&self) -> usize {
         lock(&self.state).followers
     }
 
-    /// Returns the chunks that have arrived.
+    /// Returns the chunks of the body that have arrived.
     pub(crate) fn chunks(&self) -> Vec<Bytes> {
         lock(&self.state).chunks.clone()
     }
 
-    /// Polls the body, unless another client is polling it, which will then wake the others.
+    /// Polls the transfer of the body, unless another client is already polling it.
     fn poll_transfer(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut transfer = match self.transfer.try_lock() {
             Ok(transfer) => transfer,
@@ -121,21 +122,21 @@ impl SharedFetch {
     }
 }
 
-/// Locks a mutex whose data stays valid if a thread panics.
+/// Locks a mutex and ignores poisoning, because the data stays valid if a thread panics.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A request that waits for a shared fetch, or reads its body.
+/// A request that waits for a shared fetch or reads its body.
 pub(crate) struct Follower {
     fetch: Arc<SharedFetch>,
     slot: usize,
 }
 
-/// The next part of a shared body.
+/// The next part of a shared response body.
 pub(crate) enum Next {
     Chunk(Bytes),
-    /// The whole response. The bytes that were not read yet are the rest.
+    /// The complete response. The bytes that were not read yet are the rest.
     Complete(Arc<StoredResponse>),
     End(End),
 }
@@ -152,7 +153,7 @@ impl Follower {
         Self { fetch: Arc::clone(fetch), slot }
     }
 
-    /// Polls the stage until it is no longer [`Stage::Pending`].
+    /// Polls the fetch until its stage is no longer [`Stage::Pending`].
     pub(crate) fn poll_stage(&self, cx: &mut Context<'_>) -> Poll<Stage> {
         self.poll_until(cx, |state| match &state.stage {
             Stage::Pending => None,
@@ -160,7 +161,8 @@ impl Follower {
         })
     }
 
-    /// Polls the part of the body after `received` chunks. The leader also gets a body that can't be shared.
+    /// Polls for the part of the body that follows the first `received` chunks. The leader also gets a body that can't
+    /// be shared.
     pub(crate) fn poll_next(&self, received: usize, is_leader: bool, cx: &mut Context<'_>) -> Poll<Next> {
         self.poll_until(cx, |state| {
             match &state.stage {
@@ -182,12 +184,12 @@ impl Follower {
         })
     }
 
-    /// Whether the response is not shared any longer.
+    /// Whether the fetch no longer shares its response.
     pub(crate) fn is_released(&self) -> bool {
         matches!(lock(&self.fetch.state).stage, Stage::Released)
     }
 
-    /// Takes the trailer section that has arrived.
+    /// Takes the trailer section out of the fetch's state.
     pub(crate) fn take_trailers(&self) -> Option<HeaderMap> {
         lock(&self.fetch.state).trailers.take()
     }
@@ -235,7 +237,7 @@ impl Drop for Follower {
     }
 }
 
-/// Reads the end of a body after all clients have received its bytes and left.
+/// Reads the end of a body after all clients have received its data and disconnected.
 async fn read_end(fetch: Arc<SharedFetch>, mut transfer: Box<dyn BodyTransfer>) {
     let end = std::future::poll_fn(|cx| {
         while transfer.awaits_end() {
@@ -246,5 +248,5 @@ async fn read_end(fetch: Arc<SharedFetch>, mut transfer: Box<dyn BodyTransfer>) 
     let _ = tokio::time::timeout(END_TIMEOUT, end).await;
 }
 
-/// The maximum time to wait for the end of a body after its last byte.
+/// The maximum time to wait for the end of a body after its last announced byte.
 pub(crate) const END_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! The transfer of the origin's body to the store and to all clients of a shared fetch.
+//! The transfer of the origin's response body to the store and to all clients of a shared fetch.
 
 use std::task::{Context, Poll, ready};
 
@@ -10,7 +10,8 @@ use crate::body::reader::BodyReader;
 use crate::body::store_writer::StoreWriter;
 use crate::coalesce::shared_fetch::{BodyTransfer, End, SharedFetch};
 
-/// Reads the origin's body. The writer shares the chunks; without one, they are shared with the leader only.
+/// Reads the origin's response body for the clients of a shared fetch. The writer shares the chunks; without one, they
+/// are shared with the leader only.
 pub(crate) struct SharedTransfer<B> {
     reader: BodyReader<B>,
     writer: Option<StoreWriter>,

@@ -1,4 +1,4 @@
-//! The completion of a response that is stored in part: RFC 9111 §3.3 and §3.4.
+//! The completion of incomplete stored responses (RFC 9111 §3.3 and §3.4).
 //!
 //! A request for the missing bytes (RFC 9110 §14.2 and §15.3.7) replaces the request for all of them.
 
@@ -17,21 +17,21 @@ use crate::policy::vary::RequestFields;
 use crate::store::resource::Resource;
 use crate::store::stored_response::StoredResponse;
 
-/// The stored parts of a representation, and the range that a request needs in addition.
+/// The stored parts of a representation, and the missing range that a request needs.
 #[derive(Debug)]
 pub(crate) struct Completion {
-    /// The most recent part. It has the validator, and the fields that a 206 response to `If-Range` can omit.
+    /// The most recent stored part. It has the validator, and the fields that a 206 response to `If-Range` can omit.
     newest: Arc<StoredResponse>,
     parts: Vec<Arc<StoredResponse>>,
     complete_length: u64,
-    /// The first and the last byte that the client requested. `None` is the whole response.
+    /// The first and last byte positions that the client requested. `None` is the whole response.
     range: Option<(u64, u64)>,
-    /// The first and the last byte of the range that is not stored.
+    /// The first and last byte positions of the missing range.
     missing: (u64, u64),
 }
 
 impl Completion {
-    /// Returns the completion of stored parts for a request, if parts are stored that it can use.
+    /// Returns the completion for a request, if usable parts of the response are stored.
     pub(crate) fn new(
         resource: &Resource,
         request: &HeaderMap,
@@ -69,14 +69,14 @@ impl Completion {
         Some(Self { newest: Arc::clone(newest), parts, complete_length, range, missing })
     }
 
-    /// Changes a request into one for the missing range, on the condition that the representation is unchanged.
+    /// Changes a request into a conditional request for the missing range, with `Range` and `If-Range`.
     pub(crate) fn prepare(&self, request: &mut HeaderMap) {
         let Some(tag) = self.newest.validators.strong_tag() else { return };
         request.insert(header::RANGE, self.range_field());
         request.insert(header::IF_RANGE, tag.clone());
     }
 
-    /// Returns the value of `Range` for the missing range.
+    /// Returns the `Range` field value for the missing range.
     fn range_field(&self) -> HeaderValue {
         let (first, last) = self.missing;
         let text = match last + 1 == self.complete_length {
@@ -86,7 +86,7 @@ impl Completion {
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("bytes=0-"))
     }
 
-    /// Whether a response contains exactly the missing range of the same representation.
+    /// Whether a response contains exactly the missing range of the stored representation.
     // RFC 9110 §15.3.7.3
     pub(crate) fn is_answered_by(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         let lines = |name| headers.get_all(name).iter();
@@ -103,7 +103,7 @@ impl Completion {
             && same_coding
     }
 
-    /// Whether a response can't be used, so that the original request must be sent.
+    /// Whether a response is unusable, so that the original request must be sent.
     ///
     /// It depends on the range or the condition of the forwarded request, and does not contain the missing range.
     pub(crate) fn is_unusable<B>(&self, response: &Response<B>) -> bool {
@@ -111,7 +111,7 @@ impl Completion {
         depends_on_request && !self.is_answered_by(response.status(), response.headers())
     }
 
-    /// Builds the head of the response to the client from the head of the missing part.
+    /// Builds the response head for the client from the head of the missing part.
     // RFC 9111 §3.4
     pub(crate) fn client_head(&self, mut part: response::Parts) -> response::Parts {
         self.add_stored_fields(&mut part.headers);
@@ -133,7 +133,7 @@ impl Completion {
         part
     }
 
-    /// Returns the header section of the missing part, with the stored fields that a 206 response to `If-Range` omits.
+    /// Returns the header section of the missing part, with the stored fields that a 206 response can omit.
     // RFC 9110 §15.3.7
     pub(crate) fn part_headers(&self, part: &HeaderMap) -> HeaderMap {
         let mut headers = part.clone();
@@ -152,19 +152,19 @@ impl Completion {
         add_missing(headers, &stored);
     }
 
-    /// Returns the header section of the request for the missing range.
+    /// Returns the request header section for the missing range.
     pub(crate) fn request_headers(&self, request: &HeaderMap) -> HeaderMap {
         let mut headers = request.clone();
         self.prepare(&mut headers);
         headers
     }
 
-    /// Whether the client requested the whole response.
+    /// Whether the client requested the complete response.
     pub(crate) fn is_of_whole(&self) -> bool {
         self.range.is_none()
     }
 
-    /// Returns the length of the missing range.
+    /// Returns the length of the missing range in bytes.
     pub(crate) fn missing_length(&self) -> u64 {
         self.missing.1 - self.missing.0 + 1
     }
@@ -176,7 +176,7 @@ impl Completion {
         (self.slices(before), self.slices(after))
     }
 
-    /// Returns the stored bytes of a range that the parts cover.
+    /// Returns the stored bytes in a range that the stored parts cover.
     fn slices(&self, range: std::ops::Range<u64>) -> Vec<Bytes> {
         let mut slices = Vec::new();
         let mut next = range.start;
@@ -195,19 +195,19 @@ impl Completion {
         slices
     }
 
-    /// Returns the stored parts.
+    /// Returns the stored parts of the representation.
     pub(crate) fn parts(&self) -> &[Arc<StoredResponse>] {
         &self.parts
     }
 }
 
-/// Whether a variant is a part with a strong validator and all of its bytes.
+/// Whether a variant is a completely received part with a strong entity tag.
 fn is_completable(variant: &StoredResponse) -> bool {
     let is_whole_part = variant.part.as_ref().is_some_and(|part| part.length() == variant.body().len() as u64);
     is_whole_part && variant.validators.strong_tag().is_some()
 }
 
-/// Whether two parts belong to the same representation.
+/// Whether two stored parts belong to the same representation.
 fn is_same_representation(part: &StoredResponse, newest: &StoredResponse) -> bool {
     let length = |response: &StoredResponse| response.part.as_ref().map(StoredRange::complete_length);
     part.validators.etag == newest.validators.etag
@@ -215,12 +215,12 @@ fn is_same_representation(part: &StoredResponse, newest: &StoredResponse) -> boo
         && length(part) == length(newest)
 }
 
-/// Returns the first and the last byte of a part.
+/// Returns the first and last byte positions of a part.
 fn position(part: &StoredResponse) -> (u64, u64) {
     part.part.as_ref().map_or((0, 0), StoredRange::range)
 }
 
-/// Returns the range that is left of `first` to `last` after stored ranges are removed from both ends, if any.
+/// Returns the part of `first` to `last` that remains after removing stored ranges from both ends, if any.
 fn missing_range(
     stored: impl DoubleEndedIterator<Item = (u64, u64)> + Clone,
     first: u64,
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_range_lies_between_stored_ranges() {
+    fn missing_range_excludes_stored_ranges_at_both_ends() {
         for (stored, wanted, expected) in [
             (&[(0, 4)][..], (0, 9), Some((5, 9))),
             (&[(5, 9)], (0, 9), Some((0, 4))),

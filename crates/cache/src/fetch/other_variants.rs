@@ -1,4 +1,4 @@
-//! The validation of other variants: RFC 9111 §4.3.1.
+//! Validation with the entity tags of other variants (RFC 9111 §4.3.1).
 //!
 //! A request that selects no stored variant is forwarded with the entity tags of stored variants. A 304 then selects one of them.
 
@@ -15,7 +15,7 @@ use crate::policy::vary::Codings;
 use crate::store::resource::Resource;
 use crate::store::stored_response::StoredResponse;
 
-/// Returns the stored variants whose entity tags the forwarded request can name, the most used first.
+/// Returns the stored variants whose entity tags the forwarded request can list, most used first.
 pub(crate) fn candidates(
     resource: &Resource,
     request: &HeaderMap,
@@ -44,13 +44,13 @@ pub(crate) fn candidates(
     candidates.into_iter().take(MAX).cloned().collect()
 }
 
-/// Returns the value of `If-None-Match` that names `variants`.
+/// Returns an `If-None-Match` field value with the entity tags of `variants`.
 pub(crate) fn if_none_match(variants: &[Arc<StoredResponse>]) -> Option<HeaderValue> {
     let tags: Vec<&[u8]> = variants.iter().filter_map(|variant| strong_tag(variant)).collect();
     if tags.is_empty() { None } else { HeaderValue::from_bytes(&tags.join(&b", "[..])).ok() }
 }
 
-/// Returns the variant that a 304 with these fields selects, if it is unambiguous.
+/// Returns the variant that a 304 response selects, if it is unambiguous.
 // RFC 9111 §4.3.4
 pub(crate) fn selected_variant<'a>(
     not_modified: &HeaderMap,
@@ -66,23 +66,23 @@ pub(crate) fn selected_variant<'a>(
     }
 }
 
-/// Whether a response is a 304 that selects none of the variants.
+/// Whether a 304 response selects none of the variants.
 pub(crate) fn is_ambiguous<B>(response: &Response<B>, variants: &[Arc<StoredResponse>]) -> bool {
     response.status() == StatusCode::NOT_MODIFIED && selected_variant(response.headers(), variants).is_none()
 }
 
-/// Returns the strong entity tag of a complete 200 response, if it can be a member of a list.
+/// Returns the strong entity tag of a complete 200 response, if it is valid in `If-None-Match`.
 fn strong_tag(variant: &StoredResponse) -> Option<&[u8]> {
     let is_representation = variant.part.is_none() && variant.status == StatusCode::OK;
     variant.validators.strong_tag().filter(|_| is_representation).map(HeaderValue::as_bytes)
 }
 
-/// Whether a variant was not requested with credentials, and does not vary by them.
+/// Whether a variant neither was requested with credentials nor varies by them.
 fn is_independent_of_credentials(variant: &StoredResponse) -> bool {
     !variant.has_request_credentials && !variant.selecting_fields.fields().any(|(name, _)| is_credential(name))
 }
 
-/// Whether the client accepts the content coding of a variant, and the tag is the origin's own.
+/// Whether the client accepts a variant's content coding, and the variant's entity tag is from the origin.
 fn is_acceptable(variant: &StoredResponse, codings: Option<&Codings>) -> bool {
     let mut values = variant.headers().get_all(header::CONTENT_ENCODING).iter().peekable();
     if values.peek().is_some() {
@@ -105,7 +105,7 @@ fn has_same_tag(one: &StoredResponse, other: &StoredResponse) -> bool {
     }
 }
 
-/// Whether two responses with the same tag can be the same representation.
+/// Whether two responses with the same entity tag can be the same representation.
 fn is_same_representation(one: &StoredResponse, other: &StoredResponse) -> bool {
     const DESCRIPTIONS: [header::HeaderName; 3] =
         [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE];

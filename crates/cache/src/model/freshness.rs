@@ -1,4 +1,4 @@
-//! A model of freshness and reuse: RFC 9111 §4.2 and §5.2.1, RFC 5861, RFC 8246.
+//! A reference model of freshness and reuse (RFC 9111 §4.2 and §5.2.1, RFC 5861, RFC 8246).
 //!
 //! The model works on values. Their spelling in header fields varies.
 
@@ -19,7 +19,7 @@ use crate::policy::reuse::Reuse;
 
 const NOW: i64 = 1_700_000_000;
 
-/// The caching fields of a response. Times are relative to its arrival.
+/// The header fields of a response that affect caching. Times are relative to its arrival.
 #[derive(Clone, Debug)]
 struct ResponseFields {
     status: u16,
@@ -38,7 +38,7 @@ struct ResponseFields {
     immutable: bool,
 }
 
-/// The cache directives of a request.
+/// The cache directives of a modelled request.
 #[derive(Clone, Debug)]
 struct RequestFields {
     no_cache: bool,
@@ -60,7 +60,7 @@ enum Instant {
 }
 
 impl ResponseFields {
-    /// Returns the lifetime of §4.2.1.
+    /// Returns the freshness lifetime (RFC 9111 §4.2.1).
     fn freshness_lifetime(&self) -> i64 {
         // "If the directive's value is invalid, caches are encouraged to consider the response stale."
         let seconds_of = |number: Number| match number {
@@ -88,7 +88,7 @@ impl ResponseFields {
         }
     }
 
-    /// Returns `Date`, or the time of arrival without a valid one: RFC 9110 §6.6.1.
+    /// Returns the `Date` value, or the time of arrival if `Date` is missing or invalid (RFC 9110 §6.6.1).
     fn date_value(&self) -> i64 {
         match self.date {
             Some(Instant::At(date)) => date,
@@ -96,7 +96,7 @@ impl ResponseFields {
         }
     }
 
-    /// Returns the age of §4.2.3, with the names of that section.
+    /// Returns the current age, calculated with the variables of RFC 9111 §4.2.3.
     fn current_age(&self, resident_time: i64) -> i64 {
         let (response_time, request_time) = (0, -self.delay);
         let age_value = match self.age {
@@ -149,12 +149,12 @@ impl ResponseFields {
     }
 }
 
-/// Limits a number of seconds as in §1.2.2.
+/// Limits a number of seconds to the maximum of RFC 9111 §1.2.2.
 fn represented(seconds: i64) -> i64 {
     seconds.min(1 << 31)
 }
 
-/// A spelling, where the RFCs allow several.
+/// One of the equivalent spellings of directives and dates that the RFCs allow.
 #[derive(Clone, Copy, Debug)]
 struct Spelling {
     capitals: bool,
@@ -183,7 +183,7 @@ impl Spelling {
         }
     }
 
-    /// RFC 9110 §5.6.7
+    /// Formats a date in one of the three formats of RFC 9110 §5.6.7.
     fn date(self, at: Instant) -> String {
         let offset = match at {
             Instant::At(offset) => offset,
@@ -331,7 +331,7 @@ fn at(offset: i64) -> Timestamp {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
     #[test]
-    fn reuse_agrees_with_the_model(
+    fn reuse_decision_agrees_with_the_rfc_9111_model(
         fields in response_fields(), demands in request_fields(), response_spelling in spelling(), request_spelling in spelling(), resident in 0..300_i64,
     ) {
         let headers = response_spelling.response(&fields);

@@ -1,4 +1,4 @@
-//! A model of the selection by `Vary`: RFC 9111 §4.1.
+//! A reference model of the selection of stored responses by `Vary` (RFC 9111 §4.1).
 //!
 //! The model compares the meaning of fields: lists as lists, and preferences as sets.
 
@@ -22,25 +22,25 @@ use crate::store::stored_response::StoredResponse;
 
 const NOW: u64 = 1_700_000_000;
 
-/// The meanings of the fields of a request.
+/// The parsed meaning of each request field, by field name.
 type Meanings = BTreeMap<&'static str, Meaning>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Meaning {
-    /// Codings or languages, each with its quality in thousandths: RFC 9110 §12.4.2.
+    /// Content codings or languages, each with a quality value in thousandths (RFC 9110 §12.4.2).
     Preferences(BTreeSet<(&'static str, u16)>),
-    /// A list of unknown semantics, whose order may matter.
+    /// A list with unknown semantics, in which the order of members may matter.
     List(Vec<&'static str>),
 }
 
-/// A request, with the meaning and the spelling of its fields.
+/// A request, with its header fields and their meanings.
 #[derive(Clone, Debug)]
 struct SpelledRequest {
     meanings: Meanings,
     headers: HeaderMap,
 }
 
-/// A stored response.
+/// A stored response with the request that it was stored for.
 #[derive(Clone, Debug)]
 struct Stored {
     varies_by: Vec<&'static str>,
@@ -49,13 +49,12 @@ struct Stored {
 }
 
 impl Stored {
-    /// §4.1: "the selecting header field values match when they are the same, or can be transformed into each other by
-    /// normalising".
+    /// Whether the selecting header fields match after normalisation, as RFC 9111 §4.1 specifies.
     fn matches(&self, request: &Meanings) -> bool {
         self.varies_by.iter().all(|name| self.request.meanings.get(name) == request.get(name))
     }
 
-    /// Whether the selecting fields of a later response are the same, so that it replaces this one.
+    /// Whether a later response has the same selecting fields and therefore replaces this response.
     fn is_replaced_by(&self, later: &Stored) -> bool {
         let names = |stored: &Stored| stored.varies_by.iter().copied().collect::<BTreeSet<_>>();
         names(self) == names(later) && later.matches(&self.request.meanings)
@@ -85,7 +84,7 @@ impl Stored {
     }
 }
 
-/// Returns the newest match by `Date`, and of several the last one that was stored.
+/// Returns the matching response with the newest `Date`, and the last stored one among equal dates.
 fn selected(stored: &[Stored], request: &Meanings) -> Option<usize> {
     let mut best: Option<usize> = None;
     for (at, candidate) in stored.iter().enumerate() {
@@ -172,7 +171,7 @@ fn stored() -> impl Strategy<Value = Stored> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2048))]
     #[test]
-    fn selection_agrees_with_the_model(
+    fn variant_selection_agrees_with_the_rfc_9111_model(
         stored in prop::collection::vec(stored(), 1..6), other in request(), earlier in any::<prop::sample::Index>(), repeats in any::<bool>(),
     ) {
         // Half of the requests repeat an earlier one, since random ones rarely match.
@@ -186,7 +185,7 @@ proptest! {
     }
 
     #[test]
-    fn selection_depends_on_meaning_not_spelling(a in request(), b in request()) {
+    fn variant_selection_ignores_equivalent_spellings_of_request_fields(a in request(), b in request()) {
         let of = |request: &SpelledRequest| Stored {
             varies_by: vec!["accept-encoding", "accept-language", "foo", "bar"], request: request.clone(), date_ago: 0,
         };

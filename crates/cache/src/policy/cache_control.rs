@@ -1,11 +1,11 @@
-//! The syntax of `Cache-Control`: RFC 9111 §5.2.
+//! A parser of `Cache-Control` (RFC 9111 §5.2).
 
 use std::borrow::Cow;
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue, ValueIter};
 
-/// A cache directive.
+/// A cache directive with its argument.
 pub(crate) struct Directive<'a> {
     pub(crate) name: &'a [u8],
     pub(crate) argument: Argument<'a>,
@@ -14,17 +14,17 @@ pub(crate) struct Directive<'a> {
 /// The argument of a cache directive.
 pub(crate) enum Argument<'a> {
     Absent,
-    /// Text of `Cache-Control`, which can be a number or a list of field names.
+    /// The argument in `Cache-Control` as text: a number or a list of field names.
     Text(Cow<'a, [u8]>),
-    /// An integer of a structured field.
+    /// The argument in a structured field as an integer.
     Seconds(u64),
-    /// A list of field names of a structured field.
+    /// The argument in a structured field as a list of field names.
     FieldNames(Cow<'a, [u8]>),
     Malformed,
 }
 
 impl Directive<'_> {
-    /// Returns the argument as seconds: RFC 9111 §1.2.2.
+    /// Returns the argument as a number of seconds (RFC 9111 §1.2.2).
     pub(crate) fn delta_seconds(&self) -> Option<u64> {
         match &self.argument {
             Argument::Text(digits) => delta_seconds(digits),
@@ -33,7 +33,8 @@ impl Directive<'_> {
         }
     }
 
-    /// Adds the field names of the qualified form to `fields`. Returns `false` for the unqualified form.
+    /// Adds the field names in the argument, as in `private="set-cookie"`, to `fields`. Returns `false` for the
+    /// unqualified form.
     ///
     /// An invalid list counts as the unqualified form, which is more restrictive.
     pub(crate) fn qualify(&self, fields: &mut Vec<HeaderName>) -> bool {
@@ -56,10 +57,10 @@ impl Directive<'_> {
     }
 }
 
-/// The value for a number that is too large: RFC 9111 §1.2.2.
+/// The substitute for a number of seconds that is too large (RFC 9111 §1.2.2).
 const MAX_SECONDS: u64 = 1 << 31;
 
-/// Parses a number of seconds, which has only digits.
+/// Parses a number of seconds that consists of digits only.
 pub(crate) fn delta_seconds(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -68,11 +69,11 @@ pub(crate) fn delta_seconds(digits: &[u8]) -> Option<u64> {
     Some(seconds)
 }
 
-/// The directives of all values of a field.
+/// An iterator over the cache directives in all values of a field.
 pub(crate) struct Directives<'a> {
     values: ValueIter<'a, HeaderValue>,
     rest: &'a [u8],
-    /// The number of members to read, valid or not.
+    /// The maximum number of list members that are still read, including invalid members.
     remaining: usize,
 }
 
@@ -81,7 +82,7 @@ impl<'a> Directives<'a> {
         Self { values: headers.get_all(name).into_iter(), rest: &[], remaining: usize::MAX }
     }
 
-    /// Limits the number of members that are read.
+    /// Limits the number of list members that the iterator reads.
     pub(crate) fn at_most(self, members: usize) -> Self {
         Self { remaining: members, ..self }
     }
@@ -111,7 +112,7 @@ impl<'a> Iterator for Directives<'a> {
     }
 }
 
-/// Splits a list at the first comma outside a quoted string.
+/// Splits a list at the first comma outside of a quoted string.
 ///
 /// A quote without a closing quote is an ordinary character. Otherwise, it would hide a `no-store` after it.
 pub(crate) fn split_member(list: &[u8]) -> (&[u8], &[u8]) {
@@ -135,7 +136,7 @@ pub(crate) fn split_member(list: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Parses an argument, which is a token or a quoted string: RFC 9111 §5.2.
+/// Parses a directive's argument, which is a token or a quoted string (RFC 9111 §5.2).
 fn argument(text: &[u8]) -> Argument<'_> {
     let Some(inside) = text.strip_prefix(b"\"") else {
         let token = !text.is_empty() && text.iter().all(|&byte| is_token(byte));
@@ -162,7 +163,7 @@ fn argument(text: &[u8]) -> Argument<'_> {
     Argument::Text(Cow::Owned(unescaped))
 }
 
-/// Whether a byte can be part of a token: RFC 9110 §5.6.2.
+/// Whether a byte is valid in a token (RFC 9110 §5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

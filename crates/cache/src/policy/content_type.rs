@@ -1,11 +1,12 @@
-//! The comparison of a response's type with the extension of its path, against web cache deception.
+//! A check of `Content-Type` against the path's file extension, to prevent web cache deception.
 //!
 //! An application may answer `/account/x.css` with the account page. If the path alone decided, that page would be
 //! public.
 
 use http::{HeaderMap, header};
 
-/// Whether `Content-Type` matches the file extension of the path. `None` if that is not the extension of a static file.
+/// Whether `Content-Type` matches the file extension of the request path. `None` if that is not the extension of a
+/// static file.
 pub(crate) fn matches_extension(path: &str, headers: &HeaderMap) -> Option<bool> {
     let media_types = media_types(path)?;
     let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
@@ -17,7 +18,7 @@ pub(crate) fn matches_extension(path: &str, headers: &HeaderMap) -> Option<bool>
     Some(matches)
 }
 
-/// Returns the media types for the file extension of a path. A type such as `image/` matches all its subtypes.
+/// Returns the media types that match the file extension of a path. A type such as `image/` matches all its subtypes.
 fn media_types(path: &str) -> Option<&'static [&'static str]> {
     const SCRIPT: &[&str] =
         &["text/javascript", "application/javascript", "application/x-javascript", "application/ecmascript"];
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn compares_content_type_and_extension() {
+    fn content_type_must_match_the_file_extension() {
         for (path, content_type, expected) in [
             ("/a.css", "text/css; charset=utf-8", Some(true)),
             ("/a.CSS", "Text/CSS", Some(true)),

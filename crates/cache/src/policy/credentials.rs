@@ -1,14 +1,14 @@
-//! Request fields that can identify the client.
+//! Request header fields that can identify the client.
 
 use http::HeaderMap;
 use http::header::{self, HeaderName};
 
-/// Whether a request carries credentials, so that its response may be for this client only.
+/// Whether a request contains credentials, so that its response may be specific to the client.
 pub(crate) fn has_credentials(request: &HeaderMap) -> bool {
     request.keys().any(is_credential)
 }
 
-/// Whether a field can carry a credential, judged by its name.
+/// Whether the name of a field indicates that its value is a credential.
 ///
 /// `Cookie`, `Authorization` and `Proxy-Authorization` are known. There is no registry of other fields, so their names
 /// are searched for words that such fields have in common: `X-Api-Key`, `X-Auth-Token`, `Remote-User`, `Client-Cert`. A
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recognises_credentials_by_name() {
+    fn recognises_credential_fields_by_name() {
         for name in [
             "authorization",
             "proxy-authorization",

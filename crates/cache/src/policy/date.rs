@@ -1,11 +1,11 @@
-//! HTTP dates, as seconds since the epoch.
+//! HTTP dates as seconds since the Unix epoch.
 
 use std::time::UNIX_EPOCH;
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
-/// Parses the first value of a field as a date.
+/// Parses the first value of a header field as a date.
 pub(crate) fn from_headers(headers: &HeaderMap, name: HeaderName) -> Option<u64> {
     parse(headers.get(name)?)
 }
@@ -16,7 +16,7 @@ pub(crate) fn parse(value: &HeaderValue) -> Option<u64> {
     imf_fixdate(text).or_else(|| rfc850_date(text)).or_else(|| asctime_date(text))
 }
 
-/// Parses `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Parses a date in the preferred format, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
 fn imf_fixdate(text: &[u8]) -> Option<u64> {
     let rest = text.get(3..)?.strip_prefix(b", ").filter(|_| is_day_name(&text[..3]))?;
     let [d, e, b' ', m, o, n, b' ', year @ ..] = rest else {
@@ -26,7 +26,7 @@ fn imf_fixdate(text: &[u8]) -> Option<u64> {
     seconds(decimal(year)?, month(&[*m, *o, *n])?, decimal(&[*d, *e])?, time_in_gmt(time)?)
 }
 
-/// Parses `Sunday, 06-Nov-94 08:49:37 GMT`.
+/// Parses a date in the obsolete RFC 850 format, such as `Sunday, 06-Nov-94 08:49:37 GMT`.
 fn rfc850_date(text: &[u8]) -> Option<u64> {
     let comma = text.iter().position(|&byte| byte == b',')?;
     let is_full_name = DAYS.iter().any(|day| text[..comma].eq_ignore_ascii_case(day.as_bytes()));
@@ -40,7 +40,7 @@ fn rfc850_date(text: &[u8]) -> Option<u64> {
     seconds(century + year, month(&[*m, *o, *n])?, decimal(&[*d, *e])?, time_in_gmt(time)?)
 }
 
-/// Parses `Sun Nov  6 08:49:37 1994`.
+/// Parses a date in the obsolete asctime format, such as `Sun Nov 6 08:49:37 1994`. .
 fn asctime_date(text: &[u8]) -> Option<u64> {
     let rest = text.get(3..).filter(|_| is_day_name(&text[..3]))?;
     let [b' ', m, o, n, b' ', d, e, b' ', rest @ ..] = rest else {
@@ -66,7 +66,7 @@ fn month(name: &[u8]) -> Option<u64> {
     MONTHS.iter().position(|month| name.eq_ignore_ascii_case(month)).map(|at| at as u64 + 1)
 }
 
-/// Parses a time in GMT. RFC 9111 §4.2: other time zones are invalid.
+/// Parses the time of day of an HTTP date, followed by `GMT`. RFC 9111 §4.2: other time zones are invalid.
 fn time_in_gmt(text: &[u8]) -> Option<u64> {
     let (time, zone) = text.strip_prefix(b" ")?.split_at_checked(8)?;
     time_of_day(time).filter(|_| zone.eq_ignore_ascii_case(b" GMT"))
@@ -85,7 +85,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + u64::from(digit - b'0')))
 }
 
-/// Returns the seconds since the epoch, or `None` for an earlier date and for a day that the month does not have.
+/// Returns the seconds since the Unix epoch, or `None` for an invalid date or one before the epoch.
 fn seconds(year: u64, month: u64, day: u64, time: u64) -> Option<u64> {
     let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let lengths = [31, if leap(year) { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
@@ -99,10 +99,11 @@ fn seconds(year: u64, month: u64, day: u64, time: u64) -> Option<u64> {
     Some(((days + before.iter().sum::<u64>() + day - 1) * 86_400 + time).min(LAST))
 }
 
-/// The last second of the year 9999. There are no later HTTP dates, and `httpdate` would panic.
+/// The last second of the year 9999, in seconds since the Unix epoch. There are no later HTTP dates, and `httpdate`
+/// would panic.
 const LAST: u64 = 253_402_300_799;
 
-/// Formats a date as a field value.
+/// Formats a date as a header field value.
 pub(crate) fn value(seconds: u64) -> Option<HeaderValue> {
     let time = UNIX_EPOCH.checked_add(std::time::Duration::from_secs(seconds.min(LAST)))?;
     HeaderValue::try_from(httpdate::fmt_http_date(time)).ok()
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_all_three_formats_in_any_case() {
+    fn parses_all_three_http_date_formats_case_insensitively() {
         // RFC 9110 §5.6.7, RFC 9111 §4.2
         for text in [
             "Sun, 06 Nov 1994 08:49:37 GMT",
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_other_texts() {
+    fn rejects_invalid_dates_and_time_zones() {
         // RFC 9111 §5.3: a value such as 0 is invalid; §4.2: other zones are invalid
         for text in [
             "0",
@@ -164,7 +165,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parses_formatted_dates(seconds in 0_u64..4_102_444_800) {
+        fn formatted_dates_parse_to_the_original_seconds(seconds in 0_u64..4_102_444_800) {
             let text = value(seconds).unwrap().to_str().unwrap().to_owned();
             prop_assert_eq!(parse(&HeaderValue::from_str(&text).unwrap()), Some(seconds));
             let (day, rest) = text.split_once(", ").unwrap();
@@ -174,14 +175,14 @@ mod tests {
         }
 
         #[test]
-        fn parse_never_panics(bytes in prop::collection::vec(0x20_u8..0x7f, 0..40), cut in 0_usize..30) {
+        fn parsing_a_date_never_panics(bytes in prop::collection::vec(0x20_u8..0x7f, 0..40), cut in 0_usize..30) {
             let _ = parse(&HeaderValue::from_bytes(&bytes).unwrap());
             let _ = parse(&HeaderValue::from_bytes(&b"Sun, 06 Nov 1994 08:49:37 GMT"[..cut]).unwrap());
         }
     }
 
     #[test]
-    fn formats_the_last_date_without_a_panic() {
+    fn formats_the_maximum_date_without_a_panic() {
         assert!(value(u64::MAX).is_some());
     }
 }

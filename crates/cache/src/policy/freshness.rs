@@ -1,4 +1,4 @@
-//! The freshness and age of a response: RFC 9111 §4.2.
+//! The freshness and age of a response (RFC 9111 §4.2).
 
 use http::{HeaderMap, StatusCode, header};
 
@@ -7,21 +7,21 @@ use crate::policy::cache_control::{delta_seconds, split_member};
 use crate::policy::date;
 use crate::policy::response_directives::ResponseDirectives;
 
-/// The freshness of a stored response, as determined on its arrival.
+/// The freshness of a stored response, as calculated on its arrival.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Freshness {
     pub(crate) freshness_lifetime: u64,
     pub(crate) basis: Basis,
-    /// The `corrected_initial_age` of RFC 9111 §4.2.3.
+    /// The `corrected_initial_age` in seconds (RFC 9111 §4.2.3).
     pub(crate) initial_age: u64,
     pub(crate) response_time: Timestamp,
-    /// The `Date` of the response, or the time of its arrival.
+    /// The `Date` of the response, or the time of its arrival if `Date` is missing.
     pub(crate) date: u64,
-    /// Whether the response has an unqualified `no-cache`, so that it is never used without validation.
+    /// Whether the response has an unqualified `no-cache` directive, which requires validation before each use.
     pub(crate) no_cache: bool,
-    /// Whether the response does not change while it is fresh: RFC 8246.
+    /// Whether the response has the `immutable` directive (RFC 8246).
     pub(crate) immutable: bool,
-    /// Whether the response itself permits that a shared cache reuses it, while it is fresh or after validation.
+    /// Whether the response explicitly permits reuse by a shared cache, while fresh or after validation.
     pub(crate) is_permitted: bool,
     pub(crate) stale_use: StaleUse,
     pub(crate) stale_while_revalidate: u64,
@@ -35,39 +35,39 @@ pub(crate) enum Basis {
     MaxAge,
     Expires,
     Heuristic,
-    /// There is no lifetime.
+    /// The response has no freshness lifetime.
     Missing,
 }
 
 impl Basis {
-    /// Whether the response itself has a lifetime.
+    /// Whether the freshness lifetime is explicit and not heuristic.
     pub(crate) fn is_explicit(self) -> bool {
         matches!(self, Self::SMaxage | Self::MaxAge | Self::Expires)
     }
 }
 
-/// Whether the origin allows the use of the stale response: RFC 9111 §4.2.4.
+/// Whether the origin allows the use of a stale response (RFC 9111 §4.2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StaleUse {
-    /// Nothing forbids it.
+    /// A stale response may be used, since no directive forbids it.
     Allowed,
-    /// `s-maxage` forbids it, except in a window of RFC 5861. Frameworks send `s-maxage=60, stale-while-revalidate=600`
-    /// with that intention.
+    /// A response with `s-maxage` may be used stale only within the time windows of RFC 5861. Frameworks send
+    /// `s-maxage=60, stale-while-revalidate=600` with that intention.
     OnlyInWindow,
-    /// `must-revalidate`, `proxy-revalidate` or `no-cache` forbids it, or there is no explicit lifetime.
+    /// A stale response must not be used, because of a directive or because no explicit lifetime exists.
     Forbidden,
 }
 
-/// The freshness of a response at the time of a request.
+/// The freshness and age of a response at the time of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FreshnessNow {
     pub(crate) age: u64,
-    /// The remaining lifetime, which is zero or negative for a stale response.
+    /// The remaining freshness lifetime in seconds, zero or negative for a stale response.
     pub(crate) ttl: i64,
 }
 
 impl Freshness {
-    /// Determines the freshness. With `allows_heuristic`, a missing lifetime is estimated.
+    /// Calculates the freshness of a response on its arrival. With `allows_heuristic`, a missing lifetime is estimated.
     pub(crate) fn new(
         status: StatusCode,
         headers: &HeaderMap,
@@ -103,18 +103,18 @@ impl Freshness {
         }
     }
 
-    /// Returns the `current_age` of RFC 9111 §4.2.3.
+    /// Returns the `current_age` in seconds (RFC 9111 §4.2.3).
     pub(crate) fn current_age(&self, now: Timestamp) -> u64 {
         self.initial_age.saturating_add(now.seconds_since(self.response_time))
     }
 
-    /// Returns the age and the remaining lifetime.
+    /// Returns the age and the remaining lifetime of the response at the time `now`.
     pub(crate) fn at(&self, now: Timestamp) -> FreshnessNow {
         let age = self.current_age(now);
         FreshnessNow { age, ttl: self.ttl(age) }
     }
 
-    /// Returns the remaining lifetime for an age. It is negative for a stale response.
+    /// Returns the remaining freshness lifetime of a response with this age. It is negative for a stale response.
     pub(crate) fn ttl(&self, age: u64) -> i64 {
         signed(self.freshness_lifetime).saturating_sub(signed(age))
     }
@@ -124,7 +124,7 @@ fn signed(seconds: u64) -> i64 {
     i64::try_from(seconds).unwrap_or(i64::MAX)
 }
 
-/// Returns the `freshness_lifetime` of RFC 9111 §4.2.1, and its source.
+/// Returns the `freshness_lifetime` (RFC 9111 §4.2.1) and its source.
 fn freshness_lifetime(
     status: StatusCode,
     headers: &HeaderMap,
@@ -154,12 +154,12 @@ fn freshness_lifetime(
     (0, Basis::Missing)
 }
 
-/// Whether a status is heuristically cacheable: RFC 9110 §15.1, without 206, which needs an explicit lifetime here.
+/// Whether a status code is heuristically cacheable (RFC 9110 §15.1); 206 is excluded here.
 pub(crate) fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
-/// Returns the `corrected_initial_age` of RFC 9111 §4.2.3.
+/// Returns the `corrected_initial_age` in seconds (RFC 9111 §4.2.3).
 fn corrected_initial_age(headers: &HeaderMap, date: u64, request_time: Timestamp, response_time: Timestamp) -> u64 {
     let apparent_age = response_time.seconds().saturating_sub(date);
     let response_delay = response_time.seconds_since(request_time);
@@ -167,7 +167,8 @@ fn corrected_initial_age(headers: &HeaderMap, date: u64, request_time: Timestamp
     apparent_age.max(corrected_age_value)
 }
 
-/// Returns the value of `Age`. RFC 9111 §5.1: the first member of a list counts, and an invalid value is ignored.
+/// Returns the value of `Age` in seconds. RFC 9111 §5.1: the first member of a list counts, and an invalid value is
+/// ignored.
 fn age_value(headers: &HeaderMap) -> u64 {
     let Some(value) = headers.get(header::AGE) else {
         return 0;
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn lifetime_is_the_first_of_s_maxage_max_age_and_expires() {
+    fn s_maxage_precedes_max_age_and_max_age_precedes_expires() {
         // RFC 9111 §4.2.1
         let date = ("date", day(0));
         for (fields, expected) in [
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn heuristic_lifetime_is_a_tenth_of_the_age_up_to_a_day() {
+    fn heuristic_lifetime_is_a_tenth_of_the_age_of_the_response_up_to_a_day() {
         // RFC 9111 §4.2.2
         let modified = |ago: i64| headers(&[("last-modified", day(-ago)), ("date", day(0))]);
         assert_eq!(freshness(200, &modified(1000)).freshness_lifetime, 100);
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn age_includes_the_time_in_other_caches() {
+    fn age_includes_the_time_in_upstream_caches() {
         // RFC 9111 §4.2.3
         for (age, expected) in [
             ("30", 30),
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn age_includes_the_response_delay() {
+    fn age_includes_the_delay_of_the_response() {
         // RFC 9111 §4.2.3: response_delay
         let headers = headers(&[("age", "30".into())]);
         let directives = ResponseDirectives::default();
@@ -291,7 +292,7 @@ mod tests {
     proptest! {
         // A slow model, which counts the seconds in the formulas of RFC 9111 §4.2.3 one by one.
         #[test]
-        fn age_and_ttl_agree_with_the_model(
+        fn age_and_remaining_lifetime_agree_with_the_rfc_9111_model(
             max_age in 0_u64..5000, age in 0_u64..5000, date_ago in -2000_i64..2000, delay in 0_u64..50, resident in 0_u64..5000,
         ) {
             let headers = headers(&[

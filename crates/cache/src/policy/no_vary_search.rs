@@ -1,4 +1,4 @@
-//! `No-Vary-Search`, by which a response names the parts of a query that it does not depend on.
+//! `No-Vary-Search`, with which a response lists the query parameters that it does not depend on.
 //!
 //! <https://www.ietf.org/archive/id/draft-ietf-httpbis-no-vary-search-04.html>
 
@@ -10,7 +10,7 @@ use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 use crate::memory_size::allocation;
 
-/// The parts of a query that a response depends on, if they are not all of it.
+/// The query parameters that a response depends on, from `No-Vary-Search`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SearchVariance {
     ignores_order: bool,
@@ -19,14 +19,15 @@ pub(crate) struct SearchVariance {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Parameters {
-    /// All parameters except these.
+    /// The response depends on all query parameters except those listed.
     AllBut(Box<[Box<[u8]>]>),
-    /// Only these parameters.
+    /// The response depends only on the listed query parameters.
     Only(Box<[Box<[u8]>]>),
 }
 
 impl SearchVariance {
-    /// Parses the field. `None` means that the whole query counts, as the field is absent or invalid.
+    /// Parses the `No-Vary-Search` field of a response. `None` means that the whole query counts, as the field is
+    /// absent or invalid.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         if !headers.contains_key(NO_VARY_SEARCH) {
             return None;
@@ -63,7 +64,7 @@ impl SearchVariance {
         (variance != Self { ignores_order: false, parameters: Parameters::AllBut(Box::default()) }).then_some(variance)
     }
 
-    /// Returns a canonical query, which is the same for all equivalent queries.
+    /// Returns the canonical form of a query, which is the same for all equivalent queries.
     pub(crate) fn canonical(&self, query: &str) -> String {
         let parameters = query.split('&').filter(|parameter| !parameter.is_empty()).map(|parameter| {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -109,7 +110,7 @@ fn boolean(member: &ListEntry) -> Option<bool> {
     }
 }
 
-/// Parses a list of strings, each the name of a query parameter.
+/// Parses a structured-field list of strings, each of which is the name of a query parameter.
 fn names(member: &ListEntry) -> Option<Box<[Box<[u8]>]>> {
     let ListEntry::InnerList(list) = member else {
         return None;
@@ -124,7 +125,7 @@ fn names(member: &ListEntry) -> Option<Box<[Box<[u8]>]>> {
     Some(names.into())
 }
 
-/// Decodes `application/x-www-form-urlencoded`: <https://url.spec.whatwg.org/#urlencoded-parsing>.
+/// Decodes a name or value in `application/x-www-form-urlencoded` (<https://url.spec.whatwg.org/#urlencoded-parsing>).
 fn decoded(text: &str) -> Vec<u8> {
     let hex = |digit: Option<&u8>| digit.and_then(|digit| (*digit as char).to_digit(16));
     let mut bytes = text.as_bytes();
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn ignores_parameters_that_do_not_vary() {
+    fn ignores_query_parameters_listed_in_no_vary_search() {
         for (line, a, b, expected) in [
             ("params", "a=1&b=2", "", true),
             ("params=?1", "a=1", "c=3", true),
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn ignores_a_malformed_field() {
+    fn ignores_malformed_no_vary_search_fields() {
         for line in [
             "",
             "params=\"a\"",
@@ -222,14 +223,14 @@ mod tests {
     }
 
     #[test]
-    fn combines_values_to_one_dictionary() {
+    fn combines_no_vary_search_field_lines_to_one_dictionary() {
         assert_eq!(variance(&["key-order", "params=(\"a\")"]), variance(&["params=(\"a\" \"a\"), key-order"]));
     }
 
     proptest! {
-        /// The algorithm of the draft, step by step: parse, filter, sort, compare.
+        /// Compares queries with the algorithm of the `No-Vary-Search` draft: parse, filter, sort, compare.
         #[test]
-        fn canonical_queries_agree_with_the_draft(
+        fn canonical_queries_agree_with_the_no_vary_search_draft(
             a in "([ab%1+]{1,3}(=[ab%1+]{0,2})?&?){0,4}", b in "([ab%1+]{1,3}(=[ab%1+]{0,2})?&?){0,4}",
             order in any::<bool>(), except in any::<bool>(),
         ) {

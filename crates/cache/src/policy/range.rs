@@ -1,26 +1,26 @@
-//! Ranges of a stored response: RFC 9110 §14.
+//! The complete response, because `Range` is missing, malformed, excessive or has an unknown unit.
 
 use http::HeaderMap;
 use http::header;
 
 use crate::memory_size::allocation;
 
-/// The range that a request asks for, relative to a complete response.
+/// The requested range, relative to a complete response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RequestedRange {
     /// The whole response: `Range` is absent, malformed, of another unit, or asks for too much, and a server may ignore
     /// these.
     Whole,
-    /// The bytes from `first` to `last`, both included.
+    /// The bytes from `first` to `last`, inclusive.
     Single { first: u64, last: u64 },
-    /// Several ranges in the order of the request. They do not overlap, and their number is limited.
+    /// Several byte ranges in the order of the request. They do not overlap, and their number is limited.
     Multiple(Vec<(u64, u64)>),
-    /// No range lies within the response.
+    /// No requested range lies within the response.
     Unsatisfiable,
 }
 
 impl RequestedRange {
-    /// Parses the `Range` of a request for a response with `complete_length` bytes.
+    /// Parses the `Range` field of a request, for a response with `complete_length` bytes.
     pub(crate) fn from_headers(headers: &HeaderMap, complete_length: u64) -> Self {
         let mut values = headers.get_all(header::RANGE).iter();
         let (Some(value), None) = (values.next(), values.next()) else {
@@ -42,8 +42,8 @@ impl RequestedRange {
         }
     }
 
-    /// Parses several ranges. RFC 9110 §14.2: many or overlapping ranges are an attack or a mistake, and may be
-    /// ignored.
+    /// Parses a `Range` value with several ranges. RFC 9110 §14.2: many or overlapping ranges are an attack or a
+    /// mistake, and may be ignored.
     fn multiple(set: &str, complete_length: u64) -> Option<Self> {
         const MAX: usize = 16;
         // The approximate overhead of a part.
@@ -76,20 +76,20 @@ impl RequestedRange {
     }
 }
 
-/// The range of a stored part: a 206 response with one range, RFC 9110 §15.3.7.1.
+/// The range of a stored partial response, which has a single range (RFC 9110 §15.3.7.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredRange {
     first: u64,
     last: u64,
     complete_length: u64,
-    /// Whether the whole response is small enough to be stored.
+    /// Whether the complete response is small enough to be stored.
     pub(crate) is_whole_storable: bool,
-    /// The `Range` of the original request.
+    /// The `Range` value of the original request.
     range_field: Box<[u8]>,
 }
 
 impl StoredRange {
-    /// Returns the range of a response, if it is certain.
+    /// Returns the range of a 206 response, if its `Content-Range` is valid and the request has one `Range`.
     pub(crate) fn new(request: &HeaderMap, response: &HeaderMap) -> Option<Self> {
         let mut values = response.get_all(header::CONTENT_RANGE).iter();
         let (Some(value), None) = (values.next(), values.next()) else {
@@ -128,12 +128,12 @@ impl StoredRange {
         (last <= self.last).then(|| Self { last, range_field, ..self.clone() })
     }
 
-    /// Returns all fields, for encoding.
+    /// Returns all fields of the range, for encoding.
     pub(crate) fn fields(&self) -> (u64, u64, u64, bool, &[u8]) {
         (self.first, self.last, self.complete_length, self.is_whole_storable, &self.range_field)
     }
 
-    /// Creates a range from [`fields`](Self::fields).
+    /// Creates a stored range from the result of [`fields`](Self::fields).
     pub(crate) fn from_fields(
         first: u64,
         last: u64,
@@ -145,7 +145,7 @@ impl StoredRange {
         is_valid.then_some(Self { first, last, complete_length, is_whole_storable, range_field })
     }
 
-    /// Returns the first and the last byte.
+    /// Returns the first and last byte positions of the range.
     pub(crate) fn range(&self) -> (u64, u64) {
         (self.first, self.last)
     }
@@ -158,8 +158,8 @@ impl StoredRange {
         self.complete_length
     }
 
-    /// Returns the positions in the part that serve a request, if the part contains the requested range. `available` is
-    /// the length of its body.
+    /// Returns the first and last positions within the part that serve a request, if the part contains the range.
+    /// `available` is the length of its body.
     // RFC 9111 §3.3
     pub(crate) fn select(&self, request: &HeaderMap, available: u64) -> Option<(u64, u64)> {
         // The same `Range` gets the same response, even if it is not parsed here.
@@ -176,7 +176,7 @@ impl StoredRange {
         is_inside.then(|| (first - self.first, last - self.first))
     }
 
-    /// Returns the value of `Content-Range` for two positions in the part.
+    /// Returns the `Content-Range` value for two positions in the stored part.
     pub(crate) fn content_range(&self, first: u64, last: u64) -> String {
         format!("bytes {}-{}/{}", self.first + first, self.first + last, self.complete_length)
     }
@@ -186,23 +186,23 @@ impl StoredRange {
     }
 }
 
-/// The maximum length of several ranges. They are parsed once for each stored part.
+/// The maximum length of a `Range` value with several ranges. They are parsed once for each stored part.
 const MAX_SET_LENGTH: usize = 1024;
 
-/// One range of `Range`.
+/// A single range in a `Range` value.
 enum RangeSpec {
     From { first: u64, last: Option<u64> },
     Suffix(u64),
 }
 
-/// Returns the set of byte ranges of a `Range` value: RFC 9110 §14.1.2.
+/// Returns the range set of a `Range` value with the unit `bytes` (RFC 9110 §14.1.2).
 fn byte_ranges(value: &str) -> Option<&str> {
     let (unit, set) = value.split_once('=')?;
     unit.trim().eq_ignore_ascii_case("bytes").then(|| set.trim())
 }
 
 impl RangeSpec {
-    /// Parses one member of a set of ranges: RFC 9110 §14.1.2.
+    /// Parses one member of a range set (RFC 9110 §14.1.2).
     fn parse(member: &str) -> Option<Self> {
         match member.split_once('-')? {
             ("", suffix) => Some(Self::Suffix(position(suffix)?)),
@@ -214,7 +214,7 @@ impl RangeSpec {
         }
     }
 
-    /// Returns the first and the last byte of the range, if it lies within the response.
+    /// Returns the first and last byte positions, if the range lies within the response.
     fn within(&self, complete_length: u64) -> Option<(u64, u64)> {
         let end = complete_length.checked_sub(1)?;
         match *self {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_single_ranges() {
+    fn parses_a_single_byte_range() {
         // RFC 9110 §14.1.2
         for (range, expected) in [
             ("bytes=0-1", RequestedRange::Single { first: 0, last: 1 }),
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_fair_sets_of_ranges() {
+    fn parses_range_sets_without_excessive_or_overlapping_ranges() {
         // RFC 9110 §14.2
         let several = |ranges: &[(u64, u64)]| RequestedRange::Multiple(ranges.to_vec());
         for (range, expected) in [
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_content_range() {
+    fn parses_the_content_range_of_a_206_response() {
         // RFC 9110 §14.4
         let part_of = |content_range: &str| {
             let response =
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn part_serves_ranges_inside() {
+    fn partial_response_serves_only_ranges_within_it() {
         // RFC 9111 §3.3
         let header = |name, value| HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
         let part = StoredRange::new(&header(header::RANGE, "bytes=-6"), &header(header::CONTENT_RANGE, "bytes 4-9/10"));
@@ -341,7 +341,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_lie_within_the_response(range in "bytes=[0-9]{0,20}-[0-9]{0,20}(,[0-9]{0,3}-[0-9]{0,3}){0,4}", length in 0_u64..1000) {
+        fn requested_ranges_lie_within_the_response(range in "bytes=[0-9]{0,20}-[0-9]{0,20}(,[0-9]{0,3}-[0-9]{0,3}){0,4}", length in 0_u64..1000) {
             let ranges = match part(&range, length) {
                 RequestedRange::Single { first, last } => vec![(first, last)],
                 RequestedRange::Multiple(ranges) => ranges,

@@ -1,4 +1,4 @@
-//! The cache directives of a request: RFC 9111 §5.2.1.
+//! The cache directives of a request (RFC 9111 §5.2.1).
 
 use http::HeaderMap;
 use http::header;
@@ -12,19 +12,20 @@ pub(crate) struct RequestDirectives {
     pub(crate) no_cache: bool,
     pub(crate) only_if_cached: bool,
     pub(crate) max_age: Option<u64>,
-    /// The accepted staleness, which is unlimited without an argument.
+    /// The staleness that the client accepts (`max-stale`), unlimited without an argument.
     pub(crate) max_stale: Option<u64>,
     pub(crate) min_fresh: Option<u64>,
     pub(crate) stale_if_error: Option<u64>,
 }
 
 impl RequestDirectives {
-    /// Removes the directives that require a newer response than a fresh stored one.
+    /// Removes the directives that demand a newer response than a fresh stored one.
     pub(crate) fn without_freshness_demands(self) -> Self {
         Self { no_cache: false, max_age: None, min_fresh: None, ..self }
     }
 
-    /// Parses the directives of a request. The number of directives is limited, as each is compared with all known names.
+    /// Parses the cache directives of a request. The number of directives is limited, as each is compared with all
+    /// known names.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
         const MAX: usize = 32;
         let mut directives = Self::default();

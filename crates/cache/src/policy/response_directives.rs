@@ -1,4 +1,4 @@
-//! The cache directives of a response: RFC 9111 §5.2.2, or a targeted field (RFC 9213).
+//! The cache directives of a response (RFC 9111 §5.2.2), or of a targeted field (RFC 9213).
 
 use http::HeaderMap;
 use http::header::{self, HeaderName};
@@ -6,7 +6,7 @@ use http::header::{self, HeaderName};
 use crate::policy::cache_control::{Directive, Directives};
 use crate::policy::targeted;
 
-/// The cache directives of a response.
+/// The cache directives that apply to a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ResponseDirectives {
     /// Whether the directives are from a targeted field, so that `Expires` is ignored (RFC 9213 §2.2).
@@ -18,19 +18,20 @@ pub(crate) struct ResponseDirectives {
     pub(crate) must_revalidate: bool,
     pub(crate) proxy_revalidate: bool,
     pub(crate) must_understand: bool,
-    /// RFC 8246
+    /// The `immutable` directive (RFC 8246).
     pub(crate) immutable: bool,
-    /// The lifetime. An invalid argument counts as 0, which makes the response stale (RFC 9111 §4.2.1).
+    /// The value of `max-age` in seconds. An invalid argument counts as 0, which makes the response stale (RFC 9111
+    /// §4.2.1).
     pub(crate) max_age: Option<u64>,
     pub(crate) s_maxage: Option<u64>,
     pub(crate) stale_while_revalidate: Option<u64>,
     pub(crate) stale_if_error: Option<u64>,
-    /// The fields that `private="..."` and `no-cache="..."` exclude from storage.
+    /// The header fields that `private="..."` and `no-cache="..."` exclude from storage.
     pub(crate) excluded_fields: Vec<HeaderName>,
 }
 
 impl ResponseDirectives {
-    /// Parses the directives for this cache: those of a targeted field, otherwise those of `Cache-Control`.
+    /// Parses the directives of a targeted field if present, and of `Cache-Control` otherwise.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
         let mut directives = Self::default();
         directives.is_targeted = targeted::for_each_directive(headers, |directive| directives.apply(directive));
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_max_age() {
+    fn parses_max_age_as_seconds() {
         // RFC 9111 §1.2.2, §4.2.1, §5.2
         for (line, expected) in [
             ("max-age=3600", Some(3600)),
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn combines_several_values() {
+    fn combines_cache_control_field_lines() {
         let directives = response(&["max-age=3600", "s-maxage=1, public"]);
         assert_eq!((directives.max_age, directives.s_maxage, directives.public), (Some(3600), Some(1), true));
     }
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_the_fields_of_qualified_directives() {
+    fn parses_field_names_of_qualified_private_and_no_cache() {
         // RFC 9111 §5.2.2.4, §5.2.2.7
         let directives = response(&["private=\"X-User, set-cookie\", no-cache=etag"]);
         assert!(!directives.private && !directives.no_cache);
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_field_list_applies_to_the_whole_response() {
+    fn directive_with_an_invalid_field_list_applies_to_the_whole_response() {
         for line in ["private=\"\"", "private=\"a b\"", "private=", "private=\"x", "no-cache=\"a\", private"] {
             assert!(response(&[line]).private, "{line}");
         }
@@ -146,7 +147,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics_on_arbitrary_values(lines in prop::collection::vec(prop::collection::vec(0x20_u8..0x7f, 0..80), 0..4)) {
+        fn parsing_response_directives_never_panics(lines in prop::collection::vec(prop::collection::vec(0x20_u8..0x7f, 0..80), 0..4)) {
             let headers: HeaderMap = lines
                 .iter()
                 .map(|line| (header::CACHE_CONTROL, HeaderValue::from_bytes(line).unwrap()))
@@ -155,7 +156,7 @@ mod tests {
         }
 
         #[test]
-        fn finds_no_store_at_any_position(
+        fn finds_no_store_at_any_position_of_cache_control(
             before in "[a-z]{1,8}(=[a-z0-9]{1,8})?",
             after in "[a-z]{1,8}(=\"[a-z ,=\\-]{0,16}\")?",
         ) {

@@ -1,19 +1,19 @@
-//! The decision whether a stored response can be used for a request: RFC 9111 §4 and §5.2.1, RFC 5861.
+//! The decision on the reuse of a stored response (RFC 9111 §4 and §5.2.1, RFC 5861).
 
 use crate::cache_status::ForwardReason;
 use crate::policy::freshness::{Freshness, FreshnessNow, StaleUse};
 use crate::policy::request_directives::RequestDirectives;
 
-/// The decision on the use of a stored response.
+/// The decision whether a stored response can be reused for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reuse {
-    /// The response is fresh.
+    /// The response is fresh and can be used.
     Fresh,
-    /// The response is stale, but the client accepts it: `max-stale`.
+    /// The response is stale, but the client accepts it because of `max-stale`.
     Stale,
-    /// The response is stale, but the origin allows its use while it is validated in the background.
+    /// The response is stale, but the origin allows its use while a background request revalidates it.
     WhileRevalidating,
-    /// The request must be forwarded.
+    /// The stored response cannot be used, and the request must be forwarded.
     Forward(ForwardReason),
 }
 
@@ -50,16 +50,16 @@ impl Reuse {
     }
 }
 
-/// The kind of failure of the origin.
+/// The kind of a failure of the origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The origin was unreachable, or did not respond.
+    /// The origin was unreachable or did not respond.
     Unreachable,
-    /// The origin responded with 500, 502, 503 or 504.
+    /// The origin responded with status 500, 502, 503 or 504.
     ServerError,
 }
 
-/// Whether a stale response may be served in place of a failure.
+/// Whether a stale response may be served instead of a failure.
 // RFC 9111 §4.2.4, RFC 5861 §4
 pub(crate) fn may_replace_failure(
     stored: &Freshness,
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn freshness_follows_age_and_cache_control_directives() {
+    fn reuse_honours_age_and_cache_control_directives() {
         let stale = Reuse::Forward(ForwardReason::Stale);
         let by_request = Reuse::Forward(ForwardReason::Request);
         for (response, age, directives, expected) in [
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn replaces_failures_unless_forbidden() {
+    fn stale_responses_replace_failures_unless_forbidden() {
         // RFC 9111 §4.2.4, RFC 5861 §4
         for (response, age, directives, unreachable, server_error) in [
             ("max-age=60", 90, "", true, false),

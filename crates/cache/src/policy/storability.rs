@@ -1,4 +1,4 @@
-//! The decision whether a response can be stored: RFC 9111 §3.
+//! The decision whether a response can be stored (RFC 9111 §3).
 
 use http::header::{self, HeaderName, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
@@ -14,56 +14,56 @@ use crate::policy::validators::Validators;
 use crate::policy::vary::SelectingFields;
 use crate::set_cookie::SetCookiePolicy;
 
-/// The terms on which a response is stored.
+/// The terms for storing a response, such as its freshness and selecting fields.
 #[derive(Debug)]
 pub(crate) struct StorageTerms {
     pub(crate) freshness: Freshness,
     pub(crate) selecting_fields: SelectingFields,
-    /// The fields that are not stored, in addition to those that never are.
+    /// The additional header fields that are excluded from storage.
     pub(crate) excluded_fields: Vec<HeaderName>,
-    /// The range of a 206 response.
+    /// The range of a partial response (206).
     pub(crate) part: Option<StoredRange>,
     pub(crate) tags: Tags,
-    /// Whether the request had credentials.
+    /// Whether the request contained credentials.
     pub(crate) has_request_credentials: bool,
 }
 
-/// The reason why a response is not stored.
+/// The reason that a response is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotStorable {
     Status,
     NoStore,
     Private,
     Authorization,
-    /// The request had credentials, and the response does not permit that a is_shared_explicitly cache reuses it.
+    /// The request had credentials, and the response does not explicitly permit reuse by a shared cache.
     Credentials,
     SetCookie,
     VaryStar,
-    /// No rule makes the response storable, or it could never be used.
+    /// No rule permits storing the response, or the stored response could never be used.
     Useless,
-    /// The response contains a value that is specific to the request.
+    /// The response contains a value that is specific to its request, such as a nonce.
     RequestSpecific,
-    /// The path has the extension of another content type.
+    /// The file extension of the path does not match the `Content-Type` of the response.
     TypeMismatch,
 }
 
-/// The request that a response answers.
+/// The request whose response may be stored.
 #[derive(Clone, Copy)]
 pub(crate) struct StorageRequest<'a> {
     pub(crate) origin: &'a str,
     pub(crate) path: &'a str,
-    /// The number of tag invalidations before the fetch started.
+    /// The number of cache-tag invalidations before the fetch started.
     pub(crate) tag_generation: u64,
     pub(crate) tag_key: TagKey,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) request_time: Timestamp,
     pub(crate) set_cookie: SetCookiePolicy,
-    /// Whether a missing lifetime is estimated: RFC 9111 §4.2.2.
+    /// Whether the cache uses heuristic freshness for responses without a lifetime (RFC 9111 §4.2.2).
     pub(crate) heuristic_freshness: bool,
 }
 
 impl StorageTerms {
-    /// Decides on a response to GET.
+    /// Returns the terms for storing the response to a GET request, or the reason that it is not storable.
     pub(crate) fn for_response(
         request: StorageRequest<'_>,
         status: StatusCode,
@@ -150,7 +150,7 @@ impl StorageTerms {
     }
 }
 
-/// Whether this cache implements the requirements of a status.
+/// Whether this cache implements the caching requirements of a status code.
 fn is_understood(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_response_directives() {
+    fn storability_honours_response_directives() {
         // RFC 9111 §3, §5.2.2
         for (cache_control, expected) in [
             ("max-age=60", None),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn stores_any_final_status_with_explicit_freshness() {
+    fn stores_every_final_status_code_with_explicit_freshness() {
         // RFC 9111 §3
         for status in [200, 203, 204, 299, 301, 302, 303, 307, 308, 400, 404, 410, 499, 500, 502, 503, 504, 599] {
             assert_eq!(rejection(&[], status, &[FRESH]), None, "{status}");
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn stores_only_some_statuses_without_explicit_freshness() {
+    fn without_explicit_freshness_stores_only_heuristically_cacheable_statuses() {
         // RFC 9111 §4.2.2
         for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
             assert_eq!(rejection(&[], status, &[MODIFIED]), None, "{status}");
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn responses_to_authorization_need_permission() {
+    fn stores_responses_to_authorized_requests_only_with_permission() {
         // RFC 9111 §3.5
         let request = [("authorization", "Basic eDp5")];
         assert_eq!(rejection(&request, 200, &[FRESH]), Some(NotStorable::Authorization));
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn strips_cookies_from_responses_with_explicit_lifetime() {
+    fn strips_set_cookie_from_responses_with_explicit_freshness() {
         // RFC 9111 §7.3
         let cookie = ("set-cookie", "a=b");
         assert_eq!(rejection(&[], 200, &[MODIFIED, cookie]), Some(NotStorable::SetCookie));
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_the_cookie_policy() {
+    fn set_cookie_policy_applies_to_storable_responses() {
         // RFC 9111 §7.3
         let cookie = ("set-cookie", "a=b");
         for (policy, fields, expected) in [
@@ -329,13 +329,13 @@ mod tests {
     }
 
     #[test]
-    fn does_not_store_vary_star() {
+    fn does_not_store_responses_with_vary_star() {
         // RFC 9111 §4.1
         assert_eq!(rejection(&[], 200, &[FRESH, ("vary", "a, *")]), Some(NotStorable::VaryStar));
     }
 
     #[test]
-    fn does_not_store_a_page_under_the_path_of_a_stylesheet() {
+    fn does_not_store_html_under_a_css_path_without_explicit_freshness() {
         let html = ("content-type", "text/html");
         let rejection = |fields: &[(&str, &str)]| terms("/account/x.css", &[], 200, fields).err();
         assert_eq!(rejection(&[html, MODIFIED]), Some(NotStorable::TypeMismatch));
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn estimates_no_lifetime_for_requests_with_credentials() {
+    fn heuristic_freshness_excludes_requests_with_credentials() {
         let lifetime = |request: &[(&str, &str)], fields: &[(&str, &str)]| {
             terms("/x.css", request, 200, fields).map(|terms| terms.freshness.freshness_lifetime)
         };

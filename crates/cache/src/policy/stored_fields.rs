@@ -6,14 +6,15 @@ use http::header::{self, HeaderName, HeaderValue};
 
 use crate::cache_status::CACHE_STATUS;
 
-/// Replaces the value of a field that exists. `HeaderMap::insert` would reserve capacity for another field.
+/// Replaces the value of a header field, if the field exists. `HeaderMap::insert` would reserve capacity for another
+/// field.
 pub(crate) fn replace_value(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
     if let Some(present) = headers.get_mut(name) {
         *present = value;
     }
 }
 
-/// Adds the fields of `others` whose names are missing in `headers`.
+/// Adds the fields of `others` whose names do not occur in `headers`.
 pub(crate) fn add_missing(headers: &mut HeaderMap, others: &HeaderMap) {
     let missing: Vec<&HeaderName> = others.keys().filter(|name| !headers.contains_key(*name)).collect();
     for name in missing {
@@ -23,7 +24,7 @@ pub(crate) fn add_missing(headers: &mut HeaderMap, others: &HeaderMap) {
     }
 }
 
-/// Whether a field is not stored: RFC 9111 §3.1.
+/// Whether a header field must not be stored (RFC 9111 §3.1).
 pub(crate) fn is_excluded(name: &HeaderName, headers: &HeaderMap, excluded: &[HeaderName]) -> bool {
     is_hop_by_hop(name)
         || *name == header::AGE
@@ -32,7 +33,7 @@ pub(crate) fn is_excluded(name: &HeaderName, headers: &HeaderMap, excluded: &[He
         || is_connection_option(name, headers)
 }
 
-/// Whether a field applies to one connection only.
+/// Whether a header field applies only to one connection.
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         *name,
@@ -46,7 +47,7 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authentication-info")
 }
 
-/// Whether `Connection` names a field: RFC 9110 §7.6.1.
+/// Whether `Connection` lists the name of a header field (RFC 9110 §7.6.1).
 fn is_connection_option(name: &HeaderName, headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(header::CONNECTION).iter();
     values.any(|value| {
@@ -57,14 +58,14 @@ fn is_connection_option(name: &HeaderName, headers: &HeaderMap) -> bool {
     })
 }
 
-/// Returns the values of a list field as one value.
+/// Joins the values of a list field into one value.
 pub(crate) fn combined_value(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
     if values.is_empty() { None } else { HeaderValue::from_bytes(&values.join(&b", "[..])).ok() }
 }
 
-/// Copies fields into one allocation. The values of a server's parser are slices of its read buffer, and would keep it
-/// alive.
+/// Copies header fields, so that all values share one allocation. The values of a server's parser are slices of its
+/// read buffer, and would keep it alive.
 pub(crate) fn copy_compactly(
     headers: &HeaderMap,
     is_copied: impl Fn(&HeaderName) -> bool,

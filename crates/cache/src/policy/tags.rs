@@ -1,4 +1,4 @@
-//! Tags, by which related responses are purged together: groups (RFC 9875) and `Surrogate-Key`.
+//! Cache tags, by which related responses are purged together: `Cache-Groups` (RFC 9875) and `Surrogate-Key`.
 
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 
@@ -8,11 +8,11 @@ use sfv::{BareItem, List, ListEntry, Parser};
 
 use crate::memory_size::allocation;
 
-/// The hashes of a response's tags.
+/// The hashes of a response's cache tags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tags {
     hashes: Box<[u64]>,
-    /// The number of tag invalidations before the response was fetched.
+    /// The number of cache-tag invalidations before the response was fetched.
     generation: u64,
 }
 
@@ -30,7 +30,7 @@ impl Tags {
         Self { hashes: hashes.into(), generation }
     }
 
-    /// Creates tags from [`hashes`](Self::hashes) and [`generation`](Self::generation).
+    /// Creates cache tags from [`hashes`](Self::hashes) and [`generation`](Self::generation).
     pub(crate) fn from_hashes(hashes: Box<[u64]>, generation: u64) -> Self {
         Self { hashes, generation }
     }
@@ -52,13 +52,13 @@ impl Tags {
     }
 }
 
-/// Returns the groups that a response to an unsafe request invalidates.
+/// Returns the hashes of the cache groups that a response to an unsafe request invalidates.
 // RFC 9875 §3
 pub(crate) fn invalidated_groups(headers: &HeaderMap, origin: &str, key: TagKey) -> Vec<u64> {
     groups(headers, &CACHE_GROUP_INVALIDATION).iter().map(|group| key.hash_of_group(origin, group)).collect()
 }
 
-/// A secret for the hashes of tags.
+/// A secret key for hashing cache tags.
 ///
 /// Applications build tags from the input of clients. Without a secret, a client could choose a tag with the hash of
 /// another one.
@@ -66,12 +66,12 @@ pub(crate) fn invalidated_groups(headers: &HeaderMap, origin: &str, key: TagKey)
 pub(crate) struct TagKey([u8; 16]);
 
 impl TagKey {
-    /// Creates a key from a secret, which can be persistent.
+    /// Creates a tag key from a secret, which can be persistent.
     pub(crate) const fn new(secret: [u8; 16]) -> Self {
         Self(secret)
     }
 
-    /// Creates a random key.
+    /// Creates a random tag key.
     pub(crate) fn random() -> Self {
         let random = || u128::from(RandomState::new().hash_one(()));
         Self((random() << 64 | random()).to_be_bytes())
@@ -97,7 +97,7 @@ const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
 const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 
-/// Parses a list of strings. RFC 9651 §4.2: a field that can't be parsed is ignored.
+/// Parses a structured-field list of strings. RFC 9651 §4.2: a field that can't be parsed is ignored.
 fn groups(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     if !headers.contains_key(name) {
         return Vec::new();
@@ -131,14 +131,14 @@ mod tests {
     const KEY: TagKey = TagKey([7; 16]);
 
     #[test]
-    fn hashes_depend_on_the_key() {
+    fn hashes_of_cache_tags_depend_on_the_tag_key() {
         let other = TagKey::random();
         assert_eq!(KEY.hash("a"), TagKey::new([7; 16]).hash("a"));
         assert!(KEY.hash("a") != other.hash("a") && other.hash("a") != TagKey::random().hash("a"));
     }
 
     #[test]
-    fn parses_groups_as_a_list_of_strings() {
+    fn parses_cache_groups_as_a_structured_list_of_strings() {
         // RFC 9875 §2
         for (lines, has, has_not) in [
             (&["\"a\", \"b c\";x=1"][..], &["a", "b c"][..], &["b", "A"][..]),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_surrogate_keys_as_words() {
+    fn parses_surrogate_keys_as_words_separated_by_whitespace() {
         let tags = tags(&[("surrogate-key", "post-1  post-2\tx"), ("surrogate-key", "y"), ("cache-groups", "\"g\"")]);
         assert!(["post-1", "post-2", "x", "y", "g"].iter().all(|tag| tags.contains(KEY.hash(tag))));
         assert!(!tags.contains(KEY.hash("")));

@@ -1,4 +1,4 @@
-//! Targeted cache control, which only this cache honours: RFC 9213.
+//! Targeted cache control (RFC 9213): fields that apply only to this cache or to shared caches of the origin.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 use crate::policy::cache_control::{Argument, Directive};
 
-/// The target list of RFC 9213 §2.2: this proxy first, then all caches on behalf of the origin.
+/// The target list (RFC 9213 §2.2): the field for this proxy first, then `CDN-Cache-Control`.
 const TARGETS: [HeaderName; 2] =
     [HeaderName::from_static("rproxy-cache-control"), HeaderName::from_static("cdn-cache-control")];
 
@@ -28,7 +28,7 @@ pub(crate) fn for_each_directive(headers: &HeaderMap, mut apply: impl FnMut(&Dir
     true
 }
 
-/// Parses a field, whose values form one dictionary. RFC 9213 §2.1: a field that can't be parsed is ignored.
+/// Parses a targeted field as a structured dictionary. RFC 9213 §2.1: a field that can't be parsed is ignored.
 fn dictionary(headers: &HeaderMap, name: &HeaderName) -> Option<Dictionary> {
     let mut values = headers.get_all(name).iter();
     let (first, second) = (values.next()?, values.next());
@@ -42,7 +42,7 @@ fn dictionary(headers: &HeaderMap, name: &HeaderName) -> Option<Dictionary> {
     Parser::new(&text).parse::<Dictionary>().ok().filter(|dictionary| !dictionary.is_empty())
 }
 
-/// Returns the argument of a directive, or `None` for a directive that is off, such as `no-store=?0`.
+/// Returns the argument of a directive, or `None` for a disabled directive such as `no-store=?0`.
 fn argument(member: &ListEntry) -> Option<Argument<'_>> {
     Some(match member {
         ListEntry::Item(item) => match &item.bare_item {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_lifetimes_as_integers() {
+    fn parses_lifetimes_in_targeted_fields_as_integers() {
         // RFC 9213 §2.1
         for (line, expected) in [
             ("max-age=3600", Some(Some(3600))),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_flags_and_field_lists() {
+    fn parses_flags_and_field_names_in_targeted_fields() {
         let flags = targeted(&[("cdn-cache-control", "no-store=?0, must-revalidate, private=\"a, b\"")]).unwrap();
         assert!(!flags.no_store && flags.must_revalidate && !flags.private);
         assert_eq!(flags.excluded_fields, ["a", "b"]);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn applies_the_first_valid_target() {
+    fn only_the_first_valid_targeted_field_applies() {
         // RFC 9213 §2.2
         let max_age = |lines: &[(&str, &str)]| targeted(lines).and_then(|directives| directives.max_age);
         let own = ("rproxy-cache-control", "max-age=1");

@@ -1,11 +1,11 @@
-//! Validators and conditional requests: RFC 9111 §4.3 and RFC 9110 §13.
+//! Validators and conditional requests (RFC 9111 §4.3 and RFC 9110 §13).
 
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
 use crate::policy::date;
 
-/// The validators of a response.
+/// The validators of a response: `ETag` and `Last-Modified`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Validators {
     pub(crate) etag: Option<HeaderValue>,
@@ -24,7 +24,8 @@ impl Validators {
         self.etag.is_none() && self.last_modified.is_none()
     }
 
-    /// Makes a request validate the stored response. The condition of the client is removed, and evaluated later.
+    /// Makes a request conditional, so that it validates the stored response. The condition of the client is removed,
+    /// and evaluated later.
     // RFC 9111 §4.3.1
     pub(crate) fn make_conditional(&self, request: &mut HeaderMap) {
         request.remove(header::IF_NONE_MATCH);
@@ -37,7 +38,7 @@ impl Validators {
         }
     }
 
-    /// Whether a 304 confirms the response with these validators: RFC 9111 §4.3.4.
+    /// Whether a 304 response validates a stored response with these validators (RFC 9111 §4.3.4).
     ///
     /// Weak comparison suffices, as the request named no other response. It is also necessary: an intermediary that
     /// compresses responses weakens their `ETag`, but not that of a 304.
@@ -51,12 +52,12 @@ impl Validators {
         }
     }
 
-    /// Whether parts with these validators can be joined: RFC 9110 §15.3.7.3.
+    /// Whether parts with these validators can be combined (RFC 9110 §15.3.7.3).
     pub(crate) fn is_strong(&self) -> bool {
         self.etag.as_ref().is_some_and(|etag| !is_weak(etag.as_bytes()))
     }
 
-    /// Returns the `ETag`, if it is a strong one that is valid in a list and in `If-Range`.
+    /// Returns the `ETag`, if it is strong and valid in `If-None-Match` and `If-Range`.
     // RFC 9110 §8.8.3
     pub(crate) fn strong_tag(&self) -> Option<&HeaderValue> {
         const LONGEST: usize = 256;
@@ -67,7 +68,7 @@ impl Validators {
         (is_valid && tag.len() <= LONGEST).then_some(value)
     }
 
-    /// Whether the `ETag` is that of the origin with the name of the content coding, such as `"v1-br"`.
+    /// Whether the `ETag` ends with the name of the content coding, such as `"v1-br"`.
     ///
     /// Servers such as Caddy, Apache httpd and rproxy name a response so that they have compressed on the fly. The bytes
     /// differ each time, so that ranges of two such responses do not belong together, although their tags are the same.
@@ -78,7 +79,7 @@ impl Validators {
         origin_tag.is_some_and(|origin_tag| origin_tag.ends_with(b"-"))
     }
 
-    /// Whether `headers` has the same strong `ETag`.
+    /// Whether `headers` contains the same strong `ETag`.
     pub(crate) fn strongly_match(&self, headers: &HeaderMap) -> bool {
         match (&self.etag, headers.get(header::ETAG)) {
             (Some(ours), Some(theirs)) => strongly_equal(ours.as_bytes(), theirs.as_bytes()),
@@ -86,7 +87,7 @@ impl Validators {
         }
     }
 
-    /// Whether `headers` has other validators, and so describes another representation.
+    /// Whether `headers` contains different validators and therefore describes another representation.
     pub(crate) fn contradict(&self, headers: &HeaderMap) -> bool {
         let others = Self::from_headers(headers);
         let differ = |ours: &Option<HeaderValue>, theirs: &Option<HeaderValue>| match (ours, theirs) {
@@ -96,8 +97,8 @@ impl Validators {
         differ(&self.etag, &others.etag) || differ(&self.last_modified, &others.last_modified)
     }
 
-    /// Whether `If-Range` permits a range of the stored response: RFC 9110 §13.1.5. `stored_date` is the `Date` of the
-    /// response.
+    /// Whether `If-Range` permits serving a range of the stored response (RFC 9110 §13.1.5). `stored_date` is the
+    /// `Date` of the response.
     pub(crate) fn allow_range(&self, request: &HeaderMap, stored_date: u64) -> bool {
         let Some(condition) = request.get(header::IF_RANGE) else {
             return true;
@@ -112,12 +113,12 @@ impl Validators {
     }
 }
 
-/// Whether a request has a condition that a stored response can satisfy.
+/// Whether a request has a precondition that a stored response can satisfy.
 pub(crate) fn is_conditional(request: &HeaderMap) -> bool {
     request.contains_key(header::IF_NONE_MATCH) || request.contains_key(header::IF_MODIFIED_SINCE)
 }
 
-/// Whether the condition of a client results in a 304.
+/// Whether the client's precondition results in a 304 response.
 // RFC 9111 §4.3.2, RFC 9110 §13.2.2
 pub(crate) fn is_not_modified(
     request: &HeaderMap,
@@ -146,7 +147,7 @@ pub(crate) fn is_not_modified(
     validators.last_modified.as_ref().and_then(date::parse).unwrap_or(stored_date) <= since
 }
 
-/// Compares two entity tags weakly: RFC 9110 §8.8.3.2.
+/// Compares two entity tags by weak comparison (RFC 9110 §8.8.3.2).
 pub(crate) fn weakly_equal(a: &[u8], b: &[u8]) -> bool {
     opaque(a) == opaque(b)
 }
@@ -163,11 +164,12 @@ fn opaque(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
-/// The maximum number of tags that are read per value of `If-None-Match`. If a later one matches, the client gets a
+/// The maximum number of entity tags that are read per `If-None-Match` value. If a later one matches, the client gets a
 /// body that it has already.
 const MAX_TAGS: usize = 64;
 
-/// Returns the first tags of a value of `If-None-Match`. Unlike in other lists, a backslash is not an escape.
+/// Returns the first entity tags in an `If-None-Match` value, up to a maximum. Unlike in other lists, a backslash is
+/// not an escape.
 fn entity_tags(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         if list.is_empty() {
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn if_none_match_compares_weakly_and_takes_precedence() {
+    fn if_none_match_compares_weakly_and_precedes_if_modified_since() {
         // RFC 9110 §13.1.2, §13.2.2
         for (etag, condition, expected) in [
             ("\"a\"", "\"a\"", true),
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn if_modified_since_accepts_all_date_formats() {
+    fn if_modified_since_accepts_all_http_date_formats() {
         // RFC 9110 §13.1.3, RFC 9111 §4.3.2
         let stored = [("last-modified", MODIFIED)];
         assert!(not_modified(&stored, &[("if-modified-since", MODIFIED)]));
@@ -250,13 +252,13 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_never_not_modified() {
+    fn error_responses_are_never_replaced_by_304() {
         let request = headers(&[("if-none-match", "*")]);
         assert!(!is_not_modified(&request, StatusCode::NOT_FOUND, &Validators::default(), DATE));
     }
 
     #[test]
-    fn a_304_confirms_matching_validators() {
+    fn a_304_response_validates_only_matching_validators() {
         // RFC 9111 §4.3.4
         for (stored, not_modified, expected) in [
             (&[("etag", "\"a\"")][..], &[("etag", "\"a\"")][..], true),
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn if_range_needs_a_strong_match() {
+    fn if_range_requires_a_strong_match() {
         // RFC 9110 §13.1.5
         for (stored, condition, expected) in [
             (("etag", "\"a\""), "\"a\"", true),

@@ -1,4 +1,4 @@
-//! The selection of a stored response by `Vary`: RFC 9111 §4.1.
+//! The selection of a stored response by `Vary` (RFC 9111 §4.1).
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -11,23 +11,23 @@ use http::header::{self, HeaderName, HeaderValue};
 use crate::memory_size::allocation;
 use crate::policy::cache_control::split_member;
 
-/// The request fields that `Vary` of a response names, with the values of the original request.
+/// The request fields that a response lists in `Vary`, with their values in the original request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SelectingFields(Box<[SelectingField]>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SelectingField {
     name: HeaderName,
-    /// `None` if the request did not have the field.
+    /// The normalised value of the field, or `None` if the original request did not have the field.
     value: Option<Box<[u8]>>,
 }
 
-/// `Vary: *`, which no other request matches.
+/// The error for a response with `Vary: *`, which no other request matches.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct VaryStar;
 
 impl SelectingFields {
-    /// Takes the fields that `Vary` of a response names from its request.
+    /// Extracts the request fields that the response lists in `Vary`.
     pub(crate) fn new(response: &HeaderMap, request: &HeaderMap) -> Result<Self, VaryStar> {
         let mut fields: Vec<SelectingField> = Vec::new();
         for value in response.get_all(header::VARY) {
@@ -50,17 +50,17 @@ impl SelectingFields {
         Ok(Self(fields.into()))
     }
 
-    /// Whether a request selects the response.
+    /// Whether a request matches the selecting fields of the response.
     pub(crate) fn matches(&self, request: &mut RequestFields<'_>) -> bool {
         self.0.iter().all(|selector| request.has(selector))
     }
 
-    /// Returns each field with its value in the original request, or `None` if it did not have the field.
+    /// Returns each field with its value in the original request, or `None` if the field was missing.
     pub(crate) fn fields(&self) -> impl ExactSizeIterator<Item = (&HeaderName, Option<&[u8]>)> {
         self.0.iter().map(|selector| (&selector.name, selector.value.as_deref()))
     }
 
-    /// Creates selecting fields from [`fields`](Self::fields).
+    /// Creates selecting fields from the result of [`fields`](Self::fields).
     pub(crate) fn from_fields(fields: Vec<(HeaderName, Option<Box<[u8]>>)>) -> Self {
         Self(fields.into_iter().map(|(name, value)| SelectingField { name, value }).collect())
     }
@@ -71,7 +71,8 @@ impl SelectingFields {
     }
 }
 
-/// The selecting fields of one request. Each value is normalised once, and compared with several stored responses.
+/// The normalised field values of one request, cached for comparison with several stored responses. Each value is
+/// normalised once, and compared with several stored responses.
 pub(crate) struct RequestFields<'a> {
     request: &'a HeaderMap,
     known: Vec<(HeaderName, Option<Cow<'a, [u8]>>)>,
@@ -139,11 +140,11 @@ pub(crate) fn selecting_value<'a>(request: &'a HeaderMap, name: &HeaderName) -> 
     Some(Cow::Owned(combined))
 }
 
-/// The maximum length of a value that is normalised. It limits the work for a malicious client; others send shorter
-/// values.
+/// The maximum length of a field value that is normalised. It limits the work for a malicious client; others send
+/// shorter values.
 const MAX_LENGTH: usize = 1024;
 
-/// Returns a keyed hash in place of a value that is too long to be normalised and stored.
+/// Returns a keyed hash as the substitute for a field value that is too long to store.
 fn digest<'a>(values: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     static KEY: OnceLock<RandomState> = OnceLock::new();
     let mut hasher = KEY.get_or_init(RandomState::new).build_hasher();
@@ -157,17 +158,17 @@ fn digest<'a>(values: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     [&b"\xff"[..], format!("{length:x}-{:x}", hasher.finish()).as_bytes()].concat()
 }
 
-/// The content codings that a client accepts (RFC 9110 §12.5.3), reduced to registered ones.
+/// The registered content codings that a client accepts (RFC 9110 §12.5.3).
 pub(crate) struct Codings {
-    /// The codings in alphabetical order, each once, with the shortest form of its quality value.
+    /// The codings in alphabetical order without duplicates, each with its shortest quality value.
     pub(crate) text: Vec<u8>,
-    /// Whether the field has other members, which the origin could interpret. The origin must then get `text`, or a
-    /// client could choose the response that others get.
+    /// Whether `Accept-Encoding` has unregistered members, which the origin could interpret. The origin must then get
+    /// `text`, or a client could choose the response that others get.
     pub(crate) is_reduced: bool,
 }
 
 impl Codings {
-    /// Parses `Accept-Encoding`, if the request has the field.
+    /// Parses `Accept-Encoding`, if the request has this field.
     pub(crate) fn from_headers(request: &HeaderMap) -> Option<Self> {
         // Legitimate clients send fewer and shorter members.
         const MAX: usize = 32;
@@ -216,7 +217,7 @@ impl Codings {
         Some(Self { text, is_reduced })
     }
 
-    /// Whether a response with this content coding is acceptable.
+    /// Whether the client accepts a response with this content coding.
     pub(crate) fn accept(&self, coding: &[u8]) -> bool {
         // RFC 9842 §5: these codings need a dictionary, which the client may not have.
         if coding.eq_ignore_ascii_case(b"dcb") || coding.eq_ignore_ascii_case(b"dcz") {
@@ -231,7 +232,7 @@ impl Codings {
         accepts(coding).or_else(|| accepts(b"*")).unwrap_or_else(|| coding.eq_ignore_ascii_case(b"identity"))
     }
 
-    /// Replaces `Accept-Encoding` by the reduced form, under which the response is stored.
+    /// Replaces `Accept-Encoding` with the reduced form, under which the response is stored.
     pub(crate) fn reduce(request: &mut HeaderMap) {
         if let Some(codings) = Self::from_headers(request).filter(|codings| codings.is_reduced)
             && let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(codings.text))
@@ -241,10 +242,10 @@ impl Codings {
     }
 }
 
-/// The content codings of the IANA registry that clients send to web servers, and the wildcard.
+/// The registered content codings that clients send to web servers, and the wildcard `*`.
 const REGISTERED: [&[u8]; 9] = [b"*", b"br", b"compress", b"dcb", b"dcz", b"deflate", b"gzip", b"identity", b"zstd"];
 
-/// The members of a list without quoted strings. The length of each member is limited.
+/// Returns the members of a list that contains no quoted strings. The length of each member is limited.
 struct Members<'a> {
     rest: &'a [u8],
 }
@@ -269,7 +270,7 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
-/// Normalises a list of languages or character sets with quality values: RFC 9110 §12.4.2.
+/// Normalises a list of languages or character sets with quality values (RFC 9110 §12.4.2).
 ///
 /// Case, whitespace, the order of members, and the form of a quality value have no meaning. Invalid quality values are
 /// compared as they are.
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn compares_all_named_fields() {
+    fn vary_compares_all_listed_fields() {
         // RFC 9111 §4.1
         let original = [("foo", "1"), ("bar", "abc"), ("other", "2")];
         assert!(same("Foo", &original, &[("foo", "1")]));
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn star_at_any_position_matches_nothing() {
+    fn vary_with_a_star_at_any_position_matches_no_request() {
         for vary in ["*", "*, *", ", *", "*, Foo", "Foo, *", "Foo, b a r"] {
             assert_eq!(SelectingFields::new(&headers(&[("vary", vary)]), &HeaderMap::new()), Err(VaryStar), "{vary}");
         }
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn normalises_whitespace_and_repeated_fields() {
+    fn vary_normalises_whitespace_and_repeated_fields() {
         assert!(same("Foo", &[("foo", "1,2")], &[("foo", "1 ,\t2")]));
         assert!(same("Foo", &[("foo", "1, 2")], &[("foo", "1"), ("foo", "2")]));
         assert!(!same("Foo", &[("foo", "1,2")], &[("foo", "2,1")]));
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn compares_accept_encoding_by_meaning() {
+    fn vary_compares_accept_encoding_by_meaning() {
         for equivalent in [
             "gzip, deflate, br",
             "br,gzip,deflate",
@@ -394,7 +395,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn normalisation_is_idempotent(values in prop::collection::vec("[ -~]{0,24}", 1..3)) {
+        fn normalisation_of_selecting_fields_is_idempotent(values in prop::collection::vec("[ -~]{0,24}", 1..3)) {
             for name in ["accept-encoding", "accept-language", "foo"] {
                 let name: HeaderName = name.parse().unwrap();
                 let map: HeaderMap =
@@ -406,7 +407,7 @@ mod tests {
         }
 
         #[test]
-        fn request_matches_itself(foo in "[ -~]{0,24}", language in "[ -~]{0,24}") {
+        fn each_request_matches_its_own_selecting_fields(foo in "[ -~]{0,24}", language in "[ -~]{0,24}") {
             let request = [("foo", foo.as_str()), ("accept-language", language.as_str())];
             prop_assert!(same("foo, bar, accept-language", &request, &request));
         }

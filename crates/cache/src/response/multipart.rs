@@ -1,18 +1,19 @@
-//! The content of a 206 response with several ranges: `multipart/byteranges`, RFC 9110 §14.6.
+//! The content of a 206 response with several ranges (`multipart/byteranges`, RFC 9110 §14.6).
 
 use std::hash::{BuildHasher, RandomState};
 
 use bytes::Bytes;
 use http::HeaderValue;
 
-/// Several ranges of a body. The bytes of the body are shared and not copied.
+/// Several byte ranges of a body, encoded as `multipart/byteranges`. The bytes of the body are shared and not copied.
 pub(crate) struct Multipart {
     pub(crate) content_type: HeaderValue,
     pub(crate) segments: Vec<Bytes>,
 }
 
 impl Multipart {
-    /// Creates the content from ranges of `body`, with their first and last bytes. `content_type` is that of the body.
+    /// Creates the multipart content from ranges of `body`, given as first and last byte positions. `content_type` is
+    /// that of the body.
     pub(crate) fn new(body: &Bytes, ranges: &[(u64, u64)], content_type: Option<&HeaderValue>) -> Self {
         // The boundary is random, so that no body contains it on purpose.
         let boundary = format!("{:016x}{:016x}", random(), random());
@@ -43,7 +44,7 @@ impl Multipart {
     }
 }
 
-/// Returns a random number of the operating system.
+/// Returns a random number.
 fn random() -> u64 {
     RandomState::new().hash_one(())
 }
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_has_its_own_head() {
+    fn each_part_of_a_multipart_body_has_its_own_header_section() {
         // RFC 9110 §15.3.7.2
         let body = Bytes::from_static(b"0123456789");
         let content_type = HeaderValue::from_static("text/plain");
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn boundaries_are_unique() {
+    fn boundaries_of_multipart_bodies_are_unique() {
         let body = Bytes::from_static(b"01");
         let boundary = || Multipart::new(&body, &[(0, 0), (1, 1)], None).content_type;
         assert_ne!(boundary(), boundary());

@@ -1,4 +1,4 @@
-//! The encoding of resources for second-level stores.
+//! The binary encoding of resources for second-level stores.
 //!
 //! It is private to this crate: an entry of another version, or with another secret for tags, is not decoded.
 
@@ -36,7 +36,7 @@ pub(crate) fn encode(resource: &Resource, key: TagKey) -> Vec<Bytes> {
     pieces
 }
 
-/// Decodes a resource, if the entry is valid.
+/// Decodes a resource, or returns `None` if the entry is invalid.
 pub(crate) fn decode(bytes: Bytes, key: TagKey) -> Option<Resource> {
     let mut input = Input(bytes);
     if &*input.take(VERSION.len())? != VERSION || input.u64()? != tag_key_check(key) {
@@ -52,12 +52,12 @@ pub(crate) fn decode(bytes: Bytes, key: TagKey) -> Option<Resource> {
 
 const VERSION: &[u8] = b"rproxy-cache 4\n";
 
-/// Returns a hash that changes with the secret, and with the hash function of the standard library.
+/// Returns a hash by which entries with a different tag key or hash function are recognised.
 fn tag_key_check(key: TagKey) -> u64 {
     key.hash("which hash is it?")
 }
 
-/// Returns a random number that identifies this process.
+/// Returns a random number that identifies the current process.
 fn process_id() -> u64 {
     static PROCESS: OnceLock<u64> = OnceLock::new();
     *PROCESS.get_or_init(|| RandomState::new().hash_one(()))
@@ -205,7 +205,7 @@ fn freshness(input: &mut Input) -> Option<Freshness> {
     })
 }
 
-/// The bytes that are not decoded yet. Each method returns `None` if too few are left.
+/// The encoded bytes that have not been decoded yet. Each method returns `None` if too few are left.
 struct Input(Bytes);
 
 impl Input {
@@ -229,7 +229,8 @@ impl Input {
         self.0.try_get_u64().ok()
     }
 
-    /// Returns a number of items. Each takes at least one byte, which limits the allocation for a corrupt entry.
+    /// Decodes the number of items in a list. Each takes at least one byte, which limits the allocation for a corrupt
+    /// entry.
     fn count(&mut self) -> Option<usize> {
         let count = self.0.try_get_u32().ok()? as usize;
         (count <= self.0.len()).then_some(count)
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn encoding_round_trips() {
+    fn encoded_resources_decode_to_the_same_resource() {
         let (before, after) = (resource(), decode(encoded(), KEY).unwrap());
         assert_eq!(before.variants().len(), after.variants().len());
         for (before, after) in before.variants().iter().zip(after.variants()) {
@@ -345,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_mark_of_a_soft_purge() {
+    fn encoding_preserves_the_soft_purge_mark() {
         let resource = resource();
         resource.variants()[0].mark_stale();
         let after = decode(encode(&resource, KEY).concat().into(), KEY).unwrap();
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_truncated_and_extended_entries() {
+    fn rejects_truncated_entries_and_trailing_bytes() {
         let bytes = encoded();
         for end in 0..bytes.len() {
             assert!(decode(bytes.slice(..end), KEY).is_none(), "{end}");
@@ -365,12 +366,12 @@ mod tests {
     }
 
     #[test]
-    fn rejects_an_entry_with_another_tag_key() {
+    fn rejects_an_entry_with_a_different_tag_key() {
         assert!(decode(encoded(), TagKey::new([8; 16])).is_none());
     }
 
     #[test]
-    fn rejects_another_version() {
+    fn rejects_an_entry_with_a_different_format_version() {
         let mut bytes = encoded().to_vec();
         bytes[VERSION.len() - 2] += 1;
         assert!(decode(bytes.into(), KEY).is_none());
@@ -378,7 +379,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics_on_arbitrary_bytes(at in any::<prop::sample::Index>(), byte in any::<u8>(), noise in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn decoding_never_panics(at in any::<prop::sample::Index>(), byte in any::<u8>(), noise in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut bytes = encoded().to_vec();
             let at = at.index(bytes.len());
             bytes[at] = byte;

@@ -1,4 +1,4 @@
-//! A second-level store on disk: one file per entry, in a folder of its own.
+//! A second-level store on disk, with one file per entry in a dedicated directory.
 //!
 //! A background thread writes and deletes files, and tokio's blocking threads read them. An index in memory lists the files, so that
 //! a miss needs no access to the disk. Files are never changed: a file is written under a temporary name, and renamed when it is
@@ -23,7 +23,7 @@ use self::index::Index;
 use self::writer::{Job, Writer};
 use crate::tier::{LoadFuture, Tier, TierEntry, TierStats};
 
-/// A second-level store in a folder.
+/// A second-level store in a directory on disk.
 ///
 /// ```no_run
 /// use rproxy_cache::{CacheLayer, CacheStore, DiskTier};
@@ -43,7 +43,7 @@ pub struct DiskTier {
     inner: Arc<DiskInner>,
 }
 
-/// An error for a folder that can't be used.
+/// The error for a directory that cannot be used for the disk store.
 #[derive(Debug, thiserror::Error)]
 #[error("can't store responses in {}", folder.display())]
 pub struct DiskError {
@@ -56,14 +56,14 @@ struct DiskInner {
     folder: PathBuf,
     secret: [u8; 16],
     index: Mutex<Index>,
-    /// The size of pending writes in bytes.
+    /// The total size of pending writes in bytes.
     queued: AtomicU64,
     dropped: AtomicU64,
-    /// Limits concurrent reads.
+    /// A semaphore that limits concurrent reads.
     readers: Arc<Semaphore>,
 }
 
-/// The queue of the writer thread, which ends when the queue is dropped.
+/// The job queue of the writer thread; dropping the queue ends the thread.
 struct JobQueue(Mutex<Sender<Job>>);
 
 impl DiskTier {
@@ -167,7 +167,7 @@ impl Tier for DiskTier {
 }
 
 impl DiskInner {
-    /// Locks the index, which stays valid if a thread panics.
+    /// Locks the index and ignores poisoning, because the index stays valid if a thread panics.
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -186,11 +186,11 @@ impl fmt::Debug for DiskTier {
     }
 }
 
-/// The maximum time to write all pending entries. A working disk needs much less.
+/// The maximum time to wait until all pending entries are written. A working disk needs much less.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-/// The maximum size of pending writes.
+/// The maximum total size of pending writes in bytes.
 const MAX_QUEUED: u64 = 16 << 20;
-/// The maximum number of concurrent reads. Each can take the memory of the largest file.
+/// The maximum number of concurrent reads from disk. Each can take the memory of the largest file.
 const MAX_READERS: usize = 16;
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! Generations, which distinguish responses from before and after an invalidation.
+//! Generation counters, which distinguish responses from before and after an invalidation.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::policy::tags::Tags;
 
-/// The generations at the start of a fetch.
+/// The values of the generation counters at the start of a fetch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FetchTicket {
     slot: usize,
@@ -15,29 +15,30 @@ pub(crate) struct FetchTicket {
 }
 
 impl FetchTicket {
-    /// Whether the resource was not invalidated between two fetches. Ignores cache tags, which are not known yet.
+    /// Whether the resource was not invalidated between the starts of two fetches. Ignores cache tags, which are not
+    /// known yet.
     pub(crate) fn is_equivalent_to(&self, other: &FetchTicket) -> bool {
         let generations = |ticket: &FetchTicket| (ticket.slot, ticket.generation, ticket.purge_generation);
         generations(self) == generations(other)
     }
 
-    /// Returns the number of invalidations by cache tag before the fetch.
+    /// Returns the number of cache-tag invalidations before the fetch.
     pub(crate) fn tag_generation(&self) -> u64 {
         self.tag_generation
     }
 }
 
-/// Counters of invalidations, in slots that keys and tags are hashed to.
+/// Counters of invalidations, in slots that are selected by the hash of a key or cache tag.
 ///
 /// All queries of a path have the same slot, because they may be equivalent. Different keys can have the same slot: then a response
 /// is not stored although it could be, which is harmless. Likewise, two tags with the same slot are invalidated together.
 pub(crate) struct Generations {
     keys: Box<[AtomicU64]>,
-    /// Hashes keys with a random secret, so that no client can predict which keys have the same slot.
+    /// A hasher with a random secret, so that no client can predict which keys share a slot.
     hasher: RandomState,
-    /// The number of purges that apply to several keys.
+    /// The number of purges that apply to several cache keys.
     purges: AtomicU64,
-    /// The number of invalidations by cache tag.
+    /// The number of cache-tag invalidations.
     tag_invalidations: AtomicU64,
     /// The sequence number of the last invalidation, for each slot of cache tags.
     tags: Box<[AtomicU64]>,
@@ -74,7 +75,7 @@ impl Generations {
         }
     }
 
-    /// Invalidates the resource under `key`.
+    /// Invalidates the resource under the cache key `key`.
     pub(crate) fn advance(&self, key: &str) {
         self.keys[self.slot(key)].fetch_add(1, Ordering::SeqCst);
     }
@@ -85,7 +86,7 @@ impl Generations {
         self.tag(tag).fetch_max(number, Ordering::SeqCst);
     }
 
-    /// Whether none of the cache tags has been invalidated since their response was fetched.
+    /// Whether none of a response's cache tags has been invalidated since the response was fetched.
     pub(crate) fn are_current(&self, tags: &Tags) -> bool {
         tags.hashes().iter().all(|&tag| self.tag(tag).load(Ordering::Acquire) <= tags.generation())
     }
@@ -94,7 +95,7 @@ impl Generations {
         &self.tags[(tag % self.tags.len() as u64) as usize]
     }
 
-    /// Invalidates all resources.
+    /// Invalidates all stored resources.
     pub(crate) fn advance_all(&self) {
         self.purges.fetch_add(1, Ordering::SeqCst);
     }
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_depend_on_a_random_hash_key() {
+    fn generation_slots_depend_on_a_random_hash_key() {
         let (one, other) = (Generations::default(), Generations::default());
         let keys: Vec<String> = (0..100).map(|number| format!("http://a.example/{number}")).collect();
         let slots = |generations: &Generations| keys.iter().map(|key| generations.slot(key)).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! Purge and soft purge.
+//! Purge and soft purge of stored responses.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::store::resource::Resource;
 use crate::store::stored_response::StoredResponse;
 
 impl CacheStore {
-    /// Removes the resources that `purge` selects, from memory and the second-level store. Returns their number.
+    /// Removes the resources that `purge` selects from memory and from the second-level store. Returns their number.
     ///
     /// In-flight fetches of these resources are not stored.
     pub fn purge(&self, purge: &Purge) -> u64 {
@@ -23,7 +23,7 @@ impl CacheStore {
         self.purge_where(|key| purge.matches(key))
     }
 
-    /// Removes the resources whose URL is selected, like [`CacheStore::purge`]. Returns their number.
+    /// Removes the resources whose URL `is_selected` selects, like [`CacheStore::purge`]. Returns their number.
     ///
     /// The URL is absolute and normalised. A `#` begins what the cache appends to it, such as for equivalent queries.
     pub fn purge_where(&self, is_selected: impl Fn(&str) -> bool) -> u64 {
@@ -34,7 +34,7 @@ impl CacheStore {
         removed + self.remove_from_tier_if(|key, _| is_selected(key), &selected)
     }
 
-    /// Removes entries from the second-level store. Returns the number of those that are not in `counted`.
+    /// Removes the selected entries from the second-level store. Returns the number of those that are not in `counted`.
     fn remove_from_tier_if(&self, is_selected: impl Fn(&str, &[u64]) -> bool, counted: &HashSet<Box<str>>) -> u64 {
         let Some(tier) = self.tier() else { return 0 };
         let mut uncounted = 0;
@@ -107,7 +107,8 @@ impl CacheStore {
         }
     }
 
-    /// Marks the resources whose URL is selected as stale, like [`CacheStore::soft_purge`]. Returns their number.
+    /// Marks the resources whose URL `is_selected` selects as stale, like [`CacheStore::soft_purge`]. Returns their
+    /// number.
     ///
     /// See [`CacheStore::purge_where`] for the URL.
     pub fn soft_purge_where(&self, is_selected: impl Fn(&str) -> bool) -> u64 {
@@ -126,7 +127,7 @@ mod tests {
     use crate::store::tests::put;
 
     #[test]
-    fn purges_by_a_condition_on_the_url() {
+    fn purges_resources_whose_url_meets_a_condition() {
         let store = CacheStore::in_memory(1 << 20);
         for key in ["http://a.example/x", "https://a.example/y", "http://b.example/x"] {
             put(&store, key, b"x");
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn purges_by_url_and_prefix() {
+    fn purges_resources_by_url_and_by_url_prefix() {
         let store = CacheStore::in_memory(1 << 20);
         let fill = || {
             for key in ["http://a.example/x", "https://a.example/x", "http://a.example/xyz", "http://b.example/x"] {

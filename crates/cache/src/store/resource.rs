@@ -1,4 +1,4 @@
-//! The responses that are stored under one key.
+//! The responses that are stored under one cache key.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use crate::policy::stored_fields::add_missing;
 use crate::policy::vary::{RequestFields, SelectingFields};
 use crate::store::stored_response::StoredResponse;
 
-/// The variants and parts that are stored under one key.
+/// The variants and partial responses that are stored under one cache key.
 #[derive(Debug)]
 pub(crate) struct Resource {
     variants: Vec<Arc<StoredResponse>>,
 }
 
 impl Resource {
-    /// Returns a resource with `response` in place of the variants that it replaces.
+    /// Returns a resource that contains `response` instead of the variants that it replaces.
     pub(crate) fn with_variant(present: Option<&Resource>, response: Arc<StoredResponse>) -> Self {
         // A client that invents values of request fields must not grow the resource.
         const MAX: usize = 32;
@@ -49,12 +49,12 @@ impl Resource {
         Self { variants }
     }
 
-    /// Returns a resource with variants that can coexist.
+    /// Creates a resource from variants that can coexist.
     pub(crate) fn from_variants(variants: Vec<Arc<StoredResponse>>) -> Self {
         Self { variants }
     }
 
-    /// Returns the resource without a variant, unless that was the only one.
+    /// Returns the resource without one variant, or `None` if no variant remains.
     pub(crate) fn without(&self, response: &Arc<StoredResponse>) -> Option<Self> {
         let variants: Vec<_> =
             self.variants.iter().filter(|variant| !Arc::ptr_eq(variant, response)).cloned().collect();
@@ -65,7 +65,7 @@ impl Resource {
         &self.variants
     }
 
-    /// Returns the complete response that a request selects. Of several, it is the most recent one.
+    /// Returns the complete stored response that matches a request. Of several, it is the most recent one.
     // RFC 9111 §4.1
     pub(crate) fn select(&self, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
         let whole = self.variants.iter().filter(|variant| variant.part.is_none());
@@ -73,7 +73,7 @@ impl Resource {
         most_recent(whole.filter(|variant| variant.selecting_fields.matches(&mut request)))
     }
 
-    /// Whether a part of the response to a request is stored.
+    /// Whether a part of the response that matches a request is stored.
     pub(crate) fn has_part(&self, request: &HeaderMap) -> bool {
         let mut request = RequestFields::new(request);
         let is_selected =
@@ -87,7 +87,7 @@ impl Resource {
         self.variants.iter().any(|variant| is_whole(variant) && variant.selecting_fields == *selecting_fields)
     }
 
-    /// Returns the stored part that contains the range of a request.
+    /// Returns the stored part that contains the requested range.
     pub(crate) fn select_part(&self, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
         let parts = self.variants.iter().filter(|variant| variant.slice_for(request).is_some());
         let mut request_fields = RequestFields::new(request);
@@ -95,7 +95,7 @@ impl Resource {
     }
 }
 
-/// Returns the index of the variant to evict: a stale one, otherwise the one with the fewest hits.
+/// Returns the index of the variant to evict: a stale variant, or else the one with the fewest hits.
 ///
 /// So the variants of a client that invents values, and requests each of them once, do not evict those of other clients.
 fn eviction_candidate(variants: &[Arc<StoredResponse>], now: Timestamp) -> Option<usize> {
@@ -104,7 +104,7 @@ fn eviction_candidate(variants: &[Arc<StoredResponse>], now: Timestamp) -> Optio
     (0..variants.len()).min_by_key(|&index| usefulness(&variants[index]))
 }
 
-/// Joins `newest` and the parts of the same representation, if they are the whole response.
+/// Combines `newest` and the parts of the same representation, if they form the complete response.
 // RFC 9111 §3.4
 fn join_parts(variants: &[Arc<StoredResponse>], newest: &Arc<StoredResponse>) -> Option<StoredResponse> {
     let newest_part = newest.part.as_ref().filter(|part| part.is_whole_storable && newest.validators.is_strong())?;
@@ -146,7 +146,7 @@ fn most_recent<'a>(variants: impl Iterator<Item = &'a Arc<StoredResponse>>) -> O
     variants.max_by_key(|variant| (variant.freshness.date, variant.freshness.response_time)).cloned()
 }
 
-/// Returns the memory that a resource takes, including its key.
+/// Returns the memory that a resource and its key occupy.
 pub(crate) fn weight(key: &str, resource: &Resource) -> u32 {
     // The overhead of moka: the slot and bucket of the hash table, the entry with its counters, the reference count of the key, the
     // nodes of the queues, and a share of the frequency sketch.

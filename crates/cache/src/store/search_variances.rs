@@ -1,4 +1,4 @@
-//! The equivalence of queries by `No-Vary-Search`, per path.
+//! The equivalence of queries under `No-Vary-Search`, for each path.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -9,7 +9,7 @@ use crate::key::CacheKey;
 use crate::memory_size::allocation;
 use crate::policy::no_vary_search::SearchVariance;
 
-/// The most recent `No-Vary-Search` of each path.
+/// The most recent `No-Vary-Search` value of each path.
 ///
 /// A response is stored under a key that its own field determines. So an evicted or changed variance costs hits, but never selects a
 /// wrong response. Responses of an earlier variance can't be reached any longer, because invalidations do not reach them either.
@@ -21,17 +21,18 @@ pub(crate) struct SearchVariances {
 
 struct PathVariance {
     variance: SearchVariance,
-    /// A number that no other variance has.
+    /// A number that distinguishes this `No-Vary-Search` value from earlier values of all paths.
     epoch: u64,
 }
 
 impl SearchVariances {
-    /// Creates a table of at most `capacity` bytes.
+    /// Creates a table that occupies at most `capacity` bytes.
     pub(crate) fn new(capacity: u64) -> Self {
         Self { paths: OnceLock::new(), capacity, epochs: AtomicU64::new(0) }
     }
 
-    /// Records the `Vary` field names of the responses for a path. Returns the common key of all queries that are equivalent to `key`.
+    /// Records the `No-Vary-Search` value of a path. Returns the common key of all queries that are equivalent to
+    /// `key`.
     pub(crate) fn record(&self, key: &CacheKey, variance: SearchVariance) -> CacheKey {
         let path = key.without_query();
         let paths = self.paths.get_or_init(|| self.paths());
@@ -44,7 +45,7 @@ impl SearchVariances {
         key.with_variance(&known.variance, known.epoch)
     }
 
-    /// Returns the common key of all queries that are equivalent to `key`, if its path has a variance.
+    /// Returns the cache key shared by all queries that are equivalent to `key`, if its path has `No-Vary-Search`.
     pub(crate) fn equivalent_key(&self, key: &CacheKey) -> Option<CacheKey> {
         let known = self.paths.get()?.get(key.without_query())?;
         Some(key.with_variance(&known.variance, known.epoch))
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn variance_applies_to_the_queries_of_its_path() {
+    fn no_vary_search_applies_to_all_queries_of_the_same_path() {
         let search_variances = SearchVariances::new(1 << 20);
         assert_eq!(search_variances.equivalent_key(&key("http://a.example/p?a=1")), None);
         let place = search_variances.record(&key("http://a.example/p?a=1"), variance("params=(\"a\")"));
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn each_change_of_variance_uses_new_cache_keys() {
+    fn changing_no_vary_search_changes_the_cache_keys() {
         let search_variances = SearchVariances::new(1 << 20);
         let key = key("http://a.example/p?a=1");
         let places: Vec<_> = ["params", "key-order", "params"]

@@ -1,4 +1,4 @@
-//! The exchange of resources between memory and the second-level store.
+//! The transfer of resources between memory and the second-level store.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::store::resource::Resource;
 use crate::tier::TierEntry;
 
 impl CacheStore {
-    /// Stores a resource in the second-level store, in place of its previous state.
+    /// Stores a resource in the second-level store, and replaces its previous version.
     pub(crate) fn store_in_tier(&self, key: &str, resource: &Resource) {
         let Some(tier) = self.tier() else { return };
         // A key with a fragment has a number of this process, see `CacheKey::with_variance`.
@@ -31,7 +31,7 @@ impl CacheStore {
         self.tier().is_some_and(|tier| tier.remove(key))
     }
 
-    /// Loads a resource from the second-level store into memory, if it may be there.
+    /// Loads a resource from the second-level store into memory, if that store may contain it.
     pub(crate) fn load(&self, key: &str) -> Option<impl Future<Output = Option<Arc<Resource>>> + Send + 'static> {
         let tier = self.tier().filter(|tier| tier.contains(key))?;
         let (ticket, loading) = (self.ticket(key), tier.load(key));
@@ -71,7 +71,7 @@ impl CacheStore {
 }
 
 impl Resource {
-    /// Whether the resource stays usable long enough to be worth a slow store.
+    /// Whether the resource remains usable for long enough to be stored in the second-level store.
     fn is_worth_storing_in_tier(&self) -> bool {
         const SECONDS: i64 = 10;
         self.variants().iter().any(|variant| {

@@ -22,13 +22,13 @@ use crate::policy::tags::Tags;
 use crate::policy::validators::Validators;
 use crate::policy::vary::SelectingFields;
 
-/// A stored response, or one whose body is still arriving.
+/// A stored response, or a response to be stored whose body is still arriving.
 #[derive(Debug)]
 pub(crate) struct StoredResponse {
     pub(crate) status: StatusCode,
-    /// The header section, with places for `Age`, `Cache-Status` and `Content-Length`.
+    /// The header section, with placeholder values for `Age`, `Cache-Status` and `Content-Length`.
     headers: HeaderMap,
-    /// The `Cache-Status` of caches closer to the origin.
+    /// The `Cache-Status` members of caches closer to the origin.
     other_cache_status: Option<HeaderValue>,
     content: OnceLock<Content>,
     pub(crate) selecting_fields: SelectingFields,
@@ -37,16 +37,16 @@ pub(crate) struct StoredResponse {
     /// The range of a partial response (206).
     pub(crate) part: Option<StoredRange>,
     tags: Tags,
-    /// Whether the original request had credentials.
+    /// Whether the original request contained credentials.
     pub(crate) has_request_credentials: bool,
     is_revalidating: AtomicBool,
-    /// The approximate number of requests that this response served.
+    /// The approximate number of requests that were served with this response.
     hits: AtomicU32,
-    /// Whether a soft purge made the response stale.
+    /// Whether a soft purge has marked the response as stale.
     is_marked_stale: AtomicBool,
 }
 
-/// A body, and its trailer section, which is stored apart from the header section (RFC 9111 §3.1).
+/// A body and its trailer section, which is stored separately from the header section (RFC 9111 §3.1).
 #[derive(Clone, Debug, Default)]
 struct Content {
     data: Bytes,
@@ -54,7 +54,7 @@ struct Content {
 }
 
 impl StoredResponse {
-    /// Creates a response whose body has not arrived.
+    /// Creates a response whose body has not arrived yet.
     pub(crate) fn new(status: StatusCode, headers: &HeaderMap, terms: StorageTerms) -> Self {
         let StorageTerms { freshness, selecting_fields, excluded_fields, part, tags, has_request_credentials } = terms;
         let mut stored = copy_compactly(headers, |name| !is_excluded(name, headers, &excluded_fields), 4);
@@ -91,7 +91,8 @@ impl StoredResponse {
         }
     }
 
-    /// Creates a response from its parts in a second-level store. `headers` are those that [`headers`](Self::headers) returned.
+    /// Creates a response from the fields that were decoded from a second-level store. `headers` are those that
+    /// [`headers`](Self::headers) returned.
     pub(crate) fn restored(
         status: StatusCode,
         headers: HeaderMap,
@@ -119,7 +120,7 @@ impl StoredResponse {
         }
     }
 
-    /// Sets `Content-Length`.
+    /// Sets the `Content-Length` of the response.
     pub(crate) fn set_content_length(&mut self, length: u64) {
         // RFC 9110 §8.6: a 204 has no Content-Length.
         if self.status != StatusCode::NO_CONTENT {
@@ -127,7 +128,7 @@ impl StoredResponse {
         }
     }
 
-    /// Sets the body and its trailer section, once, for all clients that have the head.
+    /// Sets the body and trailer section of the response, which can be set only once.
     pub(crate) fn set_content(&self, body: Bytes, trailers: Option<Box<HeaderMap>>) {
         let _ = self.content.set(Content { data: body, trailers });
     }
@@ -138,7 +139,7 @@ impl StoredResponse {
         self
     }
 
-    /// Sets the body and the trailer section of another response.
+    /// Copies the body and trailer section of another response.
     pub(crate) fn with_content_of(mut self, other: &StoredResponse) -> Self {
         self.set_content_length(other.body().len() as u64);
         let trailers = other.content.get().and_then(|content| content.trailers.clone());
@@ -146,7 +147,7 @@ impl StoredResponse {
         self
     }
 
-    /// Returns the body, which is empty until it has arrived.
+    /// Returns the body, or an empty body until it has arrived.
     pub(crate) fn body(&self) -> &Bytes {
         static EMPTY: Bytes = Bytes::new();
         self.content.get().map_or(&EMPTY, |content| &content.data)
@@ -156,7 +157,7 @@ impl StoredResponse {
         self.content.get()?.trailers.as_deref()
     }
 
-    /// Returns the trailer fields that can be stored, unless the trailer section is too large.
+    /// Returns the trailer fields to store, or `None` if the trailer section is too large.
     pub(crate) fn storable_trailers(&self, trailers: &HeaderMap) -> Option<HeaderMap> {
         const MAX_FIELDS: usize = 32;
         const MAX_SIZE: usize = 16 << 10;
@@ -185,14 +186,14 @@ impl StoredResponse {
         &self.headers
     }
 
-    /// Returns the complete response for a partial one, with the complete body and these header fields.
+    /// Returns a complete response, derived from a partial response, with this body and these header fields.
     // RFC 9111 §3.4
     pub(crate) fn completed_with(&self, body: Bytes, mut headers: HeaderMap) -> Self {
         headers.remove(header::CONTENT_RANGE);
         self.derived(StatusCode::OK, headers, None).with_body(body)
     }
 
-    /// Whether the missing bytes can be requested later if the body ends early.
+    /// Whether the missing bytes can be requested later if the body is incomplete.
     // RFC 9111 §3.3
     pub(crate) fn is_completable(&self) -> bool {
         let accepts_ranges = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"none");
@@ -206,7 +207,7 @@ impl StoredResponse {
             && self.headers.get_all(header::ACCEPT_RANGES).iter().all(accepts_ranges)
     }
 
-    /// Returns a partial response with the bytes that have arrived: `body`, the first of `length` bytes.
+    /// Returns a partial response with the received bytes `body`, the first of `length` bytes.
     pub(crate) fn truncated(&self, length: u64, body: Bytes) -> Option<Self> {
         let part = match &self.part {
             Some(part) => part.truncated(body.len() as u64)?,
@@ -218,7 +219,7 @@ impl StoredResponse {
         Some(self.derived(StatusCode::PARTIAL_CONTENT, headers, Some(part)).with_body(body))
     }
 
-    /// Returns a response of the same exchange, without its body.
+    /// Returns a response with the metadata of this response, but without its body.
     fn derived(&self, status: StatusCode, headers: HeaderMap, part: Option<StoredRange>) -> Self {
         Self {
             status,
@@ -237,7 +238,7 @@ impl StoredResponse {
         }
     }
 
-    /// Whether this response stays stored when `newer` is stored.
+    /// Whether this response stays stored when `newer` is stored under the same key.
     pub(crate) fn coexists_with(&self, newer: &StoredResponse) -> bool {
         if self.selecting_fields != newer.selecting_fields {
             return true;
@@ -253,13 +254,13 @@ impl StoredResponse {
         }
     }
 
-    /// Returns the first and last position of a requested range in the body, if the partial response contains it.
+    /// Returns the first and last positions of the requested range in the body, if the partial response contains it.
     pub(crate) fn slice_for(&self, request: &HeaderMap) -> Option<(u64, u64)> {
         let part = self.part.as_ref().filter(|_| self.validators.allow_range(request, self.freshness.date))?;
         part.select(request, self.body().len() as u64)
     }
 
-    /// Returns the header section of a response to a client.
+    /// Returns the header section for a response to a client.
     pub(crate) fn response_headers(&self, age: u64, member: Member) -> HeaderMap {
         let mut headers = self.headers.clone();
         // RFC 9111 §4
@@ -276,7 +277,7 @@ impl StoredResponse {
         self.content_length()?.to_str().ok()?.parse().ok()
     }
 
-    /// Whether the response may serve a request at all.
+    /// Whether the response is permitted to serve a request.
     ///
     /// A response without caching fields does not serve a client with credentials: the origin may have a response with the same
     /// `Last-Modified` for that client.
@@ -316,13 +317,13 @@ impl StoredResponse {
         self.part.is_none() && !self.freshness.no_cache && self.freshness_now(now).ttl > 0
     }
 
-    /// Starts a revalidation in the background, unless another one is running.
+    /// Marks the response as being revalidated, unless a revalidation is already running.
     pub(crate) fn begin_revalidation(self: &Arc<Self>) -> Option<RevalidationGuard> {
         let is_first = !self.is_revalidating.swap(true, Ordering::AcqRel);
         is_first.then(|| RevalidationGuard(Arc::clone(self)))
     }
 
-    /// Returns the memory that the response takes.
+    /// Returns the memory that the response occupies.
     pub(crate) fn weight(&self) -> usize {
         // The values that were set here do not share the allocation of the others.
         const SEPARATE_VALUES: usize = 128;
@@ -338,7 +339,7 @@ impl StoredResponse {
     }
 }
 
-/// Prevents a second revalidation of a stale response while one is running.
+/// A guard that prevents a second revalidation of a stale response while one is running.
 #[derive(Debug)]
 pub(crate) struct RevalidationGuard(Arc<StoredResponse>);
 
@@ -393,7 +394,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn excludes_fields_of_the_connection() {
+    fn does_not_store_connection_specific_header_fields() {
         // RFC 9111 §3.1
         let stored = stored(&[
             ("cache-control", "max-age=60, no-cache=\"d\""),
@@ -423,7 +424,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn keeps_the_cache_status_of_other_caches_first() {
+    fn preserves_cache_status_members_of_other_caches_before_its_own() {
         // RFC 9211 §2
         let stored =
             stored(&[("cache-control", "max-age=60"), ("cache-status", "A; hit"), ("cache-status", "B; fwd=miss")]);
@@ -432,7 +433,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn allows_one_revalidation_at_a_time() {
+    fn allows_only_one_revalidation_of_a_response_at_a_time() {
         let stored = Arc::new(stored(&[("cache-control", "max-age=1")]));
         let first = stored.begin_revalidation();
         assert!(first.is_some() && stored.begin_revalidation().is_none());

@@ -1,4 +1,4 @@
-//! The update of a stored response with the header section of a later one: RFC 9111 §3.2 and §4.3.4.
+//! The update of a stored response with a later response's header section (RFC 9111 §3.2 and §4.3.4).
 
 use http::HeaderMap;
 use http::header;
@@ -12,7 +12,7 @@ use crate::policy::validators::is_weak;
 use crate::store::stored_response::StoredResponse;
 
 impl StoredResponse {
-    /// Returns this response merged with `update`, the header section of a 304 or of a response to HEAD.
+    /// Returns this response, updated with the header section of a 304 response or of a response to HEAD.
     ///
     /// With an error, the merged response can be served, but not stored.
     pub(crate) fn updated(
@@ -59,7 +59,7 @@ impl StoredResponse {
         (Self::new(self.status, &merged, terms).with_content_of(self), outcome)
     }
 
-    /// Returns this response merged with `update`, for a request that does not select this response.
+    /// Returns this response, updated with the header section of a response to a request that selects another variant.
     ///
     /// The selecting fields stay the same. `None` means that the stored response is not updated.
     pub(crate) fn updated_for_other_request(
@@ -86,7 +86,7 @@ mod tests {
     use crate::store::stored_response::tests::{NOW, at, map, request, stored};
 
     #[test]
-    fn a_304_keeps_the_fields_that_describe_the_body() {
+    fn a_304_response_does_not_replace_fields_that_describe_the_body() {
         // RFC 9111 §3.2
         let stored = stored(&[
             ("cache-control", "max-age=1"),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_304_can_forbid_storing() {
+    fn a_304_response_can_prohibit_storing() {
         let stored = stored(&[("cache-control", "max-age=1"), ("etag", "\"a\"")]);
         let no_fields = HeaderMap::new();
         let (updated, outcome) = stored.updated(request(&no_fields), &map(&[("cache-control", "no-store")]), at(NOW));

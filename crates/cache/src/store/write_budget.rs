@@ -1,9 +1,9 @@
-//! The memory budget for bodies that are being written.
+//! The memory budget for response bodies that are being received.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A limit on the total size of bodies that are being written.
+/// A limit on the total size of the response bodies that are being received.
 pub(crate) struct WriteBudget {
     limit: u64,
     used: AtomicU64,
@@ -15,20 +15,20 @@ impl WriteBudget {
     }
 }
 
-/// A share of a [`WriteBudget`] in bytes. Dropping it returns the bytes.
+/// A number of bytes that is reserved from a [`WriteBudget`]. Dropping it returns the bytes.
 pub(crate) struct Reservation {
     budget: Arc<WriteBudget>,
     bytes: u64,
 }
 
 impl Reservation {
-    /// Reserves bytes, if the budget has room.
+    /// Reserves bytes, or returns `None` if the budget is exhausted.
     pub(crate) fn new(budget: &Arc<WriteBudget>, bytes: u64) -> Option<Self> {
         let mut reservation = Self { budget: Arc::clone(budget), bytes: 0 };
         reservation.grow(bytes).then_some(reservation)
     }
 
-    /// Grows the reservation to `bytes` in total. Returns `false` if the budget has no room.
+    /// Grows the reservation to a total of `bytes`. Returns `false` if the budget has no room.
     pub(crate) fn grow(&mut self, bytes: u64) -> bool {
         self.grow_by(bytes.saturating_sub(self.bytes))
     }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_the_sum_of_reservations() {
+    fn limits_the_total_size_of_all_reservations() {
         let budget = WriteBudget::new(2 << 20);
         let mut first = Reservation::new(&budget, 1 << 20).unwrap();
         assert!(first.grow(2 << 20));

@@ -1,9 +1,9 @@
-//! Complete and incomplete bodies: RFC 9111 §3.3.
+//! Tests of complete and incomplete response bodies (RFC 9111 §3.3).
 
 use crate::harness::*;
 
 #[tokio::test]
-async fn serves_ranges_of_a_complete_response() {
+async fn serves_ranges_of_a_complete_stored_response() {
     // RFC 9110 §14.2, §15.3.7, §15.5.17
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ETAG], "0123456789A");
@@ -49,7 +49,7 @@ async fn serves_no_ranges_of_a_response_that_was_compressed_on_the_fly() {
 }
 
 #[tokio::test]
-async fn serves_several_ranges_as_multipart() {
+async fn serves_multiple_ranges_as_multipart_byteranges() {
     // RFC 9110 §15.3.7.2
     static BODY: [u8; 1000] = [b'x'; 1000];
     let harness = Harness::new();
@@ -70,7 +70,7 @@ async fn serves_several_ranges_as_multipart() {
 }
 
 #[tokio::test]
-async fn joins_partial_responses_to_the_complete_response() {
+async fn combines_partial_responses_into_a_complete_response() {
     // RFC 9111 §3.4
     let part = |range| [FRESH, ETAG, ("content-range", range), ("x", range)];
     for (parts, whole) in [
@@ -102,7 +102,7 @@ async fn joins_partial_responses_to_the_complete_response() {
 }
 
 #[tokio::test]
-async fn does_not_join_partial_responses_of_different_representations() {
+async fn does_not_combine_partial_responses_of_different_representations() {
     // RFC 9110 §15.3.7.3
     for etags in [["\"a\"", "\"b\""], ["W/\"a\"", "W/\"a\""], ["", ""]] {
         let harness = Harness::new();
@@ -164,7 +164,7 @@ async fn a_partial_response_serves_only_ranges_within_it() {
 }
 
 #[tokio::test]
-async fn parts_are_replaced_by_a_new_representation_and_by_the_whole() {
+async fn new_representation_or_complete_response_replaces_partial_responses() {
     // RFC 9111 §3.4
     let harness = Harness::new();
     let part = |etag, range| [FRESH, ("etag", etag), ("content-range", range)];
@@ -191,7 +191,7 @@ async fn parts_are_replaced_by_a_new_representation_and_by_the_whole() {
 }
 
 #[tokio::test]
-async fn does_not_store_an_inconsistent_partial_response() {
+async fn does_not_store_a_partial_response_that_contradicts_its_content_range() {
     // RFC 9110 §14.4
     for (range, content_range, body) in [
         ("bytes=0-1", "bytes 0-1/10", "012"),
@@ -208,7 +208,7 @@ async fn does_not_store_an_inconsistent_partial_response() {
 }
 
 #[tokio::test]
-async fn stores_only_bodies_that_end_cleanly_and_fit() {
+async fn stores_only_complete_bodies_within_the_size_limit() {
     let trailers = || Frame::trailers(map(&[("x", "1")]));
     let length = |length| [FRESH, ("content-length", length)];
     for (what, headers, body, stored) in [
@@ -239,7 +239,7 @@ async fn stores_only_bodies_that_end_cleanly_and_fit() {
 }
 
 #[tokio::test]
-async fn does_not_store_a_body_that_fails() {
+async fn does_not_store_a_response_whose_body_fails() {
     // RFC 9111 §3.3
     let harness = Harness::new();
     harness.respond_with_body(200, &[FRESH], Frames::data(&["hel"]).then(Err("reset")));
@@ -248,7 +248,7 @@ async fn does_not_store_a_body_that_fails() {
 }
 
 #[tokio::test]
-async fn does_not_store_a_body_whose_client_leaves() {
+async fn does_not_store_an_incomplete_body_after_the_client_disconnects() {
     let harness = Harness::new();
     harness.respond_with_body(200, &[FRESH], Frames::data(&["hel", "lo"]));
     let mut request = Request::get("/a").body(Full::default()).unwrap();
@@ -260,7 +260,7 @@ async fn does_not_store_a_body_whose_client_leaves() {
 }
 
 #[tokio::test]
-async fn stores_for_a_server_that_stops_reading_at_content_length() {
+async fn stores_a_body_that_the_server_reads_only_up_to_content_length() {
     for field in [("x", "1"), ("range", "bytes=0-99")] {
         let harness = Harness::new();
         harness.respond_with_body(200, &[FRESH, ("content-length", "5")], Frames::data(&["hel", "lo"]));
@@ -294,7 +294,7 @@ async fn drains_a_body_after_its_reader_was_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_the_wait_for_the_end_of_a_body() {
+async fn limits_the_time_to_wait_for_the_end_of_a_body() {
     for field in [("x", "1"), ("range", "bytes=0-99")] {
         let harness = Harness::new();
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -307,7 +307,7 @@ async fn limits_the_wait_for_the_end_of_a_body() {
     }
 }
 
-/// Reads `count` frames of a response, and drops its body, as a server does after the announced length.
+/// Reads `count` frames of a response and then drops its body, as a server does after the announced length.
 async fn read_frames(harness: &Harness, (name, value): (&str, &str), count: usize) {
     let request = Request::get("http://example.org/a").header(name, value).body(Full::default()).unwrap();
     let mut body = harness.service.clone().oneshot(request).await.unwrap().into_body();
@@ -317,7 +317,7 @@ async fn read_frames(harness: &Harness, (name, value): (&str, &str), count: usiz
 }
 
 #[tokio::test]
-async fn reports_stored_only_if_storing_can_succeed() {
+async fn cache_status_reports_stored_only_if_the_response_can_be_stored() {
     // RFC 9211 §2.5
     let length = |length| [FRESH, ("content-length", length)];
     for (fields, store, said) in [
@@ -335,7 +335,7 @@ async fn reports_stored_only_if_storing_can_succeed() {
 }
 
 #[tokio::test]
-async fn does_not_report_stored_after_an_invalidation() {
+async fn cache_status_does_not_report_stored_after_an_invalidation() {
     // RFC 9111 §4.4
     for (status, fields) in [(200, &[FRESH][..]), (304, &[FRESH, ETAG])] {
         let harness = Harness::new();

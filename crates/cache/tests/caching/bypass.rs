@@ -1,4 +1,4 @@
-//! Requests that bypass the cache.
+//! Tests of requests that bypass the cache.
 
 use crate::harness::*;
 
@@ -26,7 +26,7 @@ async fn uncacheable_requests_bypass_the_cache() {
 }
 
 #[tokio::test]
-async fn several_hosts_bypass_the_cache() {
+async fn requests_with_multiple_host_fields_bypass_the_cache() {
     let harness = Harness::new();
     harness.respond(200, &[FRESH], "x");
     let mut request = Request::get("/a").body(Full::<Bytes>::default()).unwrap();
@@ -38,7 +38,7 @@ async fn several_hosts_bypass_the_cache() {
 }
 
 #[tokio::test]
-async fn does_not_store_a_page_with_the_extension_of_a_stylesheet() {
+async fn does_not_store_html_under_a_path_with_a_css_extension() {
     let harness = Harness::with(|layer| layer.paths("**/*.{css,js}".parse().unwrap()));
     harness.respond(200, &[MODIFIED, ETAG, ("content-type", "text/html")], "your balance");
     assert_eq!(harness.send("GET", "/account/x.css", &[]).await.cache_status(), "rproxy; fwd=uri-miss");
@@ -46,7 +46,7 @@ async fn does_not_store_a_page_with_the_extension_of_a_stylesheet() {
 }
 
 #[tokio::test]
-async fn calls_only_the_ready_service() {
+async fn calls_the_inner_service_only_when_it_is_ready() {
     let (mut service, mut handle) =
         tower_test::mock::spawn_with(|inner| CacheLayer::new(CacheStore::in_memory(1 << 20)).layer(inner));
     handle.allow(0);

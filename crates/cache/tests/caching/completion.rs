@@ -1,4 +1,4 @@
-//! The completion of incomplete responses: RFC 9111 §3.3 and §3.4.
+//! Tests of the completion of incomplete responses (RFC 9111 §3.3 and §3.4).
 
 use crate::harness::*;
 
@@ -6,7 +6,7 @@ fn harness() -> Harness {
     Harness::with(|layer| layer.empty_body(Full::<Bytes>::default))
 }
 
-/// Stores the bytes `range` of "0123456789" as the response to a range request.
+/// Stores the bytes `range` of `0123456789` in the cache as a response to a range request.
 async fn store_part(harness: &Harness, range: &str) {
     store_part_with(harness, range, &[FRESH, ETAG, ("content-type", "text/plain"), ("x", "old")]).await;
 }
@@ -19,7 +19,7 @@ async fn store_part_with(harness: &Harness, range: &str, fields: &[(&str, &str)]
     assert_eq!(harness.get(&[("range", &format!("bytes={range}"))]).await.body, body);
 }
 
-/// Queues a response with the bytes `range` of "0123456789".
+/// Makes the origin respond with the bytes `range` of `0123456789`.
 fn answer_part(harness: &Harness, range: &str) {
     let (first, last) = range.split_once('-').unwrap();
     let body = &"0123456789"[first.parse().unwrap()..=last.parse().unwrap()];
@@ -32,7 +32,7 @@ fn field<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn requests_only_the_missing_bytes_of_the_whole() {
+async fn requests_only_the_missing_bytes_of_a_partially_stored_response() {
     for (stored, requested, sent) in [
         (&["0-4"][..], "bytes=5-", "5-9"),
         (&["5-9"], "bytes=0-4", "0-4"),
@@ -60,7 +60,7 @@ async fn requests_only_the_missing_bytes_of_the_whole() {
 }
 
 #[tokio::test]
-async fn merges_header_fields_of_both_partial_responses() {
+async fn merges_the_header_fields_of_combined_partial_responses() {
     // RFC 9111 §3.4, RFC 9110 §15.3.7
     let harness = harness();
     store_part(&harness, "0-4").await;
@@ -75,7 +75,7 @@ async fn merges_header_fields_of_both_partial_responses() {
 }
 
 #[tokio::test]
-async fn completes_a_partially_stored_range() {
+async fn requests_only_the_missing_bytes_of_a_partially_stored_range() {
     for (stored, asked, requested, sent, content_range) in [
         ("0-4", "bytes=3-7", "bytes=5-7", "5-7", "bytes 3-7/10"),
         ("0-4", "bytes=3-", "bytes=5-", "5-9", "bytes 3-9/10"),
@@ -99,7 +99,7 @@ async fn completes_a_partially_stored_range() {
 }
 
 #[tokio::test]
-async fn stores_the_rest_of_a_range_beside_other_partial_responses() {
+async fn stores_the_missing_part_of_a_range_with_other_partial_responses() {
     let harness = harness();
     store_part(&harness, "0-4").await;
     answer_part(&harness, "5-7");
@@ -114,7 +114,7 @@ async fn stores_the_rest_of_a_range_beside_other_partial_responses() {
 }
 
 #[tokio::test]
-async fn a_stale_partial_response_is_validated_by_the_request_for_the_rest() {
+async fn request_for_the_missing_range_validates_a_stale_partial_response() {
     let harness = harness();
     store_part(&harness, "0-4").await;
     harness.advance(90);
@@ -125,7 +125,7 @@ async fn a_stale_partial_response_is_validated_by_the_request_for_the_rest() {
 }
 
 #[tokio::test]
-async fn a_changed_representation_replaces_partial_responses() {
+async fn changed_representation_replaces_partial_responses() {
     // RFC 9110 §13.1.5
     for range in [None, Some(("range", "bytes=3-7"))] {
         let harness = harness();
@@ -140,7 +140,7 @@ async fn a_changed_representation_replaces_partial_responses() {
 }
 
 #[tokio::test]
-async fn repeats_the_original_request_when_the_response_does_not_fit() {
+async fn repeats_the_original_request_if_the_missing_range_is_not_usable() {
     // RFC 9110 §15.3.7.3
     let rest = ("content-range", "bytes 5-9/10");
     for (status, fields, body, why) in [
@@ -176,7 +176,7 @@ async fn repeats_the_original_request_when_the_response_does_not_fit() {
 }
 
 #[tokio::test]
-async fn repeats_a_range_request_with_its_own_range() {
+async fn repeats_a_range_request_with_the_range_of_the_client() {
     let harness = harness();
     store_part(&harness, "0-4").await;
     harness.respond(206, &[FRESH, ("etag", "\"v2\""), ("content-range", "bytes 5-7/10")], "fgh");
@@ -188,7 +188,7 @@ async fn repeats_a_range_request_with_its_own_range() {
 }
 
 #[tokio::test]
-async fn an_error_in_place_of_the_rest_reaches_the_client() {
+async fn error_response_to_a_request_for_the_missing_range_is_forwarded() {
     let harness = harness();
     store_part(&harness, "0-4").await;
     for status in [404, 500, 503] {
@@ -201,7 +201,7 @@ async fn an_error_in_place_of_the_rest_reaches_the_client() {
 }
 
 #[tokio::test]
-async fn a_failed_rest_cuts_the_response_off_visibly() {
+async fn failure_of_the_missing_range_aborts_the_response() {
     // RFC 9111 §3.3
     for (range, sent) in [(None, "5-9"), (Some(("range", "bytes=3-8")), "5-8"), (Some(("range", "bytes=-8")), "2-3")] {
         for (rest, error) in [
@@ -224,7 +224,7 @@ async fn a_failed_rest_cuts_the_response_off_visibly() {
 }
 
 #[tokio::test]
-async fn a_rest_that_is_reset_after_its_last_byte_cuts_the_response_off() {
+async fn reset_after_the_last_byte_of_the_missing_range_aborts_the_response() {
     let harness = harness();
     store_part(&harness, "0-1").await;
     store_part(&harness, "8-9").await;
@@ -263,7 +263,7 @@ async fn does_not_complete_partial_responses_without_a_strong_validator() {
 }
 
 #[tokio::test]
-async fn forwards_other_requests_unchanged() {
+async fn forwards_requests_that_partial_responses_cannot_serve_unchanged() {
     for (method, fields, why) in [
         ("GET", &[("if-none-match", "\"v0\"")][..], "a condition of the client"),
         ("GET", &[("if-modified-since", MODIFIED.1)], "a condition of the client"),
@@ -302,7 +302,7 @@ async fn does_not_complete_partial_responses_unless_empty_body_is_set() {
 }
 
 #[tokio::test]
-async fn does_not_complete_partial_response_of_another_variant() {
+async fn does_not_complete_a_partial_response_of_another_variant() {
     // RFC 9111 §4.1
     let harness = harness();
     let part = [FRESH, ETAG, ("vary", "foo"), ("content-range", "bytes 0-4/10")];
@@ -315,7 +315,7 @@ async fn does_not_complete_partial_response_of_another_variant() {
 }
 
 #[tokio::test]
-async fn a_rest_that_may_not_be_stored_completes_one_response() {
+async fn missing_range_with_no_store_completes_only_one_response() {
     for range in [None, Some(("range", "bytes=3-9"))] {
         let harness = harness();
         store_part(&harness, "0-4").await;
@@ -328,7 +328,7 @@ async fn a_rest_that_may_not_be_stored_completes_one_response() {
 }
 
 #[tokio::test]
-async fn completes_but_does_not_store_large_responses() {
+async fn completes_a_response_that_is_too_large_to_store() {
     let harness = Harness::with(|layer| layer.max_object(9).empty_body(Full::<Bytes>::default));
     store_part(&harness, "0-4").await;
     answer_part(&harness, "5-9");
@@ -339,7 +339,7 @@ async fn completes_but_does_not_store_large_responses() {
 }
 
 #[tokio::test]
-async fn a_download_that_breaks_off_is_completed_by_the_next_request() {
+async fn aborted_download_is_completed_by_the_next_request() {
     // RFC 9111 §3.3
     for body in [Frames::data(&["01", "234"]).then(Err("reset")), Frames::data(&["01", "234"])] {
         let harness = harness();
@@ -361,7 +361,7 @@ async fn a_download_that_breaks_off_is_completed_by_the_next_request() {
 }
 
 #[tokio::test]
-async fn a_rest_that_breaks_off_is_continued_later() {
+async fn incomplete_missing_range_is_completed_by_a_later_request() {
     let harness = harness();
     store_part(&harness, "0-2").await;
     let rest = [FRESH, ETAG, ("content-range", "bytes 3-9/10")];
@@ -408,7 +408,7 @@ async fn does_not_store_partial_responses_that_cannot_be_completed() {
 }
 
 #[tokio::test]
-async fn a_partial_response_does_not_replace_a_complete_one() {
+async fn partial_response_does_not_replace_a_stale_complete_response() {
     let harness = harness();
     harness.respond(200, &[FRESH, ETAG], "old");
     harness.get(&[]).await;

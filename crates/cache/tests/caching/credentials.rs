@@ -1,8 +1,8 @@
-//! Responses to requests with credentials are never served to other clients.
+//! Tests that responses to requests with credentials are never served to other clients.
 
 use crate::harness::*;
 
-/// Fields by which an application can identify a client.
+/// Header fields by which an application can identify a client.
 const CREDENTIALS: [(&str, &str); 7] = [
     ("cookie", "session=alice"),
     ("authorization", "Bearer alice"),
@@ -20,7 +20,7 @@ async fn picture(harness: &Harness, headers: &[(&str, &str)]) -> ClientResponse 
 }
 
 #[tokio::test]
-async fn does_not_store_responses_without_caching_fields_to_credentials() {
+async fn does_not_store_responses_to_credentials_without_caching_fields() {
     for heuristic in [false, true] {
         for credential in CREDENTIALS {
             let harness = Harness::with(|layer| layer.heuristic_freshness(heuristic));
@@ -70,7 +70,7 @@ async fn revalidates_before_each_reuse_without_caching_fields() {
 }
 
 #[tokio::test]
-async fn estimates_lifetimes_only_if_enabled() {
+async fn uses_heuristic_freshness_only_if_enabled() {
     // RFC 9111 §4.2.2
     let harness = Harness::with(|layer| layer.heuristic_freshness(true));
     harness.respond(200, &PICTURE, "picture");
@@ -97,7 +97,7 @@ async fn estimates_lifetimes_only_if_enabled() {
 }
 
 #[tokio::test]
-async fn serves_explicitly_shared_responses_to_credentials() {
+async fn serves_explicitly_shared_responses_to_requests_with_credentials() {
     for (cache_control, expected) in [
         ("max-age=60", Some(CacheStatus::Hit)),
         ("public, max-age=60", Some(CacheStatus::Hit)),
@@ -114,7 +114,7 @@ async fn serves_explicitly_shared_responses_to_credentials() {
 }
 
 #[tokio::test]
-async fn serves_stale_responses_to_credentials_only_if_permitted() {
+async fn serves_stale_responses_to_credentials_only_if_explicitly_permitted() {
     // RFC 9111 §4.2.4, RFC 5861 §4
     for (cache_control, served) in [
         ("max-age=1", false),

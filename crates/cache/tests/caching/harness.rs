@@ -1,4 +1,4 @@
-//! A test harness: a client, a cache whose clock the test sets, and an origin with scripted responses.
+//! A test harness: a client, a cache with a settable clock, and an origin with scripted responses.
 
 pub(crate) use std::collections::VecDeque;
 pub(crate) use std::future::Ready;
@@ -17,15 +17,15 @@ pub(crate) use rproxy_cache::{BodyError, CacheLayer, CacheService, CacheStatus, 
 pub(crate) use tokio::sync::mpsc;
 pub(crate) use tower::{Layer, Service, ServiceExt};
 
-/// 06 Nov 1994 08:49:37 GMT
+/// The initial time of the clock in seconds since the Unix epoch: 06 Nov 1994 08:49:37 GMT.
 pub(crate) const START: u64 = 784_111_777;
 pub(crate) const MODIFIED: (&str, &str) = ("last-modified", "Sat, 05 Nov 1994 08:49:37 GMT");
 
-/// A body of scripted frames, which can fail or have the wrong length.
+/// A response body with scripted frames, which can fail or have an unexpected length.
 #[derive(Default)]
 pub(crate) struct Frames {
     pub(crate) frames: VecDeque<Result<Frame<Bytes>, &'static str>>,
-    /// Frames that arrive later.
+    /// The frames that arrive after the scripted frames.
     pub(crate) late: Option<mpsc::UnboundedReceiver<Result<Frame<Bytes>, &'static str>>>,
 }
 
@@ -63,7 +63,7 @@ impl Body for Frames {
 
 pub(crate) type OriginResponse = Result<Response<Frames>, &'static str>;
 
-/// An origin that returns its responses in order, and records the requests.
+/// An origin that returns scripted responses in order and records the requests.
 #[derive(Clone, Default)]
 pub(crate) struct Origin {
     pub(crate) responses: Arc<Mutex<VecDeque<OriginResponse>>>,
@@ -93,7 +93,7 @@ pub(crate) struct Harness {
     pub(crate) service: CacheService<Origin>,
 }
 
-/// A response as the client receives it.
+/// A response as received by the client.
 pub(crate) struct ClientResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,

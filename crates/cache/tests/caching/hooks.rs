@@ -1,11 +1,11 @@
-//! Hooks for keys and bypasses.
+//! Tests of the hooks for cache keys and for requests that bypass the cache.
 
 use rproxy_cache::QueryRules;
 
 use crate::harness::*;
 
 #[tokio::test]
-async fn query_rules_join_equivalent_queries() {
+async fn query_rules_map_equivalent_queries_to_one_response() {
     let rules = QueryRules::new().sorted().ignore("utm_*");
     let harness = Harness::with(|layer| layer.query(rules));
     harness.respond(200, &[FRESH], "one");
@@ -22,7 +22,7 @@ async fn query_rules_join_equivalent_queries() {
 }
 
 #[tokio::test]
-async fn the_origin_gets_the_query_unchanged() {
+async fn query_rules_do_not_change_the_forwarded_query() {
     let harness = Harness::with(|layer| layer.query(QueryRules::new().ignore("x")));
     harness.respond(200, &[FRESH], "");
     harness.send("GET", "/a?x=1", &[]).await;
@@ -30,7 +30,7 @@ async fn the_origin_gets_the_query_unchanged() {
 }
 
 #[tokio::test]
-async fn a_custom_key_is_a_url_for_purges() {
+async fn purging_a_url_selects_responses_by_their_custom_key() {
     let harness = Harness::with(|layer| {
         layer.key(|head, url| match head.headers.get("x-tenant") {
             Some(tenant) => url.replacen("//", &format!("//{}.", tenant.to_str().unwrap_or_default()), 1),
@@ -50,7 +50,7 @@ async fn a_custom_key_is_a_url_for_purges() {
 }
 
 #[tokio::test]
-async fn bypassing_requests_do_not_use_the_store() {
+async fn bypassing_requests_neither_read_nor_write_the_store() {
     let harness = Harness::with(|layer| layer.bypass_when(|head| head.headers.contains_key("x-preview")));
     for text in ["draft", "draft 2"] {
         harness.respond(200, &[FRESH], text);

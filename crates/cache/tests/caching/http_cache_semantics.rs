@@ -1,4 +1,4 @@
-//! A comparison with the crate `http-cache-semantics`, and the reasons for each difference.
+//! A comparison with the crate `http-cache-semantics`, with the reason for each difference.
 
 use std::time::SystemTime;
 
@@ -8,7 +8,7 @@ use proptest::sample::{select, subsequence};
 
 use crate::harness::*;
 
-/// A stored response, and a later request for it.
+/// A stored response and a later request for it.
 #[derive(Clone, Debug)]
 struct Case {
     status: u16,
@@ -42,8 +42,7 @@ const PLAIN: Case = Case {
     another_variant: false,
 };
 
-/// A reason for a difference: its name, the cases it applies to, one such case, and whether this crate uses the
-/// response there.
+/// A reason for a difference: its name, a condition, an example, and whether this cache uses the response.
 type Reason = (&'static str, fn(&Case) -> bool, fn() -> Case, bool);
 
 const REASONS: &[Reason] = &[
@@ -191,7 +190,7 @@ impl Case {
         [first, second]
     }
 
-    /// Whether this crate serves the second request with the response to the first.
+    /// Whether this cache serves the second request with the response to the first request.
     async fn ours(&self) -> bool {
         let harness = Harness::with(|layer| layer.heuristic_freshness(true).request_directives(true));
         let response = self.response();
@@ -269,7 +268,7 @@ fn cases() -> impl Strategy<Value = Case> {
 }
 
 #[tokio::test]
-async fn each_known_difference_has_a_case() {
+async fn each_known_difference_from_http_cache_semantics_has_an_example() {
     for (reason, applies, example, ours) in REASONS {
         let case = example();
         assert!(applies(&case), "{reason}: {case:?}");
@@ -280,7 +279,7 @@ async fn each_known_difference_has_a_case() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2048))]
     #[test]
-    fn differs_only_for_known_reasons(case in cases()) {
+    fn differs_from_http_cache_semantics_only_for_known_reasons(case in cases()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let (ours, theirs) = (runtime.block_on(case.ours()), case.theirs());
         let has_reason = REASONS.iter().any(|(_, applies, ..)| applies(&case));

@@ -1,4 +1,4 @@
-//! Tests of the cache as clients and the origin see it, with a clock that the tests set.
+//! Tests of the cache from the perspective of clients and the origin, with a settable clock.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bodies;

@@ -1,9 +1,9 @@
-//! Methods other than GET: RFC 9111 §4.4, RFC 9110 §9.
+//! Tests of methods other than GET (RFC 9111 §4.4, RFC 9110 §9).
 
 use crate::harness::*;
 
 #[tokio::test]
-async fn serves_head_from_a_stored_get() {
+async fn serves_head_requests_from_a_stored_get_response() {
     // RFC 9110 §9.3.2
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ("content-length", "5")], "");
@@ -16,7 +16,7 @@ async fn serves_head_from_a_stored_get() {
 }
 
 #[tokio::test]
-async fn head_updates_or_removes_the_stored_response() {
+async fn response_to_head_updates_or_removes_the_stored_response() {
     // RFC 9111 §4.3.5
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ETAG], "hello");
@@ -38,7 +38,7 @@ async fn head_updates_or_removes_the_stored_response() {
 }
 
 #[tokio::test]
-async fn successful_unsafe_methods_invalidate() {
+async fn successful_unsafe_requests_invalidate_the_target_url() {
     // RFC 9111 §4.4
     for method in ["POST", "PUT", "DELETE", "PATCH", "M-SEARCH", "FOO"] {
         for (status, invalidates) in [(200, true), (303, true), (404, false), (500, false)] {
@@ -56,7 +56,7 @@ async fn successful_unsafe_methods_invalidate() {
 }
 
 #[tokio::test]
-async fn other_origins_and_safe_methods_do_not_invalidate() {
+async fn safe_requests_and_other_origins_invalidate_no_responses() {
     let harness = Harness::new();
     harness.respond(200, &[FRESH], "x");
     harness.send("GET", "http://example.net/b", &[]).await;
@@ -68,7 +68,7 @@ async fn other_origins_and_safe_methods_do_not_invalidate() {
 }
 
 #[tokio::test]
-async fn does_not_store_a_response_from_before_an_invalidation() {
+async fn does_not_store_a_response_that_was_fetched_before_an_invalidation() {
     // RFC 9111 §4.4
     let harness = Harness::new();
     harness.respond(200, &[FRESH], "old");
@@ -82,7 +82,7 @@ async fn does_not_store_a_response_from_before_an_invalidation() {
 }
 
 #[tokio::test]
-async fn unsafe_requests_to_other_paths_invalidate_the_urls_they_name() {
+async fn unsafe_requests_invalidate_the_urls_in_location_and_content_location() {
     let harness = Harness::with(|layer| layer.paths("/static/**".parse().unwrap()));
     harness.respond(200, &[FRESH], "x");
     harness.send("GET", "/static/x", &[]).await;
@@ -93,7 +93,7 @@ async fn unsafe_requests_to_other_paths_invalidate_the_urls_they_name() {
 }
 
 #[tokio::test]
-async fn a_post_response_with_content_location_serves_get() {
+async fn post_response_with_content_location_serves_later_get_requests() {
     // RFC 9110 §9.3.3
     let lifetime = ("expires", "Mon, 07 Nov 1994 08:49:37 GMT");
     for (status, headers, stored) in [

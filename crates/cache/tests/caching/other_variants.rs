@@ -8,7 +8,7 @@ fn harness() -> Harness {
     Harness::with(|layer| layer.empty_body(Full::<Bytes>::default))
 }
 
-/// Stores the variant of a language.
+/// Stores the variant of a resource for a language.
 async fn store(harness: &Harness, language: &str, etag: &str, body: &'static str) {
     harness.respond(200, &[FRESH, VARY, ("etag", etag), ("x", "1")], body);
     assert_eq!(harness.get(&[("accept-language", language)]).await.body, body);
@@ -22,7 +22,7 @@ fn condition(harness: &Harness) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_304_selects_and_updates_the_variant_it_names() {
+async fn a_304_response_selects_and_updates_the_variant_with_its_entity_tag() {
     let harness = harness();
     store(&harness, "en", "\"en\"", "hello").await;
     store(&harness, "de", "\"de\"", "hallo").await;
@@ -56,7 +56,7 @@ async fn a_304_selects_and_updates_the_variant_it_names() {
 }
 
 #[tokio::test]
-async fn stores_a_200_as_a_new_variant() {
+async fn stores_a_200_response_as_a_new_variant() {
     let harness = harness();
     store(&harness, "en", "\"en\"", "hello").await;
     harness.respond(200, &[FRESH, VARY, ("etag", "\"fr\"")], "bonjour");
@@ -72,7 +72,7 @@ async fn stores_a_200_as_a_new_variant() {
 }
 
 #[tokio::test]
-async fn an_ambiguous_304_repeats_the_request_without_condition() {
+async fn ambiguous_304_response_repeats_the_request_without_if_none_match() {
     for unclear in [&[FRESH, VARY][..], &[FRESH, VARY, ("etag", "\"other\"")], &[FRESH, VARY, ("etag", "\"en, \"de\"")]]
     {
         let harness = harness();
@@ -94,7 +94,7 @@ async fn an_ambiguous_304_repeats_the_request_without_condition() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_repeated_request_reaches_the_client() {
+async fn error_of_the_repeated_request_is_returned_to_the_client() {
     let harness = harness();
     store(&harness, "en", "\"en\"", "hello").await;
     store(&harness, "de", "\"de\"", "hallo").await;
@@ -105,7 +105,7 @@ async fn an_error_of_the_repeated_request_reaches_the_client() {
 }
 
 #[tokio::test]
-async fn a_304_without_etag_confirms_the_only_entity_tag() {
+async fn a_304_response_without_etag_validates_the_only_sent_entity_tag() {
     let harness = harness();
     store(&harness, "en", "\"en\"", "hello").await;
     harness.respond(304, &[FRESH, VARY], "");
@@ -114,7 +114,7 @@ async fn a_304_without_etag_confirms_the_only_entity_tag() {
 }
 
 #[tokio::test]
-async fn sends_one_entity_tag_if_requests_cannot_be_repeated() {
+async fn sends_only_one_entity_tag_if_requests_cannot_be_repeated() {
     let harness = Harness::new();
     store(&harness, "en", "\"en\"", "hello").await;
     store(&harness, "de", "\"de\"", "hallo").await;
@@ -125,7 +125,7 @@ async fn sends_one_entity_tag_if_requests_cannot_be_repeated() {
 }
 
 #[tokio::test]
-async fn a_304_that_forbids_storing_serves_one_request() {
+async fn a_304_response_with_no_store_serves_only_one_request() {
     let harness = harness();
     store(&harness, "en", "\"en\"", "hello").await;
     harness.respond(304, &[("cache-control", "private"), VARY, ("etag", "\"en\"")], "");
@@ -138,7 +138,7 @@ async fn a_304_that_forbids_storing_serves_one_request() {
 }
 
 #[tokio::test]
-async fn does_not_send_ambiguous_or_personal_entity_tags() {
+async fn does_not_send_ambiguous_or_client_specific_entity_tags() {
     let en = ("accept-language", "en");
     let gzip = ("accept-encoding", "gzip");
     let tag = ("etag", "\"en\"");
@@ -168,7 +168,7 @@ async fn does_not_send_ambiguous_or_personal_entity_tags() {
 }
 
 #[tokio::test]
-async fn does_not_send_an_entity_tag_of_two_contents() {
+async fn does_not_send_an_entity_tag_that_two_contents_share() {
     let harness = harness();
     store(&harness, "en", "\"same\"", "hello").await;
     store(&harness, "de", "\"same\"", "guten Tag").await;
@@ -180,7 +180,7 @@ async fn does_not_send_an_entity_tag_of_two_contents() {
 }
 
 #[tokio::test]
-async fn sends_entity_tags_of_coded_variants_if_the_coding_is_accepted() {
+async fn sends_entity_tags_of_encoded_variants_only_if_the_client_accepts_the_coding() {
     let vary = ("vary", "accept-encoding");
     for (accepted, is_sent) in [
         ("br, gzip", true),
@@ -206,7 +206,7 @@ async fn sends_entity_tags_of_coded_variants_if_the_coding_is_accepted() {
 }
 
 #[tokio::test]
-async fn forwards_conditions_and_ranges_of_the_client() {
+async fn adds_no_entity_tags_to_conditional_range_and_head_requests() {
     for (method, field, forwarded) in [
         ("GET", ("if-none-match", "\"mine\""), None),
         ("GET", ("if-modified-since", MODIFIED.1), None),
@@ -225,7 +225,7 @@ async fn forwards_conditions_and_ranges_of_the_client() {
 }
 
 #[tokio::test]
-async fn at_most_16_entity_tags_are_sent() {
+async fn sends_at_most_16_entity_tags() {
     let harness = harness();
     for number in 0..30 {
         let answer = [FRESH, VARY, ("etag", &*format!("\"{number}\""))];
@@ -236,7 +236,7 @@ async fn at_most_16_entity_tags_are_sent() {
     }
 }
 
-/// A service that must be ready before each call, as one with a concurrency limit.
+/// A service that must be polled ready before each call, like a service with a concurrency limit.
 struct ReadyOnce {
     origin: Origin,
     is_ready: bool,
@@ -265,7 +265,7 @@ impl Clone for ReadyOnce {
 }
 
 #[tokio::test]
-async fn repeats_the_request_when_the_service_is_ready() {
+async fn repeats_the_request_only_when_the_service_is_ready() {
     let harness = harness();
     store(&harness, "en", "\"en\"", "hello").await;
     store(&harness, "de", "\"de\"", "hallo").await;

@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 
-/// Stores a response with these fields under `path`.
+/// Stores a response with these header fields under `path`.
 async fn store(harness: &Harness, path: &str, fields: &[(&str, &str)]) {
     harness.respond(200, &[&[FRESH, ETAG], fields].concat(), "old");
     assert_eq!(harness.send("GET", path, &[]).await.cache_status(), "rproxy; fwd=uri-miss; stored");
@@ -14,7 +14,7 @@ async fn is_hit(harness: &Harness, path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn unsafe_requests_invalidate_groups() {
+async fn unsafe_requests_invalidate_cache_groups() {
     // RFC 9875 §3
     let harness = Harness::new();
     store(&harness, "/a", &[("cache-groups", "\"news\", \"all\"")]).await;
@@ -29,7 +29,7 @@ async fn unsafe_requests_invalidate_groups() {
 }
 
 #[tokio::test]
-async fn safe_requests_invalidate_no_groups() {
+async fn safe_requests_invalidate_no_cache_groups() {
     // RFC 9875 §3
     let harness = Harness::new();
     store(&harness, "/a", &[("cache-groups", "\"news\"")]).await;
@@ -39,7 +39,7 @@ async fn safe_requests_invalidate_no_groups() {
 }
 
 #[tokio::test]
-async fn invalidates_only_the_variants_of_a_group() {
+async fn invalidates_only_the_variants_in_a_cache_group() {
     let harness = Harness::new();
     for (language, group) in [("en", "\"english\""), ("de", "\"german\"")] {
         harness.respond(200, &[FRESH, ("vary", "accept-language"), ("cache-groups", group)], language);
@@ -54,7 +54,7 @@ async fn invalidates_only_the_variants_of_a_group() {
 }
 
 #[tokio::test]
-async fn purges_tags() {
+async fn purges_responses_by_cache_tag() {
     let harness = Harness::new();
     store(&harness, "/a", &[("surrogate-key", "post-1 post-2")]).await;
     store(&harness, "/b", &[("surrogate-key", "post-2")]).await;
@@ -68,7 +68,7 @@ async fn purges_tags() {
 }
 
 #[tokio::test]
-async fn soft_purged_responses_are_validated_before_use() {
+async fn soft_purged_responses_are_validated_before_reuse() {
     let harness = Harness::new();
     for purge in [Purge::All, "/a".parse().unwrap(), "http://example.org/a".parse().unwrap(), Purge::tag("x")] {
         harness.store.purge(&Purge::All);
@@ -85,7 +85,7 @@ async fn soft_purged_responses_are_validated_before_use() {
 }
 
 #[tokio::test]
-async fn soft_purged_responses_are_served_stale() {
+async fn soft_purged_responses_are_served_stale_while_revalidating() {
     // RFC 5861 §3
     let harness = Harness::new();
     harness.respond(200, &[("cache-control", "max-age=60, stale-while-revalidate=10"), ETAG], "old");

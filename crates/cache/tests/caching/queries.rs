@@ -1,4 +1,4 @@
-//! Equivalent queries, by rules of the operator or by `No-Vary-Search`.
+//! Tests of equivalent queries, by the operator's rules or by `No-Vary-Search`.
 
 use crate::harness::*;
 
@@ -15,7 +15,7 @@ async fn cached(harness: &Harness, path: &str) -> Option<Bytes> {
 }
 
 #[tokio::test]
-async fn no_vary_search_serves_equivalent_queries() {
+async fn no_vary_search_response_serves_equivalent_queries() {
     let harness = Harness::with(|layer| layer.no_vary_search(true));
     store(&harness, "/p?b=1&a=2&utm=x", &[ANY_UTM], "first").await;
     for same in ["/p?b=1&a=2&utm=x", "/p?a=2&b=1", "/p?utm=y&a=2&b=%31"] {
@@ -30,7 +30,7 @@ async fn no_vary_search_serves_equivalent_queries() {
 }
 
 #[tokio::test]
-async fn a_response_without_no_vary_search_serves_its_own_query() {
+async fn response_without_no_vary_search_serves_only_its_exact_query() {
     let harness = Harness::with(|layer| layer.no_vary_search(true));
     store(&harness, "/p?a=1", &[ANY_UTM], "first").await;
     store(&harness, "/p?a=2&utm=x", &[], "exact").await;
@@ -49,7 +49,7 @@ async fn ignores_no_vary_search_by_default() {
 }
 
 #[tokio::test]
-async fn invalidation_and_purge_reach_equivalent_queries() {
+async fn invalidation_and_purge_apply_to_equivalent_queries() {
     // RFC 9111 §4.4
     let harness = Harness::with(|layer| layer.no_vary_search(true));
     let ways: [(&str, &str); 4] = [
@@ -75,7 +75,7 @@ async fn invalidation_and_purge_reach_equivalent_queries() {
 }
 
 #[tokio::test]
-async fn a_validated_response_keeps_its_key() {
+async fn validated_response_keeps_its_cache_key() {
     let harness = Harness::with(|layer| layer.no_vary_search(true));
     store(&harness, "/p?a=1&utm=x", &[ANY_UTM], "first").await;
     harness.advance(60);
@@ -94,7 +94,7 @@ async fn a_validated_response_keeps_its_key() {
 }
 
 #[tokio::test]
-async fn query_rules_precede_no_vary_search() {
+async fn query_rules_apply_before_no_vary_search() {
     let rules = "sort, drop utm_*, fbclid".parse().unwrap();
     let harness = Harness::with(|layer| layer.query(rules));
     store(&harness, "/p?b=1&utm_source=x&a=2", &[], "first").await;
@@ -105,7 +105,7 @@ async fn query_rules_precede_no_vary_search() {
 }
 
 #[tokio::test]
-async fn reports_the_key_if_enabled() {
+async fn cache_status_reports_the_cache_key_if_enabled() {
     // RFC 9211 §2.7
     let harness = Harness::with(|layer| {
         layer.status_key(true).paths("/p*".parse().unwrap()).query("sort".parse().unwrap()).no_vary_search(true)

@@ -1,4 +1,4 @@
-//! Responses with a value that is specific to their request, such as a nonce.
+//! Tests of responses with a value that is specific to their request, such as a nonce.
 
 use rproxy_cache::RequestSpecificCheck;
 
@@ -37,7 +37,7 @@ async fn does_not_store_or_share_a_page_with_a_nonce() {
 }
 
 #[tokio::test]
-async fn does_not_serve_a_page_for_a_request_with_a_nonce() {
+async fn does_not_serve_a_stored_page_for_a_request_with_a_nonce() {
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ETAG, HTML], "without");
     harness.get(&[]).await;
@@ -48,7 +48,7 @@ async fn does_not_serve_a_page_for_a_request_with_a_nonce() {
 }
 
 #[tokio::test]
-async fn caches_other_types_despite_a_nonce() {
+async fn caches_other_content_types_despite_a_nonce() {
     let harness = Harness::new();
     harness.respond(200, &[FRESH, CSS], "body {}");
     get_with_nonce(&harness, "GET", "/a.css").await;

@@ -1,9 +1,9 @@
-//! The reuse of stored responses: RFC 9111 §4.
+//! Tests of the reuse of stored responses (RFC 9111 §4).
 
 use crate::harness::*;
 
 #[tokio::test]
-async fn serves_a_fresh_response_with_age() {
+async fn serves_a_fresh_response_with_an_age_field() {
     // RFC 9111 §4
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ("x", "1"), ("connection", "keep-alive")], "hello");
@@ -28,7 +28,7 @@ async fn serves_a_fresh_response_with_age() {
 }
 
 #[tokio::test]
-async fn keys_include_scheme_host_and_query() {
+async fn cache_keys_include_scheme_host_and_query() {
     let harness = Harness::new();
     for (n, uri) in ["/a", "/a?b", "/A", "https://example.org/a", "http://example.net/a"].into_iter().enumerate() {
         harness.respond(200, &[FRESH], "x");
@@ -39,7 +39,7 @@ async fn keys_include_scheme_host_and_query() {
 }
 
 #[tokio::test]
-async fn stores_variants_separately() {
+async fn stores_variants_of_a_resource_separately() {
     // RFC 9111 §4.1
     let harness = Harness::new();
     let vary = ("vary", "Accept-Encoding");
@@ -55,7 +55,7 @@ async fn stores_variants_separately() {
 }
 
 #[tokio::test]
-async fn ignores_directives_that_bypass_a_fresh_response() {
+async fn ignores_request_directives_that_bypass_a_fresh_response() {
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ETAG], "hello");
     harness.get(&[]).await;
@@ -85,7 +85,7 @@ async fn ignores_directives_that_bypass_a_fresh_response() {
 }
 
 #[tokio::test]
-async fn no_store_prevents_background_validation() {
+async fn request_with_no_store_prevents_background_validation() {
     // RFC 5861 §3
     let harness = Harness::new();
     harness.respond(200, &[("cache-control", "max-age=60, stale-while-revalidate=60"), ETAG], "hello");
@@ -132,7 +132,7 @@ async fn honours_request_directives_if_enabled() {
 }
 
 #[tokio::test]
-async fn keeps_cache_status_of_other_caches() {
+async fn preserves_cache_status_members_of_other_caches() {
     // RFC 9211 §2
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ("cache-status", "Origin; hit"), ("age", "20")], "x");
@@ -142,7 +142,7 @@ async fn keeps_cache_status_of_other_caches() {
 }
 
 #[tokio::test]
-async fn purged_resources_are_fetched_again() {
+async fn purged_resources_are_fetched_from_the_origin_again() {
     let harness = Harness::new();
     harness.respond(200, &[FRESH], "x");
     harness.get(&[]).await;
@@ -152,7 +152,7 @@ async fn purged_resources_are_fetched_again() {
 }
 
 #[tokio::test]
-async fn a_hit_shares_the_stored_bytes() {
+async fn a_hit_shares_the_stored_bytes_without_a_copy() {
     let harness = Harness::new();
     harness.respond(200, &[FRESH], "hello");
     harness.get(&[]).await;
@@ -161,7 +161,7 @@ async fn a_hit_shares_the_stored_bytes() {
 }
 
 #[tokio::test]
-async fn targeted_fields_precede_cache_control() {
+async fn targeted_cache_control_fields_precede_cache_control() {
     // RFC 9213 §2.2
     let harness = Harness::new();
     for (headers, reused) in [
@@ -192,7 +192,7 @@ async fn targeted_fields_precede_cache_control() {
 }
 
 #[tokio::test]
-async fn a_cookie_reaches_only_the_client_of_its_exchange() {
+async fn a_stored_response_contains_no_cookie_of_another_client() {
     // RFC 9111 §7.3
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ("set-cookie", "session=1"), ("set-cookie", "x=1")], "page");
@@ -203,7 +203,7 @@ async fn a_cookie_reaches_only_the_client_of_its_exchange() {
 }
 
 #[tokio::test]
-async fn reuses_every_final_status_with_explicit_freshness() {
+async fn reuses_every_final_status_code_with_explicit_freshness() {
     // RFC 9111 §3
     for status in (200..600).filter(|status| !matches!(status, 205 | 206 | 304 | 412 | 416)) {
         let harness = Harness::new();

@@ -1,4 +1,4 @@
-//! The second-level store: memory misses and restarts.
+//! Tests of the second-level store after memory misses and restarts.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use rproxy_cache::{LoadFuture, Tier, TierEntry, TierStats};
 
 use crate::harness::*;
 
-/// A tier that stores everything, and that several stores can use.
+/// A tier that stores all entries and can be shared by several cache stores.
 #[derive(Clone, Debug, Default)]
 struct MemoryTier(Arc<Mutex<BTreeMap<Box<str>, TierEntry>>>);
 
@@ -62,7 +62,7 @@ fn harness(tier: &MemoryTier) -> Harness {
 }
 
 #[tokio::test]
-async fn entries_are_loaded_after_a_restart() {
+async fn loads_entries_from_the_second_level_store_after_a_restart() {
     let tier = MemoryTier::default();
     let before = harness(&tier);
     before.respond(200, &[LASTING, ETAG, ("vary", "foo"), ("x", "1")], "hello");
@@ -130,7 +130,7 @@ async fn invalidation_and_purge_reach_the_second_level_store() {
 }
 
 #[tokio::test]
-async fn does_not_use_an_entry_invalidated_while_it_was_loaded() {
+async fn does_not_use_an_entry_that_was_invalidated_while_it_was_loaded() {
     let tier = MemoryTier::default();
     let before = harness(&tier);
     before.respond(200, &[LASTING], "old");
@@ -147,7 +147,7 @@ async fn does_not_use_an_entry_invalidated_while_it_was_loaded() {
 }
 
 #[tokio::test]
-async fn corrupt_entries_are_misses() {
+async fn corrupt_entries_of_the_second_level_store_are_cache_misses() {
     let tier = MemoryTier::default();
     let before = harness(&tier);
     before.respond(200, &[LASTING], "old");
@@ -160,7 +160,7 @@ async fn corrupt_entries_are_misses() {
 }
 
 #[tokio::test]
-async fn short_lived_responses_stay_in_memory() {
+async fn does_not_write_short_lived_responses_to_the_second_level_store() {
     let tier = MemoryTier::default();
     let harness = harness(&tier);
     harness.respond(200, &[LASTING], "old");
@@ -172,7 +172,7 @@ async fn short_lived_responses_stay_in_memory() {
 }
 
 #[tokio::test]
-async fn serves_evicted_responses_from_the_second_level_store() {
+async fn serves_responses_evicted_from_memory_from_the_second_level_store() {
     let tier = MemoryTier::default();
     let origin = Origin::default();
     let store = CacheStore::in_memory(10_000).with_tier(tier.clone());
@@ -195,7 +195,7 @@ async fn serves_evicted_responses_from_the_second_level_store() {
 
 #[cfg(feature = "disk")]
 #[tokio::test]
-async fn disk_tier_survives_a_restart() {
+async fn responses_in_the_disk_store_survive_a_restart() {
     use rproxy_cache::DiskTier;
 
     let folder = tempfile::tempdir().unwrap();

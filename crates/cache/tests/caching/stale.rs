@@ -1,9 +1,9 @@
-//! Stale responses: RFC 9111 §4.2.4, RFC 5861.
+//! Tests of stale responses (RFC 9111 §4.2.4, RFC 5861).
 
 use crate::harness::*;
 
 #[tokio::test]
-async fn serves_stale_while_the_origin_is_unreachable() {
+async fn serves_stale_responses_while_the_origin_is_unreachable() {
     // RFC 9111 §4.2.4
     let harness = Harness::with(|layer| layer.stale_when_unreachable(Duration::from_secs(100)));
     harness.respond(200, &[FRESH], "hello");
@@ -28,7 +28,7 @@ async fn serves_stale_while_the_origin_is_unreachable() {
 }
 
 #[tokio::test]
-async fn only_stale_if_error_replaces_a_server_error() {
+async fn server_error_is_replaced_by_a_stale_response_only_with_stale_if_error() {
     // RFC 5861 §4
     for (cache_control, after, expected) in
         [("max-age=60", 60, 503), ("max-age=60, stale-if-error=9", 68, 200), ("max-age=60, stale-if-error=9", 69, 503)]
@@ -47,7 +47,7 @@ async fn only_stale_if_error_replaces_a_server_error() {
 }
 
 #[tokio::test]
-async fn unreachable_hook_applies_to_generated_502() {
+async fn unreachable_hook_applies_to_502_responses_of_an_inner_proxy() {
     let harness = Harness::with(|layer| layer.unreachable_when(|parts| parts.headers.contains_key("x-unreachable")));
     harness.respond(200, &[FRESH], "hello");
     harness.get(&[]).await;
@@ -60,7 +60,7 @@ async fn unreachable_hook_applies_to_generated_502() {
 }
 
 #[tokio::test]
-async fn serves_stale_while_one_request_revalidates() {
+async fn serves_stale_responses_while_one_request_revalidates() {
     // RFC 5861 §3
     let harness = Harness::new();
     harness.respond(200, &[("cache-control", "max-age=60, stale-while-revalidate=30"), ETAG], "old");
@@ -84,7 +84,7 @@ async fn serves_stale_while_one_request_revalidates() {
 }
 
 #[tokio::test]
-async fn validates_before_use_without_a_runtime() {
+async fn validates_before_reuse_outside_a_tokio_runtime() {
     let harness = Harness::new();
     harness.respond(200, &[("cache-control", "max-age=60, stale-while-revalidate=30"), ETAG], "old");
     harness.get(&[]).await;

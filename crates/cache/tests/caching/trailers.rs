@@ -1,4 +1,4 @@
-//! Trailer sections, which are stored apart from the header section: RFC 9111 §3.1.
+//! Tests of trailer sections, which are stored separately from header sections (RFC 9111 §3.1).
 
 use crate::harness::*;
 
@@ -24,7 +24,7 @@ async fn collect(
 }
 
 #[tokio::test]
-async fn a_hit_has_the_trailers_of_the_response() {
+async fn cache_hit_includes_the_stored_trailer_section() {
     for chunks in [&["he", "llo"][..], &[]] {
         let harness = Harness::new();
         harness.respond_with_body(200, &[FRESH, ETAG], with_trailers(chunks, &[("x-sum", "1"), ("x-sum", "2")]));
@@ -43,7 +43,7 @@ async fn a_hit_has_the_trailers_of_the_response() {
 }
 
 #[tokio::test]
-async fn a_part_of_a_hit_has_no_trailers() {
+async fn range_of_a_cache_hit_has_no_trailer_section() {
     let harness = Harness::new();
     harness.respond_with_body(200, &[FRESH], with_trailers(&["hello"], &[("x-sum", "1")]));
     collect(&harness, "GET", &[]).await;
@@ -52,7 +52,7 @@ async fn a_part_of_a_hit_has_no_trailers() {
 }
 
 #[tokio::test]
-async fn a_304_keeps_the_trailers() {
+async fn a_304_response_preserves_the_stored_trailer_section() {
     let harness = Harness::new();
     harness.respond_with_body(200, &[FRESH, ETAG], with_trailers(&["hello"], &[("x-sum", "1")]));
     collect(&harness, "GET", &[]).await;
@@ -66,7 +66,7 @@ async fn a_304_keeps_the_trailers() {
 }
 
 #[tokio::test]
-async fn stores_trailers_after_a_body_of_known_length() {
+async fn stores_the_trailer_section_after_a_body_of_known_length() {
     let harness = Harness::new();
     harness.respond_with_body(200, &[FRESH, ("content-length", "5")], with_trailers(&["hello"], &[("x-sum", "1")]));
     for expected in [CacheStatus::Forwarded(ForwardReason::UriMiss), CacheStatus::Hit] {
@@ -76,7 +76,7 @@ async fn stores_trailers_after_a_body_of_known_length() {
 }
 
 #[tokio::test]
-async fn fields_of_one_client_or_connection_are_not_stored_with_the_trailers() {
+async fn does_not_store_client_specific_and_connection_specific_trailer_fields() {
     let harness = Harness::new();
     let fields = [("cache-control", "max-age=60, private=\"x-user\""), ("x-user", "1")];
     let trailers = [("set-cookie", "a=b"), ("x-user", "1"), ("keep-alive", "5"), ("age", "7"), ("x-sum", "1")];
@@ -88,7 +88,7 @@ async fn fields_of_one_client_or_connection_are_not_stored_with_the_trailers() {
 }
 
 #[tokio::test]
-async fn does_not_store_too_many_trailers() {
+async fn does_not_store_a_response_with_an_excessive_trailer_section() {
     let many: Vec<_> = (0..33).map(|number| (format!("x-{number}"), "1".to_owned())).collect();
     let large = vec![("x".to_owned(), "x".repeat(16 << 10))];
     for trailers in [many, large] {

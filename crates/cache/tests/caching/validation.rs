@@ -1,9 +1,9 @@
-//! Conditional requests: RFC 9111 §4.3.
+//! Tests of validation and conditional requests (RFC 9111 §4.3).
 
 use crate::harness::*;
 
 #[tokio::test]
-async fn validates_and_updates_a_stale_response() {
+async fn a_304_response_validates_and_updates_a_stale_response() {
     // RFC 9111 §4.3
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ETAG, MODIFIED, ("x", "1"), ("y", "1")], "hello");
@@ -30,7 +30,7 @@ async fn validates_and_updates_a_stale_response() {
 }
 
 #[tokio::test]
-async fn a_changed_response_replaces_the_stale_one() {
+async fn a_200_response_replaces_the_stale_response() {
     // RFC 9111 §4.3.3
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ETAG], "old");
@@ -43,7 +43,7 @@ async fn a_changed_response_replaces_the_stale_one() {
 }
 
 #[tokio::test]
-async fn an_unstorable_response_removes_the_stale_one() {
+async fn a_response_that_cannot_be_stored_removes_the_stale_response() {
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ETAG], "old");
     harness.get(&[]).await;
@@ -55,7 +55,7 @@ async fn an_unstorable_response_removes_the_stale_one() {
 }
 
 #[tokio::test]
-async fn does_not_merge_a_304_with_other_validators() {
+async fn does_not_merge_a_304_response_with_different_validators() {
     // RFC 9111 §4.3.4
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ETAG], "old");
@@ -70,7 +70,7 @@ async fn does_not_merge_a_304_with_other_validators() {
 }
 
 #[tokio::test]
-async fn answers_conditional_requests_from_the_store() {
+async fn serves_conditional_requests_from_the_store() {
     // RFC 9111 §4.3.2
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ETAG, MODIFIED, ("vary", "foo"), ("content-type", "text/plain")], "hello");
@@ -97,7 +97,7 @@ async fn answers_conditional_requests_from_the_store() {
 }
 
 #[tokio::test]
-async fn evaluates_the_condition_after_validation() {
+async fn evaluates_the_precondition_of_the_client_after_validation() {
     // RFC 9111 §4.3.2
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ETAG], "hello");
@@ -112,7 +112,7 @@ async fn evaluates_the_condition_after_validation() {
 }
 
 #[tokio::test]
-async fn forwards_the_condition_of_a_request_that_is_not_coalesced() {
+async fn forwards_the_precondition_of_a_request_that_is_not_coalesced() {
     let harness = Harness::with(|layer| layer.coalesce_timeout(Duration::ZERO));
     harness.respond(304, &[ETAG], "");
     let got = harness.get(&[("if-none-match", ETAG.1)]).await;
@@ -122,7 +122,7 @@ async fn forwards_the_condition_of_a_request_that_is_not_coalesced() {
 }
 
 #[tokio::test]
-async fn a_client_with_a_current_copy_fills_the_store() {
+async fn conditional_request_of_a_client_fills_the_store() {
     // RFC 9111 §4.3.2: the condition is evaluated against the origin's new response.
     for (condition, has_it) in [
         (("if-none-match", ETAG.1), true),
@@ -147,7 +147,7 @@ async fn a_client_with_a_current_copy_fills_the_store() {
 }
 
 #[tokio::test]
-async fn answers_304_for_a_current_copy_that_is_not_storable() {
+async fn responds_with_304_if_the_client_has_the_current_uncacheable_response() {
     let harness = Harness::new();
     for asked in [false, true] {
         harness.respond(if asked { 304 } else { 200 }, &[("cache-control", "private"), ETAG], "hello");

@@ -1,11 +1,11 @@
-//! Variants, and clients that invent request fields.
+//! Tests of variants, including clients that send arbitrary values of request fields.
 
 use crate::harness::*;
 
 const VARY: (&str, &str) = ("vary", "accept-encoding");
 
 #[tokio::test]
-async fn unregistered_codings_share_a_variant_and_are_removed() {
+async fn strips_unregistered_content_codings_and_ignores_them_in_variant_selection() {
     let harness = Harness::new();
     harness.respond(200, &[FRESH, VARY, ("content-encoding", "gzip")], "zipped");
     harness.get(&[("accept-encoding", "gzip")]).await;
@@ -23,7 +23,7 @@ async fn unregistered_codings_share_a_variant_and_are_removed() {
 }
 
 #[tokio::test]
-async fn ignores_codings_after_too_many_others() {
+async fn ignores_content_codings_beyond_the_maximum_number() {
     let harness = Harness::new();
     let hidden = format!("{}gzip", "x,".repeat(1000));
     harness.respond(200, &[FRESH, VARY], "plain");
@@ -33,7 +33,7 @@ async fn ignores_codings_after_too_many_others() {
 }
 
 #[tokio::test]
-async fn requested_variants_outlast_invented_ones() {
+async fn frequently_requested_variants_outlast_variants_requested_once() {
     for (vary, honest) in [("accept-language", "de, en;q=0.5"), ("x-theme", "dark")] {
         let harness = Harness::new();
         harness.respond(200, &[FRESH, ("vary", vary)], "honest");
@@ -70,7 +70,7 @@ async fn updated_variants_keep_their_place_in_the_eviction_order() {
 }
 
 #[tokio::test]
-async fn compares_long_values_without_normalisation() {
+async fn compares_long_field_values_without_normalisation() {
     let harness = Harness::new();
     let long = |last: &str| format!("{}{last}", "xx,".repeat(10_000));
     for (number, value) in [long("en"), long("de")].into_iter().enumerate() {

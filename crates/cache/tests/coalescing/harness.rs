@@ -1,4 +1,4 @@
-//! A test harness: clients, a cache whose clock the test sets, and an origin that responds when the test says so.
+//! A test harness: clients, a cache with a settable clock, and an origin that responds on demand.
 
 pub(crate) use std::pin::Pin;
 pub(crate) use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(crate) use tokio::sync::{mpsc, oneshot};
 pub(crate) use tokio::task::{JoinHandle, JoinSet};
 pub(crate) use tower::{Layer, Service, ServiceExt};
 
-/// A body whose frames the test sends.
+/// A response body whose frames the test sends through a channel.
 pub(crate) struct ArrivingBody(pub(crate) mpsc::UnboundedReceiver<Result<Frame<Bytes>, &'static str>>);
 
 impl Body for ArrivingBody {
@@ -29,7 +29,7 @@ impl Body for ArrivingBody {
     }
 }
 
-/// An error that makes the body panic.
+/// The error value that makes the response body panic.
 pub(crate) const PANIC: &str = "the body panics";
 
 pub(crate) type OriginResponse = Result<Response<ArrivingBody>, &'static str>;
@@ -89,21 +89,21 @@ impl Harness {
         self.requests.recv().await.unwrap().1
     }
 
-    /// Waits until all tasks have settled, then returns the number of unanswered origin requests.
+    /// Waits until all tasks are idle, then returns the number of unanswered origin requests.
     pub(crate) async fn origin_requests(&mut self) -> usize {
         settle().await;
         std::iter::from_fn(|| self.requests.try_recv().ok()).count()
     }
 }
 
-/// Runs all tasks until they wait.
+/// Runs all tasks until they are idle.
 pub(crate) async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
 }
 
-/// Returns a response, and the sender of its body.
+/// Returns a response and the sender of its body frames.
 pub(crate) fn origin_response(headers: &[(&'static str, &'static str)]) -> (OriginResponse, BodySender) {
     let (sender, arriving) = mpsc::unbounded_channel();
     let mut response = Response::builder();

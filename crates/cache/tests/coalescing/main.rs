@@ -1,4 +1,4 @@
-//! Request coalescing: RFC 9111 §4 allows one response to serve concurrent requests.
+//! Tests of request coalescing: one response serves concurrent requests (RFC 9111 §4).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod harness;
@@ -6,7 +6,7 @@ mod harness;
 use crate::harness::*;
 
 #[tokio::test(start_paused = true)]
-async fn coalesces_thousands_of_clients() {
+async fn one_fetch_serves_thousands_of_concurrent_clients() {
     for length in [Some(FIVE), None] {
         let mut harness = Harness::new();
         let clients: Vec<_> = (0..5000).map(|_| harness.request(&[])).collect();
@@ -33,7 +33,7 @@ async fn coalesces_thousands_of_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn coalesces_on_several_threads() {
+async fn coalesces_requests_of_several_threads() {
     let mut harness = Harness::new();
     let mut clients = JoinSet::new();
     for _ in 0..2000 {
@@ -58,7 +58,7 @@ async fn coalesces_on_several_threads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn serves_followers_as_the_body_arrives() {
+async fn serves_followers_while_the_body_is_arriving() {
     let mut harness = Harness::new();
     let (first, second) = (harness.request(&[]), harness.request(&[]));
     let (response, sender) = origin_response(&[FRESH, FIVE]);
@@ -81,7 +81,7 @@ async fn serves_followers_as_the_body_arrives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unshareable_responses_release_all_followers_at_once() {
+async fn unshareable_response_releases_all_followers_immediately() {
     for headers in [
         &[("cache-control", "private, max-age=60"), FIVE][..],
         &[("cache-control", "no-store"), FIVE],
@@ -102,7 +102,7 @@ async fn unshareable_responses_release_all_followers_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_for_another_variant_do_not_wait() {
+async fn requests_for_different_variants_do_not_wait_for_each_other() {
     // RFC 9111 §4.1
     let mut harness = Harness::new();
     let (gzip, br) = (harness.request(&[("accept-encoding", "gzip")]), harness.request(&[("accept-encoding", "br")]));
@@ -119,7 +119,7 @@ async fn requests_for_another_variant_do_not_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn does_not_coalesce_requests_with_credentials_or_ranges() {
+async fn does_not_coalesce_requests_with_authorization_range_or_no_store() {
     let mut harness = Harness::new();
     for field in [("authorization", "Basic eDp5"), ("range", "bytes=0-1"), ("cache-control", "no-store")] {
         let clients = [harness.request(&[field]), harness.request(&[field])];
@@ -129,7 +129,7 @@ async fn does_not_coalesce_requests_with_credentials_or_ranges() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fetch_continues_when_the_leader_leaves_before_the_response() {
+async fn fetch_continues_if_the_leader_disconnects_before_the_response() {
     let mut harness = Harness::new();
     let leader = harness.request(&[]);
     let asked = harness.next_request().await;
@@ -148,7 +148,7 @@ async fn fetch_continues_when_the_leader_leaves_before_the_response() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fetch_continues_when_the_leader_leaves_during_the_body() {
+async fn fetch_continues_if_the_leader_disconnects_during_the_body() {
     for length in [Some(FIVE), None] {
         let mut harness = Harness::new();
         let leader = harness.request(&[]);
@@ -170,7 +170,7 @@ async fn fetch_continues_when_the_leader_leaves_during_the_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_leader_does_not_delay_followers() {
+async fn slow_leader_does_not_delay_followers() {
     let mut harness = Harness::new();
     let leader = harness.request(&[]);
     let (response, sender) = origin_response(&[FRESH, FIVE]);
@@ -186,7 +186,7 @@ async fn a_slow_leader_does_not_delay_followers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn transfer_ends_when_all_clients_leave() {
+async fn body_transfer_ends_when_all_clients_have_disconnected() {
     let mut harness = Harness::new();
     let clients = [harness.request(&[]), harness.request(&[])];
     let (response, sender) = origin_response(&[FRESH, FIVE]);
@@ -201,7 +201,7 @@ async fn transfer_ends_when_all_clients_leave() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn followers_wait_no_longer_than_the_timeout() {
+async fn followers_wait_at_most_until_the_coalesce_timeout() {
     let mut harness = Harness::new();
     let leader = harness.request(&[]);
     let asked = harness.next_request().await;
@@ -218,7 +218,7 @@ async fn followers_wait_no_longer_than_the_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_breaks_off_is_an_error_for_all_clients() {
+async fn incomplete_body_is_an_error_for_all_clients() {
     // RFC 9111 §3.3
     let mut harness = Harness::new();
     let (leader, client) = (harness.request(&[]), harness.request(&[]));
@@ -243,7 +243,7 @@ async fn a_body_that_breaks_off_is_an_error_for_all_clients() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_too_large_releases_followers_and_reaches_the_leader() {
+async fn body_that_is_too_large_releases_followers_and_is_sent_to_the_leader() {
     let mut harness = Harness::new();
     let leader = harness.request(&[]);
     let clients: Vec<_> = (0..10).map(|_| harness.request(&[])).collect();
@@ -265,7 +265,7 @@ async fn a_body_that_is_too_large_releases_followers_and_reaches_the_leader() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_is_not_shared_with_followers() {
+async fn error_of_the_leader_is_not_returned_to_followers() {
     let mut harness = Harness::new();
     let (leader, client) = (harness.request(&[]), harness.request(&[]));
     harness.next_request().await.send(Err("refused")).ok().unwrap();
@@ -278,7 +278,7 @@ async fn an_error_is_not_shared_with_followers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn coalesces_validations() {
+async fn coalesces_validation_requests() {
     // RFC 9111 §4.3
     let mut harness = Harness::new();
     let first = harness.request(&[]);
@@ -302,7 +302,7 @@ async fn coalesces_validations() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn coalesces_conditional_and_other_requests() {
+async fn coalesces_conditional_and_unconditional_requests() {
     let mut harness = Harness::new();
     let clients: Vec<_> = (0..100).map(|_| harness.request(&[("if-none-match", "\"a\"")])).collect();
     let other = harness.request(&[]);
@@ -324,7 +324,7 @@ async fn coalesces_conditional_and_other_requests() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stops_reading_an_unstorable_body_without_clients() {
+async fn stops_reading_a_body_that_is_too_large_to_store_when_no_client_reads_it() {
     let mut harness = Harness::new();
     let client = harness.request(&[("if-none-match", "\"a\"")]);
     let (response, sender) = origin_response(&[FRESH, ("etag", "\"a\"")]);
@@ -341,7 +341,7 @@ async fn stops_reading_an_unstorable_body_without_clients() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_a_shared_body_fails_all_of_its_clients() {
+async fn panic_in_a_shared_body_fails_all_clients_of_the_fetch() {
     let mut harness = Harness::new();
     let clients: Vec<_> = (0..3).map(|_| harness.request(&[])).collect();
     let (response, sender) = origin_response(&[FRESH, FIVE]);
@@ -372,7 +372,7 @@ async fn a_panic_in_a_shared_body_fails_all_of_its_clients() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_304_that_selects_another_variant_serves_all_followers() {
+async fn a_304_response_that_selects_another_variant_serves_all_followers() {
     // RFC 9111 §4.3.1
     let mut harness = Harness::new();
     let vary = ("vary", "accept-language");
@@ -400,7 +400,7 @@ async fn a_304_that_selects_another_variant_serves_all_followers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn followers_get_the_stored_part_before_the_rest() {
+async fn followers_receive_stored_bytes_before_the_missing_range_arrives() {
     // RFC 9111 §3.4
     let mut harness = Harness::new();
     let first = harness.request(&[("range", "bytes=0-1")]);
@@ -440,7 +440,7 @@ async fn followers_get_the_stored_part_before_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_range_gets_its_stored_bytes_before_the_rest_arrives() {
+async fn range_request_receives_stored_bytes_before_the_missing_range_arrives() {
     let mut harness = Harness::new();
     let first = harness.request(&[("range", "bytes=0-1")]);
     let (response, sender) = origin_response(&[FRESH, ("etag", "\"a\""), ("content-range", "bytes 0-1/5")]);
@@ -468,7 +468,7 @@ async fn a_range_gets_its_stored_bytes_before_the_rest_arrives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shared_body_that_is_reset_after_its_last_byte_is_not_stored() {
+async fn shared_body_that_is_reset_after_its_last_byte_is_not_stored() {
     for readers in [1, 2] {
         let mut harness = Harness::new();
         let clients: Vec<_> = (0..readers).map(|_| harness.request(&[])).collect();
@@ -491,7 +491,7 @@ async fn a_shared_body_that_is_reset_after_its_last_byte_is_not_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn followers_get_the_trailers() {
+async fn followers_receive_the_trailer_section() {
     for length in [Some(FIVE), None] {
         let mut harness = Harness::new();
         let clients: Vec<_> = (0..3).map(|_| harness.request(&[])).collect();

@@ -1,11 +1,11 @@
-//! Files and folders that only their owner can access, regardless of the umask and of earlier modes.
+//! Files and directories with access for their owner only, regardless of the umask and of earlier modes.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Creates a folder and its parents.
+/// Creates a directory and its parents, with access for the owner only.
 pub(super) fn create_folder(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -14,19 +14,20 @@ pub(super) fn create_folder(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Creates a file, or truncates it.
+/// Creates or truncates a file, with access for the owner only.
 pub(super) fn create_file(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().write(true).create(true).truncate(true))
 }
 
-/// Opens a file that is only locked, and creates it if it does not exist.
+/// Opens or creates a lock file, with access for the owner only.
 pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     let file = open(path, OpenOptions::new().create(true).append(true))?;
     restrict_file(path);
     Ok(file)
 }
 
-/// Reads the secret from a file, which is created if it does not exist. Two processes that create it get the same secret.
+/// Reads the secret from a file, or creates the file with a random secret. Two processes that create it get the same
+/// secret.
 pub(super) fn secret(path: &Path) -> io::Result<[u8; 16]> {
     let mut random = [0; 16];
     random[..8].copy_from_slice(&RandomState::new().hash_one(()).to_ne_bytes());
@@ -60,17 +61,18 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     options.open(path)
 }
 
-/// Removes the access of other users to an existing file.
+/// Revokes the access of other users to an existing file.
 pub(super) fn restrict_file(path: &Path) {
     restrict(path, FILE_MODE);
 }
 
-/// Removes the access of other users to an existing folder.
+/// Revokes the access of other users to an existing directory.
 pub(super) fn restrict_folder(path: &Path) {
     restrict(path, FOLDER_MODE);
 }
 
-/// Sets the mode of a file or folder. Only its owner can: the folder of another user keeps its mode, and new files are private anyway.
+/// Sets the mode of a file or directory. Only its owner can: the folder of another user keeps its mode, and new files
+/// are private anyway.
 fn restrict(path: &Path, mode: u32) {
     #[cfg(unix)]
     {

@@ -1,4 +1,4 @@
-//! An entry's file: a head and the content.
+//! The file of a cache entry: a head and the content.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
@@ -10,7 +10,7 @@ use crc32fast::Hasher;
 use super::access;
 use crate::tier::TierEntry;
 
-/// The head of a file.
+/// The head of a cache entry's file.
 pub(super) struct Head {
     pub(super) key: Box<str>,
     pub(super) tags: Box<[u64]>,
@@ -18,11 +18,11 @@ pub(super) struct Head {
     checksum: u32,
 }
 
-/// The size of the fixed part: `RPC` and a version, the lengths of key, tags and content, and a checksum of what follows.
+/// The size of the fixed part of the head: `RPC`, version, lengths of key, tags and content, and a checksum.
 const FIXED: usize = 4 + 4 + 4 + 8 + 4;
 const MAGIC: u32 = u32::from_be_bytes(*b"RPC1");
 
-/// Writes an entry atomically, and returns the length of the file.
+/// Writes an entry's file atomically, and returns its length.
 pub(super) fn write(path: &Path, entry: &TierEntry) -> io::Result<u64> {
     let mut variable = Vec::with_capacity(entry.key.len() + 8 * entry.tags.len());
     variable.put_slice(entry.key.as_bytes());
@@ -60,7 +60,7 @@ fn write_temporary(path: &Path, head: &[u8], content: &[Bytes]) -> io::Result<()
     // Not synced: after a crash, length and checksum show whether the file is complete.
 }
 
-/// Returns the head and the length of a file. Fails if the length differs from the one in the head.
+/// Returns the head and the total length of an entry's file. Fails if the length differs from the one in the head.
 pub(super) fn read_head(path: &Path) -> io::Result<(Head, u64)> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -71,7 +71,7 @@ pub(super) fn read_head(path: &Path) -> io::Result<(Head, u64)> {
     }
 }
 
-/// Reads an entry, with its content in a single buffer.
+/// Reads an entry from its file, with the content in a single buffer.
 pub(super) fn read(path: &Path) -> io::Result<TierEntry> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -91,7 +91,7 @@ pub(super) fn read(path: &Path) -> io::Result<TierEntry> {
     Ok(TierEntry::new(head.key, head.tags, vec![content.into()]))
 }
 
-/// Parses the head of a file. Returns the head and its length.
+/// Parses the head of an entry's file. Returns the head and its length.
 fn parse_head(file: &mut impl Read, length: u64) -> io::Result<(Head, u64)> {
     let mut fixed = [0; FIXED];
     file.read_exact(&mut fixed)?;

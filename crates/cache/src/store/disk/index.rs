@@ -1,4 +1,4 @@
-//! The index of the folder.
+//! The index of the cache directory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,25 +7,25 @@ use super::JobQueue;
 use super::writer::Job;
 use crate::tier::TierEntry;
 
-/// The entries of the folder by key, and in the order of their last use.
+/// The entries of the cache directory, by key and in the order of their last use.
 pub(super) struct Index {
     entries: HashMap<Arc<str>, Entry>,
-    /// The keys by the time of their last use.
+    /// The cache keys, by the time of their last use.
     by_last_use: BTreeMap<u64, Arc<str>>,
     bytes: u64,
     capacity: u64,
-    /// A logical clock, which counts uses and insertions.
+    /// A logical clock that counts uses and insertions of entries.
     now: u64,
-    /// Whether the folder is locked by this process, and indexed.
+    /// Whether this process has locked and indexed the cache directory.
     is_open: bool,
     jobs: JobQueue,
 }
 
 struct Entry {
-    /// A number that no earlier entry with the same key has.
+    /// A number that distinguishes this entry from earlier entries with the same key.
     number: u64,
     tags: Box<[u64]>,
-    /// `None` until the file is written.
+    /// The file of the entry, or `None` until the file is written.
     file: Option<IndexedFile>,
 }
 
@@ -49,7 +49,7 @@ impl Index {
         self.is_open
     }
 
-    /// Allows new entries.
+    /// Allows new entries in the index.
     pub(super) fn open(&mut self) {
         self.is_open = true;
     }
@@ -58,17 +58,17 @@ impl Index {
         self.jobs.send(job);
     }
 
-    /// Returns the number of files, and their total size.
+    /// Returns the number and total size of the files.
     pub(super) fn size(&self) -> (u64, u64) {
         (self.by_last_use.len() as u64, self.bytes)
     }
 
-    /// Returns the file name of an entry that is written.
+    /// Returns the file name of an entry, if the file has been written.
     pub(super) fn file(&self, key: &str) -> Option<&Arc<str>> {
         self.entries.get(key)?.file.as_ref().map(|file| &file.name)
     }
 
-    /// Returns the file name of an entry, and marks the entry as used.
+    /// Returns the file name of an entry, and records a use of the entry.
     pub(super) fn touch(&mut self, key: &str) -> Option<Arc<str>> {
         self.now += 1;
         let (key, _) = self.entries.get_key_value(key)?;
@@ -81,7 +81,7 @@ impl Index {
         Some(name)
     }
 
-    /// Inserts an entry whose key is free, and queues its file for writing.
+    /// Inserts an entry, and queues its file for writing.
     pub(super) fn insert_pending(&mut self, entry: TierEntry) {
         self.now += 1;
         let pending = Entry { number: self.now, tags: entry.tags.clone(), file: None };
@@ -89,7 +89,8 @@ impl Index {
         self.send(Job::Write { number: self.now, entry });
     }
 
-    /// Sets the file of a pending entry. Returns `false` if the entry was removed in the meantime.
+    /// Sets the file of a pending entry after the file has been written. Returns `false` if the entry was removed in
+    /// the meantime.
     pub(super) fn set_written(&mut self, key: &str, number: u64, name: Arc<str>, length: u64) -> bool {
         let Some((key, _)) = self.entries.get_key_value(key).filter(|(_, entry)| entry.number == number) else {
             return false;
@@ -107,7 +108,7 @@ impl Index {
         }
     }
 
-    /// Inserts a file of an earlier process. Files are inserted from the oldest to the newest.
+    /// Inserts a file that an earlier process wrote. Files are inserted from the oldest to the newest.
     pub(super) fn insert_existing(&mut self, key: &str, tags: Box<[u64]>, name: Arc<str>, length: u64) {
         self.remove(key);
         self.now += 1;
@@ -117,7 +118,7 @@ impl Index {
         self.evict();
     }
 
-    /// Removes an entry whose file is missing or corrupt, unless the entry has another file by now.
+    /// Removes an entry whose file is missing or corrupt, unless a newer file has been written for it.
     pub(super) fn remove_file(&mut self, key: &str, name: &Arc<str>) {
         if self.file(key) == Some(name) {
             self.remove(key);
@@ -137,7 +138,7 @@ impl Index {
         true
     }
 
-    /// Removes the entries that are selected by key and tags. Returns their number.
+    /// Removes all entries that `is_selected` selects by cache key and cache tags. Returns their number.
     pub(super) fn remove_if(&mut self, is_selected: &mut dyn FnMut(&str, &[u64]) -> bool) -> u64 {
         let selected = self.entries.iter().filter(|(key, entry)| is_selected(key, &entry.tags));
         let keys: Vec<_> = selected.map(|(key, _)| Arc::clone(key)).collect();
@@ -153,7 +154,7 @@ impl Index {
         }
     }
 
-    /// Removes the least recently used entries until the files fit into the capacity.
+    /// Removes the least recently used entries until the total file size fits into the capacity.
     fn evict(&mut self) {
         while self.bytes > self.capacity
             && let Some((_, key)) = self.by_last_use.first_key_value()

@@ -1,4 +1,4 @@
-//! Tests of the folder and its files.
+//! Tests of the cache directory and its files.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ fn entry(key: &str, tags: &[u64], content: &[&str]) -> TierEntry {
     TierEntry::new(key, tags, content.iter().map(|piece| Bytes::copy_from_slice(piece.as_bytes())).collect())
 }
 
-/// Opens a store, and waits until the folder is indexed.
+/// Opens a disk store, and waits until its directory has been indexed.
 fn open(folder: &Path, capacity: u64) -> DiskTier {
     let disk = DiskTier::open(folder, capacity).unwrap();
     disk.flush();
@@ -22,7 +22,7 @@ async fn content(disk: &DiskTier, key: &str) -> Option<Bytes> {
     disk.load(key).await
 }
 
-/// Returns the files in the subfolders.
+/// Returns the files in the subdirectories of the cache directory.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let subfolders =
         fs::read_dir(folder).unwrap().map(|subfolder| subfolder.unwrap().path()).filter(|path| path.is_dir());
@@ -30,7 +30,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn entries_survive_a_restart() {
+async fn entries_on_disk_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let disk = open(folder.path(), 1 << 20);
     disk.store(entry("a", &[1, 2], &["he", "llo"]));
@@ -53,7 +53,7 @@ async fn entries_survive_a_restart() {
 }
 
 #[tokio::test]
-async fn removed_pending_entries_are_not_written() {
+async fn pending_entries_removed_before_the_write_are_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let disk = open(folder.path(), 1 << 20);
     for number in 0..200 {
@@ -88,7 +88,7 @@ async fn evicts_the_least_recently_used_files() {
 }
 
 #[tokio::test]
-async fn ignores_corrupt_files() {
+async fn ignores_corrupt_cache_files() {
     let folder = tempfile::tempdir().unwrap();
     let disk = open(folder.path(), 1 << 20);
     for key in ["cut", "changed", "sound"] {
@@ -120,7 +120,7 @@ async fn ignores_corrupt_files() {
 }
 
 #[test]
-fn a_folder_belongs_to_one_process() {
+fn second_process_cannot_use_a_locked_cache_directory() {
     let folder = tempfile::tempdir().unwrap();
     let first = open(folder.path(), 1 << 20);
     first.store(entry("a", &[], &["x"]));
@@ -137,7 +137,7 @@ fn a_folder_belongs_to_one_process() {
 }
 
 #[test]
-fn rejects_a_folder_that_can_not_be_created() {
+fn rejects_a_cache_directory_that_cannot_be_created() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, b"").unwrap();
@@ -147,7 +147,7 @@ fn rejects_a_folder_that_can_not_be_created() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn restricts_modes_of_new_and_existing_files() {
+async fn restricts_the_modes_of_new_and_existing_cache_files() {
     use std::os::unix::fs::PermissionsExt;
 
     let folder = tempfile::tempdir().unwrap();
@@ -184,7 +184,7 @@ async fn restricts_modes_of_new_and_existing_files() {
 }
 
 #[tokio::test]
-async fn the_secret_persists_in_the_folder() {
+async fn tag_secret_persists_in_the_cache_directory() {
     let folder = tempfile::tempdir().unwrap();
     let secret = open(folder.path(), 1 << 20).secret();
     assert_eq!(open(folder.path(), 1 << 20).secret(), secret);

@@ -1,4 +1,4 @@
-//! The thread that writes and deletes files.
+//! The thread that writes and deletes the files of the disk store.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,25 +12,26 @@ use super::file;
 use super::{DiskInner, access};
 use crate::tier::TierEntry;
 
-/// A job of the writer thread.
+/// A job for the writer thread.
 pub(super) enum Job {
     Write {
         number: u64,
         entry: TierEntry,
     },
     Delete(Arc<str>),
-    /// Notifies the sender after all earlier jobs.
+    /// Notify the sender after all earlier jobs are done.
     Flush(SyncSender<()>),
 }
 
-/// The state of the writer thread.
+/// The state of the disk store's writer thread.
 pub(super) struct Writer {
-    /// `None` after the last [`DiskTier`](super::DiskTier) is dropped. The writer then finishes its queue.
+    /// The shared state of the store, or `None` after the last [`DiskTier`](super::DiskTier) is dropped. The writer
+    /// then finishes its queue.
     inner: Weak<DiskInner>,
     folder: PathBuf,
-    /// The lock on the folder, held until the thread ends.
+    /// The lock on the cache directory, held until the writer thread ends.
     lock: File,
-    /// The number of the next file.
+    /// The number that names the next file.
     next_number: u64,
 }
 
@@ -112,12 +113,12 @@ impl Writer {
     }
 }
 
-/// Returns the name of a file in one of 256 subfolders, as large folders are slow on some file systems.
+/// Returns the path of a file in one of 256 subdirectories, as large directories are slow on some file systems.
 fn name(number: u64) -> String {
     format!("{:02x}/{number:016x}", number & 0xff)
 }
 
-/// Returns the number of a file, unless it is a temporary one.
+/// Returns the number in a file name, or `None` for a temporary file.
 fn number_in(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
     let number = u64::from_str_radix(name, 16).ok()?;

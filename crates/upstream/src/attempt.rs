@@ -1,4 +1,4 @@
-//! One attempt: a request that is sent to one backend, on an idle or a new connection.
+//! An attempt to send a request to one backend, on an idle or a new connection.
 
 use std::sync::Arc;
 
@@ -21,19 +21,19 @@ use crate::rewrite::{remove_overridden_length, to_http1, to_http2};
 use crate::service::BackendPools;
 use crate::timeouts::Timeouts;
 
-/// A failed attempt.
+/// The failure of an attempt to send a request.
 pub(crate) struct Failure {
     /// Whether the request may be sent to another backend.
     ///
     /// That is the case if no byte of it was sent, or if its method is idempotent and it has no content (RFC 9110
     /// §9.2.2).
     pub(crate) is_retryable: bool,
-    /// Whether a part of the request was sent.
+    /// Whether at least a part of the request was sent.
     pub(crate) was_sent: bool,
     pub(crate) error: ProxyError,
 }
 
-/// The result of an attempt.
+/// The result of an attempt to send a request to one backend.
 type AttemptResult<B> = Result<Response<UpstreamBody<B>>, Failure>;
 
 /// Sends a request to one backend and returns the response.
@@ -76,7 +76,7 @@ where
     result
 }
 
-/// Returns whether this client has a connection that the backend authenticated, which all its requests use.
+/// Returns whether the client has an authenticated (NTLM or Negotiate) connection to the backend.
 fn is_authenticated<B>(request: &Request<RequestBody<B>>, pools: &BackendPools<B>) -> bool
 where
     B: Body<Data: Send> + Send + 'static,
@@ -85,11 +85,11 @@ where
     client.is_some_and(|client| connection_auth::has_connection::<B>(client, &pools.backend))
 }
 
-/// The options of a request over HTTP/1.1.
+/// The options for sending a request over HTTP/1.1.
 struct Http1Options {
-    /// The connection to use, if one was opened for the request.
+    /// The connection to use, if one was already opened for the request.
     connected: Option<Box<Connected>>,
-    /// The protocols to offer on a new connection.
+    /// The protocols to offer (ALPN) on a new connection.
     protocols: AllowedProtocols,
 }
 
@@ -99,7 +99,7 @@ impl Default for Http1Options {
     }
 }
 
-/// Sends a request over HTTP/1.1, on an idle connection if there is one.
+/// Sends a request over HTTP/1.1, on an idle connection if one is available.
 async fn http1<B>(
     settings: &Arc<Settings>,
     pools: &BackendPools<B>,
@@ -167,7 +167,7 @@ where
     }
 }
 
-/// Opens a connection. If the request is dropped before that, the connection is added to the pool.
+/// Opens a connection to the backend. If the request is dropped before that, the connection is added to the pool.
 async fn connect<B>(
     settings: &Arc<Settings>,
     pools: &BackendPools<B>,
@@ -181,7 +181,7 @@ where
     Box::pin(pools.http1.connect(connecting)).await
 }
 
-/// Joins a response head with the connection that its body is read from.
+/// Combines a response head with the connection from which its body is read.
 fn with_body<B>(
     response: Response<()>,
     connection: Box<Http1Connection<B>>,
@@ -285,7 +285,7 @@ where
     }
 }
 
-/// Sends a request over HTTP/2, on `stream` or on another stream of the pool.
+/// Sends a request over HTTP/2, on `stream` if given, or else on a stream from the pool.
 async fn http2<B>(
     settings: &Arc<Settings>,
     pools: &BackendPools<B>,
@@ -324,7 +324,7 @@ where
     }
 }
 
-/// Takes the request out of the reference and leaves an empty one.
+/// Takes the request and leaves an empty request in its place.
 fn take_request<B: Body>(request: &mut Request<RequestBody<B>>) -> Request<RequestBody<B>> {
     std::mem::replace(request, Request::new(RequestBody::empty()))
 }
@@ -336,22 +336,22 @@ impl From<SendFailure> for Failure {
 }
 
 impl Failure {
-    /// Creates the failure of a request that was not sent.
+    /// Creates the failure of a request of which no part was sent.
     fn unsent(error: ProxyError) -> Self {
         Self { is_retryable: true, was_sent: false, error }
     }
 
-    /// Creates the failure of a request that was sent and cannot be sent again.
+    /// Creates the failure of a request that was sent and cannot be retried.
     fn sent(error: ProxyError) -> Self {
         Self { is_retryable: false, was_sent: true, error }
     }
 
-    /// Creates the failure of a request whose connection was closed.
+    /// Creates the failure of a request whose connection was closed before the response.
     fn terminated(error: impl Into<BoxError>) -> Self {
         Self::sent(ProxyError::caused(ProxyErrorKind::ConnectionTerminated, error))
     }
 
-    /// Records the failure in the health of the backend.
+    /// Records the failure in the health of the backend, unless the backend did not cause it.
     fn record_health<B: Body + 'static>(&self, pools: &BackendPools<B>) {
         match self.error.kind() {
             // These failures are not caused by the backend.

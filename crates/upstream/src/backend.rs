@@ -38,12 +38,12 @@ use tokio::net::{TcpStream, UnixStream};
 pub struct Backend {
     pub(crate) location: Location,
     pub(crate) protocol: Protocol,
-    /// The `Host` of requests without one.
+    /// The `Host` value for requests that have no `Host` field.
     pub(crate) host: HeaderValue,
     pub(crate) weight: u16,
 }
 
-/// The location of a backend.
+/// The location of a backend: a TCP address or a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Location {
     Tcp { host: String, port: u16 },
@@ -63,12 +63,12 @@ pub enum Protocol {
 }
 
 impl Backend {
-    /// Returns the protocol.
+    /// Returns the protocol of the connections to the backend.
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }
 
-    /// Sets the share of requests, relative to the weights of the other backends. The default is 1.
+    /// Sets the backend's share of requests, relative to the weights of the other backends. The default is 1.
     ///
     /// Values outside 1 to [`MAX_WEIGHT`](Self::MAX_WEIGHT) are clamped.
     #[must_use]
@@ -77,10 +77,10 @@ impl Backend {
         self
     }
 
-    /// The maximum weight.
+    /// The maximum weight of a backend.
     pub const MAX_WEIGHT: u16 = 1000;
 
-    /// Returns the address as a URL, without the weight.
+    /// Returns the backend's address as a URL, without the weight.
     pub fn origin(&self) -> String {
         let scheme = match self.protocol {
             Protocol::Http1 => "http",
@@ -94,7 +94,7 @@ impl Backend {
         }
     }
 
-    /// Connects to the address of the backend, and closes the connection again.
+    /// Connects to the address of the backend and immediately closes the connection.
     ///
     /// # Errors
     ///
@@ -106,13 +106,13 @@ impl Backend {
         }
     }
 
-    /// Returns whether the host is a name, which needs a DNS lookup.
+    /// Returns whether the host is a name that requires a DNS lookup.
     pub(crate) fn has_name(&self) -> bool {
         matches!(&self.location, Location::Tcp { host, .. } if host.parse::<IpAddr>().is_err())
     }
 }
 
-/// Creates a backend with HTTP/1.1 over TCP and the weight 1.
+/// Creates a backend from a socket address, with HTTP/1.1 over TCP and the weight 1.
 impl From<SocketAddr> for Backend {
     fn from(address: SocketAddr) -> Self {
         // A socket address is a valid field value.
@@ -159,7 +159,7 @@ impl FromStr for Backend {
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains('/') {
-            return Err(error("a path is not allowed, requests keep their own"));
+            return Err(error("a path is not allowed, requests keep their own path"));
         }
         let authority: Authority = rest.parse().map_err(|_| error("not a host and port"))?;
         if authority.as_str().contains('@') {
@@ -191,7 +191,7 @@ impl fmt::Display for Backend {
     }
 }
 
-/// The error of an invalid [`Backend`] address. Its message contains the input and the reason.
+/// The error for an invalid [`Backend`] address. Its message contains the input and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad backend {input:?}: {reason}")]
 pub struct BackendError {
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_and_displays_addresses() {
+    fn backend_addresses_parse_and_format_as_urls() {
         for (text, shown) in [
             ("127.0.0.1:3000", "http://127.0.0.1:3000"),
             ("app:3000", "http://app:3000"),
@@ -222,14 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn accepts_socket_addresses() {
+    fn creates_backends_from_socket_addresses() {
         for address in ["127.0.0.1:3000", "[::1]:3000"] {
             assert_eq!(Backend::from(address.parse::<SocketAddr>().unwrap()), address.parse().unwrap());
         }
     }
 
     #[test]
-    fn errors_contain_the_input_and_the_reason() {
+    fn errors_of_backend_addresses_contain_the_input_and_the_reason() {
         for (text, reason) in [
             ("app", "the port is missing"),
             ("", "not a host and port"),
@@ -239,7 +239,7 @@ mod tests {
             ("app:80 backup", "unknown option after the address, accepted: weight=N"),
             ("app weight=2", "the port is missing"),
             ("ftp://app", "unknown scheme, accepted: host:port, http://, https://, h2c:// or unix:/path"),
-            ("http://app/base", "a path is not allowed, requests keep their own"),
+            ("http://app/base", "a path is not allowed, requests keep their own path"),
             ("http://user@app", "user information is not allowed"),
             ("app:99999", "the port is not a number up to 65535"),
             ("app:0", "not a host and port"),

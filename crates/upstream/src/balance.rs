@@ -15,12 +15,12 @@ use crate::hash::HashKey;
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Balance {
-    /// Weighted round robin.
+    /// Selects the backends in turn, in proportion to their weights (weighted round robin).
     #[default]
     RoundRobin,
-    /// The backend with the fewest in-flight requests per weight, of two random ones (power of two choices).
+    /// Selects the backend with fewer in-flight requests per weight, of two random ones (power of two choices).
     LeastPending,
-    /// Consistent hashing of a key, see [`by_key`](Self::by_key).
+    /// Selects the backend by consistent hashing of a key, see [`by_key`](Self::by_key).
     Key(KeyFunction),
 }
 
@@ -49,19 +49,19 @@ impl Balance {
         Self::Key(KeyFunction(Arc::new(move |head, mut hasher| key(head).map(|key| key.hash(&mut hasher)).is_some())))
     }
 
-    /// Returns whether the policy needs the key of a request.
+    /// Returns whether the policy needs a key for each request.
     pub(crate) fn has_key(&self) -> bool {
         matches!(self, Self::Key(_))
     }
 
-    /// Returns the hash of the key of a request.
+    /// Returns the hash of a request's key, if the request has a key.
     pub(crate) fn key(&self, head: &Parts, hash_key: HashKey) -> Option<u64> {
         let Self::Key(KeyFunction(hash_key_of)) = self else { return None };
         let mut hasher = hash_key.hasher();
         hash_key_of(head, &mut hasher).then(|| hasher.finish())
     }
 
-    /// Returns whether the policy needs the number of in-flight requests.
+    /// Returns whether the policy needs the number of in-flight requests per backend.
     pub(crate) fn counts_in_flight(&self) -> bool {
         matches!(self, Self::LeastPending)
     }
@@ -77,11 +77,11 @@ impl fmt::Debug for Balance {
     }
 }
 
-/// The key function of [`Balance::by_key`].
+/// The function that [`Balance::by_key`] uses to compute the key of a request.
 #[derive(Clone)]
 pub struct KeyFunction(Arc<HashKeyFn>);
 
-/// A function that hashes the key of a request, and returns whether the request has one.
+/// A function that writes a request's key to a hasher, and returns whether the request has a key.
 type HashKeyFn = dyn Fn(&Parts, &mut dyn Hasher) -> bool + Send + Sync;
 
 impl fmt::Debug for KeyFunction {
@@ -90,19 +90,19 @@ impl fmt::Debug for KeyFunction {
     }
 }
 
-/// A backend that can be selected.
+/// A backend that a load balancing policy can select.
 pub(crate) trait Candidate {
-    /// Returns the share of requests.
+    /// Returns the weight of the backend.
     fn weight(&self) -> u16;
 
-    /// Returns the number of in-flight requests.
+    /// Returns the number of in-flight requests to the backend.
     fn in_flight(&self) -> usize;
 
-    /// Returns the hash of a key together with this backend.
+    /// Returns the combined hash of a key and this backend.
     fn hash_with(&self, key: u64) -> u64;
 }
 
-/// The order of backends for [`Balance::RoundRobin`], with the weights distributed evenly.
+/// The selection order for [`Balance::RoundRobin`], in which each backend occurs according to its weight.
 #[derive(Debug)]
 pub(crate) struct RoundRobin {
     order: Box<[u16]>,
@@ -138,7 +138,7 @@ fn greatest_common_divisor(a: u16, b: u16) -> u16 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
-/// Selects one of the eligible candidates. Returns `None` if there is none.
+/// Selects one of the eligible backends according to the load balancing policy. Returns `None` if there is none.
 pub(crate) fn select<C>(
     balance: &Balance,
     round_robin: &RoundRobin,
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn round_robin_distributes_the_weights_evenly() {
+    fn round_robin_distributes_requests_evenly_by_weight() {
         for (weights, expected) in [
             (&[1, 1, 1][..], &[0, 1, 2, 0, 1, 2][..]),
             (&[5, 1, 1], &[0, 0, 1, 0, 2, 0, 0]),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn skips_ineligible_candidates() {
+    fn skips_backends_that_are_not_eligible() {
         let key = Balance::by_key(|_| Some(1));
         for balance in [Balance::RoundRobin, Balance::LeastPending, key] {
             let (round_robin, servers) = (RoundRobin::new(&[1, 1, 1]), servers(&[1, 1, 1]));
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn least_pending_selects_the_lower_load_per_weight() {
+    fn least_pending_selects_the_backend_with_the_lower_load_per_weight() {
         let round_robin = RoundRobin::new(&[1, 1]);
         for (weights, in_flight, expected) in [([1, 1], [3, 2], 1), ([4, 1], [5, 2], 0), ([1, 2], [0, 2], 0)] {
             let mut servers = servers(&weights);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_secret_maps_a_key_to_the_same_backend() {
+    fn consistent_hashing_with_the_same_secret_selects_the_same_backend() {
         let (balance, round_robin, servers) =
             (Balance::by_key(|_| Some(1)), RoundRobin::new(&[1]), servers(&[1, 1, 2]));
         let assignments: Vec<_> =
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn removing_a_backend_moves_only_its_keys_and_weights_apply() {
+    fn removing_a_backend_moves_only_its_keys_in_proportion_to_the_weights() {
         let (balance, round_robin, servers) =
             (Balance::by_key(|_| Some(1)), RoundRobin::new(&[1]), servers(&[1, 1, 2]));
         let backend_of = |key, removed: Option<usize>| {

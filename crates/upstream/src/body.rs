@@ -24,12 +24,12 @@ use crate::service::BackendState;
 use crate::timeouts::{Deadline, Timeouts};
 use crate::trailers;
 
-/// The body of a request, with the parts that were read ahead or are sent again.
+/// The body of a request, with the parts that were read in advance or are sent again.
 pub(crate) struct RequestBody<B: Body> {
-    /// Content that precedes `body`.
+    /// Content that is sent before the rest of `body`.
     buffered: Option<Chunk<B::Data>>,
     body: Option<B>,
-    /// The trailer section, if it was read already.
+    /// The trailer section of the request, if it was already read.
     trailers: Option<HeaderMap>,
 }
 
@@ -42,12 +42,12 @@ impl<B: Body> RequestBody<B> {
         Self { buffered: None, body: (!body.is_end_stream()).then_some(body), trailers: None }
     }
 
-    /// Returns whether there is neither content nor a trailer section.
+    /// Returns whether the request has neither content nor a trailer section.
     pub(crate) fn is_empty(&self) -> bool {
         self.buffered.is_none() && self.body.is_none() && self.trailers.is_none()
     }
 
-    /// Returns the length of the content: `u64::MAX` if it is unknown, `None` if there is no content.
+    /// Returns the length of the content: `u64::MAX` if unknown, `None` without content.
     pub(crate) fn content_length(&self) -> Option<u64>
     where
         B: Unpin,
@@ -59,7 +59,7 @@ impl<B: Body> RequestBody<B> {
         }
     }
 
-    /// Reads the next frame if it is available, so that the length of a short body is known.
+    /// Reads the next frame if it is available, so that the length of a short body becomes known.
     pub(crate) async fn peek(&mut self) -> Result<(), B::Error>
     where
         B: Unpin,
@@ -78,12 +78,12 @@ impl<B: Body> RequestBody<B> {
         Ok(())
     }
 
-    /// Puts back content that was read.
+    /// Puts content that was read back into the body.
     pub(crate) fn with_buffered(self, data: Chunk<B::Data>) -> Self {
         Self { buffered: Some(data), ..self }
     }
 
-    /// Puts back all content and the trailer section that were read.
+    /// Puts all read content and the trailer section back into the body.
     pub(crate) fn with_replay(self, data: Bytes, trailers: Option<HeaderMap>) -> Self {
         let buffered = (!data.is_empty()).then_some(Chunk::Replayed(data));
         // The trailer section is the end of the body.
@@ -92,11 +92,11 @@ impl<B: Body> RequestBody<B> {
     }
 }
 
-/// A part of the content of a request.
+/// A chunk of the content of a request.
 pub(crate) enum Chunk<D> {
-    /// Data from the request body.
+    /// Data that is sent for the first time.
     Original(D),
-    /// Data that is sent again.
+    /// Data that is sent again in a retry.
     Replayed(Bytes),
 }
 
@@ -186,28 +186,28 @@ pub struct UpstreamBody<B: Body + 'static> {
     guard: Option<Box<InFlightGuard>>,
 }
 
-/// The source of a response body.
+/// The source from which a response body is read.
 enum Kind<B: Body + 'static> {
     Http1 {
-        /// The connection, until the body ends.
+        /// The HTTP/1.1 connection, until the body ends.
         connection: Option<Box<Http1Connection<B>>>,
         return_to: ReturnTarget<B>,
     },
     // Boxed, because it is large and HTTP/1.1 is more common.
     Http2(Box<Download>),
-    /// The response to an upgrade or an extended CONNECT, whose connection has a separate task.
+    /// The response to an upgrade or an extended CONNECT, whose connection is driven by a separate task.
     Upgrade(Box<UpgradeContent>),
     Full {
         body: Full<Bytes>,
     },
 }
 
-/// The destination of an HTTP/1.1 connection after the response.
+/// The destination of an HTTP/1.1 connection after the end of the response.
 pub(crate) enum ReturnTarget<B: Body + 'static> {
     Pool(Arc<Pool<B>>),
-    /// The connection of the client, because the backend may have authenticated this connection.
+    /// The client's connection state, because the backend may have authenticated the connection.
     Client(ClientConnection, Arc<BackendState>),
-    /// None: the connection is closed.
+    /// No destination: the connection is closed.
     Discard,
 }
 
@@ -224,17 +224,17 @@ where
     }
 }
 
-/// The response content of an upgrade or an extended CONNECT.
+/// The response body of an upgrade or an extended CONNECT.
 pub(crate) enum UpgradeBody {
     Http1(Incoming),
     Http2(TunnelBody),
 }
 
-/// The response content of an upgrade or an extended CONNECT, with a read timeout.
+/// The response body of an upgrade or an extended CONNECT, with a read timeout.
 struct UpgradeContent {
     body: UpgradeBody,
     timeouts: Timeouts,
-    /// Created when the body is pending for the first time.
+    /// The deadline for the next frame, created when the body is pending for the first time.
     deadline: Option<Deadline>,
 }
 
@@ -297,7 +297,7 @@ impl<B: Body + 'static> fmt::Debug for UpstreamBody<B> {
     }
 }
 
-/// The resources of a backend that a request occupies until the end of its response.
+/// The backend resources that a request occupies until the end of its response.
 #[derive(Default)]
 pub(crate) struct InFlightGuard {
     backend: Option<Arc<BackendState>>,
@@ -305,13 +305,13 @@ pub(crate) struct InFlightGuard {
 }
 
 impl InFlightGuard {
-    /// Creates a guard that counts the request as in flight.
+    /// Creates a guard that counts the request as an in-flight request of the backend.
     pub(crate) fn counted(backend: &Arc<BackendState>) -> Box<Self> {
         backend.in_flight.fetch_add(1, Relaxed);
         Box::new(Self { backend: Some(Arc::clone(backend)), permit: None })
     }
 
-    /// Keeps the permit of a connection until the end of the response.
+    /// Holds the connection permit until the end of the response.
     pub(crate) fn hold_permit(&mut self, permit: OwnedSemaphorePermit) {
         self.permit = Some(permit);
     }
@@ -337,7 +337,7 @@ where
         Self { kind: Kind::Http1 { connection: Some(connection), return_to }, guard: None }
     }
 
-    /// Keeps the guard until the end of the body.
+    /// Holds the guard until the end of the response body.
     pub(crate) fn with_guard(self, guard: Option<Box<InFlightGuard>>) -> Self {
         Self { guard: guard.filter(|_| !self.is_end_stream()), ..self }
     }

@@ -65,7 +65,7 @@ pub struct Builder {
     tls: TlsOptions,
 }
 
-/// The settings and the state that all requests share.
+/// The settings and the state that all requests of an upstream share.
 pub(crate) struct Settings {
     pub(crate) backends: Vec<Arc<BackendState>>,
     pub(crate) balance: Balance,
@@ -81,7 +81,7 @@ pub(crate) struct Settings {
     pub(crate) retries: u32,
     pub(crate) budget: RetryBudget,
     pub(crate) hold: Duration,
-    /// Notified when a backend recovers.
+    /// The notification that a backend has recovered.
     pub(crate) recovered: Arc<Notify>,
     pub(crate) health_check: Option<HealthCheck>,
 }
@@ -112,7 +112,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Adds a backend.
+    /// Adds a backend by its address.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl Builder {
         Ok(self.backends([address.parse()?]))
     }
 
-    /// Adds several backends.
+    /// Adds several backends to the upstream.
     pub fn backends(mut self, backends: impl IntoIterator<Item = Backend>) -> Self {
         self.backends.extend(backends);
         self
@@ -150,7 +150,7 @@ impl Builder {
         self
     }
 
-    /// Sets the timeout for DNS lookup, connect and TLS handshake together. The default is 5 s.
+    /// Sets the timeout for DNS lookup, TCP connect and TLS handshake together. The default is 5 s.
     ///
     /// After that, the request is sent to another backend. If there is none, the response is 504.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
@@ -158,7 +158,7 @@ impl Builder {
         self
     }
 
-    /// Sets the timeout between two parts of a response body. The default is 5 min.
+    /// Sets the maximum time between two parts of a response body. The default is 5 min.
     ///
     /// After that, the body ends with an error.
     pub fn read_timeout(mut self, timeout: Duration) -> Self {
@@ -194,7 +194,7 @@ impl Builder {
         self
     }
 
-    /// Sets the maximum time that a request waits for a connection or an HTTP/2 stream. The default is 5 s.
+    /// Sets the maximum time that a request waits for a free connection or HTTP/2 stream. The default is 5 s.
     ///
     /// After that, the response is 503. See [`max_connections`](Self::max_connections).
     pub fn queue_timeout(mut self, timeout: Duration) -> Self {
@@ -202,8 +202,8 @@ impl Builder {
         self
     }
 
-    /// Sets the time without data after which an HTTP/2 connection is checked with a PING. The default is `None`, no
-    /// pings.
+    /// Sets the time without received data after which an HTTP/2 connection is checked with a PING. The default is
+    /// `None`, no pings.
     ///
     /// The connection is closed if the backend does not acknowledge the PING within 20 s. gRPC servers allow one PING
     /// in five minutes by default, and close connections with more.
@@ -212,7 +212,7 @@ impl Builder {
         self
     }
 
-    /// Sets how often a request is sent to another backend after one closed the connection without a response. The
+    /// Sets the maximum number of retries on another backend after a connection was closed without a response. The
     /// default is 1.
     ///
     /// Only requests with an idempotent method and without content are retried (RFC 9110 §9.2.2), within a retry budget
@@ -232,7 +232,7 @@ impl Builder {
         self
     }
 
-    /// Sets how long a request waits if no backend is available. The default is 0, no wait.
+    /// Sets the maximum time that a request waits if no backend is available. The default is 0, no wait.
     ///
     /// With a single backend, its restart delays requests instead of failing them.
     pub fn hold(mut self, hold: Duration) -> Self {
@@ -240,13 +240,13 @@ impl Builder {
         self
     }
 
-    /// Sets the health check, which [`Backends::run_health_checks`] runs. The default is `None`.
+    /// Sets the active health check, which [`Backends::run_health_checks`] runs. The default is `None`.
     pub fn health_check(mut self, check: impl Into<Option<HealthCheck>>) -> Self {
         self.health_check = check.into();
         self
     }
 
-    /// Sets the name servers for the names of backends.
+    /// Sets the name servers that resolve the host names of backends.
     ///
     /// The default is `/etc/hosts`, then the name servers of the system (`/etc/resolv.conf`).
     pub fn name_servers(mut self, servers: impl IntoIterator<Item = SocketAddr>) -> Self {
@@ -254,7 +254,7 @@ impl Builder {
         self
     }
 
-    /// Adds certificates to trust in TLS with backends, in place of the authorities of the system.
+    /// Adds certificates to trust for TLS to backends, instead of the root certificates of the system.
     ///
     /// A backend is accepted if its certificate is one of these, self-signed for example, or if its chain leads to one
     /// of these that is an authority (RFC 5280 §4.2.1.9). Its name and its validity period are verified in both cases. The
@@ -283,7 +283,7 @@ impl Builder {
         self
     }
 
-    /// Adds public keys of which an `https://` backend needs to have one.
+    /// Adds a public key pin: an `https://` backend must have one of the pinned keys.
     ///
     /// The public key identifies the backend, so neither the chain nor the name of its certificate is verified. With
     /// [`root_certificates`](Self::root_certificates) both are verified, too. The validity period is always verified.
@@ -310,8 +310,8 @@ impl Builder {
         self
     }
 
-    /// Sets the name that the certificates of backends must have, and that is sent as SNI. The default is the host of the
-    /// backend.
+    /// Sets the server name for TLS to backends: the name in their certificates, and the SNI. The default is the host
+    /// of the backend.
     ///
     /// # Errors
     ///
@@ -321,13 +321,14 @@ impl Builder {
         Ok(self)
     }
 
-    /// Sets the client certificate for backends that request one. The chain begins with the certificate itself.
+    /// Sets the client certificate that is sent to backends that request one. The chain begins with the certificate
+    /// itself.
     pub fn client_certificate(mut self, chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
         self.tls.identity = Some(Identity { chain, key: Arc::new(key) });
         self
     }
 
-    /// Builds the upstream.
+    /// Builds the upstream from the settings.
     ///
     /// # Errors
     ///
@@ -339,7 +340,7 @@ impl Builder {
         Ok(self.build_backends()?.upstream())
     }
 
-    /// Builds the state that several [`Upstream`]s share, for any types of request body.
+    /// Builds the backends and their shared state, for several [`Upstream`]s with any type of request body.
     ///
     /// # Errors
     ///
@@ -389,12 +390,12 @@ impl Builder {
     }
 }
 
-/// The backends with their health, shared by several [`Upstream`]s.
+/// The backends and their health, shared by several [`Upstream`]s.
 #[derive(Clone)]
 pub struct Backends(Arc<Settings>);
 
 impl Backends {
-    /// Creates an upstream with separate connections, for a worker thread for example.
+    /// Creates an upstream with separate connections, for example for a worker thread.
     ///
     /// All upstreams share the health of the backends, the limits and the retry budget.
     pub fn upstream<B>(&self) -> Upstream<B>
@@ -418,22 +419,22 @@ impl fmt::Debug for Backends {
     }
 }
 
-/// An error in the settings of an [`Upstream`].
+/// The error for invalid settings of an [`Upstream`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// There is no backend.
+    /// The upstream has no backend.
     #[error("an upstream needs at least one backend")]
     NoBackend,
-    /// A root certificate is not valid.
+    /// A root certificate for TLS to backends is not valid.
     #[error("bad root certificate for upstream TLS")]
     Root(#[source] rustls::Error),
-    /// The client certificate or its key is not valid.
+    /// The client certificate for TLS to backends, or its key, is not valid.
     #[error("bad client certificate for upstream TLS")]
     Identity(#[source] rustls::Error),
 }
 
-/// The maximum time that a backend is ejected.
+/// The maximum duration of an ejection.
 const MAX_BACK_OFF: Duration = Duration::from_secs(30);
-/// The maximum time that a backend is ejected if requests wait for it.
+/// The maximum duration of an ejection if requests are held until a backend is available.
 const MAX_BACK_OFF_WITH_HOLD: Duration = Duration::from_millis(500);

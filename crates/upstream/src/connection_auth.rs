@@ -1,4 +1,4 @@
-//! Connections that a backend authenticated, and their client connections.
+//! Backend connections that NTLM or Negotiate has authenticated for one client connection.
 //!
 //! NTLM, and Negotiate in most servers, authenticate the connection and not the request (RFC 4559 §4): the backend
 //! serves all further requests on it as the same user. As in HAProxy, such a connection serves a single client
@@ -15,7 +15,7 @@ use crate::error::BoxError;
 use crate::http1::Http1Connection;
 use crate::service::BackendState;
 
-/// Returns whether a request contains credentials that authenticate its connection.
+/// Returns whether a request contains credentials that authenticate its connection (NTLM, Negotiate).
 pub(crate) fn authenticates<B>(request: &Request<B>) -> bool {
     // A pass over the names is faster than two lookups.
     request
@@ -24,7 +24,7 @@ pub(crate) fn authenticates<B>(request: &Request<B>) -> bool {
         .any(|name| matches!(*name, AUTHORIZATION | PROXY_AUTHORIZATION) && has_scheme(request.headers(), name))
 }
 
-/// Returns whether a response contains a challenge that authenticates its connection.
+/// Returns whether a response contains an NTLM or Negotiate challenge, which authenticates the connection.
 pub(crate) fn challenges(response: &Response<()>) -> bool {
     let name = match response.status() {
         StatusCode::UNAUTHORIZED => WWW_AUTHENTICATE,
@@ -34,7 +34,7 @@ pub(crate) fn challenges(response: &Response<()>) -> bool {
     has_scheme(response.headers(), &name)
 }
 
-/// Returns whether a field contains the scheme NTLM or Negotiate.
+/// Returns whether a header field contains the authentication scheme NTLM or Negotiate.
 fn has_scheme(headers: &HeaderMap, name: &HeaderName) -> bool {
     headers.get_all(name).iter().any(|value| {
         value.as_bytes().split(|&byte| byte == b',').any(|challenge| {
@@ -44,7 +44,7 @@ fn has_scheme(headers: &HeaderMap, name: &HeaderName) -> bool {
     })
 }
 
-/// The idle connections of one client connection, at most one per backend.
+/// The idle authenticated backend connections of one client connection, at most one per backend.
 struct AuthenticatedConnections<B: Body + 'static>(Arc<Mutex<Vec<Entry<B>>>>);
 
 type Entry<B> = (Arc<BackendState>, Box<Http1Connection<B>>);
@@ -55,7 +55,7 @@ impl<B: Body + 'static> Clone for AuthenticatedConnections<B> {
     }
 }
 
-/// Returns whether the client connection has a connection to this backend.
+/// Returns whether an authenticated connection to this backend is stored for the client connection.
 pub(crate) fn has_connection<B>(client: &ClientConnection, backend: &Arc<BackendState>) -> bool
 where
     B: Body<Data: Send> + Send + 'static,
@@ -65,7 +65,7 @@ where
     entries.iter().any(|(other, _)| Arc::ptr_eq(other, backend))
 }
 
-/// Takes the connection to a backend from the client connection.
+/// Takes the authenticated connection to a backend out of the client connection's state.
 pub(crate) fn take<B>(client: &ClientConnection, backend: &Arc<BackendState>) -> Option<Box<Http1Connection<B>>>
 where
     B: Body<Data: Send> + Send + 'static,
@@ -76,7 +76,7 @@ where
     Some(entries.swap_remove(index).1)
 }
 
-/// Stores an idle connection for further requests of the client connection.
+/// Stores an idle backend connection for further requests of the same client connection.
 pub(crate) fn put<B>(client: &ClientConnection, backend: &Arc<BackendState>, connection: Box<Http1Connection<B>>)
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
@@ -95,7 +95,7 @@ where
     }
 }
 
-/// Returns the connections of a client connection.
+/// Returns the authenticated backend connections of a client connection.
 fn entries<B>(client: &ClientConnection) -> Option<AuthenticatedConnections<B>>
 where
     B: Body<Data: Send> + Send + 'static,

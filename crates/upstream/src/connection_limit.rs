@@ -1,4 +1,4 @@
-//! The limit on the connections to one backend, across all workers.
+//! The limit on the connections to one backend, shared by all workers.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::error::{ProxyError, ProxyErrorKind};
 pub(crate) struct ConnectionLimit {
     permits: Arc<Semaphore>,
     max: usize,
-    /// The pools with idle connections.
+    /// The pools that contain idle connections to the backend.
     pools: Mutex<Vec<Weak<dyn IdleConnections>>>,
 }
 
-/// A pool whose idle connections can be closed.
+/// A connection pool whose idle connections can be closed.
 pub(crate) trait IdleConnections: Send + Sync {
-    /// Returns the number of idle connections.
+    /// Returns the number of idle connections in the pool.
     fn idle_count(&self) -> usize;
 
     /// Closes the connection that has been idle for the longest time. Returns `false` if there is none.
@@ -34,14 +34,14 @@ impl ConnectionLimit {
         Self { permits: Arc::new(Semaphore::new(max)), max, pools: Mutex::default() }
     }
 
-    /// Adds a pool.
+    /// Adds a pool of idle connections to the backend.
     pub(crate) fn register(&self, pool: Weak<dyn IdleConnections>) {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.retain(|pool| pool.strong_count() > 0);
         pools.push(pool);
     }
 
-    /// Waits for a permit, at most for `within`.
+    /// Waits for a connection permit, for at most `within`.
     pub(crate) async fn acquire(&self, within: Duration) -> Result<OwnedSemaphorePermit, ProxyError> {
         match timeout(within, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
@@ -49,7 +49,7 @@ impl ConnectionLimit {
         }
     }
 
-    /// Closes an idle connection if a new one would exceed the limit. The caller holds a permit.
+    /// Closes an idle connection if a new connection would exceed the limit. The caller holds a permit.
     pub(crate) fn close_surplus_idle(&self) {
         let in_use = self.max - self.permits.available_permits();
         let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone();

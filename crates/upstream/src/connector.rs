@@ -1,4 +1,4 @@
-//! New connections to backends: DNS lookup, connect, TLS handshake.
+//! New connections to backends: DNS lookup, TCP connect and TLS handshake.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,36 +17,36 @@ use crate::resolver::{Addresses, Resolver};
 use crate::socket::Socket;
 use crate::tls::Tls;
 
-/// A connector to backends.
+/// A connector that opens connections to backends.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    /// The TLS configuration, if a backend uses TLS.
+    /// The TLS configuration, if at least one backend uses TLS.
     pub(crate) tls: Option<Tls>,
-    /// The resolver, if a backend has a name.
+    /// The DNS resolver, if at least one backend has a host name.
     pub(crate) resolver: Option<Resolver>,
-    /// The timeout for lookup, connect and TLS handshake together.
+    /// The timeout for DNS lookup, TCP connect and TLS handshake together.
     pub(crate) timeout: Duration,
 }
 
 /// The protocols that are allowed on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AllowedProtocols {
-    /// The protocol that the backend selects.
+    /// Any protocol that the backend selects.
     Any,
     /// HTTP/1.1 only.
     Http1,
 }
 
-/// An established connection, before the first byte of HTTP.
+/// An established connection on which no HTTP byte has been sent.
 pub(crate) struct Connected {
     pub(crate) socket: Socket,
-    /// Whether the protocol is HTTP/2, otherwise HTTP/1.1.
+    /// Whether the negotiated protocol is HTTP/2 instead of HTTP/1.1.
     pub(crate) is_http2: bool,
-    /// The time after which the connection takes no new requests. `None` means no limit.
+    /// The time after which no new requests are sent on the connection. `None` means no limit.
     pub(crate) expires: Option<Instant>,
-    /// The address of the connection, if the backend has a name.
+    /// The remote address of the connection, if the backend has a host name.
     pub(crate) address: Option<IpAddr>,
-    /// All addresses of the name.
+    /// All addresses of the backend's host name.
     pub(crate) addresses: Vec<IpAddr>,
 }
 
@@ -82,7 +82,7 @@ impl Connector {
         self.connect_to(backend, AllowedProtocols::Any, resolved, in_use, true).await.map(Some)
     }
 
-    /// Looks up the addresses of the backend, if it has a name.
+    /// Looks up the addresses of the backend's host name, if it has one.
     async fn resolve(&self, backend: &Backend) -> Result<Option<Addresses>, ProxyError> {
         match &backend.location {
             Location::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => {
@@ -140,7 +140,7 @@ impl Connector {
         }
     }
 
-    /// Connects to one of `ips`: first to those that are not in `in_use`, then to the others unless `only_new` is set.
+    /// Connects to one of `ips`: first to addresses not in `in_use`, then to the others unless `only_new` is set.
     async fn connect_tcp(
         &self,
         ips: &[IpAddr],

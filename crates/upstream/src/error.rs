@@ -1,4 +1,4 @@
-//! Errors of requests to backends, and the responses for them.
+//! Errors of requests to backends, and the error responses to clients.
 
 use std::error::Error;
 use std::fmt;
@@ -13,34 +13,34 @@ use crate::body::UpstreamBody;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// An error within the body of a response.
+/// An error while reading the body of a response.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// The backend closed the connection before the end of the body.
+    /// The backend closed the connection before the end of the response body.
     #[error("the backend closed the connection before the end of the response body")]
     Incomplete,
-    /// The connection to the backend failed.
+    /// The connection to the backend failed before the end of the response body.
     #[error("the connection to the backend failed before the end of the response body")]
     Io(#[source] std::io::Error),
-    /// The body is malformed, for example its chunked framing.
+    /// The response body is malformed, for example its chunked framing.
     #[error("{0}")]
     Malformed(&'static str),
-    /// The read timeout or the request timeout expired.
+    /// The read timeout or the request timeout expired before the end of the response body.
     #[error("timeout waiting for the rest of the response body")]
     Timeout,
     /// The backend reset the HTTP/2 stream before the end of the body, with this error code (RFC 9113 §7).
     #[error("the backend reset the stream with error code {0} before the end of the response body")]
     Reset(u32),
-    /// The request body failed, which ends the exchange.
+    /// The request body failed, which aborts the response.
     #[error("the request body failed before the end of the response: {0}")]
     Request(String),
-    /// The response to an upgrade or an extended CONNECT failed.
+    /// The response body of an upgrade or an extended CONNECT failed.
     #[error(transparent)]
     Http(hyper::Error),
 }
 
-/// A response extension with the error of a request that got no valid response from a backend.
+/// A response extension with the error of a request that received no valid response from a backend.
 ///
 /// The [`Upstream`](crate::Upstream) generates the response in this case.
 #[derive(Clone, Debug)]
@@ -51,40 +51,40 @@ pub struct ProxyError {
     retry_after: Option<Duration>,
 }
 
-/// The kind of a [`ProxyError`], with the names of RFC 9209 §2.3.
+/// The kind of a [`ProxyError`], named after the error types of RFC 9209 §2.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProxyErrorKind {
-    /// The DNS lookup of the backend failed. The status is 502.
+    /// The DNS lookup of the backend's host name failed. The status is 502.
     DnsError,
     /// The backend refused the connection. The status is 502.
     ConnectionRefused,
-    /// The connect timeout expired. The status is 504.
+    /// The timeout for connecting to the backend expired. The status is 504.
     ConnectionTimeout,
     /// The network has no route to the backend. The status is 502.
     DestinationIpUnroutable,
-    /// The backend's certificate is not trusted, or has another name. The status is 502.
+    /// The backend's certificate is not trusted or is for a different name. The status is 502.
     TlsCertificateError,
     /// The TLS handshake with the backend failed. The status is 502.
     TlsProtocolError,
-    /// The connection was closed before the end of the response head. The status is 502.
+    /// The backend closed the connection before the end of the response head. The status is 502.
     ConnectionTerminated,
-    /// The timeout for the response head, or for the request, expired. The status is 504.
+    /// The timeout for the response head or for the request expired. The status is 504.
     HttpResponseTimeout,
     /// The response of the backend is malformed. The status is 502.
     HttpProtocolError,
-    /// The request body of the client failed, or the request cannot be forwarded. The status is 400.
+    /// The client's request body failed, or the request cannot be forwarded. The status is 400.
     HttpRequestError,
     /// All backends are unhealthy or ejected. The status is 503.
     DestinationUnavailable,
-    /// No connection or stream became available in time. The status is 503.
+    /// No backend connection or HTTP/2 stream became available within the queue timeout. The status is 503.
     ConnectionLimitReached,
     /// The HTTP/2 backend does not support WebSockets (RFC 8441). The status is 502.
     HttpUpgradeFailed,
 }
 
 impl ProxyErrorKind {
-    /// All kinds, in the order of their declaration.
+    /// All error kinds, in the order of their declaration.
     pub const ALL: &[Self] = &[
         Self::DnsError,
         Self::ConnectionRefused,
@@ -120,7 +120,7 @@ impl ProxyErrorKind {
         }
     }
 
-    /// Returns the status of the response.
+    /// Returns the status code of the error response.
     pub fn status(self) -> StatusCode {
         match self {
             Self::ConnectionTimeout | Self::HttpResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -136,17 +136,17 @@ impl ProxyError {
         Self { kind, backend: None, source: None, retry_after: None }
     }
 
-    /// Creates an error with a cause.
+    /// Creates an error of this kind with a cause.
     pub(crate) fn caused(kind: ProxyErrorKind, source: impl Into<BoxError>) -> Self {
         Self { source: Some(source.into().into()), ..Self::new(kind) }
     }
 
-    /// Creates the error for a request without an available backend.
+    /// Creates the error for a request for which no backend is available.
     pub(crate) fn unavailable(retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(ProxyErrorKind::DestinationUnavailable) }
     }
 
-    /// Sets the backend of the failed attempt.
+    /// Sets the backend to which the failed attempt was made.
     pub(crate) fn at(self, backend: &Arc<str>) -> Self {
         Self { backend: Some(Arc::clone(backend)), ..self }
     }
@@ -156,12 +156,12 @@ impl ProxyError {
         self.kind
     }
 
-    /// Returns the backend of the last attempt, for logs. It is not sent to clients.
+    /// Returns the name of the backend of the last attempt, for logs. It is not sent to clients.
     pub fn backend(&self) -> Option<&str> {
         self.backend.as_deref()
     }
 
-    /// Creates the response for the client.
+    /// Creates the error response for the client.
     pub(crate) fn into_response<B: Body + 'static>(self) -> Response<UpstreamBody<B>> {
         let status = self.kind.status();
         let text = match status {
@@ -184,7 +184,7 @@ impl ProxyError {
     }
 }
 
-/// Creates the error of a connection that was closed before the end of the response head.
+/// Creates the error for a connection that was closed before the end of the response head.
 impl From<std::io::Error> for ProxyError {
     fn from(error: std::io::Error) -> Self {
         Self::caused(ProxyErrorKind::ConnectionTerminated, error)
@@ -197,7 +197,7 @@ impl From<http::Error> for ProxyError {
     }
 }
 
-/// `source` returns `None`, because the message contains the causes.
+/// An error without `source`, because the message already contains the causes.
 impl Error for ProxyError {}
 
 impl fmt::Display for ProxyError {

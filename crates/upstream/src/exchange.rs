@@ -1,4 +1,4 @@
-//! One exchange: the attempts to send a request to backends, up to the response head.
+//! The exchange of one request and response: attempts at backends until one responds.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ where
     }
 }
 
-/// Returns the hash of the key of the request, if the policy needs it.
+/// Returns the hash of the request's load balancing key, if the policy needs a key.
 fn key<B>(upstream: &UpstreamState<B>, request: &mut Request<RequestBody<B>>) -> Option<u64>
 where
     B: Body + 'static,
@@ -73,7 +73,7 @@ where
 /// The state of the attempts to send one request.
 pub(crate) struct AttemptState {
     pub(crate) key: Option<u64>,
-    /// The indices of the backends that failed.
+    /// The indices of the backends at which an attempt failed.
     pub(crate) failed_backends: Vec<usize>,
     /// The number of failed attempts in which a part of the request was sent.
     sent_attempts: u32,
@@ -81,7 +81,7 @@ pub(crate) struct AttemptState {
     error: Option<ProxyError>,
 }
 
-/// The wait for an available backend.
+/// The state of waiting for an available backend.
 enum Hold {
     Unstarted,
     Until(Instant),
@@ -89,7 +89,7 @@ enum Hold {
 }
 
 impl AttemptState {
-    /// Records a failed attempt. Returns whether another backend can be tried.
+    /// Records a failed attempt to send the request. Returns whether another backend can be tried.
     fn record_failure<B>(&mut self, upstream: &UpstreamState<B>, pools: &BackendPools<B>, failure: Failure) -> bool
     where
         B: Body + 'static,
@@ -107,7 +107,7 @@ impl AttemptState {
         true
     }
 
-    /// Waits until a backend may be available. Returns `false` after the hold time.
+    /// Waits until a backend may be available again. Returns `false` after the hold time.
     async fn wait_for_backend<B: Body + 'static>(&mut self, upstream: &UpstreamState<B>) -> bool {
         let settings = &*upstream.settings;
         let until = match self.hold {
@@ -128,7 +128,7 @@ impl AttemptState {
         true
     }
 
-    /// Returns the error of the last attempt, or that no backend is available.
+    /// Returns the error of the last attempt, or an error that no backend is available.
     fn into_error<B: Body + 'static>(self, upstream: &UpstreamState<B>) -> ProxyError {
         self.error.unwrap_or_else(|| ProxyError::unavailable(upstream.retry_after()))
     }

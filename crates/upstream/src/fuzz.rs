@@ -1,4 +1,4 @@
-//! The functions that the fuzz targets call. Each one accepts any bytes and panics if an invariant is violated.
+//! The entry points of the fuzz targets. Each one accepts any bytes and panics if an invariant is violated.
 
 pub use crate::http1::fuzz::{response_body, response_head};
 
@@ -10,12 +10,12 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn parses_response_heads_of_the_corpus() {
+    fn response_heads_of_the_corpus_keep_the_fuzz_invariants() {
         run(CRATE, "response_head", response_head);
     }
 
     #[test]
-    fn decodes_response_bodies_of_the_corpus() {
+    fn response_bodies_of_the_corpus_keep_the_fuzz_invariants() {
         run(CRATE, "response_body", response_body);
     }
 }

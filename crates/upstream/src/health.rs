@@ -1,4 +1,4 @@
-//! The health of a backend: the results of requests and of [health checks](crate::HealthCheck).
+//! The health of a backend, from the results of requests and [health checks](crate::HealthCheck).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -12,13 +12,13 @@ use tokio::time::Instant;
 pub(crate) struct Health {
     start: Instant,
     policy: EjectionPolicy,
-    /// Consecutive failures.
+    /// The number of consecutive failed requests.
     failures: AtomicU32,
     /// The end of the ejection in milliseconds after `start`, or 0 if the backend is not ejected.
     ejected_until: AtomicU64,
-    /// Whether the health checks fail. In this case the results of requests have no effect.
+    /// Whether the active health checks of the backend fail. In this case the results of requests have no effect.
     is_failing_checks: AtomicBool,
-    /// Notified when the backend recovers.
+    /// The notification that the backend has recovered.
     recovered: Arc<Notify>,
 }
 
@@ -28,9 +28,9 @@ pub(crate) struct EjectionPolicy {
     /// The number of consecutive failures after which a backend is ejected. If it cannot be reached, one failure is
     /// sufficient.
     pub(crate) max_failures: u32,
-    /// The maximum back-off. The first back-off is 250 ms, and it doubles with each failure.
+    /// The maximum duration of an ejection. The first back-off is 250 ms, and it doubles with each failure.
     pub(crate) max_back_off: Duration,
-    /// The interval of the health checks.
+    /// The time between two health checks.
     pub(crate) check_interval: Duration,
 }
 
@@ -46,8 +46,8 @@ impl Health {
         }
     }
 
-    /// Returns the time until the backend may be available. Returns `None` if an [attempt](Self::allow_attempt) is
-    /// possible.
+    /// Returns the time until the backend may be available again. Returns `None` if an [attempt](Self::allow_attempt)
+    /// is possible.
     pub(crate) fn unavailable_for(&self) -> Option<Duration> {
         if self.is_failing_checks.load(Relaxed) {
             return Some(self.policy.check_interval);
@@ -75,12 +75,12 @@ impl Health {
         until <= now && self.ejected_until.compare_exchange(until, now + PROBE_MILLIS, Relaxed, Relaxed).is_ok()
     }
 
-    /// Returns whether the health checks succeed, or there are none.
+    /// Returns whether the health checks of the backend succeed, or none are configured.
     pub(crate) fn is_passing_checks(&self) -> bool {
         !self.is_failing_checks.load(Relaxed)
     }
 
-    /// Records a response.
+    /// Records that the backend responded to a request.
     pub(crate) fn record_success(&self) {
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
@@ -89,7 +89,7 @@ impl Health {
         }
     }
 
-    /// Records that the backend cannot be reached, which ejects it.
+    /// Records that the backend is unreachable, and ejects it.
     pub(crate) fn record_unreachable(&self) {
         // Raises the counter to the value at which the back-off begins.
         let failures = self.failures.fetch_max(self.policy.max_failures.saturating_sub(1), Relaxed);
@@ -98,8 +98,8 @@ impl Health {
         self.eject(failures + 1);
     }
 
-    /// Records a failed request. It ejects the backend only after several failures, because the request can be the
-    /// cause.
+    /// Records a failed request to the backend. It ejects the backend only after several failures, because the request
+    /// can be the cause.
     pub(crate) fn record_failure(&self) {
         let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
         if failures >= self.policy.max_failures {
@@ -107,14 +107,14 @@ impl Health {
         }
     }
 
-    /// Ejects the backend for the back-off after `failures` failures.
+    /// Ejects the backend for a back-off time that depends on the number of failures.
     fn eject(&self, failures: u32) {
         let doublings = failures.saturating_sub(self.policy.max_failures).min(10);
         let back_off = FIRST_BACK_OFF.saturating_mul(1 << doublings).min(self.policy.max_back_off);
         self.ejected_until.store(self.now() + back_off.as_millis() as u64, Relaxed);
     }
 
-    /// Records the state according to the health checks. Returns whether it changed.
+    /// Records the result of the health checks. Returns whether it changed.
     pub(crate) fn record_check(&self, is_healthy: bool) -> bool {
         let was_failing = self.is_failing_checks.swap(!is_healthy, Relaxed);
         if is_healthy && was_failing {
@@ -125,7 +125,7 @@ impl Health {
         was_failing == is_healthy
     }
 
-    /// Returns the milliseconds since `start`, plus one, because 0 means that the backend is not ejected.
+    /// Returns the milliseconds since `start` plus one, as 0 means that the backend is not ejected.
     fn now(&self) -> u64 {
         self.start.elapsed().as_millis() as u64 + 1
     }
@@ -133,7 +133,7 @@ impl Health {
 
 /// The duration of the first ejection.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
-/// The milliseconds after which a probe without a result allows the next one.
+/// The time in milliseconds after which an unfinished probe no longer prevents another probe.
 const PROBE_MILLIS: u64 = 1000;
 
 #[cfg(test)]
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn back_off_doubles_until_a_success() {
+    async fn ejection_time_doubles_with_each_failure_until_a_success() {
         let health = health(3);
         assert_eq!(health.unavailable_for(), None);
         for back_off in [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ejects_only_after_consecutive_failures() {
+    async fn ejects_a_backend_only_after_consecutive_failures() {
         let health = health(3);
         for _ in 0..2 {
             health.record_failure();
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failed_checks_override_successful_requests() {
+    async fn failed_health_checks_override_successful_requests() {
         let health = health(1);
         assert!(!health.record_check(true));
         assert!(health.record_check(false));
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn notifies_waiting_requests_of_a_recovery() {
+    async fn recovery_of_a_backend_notifies_waiting_requests() {
         let health = health(1);
         health.record_unreachable();
         let recovered = Arc::clone(&health.recovered);

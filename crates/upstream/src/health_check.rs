@@ -1,4 +1,4 @@
-//! Active health checks.
+//! Active health checks of backends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::rewrite::{to_http1, to_http2};
 use crate::service::BackendState;
 use crate::timeouts::Timeouts;
 
-/// An active health check: a `GET` request to each backend at an interval.
+/// An active health check: a `GET` request that is sent to each backend at an interval.
 ///
 /// A check succeeds if the status is from 200 to 399. While a backend is unhealthy, it gets no requests.
 ///
@@ -48,7 +48,7 @@ pub struct HealthCheck {
 }
 
 impl HealthCheck {
-    /// Creates a check that requests `path`, such as `/healthz`. `Host` is the address of the backend.
+    /// Creates a health check that requests `path`, such as `/healthz`. `Host` is the address of the backend.
     ///
     /// # Errors
     ///
@@ -63,14 +63,14 @@ impl HealthCheck {
         })
     }
 
-    /// Sets the time between two checks. The default is 5 s.
+    /// Sets the time between two health checks. The default is 5 s.
     pub fn interval(mut self, interval: Duration) -> Self {
         // tokio panics if the interval is zero.
         self.interval = interval.max(Duration::from_millis(1));
         self
     }
 
-    /// Sets the timeout for connection and response head together. The default is 2 s.
+    /// Sets the timeout for connecting and receiving the response head together. The default is 2 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -90,13 +90,13 @@ impl HealthCheck {
         self
     }
 
-    /// Returns the time between two checks.
+    /// Returns the time between two health checks.
     pub(crate) fn check_interval(&self) -> Duration {
         self.interval
     }
 }
 
-/// Checks all backends until the future is dropped.
+/// Runs the health checks of all backends until the future is dropped.
 pub(crate) async fn check_all(settings: Arc<Settings>) {
     let mut checks = JoinSet::new();
     if let Some(check) = &settings.health_check {
@@ -108,7 +108,7 @@ pub(crate) async fn check_all(settings: Arc<Settings>) {
     std::future::pending().await
 }
 
-/// Checks one backend at the interval.
+/// Runs the health checks of one backend at the configured interval.
 async fn check_backend(settings: Arc<Settings>, backend: Arc<BackendState>, check: HealthCheck) {
     let mut ticks = interval(check.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -141,7 +141,7 @@ async fn check_backend(settings: Arc<Settings>, backend: Arc<BackendState>, chec
     }
 }
 
-/// The reason for a failed check.
+/// The reason that a health check failed.
 #[derive(Debug, thiserror::Error)]
 enum CheckError {
     #[error("timeout waiting for a response")]
@@ -152,7 +152,7 @@ enum CheckError {
     Exchange(#[from] ProxyError),
 }
 
-/// Sends one check and returns whether it succeeded.
+/// Sends one health check, and returns an error if it failed.
 async fn send_check(settings: &Settings, backend: &BackendState, check: &HealthCheck) -> Result<(), CheckError> {
     let mut request = Request::new(RequestBody::<Empty<Bytes>>::empty());
     *request.uri_mut() = Uri::from(check.path.clone());

@@ -1,4 +1,4 @@
-//! HTTP/1.1 connections to a backend, driven by the task of the request.
+//! HTTP/1.1 connections to a backend, driven by the task of each request.
 //!
 //! The client of hyper passes each request and response through channels to a separate task. That costs as much as the
 //! rest of forwarding. Here the future of the request, and then the response body, read and write the socket. httparse
@@ -34,15 +34,15 @@ use crate::error::{BodyError, BoxError, ProxyError, ProxyErrorKind};
 use crate::socket::Socket;
 use crate::timeouts::{Deadline, Timeouts};
 
-/// An HTTP/1.1 connection without a task.
+/// An HTTP/1.1 connection that is driven by the task of the current request.
 pub(crate) struct Http1Connection<B: Body> {
     socket: Socket,
     input: BytesMut,
-    /// The number of bytes to reserve before a read. It doubles after a read that fills the buffer.
+    /// The number of bytes to reserve in the buffer before a read. It doubles after a read that fills the buffer.
     read_size: usize,
     output: Output<B>,
     decoder: Decoder,
-    /// Whether another request can be sent after this one.
+    /// Whether the connection can be reused after the current request.
     keep_alive: bool,
     deadline: Deadline,
     timeouts: Timeouts,
@@ -50,18 +50,18 @@ pub(crate) struct Http1Connection<B: Body> {
     expires: Option<Instant>,
 }
 
-/// A request without a response.
+/// The failure of a request that received no response.
 pub(crate) enum SendError {
     /// The connection was closed before the end of the response head.
     ///
     /// The request may be sent again if no byte of it was sent, or if its method is idempotent and it has no content
     /// (RFC 9110 §9.2.2).
     Closed { is_retryable: bool, error: io::Error },
-    /// A failure that another connection would not prevent.
+    /// The request failed in a way that a new connection would not prevent.
     Failed(ProxyError),
 }
 
-/// A malformed or ambiguous response.
+/// The error for a malformed or ambiguous response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Malformed(pub(crate) &'static str);
@@ -160,7 +160,7 @@ where
                 if head.response.status() == StatusCode::SWITCHING_PROTOCOLS || context.interim > MAX_INTERIM_RESPONSES
                 {
                     return Poll::Ready(Err(Failure::malformed(Malformed(
-                        "the backend sent an unexpected 101 or too many interim responses",
+                        "the backend sent an unexpected 101 response or too many interim responses",
                     ))));
                 }
                 // RFC 9110 §15.2: a proxy forwards interim responses.
@@ -216,7 +216,7 @@ where
         }
     }
 
-    /// Reads from the socket, and returns the number of bytes.
+    /// Reads from the socket into the buffer, and returns the number of bytes.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.input.capacity() - self.input.len() < self.read_size / 4 {
             self.input.reserve(self.read_size);
@@ -229,7 +229,7 @@ where
         Poll::Ready(Ok(length))
     }
 
-    /// Returns whether the exchange is complete and the backend has sent no further bytes.
+    /// Returns whether the exchange is complete and the backend has sent no surplus bytes.
     pub(crate) fn is_idle(&self) -> bool {
         self.keep_alive
             && self.has_ended()
@@ -238,7 +238,7 @@ where
             && self.input.is_empty()
     }
 
-    /// Returns whether the next request can be sent.
+    /// Returns whether the connection can be used for the next request.
     ///
     /// That is the case if the backend has neither closed the connection nor sent further bytes.
     ///
@@ -258,21 +258,21 @@ impl<B: Body> Http1Connection<B> {
         self.decoder.has_ended()
     }
 
-    /// Returns the remaining length of the response body, if it is known.
+    /// Returns the remaining length of the response body in bytes, if known.
     pub(crate) fn remaining(&self) -> Option<u64> {
         self.decoder.remaining()
     }
 }
 
-/// The parts of the request that are needed to read its response.
+/// The parts of a request that are needed to parse its response.
 struct RequestContext<'a> {
     method: &'a Method,
     extensions: &'a Extensions,
-    /// The number of interim responses.
+    /// The number of interim responses that were received.
     interim: u32,
 }
 
-/// The reason for a missing response head.
+/// The reason that no response head was received.
 enum Failure {
     Closed(io::Error),
     Other(ProxyError),
@@ -284,7 +284,7 @@ impl Failure {
     }
 }
 
-/// Returns the framing of a request body.
+/// Returns the HTTP/1.1 framing for a request body.
 fn framing<B>(body: &RequestBody<B>) -> Framing
 where
     B: Body + Unpin,

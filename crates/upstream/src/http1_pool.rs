@@ -15,21 +15,21 @@ use crate::connector::Connected;
 use crate::error::{BoxError, ProxyError, ProxyErrorKind};
 use crate::http1::Http1Connection;
 
-/// A pool of idle connections.
+/// A pool of idle HTTP/1.1 connections.
 pub(crate) struct Pool<B: Body + 'static> {
     idle: Mutex<Idle<B>>,
     idle_timeout: Duration,
     max_idle: usize,
 }
 
-/// The idle connections, the most recently used one at the back.
+/// The idle connections of a pool, with the most recently used connection at the back.
 struct Idle<B: Body + 'static> {
     connections: VecDeque<(Box<Http1Connection<B>>, Instant)>,
-    /// Whether a task closes connections after the idle timeout.
+    /// Whether a task is running that closes connections after the idle timeout.
     has_sweeper: bool,
-    /// The number of connects whose requests were cancelled.
+    /// The number of pending connects whose requests were cancelled.
     abandoned: usize,
-    /// The requests that wait for such a connection.
+    /// The requests that wait for the connection of a cancelled request.
     waiting: VecDeque<oneshot::Sender<Result<Connected, ProxyError>>>,
 }
 
@@ -43,7 +43,7 @@ where
         Arc::new(Self { idle, idle_timeout, max_idle })
     }
 
-    /// Takes the most recently used connection that is still open.
+    /// Takes the most recently used connection that is still open out of the pool.
     pub(crate) fn take(&self) -> Option<Box<Http1Connection<B>>> {
         loop {
             // A separate statement, so that the lock is released before the connection is polled.
@@ -55,7 +55,7 @@ where
         }
     }
 
-    /// Stores a connection if it is idle.
+    /// Stores a connection in the pool, if the connection is idle.
     pub(crate) fn put(self: &Arc<Self>, connection: Box<Http1Connection<B>>) {
         if self.max_idle == 0 || !connection.is_idle() {
             return;
@@ -88,7 +88,7 @@ where
         pending.finish().await
     }
 
-    /// Returns a receiver for the connection of a cancelled request, if there is one without a receiver.
+    /// Returns a receiver for the connection of a cancelled request, if one is not yet assigned.
     fn wait_for_abandoned(&self) -> Option<oneshot::Receiver<Result<Connected, ProxyError>>> {
         let mut idle = self.lock();
         if idle.abandoned == 0 {
@@ -102,7 +102,7 @@ where
         })
     }
 
-    /// Counts the connect of a cancelled request. Returns `false` if there are too many.
+    /// Counts the pending connect of a cancelled request. Returns `false` if there are too many.
     fn begin_abandoned(&self) -> bool {
         let mut idle = self.lock();
         let is_allowed = idle.abandoned < MAX_ABANDONED && self.max_idle > 0;
@@ -110,7 +110,7 @@ where
         is_allowed
     }
 
-    /// Passes the connection of a cancelled request to a waiting request, or stores it.
+    /// Gives the connection of a cancelled request to a waiting request, or stores it in the pool.
     fn finish_abandoned(self: &Arc<Self>, mut connected: Result<Connected, ProxyError>) {
         loop {
             let waiting = self.lock().waiting.pop_front();
@@ -130,7 +130,7 @@ where
         idle.abandoned = idle.abandoned.saturating_sub(1);
     }
 
-    /// Closes the connections whose idle timeout expired. Returns whether there are others.
+    /// Closes the connections whose idle timeout has expired. Returns whether there are others.
     fn expire(&self) -> bool {
         let mut idle = self.lock();
         let expired = idle.connections.partition_point(|(_, since)| since.elapsed() >= self.idle_timeout);
@@ -178,7 +178,7 @@ where
     }
 }
 
-/// A connect for a request, which continues if the request is cancelled.
+/// A pending connect for a request, which continues if the request is cancelled.
 struct PendingConnect<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
@@ -187,14 +187,14 @@ where
     pool: Weak<Pool<B>>,
 }
 
-/// The future of a connect.
+/// The boxed future of a pending connect.
 type Connecting = Pin<Box<dyn Future<Output = Result<Connected, ProxyError>> + Send>>;
 
 impl<B> PendingConnect<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    /// Waits for the connection.
+    /// Waits until the connection is established.
     async fn finish(&mut self) -> Result<Connected, ProxyError> {
         let connected = match &mut self.connecting {
             Some(connecting) => connecting.await,
@@ -223,5 +223,5 @@ where
     }
 }
 
-/// The maximum number of connects for cancelled requests.
+/// The maximum number of pending connects for cancelled requests.
 const MAX_ABANDONED: usize = 32;

@@ -33,12 +33,12 @@ use crate::retry_budget::RetryBudget;
 use crate::socket::Socket;
 use crate::timeouts::Timeouts;
 
-/// The outcome of a request that was sent to a pool.
+/// The outcome of a request that was sent through an HTTP/2 pool.
 pub(crate) enum SendOutcome {
     Response(Response<Box<Download>>),
-    /// The backend selected HTTP/1.1, on this connection if there is one. The request is complete.
+    /// The backend selected HTTP/1.1 by ALPN, on this connection if one was opened. The request is complete.
     Http1(Option<Box<Connected>>),
-    /// The backend requires HTTP/1.1 for this request (RFC 9113 §7, `HTTP_1_1_REQUIRED`). The request is complete.
+    /// The backend requires HTTP/1.1 for this request (`HTTP_1_1_REQUIRED`, RFC 9113 §7). The request is complete.
     NeedsHttp1,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct SendFailure {
     pub(crate) error: ProxyError,
 }
 
-/// Sends a request on a stream of the pool: on `first`, or on a new one.
+/// Sends a request on the stream `first` if given, or else on a stream from the pool.
 ///
 /// A request that was not processed is sent again on another connection (RFC 9113 §8.7), with any method.
 pub(crate) async fn send<B>(
@@ -107,7 +107,7 @@ where
     }
 }
 
-/// The retries of one request at one backend.
+/// The numbers of retries of one request at one backend.
 #[derive(Default)]
 struct RetryCounts {
     unprocessed: u32,
@@ -115,19 +115,19 @@ struct RetryCounts {
 }
 
 impl RetryCounts {
-    /// Returns whether a request that was not processed may be sent again.
+    /// Returns whether a request that the backend did not process may be retried.
     fn allow_unprocessed(&mut self, budget: &RetryBudget) -> bool {
         self.unprocessed += 1;
         self.unprocessed <= FREE_RETRIES || self.unprocessed <= MAX_RETRIES && budget.record_failure()
     }
 
-    /// Returns whether a request may be sent again whose connection was closed before the response.
+    /// Returns whether a request may be retried after its connection was closed before the response.
     fn allow_closed(&mut self) -> bool {
         !std::mem::replace(&mut self.was_closed, true)
     }
 }
 
-/// Sends a request on a separate connection.
+/// Sends a request on a separate HTTP/2 connection.
 pub(crate) async fn send_unpooled<B>(
     socket: Socket,
     request: &mut Request<RequestBody<B>>,
@@ -156,17 +156,17 @@ where
     }
 }
 
-/// Converts an error of a connection or a stream before the response.
+/// Converts an HTTP/2 error that occurred before the response head.
 fn to_proxy_error(error: h2::Error) -> ProxyError {
     let kind =
         if error.is_library() { ProxyErrorKind::HttpProtocolError } else { ProxyErrorKind::ConnectionTerminated };
     ProxyError::caused(kind, error)
 }
 
-/// The number of retries of an unprocessed request without a retry budget.
+/// The maximum number of retries of an unprocessed request that do not use the retry budget.
 ///
 /// A backend that closes each connection after a number of requests leaves later requests unprocessed, perhaps on
 /// several connections in succession.
 const FREE_RETRIES: u32 = 2;
-/// The number of retries of an unprocessed request within the retry budget.
+/// The maximum number of retries of an unprocessed request, including those within the retry budget.
 const MAX_RETRIES: u32 = 4;

@@ -129,7 +129,7 @@ mod connection_limit;
 mod connector;
 mod error;
 mod exchange;
-/// The functions that the fuzz targets and their regression tests call. This module is not a part of the API.
+/// Entry points of the fuzz targets, which regression tests also call. This module is not a part of the API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -165,19 +165,19 @@ pub const MAX_EXCHANGE_SIZE: usize = if http1::MAX_EXCHANGE_SIZE > http2::MAX_EX
     http2::MAX_EXCHANGE_SIZE
 };
 
-/// A request extension that forwards interim responses (102, 103) of the backend to the client.
+/// A request extension with a function that forwards interim responses (102, 103) of the backend to the client.
 ///
 /// Without it, interim responses are dropped. `rproxy-server` inserts it. The type is an alias of standard types, so
 /// that a server does not depend on this crate.
 pub type InterimRelay = std::sync::Arc<dyn Fn(http::Response<()>) + Send + Sync>;
 
-/// A request extension with state that belongs to the connection of the client, and is dropped with it.
+/// A request extension with the state of the client's connection, which is dropped with that connection.
 ///
 /// It stores the connections that a backend authenticated for this client (NTLM, Negotiate). Without it, such
 /// connections are closed after their response. Like [`InterimRelay`], the type is an alias of standard types.
 pub type ClientConnection = std::sync::Arc<std::sync::Mutex<http::Extensions>>;
 
-/// Compiles the examples of the README.
+/// Compiles the examples of the README as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

@@ -1,4 +1,4 @@
-//! The addresses of backends with names.
+//! The resolution of backend host names to addresses.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,25 +11,25 @@ use tokio::time::{Instant, timeout};
 use crate::error::{ProxyError, ProxyErrorKind};
 use crate::stale_addresses::StaleAddresses;
 
-/// A DNS resolver.
+/// A DNS resolver for backend host names.
 #[derive(Clone)]
 pub(crate) enum Resolver {
-    /// Queries to name servers, with a cache according to the TTL, and the last known addresses.
+    /// A resolver that queries name servers, with a cache according to TTL and the last known addresses.
     Dns(Box<TokioResolver>, StaleAddresses),
-    /// The resolver of the C library without a cache, for systems without a configuration of name servers.
+    /// The uncached resolver of the C library, for systems without a name server configuration.
     System,
 }
 
-/// The addresses of a name.
+/// The resolved addresses of a host name.
 pub(crate) struct Addresses {
-    /// The addresses, at least one.
+    /// The resolved addresses, at least one.
     pub(crate) ips: Vec<IpAddr>,
-    /// The time after which connections to these addresses take no new requests.
+    /// The time after which no new requests are sent on connections to these addresses.
     pub(crate) expires: Instant,
 }
 
 impl Resolver {
-    /// Creates a resolver with these name servers, or with those of the system if the list is empty.
+    /// Creates a resolver with these name servers, or with the name servers of the system if the list is empty.
     pub(crate) fn new(name_servers: &[SocketAddr]) -> Self {
         let builder = match name_servers.is_empty() {
             true => TokioResolver::builder_tokio(),
@@ -41,13 +41,15 @@ impl Resolver {
         match builder.map(both_families).and_then(ResolverBuilder::build) {
             Ok(resolver) => Self::Dns(Box::new(resolver), StaleAddresses::default()),
             Err(error) => {
-                tracing::warn!("can't read the name servers of the system, using the C library instead: {error}");
+                tracing::warn!(
+                    "can't read the name servers of the system, resolving names with the C library: {error}"
+                );
                 Self::System
             }
         }
     }
 
-    /// Looks up the addresses of a name.
+    /// Looks up the addresses of a host name.
     pub(crate) async fn lookup(&self, host: &str) -> Result<Addresses, ProxyError> {
         match self {
             Self::Dns(resolver, stale) => query(resolver, stale, host).await,
@@ -64,13 +66,14 @@ impl Addresses {
     fn new(host: &str, ips: impl Iterator<Item = IpAddr>, ttl: Duration) -> Result<Self, ProxyError> {
         let ips: Vec<_> = ips.take(MAX_ADDRESSES).collect();
         if ips.is_empty() {
-            return Err(dns_error(format!("{host} has no address")));
+            return Err(dns_error(format!("the name {host} has no address")));
         }
         Ok(Self { ips, expires: Instant::now() + ttl.clamp(MIN_TTL, MAX_TTL) })
     }
 }
 
-/// Queries the name servers. If there is no response, the last known addresses are used.
+/// Queries the name servers for the addresses of a host name. If there is no response, the last known addresses are
+/// used.
 async fn query(resolver: &TokioResolver, stale: &StaleAddresses, host: &str) -> Result<Addresses, ProxyError> {
     if let Some(addresses) = stale.get_during_back_off(host, Instant::now()) {
         return Ok(addresses);
@@ -97,7 +100,7 @@ async fn query(resolver: &TokioResolver, stale: &StaleAddresses, host: &str) -> 
     Ok(addresses)
 }
 
-/// Returns the configuration of a name server, over UDP and TCP.
+/// Returns the configuration of a name server that is queried over UDP and TCP.
 fn name_server(address: &SocketAddr) -> NameServerConfig {
     let on_port = |mut connection: ConnectionConfig| {
         connection.port = address.port();
@@ -107,7 +110,7 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, connections.into())
 }
 
-/// Enables IPv4 and IPv6 lookups.
+/// Enables lookups of both IPv4 and IPv6 addresses.
 fn both_families(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> ResolverBuilder<TokioRuntimeProvider> {
     builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     builder
@@ -117,11 +120,12 @@ fn dns_error(error: String) -> ProxyError {
     ProxyError::caused(ProxyErrorKind::DnsError, error)
 }
 
-/// The timeout of a query if the last known addresses can be used. It is less than any connect timeout.
+/// The timeout of a DNS query if the last known addresses can be used instead. It is less than any connect timeout.
 const STALE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The maximum number of addresses of a name.
+/// The maximum number of addresses that are used of a host name.
 const MAX_ADDRESSES: usize = 16;
-/// The minimum TTL. With a TTL of 0, each request would need a new connection.
+/// The minimum time that resolved addresses are used, if their TTL is shorter. With a TTL of 0, each request would need
+/// a new connection.
 const MIN_TTL: Duration = Duration::from_secs(5);
-/// The maximum TTL. Names in `/etc/hosts` have none.
+/// The maximum time that resolved addresses are used, if their TTL is longer. Names in `/etc/hosts` have none.
 const MAX_TTL: Duration = Duration::from_secs(5 * 60);

@@ -1,14 +1,14 @@
-//! A budget for retries, so that failing backends do not get twice the requests.
+//! A retry budget, which limits the additional load on failing backends.
 
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
-/// The retry throttling of gRPC (gRFC A6).
+/// A retry budget that follows the retry throttling of gRPC (gRFC A6).
 ///
 /// A failure takes a token, a success adds a tenth of a token. Retries stop while less than half of the tokens are
 /// left. The budget needs no clock. Without failures, a request costs one load.
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
-    /// The number of tokens, in tenths.
+    /// The number of tokens in the retry budget, in tenths of a token.
     tokens: AtomicI32,
 }
 
@@ -17,14 +17,14 @@ impl RetryBudget {
         Self { tokens: AtomicI32::new(MAX_TOKENS) }
     }
 
-    /// Adds a tenth of a token.
+    /// Adds a tenth of a token to the retry budget after a success.
     pub(crate) fn record_success(&self) {
         if self.tokens.load(Relaxed) < MAX_TOKENS {
             self.tokens.fetch_add(1, Relaxed);
         }
     }
 
-    /// Takes a token. Returns whether the failed request may be sent again.
+    /// Takes a token out of the retry budget after a failure. Returns whether the failed request may be sent again.
     pub(crate) fn record_failure(&self) -> bool {
         let before = self.tokens.fetch_sub(10, Relaxed);
         if before < 10 {
@@ -34,7 +34,7 @@ impl RetryBudget {
     }
 }
 
-/// The maximum number of tokens, in tenths.
+/// The maximum number of tokens in the retry budget, in tenths of a token.
 const MAX_TOKENS: i32 = 1000;
 
 #[cfg(test)]
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stops_at_half_of_the_tokens_and_recovers_with_successes() {
+    fn retry_budget_stops_retries_at_half_of_its_tokens_and_recovers_with_successes() {
         let budget = RetryBudget::new();
         assert_eq!((0..1000).filter(|_| budget.record_failure()).count(), 49);
         for _ in 0..510 {
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn covers_ten_percent_failures() {
+    fn retry_budget_covers_ten_percent_failures() {
         let budget = RetryBudget::new();
         for _ in 0..1000 {
             (0..10).for_each(|_| budget.record_success());

@@ -6,7 +6,7 @@ use http::{Request, Uri, Version};
 
 use crate::backend::{Backend, Protocol};
 
-/// Converts a request to HTTP/1.1: origin-form and one `Host` (RFC 9112 §3.2).
+/// Converts a request to HTTP/1.1: the target in origin-form and one `Host` field (RFC 9112 §3.2).
 pub(crate) fn to_http1<B>(request: &mut Request<B>, default_host: &HeaderValue) {
     *request.version_mut() = Version::HTTP_11;
     let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
@@ -18,7 +18,7 @@ pub(crate) fn to_http1<B>(request: &mut Request<B>, default_host: &HeaderValue) 
     }
 }
 
-/// Converts a request to HTTP/2: the authority is a pseudo-header (RFC 9113 §8.3.1).
+/// Converts a request to HTTP/2: the authority as a pseudo-header field (RFC 9113 §8.3.1).
 pub(crate) fn to_http2<B>(request: &mut Request<B>, backend: &Backend) -> Result<(), http::Error> {
     *request.version_mut() = Version::HTTP_2;
     let host = request.headers_mut().remove(HOST);
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn converts_absolute_form_to_origin_form() {
+    fn converts_absolute_form_targets_to_origin_form() {
         for (uri, target) in [
             ("http://a.example/x?y", "/x?y"),
             ("http://a.example", "/"),

@@ -1,4 +1,4 @@
-//! The service, and the state of its backends.
+//! The tower service of an upstream, and the state of its backends.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -35,14 +35,14 @@ pub struct Upstream<B: Body + 'static> {
     pub(crate) state: Arc<UpstreamState<B>>,
 }
 
-/// The state of one upstream: its connections, and the settings that it shares with others.
+/// The state of one upstream: its connections, and settings that it shares with other upstreams.
 pub(crate) struct UpstreamState<B: Body + 'static> {
     pub(crate) settings: Arc<Settings>,
     pub(crate) backends: Vec<BackendPools<B>>,
     round_robin: RoundRobin,
 }
 
-/// The connections to one backend.
+/// The connection pools for one backend.
 pub(crate) struct BackendPools<B: Body + 'static> {
     pub(crate) index: usize,
     pub(crate) backend: Arc<BackendState>,
@@ -50,17 +50,17 @@ pub(crate) struct BackendPools<B: Body + 'static> {
     pub(crate) http2: Arc<http2::Pool>,
 }
 
-/// A backend with the state that all workers share.
+/// A backend with its state that all workers share.
 pub(crate) struct BackendState {
     pub(crate) config: Backend,
     pub(crate) name: Arc<str>,
     pub(crate) health: Health,
-    /// The number of in-flight requests, if the load balancing policy needs it.
+    /// The number of in-flight requests, counted only if the load balancing policy needs it.
     pub(crate) in_flight: AtomicUsize,
-    /// The limit on connections, if there is one.
+    /// The limit on connections to the backend, if configured.
     pub(crate) connection_limit: Option<ConnectionLimit>,
     hash_key: HashKey,
-    /// The hash of the name.
+    /// The hash of the backend's name, for consistent hashing.
     seed: u64,
 }
 
@@ -129,7 +129,7 @@ impl<B> UpstreamState<B>
 where
     B: Body<Data: Send> + Send + 'static,
 {
-    /// Returns the backend that authenticated a connection for this client, if there is one.
+    /// Returns the backend that has an authenticated connection for this client, if any.
     pub(crate) fn authenticated_backend(
         &self,
         request: &Request<RequestBody<B>>,
@@ -166,7 +166,7 @@ impl<B: Body + 'static> UpstreamState<B> {
         }
     }
 
-    /// Returns the time until the first backend may be available.
+    /// Returns the time until the first backend may be available again.
     pub(crate) fn retry_after(&self) -> Duration {
         let down = self.backends.iter().map(|pools| pools.backend.health.unavailable_for().unwrap_or_default());
         down.min().unwrap_or_default()
@@ -215,12 +215,12 @@ where
     }
 }
 
-/// Creates the error of an expired request timeout.
+/// Creates the error for an expired request timeout.
 fn timed_out() -> ProxyError {
     ProxyError::new(ProxyErrorKind::HttpResponseTimeout)
 }
 
-/// The future of the response from an [`Upstream`].
+/// The response future of an [`Upstream`].
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<B: Body + 'static> {
     exchange: Pin<Box<dyn Future<Output = Response<UpstreamBody<B>>> + Send>>,

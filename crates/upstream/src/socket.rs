@@ -1,4 +1,4 @@
-//! The socket of a backend connection.
+//! The socket of a connection to a backend.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
-/// A socket of any kind.
+/// A TCP socket, Unix socket or TLS stream.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),

@@ -1,4 +1,4 @@
-//! The last known addresses of names, for times without a response from the name servers (RFC 8767).
+//! The last known addresses of host names, for use while the name servers do not respond (RFC 8767).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,36 +9,36 @@ use tokio::time::Instant;
 
 use crate::resolver::Addresses;
 
-/// The last known addresses of all backends with names.
+/// The last known addresses of the backends' host names.
 #[derive(Clone, Default)]
 pub(crate) struct StaleAddresses {
     names: Arc<Mutex<HashMap<String, Entry>>>,
 }
 
-/// The addresses of one name.
+/// The last known addresses of one host name.
 struct Entry {
     ips: Vec<IpAddr>,
-    /// The time before which no query is sent, after one without a response.
+    /// The time until which no query is sent, after a query without a response.
     back_off_until: Option<Instant>,
 }
 
 impl StaleAddresses {
-    /// Stores the addresses of a name and ends its back-off.
+    /// Stores the addresses of a host name, and ends its back-off.
     pub(crate) fn store(&self, host: &str, ips: &[IpAddr]) {
         self.names().insert(host.to_owned(), Entry { ips: ips.to_vec(), back_off_until: None });
     }
 
-    /// Removes a name, after a negative response.
+    /// Removes a host name after a negative DNS response.
     pub(crate) fn remove(&self, host: &str) {
         self.names().remove(host);
     }
 
-    /// Returns whether the addresses of a name are known.
+    /// Returns whether addresses of a host name are known.
     pub(crate) fn contains(&self, host: &str) -> bool {
         self.names().contains_key(host)
     }
 
-    /// Returns the addresses of a name during its back-off.
+    /// Returns the last known addresses of a host name, if queries for it are in back-off.
     pub(crate) fn get_during_back_off(&self, host: &str, now: Instant) -> Option<Addresses> {
         let names = self.names();
         let entry = names.get(host)?;
@@ -46,7 +46,7 @@ impl StaleAddresses {
         Some(Addresses { ips: entry.ips.clone(), expires })
     }
 
-    /// Begins a back-off after a query without a response, and returns the addresses of the name (RFC 8767 §5).
+    /// Begins a back-off after a query without a response, and returns the last known addresses (RFC 8767 §5).
     ///
     /// During the back-off, requests do not wait for queries.
     pub(crate) fn begin_back_off(&self, host: &str, now: Instant) -> Option<Addresses> {
@@ -62,7 +62,7 @@ impl StaleAddresses {
     }
 }
 
-/// The time between two queries without a response.
+/// The time before a new query, after a query without a response.
 const QUERY_BACK_OFF: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -71,7 +71,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     #[tokio::test(start_paused = true)]
-    async fn returns_known_addresses_during_a_back_off() {
+    async fn returns_the_last_known_addresses_during_a_back_off() {
         let (addresses, ips) = (StaleAddresses::default(), [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
         let now = Instant::now();
         assert!(addresses.begin_back_off("a", now).is_none() && !addresses.contains("a"));

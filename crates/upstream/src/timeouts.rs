@@ -1,4 +1,4 @@
-//! Timeouts of an exchange, with timers that are rarely changed.
+//! Timeouts of an exchange, with timers that are rarely reset.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-/// The timeouts of an exchange, after the connection is established.
+/// The timeouts of an exchange, after the connection has been established.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeouts {
     /// The timeout from the last byte of the request to the end of the response head.
     pub(crate) response_head: Duration,
-    /// The timeout between two parts of the response body.
+    /// The maximum time between two parts of the response body.
     pub(crate) read: Duration,
-    /// The end of the whole exchange.
+    /// The time at which the entire exchange times out.
     pub(crate) deadline: Option<Instant>,
 }
 
-/// A point in time that is moved often, with a timer that is moved only when it fires.
+/// A deadline that changes often, with a timer that is reset only when it fires.
 #[derive(Debug)]
 pub(crate) struct Deadline {
     at: Instant,
-    /// Set to `at` or to an earlier time.
+    /// The timer, which is set to `at` or to an earlier time.
     timer: Pin<Box<Sleep>>,
     is_waiting: bool,
 }
@@ -46,12 +46,12 @@ impl Deadline {
         }
     }
 
-    /// Records that data was received.
+    /// Records that data was received, so that the read timeout starts again.
     pub(crate) fn record_progress(&mut self) {
         self.is_waiting = false;
     }
 
-    /// Polls the timer while no data is received. It is ready after the read timeout.
+    /// Polls the read timeout while no data is received. It is ready after the read timeout.
     pub(crate) fn poll_read_timeout(&mut self, cx: &mut Context<'_>, timeouts: &Timeouts) -> Poll<()> {
         if !self.is_waiting {
             self.is_waiting = true;

@@ -1,4 +1,4 @@
-//! TLS with backends: the verification of their certificates, and the client certificate.
+//! TLS to backends: certificate verification and the client certificate.
 
 mod pin;
 mod verifier;
@@ -16,27 +16,27 @@ use crate::builder::BuildError;
 /// The TLS settings of an upstream.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsOptions {
-    /// Those of the system if empty.
+    /// The trusted root certificates, or those of the system if empty.
     pub(crate) roots: Vec<CertificateDer<'static>>,
     pub(crate) pins: Vec<PublicKeyPin>,
-    /// The backend's host if `None`.
+    /// The server name for TLS, or the backend's host if `None`.
     pub(crate) server_name: Option<ServerName<'static>>,
     pub(crate) identity: Option<Identity>,
 }
 
-/// A certificate chain and its key.
+/// A certificate chain and its private key.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: Arc<PrivateKeyDer<'static>>,
 }
 
-/// The configurations of handshakes.
+/// The TLS client configurations for connections to backends.
 #[derive(Clone)]
 pub(crate) struct Tls {
-    /// HTTP/2 if the backend prefers it.
+    /// The configuration that offers HTTP/2 and HTTP/1.1 (ALPN).
     pub(crate) any: Arc<ClientConfig>,
-    /// For upgrades, which HTTP/2 does not have.
+    /// The configuration that offers only HTTP/1.1, for upgrades.
     pub(crate) http1: Arc<ClientConfig>,
     pub(crate) server_name: Option<ServerName<'static>>,
 }
@@ -69,7 +69,7 @@ impl Tls {
     }
 }
 
-/// Returns the root certificates of the system, or those of the web PKI if it has none, as in a minimal image.
+/// Returns the root certificates of the system, or those of the web PKI if the system has none.
 fn system_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
@@ -78,7 +78,7 @@ fn system_roots() -> RootCertStore {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(found.certs);
     if store.is_empty() {
-        tracing::info!("the system has no root certificates: upstream TLS trusts the web PKI's");
+        tracing::info!("the system has no root certificates: upstream TLS trusts those of the web PKI");
         store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     store

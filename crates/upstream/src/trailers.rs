@@ -1,9 +1,9 @@
-//! The fields that are allowed in a trailer section (RFC 9110 §6.5.1).
+//! The header fields that are allowed in a trailer section (RFC 9110 §6.5.1).
 
 use http::header::{self, HeaderMap, HeaderName};
 use http_body::Frame;
 
-/// Removes all fields from the trailer section of a request except those about its content, such as digests.
+/// Removes all fields from a request's trailer section except those about its content, such as digests.
 ///
 /// Some recipients merge the trailer section into the head, against RFC 9110 §6.5.1. Other fields could then replace
 /// those that the proxy sets. An intermediary may discard a trailer section (§6.5.2), and most do.
@@ -13,14 +13,14 @@ pub(crate) fn retain_integrity_fields(trailers: &mut HeaderMap) {
     }
 }
 
-/// Returns whether a field name belongs to a digest, a signature or gRPC.
+/// Returns whether a trailer field contains a digest, a signature or a gRPC status.
 fn is_integrity_field(name: &HeaderName) -> bool {
     let name = name.as_str();
     const WORDS: [&str; 7] = ["checksum", "crc32", "digest", "md5", "sha1", "sha256", "signature"];
     name.starts_with("grpc-") || name.ends_with("-sum") || WORDS.iter().any(|word| name.contains(word))
 }
 
-/// Removes the fields that are not allowed from a frame with a trailer section.
+/// Removes fields that are not allowed in a trailer section from a trailer frame.
 pub(crate) fn filter_frame<T>(frame: Frame<T>) -> Frame<T> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn retains_only_integrity_fields_of_a_request() {
+    fn retains_only_integrity_fields_in_the_trailer_section_of_a_request() {
         let checks = ["content-digest", "content-md5", "x-amz-checksum-crc32c", "x-amz-trailer-signature", "x-sum"];
         let others = [
             "x-forwarded-for",
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_trailer_frames_and_keeps_data_frames() {
+    fn filters_trailer_frames_and_forwards_data_frames_unchanged() {
         let mut trailers = HeaderMap::new();
         for name in ["x-sum", "content-length", "x-forwarded-for", "x_real_ip", "set-cookie"] {
             trailers.append(name, header::HeaderValue::from_static("1"));

@@ -1,4 +1,4 @@
-//! The framing of HTTP/1.1 bodies (RFC 9112 §6, §7).
+//! The decoder and the encoder of HTTP/1.1 bodies (RFC 9112 §6, §7).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -8,24 +8,24 @@ use super::Malformed;
 use super::head::Framing;
 use crate::trailers::is_allowed;
 
-/// A decoder for the body of a response.
+/// A decoder for the body of an HTTP/1.1 response.
 #[derive(Debug)]
 pub(super) enum Decoder {
-    /// `Content-Length`, with the remaining length.
+    /// A body with `Content-Length`, and its remaining length in bytes.
     Length(u64),
     Chunked(Chunked),
     Close,
     Ended,
 }
 
-/// The state within a chunked body (RFC 9112 §7.1).
+/// The state of the decoder within a chunked body (RFC 9112 §7.1).
 #[derive(Debug)]
 pub(super) enum Chunked {
-    /// Before the size of a chunk.
+    /// The size of the next chunk is expected.
     Size,
-    /// Within a chunk, with the remaining length.
+    /// Data of the current chunk is expected, with the remaining length in bytes.
     Data(u64),
-    /// After the data of a chunk, before CRLF.
+    /// The CRLF after the data of a chunk is expected.
     End,
     Trailers,
 }
@@ -44,7 +44,7 @@ impl Decoder {
         matches!(self, Self::Ended)
     }
 
-    /// Returns the remaining length, if it is known.
+    /// Returns the remaining length of the body in bytes, if known.
     pub(super) fn remaining(&self) -> Option<u64> {
         match self {
             Self::Length(remaining) => Some(*remaining),
@@ -53,7 +53,8 @@ impl Decoder {
         }
     }
 
-    /// Returns the next frame from `input`. Returns `None` if more input is needed, or after the end of the body.
+    /// Decodes the next frame of the body from `input`. Returns `None` if more input is needed, or after the end of the
+    /// body.
     pub(super) fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Malformed> {
         match self {
             Self::Ended => Ok(None),
@@ -80,7 +81,7 @@ impl Decoder {
         }
     }
 
-    /// Handles the end of the connection. Returns whether the body is complete.
+    /// Ends the body when the connection has been closed. Returns whether the body is complete.
     pub(super) fn end_at_close(&mut self) -> bool {
         match self {
             Self::Close | Self::Ended => {
@@ -92,11 +93,11 @@ impl Decoder {
     }
 }
 
-/// A step of the chunked decoder.
+/// The result of one step of the chunked decoder.
 enum Step {
     Data(Bytes),
     End(Option<HeaderMap>),
-    /// More input is needed.
+    /// The decoder needs more input.
     NeedsInput,
 }
 
@@ -106,20 +107,20 @@ impl Chunked {
             match self {
                 // httparse parses a size without digits as 0.
                 Self::Size if input.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) => {
-                    return Err(Malformed("a chunk of the response has no valid size"));
+                    return Err(Malformed("a chunk of the response body has no valid size"));
                 }
                 Self::Size => match httparse::parse_chunk_size(input) {
                     Ok(httparse::Status::Complete((length, size))) if length <= MAX_CHUNK_LINE_SIZE => {
                         // httparse accepts any byte in a chunk extension. CR, LF and NUL are not allowed there (RFC
                         // 9112 §7.1.1).
                         if input.iter().take(length - 2).any(|byte| matches!(byte, b'\n' | 0)) {
-                            return Err(Malformed("a chunk of the response has no valid size"));
+                            return Err(Malformed("a chunk of the response body has no valid size"));
                         }
                         input.advance(length);
                         *self = if size == 0 { Self::Trailers } else { Self::Data(size) };
                     }
                     Ok(httparse::Status::Partial) if input.len() <= MAX_CHUNK_LINE_SIZE => return Ok(Step::NeedsInput),
-                    _ => return Err(Malformed("a chunk of the response has no valid size")),
+                    _ => return Err(Malformed("a chunk of the response body has no valid size")),
                 },
                 Self::Data(remaining) => {
                     if input.is_empty() {
@@ -137,7 +138,7 @@ impl Chunked {
                         *self = Self::Size;
                     }
                     [] | [b'\r'] => return Ok(Step::NeedsInput),
-                    _ => return Err(Malformed("a chunk of the response does not end after its size")),
+                    _ => return Err(Malformed("a chunk of the response body does not end after its declared size")),
                 },
                 Self::Trailers => return trailers(input),
             }
@@ -145,14 +146,14 @@ impl Chunked {
     }
 }
 
-/// Takes at most `remaining` bytes from `input`.
+/// Takes at most `remaining` bytes from the front of `input`.
 fn take(input: &mut BytesMut, remaining: &mut u64) -> Bytes {
     let length = usize::try_from(*remaining).unwrap_or(usize::MAX).min(input.len());
     *remaining -= length as u64;
     input.split_to(length).freeze()
 }
 
-/// Parses a trailer section (RFC 9112 §7.1.2).
+/// Parses the trailer section of a chunked response (RFC 9112 §7.1.2).
 fn trailers(input: &mut BytesMut) -> Result<Step, Malformed> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
     let (length, fields) = match httparse::parse_headers(input, &mut fields) {
@@ -172,20 +173,21 @@ fn trailers(input: &mut BytesMut) -> Result<Step, Malformed> {
     Ok(Step::End((!trailers.is_empty()).then_some(trailers)))
 }
 
-/// An encoder for the body of a request.
+/// An encoder for the body of an HTTP/1.1 request.
 #[derive(Debug)]
 pub(super) enum Encoder {
     Length(u64),
     Chunked,
 }
 
-/// The error of a request body whose length differs from the declared one.
+/// The error for a request body whose length differs from its declared length.
 #[derive(Debug, thiserror::Error)]
 #[error("the request body does not have its declared length")]
 pub(crate) struct WrongLength;
 
 impl Encoder {
-    /// Writes the framing before the data of a frame. [`Encoder::after`] returns the framing after it.
+    /// Writes the chunk size, if any, that precedes the data of a frame. [`Encoder::after`] returns the framing after
+    /// it.
     pub(super) fn before(&mut self, length: usize, out: &mut BytesMut) -> Result<(), WrongLength> {
         match self {
             Self::Length(remaining) => {
@@ -210,7 +212,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Returns the framing after the data of a frame.
+    /// Returns the bytes that follow the data of a frame.
     pub(super) fn after(&self) -> &'static [u8] {
         match self {
             Self::Length(_) => b"",
@@ -218,7 +220,7 @@ impl Encoder {
         }
     }
 
-    /// Returns the framing after the data of the last frame, which ends the body.
+    /// Returns the bytes that follow the data of the last frame and end the body.
     pub(super) fn after_last(&self) -> Result<&'static [u8], WrongLength> {
         match self {
             Self::Length(0) => Ok(b""),
@@ -227,7 +229,7 @@ impl Encoder {
         }
     }
 
-    /// Writes the framing that ends the body after the last frame.
+    /// Writes the bytes that end the body, including its trailer section.
     pub(super) fn end(&self, trailers: Option<&HeaderMap>, out: &mut BytesMut) -> Result<(), WrongLength> {
         match self {
             Self::Length(0) => Ok(()),
@@ -247,7 +249,7 @@ impl Encoder {
     }
 }
 
-/// The maximum length of a chunk size with its extensions, which are ignored (RFC 9112 §7.1.1).
+/// The maximum length of the line with a chunk's size and its ignored extensions (RFC 9112 §7.1.1).
 const MAX_CHUNK_LINE_SIZE: usize = 1024;
 /// The maximum number of fields in a trailer section.
 pub(crate) const MAX_TRAILER_FIELDS: usize = 32;
@@ -259,8 +261,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Decodes `input` in pieces of this size. Returns data, trailer section, whether the body ended, and the remaining
-    /// length.
+    /// Decodes `input` in pieces of `piece` bytes. Returns data, trailer section, whether the body ended, and the
+    /// remaining length.
     fn decoded(framing: Framing, input: &[u8], piece: usize) -> Result<(Vec<u8>, HeaderMap, bool, usize), Malformed> {
         let mut decoder = Decoder::new(framing);
         let (mut buffer, mut data, mut trailers) = (BytesMut::new(), Vec::new(), HeaderMap::new());
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn detects_end_of_body_for_each_framing() {
+    fn detects_the_end_of_a_body_for_each_framing() {
         for (framing, input, data, ended, left) in [
             (Framing::Length(3), &b"abc"[..], &b"abc"[..], true, 0),
             (Framing::Length(3), b"ab", b"ab", false, 0),
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_framing_fields_from_trailers() {
+    fn removes_framing_fields_from_trailer_sections() {
         let input = b"1\r\na\r\n0\r\nx-sum: 1\r\nContent-Length: 5\r\nhost: h\r\nX_Forwarded-For: 1\r\nx-real-ip: 1\r\nexpect: 1\r\nx-sum: 2\r\n\r\n";
         for piece in 1..=input.len() {
             let (data, trailers, ended, _) = decoded(Framing::Chunked, input, piece).unwrap();
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_request_body_of_another_length() {
+    fn rejects_a_request_body_that_differs_from_its_declared_length() {
         let mut out = BytesMut::new();
         let mut encoder = Encoder::Length(3);
         assert!(encoder.before(2, &mut out).is_ok() && encoder.end(None, &mut out).is_err());
@@ -347,7 +349,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decodes_encoded_bodies(frames: Vec<Vec<u8>>, piece in 1..64_usize) {
+        fn encoded_request_bodies_decode_to_the_same_data(frames: Vec<Vec<u8>>, piece in 1..64_usize) {
             let (mut encoder, mut out) = (Encoder::Chunked, BytesMut::new());
             for frame in frames.iter().filter(|frame| !frame.is_empty()) {
                 encoder.before(frame.len(), &mut out).unwrap();
@@ -361,7 +363,7 @@ mod tests {
         }
 
         #[test]
-        fn accepts_any_bytes_without_a_panic(input: Vec<u8>, piece in 1..64_usize) {
+        fn decoding_arbitrary_bytes_never_panics(input: Vec<u8>, piece in 1..64_usize) {
             for framing in [Framing::Chunked, Framing::Length(7), Framing::Close] {
                 let _ = decoded(framing, &input, piece);
             }

@@ -1,4 +1,4 @@
-//! The functions of the fuzz targets for HTTP/1.1 responses.
+//! The entry points of the fuzz targets for HTTP/1.1 responses.
 
 use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use super::body::Decoder;
 use super::head::{self, Framing};
 
-/// Checks that a response head is parsed in the same way in any pieces, and that its fields match its framing.
+/// Asserts that a response head is parsed identically in one or several pieces and has consistent framing.
 pub fn response_head(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
     let method = if choice & 1 == 0 { Method::GET } else { Method::HEAD };
@@ -30,10 +30,10 @@ pub fn response_head(bytes: &[u8]) {
     }
 }
 
-/// The result of parsing a head, with its length. `None` means that the head is incomplete.
+/// The result of parsing a response head, with the length of the head. `None` means that the head is incomplete.
 type Read = Option<Result<(StatusCode, HeaderMap, Framing, bool, usize), ()>>;
 
-/// Parses a head that arrives in pieces of this size.
+/// Parses a response head that arrives in pieces of `piece` bytes.
 fn read(bytes: &[u8], piece: usize, method: &Method) -> Read {
     let mut input = BytesMut::new();
     for (number, part) in bytes.chunks(piece.max(1)).enumerate() {
@@ -51,7 +51,7 @@ fn read(bytes: &[u8], piece: usize, method: &Method) -> Read {
     None
 }
 
-/// Checks that a body is decoded in the same way in any pieces, and in the same way as by a simple decoder.
+/// Asserts that a body is decoded identically in one or several pieces, and as a simple reference decoder does.
 pub fn response_body(bytes: &[u8]) {
     let [choice, piece, bytes @ ..] = bytes else { return };
     let framing = match choice % 4 {
@@ -67,7 +67,8 @@ pub fn response_body(bytes: &[u8]) {
     }
 }
 
-/// Returns the data, whether the body has ended, and its length with framing. Returns `None` for a malformed body.
+/// Decodes a body in pieces, and returns its data, whether it has ended, and its encoded length. Returns `None` for a
+/// malformed body.
 fn decode(framing: Framing, bytes: &[u8], piece: usize) -> Option<(Vec<u8>, bool, usize)> {
     let (mut decoder, mut input, mut data) = (Decoder::new(framing), BytesMut::new(), Vec::new());
     let mut received = 0;
@@ -88,7 +89,7 @@ fn decode(framing: Framing, bytes: &[u8], piece: usize) -> Option<(Vec<u8>, bool
     Some((data, decoder.has_ended(), length))
 }
 
-/// Decodes a body that is known to be complete and well-formed (RFC 9112 §7.1).
+/// Decodes a complete and well-formed chunked body (RFC 9112 §7.1), as a reference.
 fn decode_chunked(mut bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let all = bytes.len();
     let mut data = Vec::new();
@@ -114,7 +115,7 @@ fn decode_chunked(mut bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     Some((data, all - bytes.len()))
 }
 
-/// Takes a line that ends with CRLF.
+/// Takes a line that ends with CRLF from the input.
 fn line<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let all = *bytes;
     let end = all.iter().position(|byte| *byte == b'\n')?;

@@ -1,4 +1,4 @@
-//! The writer of request heads, and the parser of response heads, with the framing of their bodies.
+//! The writer of request heads, and the parser of response heads and their body framing.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -10,19 +10,19 @@ use rproxy_core::field_name;
 
 use super::Malformed;
 
-/// The delimitation of a body (RFC 9112 §6).
+/// The framing of a body (RFC 9112 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// No body.
+    /// The message has no body.
     Empty,
-    /// `Content-Length`.
+    /// The body length is given by `Content-Length`.
     Length(u64),
     Chunked,
-    /// The end of the connection, in responses only.
+    /// The body ends when the connection is closed, in responses only.
     Close,
 }
 
-/// Writes the head of a request with a body of this framing.
+/// Writes the head of a request whose body has this framing.
 pub(super) fn write<B>(request: &Request<B>, framing: Framing, out: &mut BytesMut) {
     let method = request.method();
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
@@ -62,7 +62,7 @@ pub(super) fn write<B>(request: &Request<B>, framing: Framing, out: &mut BytesMu
     out.put_slice(b"\r\n");
 }
 
-/// Returns whether the connection is closed after a request with this method and framing.
+/// Returns whether the connection must be closed after a request with this method and framing.
 ///
 /// With these methods, content has no defined meaning (RFC 9110 §9.3.1, §9.3.2, §9.3.5, §9.3.7, §9.3.8). Some backends
 /// do not read it and parse it as the next request, whose response another client would get.
@@ -71,7 +71,7 @@ pub(super) fn closes_connection(method: &Method, framing: Framing) -> bool {
     expects_none && framing != Framing::Empty
 }
 
-/// Writes a field line.
+/// Writes a header field line.
 fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
     out.put_slice(name.as_bytes());
     out.put_slice(b": ");
@@ -84,11 +84,11 @@ fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
 pub(super) struct Head {
     pub(super) response: Response<()>,
     pub(super) framing: Framing,
-    /// Whether the backend allows further requests on the connection.
+    /// Whether the backend allows more requests on the connection.
     pub(super) keep_alive: bool,
 }
 
-/// Parses the head of a response to a request with this method. Returns `None` if the head is incomplete.
+/// Parses the head of the response to a request with this method. Returns `None` if the head is incomplete.
 pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
@@ -100,10 +100,10 @@ pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
         Ok(httparse::Status::Partial) if input.len() <= MAX_HEAD_SIZE => return Ok(None),
         Ok(_) => return Err(Malformed("the response head is too large")),
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed("the response has too many header fields")),
-        Err(_) => return Err(Malformed("the response has no valid head")),
+        Err(_) => return Err(Malformed("the response head is malformed")),
     };
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
-    let status = status.ok_or(Malformed("the response has no valid status"))?;
+    let status = status.ok_or(Malformed("the response has no valid status code"))?;
     let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
     // The parsed fields borrow `input`, which is split next. Their offsets do not.
     let mut spans = [FieldSpan::default(); MAX_FIELDS];
@@ -154,7 +154,7 @@ pub(super) fn is_status_line_prefix(input: &[u8]) -> bool {
     input.iter().zip(b"HTTP/1.").all(|(byte, expected)| byte == expected)
 }
 
-/// A range of bytes in a head.
+/// A byte range within a response head.
 #[derive(Clone, Copy, Default)]
 struct Span {
     start: u16,
@@ -167,21 +167,21 @@ impl Span {
     }
 }
 
-/// The range of a field.
+/// The byte ranges of a field's name and value.
 #[derive(Clone, Copy, Default)]
 struct FieldSpan {
     name: Span,
     value: Span,
 }
 
-/// Returns the range of `part` in `whole`.
+/// Returns the position of the slice `part` within `whole`.
 fn offset(whole: &[u8], part: &[u8]) -> Span {
     // A head is smaller than 64 KiB, so the offset fits.
     let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize) as u16;
     Span { start, end: start.saturating_add(part.len() as u16) }
 }
 
-/// The options of `Connection` about the connection itself (RFC 9112 §9.3).
+/// The connection options `close` and `keep-alive` of a response (RFC 9112 §9.3).
 #[derive(Default)]
 struct Persistence {
     close: bool,
@@ -189,7 +189,7 @@ struct Persistence {
 }
 
 impl Persistence {
-    /// Adds the options of a field value. Returns whether it contains no other options.
+    /// Adds the connection options in a `Connection` field value. Returns whether it contains no other options.
     fn add_options(&mut self, field: &[u8]) -> bool {
         if field.eq_ignore_ascii_case(b"keep-alive") {
             self.keep_alive = true;
@@ -253,7 +253,7 @@ fn framing(
     }
 }
 
-/// Returns whether `Transfer-Encoding` can be ignored: it names a coding that is not a transfer coding.
+/// Returns whether `Transfer-Encoding` contains only an unregistered coding and can be ignored.
 ///
 /// Old servers send `identity`, and some applications send `binary` instead of another field. Such a body ends with the
 /// connection (RFC 9112 §6.3), which is unambiguous. A registered coding, a variant of `chunked`, or an additional
@@ -268,17 +268,17 @@ fn is_ignorable_coding(headers: &HeaderMap) -> bool {
         && value.is_some_and(|word| is_word(&word) && !is_registered(&word) && !is_disguised(&word))
 }
 
-/// The registered transfer codings (RFC 9112 §12.3), with the old names of §7.2.
+/// The registered transfer codings (RFC 9112 §12.3), including the old names of RFC 9112 §7.2.
 const REGISTERED_CODINGS: [&str; 7] = ["chunked", "compress", "deflate", "gzip", "trailers", "x-compress", "x-gzip"];
 
-/// Returns whether a response has no body, regardless of its fields.
+/// Returns whether a response has no body, regardless of its header fields.
 pub(crate) fn is_bodiless(status: StatusCode, method: &Method) -> bool {
     *method == Method::HEAD
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Returns the value of `Content-Length` (RFC 9110 §8.6): decimal digits, the same in each repetition.
+/// Returns the value of `Content-Length` (RFC 9110 §8.6), which can be repeated with the same digits.
 pub(crate) fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, Malformed> {
     // If there are as many values as names, no field is repeated, which makes one lookup enough for most responses.
     if headers.len() == headers.keys_len() {
@@ -297,7 +297,7 @@ pub(crate) fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, Mal
             let value = parse_digits(member.trim_ascii())
                 .ok_or(Malformed("the Content-Length of the response is not a number"))?;
             if *length.get_or_insert(value) != value {
-                return Err(Malformed("the response has several values of Content-Length"));
+                return Err(Malformed("the response has conflicting Content-Length values"));
             }
         }
     }
@@ -310,7 +310,7 @@ pub(crate) fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, Mal
     Ok(length)
 }
 
-/// Parses decimal digits.
+/// Parses a number that consists of decimal digits only.
 fn parse_digits(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -321,16 +321,17 @@ fn parse_digits(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// Compares a value with a word, ignoring case and surrounding whitespace.
+/// Returns whether a value equals a word, ignoring case and surrounding whitespace.
 fn eq_word(value: &[u8], word: &[u8]) -> bool {
     value.trim_ascii().eq_ignore_ascii_case(word)
 }
 
-/// The maximum number of fields in a head.
+/// The maximum number of header fields in a response head.
 pub(crate) const MAX_FIELDS: usize = 128;
-/// The maximum size of a head in bytes.
+/// The maximum size of a response head in bytes.
 pub(crate) const MAX_HEAD_SIZE: usize = u16::MAX as usize;
-/// The capacity for additional fields of the response to the client. Growing the map would double its cost.
+/// The spare capacity of the header map for fields that are added to the response. Growing the map would double its
+/// cost.
 const EXTRA_FIELDS: usize = 16;
 
 #[cfg(test)]
@@ -348,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_requests_in_origin_form_with_one_framing() {
+    fn writes_request_heads_in_origin_form_with_a_single_framing() {
         for (method, target, fields, framing, expected) in [
             ("GET", "/a?b=c", &[("host", "h")][..], Framing::Empty, "GET /a?b=c HTTP/1.1\r\nhost: h\r\n\r\n"),
             ("GET", "http://h/a", &[], Framing::Empty, "GET /a HTTP/1.1\r\n\r\n"),
@@ -440,7 +441,7 @@ mod tests {
 
     // RFC 9110 §7.6.1
     #[test]
-    fn removes_options_about_the_connection_itself() {
+    fn removes_close_and_keep_alive_from_the_connection_field() {
         for (field, is_kept) in [
             ("keep-alive", false),
             ("Keep-Alive, close", false),
@@ -456,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_ambiguous_heads() {
+    fn rejects_ambiguous_response_heads() {
         for head in [
             "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length: 5, 6\r\n\r\n",
@@ -491,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_complete_head_and_no_further_byte() {
+    fn parses_a_complete_response_head_without_consuming_further_bytes() {
         let head = "HTTP/1.1 200 OK\r\nx-a: 1\r\nx-a: 2\r\n\r\n";
         for end in 0..head.len() {
             assert!(parsed(Method::GET, &head[..end]).unwrap().is_none(), "{end}");
@@ -503,14 +504,14 @@ mod tests {
     }
 
     #[test]
-    fn rejects_other_protocols_by_their_first_bytes() {
+    fn rejects_responses_of_other_protocols_after_their_first_bytes() {
         for (input, may) in [("", true), ("H", true), ("HTTP/1.1 200", true), ("HTTP/2", false), ("\0\0", false)] {
             assert_eq!(is_status_line_prefix(input.as_bytes()), may, "{input:?}");
         }
     }
 
     #[test]
-    fn limits_the_size_and_fields_of_heads() {
+    fn limits_the_size_and_number_of_fields_of_response_heads() {
         let many: String = (0..=MAX_FIELDS).map(|n| format!("x-{n}: 1\r\n")).collect();
         let large = "a".repeat(MAX_HEAD_SIZE);
         for head in [format!("HTTP/1.1 200 OK\r\n{many}\r\n"), format!("HTTP/1.1 200 OK\r\nx: {large}")] {

@@ -1,4 +1,4 @@
-//! The output of a request: its head, and the frames of its body as they arrive.
+//! The output of an HTTP/1.1 request: its head, and its body frames as they arrive.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -16,24 +16,24 @@ use crate::body::{Chunk, RequestBody};
 use crate::error::BoxError;
 use crate::socket::Socket;
 
-/// The unsent part of a request.
+/// The part of an HTTP/1.1 request that has not been sent yet.
 pub(super) struct Output<B: Body> {
-    /// Heads and framing.
+    /// The unsent request head and body framing.
     buffer: BytesMut,
-    /// A frame of the body, which is written after `buffer`, and the framing after it.
+    /// A body frame that is written after `buffer`, and the framing bytes that follow the frame.
     frame: Option<(Chunk<B::Data>, &'static [u8])>,
-    /// The unread part of the body.
+    /// The part of the request body that has not been read yet.
     body: Option<(RequestBody<B>, Encoder)>,
     needs_flush: bool,
-    /// Whether a part of this request was sent.
+    /// Whether at least a part of the current request was sent.
     was_sent: bool,
     has_progressed: bool,
     has_failed: bool,
 }
 
-/// The reason for an incomplete request.
+/// The reason that a request could not be sent completely.
 pub(super) enum OutputError {
-    /// The socket failed. Reading from it returns the cause.
+    /// Writing to the socket failed. Reading from it returns the cause.
     Socket,
     Body(BoxError),
 }
@@ -58,27 +58,27 @@ impl<B: Body> Output<B> {
         !self.has_failed && (self.has_bytes() || self.body.is_some() || self.needs_flush)
     }
 
-    /// Returns whether the next part of the body has not arrived yet.
+    /// Returns whether sending must wait for the next frame of the request body.
     pub(super) fn awaits_body(&self) -> bool {
         !self.has_failed && self.body.is_some() && !self.has_bytes()
     }
 
-    /// Returns whether the request failed.
+    /// Returns whether sending the request failed.
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed
     }
 
-    /// Returns whether there was progress since the last call.
+    /// Returns whether sending the request has progressed since the last call.
     pub(super) fn take_progress(&mut self) -> bool {
         std::mem::take(&mut self.has_progressed)
     }
 
-    /// Returns whether there are bytes to write.
+    /// Returns whether there are bytes that can be written now.
     fn has_bytes(&self) -> bool {
         !self.is_withheld() && (!self.buffer.is_empty() || self.frame.is_some())
     }
 
-    /// Returns whether the bytes to write are the last ones of the declared length, and the body has not ended.
+    /// Returns whether the last bytes of the declared length are withheld until the body ends.
     ///
     /// An HTTP/2 request ends with END_STREAM, and not with the last declared byte (RFC 9113 §8.1). Before that, it can
     /// be reset or exceed its length. A backend that has received all bytes would process it as a complete request.
@@ -91,7 +91,8 @@ impl<B> Output<B>
 where
     B: Body<Error: Into<BoxError>> + Unpin,
 {
-    /// Begins a request after the previous one is complete. Returns whether the connection is closed after it.
+    /// Begins to send the next request after the previous request is complete. Returns whether the connection is closed
+    /// after it.
     pub(super) fn begin(&mut self, request: &mut Request<RequestBody<B>>) -> bool {
         let body = std::mem::replace(request.body_mut(), RequestBody::empty());
         let framing = framing(&body);
@@ -106,7 +107,7 @@ where
         head::closes_connection(request.method(), framing)
     }
 
-    /// Returns the body, if no part of the request was sent.
+    /// Returns the request body, if no part of the request was sent.
     pub(super) fn take_unsent_body(&mut self) -> Option<RequestBody<B>> {
         if self.was_sent {
             return None;
@@ -118,7 +119,7 @@ where
         })
     }
 
-    /// Writes the request. It is ready when the request is complete.
+    /// Writes the request to the socket. It is ready when the request is complete.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<Result<(), OutputError>> {
         let polled = self.poll_to_end(cx, socket);
         if let Poll::Ready(Err(_)) = &polled {
@@ -127,7 +128,7 @@ where
         polled
     }
 
-    /// Writes the request without recording a failure.
+    /// Writes the request to the socket, without recording a failure.
     fn poll_to_end(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<Result<(), OutputError>> {
         loop {
             self.poll_next_frame(cx)?;
@@ -176,7 +177,7 @@ where
         Ok(())
     }
 
-    /// Writes the buffer and the frame, and returns the number of bytes.
+    /// Writes the buffer and the frame to the socket, and returns the number of written bytes.
     fn poll_write(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<io::Result<usize>> {
         let socket = Pin::new(socket);
         let length = match &self.frame {
@@ -192,7 +193,7 @@ where
         if length == 0 { Poll::Ready(Err(io::ErrorKind::WriteZero.into())) } else { Poll::Ready(Ok(length)) }
     }
 
-    /// Removes the written bytes.
+    /// Removes the written bytes from the buffer and the frame.
     fn advance(&mut self, length: usize) {
         let buffer = length.min(self.buffer.len());
         self.buffer.advance(buffer);

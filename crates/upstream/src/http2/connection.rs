@@ -19,14 +19,14 @@ use crate::error::ProxyError;
 use crate::http1::MAX_HEAD_SIZE;
 use crate::socket::Socket;
 
-/// The handle that opens streams on a connection.
+/// A handle for opening streams on an HTTP/2 connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) sender: SendRequest<Bytes>,
     pub(super) traffic: Arc<Traffic>,
 }
 
-/// The future that drives a connection.
+/// The future that drives an HTTP/2 connection.
 pub(super) struct Driver {
     connection: h2::client::Connection<ObservedSocket<Socket>, Bytes>,
     traffic: Arc<Traffic>,
@@ -65,7 +65,7 @@ pub(super) async fn handshake(socket: Socket) -> Result<(Connection, Driver), Pr
 }
 
 impl Driver {
-    /// Returns the maximum number of concurrent streams.
+    /// Returns the maximum number of concurrent streams on the connection.
     pub(super) fn limit(&self) -> usize {
         self.connection.max_concurrent_send_streams().min(MAX_STREAMS)
     }
@@ -101,18 +101,18 @@ impl Driver {
         }
     }
 
-    /// Drives the connection until its handles are dropped.
+    /// Drives the connection until all of its handles are dropped.
     pub(super) async fn run_unpooled(self) {
         let _ = self.connection.await;
     }
 }
 
-/// PING frames that check a connection without received data (RFC 9113 §6.7).
+/// PING frames that check a connection on which no data is received (RFC 9113 §6.7).
 struct Pings {
     ping_pong: PingPong,
     interval: Duration,
     timer: Pin<Box<Sleep>>,
-    /// The number of received bytes when the timer was set.
+    /// The number of received bytes at the time when the timer was set.
     received: u64,
     is_waiting: bool,
 }
@@ -123,7 +123,7 @@ impl Pings {
         Some(Self { ping_pong, interval, timer: Box::pin(sleep(interval)), received: 0, is_waiting: false })
     }
 
-    /// Polls the timer. It is ready when the backend has not acknowledged a PING in time.
+    /// Polls the timer of the PING frames. It is ready when the backend has not acknowledged a PING in time.
     fn poll(&mut self, cx: &mut Context<'_>, traffic: &Traffic) -> Poll<()> {
         if self.is_waiting {
             match self.ping_pong.poll_pong(cx) {
@@ -153,15 +153,15 @@ impl Pings {
     }
 }
 
-/// The maximum number of concurrent streams on a connection, in addition to the limit of the backend.
+/// The maximum number of concurrent streams on a connection, even if the backend allows more.
 pub(super) const MAX_STREAMS: usize = 100;
 /// The receive window of a stream in bytes.
 pub(super) const STREAM_WINDOW: u32 = 128 * 1024;
-/// The maximum size of a response head in bytes, with 32 bytes for each field (RFC 9113 §6.5.2).
+/// The maximum size of a response head in bytes, counted with 32 additional bytes per field (RFC 9113 §6.5.2).
 const HEADER_LIST_SIZE: usize = MAX_HEAD_SIZE + 32 * crate::http1::MAX_FIELDS;
-/// The number of unsent bytes that h2 buffers for a stream.
+/// The maximum number of unsent bytes that h2 buffers for a stream.
 pub(super) const SEND_BUFFER_SIZE: usize = 32 * 1024;
-/// The number of local errors after which h2 closes a connection.
+/// The maximum number of locally reset streams before h2 closes the connection.
 const MAX_LOCAL_RESETS: usize = 16 * 1024;
 /// The timeout for the acknowledgement of a PING.
 const PONG_TIMEOUT: Duration = Duration::from_secs(20);

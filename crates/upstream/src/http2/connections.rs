@@ -1,16 +1,16 @@
-//! The connections of a pool, and the selection of one for the next stream.
+//! The connections of an HTTP/2 pool, and the selection of a connection for the next stream.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Connections `C` with their numbers of streams.
+/// The connections of a pool (of type `C`), with their numbers of streams.
 #[derive(Debug)]
 pub(super) struct Connections<C> {
     entries: Vec<Entry<C>>,
     next_id: u64,
-    /// The index at which the next search begins, so that equally loaded connections alternate.
+    /// The index at which the next search begins, so that connections with equal load alternate.
     next_index: usize,
 }
 
@@ -18,30 +18,30 @@ pub(super) struct Connections<C> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ConnectionId(u64);
 
-/// A connection with its numbers of streams.
+/// A connection with its number of streams.
 #[derive(Debug)]
 struct Entry<C> {
     id: ConnectionId,
     connection: C,
     address: Option<IpAddr>,
-    /// The time after which the connection takes no new streams. `None` means no limit.
+    /// The time after which no new streams are opened on the connection. `None` means no limit.
     expires: Option<Instant>,
-    /// The maximum number of concurrent streams.
+    /// The maximum number of concurrent streams on the connection.
     limit: usize,
     in_flight: usize,
-    /// The number of streams that were opened.
+    /// The number of streams that were opened on the connection.
     opened: u32,
-    /// Whether the connection takes no new streams.
+    /// Whether the connection is draining and accepts no new streams.
     is_draining: bool,
     idle_since: Instant,
 }
 
-/// The right to open a stream on a connection.
+/// A reserved stream on a connection, which the caller may open.
 #[derive(Debug)]
 pub(super) struct TakenStream<C> {
     pub(super) id: ConnectionId,
     pub(super) connection: C,
-    /// Whether it is the first stream of its connection.
+    /// Whether the stream is the first stream of its connection.
     pub(super) is_first: bool,
 }
 
@@ -77,7 +77,7 @@ impl<C: Clone> Connections<C> {
         id
     }
 
-    /// Takes a stream on the connection with the fewest streams, of those that `fits` accepts, except `avoided`.
+    /// Reserves a stream on the connection with the fewest streams among those that `fits` accepts, except `avoided`.
     ///
     /// A connection with `max_opened` opened streams takes no new ones.
     pub(super) fn take(
@@ -111,7 +111,8 @@ impl<C: Clone> Connections<C> {
         Some(TakenStream { id: entry.id, connection: entry.connection.clone(), is_first })
     }
 
-    /// Releases a stream. Returns the connection if it is draining and this was its last stream.
+    /// Releases a reserved stream of a connection. Returns the connection if it is draining and this was its last
+    /// stream.
     pub(super) fn release(&mut self, id: ConnectionId, now: Instant) -> Option<C> {
         let entry = self.entry(id)?;
         entry.in_flight = entry.in_flight.saturating_sub(1);
@@ -119,33 +120,33 @@ impl<C: Clone> Connections<C> {
         self.remove_drained(id)
     }
 
-    /// Sets the number of concurrent streams that the backend allows.
+    /// Sets the maximum number of concurrent streams on a connection.
     pub(super) fn set_limit(&mut self, id: ConnectionId, limit: usize) {
         if let Some(entry) = self.entry(id) {
             entry.limit = limit;
         }
     }
 
-    /// Opens no more streams on a connection. Returns it if it has no streams.
+    /// Marks a connection as draining, so that no more streams are opened on it. Returns it if it has no streams.
     pub(super) fn drain(&mut self, id: ConnectionId) -> Option<C> {
         self.entry(id)?.is_draining = true;
         self.remove_drained(id)
     }
 
-    /// Removes the connection if it is draining and has no streams.
+    /// Removes a connection if it is draining and has no streams.
     fn remove_drained(&mut self, id: ConnectionId) -> Option<C> {
         let index =
             self.entries.iter().position(|entry| entry.id == id && entry.is_draining && entry.in_flight == 0)?;
         Some(self.entries.swap_remove(index).connection)
     }
 
-    /// Removes a closed connection.
+    /// Removes a connection that was closed.
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<C> {
         let index = self.entries.iter().position(|entry| entry.id == id)?;
         Some(self.entries.swap_remove(index).connection)
     }
 
-    /// Removes connections after the idle timeout, and draining ones without streams.
+    /// Removes connections whose idle timeout has expired, and draining connections without streams.
     pub(super) fn expire(&mut self, idle_timeout: Duration, now: Instant) -> Vec<C> {
         let is_expired = |entry: &mut Entry<C>| {
             let is_over = entry.is_draining || entry.expires.is_some_and(|expires| expires <= now);
@@ -168,33 +169,33 @@ impl<C> Connections<C> {
         self.entries.is_empty()
     }
 
-    /// Returns whether a connection can take a stream now.
+    /// Returns whether any connection can accept a stream now.
     pub(super) fn has_free_stream(&self) -> bool {
         self.entries.iter().any(|entry| !entry.is_draining && entry.in_flight < entry.limit)
     }
 
-    /// Returns whether a connection can take a stream now or later.
+    /// Returns whether any connection can accept a stream now or later.
     pub(super) fn has_usable(&self) -> bool {
         self.entries.iter().any(|entry| !entry.is_draining && entry.limit > 0)
     }
 
-    /// Returns whether the backend allows no streams on a connection, which can be temporary (RFC 9113 §6.5.2).
+    /// Returns whether the backend allows no streams on a connection, possibly temporarily (RFC 9113 §6.5.2).
     pub(super) fn has_zero_limit(&self) -> bool {
         self.entries.iter().any(|entry| !entry.is_draining && entry.limit == 0)
     }
 
-    /// Returns the addresses that have a connection.
+    /// Returns the backend addresses to which a connection exists.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.entries.iter().filter(|entry| !entry.is_draining).filter_map(|entry| entry.address)
     }
 }
 
-/// The number of stream ids of a connection (RFC 9113 §5.1.1).
+/// The number of stream identifiers that a connection has (RFC 9113 §5.1.1).
 pub(super) const MAX_STREAM_IDS: u32 = 1 << 30;
 
 #[cfg(test)]
 impl<C> Connections<C> {
-    /// Leaves this number of stream ids on each connection.
+    /// Leaves only this number of unused stream identifiers on each connection, for tests.
     pub(super) fn skip_stream_ids(&mut self, left: u32) {
         self.entries.iter_mut().for_each(|entry| entry.opened = MAX_STREAM_IDS - left);
     }
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn alternates_between_equally_loaded_connections_within_their_limits() {
+    fn alternates_between_connections_with_equal_load_within_their_limits() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, None, 2, now);
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn skips_connections_that_do_not_fit() {
+    fn skips_connections_that_the_filter_does_not_accept() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, None, 9, now);
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn reuses_a_released_stream() {
+    fn opens_a_new_stream_after_a_stream_was_released() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, None, 1, now);
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn skips_the_avoided_connection() {
+    fn does_not_select_the_avoided_connection() {
         let now = Instant::now();
         let mut connections = Connections::default();
         let only = connections.add('a', None, None, 9, now);
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn skips_a_connection_after_its_maximum_of_opened_streams() {
+    fn skips_a_connection_that_has_reached_its_total_number_of_streams() {
         let now = Instant::now();
         let mut connections = Connections::default();
         let id = connections.add('a', None, None, 9, now);
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_no_stream_after_the_ttl_of_the_address() {
+    fn opens_no_stream_after_the_dns_ttl_of_the_connection_address() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, Some(now + MINUTE), 9, now);
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn expires_idle_connections_only() {
+    fn closes_only_idle_connections_after_the_idle_timeout() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, None, 9, now);

@@ -1,4 +1,4 @@
-//! The content of a response from an HTTP/2 backend.
+//! The body of a response from an HTTP/2 backend.
 
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -17,41 +17,41 @@ use crate::http1::{MAX_TRAILER_FIELDS, MAX_TRAILER_SIZE};
 use crate::timeouts::{Deadline, Timeouts};
 use crate::trailers;
 
-/// The body of a response. If it is dropped before its end, the stream is reset.
+/// The body of an HTTP/2 response. If it is dropped before its end, the stream is reset.
 pub(crate) struct Download {
-    /// The stream, until the end of the body.
+    /// The HTTP/2 stream, until the end of the body.
     stream: Option<Stream>,
-    /// The remaining length, if it is known.
+    /// The remaining length of the body in bytes, if known.
     left: Option<u64>,
     timeouts: Timeouts,
     /// Created when the body is pending for the first time.
     deadline: Option<Deadline>,
 }
 
-/// The length of a response body, according to its head.
+/// The length of a response body, as declared in the response head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
-    /// No body, regardless of the fields.
+    /// The response has no body, regardless of its header fields.
     Bodiless,
     Known(u64),
     Unknown,
 }
 
-/// The receiving side of a stream.
+/// The receiving side of an HTTP/2 stream.
 struct Stream {
     recv: RecvStream,
     phase: Phase,
-    /// The last data of a known length, until the stream ends.
+    /// The last data of a body with known length, withheld until END_STREAM is received.
     withheld: Option<Bytes>,
-    /// The trailer section, while data is withheld.
+    /// The trailer section, while the last data is withheld.
     trailers: Option<HeaderMap>,
     watch: ResponseWatch,
     upload: Option<BackgroundUpload>,
-    /// Declared last, because the permit is released after the handles of the stream.
+    /// The stream permit, declared last so that it is released after the handles of the stream.
     _permit: Option<StreamPermit>,
 }
 
-/// The next part of the stream.
+/// The part of the stream that is expected next.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Data,
@@ -59,7 +59,7 @@ enum Phase {
     Nothing,
 }
 
-/// The rest of a request that is sent during the response.
+/// The task that sends the rest of a request during the response.
 struct BackgroundUpload {
     task: JoinHandle<()>,
     failure: Arc<OnceLock<BoxError>>,
@@ -136,7 +136,7 @@ impl Download {
 }
 
 impl Stream {
-    /// Returns whether the response is complete.
+    /// Returns whether the response body is complete.
     fn is_over(&self) -> bool {
         self.withheld.is_none() && self.trailers.is_none() && self.recv.is_end_stream()
     }
@@ -192,7 +192,7 @@ impl Stream {
         })
     }
 
-    /// Returns the trailer section, or an error if it exceeds the limits.
+    /// Returns the trailer section, or an error if it exceeds the size limits.
     fn check_trailers(&self, fields: HeaderMap) -> Result<HeaderMap, BodyError> {
         let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + ": \r\n".len();
         if fields.len() > MAX_TRAILER_FIELDS || fields.iter().map(size).sum::<usize>() > MAX_TRAILER_SIZE {
@@ -201,8 +201,7 @@ impl Stream {
         Ok(fields)
     }
 
-    /// Returns the error of a response after its stream or connection has failed, or `None` if the response is
-    /// complete.
+    /// Returns the error after a stream or connection has failed, or `None` if the response is complete.
     fn end_error(&self, error: h2::Error) -> Option<BodyError> {
         if let Some(failure) = self.upload.as_ref().and_then(|upload| upload.failure.get()) {
             return Some(BodyError::Request(failure.to_string()));
@@ -217,7 +216,7 @@ impl Stream {
     }
 }
 
-/// Creates a data frame and subtracts its length from `left`.
+/// Creates a data frame, and subtracts its length from the remaining length `left`.
 fn deliver(data: Bytes, left: &mut Option<u64>) -> Frame<Bytes> {
     if let Some(left) = left {
         *left = left.saturating_sub(data.len() as u64);
@@ -226,7 +225,7 @@ fn deliver(data: Bytes, left: &mut Option<u64>) -> Frame<Bytes> {
 }
 
 impl BackgroundUpload {
-    /// Sends the rest of a request in a separate task, so that an unread response does not delay it.
+    /// Spawns a task that sends the rest of a request, so that an unread response does not delay it.
     fn new<B>(mut upload: Upload<B>) -> Self
     where
         B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
@@ -243,7 +242,7 @@ impl BackgroundUpload {
     }
 }
 
-/// Converts an error of a stream within the response.
+/// Converts an HTTP/2 stream error that occurred within the response body.
 fn to_body_error(error: h2::Error) -> BodyError {
     match error.reason() {
         Some(reason) if error.is_reset() && error.is_remote() => BodyError::Reset(reason.into()),

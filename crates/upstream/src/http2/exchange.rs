@@ -1,4 +1,4 @@
-//! One request on one stream, up to the response head.
+//! The exchange of one request on one HTTP/2 stream, up to the response head.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -24,26 +24,26 @@ use crate::timeouts::{Deadline, Timeouts};
 pub(crate) enum SendError {
     /// The backend did not process the request (RFC 9113 §6.8, §8.7).
     Unprocessed { reason: UnprocessedReason, error: ProxyError },
-    /// The connection or the stream was closed before the response head.
+    /// The connection or the stream was closed before the response head was received.
     Closed { is_stream_error: bool, error: ProxyError },
     /// A failure that another connection would not prevent.
     Failed(ProxyError),
 }
 
-/// The evidence that a request was not processed.
+/// The reason that a request is known to be unprocessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnprocessedReason {
     /// No byte of the request was sent.
     Unsent,
-    /// GOAWAY with a lower stream id.
+    /// The backend sent GOAWAY with a lower stream identifier than that of the request.
     GoAway,
-    /// RST_STREAM with `REFUSED_STREAM`.
+    /// The backend sent RST_STREAM with `REFUSED_STREAM`.
     Refused,
-    /// RST_STREAM or GOAWAY with `HTTP_1_1_REQUIRED`.
+    /// The backend sent RST_STREAM or GOAWAY with `HTTP_1_1_REQUIRED`.
     NeedsHttp1,
 }
 
-/// Sends a request and waits for the response head.
+/// Sends a request on an HTTP/2 stream, and waits for the response head.
 ///
 /// A request that was not processed is complete again, unless too much of its body was read. After an interim response,
 /// a request counts as processed.
@@ -133,7 +133,7 @@ where
     if is_library_error { Err(SendError::Failed(error)) } else { Err(SendError::Closed { is_stream_error, error }) }
 }
 
-/// Converts the error of a stream that could not be opened.
+/// Converts the error of a stream that could not be opened into a [`SendError`].
 fn open_error(permit: &StreamPermit, error: h2::Error) -> SendError {
     // GOAWAY, a closed connection, or one without stream ids (RFC 9113 §5.1.1).
     let ready = permit.connection.sender.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
@@ -144,7 +144,7 @@ fn open_error(permit: &StreamPermit, error: h2::Error) -> SendError {
     SendError::Failed(ProxyError::caused(ProxyErrorKind::HttpRequestError, error))
 }
 
-/// Creates the head of a request in HTTP/2 (RFC 9113 §8.2.2).
+/// Creates the HTTP/2 head of a request, without connection-specific fields (RFC 9113 §8.2.2).
 fn head<B: Body + Unpin>(request: &Request<RequestBody<B>>) -> Request<()> {
     let mut head = Request::new(());
     *head.method_mut() = request.method().clone();
@@ -167,7 +167,7 @@ fn head<B: Body + Unpin>(request: &Request<RequestBody<B>>) -> Request<()> {
     head
 }
 
-/// Returns whether a `TE` value contains `trailers`.
+/// Returns whether a `TE` field value contains `trailers`.
 fn has_trailers(line: &[u8]) -> bool {
     line.split(|&byte| byte == b',').any(|coding| {
         let name = coding.split(|&byte| byte == b';').next().unwrap_or_default();
@@ -175,7 +175,7 @@ fn has_trailers(line: &[u8]) -> bool {
     })
 }
 
-/// Sets `Content-Length` to the length of the actual body.
+/// Sets `Content-Length` to the actual length of the request body.
 fn set_length<B: Body + Unpin>(headers: &mut HeaderMap, request: &Request<RequestBody<B>>) {
     let body = request.body();
     if !body.is_end_stream() {
@@ -260,7 +260,7 @@ where
     }
 }
 
-/// Checks a response head with the limits of HTTP/1.1, and returns it with the length of its body.
+/// Checks a response head against the limits of HTTP/1.1, and returns the head with its body length.
 fn check_head(
     mut response: Response<RecvStream>,
     method: &Method,
@@ -287,7 +287,7 @@ fn check_head(
 }
 
 const UNEXPECTED_INTERIM_RESPONSE: Malformed =
-    Malformed("the backend sent an unexpected 101 or too many interim responses");
+    Malformed("the backend sent an unexpected 101 response or too many interim responses");
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_connection_fields_and_reduces_te_to_trailers() {
+    fn removes_connection_specific_fields_and_reduces_te_to_trailers() {
         let fields = [
             ("connection", "te"),
             ("keep-alive", "timeout=5"),
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_content_length_to_the_length_of_the_body() {
+    fn sets_content_length_to_the_actual_length_of_the_body() {
         let length = |method, fields: &[_], content| {
             let headers = converted(method, fields, content);
             headers.get(CONTENT_LENGTH).map(|value| value.to_str().unwrap().to_owned())

@@ -1,27 +1,27 @@
-//! Frame boundaries in the bytes of a connection (RFC 9113 §4.1).
+//! The boundaries of HTTP/2 frames in the bytes of a connection (RFC 9113 §4.1).
 
-/// A scanner for the frames in one direction of a connection, whose bytes arrive in any pieces.
+/// A scanner that finds HTTP/2 frames in one direction of a connection, regardless of how its bytes are split.
 #[derive(Debug, Default)]
 pub(super) struct FrameScanner {
     header: [u8; HEADER],
-    /// The number of scanned bytes of `header`.
+    /// The number of bytes of `header` that were scanned.
     filled: usize,
-    /// The number of scanned bytes of the payload.
+    /// The number of payload bytes that were scanned.
     offset: usize,
-    /// The number of bytes before the first frame.
+    /// The number of unscanned bytes of the connection preface, before the first frame.
     preface: usize,
 }
 
-/// A frame with the available part of its payload.
+/// An HTTP/2 frame with the available part of its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FramePart<'a> {
     pub(super) kind: u8,
     pub(super) flags: u8,
     pub(super) stream: u32,
-    /// The length of the complete payload.
+    /// The length of the frame's complete payload in bytes.
     pub(super) length: usize,
     pub(super) payload: &'a [u8],
-    /// The position of `payload` within the complete payload.
+    /// The position of `payload` within the frame's complete payload.
     pub(super) offset: usize,
 }
 
@@ -36,7 +36,7 @@ impl FramePart<'_> {
 }
 
 impl FrameScanner {
-    /// Creates a scanner for the bytes of a client, which begin with its preface (RFC 9113 §3.4).
+    /// Creates a scanner for the bytes that a client sends, which begin with the preface (RFC 9113 §3.4).
     pub(super) fn of_client() -> Self {
         Self { preface: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len(), ..Self::default() }
     }
@@ -88,7 +88,7 @@ pub(super) const ACK: u8 = 1;
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;
 
-/// Returns the bytes of a frame.
+/// Returns the bytes of an HTTP/2 frame.
 #[cfg(test)]
 pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [.., high, middle, low] = payload.len().to_be_bytes();
@@ -102,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn finds_every_frame_however_the_input_is_split(
+        fn scanner_finds_every_frame_however_the_input_is_split(
             frames in prop::collection::vec((0_u8..12, any::<u8>(), 0_u32..9, 0_usize..300), 0..20),
             pieces in prop::collection::vec(1_usize..40, 1..20),
         ) {

@@ -1,4 +1,4 @@
-//! A socket that observes the frames in both directions, for state that h2 does not expose.
+//! A socket that observes HTTP/2 frames in both directions, for state that h2 does not expose.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,27 +15,27 @@ use super::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, FramePart, FrameScanner, GOAWAY, HEADERS, SETTINGS, WINDOW_UPDATE,
 };
 
-/// The observed state of one connection.
+/// The observed state of one HTTP/2 connection.
 #[derive(Debug)]
 pub(super) struct Traffic {
-    /// The number of received bytes.
+    /// The number of bytes that were received.
     received: AtomicU64,
-    /// The number of bytes that were written to the kernel.
+    /// The number of bytes that were written to the socket.
     sent: AtomicU64,
     has_settings: AtomicBool,
     settings: Notify,
     has_goaway: AtomicBool,
-    /// The last stream id of GOAWAY.
+    /// The last stream identifier in a received GOAWAY frame.
     last_stream: AtomicU32,
     has_end_stream: AtomicBool,
-    /// The send window of the connection (RFC 9113 §6.9), and its largest value so far.
+    /// The current send window of the connection (RFC 9113 §6.9).
     send_window: AtomicI64,
     largest_send_window: AtomicI64,
-    /// The initial send window of a stream.
+    /// The initial send window of each stream in bytes.
     stream_window: AtomicU32,
-    /// The part of the send window that is reserved for in-flight requests.
+    /// The number of bytes of the send window that are reserved for in-flight requests.
     reserved: AtomicU64,
-    /// The in-flight streams, and whether END_STREAM was received on them.
+    /// The in-flight streams, each with whether END_STREAM was received on it.
     streams: Mutex<HashMap<u32, bool>>,
 }
 
@@ -59,12 +59,12 @@ impl Default for Traffic {
 }
 
 impl Traffic {
-    /// Returns the number of received bytes.
+    /// Returns the number of bytes that were received.
     pub(super) fn received(&self) -> u64 {
         self.received.load(Relaxed)
     }
 
-    /// Returns the number of bytes that were written to the kernel.
+    /// Returns the number of bytes that were written to the socket.
     pub(super) fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
     }
@@ -74,7 +74,7 @@ impl Traffic {
         self.has_settings.load(Relaxed)
     }
 
-    /// Waits for the first SETTINGS frame of the backend.
+    /// Waits until the first SETTINGS frame of the backend has been received and applied.
     pub(super) async fn settings(&self) {
         self.settings.notified().await;
     }
@@ -84,19 +84,19 @@ impl Traffic {
         self.has_end_stream.load(Relaxed)
     }
 
-    /// Returns whether GOAWAY was received.
+    /// Returns whether a GOAWAY frame was received.
     pub(super) fn has_goaway(&self) -> bool {
         self.has_goaway.load(Relaxed)
     }
 
-    /// Returns the number of requests that the backend processed before GOAWAY, if it sent one.
+    /// Returns the number of requests that the backend processed before GOAWAY, if GOAWAY was received.
     pub(super) fn processed(&self) -> Option<NonZeroU32> {
         // A graceful shutdown begins with the largest id (RFC 9113 §6.8).
         let last = Some(self.last_stream.load(Relaxed)).filter(|last| *last < MAX_STREAM_ID)?;
         NonZeroU32::new(last.div_ceil(2))
     }
 
-    /// Opens a stream with `open`, which returns the stream id and a result, and observes the end of its response.
+    /// Opens a stream by calling `open`, and observes the end of its response.
     pub(super) fn observe<T, E>(
         self: &Arc<Self>,
         open: impl FnOnce() -> Result<(u32, T), E>,
@@ -112,7 +112,7 @@ impl Traffic {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the part of the send window that a request with `content` bytes can use.
+    /// Returns the number of send window bytes that a request with `content` bytes can occupy.
     ///
     /// That is the number of bytes that it sends while the backend does not read them.
     pub(super) fn window_use(&self, content: u64) -> u64 {
@@ -124,12 +124,12 @@ impl Traffic {
         content.min(stream.into()).min(self.largest_send_window())
     }
 
-    /// Returns the number of bytes that the backend accepts before it reads any.
+    /// Returns the number of bytes that the backend buffers before it reads any.
     pub(super) fn largest_send_window(&self) -> u64 {
         self.largest_send_window.load(Relaxed).try_into().unwrap_or(0)
     }
 
-    /// Returns whether the send window has room for a request with `content` bytes in addition to the reservations.
+    /// Returns whether the unreserved part of the send window has room for a request with `content` bytes.
     pub(super) fn has_room(&self, content: u64) -> bool {
         let (needed, largest) = (self.window_use(content), self.largest_send_window());
         let left: u64 = self.send_window.load(Relaxed).try_into().unwrap_or(0);
@@ -137,7 +137,7 @@ impl Traffic {
         self.reserved.load(Relaxed) + needed <= largest && left >= needed.min(largest / 2)
     }
 
-    /// Reserves the part of the send window for a request with `content` bytes.
+    /// Reserves a part of the send window for a request with `content` bytes.
     pub(super) fn reserve(self: &Arc<Self>, content: u64) -> Reservation {
         let bytes = self.window_use(content);
         self.reserved.fetch_add(bytes, Relaxed);
@@ -150,7 +150,7 @@ impl Traffic {
     }
 }
 
-/// A part of a send window that is reserved for one request.
+/// A part of the connection's send window that is reserved for one request.
 #[derive(Debug)]
 pub(super) struct Reservation {
     traffic: Arc<Traffic>,
@@ -171,7 +171,7 @@ impl Drop for Reservation {
     }
 }
 
-/// A handle on the observed end of one response.
+/// A handle that reports whether the end of one response was received.
 #[derive(Debug)]
 pub(super) struct ResponseWatch {
     traffic: Arc<Traffic>,
@@ -191,7 +191,7 @@ impl Drop for ResponseWatch {
     }
 }
 
-/// A socket whose traffic is observed.
+/// A socket whose HTTP/2 traffic is observed.
 #[derive(Debug)]
 pub(super) struct ObservedSocket<T> {
     socket: T,
@@ -199,13 +199,13 @@ pub(super) struct ObservedSocket<T> {
     received: FrameScanner,
     sent: FrameScanner,
     settings: Settings,
-    /// The received bytes of an incomplete number.
+    /// The received bytes of a number that is not complete yet.
     number: Vec<u8>,
-    /// Whether the current field block ends its stream.
+    /// Whether the field block that is being received ends its stream.
     is_last_block: bool,
 }
 
-/// The state of the first SETTINGS frame.
+/// The receive state of the first SETTINGS frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Settings {
     Awaited,
@@ -228,7 +228,7 @@ impl<T> ObservedSocket<T> {
         (wire, traffic)
     }
 
-    /// Scans received bytes.
+    /// Scans the bytes that were received.
     fn receive(&mut self, mut bytes: &[u8]) {
         self.traffic.received.fetch_add(bytes.len() as u64, Relaxed);
         while let Some(part) = self.received.next(&mut bytes) {
@@ -252,7 +252,7 @@ impl<T> ObservedSocket<T> {
         }
     }
 
-    /// Scans a part of a SETTINGS frame.
+    /// Scans a part of a received SETTINGS frame.
     fn receive_settings(&mut self, part: &FramePart<'_>) {
         if part.is_first() {
             self.number.clear();
@@ -273,7 +273,7 @@ impl<T> ObservedSocket<T> {
         }
     }
 
-    /// Returns the number at the start of a frame once the frame is complete: 31 bits after a reserved bit.
+    /// Returns the 31-bit number at the start of a frame, once the frame is complete.
     fn receive_number(&mut self, part: &FramePart<'_>) -> Option<u32> {
         if part.is_first() {
             self.number.clear();
@@ -284,7 +284,7 @@ impl<T> ObservedSocket<T> {
         Some(u32::from_be_bytes(number) & MAX_STREAM_ID)
     }
 
-    /// Records the end of a response that ends with a field block (RFC 9113 §6.2, §6.10).
+    /// Records the end of a response whose last frame is a field block (RFC 9113 §6.2, §6.10).
     fn receive_field_block(&mut self, part: &FramePart<'_>) {
         if part.kind == HEADERS {
             self.is_last_block = part.flags & END_STREAM != 0;
@@ -294,7 +294,7 @@ impl<T> ObservedSocket<T> {
         }
     }
 
-    /// Records END_STREAM on a stream.
+    /// Records that END_STREAM was received on a stream.
     fn end_response(&self, stream: u32) {
         self.traffic.has_end_stream.store(true, Relaxed);
         if let Some(has_end_stream) = self.traffic.streams().get_mut(&stream) {
@@ -302,7 +302,7 @@ impl<T> ObservedSocket<T> {
         }
     }
 
-    /// Scans sent bytes.
+    /// Scans the bytes that were sent.
     fn send(&mut self, mut bytes: &[u8]) {
         self.traffic.sent.fetch_add(bytes.len() as u64, Relaxed);
         while let Some(part) = self.sent.next(&mut bytes) {
@@ -364,9 +364,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ObservedSocket<T> {
     }
 }
 
-/// The initial windows of a connection and of its streams (RFC 9113 §6.9.2).
+/// The initial flow-control window of a connection and of its streams in bytes (RFC 9113 §6.9.2).
 const DEFAULT_WINDOW: u32 = 65_535;
-/// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2).
+/// The identifier of SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2).
 const INITIAL_WINDOW_SIZE: u16 = 4;
-/// The largest stream id (RFC 9113 §5.1.1).
+/// The largest stream identifier (RFC 9113 §5.1.1).
 const MAX_STREAM_ID: u32 = 0x7fff_ffff;

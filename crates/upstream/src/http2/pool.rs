@@ -1,4 +1,4 @@
-//! The pool of HTTP/2 connections of one worker to one backend, with the requests that wait for a stream.
+//! The pool of HTTP/2 connections of one worker to one backend, and the requests that wait for a stream.
 
 mod connect;
 mod state;
@@ -23,37 +23,38 @@ use crate::error::{ProxyError, ProxyErrorKind};
 use crate::retry_budget::RetryBudget;
 use crate::service::BackendState;
 
-/// A pool of connections that all requests of a worker share. Connections are opened when more streams are needed.
+/// A pool of HTTP/2 connections that all requests of a worker to one backend share. Connections are opened when more
+/// streams are needed.
 pub(crate) struct Pool {
     settings: Arc<Settings>,
     backend: Arc<BackendState>,
     state: Mutex<State<AcquireResult>>,
-    /// Whether the backend selected HTTP/1.1 on the last connection.
+    /// Whether the backend selected HTTP/1.1 on the most recent connection.
     is_http1: AtomicBool,
 }
 
-/// The stream or connection for a request.
+/// An acquired HTTP/2 stream or HTTP/1.1 connection for a request.
 pub(crate) enum Acquired {
     Stream(StreamPermit),
     /// The backend selected HTTP/1.1, on this connection if there is one.
     Http1(Option<Box<Connected>>),
 }
 
-/// The result for a waiting request.
+/// The result that is sent to a waiting request.
 type AcquireResult = Result<Acquired, ProxyError>;
 
-/// The right to open one stream, which is released when it is dropped.
+/// A permit to open one stream, which is released when the permit is dropped.
 pub(crate) struct StreamPermit {
     pub(super) connection: Arc<Connection>,
     pub(super) id: ConnectionId,
     pub(super) is_first: bool,
-    /// The part of the send window for the request. `None` if it has no content.
+    /// The part of the send window that is reserved for the request. `None` if it has no content.
     pub(super) reservation: Option<Arc<Reservation>>,
     pool: Weak<Pool>,
 }
 
 impl StreamPermit {
-    /// Creates a permit for a connection that belongs to no pool.
+    /// Creates a permit for a connection that does not belong to a pool.
     pub(super) fn unpooled(connection: Connection) -> Self {
         Self {
             connection: Arc::new(connection),
@@ -64,7 +65,7 @@ impl StreamPermit {
         }
     }
 
-    /// Opens no more streams on the connection.
+    /// Marks the connection as draining, so that no more streams are opened on it.
     pub(super) fn drain(&self) {
         if let Some(pool) = self.pool.upgrade() {
             pool.drain(self.id);
@@ -92,12 +93,12 @@ impl Pool {
         &self.settings.budget
     }
 
-    /// Returns whether the backend selected HTTP/1.1 on the last connection.
+    /// Returns whether the backend selected HTTP/1.1 on the most recent connection.
     pub(crate) fn is_http1(&self) -> bool {
         self.is_http1.load(Relaxed)
     }
 
-    /// Takes a stream for a request with `content` bytes. If none is available, connections are opened.
+    /// Acquires a stream for a request with `content` bytes. If none is available, connections are opened.
     ///
     /// A request that connection `avoided` did not process is sent on another one, before other waiting requests.
     pub(super) async fn acquire(
@@ -149,7 +150,7 @@ impl Pool {
         }
     }
 
-    /// Adds a connection on which the backend selected HTTP/2, and takes a stream for a request with `content` bytes.
+    /// Adds an HTTP/2 connection to the pool, and acquires a stream for a request with `content` bytes.
     pub(crate) async fn add_connection(
         self: &Arc<Self>,
         connected: Connected,
@@ -172,7 +173,7 @@ impl Pool {
         }
     }
 
-    /// Adds a connection and spawns its driver.
+    /// Adds a connection to the pool, and spawns the task that drives it.
     fn add(
         self: &Arc<Self>,
         state: &mut State<AcquireResult>,
@@ -199,7 +200,7 @@ impl Pool {
         state.connections.addresses().collect()
     }
 
-    /// Sets the number of concurrent streams that the backend allows on a connection.
+    /// Sets the maximum number of concurrent streams on a connection.
     pub(super) fn set_limit(self: &Arc<Self>, id: ConnectionId, limit: usize) {
         self.change(|state| state.connections.set_limit(id, limit));
     }
@@ -214,12 +215,12 @@ impl Pool {
         let _done = self.change(|state| state.connections.remove(id));
     }
 
-    /// Records that a connection processed this number of requests and left others unprocessed.
+    /// Records that a connection processed only `limit` requests and left others unprocessed.
     pub(super) fn set_request_limit(self: &Arc<Self>, limit: NonZeroU32) {
         self.change(|state| state.set_request_limit(limit, Instant::now()));
     }
 
-    /// Closes connections after the idle timeout. Returns whether there are others.
+    /// Closes the connections whose idle timeout has expired. Returns whether there are others.
     fn expire(self: &Arc<Self>) -> bool {
         let mut is_left = false;
         let _done = self.change(|state| {
@@ -231,7 +232,8 @@ impl Pool {
         is_left
     }
 
-    /// Changes the state. Then grants available streams to waiting requests, and opens connections for the others.
+    /// Changes the state of the pool. Then grants available streams to waiting requests, and opens connections for the
+    /// others.
     fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State<AcquireResult>) -> T) -> T {
         let (changed, grants, connects) = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -254,13 +256,13 @@ impl Pool {
         changed
     }
 
-    /// Creates the permit for a granted stream.
+    /// Creates the permit for a stream that was granted to a request.
     fn permit(self: &Arc<Self>, grant: Grant) -> StreamPermit {
         let Grant { taken: TakenStream { id, connection, is_first }, reservation } = grant;
         StreamPermit { connection, id, is_first, reservation, pool: Arc::downgrade(self) }
     }
 
-    /// Handles the outcome of a connect.
+    /// Processes the outcome of a connect to the backend.
     fn finish_connect(self: &Arc<Self>, connected: Result<ConnectOutcome, ProxyError>) {
         let mut results = Vec::new();
         self.change(|state| {
@@ -292,7 +294,7 @@ impl Pool {
     }
 }
 
-/// Opens a connection, even if the request that needed it is cancelled.
+/// Opens a connection to the backend, even if the request that needed it is cancelled.
 async fn connect_task(pool: Weak<Pool>) {
     let Some(strong) = pool.upgrade() else { return };
     let in_use = strong.addresses();
@@ -308,7 +310,7 @@ async fn connect_task(pool: Weak<Pool>) {
     pending.finish(outcome);
 }
 
-/// Connects to an address without a connection, so that all addresses get requests.
+/// Connects to a backend address without a connection, so that all addresses receive requests.
 async fn spread_task(pool: Weak<Pool>) {
     let Some(strong) = pool.upgrade() else { return };
     let in_use = strong.addresses();
@@ -326,7 +328,7 @@ async fn spread_task(pool: Weak<Pool>) {
     }
 }
 
-/// A connect that is counted until it is complete or its task ends.
+/// A pending connect, which is counted until it completes or its task ends.
 struct PendingConnect(Weak<Pool>);
 
 impl PendingConnect {
@@ -343,7 +345,7 @@ impl Drop for PendingConnect {
     }
 }
 
-/// Closes idle connections until the pool is empty.
+/// Closes connections after the idle timeout, until the pool is empty.
 async fn sweep(pool: Weak<Pool>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
@@ -360,9 +362,9 @@ const SPREAD_RETRY_DELAY: Duration = Duration::from_secs(10);
 const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(10);
 /// The maximum number of requests that wait for a stream, per worker and backend.
 const MAX_WAITING: usize = 4096;
-/// The time after which a waiting request with content shares a send window with other requests.
+/// The time after which a waiting request with content may share a connection's send window with other requests.
 const SHARE_AFTER: Duration = Duration::from_secs(1);
-/// The delay after a failed connect while other connections are usable.
+/// The delay before the next connect after a failed connect, if other connections are usable.
 const CONNECT_RETRY_DELAY: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
@@ -403,7 +405,7 @@ mod tests {
 
     // RFC 9113 §5.1.1
     #[tokio::test]
-    async fn opens_another_connection_when_the_stream_ids_run_out() {
+    async fn opens_a_new_connection_when_the_stream_identifiers_are_exhausted() {
         let (address, connections) = backend().await;
         let upstream: Upstream<Empty<Bytes>> =
             Upstream::builder().backend(&format!("h2c://{address}")).unwrap().build().unwrap();

@@ -1,4 +1,4 @@
-//! Extended CONNECT (RFC 8441) on a separate HTTP/2 connection, as for upgrades over HTTP/1.1.
+//! Tunnels by extended CONNECT (RFC 8441), each on a separate HTTP/2 connection.
 //!
 //! This uses the client of hyper, because the caller needs its [`OnUpgrade`](hyper::upgrade::OnUpgrade).
 
@@ -22,7 +22,7 @@ use crate::error::{BodyError, BoxError, ProxyError, ProxyErrorKind};
 use crate::socket::Socket;
 use crate::timeouts::Timeouts;
 
-/// Sends an extended CONNECT, if the backend supports it.
+/// Sends an extended CONNECT request, if the backend supports extended CONNECT.
 pub(crate) async fn open_tunnel<B>(
     socket: Socket,
     request: Request<RequestBody<B>>,
@@ -65,13 +65,13 @@ where
     }
 }
 
-/// Converts an error of the connection.
+/// Converts an error of the connection into a [`ProxyError`].
 fn to_proxy_error(error: hyper::Error) -> ProxyError {
     let kind = if error.is_user() { ProxyErrorKind::HttpRequestError } else { ProxyErrorKind::ConnectionTerminated };
     ProxyError::caused(kind, error)
 }
 
-/// The content of a response that rejects the tunnel.
+/// The body of a response that rejects the tunnel.
 pub(crate) struct TunnelBody {
     incoming: Incoming,
     traffic: Arc<Traffic>,

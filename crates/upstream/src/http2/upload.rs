@@ -1,4 +1,4 @@
-//! The content of a request to an HTTP/2 backend.
+//! The upload of a request body to an HTTP/2 backend.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,26 +14,26 @@ use crate::body::RequestBody;
 use crate::error::BoxError;
 use crate::http1::WrongLength;
 
-/// A request body that is sent according to the flow control of the backend.
+/// A request body that is sent within the backend's flow-control windows.
 pub(super) struct Upload<B: Body> {
     stream: SendStream<Bytes>,
     body: RequestBody<B>,
-    /// The unsent part of the last frame.
+    /// The part of the last frame that has not been sent yet.
     data: Bytes,
-    /// Whether `data` is the last data of the body.
+    /// Whether `data` is the last data of the request body.
     is_last: bool,
     has_ended: bool,
     /// The remaining length, if it is known.
     left: Option<u64>,
     has_progressed: bool,
     replay: Option<Replay>,
-    /// The number of sent bytes.
+    /// The number of body bytes that were sent.
     sent: u64,
     /// The part of the send window for the request.
     reservation: Option<Arc<Reservation>>,
 }
 
-/// The content that was read so far, for a retry on another connection.
+/// The body content that was read so far, for a retry on another connection.
 #[derive(Default)]
 struct Replay {
     data: Vec<Bytes>,
@@ -41,11 +41,11 @@ struct Replay {
     trailers: Option<HeaderMap>,
 }
 
-/// The reason for an incomplete upload.
+/// The reason that an upload is incomplete.
 pub(super) enum UploadError {
-    /// The backend reads no more. The response contains the reason.
+    /// The backend stopped reading the request body. The response contains the reason.
     Backend,
-    /// The request body failed.
+    /// Reading the request body from the client failed.
     Body(BoxError),
 }
 
@@ -75,7 +75,7 @@ where
         }
     }
 
-    /// Returns whether the body was sent completely.
+    /// Returns whether the request body was sent completely.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended
     }
@@ -90,7 +90,7 @@ where
         std::mem::take(&mut self.has_progressed)
     }
 
-    /// Sends the body. It is ready when the body was sent completely.
+    /// Sends the request body. It is ready when the body was sent completely.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
         while !self.has_ended {
             if self.data.is_empty() && !self.is_last {
@@ -119,7 +119,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    /// Sends a part of the body.
+    /// Sends a part of the request body.
     fn send(&mut self, data: Bytes, is_end: bool) -> Result<(), UploadError> {
         self.has_progressed = true;
         self.sent += data.len() as u64;
@@ -130,7 +130,7 @@ where
         Ok(())
     }
 
-    /// Records the end of the body.
+    /// Records that the request body has ended.
     fn end(&mut self) {
         self.has_ended = true;
         if let Some(reservation) = &self.reservation {
@@ -138,7 +138,7 @@ where
         }
     }
 
-    /// Reads the next frame of the body.
+    /// Reads the next frame of the request body.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose();
         let frame = frame.map_err(|error| UploadError::Body(error.into()))?;
@@ -173,12 +173,12 @@ where
         Poll::Ready(Ok(()))
     }
 
-    /// Returns an error if the body is shorter than its declared length.
+    /// Returns an error if the request body is shorter than its declared length.
     fn check_length(&self) -> Result<(), WrongLength> {
         if self.left.is_none_or(|left| left == 0) { Ok(()) } else { Err(WrongLength) }
     }
 
-    /// Keeps the data for a retry, up to a limit.
+    /// Buffers the current data for a retry, up to a size limit.
     fn buffer_for_replay(&mut self) {
         if let Some(replay) = &mut self.replay {
             replay.length += self.data.len();
@@ -190,7 +190,7 @@ where
         }
     }
 
-    /// Returns the complete body for a retry. Returns `None` if it exceeded the limit.
+    /// Returns the complete request body for a retry. Returns `None` if it exceeded the limit.
     pub(super) fn into_body(self) -> Option<RequestBody<B>> {
         let Replay { mut data, length, trailers } = self.replay?;
         let taken = match data.len() {
@@ -204,18 +204,18 @@ where
         Some(self.body.with_replay(taken, trailers))
     }
 
-    /// Discards the data for a retry, because there is a response.
+    /// Discards the data that was buffered for a retry, because a response was received.
     pub(super) fn discard_replay(&mut self) {
         self.replay = None;
     }
 
-    /// Resets the stream, because the request body failed.
+    /// Resets the stream because the request body failed.
     pub(super) fn abort(&mut self) {
         self.stream.send_reset(Reason::CANCEL);
     }
 }
 
-/// The maximum number of bytes of a body that are kept for a retry.
+/// The maximum number of body bytes that are buffered for a retry.
 pub(super) const MAX_REPLAY_SIZE: usize = 32 * 1024;
-/// The maximum number of parts of a body that are kept for a retry.
+/// The maximum number of body chunks that are buffered for a retry.
 const MAX_REPLAY_PARTS: usize = 64;

@@ -1,4 +1,4 @@
-//! Pins: digests of the public keys that backends may have.
+//! Public key pins of backends.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,26 +33,26 @@ use x509_parser::parse_x509_certificate;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PublicKeyPin([u8; 32]);
 
-/// The error of parsing a [`PublicKeyPin`].
+/// The error for an invalid [`PublicKeyPin`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PinError {
-    /// The text is not `sha256/` and 32 bytes in base64.
+    /// The text of a pin is not `sha256/` followed by 32 bytes in base64.
     #[error("bad pin {text:?}: expected sha256/ and 32 bytes in base64")]
     Syntax {
-        /// The text.
+        /// The invalid text.
         text: String,
     },
-    /// The certificate is not valid X.509.
+    /// The certificate to be pinned is not valid X.509.
     #[error("the certificate is not valid X.509: {reason}")]
     Certificate {
-        /// The reason.
+        /// The reason that the certificate is not valid.
         reason: String,
     },
 }
 
 impl PublicKeyPin {
-    /// Returns the pin of a certificate's public key.
+    /// Returns the pin of the public key in a certificate.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_both_pin_formats_and_prints_one() {
+    fn public_key_pins_parse_in_both_formats_and_display_in_one() {
         // 44 characters, the first of which can be a slash.
         for digest in ["RHFyQxXYKAzGIgy0BsyKNkW92p9UNNFjyhRAX3f5Uow=", "/HFyQxXYKAzGIgy0BsyKNkW92p9UNNFjyhRAX3f5Uow="] {
             let pin: PublicKeyPin = format!("sha256//{digest}").parse().unwrap();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_other_text() {
+    fn rejects_text_that_is_not_a_public_key_pin() {
         for text in [
             "",
             "sha256/",

@@ -1,4 +1,4 @@
-//! The verification of backends' certificates.
+//! The verification of backend certificates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use x509_parser::x509::X509Version;
 
 use super::pin::PublicKeyPin;
 
-/// Verifies a backend's certificate against pins, given certificates and authorities.
+/// Verifies backend certificates against configured pins, certificates and certificate authorities.
 ///
 /// | Given | Requirement |
 /// |---|---|
@@ -25,21 +25,22 @@ use super::pin::PublicKeyPin;
 /// | both | all of these |
 #[derive(Debug)]
 pub(super) struct BackendVerifier {
-    /// `None` if there is no authority: only end-entity certificates or only pins are given.
+    /// The chain verifier, or `None` if only end-entity certificates or only pins are configured.
     authorities: Option<Arc<WebPkiServerVerifier>>,
-    /// The given certificates, which are trusted even if the backend sends one as its own.
+    /// The configured certificates, which are also trusted as end-entity certificates.
     given: Vec<CertificateDer<'static>>,
     pins: Vec<PublicKeyPin>,
     provider: Arc<CryptoProvider>,
 }
 
-/// The rejection of a backend by its public key.
+/// The error for a backend whose public key is not pinned.
 #[derive(Debug, thiserror::Error)]
 #[error("the public key {0} of the certificate is not pinned")]
 struct NotPinned(PublicKeyPin);
 
 impl BackendVerifier {
-    /// Creates a verifier. `system_roots` is called if neither certificates nor pins are given.
+    /// Creates a verifier from the configured certificates and pins. `system_roots` is called if neither certificates
+    /// nor pins are given.
     pub(super) fn new(
         given: Vec<CertificateDer<'static>>,
         pins: Vec<PublicKeyPin>,
@@ -63,7 +64,7 @@ impl BackendVerifier {
         Ok(Self { authorities, given, pins, provider })
     }
 
-    /// Returns whether the pins suffice, without a chain and a name.
+    /// Returns whether public key pins replace the verification of chain and name.
     fn has_only_pins(&self) -> bool {
         !self.pins.is_empty() && self.given.is_empty()
     }
@@ -139,7 +140,7 @@ fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>,
     }
 }
 
-/// Returns whether a certificate may issue others.
+/// Returns whether a certificate may issue other certificates.
 ///
 /// Certificates of version 1 and those without basic constraints whose key may sign certificates count as authorities:
 /// old private authorities are made like this.

@@ -1,4 +1,4 @@
-//! Connects for the pool, with the HTTP/2 handshake.
+//! Connects of the HTTP/2 pool, including the HTTP/2 handshake.
 
 use std::net::IpAddr;
 
@@ -10,15 +10,15 @@ use crate::error::{ProxyError, ProxyErrorKind};
 use crate::http2::connection::{Connection, Driver, handshake};
 use crate::service::BackendState;
 
-/// The outcome of a connect.
+/// The outcome of a connect to a backend.
 pub(super) enum ConnectOutcome {
-    /// All addresses have a connection. No request depends on this.
+    /// No connection was opened, because each backend address already has one. No request depends on this.
     NoAddress,
     Http1(Connected),
     Http2(Box<NewConnection>),
 }
 
-/// A connection after the HTTP/2 handshake.
+/// A new connection after the HTTP/2 handshake.
 pub(super) struct NewConnection {
     pub(super) connection: Connection,
     pub(super) driver: Driver,
@@ -43,7 +43,7 @@ pub(super) async fn connect(
     }
 }
 
-/// Connects to an address that is not in `in_use`. Returns `None` if there is no such address.
+/// Connects to an address of the backend that is not in `in_use`. Returns `None` if there is no such address.
 pub(super) async fn connect_to_new_address(
     settings: &Settings,
     backend: &BackendState,
@@ -61,7 +61,7 @@ pub(super) async fn connect_to_new_address(
     }
 }
 
-/// Makes the HTTP/2 handshake if the backend selected HTTP/2.
+/// Performs the HTTP/2 handshake, if the backend selected HTTP/2.
 async fn handshake_if_http2(connected: Connected) -> Result<ConnectOutcome, ProxyError> {
     if !connected.is_http2 {
         return Ok(ConnectOutcome::Http1(connected));

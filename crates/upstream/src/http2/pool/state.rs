@@ -1,4 +1,4 @@
-//! The state of a pool: its connections, the waiting requests, and the assignment of streams.
+//! The state of an HTTP/2 pool: connections, waiting requests, and the assignment of streams.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -13,29 +13,28 @@ use crate::http2::connection::{Connection, MAX_STREAMS};
 use crate::http2::connections::{ConnectionId, Connections, MAX_STREAM_IDS, TakenStream};
 use crate::http2::observed_socket::{Reservation, Traffic};
 
-/// The state of a pool. `T` is the result for a waiting request.
+/// The state of an HTTP/2 pool. `T` is the result for a waiting request.
 pub(super) struct State<T> {
     pub(super) connections: Connections<Arc<Connection>>,
-    /// The number of pending connects.
+    /// The number of pending connects to the backend.
     pub(super) connecting: usize,
-    /// The time before which no connection is opened while others are usable.
+    /// The earliest time to open a new connection while other connections are usable.
     pub(super) connect_after: Option<Instant>,
-    /// The requests that wait for a stream, in order.
+    /// The queue of requests that wait for a stream.
     pub(super) waiting: VecDeque<Waiting<T>>,
-    /// The number of requests that a connection processed before it left others unprocessed, and the expiry of this
-    /// limit.
+    /// The limit on requests per connection, learned from a connection that left requests unprocessed, and its expiry.
     ///
     /// The limit applies to all connections. Otherwise a part of each burst would be sent again.
     request_limit: Option<(NonZeroU32, Instant)>,
-    /// The number of concurrent streams that the last connection allowed.
+    /// The number of concurrent streams that the most recent connection allowed.
     pub(super) streams: usize,
-    /// The windows of the last connection.
+    /// The observed flow-control windows of the most recent connection.
     pub(super) traffic: Option<Arc<Traffic>>,
-    /// The addresses of the backend according to the last connection.
+    /// The addresses of the backend, as resolved for the most recent connection.
     pub(super) addresses: Vec<IpAddr>,
-    /// The time of the next connect to an additional address.
+    /// The earliest time of the next connect to an additional address.
     pub(super) spread_after: Option<Instant>,
-    /// Whether a task closes idle connections.
+    /// Whether a task is running that closes idle connections.
     pub(super) has_sweeper: bool,
 }
 
@@ -46,18 +45,18 @@ pub(super) struct Waiting<T> {
     pub(super) content: Option<u64>,
 }
 
-/// A stream for a request.
+/// A stream that was granted to a request.
 pub(super) struct Grant {
     pub(super) taken: TakenStream<Arc<Connection>>,
     pub(super) reservation: Option<Arc<Reservation>>,
 }
 
-/// The connections that can take a request.
+/// The connections that are eligible for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Selection {
-    /// Connections that are expected to process the request, and whose send window has room for it.
+    /// Connections that are expected to process the request and have room in their send window.
     Strict,
-    /// All connections.
+    /// All connections of the pool.
     Any,
 }
 
@@ -98,7 +97,7 @@ impl<T> State<T> {
         Some(Grant { taken, reservation })
     }
 
-    /// Takes streams for the waiting requests.
+    /// Grants streams to the waiting requests.
     pub(super) fn grant_streams(&mut self, selection: Selection) -> Vec<(Waiting<T>, Grant)> {
         let mut grants = Vec::new();
         let (mut index, mut too_large) = (0, None);
@@ -129,7 +128,7 @@ impl<T> State<T> {
         grants
     }
 
-    /// Returns the number of connections to open, and counts them as pending.
+    /// Returns the number of connections to open, and counts them as pending connects.
     pub(super) fn begin_connects(&mut self, now: impl FnOnce() -> Instant) -> usize {
         if self.connections_for_waiting() <= self.connecting {
             return 0;
@@ -150,7 +149,7 @@ impl<T> State<T> {
         count
     }
 
-    /// Returns the number of connections that the waiting requests need, if they resemble the last connection.
+    /// Returns the number of new connections that the waiting requests need, estimated from the most recent connection.
     fn connections_for_waiting(&self) -> usize {
         let for_streams = self.waiting.len().div_ceil(self.streams_each());
         let Some(traffic) = &self.traffic else { return for_streams };
@@ -160,7 +159,7 @@ impl<T> State<T> {
         for_streams.max(usize::try_from(for_windows).unwrap_or(usize::MAX))
     }
 
-    /// Returns the number of streams that a new connection probably allows.
+    /// Returns the number of streams that a new connection is expected to allow.
     fn streams_each(&self) -> usize {
         let streams = if self.streams == 0 { MAX_STREAMS } else { self.streams };
         streams.min(self.request_limit(Instant::now()) as usize)
@@ -171,7 +170,7 @@ impl<T> State<T> {
         self.request_limit = Some((limit, now + REQUEST_LIMIT_TTL));
     }
 
-    /// Returns the number of requests that the backend processes on one connection.
+    /// Returns the known limit on requests per connection.
     fn request_limit(&self, now: Instant) -> u32 {
         match self.request_limit {
             Some((limit, until)) if now < until => limit.get(),
@@ -179,7 +178,7 @@ impl<T> State<T> {
         }
     }
 
-    /// Returns whether to connect to an address without a connection, and counts it as pending.
+    /// Returns whether to connect to an additional address, and counts the connect as pending.
     pub(super) fn begin_spread(&mut self, now: Instant) -> bool {
         if self.addresses.len() < 2 || self.connecting > 0 || self.spread_after.is_some_and(|after| now < after) {
             return false;
@@ -191,7 +190,7 @@ impl<T> State<T> {
     }
 }
 
-/// The time for which the number of requests per connection is limited. The backend may have closed one by chance.
+/// The time after which a learned limit on requests per connection expires. The backend may have closed one by chance.
 const REQUEST_LIMIT_TTL: Duration = Duration::from_secs(10);
-/// The maximum number of connections of a worker to a backend.
+/// The maximum number of HTTP/2 connections of a worker to a backend.
 const MAX_CONNECTIONS: usize = 256;
